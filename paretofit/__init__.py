@@ -1,0 +1,63 @@
+"""paretofit: decide how to make an interatomic potential before paying for it.
+
+Public names are loaded on first use, so that reading results, fronts and plans needs neither
+LAMMPS nor MPI nor torch.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paretofit.dataset import Dataset
+    from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
+    from paretofit.errors import InputError
+    from paretofit.linear import fit_wls, leverage_scores, sample_configurations
+    from paretofit.pareto import pareto_front
+    from paretofit.study import Study, run_study
+
+try:
+    __version__ = version("paretofit")
+except PackageNotFoundError:  # used from a source tree that is not installed
+    __version__ = "0+unknown"
+
+_HOME = {
+    "Dataset": "paretofit.dataset",
+    "DesignMatrix": "paretofit.descriptors",
+    "InputError": "paretofit.errors",
+    "SnapBasis": "paretofit.descriptors",
+    "Study": "paretofit.study",
+    "compute_design": "paretofit.descriptors",
+    "fit_wls": "paretofit.linear",
+    "leverage_scores": "paretofit.linear",
+    "pareto_front": "paretofit.pareto",
+    "run_study": "paretofit.study",
+    "sample_configurations": "paretofit.linear",
+}
+
+__all__ = [
+    "Dataset",
+    "DesignMatrix",
+    "InputError",
+    "SnapBasis",
+    "Study",
+    "__version__",
+    "compute_design",
+    "fit_wls",
+    "leverage_scores",
+    "pareto_front",
+    "run_study",
+    "sample_configurations",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its room on first use (PEP 562)."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'paretofit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """Public names, for completion."""
+    return sorted(__all__)
