@@ -12,6 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML, YAMLError
+
+from paretofit.errors import InputError
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
@@ -38,6 +42,28 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_yaml(path: Path | str) -> Any:
+    """Read a YAML 1.2 file into plain Python values.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is not YAML (a key that appears twice is an error, too).
+    """
+    path = Path(path)
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"no file at {path}") from error
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise InputError(f"{path}{where} is not valid YAML: {' '.join(str(problem).split())}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text: {error}") from error
 
 
 def digest(value: Any) -> str:

@@ -1,0 +1,301 @@
+"""The dataset file, read-only: configurations, and their labels at several convergence levels.
+
+Atoms of all configurations lie one after the other ("ragged"); configuration k owns the atoms
+``offsets[k]:offsets[k + 1]``. Everything is read in chunks of consecutive configurations, so that
+memory does not grow with the file. Cell vectors are rows (ASE's convention). Writing is done in
+`paretofit.dataset.writer`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import h5py
+import numpy as np
+from ase import Atoms
+
+from paretofit.errors import InputError, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from paretofit.dataset.inspect import DatasetInfo
+
+SCHEMA_VERSION = 1
+UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
+STATUS = {"missing": 0, "done": 1, "failed": 2}
+CHUNK = 512
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of some configurations at one convergence level; NaN where one is missing.
+
+    Attributes
+    ----------
+    energy : (n,) float64
+        Total energies in eV, the force-consistent ones.
+    forces : (n_atoms, 3) float64
+        eV/Å, the atoms of all configurations one after the other.
+    stress : (n, 6) float64
+        eV/Å³, in ASE's Voigt order (xx, yy, zz, yz, xz, xy) and sign.
+    seconds : (n,) float64
+        What each label cost.
+    status : (n,) int8
+        0 missing, 1 done, 2 failed.
+    offsets : (n + 1,) int64
+        Configuration k owns ``forces[offsets[k]:offsets[k + 1]]``.
+    """
+
+    energy: Array
+    forces: Array
+    stress: Array
+    seconds: Array
+    status: Array
+    offsets: Array
+
+    @property
+    def complete(self) -> Array:
+        """``(n,) bool``: configurations whose energy and all of whose forces are finite."""
+        bad = ~np.isfinite(self.forces).all(axis=1)
+        broken = np.add.reduceat(np.append(bad, False), self.offsets[:-1]) if len(self.energy) else bad[:0]
+        return np.isfinite(self.energy) & (broken == 0)
+
+
+class Dataset:
+    """A dataset file, opened read-only, or a selection of its configurations.
+
+    Parameters
+    ----------
+    path : path-like
+        An HDF5 file as `write_dataset` makes it.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, not HDF5, damaged, or not a paretofit dataset.
+
+    Examples
+    --------
+    >>> from paretofit import Dataset
+    >>> with Dataset("data/beryllium.h5") as data:  # doctest: +SKIP
+    ...     print(len(data), data.levels)
+    ...     atoms = data[0]
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._file = _open(self.path)
+        try:
+            self._load_index()
+        except InputError:
+            self._file.close()
+            raise
+
+    def _load_index(self) -> None:
+        version = self._file.attrs.get("schema_version")
+        if version is None or "configurations" not in self._file or "levels" not in self._file:
+            raise InputError(
+                f"{self.path} is an HDF5 file but not a paretofit dataset; make one with 'paretofit import'"
+            )
+        if version > SCHEMA_VERSION:
+            raise InputError(
+                f"{self.path} has schema version {version}, newer than {SCHEMA_VERSION}, the newest that "
+                "this paretofit reads; update paretofit"
+            )
+        self._offsets = self._read("configurations/offsets", slice(None))
+        self._ids = self._read("configurations/id", slice(None))
+        self._index = np.arange(len(self._ids))
+        order = self._file["levels"].attrs.get("order", [])
+        self.levels: list[str] = [str(name) for name in order]
+
+    def close(self) -> None:
+        """Close the file, also for all selections made from it."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __repr__(self) -> str:
+        return f"Dataset('{self.path}', {len(self)} configurations, levels {self.levels})"
+
+    def __iter__(self) -> Iterator[Atoms]:
+        for positions in _runs(self._index):
+            yield from self._atoms(positions)
+
+    def __getitem__(self, k: int) -> Atoms:
+        """Configuration number `k` of this selection (a position, not an id), as ASE atoms."""
+        return next(self._atoms(self._index[[k]]))
+
+    @property
+    def ids(self) -> Array:
+        """``(n,) int64``: the ids of the configurations, the same from import to report."""
+        return np.asarray(self._ids[self._index])
+
+    @property
+    def n_atoms(self) -> Array:
+        """``(n,) int64``: atoms in each configuration."""
+        return np.asarray(np.diff(self._offsets)[self._index])
+
+    @property
+    def info_records(self) -> list[dict[str, Any]]:
+        """What is known of each configuration (config_type, parent, trajectory, source, ...)."""
+        return [
+            json.loads(text)
+            for positions in _runs(self._index)
+            for text in self._read("configurations/info", _slice(positions))
+        ]
+
+    def select(self, positions: Sequence[int] | Array) -> Dataset:
+        """A view of some configurations, by position or by boolean mask, in the order given.
+
+        Raises
+        ------
+        InputError
+            If a position is outside the dataset.
+        """
+        wanted = np.asarray(positions)
+        if wanted.size and wanted.dtype != bool and (wanted.min() < -len(self) or wanted.max() >= len(self)):
+            raise InputError(
+                f"{self.path}: positions must lie between 0 and {len(self) - 1}; got "
+                f"{wanted.min()} to {wanted.max()}"
+            )
+        view = object.__new__(Dataset)
+        view.__dict__.update(self.__dict__)
+        view._index = self._index[wanted if wanted.size else wanted.astype(int)]
+        return view
+
+    def select_ids(self, ids: Sequence[int] | Array) -> Dataset:
+        """A view of the configurations with these ids, in this order.
+
+        Raises
+        ------
+        InputError
+            If an id is not in the dataset.
+        """
+        where = {int(identity): k for k, identity in enumerate(self.ids)}
+        unknown = [int(identity) for identity in ids if int(identity) not in where]
+        if unknown:
+            raise InputError(f"{self.path} has no configuration with id {unknown[0]}")
+        return self.select(np.array([where[int(identity)] for identity in ids], dtype=int))
+
+    def labels(self, level: str) -> Labels:
+        """Labels of this selection at one convergence level.
+
+        Raises
+        ------
+        InputError
+            If the dataset lacks the level.
+        """
+        self._check_level(level)
+        parts: dict[str, list[Array]] = {name: [] for name in ("energy", "stress", "seconds", "status")}
+        forces: list[Array] = []
+        for positions in _runs(self._index):
+            window = _slice(positions)
+            for name, part in parts.items():
+                part.append(self._read(f"levels/{level}/{name}", window))
+            forces.append(self._read(f"levels/{level}/forces", self._atom_window(positions)))
+        empty = {"stress": np.empty((0, 6)), "status": np.empty(0, np.int8)}
+        arrays = {
+            name: np.concatenate(part) if part else empty.get(name, np.empty(0))
+            for name, part in parts.items()
+        }
+        offsets = np.concatenate([[0], np.cumsum(self.n_atoms)])
+        return Labels(forces=np.concatenate([np.empty((0, 3)), *forces]), offsets=offsets, **arrays)
+
+    def settings(self, level: str) -> dict[str, Any]:
+        """The settings that the labels of a level were computed with."""
+        self._check_level(level)
+        return {key: _decode(value) for key, value in self._file[f"levels/{level}"].attrs.items()}
+
+    def info(self) -> DatasetInfo:
+        """Counts, ranges and warnings: see `paretofit.dataset.describe_dataset`."""
+        from paretofit.dataset.inspect import describe_dataset  # noqa: PLC0415  (it imports this module)
+
+        return describe_dataset(self)
+
+    def _check_level(self, level: str) -> None:
+        if level not in self.levels:
+            raise InputError(
+                f"{self.path} has no convergence level '{level}'; it has {', '.join(self.levels) or 'none'}"
+                + suggestion(level, self.levels)
+            )
+
+    def _atom_window(self, positions: Array) -> slice:
+        return slice(int(self._offsets[positions[0]]), int(self._offsets[positions[-1] + 1]))
+
+    def _atoms(self, positions: Array) -> Iterator[Atoms]:
+        window, atoms = _slice(positions), self._atom_window(positions)
+        numbers = self._read("configurations/numbers", atoms)
+        coordinates = self._read("configurations/positions", atoms)
+        cells = self._read("configurations/cell", window)
+        periodic = self._read("configurations/pbc", window)
+        info = self._read("configurations/info", window)
+        for k, position in enumerate(positions):
+            own = slice(*(self._offsets[position : position + 2] - atoms.start))
+            yield Atoms(
+                numbers[own],
+                coordinates[own],
+                cell=cells[k],
+                pbc=periodic[k],
+                info={**json.loads(info[k]), "config_id": int(self._ids[position])},
+            )
+
+    def _read(self, name: str, window: slice) -> Array:
+        try:
+            return np.asarray(self._file[name][window])
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{self.path}: '{name}' cannot be read ({error}); the file is damaged or incomplete: restore "
+                "it from a copy or import it again"
+            ) from error
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.exists():
+        raise InputError(f"no dataset at {path}; 'paretofit import' makes one from labelled structures")
+    if path.is_dir() or not h5py.is_hdf5(path):
+        raise InputError(f"{path} is not an HDF5 file; 'paretofit import' makes a dataset from other formats")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(
+            f"{path} is a damaged or truncated HDF5 file ({error}); restore it from a copy or import it again"
+        ) from error
+
+
+def _runs(positions: Array) -> Iterator[Array]:
+    """Split positions into runs of consecutive ones, at most CHUNK long, keeping their order."""
+    start = 0
+    for k in range(1, len(positions) + 1):
+        if k == len(positions) or positions[k] != positions[k - 1] + 1 or k - start == CHUNK:
+            yield positions[start:k]
+            start = k
+
+
+def _slice(run: Array) -> slice:
+    return slice(int(run[0]), int(run[-1]) + 1)
+
+
+def _decode(value: Any) -> Any:
+    """Undo `writer._encode`: lists, mappings and None are kept as JSON text."""
+    if isinstance(value, str) and (value[:1] in "[{" or value == "null"):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return value.item() if isinstance(value, np.generic) else value

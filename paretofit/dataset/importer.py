@@ -1,0 +1,294 @@
+"""Labelled structures from any file that ASE reads, into a dataset file.
+
+Energies are taken as they are labelled, never recomputed. Configurations of several files are matched
+by id where they carry one, else by their order; either way their geometry must agree.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from paretofit.dataset.writer import Label, LevelData, write_dataset
+from paretofit.errors import InputError
+from paretofit.files import read_yaml
+
+ID_KEYS = ("config_id", "id", "configuration_id")
+SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
+GEOMETRY_TOLERANCE = 1e-4  # Å; extended XYZ is often written with five to eight digits
+
+
+@dataclass
+class ImportSummary:
+    """What an import found: configurations, labels for each level, and what is missing."""
+
+    path: Path
+    n_configurations: int
+    labels: dict[str, int]
+    missing: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass
+class _Frames:
+    """One file's frames, with their ids where all of them carry one."""
+
+    path: Path
+    atoms: list[Atoms]
+    ids: list[int] | None
+
+
+def import_dataset(
+    output: Path | str,
+    sources: Mapping[str, Path | str] | Path | str,
+    *,
+    levels: Sequence[str] | None = None,
+    energy_key: str = "{level}_energy",
+    forces_key: str = "{level}_forces",
+    stress_key: str = "{level}_stress",
+    id_key: str | None = None,
+    seconds_key: str | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> ImportSummary:
+    """Import labelled structures into one dataset file.
+
+    Parameters
+    ----------
+    output : path-like
+        The dataset to write; replaced as a whole.
+    sources : mapping of level to file, or one file
+        One file for each level, in order of cost; or one file with every level's labels under prefixed
+        keys, for which `levels` names the levels.
+    levels : sequence of str, optional
+        With one file: the levels, in order of cost.
+    energy_key, forces_key, stress_key : str
+        With one file: the keys of a level's labels, ``{level}`` standing for its name. Energies in eV
+        (total), forces in eV/Å, stress in eV/Å³ (six in ASE's Voigt order, or nine).
+    id_key : str, optional
+        The key of the configurations' ids; by default the first of ``config_id``, ``id`` and
+        ``configuration_id`` that all frames carry.
+    seconds_key : str, optional
+        The key of a label's cost; by default the first of ``seconds``, ``cpu_seconds`` and
+        ``wall_seconds``. With one file ``{level}`` stands for the level's name.
+    settings : mapping of level to mapping, optional
+        How each level was computed, see `read_settings`.
+
+    Returns
+    -------
+    ImportSummary
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, holds no structures or no energies, ids repeat, or the geometry of a
+        configuration differs between files.
+    """
+    if isinstance(sources, Mapping):
+        frames = {str(level): _read_frames(Path(path), id_key) for level, path in sources.items()}
+        base, extracted = _merge_files(frames, seconds_key)
+    else:
+        keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
+        base = _read_frames(Path(sources), id_key)
+        extracted = _prefixed_labels(base, [str(level) for level in levels or ()], keys, seconds_key)
+    ids = base.ids if base.ids is not None else list(range(len(base.atoms)))
+    _check_settings(settings, extracted)
+    data = {level: LevelData(labels, (settings or {}).get(level, {})) for level, labels in extracted.items()}
+    write_dataset(output, base.atoms, data, ids)
+    return ImportSummary(
+        path=Path(output),
+        n_configurations=len(ids),
+        labels={name: sum(label is not None for label in labels) for name, labels in extracted.items()},
+        missing={
+            name: [i for i, label in zip(ids, labels, strict=True) if label is None]
+            for name, labels in extracted.items()
+        },
+    )
+
+
+def read_settings(path: Path | str) -> dict[str, dict[str, Any]]:
+    """Read how each level was computed from a YAML file.
+
+    ``levels`` is a list of mappings that have a ``name``; everything beside ``levels`` is common to all.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or has no such list.
+    """
+    content = read_yaml(path)
+    listed = content.get("levels") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(one, dict) and "name" in one for one in listed):
+        raise InputError(f"{path} must have a list 'levels' whose entries each have a 'name'")
+    common = {key: value for key, value in content.items() if key != "levels"}
+    return {
+        str(one["name"]): {**common, **{key: value for key, value in one.items() if key != "name"}}
+        for one in listed
+    }
+
+
+def _check_settings(settings: Mapping[str, Any] | None, levels: Mapping[str, Any]) -> None:
+    unknown = [name for name in settings or {} if name not in levels]
+    if unknown:
+        raise InputError(
+            f"the settings describe level '{unknown[0]}', which is not imported; the levels are "
+            f"{', '.join(levels)}"
+        )
+
+
+def _read_frames(path: Path, id_key: str | None) -> _Frames:
+    if not path.is_file():
+        raise InputError(f"no file at {path}")
+    try:
+        read = ase.io.read(path, index=":")
+    except Exception as error:  # ASE's readers raise whatever their format's parser meets
+        raise InputError(f"{path} cannot be read by ASE: {_one_line(error)}") from error
+    atoms = list(read) if isinstance(read, list) else [read]
+    if not atoms:
+        raise InputError(f"{path} holds no structures")
+    keys = ID_KEYS if id_key is None else (id_key,)
+    key = next((key for key in keys if all(key in one.info for one in atoms)), None)
+    if key is None:
+        if id_key is not None:
+            raise InputError(f"{path}: not every structure has the id key '{id_key}'")
+        return _Frames(path, atoms, None)
+    try:
+        ids = [int(one.info[key]) for one in atoms]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: '{key}' must be a whole number for every structure ({error})") from error
+    seen: set[int] = set()
+    for identity in ids:
+        if identity in seen:
+            raise InputError(f"{path}: the id {identity} appears more than once; ids must be unique")
+        seen.add(identity)
+    for one in atoms:
+        del one.info[key]
+    return _Frames(path, atoms, ids)
+
+
+def _merge_files(
+    frames: Mapping[str, _Frames], seconds_key: str | None
+) -> tuple[_Frames, dict[str, list[Label | None]]]:
+    """The union of all files' configurations, and each level's labels in that order."""
+    if not frames:
+        raise InputError("no level to import; name at least one with its file")
+    with_ids = [one.ids is not None for one in frames.values()]
+    if any(with_ids) and not all(with_ids):
+        bare = next(one.path for one in frames.values() if one.ids is None)
+        raise InputError(f"{bare} has no configuration ids but other levels have; give all of them, or none")
+    positions: dict[int, int] = {}
+    base = _Frames(next(iter(frames.values())).path, [], [] if all(with_ids) else None)
+    for one in frames.values():
+        if base.ids is None and base.atoms and len(one.atoms) != len(base.atoms):
+            raise InputError(
+                f"{one.path} has {len(one.atoms)} structures and {base.path} has {len(base.atoms)}; without "
+                "configuration ids they cannot be matched: add a config_id to each"
+            )
+        for k, (atoms, identity) in enumerate(zip(one.atoms, one.ids or range(len(one.atoms)), strict=True)):
+            at = positions.setdefault(identity, len(base.atoms))
+            if at == len(base.atoms):
+                base.atoms.append(atoms)
+                if base.ids is not None:
+                    base.ids.append(identity)
+            else:
+                _check_geometry(base.atoms[at], atoms, identity, one.path, k)
+    shared = _shared_info(frames, positions, len(base.atoms))
+    labels: dict[str, list[Label | None]] = {}
+    for level, one in frames.items():
+        column: list[Label | None] = [None] * len(base.atoms)
+        for atoms, identity in zip(one.atoms, one.ids or range(len(one.atoms)), strict=True):
+            column[positions[identity]] = _label(atoms, shared[positions[identity]], seconds_key)
+        if not any(column):
+            raise InputError(f"{one.path}: no structure has an energy or forces")
+        labels[level] = column
+    for atoms, keys in zip(base.atoms, shared, strict=True):
+        atoms.info = {key: value for key, value in atoms.info.items() if key in keys}
+    return base, labels
+
+
+def _shared_info(frames: Mapping[str, _Frames], positions: Mapping[int, int], n: int) -> list[set[str]]:
+    """For each configuration the info keys that say the same in every file; the rest is the label's."""
+    if len(frames) == 1:
+        only = next(iter(frames.values()))
+        return [set(atoms.info) - set(SECONDS_KEYS) for atoms in only.atoms]
+    values: list[dict[str, Any]] = [{} for _ in range(n)]
+    differ: list[set[str]] = [set(SECONDS_KEYS) for _ in range(n)]
+    for one in frames.values():
+        for atoms, identity in zip(one.atoms, one.ids or range(len(one.atoms)), strict=True):
+            at = positions[identity]
+            for key, value in atoms.info.items():
+                if not np.array_equal(values[at].setdefault(key, value), value):
+                    differ[at].add(key)
+    varying = set().union(*(one - set(SECONDS_KEYS) for one in differ))
+    return [set(known) - set(SECONDS_KEYS) - varying for known in values]
+
+
+def _check_geometry(first: Atoms, second: Atoms, identity: int, path: Path, k: int) -> None:
+    same = (
+        len(first) == len(second)
+        and (first.numbers == second.numbers).all()
+        and np.allclose(first.positions, second.positions, rtol=0, atol=GEOMETRY_TOLERANCE)
+        and np.allclose(first.cell[:], second.cell[:], rtol=0, atol=GEOMETRY_TOLERANCE)
+    )
+    if not same:
+        raise InputError(
+            f"{path}: structure {k} (configuration {identity}) has another geometry than the same "
+            "configuration in an earlier file; all levels must be labels of the same atoms"
+        )
+
+
+def _label(atoms: Atoms, shared: set[str], seconds_key: str | None) -> Label | None:
+    """Take the labels that a structure carries; never start a calculation."""
+    calculator = atoms.calc
+    results = dict(calculator.results) if isinstance(calculator, SinglePointCalculator) else {}
+    energy = results.get("free_energy", results.get("energy"))
+    if energy is None and results.get("forces") is None:
+        return None
+    keys = SECONDS_KEYS if seconds_key is None else (seconds_key,)
+    seconds = next((atoms.info[key] for key in keys if key in atoms.info), None)
+    return {
+        "energy": energy,
+        "forces": results.get("forces"),
+        "stress": results.get("stress"),
+        "seconds": seconds,
+        "info": {key: value for key, value in atoms.info.items() if key not in shared},
+    }
+
+
+def _prefixed_labels(
+    frames: _Frames, levels: Sequence[str], keys: Mapping[str, str], seconds_key: str | None
+) -> dict[str, list[Label | None]]:
+    """Each level's labels from one file, taken out of the structures' info and arrays."""
+    if not levels:
+        raise InputError(f"{frames.path} is one file for all levels: name the levels, in order of cost")
+    labels: dict[str, list[Label | None]] = {}
+    for level in levels:
+        names = {quantity: key.format(level=level) for quantity, key in keys.items()}
+        names["seconds"] = (seconds_key or "{level}_seconds").format(level=level)
+        column = [_prefixed_label(atoms, names) for atoms in frames.atoms]
+        if not any(column):
+            raise InputError(
+                f"{frames.path}: no structure has '{names['energy']}' or '{names['forces']}' for level "
+                f"'{level}'; the keys of the first structure are "
+                f"{', '.join([*frames.atoms[0].info, *frames.atoms[0].arrays])}"
+            )
+        labels[level] = column
+    return labels
+
+
+def _prefixed_label(atoms: Atoms, names: Mapping[str, str]) -> Label | None:
+    found: dict[str, Any] = {}
+    for quantity, name in names.items():
+        found[quantity] = atoms.arrays.pop(name, None) if quantity == "forces" else atoms.info.pop(name, None)
+    stress = found["stress"]
+    if stress is not None:
+        full = np.asarray(stress, dtype=float)
+        found["stress"] = full if full.size == 6 else full.reshape(9)[[0, 4, 8, 5, 2, 1]]
+    return found if found["energy"] is not None or found["forces"] is not None else None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

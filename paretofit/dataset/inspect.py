@@ -1,0 +1,162 @@
+"""What is in a dataset, and what in it deserves a second look before money is spent on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.neighborlist import natural_cutoffs, neighbor_list
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from paretofit.dataset.dataset import Array, Dataset, Labels
+
+TOO_CLOSE = 0.6  # of the sum of covalent radii
+NET_FORCE = 0.01  # eV/Å for each atom; plane-wave codes leave a few meV/Å
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LevelSummary:
+    """Labels of one level: counts, cost, and ranges (eV/atom, eV/Å); NaN where there are none."""
+
+    name: str
+    settings: dict[str, Any]
+    n_energies: int
+    n_forces: int
+    n_stresses: int
+    n_failed: int
+    mean_seconds: float
+    energy_range: tuple[float, float]
+    max_force: float
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Counts, ranges and warnings of a dataset."""
+
+    path: str
+    n_configurations: int
+    n_atoms: int
+    atoms_range: tuple[int, int]
+    species: dict[str, int]
+    config_types: dict[str, int]
+    volume_range: tuple[float, float]
+    levels: list[LevelSummary]
+    warnings: list[str]
+
+
+def describe_dataset(dataset: Dataset) -> DatasetInfo:
+    """Summarise a dataset and look for trouble.
+
+    Warnings are given for duplicate configurations, atoms closer than 0.6 of the sum of their covalent
+    radii, missing labels, and forces that do not sum to zero.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    DatasetInfo
+        Volumes in Å³/atom, over configurations that are periodic in three directions.
+    """
+    species: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    seen: dict[str, int] = {}
+    duplicates, close, volumes = [], [], []
+    for atoms in dataset:
+        identity = atoms.info["config_id"]
+        species.update(atoms.get_chemical_symbols())
+        kinds[str(atoms.info.get("config_type", "-"))] += 1
+        first = seen.setdefault(_fingerprint(atoms), identity)
+        if first != identity:
+            duplicates.append(f"{identity} = {first}")
+        if atoms.pbc.all():
+            volumes.append(atoms.cell.volume / len(atoms))
+        if len(neighbor_list("i", atoms, natural_cutoffs(atoms, mult=TOO_CLOSE))):
+            close.append(str(identity))
+    warnings = []
+    if duplicates:
+        warnings.append(f"{len(duplicates)} duplicate configurations: {_some(duplicates)}")
+    if close:
+        warnings.append(
+            f"{len(close)} configurations have atoms closer than {TOO_CLOSE} of the sum of their covalent "
+            f"radii: {_some(close)}"
+        )
+    levels = []
+    for name in dataset.levels:
+        labels = dataset.labels(name)
+        levels.append(_summarise(name, dataset.settings(name), labels))
+        warnings.extend(_label_warnings(name, labels, dataset.ids))
+    sizes = dataset.n_atoms
+    return DatasetInfo(
+        path=str(dataset.path),
+        n_configurations=len(dataset),
+        n_atoms=int(sizes.sum()),
+        atoms_range=(int(sizes.min(initial=10**9)), int(sizes.max(initial=0))),
+        species=dict(species),
+        config_types=dict(kinds.most_common()),
+        volume_range=(min(volumes, default=np.nan), max(volumes, default=np.nan)),
+        levels=levels,
+        warnings=warnings,
+    )
+
+
+def _summarise(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
+    sizes = np.diff(labels.offsets)
+    per_atom = labels.energy / sizes
+    return LevelSummary(
+        name=name,
+        settings=settings,
+        n_energies=int(np.isfinite(labels.energy).sum()),
+        n_forces=int((_sum_atoms(~np.isfinite(labels.forces).all(axis=1), labels) == 0).sum()),
+        n_stresses=int(np.isfinite(labels.stress).all(axis=1).sum()),
+        n_failed=int((labels.status == 2).sum()),
+        mean_seconds=_finite(np.mean, labels.seconds),
+        energy_range=(_finite(np.min, per_atom), _finite(np.max, per_atom)),
+        max_force=_finite(np.max, np.linalg.norm(labels.forces, axis=1)),
+    )
+
+
+def _label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
+    warnings = []
+    missing = ids[~labels.complete]
+    if len(missing):
+        warnings.append(f"level {name}: {len(missing)} labels are missing or incomplete: {_some(missing)}")
+    net = np.stack([_sum_atoms(labels.forces[:, axis], labels) for axis in range(3)], axis=1)
+    size = np.linalg.norm(net, axis=1) / np.diff(labels.offsets)
+    bad = np.flatnonzero(size > NET_FORCE)
+    if len(bad):
+        worst = bad[np.argmax(size[bad])]
+        warnings.append(
+            f"level {name}: forces do not sum to zero in {len(bad)} labels (more than {NET_FORCE} eV/Å for each "
+            f"atom; the largest is {size[worst]:.3g} in configuration {ids[worst]})"
+        )
+    return warnings
+
+
+def _sum_atoms(values: Array, labels: Labels) -> Array:
+    return np.asarray(np.add.reduceat(np.append(values, 0), labels.offsets[:-1])) if len(values) else values
+
+
+def _finite(function: Any, values: Array) -> float:
+    kept = values[np.isfinite(values)]
+    return float(function(kept)) if kept.size else float("nan")
+
+
+def _fingerprint(atoms: Atoms) -> str:
+    """Equal for equal geometries, up to 1e-5 Å and a translation of all atoms."""
+    offsets = atoms.positions - atoms.positions[0]
+    rounded = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0
+    key = rounded.tobytes() + atoms.numbers.tobytes() + np.asarray(atoms.pbc).tobytes()
+    return hashlib.sha256(key).hexdigest()
+
+
+def _some(items: Any) -> str:
+    shown = [str(item) for item in items[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

@@ -1,0 +1,8 @@
+"""From configurations to rows: the SNAP basis, its LAMMPS adapter, and the design matrix."""
+
+from paretofit.descriptors.basis import SnapBasis
+from paretofit.descriptors.compute import compute_design
+from paretofit.descriptors.design import Block, DesignMatrix, RowKind
+from paretofit.descriptors.rows import configuration_rows
+
+__all__ = ["Block", "DesignMatrix", "RowKind", "SnapBasis", "compute_design", "configuration_rows"]

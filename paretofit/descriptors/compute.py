@@ -1,0 +1,110 @@
+"""Descriptors of a whole dataset, once, at the largest 2Jmax, in parallel, into one design file."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from paretofit.dataset import Dataset
+from paretofit.descriptors.basis import SnapBasis
+from paretofit.descriptors.design import Block, DesignMatrix, RowKind, encode_attributes
+from paretofit.descriptors.lammps_library import lammps_instance
+from paretofit.descriptors.rows import configuration_rows
+from paretofit.errors import InputError
+from paretofit.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BATCH_ATOMS = 64  # atoms handed to a worker at once: tens of milliseconds of work, a few MB of rows
+
+
+def compute_design(
+    dataset: Dataset, basis: SnapBasis, path: Path | str, *, jobs: int = 1, progress: bool = False
+) -> DesignMatrix:
+    """Compute the energy and force rows of every configuration and write them to a design file.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its labels are attached with `DesignMatrix.with_labels`; descriptors need only the structures.
+    basis : SnapBasis
+    path : path-like
+        The HDF5 file to write, whole or not at all.
+    jobs : int
+        Processes.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    DesignMatrix
+        ``1 + 3N`` rows for each configuration in the dataset's order, columns in nested order.
+
+    Raises
+    ------
+    InputError
+        If the dataset is empty, or a configuration cannot be described; the message names it.
+    """
+    if len(dataset) == 0:
+        raise InputError(f"{dataset.path} holds no configurations to describe")
+    _check_elements(dataset, basis)
+    batches = list(_batches(dataset))
+    tasks = (
+        delayed(_describe)(str(dataset.path), dataset.ids[batch].tolist(), basis.model_dump_json())
+        for batch in batches
+    )
+    blocks = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
+    return DesignMatrix.from_blocks(
+        track(blocks, len(batches), "descriptors", enabled=progress),
+        path,
+        column_levels=basis.column_levels,
+        column_names=basis.column_names,
+        attributes=encode_attributes({"basis": basis.model_dump()}),
+    )
+
+
+def _check_elements(dataset: Dataset, basis: SnapBasis) -> None:
+    """Fail before the first expensive step: every element must have SNAP parameters."""
+    for atoms in dataset:
+        foreign = set(atoms.get_chemical_symbols()) - set(basis.elements)
+        if foreign:
+            raise InputError(
+                f"{dataset.path}: configuration {atoms.info['config_id']} has {min(foreign)}, an element without "
+                f"SNAP parameters; the basis has {', '.join(basis.elements)}: add it to 'elements'"
+            )
+
+
+def _batches(dataset: Dataset) -> Iterator[np.ndarray[Any, Any]]:
+    """Positions of consecutive configurations with about BATCH_ATOMS atoms in all."""
+    number = np.cumsum(dataset.n_atoms) // BATCH_ATOMS
+    return iter(np.split(np.arange(len(number)), np.flatnonzero(np.diff(number)) + 1))
+
+
+@cache
+def _process_lammps() -> Any:
+    """One LAMMPS instance for each process."""
+    return lammps_instance()
+
+
+@cache
+def _process_dataset(path: str) -> Dataset:
+    return Dataset(path)
+
+
+def _describe(path: str, ids: list[int], basis_json: str) -> Block:
+    """Describe some configurations; runs in a worker."""
+    basis = SnapBasis.model_validate_json(basis_json)
+    rows, kinds, numbers = [], [], []
+    with threadpool_limits(1):
+        for identity, atoms in zip(ids, _process_dataset(path).select_ids(ids), strict=True):
+            energy_row, force_rows = configuration_rows(_process_lammps(), basis, atoms)
+            rows += [energy_row[None], force_rows]
+            kinds += [RowKind.ENERGY] + [RowKind.FORCE] * len(force_rows)
+            numbers += [identity] * (1 + len(force_rows))
+    return Block(np.concatenate(rows), np.array(kinds), np.array(numbers))

@@ -1,0 +1,399 @@
+"""The design matrix: rows of a linear model, what each row stands for, and the labels beside them.
+
+It comes from `compute_design`, or from anybody's arrays (`DesignMatrix.from_arrays`, or `from_blocks` for
+what does not fit into memory): everything downstream works on any linear model. An energy row gives the
+energy per atom in eV, a force row one force component in eV/Å, a stress row one component in GPa.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import h5py
+import numpy as np
+
+from paretofit.errors import InputError
+from paretofit.files import replacing
+
+if TYPE_CHECKING:
+    from paretofit.dataset import Dataset
+    from paretofit.descriptors.basis import Array
+
+SCHEMA_VERSION = 1
+BLOCK_ROWS = 4096
+
+
+class RowKind(IntEnum):
+    """What a row stands for."""
+
+    ENERGY = 0
+    FORCE = 1
+    STRESS = 2
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows on their way into a design matrix.
+
+    Attributes
+    ----------
+    rows : (n, p) float64
+    kind : (n,) RowKind, or their names
+        "energy", "force" or "stress".
+    configuration : (n,) int
+        The id of each row's configuration.
+    targets : mapping of level to (n,) float64
+        Labels, in eV/atom, eV/Å or GPa; NaN where missing.
+    """
+
+    rows: Array
+    kind: Any
+    configuration: Any
+    targets: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DesignMatrix:
+    """Rows of a linear model, in memory or in an HDF5 file, with their labels.
+
+    Attributes
+    ----------
+    kind : (n_rows,) int8
+        `RowKind` of each row.
+    configuration : (n_rows,) int64
+        Position in `ids` of each row's configuration.
+    ids : (n_configurations,) int64
+    column_levels : (n_features,) int64
+        Ascending: the smallest 2Jmax (or other order) at which a column appears. All 0 if not nested.
+    column_names : list of str
+    targets : mapping of level to (n_rows,) float64
+        Labels: eV/atom, eV/Å, GPa; NaN where missing.
+    seconds : mapping of level to (n_configurations,) float64
+        Cost of each configuration's label.
+    """
+
+    kind: Array
+    configuration: Array
+    ids: Array
+    column_levels: Array
+    column_names: list[str]
+    targets: Mapping[str, Array] = field(default_factory=dict)
+    seconds: Mapping[str, Array] = field(default_factory=dict)
+    path: Path | None = None
+    _rows: Array | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        rows: Array,
+        kind: Any,
+        configuration: Any,
+        *,
+        targets: Mapping[str, Array] | None = None,
+        seconds: Mapping[str, Array] | None = None,
+        column_levels: Sequence[int] | Array | None = None,
+        column_names: Sequence[str] | None = None,
+    ) -> Self:
+        """Take the rows of any linear model (ACE, UF3, the A and b of FitSNAP, ...).
+
+        Parameters
+        ----------
+        rows : (n_rows, n_features) float64
+            Unweighted; an energy row gives the energy per atom.
+        kind : (n_rows,) str or int
+            "energy", "force" or "stress" for each row, or `RowKind`.
+        configuration : (n_rows,) int
+            The id of each row's configuration.
+        targets : mapping of level to (n_rows,) float64, optional
+            Labels in eV/atom, eV/Å and GPa.
+        seconds : mapping of level to (n_configurations,) float64, optional
+            Cost of the labels, configurations in order of first appearance.
+        column_levels : (n_features,) int, optional
+            For nested models, ascending: the order at which a column appears.
+        column_names : sequence of str, optional
+
+        Raises
+        ------
+        InputError
+            If shapes disagree, a value is not finite, or levels do not ascend.
+        """
+        rows = np.asarray(rows, dtype=np.float64)
+        if rows.ndim != 2 or 0 in rows.shape:
+            raise InputError(f"rows must have the shape (n_rows, n_features), both at least 1; got {rows.shape}")
+        if not np.isfinite(rows).all():
+            raise InputError(f"row {int(np.argmin(np.isfinite(rows).all(axis=1)))} holds a value that is not finite")
+        kinds, (positions, ids) = _kinds(kind, len(rows)), _positions(configuration, len(rows))
+        levels, names = _columns(column_levels, column_names, rows.shape[1])
+        checked = {str(k): _vector(v, len(rows), f"targets of level '{k}'") for k, v in (targets or {}).items()}
+        costs = {str(k): _vector(v, len(ids), f"seconds of level '{k}'") for k, v in (seconds or {}).items()}
+        return cls(kinds, positions, ids, levels, names, checked, costs, None, rows)
+
+    @classmethod
+    def from_blocks(
+        cls,
+        blocks: Iterable[Block],
+        path: Path | str,
+        *,
+        seconds: Mapping[str, Array] | None = None,
+        column_levels: Sequence[int] | Array | None = None,
+        column_names: Sequence[str] | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Stream rows into an HDF5 file, whole or not at all, and open it.
+
+        Parameters
+        ----------
+        blocks : iterable of Block
+            All of the same width and with the same levels.
+        path : path-like
+            The file to write.
+        seconds, column_levels, column_names
+            As in `from_arrays`.
+        attributes : mapping of str to str, optional
+            Kept as attributes of the file.
+
+        Raises
+        ------
+        InputError
+            As `from_arrays`, and if there are no blocks or they do not fit together.
+        """
+        with replacing(path) as temporary:
+            with h5py.File(temporary, "w") as file:
+                index = _write_blocks(file, blocks)
+                levels, names = _columns(column_levels, column_names, index.width)
+                positions, ids = _positions(np.concatenate(index.configuration), index.n_rows)
+                arrays: dict[str, Any] = {
+                    "kind": np.concatenate(index.kind),
+                    "configuration": positions,
+                    "ids": ids,
+                    "column_levels": levels,
+                }
+                for name, array in arrays.items():
+                    file.create_dataset(name, data=array)
+                file.create_dataset("column_names", data=np.array(names, object), dtype=h5py.string_dtype())
+                for level, parts in index.targets.items():
+                    file.create_dataset(f"targets/{level}", data=np.concatenate(parts))
+                for level, cost in (seconds or {}).items():
+                    vector = _vector(cost, len(ids), f"seconds of level '{level}'")
+                    file.create_dataset(f"seconds/{level}", data=vector)
+                file.attrs.update({"design_version": SCHEMA_VERSION, **(attributes or {})})
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open a design file; rows stay on disk until they are asked for.
+
+        Raises
+        ------
+        InputError
+            If the file is absent, not HDF5, damaged, or not a design matrix.
+        """
+        path = Path(path)
+        with _reading(path) as file:
+            return cls(
+                kind=file["kind"][()],
+                configuration=file["configuration"][()],
+                ids=file["ids"][()],
+                column_levels=file["column_levels"][()],
+                column_names=[name.decode() for name in file["column_names"][()]],
+                targets={name: data[()] for name, data in file.get("targets", {}).items()},
+                seconds={name: data[()] for name, data in file.get("seconds", {}).items()},
+                path=path,
+            )
+
+    def save(self, path: Path | str) -> Self:
+        """Write to an HDF5 file and return the design that reads from it."""
+        blocks = (
+            Block(
+                rows,
+                self.kind[window],
+                self.ids[self.configuration[window]],
+                {level: values[window] for level, values in self.targets.items()},
+            )
+            for window, rows in self.blocks()
+        )
+        return self.from_blocks(
+            blocks,
+            path,
+            seconds=self.seconds,
+            column_levels=self.column_levels,
+            column_names=self.column_names,
+        )
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all kinds."""
+        return len(self.kind)
+
+    @property
+    def n_features(self) -> int:
+        """Columns, the constants included."""
+        return len(self.column_levels)
+
+    @property
+    def n_configurations(self) -> int:
+        """Configurations that have rows."""
+        return len(self.ids)
+
+    def columns_up_to(self, twojmax: int) -> int:
+        """Leading columns that make up the model of a smaller 2Jmax."""
+        return int(np.searchsorted(self.column_levels, twojmax, side="right"))
+
+    def rows(self) -> Array:
+        """Return all rows, ``(n_rows, n_features) float64``, read into memory if they are in a file."""
+        if self._rows is not None:
+            return self._rows
+        with _reading(self._file_path()) as file:
+            return np.asarray(file["rows"][()])
+
+    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, Array]]:
+        """Yield windows of at most `size` rows, in order, with those rows."""
+        windows = [slice(start, min(start + size, self.n_rows)) for start in range(0, self.n_rows, size)]
+        if self._rows is not None:
+            yield from ((window, self._rows[window]) for window in windows)
+            return
+        with _reading(self._file_path()) as file:
+            for window in windows:
+                yield window, file["rows"][window]
+
+    def with_labels(self, dataset: Dataset, levels: Sequence[str]) -> Self:
+        """Return the same rows with the labels of a dataset beside them.
+
+        Rows must be as `compute_design` makes them: for each configuration its energy row, then its
+        force rows.
+
+        Raises
+        ------
+        InputError
+            If the dataset lacks a level or a configuration, or their rows do not match.
+        """
+        own = dataset.select_ids(self.ids)
+        sizes = own.n_atoms
+        starts = np.concatenate([[0], np.cumsum(3 * sizes + 1)])
+        is_energy = np.zeros(int(starts[-1]), dtype=bool)
+        is_energy[starts[:-1]] = True
+        if not np.array_equal(self.kind, np.where(is_energy, RowKind.ENERGY, RowKind.FORCE)):
+            raise InputError(f"the rows of {self.path or 'the design'} do not match the atoms of {dataset.path}")
+        targets, seconds = {}, {}
+        for level in levels:
+            labels = own.labels(level)
+            column = np.empty(self.n_rows)
+            column[is_energy] = labels.energy / sizes
+            column[~is_energy] = labels.forces.ravel()
+            targets[level], seconds[level] = column, labels.seconds
+        return replace(self, targets=targets, seconds=seconds)
+
+    def missing(self, level: str) -> Array:
+        """``(n_configurations,) bool``: configurations with a row whose label at `level` is missing."""
+        bad = np.zeros(self.n_configurations, dtype=bool)
+        bad[self.configuration[~np.isfinite(self.targets[level])]] = True
+        return bad
+
+    def _file_path(self) -> Path:
+        if self.path is None:
+            raise InputError("the design matrix has neither rows nor a file")
+        return self.path
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    """Open a design file; whatever fails in it becomes one sentence."""
+    if not path.is_file():
+        raise InputError(f"no design file at {path}; 'paretofit describe' makes one")
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("design_version") != SCHEMA_VERSION:
+                raise InputError(f"{path} is not a design matrix of this version; make it again")
+            yield file
+    except (OSError, KeyError) as error:
+        raise InputError(f"{path} is damaged or truncated ({error}); delete it and make it again") from error
+
+
+@dataclass
+class _Index:
+    """What is gathered about the rows while they are written."""
+
+    width: int = 0
+    n_rows: int = 0
+    kind: list[Array] = field(default_factory=list)
+    configuration: list[Array] = field(default_factory=list)
+    targets: dict[str, list[Array]] = field(default_factory=dict)
+
+
+def _write_blocks(file: h5py.File, blocks: Iterable[Block]) -> _Index:
+    index = _Index()
+    rows: Any = None
+    for block in blocks:
+        part = DesignMatrix.from_arrays(block.rows, block.kind, block.configuration, targets=block.targets)
+        if rows is None:
+            index.width = part.n_features
+            chunk = (max(1, min(1024, (1 << 20) // (8 * index.width))), index.width)
+            rows = file.create_dataset("rows", (0, index.width), "f8", maxshape=(None, index.width), chunks=chunk)
+            index.targets = {level: [] for level in part.targets}
+        if part.n_features != index.width or set(part.targets) != set(index.targets):
+            raise InputError(
+                f"blocks must have the same columns and levels; the first has {index.width} columns and levels "
+                f"{list(index.targets)}, another {part.n_features} and {list(part.targets)}"
+            )
+        rows.resize(index.n_rows + part.n_rows, axis=0)
+        rows[index.n_rows :] = part.rows()
+        index.n_rows += part.n_rows
+        index.kind.append(part.kind)
+        index.configuration.append(np.asarray(block.configuration, dtype=np.int64))
+        for level, values in part.targets.items():
+            index.targets[level].append(values)
+    if rows is None:
+        raise InputError("a design matrix needs at least one block of rows; got none")
+    return index
+
+
+def _kinds(kind: Any, n: int) -> Array:
+    values = np.asarray(kind)
+    if values.dtype.kind in "UOS":
+        try:
+            values = np.array([RowKind[str(value).upper()] for value in values.tolist()])
+        except KeyError as error:
+            raise InputError(f"a row's kind must be 'energy', 'force' or 'stress'; got {error}") from error
+    if values.shape != (n,) or not np.isin(values, list(RowKind)).all():
+        raise InputError(f"kind must name energy, force or stress for each of the {n} rows; got shape {values.shape}")
+    return values.astype(np.int8)
+
+
+def _positions(configuration: Any, n: int) -> tuple[Array, Array]:
+    """Positions in order of first appearance, and the ids themselves."""
+    values = np.asarray(configuration)
+    if values.shape != (n,) or values.dtype.kind not in "iu":
+        raise InputError(f"configuration must be a whole number for each of the {n} rows")
+    ids, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[inverse].astype(np.int64), ids[order].astype(np.int64)
+
+
+def _columns(levels: Any, names: Sequence[str] | None, width: int) -> tuple[Array, list[str]]:
+    given = np.zeros(width, dtype=np.int64) if levels is None else np.asarray(levels, dtype=np.int64)
+    if given.shape != (width,) or (np.diff(given) < 0).any():
+        raise InputError(f"column_levels must be {width} ascending whole numbers, one for each column")
+    labels = [f"column {k}" for k in range(width)] if names is None else [str(name) for name in names]
+    if len(labels) != width:
+        raise InputError(f"column_names must have {width} names, one for each column; got {len(labels)}")
+    return given, labels
+
+
+def _vector(values: Any, n: int, what: str) -> Array:
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.shape != (n,):
+        raise InputError(f"{what} must have the shape ({n},); got {vector.shape}")
+    return vector
+
+
+def encode_attributes(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as JSON text, for the attributes of a design file."""
+    return {key: json.dumps(value, sort_keys=True) for key, value in values.items()}
