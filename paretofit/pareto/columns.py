@@ -1,0 +1,105 @@
+"""Choosing columns of a table and taking numbers out of them; every refusal names what would be right."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+from paretofit.errors import InputError, suggestion
+
+
+def objective_names(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
+    """`objectives` as a list, once there is at least one of them and one row to compare; see `names_in`."""
+    names = names_in(frame, objectives, "objectives")
+    if not names:
+        raise InputError("there are no objectives; name at least one column to minimise")
+    if frame.empty:
+        raise InputError("the table has no rows; a front needs at least one")
+    return names
+
+
+def names_in(frame: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:
+    """`names` as a list, once each of them is known to be one column of `frame` and named once.
+
+    Parameters
+    ----------
+    what
+        What the names are for ("objectives"), for the message.
+
+    Raises
+    ------
+    InputError
+        `names` is one text, names a column twice, or names one that is missing or ambiguous.
+    """
+    if isinstance(names, str):
+        raise InputError(f"{what} must be a list of column names; got the single text '{names}'")
+    names = list(names)
+    for position, name in enumerate(names):
+        count = int((frame.columns == name).sum())
+        if count == 0:
+            columns = [str(column) for column in frame.columns]
+            near = suggestion(str(name), columns)
+            raise InputError(f"there is no column '{name}' among {', '.join(columns)}{near}")
+        if count > 1:
+            raise InputError(f"{count} columns are called '{name}'; {what} need one of that name")
+        if name in names[:position]:
+            raise InputError(f"'{name}' is named twice in {what}; name it once")
+    return names
+
+
+def numbers_in(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The columns `names` as int64, uint64 or float64, NaN where a value is missing; same index.
+
+    Text is accepted where every field of it is a number; True and False count as 1 and 0.
+
+    Raises
+    ------
+    InputError
+        A column has a value that is not a number; names the first one and its row.
+    """
+    return pd.DataFrame({name: _numbers(frame[name]) for name in names}, index=frame.index)
+
+
+def finite_rows(values: pd.DataFrame, drop_missing: bool) -> np.ndarray:
+    """Which rows have only finite values: (n_rows,) bool; all of them, unless `drop_missing`."""
+    finite_values = np.isfinite(values.to_numpy(dtype=np.float64))
+    finite: np.ndarray = finite_values.all(axis=1)
+    if drop_missing and not finite.any():
+        raise InputError(
+            f"every one of the {len(values)} rows is NaN or infinite in an objective; at least one "
+            "row with finite values is needed"
+        )
+    if not drop_missing and not finite.all():
+        names = ", ".join(f"'{name}'" for name in values.columns[~finite_values.all(axis=0)])
+        raise InputError(
+            f"{np.count_nonzero(~finite)} of {len(values)} rows are NaN or infinite in {names}, the first "
+            f"is {_data_row(~finite)}; fill them in or leave them out with drop_missing (--drop-missing)"
+        )
+    return finite
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    if types.is_object_dtype(column) or types.is_string_dtype(column):
+        numbers = pd.to_numeric(column, errors="coerce")
+        broken = (numbers.isna() & column.notna()).to_numpy()
+        if broken.any():
+            value = column.iloc[int(np.argmax(broken))]
+            raise InputError(
+                f"column '{column.name}' must hold numbers; got {str(value)!r} in {_data_row(broken)}"
+            )
+    elif types.is_bool_dtype(column) or types.is_integer_dtype(column) or types.is_float_dtype(column):
+        numbers = column
+    else:
+        raise InputError(f"column '{column.name}' must hold numbers; it holds {column.dtype} values")
+    result: np.ndarray
+    if types.is_float_dtype(numbers) or numbers.hasnans:
+        result = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
+        result = numbers.to_numpy(dtype=np.uint64 if types.is_unsigned_integer_dtype(numbers) else np.int64)
+    return result
+
+
+def _data_row(broken: np.ndarray) -> str:
+    """Where `broken`, (n_rows,) bool, is first true: rows count from 1 under the header."""
+    return f"data row {int(np.argmax(broken)) + 1}"

@@ -1,0 +1,73 @@
+"""How much a front dominates, as one number: for comparing fronts, not for taking them."""
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+import pandas as pd
+
+from paretofit.errors import InputError
+from paretofit.pareto.columns import finite_rows, numbers_in, objective_names
+
+
+def dominated_hypervolume(
+    frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]
+) -> float:
+    """The volume between the front and a reference point; of two fronts, the larger is the better one.
+
+    The Lebesgue measure of {z : x <= z <= r for some row x}, with r the reference point. Rows that are
+    dominated, or worse than the reference in some objective, add nothing.
+
+    Parameters
+    ----------
+    frame : (n_rows, n_columns)
+        Any table; it need not be a front.
+    objectives : (m,)
+        Columns to minimise. Every value must be finite.
+    reference : (m,)
+        The reference point, in the order and the units of `objectives`.
+
+    Returns
+    -------
+    float
+        In the product of the objectives' units; 0.0 where no row is below the reference.
+
+    Raises
+    ------
+    InputError
+        As in `pareto_front`, or the reference is not m finite numbers.
+
+    Notes
+    -----
+    E. Zitzler and L. Thiele, IEEE Trans. Evol. Comput. 3, 257 (1999); computed by moocore, in
+    O(n log n) for three objectives or fewer, O(n^2) for four, and O(n^(m-2)) at worst above, where n
+    counts the rows of the front.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"cost": [1.0, 2.0], "error": [2.0, 1.0]})
+    >>> dominated_hypervolume(table, ["cost", "error"], [3.0, 3.0])
+    3.0
+    """
+    objectives = objective_names(frame, objectives)
+    corner = _reference_point(reference, objectives)
+    values = numbers_in(frame, objectives)
+    finite_rows(values, drop_missing=False)
+    points = values.to_numpy(dtype=np.float64)
+    points = points[moocore.is_nondominated(points, keep_weakly=False)]
+    return float(moocore.hypervolume(points, ref=corner))
+
+
+def _reference_point(reference: Sequence[float], objectives: Sequence[str]) -> np.ndarray:
+    try:
+        corner = np.asarray(reference, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"the reference point must be numbers; got {reference!r}") from None
+    if corner.shape != (len(objectives),):
+        raise InputError(
+            f"the reference point must have one number for each of the {len(objectives)} objectives "
+            f"({', '.join(objectives)}); got {corner.size}"
+        )
+    if not np.isfinite(corner).all():
+        raise InputError(f"the reference point must be finite; got {corner.tolist()}")
+    return corner
