@@ -299,7 +299,8 @@ def test_levels_are_names(tmp_path):
     [
         (b"", "empty"),
         (b"\n\n", "empty"),
-        (b"\x89HDF\r\n\x1a\n\x00\xff\xfe", "UTF-8"),
+        (b"\x89HDF\r\n\x1a\n\x00\xff\xfe", "binary"),
+        ("a,b\nå,1\n".encode("latin-1"), "UTF-8"),
         (b"a\0b,c\n1,2\n", "binary"),
         (b"a,b\n1,2\n1,2,3\n", "line 3"),
         (b"a,b\n1,2,3\n1,2,3\n", "more fields than the header"),

@@ -5,6 +5,7 @@ called ``01`` as 1. This one refuses the first two and keeps the third as it is 
 """
 
 import csv
+import io
 import warnings
 from pathlib import Path
 
@@ -36,13 +37,14 @@ def read_table(path: Path | str) -> pd.DataFrame:
     path = Path(path)
     wanted = "a CSV file with a header line is needed"
     try:
+        content = path.read_bytes()
+        if b"\0" in content:  # valid UTF-8, but pandas cuts a name off there, or the whole line
+            raise InputError(f"{path}: is binary, not text; {wanted}")
         with warnings.catch_warnings():
             # With index_col=False pandas cuts surplus fields off and only warns about it.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                path, dtype={"level": str}, index_col=False, compression=None, low_memory=False
-            )
-        _refuse_short_rows(path, frame)
+            frame = pd.read_csv(io.BytesIO(content), dtype={"level": str}, index_col=False, low_memory=False)
+        _refuse_short_rows(path, content, frame)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; {wanted}") from None
     except IsADirectoryError:
@@ -58,24 +60,21 @@ def read_table(path: Path | str) -> pd.DataFrame:
     except (pd.errors.ParserError, csv.Error) as problem:
         detail = str(problem).split("C error: ")[-1].strip()
         raise InputError(f"{path}: is not a proper CSV ({detail}); {wanted}") from None
-    if any("\0" in str(name) for name in frame.columns):
-        raise InputError(f"{path}: is binary, not text; {wanted}")
     return frame
 
 
-def _refuse_short_rows(path: Path, frame: pd.DataFrame) -> None:
+def _refuse_short_rows(path: Path, content: bytes, frame: pd.DataFrame) -> None:
     """Refuse a line with fewer fields than the header, which pandas fills with NaN in silence.
 
-    Such a line leaves NaN in the last column, so most files need no second reading.
+    Such a line leaves NaN in the last column, so most tables are not parsed twice.
     """
     if not frame.iloc[:, -1].hasnans:
         return
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        lines = csv.reader(stream)
-        width = frame.shape[1]
-        for fields in lines:
-            if fields and len(fields) < width:
-                raise InputError(
-                    f"{path}: line {lines.line_num} has {len(fields)} fields where the header has "
-                    f"{width}; write every line in full (an empty field is a missing value)"
-                )
+    width = frame.shape[1]
+    lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    for fields in lines:
+        if fields and len(fields) < width:
+            raise InputError(
+                f"{path}: line {lines.line_num} has {len(fields)} fields where the header has "
+                f"{width}; write every line in full (an empty field is a missing value)"
+            )
