@@ -38,7 +38,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
     wanted = "a CSV file with a header line is needed"
     try:
         content = path.read_bytes()
-        if b"\0" in content:  # valid UTF-8, but pandas cuts a name off there, or the whole line
+        if b"\0" in content:  # valid UTF-8, but pandas before 3 cuts a column name off there
             raise InputError(f"{path}: is binary, not text; {wanted}")
         with warnings.catch_warnings():
             # With index_col=False pandas cuts surplus fields off and only warns about it.
