@@ -11,10 +11,11 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.dataset import Dataset
 from paretofit.descriptors.basis import SnapBasis
-from paretofit.descriptors.design import Block, DesignMatrix, RowKind, encode_attributes
+from paretofit.descriptors.design import Block, DesignMatrix, encode_attributes
 from paretofit.descriptors.lammps_library import lammps_instance
 from paretofit.descriptors.rows import configuration_rows
 from paretofit.errors import InputError
+from paretofit.kinds import RowKind
 from paretofit.progress import track
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from paretofit.errors import InputError
 from paretofit.files import replacing
+from paretofit.kinds import RowKind, row_kinds
 
 if TYPE_CHECKING:
     from paretofit.dataset import Dataset
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 BLOCK_ROWS = 4096
-
-
-class RowKind(IntEnum):
-    """What a row stands for."""
-
-    ENERGY = 0
-    FORCE = 1
-    STRESS = 2
 
 
 @dataclass(frozen=True)
@@ -128,7 +120,7 @@ class DesignMatrix:
             raise InputError(f"rows must have the shape (n_rows, n_features), both at least 1; got {rows.shape}")
         if not np.isfinite(rows).all():
             raise InputError(f"row {int(np.argmin(np.isfinite(rows).all(axis=1)))} holds a value that is not finite")
-        kinds, (positions, ids) = _kinds(kind, len(rows)), _positions(configuration, len(rows))
+        kinds, (positions, ids) = row_kinds(kind, len(rows)), _positions(configuration, len(rows))
         levels, names = _columns(column_levels, column_names, rows.shape[1])
         checked = {str(k): _vector(v, len(rows), f"targets of level '{k}'") for k, v in (targets or {}).items()}
         costs = {str(k): _vector(v, len(ids), f"seconds of level '{k}'") for k, v in (seconds or {}).items()}
@@ -351,18 +343,6 @@ def _write_blocks(file: h5py.File, blocks: Iterable[Block]) -> _Index:
     if rows is None:
         raise InputError("a design matrix needs at least one block of rows; got none")
     return index
-
-
-def _kinds(kind: Any, n: int) -> Array:
-    values = np.asarray(kind)
-    if values.dtype.kind in "UOS":
-        try:
-            values = np.array([RowKind[str(value).upper()] for value in values.tolist()])
-        except KeyError as error:
-            raise InputError(f"a row's kind must be 'energy', 'force' or 'stress'; got {error}") from error
-    if values.shape != (n,) or not np.isin(values, list(RowKind)).all():
-        raise InputError(f"kind must name energy, force or stress for each of the {n} rows; got shape {values.shape}")
-    return values.astype(np.int8)
 
 
 def _positions(configuration: Any, n: int) -> tuple[Array, Array]:

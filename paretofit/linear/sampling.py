@@ -1,0 +1,59 @@
+"""Drawing configurations without replacement, so that a smaller subset is a prefix of a larger one."""
+
+import numpy as np
+
+from paretofit.errors import InputError
+from paretofit.linear.factor import Array
+
+
+def sample_configurations(
+    scores: Array,
+    n: int,
+    *,
+    rng: np.random.Generator | None = None,
+) -> Array:
+    """Draw `n` configurations, each next one with probability proportional to its score.
+
+    Parameters
+    ----------
+    scores : (n_configurations,) float64
+        Not negative: leverages, or equal numbers for uniform sampling. Configurations with a score of
+        zero come last, in random order.
+    n : int
+        How many, at most all of them.
+    rng : numpy.random.Generator, optional
+        Without one the choice is deterministic: the `n` highest scores, ties in order of position.
+
+    Returns
+    -------
+    (n,) int64
+        Positions, in the order drawn. With a generator in the same state, the draw of a smaller `n` is
+        a prefix of the draw of a larger one, and has the distribution of a separate draw.
+
+    Raises
+    ------
+    InputError
+        If `n` is out of range, or a score is negative or not finite.
+
+    Notes
+    -----
+    Successive sampling by exponential clocks: the order in which clocks of rates `scores` ring
+    (P. S. Efraimidis and P. G. Spirakis, Inf. Process. Lett. 97, 181 (2006)).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sample_configurations(np.array([0.1, 0.7, 0.2]), 2)
+    array([1, 2])
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or not (np.isfinite(values).all() and (values >= 0).all()):
+        raise InputError("scores must be one finite number, not negative, for each configuration")
+    if not 1 <= n <= len(values):
+        raise InputError(f"n must be at least 1 and at most the number of configurations, {len(values)}; got {n}")
+    if rng is None:
+        return np.argsort(-values, kind="stable")[:n]
+    clocks = rng.exponential(size=len(values))
+    positive = values > 0
+    ring = np.divide(clocks, values, out=np.full(len(values), np.inf), where=positive)
+    return np.lexsort((clocks, ring))[:n]

@@ -1,0 +1,111 @@
+"""Axis limits, scales and ticks that survive hopeless points: nothing is squashed, nothing goes unsaid."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from paretofit.report.style import plain
+from paretofit.report.words import counted
+
+# An error this many times the lowest one is of no use to anybody, and an axis that shows it shows
+# little else (1.5 decades).
+HOPELESS = 30.0
+_LINEAR_BELOW = 4.0  # a log axis over less than this factor has too few round numbers to label
+# Which numbers of a decade are labelled, by the decades that the axis spans.
+_SUBS: tuple[tuple[float, tuple[float, ...]], ...] = (
+    (2.5, (1.0,)),
+    (1.6, (1.0, 3.0)),
+    (0.95, (1.0, 2.0, 5.0)),
+    (0.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)),
+)
+
+
+def frame(
+    ax: Axes, x: np.ndarray, y: np.ndarray, hopeless_x: float = HOPELESS, hopeless_y: float = HOPELESS
+) -> np.ndarray:
+    """Choose scales and limits of both axes around the points that are of use.
+
+    Parameters
+    ----------
+    ax : where
+    x, y : (n,) float, the points; what is not positive and finite cannot be shown
+    hopeless_x, hopeless_y : see `useful`; infinity shows all
+
+    Returns
+    -------
+    (n,) bool, which points lie inside.
+    """
+    inside: np.ndarray = useful(x, hopeless_x) & useful(y, hopeless_y)
+    if inside.any():
+        set_axis(ax, "x", x[inside])
+        set_axis(ax, "y", y[inside])
+    return inside
+
+
+def useful(values: np.ndarray, hopeless: float = HOPELESS) -> np.ndarray:
+    """(n,) bool: positive, finite and at most `hopeless` times the lowest value.
+
+    Where that would leave out more than it shows, up to three times the median instead.
+    """
+    positive: np.ndarray = np.isfinite(values) & (values > 0)
+    if not positive.any():
+        return positive
+    low, middle = float(values[positive].min()), float(np.median(values[positive]))
+    return positive & (values <= max(hopeless * low, 3 * middle))
+
+
+def set_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
+    """Scale and limits of one axis that show all of `values`, (n,) positive: linear over a short span."""
+    low, high = float(values.min()), float(values.max())
+    if high / low < _LINEAR_BELOW:
+        margin = 0.08 * (high - low) or 0.1 * high
+        bounds, scale = (max(low - margin, 0.0), high + margin), "linear"
+    else:
+        stretch = (high / low) ** 0.05
+        bounds, scale = (low / stretch, high * stretch), "log"
+    (ax.set_xscale if which == "x" else ax.set_yscale)(scale)
+    (ax.set_xlim if which == "x" else ax.set_ylim)(*bounds)
+    if scale == "log":
+        ticks(ax, which, *bounds)
+
+
+def ticks(ax: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
+    """Plain round numbers on a logarithmic axis that runs from `low` to `high`."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    decades = np.log10(high / low)
+    subs = next(subs for least, subs in _SUBS if decades >= least)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(_tick))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _tick(value: float, _position: object = None) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e5 else f"{value:.0e}"
+
+
+def note_outside(ax: Axes, inside: np.ndarray, names: Sequence[str]) -> str:
+    """Say above the axes how many points lie outside of it, and whose.
+
+    Parameters
+    ----------
+    ax : where the note goes, small, at the top right
+    inside : (n,) bool
+    names : (n,) what each point is called, e.g. ``"level 1"``
+
+    Returns
+    -------
+    The note, empty where all points are inside.
+    """
+    outside = Counter(name for name, shown in zip(names, inside, strict=True) if not shown)
+    if not outside:
+        return ""
+    listing = ", ".join(f"{name}" for name in sorted(outside))
+    note = f"{counted(sum(outside.values()), 'point')} outside: {listing}"
+    if len(note) > 42:
+        note = f"{counted(sum(outside.values()), 'point')} outside"
+    ax.set_title(plain(note), loc="right", fontsize=6, color="#666666")
+    return note

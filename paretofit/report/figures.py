@@ -1,0 +1,248 @@
+"""The figures of one level or one subset size: energy against force errors, and the learning curves.
+
+Each figure is a function of the results table that returns its axes; with no `ax` given it makes a
+figure of its own, reachable through ``ax.figure``. What cannot be drawn raises `CannotDrawError` and
+says why.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from paretofit.errors import InputError
+from paretofit.report import axes as axes_tools
+from paretofit.report import style
+from paretofit.report.summaries import at_largest_subset, medians, ordered_samplings, prepared
+from paretofit.report.words import ratio_text
+
+ENERGY_LABEL = "energy RMSE (meV/atom)"
+FORCE_LABEL = "force RMSE (meV/Å)"
+_BAND = (0.1, 0.9)
+
+
+class CannotDrawError(InputError):
+    """A figure that the data cannot fill; the message is the sentence that stands in its place."""
+
+
+def energy_force_tradeoff(
+    results: pd.DataFrame, levels: Sequence[str], *, twojmax: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Energy against force RMSE of the test set at the largest subset: for each level a line over weights.
+
+    Solid: against the reference level; dotted: against the level that the model was trained on.
+
+    Parameters
+    ----------
+    results : DataFrame, a row per fit (meV/atom, meV/Å)
+    levels : names by cost, the last is the reference
+    twojmax : which model, the largest by default
+    ax : where to draw; a new figure one column wide by default
+
+    Returns
+    -------
+    Axes
+    """
+    rows = _tradeoff_rows(results, levels)
+    chosen = int(rows["twojmax"].max()) if twojmax is None else twojmax
+    rows = rows[rows["twojmax"] == chosen]
+    if rows.empty:
+        raise CannotDrawError(f"There are no results at 2Jmax = {chosen}.")
+    with style.publication():
+        own = ax is None
+        ax = style.single(ax)
+        _draw_tradeoff(ax, rows, levels)
+        handles = _tradeoff_handles(rows, levels)
+        if own:
+            style.figure_of(ax).legend(handles=handles, loc="outside lower center", ncols=2)
+        else:
+            ax.legend(handles=handles, loc="best")
+    return ax
+
+
+def energy_force_by_twojmax(results: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+    """`energy_force_tradeoff` for every 2Jmax, a panel each.
+
+    Returns
+    -------
+    (n_twojmax,) array of Axes, in increasing 2Jmax
+    """
+    rows = _tradeoff_rows(results, levels)
+    values = sorted(set(rows["twojmax"]))
+    with style.publication():
+        axes = style.panels(len(values))
+        for ax, twojmax in zip(axes, values, strict=True):
+            _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels)
+        style.figure_of(axes).legend(
+            handles=_tradeoff_handles(rows, levels),
+            loc="outside lower center",
+            ncols=4 if len(axes) > 1 else 2,
+        )
+    return axes
+
+
+def _tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+    rows = at_largest_subset(medians(results, levels))
+    if rows["weight_ratio"].nunique() < 2:
+        raise CannotDrawError("All fits have the same energy/force weight, so there is no trade-off to draw.")
+    return rows
+
+
+def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
+    reference = levels[-1]
+    names, energies, forces = [], [], []
+    for level, part in _by_level(rows.sort_values("weight_ratio"), levels):
+        for kind, line, size in (("test", ":", 3), ("ref", "-", 4)):
+            if kind == "test" and level == reference:
+                continue  # its own level is the reference
+            x, y = part[f"{kind}_energy"].to_numpy(float), part[f"{kind}_force"].to_numpy(float)
+            ax.plot(
+                x, y, line,
+                color=style.colour(level, levels), marker=style.marker(level, levels), markersize=size,
+                linewidth=1.2 if kind == "ref" else 1.0,
+                markerfacecolor=style.colour(level, levels) if kind == "ref" else "white",
+                label=f"{level} {kind}",
+            )  # fmt: skip
+            names += [f"level {level}"] * len(x)
+            energies.append(x)
+            forces.append(y)
+    inside = axes_tools.frame(ax, np.concatenate(energies), np.concatenate(forces))
+    axes_tools.note_outside(ax, inside, names)
+    ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
+    ax.set_xlabel(f"test {ENERGY_LABEL}")
+    ax.set_ylabel(f"test {FORCE_LABEL}")
+    _label_weights(ax, rows, levels)
+
+
+def _label_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
+    """The smallest and largest w_E/w_F beside the ends of the line of the highest level there is."""
+    *_, (_, part) = _by_level(rows, levels)
+    part = part.sort_values("weight_ratio")
+    ends = ((0, "{}", (5, 0), "center"), (-1, "$w_E/w_F$ = {}", (2, 4), "bottom"))
+    for place, text, offset, side in ends:
+        row = part.iloc[place]
+        ax.annotate(
+            text.format(ratio_text(row["weight_ratio"])), (row["ref_energy"], row["ref_force"]),
+            xytext=offset, textcoords="offset points", fontsize=6, verticalalignment=side,
+            annotation_clip=True,
+        )  # fmt: skip
+
+
+def _by_level(rows: pd.DataFrame, levels: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    return [(level, rows[rows["level"] == level]) for level in levels if (rows["level"] == level).any()]
+
+
+def _tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str]) -> list[Line2D]:
+    handles = style.level_handles(levels, list(rows["level"]))
+    reference = style.plain(levels[-1])
+    handles.append(Line2D([], [], color="#444444", label=f"tested against level {reference}"))
+    if set(rows["level"]) - {levels[-1]}:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color="#444444",
+                linestyle=":",
+                marker="o",
+                markerfacecolor="white",
+                markersize=3,
+                label="tested on own level",
+            )
+        )
+    return handles
+
+
+def learning_curves(
+    results: pd.DataFrame,
+    levels: Sequence[str],
+    *,
+    twojmax: int | None = None,
+    weight_ratio: float | None = None,
+    axes: np.ndarray | None = None,
+) -> np.ndarray:
+    """Energy and force RMSE against subset size, a line for each sampling, at the reference level.
+
+    Lines are medians over repetitions, bands run from the 10th to the 90th percentile.
+
+    Parameters
+    ----------
+    results : DataFrame, a row per fit (meV/atom, meV/Å)
+    levels : names by cost, the last is the reference
+    twojmax, weight_ratio : which model and w_E/w_F; see `default_cell`
+    axes : (2,) array of Axes to draw into, energy first; a new figure by default
+
+    Returns
+    -------
+    (2,) array of Axes
+    """
+    rows = learning_rows(results, levels, twojmax, weight_ratio)
+    with style.publication():
+        axes = style.panels(2) if axes is None else axes
+        for ax, column, label in zip(
+            axes, ("ref_energy", "ref_force"), (ENERGY_LABEL, FORCE_LABEL), strict=True
+        ):
+            _draw_learning(ax, rows, column)
+            ax.set_ylabel(f"test {label}")
+        handles, labels = axes[0].get_legend_handles_labels()
+        style.figure_of(axes).legend(handles, labels, loc="outside lower center", ncols=5)
+        axes[0].set_title(_cell_title(rows), loc="left")
+    return axes
+
+
+def learning_rows(
+    results: pd.DataFrame,
+    levels: Sequence[str],
+    twojmax: int | None = None,
+    weight_ratio: float | None = None,
+) -> pd.DataFrame:
+    """The fits of one learning curve: reference level, one 2Jmax, one w_E/w_F (by default `default_cell`)."""
+    frame = prepared(results, levels)
+    frame = frame[frame["level"] == levels[-1]]
+    if frame.empty:
+        raise CannotDrawError(f"There are no fits to the reference level, {levels[-1]}.")
+    if twojmax is None or weight_ratio is None:
+        default = default_cell(frame)
+        twojmax = default[0] if twojmax is None else twojmax
+        weight_ratio = default[1] if weight_ratio is None else weight_ratio
+    frame = frame[(frame["twojmax"] == twojmax) & np.isclose(frame["weight_ratio"], weight_ratio, rtol=1e-5)]
+    if frame["n_train"].nunique() < 2:
+        raise CannotDrawError("All fits have the same subset size, so there is no learning curve to draw.")
+    return frame
+
+
+def default_cell(frame: pd.DataFrame) -> tuple[int, float]:
+    """2Jmax and w_E/w_F of the learning curve that says most.
+
+    The 2Jmax is the largest for which at least half of the subset sizes determine all features (rank
+    equal to the number of features), or the smallest one; the w_E/w_F is the middle one.
+    """
+    full = (frame["rank"] >= frame["n_features"]).groupby([frame["twojmax"], frame["n_train"]]).mean() > 0.5
+    share = full.groupby("twojmax").mean()
+    determined = [value for value in share.index if share[value] >= 0.5]
+    ratios = sorted(set(frame["weight_ratio"]))
+    return int(max(determined, default=min(share.index))), float(ratios[len(ratios) // 2])
+
+
+def _cell_title(rows: pd.DataFrame) -> str:
+    return f"2Jmax = {rows['twojmax'].iloc[0]}, $w_E/w_F$ = {ratio_text(rows['weight_ratio'].iloc[0])}"
+
+
+def _draw_learning(ax: Axes, rows: pd.DataFrame, column: str) -> None:
+    sizes_drawn, values, names = [], [], []
+    for sampling in ordered_samplings(rows):
+        colour, marker, line = style.sampling_style(sampling)
+        grouped = rows[rows["sampling"] == sampling].groupby("n_train")[column]
+        middle = grouped.median()
+        sizes, centre = middle.index.to_numpy(dtype=float), middle.to_numpy(dtype=float)
+        ax.plot(sizes, centre, line, color=colour, marker=marker, label=style.plain(sampling))
+        if grouped.size().max() > 1:
+            low, high = (grouped.quantile(q).to_numpy(dtype=float) for q in _BAND)
+            ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
+        sizes_drawn.append(sizes)
+        values.append(centre)
+        names += [sampling] * len(centre)
+    inside = axes_tools.frame(ax, np.concatenate(sizes_drawn), np.concatenate(values), hopeless_x=np.inf)
+    axes_tools.note_outside(ax, inside, names)
+    ax.set_xlabel("training configurations")

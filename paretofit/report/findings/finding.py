@@ -1,0 +1,37 @@
+"""What a finding is: a question, what the numbers answer, and the numbers."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pandas as pd
+
+Verdict = Literal["yes", "no", "mixed", "not tested"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer that a results table gives to one question of the published study.
+
+    Attributes
+    ----------
+    name : short name, used for the file of its numbers
+    question : as a reader would ask it
+    verdict : ``"yes"``, ``"no"``, ``"mixed"`` or ``"not tested"``
+    text : two to five plain sentences with numbers and units, and what the paper found
+    numbers : the table behind the text, empty where nothing could be tested
+    """
+
+    name: str
+    question: str
+    verdict: Verdict
+    text: str
+    numbers: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+
+
+def overall(answers: list[str]) -> Verdict:
+    """``"yes"`` or ``"no"`` where all answers agree, else ``"mixed"``; ``"not tested"`` where there are none."""
+    if not answers:
+        return "not tested"
+    if set(answers) == {"yes"}:
+        return "yes"
+    return "no" if set(answers) == {"no"} else "mixed"
