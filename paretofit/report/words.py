@@ -44,9 +44,9 @@ def duration(seconds: float) -> str:
 
 
 def duration_range(low: float, high: float) -> str:
-    """``"10 min to 2.1 h"``, or one of them where both read the same."""
+    """``"from 10 min to 2.1 h"``, or ``"at 10 min"`` where both read the same."""
     first, last = duration(low), duration(high)
-    return first if first == last else f"{first} to {last}"
+    return f"at {first}" if first == last else f"from {first} to {last}"
 
 
 def time_unit(seconds: float) -> tuple[float, str]:

@@ -16,8 +16,8 @@ __all__ = [
     "all_findings",
     "errors_fall",
     "force_weight_helps",
-    "leverage_beats_random",
     "levels_on_front",
+    "leverage_beats_random",
 ]
 
 

@@ -29,7 +29,7 @@ class Finding:
 
 
 def overall(answers: list[str]) -> Verdict:
-    """``"yes"`` or ``"no"`` where all answers agree, else ``"mixed"``; ``"not tested"`` where there are none."""
+    """``"yes"`` or ``"no"`` where all answers agree, else ``"mixed"``; without answers ``"not tested"``."""
     if not answers:
         return "not tested"
     if set(answers) == {"yes"}:

@@ -1,6 +1,7 @@
-"""Which levels are on the front, and in which range of cost?"""
+"""Which levels are on the front, in which range of cost, and do the cheaper ones earn their place?"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,20 +9,22 @@ import pandas as pd
 from paretofit.pareto.front import pareto_front
 from paretofit.report.findings.finding import Finding, Verdict
 from paretofit.report.summaries import OBJECTIVES, fronts_by_twojmax, medians
-from paretofit.report.words import counted, duration_range, listed, named_levels, number
+from paretofit.report.words import counted, duration, duration_range, listed, named_levels, number
 
-QUESTION = "Are levels cheaper than the reference on the front, and in which range of cost?"
+QUESTION = "Which levels are on the front, in which range of cost, and do cheaper ones earn their place?"
 PAPER = (
-    "In the paper levels 1 and 2 of 6 are absent, 10 to 20 minutes of DFT favour level 3, 20 to 1,000 minutes "
-    "level 4 and more than 3,000 minutes level 5, while level 6 appears only at the very edge."
+    "In the paper levels 1 and 2 of 6 are absent; 10 to 20 minutes of DFT favour level 3, 20 to 1,000 "
+    "minutes level 4 and more than 3,000 minutes level 5, while level 6 appears only at the very edge."
 )
-# The cheapest setting of all is always on a front that counts cost, however bad it is. A level counts as
-# useful where it reaches this multiple of the lowest energy and force errors on the front at once.
-NEAR = 2.0
+KINDS = {"ref_energy": "energy", "ref_force": "force"}
 
 
 def levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Finding:
-    """Say which levels are on the front of each 2Jmax and overall, with their ranges of label cost.
+    """Say which levels are on the front, and which of them a budget for labels is best spent on.
+
+    The cheapest setting of all is always on a front that counts cost, however bad it is. The verdict
+    is therefore stricter: a cheaper level earns its place where it still gives the lowest error at
+    some budget that would also pay for the reference level.
 
     Parameters
     ----------
@@ -32,47 +35,57 @@ def levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
     Returns
     -------
     Finding
-        Yes where every 2Jmax has a point of a level below the reference whose errors are within a
-        factor of two of the lowest on its front; no where none has; else mixed. ``numbers`` has a row
-        per (2Jmax or overall, level).
+        Yes where a cheaper level earns its place for energy and force errors at every 2Jmax, no where
+        for none, else mixed. ``numbers`` has a row per (2Jmax or all, level); ``energy_from_s`` is the
+        budget from which the level gives the lowest energy error for the first time, ``energy_to_s``
+        the one from which it does no more.
     """
     table = medians(results, levels)
-    costs = table["label_seconds"].to_numpy(dtype=float)
-    reason = ""
-    if table["level"].nunique() < 2:
-        reason = (
-            f"the results hold only level {table['level'].iloc[0]}" if len(table) else "there are no results"
-        )
-    elif not (np.isfinite(costs) & (costs > 0)).any():
-        reason = "no setting has a label cost above zero, so cheaper cannot be told from dearer"
+    table = table[np.isfinite(table[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)]
+    reason = _untestable(table, levels)
     if reason:
         return Finding("front", QUESTION, "not tested", f"Not tested: {reason}. {PAPER}")
-    by_twojmax = fronts_by_twojmax(table)
-    numbers = pd.concat(
-        [_rows(part, str(value), levels) for value, part in by_twojmax.groupby("twojmax")]
-        + [_rows(_overall(front), "all", levels)],
-        ignore_index=True,
+    fronts = {str(value): part for value, part in fronts_by_twojmax(table).groupby("twojmax")}
+    fronts["all"] = _overall(front)
+    numbers = pd.concat([_rows(part, value, levels) for value, part in fronts.items()], ignore_index=True)
+    earned = pd.DataFrame(
+        [
+            _earned(fronts[str(value)], rows, levels[-1]) | {"twojmax": value}
+            for value, rows in table.groupby("twojmax")
+        ]
     )
-    text = f"{_overall_words(numbers, levels)} {_by_twojmax_words(numbers)} {PAPER}"
-    return Finding("front", QUESTION, _verdict(numbers, levels), text, numbers)
+    text = " ".join(
+        [_points(fronts["all"], numbers, levels), _budgets(fronts["all"]), _places(earned), PAPER]
+    )
+    return Finding("front", QUESTION, _verdict(earned), text, numbers)
+
+
+def _untestable(table: pd.DataFrame, levels: Sequence[str]) -> str:
+    present = [level for level in levels if level in set(table["level"])]
+    if not present:
+        return "no setting has finite errors and a known label cost"
+    if len(present) < 2:
+        return f"the results hold only level {present[0]}, and it takes two"
+    if levels[-1] not in present:
+        return f"there are no fits to the reference level, {levels[-1]}"
+    if not (table["label_seconds"] > 0).any():
+        return "no setting has a label cost above zero, so cheaper cannot be told from dearer"
+    return ""
 
 
 def _overall(front: pd.DataFrame) -> pd.DataFrame:
     """The front over all 2Jmax, also where the one that was handed in is one for each 2Jmax."""
     finite = np.isfinite(front[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)
-    return pareto_front(front[finite], OBJECTIVES) if finite.any() else front[finite]
+    points = front[finite].assign(level=front["level"].astype(str))
+    return pareto_front(points, OBJECTIVES) if len(points) else points
 
 
 def _rows(front: pd.DataFrame, twojmax: str, levels: Sequence[str]) -> pd.DataFrame:
-    """A row for each level: points on this front, points near its best, and the ranges of their cost (s)."""
-    names = front["level"].astype(str)
-    near = pd.Series(True, index=front.index)
-    for column in OBJECTIVES[:2]:
-        near &= front[column] <= NEAR * front[column].min()
-    rows = []
+    """A row for each level: its points on this front, and the budgets (s) at which it is the best buy."""
+    rows: dict[str, dict[str, Any]] = {}
     for level in levels:
-        here, good = front[names == level], front[(names == level) & near]
-        rows.append({
+        here = front[front["level"] == level]
+        rows[level] = {
             "twojmax": twojmax,
             "level": level,
             "points": len(here),
@@ -80,45 +93,82 @@ def _rows(front: pd.DataFrame, twojmax: str, levels: Sequence[str]) -> pd.DataFr
             "dearest_s": here["label_seconds"].max(),
             "lowest_energy": here["ref_energy"].min(),
             "lowest_force": here["ref_force"].min(),
-            "near_best": len(good),
-            "near_cheapest_s": good["label_seconds"].min(),
-            "near_dearest_s": good["label_seconds"].max(),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+        }
+    for column, kind in KINDS.items():
+        for level, start, end in best_buys(front, column):
+            rows[level] = {f"{kind}_from_s": start} | rows[level] | {f"{kind}_to_s": end}
+    columns = [*rows[levels[0]], *(f"{kind}_{side}_s" for kind in KINDS.values() for side in ("from", "to"))]
+    return pd.DataFrame(list(rows.values()), columns=list(dict.fromkeys(columns)))
 
 
-def _overall_words(numbers: pd.DataFrame, levels: Sequence[str]) -> str:
-    rows = numbers[numbers["twojmax"] == "all"]
-    shown = rows[rows["points"] > 0]
-    if shown.empty:
-        return "The front over all 2Jmax has no points."
+def best_buys(front: pd.DataFrame, column: str) -> list[tuple[str, float, float]]:
+    """Which level gives the lowest error at a budget, as (level, from, to) in seconds of label cost.
+
+    Neighbouring ranges of the same level are one; the last range has no end (infinity).
+    """
+    ordered = front.sort_values(["label_seconds", column])
+    record = ordered[ordered[column] < ordered[column].cummin().shift(fill_value=np.inf)]
+    changes = record[record["level"] != record["level"].shift()]
+    starts = [float(value) for value in changes["label_seconds"]]
+    return list(zip(changes["level"], starts, [*starts[1:], float("inf")], strict=True))
+
+
+def _earned(front: pd.DataFrame, settings: pd.DataFrame, reference: str) -> dict[str, Any]:
+    """For energy and force: up to which budget (s) a cheaper level wins though the reference is affordable.
+
+    NaN where none does; infinity where the reference level never gives the lowest error.
+    """
+    affordable = settings.loc[settings["level"] == reference, "label_seconds"].min()
+    found: dict[str, Any] = {"affordable": affordable}
+    for column, kind in KINDS.items():
+        ends = [end for level, _, end in best_buys(front, column) if level != reference and end > affordable]
+        found[kind] = max(ends, default=float("nan"))
+    return found
+
+
+def _points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequence[str]) -> str:
+    rows = numbers[(numbers["twojmax"] == "all") & (numbers["points"] > 0)]
     named = [
-        f"level {row.level} from {duration_range(row.cheapest_s, row.dearest_s)} ({counted(row.points, 'point')}, "
-        f"down to {number(row.lowest_energy)} meV/atom and {number(row.lowest_force)} meV/Å)"
-        for row in shown.itertuples()
+        f"level {row['level']} with {row['points']} {duration_range(row['cheapest_s'], row['dearest_s'])}"
+        for _, row in rows.iterrows()
     ]
-    absent = [level for level in levels if level not in set(shown["level"])]
+    absent = [level for level in levels if level not in set(rows["level"])]
     missing = f"; {named_levels(absent)} {'is' if len(absent) == 1 else 'are'} absent" if absent else ""
     return (
-        f"The front over all 2Jmax has {counted(int(shown['points'].sum()), 'point')}, by DFT cost of the training "
+        f"The front over all 2Jmax has {counted(len(front), 'point')}, by the DFT cost of the training "
         f"labels: {listed(named)}{missing}."
     )
 
 
-def _by_twojmax_words(numbers: pd.DataFrame) -> str:
-    """Where useful accuracy is reached, by 2Jmax: the cheapest point of a front is there whatever its error."""
+def _budgets(front: pd.DataFrame, most: int = 6) -> str:
+    parts = []
+    for (column, kind), unit in zip(KINDS.items(), ("meV/atom", "meV/Å"), strict=True):
+        buys = best_buys(front, column)
+        named = [f"level {level} from {duration(start)}" for level, start, _ in buys[:most]]
+        if len(buys) > most:
+            more = counted(len(buys) - most + 1, "more change")
+            named[-1] = f"{more} up to level {buys[-1][0]} from {duration(buys[-1][1])}"
+        lowest = f"down to {number(front[column].min())} {unit}"
+        parts.append(f"the lowest {kind} error comes from {listed(named)} ({lowest})")
+    return f"As the budget grows, {'; '.join(parts)}."
+
+
+def _places(earned: pd.DataFrame) -> str:
+    """By 2Jmax, up to which budget a cheaper level wins although the reference could be paid for."""
     named = []
-    for twojmax, rows in numbers[numbers["twojmax"] != "all"].groupby("twojmax", sort=False):
-        good = rows[rows["near_best"] > 0]
-        parts = [
-            f"level {row.level} at {duration_range(row.near_cheapest_s, row.near_dearest_s)}"
-            for row in good.itertuples()
-        ]
-        named.append(f"for 2Jmax = {twojmax} {listed(parts) if parts else 'no level'}")
-    return f"Within a factor of {NEAR:g} of both lowest errors are {'; '.join(named)}."
+    for _, row in earned.iterrows():
+        ends = [_until(row[kind], kind) for kind in KINDS.values()]
+        start = duration(row["affordable"])
+        named.append(f"at 2Jmax = {row['twojmax']:.0f} (reference affordable from {start}) {listed(ends)}")
+    return f"Where the reference level is affordable too, cheaper levels still win {'; '.join(named)}."
 
 
-def _verdict(numbers: pd.DataFrame, levels: Sequence[str]) -> Verdict:
-    rows = numbers[(numbers["twojmax"] != "all") & (numbers["level"] != levels[-1])]
-    useful = rows.groupby("twojmax")["near_best"].sum() > 0
-    return "yes" if useful.all() else "mixed" if useful.any() else "no"
+def _until(end: float, kind: str) -> str:
+    if np.isnan(end):
+        return f"never in {kind}"
+    return f"at every budget in {kind}" if np.isinf(end) else f"up to {duration(end)} in {kind}"
+
+
+def _verdict(earned: pd.DataFrame) -> Verdict:
+    won = earned[list(KINDS.values())].notna().to_numpy()
+    return "yes" if won.all() else "mixed" if won.any() else "no"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import pandas as pd
 
@@ -45,8 +46,8 @@ def errors_fall(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
         for kind in ("energy", "force")
     ]
     text = (
-        f"At the largest subset ({subset_words(rows)}), of {counted(len(steps), 'step')} from one level to the "
-        f"next (each 2Jmax and w_E/w_F), {counts[0]}; {counts[1]}. "
+        f"At the largest subset ({subset_words(rows)}), of {counted(len(steps), 'step')} from one level to "
+        f"the next (each 2Jmax and w_E/w_F), {counts[0]}; {counts[1]}. "
         f"{_example(rows, levels)} {_exceptions(steps)}{PAPER}"
     )
     return Finding("levels", QUESTION, _verdict(steps), text, steps)
@@ -57,10 +58,10 @@ def _steps(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[dict[str, obje
     for (twojmax, ratio), part in rows.groupby(["twojmax", "weight_ratio"]):
         errors = part.set_index("level")[["ref_energy", "ref_force"]]
         here = [level for level in present if level in errors.index]
-        for lower, higher in zip(here, here[1:], strict=False):
+        for lower, higher in pairwise(here):
             step: dict[str, object] = {"twojmax": twojmax, "weight_ratio": ratio, "from": lower, "to": higher}
             for kind in ("energy", "force"):
-                before, after = errors.loc[lower, f"ref_{kind}"], errors.loc[higher, f"ref_{kind}"]
+                before, after = (float(errors[f"ref_{kind}"][level]) for level in (lower, higher))
                 step |= {f"{kind}_before": before, f"{kind}_after": after, kind: _change(before, after)}
             yield step
 

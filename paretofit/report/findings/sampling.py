@@ -18,11 +18,21 @@ from paretofit.report.words import counted, listed, number
 
 QUESTION = "Does leverage sampling beat random sampling?"
 PAPER = (
-    "In the paper both leverage samplings beat random clearly, in error and in spread; block leverage gives "
-    "slightly lower force errors, regular leverage slightly lower energy errors."
+    "In the paper both leverage samplings beat random clearly, in error and in spread; block leverage "
+    "gives slightly lower force errors, regular leverage slightly lower energy errors."
 )
 KINDS = {"ref_energy": "energy", "ref_force": "force"}
 CELL = ["twojmax", "weight_ratio", "n_train"]
+_METHOD = (
+    "Compared at equal subset size, 2Jmax and w_E/w_F (a cell), at the reference level; ratios are geometric "
+    "means over cells, spreads run from the 10th to the 90th percentile of the repetitions, p is of a rank "
+    "test. "
+)
+_OUTCOMES = {
+    "yes": "significantly lower",
+    "no": "significantly higher",
+    "no difference": "no clear difference",
+}
 TESTED = ("leverage", "block-leverage")
 ALPHA = 0.05
 # Two samplings with four repetitions each can just reach p < 0.05 in a two-sided rank test (p = 0.029).
@@ -46,7 +56,8 @@ def leverage_beats_random(results: pd.DataFrame, levels: Sequence[str]) -> Findi
     -------
     Finding
         Yes or no where both samplings agree for both energy and force errors (p < 0.05), else mixed;
-        no also where no difference is significant. ``numbers`` has a row per cell, sampling and kind of error.
+        no also where no difference is significant. ``numbers`` has a row per cell, sampling and kind of
+        error.
     """
     frame = prepared(results, levels)
     frame = frame[frame["level"] == levels[-1]]
@@ -63,7 +74,7 @@ def leverage_beats_random(results: pd.DataFrame, levels: Sequence[str]) -> Findi
     ]
     repeats = min(score["repeats"] for score in scores)
     caveat = "" if repeats >= LEAST_REPEATS else _too_few(repeats)
-    text = f"{_left_out(whole)}{' '.join(map(_sentence, scores))} {caveat}{PAPER}"
+    text = f"{_METHOD}{_left_out(whole)}{_sentences(scores)} {caveat}{PAPER}"
     return Finding("sampling", QUESTION, "not tested" if caveat else _verdict(scores), text, cells)
 
 
@@ -102,9 +113,9 @@ def _cells(frame: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
     """A row per cell, sampling and kind of error: ratios of medians and of spreads to those of random."""
     parts = []
     for column, kind in KINDS.items():
-        grouped = frame.groupby([*CELL, "sampling"])[column]
-        middle = grouped.median().unstack("sampling")
-        spread = (grouped.quantile(0.9) - grouped.quantile(0.1)).unstack("sampling")
+        middle = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc="median")
+        spread = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc=_spread)
+        spread = spread.reindex_like(middle)
         for name in others:
             table = pd.DataFrame({
                 "sampling": name,
@@ -116,16 +127,24 @@ def _cells(frame: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
             })  # fmt: skip
             usable = np.isfinite(table["ratio_of_medians"]) & (table["ratio_of_medians"] > 0)
             parts.append(table[usable].reset_index())
-    return pd.concat(parts, ignore_index=True)
+    cells: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return cells
+
+
+def _spread(values: pd.Series) -> float:
+    return float(values.quantile(0.9) - values.quantile(0.1))
 
 
 def _score(frame: pd.DataFrame, cells: pd.DataFrame, name: str, kind: str) -> dict[str, Any]:
     """Over all cells: wins, geometric means of the ratios, and the p-value of the rank test."""
     mine = cells[(cells["sampling"] == name) & (cells["error"] == kind)]
     column = next(key for key, value in KINDS.items() if value == kind)
-    samples = [_mean_ranks(frame, column, name)[sampling] for sampling in (name, "random")]
-    repeats = min(len(sample) for sample in samples)
-    p = stats.mannwhitneyu(*samples, alternative="two-sided").pvalue if repeats >= LEAST_REPEATS else np.nan
+    ranks = _mean_ranks(frame, column, name)
+    mine_ranks, random_ranks = ranks[name], ranks["random"]
+    repeats = min(len(mine_ranks), len(random_ranks))
+    p = np.nan
+    if repeats >= LEAST_REPEATS:
+        p = stats.mannwhitneyu(list(mine_ranks), list(random_ranks), alternative="two-sided").pvalue
     return {
         "sampling": name,
         "kind": kind,
@@ -133,7 +152,7 @@ def _score(frame: pd.DataFrame, cells: pd.DataFrame, name: str, kind: str) -> di
         "wins": int((mine["ratio_of_medians"] < 1).sum()),
         "ratio": _geometric_mean(mine["ratio_of_medians"]),
         "spread": _geometric_mean(mine["ratio_of_spreads"]),
-        "lower": samples[0].mean() < samples[1].mean() if repeats else False,
+        "lower": bool(repeats and mine_ranks.mean() < random_ranks.mean()),
         "repeats": repeats,
         "p": float(p),
     }
@@ -176,32 +195,26 @@ def _left_out(sizes: Sequence[int]) -> str:
     if not sizes:
         return ""
     return (
-        f"Subsets of {listed(sizes)} configurations are left out: they are the whole training set, where all "
-        "samplings coincide. "
+        f"Subsets of {listed(sizes)} configurations are left out: they are the whole training set, where "
+        "all samplings coincide. "
     )
 
 
 def _too_few(repeats: int) -> str:
     return (
-        f"Whether this is more than chance is not tested: with {counted(repeats, 'repetition')} in common there is "
-        f"no telling, it takes {LEAST_REPEATS}. "
+        f"Whether this is more than chance is not tested: all cells share {counted(repeats, 'repetition')}, "
+        f"and it takes {LEAST_REPEATS}. "
     )
 
 
-def _sentence(score: dict[str, Any]) -> str:
-    outcome = {"yes": "significantly lower", "no": "significantly higher"}.get(
-        _answer(score), "no clear difference"
-    )
-    test = (
-        ""
-        if np.isnan(score["p"])
-        else f": {outcome} (rank test over repetitions, p = {number(score['p'], 2)})"
-    )
-    spread = (
-        "" if np.isnan(score["spread"]) else f" and its 10–90 % spread {number(score['spread'], 2)} times"
-    )
-    return (
-        f"With {score['sampling']} sampling the {score['kind']} error is lower than with random in {score['wins']} of "
-        f"{counted(score['cells'], 'cell')} (each 2Jmax, w_E/w_F and subset size), its median {number(score['ratio'], 2)} "
-        f"times{spread} that of random (geometric means){test}."
-    )
+def _sentences(scores: Sequence[dict[str, Any]]) -> str:
+    """One sentence for each sampling, on energy and force errors."""
+    named: dict[str, list[str]] = {}
+    for score in scores:
+        spread = "" if np.isnan(score["spread"]) else f", spread {score['spread']:.2f} times"
+        test = "" if np.isnan(score["p"]) else f", {_OUTCOMES[_answer(score)]}, p = {number(score['p'], 2)}"
+        named.setdefault(score["sampling"], []).append(
+            f"the {score['kind']} error is lower in {score['wins']} of {counted(score['cells'], 'cell')} "
+            f"(median {score['ratio']:.2f} times{spread} that of random{test})"
+        )
+    return " ".join(f"With {name} sampling {listed(parts)}." for name, parts in named.items())

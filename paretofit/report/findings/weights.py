@@ -13,6 +13,10 @@ PAPER = (
     "In the paper it does for levels 1, 2 and 3 of 6 (level 2: from 53.8 to 50.2 meV/atom between "
     "w_E/w_F = 150 and 12) and not for levels 4 and 5."
 )
+COLUMNS = [
+    "twojmax", "level", "smallest_ratio", "energy_at_smallest", "largest_ratio", "energy_at_largest",
+    "best_ratio", "best_energy", "answer",
+]  # fmt: skip
 GAIN = 0.01  # relative; a smaller change of the energy error does not count
 
 
@@ -36,14 +40,14 @@ def force_weight_helps(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     """
     rows = at_largest_subset(medians(results, levels))
     lowest = [level for level in lowest_levels(levels) if level in set(rows["level"])]
+    numbers = pd.DataFrame(_answers(rows, levels), columns=COLUMNS)
     reason = ""
     if rows["weight_ratio"].nunique() < 2:
         reason = "all fits have the same energy/force weight"
-    elif not lowest:
-        reason = "the results hold none of the lowest levels"
+    elif not set(lowest) & set(numbers["level"]):
+        reason = "the results hold none of the lowest levels at two weights"
     if reason:
         return Finding("weights", QUESTION, "not tested", f"Not tested: {reason}. {PAPER}")
-    numbers = pd.DataFrame(_answers(rows, levels))
     low = numbers[numbers["level"].isin(lowest)]
     high = numbers[~numbers["level"].isin(lowest)]
     text = f"At the largest subset ({subset_words(rows)}): {_by_level(low, lowest)}{_contrast(high)} {PAPER}"
@@ -55,7 +59,7 @@ def lowest_levels(levels: Sequence[str]) -> list[str]:
     return list(levels[: len(levels) // 2])
 
 
-def _answers(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[dict[str, object]]:
+def _answers(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[tuple[object, ...]]:
     for twojmax, model in rows.groupby("twojmax"):
         for level in levels:
             part = model[(model["level"] == level) & model["ref_energy"].notna()]
@@ -70,17 +74,8 @@ def _answers(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[dict[str, ob
                 if best < energies * (1 - GAIN)
                 else "no"
             )
-            yield {
-                "twojmax": twojmax,
-                "level": level,
-                "smallest_ratio": errors.index[0],
-                "energy_at_smallest": forces,
-                "largest_ratio": errors.index[-1],
-                "energy_at_largest": energies,
-                "best_ratio": errors.idxmin(),
-                "best_energy": best,
-                "answer": answer,
-            }
+            smallest, largest, at_best = errors.index[0], errors.index[-1], errors.idxmin()
+            yield twojmax, level, smallest, forces, largest, energies, at_best, best, answer
 
 
 def _by_level(low: pd.DataFrame, lowest: Sequence[str]) -> str:
@@ -91,17 +86,17 @@ def _by_level(low: pd.DataFrame, lowest: Sequence[str]) -> str:
             continue
         row = part.iloc[-1]
         sentences.append(
-            f"level {level}: {_tally(part)}; at 2Jmax = {row['twojmax']} the energy error is "
-            f"{number(row['energy_at_largest'])} meV/atom at w_E/w_F = {ratio_text(row['largest_ratio'])}, "
-            f"{number(row['energy_at_smallest'])} at {ratio_text(row['smallest_ratio'])}, and lowest "
-            f"({number(row['best_energy'])}) at {ratio_text(row['best_ratio'])}"
+            f"level {level}: {_tally(part)} (at {row['twojmax']}: {number(row['energy_at_largest'])} "
+            f"meV/atom at w_E/w_F = {ratio_text(row['largest_ratio'])}, {number(row['energy_at_smallest'])} "
+            f"at {ratio_text(row['smallest_ratio'])}, lowest {number(row['best_energy'])} at "
+            f"{ratio_text(row['best_ratio'])})"
         )
     return "; ".join(sentences) + "."
 
 
 def _tally(part: pd.DataFrame) -> str:
     """``"yes at 2Jmax 4 and 6, no at 8"``."""
-    named = []
+    named: list[str] = []
     for answer in ("yes", "partly", "no"):
         values = list(part.loc[part["answer"] == answer, "twojmax"])
         if values:
@@ -114,4 +109,4 @@ def _contrast(high: pd.DataFrame) -> str:
         return ""
     names = list(dict.fromkeys(high["level"]))
     count = (high["answer"] == "yes").sum()
-    return f" For {named_levels(names)} the answer is yes in {count} of {len(high)} cases (each level and 2Jmax)."
+    return f" For {named_levels(names)} it is yes in {count} of {len(high)} cases (each level and 2Jmax)."
