@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ruamel.yaml import YAML, YAMLError
 
 from paretofit.errors import InputError
@@ -70,6 +71,13 @@ def digest(value: Any) -> str:
     """SHA-256, as hex, of anything that JSON can hold; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def array_digest(array: np.ndarray[Any, Any]) -> str:
+    """SHA-256, as hex, of an array's shape, type and bytes."""
+    contiguous = np.ascontiguousarray(array)
+    head = f"{contiguous.shape}{contiguous.dtype.str}".encode()
+    return hashlib.sha256(head + contiguous.tobytes()).hexdigest()
 
 
 def file_digest(path: Path | str) -> str:

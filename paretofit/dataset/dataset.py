@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.errors import InputError, suggestion
+from paretofit.files import array_digest, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -221,6 +222,14 @@ class Dataset:
         """The settings that the labels of a level were computed with."""
         self._check_level(level)
         return {key: _decode(value) for key, value in self._file[f"levels/{level}"].attrs.items()}
+
+    def structures_digest(self) -> str:
+        """SHA-256 of the ids and geometries of this selection, whatever its labels."""
+        numbers = (
+            array_digest(np.concatenate([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()]))
+            for atoms in self
+        )
+        return digest([self.ids.tolist(), list(numbers)])
 
     def info(self) -> DatasetInfo:
         """Counts, ranges and warnings: see `paretofit.dataset.describe_dataset`."""

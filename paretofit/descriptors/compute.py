@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.dataset import Dataset
 from paretofit.descriptors.basis import SnapBasis
-from paretofit.descriptors.design import Block, DesignMatrix, encode_attributes
+from paretofit.descriptors.design import Block, DesignMatrix
 from paretofit.descriptors.lammps_library import lammps_instance
 from paretofit.descriptors.rows import configuration_rows
 from paretofit.errors import InputError
@@ -66,7 +66,7 @@ def compute_design(
         path,
         column_levels=basis.column_levels,
         column_names=basis.column_names,
-        attributes=encode_attributes({"basis": basis.model_dump()}),
+        attributes={"basis": basis.model_dump_json(), "structures": dataset.structures_digest()},
     )
 
 

@@ -7,7 +7,6 @@ energy per atom in eV, a force row one force component in eV/Å, a stress row on
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -68,6 +67,10 @@ class DesignMatrix:
         Labels: eV/atom, eV/Å, GPa; NaN where missing.
     seconds : mapping of level to (n_configurations,) float64
         Cost of each configuration's label.
+    path : Path or None
+        The file that the rows are in.
+    attributes : mapping of str to str
+        What made the file: ``basis`` (JSON) and ``structures`` (a hash) from `compute_design`.
     """
 
     kind: Array
@@ -78,6 +81,7 @@ class DesignMatrix:
     targets: Mapping[str, Array] = field(default_factory=dict)
     seconds: Mapping[str, Array] = field(default_factory=dict)
     path: Path | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
     _rows: Array | None = None
 
     @classmethod
@@ -124,7 +128,7 @@ class DesignMatrix:
         levels, names = _columns(column_levels, column_names, rows.shape[1])
         checked = {str(k): _vector(v, len(rows), f"targets of level '{k}'") for k, v in (targets or {}).items()}
         costs = {str(k): _vector(v, len(ids), f"seconds of level '{k}'") for k, v in (seconds or {}).items()}
-        return cls(kinds, positions, ids, levels, names, checked, costs, None, rows)
+        return cls(kinds, positions, ids, levels, names, checked, costs, _rows=rows)
 
     @classmethod
     def from_blocks(
@@ -197,6 +201,7 @@ class DesignMatrix:
                 targets={name: data[()] for name, data in file.get("targets", {}).items()},
                 seconds={name: data[()] for name, data in file.get("seconds", {}).items()},
                 path=path,
+                attributes={key: str(value) for key, value in file.attrs.items()},
             )
 
     def save(self, path: Path | str) -> Self:
@@ -373,7 +378,3 @@ def _vector(values: Any, n: int, what: str) -> Array:
         raise InputError(f"{what} must have the shape ({n},); got {vector.shape}")
     return vector
 
-
-def encode_attributes(values: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as JSON text, for the attributes of a design file."""
-    return {key: json.dumps(value, sort_keys=True) for key, value in values.items()}

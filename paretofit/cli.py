@@ -1,0 +1,209 @@
+"""The command line: verbs, progress, exit codes; every verb calls one public function.
+
+Exit code 0: done; 1: the work failed; 2: the input is wrong, said in one sentence.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from paretofit import __version__
+from paretofit.errors import InputError
+
+app = typer.Typer(
+    name="paretofit",
+    help="Decide how to make an interatomic potential: DFT convergence, data, model and weights on one Pareto front.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; no number depends on it.")]
+
+
+def main() -> None:
+    """Run the command line and turn wrong input into one sentence and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        Console(stderr=True, soft_wrap=True).print(f"paretofit: {error}", markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("paretofit: interrupted; the same command goes on where this one stopped")
+        sys.exit(1)
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.print(f"paretofit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _callback(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example:  paretofit init data/beryllium.h5 -o my_study.yaml")
+def init(
+    dataset: Annotated[Optional[Path], typer.Argument(help="A dataset (HDF5).")] = None,  # noqa: UP045  (typer)
+    output: Annotated[Path, typer.Option("--output", "-o", help="The study to write.")] = Path("study.yaml"),
+    keys: Annotated[bool, typer.Option("--keys", help="List every key of a study and stop.")] = False,
+) -> None:
+    """Write a commented study for a dataset."""
+    from paretofit.study import write_template
+    from paretofit.study.schema import settings_table
+
+    if keys:
+        table = Table("key", "default", "meaning")
+        for row in settings_table():
+            table.add_row(*row)
+        console.print(table)
+        return
+    if dataset is None:
+        raise InputError("init needs a dataset: paretofit init DATASET.h5")
+    path = write_template(dataset, output)
+    console.print(f"{path} written; look through it, then: paretofit run {path}", highlight=False)
+
+
+@app.command(epilog="Example:  paretofit run studies/quick.yaml --jobs 2")
+def run(
+    study: Annotated[Path, typer.Argument(help="The study (YAML).")],
+    out: Annotated[Optional[Path], typer.Option("--out", help="Run folder.", show_default="runs/<name>-<hash>")] = None,  # noqa: UP045
+    jobs: Jobs = 1,
+) -> None:
+    """Run a study: descriptors, sweep, front, report. Run again, it goes on where it stopped."""
+    from paretofit.study import run_study
+
+    result = run_study(study, out=out, jobs=jobs, progress=True)
+    for warning in result.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
+    seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())
+    console.print(f"{len(result.results)} fits, {len(result.front)} of them on the front ({seconds})", highlight=False)
+    console.print(f"{result.report}", soft_wrap=True, highlight=False)
+
+
+@app.command(epilog="Example:  paretofit info data/beryllium.h5")
+def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> None:
+    """Show what is in a dataset, and what deserves a second look."""
+    from paretofit.dataset import Dataset
+
+    with Dataset(dataset) as data:
+        found = data.info()
+    console.print(f"{found.path}: {found.n_configurations} configurations, {found.n_atoms} atoms", highlight=False)
+    console.print("atoms each: {} to {}".format(*found.atoms_range), highlight=False)
+    console.print("species:    " + ", ".join(f"{k} {n}" for k, n in found.species.items()), highlight=False)
+    console.print("types:      " + ", ".join(f"{k} {n}" for k, n in found.config_types.items()), highlight=False)
+    console.print("volume:     {:.2f} to {:.2f} Å³/atom".format(*found.volume_range), highlight=False)
+    table = Table("level", "energies", "forces", "stresses", "failed", "mean s", "E, eV/atom", "max F, eV/Å", "settings")
+    for level in found.levels:
+        table.add_row(
+            level.name,
+            *(str(n) for n in (level.n_energies, level.n_forces, level.n_stresses, level.n_failed)),
+            f"{level.mean_seconds:.2f}",
+            "{:.3f} to {:.3f}".format(*level.energy_range),
+            f"{level.max_force:.2f}",
+            "\n".join(f"{key}: {_plain(value)}" for key, value in level.settings.items()),
+        )
+    console.print(table)
+    for warning in found.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
+    if not found.warnings:
+        console.print("no warnings")
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+
+
+@app.command(
+    name="import",
+    epilog="Examples:  paretofit import data.h5 --level 1=cheap.extxyz --level 2=good.extxyz --settings levels.yaml"
+    "   |   paretofit import data.h5 --file all.extxyz --level cheap --level good --energy-key '{level}_energy'",
+)
+def import_(
+    output: Annotated[Path, typer.Argument(help="The dataset to write (HDF5).")],
+    level: Annotated[
+        list[str], typer.Option("--level", help="NAME=FILE for each level, cheapest first; with --file NAME only.")
+    ],
+    file: Annotated[Optional[Path], typer.Option("--file", help="One file with every level's labels.")] = None,  # noqa: UP045
+    settings: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--settings", help="YAML with a list 'levels' of name and settings, kept with the labels."),
+    ] = None,
+    energy_key: Annotated[str, typer.Option(help="With --file: key of the energies, eV.")] = "{level}_energy",
+    forces_key: Annotated[str, typer.Option(help="With --file: key of the forces, eV/Å.")] = "{level}_forces",
+    stress_key: Annotated[str, typer.Option(help="With --file: key of the stress, eV/Å³.")] = "{level}_stress",
+    id_key: Annotated[Optional[str], typer.Option(help="Key of the ids.", show_default="config_id or id")] = None,  # noqa: UP045
+    seconds_key: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Key of a label's cost.", show_default="seconds, cpu_seconds or wall_seconds"),
+    ] = None,
+) -> None:
+    """Import labelled structures from extended XYZ or any other file that ASE reads."""
+    from paretofit.dataset import import_dataset, read_settings
+
+    sources: Any = file
+    if file is None:
+        for entry in level:
+            if "=" not in entry:
+                raise InputError(f"--level needs NAME=FILE (or NAME with --file); got '{entry}'")
+        sources = dict(entry.split("=", 1) for entry in level)
+        if len(sources) != len(level):
+            raise InputError("--level names a level twice")
+    summary = import_dataset(
+        output,
+        sources,
+        levels=level,
+        energy_key=energy_key,
+        forces_key=forces_key,
+        stress_key=stress_key,
+        id_key=id_key,
+        seconds_key=seconds_key,
+        settings=read_settings(settings) if settings else None,
+    )
+    console.print(f"{summary.path}: {summary.n_configurations} configurations", highlight=False)
+    for name, count in summary.labels.items():
+        missing = summary.missing[name]
+        note = f", {len(missing)} missing (ids {', '.join(map(str, missing[:5]))}, ...)" if missing else ""
+        console.print(f"level {name}: {count} labels{note}", highlight=False, markup=False)
+
+
+@app.command(epilog="Example:  paretofit pareto results.csv --minimize ref_energy,ref_force,label_seconds --group-by level")
+def pareto(
+    table: Annotated[Path, typer.Argument(help="Any CSV.")],
+    minimize: Annotated[str, typer.Option("--minimize", help="Columns to minimise, separated by commas.")],
+    group_by: Annotated[str, typer.Option("--group-by", help="Rows with equal values here are repetitions.")] = "",
+    aggregate: Annotated[str, typer.Option("--aggregate", help="median, mean, min or max over repetitions.")] = "median",
+    out: Annotated[Optional[Path], typer.Option("--out", help="Write the front to this CSV.")] = None,  # noqa: UP045
+    drop_missing: Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with missing values.")] = False,
+) -> None:
+    """Find the rows of a table that no other row beats in every objective."""
+    from paretofit.pareto import front_of_file
+
+    front = front_of_file(table, _names(minimize), _names(group_by), aggregate, out, drop_missing=drop_missing)
+    if dropped := front.attrs["dropped_rows"]:
+        Console(stderr=True).print(f"{dropped} rows with missing values were left out", highlight=False)
+    if out is None:
+        sys.stdout.write(front.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    else:
+        console.print(f"{len(front)} rows on the front, written to {out}", highlight=False)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The study file: every setting once, with its type, default, unit and one sentence.
+
+The table of settings, the error messages and the checks all come from here.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from paretofit.descriptors import SnapBasis
+from paretofit.errors import InputError, suggestion
+from paretofit.files import read_yaml
+from paretofit.sweep.grid import SAMPLINGS
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SplitSettings(_Section):
+    """Who trains and who tests."""
+
+    train_fraction: float = Field(0.7, gt=0, lt=1, description="share of the configurations that may train")
+    seed: int = Field(1, ge=0, description="seed of the random split")
+    group_by: list[str] = Field(
+        ["parent", "trajectory"], description="keys of a configuration's info whose equal values mean relatives"
+    )
+
+
+class LeverageSettings(_Section):
+    """How leverage scores are taken."""
+
+    energy_weight: Positive = Field(150.0, description="w_E of the leverage scores; the paper's 150")
+    force_weight: Positive = Field(1.0, description="w_F of the leverage scores")
+    twojmax: int | None = Field(None, ge=0, description="2Jmax of the scores; by default the largest of the study")
+
+
+class CostSettings(_Section):
+    """What labels and MD steps cost."""
+
+    seconds: Literal["recorded"] | dict[Name, Positive] = Field(
+        "recorded", description="'recorded': the seconds stored with each label; or seconds per configuration by level"
+    )
+    md_us_per_atom_step: dict[int, Positive] = Field(
+        {}, description="microseconds of MD for each atom and step, by 2Jmax, where known"
+    )
+
+
+class Study(_Section):
+    """A full-factorial study, as its YAML file says it.
+
+    Use `load_study` to read one from a file, or make one from keyword arguments.
+    """
+
+    name: str = Field(
+        "study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run folder; letters, digits, . _ -"
+    )
+    dataset: Path = Field(description="the dataset (HDF5), relative to the study file")
+    basis: SnapBasis = Field(description="the SNAP basis; its 2Jmax is the largest of 'twojmax'")
+    split: SplitSettings = Field(default_factory=SplitSettings, description="training and test set")
+    levels: list[Name] = Field([], description="levels in order of cost, the reference last; by default all")
+    twojmax: list[Annotated[int, Field(ge=0, le=20)]] = Field([4, 6, 8], min_length=1, description="model sizes")
+    weights: list[tuple[Positive, Positive]] = Field(
+        [(12.25, 1.0)], min_length=1, description="pairs [w_E, w_F], or ratios w_E/w_F"
+    )
+    sizes: list[Annotated[int, Field(ge=1)] | Literal["all"]] = Field(
+        ["all"], min_length=1, description="configurations in the training subset; 'all' of the training set"
+    )
+    samplings: list[str] = Field(["random"], min_length=1, description=f"any of {', '.join(SAMPLINGS)}")
+    repetitions: int = Field(10, ge=1, description="draws of each random sampling")
+    seed: int = Field(1, ge=0, description="seed of the draws")
+    leverage: LeverageSettings = Field(default_factory=LeverageSettings, description="leverage scores")
+    cost: CostSettings = Field(default_factory=CostSettings, description="cost of labels and of MD")
+    missing_labels: Literal["error", "drop"] = Field(
+        "error", description="'drop' leaves out configurations that lack a label at any level, and counts them"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _basis_has_largest(cls, values: Any) -> Any:
+        """The basis is computed once, at the largest 2Jmax of the study, unless it says larger."""
+        if isinstance(values, dict) and isinstance(values.get("basis"), dict):
+            sizes = values.get("twojmax", cls.model_fields["twojmax"].default)
+            if isinstance(sizes, list) and sizes and all(isinstance(size, int) for size in sizes):
+                values = {**values, "basis": {"twojmax": max(sizes), **values["basis"]}}
+        return values
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _ratios(cls, values: Any) -> Any:
+        """A number is a ratio w_E/w_F."""
+        if not isinstance(values, list):
+            return values
+        return [value if isinstance(value, list | tuple) else (value, 1.0) for value in values]
+
+    @field_validator("samplings")
+    @classmethod
+    def _known(cls, values: list[str]) -> list[str]:
+        for value in values:
+            if value not in SAMPLINGS:
+                raise ValueError(f"'{value}' is not one of {', '.join(SAMPLINGS)}{suggestion(value, SAMPLINGS)}")
+        return values
+
+    @field_validator("levels", "twojmax", "weights", "sizes", "samplings")
+    @classmethod
+    def _once(cls, values: list[Any]) -> list[Any]:
+        repeated = [value for k, value in enumerate(values) if value in values[:k]]
+        if repeated:
+            raise ValueError(f"{repeated[0]} is there twice")
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        largest = max(self.twojmax)
+        if self.basis.twojmax < largest:
+            raise ValueError(f"basis.twojmax is {self.basis.twojmax}, smaller than the largest 'twojmax', {largest}")
+        if self.leverage.twojmax is not None and self.leverage.twojmax > self.basis.twojmax:
+            raise ValueError(f"leverage.twojmax is {self.leverage.twojmax}, larger than the basis's {self.basis.twojmax}")
+        return self
+
+
+def load_study(path: Path | str) -> Study:
+    """Read a study from its YAML file; paths in it are relative to the file.
+
+    Raises
+    ------
+    InputError
+        With one sentence that names the file and the key.
+    """
+    path = Path(path)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold keys and values, such as 'dataset: data.h5'")
+    content.setdefault("name", path.stem)
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_sentence(error, content)}") from error
+    return study.model_copy(update={"dataset": path.parent / study.dataset})
+
+
+def _sentence(error: ValidationError, content: Any) -> str:
+    """The first thing wrong, in words, and how many more there are; unknown keys first."""
+    problems = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    first, more = problems[0], len(problems) - 1
+    key = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(first["loc"][:-1])
+        text = f"unknown key '{key}'{suggestion(str(first['loc'][-1]), known)}"
+        if "did you mean" not in text:
+            text += f"; the keys there are {', '.join(known)}"
+    elif first["type"] == "missing":
+        text = f"the key '{key}' is missing; it gives {_description(first['loc'])}"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        given = "" if isinstance(first["input"], dict | BaseModel) else f"; got {first['input']!r}"
+        text = f"'{key}': {message[:1].lower()}{message[1:]}{given}" if key else f"{message}"
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _is_branch(part: Any) -> bool:
+    """Pydantic names the branches of a union in its locations; a reader of the YAML does not know them."""
+    return isinstance(part, str) and (part.startswith(("literal[", "constrained-", "dict[")) or part in {"int", "float"})
+
+
+def _section_at(location: tuple[Any, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Study
+    for part in location:
+        field = section.model_fields.get(str(part))
+        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            section = field.annotation
+    return section
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    return list(_section_at(location).model_fields)
+
+
+def _description(location: tuple[Any, ...]) -> str:
+    field = _section_at(location[:-1]).model_fields.get(str(location[-1]))
+    return (field.description if field is not None else None) or "a value that has no default"
+
+
+def settings_table() -> list[tuple[str, str, str]]:
+    """Key, default and meaning of every setting, for the documentation."""
+    rows: list[tuple[str, str, str]] = []
+
+    def add(section: type[BaseModel], prefix: str) -> None:
+        for name, field in section.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                add(inner, f"{prefix}{name}.")
+                continue
+            default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
+            rows.append((prefix + name, default, field.description or ""))
+
+    add(Study, "")
+    return rows

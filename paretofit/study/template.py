@@ -1,0 +1,130 @@
+"""A commented study for a given dataset, to start from."""
+
+from pathlib import Path
+
+import numpy as np
+
+from paretofit.dataset import Dataset
+from paretofit.errors import InputError
+from paretofit.files import write_text
+from paretofit.study.schema import Study, load_study
+
+TEMPLATE = """\
+# A study for {dataset}: {n} configurations, levels {levels}.
+# Run it:    paretofit run {study}
+# Every key: paretofit init --keys
+name: {name}
+dataset: {dataset_path}
+
+# The SNAP basis; its 2Jmax is the largest of 'twojmax' below.
+basis:
+  elements: [{elements}]
+  rcutfac: 4.812302818    # Å; a pair of elements is seen up to rcutfac * (R_i + R_j)
+  radelem: {radelem}
+  wj: {wj}
+  quadratic: true         # false: linear SNAP
+
+# Who trains and who tests. Configurations with the same parent or trajectory stay together.
+split: {{train_fraction: 0.7, seed: 1}}
+
+levels: [{levels}]    # in order of cost; the last is the reference
+twojmax: {twojmax}        # model sizes: accuracy against the cost of MD
+# w_E/w_F. There are about {components:.0f} force components to one energy in this data.
+weights: {weights}
+sizes: {sizes}    # configurations in the training subset
+samplings: [random, leverage, block-leverage]
+repetitions: 5
+seed: 1
+
+# Leverage scores; lower the 2Jmax if the report says that they hardly tell configurations apart.
+leverage: {{energy_weight: 150, twojmax: {smallest}}}
+{cost}"""
+
+COST = """
+# No seconds are recorded with the labels: put in what one configuration costs at each level.
+cost:
+  seconds: {{{numbers}}}
+"""
+
+
+def write_template(dataset: Path | str, study: Path | str) -> Path:
+    """Write a commented study for a dataset and check that it loads.
+
+    Parameters
+    ----------
+    dataset : path-like
+    study : path-like
+        The YAML file to write.
+
+    Returns
+    -------
+    Path
+        Of the study.
+
+    Raises
+    ------
+    InputError
+        If `study` exists already, or the dataset cannot be used.
+    """
+    path = Path(study)
+    if path.exists():
+        raise InputError(f"{path} exists already; name another file, or remove it first")
+    with Dataset(dataset) as data:
+        info = data.info()
+        if not data.levels or not len(data):
+            raise InputError(f"{dataset} has no labelled configurations; import labels into it first")
+        recorded = all(np.isfinite(data.labels(level).seconds).all() for level in data.levels)
+        components = 3 * info.n_atoms / info.n_configurations
+        n_train = int(0.7 * info.n_configurations)
+        rows = n_train * (1 + components)
+        elements = list(info.species)
+        text = TEMPLATE.format(
+            dataset=Path(dataset).name,
+            dataset_path=_relative(Path(dataset), path.parent),
+            study=path,
+            name=_name(path.stem),
+            n=info.n_configurations,
+            levels=", ".join(data.levels),
+            elements=", ".join(elements),
+            radelem=[0.5] * len(elements),
+            wj=[1.0] * len(elements),
+            twojmax=(sizes := _model_sizes(rows, len(elements))),
+            smallest=sizes[0],
+            components=components,
+            weights=_weights(components),
+            sizes="[" + ", ".join(str(size) for size in _sizes(n_train)) + "]",
+            cost=""
+            if recorded
+            else COST.format(numbers=", ".join(f"{name}: {10.0 * 2**k}" for k, name in enumerate(data.levels))),
+        )
+    write_text(path, text)
+    load_study(path)
+    return path
+
+
+def _relative(target: Path, folder: Path) -> str:
+    import os  # noqa: PLC0415  (pathlib cannot walk upwards before Python 3.12)
+
+    return os.path.relpath(target.resolve(), folder.resolve())
+
+
+def _name(stem: str) -> str:
+    cleaned = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in stem)
+    return cleaned.lstrip("._-") or Study.model_fields["name"].default
+
+
+def _model_sizes(rows: float, n_elements: int) -> list[int]:
+    """Model sizes whose features the rows can hold; always the smallest two."""
+    features = {2: 21, 4: 120, 6: 496, 8: 1596}
+    kept = [twojmax for twojmax, count in features.items() if 1.5 * count * n_elements <= rows]
+    return kept if len(kept) > 1 else [2, 4]
+
+
+def _weights(components: float) -> list[float]:
+    """Ratios from "all rows alike" to ten times the balance of energies and force components."""
+    return [float(f"{ratio:.2g}") for ratio in (1, components / 5, components / 3, components, 3 * components)]
+
+
+def _sizes(n_train: int) -> list[int | str]:
+    sizes = np.unique(np.geomspace(max(5, n_train / 16), n_train, 6).astype(int)[:-1])
+    return [*(int(size) for size in sizes if size < n_train), "all"]

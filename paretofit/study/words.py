@@ -1,0 +1,94 @@
+"""What a run says about itself: how it was computed, and what to be careful with."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretofit.kinds import RowKind
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from paretofit.descriptors import DesignMatrix
+    from paretofit.linear import LeverageScores
+    from paretofit.study.stages import Prepared
+    from paretofit.sweep import SweepInput
+
+SATURATED = 0.99
+
+
+def run_summary(
+    prepared: Prepared, design: DesignMatrix, results: pd.DataFrame, clock: dict[str, float]
+) -> dict[str, str]:
+    """Headings and sentences for "How this was computed"."""
+    study, split, grid = prepared.study, prepared.split, prepared.grid
+    basis = study.basis
+    solvers = results["solver"].value_counts()
+    deficient = int((results["rank"] < results["n_features"]).sum())
+    return {
+        "Dataset": f"{study.dataset.name}: {len(prepared.dataset)} configurations, "
+        f"{int(prepared.dataset.n_atoms.sum())} atoms, levels {', '.join(grid.levels)} "
+        f"(reference: {grid.levels[-1]})",
+        "Split": f"{len(split.train)} configurations to train on and {len(split.test)} to test on, in "
+        f"{len(np.unique(split.group))} groups of relatives, seed {study.split.seed}",
+        "Basis": f"{'quadratic ' if basis.quadratic else ''}SNAP, elements {', '.join(basis.elements)}, rcutfac "
+        f"{basis.rcutfac}, rfac0 {basis.rfac0}, rmin0 {basis.rmin0}, bzeroflag {int(basis.bzeroflag)}, switchflag "
+        f"{int(basis.switchflag)}, chemflag {int(basis.chemflag)}",
+        "Design": f"{design.n_rows} rows by {design.n_features} columns",
+        "Factorial": f"{grid.n_fits()} fits: {len(grid.levels)} levels × 2Jmax {list(grid.twojmax)} × "
+        f"{len(grid.weights)} weights × {len(grid.sizes)} sizes × samplings {', '.join(grid.samplings)} × "
+        f"{grid.repetitions} repetitions, seed {grid.seed}",
+        "Solver": f"{', '.join(f'{name} {count}' for name, count in solvers.items())}; {deficient} fits are "
+        "rank-deficient (fewer independent rows than features) and have the minimum-norm solution",
+        "Cost of labels": "seconds recorded with each label"
+        if study.cost.seconds == "recorded"
+        else f"seconds per configuration given in the study: {dict(study.cost.seconds)}",
+        "Time": ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in clock.items()),
+        "Peak memory": f"{_peak_megabytes():.0f} MB in the main process",
+    }
+
+
+def run_warnings(prepared: Prepared, scores: LeverageScores, data: SweepInput) -> list[str]:
+    """Sentences about what in this study makes its answers weaker than they look."""
+    study, grid = prepared.study, prepared.grid
+    warnings = []
+    if prepared.dropped:
+        warnings.append(
+            f"{len(prepared.dropped)} configurations were left out because they lack a label at one of the levels "
+            f"(missing_labels: drop); the first has id {prepared.dropped[0]}."
+        )
+    drawn = [name for name in grid.samplings if name.endswith("leverage")]
+    median = float(np.median(scores.regular))
+    if drawn and median > SATURATED:
+        columns = data.leverage_columns or data.design.n_features
+        warnings.append(
+            f"Leverage scores hardly tell configurations apart: with {columns} features for {len(data.train)} "
+            f"training configurations the median leverage of an energy row is {median:.3f} (1 is the most it can be), "
+            "so that leverage sampling is close to random; set leverage.twojmax or leverage.energy_weight lower."
+        )
+    train_rows = np.isin(data.design.configuration, data.train)
+    n_rows = int(train_rows.sum())
+    for twojmax in grid.twojmax:
+        features = data.design.columns_up_to(twojmax)
+        if n_rows < 2 * features:
+            warnings.append(
+                f"At 2Jmax = {twojmax} the {features} features face only {n_rows} rows of the whole training set: "
+                "expect fits that follow the noise."
+            )
+    components = int((data.design.kind[train_rows] == RowKind.FORCE).sum()) / len(data.train)
+    largest = max(w_energy / w_force for w_energy, w_force in grid.weights)
+    if largest > 20 * components:
+        warnings.append(
+            f"The largest weight ratio, {largest:g}, all but ignores forces: there are {components:.0f} force "
+            "components to one energy."
+        )
+    return warnings
+
+
+def _peak_megabytes() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)

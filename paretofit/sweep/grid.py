@@ -1,0 +1,116 @@
+"""The factors of a sweep and the subsets that its samplings draw."""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paretofit.errors import InputError, suggestion
+from paretofit.linear import LeverageScores, sample_configurations
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Each sampling: the score it draws by (None: uniform), and whether it takes the highest scores instead.
+SAMPLINGS: dict[str, tuple[str | None, bool]] = {
+    "random": (None, False),
+    "leverage": ("regular", False),
+    "block-leverage": ("block", False),
+    "top-leverage": ("regular", True),
+    "top-block-leverage": ("block", True),
+}
+
+
+class Subset(NamedTuple):
+    """One draw: `members` are positions among the training configurations, ascending."""
+
+    sampling: str
+    repeat: int
+    n_train: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SweepGrid:
+    """The factors of the full factorial.
+
+    Attributes
+    ----------
+    levels : sequence of str
+        Ordered by cost; the last is the reference.
+    twojmax : sequence of int
+    weights : sequence of (float, float)
+        Pairs w_E, w_F.
+    sizes : sequence of int
+        Configurations in the training subset.
+    samplings : sequence of str
+        Keys of `SAMPLINGS`.
+    repetitions : int
+        Draws for each random sampling; a deterministic one has a single repetition.
+    seed : int
+    md_cost : mapping of int to float
+        2Jmax to microseconds for each atom and MD step, where known.
+    """
+
+    levels: Sequence[str]
+    twojmax: Sequence[int]
+    weights: Sequence[tuple[float, float]]
+    sizes: Sequence[int]
+    samplings: Sequence[str] = ("random", "leverage", "block-leverage")
+    repetitions: int = 10
+    seed: int = 1
+    md_cost: Mapping[int, float] = field(default_factory=dict)
+
+    def check(self, n_train: int) -> None:
+        """Raise InputError where the grid asks for what `n_train` training configurations cannot give."""
+        for name, values in (
+            ("levels", self.levels),
+            ("twojmax", self.twojmax),
+            ("weights", self.weights),
+            ("sizes", self.sizes),
+            ("samplings", self.samplings),
+        ):
+            if not values:
+                raise InputError(f"'{name}' must have at least one entry; got none")
+            if len(set(values)) != len(values):
+                raise InputError(f"'{name}' has an entry twice: {list(values)}")
+        for pair in self.weights:
+            if not all(np.isfinite(weight) and weight > 0 for weight in pair):
+                raise InputError(f"'weights' must be positive numbers; got {pair[0]} : {pair[1]}")
+        for sampling in self.samplings:
+            if sampling not in SAMPLINGS:
+                raise InputError(
+                    f"unknown sampling '{sampling}'; it must be one of {', '.join(SAMPLINGS)}"
+                    + suggestion(sampling, SAMPLINGS)
+                )
+        for size in self.sizes:
+            if not 1 <= size <= n_train:
+                raise InputError(
+                    f"'sizes' must lie between 1 and the number of training configurations, {n_train}; got {size}"
+                )
+
+    def n_fits(self) -> int:
+        """Rows of the results table."""
+        draws = sum(self.repeats_of(sampling) for sampling in self.samplings)
+        return len(self.levels) * len(self.twojmax) * len(self.weights) * len(self.sizes) * draws
+
+    def repeats_of(self, sampling: str) -> int:
+        """Repetitions of a sampling: one where nothing is random."""
+        return 1 if SAMPLINGS[sampling][1] else self.repetitions
+
+    def subsets(self, scores: LeverageScores, n_train: int) -> Iterator[Subset]:
+        """Draw every subset; those of one sampling and repetition are nested.
+
+        Each draw's generator depends on the seed, the sampling's name and the repetition only, so that
+        adding a sampling or a size changes no other subset.
+        """
+        for sampling in self.samplings:
+            score, deterministic = SAMPLINGS[sampling]
+            values = np.ones(n_train) if score is None else getattr(scores, score)
+            for repeat in range(self.repeats_of(sampling)):
+                key = (zlib.crc32(sampling.encode()), repeat)
+                rng = None if deterministic else np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+                order = sample_configurations(values, max(self.sizes), rng=rng)
+                for size in self.sizes:
+                    yield Subset(sampling, repeat, size, tuple(sorted(order[:size].tolist())))
