@@ -14,6 +14,13 @@ from paretofit.report.words import counted
 # An error this many times the lowest one is of no use to anybody, and an axis that shows it shows
 # little else (1.5 decades).
 HOPELESS = 30.0
+# The largest third of the values may also lie behind a gap of this factor: the lowest convergence level
+# can be an order of magnitude worse than all others.
+GAP = 4.0
+OUTSIDE = (
+    f"Points above {HOPELESS:g} times the lowest value, or far behind all others, lie outside and are counted "
+    "at the top right."
+)
 _LINEAR_BELOW = 4.0  # a log axis over less than this factor has too few round numbers to label
 # Which numbers of a decade are labelled, by the decades that the axis spans.
 _SUBS: tuple[tuple[float, tuple[float, ...]], ...] = (
@@ -47,15 +54,21 @@ def frame(
 
 
 def useful(values: np.ndarray, hopeless: float = HOPELESS) -> np.ndarray:
-    """(n,) bool: positive, finite and at most `hopeless` times the lowest value.
+    """(n,) bool: positive, finite, at most `hopeless` times the lowest value, and not behind a gap of `GAP`.
 
     Where that would leave out more than it shows, up to three times the median instead.
     """
     positive: np.ndarray = np.isfinite(values) & (values > 0)
-    if not positive.any():
+    if not positive.any() or np.isinf(hopeless):
         return positive
-    low, middle = float(values[positive].min()), float(np.median(values[positive]))
-    return positive & (values <= max(hopeless * low, 3 * middle))
+    ordered = np.sort(values[positive])
+    limit = max(hopeless * ordered[0], 3 * float(np.median(ordered)))
+    tail = ordered[-(-2 * len(ordered) // 3) - 1 :]  # from the last of the lower two thirds
+    gaps = np.flatnonzero(tail[1:] > GAP * tail[:-1])
+    if gaps.size:
+        limit = min(limit, float(tail[gaps[0]]))
+    inside: np.ndarray = positive & (values <= limit)
+    return inside
 
 
 def set_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from paretofit.errors import InputError
 from paretofit.report import axes as axes_tools
@@ -126,7 +127,7 @@ def _label_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
         ax.annotate(
             text.format(ratio_text(row["weight_ratio"])), (row["ref_energy"], row["ref_force"]),
             xytext=offset, textcoords="offset points", fontsize=6, verticalalignment=side,
-            annotation_clip=True,
+            annotation_clip=True, path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
 
 
@@ -180,9 +181,7 @@ def learning_curves(
     rows = learning_rows(results, levels, twojmax, weight_ratio)
     with style.publication():
         axes = style.panels(2) if axes is None else axes
-        for ax, column, label in zip(
-            axes, ("ref_energy", "ref_force"), (ENERGY_LABEL, FORCE_LABEL), strict=True
-        ):
+        for ax, column, label in zip(axes, ("ref_energy", "ref_force"), (ENERGY_LABEL, FORCE_LABEL), strict=True):
             _draw_learning(ax, rows, column)
             ax.set_ylabel(f"test {label}")
         handles, labels = axes[0].get_legend_handles_labels()
@@ -230,7 +229,7 @@ def _cell_title(rows: pd.DataFrame) -> str:
 
 
 def _draw_learning(ax: Axes, rows: pd.DataFrame, column: str) -> None:
-    sizes_drawn, values, names = [], [], []
+    sizes_drawn, values, names, lows = [], [], [], []
     for sampling in ordered_samplings(rows):
         colour, marker, line = style.sampling_style(sampling)
         grouped = rows[rows["sampling"] == sampling].groupby("n_train")[column]
@@ -240,9 +239,14 @@ def _draw_learning(ax: Axes, rows: pd.DataFrame, column: str) -> None:
         if grouped.size().max() > 1:
             low, high = (grouped.quantile(q).to_numpy(dtype=float) for q in _BAND)
             ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
+            lows.append(low)
         sizes_drawn.append(sizes)
         values.append(centre)
         names += [sampling] * len(centre)
-    inside = axes_tools.frame(ax, np.concatenate(sizes_drawn), np.concatenate(values), hopeless_x=np.inf)
+    medians_drawn = np.concatenate(values)
+    inside = axes_tools.frame(ax, np.concatenate(sizes_drawn), medians_drawn, hopeless_x=np.inf)
+    if lows and inside.any():  # the bands' lower ends too; the upper ones may leave the axes
+        below = np.concatenate(lows)
+        axes_tools.set_axis(ax, "y", np.concatenate([medians_drawn[inside], below[axes_tools.useful(below)]]))
     axes_tools.note_outside(ax, inside, names)
     ax.set_xlabel("training configurations")

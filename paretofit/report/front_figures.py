@@ -20,9 +20,7 @@ from paretofit.report.words import time_unit
 _MAP = "viridis"  # rises evenly in lightness, for colour-blind readers and black-and-white print
 
 
-def front_by_cost(
-    front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None
-) -> np.ndarray:
+def front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
     """Energy against force RMSE of the points on the front, coloured by DFT cost; a panel for each 2Jmax.
 
     Parameters
@@ -44,9 +42,7 @@ def front_by_cost(
     )  # fmt: skip
 
 
-def error_against_cost(
-    front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None
-) -> np.ndarray:
+def error_against_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
     """Force RMSE against DFT cost of the points on the front, coloured by energy RMSE.
 
     Parameters and returns as in `front_by_cost`.

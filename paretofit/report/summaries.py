@@ -34,9 +34,7 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str], name: str) -> Non
     """Raise `InputError` where a table lacks a column that the report reads."""
     missing = [column for column in columns if column not in frame.columns]
     if missing:
-        raise InputError(
-            f"the {name} table must have the columns {', '.join(columns)}; it lacks {missing[0]}"
-        )
+        raise InputError(f"the {name} table must have the columns {', '.join(columns)}; it lacks {missing[0]}")
 
 
 def prepared(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
@@ -141,3 +139,19 @@ def fronts_by_twojmax(table: pd.DataFrame) -> pd.DataFrame:
     # The whole training set is the same fit whatever the sampling: once on the front is enough.
     same = ["twojmax", "level", "n_train", "weight_ratio", *OBJECTIVES]
     return pd.concat(parts, ignore_index=True).drop_duplicates(same, ignore_index=True)
+
+
+def overall_front(front: pd.DataFrame) -> pd.DataFrame:
+    """The front over all 2Jmax, also where the one that was handed in is one for each 2Jmax.
+
+    Parameters
+    ----------
+    front : DataFrame with at least ``level`` and `OBJECTIVES`; rows where one is not finite are left out
+
+    Returns
+    -------
+    DataFrame, the rows that no other dominates, levels as strings.
+    """
+    finite = np.isfinite(front[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)
+    points = front[finite].assign(level=front["level"].astype(str))
+    return pareto_front(points, OBJECTIVES) if len(points) else points

@@ -17,15 +17,22 @@ class Finding:
     name : short name, used for the file of its numbers
     question : as a reader would ask it
     verdict : ``"yes"``, ``"no"``, ``"mixed"`` or ``"not tested"``
-    text : two to five plain sentences with numbers and units, and what the paper found
+    answer : a few plain sentences with numbers and units
+    paper : what the published study found
     numbers : the table behind the text, empty where nothing could be tested
     """
 
     name: str
     question: str
     verdict: Verdict
-    text: str
+    answer: str
+    paper: str
     numbers: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The answer, and what the paper found."""
+        return f"{self.answer} {self.paper}"
 
 
 def overall(answers: list[str]) -> Verdict:

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paretofit.pareto.front import pareto_front
 from paretofit.report.findings.finding import Finding, Verdict
-from paretofit.report.summaries import OBJECTIVES, fronts_by_twojmax, medians
+from paretofit.report.summaries import OBJECTIVES, fronts_by_twojmax, medians, overall_front
 from paretofit.report.words import counted, duration, duration_range, listed, named_levels, number
 
 QUESTION = "Which levels are on the front, in which range of cost, and do cheaper ones earn their place?"
@@ -44,20 +43,15 @@ def levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
     table = table[np.isfinite(table[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)]
     reason = _untestable(table, levels)
     if reason:
-        return Finding("front", QUESTION, "not tested", f"Not tested: {reason}. {PAPER}")
+        return Finding("front", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
     fronts = {str(value): part for value, part in fronts_by_twojmax(table).groupby("twojmax")}
-    fronts["all"] = _overall(front)
+    fronts["all"] = overall_front(front)
     numbers = pd.concat([_rows(part, value, levels) for value, part in fronts.items()], ignore_index=True)
     earned = pd.DataFrame(
-        [
-            _earned(fronts[str(value)], rows, levels[-1]) | {"twojmax": value}
-            for value, rows in table.groupby("twojmax")
-        ]
+        [_earned(fronts[str(value)], rows, levels[-1]) | {"twojmax": value} for value, rows in table.groupby("twojmax")]
     )
-    text = " ".join(
-        [_points(fronts["all"], numbers, levels), _budgets(fronts["all"]), _places(earned), PAPER]
-    )
-    return Finding("front", QUESTION, _verdict(earned), text, numbers)
+    text = " ".join([_points(fronts["all"], numbers, levels), _budgets(fronts["all"]), _places(earned)])
+    return Finding("front", QUESTION, _verdict(earned), text, PAPER, numbers)
 
 
 def _untestable(table: pd.DataFrame, levels: Sequence[str]) -> str:
@@ -71,13 +65,6 @@ def _untestable(table: pd.DataFrame, levels: Sequence[str]) -> str:
     if not (table["label_seconds"] > 0).any():
         return "no setting has a label cost above zero, so cheaper cannot be told from dearer"
     return ""
-
-
-def _overall(front: pd.DataFrame) -> pd.DataFrame:
-    """The front over all 2Jmax, also where the one that was handed in is one for each 2Jmax."""
-    finite = np.isfinite(front[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)
-    points = front[finite].assign(level=front["level"].astype(str))
-    return pareto_front(points, OBJECTIVES) if len(points) else points
 
 
 def _rows(front: pd.DataFrame, twojmax: str, levels: Sequence[str]) -> pd.DataFrame:
@@ -129,7 +116,7 @@ def _earned(front: pd.DataFrame, settings: pd.DataFrame, reference: str) -> dict
 def _points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequence[str]) -> str:
     rows = numbers[(numbers["twojmax"] == "all") & (numbers["points"] > 0)]
     named = [
-        f"level {row['level']} with {row['points']} {duration_range(row['cheapest_s'], row['dearest_s'])}"
+        f"level {row['level']} ({row['points']} {duration_range(row['cheapest_s'], row['dearest_s'])})"
         for _, row in rows.iterrows()
     ]
     absent = [level for level in levels if level not in set(rows["level"])]

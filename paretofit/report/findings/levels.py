@@ -36,10 +36,8 @@ def errors_fall(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     rows = at_largest_subset(medians(results, levels))
     steps = pd.DataFrame(_steps(rows, levels))
     if steps.empty:
-        reason = (
-            f"Not tested: the results hold only level {listed(sorted(set(rows['level'])))}, and it takes two."
-        )
-        return Finding("levels", QUESTION, "not tested", f"{reason} {PAPER}")
+        reason = f"Not tested: the results hold only level {listed(sorted(set(rows['level'])))}, and it takes two."
+        return Finding("levels", QUESTION, "not tested", reason, PAPER)
     counts = [
         f"the {kind} error falls in {(steps[kind] == 'falls').sum()}, stays within {_PER_CENT} in "
         f"{(steps[kind] == 'same').sum()} and rises in {(steps[kind] == 'rises').sum()}"
@@ -48,9 +46,9 @@ def errors_fall(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     text = (
         f"At the largest subset ({subset_words(rows)}), of {counted(len(steps), 'step')} from one level to "
         f"the next (each 2Jmax and w_E/w_F), {counts[0]}; {counts[1]}. "
-        f"{_example(rows, levels)} {_exceptions(steps)}{PAPER}"
+        f"{_example(rows, levels)} {_exceptions(steps)}"
     )
-    return Finding("levels", QUESTION, _verdict(steps), text, steps)
+    return Finding("levels", QUESTION, _verdict(steps), text.strip(), PAPER, steps)
 
 
 def _steps(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[dict[str, object]]:
@@ -87,10 +85,7 @@ def _example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
     twojmax, ratio = rows["twojmax"].max(), ratios[len(ratios) // 2]
     part = rows[(rows["twojmax"] == twojmax) & (rows["weight_ratio"] == ratio)].set_index("level")
     here = [level for level in levels if level in part.index]
-    chains = [
-        " → ".join(number(part.loc[level, column]) for level in here)
-        for column in ("ref_energy", "ref_force")
-    ]
+    chains = [" → ".join(number(part.loc[level, column]) for level in here) for column in ("ref_energy", "ref_force")]
     return (
         f"For levels {' → '.join(here)} at 2Jmax = {twojmax} and w_E/w_F = {ratio_text(ratio)} it goes "
         f"{chains[0]} meV/atom and {chains[1]} meV/Å."

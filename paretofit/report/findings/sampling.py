@@ -24,9 +24,9 @@ PAPER = (
 KINDS = {"ref_energy": "energy", "ref_force": "force"}
 CELL = ["twojmax", "weight_ratio", "n_train"]
 _METHOD = (
-    "Compared at equal subset size, 2Jmax and w_E/w_F (a cell), at the reference level; ratios are geometric "
-    "means over cells, spreads run from the 10th to the 90th percentile of the repetitions, p is of a rank "
-    "test. "
+    "Fits are compared at equal subset size, 2Jmax and w_E/w_F (a cell), at the reference level; ratios are "
+    "geometric means over cells, spreads run from the 10th to the 90th percentile of the repetitions, p is "
+    "of a rank test."
 )
 _OUTCOMES = {
     "yes": "significantly lower",
@@ -63,19 +63,17 @@ def leverage_beats_random(results: pd.DataFrame, levels: Sequence[str]) -> Findi
     frame = frame[frame["level"] == levels[-1]]
     others = [name for name in ordered_samplings(frame) if name != "random"]
     if reason := _untestable(frame, levels):
-        return Finding("sampling", QUESTION, "not tested", f"Not tested: {reason}. {PAPER}")
+        return Finding("sampling", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
     frame, whole = without_whole_set(frame)
     cells = _cells(frame, others)
     if cells.empty:
         reason = "no subset size below the whole training set has both random and leverage sampling"
-        return Finding("sampling", QUESTION, "not tested", f"Not tested: {reason}. {PAPER}")
-    scores = [
-        _score(frame, cells, name, kind) for name in others if name in TESTED for kind in KINDS.values()
-    ]
+        return Finding("sampling", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
+    scores = [_score(frame, cells, name, kind) for name in others if name in TESTED for kind in KINDS.values()]
     repeats = min(score["repeats"] for score in scores)
     caveat = "" if repeats >= LEAST_REPEATS else _too_few(repeats)
-    text = f"{_METHOD}{_left_out(whole)}{_sentences(scores)} {caveat}{PAPER}"
-    return Finding("sampling", QUESTION, "not tested" if caveat else _verdict(scores), text, cells)
+    text = f"{_sentences(scores)} {caveat}{_METHOD} {_left_out(whole)}".strip()
+    return Finding("sampling", QUESTION, "not tested" if caveat else _verdict(scores), text, PAPER, cells)
 
 
 def _untestable(frame: pd.DataFrame, levels: Sequence[str]) -> str:
@@ -196,7 +194,7 @@ def _left_out(sizes: Sequence[int]) -> str:
         return ""
     return (
         f"Subsets of {listed(sizes)} configurations are left out: they are the whole training set, where "
-        "all samplings coincide. "
+        "all samplings coincide."
     )
 
 

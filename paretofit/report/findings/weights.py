@@ -47,11 +47,11 @@ def force_weight_helps(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     elif not set(lowest) & set(numbers["level"]):
         reason = "the results hold none of the lowest levels at two weights"
     if reason:
-        return Finding("weights", QUESTION, "not tested", f"Not tested: {reason}. {PAPER}")
+        return Finding("weights", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
     low = numbers[numbers["level"].isin(lowest)]
     high = numbers[~numbers["level"].isin(lowest)]
-    text = f"At the largest subset ({subset_words(rows)}): {_by_level(low, lowest)}{_contrast(high)} {PAPER}"
-    return Finding("weights", QUESTION, overall(list(low["answer"])), text, numbers)
+    text = f"At the largest subset ({subset_words(rows)}): {_by_level(low, lowest)}{_contrast(high)}"
+    return Finding("weights", QUESTION, overall(list(low["answer"])), text, PAPER, numbers)
 
 
 def lowest_levels(levels: Sequence[str]) -> list[str]:
@@ -67,13 +67,7 @@ def _answers(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[tuple[object
             if len(errors) < 2:
                 continue
             forces, energies, best = errors.iloc[0], errors.iloc[-1], errors.min()
-            answer = (
-                "yes"
-                if forces < energies * (1 - GAIN)
-                else "partly"
-                if best < energies * (1 - GAIN)
-                else "no"
-            )
+            answer = "yes" if forces < energies * (1 - GAIN) else "partly" if best < energies * (1 - GAIN) else "no"
             smallest, largest, at_best = errors.index[0], errors.index[-1], errors.idxmin()
             yield twojmax, level, smallest, forces, largest, energies, at_best, best, answer
 

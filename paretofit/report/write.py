@@ -1,0 +1,252 @@
+"""`write_report`: everything that a results table gives, in one folder.
+
+It puts the parts together and holds the captions; what is drawn and said is made elsewhere in this room.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from paretofit.errors import InputError
+from paretofit.files import write_text
+from paretofit.report import figures, front_figures, style, tables
+from paretofit.report.axes import OUTSIDE
+from paretofit.report.findings import Finding, all_findings
+from paretofit.report.page import Picture, Sheet, render
+from paretofit.report.summaries import (
+    FRONT_COLUMNS,
+    at_largest_subset,
+    check_columns,
+    fronts_by_twojmax,
+    medians,
+    ordered_samplings,
+    overall_front,
+    prepared,
+    subset_words,
+)
+from paretofit.report.words import counted, duration_range, listed, named_levels, number, ratio_text
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A figure to be made: its file name, how to draw it, and what its caption says."""
+
+    name: str
+    draw: Callable[[], Axes | np.ndarray]
+    caption: Callable[[], str]
+    wide: bool = True
+
+
+def write_report(
+    folder: Path | str,
+    results: pd.DataFrame,
+    front: pd.DataFrame,
+    levels: Sequence[str],
+    *,
+    title: str,
+    summary: Mapping[str, str],
+    warnings: Sequence[str] = (),
+    extra_tables: Mapping[str, pd.DataFrame] | None = None,
+) -> Path:
+    """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and ``report.html`` into a folder.
+
+    A figure that the data cannot fill is left out, and the page says why.
+
+    Parameters
+    ----------
+    folder : where to write; created if needed
+    results : DataFrame, a row per fit, with the columns of ``results.csv`` (meV/atom, meV/Å, s)
+    front : DataFrame, a row per point that is not dominated, with the columns `FRONT_COLUMNS`
+    levels : names of the convergence levels by cost, the last is the reference
+    title : heading of the page
+    summary : how the results were computed, an entry per line of the page's last section
+    warnings : sentences that the reader must see
+    extra_tables : more tables for the page, by title
+
+    Returns
+    -------
+    Path of ``report.html``, which is written last.
+
+    Raises
+    ------
+    InputError
+        A table lacks a column or has no rows, or `results` has a level that `levels` does not list.
+    """
+    folder, levels = Path(folder), [str(level) for level in levels]
+    results = _checked(results, front, levels)
+    front = front.assign(level=front["level"].astype(str))
+    findings = all_findings(results, front, levels)
+    for finding in findings:
+        _write_numbers(folder / "tables", finding)
+    sheets = list(_sheets(results, front, levels, extra_tables or {}, folder / "tables"))
+    text = render(
+        title=title,
+        opening=_opening(results, front, levels),
+        findings=findings,
+        pictures=[_picture(plan, folder / "figures") for plan in _plans(results, levels)],
+        sheets=sheets,
+        summary=summary,
+        warnings=warnings,
+    )
+    write_text(folder / "report.html", text)
+    return folder / "report.html"
+
+
+def _write_numbers(folder: Path, finding: Finding) -> None:
+    """The table behind a finding; one that an earlier report left is removed where there is none now."""
+    name = f"finding_{finding.name}"
+    if len(finding.numbers):
+        tables.write_table(folder, name, finding.numbers)
+    else:
+        for kind in ("csv", "md"):
+            (folder / f"{name}.{kind}").unlink(missing_ok=True)
+
+
+def _checked(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+    if not levels:
+        raise InputError("levels must name at least one convergence level, got none")
+    check_columns(front, FRONT_COLUMNS, "front")
+    frame = prepared(results, levels)
+    if frame.empty:
+        raise InputError("the results table has no rows; a report needs at least one fit")
+    return frame
+
+
+def _opening(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> str:
+    """What was swept, and the best of it, in one paragraph."""
+    ratios, sizes = results["weight_ratio"], results["n_train"]
+    used = [level for level in levels if level in set(results["level"])]
+    swept = (
+        f"{counted(len(results), 'fit')}: convergence {named_levels(used)}, "
+        f"2Jmax {listed(sorted(set(results['twojmax'])))}, w_E/w_F {_span(ratios.min(), ratios.max())}, "
+        f"{_span(sizes.min(), sizes.max())} training configurations, "
+        f"{listed(ordered_samplings(results))} sampling, up to "
+        f"{counted(results['repeat'].nunique(), 'repetition')}."
+    )
+    points = overall_front(front)
+    costs = points["label_seconds"]
+    price = f"; its labels cost {duration_range(costs.min(), costs.max())}" if len(costs) else ""
+    return (
+        f"{swept} Errors are medians over repetitions of the RMSE on the test set; the reference is level "
+        f"{levels[-1]}. {_lowest(medians(results, levels))}The front over all 2Jmax has "
+        f"{counted(len(points), 'point')}{price}."
+    )
+
+
+def _lowest(table: pd.DataFrame) -> str:
+    """The settings with the lowest median energy and force errors, as one sentence."""
+    best = []
+    for column, unit in (("ref_energy", "meV/atom"), ("ref_force", "meV/Å")):
+        for _, row in table.dropna(subset=[column]).nsmallest(1, column).iterrows():
+            best.append(
+                f"{number(row[column])} {unit} (level {row['level']}, 2Jmax = {row['twojmax']}, "
+                f"w_E/w_F = {ratio_text(row['weight_ratio'])}, {row['n_train']:,} configurations)"
+            )
+    return f"The lowest median errors are {listed(best)}. " if best else ""
+
+
+def _span(low: float, high: float) -> str:
+    return ratio_text(low) if low == high else f"{ratio_text(low)} to {ratio_text(high)}"
+
+
+def _plans(results: pd.DataFrame, levels: Sequence[str]) -> Iterator[_Plan]:
+    table = medians(results, levels)
+    largest = at_largest_subset(table)
+    fronts = fronts_by_twojmax(table)
+    reference = levels[-1]
+
+    def tradeoff_caption() -> str:
+        return (
+            "Energy against force RMSE on the test set for w_E/w_F "
+            f"{_span(largest['weight_ratio'].min(), largest['weight_ratio'].max())}, trained on "
+            f"{subset_words(largest)}. Solid, filled: against level {reference}; dotted, hollow: against the "
+            f"level trained on. {OUTSIDE}"
+        )
+
+    def learning_caption() -> str:
+        rows = figures.learning_rows(results, levels)
+        return (
+            "RMSE against the number of training configurations by sampling method, at level "
+            f"{reference}, 2Jmax = {rows['twojmax'].iloc[0]} and w_E/w_F = "
+            f"{ratio_text(rows['weight_ratio'].iloc[0])}: median and 10–90 % band over "
+            f"{counted(rows['repeat'].nunique(), 'repetition')}. {OUTSIDE}"
+        )
+
+    yield _Plan(
+        "energy_force", lambda: figures.energy_force_tradeoff(results, levels),
+        lambda: f"The largest model, 2Jmax = {largest['twojmax'].max()}. {tradeoff_caption()}", wide=False,
+    )  # fmt: skip
+    yield _Plan(
+        "energy_force_by_twojmax",
+        lambda: _several(results, levels),
+        lambda: f"Every 2Jmax. {tradeoff_caption()}",
+    )
+    yield _Plan("learning_curves", lambda: figures.learning_curves(results, levels), learning_caption)
+    yield _Plan(
+        "front", lambda: front_figures.front_by_cost(fronts, levels),
+        lambda: "The front in energy error, force error and DFT cost, for each 2Jmax on its own: test "
+        f"errors against level {reference}, face colour by DFT cost of the training labels, shape and rim by "
+        f"level. {OUTSIDE}",
+    )  # fmt: skip
+    yield _Plan(
+        "error_against_cost", lambda: front_figures.error_against_cost(fronts, levels),
+        lambda: "The same fronts as force RMSE against DFT cost of the training labels, face colour by "
+        f"energy RMSE, shape and rim by level. {OUTSIDE}",
+    )  # fmt: skip
+
+
+def _several(results: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+    if results["twojmax"].nunique() < 2:
+        raise figures.CannotDrawError("All fits have the same 2Jmax, which the figure before shows.")
+    return figures.energy_force_by_twojmax(results, levels)
+
+
+def _picture(plan: _Plan, folder: Path) -> Picture:
+    """Draw and save a figure; where it cannot be drawn, remove what an earlier report left and say why."""
+    try:
+        drawn = plan.draw()
+    except figures.CannotDrawError as reason:
+        for kind in ("png", "svg"):
+            (folder / f"{plan.name}.{kind}").unlink(missing_ok=True)
+        return Picture(plan.name, "", missing=str(reason))
+    *_, svg = style.save(style.figure_of(drawn), folder, plan.name)
+    return Picture(plan.name, plan.caption(), svg=svg.read_bytes(), wide=plan.wide)
+
+
+def _sheets(
+    results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str],
+    extra: Mapping[str, pd.DataFrame], folder: Path,
+) -> Iterator[Sheet]:  # fmt: skip
+    errors = tables.errors_by_level(results, levels)
+    tables.write_table(folder, "errors", errors)
+    top = errors["twojmax"].max()
+    shown = errors[errors["twojmax"] == top]
+    note = (
+        f"Median RMSE at 2Jmax = {top}, trained on {listed(sorted(set(shown['n_train'])))} configurations; the "
+        "other models are in the file."
+    )
+    yield Sheet("Errors by level and weight", note, "errors", shown.drop(columns=["twojmax", "n_train"]))
+    points = Sheet("The front", "Click on a heading to sort.", "front", tables.front_table(front))
+    costs = Sheet(
+        "DFT cost of a level", "Median over subsets of their cost per configuration.", "costs",
+        tables.costs_by_level(results, levels),
+    )  # fmt: skip
+    models = Sheet("Models", "Features of each 2Jmax.", "models", tables.models(results, levels))
+    taken = {"errors", "front", "costs", "models"}
+    for sheet in (points, costs, models, *_extra_sheets(extra, taken)):
+        tables.write_table(folder, sheet.file, sheet.table)
+        yield sheet
+
+
+def _extra_sheets(extra: Mapping[str, pd.DataFrame], taken: set[str]) -> Iterator[Sheet]:
+    for title, table in extra.items():
+        name = re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_") or "table"
+        while name in taken or name.startswith("finding_"):
+            name = f"extra_{name}"
+        taken.add(name)
+        yield Sheet(title, "", name, table)
