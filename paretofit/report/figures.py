@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from paretofit.errors import InputError
 from paretofit.report import axes as axes_tools
 from paretofit.report import style
-from paretofit.report.summaries import at_largest_subset, medians, ordered_samplings, prepared
+from paretofit.report.summaries import at_largest_subset, medians, ordered_samplings, prepared, quantiles
 from paretofit.report.words import ratio_text
 
 ENERGY_LABEL = "energy RMSE (meV/atom)"
@@ -237,7 +237,7 @@ def _draw_learning(ax: Axes, rows: pd.DataFrame, column: str) -> None:
         sizes, centre = middle.index.to_numpy(dtype=float), middle.to_numpy(dtype=float)
         ax.plot(sizes, centre, line, color=colour, marker=marker, label=style.plain(sampling))
         if grouped.size().max() > 1:
-            low, high = (grouped.quantile(q).to_numpy(dtype=float) for q in _BAND)
+            low, high = np.array([quantiles(part, _BAND) for _, part in grouped]).T
             ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
             lows.append(low)
         sizes_drawn.append(sizes)

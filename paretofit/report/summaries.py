@@ -105,6 +105,13 @@ def _preference(sampling: str) -> tuple[int, str]:
     return (SAMPLINGS.index(sampling) if sampling in SAMPLINGS else len(SAMPLINGS), sampling)
 
 
+def quantiles(values: pd.Series, which: tuple[float, float]) -> tuple[float, float]:
+    """Two quantiles of errors of which some may be infinite, where the usual interpolation gives NaN."""
+    huge = 1e12  # meV: stands for infinity, between which and anything there is a middle
+    low, high = values.clip(upper=huge).quantile(list(which))
+    return float(low), float(high)
+
+
 def ordered_samplings(table: pd.DataFrame) -> list[str]:
     """The samplings of a table, random first."""
     return sorted(set(table["sampling"]), key=_preference)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from paretofit.report.findings.finding import Finding, Verdict
-from paretofit.report.summaries import ordered_samplings, prepared
+from paretofit.report.summaries import ordered_samplings, prepared, quantiles
 from paretofit.report.words import counted, listed, number
 
 QUESTION = "Does leverage sampling beat random sampling?"
@@ -65,7 +65,7 @@ def leverage_beats_random(results: pd.DataFrame, levels: Sequence[str]) -> Findi
     if reason := _untestable(frame, levels):
         return Finding("sampling", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
     frame, whole = without_whole_set(frame)
-    cells = _cells(frame, others)
+    cells = _cells(frame, others) if set(frame["sampling"]) > {"random"} else pd.DataFrame()
     if cells.empty:
         reason = "no subset size below the whole training set has both random and leverage sampling"
         return Finding("sampling", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
@@ -130,7 +130,8 @@ def _cells(frame: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
 
 
 def _spread(values: pd.Series) -> float:
-    return float(values.quantile(0.9) - values.quantile(0.1))
+    low, high = quantiles(values, (0.1, 0.9))
+    return high - low
 
 
 def _score(frame: pd.DataFrame, cells: pd.DataFrame, name: str, kind: str) -> dict[str, Any]:
