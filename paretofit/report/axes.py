@@ -1,6 +1,5 @@
 """Axis limits, scales and ticks that survive hopeless points: nothing is squashed, nothing goes unsaid."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -100,25 +99,29 @@ def _tick(value: float, _position: object = None) -> str:
     return f"{value:g}" if 1e-3 <= value < 1e5 else f"{value:.0e}"
 
 
-def note_outside(ax: Axes, inside: np.ndarray, names: Sequence[str]) -> str:
-    """Say above the axes how many points lie outside of it, and whose.
+def note_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], kind: str = "") -> str:
+    """Say above the axes how many points lie outside of its limits, and whose.
 
     Parameters
     ----------
     ax : where the note goes, small, at the top right
-    inside : (n,) bool
-    names : (n,) what each point is called, e.g. ``"level 1"``
+    x, y : (n,) float, every point that was meant to be drawn
+    names : (n,) whose point each is, e.g. the level
+    kind : what `names` are, e.g. ``"level"``
 
     Returns
     -------
     The note, empty where all points are inside.
     """
-    outside = Counter(name for name, shown in zip(names, inside, strict=True) if not shown)
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    inside = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)  # False for NaN
+    outside = [name for name, shown in zip(names, inside, strict=True) if not shown]
     if not outside:
         return ""
-    listing = ", ".join(f"{name}" for name in sorted(outside))
-    note = f"{counted(sum(outside.values()), 'point')} outside: {listing}"
-    if len(note) > 42:
-        note = f"{counted(sum(outside.values()), 'point')} outside"
+    whose = list(dict.fromkeys(outside))
+    listing = f"{kind}{'s' if kind and len(whose) > 1 else ''} {', '.join(whose)}".strip()
+    note = f"{counted(len(outside), 'point')} outside"
+    if len(note) + len(listing) < 42:  # there is no room for more
+        note = f"{note}: {listing}"
     ax.set_title(plain(note), loc="right", fontsize=6, color="#666666")
     return note

@@ -92,29 +92,36 @@ def _tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame
 
 
 def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
-    reference = levels[-1]
-    names, energies, forces = [], [], []
+    parts = []
     for level, part in _by_level(rows.sort_values("weight_ratio"), levels):
-        for kind, line, size in (("test", ":", 3), ("ref", "-", 4)):
-            if kind == "test" and level == reference:
-                continue  # its own level is the reference
-            x, y = part[f"{kind}_energy"].to_numpy(float), part[f"{kind}_force"].to_numpy(float)
-            ax.plot(
-                x, y, line,
-                color=style.colour(level, levels), marker=style.marker(level, levels), markersize=size,
-                linewidth=1.2 if kind == "ref" else 1.0,
-                markerfacecolor=style.colour(level, levels) if kind == "ref" else "white",
-                label=f"{level} {kind}",
-            )  # fmt: skip
-            names += [f"level {level}"] * len(x)
-            energies.append(x)
-            forces.append(y)
-    inside = axes_tools.frame(ax, np.concatenate(energies), np.concatenate(forces))
-    axes_tools.note_outside(ax, inside, names)
+        for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # its own level is the reference
+            points = part[["level", f"{kind}_energy", f"{kind}_force"]].set_axis(["level", "x", "y"], axis=1)
+            _draw_line(ax, points, levels, reference=kind == "ref")
+            parts.append(points)
+    points = pd.concat(parts)
+    useful = axes_tools.useful(rows["ref_energy"].to_numpy(float))
+    useful &= axes_tools.useful(rows["ref_force"].to_numpy(float))
+    # A level that is hopeless against the reference does not get to stretch the axes with its own errors.
+    shown = points["level"].isin(rows["level"][useful]).to_numpy()
+    x, y = points["x"].to_numpy(float), points["y"].to_numpy(float)
+    axes_tools.frame(ax, x[shown], y[shown])
+    axes_tools.note_outside(ax, x, y, list(points["level"]), "level")
     ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
     ax.set_xlabel(f"test {ENERGY_LABEL}")
     ax.set_ylabel(f"test {FORCE_LABEL}")
     _label_weights(ax, rows, levels)
+
+
+def _draw_line(ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool) -> None:
+    """The line of one level over the weights: solid and filled against the reference, else dotted and hollow."""
+    level = points["level"].iloc[0]
+    colour = style.colour(level, levels)
+    ax.plot(
+        points["x"].to_numpy(float), points["y"].to_numpy(float), "-" if reference else ":",
+        color=colour, marker=style.marker(level, levels), markerfacecolor=colour if reference else "white",
+        markersize=4 if reference else 3, linewidth=1.2 if reference else 1.0,
+        label=f"{level} {'ref' if reference else 'test'}",
+    )  # fmt: skip
 
 
 def _label_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
@@ -243,10 +250,10 @@ def _draw_learning(ax: Axes, rows: pd.DataFrame, column: str) -> None:
         sizes_drawn.append(sizes)
         values.append(centre)
         names += [sampling] * len(centre)
-    medians_drawn = np.concatenate(values)
-    inside = axes_tools.frame(ax, np.concatenate(sizes_drawn), medians_drawn, hopeless_x=np.inf)
+    x, y = np.concatenate(sizes_drawn), np.concatenate(values)
+    inside = axes_tools.frame(ax, x, y, hopeless_x=np.inf)
     if lows and inside.any():  # the bands' lower ends too; the upper ones may leave the axes
         below = np.concatenate(lows)
-        axes_tools.set_axis(ax, "y", np.concatenate([medians_drawn[inside], below[axes_tools.useful(below)]]))
-    axes_tools.note_outside(ax, inside, names)
+        axes_tools.set_axis(ax, "y", np.concatenate([y[inside], below[axes_tools.useful(below)]]))
+    axes_tools.note_outside(ax, x, y, names)
     ax.set_xlabel("training configurations")

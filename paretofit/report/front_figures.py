@@ -104,10 +104,10 @@ def _draw_panel(
     ax: Axes, rows: pd.DataFrame, levels: Sequence[str], columns: tuple[str, str, str], norm: Normalize
 ) -> None:
     x, y, face = (rows[column].to_numpy(dtype=float) for column in columns)
-    inside = axes_tools.frame(ax, x, y, hopeless_x=np.inf if columns[0] == "cost" else axes_tools.HOPELESS)
-    axes_tools.note_outside(ax, inside, [f"level {level}" for level in rows["level"]])
+    axes_tools.frame(ax, x, y, hopeless_x=np.inf if columns[0] == "cost" else axes_tools.HOPELESS)
+    axes_tools.note_outside(ax, x, y, list(rows["level"]), "level")
     for level in levels:
-        here = (rows["level"] == level).to_numpy() & inside
+        here = (rows["level"] == level).to_numpy()
         if here.any():
             ax.scatter(
                 x[here], y[here], c=face[here], cmap=_MAP, norm=norm, s=22, linewidths=0.8,

@@ -87,7 +87,7 @@ def _example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
     here = [level for level in levels if level in part.index]
     chains = [" → ".join(number(part.loc[level, column]) for level in here) for column in ("ref_energy", "ref_force")]
     return (
-        f"For levels {' → '.join(here)} at 2Jmax = {twojmax} and w_E/w_F = {ratio_text(ratio)} it goes "
+        f"For levels {' → '.join(here)} at 2Jmax = {twojmax} and w_E/w_F = {ratio_text(ratio)} the errors go "
         f"{chains[0]} meV/atom and {chains[1]} meV/Å."
     )
 
