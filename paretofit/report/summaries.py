@@ -141,11 +141,7 @@ def fronts_by_twojmax(table: pd.DataFrame) -> pd.DataFrame:
     objectives = OBJECTIVES if table["label_seconds"].notna().any() else OBJECTIVES[:2]
     finite = np.isfinite(table[objectives].to_numpy(dtype=float)).all(axis=1)
     parts = [pareto_front(rows, objectives) for _, rows in table[finite].groupby("twojmax")]
-    if not parts:
-        return table.iloc[:0]
-    # The whole training set is the same fit whatever the sampling: once on the front is enough.
-    same = ["twojmax", "level", "n_train", "weight_ratio", *OBJECTIVES]
-    return pd.concat(parts, ignore_index=True).drop_duplicates(same, ignore_index=True)
+    return once(pd.concat(parts, ignore_index=True)) if parts else table.iloc[:0]
 
 
 def overall_front(front: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +149,7 @@ def overall_front(front: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    front : DataFrame with at least ``level`` and `OBJECTIVES`; rows where one is not finite are left out
+    front : DataFrame with `FRONT_COLUMNS`; rows where an objective is not finite are left out
 
     Returns
     -------
@@ -161,4 +157,10 @@ def overall_front(front: pd.DataFrame) -> pd.DataFrame:
     """
     finite = np.isfinite(front[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)
     points = front[finite].assign(level=front["level"].astype(str))
-    return pareto_front(points, OBJECTIVES) if len(points) else points
+    return once(pareto_front(points, OBJECTIVES) if len(points) else points)
+
+
+def once(front: pd.DataFrame) -> pd.DataFrame:
+    """One point for each fit: the whole training set is the same fit whatever the sampling."""
+    same = ["twojmax", "level", "n_train", *OBJECTIVES]
+    return front.drop_duplicates([*same, *(set(front.columns) & {"weight_ratio", "w_energy", "w_force"})])
