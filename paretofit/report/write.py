@@ -81,15 +81,13 @@ def write_report(
     results = _checked(results, front, levels)
     front = front.assign(level=front["level"].astype(str))
     findings = all_findings(results, front, levels)
-    for finding in findings:
-        _write_numbers(folder / "tables", finding)
-    sheets = list(_sheets(results, front, levels, extra_tables or {}, folder / "tables"))
+    _write_numbers(folder / "tables", findings)
     text = render(
         title=title,
         opening=_opening(results, front, levels),
         findings=findings,
         pictures=[_picture(plan, folder / "figures") for plan in _plans(results, levels)],
-        sheets=sheets,
+        sheets=list(_sheets(results, front, levels, extra_tables or {}, folder / "tables")),
         summary=summary,
         warnings=warnings,
     )
@@ -97,14 +95,15 @@ def write_report(
     return folder / "report.html"
 
 
-def _write_numbers(folder: Path, finding: Finding) -> None:
-    """The table behind a finding; one that an earlier report left is removed where there is none now."""
-    name = f"finding_{finding.name}"
-    if len(finding.numbers):
-        tables.write_table(folder, name, finding.numbers)
-    else:
-        for kind in ("csv", "md"):
-            (folder / f"{name}.{kind}").unlink(missing_ok=True)
+def _write_numbers(folder: Path, findings: Sequence[Finding]) -> None:
+    """The tables behind the findings; one that an earlier report left is removed where there is none now."""
+    for finding in findings:
+        name = f"finding_{finding.name}"
+        if len(finding.numbers):
+            tables.write_table(folder, name, finding.numbers)
+        else:
+            for kind in ("csv", "md"):
+                (folder / f"{name}.{kind}").unlink(missing_ok=True)
 
 
 def _checked(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
