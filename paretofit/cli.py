@@ -97,34 +97,10 @@ def run(
 @app.command(epilog="Example:  paretofit info data/beryllium.h5")
 def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> None:
     """Show what is in a dataset, and what deserves a second look."""
-    from paretofit.dataset import Dataset
+    from paretofit.dataset import Dataset, format_info
 
     with Dataset(dataset) as data:
-        found = data.info()
-    console.print(f"{found.path}: {found.n_configurations} configurations, {found.n_atoms} atoms", highlight=False)
-    console.print("atoms each: {} to {}".format(*found.atoms_range), highlight=False)
-    console.print("species:    " + ", ".join(f"{k} {n}" for k, n in found.species.items()), highlight=False)
-    console.print("types:      " + ", ".join(f"{k} {n}" for k, n in found.config_types.items()), highlight=False)
-    console.print("volume:     {:.2f} to {:.2f} Å³/atom".format(*found.volume_range), highlight=False)
-    table = Table("level", "energies", "forces", "stresses", "failed", "mean s", "E, eV/atom", "max F, eV/Å", "settings")
-    for level in found.levels:
-        table.add_row(
-            level.name,
-            *(str(n) for n in (level.n_energies, level.n_forces, level.n_stresses, level.n_failed)),
-            f"{level.mean_seconds:.2f}",
-            "{:.3f} to {:.3f}".format(*level.energy_range),
-            f"{level.max_force:.2f}",
-            "\n".join(f"{key}: {_plain(value)}" for key, value in level.settings.items()),
-        )
-    console.print(table)
-    for warning in found.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False)
-    if not found.warnings:
-        console.print("no warnings")
-
-
-def _plain(value: Any) -> str:
-    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        typer.echo(format_info(data.info()))
 
 
 @app.command(
@@ -180,12 +156,16 @@ def import_(
         console.print(f"level {name}: {count} labels{note}", highlight=False, markup=False)
 
 
-@app.command(epilog="Example:  paretofit pareto results.csv --minimize ref_energy,ref_force,label_seconds --group-by level")
+@app.command(
+    epilog="Example:  paretofit pareto results.csv --minimize ref_energy,ref_force,label_seconds --group-by level"
+)
 def pareto(
     table: Annotated[Path, typer.Argument(help="Any CSV.")],
     minimize: Annotated[str, typer.Option("--minimize", help="Columns to minimise, separated by commas.")],
     group_by: Annotated[str, typer.Option("--group-by", help="Rows with equal values here are repetitions.")] = "",
-    aggregate: Annotated[str, typer.Option("--aggregate", help="median, mean, min or max over repetitions.")] = "median",
+    aggregate: Annotated[
+        str, typer.Option("--aggregate", help="median, mean, min or max over repetitions.")
+    ] = "median",
     out: Annotated[Optional[Path], typer.Option("--out", help="Write the front to this CSV.")] = None,  # noqa: UP045
     drop_missing: Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with missing values.")] = False,
 ) -> None:

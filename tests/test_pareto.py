@@ -106,9 +106,7 @@ def test_front_is_sorted_by_the_objectives_in_order(table):
 
 
 def test_front_keeps_every_column_and_the_index_and_leaves_the_table_alone():
-    table = pd.DataFrame(
-        {"name": ["p", "q", "r"], "cost": [3, 1, 2], "error": [1.0, 3.0, 9.0]}, index=["x", "y", "z"]
-    )
+    table = pd.DataFrame({"name": ["p", "q", "r"], "cost": [3, 1, 2], "error": [1.0, 3.0, 9.0]}, index=["x", "y", "z"])
     before = table.copy(deep=True)
     found = pareto_front(table, ["cost", "error"])
     pd.testing.assert_frame_equal(found, table.loc[["y", "x"]])

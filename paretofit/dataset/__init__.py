@@ -2,7 +2,7 @@
 
 from paretofit.dataset.dataset import Dataset, Labels
 from paretofit.dataset.importer import ImportSummary, import_dataset, read_settings
-from paretofit.dataset.inspect import DatasetInfo, LevelSummary, describe_dataset
+from paretofit.dataset.inspect import DatasetInfo, LevelSummary, describe_dataset, format_info
 from paretofit.dataset.split import Split, relatives, split_configurations
 from paretofit.dataset.writer import LevelData, write_dataset
 
@@ -15,6 +15,7 @@ __all__ = [
     "LevelSummary",
     "Split",
     "describe_dataset",
+    "format_info",
     "import_dataset",
     "read_settings",
     "relatives",

@@ -64,9 +64,19 @@ class Labels:
     @property
     def complete(self) -> Array:
         """``(n,) bool``: configurations whose energy and all of whose forces are finite."""
-        bad = ~np.isfinite(self.forces).all(axis=1)
-        broken = np.add.reduceat(np.append(bad, False), self.offsets[:-1]) if len(self.energy) else bad[:0]
-        return np.isfinite(self.energy) & (broken == 0)
+        return np.isfinite(self.energy) & self.forces_complete
+
+    @property
+    def forces_complete(self) -> Array:
+        """``(n,) bool``: configurations all of whose forces are finite."""
+        bad = np.asarray(~np.isfinite(self.forces).all(axis=-1))
+        return np.asarray(self.sum_over_atoms(bad) == 0)
+
+    def sum_over_atoms(self, values: Array) -> Array:
+        """Sum ``(n_atoms,)`` values over the atoms of each configuration: ``(n,)``."""
+        if not len(self.energy):
+            return np.zeros(0)
+        return np.asarray(np.add.reduceat(np.append(values, 0), self.offsets[:-1]))
 
 
 class Dataset:
@@ -172,8 +182,7 @@ class Dataset:
         wanted = np.asarray(positions)
         if wanted.size and wanted.dtype != bool and (wanted.min() < -len(self) or wanted.max() >= len(self)):
             raise InputError(
-                f"{self.path}: positions must lie between 0 and {len(self) - 1}; got "
-                f"{wanted.min()} to {wanted.max()}"
+                f"{self.path}: positions must lie between 0 and {len(self) - 1}; got {wanted.min()} to {wanted.max()}"
             )
         view = object.__new__(Dataset)
         view.__dict__.update(self.__dict__)
@@ -203,20 +212,20 @@ class Dataset:
             If the dataset lacks the level.
         """
         self._check_level(level)
-        parts: dict[str, list[Array]] = {name: [] for name in ("energy", "stress", "seconds", "status")}
-        forces: list[Array] = []
-        for positions in _runs(self._index):
-            window = _slice(positions)
-            for name, part in parts.items():
-                part.append(self._read(f"levels/{level}/{name}", window))
-            forces.append(self._read(f"levels/{level}/forces", self._atom_window(positions)))
-        empty = {"stress": np.empty((0, 6)), "status": np.empty(0, np.int8)}
-        arrays = {
-            name: np.concatenate(part) if part else empty.get(name, np.empty(0))
-            for name, part in parts.items()
-        }
-        offsets = np.concatenate([[0], np.cumsum(self.n_atoms)])
-        return Labels(forces=np.concatenate([np.empty((0, 3)), *forces]), offsets=offsets, **arrays)
+        runs = list(_runs(self._index))
+
+        def column(name: str, empty: Array) -> Array:
+            return np.concatenate([empty, *(self._read(f"levels/{level}/{name}", _slice(run)) for run in runs)])
+
+        forces = (self._read(f"levels/{level}/forces", self._atom_window(run)) for run in runs)
+        return Labels(
+            energy=column("energy", np.empty(0)),
+            forces=np.concatenate([np.empty((0, 3)), *forces]),
+            stress=column("stress", np.empty((0, 6))),
+            seconds=column("seconds", np.empty(0)),
+            status=column("status", np.empty(0, np.int8)),
+            offsets=np.concatenate([[0], np.cumsum(self.n_atoms)]),
+        )
 
     def settings(self, level: str) -> dict[str, Any]:
         """The settings that the labels of a level were computed with."""

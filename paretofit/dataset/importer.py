@@ -4,7 +4,7 @@ Energies are taken as they are labelled, never recomputed. Configurations of sev
 by id where they carry one, else by their order; either way their geometry must agree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ class _Frames:
     path: Path
     atoms: list[Atoms]
     ids: list[int] | None
+
+    def pairs(self) -> Iterator[tuple[Atoms, int]]:
+        """Each frame with its id, or with its number where there are none."""
+        return zip(self.atoms, range(len(self.atoms)) if self.ids is None else self.ids, strict=True)
 
 
 def import_dataset(
@@ -125,8 +129,7 @@ def read_settings(path: Path | str) -> dict[str, dict[str, Any]]:
         raise InputError(f"{path} must have a list 'levels' whose entries each have a 'name'")
     common = {key: value for key, value in content.items() if key != "levels"}
     return {
-        str(one["name"]): {**common, **{key: value for key, value in one.items() if key != "name"}}
-        for one in listed
+        str(one["name"]): {**common, **{key: value for key, value in one.items() if key != "name"}} for one in listed
     }
 
 
@@ -134,8 +137,7 @@ def _check_settings(settings: Mapping[str, Any] | None, levels: Mapping[str, Any
     unknown = [name for name in settings or {} if name not in levels]
     if unknown:
         raise InputError(
-            f"the settings describe level '{unknown[0]}', which is not imported; the levels are "
-            f"{', '.join(levels)}"
+            f"the settings describe level '{unknown[0]}', which is not imported; the levels are {', '.join(levels)}"
         )
 
 
@@ -173,33 +175,13 @@ def _merge_files(
     frames: Mapping[str, _Frames], seconds_key: str | None
 ) -> tuple[_Frames, dict[str, list[Label | None]]]:
     """The union of all files' configurations, and each level's labels in that order."""
-    if not frames:
-        raise InputError("no level to import; name at least one with its file")
-    with_ids = [one.ids is not None for one in frames.values()]
-    if any(with_ids) and not all(with_ids):
-        bare = next(one.path for one in frames.values() if one.ids is None)
-        raise InputError(f"{bare} has no configuration ids but other levels have; give all of them, or none")
-    positions: dict[int, int] = {}
-    base = _Frames(next(iter(frames.values())).path, [], [] if all(with_ids) else None)
-    for one in frames.values():
-        if base.ids is None and base.atoms and len(one.atoms) != len(base.atoms):
-            raise InputError(
-                f"{one.path} has {len(one.atoms)} structures and {base.path} has {len(base.atoms)}; without "
-                "configuration ids they cannot be matched: add a config_id to each"
-            )
-        for k, (atoms, identity) in enumerate(zip(one.atoms, one.ids or range(len(one.atoms)), strict=True)):
-            at = positions.setdefault(identity, len(base.atoms))
-            if at == len(base.atoms):
-                base.atoms.append(atoms)
-                if base.ids is not None:
-                    base.ids.append(identity)
-            else:
-                _check_geometry(base.atoms[at], atoms, identity, one.path, k)
+    _check_matchable(list(frames.values()))
+    base, positions = _union(list(frames.values()))
     shared = _shared_info(frames, positions, len(base.atoms))
     labels: dict[str, list[Label | None]] = {}
     for level, one in frames.items():
         column: list[Label | None] = [None] * len(base.atoms)
-        for atoms, identity in zip(one.atoms, one.ids or range(len(one.atoms)), strict=True):
+        for atoms, identity in one.pairs():
             column[positions[identity]] = _label(atoms, shared[positions[identity]], seconds_key)
         if not any(column):
             raise InputError(f"{one.path}: no structure has an energy or forces")
@@ -207,6 +189,36 @@ def _merge_files(
     for atoms, keys in zip(base.atoms, shared, strict=True):
         atoms.info = {key: value for key, value in atoms.info.items() if key in keys}
     return base, labels
+
+
+def _check_matchable(files: list[_Frames]) -> None:
+    """Configurations are matched by id, or by order where no file has ids and all are of one length."""
+    if not files:
+        raise InputError("no level to import; name at least one with its file")
+    bare = [one.path for one in files if one.ids is None]
+    if bare and len(bare) < len(files):
+        raise InputError(f"{bare[0]} has no configuration ids but other levels have; give all of them, or none")
+    for one in files:
+        if bare and len(one.atoms) != len(files[0].atoms):
+            raise InputError(
+                f"{one.path} has {len(one.atoms)} structures and {files[0].path} has {len(files[0].atoms)}; without "
+                "configuration ids they cannot be matched: add a config_id to each"
+            )
+
+
+def _union(files: list[_Frames]) -> tuple[_Frames, dict[int, int]]:
+    """Every configuration once, in order of first appearance, and where each id stands."""
+    positions: dict[int, int] = {}
+    base = _Frames(files[0].path, [], [])
+    for one in files:
+        for k, (atoms, identity) in enumerate(one.pairs()):
+            at = positions.setdefault(identity, len(base.atoms))
+            if at < len(base.atoms):
+                _check_geometry(base.atoms[at], atoms, identity, one.path, k)
+            else:
+                base.atoms.append(atoms)
+    base.ids = list(positions)
+    return base, positions
 
 
 def _shared_info(frames: Mapping[str, _Frames], positions: Mapping[int, int], n: int) -> list[set[str]]:
@@ -217,10 +229,10 @@ def _shared_info(frames: Mapping[str, _Frames], positions: Mapping[int, int], n:
     values: list[dict[str, Any]] = [{} for _ in range(n)]
     differ: list[set[str]] = [set(SECONDS_KEYS) for _ in range(n)]
     for one in frames.values():
-        for atoms, identity in zip(one.atoms, one.ids or range(len(one.atoms)), strict=True):
+        for atoms, identity in one.pairs():
             at = positions[identity]
             for key, value in atoms.info.items():
-                if not np.array_equal(values[at].setdefault(key, value), value):
+                if not np.array_equal(np.asarray(values[at].setdefault(key, value)), np.asarray(value)):
                     differ[at].add(key)
     varying = set().union(*(one - set(SECONDS_KEYS) for one in differ))
     return [set(known) - set(SECONDS_KEYS) - varying for known in values]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TOO_CLOSE = 0.6  # of the sum of covalent radii
 NET_FORCE = 0.01  # eV/Å for each atom; plane-wave codes leave a few meV/Å
 SHOWN = 5
+HEADER = "level      energies  forces stresses  failed    mean s     energy, eV/atom  max force, eV/Å"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _summarise(name: str, settings: dict[str, Any], labels: Labels) -> LevelSumm
         name=name,
         settings=settings,
         n_energies=int(np.isfinite(labels.energy).sum()),
-        n_forces=int((_sum_atoms(~np.isfinite(labels.forces).all(axis=1), labels) == 0).sum()),
+        n_forces=int(labels.forces_complete.sum()),
         n_stresses=int(np.isfinite(labels.stress).all(axis=1).sum()),
         n_failed=int((labels.status == 2).sum()),
         mean_seconds=_finite(np.mean, labels.seconds),
@@ -128,7 +129,7 @@ def _label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
     missing = ids[~labels.complete]
     if len(missing):
         warnings.append(f"level {name}: {len(missing)} labels are missing or incomplete: {_some(missing)}")
-    net = np.stack([_sum_atoms(labels.forces[:, axis], labels) for axis in range(3)], axis=1)
+    net = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
     size = np.linalg.norm(net, axis=1) / np.diff(labels.offsets)
     bad = np.flatnonzero(size > NET_FORCE)
     if len(bad):
@@ -138,10 +139,6 @@ def _label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
             f"atom; the largest is {size[worst]:.3g} in configuration {ids[worst]})"
         )
     return warnings
-
-
-def _sum_atoms(values: Array, labels: Labels) -> Array:
-    return np.asarray(np.add.reduceat(np.append(values, 0), labels.offsets[:-1])) if len(values) else values
 
 
 def _finite(function: Any, values: Array) -> float:
@@ -160,3 +157,44 @@ def _fingerprint(atoms: Atoms) -> str:
 def _some(items: Any) -> str:
     shown = [str(item) for item in items[:SHOWN]]
     return ", ".join(shown) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
+
+
+def format_info(info: DatasetInfo) -> str:
+    """The summary as plain text: a table with a line for each level, their settings, and the warnings."""
+    lines = [
+        f"{info.path}: {info.n_configurations} configurations, {info.n_atoms} atoms",
+        f"atoms:    {info.atoms_range[0]} to {info.atoms_range[1]} in each",
+        f"species:  {_counts(info.species)}",
+        f"types:    {_counts(info.config_types)}",
+        f"volume:   {info.volume_range[0]:.2f} to {info.volume_range[1]:.2f} Å³/atom",
+        "",
+        HEADER,
+    ]
+    for level in info.levels:
+        low, high = level.energy_range
+        lines.append(
+            f"{level.name:<10}{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
+            f"{level.mean_seconds:>10.2f}{f'{low:.3f} to {high:.3f}':>20}{level.max_force:>17.3f}"
+        )
+    lines += ["", *_settings_lines(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
+    return "\n".join(lines + ([] if info.warnings else ["no warnings"]))
+
+
+def _settings_lines(levels: list[LevelSummary]) -> list[str]:
+    """Settings that all levels share once, the others for each level."""
+    if not levels:
+        return ["no levels"]
+    first = levels[0].settings
+    shared = {key for key, value in first.items() if all(one.settings.get(key) == value for one in levels)}
+    lines = [f"all levels: {key}: {_plain(first[key])}" for key in sorted(shared)] if len(levels) > 1 else []
+    own = {one.name: {k: v for k, v in one.settings.items() if len(levels) == 1 or k not in shared} for one in levels}
+    lines += [f"level {name}: {_plain(settings)}" for name, settings in own.items() if settings]
+    return lines or ["no settings are recorded with the levels"]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)

@@ -90,15 +90,16 @@ def split_configurations(group: Array, train_fraction: float, seed: int) -> Spli
     for k, number in enumerate(group.tolist()):
         members.setdefault(number, []).append(k)
     train: list[int] = []
-    for number in np.random.default_rng(seed).permutation(len(members)):
-        family = members[int(number)]
+    families = list(members.values())
+    for number in np.random.default_rng(seed).permutation(len(families)):
+        family = families[number]
         if abs(len(train) + len(family) - target) <= abs(len(train) - target):
             train.extend(family)
     chosen = np.zeros(n, dtype=bool)
     chosen[train] = True
     if chosen.all() or not chosen.any():
         raise InputError(
-            f"a train_fraction of {train_fraction} of {n} configurations in {len(members)} groups of "
+            f"a train_fraction of {train_fraction} of {n} configurations in {len(families)} groups of "
             "relatives leaves the training or the test set empty; change it, or add configurations"
         )
     return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), group)

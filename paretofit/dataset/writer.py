@@ -94,9 +94,7 @@ def _check(configurations: Sequence[Atoms], levels: Mapping[str, LevelData], ids
         if not name or "/" in name or name in {".", ".."}:
             raise InputError(f"'{name}' cannot name a convergence level: use letters, digits, '-', '_' or '.'")
         if len(level.labels) != len(configurations):
-            raise InputError(
-                f"level '{name}' has {len(level.labels)} labels for {len(configurations)} configurations"
-            )
+            raise InputError(f"level '{name}' has {len(level.labels)} labels for {len(configurations)} configurations")
 
 
 def _write_configurations(group: h5py.Group, configurations: Sequence[Atoms], ids: list[int]) -> None:

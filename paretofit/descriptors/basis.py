@@ -148,9 +148,7 @@ class SnapBasis(BaseModel):
         names = [self._component_name(component) for component in self.components]
         local = list(names)
         if self.quadratic:
-            local += [
-                f"{names[k]}*{names[m]}" for k, m in zip(*np.triu_indices(len(names)), strict=True)
-            ]
+            local += [f"{names[k]}*{names[m]}" for k, m in zip(*np.triu_indices(len(names)), strict=True)]
         flat = [f"{name}[{symbol}]" for symbol in self.elements for name in local]
         return [f"1[{symbol}]" for symbol in self.elements] + [flat[k] for k in self.column_order]
 

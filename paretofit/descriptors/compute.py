@@ -57,8 +57,7 @@ def compute_design(
     _check_elements(dataset, basis)
     batches = list(_batches(dataset))
     tasks = (
-        delayed(_describe)(str(dataset.path), dataset.ids[batch].tolist(), basis.model_dump_json())
-        for batch in batches
+        delayed(_describe)(str(dataset.path), dataset.ids[batch].tolist(), basis.model_dump_json()) for batch in batches
     )
     blocks = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
     return DesignMatrix.from_blocks(

@@ -7,7 +7,6 @@ energy per atom in eV, a force row one force component in eV/Å, a stress row on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,8 @@ from paretofit.files import replacing
 from paretofit.kinds import RowKind, row_kinds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
     from paretofit.dataset import Dataset
     from paretofit.descriptors.basis import Array
 
@@ -159,26 +160,25 @@ class DesignMatrix:
         InputError
             As `from_arrays`, and if there are no blocks or they do not fit together.
         """
-        with replacing(path) as temporary:
-            with h5py.File(temporary, "w") as file:
-                index = _write_blocks(file, blocks)
-                levels, names = _columns(column_levels, column_names, index.width)
-                positions, ids = _positions(np.concatenate(index.configuration), index.n_rows)
-                arrays: dict[str, Any] = {
-                    "kind": np.concatenate(index.kind),
-                    "configuration": positions,
-                    "ids": ids,
-                    "column_levels": levels,
-                }
-                for name, array in arrays.items():
-                    file.create_dataset(name, data=array)
-                file.create_dataset("column_names", data=np.array(names, object), dtype=h5py.string_dtype())
-                for level, parts in index.targets.items():
-                    file.create_dataset(f"targets/{level}", data=np.concatenate(parts))
-                for level, cost in (seconds or {}).items():
-                    vector = _vector(cost, len(ids), f"seconds of level '{level}'")
-                    file.create_dataset(f"seconds/{level}", data=vector)
-                file.attrs.update({"design_version": SCHEMA_VERSION, **(attributes or {})})
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            index = _write_blocks(file, blocks)
+            levels, names = _columns(column_levels, column_names, index.width)
+            positions, ids = _positions(np.concatenate(index.configuration), index.n_rows)
+            arrays: dict[str, Any] = {
+                "kind": np.concatenate(index.kind),
+                "configuration": positions,
+                "ids": ids,
+                "column_levels": levels,
+            }
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array)
+            file.create_dataset("column_names", data=np.array(names, object), dtype=h5py.string_dtype())
+            for level, parts in index.targets.items():
+                file.create_dataset(f"targets/{level}", data=np.concatenate(parts))
+            for level, cost in (seconds or {}).items():
+                vector = _vector(cost, len(ids), f"seconds of level '{level}'")
+                file.create_dataset(f"seconds/{level}", data=vector)
+            file.attrs.update({"design_version": SCHEMA_VERSION, **(attributes or {})})
         return cls.open(path)
 
     @classmethod
@@ -302,7 +302,7 @@ class DesignMatrix:
 def _reading(path: Path) -> Iterator[h5py.File]:
     """Open a design file; whatever fails in it becomes one sentence."""
     if not path.is_file():
-        raise InputError(f"no design file at {path}; 'paretofit describe' makes one")
+        raise InputError(f"no design file at {path}; 'paretofit run' or compute_design makes one")
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("design_version") != SCHEMA_VERSION:
@@ -377,4 +377,3 @@ def _vector(values: Any, n: int, what: str) -> Array:
     if vector.shape != (n,):
         raise InputError(f"{what} must have the shape ({n},); got {vector.shape}")
     return vector
-

@@ -152,9 +152,7 @@ def _create_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Array) -> 
     n = len(atoms)
     made = lammps.create_atoms(n, list(range(1, n + 1)), types.tolist(), positions.ravel().tolist())
     if made != n:
-        raise InputError(
-            f"configuration {atoms.info.get('config_id', '?')}: LAMMPS took {made} of its {n} atoms"
-        )
+        raise InputError(f"configuration {atoms.info.get('config_id', '?')}: LAMMPS took {made} of its {n} atoms")
     # The pair style only makes LAMMPS build neighbour lists as far as the basis reaches.
     lammps.commands_string(
         "mass * 1.0\n"

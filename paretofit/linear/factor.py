@@ -61,9 +61,10 @@ class TriangularFactor:
 def _svd(T: Array) -> tuple[Array, Array, Array]:
     """Singular value decomposition of T made upper triangular; divide and conquer can fail to converge."""
     try:
-        return scipy.linalg.svd(np.triu(T), check_finite=False)
+        U, s, Vt = scipy.linalg.svd(np.triu(T), check_finite=False)
     except scipy.linalg.LinAlgError:
-        return scipy.linalg.svd(np.triu(T), check_finite=False, lapack_driver="gesvd")
+        U, s, Vt = scipy.linalg.svd(np.triu(T), check_finite=False, lapack_driver="gesvd")
+    return U, s, Vt
 
 
 def column_scales(A: Array) -> Array:

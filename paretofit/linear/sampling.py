@@ -55,5 +55,6 @@ def sample_configurations(
         return np.argsort(-values, kind="stable")[:n]
     clocks = rng.exponential(size=len(values))
     positive = values > 0
-    ring = np.divide(clocks, values, out=np.full(len(values), np.inf), where=positive)
-    return np.lexsort((clocks, ring))[:n]
+    with np.errstate(over="ignore"):  # a tiny score's clock may ring at infinity, still before a score of zero
+        ring = np.divide(clocks, values, out=np.full(len(values), np.inf), where=positive)
+    return np.lexsort((clocks, ring, ~positive))[:n]

@@ -103,9 +103,7 @@ def fit_wls(
     return Fit(beta, factor.rank, factor.condition, solver, rmse, mae)
 
 
-def row_weights(
-    kinds: Array, energy_weight: float, force_weight: float, stress_weight: float = 1.0
-) -> Array:
+def row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_weight: float = 1.0) -> Array:
     """``(n,) float64``: the weight of each row by its kind.
 
     Raises

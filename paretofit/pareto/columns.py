@@ -85,9 +85,7 @@ def _numbers(column: pd.Series) -> np.ndarray:
         broken = (numbers.isna() & column.notna()).to_numpy()
         if broken.any():
             value = column.iloc[int(np.argmax(broken))]
-            raise InputError(
-                f"column '{column.name}' must hold numbers; got {str(value)!r} in {_data_row(broken)}"
-            )
+            raise InputError(f"column '{column.name}' must hold numbers; got {str(value)!r} in {_data_row(broken)}")
     elif types.is_bool_dtype(column) or types.is_integer_dtype(column) or types.is_float_dtype(column):
         numbers = column
     else:

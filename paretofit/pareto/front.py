@@ -136,9 +136,7 @@ def front_of_file(
             with replacing(out) as temporary:
                 front.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
         except (PermissionError, NotADirectoryError, FileExistsError) as problem:
-            raise InputError(
-                f"{out}: cannot be written ({problem.strerror}); name a file that can be"
-            ) from None
+            raise InputError(f"{out}: cannot be written ({problem.strerror}); name a file that can be") from None
     return front
 
 

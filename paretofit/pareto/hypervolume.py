@@ -10,9 +10,7 @@ from paretofit.errors import InputError
 from paretofit.pareto.columns import finite_rows, numbers_in, objective_names
 
 
-def dominated_hypervolume(
-    frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]
-) -> float:
+def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]) -> float:
     """The volume between the front and a reference point; of two fronts, the larger is the better one.
 
     The Lebesgue measure of {z : x <= z <= r for some row x}, with r the reference point. Rows that are

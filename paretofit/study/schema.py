@@ -61,7 +61,7 @@ class Study(_Section):
     )
     dataset: Path = Field(description="the dataset (HDF5), relative to the study file")
     basis: SnapBasis = Field(description="the SNAP basis; its 2Jmax is the largest of 'twojmax'")
-    split: SplitSettings = Field(default_factory=SplitSettings, description="training and test set")
+    split: SplitSettings = Field(SplitSettings(), description="training and test set")
     levels: list[Name] = Field([], description="levels in order of cost, the reference last; by default all")
     twojmax: list[Annotated[int, Field(ge=0, le=20)]] = Field([4, 6, 8], min_length=1, description="model sizes")
     weights: list[tuple[Positive, Positive]] = Field(
@@ -73,8 +73,8 @@ class Study(_Section):
     samplings: list[str] = Field(["random"], min_length=1, description=f"any of {', '.join(SAMPLINGS)}")
     repetitions: int = Field(10, ge=1, description="draws of each random sampling")
     seed: int = Field(1, ge=0, description="seed of the draws")
-    leverage: LeverageSettings = Field(default_factory=LeverageSettings, description="leverage scores")
-    cost: CostSettings = Field(default_factory=CostSettings, description="cost of labels and of MD")
+    leverage: LeverageSettings = Field(LeverageSettings(), description="leverage scores")
+    cost: CostSettings = Field(CostSettings(), description="cost of labels and of MD")
     missing_labels: Literal["error", "drop"] = Field(
         "error", description="'drop' leaves out configurations that lack a label at any level, and counts them"
     )
@@ -119,7 +119,9 @@ class Study(_Section):
         if self.basis.twojmax < largest:
             raise ValueError(f"basis.twojmax is {self.basis.twojmax}, smaller than the largest 'twojmax', {largest}")
         if self.leverage.twojmax is not None and self.leverage.twojmax > self.basis.twojmax:
-            raise ValueError(f"leverage.twojmax is {self.leverage.twojmax}, larger than the basis's {self.basis.twojmax}")
+            raise ValueError(
+                f"leverage.twojmax is {self.leverage.twojmax}, larger than the basis's {self.basis.twojmax}"
+            )
         return self
 
 
@@ -139,11 +141,11 @@ def load_study(path: Path | str) -> Study:
     try:
         study = Study.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {_sentence(error, content)}") from error
+        raise InputError(f"{path}: {_sentence(error)}") from error
     return study.model_copy(update={"dataset": path.parent / study.dataset})
 
 
-def _sentence(error: ValidationError, content: Any) -> str:
+def _sentence(error: ValidationError) -> str:
     """The first thing wrong, in words, and how many more there are; unknown keys first."""
     problems = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     first, more = problems[0], len(problems) - 1
@@ -164,7 +166,9 @@ def _sentence(error: ValidationError, content: Any) -> str:
 
 def _is_branch(part: Any) -> bool:
     """Pydantic names the branches of a union in its locations; a reader of the YAML does not know them."""
-    return isinstance(part, str) and (part.startswith(("literal[", "constrained-", "dict[")) or part in {"int", "float"})
+    return isinstance(part, str) and (
+        part.startswith(("literal[", "constrained-", "dict[")) or part in {"int", "float"}
+    )
 
 
 def _section_at(location: tuple[Any, ...]) -> type[BaseModel]:

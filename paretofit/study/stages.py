@@ -120,7 +120,13 @@ def run_study(
             warnings = run_warnings(prepared, scores, data)
             summary = run_summary(prepared, design, results, clock)
             report = write_report(
-                folder, results, front, list(prepared.grid.levels), title=settings.name, summary=summary, warnings=warnings
+                folder,
+                results,
+                front,
+                list(prepared.grid.levels),
+                title=settings.name,
+                summary=summary,
+                warnings=warnings,
             )
         _write_record(settings, folder, clock, jobs, warnings)
         log.info("done: %s", report)
@@ -184,9 +190,7 @@ def study_front(results: pd.DataFrame) -> pd.DataFrame:
     The column ``overall`` tells whether a point is also on the front over all 2Jmax, with 2Jmax as a fourth
     objective that stands for the cost of MD.
     """
-    parts = [
-        pareto_front(table, FRONT_OBJECTIVES, group_by=FRONT_GROUPS) for _, table in results.groupby("twojmax")
-    ]
+    parts = [pareto_front(table, FRONT_OBJECTIVES, group_by=FRONT_GROUPS) for _, table in results.groupby("twojmax")]
     front = pd.concat(parts, ignore_index=True)
     overall = pareto_front(front, [*FRONT_OBJECTIVES, "twojmax"]).index
     return front.assign(overall=front.index.isin(overall))
@@ -339,5 +343,3 @@ def _logging_to(path: Path) -> Iterator[None]:
         logger.setLevel(before)
         logger.removeHandler(handler)
         handler.close()
-
-

@@ -1,5 +1,7 @@
 """A commented study for a given dataset, to start from."""
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +86,7 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
             study=path,
             name=_name(path.stem),
             n=info.n_configurations,
-            levels=", ".join(data.levels),
+            levels=", ".join(_scalar(name) for name in data.levels),
             elements=", ".join(elements),
             radelem=[0.5] * len(elements),
             wj=[1.0] * len(elements),
@@ -95,7 +97,9 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
             sizes="[" + ", ".join(str(size) for size in _sizes(n_train)) + "]",
             cost=""
             if recorded
-            else COST.format(numbers=", ".join(f"{name}: {10.0 * 2**k}" for k, name in enumerate(data.levels))),
+            else COST.format(
+                numbers=", ".join(f"{_scalar(name)}: {10.0 * 2**k}" for k, name in enumerate(data.levels))
+            ),
         )
     write_text(path, text)
     load_study(path)
@@ -103,9 +107,13 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
 
 
 def _relative(target: Path, folder: Path) -> str:
-    import os  # noqa: PLC0415  (pathlib cannot walk upwards before Python 3.12)
-
+    """`target` as seen from `folder`; pathlib cannot walk upwards before Python 3.12."""
     return os.path.relpath(target.resolve(), folder.resolve())
+
+
+def _scalar(name: str) -> str:
+    """A level's name so that YAML reads it as text or a whole number, and not as 0.1 or true."""
+    return name if name.isdigit() and str(int(name)) == name else json.dumps(name)
 
 
 def _name(stem: str) -> str:

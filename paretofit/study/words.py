@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paretofit.study.stages import Prepared
     from paretofit.sweep import SweepInput
 
-SATURATED = 0.99
+FLAT = 0.1  # relative spread of leverage scores below which drawing by them is close to uniform
 
 
 def run_summary(
@@ -54,7 +54,7 @@ def run_summary(
 
 def run_warnings(prepared: Prepared, scores: LeverageScores, data: SweepInput) -> list[str]:
     """Sentences about what in this study makes its answers weaker than they look."""
-    study, grid = prepared.study, prepared.grid
+    grid = prepared.grid
     warnings = []
     if prepared.dropped:
         warnings.append(
@@ -62,13 +62,13 @@ def run_warnings(prepared: Prepared, scores: LeverageScores, data: SweepInput) -
             f"(missing_labels: drop); the first has id {prepared.dropped[0]}."
         )
     drawn = [name for name in grid.samplings if name.endswith("leverage")]
-    median = float(np.median(scores.regular))
-    if drawn and median > SATURATED:
+    mean, spread = float(np.mean(scores.regular)), float(np.std(scores.regular))
+    if drawn and spread < FLAT * mean:
         columns = data.leverage_columns or data.design.n_features
         warnings.append(
             f"Leverage scores hardly tell configurations apart: with {columns} features for {len(data.train)} "
-            f"training configurations the median leverage of an energy row is {median:.3f} (1 is the most it can be), "
-            "so that leverage sampling is close to random; set leverage.twojmax or leverage.energy_weight lower."
+            f"training configurations the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (1 is the most "
+            "there is), so that leverage sampling is close to random; set leverage.twojmax or leverage.energy_weight lower."
         )
     train_rows = np.isin(data.design.configuration, data.train)
     n_rows = int(train_rows.sum())

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -137,9 +138,7 @@ def write_results(table: pd.DataFrame, path: Path | str) -> None:
     path = Path(path)
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
-    try:
-        import pyarrow  # noqa: F401, PLC0415  (optional)
-    except ImportError:
+    if find_spec("pyarrow") is None:
         return
     with replacing(path.with_suffix(".parquet")) as temporary:
         table.to_parquet(temporary, index=False)

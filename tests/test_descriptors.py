@@ -1,0 +1,252 @@
+"""Descriptors: LAMMPS's own quadratic rows are the oracle, and physics the second one."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, graphene, molecule
+from pydantic import ValidationError
+from scipy.spatial.transform import Rotation
+
+from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_design
+from paretofit.dataset import LevelData, write_dataset
+from paretofit.descriptors import RowKind, configuration_rows
+
+
+def cells(symbols):
+    """Triclinic, tiny, left-handed, skewed and dense cells."""
+    rng = np.random.default_rng(7)
+
+    def random(cell, n):
+        return Atoms((symbols * n)[:n], cell=cell, pbc=True, scaled_positions=rng.random((n, 3)))
+
+    tiny = np.eye(3) * 2.1 + rng.normal(size=(3, 3)) * 0.1
+    left_handed = np.array([[0, 3.1, 0], [3.3, 0, 0.2], [0.1, 0.3, 3.6]])
+    skewed = np.array([[2.9, 0, 0], [8.7, 3.0, 0], [-5.5, 6.1, 3.2]])
+    return {
+        "triclinic": random(np.eye(3) * 4.5 + rng.normal(size=(3, 3)) * 0.8, 6),
+        "tiny": Atoms(symbols * (2 // len(symbols)), cell=tiny, pbc=True, positions=[[0, 0, 0], [1.0, 1.2, 1.1]]),
+        "one atom": random(tiny, 1),
+        "left-handed": random(left_handed, 4),
+        "skewed": random(skewed, 3),
+    }
+
+
+def relative_difference(ours, theirs):
+    """Largest difference in units of each column's largest entry."""
+    scale = np.abs(theirs).max(axis=0)
+    return float((np.abs(ours - theirs) / np.where(scale > 0, scale, 1)).max())
+
+
+@pytest.mark.parametrize("twojmax", [4, 6, 8, 10])
+@pytest.mark.parametrize("elements", [["Be"], ["W", "Be"]])
+@pytest.mark.parametrize("shape", ["triclinic", "tiny", "one atom", "left-handed", "skewed"])
+def test_rows_equal_lammps_quadratic_rows(lammps, twojmax, elements, shape):
+    basis = SnapBasis(elements=elements, twojmax=twojmax, radelem=[0.5, 0.417][: len(elements)])
+    atoms = cells(elements)[shape]
+    energy, forces = configuration_rows(lammps, basis, atoms)
+    lammps_energy, lammps_forces = configuration_rows(lammps, basis, atoms, direct=True)
+    assert relative_difference(energy[None], lammps_energy[None]) < 1e-10
+    if shape == "one atom":  # no force on it by symmetry: only rounding is left to compare
+        forces, lammps_forces = (np.vstack([energy, rows]) for rows in (forces, lammps_forces))
+    assert relative_difference(forces, lammps_forces) < 1e-10
+
+
+def test_direct_rows_are_what_compute_snap_prints(lammps):
+    """The reordering of LAMMPS's own columns, checked against the bare command by column names."""
+    basis = SnapBasis(elements=["Be"], twojmax=3)
+    atoms = Atoms("Be2", cell=np.diag([3.0, 3.5, 4.0]), pbc=True, positions=[[0.1, 0.2, 0.3], [1.4, 1.9, 2.2]])
+    energy_row, force_rows = configuration_rows(lammps, basis, atoms)
+    lammps.commands_string(
+        "uncompute rows\ncompute raw all snap 4.812302818 0.99363 3 0.5 1.0 rmin0 0 bzeroflag 1 quadraticflag 1\n"
+        "thermo_style custom step c_raw[1][1]\nrun 0 post no"
+    )
+    raw = np.array(lammps.numpy.extract_compute("raw", 0, 2))
+    components = [f"B({','.join(map(str, one))})" for one in basis.lammps_components]
+    names = components + [f"{a}*{b}" for k, a in enumerate(components) for b in components[k:]]
+    for k, name in enumerate(names):
+        swapped = "*".join(name.split("*")[::-1])
+        column = basis.column_names.index(next(n for n in (f"{name}[Be]", f"{swapped}[Be]") if n in basis.column_names))
+        assert energy_row[column] == pytest.approx(raw[0, k] / 2, rel=1e-10, abs=1e-12)
+        assert force_rows[:, column] == pytest.approx(raw[1:7, k], rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"quadratic": False}, {"chemflag": True}, {"bzeroflag": False, "switchflag": False}]
+)
+def test_smaller_models_are_leading_columns(lammps, settings):
+    elements = ["W", "Be"]
+    atoms = cells(elements)["triclinic"]
+    largest = SnapBasis(elements=elements, twojmax=4 if settings.get("chemflag") else 8, **settings)
+    full = configuration_rows(lammps, largest, atoms)[1]
+    for twojmax in range(largest.twojmax):
+        small = SnapBasis(elements=elements, twojmax=twojmax, **settings)
+        p = largest.columns_up_to(twojmax)
+        assert p == small.n_features
+        assert largest.column_names[:p] == small.column_names
+        rows = configuration_rows(lammps, small, atoms)[1]
+        assert relative_difference(full[:, :p], rows) < 1e-10
+
+
+def test_counts_of_features():
+    for twojmax, components in {4: 14, 6: 30, 8: 55, 10: 91}.items():
+        basis = SnapBasis(elements=["Be"], twojmax=twojmax)
+        assert basis.n_components == components
+        assert basis.n_features == components + components * (components + 1) // 2 + 1
+        assert len(set(basis.column_names)) == basis.n_features
+
+
+@pytest.mark.parametrize("elements", [["Be"], ["W", "Be"]])
+@pytest.mark.parametrize("chemflag", [False, True])
+def test_force_rows_are_minus_the_gradient_of_the_energy_row(lammps, elements, chemflag):
+    basis = SnapBasis(
+        elements=elements, twojmax=4 if not chemflag else 2, chemflag=chemflag, wj=[1.0, 0.9][: len(elements)]
+    )
+    atoms = cells(elements)["left-handed"]
+    energy_row, force_rows = configuration_rows(lammps, basis, atoms)
+    step = 1e-4
+    for atom, axis in ((0, 0), (2, 1), (3, 2)):
+        moved = []
+        for sign in (1, -1):
+            displaced = atoms.copy()
+            displaced.positions[atom, axis] += sign * step
+            moved.append(configuration_rows(lammps, basis, displaced)[0] * len(atoms))
+        numeric = -(moved[0] - moved[1]) / (2 * step)
+        scale = np.abs(force_rows).max(axis=0) + 1e-3 * np.abs(energy_row)
+        assert (np.abs(numeric - force_rows[3 * atom + axis]) / np.where(scale > 0, scale, 1)).max() < 1e-5
+
+
+def test_invariance_under_rotation_translation_and_permutation(lammps):
+    basis = SnapBasis(elements=["W", "Be"], twojmax=6)
+    atoms = cells(basis.elements)["triclinic"]
+    energy_row, force_rows = configuration_rows(lammps, basis, atoms)
+    turn = Rotation.from_rotvec([0.3, -1.2, 0.7]).as_matrix()
+    order = np.array([3, 0, 5, 1, 4, 2])
+    moved = Atoms(
+        atoms.numbers[order], cell=atoms.cell[:] @ turn.T, pbc=True, positions=((atoms.positions + 1.7) @ turn.T)[order]
+    )
+    turned_energy, turned_forces = configuration_rows(lammps, basis, moved)
+    assert relative_difference(turned_energy[None], energy_row[None]) < 1e-9
+    expected = np.einsum("ab,nbk->nak", turn, force_rows.reshape(6, 3, -1))[order].reshape(18, -1)
+    assert relative_difference(turned_forces, expected) < 1e-9
+
+
+def test_a_supercell_has_the_same_energy_row(lammps):
+    basis = SnapBasis(elements=["Be"], twojmax=6)
+    atoms = bulk("Be", "hcp", a=2.27, c=3.57)
+    small, _ = configuration_rows(lammps, basis, atoms)
+    large, _ = configuration_rows(lammps, basis, atoms.repeat((3, 2, 2)))
+    assert relative_difference(large[None], small[None]) < 1e-10
+
+
+def test_directions_that_are_not_periodic(lammps):
+    """A molecule and a sheet see no images; a box of vacuum around them changes nothing."""
+    basis = SnapBasis(elements=["C", "H"], twojmax=4)
+    ethane = molecule("C2H6")
+    energy_row, force_rows = configuration_rows(lammps, basis, ethane)
+    boxed = ethane.copy()
+    boxed.set_cell(np.eye(3) * 30)
+    boxed.center()
+    boxed.pbc = True
+    same = configuration_rows(lammps, basis, boxed)
+    assert relative_difference(energy_row[None], same[0][None]) < 1e-10
+    assert relative_difference(force_rows, same[1]) < 1e-9
+    sheet = graphene(vacuum=None)
+    assert sheet.pbc.tolist() == [True, True, False]
+    thick = sheet.copy()
+    thick.cell[2] = [0, 0, 25]
+    thick.pbc = True
+    assert relative_difference(*(configuration_rows(lammps, basis, one)[0][None] for one in (sheet, thick))) < 1e-10
+
+
+def test_many_atoms_take_lammps_rows(lammps, monkeypatch):
+    basis = SnapBasis(elements=["Be"], twojmax=2)
+    atoms = bulk("Be", "hcp", a=2.27, c=3.57).repeat((6, 6, 5))
+    assert len(atoms) == 360
+    energy_row, force_rows = configuration_rows(lammps, basis, atoms)
+    small, _ = configuration_rows(lammps, basis, bulk("Be", "hcp", a=2.27, c=3.57))
+    assert relative_difference(energy_row[None], small[None]) < 1e-9
+    assert force_rows.shape == (1080, basis.n_features)
+
+
+def test_wrong_input_names_the_configuration(lammps, tmp_path, beryllium):
+    with pytest.raises(InputError, match="configuration 5 has W, an element without SNAP parameters"):
+        configuration_rows(
+            lammps, SnapBasis(elements=["Be"]), Atoms("W", cell=np.eye(3) * 3, pbc=True, info={"config_id": 5})
+        )
+    flat = Atoms("Be", cell=[[3, 0, 0], [0, 3, 0], [0, 0, 0]], pbc=True, info={"config_id": 6})
+    with pytest.raises(InputError, match="configuration 6 is periodic along a cell vector of length zero"):
+        configuration_rows(lammps, SnapBasis(elements=["Be"]), flat)
+    with pytest.raises(InputError, match="has Be, an element without SNAP parameters; the basis has W"):
+        compute_design(beryllium, SnapBasis(elements=["W"], twojmax=2), tmp_path / "d.h5")
+    with pytest.raises(ValidationError, match="'Bee' is not a chemical symbol"):
+        SnapBasis(elements=["Bee"])
+    with pytest.raises(ValidationError, match="radelem must have one value for each of the 2 elements"):
+        SnapBasis(elements=["W", "Be"], radelem=[0.5])
+
+
+def test_design_of_the_shipped_data_is_the_same_for_any_number_of_processes(tmp_path, beryllium):
+    basis = SnapBasis(elements=["Be"], twojmax=4)
+    some = beryllium.select(np.arange(0, 197, 4))
+    one = compute_design(some, basis, tmp_path / "one.h5")
+    two = compute_design(some, basis, tmp_path / "two.h5", jobs=2)
+    assert (one.rows() == two.rows()).all()
+    assert one.ids.tolist() == some.ids.tolist()
+    labelled = one.with_labels(some, ["1", "5"])
+    energy = labelled.kind == RowKind.ENERGY
+    assert labelled.targets["5"][energy] == pytest.approx(some.labels("5").energy / some.n_atoms)
+    assert (labelled.targets["1"][~energy] == some.labels("1").forces.ravel()).all()
+    assert labelled.seconds["1"].tolist() == some.labels("1").seconds.tolist()
+    assert not labelled.missing("5").any()
+
+
+def test_design_from_arrays_and_blocks_agree(tmp_path):
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(7, 3))
+    kind = ["energy", "force", "force", "energy", "force", "stress", "energy"]
+    owner, targets = [4, 4, 4, 2, 2, 2, 9], {"a": rng.normal(size=7), "b": rng.normal(size=7)}
+    design = DesignMatrix.from_arrays(
+        rows, kind, owner, targets=targets, seconds={"a": [1, 2, 3]}, column_levels=[0, 2, 4]
+    )
+    saved = design.save(tmp_path / "d.h5")
+    for one in (design, saved):
+        assert one.ids.tolist() == [4, 2, 9]
+        assert one.configuration.tolist() == [0, 0, 0, 1, 1, 1, 2]
+        assert (one.rows() == rows).all()
+        assert one.columns_up_to(2) == 2
+        assert (one.targets["b"] == targets["b"]).all()
+        assert one.seconds["a"].tolist() == [1, 2, 3]
+        assert np.vstack([block for _, block in one.blocks(2)]).tolist() == rows.tolist()
+
+
+def test_designs_that_cannot_be(tmp_path):
+    rows = np.ones((2, 2))
+    with pytest.raises(InputError, match="'energy', 'force' or 'stress'"):
+        DesignMatrix.from_arrays(rows, ["energy", "virial"], [0, 0])
+    with pytest.raises(InputError, match="row 1 holds a value that is not finite"):
+        DesignMatrix.from_arrays([[1, 2], [3, np.nan]], ["energy"] * 2, [0, 1])
+    with pytest.raises(InputError, match="ascending"):
+        DesignMatrix.from_arrays(rows, ["energy"] * 2, [0, 1], column_levels=[4, 2])
+    with pytest.raises(InputError, match=r"targets of level 'a' must have the shape \(2,\)"):
+        DesignMatrix.from_arrays(rows, ["energy"] * 2, [0, 1], targets={"a": [1.0]})
+    with pytest.raises(InputError, match="at least one block"):
+        DesignMatrix.from_blocks([], tmp_path / "d.h5")
+    (tmp_path / "d.h5").write_text("no")
+    with pytest.raises(InputError, match="damaged or truncated"):
+        DesignMatrix.open(tmp_path / "d.h5")
+
+
+def test_two_elements_through_a_dataset(tmp_path):
+    atoms = bulk("W", "bcc", a=3.17, cubic=True)
+    atoms.symbols[1] = "Be"
+    label = {"energy": -15.0, "forces": np.zeros((2, 3)), "seconds": 1.0}
+    write_dataset(
+        tmp_path / "d.h5",
+        [atoms, bulk("W", "bcc", a=3.2)],
+        {"x": LevelData([label, {**label, "forces": np.zeros((1, 3))}])},
+    )
+    basis = SnapBasis(elements=["W", "Be"], twojmax=2, radelem=[0.5, 0.417], wj=[1.0, 0.96])
+    with Dataset(tmp_path / "d.h5") as data:
+        rows = compute_design(data, basis, tmp_path / "design.h5").rows()
+    assert rows[0, :2].tolist() == [0.5, 0.5]
+    assert rows[7, :2].tolist() == [1.0, 0.0]
+    assert not rows[1:7, :2].any()

@@ -1,0 +1,139 @@
+"""Import: labels are taken as they stand, matched by id, and refused with a reason."""
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from paretofit import Dataset, InputError
+from paretofit.dataset import import_dataset, read_settings
+
+
+def frames(n=4, shift=0.0, ids=True, seed=1):
+    rng = np.random.default_rng(seed)
+    made = []
+    for k in range(n):
+        atoms = Atoms("Be2", positions=[[0, 0, 0], [2.0 + 0.1 * k, 0, 0]], cell=np.eye(3) * 5, pbc=True)
+        forces = rng.normal(size=(2, 3))
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=-7.0 - k - shift, free_energy=-7.1 - k - shift, forces=forces, stress=rng.normal(size=6)
+        )
+        atoms.info.update(config_type="pair", cpu_seconds=1.5 + shift, wall_seconds=9.0)
+        if ids:
+            atoms.info["config_id"] = 100 + k
+        made.append(atoms)
+    return made
+
+
+def write(path, atoms):
+    ase.io.write(path, atoms, format="extxyz")
+    return path
+
+
+def test_levels_are_merged_by_id_whatever_the_order(tmp_path):
+    low, high = frames(), frames(shift=1.0)[::-1][:3]
+    summary = import_dataset(
+        tmp_path / "d.h5",
+        {"low": write(tmp_path / "l.xyz", low), "high": write(tmp_path / "h.xyz", high)},
+        settings={"low": {"cutoff_ev": 300}},
+    )
+    assert summary.labels == {"low": 4, "high": 3}
+    assert summary.missing["high"] == [100]
+    with Dataset(tmp_path / "d.h5") as data:
+        assert data.ids.tolist() == [100, 101, 102, 103]
+        assert data.labels("high").energy.tolist() == pytest.approx([np.nan, -9.1, -10.1, -11.1], nan_ok=True)
+        assert data.labels("low").energy.tolist() == pytest.approx([-7.1, -8.1, -9.1, -10.1]), "force-consistent"
+        assert data.labels("low").seconds.tolist() == [1.5] * 4
+        assert data.labels("low").stress[2] == pytest.approx(low[2].calc.results["stress"], abs=1e-7)
+        assert data[0].info == {"config_type": "pair", "config_id": 100}
+        assert data.settings("low") == {"cutoff_ev": 300}
+
+
+def test_without_ids_the_order_counts_and_lengths_must_agree(tmp_path):
+    paths = {
+        "a": write(tmp_path / "a.xyz", frames(ids=False)),
+        "b": write(tmp_path / "b.xyz", frames(ids=False, shift=1)),
+    }
+    assert import_dataset(tmp_path / "d.h5", paths).n_configurations == 4
+    paths["b"] = write(tmp_path / "b.xyz", frames(3, ids=False))
+    with pytest.raises(InputError, match="cannot be matched"):
+        import_dataset(tmp_path / "d.h5", paths)
+    paths["b"] = write(tmp_path / "b.xyz", frames())
+    with pytest.raises(InputError, match="give all of them, or none"):
+        import_dataset(tmp_path / "d.h5", paths)
+
+
+def test_another_geometry_under_the_same_id_is_refused(tmp_path):
+    moved = frames()
+    moved[2].positions[1, 1] += 0.01
+    moved[2].calc.atoms = moved[2].copy()
+    paths = {"a": write(tmp_path / "a.xyz", frames()), "b": write(tmp_path / "b.xyz", moved)}
+    with pytest.raises(InputError, match=r"b\.xyz: structure 2 \(configuration 102\) has another geometry"):
+        import_dataset(tmp_path / "d.h5", paths)
+    assert not (tmp_path / "d.h5").exists()
+
+
+def test_one_file_with_prefixed_keys(tmp_path):
+    made = []
+    for k, atoms in enumerate(frames()):
+        bare = Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell, pbc=True)
+        for level in ("low", "high"):
+            bare.info[f"{level}_energy"] = -1.0 * k if level == "low" else -2.0 * k
+            bare.arrays[f"{level}_forces"] = np.full((2, 3), k + 0.5)
+            bare.info[f"{level}_seconds"] = 3.0
+        bare.info["high_stress"] = np.arange(9.0).reshape(3, 3)
+        bare.info["config_id"] = k
+        made.append(bare)
+    path = write(tmp_path / "all.xyz", made)
+    import_dataset(tmp_path / "d.h5", path, levels=["low", "high"])
+    with Dataset(tmp_path / "d.h5") as data:
+        assert data.labels("high").energy.tolist() == [0.0, -2.0, -4.0, -6.0]
+        assert data.labels("low").forces[3].tolist() == [1.5] * 3
+        assert data.labels("high").stress[0].tolist() == [0.0, 4.0, 8.0, 5.0, 2.0, 1.0]
+        assert data.labels("low").seconds.tolist() == [3.0] * 4
+        assert data[1].info == {"config_id": 1}
+    with pytest.raises(InputError, match="no structure has 'mid_energy'"):
+        import_dataset(tmp_path / "d.h5", path, levels=["low", "mid"])
+
+
+def test_what_cannot_be_imported(tmp_path):
+    with pytest.raises(InputError, match="no file at"):
+        import_dataset(tmp_path / "d.h5", {"a": tmp_path / "none.xyz"})
+    (tmp_path / "junk.xyz").write_text("not a number\nx\n")
+    with pytest.raises(InputError, match="cannot be read by ASE"):
+        import_dataset(tmp_path / "d.h5", {"a": tmp_path / "junk.xyz"})
+    (tmp_path / "empty.xyz").write_text("")
+    with pytest.raises(InputError, match=r"empty\.xyz"):
+        import_dataset(tmp_path / "d.h5", {"a": tmp_path / "empty.xyz"})
+    repeated = frames()
+    repeated[1].info["config_id"] = 100
+    with pytest.raises(InputError, match="the id 100 appears more than once"):
+        import_dataset(tmp_path / "d.h5", {"a": write(tmp_path / "r.xyz", repeated)})
+    bare = [Atoms("Be", cell=np.eye(3) * 4, pbc=True)]
+    with pytest.raises(InputError, match="no structure has an energy"):
+        import_dataset(tmp_path / "d.h5", {"a": write(tmp_path / "bare.xyz", bare)})
+    with pytest.raises(InputError, match="'b', which is not imported"):
+        import_dataset(tmp_path / "d.h5", {"a": write(tmp_path / "a.xyz", frames())}, settings={"b": {}})
+
+
+def test_settings_file(tmp_path):
+    path = tmp_path / "levels.yaml"
+    path.write_text("engine: X\nlevels:\n  - {name: 1, cutoff_ev: 300}\n  - {name: 2, cutoff_ev: 500}\n")
+    assert read_settings(path)["2"] == {"engine": "X", "cutoff_ev": 500}
+    path.write_text("levels: [1, 2]\n")
+    with pytest.raises(InputError, match="each have a 'name'"):
+        read_settings(path)
+    path.write_text("levels: {a: b: c}\n")
+    with pytest.raises(InputError, match="not valid YAML"):
+        read_settings(path)
+
+
+def test_shared_files_make_the_shipped_dataset(shared_data, tmp_path, beryllium):
+    folder = shared_data / "beryllium_levels"
+    import_dataset(tmp_path / "d.h5", {str(k): folder / f"level_{k}.extxyz" for k in range(1, 6)})
+    with Dataset(tmp_path / "d.h5") as data:
+        count = len(data)
+        assert data.ids.tolist() == beryllium.ids[:count].tolist()
+        for level in data.levels:
+            assert (data.labels(level).energy == beryllium.labels(level).energy[:count]).all()

@@ -1,0 +1,247 @@
+"""Studies: from YAML to report, resuming after kills, and one sentence for whatever is wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from paretofit import Dataset, InputError, pareto_front, run_study
+from paretofit.study import load_study, write_template
+from paretofit.study.stages import FRONT_GROUPS, FRONT_OBJECTIVES
+
+SMALL = {
+    "dataset": str(ROOT / "data" / "beryllium.h5"),
+    "basis": {"elements": ["Be"]},
+    "levels": [2, 4, 5],
+    "twojmax": [2, 4],
+    "weights": [1, 12.25],
+    "sizes": [20, 60, "all"],
+    "samplings": ["random", "leverage", "block-leverage"],
+    "repetitions": 3,
+}
+RESULTS = ("results.csv", "front.csv", "split.csv")
+
+
+def study_file(folder, **changes):
+    path = folder / "study.yaml"
+    content = {key: value for key, value in {**SMALL, **changes}.items() if value is not None}
+    with path.open("w") as stream:
+        YAML().dump(content, stream)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small study, run with one process."""
+    folder = tmp_path_factory.mktemp("study")
+    return study_file(folder), run_study(study_file(folder), out=folder / "run")
+
+
+def test_a_run_leaves_every_file(finished):
+    _, result = finished
+    names = {path.name for path in result.folder.iterdir()}
+    assert names >= {"study.yaml", "dataset.h5", "design.h5", "split.csv", "results.csv", "front.csv", "report.html"}
+    assert names >= {"figures", "tables", "run.json", "run.log"}
+    assert not [name for name in names if name.startswith(".")], "no temporary file is left"
+    assert {path.suffix for path in (result.folder / "figures").iterdir()} == {".png", ".svg"}
+    record = json.loads((result.folder / "run.json").read_text())
+    assert record["versions"]["lammps"]
+    assert record["seeds"] == {"split": 1, "sampling": 1}
+    resolved = load_study(result.folder / "study.yaml")
+    assert resolved.weights == [(1.0, 1.0), (12.25, 1.0)]
+
+
+def test_the_front_is_that_of_the_results(finished):
+    _, result = finished
+    table = pd.read_csv(result.folder / "results.csv", dtype={"level": str})
+    assert len(table) == 3 * 2 * 2 * 3 * 3 * 3
+    front = pd.read_csv(result.folder / "front.csv", dtype={"level": str})
+    expected = pareto_front(table[table["twojmax"] == 4], FRONT_OBJECTIVES, group_by=FRONT_GROUPS)
+    ours = front[front["twojmax"] == 4]
+    assert ours[FRONT_OBJECTIVES].to_numpy() == pytest.approx(expected[FRONT_OBJECTIVES].to_numpy(), rel=1e-9)
+    assert front["overall"].any()
+
+
+def test_bytes_are_the_same_with_two_processes(finished, tmp_path):
+    study, result = finished
+    again = run_study(study, out=tmp_path / "run", jobs=2)
+    for name in RESULTS:
+        assert (again.folder / name).read_bytes() == (result.folder / name).read_bytes(), name
+
+
+def test_the_split_is_saved_and_honest(finished):
+    _, result = finished
+    split = pd.read_csv(result.folder / "split.csv")
+    assert split["set"].value_counts().to_dict() == {"train": 138, "test": 59}
+    assert split.loc[split["set"] == "train", "leverage"].between(0, 1).all()
+    assert split.loc[split["set"] == "train", "leverage"].sum() <= 120
+
+
+def test_running_again_computes_nothing_again(finished, monkeypatch):
+    study, result = finished
+    before = (result.folder / "results.csv").read_bytes()
+    lines = (result.folder / "sweep.jsonl").read_text().count("\n")
+    monkeypatch.setattr("paretofit.study.stages.compute_design", lambda *_, **__: pytest.fail("described again"))
+    run_study(study, out=result.folder)
+    assert (result.folder / "results.csv").read_bytes() == before
+    assert (result.folder / "sweep.jsonl").read_text().count("\n") == lines
+
+
+def test_an_edit_recomputes_only_what_it_touches(finished, tmp_path):
+    first = run_study(study_file(tmp_path, repetitions=1, samplings=["random"]), out=tmp_path / "run")
+    lines = (first.folder / "sweep.jsonl").read_text().count("\n")
+    stamp = (first.folder / "design.h5").stat().st_mtime_ns
+    run_study(study_file(tmp_path, repetitions=1, samplings=["random"], weights=[1, 12.25, 50]), out=tmp_path / "run")
+    assert (first.folder / "sweep.jsonl").read_text().count("\n") - lines == 3, "three sizes at the new weight"
+    assert (first.folder / "design.h5").stat().st_mtime_ns == stamp
+
+
+def test_a_damaged_design_is_made_again(tmp_path):
+    study = study_file(tmp_path, repetitions=1, samplings=["random"])
+    result = run_study(study, out=tmp_path / "run")
+    before = (result.folder / "results.csv").read_bytes()
+    (result.folder / "design.h5").write_bytes((result.folder / "design.h5").read_bytes()[:2000])
+    run_study(study, out=tmp_path / "run")
+    assert (result.folder / "results.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("delay", [2.0, 3.5])
+def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
+    study, result = finished
+    command = [sys.executable, "-m", "paretofit.cli", "run", str(study), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    for name in RESULTS:
+        assert (tmp_path / "run" / name).read_bytes() == (result.folder / name).read_bytes(), name
+
+
+def test_given_costs_replace_recorded_ones(tmp_path):
+    cost = {"seconds": {2: 1.0, 4: 5.0, 5: 50.0}, "md_us_per_atom_step": {4: 2.5}}
+    result = run_study(study_file(tmp_path, repetitions=1, samplings=["random"], cost=cost), out=tmp_path / "run")
+    table = result.results
+    assert (
+        table.loc[table["level"] == "5", "label_seconds"] == 50.0 * table.loc[table["level"] == "5", "n_train"]
+    ).all()
+    assert table.loc[table["twojmax"] == 4, "md_us_per_atom_step"].eq(2.5).all()
+    assert table.loc[table["twojmax"] == 2, "md_us_per_atom_step"].isna().all()
+
+
+def test_missing_labels_are_an_error_or_dropped_and_counted(tmp_path):
+    data = tmp_path / "holes.h5"
+    data.write_bytes((ROOT / "data" / "beryllium.h5").read_bytes())
+    with h5py.File(data, "a") as file:
+        file["levels/4/energy"][[3, 8]] = np.nan
+    with pytest.raises(InputError, match="2 configurations lack a label .* the first with id 3.*missing_labels: drop"):
+        run_study(study_file(tmp_path, dataset=str(data)), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "nothing is made before the check"
+    result = run_study(
+        study_file(tmp_path, dataset=str(data), missing_labels="drop", repetitions=1, samplings=["random"]),
+        out=tmp_path / "run",
+    )
+    assert any("2 configurations were left out" in warning for warning in result.warnings)
+    assert len(pd.read_csv(result.folder / "split.csv")) == 195
+    assert "2 configurations were left out" in result.report.read_text()
+
+
+def test_saturated_leverage_is_said(tmp_path):
+    basis = {"elements": ["Be"], "twojmax": 6}
+    leverage = {"energy_weight": 1e5, "twojmax": 6}
+    saturated = study_file(tmp_path, repetitions=1, sizes=[20], basis=basis, leverage=leverage)
+    result = run_study(saturated, out=tmp_path / "run")
+    assert any("hardly tell configurations apart" in warning for warning in result.warnings)
+
+
+WRONG = [
+    ({"weigths": [1]}, "unknown key 'weigths'; did you mean 'weights'?"),
+    ({"basis": {"elements": ["Be"], "rcutfacc": 4}}, "unknown key 'basis.rcutfacc'; did you mean 'rcutfac'?"),
+    ({"split": {"fraction": 0.5}}, "unknown key 'split.fraction'"),
+    ({"levels": [2, 9]}, "no convergence level '9'; it has 1, 2, 3, 4, 5"),
+    ({"weights": [0]}, "greater than 0; got 0"),
+    ({"weights": [[12, -1]]}, "greater than 0; got -1"),
+    ({"weights": [1, 1.0]}, "twice"),
+    ({"weights": ["heavy"]}, "'weights.0.0'"),
+    ({"sizes": [20, 5000]}, "number of training configurations, 138; got 5000"),
+    ({"sizes": ["most"]}, "'sizes.0'"),
+    ({"basis": {"elements": ["W"]}}, "has Be, an element without SNAP parameters"),
+    ({"basis": {"elements": ["Xx"]}}, "'Xx' is not a chemical symbol"),
+    ({"dataset": None}, "the key 'dataset' is missing"),
+    ({"dataset": "nowhere.h5"}, "no dataset at"),
+    ({"dataset": __file__}, "not an HDF5 file"),
+    ({"samplings": ["levrage"]}, "did you mean 'leverage'?"),
+    ({"split": {"train_fraction": 1.5}}, "less than 1; got 1.5"),
+    ({"cost": {"seconds": {2: 1.0}}}, "no number for level '4'"),
+    ({"basis": {"elements": ["Be"], "twojmax": 2}}, "smaller than the largest 'twojmax', 4"),
+    ({"repetitions": 0}, "'repetitions'"),
+    ({"name": "../escape"}, "'name'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_wrong_studies_get_one_sentence_before_anything_is_made(tmp_path, change, message):
+    path = study_file(tmp_path, **change)
+    with pytest.raises(InputError) as caught:
+        run_study(path, out=tmp_path / "run")
+    text = str(caught.value)
+    assert message in text
+    assert "\n" not in text
+    assert not (tmp_path / "run" / "results.csv").exists()
+
+
+def test_yaml_that_is_none(tmp_path):
+    path = tmp_path / "s.yaml"
+    for content, message in (
+        ("a: b: c", "line 1 is not valid YAML"),
+        ("- 1", "must hold keys"),
+        ("name: a\nname: b\n", "not valid YAML"),
+    ):
+        path.write_text(content)
+        with pytest.raises(InputError, match=message):
+            load_study(path)
+    with pytest.raises(InputError, match="no file at"):
+        load_study(tmp_path / "none.yaml")
+
+
+def test_empty_dataset(tmp_path):
+    data = tmp_path / "empty.h5"
+    data.write_bytes((ROOT / "data" / "beryllium.h5").read_bytes())
+    with h5py.File(data, "a") as file:
+        for name, empty in (("id", np.empty(0, int)), ("offsets", np.zeros(1, int))):
+            del file[f"configurations/{name}"]
+            file[f"configurations/{name}"] = empty
+    with pytest.raises(InputError, match="holds no configurations"):
+        run_study(study_file(tmp_path, dataset=str(data)))
+
+
+def test_a_template_runs_as_it_is_written(tmp_path, small_dataset):
+    path = write_template(small_dataset, tmp_path / "s.yaml")
+    study = load_study(path)
+    assert study.levels == ["cheap", "good"]
+    with pytest.raises(InputError, match="exists already"):
+        write_template(small_dataset, path)
+    result = run_study(path, out=tmp_path / "run")
+    assert len(result.results) > 0
+    assert result.report.exists()
+
+
+@pytest.mark.parametrize("name", ["quick", "beryllium"])
+def test_shipped_studies_load(name):
+    study = load_study(ROOT / "studies" / f"{name}.yaml")
+    with Dataset(study.dataset) as data:
+        assert study.levels == data.levels
+
+
+@pytest.mark.slow
+def test_the_shipped_quick_study_runs(tmp_path):
+    result = run_study(ROOT / "studies" / "quick.yaml", out=tmp_path / "run", jobs=2)
+    assert len(result.results) == 5 * 3 * 4 * 6 * 30

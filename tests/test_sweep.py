@@ -1,0 +1,183 @@
+"""The sweep: every cell equals a fit made by hand, and neither processes nor kills change a byte."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls
+from paretofit.dataset import split_configurations
+from paretofit.sweep import COLUMNS, SweepGrid, SweepInput, read_results, run_sweep, write_results
+
+
+@pytest.fixture(scope="module")
+def data(beryllium, tmp_path_factory):
+    some = beryllium.select(np.arange(0, 197, 3))
+    path = tmp_path_factory.mktemp("sweep") / "design.h5"
+    design = compute_design(some, SnapBasis(elements=["Be"], twojmax=4), path).with_labels(some, some.levels)
+    split = split_configurations(np.arange(len(some)), 0.6, 3)
+    return SweepInput(design, split.train, split.test, (150.0, 1.0))
+
+
+@pytest.fixture
+def grid():
+    return SweepGrid(
+        ["2", "3", "5"],
+        [2, 4],
+        [(1.0, 1.0), (12.25, 1.0)],
+        [5, 20, 40],
+        ["random", "leverage", "block-leverage", "top-leverage"],
+        3,
+    )
+
+
+def test_every_cell_equals_a_fit_by_hand(data, grid):
+    results = run_sweep(data, grid)
+    assert list(results.columns) == COLUMNS
+    assert len(results) == grid.n_fits() == 3 * 2 * 2 * 3 * (3 * 3 + 1)
+    design, scores = data.design, data.scores()
+    subsets = {(s.sampling, s.repeat, s.n_train): np.array(s.members) for s in grid.subsets(scores, len(data.train))}
+    X = design.rows()
+    test = np.isin(design.configuration, data.test)
+    for row in results.sample(25, random_state=1).itertuples():
+        members = data.train[subsets[row.sampling, row.repeat, row.n_train]]
+        own = np.isin(design.configuration, members)
+        p = design.columns_up_to(row.twojmax)
+        fit = fit_wls(X[own, :p], design.targets[row.level][own], design.kind[own], energy_weight=row.w_energy)
+        reference = (X[test, :p] @ fit.coefficients - design.targets["5"][test])[design.kind[test] == 0]
+        own_level = (X[test, :p] @ fit.coefficients - design.targets[row.level][test])[design.kind[test] == 1]
+        assert row.ref_energy == pytest.approx(1000 * np.sqrt(np.mean(reference**2)), rel=1e-7)
+        assert row.ref_energy_shifted == pytest.approx(1000 * np.std(reference), rel=1e-7)
+        assert row.test_force == pytest.approx(1000 * np.sqrt(np.mean(own_level**2)), rel=1e-7)
+        assert row.train_force == pytest.approx(1000 * fit.rmse["force"], rel=1e-6, abs=1e-3)
+        assert row.label_seconds == pytest.approx(design.seconds[row.level][members].sum())
+        assert (row.rank, row.n_features) == (fit.rank, p)
+
+
+def test_a_part_of_the_grid_gives_the_same_rows(data, grid):
+    whole = run_sweep(data, grid)
+    part = run_sweep(data, SweepGrid(["3", "5"], [4], [(12.25, 1.0)], [20], ["leverage"], 2))
+    keys = ["twojmax", "level", "sampling", "n_train", "repeat", "w_energy"]
+    merged = part.merge(whole, on=keys, suffixes=("", "_whole"))
+    assert len(merged) == len(part)
+    assert merged["ref_force"].to_numpy() == pytest.approx(merged["ref_force_whole"].to_numpy(), rel=1e-9)
+
+
+def test_bytes_do_not_depend_on_processes(data, grid, tmp_path):
+    for jobs in (1, 2):
+        write_results(run_sweep(data, grid, jobs=jobs), tmp_path / f"{jobs}.csv")
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+    assert len(read_results(tmp_path / "1.csv")) == grid.n_fits()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.77, 1.0])
+def test_a_journal_cut_anywhere_gives_the_same_bytes(data, grid, tmp_path, share):
+    journal = tmp_path / "sweep.jsonl"
+    write_results(run_sweep(data, grid, journal=journal), tmp_path / "whole.csv")
+    content = journal.read_bytes()
+    journal.write_bytes(content[: int(share * len(content))])
+    write_results(run_sweep(data, grid, journal=journal), tmp_path / "resumed.csv")
+    assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "resumed.csv").read_bytes()
+
+
+def test_only_what_is_new_is_computed(data, grid, tmp_path, monkeypatch):
+    from paretofit.sweep import engine
+
+    journal = tmp_path / "sweep.jsonl"
+    small = SweepGrid(["2", "5"], [2], [(1.0, 1.0)], [5, 20], ["random"], 2)
+    run_sweep(data, small, journal=journal)
+    lines = journal.read_text().count("\n")
+    monkeypatch.setattr(engine, "_run", lambda *_: pytest.fail("computed again"))
+    run_sweep(data, small, journal=journal)
+    monkeypatch.undo()
+    wider = SweepGrid(["2", "5"], [2], [(1.0, 1.0), (3.0, 1.0)], [5, 20], ["random"], 2)
+    run_sweep(data, wider, journal=journal)
+    assert journal.read_text().count("\n") - lines == 4, "four subsets at the new weight"
+    other = SweepInput(data.design, data.train[1:], data.test, (150.0, 1.0))
+    run_sweep(other, small, journal=journal)
+    assert (tmp_path / "sweep.old.jsonl").exists(), "other inputs set the journal aside"
+
+
+def test_changed_labels_of_one_level_recompute_that_level_only(data, tmp_path):
+    from dataclasses import replace
+
+    journal = tmp_path / "sweep.jsonl"
+    grid = SweepGrid(["2", "3", "5"], [2], [(1.0, 1.0)], [20], ["random"], 1)
+    before = run_sweep(data, grid, journal=journal).set_index("level")
+    targets = dict(data.design.targets)
+    targets["3"] = targets["3"] * 1.01
+    changed = SweepInput(replace(data.design, targets=targets), data.train, data.test)
+    after = run_sweep(changed, grid, journal=journal).set_index("level")
+    assert after.loc["2"].equals(before.loc["2"])
+    assert after.loc["3", "test_force"] != before.loc["3", "test_force"]
+    assert json.loads(journal.read_text().splitlines()[0])["inputs"]
+
+
+def test_subsets_are_nested_and_independent_of_the_rest_of_the_grid(data, grid):
+    scores, n = data.scores(), len(data.train)
+    by_draw = {}
+    for subset in grid.subsets(scores, n):
+        by_draw.setdefault((subset.sampling, subset.repeat), []).append(set(subset.members))
+    for sets in by_draw.values():
+        assert all(small < large for small, large in pairwise(sets))
+    alone = SweepGrid(grid.levels, grid.twojmax, grid.weights, [20], ["leverage"], 1)
+    assert set(next(alone.subsets(scores, n)).members) == by_draw["leverage", 0][1]
+    assert by_draw["leverage", 0][0] != by_draw["leverage", 1][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": [5, 400]}, "number of training configurations, 40; got 400"),
+        ({"sizes": [0]}, "got 0"),
+        ({"weights": [(0.0, 1.0)]}, "positive numbers; got 0"),
+        ({"weights": [(1.0, -2.0)]}, "positive numbers"),
+        ({"levels": ["2", "9"]}, "no labels of level '9'"),
+        ({"samplings": ["leverag"]}, "did you mean 'leverage'"),
+        ({"twojmax": []}, "'twojmax' must have at least one entry"),
+        ({"levels": ["5", "5"]}, "an entry twice"),
+    ],
+)
+def test_wrong_grids(data, change, message):
+    arguments = {"levels": ["2", "5"], "twojmax": [2], "weights": [(1.0, 1.0)], "sizes": [5]} | change
+    with pytest.raises(InputError, match=message):
+        run_sweep(data, SweepGrid(**arguments))
+
+
+def test_missing_labels_are_an_error_that_names_one(data):
+    from dataclasses import replace
+
+    targets = {level: values.copy() for level, values in data.design.targets.items()}
+    targets["3"][np.flatnonzero(data.design.configuration == data.train[4])[2]] = np.nan
+    broken = SweepInput(replace(data.design, targets=targets), data.train, data.test)
+    with pytest.raises(InputError, match=f"level '3' has 1 .* id {data.design.ids[data.train[4]]}"):
+        run_sweep(broken, SweepGrid(["3", "5"], [2], [(1.0, 1.0)], [5]))
+
+
+def test_any_linear_model_can_be_swept():
+    """No atoms, no LAMMPS, no seconds: rows from elsewhere, not nested."""
+    rng = np.random.default_rng(0)
+    rows, owner = rng.normal(size=(120, 4)), np.arange(120) // 4
+    kind = ["energy", "force", "force", "force"] * 30
+    truth = rows @ [1.0, 2.0, 3.0, 4.0]
+    design = DesignMatrix.from_arrays(
+        rows, kind, owner, targets={"noisy": truth + rng.normal(size=120) * 0.1, "exact": truth}
+    )
+    split = split_configurations(np.arange(30), 0.5, 0)
+    results = run_sweep(
+        SweepInput(design, split.train, split.test),
+        SweepGrid(["noisy", "exact"], [0], [(1.0, 1.0)], [4, 15], ["random"], 3),
+    )
+    exact = results[results["level"] == "exact"]
+    assert (exact["ref_energy"] < 1e-9).all()
+    assert results["label_seconds"].isna().all()
+
+
+def test_read_results_names_what_is_missing(tmp_path):
+    with pytest.raises(InputError, match="no results table"):
+        read_results(tmp_path / "none.csv")
+    pd.DataFrame({"twojmax": [2]}).to_csv(tmp_path / "r.csv")
+    with pytest.raises(InputError, match="lacks the column 'level'"):
+        read_results(tmp_path / "r.csv")
