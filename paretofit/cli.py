@@ -25,7 +25,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console()
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; no number depends on it.")]
+Jobs = Annotated[
+    Optional[int],  # noqa: UP045  (typer)
+    typer.Option("--jobs", "-j", min=1, help="Processes; no number depends on it.", show_default="one for each core"),
+]
 
 
 def main() -> None:
@@ -35,9 +38,6 @@ def main() -> None:
     except InputError as error:
         Console(stderr=True, soft_wrap=True).print(f"paretofit: {error}", markup=False, highlight=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("paretofit: interrupted; the same command goes on where this one stopped")
-        sys.exit(1)
 
 
 def _version(value: bool) -> None:
@@ -81,12 +81,18 @@ def init(
 def run(
     study: Annotated[Path, typer.Argument(help="The study (YAML).")],
     out: Annotated[Optional[Path], typer.Option("--out", help="Run folder.", show_default="runs/<name>-<hash>")] = None,  # noqa: UP045
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
 ) -> None:
     """Run a study: descriptors, sweep, front, report. Run again, it goes on where it stopped."""
+    from joblib import cpu_count
+
     from paretofit.study import run_study
 
-    result = run_study(study, out=out, jobs=jobs, progress=True)
+    try:
+        result = run_study(study, out=out, jobs=jobs or cpu_count(), progress=True)
+    except KeyboardInterrupt:
+        typer.echo("paretofit: interrupted; the same command goes on where this one stopped", err=True)
+        raise typer.Exit(130) from None  # what shells expect of an interrupted command
     for warning in result.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False)
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())

@@ -68,7 +68,8 @@ def run_warnings(prepared: Prepared, scores: LeverageScores, data: SweepInput) -
         warnings.append(
             f"Leverage scores hardly tell configurations apart: with {columns} features for {len(data.train)} "
             f"training configurations the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (1 is the most "
-            "there is), so that leverage sampling is close to random; set leverage.twojmax or leverage.energy_weight lower."
+            "there is), so that leverage sampling is close to random; set leverage.twojmax or leverage.energy_weight "
+            "lower."
         )
     train_rows = np.isin(data.design.configuration, data.train)
     n_rows = int(train_rows.sum())
