@@ -83,18 +83,18 @@ def test_a_journal_cut_anywhere_gives_the_same_bytes(data, grid, tmp_path, share
 
 
 def test_only_what_is_new_is_computed(data, grid, tmp_path, monkeypatch):
-    from paretofit.sweep import engine
+    from paretofit.sweep.fast import FastEngine
 
     journal = tmp_path / "sweep.jsonl"
     small = SweepGrid(["2", "5"], [2], [(1.0, 1.0)], [5, 20], ["random"], 2)
     run_sweep(data, small, journal=journal)
     lines = journal.read_text().count("\n")
-    monkeypatch.setattr(engine, "_run", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(FastEngine, "run", lambda *_: pytest.fail("computed again"))
     run_sweep(data, small, journal=journal)
     monkeypatch.undo()
     wider = SweepGrid(["2", "5"], [2], [(1.0, 1.0), (3.0, 1.0)], [5, 20], ["random"], 2)
     run_sweep(data, wider, journal=journal)
-    assert journal.read_text().count("\n") - lines == 4, "four subsets at the new weight"
+    assert journal.read_text().count("\n") - lines == 2, "two draws at the new weight"
     other = SweepInput(data.design, data.train[1:], data.test, (150.0, 1.0))
     run_sweep(other, small, journal=journal)
     assert (tmp_path / "sweep.old.jsonl").exists(), "other inputs set the journal aside"

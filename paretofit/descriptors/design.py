@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 BLOCK_ROWS = 4096
+MEMORY_LIMIT = 2 << 30  # bytes of rows that are held in memory; above, they are read from the file as needed
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,22 @@ class DesignMatrix:
             return self._rows
         with _reading(self._file_path()) as file:
             return np.asarray(file["rows"][()])
+
+    def in_memory(self, limit: int = MEMORY_LIMIT) -> Self:
+        """Return the same design with its rows in memory if they take at most `limit` bytes, else as it is."""
+        if self._rows is not None or 8 * self.n_rows * self.n_features > limit:
+            return self
+        return replace(self, _rows=self.rows())
+
+    def take(self, indices: Array, columns: int | None = None) -> Array:
+        """Return some rows, ``(n, columns) float64``; `indices` ascend. From a file, runs of rows are read at once."""
+        if self._rows is not None:
+            return self._rows[indices, :columns]
+        breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+        with _reading(self._file_path()) as file:
+            parts = [file["rows"][run[0] : run[-1] + 1, :columns] for run in np.split(indices, breaks) if len(run)]
+        width = self.n_features if columns is None else columns
+        return np.concatenate([np.empty((0, width)), *parts])
 
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, Array]]:
         """Yield windows of at most `size` rows, in order, with those rows."""

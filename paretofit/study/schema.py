@@ -75,6 +75,9 @@ class Study(_Section):
     seed: int = Field(1, ge=0, description="seed of the draws")
     leverage: LeverageSettings = Field(LeverageSettings(), description="leverage scores")
     cost: CostSettings = Field(CostSettings(), description="cost of labels and of MD")
+    engine: Literal["fast", "plain"] = Field(
+        "fast", description="'plain' fits every cell from its rows; much slower, the oracle of 'fast'"
+    )
     missing_labels: Literal["error", "drop"] = Field(
         "error", description="'drop' leaves out configurations that lack a label at any level, and counts them"
     )

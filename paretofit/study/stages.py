@@ -30,7 +30,7 @@ from paretofit.pareto import pareto_front
 from paretofit.report import write_report
 from paretofit.study.schema import Study, load_study
 from paretofit.study.words import run_summary, run_warnings
-from paretofit.sweep import SweepGrid, SweepInput, run_sweep, write_results
+from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,18 +106,18 @@ def run_study(
         with _timed(clock, "describe"):
             design = describe(prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress)
         data = _sweep_input(prepared, design)
-        with _timed(clock, "leverage"):
-            scores = data.scores()
-            _write_split(prepared, scores, folder / "split.csv")
+        with _timed(clock, "reduce"):
+            engine = make_engine(data, prepared.grid, settings.engine, jobs=jobs)
+            _write_split(prepared, engine.scores, folder / "split.csv")
         with _timed(clock, "sweep"):
             results = run_sweep(
-                data, prepared.grid, scores=scores, journal=folder / "sweep.jsonl", jobs=jobs, progress=progress
+                data, prepared.grid, engine=engine, journal=folder / "sweep.jsonl", jobs=jobs, progress=progress
             )
             write_results(results, folder / "results.csv")
         with _timed(clock, "report"):
             front = study_front(results)
             _write_csv(front, folder / "front.csv")
-            warnings = run_warnings(prepared, scores, data)
+            warnings = run_warnings(prepared, engine, data)
             summary = run_summary(prepared, design, results, clock)
             report = write_report(
                 folder,

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from paretofit.descriptors import DesignMatrix
-    from paretofit.linear import LeverageScores
     from paretofit.study.stages import Prepared
     from paretofit.sweep import SweepInput
+    from paretofit.sweep.fast import FastEngine
+    from paretofit.sweep.plain import PlainEngine
 
 FLAT = 0.1  # relative spread of leverage scores below which drawing by them is close to uniform
 
@@ -52,10 +53,15 @@ def run_summary(
     }
 
 
-def run_warnings(prepared: Prepared, scores: LeverageScores, data: SweepInput) -> list[str]:
+def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
     """Sentences about what in this study makes its answers weaker than they look."""
-    grid = prepared.grid
+    grid, scores = prepared.grid, engine.scores
     warnings = []
+    if engine.dropped:
+        warnings.append(
+            f"{len(engine.dropped)} columns of the design depend linearly on earlier ones in every row and were "
+            f"left out: {', '.join(engine.dropped[:10])}{', ...' if len(engine.dropped) > 10 else ''}."
+        )
     if prepared.dropped:
         warnings.append(
             f"{len(prepared.dropped)} configurations were left out because they lack a label at one of the levels "

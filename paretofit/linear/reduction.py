@@ -1,0 +1,301 @@
+"""The reduction: a design matrix of any number of rows becomes a few triangular matrices.
+
+Passes over the rows, blockwise, all at the rate of matrix products: Gram matrix (→ R₀), whitened moments of
+the training rows (→ a baseline fit for each 2Jmax and level), leverages, and triangular factors of the test
+rows. Afterwards any weighted fit of a subset needs that subset's moments only, and its test errors need no
+rows at all. Memory is a few (P, P) matrices and a block, whatever the number of rows.
+
+This module knows arrays only: `blocks` is a callable that yields `RowBlock`s afresh each time it is called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import blas
+
+from paretofit.errors import InputError
+from paretofit.kinds import RowKind
+from paretofit.linear.leverage import LeverageScores
+from paretofit.linear.moments import Moments, NestedFactor
+from paretofit.linear.residuals import ResidualFactor
+from paretofit.linear.streaming import map_blocks, sum_blocks
+from paretofit.linear.whitening import FirstPass, RowBlock, Whitening, solve_rows, whiten
+from paretofit.linear.wls import row_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paretofit.linear.factor import Array
+
+CONDITION_LIMIT = 1e8
+
+
+class TestErrors(NamedTuple):
+    """Root mean squared test residuals, ``(n_levels,)`` each: at the own level, at the last, and about its mean."""
+
+    own: Array
+    reference: Array
+    centred: Array
+
+
+@dataclass(frozen=True)
+class NestedFit:
+    """Fits of all levels at one size of model, as differences from the baseline.
+
+    Attributes
+    ----------
+    delta : (p, n_levels) float64
+        Whitened coefficients minus the baseline's.
+    condition : float
+        Estimated condition number of the weighted, whitened moments.
+    columns : slice
+        The targets' columns that belong to this size.
+    """
+
+    delta: Array
+    condition: float
+    columns: slice
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is left of the rows.
+
+    Attributes
+    ----------
+    sizes : (n_sizes,) int64
+        Leading columns of X that make up each model, ascending.
+    whitened_sizes : (n_sizes,) int64
+        The same among the whitened columns.
+    n_levels : int
+    whitening : Whitening
+    baseline : (P, n_sizes * n_levels) float64
+        Whitened coefficients of the baseline fit of each size and level.
+    train : Moments
+        Of the training rows, targets being residuals of the baseline.
+    test : mapping of RowKind to ResidualFactor
+        Of the test rows, with the residuals at each level and against the last one.
+    """
+
+    sizes: Array
+    whitened_sizes: Array
+    n_levels: int
+    whitening: Whitening
+    baseline: Array
+    train: Moments
+    test: dict[RowKind, ResidualFactor]
+
+    @classmethod
+    def of(
+        cls,
+        blocks: Any,
+        sizes: Sequence[int],
+        *,
+        energy_weight: float = 1.0,
+        force_weight: float = 1.0,
+        stress_weight: float = 1.0,
+        threads: int = 1,
+    ) -> Reduction:
+        """Reduce the rows.
+
+        Parameters
+        ----------
+        blocks : callable
+            Returns a fresh iterator of `RowBlock`.
+        sizes : sequence of int
+            Leading columns of each model, ascending.
+        energy_weight, force_weight, stress_weight : float
+            Of the Gram matrix and the baseline: a typical choice of the study.
+        threads : int
+            The result does not depend on it.
+
+        Raises
+        ------
+        InputError
+            If sizes do not ascend, or there are no training or no test rows.
+        """
+        counts = np.asarray(sizes, dtype=np.int64)
+        if counts.ndim != 1 or not len(counts) or counts[0] < 1 or (np.diff(counts) <= 0).any():
+            raise InputError(f"sizes must be ascending numbers of columns; got {list(sizes)}")
+        weights = row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
+        n_levels = next(iter(blocks())).Y.shape[1]
+        sums = sum_blocks(blocks(), lambda: FirstPass(weights, int(counts[-1]), n_levels), threads)
+        if not sums.n_train or not sums.n_test:
+            raise InputError(f"a reduction needs training and test rows; got {sums.n_train} and {sums.n_test}")
+        whitening = whiten(sums, blocks, weights)
+        inner = np.array([whitening.columns(int(p)) for p in counts])
+        baseline = _baseline(sums, whitening, inner)
+        kinds = [RowKind(kind) for kind in sorted(sums.kinds)]
+        second = sum_blocks(blocks(), lambda: _SecondPass(whitening, baseline, kinds), threads)
+        return cls(counts, inner, n_levels, whitening, baseline, second.train, second.test)
+
+    def rows(self, X: Array, Y: Array) -> tuple[Array, Array]:
+        """Whitened rows and their targets (residuals of the baseline) for rows of the design."""
+        U = self.whitening.apply(X)
+        return U, _targets(Y, U, self.baseline)[0]
+
+    def empty_moments(self) -> Moments:
+        """Moments of no rows, to grow a subset from."""
+        return Moments(self.train.P, self.baseline.shape[1], list(self.train.parts))
+
+    def fits(
+        self, moments: Moments, weights: Array, wanted: Sequence[int], limit: float = CONDITION_LIMIT
+    ) -> list[NestedFit | None]:
+        """Fit all levels at several sizes from one Cholesky factor.
+
+        Parameters
+        ----------
+        moments : Moments
+            Of the subset.
+        weights : (3,) float64
+            w_E, w_F, w_S.
+        wanted : sequence of int
+            Which of `sizes`.
+        limit : float
+            Condition number above which a fit is not to be trusted.
+
+        Returns
+        -------
+        list of NestedFit or None
+            None where the moments are singular or their condition number exceeds the limit.
+        """
+        M, c = moments.weighted(weights / weights.max())
+        factor = NestedFactor.of(M)
+        found: list[NestedFit | None] = []
+        for size in wanted:
+            p = int(self.whitened_sizes[size])
+            condition = factor.condition(p)
+            if not condition < limit:
+                found.append(None)
+                continue
+            columns = slice(size * self.n_levels, (size + 1) * self.n_levels)
+            found.append(NestedFit(factor.solve(np.asfortranarray(c[:p, columns])), condition, columns))
+        return found
+
+    def train_rms(self, moments: Moments, fit: NestedFit) -> tuple[dict[RowKind, Array], bool]:
+        """Root mean squared residuals of the subset's rows, ``(n_levels,)`` for each kind.
+
+        Also whether any of them is so small against the baseline's that too many digits have cancelled.
+        """
+        rms, lost = {}, False
+        for kind, part in moments.parts.items():
+            if part.n:
+                squares, cancelled = part.squares(fit.delta, fit.columns)
+                rms[kind] = np.sqrt(squares / part.n)
+                lost |= cancelled
+        return rms, lost
+
+    def test_rms(self, fit: NestedFit) -> dict[RowKind, TestErrors]:
+        """Root mean squared residuals of the test rows of each kind."""
+        n_targets = self.baseline.shape[1]
+        columns = np.arange(fit.columns.start, fit.columns.stop)
+        rms = {}
+        for kind, factor in self.test.items():
+            if factor.n:
+                own, _ = factor.squares(fit.delta, columns)
+                reference, centred = factor.squares(fit.delta, columns + n_targets)
+                rms[kind] = TestErrors(*(np.sqrt(total / factor.n) for total in (own, reference, centred)))
+        return rms
+
+
+class _SecondPass:
+    """Whitened moments of the training rows and triangular factors of the test rows."""
+
+    def __init__(self, whitening: Whitening, baseline: Array, kinds: list[RowKind]) -> None:
+        P = len(whitening.kept)
+        self.whitening, self.baseline = whitening, baseline
+        self.train = Moments(P, baseline.shape[1], kinds)
+        self.test = {kind: ResidualFactor(P) for kind in kinds}
+
+    def add(self, block: RowBlock) -> None:
+        """Whiten a block and add its rows."""
+        U = self.whitening.apply(block.X)
+        own, reference = _targets(block.Y, U, self.baseline)
+        if block.train.any():
+            self.train.add(U[block.train], own[block.train], block.kind[block.train])
+        for kind, factor in self.test.items():
+            rows = ~block.train & (block.kind == kind)
+            if rows.any():
+                factor.add(U[rows], np.hstack([own[rows], reference[rows]]))
+
+    def merge(self, other: _SecondPass) -> None:
+        """Add another lane's sums."""
+        self.train.merge(other.train)
+        for kind, factor in self.test.items():
+            factor.merge(other.test[kind])
+
+
+def reduced_leverage(
+    reduction: Reduction, blocks: Any, weights: Array, n_configurations: int, *, threads: int = 1
+) -> list[LeverageScores | None]:
+    """Leverage of the training rows at every size, from one more pass, without ever holding U.
+
+    Parameters
+    ----------
+    reduction : Reduction
+    blocks : callable
+        The blocks that were reduced.
+    weights : (3,) float64
+        w_E, w_F, w_S of the scores.
+    n_configurations : int
+
+    Returns
+    -------
+    list of LeverageScores or None
+        For each size; rows are in the order of the training rows. None where the moments are singular or
+        too ill-conditioned.
+    """
+    factor = NestedFactor.of(reduction.train.weighted(weights / weights.max())[0])
+    inner = reduction.whitened_sizes
+    usable = [factor.condition(int(p)) < CONDITION_LIMIT for p in inner]
+    P = int(max((p for p, good in zip(inner, usable, strict=True) if good), default=0))
+    if P == 0:
+        return [None] * len(inner)
+    # U L⁻ᵀ = X (Rᵀ-factor times R₀)⁻¹: one triangular solve for each block.
+    combined = np.asfortranarray(factor.R[:P, :P] @ reduction.whitening.R[:P, :P])
+    kept = reduction.whitening.kept[:P]
+    scaled, ends = weights / weights.max(), np.minimum(inner, P) - 1
+
+    def squares(block: RowBlock) -> tuple[Array, Array, Array]:
+        kind = block.kind[block.train]
+        X = block.X[np.ix_(block.train, kept)] * scaled[kind][:, None]
+        return np.cumsum(solve_rows(combined, X) ** 2, axis=1)[:, ends], kind, block.configuration[block.train]
+
+    parts = map_blocks(blocks(), squares, threads)
+    values, kind, owner = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    energy = kind == RowKind.ENERGY
+    return [
+        LeverageScores(
+            rows=np.minimum(values[:, k], 1.0),
+            regular=np.bincount(owner[energy], values[energy, k], n_configurations),
+            block=np.bincount(owner, values[:, k], n_configurations),
+            rank=int(inner[k]),
+        )
+        if good
+        else None
+        for k, good in enumerate(usable)
+    ]
+
+
+def _baseline(sums: FirstPass, whitening: Whitening, inner: Array) -> Array:
+    """Fits of the whole training set at every size and level, from the first pass.
+
+    Any coefficients would do: the better they fit, the fewer digits are lost later. In whitened columns the
+    Gram matrix is nearly the unit matrix, so the fit of a smaller model is the leading part of a larger one's.
+    """
+    theta = blas.dtrsm(1.0, whitening.R, sums.c[whitening.kept], side=0, lower=0, trans_a=1)
+    n_levels = theta.shape[1]
+    baseline = np.zeros((len(theta), len(inner) * n_levels))
+    for size, p in enumerate(inner):
+        baseline[:p, size * n_levels : (size + 1) * n_levels] = theta[:p]
+    return baseline
+
+
+def _targets(Y: Array, U: Array, baseline: Array) -> tuple[Array, Array]:
+    """Residuals of the baseline at its own level, and against the last level."""
+    prediction = U @ baseline
+    own = np.tile(Y, baseline.shape[1] // Y.shape[1]) - prediction
+    return own, Y[:, -1:] - prediction

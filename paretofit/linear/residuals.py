@@ -1,0 +1,75 @@
+"""Errors on a fixed set of rows from triangular factors: no rows are needed, and no squares cancel.
+
+[1 | U | Y] = Q R, blockwise: the sum of squares of U δ − y is that of R's columns combined alike, since Q
+does not change lengths. The column of ones comes first, so that what lies in R's first row is the mean.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.linalg
+
+from paretofit.linear.factor import Array
+
+
+@dataclass
+class ResidualFactor:
+    """The triangular factor of the augmented rows [1 | U | Y] of one kind.
+
+    Attributes
+    ----------
+    P : int
+        Columns of U.
+    n : int
+        Rows so far.
+    """
+
+    P: int
+    n: int = 0
+    _R: Array | None = None
+    _pending: list[Array] = field(default_factory=list)
+
+    def add(self, U: Array, Y: Array) -> None:
+        """Add rows; they are factorised as soon as there are a few times as many as columns."""
+        rows = np.hstack([np.ones((len(U), 1)), U, Y])
+        self.n += len(rows)
+        self._pending.append(rows)
+        if sum(map(len, self._pending)) > 3 * rows.shape[1]:
+            self._flush()
+
+    def merge(self, other: "ResidualFactor") -> None:
+        """Add the rows that another factor stands for."""
+        self.n += other.n
+        if other.n:
+            self._pending.append(other.R)
+
+    def _flush(self) -> None:
+        stacked = [self._R, *self._pending] if self._R is not None else self._pending
+        A = np.vstack(stacked)
+        if len(A) >= A.shape[1]:
+            A = scipy.linalg.qr(A, mode="r", overwrite_a=True, check_finite=False)[0][: A.shape[1]]
+        self._R, self._pending = np.asfortranarray(A), []
+
+    @property
+    def R(self) -> Array:
+        """The factor: upper triangular, or the rows themselves where they are fewer than the columns."""
+        if self._pending:
+            self._flush()
+        return self._R if self._R is not None else np.zeros((0, self.P + 1))
+
+    def squares(self, delta: Array, columns: Array) -> tuple[Array, Array]:
+        """Sums of squares of U δ − y, as they are and about their mean.
+
+        Parameters
+        ----------
+        delta : (p, n) float64
+        columns : (n,) int64
+            Target column for each column of `delta`.
+        """
+        R = self.R
+        combined = R[:, 1 : 1 + len(delta)] @ delta - R[:, 1 + self.P + columns]
+        squares = np.einsum("ij,ij->j", combined, combined)
+        if len(R) < R.shape[1]:  # not triangular: the first row is a row, not the mean
+            centred = combined - combined.mean(axis=0)
+            return squares, np.einsum("ij,ij->j", centred, centred)
+        return squares, np.einsum("ij,ij->j", combined[1:], combined[1:])

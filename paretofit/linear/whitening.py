@@ -1,0 +1,206 @@
+"""Whitening: a triangular change of columns after which normal equations are safe (DESIGN §4.3).
+
+The Gram matrix of the weighted, column-scaled rows, with a tiny shift, has a Cholesky factor R₀ such that
+U = X R₀⁻¹ is moderately conditioned, though X may not be. R₀ is upper triangular, so the first p columns of
+U span the first p columns of X: smaller models stay leading blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import blas, lapack
+
+from paretofit.errors import InputError
+
+if TYPE_CHECKING:
+    from paretofit.linear.factor import Array
+
+SHIFT = 1e-14  # of the scaled Gram's mean diagonal, which is 1
+SUSPECT = 1e-11  # a pivot (squared sine of the angle to earlier columns) below this may be a dependent column
+DEPENDENT = 1e-9  # relative residual below which a column is dependent on earlier ones
+
+
+class RowBlock(NamedTuple):
+    """Some rows of the design on their way through the reduction.
+
+    Attributes
+    ----------
+    X : (n, p) float64
+    Y : (n, n_levels) float64
+    kind : (n,) int8
+        `RowKind`.
+    configuration : (n,) int64
+        Numbered from 0.
+    train : (n,) bool
+        Rows that may train; the others test.
+    """
+
+    X: Array
+    Y: Array
+    kind: Array
+    configuration: Array
+    train: Array
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """R₀ and the columns that it is for.
+
+    Attributes
+    ----------
+    kept : (P,) int64
+        Columns of X that are not linearly dependent on earlier ones, ascending.
+    dropped : (n_dropped,) int64
+        The others.
+    R : (P, P) float64
+        Upper triangular.
+    """
+
+    kept: Array
+    dropped: Array
+    R: Array
+
+    def apply(self, X: Array) -> Array:
+        """``(n, P)``: U = X R₀⁻¹ for unweighted rows X ``(n, p)``."""
+        return solve_rows(self.R, X[:, self.kept] if len(self.dropped) else X[:, : len(self.kept)])
+
+    def columns(self, p: int) -> int:
+        """Kept columns among the first `p` of X."""
+        return int(np.searchsorted(self.kept, p))
+
+
+def solve_rows(R: Array, X: Array) -> Array:
+    """``(n, P)``: X R⁻¹ for an upper triangular R."""
+    transposed = np.array(X, dtype=np.float64, order="C", copy=True).T  # Fortran order without another copy
+    return np.asarray(blas.dtrsm(1.0, R, transposed, side=0, lower=0, trans_a=1, overwrite_b=1)).T
+
+
+def add_gram(G: Array, A: Array) -> Array:
+    """Add AᵀA to the upper triangle of G (Fortran order, changed in place where possible)."""
+    return np.asarray(blas.dsyrk(1.0, A.T, beta=1.0, c=G, trans=0, lower=0, overwrite_c=1))
+
+
+def square(P: int) -> Array:
+    """``(P, P)`` zeros in Fortran order, for BLAS to work in."""
+    return np.zeros((P, P), order="F")
+
+
+class FirstPass:
+    """What one look at all rows gives, at the rate of a matrix product.
+
+    Attributes
+    ----------
+    G : (p, p) float64
+        Gram matrix of the weighted training rows (upper triangle).
+    c : (p, n_levels) float64
+        Weighted products with the targets.
+    norms : (p,) float64
+        Squared column norms over training and test rows.
+    kinds : set of int
+    n_train, n_test : int
+    """
+
+    def __init__(self, weights: Array, p: int, n_levels: int) -> None:
+        self.weights = weights
+        self.G, self.c, self.norms = square(p), np.zeros((p, n_levels)), np.zeros(p)
+        self.kinds: set[int] = set()
+        self.n_train = self.n_test = 0
+
+    def add(self, block: RowBlock) -> None:
+        """Add a block of rows."""
+        w = self.weights[block.kind][:, None]
+        A, Y = block.X[:, : len(self.norms)] * w, w * block.Y
+        self.norms += np.einsum("ij,ij->j", A, A)
+        self.kinds |= set(np.unique(block.kind).tolist())
+        n_train = int(block.train.sum())
+        self.n_train, self.n_test = self.n_train + n_train, self.n_test + len(A) - n_train
+        if n_train:
+            A, Y = (A, Y) if n_train == len(A) else (A[block.train], Y[block.train])
+            self.G = add_gram(self.G, A)
+            self.c += A.T @ Y
+
+    def merge(self, other: FirstPass) -> None:
+        """Add another lane's sums."""
+        self.G += other.G
+        self.c += other.c
+        self.norms += other.norms
+        self.kinds |= other.kinds
+        self.n_train, self.n_test = self.n_train + other.n_train, self.n_test + other.n_test
+
+
+def whiten(sums: FirstPass, blocks: Any, weights: Array) -> Whitening:
+    """Find R₀; if a column is suspect of depending on earlier ones, two more passes decide.
+
+    Parameters
+    ----------
+    sums : FirstPass
+    blocks : callable
+        Returns a fresh iterator of `RowBlock`.
+    weights : (3,) float64
+        w_E, w_F, w_S of the first pass.
+
+    Raises
+    ------
+    InputError
+        If no column is different from zero.
+    """
+    p = len(sums.norms)
+    kept = np.flatnonzero(sums.norms > 0)
+    if not kept.size:
+        raise InputError("all columns of the design are zero")
+    R, pivots = _shifted_factor(sums.G, kept)
+    suspects = kept[pivots < SUSPECT]
+    if suspects.size:
+        clear = np.setdiff1d(kept, suspects)
+        dependent = _dependent(blocks, weights, _shifted_factor(sums.G, clear)[0], clear, suspects, p)
+        kept = np.setdiff1d(kept, dependent)
+        R, _ = _shifted_factor(sums.G, kept)
+    return Whitening(kept, np.setdiff1d(np.arange(p), kept), R)
+
+
+def _shifted_factor(G: Array, kept: Array) -> tuple[Array, Array]:
+    """Cholesky factor of G restricted to `kept`, and the pivots relative to the squared column norms."""
+    diagonal = np.diag(G)[kept]
+    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))  # a column may be zero in training rows only
+    S = G[np.ix_(kept, kept)] / np.outer(scale, scale)
+    shift = SHIFT
+    while True:
+        shifted = np.asfortranarray(S)
+        shifted[np.diag_indices(len(kept))] += shift
+        R, info = lapack.dpotrf(shifted, lower=0, clean=1, overwrite_a=1)
+        if info == 0:
+            return np.asfortranarray(R * scale), np.diag(R) ** 2
+        shift *= 10  # rounding in a Gram of many rows can exceed the smallest shift
+
+
+def _dependent(blocks: Any, weights: Array, R: Array, clear: Array, suspects: Array, p: int) -> Array:
+    """Suspects that are combinations of earlier columns in every row, to training and test rows alike.
+
+    Each is fitted to the whitened earlier columns, and the residual is measured on the rows themselves,
+    where it is exact to rounding, which the pivot of a Gram matrix is not.
+    """
+    P = len(clear)
+    G, C = square(P), np.zeros((P, len(suspects)))
+    before = np.searchsorted(clear, suspects)
+    for block in blocks():
+        A = block.X[:, :p] * weights[block.kind][:, None]
+        U = solve_rows(R, A[:, clear])
+        G = add_gram(G, U)
+        C += U.T @ A[:, suspects]
+    coefficients = np.zeros_like(C)
+    L, info = lapack.dpotrf(G, lower=0, clean=1)
+    if info:
+        return suspects[:0]  # the clear columns are not independent either: leave it to each fit
+    for k, q in enumerate(before):
+        coefficients[:q, k] = lapack.dpotrs(np.asfortranarray(L[:q, :q]), C[:q, k : k + 1], lower=0)[0][:, 0]
+    residual, norm = np.zeros(len(suspects)), np.zeros(len(suspects))
+    for block in blocks():
+        A = block.X[:, :p] * weights[block.kind][:, None]
+        own = A[:, suspects]
+        left = own - solve_rows(R, A[:, clear]) @ coefficients
+        residual += np.einsum("ij,ij->j", left, left)
+        norm += np.einsum("ij,ij->j", own, own)
+    return suspects[residual <= DEPENDENT**2 * norm]

@@ -1,0 +1,106 @@
+"""What a sweep works on: rows with their labels, who trains and who tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from paretofit.errors import InputError
+from paretofit.files import array_digest, digest
+from paretofit.linear import LeverageScores, leverage_scores
+
+if TYPE_CHECKING:
+    from paretofit.descriptors import DesignMatrix
+    from paretofit.sweep.grid import Array, SweepGrid
+
+
+@dataclass(frozen=True)
+class SweepInput:
+    """Rows with their labels, who trains and who tests, and the leverage settings.
+
+    Attributes
+    ----------
+    design : DesignMatrix
+        With targets and seconds for every level of the grid.
+    train, test : (n_train,), (n_test,) int64
+        Positions of the configurations in the design, ascending.
+    leverage_weights : (float, float)
+        w_E and w_F of the leverage scores.
+    leverage_columns : int, optional
+        Leading columns of which the scores are taken; by default all.
+    """
+
+    design: DesignMatrix
+    train: Array
+    test: Array
+    leverage_weights: tuple[float, float] = (150.0, 1.0)
+    leverage_columns: int | None = None
+
+    def rows_of(self, positions: Array) -> Array:
+        """Rows of some configurations, in the design's order."""
+        wanted = np.zeros(self.design.n_configurations, dtype=bool)
+        wanted[positions] = True
+        return np.flatnonzero(wanted[self.design.configuration])
+
+    def targets(self, levels: list[str]) -> Array:
+        """``(n_rows, n_levels)``: labels of every row."""
+        return np.column_stack([self.design.targets[level] for level in levels])
+
+    def seconds(self, levels: list[str]) -> Array:
+        """``(n_configurations, n_levels)``: cost of the labels, NaN where it is not known."""
+        unknown = np.full(self.design.n_configurations, np.nan)
+        return np.column_stack([self.design.seconds.get(level, unknown) for level in levels])
+
+    def scores(self) -> LeverageScores:
+        """Leverage of the training configurations with respect to all of them, from their rows."""
+        design, rows = self.design, self.rows_of(self.train)
+        w_energy, w_force = self.leverage_weights
+        with threadpool_limits(1):
+            return leverage_scores(
+                design.take(rows),
+                design.kind[rows],
+                np.searchsorted(self.train, design.configuration[rows]),
+                energy_weight=w_energy,
+                force_weight=w_force,
+                columns=self.leverage_columns,
+            )
+
+    def check(self, grid: SweepGrid) -> None:
+        """Raise InputError where the grid asks for labels that are not there."""
+        grid.check(len(self.train))
+        used = np.concatenate([self.train, self.test])
+        for level in grid.levels:
+            if level not in self.design.targets:
+                raise InputError(
+                    f"there are no labels of level '{level}'; the design has {', '.join(self.design.targets) or 'none'}"
+                )
+            missing = used[self.design.missing(level)[used]]
+            if missing.size:
+                raise InputError(
+                    f"level '{level}' has {missing.size} configurations with missing or NaN labels, the first with id "
+                    f"{self.design.ids[missing[0]]}; label them, or leave them out with 'missing_labels: drop'"
+                )
+
+    def label_digests(self, levels: list[str]) -> dict[str, str]:
+        """Hash of each level's labels and their cost."""
+        targets, seconds = self.targets(levels), self.seconds(levels)
+        return {level: array_digest(np.append(targets[:, k], seconds[:, k])) for k, level in enumerate(levels)}
+
+    def digest(self, grid: SweepGrid, engine: str) -> str:
+        """Hash of all that a fit's numbers depend on and that its row in the table does not say."""
+        design = self.design
+        return digest(
+            {
+                "rows": [array_digest(block) for _, block in design.blocks()],
+                "configuration": array_digest(design.configuration),
+                "reference": self.label_digests([grid.levels[-1]]),
+                "train": self.train.tolist(),
+                "test": self.test.tolist(),
+                "leverage": [self.leverage_weights, self.leverage_columns],
+                "seed": grid.seed,
+                "engine": engine,
+            }
+        )
