@@ -3,12 +3,13 @@
 A reader never sees a half-written file, and a file under its final name means its stage is done.
 """
 
+import errno
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,72 @@ from ruamel.yaml.error import YAMLError
 
 from paretofit.errors import InputError
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # raised in mid-file, without a file name
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes that name.
 
     On an error the temporary file is removed and whatever stood at `path` is left as it was.
+
+    Raises
+    ------
+    InputError
+        If nothing can be written there: a folder has that name, permission or space is missing, ...
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_beside(path)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; users share run folders
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename != str(temporary) and error.errno not in FULL:  # another file's trouble
+            raise
+        raise _not_written(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    """An empty file of a new name in the folder of `path`, which is made where it is missing."""
+    if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises where a folder above cannot be entered)
+        raise InputError(f"{path} cannot be written: it is a folder; name another place")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise _not_written(path, error) from error
+    os.close(handle)
+    return Path(name)
+
+
+def _not_written(path: Path, error: OSError | ValueError) -> InputError:
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return InputError(f"{path} cannot be written: {reason}; name another place")
+
+
+def one_line(text: object) -> str:
+    """`text` without line breaks and repeated blanks: other programs' errors, quoted in a sentence of ours."""
+    return " ".join(str(text).split())
+
+
+def remove(path: Path | str) -> None:
+    """Remove a file if it is there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be removed.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be removed: {error.strerror}; remove it, or name another place") from error
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -62,10 +109,16 @@ def read_yaml(path: Path | str) -> Any:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise InputError(f"{path}{where} is not valid YAML: {' '.join(str(problem).split())}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}") from error
+        problem = one_line(getattr(error, "problem", None) or error)
+        if "mapping values are not allowed" in problem:
+            problem += "; put text that contains ': ' in quotes"
+        raise InputError(f"{path}{where} is not valid YAML: {problem}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; name a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text; name a YAML file") from error
+    except (ValueError, TypeError, RecursionError) as error:  # a date that does not exist, a list as a key, ...
+        raise InputError(f"{path} is not valid YAML: {one_line(error)}") from error
 
 
 def digest(value: Any) -> str:

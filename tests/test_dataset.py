@@ -1,6 +1,8 @@
 """The dataset file: what goes in comes out, in chunks, and damage is named."""
 
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from paretofit import Dataset, InputError
 from paretofit.dataset import LevelData, describe_dataset, format_info, relatives, split_configurations, write_dataset
 from paretofit.dataset.dataset import CHUNK
+from paretofit.files import read_yaml, remove, replacing, write_text
 
 
 def test_shipped_data_is_what_its_readme_says(beryllium):
@@ -233,3 +236,184 @@ def test_an_impossible_split_is_refused():
 def test_configuration_info_is_plain_json(small_dataset):
     with h5py.File(small_dataset) as file:
         assert json.loads(file["configurations/info"][3]) == {"parent": "crystal-1"}
+
+
+@pytest.mark.parametrize("version", ["one", [1, 2], 1.5])
+def test_a_schema_version_that_is_no_version_is_named(tmp_path, version, beryllium):
+    odd = tmp_path / "odd.h5"
+    odd.write_bytes(beryllium.path.read_bytes())
+    with h5py.File(odd, "a") as file:
+        file.attrs["schema_version"] = version
+    with pytest.raises(InputError, match=r"odd\.h5: its schema_version must be a whole number"):
+        Dataset(odd)
+
+
+def test_what_does_not_fit_together_in_a_file_is_damage(tmp_path, small_dataset):
+    def broken(name, change):
+        path = tmp_path / "broken.h5"
+        path.write_bytes(small_dataset.read_bytes())
+        with h5py.File(path, "a") as file:
+            change(file)
+        with pytest.raises(InputError, match=rf"broken\.h5: '{name}' cannot be read"), Dataset(path) as data:
+            data.settings("good")
+            data.info()
+
+    def replace(file, name, values):
+        del file[name]
+        file[name] = values
+
+    broken("configurations/offsets", lambda file: replace(file, "configurations/offsets", np.arange(3)))
+    broken("configurations/id", lambda file: (file.pop("configurations/id"), file.create_group("configurations/id")))
+    broken("configurations/info", lambda file: replace(file, "configurations/info", ["{"] * 12))
+    broken("levels/good/energy", lambda file: replace(file, "levels/good/energy", np.zeros(5)))
+    broken("levels/good/forces", lambda file: replace(file, "levels/good/forces", np.zeros((5, 3))))
+    broken("levels/good", lambda file: file.pop("levels/good"))
+
+
+def test_positions_and_slices(beryllium):
+    assert beryllium[-1].info["config_id"] == beryllium.ids[-1]
+    with pytest.raises(IndexError, match=r"beryllium\.h5: there is no configuration number 500; it has 197"):
+        beryllium[500]
+    assert beryllium[0:3].ids.tolist() == beryllium.ids[:3].tolist()
+    assert beryllium[::-50].ids.tolist() == beryllium.ids[::-50].tolist()
+    assert len(beryllium[300:]) == 0
+    for wrong in (["a"], [1.5], [[1]], np.array([True, False])):
+        with pytest.raises(InputError, match=r"beryllium\.h5: (positions|a mask) must"):
+            beryllium.select(wrong)
+    with pytest.raises(InputError, match="whole number; got 'x'"):
+        beryllium.select_ids(["x"])
+
+
+def test_a_failed_label_is_not_complete(tmp_path):
+    label = {"energy": -1.0, "forces": np.zeros((1, 3))}
+    labels = [label, {**label, "status": "failed"}]
+    write_dataset(tmp_path / "d.h5", [Atoms("Be")] * 2, {"a": LevelData(labels)})
+    with Dataset(tmp_path / "d.h5") as data:
+        assert data.labels("a").complete.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("name", ["", "  ", ".", "..", "a/b", "a\0", "a\nb", 3])
+def test_names_that_no_level_can_have(tmp_path, name):
+    with pytest.raises(InputError, match="cannot name a convergence level"):
+        write_dataset(tmp_path / "d.h5", [Atoms("Be")], {name: LevelData([None])})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ({"energy": "low"}, "configuration 7: energy must be a real number; got 'low'"),
+        ({"energy": 1j}, "energy must be a real number"),
+        ({"energy": [1.0]}, r"energy must have the shape \(\)"),
+        ({"forces": [[1.0, 2.0], [3.0]]}, "forces must be real numbers"),
+        ({"status": "finished"}, "status must be one of missing, done, failed; got 'finished'"),
+        ({"info": {"x": {1: 1, "b": 2}}}, "cannot be kept as JSON"),
+    ],
+)
+def test_labels_that_are_no_labels(tmp_path, label, said):
+    with pytest.raises(InputError, match=said):
+        write_dataset(tmp_path / "d.h5", [Atoms("Be")], {"a": LevelData([label])}, [7])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("identity", [1.5, "x", None, 2**63, float("nan")])
+def test_ids_that_are_no_ids(tmp_path, identity):
+    with pytest.raises(InputError, match="id must be a whole number"):
+        write_dataset(tmp_path / "d.h5", [Atoms("Be")], {}, [identity])
+
+
+def test_info_names_cells_without_volume_and_negative_costs(tmp_path):
+    flat = Atoms("Be", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True)
+    none = Atoms("Be", cell=[[3, 0, 0], [0, 3, 0], [0, 0, 0]], pbc=True)
+    good = Atoms("Be", cell=[3, 3, 3], pbc=True)
+    chain = Atoms("Be", cell=[[3, 0, 0], [3, 0, 0], [0, 0, 0]], pbc=[True, False, False])
+    label = {"energy": -1.0, "forces": np.zeros((1, 3)), "seconds": -2.0}
+    write_dataset(tmp_path / "d.h5", [flat, none, good, chain], {"a": LevelData([label] * 4)}, [5, 6, 7, 8])
+    with Dataset(tmp_path / "d.h5") as data:
+        info = data.info()
+    text = " | ".join(info.warnings)
+    assert "2 configurations are periodic along vectors that span no volume: 5, 6" in text
+    assert "level a: 4 labels have a negative cost: 5, 6, 7, 8" in text
+    assert info.volume_range == pytest.approx((27.0, 27.0))
+
+
+# Writing: one sentence wherever nothing can be written, and nothing is left behind.
+
+
+def test_where_nothing_can_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for target in (tmp_path, tmp_path / "file" / "d.h5", "/proc/d.h5", tmp_path / "a\0b", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match="cannot be written: .*; name another place") as caught:
+            write_dataset(target, [Atoms("Be")], {})
+        assert "\n" not in str(caught.value)
+        with pytest.raises(InputError, match="cannot be written"):
+            write_text(target, "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="folder cannot be removed"):
+        remove(tmp_path / "folder")
+
+
+def test_another_files_trouble_is_not_blamed_on_the_target(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a"):
+        (tmp_path / "b").read_bytes()
+    assert not list(tmp_path.iterdir())
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from ase import Atoms
+from paretofit import DesignMatrix, InputError
+from paretofit.dataset import LevelData, write_dataset
+from paretofit.descriptors import Block
+from paretofit.files import write_text
+
+def design(path):
+    blocks = (Block(np.random.rand(500, 50), ["energy"] * 500, np.arange(500)) for _ in range(20))
+    DesignMatrix.from_blocks(blocks, path)
+
+def dataset(path):
+    labels = [{"energy": x} for x in np.random.rand(2000)]
+    write_dataset(path, [Atoms("Be", positions=np.random.rand(1, 3)) for _ in labels], {"a": LevelData(labels)})
+
+def text(path):
+    write_text(path, "x" * 1_000_000)
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    globals()[sys.argv[1]](sys.argv[3])
+except InputError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(("what", "limit"), [("design", 10), ("design", 900_000), ("dataset", 60_000), ("text", 9)])
+def test_a_disk_that_fills_up_is_said_in_one_sentence(tmp_path, what, limit):
+    """A limit on the size of files fails in the same call; HDF5 on its own ends in a segmentation fault."""
+    target = tmp_path / "out"
+    command = [sys.executable, "-c", FULL_DISK, what, str(limit), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == f"{target} cannot be written: File too large; name another place"
+    assert done.returncode == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: b: c", "line 1 is not valid YAML: mapping values are not allowed here; put text .* in quotes"),
+        ("a: 2020-13-45", "is not valid YAML: month must be"),
+        ("? {a: 1}\n: 3", "line 1 is not valid YAML"),
+        ("[" * 3000, "is not valid YAML"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+    ],
+)
+def test_what_is_not_yaml_is_said(tmp_path, text, said):
+    path = tmp_path / "t.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=said) as caught:
+        read_yaml(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read_yaml(tmp_path)

@@ -137,3 +137,90 @@ def test_shared_files_make_the_shipped_dataset(shared_data, tmp_path, beryllium)
         assert data.ids.tolist() == beryllium.ids[:count].tolist()
         for level in data.levels:
             assert (data.labels(level).energy == beryllium.labels(level).energy[:count]).all()
+
+
+def prefixed(path, **changes):
+    """A file with one structure, labelled at the levels low and high, and changes to its info."""
+    atoms = Atoms("Be2", positions=[[0, 0, 0], [2, 0, 0]], cell=np.eye(3) * 5, pbc=True)
+    for level in ("low", "high"):
+        atoms.info.update({f"{level}_energy": -1.0, f"{level}_seconds": 3.0, f"{level}_stress": np.zeros(6)})
+        atoms.arrays[f"{level}_forces"] = np.zeros((2, 3))
+    atoms.info.update(config_id=7, time=5.0)
+    for name, value in changes.items():
+        (atoms.arrays if name.endswith("forces") else atoms.info)[name] = value
+    return write(path, [atoms])
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys", "said"),
+    [
+        ({"low_energy": "abc"}, {}, r"all\.xyz: structure 0 \(configuration 7\): 'low_energy' must be a real number"),
+        ({"high_seconds": "abc"}, {}, r"\(configuration 7\): 'high_seconds' must be a real number; got 'abc'"),
+        ({"high_seconds": -1.0}, {}, r"'high_seconds' must be a cost in seconds, at least 0; got -1"),
+        ({"low_stress": np.zeros(5)}, {}, r"\(configuration 7\): 'low_stress' must be 6 numbers .* got 5"),
+        ({"low_forces": np.zeros((2, 2))}, {}, r"'low_forces' must have the shape \(2, 3\)"),
+        ({}, {"energy_key": "{lvl}_e"}, r"the key of the energy, '\{lvl\}_e', cannot be used: only '\{level\}'"),
+        ({}, {"forces_key": "{level"}, r"the key of the forces, '\{level', cannot be used"),
+        ({}, {"energy_key": "low_energy"}, r"'low_energy', must contain '\{level\}'"),
+        ({}, {"seconds_key": "time"}, r"the key of the seconds, 'time', must contain '\{level\}'"),
+        ({}, {"seconds_key": "{level}_foo"}, "no labelled structure has the key '{level}_foo' of the cost"),
+        ({}, {"levels": ["low", "low"]}, "a level is named twice"),
+        ({"config_id": 1.5}, {}, r"all\.xyz, key 'config_id': a configuration's id must be a whole number; got .*1\.5"),
+    ],
+)
+def test_labels_under_keys_that_are_no_labels(tmp_path, changes, keys, said):
+    path = prefixed(tmp_path / "all.xyz", **changes)
+    with pytest.raises(InputError, match=said) as caught:
+        import_dataset(tmp_path / "d.h5", path, **{"levels": ["low", "high"]} | keys)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "d.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("info", "key", "said"),
+    [
+        (
+            {"cpu_seconds": "abc"},
+            None,
+            r"a\.xyz: structure 1 \(configuration 101\): 'cpu_seconds' must be a real number",
+        ),
+        ({"cpu_seconds": -2.0}, None, "'cpu_seconds' must be a cost in seconds, at least 0; got -2"),
+        ({}, "foo", "no labelled structure has the key 'foo' of the cost"),
+    ],
+)
+def test_costs_that_are_no_costs(tmp_path, info, key, said):
+    made = frames()
+    made[1].info.update(info)
+    with pytest.raises(InputError, match=said):
+        import_dataset(tmp_path / "d.h5", {"a": write(tmp_path / "a.xyz", made)}, seconds_key=key)
+
+
+def test_labels_that_are_not_complete_count_as_missing(tmp_path):
+    made = frames()
+    made[1].calc.results["free_energy"] = made[1].calc.results["energy"] = np.nan
+    made[2].calc.results["forces"][0, 0] = np.nan
+    summary = import_dataset(tmp_path / "d.h5", {"a": write(tmp_path / "a.xyz", made)})
+    assert summary.labels == {"a": 2}
+    assert summary.missing == {"a": [101, 102]}
+
+
+def test_atoms_may_be_wrapped_or_shifted_by_lattice_vectors(tmp_path):
+    """The same crystal, written with its atoms in another cell: along periodic directions only."""
+    cell = np.array([[5.0, 0, 0], [1.0, 4.0, 0], [0.5, 0.3, 6.0]])
+    first = Atoms("Be2", positions=[[0.0, 0, 0], [2, 0.1, 0.2]], cell=cell, pbc=[True, True, False])
+
+    def labelled(name, atoms):
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((2, 3)))
+        return write(tmp_path / name, [atoms])
+
+    def with_shift(shift, pbc=first.pbc):
+        atoms = Atoms("Be2", positions=first.positions, cell=cell, pbc=pbc)
+        atoms.positions[1] += np.array(shift) @ cell
+        return {"a": labelled("a.xyz", first.copy()), "b": labelled("b.xyz", atoms)}
+
+    assert import_dataset(tmp_path / "d.h5", with_shift([2, -1, 0])).n_configurations == 1
+    with Dataset(tmp_path / "d.h5") as data:
+        assert data[0].positions == pytest.approx(first.positions)
+    for different in (with_shift([0, 0, 1]), with_shift([0.5, 0, 0]), with_shift([0, 0, 0], pbc=True)):
+        with pytest.raises(InputError, match="has another geometry"):
+            import_dataset(tmp_path / "d.h5", different)

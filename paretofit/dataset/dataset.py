@@ -9,16 +9,18 @@ memory does not grow with the file. Cell vectors are rows (ASE's convention). Wr
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import h5py
 import numpy as np
 from ase import Atoms
 
+from paretofit.dataset.checks import shortened, whole_number
 from paretofit.errors import InputError, suggestion
-from paretofit.files import array_digest, digest
+from paretofit.files import array_digest, digest, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,8 +65,9 @@ class Labels:
 
     @property
     def complete(self) -> Array:
-        """``(n,) bool``: configurations whose energy and all of whose forces are finite."""
-        return np.isfinite(self.energy) & self.forces_complete
+        """``(n,) bool``: configurations whose energy and all of whose forces are finite, if they did not fail."""
+        done = np.asarray(self.status != STATUS["failed"])
+        return done & np.isfinite(self.energy) & self.forces_complete
 
     @property
     def forces_complete(self) -> Array:
@@ -115,6 +118,11 @@ class Dataset:
             raise InputError(
                 f"{self.path} is an HDF5 file but not a paretofit dataset; make one with 'paretofit import'"
             )
+        if np.shape(version) or not isinstance(version, int | np.integer):
+            raise InputError(
+                f"{self.path}: its schema_version must be a whole number; got {shortened(version)}; restore the "
+                "file from a copy or import it again"
+            )
         if version > SCHEMA_VERSION:
             raise InputError(
                 f"{self.path} has schema version {version}, newer than {SCHEMA_VERSION}, the newest that "
@@ -122,9 +130,11 @@ class Dataset:
             )
         self._offsets = self._read("configurations/offsets", slice(None))
         self._ids = self._read("configurations/id", slice(None))
+        sizes = np.diff(self._offsets) if self._offsets.ndim == 1 else np.zeros(0)
+        if self._ids.shape != sizes.shape or (sizes < 1).any():
+            raise self._damaged("configurations/offsets", "they do not fit the ids")
         self._index = np.arange(len(self._ids))
-        order = self._file["levels"].attrs.get("order", [])
-        self.levels: list[str] = [str(name) for name in order]
+        self.levels: list[str] = [str(name) for name in np.atleast_1d(self._attributes("levels").get("order", []))]
 
     def close(self) -> None:
         """Close the file, also for all selections made from it."""
@@ -148,9 +158,20 @@ class Dataset:
         for positions in _runs(self._index):
             yield from self._atoms(positions)
 
-    def __getitem__(self, k: int) -> Atoms:
-        """Configuration number `k` of this selection (a position, not an id), as ASE atoms."""
-        return next(self._atoms(self._index[[k]]))
+    @overload
+    def __getitem__(self, k: int) -> Atoms: ...
+
+    @overload
+    def __getitem__(self, k: slice) -> Dataset: ...
+
+    def __getitem__(self, k: int | slice) -> Atoms | Dataset:
+        """Configuration number `k` of this selection (a position, not an id) as ASE atoms; of a slice, a view."""
+        if isinstance(k, slice):
+            return self.select(np.arange(len(self))[k])
+        position = operator.index(k)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"{self.path}: there is no configuration number {position}; it has {len(self)}")
+        return next(self._atoms(self._index[[position]]))
 
     @property
     def ids(self) -> Array:
@@ -166,7 +187,7 @@ class Dataset:
     def info_records(self) -> list[dict[str, Any]]:
         """What is known of each configuration (config_type, parent, trajectory, source, ...)."""
         return [
-            json.loads(text)
+            self._record(text)
             for positions in _runs(self._index)
             for text in self._read("configurations/info", _slice(positions))
         ]
@@ -177,9 +198,15 @@ class Dataset:
         Raises
         ------
         InputError
-            If a position is outside the dataset.
+            If a position is outside the dataset or not a whole number, or a mask has another length.
         """
         wanted = np.asarray(positions)
+        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "biu"):
+            raise InputError(
+                f"{self.path}: positions must be a list of whole numbers or a mask; got {shortened(positions)}"
+            )
+        if wanted.dtype == bool and len(wanted) != len(self):
+            raise InputError(f"{self.path}: a mask must have {len(self)} entries; got {len(wanted)}")
         if wanted.size and wanted.dtype != bool and (wanted.min() < -len(self) or wanted.max() >= len(self)):
             raise InputError(
                 f"{self.path}: positions must lie between 0 and {len(self) - 1}; got {wanted.min()} to {wanted.max()}"
@@ -198,10 +225,11 @@ class Dataset:
             If an id is not in the dataset.
         """
         where = {int(identity): k for k, identity in enumerate(self.ids)}
-        unknown = [int(identity) for identity in ids if int(identity) not in where]
+        wanted = [whole_number(identity) for identity in ids]
+        unknown = [identity for identity in wanted if identity not in where]
         if unknown:
             raise InputError(f"{self.path} has no configuration with id {unknown[0]}")
-        return self.select(np.array([where[int(identity)] for identity in ids], dtype=int))
+        return self.select(np.array([where[identity] for identity in wanted], dtype=int))
 
     def labels(self, level: str) -> Labels:
         """Labels of this selection at one convergence level.
@@ -215,12 +243,18 @@ class Dataset:
         runs = list(_runs(self._index))
 
         def column(name: str, empty: Array) -> Array:
-            return np.concatenate([empty, *(self._read(f"levels/{level}/{name}", _slice(run)) for run in runs)])
+            values = np.concatenate([empty, *(self._read(f"levels/{level}/{name}", _slice(run)) for run in runs)])
+            if len(values) != len(self):
+                raise self._damaged(f"levels/{level}/{name}", "it is too short")
+            return values
 
-        forces = (self._read(f"levels/{level}/forces", self._atom_window(run)) for run in runs)
+        parts = [self._read(f"levels/{level}/forces", self._atom_window(run)) for run in runs]
+        forces = np.concatenate([np.empty((0, 3)), *parts])
+        if len(forces) != self.n_atoms.sum():
+            raise self._damaged(f"levels/{level}/forces", "it is too short")
         return Labels(
             energy=column("energy", np.empty(0)),
-            forces=np.concatenate([np.empty((0, 3)), *forces]),
+            forces=forces,
             stress=column("stress", np.empty((0, 6))),
             seconds=column("seconds", np.empty(0)),
             status=column("status", np.empty(0, np.int8)),
@@ -230,7 +264,7 @@ class Dataset:
     def settings(self, level: str) -> dict[str, Any]:
         """The settings that the labels of a level were computed with."""
         self._check_level(level)
-        return {key: _decode(value) for key, value in self._file[f"levels/{level}"].attrs.items()}
+        return {key: _decode(value) for key, value in self._attributes(f"levels/{level}").items()}
 
     def structures_digest(self) -> str:
         """SHA-256 of the ids and geometries of this selection, whatever its labels."""
@@ -270,17 +304,32 @@ class Dataset:
                 coordinates[own],
                 cell=cells[k],
                 pbc=periodic[k],
-                info={**json.loads(info[k]), "config_id": int(self._ids[position])},
+                info={**self._record(info[k]), "config_id": int(self._ids[position])},
             )
 
     def _read(self, name: str, window: slice) -> Array:
         try:
             return np.asarray(self._file[name][window])
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"{self.path}: '{name}' cannot be read ({error}); the file is damaged or incomplete: restore "
-                "it from a copy or import it again"
-            ) from error
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise self._damaged(name, error) from error
+
+    def _attributes(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(self._file[name].attrs)
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise self._damaged(name, error) from error
+
+    def _record(self, text: Any) -> dict[str, Any]:
+        try:
+            return dict(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise self._damaged("configurations/info", error) from error
+
+    def _damaged(self, name: str, reason: object) -> InputError:
+        return InputError(
+            f"{self.path}: '{name}' cannot be read ({one_line(reason)}); the file is damaged or incomplete: restore "
+            "it from a copy or import it again"
+        )
 
 
 def _open(path: Path) -> h5py.File:
@@ -292,7 +341,7 @@ def _open(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         raise InputError(
-            f"{path} is a damaged or truncated HDF5 file ({error}); restore it from a copy or import it again"
+            f"{path} is a damaged or truncated HDF5 file ({one_line(error)}); restore it from a copy or import it again"
         ) from error
 
 

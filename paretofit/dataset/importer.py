@@ -12,20 +12,24 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
+from paretofit.dataset.checks import Array, whole_number
+from paretofit.dataset.dataset import Dataset
+from paretofit.dataset.extract import SECONDS_KEYS, check_costs, label_of, prefixed_labels
 from paretofit.dataset.writer import Label, LevelData, write_dataset
 from paretofit.errors import InputError
-from paretofit.files import read_yaml
+from paretofit.files import one_line, read_yaml
 
 ID_KEYS = ("config_id", "id", "configuration_id")
-SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
 GEOMETRY_TOLERANCE = 1e-4  # Å; extended XYZ is often written with five to eight digits
 
 
 @dataclass
 class ImportSummary:
-    """What an import found: configurations, labels for each level, and what is missing."""
+    """What an import found: configurations, complete labels for each level, and the ids of all others.
+
+    A label is complete where its energy and all of its forces are finite.
+    """
 
     path: Path
     n_configurations: int
@@ -44,6 +48,10 @@ class _Frames:
     def pairs(self) -> Iterator[tuple[Atoms, int]]:
         """Each frame with its id, or with its number where there are none."""
         return zip(self.atoms, range(len(self.atoms)) if self.ids is None else self.ids, strict=True)
+
+    def where(self, k: int) -> str:
+        """Frame `k` as it is called in messages."""
+        return f"{self.path}: structure {k}" + ("" if self.ids is None else f" (configuration {self.ids[k]})")
 
 
 def import_dataset(
@@ -88,8 +96,8 @@ def import_dataset(
     Raises
     ------
     InputError
-        If a file cannot be read, holds no structures or no energies, ids repeat, or the geometry of a
-        configuration differs between files.
+        If a file cannot be read, holds no structures or no labels, a label is not numbers, ids repeat, or
+        the geometry of a configuration differs between files (atoms may be wrapped into the cell).
     """
     if isinstance(sources, Mapping):
         frames = {str(level): _read_frames(Path(path), id_key) for level, path in sources.items()}
@@ -97,20 +105,25 @@ def import_dataset(
     else:
         keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
         base = _read_frames(Path(sources), id_key)
-        extracted = _prefixed_labels(base, [str(level) for level in levels or ()], keys, seconds_key)
+        names = [str(level) for level in levels or ()]
+        extracted = prefixed_labels(base.path, base.atoms, names, keys, seconds_key, base.where)
+    check_costs(extracted, seconds_key)
     ids = base.ids if base.ids is not None else list(range(len(base.atoms)))
     _check_settings(settings, extracted)
     data = {level: LevelData(labels, (settings or {}).get(level, {})) for level, labels in extracted.items()}
     write_dataset(output, base.atoms, data, ids)
-    return ImportSummary(
-        path=Path(output),
-        n_configurations=len(ids),
-        labels={name: sum(label is not None for label in labels) for name, labels in extracted.items()},
-        missing={
-            name: [i for i, label in zip(ids, labels, strict=True) if label is None]
-            for name, labels in extracted.items()
-        },
-    )
+    return _summary(Path(output))
+
+
+def _summary(path: Path) -> ImportSummary:
+    with Dataset(path) as data:
+        complete = {level: data.labels(level).complete for level in data.levels}
+        return ImportSummary(
+            path=path,
+            n_configurations=len(data),
+            labels={level: int(have.sum()) for level, have in complete.items()},
+            missing={level: data.ids[~have].tolist() for level, have in complete.items()},
+        )
 
 
 def read_settings(path: Path | str) -> dict[str, dict[str, Any]]:
@@ -147,7 +160,7 @@ def _read_frames(path: Path, id_key: str | None) -> _Frames:
     try:
         read = ase.io.read(path, index=":")
     except Exception as error:  # ASE's readers raise whatever their format's parser meets
-        raise InputError(f"{path} cannot be read by ASE: {_one_line(error)}") from error
+        raise InputError(f"{path} cannot be read by ASE: {one_line(error) or type(error).__name__}") from error
     atoms = list(read) if isinstance(read, list) else [read]
     if not atoms:
         raise InputError(f"{path} holds no structures")
@@ -158,9 +171,9 @@ def _read_frames(path: Path, id_key: str | None) -> _Frames:
             raise InputError(f"{path}: not every structure has the id key '{id_key}'")
         return _Frames(path, atoms, None)
     try:
-        ids = [int(one.info[key]) for one in atoms]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: '{key}' must be a whole number for every structure ({error})") from error
+        ids = [whole_number(one.info[key]) for one in atoms]
+    except InputError as error:
+        raise InputError(f"{path}, key '{key}': {error}") from error
     seen: set[int] = set()
     for identity in ids:
         if identity in seen:
@@ -181,8 +194,8 @@ def _merge_files(
     labels: dict[str, list[Label | None]] = {}
     for level, one in frames.items():
         column: list[Label | None] = [None] * len(base.atoms)
-        for atoms, identity in one.pairs():
-            column[positions[identity]] = _label(atoms, shared[positions[identity]], seconds_key)
+        for k, (atoms, identity) in enumerate(one.pairs()):
+            column[positions[identity]] = label_of(atoms, shared[positions[identity]], seconds_key, one.where(k))
         if not any(column):
             raise InputError(f"{one.path}: no structure has an energy or forces")
         labels[level] = column
@@ -242,8 +255,9 @@ def _check_geometry(first: Atoms, second: Atoms, identity: int, path: Path, k: i
     same = (
         len(first) == len(second)
         and (first.numbers == second.numbers).all()
-        and np.allclose(first.positions, second.positions, rtol=0, atol=GEOMETRY_TOLERANCE)
+        and (first.pbc == second.pbc).all()
         and np.allclose(first.cell[:], second.cell[:], rtol=0, atol=GEOMETRY_TOLERANCE)
+        and np.abs(_displacements(first, second)).max(initial=0.0) < GEOMETRY_TOLERANCE
     )
     if not same:
         raise InputError(
@@ -252,55 +266,8 @@ def _check_geometry(first: Atoms, second: Atoms, identity: int, path: Path, k: i
         )
 
 
-def _label(atoms: Atoms, shared: set[str], seconds_key: str | None) -> Label | None:
-    """Take the labels that a structure carries; never start a calculation."""
-    calculator = atoms.calc
-    results = dict(calculator.results) if isinstance(calculator, SinglePointCalculator) else {}
-    energy = results.get("free_energy", results.get("energy"))
-    if energy is None and results.get("forces") is None:
-        return None
-    keys = SECONDS_KEYS if seconds_key is None else (seconds_key,)
-    seconds = next((atoms.info[key] for key in keys if key in atoms.info), None)
-    return {
-        "energy": energy,
-        "forces": results.get("forces"),
-        "stress": results.get("stress"),
-        "seconds": seconds,
-        "info": {key: value for key, value in atoms.info.items() if key not in shared},
-    }
-
-
-def _prefixed_labels(
-    frames: _Frames, levels: Sequence[str], keys: Mapping[str, str], seconds_key: str | None
-) -> dict[str, list[Label | None]]:
-    """Each level's labels from one file, taken out of the structures' info and arrays."""
-    if not levels:
-        raise InputError(f"{frames.path} is one file for all levels: name the levels, in order of cost")
-    labels: dict[str, list[Label | None]] = {}
-    for level in levels:
-        names = {quantity: key.format(level=level) for quantity, key in keys.items()}
-        names["seconds"] = (seconds_key or "{level}_seconds").format(level=level)
-        column = [_prefixed_label(atoms, names) for atoms in frames.atoms]
-        if not any(column):
-            raise InputError(
-                f"{frames.path}: no structure has '{names['energy']}' or '{names['forces']}' for level "
-                f"'{level}'; the keys of the first structure are "
-                f"{', '.join([*frames.atoms[0].info, *frames.atoms[0].arrays])}"
-            )
-        labels[level] = column
-    return labels
-
-
-def _prefixed_label(atoms: Atoms, names: Mapping[str, str]) -> Label | None:
-    found: dict[str, Any] = {}
-    for quantity, name in names.items():
-        found[quantity] = atoms.arrays.pop(name, None) if quantity == "forces" else atoms.info.pop(name, None)
-    stress = found["stress"]
-    if stress is not None:
-        full = np.asarray(stress, dtype=float)
-        found["stress"] = full if full.size == 6 else full.reshape(9)[[0, 4, 8, 5, 2, 1]]
-    return found if found["energy"] is not None or found["forces"] is not None else None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _displacements(first: Atoms, second: Atoms) -> Array:
+    """``(N, 3)`` Å: from the atoms of one structure to the same atoms, or their periodic images, in another."""
+    difference, cell = second.positions - first.positions, np.array(first.cell[:])
+    images = np.round(difference @ np.linalg.pinv(cell)) * first.pbc
+    return np.asarray(difference - images @ cell)

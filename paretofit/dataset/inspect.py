@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TOO_CLOSE = 0.6  # of the sum of covalent radii
 NET_FORCE = 0.01  # eV/Å for each atom; plane-wave codes leave a few meV/Å
+FLAT = 1e-6  # least singular value of the normalised cell vectors
+SHORTEST = 1e-6  # Å
 SHOWN = 5
 HEADER = "level      energies  forces stresses  failed    mean s     energy, eV/atom  max force, eV/Å"
 
@@ -54,8 +56,9 @@ class DatasetInfo:
 def describe_dataset(dataset: Dataset) -> DatasetInfo:
     """Summarise a dataset and look for trouble.
 
-    Warnings are given for duplicate configurations, atoms closer than 0.6 of the sum of their covalent
-    radii, missing labels, and forces that do not sum to zero.
+    Warnings are given for duplicate configurations, periodic cells without volume, atoms closer than 0.6 of
+    the sum of their covalent radii, missing or failed labels, negative costs, and forces that do not sum to
+    zero.
 
     Parameters
     ----------
@@ -64,12 +67,12 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
     Returns
     -------
     DatasetInfo
-        Volumes in Å³/atom, over configurations that are periodic in three directions.
+        Volumes in Å³/atom, over configurations that are periodic in three directions and have a volume.
     """
     species: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     seen: dict[str, int] = {}
-    duplicates, close, volumes = [], [], []
+    duplicates, close, flat, volumes = [], [], [], []
     for atoms in dataset:
         identity = atoms.info["config_id"]
         species.update(atoms.get_chemical_symbols())
@@ -77,18 +80,14 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
         first = seen.setdefault(_fingerprint(atoms), identity)
         if first != identity:
             duplicates.append(f"{identity} = {first}")
+        if not _independent(atoms.cell[atoms.pbc]):
+            flat.append(str(identity))
+            continue
         if atoms.pbc.all():
             volumes.append(atoms.cell.volume / len(atoms))
-        if len(neighbor_list("i", atoms, natural_cutoffs(atoms, mult=TOO_CLOSE))):
+        if _too_close(atoms):
             close.append(str(identity))
-    warnings = []
-    if duplicates:
-        warnings.append(f"{len(duplicates)} duplicate configurations: {_some(duplicates)}")
-    if close:
-        warnings.append(
-            f"{len(close)} configurations have atoms closer than {TOO_CLOSE} of the sum of their covalent "
-            f"radii: {_some(close)}"
-        )
+    warnings = _structure_warnings(duplicates, flat, close)
     levels = []
     for name in dataset.levels:
         labels = dataset.labels(name)
@@ -99,13 +98,30 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
         path=str(dataset.path),
         n_configurations=len(dataset),
         n_atoms=int(sizes.sum()),
-        atoms_range=(int(sizes.min(initial=10**9)), int(sizes.max(initial=0))),
+        atoms_range=(int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0),
         species=dict(species),
         config_types=dict(kinds.most_common()),
         volume_range=(min(volumes, default=np.nan), max(volumes, default=np.nan)),
         levels=levels,
         warnings=warnings,
     )
+
+
+def _structure_warnings(duplicates: list[str], flat: list[str], close: list[str]) -> list[str]:
+    warnings = []
+    if duplicates:
+        warnings.append(f"{len(duplicates)} duplicate configurations: {_some(duplicates)}")
+    if flat:
+        warnings.append(
+            f"{len(flat)} configurations are periodic along vectors that span no volume: {_some(flat)}; correct "
+            "their cells, or nothing can be computed for them"
+        )
+    if close:
+        warnings.append(
+            f"{len(close)} configurations have atoms closer than {TOO_CLOSE} of the sum of their covalent "
+            f"radii: {_some(close)}"
+        )
+    return warnings
 
 
 def _summarise(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
@@ -124,11 +140,29 @@ def _summarise(name: str, settings: dict[str, Any], labels: Labels) -> LevelSumm
     )
 
 
+def _independent(vectors: Array) -> bool:
+    """Whether cell vectors, (n, 3), span n dimensions: none is zero, no three lie in one plane."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not len(vectors) or (lengths < SHORTEST).any():
+        return not len(vectors)
+    return bool(np.linalg.matrix_rank(vectors / lengths, tol=FLAT) == len(vectors))
+
+
+def _too_close(atoms: Atoms) -> bool:
+    """Whether two atoms, or an atom and its own image, are closer than `TOO_CLOSE`."""
+    spanned = atoms.copy()  # a vector along which nothing is periodic may be anything; zero always works
+    spanned.cell[~atoms.pbc] = 0.0
+    return len(neighbor_list("i", spanned, natural_cutoffs(atoms, mult=TOO_CLOSE))) > 0
+
+
 def _label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
     warnings = []
     missing = ids[~labels.complete]
     if len(missing):
         warnings.append(f"level {name}: {len(missing)} labels are missing or incomplete: {_some(missing)}")
+    negative = ids[labels.seconds < 0]
+    if len(negative):
+        warnings.append(f"level {name}: {len(negative)} labels have a negative cost: {_some(negative)}")
     net = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
     size = np.linalg.norm(net, axis=1) / np.diff(labels.offsets)
     bad = np.flatnonzero(size > NET_FORCE)

@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 from ase import Atoms
 
+from paretofit.dataset.checks import check_level_name, real_numbers, shortened, whole_number
 from paretofit.dataset.dataset import SCHEMA_VERSION, STATUS, UNITS, Array
+from paretofit.dataset.hdf5 import replacing_hdf5
 from paretofit.errors import InputError
-from paretofit.files import replacing
 
 Label = Mapping[str, Any]
 
@@ -57,12 +58,13 @@ def write_dataset(
     Raises
     ------
     InputError
-        If there are no configurations, ids repeat, a level's name cannot be used, or a level's labels
-        do not match the configurations in number or shape.
+        If there are no configurations, ids repeat or are not whole numbers, a level's name cannot be
+        used, a level's labels do not match the configurations in number or shape, or are not numbers, or
+        the file cannot be written.
     """
-    numbers = list(range(len(configurations))) if ids is None else [int(identity) for identity in ids]
+    numbers = list(range(len(configurations))) if ids is None else [whole_number(identity) for identity in ids]
     _check(configurations, levels, numbers)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing_hdf5(path) as (file, _):
         from paretofit import __version__  # noqa: PLC0415  (the package's __init__ is still loading)
 
         file.attrs["schema_version"] = SCHEMA_VERSION
@@ -91,8 +93,7 @@ def _check(configurations: Sequence[Atoms], levels: Mapping[str, LevelData], ids
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
             raise InputError(f"configuration {identity} has positions or cell vectors that are not finite")
     for name, level in levels.items():
-        if not name or "/" in name or name in {".", ".."}:
-            raise InputError(f"'{name}' cannot name a convergence level: use letters, digits, '-', '_' or '.'")
+        check_level_name(name)
         if len(level.labels) != len(configurations):
             raise InputError(f"level '{name}' has {len(level.labels)} labels for {len(configurations)} configurations")
 
@@ -125,25 +126,22 @@ def _write_level(group: h5py.Group, name: str, level: LevelData, sizes: list[int
     for k, label in enumerate(level.labels):
         if label is None:
             continue
+        where = f"level '{name}', configuration {ids[k]}"
         for quantity, array in arrays.items():
-            value = label.get(quantity)
-            if value is None:
-                continue
             window: Any = slice(offsets[k], offsets[k + 1]) if quantity == "forces" else k
-            if np.shape(value) != array[window].shape:
-                raise InputError(
-                    f"level '{name}', configuration {ids[k]}: {quantity} must have the shape "
-                    f"{array[window].shape}; got {np.shape(value)}"
-                )
-            array[window] = value
-        status[k] = STATUS[label.get("status", "done")]
+            if label.get(quantity) is not None:
+                array[window] = real_numbers(label[quantity], f"{where}: {quantity}", array[window].shape)
+        state = label.get("status", "done")
+        if state not in STATUS:
+            raise InputError(f"{where}: status must be one of {', '.join(STATUS)}; got {state!r}")
+        status[k] = STATUS[state]
         texts[k] = dump_json(label.get("info", {}))
     for quantity, array in arrays.items():
         _create(group, quantity, array)
     group.create_dataset("status", data=status, dtype=h5py.enum_dtype(STATUS, basetype="i1"))
     _create_text(group, "info", texts)
     for key, value in level.settings.items():
-        group.attrs[key] = _encode(value)
+        group.attrs[str(key)] = _encode(value)
 
 
 def _create(group: h5py.Group, name: str, array: Array) -> None:
@@ -161,7 +159,10 @@ def _encode(value: Any) -> Any:
 
 def dump_json(value: Any) -> str:
     """JSON text of what comes out of ASE's ``info``: numpy scalars and arrays become plain."""
-    return json.dumps(value, default=_plain, sort_keys=True)
+    try:
+        return json.dumps(value, default=_plain, sort_keys=True)
+    except (TypeError, ValueError) as error:  # a mapping whose keys cannot be sorted, or that holds itself
+        raise InputError(f"{shortened(value)} cannot be kept as JSON: {error}; use text for keys") from error
 
 
 def _plain(value: Any) -> Any:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 import h5py
 import numpy as np
 
+from paretofit.dataset.hdf5 import replacing_hdf5
 from paretofit.errors import InputError
-from paretofit.files import replacing
 from paretofit.kinds import RowKind, row_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from paretofit.dataset import Dataset
     from paretofit.descriptors.basis import Array
@@ -161,8 +161,8 @@ class DesignMatrix:
         InputError
             As `from_arrays`, and if there are no blocks or they do not fit together.
         """
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            index = _write_blocks(file, blocks)
+        with replacing_hdf5(path) as (file, check):
+            index = _write_blocks(file, blocks, check)
             levels, names = _columns(column_levels, column_names, index.width)
             positions, ids = _positions(np.concatenate(index.configuration), index.n_rows)
             arrays: dict[str, Any] = {
@@ -340,7 +340,7 @@ class _Index:
     targets: dict[str, list[Array]] = field(default_factory=dict)
 
 
-def _write_blocks(file: h5py.File, blocks: Iterable[Block]) -> _Index:
+def _write_blocks(file: h5py.File, blocks: Iterable[Block], check: Callable[[], None]) -> _Index:
     index = _Index()
     rows: Any = None
     for block in blocks:
@@ -357,6 +357,7 @@ def _write_blocks(file: h5py.File, blocks: Iterable[Block]) -> _Index:
             )
         rows.resize(index.n_rows + part.n_rows, axis=0)
         rows[index.n_rows :] = part.rows()
+        check()
         index.n_rows += part.n_rows
         index.kind.append(part.kind)
         index.configuration.append(np.asarray(block.configuration, dtype=np.int64))
