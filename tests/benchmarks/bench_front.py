@@ -1,29 +1,12 @@
-"""Seconds for the front of a million points, and how many sorts or groupbys of the same array that is.
+"""The front of a million points against a sort, or a groupby, of the same array."""
 
-    python tests/benchmarks/bench_front.py [--rows 1000000] [--runs 5]
-
-"uniform": independent uniform objectives, few points on the front. "plane": all points on the front, the
-worst case. "grouped": medians over 100,000 groups of about ten first, against that groupby alone.
-"""
-
-import argparse
-import time
-from collections.abc import Callable
+from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from common import Options, Table, seconds, spread, stage
 
 from paretofit.pareto import pareto_front
-
-
-def seconds(work: Callable[[], object], runs: int) -> np.ndarray:
-    """Wall-clock seconds of each of `runs` runs."""
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return np.array(times)
 
 
 def cases(rows: int) -> dict[str, tuple[pd.DataFrame, list[str], list[str]]]:
@@ -46,25 +29,33 @@ def cases(rows: int) -> dict[str, tuple[pd.DataFrame, list[str], list[str]]]:
     return found
 
 
-def main() -> None:
-    """Print one line for each case."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=10**6)
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
-    print(f"{options.rows} rows, {options.runs} runs; seconds as min / median / max")
-    print(f"{'case':<12}{'on front':>9}  {'front':<22}{'sort or groupby':<22}ratio of medians")
-    for name, (table, objectives, keys) in cases(options.rows).items():
-        size = len(pareto_front(table, objectives, keys))
-        ours = seconds(lambda t=table, o=objectives, k=keys: pareto_front(t, o, k), options.runs)
-        if keys:
-            base = seconds(lambda t=table, o=objectives, k=keys: t.groupby(k)[o].median(), options.runs)
-        else:
-            base = seconds(lambda t=table, o=objectives: np.lexsort(t[o].to_numpy().T[::-1]), options.runs)
-        spread = [" / ".join(f"{np.quantile(x, q):.2f}" for q in (0, 0.5, 1)) for x in (ours, base)]
-        ratio = np.median(ours) / np.median(base)
-        print(f"{name:<12}{size:>9}  {spread[0]:<22}{spread[1]:<22}{ratio:.2f}")
+def run(options: Options) -> list[Table]:
+    """All cases."""
+    count = 10**5 if options.quick else 10**6
+    table = Table(
+        f"The front of {count:,} points",
+        ["case", "on front", "front, s", "sort or groupby, s", "ratio"],
+        notes=[
+            "minimum / median / maximum; the ratio is how many sorts (or groupbys) of the same array a front costs.",
+            (
+                "uniform: independent uniform objectives. plane: all points on the front, the worst case. grouped: "
+                "medians over groups of about ten first, against that groupby alone."
+            ),
+        ],
+    )
+    for name, (points, objectives, keys) in cases(count).items():
+        size = len(pareto_front(points, objectives, keys))
+        ours, base = [], []
+        with stage(f"front, {name}"):
+            for _ in range(max(options.repeats, 3)):
+                ours.append(seconds(lambda: pareto_front(points, objectives, keys))[0])  # noqa: B023
+                base.append(seconds(lambda: _yardstick(points, objectives, keys))[0])  # noqa: B023
+        ratio = np.array(ours) / np.array(base)
+        table.add(name, size, *(" / ".join(spread(values)) for values in (ours, base, ratio)))
+    return [table]
 
 
-if __name__ == "__main__":
-    main()
+def _yardstick(points: pd.DataFrame, objectives: list[str], keys: list[str]) -> object:
+    if keys:
+        return points.groupby(keys)[objectives].median()
+    return np.lexsort(points[objectives].to_numpy().T[::-1])

@@ -1,0 +1,102 @@
+"""The marginal cost of one more fit against one `scipy.linalg.lstsq` of the same rows.
+
+A subset whose moments exist is fitted at one more pair of weights: one Cholesky factor, and the fits and all
+errors of every level and 2Jmax from it. Both sides have one thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bench_sweep import TWOJMAX, WEIGHTS, published_lstsq
+from common import Options, Skip, Table, design_of, larger_dataset, seconds, spread, stage, train_test, with_copies
+from threadpoolctl import threadpool_limits
+
+from paretofit.kinds import RowKind
+from paretofit.sweep import SweepGrid, SweepInput, make_engine
+
+if TYPE_CHECKING:
+    from paretofit.descriptors import DesignMatrix
+    from paretofit.sweep.fast import FastEngine
+
+
+def run(options: Options) -> list[Table]:
+    """The whole training set and a part of the larger set."""
+    try:
+        design = with_copies(design_of(larger_dataset(options.work), "larger", options), 5).in_memory()
+    except Skip as reason:
+        return [Table("One more fit", ["skipped"], [[str(reason)]])]
+    train, test = train_test(design.n_configurations)
+    sizes = [210, len(train)]
+    grid = SweepGrid(list(design.targets), TWOJMAX, WEIGHTS, sizes, ("random",), 1)
+    engine = make_engine(SweepInput(design, train, test), grid, "fast", jobs=options.cores)
+    table = Table(
+        "One more pair of weights for a subset whose moments exist",
+        ["configurations", "rows", "condition", "what", "ours, s", "published, s", "ratio"],
+        notes=[
+            (
+                f"One pair of weights gives {len(grid.levels)} levels × {len(TWOJMAX)} sizes of model with their four "
+                "errors on training and test rows. One thread on both sides; minimum / median / maximum."
+            ),
+            (
+                "published: `scipy.linalg.lstsq` of the subset's weighted rows, without the product for the errors. "
+                "'same fits': the sum over the three 2Jmax, times the levels. 'one of them': our cost over the number "
+                "of fits against a single lstsq at 2Jmax = 8. 'undivided': our whole cost against that lstsq."
+            ),
+            (
+                "condition: the largest of the whitened moments. Above 1e8 the engine does more than is timed here (it "
+                "refines, or goes back to rows), so only lines below that limit tell its cost."
+            ),
+        ],
+    )
+    for subset in grid.subsets(engine.scores, len(train)):
+        members = train[list(subset.members)]
+        with stage(f"one more fit of {len(members)} configurations"):
+            rows, ours, theirs, condition = _times(engine, design, members, options.repeats)
+        fits = len(grid.levels) * len(TWOJMAX)
+        largest = theirs[TWOJMAX.index(8)]
+        for what, mine, other in (
+            ("same fits", ours, len(grid.levels) * theirs.sum(axis=0)),
+            ("one of them", ours / fits, largest),
+            ("undivided", ours, largest),
+        ):
+            ratio = other / mine
+            table.add(
+                len(members),
+                rows,
+                f"{condition:.0e}",
+                what,
+                *(" / ".join(spread(values)) for values in (mine, other, ratio)),
+            )
+    return [table]
+
+
+def _times(engine: FastEngine, design: DesignMatrix, members: np.ndarray, repeats: int) -> tuple[Any, ...]:
+    """Rows; seconds of our fits; seconds of one lstsq for each 2Jmax, ``(3, repeats)``; largest condition number."""
+    reduction, moments = engine.reduction, engine.reduction.empty_moments()
+    rows = np.flatnonzero(np.isin(design.configuration, members))
+    sizes = [reduction.sizes.tolist().index(design.columns_up_to(twojmax)) for twojmax in TWOJMAX]
+    worst = [0.0]
+
+    def more(weights: tuple[float, float]) -> None:
+        system = reduction.system(moments, np.array([*weights, 1.0]))
+        for size in sizes:
+            fit = system.fit(size, limit=np.inf)
+            reduction.train_rms(moments, fit)
+            reduction.test_rms(fit)
+            worst[0] = max(worst[0], fit.condition)
+
+    ours, theirs = [], []
+    with threadpool_limits(1):
+        engine._grow(moments, members)
+        for repeat in range(max(repeats, 3)):
+            weights = (7.0 + repeat, 1.0)
+            ours.append(seconds(lambda w=weights: more(w))[0])
+            w = np.where(design.kind[rows] == RowKind.ENERGY, *weights)
+            y = design.targets["vasp"][rows] * w
+            theirs.append([])
+            for twojmax in TWOJMAX:
+                A = design.take(rows, design.columns_up_to(twojmax)) * w[:, None]
+                theirs[-1].append(seconds(lambda A=A, y=y: published_lstsq(A, y))[0])
+    return len(rows), np.array(ours), np.array(theirs).T, worst[0]

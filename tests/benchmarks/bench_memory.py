@@ -1,0 +1,136 @@
+"""Peak memory of the reduction against the number of rows; it must not grow with them.
+
+The real design of the larger set is written to a file once, twice, four and eight times over, with ids made
+distinct. Each reduction runs in a process of its own, with rows read from the file in blocks, and tells the
+largest resident memory the operating system saw. `python bench_memory.py FILE WHAT THREADS` is that process.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from common import Options, Skip, Table, design_of, larger_dataset, spread, stage, train_test
+
+from paretofit.descriptors import DesignMatrix
+from paretofit.descriptors.design import Block
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TIMES = (1, 2, 4, 8)
+WHAT = ("start", "reduction", "engine")
+
+
+def tiled(design: DesignMatrix, times: int, path: Path) -> Path:
+    """The design several times over in one file."""
+    if path.exists():
+        return path
+
+    def blocks() -> Iterator[Block]:
+        for copy in range(times):
+            for window, rows in design.blocks():
+                ids = design.ids[design.configuration[window]] + copy * (int(design.ids.max()) + 1)
+                targets = {level: values[window] for level, values in design.targets.items()}
+                yield Block(rows, design.kind[window], ids, targets)
+
+    with stage(f"writing {times} times the rows"):
+        DesignMatrix.from_blocks(blocks(), path, column_levels=design.column_levels, column_names=design.column_names)
+    return path
+
+
+def measured(path: Path, what: str, threads: int) -> tuple[float, float]:
+    """Peak memory in MiB and seconds, of a process of its own."""
+    command = [sys.executable, __file__, str(path), what, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    return found["peak"], found["seconds"]
+
+
+def run(options: Options) -> list[Table]:
+    """The reduction and the whole engine over 1, 2, 4 and 8 times the rows."""
+    try:
+        design = design_of(larger_dataset(options.work), "larger", options, 6 if options.quick else 8)
+    except Skip as reason:
+        return [Table("Peak memory", ["skipped"], [[str(reason)]])]
+    table = Table(
+        f"Peak memory against the number of rows, {design.n_features} columns, {options.cores} threads",
+        ["rows", "file, MiB", "what", "peak, MiB", "against 1 times", "seconds"],
+        notes=[
+            "minimum / median / maximum of processes of their own; rows stay in the file.",
+            "start: Python with the package loaded and the design opened (labels and row index in memory).",
+            (
+                "reduction: `Reduction.of` on blocks of the file. engine: `FastEngine`, leverage included, with the "
+                "limit below which rows are held in memory set to nothing."
+            ),
+        ],
+    )
+    first: dict[str, float] = {}
+    for times in TIMES[:3] if options.quick else TIMES:
+        path = tiled(design, times, options.work / f"tiled_{times}_{design.n_features}.h5")
+        for what in WHAT:
+            with stage(f"{what}, {times} times the rows"):
+                results = np.array([measured(path, what, options.cores) for _ in range(options.repeats)])
+            peaks = results[:, 0]
+            first.setdefault(what, float(np.median(peaks)))
+            size = path.stat().st_size / 2**20
+            table.add(
+                times * design.n_rows,
+                f"{size:.0f}",
+                what,
+                " / ".join(spread(peaks, ".0f")),
+                f"{np.median(peaks) / first[what]:.2f}",
+                " / ".join(spread(results[:, 1])),
+            )
+    return [table]
+
+
+def child(path: str, what: str, threads: int) -> None:
+    """Reduce one file and print the peak."""
+    from paretofit.descriptors import design as design_module
+    from paretofit.linear import Reduction
+    from paretofit.sweep import SweepGrid, SweepInput
+    from paretofit.sweep.fast import FastEngine
+
+    design_module.DesignMatrix.in_memory = lambda self, limit=0: self  # rows stay in the file
+    design = DesignMatrix.open(path)
+    train, test = train_test(design.n_configurations)
+    sizes = {4: 120, 6: 496, 8: 1596}
+    twojmax = [t for t, p in sizes.items() if p <= design.n_features]
+    grid = SweepGrid(list(design.targets), twojmax, [(12.0, 1.0)], [80], ("random",), 1)
+    data = SweepInput(design, train, test)
+    start = time.perf_counter()
+    if what == "engine":
+        FastEngine(data, grid, threads=threads)
+    elif what == "reduction":
+        source = _Blocks(data, list(design.targets))
+        Reduction.of(source.blocks, [sizes[t] for t in twojmax], energy_weight=12.0, threads=threads)
+    elapsed = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    print(json.dumps({"peak": peak, "seconds": elapsed}))
+
+
+class _Blocks:
+    """Blocks of the file for `Reduction.of`, as the engine makes them."""
+
+    def __init__(self, data, levels) -> None:
+        self.design, self.Y = data.design, data.targets(levels)
+        self.train = np.isin(self.design.configuration, data.train)
+
+    def blocks(self):
+        from paretofit.linear.whitening import RowBlock
+        from paretofit.sweep.fast import BLOCK_BYTES
+
+        for window, X in self.design.blocks(max(1, BLOCK_BYTES // (8 * self.design.n_features))):
+            owner = self.design.configuration[window]
+            yield RowBlock(X, self.Y[window], self.design.kind[window], owner, self.train[window])
+
+
+if __name__ == "__main__":
+    child(sys.argv[1], sys.argv[2], int(sys.argv[3]))

