@@ -1,5 +1,10 @@
 """Descriptors: LAMMPS's own quadratic rows are the oracle, and physics the second one."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -9,7 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_design
 from paretofit.dataset import LevelData, write_dataset
-from paretofit.descriptors import RowKind, configuration_rows
+from paretofit.descriptors import Block, RowKind, configuration_rows
+from paretofit.descriptors.lammps_library import SHARED_MEMORY
+from paretofit.descriptors.rows import lammps_message
 
 
 def cells(symbols):
@@ -250,3 +257,146 @@ def test_two_elements_through_a_dataset(tmp_path):
     assert rows[0, :2].tolist() == [0.5, 0.5]
     assert rows[7, :2].tolist() == [1.0, 0.0]
     assert not rows[1:7, :2].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rows": [[1, 2], [3]]}, "rows must be real numbers in rows of equal length"),
+        ({"rows": [["1", "2"], ["3", "4"]]}, "rows must be real numbers"),
+        ({"rows": np.array([[1, "2"], [3, 4]], dtype=object)}, "rows must be real numbers"),
+        ({"rows": np.ones((2, 2)) * 1j}, "rows must be real numbers"),
+        ({"rows": [1.0, 2.0]}, r"\(n_rows, n_features\)"),
+        ({"kind": None}, "kind must say .* for each of the 2 rows, in a list; got None"),
+        ({"kind": "energy"}, "in a list; got 'energy'"),
+        ({"kind": [["energy"], []]}, "kind must say"),
+        ({"configuration": [[0], []]}, "configuration must be a whole number for each of the 2 rows"),
+        ({"configuration": None}, "configuration must be a whole number"),
+        ({"configuration": [0.5, 1]}, "configuration must be a whole number"),
+        ({"targets": "dft"}, "targets must be a mapping of level to 2 numbers.* got 'dft'"),
+        ({"targets": [1.0, 2.0]}, "targets must be a mapping"),
+        ({"targets": {"a": ["x", "y"]}}, "targets of level 'a' must be real numbers"),
+        ({"targets": {"a": [[1], []]}}, "targets of level 'a' must be real numbers"),
+        ({"targets": {1: [1, 2], "1": [1, 2]}}, "targets name the level '1' twice"),
+        ({"seconds": [1.0, 2.0]}, "seconds must be a mapping"),
+        ({"column_levels": [0, 1.5]}, "column_levels must be 2 ascending whole numbers"),
+        ({"column_levels": [0, np.nan]}, "column_levels must be 2 ascending whole numbers"),
+        ({"column_levels": ["0", "1"]}, "column_levels must be real numbers"),
+        ({"column_names": "ab"}, "column_names must be a list"),
+        ({"column_names": ["a", "b\0"]}, "NUL"),
+        *(({"targets": {name: [1, 2]}}, "cannot name a convergence level") for name in (".", "a/b", "a\0", "  ", "")),
+    ],
+)
+def test_arrays_that_are_no_design_are_refused_in_one_sentence(change, said):
+    given = {"rows": np.ones((2, 2)), "kind": ["energy"] * 2, "configuration": [0, 1]} | change
+    with pytest.raises(InputError, match=said) as caught:
+        DesignMatrix.from_arrays(**given)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_lists_are_arrays_and_none_is_a_missing_label():
+    design = DesignMatrix.from_arrays([[1, 2]], ["energy"], [3], targets={"a": [None]}, column_levels=[0.0, 2.0])
+    assert design.missing("a").tolist() == [True]
+    assert design.column_levels.dtype == np.int64
+    with pytest.raises(InputError, match="no level 'b'; it has a"):
+        design.missing("b")
+
+
+def test_saving_keeps_what_made_a_design(tmp_path):
+    block = Block(np.ones((2, 2)), ["energy"] * 2, [0, 1])
+    made = DesignMatrix.from_blocks([block], tmp_path / "a.h5", attributes={"basis": "{}", "structures": "x"})
+    assert made.attributes == {"basis": "{}", "structures": "x"}
+    assert made.save(tmp_path / "b.h5").attributes == made.attributes
+    assert made.in_memory().save(tmp_path / "a.h5").rows().tolist() == [[1, 1], [1, 1]]
+
+
+def test_a_failed_label_is_a_missing_one(tmp_path):
+    label = {"energy": -1.0, "forces": np.zeros((1, 3))}
+    crystals = [bulk("Be", "bcc", a=2.5), bulk("Be", "bcc", a=2.6)]
+    write_dataset(tmp_path / "d.h5", crystals, {"x": LevelData([{**label, "status": "failed"}, label])})
+    with Dataset(tmp_path / "d.h5") as data:
+        design = compute_design(data, SnapBasis(elements=["Be"], twojmax=1), tmp_path / "design.h5")
+        assert design.with_labels(data, ["x"]).missing("x").tolist() == [True, False]
+        with pytest.raises(InputError, match="jobs must be at least 1"):
+            compute_design(data, SnapBasis(elements=["Be"], twojmax=1), tmp_path / "design.h5", jobs=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rcutfac": 0.01}, "cutoff, .*, must lie between 0.5 and 25 Å; got 0.01"),
+        ({"rcutfac": 1000}, "must lie between 0.5 and 25 Å; got 1000"),
+        ({"rcutfac": 10, "radelem": 2}, "got 40"),
+        ({"rmin0": 4.9}, "rmin0 must be smaller than the shortest cutoff, .* = 4.8123 Å; got 4.9"),
+        ({"wj": [np.nan]}, "finite"),
+        ({"wj": np.inf}, "finite"),
+        ({"radelem": {"Be": 0.5}}, "radelem must be a list with one entry for each element, .* not a mapping"),
+        ({"elements": ["X"]}, "'X' is not a chemical symbol"),
+    ],
+)
+def test_settings_that_no_basis_can_have(settings, said):
+    with pytest.raises(ValidationError, match=said):
+        SnapBasis(**{"elements": ["Be"]} | settings)
+
+
+def test_tuples_and_arrays_are_lists():
+    basis = SnapBasis(elements=("W", "Be"), radelem=(0.5, 0.4), wj=np.array([1.0, 0.9]))
+    assert basis == SnapBasis(elements=["W", "Be"], radelem=[0.5, 0.4], wj=[1.0, 0.9])
+    assert SnapBasis(elements=("W", "Be"), radelem=0.5, wj=()) == SnapBasis(elements=["W", "Be"])
+
+
+def test_lammps_is_quoted_without_its_source_lines(lammps):
+    noisy = (
+        "ERROR on proc 0: Too many bins\nFor more information see https://docs.lammps.org/err0009 "
+        "(src/src/nbin_standard.cpp:213)\nLast input line: run 0 post no"
+    )
+    assert lammps_message(Exception(noisy)) == "Too many bins"
+    dense = Atoms("Be", cell=np.eye(3) * 0.05, pbc=True, info={"config_id": 4})
+    with pytest.raises(InputError, match="configuration 4: LAMMPS stopped with: ") as caught:
+        configuration_rows(lammps, SnapBasis(elements=["Be"], twojmax=1), dense)
+    assert not any(part in str(caught.value) for part in ("http", "src/", "Last input", "\n"))
+
+
+def test_structures_that_lammps_must_not_see(lammps):
+    basis = SnapBasis(elements=["Be"], twojmax=1)
+    flat = Atoms("Be", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True, info={"config_id": 6})
+    with pytest.raises(InputError, match="configuration 6: its cell has no volume"):
+        configuration_rows(lammps, basis, flat)
+    nowhere = Atoms("Be", positions=[[np.nan, 0, 0]], cell=np.eye(3) * 3, pbc=True, info={"config_id": 6})
+    with pytest.raises(InputError, match="configuration 6 has positions or cell vectors that are not finite"):
+        configuration_rows(lammps, basis, nowhere)
+
+
+LEFTOVERS = """
+import sys
+from pathlib import Path
+from paretofit import Dataset, InputError, SnapBasis, compute_design
+
+if __name__ == "__main__":
+    with Dataset(sys.argv[1]) as data:
+        try:
+            compute_design(data, SnapBasis(elements=["Be"], twojmax=1), sys.argv[2], jobs=int(sys.argv[3]))
+        except InputError as error:
+            print(error)
+"""
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason=f"no {SHARED_MEMORY}")
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_process_leaves_shared_memory_behind(tmp_path, jobs, fails):
+    """Also where joblib kills its workers, because one of them could not describe a configuration."""
+    crystals = [bulk("Be", "bcc", a=2.5).repeat(3) for _ in range(12)]
+    if fails:
+        crystals[9] = Atoms("Be", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True)
+    write_dataset(tmp_path / "d.h5", crystals, {})
+    (tmp_path / "main.py").write_text(LEFTOVERS)
+    before = {path.name for path in SHARED_MEMORY.glob("mpich_shm_*")}
+    command = [sys.executable, "main.py", "d.h5", "design.h5", str(jobs)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("no volume" in done.stdout) == fails
+    time.sleep(0.5)  # of workers that are still on their way out
+    others = [path for path in SHARED_MEMORY.glob("mpich_shm_*") if path.name not in before]
+    assert not [path for path in others if not Path("/proc", str(int(path.name.split("_")[2], 16))).exists()]

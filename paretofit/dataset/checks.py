@@ -60,7 +60,7 @@ def real_numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) ->
         given = np.asarray(value)
         held = {type(one) for one in given.ravel()} if given.dtype.kind == "O" else set()
         text = any(issubclass(one, str | bytes) for one in held)
-        array = given.astype(np.float64) if given.dtype.kind in "biufO" and not text else None
+        array = given.astype(np.float64, copy=False) if given.dtype.kind in "biufO" and not text else None
     except (TypeError, ValueError):  # lists of unequal length, or things that are not numbers
         array = None
     if array is None:

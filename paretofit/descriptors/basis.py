@@ -5,6 +5,7 @@ those of a larger one. Columns are ordered by the smallest 2Jmax at which they a
 every smaller model is a leading block of columns (DESIGN §4.1).
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Self
@@ -15,6 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+# Å. Below, no two atoms see each other and LAMMPS's cell lists have no end; above, an atom has tens of
+# thousands of neighbours and LAMMPS gives up.
+SHORTEST_CUTOFF, LONGEST_CUTOFF = 0.5, 25.0
 
 
 class SnapBasis(BaseModel):
@@ -44,7 +49,7 @@ class SnapBasis(BaseModel):
     rfac0: float = Field(0.99363, gt=0, le=1, description="fraction of π that the distance maps to")
     rmin0: float = Field(0.0, ge=0, allow_inf_nan=False, description="distance that maps to zero, Å")
     radelem: list[Positive] = Field([], description="radius R of each element in units of rcutfac; 0.5 each")
-    wj: list[float] = Field([], description="weight of each element as a neighbour; 1 each")
+    wj: list[Finite] = Field([], description="weight of each element as a neighbour; 1 each")
     quadratic: bool = Field(True, description="products of components (qSNAP)")
     bzeroflag: bool = Field(True, description="subtract the bispectrum of an isolated atom")
     chemflag: bool = Field(False, description="explicit multi-element bispectrum (EME-SNAP)")
@@ -53,20 +58,28 @@ class SnapBasis(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_lists(cls, values: Any) -> Any:
-        """One number serves all elements; none means the default."""
-        if isinstance(values, dict) and isinstance(values.get("elements"), list):
-            values = dict(values)
+        """One number serves all elements; none means the default; tuples and arrays are lists."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        for key in ("elements", "radelem", "wj"):
+            given = values.get(key)
+            if isinstance(given, tuple | np.ndarray):
+                values[key] = list(given)
+            elif isinstance(given, Mapping):
+                raise ValueError(  # noqa: TRY004  (pydantic makes a validation error of no other)
+                    f"{key} must be a list with one entry for each element, in the same order, not a mapping"
+                )
+        if isinstance(values.get("elements"), list):
             for key, default in (("radelem", 0.5), ("wj", 1.0)):
-                given = values.get(key)
-                if given is None or (isinstance(given, list) and not given):
-                    given = default
+                given = default if values.get(key) in (None, []) else values[key]
                 values[key] = given if isinstance(given, list) else [given] * len(values["elements"])
         return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         for symbol in self.elements:
-            if symbol not in atomic_numbers:
+            if not atomic_numbers.get(symbol):  # ASE's "X", number 0, stands for no element
                 raise ValueError(f"'{symbol}' is not a chemical symbol")
         if len(set(self.elements)) != len(self.elements):
             raise ValueError(f"an element appears twice in {self.elements}")
@@ -76,7 +89,21 @@ class SnapBasis(BaseModel):
                     f"{key} must have one value for each of the {len(self.elements)} elements; "
                     f"got {len(getattr(self, key))}"
                 )
+        self._check_lengths()
         return self
+
+    def _check_lengths(self) -> None:
+        if not SHORTEST_CUTOFF <= self.cutoff <= LONGEST_CUTOFF:
+            raise ValueError(
+                f"the cutoff, rcutfac * 2 * max(radelem), must lie between {SHORTEST_CUTOFF:g} and "
+                f"{LONGEST_CUTOFF:g} Å; got {self.cutoff:g}"
+            )
+        shortest = self.rcutfac * 2 * min(self.radelem)
+        if self.rmin0 >= shortest:
+            raise ValueError(
+                f"rmin0 must be smaller than the shortest cutoff, rcutfac * 2 * min(radelem) = {shortest:g} Å; "
+                f"got {self.rmin0:g}"
+            )
 
     @property
     def cutoff(self) -> float:

@@ -50,8 +50,11 @@ def compute_design(
     Raises
     ------
     InputError
-        If the dataset is empty, or a configuration cannot be described; the message names it.
+        If the dataset is empty, a configuration cannot be described (the message names it), `jobs` is
+        not at least 1, or the file cannot be written.
     """
+    if jobs < 1:
+        raise InputError(f"jobs must be at least 1; got {jobs}")
     if len(dataset) == 0:
         raise InputError(f"{dataset.path} holds no configurations to describe")
     _check_elements(dataset, basis)

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 import h5py
 import numpy as np
 
+from paretofit.dataset.dataset import STATUS
 from paretofit.dataset.hdf5 import replacing_hdf5
+from paretofit.descriptors.arrays import by_level, checked_columns, checked_kinds, checked_rows, positions_and_ids
 from paretofit.errors import InputError
-from paretofit.kinds import RowKind, row_kinds
+from paretofit.files import one_line
+from paretofit.kinds import RowKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -119,18 +122,14 @@ class DesignMatrix:
         Raises
         ------
         InputError
-            If shapes disagree, a value is not finite, or levels do not ascend.
+            If shapes disagree, rows are not finite real numbers, column levels are not ascending whole
+            numbers, or a level's name cannot be used (see `check_level_name`).
         """
-        rows = np.asarray(rows, dtype=np.float64)
-        if rows.ndim != 2 or 0 in rows.shape:
-            raise InputError(f"rows must have the shape (n_rows, n_features), both at least 1; got {rows.shape}")
-        if not np.isfinite(rows).all():
-            raise InputError(f"row {int(np.argmin(np.isfinite(rows).all(axis=1)))} holds a value that is not finite")
-        kinds, (positions, ids) = row_kinds(kind, len(rows)), _positions(configuration, len(rows))
-        levels, names = _columns(column_levels, column_names, rows.shape[1])
-        checked = {str(k): _vector(v, len(rows), f"targets of level '{k}'") for k, v in (targets or {}).items()}
-        costs = {str(k): _vector(v, len(ids), f"seconds of level '{k}'") for k, v in (seconds or {}).items()}
-        return cls(kinds, positions, ids, levels, names, checked, costs, _rows=rows)
+        rows = checked_rows(rows)
+        kinds, (positions, ids) = checked_kinds(kind, len(rows)), positions_and_ids(configuration, len(rows))
+        levels, names = checked_columns(column_levels, column_names, rows.shape[1])
+        labels, costs = by_level(targets, len(rows), "targets"), by_level(seconds, len(ids), "seconds")
+        return cls(kinds, positions, ids, levels, names, labels, costs, _rows=rows)
 
     @classmethod
     def from_blocks(
@@ -163,8 +162,8 @@ class DesignMatrix:
         """
         with replacing_hdf5(path) as (file, check):
             index = _write_blocks(file, blocks, check)
-            levels, names = _columns(column_levels, column_names, index.width)
-            positions, ids = _positions(np.concatenate(index.configuration), index.n_rows)
+            levels, names = checked_columns(column_levels, column_names, index.width)
+            positions, ids = positions_and_ids(np.concatenate(index.configuration), index.n_rows)
             arrays: dict[str, Any] = {
                 "kind": np.concatenate(index.kind),
                 "configuration": positions,
@@ -176,10 +175,9 @@ class DesignMatrix:
             file.create_dataset("column_names", data=np.array(names, object), dtype=h5py.string_dtype())
             for level, parts in index.targets.items():
                 file.create_dataset(f"targets/{level}", data=np.concatenate(parts))
-            for level, cost in (seconds or {}).items():
-                vector = _vector(cost, len(ids), f"seconds of level '{level}'")
-                file.create_dataset(f"seconds/{level}", data=vector)
-            file.attrs.update({"design_version": SCHEMA_VERSION, **(attributes or {})})
+            for level, cost in by_level(seconds, len(ids), "seconds").items():
+                file.create_dataset(f"seconds/{level}", data=cost)
+            file.attrs.update({**(attributes or {}), "design_version": SCHEMA_VERSION})
         return cls.open(path)
 
     @classmethod
@@ -202,7 +200,7 @@ class DesignMatrix:
                 targets={name: data[()] for name, data in file.get("targets", {}).items()},
                 seconds={name: data[()] for name, data in file.get("seconds", {}).items()},
                 path=path,
-                attributes={key: str(value) for key, value in file.attrs.items()},
+                attributes={key: str(value) for key, value in file.attrs.items() if key != "design_version"},
             )
 
     def save(self, path: Path | str) -> Self:
@@ -222,6 +220,7 @@ class DesignMatrix:
             seconds=self.seconds,
             column_levels=self.column_levels,
             column_names=self.column_names,
+            attributes=self.attributes,
         )
 
     @property
@@ -277,7 +276,7 @@ class DesignMatrix:
                 yield window, file["rows"][window]
 
     def with_labels(self, dataset: Dataset, levels: Sequence[str]) -> Self:
-        """Return the same rows with the labels of a dataset beside them.
+        """Return the same rows with the labels of a dataset beside them; NaN where one is missing or failed.
 
         Rows must be as `compute_design` makes them: for each configuration its energy row, then its
         force rows.
@@ -300,11 +299,14 @@ class DesignMatrix:
             column = np.empty(self.n_rows)
             column[is_energy] = labels.energy / sizes
             column[~is_energy] = labels.forces.ravel()
+            column[np.repeat(labels.status == STATUS["failed"], 3 * sizes + 1)] = np.nan
             targets[level], seconds[level] = column, labels.seconds
         return replace(self, targets=targets, seconds=seconds)
 
     def missing(self, level: str) -> Array:
         """``(n_configurations,) bool``: configurations with a row whose label at `level` is missing."""
+        if level not in self.targets:
+            raise InputError(f"the design has no level '{level}'; it has {', '.join(self.targets) or 'none'}")
         bad = np.zeros(self.n_configurations, dtype=bool)
         bad[self.configuration[~np.isfinite(self.targets[level])]] = True
         return bad
@@ -322,11 +324,17 @@ def _reading(path: Path) -> Iterator[h5py.File]:
         raise InputError(f"no design file at {path}; 'paretofit run' or compute_design makes one")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("design_version") != SCHEMA_VERSION:
-                raise InputError(f"{path} is not a design matrix of this version; make it again")
+            _check_version(file, path)
             yield file
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path} is damaged or truncated ({error}); delete it and make it again") from error
+    except InputError:
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged or truncated ({one_line(error)}); delete it and make it again") from error
+
+
+def _check_version(file: h5py.File, path: Path) -> None:
+    if file.attrs.get("design_version") != SCHEMA_VERSION:
+        raise InputError(f"{path} is not a design matrix of this version; make it again")
 
 
 @dataclass
@@ -366,32 +374,3 @@ def _write_blocks(file: h5py.File, blocks: Iterable[Block], check: Callable[[], 
     if rows is None:
         raise InputError("a design matrix needs at least one block of rows; got none")
     return index
-
-
-def _positions(configuration: Any, n: int) -> tuple[Array, Array]:
-    """Positions in order of first appearance, and the ids themselves."""
-    values = np.asarray(configuration)
-    if values.shape != (n,) or values.dtype.kind not in "iu":
-        raise InputError(f"configuration must be a whole number for each of the {n} rows")
-    ids, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return rank[inverse].astype(np.int64), ids[order].astype(np.int64)
-
-
-def _columns(levels: Any, names: Sequence[str] | None, width: int) -> tuple[Array, list[str]]:
-    given = np.zeros(width, dtype=np.int64) if levels is None else np.asarray(levels, dtype=np.int64)
-    if given.shape != (width,) or (np.diff(given) < 0).any():
-        raise InputError(f"column_levels must be {width} ascending whole numbers, one for each column")
-    labels = [f"column {k}" for k in range(width)] if names is None else [str(name) for name in names]
-    if len(labels) != width:
-        raise InputError(f"column_names must have {width} names, one for each column; got {len(labels)}")
-    return given, labels
-
-
-def _vector(values: Any, n: int, what: str) -> Array:
-    vector = np.asarray(values, dtype=np.float64)
-    if vector.shape != (n,):
-        raise InputError(f"{what} must have the shape ({n},); got {vector.shape}")
-    return vector

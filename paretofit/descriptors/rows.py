@@ -10,12 +10,14 @@ force rows are rotated back. Directions that are not periodic get a vacuum wider
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.geometry import complete_cell, minkowski_reduce
 
 from paretofit.errors import InputError
+from paretofit.files import one_line
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
     from paretofit.descriptors.basis import Array, SnapBasis
 
 MAX_GRADIENT = 300
+FLAT = 1e-9  # volume of a cell whose vectors have length 1
+NOISE = (
+    r"^ERROR(?: on proc \d+)?: ",
+    r"\s*For more information see \S+",
+    r"\s*\(\S*\.(?:cpp|h):\d+\)",
+    r"\s*Last input line:.*",
+)
 BATCH = 64  # rows of the gradient for which the K x K products are formed at once
 
 
@@ -52,8 +61,11 @@ def configuration_rows(
     Raises
     ------
     InputError
-        If the configuration has an element that the basis lacks, or LAMMPS refuses it.
+        If the configuration has an element that the basis lacks, positions that are not finite or a cell
+        without volume, or LAMMPS refuses it.
     """
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
+        raise InputError(f"{_name(atoms)} has positions or cell vectors that are not finite")
     types = _types(basis, atoms)
     direct = len(atoms) > MAX_GRADIENT if direct is None else direct
     try:
@@ -65,9 +77,7 @@ def configuration_rows(
     except InputError:
         raise
     except Exception as error:  # the library raises a bare Exception with LAMMPS's own message
-        raise InputError(
-            f"configuration {atoms.info.get('config_id', '?')}: LAMMPS stopped with: {' '.join(str(error).split())}"
-        ) from error
+        raise InputError(f"{_name(atoms)}: LAMMPS stopped with: {lammps_message(error)}") from error
     n, n_elements = len(atoms), len(basis.elements)
     energy_row = np.empty(basis.n_features)
     energy_row[:n_elements] = np.bincount(types - 1, minlength=n_elements) / n
@@ -76,10 +86,20 @@ def configuration_rows(
     rotated = np.einsum("ab,nbk->nak", rotation, gradients.reshape(n, 3, -1)[:, :, basis.column_order])
     force_rows[:, n_elements:] = rotated.reshape(3 * n, -1)
     if not (np.isfinite(energy_row).all() and np.isfinite(force_rows).all()):
-        raise InputError(
-            f"configuration {atoms.info.get('config_id', '?')}: its descriptors are not finite; do atoms overlap?"
-        )
+        raise InputError(f"{_name(atoms)}: its descriptors are not finite; do atoms overlap?")
     return energy_row, force_rows
+
+
+def _name(atoms: Atoms) -> str:
+    return f"configuration {atoms.info.get('config_id', '?')}"
+
+
+def lammps_message(error: Exception) -> str:
+    """What LAMMPS says is wrong, without where in its source and in which line of our input."""
+    text = one_line(error)
+    for noise in NOISE:
+        text = re.sub(noise, "", text)
+    return text.strip() or type(error).__name__
 
 
 def _types(basis: SnapBasis, atoms: Atoms) -> Array:
@@ -88,7 +108,7 @@ def _types(basis: SnapBasis, atoms: Atoms) -> Array:
     for symbol in symbols:
         if symbol not in known:
             raise InputError(
-                f"configuration {atoms.info.get('config_id', '?')} has {symbol}, an element without SNAP "
+                f"{_name(atoms)} has {symbol}, an element without SNAP "
                 f"parameters; the basis has {', '.join(basis.elements)}: add it to 'elements'"
             )
     return np.array([known[symbol] for symbol in symbols])
@@ -107,14 +127,14 @@ def lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
         Proper; ``rotation @ v`` takes a vector of LAMMPS's frame back to the frame of `atoms`.
     """
     cell = np.array(complete_cell(_with_vacuum(atoms, cutoff)))
+    if abs(np.linalg.det(cell / np.linalg.norm(cell, axis=1, keepdims=True))) < FLAT:
+        raise InputError(f"{_name(atoms)}: its cell has no volume; give vectors that do not lie in one plane")
     cell, _ = minkowski_reduce(cell)
     if np.linalg.det(cell) < 0:
         cell[2] *= -1  # the same lattice, right-handed
     q, r = np.linalg.qr(cell.T)
     signs = np.sign(np.diag(r))
     rotation, lower = q * signs, (r.T * signs)
-    if np.linalg.det(rotation) < 0:  # cannot happen for a right-handed cell, and would mirror the atoms
-        raise InputError(f"configuration {atoms.info.get('config_id', '?')}: its cell has no volume")
     scaled = np.linalg.solve(cell.T, atoms.positions.T).T
     return lower, (scaled - np.floor(scaled)) @ lower, rotation
 
@@ -124,9 +144,7 @@ def _with_vacuum(atoms: Atoms, cutoff: float) -> Array:
     cell = np.array(atoms.cell[:])
     periodic = np.asarray(atoms.pbc)
     if (np.linalg.norm(cell[periodic], axis=1) < 1e-8).any():
-        raise InputError(
-            f"configuration {atoms.info.get('config_id', '?')} is periodic along a cell vector of length zero"
-        )
+        raise InputError(f"{_name(atoms)} is periodic along a cell vector of length zero")
     if periodic.all():
         return cell
     cell[~periodic] = 0.0
@@ -152,7 +170,7 @@ def _create_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Array) -> 
     n = len(atoms)
     made = lammps.create_atoms(n, list(range(1, n + 1)), types.tolist(), positions.ravel().tolist())
     if made != n:
-        raise InputError(f"configuration {atoms.info.get('config_id', '?')}: LAMMPS took {made} of its {n} atoms")
+        raise InputError(f"{_name(atoms)}: LAMMPS took {made} of its {n} atoms")
     # The pair style only makes LAMMPS build neighbour lists as far as the basis reaches.
     lammps.commands_string(
         "mass * 1.0\n"
