@@ -308,6 +308,8 @@ def test_levels_are_names(tmp_path):
         (b"a,b\n1,2\nx,2\n", "'x' in data row 2"),
         (b"b,c\n1,2\n", "no column 'a'"),
         (b"a,b\n1,2\n,3\n", "1 of 2 rows"),
+        (b"a,a\n1,2\n", "2 columns are called 'a'"),
+        (b'\xef\xbb\xbf\n  \n"b",a,b\n1,2,3\n', "2 columns are called 'b'"),
     ],
 )
 def test_a_file_that_is_no_proper_table_is_named_and_nothing_is_written(tmp_path, content, said):
@@ -335,8 +337,9 @@ def test_a_missing_file_a_folder_and_the_table_itself_are_refused(tmp_path):
         front_of_file(path, ["a"], out=tmp_path)
     with pytest.raises(InputError, match="is the table itself"):
         front_of_file(path, ["a"], out=path)
-    with pytest.raises(InputError, match="cannot be written"):
-        front_of_file(path, ["a"], out=path / "front.csv")
+    for out in (path / "front.csv", "/proc/front.csv", tmp_path / "a\0b"):
+        with pytest.raises(InputError, match="cannot be written: .*; name another place"):
+            front_of_file(path, ["a"], out=out)
     assert path.read_text() == "a\n1\n"
 
 

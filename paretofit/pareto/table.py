@@ -1,7 +1,8 @@
 """Reading any CSV, without guessing.
 
-A reader that guesses fills short rows with NaN, turns a surplus field into an index and reads a level
-called ``01`` as 1. This one refuses the first two and keeps the third as it is written.
+A reader that guesses fills short rows with NaN, turns a surplus field into an index, renames the second of
+two columns with one name and reads a level called ``01`` as 1. This one refuses the first three and keeps
+the fourth as it is written.
 """
 
 import csv
@@ -31,8 +32,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is missing, a folder, unreadable, empty, not UTF-8 text or not a CSV, or a line has
-        more or fewer fields than the header.
+        The file is missing, a folder, unreadable, empty, not UTF-8 text or not a CSV, a column's name
+        stands twice in the header, or a line has more or fewer fields than the header.
     """
     path = Path(path)
     wanted = "a CSV file with a header line is needed"
@@ -44,6 +45,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
             # With index_col=False pandas cuts surplus fields off and only warns about it.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(io.BytesIO(content), dtype={"level": str}, index_col=False, low_memory=False)
+        _refuse_repeated_names(path, content)
         _refuse_short_rows(path, content, frame)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; {wanted}") from None
@@ -61,6 +63,15 @@ def read_table(path: Path | str) -> pd.DataFrame:
         detail = str(problem).split("C error: ")[-1].strip()
         raise InputError(f"{path}: is not a proper CSV ({detail}); {wanted}") from None
     return frame
+
+
+def _refuse_repeated_names(path: Path, content: bytes) -> None:
+    """Refuse a header that names a column twice: pandas would call the second one ``a.1``."""
+    lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=""))
+    header = next((fields for fields in lines if len(fields) > 1 or "".join(fields).strip()), [])
+    for position, name in enumerate(header):
+        if name and name in header[:position]:
+            raise InputError(f"{path}: {header.count(name)} columns are called '{name}'; give each a name of its own")
 
 
 def _refuse_short_rows(path: Path, content: bytes, frame: pd.DataFrame) -> None:
