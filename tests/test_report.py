@@ -14,6 +14,7 @@ from paretofit.pareto import pareto_front
 from paretofit.report import all_findings, figures, front_figures, style, tables, words, write_report
 from paretofit.report import axes as axes_tools
 from paretofit.report.findings import errors_fall, force_weight_helps, levels_on_front, leverage_beats_random
+from paretofit.report.findings.front import _rows as front_rows
 from paretofit.report.findings.front import best_buys
 from paretofit.report.findings.weights import lowest_levels
 from paretofit.report.summaries import OBJECTIVES, fronts_by_twojmax, medians
@@ -22,7 +23,7 @@ LEVELS = ["1", "2", "3", "4", "5"]
 ENERGY_NOISE = {"1": 4000.0, "2": 120.0, "3": 37.0, "4": 22.0, "5": 0.0}  # meV/atom
 FORCE_NOISE = {"1": 900.0, "2": 170.0, "3": 95.0, "4": 41.0, "5": 0.0}  # meV/Å
 SECONDS = {"1": 0.74, "2": 1.07, "3": 1.93, "4": 4.32, "5": 32.6}
-FEATURES = {2: 21, 4: 120, 6: 496, 8: 1596}
+FEATURES = {2: 21, 4: 120, 6: 496, 8: 1596, 10: 4278}
 BARE = {"title": "t", "summary": {}}
 POOL = 140  # configurations in the whole training set
 
@@ -250,6 +251,26 @@ def test_what_cannot_be_tested_says_why(change, names, reason):
     assert all("In the paper" in finding.text for finding in findings.values())
 
 
+def test_columns_of_the_front_finding_begin_with_what_a_row_is(results):
+    numbers = levels_on_front(results, front_of(results), LEVELS).numbers
+    assert list(numbers.columns) == [
+        "twojmax", "level", "points", "cheapest_s", "dearest_s", "lowest_energy", "lowest_force",
+        "energy_from_s", "energy_to_s", "force_from_s", "force_to_s",
+    ]  # fmt: skip
+    front = pd.DataFrame({"level": list("1213"), "label_seconds": [1.0, 2.0, 3.0, 4.0]})
+    front = front.assign(ref_energy=[9.0, 8.0, 7.0, 6.0], ref_force=[1.0, 2.0, 2.0, 2.0])
+    again = front_rows(front, "all", ["1", "2", "3"]).set_index("level")
+    assert again.loc["1", ["energy_from_s", "energy_to_s"]].tolist() == [1.0, 4.0], "from the first time to the last"
+    assert np.isnan(again.loc["3", "force_from_s"])
+
+
+def test_sampling_text_says_what_its_averages_are(results):
+    text = leverage_beats_random(results, LEVELS).text
+    assert re.search(r"on average 0\.\d\d times that of random sampling, its spread 0\.\d\d times;", text)
+    assert "averages over cells are geometric means" in text
+    assert "median 0." not in text
+
+
 # Figures.
 
 
@@ -293,6 +314,31 @@ def test_a_level_has_the_same_colour_in_every_legend(drawn):
         for level in LEVELS:
             handle = shown.get(f"level {level}")
             assert handle is None or handle.get_color() == style.colour(level, LEVELS)
+
+
+def test_a_level_outside_of_every_panel_is_marked_in_the_legend(results, drawn):
+    def entries(legend):
+        return [text.get_text() for text in legend.texts]
+
+    for name in ("tradeoff", "by_twojmax", "front"):
+        assert entries(drawn[name][0].figure.legends[0])[:2] == ["level 1 (outside)", "level 2"]
+    assert entries(drawn["cost"][0].figure.legends[0])[0] == "level 1"  # its force errors are shown
+    own = figures.energy_force_tradeoff(results, LEVELS, ax=Figure().subplots())
+    assert entries(own.get_legend())[0] == "level 1 (outside)"
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_the_place_that_an_odd_number_of_panels_leaves_holds_the_legend(count):
+    table = synthetic(twojmax=tuple([2, 4, 6, 8, 10][:count]), repeats=1, sizes=(20, 40))
+    for axes in (
+        figures.energy_force_by_twojmax(table, LEVELS),
+        front_figures.front_by_cost(fronts_by_twojmax(medians(table, LEVELS)), LEVELS),
+    ):
+        figure = axes[0].figure
+        (spare,) = [ax for ax in figure.axes if ax.get_label() == style.SPARE]
+        assert len(axes) == count
+        assert "level 5" in [text.get_text() for text in spare.get_legend().texts]
+        assert not figure.legends
 
 
 def test_colours_and_markers_differ_for_many_levels():
@@ -425,6 +471,13 @@ def test_levels_read_as_numbers_are_names(tmp_path):
         for kind in ("int", "str")
     ]
     assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_a_folder_where_a_figure_should_be_is_named(tmp_path):
+    table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40))
+    (tmp_path / "figures" / "energy_force.png").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"energy_force\.png cannot be written: it is a folder"):
+        write_report(tmp_path, table, front_of(table), LEVELS, **BARE)
 
 
 def test_wrong_tables_are_refused_in_one_sentence(tmp_path, results):

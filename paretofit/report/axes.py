@@ -113,9 +113,7 @@ def note_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], k
     -------
     The note, empty where all points are inside.
     """
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    inside = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)  # False for NaN
-    outside = [name for name, shown in zip(names, inside, strict=True) if not shown]
+    outside = [name for name, shown in zip(names, within(ax, x, y), strict=True) if not shown]
     if not outside:
         return ""
     whose = list(dict.fromkeys(outside))
@@ -125,3 +123,10 @@ def note_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], k
         note = f"{note}: {listing}"
     ax.set_title(plain(note), loc="right", fontsize=6, color="#666666")
     return note
+
+
+def within(ax: Axes, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n,) bool: which points lie inside of the limits of the axes; False for NaN."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    inside: np.ndarray = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)
+    return inside

@@ -54,8 +54,8 @@ def energy_force_tradeoff(
     with style.publication():
         own = ax is None
         ax = style.single(ax)
-        _draw_tradeoff(ax, rows, levels)
-        handles = _tradeoff_handles(rows, levels)
+        inside = _draw_tradeoff(ax, rows, levels)
+        handles = _tradeoff_handles(rows, levels, inside)
         if own:
             style.figure_of(ax).legend(handles=handles, loc="outside lower center", ncols=2)
         else:
@@ -74,13 +74,10 @@ def energy_force_by_twojmax(results: pd.DataFrame, levels: Sequence[str]) -> np.
     values = sorted(set(rows["twojmax"]))
     with style.publication():
         axes = style.panels(len(values))
+        inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
-            _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels)
-        style.figure_of(axes).legend(
-            handles=_tradeoff_handles(rows, levels),
-            loc="outside lower center",
-            ncols=4 if len(axes) > 1 else 2,
-        )
+            inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels)
+        style.legend_below(axes, _tradeoff_handles(rows, levels, inside), 4 if len(axes) > 1 else 2)
     return axes
 
 
@@ -91,7 +88,8 @@ def _tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame
     return rows
 
 
-def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
+def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> set[str]:
+    """Draw one panel; return the levels that have a point inside of its axes."""
     parts = []
     for level, part in _by_level(rows.sort_values("weight_ratio"), levels):
         for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # its own level is the reference
@@ -110,6 +108,7 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
     ax.set_xlabel(f"test {ENERGY_LABEL}")
     ax.set_ylabel(f"test {FORCE_LABEL}")
     _label_weights(ax, rows, levels)
+    return set(points["level"][axes_tools.within(ax, x, y)])
 
 
 def _draw_line(ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool) -> None:
@@ -142,8 +141,8 @@ def _by_level(rows: pd.DataFrame, levels: Sequence[str]) -> list[tuple[str, pd.D
     return [(level, rows[rows["level"] == level]) for level in levels if (rows["level"] == level).any()]
 
 
-def _tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str]) -> list[Line2D]:
-    handles = style.level_handles(levels, list(rows["level"]))
+def _tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str], inside: set[str]) -> list[Line2D]:
+    handles = style.level_handles(levels, list(rows["level"]), inside)
     reference = style.plain(levels[-1])
     handles.append(Line2D([], [], color="#444444", label=f"tested against level {reference}"))
     if set(rows["level"]) - {levels[-1]}:

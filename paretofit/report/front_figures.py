@@ -73,8 +73,9 @@ def _draw_front(
     with style.publication():
         axes = style.panels(len(values)) if axes is None else axes
         norm, extend = _shared_norm(frame[face[0]].to_numpy(dtype=float), every=face[0] == "cost")
+        inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
-            _draw_panel(ax, frame[frame["twojmax"] == twojmax], levels, (x[0], y[0], face[0]), norm)
+            inside |= _draw_panel(ax, frame[frame["twojmax"] == twojmax], levels, (x[0], y[0], face[0]), norm)
             ax.set_title(f"2Jmax = {twojmax}", loc="left")
             ax.set_xlabel(x[1])
             ax.set_ylabel(y[1])
@@ -84,8 +85,8 @@ def _draw_front(
         )
         if isinstance(norm, LogNorm):
             axes_tools.ticks(bar.ax, "y", norm.vmin or 1.0, norm.vmax or 1.0)
-        handles = style.level_handles(levels, list(frame["level"]), line=False)
-        figure.legend(handles=handles, loc="outside lower center", ncols=6 if len(axes) > 1 else 3)
+        handles = style.level_handles(levels, list(frame["level"]), inside, line=False)
+        style.legend_below(axes, handles, 6 if len(axes) > 1 else 3)
     return axes
 
 
@@ -102,7 +103,8 @@ def _shared_norm(values: np.ndarray, *, every: bool) -> tuple[Normalize, str]:
 
 def _draw_panel(
     ax: Axes, rows: pd.DataFrame, levels: Sequence[str], columns: tuple[str, str, str], norm: Normalize
-) -> None:
+) -> set[str]:
+    """Draw one panel; return the levels that have a point inside of its axes."""
     x, y, face = (rows[column].to_numpy(dtype=float) for column in columns)
     axes_tools.frame(ax, x, y, hopeless_x=np.inf if columns[0] == "cost" else axes_tools.HOPELESS)
     axes_tools.note_outside(ax, x, y, list(rows["level"]), "level")
@@ -114,3 +116,4 @@ def _draw_panel(
                 marker=style.marker(level, levels), edgecolors=style.colour(level, levels),
                 label=f"level {level}",
             )  # fmt: skip
+    return set(rows["level"][axes_tools.within(ax, x, y)])

@@ -4,15 +4,17 @@ The colour of a level depends only on its place in the list of levels, so it is 
 figure. Figures are made without pyplot: no backend is chosen and nothing stays open.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from paretofit.files import replacing
@@ -34,6 +36,7 @@ _SAMPLING_STYLES = {
 
 COLUMN = 8 / 2.54  # inches: one column of a journal
 PAGE = 17 / 2.54  # inches: both columns
+SPARE = "spare"  # label of the axes that hold a legend instead of a picture
 
 _RC: Any = {  # matplotlib types the keys one by one
     "font.family": "sans-serif",
@@ -88,10 +91,13 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def level_handles(levels: Sequence[str], shown: Sequence[str], *, line: bool = True) -> list[Line2D]:
-    """Legend entries of the levels in `shown`, in the order of `levels`.
+def level_handles(
+    levels: Sequence[str], drawn: Sequence[str], inside: Collection[str], *, line: bool = True
+) -> list[Line2D]:
+    """Legend entries of the levels in `drawn`, in the order of `levels`.
 
-    With ``line=False`` the marker is hollow, as where the face of a marker says something else.
+    A level that is not `inside` of the axes of any panel is marked as outside. With ``line=False`` the
+    marker is hollow, as where the face of a marker says something else.
     """
     return [
         Line2D(
@@ -99,10 +105,10 @@ def level_handles(levels: Sequence[str], shown: Sequence[str], *, line: bool = T
             color=colour(level, levels), marker=marker(level, levels),
             linestyle="-" if line else "none",
             markerfacecolor=colour(level, levels) if line else "white", markeredgewidth=1.0,
-            label=f"level {plain(level)}",
+            label=f"level {plain(level)}{'' if level in inside else ' (outside)'}",
         )
         for level in levels
-        if level in set(shown)
+        if level in set(drawn)
     ]  # fmt: skip
 
 
@@ -114,14 +120,28 @@ def single(ax: Axes | None, height: float = 0.95) -> Axes:
 
 
 def panels(count: int) -> np.ndarray:
-    """Axes of a new figure with `count` panels, two in a row (one column wide if there is only one)."""
+    """Axes of a new figure with `count` panels, two in a row (one column wide if there is only one).
+
+    Of an odd number the last place holds the legend, see `legend_below`.
+    """
     columns, rows = min(count, 2), (count + 1) // 2
     width = PAGE if columns == 2 else COLUMN
-    figure = Figure(figsize=(width, rows * 2.45 + 0.55), layout="constrained")
+    spare = rows * columns > count
+    figure = Figure(figsize=(width, rows * 2.45 + (0.1 if spare else 0.55)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for spare in axes[count:]:
-        spare.remove()
+    for empty in axes[count:]:
+        empty.set_axis_off()
+        empty.set_label(SPARE)
     return axes[:count]
+
+
+def legend_below(axes: np.ndarray, handles: Sequence[Artist], columns: int) -> Legend:
+    """One legend for all panels: in the place that an odd number of them leaves empty, else below them."""
+    figure = figure_of(axes)
+    for spare in figure.axes:
+        if spare.get_label() == SPARE:
+            return spare.legend(handles=handles, loc="center", ncols=2 if len(handles) > 6 else 1, fontsize=8)
+    return figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def figure_of(axes: Axes | np.ndarray) -> Figure:

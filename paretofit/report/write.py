@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from paretofit.errors import InputError
-from paretofit.files import write_text
+from paretofit.files import remove, write_text
 from paretofit.report import figures, front_figures, style, tables
 from paretofit.report.axes import OUTSIDE
 from paretofit.report.findings import Finding, all_findings
@@ -103,7 +103,7 @@ def _write_numbers(folder: Path, findings: Sequence[Finding]) -> None:
             tables.write_table(folder, name, finding.numbers)
         else:
             for kind in ("csv", "md"):
-                (folder / f"{name}.{kind}").unlink(missing_ok=True)
+                remove(folder / f"{name}.{kind}")
 
 
 def _checked(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
@@ -211,7 +211,7 @@ def _picture(plan: _Plan, folder: Path) -> Picture:
         drawn = plan.draw()
     except figures.CannotDrawError as reason:
         for kind in ("png", "svg"):
-            (folder / f"{plan.name}.{kind}").unlink(missing_ok=True)
+            remove(folder / f"{plan.name}.{kind}")
         return Picture(plan.name, "", missing=str(reason))
     *_, svg = style.save(style.figure_of(drawn), folder, plan.name)
     return Picture(plan.name, plan.caption(), svg=svg.read_bytes(), wide=plan.wide)

@@ -82,10 +82,12 @@ def _rows(front: pd.DataFrame, twojmax: str, levels: Sequence[str]) -> pd.DataFr
             "lowest_force": here["ref_force"].min(),
         }
     for column, kind in KINDS.items():
+        for row in rows.values():
+            row |= {f"{kind}_from_s": np.nan, f"{kind}_to_s": np.nan}
         for level, start, end in best_buys(front, column):
-            rows[level] = {f"{kind}_from_s": start} | rows[level] | {f"{kind}_to_s": end}
-    columns = [*rows[levels[0]], *(f"{kind}_{side}_s" for kind in KINDS.values() for side in ("from", "to"))]
-    return pd.DataFrame(list(rows.values()), columns=list(dict.fromkeys(columns)))
+            first = rows[level][f"{kind}_from_s"]
+            rows[level] |= {f"{kind}_from_s": start if np.isnan(first) else first, f"{kind}_to_s": end}
+    return pd.DataFrame(list(rows.values()))
 
 
 def best_buys(front: pd.DataFrame, column: str) -> list[tuple[str, float, float]]:

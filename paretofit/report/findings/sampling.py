@@ -24,9 +24,9 @@ PAPER = (
 KINDS = {"ref_energy": "energy", "ref_force": "force"}
 CELL = ["twojmax", "weight_ratio", "n_train"]
 _METHOD = (
-    "Fits are compared at equal subset size, 2Jmax and w_E/w_F (a cell), at the reference level; ratios are "
-    "geometric means over cells, spreads run from the 10th to the 90th percentile of the repetitions, p is "
-    "of a rank test."
+    "Fits are compared at the reference level and at equal subset size, 2Jmax and w_E/w_F (a cell). In each "
+    "cell the medians over repetitions, and the ranges from their 10th to their 90th percentile (the spreads), "
+    "are divided by those of random sampling; averages over cells are geometric means. p is of a rank test."
 )
 _OUTCOMES = {
     "yes": "significantly lower",
@@ -210,10 +210,10 @@ def _sentences(scores: Sequence[dict[str, Any]]) -> str:
     """One sentence for each sampling, on energy and force errors."""
     named: dict[str, list[str]] = {}
     for score in scores:
-        spread = "" if np.isnan(score["spread"]) else f", spread {score['spread']:.2f} times"
-        test = "" if np.isnan(score["p"]) else f", {_OUTCOMES[_answer(score)]}, p = {number(score['p'], 2)}"
+        spread = "" if np.isnan(score["spread"]) else f", its spread {score['spread']:.2f} times"
+        test = "" if np.isnan(score["p"]) else f"; {_OUTCOMES[_answer(score)]}, p = {number(score['p'], 2)}"
         named.setdefault(score["sampling"], []).append(
             f"the {score['kind']} error is lower in {score['wins']} of {counted(score['cells'], 'cell')} "
-            f"(median {score['ratio']:.2f} times{spread} that of random{test})"
+            f"(on average {score['ratio']:.2f} times that of random sampling{spread}{test})"
         )
     return " ".join(f"With {name} sampling {listed(parts)}." for name, parts in named.items())
