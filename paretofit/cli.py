@@ -11,7 +11,6 @@ from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from paretofit import __version__
 from paretofit.errors import InputError
@@ -66,10 +65,8 @@ def init(
     from paretofit.study.schema import settings_table
 
     if keys:
-        table = Table("key", "default", "meaning")
-        for row in settings_table():
-            table.add_row(*row)
-        console.print(table)
+        for key, default, meaning in settings_table():
+            typer.echo(f"{key:<24} {default:<24} {meaning}")
         return
     if dataset is None:
         raise InputError("init needs a dataset: paretofit init DATASET.h5")
@@ -94,9 +91,15 @@ def run(
         typer.echo("paretofit: interrupted; the same command goes on where this one stopped", err=True)
         raise typer.Exit(130) from None  # what shells expect of an interrupted command
     for warning in result.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False)
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())
-    console.print(f"{len(result.results)} fits, {len(result.front)} of them on the front ({seconds})", highlight=False)
+    overall = int(result.front["overall"].sum())
+    console.print(
+        f"{len(result.results)} fits; medians over repetitions: {overall} points on the front over all 2Jmax, "
+        f"{len(result.front)} on the fronts of each ({seconds})",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(f"{result.report}", soft_wrap=True, highlight=False)
 
 

@@ -6,11 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from threadpoolctl import threadpool_limits
 
 from paretofit.dataset import Dataset, LevelData, write_dataset
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Small matrices gain nothing from threads, and lose much where cores are few."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

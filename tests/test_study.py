@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 
 from paretofit import Dataset, InputError, pareto_front, run_study
 from paretofit.study import load_study, write_template
-from paretofit.study.stages import FRONT_GROUPS, FRONT_OBJECTIVES
+from paretofit.study.folder import run_folder
+from paretofit.study.front import FRONT_GROUPS, FRONT_OBJECTIVES
 
 SMALL = {
     "dataset": str(ROOT / "data" / "beryllium.h5"),
@@ -36,6 +37,11 @@ def study_file(folder, **changes):
     with path.open("w") as stream:
         YAML().dump(content, stream)
     return path
+
+
+def journalled(folder):
+    """Fits in all journals of a run folder."""
+    return sum(len(json.loads(line)) for path in folder.glob("sweep-*.jsonl") for line in path.read_text().splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +70,7 @@ def test_the_front_is_that_of_the_results(finished):
     table = pd.read_csv(result.folder / "results.csv", dtype={"level": str})
     assert len(table) == 3 * 2 * 2 * 3 * 3 * 3
     front = pd.read_csv(result.folder / "front.csv", dtype={"level": str})
+    table.loc[table["n_train"] == 138, "sampling"] = "all"  # there the samplings coincide
     expected = pareto_front(table[table["twojmax"] == 4], FRONT_OBJECTIVES, group_by=FRONT_GROUPS)
     ours = front[front["twojmax"] == 4]
     assert ours[FRONT_OBJECTIVES].to_numpy() == pytest.approx(expected[FRONT_OBJECTIVES].to_numpy(), rel=1e-9)
@@ -88,21 +95,19 @@ def test_the_split_is_saved_and_honest(finished):
 def test_running_again_computes_nothing_again(finished, monkeypatch):
     study, result = finished
     before = (result.folder / "results.csv").read_bytes()
-    lines = (result.folder / "sweep.jsonl").read_text().count("\n")
+    lines = journalled(result.folder)
     monkeypatch.setattr("paretofit.study.stages.compute_design", lambda *_, **__: pytest.fail("described again"))
     run_study(study, out=result.folder)
     assert (result.folder / "results.csv").read_bytes() == before
-    assert (result.folder / "sweep.jsonl").read_text().count("\n") == lines
+    assert journalled(result.folder) == lines
 
 
 def test_an_edit_recomputes_only_what_it_touches(finished, tmp_path):
     first = run_study(study_file(tmp_path, repetitions=1, samplings=["random"]), out=tmp_path / "run")
-    lines = (first.folder / "sweep.jsonl").read_text().count("\n")
+    lines = journalled(first.folder)
     stamp = (first.folder / "design.h5").stat().st_mtime_ns
     run_study(study_file(tmp_path, repetitions=1, samplings=["random"], weights=[1, 12.25, 50]), out=tmp_path / "run")
-    assert (first.folder / "sweep.jsonl").read_text().count("\n") - lines == 2, (
-        "one draw and the whole set at the new weight"
-    )
+    assert journalled(first.folder) - lines == 3 * 2 * 3, "three sizes, two models and three levels at the new weight"
     assert (first.folder / "design.h5").stat().st_mtime_ns == stamp
 
 
@@ -126,6 +131,53 @@ def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
     subprocess.run(command, check=True, capture_output=True)
     for name in RESULTS:
         assert (tmp_path / "run" / name).read_bytes() == (result.folder / name).read_bytes(), name
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    """A folder that is not a run, another study's run, and a file where a folder should be."""
+    study = study_file(tmp_path, name="mine", repetitions=1, samplings=["random"], sizes=[20])
+    with pytest.raises(InputError, match=r"holds files that are not of a run \(such as study.yaml\)"):
+        run_study(study, out=tmp_path)
+    mine = tmp_path / "notes"
+    mine.mkdir()
+    (mine / "dataset.h5").write_text("precious")
+    with pytest.raises(InputError, match="such as dataset.h5"):
+        run_study(study, out=mine)
+    assert (mine / "dataset.h5").read_text() == "precious"
+    run_study(study, out=tmp_path / "run")
+    other = study_file(tmp_path, name="other", repetitions=1, samplings=["random"], sizes=[20])
+    with pytest.raises(InputError, match="holds a run of the study 'mine', not of 'other'"):
+        run_study(other, out=tmp_path / "run")
+    with pytest.raises(InputError, match="cannot be used"):
+        run_study(study, out=study)
+
+
+def test_two_runs_never_share_a_folder(tmp_path):
+    study = study_file(tmp_path, repetitions=1, samplings=["random"], sizes=[20])
+    with run_folder(tmp_path / "run", "study"), pytest.raises(InputError, match="another run is using"):
+        run_study(study, out=tmp_path / "run")
+    assert run_study(study, out=tmp_path / "run").report.exists()
+
+
+def test_litter_of_a_kill_is_removed(finished):
+    study, result = finished
+    for name in (".design-abcd1234.h5", "figures/.front-abcd1234.png"):
+        (result.folder / name).write_text("half")
+    run_study(study, out=result.folder)
+    assert not list(result.folder.glob("**/.*-abcd1234*"))
+
+
+def test_ridge_is_one_more_factor_and_the_report_shows_what_it_changes(tmp_path):
+    study = study_file(
+        tmp_path, ridge=[0.0, "auto"], leave_one_out=True, repetitions=2, samplings=["random"], sizes=[20, "all"]
+    )
+    result = run_study(study, out=tmp_path / "run")
+    assert set(result.results["ridge"]) == {0.0, "auto"}
+    assert result.results.loc[result.results["ridge"] == "auto", "ridge_lambda"].gt(0).all()
+    assert result.results["loo_force"].notna().any()
+    assert {"ridge", "overall"} <= set(result.front.columns)
+    page = result.report.read_text()
+    assert "What a ridge penalty changes" in page
 
 
 def test_given_costs_replace_recorded_ones(tmp_path):
@@ -169,10 +221,25 @@ WRONG = [
     ({"basis": {"elements": ["Be"], "rcutfacc": 4}}, "unknown key 'basis.rcutfacc'; did you mean 'rcutfac'?"),
     ({"split": {"fraction": 0.5}}, "unknown key 'split.fraction'"),
     ({"levels": [2, 9]}, "no convergence level '9'; it has 1, 2, 3, 4, 5"),
-    ({"weights": [0]}, "greater than 0; got 0"),
-    ({"weights": [[12, -1]]}, "greater than 0; got -1"),
+    ({"weights": [0]}, "greater than or equal to 0.000001; got 0"),
+    ({"weights": [[12, -1]]}, "greater than or equal to 0.000001; got -1"),
     ({"weights": [1, 1.0]}, "twice"),
-    ({"weights": ["heavy"]}, "'weights.0.0'"),
+    ({"weights": ["heavy"]}, "'weights': each must be a ratio w_E/w_F or a pair"),
+    ({"weights": [[1, 2, 3]]}, "got [1, 2, 3]"),
+    ({"weights": [True]}, "got True"),
+    ({"weights": [1.0e300]}, "less than or equal to 1000000"),
+    ({"sizes": [True]}, "'sizes.0'"),
+    ({"sizes": 20}, "must be a list; got 20; write [20]"),
+    ({"basis": "Be"}, "'basis': must be keys and values of its own; got 'Be'"),
+    ({"basis": {"elements": ["Be"], "rcutfac": 0.01}}, "0.01"),
+    ({"basis": {"elements": ["Be"], "wj": float("nan")}}, "wj"),
+    ({"cost": {"seconds": 5}}, "'cost.seconds': must be 'recorded', or seconds per configuration by level"),
+    ({"cost": {"seconds": {2: 0, 4: 1, 5: 2}}}, "the seconds of level '2' must be a positive number; got 0"),
+    ({"cost": {"seconds": {2: 1.0, 4: 1.0, 5: 2.0, 7: 3.0}}}, "'7', which is no level of this study"),
+    ({"split": {"group_by": ["config_tipe"]}}, "has 'config_tipe' in its info"),
+    ({"repetitions": 10**20}, "less than or equal to 100000"),
+    ({"ridge": [-1.0]}, "'ridge.0'"),
+    ({"ridge": ["best"]}, "'ridge.0'"),
     ({"sizes": [20, 5000]}, "number of training configurations, 138; got 5000"),
     ({"sizes": ["most"]}, "'sizes.0'"),
     ({"basis": {"elements": ["W"]}}, "has Be, an element without SNAP parameters"),

@@ -1,6 +1,7 @@
 """The sweep: every cell equals a fit made by hand, and neither processes nor kills change a byte."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -74,45 +75,65 @@ def test_bytes_do_not_depend_on_processes(data, grid, tmp_path):
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.77, 1.0])
 def test_a_journal_cut_anywhere_gives_the_same_bytes(data, grid, tmp_path, share):
-    journal = tmp_path / "sweep.jsonl"
-    write_results(run_sweep(data, grid, journal=journal), tmp_path / "whole.csv")
+    write_results(run_sweep(data, grid, journal=tmp_path), tmp_path / "whole.csv")
+    journal = next(tmp_path.glob("sweep-*.jsonl"))
     content = journal.read_bytes()
     journal.write_bytes(content[: int(share * len(content))])
-    write_results(run_sweep(data, grid, journal=journal), tmp_path / "resumed.csv")
+    write_results(run_sweep(data, grid, journal=tmp_path), tmp_path / "resumed.csv")
     assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "resumed.csv").read_bytes()
 
 
-def test_only_what_is_new_is_computed(data, grid, tmp_path, monkeypatch):
-    from paretofit.sweep.fast import FastEngine
+def journalled(folder):
+    """Fits in all journals of a folder."""
+    return sum(len(json.loads(line)) for path in folder.glob("sweep-*.jsonl") for line in path.read_text().splitlines())
 
-    journal = tmp_path / "sweep.jsonl"
-    small = SweepGrid(["2", "5"], [2], [(1.0, 1.0)], [5, 20], ["random"], 2)
-    run_sweep(data, small, journal=journal)
-    lines = journal.read_text().count("\n")
-    monkeypatch.setattr(FastEngine, "run", lambda *_: pytest.fail("computed again"))
-    run_sweep(data, small, journal=journal)
-    monkeypatch.undo()
-    wider = SweepGrid(["2", "5"], [2], [(1.0, 1.0), (3.0, 1.0)], [5, 20], ["random"], 2)
-    run_sweep(data, wider, journal=journal)
-    assert journal.read_text().count("\n") - lines == 2, "two draws at the new weight"
-    other = SweepInput(data.design, data.train[1:], data.test, (150.0, 1.0))
-    run_sweep(other, small, journal=journal)
-    assert (tmp_path / "sweep.old.jsonl").exists(), "other inputs set the journal aside"
+
+def test_only_what_is_new_is_computed(data, tmp_path):
+    small = SweepGrid(["2", "5"], [2], [(1.0, 1.0)], [5, 20], ["random"], 2, seed=1)
+    run_sweep(data, small, journal=tmp_path)
+    assert journalled(tmp_path) == 2 * 4
+    run_sweep(data, small, journal=tmp_path)
+    assert journalled(tmp_path) == 2 * 4, "nothing new"
+    run_sweep(data, replace(small, weights=[(1.0, 1.0), (3.0, 1.0)]), journal=tmp_path)
+    assert journalled(tmp_path) == 2 * 4 * 2, "four subsets at the new weight"
+    run_sweep(data, replace(small, twojmax=[2, 4]), journal=tmp_path)
+    assert journalled(tmp_path) == 2 * 4 * 3, "the larger model only"
+    run_sweep(data, replace(small, seed=2), journal=tmp_path)
+    run_sweep(replace(data, leverage_weights=(5.0, 1.0)), small, journal=tmp_path)
+    assert journalled(tmp_path) == 2 * 4 * 4, "other draws; coming back finds the old ones"
+    run_sweep(replace(data, test=data.test[1:]), small, journal=tmp_path)
+    assert len(list(tmp_path.glob("sweep-*.jsonl"))) == 2, "another test set has a journal of its own"
+
+
+def test_costs_are_not_part_of_a_fit(data, tmp_path):
+    grid = SweepGrid(["2", "5"], [2], [(1.0, 1.0)], [20], ["random"], 1)
+    before = run_sweep(data, grid, journal=tmp_path)
+    dearer = replace(data.design, seconds={level: 2 * values for level, values in data.design.seconds.items()})
+    after = run_sweep(replace(data, design=dearer), grid, journal=tmp_path)
+    assert journalled(tmp_path) == 2
+    assert after["label_seconds"].to_numpy() == pytest.approx(2 * before["label_seconds"].to_numpy())
 
 
 def test_changed_labels_of_one_level_recompute_that_level_only(data, tmp_path):
-    from dataclasses import replace
-
-    journal = tmp_path / "sweep.jsonl"
     grid = SweepGrid(["2", "3", "5"], [2], [(1.0, 1.0)], [20], ["random"], 1)
-    before = run_sweep(data, grid, journal=journal).set_index("level")
+    before = run_sweep(data, grid, journal=tmp_path).set_index("level")
     targets = dict(data.design.targets)
     targets["3"] = targets["3"] * 1.01
-    changed = SweepInput(replace(data.design, targets=targets), data.train, data.test)
-    after = run_sweep(changed, grid, journal=journal).set_index("level")
+    changed = replace(data, design=replace(data.design, targets=targets))
+    after = run_sweep(changed, grid, journal=tmp_path).set_index("level")
     assert after.loc["2"].equals(before.loc["2"])
     assert after.loc["3", "test_force"] != before.loc["3", "test_force"]
-    assert json.loads(journal.read_text().splitlines()[0])["inputs"]
+
+
+@pytest.mark.parametrize("junk", [b'{"a": 1}\n', b"[1]\n", b"null\n", b"\x00\xff\n", b'[{"level": "2"}]\n'])
+def test_a_spoilt_journal_is_cut_where_it_is_spoilt(data, tmp_path, junk):
+    grid = SweepGrid(["2", "5"], [2], [(1.0, 1.0)], [5, 20], ["random"], 2)
+    write_results(run_sweep(data, grid, journal=tmp_path), tmp_path / "whole.csv")
+    journal = next(tmp_path.glob("sweep-*.jsonl"))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(lines[0] + junk + b"".join(lines[1:]))
+    write_results(run_sweep(data, grid, journal=tmp_path), tmp_path / "again.csv")
+    assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
 
 
 def test_subsets_are_nested_and_independent_of_the_rest_of_the_grid(data, grid):
@@ -147,8 +168,6 @@ def test_wrong_grids(data, change, message):
 
 
 def test_missing_labels_are_an_error_that_names_one(data):
-    from dataclasses import replace
-
     targets = {level: values.copy() for level, values in data.design.targets.items()}
     targets["3"][np.flatnonzero(data.design.configuration == data.train[4])[2]] = np.nan
     broken = SweepInput(replace(data.design, targets=targets), data.train, data.test)

@@ -100,16 +100,19 @@ def leverage_scores(
 def _hat_diagonal(A: Array) -> tuple[Array, int]:
     """Squared row norms of an orthonormal basis of the column space, and its dimension; A is overwritten."""
     A /= column_scales(A)
+    basis, rank = column_space(A)
+    return np.clip(np.einsum("ij,ij->i", basis, basis), 0.0, 1.0), rank
+
+
+def column_space(A: Array) -> tuple[Array, int]:
+    """Orthonormal basis ``(n, rank)`` of the space that A's columns span; A is overwritten."""
     tolerance = rank_tolerance(A.shape)
     if A.shape[0] >= A.shape[1]:
         basis, R = scipy.linalg.qr(A, mode="economic", overwrite_a=True, check_finite=False)
         factor = TriangularFactor.of(R, tolerance)
-        if factor.svd is not None:
-            basis = basis @ factor.svd[0]
-    else:
-        R = scipy.linalg.qr(A.T, mode="r", overwrite_a=True, check_finite=False)[0][: A.shape[0]]
-        factor = TriangularFactor.of(np.asfortranarray(R), tolerance)
-        if factor.svd is None:  # as many independent rows as rows: the fit goes through all of them
-            return np.ones(A.shape[0]), factor.rank
-        basis = factor.svd[2].T
-    return np.clip(np.einsum("ij,ij->i", basis, basis), 0.0, 1.0), factor.rank
+        return (basis, factor.rank) if factor.orthogonal is None else (basis @ factor.orthogonal[0], factor.rank)
+    R = scipy.linalg.qr(A.T, mode="r", overwrite_a=True, check_finite=False)[0][: A.shape[0]]
+    factor = TriangularFactor.of(np.asfortranarray(R), tolerance)
+    if factor.orthogonal is None:  # as many independent rows as rows: the fit goes through all of them
+        return np.eye(A.shape[0]), factor.rank
+    return factor.orthogonal[2], factor.rank

@@ -18,15 +18,20 @@ CANCELLED = 1e-5  # of the terms' size: rounding of about 1e-15 in them is then 
 
 @dataclass
 class KindMoments:
-    """Sums over the rows of one kind: G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², and their number."""
+    """Sums over the rows of one kind.
+
+    G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², the squared norms Σ x² of the raw columns, and the number.
+    """
 
     G: Array
     c: Array
     s: Array
+    norms: Array
     n: int = 0
 
-    def add(self, U: Array, Y: Array) -> None:
-        """Add rows ``(n, P)`` with targets ``(n, n_targets)``."""
+    def add(self, U: Array, Y: Array, X: Array) -> None:
+        """Add whitened rows ``(n, P)`` with targets ``(n, n_targets)`` and the raw rows ``(n, P)``."""
+        self.norms += np.einsum("ij,ij->j", X, X)
         self.G = add_gram(self.G, U)
         self.c += U.T @ Y
         self.s += np.einsum("ij,ij->j", Y, Y)
@@ -50,14 +55,16 @@ class Moments:
 
     def __init__(self, P: int, n_targets: int, kinds: list[RowKind]) -> None:
         self.P = P
-        self.parts = {kind: KindMoments(square(P), np.zeros((P, n_targets)), np.zeros(n_targets)) for kind in kinds}
+        self.parts = {
+            kind: KindMoments(square(P), np.zeros((P, n_targets)), np.zeros(n_targets), np.zeros(P)) for kind in kinds
+        }
 
-    def add(self, U: Array, Y: Array, kind: Array) -> None:
+    def add(self, U: Array, Y: Array, X: Array, kind: Array) -> None:
         """Add rows of any kinds."""
         for row_kind, part in self.parts.items():
             own = kind == row_kind
             if own.any():
-                part.add(U[own], Y[own])
+                part.add(U[own], Y[own], X[own])
 
     def merge(self, other: "Moments") -> None:
         """Add the sums of other rows."""
@@ -66,6 +73,7 @@ class Moments:
             part.G += more.G
             part.c += more.c
             part.s += more.s
+            part.norms += more.norms
             part.n += more.n
 
     def weighted(self, weights: Array) -> tuple[Array, Array]:
@@ -75,6 +83,11 @@ class Moments:
             M += weights[row_kind] ** 2 * part.G
             c += weights[row_kind] ** 2 * part.c
         return M, c
+
+    def column_norms(self, weights: Array) -> Array:
+        """``(P,)``: norms of the weighted raw columns; 1 for a column of zeros, as in a plain fit."""
+        squares = sum((weights[kind] ** 2 * part.norms for kind, part in self.parts.items()), np.zeros(self.P))
+        return np.sqrt(np.where(squares > 0, squares, 1.0))
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ This module knows arrays only: `blocks` is a callable that yields `RowBlock`s af
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import blas
+from scipy.linalg import blas, lapack
 
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
 from paretofit.linear.leverage import LeverageScores
+from paretofit.linear.loo import group_residuals
 from paretofit.linear.moments import Moments, NestedFactor
 from paretofit.linear.residuals import ResidualFactor
 from paretofit.linear.streaming import map_blocks, sum_blocks
@@ -132,19 +134,17 @@ class Reduction:
         second = sum_blocks(blocks(), lambda: _SecondPass(whitening, baseline, kinds), threads)
         return cls(counts, inner, n_levels, whitening, baseline, second.train, second.test)
 
-    def rows(self, X: Array, Y: Array) -> tuple[Array, Array]:
-        """Whitened rows and their targets (residuals of the baseline) for rows of the design."""
+    def rows(self, X: Array, Y: Array) -> tuple[Array, Array, Array]:
+        """Whitened rows, their targets (residuals of the baseline) and the kept raw columns of rows of the design."""
         U = self.whitening.apply(X)
-        return U, _targets(Y, U, self.baseline)[0]
+        return U, _targets(Y, U, self.baseline)[0], X[:, self.whitening.kept]
 
     def empty_moments(self) -> Moments:
         """Moments of no rows, to grow a subset from."""
         return Moments(self.train.P, self.baseline.shape[1], list(self.train.parts))
 
-    def fits(
-        self, moments: Moments, weights: Array, wanted: Sequence[int], limit: float = CONDITION_LIMIT
-    ) -> list[NestedFit | None]:
-        """Fit all levels at several sizes from one Cholesky factor.
+    def system(self, moments: Moments, weights: Array, ridge: float = 0.0) -> WeightedSystem:
+        """Factorise a subset's moments at some weights: one Cholesky factor for all sizes and levels.
 
         Parameters
         ----------
@@ -152,28 +152,26 @@ class Reduction:
             Of the subset.
         weights : (3,) float64
             w_E, w_F, w_S.
-        wanted : sequence of int
-            Which of `sizes`.
-        limit : float
-            Condition number above which a fit is not to be trusted.
-
-        Returns
-        -------
-        list of NestedFit or None
-            None where the moments are singular or their condition number exceeds the limit.
+        ridge : float
+            λ of a penalty λ Σ (d_j β_j)² in raw columns, d_j being the norm of the subset's weighted column j.
         """
-        M, c = moments.weighted(weights / weights.max())
-        factor = NestedFactor.of(M)
-        found: list[NestedFit | None] = []
-        for size in wanted:
-            p = int(self.whitened_sizes[size])
-            condition = factor.condition(p)
-            if not condition < limit:
-                found.append(None)
-                continue
-            columns = slice(size * self.n_levels, (size + 1) * self.n_levels)
-            found.append(NestedFit(factor.solve(np.asfortranarray(c[:p, columns])), condition, columns))
-        return found
+        scaled = weights / weights.max()  # only ratios matter, and numbers stay moderate
+        M, c = moments.weighted(scaled)
+        penalty = None
+        if ridge > 0:
+            D = moments.column_norms(scaled)[:, None] * self.inverse
+            penalty = blas.dsyrk(ridge, D, trans=1, lower=0)
+            M += penalty
+        return WeightedSystem(self, NestedFactor.of(M), c, penalty, scaled)
+
+    @cached_property
+    def inverse(self) -> Array:
+        """``(P, P)``: R₀⁻¹, upper triangular, which turns whitened coefficients into raw ones."""
+        return np.asarray(lapack.dtrtri(self.whitening.R, lower=0)[0])
+
+    def columns_of(self, size: int) -> slice:
+        """The targets' columns that belong to one of `sizes`."""
+        return slice(size * self.n_levels, (size + 1) * self.n_levels)
 
     def train_rms(self, moments: Moments, fit: NestedFit) -> tuple[dict[RowKind, Array], bool]:
         """Root mean squared residuals of the subset's rows, ``(n_levels,)`` for each kind.
@@ -201,6 +199,65 @@ class Reduction:
         return rms
 
 
+@dataclass(frozen=True)
+class WeightedSystem:
+    """The normal equations of a subset at some weights, factorised once for all sizes and levels.
+
+    Attributes
+    ----------
+    reduction : Reduction
+    factor : NestedFactor
+    c : (P, n_targets) float64
+    penalty : (P, P) float64 or None
+        Upper triangle, times λ.
+    weights : (3,) float64
+        Scaled so that the largest is 1.
+    """
+
+    reduction: Reduction
+    factor: NestedFactor
+    c: Array
+    penalty: Array | None
+    weights: Array
+
+    def fit(self, size: int, limit: float = CONDITION_LIMIT) -> NestedFit | None:
+        """Fit all levels at one of the reduction's sizes.
+
+        None if the moments are singular, or their condition number is above `limit`, where the solution has
+        too few digits.
+        """
+        p = int(self.reduction.whitened_sizes[size])
+        condition = self.factor.condition(p)
+        if not condition < limit:
+            return None
+        columns = self.reduction.columns_of(size)
+        right = self.c[:p, columns]
+        if self.penalty is not None:
+            right = right - blas.dsymm(1.0, self.penalty[:p, :p], self.reduction.baseline[:p, columns], lower=0)
+        return NestedFit(self.factor.solve(np.asfortranarray(right)), condition, columns)
+
+    def refine(self, fit: NestedFit, U: Array, Y: Array, kind: Array) -> NestedFit:
+        """One step of refinement with the subset's own whitened rows (corrected semi-normal equations).
+
+        The factor solves for a correction; the residual that it corrects comes from rows, where no squares have
+        cancelled. (Å. Björck, Linear Algebra Appl. 88/89, 31 (1987).)
+        """
+        p = len(fit.delta)
+        w = self.weights[kind][:, None] ** 2
+        gradient = U[:, :p].T @ (w * (Y[:, fit.columns] - U[:, :p] @ fit.delta))
+        if self.penalty is not None:
+            whole = self.reduction.baseline[:p, fit.columns] + fit.delta
+            gradient -= blas.dsymm(1.0, self.penalty[:p, :p], whole, lower=0)
+        return replace(fit, delta=fit.delta + self.factor.solve(np.asfortranarray(gradient)))
+
+    def left_out(self, fit: NestedFit, U: Array, Y: Array, kind: Array, group: Array) -> Array:
+        """Weighted leave-one-out residuals of the subset's whitened rows, ``(n, n_levels)``; see `leave_one_out`."""
+        p = len(fit.delta)
+        w = self.weights[kind][:, None]
+        V = solve_rows(np.asfortranarray(self.factor.R[:p, :p]), U[:, :p] * w)
+        return group_residuals(V, (Y[:, fit.columns] - U[:, :p] @ fit.delta) * w, group)
+
+
 class _SecondPass:
     """Whitened moments of the training rows and triangular factors of the test rows."""
 
@@ -215,7 +272,8 @@ class _SecondPass:
         U = self.whitening.apply(block.X)
         own, reference = _targets(block.Y, U, self.baseline)
         if block.train.any():
-            self.train.add(U[block.train], own[block.train], block.kind[block.train])
+            X = block.X[np.ix_(block.train, self.whitening.kept)]
+            self.train.add(U[block.train], own[block.train], X, block.kind[block.train])
         for kind, factor in self.test.items():
             rows = ~block.train & (block.kind == kind)
             if rows.any():

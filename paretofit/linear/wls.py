@@ -1,7 +1,7 @@
 """The plain fit: weighted least squares of stacked rows by orthogonal factorisation.
 
-It is the oracle of everything faster. Columns are scaled to unit norm after weighting; the rank is decided
-by singular values; a rank-deficient problem gets the minimum-norm solution in scaled columns.
+It is the oracle of everything faster. Columns are scaled to unit norm after weighting; QR with column pivoting
+decides a rank that is in doubt; a rank-deficient problem gets the minimum-norm solution in scaled columns.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,9 @@ class Fit:
     rank : int
         Numerical rank of the weighted, column-scaled matrix.
     condition : float
-        Its condition number: a 1-norm estimate with solver "qr", the ratio of the largest to the
-        smallest singular value kept with solver "svd".
+        1-norm estimate of its condition number, of the independent part where it is rank-deficient.
     solver : str
-        "qr", or "svd" where the rank had to be decided by singular values.
+        "qr", or "rrqr" where column pivoting had to reveal the rank.
     rmse, mae : mapping of kind to float or (n_targets,) float64
         Over the rows of that kind, unweighted, in the unit of the targets.
     """
@@ -50,6 +49,7 @@ def fit_wls(
     energy_weight: float = 1.0,
     force_weight: float = 1.0,
     stress_weight: float = 1.0,
+    ridge: float = 0.0,
 ) -> Fit:
     """Minimise L = Σ w_E² (ΔE/N)² + Σ w_F² ΔF² + Σ w_S² ΔS² over the coefficients of a linear model.
 
@@ -63,6 +63,8 @@ def fit_wls(
         "energy", "force" or "stress" for each row, or `RowKind`.
     energy_weight, force_weight, stress_weight : float
         w_E, w_F, w_S: they multiply residuals (not their squares), and only ratios matter.
+    ridge : float
+        λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j; 0 for none.
 
     Returns
     -------
@@ -86,12 +88,18 @@ def fit_wls(
     >>> fit.coefficients.round(12), fit.rank
     (array([3. , 0.5]), 2)
     """
-    X, Y, kinds = _checked(rows, targets, kind)
+    X, Y, kinds = checked_rows(rows, targets, kind)
     weights = row_weights(kinds, energy_weight, force_weight, stress_weight)
     A = X * weights[:, None]
     scale = column_scales(A)
     A /= scale
-    solution, factor = _solve(A, Y * weights[:, None])
+    WY = Y * weights[:, None]
+    if not (np.isfinite(ridge) and ridge >= 0):
+        raise InputError(f"ridge must be a finite number, not negative; got {ridge}")
+    if ridge > 0:
+        p = A.shape[1]
+        A, WY = np.vstack([A, np.sqrt(ridge) * np.eye(p)]), np.vstack([WY, np.zeros((p, WY.shape[1]))])
+    solution, factor = _solve(A, WY)
     beta = solution / scale[:, None]
     residuals = X @ beta - Y
     rmse = {name: np.sqrt(np.mean(part**2, axis=0)) for name, part in _by_kind(residuals, kinds)}
@@ -99,7 +107,7 @@ def fit_wls(
     if np.ndim(targets) == 1:
         beta = beta[:, 0]
         rmse, mae = ({name: float(value[0]) for name, value in part.items()} for part in (rmse, mae))
-    solver = "qr" if factor.svd is None else "svd"
+    solver = "qr" if factor.orthogonal is None else "rrqr"
     return Fit(beta, factor.rank, factor.condition, solver, rmse, mae)
 
 
@@ -140,7 +148,14 @@ def _by_kind(residuals: Array, kinds: Array) -> list[tuple[str, Array]]:
     return [(row_kind.name.lower(), residuals[kinds == row_kind]) for row_kind in present]
 
 
-def _checked(rows: Array, targets: Array, kind: Any) -> tuple[Array, Array, Array]:
+def checked_rows(rows: Array, targets: Array, kind: Any) -> tuple[Array, Array, Array]:
+    """Rows ``(n, p)``, targets ``(n, n_targets)`` and kinds ``(n,)`` as a fit needs them.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree or a value is not finite.
+    """
     X, Y = np.asarray(rows, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     if X.ndim != 2 or 0 in X.shape:
         raise InputError(f"rows must have the shape (n, p), both at least 1; got {X.shape}")

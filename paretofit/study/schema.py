@@ -13,7 +13,9 @@ from paretofit.errors import InputError, suggestion
 from paretofit.files import read_yaml
 from paretofit.sweep.grid import SAMPLINGS
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Whole = Annotated[int, Field(strict=True)]  # strict: true and false are no numbers here
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 
@@ -25,7 +27,7 @@ class SplitSettings(_Section):
     """Who trains and who tests."""
 
     train_fraction: float = Field(0.7, gt=0, lt=1, description="share of the configurations that may train")
-    seed: int = Field(1, ge=0, description="seed of the random split")
+    seed: Whole = Field(1, ge=0, description="seed of the random split")
     group_by: list[str] = Field(
         ["parent", "trajectory"], description="keys of a configuration's info whose equal values mean relatives"
     )
@@ -49,6 +51,20 @@ class CostSettings(_Section):
         {}, description="microseconds of MD for each atom and step, by 2Jmax, where known"
     )
 
+    @field_validator("seconds", mode="before")
+    @classmethod
+    def _by_level(cls, value: Any) -> Any:
+        """Say what is wrong of the two forms that it may take."""
+        if value == "recorded":
+            return value
+        if not isinstance(value, dict):
+            message = "must be 'recorded', or seconds per configuration by level, such as {1: 10, 2: 300}"
+            raise ValueError(message)  # noqa: TRY004  (pydantic reports a ValueError, not a TypeError)
+        for level, seconds in value.items():
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+                raise ValueError(f"the seconds of level '{level}' must be a positive number; got {seconds}")
+        return value
+
 
 class Study(_Section):
     """A full-factorial study, as its YAML file says it.
@@ -63,16 +79,22 @@ class Study(_Section):
     basis: SnapBasis = Field(description="the SNAP basis; its 2Jmax is the largest of 'twojmax'")
     split: SplitSettings = Field(SplitSettings(), description="training and test set")
     levels: list[Name] = Field([], description="levels in order of cost, the reference last; by default all")
-    twojmax: list[Annotated[int, Field(ge=0, le=20)]] = Field([4, 6, 8], min_length=1, description="model sizes")
-    weights: list[tuple[Positive, Positive]] = Field(
-        [(12.25, 1.0)], min_length=1, description="pairs [w_E, w_F], or ratios w_E/w_F"
+    twojmax: list[Annotated[Whole, Field(ge=0, le=20)]] = Field([4, 6, 8], min_length=1, description="model sizes")
+    weights: list[tuple[Weight, Weight]] = Field(
+        [(12.25, 1.0)], min_length=1, description="pairs [w_E, w_F], or ratios w_E/w_F; from 1e-6 to 1e6"
     )
-    sizes: list[Annotated[int, Field(ge=1)] | Literal["all"]] = Field(
+    sizes: list[Annotated[Whole, Field(ge=1)] | Literal["all"]] = Field(
         ["all"], min_length=1, description="configurations in the training subset; 'all' of the training set"
     )
     samplings: list[str] = Field(["random"], min_length=1, description=f"any of {', '.join(SAMPLINGS)}")
-    repetitions: int = Field(10, ge=1, description="draws of each random sampling")
-    seed: int = Field(1, ge=0, description="seed of the draws")
+    repetitions: Whole = Field(10, ge=1, le=100_000, description="draws of each random sampling")
+    seed: Whole = Field(1, ge=0, description="seed of the draws")
+    ridge: list[Annotated[float, Field(ge=0, lt=1e6, strict=True)] | Literal["auto"]] = Field(
+        [0.0],
+        min_length=1,
+        description="penalties λ of coefficients in scaled columns: 0 for none, 'auto' for what leave-one-out prefers",
+    )
+    leave_one_out: bool = Field(False, description="also leave-one-out errors, families of relatives left out together")
     leverage: LeverageSettings = Field(LeverageSettings(), description="leverage scores")
     cost: CostSettings = Field(CostSettings(), description="cost of labels and of MD")
     engine: Literal["fast", "plain"] = Field(
@@ -98,6 +120,10 @@ class Study(_Section):
         """A number is a ratio w_E/w_F."""
         if not isinstance(values, list):
             return values
+        for value in values:
+            pair = value if isinstance(value, list | tuple) else (value, 1.0)
+            if len(pair) != 2 or any(isinstance(one, bool) or not isinstance(one, int | float) for one in pair):
+                raise ValueError(f"each must be a ratio w_E/w_F or a pair [w_E, w_F] of numbers; got {value}")
         return [value if isinstance(value, list | tuple) else (value, 1.0) for value in values]
 
     @field_validator("samplings")
@@ -108,7 +134,7 @@ class Study(_Section):
                 raise ValueError(f"'{value}' is not one of {', '.join(SAMPLINGS)}{suggestion(value, SAMPLINGS)}")
         return values
 
-    @field_validator("levels", "twojmax", "weights", "sizes", "samplings")
+    @field_validator("levels", "twojmax", "weights", "sizes", "samplings", "ridge")
     @classmethod
     def _once(cls, values: list[Any]) -> list[Any]:
         repeated = [value for k, value in enumerate(values) if value in values[:k]]
@@ -161,10 +187,23 @@ def _sentence(error: ValidationError) -> str:
     elif first["type"] == "missing":
         text = f"the key '{key}' is missing; it gives {_description(first['loc'])}"
     else:
-        message = first["msg"].removeprefix("Value error, ")
-        given = "" if isinstance(first["input"], dict | BaseModel) else f"; got {first['input']!r}"
-        text = f"'{key}': {message[:1].lower()}{message[1:]}{given}" if key else f"{message}"
+        text = f"'{key}': {_plain(first)}" if key else _plain(first)
     return text + (f" (and {more} more)" if more else "")
+
+
+def _plain(problem: Any) -> str:
+    """Pydantic's message in the words of somebody who writes YAML."""
+    given = problem["input"]
+    value = "" if isinstance(given, dict | BaseModel) else f"; got {given!r}"
+    if problem["type"] == "list_type":
+        return f"must be a list{value}; write [{given}]" if value else "must be a list"
+    if problem["type"] in {"model_type", "dict_type"}:
+        return f"must be keys and values of its own{value}"
+    if problem["type"] == "path_type":
+        return f"must be the path of a file{value}"
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    shown = "" if problem["type"] == "value_error" and isinstance(given, list | dict) else value
+    return f"{message[:1].lower()}{message[1:]}{shown}"
 
 
 def _is_branch(part: Any) -> bool:

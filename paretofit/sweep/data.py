@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -31,6 +32,8 @@ class SweepInput:
         w_E and w_F of the leverage scores.
     leverage_columns : int, optional
         Leading columns of which the scores are taken; by default all.
+    group : (n_configurations,) int64, optional
+        What leave-one-out leaves out together: families of relatives.
     """
 
     design: DesignMatrix
@@ -38,6 +41,7 @@ class SweepInput:
     test: Array
     leverage_weights: tuple[float, float] = (150.0, 1.0)
     leverage_columns: int | None = None
+    group: Array | None = None
 
     def rows_of(self, positions: Array) -> Array:
         """Rows of some configurations, in the design's order."""
@@ -84,23 +88,26 @@ class SweepInput:
                     f"{self.design.ids[missing[0]]}; label them, or leave them out with 'missing_labels: drop'"
                 )
 
+    def groups(self) -> Array:
+        """``(n_configurations,)``: what leave-one-out leaves out together; each configuration alone by default."""
+        return np.arange(self.design.n_configurations) if self.group is None else self.group
+
+    def subset_key(self, members: Array) -> str:
+        """Names a set of configurations, whoever drew it."""
+        return digest(sorted(self.design.ids[members].tolist()))[:16]
+
     def label_digests(self, levels: list[str]) -> dict[str, str]:
-        """Hash of each level's labels and their cost."""
-        targets, seconds = self.targets(levels), self.seconds(levels)
-        return {level: array_digest(np.append(targets[:, k], seconds[:, k])) for k, level in enumerate(levels)}
+        """Hash of each level's labels."""
+        return {level: array_digest(self.design.targets[level]) for level in levels}
 
     def digest(self, grid: SweepGrid, engine: str) -> str:
-        """Hash of all that a fit's numbers depend on and that its row in the table does not say."""
+        """Hash of all that a fit's numbers depend on and that its key in the journal does not say."""
         design = self.design
-        return digest(
-            {
-                "rows": [array_digest(block) for _, block in design.blocks()],
-                "configuration": array_digest(design.configuration),
-                "reference": self.label_digests([grid.levels[-1]]),
-                "train": self.train.tolist(),
-                "test": self.test.tolist(),
-                "leverage": [self.leverage_weights, self.leverage_columns],
-                "seed": grid.seed,
-                "engine": engine,
-            }
-        )
+        basis = json.loads(design.attributes.get("basis", "null"))
+        if isinstance(basis, dict):  # columns of a larger 2Jmax change nothing in those before them
+            rows: Any = [design.attributes["structures"], {k: v for k, v in basis.items() if k != "twojmax"}]
+        else:
+            rows = [array_digest(block) for _, block in design.blocks()]
+        groups = array_digest(self.groups()) if grid.leave_one_out or "auto" in grid.ridge else None
+        reference = self.label_digests([grid.levels[-1]])
+        return digest([rows, design.ids.tolist(), reference, self.test.tolist(), engine, groups, grid.leave_one_out])

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from joblib import Parallel, delayed
 
 from paretofit.errors import InputError, suggestion
 from paretofit.progress import track
 from paretofit.sweep.fast import FastEngine
-from paretofit.sweep.plain import PlainEngine, pending_cells
-from paretofit.sweep.results import Journal, table_of
+from paretofit.sweep.plain import PlainEngine, draws_of, pending_cells, single_tasks
+from paretofit.sweep.results import Journal, assemble
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
 
     from paretofit.sweep.data import SweepInput
     from paretofit.sweep.grid import SweepGrid
+    from paretofit.sweep.plain import Draw
+    from paretofit.sweep.results import Row
 
 ENGINES = {"fast": FastEngine, "plain": PlainEngine}
 EngineName = Literal["fast", "plain"]
@@ -44,7 +48,7 @@ def make_engine(data: SweepInput, grid: SweepGrid, name: str = "fast", *, jobs: 
     if name not in ENGINES:
         raise InputError(f"unknown engine '{name}'; it must be one of {', '.join(ENGINES)}{suggestion(name, ENGINES)}")
     data.check(grid)
-    return FastEngine(data, grid, threads=jobs) if name == "fast" else PlainEngine(data, grid)
+    return FastEngine(data, grid, threads=jobs) if name == "fast" else PlainEngine.of(data, grid)
 
 
 def run_sweep(
@@ -65,7 +69,8 @@ def run_sweep(
     engine : str or engine
         "fast", "plain", or what `make_engine` returned.
     journal : path-like, optional
-        A file for finished fits; with it, an interrupted sweep goes on where it stopped.
+        A folder for the journal of finished fits; with it, an interrupted sweep goes on where it stopped, and
+        an edit of the grid computes only what is new.
     jobs : int
         Processes; the numbers do not depend on it.
     progress : bool
@@ -86,10 +91,45 @@ def run_sweep(
     Sections 2.2, 2.3 and 3 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
     worker = make_engine(data, grid, engine, jobs=jobs) if isinstance(engine, str) else engine
-    levels = list(grid.levels)
-    with Journal(journal, data.digest(grid, worker.name), data.label_digests(levels)) as book:
-        tasks = worker.tasks(pending_cells(data, grid, worker.scores, book.rows))
-        finished = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(worker.run)(task) for task in tasks)
-        for rows in track(finished if tasks else [], len(tasks), "fits", enabled=progress):
-            book.append(rows)
-        return table_of(book.rows, grid)
+    draws = draws_of(data, grid, worker.scores)
+    path = None if journal is None else journal_path(journal, data.digest(grid, worker.name))
+    with Journal(path, data.label_digests(list(grid.levels))) as book:
+        if isinstance(worker, FastEngine):
+            walks = worker.walks(pending_cells(grid, draws, book.fits))
+            _work(worker.run, walks, book, jobs, "fits from moments" if progress else None)
+        plain = worker.plain if isinstance(worker, FastEngine) else worker
+        rest = single_tasks(pending_cells(grid, draws, book.fits))
+        _work(plain.run, rest, book, jobs, "fits from rows" if progress else None)
+        return _table(book.fits, data, grid, draws)
+
+
+def journal_path(folder: Path | str, inputs: str) -> Path:
+    """The journal of these inputs in a run folder; other inputs have journals of their own."""
+    return Path(folder) / f"sweep-{inputs[:12]}.jsonl"
+
+
+def _work(run: Callable[[Any], list[Row]], tasks: list[Any], book: Journal, jobs: int, title: str | None) -> None:
+    """Run tasks in parallel and keep what each has finished."""
+    if not tasks:
+        return
+    finished = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(run)(task) for task in tasks)
+    for fits in track(finished, len(tasks), title or "", enabled=title is not None):
+        book.append(fits)
+
+
+def _table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:
+    """A row for each cell of the factorial, in its order."""
+    seconds = dict(zip(grid.levels, data.seconds(list(grid.levels)).T, strict=True))
+    cells = product(grid.twojmax, grid.levels, draws, grid.weights, grid.ridge)
+    rows = (
+        {
+            **fits[draw.key, twojmax, level, *weights, ridge],
+            "sampling": draw.sampling,
+            "repeat": draw.repeat,
+            "n_train": draw.n_train,
+            "label_seconds": float(seconds[level][draw.members].sum()),
+            "md_us_per_atom_step": grid.md_cost.get(twojmax, float("nan")),
+        }
+        for twojmax, level, draw, weights, ridge in cells
+    )
+    return assemble(rows, grid.extra_columns())

@@ -7,24 +7,27 @@ are singular or too ill-conditioned, a cell is fitted from its rows as in the pl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from paretofit.kinds import RowKind
 from paretofit.linear import Reduction, reduced_leverage
+from paretofit.linear.loo import rms_by_kind
+from paretofit.linear.reduction import NestedFit
+from paretofit.linear.ridge import PENALTIES, BestPenalty
 from paretofit.linear.whitening import RowBlock
-from paretofit.sweep.plain import RowSource, rows_of_levels
+from paretofit.sweep.plain import PlainEngine, RowSource, rows_of_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from paretofit.linear import LeverageScores
     from paretofit.linear.moments import Moments
-    from paretofit.linear.reduction import NestedFit
     from paretofit.sweep.data import SweepInput
-    from paretofit.sweep.grid import Array, SweepGrid
+    from paretofit.sweep.grid import Array, Ridge, SweepGrid
     from paretofit.sweep.plain import Cells
     from paretofit.sweep.results import Row
 
@@ -41,13 +44,14 @@ class FastEngine:
     dropped : list of str
         Columns that depend linearly on earlier ones in every row.
     reduction : Reduction
+    plain : PlainEngine
+        For what is fitted from rows.
     """
 
     name = "fast"
 
     def __init__(self, data: SweepInput, grid: SweepGrid, *, threads: int = 1) -> None:
-        self.levels = list(grid.levels)
-        self.source = RowSource.of(data, self.levels)
+        self.source = RowSource.of(data, grid)
         self.train = data.train
         columns = {twojmax: data.design.columns_up_to(twojmax) for twojmax in grid.twojmax}
         leverage = data.leverage_columns or data.design.n_features
@@ -59,6 +63,7 @@ class FastEngine:
         n = data.design.n_configurations
         found = reduced_leverage(self.reduction, self.blocks, weights, n, threads=threads)
         self.scores = _of_training(found[sizes.index(leverage)], data.train) or data.scores()
+        self.plain = PlainEngine(self.source, self.scores)
         self.dropped = [data.design.column_names[k] for k in self.reduction.whitening.dropped]
 
     def blocks(self) -> Iterator[RowBlock]:
@@ -74,18 +79,18 @@ class FastEngine:
                 arrays = (X, source.Y[window], design.kind[window], design.configuration[window], is_train[window])
                 yield RowBlock(*(arrays if used.all() else (array[used] for array in arrays)))
 
-    def tasks(self, cells: list[Cells]) -> list[list[Cells]]:
+    def walks(self, cells: list[Cells]) -> list[list[Cells]]:
         """One task for each draw, its subsets nested; the whole training set is a task of its own."""
         walks: dict[Any, list[Cells]] = {}
         for one in cells:
             whole = len(one.members) == len(self.train)
-            walks.setdefault("whole" if whole else one.labels[0], []).append(one)
+            walks.setdefault("whole" if whole else one.draw, []).append(one)
         ordered = [sorted(walk, key=lambda one: len(one.members)) for walk in walks.values()]
         return sorted(ordered, key=lambda walk: -len(walk[-1].members))
 
     def run(self, task: list[Cells]) -> list[Row]:
-        """Walk one draw; runs in a worker."""
-        rows: list[Row] = []
+        """Walk one draw in a worker; fits that moments cannot be trusted with are left to the plain engine."""
+        fits: list[Row] = []
         moments = self.reduction.empty_moments()
         known = np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
@@ -95,10 +100,14 @@ class FastEngine:
                 else:
                     self._grow(moments, np.setdiff1d(cells.members, known))
                     known = cells.members
-                for weights, pending in cells.pending.items():
-                    for partial in self._fit(moments, cells.members, weights, pending):
-                        rows += cells.rows(partial, self.source.seconds, self.levels)
-        return rows
+                walk = _Subset(self, moments, cells.members)
+                for weights, models in cells.pending.items():
+                    fits += [{"subset": cells.key, **row} for row in walk.fit(weights, models)]
+        return fits
+
+    def size_of(self, twojmax: int) -> int:
+        """Position of a 2Jmax among the sizes of the reduction."""
+        return self._size[twojmax]
 
     def _grow(self, moments: Moments, members: Array) -> None:
         """Add the rows of some configurations, a block at a time."""
@@ -107,53 +116,106 @@ class FastEngine:
         step = max(1, BLOCK_BYTES // (8 * design.n_features))
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
-            U, Y = self.reduction.rows(design.take(some), self.source.Y[some])
-            moments.add(U, Y, design.kind[some])
+            U, Y, X = self.reduction.rows(design.take(some), self.source.Y[some])
+            moments.add(U, Y, X, design.kind[some])
 
-    def _fit(self, moments: Moments, members: Array, weights: tuple[float, float], pending: list[int]) -> Iterator[Row]:
-        """Fit all levels of a subset at one pair of weights, for several 2Jmax at once."""
-        sizes = [self._size[twojmax] for twojmax in pending]
-        fits = self.reduction.fits(moments, np.array([*weights, 1.0]), sizes)
-        for twojmax, size, fit in zip(pending, sizes, fits, strict=True):
+
+class _Subset:
+    """Fits on one subset, whose moments are known; its rows are read only if a fit needs them."""
+
+    def __init__(self, engine: FastEngine, moments: Moments, members: Array) -> None:
+        self.engine, self.reduction, self.source = engine, engine.reduction, engine.source
+        self.moments, self.members = moments, members
+
+    @cached_property
+    def rows(self) -> tuple[Array, Array, Array, Array]:
+        """Whitened rows, targets, kinds and leave-one-out groups of the subset."""
+        numbers = self.source.member_rows(self.members)
+        design = self.source.design
+        U, Y, _ = self.reduction.rows(design.take(numbers), self.source.Y[numbers])
+        return U, Y, design.kind[numbers], self.source.group[design.configuration[numbers]]
+
+    def fit(self, weights: tuple[float, float], models: list[tuple[int, Ridge]]) -> Iterator[Row]:
+        """Fit all levels of several models at one pair of weights."""
+        w = np.array([*weights, 1.0])
+        for ridge in dict.fromkeys(ridge for _, ridge in models):
+            sizes = {twojmax: self.engine.size_of(twojmax) for twojmax, own in models if own == ridge}
+            found = self._chosen(w, list(sizes.values())) if ridge == "auto" else self._given(w, ridge, sizes.values())
+            for twojmax, size in sizes.items():
+                if (one := found[size]) is not None:
+                    cell = {
+                        "twojmax": twojmax,
+                        "w_energy": weights[0],
+                        "w_force": weights[1],
+                        "n_features": int(self.reduction.sizes[size]),
+                        "ridge": ridge,
+                        "rank": int(self.reduction.whitened_sizes[size]),
+                        "condition": one.fit.condition,
+                        "solver": "whitened",
+                    }
+                    errors = self._errors(one, w / w.max())
+                    yield from rows_of_levels(self.source.levels, cell, errors, one.penalty)
+
+    def _given(self, w: Array, ridge: float, sizes: Iterable[int]) -> dict[int, _Found | None]:
+        """Fits with a given penalty, None where they cannot be trusted."""
+        system = self.reduction.system(self.moments, w, ridge)
+        found: dict[int, _Found | None] = {}
+        for size in sizes:
+            fit = system.fit(size)
             if fit is None:
-                yield from self.source.fit(members, twojmax, weights)
+                found[size] = None
                 continue
-            how = {
-                "rank": int(self.reduction.whitened_sizes[size]),
-                "condition": fit.condition,
-                "solver": "whitened",
-            }
-            n_features = int(self.reduction.sizes[size])
-            errors = self._errors(moments, members, fit)
-            yield from rows_of_levels(self.levels, twojmax, weights, n_features, how, errors)
+            train, lost = self.reduction.train_rms(self.moments, fit)
+            if lost:
+                U, Y, kind, _ = self.rows
+                fit = system.refine(fit, U, Y, kind)
+                train = rms_by_kind(U[:, : len(fit.delta)] @ fit.delta - Y[:, fit.columns], kind)
+            left_out = system.left_out(fit, *self.rows) if self.source.leave_one_out else None
+            found[size] = _Found(fit, np.full(self.reduction.n_levels, ridge), train, left_out)
+        return found
 
-    def _errors(self, moments: Moments, members: Array, fit: NestedFit) -> dict[str, Array | None]:
-        train, lost = self.reduction.train_rms(moments, fit)
-        if lost:
-            train = self._train_from_rows(members, fit)
-        test = self.reduction.test_rms(fit)
-        energy, force = test.get(RowKind.ENERGY), test.get(RowKind.FORCE)
-        return {
-            "train_energy": train.get(RowKind.ENERGY),
-            "train_force": train.get(RowKind.FORCE),
-            "test_energy": energy.own if energy else None,
-            "test_force": force.own if force else None,
-            "ref_energy": energy.reference if energy else None,
-            "ref_force": force.reference if force else None,
-            "ref_energy_shifted": energy.centred if energy else None,
-        }
+    def _chosen(self, w: Array, sizes: list[int]) -> dict[int, _Found | None]:
+        """Fits with the penalty that leave-one-out prefers; None if any penalty gives too ill-conditioned a system."""
+        best = {size: BestPenalty() for size in sizes}
+        condition = dict.fromkeys(sizes, 0.0)
+        for penalty in PENALTIES:
+            system = self.reduction.system(self.moments, w, penalty)
+            for size in sizes:
+                fit = system.fit(size)
+                condition[size] = max(condition[size], float("inf") if fit is None else fit.condition)
+                if fit is not None:
+                    best[size].offer(penalty, system.left_out(fit, *self.rows), fit.delta)
+        U, Y, kind, _ = self.rows
+        found: dict[int, _Found | None] = {}
+        for size, one in best.items():
+            fit = NestedFit(one.solution, condition[size], self.reduction.columns_of(size))
+            found[size] = None
+            if np.isfinite(condition[size]):
+                train = rms_by_kind(U[:, : len(fit.delta)] @ fit.delta - Y[:, fit.columns], kind)
+                found[size] = _Found(fit, one.penalty, train, one.left_out)
+        return found
 
-    def _train_from_rows(self, members: Array, fit: NestedFit) -> dict[RowKind, Array]:
-        """Training errors that are too small against the baseline's for sums of squares to resolve."""
-        rows = self.source.member_rows(members)
-        U, Y = self.reduction.rows(self.source.design.take(rows), self.source.Y[rows])
-        residuals = U[:, : len(fit.delta)] @ fit.delta - Y[:, fit.columns]
-        kind = self.source.design.kind[rows]
-        return {
-            row_kind: np.sqrt(np.mean(residuals[kind == row_kind] ** 2, axis=0))
-            for row_kind in RowKind
-            if (kind == row_kind).any()
-        }
+    def _errors(self, one: _Found, w: Array) -> dict[str, Array]:
+        errors = {f"train_{kind.name.lower()}": value for kind, value in one.train.items()}
+        for kind, test in self.reduction.test_rms(one.fit).items():
+            name = kind.name.lower()
+            errors |= {f"test_{name}": test.own, f"ref_{name}": test.reference}
+            if kind == RowKind.ENERGY:
+                errors["ref_energy_shifted"] = test.centred
+        if self.source.leave_one_out and one.left_out is not None:
+            kinds = self.rows[2]
+            left_out = rms_by_kind(one.left_out / w[kinds][:, None], kinds)
+            errors |= {f"loo_{kind.name.lower()}": value for kind, value in left_out.items()}
+        return errors
+
+
+class _Found(NamedTuple):
+    """A fit, its penalties and training errors, and its weighted leave-one-out residuals if they are known."""
+
+    fit: NestedFit
+    penalty: Array
+    train: dict[RowKind, Array]
+    left_out: Array | None
 
 
 def _middle(grid: SweepGrid) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from paretofit.errors import InputError, suggestion
 from paretofit.linear import LeverageScores, sample_configurations
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Ridge = float | Literal["auto"]
 
 # Each sampling: the score it draws by (None: uniform), and whether it takes the highest scores instead.
 SAMPLINGS: dict[str, tuple[str | None, bool]] = {
@@ -51,6 +52,10 @@ class SweepGrid:
     seed : int
     md_cost : mapping of int to float
         2Jmax to microseconds for each atom and MD step, where known.
+    ridge : sequence of float or "auto"
+        Penalties of scaled coefficients; 0 for none, "auto" for what leave-one-out prefers.
+    leave_one_out : bool
+        Also compute leave-one-out errors of the training subset.
     """
 
     levels: Sequence[str]
@@ -61,39 +66,47 @@ class SweepGrid:
     repetitions: int = 10
     seed: int = 1
     md_cost: Mapping[int, float] = field(default_factory=dict)
+    ridge: Sequence[Ridge] = (0.0,)
+    leave_one_out: bool = False
 
     def check(self, n_train: int) -> None:
         """Raise InputError where the grid asks for what `n_train` training configurations cannot give."""
-        for name, values in (
-            ("levels", self.levels),
-            ("twojmax", self.twojmax),
-            ("weights", self.weights),
-            ("sizes", self.sizes),
-            ("samplings", self.samplings),
-        ):
+        for name in ("levels", "twojmax", "weights", "sizes", "samplings", "ridge"):
+            values = getattr(self, name)
             if not values:
                 raise InputError(f"'{name}' must have at least one entry; got none")
             if len(set(values)) != len(values):
                 raise InputError(f"'{name}' has an entry twice: {list(values)}")
-        for pair in self.weights:
-            if not all(np.isfinite(weight) and weight > 0 for weight in pair):
-                raise InputError(f"'weights' must be positive numbers; got {pair[0]} : {pair[1]}")
-        for sampling in self.samplings:
-            if sampling not in SAMPLINGS:
-                raise InputError(
-                    f"unknown sampling '{sampling}'; it must be one of {', '.join(SAMPLINGS)}"
-                    + suggestion(sampling, SAMPLINGS)
-                )
+        self._check_numbers()
+        for sampling in set(self.samplings) - set(SAMPLINGS):
+            raise InputError(
+                f"unknown sampling '{sampling}'; it must be one of {', '.join(SAMPLINGS)}"
+                + suggestion(sampling, SAMPLINGS)
+            )
         for size in self.sizes:
             if not 1 <= size <= n_train:
                 raise InputError(
                     f"'sizes' must lie between 1 and the number of training configurations, {n_train}; got {size}"
                 )
 
+    def _check_numbers(self) -> None:
+        for pair in self.weights:
+            if not all(np.isfinite(weight) and weight > 0 for weight in pair):
+                raise InputError(f"'weights' must be positive numbers; got {pair[0]} : {pair[1]}")
+        for ridge in self.ridge:
+            if ridge != "auto" and not 0 <= ridge < np.inf:
+                raise InputError(f"'ridge' must be numbers, not negative, or 'auto'; got {ridge}")
+
     def n_fits(self) -> int:
         """Rows of the results table."""
         draws = sum(self.repeats_of(sampling) for sampling in self.samplings)
-        return len(self.levels) * len(self.twojmax) * len(self.weights) * len(self.sizes) * draws
+        models = len(self.levels) * len(self.twojmax) * len(self.weights) * len(self.ridge)
+        return models * len(self.sizes) * draws
+
+    def extra_columns(self) -> list[str]:
+        """Columns of the table beyond the standard ones."""
+        ridge = ["ridge", "ridge_lambda"] if list(self.ridge) != [0.0] else []
+        return ridge + (["loo_energy", "loo_force"] if self.leave_one_out else [])
 
     def repeats_of(self, sampling: str) -> int:
         """Repetitions of a sampling: one where nothing is random."""

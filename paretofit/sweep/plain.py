@@ -7,14 +7,16 @@ not depend on the number of processes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from paretofit.kinds import RowKind
-from paretofit.linear import Fit, fit_wls
+from paretofit.linear import choose_ridge, fit_wls, leave_one_out
+from paretofit.linear.loo import rms_by_kind
+from paretofit.sweep.results import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
     from paretofit.linear import LeverageScores
     from paretofit.sweep.data import SweepInput
-    from paretofit.sweep.grid import Array, Subset, SweepGrid
+    from paretofit.sweep.grid import Array, Ridge, SweepGrid
     from paretofit.sweep.results import Row
 
 MILLI = 1000.0  # errors are reported in meV/atom and meV/Å
@@ -30,73 +32,83 @@ MILLI = 1000.0  # errors are reported in meV/atom and meV/Å
 
 @dataclass(frozen=True)
 class Cells:
-    """All 2Jmax of one subset at some weights.
+    """What is to be fitted on one set of configurations.
 
     Attributes
     ----------
+    key : str
+        Names the set.
     members : (n,) int64
         Positions of the configurations in the design, ascending.
-    pending : mapping of (w_E, w_F) to list of int
-        The 2Jmax that are still to be fitted at each pair of weights.
-    labels : list of (str, int)
-        The samplings and repetitions that drew this subset.
+    draw : (str, int)
+        A sampling and repetition that drew it; the sets of one draw are nested.
+    pending : mapping of (w_E, w_F) to list of (2Jmax, ridge)
     """
 
+    key: str
     members: Array
-    pending: dict[tuple[float, float], list[int]]
-    labels: list[tuple[str, int]]
-
-    def rows(self, partial: Row, seconds: Array, levels: list[str]) -> list[Row]:
-        """Complete a row with what the subset says: its size, its cost, and who drew it."""
-        cost = float(seconds[self.members, levels.index(partial["level"])].sum())
-        row = {**partial, "n_train": len(self.members), "label_seconds": cost}
-        return [{**row, "sampling": sampling, "repeat": repeat} for sampling, repeat in self.labels]
+    draw: tuple[str, int]
+    pending: dict[tuple[float, float], list[tuple[int, Ridge]]]
 
 
+@dataclass(frozen=True)
 class PlainEngine:
-    """Fits cells from their rows; joblib shares the arrays with the workers as memory maps."""
+    """Fits cells from their rows; joblib shares the arrays with the workers as memory maps.
 
-    name = "plain"
+    Attributes
+    ----------
+    source : RowSource
+    scores : LeverageScores
+        Of the training configurations.
+    dropped : list of str
+        Always empty: a plain fit finds dependent columns by itself.
+    """
 
-    def __init__(self, data: SweepInput, grid: SweepGrid) -> None:
-        self.levels = list(grid.levels)
-        self.scores: LeverageScores = data.scores()
-        self.dropped: list[str] = []
-        self.source = RowSource.of(data, self.levels)
+    source: RowSource
+    scores: LeverageScores
+    dropped: list[str] = field(default_factory=list)
+    name: ClassVar[str] = "plain"
 
-    def tasks(self, cells: list[Cells]) -> list[list[Cells]]:
-        """One task for each subset and pair of weights, the largest first, so that none is left to the end."""
-        single = [
-            Cells(one.members, {weights: sizes}, one.labels) for one in cells for weights, sizes in one.pending.items()
-        ]
-        return [[one] for one in sorted(single, key=lambda one: -len(one.members))]
+    @classmethod
+    def of(cls, data: SweepInput, grid: SweepGrid) -> PlainEngine:
+        """Prepare for a grid."""
+        return cls(RowSource.of(data, grid), data.scores())
 
     def run(self, task: list[Cells]) -> list[Row]:
         """Fit one task; runs in a worker."""
-        rows: list[Row] = []
+        fits: list[Row] = []
         with threadpool_limits(1):
             for cells in task:
-                for weights, pending in cells.pending.items():
-                    for twojmax in pending:
-                        for partial in self.source.fit(cells.members, twojmax, weights):
-                            rows += cells.rows(partial, self.source.seconds, self.levels)
-        return rows
+                for weights, models in cells.pending.items():
+                    for twojmax, ridge in models:
+                        rows = self.source.fit(cells.members, twojmax, weights, ridge)
+                        fits += [{"subset": cells.key, **row} for row in rows]
+        return fits
+
+
+def single_tasks(cells: list[Cells]) -> list[list[Cells]]:
+    """One task for each subset and pair of weights, the largest first, so that none is left to the end."""
+    single = [replace(one, pending={weights: models}) for one in cells for weights, models in one.pending.items()]
+    return [[one] for one in sorted(single, key=lambda one: -len(one.members))]
 
 
 @dataclass(frozen=True)
 class RowSource:
-    """Rows, labels and costs, where fits are made from rows."""
+    """Rows and labels, where fits are made from rows."""
 
     design: DesignMatrix
     Y: Array
-    seconds: Array
     test_rows: Array
     levels: list[str]
+    group: Array
+    leave_one_out: bool
 
     @classmethod
-    def of(cls, data: SweepInput, levels: list[str]) -> RowSource:
+    def of(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
         """Gather them; a design of moderate size is read into memory once."""
-        return cls(data.design.in_memory(), data.targets(levels), data.seconds(levels), data.rows_of(data.test), levels)
+        levels = list(grid.levels)
+        test = data.rows_of(data.test)
+        return cls(data.design.in_memory(), data.targets(levels), test, levels, data.groups(), grid.leave_one_out)
 
     def member_rows(self, members: Array) -> Array:
         """Row numbers of some configurations."""
@@ -104,70 +116,91 @@ class RowSource:
         wanted[members] = True
         return np.flatnonzero(wanted[self.design.configuration])
 
-    def fit(self, members: Array, twojmax: int, weights: tuple[float, float]) -> Iterator[Row]:
+    def fit(self, members: Array, twojmax: int, weights: tuple[float, float], ridge: Ridge) -> Iterator[Row]:
         """Fit all levels of one cell and measure their errors in meV/atom and meV/Å."""
         p = self.design.columns_up_to(twojmax)
-        train, test = self.member_rows(members), self.test_rows
-        fit = fit_wls(
-            self.design.take(train, p),
-            self.Y[train],
-            self.design.kind[train],
-            energy_weight=weights[0],
-            force_weight=weights[1],
-        )
-        prediction = self.design.take(test, p) @ fit.coefficients
+        train = self.member_rows(members)
+        X, Y, kind = self.design.take(train, p), self.Y[train], self.design.kind[train]
+        group = self.group[self.design.configuration[train]]
+        w_energy, w_force = weights
+        left_out = None
+        if ridge == "auto":
+            choice = choose_ridge(X, Y, kind, group, energy_weight=w_energy, force_weight=w_force)
+            beta, penalty, left_out = choice.coefficients, choice.penalty, choice.left_out
+            how: dict[str, Any] = {"rank": p, "condition": float("nan"), "solver": "svd"}
+        else:
+            fit = fit_wls(X, Y, kind, energy_weight=w_energy, force_weight=w_force, ridge=ridge)
+            beta, penalty = fit.coefficients, np.full(len(self.levels), ridge)
+            how = {"rank": fit.rank, "condition": fit.condition, "solver": fit.solver}
+            if self.leave_one_out:
+                left_out = leave_one_out(X, Y, kind, group, energy_weight=w_energy, force_weight=w_force, ridge=ridge)
+        errors = {**_prefixed("train", rms_by_kind(X @ beta - Y, kind)), **self._test_errors(beta, p)}
+        if self.leave_one_out and left_out is not None:
+            errors |= _prefixed("loo", rms_by_kind(left_out, kind))
+        cell = {"twojmax": twojmax, "w_energy": weights[0], "w_force": weights[1], "n_features": p, "ridge": ridge}
+        yield from rows_of_levels(self.levels, {**cell, **how}, errors, penalty)
+
+    def _test_errors(self, beta: Array, p: int) -> dict[str, Array]:
+        test = self.test_rows
+        prediction = self.design.take(test, p) @ beta
         kind, truth = self.design.kind[test], self.Y[test]
-        own, reference = prediction - truth, prediction - truth[:, -1:]
-        energy, force = kind == RowKind.ENERGY, kind == RowKind.FORCE
-        errors = {
-            "train_energy": fit.rmse.get("energy"),
-            "train_force": fit.rmse.get("force"),
-            "test_energy": _rms(own[energy]),
-            "test_force": _rms(own[force]),
-            "ref_energy": _rms(reference[energy]),
-            "ref_force": _rms(reference[force]),
-            "ref_energy_shifted": np.std(reference[energy], axis=0) if energy.any() else None,
-        }
-        yield from rows_of_levels(self.levels, twojmax, weights, p, _how(fit), errors)
+        reference = prediction - truth[:, -1:]
+        errors = _prefixed("test", rms_by_kind(prediction - truth, kind)) | _prefixed(
+            "ref", rms_by_kind(reference, kind)
+        )
+        energy = reference[kind == RowKind.ENERGY]
+        return errors | ({"ref_energy_shifted": np.std(energy, axis=0)} if len(energy) else {})
 
 
-def rows_of_levels(
-    levels: list[str],
-    twojmax: int,
-    weights: tuple[float, float],
-    n_features: int,
-    how: Mapping[str, Any],
-    errors: Mapping[str, Array | None],
-) -> Iterator[Row]:
-    """One row for each level; errors are ``(n_levels,)`` in eV/atom and eV/Å, None where there are none."""
-    common: Row = {"twojmax": twojmax, "w_energy": weights[0], "w_force": weights[1], "n_features": n_features, **how}
+def _prefixed(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Array]:
+    return {f"{prefix}_{kind.name.lower()}": value for kind, value in errors.items()}
+
+
+def rows_of_levels(levels: list[str], cell: Row, errors: Mapping[str, Array], penalty: Array) -> Iterator[Row]:
+    """One row for each level; errors are ``(n_levels,)`` in eV/atom and eV/Å."""
+    names = [name for name in COLUMNS if name.startswith(("train_", "test_", "ref_"))]
     for k, level in enumerate(levels):
-        values = {name: float("nan") if value is None else float(value[k]) * MILLI for name, value in errors.items()}
-        yield {**common, "level": level, **values}
+        values = dict.fromkeys(names, float("nan"))
+        values |= {name: float(value[k]) * MILLI for name, value in errors.items()}
+        yield {**cell, "level": level, "ridge_lambda": float(penalty[k]), **values}
 
 
-def pending_cells(data: SweepInput, grid: SweepGrid, scores: LeverageScores, done: Mapping[Any, Any]) -> list[Cells]:
+def pending_cells(grid: SweepGrid, draws: list[Draw], done: Mapping[Any, Any]) -> list[Cells]:
     """What is still to be fitted, one entry for each set of configurations."""
-    shared: dict[tuple[int, ...], list[Subset]] = {}
-    for subset in grid.subsets(scores, len(data.train)):
-        shared.setdefault(subset.members, []).append(subset)
-    cells = []
-    for members, subsets in shared.items():
-        labels = [(subset.sampling, subset.repeat) for subset in subsets]
-        keys = [(level, sampling, len(members), repeat) for level in grid.levels for sampling, repeat in labels]
+    cells: dict[str, Cells] = {}
+    for draw in draws:
+        if draw.key in cells:
+            continue
         pending = {
-            weights: [twojmax for twojmax in grid.twojmax if any((twojmax, *key, *weights) not in done for key in keys)]
+            weights: [
+                (twojmax, ridge)
+                for twojmax in grid.twojmax
+                for ridge in grid.ridge
+                if any((draw.key, twojmax, level, *weights, ridge) not in done for level in grid.levels)
+            ]
             for weights in grid.weights
         }
-        pending = {weights: sizes for weights, sizes in pending.items() if sizes}
+        pending = {weights: models for weights, models in pending.items() if models}
         if pending:
-            cells.append(Cells(data.train[list(members)], pending, labels))
-    return cells
+            cells[draw.key] = Cells(draw.key, draw.members, (draw.sampling, draw.repeat), pending)
+    return list(cells.values())
 
 
-def _how(fit: Fit) -> dict[str, Any]:
-    return {"rank": fit.rank, "condition": fit.condition, "solver": fit.solver}
+@dataclass(frozen=True)
+class Draw:
+    """One subset of the factorial: who drew it, and which configurations of the design are in it."""
+
+    sampling: str
+    repeat: int
+    n_train: int
+    key: str
+    members: Array
 
 
-def _rms(residuals: Array) -> Array | None:
-    return np.asarray(np.sqrt(np.mean(residuals**2, axis=0))) if len(residuals) else None
+def draws_of(data: SweepInput, grid: SweepGrid, scores: LeverageScores) -> list[Draw]:
+    """Every subset of the factorial, in the order of the grid."""
+    draws = []
+    for subset in grid.subsets(scores, len(data.train)):
+        members = data.train[list(subset.members)]
+        draws.append(Draw(subset.sampling, subset.repeat, subset.n_train, data.subset_key(members), members))
+    return draws

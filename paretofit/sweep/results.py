@@ -12,11 +12,15 @@ import pandas as pd
 
 from paretofit.errors import InputError
 from paretofit.files import replacing
-from paretofit.sweep.grid import SweepGrid
 
-FACTORS = ["twojmax", "level", "sampling", "n_train", "repeat", "w_energy", "w_force"]
 COLUMNS = [
-    *FACTORS,
+    "twojmax",
+    "level",
+    "sampling",
+    "n_train",
+    "repeat",
+    "w_energy",
+    "w_force",
     "n_features",
     "rank",
     "condition",
@@ -31,81 +35,67 @@ COLUMNS = [
     "label_seconds",
     "md_us_per_atom_step",
 ]
+EXTRA_COLUMNS = ["ridge", "ridge_lambda", "loo_energy", "loo_force"]
+FIT_KEY = ("subset", "twojmax", "level", "w_energy", "w_force", "ridge")
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
-    """The factors of a row, which identify it."""
-    return tuple(row[name] for name in FACTORS)
+    """What identifies a fit: its configurations, whoever drew them, its level, model and weights."""
+    return tuple(row[name] for name in FIT_KEY)
 
 
 class Journal:
     """Finished fits, appended to a file as they come, so that none is lost or computed twice.
 
-    The first line says what the numbers depend on; a journal of other inputs is set aside. Every other
-    line is a list of rows. A last line that a kill cut short is dropped. Without a path, finished fits are
-    kept in memory only.
+    Every line is a list of fits. A line that a kill cut short, or that is none of ours, ends the journal: it
+    and what follows are dropped. Without a path, finished fits are kept in memory only.
 
     Parameters
     ----------
     path : path-like or None
-    inputs : str
-        Hash of what all fits depend on.
     labels : mapping of level to str
-        Hash of each level's labels; a row of other labels is computed again.
+        Hash of each level's labels; a fit to other labels is computed again.
     """
 
-    def __init__(self, path: Path | str | None, inputs: str, labels: Mapping[str, str]) -> None:
-        self.rows: dict[Key, Row] = {}
+    def __init__(self, path: Path | str | None, labels: Mapping[str, str]) -> None:
+        self.fits: dict[Key, Row] = {}
         self._labels = dict(labels)
         self._stream: IO[str] | None = None
         if path is None:
             return
         path = Path(path)
-        whole = self._load(path, inputs)
-        if whole is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"inputs": inputs}) + "\n")
-        elif whole < path.stat().st_size:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._stream = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"the journal {path} cannot be written: {error.strerror}") from error
+        whole = self._load(path)
+        if whole < path.stat().st_size:
             os.truncate(path, whole)
-        self._stream = path.open("a")
 
-    def _load(self, path: Path, inputs: str) -> int | None:
-        """Read what stands in the file; return the length of its whole lines, or None if it is of no use."""
-        if not path.exists():
-            return None
-        content = path.read_bytes()
-        lines = content.split(b"\n")[:-1]
-        if not lines:
-            return None
+    def _load(self, path: Path) -> int:
+        """Read what stands in the file; return the length of its good lines."""
         length = 0
-        for number, line in enumerate(lines):
+        for line in path.read_bytes().split(b"\n")[:-1]:
             try:
-                entry = json.loads(line)
-            except ValueError:
+                entry = [(key_of(row), row.pop("labels"), row) for row in json.loads(line)]
+            except (ValueError, TypeError, KeyError, AttributeError):
                 break
-            if number == 0:
-                if not isinstance(entry, dict) or entry.get("inputs") != inputs:
-                    path.replace(path.with_suffix(".old.jsonl"))
-                    return None
-            else:
-                self._keep(row for row in entry if row.pop("labels", None) == self._labels.get(row["level"]))
+            self.fits.update({key: row for key, labels, row in entry if labels == self._labels.get(row["level"])})
             length += len(line) + 1
-        return length or None
+        return length
 
-    def append(self, rows: list[Row]) -> None:
-        """Add finished rows; on return they are on disk."""
-        self._keep(rows)
+    def append(self, fits: list[Row]) -> None:
+        """Add finished fits; on return they are on disk."""
+        self.fits.update({key_of(row): row for row in fits})
         if self._stream is None:
             return
-        self._stream.write(json.dumps([{**row, "labels": self._labels[row["level"]]} for row in rows]) + "\n")
+        self._stream.write(json.dumps([{**row, "labels": self._labels[row["level"]]} for row in fits]) + "\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
-
-    def _keep(self, rows: Iterable[Row]) -> None:
-        self.rows.update({key_of(row): row for row in rows})
 
     def __enter__(self) -> Self:
         return self
@@ -115,22 +105,6 @@ class Journal:
     ) -> None:
         if self._stream is not None:
             self._stream.close()
-
-
-def table_of(rows: Mapping[Key, Row], grid: SweepGrid) -> pd.DataFrame:
-    """The rows that the grid asks for, in its order."""
-    keys = [
-        (twojmax, level, sampling, size, repeat, *weights)
-        for twojmax in grid.twojmax
-        for level in grid.levels
-        for sampling in grid.samplings
-        for size in grid.sizes
-        for repeat in range(grid.repeats_of(sampling))
-        for weights in grid.weights
-    ]
-    table = pd.DataFrame([rows[key] for key in keys], columns=COLUMNS)
-    table["md_us_per_atom_step"] = table["twojmax"].map(dict(grid.md_cost)).astype(float)
-    return table
 
 
 def write_results(table: pd.DataFrame, path: Path | str) -> None:
@@ -153,7 +127,7 @@ def read_results(path: Path | str) -> pd.DataFrame:
         If there is no such table or a column is missing.
     """
     try:
-        table = pd.read_csv(path, dtype={"level": str})
+        table = pd.read_csv(path, dtype={"level": str, "ridge": str})
     except FileNotFoundError as error:
         raise InputError(f"no results table at {path}; 'paretofit run' makes one") from error
     except (ValueError, OSError) as error:
@@ -162,3 +136,8 @@ def read_results(path: Path | str) -> pd.DataFrame:
     if missing:
         raise InputError(f"{path} lacks the column '{missing[0]}' of a results table")
     return table
+
+
+def assemble(rows: Iterable[Row], extra: Iterable[str]) -> pd.DataFrame:
+    """A table with the standard columns and those extra ones that the study asks for."""
+    return pd.DataFrame(rows, columns=[*COLUMNS, *extra])

@@ -1,0 +1,100 @@
+"""Leave-one-out residuals without refitting: one solve for each configuration or group (DESIGN §4.9).
+
+If predictions of the weighted rows are H y with H = V Vᵀ, then leaving out the rows b of one group changes
+their residuals from r_b to (I − H_bb)⁻¹ r_b.
+"""
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from paretofit.errors import InputError
+from paretofit.kinds import RowKind
+from paretofit.linear.factor import Array, column_scales
+from paretofit.linear.leverage import column_space
+from paretofit.linear.wls import checked_rows, row_weights
+
+UNDETERMINED = 1e-10  # an eigenvalue of I − H_bb below this: without these rows the fit is not determined
+
+
+def leave_one_out(
+    rows: Array,
+    targets: Array,
+    kind: Any,
+    group: Array,
+    *,
+    energy_weight: float = 1.0,
+    force_weight: float = 1.0,
+    stress_weight: float = 1.0,
+    ridge: float = 0.0,
+) -> Array:
+    """Residuals of each row in the fit that leaves its group out.
+
+    Parameters
+    ----------
+    rows, targets, kind, energy_weight, force_weight, stress_weight, ridge
+        As in `fit_wls`. With a ridge, columns keep the scale that they have in all rows.
+    group : (n,) int
+        The group of each row: its configuration, or a family of relatives.
+
+    Returns
+    -------
+    (n,) or (n, n_targets) float64
+        Target minus prediction, unweighted; NaN where the other rows do not determine the prediction.
+
+    Raises
+    ------
+    InputError
+        As `fit_wls`, and if `group` does not have one number for each row.
+    """
+    X, Y, kinds = checked_rows(rows, targets, kind)
+    if np.shape(group) != (len(X),):
+        raise InputError(f"group must have one number for each of the {len(X)} rows; got shape {np.shape(group)}")
+    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    A = X * weights
+    A /= column_scales(A)
+    if ridge > 0:
+        stacked = np.vstack([A, np.sqrt(ridge) * np.eye(A.shape[1])])
+        V = scipy.linalg.qr(stacked, mode="economic", overwrite_a=True, check_finite=False)[0][: len(A)]
+    else:
+        V, _ = column_space(A)
+    WY = Y * weights
+    residuals = group_residuals(V, WY - V @ (V.T @ WY), np.asarray(group)) / weights
+    return residuals[:, 0] if np.ndim(targets) == 1 else residuals
+
+
+def group_residuals(V: Array, residuals: Array, group: Array) -> Array:
+    """(I − V_b V_bᵀ)⁻¹ r_b for the rows b of every group; NaN where that matrix is singular.
+
+    Parameters
+    ----------
+    V : (n, r) float64
+    residuals : (n, n_targets) float64
+        Of the fit to all rows.
+    group : (n,) int
+    """
+    left_out = np.empty_like(residuals)
+    order = np.argsort(group, kind="stable")
+    bounds = np.flatnonzero(np.diff(group[order])) + 1
+    for own in np.split(order, bounds):
+        remaining = np.eye(len(own)) - V[own] @ V[own].T
+        values, vectors = scipy.linalg.eigh(remaining, check_finite=False)
+        if values[0] < UNDETERMINED:
+            left_out[own] = np.nan
+        else:
+            left_out[own] = vectors @ ((vectors.T @ residuals[own]) / values[:, None])
+    return left_out
+
+
+def rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
+    """Root mean squares over the rows of each kind that are determined; NaN if none of them is."""
+    found = {}
+    for kind in RowKind:
+        own = residuals[kinds == kind]
+        if len(own):
+            known = np.isfinite(own)
+            squares = np.where(known, own, 0.0) ** 2
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found[kind] = np.sqrt(squares.sum(axis=0) / known.sum(axis=0))
+    return found

@@ -1,0 +1,46 @@
+"""The tables that a study draws from its results: the front, and what a ridge penalty changes."""
+
+import pandas as pd
+
+from paretofit.pareto import pareto_front
+
+FRONT_GROUPS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
+FRONT_OBJECTIVES = ["ref_energy", "ref_force", "label_seconds"]
+
+
+def study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.DataFrame:
+    """Pareto front of energy error, force error and DFT cost for each 2Jmax, medians over repetitions.
+
+    Parameters
+    ----------
+    results : DataFrame
+        A results table.
+    n_train : int, optional
+        Size of the whole training set: there all samplings coincide, and the fit counts once, as sampling
+        "all".
+
+    Returns
+    -------
+    DataFrame
+        The column ``overall`` tells whether a point is also on the front over all 2Jmax.
+    """
+    groups = FRONT_GROUPS + (["ridge"] if "ridge" in results else [])
+    if n_train is not None:
+        results = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, "all"))
+    parts = [pareto_front(table, FRONT_OBJECTIVES, group_by=groups) for _, table in results.groupby("twojmax")]
+    front = pd.concat(parts, ignore_index=True)
+    return front.assign(overall=front.index.isin(pareto_front(front, FRONT_OBJECTIVES).index))
+
+
+def ridge_table(results: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
+    """For each 2Jmax and subset size the lowest errors with each penalty, and its share of the front.
+
+    Medians over repetitions at the reference level (the last in the table), the best of all weights and
+    samplings; meV/atom and meV/Å.
+    """
+    reference = results[results["level"] == results["level"].iloc[-1]]
+    medians: pd.DataFrame = reference.groupby([*FRONT_GROUPS, "ridge"])[["ref_energy", "ref_force"]].median()
+    keys = ["twojmax", "n_train", "ridge"]
+    table = medians.groupby(keys).min().rename(columns=lambda name: f"lowest_{name}")
+    table["points_on_front"] = front.groupby(keys).size().reindex(table.index, fill_value=0)
+    return pd.DataFrame(table.reset_index())
