@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paretofit import Dataset, InputError
 from paretofit.dataset import LevelData, describe_dataset, format_info, relatives, split_configurations, write_dataset
 from paretofit.dataset.dataset import CHUNK
-from paretofit.files import read_yaml, remove, replacing, write_text
+from paretofit.files import remove, replacing, write_text
 
 
 def test_shipped_data_is_what_its_readme_says(beryllium):
@@ -304,23 +304,6 @@ def test_names_that_no_level_can_have(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("label", "said"),
-    [
-        ({"energy": "low"}, "configuration 7: energy must be a real number; got 'low'"),
-        ({"energy": 1j}, "energy must be a real number"),
-        ({"energy": [1.0]}, r"energy must have the shape \(\)"),
-        ({"forces": [[1.0, 2.0], [3.0]]}, "forces must be real numbers"),
-        ({"status": "finished"}, "status must be one of missing, done, failed; got 'finished'"),
-        ({"info": {"x": {1: 1, "b": 2}}}, "cannot be kept as JSON"),
-    ],
-)
-def test_labels_that_are_no_labels(tmp_path, label, said):
-    with pytest.raises(InputError, match=said):
-        write_dataset(tmp_path / "d.h5", [Atoms("Be")], {"a": LevelData([label])}, [7])
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("identity", [1.5, "x", None, 2**63, float("nan")])
 def test_ids_that_are_no_ids(tmp_path, identity):
     with pytest.raises(InputError, match="id must be a whole number"):
@@ -402,23 +385,3 @@ def test_a_disk_that_fills_up_is_said_in_one_sentence(tmp_path, what, limit):
     assert done.stderr.strip() == f"{target} cannot be written: File too large; name another place"
     assert done.returncode == 1
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("a: b: c", "line 1 is not valid YAML: mapping values are not allowed here; put text .* in quotes"),
-        ("a: 2020-13-45", "is not valid YAML: month must be"),
-        ("? {a: 1}\n: 3", "line 1 is not valid YAML"),
-        ("[" * 3000, "is not valid YAML"),
-        (b"\xff\xfe", "is not UTF-8 text"),
-    ],
-)
-def test_what_is_not_yaml_is_said(tmp_path, text, said):
-    path = tmp_path / "t.yaml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError, match=said) as caught:
-        read_yaml(path)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        read_yaml(tmp_path)

@@ -271,10 +271,8 @@ def test_two_elements_through_a_dataset(tmp_path):
         ({"kind": "energy"}, "in a list; got 'energy'"),
         ({"kind": [["energy"], []]}, "kind must say"),
         ({"configuration": [[0], []]}, "configuration must be a whole number for each of the 2 rows"),
-        ({"configuration": None}, "configuration must be a whole number"),
         ({"configuration": [0.5, 1]}, "configuration must be a whole number"),
         ({"targets": "dft"}, "targets must be a mapping of level to 2 numbers.* got 'dft'"),
-        ({"targets": [1.0, 2.0]}, "targets must be a mapping"),
         ({"targets": {"a": ["x", "y"]}}, "targets of level 'a' must be real numbers"),
         ({"targets": {"a": [[1], []]}}, "targets of level 'a' must be real numbers"),
         ({"targets": {1: [1, 2], "1": [1, 2]}}, "targets name the level '1' twice"),
@@ -316,10 +314,11 @@ def test_a_failed_label_is_a_missing_one(tmp_path):
     crystals = [bulk("Be", "bcc", a=2.5), bulk("Be", "bcc", a=2.6)]
     write_dataset(tmp_path / "d.h5", crystals, {"x": LevelData([{**label, "status": "failed"}, label])})
     with Dataset(tmp_path / "d.h5") as data:
-        design = compute_design(data, SnapBasis(elements=["Be"], twojmax=1), tmp_path / "design.h5")
+        basis = SnapBasis(elements=["Be"], twojmax=1)
+        design = compute_design(data, basis, tmp_path / "design.h5")
         assert design.with_labels(data, ["x"]).missing("x").tolist() == [True, False]
         with pytest.raises(InputError, match="jobs must be at least 1"):
-            compute_design(data, SnapBasis(elements=["Be"], twojmax=1), tmp_path / "design.h5", jobs=0)
+            compute_design(data, basis, tmp_path / "design.h5", jobs=0)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +326,6 @@ def test_a_failed_label_is_a_missing_one(tmp_path):
     [
         ({"rcutfac": 0.01}, "cutoff, .*, must lie between 0.5 and 25 Å; got 0.01"),
         ({"rcutfac": 1000}, "must lie between 0.5 and 25 Å; got 1000"),
-        ({"rcutfac": 10, "radelem": 2}, "got 40"),
         ({"rmin0": 4.9}, "rmin0 must be smaller than the shortest cutoff, .* = 4.8123 Å; got 4.9"),
         ({"wj": [np.nan]}, "finite"),
         ({"wj": np.inf}, "finite"),
@@ -397,6 +395,6 @@ def test_no_process_leaves_shared_memory_behind(tmp_path, jobs, fails):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert ("no volume" in done.stdout) == fails
-    time.sleep(0.5)  # of workers that are still on their way out
+    time.sleep(0.5)  # for workers that are still on their way out
     others = [path for path in SHARED_MEMORY.glob("mpich_shm_*") if path.name not in before]
     assert not [path for path in others if not Path("/proc", str(int(path.name.split("_")[2], 16))).exists()]

@@ -7,7 +7,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from paretofit import Dataset, InputError
-from paretofit.dataset import import_dataset, read_settings
+from paretofit.dataset import LevelData, import_dataset, read_settings, write_dataset
+from paretofit.files import read_yaml
 
 
 def frames(n=4, shift=0.0, ids=True, seed=1):
@@ -224,3 +225,40 @@ def test_atoms_may_be_wrapped_or_shifted_by_lattice_vectors(tmp_path):
     for different in (with_shift([0, 0, 1]), with_shift([0.5, 0, 0]), with_shift([0, 0, 0], pbc=True)):
         with pytest.raises(InputError, match="has another geometry"):
             import_dataset(tmp_path / "d.h5", different)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ({"energy": "low"}, "configuration 7: energy must be a real number; got 'low'"),
+        ({"energy": 1j}, "energy must be a real number"),
+        ({"energy": [1.0]}, r"energy must have the shape \(\)"),
+        ({"forces": [[1.0, 2.0], [3.0]]}, "forces must be real numbers"),
+        ({"status": "finished"}, "status must be one of missing, done, failed; got 'finished'"),
+        ({"info": {"x": {1: 1, "b": 2}}}, "cannot be kept as JSON"),
+    ],
+)
+def test_labels_that_are_no_labels(tmp_path, label, said):
+    with pytest.raises(InputError, match=said):
+        write_dataset(tmp_path / "d.h5", [Atoms("Be")], {"a": LevelData([label])}, [7])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: b: c", "line 1 is not valid YAML: mapping values are not allowed here; put text .* in quotes"),
+        ("a: 2020-13-45", "is not valid YAML: month must be"),
+        ("? {a: 1}\n: 3", "line 1 is not valid YAML"),
+        ("[" * 3000, "is not valid YAML"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+    ],
+)
+def test_what_is_not_yaml_is_said(tmp_path, text, said):
+    path = tmp_path / "t.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=said) as caught:
+        read_yaml(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read_yaml(tmp_path)

@@ -56,9 +56,8 @@ class DatasetInfo:
 def describe_dataset(dataset: Dataset) -> DatasetInfo:
     """Summarise a dataset and look for trouble.
 
-    Warnings are given for duplicate configurations, periodic cells without volume, atoms closer than 0.6 of
-    the sum of their covalent radii, missing or failed labels, negative costs, and forces that do not sum to
-    zero.
+    Warnings are given for duplicate configurations, periodic cells without volume, atoms closer than 0.6 of the
+    sum of their covalent radii, missing or failed labels, negative costs, and forces that do not sum to zero.
 
     Parameters
     ----------
@@ -89,9 +88,8 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
             close.append(str(identity))
     warnings = _structure_warnings(duplicates, flat, close)
     levels = []
-    for name in dataset.levels:
-        labels = dataset.labels(name)
-        levels.append(_summarise(name, dataset.settings(name), labels))
+    for name in dataset.levels:  # one level's labels in memory at a time
+        levels.append(_summarise(name, dataset.settings(name), labels := dataset.labels(name)))
         warnings.extend(_label_warnings(name, labels, dataset.ids))
     sizes = dataset.n_atoms
     return DatasetInfo(

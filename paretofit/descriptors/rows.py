@@ -61,11 +61,8 @@ def configuration_rows(
     Raises
     ------
     InputError
-        If the configuration has an element that the basis lacks, positions that are not finite or a cell
-        without volume, or LAMMPS refuses it.
+        If it has an element that the basis lacks, is not finite or has no volume, or LAMMPS refuses it.
     """
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
-        raise InputError(f"{_name(atoms)} has positions or cell vectors that are not finite")
     types = _types(basis, atoms)
     direct = len(atoms) > MAX_GRADIENT if direct is None else direct
     try:
@@ -103,6 +100,8 @@ def lammps_message(error: Exception) -> str:
 
 
 def _types(basis: SnapBasis, atoms: Atoms) -> Array:
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
+        raise InputError(f"{_name(atoms)} has positions or cell vectors that are not finite")
     known = {symbol: k + 1 for k, symbol in enumerate(basis.elements)}
     symbols = atoms.get_chemical_symbols()
     for symbol in symbols:
