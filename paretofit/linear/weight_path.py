@@ -15,7 +15,7 @@ import scipy.linalg
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
 from paretofit.linear.moments import NestedFactor
-from paretofit.linear.reduction import NestedFit
+from paretofit.linear.reduction import CONDITION_LIMIT, NestedFit
 
 if TYPE_CHECKING:
     from paretofit.linear.factor import Array
@@ -129,7 +129,7 @@ def weight_path(
     w2 = {RowKind.ENERGY: (middle / scale) ** 2, RowKind.FORCE: scale**-2}
     factor = NestedFactor.of(np.asfortranarray(sum(w2[k] * moments.parts[k].G[:p, :p] for k in w2)))
     condition = factor.condition(p)
-    if not np.isfinite(condition) or condition > 1 / np.finfo(float).eps ** 0.5 * 1e2:
+    if not condition < CONDITION_LIMIT:
         return None
     R = factor.R
     G = np.triu(energy.G[:p, :p])
