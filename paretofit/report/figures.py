@@ -6,6 +6,7 @@ says why.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,11 +30,17 @@ class CannotDrawError(InputError):
 
 
 def energy_force_tradeoff(
-    results: pd.DataFrame, levels: Sequence[str], *, twojmax: int | None = None, ax: Axes | None = None
+    results: pd.DataFrame,
+    levels: Sequence[str],
+    *,
+    twojmax: int | None = None,
+    ax: Axes | None = None,
+    paths: pd.DataFrame | None = None,
 ) -> Axes:
     """Energy against force RMSE of the test set at the largest subset: for each level a line over weights.
 
-    Solid: against the reference level; dotted: against the level that the model was trained on.
+    Solid: against the reference level; dotted: against the level that the model was trained on. Where `paths`
+    has the continuous curve, it is drawn under the points instead of straight lines between them.
 
     Parameters
     ----------
@@ -41,6 +48,7 @@ def energy_force_tradeoff(
     levels : names by cost, the last is the reference
     twojmax : which model, the largest by default
     ax : where to draw; a new figure one column wide by default
+    paths : DataFrame, a row per 2Jmax, level and ratio, as `paretofit.sweep.paths.weight_paths` gives it
 
     Returns
     -------
@@ -54,7 +62,7 @@ def energy_force_tradeoff(
     with style.publication():
         own = ax is None
         ax = style.single(ax)
-        inside = _draw_tradeoff(ax, rows, levels)
+        inside = _draw_tradeoff(ax, rows, levels, paths)
         handles = _tradeoff_handles(rows, levels, inside)
         if own:
             style.figure_of(ax).legend(handles=handles, loc="outside lower center", ncols=2)
@@ -63,7 +71,9 @@ def energy_force_tradeoff(
     return ax
 
 
-def energy_force_by_twojmax(results: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+def energy_force_by_twojmax(
+    results: pd.DataFrame, levels: Sequence[str], *, paths: pd.DataFrame | None = None
+) -> np.ndarray:
     """`energy_force_tradeoff` for every 2Jmax, a panel each.
 
     Returns
@@ -76,7 +86,7 @@ def energy_force_by_twojmax(results: pd.DataFrame, levels: Sequence[str]) -> np.
         axes = style.panels(len(values))
         inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
-            inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels)
+            inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels, paths)
         style.legend_below(axes, _tradeoff_handles(rows, levels, inside), 4 if len(axes) > 1 else 2)
     return axes
 
@@ -88,13 +98,15 @@ def _tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame
     return rows
 
 
-def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> set[str]:
+def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> set[str]:
     """Draw one panel; return the levels that have a point inside of its axes."""
     parts = []
+    curves = paths[paths["twojmax"] == rows["twojmax"].iloc[0]] if paths is not None else None
     for level, part in _by_level(rows.sort_values("weight_ratio"), levels):
         for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # its own level is the reference
             points = part[["level", f"{kind}_energy", f"{kind}_force"]].set_axis(["level", "x", "y"], axis=1)
-            _draw_line(ax, points, levels, reference=kind == "ref")
+            curve = None if curves is None else _curve(curves, level, kind, part["weight_ratio"])
+            _draw_line(ax, points, levels, reference=kind == "ref", curve=curve)
             parts.append(points)
     points = pd.concat(parts)
     useful = axes_tools.useful(rows["ref_energy"].to_numpy(float))
@@ -111,15 +123,28 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> set[s
     return set(points["level"][axes_tools.within(ax, x, y)])
 
 
-def _draw_line(ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool) -> None:
+def _curve(paths: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.DataFrame | None:
+    """The continuous line of one level between the smallest and largest ratio of its points, if there is one."""
+    margin = 1.0001  # of rounding in the ratios
+    inside = paths["weight_ratio"].between(ratios.min() / margin, ratios.max() * margin)
+    own = paths[inside & (paths["level"].astype(str) == level)]
+    return None if own.empty else own[[f"{kind}_energy", f"{kind}_force"]].set_axis(["x", "y"], axis=1)
+
+
+def _draw_line(
+    ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool, curve: pd.DataFrame | None
+) -> None:
     """The line of one level over the weights: solid and filled against the reference, else dotted and hollow."""
     level = points["level"].iloc[0]
     colour = style.colour(level, levels)
+    line: dict[str, Any] = {"linestyle": "-" if reference else ":", "linewidth": 1.2 if reference else 1.0}
+    if curve is not None:
+        ax.plot(curve["x"].to_numpy(float), curve["y"].to_numpy(float), color=colour, **line)
+        line = {"linestyle": "none", "linewidth": 0.0}
     ax.plot(
-        points["x"].to_numpy(float), points["y"].to_numpy(float), "-" if reference else ":",
+        points["x"].to_numpy(float), points["y"].to_numpy(float),
         color=colour, marker=style.marker(level, levels), markerfacecolor=colour if reference else "white",
-        markersize=4 if reference else 3, linewidth=1.2 if reference else 1.0,
-        label=f"{level} {'ref' if reference else 'test'}",
+        markersize=4 if reference else 3, label=f"{level} {'ref' if reference else 'test'}", **line,
     )  # fmt: skip
 
 

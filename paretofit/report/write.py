@@ -52,6 +52,7 @@ def write_report(
     summary: Mapping[str, str],
     warnings: Sequence[str] = (),
     extra_tables: Mapping[str, pd.DataFrame] | None = None,
+    paths: pd.DataFrame | None = None,
 ) -> Path:
     """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and ``report.html`` into a folder.
 
@@ -67,6 +68,7 @@ def write_report(
     summary : how the results were computed, an entry per line of the page's last section
     warnings : sentences that the reader must see
     extra_tables : more tables for the page, by title
+    paths : the continuous energy/force curves of the largest subset, drawn under the points of the figures
 
     Returns
     -------
@@ -86,7 +88,7 @@ def write_report(
         title=title,
         opening=_opening(results, front, levels),
         findings=findings,
-        pictures=[_picture(plan, folder / "figures") for plan in _plans(results, levels)],
+        pictures=[_picture(plan, folder / "figures") for plan in _plans(results, levels, paths)],
         sheets=list(_sheets(results, front, levels, extra_tables or {}, folder / "tables")),
         summary=summary,
         warnings=warnings,
@@ -153,18 +155,19 @@ def _span(low: float, high: float) -> str:
     return ratio_text(low) if low == high else f"{ratio_text(low)} to {ratio_text(high)}"
 
 
-def _plans(results: pd.DataFrame, levels: Sequence[str]) -> Iterator[_Plan]:
+def _plans(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> Iterator[_Plan]:
     table = medians(results, levels)
     largest = at_largest_subset(table)
     fronts = fronts_by_twojmax(table)
     reference = levels[-1]
+    curve = "" if paths is None or paths.empty else "The lines are fits at every ratio between. "
 
     def tradeoff_caption() -> str:
         return (
             "Energy against force RMSE on the test set for w_E/w_F "
             f"{_span(largest['weight_ratio'].min(), largest['weight_ratio'].max())}, trained on "
             f"{subset_words(largest)}. Solid, filled: against level {reference}; dotted, hollow: against the "
-            f"level trained on. {OUTSIDE}"
+            f"level trained on. {curve}{OUTSIDE}"
         )
 
     def learning_caption() -> str:
@@ -177,12 +180,12 @@ def _plans(results: pd.DataFrame, levels: Sequence[str]) -> Iterator[_Plan]:
         )
 
     yield _Plan(
-        "energy_force", lambda: figures.energy_force_tradeoff(results, levels),
+        "energy_force", lambda: figures.energy_force_tradeoff(results, levels, paths=paths),
         lambda: f"The largest model, 2Jmax = {largest['twojmax'].max()}. {tradeoff_caption()}", wide=False,
     )  # fmt: skip
     yield _Plan(
         "energy_force_by_twojmax",
-        lambda: _several(results, levels),
+        lambda: _several(results, levels, paths),
         lambda: f"Every 2Jmax. {tradeoff_caption()}",
     )
     yield _Plan("learning_curves", lambda: figures.learning_curves(results, levels), learning_caption)
@@ -199,10 +202,10 @@ def _plans(results: pd.DataFrame, levels: Sequence[str]) -> Iterator[_Plan]:
     )  # fmt: skip
 
 
-def _several(results: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+def _several(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> np.ndarray:
     if results["twojmax"].nunique() < 2:
         raise figures.CannotDrawError("All fits have the same 2Jmax, which the figure before shows.")
-    return figures.energy_force_by_twojmax(results, levels)
+    return figures.energy_force_by_twojmax(results, levels, paths=paths)
 
 
 def _picture(plan: _Plan, folder: Path) -> Picture:

@@ -30,11 +30,14 @@ from paretofit.study.front import ridge_table, study_front
 from paretofit.study.schema import Study, load_study
 from paretofit.study.words import run_summary, run_warnings
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
+from paretofit.sweep.fast import FastEngine
+from paretofit.sweep.paths import weight_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from paretofit.linear import LeverageScores
+    from paretofit.sweep.plain import PlainEngine
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +115,9 @@ def run_study(
             front = study_front(results, len(prepared.split.train))
             _write_csv(front, folder / "front.csv")
             warnings = run_warnings(prepared, engine, data)
-            report = _report(prepared, folder, results, front, run_summary(prepared, design, results, clock), warnings)
+            summary = run_summary(prepared, design, results, clock)
+            paths, knees = _paths(engine, prepared, folder)
+            report = _report(prepared, folder, results, front, (paths, knees), summary, warnings)
         _write_record(settings, folder, clock, jobs, warnings)
         log.info("done: %s", report)
     return RunResult(folder, results, front, report, warnings, clock)
@@ -134,11 +139,15 @@ def _report(
     folder: Path,
     results: pd.DataFrame,
     front: pd.DataFrame,
+    curves: tuple[pd.DataFrame | None, pd.DataFrame],
     summary: dict[str, str],
     warnings: list[str],
 ) -> Path:
     """Write the report: figures and findings of the first penalty, and what the others change."""
+    paths, knees = curves
     extra: dict[str, pd.DataFrame] = {}
+    if len(knees):
+        extra["Best weight ratios of the whole training set"] = knees
     if "ridge" in results:
         first = str(prepared.grid.ridge[0])
         extra["What a ridge penalty changes"] = ridge_table(results, front)
@@ -147,8 +156,21 @@ def _report(
         front = front[front["ridge"].astype(str) == first]
     title, levels = prepared.study.name, list(prepared.grid.levels)
     return write_report(
-        folder, results, front, levels, title=title, summary=summary, warnings=warnings, extra_tables=extra
+        folder, results, front, levels, title=title, summary=summary, warnings=warnings, extra_tables=extra, paths=paths
     )
+
+
+def _paths(
+    engine: FastEngine | PlainEngine, prepared: Prepared, folder: Path
+) -> tuple[pd.DataFrame | None, pd.DataFrame]:
+    """The continuous weight paths of the whole training set, for the figures only if its fits are in them."""
+    target = folder / "weight_path.csv"
+    if not isinstance(engine, FastEngine) or list(prepared.grid.ridge) != [0.0]:
+        target.unlink(missing_ok=True)
+        return None, pd.DataFrame()
+    paths, knees = weight_paths(engine, prepared.grid)
+    _write_csv(paths, target)
+    return (paths if len(prepared.split.train) in prepared.grid.sizes else None), knees
 
 
 def prepare(study: Study) -> Prepared:
