@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from paretofit.dataset import Dataset
     from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
     from paretofit.errors import InputError
-    from paretofit.linear import fit_wls, leverage_scores, sample_configurations
+    from paretofit.linear import Reduction, fit_wls, leverage_scores, sample_configurations
     from paretofit.pareto import pareto_front
     from paretofit.study import Study, run_study
 
@@ -25,6 +25,7 @@ _HOME = {
     "Dataset": "paretofit.dataset",
     "DesignMatrix": "paretofit.descriptors",
     "InputError": "paretofit.errors",
+    "Reduction": "paretofit.linear",
     "SnapBasis": "paretofit.descriptors",
     "Study": "paretofit.study",
     "compute_design": "paretofit.descriptors",
@@ -39,6 +40,7 @@ __all__ = [
     "Dataset",
     "DesignMatrix",
     "InputError",
+    "Reduction",
     "SnapBasis",
     "Study",
     "__version__",

@@ -28,7 +28,7 @@ from paretofit.report import write_report
 from paretofit.study.folder import RECORD, link_dataset, run_folder
 from paretofit.study.front import ridge_table, study_front
 from paretofit.study.schema import Study, load_study
-from paretofit.study.words import run_summary, run_warnings
+from paretofit.study.words import peak_megabytes, run_summary, run_warnings
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
 from paretofit.sweep.fast import FastEngine
 from paretofit.sweep.paths import weight_paths
@@ -115,7 +115,7 @@ def run_study(
             front = study_front(results, len(prepared.split.train))
             _write_csv(front, folder / "front.csv")
             warnings = run_warnings(prepared, engine, data)
-            summary = run_summary(prepared, design, results, clock)
+            summary = run_summary(prepared, design, engine, results, clock)
             paths, knees = _paths(engine, prepared, folder)
             report = _report(prepared, folder, results, front, (paths, knees), summary, warnings)
         _write_record(settings, folder, clock, jobs, warnings)
@@ -356,7 +356,7 @@ def _timed(clock: dict[str, float], stage: str) -> Iterator[None]:
     log.info("%s: started", stage)
     yield
     clock[stage] = time.perf_counter() - start
-    log.info("%s: %.2f s", stage, clock[stage])
+    log.info("%s: %.2f s, peak memory so far %.0f MB", stage, clock[stage], peak_megabytes())
 
 
 @contextmanager

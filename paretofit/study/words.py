@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretofit.kinds import RowKind
+from paretofit.sweep.fast import FastEngine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
     from paretofit.study.stages import Prepared
     from paretofit.sweep import SweepInput
-    from paretofit.sweep.fast import FastEngine
     from paretofit.sweep.plain import PlainEngine
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,11 @@ FLAT = 0.1  # relative spread of leverage scores below which drawing by them is 
 
 
 def run_summary(
-    prepared: Prepared, design: DesignMatrix, results: pd.DataFrame, clock: dict[str, float]
+    prepared: Prepared,
+    design: DesignMatrix,
+    engine: FastEngine | PlainEngine,
+    results: pd.DataFrame,
+    clock: dict[str, float],
 ) -> dict[str, str]:
     """Headings and sentences for "How this was computed"."""
     study, split, grid = prepared.study, prepared.split, prepared.grid
@@ -59,9 +63,10 @@ def run_summary(
         "'whitened' (such fits are trusted up to 1e8, which is 1e4 for the rows), of the weighted rows with columns "
         f"scaled to unit norm elsewhere; median {results['condition'].median():.1e}",
         "Time": ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in clock.items()),
-        "Peak memory": f"{_peak_megabytes(resource.RUSAGE_SELF):.0f} MB in the main process, "
-        f"{_peak_megabytes(resource.RUSAGE_CHILDREN):.0f} MB in the largest worker",
+        "Peak memory": f"{peak_megabytes():.0f} MB in the main process",
     }
+    if isinstance(engine, FastEngine):
+        summary["Whole training set"] = "; ".join(engine.conditioning())
     for heading, text in summary.items():
         log.info("%s: %s", heading, text)
     return summary
@@ -110,6 +115,7 @@ def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: Swe
     return warnings
 
 
-def _peak_megabytes(who: int) -> float:
-    peak = resource.getrusage(who).ru_maxrss
+def peak_megabytes() -> float:
+    """The largest memory that this process has had so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)

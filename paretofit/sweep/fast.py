@@ -57,7 +57,7 @@ class FastEngine:
         leverage = data.leverage_columns or data.design.n_features
         sizes = sorted({*columns.values(), leverage})
         self._size = {twojmax: sizes.index(p) for twojmax, p in columns.items()}
-        w_energy, w_force = _middle(grid)
+        self._weights = w_energy, w_force = _middle(grid)
         self.reduction = Reduction.of(self.blocks, sizes, energy_weight=w_energy, force_weight=w_force, threads=threads)
         weights = np.array([*data.leverage_weights, 1.0])
         n = data.design.n_configurations
@@ -78,6 +78,17 @@ class FastEngine:
             if used.any():
                 arrays = (X, source.Y[window], design.kind[window], design.configuration[window], is_train[window])
                 yield RowBlock(*(arrays if used.all() else (array[used] for array in arrays)))
+
+    def conditioning(self) -> list[str]:
+        """For each size of model: its columns, their rank, and how well the whole training set determines them."""
+        system = self.reduction.system(self.reduction.train, np.array([*self._weights, 1.0]))
+        lines = []
+        for twojmax, size in self._size.items():
+            p, rank = int(self.reduction.sizes[size]), int(self.reduction.whitened_sizes[size])
+            condition = system.factor.condition(rank)
+            trust = f"condition number {condition:.1e}" if np.isfinite(condition) else "not determined by these rows"
+            lines.append(f"2Jmax {twojmax}: {p} columns, {rank} independent, whitened moments {trust}")
+        return lines
 
     def walks(self, cells: list[Cells]) -> list[list[Cells]]:
         """One task for each draw, its subsets nested; the whole training set is a task of its own."""
