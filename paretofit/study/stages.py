@@ -153,7 +153,7 @@ def _report(
         extra["What a ridge penalty changes"] = ridge_table(results, front)
         warnings = [*warnings, f"Figures and findings are those of ridge = {first}; the table shows the others."]
         results = results[results["ridge"].astype(str) == first]
-        front = front[front["ridge"].astype(str) == first]
+        front = study_front(results.drop(columns="ridge"), len(prepared.split.train))
     title, levels = prepared.study.name, list(prepared.grid.levels)
     return write_report(
         folder, results, front, levels, title=title, summary=summary, warnings=warnings, extra_tables=extra, paths=paths

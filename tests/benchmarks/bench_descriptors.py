@@ -138,6 +138,11 @@ def _columns(times: np.ndarray, ours: np.ndarray) -> list[str]:
     return [" / ".join(spread(column)) for column in (times[:, 0], times[:, 1], ratio[:, 0], ratio[:, 1])]
 
 
+def _atoms(configurations: list[Atoms]) -> str:
+    sizes = [len(atoms) for atoms in configurations]
+    return f"{min(sizes)} to {max(sizes)}"
+
+
 def settings_table(configurations: list[Atoms], dataset: Dataset, options: Options) -> Table:
     """What decides the batch and cutoff settings."""
     table = Table(
@@ -222,7 +227,7 @@ def run(options: Options) -> list[Table]:
     folder = options.work / "fitsnap_larger"
     sample = sample_of_larger(folder, quick=options.quick)
     compare(
-        f"larger, {len(sample)} configurations of {np.mean([len(atoms) for atoms in sample]):.0f} atoms",
+        f"larger, {len(sample)} configurations of {_atoms(sample)} atoms",
         sample,
         folder,
         options,
