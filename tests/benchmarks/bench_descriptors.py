@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.io import write  # noqa: F401  (ASE's registry is loaded before anything is timed)
-from common import LARGER, Options, Skip, Table, shipped_dataset, spread, stage
+from common import LARGER, Options, Skip, Table, cpu_seconds, shipped_dataset, spread, stage
 from threadpoolctl import threadpool_limits
 
 from paretofit.descriptors import SnapBasis, compute_design, rows
@@ -151,7 +151,7 @@ def settings_table(configurations: list[Atoms], dataset: Dataset, options: Optio
         notes=[
             (
                 "pair cutoff and rows.BATCH: the sample of the larger set, one thread. compute.BATCH_ATOMS: the "
-                f"shipped set with compute_design in {options.cores} processes, file included (CPU of the parent only)."
+                f"shipped set with compute_design in {options.cores} processes, file included."
             )
         ],
     )
@@ -173,10 +173,10 @@ def settings_table(configurations: list[Atoms], dataset: Dataset, options: Optio
     def with_atoms(size: int) -> np.ndarray:
         kept, compute_module.BATCH_ATOMS = compute_module.BATCH_ATOMS, size
         try:
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, cpu = time.perf_counter(), cpu_seconds()
             basis = SnapBasis(elements=["Be"], twojmax=10)
             compute_design(dataset, basis, options.work / "settings.h5", jobs=options.cores)
-            return np.array([time.perf_counter() - wall, time.process_time() - cpu])
+            return np.array([time.perf_counter() - wall, cpu_seconds() - cpu])
         finally:
             compute_module.BATCH_ATOMS = kept
 
