@@ -11,7 +11,8 @@ from scipy.linalg import blas, lapack
 
 from paretofit.kinds import RowKind
 from paretofit.linear.factor import Array
-from paretofit.linear.whitening import add_gram, square
+from paretofit.linear.native import add_gram
+from paretofit.linear.whitening import square
 
 CANCELLED = 1e-5  # of the terms' size: rounding of about 1e-15 in them is then 1e-10 in what is left
 
@@ -32,7 +33,7 @@ class KindMoments:
     def add(self, U: Array, Y: Array, X: Array) -> None:
         """Add whitened rows ``(n, P)`` with targets ``(n, n_targets)`` and the raw rows ``(n, P)``."""
         self.norms += np.einsum("ij,ij->j", X, X)
-        self.G = add_gram(self.G, U)
+        add_gram(self.G, np.ascontiguousarray(U))
         self.c += U.T @ Y
         self.s += np.einsum("ij,ij->j", Y, Y)
         self.n += len(U)

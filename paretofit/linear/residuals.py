@@ -7,7 +7,6 @@ does not change lengths. The column of ones comes first, so that what lies in R'
 from dataclasses import dataclass, field
 
 import numpy as np
-import scipy.linalg
 
 from paretofit.linear.factor import Array
 
@@ -47,7 +46,7 @@ class ResidualFactor:
         stacked = [self._R, *self._pending] if self._R is not None else self._pending
         A = np.vstack(stacked)
         if len(A) >= A.shape[1]:
-            A = scipy.linalg.qr(A, mode="r", overwrite_a=True, check_finite=False)[0][: A.shape[1]]
+            A = np.asarray(np.linalg.qr(A, mode="r"))  # NumPy's lets other threads run, SciPy's does not
         self._R, self._pending = np.asfortranarray(A), []
 
     @property

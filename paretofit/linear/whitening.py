@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
 from paretofit.errors import InputError
+from paretofit.linear.native import add_gram, divide_rows
 
 if TYPE_CHECKING:
     from paretofit.linear.factor import Array
@@ -74,13 +75,9 @@ class Whitening:
 
 def solve_rows(R: Array, X: Array) -> Array:
     """``(n, P)``: X R⁻¹ for an upper triangular R."""
-    transposed = np.array(X, dtype=np.float64, order="C", copy=True).T  # Fortran order without another copy
-    return np.asarray(blas.dtrsm(1.0, R, transposed, side=0, lower=0, trans_a=1, overwrite_b=1)).T
-
-
-def add_gram(G: Array, A: Array) -> Array:
-    """Add AᵀA to the upper triangle of G (Fortran order, changed in place where possible)."""
-    return np.asarray(blas.dsyrk(1.0, A.T, beta=1.0, c=G, trans=0, lower=0, overwrite_c=1))
+    U = np.array(X, dtype=np.float64, order="C", copy=True)
+    divide_rows(np.asfortranarray(R), U)
+    return U
 
 
 def square(P: int) -> Array:
@@ -119,7 +116,7 @@ class FirstPass:
         self.n_train, self.n_test = self.n_train + n_train, self.n_test + len(A) - n_train
         if n_train:
             A, Y = (A, Y) if n_train == len(A) else (A[block.train], Y[block.train])
-            self.G = add_gram(self.G, A)
+            add_gram(self.G, np.ascontiguousarray(A))
             self.c += A.T @ Y
 
     def merge(self, other: FirstPass) -> None:
@@ -188,7 +185,7 @@ def _dependent(blocks: Any, weights: Array, R: Array, clear: Array, suspects: Ar
     for block in blocks():
         A = block.X[:, :p] * weights[block.kind][:, None]
         U = solve_rows(R, A[:, clear])
-        G = add_gram(G, U)
+        add_gram(G, U)
         C += U.T @ A[:, suspects]
     coefficients = np.zeros_like(C)
     L, info = lapack.dpotrf(G, lower=0, clean=1)

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from paretofit.kinds import RowKind
 from paretofit.linear import Reduction, reduced_leverage
 from paretofit.linear.loo import rms_by_kind
-from paretofit.linear.reduction import NestedFit
+from paretofit.linear.reduction import CONDITION_LIMIT, REFINED_LIMIT, NestedFit
 from paretofit.linear.ridge import PENALTIES, BestPenalty
 from paretofit.linear.whitening import RowBlock
 from paretofit.sweep.plain import PlainEngine, RowSource, rows_of_levels
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from paretofit.sweep.plain import Cells
     from paretofit.sweep.results import Row
 
-BLOCK_BYTES = 64 << 20
+BLOCK_BYTES = 16 << 20
 
 
 class FastEngine:
@@ -162,7 +162,7 @@ class _Subset:
                         "ridge": ridge,
                         "rank": int(self.reduction.whitened_sizes[size]),
                         "condition": one.fit.condition,
-                        "solver": "whitened",
+                        "solver": "whitened" if one.fit.condition <= CONDITION_LIMIT else "refined",
                     }
                     errors = self._errors(one, w / w.max())
                     yield from rows_of_levels(self.source.levels, cell, errors, one.penalty)
@@ -172,12 +172,12 @@ class _Subset:
         system = self.reduction.system(self.moments, w, ridge)
         found: dict[int, _Found | None] = {}
         for size in sizes:
-            fit = system.fit(size)
+            fit = system.fit(size, REFINED_LIMIT)
             if fit is None:
                 found[size] = None
                 continue
             train, lost = self.reduction.train_rms(self.moments, fit)
-            if lost:
+            if lost or fit.condition > CONDITION_LIMIT:
                 U, Y, kind, _ = self.rows
                 fit = system.refine(fit, U, Y, kind)
                 train = rms_by_kind(U[:, : len(fit.delta)] @ fit.delta - Y[:, fit.columns], kind)
