@@ -10,8 +10,9 @@ from joblib import Parallel, delayed
 
 from paretofit.errors import InputError, suggestion
 from paretofit.progress import track
+from paretofit.sweep.cells import draws_of, pending_cells, single_tasks
 from paretofit.sweep.fast import FastEngine
-from paretofit.sweep.plain import PlainEngine, draws_of, pending_cells, single_tasks
+from paretofit.sweep.plain import PlainEngine
 from paretofit.sweep.results import Journal, assemble
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from paretofit.sweep.cells import Draw
     from paretofit.sweep.data import SweepInput
     from paretofit.sweep.grid import SweepGrid
-    from paretofit.sweep.plain import Draw
     from paretofit.sweep.results import Row
 
 ENGINES = {"fast": FastEngine, "plain": PlainEngine}

@@ -19,16 +19,17 @@ from paretofit.linear.loo import rms_by_kind
 from paretofit.linear.reduction import CONDITION_LIMIT, REFINED_LIMIT, NestedFit
 from paretofit.linear.ridge import PENALTIES, BestPenalty
 from paretofit.linear.whitening import RowBlock
-from paretofit.sweep.plain import PlainEngine, RowSource, rows_of_levels
+from paretofit.sweep.plain import PlainEngine
+from paretofit.sweep.rows import RowSource, rows_of_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from paretofit.linear import LeverageScores
     from paretofit.linear.moments import Moments
+    from paretofit.sweep.cells import Cells
     from paretofit.sweep.data import SweepInput
     from paretofit.sweep.grid import Array, Ridge, SweepGrid
-    from paretofit.sweep.plain import Cells
     from paretofit.sweep.results import Row
 
 BLOCK_BYTES = 16 << 20
