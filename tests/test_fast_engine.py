@@ -77,7 +77,7 @@ def test_the_smallest_errors_against_extended_precision(real):
     grid = SweepGrid(list("12345"), [8], [(1000.0, 1.0)], [138], ["random"], 1)
     data = replace(real, leverage_columns=120)
     ours = run_sweep(data, grid)
-    assert (ours["solver"] == "whitened").all()
+    assert ours["solver"].isin(["whitened", "refined"]).all()
     assert ours["train_energy"].min() < 1e-3
     rows = data.rows_of(data.train)
     kind = data.design.kind[rows]
@@ -195,8 +195,9 @@ def test_leave_one_out_equals_refitting(real, engine, ridge):
         residuals = np.empty_like(Y)
         for one in members:
             kept = owner != one
-            penalised = np.vstack([A[kept], np.sqrt(ridge) * np.eye(A.shape[1])])
-            padded = np.vstack([(Y * w)[kept], np.zeros((A.shape[1], 2))])
+            free = np.eye(A.shape[1])[1:]  # the atomic reference energy is not penalised
+            penalised = np.vstack([A[kept], np.sqrt(ridge) * free])
+            padded = np.vstack([(Y * w)[kept], np.zeros((len(free), 2))])
             beta = np.linalg.lstsq(penalised, padded)[0]
             residuals[~kept] = Y[~kept] - X[~kept] / scale @ beta
         ours = table[table["twojmax"] == twojmax]
@@ -266,3 +267,88 @@ def test_ridge_fit_equals_its_normal_equations_in_scaled_columns(real):
     assert choice.left_out[:, 0] == pytest.approx(left_out, abs=1e-8)
     with pytest.raises(InputError, match="ridge must be a finite number, not negative; got -1"):
         fit_wls(X, y, kind, ridge=-1)
+
+
+@pytest.mark.parametrize("engine", ["fast", "plain"])
+def test_the_zero_of_energy_does_not_matter_to_a_ridge(real, engine):
+    """Codes differ by keV in what an atom's energy is; errors must not."""
+    grid = SweepGrid(["3", "5"], [4], [(12.25, 1.0)], [20, 60], ["random"], 1, ridge=[1e-4, "auto"], leave_one_out=True)
+    data = replace(real, leverage_columns=120)
+    energy = real.design.kind == 0
+    shifted = {level: np.where(energy, values - 400.0, values) for level, values in real.design.targets.items()}
+    before = run_sweep(data, grid, engine=engine)
+    after = run_sweep(replace(data, design=replace(real.design, targets=shifted)), grid, engine=engine)
+    assert (after["ridge_lambda"] == before["ridge_lambda"]).all()
+    for column in [*ERRORS, *LOO]:
+        assert after[column].to_numpy() == pytest.approx(before[column].to_numpy(), rel=1e-5), column
+
+
+def test_nearly_dependent_columns_are_kept(degenerate):
+    """A column that differs from another by 1e-10 of its size is not dropped: its direction may carry the signal."""
+    rng = np.random.default_rng(2)
+    rows = rng.normal(size=(240, 5))
+    rows = np.column_stack([rows, rows[:, 1] + 1e-10 * rng.normal(size=240)])
+    targets = {
+        "a": rows @ np.ones(6) + 1e9 * (rows[:, 5] - rows[:, 1]) + 0.1 * rng.normal(size=240),
+        "b": rng.normal(size=240),
+    }
+    design = DesignMatrix.from_arrays(rows, degenerate.design.kind, degenerate.design.configuration, targets=targets)
+    data, grid = replace(degenerate, design=design), SweepGrid(["b", "a"], [0], [(3.0, 1.0)], [30, 40], ["random"], 1)
+    assert make_engine(data, grid).dropped == []
+    fast, plain = run_sweep(data, grid), run_sweep(data, grid, engine="plain")
+    assert fast["rank"].tolist() == plain["rank"].tolist() == [6] * 4
+    assert fast["test_force"].to_numpy() == pytest.approx(plain["test_force"].to_numpy(), rel=1e-4)
+
+
+def test_ridge_shared_by_dependent_columns(degenerate):
+    """Two equal columns share a coefficient and pay for it together; one alone would pay twice."""
+    grid = SweepGrid(["low", "high"], [0, 4], [(3.0, 1.0)], [10, 40], ["random"], 1, ridge=[0.0, 1e-2, "auto"])
+    compare(degenerate, grid, loose=1e-6)
+
+
+def test_forces_alone_can_be_swept_at_random(degenerate):
+    kept = np.flatnonzero(degenerate.design.kind == 1)
+    design = degenerate.design
+    forces = DesignMatrix.from_arrays(
+        design.rows()[kept],
+        design.kind[kept],
+        design.configuration[kept],
+        targets={k: v[kept] for k, v in design.targets.items()},
+    )
+    data, grid = (
+        replace(degenerate, design=forces),
+        SweepGrid(["low", "high"], [0], [(1.0, 1.0)], [20, 40], ["random"], 2),
+    )
+    fast = run_sweep(data, grid)
+    assert fast["test_energy"].isna().all()
+    assert fast["test_force"].to_numpy() == pytest.approx(
+        run_sweep(data, grid, engine="plain")["test_force"].to_numpy()
+    )
+    with pytest.raises(InputError, match="leverage sampling needs an energy row"):
+        run_sweep(data, replace(grid, samplings=["leverage"]))
+
+
+def test_penalties_that_make_no_difference_do_not_follow_rounding(real):
+    """Everything left out together: no penalty is better than another, and the largest is taken."""
+    one_group = replace(real, group=np.zeros(real.design.n_configurations, dtype=int), leverage_columns=21)
+    grid = SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [20], ["random"], 2, ridge=["auto"])
+    assert set(run_sweep(one_group, grid)["ridge_lambda"]) == {0.1}
+
+
+def test_a_reduction_refuses_what_is_not_finite(real):
+    blocks = blocks_of(real, ["5"])
+
+    def spoilt(what):
+        for block in blocks():
+            arrays = block._asdict()
+            arrays[what] = arrays[what].copy()
+            arrays[what][3, 0] = np.nan
+            yield RowBlock(**arrays)
+
+    for what in ("X", "Y"):
+        with pytest.raises(InputError, match="must be finite"):
+            Reduction.of(lambda what=what: spoilt(what), [21])
+    with pytest.raises(InputError, match="at most the number of columns, 0"):
+        Reduction.of(lambda: iter([]), [21])
+    with pytest.raises(InputError, match="at most the number of columns, 1596; got 2000"):
+        Reduction.of(blocks, [21, 2000])

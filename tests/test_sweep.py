@@ -157,6 +157,7 @@ def test_subsets_are_nested_and_independent_of_the_rest_of_the_grid(data, grid):
         ({"weights": [(1.0, -2.0)]}, "positive numbers"),
         ({"levels": ["2", "9"]}, "no labels of level '9'"),
         ({"samplings": ["leverag"]}, "did you mean 'leverage'"),
+        ({"ridge": [-1.0]}, "'ridge' must be numbers, not negative, or 'auto'; got -1"),
         ({"twojmax": []}, "'twojmax' must have at least one entry"),
         ({"levels": ["5", "5"]}, "an entry twice"),
     ],
@@ -192,6 +193,34 @@ def test_any_linear_model_can_be_swept():
     exact = results[results["level"] == "exact"]
     assert (exact["ref_energy"] < 1e-9).all()
     assert results["label_seconds"].isna().all()
+
+
+@pytest.mark.parametrize("change", ["kind", "configuration", "column_levels", "rows"])
+def test_a_journal_of_other_rows_is_not_used(tmp_path, change):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "rows": rng.normal(size=(120, 4)),
+        "kind": np.array([0, 1, 1, 1] * 30),
+        "configuration": np.arange(120) // 4,
+    }
+    levels = np.array([0, 0, 2, 2])
+    targets = {"a": rng.normal(size=120), "b": rng.normal(size=120)}
+    grid = SweepGrid(["a", "b"], [0, 2], [(2.0, 1.0)], [5, 15], ["random"], 2)
+
+    def sweep(journal):
+        design = DesignMatrix.from_arrays(**arrays, targets=targets, column_levels=levels)
+        return run_sweep(SweepInput(design, np.arange(15), np.arange(15, 30)), grid, journal=journal)
+
+    sweep(tmp_path)
+    if change == "kind":
+        arrays["kind"][1], arrays["kind"][0] = 0, 1
+    elif change == "configuration":
+        arrays["configuration"][[3, 4]] = arrays["configuration"][[4, 3]]
+    elif change == "column_levels":
+        levels[1] = 2
+    else:
+        arrays["rows"][7] += 1
+    pd.testing.assert_frame_equal(sweep(tmp_path), sweep(None))
 
 
 def test_read_results_names_what_is_missing(tmp_path):

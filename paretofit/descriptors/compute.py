@@ -68,7 +68,11 @@ def compute_design(
         path,
         column_levels=basis.column_levels,
         column_names=basis.column_names,
-        attributes={"basis": basis.model_dump_json(), "structures": dataset.structures_digest()},
+        attributes={
+            "basis": basis.model_dump_json(),
+            "structures": dataset.structures_digest(),
+            "constant_columns": str(len(basis.elements)),
+        },
     )
 
 

@@ -100,6 +100,7 @@ class DesignMatrix:
         seconds: Mapping[str, Array] | None = None,
         column_levels: Sequence[int] | Array | None = None,
         column_names: Sequence[str] | None = None,
+        n_constant: int = 0,
     ) -> Self:
         """Take the rows of any linear model (ACE, UF3, the A and b of FitSNAP, ...).
 
@@ -118,6 +119,8 @@ class DesignMatrix:
         column_levels : (n_features,) int, optional
             For nested models, ascending: the order at which a column appears.
         column_names : sequence of str, optional
+        n_constant : int
+            Leading columns that are reference energies of atoms; a ridge penalty leaves them free.
 
         Raises
         ------
@@ -129,7 +132,17 @@ class DesignMatrix:
         kinds, (positions, ids) = checked_kinds(kind, len(rows)), positions_and_ids(configuration, len(rows))
         levels, names = checked_columns(column_levels, column_names, rows.shape[1])
         labels, costs = by_level(targets, len(rows), "targets"), by_level(seconds, len(ids), "seconds")
-        return cls(kinds, positions, ids, levels, names, labels, costs, _rows=rows)
+        return cls(
+            kinds,
+            positions,
+            ids,
+            levels,
+            names,
+            labels,
+            costs,
+            attributes={"constant_columns": str(n_constant)},
+            _rows=rows,
+        )
 
     @classmethod
     def from_blocks(
@@ -222,6 +235,11 @@ class DesignMatrix:
             column_names=self.column_names,
             attributes=self.attributes,
         )
+
+    @property
+    def n_constant(self) -> int:
+        """Leading columns that are reference energies of atoms; a ridge penalty leaves them free."""
+        return int(self.attributes.get("constant_columns", 0))
 
     @property
     def n_rows(self) -> int:

@@ -13,7 +13,7 @@ from paretofit.errors import InputError
 from paretofit.kinds import RowKind
 from paretofit.linear.factor import Array, column_scales
 from paretofit.linear.leverage import column_space
-from paretofit.linear.wls import checked_rows, row_weights
+from paretofit.linear.wls import checked_rows, penalty_rows, row_weights
 
 UNDETERMINED = 1e-10  # an eigenvalue of I − H_bb below this: without these rows the fit is not determined
 
@@ -28,12 +28,13 @@ def leave_one_out(
     force_weight: float = 1.0,
     stress_weight: float = 1.0,
     ridge: float = 0.0,
+    unpenalised: int = 0,
 ) -> Array:
     """Residuals of each row in the fit that leaves its group out.
 
     Parameters
     ----------
-    rows, targets, kind, energy_weight, force_weight, stress_weight, ridge
+    rows, targets, kind, energy_weight, force_weight, stress_weight, ridge, unpenalised
         As in `fit_wls`. With a ridge, columns keep the scale that they have in all rows.
     group : (n,) int
         The group of each row: its configuration, or a family of relatives.
@@ -55,8 +56,8 @@ def leave_one_out(
     A = X * weights
     A /= column_scales(A)
     if ridge > 0:
-        stacked = np.vstack([A, np.sqrt(ridge) * np.eye(A.shape[1])])
-        V = scipy.linalg.qr(stacked, mode="economic", overwrite_a=True, check_finite=False)[0][: len(A)]
+        stacked, n = np.vstack([A, penalty_rows(A.shape[1], ridge, unpenalised)]), len(A)
+        V = column_space(stacked)[0][:n]
     else:
         V, _ = column_space(A)
     WY = Y * weights
@@ -88,13 +89,5 @@ def group_residuals(V: Array, residuals: Array, group: Array) -> Array:
 
 
 def rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
-    """Root mean squares over the rows of each kind that are determined; NaN if none of them is."""
-    found = {}
-    for kind in RowKind:
-        own = residuals[kinds == kind]
-        if len(own):
-            known = np.isfinite(own)
-            squares = np.where(known, own, 0.0) ** 2
-            with np.errstate(invalid="ignore", divide="ignore"):
-                found[kind] = np.sqrt(squares.sum(axis=0) / known.sum(axis=0))
-    return found
+    """Root mean squares over the rows of each kind; NaN if one of them is not determined."""
+    return {kind: np.sqrt(np.mean(own**2, axis=0)) for kind in RowKind if len(own := residuals[kinds == kind])}

@@ -113,10 +113,18 @@ class NestedFactor:
         return cls(R, info - 1 if info > 0 else len(R))
 
     def condition(self, p: int) -> float:
-        """Estimate of the condition number of the leading block of M, from that of its factor (1-norm)."""
+        """Estimate of the condition number of the leading block of M, its diagonal scaled to one (1-norm).
+
+        Cholesky does not mind how columns are scaled, so neither does the estimate (A. van der Sluis, Numer.
+        Math. 14, 14 (1969)).
+        """
         if p > self.valid:
             return float("inf")
-        reciprocal, _ = lapack.dtrcon(np.asfortranarray(self.R[:p, :p]), norm="1", uplo="U")
+        R = self.R[:p, :p]
+        norms = np.sqrt(np.einsum("ij,ij->j", R, R))
+        if not norms.all():
+            return float("inf")
+        reciprocal, _ = lapack.dtrcon(np.asfortranarray(R / norms), norm="1", uplo="U")
         return float(1.0 / reciprocal**2) if reciprocal > 0 else float("inf")
 
     def solve(self, c: Array) -> Array:

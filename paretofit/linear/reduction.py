@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import blas, lapack
+from threadpoolctl import threadpool_limits
 
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
@@ -37,7 +38,7 @@ REFINED_LIMIT = 1e12  # up to here it does so after refinement with the rows
 REFINEMENTS = 2
 
 
-class TestErrors(NamedTuple):
+class HeldOutErrors(NamedTuple):
     """Root mean squared test residuals, ``(n_levels,)`` each: at the own level, at the last, and about its mean."""
 
     own: Array
@@ -82,6 +83,8 @@ class Reduction:
         Of the training rows, targets being residuals of the baseline.
     test : mapping of RowKind to ResidualFactor
         Of the test rows, with the residuals at each level and against the last one.
+    unpenalised : int
+        Leading columns of X that a ridge penalty leaves free.
     """
 
     sizes: Array
@@ -91,6 +94,7 @@ class Reduction:
     baseline: Array
     train: Moments
     test: dict[RowKind, ResidualFactor]
+    unpenalised: int = 0
 
     @classmethod
     def of(
@@ -101,6 +105,7 @@ class Reduction:
         energy_weight: float = 1.0,
         force_weight: float = 1.0,
         stress_weight: float = 1.0,
+        unpenalised: int = 0,
         threads: int = 1,
     ) -> Reduction:
         """Reduce the rows.
@@ -113,28 +118,35 @@ class Reduction:
             Leading columns of each model, ascending.
         energy_weight, force_weight, stress_weight : float
             Of the Gram matrix and the baseline: a typical choice of the study.
+        unpenalised : int
+            Leading columns that a ridge penalty leaves free.
         threads : int
             The result does not depend on it.
 
         Raises
         ------
         InputError
-            If sizes do not ascend, or there are no training or no test rows.
+            If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
         """
         counts = np.asarray(sizes, dtype=np.int64)
         if counts.ndim != 1 or not len(counts) or counts[0] < 1 or (np.diff(counts) <= 0).any():
             raise InputError(f"sizes must be ascending numbers of columns; got {list(sizes)}")
         weights = row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
-        n_levels = next(iter(blocks())).Y.shape[1]
+        first = next(iter(blocks()), None)
+        if first is None or counts[-1] > first.X.shape[1]:
+            columns = 0 if first is None else first.X.shape[1]
+            raise InputError(f"sizes must be at most the number of columns, {columns}; got {counts[-1]}")
+        n_levels = first.Y.shape[1]
         sums = sum_blocks(blocks(), lambda: FirstPass(weights, int(counts[-1]), n_levels), threads)
-        if not sums.n_train or not sums.n_test:
-            raise InputError(f"a reduction needs training and test rows; got {sums.n_train} and {sums.n_test}")
-        whitening = whiten(sums, blocks, weights)
-        inner = np.array([whitening.columns(int(p)) for p in counts])
-        baseline = _baseline(sums, whitening, inner)
+        if not sums.n_train:
+            raise InputError("a reduction needs training rows; got none")
+        with threadpool_limits(1):  # threads within a product would change its rounding
+            whitening = whiten(sums, blocks, weights)
+            inner = np.array([whitening.columns(int(p)) for p in counts])
+            baseline = _baseline(sums, whitening, inner)
         kinds = [RowKind(kind) for kind in sorted(sums.kinds)]
         second = sum_blocks(blocks(), lambda: _SecondPass(whitening, baseline, kinds), threads)
-        return cls(counts, inner, n_levels, whitening, baseline, second.train, second.test)
+        return cls(counts, inner, n_levels, whitening, baseline, second.train, second.test, unpenalised)
 
     def rows(self, X: Array, Y: Array) -> tuple[Array, Array, Array]:
         """Whitened rows, their targets (residuals of the baseline) and the kept raw columns of rows of the design."""
@@ -161,7 +173,8 @@ class Reduction:
         M, c = moments.weighted(scaled)
         penalty = None
         if ridge > 0:
-            D = moments.column_norms(scaled)[:, None] * self.inverse
+            norms = np.where(self.whitening.kept < self.unpenalised, 0.0, moments.column_norms(scaled))
+            D = norms[:, None] * self.inverse
             penalty = blas.dsyrk(ridge, D, trans=1, lower=0)
             M += penalty
         return WeightedSystem(self, NestedFactor.of(M), c, penalty, scaled)
@@ -188,7 +201,7 @@ class Reduction:
                 lost |= cancelled
         return rms, lost
 
-    def test_rms(self, fit: NestedFit) -> dict[RowKind, TestErrors]:
+    def test_rms(self, fit: NestedFit) -> dict[RowKind, HeldOutErrors]:
         """Root mean squared residuals of the test rows of each kind."""
         n_targets = self.baseline.shape[1]
         columns = np.arange(fit.columns.start, fit.columns.stop)
@@ -197,7 +210,7 @@ class Reduction:
             if factor.n:
                 own, _ = factor.squares(fit.delta, columns)
                 reference, centred = factor.squares(fit.delta, columns + n_targets)
-                rms[kind] = TestErrors(*(np.sqrt(total / factor.n) for total in (own, reference, centred)))
+                rms[kind] = HeldOutErrors(*(np.sqrt(total / factor.n) for total in (own, reference, centred)))
         return rms
 
 
@@ -312,15 +325,16 @@ def reduced_leverage(
         For each size; rows are in the order of the training rows. None where the moments are singular or
         too ill-conditioned.
     """
-    factor = NestedFactor.of(reduction.train.weighted(weights / weights.max())[0])
-    inner = reduction.whitened_sizes
-    usable = [factor.condition(int(p)) < CONDITION_LIMIT for p in inner]
-    P = int(max((p for p, good in zip(inner, usable, strict=True) if good), default=0))
-    if P == 0:
-        return [None] * len(inner)
-    # U L⁻ᵀ = X (Rᵀ-factor times R₀)⁻¹: one triangular solve for each block.
-    combined = np.asfortranarray(factor.R[:P, :P] @ reduction.whitening.R[:P, :P])
-    kept = reduction.whitening.kept[:P]
+    with threadpool_limits(1):
+        factor = NestedFactor.of(reduction.train.weighted(weights / weights.max())[0])
+        inner = reduction.whitened_sizes
+        usable = [factor.condition(int(p)) < CONDITION_LIMIT for p in inner]
+        P = int(max((p for p, good in zip(inner, usable, strict=True) if good), default=0))
+        if P == 0:
+            return [None] * len(inner)
+        # U L⁻ᵀ = X (Rᵀ-factor times R₀)⁻¹: one triangular solve for each block.
+        combined = np.asfortranarray(factor.R[:P, :P] @ reduction.whitening.R[:P, :P])
+        kept = reduction.whitening.kept[:P]
     scaled, ends = weights / weights.max(), np.minimum(inner, P) - 1
 
     def squares(block: RowBlock) -> tuple[Array, Array, Array]:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from paretofit.linear.factor import Array, column_scales
+from paretofit.linear.factor import Array, column_scales, rank_tolerance
+from paretofit.linear.leverage import column_space
 from paretofit.linear.loo import group_residuals
 from paretofit.linear.wls import checked_rows, row_weights
 
+TIE = 1e-6  # relative difference of leave-one-out losses that is no difference
 PENALTIES = tuple(float(f"1e{exponent}") for exponent in range(-14, 0))
 
 
@@ -27,11 +29,17 @@ class RidgeChoice:
     penalty : (n_targets,) float64
     left_out : (n, n_targets) float64
         Leave-one-out residuals, unweighted.
+    rank : int
+        Numerical rank of the weighted, column-scaled rows.
+    condition : float
+        Ratio of their largest to their smallest singular value that is not zero, free columns aside.
     """
 
     coefficients: Array
     penalty: Array
     left_out: Array
+    rank: int
+    condition: float
 
 
 def choose_ridge(
@@ -42,13 +50,15 @@ def choose_ridge(
     *,
     energy_weight: float = 1.0,
     force_weight: float = 1.0,
+    stress_weight: float = 1.0,
+    unpenalised: int = 0,
     penalties: tuple[float, ...] = PENALTIES,
 ) -> RidgeChoice:
     """Fit with the penalty that leave-one-out prefers, from one singular value decomposition.
 
     Parameters
     ----------
-    rows, targets, kind, energy_weight, force_weight
+    rows, targets, kind, energy_weight, force_weight, stress_weight, unpenalised
         As in `fit_wls`.
     group : (n,) int
         What is left out together.
@@ -60,24 +70,36 @@ def choose_ridge(
     RidgeChoice
     """
     X, Y, kinds = checked_rows(rows, targets, kind)
-    weights = row_weights(kinds, energy_weight, force_weight)[:, None]
+    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
     A = X * weights
     scale = column_scales(A)
-    U, s, Vt = scipy.linalg.svd(A / scale, full_matrices=False, check_finite=False)
-    WY = Y * weights
-    projected = U.T @ WY
-
+    A /= scale
+    free, bound, WY = A[:, :unpenalised], A[:, unpenalised:], Y * weights
+    F, free_rank = column_space(free.copy()) if unpenalised else (A[:, :0], 0)
+    bound_only, left = bound - F @ (F.T @ bound), WY - F @ (F.T @ WY)
+    U, s, Vt = scipy.linalg.svd(bound_only, full_matrices=False, check_finite=False)
+    projected = U.T @ left
     best = BestPenalty()
     for penalty in penalties:
         filters = s**2 / (s**2 + penalty)
-        residuals = WY - U @ (filters[:, None] * projected)
-        left_out = group_residuals(U * np.sqrt(filters), residuals, np.asarray(group))
+        V = np.hstack([F, U * np.sqrt(filters)])
+        left_out = group_residuals(V, left - U @ (filters[:, None] * projected), np.asarray(group))
         best.offer(penalty, left_out, (s / (s**2 + penalty))[:, None] * projected)
-    return RidgeChoice((Vt.T @ best.solution) / scale[:, None], best.penalty, best.left_out / weights)
+    beta = np.empty((A.shape[1], Y.shape[1]))
+    beta[unpenalised:] = Vt.T @ best.solution
+    if unpenalised:
+        beta[:unpenalised] = scipy.linalg.lstsq(free, WY - bound @ beta[unpenalised:], check_finite=False)[0]
+    kept = s[s > rank_tolerance(A.shape) * s.max(initial=0.0)]
+    condition = float(kept[0] / kept[-1]) if len(kept) else float("inf")
+    rank = free_rank + len(kept)
+    return RidgeChoice(beta / scale[:, None], best.penalty, best.left_out / weights, rank, condition)
 
 
 class BestPenalty:
-    """For each target, of the penalties offered, the one with the smallest sum of squared leave-one-out residuals.
+    """For each target, of the penalties offered in ascending order, the one that leaves the least out.
+
+    That is the largest one whose sum of squared leave-one-out residuals is within a millionth of the smallest:
+    where the data do not care, neither should rounding.
 
     Attributes
     ----------
@@ -88,18 +110,18 @@ class BestPenalty:
     """
 
     def __init__(self) -> None:
-        self._losses: Array | None = None
+        self._lowest: Array | None = None
         self.penalty = self.left_out = self.solution = np.empty(0)
 
     def offer(self, penalty: float, left_out: Array, solution: Array) -> None:
         """Compare one more penalty; residuals that are not determined lose."""
         losses = np.where(np.isfinite(left_out), left_out**2, np.inf).sum(axis=0)
-        if self._losses is None:
-            self._losses, self.penalty = losses, np.full(len(losses), penalty)
+        if self._lowest is None:
+            self._lowest, self.penalty = losses, np.full(len(losses), penalty)
             self.left_out, self.solution = left_out, solution
             return
-        better = losses < self._losses
-        self._losses = np.where(better, losses, self._losses)
+        better = losses <= self._lowest * (1 + TIE)
+        self._lowest = np.minimum(losses, self._lowest)
         self.penalty = np.where(better, penalty, self.penalty)
         self.left_out = np.where(better, left_out, self.left_out)
         self.solution = np.where(better, solution, self.solution)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHIFT = 1e-14  # of the scaled Gram's mean diagonal, which is 1
 SUSPECT = 1e-11  # a pivot (squared sine of the angle to earlier columns) below this may be a dependent column
-DEPENDENT = 1e-9  # relative residual below which a column is dependent on earlier ones
+DEPENDENT = 1e-12  # as small as rounding leaves it: relative residual below which a column is dependent on earlier ones
 
 
 class RowBlock(NamedTuple):
@@ -68,6 +68,15 @@ class Whitening:
         """``(n, P)``: U = X R₀⁻¹ for unweighted rows X ``(n, p)``."""
         return solve_rows(self.R, X[:, self.kept] if len(self.dropped) else X[:, : len(self.kept)])
 
+    def condition(self, P: int) -> float:
+        """Condition number of the first `P` kept columns of the training rows, weighted and scaled to unit norm.
+
+        A 1-norm estimate from R₀; the shift hides what lies beyond 1e7.
+        """
+        R = self.R[:P, :P]
+        norms = np.sqrt(np.einsum("ij,ij->j", R, R))
+        return float(1.0 / lapack.dtrcon(np.asfortranarray(R / norms), norm="1", uplo="U")[0])
+
     def columns(self, p: int) -> int:
         """Kept columns among the first `p` of X."""
         return int(np.searchsorted(self.kept, p))
@@ -108,6 +117,8 @@ class FirstPass:
 
     def add(self, block: RowBlock) -> None:
         """Add a block of rows."""
+        if not (np.isfinite(block.X).all() and np.isfinite(block.Y).all()):
+            raise InputError("rows and targets must be finite; leave out what has no label")
         w = self.weights[block.kind][:, None]
         A, Y = block.X[:, : len(self.norms)] * w, w * block.Y
         self.norms += np.einsum("ij,ij->j", A, A)

@@ -1,7 +1,8 @@
 """The plain fit: weighted least squares of stacked rows by orthogonal factorisation.
 
-It is the oracle of everything faster. Columns are scaled to unit norm after weighting; QR with column pivoting
-decides a rank that is in doubt; a rank-deficient problem gets the minimum-norm solution in scaled columns.
+It is the oracle of everything faster. Columns are scaled to unit norm; QR with column pivoting decides a rank that is
+in doubt; a rank-deficient problem gets the minimum-norm solution in scaled columns. With fewer rows than columns one
+factorisation serves all weights (`WideFactor`).
 """
 
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ def fit_wls(
     force_weight: float = 1.0,
     stress_weight: float = 1.0,
     ridge: float = 0.0,
+    unpenalised: int = 0,
 ) -> Fit:
     """Minimise L = Σ w_E² (ΔE/N)² + Σ w_F² ΔF² + Σ w_S² ΔS² over the coefficients of a linear model.
 
@@ -65,6 +67,9 @@ def fit_wls(
         w_E, w_F, w_S: they multiply residuals (not their squares), and only ratios matter.
     ridge : float
         λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j; 0 for none.
+    unpenalised : int
+        Leading columns that the penalty leaves free: reference energies of atoms, so that the zero of energy
+        does not matter.
 
     Returns
     -------
@@ -89,26 +94,106 @@ def fit_wls(
     (array([3. , 0.5]), 2)
     """
     X, Y, kinds = checked_rows(rows, targets, kind)
-    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)
-    A = X * weights[:, None]
+    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    if ridge == 0 and len(X) < X.shape[1]:
+        wide = WideFactor.of(X)
+        return _fit(X, Y, kinds, wide.solve(Y, weights), wide.rank, wide.condition, wide.solver, np.ndim(targets))
+    A, WY = X * weights, Y * weights
     scale = column_scales(A)
     A /= scale
-    WY = Y * weights[:, None]
-    if not (np.isfinite(ridge) and ridge >= 0):
-        raise InputError(f"ridge must be a finite number, not negative; got {ridge}")
-    if ridge > 0:
-        p = A.shape[1]
-        A, WY = np.vstack([A, np.sqrt(ridge) * np.eye(p)]), np.vstack([WY, np.zeros((p, WY.shape[1]))])
-    solution, factor = _solve(A, WY)
-    beta = solution / scale[:, None]
-    residuals = X @ beta - Y
-    rmse = {name: np.sqrt(np.mean(part**2, axis=0)) for name, part in _by_kind(residuals, kinds)}
-    mae = {name: np.mean(np.abs(part), axis=0) for name, part in _by_kind(residuals, kinds)}
-    if np.ndim(targets) == 1:
+    if ridge != 0:
+        penalty = penalty_rows(A.shape[1], ridge, unpenalised)
+        A, WY = np.vstack([A, penalty]), np.vstack([WY, np.zeros((len(penalty), WY.shape[1]))])
+    p = A.shape[1]
+    # Factorising [A | Y] applies Qᵀ to Y without forming Q.
+    triangle = scipy.linalg.qr(np.hstack([A, WY]), mode="r", overwrite_a=True, check_finite=False)[0]
+    factor = TriangularFactor.of(np.asfortranarray(triangle[:p, :p]), rank_tolerance(A.shape))
+    beta = factor.solve(triangle[:p, p:]) / scale[:, None]
+    solver = "qr" if factor.orthogonal is None else "rrqr"
+    return _fit(X, Y, kinds, beta, factor.rank, factor.condition, solver, np.ndim(targets))
+
+
+def _fit(
+    X: Array, Y: Array, kinds: Array, beta: Array, rank: int, condition: float, solver: str, n_dimensions: int
+) -> Fit:
+    """Measure a solution."""
+    residuals = _by_kind(X @ beta - Y, kinds)
+    rmse = {name: np.sqrt(np.mean(part**2, axis=0)) for name, part in residuals}
+    mae = {name: np.mean(np.abs(part), axis=0) for name, part in residuals}
+    if n_dimensions == 1:
         beta = beta[:, 0]
         rmse, mae = ({name: float(value[0]) for name, value in part.items()} for part in (rmse, mae))
-    solver = "qr" if factor.orthogonal is None else "rrqr"
-    return Fit(beta, factor.rank, factor.condition, solver, rmse, mae)
+    return Fit(beta, rank, condition, solver, rmse, mae)
+
+
+@dataclass(frozen=True)
+class WideFactor:
+    """A factorisation of fewer rows than columns that serves every weighting of the rows.
+
+    With columns scaled to unit norm, X D⁻¹ = Tᵀ Qᵀ, and T decides the rank. Weights change how residuals of
+    dependent rows are balanced, but not the space in which the solution of minimum norm lies.
+
+    Attributes
+    ----------
+    Q : (p, n) float64
+    factor : TriangularFactor
+        Of T.
+    scale : (p,) float64
+        D.
+    """
+
+    Q: Array
+    factor: TriangularFactor
+    scale: Array
+
+    @classmethod
+    def of(cls, X: Array) -> "WideFactor":
+        """Factorise unweighted rows ``(n, p)``, n < p."""
+        scale = column_scales(X)
+        Q, R = scipy.linalg.qr((X / scale).T, mode="economic", overwrite_a=True, check_finite=False)
+        return cls(Q, TriangularFactor.of(R, rank_tolerance(X.shape)), scale)
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of the rows."""
+        return self.factor.rank
+
+    @property
+    def condition(self) -> float:
+        """1-norm estimate of the condition number of the independent part."""
+        return self.factor.condition
+
+    @property
+    def solver(self) -> str:
+        """The name that a `Fit` gives to this way."""
+        return "qr" if self.factor.orthogonal is None else "rrqr"
+
+    def solve(self, Y: Array, weights: Array) -> Array:
+        """Coefficients ``(p, n_targets)`` for targets ``(n, n_targets)`` and weights ``(n, 1)`` of the rows."""
+        if self.factor.orthogonal is None:  # independent rows: every residual is zero, whatever its weight
+            inner = self.factor.solve(Y, transposed=True)
+        elif self.rank == 0:
+            inner = np.zeros((self.Q.shape[1], Y.shape[1]))
+        else:
+            U, S, V = self.factor.orthogonal  # T = U Sᵀ Vᵀ, so that X D⁻¹ = V S Uᵀ Qᵀ
+            r = self.rank
+            triangle = scipy.linalg.qr(np.hstack([V * weights, Y * weights]), mode="r", check_finite=False)[0]
+            balanced = scipy.linalg.solve_triangular(triangle[:r, :r], triangle[:r, r:], check_finite=False)
+            inner = U @ scipy.linalg.solve_triangular(S, balanced, check_finite=False)
+        return np.asarray(self.Q @ inner) / self.scale[:, None]
+
+
+def penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
+    """``(p - unpenalised, p)``: rows √λ e_j for the columns that a ridge penalises.
+
+    Raises
+    ------
+    InputError
+        If the penalty is negative or not finite.
+    """
+    if not (np.isfinite(ridge) and ridge >= 0):
+        raise InputError(f"ridge must be a finite number, not negative; got {ridge}")
+    return np.asarray(np.sqrt(ridge) * np.eye(p)[unpenalised:])
 
 
 def row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_weight: float = 1.0) -> Array:
@@ -127,20 +212,6 @@ def row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_
                 "such as 1e-3, all but ignores those rows)"
             )
     return np.asarray(np.array(weights, dtype=np.float64)[kinds])
-
-
-def _solve(A: Array, Y: Array) -> tuple[Array, TriangularFactor]:
-    """Minimum-norm least-squares solution of A x = Y; A is overwritten."""
-    n, p = A.shape
-    tolerance = rank_tolerance(A.shape)
-    if n >= p:
-        # Factorising [A | Y] applies Qᵀ to Y without forming Q.
-        triangle = scipy.linalg.qr(np.hstack([A, Y]), mode="r", overwrite_a=True, check_finite=False)[0]
-        factor = TriangularFactor.of(np.asfortranarray(triangle[:p, :p]), tolerance)
-        return factor.solve(triangle[:p, p:]), factor
-    Q, R = scipy.linalg.qr(A.T, mode="economic", overwrite_a=True, check_finite=False)
-    factor = TriangularFactor.of(R, tolerance)
-    return Q @ factor.solve(Y, transposed=True), factor
 
 
 def _by_kind(residuals: Array, kinds: Array) -> list[tuple[str, Array]]:

@@ -36,9 +36,11 @@ class SplitSettings(_Section):
 class LeverageSettings(_Section):
     """How leverage scores are taken."""
 
-    energy_weight: Positive = Field(150.0, description="w_E of the leverage scores; the paper's 150")
-    force_weight: Positive = Field(1.0, description="w_F of the leverage scores")
-    twojmax: int | None = Field(None, ge=0, description="2Jmax of the scores; by default the largest of the study")
+    energy_weight: Weight = Field(150.0, description="w_E of the leverage scores; the paper's 150")
+    force_weight: Weight = Field(1.0, description="w_F of the leverage scores")
+    twojmax: Annotated[int, Field(ge=0, strict=True)] | None = Field(
+        None, description="2Jmax of the scores; by default the largest of the study"
+    )
 
 
 class CostSettings(_Section):
@@ -125,6 +127,18 @@ class Study(_Section):
             if len(pair) != 2 or any(isinstance(one, bool) or not isinstance(one, int | float) for one in pair):
                 raise ValueError(f"each must be a ratio w_E/w_F or a pair [w_E, w_F] of numbers; got {value}")
         return [value if isinstance(value, list | tuple) else (value, 1.0) for value in values]
+
+    @field_validator("ridge", mode="before")
+    @classmethod
+    def _penalties(cls, values: Any) -> Any:
+        """Say what a penalty may be, whichever of the two forms was meant."""
+        if not isinstance(values, list) or not values:
+            raise ValueError("must be a list of penalties, such as [0, auto]")
+        for value in values:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value != "auto" and not (number and 0 <= value < 1e6):
+                raise ValueError(f"each must be 'auto' or a number from 0 up to 1e6; got {value}")
+        return values
 
     @field_validator("samplings")
     @classmethod

@@ -165,7 +165,7 @@ def _paths(
 ) -> tuple[pd.DataFrame | None, pd.DataFrame]:
     """The continuous weight paths of the whole training set, for the figures only if its fits are in them."""
     target = folder / "weight_path.csv"
-    if not isinstance(engine, FastEngine) or list(prepared.grid.ridge) != [0.0]:
+    if not isinstance(engine, FastEngine) or prepared.grid.ridge[0] != 0.0:
         target.unlink(missing_ok=True)
         return None, pd.DataFrame()
     paths, knees = weight_paths(engine, prepared.grid)
@@ -302,12 +302,13 @@ def _write_study(study: Study, folder: Path) -> None:
         YAML().dump(content, stream)
 
 
-def _write_split(prepared: Prepared, scores: LeverageScores, path: Path) -> None:
+def _write_split(prepared: Prepared, scores: LeverageScores | None, path: Path) -> None:
     ids, split = prepared.dataset.ids, prepared.split
     table = pd.DataFrame({"id": ids, "set": "test", "group": split.group})
     table.loc[split.train, "set"] = "train"
-    table.loc[split.train, "leverage"] = scores.regular
-    table.loc[split.train, "block_leverage"] = scores.block
+    if scores is not None:
+        table.loc[split.train, "leverage"] = scores.regular
+        table.loc[split.train, "block_leverage"] = scores.block
     _write_csv(table, path)
 
 

@@ -59,14 +59,14 @@ def run_summary(
         "Ridge": f"penalties {list(grid.ridge)} of coefficients in scaled columns"
         if list(grid.ridge) != [0]
         else "none",
-        "Conditioning": "condition numbers are 1-norm estimates: of the whitened, weighted moments where the solver is "
-        "'whitened' (such fits are trusted up to 1e8, which is 1e4 for the rows), of the weighted rows with columns "
-        f"scaled to unit norm elsewhere; median {results['condition'].median():.1e}",
+        "Conditioning": "condition numbers are 1-norm estimates: of whitened, weighted moments where the solver is "
+        "'whitened' (trusted up to 1e8, which is 1e4 for the rows) or 'refined' (with the rows, up to 1e12), of the "
+        "weighted rows with columns scaled to unit norm where it is 'qr', 'rrqr' or 'svd'",
         "Time": ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in clock.items()),
         "Peak memory": f"{peak_megabytes():.0f} MB in the main process",
     }
     if isinstance(engine, FastEngine):
-        summary["Whole training set"] = "; ".join(engine.conditioning())
+        summary["Whole training set at equal weight of energies and forces"] = "; ".join(engine.conditioning())
     for heading, text in summary.items():
         log.info("%s: %s", heading, text)
     return summary
@@ -87,7 +87,8 @@ def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: Swe
             f"(missing_labels: drop); the first has id {prepared.dropped[0]}."
         )
     drawn = [name for name in grid.samplings if name.endswith("leverage")]
-    mean, spread = float(np.mean(scores.regular)), float(np.std(scores.regular))
+    regular = np.zeros(1) if scores is None else scores.regular
+    mean, spread = float(np.mean(regular)), float(np.std(regular))
     if drawn and spread < FLAT * mean:
         columns = data.leverage_columns or data.design.n_features
         warnings.append(

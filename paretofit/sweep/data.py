@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.errors import InputError
 from paretofit.files import array_digest, digest
+from paretofit.kinds import RowKind
 from paretofit.linear import LeverageScores, leverage_scores
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class SweepInput:
         unknown = np.full(self.design.n_configurations, np.nan)
         return np.column_stack([self.design.seconds.get(level, unknown) for level in levels])
 
+    def has_scores(self) -> bool:
+        """Whether every training configuration has an energy row, without which it has no leverage score."""
+        energy = self.design.configuration[self.design.kind == RowKind.ENERGY]
+        return bool(np.isin(self.train, energy).all())
+
     def scores(self) -> LeverageScores:
         """Leverage of the training configurations with respect to all of them, from their rows."""
         design, rows = self.design, self.rows_of(self.train)
@@ -69,12 +75,21 @@ class SweepInput:
                 np.searchsorted(self.train, design.configuration[rows]),
                 energy_weight=w_energy,
                 force_weight=w_force,
+                stress_weight=w_force,
                 columns=self.leverage_columns,
             )
 
     def check(self, grid: SweepGrid) -> None:
         """Raise InputError where the grid asks for labels that are not there."""
         grid.check(len(self.train))
+        for twojmax in grid.twojmax:
+            if self.design.columns_up_to(twojmax) == 0:
+                raise InputError(
+                    f"'twojmax' must be at least {self.design.column_levels[0]}, the lowest order of a column; "
+                    f"got {twojmax}"
+                )
+        if any(sampling.endswith("leverage") for sampling in grid.samplings) and not self.has_scores():
+            raise InputError("leverage sampling needs an energy row for every training configuration; use 'random'")
         used = np.concatenate([self.train, self.test])
         for level in grid.levels:
             if level not in self.design.targets:
@@ -108,6 +123,8 @@ class SweepInput:
             rows: Any = [design.attributes["structures"], {k: v for k, v in basis.items() if k != "twojmax"}]
         else:
             rows = [array_digest(block) for _, block in design.blocks()]
-        groups = array_digest(self.groups()) if grid.leave_one_out or "auto" in grid.ridge else None
+            rows += [array_digest(array) for array in (design.kind, design.configuration, design.column_levels)]
+            rows.append(design.n_constant)
+        groups = array_digest(self.groups()) if grid.leave_one_out else None
         reference = self.label_digests([grid.levels[-1]])
         return digest([rows, design.ids.tolist(), reference, self.test.tolist(), engine, groups, grid.leave_one_out])

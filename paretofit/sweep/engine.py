@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from joblib import Parallel, delayed
 
 from paretofit.errors import InputError, suggestion
+from paretofit.files import array_digest
 from paretofit.progress import track
 from paretofit.sweep.cells import draws_of, pending_cells, single_tasks
 from paretofit.sweep.fast import FastEngine
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from paretofit.sweep.data import SweepInput
     from paretofit.sweep.grid import SweepGrid
     from paretofit.sweep.results import Row
+
+log = logging.getLogger(__name__)
 
 ENGINES = {"fast": FastEngine, "plain": PlainEngine}
 EngineName = Literal["fast", "plain"]
@@ -94,7 +98,7 @@ def run_sweep(
     worker = make_engine(data, grid, engine, jobs=jobs) if isinstance(engine, str) else engine
     draws = draws_of(data, grid, worker.scores)
     path = None if journal is None else journal_path(journal, data.digest(grid, worker.name))
-    with Journal(path, data.label_digests(list(grid.levels))) as book:
+    with Journal(path, data.label_digests(list(grid.levels)), array_digest(data.groups())) as book:
         if isinstance(worker, FastEngine):
             walks = worker.walks(pending_cells(grid, draws, book.fits))
             _work(worker.run, walks, book, jobs, "fits from moments" if progress else None)
@@ -114,8 +118,11 @@ def _work(run: Callable[[Any], list[Row]], tasks: list[Any], book: Journal, jobs
     if not tasks:
         return
     finished = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(run)(task) for task in tasks)
-    for fits in track(finished, len(tasks), title or "", enabled=title is not None):
+    step = max(1, len(tasks) // 10)
+    for done, fits in enumerate(track(finished, len(tasks), title or "", enabled=title is not None), start=1):
         book.append(fits)
+        if done % step == 0:
+            log.info("%s: %d of %d tasks", title or "fits", done, len(tasks))
 
 
 def _table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:

@@ -14,10 +14,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from paretofit.kinds import RowKind
-from paretofit.linear import Reduction, reduced_leverage
+from paretofit.linear import Reduction, reduced_leverage, row_weights
 from paretofit.linear.loo import rms_by_kind
 from paretofit.linear.reduction import CONDITION_LIMIT, REFINED_LIMIT, NestedFit
-from paretofit.linear.ridge import PENALTIES, BestPenalty
 from paretofit.linear.whitening import RowBlock
 from paretofit.sweep.plain import PlainEngine
 from paretofit.sweep.rows import RowSource, rows_of_levels
@@ -40,8 +39,8 @@ class FastEngine:
 
     Attributes
     ----------
-    scores : LeverageScores
-        Of the training configurations.
+    scores : LeverageScores or None
+        Of the training configurations; None if one of them has no energy row.
     dropped : list of str
         Columns that depend linearly on earlier ones in every row.
     reduction : Reduction
@@ -58,12 +57,20 @@ class FastEngine:
         leverage = data.leverage_columns or data.design.n_features
         sizes = sorted({*columns.values(), leverage})
         self._size = {twojmax: sizes.index(p) for twojmax, p in columns.items()}
-        self._weights = w_energy, w_force = _middle(grid)
-        self.reduction = Reduction.of(self.blocks, sizes, energy_weight=w_energy, force_weight=w_force, threads=threads)
-        weights = np.array([*data.leverage_weights, 1.0])
-        n = data.design.n_configurations
-        found = reduced_leverage(self.reduction, self.blocks, weights, n, threads=threads)
-        self.scores = _of_training(found[sizes.index(leverage)], data.train) or data.scores()
+        self.reduction = Reduction.of(
+            self.blocks,
+            sizes,
+            energy_weight=_balance(data),
+            unpenalised=data.design.n_constant,
+            threads=threads,
+        )
+        self.scores: LeverageScores | None = None
+        if data.has_scores():
+            w_energy, w_force = data.leverage_weights
+            weights = row_weights(np.arange(3), w_energy, w_force, w_force)
+            n = data.design.n_configurations
+            found = reduced_leverage(self.reduction, self.blocks, weights, n, threads=threads)
+            self.scores = _of_training(found[sizes.index(leverage)], data.train) or data.scores()
         self.plain = PlainEngine(self.source, self.scores)
         self.dropped = [data.design.column_names[k] for k in self.reduction.whitening.dropped]
 
@@ -81,14 +88,12 @@ class FastEngine:
                 yield RowBlock(*(arrays if used.all() else (array[used] for array in arrays)))
 
     def conditioning(self) -> list[str]:
-        """For each size of model: its columns, their rank, and how well the whole training set determines them."""
-        system = self.reduction.system(self.reduction.train, np.array([*self._weights, 1.0]))
+        """For each size of model its columns, their rank, and the condition number of weighted rows in unit columns."""
         lines = []
         for twojmax, size in self._size.items():
             p, rank = int(self.reduction.sizes[size]), int(self.reduction.whitened_sizes[size])
-            condition = system.factor.condition(rank)
-            trust = f"condition number {condition:.1e}" if np.isfinite(condition) else "not determined by these rows"
-            lines.append(f"2Jmax {twojmax}: {p} columns, {rank} independent, whitened moments {trust}")
+            condition = self.reduction.whitening.condition(rank)
+            lines.append(f"2Jmax {twojmax}: {p} columns, {rank} independent, condition number {condition:.1e}")
         return lines
 
     def walks(self, cells: list[Cells]) -> list[list[Cells]]:
@@ -149,10 +154,12 @@ class _Subset:
 
     def fit(self, weights: tuple[float, float], models: list[tuple[int, Ridge]]) -> Iterator[Row]:
         """Fit all levels of several models at one pair of weights."""
-        w = np.array([*weights, 1.0])
+        w = row_weights(np.arange(3), *weights, weights[1])
         for ridge in dict.fromkeys(ridge for _, ridge in models):
             sizes = {twojmax: self.engine.size_of(twojmax) for twojmax, own in models if own == ridge}
-            found = self._chosen(w, list(sizes.values())) if ridge == "auto" else self._given(w, ridge, sizes.values())
+            if ridge == "auto":
+                continue  # one decomposition of the rows serves all penalties
+            found = self._given(w, ridge, sizes.values())
             for twojmax, size in sizes.items():
                 if (one := found[size]) is not None:
                     cell = {
@@ -170,6 +177,8 @@ class _Subset:
 
     def _given(self, w: Array, ridge: float, sizes: Iterable[int]) -> dict[int, _Found | None]:
         """Fits with a given penalty, None where they cannot be trusted."""
+        if ridge > 0 and self.engine.dropped:  # dependent columns share a penalty in a way that one alone does not
+            return dict.fromkeys(sizes)
         system = self.reduction.system(self.moments, w, ridge)
         found: dict[int, _Found | None] = {}
         for size in sizes:
@@ -184,27 +193,6 @@ class _Subset:
                 train = rms_by_kind(U[:, : len(fit.delta)] @ fit.delta - Y[:, fit.columns], kind)
             left_out = system.left_out(fit, *self.rows) if self.source.leave_one_out else None
             found[size] = _Found(fit, np.full(self.reduction.n_levels, ridge), train, left_out)
-        return found
-
-    def _chosen(self, w: Array, sizes: list[int]) -> dict[int, _Found | None]:
-        """Fits with the penalty that leave-one-out prefers; None if any penalty gives too ill-conditioned a system."""
-        best = {size: BestPenalty() for size in sizes}
-        condition = dict.fromkeys(sizes, 0.0)
-        for penalty in PENALTIES:
-            system = self.reduction.system(self.moments, w, penalty)
-            for size in sizes:
-                fit = system.fit(size)
-                condition[size] = max(condition[size], float("inf") if fit is None else fit.condition)
-                if fit is not None:
-                    best[size].offer(penalty, system.left_out(fit, *self.rows), fit.delta)
-        U, Y, kind, _ = self.rows
-        found: dict[int, _Found | None] = {}
-        for size, one in best.items():
-            fit = NestedFit(one.solution, condition[size], self.reduction.columns_of(size))
-            found[size] = None
-            if np.isfinite(condition[size]):
-                train = rms_by_kind(U[:, : len(fit.delta)] @ fit.delta - Y[:, fit.columns], kind)
-                found[size] = _Found(fit, one.penalty, train, one.left_out)
         return found
 
     def _errors(self, one: _Found, w: Array) -> dict[str, Array]:
@@ -230,10 +218,14 @@ class _Found(NamedTuple):
     left_out: Array | None
 
 
-def _middle(grid: SweepGrid) -> tuple[float, float]:
-    """The geometric middle of the study's weight ratios, for the reduction's own weights."""
-    ratios = [w_energy / w_force for w_energy, w_force in grid.weights]
-    return float(np.sqrt(min(ratios) * max(ratios))), 1.0
+def _balance(data: SweepInput) -> float:
+    """w_E/w_F of the reduction: as many force components as stand against one energy, and so their balance.
+
+    It depends on the data only, so that an edit of the study's weights changes no digit of a fit.
+    """
+    kind = data.design.kind[data.rows_of(data.train)]
+    n_energy, n_force = int((kind == RowKind.ENERGY).sum()), int((kind == RowKind.FORCE).sum())
+    return float(np.sqrt(n_force / n_energy)) if n_energy and n_force else 1.0
 
 
 def _of_training(scores: LeverageScores | None, train: Array) -> LeverageScores | None:

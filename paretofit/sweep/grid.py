@@ -112,7 +112,7 @@ class SweepGrid:
         """Repetitions of a sampling: one where nothing is random."""
         return 1 if SAMPLINGS[sampling][1] else self.repetitions
 
-    def subsets(self, scores: LeverageScores, n_train: int) -> Iterator[Subset]:
+    def subsets(self, scores: LeverageScores | None, n_train: int) -> Iterator[Subset]:
         """Draw every subset; those of one sampling and repetition are nested.
 
         Each draw's generator depends on the seed, the sampling's name and the repetition only, so that

@@ -29,29 +29,26 @@ class PlainEngine:
     Attributes
     ----------
     source : RowSource
-    scores : LeverageScores
-        Of the training configurations.
+    scores : LeverageScores or None
+        Of the training configurations; None if one of them has no energy row.
     dropped : list of str
         Always empty: a plain fit finds dependent columns by itself.
     """
 
     source: RowSource
-    scores: LeverageScores
+    scores: LeverageScores | None
     dropped: list[str] = field(default_factory=list)
     name: ClassVar[str] = "plain"
 
     @classmethod
     def of(cls, data: SweepInput, grid: SweepGrid) -> PlainEngine:
         """Prepare for a grid."""
-        return cls(RowSource.of(data, grid), data.scores())
+        return cls(RowSource.of(data, grid), data.scores() if data.has_scores() else None)
 
     def run(self, task: list[Cells]) -> list[Row]:
         """Fit one task; runs in a worker."""
         fits: list[Row] = []
         with threadpool_limits(1):
             for cells in task:
-                for weights, models in cells.pending.items():
-                    for twojmax, ridge in models:
-                        rows = self.source.fit(cells.members, twojmax, weights, ridge)
-                        fits += [{"subset": cells.key, **row} for row in rows]
+                fits += [{"subset": cells.key, **row} for row in self.source.fit(cells.members, cells.pending)]
         return fits

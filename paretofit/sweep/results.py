@@ -58,11 +58,13 @@ class Journal:
     path : path-like or None
     labels : mapping of level to str
         Hash of each level's labels; a fit to other labels is computed again.
+    groups : str
+        Hash of what leave-one-out leaves out together, on which the penalty "auto" depends.
     """
 
-    def __init__(self, path: Path | str | None, labels: Mapping[str, str]) -> None:
+    def __init__(self, path: Path | str | None, labels: Mapping[str, str], groups: str) -> None:
         self.fits: dict[Key, Row] = {}
-        self._labels = dict(labels)
+        self._labels, self._groups = dict(labels), groups
         self._stream: IO[str] | None = None
         if path is None:
             return
@@ -81,10 +83,10 @@ class Journal:
         length = 0
         for line in path.read_bytes().split(b"\n")[:-1]:
             try:
-                entry = [(key_of(row), row.pop("labels"), row) for row in json.loads(line)]
+                entry = [(key_of(row), row.pop("inputs"), row) for row in json.loads(line)]
             except (ValueError, TypeError, KeyError, AttributeError):
                 break
-            self.fits.update({key: row for key, labels, row in entry if labels == self._labels.get(row["level"])})
+            self.fits.update({key: row for key, inputs, row in entry if inputs == self._inputs(row)})
             length += len(line) + 1
         return length
 
@@ -93,9 +95,13 @@ class Journal:
         self.fits.update({key_of(row): row for row in fits})
         if self._stream is None:
             return
-        self._stream.write(json.dumps([{**row, "labels": self._labels[row["level"]]} for row in fits]) + "\n")
+        self._stream.write(json.dumps([{**row, "inputs": self._inputs(row)} for row in fits]) + "\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
+
+    def _inputs(self, row: Row) -> str:
+        labels = self._labels.get(row["level"], "")
+        return f"{labels} {self._groups}" if row["ridge"] == "auto" else labels
 
     def __enter__(self) -> Self:
         return self
