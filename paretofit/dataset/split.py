@@ -76,7 +76,7 @@ def split_configurations(group: Array, train_fraction: float, seed: int) -> Spli
     group : (n,) int64
         From `relatives`.
     train_fraction : float
-        Between 0 and 1, both excluded.
+        Above 0; 1 leaves the test set empty.
     seed : int
 
     Raises
@@ -85,6 +85,8 @@ def split_configurations(group: Array, train_fraction: float, seed: int) -> Spli
         If one of the two sets would be empty.
     """
     n = len(group)
+    if train_fraction == 1:
+        return Split(np.arange(n), np.empty(0, dtype=np.int64), group)
     target = train_fraction * n
     members: dict[int, list[int]] = {}
     for k, number in enumerate(group.tolist()):

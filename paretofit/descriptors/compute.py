@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from paretofit.descriptors.lammps_library import lammps_instance
 from paretofit.descriptors.rows import configuration_rows
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
+from paretofit.parallel import follow_parent
 from paretofit.progress import track
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ def compute_design(
     _check_elements(dataset, basis)
     batches = list(_batches(dataset))
     tasks = (
-        delayed(_describe)(str(dataset.path), dataset.ids[batch].tolist(), basis.model_dump_json()) for batch in batches
+        delayed(_describe)(os.getpid(), str(dataset.path), dataset.ids[batch].tolist(), basis.model_dump_json())
+        for batch in batches
     )
     blocks = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
     return DesignMatrix.from_blocks(
@@ -104,8 +107,9 @@ def _process_dataset(path: str) -> Dataset:
     return Dataset(path)
 
 
-def _describe(path: str, ids: list[int], basis_json: str) -> Block:
+def _describe(parent: int, path: str, ids: list[int], basis_json: str) -> Block:
     """Describe some configurations; runs in a worker."""
+    follow_parent(parent)
     basis = SnapBasis.model_validate_json(basis_json)
     rows, kinds, numbers = [], [], []
     with threadpool_limits(1):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
+from scipy.interpolate import CubicSpline
+from scipy.optimize import minimize_scalar
 
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
@@ -50,14 +52,20 @@ class WeightPath:
         """
         x, y = np.log(self.energy[errors][:, level]), np.log(self.force[errors][:, level])
         low, high = sorted((int(np.argmin(x)), int(np.argmin(y))))
-        if high - low < 4:
-            return float(self.ratio[(low + high) // 2])
         t = np.log(self.ratio)
-        dx, dy = np.gradient(x, t), np.gradient(y, t)
-        speed = np.hypot(dx, dy)
-        bend = np.abs(dx * np.gradient(dy, t) - dy * np.gradient(dx, t)) / np.where(speed > 0, speed, np.inf) ** 3
-        inside = slice(low + 1, high)  # the ends are where one of the two stops falling
-        return float(self.ratio[inside][np.argmax(bend[inside])])
+        if high - low < 4:
+            return float(np.exp((t[low] + t[high]) / 2))
+        curve = CubicSpline(t, np.stack([x, y]), axis=1)
+
+        def bend(at: Array) -> Array:
+            (dx, dy), (ddx, ddy) = curve(at, 1), curve(at, 2)
+            speed = np.hypot(dx, dy)
+            return np.asarray(np.abs(dx * ddy - dy * ddx) / np.where(speed > 0, speed, np.inf) ** 3)
+
+        inside = t[low + 1 : high]  # the ends are where one of the two stops falling
+        best = int(np.argmax(bend(inside)))
+        bounds = inside[max(best - 1, 0)], inside[min(best + 1, len(inside) - 1)]
+        return float(np.exp(minimize_scalar(lambda at: -bend(at), bounds=bounds, method="bounded").x))
 
     def best(self, level: int, force_per_energy: float, errors: str = "reference") -> float:
         """The ratio with the smallest energy error + force error / `force_per_energy`.

@@ -32,6 +32,20 @@ def study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.DataFra
     return front.assign(overall=front.index.isin(pareto_front(front, FRONT_OBJECTIVES).index))
 
 
+def judged_by_leave_one_out(results: pd.DataFrame) -> pd.DataFrame:
+    """Results of a study without a test set, leave-one-out errors standing where test errors would.
+
+    Fits for which leave-one-out is not determined (too few labels for the model) are left out.
+    """
+    stand_in = {
+        f"{kind}_{name}": f"loo{'_ref' if kind == 'ref' else ''}_{name}"
+        for kind in ("test", "ref")
+        for name in ("energy", "force")
+    }
+    shown = results.assign(**{test: results[left_out] for test, left_out in stand_in.items()})
+    return shown.dropna(subset=list(stand_in))
+
+
 def ridge_table(results: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
     """For each 2Jmax and subset size the lowest errors with each penalty, and its share of the front.
 

@@ -26,7 +26,9 @@ class _Section(BaseModel):
 class SplitSettings(_Section):
     """Who trains and who tests."""
 
-    train_fraction: float = Field(0.7, gt=0, lt=1, description="share of the configurations that may train")
+    train_fraction: float = Field(
+        0.7, gt=0, le=1, description="share of the configurations that may train; 1 with leave_one_out: no test set"
+    )
     seed: Whole = Field(1, ge=0, description="seed of the random split")
     group_by: list[str] = Field(
         ["parent", "trajectory"], description="keys of a configuration's info whose equal values mean relatives"
@@ -161,6 +163,10 @@ class Study(_Section):
         largest = max(self.twojmax)
         if self.basis.twojmax < largest:
             raise ValueError(f"basis.twojmax is {self.basis.twojmax}, smaller than the largest 'twojmax', {largest}")
+        if self.split.train_fraction == 1 and not self.leave_one_out:
+            raise ValueError(
+                "a train_fraction of 1 leaves no test set; set 'leave_one_out: true' to judge fits without"
+            )
         if self.leverage.twojmax is not None and self.leverage.twojmax > self.basis.twojmax:
             raise ValueError(
                 f"leverage.twojmax is {self.leverage.twojmax}, larger than the basis's {self.basis.twojmax}"

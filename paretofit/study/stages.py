@@ -26,7 +26,7 @@ from paretofit.errors import InputError, suggestion
 from paretofit.files import digest, file_digest, replacing, write_text
 from paretofit.report import write_report
 from paretofit.study.folder import RECORD, link_dataset, run_folder
-from paretofit.study.front import ridge_table, study_front
+from paretofit.study.front import judged_by_leave_one_out, ridge_table, study_front
 from paretofit.study.schema import Study, load_study
 from paretofit.study.words import peak_megabytes, run_summary, run_warnings
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
@@ -112,12 +112,24 @@ def run_study(
             results = run_sweep(data, prepared.grid, engine=engine, journal=folder, jobs=jobs, progress=progress)
             write_results(results, folder / "results.csv")
         with _timed(clock, "report"):
-            front = study_front(results, len(prepared.split.train))
-            _write_csv(front, folder / "front.csv")
             warnings = run_warnings(prepared, engine, data)
+            shown = results
+            if not len(prepared.split.test):
+                shown = judged_by_leave_one_out(results)
+                if shown.empty:
+                    raise InputError(
+                        "without a test set fits are judged by leave-one-out, and no fit has enough labels for it; "
+                        "take larger 'sizes', a smaller 'twojmax', or add 'auto' to 'ridge'"
+                    )
+                warnings.append(
+                    "There is no test set: the errors shown are leave-one-out errors of the training subsets; "
+                    f"{len(results) - len(shown)} fits whose labels do not determine them are left out."
+                )
+            front = study_front(shown, len(prepared.split.train))
+            _write_csv(front, folder / "front.csv")
             summary = run_summary(prepared, design, engine, results, clock)
             paths, knees = _paths(engine, prepared, folder)
-            report = _report(prepared, folder, results, front, (paths, knees), summary, warnings)
+            report = _report(prepared, folder, shown, front, (paths, knees), summary, warnings)
         _write_record(settings, folder, clock, jobs, warnings)
         log.info("done: %s", report)
     return RunResult(folder, results, front, report, warnings, clock)
@@ -165,7 +177,7 @@ def _paths(
 ) -> tuple[pd.DataFrame | None, pd.DataFrame]:
     """The continuous weight paths of the whole training set, for the figures only if its fits are in them."""
     target = folder / "weight_path.csv"
-    if not isinstance(engine, FastEngine) or prepared.grid.ridge[0] != 0.0:
+    if not isinstance(engine, FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
         target.unlink(missing_ok=True)
         return None, pd.DataFrame()
     paths, knees = weight_paths(engine, prepared.grid)

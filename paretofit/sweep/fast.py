@@ -19,7 +19,7 @@ from paretofit.linear.loo import rms_by_kind
 from paretofit.linear.reduction import CONDITION_LIMIT, REFINED_LIMIT, NestedFit
 from paretofit.linear.whitening import RowBlock
 from paretofit.sweep.plain import PlainEngine
-from paretofit.sweep.rows import RowSource, rows_of_levels
+from paretofit.sweep.rows import RowSource, left_out_errors, rows_of_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -204,8 +204,8 @@ class _Subset:
                 errors["ref_energy_shifted"] = test.centred
         if self.source.leave_one_out and one.left_out is not None:
             kinds = self.rows[2]
-            left_out = rms_by_kind(one.left_out / w[kinds][:, None], kinds)
-            errors |= {f"loo_{kind.name.lower()}": value for kind, value in left_out.items()}
+            labels = self.source.Y[self.source.member_rows(self.members)]
+            errors |= left_out_errors(one.left_out / w[kinds][:, None], labels, kinds)
         return errors
 
 

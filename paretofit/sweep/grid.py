@@ -11,6 +11,7 @@ from paretofit.errors import InputError, suggestion
 from paretofit.linear import LeverageScores, sample_configurations
 
 Array = np.ndarray[Any, np.dtype[Any]]
+LOO_COLUMNS = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
 Ridge = float | Literal["auto"]
 
 # Each sampling: the score it draws by (None: uniform), and whether it takes the highest scores instead.
@@ -106,7 +107,7 @@ class SweepGrid:
     def extra_columns(self) -> list[str]:
         """Columns of the table beyond the standard ones."""
         ridge = ["ridge", "ridge_lambda"] if list(self.ridge) != [0.0] else []
-        return ridge + (["loo_energy", "loo_force"] if self.leave_one_out else [])
+        return ridge + (LOO_COLUMNS if self.leave_one_out else [])
 
     def repeats_of(self, sampling: str) -> int:
         """Repetitions of a sampling: one where nothing is random."""

@@ -35,7 +35,6 @@ COLUMNS = [
     "label_seconds",
     "md_us_per_atom_step",
 ]
-EXTRA_COLUMNS = ["ridge", "ridge_lambda", "loo_energy", "loo_force"]
 FIT_KEY = ("subset", "twojmax", "level", "w_energy", "w_force", "ridge")
 
 Row = dict[str, Any]

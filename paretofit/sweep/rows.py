@@ -87,7 +87,7 @@ class RowSource:
                 left_out = leave_one_out(X, Y, kind, group, **w, ridge=ridge, unpenalised=free)
         errors = {**_prefixed("train", rms_by_kind(X @ beta - Y, kind)), **self._test_errors(beta, X.shape[1])}
         if self.leave_one_out and left_out is not None:
-            errors |= _prefixed("loo", rms_by_kind(left_out, kind))
+            errors |= left_out_errors(left_out, Y, kind)
         yield from rows_of_levels(self.levels, {**cell, **how}, errors, penalty)
 
     def _test_errors(self, beta: Array, p: int) -> dict[str, Array]:
@@ -100,6 +100,12 @@ class RowSource:
         )
         energy = reference[kind == RowKind.ENERGY]
         return errors | ({"ref_energy_shifted": np.std(energy, axis=0)} if len(energy) else {})
+
+
+def left_out_errors(left_out: Array, Y: Array, kind: Array) -> dict[str, Array]:
+    """Leave-one-out errors at the own level and against the last one, from residuals and labels ``(n, n_levels)``."""
+    reference = left_out + Y[:, -1:] - Y
+    return _prefixed("loo", rms_by_kind(left_out, kind)) | _prefixed("loo_ref", rms_by_kind(reference, kind))
 
 
 def _prefixed(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Array]:
