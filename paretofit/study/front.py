@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from paretofit.errors import InputError
 from paretofit.pareto import pareto_front
 
 FRONT_GROUPS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
@@ -32,10 +33,16 @@ def study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.DataFra
     return front.assign(overall=front.index.isin(pareto_front(front, FRONT_OBJECTIVES).index))
 
 
-def judged_by_leave_one_out(results: pd.DataFrame) -> pd.DataFrame:
+def judged_by_leave_one_out(results: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
     """Results of a study without a test set, leave-one-out errors standing where test errors would.
 
-    Fits for which leave-one-out is not determined (too few labels for the model) are left out.
+    Fits for which leave-one-out is not determined (too few labels for the model) are left out, and counted in
+    a sentence that is added to `warnings`.
+
+    Raises
+    ------
+    InputError
+        If no fit is left.
     """
     stand_in = {
         f"{kind}_{name}": f"loo{'_ref' if kind == 'ref' else ''}_{name}"
@@ -43,7 +50,17 @@ def judged_by_leave_one_out(results: pd.DataFrame) -> pd.DataFrame:
         for name in ("energy", "force")
     }
     shown = results.assign(**{test: results[left_out] for test, left_out in stand_in.items()})
-    return shown.dropna(subset=list(stand_in))
+    judged = shown.dropna(subset=list(stand_in))
+    if judged.empty:
+        raise InputError(
+            "without a test set fits are judged by leave-one-out, and no fit has enough labels for it; take larger "
+            "'sizes', a smaller 'twojmax', or add 'auto' to 'ridge'"
+        )
+    warnings.append(
+        "There is no test set: the errors shown are leave-one-out errors of the training subsets; "
+        f"{len(shown) - len(judged)} fits whose labels do not determine them are left out."
+    )
+    return judged
 
 
 def ridge_table(results: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:

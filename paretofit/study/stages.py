@@ -113,18 +113,7 @@ def run_study(
             write_results(results, folder / "results.csv")
         with _timed(clock, "report"):
             warnings = run_warnings(prepared, engine, data)
-            shown = results
-            if not len(prepared.split.test):
-                shown = judged_by_leave_one_out(results)
-                if shown.empty:
-                    raise InputError(
-                        "without a test set fits are judged by leave-one-out, and no fit has enough labels for it; "
-                        "take larger 'sizes', a smaller 'twojmax', or add 'auto' to 'ridge'"
-                    )
-                warnings.append(
-                    "There is no test set: the errors shown are leave-one-out errors of the training subsets; "
-                    f"{len(results) - len(shown)} fits whose labels do not determine them are left out."
-                )
+            shown = results if len(prepared.split.test) else judged_by_leave_one_out(results, warnings)
             front = study_front(shown, len(prepared.split.train))
             _write_csv(front, folder / "front.csv")
             summary = run_summary(prepared, design, engine, results, clock)
