@@ -183,6 +183,28 @@ class WideFactor:
         return np.asarray(self.Q @ inner) / self.scale[:, None]
 
 
+def compress_rows(X: Array, Y: Array, kinds: Array) -> tuple[Array, Array, Array]:
+    """Replace the rows of each kind by the triangular factor of [X | Y], where that is shorter.
+
+    Rows of a kind have one weight, and an orthogonal transformation among them changes no weighted
+    least-squares problem: the same coefficients come out at every weight, from at most p + n_targets rows of
+    each kind. (Their residuals are not those of the rows.)
+
+    Returns
+    -------
+    X, Y, kinds
+        As they went in, with fewer rows.
+    """
+    parts = []
+    for kind in np.unique(kinds):
+        rows = np.hstack([X[kinds == kind], Y[kinds == kind]])
+        parts.append((kind, np.linalg.qr(rows, mode="r") if len(rows) > rows.shape[1] else rows))
+    stacked = np.vstack([np.asarray(part) for _, part in parts])
+    lengths = [len(np.asarray(part)) for _, part in parts]
+    p = X.shape[1]
+    return stacked[:, :p], stacked[:, p:], np.repeat([kind for kind, _ in parts], lengths).astype(np.int8)
+
+
 def penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
     """``(p - unpenalised, p)``: rows √λ e_j for the columns that a ridge penalises.
 

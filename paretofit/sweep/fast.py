@@ -7,6 +7,7 @@ are singular or too ill-conditioned, a cell is fitted from its rows as in the pl
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,7 +72,7 @@ class FastEngine:
             n = data.design.n_configurations
             found = reduced_leverage(self.reduction, self.blocks, weights, n, threads=threads)
             self.scores = _of_training(found[sizes.index(leverage)], data.train) or data.scores()
-        self.plain = PlainEngine(self.source, self.scores)
+        self.plain = PlainEngine(replace(self.source, compress=True), self.scores)
         self.dropped = [data.design.column_names[k] for k in self.reduction.whitening.dropped]
 
     def blocks(self) -> Iterator[RowBlock]:

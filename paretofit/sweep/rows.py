@@ -10,7 +10,7 @@ import numpy as np
 from paretofit.kinds import RowKind
 from paretofit.linear import choose_ridge, fit_wls, leave_one_out, row_weights
 from paretofit.linear.loo import rms_by_kind
-from paretofit.linear.wls import WideFactor
+from paretofit.linear.wls import WideFactor, compress_rows
 from paretofit.sweep.results import COLUMNS
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ MILLI = 1000.0  # errors are reported in meV/atom and meV/Å
 
 @dataclass(frozen=True)
 class RowSource:
-    """Rows and labels, where fits are made from rows."""
+    """Rows and labels, where fits are made from rows.
+
+    With `compress`, weights share a triangular factor of many rows; the plain engine, an oracle, does without.
+    """
 
     design: DesignMatrix
     Y: Array
@@ -34,6 +37,7 @@ class RowSource:
     levels: list[str]
     group: Array
     leave_one_out: bool
+    compress: bool = False
 
     @classmethod
     def of(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
@@ -59,13 +63,20 @@ class RowSource:
             X = self.design.take(train, p)
             plain = any((twojmax, 0.0) in own for own in models.values())
             wide = WideFactor.of(X) if plain and len(X) < p else None
+            several = sum((twojmax, 0.0) in own for own in models.values()) > 1
+            short = None
+            if self.compress and several and len(X) > 2 * p:
+                short = compress_rows(X, self.Y[train], self.design.kind[train])
             for weights, own in models.items():
                 for ridge in [ridge for size, ridge in own if size == twojmax]:
                     cell = {"twojmax": twojmax, "w_energy": weights[0], "w_force": weights[1], "n_features": p}
-                    yield from self._cell(train, X, {**cell, "ridge": ridge}, wide if ridge == 0 else None)
+                    shared = (wide, short) if ridge == 0 else (None, None)
+                    yield from self._cell(train, X, {**cell, "ridge": ridge}, *shared)
 
-    def _cell(self, train: Array, X: Array, cell: Row, wide: WideFactor | None) -> Iterator[Row]:
-        """Fit one cell, all levels at once."""
+    def _cell(
+        self, train: Array, X: Array, cell: Row, wide: WideFactor | None, short: tuple[Array, Array, Array] | None
+    ) -> Iterator[Row]:
+        """Fit one cell, all levels at once; `wide` or `short` is what cells of other weights have in common."""
         Y, kind, ridge = self.Y[train], self.design.kind[train], cell["ridge"]
         group = self.group[self.design.configuration[train]]
         w: dict[str, Any] = dict.fromkeys(("force_weight", "stress_weight"), cell["w_force"])
@@ -81,7 +92,9 @@ class RowSource:
                 beta = wide.solve(Y, row_weights(kind, cell["w_energy"], cell["w_force"], cell["w_force"])[:, None])
                 how = {"rank": wide.rank, "condition": wide.condition, "solver": wide.solver}
             else:
-                fit = fit_wls(X, Y, kind, **w, ridge=ridge, unpenalised=free)
+                fit = fit_wls(*(short or (X, Y, kind)), **w, ridge=ridge, unpenalised=free)
+                if short and fit.solver != "qr":  # where the rank is in doubt, the rows themselves decide
+                    fit = fit_wls(X, Y, kind, **w)
                 beta, how = fit.coefficients, {"rank": fit.rank, "condition": fit.condition, "solver": fit.solver}
             if self.leave_one_out:
                 left_out = leave_one_out(X, Y, kind, group, **w, ridge=ridge, unpenalised=free)
