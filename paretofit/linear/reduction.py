@@ -146,12 +146,14 @@ class Reduction:
             baseline = _baseline(sums, whitening, inner)
         kinds = [RowKind(kind) for kind in sorted(sums.kinds)]
         second = sum_blocks(blocks(), lambda: _SecondPass(whitening, baseline, kinds), threads)
+        for factor in second.test.values():
+            factor.finish()
         return cls(counts, inner, n_levels, whitening, baseline, second.train, second.test, unpenalised)
 
     def rows(self, X: Array, Y: Array) -> tuple[Array, Array, Array]:
         """Whitened rows, their targets (residuals of the baseline) and the kept raw columns of rows of the design."""
         U = self.whitening.apply(X)
-        return U, _targets(Y, U, self.baseline)[0], X[:, self.whitening.kept]
+        return U, _targets(Y, U, self.baseline)[0], self.whitening.keep(X)
 
     def empty_moments(self) -> Moments:
         """Moments of no rows, to grow a subset from."""
@@ -291,7 +293,7 @@ class _SecondPass:
         U = self.whitening.apply(block.X)
         own, reference = _targets(block.Y, U, self.baseline)
         if block.train.any():
-            X = block.X[np.ix_(block.train, self.whitening.kept)]
+            X = self.whitening.keep(block.X)[block.train]
             self.train.add(U[block.train], own[block.train], X, block.kind[block.train])
         for kind, factor in self.test.items():
             rows = ~block.train & (block.kind == kind)

@@ -49,11 +49,15 @@ class ResidualFactor:
             A = np.asarray(np.linalg.qr(A, mode="r"))  # NumPy's lets other threads run, SciPy's does not
         self._R, self._pending = np.asfortranarray(A), []
 
+    def finish(self) -> None:
+        """Factorise what is pending, once and not in every copy."""
+        if self._pending:
+            self._flush()
+
     @property
     def R(self) -> Array:
         """The factor: upper triangular, or the rows themselves where they are fewer than the columns."""
-        if self._pending:
-            self._flush()
+        self.finish()
         return self._R if self._R is not None else np.zeros((0, self.P + 1))
 
     def squares(self, delta: Array, columns: Array) -> tuple[Array, Array]:

@@ -66,7 +66,11 @@ class Whitening:
 
     def apply(self, X: Array) -> Array:
         """``(n, P)``: U = X R₀⁻¹ for unweighted rows X ``(n, p)``."""
-        return solve_rows(self.R, X[:, self.kept] if len(self.dropped) else X[:, : len(self.kept)])
+        return solve_rows(self.R, self.keep(X))
+
+    def keep(self, X: Array) -> Array:
+        """``(n, P)``: the kept columns of X, without a copy where none is dropped."""
+        return X[:, self.kept] if len(self.dropped) else X[:, : len(self.kept)]
 
     def condition(self, P: int) -> float:
         """Condition number of the first `P` kept columns of the training rows, weighted and scaled to unit norm.
