@@ -10,7 +10,6 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.errors import InputError
-from paretofit.kinds import RowKind
 from paretofit.linear.factor import Array, column_scales
 from paretofit.linear.leverage import column_space
 from paretofit.linear.wls import checked_rows, penalty_rows, row_weights
@@ -86,8 +85,3 @@ def group_residuals(V: Array, residuals: Array, group: Array) -> Array:
         else:
             left_out[own] = vectors @ ((vectors.T @ residuals[own]) / values[:, None])
     return left_out
-
-
-def rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
-    """Root mean squares over the rows of each kind; NaN if one of them is not determined."""
-    return {kind: np.sqrt(np.mean(own**2, axis=0)) for kind in RowKind if len(own := residuals[kinds == kind])}

@@ -236,6 +236,11 @@ def row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_
     return np.asarray(np.array(weights, dtype=np.float64)[kinds])
 
 
+def rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
+    """Root mean squares over the rows of each kind; NaN if one of them is not determined."""
+    return {kind: np.sqrt(np.mean(own**2, axis=0)) for kind in RowKind if len(own := residuals[kinds == kind])}
+
+
 def _by_kind(residuals: Array, kinds: Array) -> list[tuple[str, Array]]:
     present = [row_kind for row_kind in RowKind if (kinds == row_kind).any()]
     return [(row_kind.name.lower(), residuals[kinds == row_kind]) for row_kind in present]

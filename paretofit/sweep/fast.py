@@ -16,9 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.kinds import RowKind
 from paretofit.linear import Reduction, reduced_leverage, row_weights
-from paretofit.linear.loo import rms_by_kind
 from paretofit.linear.reduction import CONDITION_LIMIT, REFINED_LIMIT, NestedFit
 from paretofit.linear.whitening import RowBlock
+from paretofit.linear.wls import rms_by_kind
 from paretofit.sweep.plain import PlainEngine
 from paretofit.sweep.rows import RowSource, left_out_errors, rows_of_levels
 

@@ -9,6 +9,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from paretofit.linear import weight_path
+from paretofit.sweep.rows import MILLI
 
 if TYPE_CHECKING:
     from paretofit.linear import WeightPath
@@ -28,7 +29,6 @@ PATH_COLUMNS = [
 ]
 MARGIN = 3.0  # the curve goes on this far beyond the study's smallest and largest ratio
 POINTS = 81
-MILLI = 1000.0
 
 
 def weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFrame, pd.DataFrame]:

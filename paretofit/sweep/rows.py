@@ -9,8 +9,7 @@ import numpy as np
 
 from paretofit.kinds import RowKind
 from paretofit.linear import choose_ridge, fit_wls, leave_one_out, row_weights
-from paretofit.linear.loo import rms_by_kind
-from paretofit.linear.wls import WideFactor, compress_rows
+from paretofit.linear.wls import WideFactor, compress_rows, rms_by_kind
 from paretofit.sweep.results import COLUMNS
 
 if TYPE_CHECKING:
