@@ -28,7 +28,7 @@ from paretofit.report import write_report
 from paretofit.study.folder import RECORD, link_dataset, run_folder
 from paretofit.study.front import judged_by_leave_one_out, ridge_table, study_front
 from paretofit.study.schema import Study, load_study
-from paretofit.study.words import peak_megabytes, run_summary, run_warnings
+from paretofit.study.words import Stage, peak_megabytes, run_summary, run_warnings
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
 from paretofit.sweep.fast import FastEngine
 from paretofit.sweep.paths import weight_paths
@@ -97,7 +97,7 @@ def run_study(
     basis = settings.basis.model_dump(exclude={"twojmax"})
     inputs = digest([prepared.dataset.structures_digest(), basis])
     target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{inputs[:8]}"
-    clock: dict[str, float] = {}
+    clock: dict[str, Stage] = {}
     with prepared.dataset, run_folder(target, settings.name) as folder, _logging_to(folder / "run.log"):
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.n_fits())
         _write_study(settings, folder)
@@ -121,7 +121,8 @@ def run_study(
             report = _report(prepared, folder, shown, front, (paths, knees), summary, warnings)
         _write_record(settings, folder, clock, jobs, warnings)
         log.info("done: %s", report)
-    return RunResult(folder, results, front, report, warnings, clock)
+    seconds = {stage: spent.seconds for stage, spent in clock.items()}
+    return RunResult(folder, results, front, report, warnings, seconds)
 
 
 def _load(study: Study | Path | str) -> tuple[Study, Prepared]:
@@ -318,7 +319,7 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
-def _write_record(study: Study, folder: Path, clock: dict[str, float], jobs: int, warnings: list[str]) -> None:
+def _write_record(study: Study, folder: Path, clock: dict[str, Stage], jobs: int, warnings: list[str]) -> None:
     record: dict[str, Any] = {
         "study": study.name,
         "versions": {name: _version(name) for name in PACKAGES},
@@ -328,7 +329,8 @@ def _write_record(study: Study, folder: Path, clock: dict[str, float], jobs: int
         "seeds": {"split": study.split.seed, "sampling": study.seed},
         "dataset_sha256": file_digest(study.dataset),
         "jobs": jobs,
-        "seconds": {name: round(value, 3) for name, value in clock.items()},
+        "seconds": {name: round(spent.seconds, 3) for name, spent in clock.items()},
+        "peak_megabytes": {name: round(spent.megabytes) for name, spent in clock.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "warnings": warnings,
     }
@@ -353,12 +355,12 @@ def _git_commit() -> str | None:
 
 
 @contextmanager
-def _timed(clock: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(clock: dict[str, Stage], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     log.info("%s: started", stage)
     yield
-    clock[stage] = time.perf_counter() - start
-    log.info("%s: %.2f s, peak memory so far %.0f MB", stage, clock[stage], peak_megabytes())
+    clock[stage] = Stage(time.perf_counter() - start, peak_megabytes())
+    log.info("%s: %.2f s, peak memory so far %.0f MB", stage, *clock[stage])
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
 FLAT = 0.1  # relative spread of leverage scores below which drawing by them is close to uniform
+
+
+class Stage(NamedTuple):
+    """What a stage took: seconds, and the largest memory of the main process until its end, in MB."""
+
+    seconds: float
+    megabytes: float
 
 
 def run_summary(
@@ -30,7 +38,7 @@ def run_summary(
     design: DesignMatrix,
     engine: FastEngine | PlainEngine,
     results: pd.DataFrame,
-    clock: dict[str, float],
+    clock: dict[str, Stage],
 ) -> dict[str, str]:
     """Headings and sentences for "How this was computed"."""
     study, split, grid = prepared.study, prepared.split, prepared.grid
@@ -62,8 +70,11 @@ def run_summary(
         "Conditioning": "condition numbers are 1-norm estimates: of whitened, weighted moments where the solver is "
         "'whitened' (trusted up to 1e8, which is 1e4 for the rows) or 'refined' (with the rows, up to 1e12), of the "
         "weighted rows with columns scaled to unit norm where it is 'qr', 'rrqr' or 'svd'",
-        "Time": ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in clock.items()),
-        "Peak memory": f"{peak_megabytes():.0f} MB in the main process",
+        "Stages": ", ".join(
+            f"{stage} {spent.seconds:.1f} s (peak memory so far {spent.megabytes:.0f} MB)"
+            for stage, spent in clock.items()
+        )
+        + "; memory is that of the main process",
     }
     if isinstance(engine, FastEngine):
         summary["Whole training set at equal weight of energies and forces"] = "; ".join(engine.conditioning())
