@@ -261,6 +261,19 @@ class Dataset:
             offsets=np.concatenate([[0], np.cumsum(self.n_atoms)]),
         )
 
+    def label_records(self, level: str) -> list[dict[str, Any]]:
+        """What is known of each label of a level: k-point mesh, wall and CPU seconds, iterations, ...
+
+        Raises
+        ------
+        InputError
+            If the dataset lacks the level.
+        """
+        self._check_level(level)
+        name = f"levels/{level}/info"
+        texts = (text for run in _runs(self._index) for text in self._read(name, _slice(run)))
+        return [self._record(text or "{}", name) for text in texts]
+
     def settings(self, level: str) -> dict[str, Any]:
         """The settings that the labels of a level were computed with."""
         self._check_level(level)
@@ -319,11 +332,11 @@ class Dataset:
         except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise self._damaged(name, error) from error
 
-    def _record(self, text: Any) -> dict[str, Any]:
+    def _record(self, text: Any, name: str = "configurations/info") -> dict[str, Any]:
         try:
             return dict(json.loads(text))
         except (TypeError, ValueError) as error:
-            raise self._damaged("configurations/info", error) from error
+            raise self._damaged(name, error) from error
 
     def _damaged(self, name: str, reason: object) -> InputError:
         return InputError(

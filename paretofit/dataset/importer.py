@@ -38,8 +38,8 @@ class ImportSummary:
 
 
 @dataclass
-class _Frames:
-    """One file's frames, with their ids where all of them carry one."""
+class Frames:
+    """One file's structures, with their ids where all of them carry one."""
 
     path: Path
     atoms: list[Atoms]
@@ -100,11 +100,11 @@ def import_dataset(
         the geometry of a configuration differs between files (atoms may be wrapped into the cell).
     """
     if isinstance(sources, Mapping):
-        frames = {str(level): _read_frames(Path(path), id_key) for level, path in sources.items()}
+        frames = {str(level): read_frames(Path(path), id_key) for level, path in sources.items()}
         base, extracted = _merge_files(frames, seconds_key)
     else:
         keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
-        base = _read_frames(Path(sources), id_key)
+        base = read_frames(Path(sources), id_key)
         names = [str(level) for level in levels or ()]
         extracted = prefixed_labels(base.path, base.atoms, names, keys, seconds_key, base.where)
     check_costs(extracted, seconds_key)
@@ -154,7 +154,14 @@ def _check_settings(settings: Mapping[str, Any] | None, levels: Mapping[str, Any
         )
 
 
-def _read_frames(path: Path, id_key: str | None) -> _Frames:
+def read_frames(path: Path, id_key: str | None) -> Frames:
+    """Read all structures of a file that ASE reads, and take their ids out of their info.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds no structures, or ids repeat or are not whole numbers.
+    """
     if not path.is_file():
         raise InputError(f"no file at {path}")
     try:
@@ -169,7 +176,7 @@ def _read_frames(path: Path, id_key: str | None) -> _Frames:
     if key is None:
         if id_key is not None:
             raise InputError(f"{path}: not every structure has the id key '{id_key}'")
-        return _Frames(path, atoms, None)
+        return Frames(path, atoms, None)
     try:
         ids = [whole_number(one.info[key]) for one in atoms]
     except InputError as error:
@@ -181,12 +188,12 @@ def _read_frames(path: Path, id_key: str | None) -> _Frames:
         seen.add(identity)
     for one in atoms:
         del one.info[key]
-    return _Frames(path, atoms, ids)
+    return Frames(path, atoms, ids)
 
 
 def _merge_files(
-    frames: Mapping[str, _Frames], seconds_key: str | None
-) -> tuple[_Frames, dict[str, list[Label | None]]]:
+    frames: Mapping[str, Frames], seconds_key: str | None
+) -> tuple[Frames, dict[str, list[Label | None]]]:
     """The union of all files' configurations, and each level's labels in that order."""
     _check_matchable(list(frames.values()))
     base, positions = _union(list(frames.values()))
@@ -204,7 +211,7 @@ def _merge_files(
     return base, labels
 
 
-def _check_matchable(files: list[_Frames]) -> None:
+def _check_matchable(files: list[Frames]) -> None:
     """Configurations are matched by id, or by order where no file has ids and all are of one length."""
     if not files:
         raise InputError("no level to import; name at least one with its file")
@@ -219,10 +226,10 @@ def _check_matchable(files: list[_Frames]) -> None:
             )
 
 
-def _union(files: list[_Frames]) -> tuple[_Frames, dict[int, int]]:
+def _union(files: list[Frames]) -> tuple[Frames, dict[int, int]]:
     """Every configuration once, in order of first appearance, and where each id stands."""
     positions: dict[int, int] = {}
-    base = _Frames(files[0].path, [], [])
+    base = Frames(files[0].path, [], [])
     for one in files:
         for k, (atoms, identity) in enumerate(one.pairs()):
             at = positions.setdefault(identity, len(base.atoms))
@@ -234,7 +241,7 @@ def _union(files: list[_Frames]) -> tuple[_Frames, dict[int, int]]:
     return base, positions
 
 
-def _shared_info(frames: Mapping[str, _Frames], positions: Mapping[int, int], n: int) -> list[set[str]]:
+def _shared_info(frames: Mapping[str, Frames], positions: Mapping[int, int], n: int) -> list[set[str]]:
     """For each configuration the info keys that say the same in every file; the rest is the label's."""
     if len(frames) == 1:
         only = next(iter(frames.values()))
@@ -252,18 +259,22 @@ def _shared_info(frames: Mapping[str, _Frames], positions: Mapping[int, int], n:
 
 
 def _check_geometry(first: Atoms, second: Atoms, identity: int, path: Path, k: int) -> None:
-    same = (
+    if not same_geometry(first, second):
+        raise InputError(
+            f"{path}: structure {k} (configuration {identity}) has another geometry than the same "
+            "configuration in an earlier file; all levels must be labels of the same atoms"
+        )
+
+
+def same_geometry(first: Atoms, second: Atoms) -> bool:
+    """Whether two structures are the same atoms at the same places, up to periodic images and rounding in files."""
+    return bool(
         len(first) == len(second)
         and (first.numbers == second.numbers).all()
         and (first.pbc == second.pbc).all()
         and np.allclose(first.cell[:], second.cell[:], rtol=0, atol=GEOMETRY_TOLERANCE)
         and np.abs(_displacements(first, second)).max(initial=0.0) < GEOMETRY_TOLERANCE
     )
-    if not same:
-        raise InputError(
-            f"{path}: structure {k} (configuration {identity}) has another geometry than the same "
-            "configuration in an earlier file; all levels must be labels of the same atoms"
-        )
 
 
 def _displacements(first: Atoms, second: Atoms) -> Array:

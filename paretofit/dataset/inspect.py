@@ -76,7 +76,7 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
         identity = atoms.info["config_id"]
         species.update(atoms.get_chemical_symbols())
         kinds[str(atoms.info.get("config_type", "-"))] += 1
-        first = seen.setdefault(_fingerprint(atoms), identity)
+        first = seen.setdefault(geometry_fingerprint(atoms), identity)
         if first != identity:
             duplicates.append(f"{identity} = {first}")
         if not _independent(atoms.cell[atoms.pbc]):
@@ -84,7 +84,7 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
             continue
         if atoms.pbc.all():
             volumes.append(atoms.cell.volume / len(atoms))
-        if _too_close(atoms):
+        if too_close(atoms):
             close.append(str(identity))
     warnings = _structure_warnings(duplicates, flat, close)
     levels = []
@@ -146,11 +146,11 @@ def _independent(vectors: Array) -> bool:
     return bool(np.linalg.matrix_rank(vectors / lengths, tol=FLAT) == len(vectors))
 
 
-def _too_close(atoms: Atoms) -> bool:
-    """Whether two atoms, or an atom and its own image, are closer than `TOO_CLOSE`."""
+def too_close(atoms: Atoms, share: float = TOO_CLOSE) -> bool:
+    """Whether two atoms, or an atom and its own image, are closer than `share` of the sum of their covalent radii."""
     spanned = atoms.copy()  # a vector along which nothing is periodic may be anything; zero always works
     spanned.cell[~atoms.pbc] = 0.0
-    return len(neighbor_list("i", spanned, natural_cutoffs(atoms, mult=TOO_CLOSE))) > 0
+    return len(neighbor_list("i", spanned, natural_cutoffs(atoms, mult=share))) > 0
 
 
 def _label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
@@ -178,7 +178,7 @@ def _finite(function: Any, values: Array) -> float:
     return float(function(kept)) if kept.size else float("nan")
 
 
-def _fingerprint(atoms: Atoms) -> str:
+def geometry_fingerprint(atoms: Atoms) -> str:
     """Equal for equal geometries, up to 1e-5 Å and a translation of all atoms."""
     offsets = atoms.positions - atoms.positions[0]
     rounded = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0

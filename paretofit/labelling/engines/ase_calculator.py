@@ -1,0 +1,84 @@
+"""Any ASE calculator, by import path: empirical potentials, pretrained networks, codes of your own."""
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, SCFError
+from pydantic import Field, field_validator
+
+from paretofit.errors import InputError
+from paretofit.files import one_line
+from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, installed_version
+from paretofit.labelling.ladder import Level
+
+
+class AseCalculator(Engine):
+    """A calculator class (or a function that returns a calculator) and its keywords."""
+
+    name: Literal["ase"] = Field("ase", description="any ASE calculator")
+    calculator: str = Field(description="import path, such as ase.calculators.emt.EMT")
+
+    @field_validator("calculator")
+    @classmethod
+    def _dotted(cls, value: str) -> str:
+        if "." not in value.strip("."):
+            raise ValueError(f"'{value}' is not an import path such as ase.calculators.emt.EMT")
+        return value
+
+    def check(self, elements: Iterable[str]) -> None:
+        """See `Engine.check`; which elements a calculator knows shows only when it computes."""
+        del elements
+        self._make(Level(name="check"))
+
+    def description(self, elements: Iterable[str]) -> str:
+        """See `Engine.description`."""
+        del elements
+        package = self.calculator.split(".", 1)[0]
+        return f"{self.calculator} ({package} {installed_version(package)})"
+
+    def electrons(self, atoms: Atoms) -> float:
+        """The number of atoms: what the cost of a potential goes with."""
+        return float(len(atoms))
+
+    def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
+        """See `Engine.compute`."""
+        del attempt, folder
+        atoms = atoms.copy()
+        atoms.calc = self._make(level)
+        try:
+            energy = atoms.get_potential_energy(force_consistent=True)
+        except PropertyNotImplementedError:
+            energy = atoms.get_potential_energy()
+        except SCFError as error:
+            raise NotConvergedError(one_line(error)) from error
+        except CalculationFailed as error:
+            raise EngineError(one_line(error)) from error
+        try:
+            stress = atoms.get_stress() if atoms.pbc.all() else None
+        except (PropertyNotImplementedError, NotImplementedError):
+            stress = None
+        return Outcome(float(energy), atoms.get_forces(), stress)
+
+    def _make(self, level: Level) -> Any:
+        return _calculator(self.calculator, json.dumps({**self.options, **level.options}, sort_keys=True))
+
+
+@lru_cache(maxsize=8)
+def _calculator(path: str, options: str) -> Any:
+    """One calculator for each process and set of keywords; networks are slow to load."""
+    module, _, name = path.rpartition(".")
+    try:
+        factory = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"the calculator '{path}' cannot be imported: {one_line(error)}; install its package, or correct the path"
+        ) from error
+    try:
+        return factory(**json.loads(options))
+    except Exception as error:  # whatever the calculator's own checks raise
+        raise InputError(f"the calculator '{path}' does not take the options {options}: {one_line(error)}") from error

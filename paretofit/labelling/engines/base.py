@@ -1,0 +1,97 @@
+"""What every engine does: say whether it can, and compute one label."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from pydantic import Field
+
+from paretofit.labelling.ladder import Array, Level, Section
+
+
+class NotConvergedError(Exception):
+    """Self-consistency was not reached; gentler mixing may help."""
+
+
+class EngineError(Exception):
+    """The engine could not compute a label, for a reason that another attempt would not change."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one calculation gave.
+
+    Attributes
+    ----------
+    energy : float
+        eV, total, force-consistent.
+    forces : (N, 3) float64
+        eV/Å.
+    stress : (6,) float64 or None
+        eV/Å³, ASE's Voigt order and sign.
+    info : dict
+        Iterations, Fermi level, ...: anything JSON can hold.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array | None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Engine(Section, ABC):
+    """Settings of an engine and the way to use it; frozen, so that it travels to worker processes."""
+
+    name: str
+    options: dict[str, Any] = Field({}, description="further keywords for the calculator, as its documentation has them")
+
+    @abstractmethod
+    def check(self, elements: Iterable[str]) -> None:
+        """Find out whether the engine is installed and has its data for these elements.
+
+        Raises
+        ------
+        InputError
+            With what to install, or which file is missing.
+        """
+
+    @abstractmethod
+    def description(self, elements: Iterable[str]) -> str:
+        """Name, version and data, as it is kept with the labels."""
+
+    @abstractmethod
+    def electrons(self, atoms: Atoms) -> float:
+        """Electrons that are computed explicitly; what the cost is estimated from."""
+
+    @abstractmethod
+    def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
+        """Compute one label.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        level : Level
+        attempt : int
+            0 at first; with each further one mixing is gentler and there are twice as many iterations.
+        folder : Path
+            For files; the engine's own log is kept from there if the label fails.
+
+        Raises
+        ------
+        NotConvergedError
+            If self-consistency was not reached.
+        EngineError
+            If the engine failed otherwise.
+        """
+
+
+def installed_version(package: str) -> str:
+    """Version of an installed package, or 'unknown'."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,91 @@
+"""GPAW in plane-wave mode: the default engine."""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from ase import Atoms
+from pydantic import Field
+
+from paretofit.errors import InputError
+from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, installed_version
+from paretofit.labelling.ladder import Level, Smearing
+
+LOG = "gpaw.txt"
+INSTALL = "the engine 'gpaw' is not installed; CC=g++ pip install \"paretofit[dft]\" builds it"
+MIXING = {"beta": 0.05, "nmaxold": 5, "weight": 50.0}  # GPAW's own for periodic systems
+
+
+class Gpaw(Engine):
+    """Plane waves and the PAW data that come with gpaw-data."""
+
+    name: Literal["gpaw"] = Field("gpaw", description="GPAW, plane waves, PAW data of gpaw-data")
+
+    def check(self, elements: Iterable[str]) -> None:
+        """See `Engine.check`."""
+        for symbol in elements:
+            _valence_electrons(symbol)
+
+    def description(self, elements: Iterable[str]) -> str:
+        """See `Engine.description`."""
+        valence = ", ".join(f"{symbol}: {_valence_electrons(symbol):g} valence electrons" for symbol in elements)
+        data = f"gpaw-data {installed_version('gpaw-data')} PAW setups ({valence})"
+        return f"GPAW {installed_version('gpaw')}, plane waves, {data}"
+
+    def electrons(self, atoms: Atoms) -> float:
+        """See `Engine.electrons`."""
+        return float(sum(_valence_electrons(symbol) for symbol in atoms.get_chemical_symbols()))
+
+    def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
+        """See `Engine.compute`."""
+        from gpaw import GPAW, KohnShamConvergenceError  # noqa: PLC0415  (an extra)
+
+        kpoints = {"size": level.kpoints(atoms), "gamma": True}
+        atoms = atoms.copy()
+        atoms.pbc = True  # plane waves are periodic; along vacuum the mesh has one point
+        parameters = {**_parameters(level, attempt), "kpts": kpoints, **self.options, **level.options}
+        atoms.calc = GPAW(**parameters, txt=str(folder / LOG))
+        try:
+            energy = atoms.get_potential_energy(force_consistent=True)
+        except KohnShamConvergenceError as error:
+            raise NotConvergedError(str(error)) from error
+        info = {"iterations": int(atoms.calc.get_number_of_iterations()), "fermi_ev": float(atoms.calc.get_fermi_level())}
+        return Outcome(energy, atoms.get_forces(), atoms.get_stress(), info)
+
+
+@cache
+def _valence_electrons(symbol: str) -> float:
+    if find_spec("gpaw") is None:
+        raise InputError(INSTALL)
+    from gpaw.setup_data import SetupData  # noqa: PLC0415  (an extra)
+
+    try:
+        return float(SetupData(symbol, "PBE").Nv)
+    except (RuntimeError, FileNotFoundError) as error:
+        raise InputError(
+            f"the engine 'gpaw' has no PAW data for {symbol}; 'gpaw install-data' or GPAW_SETUP_PATH adds more"
+        ) from error
+
+
+def _parameters(level: Level, attempt: int) -> dict[str, Any]:
+    scf = level.scf
+    gentler = {**MIXING, "beta": 0.02 / 2 ** (attempt - 1), "nmaxold": 8, "weight": 100.0}
+    return {
+        "mode": {"name": "pw", "ecut": level.cutoff_ev},
+        "xc": level.functional,
+        "occupations": _occupations(level.smearing),
+        "convergence": {"energy": scf.energy_ev_per_electron, "density": scf.density_electrons},
+        "maxiter": scf.max_iterations * 2**attempt,
+        **({"mixer": gentler} if attempt else {}),
+    }
+
+
+def _occupations(smearing: Smearing) -> dict[str, Any]:
+    if smearing.method == "gaussian":  # Methfessel-Paxton of order 0
+        return {"name": "methfessel-paxton", "order": 0, "width": smearing.width_ev}
+    if smearing.method == "fixed":
+        return {"name": "fixed-uniform"}
+    order = {"order": smearing.order} if smearing.method == "methfessel-paxton" else {}
+    return {"name": smearing.method, "width": smearing.width_ev, **order}

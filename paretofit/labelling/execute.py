@@ -1,0 +1,62 @@
+"""Tasks in processes of one thread each; a process that dies takes one task with it, not the run."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from joblib.externals.loky.process_executor import ProcessPoolExecutor
+
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def execute(function: Callable[[T], R], tasks: Iterable[T], jobs: int, died: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """Yield each task with its result, in the order in which they finish.
+
+    What was running when a process died (out of memory, a crash of compiled code) is tried again, one at a
+    time; a task that dies alone gets the result ``died(task)``.
+
+    Parameters
+    ----------
+    function : callable
+        Of one task; runs in another process and must not raise.
+    tasks : iterable
+        In the order in which they are started.
+    jobs : int
+        Processes.
+    died : callable
+        The result of a task whose process died.
+    """
+    waiting, suspects = deque(tasks), deque[T]()
+    while waiting or suspects:
+        source, width = (suspects, 1) if suspects else (waiting, jobs)
+        lost = yield from _drain(function, source, min(width, len(source)))
+        if len(lost) == 1 and (source is suspects or jobs == 1):
+            yield lost[0], died(lost[0])
+        else:
+            suspects.extend(lost)
+
+
+def _drain(function: Callable[[T], R], source: deque[T], width: int) -> Generator[tuple[T, R], None, list[T]]:
+    """Work off `source`; return what was running when a process died."""
+    executor = ProcessPoolExecutor(width, env=ONE_THREAD)
+    running: dict[Future[R], T] = {}
+    try:
+        while source or running:
+            while source and len(running) < width:
+                task = source.popleft()
+                running[executor.submit(function, task)] = task
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                result = future.result()
+                yield running.pop(future), result
+    except BrokenProcessPool:
+        whole = [future for future in running if future.done() and future.exception() is None]
+        for future in whole:
+            yield running.pop(future), future.result()
+    finally:
+        executor.shutdown(kill_workers=True)
+    return list(running.values())

@@ -1,0 +1,126 @@
+"""The configurations to label, from the dataset itself and from other files, and the labels they have."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from paretofit.dataset import Dataset
+from paretofit.dataset.importer import read_frames, same_geometry
+from paretofit.dataset.inspect import geometry_fingerprint, too_close
+from paretofit.dataset.writer import Label
+from paretofit.errors import InputError
+from paretofit.labelling.settings import LabelSettings
+
+COMPARED = ("cutoff_ev", "kspacing_per_angstrom", "functional", "smearing")
+
+
+@dataclass
+class Gathered:
+    """Configurations by id, in order, and the labels and settings of each level that came with them."""
+
+    atoms: dict[int, Atoms] = field(default_factory=dict)
+    labels: dict[str, dict[int, Label]] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fingerprints: dict[str, int] = field(default_factory=dict)
+
+    def add(self, atoms: Atoms, identity: int | None, where: str) -> int:
+        """Take a configuration in, or find the one that it is; return its id."""
+        fingerprint = geometry_fingerprint(atoms)
+        if identity is None:
+            identity = self.fingerprints.get(fingerprint, max(self.atoms, default=-1) + 1)
+        if identity not in self.atoms:
+            info = {key: value for key, value in atoms.info.items() if key != "config_id"}
+            kept = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+            self.atoms[identity] = kept
+            self.fingerprints.setdefault(fingerprint, identity)
+        elif not same_geometry(self.atoms[identity], atoms):
+            raise InputError(
+                f"{where}: configuration {identity} has another geometry than the configuration of that id in an "
+                "earlier file; give it an id of its own"
+            )
+        return identity
+
+
+def gather(settings: LabelSettings, dataset: Path) -> Gathered:
+    """Read the dataset, where there is one, and the files of structures.
+
+    Configurations that carry an id (``config_id``, ``id``, ``configuration_id``) keep it; others are matched by
+    their geometry with what is known, and numbered on where they are new. Labels are taken from datasets only.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, an id belongs to two geometries, a level that is in a dataset was computed
+        with other settings, atoms overlap, or there is nothing to label.
+    """
+    found = Gathered()
+    sources = ([dataset] if dataset.exists() else []) + settings.structures
+    if not sources:
+        raise InputError(f"there is nothing to label: {dataset} does not exist and 'structures' names no file")
+    for path in sources:
+        if path.suffix in {".h5", ".hdf5"}:
+            _add_dataset(found, path, settings)
+        else:
+            frames = read_frames(path, None)
+            ids = frames.ids or [None] * len(frames.atoms)
+            for k, (atoms, identity) in enumerate(zip(frames.atoms, ids, strict=True)):
+                found.add(atoms, identity, frames.where(k))
+    _check_structures(found, settings.closest)
+    return found
+
+
+def _add_dataset(found: Gathered, path: Path, settings: LabelSettings) -> None:
+    with Dataset(path) as data:
+        for atoms in data:
+            found.add(atoms, atoms.info["config_id"], str(path))
+        wanted = {level.name: level.recorded() for level in settings.ladder.levels}
+        for name in data.levels:
+            recorded = data.settings(name)
+            _check_settings(path, name, recorded, wanted.get(name, {}))
+            found.settings.setdefault(name, recorded)
+            kept = found.labels.setdefault(name, {})
+            for identity, label in zip(data.ids.tolist(), _labels(data, name), strict=True):
+                if label is not None:
+                    kept.setdefault(identity, label)
+
+
+def _labels(data: Dataset, name: str) -> list[Label | None]:
+    labels, records = data.labels(name), data.label_records(name)
+    states = {0: "missing", 1: "done", 2: "failed"}
+    column: list[Label | None] = []
+    for k, record in enumerate(records):
+        if not labels.complete[k] and states[int(labels.status[k])] != "failed":
+            column.append(None)
+            continue
+        own = slice(labels.offsets[k], labels.offsets[k + 1])
+        label = {"energy": labels.energy[k], "forces": labels.forces[own], "stress": labels.stress[k]}
+        column.append({**label, "seconds": labels.seconds[k], "status": states[int(labels.status[k])], "info": record})
+    return column
+
+
+def _check_settings(path: Path, name: str, recorded: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Labels of one level must be of one kind; what is not recorded cannot be compared."""
+    for key in COMPARED:
+        if key in recorded and key in wanted and recorded[key] != wanted[key]:
+            raise InputError(
+                f"{path}: level '{name}' was computed with {key} {recorded[key]}, the ladder says {wanted[key]}; "
+                "give the ladder's level another name, or the same settings"
+            )
+
+
+def _check_structures(found: Gathered, closest: float) -> None:
+    if not found.atoms:
+        raise InputError("the files of structures hold no configurations")
+    for identity, atoms in found.atoms.items():
+        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
+            raise InputError(f"configuration {identity} has positions or cell vectors that are not finite")
+        if atoms.pbc.any() and not atoms.cell[:][atoms.pbc].any(axis=1).all():
+            raise InputError(f"configuration {identity} is periodic along a cell vector of zero length")
+        if closest and too_close(atoms, closest):
+            raise InputError(
+                f"configuration {identity} has overlapping atoms, closer than {closest:g} of the sum of their covalent "
+                "radii; remove it, or lower 'labelling.closest'"
+            )

@@ -1,0 +1,150 @@
+"""Label a dataset: what is missing is computed, in parallel, each label safe on disk the moment it is there."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from paretofit.dataset.writer import Label, LevelData, write_dataset
+from paretofit.journal import JsonLines
+from paretofit.labelling.execute import execute
+from paretofit.labelling.gather import Gathered, gather
+from paretofit.labelling.ladder import Level
+from paretofit.labelling.settings import LabelSettings
+from paretofit.labelling.tasks import Record, Task, compute_label, make_record, task_key
+
+log = logging.getLogger(__name__)
+
+JOURNAL = "labels.jsonl"
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """What is there and what is to do.
+
+    Attributes
+    ----------
+    found : Gathered
+    tasks : list of Task
+        Labels to compute, in the order in which they are started.
+    finished : dict
+        Records of this and earlier runs by task key.
+    wanted : dict
+        By level the keys of all its tasks by configuration id.
+    """
+
+    found: Gathered
+    tasks: list[Task]
+    finished: dict[str, Record]
+    wanted: dict[str, dict[int, str]]
+
+
+def plan_labels(settings: LabelSettings, dataset: Path, records: Iterable[Record]) -> LabelPlan:
+    """Find out what is to be labelled, and check all of it before anything is computed.
+
+    Raises
+    ------
+    InputError
+        If the engine is not installed or lacks an element, or the structures cannot be used (see `gather`).
+    """
+    found = gather(settings, dataset)
+    engine = settings.engine
+    engine.check(sorted({symbol for atoms in found.atoms.values() for symbol in atoms.get_chemical_symbols()}))
+    finished = {record["key"]: record for record in records}
+    by_level: dict[str, list[Task]] = {}
+    wanted: dict[str, dict[int, str]] = {}
+    for level in settings.chosen:
+        chosen = _selected(found, level, settings)
+        missing = [identity for identity in chosen if not _has_label(found, level.name, identity)]
+        tasks = [
+            Task(identity, atoms := found.atoms[identity], level, task_key(atoms, level, engine))
+            for identity in missing
+        ]
+        wanted[level.name] = {task.identity: task.key for task in tasks}
+        by_level[level.name] = [task for task in tasks if task.key not in finished]
+    return LabelPlan(found, _ordered(by_level, settings.order), finished, wanted)
+
+
+def _selected(found: Gathered, level: Level, settings: LabelSettings) -> list[int]:
+    chosen = settings.only.get(level.name)
+    ids = list(found.atoms)
+    if chosen is None:
+        return ids
+    if chosen.max_atoms is not None:
+        ids = [identity for identity in ids if len(found.atoms[identity]) <= chosen.max_atoms]
+    return ids[: chosen.limit]
+
+
+def _has_label(found: Gathered, level: str, identity: int) -> bool:
+    return identity in found.labels.get(level, {})
+
+
+def _ordered(by_level: Mapping[str, list[Task]], order: str) -> list[Task]:
+    tasks = [task for one in by_level.values() for task in one]
+    if order == "levels":
+        return tasks
+    place: dict[int, int] = {}
+    for task in tasks:
+        place.setdefault(task.identity, len(place))
+    return sorted(tasks, key=lambda task: place[task.identity])  # stable: levels stay in the ladder's order
+
+
+def compute_labels(
+    plan: LabelPlan, settings: LabelSettings, journal: JsonLines, folder: Path, jobs: int
+) -> Iterator[tuple[Task, Record]]:
+    """Compute the labels of a plan; each is in the journal before it is yielded."""
+    call = partial(
+        compute_label,
+        engine=settings.engine,
+        retries=settings.retries,
+        failures=folder / "failed",
+        parent=os.getpid(),
+    )
+    for task, record in execute(call, plan.tasks, jobs, _died):
+        journal.append(record)
+        plan.finished[task.key] = record
+        if record["status"] == "failed":
+            log.warning("configuration %d, level %s failed: %s", task.identity, task.level.name, reason(record))
+        yield task, record
+
+
+def reason(record: Mapping[str, Any]) -> str:
+    """Why a label failed, as its last attempt said it."""
+    reasons = record.get("info", {}).get("reasons") or ["no reason was recorded"]
+    return str(reasons[-1])
+
+
+def _died(task: Task) -> Record:
+    why = "the process died (out of memory, or a crash of the engine)"
+    return make_record(task, None, {"kpts": list(task.level.kpoints(task.atoms)), "attempts": 1, "reasons": [why]})
+
+
+def write_labels(plan: LabelPlan, settings: LabelSettings, dataset: Path) -> None:
+    """Write the dataset with all labels that are there: those it had, and those of the plan that are finished."""
+    found, engine = plan.found, settings.engine
+    elements = sorted({symbol for atoms in found.atoms.values() for symbol in atoms.get_chemical_symbols()})
+    common = {"engine": engine.description(elements)}
+    recorded = {level.name: {**level.recorded(), **common} for level in settings.ladder.levels}
+    levels: dict[str, LevelData] = {}
+    for name in _level_order(list(found.settings), [level.name for level in settings.chosen]):
+        labels: dict[int, Label] = dict(found.labels.get(name, {}))
+        for identity, key in plan.wanted.get(name, {}).items():
+            if key in plan.finished:
+                labels[identity] = plan.finished[key]
+        if labels or name in found.settings:
+            column = [labels.get(identity) for identity in found.atoms]
+            levels[name] = LevelData(column, {**recorded.get(name, {}), **found.settings.get(name, {})})
+    write_dataset(dataset, list(found.atoms.values()), levels, list(found.atoms))
+
+
+def _level_order(there: list[str], ladder: list[str]) -> list[str]:
+    """Levels that a dataset has, in its order, with new ones of the ladder each after the one that it follows."""
+    order = list(there)
+    for k, name in enumerate(ladder):
+        if name not in order:
+            before = [other for other in ladder[:k] if other in order]
+            order.insert(order.index(before[-1]) + 1 if before else 0, name)
+    return order
