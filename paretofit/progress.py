@@ -1,6 +1,7 @@
 """Progress of long work, as an option of the library; nothing is printed unless it is asked for."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -14,6 +15,8 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
+
+MINUTE = 60.0
 
 
 def track(items: Iterable[T], total: int, description: str, *, enabled: bool) -> Iterator[T]:
@@ -34,3 +37,40 @@ def track(items: Iterable[T], total: int, description: str, *, enabled: bool) ->
         for item in items:
             yield item
             bar.advance(task)
+
+
+def track_spending(items: Iterable[T], total: int, spending: Callable[[], tuple[float, str]]) -> Iterator[T]:
+    """Yield `items` and show what they have cost so far and what is left, on standard error.
+
+    On a terminal a bar; elsewhere, as in a batch job's log, a line each minute.
+
+    Parameters
+    ----------
+    items : iterable
+    total : int
+        How many there are.
+    spending : callable
+        Share of the work that is done, 0 to 1, and a line of text about it.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from _report_each_minute(items, total, spending, console)
+        return
+    columns = (BarColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"0/{total}: {spending()[1]}", total=1.0)
+        for count, item in enumerate(items, start=1):
+            yield item
+            share, text = spending()
+            bar.update(task, completed=share, description=f"{count}/{total}: {text}")
+
+
+def _report_each_minute(
+    items: Iterable[T], total: int, spending: Callable[[], tuple[float, str]], console: Console
+) -> Iterator[T]:
+    shown = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - shown > MINUTE or count == total:
+            shown = time.monotonic()
+            console.print(f"{count} of {total}: {spending()[1]}", highlight=False, soft_wrap=True)

@@ -65,7 +65,8 @@ def gather(settings: LabelSettings, dataset: Path) -> Gathered:
             _add_dataset(found, path, settings)
         else:
             frames = read_frames(path, None)
-            ids = frames.ids or [None] * len(frames.atoms)
+            unknown: list[int | None] = [None] * len(frames.atoms)
+            ids = frames.ids or unknown
             for k, (atoms, identity) in enumerate(zip(frames.atoms, ids, strict=True)):
                 found.add(atoms, identity, frames.where(k))
     _check_structures(found, settings.closest)
@@ -76,7 +77,7 @@ def _add_dataset(found: Gathered, path: Path, settings: LabelSettings) -> None:
     with Dataset(path) as data:
         for atoms in data:
             found.add(atoms, atoms.info["config_id"], str(path))
-        wanted = {level.name: level.recorded() for level in settings.ladder.levels}
+        wanted = {level.name: level.recorded() for level in settings.ladder}
         for name in data.levels:
             recorded = data.settings(name)
             _check_settings(path, name, recorded, wanted.get(name, {}))

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from paretofit.dataset.writer import Label, LevelData, write_dataset
 from paretofit.journal import JsonLines
+from paretofit.labelling.engines import Engine
 from paretofit.labelling.execute import execute
 from paretofit.labelling.gather import Gathered, gather
 from paretofit.labelling.ladder import Level
@@ -42,8 +43,20 @@ class LabelPlan:
     wanted: dict[str, dict[int, str]]
 
 
-def plan_labels(settings: LabelSettings, dataset: Path, records: Iterable[Record]) -> LabelPlan:
+def plan_labels(
+    settings: LabelSettings, dataset: Path, records: Iterable[Record], *, retry_failed: bool = False
+) -> LabelPlan:
     """Find out what is to be labelled, and check all of it before anything is computed.
+
+    Parameters
+    ----------
+    settings : LabelSettings
+    dataset : Path
+        Its labels are not computed again.
+    records : iterable of dict
+        What earlier runs finished.
+    retry_failed : bool
+        Whether a label that failed is one to compute.
 
     Raises
     ------
@@ -58,13 +71,13 @@ def plan_labels(settings: LabelSettings, dataset: Path, records: Iterable[Record
     wanted: dict[str, dict[int, str]] = {}
     for level in settings.chosen:
         chosen = _selected(found, level, settings)
-        missing = [identity for identity in chosen if not _has_label(found, level.name, identity)]
+        missing = [identity for identity in chosen if _lacks(found, level.name, identity, retry_failed)]
         tasks = [
             Task(identity, atoms := found.atoms[identity], level, task_key(atoms, level, engine))
             for identity in missing
         ]
         wanted[level.name] = {task.identity: task.key for task in tasks}
-        by_level[level.name] = [task for task in tasks if task.key not in finished]
+        by_level[level.name] = [task for task in tasks if _unfinished(finished.get(task.key), retry_failed)]
     return LabelPlan(found, _ordered(by_level, settings.order), finished, wanted)
 
 
@@ -78,8 +91,13 @@ def _selected(found: Gathered, level: Level, settings: LabelSettings) -> list[in
     return ids[: chosen.limit]
 
 
-def _has_label(found: Gathered, level: str, identity: int) -> bool:
-    return identity in found.labels.get(level, {})
+def _lacks(found: Gathered, level: str, identity: int, retry_failed: bool) -> bool:
+    label = found.labels.get(level, {}).get(identity)
+    return label is None or (retry_failed and label["status"] == "failed")
+
+
+def _unfinished(record: Record | None, retry_failed: bool) -> bool:
+    return record is None or (retry_failed and record["status"] == "failed")
 
 
 def _ordered(by_level: Mapping[str, list[Task]], order: str) -> list[Task]:
@@ -94,7 +112,7 @@ def _ordered(by_level: Mapping[str, list[Task]], order: str) -> list[Task]:
 
 def compute_labels(
     plan: LabelPlan, settings: LabelSettings, journal: JsonLines, folder: Path, jobs: int
-) -> Iterator[tuple[Task, Record]]:
+) -> Generator[tuple[Task, Record], None, None]:
     """Compute the labels of a plan; each is in the journal before it is yielded."""
     call = partial(
         compute_label,
@@ -117,6 +135,30 @@ def reason(record: Mapping[str, Any]) -> str:
     return str(reasons[-1])
 
 
+def failures(plan: LabelPlan) -> dict[tuple[str, int], str]:
+    """Reasons of the labels that failed, in this run or an earlier one, by level and configuration id."""
+    there = {name: {**labels, **_finished(plan, name)} for name, labels in plan.found.labels.items()}
+    there |= {name: _finished(plan, name) for name in plan.wanted if name not in there}
+    return {
+        (name, identity): reason(label)
+        for name, labels in there.items()
+        for identity, label in labels.items()
+        if label["status"] == "failed"
+    }
+
+
+def known_labels(plan: LabelPlan, level: str, engine: Engine) -> dict[int, Label]:
+    """Labels of a level that this engine computed, in whatever version, by configuration id."""
+    recorded = str(plan.found.settings.get(level, {}).get("engine", ""))
+    mine = recorded.split()[:1] == engine.description([]).split()[:1]
+    return {**(plan.found.labels.get(level, {}) if mine else {}), **_finished(plan, level)}
+
+
+def _finished(plan: LabelPlan, level: str) -> dict[int, Label]:
+    wanted = plan.wanted.get(level, {})
+    return {identity: plan.finished[key] for identity, key in wanted.items() if key in plan.finished}
+
+
 def _died(task: Task) -> Record:
     why = "the process died (out of memory, or a crash of the engine)"
     return make_record(task, None, {"kpts": list(task.level.kpoints(task.atoms)), "attempts": 1, "reasons": [why]})
@@ -127,13 +169,10 @@ def write_labels(plan: LabelPlan, settings: LabelSettings, dataset: Path) -> Non
     found, engine = plan.found, settings.engine
     elements = sorted({symbol for atoms in found.atoms.values() for symbol in atoms.get_chemical_symbols()})
     common = {"engine": engine.description(elements)}
-    recorded = {level.name: {**level.recorded(), **common} for level in settings.ladder.levels}
+    recorded = {level.name: {**level.recorded(), **common} for level in settings.ladder}
     levels: dict[str, LevelData] = {}
     for name in _level_order(list(found.settings), [level.name for level in settings.chosen]):
-        labels: dict[int, Label] = dict(found.labels.get(name, {}))
-        for identity, key in plan.wanted.get(name, {}).items():
-            if key in plan.finished:
-                labels[identity] = plan.finished[key]
+        labels: dict[int, Label] = {**found.labels.get(name, {}), **_finished(plan, name)}
         if labels or name in found.settings:
             column = [labels.get(identity) for identity in found.atoms]
             levels[name] = LevelData(column, {**recorded.get(name, {}), **found.settings.get(name, {})})

@@ -5,23 +5,18 @@ into its own input.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import Atoms
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field
+
+from paretofit.settings import Name, Positive, Section
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 EXACT = 1e-9  # a quotient this close above a whole number is that number: 2.0000000001 points are 2
-
-
-class Section(BaseModel):
-    """A part of the settings: unknown keys are errors, nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Smearing(Section):
@@ -81,23 +76,23 @@ PAPER = tuple(
 """The six levels of Table 1 in Baghishov et al., doi 10.1039/d5dd00294j."""
 
 
-class Ladder(Section):
-    """Levels in order of cost, the reference last."""
+def check_ladder(levels: Sequence[Level]) -> None:
+    """Refuse a ladder whose names repeat, or that is not ordered by cost.
 
-    levels: tuple[Level, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        names = [level.name for level in self.levels]
-        if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
-            raise ValueError(f"the level '{repeated[0]}' is there twice")
-        for lower, upper in zip(self.levels, self.levels[1:], strict=False):
-            if any(above < below for below, above in zip(lower.fineness(), upper.fineness(), strict=True)):
-                raise ValueError(
-                    f"the ladder is out of order: level '{upper.name}' follows '{lower.name}' but is not finer "
-                    f"({_described(upper)} after {_described(lower)}); order levels by cost, the reference last"
-                )
-        return self
+    Raises
+    ------
+    ValueError
+        If a level is coarser than the one before it in cutoff or k-point spacing.
+    """
+    names = [level.name for level in levels]
+    if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
+        raise ValueError(f"the level '{repeated[0]}' is there twice")
+    for lower, upper in pairwise(levels):
+        if any(above < below for below, above in zip(lower.fineness(), upper.fineness(), strict=True)):
+            raise ValueError(
+                f"the ladder is out of order: level '{upper.name}' ({_described(upper)}) is coarser than "
+                f"'{lower.name}' ({_described(lower)}) before it; order levels by cost, the reference last"
+            )
 
 
 def _described(level: Level) -> str:

@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from paretofit.errors import suggestion
 from paretofit.labelling.engines import AnyEngine, Gpaw
-from paretofit.labelling.ladder import PAPER, Ladder, Level, Name, Section, SelfConsistency, Smearing
+from paretofit.labelling.ladder import PAPER, Level, SelfConsistency, Smearing, check_ladder
+from paretofit.settings import Name, Section
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 COMMON = ("functional", "smearing", "scf")
@@ -29,7 +30,9 @@ class LabelSettings(Section):
         description="files to take configurations from, besides the dataset itself: datasets, or anything ASE reads",
     )
     engine: AnyEngine = Field(Gpaw(), description="what computes the labels: a name, or keys and values")
-    ladder: Ladder = Field(Ladder(levels=PAPER), description="'paper' (the six levels of Table 1) or a list of levels")
+    ladder: tuple[Level, ...] = Field(
+        PAPER, min_length=1, description="'paper' (the six levels of Table 1) or a list of levels"
+    )
     levels: list[Name] = Field([], description="which levels of the ladder; by default all")
     only: dict[Name, Selection] = Field({}, description="which configurations, by level, where not all")
     functional: str = Field("PBE", description="of every level that does not say otherwise")
@@ -58,7 +61,7 @@ class LabelSettings(Section):
             given = [level.model_dump(exclude=set(COMMON)) for level in PRESETS[given]]
         if isinstance(given, list):
             common = {key: values[key] for key in COMMON if key in values}
-            given = {"levels": [{**common, **one} if isinstance(one, dict) else one for one in given]}
+            given = [{**common, **one} if isinstance(one, dict) else one for one in given]
         return {**values, "ladder": given}
 
     @field_validator("engine", mode="before")
@@ -66,9 +69,15 @@ class LabelSettings(Section):
     def _by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @field_validator("ladder")
+    @classmethod
+    def _in_order(cls, value: tuple[Level, ...]) -> tuple[Level, ...]:
+        check_ladder(value)
+        return value
+
     @model_validator(mode="after")
     def _known_levels(self) -> Self:
-        names = [level.name for level in self.ladder.levels]
+        names = [level.name for level in self.ladder]
         for key, chosen in (("levels", self.levels), ("only", self.only)):
             for name in chosen:
                 if name not in names:
@@ -78,4 +87,4 @@ class LabelSettings(Section):
     @property
     def chosen(self) -> list[Level]:
         """The levels to label, in the ladder's order."""
-        return [level for level in self.ladder.levels if not self.levels or level.name in self.levels]
+        return [level for level in self.ladder if not self.levels or level.name in self.levels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 from contextlib import contextmanager
@@ -88,3 +89,26 @@ def link_dataset(source: Path, target: Path) -> None:
     except OSError:
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send this package's log to the run's file as well."""
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the log {path} cannot be written: {error.strerror}") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("paretofit")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    except Exception:
+        logger.exception("stopped")
+        raise
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+        handler.close()

@@ -4,26 +4,21 @@ The table of settings, the error messages and the checks all come from here.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from paretofit.descriptors import SnapBasis
 from paretofit.errors import InputError, suggestion
 from paretofit.files import read_yaml
+from paretofit.labelling import LabelSettings
+from paretofit.settings import Name, Positive, Section, Whole, sentence, settings_rows
 from paretofit.sweep.grid import SAMPLINGS
 
-Whole = Annotated[int, Field(strict=True)]  # strict: true and false are no numbers here
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
-Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class SplitSettings(_Section):
+class SplitSettings(Section):
     """Who trains and who tests."""
 
     train_fraction: float = Field(
@@ -35,7 +30,7 @@ class SplitSettings(_Section):
     )
 
 
-class LeverageSettings(_Section):
+class LeverageSettings(Section):
     """How leverage scores are taken."""
 
     energy_weight: Weight = Field(150.0, description="w_E of the leverage scores; the paper's 150")
@@ -45,7 +40,7 @@ class LeverageSettings(_Section):
     )
 
 
-class CostSettings(_Section):
+class CostSettings(Section):
     """What labels and MD steps cost."""
 
     seconds: Literal["recorded"] | dict[Name, Positive] = Field(
@@ -70,7 +65,7 @@ class CostSettings(_Section):
         return value
 
 
-class Study(_Section):
+class Study(Section):
     """A full-factorial study, as its YAML file says it.
 
     Use `load_study` to read one from a file, or make one from keyword arguments.
@@ -104,6 +99,7 @@ class Study(_Section):
     engine: Literal["fast", "plain"] = Field(
         "fast", description="'plain' fits every cell from its rows; much slower, the oracle of 'fast'"
     )
+    labelling: LabelSettings | None = Field(None, description="how the labels are computed, for 'paretofit label'")
     missing_labels: Literal["error", "drop"] = Field(
         "error", description="'drop' leaves out configurations that lack a label at any level, and counts them"
     )
@@ -174,6 +170,17 @@ class Study(_Section):
         return self
 
 
+S = TypeVar("S", bound=Section)
+
+
+class LabelStudy(Section):
+    """The part of a study that `paretofit label` needs; a study for it alone may leave out the rest."""
+
+    name: str = Study.model_fields["name"].default
+    dataset: Path = Field(description="the dataset (HDF5) to make or to complete, relative to the study file")
+    labelling: LabelSettings = Field(description="what to label, how, and in which order")
+
+
 def load_study(path: Path | str) -> Study:
     """Read a study from its YAML file; paths in it are relative to the file.
 
@@ -182,87 +189,51 @@ def load_study(path: Path | str) -> Study:
     InputError
         With one sentence that names the file and the key.
     """
+    study = _validated(Study, Path(path), _content(Path(path)))
+    return study.model_copy(update=_located(study, Path(path).parent))
+
+
+def load_label_study(path: Path | str) -> LabelStudy:
+    """Read what `paretofit label` needs from a study's YAML file; the rest is checked where it is there.
+
+    Raises
+    ------
+    InputError
+        With one sentence that names the file and the key.
+    """
     path = Path(path)
+    content = _content(path)
+    keys = list(LabelStudy.model_fields)
+    if set(content) & set(Study.model_fields) - set(keys):
+        _validated(Study, path, content)
+        content = {key: content[key] for key in keys if key in content}
+    study = _validated(LabelStudy, path, content)
+    return study.model_copy(update=_located(study, path.parent))
+
+
+def _content(path: Path) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold keys and values, such as 'dataset: data.h5'")
-    content.setdefault("name", path.stem)
+    return {"name": path.stem, **content}
+
+
+def _validated(model: type[S], path: Path, content: dict[str, Any]) -> S:
     try:
-        study = Study.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {_sentence(error)}") from error
-    return study.model_copy(update={"dataset": path.parent / study.dataset})
+        raise InputError(f"{path}: {sentence(error, model)}") from error
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first thing wrong, in words, and how many more there are; unknown keys first."""
-    problems = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    first, more = problems[0], len(problems) - 1
-    key = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
-    if first["type"] == "extra_forbidden":
-        known = _keys_at(first["loc"][:-1])
-        text = f"unknown key '{key}'{suggestion(str(first['loc'][-1]), known)}"
-        if "did you mean" not in text:
-            text += f"; the keys there are {', '.join(known)}"
-    elif first["type"] == "missing":
-        text = f"the key '{key}' is missing; it gives {_description(first['loc'])}"
-    else:
-        text = f"'{key}': {_plain(first)}" if key else _plain(first)
-    return text + (f" (and {more} more)" if more else "")
-
-
-def _plain(problem: Any) -> str:
-    """Pydantic's message in the words of somebody who writes YAML."""
-    given = problem["input"]
-    value = "" if isinstance(given, dict | BaseModel) else f"; got {given!r}"
-    if problem["type"] == "list_type":
-        return f"must be a list{value}; write [{given}]" if value else "must be a list"
-    if problem["type"] in {"model_type", "dict_type"}:
-        return f"must be keys and values of its own{value}"
-    if problem["type"] == "path_type":
-        return f"must be the path of a file{value}"
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    shown = "" if problem["type"] == "value_error" and isinstance(given, list | dict) else value
-    return f"{message[:1].lower()}{message[1:]}{shown}"
-
-
-def _is_branch(part: Any) -> bool:
-    """Pydantic names the branches of a union in its locations; a reader of the YAML does not know them."""
-    return isinstance(part, str) and (
-        part.startswith(("literal[", "constrained-", "dict[")) or part in {"int", "float"}
-    )
-
-
-def _section_at(location: tuple[Any, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = Study
-    for part in location:
-        field = section.model_fields.get(str(part))
-        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            section = field.annotation
-    return section
-
-
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    return list(_section_at(location).model_fields)
-
-
-def _description(location: tuple[Any, ...]) -> str:
-    field = _section_at(location[:-1]).model_fields.get(str(location[-1]))
-    return (field.description if field is not None else None) or "a value that has no default"
+def _located(study: Study | LabelStudy, folder: Path) -> dict[str, Any]:
+    """Paths relative to the study file, as this process sees them."""
+    located: dict[str, Any] = {"dataset": folder / study.dataset}
+    if study.labelling is not None:
+        structures = [folder / path for path in study.labelling.structures]
+        located["labelling"] = study.labelling.model_copy(update={"structures": structures})
+    return located
 
 
 def settings_table() -> list[tuple[str, str, str]]:
     """Key, default and meaning of every setting, for the documentation."""
-    rows: list[tuple[str, str, str]] = []
-
-    def add(section: type[BaseModel], prefix: str) -> None:
-        for name, field in section.model_fields.items():
-            inner = field.annotation
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                add(inner, f"{prefix}{name}.")
-                continue
-            default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
-            rows.append((prefix + name, default, field.description or ""))
-
-    add(Study, "")
-    return rows
+    return list(settings_rows(Study))

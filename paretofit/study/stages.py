@@ -25,7 +25,7 @@ from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.errors import InputError, suggestion
 from paretofit.files import digest, file_digest, replacing, write_text
 from paretofit.report import write_report
-from paretofit.study.folder import RECORD, link_dataset, run_folder
+from paretofit.study.folder import RECORD, link_dataset, logging_to, run_folder
 from paretofit.study.front import judged_by_leave_one_out, ridge_table, study_front
 from paretofit.study.schema import Study, load_study
 from paretofit.study.words import Stage, peak_megabytes, run_summary, run_warnings
@@ -98,7 +98,7 @@ def run_study(
     inputs = digest([prepared.dataset.structures_digest(), basis])
     target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{inputs[:8]}"
     clock: dict[str, Stage] = {}
-    with prepared.dataset, run_folder(target, settings.name) as folder, _logging_to(folder / "run.log"):
+    with prepared.dataset, run_folder(target, settings.name) as folder, logging_to(folder / "run.log"):
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.n_fits())
         _write_study(settings, folder)
         link_dataset(settings.dataset, folder / "dataset.h5")
@@ -361,26 +361,3 @@ def _timed(clock: dict[str, Stage], stage: str) -> Iterator[None]:
     yield
     clock[stage] = Stage(time.perf_counter() - start, peak_megabytes())
     log.info("%s: %.2f s, peak memory so far %.0f MB", stage, *clock[stage])
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Send this package's log to the run's file as well."""
-    try:
-        handler = logging.FileHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"the log {path} cannot be written: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("paretofit")
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    except Exception:
-        logger.exception("stopped")
-        raise
-    finally:
-        logger.setLevel(before)
-        logger.removeHandler(handler)
-        handler.close()

@@ -10,7 +10,8 @@ from typing import Any
 from ase import Atoms
 from pydantic import Field
 
-from paretofit.labelling.ladder import Array, Level, Section
+from paretofit.labelling.ladder import Array, Level
+from paretofit.settings import Section
 
 
 class NotConvergedError(Exception):
@@ -47,7 +48,7 @@ class Engine(Section, ABC):
     """Settings of an engine and the way to use it; frozen, so that it travels to worker processes."""
 
     name: str
-    options: dict[str, Any] = Field({}, description="further keywords for the calculator, as its documentation has them")
+    options: dict[str, Any] = Field({}, description="further keywords for the calculator, as it documents them")
 
     @abstractmethod
     def check(self, elements: Iterable[str]) -> None:

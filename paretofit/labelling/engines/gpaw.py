@@ -51,7 +51,10 @@ class Gpaw(Engine):
             energy = atoms.get_potential_energy(force_consistent=True)
         except KohnShamConvergenceError as error:
             raise NotConvergedError(str(error)) from error
-        info = {"iterations": int(atoms.calc.get_number_of_iterations()), "fermi_ev": float(atoms.calc.get_fermi_level())}
+        info = {
+            "iterations": int(atoms.calc.get_number_of_iterations()),
+            "fermi_ev": float(atoms.calc.get_fermi_level()),
+        }
         return Outcome(energy, atoms.get_forces(), atoms.get_stress(), info)
 
 
@@ -62,11 +65,12 @@ def _valence_electrons(symbol: str) -> float:
     from gpaw.setup_data import SetupData  # noqa: PLC0415  (an extra)
 
     try:
-        return float(SetupData(symbol, "PBE").Nv)
+        valence: Any = SetupData(symbol, "PBE").Nv
     except (RuntimeError, FileNotFoundError) as error:
         raise InputError(
             f"the engine 'gpaw' has no PAW data for {symbol}; 'gpaw install-data' or GPAW_SETUP_PATH adds more"
         ) from error
+    return float(valence)
 
 
 def _parameters(level: Level, attempt: int) -> dict[str, Any]:
