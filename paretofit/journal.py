@@ -48,13 +48,17 @@ class JsonLines:
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
+    def close(self) -> None:
+        """Close the file; what was appended is on disk already."""
+        self._stream.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        self.close()
 
 
 def read_json_lines(path: Path) -> tuple[list[Any], int]:

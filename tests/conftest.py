@@ -40,7 +40,7 @@ def shared_data():
 @pytest.fixture(scope="session")
 def lammps():
     """One LAMMPS instance for the session."""
-    from paretofit.descriptors.lammps_library import lammps_instance
+    from paretofit.lammps_library import lammps_instance
 
     return lammps_instance()
 

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
+from paretofit.dataset.level_checks import level_warnings
+
+from paretofit.dataset.unit_checks import unit_warnings
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -57,7 +61,8 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
     """Summarise a dataset and look for trouble.
 
     Warnings are given for duplicate configurations, periodic cells without volume, atoms closer than 0.6 of the
-    sum of their covalent radii, missing or failed labels, negative costs, and forces that do not sum to zero.
+    sum of their covalent radii, missing or failed labels, negative costs, forces that do not sum to zero, and
+    units or signs that look wrong.
 
     Parameters
     ----------
@@ -91,6 +96,8 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
     for name in dataset.levels:  # one level's labels in memory at a time
         levels.append(_summarise(name, dataset.settings(name), labels := dataset.labels(name)))
         warnings.extend(_label_warnings(name, labels, dataset.ids))
+    warnings.extend(unit_warnings(dataset))
+    warnings.extend(level_warnings(dataset))
     sizes = dataset.n_atoms
     return DatasetInfo(
         path=str(dataset.path),

@@ -168,7 +168,9 @@ def write_labels(plan: LabelPlan, settings: LabelSettings, dataset: Path) -> Non
     """Write the dataset with all labels that are there: those it had, and those of the plan that are finished."""
     found, engine = plan.found, settings.engine
     elements = sorted({symbol for atoms in found.atoms.values() for symbol in atoms.get_chemical_symbols()})
-    common = {"engine": engine.description(elements)}
+    common: dict[str, Any] = {"engine": engine.description(elements)}
+    if chosen := engine.model_dump(mode="json", exclude={"name"}, exclude_defaults=True):
+        common["engine_settings"] = chosen
     recorded = {level.name: {**level.recorded(), **common} for level in settings.ladder}
     levels: dict[str, LevelData] = {}
     for name in _level_order(list(found.settings), [level.name for level in settings.chosen]):

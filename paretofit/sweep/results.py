@@ -1,17 +1,17 @@
 """The results table: its columns, its order, and the journal that makes a sweep resumable."""
 
-import json
-import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import pandas as pd
 
 from paretofit.errors import InputError
 from paretofit.files import replacing
+from paretofit.journal import JsonLines
 
 COLUMNS = [
     "twojmax",
@@ -49,8 +49,7 @@ def key_of(row: Mapping[str, Any]) -> Key:
 class Journal:
     """Finished fits, appended to a file as they come, so that none is lost or computed twice.
 
-    Every line is a list of fits. A line that a kill cut short, or that is none of ours, ends the journal: it
-    and what follows are dropped. Without a path, finished fits are kept in memory only.
+    Every line is a list of fits. Without a path, finished fits are kept in memory only.
 
     Parameters
     ----------
@@ -64,39 +63,17 @@ class Journal:
     def __init__(self, path: Path | str | None, labels: Mapping[str, str], groups: str) -> None:
         self.fits: dict[Key, Row] = {}
         self._labels, self._groups = dict(labels), groups
-        self._stream: IO[str] | None = None
-        if path is None:
-            return
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._stream = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"the journal {path} cannot be written: {error.strerror}") from error
-        whole = self._load(path)
-        if whole < path.stat().st_size:
-            os.truncate(path, whole)
-
-    def _load(self, path: Path) -> int:
-        """Read what stands in the file; return the length of its good lines."""
-        length = 0
-        for line in path.read_bytes().split(b"\n")[:-1]:
-            try:
-                entry = [(key_of(row), row.pop("inputs"), row) for row in json.loads(line)]
-            except (ValueError, TypeError, KeyError, AttributeError):
-                break
-            self.fits.update({key: row for key, inputs, row in entry if inputs == self._inputs(row)})
-            length += len(line) + 1
-        return length
+        self._lines = None if path is None else JsonLines(path)
+        for entry in self._lines.entries if self._lines else []:
+            with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is none of ours
+                rows = [(key_of(row), row.pop("inputs"), row) for row in entry]
+                self.fits.update({key: row for key, inputs, row in rows if inputs == self._inputs(row)})
 
     def append(self, fits: list[Row]) -> None:
         """Add finished fits; on return they are on disk."""
         self.fits.update({key_of(row): row for row in fits})
-        if self._stream is None:
-            return
-        self._stream.write(json.dumps([{**row, "inputs": self._inputs(row)} for row in fits]) + "\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        if self._lines is not None:
+            self._lines.append([{**row, "inputs": self._inputs(row)} for row in fits])
 
     def _inputs(self, row: Row) -> str:
         labels = self._labels.get(row["level"], "")
@@ -108,8 +85,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        if self._lines is not None:
+            self._lines.close()
 
 
 def write_results(table: pd.DataFrame, path: Path | str) -> None:

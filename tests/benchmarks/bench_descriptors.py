@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.descriptors import SnapBasis, compute_design, rows
 from paretofit.descriptors import compute as compute_module
-from paretofit.descriptors.lammps_library import lammps_instance
+from paretofit.lammps_library import lammps_instance
 
 if TYPE_CHECKING:
     from ase import Atoms

