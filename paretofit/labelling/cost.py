@@ -11,7 +11,6 @@ Fitted to 591 beryllium labels of three cheap levels, it foretold the mean cost 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -145,13 +144,18 @@ class Account:
     def progress(self) -> tuple[float, str]:
         """Share of the work that is done, and what it has cost and will cost."""
         share = self._foreseen / self._total if self._total else 1.0
-        left = timedelta(seconds=round(self.to_go / self._jobs))
-        return share, f"{hours(self.spent)} so far, about {hours(self.to_go)} to go ({left} on {self._jobs} cores)"
+        spent, left = duration(self.spent, "CPU "), duration(self.to_go, "CPU ")
+        return share, f"{spent} so far, about {left} to go ({on_cores(self.to_go, self._jobs)})"
 
 
-def hours(seconds: float) -> str:
-    """CPU time in a unit that one can read."""
+def duration(seconds: float, kind: str = "") -> str:
+    """A time in a unit that one can read; `kind` stands before the unit, such as "CPU "."""
     for unit, size in (("h", 3600.0), ("min", 60.0)):
         if seconds >= size:
-            return f"{seconds / size:.3g} CPU {unit}"
-    return f"{seconds:.2g} CPU s"
+            return f"{seconds / size:.3g} {kind}{unit}"
+    return f"{seconds:.2g} {kind}s"
+
+
+def on_cores(seconds: float, jobs: int) -> str:
+    """The wall time of so many CPU seconds, in words."""
+    return f"{duration(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}"

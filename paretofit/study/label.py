@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ import pandas as pd
 
 from paretofit.errors import InputError
 from paretofit.journal import JsonLines, read_json_lines
-from paretofit.labelling.cost import Account, CostModel, choose_probe, cost_terms, fit_cost, hours
+from paretofit.labelling.cost import Account, CostModel, choose_probe, cost_terms, duration, fit_cost, on_cores
 from paretofit.labelling.label import (
     JOURNAL,
     LabelPlan,
@@ -166,7 +165,7 @@ def estimate_labels(
     plan = plan_labels(settings.labelling, settings.dataset, _finished(folder).values())
     if probe and plan.tasks and _cost_model(plan, settings).n_labels < PROBES:
         with run_folder(folder, settings.name), JsonLines(folder / JOURNAL) as journal:
-            chosen = choose_probe(_terms(plan.tasks, settings), PROBES, PROBE_SECONDS)
+            chosen = choose_probe(_terms(plan.tasks, settings), PROBES, PROBE_SECONDS)[: max(3, len(plan.tasks) // 4)]
             probes = LabelPlan(plan.found, [plan.tasks[k] for k in chosen], plan.finished, plan.wanted)
             account = Account(_estimates(probes, settings), jobs)
             for task, record in _shown(
@@ -185,7 +184,7 @@ def estimate_labels(
 
 def format_labels(result: LabelResult) -> str:
     """What a run did, as plain text: failed labels counted by reason."""
-    done = f"{result.computed} labels computed in {hours(result.cpu_seconds)}"
+    done = f"{result.computed} labels computed in {duration(result.cpu_seconds, 'CPU ')}"
     left = f", {result.left} still to compute" if result.left else ", none is left to compute"
     lines = [f"{result.dataset}: {done}{left}"]
     counts = Counter((level, why) for (level, _), why in result.failures.items())
@@ -208,8 +207,7 @@ def format_estimate(table: pd.DataFrame, model: CostModel, jobs: int) -> str:
     total = float(table["cpu_hours"].sum())
     lines.append(f"{'all':<10}{table['to_do'].sum():>8}{total:>12.3g}")
     width = min(jobs, int(table["to_do"].sum()))
-    left = timedelta(seconds=round(3600 * total / width))
-    lines.append(f"about {left} (hours, minutes, seconds) on {width} cores")
+    lines.append(f"about {on_cores(3600 * total, width)}")
     if model.n_labels:
         factor = np.exp(model.spread)
         lines.append(f"from {model.n_labels} finished labels, which the model meets within a factor of {factor:.2f}")

@@ -10,6 +10,7 @@ from typing import Any
 from ase import Atoms
 from pydantic import Field
 
+from paretofit.errors import InputError
 from paretofit.labelling.ladder import Array, Level
 from paretofit.settings import Section
 
@@ -88,6 +89,29 @@ class Engine(Section, ABC):
         EngineError
             If the engine failed otherwise.
         """
+
+    def write_inputs(self, atoms: Atoms, level: Level, folder: Path) -> list[str]:
+        """Write the input files of one label, to be computed elsewhere and imported later.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        level : Level
+        folder : Path
+            Where the files go; it is made if it is missing.
+
+        Returns
+        -------
+        list of str
+            What the user still has to put there.
+
+        Raises
+        ------
+        InputError
+            If the engine has no input files, or lacks what it writes them from.
+        """
+        del atoms, level, folder
+        raise InputError(f"the engine '{self.name}' has no input files to write; choose vasp, espresso or abinit")
 
 
 def installed_version(package: str) -> str:
