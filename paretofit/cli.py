@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 from rich.console import Console
@@ -66,7 +66,7 @@ def init(
 
     if keys:
         for key, default, meaning in settings_table():
-            typer.echo(f"{key:<24} {default:<24} {meaning}")
+            typer.echo(f"{key:<46} {default:<20} {meaning}")
         return
     if dataset is None:
         raise InputError("init needs a dataset: paretofit init DATASET.h5")
@@ -103,6 +103,47 @@ def run(
     console.print(f"{result.report}", soft_wrap=True, highlight=False)
 
 
+@app.command(
+    epilog="Example:  paretofit label studies/label_beryllium.yaml --dry-run   |   the same without, to compute"
+)
+def label(
+    study: Annotated[Path, typer.Argument(help="The study (YAML) with a section 'labelling'.")],
+    out: Annotated[Optional[Path], typer.Option("--out", help="Run folder.", show_default="runs/<name>-labels")] = None,  # noqa: UP045
+    jobs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--jobs", "-j", min=1, help="Labels at a time, a core for each.", show_default="all cores"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it will cost, from up to eight cheap labels, which are kept.")
+    ] = False,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Write the dataset with what is finished, also while others compute.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute again what failed.")] = False,
+) -> None:
+    """Compute the labels that a dataset lacks, each safe on disk at once. Run again, it goes on where it stopped."""
+    from joblib import cpu_count
+
+    from paretofit.study.label import collect_labels, estimate_labels, format_estimate, format_labels, label_study
+
+    cores = jobs or cpu_count()
+    try:
+        if dry_run:
+            table, model = estimate_labels(study, out=out, jobs=cores, progress=True)
+            typer.echo(format_estimate(table, model, cores))
+            return
+        if collect:
+            result = collect_labels(study, out=out)
+        else:
+            result = label_study(study, out=out, jobs=cores, progress=True, retry_failed=retry_failed)
+    except KeyboardInterrupt:
+        typer.echo("paretofit: interrupted; finished labels are kept, the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(format_labels(result))
+    if result.failed:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example:  paretofit info data/beryllium.h5")
 def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> None:
     """Show what is in a dataset, and what deserves a second look."""
@@ -115,41 +156,44 @@ def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> 
 @app.command(
     name="import",
     epilog="Examples:  paretofit import data.h5 --level 1=cheap.extxyz --level 2=good.extxyz --settings levels.yaml"
+    "   |   paretofit import data.h5 --level 5=runs/level_5/   |   paretofit import data.h5 --level 6=new.extxyz --add"
     "   |   paretofit import data.h5 --file all.extxyz --level cheap --level good --energy-key '{level}_energy'",
 )
 def import_(
     output: Annotated[Path, typer.Argument(help="The dataset to write (HDF5).")],
     level: Annotated[
-        list[str], typer.Option("--level", help="NAME=FILE for each level, cheapest first; with --file NAME only.")
+        list[str],
+        typer.Option("--level", help="NAME=FILE or NAME=FOLDER for each level, cheapest first; with --file NAME only."),
     ],
     file: Annotated[Optional[Path], typer.Option("--file", help="One file with every level's labels.")] = None,  # noqa: UP045
     settings: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--settings", help="YAML with a list 'levels' of name and settings, kept with the labels."),
     ] = None,
-    energy_key: Annotated[str, typer.Option(help="With --file: key of the energies, eV.")] = "{level}_energy",
-    forces_key: Annotated[str, typer.Option(help="With --file: key of the forces, eV/Å.")] = "{level}_forces",
-    stress_key: Annotated[str, typer.Option(help="With --file: key of the stress, eV/Å³.")] = "{level}_stress",
+    energy_key: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Key of the energies, eV.", show_default="what ASE reads, REF_energy or {level}_energy"),
+    ] = None,
+    forces_key: Annotated[Optional[str], typer.Option(help="Key of the forces, eV/Å.")] = None,  # noqa: UP045
+    stress_key: Annotated[Optional[str], typer.Option(help="Key of the stress, eV/Å³.")] = None,  # noqa: UP045
     id_key: Annotated[Optional[str], typer.Option(help="Key of the ids.", show_default="config_id or id")] = None,  # noqa: UP045
     seconds_key: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Key of a label's cost.", show_default="seconds, cpu_seconds or wall_seconds"),
     ] = None,
+    match: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="id, geometry or order: what makes structures of two files the same.", show_default="id"),
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="Keep what the dataset holds, and add to it.")] = False,
+    order: Annotated[str, typer.Option(help="All levels, cheapest first, separated by commas.")] = "",
 ) -> None:
-    """Import labelled structures from extended XYZ or any other file that ASE reads."""
-    from paretofit.dataset import import_dataset, read_settings
+    """Import labelled structures: any file that ASE reads, ASE databases, FitSNAP JSON, VASP output, and folders."""
+    from paretofit.dataset import format_summary, import_dataset, read_settings
 
-    sources: Any = file
-    if file is None:
-        for entry in level:
-            if "=" not in entry:
-                raise InputError(f"--level needs NAME=FILE (or NAME with --file); got '{entry}'")
-        sources = dict(entry.split("=", 1) for entry in level)
-        if len(sources) != len(level):
-            raise InputError("--level names a level twice")
     summary = import_dataset(
         output,
-        sources,
+        _sources(level) if file is None else file,
         levels=level,
         energy_key=energy_key,
         forces_key=forces_key,
@@ -157,12 +201,50 @@ def import_(
         id_key=id_key,
         seconds_key=seconds_key,
         settings=read_settings(settings) if settings else None,
+        match=match,
+        add=add,
+        order=_names(order) or None,
     )
-    console.print(f"{summary.path}: {summary.n_configurations} configurations", highlight=False)
-    for name, count in summary.labels.items():
-        missing = summary.missing[name]
-        note = f", {len(missing)} missing (ids {', '.join(map(str, missing[:5]))}, ...)" if missing else ""
-        console.print(f"level {name}: {count} labels{note}", highlight=False, markup=False)
+    typer.echo(format_summary(summary))
+
+
+def _sources(level: list[str]) -> dict[str, str]:
+    for entry in level:
+        if "=" not in entry:
+            raise InputError(f"--level needs NAME=FILE (or NAME with --file); got '{entry}'")
+    sources = dict(entry.split("=", 1) for entry in level)
+    if len(sources) != len(level):
+        raise InputError("--level names a level twice")
+    return sources
+
+
+@app.command(
+    epilog="Examples:  paretofit export data/beryllium.h5 -o exported   |   paretofit export data.h5 -o exported "
+    "--level 5 --keys mace"
+)
+def export(
+    dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
+    level: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--level", help="Once for each level to export.", show_default="all"),
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="extxyz, or db for an ASE database.")] = "extxyz",
+    keys: Annotated[str, typer.Option("--keys", help="plain, or mace for REF_energy and so on.")] = "plain",
+) -> None:
+    """Write each level to a file that other programs read; no digit is lost."""
+    from paretofit.dataset import export_dataset
+
+    summary = export_dataset(dataset, output, levels=level, format=format_, keys=keys)
+    for name, path in summary.paths.items():
+        without = summary.unlabelled[name]
+        note = f", {len(without)} of them without a complete label (ids {_some(without)})" if without else ""
+        typer.echo(f"{path}: {summary.n_configurations} configurations{note}")
+    typer.echo(f"{summary.settings}: the levels' settings")
+
+
+def _some(ids: list[int]) -> str:
+    return ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
 
 
 @app.command(

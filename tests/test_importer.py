@@ -51,18 +51,25 @@ def test_levels_are_merged_by_id_whatever_the_order(tmp_path):
         assert data.settings("low") == {"cutoff_ev": 300}
 
 
-def test_without_ids_the_order_counts_and_lengths_must_agree(tmp_path):
+def test_without_ids_the_order_or_the_geometry_counts(tmp_path):
     paths = {
         "a": write(tmp_path / "a.xyz", frames(ids=False)),
         "b": write(tmp_path / "b.xyz", frames(ids=False, shift=1)),
     }
-    assert import_dataset(tmp_path / "d.h5", paths).n_configurations == 4
-    paths["b"] = write(tmp_path / "b.xyz", frames(3, ids=False))
-    with pytest.raises(InputError, match="cannot be matched"):
-        import_dataset(tmp_path / "d.h5", paths)
-    paths["b"] = write(tmp_path / "b.xyz", frames())
-    with pytest.raises(InputError, match="give all of them, or none"):
-        import_dataset(tmp_path / "d.h5", paths)
+    assert import_dataset(tmp_path / "d.h5", paths).notes == []
+    backwards = frames(ids=False, shift=1)[::-1]
+    for few in (backwards, backwards[:3]):
+        paths["b"] = write(tmp_path / "b.xyz", few)
+        assert import_dataset(tmp_path / "d.h5", paths).notes == ["structures were matched by geometry"]
+        with Dataset(tmp_path / "d.h5") as data:
+            expected = [np.nan, -9.1, -10.1, -11.1] if len(few) == 3 else [-8.1, -9.1, -10.1, -11.1]
+            assert data.labels("b").energy.tolist() == pytest.approx(expected, nan_ok=True)
+    with pytest.raises(InputError, match=r"b\.xyz has 3 structures and .*a\.xyz has 4; they cannot be matched by order"):
+        import_dataset(tmp_path / "d.h5", paths, match="order")
+    with pytest.raises(InputError, match=r"a\.xyz: not every structure has an id"):
+        import_dataset(tmp_path / "d.h5", paths, match="id")
+    with pytest.raises(InputError, match="match must be one of .*did you mean 'geometry'"):
+        import_dataset(tmp_path / "d.h5", paths, match="geometri")
 
 
 def test_another_geometry_under_the_same_id_is_refused(tmp_path):

@@ -1,57 +1,77 @@
-"""Labelled structures from any file that ASE reads, into a dataset file.
+"""Labelled structures from any file that ASE reads, FitSNAP JSON, VASP output and folders, into a dataset file.
 
-Energies are taken as they are labelled, never recomputed. Configurations of several files are matched
-by id where they carry one, else by their order; either way their geometry must agree.
+Energies are taken as they are labelled, never recomputed. Configurations of several files are matched by id where
+they carry one, else by their order or their geometry; in every case their geometry must agree. An import can add to
+a dataset, and then changes nothing that is there.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ase.io
-import numpy as np
 from ase import Atoms
 
-from paretofit.dataset.checks import Array, whole_number
 from paretofit.dataset.dataset import Dataset
-from paretofit.dataset.extract import SECONDS_KEYS, check_costs, label_of, prefixed_labels
-from paretofit.dataset.writer import Label, LevelData, write_dataset
-from paretofit.errors import InputError
-from paretofit.files import one_line, read_yaml
+from paretofit.dataset.existing import Columns, combined, read_existing
+from paretofit.dataset.extract import SECONDS_KEYS, check_costs, file_labels, prefixed_labels
+from paretofit.dataset.frames import Frames, read_frames
+from paretofit.dataset.matching import Matched, match_frames, same_geometry
+from paretofit.dataset.unit_checks import unit_warnings
+from paretofit.dataset.writer import Label, LevelData, dump_json, write_dataset
+from paretofit.errors import InputError, suggestion
+from paretofit.files import read_yaml
 
-ID_KEYS = ("config_id", "id", "configuration_id")
-GEOMETRY_TOLERANCE = 1e-4  # Å; extended XYZ is often written with five to eight digits
+__all__ = [
+    "Frames",
+    "ImportSummary",
+    "format_summary",
+    "import_dataset",
+    "read_frames",
+    "read_settings",
+    "same_geometry",
+]
+
+SHOWN = 5
 
 
 @dataclass
 class ImportSummary:
-    """What an import found: configurations, complete labels for each level, and the ids of all others.
+    """What an import found.
 
-    A label is complete where its energy and all of its forces are finite.
+    Attributes
+    ----------
+    path : Path
+    n_configurations : int
+    labels : mapping of level to int
+        Complete labels: those whose energy and all of whose forces are finite.
+    missing : mapping of level to list of int
+        The ids of all other configurations.
+    skipped : list of str
+        A sentence for each file of a folder that could not be read.
+    notes : list of str
+        How structures were matched, which keys were taken, what was left out.
+    warnings : list of str
+        Units and signs that look wrong, see `paretofit.dataset.unit_checks`.
     """
 
     path: Path
     n_configurations: int
     labels: dict[str, int]
     missing: dict[str, list[int]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
-class Frames:
-    """One file's structures, with their ids where all of them carry one."""
+class _Part:
+    """One source's structures, and the labels of one or all levels that came with them."""
 
-    path: Path
-    atoms: list[Atoms]
-    ids: list[int] | None
-
-    def pairs(self) -> Iterator[tuple[Atoms, int]]:
-        """Each frame with its id, or with its number where there are none."""
-        return zip(self.atoms, range(len(self.atoms)) if self.ids is None else self.ids, strict=True)
-
-    def where(self, k: int) -> str:
-        """Frame `k` as it is called in messages."""
-        return f"{self.path}: structure {k}" + ("" if self.ids is None else f" (configuration {self.ids[k]})")
+    frames: Frames
+    labels: Columns
+    settled: bool = False  # info beside the labels belongs to the configurations: none of it is a label's
+    notes: list[str] = field(default_factory=list)
 
 
 def import_dataset(
@@ -59,12 +79,15 @@ def import_dataset(
     sources: Mapping[str, Path | str] | Path | str,
     *,
     levels: Sequence[str] | None = None,
-    energy_key: str = "{level}_energy",
-    forces_key: str = "{level}_forces",
-    stress_key: str = "{level}_stress",
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
     id_key: str | None = None,
     seconds_key: str | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    match: str | None = None,
+    add: bool = False,
+    order: Sequence[str] | None = None,
 ) -> ImportSummary:
     """Import labelled structures into one dataset file.
 
@@ -72,22 +95,29 @@ def import_dataset(
     ----------
     output : path-like
         The dataset to write; replaced as a whole.
-    sources : mapping of level to file, or one file
-        One file for each level, in order of cost; or one file with every level's labels under prefixed
+    sources : mapping of level to file or folder, or one file
+        One file or folder for each level, in order of cost; or one file with every level's labels under prefixed
         keys, for which `levels` names the levels.
     levels : sequence of str, optional
         With one file: the levels, in order of cost.
-    energy_key, forces_key, stress_key : str
-        With one file: the keys of a level's labels, ``{level}`` standing for its name. Energies in eV
-        (total), forces in eV/Å, stress in eV/Å³ (six in ASE's Voigt order, or nine).
+    energy_key, forces_key, stress_key : str, optional
+        The keys of a level's labels, ``{level}`` standing for its name. Energies in eV (total), forces in eV/Å,
+        stress in eV/Å³ (six in ASE's Voigt order, or nine). By default with one file ``{level}_energy`` and so on,
+        else what ASE takes for results, or where there are none ``REF_energy``, ``dft_energy`` and the like.
     id_key : str, optional
         The key of the configurations' ids; by default the first of ``config_id``, ``id`` and
         ``configuration_id`` that all frames carry.
     seconds_key : str, optional
         The key of a label's cost; by default the first of ``seconds``, ``cpu_seconds`` and
-        ``wall_seconds``. With one file ``{level}`` stands for the level's name.
+        ``wall_seconds``. ``{level}`` stands for the level's name.
     settings : mapping of level to mapping, optional
         How each level was computed, see `read_settings`.
+    match : {"id", "geometry", "order"}, optional
+        What makes structures of two files the same configuration, see `paretofit.dataset.matching.match_frames`.
+    add : bool
+        Keep what `output` holds, and add levels, configurations and missing labels to it.
+    order : sequence of str, optional
+        All levels in order of cost, the reference last; by default in the order given, new ones last.
 
     Returns
     -------
@@ -96,26 +126,41 @@ def import_dataset(
     Raises
     ------
     InputError
-        If a file cannot be read, holds no structures or no labels, a label is not numbers, ids repeat, or
-        the geometry of a configuration differs between files (atoms may be wrapped into the cell).
+        If a file cannot be read, holds no structures or no labels, a label is not numbers, ids repeat, the geometry
+        of a configuration differs between files (atoms may be wrapped into the cell), or a label contradicts one
+        that is in the dataset already.
     """
+    keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
     if isinstance(sources, Mapping):
-        frames = {str(level): read_frames(Path(path), id_key) for level, path in sources.items()}
-        base, extracted = _merge_files(frames, seconds_key)
+        parts = [_file_part(str(level), Path(path), keys, id_key, seconds_key) for level, path in sources.items()]
     else:
-        keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
-        base = read_frames(Path(sources), id_key)
-        names = [str(level) for level in levels or ()]
-        extracted = prefixed_labels(base.path, base.atoms, names, keys, seconds_key, base.where)
-    check_costs(extracted, seconds_key)
-    ids = base.ids if base.ids is not None else list(range(len(base.atoms)))
-    _check_settings(settings, extracted)
-    data = {level: LevelData(labels, (settings or {}).get(level, {})) for level, labels in extracted.items()}
-    write_dataset(output, base.atoms, data, ids)
-    return _summary(Path(output))
+        frames = read_frames(Path(sources), id_key)
+        labels = prefixed_labels(frames, [str(level) for level in levels or ()], keys, seconds_key)
+        parts = [_Part(frames, labels, settled=True)]
+    new = {level: column for part in parts for level, column in part.labels.items()}
+    check_costs(new, seconds_key)
+    _check_settings(settings, new)
+    recorded: dict[str, Mapping[str, Any]] = {}
+    if add:
+        frames, labels, recorded_before = read_existing(Path(output))
+        parts.insert(0, _Part(frames, labels, settled=True))
+        recorded.update(recorded_before)
+    _join_settings(recorded, settings or {})
+    matched = match_frames([part.frames for part in parts], match)
+    columns = _columns(parts, matched)
+    names = _ordered(list(columns), order)
+    data = {level: LevelData(columns[level], recorded.get(level, {})) for level in names}
+    write_dataset(output, matched.atoms, data, matched.ids)
+    return _summary(Path(output), parts, matched)
 
 
-def _summary(path: Path) -> ImportSummary:
+def _file_part(level: str, path: Path, keys: Mapping[str, str | None], id_key: str | None, cost: str | None) -> _Part:
+    frames = read_frames(path, id_key)
+    labels, notes = file_labels(frames, level, keys, cost)
+    return _Part(frames, {level: labels}, notes=notes)
+
+
+def _summary(path: Path, parts: Sequence[_Part], matched: Matched) -> ImportSummary:
     with Dataset(path) as data:
         complete = {level: data.labels(level).complete for level in data.levels}
         return ImportSummary(
@@ -123,7 +168,26 @@ def _summary(path: Path) -> ImportSummary:
             n_configurations=len(data),
             labels={level: int(have.sum()) for level, have in complete.items()},
             missing={level: data.ids[~have].tolist() for level, have in complete.items()},
+            skipped=[text for part in parts for text in part.frames.skipped],
+            notes=[text for part in parts for text in (*part.frames.notes, *part.notes)] + matched.notes,
+            warnings=unit_warnings(data),
         )
+
+
+def format_summary(summary: ImportSummary) -> str:
+    """The summary as plain text: counts for each level, what was skipped, notes and warnings."""
+    lines = [f"{summary.path}: {summary.n_configurations} configurations"]
+    for level, count in summary.labels.items():
+        missing = summary.missing[level]
+        some = ", ".join(map(str, missing[:SHOWN])) + (", ..." if len(missing) > SHOWN else "")
+        lines.append(f"level {level}: {count} labels" + (f", {len(missing)} missing (ids {some})" if missing else ""))
+    if summary.skipped:
+        lines.append(f"{len(summary.skipped)} files or folders were skipped:")
+        lines += [f"  {text}" for text in summary.skipped[:SHOWN]]
+        lines += ["  ..."] if len(summary.skipped) > SHOWN else []
+    lines += [f"note: {text}" for text in summary.notes]
+    lines += [f"warning: {text}" for text in summary.warnings]
+    return "\n".join(lines)
 
 
 def read_settings(path: Path | str) -> dict[str, dict[str, Any]]:
@@ -154,131 +218,67 @@ def _check_settings(settings: Mapping[str, Any] | None, levels: Mapping[str, Any
         )
 
 
-def read_frames(path: Path, id_key: str | None) -> Frames:
-    """Read all structures of a file that ASE reads, and take their ids out of their info.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or holds no structures, or ids repeat or are not whole numbers.
-    """
-    if not path.is_file():
-        raise InputError(f"no file at {path}")
-    try:
-        read = ase.io.read(path, index=":")
-    except Exception as error:  # ASE's readers raise whatever their format's parser meets
-        raise InputError(f"{path} cannot be read by ASE: {one_line(error) or type(error).__name__}") from error
-    atoms = list(read) if isinstance(read, list) else [read]
-    if not atoms:
-        raise InputError(f"{path} holds no structures")
-    keys = ID_KEYS if id_key is None else (id_key,)
-    key = next((key for key in keys if all(key in one.info for one in atoms)), None)
-    if key is None:
-        if id_key is not None:
-            raise InputError(f"{path}: not every structure has the id key '{id_key}'")
-        return Frames(path, atoms, None)
-    try:
-        ids = [whole_number(one.info[key]) for one in atoms]
-    except InputError as error:
-        raise InputError(f"{path}, key '{key}': {error}") from error
-    seen: set[int] = set()
-    for identity in ids:
-        if identity in seen:
-            raise InputError(f"{path}: the id {identity} appears more than once; ids must be unique")
-        seen.add(identity)
-    for one in atoms:
-        del one.info[key]
-    return Frames(path, atoms, ids)
-
-
-def _merge_files(
-    frames: Mapping[str, Frames], seconds_key: str | None
-) -> tuple[Frames, dict[str, list[Label | None]]]:
-    """The union of all files' configurations, and each level's labels in that order."""
-    _check_matchable(list(frames.values()))
-    base, positions = _union(list(frames.values()))
-    shared = _shared_info(frames, positions, len(base.atoms))
-    labels: dict[str, list[Label | None]] = {}
-    for level, one in frames.items():
-        column: list[Label | None] = [None] * len(base.atoms)
-        for k, (atoms, identity) in enumerate(one.pairs()):
-            column[positions[identity]] = label_of(atoms, shared[positions[identity]], seconds_key, one.where(k))
-        if not any(column):
-            raise InputError(f"{one.path}: no structure has an energy or forces")
-        labels[level] = column
-    for atoms, keys in zip(base.atoms, shared, strict=True):
-        atoms.info = {key: value for key, value in atoms.info.items() if key in keys}
-    return base, labels
-
-
-def _check_matchable(files: list[Frames]) -> None:
-    """Configurations are matched by id, or by order where no file has ids and all are of one length."""
-    if not files:
-        raise InputError("no level to import; name at least one with its file")
-    bare = [one.path for one in files if one.ids is None]
-    if bare and len(bare) < len(files):
-        raise InputError(f"{bare[0]} has no configuration ids but other levels have; give all of them, or none")
-    for one in files:
-        if bare and len(one.atoms) != len(files[0].atoms):
+def _join_settings(recorded: dict[str, Mapping[str, Any]], settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add settings of levels; what a dataset records already must not change."""
+    for level, given in settings.items():
+        have = recorded.get(level, {})
+        different = [key for key in given if key in have and have[key] != given[key]]
+        if different:
+            key = different[0]
             raise InputError(
-                f"{one.path} has {len(one.atoms)} structures and {files[0].path} has {len(files[0].atoms)}; without "
-                "configuration ids they cannot be matched: add a config_id to each"
+                f"the settings of level '{level}' say {key} {given[key]}, the dataset says {have[key]}; labels of one "
+                "level must be of one kind: give the new ones another level"
             )
+        recorded[level] = {**have, **given}
 
 
-def _union(files: list[Frames]) -> tuple[Frames, dict[int, int]]:
-    """Every configuration once, in order of first appearance, and where each id stands."""
-    positions: dict[int, int] = {}
-    base = Frames(files[0].path, [], [])
-    for one in files:
-        for k, (atoms, identity) in enumerate(one.pairs()):
-            at = positions.setdefault(identity, len(base.atoms))
-            if at < len(base.atoms):
-                _check_geometry(base.atoms[at], atoms, identity, one.path, k)
-            else:
-                base.atoms.append(atoms)
-    base.ids = list(positions)
-    return base, positions
+def _ordered(levels: list[str], order: Sequence[str] | None) -> list[str]:
+    if order is None:
+        return levels
+    wrong = [name for name in order if name not in levels]
+    if wrong or len(set(order)) != len(order) or len(order) != len(levels):
+        hint = suggestion(wrong[0], levels) if wrong else ""
+        raise InputError(f"the order must name each level once ({', '.join(levels)}); got {', '.join(order)}{hint}")
+    return list(order)
 
 
-def _shared_info(frames: Mapping[str, Frames], positions: Mapping[int, int], n: int) -> list[set[str]]:
-    """For each configuration the info keys that say the same in every file; the rest is the label's."""
-    if len(frames) == 1:
-        only = next(iter(frames.values()))
-        return [set(atoms.info) - set(SECONDS_KEYS) for atoms in only.atoms]
-    values: list[dict[str, Any]] = [{} for _ in range(n)]
-    differ: list[set[str]] = [set(SECONDS_KEYS) for _ in range(n)]
-    for one in frames.values():
-        for atoms, identity in one.pairs():
-            at = positions[identity]
+def _columns(parts: Sequence[_Part], matched: Matched) -> dict[str, list[Label | None]]:
+    """Each level's labels in the order of the configurations; their info is divided between both."""
+    shared = _shared_info(parts, matched)
+    columns: dict[str, list[Label | None]] = {}
+    for part, positions in zip(parts, matched.positions, strict=True):
+        for level, labels in part.labels.items():
+            column = columns.setdefault(level, [None] * len(matched.atoms))
+            for k, (at, label) in enumerate(zip(positions, labels, strict=True)):
+                own = label if part.settled else _with_own_info(label, part.frames.atoms[k], shared[at])
+                column[at] = combined(column[at], own, part.frames.where(k), level)
+    for atoms, keys in zip(matched.atoms, shared, strict=True):
+        atoms.info = {key: value for key, value in atoms.info.items() if key in keys}
+    return columns
+
+
+def _with_own_info(label: Label | None, atoms: Atoms, shared: set[str]) -> Label | None:
+    """The label with what its file says beside what is the configuration's."""
+    if label is None:
+        return None
+    own = {key: value for key, value in atoms.info.items() if key not in shared and key != "seconds"}
+    return {**label, "info": {**own, **label["info"]}}
+
+
+def _shared_info(parts: Sequence[_Part], matched: Matched) -> list[set[str]]:
+    """For each configuration the info keys that are its own; the rest is the labels'.
+
+    These are all keys where the labels came under keys or are in a dataset already, else those that say the same in
+    every file, for all configurations.
+    """
+    values: list[dict[str, Any]] = [{} for _ in matched.atoms]
+    settled: list[set[str] | None] = [None] * len(matched.atoms)
+    varying = set(SECONDS_KEYS)
+    for part, positions in zip(parts, matched.positions, strict=True):
+        for atoms, at in zip(part.frames.atoms, positions, strict=True):
+            if part.settled and settled[at] is None:
+                settled[at] = set(atoms.info)
             for key, value in atoms.info.items():
-                if not np.array_equal(np.asarray(values[at].setdefault(key, value)), np.asarray(value)):
-                    differ[at].add(key)
-    varying = set().union(*(one - set(SECONDS_KEYS) for one in differ))
-    return [set(known) - set(SECONDS_KEYS) - varying for known in values]
-
-
-def _check_geometry(first: Atoms, second: Atoms, identity: int, path: Path, k: int) -> None:
-    if not same_geometry(first, second):
-        raise InputError(
-            f"{path}: structure {k} (configuration {identity}) has another geometry than the same "
-            "configuration in an earlier file; all levels must be labels of the same atoms"
-        )
-
-
-def same_geometry(first: Atoms, second: Atoms) -> bool:
-    """Whether two structures are the same atoms at the same places, up to periodic images and rounding in files."""
-    return bool(
-        len(first) == len(second)
-        and (first.numbers == second.numbers).all()
-        and (first.pbc == second.pbc).all()
-        and np.allclose(first.cell[:], second.cell[:], rtol=0, atol=GEOMETRY_TOLERANCE)
-        and np.abs(_displacements(first, second)).max(initial=0.0) < GEOMETRY_TOLERANCE
-    )
-
-
-def _displacements(first: Atoms, second: Atoms) -> Array:
-    """``(N, 3)`` Å: from the atoms of one structure to the same atoms, or their periodic images, in another."""
-    difference, cell = second.positions - first.positions, np.array(first.cell[:])
-    images = np.round(difference @ np.linalg.pinv(cell)) * first.pbc
-    return np.asarray(difference - images @ cell)
+                if dump_json(values[at].setdefault(key, value)) != dump_json(value):
+                    varying.add(key)
+    return [set(known) - varying if own is None else own for known, own in zip(values, settled, strict=True)]

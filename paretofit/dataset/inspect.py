@@ -11,7 +11,6 @@ import numpy as np
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from paretofit.dataset.level_checks import level_warnings
-
 from paretofit.dataset.unit_checks import unit_warnings
 
 if TYPE_CHECKING:
