@@ -1,6 +1,6 @@
 """One label: a configuration at a level, computed in a worker process, whatever happens there."""
 
-import os
+import resource
 import shutil
 import tempfile
 import time
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
+from threadpoolctl import threadpool_limits
 
 from paretofit.errors import InputError
 from paretofit.files import array_digest, digest, one_line
@@ -67,7 +68,7 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, pare
     start, wall = _cpu_seconds(), time.perf_counter()
     reasons: list[str] = []
     outcome = None
-    with tempfile.TemporaryDirectory(prefix="paretofit-label-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="paretofit-label-") as scratch, threadpool_limits(1):
         for attempt in range(retries + 1):
             folder = Path(scratch) / str(attempt)
             folder.mkdir()
@@ -85,8 +86,8 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, pare
             shutil.copytree(scratch, failures / task.place, dirs_exist_ok=True)
     info = {
         "kpts": list(task.level.kpoints(task.atoms)),
-        "cpu_seconds": round(_cpu_seconds() - start, 3),
-        "wall_seconds": round(time.perf_counter() - wall, 3),
+        "cpu_seconds": round(_cpu_seconds() - start, 6),
+        "wall_seconds": round(time.perf_counter() - wall, 6),
         "attempts": len(reasons) + (outcome is not None),
     }
     return make_record(task, outcome, {**info, **({"reasons": reasons} if reasons else {})})
@@ -109,5 +110,5 @@ def make_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Re
 
 def _cpu_seconds() -> float:
     """CPU time of this process and of the programs that it has started and waited for."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in spent)
