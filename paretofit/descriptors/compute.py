@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 from paretofit.dataset import Dataset
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.design import Block, DesignMatrix
-from paretofit.lammps_library import lammps_instance
 from paretofit.descriptors.rows import configuration_rows
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
+from paretofit.lammps_library import lammps_instance
 from paretofit.parallel import follow_parent
 from paretofit.progress import track
 
