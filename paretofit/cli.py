@@ -120,26 +120,33 @@ def label(
         bool, typer.Option("--collect", help="Write the dataset with what is finished, also while others compute.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute again what failed.")] = False,
+    write_inputs: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--write-inputs", help="Compute nothing; write VASP, QE or ABINIT inputs below this folder."),
+    ] = None,
 ) -> None:
     """Compute the labels that a dataset lacks, each safe on disk at once. Run again, it goes on where it stopped."""
     from joblib import cpu_count
 
-    from paretofit.study.label import collect_labels, estimate_labels, format_estimate, format_labels, label_study
+    from paretofit.study import label as labels
 
     cores = jobs or cpu_count()
     try:
+        if write_inputs is not None:
+            typer.echo(labels.write_label_inputs(study, write_inputs, out=out))
+            return
         if dry_run:
-            table, model = estimate_labels(study, out=out, jobs=cores, progress=True)
-            typer.echo(format_estimate(table, model, cores))
+            table, model = labels.estimate_labels(study, out=out, jobs=cores, progress=True)
+            typer.echo(labels.format_estimate(table, model, cores))
             return
         if collect:
-            result = collect_labels(study, out=out)
+            result = labels.collect_labels(study, out=out)
         else:
-            result = label_study(study, out=out, jobs=cores, progress=True, retry_failed=retry_failed)
+            result = labels.label_study(study, out=out, jobs=cores, progress=True, retry_failed=retry_failed)
     except KeyboardInterrupt:
         typer.echo("paretofit: interrupted; finished labels are kept, the same command goes on from there", err=True)
         raise typer.Exit(130) from None
-    typer.echo(format_labels(result))
+    typer.echo(labels.format_labels(result))
     if result.failed:
         raise typer.Exit(1)
 

@@ -52,11 +52,12 @@ def _risen(
     if not len(bad):
         return []
     worst = bad[np.argmax(rise[bad])]
-    return [
+    text = (
         f"{name}: with the same k-points the energy of {len(bad)} configurations rises with the cutoff, by up to "
         f"{1000 * rise[worst]:.3g} meV/atom in configuration {dataset.ids[worst]}; it must fall: one of the two is "
         "not converged, or the labels are swapped"
-    ]
+    )
+    return [text]
 
 
 def _outliers(ids: Array, first: Labels, second: Labels, both: Array, name: str) -> list[str]:

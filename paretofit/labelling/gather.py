@@ -26,6 +26,11 @@ class Gathered:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     fingerprints: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def elements(self) -> list[str]:
+        """Chemical symbols of all configurations, sorted."""
+        return sorted({symbol for atoms in self.atoms.values() for symbol in atoms.get_chemical_symbols()})
+
     def add(self, atoms: Atoms, identity: int | None, where: str) -> int:
         """Take a configuration in, or find the one that it is; return its id."""
         fingerprint = geometry_fingerprint(atoms)

@@ -44,7 +44,12 @@ class LabelPlan:
 
 
 def plan_labels(
-    settings: LabelSettings, dataset: Path, records: Iterable[Record], *, retry_failed: bool = False
+    settings: LabelSettings,
+    dataset: Path,
+    records: Iterable[Record],
+    *,
+    retry_failed: bool = False,
+    compute: bool = True,
 ) -> LabelPlan:
     """Find out what is to be labelled, and check all of it before anything is computed.
 
@@ -57,6 +62,8 @@ def plan_labels(
         What earlier runs finished.
     retry_failed : bool
         Whether a label that failed is one to compute.
+    compute : bool
+        Whether the engine is to compute here, so that it must be installed.
 
     Raises
     ------
@@ -65,7 +72,8 @@ def plan_labels(
     """
     found = gather(settings, dataset)
     engine = settings.engine
-    engine.check(sorted({symbol for atoms in found.atoms.values() for symbol in atoms.get_chemical_symbols()}))
+    if compute:
+        engine.check(found.elements)
     finished = {record["key"]: record for record in records}
     by_level: dict[str, list[Task]] = {}
     wanted: dict[str, dict[int, str]] = {}
@@ -166,19 +174,24 @@ def _died(task: Task) -> Record:
 
 def write_labels(plan: LabelPlan, settings: LabelSettings, dataset: Path) -> None:
     """Write the dataset with all labels that are there: those it had, and those of the plan that are finished."""
-    found, engine = plan.found, settings.engine
-    elements = sorted({symbol for atoms in found.atoms.values() for symbol in atoms.get_chemical_symbols()})
-    common: dict[str, Any] = {"engine": engine.description(elements)}
-    if chosen := engine.model_dump(mode="json", exclude={"name"}, exclude_defaults=True):
-        common["engine_settings"] = chosen
-    recorded = {level.name: {**level.recorded(), **common} for level in settings.ladder}
+    found = plan.found
     levels: dict[str, LevelData] = {}
     for name in _level_order(list(found.settings), [level.name for level in settings.chosen]):
-        labels: dict[int, Label] = {**found.labels.get(name, {}), **_finished(plan, name)}
+        new = _finished(plan, name)
+        labels: dict[int, Label] = {**found.labels.get(name, {}), **new}
         if labels or name in found.settings:
             column = [labels.get(identity) for identity in found.atoms]
-            levels[name] = LevelData(column, {**recorded.get(name, {}), **found.settings.get(name, {})})
+            recorded = _recorded(settings, name, found.elements) if new else {}
+            levels[name] = LevelData(column, {**recorded, **found.settings.get(name, {})})
     write_dataset(dataset, list(found.atoms.values()), levels, list(found.atoms))
+
+
+def _recorded(settings: LabelSettings, name: str, elements: list[str]) -> dict[str, Any]:
+    """What is kept with the labels of a level: how they were computed, and by what."""
+    level = next(level for level in settings.ladder if level.name == name)
+    own = settings.engine.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    engine = {"engine": settings.engine.description(elements), **({"engine_settings": own} if own else {})}
+    return {**level.recorded(), **engine}
 
 
 def _level_order(there: list[str], ladder: list[str]) -> list[str]:

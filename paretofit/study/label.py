@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from paretofit.dataset import Dataset
 from paretofit.errors import InputError
 from paretofit.journal import JsonLines, read_json_lines
 from paretofit.labelling.cost import Account, CostModel, choose_probe, cost_terms, duration, fit_cost, on_cores
@@ -180,6 +181,58 @@ def estimate_labels(
     table = table.assign(mean_seconds=grouped.mean(), largest_seconds=grouped.max())
     order = [level.name for level in settings.labelling.ladder if level.name in table.index]
     return table.loc[order].reset_index(), _cost_model(plan, settings)
+
+
+def write_label_inputs(study: LabelStudy | Path | str, target: Path | str, *, out: Path | str | None = None) -> str:
+    """Write the engine's input files of all missing labels, to be computed elsewhere and imported later.
+
+    Parameters
+    ----------
+    study : LabelStudy or path-like
+    target : path-like
+        Gets a folder ``<level>/<configuration id>`` for each label.
+    out : path-like, optional
+        The run folder, as in `label_study`: what is finished there is not written.
+
+    Returns
+    -------
+    str
+        How many there are, what the user has to add to them, and how the results are imported.
+
+    Raises
+    ------
+    InputError
+        If the engine has no input files, or one of them cannot be written.
+    """
+    settings = _settings(study)
+    plan = plan_labels(settings.labelling, settings.dataset, _finished(_folder(settings, out)).values(), compute=False)
+    missing: dict[str, None] = {}
+    for task in plan.tasks:
+        place = Path(target) / task.level.name / str(task.identity)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            missing |= dict.fromkeys(settings.labelling.engine.write_inputs(task.atoms, task.level, place))
+        except OSError as error:
+            raise InputError(f"{place} cannot be written: {error.strerror}; name another folder") from error
+    if not plan.tasks:
+        return "nothing to do: every label is there"
+    if plan.found.atoms.keys() - _ids(settings.dataset):
+        write_labels(plan, settings.labelling, settings.dataset)  # the structures, with the ids that the folders bear
+    lines = [f"{target}: inputs of {len(plan.tasks)} labels, a folder <level>/<id> for each"]
+    if missing:
+        lines.append(f"to be added: {'; '.join(missing)}")
+    levels = " ".join(
+        f"--level {name}={Path(target) / name}" for name in dict.fromkeys(t.level.name for t in plan.tasks)
+    )
+    lines.append(f"when they have run: paretofit import {settings.dataset} --add {levels}")
+    return "\n".join(lines)
+
+
+def _ids(dataset: Path) -> set[int]:
+    if not dataset.exists():
+        return set()
+    with Dataset(dataset) as data:
+        return set(data.ids.tolist())
 
 
 def format_labels(result: LabelResult) -> str:

@@ -230,7 +230,11 @@ def _located(study: Study | LabelStudy, folder: Path) -> dict[str, Any]:
     located: dict[str, Any] = {"dataset": folder / study.dataset}
     if study.labelling is not None:
         structures = [folder / path for path in study.labelling.structures]
-        located["labelling"] = study.labelling.model_copy(update={"structures": structures})
+        engine = study.labelling.engine
+        potentials = getattr(engine, "pseudopotentials", None)
+        if potentials is not None:
+            engine = engine.model_copy(update={"pseudopotentials": folder.absolute() / potentials})
+        located["labelling"] = study.labelling.model_copy(update={"structures": structures, "engine": engine})
     return located
 
 
