@@ -21,7 +21,7 @@ from paretofit.dataset import LevelData, write_dataset
 from paretofit.labelling import PAPER, LabelSettings, kpoint_mesh
 from paretofit.labelling.cost import choose_probe, cost_terms, fit_cost
 from paretofit.labelling.execute import execute
-from paretofit.study.label import collect_labels, estimate_labels, format_labels, label_study
+from paretofit.study.label import collect_labels, estimate_labels, format_labels, label_study, write_label_inputs
 from paretofit.study.schema import LabelStudy, load_label_study
 
 needs_gpaw = pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed (the extra 'dft')")
@@ -304,6 +304,29 @@ def test_labels_of_other_settings_are_not_mixed(folder):
     write_dataset(folder / "copper.h5", configurations, {"low": LevelData([None] * 8, {"functional": "LDA"})})
     with pytest.raises(InputError, match="level 'low' was computed with functional LDA, the ladder says PBE"):
         label_study(study_of(folder), jobs=1)
+
+
+def test_inputs_for_another_machine_come_back_as_labels(folder):
+    """VASP's inputs for every missing label, in folders that bear the ids which the dataset then has."""
+    from ase.io.vasp import read_vasp
+
+    settings = {"structures": [folder / "copper.extxyz"], "engine": "vasp", "levels": ["3"]}
+    study = LabelStudy(name="copper", dataset=folder / "v.h5", labelling=LabelSettings.model_validate(settings))
+    text = write_label_inputs(study, folder / "inputs")
+    assert "8 labels" in text
+    assert f"paretofit import {folder / 'v.h5'} --add --level 3={folder / 'inputs' / '3'}" in text
+    with Dataset(folder / "v.h5") as data:
+        for atoms in data:
+            place = folder / "inputs" / "3" / str(atoms.info["config_id"])
+            written = read_vasp(place / "POSCAR")
+            assert written.positions == pytest.approx(atoms.positions, abs=1e-12)
+            mesh = tuple(int(n) for n in (place / "KPOINTS").read_text().split("\n")[3].split())
+            assert mesh == PAPER[2].kpoints(atoms)
+
+
+def test_an_engine_without_input_files_says_so(folder):
+    with pytest.raises(InputError, match="the engine 'ase' has no input files to write"):
+        write_label_inputs(study_of(folder), folder / "inputs")
 
 
 # --- cost -------------------------------------------------------------------------------------------------------
