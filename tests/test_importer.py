@@ -64,7 +64,9 @@ def test_without_ids_the_order_or_the_geometry_counts(tmp_path):
         with Dataset(tmp_path / "d.h5") as data:
             expected = [np.nan, -9.1, -10.1, -11.1] if len(few) == 3 else [-8.1, -9.1, -10.1, -11.1]
             assert data.labels("b").energy.tolist() == pytest.approx(expected, nan_ok=True)
-    with pytest.raises(InputError, match=r"b\.xyz has 3 structures and .*a\.xyz has 4; they cannot be matched by order"):
+    with pytest.raises(
+        InputError, match=r"b\.xyz has 3 structures and .*a\.xyz has 4; they cannot be matched by order"
+    ):
         import_dataset(tmp_path / "d.h5", paths, match="order")
     with pytest.raises(InputError, match=r"a\.xyz: not every structure has an id"):
         import_dataset(tmp_path / "d.h5", paths, match="id")
@@ -229,7 +231,9 @@ def test_atoms_may_be_wrapped_or_shifted_by_lattice_vectors(tmp_path):
     assert import_dataset(tmp_path / "d.h5", with_shift([2, -1, 0])).n_configurations == 1
     with Dataset(tmp_path / "d.h5") as data:
         assert data[0].positions == pytest.approx(first.positions)
-    for different in (with_shift([0, 0, 1]), with_shift([0.5, 0, 0]), with_shift([0, 0, 0], pbc=True)):
+    # Plane-wave codes call a slab in its box periodic, and turn left-handed cells round.
+    assert import_dataset(tmp_path / "d.h5", with_shift([0, 0, 0], pbc=True)).n_configurations == 1
+    for different in (with_shift([0, 0, 1]), with_shift([0.5, 0, 0]), with_shift([0, 0, 0], pbc=[True, False, False])):
         with pytest.raises(InputError, match="has another geometry"):
             import_dataset(tmp_path / "d.h5", different)
 
@@ -269,3 +273,129 @@ def test_what_is_not_yaml_is_said(tmp_path, text, said):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_geometries_are_found_whatever_the_rounding(tmp_path, seed):
+    """Frames of one trajectory, 2e-3 Å apart, in another order, rounded to five digits and moved by lattice vectors.
+
+    A coordinate that lies on a rounding boundary, such as 0.000005, has another hash in every file.
+    """
+    rng = np.random.default_rng(seed)
+    cell = rng.normal(size=(3, 3)) * 0.5 + np.eye(3) * 6
+    places = rng.uniform(0, 6, size=(5, 3))
+    made = []
+    for k in range(12):
+        positions = np.round(places + rng.normal(size=(5, 3)) * 2e-3, 5) + 0.5e-5
+        atoms = Atoms("Be5", positions=positions, cell=cell, pbc=[True, True, seed % 2 == 0])
+        atoms.calc = SinglePointCalculator(atoms, energy=-float(k), forces=np.zeros((5, 3)))
+        made.append(atoms)
+    other = [made[k].copy() for k in rng.permutation(12)[:9]]
+    energies = [min(range(12), key=lambda k, one=one: np.abs(made[k].positions - one.positions).max()) for one in other]
+    for atoms, energy in zip(other, energies, strict=True):
+        shifts = rng.integers(-1, 2, size=(5, 3)) * atoms.pbc
+        atoms.positions += shifts @ np.round(cell, 5) + rng.choice([-1e-6, 1e-6], size=(5, 3))
+        atoms.positions, atoms.cell = np.round(atoms.positions, 5), np.round(cell, 5)
+        atoms.calc = SinglePointCalculator(atoms, energy=-float(energy), forces=np.zeros((5, 3)))
+    paths = {"a": write(tmp_path / "a.xyz", made), "b": write(tmp_path / "b.xyz", other)}
+    assert import_dataset(tmp_path / "d.h5", paths).n_configurations == 12
+    with Dataset(tmp_path / "d.h5") as data:
+        have = data.labels("b").complete
+        assert have.sum() == 9
+        assert (data.labels("a").energy[have] == data.labels("b").energy[have]).all()
+
+
+def test_equal_structures_in_one_file_stay_apart(tmp_path):
+    """Two labels of one geometry, say with and without symmetry: the first belongs to the first."""
+    twice = [frames(1, ids=False)[0], frames(1, ids=False, shift=0.5)[0]]
+    paths = {"a": write(tmp_path / "a.xyz", twice), "b": write(tmp_path / "b.xyz", twice)}
+    import_dataset(tmp_path / "d.h5", paths, match="geometry")
+    with Dataset(tmp_path / "d.h5") as data:
+        assert data.labels("a").energy.tolist() == data.labels("b").energy.tolist() == [-7.1, -7.6]
+
+
+def test_structures_that_no_other_file_has_are_counted_or_refused(tmp_path):
+    """Where as many structures are in both files, one without a counterpart is more likely a mistake."""
+    moved = frames(ids=False)
+    moved[1].positions[1, 1] += 0.01
+    moved[1].calc.atoms = moved[1].copy()
+    paths = {"a": write(tmp_path / "a.xyz", frames(ids=False)), "b": write(tmp_path / "b.xyz", moved)}
+    with pytest.raises(InputError, match=r"b\.xyz: structure 1 has another geometry than every structure of"):
+        import_dataset(tmp_path / "d.h5", paths)
+    summary = import_dataset(tmp_path / "d.h5", paths, match="geometry")
+    assert summary.n_configurations == 5
+    assert summary.notes[1].endswith("b.xyz: 1 of 4 structures are in no earlier file")
+    assert summary.missing == {"a": [4], "b": [1]}
+    paths["b"] = write(tmp_path / "b.xyz", moved[1:2])
+    with pytest.raises(InputError, match=r"b\.xyz: no structure has the geometry of one in"):
+        import_dataset(tmp_path / "d.h5", paths)
+
+
+def test_ids_of_some_files_only_go_with_the_geometry(tmp_path):
+    paths = {"a": write(tmp_path / "a.xyz", frames(ids=False)), "b": write(tmp_path / "b.xyz", frames()[1:])}
+    import_dataset(tmp_path / "d.h5", paths)
+    with Dataset(tmp_path / "d.h5") as data:
+        assert data.ids.tolist() == [0, 1, 2, 3], "those of the first file"
+    import_dataset(tmp_path / "d.h5", dict(reversed(paths.items())))
+    with Dataset(tmp_path / "d.h5") as data:
+        assert data.ids.tolist() == [101, 102, 103, 104]
+        assert data.labels("a").energy.tolist() == [-8.1, -9.1, -10.1, -7.1]
+        assert data.labels("b").energy.tolist() == pytest.approx([-8.1, -9.1, -10.1, np.nan], nan_ok=True)
+
+
+def first_dataset(tmp_path):
+    paths = {"low": write(tmp_path / "low.xyz", frames()), "high": write(tmp_path / "high.xyz", frames(shift=1)[:2])}
+    import_dataset(tmp_path / "d.h5", paths, settings={"high": {"cutoff_ev": 500}})
+    return tmp_path / "d.h5"
+
+
+def test_adding_keeps_what_is_there(tmp_path):
+    """A level, a configuration and missing labels are added; equal labels may come again."""
+    path = first_dataset(tmp_path)
+    with Dataset(path) as data:
+        before = {level: data.labels(level).energy for level in data.levels}
+    new = frames(5, shift=1)
+    new[0].info.pop("config_type")
+    summary = import_dataset(
+        path,
+        {"high": write(tmp_path / "high.xyz", new), "top": write(tmp_path / "top.xyz", frames(3, shift=2))},
+        settings={"high": {"smearing": 0.1}, "top": {"cutoff_ev": 900}},
+        add=True,
+    )
+    assert summary.labels == {"low": 4, "high": 4 + 1, "top": 3}
+    with Dataset(path) as data:
+        assert data.levels == ["low", "high", "top"]
+        assert data.ids.tolist() == [100, 101, 102, 103, 104]
+        assert data.labels("low").energy[:4].tolist() == before["low"].tolist()
+        assert data.labels("high").energy[:2].tolist() == before["high"][:2].tolist()
+        assert data.settings("high") == {"cutoff_ev": 500, "smearing": 0.1}
+        assert data[0].info["config_type"] == "pair"
+        assert data.label_records("high")[0]["cpu_seconds"] == 2.5
+
+
+def test_adding_refuses_what_contradicts(tmp_path):
+    path = first_dataset(tmp_path)
+    content = path.read_bytes()
+    other = {"high": write(tmp_path / "other.xyz", frames(shift=1.5))}
+    with pytest.raises(
+        InputError, match=r"other\.xyz: structure 0 \(configuration 100\): its energy differs by 0\.5 from"
+    ):
+        import_dataset(path, other, add=True)
+    same = {"high": write(tmp_path / "same.xyz", frames(shift=1))}
+    with pytest.raises(InputError, match="level 'high' say cutoff_ev 700, the dataset says 500"):
+        import_dataset(path, same, add=True, settings={"high": {"cutoff_ev": 700}})
+    with pytest.raises(InputError, match="no dataset at"):
+        import_dataset(tmp_path / "none.h5", same, add=True)
+    with pytest.raises(
+        InputError, match=r"the order must name each level once \(low, high\); got high, lo; did you mean"
+    ):
+        import_dataset(path, same, add=True, order=["high", "lo"])
+    assert path.read_bytes() == content
+
+
+def test_a_cheaper_level_added_later_takes_its_place_in_the_order(tmp_path):
+    path = first_dataset(tmp_path)
+    import_dataset(path, {"0": write(tmp_path / "0.xyz", frames(shift=3))}, add=True, order=["0", "low", "high"])
+    with Dataset(path) as data:
+        assert data.levels == ["0", "low", "high"]
+        assert data.labels("0").energy[0] == -10.1

@@ -221,12 +221,16 @@ def _check_geometry(first: Atoms, part: Frames, k: int) -> None:
 
 
 def same_geometry(first: Atoms, second: Atoms) -> bool:
-    """Whether two structures are the same atoms at the same places, up to periodic images and rounding in files."""
+    """Whether two structures are the same atoms at the same places, up to periodic images and rounding in files.
+
+    Plane-wave codes call a slab or a molecule in its box periodic, and turn a left-handed cell round: neither changes
+    what was computed.
+    """
     return bool(
         len(first) == len(second)
         and (first.numbers == second.numbers).all()
-        and (first.pbc == second.pbc).all()
-        and np.allclose(first.cell[:], second.cell[:], rtol=0, atol=GEOMETRY_TOLERANCE)
+        and ((first.pbc == second.pbc).all() or first.pbc.all() or second.pbc.all())
+        and any(np.allclose(first.cell[:], s * second.cell[:], rtol=0, atol=GEOMETRY_TOLERANCE) for s in (1, -1))
         and np.abs(_displacements(first, second)).max(initial=0.0) < GEOMETRY_TOLERANCE
     )
 
@@ -234,5 +238,5 @@ def same_geometry(first: Atoms, second: Atoms) -> bool:
 def _displacements(first: Atoms, second: Atoms) -> Array:
     """``(N, 3)`` Å: from the atoms of one structure to the same atoms, or their periodic images, in another."""
     difference, cell = second.positions - first.positions, np.array(first.cell[:])
-    images = np.round(difference @ np.linalg.pinv(cell)) * first.pbc
+    images = np.round(difference @ np.linalg.pinv(cell)) * (first.pbc | second.pbc)
     return np.asarray(difference - images @ cell)

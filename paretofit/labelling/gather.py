@@ -14,6 +14,7 @@ from paretofit.dataset.writer import Label
 from paretofit.errors import InputError
 from paretofit.labelling.settings import LabelSettings
 
+FLAT = 1e-6  # Å³
 COMPARED = ("cutoff_ev", "kspacing_per_angstrom", "functional", "smearing")
 
 
@@ -74,7 +75,7 @@ def gather(settings: LabelSettings, dataset: Path) -> Gathered:
             ids = frames.ids or unknown
             for k, (atoms, identity) in enumerate(zip(frames.atoms, ids, strict=True)):
                 found.add(atoms, identity, frames.where(k))
-    _check_structures(found, settings.closest)
+    _check_structures(found, settings.closest, settings.engine.needs_cell)
     return found
 
 
@@ -117,7 +118,7 @@ def _check_settings(path: Path, name: str, recorded: dict[str, Any], wanted: dic
             )
 
 
-def _check_structures(found: Gathered, closest: float) -> None:
+def _check_structures(found: Gathered, closest: float, needs_cell: bool) -> None:
     if not found.atoms:
         raise InputError("the files of structures hold no configurations")
     for identity, atoms in found.atoms.items():
@@ -125,6 +126,11 @@ def _check_structures(found: Gathered, closest: float) -> None:
             raise InputError(f"configuration {identity} has positions or cell vectors that are not finite")
         if atoms.pbc.any() and not atoms.cell[:][atoms.pbc].any(axis=1).all():
             raise InputError(f"configuration {identity} is periodic along a cell vector of zero length")
+        if needs_cell and abs(np.linalg.det(atoms.cell[:])) < FLAT:
+            raise InputError(
+                f"configuration {identity} has a cell without volume, and plane waves need three cell vectors; give it "
+                "a cell with vacuum along directions that are not periodic"
+            )
         if closest and too_close(atoms, closest):
             raise InputError(
                 f"configuration {identity} has overlapping atoms, closer than {closest:g} of the sum of their covalent "

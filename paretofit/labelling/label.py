@@ -74,6 +74,8 @@ def plan_labels(
     engine = settings.engine
     if compute:
         engine.check(found.elements)
+    for level in settings.chosen:
+        engine.check_level(level)
     finished = {record["key"]: record for record in records}
     by_level: dict[str, list[Task]] = {}
     wanted: dict[str, dict[int, str]] = {}

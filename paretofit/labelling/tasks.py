@@ -41,7 +41,7 @@ def task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
     # Without defaults, so that a setting which a later version adds does not make finished labels unknown.
     settings = level.model_dump(exclude={"name": True, "scf": {"max_iterations"}}, exclude_defaults=True)
     settings = {key: value for key, value in settings.items() if value != {}}
-    return digest([geometry, settings, engine.name, engine.model_dump(exclude={"name"}, exclude_defaults=True)])
+    return digest([geometry, settings, engine.name, engine.identity(sorted(set(atoms.symbols)))])
 
 
 def compute_label(task: Task, engine: Engine, retries: int, failures: Path, parent: int) -> Record:

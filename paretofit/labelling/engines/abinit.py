@@ -13,13 +13,12 @@ from ase.io.abinit import read_abinit_outputs, write_abinit_in
 from pydantic import Field
 
 from paretofit.errors import InputError
-from paretofit.labelling.engines.base import NotConvergedError, Outcome
+from paretofit.labelling.engines.base import NotConvergedError, Outcome, cutoff
 from paretofit.labelling.engines.command import (
     Potential,
     ProgramEngine,
     attributes,
     check_order,
-    cutoff,
     failure,
     program_output,
     text_of,
@@ -45,6 +44,11 @@ class Abinit(ProgramEngine):
     install: ClassVar[str] = "apt install abinit, or give its 'command'"
     log: ClassVar[str] = "abinit.log"
     arguments: ClassVar[tuple[str, ...]] = ("abinit.in",)
+
+    def check_level(self, level: Level) -> None:
+        """See `Engine.check_level`."""
+        super().check_level(level)
+        check_order(self, level)
 
     def version(self) -> str:
         """See `ProgramEngine.version`."""
@@ -74,7 +78,7 @@ class Abinit(ProgramEngine):
         electrons = sum(potentials[symbol].valence for symbol in atoms.get_chemical_symbols())
         paw = all(one.kind == "paw" for one in potentials.values())
         options = self.settings(level)
-        parameters = {**_parameters(self, atoms, level, attempt, electrons), **(_paw(level) if paw else {})}
+        parameters = {**_parameters(atoms, level, attempt, electrons), **(_paw(level) if paw else {})}
         if TOLERANCES & options.keys():
             del parameters["tolvrs"]
         # With 'pawxml' ASE leaves 'ixc' out, and ABINIT takes the functional from the pseudopotentials.
@@ -122,7 +126,7 @@ def _copy(path: Path, symbol: str, folder: Path) -> str:
     return name
 
 
-def _parameters(engine: Abinit, atoms: Atoms, level: Level, attempt: int, electrons: float) -> dict[str, Any]:
+def _parameters(atoms: Atoms, level: Level, attempt: int, electrons: float) -> dict[str, Any]:
     """ABINIT's variables; ASE writes energies in eV."""
     return {
         "ecut": cutoff(level),
@@ -131,7 +135,7 @@ def _parameters(engine: Abinit, atoms: Atoms, level: Level, attempt: int, electr
         "nshiftk": 1,
         "shiftk": [0, 0, 0],
         "chksymtnons": 0,  # accept any crystal, also one whose symmetry does not fit the FFT mesh
-        **_occupations(engine, level, electrons),
+        **_occupations(level, electrons),
         # The squared residual of the potential: with its square root at the density's tolerance, 1e-5, the forces
         # of 8 atoms of beryllium are within 1e-6 eV/Å and energies within 3e-6 eV/atom of the converged ones.
         "tolvrs": level.scf.density_electrons**2,
@@ -149,10 +153,9 @@ def _paw(level: Level) -> dict[str, Any]:
     return {"pawecutdg": 2 * cutoff(level), "iscf": 17, "pawxcdev": 0}
 
 
-def _occupations(engine: Abinit, level: Level, electrons: float) -> dict[str, Any]:
+def _occupations(level: Level, electrons: float) -> dict[str, Any]:
     smearing = level.smearing
     if smearing.method == "fixed":
         return {"occopt": OCCUPATIONS["fixed"]}
-    check_order(engine, level)
     bands = math.ceil(0.6 * electrons) + 4  # as many empty ones as GPAW has
     return {"occopt": OCCUPATIONS[smearing.method], "tsmear": smearing.width_ev, "nband": bands}

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ase import Atoms
 from pydantic import Field
@@ -48,6 +48,8 @@ class Outcome:
 class Engine(Section, ABC):
     """Settings of an engine and the way to use it; frozen, so that it travels to worker processes."""
 
+    needs_cell: ClassVar[bool] = False
+
     name: str
     options: dict[str, Any] = Field({}, description="further keywords for the calculator, as it documents them")
 
@@ -60,6 +62,20 @@ class Engine(Section, ABC):
         InputError
             With what to install, or which file is missing.
         """
+
+    def check_level(self, level: Level) -> None:
+        """Find out whether the engine can do what a level asks for.
+
+        Raises
+        ------
+        InputError
+            With the setting that it lacks.
+        """
+
+    def identity(self, elements: Iterable[str]) -> dict[str, Any]:
+        """What labels depend on besides the level and the engine's name; where programs and files lie is not."""
+        del elements
+        return self.model_dump(exclude={"name"}, exclude_defaults=True)
 
     @abstractmethod
     def description(self, elements: Iterable[str]) -> str:
@@ -112,6 +128,19 @@ class Engine(Section, ABC):
         """
         del atoms, level, folder
         raise InputError(f"the engine '{self.name}' has no input files to write; choose vasp, espresso or abinit")
+
+
+def cutoff(level: Level) -> float:
+    """Plane-wave cutoff of a level, eV.
+
+    Raises
+    ------
+    InputError
+        If it has none.
+    """
+    if level.cutoff_ev is None:
+        raise InputError(f"level '{level.name}' has no 'cutoff_ev', which plane waves need")
+    return level.cutoff_ev
 
 
 def installed_version(package: str) -> str:

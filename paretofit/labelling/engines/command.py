@@ -25,7 +25,7 @@ from pydantic import Field, field_validator
 
 from paretofit.errors import InputError
 from paretofit.files import one_line
-from paretofit.labelling.engines.base import Engine, EngineError, Outcome
+from paretofit.labelling.engines.base import Engine, EngineError, Outcome, cutoff
 from paretofit.labelling.execute import ONE_THREAD
 from paretofit.labelling.ladder import Level
 
@@ -64,6 +64,7 @@ class ProgramEngine(Engine):
     pseudopotentials: Path | None = Field(None, description="folder of pseudopotential files")
     files: dict[str, str] = Field({}, description="file name by element, where the folder has several for one")
 
+    needs_cell: ClassVar[bool] = True
     title: ClassVar[str]
     install: ClassVar[str]
     log: ClassVar[str]
@@ -107,6 +108,15 @@ class ProgramEngine(Engine):
         _ = self.line
         for symbol in elements:
             self.potential(symbol)
+
+    def check_level(self, level: Level) -> None:
+        """See `Engine.check_level`."""
+        cutoff(level)
+
+    def identity(self, elements: Iterable[str]) -> dict[str, Any]:
+        """See `Engine.identity`; pseudopotentials by their content."""
+        kept = self.model_dump(exclude={"name", "command", "pseudopotentials", "files"}, exclude_defaults=True)
+        return {**kept, "files": {symbol: short_digest(self.potential(symbol).path) for symbol in elements}}
 
     def description(self, elements: Iterable[str]) -> str:
         """See `Engine.description`; files by name and the first digits of their SHA-256."""
@@ -180,13 +190,6 @@ def periodic(atoms: Atoms) -> Atoms:
     if volume == 0:
         raise EngineError("plane waves need three cell vectors; give the configuration a cell with vacuum around it")
     return Atoms(atoms.numbers, atoms.positions, cell=np.sign(volume) * atoms.cell[:], pbc=True)
-
-
-def cutoff(level: Level) -> float:
-    """Plane-wave cutoff of a level, eV."""
-    if level.cutoff_ev is None:
-        raise InputError(f"level '{level.name}' has no 'cutoff_ev', which plane waves need")
-    return level.cutoff_ev
 
 
 def run_program(line: list[str], folder: Path, log: str) -> int:

@@ -13,13 +13,12 @@ from ase.units import Ry
 from pydantic import Field
 
 from paretofit.errors import InputError
-from paretofit.labelling.engines.base import NotConvergedError, Outcome
+from paretofit.labelling.engines.base import NotConvergedError, Outcome, cutoff
 from paretofit.labelling.engines.command import (
     Potential,
     ProgramEngine,
     attributes,
     check_order,
-    cutoff,
     failure,
     outcome_of,
     program_output,
@@ -56,6 +55,11 @@ class Espresso(ProgramEngine):
     log: ClassVar[str] = "espresso.pwo"
     arguments: ClassVar[tuple[str, ...]] = ("-in", INPUT)
 
+    def check_level(self, level: Level) -> None:
+        """See `Engine.check_level`."""
+        super().check_level(level)
+        check_order(self, level)
+
     def version(self) -> str:
         """See `ProgramEngine.version`."""
         found = re.search(r"Program PWSCF\s+v\.\s*(\S+)", program_output(self.line))
@@ -75,7 +79,7 @@ class Espresso(ProgramEngine):
         electrons = sum(potentials[symbol].valence for symbol in atoms.get_chemical_symbols())
         hard = all(one.kind == "norm-conserving" for one in potentials.values())
         ratio = self.density_cutoff or (4.0 if hard else 8.0)
-        parameters = {**_parameters(self, level, attempt, electrons, ratio), **self.settings(level)}
+        parameters = {**_parameters(level, attempt, electrons, ratio), **self.settings(level)}
         kpoints = level.kpoints(atoms)
         with (folder / INPUT).open("w") as stream:
             write_espresso_in(
@@ -123,7 +127,7 @@ def _potential(path: Path) -> Potential:
     return Potential(path, valence, header.get("functional", "").strip(), kind)
 
 
-def _parameters(engine: Espresso, level: Level, attempt: int, electrons: float, ratio: float) -> dict[str, Any]:
+def _parameters(level: Level, attempt: int, electrons: float, ratio: float) -> dict[str, Any]:
     """Variables of pw.x, energies in Ry."""
     smearing = level.smearing
     parameters = {
@@ -141,7 +145,6 @@ def _parameters(engine: Espresso, level: Level, attempt: int, electrons: float, 
     }
     if smearing.method == "fixed":
         return {**parameters, "occupations": "fixed"}
-    check_order(engine, level)
     width = smearing.width_ev / Ry
     return {**parameters, "occupations": "smearing", "smearing": SMEARING[smearing.method], "degauss": width}
 

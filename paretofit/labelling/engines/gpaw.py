@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ase import Atoms
 from pydantic import Field
 
 from paretofit.errors import InputError
-from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, installed_version
+from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, cutoff, installed_version
 from paretofit.labelling.ladder import Level, Smearing
 
 LOG = "gpaw.txt"
@@ -21,12 +21,18 @@ MIXING = {"beta": 0.05, "nmaxold": 5, "weight": 50.0}  # GPAW's own for periodic
 class Gpaw(Engine):
     """Plane waves and the PAW data that come with gpaw-data."""
 
+    needs_cell: ClassVar[bool] = True
+
     name: Literal["gpaw"] = Field("gpaw", description="GPAW, plane waves, PAW data of gpaw-data")
 
     def check(self, elements: Iterable[str]) -> None:
         """See `Engine.check`."""
         for symbol in elements:
             _valence_electrons(symbol)
+
+    def check_level(self, level: Level) -> None:
+        """See `Engine.check_level`."""
+        cutoff(level)
 
     def description(self, elements: Iterable[str]) -> str:
         """See `Engine.description`."""

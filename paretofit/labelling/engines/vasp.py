@@ -14,8 +14,8 @@ from pydantic import Field
 
 from paretofit.errors import InputError
 from paretofit.files import one_line
-from paretofit.labelling.engines.base import NotConvergedError, Outcome
-from paretofit.labelling.engines.command import Potential, ProgramEngine, cutoff, failure, outcome_of, text_of
+from paretofit.labelling.engines.base import NotConvergedError, Outcome, cutoff
+from paretofit.labelling.engines.command import Potential, ProgramEngine, failure, outcome_of, text_of
 from paretofit.labelling.ladder import Level, Smearing
 
 PSEUDOPOTENTIALS = "VASP_PP_PATH"  # as ASE and others call the folder above potpaw_PBE
