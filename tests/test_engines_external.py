@@ -222,12 +222,14 @@ def test_settings_that_an_engine_cannot_follow_are_refused(tmp_path):
     engine.write_inputs(atoms, level, tmp_path / "fine")
     for change, said in (
         ({"functional": "LDA"}, "functional LDA"),
-        ({"smearing": Smearing(order=2)}, "order 2"),
         ({"cutoff_ev": None}, "cutoff_ev"),
         ({"options": {"ecut": 3}}, "no option 'ecut'"),
     ):
         with pytest.raises(InputError, match=said):
             engine.write_inputs(atoms, level.model_copy(update=change), tmp_path / "wrong")
+    for change, said in (({"smearing": Smearing(order=2)}, "order 2"), ({"cutoff_ev": None}, "cutoff_ev")):
+        with pytest.raises(InputError, match=said):
+            engine.check_level(level.model_copy(update=change))
     with pytest.raises(InputError, match="no input files"):
         Gpaw().write_inputs(atoms, level, tmp_path / "gpaw")
 
