@@ -399,3 +399,21 @@ def test_a_cheaper_level_added_later_takes_its_place_in_the_order(tmp_path):
     with Dataset(path) as data:
         assert data.levels == ["0", "low", "high"]
         assert data.labels("0").energy[0] == -10.1
+
+
+def test_programs_may_call_a_box_periodic_and_turn_its_cell_round(tmp_path):
+    """What a plane-wave code makes of slabs, molecules and left-handed cells is still the same geometry."""
+    made = []
+    for k, atoms in enumerate(frames(ids=False)):
+        atoms.set_cell([[5.0, 0, 0], [0.5, 5 + k, 0], [0, 0.3, -6]])  # left-handed
+        atoms.calc.atoms = atoms.copy()
+        made.append(atoms)
+    turned = frames(ids=False)[::-1]
+    for k, atoms in enumerate(turned):
+        atoms.set_cell(-np.array(made[3 - k].cell[:]))
+        atoms.calc.atoms = atoms.copy()
+    made[1].pbc = made[1].calc.atoms.pbc = False
+    paths = {"a": write(tmp_path / "a.xyz", made), "b": write(tmp_path / "b.xyz", turned)}
+    import_dataset(tmp_path / "d.h5", paths, match="geometry")
+    with Dataset(tmp_path / "d.h5") as data:
+        assert data.labels("a").energy.tolist() == data.labels("b").energy.tolist() == [-7.1, -8.1, -9.1, -10.1]

@@ -13,7 +13,7 @@ from pathlib import Path
 from ase import Atoms
 
 from paretofit.dataset.frames import Frames, read_structures, said
-from paretofit.dataset.vasp import cpu_seconds
+from paretofit.dataset.vasp import outcar_details
 from paretofit.errors import InputError
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
@@ -73,7 +73,7 @@ def _read_all(path: Path, wanted: Sequence[Sequence[Path]]) -> Frames:
             except InputError as error:
                 problems.append(str(error))
                 continue
-            _describe(structures, file, path)
+            _describe(structures, file, path, notes)
             frames.atoms += structures
             multiple = len(structures) > 1
             origins += [f"{file}: structure {k}" if multiple else str(file) for k in range(len(structures))]
@@ -86,17 +86,15 @@ def _read_all(path: Path, wanted: Sequence[Sequence[Path]]) -> Frames:
     return frames
 
 
-def _describe(structures: list[Atoms], file: Path, path: Path) -> None:
-    """Where each structure is from, and what it cost where only the OUTCAR beside it says so."""
+def _describe(structures: list[Atoms], file: Path, path: Path, notes: Counter[str]) -> None:
+    """Where each structure is from, and what only the OUTCAR beside a vasprun.xml says."""
     source = file.relative_to(path).as_posix()
-    beside = file.with_name(OUTCAR)
-    seconds = cpu_seconds(beside) if file.name.startswith(XML) and beside.is_file() else None
+    if file.name.startswith(XML) and (beside := file.with_name(OUTCAR)).is_file():
+        outcar_details(beside, structures, notes)
     for atoms in structures:
         atoms.info.setdefault("source", source)
         if len(structures) > 1:
             atoms.info.setdefault("trajectory", source)
-        if seconds is not None:
-            atoms.info.setdefault("cpu_seconds", seconds / len(structures))
 
 
 def _calculations(files: Sequence[Path]) -> list[list[Path]]:

@@ -112,8 +112,8 @@ def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
 
 
 def said(path: Path, notes: Counter[str]) -> list[str]:
-    """Counted notes as lines: ``"folder: 12 stresses ..."``."""
-    return [f"{path}: {count} {text}" for text, count in notes.items()]
+    """Counted notes as lines: ``"folder: stresses that are zero ... (12)"``."""
+    return [f"{path}: {text} ({count})" for text, count in notes.items()]
 
 
 def _database_rows(path: Path) -> list[Atoms]:

@@ -148,23 +148,22 @@ def _find(known: Sequence[Atoms], wanted: Sequence[Atoms]) -> list[int | None]:
 
 
 def _kind(atoms: Atoms) -> bytes:
-    return bytes(atoms.numbers.astype(np.int16).tobytes() + np.asarray(atoms.pbc).tobytes())
+    return bytes(atoms.numbers.astype(np.int16).tobytes())
 
 
 def _invariants(atoms: Atoms) -> Array:
-    """``(15,)`` Å: the cell, and a weighted mean of the atoms' phases along each vector.
+    """``(15,)`` Å: the right-handed cell, and along each of its vectors a weighted mean of the atoms' phases.
 
-    Along a periodic vector of height h the mean of w_i exp(2 pi i s_i), times h / (2 pi); s are the fractional
-    coordinates. Along another vector the mean of w_i s_i, times h. Weights that differ tell atoms apart.
+    The mean of w_i exp(2 pi i s_i), times h / (2 pi), with fractional coordinates s and the height h of the cell. It
+    is the same whether or not a direction is called periodic; weights that differ tell atoms apart.
     """
-    inverse = np.linalg.pinv(atoms.cell.complete()[:])
-    fractional = atoms.positions @ inverse
+    whole = atoms.cell.complete()[:]
+    hand = -1.0 if np.linalg.det(whole) < 0 else 1.0
+    inverse = np.linalg.pinv(hand * whole)
     heights = 1 / np.maximum(np.linalg.norm(inverse, axis=0), 1e-12)
     weights = (np.arange(1, len(atoms) + 1) * GOLDEN % 1)[:, np.newaxis]
-    phase = (weights * np.exp(2j * np.pi * fractional)).mean(axis=0) * heights / (2 * np.pi)
-    plain = (weights * fractional).mean(axis=0) * heights + 0j
-    mean = np.where(atoms.pbc, phase, plain)
-    return np.concatenate([atoms.cell[:].ravel(), mean.real, mean.imag])
+    phase = (weights * np.exp(2j * np.pi * (atoms.positions @ inverse))).mean(axis=0) * heights / (2 * np.pi)
+    return np.concatenate([hand * atoms.cell[:].ravel(), phase.real, phase.imag])
 
 
 def _check_found(first: Frames, part: Frames, found: Sequence[int | None], new: Sequence[int]) -> None:

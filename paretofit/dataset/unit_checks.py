@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from paretofit.dataset.dataset import Array, Dataset, Labels
 
 LEAST = 5  # labels, below which nothing is said
-ALIKE = 0.9  # least correlation between two levels
+ALIKE = 0.9  # least correlation between two levels,
+CERTAIN = 0.7  # and its least value at three standard errors below (Fisher's transformation)
 CLOSE = 0.15  # of a factor, in its logarithm
 CURVE = 0.95  # least correlation of the energy with the integral of the stress
+CURVE_LEAST = 8  # points of a curve
+SMOOTH = 0.3  # most of sum (E_k+1 - E_k)^2 / sum (E_k - mean)^2: about 2 for noise, below 0.15 for an equation of state
 CURVE_CLOSE = 0.4
 SPAN = 1.05  # least ratio of volumes
 LARGEST = 10.0  # eV/Å³, 1602 GPa
@@ -121,7 +124,8 @@ def _compare(quantity: _Quantity, level: str, other: str, mine: Array, theirs: A
         return ""
     alike = float(mine @ theirs) / norms
     slope = float(np.linalg.norm(mine) / np.linalg.norm(theirs)) * np.sign(alike)
-    if abs(alike) < ALIKE:
+    certain = np.tanh(np.arctanh(min(abs(alike), 1 - 1e-12)) - 3 / np.sqrt(len(mine) - 3))
+    if abs(alike) < ALIKE or certain < CERTAIN:
         return ""
     start = f"level {level}: its {quantity.name} are {slope:.4g} times those of level {other} (correlation {alike:.2f})"
     sign = " and of the opposite sign" if slope < 0 else ""
@@ -176,18 +180,21 @@ def _members(usable: Array, volumes: Array, groups: Array) -> Iterator[Array]:
     for number in np.unique(groups[usable]):
         members = np.flatnonzero(usable & (groups == number))
         members = members[np.argsort(volumes[members])]
-        if len(members) >= LEAST and volumes[members[-1]] > SPAN * volumes[members[0]]:
+        if len(members) >= CURVE_LEAST and volumes[members[-1]] > SPAN * volumes[members[0]]:
             yield members
 
 
 def _energy_against_stress(volumes: Array, energies: Array, mean: Array) -> float | None:
     """Slope of the energies with the integral of the mean stress over the volume, 1 where units and sign fit.
 
-    None where the two are not on one line: structures that differ by more than their volume.
+    None where the energies are no smooth curve: structures that differ by more than their volume.
     """
     steps = (mean[1:] + mean[:-1]) / 2 * np.diff(volumes)
     work = np.concatenate([[0.0], np.cumsum(steps)])
-    if work.std() == 0 or energies.std() == 0 or abs(np.corrcoef(work, energies)[0, 1]) < CURVE:
+    spread = float(((energies - energies.mean()) ** 2).sum())
+    if spread == 0 or work.std() == 0 or float((np.diff(energies) ** 2).sum()) > SMOOTH * spread:
+        return None
+    if abs(np.corrcoef(work, energies)[0, 1]) < CURVE:
         return None
     return float(np.polyfit(work, energies, 1)[0])
 

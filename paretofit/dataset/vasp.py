@@ -4,6 +4,7 @@ ASE reads the numbers. This adds what ASE does not say: that a file is unfinishe
 converge, and the seconds.
 """
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from ase.io.formats import open_with_compression
 from paretofit.errors import InputError
 from paretofit.files import one_line
 
-UNFINISHED = "unfinished calculations: their complete steps were taken"
-UNCONVERGED = "steps whose electronic loop did not converge (info scf_converged: False)"
+UNFINISHED = "unfinished calculations, whose complete steps were taken"
+UNCONVERGED = "steps whose electronic loop did not converge, kept with scf_converged: false"
 STEP = "FREE ENERGIE OF THE ION-ELECTRON SYSTEM"
 CONVERGED = "aborting loop because EDIFF is reached"
-CPU = "Total CPU time used (sec):"
+LIMIT = re.compile(r"NELM\s*=\s*(\d+)")
+ITERATION = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
+CPU = re.compile(r"Total CPU time used \(sec\):\s*(\d+\.\d*)")
 END_OF_XML = "</modeling>"
 
 
@@ -51,8 +54,9 @@ def vasp_structures(path: Path, kind: str, notes: Counter[str]) -> list[Atoms]:
             "calculation end, or leave it out"
         )
     if kind == "vasp-out":
-        _outcar_details(path, structures, notes)
-    elif not _ends_with(path, END_OF_XML):
+        outcar_details(path, structures, notes)
+    finished = "cpu_seconds" in structures[0].info if kind == "vasp-out" else _ends_with(path, END_OF_XML)
+    if not finished:
         notes[UNFINISHED] += 1
     if len(structures) > 1:
         for step, atoms in enumerate(structures):
@@ -60,55 +64,62 @@ def vasp_structures(path: Path, kind: str, notes: Counter[str]) -> list[Atoms]:
     return structures
 
 
-def cpu_seconds(path: Path) -> float | None:
-    """The total CPU time that an OUTCAR states at its end; None where it does not."""
-    return _scan(path)[1]
+def outcar_details(path: Path, structures: list[Atoms], notes: Counter[str]) -> None:
+    """Put into the info of each ionic step its part of the CPU time, and whether it did not converge.
+
+    Parameters
+    ----------
+    path : Path
+        The OUTCAR.
+    structures : list of ase.Atoms
+        The steps, from this OUTCAR or from the vasprun.xml beside it.
+    notes : Counter
+    """
+    converged, seconds = _scan(path)
+    for atoms, good in zip(structures, converged, strict=False):
+        if seconds is not None:
+            atoms.info["cpu_seconds"] = seconds / len(structures)
+        if not good:
+            atoms.info["scf_converged"] = False
+            notes[UNCONVERGED] += 1
 
 
 def _has_energy(atoms: Atoms) -> bool:
     return atoms.calc is not None and atoms.calc.results.get("free_energy") is not None
 
 
-def _outcar_details(path: Path, structures: list[Atoms], notes: Counter[str]) -> None:
-    """Put into each step's info whether it converged, and its part of the CPU time."""
-    converged, seconds = _scan(path)
-    if seconds is None:
-        notes[UNFINISHED] += 1
-    known = any(converged)  # a file that never says so may have been shortened
-    for atoms, good in zip(structures, converged, strict=False):
-        if seconds is not None:
-            atoms.info["cpu_seconds"] = seconds / len(structures)
-        if known and not good:
-            atoms.info["scf_converged"] = False
-            notes[UNCONVERGED] += 1
-
-
 def _scan(path: Path) -> tuple[list[bool], float | None]:
-    """Whether the electronic loop of each step of an OUTCAR converged, and the CPU time of the whole."""
+    """Whether the electronic loop of each step of an OUTCAR converged, and the CPU time of the whole.
+
+    A loop that has used all of its NELM iterations and does not say that it reached EDIFF has not converged.
+    """
     converged: list[bool] = []
-    reached, seconds = False, None
-    with open_with_compression(str(path), "rt") as stream:
-        for line in stream:
+    reached, limit, iteration, seconds = False, None, 0.0, None
+    with open_with_compression(str(path), "rb") as stream:
+        for raw in stream:
+            line = raw.decode("latin-1")  # whatever a job script wrote in between
             if CONVERGED in line:
                 reached = True
             elif STEP in line:
-                converged.append(reached)
+                converged.append(reached or limit is None or iteration < limit)
                 reached = False
-            elif CPU in line:
-                seconds = _number(line.partition(CPU)[2])
+            elif "Iteration" in line:
+                iteration = _number(ITERATION, line) or iteration
+            elif limit is None and "NELM" in line:
+                limit = _number(LIMIT, line)
+            elif "CPU time" in line:
+                seconds = _number(CPU, line) or seconds
     return converged, seconds
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:  # Fortran's asterisks
-        return None
+def _number(pattern: re.Pattern[str], line: str) -> float | None:
+    found = pattern.search(line)
+    return float(found[1]) if found else None
 
 
 def _ends_with(path: Path, text: str) -> bool:
-    last = ""
-    with open_with_compression(str(path), "rt") as stream:
+    last = b""
+    with open_with_compression(str(path), "rb") as stream:
         for line in stream:
             last = line.strip() or last
-    return last.endswith(text)
+    return last.endswith(text.encode())
