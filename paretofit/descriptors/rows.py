@@ -11,6 +11,7 @@ force rows are rotated back. Directions that are not periodic get a vacuum wider
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from paretofit.errors import InputError
 from paretofit.files import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ase import Atoms
 
     from paretofit.descriptors.basis import Array, SnapBasis
@@ -65,16 +68,12 @@ def configuration_rows(
     """
     types = _types(basis, atoms)
     direct = len(atoms) > MAX_GRADIENT if direct is None else direct
-    try:
+    with lammps_errors(atoms):
         rotation = _create_atoms(lammps, basis, atoms, types)
         if direct:
             sums, gradients = _lammps_sums(lammps, basis, len(atoms))
         else:
             sums, gradients = _product_sums(lammps, basis, types)
-    except InputError:
-        raise
-    except Exception as error:  # the library raises a bare Exception with LAMMPS's own message
-        raise InputError(f"{_name(atoms)}: LAMMPS stopped with: {lammps_message(error)}") from error
     n, n_elements = len(atoms), len(basis.elements)
     energy_row = np.empty(basis.n_features)
     energy_row[:n_elements] = np.bincount(types - 1, minlength=n_elements) / n
@@ -89,6 +88,17 @@ def configuration_rows(
 
 def _name(atoms: Atoms) -> str:
     return f"configuration {atoms.info.get('config_id', '?')}"
+
+
+@contextmanager
+def lammps_errors(atoms: Atoms) -> Iterator[None]:
+    """Turn what LAMMPS says is wrong into a sentence about the configuration."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # the library raises a bare Exception with LAMMPS's own message
+        raise InputError(f"{_name(atoms)}: LAMMPS stopped with: {lammps_message(error)}") from error
 
 
 def lammps_message(error: Exception) -> str:
@@ -185,13 +195,13 @@ def _neighbour_limit(cell: Array, n: int, cutoff: float) -> int:
     return min(900_000, int(2000 + 8 * n / volume * 4.19 * cutoff**3))
 
 
-def _compute_command(basis: SnapBasis, flags: str) -> str:
+def _compute_command(basis: SnapBasis, flags: str, style: str = "snap") -> str:
     numbers = " ".join(repr(float(value)) for value in [*basis.radelem, *basis.wj])
     chemistry = ""
     if basis.chemflag:
         chemistry = f" chem {len(basis.elements)} " + " ".join(str(k) for k in range(len(basis.elements)))
     return (
-        f"compute rows all snap {basis.rcutfac!r} {basis.rfac0!r} {basis.twojmax} {numbers} "
+        f"compute rows all {style} {basis.rcutfac!r} {basis.rfac0!r} {basis.twojmax} {numbers} "
         f"rmin0 {basis.rmin0!r} bzeroflag {int(basis.bzeroflag)} switchflag {int(basis.switchflag)}"
         f"{chemistry} {flags}"
     )

@@ -1,0 +1,1 @@
+"""New structures out of a few: augmentation, entropy-maximised generation, filters."""

@@ -1,0 +1,163 @@
+"""From a handful of structures to as many candidates of all kinds as are asked for.
+
+Every candidate has a random generator of its own, so that none depends on how often another had to be tried, and
+the same settings give the same candidates to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+from paretofit.errors import InputError
+from paretofit.structures import kinds
+from paretofit.structures.filters import Gate, is_too_close
+from paretofit.structures.geometry import Array, nearest_distance, with_vacuum
+from paretofit.structures.maker import Base, Maker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from paretofit.structures.settings import AugmentSettings
+
+Draw = tuple[Atoms, str, str | int | None]  # a structure, how it was made, and its parent, if it has one
+Make = Callable[[np.random.Generator], Draw]
+
+
+@dataclass
+class Candidates:
+    """What an augmentation made.
+
+    Attributes
+    ----------
+    structures : list of ase.Atoms
+        With ``config_id``, ``config_type``, ``parent`` (the name of the input, or the id of the candidate that it
+        was made from) and ``made_by`` (how) in their info.
+    rejected : Counter
+        Attempts that the filters refused, by kind and reason.
+    given_up : Counter
+        Candidates for which no attempt passed, by kind and the last reason.
+    """
+
+    structures: list[Atoms] = field(default_factory=list)
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    given_up: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def augment(
+    structures: Sequence[Atoms],
+    names: Sequence[str],
+    settings: AugmentSettings,
+    *,
+    describe: Callable[[Atoms], Array] | None = None,
+    largest_force: Callable[[Atoms], float] | None = None,
+) -> Iterator[Candidates]:
+    """Make candidates of all kinds; yields the same growing object after each, for progress.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+        Bulk, slabs, sheets, wires, molecules: their periodicity says which.
+    names : sequence of str
+        Of the structures, for ``parent``.
+    settings : AugmentSettings
+    describe : callable, optional
+        Descriptors by which duplicates are found; without, only equal geometries are duplicates.
+    largest_force : callable, optional
+        For ``filters.max_force``.
+
+    Raises
+    ------
+    InputError
+        If there are no structures, one of them has overlapping atoms, or a limit cannot be met.
+    """
+    _check(structures, names, settings)
+    gate = Gate(settings.filters, settings.max_atoms, describe, largest_force)
+    found = Candidates(rejected=gate.rejected)
+    seeds = np.random.SeedSequence(settings.seed)
+    pool: list[Base] = []
+    for base, kind, atoms, how in _without_chance(structures, names, settings):
+        if gate.admit(atoms, kind):
+            _keep(found, atoms, kind, base, how)
+            if base is not None:
+                pool.append(Base(atoms, base))
+            yield found
+    if len(found.structures) > settings.n:
+        raise InputError(
+            f"'n' is {settings.n}, but supercells, slabs and free atoms alone are {len(found.structures)}; raise 'n', "
+            "or leave out slabs"
+        )
+    maker = Maker(pool, settings, found)
+    for kind, count in maker.counts().items():
+        for number in range(count):
+            rng = np.random.default_rng(seeds.spawn(1)[0])
+            if _attempt(found, gate, kind, partial(maker.make, kind, number), rng, settings.tries):
+                yield found
+
+
+def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings) -> None:
+    if not structures:
+        raise InputError("there are no structures to begin from; name at least one under 'augmentation.structures'")
+    for atoms, name in zip(structures, names, strict=True):
+        if len(atoms) > settings.max_atoms:
+            raise InputError(f"{name} has {len(atoms)} atoms, more than 'max_atoms', {settings.max_atoms}; raise it")
+        if atoms.pbc.any() and not np.array(atoms.cell[atoms.pbc]).any(axis=1).all():
+            raise InputError(f"{name} is periodic along a cell vector of zero length; correct its cell")
+        if is_too_close(atoms, settings.filters.closest, settings.filters.radii):
+            raise InputError(
+                f"{name} has overlapping atoms: the shortest distance is {nearest_distance(atoms):.3g} Å, below "
+                f"{settings.filters.closest:g} of the sum of the radii; correct it, or lower 'filters.closest'"
+            )
+
+
+def _without_chance(
+    structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings
+) -> Iterator[tuple[str | None, str, Atoms, str]]:
+    """Parent, kind, structure and how it was made: supercells and slabs of each input, and free atoms."""
+    for one, name in zip(structures, names, strict=True):
+        atoms = with_vacuum(one, settings.vacuum)
+        larger = kinds.supercell(atoms, settings.min_length, settings.max_atoms)
+        kind = "supercell" if atoms.pbc.any() else "molecule"
+        yield name, kind, larger, f"{len(larger) // len(atoms)} times the input"
+        for miller in settings.slabs.millers if atoms.pbc.all() else ():
+            sizes = settings.slabs.thickness, settings.max_atoms, settings.vacuum, settings.min_length
+            yield name, "slab", kinds.slab(atoms, miller, *sizes), f"cut along ({' '.join(map(str, miller))})"
+    if settings.isolated_atoms:
+        for symbol in sorted({symbol for one in structures for symbol in one.get_chemical_symbols()}):
+            yield None, "isolated", kinds.isolated_atom(symbol, settings.vacuum), "a free atom"
+
+
+def _keep(found: Candidates, atoms: Atoms, kind: str, parent: str | int | None, how: str) -> None:
+    info = {"config_id": len(found.structures), "config_type": kind, "made_by": how}
+    info |= {} if parent is None else {"parent": parent}
+    kept = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+    found.structures.append(kept)
+
+
+def _attempt(
+    found: Candidates,
+    gate: Gate,
+    kind: str,
+    make: Callable[[np.random.Generator], Draw],
+    rng: np.random.Generator,
+    tries: int,
+) -> bool:
+    before = gate.rejected.copy()
+    for _ in range(tries):
+        try:
+            atoms, how, parent = make(rng)
+        except InputError as error:  # this draw cannot be made; another may
+            gate.rejected[kind, str(error)] += 1
+            continue
+        if gate.admit(atoms, kind):
+            _keep(found, atoms, kind, parent, how)
+            return True
+    last = next(iter((gate.rejected - before).most_common(1)))[0]
+    found.given_up[last] += 1
+    return False

@@ -1,0 +1,109 @@
+"""What a candidate must not be: too close, too hot, too large, or there already. Refusals are counted by reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase.data import atomic_numbers, covalent_radii
+
+from paretofit.dataset.inspect import geometry_fingerprint
+from paretofit.structures.geometry import Array, nearest_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ase import Atoms
+
+    from paretofit.structures.settings import Filters
+
+TOO_CLOSE = "atoms too close"
+TOO_MANY = "too many atoms"
+DUPLICATE = "duplicate"
+TOO_HOT = "forces too large under the reference"
+NOT_COMPUTED = "the reference could not compute it"
+
+
+@dataclass
+class Gate:
+    """Lets candidates through one by one, and counts the others.
+
+    Attributes
+    ----------
+    settings : Filters
+    max_atoms : int
+    describe : callable or None
+        Descriptors of a structure, ``(n_features,)``; structures are the same if theirs agree.
+    largest_force : callable or None
+        eV/Å under a cheap reference.
+    rejected : Counter
+        How many were refused, by kind and reason.
+    """
+
+    settings: Filters
+    max_atoms: int
+    describe: Callable[[Atoms], Array] | None = None
+    largest_force: Callable[[Atoms], float] | None = None
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _seen: set[str] = field(default_factory=set)
+    _described: dict[str, list[Array]] = field(default_factory=dict)
+
+    def admit(self, atoms: Atoms, kind: str) -> bool:
+        """Whether a candidate passes; if so, it is remembered."""
+        reason = self._reason(atoms)
+        if reason is not None:
+            self.rejected[kind, reason] += 1
+        return reason is None
+
+    def _reason(self, atoms: Atoms) -> str | None:
+        if len(atoms) > self.max_atoms:
+            return TOO_MANY
+        if is_too_close(atoms, self.settings.closest, self.settings.radii):
+            return TOO_CLOSE
+        fingerprint = geometry_fingerprint(atoms)
+        if fingerprint in self._seen or self._is_known(atoms):
+            return DUPLICATE
+        if self.settings.max_force is not None and self.largest_force is not None:
+            force = self.largest_force(atoms)
+            if not np.isfinite(force):
+                return NOT_COMPUTED
+            if force > self.settings.max_force:
+                return TOO_HOT
+        self._seen.add(fingerprint)
+        return None
+
+    def _is_known(self, atoms: Atoms) -> bool:
+        """Whether a structure of the same composition and size has the same descriptors; remembers them if not."""
+        if self.describe is None or self.settings.duplicate == 0:
+            return False
+        own = self.describe(atoms)
+        others = self._described.setdefault(atoms.get_chemical_formula(), [])
+        if others:
+            distances = np.linalg.norm(np.array(others) - own, axis=1)
+            if (distances < self.settings.duplicate * np.linalg.norm(own)).any():
+                return True
+        others.append(own)
+        return False
+
+
+def is_too_close(atoms: Atoms, share: float, radii: Mapping[str, float] | None = None) -> bool:
+    """Whether two atoms, or an atom and its image, are closer than a share of the sum of their radii.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    share : float
+    radii : mapping of symbol to float
+        Å; covalent radii for elements that are not in it.
+    """
+    symbols = set(atoms.get_chemical_symbols())
+    reach = {atomic_numbers[symbol]: radius_of(symbol, radii) for symbol in symbols}
+    found = nearest_pairs(atoms, 2 * share * max(reach.values()) + 1e-9)
+    return any(distance < share * (reach[i] + reach[j]) for (i, j), distance in found.items())
+
+
+def radius_of(symbol: str, radii: Mapping[str, float] | None) -> float:
+    """Å: as given, or the covalent radius."""
+    return (radii or {}).get(symbol, float(covalent_radii[atomic_numbers[symbol]]))

@@ -1,0 +1,150 @@
+"""Candidates of each random kind: how many of them, from which structure, with which settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretofit.errors import InputError
+from paretofit.structures import kinds
+from paretofit.structures.filters import radius_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+    from paretofit.structures.augment import Candidates, Draw
+    from paretofit.structures.settings import AugmentSettings
+
+SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A structure that others are made from, and what to call it."""
+
+    atoms: Atoms
+    name: str | int
+
+
+class Maker:
+    """Draws candidates of each kind from a pool of supercells, slabs and molecules.
+
+    Parameters
+    ----------
+    pool : sequence of Base
+    settings : AugmentSettings
+    found : Candidates
+        What was made so far; vacancies and substitutions are made from it.
+    """
+
+    def __init__(self, pool: Sequence[Base], settings: AugmentSettings, found: Candidates) -> None:
+        self._settings, self._found = settings, found
+        self._movable = [one for one in pool if len(one.atoms) > 1]
+        self._periodic = [one for one in pool if one.atoms.pbc.any()]
+        self._elements = sorted({symbol for one in pool for symbol in one.atoms.get_chemical_symbols()})
+        self._mixed = [one for one in pool if len(set(one.atoms.numbers.tolist())) > 1]
+
+    def counts(self) -> dict[str, int]:
+        """How many of each kind make up the number that is asked for, in the order in which they are made."""
+        settings = self._settings
+        given = {
+            "distorted": settings.distorted.count,
+            "strained": settings.strained.count,
+            "cluster": settings.clusters.count,
+            "alloy": settings.alloys.count,
+        }
+        possible = {
+            "distorted": bool(self._movable),
+            "strained": bool(self._periodic),
+            "cluster": True,
+            "alloy": bool(self._mixed) or len(settings.alloys.elements) > 1,
+        }
+        lost = settings.vacancies.share if self._movable else 0.0
+        swapped = settings.substitutions.share if self._mixed else 0.0
+        left = (settings.n - len(self._found.structures)) / (1 + swapped)
+        children = {kind: 1 + (lost if kind == "distorted" else 0.0) for kind in given}
+        left -= sum(children[kind] * count for kind, count in given.items() if count is not None)
+        open_kinds = {kind: SHARES[kind] for kind, count in given.items() if count is None and possible[kind]}
+        unit = max(left, 0.0) / max(sum(children[kind] * share for kind, share in open_kinds.items()), 1e-9)
+        counts = {
+            kind: int(open_kinds.get(kind, 0.0) * unit) if count is None else count for kind, count in given.items()
+        }
+        counts = {kind: count if possible[kind] else 0 for kind, count in counts.items()}
+        counts["vacancy"] = int(lost * counts["distorted"])
+        made = sum(counts.values())
+        counts["substituted"] = int(swapped * (made + len(self._found.structures)))
+        short = settings.n - len(self._found.structures) - sum(counts.values())
+        filler = next((kind for kind in open_kinds if counts[kind]), None)  # what rounding has left over
+        if filler is not None:
+            counts[filler] += max(short, 0)
+        return counts
+
+    def make(self, kind: str, number: int, rng: np.random.Generator) -> Draw:
+        """One attempt at candidate `number` of a kind; `InputError` if this draw cannot be made."""
+        return {
+            "distorted": self._distorted,
+            "strained": self._strained,
+            "cluster": self._cluster,
+            "alloy": self._alloy,
+            "vacancy": self._vacancy,
+            "substituted": self._substituted,
+        }[kind](number, rng)
+
+    def _distorted(self, number: int, rng: np.random.Generator) -> Draw:
+        base, fraction = self._movable[number % len(self._movable)], self._settings.distorted.fraction
+        atoms = kinds.distorted(base.atoms, rng, fraction)
+        largest = float(np.linalg.norm(atoms.positions - base.atoms.positions, axis=1).max())
+        return atoms, f"displaced by up to {largest:.3f} Å", base.name
+
+    def _strained(self, number: int, rng: np.random.Generator) -> Draw:
+        base, chosen = self._periodic[number % len(self._periodic)], self._settings.strained
+        atoms = kinds.strained(base.atoms, rng, chosen.compress, chosen.stretch, chosen.anisotropic, chosen.shear)
+        axis = int(np.argmax(base.atoms.pbc))
+        factor = atoms.cell.lengths()[axis] / base.atoms.cell.lengths()[axis]
+        return atoms, f"strained; first periodic length times {factor:.4f}", base.name
+
+    def _cluster(self, number: int, rng: np.random.Generator) -> Draw:
+        del number
+        chosen, filters = self._settings.clusters, self._settings.filters
+        largest = min(chosen.max_atoms, self._settings.max_atoms)
+        size = int(rng.integers(min(chosen.min_atoms, largest), largest + 1))
+        symbols = [str(symbol) for symbol in rng.choice(self._elements, size)]
+        given = chosen.by_pair()
+        radius = {symbol: radius_of(symbol, filters.radii) for symbol in symbols}
+        distances = {  # not below what the filter lets through
+            (a, b): max(kinds.pair_distance(given, a, b), 1.001 * filters.closest * (radius[a] + radius[b]))
+            for a in radius
+            for b in radius
+        }
+        atoms = kinds.cluster(symbols, rng, distances, self._settings.vacuum)
+        return atoms, f"{size} atoms one by one", None
+
+    def _alloy(self, number: int, rng: np.random.Generator) -> Draw:
+        elements = self._settings.alloys.elements
+        pool = self._movable if len(elements) > 1 else self._mixed
+        base = pool[number % len(pool)]
+        atoms = kinds.alloyed(base.atoms, rng, elements or sorted(set(base.atoms.get_chemical_symbols())))
+        return atoms, f"sites occupied at random: {atoms.get_chemical_formula()}", base.name
+
+    def _vacancy(self, number: int, rng: np.random.Generator) -> Draw:
+        del number
+        n = self._settings.vacancies.atoms
+        parents = [one for one in self._found.structures if one.info["config_type"] == "distorted" and len(one) > n]
+        if not parents:
+            raise InputError(f"no distorted structure has more than {n} atoms to remove")
+        parent = parents[int(rng.integers(len(parents)))]
+        return kinds.with_vacancies(parent, rng, n), f"{n} atoms removed", int(parent.info["config_id"])
+
+    def _substituted(self, number: int, rng: np.random.Generator) -> Draw:
+        del number
+        parents = [one for one in self._found.structures if len(set(one.numbers.tolist())) > 1]
+        if not parents:
+            raise InputError("no structure has two elements to swap")
+        parent = parents[int(rng.integers(len(parents)))]
+        atoms = kinds.substituted(parent, rng, self._settings.substitutions.atoms)
+        moved = int((atoms.numbers != parent.numbers).sum())
+        return atoms, f"{moved} atoms swapped", int(parent.info["config_id"])
