@@ -151,6 +151,17 @@ def label(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example:  paretofit augment studies/augment_beryllium.yaml")
+def augment(
+    study: Annotated[Path, typer.Argument(help="The study (YAML) with a section 'augmentation'.")],
+    figures: Annotated[bool, typer.Option(help="Draw a map and distributions beside the output.")] = True,
+) -> None:
+    """Make candidates for labelling: distortions, strain, vacancies, slabs, clusters, alloys, maximal entropy."""
+    from paretofit.study.augment import augment_study, format_candidates
+
+    typer.echo(format_candidates(augment_study(study, figures=figures, progress=True)))
+
+
 @app.command(epilog="Example:  paretofit info data/beryllium.h5")
 def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> None:
     """Show what is in a dataset, and what deserves a second look."""

@@ -116,7 +116,7 @@ class EntropySettings(Section):
     closest: Annotated[float, Field(gt=0, lt=2, strict=True)] = Field(
         0.6, description="no two atoms closer than this share of the sum of their radii"
     )
-    tries: Annotated[int, Field(ge=1, strict=True)] = Field(3, description="random beginnings, at most, until the set gains")
+    tries: Annotated[int, Field(ge=1, strict=True)] = Field(3, description="beginnings, at most, until the set gains")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

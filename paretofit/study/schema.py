@@ -13,7 +13,11 @@ from paretofit.errors import InputError, suggestion
 from paretofit.files import read_yaml
 from paretofit.labelling import LabelSettings
 from paretofit.settings import Name, Positive, Section, Whole, sentence, settings_rows
+from paretofit.structures.settings import AugmentSettings
 from paretofit.sweep.grid import SAMPLINGS
+
+S = TypeVar("S", bound=Section)
+APART = ("dataset", "labelling", "augmentation")  # keys that may stand in a file without the rest of a study
 
 Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
 
@@ -100,6 +104,9 @@ class Study(Section):
         "fast", description="'plain' fits every cell from its rows; much slower, the oracle of 'fast'"
     )
     labelling: LabelSettings | None = Field(None, description="how the labels are computed, for 'paretofit label'")
+    augmentation: AugmentSettings | None = Field(
+        None, description="how new structures are made from a few, for 'paretofit augment'"
+    )
     missing_labels: Literal["error", "drop"] = Field(
         "error", description="'drop' leaves out configurations that lack a label at any level, and counts them"
     )
@@ -170,9 +177,6 @@ class Study(Section):
         return self
 
 
-S = TypeVar("S", bound=Section)
-
-
 class LabelStudy(Section):
     """The part of a study that `paretofit label` needs; a study for it alone may leave out the rest."""
 
@@ -201,14 +205,23 @@ def load_label_study(path: Path | str) -> LabelStudy:
     InputError
         With one sentence that names the file and the key.
     """
-    path = Path(path)
+    study = read_sections(LabelStudy, Path(path))
+    return study.model_copy(update=_located(study, Path(path).parent))
+
+
+def read_sections(model: type[S], path: Path) -> S:
+    """Read the sections of a study that one verb needs; the sections of other verbs may stand beside them.
+
+    Raises
+    ------
+    InputError
+        With one sentence that names the file and the key.
+    """
     content = _content(path)
-    keys = list(LabelStudy.model_fields)
-    if set(content) & set(Study.model_fields) - set(keys):
+    others = set(Study.model_fields) - set(model.model_fields)
+    if set(content) & others - set(APART):  # a whole study: all of it is checked
         _validated(Study, path, content)
-        content = {key: content[key] for key in keys if key in content}
-    study = _validated(LabelStudy, path, content)
-    return study.model_copy(update=_located(study, path.parent))
+    return _validated(model, path, {key: value for key, value in content.items() if key not in others})
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -1,0 +1,264 @@
+"""`paretofit augment`: from a study's section 'augmentation' to a file of candidates, with counts and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, TypeAdapter, ValidationError
+
+from paretofit.dataset.exporter import extxyz_frame
+from paretofit.dataset.importer import read_frames
+from paretofit.descriptors import SnapBasis
+from paretofit.descriptors.atoms import atom_descriptors_and_gradient, mean_descriptors
+from paretofit.errors import InputError
+from paretofit.files import replacing, write_text
+from paretofit.labelling.engines import AnyEngine
+from paretofit.labelling.ladder import Level
+from paretofit.lammps_library import lammps_instance
+from paretofit.progress import track
+from paretofit.report.candidates import candidate_figures
+from paretofit.settings import Section
+from paretofit.structures.augment import Candidates, augment
+from paretofit.structures.entropy import Grown, maximise_entropy
+from paretofit.structures.filters import Gate
+from paretofit.structures.geometry import nearest_distance
+from paretofit.structures.settings import AugmentSettings  # noqa: TC001  (pydantic)
+from paretofit.study.schema import read_sections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ase import Atoms
+
+    from paretofit.structures.geometry import Array
+
+DUPLICATE_TWOJMAX = 4
+CUTOFF = 4.8  # Å, of the descriptors by which duplicates are found and the map is drawn
+
+
+class AugmentStudy(Section):
+    """The part of a study that `paretofit augment` needs; a study for it alone may leave out the rest."""
+
+    name: str = "study"
+    augmentation: AugmentSettings = Field(description="what to make out of a handful of structures")
+
+
+@dataclass(frozen=True)
+class AugmentResult:
+    """What an augmentation made, and where.
+
+    Attributes
+    ----------
+    output : Path
+        The candidates, extended XYZ.
+    figures : list of Path
+    candidates : Candidates
+    entropy : pandas.DataFrame
+        For each entropy-maximised configuration its atoms, its ``gain``, what the random configuration that it
+        began from would have brought (``from_random``), and the ``entropy`` of the set with it.
+    """
+
+    output: Path
+    figures: list[Path]
+    candidates: Candidates
+    entropy: pd.DataFrame
+
+
+def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, progress: bool = False) -> AugmentResult:
+    """Make the candidates that a study asks for.
+
+    Parameters
+    ----------
+    study : AugmentStudy or path-like
+        A YAML file with a section 'augmentation', or the study itself.
+    figures : bool
+        Draw the map of the candidates and the distributions of volumes and distances, beside the output.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    AugmentResult
+
+    Raises
+    ------
+    InputError
+        If the structures or settings cannot be used; nothing is written then.
+    """
+    settings = (study if isinstance(study, AugmentStudy) else load_augment_study(study)).augmentation
+    structures, names = _inputs(settings)
+    elements = _elements(structures, settings)
+    describe = _mean(elements)
+    force = _largest_force(settings, elements)
+    found = Candidates()
+    if structures:
+        growing = augment(structures, names, settings, describe=describe, largest_force=force)
+        *_, found = track(growing, settings.n, "candidates", enabled=progress)
+    grown = _grow(settings, found, force, progress)
+    if not found.structures:
+        raise InputError("no candidate passed the filters; look at 'augmentation.filters' and at the structures")
+    write_structures(settings.output, found.structures)
+    _write_counts(settings, found, grown)
+    pictures: list[Path] = []
+    if figures:
+        table = candidate_table(found.structures, describe)
+        pictures = candidate_figures(table, settings.output.with_suffix(""))
+    return AugmentResult(settings.output, pictures, found, grown)
+
+
+def load_augment_study(path: Path | str) -> AugmentStudy:
+    """Read what `paretofit augment` needs from a study's YAML file; paths in it are relative to the file."""
+    study = read_sections(AugmentStudy, Path(path))
+    folder, settings = Path(path).parent, study.augmentation
+    located = {"structures": [folder / one for one in settings.structures], "output": folder / settings.output}
+    return study.model_copy(update={"augmentation": settings.model_copy(update=located)})
+
+
+def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
+    """Write structures as extended XYZ with all their digits, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for atoms in structures:
+            stream.write(extxyz_frame(atoms))
+
+
+def candidate_table(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:
+    """What the figures show: kind, volume per atom, nearest distance, and descriptors (columns ``d0``, ``d1``, ...)."""
+    values = np.array([describe(atoms) for atoms in structures])
+    table = pd.DataFrame(values, columns=[f"d{k}" for k in range(values.shape[1])])
+    return table.assign(
+        kind=[str(atoms.info.get("config_type", "-")) for atoms in structures],
+        volume_per_atom=[atoms.cell.volume / len(atoms) if atoms.pbc.all() else np.nan for atoms in structures],
+        nearest_distance=[nearest_distance(atoms) for atoms in structures],
+    )
+
+
+def format_candidates(result: AugmentResult) -> str:
+    """Counts by kind, what was rejected and why, and where the files are, as plain text."""
+    found = result.candidates
+    kinds = Counter(str(atoms.info["config_type"]) for atoms in found.structures)
+    atoms = sum(len(one) for one in found.structures)
+    lines = [f"{result.output}: {len(found.structures)} candidates, {atoms} atoms"]
+    lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
+    lines += [f"rejected {count} {kind}: {why}" for (kind, why), count in found.rejected.most_common()]
+    lines += [f"given up {count} {kind}, the last time for: {why}" for (kind, why), count in found.given_up.items()]
+    if len(result.entropy):
+        gain, random = result.entropy[["gain", "from_random"]].iloc[1:].median()
+        lines.append(
+            f"entropy of the maximised set: {result.entropy['entropy'].iloc[-1]:.3f}; median gain of a configuration "
+            f"{gain:.3f}, of the random one that it began from {random:.3f}"
+        )
+    return "\n".join([*lines, *map(str, result.figures)])
+
+
+def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
+    structures: list[Atoms] = []
+    names: list[str] = []
+    for path in settings.structures:
+        frames = read_frames(path, None)
+        for k, atoms in enumerate(frames.atoms):
+            structures.append(atoms)
+            names.append(path.name if len(frames.atoms) == 1 else f"{path.name}:{k}")
+    if not structures and not settings.entropy.count:
+        raise InputError(
+            "there is nothing to begin from: name files under 'augmentation.structures', or elements under "
+            "'augmentation.entropy' with a 'count'"
+        )
+    return structures, names
+
+
+def _elements(structures: Sequence[Atoms], settings: AugmentSettings) -> list[str]:
+    there = {symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}
+    return sorted(
+        there | set(settings.entropy.elements if settings.entropy.count else ()) | set(settings.alloys.elements)
+    )
+
+
+def plain_basis(elements: Sequence[str], twojmax: int, cutoff: float = CUTOFF) -> SnapBasis:
+    """A linear SNAP basis that tells elements apart by their weights, for comparing structures."""
+    weights = [1.0 - 0.5 * k / len(elements) for k in range(len(elements))]
+    return SnapBasis(
+        elements=list(elements),
+        twojmax=twojmax,
+        quadratic=False,
+        rcutfac=cutoff,
+        radelem=[0.5] * len(elements),
+        wj=weights,
+    )
+
+
+def _mean(elements: Sequence[str]) -> Callable[[Atoms], Array]:
+    lammps, basis = lammps_instance(), plain_basis(elements, DUPLICATE_TWOJMAX)
+    return lambda atoms: mean_descriptors(lammps, basis, atoms)
+
+
+def _largest_force(settings: AugmentSettings, elements: Sequence[str]) -> Callable[[Atoms], float] | None:
+    """Largest force under the reference, eV/Å; infinite where it cannot be computed."""
+    filters = settings.filters
+    if filters.max_force is None:
+        return None
+    if filters.reference is None:
+        raise InputError("'augmentation.filters.max_force' needs a 'reference': an engine, as under 'labelling'")
+    try:
+        engine: Any = TypeAdapter(AnyEngine).validate_python(filters.reference)
+    except ValidationError as error:
+        raise InputError(f"'augmentation.filters.reference' is no engine: {error.errors()[0]['msg']}") from error
+    engine.check(elements)
+    level = Level(name="reference")
+
+    def largest(atoms: Atoms) -> float:
+        try:
+            return float(np.linalg.norm(engine.compute(atoms, level, 0, Path()).forces, axis=1).max())
+        except InputError:
+            raise
+        except Exception:  # noqa: BLE001  (whatever the calculator raises; the filter counts it)
+            return float("inf")
+
+    return largest
+
+
+def _grow(
+    settings: AugmentSettings, found: Candidates, force: Callable[[Atoms], float] | None, progress: bool
+) -> pd.DataFrame:
+    """Add entropy-maximised configurations to the candidates; return their gains."""
+    chosen, rows = settings.entropy, []
+    columns = ["config_id", "n_atoms", "gain", "from_random", "entropy", "tries"]
+    if not chosen.count:
+        return pd.DataFrame(columns=columns)
+    lammps, basis = lammps_instance(), plain_basis(list(chosen.elements), chosen.twojmax, chosen.cutoff)
+    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(1,)))
+    gate = Gate(settings.filters, chosen.atoms[1], None, force, found.rejected)
+    grown: Iterable[Grown] = maximise_entropy(
+        chosen, lambda atoms: atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
+    )
+    for one in track(grown, chosen.count, "entropy", enabled=progress):
+        if gate.admit(one.atoms, "entropy"):
+            identity = len(found.structures)
+            one.atoms.info = {
+                "config_id": identity,
+                "config_type": "entropy",
+                "made_by": f"entropy of the set raised by {one.gain:.4f}",
+            }
+            found.structures.append(one.atoms)
+            rows.append([identity, len(one.atoms), one.gain, one.from_random, one.entropy, one.tries])
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _write_counts(settings: AugmentSettings, found: Candidates, grown: pd.DataFrame) -> None:
+    """What was made and what was refused, and the settings, beside the output."""
+    counts = Counter(str(atoms.info["config_type"]) for atoms in found.structures)
+    record = {
+        "candidates": dict(counts),
+        "rejected": {f"{kind}: {why}": count for (kind, why), count in found.rejected.items()},
+        "given_up": {f"{kind}: {why}": count for (kind, why), count in found.given_up.items()},
+        "settings": settings.model_dump(mode="json"),
+    }
+    write_text(settings.output.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    if len(grown):
+        with replacing(settings.output.with_name(f"{settings.output.stem}_entropy.csv")) as temporary:
+            grown.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
