@@ -75,8 +75,7 @@ def test_nothing_heavy_is_imported_where_it_is_not_needed():
 
 
 def test_missing_mpi_is_said(monkeypatch):
-    from paretofit import InputError
-    from paretofit import lammps_library
+    from paretofit import InputError, lammps_library
 
     def no_library(*_, **__):
         raise OSError("libmpi.so.12: cannot open shared object file")

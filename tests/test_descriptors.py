@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_design
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.descriptors import Block, RowKind, configuration_rows
-from paretofit.lammps_library import SHARED_MEMORY
 from paretofit.descriptors.rows import lammps_message
+from paretofit.lammps_library import SHARED_MEMORY
 
 
 def cells(symbols):

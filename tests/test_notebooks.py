@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, first_configurations
 from matplotlib import pyplot as plt
 from ruamel.yaml import YAML
 
@@ -16,7 +16,7 @@ from paretofit import run_study
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUDY = {
-    "dataset": str(ROOT / "data" / "beryllium.h5"),
+    "dataset": str(first_configurations()),
     "basis": {"elements": ["Be"]},
     "levels": [3, 4, 5],
     "twojmax": [2, 4],

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, first_configurations
 from ruamel.yaml import YAML
 
 from paretofit import Dataset, InputError, pareto_front, run_study
@@ -20,7 +20,7 @@ from paretofit.study.folder import run_folder
 from paretofit.study.front import FRONT_GROUPS, FRONT_OBJECTIVES
 
 SMALL = {
-    "dataset": str(ROOT / "data" / "beryllium.h5"),
+    "dataset": str(first_configurations()),
     "basis": {"elements": ["Be"]},
     "levels": [2, 4, 5],
     "twojmax": [2, 4],
@@ -249,7 +249,7 @@ def test_given_costs_replace_recorded_ones(tmp_path):
 
 def test_missing_labels_are_an_error_or_dropped_and_counted(tmp_path):
     data = tmp_path / "holes.h5"
-    data.write_bytes((ROOT / "data" / "beryllium.h5").read_bytes())
+    data.write_bytes(first_configurations().read_bytes())
     with h5py.File(data, "a") as file:
         file["levels/4/energy"][[3, 8]] = np.nan
     with pytest.raises(InputError, match="2 configurations lack a label .* the first with id 3.*missing_labels: drop"):
@@ -342,7 +342,7 @@ def test_yaml_that_is_none(tmp_path):
 
 def test_empty_dataset(tmp_path):
     data = tmp_path / "empty.h5"
-    data.write_bytes((ROOT / "data" / "beryllium.h5").read_bytes())
+    data.write_bytes(first_configurations().read_bytes())
     with h5py.File(data, "a") as file:
         for name, empty in (("id", np.empty(0, int)), ("offsets", np.zeros(1, int))):
             del file[f"configurations/{name}"]

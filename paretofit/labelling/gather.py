@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.dataset import Dataset
+from paretofit.dataset.existing import stored_labels
 from paretofit.dataset.importer import read_frames, same_geometry
 from paretofit.dataset.inspect import geometry_fingerprint, too_close
 from paretofit.dataset.writer import Label
@@ -89,23 +90,10 @@ def _add_dataset(found: Gathered, path: Path, settings: LabelSettings) -> None:
             _check_settings(path, name, recorded, wanted.get(name, {}))
             found.settings.setdefault(name, recorded)
             kept = found.labels.setdefault(name, {})
-            for identity, label in zip(data.ids.tolist(), _labels(data, name), strict=True):
-                if label is not None:
-                    kept.setdefault(identity, label)
-
-
-def _labels(data: Dataset, name: str) -> list[Label | None]:
-    labels, records = data.labels(name), data.label_records(name)
-    states = {0: "missing", 1: "done", 2: "failed"}
-    column: list[Label | None] = []
-    for k, record in enumerate(records):
-        if not labels.complete[k] and states[int(labels.status[k])] != "failed":
-            column.append(None)
-            continue
-        own = slice(labels.offsets[k], labels.offsets[k + 1])
-        label = {"energy": labels.energy[k], "forces": labels.forces[own], "stress": labels.stress[k]}
-        column.append({**label, "seconds": labels.seconds[k], "status": states[int(labels.status[k])], "info": record})
-    return column
+            complete = data.labels(name).complete
+            for k, label in enumerate(stored_labels(data, name)):
+                if label is not None and (complete[k] or label["status"] == "failed"):  # what is half there is missing
+                    kept.setdefault(int(data.ids[k]), label)
 
 
 def _check_settings(path: Path, name: str, recorded: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -189,17 +189,19 @@ def prepare(study: Study) -> Prepared:
     levels = study.levels or dataset.levels
     if not levels:
         raise InputError(f"{study.dataset} has no convergence level; import labels into it")
-    complete = np.ones(len(dataset), dtype=bool)
+    have = {level: dataset.labels(level).complete for level in levels}
+    complete = np.logical_and.reduce(list(have.values()))
     for level in levels:
-        complete &= dataset.labels(level).complete
         _check_cost(study, dataset, level)
     if study.cost.seconds != "recorded" and (foreign := sorted(set(study.cost.seconds) - set(levels))):
         raise InputError(f"'cost.seconds' has a number for '{foreign[0]}', which is no level of this study")
     dropped = dataset.ids[~complete].tolist()
     if dropped and study.missing_labels == "error":
+        lacking = ", ".join(f"level {level} {int((~one).sum())}" for level, one in have.items() if not one.all())
         raise InputError(
             f"{study.dataset}: {len(dropped)} configurations lack a label (or have NaN) at one of the levels "
-            f"{', '.join(levels)}, the first with id {dropped[0]}; label them, or set 'missing_labels: drop'"
+            f"({lacking}), the first with id {dropped[0]}; label them, leave a level out of 'levels', or set "
+            "'missing_labels: drop'"
         )
     if len(dropped) == len(dataset):
         raise InputError(f"{study.dataset}: no configuration has labels at all of the levels {', '.join(levels)}")

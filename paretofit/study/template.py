@@ -30,7 +30,7 @@ basis:
 split: {{train_fraction: 0.7, seed: 1}}
 
 levels: [{levels}]    # in order of cost; the last is the reference
-twojmax: {twojmax}        # model sizes: accuracy against the cost of MD
+{left_out}twojmax: {twojmax}        # model sizes: accuracy against the cost of MD
 # w_E/w_F. There are about {components:.0f} force components to one energy in this data.
 weights: {weights}
 sizes: {sizes}    # configurations in the training subset
@@ -75,7 +75,8 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
         info = data.info()
         if not data.levels or not len(data):
             raise InputError(f"{dataset} has no labelled configurations; import labels into it first")
-        recorded = all(np.isfinite(data.labels(level).seconds).all() for level in data.levels)
+        levels, left_out = _levels(data)
+        recorded = all(np.isfinite(data.labels(level).seconds).any() for level in levels)
         components = 3 * info.n_atoms / info.n_configurations
         n_train = int(0.7 * info.n_configurations)
         rows = n_train * (1 + components)
@@ -86,7 +87,8 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
             study=path,
             name=_name(path.stem),
             n=info.n_configurations,
-            levels=", ".join(_scalar(name) for name in data.levels),
+            levels=", ".join(_scalar(name) for name in levels),
+            left_out=left_out,
             elements=", ".join(elements),
             radelem=[0.5] * len(elements),
             wj=[1.0] * len(elements),
@@ -97,13 +99,29 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
             sizes="[" + ", ".join(str(size) for size in _sizes(n_train)) + "]",
             cost=""
             if recorded
-            else COST.format(
-                numbers=", ".join(f"{_scalar(name)}: {10.0 * 2**k}" for k, name in enumerate(data.levels))
-            ),
+            else COST.format(numbers=", ".join(f"{_scalar(name)}: {10.0 * 2**k}" for k, name in enumerate(levels))),
         )
     write_text(path, text)
     load_study(path)
     return path
+
+
+def _levels(data: Dataset) -> tuple[list[str], str]:
+    """Levels that at least half as many configurations have as the best one, and lines about the others."""
+    counts = {name: int(data.labels(name).complete.sum()) for name in data.levels}
+    kept = [name for name, count in counts.items() if 2 * count >= max(counts.values()) and count]
+    if not kept:
+        raise InputError(
+            f"{data.path} has no complete labels; 'paretofit label' computes them, 'paretofit import' takes them in"
+        )
+    lines = [
+        f"# level {_scalar(name)} is left out: it has {count} of {len(data)} labels\n"
+        for name, count in counts.items()
+        if name not in kept
+    ]
+    if any(counts[name] < len(data) for name in kept):
+        lines.append("missing_labels: drop    # configurations without all of these labels are left out, and counted\n")
+    return kept, "".join(lines)
 
 
 def _relative(target: Path, folder: Path) -> str:
