@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-VERBS = ["init", "run", "info", "import", "pareto"]
+VERBS = ["init", "run", "info", "import", "pareto", "export", "label", "augment", "select"]
 BERYLLIUM = str(ROOT / "data" / "beryllium.h5")
 
 
