@@ -10,6 +10,7 @@ from typing import Any
 
 from paretofit.dataset.writer import Label, LevelData, write_dataset
 from paretofit.journal import JsonLines
+from paretofit.labelling.cost import PRIOR, cost_terms
 from paretofit.labelling.engines import Engine
 from paretofit.labelling.execute import execute
 from paretofit.labelling.gather import Gathered, gather
@@ -92,13 +93,18 @@ def plan_labels(
 
 
 def _selected(found: Gathered, level: Level, settings: LabelSettings) -> list[int]:
-    chosen = settings.only.get(level.name)
-    ids = list(found.atoms)
+    """Which configurations get a label at a level; of a limited number those that have one, then the cheapest."""
+    chosen, ids = settings.only.get(level.name), list(found.atoms)
     if chosen is None:
         return ids
     if chosen.max_atoms is not None:
         ids = [identity for identity in ids if len(found.atoms[identity]) <= chosen.max_atoms]
-    return ids[: chosen.limit]
+    if chosen.limit is None or chosen.limit >= len(ids):
+        return ids
+    there = found.labels.get(level.name, {})
+    cost = {k: float(cost_terms(found.atoms[k], level, settings.engine) @ PRIOR) for k in ids}
+    kept = set(sorted(ids, key=lambda k: (k not in there, cost[k]))[: chosen.limit])
+    return [identity for identity in ids if identity in kept]
 
 
 def _lacks(found: Gathered, level: str, identity: int, retry_failed: bool) -> bool:

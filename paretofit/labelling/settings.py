@@ -19,7 +19,7 @@ class Selection(Section):
     """Which configurations get a label at a level."""
 
     max_atoms: Count | None = Field(None, description="only configurations with at most this many atoms")
-    limit: Count | None = Field(None, description="only the first this many of those")
+    limit: Count | None = Field(None, description="only this many of those, the cheapest")
 
 
 class LabelSettings(Section):
