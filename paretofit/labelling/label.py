@@ -199,7 +199,7 @@ def _recorded(settings: LabelSettings, name: str, elements: list[str]) -> dict[s
     level = next(level for level in settings.ladder if level.name == name)
     own = settings.engine.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
     engine = {"engine": settings.engine.description(elements), **({"engine_settings": own} if own else {})}
-    return {**level.recorded(), **engine}
+    return {**settings.engine.recorded(level), **engine}
 
 
 def _level_order(there: list[str], ladder: list[str]) -> list[str]:

@@ -35,6 +35,10 @@ class AseCalculator(Engine):
         del elements
         self._make(Level(name="check"))
 
+    def recorded(self, level: Level) -> dict[str, Any]:
+        """See `Engine.recorded`: a calculator is told nothing but its keywords."""
+        return {"options": level.options} if level.options else {}
+
     def description(self, elements: Iterable[str]) -> str:
         """See `Engine.description`."""
         del elements

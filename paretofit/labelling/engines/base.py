@@ -77,6 +77,10 @@ class Engine(Section, ABC):
         del elements
         return self.model_dump(exclude={"name"}, exclude_defaults=True)
 
+    def recorded(self, level: Level) -> dict[str, Any]:
+        """The settings of a level that this engine follows, as they are kept with its labels."""
+        return level.recorded()
+
     @abstractmethod
     def description(self, elements: Iterable[str]) -> str:
         """Name, version and data, as it is kept with the labels."""
