@@ -1,9 +1,10 @@
 """Configurations that make a set as diverse as it can be: the entropy of its atoms' descriptors is maximised.
 
-Of descriptors that are distributed like a Gaussian with covariance C, the entropy is ½ log det C up to a constant.
-Each new configuration begins at random and climbs the entropy of the whole set, itself included, while a repulsive
-core keeps its atoms apart; it is taken if the set gains by it. After M. Karabin and D. Perez, J. Chem. Phys. 153,
-094110 (2020), and A. Subramanyam and D. Perez, arXiv:2407.10361.
+Of descriptors that are distributed like a Gaussian with covariance C, the entropy is ½ log det C up to a constant;
+here it is counted from that of random configurations, so that above zero a set is more diverse than those. Each new
+configuration begins at random and climbs the entropy of the whole set, itself included, while a repulsive core keeps
+its atoms apart; it is taken if the set gains by it. After M. Karabin and D. Perez, J. Chem. Phys. 153, 094110
+(2020), and A. Subramanyam and D. Perez, arXiv:2407.10361.
 """
 
 from __future__ import annotations
@@ -13,41 +14,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
-from ase import Atoms
-from ase.neighborlist import neighbor_list
 
-from paretofit.errors import InputError
-from paretofit.structures.filters import is_too_close, radius_of
+from paretofit.structures.disorder import close_pairs, random_configuration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ase import Atoms
 
     from paretofit.structures.geometry import Array
     from paretofit.structures.settings import EntropySettings
 
-RIDGE = 1e-6  # of the variance of random configurations, so that a small set has a determinant
-REFERENCE = 20  # random configurations that set the scale of each descriptor
-CORE = 20.0  # strength of the core, in units of the entropy of one atom
+RIDGE = 1e-6  # of the variance of random configurations, so that descriptors that depend on others do no harm
+REFERENCE = 10, 200  # atoms of random configurations for each descriptor, and configurations at most
+CORE, CORE_REACH = 2.0, 1.2  # strength, in units of the entropy of one atom; reach, in units of the closest distance
 FIRST_STEP, LAST_STEP = 0.15, 0.005  # Å, of the atom that moves farthest
-CORE_STEPS = 300
 
 
-@dataclass
+@dataclass(frozen=True)
 class Moments:
-    """Count, sum and sum of squares of descriptors, ``(K,)`` and ``(K, K)``, in units of random configurations."""
+    """Count, sum ``(K,)`` and sum of squares ``(K, K)`` of the descriptors of atoms."""
 
-    count: int
+    count: float
     total: Array
     squares: Array
+
+    @classmethod
+    def of(cls, values: Array) -> Moments:
+        """Of the atoms of ``(N, K)``."""
+        return cls(len(values), values.sum(axis=0), values.T @ values)
 
     def plus(self, values: Array) -> Moments:
         """With further atoms, ``(N, K)``."""
         return Moments(self.count + len(values), self.total + values.sum(axis=0), self.squares + values.T @ values)
 
     def covariance(self) -> Array:
-        """``(K, K)``, with a small ridge."""
+        """``(K, K)``."""
         mean = self.total / self.count
-        return np.asarray(self.squares / self.count - np.outer(mean, mean) + RIDGE * np.eye(len(mean)))
+        return np.asarray(self.squares / self.count - np.outer(mean, mean))
 
     def entropy(self) -> float:
         """½ log det C."""
@@ -62,11 +66,12 @@ class Grown:
     ----------
     atoms : ase.Atoms
     gain : float
-        Growth of ½ log det C of the set.
+        Growth of the entropy of the set. Not above zero where none of its beginnings brought a gain: a set that is
+        as diverse as the search can make it gains no more.
     from_random : float
         What the random configuration that it began from would have brought.
     entropy : float
-        Of the set with it.
+        Of the set with it, and with as many random atoms as there are descriptors, less that of random ones.
     tries : int
         Configurations that were begun until one brought a gain.
     """
@@ -84,7 +89,7 @@ def maximise_entropy(
     rng: np.random.Generator,
     radii: dict[str, float] | None = None,
 ) -> Iterator[Grown]:
-    """Grow a set of configurations, each of which raises the entropy of the set.
+    """Grow a set of configurations, each of which raises the entropy of the set as far as it can.
 
     Parameters
     ----------
@@ -104,137 +109,138 @@ def maximise_entropy(
     ------
     InputError
         If atoms cannot be kept apart at the densities that are asked for.
+
+    Notes
+    -----
+    The set begins with K atoms' worth of the moments of random configurations, K being the number of descriptors. A
+    set of fewer atoms than that has no determinant of its own, and would be steered by rounding.
     """
-    reference = [describe(random_configuration(settings, rng, radii))[0] for _ in range(REFERENCE)]
-    everyone = np.concatenate(reference)
-    centre, scale = everyone.mean(axis=0), np.maximum(everyone.std(axis=0), 1e-12)
-    moments: Moments | None = None
-    climber = _Climber(settings, describe, centre, scale, radii or {})
+    if not settings.count:
+        return
+    climber = EntropyClimber(settings, describe, rng, radii or {})
+    moments = climber.random
     for _ in range(settings.count):
-        best: tuple[float, Atoms, Array, float] | None = None
-        tries = 0
-        while tries < settings.tries and (best is None or best[0] <= 0):
-            tries += 1
-            start = random_configuration(settings, rng, radii)
-            atoms, values, first = climber.climb(start, moments)
-            before = moments.entropy() if moments else -np.inf
-            gain = climber.entropy(values, moments) - before
-            if best is None or gain > best[0]:
-                best = gain, atoms, values, climber.entropy(first, moments) - before
-        if best is None:
-            return
-        gain, atoms, values, from_random = best
-        moments = moments.plus(values) if moments else climber.moments_of(values)
-        known = np.isfinite(gain)
-        yield Grown(atoms, gain if known else 0.0, from_random if known else 0.0, moments.entropy(), tries)
+        before = moments.entropy()
+        climbed: list[tuple[float, Atoms, Array, Array]] = []
+        for _ in range(settings.tries):
+            atoms, values, first = climber.climb(random_configuration(settings, rng, radii), moments)
+            climbed.append((moments.plus(values).entropy() - before, atoms, values, first))
+            if climbed[-1][0] > 0:
+                break
+        gain, atoms, values, first = max(climbed, key=lambda one: one[0])
+        from_random = moments.plus(first).entropy() - before
+        moments = moments.plus(values)
+        yield Grown(atoms, gain, from_random, moments.entropy() - climber.random.entropy(), len(climbed))
 
 
-class _Climber:
-    """Gradient steps up the entropy, with a step length that shrinks where a step does not pay."""
+def set_entropy(values: Sequence[Array], random: Sequence[Array]) -> float:
+    """Entropy of a set of configurations less that of a set of random ones, for comparing sets.
+
+    Parameters
+    ----------
+    values, random : sequence of (N, K) float64
+        Descriptors of the atoms of each configuration.
+    """
+    reference = np.concatenate(list(random))
+    scale = np.maximum(reference.std(axis=0), 1e-12)
+    ridge = RIDGE * np.eye(len(scale))
+    both = (np.concatenate(list(values)) / scale, reference / scale)
+    own, other = (0.5 * np.linalg.slogdet(Moments.of(one).covariance() + ridge)[1] for one in both)
+    return float(own - other)
+
+
+class EntropyClimber:
+    """Gradient steps up the entropy of a set, with a step length that shrinks where a step does not pay.
+
+    Parameters
+    ----------
+    settings : EntropySettings
+    describe : callable
+    rng : numpy.random.Generator
+        Draws the random configurations that set the scale of the descriptors, from which `random` is made: the
+        moments of as many of their atoms as there are descriptors.
+    radii : mapping of symbol to float
+    """
 
     def __init__(
         self,
         settings: EntropySettings,
         describe: Callable[[Atoms], tuple[Array, Array]],
-        centre: Array,
-        scale: Array,
+        rng: np.random.Generator,
         radii: dict[str, float],
     ) -> None:
-        self._settings, self._describe = settings, describe
-        self._centre, self._scale, self._radii = centre, scale, radii
+        self._settings, self._describe, self._radii = settings, describe, radii
+        per_descriptor, at_most = REFERENCE
+        drawn: list[Array] = []
+        for _ in range(at_most):
+            drawn.append(describe(random_configuration(settings, rng, radii))[0])
+            if sum(map(len, drawn)) >= per_descriptor * drawn[0].shape[1]:
+                break
+        values = np.concatenate(drawn)
+        self._centre, self._scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-12)
+        covariance = Moments.of((values - self._centre) / self._scale).covariance()
+        K = len(covariance)
+        self.random = Moments(K, np.zeros(K), K * (covariance + RIDGE * np.eye(K)))
 
-    def moments_of(self, values: Array) -> Moments:
-        """Moments of a single configuration."""
-        return Moments(len(values), values.sum(axis=0), values.T @ values)
-
-    def entropy(self, values: Array, moments: Moments | None) -> float:
-        """Of the set with these atoms."""
-        return (moments.plus(values) if moments else self.moments_of(values)).entropy()
-
-    def climb(self, start: Atoms, moments: Moments | None) -> tuple[Atoms, Array, Array]:
+    def climb(self, start: Atoms, moments: Moments) -> tuple[Atoms, Array, Array]:
         """The configuration at the top, its scaled descriptors, and those that it began with."""
         atoms, length = start, FIRST_STEP
-        values, gradient = self._scaled(atoms)
+        values, level, slope = self.objective(atoms, moments)
         first = values
-        level, slope = self._objective(atoms, values, gradient, moments)
         for _ in range(self._settings.steps):
             largest = float(np.linalg.norm(slope, axis=1).max())
             if length < LAST_STEP or largest < 1e-12:
                 break
             trial = atoms.copy()
             trial.positions += slope * (length / largest)
-            if is_too_close(trial, self._settings.closest, self._radii):
-                length /= 2
-                continue
-            new_values, new_gradient = self._scaled(trial)
-            new_level, new_slope = self._objective(trial, new_values, new_gradient, moments)
+            new_values, new_level, new_slope = self.objective(trial, moments)
             if new_level > level:
                 atoms, values, level, slope, length = trial, new_values, new_level, new_slope, 1.2 * length
             else:
                 length /= 2
         return atoms, values, first
 
-    def _scaled(self, atoms: Atoms) -> tuple[Array, Array]:
-        values, gradient = self._describe(atoms)
-        return (values - self._centre) / self._scale, gradient / self._scale
+    def objective(self, atoms: Atoms, moments: Moments) -> tuple[Array, float, Array]:
+        """Scaled descriptors, what is maximised, and its slope.
 
-    def _objective(self, atoms: Atoms, values: Array, gradient: Array, moments: Moments | None) -> tuple[float, Array]:
-        """The set's entropy times its number of atoms, less the core's energy; and its slope along each atom."""
-        whole = moments.plus(values) if moments else self.moments_of(values)
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        moments : Moments
+            Of the set without it.
+
+        Returns
+        -------
+        values : (N, K) float64
+        level : float
+            The set's entropy times its number of atoms, less the core's energy; -inf where atoms are too close.
+        slope : (N, 3) float64
+            1/Å; d(n ½ log det C)/dB_i is C⁻¹ (B_i − mean).
+        """
+        energy, push = core(atoms, self._settings.closest, self._radii)
+        if not np.isfinite(energy):
+            return np.empty(0), -np.inf, push
+        raw, gradient = self._describe(atoms)
+        values = (raw - self._centre) / self._scale
+        whole = moments.plus(values)
         factor = scipy.linalg.cho_factor(whole.covariance(), lower=True, check_finite=False)
         weights = scipy.linalg.cho_solve(factor, (values - whole.total / whole.count).T, check_finite=False).T
-        slope = np.einsum("jaik,ik->ja", gradient, weights)  # d(N ½ log det C)/dB_i is C⁻¹ (B_i − mean)
-        energy, push = core(atoms, self._settings.closest, self._radii)
-        return whole.count * whole.entropy() - CORE * energy, slope + CORE * push
+        slope = np.tensordot(gradient, weights / self._scale, axes=((2, 3), (0, 1)))
+        entropy = float(np.log(np.diag(factor[0])).sum())
+        return values, whole.count * entropy - CORE * energy, slope + CORE * push
 
 
 def core(atoms: Atoms, closest: float, radii: dict[str, float]) -> tuple[float, Array]:
-    """Energy Σ (1 − r/r₀)² of pairs closer than r₀, and the forces of it, 1/Å.
+    """Energy Σ ln²((r − r_c) / (r₀ − r_c)) of pairs closer than r₀ = 1.2 r_c, and its forces, 1/Å.
 
-    r₀ is 1.1 times what the filter demands, so that what has come to rest passes it.
+    It grows without bound towards r_c, the closest distance allowed, and is infinite below.
     """
-    reach = np.array([radius_of(symbol, radii) for symbol in atoms.get_chemical_symbols()])
-    limit = 1.1 * closest
-    first, second, distances, vectors = neighbor_list("ijdD", atoms, 2 * limit * float(reach.max()))
-    edge = limit * (reach[first] + reach[second])
-    near = distances < edge
-    first, distances, vectors, edge = first[near], distances[near], vectors[near], edge[near]
-    depth = 1 - distances / edge
+    first, ratio, limit, vectors = close_pairs(atoms, closest, radii, CORE_REACH)
     forces = np.zeros((len(atoms), 3))
-    np.add.at(forces, first, (-2 * depth / edge / np.maximum(distances, 1e-6))[:, None] * vectors)
-    return float(0.5 * (depth**2).sum()), forces
-
-
-def random_configuration(
-    settings: EntropySettings, rng: np.random.Generator, radii: dict[str, float] | None = None
-) -> Atoms:
-    """Atoms at random in a random cell, pushed apart until none are closer than the limit.
-
-    Raises
-    ------
-    InputError
-        If that fails again and again: the cell is too small for them.
-    """
-    for _ in range(settings.tries):
-        size = int(rng.integers(settings.atoms[0], settings.atoms[1] + 1))
-        volume = size * rng.uniform(*settings.volume)
-        cell = np.eye(3) + rng.uniform(-0.25, 0.25, (3, 3))
-        cell *= (volume / np.linalg.det(cell)) ** (1 / 3)
-        shares = list(settings.elements.values())
-        symbols = rng.choice(list(settings.elements), size, p=np.array(shares) / sum(shares))
-        atoms = Atoms(symbols.tolist(), scaled_positions=rng.uniform(size=(size, 3)), cell=cell, pbc=True)
-        if _pushed_apart(atoms, settings.closest, radii or {}):
-            return atoms
-    raise InputError(
-        f"atoms cannot be kept apart at {settings.volume[0]:g} to {settings.volume[1]:g} Å³ for each atom; raise "
-        "'entropy.volume', or lower 'entropy.closest'"
-    )
-
-
-def _pushed_apart(atoms: Atoms, closest: float, radii: dict[str, float]) -> bool:
-    for _ in range(CORE_STEPS):
-        energy, forces = core(atoms, closest, radii)
-        if energy == 0:
-            return True
-        atoms.positions += 0.1 * forces / max(1.0, float(np.abs(forces).max()))
-    return not is_too_close(atoms, closest, radii)
+    if (ratio <= 1).any():
+        return float("inf"), forces
+    logarithm = np.log((ratio - 1) / (CORE_REACH - 1))
+    distances = ratio * limit
+    pull = 2 * logarithm / (limit * (ratio - 1)) / distances
+    np.add.at(forces, first, pull[:, None] * vectors)
+    return float(0.5 * (logarithm**2).sum()), forces
