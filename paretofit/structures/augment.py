@@ -18,7 +18,7 @@ from ase import Atoms
 from paretofit.errors import InputError
 from paretofit.structures import kinds
 from paretofit.structures.filters import Gate, is_too_close
-from paretofit.structures.geometry import Array, nearest_distance, with_vacuum
+from paretofit.structures.geometry import Array, nearest_distance, widest_gap, with_vacuum
 from paretofit.structures.maker import Base, Maker
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from paretofit.structures.settings import AugmentSettings
 
+EMPTY = 8.0  # Å between planes of atoms; more than layers of any crystal are apart
+ORDINALS = ("first", "second", "third")
 Draw = tuple[Atoms, str, str | int | None]  # a structure, how it was made, and its parent, if it has one
 Make = Callable[[np.random.Generator], Draw]
 
@@ -38,11 +40,12 @@ class Candidates:
     ----------
     structures : list of ase.Atoms
         With ``config_id``, ``config_type``, ``parent`` (the name of the input, or the id of the candidate that it
-        was made from) and ``made_by`` (how) in their info.
+        was made from), ``made_by`` (how) and ``family`` (shared by those that were made of each other, whatever
+        their input: the key by which to keep relatives together in a split) in their info.
     rejected : Counter
         Attempts that the filters refused, by kind and reason.
     given_up : Counter
-        Candidates for which no attempt passed, by kind and the last reason.
+        Candidates for which no attempt passed, by kind and the most frequent reason.
     """
 
     structures: list[Atoms] = field(default_factory=list)
@@ -58,7 +61,7 @@ def augment(
     describe: Callable[[Atoms], Array] | None = None,
     largest_force: Callable[[Atoms], float] | None = None,
 ) -> Iterator[Candidates]:
-    """Make candidates of all kinds; yields the same growing object after each, for progress.
+    """Make candidates of all kinds; yields the same growing object after each, made or given up, for progress.
 
     Parameters
     ----------
@@ -75,7 +78,8 @@ def augment(
     Raises
     ------
     InputError
-        If there are no structures, one of them has overlapping atoms, or a limit cannot be met.
+        If there are no structures, one of them has overlapping atoms or a vacuum where it is said to be periodic,
+        or a limit cannot be met.
     """
     _check(structures, names, settings)
     gate = Gate(settings.filters, settings.max_atoms, describe, largest_force)
@@ -86,19 +90,20 @@ def augment(
         if gate.admit(atoms, kind):
             _keep(found, atoms, kind, base, how)
             if base is not None:
-                pool.append(Base(atoms, base))
+                pool.append(Base(atoms, base, nearest_distance(atoms)))
             yield found
     if len(found.structures) > settings.n:
         raise InputError(
             f"'n' is {settings.n}, but supercells, slabs and free atoms alone are {len(found.structures)}; raise 'n', "
             "or leave out slabs"
         )
-    maker = Maker(pool, settings, found)
+    elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
+    maker = Maker(pool, settings, found, elements)
     for kind, count in maker.counts().items():
         for number in range(count):
             rng = np.random.default_rng(seeds.spawn(1)[0])
-            if _attempt(found, gate, kind, partial(maker.make, kind, number), rng, settings.tries):
-                yield found
+            _attempt(found, gate, kind, partial(maker.make, kind, number), rng, settings.tries)
+            yield found
 
 
 def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings) -> None:
@@ -113,6 +118,12 @@ def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentS
             raise InputError(
                 f"{name} has overlapping atoms: the shortest distance is {nearest_distance(atoms):.3g} Å, below "
                 f"{settings.filters.closest:g} of the sum of the radii; correct it, or lower 'filters.closest'"
+            )
+        gap, axis = widest_gap(atoms)
+        if gap > EMPTY:
+            raise InputError(
+                f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; write "
+                'it as a file that says which directions are periodic, such as extended XYZ with pbc="T T F"'
             )
 
 
@@ -134,8 +145,10 @@ def _without_chance(
 
 
 def _keep(found: Candidates, atoms: Atoms, kind: str, parent: str | int | None, how: str) -> None:
-    info = {"config_id": len(found.structures), "config_type": kind, "made_by": how}
+    own = len(found.structures)
+    info = {"config_id": own, "config_type": kind, "made_by": how}
     info |= {} if parent is None else {"parent": parent}
+    info["family"] = found.structures[parent].info["family"] if isinstance(parent, int) else own
     kept = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
     found.structures.append(kept)
 
@@ -147,7 +160,7 @@ def _attempt(
     make: Callable[[np.random.Generator], Draw],
     rng: np.random.Generator,
     tries: int,
-) -> bool:
+) -> None:
     before = gate.rejected.copy()
     for _ in range(tries):
         try:
@@ -157,7 +170,6 @@ def _attempt(
             continue
         if gate.admit(atoms, kind):
             _keep(found, atoms, kind, parent, how)
-            return True
+            return
     last = next(iter((gate.rejected - before).most_common(1)))[0]
     found.given_up[last] += 1
-    return False

@@ -15,7 +15,7 @@ from ase.neighborlist import neighbor_list
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FIRST_REACH = 4.0  # Å; the first radius in which neighbours are looked for
+FIRST_REACH = 3.0  # Å; the first radius in which neighbours are looked for
 
 
 def spanned(atoms: Atoms) -> Atoms:
@@ -70,7 +70,7 @@ def with_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
         return copy
     cell = np.array(copy.cell[:])
     cell[~copy.pbc] = 0.0
-    cell = np.array(complete_cell(cell))  # adds unit vectors at right angles
+    cell[~copy.pbc] = np.array(complete_cell(cell))[~copy.pbc]  # unit vectors at right angles
     for axis in np.flatnonzero(~copy.pbc):
         unit = cell[axis] / np.linalg.norm(cell[axis])
         heights = copy.positions @ unit
@@ -79,6 +79,22 @@ def with_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
         copy.positions += (length - heights.max() - heights.min()) / 2 * unit
     copy.cell[:] = cell
     return copy
+
+
+def widest_gap(atoms: Atoms) -> tuple[float, int]:
+    """Widest empty space between planes of atoms along a periodic direction, Å, and the number of that cell vector.
+
+    Measured at right angles to the other two cell vectors; 0 where nothing is periodic.
+    """
+    cell = np.array(complete_cell(spanned(atoms).cell))
+    widest = 0.0, 0
+    for axis in np.flatnonzero(atoms.pbc).tolist():
+        normal = np.cross(cell[axis - 2], cell[axis - 1])
+        height = abs(float(cell[axis] @ normal)) / float(np.linalg.norm(normal))
+        places = np.sort(np.linalg.solve(cell.T, atoms.positions.T)[axis] % 1.0)
+        gaps = np.diff(places, append=places[0] + 1.0)
+        widest = max(widest, (float(gaps.max()) * height, axis))
+    return widest
 
 
 def thickness(atoms: Atoms) -> float:

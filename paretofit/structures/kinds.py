@@ -41,25 +41,30 @@ def supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450) -> A
     return larger_cell
 
 
-def distorted(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.3) -> Atoms:
+def distorted(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.3, *, nearest: float | None = None) -> Atoms:
     """Displace every atom at random, by at most a fraction of the nearest-neighbour distance.
 
     The amplitude itself is uniform between 0 and the largest, so that small distortions occur as well as large ones;
-    directions are isotropic, and the mean displacement is zero.
+    directions are isotropic, and the mean displacement is zero. A single atom stays where it is: moving all atoms of
+    a cell together changes nothing.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    rng : numpy.random.Generator
+    fraction : float
+    nearest : float, optional
+        The nearest-neighbour distance, Å, where it is known.
     """
-    nearest = nearest_distance(atoms)
     copy: Atoms = atoms.copy()
-    if not np.isfinite(nearest):  # a single free atom
+    if len(atoms) == 1:
         return copy
-    most = fraction * nearest * rng.uniform()
+    most = fraction * (nearest_distance(atoms) if nearest is None else nearest) * rng.uniform()
     directions = rng.normal(size=(len(atoms), 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     moves = directions * rng.uniform(0.0, 1.0, (len(atoms), 1)) * most
-    if len(atoms) > 1:
-        moves -= moves.mean(axis=0)
-        moves *= min(1.0, most / max(float(np.linalg.norm(moves, axis=1).max()), 1e-300))
-    else:
-        moves[:] = 0.0  # moving all atoms of a cell together changes nothing
+    moves -= moves.mean(axis=0)
+    moves *= min(1.0, most / max(float(np.linalg.norm(moves, axis=1).max()), 1e-300))
     copy.positions += moves
     return copy
 
@@ -83,12 +88,12 @@ def strained(
     anisotropic : float
         Further normal strains, independent in each direction, between plus and minus this.
     shear : float
-        Shear strains between plus and minus this.
+        Shear strains γ = 2ε between plus and minus this; without rotation.
     """
     factor = rng.uniform(1 - compress, 1 + stretch)
     strain = np.diag(rng.uniform(-anisotropic, anisotropic, 3))
     strain[np.triu_indices(3, 1)] = rng.uniform(-shear, shear, 3)
-    strain = (strain + strain.T) / 2 + np.diag(np.diag(strain)) / 2
+    strain = (strain + strain.T) / 2
     return deformed(atoms, factor * (np.eye(3) + strain))
 
 
@@ -229,7 +234,7 @@ def isolated_atom(symbol: str, vacuum: float = 15.0) -> Atoms:
 
 
 def substituted(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) -> Atoms:
-    """Swap pairs of atoms of different elements, until a fraction of all atoms has moved.
+    """Swap pairs of atoms of different elements, until a fraction of all atoms has moved; none moves twice.
 
     Raises
     ------
@@ -237,13 +242,17 @@ def substituted(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) -
         If there is only one element: swaps would give the same structure again.
     """
     numbers = np.array(atoms.numbers)
+    waiting = np.arange(len(numbers))
     if len(set(numbers.tolist())) < 2:
         raise InputError(f"{atoms.get_chemical_formula()} has a single element: swapping its atoms changes nothing")
     for _ in range(max(1, round(fraction * len(atoms) / 2))):
-        first = int(rng.integers(len(numbers)))
-        others = np.flatnonzero(numbers != numbers[first])
+        first = int(rng.choice(waiting))
+        others = waiting[numbers[waiting] != numbers[first]]
         second = int(rng.choice(others))
         numbers[[first, second]] = numbers[[second, first]]
+        waiting = waiting[(waiting != first) & (waiting != second)]
+        if len(set(numbers[waiting].tolist())) < 2:  # the rarer element has moved altogether
+            break
     copy: Atoms = atoms.copy()
     copy.numbers = numbers
     return copy

@@ -12,7 +12,7 @@ from paretofit.structures import kinds
 from paretofit.structures.filters import radius_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ase import Atoms
 
@@ -24,10 +24,11 @@ SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
 
 @dataclass(frozen=True)
 class Base:
-    """A structure that others are made from, and what to call it."""
+    """A structure that others are made from, what to call it, and its nearest-neighbour distance, Å."""
 
     atoms: Atoms
     name: str | int
+    nearest: float
 
 
 class Maker:
@@ -39,14 +40,18 @@ class Maker:
     settings : AugmentSettings
     found : Candidates
         What was made so far; vacancies and substitutions are made from it.
+    elements : sequence of str
+        Of clusters.
     """
 
-    def __init__(self, pool: Sequence[Base], settings: AugmentSettings, found: Candidates) -> None:
-        self._settings, self._found = settings, found
+    def __init__(
+        self, pool: Sequence[Base], settings: AugmentSettings, found: Candidates, elements: Sequence[str]
+    ) -> None:
+        self._settings, self._found, self._elements = settings, found, list(elements)
         self._movable = [one for one in pool if len(one.atoms) > 1]
         self._periodic = [one for one in pool if one.atoms.pbc.any()]
-        self._elements = sorted({symbol for one in pool for symbol in one.atoms.get_chemical_symbols()})
-        self._mixed = [one for one in pool if len(set(one.atoms.numbers.tolist())) > 1]
+        self._mixed = [one for one in pool if _is_mixed(one.atoms)]
+        self._parents: dict[str, list[Atoms]] = {}
 
     def counts(self) -> dict[str, int]:
         """How many of each kind make up the number that is asked for, in the order in which they are made."""
@@ -61,10 +66,10 @@ class Maker:
             "distorted": bool(self._movable),
             "strained": bool(self._periodic),
             "cluster": True,
-            "alloy": bool(self._mixed) or len(settings.alloys.elements) > 1,
+            "alloy": bool(self._movable if len(settings.alloys.elements) > 1 else self._mixed),
         }
         lost = settings.vacancies.share if self._movable else 0.0
-        swapped = settings.substitutions.share if self._mixed else 0.0
+        swapped = settings.substitutions.share if self._mixed or possible["alloy"] else 0.0
         left = (settings.n - len(self._found.structures)) / (1 + swapped)
         children = {kind: 1 + (lost if kind == "distorted" else 0.0) for kind in given}
         left -= sum(children[kind] * count for kind, count in given.items() if count is not None)
@@ -96,7 +101,7 @@ class Maker:
 
     def _distorted(self, number: int, rng: np.random.Generator) -> Draw:
         base, fraction = self._movable[number % len(self._movable)], self._settings.distorted.fraction
-        atoms = kinds.distorted(base.atoms, rng, fraction)
+        atoms = kinds.distorted(base.atoms, rng, fraction, nearest=base.nearest)
         largest = float(np.linalg.norm(atoms.positions - base.atoms.positions, axis=1).max())
         return atoms, f"displaced by up to {largest:.3f} Å", base.name
 
@@ -105,7 +110,10 @@ class Maker:
         atoms = kinds.strained(base.atoms, rng, chosen.compress, chosen.stretch, chosen.anisotropic, chosen.shear)
         axis = int(np.argmax(base.atoms.pbc))
         factor = atoms.cell.lengths()[axis] / base.atoms.cell.lengths()[axis]
-        return atoms, f"strained; first periodic length times {factor:.4f}", base.name
+        how = f"strained; first periodic length times {factor:.4f}"
+        if not chosen.fraction:
+            return atoms, how, base.name
+        return kinds.distorted(atoms, rng, chosen.fraction), f"{how}; displaced", base.name
 
     def _cluster(self, number: int, rng: np.random.Generator) -> Draw:
         del number
@@ -133,7 +141,7 @@ class Maker:
     def _vacancy(self, number: int, rng: np.random.Generator) -> Draw:
         del number
         n = self._settings.vacancies.atoms
-        parents = [one for one in self._found.structures if one.info["config_type"] == "distorted" and len(one) > n]
+        parents = self._parents_of("vacancy", lambda one: one.info["config_type"] == "distorted" and len(one) > n)
         if not parents:
             raise InputError(f"no distorted structure has more than {n} atoms to remove")
         parent = parents[int(rng.integers(len(parents)))]
@@ -141,10 +149,20 @@ class Maker:
 
     def _substituted(self, number: int, rng: np.random.Generator) -> Draw:
         del number
-        parents = [one for one in self._found.structures if len(set(one.numbers.tolist())) > 1]
+        parents = self._parents_of("substituted", _is_mixed)
         if not parents:
             raise InputError("no structure has two elements to swap")
         parent = parents[int(rng.integers(len(parents)))]
         atoms = kinds.substituted(parent, rng, self._settings.substitutions.atoms)
         moved = int((atoms.numbers != parent.numbers).sum())
         return atoms, f"{moved} atoms swapped", int(parent.info["config_id"])
+
+    def _parents_of(self, kind: str, fit: Callable[[Atoms], bool]) -> list[Atoms]:
+        """What was there that fits, when the first of a kind was made."""
+        if kind not in self._parents:
+            self._parents[kind] = [one for one in self._found.structures if fit(one)]
+        return self._parents[kind]
+
+
+def _is_mixed(atoms: Atoms) -> bool:
+    return len(set(atoms.numbers.tolist())) > 1

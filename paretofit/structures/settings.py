@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
 from paretofit.settings import Positive, Section, Whole
@@ -27,6 +28,9 @@ class Strain(Section):
     stretch: Annotated[float, Field(ge=0, strict=True)] = Field(0.6, description="largest isotropic extension")
     anisotropic: Share = Field(0.0, description="largest further strain of each direction")
     shear: Share = Field(0.0, description="largest shear strain")
+    fraction: Share = Field(
+        0.0, description="displacements besides, at most this share of the nearest-neighbour distance"
+    )
 
 
 class Vacancies(Section):
@@ -84,6 +88,14 @@ class Alloys(Section):
     count: Count | None = Field(None, description=AUTO)
     elements: list[str] = Field([], description="by default those of the structure")
 
+    @field_validator("elements")
+    @classmethod
+    def _symbols(cls, values: list[str]) -> list[str]:
+        for symbol in values:
+            if not atomic_numbers.get(symbol):
+                raise ValueError(f"'{symbol}' is not a chemical symbol")
+        return values
+
 
 class Filters(Section):
     """What a candidate must not be."""
@@ -114,12 +126,15 @@ class EntropySettings(Section):
     cutoff: Positive = Field(4.8, description="Å, of the descriptors")
     steps: Count = Field(30, description="gradient steps for each configuration")
     closest: Annotated[float, Field(gt=0, lt=2, strict=True)] = Field(
-        0.6, description="no two atoms closer than this share of the sum of their radii"
+        0.7, description="no two atoms closer than this share of the sum of their radii"
     )
     tries: Annotated[int, Field(ge=1, strict=True)] = Field(3, description="beginnings, at most, until the set gains")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        for symbol in self.elements:
+            if not atomic_numbers.get(symbol):
+                raise ValueError(f"'{symbol}' is not a chemical symbol")
         for name in ("volume", "atoms"):
             low, high = getattr(self, name)
             if low > high:
@@ -154,3 +169,11 @@ class AugmentSettings(Section):
     tries: Annotated[int, Field(ge=1, strict=True)] = Field(
         50, description="attempts at each candidate before it is given up, and counted"
     )
+
+    @model_validator(mode="after")
+    def _writable(self) -> Self:
+        if self.output.suffix not in {".extxyz", ".xyz"}:
+            raise ValueError(f"'output' is extended XYZ, a name that ends in .extxyz; got {self.output.name}")
+        if self.clusters.min_atoms > self.clusters.max_atoms:
+            raise ValueError("'clusters.min_atoms' must be at most 'clusters.max_atoms'")
+        return self
