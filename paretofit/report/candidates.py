@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from threadpoolctl import threadpool_limits
 
 from paretofit.report import style
 
@@ -23,7 +24,7 @@ def candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
         A row for each candidate: ``kind``, ``volume_per_atom`` (Å³, NaN where there is none), ``nearest_distance``
         (Å), descriptors ``d0``, ``d1``, ... and, where some are chosen, ``chosen`` (bool).
     folder : Path
-        Gets ``map.png``, ``distributions.png`` and their SVGs.
+        Made if need be; gets ``map.png``, ``distributions.png`` and their SVGs.
 
     Returns
     -------
@@ -61,7 +62,8 @@ def neighbourhoods(table: pd.DataFrame) -> np.ndarray:
 
     perplexity = min(PERPLEXITY, (len(table) - 1) / 3)
     embedding = TSNE(2, perplexity=perplexity, init="pca", random_state=SEED)
-    return np.asarray(embedding.fit_transform(_standardised(table)))
+    with threadpool_limits(1):  # threads that wait for each other are slower on a busy machine, and change digits
+        return np.asarray(embedding.fit_transform(_standardised(table)))
 
 
 def candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, axes: Axes | None = None) -> Axes:

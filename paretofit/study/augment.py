@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from paretofit.dataset.exporter import extxyz_frame
 from paretofit.dataset.importer import read_frames
+from paretofit.dataset.inspect import geometry_fingerprint
 from paretofit.descriptors import SnapBasis
 from paretofit.descriptors.atoms import atom_descriptors_and_gradient, mean_descriptors
 from paretofit.errors import InputError
@@ -57,6 +58,8 @@ class AugmentResult:
     ----------
     output : Path
         The candidates, extended XYZ.
+    asked : int
+        For how many candidates, besides the entropy-maximised ones.
     figures : list of Path
     candidates : Candidates
     entropy : pandas.DataFrame
@@ -65,6 +68,7 @@ class AugmentResult:
     """
 
     output: Path
+    asked: int
     figures: list[Path]
     candidates: Candidates
     entropy: pd.DataFrame
@@ -99,7 +103,8 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
     found = Candidates()
     if structures:
         growing = augment(structures, names, settings, describe=describe, largest_force=force)
-        *_, found = track(growing, settings.n, "candidates", enabled=progress)
+        for found in track(growing, settings.n, "candidates", enabled=progress):  # noqa: B007  (the last is all)
+            pass
     grown = _grow(settings, found, force, progress)
     if not found.structures:
         raise InputError("no candidate passed the filters; look at 'augmentation.filters' and at the structures")
@@ -108,8 +113,8 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
     pictures: list[Path] = []
     if figures:
         table = candidate_table(found.structures, describe)
-        pictures = candidate_figures(table, settings.output.with_suffix(""))
-    return AugmentResult(settings.output, pictures, found, grown)
+        pictures = candidate_figures(table, figures_folder(settings.output))
+    return AugmentResult(settings.output, settings.n, pictures, found, grown)
 
 
 def load_augment_study(path: Path | str) -> AugmentStudy:
@@ -118,6 +123,11 @@ def load_augment_study(path: Path | str) -> AugmentStudy:
     folder, settings = Path(path).parent, study.augmentation
     located = {"structures": [folder / one for one in settings.structures], "output": folder / settings.output}
     return study.model_copy(update={"augmentation": settings.model_copy(update=located)})
+
+
+def figures_folder(output: Path) -> Path:
+    """Where the figures of a file of structures are put."""
+    return output.with_name(f"{output.stem}_figures")
 
 
 def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
@@ -144,15 +154,19 @@ def format_candidates(result: AugmentResult) -> str:
     kinds = Counter(str(atoms.info["config_type"]) for atoms in found.structures)
     atoms = sum(len(one) for one in found.structures)
     lines = [f"{result.output}: {len(found.structures)} candidates, {atoms} atoms"]
+    if (made := len(found.structures) - kinds["entropy"]) != result.asked and made:
+        lines.append(f"'n' asks for {result.asked} without entropy; the kinds and their counts gave {made}")
     lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
     lines += [f"rejected {count} {kind}: {why}" for (kind, why), count in found.rejected.most_common()]
-    lines += [f"given up {count} {kind}, the last time for: {why}" for (kind, why), count in found.given_up.items()]
+    lines += [f"given up {count} {kind}, mostly for: {why}" for (kind, why), count in found.given_up.items()]
     if len(result.entropy):
-        gain, random = result.entropy[["gain", "from_random"]].iloc[1:].median()
+        gain, random = result.entropy[["gain", "from_random"]].median()
         lines.append(
-            f"entropy of the maximised set: {result.entropy['entropy'].iloc[-1]:.3f}; median gain of a configuration "
-            f"{gain:.3f}, of the random one that it began from {random:.3f}"
+            f"entropy of the maximised set: {result.entropy['entropy'].iloc[-1]:.3f} above random; median gain of a "
+            f"configuration {gain:.3f}, of the random one that it began from {random:.3f}"
         )
+        if lost := int((result.entropy["gain"] <= 0).sum()):
+            lines.append(f"{lost} of {len(result.entropy)} entropy-maximised configurations brought no gain")
     return "\n".join([*lines, *map(str, result.figures)])
 
 
@@ -193,9 +207,17 @@ def plain_basis(elements: Sequence[str], twojmax: int, cutoff: float = CUTOFF) -
 
 
 def mean_of(elements: Sequence[str]) -> Callable[[Atoms], Array]:
-    """Mean descriptors of a structure, by which structures are compared."""
+    """Mean descriptors of a structure, by which structures are compared; those of a structure are computed once."""
     lammps, basis = process_lammps(), plain_basis(elements, DUPLICATE_TWOJMAX)
-    return lambda atoms: mean_descriptors(lammps, basis, atoms)
+    known: dict[str, Array] = {}
+
+    def describe(atoms: Atoms) -> Array:
+        key = geometry_fingerprint(atoms)
+        if key not in known:
+            known[key] = mean_descriptors(lammps, basis, atoms)
+        return known[key]
+
+    return describe
 
 
 def _largest_force(settings: AugmentSettings, elements: Sequence[str]) -> Callable[[Atoms], float] | None:
@@ -243,6 +265,7 @@ def _grow(
             one.atoms.info = {
                 "config_id": identity,
                 "config_type": "entropy",
+                "family": identity,
                 "made_by": f"entropy of the set raised by {one.gain:.4f}",
             }
             found.structures.append(one.atoms)
