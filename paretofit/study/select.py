@@ -27,7 +27,7 @@ from paretofit.linear import (
 from paretofit.linear.design_choice import d_optimal, farthest_point
 from paretofit.linear.whitening import RowBlock
 from paretofit.report.candidates import candidate_figures
-from paretofit.study.augment import candidate_table, mean_of, plain_basis, write_structures
+from paretofit.study.augment import candidate_table, figures_folder, mean_of, plain_basis, write_structures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -114,6 +114,8 @@ def select_structures(
     """
     if method not in METHODS:
         raise InputError(f"the method '{method}' is not one of {', '.join(METHODS)}{suggestion(method, METHODS)}")
+    if Path(output).suffix not in {".extxyz", ".xyz"} or Path(output).resolve() == Path(candidates).resolve():
+        raise InputError(f"the output is extended XYZ, a new name that ends in .extxyz; got {output}")
     structures, there = _structures(Path(candidates)), _structures(Path(given)) if given is not None else []
     if not 1 <= n <= len(structures):
         raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}; got {n}")
@@ -246,4 +248,4 @@ def _figures(structures: Sequence[Atoms], chosen: Array, output: Path) -> list[P
     marked = np.zeros(len(structures), dtype=bool)
     marked[chosen] = True
     table = candidate_table(structures, mean_of(elements)).assign(chosen=marked)
-    return candidate_figures(table, output.with_suffix(""))
+    return candidate_figures(table, figures_folder(output))
