@@ -100,8 +100,15 @@ def split_configurations(group: Array, train_fraction: float, seed: int) -> Spli
     chosen = np.zeros(n, dtype=bool)
     chosen[train] = True
     if chosen.all() or not chosen.any():
+        largest = max(map(len, families))
+        advice = (
+            "if children of one parent may stand on both sides, write 'split: {group_by: [family]}', or [trajectory], "
+            "or [] where neither is recorded"
+            if largest > n / 2 and n > 1
+            else "change it, or add configurations"
+        )
         raise InputError(
-            f"a train_fraction of {train_fraction} of {n} configurations in {len(families)} groups of "
-            "relatives leaves the training or the test set empty; change it, or add configurations"
+            f"a train_fraction of {train_fraction} of {n} configurations in {len(families)} groups of relatives, the "
+            f"largest with {largest}, leaves the training or the test set empty; {advice}"
         )
     return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), group)

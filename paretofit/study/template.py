@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paretofit.dataset import Dataset
+from paretofit.dataset import Dataset, relatives, split_configurations
 from paretofit.errors import InputError
 from paretofit.files import write_text
 from paretofit.study.schema import Study, load_study
@@ -27,7 +27,7 @@ basis:
   quadratic: true         # false: linear SNAP
 
 # Who trains and who tests. Configurations with the same parent or trajectory stay together.
-split: {{train_fraction: 0.7, seed: 1}}
+split: {{train_fraction: 0.7, seed: 1{group_by}}}{why}
 
 levels: [{levels}]    # in order of cost; the last is the reference
 {left_out}twojmax: {twojmax}        # model sizes: accuracy against the cost of MD
@@ -41,6 +41,10 @@ seed: 1
 # Leverage scores; lower the 2Jmax if the report says that they hardly tell configurations apart.
 leverage: {{energy_weight: 150, twojmax: {smallest}}}
 {cost}"""
+
+TOGETHER = "    # not by parent, which most of them share: no split would be left"
+NEARER = ("trajectory", "family")  # keys of relatives nearer than children of one parent
+APART = 0.15  # what the share of the training set may be off
 
 COST = """
 # No seconds are recorded with the labels: put in what one configuration costs at each level.
@@ -81,11 +85,15 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
         n_train = int(0.7 * info.n_configurations)
         rows = n_train * (1 + components)
         elements = list(info.species)
+        one_family = _is_one_family(data)
+        keys = [key for key in NEARER if any(record.get(key) is not None for record in data.info_records)]
         text = TEMPLATE.format(
             dataset=Path(dataset).name,
             dataset_path=_relative(Path(dataset), path.parent),
             study=path,
             name=_name(path.stem),
+            group_by=f", group_by: [{', '.join(keys)}]" if one_family else "",
+            why=TOGETHER if one_family else "",
             n=info.n_configurations,
             levels=", ".join(_scalar(name) for name in levels),
             left_out=left_out,
@@ -122,6 +130,17 @@ def _levels(data: Dataset) -> tuple[list[str], str]:
     if any(counts[name] < len(data) for name in kept):
         lines.append("missing_labels: drop    # configurations without all of these labels are left out, and counted\n")
     return kept, "".join(lines)
+
+
+def _is_one_family(data: Dataset) -> bool:
+    """Whether relatives by parent and trajectory are so many that no split comes near to the share that may train."""
+    split = Study.model_fields["split"].default
+    group = relatives(data.ids, data.info_records, split.group_by)
+    try:
+        found = split_configurations(group, split.train_fraction, split.seed)
+    except InputError:
+        return True
+    return bool(abs(len(found.train) / len(data) - split.train_fraction) > APART)
 
 
 def _relative(target: Path, folder: Path) -> str:
