@@ -124,13 +124,20 @@ def label(
         Optional[Path],  # noqa: UP045
         typer.Option("--write-inputs", help="Compute nothing; write VASP, QE or ABINIT inputs below this folder."),
     ] = None,
+    read_outputs: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--read-outputs", help="Compute nothing; take in what has run in such a folder."),
+    ] = None,
 ) -> None:
     """Compute the labels that a dataset lacks, each safe on disk at once. Run again, it goes on where it stopped."""
+    import signal
+
     from joblib import cpu_count
 
     from paretofit.study import label as labels
 
-    cores = jobs or cpu_count()
+    cores = jobs or labels.default_jobs(study, cpu_count())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end of time is Ctrl-C
     try:
         if write_inputs is not None:
             typer.echo(labels.write_label_inputs(study, write_inputs, out=out))
@@ -139,7 +146,9 @@ def label(
             table, model = labels.estimate_labels(study, out=out, jobs=cores, progress=True)
             typer.echo(labels.format_estimate(table, model, cores))
             return
-        if collect:
+        if read_outputs is not None:
+            result = labels.read_label_outputs(study, read_outputs, out=out)
+        elif collect:
             result = labels.collect_labels(study, out=out)
         else:
             result = labels.label_study(study, out=out, jobs=cores, progress=True, retry_failed=retry_failed)

@@ -1,15 +1,18 @@
 """An append-only file of JSON lines, for results that must survive a kill the moment they exist.
 
-A line that a kill cut short is dropped when the file is opened again, and written over.
+A last line that a kill cut short is dropped when the file is opened again, and written over.
 """
 
 import json
+import logging
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from paretofit.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class JsonLines:
@@ -28,7 +31,8 @@ class JsonLines:
     Attributes
     ----------
     entries : list
-        What stood in the file when it was opened, up to the first line that is not whole.
+        What stood in the file when it was opened. A line in its midst that is not JSON is left where it is, and
+        warned of in the log.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -62,13 +66,13 @@ class JsonLines:
 
 
 def read_json_lines(path: Path) -> tuple[list[Any], int]:
-    """The entries of the whole lines at the beginning of a file, and their length in bytes."""
+    """The entries of the whole lines of a file, and the length of these lines in bytes."""
     entries: list[Any] = []
-    length = 0
-    for line in path.read_bytes().split(b"\n")[:-1]:
+    content = path.read_bytes()
+    *lines, cut_short = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
         try:
             entries.append(json.loads(line))
         except ValueError:
-            break
-        length += len(line) + 1
-    return entries, length
+            log.warning("%s, line %d is damaged and left out", path, number)
+    return entries, len(content) - len(cut_short)

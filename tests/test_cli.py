@@ -26,7 +26,7 @@ def test_help_has_an_example(verb):
 def test_info_shows_what_is_there():
     done = call("info", BERYLLIUM)
     assert done.returncode == 0, done.stderr
-    for text in ("197 configurations, 963 atoms", "kspacing_per_angstrom 0.25", "32.61", "no warnings"):
+    for text in ("426 configurations, 2006 atoms", "kspacing_per_angstrom 0.25", "33.73", "no warnings"):
         assert text in done.stdout
 
 

@@ -21,7 +21,14 @@ from paretofit.dataset import LevelData, write_dataset
 from paretofit.labelling import PAPER, LabelSettings, kpoint_mesh
 from paretofit.labelling.cost import choose_probe, cost_terms, fit_cost
 from paretofit.labelling.execute import execute
-from paretofit.study.label import collect_labels, estimate_labels, format_labels, label_study, write_label_inputs
+from paretofit.study.label import (
+    collect_labels,
+    estimate_labels,
+    format_labels,
+    label_study,
+    read_label_outputs,
+    write_label_inputs,
+)
 from paretofit.study.schema import LabelStudy, load_label_study
 
 needs_gpaw = pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed (the extra 'dft')")
@@ -56,6 +63,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with copper structures of one to four atoms, and a labeller that counts."""
     (tmp_path / "counted.py").write_text(LABELLER)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "counted", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(1)
@@ -275,6 +283,60 @@ def _square_or_die(number):
     return number**2
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("float('nan')", "the energy that it gave is not finite"),
+        ("[1.0, 2.0]", "TypeError"),
+    ],
+)
+def test_what_is_no_label_is_a_failure(folder, answer, said):
+    text = LABELLER + f"        self.results['energy'] = self.results['free_energy'] = {answer}\n"
+    (folder / "counted.py").write_text(text)
+    result = label_study(study_of(folder, levels=["low"]), jobs=1)
+    assert result.failed == 8
+    assert all(said in why for why in result.failures.values())
+
+
+def test_a_damaged_line_of_the_journal_costs_one_label(folder):
+    label_study(study_of(folder, levels=["low"]), jobs=1)
+    (folder / "copper.h5").unlink()
+    journal = folder / "runs" / "copper-labels" / "labels.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([*lines[:2], '{"key": "broken}\n', "null\n", "{}\n", *lines[3:]]))
+    result = label_study(study_of(folder, levels=["low"]), jobs=1)
+    assert (result.computed, result.held) == (1, 8)
+
+
+def test_calculators_that_write_files_do_not_meet(folder):
+    """A calculator that reads back what it wrote into its directory must find its own file there."""
+    (folder / "counted.py").write_text(
+        LABELLER
+        + """
+class Filed(Counted):
+    def calculate(self, atoms=None, *args, **kwargs):
+        path = Path(self.directory) / "input.txt"
+        path.write_text(repr(atoms.positions.tolist()))
+        time.sleep(0.05)
+        if path.read_text() != repr(atoms.positions.tolist()):
+            raise RuntimeError("that is not my file")
+        super().calculate(atoms, *args, **kwargs)
+"""
+    )
+    engine = {"name": "ase", "calculator": "counted.Filed", "options": {"log": str(folder / "calls.txt")}}
+    assert label_study(study_of(folder, engine=engine, levels=["low"]), jobs=2).failed == 0
+    assert not (folder / "input.txt").exists()
+
+
+def test_labels_of_two_engines_are_not_mixed(folder):
+    label_study(study_of(folder, levels=["low"]), jobs=1)
+    engine = {"name": "ase", "calculator": "ase.calculators.emt.EMT"}
+    with pytest.raises(
+        InputError, match=r"level 'low' was computed by counted.Counted, the study's engine is ase.calc"
+    ):
+        label_study(study_of(folder, engine=engine), jobs=1)
+
+
 # --- what is there stays ----------------------------------------------------------------------------------------
 
 
@@ -314,7 +376,8 @@ def test_inputs_for_another_machine_come_back_as_labels(folder):
     study = LabelStudy(name="copper", dataset=folder / "v.h5", labelling=LabelSettings.model_validate(settings))
     text = write_label_inputs(study, folder / "inputs")
     assert "8 labels" in text
-    assert f"paretofit import {folder / 'v.h5'} --add --level 3={folder / 'inputs' / '3'}" in text
+    assert f"--read-outputs {folder / 'inputs'}" in text
+    assert read_label_outputs(study, folder / "inputs").left == 8  # nothing has run yet
     with Dataset(folder / "v.h5") as data:
         for atoms in data:
             place = folder / "inputs" / "3" / str(atoms.info["config_id"])
@@ -377,6 +440,9 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
         ("only: {6: {max_atom: 2}}", "unknown key 'labelling.only.6.max_atom'; did you mean 'max_atoms'"),
         ("smearing: {width_ev: -0.1}", "width_ev': must be greater than 0"),
         ("structures: [nowhere.extxyz]", "no file at .*nowhere.extxyz"),
+        ("ladder: [{name: a/b}]", "'a/b' cannot name a convergence level"),
+        ("ladder: [{name: a}, {name: b}]", "the levels 'a' and 'b' say the same"),
+        ("engine: gpaw, ladder: [{name: a, cutoff_ev: 300}]", "has no 'kspacing_per_angstrom'|not installed"),
         ("structure: [copper.extxyz]", "unknown key 'labelling.structure'; did you mean 'structures'"),
         ("structures: []", "there is nothing to label"),
     ],
@@ -403,6 +469,7 @@ def test_a_study_without_labelling_says_which_section_is_missing(folder):
         (Atoms("Cu", [[0, 0, 0]], cell=[1, 5, 5], pbc=True), "configuration 0 has overlapping atoms"),
         (Atoms("Cu", [[0, 0, np.nan]], cell=[5, 5, 5], pbc=True), "not finite"),
         (Atoms("Cu", [[0, 0, 0]], pbc=True), "a cell vector of zero length"),
+        (Atoms("Cu", [[0, 0, 0]], cell=[5, 5, 5], pbc=True, magmoms=[1.0]), "initial magmoms"),
     ],
 )
 def test_structures_that_cannot_be_computed_are_named(folder, atoms, said):

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from conftest import ROOT
+from conftest import ROOT, first_configurations
 
 from paretofit import Dataset
 from paretofit.dataset import LevelData, import_dataset, write_dataset
@@ -19,7 +19,8 @@ KBAR = 0.1 * units.GPa
 
 def changed(path, level, quantity, factor, count=None, source="beryllium"):
     """The shipped data with one kind of label of one level multiplied by a factor, or by one for each label."""
-    with Dataset(ROOT / "data" / f"{source}.h5") as shipped:
+    file = first_configurations() if source == "beryllium" else ROOT / "data" / f"{source}.h5"
+    with Dataset(file) as shipped:
         data = shipped[:count]
         levels = {name: stored_labels(data, name) for name in data.levels}
         factors = np.broadcast_to(factor, len(data))
@@ -69,7 +70,7 @@ def test_where_the_reference_is_wrong_it_is_named(tmp_path):
 
 
 def test_energies_per_atom_are_noticed(tmp_path):
-    with Dataset(ROOT / "data" / "beryllium.h5") as data:
+    with Dataset(first_configurations()) as data:
         texts = changed(tmp_path / "d.h5", "4", "energy", 1 / data.n_atoms)
     assert any("level 4: its energies look like energies per atom" in text for text in texts)
 

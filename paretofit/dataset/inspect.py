@@ -23,7 +23,7 @@ NET_FORCE = 0.01  # eV/Å for each atom; plane-wave codes leave a few meV/Å
 FLAT = 1e-6  # least singular value of the normalised cell vectors
 SHORTEST = 1e-6  # Å
 SHOWN = 5
-HEADER = "level      energies  forces stresses  failed    mean s     energy, eV/atom  max force, eV/Å"
+HEADER = "level      energies  forces stresses  failed    mean s         energy, eV/atom  max force, eV/Å"
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,8 @@ def too_close(atoms: Atoms, share: float = TOO_CLOSE) -> bool:
 def _label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
     warnings = []
     missing = ids[~labels.complete]
-    if len(missing):
+    few = 2 * len(missing) > len(ids) and not (labels.status == 2).any()  # a level that only some were meant to have
+    if len(missing) and not few:
         warnings.append(f"level {name}: {len(missing)} labels are missing or incomplete: {_some(missing)}")
     negative = ids[labels.seconds < 0]
     if len(negative):
@@ -212,7 +213,7 @@ def format_info(info: DatasetInfo) -> str:
         low, high = level.energy_range
         lines.append(
             f"{level.name:<10}{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
-            f"{level.mean_seconds:>10.2f}{f'{low:.3f} to {high:.3f}':>20}{level.max_force:>17.3f}"
+            f"{level.mean_seconds:>10.2f}{f'{low:.3f} to {high:.3f}':>24}{level.max_force:>17.3f}"
         )
     lines += ["", *_settings_lines(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
     return "\n".join(lines + ([] if info.warnings else ["no warnings"]))

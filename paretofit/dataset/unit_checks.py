@@ -79,12 +79,13 @@ def unit_warnings(dataset: Dataset) -> list[str]:
     if not dataset.levels or not len(dataset):
         return []
     sizes, volumes, groups = _geometry(dataset)
-    reference = dataset.labels(dataset.levels[-1])
+    last = _reference(dataset)
+    reference = dataset.labels(last)
     warnings = []
     for level in dataset.levels:
-        labels = reference if level == dataset.levels[-1] else dataset.labels(level)
+        labels = reference if level == last else dataset.labels(level)
         if labels is not reference:
-            warnings += _against(level, labels, dataset.levels[-1], reference, sizes)
+            warnings += _against(level, labels, last, reference, sizes)
         warnings += _within(level, labels, sizes, volumes, groups)
     return warnings
 
@@ -98,6 +99,12 @@ def _geometry(dataset: Dataset) -> tuple[Array, Array, Array]:
         kinds.append((atoms.symbols.formula.reduce()[0].format("hill"), str(atoms.info.get("config_type"))))
     numbers = {kind: k for k, kind in enumerate(dict.fromkeys(kinds))}
     return dataset.n_atoms, np.array(volumes), np.array([numbers[kind] for kind in kinds])
+
+
+def _reference(dataset: Dataset) -> str:
+    """The last level that not only a few configurations have."""
+    counts = {level: int(dataset.labels(level).complete.sum()) for level in dataset.levels}
+    return [level for level, count in counts.items() if 2 * count >= max(counts.values())][-1]
 
 
 def _against(level: str, labels: Labels, other: str, reference: Labels, sizes: Array) -> list[str]:

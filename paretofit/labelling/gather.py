@@ -13,6 +13,7 @@ from paretofit.dataset.importer import read_frames, same_geometry
 from paretofit.dataset.inspect import geometry_fingerprint, too_close
 from paretofit.dataset.writer import Label
 from paretofit.errors import InputError
+from paretofit.labelling.engines import Engine
 from paretofit.labelling.settings import LabelSettings
 
 FLAT = 1e-6  # Å³
@@ -27,6 +28,7 @@ class Gathered:
     labels: dict[str, dict[int, Label]] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     fingerprints: dict[str, int] = field(default_factory=dict)
+    origins: dict[int, str] = field(default_factory=dict)
 
     @property
     def elements(self) -> list[str]:
@@ -35,13 +37,19 @@ class Gathered:
 
     def add(self, atoms: Atoms, identity: int | None, where: str) -> int:
         """Take a configuration in, or find the one that it is; return its id."""
+        for what in ("initial_magmoms", "initial_charges"):
+            if atoms.has(what) and np.any(atoms.get_array(what)):
+                raise InputError(
+                    f"{where} has {what.replace('_', ' ')}, which labels do not take into account; remove them, and "
+                    "set what the calculator is to do under the engine's options"
+                )
         fingerprint = geometry_fingerprint(atoms)
         if identity is None:
             identity = self.fingerprints.get(fingerprint, max(self.atoms, default=-1) + 1)
         if identity not in self.atoms:
             info = {key: value for key, value in atoms.info.items() if key != "config_id"}
             kept = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
-            self.atoms[identity] = kept
+            self.atoms[identity], self.origins[identity] = kept, where
             self.fingerprints.setdefault(fingerprint, identity)
         elif not same_geometry(self.atoms[identity], atoms):
             raise InputError(
@@ -87,7 +95,9 @@ def _add_dataset(found: Gathered, path: Path, settings: LabelSettings) -> None:
         wanted = {level.name: level.recorded() for level in settings.ladder}
         for name in data.levels:
             recorded = data.settings(name)
-            _check_settings(path, name, recorded, wanted.get(name, {}))
+            if name in wanted:
+                _check_settings(path, name, recorded, wanted[name])
+                _check_engine(path, name, recorded, settings.engine)
             found.settings.setdefault(name, recorded)
             kept = found.labels.setdefault(name, {})
             complete = data.labels(name).complete
@@ -106,21 +116,39 @@ def _check_settings(path: Path, name: str, recorded: dict[str, Any], wanted: dic
             )
 
 
+def _check_engine(path: Path, name: str, recorded: dict[str, Any], engine: Engine) -> None:
+    """Energies of two programs, or of one with other options, have nothing to do with each other."""
+    there = str(recorded.get("engine", "")).split()[:1]
+    own = [engine.program]
+    if there and there != own:
+        raise InputError(
+            f"{path}: level '{name}' was computed by {there[0]}, the study's engine is {own[0]}; their energies cannot "
+            "be mixed: give the ladder's level another name"
+        )
+    options = engine.model_dump(mode="json", exclude={"name", "command"}, exclude_defaults=True)
+    if there and recorded.get("engine_settings", options) != options:
+        raise InputError(
+            f"{path}: level '{name}' was computed with the engine's settings {recorded['engine_settings']}, the study "
+            f"says {options}; give the ladder's level another name, or the same settings"
+        )
+
+
 def _check_structures(found: Gathered, closest: float, needs_cell: bool) -> None:
     if not found.atoms:
         raise InputError("the files of structures hold no configurations")
     for identity, atoms in found.atoms.items():
+        which = f"{found.origins[identity]}: configuration {identity}"
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
-            raise InputError(f"configuration {identity} has positions or cell vectors that are not finite")
+            raise InputError(f"{which} has positions or cell vectors that are not finite")
         if atoms.pbc.any() and not atoms.cell[:][atoms.pbc].any(axis=1).all():
-            raise InputError(f"configuration {identity} is periodic along a cell vector of zero length")
+            raise InputError(f"{which} is periodic along a cell vector of zero length")
         if needs_cell and abs(np.linalg.det(atoms.cell[:])) < FLAT:
             raise InputError(
-                f"configuration {identity} has a cell without volume, and plane waves need three cell vectors; give it "
+                f"{which} has a cell without volume, and plane waves need three cell vectors; give it "
                 "a cell with vacuum along directions that are not periodic"
             )
         if closest and too_close(atoms, closest):
             raise InputError(
-                f"configuration {identity} has overlapping atoms, closer than {closest:g} of the sum of their covalent "
+                f"{which} has overlapping atoms, closer than {closest:g} of the sum of their covalent "
                 "radii; remove it, or lower 'labelling.closest'"
             )

@@ -1,6 +1,7 @@
 """Label a dataset: what is missing is computed, in parallel, each label safe on disk the moment it is there."""
 
 import logging
+import math
 import os
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from paretofit.dataset.writer import Label, LevelData, write_dataset
+from paretofit.errors import InputError
 from paretofit.journal import JsonLines
 from paretofit.labelling.cost import PRIOR, cost_terms
 from paretofit.labelling.engines import Engine
@@ -16,11 +18,13 @@ from paretofit.labelling.execute import execute
 from paretofit.labelling.gather import Gathered, gather
 from paretofit.labelling.ladder import Level
 from paretofit.labelling.settings import LabelSettings
-from paretofit.labelling.tasks import Record, Task, compute_label, make_record, task_key
+from paretofit.labelling.tasks import Record, Task, compute_label, is_record, make_record, task_key
 
 log = logging.getLogger(__name__)
 
 JOURNAL = "labels.jsonl"
+PLANE_WAVES = 0.00230  # for each Å³ and eV^{3/2}: (2m)^{3/2} / (6π² ħ³)
+MOST_POINTS, MOST_WAVES = 200_000, 1e7
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ def plan_labels(
         engine.check(found.elements)
     for level in settings.chosen:
         engine.check_level(level)
-    finished = {record["key"]: record for record in records}
+        if engine.needs_cell:
+            _check_meshes(found, level)
+    finished = {record["key"]: record for record in records if is_record(record)}
     by_level: dict[str, list[Task]] = {}
     wanted: dict[str, dict[int, str]] = {}
     for level in settings.chosen:
@@ -90,6 +96,22 @@ def plan_labels(
         wanted[level.name] = {task.identity: task.key for task in tasks}
         by_level[level.name] = [task for task in tasks if _unfinished(finished.get(task.key), retry_failed)]
     return LabelPlan(found, _ordered(by_level, settings.order), finished, wanted)
+
+
+def _check_meshes(found: Gathered, level: Level) -> None:
+    """Refuse what nobody means: a spacing or a cutoff of the wrong unit, or a mesh that was forgotten."""
+    if level.kspacing_per_angstrom is None and "kspacing_per_angstrom" not in level.model_fields_set:
+        raise InputError(
+            f"level '{level.name}' has no 'kspacing_per_angstrom'; give one in 1/Å, or null for the Gamma point only"
+        )
+    for identity, atoms in found.atoms.items():
+        points = math.prod(level.kpoints(atoms))
+        waves = abs(atoms.cell.volume) * (level.cutoff_ev or 0.0) ** 1.5 * PLANE_WAVES
+        if points > MOST_POINTS or waves > MOST_WAVES:
+            raise InputError(
+                f"level '{level.name}' gives configuration {identity} {points} k-points and {waves:.2g} plane waves, "
+                "more than it can need; look at the units of 'kspacing_per_angstrom' (1/Å) and 'cutoff_ev' (eV)"
+            )
 
 
 def _selected(found: Gathered, level: Level, settings: LabelSettings) -> list[int]:
@@ -137,7 +159,9 @@ def compute_labels(
         failures=folder / "failed",
         parent=os.getpid(),
     )
+    program = settings.engine.description([]).split(",", maxsplit=1)[0]
     for task, record in execute(call, plan.tasks, jobs, _died):
+        record["info"]["engine"] = program
         journal.append(record)
         plan.finished[task.key] = record
         if record["status"] == "failed":
@@ -166,7 +190,7 @@ def failures(plan: LabelPlan) -> dict[tuple[str, int], str]:
 def known_labels(plan: LabelPlan, level: str, engine: Engine) -> dict[int, Label]:
     """Labels of a level that this engine computed, in whatever version, by configuration id."""
     recorded = str(plan.found.settings.get(level, {}).get("engine", ""))
-    mine = recorded.split()[:1] == engine.description([]).split()[:1]
+    mine = recorded.split()[:1] == [engine.program]
     return {**(plan.found.labels.get(level, {}) if mine else {}), **_finished(plan, level)}
 
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from ase import Atoms
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from paretofit.dataset.checks import check_level_name
 from paretofit.settings import Name, Positive, Section
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -52,6 +53,12 @@ class Level(Section):
     scf: SelfConsistency = Field(SelfConsistency(), description="self-consistency")
     options: dict[str, Any] = Field({}, description="further keywords for the engine's calculator at this level")
 
+    @field_validator("name")
+    @classmethod
+    def _usable(cls, value: str) -> str:
+        check_level_name(value)  # the dataset's rule, before anything is computed
+        return value
+
     def kpoints(self, atoms: Atoms) -> tuple[int, int, int]:
         """The k-point mesh of this level for a configuration."""
         return kpoint_mesh(atoms.cell[:], atoms.pbc, self.kspacing_per_angstrom)
@@ -88,6 +95,8 @@ def check_ladder(levels: Sequence[Level]) -> None:
     if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
         raise ValueError(f"the level '{repeated[0]}' is there twice")
     for lower, upper in pairwise(levels):
+        if lower.model_dump(exclude={"name"}) == upper.model_dump(exclude={"name"}):
+            raise ValueError(f"the levels '{lower.name}' and '{upper.name}' say the same; leave one of them out")
         if any(above < below for below, above in zip(lower.fineness(), upper.fineness(), strict=True)):
             raise ValueError(
                 f"the ladder is out of order: level '{upper.name}' ({_described(upper)}) is coarser than "

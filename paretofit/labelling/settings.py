@@ -64,6 +64,11 @@ class LabelSettings(Section):
             given = [{**common, **one} if isinstance(one, dict) else one for one in given]
         return {**values, "ladder": given}
 
+    @field_validator("structures", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | Path) else value
+
     @field_validator("engine", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:

@@ -4,16 +4,18 @@ import resource
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from paretofit.errors import InputError
 from paretofit.files import array_digest, digest, one_line
-from paretofit.labelling.engines import Engine, NotConvergedError, Outcome
+from paretofit.labelling.engines import Engine, EngineError, NotConvergedError, Outcome
 from paretofit.labelling.ladder import Level
 from paretofit.parallel import follow_parent
 
@@ -65,6 +67,14 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, pare
         CPU ``seconds`` of all attempts together.
     """
     follow_parent(parent)
+    try:
+        return _compute(task, engine, retries, failures)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {one_line(error)}"]})
+
+
+def _compute(task: Task, engine: Engine, retries: int, failures: Path) -> Record:
+    engine.warm_up(task.level)
     start, wall = _cpu_seconds(), time.perf_counter()
     reasons: list[str] = []
     outcome = None
@@ -73,7 +83,7 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, pare
             folder = Path(scratch) / str(attempt)
             folder.mkdir()
             try:
-                outcome = engine.compute(task.atoms, task.level, attempt, folder)
+                outcome = _checked(engine.compute(task.atoms, task.level, attempt, folder), len(task.atoms))
                 break
             except NotConvergedError as error:
                 reasons.append(f"attempt {attempt + 1}: {one_line(error) or 'not converged'}")
@@ -83,7 +93,8 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, pare
                 reasons.append(f"attempt {attempt + 1}: {type(error).__name__}: {one_line(error)}")
                 break
         if outcome is None:
-            shutil.copytree(scratch, failures / task.place, dirs_exist_ok=True)
+            with suppress(OSError):
+                shutil.copytree(scratch, failures / task.place, dirs_exist_ok=True)
     info = {
         "kpts": list(task.level.kpoints(task.atoms)),
         "cpu_seconds": round(_cpu_seconds() - start, 6),
@@ -91,6 +102,46 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, pare
         "attempts": len(reasons) + (outcome is not None),
     }
     return make_record(task, outcome, {**info, **({"reasons": reasons} if reasons else {})})
+
+
+def _checked(outcome: Outcome, n_atoms: int) -> Outcome:
+    """Refuse what is no label, before it is called one."""
+    shapes = {"energy": (), "forces": (n_atoms, 3), "stress": (6,)}
+    for quantity, shape in shapes.items():
+        value = getattr(outcome, quantity)
+        if value is None:
+            continue
+        array = np.asarray(value, dtype=float)
+        if array.shape != shape:
+            raise EngineError(f"the {quantity} that it gave has the shape {array.shape} instead of {shape}")
+        if not np.isfinite(array).all():
+            raise EngineError(f"the {quantity} that it gave is not finite")
+    return outcome
+
+
+def read_output(task: Task, engine: Engine, source: Path) -> Record | None:
+    """The record of a label that was computed elsewhere, below ``source/<level>/<id>``; None if it has not run."""
+    folder = source / task.level.name / str(task.identity)
+    if not folder.is_dir():
+        return None
+    info: dict[str, Any] = {"kpts": list(task.level.kpoints(task.atoms)), "attempts": 1, "engine": engine.program}
+    seconds = engine.seconds(folder)
+    info |= {} if seconds is None else {"cpu_seconds": seconds}
+    try:
+        outcome = _checked(engine.read(folder, 0), len(task.atoms))
+    except NotConvergedError as error:
+        return make_record(task, None, {**info, "reasons": [one_line(error)]})
+    except EngineError as error:
+        ran = seconds is not None  # without a time at its end it has not run, or not to its end
+        return make_record(task, None, {**info, "reasons": [one_line(error)]}) if ran else None
+    return make_record(task, outcome, info)
+
+
+def is_record(entry: Any) -> bool:
+    """Whether an entry of a journal is a label's record."""
+    if not isinstance(entry, dict) or not {"key", "id", "level", "status", "info"} <= entry.keys():
+        return False
+    return entry["status"] == "failed" or {"energy", "forces", "stress"} <= entry.keys()
 
 
 def make_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Record:

@@ -24,6 +24,7 @@ from paretofit.labelling.label import (
     plan_labels,
     write_labels,
 )
+from paretofit.labelling.tasks import is_record, read_output
 from paretofit.progress import track_spending
 from paretofit.study.folder import logging_to, run_folder
 from paretofit.study.schema import LabelStudy, load_label_study
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LAUNCHERS = {"mpirun", "mpiexec", "srun", "aprun", "orterun", "jsrun"}
 PROBES = 8
 PROBE_SECONDS = 60.0  # CPU, by the prior of the cost model, for all probes together
 
@@ -49,8 +51,9 @@ class LabelResult:
     dataset : Path
     folder : Path
         With the journal, the log, and the engine's files of failed labels.
-    computed, failed, left : int
-        Labels of this run, how many of them failed, and labels that are still to be computed.
+    computed, failed, left, held : int
+        Labels of this run, how many of them failed, labels that are still to be computed, and complete labels that
+        the dataset holds now.
     cpu_seconds : float
         What this run spent.
     failures : dict
@@ -62,6 +65,7 @@ class LabelResult:
     computed: int
     failed: int
     left: int
+    held: int
     cpu_seconds: float
     failures: dict[tuple[str, int], str]
 
@@ -109,7 +113,10 @@ def label_study(
     ):
         plan = plan_labels(labelling, dataset, journal.entries, retry_failed=retry_failed)
         log.info(
-            "study %s: %d labels to compute, %d in the journal", settings.name, len(plan.tasks), len(plan.finished)
+            "study %s: %d labels to compute, %d in the journal",
+            settings.name,
+            len(plan.tasks),
+            len(plan.finished),
         )
         account = Account(_estimates(plan, settings), jobs)
         n_failed = computed = 0
@@ -123,7 +130,13 @@ def label_study(
             results.close()
             plan = _write(settings, plan.finished)
         log.info("%d labels computed, %d of them failed, %.1f CPU seconds", computed, n_failed, account.spent)
-    return LabelResult(dataset, folder, computed, n_failed, len(plan.tasks), account.spent, failures(plan))
+    return _result(settings, folder, plan, (computed, n_failed, account.spent))
+
+
+def default_jobs(study: LabelStudy | Path | str, cores: int) -> int:
+    """Labels at a time where nobody says: one for each core, but one alone where each is run by MPI."""
+    command = getattr(_settings(study).labelling.engine, "command", None) or ""
+    return 1 if command.split()[:1] and Path(command.split()[0]).name in LAUNCHERS else cores
 
 
 def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = None) -> LabelResult:
@@ -133,7 +146,7 @@ def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = N
     plan = _write(settings, _finished(folder))
     if not settings.dataset.exists():
         raise InputError(f"no label is finished yet, so that there is no {settings.dataset}; run 'paretofit label'")
-    return LabelResult(settings.dataset, folder, 0, 0, len(plan.tasks), 0.0, failures(plan))
+    return _result(settings, folder, plan, (0, 0, 0.0))
 
 
 def estimate_labels(
@@ -221,11 +234,53 @@ def write_label_inputs(study: LabelStudy | Path | str, target: Path | str, *, ou
     lines = [f"{target}: inputs of {len(plan.tasks)} labels, a folder <level>/<id> for each"]
     if missing:
         lines.append(f"to be added: {'; '.join(missing)}")
-    levels = " ".join(
-        f"--level {name}={Path(target) / name}" for name in dict.fromkeys(t.level.name for t in plan.tasks)
-    )
-    lines.append(f"when they have run: paretofit import {settings.dataset} --add {levels}")
+    lines.append(f"when they have run: paretofit label STUDY.yaml --read-outputs {target}")
     return "\n".join(lines)
+
+
+def read_label_outputs(
+    study: LabelStudy | Path | str, source: Path | str, *, out: Path | str | None = None
+) -> LabelResult:
+    """Take in what has run elsewhere, from the folders that `write_label_inputs` has made.
+
+    Parameters
+    ----------
+    study : LabelStudy or path-like
+    source : path-like
+        With a folder ``<level>/<configuration id>`` for each label. What has not run yet stays to be computed; what
+        did not converge, or failed, is recorded as failed with its reason.
+    out : path-like, optional
+        The run folder, as in `label_study`.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or the engine has no output files.
+    """
+    settings = _settings(study)
+    engine = settings.labelling.engine
+    if not Path(source).is_dir():
+        raise InputError(f"no folder at {source}; name the one that 'paretofit label --write-inputs' has made")
+    with run_folder(_folder(settings, out), settings.name) as folder, JsonLines(folder / JOURNAL) as journal:
+        plan = plan_labels(settings.labelling, settings.dataset, journal.entries, retry_failed=True, compute=False)
+        taken = [record for task in plan.tasks if (record := read_output(task, engine, Path(source)))]
+        for record in taken:
+            journal.append(record)
+            plan.finished[record["key"]] = record
+        after = _write(settings, plan.finished, compute=False)
+    seconds = sum(record["seconds"] or 0.0 for record in taken)
+    failed = sum(record["status"] == "failed" for record in taken)
+    return _result(settings, folder, after, (len(taken), failed, seconds))
+
+
+def _result(settings: LabelStudy, folder: Path, plan: LabelPlan, done: tuple[int, int, float]) -> LabelResult:
+    """The result of a run that computed so many labels, of which so many failed, in so many seconds."""
+    held = 0
+    if settings.dataset.exists():
+        with Dataset(settings.dataset) as data:
+            held = sum(int(data.labels(level).complete.sum()) for level in data.levels)
+    computed, failed, seconds = done
+    return LabelResult(settings.dataset, folder, computed, failed, len(plan.tasks), held, seconds, failures(plan))
 
 
 def _ids(dataset: Path) -> set[int]:
@@ -237,7 +292,7 @@ def _ids(dataset: Path) -> set[int]:
 
 def format_labels(result: LabelResult) -> str:
     """What a run did, as plain text: failed labels counted by reason."""
-    done = f"{result.computed} labels computed in {duration(result.cpu_seconds, 'CPU ')}"
+    done = f"{result.held} labels, {result.computed} of them new in {duration(result.cpu_seconds, 'CPU ')}"
     left = f", {result.left} still to compute" if result.left else ", none is left to compute"
     lines = [f"{result.dataset}: {done}{left}"]
     counts = Counter((level, why) for (level, _), why in result.failures.items())
@@ -280,15 +335,15 @@ def _folder(settings: LabelStudy, out: Path | str | None) -> Path:
 def _finished(folder: Path) -> dict[str, Record]:
     path = folder / JOURNAL
     entries = read_json_lines(path)[0] if path.exists() else []
-    return {record["key"]: record for record in entries}
+    return {record["key"]: record for record in entries if is_record(record)}
 
 
-def _write(settings: LabelStudy, finished: dict[str, Record]) -> LabelPlan:
+def _write(settings: LabelStudy, finished: dict[str, Record], *, compute: bool = True) -> LabelPlan:
     """Write the dataset from what stands there now: another command may have added to it in the meantime."""
-    there = plan_labels(settings.labelling, settings.dataset, finished.values(), retry_failed=True)
+    there = plan_labels(settings.labelling, settings.dataset, finished.values(), retry_failed=True, compute=compute)
     if any(key in there.finished for keys in there.wanted.values() for key in keys.values()):
         write_labels(there, settings.labelling, settings.dataset)
-    return plan_labels(settings.labelling, settings.dataset, finished.values())
+    return plan_labels(settings.labelling, settings.dataset, finished.values(), compute=compute)
 
 
 def _shown(

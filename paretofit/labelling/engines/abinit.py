@@ -41,6 +41,7 @@ class Abinit(ProgramEngine):
     )
 
     title: ClassVar[str] = "ABINIT"
+    time_pattern: ClassVar[str] = r"[Oo]verall time at end \(sec\) : cpu=\s*([\d.]+)"
     install: ClassVar[str] = "apt install abinit, or give its 'command'"
     log: ClassVar[str] = "abinit.log"
     arguments: ClassVar[tuple[str, ...]] = ("abinit.in",)
@@ -64,8 +65,14 @@ class Abinit(ProgramEngine):
                 "the engine 'abinit' has no 'pseudopotentials'; name a folder of PAW files (SYMBOL*.xml), or "
                 "pip install gpaw-data"
             )
+        setups = Path(data.origin).parent / "setups"
+        if symbol not in self.files and not (setups / f"{symbol}.PBE.gz").is_file():
+            raise InputError(
+                f"gpaw-data has no PAW data for {symbol}; name a folder of files SYMBOL*.xml or SYMBOL*.psp8 as "
+                "'pseudopotentials'"
+            )
         named = self if symbol in self.files else self.model_copy(update={"files": {symbol: f"{symbol}.PBE.gz"}})
-        return _potential(named.find_file(Path(data.origin).parent / "setups", symbol, (".PBE.gz",)))
+        return _potential(named.find_file(setups, symbol, (".PBE.gz",)))
 
     def write(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> list[str]:
         """See `ProgramEngine.write`; the folder gets its own copies of the pseudopotentials."""

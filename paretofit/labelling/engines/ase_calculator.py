@@ -39,6 +39,10 @@ class AseCalculator(Engine):
         """See `Engine.recorded`: a calculator is told nothing but its keywords."""
         return {"options": level.options} if level.options else {}
 
+    def warm_up(self, level: Level) -> None:
+        """See `Engine.warm_up`."""
+        self._make(level)
+
     def description(self, elements: Iterable[str]) -> str:
         """See `Engine.description`."""
         del elements
@@ -51,25 +55,37 @@ class AseCalculator(Engine):
 
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
         """See `Engine.compute`."""
-        del attempt, folder
+        del attempt
         atoms = atoms.copy()
         atoms.calc = self._make(level)
+        if hasattr(atoms.calc, "directory"):
+            atoms.calc.directory = str(folder)  # workers must not write over each other's files
         try:
-            energy = atoms.get_potential_energy(force_consistent=True)
-        except PropertyNotImplementedError:
-            energy = atoms.get_potential_energy()
+            return _results(atoms)
         except SCFError as error:
             raise NotConvergedError(one_line(error)) from error
         except CalculationFailed as error:
             raise EngineError(one_line(error)) from error
-        try:
-            stress = atoms.get_stress() if atoms.pbc.all() else None
-        except (PropertyNotImplementedError, NotImplementedError):
-            stress = None
-        return Outcome(float(energy), atoms.get_forces(), stress)
+        except Exception:
+            _calculator.cache_clear()  # what has stumbled may be left in any state
+            raise
 
     def _make(self, level: Level) -> Any:
         return _calculator(self.calculator, json.dumps({**self.options, **level.options}, sort_keys=True))
+
+
+def _results(atoms: Atoms) -> Outcome:
+    try:
+        energy = atoms.get_potential_energy(force_consistent=True)
+    except PropertyNotImplementedError:
+        energy = None
+    if energy is None:
+        energy = atoms.get_potential_energy()
+    try:
+        stress = atoms.get_stress() if atoms.pbc.all() else None
+    except (PropertyNotImplementedError, NotImplementedError):
+        stress = None
+    return Outcome(float(energy), atoms.get_forces(), stress)
 
 
 @lru_cache(maxsize=8)

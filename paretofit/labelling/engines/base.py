@@ -77,6 +77,30 @@ class Engine(Section, ABC):
         del elements
         return self.model_dump(exclude={"name"}, exclude_defaults=True)
 
+    def warm_up(self, level: Level) -> None:
+        """Load what a process needs once, so that its first label does not pay for it."""
+
+    @property
+    def program(self) -> str:
+        """The program that computes, in one word: the first of `description`."""
+        return self.description([]).split()[0]
+
+    def seconds(self, folder: Path) -> float | None:
+        """CPU seconds that a calculation elsewhere took, as its output says; None where it does not."""
+        del folder
+        return None
+
+    def read(self, folder: Path, status: int) -> Outcome:
+        """Read the output of a calculation that was run elsewhere; errors as those of `compute`.
+
+        Raises
+        ------
+        InputError
+            If the engine has no output files.
+        """
+        del folder, status
+        raise InputError(f"the engine '{self.name}' has no output files to read; choose vasp, espresso or abinit")
+
     def recorded(self, level: Level) -> dict[str, Any]:
         """The settings of a level that this engine follows, as they are kept with its labels."""
         return level.recorded()

@@ -29,6 +29,7 @@ from paretofit.labelling.engines.base import Engine, EngineError, Outcome, cutof
 from paretofit.labelling.execute import ONE_THREAD
 from paretofit.labelling.ladder import Level
 
+MOST_TEXT = 50 << 20  # bytes; larger files are densities and wavefunctions
 FUNCTIONALS = {  # one functional under the names that files of different codes give it
     "pbe": {"slapwpbxpbc", "slapwpbepbe", "gga_x_pbe+gga_c_pbe", "11", "-101130"},
     "pbesol": {"slapwpsxpsc", "gga_x_pbe_sol+gga_c_pbe_sol", "-116133"},
@@ -68,6 +69,7 @@ class ProgramEngine(Engine):
     title: ClassVar[str]
     install: ClassVar[str]
     log: ClassVar[str]
+    time_pattern: ClassVar[str]
     arguments: ClassVar[tuple[str, ...]] = ()
 
     @field_validator("command")
@@ -76,6 +78,11 @@ class ProgramEngine(Engine):
         if value is not None and not shlex.split(value):
             raise ValueError("an empty command starts nothing; leave the key out, or name a program")
         return value
+
+    @property
+    def program(self) -> str:
+        """See `Engine.program`."""
+        return self.title
 
     @property
     def line(self) -> list[str]:
@@ -116,7 +123,14 @@ class ProgramEngine(Engine):
     def identity(self, elements: Iterable[str]) -> dict[str, Any]:
         """See `Engine.identity`; pseudopotentials by their content."""
         kept = self.model_dump(exclude={"name", "command", "pseudopotentials", "files"}, exclude_defaults=True)
-        return {**kept, "files": {symbol: short_digest(self.potential(symbol).path) for symbol in elements}}
+        return {**kept, "files": {symbol: self._file_identity(symbol) for symbol in elements}}
+
+    def _file_identity(self, symbol: str) -> str:
+        """The file's content; its name where the file lies on another machine."""
+        try:
+            return short_digest(self.potential(symbol).path)
+        except InputError:
+            return self.files.get(symbol, symbol)
 
     def description(self, elements: Iterable[str]) -> str:
         """See `Engine.description`; files by name and the first digits of their SHA-256."""
@@ -139,6 +153,14 @@ class ProgramEngine(Engine):
         """See `Engine.write_inputs`."""
         folder.mkdir(parents=True, exist_ok=True)
         return self.write(periodic(atoms), level, 0, folder)
+
+    def seconds(self, folder: Path) -> float | None:
+        """See `Engine.seconds`: the last time that the program's output states."""
+        texts = [
+            text_of(path) for path in sorted(folder.iterdir()) if path.is_file() and path.stat().st_size < MOST_TEXT
+        ]
+        found = [match for text in texts for match in re.findall(self.time_pattern, text)]
+        return _seconds(found[-1]) if found else None
 
     def settings(self, level: Level) -> dict[str, Any]:
         """The engine's options and the level's own, which win; lower-case keys."""
@@ -264,6 +286,13 @@ def attributes(text: str, tag: str) -> dict[str, str]:
     """Attributes of the first XML element of a name; pseudopotential files are too loose for an XML parser."""
     found = re.search(rf"<{tag}\b([^>]*)>", text)
     return dict(re.findall(r'(\w+)\s*=\s*"([^"]*)"', found[1])) if found else {}
+
+
+def _seconds(text: str) -> float:
+    """Seconds of a time such as 12.3, 1m 2.5s or 1h 3m."""
+    units = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+    parts = re.findall(r"([\d.]+)\s*([dhms])", text)
+    return sum(float(number) * units[unit] for number, unit in parts) if parts else float(text)
 
 
 def _same_functional(of_file: str, of_level: str) -> bool:

@@ -51,6 +51,7 @@ class Espresso(ProgramEngine):
     )
 
     title: ClassVar[str] = "Quantum ESPRESSO"
+    time_pattern: ClassVar[str] = r"PWSCF\s*:\s*((?:[\d.]+\s*[dhms]\s*)+)CPU"
     install: ClassVar[str] = "apt install quantum-espresso, or give its 'command'"
     log: ClassVar[str] = "espresso.pwo"
     arguments: ClassVar[tuple[str, ...]] = ("-in", INPUT)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -10,6 +11,7 @@ from ase import Atoms
 from pydantic import Field
 
 from paretofit.errors import InputError
+from paretofit.files import one_line
 from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, cutoff, installed_version
 from paretofit.labelling.ladder import Level, Smearing
 
@@ -33,6 +35,22 @@ class Gpaw(Engine):
     def check_level(self, level: Level) -> None:
         """See `Engine.check_level`."""
         cutoff(level)
+        if find_spec("gpaw") is None:
+            raise InputError(INSTALL)
+        from gpaw.xc import XC  # noqa: PLC0415  (an extra)
+
+        try:
+            XC(level.functional)
+        except (NameError, ValueError, ImportError) as error:
+            raise InputError(
+                f"level '{level.name}' asks for the functional {level.functional}, which this GPAW does not have "
+                f"({one_line(error)}); without libxc it has LDA, PBE, revPBE, RPBE and PW91"
+            ) from error
+
+    def warm_up(self, level: Level) -> None:
+        """See `Engine.warm_up`."""
+        del level
+        import_module("gpaw")
 
     def description(self, elements: Iterable[str]) -> str:
         """See `Engine.description`."""

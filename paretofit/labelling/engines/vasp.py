@@ -34,6 +34,7 @@ class Vasp(ProgramEngine):
     files: dict[str, str] = Field({}, description="folder by element, where it is not the symbol, such as Be_sv")
 
     title: ClassVar[str] = "VASP"
+    time_pattern: ClassVar[str] = r"Total CPU time used \(sec\):\s*([\d.]+)"
     install: ClassVar[str] = "give the command that runs VASP here, or write its input files and run them elsewhere"
     log: ClassVar[str] = "vasp.out"
 
