@@ -1,6 +1,7 @@
 """ABINIT and pw.x as they are installed, against GPAW's shipped labels and against their own energies; VASP's files."""
 
 import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from ase.io.abinit import read_abinit_in
 from ase.units import GPa
 from scipy.spatial.transform import Rotation
 
-from paretofit import InputError
+from paretofit import Dataset, InputError
 from paretofit.labelling import PAPER, LabelSettings, Level, SelfConsistency, Smearing
 from paretofit.labelling.engines import Abinit, EngineError, Espresso, Gpaw, NotConvergedError, Vasp
+from paretofit.study.label import read_label_outputs, write_label_inputs
+from paretofit.study.schema import LabelStudy
 
 LEVELS = {level.name: level for level in PAPER}
 SHEAR = np.array([[0, 0.03, 0], [0.02, 0, 0.01], [0, 0, 0.04]])
@@ -302,3 +305,23 @@ def test_vasp_mixes_more_gently_with_each_attempt(compound, tmp_path):
         incar = dict(line.split(" = ") for line in (tmp_path / "INCAR").read_text().splitlines() if " = " in line)
         mixing.append((float(incar.get("AMIX", 0.4)), int(incar["NELM"])))
     assert mixing == [(0.4, 200), (0.1, 400), (0.05, 800)]
+
+
+@needs_abinit
+def test_inputs_that_run_elsewhere_come_back_as_labels(tmp_path):
+    """Inputs for two labels, one of which runs: it is read as it would have been computed, the other stays to do."""
+    ase.io.write(tmp_path / "be.extxyz", [bulk("Be"), bulk("Be", a=2.3, c=3.6)])
+    settings = LabelSettings(structures=[tmp_path / "be.extxyz"], engine=Abinit(), levels=["1"])
+    study = LabelStudy(name="be", dataset=tmp_path / "be.h5", labelling=settings)
+    write_label_inputs(study, tmp_path / "inputs", out=tmp_path / "run")
+    place = tmp_path / "inputs" / "1" / "0"
+    subprocess.run([shutil.which("abinit"), "abinit.in"], cwd=place, check=True, capture_output=True)
+    result = read_label_outputs(study, tmp_path / "inputs", out=tmp_path / "run")
+    assert (result.computed, result.failed, result.left) == (1, 0, 1)
+    direct = Abinit().compute(bulk("Be"), LEVELS["1"], 0, tmp_path)
+    with Dataset(tmp_path / "be.h5") as data:
+        labels = data.labels("1")
+        assert labels.energy[0] == pytest.approx(direct.energy, abs=1e-6)
+        assert labels.stress[0] == pytest.approx(direct.stress, abs=1e-6)
+        assert labels.seconds[0] > 0
+        assert not labels.complete[1]
