@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from paretofit.linear import Reduction, fit_wls, leverage_scores, sample_configurations
     from paretofit.pareto import pareto_front
     from paretofit.study import Study, run_study
+    from paretofit.study.augment import augment_study
+    from paretofit.study.select import select_structures
 
 try:
     __version__ = version("paretofit")
@@ -28,12 +30,14 @@ _HOME = {
     "Reduction": "paretofit.linear",
     "SnapBasis": "paretofit.descriptors",
     "Study": "paretofit.study",
+    "augment_study": "paretofit.study.augment",
     "compute_design": "paretofit.descriptors",
     "fit_wls": "paretofit.linear",
     "leverage_scores": "paretofit.linear",
     "pareto_front": "paretofit.pareto",
     "run_study": "paretofit.study",
     "sample_configurations": "paretofit.linear",
+    "select_structures": "paretofit.study.select",
 }
 
 __all__ = [
@@ -44,12 +48,14 @@ __all__ = [
     "SnapBasis",
     "Study",
     "__version__",
+    "augment_study",
     "compute_design",
     "fit_wls",
     "leverage_scores",
     "pareto_front",
     "run_study",
     "sample_configurations",
+    "select_structures",
 ]
 
 

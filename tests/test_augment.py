@@ -12,7 +12,7 @@ from test_cli import call
 from test_structures import same
 
 from paretofit import Dataset, InputError
-from paretofit.dataset import LevelData, write_dataset
+from paretofit.dataset import LevelData, relatives, split_configurations, write_dataset
 from paretofit.structures.augment import augment
 from paretofit.structures.filters import is_too_close
 from paretofit.structures.settings import AugmentSettings
@@ -248,3 +248,9 @@ def test_candidates_of_one_input_can_be_split_by_family(tmp_path):
     assert load_study(template).split.group_by == ["family"]
     with Dataset(tmp_path / "d.h5") as data:
         assert {"parent", "family", "made_by"} <= set(data.info_records[0])
+        by_parent, by_family = (relatives(data.ids, data.info_records, [key]) for key in ("parent", "family"))
+    with pytest.raises(InputError, match=r"write 'split: {group_by: \[family\]}'"):
+        split_configurations(by_parent, 0.7, 1)
+    split = split_configurations(by_family, 0.7, 1)
+    assert not set(by_family[split.train]) & set(by_family[split.test])
+    assert len(split.train) / len(crystals) == pytest.approx(0.7, abs=0.1)

@@ -18,7 +18,7 @@ from ase import Atoms
 from paretofit.errors import InputError
 from paretofit.structures import kinds
 from paretofit.structures.filters import Gate, is_too_close
-from paretofit.structures.geometry import Array, nearest_distance, widest_gap, with_vacuum
+from paretofit.structures.geometry import Array, elements_of, nearest_distance, widest_gap, with_vacuum
 from paretofit.structures.maker import Base, Maker
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def augment(
             f"'n' is {settings.n}, but supercells, slabs and free atoms alone are {len(found.structures)}; raise 'n', "
             "or leave out slabs"
         )
-    elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
-    maker = Maker(pool, settings, found, elements)
+    maker = Maker(pool, settings, found, elements_of(structures))
     for kind, count in maker.counts().items():
         for number in range(count):
             rng = np.random.default_rng(seeds.spawn(1)[0])
@@ -140,7 +139,7 @@ def _without_chance(
             sizes = settings.slabs.thickness, settings.max_atoms, settings.vacuum, settings.min_length
             yield name, "slab", kinds.slab(atoms, miller, *sizes), f"cut along ({' '.join(map(str, miller))})"
     if settings.isolated_atoms:
-        for symbol in sorted({symbol for one in structures for symbol in one.get_chemical_symbols()}):
+        for symbol in elements_of(structures):
             yield None, "isolated", kinds.isolated_atom(symbol, settings.vacuum), "a free atom"
 
 

@@ -6,16 +6,24 @@ here depends on its length.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 from ase.neighborlist import neighbor_list
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FIRST_REACH = 3.0  # Å; the first radius in which neighbours are looked for
+
+
+def elements_of(structures: Iterable[Atoms]) -> list[str]:
+    """Symbols of all elements that occur, in alphabetical order."""
+    return sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
 
 
 def spanned(atoms: Atoms) -> Atoms:

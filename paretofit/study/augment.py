@@ -28,7 +28,7 @@ from paretofit.settings import Section
 from paretofit.structures.augment import Candidates, augment
 from paretofit.structures.entropy import Grown, maximise_entropy
 from paretofit.structures.filters import Gate
-from paretofit.structures.geometry import nearest_distance
+from paretofit.structures.geometry import elements_of, nearest_distance
 from paretofit.structures.settings import AugmentSettings  # noqa: TC001  (pydantic)
 from paretofit.study.schema import read_sections
 
@@ -187,7 +187,7 @@ def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
 
 
 def _elements(structures: Sequence[Atoms], settings: AugmentSettings) -> list[str]:
-    there = {symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}
+    there = set(elements_of(structures))
     return sorted(
         there | set(settings.entropy.elements if settings.entropy.count else ()) | set(settings.alloys.elements)
     )

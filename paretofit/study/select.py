@@ -27,6 +27,7 @@ from paretofit.linear import (
 from paretofit.linear.design_choice import d_optimal, farthest_point
 from paretofit.linear.whitening import RowBlock
 from paretofit.report.candidates import candidate_figures
+from paretofit.structures.geometry import elements_of
 from paretofit.study.augment import candidate_table, figures_folder, mean_of, plain_basis, write_structures
 
 if TYPE_CHECKING:
@@ -209,8 +210,7 @@ def _structures(path: Path) -> list[Atoms]:
 
 
 def _default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:
-    elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
-    return plain_basis(elements, twojmax).model_copy(update={"quadratic": True})
+    return plain_basis(elements_of(structures), twojmax).model_copy(update={"quadratic": True})
 
 
 def _table(structures: Sequence[Atoms], chosen: Array, scores: Array) -> pd.DataFrame:
@@ -244,8 +244,7 @@ def _write(output: Path, structures: Sequence[Atoms], chosen: Array, table: pd.D
 
 
 def _figures(structures: Sequence[Atoms], chosen: Array, output: Path) -> list[Path]:
-    elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
     marked = np.zeros(len(structures), dtype=bool)
     marked[chosen] = True
-    table = candidate_table(structures, mean_of(elements)).assign(chosen=marked)
+    table = candidate_table(structures, mean_of(elements_of(structures))).assign(chosen=marked)
     return candidate_figures(table, figures_folder(output))
