@@ -70,7 +70,7 @@ def select_structures(
     basis: SnapBasis | None = None,
     twojmax: int = 4,
     energy_weight: float = 150.0,
-    draw: bool = False,
+    draw: bool = True,
     seed: int = 1,
     jobs: int = 1,
     figures: bool = True,
@@ -98,7 +98,8 @@ def select_structures(
     energy_weight : float
         w_E of leverage scores, where w_F is 1.
     draw : bool
-        Leverage: draw with probabilities proportional to the scores, instead of the highest.
+        Leverage: draw with probabilities proportional to the scores, as the paper does; else take the highest, which
+        fits no better than a random choice where there are few (tests/benchmarks/RESULTS.md).
     seed : int
         Of everything random.
     jobs : int
