@@ -175,6 +175,7 @@ def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
             given=pool / "labelled.extxyz",
             basis=basis,
             energy_weight=50.0,
+            draw=False,
             output=pool / "s.extxyz",
             figures=False,
         )
