@@ -254,3 +254,12 @@ def test_candidates_of_one_input_can_be_split_by_family(tmp_path):
     split = split_configurations(by_family, 0.7, 1)
     assert not set(by_family[split.train]) & set(by_family[split.test])
     assert len(split.train) / len(crystals) == pytest.approx(0.7, abs=0.1)
+
+
+def test_the_output_is_never_an_input(tmp_path):
+    write(tmp_path / "be.extxyz", bulk("Be"))
+    before = (tmp_path / "be.extxyz").read_bytes()
+    (tmp_path / "s.yaml").write_text("augmentation: {structures: [be.extxyz], output: be.extxyz, n: 20}\n")
+    with pytest.raises(InputError, match=r"is one of 'structures'; give it a new name"):
+        augment_study(tmp_path / "s.yaml")
+    assert (tmp_path / "be.extxyz").read_bytes() == before

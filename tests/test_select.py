@@ -240,8 +240,10 @@ def test_the_command_line_end_to_end_with_figures(pool):
         ({"method": "leverge"}, "did you mean 'leverage'"),
         ({"candidates": "none.extxyz"}, "no file at .*none.extxyz"),
         ({"given": "none.h5"}, "no dataset at .*none.h5"),
-        ({"output": "candidates.extxyz"}, "a new name that ends in .extxyz"),
-        ({"output": "selected"}, "a new name that ends in .extxyz"),
+        ({"output": "candidates.extxyz"}, "is one of the files to read; give it a new name"),
+        ({"output": "labelled.extxyz", "given": "labelled.extxyz"}, "is one of the files to read; give it a new name"),
+        ({"output": "selected"}, "a name that ends in .extxyz"),
+        ({"twojmax": 20}, "features, more than 20000; lower --twojmax"),
         ({"candidates": "empty.extxyz"}, "empty.extxyz"),
         ({"basis": SnapBasis(elements=["W"])}, "has Be, an element without SNAP parameters"),
     ],
@@ -255,6 +257,17 @@ def test_wrong_input_is_one_sentence(pool, changes, message, monkeypatch):
     assert "\n" not in str(caught.value)
     assert (pool / "candidates.extxyz").read_bytes() == before
     assert not (pool / "selected.extxyz").exists()
+
+
+def test_what_is_labelled_already_is_left_out_and_counted(pool):
+    both = [*read(pool / "candidates.extxyz", ":"), *read(pool / "labelled.extxyz", ":2")]
+    write(pool / "both.extxyz", both)
+    found = select_structures(
+        pool / "both.extxyz", 3, given=pool / "labelled.extxyz", output=pool / "s.extxyz", figures=False
+    )
+    assert (found.known, len(found.table)) == (2, 14)
+    with pytest.raises(InputError, match=r"14 \(2 more are labelled already\); got 15"):
+        select_structures(pool / "both.extxyz", 15, **names)
 
 
 def test_the_command_line_ends_with_2(pool):

@@ -137,7 +137,11 @@ def _without_chance(
         yield name, kind, larger, f"{len(larger) // len(atoms)} times the input"
         for miller in settings.slabs.millers if atoms.pbc.all() else ():
             sizes = settings.slabs.thickness, settings.max_atoms, settings.vacuum, settings.min_length
-            yield name, "slab", kinds.slab(atoms, miller, *sizes), f"cut along ({' '.join(map(str, miller))})"
+            try:
+                cut = kinds.slab(atoms, miller, *sizes)
+            except InputError as error:
+                raise InputError(f"{name}: {error}, or do without slabs (slabs: {{millers: []}})") from error
+            yield name, "slab", cut, f"cut along ({' '.join(map(str, miller))})"
     if settings.isolated_atoms:
         for symbol in elements_of(structures):
             yield None, "isolated", kinds.isolated_atom(symbol, settings.vacuum), "a free atom"

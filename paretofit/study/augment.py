@@ -96,6 +96,8 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
         If the structures or settings cannot be used; nothing is written then.
     """
     settings = (study if isinstance(study, AugmentStudy) else load_augment_study(study)).augmentation
+    if settings.output.resolve() in {path.resolve() for path in settings.structures}:
+        raise InputError(f"'augmentation.output', {settings.output}, is one of 'structures'; give it a new name")
     structures, names = _inputs(settings)
     elements = _elements(structures, settings)
     describe = mean_of(elements)

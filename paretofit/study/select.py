@@ -12,6 +12,7 @@ import pandas as pd
 
 from paretofit.dataset import Dataset, write_dataset
 from paretofit.dataset.importer import read_frames
+from paretofit.dataset.inspect import geometry_fingerprint
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.descriptors.atoms import compute_energy_rows
 from paretofit.errors import InputError, suggestion
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 METHODS = ("leverage", "block-leverage", "d-optimal", "farthest-point", "random")
 DATASETS = {".h5", ".hdf5"}
 BLOCK_BYTES = 16 << 20
+MOST_FEATURES = 20_000  # their moments take 3.2 GB
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,14 @@ class Selection:
         A row for each candidate: ``position``, ``config_id``, ``kind``, ``rank`` (1 is the first choice; empty where
         it is not chosen) and ``score``.
     figures : list of Path
+    known : int
+        Candidates that were left out because they are labelled already.
     """
 
     output: Path
     table: pd.DataFrame
     figures: list[Path]
+    known: int = 0
 
 
 def select_structures(
@@ -116,12 +121,24 @@ def select_structures(
     """
     if method not in METHODS:
         raise InputError(f"the method '{method}' is not one of {', '.join(METHODS)}{suggestion(method, METHODS)}")
-    if Path(output).suffix not in {".extxyz", ".xyz"} or Path(output).resolve() == Path(candidates).resolve():
-        raise InputError(f"the output is extended XYZ, a new name that ends in .extxyz; got {output}")
-    structures, there = _structures(Path(candidates)), _structures(Path(given)) if given is not None else []
+    if Path(output).suffix not in {".extxyz", ".xyz"}:
+        raise InputError(f"the output is extended XYZ, a name that ends in .extxyz; got {output}")
+    if Path(output).resolve() in {Path(one).resolve() for one in (candidates, given) if one is not None}:
+        raise InputError(f"the output, {output}, is one of the files to read; give it a new name")
+    everything, there = _structures(Path(candidates)), _structures(Path(given)) if given is not None else []
+    labelled = {geometry_fingerprint(atoms) for atoms in there}
+    structures = [atoms for atoms in everything if geometry_fingerprint(atoms) not in labelled]
+    known = len(everything) - len(structures)
     if not 1 <= n <= len(structures):
-        raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}; got {n}")
-    pool = _Pool(structures, there, basis or _default_basis([*structures, *there], twojmax), jobs, progress)
+        less = f" ({known} more are labelled already)" if known else ""
+        raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}{less}; got {n}")
+    described = basis or _default_basis([*structures, *there], twojmax)
+    if described.n_features > MOST_FEATURES:
+        raise InputError(
+            f"2Jmax {described.twojmax} with {len(described.elements)} elements has {described.n_features} features, "
+            f"more than {MOST_FEATURES}; lower --twojmax"
+        )
+    pool = _Pool(structures, there, described, jobs, progress)
     rng = np.random.default_rng(seed)
     if method == "random":
         chosen = sample_configurations(np.ones(len(structures)), n, rng=rng)
@@ -134,7 +151,7 @@ def select_structures(
     table = _table(structures, chosen, scores)
     _write(Path(output), structures, chosen, table, method)
     pictures = _figures(structures, chosen, Path(output)) if figures else []
-    return Selection(Path(output), table, pictures)
+    return Selection(Path(output), table, pictures, known)
 
 
 @dataclass(frozen=True)
@@ -195,6 +212,7 @@ def format_selection(selection: Selection) -> str:
     """What was chosen, by kind, and where it is, as plain text."""
     chosen = selection.table[selection.table["rank"].notna()]
     lines = [f"{selection.output}: {len(chosen)} of {len(selection.table)} candidates, in the order of choice"]
+    lines += [f"{selection.known} more are labelled already, and left out"] if selection.known else []
     counts = chosen["kind"].value_counts()
     lines += [f"  {count:>6} {kind}" for kind, count in counts.items()]
     return "\n".join([*lines, str(_scores_file(selection.output)), *map(str, selection.figures)])
