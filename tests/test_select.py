@@ -261,10 +261,11 @@ def test_wrong_input_is_one_sentence(pool, changes, message, monkeypatch):
 
 def test_what_is_labelled_already_is_left_out_and_counted(pool):
     both = [*read(pool / "candidates.extxyz", ":"), *read(pool / "labelled.extxyz", ":2")]
+    for atoms in both:
+        atoms.info.pop("config_id", None)
     write(pool / "both.extxyz", both)
-    found = select_structures(
-        pool / "both.extxyz", 3, given=pool / "labelled.extxyz", output=pool / "s.extxyz", figures=False
-    )
+    names = {"given": pool / "labelled.extxyz", "output": pool / "s.extxyz"}
+    found = select_structures(pool / "both.extxyz", 3, figures=False, **names)
     assert (found.known, len(found.table)) == (2, 14)
     with pytest.raises(InputError, match=r"14 \(2 more are labelled already\); got 15"):
         select_structures(pool / "both.extxyz", 15, **names)
