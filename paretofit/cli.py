@@ -187,8 +187,11 @@ def select(
     twojmax: Annotated[int, typer.Option(min=0, max=20, help="2Jmax of the basis, where no study gives one.")] = 4,
     energy_weight: Annotated[float, typer.Option(help="w_E of leverage scores, where w_F is 1.")] = 150.0,
     draw: Annotated[
-        bool, typer.Option("--draw/--top", help="Leverage: draw with probabilities by score, or take the highest.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--draw/--top", help="Leverage: draw with probabilities by score (the default), or take the highest."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
     figures: Annotated[bool, typer.Option(help="Draw the map, the chosen ones marked.")] = True,
     jobs: Jobs = None,

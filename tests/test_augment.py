@@ -121,6 +121,23 @@ def test_counts_alloys_strain_with_displacements_and_elements_from_elsewhere():
     assert np.ptp(np.sort(distances)[:6]) > 1e-3
 
 
+def test_vacancies_that_are_impossible_are_said_and_give_their_share_away():
+    found = candidates_of(BERYLLIUM(), n=20, min_length=0.0, slabs={"millers": []}, distorted={"fraction": 0.4})
+    assert found.skipped == {
+        "vacancy": "no structure has more than 2 atoms; raise 'min_length', or lower 'vacancies.atoms'"
+    }
+    assert len(found.structures) + sum(found.given_up.values()) == 20
+    assert not any(kind == "vacancy" for kind, _ in found.rejected)
+
+
+def test_what_is_made_of_a_slab_says_so():
+    made = candidates_of(BERYLLIUM(), n=40).structures
+    slab = next(one.info["config_id"] for one in made if one.info["config_type"] == "slab")
+    from_slab = [one for one in made if one.info["made_by"].startswith(f"slab {slab} displaced")]
+    assert from_slab
+    assert all(len(one) == len(made[slab]) and not one.pbc[2] for one in from_slab)
+
+
 def test_loops_end_and_what_is_given_up_is_counted():
     found = candidates_of(
         BERYLLIUM(),
@@ -206,6 +223,14 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  clusters: {distance: {SiC: 1.9}}\n", "not a pair of elements"),
         ("  filters: {max_force: 5}\n", "needs a 'reference'"),
         ("  filters: {max_force: 5, reference: {name: abacus}}\n", "reference"),
+        (
+            "  filters: {max_force: 5, reference: {name: ase, calculator: ase.calculators.emt.EMT}}\n",
+            "cannot compute be.cif: NotImplementedError: .*choose one that knows Be, or leave out 'max_force'",
+        ),
+        ("  filters: {radii: {Bx: 1.0}}\n", "'Bx' is not a chemical symbol"),
+        ("  clusters: {distance: {Be-Xx: 1.9}}\n", "'Xx' is not a chemical symbol"),
+        ("  clusters: {distance: {Be-W: 1.9}}\n", "no distance for the pair Be-Be"),
+        ("  distorted: {count: 70}\n", "'n' is 14, but the counts of the kinds come to 94; raise 'n', or lower them"),
         ("  slabs: {millers: [[0, 0, 0]]}\n", "not all zero"),
         ("  entropy: {count: 1, elements: {Be: 1}, volume: [0.3, 0.4], steps: 0}\n", "atoms cannot be kept apart"),
     ],
@@ -224,10 +249,10 @@ def test_nothing_to_begin_from_and_a_file_that_is_not_there(tmp_path):
     (tmp_path / "s.yaml").write_text("augmentation: {n: 3}\n")
     done = call("augment", "s.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "nothing to begin from" in done.stderr
+    assert "nothing to make: name files under 'augmentation.structures'" in done.stderr
     assert "Traceback" not in done.stderr
     (tmp_path / "s.yaml").write_text("augmentation: {structures: [none.cif]}\n")
-    with pytest.raises(InputError, match="no file at .*none.cif"):
+    with pytest.raises(InputError, match="'augmentation.structures': no file at .*none.cif"):
         augment_study(tmp_path / "s.yaml")
 
 
@@ -254,6 +279,12 @@ def test_candidates_of_one_input_can_be_split_by_family(tmp_path):
     split = split_configurations(by_family, 0.7, 1)
     assert not set(by_family[split.train]) & set(by_family[split.test])
     assert len(split.train) / len(crystals) == pytest.approx(0.7, abs=0.1)
+
+
+def test_entropy_alone_with_structures_at_hand(tmp_path):
+    more = "  entropy: {count: 2, elements: {Be: 1}, atoms: [4, 6], twojmax: 2, steps: 3}\n"
+    made = augment_study(study_file(tmp_path, n=0, more=more), figures=False).candidates.structures
+    assert [one.info["config_type"] for one in made] == ["entropy", "entropy"]
 
 
 def test_the_output_is_never_an_input(tmp_path):

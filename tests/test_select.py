@@ -245,12 +245,16 @@ def test_the_command_line_end_to_end_with_figures(pool):
         ({"output": "selected"}, "a name that ends in .extxyz"),
         ({"twojmax": 20}, "features, more than 20000; lower --twojmax"),
         ({"candidates": "empty.extxyz"}, "empty.extxyz"),
+        ({"draw": False, "method": "random"}, "for leverage scores; the method is 'random'"),
+        ({"energy_weight": 0.0}, "energy weight must be positive; got 0.0"),
+        ({"candidates": "overlap.extxyz"}, "configuration 1 of overlap.extxyz has two atoms within 0.1 Å"),
         ({"basis": SnapBasis(elements=["W"])}, "has Be, an element without SNAP parameters"),
     ],
 )
 def test_wrong_input_is_one_sentence(pool, changes, message, monkeypatch):
     monkeypatch.chdir(pool)
     (pool / "empty.extxyz").write_text("")
+    write(pool / "overlap.extxyz", [Atoms("Be2", [[0, 0, 0], [0, 0, z]]) for z in (2.0, 0.01, 3.0)])
     before = (pool / "candidates.extxyz").read_bytes()
     with pytest.raises(InputError, match=message) as caught:
         select_structures(**{"candidates": "candidates.extxyz", "n": 2, "figures": False, **changes})

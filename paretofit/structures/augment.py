@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,11 +47,14 @@ class Candidates:
         Attempts that the filters refused, by kind and reason.
     given_up : Counter
         Candidates for which no attempt passed, by kind and the most frequent reason.
+    skipped : dict
+        Kinds that are asked for but impossible with these structures, and why; others take their place.
     """
 
     structures: list[Atoms] = field(default_factory=list)
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
     given_up: Counter[tuple[str, str]] = field(default_factory=Counter)
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def augment(
@@ -82,6 +86,7 @@ def augment(
         or a limit cannot be met.
     """
     _check(structures, names, settings)
+    _check_pairs(elements_of(structures), settings)
     gate = Gate(settings.filters, settings.max_atoms, describe, largest_force)
     found = Candidates(rejected=gate.rejected)
     seeds = np.random.SeedSequence(settings.seed)
@@ -90,7 +95,8 @@ def augment(
         if gate.admit(atoms, kind):
             _keep(found, atoms, kind, base, how)
             if base is not None:
-                pool.append(Base(atoms, base, nearest_distance(atoms)))
+                identity = len(found.structures) - 1
+                pool.append(Base(atoms, base, f"{kind} {identity}", nearest_distance(atoms)))
             yield found
     if len(found.structures) > settings.n:
         raise InputError(
@@ -98,7 +104,10 @@ def augment(
             "or leave out slabs"
         )
     maker = Maker(pool, settings, found, elements_of(structures))
-    for kind, count in maker.counts().items():
+    counts = maker.counts()
+    if (given := len(found.structures) + sum(counts.values())) > settings.n:
+        raise InputError(f"'n' is {settings.n}, but the counts of the kinds come to {given}; raise 'n', or lower them")
+    for kind, count in counts.items():
         for number in range(count):
             rng = np.random.default_rng(seeds.spawn(1)[0])
             _attempt(found, gate, kind, partial(maker.make, kind, number), rng, settings.tries)
@@ -123,6 +132,18 @@ def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentS
             raise InputError(
                 f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; write "
                 'it as a file that says which directions are periodic, such as extended XYZ with pbc="T T F"'
+            )
+
+
+def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
+    """Clusters need a distance for every pair of elements."""
+    given = settings.clusters.by_pair()
+    if settings.clusters.count == 0 or not isinstance(given, dict):
+        return
+    for first, second in combinations_with_replacement(elements, 2):
+        if not {(first, second), (second, first)} & given.keys():
+            raise InputError(
+                f"'augmentation.clusters.distance' has no distance for the pair {first}-{second}; add it, in Å"
             )
 
 

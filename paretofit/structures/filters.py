@@ -10,6 +10,7 @@ import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
 from paretofit.dataset.inspect import geometry_fingerprint
+from paretofit.errors import InputError
 from paretofit.structures.geometry import Array, nearest_pairs
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Gate:
     describe : callable or None
         Descriptors of a structure, ``(n_features,)``; structures are the same if theirs agree.
     largest_force : callable or None
-        eV/Å under a cheap reference.
+        eV/Å under a cheap reference; what it raises becomes the reason of the refusal.
     rejected : Counter
         How many were refused, by kind and reason.
     """
@@ -66,10 +67,13 @@ class Gate:
         if fingerprint in self._seen or self._is_known(atoms):
             return DUPLICATE
         if self.settings.max_force is not None and self.largest_force is not None:
-            force = self.largest_force(atoms)
-            if not np.isfinite(force):
-                return NOT_COMPUTED
-            if force > self.settings.max_force:
+            try:
+                force = self.largest_force(atoms)
+            except InputError:
+                raise
+            except Exception as error:  # noqa: BLE001  (whatever the calculator raises; it becomes the reason)
+                return f"{NOT_COMPUTED}: {type(error).__name__} {str(error).partition(chr(10))[0][:80]}".strip()
+            if not force <= self.settings.max_force:
                 return TOO_HOT
         self._seen.add(fingerprint)
         return None

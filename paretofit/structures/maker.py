@@ -24,10 +24,22 @@ SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
 
 @dataclass(frozen=True)
 class Base:
-    """A structure that others are made from, what to call it, and its nearest-neighbour distance, Å."""
+    """A structure that others are made from.
+
+    Attributes
+    ----------
+    atoms : ase.Atoms
+    name : str
+        Of the input that it comes from.
+    origin : str
+        Its own kind and ``config_id``.
+    nearest : float
+        Nearest-neighbour distance, Å.
+    """
 
     atoms: Atoms
-    name: str | int
+    name: str
+    origin: str
     nearest: float
 
 
@@ -68,7 +80,13 @@ class Maker:
             "cluster": True,
             "alloy": bool(self._movable if len(settings.alloys.elements) > 1 else self._mixed),
         }
-        lost = settings.vacancies.share if self._movable else 0.0
+        roomy = any(len(one.atoms) > settings.vacancies.atoms for one in self._movable)
+        if settings.vacancies.share and not roomy:
+            self._found.skipped["vacancy"] = (
+                f"no structure has more than {settings.vacancies.atoms} atoms; raise 'min_length', or lower "
+                "'vacancies.atoms'"
+            )
+        lost = settings.vacancies.share if roomy else 0.0
         swapped = settings.substitutions.share if self._mixed or possible["alloy"] else 0.0
         left = (settings.n - len(self._found.structures)) / (1 + swapped)
         children = {kind: 1 + (lost if kind == "distorted" else 0.0) for kind in given}
@@ -103,14 +121,14 @@ class Maker:
         base, fraction = self._movable[number % len(self._movable)], self._settings.distorted.fraction
         atoms = kinds.distorted(base.atoms, rng, fraction, nearest=base.nearest)
         largest = float(np.linalg.norm(atoms.positions - base.atoms.positions, axis=1).max())
-        return atoms, f"displaced by up to {largest:.3f} Å", base.name
+        return atoms, f"{base.origin} displaced by up to {largest:.3f} Å", base.name
 
     def _strained(self, number: int, rng: np.random.Generator) -> Draw:
         base, chosen = self._periodic[number % len(self._periodic)], self._settings.strained
         atoms = kinds.strained(base.atoms, rng, chosen.compress, chosen.stretch, chosen.anisotropic, chosen.shear)
         axis = int(np.argmax(base.atoms.pbc))
         factor = atoms.cell.lengths()[axis] / base.atoms.cell.lengths()[axis]
-        how = f"strained; first periodic length times {factor:.4f}"
+        how = f"{base.origin} strained; first periodic length times {factor:.4f}"
         if not chosen.fraction:
             return atoms, how, base.name
         return kinds.distorted(atoms, rng, chosen.fraction), f"{how}; displaced", base.name
@@ -136,14 +154,14 @@ class Maker:
         pool = self._movable if len(elements) > 1 else self._mixed
         base = pool[number % len(pool)]
         atoms = kinds.alloyed(base.atoms, rng, elements or sorted(set(base.atoms.get_chemical_symbols())))
-        return atoms, f"sites occupied at random: {atoms.get_chemical_formula()}", base.name
+        return atoms, f"sites of {base.origin} occupied at random: {atoms.get_chemical_formula()}", base.name
 
     def _vacancy(self, number: int, rng: np.random.Generator) -> Draw:
         del number
         n = self._settings.vacancies.atoms
         parents = self._parents_of("vacancy", lambda one: one.info["config_type"] == "distorted" and len(one) > n)
         if not parents:
-            raise InputError(f"no distorted structure has more than {n} atoms to remove")
+            raise InputError("no distorted structure was made to remove atoms from")
         parent = parents[int(rng.integers(len(parents)))]
         return kinds.with_vacancies(parent, rng, n), f"{n} atoms removed", int(parent.info["config_id"])
 

@@ -13,6 +13,14 @@ Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 AUTO = "null: a share of 'n'"
 
 
+def check_symbols(symbols: list[str]) -> list[str]:
+    """Refuse what is no chemical symbol."""
+    for symbol in symbols:
+        if not atomic_numbers.get(symbol):
+            raise ValueError(f"'{symbol}' is not a chemical symbol")
+    return symbols
+
+
 class Distortion(Section):
     """Random displacements of all atoms."""
 
@@ -56,6 +64,7 @@ class Clusters(Section):
         for pair in value if isinstance(value, dict) else ():
             if len(pair.split("-")) != 2:
                 raise ValueError(f"'{pair}' is not a pair of elements such as Si-C")
+            check_symbols(pair.split("-"))
         return value
 
     def by_pair(self) -> float | dict[tuple[str, str], float]:
@@ -91,10 +100,7 @@ class Alloys(Section):
     @field_validator("elements")
     @classmethod
     def _symbols(cls, values: list[str]) -> list[str]:
-        for symbol in values:
-            if not atomic_numbers.get(symbol):
-                raise ValueError(f"'{symbol}' is not a chemical symbol")
-        return values
+        return check_symbols(values)
 
 
 class Filters(Section):
@@ -111,6 +117,12 @@ class Filters(Section):
     reference: dict[str, Any] | None = Field(
         None, description="an engine, as under 'labelling', cheap enough to compute the forces of every candidate"
     )
+
+    @field_validator("radii")
+    @classmethod
+    def _symbols(cls, values: dict[str, float]) -> dict[str, float]:
+        check_symbols(list(values))
+        return values
 
 
 class EntropySettings(Section):
@@ -132,9 +144,7 @@ class EntropySettings(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        for symbol in self.elements:
-            if not atomic_numbers.get(symbol):
-                raise ValueError(f"'{symbol}' is not a chemical symbol")
+        check_symbols(list(self.elements))
         for name in ("volume", "atoms"):
             low, high = getattr(self, name)
             if low > high:
@@ -149,7 +159,7 @@ class AugmentSettings(Section):
 
     structures: list[Path] = Field([], description="files of structures to begin from, anything ASE reads")
     output: Path = Field(Path("candidates.extxyz"), description="extended XYZ to write")
-    n: Annotated[int, Field(ge=1, strict=True)] = Field(1000, description="candidates in all")
+    n: Count = Field(1000, description="candidates in all, besides those of 'entropy'")
     seed: Count = Field(1, description="of everything random")
     min_length: Annotated[float, Field(ge=0, strict=True)] = Field(
         18.0, description="Å; structures are repeated until every periodic length is at least this"

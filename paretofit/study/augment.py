@@ -101,9 +101,9 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
     structures, names = _inputs(settings)
     elements = _elements(structures, settings)
     describe = mean_of(elements)
-    force = _largest_force(settings, elements)
+    force = _largest_force(settings, elements, structures, names)
     found = Candidates()
-    if structures:
+    if structures and settings.n:
         growing = augment(structures, names, settings, describe=describe, largest_force=force)
         for found in track(growing, settings.n, "candidates", enabled=progress):  # noqa: B007  (the last is all)
             pass
@@ -160,6 +160,7 @@ def format_candidates(result: AugmentResult) -> str:
         lines.append(f"'n' asks for {result.asked} without entropy; the kinds and their counts gave {made}")
     lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
     lines += [f"rejected {count} {kind}: {why}" for (kind, why), count in found.rejected.most_common()]
+    lines += [f"no {kind}: {why}" for kind, why in found.skipped.items()]
     lines += [f"given up {count} {kind}, mostly for: {why}" for (kind, why), count in found.given_up.items()]
     if len(result.entropy):
         gain, random = result.entropy[["gain", "from_random"]].median()
@@ -176,14 +177,17 @@ def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
     structures: list[Atoms] = []
     names: list[str] = []
     for path in settings.structures:
-        frames = read_frames(path, None)
+        try:
+            frames = read_frames(path, None)
+        except InputError as error:
+            raise InputError(f"'augmentation.structures': {error}") from error
         for k, atoms in enumerate(frames.atoms):
             structures.append(atoms)
             names.append(path.name if len(frames.atoms) == 1 else f"{path.name}:{k}")
-    if not structures and not settings.entropy.count:
+    if not (structures and settings.n) and not settings.entropy.count:
         raise InputError(
-            "there is nothing to begin from: name files under 'augmentation.structures', or elements under "
-            "'augmentation.entropy' with a 'count'"
+            "there is nothing to make: name files under 'augmentation.structures' and a number of candidates, 'n', or "
+            "elements under 'augmentation.entropy' with a 'count'"
         )
     return structures, names
 
@@ -222,8 +226,10 @@ def mean_of(elements: Sequence[str]) -> Callable[[Atoms], Array]:
     return describe
 
 
-def _largest_force(settings: AugmentSettings, elements: Sequence[str]) -> Callable[[Atoms], float] | None:
-    """Largest force under the reference, eV/Å; infinite where it cannot be computed."""
+def _largest_force(
+    settings: AugmentSettings, elements: Sequence[str], structures: Sequence[Atoms], names: Sequence[str]
+) -> Callable[[Atoms], float] | None:
+    """Largest force under the reference, eV/Å, which must at least be able to compute the structures given."""
     filters = settings.filters
     if filters.max_force is None:
         return None
@@ -237,13 +243,18 @@ def _largest_force(settings: AugmentSettings, elements: Sequence[str]) -> Callab
     level = Level(name="reference")
 
     def largest(atoms: Atoms) -> float:
+        return float(np.linalg.norm(engine.compute(atoms, level, 0, Path()).forces, axis=1).max())
+
+    for atoms, name in zip(structures, names, strict=True):
         try:
-            return float(np.linalg.norm(engine.compute(atoms, level, 0, Path()).forces, axis=1).max())
+            largest(atoms)
         except InputError:
             raise
-        except Exception:  # noqa: BLE001  (whatever the calculator raises; the filter counts it)
-            return float("inf")
-
+        except Exception as error:
+            raise InputError(
+                f"the engine of 'augmentation.filters.reference' cannot compute {name}: {type(error).__name__}: "
+                f"{error}; choose one that knows {', '.join(elements)}, or leave out 'max_force'"
+            ) from error
     return largest
 
 
@@ -281,6 +292,7 @@ def _write_counts(settings: AugmentSettings, found: Candidates, grown: pd.DataFr
     record = {
         "candidates": dict(counts),
         "rejected": {f"{kind}: {why}": count for (kind, why), count in found.rejected.items()},
+        "skipped": found.skipped,
         "given_up": {f"{kind}: {why}": count for (kind, why), count in found.given_up.items()},
         "settings": settings.model_dump(mode="json"),
     }

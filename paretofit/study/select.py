@@ -28,7 +28,7 @@ from paretofit.linear import (
 from paretofit.linear.design_choice import d_optimal, farthest_point
 from paretofit.linear.whitening import RowBlock
 from paretofit.report.candidates import candidate_figures
-from paretofit.structures.geometry import elements_of
+from paretofit.structures.geometry import elements_of, nearest_pairs
 from paretofit.study.augment import candidate_table, figures_folder, mean_of, plain_basis, write_structures
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
     from paretofit.linear.factor import Array
 
-METHODS = ("leverage", "block-leverage", "d-optimal", "farthest-point", "random")
+LEVERAGE_METHODS = ("leverage", "block-leverage")
+METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
 DATASETS = {".h5", ".hdf5"}
+OVERLAP = 0.1  # Å; nearer than any two nuclei are meant to be
 BLOCK_BYTES = 16 << 20
 MOST_FEATURES = 20_000  # their moments take 3.2 GB
 
@@ -75,7 +77,7 @@ def select_structures(
     basis: SnapBasis | None = None,
     twojmax: int = 4,
     energy_weight: float = 150.0,
-    draw: bool = True,
+    draw: bool | None = None,
     seed: int = 1,
     jobs: int = 1,
     figures: bool = True,
@@ -102,9 +104,9 @@ def select_structures(
         Of the default basis.
     energy_weight : float
         w_E of leverage scores, where w_F is 1.
-    draw : bool
-        Leverage: draw with probabilities proportional to the scores, as the paper does; else take the highest, which
-        fits no better than a random choice where there are few (tests/benchmarks/RESULTS.md).
+    draw : bool, optional
+        Leverage: draw with probabilities proportional to the scores, as the paper does and by default; else take the
+        highest, which fits no better than a random choice where there are few (tests/benchmarks/RESULTS.md).
     seed : int
         Of everything random.
     jobs : int
@@ -119,8 +121,7 @@ def select_structures(
     InputError
         If a file cannot be used, `n` is larger than the number of candidates, or the method is not known.
     """
-    if method not in METHODS:
-        raise InputError(f"the method '{method}' is not one of {', '.join(METHODS)}{suggestion(method, METHODS)}")
+    _check_method(method, draw, energy_weight)
     if Path(output).suffix not in {".extxyz", ".xyz"}:
         raise InputError(f"the output is extended XYZ, a name that ends in .extxyz; got {output}")
     if Path(output).resolve() in {Path(one).resolve() for one in (candidates, given) if one is not None}:
@@ -132,6 +133,7 @@ def select_structures(
     if not 1 <= n <= len(structures):
         less = f" ({known} more are labelled already)" if known else ""
         raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}{less}; got {n}")
+    _check_apart(structures, candidates)
     described = basis or _default_basis([*structures, *there], twojmax)
     if described.n_features > MOST_FEATURES:
         raise InputError(
@@ -143,15 +145,31 @@ def select_structures(
     if method == "random":
         chosen = sample_configurations(np.ones(len(structures)), n, rng=rng)
         scores = np.ones(len(structures))
-    elif method in {"leverage", "block-leverage"}:
+    elif method in LEVERAGE_METHODS:
         scores = pool.leverage(energy_weight, method)
-        chosen = sample_configurations(scores, n, rng=rng if draw else None)
+        chosen = sample_configurations(scores, n, rng=None if draw is False else rng)
     else:
         chosen, scores = pool.greedily(d_optimal if method == "d-optimal" else farthest_point, n)
     table = _table(structures, chosen, scores)
     _write(Path(output), structures, chosen, table, method)
     pictures = _figures(structures, chosen, Path(output)) if figures else []
     return Selection(Path(output), table, pictures, known)
+
+
+def _check_method(method: str, draw: bool | None, energy_weight: float) -> None:
+    if method not in METHODS:
+        raise InputError(f"the method '{method}' is not one of {', '.join(METHODS)}{suggestion(method, METHODS)}")
+    if draw is not None and method not in LEVERAGE_METHODS:
+        raise InputError(f"drawing or taking the highest is for leverage scores; the method is '{method}'")
+    if not (np.isfinite(energy_weight) and energy_weight > 0):
+        raise InputError(f"the energy weight must be positive; got {energy_weight}")
+
+
+def _check_apart(structures: Sequence[Atoms], source: Path | str) -> None:
+    for position, atoms in enumerate(structures):
+        if nearest_pairs(atoms, OVERLAP):
+            name = f"configuration {atoms.info.get('config_id', position)} of {source}"
+            raise InputError(f"{name} has two atoms within {OVERLAP} Å of each other; correct it, or leave it out")
 
 
 @dataclass(frozen=True)
