@@ -4,20 +4,19 @@ It puts the parts together and holds the captions; what is drawn and said is mad
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from paretofit.errors import InputError
 from paretofit.files import remove, write_text
-from paretofit.report import figures, front_figures, style, tables
+from paretofit.report import figures, front_figures, tables
 from paretofit.report.axes import OUTSIDE
 from paretofit.report.findings import Finding, all_findings
-from paretofit.report.page import Picture, Sheet, render
+from paretofit.report.page import Sheet, render
+from paretofit.report.pictures import FigurePlan, draw_picture
 from paretofit.report.summaries import (
     FRONT_COLUMNS,
     at_largest_subset,
@@ -30,16 +29,6 @@ from paretofit.report.summaries import (
     subset_words,
 )
 from paretofit.report.words import counted, duration_range, listed, named_levels, number, ratio_text
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A figure to be made: its file name, how to draw it, and what its caption says."""
-
-    name: str
-    draw: Callable[[], Axes | np.ndarray]
-    caption: Callable[[], str]
-    wide: bool = True
 
 
 def write_report(
@@ -88,7 +77,7 @@ def write_report(
         title=title,
         opening=_opening(results, front, levels),
         findings=findings,
-        pictures=[_picture(plan, folder / "figures") for plan in _plans(results, levels, paths)],
+        pictures=[draw_picture(plan, folder / "figures") for plan in _plans(results, levels, paths)],
         sheets=list(_sheets(results, front, levels, extra_tables or {}, folder / "tables")),
         summary=summary,
         warnings=warnings,
@@ -155,7 +144,7 @@ def _span(low: float, high: float) -> str:
     return ratio_text(low) if low == high else f"{ratio_text(low)} to {ratio_text(high)}"
 
 
-def _plans(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> Iterator[_Plan]:
+def _plans(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> Iterator[FigurePlan]:
     table = medians(results, levels)
     largest = at_largest_subset(table)
     fronts = fronts_by_twojmax(table)
@@ -179,23 +168,23 @@ def _plans(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | N
             f"{counted(rows['repeat'].nunique(), 'repetition')}. {OUTSIDE}"
         )
 
-    yield _Plan(
+    yield FigurePlan(
         "energy_force", lambda: figures.energy_force_tradeoff(results, levels, paths=paths),
         lambda: f"The largest model, 2Jmax = {largest['twojmax'].max()}. {tradeoff_caption()}", wide=False,
     )  # fmt: skip
-    yield _Plan(
+    yield FigurePlan(
         "energy_force_by_twojmax",
         lambda: _several(results, levels, paths),
         lambda: f"Every 2Jmax. {tradeoff_caption()}",
     )
-    yield _Plan("learning_curves", lambda: figures.learning_curves(results, levels), learning_caption)
-    yield _Plan(
+    yield FigurePlan("learning_curves", lambda: figures.learning_curves(results, levels), learning_caption)
+    yield FigurePlan(
         "front", lambda: front_figures.front_by_cost(fronts, levels),
         lambda: "The front in energy error, force error and DFT cost, for each 2Jmax on its own: test "
         f"errors against level {reference}, face colour by DFT cost of the training labels, shape and rim by "
         f"level. {OUTSIDE}",
     )  # fmt: skip
-    yield _Plan(
+    yield FigurePlan(
         "error_against_cost", lambda: front_figures.error_against_cost(fronts, levels),
         lambda: "The same fronts as force RMSE against DFT cost of the training labels, face colour by "
         f"energy RMSE, shape and rim by level. {OUTSIDE}",
@@ -206,18 +195,6 @@ def _several(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame |
     if results["twojmax"].nunique() < 2:
         raise figures.CannotDrawError("All fits have the same 2Jmax, which the figure before shows.")
     return figures.energy_force_by_twojmax(results, levels, paths=paths)
-
-
-def _picture(plan: _Plan, folder: Path) -> Picture:
-    """Draw and save a figure; where it cannot be drawn, remove what an earlier report left and say why."""
-    try:
-        drawn = plan.draw()
-    except figures.CannotDrawError as reason:
-        for kind in ("png", "svg"):
-            remove(folder / f"{plan.name}.{kind}")
-        return Picture(plan.name, "", missing=str(reason))
-    *_, svg = style.save(style.figure_of(drawn), folder, plan.name)
-    return Picture(plan.name, plan.caption(), svg=svg.read_bytes(), wide=plan.wide)
 
 
 def _sheets(
