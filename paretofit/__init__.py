@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from paretofit.pareto import pareto_front
     from paretofit.study import Study, run_study
     from paretofit.study.augment import augment_study
+    from paretofit.study.plan import plan
     from paretofit.study.select import select_structures
 
 try:
@@ -35,6 +36,7 @@ _HOME = {
     "fit_wls": "paretofit.linear",
     "leverage_scores": "paretofit.linear",
     "pareto_front": "paretofit.pareto",
+    "plan": "paretofit.study.plan",
     "run_study": "paretofit.study",
     "sample_configurations": "paretofit.linear",
     "select_structures": "paretofit.study.select",
@@ -53,6 +55,7 @@ __all__ = [
     "fit_wls",
     "leverage_scores",
     "pareto_front",
+    "plan",
     "run_study",
     "sample_configurations",
     "select_structures",

@@ -238,9 +238,9 @@ def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> 
 def import_(
     output: Annotated[Path, typer.Argument(help="The dataset to write (HDF5).")],
     level: Annotated[
-        list[str],
+        Optional[list[str]],  # noqa: UP045
         typer.Option("--level", help="NAME=FILE or NAME=FOLDER for each level, cheapest first; with --file NAME only."),
-    ],
+    ] = None,
     file: Annotated[Optional[Path], typer.Option("--file", help="One file with every level's labels.")] = None,  # noqa: UP045
     settings: Annotated[
         Optional[Path],  # noqa: UP045
@@ -263,10 +263,27 @@ def import_(
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="Keep what the dataset holds, and add to it.")] = False,
     order: Annotated[str, typer.Option(help="All levels, cheapest first, separated by commas.")] = "",
+    published: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--published", help="A folder of the published form: Be_structures.h5, Be_prec_1.h5, ..."),
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Open its pickles, which can run code: only if you trust them.")
+    ] = False,
 ) -> None:
     """Import labelled structures: any file that ASE reads, ASE databases, FitSNAP JSON, VASP output, and folders."""
     from paretofit.dataset import format_summary, import_dataset, read_settings
 
+    if published is not None:
+        from paretofit.dataset.pandas_hdf import import_published
+
+        if level or file or energy_key or forces_key or stress_key or id_key or seconds_key or match or add or order:
+            raise InputError("--published goes with --allow-pickle and --settings only; leave the other options out")
+        how = read_settings(settings) if settings else None
+        typer.echo(format_summary(import_published(output, published, allow_pickle=allow_pickle, settings=how)))
+        return
+    if not level:
+        raise InputError("import needs --level NAME=FILE for each level, or --published FOLDER")
     summary = import_dataset(
         output,
         _sources(level) if file is None else file,
@@ -324,28 +341,100 @@ def _some(ids: list[int]) -> str:
 
 
 @app.command(
-    epilog="Example:  paretofit pareto results.csv --minimize ref_energy,ref_force,label_seconds --group-by level"
+    epilog="Examples:  paretofit pareto results.csv --minimize ref_energy,ref_force,label_seconds --group-by level"
+    "   |   paretofit pareto published/*.csv --published --figures figures --out front.csv"
 )
 def pareto(
-    table: Annotated[Path, typer.Argument(help="Any CSV.")],
-    minimize: Annotated[str, typer.Option("--minimize", help="Columns to minimise, separated by commas.")],
+    tables: Annotated[list[Path], typer.Argument(help="Any CSV; with --published one or several.")],
+    minimize: Annotated[
+        str,
+        typer.Option(
+            help="Columns to minimise, separated by commas.",
+            show_default="with --published ref_energy,ref_force,label_seconds",
+        ),
+    ] = "",
     group_by: Annotated[str, typer.Option("--group-by", help="Rows with equal values here are repetitions.")] = "",
     aggregate: Annotated[
         str, typer.Option("--aggregate", help="median, mean, min or max over repetitions.")
     ] = "median",
     out: Annotated[Optional[Path], typer.Option("--out", help="Write the front to this CSV.")] = None,  # noqa: UP045
     drop_missing: Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with missing values.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="The published tables: medians over repetitions, a cost per level.")
+    ] = False,
+    figures: Annotated[Optional[Path], typer.Option(help="With --published: folder for the paper's figures.")] = None,  # noqa: UP045
 ) -> None:
     """Find the rows of a table that no other row beats in every objective."""
     from paretofit.pareto import front_of_file
 
-    front = front_of_file(table, _names(minimize), _names(group_by), aggregate, out, drop_missing=drop_missing)
+    if published:
+        from paretofit.study.published import format_published, published_study
+
+        if group_by or aggregate != "median":
+            raise InputError("--published takes medians over repetitions; leave out --group-by and --aggregate")
+        study = published_study(tables, minimize=_names(minimize), out=out, figures=figures)
+        typer.echo(format_published(study), err=out is None)
+        front = study.front
+    elif len(tables) != 1 or not minimize or figures is not None:
+        raise InputError("pareto needs one table and --minimize COLUMN,...; several tables and --figures go with "
+                         "--published")  # fmt: skip
+    else:
+        front = front_of_file(tables[0], _names(minimize), _names(group_by), aggregate, out, drop_missing=drop_missing)
     if dropped := front.attrs["dropped_rows"]:
         Console(stderr=True).print(f"{dropped} rows with missing values were left out", highlight=False)
     if out is None:
         sys.stdout.write(front.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     else:
         console.print(f"{len(front)} rows on the front, written to {out}", highlight=False)
+
+
+@app.command(
+    name="plan",
+    epilog="Examples:  paretofit plan runs/beryllium-1a2b3c4d --budget 2h   |   paretofit plan results.csv --max-energy "
+    "25 --max-force 150   |   paretofit plan pilot.yaml --budget 20h --md-speed 5000 --json",
+)
+def plan_(
+    source: Annotated[Path, typer.Argument(help="A run folder, a results table (CSV), or the study of a pilot (YAML).")],
+    budget: Annotated[Optional[str], typer.Option(help="For labels, core time: 600, 90min, 20h, 3d.")] = None,  # noqa: UP045
+    max_energy: Annotated[Optional[float], typer.Option(help="Largest energy error, meV/atom.")] = None,  # noqa: UP045
+    max_force: Annotated[Optional[float], typer.Option(help="Largest force error, meV/Å.")] = None,  # noqa: UP045
+    md_speed: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Least speed of the potential, atoms·steps/s on a core."),
+    ] = None,
+    prefer: Annotated[str, typer.Option(help="Which error to make lowest: both (their product), energy, force.")] = "both",
+    extrapolate: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="How many times more configurations than measured may be recommended.", show_default="2; 30"),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Pilot: where its fits are kept.", show_default="runs/<name>-pilot"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")] = False,
+    study: Annotated[bool, typer.Option("--study", help="Write only the keys of a study that fits exactly this.")] = False,
+    jobs: Jobs = None,
+) -> None:
+    """Say what to run with a budget: level, configurations, 2Jmax and weights, with the errors to expect."""
+    import json
+
+    from joblib import cpu_count
+
+    from paretofit.study.plan import plan
+
+    made = plan(
+        source,
+        budget=budget,
+        max_energy=max_energy,
+        max_force=max_force,
+        md_speed=md_speed,
+        prefer=prefer,
+        extrapolate=extrapolate,
+        out=out,
+        jobs=jobs or cpu_count(),
+        progress=not as_json,
+    )
+    typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else made.study_text if study else made.text)
 
 
 def _names(text: str) -> list[str]:

@@ -6,13 +6,13 @@ Everything that comes from data or from the caller passes through jinja2's escap
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import jinja2
 import numpy as np
 import pandas as pd
 
+from paretofit.report.explorer import embedded
 from paretofit.report.findings import Finding
 from paretofit.report.tables import cell, heading
 
@@ -59,6 +59,7 @@ def render(
     sheets: Sequence[Sheet],
     summary: Mapping[str, str],
     warnings: Sequence[str],
+    explorer: Mapping[str, Any] | None = None,
 ) -> str:
     """The HTML of a report.
 
@@ -68,16 +69,17 @@ def render(
     findings, pictures, sheets : shown in the order given
     summary : how it was computed, a line for each entry
     warnings : shown where there are any
+    explorer : what `paretofit.report.explorer.explorer_data` gives; None leaves the interactive part out
 
     Returns
     -------
     The whole page as text.
     """
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("paretofit.report").joinpath("report.html").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+        loader=jinja2.PackageLoader("paretofit", "report"),
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("report.html").render(
         title=title,
         opening=opening,
         findings=[(finding, _table(finding.numbers, _LONGEST)) for finding in findings],
@@ -85,6 +87,7 @@ def render(
         sheets=[(sheet, _table(sheet.table)) for sheet in sheets],
         summary=summary,
         warnings=warnings,
+        explorer=None if explorer is None else embedded(explorer),
         paper=PAPER,
     )
 

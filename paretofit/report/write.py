@@ -6,6 +6,7 @@ It puts the parts together and holds the captions; what is drawn and said is mad
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from paretofit.errors import InputError
 from paretofit.files import remove, write_text
 from paretofit.report import figures, front_figures, tables
 from paretofit.report.axes import OUTSIDE
+from paretofit.report.explorer import explorer_data
 from paretofit.report.findings import Finding, all_findings
 from paretofit.report.page import Sheet, render
 from paretofit.report.pictures import FigurePlan, draw_picture
@@ -42,6 +44,7 @@ def write_report(
     warnings: Sequence[str] = (),
     extra_tables: Mapping[str, pd.DataFrame] | None = None,
     paths: pd.DataFrame | None = None,
+    study: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and ``report.html`` into a folder.
 
@@ -58,6 +61,7 @@ def write_report(
     warnings : sentences that the reader must see
     extra_tables : more tables for the page, by title
     paths : the continuous energy/force curves of the largest subset, drawn under the points of the figures
+    study : settings as in the study's YAML file, so that the page can give the YAML of a single point
 
     Returns
     -------
@@ -81,6 +85,7 @@ def write_report(
         sheets=list(_sheets(results, front, levels, extra_tables or {}, folder / "tables")),
         summary=summary,
         warnings=warnings,
+        explorer=explorer_data(medians(results, levels), levels, study),
     )
     write_text(folder / "report.html", text)
     return folder / "report.html"

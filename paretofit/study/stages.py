@@ -104,7 +104,7 @@ def run_study(
         link_dataset(settings.dataset, folder / "dataset.h5")
         with _timed(clock, "describe"):
             design = describe(prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress)
-        data = _sweep_input(prepared, design)
+        data = sweep_input(prepared, design)
         with _timed(clock, "reduce"):
             engine = make_engine(data, prepared.grid, settings.engine, jobs=jobs)
             _write_split(prepared, engine.scores, folder / "split.csv")
@@ -280,7 +280,8 @@ def _check_group_keys(study: Study, dataset: Dataset) -> None:
             )
 
 
-def _sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
+def sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
+    """What the sweep of a prepared study works on."""
     study = prepared.study
     labelled = design.with_labels(prepared.dataset, prepared.grid.levels)
     if study.cost.seconds != "recorded":

@@ -1,0 +1,294 @@
+"""What to run with a budget: level, number of configurations, 2Jmax and weights, out of a table of results.
+
+Every setting of the table (level, 2Jmax, weights, sampling) is a learning curve and a price for each configuration.
+The planner looks at every setting at every number of configurations that the budget pays for, keeps those within the
+limits, and takes the lowest error. It knows nothing of what made the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from paretofit.errors import InputError, suggestion
+from paretofit.pareto.columns import numbers_in
+from paretofit.pareto.learning import LearningCurve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Prefer = Literal["energy", "force", "both"]
+PREFERENCES = ("energy", "force", "both")
+KEYS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # of a setting; ridge where there is one
+COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "n_train", "ref_energy", "ref_force", "label_seconds")
+MD = "md_us_per_atom_step"
+STEPS = 40  # sizes looked at between the smallest and the largest, besides those measured
+EXTRAPOLATE = 2.0  # how far beyond the largest size that was measured
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan has to keep to; None: no limit.
+
+    Attributes
+    ----------
+    budget : float or None
+        Cost of all labels, s.
+    max_energy, max_force : float or None
+        Largest expected error against the reference, meV/atom and meV/Å.
+    max_md_cost : float or None
+        µs for each atom and step.
+    """
+
+    budget: float | None = None
+    max_energy: float | None = None
+    max_force: float | None = None
+    max_md_cost: float | None = None
+
+
+def options(results: pd.DataFrame, *, budget: float | None = None, extrapolate: float = EXTRAPOLATE) -> pd.DataFrame:
+    """Every setting of a results table at many numbers of configurations, with what to expect there.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        A row for each fit, with the columns `COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step`` and ``ridge``
+        where there are any. Rows with errors that are not finite are left out.
+    budget : float, optional
+        s; the number of configurations that it just pays for is among the options.
+    extrapolate : float
+        How far to go beyond the largest number of configurations of a setting, 1 for not at all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of a setting, ``n_train``, ``label_seconds``, ``energy`` and ``force`` (meV/atom, meV/Å) with
+        ``_low`` and ``_high`` (four draws of five lie between), ``beyond`` (larger than what was measured), and
+        ``md_us_per_atom_step``.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or no row can be used.
+    """
+    if extrapolate < 1:
+        raise InputError(f"'extrapolate' must be at least 1 (no further than measured); got {extrapolate:g}")
+    table = _usable(results)
+    top = reference_level(table)
+    parts = [
+        _curve_options(key, rows, reference, top, budget, extrapolate) for key, rows, reference in _settings(table)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def choose(found: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Series:
+    """The best option within the limits; without a budget, the cheapest.
+
+    Parameters
+    ----------
+    found : pandas.DataFrame
+        From `options`.
+    limits : Limits
+    prefer : {"both", "energy", "force"}
+        Which error is to be lowest; both: their product, so that a tenth of one is worth a tenth of the other.
+
+    Returns
+    -------
+    pandas.Series
+        One row.
+
+    Raises
+    ------
+    InputError
+        If no option is within the limits; says what the nearest would cost or reach.
+    """
+    score(found, prefer)  # an unknown preference is said first
+    affordable = found if limits.budget is None else found[found["label_seconds"] <= limits.budget]
+    if affordable.empty:
+        cheapest = found.loc[found["label_seconds"].idxmin()]
+        raise InputError(
+            f"a budget of {limits.budget:g} s is below the cheapest point, which costs {cheapest['label_seconds']:.3g} "
+            f"s ({setting_words(cheapest)}); raise it"
+        )
+    fast = _fast_enough(affordable, limits)
+    fit = fast[_good_enough(fast, limits)]
+    if fit.empty:
+        raise InputError(_out_of_reach(found, fast, limits))
+    if limits.budget is None:
+        return fit.loc[fit["label_seconds"].idxmin()]
+    return fit.loc[score(fit, prefer).idxmin()]
+
+
+def score(found: pd.DataFrame, prefer: str) -> pd.Series:
+    """What is minimised: an error in its own unit, or the root of the product of both."""
+    if prefer not in PREFERENCES:
+        raise InputError(f"'prefer' must be one of {', '.join(PREFERENCES)}; got '{prefer}'{suggestion(prefer, PREFERENCES)}")
+    both: pd.Series = np.sqrt(found["energy"] * found["force"])
+    return both if prefer == "both" else found[prefer]
+
+
+def best_by(found: pd.DataFrame, limits: Limits, prefer: str, column: str) -> pd.DataFrame:
+    """The best option within the limits for each value of a column, such as each level; sorted by what is minimised."""
+    rows = []
+    for _, part in found.groupby(column, sort=False):
+        try:
+            rows.append(choose(part, limits, prefer))
+        except InputError:  # nothing of this value is within the limits
+            continue
+    table = pd.DataFrame(rows)
+    return table.iloc[np.argsort(score(table, prefer).to_numpy(), kind="stable")].reset_index(drop=True)
+
+
+def measured_near(results: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
+    """The medians of a chosen setting at the measured sizes around its own: at most two rows.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``n_train``, ``ref_energy``, ``ref_force``, ``label_seconds`` and ``repetitions``.
+    """
+    table = _usable(results)
+    for key in _keys(table):
+        table = table[table[key] == row[key]]
+    grouped = table.groupby("n_train")
+    medians = grouped[["ref_energy", "ref_force", "label_seconds"]].median().assign(repetitions=grouped.size())
+    medians = medians.reset_index()
+    below, above = medians[medians["n_train"] <= row["n_train"]], medians[medians["n_train"] > row["n_train"]]
+    return pd.concat([below.tail(1), above.head(1)], ignore_index=True)
+
+
+def setting_words(row: pd.Series) -> str:
+    """``"level 3, 96 configurations, 2Jmax = 6, w_E/w_F = 12.25, random sampling"``."""
+    ratio = row["w_energy"] / row["w_force"]
+    ridge = f", ridge {row['ridge']}" if "ridge" in row.index else ""
+    return (
+        f"level {row['level']}, {int(row['n_train'])} configurations, 2Jmax = {int(row['twojmax'])}, "
+        f"w_E/w_F = {ratio:.6g}, {row['sampling']} sampling{ridge}"
+    )
+
+
+def _usable(results: pd.DataFrame) -> pd.DataFrame:
+    missing = [name for name in COLUMNS if name not in results.columns]
+    if missing:
+        raise InputError(
+            f"a plan needs a results table with the columns {', '.join(COLUMNS)}; this one lacks '{missing[0]}'"
+        )
+    values = numbers_in(results, ["n_train", "ref_energy", "ref_force", "label_seconds"])
+    table = results.assign(**{name: values[name] for name in values}, level=results["level"].astype(str))
+    errors = table[["ref_energy", "ref_force"]].to_numpy(dtype=float)
+    priced = table["label_seconds"].to_numpy(dtype=float) > 0
+    table = table[np.isfinite(errors).all(axis=1) & (errors > 0).all(axis=1) & priced & (table["n_train"] > 0)]
+    if table.empty:
+        raise InputError("no row of the results table has finite errors and a label cost above zero")
+    return table
+
+
+def _keys(table: pd.DataFrame) -> list[str]:
+    return [key for key in KEYS if key in table.columns]
+
+
+def is_folded(table: pd.DataFrame) -> bool:
+    """Whether the repetitions of a table are folds of one cross-validation, as a pilot's are."""
+    return "fold" in table.columns
+
+
+def reference_level(table: pd.DataFrame) -> str:
+    """The level whose labels cost most for each configuration."""
+    each = (table["label_seconds"] / table["n_train"]).groupby(table["level"]).median()
+    return str(each.idxmax())
+
+
+def _settings(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame | None]]:
+    """Each setting, its rows, and those of the same setting at the reference level where it is of a cheaper one."""
+    keys, top = _keys(table), reference_level(table)
+    groups = {values: rows for values, rows in table.groupby(keys, sort=False)}  # noqa: C416  (keys are tuples)
+    for values, rows in groups.items():
+        setting = dict(zip(keys, values, strict=True))
+        reference = None if setting["level"] == top else groups.get((top, *values[1:]))
+        yield setting, rows, reference
+
+
+def _curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, *, is_reference: bool) -> LearningCurve:
+    grouped = rows.groupby("n_train")
+    sizes = np.array(sorted(grouped.groups), dtype=float)
+    errors = tuple(part.to_numpy(dtype=float) for _, part in grouped[f"ref_{kind}"])
+    training = None
+    if is_reference and f"train_{kind}" in rows:
+        training = grouped.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
+    above = None if reference is None else _curve(reference, kind, None, is_reference=True)
+    return LearningCurve(sizes, errors, is_folded(rows), training, above)
+
+
+def _curve_options(
+    key: dict[str, Any], rows: pd.DataFrame, reference: pd.DataFrame | None, top: str, budget: float | None,
+    extrapolate: float,
+) -> pd.DataFrame:  # fmt: skip
+    grouped = rows.groupby("n_train")
+    sizes = np.array(sorted(grouped.groups), dtype=float)
+    # Leverage draws large cells, which cost more each; that changes with the size of the subset.
+    each = (grouped["label_seconds"].median() / sizes).to_numpy(dtype=float)
+    numbers = _numbers(sizes, each, budget, extrapolate)
+    cost = numbers * np.interp(numbers, sizes, each)
+    columns: dict[str, Any] = {**key, "n_train": numbers.astype(int), "label_seconds": cost}
+    for kind in ("energy", "force"):
+        expected = _curve(rows, kind, reference, is_reference=key["level"] == top).at(numbers)
+        columns |= {kind: expected.value, f"{kind}_low": expected.low, f"{kind}_high": expected.high}
+        columns["beyond"] = expected.beyond
+    columns[MD] = float(rows[MD].median()) if MD in rows else np.nan
+    return pd.DataFrame(columns)
+
+
+def _numbers(sizes: np.ndarray, each: np.ndarray, budget: float | None, extrapolate: float) -> np.ndarray:
+    """Whole numbers of configurations to look at: those measured, some between, and what the budget just pays for."""
+    largest = np.floor(sizes[-1] * extrapolate + 1e-9)
+    numbers = [*sizes, *np.round(np.geomspace(sizes[0], largest, STEPS)), largest]
+    if budget is not None:
+        trial = np.arange(sizes[0], largest + 1) if largest < 1e5 else np.geomspace(sizes[0], largest, 10**5).round()
+        paid = trial[trial * np.interp(trial, sizes, each) <= budget]
+        numbers += [paid[-1]] if paid.size else []
+    return np.unique(numbers)
+
+
+def _fast_enough(found: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+    if limits.max_md_cost is None:
+        return found
+    if found[MD].isna().all():
+        raise InputError(
+            f"the results have no MD cost ('{MD}'), so that no MD speed can be asked for; run the study again, which "
+            "measures it, or give 'cost.md_us_per_atom_step' in the study"
+        )
+    fast = found[found[MD] <= limits.max_md_cost]
+    if fast.empty:
+        least = found.loc[found[MD].idxmin()]
+        raise InputError(
+            f"no model needs at most {limits.max_md_cost:.3g} µs for each atom and step; the fastest, 2Jmax = "
+            f"{int(least['twojmax'])}, needs {least[MD]:.3g} (that is {1e6 / least[MD]:.3g} atoms·steps/s)"
+        )
+    return fast
+
+
+def _good_enough(found: pd.DataFrame, limits: Limits) -> pd.Series:
+    good = pd.Series(True, index=found.index)  # noqa: FBT003  (a value, not a flag)
+    for name, limit in (("energy", limits.max_energy), ("force", limits.max_force)):
+        if limit is not None:
+            good &= found[name] <= limit
+    return good
+
+
+def _out_of_reach(found: pd.DataFrame, affordable: pd.DataFrame, limits: Limits) -> str:
+    """Why nothing fits: what is reachable, and what it would cost to get there."""
+    asked = []
+    for name, limit, unit in (("energy", limits.max_energy, "meV/atom"), ("force", limits.max_force, "meV/Å")):
+        if limit is not None:
+            asked.append(f"{name} error of {limit:g} {unit} (the lowest is {affordable[name].min():.4g})")
+    within = "" if limits.budget is None else f" within {limits.budget:g} s"
+    fast = _fast_enough(found, limits)
+    enough = fast[_good_enough(fast, limits)]
+    remedy = "loosen the limits, or study larger subsets and models"
+    if len(enough):
+        least = enough.loc[enough["label_seconds"].idxmin()]
+        remedy = f"it takes {least['label_seconds']:.4g} s: {setting_words(least)}"
+    return f"no setting{within} reaches an {' and a '.join(asked)}; {remedy}"

@@ -1,0 +1,120 @@
+"""A pilot: what a few tens of configurations, labelled at every level, say about the study that they stand for.
+
+The pilot is cross-validated: every configuration is held out once in each of several partitions, and models are fitted
+to nested subsets of the rest, with a ridge chosen by leave-one-out, which keeps rich models usable with so few labels.
+The result is a results table with a row per fit and fold, from which `paretofit plan` extrapolates.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from paretofit.errors import InputError
+from paretofit.files import replacing
+from paretofit.parallel import follow_parent
+from paretofit.progress import track
+from paretofit.study.folder import run_folder
+from paretofit.study.schema import load_study
+from paretofit.study.stages import describe, prepare, sweep_input
+from paretofit.sweep import SweepGrid, SweepInput, run_sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from paretofit.study.schema import Study
+
+FOLDS = 4
+PARTITIONS = 3
+SIZES = 5  # subset sizes within the training part of a fold
+SMALLEST = 6  # configurations in a subset
+FEWEST = 12  # configurations in a pilot
+PILOT_EXTRAPOLATE = 30.0
+
+log = logging.getLogger(__name__)
+
+
+def pilot_results(
+    path: Path | str, *, out: Path | str | None = None, jobs: int = 1, progress: bool = False
+) -> pd.DataFrame:
+    """Cross-validate a pilot over the factorial of a study.
+
+    Parameters
+    ----------
+    path : path-like
+        A study whose dataset is the pilot; its levels, 2Jmax, weights and basis count, its sizes, samplings and split
+        do not. ``ridge`` is ``auto`` unless the study has one.
+    out : path-like, optional
+        Where descriptors, finished fits and ``results.csv`` are kept; by default ``runs/<name>-pilot``.
+    jobs : int
+        Folds at a time.
+    progress : bool
+        Show bars.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A results table with a column ``fold``; ``repeat`` numbers the folds of all partitions.
+
+    Raises
+    ------
+    InputError
+        If the study cannot be used, or the pilot is too small to be cross-validated.
+    """
+    study = _pilot_study(load_study(path))
+    prepared = prepare(study)
+    folder = Path(out) if out is not None else Path("runs") / f"{study.name}-pilot"
+    with prepared.dataset, run_folder(folder, f"{study.name}-pilot"):
+        design = describe(prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress)
+        folds = list(_folds(prepared.split.group, study.seed))
+        tasks = list(_tasks(sweep_input(prepared, design), prepared.grid, folds))
+        work = (delayed(_fit_fold)(os.getpid(), data, grid, folder) for data, grid in tasks)
+        found = Parallel(n_jobs=jobs, return_as="generator")(work)
+        tables = list(track(found, len(tasks), "folds of the pilot", enabled=progress))
+        results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
+        with replacing(folder / "results.csv") as temporary:
+            results.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    return results.astype({"level": str, "ridge": str})
+
+
+def _pilot_study(study: Study) -> Study:
+    ridge = study.ridge if "ridge" in study.model_fields_set else ["auto"]
+    kept = {"ridge": ridge, "sizes": ["all"], "samplings": ["random"], "repetitions": 1, "leave_one_out": False}
+    # half and half is possible wherever folds are; the split itself is not used
+    return study.model_copy(update={**kept, "split": study.split.model_copy(update={"train_fraction": 0.5})})
+
+
+def _folds(group: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Masks of what is held out, whole groups of relatives together."""
+    families = np.unique(group)
+    if len(group) < FEWEST or len(families) < FOLDS:
+        raise InputError(
+            f"a pilot needs at least {FEWEST} configurations in {FOLDS} groups of relatives, labelled at every level; "
+            f"there are {len(group)} in {len(families)}"
+        )
+    for partition in range(PARTITIONS):
+        order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(partition,))).permutation(families)
+        for fold in range(FOLDS):
+            yield np.isin(group, order[fold::FOLDS])
+
+
+def _tasks(data: SweepInput, grid: SweepGrid, folds: list[np.ndarray]) -> Iterator[tuple[SweepInput, SweepGrid]]:
+    least = min(int((~held_out).sum()) for held_out in folds)
+    sizes = sorted({round(size) for size in np.geomspace(max(SMALLEST, least / 5), least, SIZES)})
+    for k, held_out in enumerate(folds):
+        own = replace(data, train=np.flatnonzero(~held_out), test=np.flatnonzero(held_out))
+        yield own, replace(grid, sizes=sizes, seed=grid.seed + k)
+
+
+def _fit_fold(parent: int, data: SweepInput, grid: SweepGrid, folder: Path) -> pd.DataFrame:
+    follow_parent(parent)
+    with threadpool_limits(1):
+        return run_sweep(data, grid, journal=folder, jobs=1)

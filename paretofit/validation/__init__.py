@@ -1,0 +1,5 @@
+"""What a potential is worth beyond its test errors."""
+
+from paretofit.validation.md_speed import MdSpeed, md_speed
+
+__all__ = ["MdSpeed", "md_speed"]
