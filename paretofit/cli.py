@@ -394,7 +394,9 @@ def pareto(
     "25 --max-force 150   |   paretofit plan pilot.yaml --budget 20h --md-speed 5000 --json",
 )
 def plan_(
-    source: Annotated[Path, typer.Argument(help="A run folder, a results table (CSV), or the study of a pilot (YAML).")],
+    source: Annotated[
+        Path, typer.Argument(help="A run folder, a results table (CSV), or the study of a pilot (YAML).")
+    ],
     budget: Annotated[Optional[str], typer.Option(help="For labels, core time: 600, 90min, 20h, 3d.")] = None,  # noqa: UP045
     max_energy: Annotated[Optional[float], typer.Option(help="Largest energy error, meV/atom.")] = None,  # noqa: UP045
     max_force: Annotated[Optional[float], typer.Option(help="Largest force error, meV/Å.")] = None,  # noqa: UP045
@@ -402,7 +404,9 @@ def plan_(
         Optional[float],  # noqa: UP045
         typer.Option(help="Least speed of the potential, atoms·steps/s on a core."),
     ] = None,
-    prefer: Annotated[str, typer.Option(help="Which error to make lowest: both (their product), energy, force.")] = "both",
+    prefer: Annotated[
+        str, typer.Option(help="Which error to make lowest: both (their product), energy, force.")
+    ] = "both",
     extrapolate: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="How many times more configurations than measured may be recommended.", show_default="2; 30"),
@@ -412,7 +416,9 @@ def plan_(
         typer.Option("--out", help="Pilot: where its fits are kept.", show_default="runs/<name>-pilot"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")] = False,
-    study: Annotated[bool, typer.Option("--study", help="Write only the keys of a study that fits exactly this.")] = False,
+    study: Annotated[
+        bool, typer.Option("--study", help="Write only the keys of a study that fits exactly this.")
+    ] = False,
     jobs: Jobs = None,
 ) -> None:
     """Say what to run with a budget: level, configurations, 2Jmax and weights, with the errors to expect."""

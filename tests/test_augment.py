@@ -158,7 +158,7 @@ def test_loops_end_and_what_is_given_up_is_counted():
         (BERYLLIUM(), {"slabs": {"thickness": 40.0}, "max_atoms": 10}, "no slab .* raise the atom limit"),
         (BERYLLIUM() * (3, 3, 3), {"max_atoms": 20}, "has 54 atoms, more than 'max_atoms', 20"),
         (BERYLLIUM(), {"n": 2}, "'n' is 2, but .* alone are 3"),
-        (Atoms("Be", pbc=True), {}, "cell vector of zero length"),
+        (Atoms("Be", pbc=True), {}, "cell vectors of zero length or that lie in one plane"),
         (
             Atoms("Be2", [[0, 0, 0], [0, 0, 2.0]], cell=[3, 3, 18], pbc=True),
             {},
@@ -215,6 +215,8 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
     [
         ("  vacancys: {share: 0.1}\n", "unknown key 'augmentation.vacancys'; did you mean 'vacancies'"),
         ("  strained: {strech: 0.1}\n", "did you mean 'stretch'"),
+        ("  entropy: {count: 3, elements: {Be: 1}}\n", "'entropy.atoms' goes up to 32, more than 'max_atoms', 30"),
+        ("  alloys: {elements: [Be]}\n", "an alloy needs two elements or more; got Be alone"),
         ("  entropy: {count: 3}\n", "entropy needs 'elements'"),
         ("  entropy: {count: 3, elements: {Bee: 1}}\n", "'Bee' is not a chemical symbol"),
         ("  alloys: {elements: [Be, Xx]}\n", "'Xx' is not a chemical symbol"),
@@ -232,7 +234,10 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  clusters: {distance: {Be-W: 1.9}}\n", "no distance for the pair Be-Be"),
         ("  distorted: {count: 70}\n", "'n' is 14, but the counts of the kinds come to 94; raise 'n', or lower them"),
         ("  slabs: {millers: [[0, 0, 0]]}\n", "not all zero"),
-        ("  entropy: {count: 1, elements: {Be: 1}, volume: [0.3, 0.4], steps: 0}\n", "atoms cannot be kept apart"),
+        (
+            "  entropy: {count: 1, elements: {Be: 1}, atoms: [4, 6], volume: [0.3, 0.4], steps: 0}\n",
+            "atoms cannot be kept apart",
+        ),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_in_one_sentence(tmp_path, more, message):
@@ -281,6 +286,41 @@ def test_candidates_of_one_input_can_be_split_by_family(tmp_path):
     assert len(split.train) / len(crystals) == pytest.approx(0.7, abs=0.1)
 
 
+@pytest.mark.parametrize("name", ["counts.json", "bulk_counts.json", "bulk_entropy.csv"])
+def test_no_input_is_overwritten_by_what_is_written_beside_the_output(tmp_path, name):
+    write(tmp_path / name, bulk("Be"), format="json" if name.endswith("json") else "extxyz")
+    before = (tmp_path / name).read_bytes()
+    (tmp_path / "s.yaml").write_text(
+        f"augmentation: {{structures: [{name}], output: bulk.extxyz, n: 8, max_atoms: 9, slabs: {{millers: []}}}}\n"
+    )
+    if name != "counts.json":
+        with pytest.raises(InputError, match=f"{name} is one of 'structures'; rename it"):
+            augment_study(tmp_path / "s.yaml", figures=False)
+    else:
+        augment_study(tmp_path / "s.yaml", figures=False)
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_stretched_crystals_of_large_atoms_are_not_all_alike():
+    found = candidates_of(bulk("Cs"), n=30, slabs={"millers": []}, distorted={"count": 0}, clusters={"count": 0})
+    strained = [one for one in found.structures if one.info["config_type"] == "strained"]
+    factors = [float(one.info["made_by"].split()[-1]) for one in strained]
+    assert max(factors) > 1.5
+    assert not found.given_up
+
+
+def test_a_vacuum_is_that_wide_after_atoms_have_moved():
+    for one in candidates_of(graphene(vacuum=4.0), n=20).structures:
+        if one.info["config_type"] == "distorted":
+            assert one.cell.lengths()[2] - np.ptp(one.positions[:, 2]) == pytest.approx(15.0)
+
+
+def test_what_is_given_up_is_replaced():
+    found = candidates_of(bulk("TiC", "rocksalt", a=4.33), n=60, min_length=0.0, alloys={"count": 20}, tries=5)
+    assert any(kind == "alloy" for kind, _ in found.given_up)
+    assert len(found.structures) == 60
+
+
 def test_entropy_alone_with_structures_at_hand(tmp_path):
     more = "  entropy: {count: 2, elements: {Be: 1}, atoms: [4, 6], twojmax: 2, steps: 3}\n"
     made = augment_study(study_file(tmp_path, n=0, more=more), figures=False).candidates.structures
@@ -291,6 +331,6 @@ def test_the_output_is_never_an_input(tmp_path):
     write(tmp_path / "be.extxyz", bulk("Be"))
     before = (tmp_path / "be.extxyz").read_bytes()
     (tmp_path / "s.yaml").write_text("augmentation: {structures: [be.extxyz], output: be.extxyz, n: 20}\n")
-    with pytest.raises(InputError, match=r"is one of 'structures'; give it a new name"):
+    with pytest.raises(InputError, match=r"is one of 'structures'; rename it"):
         augment_study(tmp_path / "s.yaml")
     assert (tmp_path / "be.extxyz").read_bytes() == before

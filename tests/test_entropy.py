@@ -102,7 +102,7 @@ def test_random_configurations_keep_their_distance_at_any_density(volume):
 
 def test_what_is_too_dense_is_said_to_be_so():
     settings = EntropySettings(elements={"Be": 1.0}, atoms=(3, 3), volume=(0.3, 0.3))
-    with pytest.raises(InputError, match="raise 'entropy.volume', or lower 'entropy.closest'"):
+    with pytest.raises(InputError, match="raise it to 1.72 at least, or lower 'entropy.closest'"):
         random_configuration(settings, np.random.default_rng(1))
 
 

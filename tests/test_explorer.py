@@ -321,6 +321,15 @@ def test_the_slider_moves_the_recommendation_as_brute_force_does(page, table, go
     assert len(seen) > 2
 
 
+def test_a_budget_pays_for_what_costs_exactly_as_much(page, table):
+    best = best_row(table, "both")
+    cost = explorer_data(table, LEVELS)["columns"]["label_seconds"][best]
+    page.open(page.path, f"#budget={cost}")
+    assert page.state["best"] == best
+    page.open(page.path, f"#budget={cost * 0.999}")
+    assert page.state["best"] != best
+
+
 @pytest.mark.parametrize(("x", "y"), [("ref_force", "ref_energy"), ("n_train", "ref_energy_shifted")])
 def test_the_front_is_that_of_the_axes_and_the_cost(page, table, x, y):
     page.choose("#ex-x", x)
@@ -481,8 +490,8 @@ def test_odd_tables_are_shown_without_complaint(browser, tmp_path, table, levels
             known = table["label_seconds"].notna().any()
             assert browser.state["best"] == best_row(table if known else table.assign(label_seconds=0.0), "both")
     assert not browser.complaints
-    first = browser.eval("document.querySelector('#ex-level input').value")
-    assert first == levels[0]
+    assert browser.eval("document.querySelector('#ex-level input').value") == levels[0]
+    assert browser.eval("document.querySelector('#ex-plot .legendtext').textContent") == f"level {levels[0]}"
 
 
 def test_the_page_of_a_report_recommends_from_its_medians(browser, tmp_path):

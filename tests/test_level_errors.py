@@ -390,3 +390,12 @@ def test_every_column_that_is_shown_has_a_heading(shipped):
     _, errors = shipped
     shown = {column for sheet in level_sheets(errors, list("12345")) for column in sheet.table.columns}
     assert shown - set(LEVEL_HEADINGS) <= {"level", "smearing", "property"}
+
+
+def test_of_few_configurations_no_correlation_is_called_clear(make):
+    configurations, labels = made_up()
+    few = make(configurations[:6], {level: labels[level][:6] for level in LEVELS}, ids=IDS[:6])
+    errors = level_errors(few, LEVELS)
+    assert errors.correlations["energy_correlation"].notna().any()
+    assert errors.correlations["energy_p_value"].isna().all()
+    assert "goes" not in level_words(errors)

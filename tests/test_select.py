@@ -247,7 +247,7 @@ def test_the_command_line_end_to_end_with_figures(pool):
         ({"candidates": "empty.extxyz"}, "empty.extxyz"),
         ({"draw": False, "method": "random"}, "for leverage scores; the method is 'random'"),
         ({"energy_weight": 0.0}, "energy weight must be positive; got 0.0"),
-        ({"candidates": "overlap.extxyz"}, "configuration 1 of overlap.extxyz has two atoms within 0.1 Å"),
+        ({"candidates": "overlap.extxyz"}, "configuration 1 of overlap.extxyz has two atoms within 0.3 of the sum"),
         ({"basis": SnapBasis(elements=["W"])}, "has Be, an element without SNAP parameters"),
     ],
 )

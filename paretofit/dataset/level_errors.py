@@ -43,7 +43,7 @@ PROPERTIES = ("shortest_vector", "n_kpoints", "largest_kspacing", "atoms")
 NO_FORCE = 1e-3  # meV/Å; forces that differ by less are zero by symmetry, which says nothing about a level
 MOST_ATOMS = 20_000  # whose forces are kept for the figures; the errors are always those of all atoms
 _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, are spread evenly: no rhythm to fall in step with
-_ENOUGH = 3  # pairs, below which a rank correlation has no p-value
+_ENOUGH = 10  # pairs, below which the p-value of a rank correlation, which is asymptotic, says nothing
 _EXACT = 1e-9  # as the labeller: a quotient this close above a whole number is that number
 
 
@@ -82,8 +82,8 @@ class LevelErrors:
         A row per level and one of `PROPERTIES` (column ``property``): Spearman's rank correlation with the size of
         the energy error and with the force RMSD (``energy_correlation``, ``force_correlation``), their two-sided
         p-values (``energy_p_value``, ``force_p_value``) and the numbers of configurations (``n_energies``,
-        ``n_forces``); those whose force RMSD is below `NO_FORCE` do not count for the forces. NaN where either
-        side does not vary.
+        ``n_forces``); those whose force RMSD is below `NO_FORCE` do not count for the forces. NaN where either side
+        does not vary, and no p-value for fewer than 10.
     """
 
     reference: str
@@ -201,7 +201,7 @@ def _geometries(dataset: Dataset) -> pd.DataFrame:
 def _geometry(atoms: Atoms) -> tuple[Any, ...]:
     kind = atoms.info.get("config_type", atoms.info.get("kind", "-"))
     lengths = np.asarray(atoms.cell.lengths())[atoms.pbc]
-    shortest = float(lengths.min()) if lengths.size else np.nan
+    shortest = float(lengths.min()) if lengths.all() and lengths.size else np.nan
     return (atoms.info["config_id"], len(atoms), str(kind), shortest, *_reciprocal(atoms))
 
 
@@ -291,10 +291,10 @@ def _correlation(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
 
 def _spearman(first: Array, second: Array) -> tuple[float, float]:
     """Rank correlation and two-sided p-value; NaN where there are too few pairs or one side does not vary."""
-    if len(first) < _ENOUGH or np.ptp(first) == 0 or np.ptp(second) == 0:
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan, np.nan
     result = spearmanr(first, second)
-    return float(result.statistic), float(result.pvalue)
+    return float(result.statistic), float(result.pvalue) if len(first) >= _ENOUGH else np.nan
 
 
 def _settings_row(dataset: Dataset, level: str, labels: Labels) -> dict[str, Any]:

@@ -125,7 +125,9 @@ def choose(found: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Seri
 def score(found: pd.DataFrame, prefer: str) -> pd.Series:
     """What is minimised: an error in its own unit, or the root of the product of both."""
     if prefer not in PREFERENCES:
-        raise InputError(f"'prefer' must be one of {', '.join(PREFERENCES)}; got '{prefer}'{suggestion(prefer, PREFERENCES)}")
+        raise InputError(
+            f"'prefer' must be one of {', '.join(PREFERENCES)}; got '{prefer}'{suggestion(prefer, PREFERENCES)}"
+        )
     both: pd.Series = np.sqrt(found["energy"] * found["force"])
     return both if prefer == "both" else found[prefer]
 

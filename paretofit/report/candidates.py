@@ -12,6 +12,11 @@ from paretofit.report import style
 
 SEED = 1  # of the t-SNE, which is a picture, not a result
 PERPLEXITY = 30.0
+KINDS = (
+    "distorted", "strained", "vacancy", "cluster", "entropy", "alloy", "substituted", "supercell", "molecule", "slab",
+    "isolated",
+)  # fmt: skip
+COLOURS = (*style.COLOURS, "#AA3377", "#888888")  # one for each kind
 FEWEST = 5  # points below which there is nothing to map
 
 
@@ -83,7 +88,7 @@ def candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, axes: A
     chosen = table["chosen"].to_numpy(dtype=bool) if "chosen" in table else np.zeros(len(table), dtype=bool)
     for kind in kinds:
         own = (table["kind"] == kind).to_numpy()
-        shape, colour = style.marker(kind, kinds), style.colour(kind, kinds)
+        colour, shape = _look(kind, kinds)
         x, y = points[own].T
         ax.scatter(x, y, s=9, linewidths=0, alpha=0.7, label=kind, marker=shape, color=colour)
     if chosen.any():
@@ -103,8 +108,10 @@ def distribution(table: pd.DataFrame, column: str, label: str, *, axes: Axes | N
     values = [table.loc[table["kind"] == kind, column] for kind in kinds]
     finite = [one[np.isfinite(one)].to_numpy() for one in values]
     if sum(map(len, finite)):
-        colours = [style.colour(kind, kinds) for kind in kinds]
+        colours = [_look(kind, kinds)[0] for kind in kinds]
         ax.hist(finite, bins=40, stacked=True, color=colours, label=kinds, linewidth=0)
+    else:
+        ax.text(0.5, 0.5, "none has one", transform=ax.transAxes, ha="center")
     ax.set_xlabel(label)
     ax.set_ylabel("candidates")
     return ax
@@ -112,6 +119,12 @@ def distribution(table: pd.DataFrame, column: str, label: str, *, axes: Axes | N
 
 def _kinds(table: pd.DataFrame) -> Sequence[str]:
     return list(dict.fromkeys(table["kind"]))
+
+
+def _look(kind: str, kinds: Sequence[str]) -> tuple[str, str]:
+    """Colour and marker: always the same for a kind that we make, by turn for others."""
+    known = [*KINDS, *(one for one in kinds if one not in KINDS)]
+    return COLOURS[known.index(kind) % len(COLOURS)], style.marker(kind, known)
 
 
 def _standardised(table: pd.DataFrame) -> np.ndarray:

@@ -191,7 +191,9 @@ def _size(errors: LevelErrors) -> str:
     table = errors.table
     energies, forces = (listed(number(value) for value in table[name]) for name in ("energy_rmsd", "force_rmsd"))
     below = list(table.loc[table["energy_rmsd"] < TARGET, "level"])
-    verdict = "none of them is" if not below else f"{named_levels(below)} {'is' if len(below) == 1 else 'are'}"
+    verdict = "none of them is" if len(table) > 1 else "the energy is not"
+    if below:
+        verdict = f"{named_levels(below)} {'is' if len(below) == 1 else 'are'}"
     return (
         f"Against level {errors.reference}, {named_levels(list(table['level']))} differ{_s(table)} by {energies} "
         f"meV/atom in energy and {forces} meV/Å in force (RMSD over "
@@ -246,7 +248,7 @@ def _correlated(errors: LevelErrors) -> str:
 
 
 def _strongest(correlations: pd.DataFrame, which: str, subject: str) -> str:
-    known = correlations[correlations[f"{which}_correlation"].notna()]
+    known = correlations[correlations[f"{which}_p_value"].notna()]
     clear = known[known[f"{which}_p_value"] < CLEAR]
     rest = [level for level in dict.fromkeys(known["level"]) if level not in set(clear["level"])]
     if clear.empty:

@@ -85,6 +85,7 @@ def augment(
         If there are no structures, one of them has overlapping atoms or a vacuum where it is said to be periodic,
         or a limit cannot be met.
     """
+    _check_cells(structures, names)
     _check(structures, names, settings)
     _check_pairs(elements_of(structures), settings)
     gate = Gate(settings.filters, settings.max_atoms, describe, largest_force)
@@ -110,8 +111,18 @@ def augment(
     for kind, count in counts.items():
         for number in range(count):
             rng = np.random.default_rng(seeds.spawn(1)[0])
-            _attempt(found, gate, kind, partial(maker.make, kind, number), rng, settings.tries)
+            _attempt(found, gate, kind, partial(maker.make, kind, number), rng, settings)
             yield found
+    filler = maker.filler(counts)
+    number = counts.get(filler, 0) if filler else 0
+    while filler and len(found.structures) < settings.n:  # in place of what was given up
+        rng = np.random.default_rng(seeds.spawn(1)[0])
+        before = len(found.structures)
+        _attempt(found, gate, filler, partial(maker.make, filler, number), rng, settings)
+        if len(found.structures) == before:
+            return
+        number += 1
+        yield found
 
 
 def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings) -> None:
@@ -120,8 +131,6 @@ def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentS
     for atoms, name in zip(structures, names, strict=True):
         if len(atoms) > settings.max_atoms:
             raise InputError(f"{name} has {len(atoms)} atoms, more than 'max_atoms', {settings.max_atoms}; raise it")
-        if atoms.pbc.any() and not np.array(atoms.cell[atoms.pbc]).any(axis=1).all():
-            raise InputError(f"{name} is periodic along a cell vector of zero length; correct its cell")
         if is_too_close(atoms, settings.filters.closest, settings.filters.radii):
             raise InputError(
                 f"{name} has overlapping atoms: the shortest distance is {nearest_distance(atoms):.3g} Å, below "
@@ -133,6 +142,18 @@ def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentS
                 f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; write "
                 'it as a file that says which directions are periodic, such as extended XYZ with pbc="T T F"'
             )
+
+
+def _check_cells(structures: Sequence[Atoms], names: Sequence[str]) -> None:
+    """Cells and positions with which nothing can be done."""
+    for atoms, name in zip(structures, names, strict=True):
+        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
+            raise InputError(f"{name} has positions or cell vectors that are not finite numbers; correct it")
+        if not atoms.numbers.all():
+            raise InputError(f"{name} has an atom X, which is no element; give it one, or take it out")
+        vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
+        if len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors):
+            raise InputError(f"{name} has cell vectors of zero length or that lie in one plane; correct its cell")
 
 
 def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
@@ -155,17 +176,25 @@ def _without_chance(
         atoms = with_vacuum(one, settings.vacuum)
         larger = kinds.supercell(atoms, settings.min_length, settings.max_atoms)
         kind = "supercell" if atoms.pbc.any() else "molecule"
-        yield name, kind, larger, f"{len(larger) // len(atoms)} times the input"
+        yield name, kind, larger, f"{len(larger) // len(atoms)} times the input{_short_of(larger, settings)}"
         for miller in settings.slabs.millers if atoms.pbc.all() else ():
             sizes = settings.slabs.thickness, settings.max_atoms, settings.vacuum, settings.min_length
             try:
                 cut = kinds.slab(atoms, miller, *sizes)
             except InputError as error:
                 raise InputError(f"{name}: {error}, or do without slabs (slabs: {{millers: []}})") from error
-            yield name, "slab", cut, f"cut along ({' '.join(map(str, miller))})"
+            yield name, "slab", cut, f"cut along ({' '.join(map(str, miller))}){_short_of(cut, settings)}"
     if settings.isolated_atoms:
         for symbol in elements_of(structures):
             yield None, "isolated", kinds.isolated_atom(symbol, settings.vacuum), "a free atom"
+
+
+def _short_of(atoms: Atoms, settings: AugmentSettings) -> str:
+    """A note where `max_atoms` has kept a structure from its length."""
+    lengths = atoms.cell.lengths()[atoms.pbc]
+    if not len(lengths) or lengths.min() >= settings.min_length:
+        return ""
+    return f"; 'max_atoms' keeps it at {lengths.min():.1f} Å, shorter than 'min_length'"
 
 
 def _keep(found: Candidates, atoms: Atoms, kind: str, parent: str | int | None, how: str) -> None:
@@ -183,15 +212,16 @@ def _attempt(
     kind: str,
     make: Callable[[np.random.Generator], Draw],
     rng: np.random.Generator,
-    tries: int,
+    settings: AugmentSettings,
 ) -> None:
     before = gate.rejected.copy()
-    for _ in range(tries):
+    for _ in range(settings.tries):
         try:
             atoms, how, parent = make(rng)
         except InputError as error:  # this draw cannot be made; another may
             gate.rejected[kind, str(error)] += 1
             continue
+        atoms = with_vacuum(atoms, settings.vacuum)  # displaced atoms reach into it
         if gate.admit(atoms, kind):
             _keep(found, atoms, kind, parent, how)
             return

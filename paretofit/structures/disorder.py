@@ -42,6 +42,7 @@ def random_configuration(
     InputError
         If that fails again and again: the cell is too small for them.
     """
+    check_room(settings, radii)
     for _ in range(BEGINNINGS):
         size = int(rng.integers(settings.atoms[0], settings.atoms[1] + 1))
         volume = size * rng.uniform(*settings.volume)
@@ -59,6 +60,18 @@ def random_configuration(
         f"atoms cannot be kept apart at {settings.volume[0]:g} to {settings.volume[1]:g} Å³ for each atom; raise "
         "'entropy.volume', or lower 'entropy.closest'"
     )
+
+
+def check_room(settings: EntropySettings, radii: dict[str, float] | None = None) -> None:
+    """Raise `InputError` where spheres as large as the closest distance do not fit into the smallest volume."""
+    shares = settings.elements
+    each = sum(share * radius_of(symbol, radii) ** 3 for symbol, share in shares.items()) / sum(shares.values())
+    least = 4 / 3 * np.pi * settings.closest**3 * each / DENSEST
+    if settings.volume[0] < least:
+        raise InputError(
+            f"'entropy.volume' begins at {settings.volume[0]:g} Å³ for each atom, where atoms cannot be kept apart; "
+            f"raise it to {least:.3g} at least, or lower 'entropy.closest'"
+        )
 
 
 def _places(cell: Array, reach: Array, rng: np.random.Generator) -> Array:

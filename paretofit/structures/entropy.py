@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 RIDGE = 1e-6  # of the variance of random configurations, so that descriptors that depend on others do no harm
 REFERENCE = 10, 200  # atoms of random configurations for each descriptor, and configurations at most
 CORE, CORE_REACH = 2.0, 1.2  # strength, in units of the entropy of one atom; reach, in units of the closest distance
+MOST = 5  # configurations that are begun for each that is asked for
 FIRST_STEP, LAST_STEP = 0.15, 0.005  # Å, of the atom that moves farthest
 
 
@@ -66,8 +67,8 @@ class Grown:
     ----------
     atoms : ase.Atoms
     gain : float
-        Growth of the entropy of the set. Not above zero where none of its beginnings brought a gain: a set that is
-        as diverse as the search can make it gains no more.
+        Growth of the entropy of the set. Not above zero where none of its beginnings brought a gain: then it is not
+        taken into the set.
     from_random : float
         What the random configuration that it began from would have brought.
     entropy : float
@@ -90,6 +91,9 @@ def maximise_entropy(
     radii: dict[str, float] | None = None,
 ) -> Iterator[Grown]:
     """Grow a set of configurations, each of which raises the entropy of the set as far as it can.
+
+    One that would lower it is yielded with its gain, not above zero, and is not part of the set; at most five times as
+    many are begun as are asked for.
 
     Parameters
     ----------
@@ -119,7 +123,8 @@ def maximise_entropy(
         return
     climber = EntropyClimber(settings, describe, rng, radii or {})
     moments = climber.random
-    for _ in range(settings.count):
+    kept = 0
+    for _ in range(MOST * settings.count):
         before = moments.entropy()
         climbed: list[tuple[float, Atoms, Array, Array]] = []
         for _ in range(settings.tries):
@@ -129,8 +134,11 @@ def maximise_entropy(
                 break
         gain, atoms, values, first = max(climbed, key=lambda one: one[0])
         from_random = moments.plus(first).entropy() - before
-        moments = moments.plus(values)
+        if gain > 0:
+            moments, kept = moments.plus(values), kept + 1
         yield Grown(atoms, gain, from_random, moments.entropy() - climber.random.entropy(), len(climbed))
+        if kept == settings.count:
+            return
 
 
 def set_entropy(values: Sequence[Array], random: Sequence[Array]) -> float:

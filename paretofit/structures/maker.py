@@ -86,6 +86,8 @@ class Maker:
                 f"no structure has more than {settings.vacancies.atoms} atoms; raise 'min_length', or lower "
                 "'vacancies.atoms'"
             )
+        if settings.alloys.count and not possible["alloy"]:
+            self._found.skipped["alloy"] = "no structure has two elements; name them under 'alloys.elements'"
         lost = settings.vacancies.share if roomy else 0.0
         swapped = settings.substitutions.share if self._mixed or possible["alloy"] else 0.0
         left = (settings.n - len(self._found.structures)) / (1 + swapped)
@@ -105,6 +107,12 @@ class Maker:
         if filler is not None:
             counts[filler] += max(short, 0)
         return counts
+
+    def filler(self, counts: dict[str, int]) -> str | None:
+        """The kind that takes the place of what was given up: one whose count was not given, if it is made at all."""
+        settings = self._settings
+        free = {"distorted": settings.distorted.count, "strained": settings.strained.count}
+        return next((kind for kind, count in free.items() if count is None and counts[kind]), None)
 
     def make(self, kind: str, number: int, rng: np.random.Generator) -> Draw:
         """One attempt at candidate `number` of a kind; `InputError` if this draw cannot be made."""

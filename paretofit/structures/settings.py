@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from paretofit.settings import Positive, Section, Whole
 
+SHORTEST_CUTOFF, LONGEST_CUTOFF = 0.5, 25.0  # Å, what LAMMPS can do
+
 Count = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 AUTO = "null: a share of 'n'"
@@ -100,6 +102,8 @@ class Alloys(Section):
     @field_validator("elements")
     @classmethod
     def _symbols(cls, values: list[str]) -> list[str]:
+        if len(set(values)) == 1:
+            raise ValueError(f"an alloy needs two elements or more; got {values[0]} alone")
         return check_symbols(values)
 
 
@@ -135,7 +139,9 @@ class EntropySettings(Section):
         (8, 32), description="atoms, fewest and most"
     )
     twojmax: Annotated[int, Field(ge=0, le=8, strict=True)] = Field(6, description="of the descriptors")
-    cutoff: Positive = Field(4.8, description="Å, of the descriptors")
+    cutoff: Annotated[float, Field(ge=SHORTEST_CUTOFF, le=LONGEST_CUTOFF, strict=True)] = Field(
+        4.8, description="Å, of the descriptors"
+    )
     steps: Count = Field(30, description="gradient steps for each configuration")
     closest: Annotated[float, Field(gt=0, lt=2, strict=True)] = Field(
         0.7, description="no two atoms closer than this share of the sum of their radii"
@@ -186,4 +192,10 @@ class AugmentSettings(Section):
             raise ValueError(f"'output' is extended XYZ, a name that ends in .extxyz; got {self.output.name}")
         if self.clusters.min_atoms > self.clusters.max_atoms:
             raise ValueError("'clusters.min_atoms' must be at most 'clusters.max_atoms'")
+        if self.clusters.count and self.clusters.min_atoms > self.max_atoms:
+            raise ValueError(f"'clusters.min_atoms' must be at most 'max_atoms', {self.max_atoms}")
+        if self.entropy.count and self.entropy.atoms[1] > self.max_atoms:
+            raise ValueError(
+                f"'entropy.atoms' goes up to {self.entropy.atoms[1]}, more than 'max_atoms', {self.max_atoms}"
+            )
         return self

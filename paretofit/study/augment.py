@@ -26,21 +26,22 @@ from paretofit.progress import track
 from paretofit.report.candidates import candidate_figures
 from paretofit.settings import Section
 from paretofit.structures.augment import Candidates, augment
+from paretofit.structures.disorder import check_room
 from paretofit.structures.entropy import Grown, maximise_entropy
-from paretofit.structures.filters import Gate
+from paretofit.structures.filters import Gate, radius_of
 from paretofit.structures.geometry import elements_of, nearest_distance
 from paretofit.structures.settings import AugmentSettings  # noqa: TC001  (pydantic)
 from paretofit.study.schema import read_sections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ase import Atoms
 
     from paretofit.structures.geometry import Array
 
 DUPLICATE_TWOJMAX = 4
-CUTOFF = 4.8  # Å, of the descriptors by which duplicates are found and the map is drawn
+CUTOFF = 4.8  # Å, at least, of the descriptors by which duplicates are found and the map is drawn
 
 
 class AugmentStudy(Section):
@@ -96,8 +97,9 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
         If the structures or settings cannot be used; nothing is written then.
     """
     settings = (study if isinstance(study, AugmentStudy) else load_augment_study(study)).augmentation
-    if settings.output.resolve() in {path.resolve() for path in settings.structures}:
-        raise InputError(f"'augmentation.output', {settings.output}, is one of 'structures'; give it a new name")
+    _check_outputs(settings)
+    if settings.entropy.count:
+        check_room(settings.entropy, settings.filters.radii)
     structures, names = _inputs(settings)
     elements = _elements(structures, settings)
     describe = mean_of(elements)
@@ -117,6 +119,23 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
         table = candidate_table(found.structures, describe)
         pictures = candidate_figures(table, figures_folder(settings.output))
     return AugmentResult(settings.output, settings.n, pictures, found, grown)
+
+
+def _check_outputs(settings: AugmentSettings) -> None:
+    inputs = {path.resolve() for path in settings.structures}
+    for path in (settings.output, counts_file(settings.output), entropy_file(settings.output)):
+        if path.resolve() in inputs:
+            raise InputError(f"'augmentation.output', {settings.output}: {path} is one of 'structures'; rename it")
+
+
+def counts_file(output: Path) -> Path:
+    """Where the counts beside a file of candidates are."""
+    return output.with_name(f"{output.stem}_counts.json")
+
+
+def entropy_file(output: Path) -> Path:
+    """Where the gains of the entropy-maximised configurations are."""
+    return output.with_name(f"{output.stem}_entropy.csv")
 
 
 def load_augment_study(path: Path | str) -> AugmentStudy:
@@ -168,14 +187,13 @@ def format_candidates(result: AugmentResult) -> str:
             f"entropy of the maximised set: {result.entropy['entropy'].iloc[-1]:.3f} above random; median gain of a "
             f"configuration {gain:.3f}, of the random one that it began from {random:.3f}"
         )
-        if lost := int((result.entropy["gain"] <= 0).sum()):
-            lines.append(f"{lost} of {len(result.entropy)} entropy-maximised configurations brought no gain")
     return "\n".join([*lines, *map(str, result.figures)])
 
 
 def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
     structures: list[Atoms] = []
     names: list[str] = []
+    shared = Counter(path.name for path in settings.structures)
     for path in settings.structures:
         try:
             frames = read_frames(path, None)
@@ -183,7 +201,8 @@ def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
             raise InputError(f"'augmentation.structures': {error}") from error
         for k, atoms in enumerate(frames.atoms):
             structures.append(atoms)
-            names.append(path.name if len(frames.atoms) == 1 else f"{path.name}:{k}")
+            name = path.name if shared[path.name] == 1 else str(path)
+            names.append(name if len(frames.atoms) == 1 else f"{name}:{k}")
     if not (structures and settings.n) and not settings.entropy.count:
         raise InputError(
             "there is nothing to make: name files under 'augmentation.structures' and a number of candidates, 'n', or "
@@ -199,8 +218,14 @@ def _elements(structures: Sequence[Atoms], settings: AugmentSettings) -> list[st
     )
 
 
-def plain_basis(elements: Sequence[str], twojmax: int, cutoff: float = CUTOFF) -> SnapBasis:
-    """A linear SNAP basis that tells elements apart by their weights, for comparing structures."""
+def plain_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
+    """A linear SNAP basis that tells elements apart by their weights, for comparing structures.
+
+    The cutoff is by default 4.8 Å, or twice the longest sum of covalent radii where that is more: bonds that are
+    stretched by 60 % are still seen.
+    """
+    if cutoff is None:
+        cutoff = max(CUTOFF, 4 * max(radius_of(symbol, None) for symbol in elements))
     weights = [1.0 - 0.5 * k / len(elements) for k in range(len(elements))]
     return SnapBasis(
         elements=list(elements),
@@ -272,7 +297,7 @@ def _grow(
     grown: Iterable[Grown] = maximise_entropy(
         chosen, lambda atoms: atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
     )
-    for one in track(grown, chosen.count, "entropy", enabled=progress):
+    for one in track(_gaining(grown, found), chosen.count, "entropy", enabled=progress):
         if gate.admit(one.atoms, "entropy"):
             identity = len(found.structures)
             one.atoms.info = {
@@ -286,6 +311,14 @@ def _grow(
     return pd.DataFrame(rows, columns=columns)
 
 
+def _gaining(grown: Iterable[Grown], found: Candidates) -> Iterator[Grown]:
+    for one in grown:
+        if one.gain > 0:
+            yield one
+        else:
+            found.rejected["entropy", "would lower the entropy of the set"] += 1
+
+
 def _write_counts(settings: AugmentSettings, found: Candidates, grown: pd.DataFrame) -> None:
     """What was made and what was refused, and the settings, beside the output."""
     counts = Counter(str(atoms.info["config_type"]) for atoms in found.structures)
@@ -296,7 +329,7 @@ def _write_counts(settings: AugmentSettings, found: Candidates, grown: pd.DataFr
         "given_up": {f"{kind}: {why}": count for (kind, why), count in found.given_up.items()},
         "settings": settings.model_dump(mode="json"),
     }
-    write_text(settings.output.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    write_text(counts_file(settings.output), json.dumps(record, indent=1) + "\n")
     if len(grown):
-        with replacing(settings.output.with_name(f"{settings.output.stem}_entropy.csv")) as temporary:
+        with replacing(entropy_file(settings.output)) as temporary:
             grown.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")

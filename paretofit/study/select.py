@@ -28,7 +28,8 @@ from paretofit.linear import (
 from paretofit.linear.design_choice import d_optimal, farthest_point
 from paretofit.linear.whitening import RowBlock
 from paretofit.report.candidates import candidate_figures
-from paretofit.structures.geometry import elements_of, nearest_pairs
+from paretofit.structures.filters import is_too_close
+from paretofit.structures.geometry import elements_of
 from paretofit.study.augment import candidate_table, figures_folder, mean_of, plain_basis, write_structures
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 LEVERAGE_METHODS = ("leverage", "block-leverage")
 METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
 DATASETS = {".h5", ".hdf5"}
-OVERLAP = 0.1  # Å; nearer than any two nuclei are meant to be
+OVERLAP = 0.3  # of the sum of covalent radii; nearer than any two nuclei are meant to be
 BLOCK_BYTES = 16 << 20
 MOST_FEATURES = 20_000  # their moments take 3.2 GB
 
@@ -167,9 +168,13 @@ def _check_method(method: str, draw: bool | None, energy_weight: float) -> None:
 
 def _check_apart(structures: Sequence[Atoms], source: Path | str) -> None:
     for position, atoms in enumerate(structures):
-        if nearest_pairs(atoms, OVERLAP):
-            name = f"configuration {atoms.info.get('config_id', position)} of {source}"
-            raise InputError(f"{name} has two atoms within {OVERLAP} Å of each other; correct it, or leave it out")
+        name = f"configuration {atoms.info.get('config_id', position)} of {source}"
+        if not (np.isfinite(atoms.positions).all() and atoms.numbers.all()):
+            raise InputError(f"{name} has positions that are not finite, or an atom X; correct it, or leave it out")
+        if is_too_close(atoms, OVERLAP):
+            raise InputError(
+                f"{name} has two atoms within {OVERLAP} of the sum of their covalent radii; correct it, or leave it out"
+            )
 
 
 @dataclass(frozen=True)
