@@ -221,7 +221,8 @@ def _curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, *, is_
     if is_reference and f"train_{kind}" in rows:
         training = grouped.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
     above = None if reference is None else _curve(reference, kind, None, is_reference=True)
-    return LearningCurve(sizes, errors, is_folded(rows), training, above)
+    known = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
+    return LearningCurve(sizes, errors, is_folded(rows), training, above, known)
 
 
 def _curve_options(

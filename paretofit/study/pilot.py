@@ -18,6 +18,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from paretofit.dataset.level_errors import level_errors
 from paretofit.errors import InputError
 from paretofit.files import replacing
 from paretofit.parallel import follow_parent
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from paretofit.study.schema import Study
+    from paretofit.study.stages import Prepared
 
 FOLDS = 4
 PARTITIONS = 3
@@ -62,7 +64,8 @@ def pilot_results(
     Returns
     -------
     pandas.DataFrame
-        A results table with a column ``fold``; ``repeat`` numbers the folds of all partitions.
+        A results table with a column ``fold``; ``repeat`` numbers the folds of all partitions. ``label_energy`` and
+        ``label_force`` are the RMSD of the level's labels against the reference, meV/atom and meV/Å.
 
     Raises
     ------
@@ -80,6 +83,7 @@ def pilot_results(
         found = Parallel(n_jobs=jobs, return_as="generator")(work)
         tables = list(track(found, len(tasks), "folds of the pilot", enabled=progress))
         results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
+        results = results.merge(_label_errors(prepared), on="level")
         with replacing(folder / "results.csv") as temporary:
             results.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     return results.astype({"level": str, "ridge": str})
@@ -90,6 +94,13 @@ def _pilot_study(study: Study) -> Study:
     kept = {"ridge": ridge, "sizes": ["all"], "samplings": ["random"], "repetitions": 1, "leave_one_out": False}
     # half and half is possible wherever folds are; the split itself is not used
     return study.model_copy(update={**kept, "split": study.split.model_copy(update={"train_fraction": 0.5})})
+
+
+def _label_errors(prepared: Prepared) -> pd.DataFrame:
+    levels = list(prepared.grid.levels)
+    table = level_errors(prepared.dataset, levels).table.set_index("level")[["energy_rmsd", "force_rmsd"]]
+    table = table.reindex(levels).fillna(0.0)  # the reference has no error of its own
+    return table.set_axis(["label_energy", "label_force"], axis=1).reset_index(names="level")
 
 
 def _folds(group: np.ndarray, seed: int) -> Iterator[np.ndarray]:
