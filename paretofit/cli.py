@@ -388,6 +388,17 @@ def pareto(
         console.print(f"{len(front)} rows on the front, written to {out}", highlight=False)
 
 
+@app.command(epilog="Example:  paretofit report runs/beryllium-1a2b3c4d")
+def report(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")]) -> None:
+    """Write front, figures, tables and report.html of a run again, without fitting."""
+    from paretofit.study.run_report import rebuild_report
+
+    made = rebuild_report(run)
+    for warning in made.warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{made.report}", soft_wrap=True, highlight=False)
+
+
 @app.command(
     name="plan",
     epilog="Examples:  paretofit plan runs/beryllium-1a2b3c4d --budget 2h   |   paretofit plan results.csv --max-energy "

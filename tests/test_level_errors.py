@@ -13,7 +13,8 @@ from paretofit.dataset.level_errors import NO_FORCE, PROPERTIES, level_errors
 from paretofit.errors import InputError
 from paretofit.report import level_figures, style
 from paretofit.report.figures import CannotDrawError
-from paretofit.report.level_pages import LEVEL_HEADINGS, level_plans, level_sheets, level_words
+from paretofit.report.level_pages import level_plans, level_sheets, level_words
+from paretofit.report.tables import HEADINGS
 
 LEVELS = ["low", "mid", "top"]
 SETTINGS = {
@@ -389,7 +390,7 @@ def test_the_words_say_what_the_table_says(shipped):
 def test_every_column_that_is_shown_has_a_heading(shipped):
     _, errors = shipped
     shown = {column for sheet in level_sheets(errors, list("12345")) for column in sheet.table.columns}
-    assert shown - set(LEVEL_HEADINGS) <= {"level", "smearing", "property"}
+    assert shown - set(HEADINGS) <= {"level", "smearing", "property"}
 
 
 def test_of_few_configurations_no_correlation_is_called_clear(make):

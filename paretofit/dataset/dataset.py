@@ -19,6 +19,7 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.dataset.checks import shortened, whole_number
+from paretofit.dataset.html import dataset_html
 from paretofit.errors import InputError, suggestion
 from paretofit.files import array_digest, digest, one_line
 
@@ -153,6 +154,9 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset('{self.path}', {len(self)} configurations, levels {self.levels})"
+
+    def _repr_html_(self) -> str:
+        return dataset_html(self)
 
     def __iter__(self) -> Iterator[Atoms]:
         for positions in _runs(self._index):

@@ -81,7 +81,8 @@ def options(results: pd.DataFrame, *, budget: float | None = None, extrapolate: 
     parts = [
         _curve_options(key, rows, reference, top, budget, extrapolate) for key, rows, reference in _settings(table)
     ]
-    return pd.concat(parts, ignore_index=True)
+    found: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return found
 
 
 def choose(found: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Series:
@@ -108,7 +109,7 @@ def choose(found: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Seri
     score(found, prefer)  # an unknown preference is said first
     affordable = found if limits.budget is None else found[found["label_seconds"] <= limits.budget]
     if affordable.empty:
-        cheapest = found.loc[found["label_seconds"].idxmin()]
+        cheapest = least(found, "label_seconds")
         raise InputError(
             f"a budget of {limits.budget:g} s is below the cheapest point, which costs {cheapest['label_seconds']:.3g} "
             f"s ({setting_words(cheapest)}); raise it"
@@ -118,8 +119,8 @@ def choose(found: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Seri
     if fit.empty:
         raise InputError(_out_of_reach(found, fast, limits))
     if limits.budget is None:
-        return fit.loc[fit["label_seconds"].idxmin()]
-    return fit.loc[score(fit, prefer).idxmin()]
+        return least(fit, "label_seconds")
+    return least(fit.assign(_score=score(fit, prefer)), "_score").drop("_score")
 
 
 def score(found: pd.DataFrame, prefer: str) -> pd.Series:
@@ -128,8 +129,15 @@ def score(found: pd.DataFrame, prefer: str) -> pd.Series:
         raise InputError(
             f"'prefer' must be one of {', '.join(PREFERENCES)}; got '{prefer}'{suggestion(prefer, PREFERENCES)}"
         )
-    both: pd.Series = np.sqrt(found["energy"] * found["force"])
-    return both if prefer == "both" else found[prefer]
+    if prefer != "both":
+        return found[prefer]
+    return pd.Series(np.sqrt(found["energy"].to_numpy() * found["force"].to_numpy()), index=found.index)
+
+
+def least(found: pd.DataFrame, column: str) -> pd.Series:
+    """The row with the smallest value of a column, the first of several."""
+    row: pd.Series = found.iloc[int(np.argmin(found[column].to_numpy(dtype=float)))]
+    return row
 
 
 def best_by(found: pd.DataFrame, limits: Limits, prefer: str, column: str) -> pd.DataFrame:
@@ -159,7 +167,8 @@ def measured_near(results: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     medians = grouped[["ref_energy", "ref_force", "label_seconds"]].median().assign(repetitions=grouped.size())
     medians = medians.reset_index()
     below, above = medians[medians["n_train"] <= row["n_train"]], medians[medians["n_train"] > row["n_train"]]
-    return pd.concat([below.tail(1), above.head(1)], ignore_index=True)
+    near: pd.DataFrame = pd.concat([below.tail(1), above.head(1)], ignore_index=True)
+    return near
 
 
 def setting_words(row: pd.Series) -> str:
@@ -173,6 +182,7 @@ def setting_words(row: pd.Series) -> str:
 
 
 def _usable(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows that can be planned from."""
     missing = [name for name in COLUMNS if name not in results.columns]
     if missing:
         raise InputError(
@@ -182,10 +192,11 @@ def _usable(results: pd.DataFrame) -> pd.DataFrame:
     table = results.assign(**{name: values[name] for name in values}, level=results["level"].astype(str))
     errors = table[["ref_energy", "ref_force"]].to_numpy(dtype=float)
     priced = table["label_seconds"].to_numpy(dtype=float) > 0
-    table = table[np.isfinite(errors).all(axis=1) & (errors > 0).all(axis=1) & priced & (table["n_train"] > 0)]
-    if table.empty:
+    usable = np.isfinite(errors).all(axis=1) & (errors > 0).all(axis=1) & priced & (values["n_train"] > 0).to_numpy()
+    if not usable.any():
         raise InputError("no row of the results table has finite errors and a label cost above zero")
-    return table
+    kept: pd.DataFrame = table[usable]
+    return kept
 
 
 def _keys(table: pd.DataFrame) -> list[str]:
@@ -208,14 +219,14 @@ def _settings(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFram
     keys, top = _keys(table), reference_level(table)
     groups = {values: rows for values, rows in table.groupby(keys, sort=False)}  # noqa: C416  (keys are tuples)
     for values, rows in groups.items():
-        setting = dict(zip(keys, values, strict=True))
+        setting: dict[str, Any] = {str(key): value for key, value in zip(keys, values, strict=True)}
         reference = None if setting["level"] == top else groups.get((top, *values[1:]))
         yield setting, rows, reference
 
 
 def _curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, *, is_reference: bool) -> LearningCurve:
     grouped = rows.groupby("n_train")
-    sizes = np.array(sorted(grouped.groups), dtype=float)
+    sizes = np.sort(rows["n_train"].unique()).astype(float)
     errors = tuple(part.to_numpy(dtype=float) for _, part in grouped[f"ref_{kind}"])
     training = None
     if is_reference and f"train_{kind}" in rows:
@@ -230,7 +241,7 @@ def _curve_options(
     extrapolate: float,
 ) -> pd.DataFrame:  # fmt: skip
     grouped = rows.groupby("n_train")
-    sizes = np.array(sorted(grouped.groups), dtype=float)
+    sizes = np.sort(rows["n_train"].unique()).astype(float)
     # Leverage draws large cells, which cost more each; that changes with the size of the subset.
     each = (grouped["label_seconds"].median() / sizes).to_numpy(dtype=float)
     numbers = _numbers(sizes, each, budget, extrapolate)
@@ -265,16 +276,16 @@ def _fast_enough(found: pd.DataFrame, limits: Limits) -> pd.DataFrame:
         )
     fast = found[found[MD] <= limits.max_md_cost]
     if fast.empty:
-        least = found.loc[found[MD].idxmin()]
+        cheapest = least(found, MD)
         raise InputError(
             f"no model needs at most {limits.max_md_cost:.3g} µs for each atom and step; the fastest, 2Jmax = "
-            f"{int(least['twojmax'])}, needs {least[MD]:.3g} (that is {1e6 / least[MD]:.3g} atoms·steps/s)"
+            f"{int(cheapest['twojmax'])}, needs {cheapest[MD]:.3g} (that is {1e6 / cheapest[MD]:.3g} atoms·steps/s)"
         )
     return fast
 
 
 def _good_enough(found: pd.DataFrame, limits: Limits) -> pd.Series:
-    good = pd.Series(True, index=found.index)  # noqa: FBT003  (a value, not a flag)
+    good = pd.Series(True, index=found.index)
     for name, limit in (("energy", limits.max_energy), ("force", limits.max_force)):
         if limit is not None:
             good &= found[name] <= limit
@@ -292,6 +303,6 @@ def _out_of_reach(found: pd.DataFrame, affordable: pd.DataFrame, limits: Limits)
     enough = fast[_good_enough(fast, limits)]
     remedy = "loosen the limits, or study larger subsets and models"
     if len(enough):
-        least = enough.loc[enough["label_seconds"].idxmin()]
-        remedy = f"it takes {least['label_seconds']:.4g} s: {setting_words(least)}"
+        cheapest = least(enough, "label_seconds")
+        remedy = f"it takes {cheapest['label_seconds']:.4g} s: {setting_words(cheapest)}"
     return f"no setting{within} reaches an {' and a '.join(asked)}; {remedy}"

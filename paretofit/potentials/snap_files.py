@@ -84,24 +84,44 @@ def write_snap(folder: Path, name: str, basis: SnapBasis, coefficients: Array) -
 
 
 def lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
-    """Coefficients in LAMMPS's order, ``(n_elements, 1 + K [+ K(K+1)/2])``: constant, components, products."""
+    """Coefficients in LAMMPS's order, ``(n_elements, 1 + K [+ K(K+1)/2])``: constant, components, products.
+
+    With chemflag several components are equal, and a fit may share a coefficient among them in any way. LAMMPS's energy
+    does not depend on how, but its forces are the energy's gradient only if equal components have equal coefficients
+    (``SNA::compute_yi`` takes one for another), so they are shared out evenly.
+    """
     n_elements, K = len(basis.elements), basis.n_components
     local = np.empty(basis.n_features - n_elements)
     local[basis.column_order] = coefficients[n_elements:]  # element by element: linear, then upper triangle
-    order = basis.component_order
+    order, share = basis.component_order, _shared(basis)
     table = np.empty((n_elements, 1 + len(local) // n_elements))
     for element, values in enumerate(local.reshape(n_elements, -1)):
         linear = np.empty(K)
         linear[order] = values[:K]
+        linear = share @ linear
         table[element, 0] = coefficients[element]
         table[element, 1 : K + 1] = linear
         if basis.quadratic:
             products = np.zeros((K, K))
             rows, columns = np.triu_indices(K)
             products[order[rows], order[columns]] = values[K:]
-            products = products + products.T - np.diag(np.diag(products))
+            products = share @ (products + products.T - np.diag(np.diag(products))) @ share
             table[element, K + 1 :] = products[rows, columns]
     return table
+
+
+def _shared(basis: SnapBasis) -> Array:
+    """``(K, K)``: the mean over equal components, in LAMMPS's order; the identity without chemflag."""
+    K = basis.n_components
+    if not basis.chemflag:
+        return np.eye(K)
+    equal: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    for k, (e1, e2, e3, j1, j2, j) in enumerate(basis.lammps_components):
+        equal.setdefault(tuple(sorted([(j1, e1), (j2, e2), (j, e3)])), []).append(k)
+    mean = np.zeros((K, K))
+    for members in equal.values():
+        mean[np.ix_(members, members)] = 1 / len(members)
+    return mean
 
 
 def _model_basis(basis: SnapBasis, columns: int) -> SnapBasis:

@@ -16,27 +16,6 @@ from paretofit.report.words import counted, listed, named_levels, number
 TARGET = 1.0  # meV/atom, "often regarded as a target for accurate MLIPs" (section 3.1 of the paper)
 CLEAR = 0.001  # p-value below which a correlation is named
 _SAME = 0.05  # a shift that changes the RMSD by less than this share neither helps nor harms
-LEVEL_HEADINGS = {
-    "cutoff_ev": "cutoff (eV)",
-    "kspacing_per_angstrom": "k-point spacing (1/Å)",
-    "n_labels": "complete labels",
-    "n_incomplete": "incomplete labels",
-    "mean_seconds": "mean cost (s)",
-    "median_seconds": "median cost (s)",
-    "n_configurations": "configurations",
-    "n_left_out": "left out",
-    "energy_rmsd": "energy RMSD, unshifted (meV/atom)",
-    "energy_rmsd_bulk_shifted": "energy RMSD, bulk-shifted (meV/atom)",
-    "energy_rmsd_mean_shifted": "energy RMSD, mean-shifted (meV/atom)",
-    "mean_energy_error": "mean energy error (meV/atom)",
-    "force_rmsd": "force RMSD (meV/Å)",
-    "energy_correlation": "rank correlation, energy error",
-    "energy_p_value": "p-value, energy error",
-    "n_energies": "energies",
-    "n_forces": "forces",
-    "force_correlation": "rank correlation, force RMSD",
-    "force_p_value": "p-value, force RMSD",
-}
 _NAMES = {
     "shortest_vector": "the shortest cell vector",
     "n_kpoints": "the number of k-points",

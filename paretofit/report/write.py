@@ -5,6 +5,7 @@ It puts the parts together and holds the captions; what is drawn and said is mad
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,24 @@ from paretofit.report.summaries import (
 from paretofit.report.words import counted, duration_range, listed, named_levels, number, ratio_text
 
 
+@dataclass(frozen=True)
+class More:
+    """What a study's report has beyond its results table.
+
+    Attributes
+    ----------
+    findings, plans, sheets : sequences
+        Come before those of the results.
+    later_plans : sequence of FigurePlan
+        Come after the figures of the results.
+    """
+
+    findings: Sequence[Finding] = ()
+    plans: Sequence[FigurePlan] = ()
+    sheets: Sequence[Sheet] = ()
+    later_plans: Sequence[FigurePlan] = ()
+
+
 def write_report(
     folder: Path | str,
     results: pd.DataFrame,
@@ -45,6 +64,7 @@ def write_report(
     extra_tables: Mapping[str, pd.DataFrame] | None = None,
     paths: pd.DataFrame | None = None,
     study: Mapping[str, Any] | None = None,
+    more: More | None = None,
 ) -> Path:
     """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and ``report.html`` into a folder.
 
@@ -62,6 +82,7 @@ def write_report(
     extra_tables : more tables for the page, by title
     paths : the continuous energy/force curves of the largest subset, drawn under the points of the figures
     study : settings as in the study's YAML file, so that the page can give the YAML of a single point
+    more : findings, figures and tables that go beyond the results table
 
     Returns
     -------
@@ -75,14 +96,17 @@ def write_report(
     folder, levels = Path(folder), [str(level) for level in levels]
     results = _checked(results, front, levels)
     front = front.assign(level=front["level"].astype(str))
-    findings = all_findings(results, front, levels)
+    more = more or More()
+    findings = [*more.findings, *all_findings(results, front, levels)]
     _write_numbers(folder / "tables", findings)
     text = render(
         title=title,
         opening=_opening(results, front, levels),
         findings=findings,
-        pictures=[draw_picture(plan, folder / "figures") for plan in _plans(results, levels, paths)],
-        sheets=list(_sheets(results, front, levels, extra_tables or {}, folder / "tables")),
+        pictures=[
+            draw_picture(plan, folder / "figures") for plan in (*more.plans, *_plans(results, levels, paths, more))
+        ],
+        sheets=list(_sheets(results, front, levels, extra_tables or {}, more.sheets, folder / "tables")),
         summary=summary,
         warnings=warnings,
         explorer=explorer_data(medians(results, levels), levels, study),
@@ -149,7 +173,9 @@ def _span(low: float, high: float) -> str:
     return ratio_text(low) if low == high else f"{ratio_text(low)} to {ratio_text(high)}"
 
 
-def _plans(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> Iterator[FigurePlan]:
+def _plans(
+    results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None, more: More
+) -> Iterator[FigurePlan]:
     table = medians(results, levels)
     largest = at_largest_subset(table)
     fronts = fronts_by_twojmax(table)
@@ -194,6 +220,7 @@ def _plans(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | N
         lambda: "The same fronts as force RMSE against DFT cost of the training labels, face colour by "
         f"energy RMSE, shape and rim by level. {OUTSIDE}",
     )  # fmt: skip
+    yield from more.later_plans
 
 
 def _several(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> np.ndarray:
@@ -204,7 +231,7 @@ def _several(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame |
 
 def _sheets(
     results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str],
-    extra: Mapping[str, pd.DataFrame], folder: Path,
+    extra: Mapping[str, pd.DataFrame], first: Sequence[Sheet], folder: Path,
 ) -> Iterator[Sheet]:  # fmt: skip
     errors = tables.errors_by_level(results, levels)
     tables.write_table(folder, "errors", errors)
@@ -221,8 +248,10 @@ def _sheets(
         tables.costs_by_level(results, levels),
     )  # fmt: skip
     models = Sheet("Models", "Features of each 2Jmax.", "models", tables.models(results, levels))
-    taken = {"errors", "front", "costs", "models"}
-    for sheet in (points, costs, models, *_extra_sheets(extra, taken)):
+    taken = {"errors", "front", "costs", "models", *(sheet.file for sheet in first)}
+    for sheet in (*first, points, costs, models, *_extra_sheets(extra, taken)):
+        if sheet is models and "models" in {one.file for one in first}:
+            continue
         tables.write_table(folder, sheet.file, sheet.table)
         yield sheet
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RECORD = "run.json"
+RESULTS, FRONT = "results.csv", "front.csv"
+PATHS, KNEES = "weight_path.csv", "weight_knees.csv"
 
 
 @contextmanager

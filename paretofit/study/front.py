@@ -6,6 +6,7 @@ from paretofit.errors import InputError
 from paretofit.pareto import pareto_front
 
 FRONT_GROUPS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
+MD_COST = "md_us_per_atom_step"
 FRONT_OBJECTIVES = ["ref_energy", "ref_force", "label_seconds"]
 
 
@@ -23,14 +24,21 @@ def study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.DataFra
     Returns
     -------
     DataFrame
-        The column ``overall`` tells whether a point is also on the front over all 2Jmax.
+        The column ``overall`` tells whether a point is also on the front over all 2Jmax, and ``overall_with_md``,
+        where the MD cost of every 2Jmax is known, whether it is on that with MD cost as a fourth objective.
     """
     groups = FRONT_GROUPS + (["ridge"] if "ridge" in results else [])
+    timed = results[MD_COST].notna().all()
+    groups += [MD_COST] if timed else []
     if n_train is not None:
         results = results.assign(sampling=results["sampling"].where(results["n_train"] < n_train, "all"))
     parts = [pareto_front(table, FRONT_OBJECTIVES, group_by=groups) for _, table in results.groupby("twojmax")]
     front = pd.concat(parts, ignore_index=True)
-    return front.assign(overall=front.index.isin(pareto_front(front, FRONT_OBJECTIVES).index))
+    front = front.assign(overall=front.index.isin(pareto_front(front, FRONT_OBJECTIVES).index))
+    if timed:
+        with_md = pareto_front(front, [*FRONT_OBJECTIVES, MD_COST])
+        front = front.assign(overall_with_md=front.index.isin(with_md.index))
+    return front
 
 
 def judged_by_leave_one_out(results: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:

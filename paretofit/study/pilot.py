@@ -86,7 +86,8 @@ def pilot_results(
         results = results.merge(_label_errors(prepared), on="level")
         with replacing(folder / "results.csv") as temporary:
             results.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
-    return results.astype({"level": str, "ridge": str})
+    table: pd.DataFrame = results.astype({"level": str, "ridge": str})
+    return table
 
 
 def _pilot_study(study: Study) -> Study:

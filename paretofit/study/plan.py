@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import re
@@ -17,6 +16,7 @@ from paretofit.errors import InputError
 from paretofit.pareto import read_table
 from paretofit.pareto.planner import (
     EXTRAPOLATE,
+    KEYS,
     MD,
     Limits,
     best_by,
@@ -28,6 +28,7 @@ from paretofit.pareto.planner import (
 )
 from paretofit.report.words import duration, number, ratio_text
 from paretofit.study.folder import RECORD
+from paretofit.study.html import plan_html
 from paretofit.study.pilot import PILOT_EXTRAPOLATE, pilot_results
 
 UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
@@ -103,17 +104,19 @@ class Plan:
         return "\n".join(lines + ([f"ridge: [{row['ridge']}]"] if "ridge" in row.index else []))
 
     def _repr_html_(self) -> str:
-        shown = comparison(self.by_level).to_html(index=False, border=0)
-        return f"<pre>{html.escape(self.text)}</pre>{shown}"
+        return plan_html(self, comparison(self.by_level), comparison(self.by_twojmax))
+
+    def __repr__(self) -> str:
+        return f"Plan({self._lead()[0]})"
 
     def _lead(self) -> list[str]:
         row = self.chosen
         lead = "with" if self.limits.budget is None else f"with {duration(self.limits.budget)} of label time:"
+        each = row["label_seconds"] / row["n_train"]
         md = "" if not np.isfinite(row[MD]) else f", MD {number(row[MD])} µs for each atom and step"
         return [
             f"{'the cheapest that is good enough' if self.limits.budget is None else lead} {setting_words(row)}",
-            f"  cost of the labels {duration(row['label_seconds'])}, {number(row['label_seconds'] / row['n_train'])} s "
-            f"each{md}",
+            f"  cost of the labels {duration(row['label_seconds'])}, {number(each)} s each{md}",
             f"  expected energy error {_with_spread(row, 'energy', 'meV/atom')}",
             f"  expected force error {_with_spread(row, 'force', 'meV/Å')}",
         ]
@@ -207,21 +210,19 @@ def plan(
     """
     limits = _limits(budget, max_energy, max_force, md_speed)
     results, name = _results(source, out, jobs, progress)
+    results = results.assign(level=results["level"].astype(str)) if "level" in results else results
     pilot = is_folded(results)
     reach = extrapolate if extrapolate is not None else PILOT_EXTRAPOLATE if pilot else EXTRAPOLATE
     found = options(results, budget=limits.budget, extrapolate=reach)
     chosen = choose(found, limits, prefer)
     by_level, by_twojmax = (best_by(found, limits, prefer, column) for column in ("level", "twojmax"))
-    n_settings = len(found.drop_duplicates([key for key in found.columns if key in SETTING]))
+    n_settings = len(found.drop_duplicates([key for key in KEYS if key in found.columns]))
     made = Plan(
         chosen, limits, prefer, _doubled(results, chosen, limits, prefer, reach), by_level, by_twojmax,
         measured_near(results, chosen), name, n_settings,
     )  # fmt: skip
-    made.notes.extend(_notes(made, found, pilot, reach))
+    made.notes.extend(_notes(made, results, found, pilot, reach))
     return made
-
-
-SETTING = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")
 
 
 def seconds_of(text: float | str) -> float:
@@ -314,28 +315,38 @@ def _doubled(
     return choose(found, Limits(budget, max_md_cost=limits.max_md_cost), prefer)
 
 
-def _notes(made: Plan, found: pd.DataFrame, pilot: bool, reach: float) -> list[str]:
+def _label_errors(results: pd.DataFrame) -> str:
+    """How far each level is from the reference on the pilot."""
+    table = results.drop_duplicates("level").set_index("level")[["label_energy", "label_force"]]
+    told = [
+        f"level {level} {number(row['label_energy'])} meV/atom and {number(row['label_force'])} meV/Å"
+        for level, row in table.iterrows()
+        if row["label_force"] > 0
+    ]
+    return f"RMSD of the pilot's labels against the reference: {'; '.join(told)}"
+
+
+def _notes(made: Plan, results: pd.DataFrame, found: pd.DataFrame, pilot: bool, reach: float) -> list[str]:
     chosen, notes = made.chosen, []
-    largest = found.loc[(found[list(_shared(found))] == chosen[list(_shared(found))]).all(axis=1), "n_train"].max()
+    keys = [key for key in KEYS if key in found.columns]
+    largest = found.loc[(found[keys] == chosen[keys]).all(axis=1), "n_train"].max()
     if made.limits.budget is not None and chosen["n_train"] == largest:
         notes.append(
-            f"this is as many configurations as may be recommended ({reach:g} times those measured); the budget may pay "
-            "for more, of which nothing is known"
+            f"this is as many configurations as may be recommended ({reach:g} times those measured); the budget may "
+            "pay for more, of which nothing is known"
         )
     if pilot:
+        notes.append(_label_errors(results))
         notes.append(
-            "from a pilot: errors come from held-out pilot configurations, and are extrapolated; the ranges say how far "
-            "that can be trusted. Label in the order of 'paretofit select', and plan again on what is there"
+            "from a pilot: errors come from held-out pilot configurations, and are extrapolated; the ranges say how "
+            "far that can be trusted. Label in the order of 'paretofit select', and plan again on what is there"
         )
     return notes
 
 
-def _shared(found: pd.DataFrame) -> list[str]:
-    return [key for key in SETTING if key in found.columns]
-
-
 def _with_spread(row: pd.Series, name: str, unit: str) -> str:
-    text = f"{number(row[name])} {unit} ({number(row[f'{name}_low'])} to {number(row[f'{name}_high'])} in 4 draws of 5)"
+    low, high = number(row[f"{name}_low"]), number(row[f"{name}_high"])
+    text = f"{number(row[name])} {unit} ({low} to {high}, four times of five)"
     return text + (", extrapolated" if row["beyond"] else "")
 
 

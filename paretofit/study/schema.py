@@ -53,6 +53,7 @@ class CostSettings(Section):
     md_us_per_atom_step: dict[int, Positive] = Field(
         {}, description="microseconds of MD for each atom and step, by 2Jmax, where known"
     )
+    measure_md: bool = Field(True, description="time LAMMPS for each 2Jmax whose MD cost is not given; on one core")
 
     @field_validator("seconds", mode="before")
     @classmethod
@@ -106,6 +107,10 @@ class Study(Section):
     labelling: LabelSettings | None = Field(None, description="how the labels are computed, for 'paretofit label'")
     augmentation: AugmentSettings | None = Field(
         None, description="how new structures are made from a few, for 'paretofit augment'"
+    )
+    bulk: int | None = Field(
+        None,
+        description="id of the configuration by which energies are shifted; by default the lowest at the reference",
     )
     missing_labels: Literal["error", "drop"] = Field(
         "error", description="'drop' leaves out configurations that lack a label at any level, and counts them"

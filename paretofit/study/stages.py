@@ -21,13 +21,15 @@ import numpy as np
 import pandas as pd
 
 from paretofit.dataset import Dataset, Split, relatives, split_configurations
+from paretofit.dataset.level_errors import level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.errors import InputError, suggestion
 from paretofit.files import digest, file_digest, replacing, write_text
-from paretofit.report import write_report
-from paretofit.study.folder import RECORD, link_dataset, logging_to, run_folder
-from paretofit.study.front import judged_by_leave_one_out, ridge_table, study_front
-from paretofit.study.schema import Study, load_study
+from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
+from paretofit.study.folder import KNEES, PATHS, RECORD, RESULTS, link_dataset, logging_to, run_folder
+from paretofit.study.html import run_html, run_text
+from paretofit.study.run_report import write_run_report
+from paretofit.study.schema import SplitSettings, Study, load_study
 from paretofit.study.words import Stage, peak_megabytes, run_summary, run_warnings
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
 from paretofit.sweep.fast import FastEngine
@@ -54,6 +56,12 @@ class RunResult:
     report: Path
     warnings: list[str]
     seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        return run_text(self)
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
 
 @dataclass(frozen=True)
@@ -110,19 +118,20 @@ def run_study(
             _write_split(prepared, engine.scores, folder / "split.csv")
         with _timed(clock, "sweep"):
             results = run_sweep(data, prepared.grid, engine=engine, journal=folder, jobs=jobs, progress=progress)
-            write_results(results, folder / "results.csv")
+        with _timed(clock, "analyse"):
+            errors = level_errors(prepared.dataset, prepared.grid.levels, bulk=settings.bulk)
+            results = with_md(results, measure_md(prepared, data, errors, folder))
+            write_results(results, folder / RESULTS)
+            measure_noise(prepared, engine, folder)
+            _paths(engine, prepared, folder)
         with _timed(clock, "report"):
-            warnings = run_warnings(prepared, engine, data)
-            shown = results if len(prepared.split.test) else judged_by_leave_one_out(results, warnings)
-            front = study_front(shown, len(prepared.split.train))
-            _write_csv(front, folder / "front.csv")
             summary = run_summary(prepared, design, engine, results, clock)
-            paths, knees = _paths(engine, prepared, folder)
-            report = _report(prepared, folder, shown, front, (paths, knees), summary, warnings)
-        _write_record(settings, folder, clock, jobs, warnings)
-        log.info("done: %s", report)
+            warnings = run_warnings(prepared, engine, data)
+            made = write_run_report(folder, prepared, errors, summary, warnings)
+        _write_record(settings, folder, clock, jobs, {"summary": summary, "warnings": warnings})
+        log.info("done: %s", made.report)
     seconds = {stage: spent.seconds for stage, spent in clock.items()}
-    return RunResult(folder, results, front, report, warnings, seconds)
+    return RunResult(folder, results, made.front, made.report, made.warnings, seconds)
 
 
 def _load(study: Study | Path | str) -> tuple[Study, Prepared]:
@@ -136,43 +145,15 @@ def _load(study: Study | Path | str) -> tuple[Study, Prepared]:
         raise InputError(f"{study}: {error}") from error
 
 
-def _report(
-    prepared: Prepared,
-    folder: Path,
-    results: pd.DataFrame,
-    front: pd.DataFrame,
-    curves: tuple[pd.DataFrame | None, pd.DataFrame],
-    summary: dict[str, str],
-    warnings: list[str],
-) -> Path:
-    """Write the report: figures and findings of the first penalty, and what the others change."""
-    paths, knees = curves
-    extra: dict[str, pd.DataFrame] = {}
-    if len(knees):
-        extra["Best weight ratios of the whole training set"] = knees
-    if "ridge" in results:
-        first = str(prepared.grid.ridge[0])
-        extra["What a ridge penalty changes"] = ridge_table(results, front)
-        warnings = [*warnings, f"Figures and findings are those of ridge = {first}; the table shows the others."]
-        results = results[results["ridge"].astype(str) == first]
-        front = study_front(results.drop(columns="ridge"), len(prepared.split.train))
-    title, levels = prepared.study.name, list(prepared.grid.levels)
-    return write_report(
-        folder, results, front, levels, title=title, summary=summary, warnings=warnings, extra_tables=extra, paths=paths
-    )
-
-
-def _paths(
-    engine: FastEngine | PlainEngine, prepared: Prepared, folder: Path
-) -> tuple[pd.DataFrame | None, pd.DataFrame]:
-    """The continuous weight paths of the whole training set, for the figures only if its fits are in them."""
-    target = folder / "weight_path.csv"
+def _paths(engine: FastEngine | PlainEngine, prepared: Prepared, folder: Path) -> None:
+    """Write the continuous weight paths of the whole training set, where the engine has its moments."""
+    targets = [folder / PATHS, folder / KNEES]
     if not isinstance(engine, FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
-        target.unlink(missing_ok=True)
-        return None, pd.DataFrame()
-    paths, knees = weight_paths(engine, prepared.grid)
-    _write_csv(paths, target)
-    return (paths if len(prepared.split.train) in prepared.grid.sizes else None), knees
+        for target in targets:
+            target.unlink(missing_ok=True)
+        return
+    for table, target in zip(weight_paths(engine, prepared.grid), targets, strict=True):
+        write_csv(table, target)
 
 
 def prepare(study: Study) -> Prepared:
@@ -269,7 +250,7 @@ def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
 
 def _check_group_keys(study: Study, dataset: Dataset) -> None:
     """A misspelt key would let relatives leak into the test set without a word."""
-    if "group_by" not in study.split.model_fields_set:
+    if study.split.group_by == SplitSettings.model_fields["group_by"].default:
         return
     known = sorted({key for record in dataset.info_records for key in record})
     for key in study.split.group_by:
@@ -314,15 +295,10 @@ def _write_split(prepared: Prepared, scores: LeverageScores | None, path: Path) 
     if scores is not None:
         table.loc[split.train, "leverage"] = scores.regular
         table.loc[split.train, "block_leverage"] = scores.block
-    _write_csv(table, path)
+    write_csv(table, path)
 
 
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
-
-
-def _write_record(study: Study, folder: Path, clock: dict[str, Stage], jobs: int, warnings: list[str]) -> None:
+def _write_record(study: Study, folder: Path, clock: dict[str, Stage], jobs: int, said: dict[str, Any]) -> None:
     record: dict[str, Any] = {
         "study": study.name,
         "versions": {name: _version(name) for name in PACKAGES},
@@ -335,7 +311,7 @@ def _write_record(study: Study, folder: Path, clock: dict[str, Stage], jobs: int
         "seconds": {name: round(spent.seconds, 3) for name, spent in clock.items()},
         "peak_megabytes": {name: round(spent.megabytes) for name, spent in clock.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "warnings": warnings,
+        **said,
     }
     write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
 

@@ -27,6 +27,7 @@ BENCHMARKS = {
     "memory": "Peak memory against the number of rows",
     "rate": "The reduction's rate against a matrix product",
     "front": "The front of a million points",
+    "plan": "Planning from less than there is",
     "structures": "Structures made and chosen against random ones",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")

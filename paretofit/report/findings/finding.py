@@ -5,7 +5,7 @@ from typing import Literal
 
 import pandas as pd
 
-Verdict = Literal["yes", "no", "mixed", "not tested"]
+Verdict = Literal["yes", "no", "mixed", "not tested", "measured"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Finding:
     ----------
     name : short name, used for the file of its numbers
     question : as a reader would ask it
-    verdict : ``"yes"``, ``"no"``, ``"mixed"`` or ``"not tested"``
+    verdict : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` where the question is "how much"
     answer : a few plain sentences with numbers and units
     paper : what the published study found
     numbers : the table behind the text, empty where nothing could be tested

@@ -1,0 +1,165 @@
+"""The report of a run, from the files that its stages have left: written at its end, and again whenever asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from paretofit.dataset.level_errors import LevelErrors, level_errors
+from paretofit.errors import InputError
+from paretofit.report.findings import Finding
+from paretofit.report.level_pages import level_plans, level_sheets, level_words
+from paretofit.report.write import More, write_report
+from paretofit.study.analysis import (
+    MD_FILE,
+    NOISE_FILE,
+    NOISE_POINTS_FILE,
+    read_or_empty,
+    two_weights,
+    write_csv,
+)
+from paretofit.study.folder import FRONT, KNEES, PATHS, RECORD, RESULTS, run_folder
+from paretofit.study.front import judged_by_leave_one_out, ridge_table, study_front
+from paretofit.study.schema import load_study
+
+if TYPE_CHECKING:
+    from paretofit.study.stages import Prepared
+
+STAGES = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS: "sweep"}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report that was written: where it is, the front in it, and its warnings."""
+
+    report: Path
+    front: pd.DataFrame
+    warnings: list[str]
+
+
+def rebuild_report(folder: Path | str) -> Written:
+    """Write the report of a finished run again, from its files; nothing is fitted.
+
+    Parameters
+    ----------
+    folder : path-like
+        A run folder.
+
+    Raises
+    ------
+    InputError
+        If it is no run folder, or the run is not finished: says which stage is missing.
+    """
+    folder = Path(folder)
+    record = _record(folder)
+    from paretofit.study.stages import prepare  # noqa: PLC0415  (which writes reports, too)
+
+    study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
+    prepared = prepare(study)
+    with prepared.dataset, run_folder(folder, record["study"]):
+        errors = level_errors(prepared.dataset, list(prepared.grid.levels), bulk=study.bulk)
+        return write_run_report(folder, prepared, errors, record["summary"], record["warnings"])
+
+
+def write_run_report(
+    folder: Path,
+    prepared: Prepared,
+    errors: LevelErrors,
+    summary: dict[str, str],
+    warnings: list[str],
+) -> Written:
+    """Write front, figures, tables and page of a run from its results and the tables beside them, as they are on disk."""
+    results = pd.read_csv(folder / RESULTS, dtype={"level": str, "ridge": str})
+    warnings = list(warnings)
+    shown = results if len(prepared.split.test) else judged_by_leave_one_out(results, warnings)
+    n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
+    front = study_front(shown, n_train)
+    write_csv(front, folder / FRONT)
+    page_front, page_warnings = front, warnings
+    extra: dict[str, pd.DataFrame] = {}
+    if len(knees := read_or_empty(folder / KNEES)):
+        extra["Best weight ratios of the whole training set"] = knees
+    if "ridge" in shown:
+        first = str(prepared.grid.ridge[0])
+        extra["What a ridge penalty changes"] = ridge_table(shown, front)
+        page_warnings = [*warnings, f"Figures and findings are those of ridge = {first}; the table shows the others."]
+        shown = shown[shown["ridge"].astype(str) == first]
+        page_front = study_front(shown.drop(columns="ridge"), n_train)
+    paths = read_or_empty(folder / PATHS)
+    drawn = paths if len(paths) and n_train in prepared.grid.sizes else None
+    report = write_report(
+        folder, shown, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
+        extra_tables=extra, paths=drawn, study=_settings(prepared),
+        more=_more(folder, prepared, shown, page_front, errors, drawn),
+    )  # fmt: skip
+    return Written(report, front, warnings)
+
+
+def _more(
+    folder: Path,
+    prepared: Prepared,
+    results: pd.DataFrame,
+    front: pd.DataFrame,
+    errors: LevelErrors,
+    paths: pd.DataFrame | None,
+) -> More:
+    """What the report says of labels, noise, models and budgets."""
+    try:  # TEMPORARY
+        from paretofit.report.error_tables import error_sheets, model_sheet
+        from paretofit.report.front_pages import budget_words, front_sheets
+        from paretofit.report.noise_figures import more_plans, noise_sheet, noise_words
+    except ImportError:
+        return More()
+    levels, weights = list(prepared.grid.levels), two_weights(prepared.grid.weights)
+    noise, points = (read_or_empty(folder / name) for name in (NOISE_FILE, NOISE_POINTS_FILE))
+    md = read_or_empty(folder / MD_FILE, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
+    findings, plans, sheets = [], [], []
+    if len(levels) > 1:
+        findings.append(_measured("labels", "How far are the labels of the cheaper levels off?", level_words(errors)))
+        plans, sheets = list(level_plans(errors, levels)), list(level_sheets(errors, levels))
+    if len(noise):
+        findings.append(_measured("noise", "How much of these errors do models ignore?", noise_words(noise)))
+        sheets.append(noise_sheet(noise))
+    findings.append(_measured("budget", "Which level does a budget favour?", budget_words(results, levels)))
+    sheets += [
+        *error_sheets(results, levels, weights),
+        model_sheet(results, levels, md),
+        *front_sheets(results, front, levels),
+    ]
+    later = list(more_plans(results, levels, paths, points, noise))
+    return More(findings, plans, sheets, later)
+
+
+def _measured(name: str, question: str, answer: str) -> Finding:
+    return Finding(name, question, "measured", answer, "")
+
+
+def _settings(prepared: Prepared) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(prepared.study.model_dump_json())
+    return settings
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """What a finished run says about itself."""
+    if not (folder / RECORD).exists():
+        raise InputError(f"{folder} is no run folder: it has no {RECORD}; name one that paretofit run has made")
+    for name, stage in STAGES.items():
+        if not (folder / name).exists():
+            raise InputError(
+                f"{folder} is not finished: the stage '{stage}' is missing (no {name}); run the same paretofit run "
+                "again, it goes on where it stopped"
+            )
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder / RECORD} is damaged: {error}; run the study again") from error
+    if "summary" not in record:
+        raise InputError(
+            f"{folder} is not finished: the stage 'report' is missing ({RECORD} has no summary); run the same "
+            "paretofit run again, it goes on where it stopped"
+        )
+    return record
