@@ -363,9 +363,14 @@ def pareto(
         bool, typer.Option("--published", help="The published tables: medians over repetitions, a cost per level.")
     ] = False,
     figures: Annotated[Optional[Path], typer.Option(help="With --published: folder for the paper's figures.")] = None,  # noqa: UP045
+    anatomy: Annotated[
+        str,
+        typer.Option(help="Also say hypervolume, knee, and how much of the front the values of these columns hold."),
+    ] = "",
 ) -> None:
     """Find the rows of a table that no other row beats in every objective."""
     from paretofit.pareto import front_of_file
+    from paretofit.pareto.anatomy import front_words
 
     if published:
         from paretofit.study.published import format_published, published_study
@@ -380,6 +385,9 @@ def pareto(
                          "--published")  # fmt: skip
     else:
         front = front_of_file(tables[0], _names(minimize), _names(group_by), aggregate, out, drop_missing=drop_missing)
+    if anatomy:
+        objectives = _names(minimize) or ["ref_energy", "ref_force", "label_seconds"]
+        typer.echo(front_words(front, objectives, _names(anatomy)), err=out is None)
     if dropped := front.attrs["dropped_rows"]:
         Console(stderr=True).print(f"{dropped} rows with missing values were left out", highlight=False)
     if out is None:
@@ -401,8 +409,8 @@ def report(run: Annotated[Path, typer.Argument(help="The folder of a finished ru
 
 @app.command(
     name="plan",
-    epilog="Examples:  paretofit plan runs/beryllium-1a2b3c4d --budget 2h   |   paretofit plan results.csv --max-energy "
-    "25 --max-force 150   |   paretofit plan pilot.yaml --budget 20h --md-speed 5000 --json",
+    epilog="Examples:  paretofit plan runs/quick-1a2b3c4d --budget 2h   |   paretofit plan results.csv --max-energy 25 "
+    "--max-force 150   |   paretofit plan pilot.yaml --budget 20h --md-speed 5000 --json",
 )
 def plan_(
     source: Annotated[
@@ -421,6 +429,10 @@ def plan_(
     extrapolate: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="How many times more configurations than measured may be recommended.", show_default="2; 30"),
+    ] = None,
+    pilot: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Pilot: take so many of its dataset's configurations, at random.", show_default="all"),
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
@@ -447,6 +459,7 @@ def plan_(
         md_speed=md_speed,
         prefer=prefer,
         extrapolate=extrapolate,
+        pilot=pilot,
         out=out,
         jobs=jobs or cpu_count(),
         progress=not as_json,

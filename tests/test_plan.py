@@ -281,6 +281,17 @@ class TestAnatomy:
         if len(step):
             assert step["error"].iloc[0] == affordable["error"].min()
 
+    def test_the_command_line_says_what_a_front_is_made_of(self, tmp_path):
+        table(noise=0.0).to_csv(tmp_path / "t.csv", index=False)
+        arguments = ("t.csv", "--minimize", "ref_energy,label_seconds", "--group-by", "level,twojmax,n_train")
+        done = call("pareto", *arguments, "--anatomy", "level,twojmax", "--out", "front.csv", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        for text in ("hypervolume 0.", "knee: level ", "volume_lost", "rows on the front"):
+            assert text in done.stdout
+        wrong = call("pareto", *arguments, "--anatomy", "levels", cwd=tmp_path)
+        assert wrong.returncode == 2
+        assert "there is no column 'levels' among level" in wrong.stderr
+
     def test_runs_of_one_level_are_merged(self):
         frame = pd.DataFrame({"cost": [1, 2, 3, 4.0], "error": [9, 8, 7, 6.0], "level": ["a", "a", "b", "b"]})
         runs = merged_runs(best_by_budget(frame, "error", "cost"), "level")

@@ -309,7 +309,7 @@ def test_poor_results_give_what_they_can(case, tmp_path):
     assert ("knee_points" in files) == (case != "nothing finite")
     for plan in more_plans(results, levels, None, pd.DataFrame(), pd.DataFrame()):
         picture = draw_picture(plan, tmp_path)
-        assert picture.svg or picture.missing
+        assert picture.image or picture.missing
 
 
 def test_noise_table_is_the_correlation_of_the_points(real):
@@ -395,6 +395,10 @@ def test_training_errors_are_drawn_for_each_level(real):
             assert line.get_xdata() == pytest.approx(own["train_energy"].to_numpy())
             assert line.get_ydata() == pytest.approx(own["train_force"].to_numpy())
         assert len(ax.lines) == (3 if curves is None else 6)
+        for level, line in zip(LEVELS, [line for line in ax.lines if line not in marked], strict=False):
+            own = paths[(paths["twojmax"] == 4) & (paths["level"] == level)]
+            assert set(line.get_xdata()) <= set(own["train_energy"])
+            assert set(line.get_ydata()) <= set(own["train_force"])
     with pytest.raises(CannotDrawError, match="same energy/force weight"):
         training_tradeoff(handmade(ratios=(5.0,)), LEVELS)
 
@@ -411,6 +415,6 @@ def test_every_plan_gives_a_picture(real, tmp_path):
     pictures = {plan.name: draw_picture(plan, tmp_path) for plan in more_plans(results, LEVELS, paths, points, noise)}
     assert list(pictures) == ["training_tradeoff", "energy_against_cost", "label_noise_energy", "label_noise_force"]
     for name, picture in pictures.items():
-        assert picture.svg, picture.missing
+        assert picture.image, picture.missing
         assert not PURE_WORDS.search(picture.caption)
         assert (tmp_path / f"{name}.png").exists()

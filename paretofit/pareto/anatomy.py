@@ -80,6 +80,31 @@ def front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.
     return pd.DataFrame(rows)
 
 
+def front_words(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[str]) -> str:
+    """Hypervolume, knee and shares of a front as plain text.
+
+    Parameters
+    ----------
+    front : DataFrame
+    objectives : sequence of str
+        Columns; positive and finite.
+    by : sequence of str
+        Columns whose values' shares are shown.
+    """
+    names = list(objectives)
+    points = pd.DataFrame(scaled(front, names), columns=names)
+    knee = {str(name): value for name, value in front.iloc[knee_point(front, names)].items()}
+    volume = _volume(points) / CORNER ** len(names)
+    told = [
+        f"hypervolume {volume:.4f} of the box up to {CORNER:g} times the span of each logarithm",
+        "knee: " + ", ".join(f"{name} {knee[name]:.6g}" if name in names else f"{name} {knee[name]}" for name in knee),
+    ]
+    for column in by:
+        shares = front_shares(front, names, column)
+        told += [shares.to_string(index=False, float_format=lambda value: f"{value:.3f}")]
+    return "\n".join(told)
+
+
 def _volume(points: pd.DataFrame) -> float:
     return dominated_hypervolume(points, list(points.columns), [CORNER] * points.shape[1])
 

@@ -189,7 +189,7 @@ def _usable(results: pd.DataFrame) -> pd.DataFrame:
             f"a plan needs a results table with the columns {', '.join(COLUMNS)}; this one lacks '{missing[0]}'"
         )
     values = numbers_in(results, ["n_train", "ref_energy", "ref_force", "label_seconds"])
-    table = results.assign(**{name: values[name] for name in values}, level=results["level"].astype(str))
+    table = results.assign(**{str(name): values[name] for name in values}, level=results["level"].astype(str))
     errors = table[["ref_energy", "ref_force"]].to_numpy(dtype=float)
     priced = table["label_seconds"].to_numpy(dtype=float) > 0
     usable = np.isfinite(errors).all(axis=1) & (errors > 0).all(axis=1) & priced & (values["n_train"] > 0).to_numpy()
@@ -219,8 +219,9 @@ def _settings(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFram
     keys, top = _keys(table), reference_level(table)
     groups = {values: rows for values, rows in table.groupby(keys, sort=False)}  # noqa: C416  (keys are tuples)
     for values, rows in groups.items():
-        setting: dict[str, Any] = {str(key): value for key, value in zip(keys, values, strict=True)}
-        reference = None if setting["level"] == top else groups.get((top, *values[1:]))
+        own: tuple[Any, ...] = values
+        setting = dict(zip(keys, own, strict=True))
+        reference = None if setting["level"] == top else groups.get((top, *own[1:]))
         yield setting, rows, reference
 
 

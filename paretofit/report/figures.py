@@ -54,7 +54,7 @@ def energy_force_tradeoff(
     -------
     Axes
     """
-    rows = _tradeoff_rows(results, levels)
+    rows = tradeoff_rows(results, levels)
     chosen = int(rows["twojmax"].max()) if twojmax is None else twojmax
     rows = rows[rows["twojmax"] == chosen]
     if rows.empty:
@@ -80,7 +80,7 @@ def energy_force_by_twojmax(
     -------
     (n_twojmax,) array of Axes, in increasing 2Jmax
     """
-    rows = _tradeoff_rows(results, levels)
+    rows = tradeoff_rows(results, levels)
     values = sorted(set(rows["twojmax"]))
     with style.publication():
         axes = style.panels(len(values))
@@ -91,7 +91,8 @@ def energy_force_by_twojmax(
     return axes
 
 
-def _tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+def tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+    """Medians at the largest subset, once there is more than one w_E/w_F among them."""
     rows = at_largest_subset(medians(results, levels))
     if rows["weight_ratio"].nunique() < 2:
         raise CannotDrawError("All fits have the same energy/force weight, so there is no trade-off to draw.")
@@ -105,8 +106,8 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
     for level, part in _by_level(rows.sort_values("weight_ratio"), levels):
         for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # its own level is the reference
             points = part[["level", f"{kind}_energy", f"{kind}_force"]].set_axis(["level", "x", "y"], axis=1)
-            curve = None if curves is None else _curve(curves, level, kind, part["weight_ratio"])
-            _draw_line(ax, points, levels, reference=kind == "ref", curve=curve)
+            curve = None if curves is None else path_curve(curves, level, kind, part["weight_ratio"])
+            draw_line(ax, points, levels, reference=kind == "ref", curve=curve)
             parts.append(points)
     points = pd.concat(parts)
     useful = axes_tools.useful(rows["ref_energy"].to_numpy(float))
@@ -119,11 +120,11 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
     ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
     ax.set_xlabel(f"test {ENERGY_LABEL}")
     ax.set_ylabel(f"test {FORCE_LABEL}")
-    _label_weights(ax, rows, levels)
+    label_weights(ax, rows, levels)
     return set(points["level"][axes_tools.within(ax, x, y)])
 
 
-def _curve(paths: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.DataFrame | None:
+def path_curve(paths: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.DataFrame | None:
     """The continuous line of one level between the smallest and largest ratio of its points, if there is one."""
     margin = 1.0001  # of rounding in the ratios
     inside = paths["weight_ratio"].between(ratios.min() / margin, ratios.max() * margin)
@@ -131,7 +132,7 @@ def _curve(paths: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.
     return None if own.empty else own[[f"{kind}_energy", f"{kind}_force"]].set_axis(["x", "y"], axis=1)
 
 
-def _draw_line(
+def draw_line(
     ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool, curve: pd.DataFrame | None
 ) -> None:
     """The line of one level over the weights: solid and filled against the reference, else dotted and hollow."""
@@ -148,7 +149,7 @@ def _draw_line(
     )  # fmt: skip
 
 
-def _label_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
+def label_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
     """The smallest and largest w_E/w_F beside the ends of the line of the highest level there is."""
     *_, (_, part) = _by_level(rows, levels)
     part = part.sort_values("weight_ratio")

@@ -34,8 +34,8 @@ def front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarra
     -------
     (n_twojmax,) array of Axes, in increasing 2Jmax
     """
-    frame, unit = _with_cost(front)
-    return _draw_front(
+    frame, unit = with_cost(front)
+    return draw_front(
         frame, levels, axes,
         x=("ref_energy", f"test {ENERGY_LABEL}"), y=("ref_force", f"test {FORCE_LABEL}"),
         face=("cost", f"DFT cost ({unit})"),
@@ -47,15 +47,15 @@ def error_against_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.n
 
     Parameters and returns as in `front_by_cost`.
     """
-    frame, unit = _with_cost(front)
-    return _draw_front(
+    frame, unit = with_cost(front)
+    return draw_front(
         frame, levels, axes,
         x=("cost", f"DFT cost ({unit})"), y=("ref_force", f"test {FORCE_LABEL}"),
         face=("ref_energy", ENERGY_LABEL),
     )  # fmt: skip
 
 
-def _with_cost(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def with_cost(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The front with a column ``cost`` in the unit that suits it, and that unit."""
     seconds = front["label_seconds"].to_numpy(dtype=float)
     known = seconds[np.isfinite(seconds) & (seconds > 0)]
@@ -65,10 +65,11 @@ def _with_cost(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return front.assign(cost=seconds / length, level=front["level"].astype(str)), unit
 
 
-def _draw_front(
+def draw_front(
     frame: pd.DataFrame, levels: Sequence[str], axes: np.ndarray | None, *,
     x: tuple[str, str], y: tuple[str, str], face: tuple[str, str],
 ) -> np.ndarray:  # fmt: skip
+    """Points of a front, a panel for each 2Jmax; `x`, `y` and `face` are a column and its label each."""
     values = sorted(set(frame["twojmax"]))
     with style.publication():
         axes = style.panels(len(values)) if axes is None else axes

@@ -20,12 +20,12 @@ from paretofit.report.figures import (
     ENERGY_LABEL,
     FORCE_LABEL,
     CannotDrawError,
-    _curve,
-    _draw_line,
-    _label_weights,
-    _tradeoff_rows,
+    draw_line,
+    label_weights,
+    path_curve,
+    tradeoff_rows,
 )
-from paretofit.report.front_figures import _draw_front, _with_cost
+from paretofit.report.front_figures import draw_front, with_cost
 from paretofit.report.page import Sheet
 from paretofit.report.pictures import FigurePlan
 from paretofit.report.summaries import fronts_by_twojmax, medians, subset_words
@@ -132,7 +132,7 @@ def training_tradeoff(results: pd.DataFrame, levels: Sequence[str], paths: pd.Da
     -------
     Axes
     """
-    rows = _tradeoff_rows(results, levels)
+    rows = tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
     x, y = rows["train_energy"].to_numpy(dtype=float), rows["train_force"].to_numpy(dtype=float)
     shown = _above_rounding(x) & _above_rounding(y)
@@ -144,12 +144,12 @@ def training_tradeoff(results: pd.DataFrame, levels: Sequence[str], paths: pd.Da
         for level in levels:
             part = rows[rows["level"] == level]
             if len(part):
-                curve = None if curves is None else _curve(curves, level, "train", part["weight_ratio"])
+                curve = None if curves is None else path_curve(curves, level, "train", part["weight_ratio"])
                 ends = part[["level", "train_energy", "train_force"]].set_axis(["level", "x", "y"], axis=1)
-                _draw_line(ax, ends, levels, reference=True, curve=curve)
+                draw_line(ax, ends, levels, reference=True, curve=curve)
         axes_tools.frame(ax, x[shown], y[shown], np.inf, np.inf)
         axes_tools.note_outside(ax, x, y, list(rows["level"]), "level")
-        _label_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
+        label_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
         ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
         ax.set_xlabel(f"training {ENERGY_LABEL}")
         ax.set_ylabel(f"training {FORCE_LABEL}")
@@ -171,8 +171,8 @@ def energy_against_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
 
     Parameters and returns as in `paretofit.report.front_figures.front_by_cost`.
     """
-    frame, unit = _with_cost(front)
-    return _draw_front(
+    frame, unit = with_cost(front)
+    return draw_front(
         frame, levels, None,
         x=("cost", f"DFT cost ({unit})"), y=("ref_energy", f"test {ENERGY_LABEL}"), face=("ref_force", FORCE_LABEL),
     )  # fmt: skip
@@ -221,7 +221,7 @@ def more_plans(
 
 
 def _training_caption(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> str:
-    rows = _tradeoff_rows(results, levels)
+    rows = tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()]
     known = paths is not None and (paths["twojmax"] == rows["twojmax"].iloc[0]).any()
     curve = " The lines are fits at every ratio between." if known else ""

@@ -26,18 +26,19 @@ _LONGEST = 150  # rows of a table behind a finding that are shown in the page; a
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: its caption, and either its SVG or why there is none."""
+    """A figure on the page: its caption, and either its picture or why there is none."""
 
     name: str
     caption: str
-    svg: bytes = b""
+    image: bytes = b""
+    mime: str = "image/svg+xml"
     missing: str = ""
     wide: bool = True
 
     @property
     def uri(self) -> str:
         """The picture as a data URI."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")
+        return f"data:{self.mime};base64," + base64.b64encode(self.image).decode("ascii")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from paretofit.files import remove
 from paretofit.report import figures, style
 from paretofit.report.page import Picture
 
+LARGEST_SVG = 200_000  # bytes; of what has thousands of points the page holds the bitmap
+
 
 @dataclass(frozen=True)
 class FigurePlan:
@@ -30,5 +32,6 @@ def draw_picture(plan: FigurePlan, folder: Path) -> Picture:
         for kind in ("png", "svg"):
             remove(folder / f"{plan.name}.{kind}")
         return Picture(plan.name, "", missing=str(reason))
-    *_, svg = style.save(style.figure_of(drawn), folder, plan.name)
-    return Picture(plan.name, plan.caption(), svg=svg.read_bytes(), wide=plan.wide)
+    png, svg = (path.read_bytes() for path in style.save(style.figure_of(drawn), folder, plan.name))
+    image, mime = (svg, "image/svg+xml") if len(svg) < max(LARGEST_SVG, len(png)) else (png, "image/png")
+    return Picture(plan.name, plan.caption(), image=image, mime=mime, wide=plan.wide)

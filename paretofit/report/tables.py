@@ -132,7 +132,8 @@ def _by_level(rows: pd.DataFrame, levels: Sequence[str], first: Sequence[str]) -
 
 def heading(column: object) -> str:
     """A column's name as people read it, with its unit."""
-    return HEADINGS.get(str(column), str(column).replace("_", " "))
+    name = str(column)
+    return HEADINGS.get(name, name if " " in name else name.replace("_", " "))
 
 
 def cell(column: object, value: object) -> str:

@@ -45,7 +45,12 @@ log = logging.getLogger(__name__)
 
 
 def pilot_results(
-    path: Path | str, *, out: Path | str | None = None, jobs: int = 1, progress: bool = False
+    path: Path | str,
+    *,
+    configurations: int | None = None,
+    out: Path | str | None = None,
+    jobs: int = 1,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Cross-validate a pilot over the factorial of a study.
 
@@ -54,6 +59,8 @@ def pilot_results(
     path : path-like
         A study whose dataset is the pilot; its levels, 2Jmax, weights and basis count, its sizes, samplings and split
         do not. ``ridge`` is ``auto`` unless the study has one.
+    configurations : int, optional
+        Take so many configurations of the dataset, at random, for the pilot; by default all.
     out : path-like, optional
         Where descriptors, finished fits and ``results.csv`` are kept; by default ``runs/<name>-pilot``.
     jobs : int
@@ -73,7 +80,7 @@ def pilot_results(
         If the study cannot be used, or the pilot is too small to be cross-validated.
     """
     study = _pilot_study(load_study(path))
-    prepared = prepare(study)
+    prepared = _drawn(prepare(study), configurations)
     folder = Path(out) if out is not None else Path("runs") / f"{study.name}-pilot"
     with prepared.dataset, run_folder(folder, f"{study.name}-pilot"):
         design = describe(prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress)
@@ -95,6 +102,22 @@ def _pilot_study(study: Study) -> Study:
     kept = {"ridge": ridge, "sizes": ["all"], "samplings": ["random"], "repetitions": 1, "leave_one_out": False}
     # half and half is possible wherever folds are; the split itself is not used
     return study.model_copy(update={**kept, "split": study.split.model_copy(update={"train_fraction": 0.5})})
+
+
+def _drawn(prepared: Prepared, configurations: int | None) -> Prepared:
+    """Some of the configurations, as if there were no more."""
+    n = len(prepared.dataset)
+    if configurations is None or configurations == n:
+        return prepared
+    if not FEWEST <= configurations < n:
+        raise InputError(
+            f"a pilot has at least {FEWEST} and at most the {n} configurations there are; got {configurations}"
+        )
+    rng = np.random.default_rng(np.random.SeedSequence(prepared.study.seed, spawn_key=(PARTITIONS,)))
+    chosen = np.sort(rng.choice(n, configurations, replace=False))
+    everybody = np.arange(configurations)
+    split = replace(prepared.split, train=everybody, test=everybody[:0], group=prepared.split.group[chosen])
+    return replace(prepared, dataset=prepared.dataset.select(chosen), split=split)
 
 
 def _label_errors(prepared: Prepared) -> pd.DataFrame:

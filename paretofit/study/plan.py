@@ -165,6 +165,7 @@ def plan(
     md_speed: float | None = None,
     prefer: str = "both",
     extrapolate: float | None = None,
+    pilot: int | None = None,
     out: Path | str | None = None,
     jobs: int = 1,
     progress: bool = False,
@@ -187,6 +188,8 @@ def plan(
         Which error to make lowest; both: their product.
     extrapolate : float, optional
         How many times more configurations than were measured may be recommended; by default 2, for a pilot 30.
+    pilot : int, optional
+        Pilot: take so many configurations of the study's dataset, at random, and forget the others.
     out : path-like, optional
         Pilot: where its results are kept, by default ``runs/<name>-pilot``.
     jobs : int
@@ -209,10 +212,10 @@ def plan(
     After section 3.5 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
     limits = _limits(budget, max_energy, max_force, md_speed)
-    results, name = _results(source, out, jobs, progress)
+    results, name = _results(source, pilot, out, jobs, progress)
     results = results.assign(level=results["level"].astype(str)) if "level" in results else results
-    pilot = is_folded(results)
-    reach = extrapolate if extrapolate is not None else PILOT_EXTRAPOLATE if pilot else EXTRAPOLATE
+    folded = is_folded(results)
+    reach = extrapolate if extrapolate is not None else PILOT_EXTRAPOLATE if folded else EXTRAPOLATE
     found = options(results, budget=limits.budget, extrapolate=reach)
     chosen = choose(found, limits, prefer)
     by_level, by_twojmax = (best_by(found, limits, prefer, column) for column in ("level", "twojmax"))
@@ -221,7 +224,7 @@ def plan(
         chosen, limits, prefer, _doubled(results, chosen, limits, prefer, reach), by_level, by_twojmax,
         measured_near(results, chosen), name, n_settings,
     )  # fmt: skip
-    made.notes.extend(_notes(made, results, found, pilot, reach))
+    made.notes.extend(_notes(made, results, found, folded, reach))
     return made
 
 
@@ -296,13 +299,17 @@ def _limits(
 
 
 def _results(
-    source: pd.DataFrame | Path | str, out: Path | str | None, jobs: int, progress: bool
+    source: pd.DataFrame | Path | str, pilot: int | None, out: Path | str | None, jobs: int, progress: bool
 ) -> tuple[pd.DataFrame, str]:
+    is_study = not isinstance(source, pd.DataFrame) and Path(source).suffix in {".yaml", ".yml"}
+    if pilot is not None and not is_study:
+        raise InputError("a pilot is drawn from the dataset of a study; give its YAML file")
     if isinstance(source, pd.DataFrame):
         return source, "the table"
     path = Path(source)
-    if path.suffix in {".yaml", ".yml"}:
-        return pilot_results(path, out=out, jobs=jobs, progress=progress), f"the pilot {path}"
+    if is_study:
+        made = pilot_results(path, configurations=pilot, out=out, jobs=jobs, progress=progress)
+        return made, f"the pilot {path}"
     return read_results(path), str(path)
 
 

@@ -11,8 +11,11 @@ import pandas as pd
 
 from paretofit.dataset.level_errors import LevelErrors, level_errors
 from paretofit.errors import InputError
+from paretofit.report.error_tables import error_sheets, model_sheet
 from paretofit.report.findings import Finding
+from paretofit.report.front_pages import budget_words, front_sheets
 from paretofit.report.level_pages import level_plans, level_sheets, level_words
+from paretofit.report.noise_figures import more_plans, noise_sheet, noise_words
 from paretofit.report.write import More, write_report
 from paretofit.study.analysis import (
     MD_FILE,
@@ -72,7 +75,7 @@ def write_run_report(
     summary: dict[str, str],
     warnings: list[str],
 ) -> Written:
-    """Write front, figures, tables and page of a run from its results and the tables beside them, as they are on disk."""
+    """Write front, figures, tables and page of a run from the tables that are in its folder."""
     results = pd.read_csv(folder / RESULTS, dtype={"level": str, "ridge": str})
     warnings = list(warnings)
     shown = results if len(prepared.split.test) else judged_by_leave_one_out(results, warnings)
@@ -108,12 +111,6 @@ def _more(
     paths: pd.DataFrame | None,
 ) -> More:
     """What the report says of labels, noise, models and budgets."""
-    try:  # TEMPORARY
-        from paretofit.report.error_tables import error_sheets, model_sheet
-        from paretofit.report.front_pages import budget_words, front_sheets
-        from paretofit.report.noise_figures import more_plans, noise_sheet, noise_words
-    except ImportError:
-        return More()
     levels, weights = list(prepared.grid.levels), two_weights(prepared.grid.weights)
     noise, points = (read_or_empty(folder / name) for name in (NOISE_FILE, NOISE_POINTS_FILE))
     md = read_or_empty(folder / MD_FILE, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
