@@ -3,7 +3,7 @@
 Between measured sizes the curve is straight in log(error) against log(n). Beyond the largest, at the reference level,
 it follows ε(n) = ε∞ + A n^(-α), with ε∞ at least the training error there, which rises towards it. At a cheaper level,
 ε(n)² = ε_ref(n)² + δ², where δ, what a model learns of the error of the level's labels, stays what it was, and lies
-between half of that error and all of it where that is known. How far this can be trusted comes from drawing the
+between a share of that error and all of it where that is known. How far this can be trusted comes from drawing the
 repetitions anew, and from an allowance for the form of the curve. Nothing here knows atoms.
 """
 
@@ -72,6 +72,8 @@ class LearningCurve:
         The same setting at the reference level, for one of a cheaper level.
     label_error : float, optional
         RMSD of the labels of a cheaper level against those of the reference.
+    learned : float
+        Share, at least, of that error which a model of the level learns.
     """
 
     sizes: Array
@@ -80,6 +82,7 @@ class LearningCurve:
     training: Array | None = None
     reference: LearningCurve | None = None
     label_error: float | None = None
+    learned: float = 0.5
 
     @cached_property
     def middles(self) -> Array:
@@ -148,11 +151,13 @@ class LearningCurve:
         """ε² = ε_ref² + δ², with δ² from the last sizes that were measured."""
         last = slice(-FEWEST, None)
         added = (self.replicas[:, last] ** 2 - reference.replicas[:, last] ** 2).mean(axis=1).clip(min=0.0)
+        least = np.zeros(REPLICAS)
         if self.label_error is not None:
-            added = added.clip((LEARNED * self.label_error) ** 2, self.label_error**2)
+            least += (self.learned * self.label_error / self.replicas[:, -1]).clip(max=1.0)
+            added = added.clip((self.learned * self.label_error) ** 2, self.label_error**2)
         start = reference.replicas[:, -1]
         later = start[:, None] * reference.factors(sizes)
-        return np.asarray(np.sqrt((later**2 + added[:, None]) / (start**2 + added)[:, None]))
+        return np.maximum(np.sqrt((later**2 + added[:, None]) / (start**2 + added)[:, None]), least[:, None])
 
 
 def power_law_factors(known: Array, errors: Array, sizes: Array, floors: Array) -> Array:
