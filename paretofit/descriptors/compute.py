@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from paretofit.dataset import Dataset
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.design import Block, DesignMatrix
-from paretofit.descriptors.rows import configuration_rows
+from paretofit.descriptors.rows import configuration_rows, configuration_rows_with_stress
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
@@ -28,7 +28,13 @@ BATCH_ATOMS = 64  # atoms handed to a worker at once: tens of milliseconds of wo
 
 
 def compute_design(
-    dataset: Dataset, basis: SnapBasis, path: Path | str, *, jobs: int = 1, progress: bool = False
+    dataset: Dataset,
+    basis: SnapBasis,
+    path: Path | str,
+    *,
+    stress: bool = False,
+    jobs: int = 1,
+    progress: bool = False,
 ) -> DesignMatrix:
     """Compute the energy and force rows of every configuration and write them to a design file.
 
@@ -39,6 +45,8 @@ def compute_design(
     basis : SnapBasis
     path : path-like
         The HDF5 file to write, whole or not at all.
+    stress : bool
+        Also six stress rows for each configuration, all of which must be periodic in three directions.
     jobs : int
         Processes.
     progress : bool
@@ -47,7 +55,7 @@ def compute_design(
     Returns
     -------
     DesignMatrix
-        ``1 + 3N`` rows for each configuration in the dataset's order, columns in nested order.
+        ``1 + 3N`` rows for each configuration in the dataset's order, or ``7 + 3N``; columns in nested order.
 
     Raises
     ------
@@ -62,7 +70,7 @@ def compute_design(
     _check_elements(dataset, basis)
     batches = list(_batches(dataset))
     tasks = (
-        delayed(_describe)(os.getpid(), str(dataset.path), dataset.ids[batch].tolist(), basis.model_dump_json())
+        delayed(_describe)(os.getpid(), str(dataset.path), dataset.ids[batch].tolist(), basis.model_dump_json(), stress)
         for batch in batches
     )
     blocks = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
@@ -101,15 +109,16 @@ def _process_dataset(path: str) -> Dataset:
     return Dataset(path)
 
 
-def _describe(parent: int, path: str, ids: list[int], basis_json: str) -> Block:
+def _describe(parent: int, path: str, ids: list[int], basis_json: str, stress: bool) -> Block:
     """Describe some configurations; runs in a worker."""
     follow_parent(parent)
     basis = SnapBasis.model_validate_json(basis_json)
     rows, kinds, numbers = [], [], []
     with threadpool_limits(1):
         for identity, atoms in zip(ids, _process_dataset(path).select_ids(ids), strict=True):
-            energy_row, force_rows = configuration_rows(process_lammps(), basis, atoms)
-            rows += [energy_row[None], force_rows]
-            kinds += [RowKind.ENERGY] + [RowKind.FORCE] * len(force_rows)
-            numbers += [identity] * (1 + len(force_rows))
+            make = configuration_rows_with_stress if stress else configuration_rows
+            energy_row, *others = make(process_lammps(), basis, atoms)
+            rows += [energy_row[None], *others]
+            kinds += [RowKind.ENERGY] + [RowKind.FORCE] * (3 * len(atoms)) + [RowKind.STRESS] * (6 * stress)
+            numbers += [identity] * (1 + 3 * len(atoms) + 6 * stress)
     return Block(np.concatenate(rows), np.array(kinds), np.array(numbers))

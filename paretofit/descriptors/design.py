@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import numpy as np
+from ase import units
 
 from paretofit.dataset.dataset import STATUS
 from paretofit.dataset.hdf5 import replacing_hdf5
@@ -297,7 +298,7 @@ class DesignMatrix:
         """Return the same rows with the labels of a dataset beside them; NaN where one is missing or failed.
 
         Rows must be as `compute_design` makes them: for each configuration its energy row, then its
-        force rows.
+        force rows, then, if there are any, its six stress rows.
 
         Raises
         ------
@@ -306,18 +307,21 @@ class DesignMatrix:
         """
         own = dataset.select_ids(self.ids)
         sizes = own.n_atoms
-        starts = np.concatenate([[0], np.cumsum(3 * sizes + 1)])
-        is_energy = np.zeros(int(starts[-1]), dtype=bool)
-        is_energy[starts[:-1]] = True
-        if not np.array_equal(self.kind, np.where(is_energy, RowKind.ENERGY, RowKind.FORCE)):
+        n_stress = 6 if (self.kind == RowKind.STRESS).any() else 0
+        lengths = 1 + 3 * sizes + n_stress
+        expected = [RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS]
+        counts = np.column_stack([np.ones_like(sizes), 3 * sizes, np.full_like(sizes, n_stress)])
+        if not np.array_equal(self.kind, np.repeat(np.tile(expected, len(sizes)), counts.ravel())):
             raise InputError(f"the rows of {self.path or 'the design'} do not match the atoms of {dataset.path}")
         targets, seconds = {}, {}
         for level in levels:
             labels = own.labels(level)
             column = np.empty(self.n_rows)
-            column[is_energy] = labels.energy / sizes
-            column[~is_energy] = labels.forces.ravel()
-            column[np.repeat(labels.status == STATUS["failed"], 3 * sizes + 1)] = np.nan
+            column[self.kind == RowKind.ENERGY] = labels.energy / sizes
+            column[self.kind == RowKind.FORCE] = labels.forces.ravel()
+            if n_stress:
+                column[self.kind == RowKind.STRESS] = labels.stress.ravel() / units.GPa
+            column[np.repeat(labels.status == STATUS["failed"], lengths)] = np.nan
             targets[level], seconds[level] = column, labels.seconds
         return replace(self, targets=targets, seconds=seconds)
 

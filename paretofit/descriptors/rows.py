@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from paretofit.descriptors.basis import Array, SnapBasis
 
 MAX_GRADIENT = 300
+BAR_PER_VIRIAL = 1.6021765e6  # LAMMPS's nktv2p of its units metal
+GPA_PER_BAR = 1e-4
 FLAT = 1e-9  # volume of a cell whose vectors have length 1
 NOISE = (
     r"^ERROR(?: on proc \d+)?: ",
@@ -71,9 +73,54 @@ def configuration_rows(
     with lammps_errors(atoms):
         rotation = _create_atoms(lammps, basis, atoms, types)
         if direct:
-            sums, gradients = _lammps_sums(lammps, basis, len(atoms))
+            sums, gradients, _ = _lammps_sums(lammps, basis, len(atoms))
         else:
             sums, gradients = _product_sums(lammps, basis, types)
+    return _in_frame(basis, atoms, types, rotation, sums, gradients)
+
+
+def configuration_rows_with_stress(lammps: Any, basis: SnapBasis, atoms: Atoms) -> tuple[Array, Array, Array]:
+    """Energy row, force rows and stress rows of one configuration; LAMMPS forms the quadratic rows itself.
+
+    Returns
+    -------
+    energy_row, force_rows
+        As `configuration_rows` gives them.
+    stress_rows : (6, n_features) float64
+        GPa, positive in tension, in ASE's Voigt order (xx, yy, zz, yz, xz, xy) and the frame of `atoms`. The unit is
+        that of LAMMPS, whose factor from eV/Å³ to bar is 1.6021765e6, 8e-8 from the exact one.
+
+    Raises
+    ------
+    InputError
+        As `configuration_rows`, and if it is not periodic in three directions.
+    """
+    if not atoms.pbc.all():
+        raise InputError(f"{_name(atoms)} is not periodic in three directions, and has no stress")
+    types = _types(basis, atoms)
+    with lammps_errors(atoms):
+        rotation = _create_atoms(lammps, basis, atoms, types)
+        sums, gradients, virial = _lammps_sums(lammps, basis, len(atoms))
+    energy_row, force_rows = _in_frame(basis, atoms, types, rotation, sums, gradients)
+    stress_rows = np.zeros((6, basis.n_features))
+    pressure = virial[:, basis.column_order] * (BAR_PER_VIRIAL * GPA_PER_BAR / atoms.cell.volume)
+    stress_rows[:, len(basis.elements) :] = -rotated_voigt(pressure, rotation)
+    if not np.isfinite(stress_rows).all():
+        raise InputError(f"{_name(atoms)}: its stress rows are not finite; do atoms overlap?")
+    return energy_row, force_rows, stress_rows
+
+
+def rotated_voigt(values: Array, rotation: Array) -> Array:
+    """Symmetric tensors ``(6, ...)`` in the order xx, yy, zz, yz, xz, xy, turned: R T Rᵀ."""
+    full = np.array(values)[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    turned = np.einsum("ia,ab...,jb->ij...", rotation, full, rotation)
+    return np.asarray(turned[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
+
+
+def _in_frame(
+    basis: SnapBasis, atoms: Atoms, types: Array, rotation: Array, sums: Array, gradients: Array
+) -> tuple[Array, Array]:
+    """Energy and force rows in nested order and the frame of the configuration."""
     n, n_elements = len(atoms), len(basis.elements)
     energy_row = np.empty(basis.n_features)
     energy_row[:n_elements] = np.bincount(types - 1, minlength=n_elements) / n
@@ -254,8 +301,8 @@ def _triangle(matrices: Array) -> Array:
     return np.asarray(flat)
 
 
-def _lammps_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array]:
-    """The same sums with LAMMPS forming the products (``quadraticflag 1``), reordered to ours."""
+def _lammps_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array, Array]:
+    """The same sums with LAMMPS forming the products (``quadraticflag 1``), reordered to ours, and the virial's six."""
     array = _extract(lammps, basis, f"quadraticflag {int(basis.quadratic)}")
     n_elements, K = len(basis.elements), basis.n_components
     width = (array.shape[1] - 1) // n_elements
@@ -268,4 +315,4 @@ def _lammps_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array]:
         rows, columns = np.triu_indices(K)
         local = np.concatenate([order, place[order[rows], order[columns]]])
     chosen = np.concatenate([element * width + local for element in range(n_elements)])
-    return array[0, chosen], array[1 : 1 + 3 * n, chosen]
+    return array[0, chosen], array[1 : 1 + 3 * n, chosen], array[1 + 3 * n : 7 + 3 * n, chosen]

@@ -50,6 +50,7 @@ def fit_wls(
     energy_weight: float = 1.0,
     force_weight: float = 1.0,
     stress_weight: float = 1.0,
+    weights: Array | None = None,
     ridge: float = 0.0,
     unpenalised: int = 0,
 ) -> Fit:
@@ -65,6 +66,8 @@ def fit_wls(
         "energy", "force" or "stress" for each row, or `RowKind`.
     energy_weight, force_weight, stress_weight : float
         w_E, w_F, w_S: they multiply residuals (not their squares), and only ratios matter.
+    weights : (n,) float64, optional
+        A weight for each row instead, such as those of groups of configurations; 0 leaves a row out.
     ridge : float
         λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j; 0 for none.
     unpenalised : int
@@ -94,11 +97,12 @@ def fit_wls(
     (array([3. , 0.5]), 2)
     """
     X, Y, kinds = checked_rows(rows, targets, kind)
-    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
-    if ridge == 0 and len(X) < X.shape[1]:
+    by_kind = row_weights(kinds, energy_weight, force_weight, stress_weight)
+    w = (by_kind if weights is None else _given(weights, len(X)))[:, None]
+    if ridge == 0 and len(X) < X.shape[1] and w.all():
         wide = WideFactor.of(X)
-        return _fit(X, Y, kinds, wide.solve(Y, weights), wide.rank, wide.condition, wide.solver, np.ndim(targets))
-    A, WY = X * weights, Y * weights
+        return _fit(X, Y, kinds, wide.solve(Y, w), wide.rank, wide.condition, wide.solver, np.ndim(targets))
+    A, WY = X * w, Y * w
     scale = column_scales(A)
     A /= scale
     if ridge != 0:
@@ -111,6 +115,15 @@ def fit_wls(
     beta = factor.solve(triangle[:p, p:]) / scale[:, None]
     solver = "qr" if factor.orthogonal is None else "rrqr"
     return _fit(X, Y, kinds, beta, factor.rank, factor.condition, solver, np.ndim(targets))
+
+
+def _given(weights: Array, n: int) -> Array:
+    values = np.asarray(weights, dtype=np.float64)
+    if values.shape != (n,) or not (np.isfinite(values) & (values >= 0)).all() or not values.any():
+        raise InputError(
+            f"weights must be {n} finite numbers, none below zero and not all zero; got shape {values.shape}"
+        )
+    return values
 
 
 def _fit(

@@ -13,6 +13,7 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
 from paretofit.descriptors import SnapBasis
+from paretofit.descriptors.reference import ReferencePotential
 from paretofit.errors import InputError
 from paretofit.files import write_text
 
@@ -32,23 +33,44 @@ class SnapFiles:
         ``NAME.snapcoeff``, ``NAME.snapparam``, and ``NAME.mod`` with the lines for a LAMMPS script.
     elements : list of str
         In the order of LAMMPS's atom types.
+    reference : ReferencePotential or None
+        What the model was fitted on top of, overlaid.
     """
 
     coefficients: Path
     parameters: Path
     include: Path
     elements: list[str]
+    reference: ReferencePotential | None = None
 
     @property
     def commands(self) -> list[str]:
         """``pair_style`` and ``pair_coeff``, with absolute paths."""
-        return [
-            "pair_style snap",
-            f'pair_coeff * * "{self.coefficients.resolve()}" "{self.parameters.resolve()}" {" ".join(self.elements)}',
-        ]
+        return self.lines(f'"{self.coefficients.resolve()}"', f'"{self.parameters.resolve()}"')
+
+    def lines(self, coefficients: str, parameters: str) -> list[str]:
+        """The lines of a script that use the two files under these names."""
+        used = f"{coefficients} {parameters} {' '.join(self.elements)}"
+        if self.reference is None:
+            return ["pair_style snap", f"pair_coeff * * {used}"]
+        style, coeffs = overlay(self.reference)
+        return [f"pair_style {style} snap", *(f"pair_coeff {one}" for one in coeffs), f"pair_coeff * * snap {used}"]
 
 
-def write_snap(folder: Path, name: str, basis: SnapBasis, coefficients: Array) -> SnapFiles:
+def overlay(reference: ReferencePotential) -> tuple[str, list[str]]:
+    """A reference potential as sub-styles of ``hybrid/overlay``: the style, and the coefficients of each sub-style."""
+    style, *_ = reference.pair_style.split()
+    if style == "hybrid/overlay":
+        return reference.pair_style, list(reference.pair_coeffs)
+    if style.startswith("hybrid"):
+        raise InputError(f"a reference potential of style {style} cannot be overlaid; write it as hybrid/overlay")
+    split = [one.split() for one in reference.pair_coeffs]
+    return f"hybrid/overlay {reference.pair_style}", [" ".join([*one[:2], style, *one[2:]]) for one in split]
+
+
+def write_snap(
+    folder: Path, name: str, basis: SnapBasis, coefficients: Array, *, reference: ReferencePotential | None = None
+) -> SnapFiles:
     """Write a fitted model as a LAMMPS potential.
 
     Parameters
@@ -61,6 +83,8 @@ def write_snap(folder: Path, name: str, basis: SnapBasis, coefficients: Array) -
         Of the largest 2Jmax; the model may be one of a smaller 2Jmax.
     coefficients : (p,) float64
         In nested order, p being the number of columns up to some 2Jmax; eV and, for products, eV.
+    reference : ReferencePotential, optional
+        Overlaid in the include file.
 
     Returns
     -------
@@ -75,7 +99,11 @@ def write_snap(folder: Path, name: str, basis: SnapBasis, coefficients: Array) -
     if not np.isfinite(coefficients).all():
         raise InputError(f"the potential '{name}' has coefficients that are not finite; fit it again with a ridge")
     files = SnapFiles(
-        folder / f"{name}.snapcoeff", folder / f"{name}.snapparam", folder / f"{name}.mod", list(model.elements)
+        folder / f"{name}.snapcoeff",
+        folder / f"{name}.snapparam",
+        folder / f"{name}.mod",
+        list(model.elements),
+        reference,
     )
     write_text(files.coefficients, _coefficient_text(model, coefficients))
     write_text(files.parameters, _parameter_text(model))
@@ -160,6 +188,134 @@ def _include_text(files: SnapFiles) -> str:
     masses = [float(atomic_masses[atomic_numbers[symbol]]) for symbol in files.elements]
     lines = [f"# include this where the two files are; atom types are {', '.join(files.elements)}, units metal"]
     lines += [f"mass {k} {mass:.6g}" for k, mass in enumerate(masses, start=1)]
-    lines += ["pair_style snap"]
-    lines += [f"pair_coeff * * {files.coefficients.name} {files.parameters.name} {' '.join(files.elements)}"]
+    lines += files.lines(files.coefficients.name, files.parameters.name)
     return "\n".join(lines) + "\n"
+
+
+def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
+    """Read the LAMMPS files of a SNAP potential.
+
+    Parameters
+    ----------
+    path : Path
+        ``.mod``, ``.snapcoeff`` or ``.snapparam``, or a folder that holds one potential. The reference potential is
+        that of the ``.mod`` beside them, where there is one.
+
+    Returns
+    -------
+    basis : SnapBasis
+    coefficients : (n_features,) float64
+        In nested order.
+    reference : ReferencePotential or None
+
+    Raises
+    ------
+    InputError
+        If a file is missing, or is not of a SNAP potential.
+    """
+    coefficients, parameters, include = _three_files(path)
+    settings = _read_parameters(parameters)
+    elements, table = _read_coefficients(coefficients)
+    known = {"rcutfac", "twojmax", "rfac0", "rmin0", "bzeroflag", "switchflag", "quadraticflag", "chemflag"}
+    for key in set(settings) - known:
+        if float(settings[key]) != 0:
+            raise InputError(f"{parameters}: '{key} {settings[key]}' is not supported; it must be 0")
+    defaults = {"rfac0": 0.99363, "rmin0": 0.0, "bzeroflag": 1, "switchflag": 1, "quadraticflag": 0, "chemflag": 0}
+    values = {key: float(value) for key, value in {**defaults, **settings}.items()}
+    basis = SnapBasis(
+        elements=[symbol for symbol, _, _ in elements],
+        radelem=[radius for _, radius, _ in elements],
+        wj=[weight for _, _, weight in elements],
+        twojmax=int(values["twojmax"]),
+        quadratic=bool(values["quadraticflag"]),
+        **{key: values[key] for key in ("rcutfac", "rfac0", "rmin0")},
+        **{key: bool(values[key]) for key in ("bzeroflag", "switchflag", "chemflag")},
+    )
+    width = 1 + (basis.n_features - len(elements)) // len(elements)
+    if table.shape[1] != width:
+        raise InputError(
+            f"{coefficients} has {table.shape[1]} coefficients for each element, {parameters} asks {width}"
+        )
+    return basis, nested_coefficients(basis, table), _read_reference(include)
+
+
+def nested_coefficients(basis: SnapBasis, table: Array) -> Array:
+    """The inverse of `lammps_coefficients`: ``(n_elements, 1 + K [+ K(K+1)/2])`` to ``(n_features,)``."""
+    n_elements, K, order = len(basis.elements), basis.n_components, basis.component_order
+    local = []
+    for values in table:
+        parts = [values[1 : K + 1][order]]
+        if basis.quadratic:
+            products = np.zeros((K, K))
+            rows, columns = np.triu_indices(K)
+            products[rows, columns] = values[K + 1 :]
+            products = products + products.T - np.diag(np.diag(products))
+            parts.append(products[order[rows], order[columns]])
+        local.append(np.concatenate(parts))
+    nested = np.empty(basis.n_features)
+    nested[:n_elements] = table[:, 0]
+    nested[n_elements:] = np.concatenate(local)[basis.column_order]
+    return nested
+
+
+def _three_files(path: Path) -> tuple[Path, Path, Path]:
+    if path.is_dir():
+        found = sorted(path.glob("*.snapcoeff"))
+        if len(found) != 1:
+            names = ", ".join(one.name for one in found) or "none"
+            raise InputError(f"{path} must hold one potential, a file .snapcoeff; it has {names}: name the file itself")
+        path = found[0]
+    if path.suffix not in {".snapcoeff", ".snapparam", ".mod"}:
+        raise InputError(f"{path} is no SNAP potential; name its .snapcoeff, .snapparam or .mod, or their folder")
+    files = path.with_suffix(".snapcoeff"), path.with_suffix(".snapparam"), path.with_suffix(".mod")
+    for file in files[:2]:
+        if not file.is_file():
+            raise InputError(f"there is no file {file}; a SNAP potential has a .snapcoeff and a .snapparam of one name")
+    return files
+
+
+def _words(path: Path) -> list[list[str]]:
+    """Lines without comments, as words."""
+    lines = (line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines())
+    return [words for words in lines if words]
+
+
+def _read_parameters(path: Path) -> dict[str, str]:
+    settings = {words[0]: words[1] for words in _words(path) if len(words) == 2}
+    for key in ("rcutfac", "twojmax"):
+        if key not in settings:
+            raise InputError(f"{path} has no '{key}'; it is no .snapparam")
+    for key, value in settings.items():
+        try:
+            float(value)
+        except ValueError as error:
+            raise InputError(f"{path}: '{key}' must be a number; got '{value}'") from error
+    return settings
+
+
+def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Array]:
+    words = _words(path)
+    try:
+        n_elements, width = (int(one) for one in words[0])
+        elements, rows = [], []
+        for k in range(n_elements):
+            head, *block = words[1 + k * (width + 1) : 1 + (k + 1) * (width + 1)]
+            elements.append((head[0], float(head[1]), float(head[2])))
+            rows.append([float(one[0]) for one in block])
+        table = np.array(rows)
+        if table.shape != (n_elements, width):
+            raise ValueError(f"{n_elements} elements with {width} coefficients were announced")
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{path} is no complete .snapcoeff: {error}; restore it from a copy") from error
+    return elements, table
+
+
+def _read_reference(include: Path) -> ReferencePotential | None:
+    if not include.is_file():
+        return None
+    words = _words(include)
+    style = next((one[1:] for one in words if one[0] == "pair_style"), [])
+    if len(style) < 2 or style[0] != "hybrid/overlay":
+        return None
+    kept = [one[1:] for one in words if one[0] == "pair_coeff" and "snap" not in one[3:4]]
+    return ReferencePotential(" ".join(one for one in style if one != "snap"), tuple(" ".join(one) for one in kept))
