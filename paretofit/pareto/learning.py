@@ -157,7 +157,8 @@ class LearningCurve:
             added = added.clip((self.learned * self.label_error) ** 2, self.label_error**2)
         start = reference.replicas[:, -1]
         later = start[:, None] * reference.factors(sizes)
-        return np.maximum(np.sqrt((later**2 + added[:, None]) / (start**2 + added)[:, None]), least[:, None])
+        ratio = np.sqrt((later**2 + added[:, None]) / (start**2 + added)[:, None])
+        return np.asarray(np.maximum(ratio, least[:, None]))
 
 
 def power_law_factors(known: Array, errors: Array, sizes: Array, floors: Array) -> Array:

@@ -25,9 +25,9 @@ PREFERENCES = ("energy", "force", "both")
 KEYS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # of a setting; ridge where there is one
 COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "n_train", "ref_energy", "ref_force", "label_seconds")
 MD = "md_us_per_atom_step"
-# Share, at least, of the error of a level's labels that its models learn. In Tables 4 and 5 of the paper, at levels 1
-# to 3: energies 0.6 to 0.95 at w_E/w_F = 150 and 0.3 to 0.9 at 12; forces 0.7 to 1 and 0.2 to 0.3. On the shipped data 0.9
-# and 0.6 to 0.8, which six of the twelve pilots of tests/benchmarks/bench_plan.py helped to choose.
+# Share, at least, of the error of a level's labels that its models learn. In Tables 4 and 5 of the paper, levels 1 to
+# 3: energies 0.6 to 0.95 at w_E/w_F = 150 and 0.3 to 0.9 at 12; forces 0.7 to 1 and 0.2 to 0.3. On the shipped data
+# 0.9 and 0.6 to 0.8, which six of the twelve pilots of tests/benchmarks/bench_plan.py helped to choose.
 LEARNED = {"energy": 0.8, "force": 0.5}
 STEPS = 40  # sizes looked at between the smallest and the largest, besides those measured
 EXTRAPOLATE = 2.0  # how far beyond the largest size that was measured

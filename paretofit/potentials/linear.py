@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
-from paretofit.descriptors import SnapBasis
 from paretofit.descriptors.reference import STRESS_UNIT, ReferencePotential, reference_labels
 from paretofit.descriptors.rows import configuration_rows, configuration_rows_with_stress
 from paretofit.errors import InputError
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from paretofit.descriptors import SnapBasis
     from paretofit.descriptors.basis import Array
 
 AGREEMENT = 1e-8  # of the largest force (or energy, or stress) that an exported potential may be off
@@ -120,7 +120,7 @@ class LinearCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  (ASE's own convention)
 
     def __init__(self, potential: LinearPotential, *, members: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         if members and potential.coefficients.ndim == 1:
             raise InputError("a single potential has no members; give the coefficients of a committee, (m, p)")
         self.potential, self.members = potential, members
@@ -135,8 +135,8 @@ class LinearCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Compute with LAMMPS whatever the properties; see ASE."""
-        super().calculate(atoms, list(properties), list(system_changes))
-        copy = self.atoms.copy()
+        super().calculate(atoms, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
+        copy: Atoms = self.atoms.copy()  # type: ignore[union-attr]
         copy.calc = self._lammps
         self.results = {"forces": copy.get_forces(), "energy": copy.get_potential_energy()}
         self.results["free_energy"] = self.results["energy"]
@@ -190,8 +190,8 @@ def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequen
                 worst, where = off, str(atoms.info.get("config_id", k))
     if worst > AGREEMENT:
         raise InputError(
-            f"{files.coefficients} gives other numbers in LAMMPS than the model, by {worst:.1e} at configuration {where}; "
-            "do not use it, and report this"
+            f"{files.coefficients} gives other numbers in LAMMPS than the model, by {worst:.1e} at configuration "
+            f"{where}; do not use it, and report this"
         )
     return worst
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from paretofit.descriptors.basis import Array
 
 
+# Of a .snapparam, as LAMMPS has them.
+DEFAULTS = {"rfac0": 0.99363, "rmin0": 0.0, "bzeroflag": 1.0, "switchflag": 1.0, "quadraticflag": 0.0, "chemflag": 0.0}
+
+
 @dataclass(frozen=True)
 class SnapFiles:
     """Where a potential's files are.
@@ -220,8 +224,7 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     for key in set(settings) - known:
         if float(settings[key]) != 0:
             raise InputError(f"{parameters}: '{key} {settings[key]}' is not supported; it must be 0")
-    defaults = {"rfac0": 0.99363, "rmin0": 0.0, "bzeroflag": 1, "switchflag": 1, "quadraticflag": 0, "chemflag": 0}
-    values = {key: float(value) for key, value in {**defaults, **settings}.items()}
+    values = {**DEFAULTS, **{key: float(value) for key, value in settings.items()}}
     basis = SnapBasis(
         elements=[symbol for symbol, _, _ in elements],
         radelem=[radius for _, radius, _ in elements],
@@ -237,6 +240,12 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
             f"{coefficients} has {table.shape[1]} coefficients for each element, {parameters} asks {width}"
         )
     return basis, nested_coefficients(basis, table), _read_reference(include)
+
+
+def snap_files(path: Path) -> SnapFiles:
+    """The files of a potential that is there already, as `read_snap` finds them."""
+    basis, _, reference = read_snap(path)
+    return SnapFiles(*_three_files(path), list(basis.elements), reference)
 
 
 def nested_coefficients(basis: SnapBasis, table: Array) -> Array:
@@ -302,9 +311,7 @@ def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Arra
             head, *block = words[1 + k * (width + 1) : 1 + (k + 1) * (width + 1)]
             elements.append((head[0], float(head[1]), float(head[2])))
             rows.append([float(one[0]) for one in block])
-        table = np.array(rows)
-        if table.shape != (n_elements, width):
-            raise ValueError(f"{n_elements} elements with {width} coefficients were announced")
+        table = np.array(rows).reshape(n_elements, width)
     except (ValueError, IndexError) as error:
         raise InputError(f"{path} is no complete .snapcoeff: {error}; restore it from a copy") from error
     return elements, table

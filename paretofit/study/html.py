@@ -103,7 +103,7 @@ def _lowest(front: pd.DataFrame) -> list[tuple[str, ...]]:
     if front.empty:
         return []
     columns = (("energy error", "ref_energy"), ("force error", "ref_force"))
-    return [(name, *_point(front.loc[front[column].idxmin()])) for name, column in columns]
+    return [(name, *_point(front.iloc[int(front[column].argmin())])) for name, column in columns]
 
 
 def _heading(count: int) -> str:

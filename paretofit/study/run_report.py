@@ -58,7 +58,7 @@ def rebuild_report(folder: Path | str) -> Written:
         If it is no run folder, or the run is not finished: says which stage is missing.
     """
     folder = Path(folder)
-    record = _record(folder)
+    record = check_finished(folder)
     from paretofit.study.stages import prepare  # noqa: PLC0415  (which writes reports, too)
 
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
@@ -140,8 +140,14 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
     return settings
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    """What a finished run says about itself."""
+def check_finished(folder: Path) -> dict[str, Any]:
+    """What a finished run says about itself.
+
+    Raises
+    ------
+    InputError
+        If it is no run folder, or the run is not finished: says which stage is missing.
+    """
     if not (folder / RECORD).exists():
         raise InputError(f"{folder} is no run folder: it has no {RECORD}; name one that paretofit run has made")
     for name, stage in STAGES.items():

@@ -1,0 +1,41 @@
+"""Verbs around potentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from paretofit.cli.common import app
+from paretofit.errors import InputError
+
+
+@app.command(epilog="Example:  paretofit evaluate potential/potential.mod --md-speed --cell bulk.cif")
+def evaluate(
+    potential: Annotated[Path, typer.Argument(help="A SNAP potential: its .mod, .snapcoeff, or their folder.")],
+    md_speed: Annotated[bool, typer.Option("--md-speed", help="Time LAMMPS on one core.")] = False,
+    cell: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Structure to time it on, anything ASE reads.", show_default="the element's crystal"),
+    ] = None,
+    dataset: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--dataset", help="Errors of the potential on a dataset, at each level."),
+    ] = None,
+) -> None:
+    """Say how fast a potential is, and how large its errors are on a dataset."""
+    from paretofit.study.evaluate import evaluate_errors, evaluate_speed
+
+    if not md_speed and dataset is None:
+        raise InputError("evaluate needs --md-speed or --dataset DATASET.h5, or both")
+    if dataset is not None:
+        typer.echo(
+            evaluate_errors(potential, dataset).to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        )
+    if md_speed:
+        speed = evaluate_speed(potential, cell)
+        typer.echo(
+            f"{speed.us_per_atom_step:.4g} µs for each atom and step, {speed.atom_steps_per_second:.4g} atoms·steps/s "
+            f"on one core ({speed.atoms} atoms, slowest of three timings {speed.spread:.2f} times the fastest)"
+        )

@@ -1,0 +1,697 @@
+"""FitSNAP's input files (``.in``): what they ask for, with FitSNAP's own defaults where a key is missing.
+
+Nothing is fitted here and no structure is read. The one idea: every key of a file is either read, or known not to
+change the fit and listed in ``ignored``, or refused by name; none is passed over. Defaults and meanings are those of
+FitSNAP 3.1 (``fitsnap3lib/io/sections``, ``fitsnap3lib/scrapers``). Keys are case-sensitive there, and so here.
+"""
+
+import configparser
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from paretofit.errors import InputError, suggestion
+from paretofit.files import one_line
+
+Item = TypeVar("Item")
+Number = TypeVar("Number", int, float)
+
+READ: dict[str, set[str]] = {
+    "BISPECTRUM": {
+        *("numTypes", "type", "twojmax", "rcutfac", "rfac0", "rmin0", "wj", "radelem", "sinner", "dinner"),
+        *("bzeroflag", "chemflag", "quadraticflag", "switchflag", "bnormflag", "wselfallflag", "switchinnerflag"),
+    },
+    "CALCULATOR": {"calculator", "energy", "force", "stress"},
+    "ESHIFT": set(),  # its keys are elements
+    "EXTRAS": {"apply_transpose"},
+    "GROUPS": {"group_sections", "group_types", "smartweights", "random_sampling", "random_seed"},  # and the groups
+    "MEMORY": set(),
+    "OUTFILE": {"metrics", "potential"},
+    "PATH": {"dataPath", "groupFile"},
+    "REFERENCE": {"units", "atom_style", "pair_style", "pair_coeff"},  # and pair_coeff1, ...
+    "RIDGE": {"alpha"},
+    "SCRAPER": {"scraper"},
+    "SOLVER": {"solver"},
+}
+VASP = {
+    *("vasp_use_TOTEN", "vasp_json_pathname", "vasp_ignore_incomplete", "vasp_ignore_jsons"),
+    *("vasp_unconverged_label", "vasp_xml_only", "vasp_outcar_only"),
+}
+IGNORED: dict[str, set[str]] = {  # outputs, ways to compute the same, and what only other solvers and scrapers use
+    "EXTRAS": {
+        *("dump_descriptors", "dump_truth", "dump_weights", "dump_dataframe", "dump_peratom", "dump_perconfig"),
+        *("dump_configs", "multinode_testing"),
+    },
+    "GROUPS": VASP,
+    "MEMORY": {"memory", "override"},
+    "OUTFILE": {
+        *("output_style", "metrics_style", "detailed_errors", "configs", "descriptors", "truth", "weights"),
+        *("dataframe", "peratom", "perconfig"),
+    },
+    "RIDGE": {"local_solver", "method"},
+    "SCRAPER": {"save_group_scrape", *VASP},
+    "SOLVER": {
+        *("compute_testerrs", "detailed_errors", "normalweight", "normweight", "normratio", "nsam", "cov_nugget"),
+        *("mcmc_num", "mcmc_gamma", "mcmc_sigma", "merr_mult", "merr_method", "merr_cfs"),
+    },
+}
+OFF: dict[str, dict[str, str]] = {  # options that change the fit: accepted where they are off
+    "BISPECTRUM": {
+        "alloyflag": "FitSNAP has dropped it",
+        "bikflag": "rows are made for configurations, not for atoms",
+        "dgradflag": "only neural networks need it",
+    },
+    "CALCULATOR": {
+        "nonlinear": "models are linear in their coefficients",
+        "per_atom_energy": "rows are made for configurations, not for atoms",
+        "per_atom_scalar": "models are fitted to energies, forces and stresses",
+    },
+    "EXTRAS": {"only_test": "the potential is fitted here, not read"},
+    "GROUPS": {
+        "BOLTZ": "FitSNAP has dropped Boltzmann weights; give the weights themselves",
+        "BOLTZT": "FitSNAP has dropped Boltzmann weights; give the weights themselves",
+    },
+    "SCRAPER": {
+        "property_array": "units are taken from the JSON files, and are eV, Å and bar in XYZ files",
+        "read_group_scrape": "the files are read themselves",
+    },
+}
+GROUP_OPTIONS = READ["GROUPS"] | IGNORED["GROUPS"] | set(OFF["GROUPS"])
+FORBIDDEN: dict[str, str] = {  # sections
+    **dict.fromkeys(
+        ("ACE", "PYACE", "CUSTOM", "BASIC", "BASIC_CALCULATOR", "REAXFF", "INQ"),
+        "descriptors must be SNAP's: [BISPECTRUM], and calculator = LAMMPSSNAP in [CALCULATOR]",
+    ),
+    **dict.fromkeys(
+        ("ARD", "LASSO", "SLATE", "JAX", "PYTORCH", "NETWORK", "CMAES"),
+        "the solver must be SVD or RIDGE in [SOLVER]",
+    ),
+    "TRAINSHIFT": "give the shift of each element in [ESHIFT]",
+}
+CALCULATORS = ("LAMMPSSNAP",)
+OTHER_CALCULATORS = ("LAMMPSPACE", "LAMMPSPYACE", "PYACE", "LAMMPSCUSTOM", "LAMMPSREAXFF", "BASIC", "INQ")
+SOLVERS = ("SVD", "RIDGE")
+OTHER_SOLVERS = (
+    *("ARD", "LASSO", "ANL", "MERR", "MCMC", "BCS", "OPT", "SCALAPACK", "SLATE", "TENSORFLOWSVD", "JAX", "PYTORCH"),
+    *("NETWORK", "CMAES", "NGOPT"),
+)
+SCRAPERS = ("JSON", "XYZ")
+OTHER_SCRAPERS = ("VASP", "ASE", "HDF5", "FAIRCHEM", "PACEMAKER")
+XYZ_SUFFIXES = (".extxyz", ".xyz")  # in FitSNAP's order of preference
+SIZES = ("size", "training_size", "testing_size")
+WEIGHTS = ("eweight", "fweight", "vweight")
+TRUE, FALSE = {"y", "yes", "t", "true", "on", "1"}, {"n", "no", "f", "false", "off", "0"}
+
+
+@dataclass(frozen=True)
+class Bispectrum:
+    """The descriptors, in the words of LAMMPS's ``compute snap``; lists have one value for each element.
+
+    `rcutfac` and `rmin0` are in Å (`rcutfac` times the sum of two `radelem`). With `bzeroflag` FitSNAP has no
+    constant columns at all, without it one for each element.
+    """
+
+    elements: tuple[str, ...]
+    twojmax: int
+    rcutfac: float
+    rfac0: float
+    rmin0: float
+    wj: tuple[float, ...]
+    radelem: tuple[float, ...]
+    bzeroflag: bool
+    chemflag: bool
+    quadraticflag: bool
+    switchflag: bool
+    bnormflag: bool
+    wselfallflag: bool
+    switchinnerflag: bool
+    sinner: tuple[float, ...]  # empty without switchinnerflag
+    dinner: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Calculator:
+    """Which rows are fitted."""
+
+    energy: bool
+    force: bool
+    stress: bool
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The LAMMPS potential that is subtracted from the labels before the fit."""
+
+    units: str
+    atom_style: str
+    pair_style: str
+    pair_coeff: tuple[str, ...]
+
+    @property
+    def commands(self) -> list[str]:
+        """LAMMPS's lines, in order. FitSNAP lower-cases them; file names and elements are kept as written here."""
+        return [f"pair_style {self.pair_style}", *(f"pair_coeff {one}" for one in self.pair_coeff)]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of configurations, how much of it is for training, and what multiplies its rows.
+
+    A size is a fraction of the group where it is a float, from 0 to 1, and a number of configurations where it is an
+    int. A `testing_size` of None is all that training leaves (FitSNAP's column ``size``, given as a fraction).
+    Weights multiply rows, and so enter the loss squared; stress rows are in bar.
+    """
+
+    name: str
+    training_size: float | int
+    testing_size: float | int | None
+    energy_weight: float
+    force_weight: float
+    stress_weight: float
+
+
+@dataclass(frozen=True)
+class Solver:
+    """SVD, minimum-norm least squares with singular values below 1e-13 of the largest dropped, or RIDGE.
+
+    `alpha` is zero for SVD; with RIDGE the loss gets alpha ‖β‖², constant columns included, coefficients not scaled.
+    """
+
+    name: str
+    alpha: float
+
+
+@dataclass(frozen=True)
+class FitsnapInput:
+    """All that a FitSNAP input asks for.
+
+    `eshift` (eV, every element) is added to the energy of each atom of that element. With `smartweights` FitSNAP
+    divides each weight of a configuration by the number of configurations of its group that are trained on (tested
+    on, for a test configuration), and the force weight also by 3N, and by 6 where stresses are fitted (so written:
+    it is not the stress weight that it divides). A `random_seed` of 0 means that none was chosen. `metrics` and
+    `potential` are names of output files. `ignored` names the keys that the file sets and that do not change the fit.
+    """
+
+    path: Path
+    bispectrum: Bispectrum
+    calculator: Calculator
+    eshift: Mapping[str, float]
+    reference: Reference
+    groups: tuple[Group, ...]
+    smartweights: bool
+    random_sampling: bool
+    random_seed: int
+    solver: Solver
+    scraper: str
+    data_path: Path
+    metrics: str
+    potential: str
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split(Generic[Item]):
+    """Training and testing parts of a group; `note` is a sentence where they are not what the sizes ask for."""
+
+    training: list[Item]
+    testing: list[Item]
+    note: str
+
+
+def read_fitsnap_input(path: Path | str) -> FitsnapInput:
+    """Read a FitSNAP input file.
+
+    Parameters
+    ----------
+    path : path
+        A ``.in`` file; paths in it are taken from its folder.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or a section, a key or a value is unknown, wrong or not supported.
+    """
+    ini = _Ini(Path(path))
+    _check_keys(ini)
+    bispectrum = _bispectrum(ini)
+    folder = ini.path.parent
+    return FitsnapInput(
+        path=ini.path,
+        bispectrum=bispectrum,
+        calculator=_calculator(ini),
+        eshift=_eshift(ini, bispectrum.elements),
+        reference=_reference(ini),
+        groups=_groups(ini),
+        smartweights=ini.flag("GROUPS", "smartweights", default=False),
+        random_sampling=ini.flag("GROUPS", "random_sampling", default=False),
+        random_seed=_seed(ini),
+        solver=_solver(ini),
+        scraper=ini.one_of("SCRAPER", "scraper", SCRAPERS, OTHER_SCRAPERS),
+        data_path=folder / ini.text("PATH", "dataPath", "JSON"),
+        metrics=ini.text("OUTFILE", "metrics", "fitsnap_metrics"),
+        potential=ini.text("OUTFILE", "potential", "fitsnap_potential"),
+        ignored=tuple(
+            f"[{section}] {key}" for section, keys in IGNORED.items() for key in ini.keys(section) if key in keys
+        ),
+    )
+
+
+def fitsnap_group_files(settings: FitsnapInput) -> dict[str, list[Path]]:
+    """Files of each group: the JSON files of its folder, in natural order of their names, or its one XYZ file.
+
+    FitSNAP takes files in the order in which the file system lists them, so that groups that are split have other
+    members there from machine to machine. In its XYZ files stress is in bar and positive in compression.
+
+    Raises
+    ------
+    InputError
+        If a group has no folder or no files.
+    """
+    try:
+        if not settings.data_path.is_dir():
+            raise InputError(f"{settings.path}: [PATH] dataPath: no folder at {settings.data_path}")
+        find = _json_files if settings.scraper == "JSON" else _xyz_files
+        return {group.name: find(settings, group.name) for group in settings.groups}
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}; make it readable") from error
+
+
+def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | None = None) -> Split[Item]:
+    """Split a group's files or configurations into a training and a testing part, with FitSNAP's sizes.
+
+    A fraction f of n is max(1, ⌊f n + 1/2⌋) configurations, and zero only where f is. Training comes first, testing
+    directly after it, and is cut where both are more than n; what is left is in neither.
+
+    Parameters
+    ----------
+    items : sequence
+        Files (JSON) or configurations (XYZ) of the group.
+    group : Group
+    rng : numpy.random.Generator, optional
+        Shuffles first, where the input says ``random_sampling = 1``.
+
+    Examples
+    --------
+    >>> split = split_group(range(5), Group("Liquid", 0.5, 0.2, 100.0, 1.0, 1e-8))
+    >>> split.training, split.testing, split.note
+    ([0, 1, 2], [3], "group 'Liquid': 1 of 5 is for neither training nor testing")
+    """
+    n = len(items)
+    training = _count(group.training_size, n)
+    testing = n - training if group.testing_size is None else _count(group.testing_size, n)
+    order = range(n) if rng is None else rng.permutation(n)
+    first, last = min(training, n), min(training + max(testing, 0), n)
+    note = ""
+    if training + testing > n:
+        note = (
+            f"group '{group.name}': {training} for training and {testing} for testing are more than the {n} there "
+            f"are; taken: {first} and {last - first}"
+        )
+    elif last < n:
+        note = f"group '{group.name}': {n - last} of {n} {'is' if n - last == 1 else 'are'} for neither training nor "
+        note += "testing"
+    return Split([items[k] for k in order[:first]], [items[k] for k in order[first:last]], note)
+
+
+class _Ini:
+    """Sections, keys and values of a file; what it refuses is an InputError that names file, section and key."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._parser = _parsed(path)
+
+    @property
+    def sections(self) -> list[str]:
+        return self._parser.sections()
+
+    def keys(self, section: str) -> list[str]:
+        """Keys that stand in the section itself, in order; those of [DEFAULT] are there to be substituted."""
+        if not self._parser.has_section(section):
+            return []
+        return [key for key in self._parser.options(section) if key not in self._parser.defaults()]
+
+    def text(self, section: str, key: str, default: str) -> str:
+        try:
+            value = self._parser.get(section, key, fallback=default)
+        except configparser.InterpolationError as error:
+            message = one_line(error)
+            raise InputError(
+                f"{self.path}: [{section}] {key}: {message}; define %(name)s in the same section or in [DEFAULT], and "
+                "write %% for a percent sign"
+            ) from error
+        if not value.strip():
+            raise InputError(f"{self.path}: [{section}] {key} is empty; give a value, or leave out the line")
+        return " ".join(value.split())
+
+    def wrong(self, section: str, key: str, problem: str) -> InputError:
+        return InputError(f"{self.path}: [{section}] {key} {problem}; got '{self.text(section, key, 'nothing')}'")
+
+    def flag(self, section: str, key: str, *, default: bool) -> bool:
+        value = self.text(section, key, str(default)).lower()
+        if value not in TRUE | FALSE:
+            raise self.wrong(section, key, "must be 0 or 1")
+        return value in TRUE
+
+    def number(self, section: str, key: str, default: float) -> float:
+        return self.numbers(section, key, default, 1)[0]
+
+    def numbers(self, section: str, key: str, default: float, n: int) -> tuple[float, ...]:
+        """As many real numbers as there are elements; `default` for each where the key is missing."""
+        values = [_number(float, one) for one in self.text(section, key, " ".join([repr(default)] * n)).split()]
+        if None in values:
+            raise self.wrong(section, key, "must be a real number" if n == 1 else f"must be {n} real numbers")
+        if len(values) != n:
+            each = "one number" if n == 1 else f"{n} numbers, one for each element"
+            raise self.wrong(section, key, f"must be {each}")
+        return tuple(one for one in values if one is not None)
+
+    def one_of(self, section: str, key: str, supported: Sequence[str], others: Sequence[str]) -> str:
+        """The first of `supported` where the key is missing; upper and lower case are the same, as in FitSNAP."""
+        value = self.text(section, key, supported[0])
+        if value.upper() in supported:
+            return value.upper()
+        known = value.upper() in others
+        hint = "" if known else _closest(value.upper(), [*supported, *others])
+        raise InputError(
+            f"{self.path}: [{section}] {key} = {value} is {'not supported' if known else 'unknown'}; it must be "
+            f"{' or '.join(supported)}{hint}"
+        )
+
+
+def _parsed(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(inline_comment_prefixes="#")
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
+    try:
+        parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
+    except FileNotFoundError as error:
+        raise InputError(f"no file at {path}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; name a FitSNAP input file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text; name a FitSNAP input file") from error
+    except configparser.Error as error:
+        raise InputError(
+            f"{path} is no FitSNAP input: {one_line(error)}; write each key once, as 'key = value' under a [SECTION]"
+        ) from error
+    return parser
+
+
+def _check_keys(ini: _Ini) -> None:
+    """Refuse sections and keys that are unknown, and options that are on and not supported."""
+    for section in ini.sections:
+        if section in FORBIDDEN:
+            raise InputError(f"{ini.path}: section [{section}] is not supported; {FORBIDDEN[section]}")
+        if section not in READ:
+            hint = _closest(section, READ) or f"; the sections are {', '.join(READ)}"
+            raise InputError(f"{ini.path}: unknown section [{section}]{hint}")
+        for key in ini.keys(section):
+            _check_key(ini, section, key)
+    for section in ("BISPECTRUM", "PATH"):
+        if section not in ini.sections:
+            raise InputError(f"{ini.path} has no section [{section}]; it needs one{_EXAMPLES[section]}")
+
+
+_EXAMPLES = {
+    "BISPECTRUM": " with the elements, such as 'type = Ta'",
+    "PATH": " with the folder of the data, such as 'dataPath = JSON'",
+}
+
+
+def _check_key(ini: _Ini, section: str, key: str) -> None:
+    off = OFF.get(section, {})
+    if key in off:
+        text = ini.text(section, key, "0")
+        if text.lower() not in FALSE | {"none"} and _number(float, text) != 0:
+            raise InputError(f"{ini.path}: [{section}] {key} = {text} is not supported: {off[key]}; leave it out")
+    known = READ[section] | IGNORED.get(section, set()) | set(off)
+    free = section in {"ESHIFT", "GROUPS"} or (section == "REFERENCE" and key.startswith("pair_coeff"))
+    if key not in known and not free:
+        raise InputError(f"{ini.path}: [{section}] unknown key '{key}'{_elsewhere(section, key, known)}")
+
+
+def _elsewhere(section: str, key: str, known: set[str]) -> str:
+    """What a reader of an unknown key should know."""
+    if key.rstrip("0123456789") in {"wj", "radelem", "type"}:
+        return f"; write one line '{key.rstrip('0123456789')} = ...' with a value for each element"
+    others = [one for one in READ if one != section and key in READ[one]]
+    if others:
+        return f"; it belongs in [{others[0]}]"
+    listed = f"; the keys there are {', '.join(sorted(known))}"
+    return _closest(key, known) or listed
+
+
+def _bispectrum(ini: _Ini) -> Bispectrum:
+    section = "BISPECTRUM"
+    elements = _elements(ini)
+    n = len(elements)
+    inner = ini.flag(section, "switchinnerflag", default=False)
+
+    def flag(key: str, *, default: bool = False) -> bool:
+        return ini.flag(section, key, default=default)
+
+    return Bispectrum(
+        elements=elements,
+        twojmax=_twojmax(ini, n),
+        rcutfac=ini.number(section, "rcutfac", 4.67637),
+        rfac0=ini.number(section, "rfac0", 0.99363),
+        rmin0=ini.number(section, "rmin0", 0.0),
+        wj=ini.numbers(section, "wj", 1.0, n),
+        radelem=ini.numbers(section, "radelem", 0.5, n),
+        bzeroflag=flag("bzeroflag"),
+        chemflag=flag("chemflag"),
+        quadraticflag=flag("quadraticflag"),
+        switchflag=flag("switchflag", default=True),
+        bnormflag=flag("bnormflag"),
+        wselfallflag=flag("wselfallflag"),
+        switchinnerflag=inner,
+        sinner=ini.numbers(section, "sinner", 0.9, n) if inner else (),
+        dinner=ini.numbers(section, "dinner", 0.1, n) if inner else (),
+    )
+
+
+def _elements(ini: _Ini) -> tuple[str, ...]:
+    if "type" not in ini.keys("BISPECTRUM"):  # FitSNAP would take hydrogen
+        raise InputError(f"{ini.path}: [BISPECTRUM] has no 'type'; it lists the elements, such as 'type = W Be'")
+    elements = tuple(ini.text("BISPECTRUM", "type", "").split())
+    for symbol in elements:
+        if not atomic_numbers.get(symbol) or elements.count(symbol) > 1:
+            raise ini.wrong("BISPECTRUM", "type", f"must be different chemical symbols, which '{symbol}' is not")
+    if ini.text("BISPECTRUM", "numTypes", str(len(elements))) != str(len(elements)):
+        raise ini.wrong("BISPECTRUM", "numTypes", f"must be {len(elements)}, the number of elements in 'type'")
+    return elements
+
+
+def _twojmax(ini: _Ini, n: int) -> int:
+    values = ini.text("BISPECTRUM", "twojmax", "6").split()
+    if len(set(values)) > 1:
+        raise ini.wrong("BISPECTRUM", "twojmax", "must be the same for all elements")
+    value = _number(int, values[0])
+    if value is None or value < 0 or len(values) not in {1, n}:
+        raise ini.wrong("BISPECTRUM", "twojmax", "must be a whole number, once or for each element")
+    return value
+
+
+def _calculator(ini: _Ini) -> Calculator:
+    ini.one_of("CALCULATOR", "calculator", CALCULATORS, OTHER_CALCULATORS)
+    rows = {key: ini.flag("CALCULATOR", key, default=True) for key in ("energy", "force", "stress")}
+    if not any(rows.values()):
+        raise InputError(f"{ini.path}: [CALCULATOR] energy, force and stress are all 0; set one of them to 1")
+    return Calculator(**rows)
+
+
+def _eshift(ini: _Ini, elements: Sequence[str]) -> dict[str, float]:
+    for key in ini.keys("ESHIFT"):
+        if key not in elements:
+            raise InputError(
+                f"{ini.path}: [ESHIFT] unknown key '{key}'; the elements are {', '.join(elements)}"
+                f"{_closest(key, elements)}"
+            )
+    return {symbol: ini.number("ESHIFT", symbol, 0.0) for symbol in elements}
+
+
+def _reference(ini: _Ini) -> Reference:
+    units = ini.text("REFERENCE", "units", "metal").lower()
+    if units != "metal":
+        raise ini.wrong("REFERENCE", "units", "must be metal (eV, Å, bar)")
+    atom_style = ini.text("REFERENCE", "atom_style", "atomic").lower()
+    if atom_style != "atomic":
+        raise ini.wrong("REFERENCE", "atom_style", "must be atomic; charges and spins of atoms are not read")
+    pair_style = ini.text("REFERENCE", "pair_style", "zero 10.0")
+    keys = [key for key in ini.keys("REFERENCE") if key.startswith("pair_coeff")]
+    pair_coeff = tuple(ini.text("REFERENCE", key, "") for key in keys)
+    if not pair_coeff and pair_style.split()[0] == "zero":
+        pair_coeff = ("* *",)  # LAMMPS wants it said
+    return Reference(units, atom_style, pair_style, pair_coeff)
+
+
+def _seed(ini: _Ini) -> int:
+    seed = ini.number("GROUPS", "random_seed", 0.0)
+    if seed < 0 or not seed.is_integer():
+        raise ini.wrong("GROUPS", "random_seed", "must be a whole number")
+    return int(seed)
+
+
+def _solver(ini: _Ini) -> Solver:
+    name = ini.one_of("SOLVER", "solver", SOLVERS, OTHER_SOLVERS)
+    if name != "RIDGE":
+        if "RIDGE" in ini.sections:
+            raise InputError(
+                f"{ini.path}: section [RIDGE] is there but the solver in [SOLVER] is {name}; write solver = RIDGE, or "
+                "leave out the section"
+            )
+        return Solver(name, 0.0)
+    if ini.flag("EXTRAS", "apply_transpose", default=False):
+        raise InputError(
+            f"{ini.path}: [EXTRAS] apply_transpose = 1 is not supported with RIDGE, whose penalty it changes; "
+            "leave it out"
+        )
+    alpha = ini.number("RIDGE", "alpha", 1e-8)
+    if alpha < 0:
+        raise ini.wrong("RIDGE", "alpha", "must be at least 0")
+    return Solver(name, alpha)
+
+
+def _groups(ini: _Ini) -> tuple[Group, ...]:
+    names, kinds = _columns(ini)
+    lines = _group_file(ini) if "groupFile" in ini.keys("PATH") else _group_section(ini)
+    if not lines:
+        raise InputError(
+            f"{ini.path}: [GROUPS] has no groups; give a line for each, such as 'Liquid = 1.0 0.0 100 1 1e-8' with "
+            f"values for {' '.join(names[1:])}"
+        )
+    return tuple(_group(where, name, values, names[1:], kinds[1:]) for where, name, values in lines)
+
+
+def _columns(ini: _Ini) -> tuple[list[str], list[str]]:
+    """Names and types of the columns of a group's line, the name of the group first."""
+    names = ini.text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
+    kinds = ini.text("GROUPS", "group_types", "str float float float float").split()
+    if names[0] != "name":
+        raise ini.wrong("GROUPS", "group_sections", "must begin with 'name'")
+    for column in names[1:]:
+        if column not in SIZES + WEIGHTS or names.count(column) > 1:
+            word = "doubled" if names.count(column) > 1 else "unknown"
+            known = [*SIZES, *WEIGHTS]
+            hint = _closest(column, known) if word == "unknown" else ""
+            raise ini.wrong("GROUPS", "group_sections", f"has the {word} column '{column}'{hint}")
+    if ("size" in names) == ("training_size" in names):
+        raise ini.wrong("GROUPS", "group_sections", "must have one of the columns 'training_size' and 'size'")
+    if len(kinds) != len(names):
+        raise ini.wrong("GROUPS", "group_types", f"must have {len(names)} types, as many as group_sections")
+    if kinds[0] != "str" or not set(kinds[1:]) <= {"int", "float"}:
+        raise ini.wrong("GROUPS", "group_types", "must be str for the name and float or int for the others")
+    return names, kinds
+
+
+def _group_section(ini: _Ini) -> list[tuple[str, str, list[str]]]:
+    """Where each group stands, its name and the values of its columns."""
+    names = [key for key in ini.keys("GROUPS") if key not in GROUP_OPTIONS]
+    return [(f"{ini.path}: [GROUPS] {name}", name, ini.text("GROUPS", name, "").split()) for name in names]
+
+
+def _group_file(ini: _Ini) -> list[tuple[str, str, list[str]]]:
+    path = ini.path.parent / ini.text("PATH", "groupFile", "")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"{ini.path}: [PATH] groupFile: {path} cannot be read: {reason}; name the groups") from error
+    tables = [(k, line.partition("#")[0].split()) for k, line in enumerate(lines, start=1)]
+    return [(f"{path}, line {k}: {words[0]}", words[0], words[1:]) for k, words in tables if words]
+
+
+def _group(where: str, name: str, values: Sequence[str], columns: Sequence[str], kinds: Sequence[str]) -> Group:
+    if len(values) != len(columns):
+        hint = _closest(name, GROUP_OPTIONS)  # a mistyped option looks like a group
+        raise InputError(
+            f"{where} has {len(values)} values, but group_sections names {len(columns)}: {' '.join(columns)}{hint}"
+        )
+    row = dict(zip(columns, zip(values, kinds, strict=True), strict=True))
+    weights = [_weight(where, column, *row.get(column, ("1", "float"))) for column in WEIGHTS]
+    training = _size(where, "size" if "size" in row else "training_size", row)
+    testing = _size(where, "testing_size", row) if "testing_size" in row else 0
+    rest = "size" in row and isinstance(training, float) and testing == 0
+    return Group(name, training, None if rest else testing, *weights)
+
+
+def _size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float | int:
+    """FitSNAP's rule: what is declared float and at most 1 is a fraction, all else a number of configurations."""
+    text, kind = row[column]
+    if kind == "int":
+        count = _number(int, text)
+        if count is not None and count >= 0:
+            return count
+        raise InputError(f"{where}: {column} is declared int and must be a number of configurations; got '{text}'")
+    value = _number(float, text)
+    if value is None or value < 0 or (value > 1 and not value.is_integer()):
+        raise InputError(
+            f"{where}: {column} must be a fraction from 0 to 1 or a whole number of configurations; got '{text}'"
+        )
+    return value if value <= 1 else int(value)
+
+
+def _weight(where: str, column: str, text: str, kind: str) -> float:
+    value: float | None = _number(int, text) if kind == "int" else _number(float, text)
+    if value is None or value < 0:
+        declared = "whole number (group_types declares int)" if kind == "int" else "number"
+        raise InputError(f"{where}: {column} must be a {declared} of at least 0; got '{text}'")
+    return float(value)
+
+
+def _count(size: float, n: int) -> int:
+    if isinstance(size, int):
+        return size
+    return max(1, int(size * n + 0.5)) if 0 < size < 1 else int(size) * n
+
+
+def _json_files(settings: FitsnapInput, group: str) -> list[Path]:
+    folder = settings.data_path / group
+    if not folder.is_dir():
+        raise InputError(f"{settings.path}: group '{group}' has no folder: there is no {folder}{_near(folder)}")
+    files = [one for one in folder.glob("*.json") if not one.name.startswith(".")]
+    if not files:
+        raise InputError(f"{settings.path}: group '{group}' has no files: {folder} needs JSON files (*.json)")
+    return sorted(files, key=_natural)
+
+
+def _xyz_files(settings: FitsnapInput, group: str) -> list[Path]:
+    files = [settings.data_path / f"{group}{suffix}" for suffix in XYZ_SUFFIXES]
+    found = [one for one in files if one.is_file()]
+    if not found:
+        raise InputError(
+            f"{settings.path}: group '{group}' has no file: there is neither {files[0]} nor {files[1]}"
+            f"{_near(settings.data_path / group)}"
+        )
+    return found[:1]
+
+
+def _near(path: Path) -> str:
+    return suggestion(path.name, sorted({one.stem if one.is_file() else one.name for one in path.parent.iterdir()}))
+
+
+def _natural(file: Path) -> list[tuple[int, int, str]]:
+    """Sort key in which BCC_9 stands before BCC_10."""
+    parts = re.split(r"(\d+)", file.name)
+    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def _number(kind: Callable[[str], Number], text: str) -> Number | None:
+    """The number that `text` is, None if it is none or not finite."""
+    try:
+        value = kind(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    """A suggestion that also finds what differs in case only."""
+    known = list(known)
+    same = [one for one in known if one.lower() == word.lower()]
+    return f"; did you mean '{same[0]}'?" if same else suggestion(word, known)

@@ -1,0 +1,179 @@
+"""One fit of a finished run as a potential: fitted again from its rows, compared with the table, written for LAMMPS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from paretofit.descriptors import DesignMatrix, SnapBasis
+from paretofit.errors import InputError
+from paretofit.linear import LeverageScores, fit_wls
+from paretofit.pareto.planner import setting_words
+from paretofit.potentials import LinearPotential, SnapFiles
+from paretofit.potentials.linear import check_files
+from paretofit.study.folder import RESULTS
+from paretofit.study.run_report import check_finished
+from paretofit.study.schema import load_study
+from paretofit.study.stages import prepare, sweep_input
+from paretofit.sweep.rows import MILLI
+
+if TYPE_CHECKING:
+    from paretofit.study.stages import Prepared
+
+SAME = 1e-6  # relative difference of training errors within which a fit is the one of the table
+CHECKED = 8  # structures of the test set on which LAMMPS is compared with the model
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A potential that was written.
+
+    Attributes
+    ----------
+    files : SnapFiles
+    row : pandas.Series
+        Its row of the results table.
+    potential : LinearPotential
+    deviation : float
+        Largest relative deviation of LAMMPS with these files from the model.
+    """
+
+    files: SnapFiles
+    row: pd.Series
+    potential: LinearPotential
+    deviation: float
+
+    @property
+    def text(self) -> str:
+        """Where it is and what it is worth, as plain text."""
+        row = self.row
+        errors = f"{row['ref_energy']:.4g} meV/atom and {row['ref_force']:.4g} meV/Å"
+        return "\n".join(
+            [
+                f"{setting_words(row)}: test errors against the reference {errors}",
+                f"LAMMPS gives the model's energies, forces and stress within {self.deviation:.1e}",
+                *(str(path) for path in (self.files.coefficients, self.files.parameters, self.files.include)),
+            ]
+        )
+
+
+def export_potential(
+    run: Path | str,
+    output: Path | str,
+    *,
+    level: str | None = None,
+    twojmax: int | None = None,
+    weight_ratio: float | None = None,
+    n_train: int | None = None,
+    sampling: str | None = None,
+    repeat: int = 0,
+    ridge: str | None = None,
+    name: str = "potential",
+) -> Exported:
+    """Write one fit of a run as a LAMMPS potential.
+
+    Parameters
+    ----------
+    run : path-like
+        A finished run.
+    output : path-like
+        The folder to write to.
+    level, twojmax, weight_ratio, n_train, sampling, repeat, ridge
+        Which fit; by default the reference level, the largest 2Jmax and training subset, and of what is left the
+        lowest product of test errors.
+    name : str
+        Of the files.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    InputError
+        If the run is not finished or has no such fit, or LAMMPS does not agree with the model.
+    """
+    folder = Path(run)
+    check_finished(folder)
+    results = pd.read_csv(folder / RESULTS, dtype={"level": str, "ridge": str})
+    wanted = {"level": level, "twojmax": twojmax, "n_train": n_train, "sampling": sampling, "ridge": ridge}
+    row = _row(results, {**wanted, "repeat": repeat}, weight_ratio)
+    study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
+    prepared = prepare(study)
+    with prepared.dataset:
+        design = DesignMatrix.open(folder / "design.h5")
+        coefficients = _fit(prepared, design, row, _members(prepared, row, folder))
+        basis = SnapBasis(**{**study.basis.model_dump(), "twojmax": int(row["twojmax"])})
+        potential = LinearPotential(basis, coefficients)
+        files = potential.write(output, name)
+        tested = prepared.split.test if len(prepared.split.test) else prepared.split.train
+        structures = list(prepared.dataset.select(tested[np.linspace(0, len(tested) - 1, CHECKED).astype(int)]))
+    return Exported(files, row, potential, check_files(files, potential, structures))
+
+
+def _row(results: pd.DataFrame, wanted: dict[str, Any], ratio: float | None) -> pd.Series:
+    """The row of the table that is asked for; what is not asked for is the best there is."""
+    table = results.assign(_score=np.sqrt(results["ref_energy"] * results["ref_force"]))
+    for column, value in wanted.items():
+        if column not in table or (value is None and column not in {"level", "twojmax", "n_train"}):
+            continue
+        if value is None:
+            value = table["level"].iloc[-1] if column == "level" else table[column].max()  # noqa: PLW2901
+        found = table[table[column] == value]
+        if found.empty:
+            there = ", ".join(map(str, dict.fromkeys(table[column])))
+            raise InputError(f"the run has no fit with {column} {value}; it has {there}")
+        table = found
+    if ratio is not None:
+        ratios = table["w_energy"] / table["w_force"]
+        found = table[np.isclose(ratios, ratio, rtol=1e-6)]
+        if found.empty:
+            there = ", ".join(f"{one:g}" for one in dict.fromkeys(ratios))
+            raise InputError(f"the run has no fit with w_E/w_F = {ratio:g}; it has {there}")
+        table = found
+    return table.sort_values("_score", kind="stable").iloc[0].drop("_score")
+
+
+def _members(prepared: Prepared, row: pd.Series, folder: Path) -> np.ndarray:
+    """Positions of the configurations that the fit was trained on, drawn again as the sweep has drawn them."""
+    train = prepared.split.train
+    if int(row["n_train"]) == len(train):
+        return train
+    split = pd.read_csv(folder / "split.csv")
+    own = split.iloc[train]
+    scores = None
+    if "leverage" in own:
+        empty = np.empty(0)
+        scores = LeverageScores(empty, own["leverage"].to_numpy(), own["block_leverage"].to_numpy(), 0)
+    for subset in prepared.grid.subsets(scores, len(train)):
+        key = subset.sampling, subset.repeat, subset.n_train
+        if key == (row["sampling"], int(row["repeat"]), int(row["n_train"])):
+            return np.asarray(train[list(subset.members)])
+    raise InputError("the study has changed since the run; run it again")
+
+
+def _fit(prepared: Prepared, design: DesignMatrix, row: pd.Series, members: np.ndarray) -> np.ndarray:
+    data = sweep_input(prepared, design)
+    rows = data.rows_of(members)
+    p = data.design.columns_up_to(int(row["twojmax"]))
+    fit = fit_wls(
+        data.design.take(rows, p),
+        data.design.targets[str(row["level"])][rows],
+        data.design.kind[rows],
+        energy_weight=float(row["w_energy"]),
+        force_weight=float(row["w_force"]),
+        ridge=float(row.get("ridge_lambda", 0.0)),
+        unpenalised=data.design.n_constant,
+    )
+    for kind in ("energy", "force"):
+        again, before = MILLI * fit.rmse[kind], float(row[f"train_{kind}"])
+        if abs(again - before) > SAME * max(before, 1.0):
+            raise InputError(
+                f"fitted again, the training {kind} error is {again:.8g}, in the table {before:.8g}: the run's files "
+                "do not belong together; run the study again"
+            )
+    return np.asarray(fit.coefficients)
