@@ -74,8 +74,8 @@ OFF: dict[str, dict[str, str]] = {  # options that change the fit: accepted wher
     },
     "EXTRAS": {"only_test": "the potential is fitted here, not read"},
     "GROUPS": {
-        "BOLTZ": "FitSNAP has dropped Boltzmann weights; give the weights themselves",
-        "BOLTZT": "FitSNAP has dropped Boltzmann weights; give the weights themselves",
+        "BOLTZ": "FitSNAP 3.1 does not apply it; give the weights themselves",
+        "BOLTZT": "FitSNAP 3.1 does not apply it; give the weights themselves",
     },
     "SCRAPER": {
         "property_array": "units are taken from the JSON files, and are eV, Å and bar in XYZ files",
