@@ -109,9 +109,11 @@ class TestLearningCurve:
         sizes = np.arange(1, 7) * 5.0
         own = curve([level * np.array(repeats) for level in levels], sizes)
         found = own.at(np.array([7.0, 30.0 * factor]))
-        assert (found.low > 0).all()
-        assert (found.low <= found.value * (1 + 1e-9)).all()
-        assert np.isfinite(found.high).all()
+        known = np.isfinite(found.low)  # a single fit has no spread, but what is foretold beyond has
+        assert known.all() == (len(set(repeats)) > 1) or known[1]
+        assert (found.low[known] > 0).all()
+        assert (found.low[known] <= found.value[known] * (1 + 1e-9)).all()
+        assert np.isfinite(found.high[known]).all()
         assert found.value[1] <= own.middles[-1] * (1 + 1e-9)
 
 
@@ -192,6 +194,23 @@ class TestPlanner:
         assert set(made.by_level["level"]) <= set("abc")
         assert made.by_level["energy"].iloc[0] == row["energy"]
 
+    def test_one_fit_has_no_spread(self):
+        made = plan(table(repeats=1), budget=300, extrapolate=1)
+        assert np.isnan(made.chosen["energy_low"])
+        assert "a single fit, of unknown spread" in made.text
+        assert made.to_dict()["plan"]["energy_low"] is None
+
+    def test_a_study_without_a_test_set_is_planned_by_leave_one_out(self):
+        results = table()
+        hidden = results.rename(columns={"ref_energy": "loo_ref_energy", "ref_force": "loo_ref_force"})
+        hidden = hidden.assign(ref_energy=np.nan, ref_force=np.nan, loo_energy=1.0, loo_force=1.0)
+        pd.testing.assert_series_equal(plan(hidden, budget=300).chosen, plan(results, budget=300).chosen)
+
+    def test_the_keys_of_a_study_keep_the_reference(self):
+        made = plan(table(), budget=100)
+        assert made.reference == "c"
+        assert f"levels: [{made.chosen['level']}, c]" in made.study_text
+
     def test_json_html_and_the_keys_of_a_study(self):
         made = plan(table(), budget="10 min")
         told = json.loads(json.dumps(made.to_dict()))
@@ -208,6 +227,7 @@ class TestPlanner:
             ({"budget": "5 parsecs"}, "a budget is a positive number of seconds"),
             ({"budget": -3}, "a budget is a positive number"),
             ({"budget": 900, "max_energy": 0.1}, "reaches an energy error of 0.1 meV/atom .the lowest is"),
+            ({"budget": 900, "max_force": 0.1}, "reaches a force error of 0.1 meV/Å .the lowest is"),
             ({"budget": 20, "max_energy": 70}, "it takes .* s: level"),
             ({"budget": 900, "max_force": float("nan")}, "'max_force' must be a positive number"),
             ({"budget": 900, "prefer": "forces"}, "did you mean 'force'"),

@@ -42,12 +42,7 @@ class TestRebuilding:
         shutil.copytree(finished.folder, folder)
         kept = {path: path.read_bytes() for path in (folder / "tables").glob("*")}
         front, page = (folder / "front.csv").read_bytes(), (folder / "report.html").read_text()
-        for path in [
-            *(folder / "tables").glob("*"),
-            folder / "front.csv",
-            folder / "report.html",
-            folder / "design.h5",
-        ]:
+        for path in [*(folder / "tables").glob("*"), folder / "front.csv", folder / "report.html"]:
             path.unlink()
         for journal in folder.glob("sweep-*.jsonl"):
             journal.unlink()
@@ -67,6 +62,8 @@ class TestRebuilding:
             ("run.json", "is no run folder"),
             ("results.csv", "the stage 'sweep' is missing .no results.csv."),
             ("split.csv", "the stage 'reduce' is missing .no split.csv."),
+            ("md_speed.csv", "md_speed.csv is missing, of the stage 'analyse'"),
+            ("design.h5", "design.h5 is missing, of the stage 'describe'"),
         ],
     )
     def test_an_unfinished_run_says_which_stage_is_missing(self, finished, tmp_path, missing, message):
@@ -77,6 +74,15 @@ class TestRebuilding:
             rebuild_report(folder)
         assert not (folder / missing).exists()
 
+    @pytest.mark.parametrize("cut", [40, 2000, -7])
+    def test_a_damaged_table_is_named(self, finished, tmp_path, cut):
+        folder = tmp_path / "run"
+        shutil.copytree(finished.folder, folder)
+        text = (folder / "results.csv").read_text()
+        (folder / "results.csv").write_text(text[:cut])
+        with pytest.raises(InputError, match=r"results.csv is damaged: it must have \d+ complete rows"):
+            rebuild_report(folder)
+
     def test_a_run_that_was_stopped_before_its_report(self, finished, tmp_path):
         folder = tmp_path / "run"
         shutil.copytree(finished.folder, folder)
@@ -86,7 +92,13 @@ class TestRebuilding:
 
     def test_the_page_has_every_table_and_figure(self, finished):
         page = (finished.folder / "report.html").read_text()
-        for name in ("level_energies", "level_forces", "level_distributions", "label_noise", "training_tradeoff"):
+        for name in (
+            "level_energies",
+            "level_forces",
+            "level_distributions",
+            "label_noise_energy",
+            "training_tradeoff",
+        ):
             assert f'id="{name}"' in page, name
             assert (finished.folder / "figures" / f"{name}.png").stat().st_size > 5000
         for text in ("How far are the labels of the cheaper levels off?", "Which level does a budget favour?"):

@@ -7,8 +7,40 @@ from typing import Annotated, Optional
 
 import typer
 
-from paretofit.cli.common import app
+from paretofit.cli.common import Jobs, app, names
 from paretofit.errors import InputError
+
+
+@app.command(
+    epilog="Examples:  paretofit fit --fitsnap Ta-example.in -o potential   |   the same with --optimise-weights "
+    "energy,force"
+)
+def fit(
+    fitsnap: Annotated[Path, typer.Option("--fitsnap", help="A FitSNAP input (.in), as it is.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("potential"),
+    optimise_weights: Annotated[
+        str,
+        typer.Option(help="Search for group weights: energy, force, stress, or of a group, Liquid:force; by commas."),
+    ] = "",
+    regulariser: Annotated[float, typer.Option(min=0.0, help="How strongly weights are held where they are.")] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is held out while weights are searched for.")] = 1,
+    jobs: Jobs = None,
+) -> None:
+    """Fit what a FitSNAP input says, with the errors that FitSNAP shows, and write a LAMMPS potential."""
+    from joblib import cpu_count
+
+    from paretofit.study.fit import fit_fitsnap, format_fit
+
+    made = fit_fitsnap(
+        fitsnap,
+        output,
+        optimise=names(optimise_weights),
+        regulariser=regulariser,
+        seed=seed,
+        jobs=jobs or cpu_count(),
+        progress=True,
+    )
+    typer.echo(format_fit(made))
 
 
 @app.command(epilog="Example:  paretofit evaluate potential/potential.mod --md-speed --cell bulk.cif")

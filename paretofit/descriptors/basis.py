@@ -54,6 +54,10 @@ class SnapBasis(BaseModel):
     bzeroflag: bool = Field(True, description="subtract the bispectrum of an isolated atom")
     chemflag: bool = Field(False, description="explicit multi-element bispectrum (EME-SNAP)")
     switchflag: bool = Field(True, description="smooth switching to zero at the cutoff")
+    bnormflag: bool = Field(False, description="components divided by 2j + 1")
+    wselfallflag: bool = Field(
+        False, description="with chemflag: self-contributions of all elements, not of the own one"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -249,8 +249,8 @@ def _compute_command(basis: SnapBasis, flags: str, style: str = "snap") -> str:
         chemistry = f" chem {len(basis.elements)} " + " ".join(str(k) for k in range(len(basis.elements)))
     return (
         f"compute rows all {style} {basis.rcutfac!r} {basis.rfac0!r} {basis.twojmax} {numbers} "
-        f"rmin0 {basis.rmin0!r} bzeroflag {int(basis.bzeroflag)} switchflag {int(basis.switchflag)}"
-        f"{chemistry} {flags}"
+        f"rmin0 {basis.rmin0!r} bzeroflag {int(basis.bzeroflag)} switchflag {int(basis.switchflag)} "
+        f"bnormflag {int(basis.bnormflag)} wselfallflag {int(basis.wselfallflag)}{chemistry} {flags}"
     )
 
 

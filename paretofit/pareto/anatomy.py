@@ -97,12 +97,16 @@ def front_words(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[str
     volume = _volume(points) / CORNER ** len(names)
     told = [
         f"hypervolume {volume:.4f} of the box up to {CORNER:g} times the span of each logarithm",
-        "knee: " + ", ".join(f"{name} {knee[name]:.6g}" if name in names else f"{name} {knee[name]}" for name in knee),
+        "knee: " + ", ".join(f"{name} {_shown(knee[name])}" for name in knee),
     ]
     for column in by:
         shares = front_shares(front, names, column)
         told += [shares.to_string(index=False, float_format=lambda value: f"{value:.3f}")]
     return "\n".join(told)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _volume(points: pd.DataFrame) -> float:

@@ -27,6 +27,9 @@ Z = 1.2816  # half width of the interval between them, in standard deviations of
 # chosen such that four of five errors at 140 and 298 configurations lie within the range foretold from pilots of 40
 # (shipped data; tests/benchmarks/RESULTS.md).
 FORM = 0.2
+# The largest exponent that is promised: where hardly more rows than coefficients have been seen (not in folds, which
+# have a ridge), errors fall from a peak, and would be foretold to fall on.
+STEEPEST = {False: 0.5, True: 1.0}
 LEARNED = (
     0.5  # share, at least, of a level's error that a model of it learns; 0.2 to 0.95 in the paper's Tables 4 and 5
 )
@@ -107,9 +110,9 @@ class LearningCurve:
         """10 % and 90 % quantiles over the middle, each ``(k,)``.
 
         Where every repetition is the same fit, as with the whole training set, the spread is that of the size before,
-        smaller by the root of the ratio of the sizes.
+        smaller by the root of the ratio of the sizes; NaN where there is none before.
         """
-        low, high = np.ones(len(self.sizes)), np.ones(len(self.sizes))
+        low, high = np.full((2, len(self.sizes)), np.nan)
         drawn = self.replicas.T if self.folds else self.errors
         for k, (errors, middle) in enumerate(zip(drawn, self.middles, strict=True)):
             if len(np.unique(errors)) > 1:
@@ -129,9 +132,11 @@ class LearningCurve:
         beyond = sizes > self.sizes[-1]
         if beyond.any():
             factors = np.log(self.factors(sizes[beyond]))
-            value[beyond] *= np.exp(np.median(factors, axis=0))
+            steepest = -STEEPEST[self.folds] * np.log(sizes[beyond] / self.sizes[-1])
+            value[beyond] *= np.exp(np.maximum(np.median(factors, axis=0), steepest))
             form = FORM * np.sqrt(1 + np.log(sizes[beyond] / self.sizes[-1]))
             doubt = Z * np.hypot(np.std(factors, axis=0), form)
+            low, high = np.where(np.isnan(low), 1.0, low), np.where(np.isnan(high), 1.0, high)
             for bound, spread, sign in ((below, low, -1.0), (above, high, 1.0)):
                 bound[beyond] = value[beyond] * np.exp(sign * np.hypot(np.log(spread[beyond]), doubt))
         return Estimates(value, below, above, beyond)

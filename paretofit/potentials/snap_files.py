@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 
 # Of a .snapparam, as LAMMPS has them.
-DEFAULTS = {"rfac0": 0.99363, "rmin0": 0.0, "bzeroflag": 1.0, "switchflag": 1.0, "quadraticflag": 0.0, "chemflag": 0.0}
+DEFAULTS = {
+    "rfac0": 0.99363,
+    "rmin0": 0.0,
+    "bzeroflag": 1.0,
+    "switchflag": 1.0,
+    "quadraticflag": 0.0,
+    "chemflag": 0.0,
+    "bnormflag": 0.0,
+    "wselfallflag": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -183,6 +192,8 @@ def _parameter_text(basis: SnapBasis) -> str:
         "switchflag": int(basis.switchflag),
         "quadraticflag": int(basis.quadratic),
         "chemflag": int(basis.chemflag),
+        "bnormflag": int(basis.bnormflag),
+        "wselfallflag": int(basis.wselfallflag),
     }
     lines = [f"{key} {value}" for key, value in settings.items()]
     return "\n".join(["# SNAP parameters written by paretofit", *lines]) + "\n"
@@ -220,7 +231,7 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     coefficients, parameters, include = _three_files(path)
     settings = _read_parameters(parameters)
     elements, table = _read_coefficients(coefficients)
-    known = {"rcutfac", "twojmax", "rfac0", "rmin0", "bzeroflag", "switchflag", "quadraticflag", "chemflag"}
+    known = {"rcutfac", "twojmax", *DEFAULTS}
     for key in set(settings) - known:
         if float(settings[key]) != 0:
             raise InputError(f"{parameters}: '{key} {settings[key]}' is not supported; it must be 0")
@@ -232,7 +243,7 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
         twojmax=int(values["twojmax"]),
         quadratic=bool(values["quadraticflag"]),
         **{key: values[key] for key in ("rcutfac", "rfac0", "rmin0")},
-        **{key: bool(values[key]) for key in ("bzeroflag", "switchflag", "chemflag")},
+        **{key: bool(values[key]) for key in ("bzeroflag", "switchflag", "chemflag", "bnormflag", "wselfallflag")},
     )
     width = 1 + (basis.n_features - len(elements)) // len(elements)
     if table.shape[1] != width:

@@ -153,7 +153,7 @@ def label_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
     """The smallest and largest w_E/w_F beside the ends of the line of the highest level there is."""
     *_, (_, part) = _by_level(rows, levels)
     part = part.sort_values("weight_ratio")
-    ends = ((0, "{}", (5, 0), "center"), (-1, "$w_E/w_F$ = {}", (2, 4), "bottom"))
+    ends = ((0, "{}", (5, 0), "center"), (-1, "{}", (2, 4), "bottom"))
     for place, text, offset, side in ends:
         row = part.iloc[place]
         ax.annotate(

@@ -252,7 +252,7 @@ def _share_sheet(
         "hypervolume (in scaled logarithms) goes when these points are taken off and nothing takes their place; a",
         "group whose points others nearly match holds many points and little volume. The front in",
         f"{cost} has {counted(len(overall), 'point')} and dominates {_volume(overall, objectives)} % of the box that",
-        "its extremes span.",
+        f"goes {CORNER:g} times as far as its extremes.",
         _most(table, "points (%)", "volume lost (%)"),
     ]
     four = _positive(usable, [*objectives, _MD])

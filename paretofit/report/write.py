@@ -187,7 +187,7 @@ def _plans(
             "Energy against force RMSE on the test set for w_E/w_F "
             f"{_span(largest['weight_ratio'].min(), largest['weight_ratio'].max())}, trained on "
             f"{subset_words(largest)}. Solid, filled: against level {reference}; dotted, hollow: against the "
-            f"level trained on. {curve}{OUTSIDE}"
+            f"level trained on. The ends of a line are the smallest and largest w_E/w_F. {curve}{OUTSIDE}"
         )
 
     def learning_caption() -> str:
@@ -196,7 +196,8 @@ def _plans(
             "RMSE against the number of training configurations by sampling method, at level "
             f"{reference}, 2Jmax = {rows['twojmax'].iloc[0]} and w_E/w_F = "
             f"{ratio_text(rows['weight_ratio'].iloc[0])}: median and 10–90 % band over "
-            f"{counted(rows['repeat'].nunique(), 'repetition')}. {OUTSIDE}"
+            f"{counted(rows['repeat'].nunique(), 'repetition')}; a band may leave the axes. This is the largest 2Jmax "
+            f"of which most of these subsets determine all features. {OUTSIDE}"
         )
 
     yield FigurePlan(

@@ -18,20 +18,20 @@ import pandas as pd
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from paretofit.dataset.level_errors import level_errors
+from paretofit.dataset.level_errors import LevelErrors, level_errors
 from paretofit.errors import InputError
 from paretofit.files import replacing
 from paretofit.parallel import follow_parent
 from paretofit.progress import track
+from paretofit.study.analysis import measure_md, with_md
 from paretofit.study.folder import run_folder
-from paretofit.study.schema import load_study
+from paretofit.study.schema import Study, load_study
 from paretofit.study.stages import describe, prepare, sweep_input
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paretofit.study.schema import Study
     from paretofit.study.stages import Prepared
 
 FOLDS = 4
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 def pilot_results(
-    path: Path | str,
+    path: Study | Path | str,
     *,
     configurations: int | None = None,
     out: Path | str | None = None,
@@ -56,7 +56,7 @@ def pilot_results(
 
     Parameters
     ----------
-    path : path-like
+    path : Study or path-like
         A study whose dataset is the pilot; its levels, 2Jmax, weights and basis count, its sizes, samplings and split
         do not. ``ridge`` is ``auto`` unless the study has one.
     configurations : int, optional
@@ -79,18 +79,22 @@ def pilot_results(
     InputError
         If the study cannot be used, or the pilot is too small to be cross-validated.
     """
-    study = _pilot_study(load_study(path))
+    study = _pilot_study(path if isinstance(path, Study) else load_study(path))
     prepared = _drawn(prepare(study), configurations)
     folder = Path(out) if out is not None else Path("runs") / f"{study.name}-pilot"
     with prepared.dataset, run_folder(folder, f"{study.name}-pilot"):
         design = describe(prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress)
         folds = list(_folds(prepared.split.group, study.seed))
-        tasks = list(_tasks(sweep_input(prepared, design), prepared.grid, folds))
+        data = sweep_input(prepared, design)
+        errors = level_errors(prepared.dataset, list(prepared.grid.levels), bulk=study.bulk)
+        everybody = replace(data, train=np.arange(data.design.n_configurations))
+        md = measure_md(prepared, everybody, errors, folder)
+        tasks = list(_tasks(data, prepared.grid, folds))
         work = (delayed(_fit_fold)(os.getpid(), data, grid, folder) for data, grid in tasks)
         found = Parallel(n_jobs=jobs, return_as="generator")(work)
         tables = list(track(found, len(tasks), "folds of the pilot", enabled=progress))
         results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
-        results = results.merge(_label_errors(prepared), on="level")
+        results = with_md(results.merge(_label_errors(prepared, errors), on="level"), md)
         with replacing(folder / "results.csv") as temporary:
             results.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     table: pd.DataFrame = results.astype({"level": str, "ridge": str})
@@ -120,9 +124,9 @@ def _drawn(prepared: Prepared, configurations: int | None) -> Prepared:
     return replace(prepared, dataset=prepared.dataset.select(chosen), split=split)
 
 
-def _label_errors(prepared: Prepared) -> pd.DataFrame:
+def _label_errors(prepared: Prepared, errors: LevelErrors) -> pd.DataFrame:
     levels = list(prepared.grid.levels)
-    table = level_errors(prepared.dataset, levels).table.set_index("level")[["energy_rmsd", "force_rmsd"]]
+    table = errors.table.set_index("level")[["energy_rmsd", "force_rmsd"]]
     table = table.reindex(levels).fillna(0.0)  # the reference has no error of its own
     return table.set_axis(["label_energy", "label_force"], axis=1).reset_index(names="level")
 

@@ -24,12 +24,14 @@ from paretofit.pareto.planner import (
     is_folded,
     measured_near,
     options,
+    reference_level,
     setting_words,
 )
 from paretofit.report.words import duration, number, ratio_text
 from paretofit.study.folder import RECORD
 from paretofit.study.html import plan_html
 from paretofit.study.pilot import PILOT_EXTRAPOLATE, pilot_results
+from paretofit.study.schema import Study
 
 UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
 TEXT_COLUMNS = ("level", "sampling", "ridge", "solver")
@@ -56,6 +58,8 @@ class Plan:
     source : str
     n_settings : int
         Settings that were compared.
+    reference : str
+        The level that errors are measured against.
     notes : list of str
     """
 
@@ -68,6 +72,7 @@ class Plan:
     measured: pd.DataFrame
     source: str
     n_settings: int
+    reference: str
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -95,7 +100,7 @@ class Plan:
         """The keys of a study that would fit exactly this."""
         row = self.chosen
         lines = [
-            f"levels: [{row['level']}]",
+            f"levels: [{', '.join(dict.fromkeys([str(row['level']), self.reference]))}]    # the last is the reference",
             f"twojmax: [{int(row['twojmax'])}]",
             f"weights: [[{row['w_energy']:g}, {row['w_force']:g}]]",
             f"sizes: [{int(row['n_train'])}]",
@@ -111,11 +116,11 @@ class Plan:
 
     def _lead(self) -> list[str]:
         row = self.chosen
-        lead = "with" if self.limits.budget is None else f"with {duration(self.limits.budget)} of label time:"
+        lead = "" if self.limits.budget is None else f"with {duration(self.limits.budget)} of label time:"
         each = row["label_seconds"] / row["n_train"]
         md = "" if not np.isfinite(row[MD]) else f", MD {number(row[MD])} µs for each atom and step"
         return [
-            f"{'the cheapest that is good enough' if self.limits.budget is None else lead} {setting_words(row)}",
+            f"{'the cheapest that is good enough:' if self.limits.budget is None else lead} {setting_words(row)}",
             f"  cost of the labels {duration(row['label_seconds'])}, {number(each)} s each{md}",
             f"  expected energy error {_with_spread(row, 'energy', 'meV/atom')}",
             f"  expected force error {_with_spread(row, 'force', 'meV/Å')}",
@@ -148,16 +153,15 @@ class Plan:
             return []
         row, more = self.chosen, self.doubled
         cost = 2 * (row["label_seconds"] if self.limits.budget is None else self.limits.budget)
-        change = ", ".join(
-            f"{kind} error {number(more[kind])} {unit} ({100 * (more[kind] / row[kind] - 1):+.0f} %)"
+        change = "; ".join(
+            f"{kind} error {_with_spread(more, kind, unit)}, {100 * (more[kind] / row[kind] - 1):+.0f} %"
             for kind, unit in (("energy", "meV/atom"), ("force", "meV/Å"))
         )
-        beyond = ", extrapolated" if more["beyond"] else ""
-        return [f"twice that, {duration(cost)}, would buy: {change}{beyond}, with {setting_words(more)}"]
+        return [f"twice that, {duration(cost)}, would buy {setting_words(more)}: {change}"]
 
 
 def plan(
-    source: pd.DataFrame | Path | str,
+    source: pd.DataFrame | Study | Path | str,
     *,
     budget: float | str | None = None,
     max_energy: float | None = None,
@@ -174,9 +178,9 @@ def plan(
 
     Parameters
     ----------
-    source : DataFrame or path-like
-        A run folder, a results table (or its CSV), or the YAML file of a study whose dataset is a pilot: a few tens of
-        configurations labelled at every level.
+    source : DataFrame, Study or path-like
+        A run folder, a results table (or its CSV), or a study (or its YAML file) whose dataset is a pilot: a few tens
+        of configurations labelled at every level.
     budget : float or str, optional
         For the labels, in the seconds of the table; or text such as "90 min", "20h", "3 d". Without one, the cheapest
         that keeps to the limits.
@@ -222,7 +226,7 @@ def plan(
     n_settings = len(found.drop_duplicates([key for key in KEYS if key in found.columns]))
     made = Plan(
         chosen, limits, prefer, _doubled(results, chosen, limits, prefer, reach), by_level, by_twojmax,
-        measured_near(results, chosen), name, n_settings,
+        measured_near(results, chosen), name, n_settings, reference_level(results),
     )  # fmt: skip
     made.notes.extend(_notes(made, results, found, folded, reach))
     return made
@@ -257,8 +261,8 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
             "w_E/w_F": [ratio_text(value) for value in table["w_energy"] / table["w_force"]],
             "sampling": table["sampling"],
             "cost": [duration(value) for value in table["label_seconds"]],
-            "meV/atom": [number(value) for value in table["energy"]],
-            "meV/Å": [number(value) for value in table["force"]],
+            "meV/atom (80 %)": [_range(row, "energy") for _, row in table.iterrows()],
+            "meV/Å (80 %)": [_range(row, "force") for _, row in table.iterrows()],
             "extrapolated": ["yes" if value else "" for value in table["beyond"]],
         }
     )
@@ -299,17 +303,19 @@ def _limits(
 
 
 def _results(
-    source: pd.DataFrame | Path | str, pilot: int | None, out: Path | str | None, jobs: int, progress: bool
+    source: pd.DataFrame | Study | Path | str, pilot: int | None, out: Path | str | None, jobs: int, progress: bool
 ) -> tuple[pd.DataFrame, str]:
-    is_study = not isinstance(source, pd.DataFrame) and Path(source).suffix in {".yaml", ".yml"}
+    is_study = isinstance(source, Study) or (
+        not isinstance(source, pd.DataFrame) and Path(source).suffix in {".yaml", ".yml"}
+    )
     if pilot is not None and not is_study:
         raise InputError("a pilot is drawn from the dataset of a study; give its YAML file")
     if isinstance(source, pd.DataFrame):
         return source, "the table"
+    if isinstance(source, Study) or is_study:
+        made = pilot_results(source, configurations=pilot, out=out, jobs=jobs, progress=progress)
+        return made, f"the pilot {source.name if isinstance(source, Study) else source}"
     path = Path(source)
-    if is_study:
-        made = pilot_results(path, configurations=pilot, out=out, jobs=jobs, progress=progress)
-        return made, f"the pilot {path}"
     return read_results(path), str(path)
 
 
@@ -352,9 +358,15 @@ def _notes(made: Plan, results: pd.DataFrame, found: pd.DataFrame, pilot: bool, 
 
 
 def _with_spread(row: pd.Series, name: str, unit: str) -> str:
-    low, high = number(row[f"{name}_low"]), number(row[f"{name}_high"])
-    text = f"{number(row[name])} {unit} ({low} to {high}, four times of five)"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    spread = f"80 %: {number(low)} to {number(high)}" if np.isfinite(low) else "a single fit, of unknown spread"
+    text = f"{number(row[name])} {unit} ({spread})"
     return text + (", extrapolated" if row["beyond"] else "")
+
+
+def _range(row: pd.Series, name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return number(row[name]) + (f" ({number(low)}–{number(high)})" if np.isfinite(low) else "")
 
 
 def _plain(row: pd.Series) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from paretofit.study.schema import load_study
 if TYPE_CHECKING:
     from paretofit.study.stages import Prepared
 
+DESIGN = "design.h5"
+KEPT = (DESIGN, MD_FILE, NOISE_FILE, NOISE_POINTS_FILE, PATHS, KNEES)  # a run that has written them needs them
 STAGES = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS: "sweep"}
 
 
@@ -76,7 +78,7 @@ def write_run_report(
     warnings: list[str],
 ) -> Written:
     """Write front, figures, tables and page of a run from the tables that are in its folder."""
-    results = pd.read_csv(folder / RESULTS, dtype={"level": str, "ridge": str})
+    results = _results(folder, prepared)
     warnings = list(warnings)
     shown = results if len(prepared.split.test) else judged_by_leave_one_out(results, warnings)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
@@ -100,6 +102,23 @@ def write_run_report(
         more=_more(folder, prepared, shown, page_front, errors, drawn),
     )  # fmt: skip
     return Written(report, front, warnings)
+
+
+def _results(folder: Path, prepared: Prepared) -> pd.DataFrame:
+    """The results table, whole."""
+    n_fits = prepared.grid.n_fits()
+    try:
+        results = pd.read_csv(folder / RESULTS, dtype={"level": str, "ridge": str})
+        whole = len(results) == n_fits and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
+        whole &= (folder / RESULTS).read_bytes().endswith(b"\n")
+    except (ValueError, KeyError):  # pandas: a line with too many fields, an empty file
+        whole = False
+    if not whole:
+        raise InputError(
+            f"{folder / RESULTS} is damaged: it must have {n_fits} complete rows; run the same paretofit run again, "
+            "which writes it from what is finished"
+        )
+    return results
 
 
 def _more(
@@ -160,6 +179,12 @@ def check_finished(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{folder / RECORD} is damaged: {error}; run the study again") from error
+    for name in record.get("files", ()):
+        if not (folder / name).exists():
+            stage = "describe" if name == DESIGN else "analyse"
+            raise InputError(
+                f"{folder} is not complete: {name} is missing, of the stage '{stage}'; run the same paretofit run again"
+            )
     if "summary" not in record:
         raise InputError(
             f"{folder} is not finished: the stage 'report' is missing ({RECORD} has no summary); run the same "

@@ -28,7 +28,7 @@ from paretofit.files import digest, file_digest, replacing, write_text
 from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
 from paretofit.study.folder import KNEES, PATHS, RECORD, RESULTS, link_dataset, logging_to, run_folder
 from paretofit.study.html import run_html, run_text
-from paretofit.study.run_report import write_run_report
+from paretofit.study.run_report import KEPT, write_run_report
 from paretofit.study.schema import SplitSettings, Study, load_study
 from paretofit.study.words import Stage, peak_megabytes, run_summary, run_warnings
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
@@ -128,7 +128,8 @@ def run_study(
             summary = run_summary(prepared, design, engine, results, clock)
             warnings = run_warnings(prepared, engine, data)
             made = write_run_report(folder, prepared, errors, summary, warnings)
-        _write_record(settings, folder, clock, jobs, {"summary": summary, "warnings": warnings})
+        files = [name for name in KEPT if (folder / name).exists()]
+        _write_record(settings, folder, clock, jobs, {"summary": summary, "warnings": warnings, "files": files})
         log.info("done: %s", made.report)
     seconds = {stage: spent.seconds for stage, spent in clock.items()}
     return RunResult(folder, results, made.front, made.report, made.warnings, seconds)

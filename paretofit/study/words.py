@@ -92,6 +92,13 @@ def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: Swe
             f"{len(engine.dropped)} columns of the design depend linearly on earlier ones in every row and were "
             f"left out: {', '.join(engine.dropped[:10])}{', ...' if len(engine.dropped) > 10 else ''}."
         )
+    seconds = [float(np.nanmedian(data.seconds(list(grid.levels))[:, k])) for k in range(len(grid.levels))]
+    warnings.extend(
+        f"Level {grid.levels[k]} stands after level {grid.levels[k - 1]} but costs less; levels are listed in order of "
+        f"cost, and the last, {grid.levels[-1]}, is the reference."
+        for k in range(1, len(seconds))
+        if seconds[k] < seconds[k - 1]
+    )
     if prepared.dropped:
         warnings.append(
             f"{len(prepared.dropped)} configurations were left out because they lack a label at one of the levels "

@@ -1,0 +1,424 @@
+"""`paretofit fit --fitsnap`: a FitSNAP input as it is, fitted as FitSNAP does it, written for LAMMPS.
+
+Rows are energies per atom, forces in the frame of the cell as given, and stresses; the reference potential is taken off
+the labels; group weights multiply rows; FitSNAP's own table of errors is made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from ase import units
+from joblib import Parallel, delayed
+from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
+
+from paretofit.dataset.fitsnap_input import FitsnapInput, Group, fitsnap_group_files, read_fitsnap_input, split_group
+from paretofit.dataset.fitsnap_json import fitsnap_structures, load_json
+from paretofit.dataset.importer import read_frames
+from paretofit.descriptors import SnapBasis
+from paretofit.descriptors.reference import ReferencePotential, reference_labels
+from paretofit.descriptors.rows import GPA_PER_BAR, configuration_rows, configuration_rows_with_stress
+from paretofit.errors import InputError
+from paretofit.files import replacing
+from paretofit.kinds import RowKind
+from paretofit.lammps_library import process_lammps
+from paretofit.linear import fit_wls
+from paretofit.linear.groups import GroupMoments, Optimised, Part, optimise_weights
+from paretofit.parallel import follow_parent
+from paretofit.potentials import LinearPotential, SnapFiles
+from paretofit.potentials.linear import check_files
+from paretofit.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+BATCH = 8  # structures handed to a worker at once
+CHECKED = 12  # structures on which LAMMPS is compared with the model
+KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
+# What FitSNAP shows errors of stress in: bar, positive in compression; ours are GPa, positive in tension.
+SHOWN = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
+HELD_OUT = 0.3  # of each group's training configurations, on which weights are judged
+METRICS = ["set", "group", "weighting", "kind", "ncount", "mae", "rmse", "rsq"]
+
+
+@dataclass(frozen=True)
+class FitRows:
+    """Rows of all configurations with their labels, less the reference's.
+
+    Attributes
+    ----------
+    X : (n, p) float64
+    y : (n,) float64
+        eV/atom, eV/Å, GPa.
+    kind : (n,) int8
+    group : (n,) str
+    configuration : (n,) int64
+    weight : (n,) float64
+    training : (n,) bool
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    kind: np.ndarray
+    group: np.ndarray
+    configuration: np.ndarray
+    weight: np.ndarray
+    training: np.ndarray
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A FitSNAP input, fitted.
+
+    Attributes
+    ----------
+    potential : LinearPotential
+    files : SnapFiles
+    metrics : DataFrame
+        As FitSNAP's table: ``set``, ``group``, ``weighting``, ``kind``, ``ncount``, ``mae``, ``rmse``, ``rsq``;
+        energies eV/atom, forces eV/Å, stresses bar.
+    rows : FitRows
+    deviation : float
+        Of LAMMPS with the files from the model.
+    optimised : Optimised or None
+        Weights that were searched for.
+    notes : list of str
+    """
+
+    potential: LinearPotential
+    files: SnapFiles
+    metrics: pd.DataFrame
+    rows: FitRows
+    deviation: float
+    optimised: Optimised | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def fit_fitsnap(
+    path: Path | str,
+    out: Path | str = "potential",
+    *,
+    optimise: Sequence[str] = (),
+    regulariser: float = 0.01,
+    seed: int = 1,
+    jobs: int = 1,
+    progress: bool = False,
+) -> FitResult:
+    """Fit what a FitSNAP input says.
+
+    Parameters
+    ----------
+    path : path-like
+        A FitSNAP input (``.in``).
+    out : path-like
+        The folder for the potential's files and the tables of errors and weights.
+    optimise : sequence of str
+        Search for group weights that make the held-out errors of these kinds small: "energy", "force", "stress", or
+        of one group, such as "Liquid:force".
+    regulariser : float
+        How strongly weights are held where they are.
+    seed : int
+        Of what is held out while weights are searched for.
+    jobs : int
+        Processes.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InputError
+        If the input, a group or a file cannot be used, or the exported files give other numbers than the model.
+    """
+    settings = read_fitsnap_input(path)
+    basis, reference = (
+        _basis(settings),
+        ReferencePotential(settings.reference.pair_style, settings.reference.pair_coeff),
+    )
+    structures, groups, training, notes = _structures(settings)
+    rows = _rows(settings, basis, reference, (structures, groups, training), jobs, progress)
+    found = None
+    if optimise:
+        found = _optimised(rows, settings, optimise, regulariser, seed)
+        rows = _reweighted(rows, found.weights)
+    coefficients = _fit(rows, settings, basis)
+    potential = LinearPotential(basis, coefficients, reference)
+    folder, name = Path(out), Path(settings.potential).name or "potential"
+    files = potential.write(folder, name)
+    metrics = fit_metrics(rows, coefficients)
+    _write_tables(folder, metrics, found)
+    some = np.unique(np.linspace(0, len(structures) - 1, CHECKED).astype(int))
+    deviation = check_files(files, potential, [structures[k] for k in some])
+    notes += [f"without effect on the fit: {', '.join(settings.ignored)}"] if settings.ignored else []
+    return FitResult(potential, files, metrics, rows, deviation, found, notes)
+
+
+def fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame:
+    """FitSNAP's table of errors, for training and for testing rows.
+
+    ``rsq`` is 1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)² over rows that are, or are not, multiplied by their weights.
+    """
+    residual = rows.X @ coefficients - rows.y
+    table = []
+    for name, own in (("training", rows.training), ("testing", ~rows.training)):
+        for group in ("*ALL", *dict.fromkeys(rows.group[own].tolist())):
+            here = own if group == "*ALL" else own & (rows.group == group)
+            for weighting in ("Unweighted", "Weighted"):
+                for kind, label in KINDS.items():
+                    some = here & (rows.kind == kind)
+                    if some.any():
+                        factor = SHOWN[kind] if weighting == "Unweighted" else rows.weight[some]
+                        values = _errors(residual[some] * factor, rows.y[some] * factor)
+                        table.append([name, group, weighting, label, int(some.sum()), *values])
+    return pd.DataFrame(table, columns=METRICS)
+
+
+def format_fit(result: FitResult) -> str:
+    """Errors over all groups, where the files are, and what deserves to be said, as plain text."""
+    whole = result.metrics[(result.metrics["group"] == "*ALL") & (result.metrics["weighting"] == "Unweighted")]
+    table = whole.drop(columns=["group", "weighting"]).to_string(index=False, float_format=lambda one: f"{one:.6g}")
+    lines = [table, f"LAMMPS gives the model's energies, forces and stress within {result.deviation:.1e}"]
+    if result.optimised is not None:
+        before, after = np.exp(result.optimised.objective)
+        lines.append(
+            f"weights: the geometric mean of the held-out errors that count is {after / before:.3f} of what it was "
+            f"({result.optimised.evaluations} fits); weights.csv has them"
+        )
+    files = (result.files.coefficients, result.files.parameters, result.files.include)
+    return "\n".join([*lines, *map(str, files), *(f"note: {note}" for note in result.notes)])
+
+
+def _errors(residual: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+    squares = float(residual @ residual)
+    spread = float(((truth - truth.mean()) ** 2).sum())
+    rsq = 1 - squares / spread if spread > 0 else float("nan")
+    return float(np.abs(residual).mean()), float(np.sqrt(squares / len(residual))), rsq
+
+
+def _basis(settings: FitsnapInput) -> SnapBasis:
+    own = settings.bispectrum
+    if own.switchinnerflag:
+        raise InputError(f"{settings.path}: [BISPECTRUM] 'switchinnerflag' is not supported; set it to 0")
+    try:
+        return SnapBasis(
+            elements=list(own.elements),
+            twojmax=own.twojmax,
+            rcutfac=own.rcutfac,
+            rfac0=own.rfac0,
+            rmin0=own.rmin0,
+            wj=list(own.wj),
+            radelem=list(own.radelem),
+            quadratic=bool(own.quadraticflag),
+            **{
+                key: bool(getattr(own, key))
+                for key in ("bzeroflag", "chemflag", "switchflag", "bnormflag", "wselfallflag")
+            },
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "settings"
+        raise InputError(f"{settings.path}: [BISPECTRUM] {where}: {first['msg']}") from error
+
+
+def _structures(settings: FitsnapInput) -> tuple[list[Atoms], list[Group], list[bool], list[str]]:
+    """Structures that are used, each with its group and whether it trains; and what is to be said of them."""
+    files = fitsnap_group_files(settings)
+    structures: list[Atoms] = []
+    groups: list[Group] = []
+    training: list[bool] = []
+    counts: Counter[str] = Counter()
+    notes = []
+    rng = np.random.default_rng(settings.random_seed or None) if settings.random_sampling else None
+    for group in settings.groups:
+        own = [atoms for file in files[group.name] for atoms in _read(file, settings.scraper, counts)]
+        split = split_group(own, group, rng)
+        notes += [split.note] if split.note else []
+        for part, trains in ((split.training, True), (split.testing, False)):
+            structures += part
+            groups += [group] * len(part)
+            training += [trains] * len(part)
+    notes += [f"{count} structures: {note}" for note, count in counts.items()]
+    if not any(training):
+        raise InputError(f"{settings.path}: no group has a configuration to train on; give a training_size")
+    return structures, groups, training, notes
+
+
+def _read(file: Path, scraper: str, counts: Counter[str]) -> list[Atoms]:
+    if scraper == "JSON":
+        return fitsnap_structures(file, load_json(file), counts)
+    frames = read_frames(file, None).atoms
+    for atoms in frames:  # FitSNAP's XYZ has stress in bar, positive in compression
+        if atoms.calc is not None and "stress" in atoms.calc.results:
+            atoms.calc.results["stress"] = -np.asarray(atoms.calc.results["stress"]) * units.bar
+    return frames
+
+
+def _rows(
+    settings: FitsnapInput,
+    basis: SnapBasis,
+    reference: ReferencePotential,
+    used: tuple[list[Atoms], list[Group], list[bool]],
+    jobs: int,
+    progress: bool,
+) -> FitRows:
+    structures, groups, training = used
+    kinds = _kinds(settings)
+    _check_labels(settings, structures, kinds)
+    batches = [structures[start : start + BATCH] for start in range(0, len(structures), BATCH)]
+    text = basis.model_dump_json()
+    tasks = (delayed(_describe)(os.getpid(), batch, text, reference, kinds) for batch in batches)
+    done = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
+    parts = [one for batch in track(done, len(batches), "descriptors", enabled=progress) for one in batch]
+    X, y, kind = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    lengths = [len(part[0]) for part in parts]
+    shift = np.array([sum(settings.eshift.get(one, 0.0) for one in atoms.get_chemical_symbols()) / len(atoms)
+                      for atoms in structures])  # fmt: skip
+    y += np.where(kind == RowKind.ENERGY, np.repeat(shift, lengths), 0.0)
+    weight = np.concatenate([_weights(settings, group, atoms, part[2], Counter(id(one) for one in groups)[id(group)])
+                             for group, atoms, part in zip(groups, structures, parts, strict=True)])  # fmt: skip
+    names = np.repeat([group.name for group in groups], lengths)
+    return FitRows(X, y, kind, names, np.repeat(np.arange(len(parts)), lengths), weight, np.repeat(training, lengths))
+
+
+def _kinds(settings: FitsnapInput) -> list[RowKind]:
+    asked = settings.calculator
+    chosen = [kind for kind, on in zip(RowKind, (asked.energy, asked.force, asked.stress), strict=True) if on]
+    if not chosen:
+        raise InputError(f"{settings.path}: [CALCULATOR] asks for no energy, force or stress; set one to 1")
+    return chosen
+
+
+def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Sequence[RowKind]) -> None:
+    names = {RowKind.ENERGY: "energy", RowKind.FORCE: "forces", RowKind.STRESS: "stress"}
+    for kind in kinds:
+        lacking = [atoms for atoms in structures if atoms.calc is None or names[kind] not in atoms.calc.results]
+        if lacking and kind != RowKind.STRESS:
+            raise InputError(
+                f"{settings.path}: {len(lacking)} structures have no {names[kind]}, the first a "
+                f"{lacking[0].get_chemical_formula()}; add it, or set [CALCULATOR] {kind.name.lower()} = 0"
+            )
+
+
+def _describe(
+    parent: int, structures: Sequence[Atoms], basis_json: str, reference: ReferencePotential, kinds: Sequence[RowKind]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows, labels and kinds of some structures; runs in a worker. Stress rows without a label are left out."""
+    follow_parent(parent)
+    basis, found = SnapBasis.model_validate_json(basis_json), []
+    with threadpool_limits(1):
+        for atoms in structures:
+            results: dict[str, Any] = atoms.calc.results
+            stressed = RowKind.STRESS in kinds and "stress" in results
+            make = configuration_rows_with_stress if stressed else configuration_rows
+            energy_row, force_rows, *stress_rows = make(process_lammps(), basis, atoms)
+            energy, forces, stress = reference_labels(process_lammps(), basis, reference, atoms)
+            parts = []
+            if RowKind.ENERGY in kinds:
+                parts.append((energy_row[None], [(results["energy"] - energy) / len(atoms)], RowKind.ENERGY))
+            if RowKind.FORCE in kinds:
+                parts.append((force_rows, (results["forces"] - forces).ravel(), RowKind.FORCE))
+            if stressed:
+                parts.append((stress_rows[0], results["stress"] / units.GPa - stress, RowKind.STRESS))
+            kind = np.repeat([int(one) for _, _, one in parts], [len(rows) for rows, _, _ in parts]).astype(np.int8)
+            found.append((np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts]), kind))
+    return found
+
+
+def _weights(settings: FitsnapInput, group: Group, atoms: Atoms, kind: np.ndarray, count: int) -> np.ndarray:
+    """The weight of each row; FitSNAP's stress weights are for bar."""
+    energy, force, stress = group.energy_weight, group.force_weight, group.stress_weight
+    if settings.smartweights:
+        energy, force, stress = energy / count, force / count / (3 * len(atoms)), stress / count
+        force /= 6 if RowKind.STRESS in _kinds(settings) else 1  # FitSNAP divides this one
+    return np.asarray(np.array([energy, force, stress / GPA_PER_BAR])[kind])
+
+
+def _fit(rows: FitRows, settings: FitsnapInput, basis: SnapBasis) -> np.ndarray:
+    own = rows.training
+    free = len(basis.elements) if basis.bzeroflag else 0  # FitSNAP has no constants there
+    X, y, weight, kind = rows.X[own][:, free:], rows.y[own], rows.weight[own], rows.kind[own]
+    if settings.solver.name == "RIDGE":
+        penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])
+        X, y = np.vstack([X, penalty]), np.concatenate([y, np.zeros(X.shape[1])])
+        weight = np.concatenate([weight, np.ones(len(penalty))])
+        kind = np.concatenate([kind, np.zeros(len(penalty), dtype=np.int8)])
+    fit = fit_wls(X, y, kind, weights=weight)
+    return np.concatenate([np.zeros(free), fit.coefficients])
+
+
+def _optimised(
+    rows: FitRows, settings: FitsnapInput, wanted: Sequence[str], regulariser: float, seed: int
+) -> Optimised:
+    own = np.flatnonzero(rows.training)
+    rng = np.random.default_rng(seed)
+    held_out = np.zeros(int(rows.configuration.max()) + 1, dtype=bool)
+    for group in dict.fromkeys(rows.group[own].tolist()):
+        members = np.unique(rows.configuration[own][rows.group[own] == group])
+        if len(members) > 1:
+            held_out[rng.choice(members, max(1, round(HELD_OUT * len(members))), replace=False)] = True
+    free = len(settings.bispectrum.elements) if settings.bispectrum.bzeroflag else 0
+    moments = GroupMoments(
+        rows.X[own][:, free:], rows.y[own], rows.kind[own], rows.group[own], held_out[rows.configuration[own]],
+        np.maximum(rows.weight[own], 1e-12 * rows.weight[own].max()),
+    )  # fmt: skip
+    start = {part: _mean_weight(rows, part) for part in moments.train}
+    return optimise_weights(moments, start, _importance(moments, wanted), regulariser=regulariser)
+
+
+def _mean_weight(rows: FitRows, part: Part) -> float:
+    own = rows.training & (rows.group == part[0]) & (rows.kind == part[1])
+    return float(np.exp(np.log(rows.weight[own]).mean()))
+
+
+def _importance(moments: GroupMoments, wanted: Sequence[str]) -> dict[Part, float]:
+    importance: dict[Part, float] = {}
+    names = {kind.name.lower(): kind for kind in RowKind}
+    for one in wanted:
+        group, _, kind = one.rpartition(":")
+        if kind not in names:
+            raise InputError(
+                f"'{one}' is no objective; it must be energy, force or stress, or of a group, Liquid:force"
+            )
+        found = [part for part in moments.held_out if part[1] == names[kind] and group in {"", part[0]}]
+        if not found:
+            there = ", ".join(dict.fromkeys(part[0] for part in moments.held_out))
+            raise InputError(f"'{one}': there are no held-out rows of it; groups are {there}")
+        importance |= {part: 1.0 / len(found) for part in found}
+    return importance
+
+
+def _reweighted(rows: FitRows, weights: dict[Part, float]) -> FitRows:
+    """All rows with new weights, those of a group and kind that has none as they are."""
+    each = rows.weight.copy()
+    for (group, kind), weight in weights.items():
+        each[(rows.group == group) & (rows.kind == kind)] = weight
+    return FitRows(rows.X, rows.y, rows.kind, rows.group, rows.configuration, each, rows.training)
+
+
+def _write_tables(folder: Path, metrics: pd.DataFrame, found: Optimised | None) -> None:
+    with replacing(folder / "metrics.csv") as temporary:
+        metrics.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    if found is None:
+        return
+    table = pd.DataFrame(
+        [
+            [group, kind.name.lower(), weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0),
+             found.start.get((group, kind), np.nan), found.best.get((group, kind), np.nan)]
+            for (group, kind), weight in found.weights.items()
+        ],
+        columns=["group", "kind", "weight", "held_out_before", "held_out_after"],
+    )  # fmt: skip
+    with replacing(folder / "weights.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
