@@ -408,7 +408,7 @@ def test_the_yaml_of_a_point_is_a_study_of_that_point(page, table):
     row = table.loc[page.state["best"]]
     content = YAML(typ="safe").load(page.eval("document.querySelector('#ex-yaml').value"))
     study = Study.model_validate(content)
-    assert study.levels == [row["level"]]
+    assert study.levels == list(dict.fromkeys([row["level"], "3"]))  # with the reference
     assert study.twojmax == [row["twojmax"]]
     assert study.weights == [(row["weight_ratio"], 1.0)]
     assert study.sizes == [row["n_train"]]

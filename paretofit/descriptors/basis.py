@@ -109,6 +109,14 @@ class SnapBasis(BaseModel):
                 f"got {self.rmin0:g}"
             )
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the settings are the same; what is cached does not count."""
+        return isinstance(other, SnapBasis) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        """Of the settings."""
+        return hash(self.model_dump_json())
+
     @property
     def cutoff(self) -> float:
         """The largest distance, in Å, at which two atoms see each other."""

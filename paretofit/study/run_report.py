@@ -98,7 +98,7 @@ def write_run_report(
     drawn = paths if len(paths) and n_train in prepared.grid.sizes else None
     report = write_report(
         folder, shown, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
-        extra_tables=extra, paths=drawn, study=_settings(prepared),
+        extra_tables=extra, paths=drawn, study=_settings(folder, prepared),
         more=_more(folder, prepared, shown, page_front, errors, drawn),
     )  # fmt: skip
     return Written(report, front, warnings)
@@ -154,9 +154,10 @@ def _measured(name: str, question: str, answer: str) -> Finding:
     return Finding(name, question, "measured", answer, "")
 
 
-def _settings(prepared: Prepared) -> dict[str, Any]:
+def _settings(folder: Path, prepared: Prepared) -> dict[str, Any]:
+    """The study with the dataset that it names, not the copy in the run folder."""
     settings: dict[str, Any] = json.loads(prepared.study.model_dump_json())
-    return settings
+    return {**settings, "dataset": str(load_study(folder / "study.yaml").dataset)}
 
 
 def check_finished(folder: Path) -> dict[str, Any]:
