@@ -74,7 +74,7 @@ def explorer_data(
         "samplings": samplings,
         "quantities": {name: {"label": label, "unit": unit} for name, (label, unit) in QUANTITIES.items()},
         "left_out": len(points) - len(kept),
-        "base": [] if study is None else [_base(study, level) for level in levels],
+        "base": [] if study is None else [_base(study, {level, levels[-1]}) for level in levels],
         "reference": levels[-1],
     }
 
@@ -121,8 +121,8 @@ def _rounded(column: pd.Series) -> list[float | int | None]:
     return [int(value) if value is not None and value.is_integer() else value for value in short]
 
 
-def _base(study: Mapping[str, Any], level: str) -> str:
-    """YAML of a study of one level without the keys that a point sets, so that it fits what the study fitted."""
+def _base(study: Mapping[str, Any], levels: set[str]) -> str:
+    """YAML of a study of one level and the reference, without the keys that a point sets."""
     own = {"levels", "twojmax", "weights", "sizes", "samplings", "labelling", "augmentation"}
     content = {key: value for key, value in study.items() if key not in own and value is not None}
     if study.get("twojmax"):  # the leverage scores and the descriptors stay those of the whole study
@@ -134,7 +134,7 @@ def _base(study: Mapping[str, Any], level: str) -> str:
         content["ridge"] = list(study["ridge"])[:1]
     cost = dict(study.get("cost") or {})
     if isinstance(cost.get("seconds"), Mapping):
-        content["cost"] = cost | {"seconds": {k: v for k, v in cost["seconds"].items() if str(k) == level}}
+        content["cost"] = cost | {"seconds": {k: v for k, v in cost["seconds"].items() if str(k) in levels}}
     stream, yaml = io.StringIO(), YAML()
     yaml.default_flow_style = None  # lists of numbers on one line
     yaml.dump(content, stream)

@@ -46,7 +46,8 @@ CHECKED = 12  # structures on which LAMMPS is compared with the model
 KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
 # What FitSNAP shows errors of stress in: bar, positive in compression; ours are GPa, positive in tension.
 SHOWN = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
-HELD_OUT = 0.3  # of each group's training configurations, on which weights are judged
+HELD_OUT = 0.3  # of each group's training configurations, on which weights are judged; half as many check the outcome
+FITTED, JUDGED, UNSEEN = range(3)
 METRICS = ["set", "group", "weighting", "kind", "ncount", "mae", "rmse", "rsq"]
 
 
@@ -91,6 +92,8 @@ class FitResult:
         Of LAMMPS with the files from the model.
     optimised : Optimised or None
         Weights that were searched for.
+    checked : float
+        By what factor the errors that count changed, geometric mean, on configurations that the search never saw.
     notes : list of str
     """
 
@@ -100,6 +103,7 @@ class FitResult:
     rows: FitRows
     deviation: float
     optimised: Optimised | None = None
+    checked: float = float("nan")
     notes: list[str] = field(default_factory=list)
 
 
@@ -149,9 +153,9 @@ def fit_fitsnap(
     )
     structures, groups, training, notes = _structures(settings)
     rows = _rows(settings, basis, reference, (structures, groups, training), jobs, progress)
-    found = None
+    found, checked = None, float("nan")
     if optimise:
-        found = _optimised(rows, settings, optimise, regulariser, seed)
+        found, checked = _optimised(rows, settings, optimise, regulariser, seed)
         rows = _reweighted(rows, found.weights)
     coefficients = _fit(rows, settings, basis)
     potential = LinearPotential(basis, coefficients, reference)
@@ -162,7 +166,7 @@ def fit_fitsnap(
     some = np.unique(np.linspace(0, len(structures) - 1, CHECKED).astype(int))
     deviation = check_files(files, potential, [structures[k] for k in some])
     notes += [f"without effect on the fit: {', '.join(settings.ignored)}"] if settings.ignored else []
-    return FitResult(potential, files, metrics, rows, deviation, found, notes)
+    return FitResult(potential, files, metrics, rows, deviation, found, checked, notes)
 
 
 def fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame:
@@ -194,8 +198,11 @@ def format_fit(result: FitResult) -> str:
         before, after = np.exp(result.optimised.objective)
         lines.append(
             f"weights: the geometric mean of the held-out errors that count is {after / before:.3f} of what it was "
-            f"({result.optimised.evaluations} fits); weights.csv has them"
+            f"({result.optimised.evaluations} fits); on configurations that the search never saw {result.checked:.3f}; "
+            "weights.csv has them"
         )
+        if result.checked > 1:
+            lines.append("warning: these weights are tuned to what was held out; raise --regulariser")
     files = (result.files.coefficients, result.files.parameters, result.files.include)
     return "\n".join([*lines, *map(str, files), *(f"note: {note}" for note in result.notes)])
 
@@ -360,21 +367,40 @@ def _fit(rows: FitRows, settings: FitsnapInput, basis: SnapBasis) -> np.ndarray:
 
 def _optimised(
     rows: FitRows, settings: FitsnapInput, wanted: Sequence[str], regulariser: float, seed: int
-) -> Optimised:
+) -> tuple[Optimised, float]:
+    """Weights found on held-out configurations, and what they do to others that the search never saw."""
     own = np.flatnonzero(rows.training)
-    rng = np.random.default_rng(seed)
-    held_out = np.zeros(int(rows.configuration.max()) + 1, dtype=bool)
-    for group in dict.fromkeys(rows.group[own].tolist()):
-        members = np.unique(rows.configuration[own][rows.group[own] == group])
-        if len(members) > 1:
-            held_out[rng.choice(members, max(1, round(HELD_OUT * len(members))), replace=False)] = True
+    part = _parts(rows, own, seed)[rows.configuration[own]]
     free = len(settings.bispectrum.elements) if settings.bispectrum.bzeroflag else 0
-    moments = GroupMoments(
-        rows.X[own][:, free:], rows.y[own], rows.kind[own], rows.group[own], held_out[rows.configuration[own]],
-        np.maximum(rows.weight[own], 1e-12 * rows.weight[own].max()),
-    )  # fmt: skip
-    start = {part: _mean_weight(rows, part) for part in moments.train}
-    return optimise_weights(moments, start, _importance(moments, wanted), regulariser=regulariser)
+    weight = np.maximum(rows.weight[own], 1e-12 * rows.weight[own].max())
+
+    def moments_of(judge: int) -> GroupMoments:
+        some = (part == FITTED) | (part == judge)
+        used = own[some]
+        X, y, kind, group = rows.X[used][:, free:], rows.y[used], rows.kind[used], rows.group[used]
+        return GroupMoments(X, y, kind, group, part[some] == judge, weight[some])
+
+    moments, unseen = moments_of(JUDGED), moments_of(UNSEEN)
+    start = {one: _mean_weight(rows, one) for one in moments.train}
+    importance = _importance(moments, wanted)
+    found = optimise_weights(moments, start, importance, regulariser=regulariser)
+    shared = {one: share for one, share in importance.items() if one in unseen.held_out}
+    before, after = (unseen.objective(one, shared)[0] for one in (start, found.weights))
+    return found, float(np.exp((after - before) / sum(shared.values()))) if shared else float("nan")
+
+
+def _parts(rows: FitRows, own: np.ndarray, seed: int) -> np.ndarray:
+    """For each configuration whether it is fitted, judges weights, or is never seen by the search; by group."""
+    rng = np.random.default_rng(seed)
+    parts = np.full(int(rows.configuration.max()) + 1, FITTED)
+    for group in dict.fromkeys(rows.group[own].tolist()):
+        members = rng.permutation(np.unique(rows.configuration[own][rows.group[own] == group]))
+        judged, unseen = round(HELD_OUT * len(members)), round(HELD_OUT / 2 * len(members))
+        if len(members) > 1:
+            judged = max(judged, 1)
+            parts[members[:judged]] = JUDGED
+            parts[members[judged : min(judged + unseen, len(members) - 1)]] = UNSEEN
+    return parts
 
 
 def _mean_weight(rows: FitRows, part: Part) -> float:

@@ -28,6 +28,7 @@ BENCHMARKS = {
     "rate": "The reduction's rate against a matrix product",
     "front": "The front of a million points",
     "plan": "Planning from less than there is",
+    "weights": "Group weights by gradient against a genetic algorithm",
     "structures": "Structures made and chosen against random ones",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
