@@ -1,0 +1,101 @@
+"""Dispersion on top of any potential: Grimme's D2 (``pair_style momb``) or D3 (``dispersion/d3``) of LAMMPS.
+
+D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), with C6 the geometric mean and R the sum of two atoms' values.
+S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds it to its potentials in this form.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretofit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KINDS = ("d2", "d3")
+S6 = 0.75  # of PBE
+STEEPNESS = 20.0  # d
+D2_CUTOFF = 30.0  # Å; a pair's energy there is 1e-8 eV for carbon
+D3_CUTOFFS = "30.0 20.0"  # Å: of the energy, and of coordination numbers
+EV_A6 = 1e6 / 96485.33212  # J nm⁶/mol in eV Å⁶
+
+# C6 in J nm⁶/mol and R in Å, from hydrogen to xenon; the d elements of a row share a value.
+_FIRST = "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca".split()
+_SECOND = "Ga Ge As Se Br Kr Rb Sr".split()
+_THIRD = "In Sn Sb Te I Xe".split()
+_C6 = (
+    0.14, 0.08, 1.61, 1.61, 3.13, 1.75, 1.23, 0.70, 0.75, 0.63, 5.71, 5.71, 10.79, 9.23, 7.84, 5.57, 5.07, 4.61,
+    10.80, 10.80, 16.99, 17.10, 16.37, 12.64, 12.47, 12.01, 24.67, 24.67, 37.32, 38.71, 38.44, 31.74, 31.50, 29.99,
+)  # fmt: skip
+_R = (
+    1.001, 1.012, 0.825, 1.408, 1.485, 1.452, 1.397, 1.342, 1.287, 1.243, 1.144, 1.364, 1.639, 1.716, 1.705, 1.683,
+    1.639, 1.595, 1.485, 1.474, 1.650, 1.727, 1.760, 1.771, 1.749, 1.727, 1.628, 1.606, 1.672, 1.804, 1.881, 1.892,
+    1.892, 1.881,
+)  # fmt: skip
+D2 = dict(zip([*_FIRST, *_SECOND, *_THIRD], zip(_C6, _R, strict=True), strict=True))
+D2 |= dict.fromkeys("Sc Ti V Cr Mn Fe Co Ni Cu Zn".split(), (10.80, 1.562))
+D2 |= dict.fromkeys("Y Zr Nb Mo Tc Ru Rh Pd Ag Cd".split(), (24.67, 1.639))
+
+
+def dispersion_commands(kind: str, elements: Sequence[str]) -> list[str]:
+    """``pair_style`` and ``pair_coeff`` lines of dispersion alone, for PBE.
+
+    Parameters
+    ----------
+    kind : {"d2", "d3"}
+        D3 is that with Becke and Johnson's damping.
+    elements : sequence of str
+        Of LAMMPS's atom types, in order.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind, or no D2 parameters of an element (there are none beyond xenon).
+    """
+    if kind == "d3":
+        return [f"pair_style dispersion/d3 bj pbe {D3_CUTOFFS}", f"pair_coeff * * {' '.join(elements)}"]
+    if kind != "d2":
+        raise InputError(f"dispersion is one of {', '.join(KINDS)}; got '{kind}'")
+    unknown = [symbol for symbol in elements if symbol not in D2]
+    if unknown:
+        raise InputError(f"Grimme's D2 has no parameters of {unknown[0]}; take d3")
+    lines = [f"pair_style momb {D2_CUTOFF} {S6} {STEEPNESS}"]
+    for (i, first), (j, second) in combinations_with_replacement(enumerate(elements, start=1), 2):
+        c6 = float(np.sqrt(D2[first][0] * D2[second][0])) * EV_A6
+        lines.append(f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2[first][1] + D2[second][1]:.6g}")
+    return lines
+
+
+def overlaid(commands: Sequence[str], more: Sequence[str]) -> list[str]:
+    """The lines of two potentials as one ``hybrid/overlay``.
+
+    Parameters
+    ----------
+    commands : sequence of str
+        ``pair_style`` and ``pair_coeff`` lines, and perhaps others, which stay; a ``hybrid/overlay`` is extended.
+    more : sequence of str
+        The same of a potential of one simple style.
+    """
+    style = next((line.split(None, 1)[1] for line in commands if line.split()[:1] == ["pair_style"]), None)
+    if style is None:
+        raise InputError("a potential without a pair_style line cannot be overlaid")
+    simple = not style.startswith("hybrid")
+    if not simple and not style.startswith("hybrid/overlay"):
+        raise InputError(f"a potential of style {style.split()[0]} cannot be overlaid; write it as hybrid/overlay")
+    base = f"hybrid/overlay {style}" if simple else style
+    lines = [
+        f"pair_style {base} {more[0].split(None, 1)[1]}" if line.split()[:1] == ["pair_style"]
+        else _named(line, style.split()[0]) if simple else line
+        for line in commands
+    ]  # fmt: skip
+    return lines + [_named(line, more[0].split()[1]) for line in more[1:]]
+
+
+def _named(line: str, style: str) -> str:
+    """A ``pair_coeff`` line with the name of its style behind the two types; any other line as it is."""
+    words = line.split(None, 3)
+    return " ".join([*words[:3], style, *words[3:]]) if words[:1] == ["pair_coeff"] else line

