@@ -1,11 +1,13 @@
 """Weights of groups: fits from moments against plain fits, gradients against differences, and what they bring."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from paretofit import InputError, fit_wls
 from paretofit.kinds import RowKind
-from paretofit.linear.groups import GOOD_ENOUGH, GroupMoments, optimise_weights
+from paretofit.linear.groups import GOOD_ENOUGH, GroupMoments, optimise_weights, weight_front
 
 E, F = RowKind.ENERGY, RowKind.FORCE
 
@@ -69,6 +71,18 @@ def test_optimising_lowers_what_counts_and_leaves_alone_what_does_not(moments):
     )
     held = optimise_weights(moments, start, importance, regulariser=1e6)
     assert all(weight == pytest.approx(1.0, abs=1e-3) for weight in held.weights.values())
+
+
+def test_the_front_between_two_objectives(moments):
+    start = dict.fromkeys(moments.train, 1.0)
+    objectives = {("good", E): 1.0, ("good", F): 2.0}, {("odd", F): 1.0}
+    found = weight_front(moments, start, objectives, points=5, regulariser=1e-3)
+    assert [share for share, _, _ in found] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    first, second = zip(*(errors for _, _, errors in found), strict=True)
+    assert all(b >= a * (1 - 1e-3) for a, b in pairwise(first))
+    assert all(b <= a * (1 + 1e-3) for a, b in pairwise(second))
+    assert first[-1] > 1.05 * first[0]
+    assert second[0] > 1.05 * second[-1]
 
 
 def test_errors_that_are_zero_have_a_floor():

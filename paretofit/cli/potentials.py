@@ -22,6 +22,9 @@ def fit(
         str,
         typer.Option(help="Search for group weights: energy, force, stress, or of a group, Liquid:force; by commas."),
     ] = "",
+    front: Annotated[
+        bool, typer.Option("--front", help="Also the front between two objectives, as weights_front.csv.")
+    ] = False,
     regulariser: Annotated[float, typer.Option(min=0.0, help="How strongly weights are held where they are.")] = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="Of what is held out while weights are searched for.")] = 1,
     jobs: Jobs = None,
@@ -35,6 +38,7 @@ def fit(
         fitsnap,
         output,
         optimise=names(optimise_weights),
+        front=front,
         regulariser=regulariser,
         seed=seed,
         jobs=jobs or cpu_count(),

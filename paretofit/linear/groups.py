@@ -216,6 +216,45 @@ def optimise_weights(
     return Optimised(weights, moments.errors(start), moments.errors(weights), (before, after), evaluations)
 
 
+def weight_front(
+    moments: GroupMoments,
+    start: Mapping[Part, float],
+    objectives: tuple[Mapping[Part, float], Mapping[Part, float]],
+    *,
+    points: int = 9,
+    regulariser: float = 0.01,
+) -> list[tuple[float, Optimised, tuple[float, float]]]:
+    """Weights between two objectives: optimised for mixtures of both.
+
+    Parameters
+    ----------
+    moments : GroupMoments
+    start : mapping of part to float
+    objectives : two mappings of part to float
+        The held-out parts that each of them counts.
+    points : int
+        Mixtures, both ends among them.
+    regulariser : float
+        As in `optimise_weights`.
+
+    Returns
+    -------
+    list of (share of the second, Optimised, (first, second))
+        The two objectives as geometric means of held-out errors.
+    """
+    shares = [{part: value / sum(one.values()) for part, value in one.items()} for one in objectives]
+    found = []
+    for share in np.linspace(0.0, 1.0, points).tolist():
+        mixed: dict[Part, float] = {}
+        for factor, one in zip((1.0 - share, share), shares, strict=True):
+            for part, value in one.items():
+                mixed[part] = mixed.get(part, 0.0) + factor * value
+        best = optimise_weights(moments, start, mixed, regulariser=regulariser)
+        first, second = (float(np.exp(moments.objective(best.weights, one)[0])) for one in shares)
+        found.append((share, best, (first, second)))
+    return found
+
+
 def _check(
     moments: GroupMoments, parts: Sequence[Part], start: Mapping[Part, float], importance: Mapping[Part, float]
 ) -> None:

@@ -30,7 +30,7 @@ from paretofit.files import replacing
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
 from paretofit.linear import fit_wls
-from paretofit.linear.groups import GroupMoments, Optimised, Part, optimise_weights
+from paretofit.linear.groups import GroupMoments, Optimised, Part, optimise_weights, weight_front
 from paretofit.parallel import follow_parent
 from paretofit.potentials import LinearPotential, SnapFiles
 from paretofit.potentials.linear import check_files
@@ -112,6 +112,7 @@ def fit_fitsnap(
     out: Path | str = "potential",
     *,
     optimise: Sequence[str] = (),
+    front: bool = False,
     regulariser: float = 0.01,
     seed: int = 1,
     jobs: int = 1,
@@ -128,6 +129,8 @@ def fit_fitsnap(
     optimise : sequence of str
         Search for group weights that make the held-out errors of these kinds small: "energy", "force", "stress", or
         of one group, such as "Liquid:force".
+    front : bool
+        Also the front between the two kinds of `optimise`, as ``weights_front.csv``.
     regulariser : float
         How strongly weights are held where they are.
     seed : int
@@ -155,7 +158,8 @@ def fit_fitsnap(
     rows = _rows(settings, basis, reference, (structures, groups, training), jobs, progress)
     found, checked = None, float("nan")
     if optimise:
-        found, checked = _optimised(rows, settings, optimise, regulariser, seed)
+        table = Path(out) / "weights_front.csv" if front else None
+        found, checked = _optimised(rows, settings, optimise, regulariser, seed, table)
         rows = _reweighted(rows, found.weights)
     coefficients = _fit(rows, settings, basis)
     potential = LinearPotential(basis, coefficients, reference)
@@ -366,7 +370,12 @@ def _fit(rows: FitRows, settings: FitsnapInput, basis: SnapBasis) -> np.ndarray:
 
 
 def _optimised(
-    rows: FitRows, settings: FitsnapInput, wanted: Sequence[str], regulariser: float, seed: int
+    rows: FitRows,
+    settings: FitsnapInput,
+    wanted: Sequence[str],
+    regulariser: float,
+    seed: int,
+    front: Path | None = None,
 ) -> tuple[Optimised, float]:
     """Weights found on held-out configurations, and what they do to others that the search never saw."""
     own = np.flatnonzero(rows.training)
@@ -383,10 +392,30 @@ def _optimised(
     moments, unseen = moments_of(JUDGED), moments_of(UNSEEN)
     start = {one: _mean_weight(rows, one) for one in moments.train}
     importance = _importance(moments, wanted)
+    if front is not None:
+        _write_front(moments, start, wanted, regulariser, front)
     found = optimise_weights(moments, start, importance, regulariser=regulariser)
     shared = {one: share for one, share in importance.items() if one in unseen.held_out}
     before, after = (unseen.objective(one, shared)[0] for one in (start, found.weights))
     return found, float(np.exp((after - before) / sum(shared.values()))) if shared else float("nan")
+
+
+def _write_front(
+    moments: GroupMoments, start: dict[Part, float], wanted: Sequence[str], regulariser: float, path: Path
+) -> None:
+    """Mixtures of two objectives: the held-out errors of each, and the weights that give them."""
+    if len(wanted) != 2:
+        raise InputError(f"a front is between two objectives, such as energy,force; got {', '.join(wanted) or 'none'}")
+    first, second = (_importance(moments, [one]) for one in wanted)
+    rows = [
+        {"share": share, f"error_{wanted[0]}": errors[0], f"error_{wanted[1]}": errors[1]}
+        | {f"{group}:{kind.name.lower()}": weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)
+           for (group, kind), weight in best.weights.items()}
+        for share, best, errors in weight_front(moments, start, (first, second), regulariser=regulariser)
+    ]  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def _parts(rows: FitRows, own: np.ndarray, seed: int) -> np.ndarray:

@@ -46,7 +46,7 @@ def relaxed(calculator: Any, atoms: Atoms, *, cell: bool, fmax: float = FMAX) ->
 
 
 def symmetry(atoms: Atoms) -> Any:
-    """spglib's dataset, within 1e-3 Å."""
+    """Spglib's dataset, within 1e-3 Å."""
     import spglib  # noqa: PLC0415  (an extra)
 
     found = spglib.get_symmetry_dataset(_as_tuple(atoms), symprec=SYMMETRY)

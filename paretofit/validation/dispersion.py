@@ -24,9 +24,9 @@ D3_CUTOFFS = "30.0 20.0"  # Å: of the energy, and of coordination numbers
 EV_A6 = 1e6 / 96485.33212  # J nm⁶/mol in eV Å⁶
 
 # C6 in J nm⁶/mol and R in Å, from hydrogen to xenon; the d elements of a row share a value.
-_FIRST = "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca".split()
-_SECOND = "Ga Ge As Se Br Kr Rb Sr".split()
-_THIRD = "In Sn Sb Te I Xe".split()
+_FIRST = ["H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar", "K", "Ca"]
+_SECOND = ["Ga", "Ge", "As", "Se", "Br", "Kr", "Rb", "Sr"]
+_THIRD = ["In", "Sn", "Sb", "Te", "I", "Xe"]
 _C6 = (
     0.14, 0.08, 1.61, 1.61, 3.13, 1.75, 1.23, 0.70, 0.75, 0.63, 5.71, 5.71, 10.79, 9.23, 7.84, 5.57, 5.07, 4.61,
     10.80, 10.80, 16.99, 17.10, 16.37, 12.64, 12.47, 12.01, 24.67, 24.67, 37.32, 38.71, 38.44, 31.74, 31.50, 29.99,
@@ -37,8 +37,8 @@ _R = (
     1.892, 1.881,
 )  # fmt: skip
 D2 = dict(zip([*_FIRST, *_SECOND, *_THIRD], zip(_C6, _R, strict=True), strict=True))
-D2 |= dict.fromkeys("Sc Ti V Cr Mn Fe Co Ni Cu Zn".split(), (10.80, 1.562))
-D2 |= dict.fromkeys("Y Zr Nb Mo Tc Ru Rh Pd Ag Cd".split(), (24.67, 1.639))
+D2 |= dict.fromkeys(["Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn"], (10.80, 1.562))
+D2 |= dict.fromkeys(["Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd"], (24.67, 1.639))
 
 
 def dispersion_commands(kind: str, elements: Sequence[str]) -> list[str]:

@@ -63,9 +63,7 @@ class Elastic:
         ]
         found = [Quantity(f"C{i + 1}{j + 1}", "GPa", float(C[i, j])) for i, j in wanted]
         names = ("B Voigt", "G Voigt", "B Reuss", "G Reuss")
-        found += [
-            Quantity(name, "GPa", value) for name, value in zip(names, (*self.voigt, *self.reuss), strict=True)
-        ]
+        found += [Quantity(name, "GPa", value) for name, value in zip(names, (*self.voigt, *self.reuss), strict=True)]
         return [*found, Quantity("lowest eigenvalue of C", "GPa", float(np.linalg.eigvalsh(C)[0]))]
 
 

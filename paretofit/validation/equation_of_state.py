@@ -66,9 +66,7 @@ def fit_equation(volumes: Array, energies: Array) -> tuple[float, float, float, 
     """
     lowest = int(np.argmin(energies))
     if not np.isfinite(energies).all() or lowest in {0, len(energies) - 1}:
-        raise PropertyError(
-            f"the energy has no minimum between {min(volumes):.4g} and {max(volumes):.4g} Å³/atom"
-        )
+        raise PropertyError(f"the energy has no minimum between {min(volumes):.4g} and {max(volumes):.4g} Å³/atom")
     equation = EquationOfState(volumes, energies, eos="birchmurnaghan")
     try:
         volume, energy, modulus = equation.fit(warn=False)

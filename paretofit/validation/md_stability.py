@@ -128,7 +128,7 @@ def md_stability(subject: Subject, atoms: Atoms, protocol: Protocol) -> Stabilit
             if reason:
                 break
             kept.append(sample)
-    except Exception as error:  # noqa: BLE001  (LAMMPS raises its own messages as bare exceptions: they are the result)
+    except Exception as error:
         reason = lammps_message(error)
         if not kept:
             raise PropertyError(f"the dynamics does not start: {reason}") from error

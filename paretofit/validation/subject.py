@@ -105,7 +105,7 @@ def read_subject(text: str) -> Subject:
     try:
         keywords = json.loads(options or "{}")
     except json.JSONDecodeError as error:
-        raise InputError(f"the keywords of {name} must be JSON, such as {{\"sigma\": 3.4}}; got {options}") from error
+        raise InputError(f'the keywords of {name} must be JSON, such as {{"sigma": 3.4}}; got {options}') from error
     subject = Subject(name.rpartition(".")[2], path=name, options=json.dumps(keywords, sort_keys=True))
     subject.calculator()  # an import that fails is said now
     return subject

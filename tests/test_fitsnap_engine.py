@@ -1,0 +1,254 @@
+"""FitSNAP's rows: the native SNAP rows are the oracle, and derivatives of the energy rows the second one."""
+
+import importlib.util
+import os
+import sys
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from scipy.spatial.transform import Rotation
+
+from paretofit import Dataset, InputError, SnapBasis, compute_design
+from paretofit.dataset import LevelData, write_dataset
+from paretofit.descriptors import RowKind
+from paretofit.descriptors.fitsnap_engine import compute_fitsnap_design, with_labels_above_reference
+from paretofit.descriptors.reference import ReferencePotential, reference_labels
+from paretofit.linear import fit_wls, leverage_scores
+
+installed = pytest.mark.skipif(
+    importlib.util.find_spec("fitsnap3lib") is None,
+    reason="FitSNAP is not installed: pip install 'paretofit[fitsnap]'",
+)
+CUSTOM = {
+    "CALCULATOR": {"calculator": "LAMMPSCUSTOM"},
+    "CUSTOM": {"numTypes": 2, "type": "W Be", "num_radial": 3, "num_3body": 4, "cutoff": 4.5},
+}
+
+
+def settings(basis):
+    """FitSNAP's settings of a basis."""
+    own = {
+        "numTypes": len(basis.elements), "type": basis.elements, "twojmax": [basis.twojmax] * len(basis.elements),
+        "quadraticflag": basis.quadratic,
+    }  # fmt: skip
+    same = ("rcutfac", "rfac0", "rmin0", "wj", "radelem", "bzeroflag", "chemflag", "bnormflag", "wselfallflag")
+    return {"BISPECTRUM": own | {key: getattr(basis, key) for key in same}}
+
+
+def turned(atoms, rotation):
+    """The same atoms in a rotated cell."""
+    copy = atoms.copy()
+    copy.set_cell(atoms.cell[:] @ rotation.T, scale_atoms=True)
+    return copy
+
+
+def structures(elements):
+    """Triclinic cells, one of them rotated out of LAMMPS's frame, a left-handed and a skewed one."""
+    rng = np.random.default_rng(3)
+    rotation = Rotation.from_euler("xyz", [0.4, -1.1, 2.3]).as_matrix()
+
+    def random(cell, n):
+        return Atoms((elements * n)[:n], cell=cell, pbc=True, scaled_positions=rng.random((n, 3)))
+
+    triclinic = random(np.eye(3) * 4.5 + rng.normal(size=(3, 3)) * 0.6, 6)
+    left_handed = random(np.array([[0, 3.1, 0], [3.3, 0, 0.2], [0.1, 0.3, 3.6]]), 3)
+    skewed = random(np.array([[2.9, 0, 0], [8.7, 3.0, 0], [-5.5, 6.1, 3.2]]), 3)
+    return [triclinic, turned(triclinic, rotation), left_handed, skewed]
+
+
+def dataset_of(path, configurations, levels=None, ids=None):
+    write_dataset(path, configurations, levels or {}, ids)
+    return Dataset(path)
+
+
+def differences(ours, theirs, kinds):
+    """For each kind of row the largest difference, in units of each column's largest entry."""
+    found = {}
+    for kind in RowKind:
+        own = kinds == kind
+        if own.any():
+            scale = np.abs(theirs[own]).max(axis=0)
+            difference = np.abs(ours[own] - theirs[own]) / np.where(scale > 0, scale, 1)
+            found[kind.name] = float(difference.max())
+    return found
+
+
+@installed
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"elements": ["Be"], "quadratic": False},
+        {"elements": ["Be"], "quadratic": True},
+        {"elements": ["W", "Be"], "quadratic": False, "bnormflag": True},
+        {"elements": ["W", "Be"], "quadratic": True},
+        {"elements": ["W", "Be"], "quadratic": False, "chemflag": True, "twojmax": 4},
+    ],
+    ids=lambda flags: "-".join([*flags["elements"], *(key for key, value in flags.items() if value is True)]),
+)
+def test_rows_are_the_native_ones(tmp_path, flags):
+    basis = SnapBasis(**{"twojmax": 6, "bzeroflag": False, "wj": [1.0, 0.8][: len(flags["elements"])],
+                         "radelem": [0.5, 0.417][: len(flags["elements"])]} | flags)  # fmt: skip
+    dataset = dataset_of(tmp_path / "data.h5", structures(basis.elements), ids=[7, 3, 5, 11])
+    native = compute_design(dataset, basis, tmp_path / "native.h5", stress=True)
+    design = compute_fitsnap_design(dataset, settings(basis), tmp_path / "fitsnap.h5", stress=True)
+    assert design.column_names == native.column_names
+    assert design.n_constant == native.n_constant == len(basis.elements)
+    for name in ("column_levels", "kind", "configuration", "ids"):
+        np.testing.assert_array_equal(getattr(design, name), getattr(native, name))
+    found = differences(design.rows(), native.rows(), native.kind)
+    print(found)  # noqa: T201  (pytest -s shows the deviations)
+    assert max(found.values()) < 1e-9
+
+
+@installed
+def test_molecules_slabs_and_no_constants(tmp_path):
+    basis = SnapBasis(elements=["H", "O"], twojmax=4, rcutfac=3.0, quadratic=False)
+    layer = Atoms("OH", positions=[[0, 0, 0], [0.4, 0.1, 1.0]], cell=[2.5, 2.7, 0], pbc=[True, True, False])
+    dataset = dataset_of(tmp_path / "data.h5", [molecule("H2O"), layer, Atoms("H", positions=[[0, 0, 0]])])
+    native = compute_design(dataset, basis, tmp_path / "native.h5")
+    design = compute_fitsnap_design(dataset, settings(basis), tmp_path / "fitsnap.h5")
+    assert design.n_constant == 0  # FitSNAP has none with bzeroflag = 1
+    assert design.column_names == native.column_names[2:]
+    assert max(differences(design.rows(), native.rows()[:, 2:], native.kind).values()) < 1e-9
+
+
+@installed
+@pytest.mark.parametrize("asked", ["LAMMPSSNAP", "LAMMPSCUSTOM"])
+def test_forces_and_stresses_are_derivatives_of_energies(tmp_path, asked):
+    basis = SnapBasis(elements=["W", "Be"], twojmax=4, quadratic=False)
+    atoms, h = structures(basis.elements)[1], 1e-4
+    moved = [atoms]
+    for sign in (1, -1):
+        displaced, strained = atoms.copy(), atoms.copy()
+        displaced.positions[2, 1] += sign * h
+        strain = np.eye(3)
+        strain[[0, 1], [1, 0]] += sign * h / 2
+        strained.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
+        moved += [displaced, strained]
+    dataset = dataset_of(tmp_path / "data.h5", moved)
+    chosen = settings(basis) if asked == "LAMMPSSNAP" else CUSTOM
+    design = compute_fitsnap_design(dataset, chosen, tmp_path / "fitsnap.h5", stress=True)
+    rows, n = design.rows(), len(atoms)
+    energy = n * rows[design.kind == RowKind.ENERGY]
+    force, shear = -(energy[1] - energy[3]) / (2 * h), (energy[2] - energy[4]) / (2 * h) / atoms.cell.volume
+    np.testing.assert_allclose(rows[1 + 3 * 2 + 1], force, rtol=1e-4, atol=1e-5 * np.abs(force).max())
+    gpa = 160.21765
+    np.testing.assert_allclose(rows[1 + 3 * n + 5], shear * gpa, rtol=1e-4, atol=1e-5 * gpa * np.abs(shear).max())
+    if asked == "LAMMPSCUSTOM":
+        assert design.column_names[:3] == ["pairs", "radial(1)", "radial(2)"]
+        assert design.n_features == 8
+
+
+@installed
+def test_reference_potential_and_the_fit(tmp_path, lammps):
+    basis = SnapBasis(elements=["Ta"], twojmax=4, quadratic=False, bzeroflag=False)
+    reference = ReferencePotential("hybrid/overlay zero 10.0 zbl 4.0 4.8", ("* * zero", "* * zbl 73 73"))
+    rng = np.random.default_rng(1)
+    atoms, labels = [], []
+    for _ in range(6):
+        one = turned(bulk("Ta", cubic=True), Rotation.random(rng=rng).as_matrix()) * (2, 1, 1)
+        one.rattle(0.3, rng=rng)
+        atoms.append(one)
+    truth = rng.normal(size=basis.n_features)
+    dataset = dataset_of(tmp_path / "bare.h5", atoms)
+    rows = compute_design(dataset, basis, tmp_path / "native.h5", stress=True).rows()
+    expected = []
+    for one, own in zip(atoms, np.split(rows, 6), strict=True):
+        energy, forces, stress = reference_labels(lammps, basis, reference, one)
+        expected.append(np.concatenate([[energy / len(one)], forces.ravel(), stress]))
+        total = own @ truth + expected[-1]
+        n = 3 * len(one)
+        labels.append({"energy": total[0] * len(one), "forces": total[1 : 1 + n].reshape(-1, 3),
+                       "stress": total[1 + n :] / 160.2176634})  # fmt: skip
+    labelled = dataset_of(tmp_path / "data.h5", atoms, {"dft": LevelData(labels)})
+    given = settings(basis) | {"REFERENCE": {"pair_style": reference.pair_style, "pair_coeff1": "* * zero",
+                                             "pair_coeff2": "* * zbl 73 73"}}  # fmt: skip
+    design = compute_fitsnap_design(labelled, given, tmp_path / "fitsnap.h5", stress=True)
+    np.testing.assert_allclose(design.targets["reference"], np.concatenate(expected), rtol=1e-9, atol=1e-9)
+    above = with_labels_above_reference(design, labelled, ["dft"])
+    fit = fit_wls(above.rows(), above.targets["dft"], above.kind)
+    np.testing.assert_allclose(fit.coefficients, truth, rtol=1e-5, atol=1e-6)
+    assert leverage_scores(above.rows()).sum() == pytest.approx(basis.n_features)
+    assert set(design.with_labels(labelled, ["dft"]).targets) == {"dft"}
+
+
+@installed
+def test_an_input_file_as_it_is(tmp_path, shared_data):
+    file = next((shared_data / "fitsnap_ta_linear").glob("*.in"))
+    dataset = dataset_of(tmp_path / "data.h5", [bulk("Ta"), bulk("Ta", cubic=True)])
+    design = compute_fitsnap_design(dataset, file, tmp_path / "fitsnap.h5", stress=True)
+    assert design.n_features == 31
+    assert design.column_names[:2] == ["1[Ta]", "B(0,0,0)[Ta]"]
+    rows = design.rows()
+    np.testing.assert_allclose(rows[design.kind == RowKind.ENERGY][0], rows[design.kind == RowKind.ENERGY][1])
+
+
+@installed
+def test_nothing_leaks(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["somebody", "--else", "html"])
+    dataset = dataset_of(tmp_path / "data.h5", structures(["Be"])[:1])
+    before = set(sys.modules)
+    compute_fitsnap_design(dataset, {"BISPECTRUM": {"type": "Be"}}, "fitsnap.h5")
+    assert capfd.readouterr() == ("", "")
+    assert sorted(os.listdir(tmp_path)) == ["data.h5", "fitsnap.h5"]
+    assert not {name for name in set(sys.modules) - before if name.startswith(("fitsnap", "torch", "mpi4py"))}
+
+
+def test_fitsnap_missing_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    dataset = dataset_of(tmp_path / "data.h5", [bulk("Be")])
+    with pytest.raises(InputError, match=r"pip install 'paretofit\[fitsnap\]'"):
+        compute_fitsnap_design(dataset, {"BISPECTRUM": {}}, tmp_path / "fitsnap.h5")
+
+
+SNAP = {"BISPECTRUM": {"type": "Be"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"BISPECTRUMS": {}}, r"\[BISPECTRUMS\]; did you mean 'BISPECTRUM'"),
+        ({"CALCULATOR": {"calculator": "LAMMPSNAP"}}, "did you mean 'LAMMPSSNAP'"),
+        ({"CALCULATOR": {"calculator": "LAMMPSPACE"}}, r"no section \[ACE\]"),
+        ({"BISPECTRUM": {"bikflag": True}}, r"\[BISPECTRUM\] bikflag must be 0"),
+        (SNAP | {"CALCULATOR": {"nonlinear": 1}}, "nonlinear must be 0"),
+        (SNAP | {"REFERENCE": {"units": "real"}}, "units must be metal"),
+        (CUSTOM | {"REFERENCE": {"pair_style": "zbl 4.0 4.8"}}, "no reference potential with LAMMPSCUSTOM"),
+        ({"BISPECTRUM": 4}, "must be a mapping"),
+        ("nowhere.in", "no file at nowhere.in"),
+        (4, "a mapping of FitSNAP's sections or a path"),
+    ],
+)
+def test_wrong_settings_are_said_before_fitsnap_starts(tmp_path, monkeypatch, given, said):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "there")
+    dataset = dataset_of(tmp_path / "data.h5", [bulk("Be")])
+    with pytest.raises(InputError, match=said):
+        compute_fitsnap_design(dataset, given, tmp_path / "fitsnap.h5")
+
+
+@installed
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"BISPECTRUM": {"type": "Be", "twojmaxx": 6}}, "FitSNAP stopped with: .*twojmaxx"),
+        ({"BISPECTRUM": {"type": "H"}}, "configuration 4 has Be.*add it to 'type'"),
+        (SNAP | {"REFERENCE": {"pair_style": "zbl 4.0"}}, "configuration 4: FitSNAP stopped with: .*pair_style"),
+        ({"CALCULATOR": {"calculator": "LAMMPSPACE"}, "ACE": {"type": "Be"}}, "ML-PACE"),
+    ],
+)
+def test_what_fitsnap_refuses_is_one_sentence(tmp_path, given, said):
+    dataset = dataset_of(tmp_path / "data.h5", [bulk("Be")], ids=[4])
+    with pytest.raises(InputError, match=said) as error:
+        compute_fitsnap_design(dataset, given, tmp_path / "fitsnap.h5")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "fitsnap.h5").exists()
+
+
+@installed
+def test_stress_needs_a_crystal(tmp_path):
+    dataset = dataset_of(tmp_path / "data.h5", [Atoms("Be", positions=[[0, 0, 0]])])
+    with pytest.raises(InputError, match="configuration 0 is not periodic"):
+        compute_fitsnap_design(dataset, SNAP, tmp_path / "fitsnap.h5", stress=True)
