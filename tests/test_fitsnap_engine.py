@@ -1,7 +1,6 @@
 """FitSNAP's rows: the native SNAP rows are the oracle, and derivatives of the energy rows the second one."""
 
 import importlib.util
-import os
 import sys
 
 import numpy as np
@@ -11,11 +10,12 @@ from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
 from paretofit import Dataset, InputError, SnapBasis, compute_design
-from paretofit.dataset import LevelData, write_dataset
-from paretofit.descriptors import RowKind
+from paretofit.dataset import LevelData, split_configurations, write_dataset
+from paretofit.descriptors import RowKind, fitsnap_engine
 from paretofit.descriptors.fitsnap_engine import compute_fitsnap_design, with_labels_above_reference
 from paretofit.descriptors.reference import ReferencePotential, reference_labels
 from paretofit.linear import fit_wls, leverage_scores
+from paretofit.sweep import SweepGrid, SweepInput, run_sweep
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("fitsnap3lib") is None,
@@ -170,8 +170,25 @@ def test_reference_potential_and_the_fit(tmp_path, lammps):
     above = with_labels_above_reference(design, labelled, ["dft"])
     fit = fit_wls(above.rows(), above.targets["dft"], above.kind)
     np.testing.assert_allclose(fit.coefficients, truth, rtol=1e-5, atol=1e-6)
-    assert leverage_scores(above.rows()).sum() == pytest.approx(basis.n_features)
+    scores = leverage_scores(above.rows(), above.kind, above.configuration)
+    assert scores.block.sum() == pytest.approx(basis.n_features)
     assert set(design.with_labels(labelled, ["dft"]).targets) == {"dft"}
+
+
+@installed
+def test_a_sweep_gives_what_it_gives_on_native_rows(tmp_path, beryllium):
+    some = beryllium.select(np.arange(0, 197, 10))
+    basis = SnapBasis(elements=["Be"], twojmax=4, quadratic=False, bzeroflag=False)
+    native = compute_design(some, basis, tmp_path / "native.h5")
+    design = compute_fitsnap_design(some, settings(basis), tmp_path / "fitsnap.h5")
+    split = split_configurations(np.arange(len(some)), 0.6, 3)
+    grid = SweepGrid(some.levels[-2:], [2, 4], [(1.0, 1.0), (12.25, 1.0)], [5, 10], ["random", "leverage"], 2)
+    ours, theirs = (
+        run_sweep(SweepInput(one.with_labels(some, some.levels), split.train, split.test, (150.0, 1.0)), grid)
+        for one in (design, native)
+    )
+    errors = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
+    np.testing.assert_allclose(ours[errors], theirs[errors], rtol=1e-6)
 
 
 @installed
@@ -193,7 +210,7 @@ def test_nothing_leaks(tmp_path, capfd, monkeypatch):
     before = set(sys.modules)
     compute_fitsnap_design(dataset, {"BISPECTRUM": {"type": "Be"}}, "fitsnap.h5")
     assert capfd.readouterr() == ("", "")
-    assert sorted(os.listdir(tmp_path)) == ["data.h5", "fitsnap.h5"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["data.h5", "fitsnap.h5"]
     assert not {name for name in set(sys.modules) - before if name.startswith(("fitsnap", "torch", "mpi4py"))}
 
 
@@ -252,3 +269,17 @@ def test_stress_needs_a_crystal(tmp_path):
     dataset = dataset_of(tmp_path / "data.h5", [Atoms("Be", positions=[[0, 0, 0]])])
     with pytest.raises(InputError, match="configuration 0 is not periodic"):
         compute_fitsnap_design(dataset, SNAP, tmp_path / "fitsnap.h5", stress=True)
+
+
+@installed
+def test_a_process_that_dies_is_one_sentence(tmp_path, monkeypatch):
+    describe = fitsnap_engine._Worker.describe
+
+    def killed(self, *of_what):
+        self._process.kill()
+        return describe(self, *of_what)
+
+    monkeypatch.setattr(fitsnap_engine._Worker, "describe", killed)
+    dataset = dataset_of(tmp_path / "data.h5", [bulk("Be")], ids=[4])
+    with pytest.raises(InputError, match=r"configuration 4: FitSNAP ended with exit code -9$"):
+        compute_fitsnap_design(dataset, SNAP, tmp_path / "fitsnap.h5")

@@ -237,6 +237,24 @@ def _soon(condition, seconds=60):
     return False
 
 
+def test_weights_of_groups_are_in_both_engines(tmp_path):
+    with Dataset(first_configurations()) as data:
+        kinds = sorted({record["config_type"] for record in data.info_records})
+    chosen = {"energy": {kinds[0]: 5.0}, "force": {kinds[0]: 0.2, kinds[1]: 3.0}}
+    keys = {"repetitions": 1, "samplings": ["random"], "group_weights": chosen}
+    tables = {}
+    for engine in ("fast", "plain"):
+        study = study_file(tmp_path, **keys, engine=engine)
+        tables[engine] = run_study(study, out=tmp_path / engine).results
+    errors = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
+    assert tables["fast"][errors].to_numpy() == pytest.approx(tables["plain"][errors].to_numpy(), rel=1e-7)
+    plain = run_study(study_file(tmp_path, **{**keys, "group_weights": None}), out=tmp_path / "without").results
+    assert not np.allclose(tables["fast"]["test_energy"], plain["test_energy"], rtol=1e-3)
+    wrong = study_file(tmp_path, **{**keys, "group_weights": {"energy": {"liqiud": 2.0}}})
+    with pytest.raises(InputError, match="'group_weights' names the group 'liqiud', but no configuration"):
+        run_study(wrong, out=tmp_path / "wrong")
+
+
 def test_given_costs_replace_recorded_ones(tmp_path):
     cost = {"measure_md": False, "seconds": {2: 1.0, 4: 5.0, 5: 50.0}, "md_us_per_atom_step": {4: 2.5}}
     result = run_study(study_file(tmp_path, repetitions=1, samplings=["random"], cost=cost), out=tmp_path / "run")

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from paretofit import __version__
-from paretofit.cli import data, potentials, structures, studies  # noqa: F401  (their verbs are registered)
+from paretofit.cli import data, potentials, structures, studies, validation  # noqa: F401  (their verbs are registered)
 from paretofit.cli.common import app, console
 from paretofit.errors import InputError
 

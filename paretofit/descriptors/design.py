@@ -77,6 +77,8 @@ class DesignMatrix:
         The file that the rows are in.
     attributes : mapping of str to str
         What made the file: ``basis`` (JSON) and ``structures`` (a hash) from `compute_design`.
+    row_weights : (n_rows,) float64, optional
+        Rows are handed out multiplied by these, as targets are; see `weighted`.
     """
 
     kind: Array
@@ -88,6 +90,7 @@ class DesignMatrix:
     seconds: Mapping[str, Array] = field(default_factory=dict)
     path: Path | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    row_weights: Array | None = None
     _rows: Array | None = None
 
     @classmethod
@@ -264,35 +267,51 @@ class DesignMatrix:
     def rows(self) -> Array:
         """Return all rows, ``(n_rows, n_features) float64``, read into memory if they are in a file."""
         if self._rows is not None:
-            return self._rows
+            return self._weighted(self._rows, slice(None))
         with _reading(self._file_path()) as file:
-            return np.asarray(file["rows"][()])
+            return self._weighted(np.asarray(file["rows"][()]), slice(None))
+
+    def weighted(self, weights: Array) -> Self:
+        """Return the same design with rows and targets multiplied by a weight each, such as those of groups.
+
+        A fit of weighted rows is the fit with these weights, besides those of the kinds of row.
+
+        Parameters
+        ----------
+        weights : (n_rows,) float64
+            Positive.
+        """
+        targets = {level: values * weights for level, values in self.targets.items()}
+        return replace(self, targets=targets, row_weights=weights)
+
+    def _weighted(self, rows: Array, which: Any) -> Array:
+        return rows if self.row_weights is None else rows * self.row_weights[which, None]
 
     def in_memory(self, limit: int = MEMORY_LIMIT) -> Self:
         """Return the same design with its rows in memory if they take at most `limit` bytes, else as it is."""
         if self._rows is not None or 8 * self.n_rows * self.n_features > limit:
             return self
-        return replace(self, _rows=self.rows())
+        return replace(self, _rows=replace(self, row_weights=None).rows())
 
     def take(self, indices: Array, columns: int | None = None) -> Array:
         """Return some rows, ``(n, columns) float64``; `indices` ascend. From a file, runs of rows are read at once."""
         if self._rows is not None:
-            return self._rows[indices, :columns]
+            return self._weighted(self._rows[indices, :columns], indices)
         breaks = np.flatnonzero(np.diff(indices) != 1) + 1
         with _reading(self._file_path()) as file:
             parts = [file["rows"][run[0] : run[-1] + 1, :columns] for run in np.split(indices, breaks) if len(run)]
         width = self.n_features if columns is None else columns
-        return np.concatenate([np.empty((0, width)), *parts])
+        return self._weighted(np.concatenate([np.empty((0, width)), *parts]), indices)
 
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, Array]]:
         """Yield windows of at most `size` rows, in order, with those rows."""
         windows = [slice(start, min(start + size, self.n_rows)) for start in range(0, self.n_rows, size)]
         if self._rows is not None:
-            yield from ((window, self._rows[window]) for window in windows)
+            yield from ((window, self._weighted(self._rows[window], window)) for window in windows)
             return
         with _reading(self._file_path()) as file:
             for window in windows:
-                yield window, file["rows"][window]
+                yield window, self._weighted(file["rows"][window], window)
 
     def with_labels(self, dataset: Dataset, levels: Sequence[str]) -> Self:
         """Return the same rows with the labels of a dataset beside them; NaN where one is missing or failed.

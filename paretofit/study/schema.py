@@ -70,6 +70,14 @@ class CostSettings(Section):
         return value
 
 
+class GroupWeights(Section):
+    """Weights of groups of configurations, besides w_E and w_F, in training only."""
+
+    by: str = Field("config_type", description="key of a configuration's info that names its group")
+    energy: dict[Name, Weight] = Field({}, description="factor of the energy weight by group; 1 where not named")
+    force: dict[Name, Weight] = Field({}, description="factor of the force weight by group; 1 where not named")
+
+
 class Study(Section):
     """A full-factorial study, as its YAML file says it.
 
@@ -101,6 +109,7 @@ class Study(Section):
     leave_one_out: bool = Field(False, description="also leave-one-out errors, families of relatives left out together")
     leverage: LeverageSettings = Field(LeverageSettings(), description="leverage scores")
     cost: CostSettings = Field(CostSettings(), description="cost of labels and of MD")
+    group_weights: GroupWeights = Field(GroupWeights(), description="weights of groups of configurations")
     engine: Literal["fast", "plain"] = Field(
         "fast", description="'plain' fits every cell from its rows; much slower, the oracle of 'fast'"
     )

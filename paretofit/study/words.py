@@ -99,6 +99,11 @@ def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: Swe
         for k in range(1, len(seconds))
         if seconds[k] < seconds[k - 1]
     )
+    if data.design.row_weights is not None:
+        warnings.append(
+            "Training errors (train_*) are those of rows multiplied by the weights of their groups; test errors are "
+            "not weighted."
+        )
     if prepared.dropped:
         warnings.append(
             f"{len(prepared.dropped)} configurations were left out because they lack a label at one of the levels "

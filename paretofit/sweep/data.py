@@ -125,6 +125,8 @@ class SweepInput:
             rows = [array_digest(block) for _, block in design.blocks()]
             rows += [array_digest(array) for array in (design.kind, design.configuration, design.column_levels)]
             rows.append(design.n_constant)
+        if design.row_weights is not None:
+            rows.append(array_digest(design.row_weights))
         groups = array_digest(self.groups()) if grid.leave_one_out else None
         reference = self.label_digests([grid.levels[-1]])
         return digest([rows, design.ids.tolist(), reference, self.test.tolist(), engine, groups, grid.leave_one_out])

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, make_supercell
+from ase.data import covalent_radii
 from ase.filters import FrechetCellFilter
+from ase.neighborlist import neighbor_list
 from ase.optimize import BFGS
 
 from paretofit.validation.quantity import PropertyError, Quantity
@@ -15,8 +17,9 @@ from paretofit.validation.quantity import PropertyError, Quantity
 if TYPE_CHECKING:
     from paretofit.descriptors.basis import Array
 
-FMAX = 1e-3  # eV/Å, and of the cell's degrees of freedom eV/atom-ish as ASE has them
+FMAX = 1e-3  # eV/Å; of the cell's degrees of freedom as ASE's FrechetCellFilter scales them
 STEPS = 400
+TOO_CLOSE = 0.5  # of the sum of the covalent radii
 SWOLLEN = 2.0  # a relaxation that changes the volume by this factor has left the crystal
 SYMMETRY = 1e-3  # Å
 HEXAGONAL = range(143, 195)  # numbers of the trigonal and hexagonal space groups
@@ -29,7 +32,8 @@ def relaxed(calculator: Any, atoms: Atoms, *, cell: bool, fmax: float = FMAX) ->
     Raises
     ------
     PropertyError
-        If it does not converge in 400 steps, or the volume changes by more than a factor of two.
+        If it does not converge in 400 steps, the volume changes by more than a factor of two, or atoms come closer
+        than half the sum of their covalent radii.
     """
     copy: Atoms = atoms.copy()
     copy.calc = calculator
@@ -42,7 +46,18 @@ def relaxed(calculator: Any, atoms: Atoms, *, cell: bool, fmax: float = FMAX) ->
             raise PropertyError("the energy is not finite in the relaxation")
     if not optimizer.converged():
         raise PropertyError(f"the relaxation has not converged to {fmax:g} eV/Å in {STEPS} steps")
+    closest = closest_pair(copy)
+    if closest is not None:
+        raise PropertyError(f"atoms fall into one another in the relaxation, to {closest:.2g} Å")
     return copy
+
+
+def closest_pair(atoms: Atoms) -> float | None:
+    """The smallest distance (Å) of two atoms, where one is below half the sum of their covalent radii."""
+    radii = covalent_radii[atoms.numbers]
+    i, j, distance = neighbor_list("ijd", atoms, 2 * TOO_CLOSE * float(radii.max()))
+    close = distance < TOO_CLOSE * (radii[i] + radii[j])
+    return float(distance[close].min()) if close.any() else None
 
 
 def symmetry(atoms: Atoms) -> Any:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 from ase import Atoms, units
-from ase.data import atomic_masses, atomic_numbers, covalent_radii
+from ase.data import atomic_masses, atomic_numbers
 from ase.neighborlist import neighbor_list
 
 from paretofit.descriptors.rows import lammps_frame, lammps_message
 from paretofit.lammps_library import process_lammps
+from paretofit.validation.crystal import closest_pair
 from paretofit.validation.quantity import PropertyError, Quantity
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from paretofit.descriptors.basis import Array
     from paretofit.validation.subject import Subject
 
-TOO_CLOSE = 0.5  # of the sum of the covalent radii
 TOO_HOT = 5.0  # times the temperature asked for
 LIGHT = 6.0  # u; below, a step of half a femtosecond
 FRICTION = 0.1  # ps: the thermostat's time
 EVERY = 20  # steps between looks
-BINS = 150
-REACH = 8.0  # Å, of the radial distribution function
+BINS = 140
+REACH = 7.0  # Å, of the radial distribution function
+FRAMES = 25  # that it is a mean over, about
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,8 @@ def _trouble(sample: Sample, temperature: float) -> str:
         return "the energy is not finite"
     if _kelvin(sample) > TOO_HOT * temperature:
         return f"the temperature reached {_kelvin(sample):.0f} K"
-    radii = covalent_radii[sample.atoms.numbers]
-    i, j, distance = neighbor_list("ijd", sample.atoms, 2 * TOO_CLOSE * float(radii.max()))
-    close = distance < TOO_CLOSE * (radii[i] + radii[j])
-    return f"two atoms came as close as {distance[close].min():.3g} Å" if close.any() else ""
+    closest = closest_pair(sample.atoms)
+    return "" if closest is None else f"two atoms came as close as {closest:.3g} Å"
 
 
 def _kelvin(sample: Sample) -> float:
@@ -181,7 +180,7 @@ def _summarised(samples: list[Sample], reason: str, protocol: Protocol) -> Stabi
         drift,
         float(np.mean([_kelvin(one) for one in free or last or samples] or [np.nan])),
         pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()}),
-        radial_distribution([one.atoms for one in last[:: max(1, len(last) // 50)]]) if last else pd.DataFrame(),
+        radial_distribution([one.atoms for one in last[:: max(1, len(last) // FRAMES)]]) if last else pd.DataFrame(),
     )
 
 
