@@ -398,3 +398,13 @@ def test_no_process_leaves_shared_memory_behind(tmp_path, jobs, fails):
     time.sleep(0.5)  # for workers that are still on their way out
     others = [path for path in SHARED_MEMORY.glob("mpich_shm_*") if path.name not in before]
     assert not [path for path in others if not Path("/proc", str(int(path.name.split("_")[2], 16))).exists()]
+
+
+def test_a_dataset_that_is_written_anew_is_described_anew(tmp_path):
+    basis, rows = SnapBasis(elements=["Be"], twojmax=2), []
+    for length in (2.3, 2.6):
+        atoms = bulk("Be", "hcp", a=length, c=1.57 * length)
+        write_dataset(tmp_path / "d.h5", [atoms], {})
+        with Dataset(tmp_path / "d.h5") as data:
+            rows.append(compute_design(data, basis, tmp_path / f"{length}.h5").rows())
+    assert np.abs(rows[0] - rows[1]).max() > 1e-3

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from paretofit import Dataset, InputError, SnapBasis, compute_design
 from paretofit.dataset import LevelData, split_configurations, write_dataset
+from paretofit.dataset.fitsnap_input import fitsnap_group_files, read_fitsnap_input
+from paretofit.dataset.fitsnap_json import fitsnap_structures, load_json
 from paretofit.descriptors import RowKind, fitsnap_engine
 from paretofit.descriptors.fitsnap_engine import compute_fitsnap_design, with_labels_above_reference
 from paretofit.descriptors.reference import ReferencePotential, reference_labels
@@ -192,14 +195,24 @@ def test_a_sweep_gives_what_it_gives_on_native_rows(tmp_path, beryllium):
 
 
 @installed
-def test_an_input_file_as_it_is(tmp_path, shared_data):
-    file = next((shared_data / "fitsnap_ta_linear").glob("*.in"))
-    dataset = dataset_of(tmp_path / "data.h5", [bulk("Ta"), bulk("Ta", cubic=True)])
+def test_an_input_file_as_it_is_gives_the_published_coefficients(tmp_path, shared_data):
+    file = shared_data / "fitsnap_ta_linear" / "Ta-example.in"
+    asked = read_fitsnap_input(file)
+    atoms, labels, weights = [], [], []
+    for group, files in zip(asked.groups, fitsnap_group_files(asked).values(), strict=True):
+        each = [one for name in files for one in fitsnap_structures(name, load_json(name), Counter())]
+        atoms += each
+        labels += [{key: one.calc.results[key] for key in ("energy", "forces", "stress")} for one in each]
+        own = [group.energy_weight, group.force_weight, group.stress_weight * 1e4]  # FitSNAP's are for bar
+        weights += [np.repeat(own, [1, 3 * len(one), 6]) for one in each]
+    dataset = dataset_of(tmp_path / "data.h5", [one.copy() for one in atoms], {"dft": LevelData(labels)})
     design = compute_fitsnap_design(dataset, file, tmp_path / "fitsnap.h5", stress=True)
-    assert design.n_features == 31
-    assert design.column_names[:2] == ["1[Ta]", "B(0,0,0)[Ta]"]
-    rows = design.rows()
-    np.testing.assert_allclose(rows[design.kind == RowKind.ENERGY][0], rows[design.kind == RowKind.ENERGY][1])
+    above = with_labels_above_reference(design, dataset, ["dft"])
+    fit = fit_wls(above.rows(), above.targets["dft"], above.kind, weights=np.concatenate(weights))
+    lines = (file.parent / "Ta_pot.snapcoeff").read_text().splitlines()
+    published = np.array([float(line.split()[0]) for line in lines if "B[" in line])
+    order = SnapBasis(elements=["Ta"], twojmax=6, quadratic=False).component_order
+    np.testing.assert_allclose(fit.coefficients, published[[0, *(1 + order)]], rtol=1e-9)
 
 
 @installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from paretofit.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 BATCH_ATOMS = 64  # atoms handed to a worker at once: tens of milliseconds of work, a few MB of rows
 
@@ -105,7 +105,9 @@ def _batches(dataset: Dataset) -> Iterator[np.ndarray[Any, Any]]:
 
 
 @cache
-def _process_dataset(path: str) -> Dataset:
+def _process_dataset(path: str, written: int) -> Dataset:
+    """One open dataset for each process, and another once the file is written anew (`written` is its time)."""
+    del written
     return Dataset(path)
 
 
@@ -113,9 +115,10 @@ def _describe(parent: int, path: str, ids: list[int], basis_json: str, stress: b
     """Describe some configurations; runs in a worker."""
     follow_parent(parent)
     basis = SnapBasis.model_validate_json(basis_json)
+    written = Path(path).stat().st_mtime_ns
     rows, kinds, numbers = [], [], []
     with threadpool_limits(1):
-        for identity, atoms in zip(ids, _process_dataset(path).select_ids(ids), strict=True):
+        for identity, atoms in zip(ids, _process_dataset(path, written).select_ids(ids), strict=True):
             make = configuration_rows_with_stress if stress else configuration_rows
             energy_row, *others = make(process_lammps(), basis, atoms)
             rows += [energy_row[None], *others]

@@ -92,6 +92,9 @@ def shims() -> None:
         sys.modules["distutils.util"] = util
     util.strtobool = _strtobool  # type: ignore[attr-defined]
 
+    # With NumPy 2 the coupling coefficients of ACE stay float32 scalars, which json refuses to write.
+    json.JSONEncoder.default = lambda _, value: value.item()  # type: ignore[assignment,method-assign]
+
 
 def _strtobool(value: str) -> int:
     if value.lower() in {"y", "yes", "t", "true", "on", "1"}:

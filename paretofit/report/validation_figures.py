@@ -1,12 +1,12 @@
 """Figures of a validation: each a function of a table of curves that returns its axes.
 
-Every table has the columns ``structure`` and ``potential``. Colours tell structures (or, where there is one, potentials)
-apart, and the line tells potentials: the first solid, the second dashed.
+Every table has the columns ``structure`` and ``potential``. Colours tell structures apart (or potentials, where
+there is one structure), and the line tells potentials: the first solid, the second dashed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -88,7 +88,7 @@ def phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: pd.Dat
 def _draw_bands(ax: Axes, bands: pd.DataFrame, end: float, k: int) -> None:
     wide = bands.reset_index(drop=True)
     scale = end / wide["distance"].max()
-    for _, mode in wide.groupby("mode"):
+    for _, mode in wide.groupby(["segment", "mode"]):
         ax.plot(mode["distance"] * scale, mode["frequency"], LINES[k % 4], color=COLOURS[k], linewidth=0.9)
 
 
@@ -152,7 +152,7 @@ def defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     _check(table)
     ways = table[["relaxed_with", "evaluated_with"]].drop_duplicates().to_numpy().tolist()
     places = (table["structure"] + ": " + table["defect"]).to_numpy()
-    if table["structure"].nunique() == 1:
+    if len(set(table["structure"])) == 1:
         places = table["defect"].to_numpy()
     names = list(dict.fromkeys(places))
     with style.publication():
@@ -166,8 +166,7 @@ def defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_xticks(range(len(names)), [style.plain(name) for name in names])
         ax.grid(visible=False, axis="x")
         ax.set_ylabel("formation energy (eV)")
-        ax.set_ylim(top=ax.get_ylim()[1] * (1.1 + 0.09 * len(ways)))
-        ax.legend(loc="upper left")
+        style.figure_of(ax).legend(loc="outside lower center", ncols=1)
     return ax
 
 
@@ -179,10 +178,7 @@ def _check(table: pd.DataFrame) -> None:
 def _lines(ax: Axes, table: pd.DataFrame, x: str, y: str, kind: str) -> None:
     kinds, potentials = (list(dict.fromkeys(table[name])) for name in (kind, "potential"))
     for (name, potential, _), part in table.groupby([kind, "potential", "structure"], sort=False):
-        if len(kinds) == 1:  # one structure: colours for the potentials
-            k = potentials.index(potential)
-        else:
-            k = kinds.index(name)
+        k = potentials.index(potential) if len(kinds) == 1 else kinds.index(name)
         line = LINES[potentials.index(potential) % len(LINES)]
         ax.plot(part[x], part[y], line, color=COLOURS[k % len(COLOURS)])
 
@@ -205,5 +201,5 @@ def _below(ax: Axes, handles: Sequence[Artist]) -> None:
     style.figure_of(ax).legend(handles=list(handles), loc="outside lower center", ncols=2)
 
 
-def _handle(name: str, colour: str, line: str) -> Line2D:
+def _handle(name: str, colour: str, line: Any) -> Line2D:
     return Line2D([], [], color=colour, linestyle=line, label=style.plain(name))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,8 +149,6 @@ def validate(
 
 def _other(second: Subject, first: Subject) -> Subject:
     """With another name where both are called the same."""
-    from dataclasses import replace  # noqa: PLC0415
-
     return replace(second, name=f"{second.name} (reference)") if second.name == first.name else second
 
 
@@ -335,17 +334,15 @@ def _plans(curves: Mapping[str, pd.DataFrame]) -> Iterator[FigurePlan]:
     )
     for name, draw, caption in single:
         if name in curves:
-            yield FigurePlan(name, lambda d=draw, n=name: d(curves[n]), lambda c=caption: c, wide=False)  # type: ignore[misc]
+            yield FigurePlan(name, partial(draw, curves[name]), partial(str, caption), wide=False)
     bands = curves.get("phonon_bands", pd.DataFrame({"structure": []}))
     for number, structure in enumerate(dict.fromkeys(bands["structure"])):
-        tables = [
-            curves[f"phonon_{part}"].loc[lambda table, s=structure: table["structure"] == s]
-            for part in ("bands", "labels", "density")
-        ]
+        parts = [curves[f"phonon_{part}"] for part in ("bands", "labels", "density")]
+        tables = [part[part["structure"] == structure] for part in parts]
         yield FigurePlan(
             "phonons" if number == 0 else f"phonons_{number + 1}",
-            lambda t=tables: figures.phonon_dispersion(*t),  # type: ignore[misc]
-            lambda s=structure: f"Phonons of {s}: dispersion and density of states; imaginary ones below zero.",  # type: ignore[misc]
+            partial(figures.phonon_dispersion, *tables),
+            partial(str, f"Phonons of {structure}: dispersion and density of states; imaginary ones below zero."),
         )
 
 

@@ -37,7 +37,8 @@ def relaxed(calculator: Any, atoms: Atoms, *, cell: bool, fmax: float = FMAX) ->
     """
     copy: Atoms = atoms.copy()
     copy.calc = calculator
-    optimizer = BFGS(FrechetCellFilter(copy) if cell else copy, logfile=None)
+    moving: Any = FrechetCellFilter(copy) if cell else copy
+    optimizer = BFGS(moving, logfile=None)
     for _ in optimizer.irun(fmax=fmax, steps=STEPS):
         swollen = copy.get_volume() / atoms.get_volume()
         if not 1 / SWOLLEN < swollen < SWOLLEN:
@@ -81,7 +82,8 @@ def conventional(atoms: Atoms) -> Atoms:
     return Atoms(numbers, cell=cell, scaled_positions=scaled, pbc=True)
 
 
-def _as_tuple(atoms: Atoms) -> tuple[Array, Array, Array]:
+def _as_tuple(atoms: Atoms) -> Any:
+    """As spglib takes a crystal."""
     return atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class Elastic:
         C = self.constants
         wanted = [
             (i, j)
-            for i, j in zip(*np.triu_indices(6), strict=True)
+            for i, j in combinations_with_replacement(range(6), 2)
             if (i, j) in ALWAYS or abs(C[i, j]) > SMALL * abs(C).max()
         ]
         found = [Quantity(f"C{i + 1}{j + 1}", "GPa", float(C[i, j])) for i, j in wanted]

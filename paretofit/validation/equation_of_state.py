@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from paretofit.descriptors.basis import Array
 
 SPAN = 0.25  # of the volume, either way: what is drawn
-FITTED = 0.08  # of the volume, either way: what the equation of state is fitted to
+FITTED = 0.06  # of the volume, either way: what the equation of state is fitted to
+FIT_POINTS = 9
 POINTS = 21
 SEARCHED = (0.6, 1.7)  # times the volume at hand, where the minimum of a prototype is looked for
 
@@ -84,23 +85,34 @@ def equation_of_state(calculator: Any, atoms: Atoms, *, points: int = POINTS) ->
     atoms : ase.Atoms
         Near its equilibrium volume.
     points : int
-        Odd; of the scan over ±25 %.
+        Of the scan over ±25 % that is drawn; nine within ±6 % are fitted.
 
     Raises
     ------
     PropertyError
         If there is no minimum, or positions do not relax.
     """
+    near = np.linspace(1 - FITTED, 1 + FITTED, FIT_POINTS)
+    far = np.linspace(1 - SPAN, 1 + SPAN, points)
+    volumes, energies = _scan(calculator, atoms, near)
+    found = fit_equation(volumes, energies)
+    far_volumes, far_energies = _scan(calculator, atoms, far[np.abs(far - 1) > FITTED])
+    curve = pd.DataFrame(
+        {"volume": np.append(volumes, far_volumes), "energy": np.append(energies, far_energies)}
+    ).sort_values("volume", ignore_index=True)
+    return Equation(*found, curve)
+
+
+def _scan(calculator: Any, atoms: Atoms, factors: Array) -> tuple[Array, Array]:
+    """Volumes (Å³/atom) and energies (eV/atom), positions relaxed where symmetry does not hold them."""
     rows = []
-    for factor in np.linspace(1 - SPAN, 1 + SPAN, points):
+    for factor in factors:
         here = _scaled(calculator, atoms, float(factor))
-        if np.abs(here.get_forces()).max() > 0.01:  # a site whose forces vanish by symmetry needs no relaxing
+        if np.abs(here.get_forces()).max() > 0.01:
             here = relaxed(calculator, here, cell=False, fmax=0.01)
-        rows.append((factor, here.get_volume() / len(atoms), here.get_potential_energy() / len(atoms)))
-    factors, volumes, energies = np.array(rows).T
-    near = np.abs(factors - 1) <= max(FITTED, 3.5 * 2 * SPAN / (points - 1))
-    found = fit_equation(volumes[near], energies[near])
-    return Equation(*found, pd.DataFrame({"volume": volumes, "energy": energies}))
+        rows.append((here.get_volume() / len(atoms), here.get_potential_energy() / len(atoms)))
+    volumes, energies = np.array(rows).T
+    return volumes, energies
 
 
 def at_minimum(calculator: Any, atoms: Atoms) -> Atoms:

@@ -242,8 +242,8 @@ def _ase_samples(subject: Subject, atoms: Atoms, protocol: Protocol, step: float
     timestep = 1e3 * step * units.fs
     for free, looks in _parts(protocol, step):
         friction = 1 / (1e3 * FRICTION * units.fs)
-        heat = {"temperature_K": protocol.temperature, "friction": friction, "rng": rng, "fixcm": False}
-        dynamics = VelocityVerlet(moving, timestep) if free else Langevin(moving, timestep, **heat)
+        heat: dict[str, Any] = {"temperature_K": protocol.temperature, "friction": friction, "rng": rng, "fixcm": False}
+        dynamics: Any = VelocityVerlet(moving, timestep) if free else Langevin(moving, timestep, **heat)
         for look in range(1, looks + 1):
             dynamics.run(EVERY)
             energies = moving.get_potential_energy(), moving.get_kinetic_energy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,8 @@ from paretofit.validation.quantity import PropertyError, Quantity
 from paretofit.validation.surfaces import Miller, default_indices, surface_energy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ase import Atoms
 
     from paretofit.validation.subject import Subject
@@ -45,7 +46,7 @@ class Effort:
     defects: float = 12.0
     slab: float = 12.0
     dynamics: float = 8.0
-    protocol: Protocol = Protocol()
+    protocol: Protocol = field(default_factory=Protocol)
     eos_points: int = 21
 
 
@@ -67,7 +68,7 @@ class Settings:
         Fractions of the conventional cell.
     """
 
-    effort: Effort = Effort()
+    effort: Effort = field(default_factory=Effort)
     prototypes: tuple[str, ...] = ("fcc", "bcc", "hcp")
     surfaces: tuple[Miller, ...] = ()
     interstitials: tuple[tuple[float, float, float], ...] = ()
@@ -127,7 +128,7 @@ class Measured:
         """Quantities of the case's own potential."""
         self.values += [(structure or case.structure, case.index, quantity) for quantity in quantities]
 
-    def draw(self, case: Case, name: str, curve: pd.DataFrame, structure: str | None = None, **more: object) -> None:
+    def draw(self, case: Case, name: str, curve: pd.DataFrame, structure: str | None = None, **more: str) -> None:
         """Append a curve to a table."""
         table = curve.assign(structure=structure or case.structure, potential=case.subject.name, **more)
         self.curves[name] = pd.concat([self.curves[name], table]) if name in self.curves else table
@@ -197,9 +198,9 @@ def _defects(case: Case) -> Measured:
         energies = formation_energies(subject.calculator(case.given.get_chemical_symbols()), cells)
         for name, energy in energies.items():
             rows.append((name, case.subject.name, subject.name, energy))
-            done.values.append(
-                (case.structure, index, Quantity(f"{name}, relaxed with {case.subject.name}", "eV", energy))
-            )
+            if len(case.subjects) > 1:
+                four = Quantity(f"{name}, relaxed with {case.subject.name}", "eV", energy)
+                done.values.append((case.structure, index, four))
             if index == case.index:
                 done.add(case, [Quantity(f"{name}, relaxed by itself", "eV", energy)])
     columns = ["defect", "relaxed_with", "evaluated_with", "energy"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,8 @@ class Phonons:
     Attributes
     ----------
     bands : DataFrame
-        A row per point of the path and mode: ``distance`` (1/Å, along the path), ``mode``, ``frequency``.
+        A row per point of the path and mode: ``segment``, ``distance`` (1/Å, along the path),
+        ``mode``, ``frequency``.
     labels : DataFrame
         ``distance`` and ``label`` of the special points.
     density : DataFrame
@@ -79,7 +81,9 @@ def phonons(calculator: Any, atoms: Atoms, *, length: float) -> Phonons:
     cell = PhonopyAtoms(numbers=atoms.numbers, cell=atoms.cell[:], scaled_positions=atoms.get_scaled_positions())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # phonopy 4 says that 'auto' was not the default once
-        phonopy = Phonopy(cell, supercell_matrix=np.diag(repeats(atoms, length)), primitive_matrix="auto", log_level=0)
+        phonopy: Any = Phonopy(
+            cell, supercell_matrix=np.diag(repeats(atoms, length)), primitive_matrix="auto", log_level=0
+        )
     phonopy.generate_displacements(distance=DISPLACEMENT)
     phonopy.forces = np.array([_forces(calculator, one) for one in phonopy.supercells_with_displacements])
     phonopy.produce_force_constants()
@@ -112,21 +116,21 @@ def _dispersion(phonopy: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     path = Atoms(primitive.symbols, cell=primitive.cell, pbc=True).cell.bandpath()
     reciprocal = path.cell.reciprocal()[:]
     rows, labels, start = [], [], 0.0
-    for part in path.path.split(","):
+    for segment, part in enumerate(path.path.split(",")):
         names = _points(part)
         labels.append((start, names[0]))
-        for first, second in zip(names, names[1:], strict=False):
+        for first, second in pairwise(names):
             ends = path.special_points[first], path.special_points[second]
             step = np.linspace(0, 1, PATH_POINTS)
             points = ends[0] + step[:, None] * (ends[1] - ends[0])
             phonopy.run_qpoints(points)
             length = float(np.linalg.norm((ends[1] - ends[0]) @ reciprocal))
             for x, values in zip(start + step * length, phonopy.qpoints.frequencies, strict=True):
-                rows += [(x, mode, value) for mode, value in enumerate(values)]
+                rows += [(segment, x, mode, value) for mode, value in enumerate(values)]
             start += length
             labels.append((start, second))
     return (
-        pd.DataFrame(rows, columns=["distance", "mode", "frequency"]),
+        pd.DataFrame(rows, columns=["segment", "distance", "mode", "frequency"]),
         pd.DataFrame(labels, columns=["distance", "label"]),
     )
 

@@ -113,7 +113,7 @@ def read_subject(text: str) -> Subject:
 
 def _short(path: Path) -> str:
     """``be/potential`` for ``.../be/potential.snapcoeff``: two potentials are often called the same."""
-    return "/".join([path.resolve().parent.name, path.stem])
+    return f"{path.resolve().parent.name}/{path.stem}"
 
 
 def _fragment(path: Path) -> Subject:
