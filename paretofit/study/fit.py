@@ -30,50 +30,25 @@ from paretofit.files import replacing
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
 from paretofit.linear import fit_wls
-from paretofit.linear.groups import GroupMoments, Optimised, Part, optimise_weights, weight_front
 from paretofit.parallel import follow_parent
 from paretofit.potentials import LinearPotential, SnapFiles
 from paretofit.potentials.linear import check_files
 from paretofit.progress import track
+from paretofit.study.group_weights import FitRows, reweighted, search_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
 
+    from paretofit.linear.groups import Optimised
+
 BATCH = 8  # structures handed to a worker at once
 CHECKED = 12  # structures on which LAMMPS is compared with the model
 KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
 # What FitSNAP shows errors of stress in: bar, positive in compression; ours are GPa, positive in tension.
 SHOWN = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
-HELD_OUT = 0.3  # of each group's training configurations, on which weights are judged; half as many check the outcome
-FITTED, JUDGED, UNSEEN = range(3)
 METRICS = ["set", "group", "weighting", "kind", "ncount", "mae", "rmse", "rsq"]
-
-
-@dataclass(frozen=True)
-class FitRows:
-    """Rows of all configurations with their labels, less the reference's.
-
-    Attributes
-    ----------
-    X : (n, p) float64
-    y : (n,) float64
-        eV/atom, eV/Å, GPa.
-    kind : (n,) int8
-    group : (n,) str
-    configuration : (n,) int64
-    weight : (n,) float64
-    training : (n,) bool
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    kind: np.ndarray
-    group: np.ndarray
-    configuration: np.ndarray
-    weight: np.ndarray
-    training: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -159,9 +134,9 @@ def fit_fitsnap(
     found, checked = None, float("nan")
     if optimise:
         table = Path(out) / "weights_front.csv" if front else None
-        found, checked = _optimised(rows, settings, optimise, regulariser, seed, table)
-        rows = _reweighted(rows, found.weights)
-    coefficients = _fit(rows, settings, basis)
+        found, checked = search_weights(rows, free_columns(settings), optimise, regulariser, seed, table)
+        rows = reweighted(rows, found.weights)
+    coefficients = _fit(rows, settings)
     potential = LinearPotential(basis, coefficients, reference)
     folder, name = Path(out), Path(settings.potential).name or "potential"
     files = potential.write(folder, name)
@@ -356,9 +331,13 @@ def _weights(settings: FitsnapInput, group: Group, atoms: Atoms, kind: np.ndarra
     return np.asarray(np.array([energy, force, stress / GPA_PER_BAR])[kind])
 
 
-def _fit(rows: FitRows, settings: FitsnapInput, basis: SnapBasis) -> np.ndarray:
-    own = rows.training
-    free = len(basis.elements) if basis.bzeroflag else 0  # FitSNAP has no constants there
+def free_columns(settings: FitsnapInput) -> int:
+    """Leading columns that a fit leaves out: FitSNAP has no constants with bzeroflag."""
+    return len(settings.bispectrum.elements) if settings.bispectrum.bzeroflag else 0
+
+
+def _fit(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
+    own, free = rows.training, free_columns(settings)
     X, y, weight, kind = rows.X[own][:, free:], rows.y[own], rows.weight[own], rows.kind[own]
     if settings.solver.name == "RIDGE":
         penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])
@@ -367,99 +346,6 @@ def _fit(rows: FitRows, settings: FitsnapInput, basis: SnapBasis) -> np.ndarray:
         kind = np.concatenate([kind, np.zeros(len(penalty), dtype=np.int8)])
     fit = fit_wls(X, y, kind, weights=weight)
     return np.concatenate([np.zeros(free), fit.coefficients])
-
-
-def _optimised(
-    rows: FitRows,
-    settings: FitsnapInput,
-    wanted: Sequence[str],
-    regulariser: float,
-    seed: int,
-    front: Path | None = None,
-) -> tuple[Optimised, float]:
-    """Weights found on held-out configurations, and what they do to others that the search never saw."""
-    own = np.flatnonzero(rows.training)
-    part = _parts(rows, own, seed)[rows.configuration[own]]
-    free = len(settings.bispectrum.elements) if settings.bispectrum.bzeroflag else 0
-    weight = np.maximum(rows.weight[own], 1e-12 * rows.weight[own].max())
-
-    def moments_of(judge: int) -> GroupMoments:
-        some = (part == FITTED) | (part == judge)
-        used = own[some]
-        X, y, kind, group = rows.X[used][:, free:], rows.y[used], rows.kind[used], rows.group[used]
-        return GroupMoments(X, y, kind, group, part[some] == judge, weight[some])
-
-    moments, unseen = moments_of(JUDGED), moments_of(UNSEEN)
-    start = {one: _mean_weight(rows, one) for one in moments.train}
-    importance = _importance(moments, wanted)
-    if front is not None:
-        _write_front(moments, start, wanted, regulariser, front)
-    found = optimise_weights(moments, start, importance, regulariser=regulariser)
-    shared = {one: share for one, share in importance.items() if one in unseen.held_out}
-    before, after = (unseen.objective(one, shared)[0] for one in (start, found.weights))
-    return found, float(np.exp((after - before) / sum(shared.values()))) if shared else float("nan")
-
-
-def _write_front(
-    moments: GroupMoments, start: dict[Part, float], wanted: Sequence[str], regulariser: float, path: Path
-) -> None:
-    """Mixtures of two objectives: the held-out errors of each, and the weights that give them."""
-    if len(wanted) != 2:
-        raise InputError(f"a front is between two objectives, such as energy,force; got {', '.join(wanted) or 'none'}")
-    first, second = (_importance(moments, [one]) for one in wanted)
-    rows = [
-        {"share": share, f"error_{wanted[0]}": errors[0], f"error_{wanted[1]}": errors[1]}
-        | {f"{group}:{kind.name.lower()}": weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)
-           for (group, kind), weight in best.weights.items()}
-        for share, best, errors in weight_front(moments, start, (first, second), regulariser=regulariser)
-    ]  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
-
-
-def _parts(rows: FitRows, own: np.ndarray, seed: int) -> np.ndarray:
-    """For each configuration whether it is fitted, judges weights, or is never seen by the search; by group."""
-    rng = np.random.default_rng(seed)
-    parts = np.full(int(rows.configuration.max()) + 1, FITTED)
-    for group in dict.fromkeys(rows.group[own].tolist()):
-        members = rng.permutation(np.unique(rows.configuration[own][rows.group[own] == group]))
-        judged, unseen = round(HELD_OUT * len(members)), round(HELD_OUT / 2 * len(members))
-        if len(members) > 1:
-            judged = max(judged, 1)
-            parts[members[:judged]] = JUDGED
-            parts[members[judged : min(judged + unseen, len(members) - 1)]] = UNSEEN
-    return parts
-
-
-def _mean_weight(rows: FitRows, part: Part) -> float:
-    own = rows.training & (rows.group == part[0]) & (rows.kind == part[1])
-    return float(np.exp(np.log(rows.weight[own]).mean()))
-
-
-def _importance(moments: GroupMoments, wanted: Sequence[str]) -> dict[Part, float]:
-    importance: dict[Part, float] = {}
-    names = {kind.name.lower(): kind for kind in RowKind}
-    for one in wanted:
-        group, _, kind = one.rpartition(":")
-        if kind not in names:
-            raise InputError(
-                f"'{one}' is no objective; it must be energy, force or stress, or of a group, Liquid:force"
-            )
-        found = [part for part in moments.held_out if part[1] == names[kind] and group in {"", part[0]}]
-        if not found:
-            there = ", ".join(dict.fromkeys(part[0] for part in moments.held_out))
-            raise InputError(f"'{one}': there are no held-out rows of it; groups are {there}")
-        importance |= {part: 1.0 / len(found) for part in found}
-    return importance
-
-
-def _reweighted(rows: FitRows, weights: dict[Part, float]) -> FitRows:
-    """All rows with new weights, those of a group and kind that has none as they are."""
-    each = rows.weight.copy()
-    for (group, kind), weight in weights.items():
-        each[(rows.group == group) & (rows.kind == kind)] = weight
-    return FitRows(rows.X, rows.y, rows.kind, rows.group, rows.configuration, each, rows.training)
 
 
 def _write_tables(folder: Path, metrics: pd.DataFrame, found: Optimised | None) -> None:

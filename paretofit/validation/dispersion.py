@@ -20,6 +20,7 @@ KINDS = ("d2", "d3")
 S6 = 0.75  # of PBE
 STEEPNESS = 20.0  # d
 D2_CUTOFF = 30.0  # Å; a pair's energy there is 1e-8 eV for carbon
+NEIGHBOURS = "neigh_modify one 40000 page 800000"  # as many as lie within such cutoffs
 D3_CUTOFFS = "30.0 20.0"  # Å: of the energy, and of coordination numbers
 EV_A6 = 1e6 / 96485.33212  # J nm⁶/mol in eV Å⁶
 
@@ -57,7 +58,7 @@ def dispersion_commands(kind: str, elements: Sequence[str]) -> list[str]:
         If there is no such kind, or no D2 parameters of an element (there are none beyond xenon).
     """
     if kind == "d3":
-        return [f"pair_style dispersion/d3 bj pbe {D3_CUTOFFS}", f"pair_coeff * * {' '.join(elements)}"]
+        return [f"pair_style dispersion/d3 bj pbe {D3_CUTOFFS}", f"pair_coeff * * {' '.join(elements)}", NEIGHBOURS]
     if kind != "d2":
         raise InputError(f"dispersion is one of {', '.join(KINDS)}; got '{kind}'")
     unknown = [symbol for symbol in elements if symbol not in D2]
@@ -67,7 +68,7 @@ def dispersion_commands(kind: str, elements: Sequence[str]) -> list[str]:
     for (i, first), (j, second) in combinations_with_replacement(enumerate(elements, start=1), 2):
         c6 = float(np.sqrt(D2[first][0] * D2[second][0])) * EV_A6
         lines.append(f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2[first][1] + D2[second][1]:.6g}")
-    return lines
+    return [*lines, NEIGHBOURS]
 
 
 def overlaid(commands: Sequence[str], more: Sequence[str]) -> list[str]:

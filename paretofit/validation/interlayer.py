@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from paretofit.descriptors.basis import Array
 
-WIDE = 1.3  # times the diameter of the largest atom: a gap between planes that no bond crosses
+WIDE = 1.3  # times the sum of the facing atoms' covalent radii: a gap between planes that no bond crosses
 FARTHEST = 12.0  # Å: the layers are taken to be apart
 
 
@@ -62,7 +62,8 @@ def gaps(atoms: Atoms) -> tuple[Array, Array]:
     z = atoms.get_scaled_positions()[:, 2] * height
     order = np.argsort(z)
     below = np.diff(np.concatenate([[z[order[-1]] - height], z[order]]))
-    wide = below > WIDE * 2 * covalent_radii[atoms.numbers].max()
+    radii = covalent_radii[atoms.numbers[order]]
+    wide = below > WIDE * (radii + np.roll(radii, 1))
     layer = np.empty(len(atoms), dtype=int)
     layer[order] = (np.cumsum(wide) - 1) % max(1, int(wide.sum()))
     return layer, below[wide]

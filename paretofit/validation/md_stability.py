@@ -231,14 +231,14 @@ def _set_up(lammps: Any, subject: Subject, atoms: Atoms) -> Array:
 
 def _ase_samples(subject: Subject, atoms: Atoms, protocol: Protocol, step: float) -> Iterator[Sample]:
     from ase.md.langevin import Langevin  # noqa: PLC0415  (only where ASE runs the dynamics)
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary  # noqa: PLC0415
     from ase.md.verlet import VelocityVerlet  # noqa: PLC0415
 
     moving: Atoms = atoms.copy()
     moving.calc = subject.calculator(moving.get_chemical_symbols())
     rng = np.random.default_rng(protocol.seed)
-    MaxwellBoltzmannDistribution(moving, temperature_K=2 * protocol.temperature, rng=rng)
-    Stationary(moving)
+    width = np.sqrt(moving.get_masses() * units.kB * 2 * protocol.temperature)  # half of it becomes potential energy
+    momenta = rng.standard_normal((len(moving), 3)) * width[:, None]
+    moving.set_momenta(momenta - momenta.mean(axis=0))
     timestep = 1e3 * step * units.fs
     for free, looks in _parts(protocol, step):
         friction = 1 / (1e3 * FRICTION * units.fs)

@@ -15,7 +15,8 @@ from common import SHARED, Options, Skip, Table
 
 from paretofit.kinds import RowKind
 from paretofit.linear.groups import GOOD_ENOUGH, GroupMoments, optimise_weights
-from paretofit.study.fit import HELD_OUT, FitRows, fit_fitsnap
+from paretofit.study.fit import fit_fitsnap
+from paretofit.study.group_weights import HELD_OUT, FitRows
 
 INPUT = SHARED / "data" / "fitsnap_ta_linear" / "Ta-example.in"
 OBJECTIVE = (
