@@ -12,6 +12,18 @@ from paretofit.cli.common import app, console, names
 from paretofit.errors import InputError
 
 T = TypeVar("T", int, float)
+Structures = Annotated[
+    Optional[list[Path]],  # noqa: UP045  (typer)
+    typer.Option(help="A structure, anything ASE reads; may be repeated.", show_default="the elements' crystals"),
+]
+Surfaces = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="Miller indices, 1,1,1; may be repeated.", show_default="three low ones"),
+]
+Sites = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="A site in fractions of the conventional cell, 0.5,0.5,0.5; may be repeated."),
+]
 
 
 @app.command(
@@ -31,10 +43,7 @@ def validate(
         Optional[str],  # noqa: UP045
         typer.Option(help="Another one of these to compare with, or the validation.csv of one."),
     ] = None,
-    structure: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Option(help="A structure, anything ASE reads; may be repeated.", show_default="the elements' crystals"),
-    ] = None,
+    structure: Structures = None,
     properties: Annotated[
         str,
         typer.Option(
@@ -46,14 +55,8 @@ def validate(
     prototypes: Annotated[str, typer.Option(help="Crystals of an element whose equations of state are compared.")] = (
         "fcc,bcc,hcp"
     ),
-    surface: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Miller indices, 1,1,1; may be repeated.", show_default="three low ones"),
-    ] = None,
-    interstitial: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="A site in fractions of the conventional cell, 0.5,0.5,0.5; may be repeated."),
-    ] = None,
+    surface: Surfaces = None,
+    interstitial: Sites = None,
     temperature: Annotated[float, typer.Option(min=1.0, help="Of the dynamics, K.")] = 300.0,
     time: Annotated[
         Optional[float],  # noqa: UP045

@@ -5,10 +5,8 @@ change the fit and listed in ``ignored``, or refused by name; none is passed ove
 FitSNAP 3.1 (``fitsnap3lib/io/sections``, ``fitsnap3lib/scrapers``). Keys are case-sensitive there, and so here.
 """
 
-import configparser
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -16,84 +14,11 @@ from typing import Generic, TypeVar
 import numpy as np
 from ase.data import atomic_numbers
 
+from paretofit.dataset.fitsnap_ini import GROUP_OPTIONS, IGNORED, Ini, check_keys, closest, number_in
 from paretofit.errors import InputError, suggestion
-from paretofit.files import one_line
 
 Item = TypeVar("Item")
-Number = TypeVar("Number", int, float)
 
-READ: dict[str, set[str]] = {
-    "BISPECTRUM": {
-        *("numTypes", "type", "twojmax", "rcutfac", "rfac0", "rmin0", "wj", "radelem", "sinner", "dinner"),
-        *("bzeroflag", "chemflag", "quadraticflag", "switchflag", "bnormflag", "wselfallflag", "switchinnerflag"),
-    },
-    "CALCULATOR": {"calculator", "energy", "force", "stress"},
-    "ESHIFT": set(),  # its keys are elements
-    "EXTRAS": {"apply_transpose"},
-    "GROUPS": {"group_sections", "group_types", "smartweights", "random_sampling", "random_seed"},  # and the groups
-    "MEMORY": set(),
-    "OUTFILE": {"metrics", "potential"},
-    "PATH": {"dataPath", "groupFile"},
-    "REFERENCE": {"units", "atom_style", "pair_style", "pair_coeff"},  # and pair_coeff1, ...
-    "RIDGE": {"alpha"},
-    "SCRAPER": {"scraper"},
-    "SOLVER": {"solver"},
-}
-VASP = {
-    *("vasp_use_TOTEN", "vasp_json_pathname", "vasp_ignore_incomplete", "vasp_ignore_jsons"),
-    *("vasp_unconverged_label", "vasp_xml_only", "vasp_outcar_only"),
-}
-IGNORED: dict[str, set[str]] = {  # outputs, ways to compute the same, and what only other solvers and scrapers use
-    "EXTRAS": {
-        *("dump_descriptors", "dump_truth", "dump_weights", "dump_dataframe", "dump_peratom", "dump_perconfig"),
-        *("dump_configs", "multinode_testing"),
-    },
-    "GROUPS": VASP,
-    "MEMORY": {"memory", "override"},
-    "OUTFILE": {
-        *("output_style", "metrics_style", "detailed_errors", "configs", "descriptors", "truth", "weights"),
-        *("dataframe", "peratom", "perconfig"),
-    },
-    "RIDGE": {"local_solver", "method"},
-    "SCRAPER": {"save_group_scrape", *VASP},
-    "SOLVER": {
-        *("compute_testerrs", "detailed_errors", "normalweight", "normweight", "normratio", "nsam", "cov_nugget"),
-        *("mcmc_num", "mcmc_gamma", "mcmc_sigma", "merr_mult", "merr_method", "merr_cfs"),
-    },
-}
-OFF: dict[str, dict[str, str]] = {  # options that change the fit: accepted where they are off
-    "BISPECTRUM": {
-        "alloyflag": "FitSNAP has dropped it",
-        "bikflag": "rows are made for configurations, not for atoms",
-        "dgradflag": "only neural networks need it",
-    },
-    "CALCULATOR": {
-        "nonlinear": "models are linear in their coefficients",
-        "per_atom_energy": "rows are made for configurations, not for atoms",
-        "per_atom_scalar": "models are fitted to energies, forces and stresses",
-    },
-    "EXTRAS": {"only_test": "the potential is fitted here, not read"},
-    "GROUPS": {
-        "BOLTZ": "FitSNAP 3.1 does not apply it; give the weights themselves",
-        "BOLTZT": "FitSNAP 3.1 does not apply it; give the weights themselves",
-    },
-    "SCRAPER": {
-        "property_array": "units are taken from the JSON files, and are eV, Å and bar in XYZ files",
-        "read_group_scrape": "the files are read themselves",
-    },
-}
-GROUP_OPTIONS = READ["GROUPS"] | IGNORED["GROUPS"] | set(OFF["GROUPS"])
-FORBIDDEN: dict[str, str] = {  # sections
-    **dict.fromkeys(
-        ("ACE", "PYACE", "CUSTOM", "BASIC", "BASIC_CALCULATOR", "REAXFF", "INQ"),
-        "descriptors must be SNAP's: [BISPECTRUM], and calculator = LAMMPSSNAP in [CALCULATOR]",
-    ),
-    **dict.fromkeys(
-        ("ARD", "LASSO", "SLATE", "JAX", "PYTORCH", "NETWORK", "CMAES"),
-        "the solver must be SVD or RIDGE in [SOLVER]",
-    ),
-    "TRAINSHIFT": "give the shift of each element in [ESHIFT]",
-}
 CALCULATORS = ("LAMMPSSNAP",)
 OTHER_CALCULATORS = ("LAMMPSPACE", "LAMMPSPYACE", "PYACE", "LAMMPSCUSTOM", "LAMMPSREAXFF", "BASIC", "INQ")
 SOLVERS = ("SVD", "RIDGE")
@@ -106,7 +31,6 @@ OTHER_SCRAPERS = ("VASP", "ASE", "HDF5", "FAIRCHEM", "PACEMAKER")
 XYZ_SUFFIXES = (".extxyz", ".xyz")  # in FitSNAP's order of preference
 SIZES = ("size", "training_size", "testing_size")
 WEIGHTS = ("eweight", "fweight", "vweight")
-TRUE, FALSE = {"y", "yes", "t", "true", "on", "1"}, {"n", "no", "f", "false", "off", "0"}
 
 
 @dataclass(frozen=True)
@@ -237,8 +161,8 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
     InputError
         If it cannot be read, or a section, a key or a value is unknown, wrong or not supported.
     """
-    ini = _Ini(Path(path))
-    _check_keys(ini)
+    ini = Ini(Path(path))
+    check_keys(ini)
     bispectrum = _bispectrum(ini)
     folder = ini.path.parent
     return FitsnapInput(
@@ -319,134 +243,7 @@ def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | 
     return Split([items[k] for k in order[:first]], [items[k] for k in order[first:last]], note)
 
 
-class _Ini:
-    """Sections, keys and values of a file; what it refuses is an InputError that names file, section and key."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._parser = _parsed(path)
-
-    @property
-    def sections(self) -> list[str]:
-        return self._parser.sections()
-
-    def keys(self, section: str) -> list[str]:
-        """Keys that stand in the section itself, in order; those of [DEFAULT] are there to be substituted."""
-        if not self._parser.has_section(section):
-            return []
-        return [key for key in self._parser.options(section) if key not in self._parser.defaults()]
-
-    def text(self, section: str, key: str, default: str) -> str:
-        try:
-            value = self._parser.get(section, key, fallback=default)
-        except configparser.InterpolationError as error:
-            message = one_line(error)
-            raise InputError(
-                f"{self.path}: [{section}] {key}: {message}; define %(name)s in the same section or in [DEFAULT], and "
-                "write %% for a percent sign"
-            ) from error
-        if not value.strip():
-            raise InputError(f"{self.path}: [{section}] {key} is empty; give a value, or leave out the line")
-        return " ".join(value.split())
-
-    def wrong(self, section: str, key: str, problem: str) -> InputError:
-        return InputError(f"{self.path}: [{section}] {key} {problem}; got '{self.text(section, key, 'nothing')}'")
-
-    def flag(self, section: str, key: str, *, default: bool) -> bool:
-        value = self.text(section, key, str(default)).lower()
-        if value not in TRUE | FALSE:
-            raise self.wrong(section, key, "must be 0 or 1")
-        return value in TRUE
-
-    def number(self, section: str, key: str, default: float) -> float:
-        return self.numbers(section, key, default, 1)[0]
-
-    def numbers(self, section: str, key: str, default: float, n: int) -> tuple[float, ...]:
-        """As many real numbers as there are elements; `default` for each where the key is missing."""
-        values = [_number(float, one) for one in self.text(section, key, " ".join([repr(default)] * n)).split()]
-        if None in values:
-            raise self.wrong(section, key, "must be a real number" if n == 1 else f"must be {n} real numbers")
-        if len(values) != n:
-            each = "one number" if n == 1 else f"{n} numbers, one for each element"
-            raise self.wrong(section, key, f"must be {each}")
-        return tuple(one for one in values if one is not None)
-
-    def one_of(self, section: str, key: str, supported: Sequence[str], others: Sequence[str]) -> str:
-        """The first of `supported` where the key is missing; upper and lower case are the same, as in FitSNAP."""
-        value = self.text(section, key, supported[0])
-        if value.upper() in supported:
-            return value.upper()
-        known = value.upper() in others
-        hint = "" if known else _closest(value.upper(), [*supported, *others])
-        raise InputError(
-            f"{self.path}: [{section}] {key} = {value} is {'not supported' if known else 'unknown'}; it must be "
-            f"{' or '.join(supported)}{hint}"
-        )
-
-
-def _parsed(path: Path) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(inline_comment_prefixes="#")
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
-    try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
-    except FileNotFoundError as error:
-        raise InputError(f"no file at {path}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; name a FitSNAP input file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; name a FitSNAP input file") from error
-    except configparser.Error as error:
-        raise InputError(
-            f"{path} is no FitSNAP input: {one_line(error)}; write each key once, as 'key = value' under a [SECTION]"
-        ) from error
-    return parser
-
-
-def _check_keys(ini: _Ini) -> None:
-    """Refuse sections and keys that are unknown, and options that are on and not supported."""
-    for section in ini.sections:
-        if section in FORBIDDEN:
-            raise InputError(f"{ini.path}: section [{section}] is not supported; {FORBIDDEN[section]}")
-        if section not in READ:
-            hint = _closest(section, READ) or f"; the sections are {', '.join(READ)}"
-            raise InputError(f"{ini.path}: unknown section [{section}]{hint}")
-        for key in ini.keys(section):
-            _check_key(ini, section, key)
-    for section in ("BISPECTRUM", "PATH"):
-        if section not in ini.sections:
-            raise InputError(f"{ini.path} has no section [{section}]; it needs one{_EXAMPLES[section]}")
-
-
-_EXAMPLES = {
-    "BISPECTRUM": " with the elements, such as 'type = Ta'",
-    "PATH": " with the folder of the data, such as 'dataPath = JSON'",
-}
-
-
-def _check_key(ini: _Ini, section: str, key: str) -> None:
-    off = OFF.get(section, {})
-    if key in off:
-        text = ini.text(section, key, "0")
-        if text.lower() not in FALSE | {"none"} and _number(float, text) != 0:
-            raise InputError(f"{ini.path}: [{section}] {key} = {text} is not supported: {off[key]}; leave it out")
-    known = READ[section] | IGNORED.get(section, set()) | set(off)
-    free = section in {"ESHIFT", "GROUPS"} or (section == "REFERENCE" and key.startswith("pair_coeff"))
-    if key not in known and not free:
-        raise InputError(f"{ini.path}: [{section}] unknown key '{key}'{_elsewhere(section, key, known)}")
-
-
-def _elsewhere(section: str, key: str, known: set[str]) -> str:
-    """What a reader of an unknown key should know."""
-    if key.rstrip("0123456789") in {"wj", "radelem", "type"}:
-        return f"; write one line '{key.rstrip('0123456789')} = ...' with a value for each element"
-    others = [one for one in READ if one != section and key in READ[one]]
-    if others:
-        return f"; it belongs in [{others[0]}]"
-    listed = f"; the keys there are {', '.join(sorted(known))}"
-    return _closest(key, known) or listed
-
-
-def _bispectrum(ini: _Ini) -> Bispectrum:
+def _bispectrum(ini: Ini) -> Bispectrum:
     section = "BISPECTRUM"
     elements = _elements(ini)
     n = len(elements)
@@ -475,7 +272,7 @@ def _bispectrum(ini: _Ini) -> Bispectrum:
     )
 
 
-def _elements(ini: _Ini) -> tuple[str, ...]:
+def _elements(ini: Ini) -> tuple[str, ...]:
     if "type" not in ini.keys("BISPECTRUM"):  # FitSNAP would take hydrogen
         raise InputError(f"{ini.path}: [BISPECTRUM] has no 'type'; it lists the elements, such as 'type = W Be'")
     elements = tuple(ini.text("BISPECTRUM", "type", "").split())
@@ -487,17 +284,17 @@ def _elements(ini: _Ini) -> tuple[str, ...]:
     return elements
 
 
-def _twojmax(ini: _Ini, n: int) -> int:
+def _twojmax(ini: Ini, n: int) -> int:
     values = ini.text("BISPECTRUM", "twojmax", "6").split()
     if len(set(values)) > 1:
         raise ini.wrong("BISPECTRUM", "twojmax", "must be the same for all elements")
-    value = _number(int, values[0])
+    value = number_in(int, values[0])
     if value is None or value < 0 or len(values) not in {1, n}:
         raise ini.wrong("BISPECTRUM", "twojmax", "must be a whole number, once or for each element")
     return value
 
 
-def _calculator(ini: _Ini) -> Calculator:
+def _calculator(ini: Ini) -> Calculator:
     ini.one_of("CALCULATOR", "calculator", CALCULATORS, OTHER_CALCULATORS)
     rows = {key: ini.flag("CALCULATOR", key, default=True) for key in ("energy", "force", "stress")}
     if not any(rows.values()):
@@ -505,17 +302,17 @@ def _calculator(ini: _Ini) -> Calculator:
     return Calculator(**rows)
 
 
-def _eshift(ini: _Ini, elements: Sequence[str]) -> dict[str, float]:
+def _eshift(ini: Ini, elements: Sequence[str]) -> dict[str, float]:
     for key in ini.keys("ESHIFT"):
         if key not in elements:
             raise InputError(
                 f"{ini.path}: [ESHIFT] unknown key '{key}'; the elements are {', '.join(elements)}"
-                f"{_closest(key, elements)}"
+                f"{closest(key, elements)}"
             )
     return {symbol: ini.number("ESHIFT", symbol, 0.0) for symbol in elements}
 
 
-def _reference(ini: _Ini) -> Reference:
+def _reference(ini: Ini) -> Reference:
     units = ini.text("REFERENCE", "units", "metal").lower()
     if units != "metal":
         raise ini.wrong("REFERENCE", "units", "must be metal (eV, Å, bar)")
@@ -530,14 +327,14 @@ def _reference(ini: _Ini) -> Reference:
     return Reference(units, atom_style, pair_style, pair_coeff)
 
 
-def _seed(ini: _Ini) -> int:
+def _seed(ini: Ini) -> int:
     seed = ini.number("GROUPS", "random_seed", 0.0)
     if seed < 0 or not seed.is_integer():
         raise ini.wrong("GROUPS", "random_seed", "must be a whole number")
     return int(seed)
 
 
-def _solver(ini: _Ini) -> Solver:
+def _solver(ini: Ini) -> Solver:
     name = ini.one_of("SOLVER", "solver", SOLVERS, OTHER_SOLVERS)
     if name != "RIDGE":
         if "RIDGE" in ini.sections:
@@ -557,7 +354,7 @@ def _solver(ini: _Ini) -> Solver:
     return Solver(name, alpha)
 
 
-def _groups(ini: _Ini) -> tuple[Group, ...]:
+def _groups(ini: Ini) -> tuple[Group, ...]:
     names, kinds = _columns(ini)
     lines = _group_file(ini) if "groupFile" in ini.keys("PATH") else _group_section(ini)
     if not lines:
@@ -568,7 +365,7 @@ def _groups(ini: _Ini) -> tuple[Group, ...]:
     return tuple(_group(where, name, values, names[1:], kinds[1:]) for where, name, values in lines)
 
 
-def _columns(ini: _Ini) -> tuple[list[str], list[str]]:
+def _columns(ini: Ini) -> tuple[list[str], list[str]]:
     """Names and types of the columns of a group's line, the name of the group first."""
     names = ini.text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
     kinds = ini.text("GROUPS", "group_types", "str float float float float").split()
@@ -578,7 +375,7 @@ def _columns(ini: _Ini) -> tuple[list[str], list[str]]:
         if column not in SIZES + WEIGHTS or names.count(column) > 1:
             word = "doubled" if names.count(column) > 1 else "unknown"
             known = [*SIZES, *WEIGHTS]
-            hint = _closest(column, known) if word == "unknown" else ""
+            hint = closest(column, known) if word == "unknown" else ""
             raise ini.wrong("GROUPS", "group_sections", f"has the {word} column '{column}'{hint}")
     if ("size" in names) == ("training_size" in names):
         raise ini.wrong("GROUPS", "group_sections", "must have one of the columns 'training_size' and 'size'")
@@ -589,13 +386,13 @@ def _columns(ini: _Ini) -> tuple[list[str], list[str]]:
     return names, kinds
 
 
-def _group_section(ini: _Ini) -> list[tuple[str, str, list[str]]]:
+def _group_section(ini: Ini) -> list[tuple[str, str, list[str]]]:
     """Where each group stands, its name and the values of its columns."""
     names = [key for key in ini.keys("GROUPS") if key not in GROUP_OPTIONS]
     return [(f"{ini.path}: [GROUPS] {name}", name, ini.text("GROUPS", name, "").split()) for name in names]
 
 
-def _group_file(ini: _Ini) -> list[tuple[str, str, list[str]]]:
+def _group_file(ini: Ini) -> list[tuple[str, str, list[str]]]:
     path = ini.path.parent / ini.text("PATH", "groupFile", "")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -608,7 +405,7 @@ def _group_file(ini: _Ini) -> list[tuple[str, str, list[str]]]:
 
 def _group(where: str, name: str, values: Sequence[str], columns: Sequence[str], kinds: Sequence[str]) -> Group:
     if len(values) != len(columns):
-        hint = _closest(name, GROUP_OPTIONS)  # a mistyped option looks like a group
+        hint = closest(name, GROUP_OPTIONS)  # a mistyped option looks like a group
         raise InputError(
             f"{where} has {len(values)} values, but group_sections names {len(columns)}: {' '.join(columns)}{hint}"
         )
@@ -624,11 +421,11 @@ def _size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float 
     """FitSNAP's rule: what is declared float and at most 1 is a fraction, all else a number of configurations."""
     text, kind = row[column]
     if kind == "int":
-        count = _number(int, text)
+        count = number_in(int, text)
         if count is not None and count >= 0:
             return count
         raise InputError(f"{where}: {column} is declared int and must be a number of configurations; got '{text}'")
-    value = _number(float, text)
+    value = number_in(float, text)
     if value is None or value < 0 or (value > 1 and not value.is_integer()):
         raise InputError(
             f"{where}: {column} must be a fraction from 0 to 1 or a whole number of configurations; got '{text}'"
@@ -637,7 +434,7 @@ def _size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float 
 
 
 def _weight(where: str, column: str, text: str, kind: str) -> float:
-    value: float | None = _number(int, text) if kind == "int" else _number(float, text)
+    value: float | None = number_in(int, text) if kind == "int" else number_in(float, text)
     if value is None or value < 0:
         declared = "whole number (group_types declares int)" if kind == "int" else "number"
         raise InputError(f"{where}: {column} must be a {declared} of at least 0; got '{text}'")
@@ -679,19 +476,3 @@ def _natural(file: Path) -> list[tuple[int, int, str]]:
     """Sort key in which BCC_9 stands before BCC_10."""
     parts = re.split(r"(\d+)", file.name)
     return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts]
-
-
-def _number(kind: Callable[[str], Number], text: str) -> Number | None:
-    """The number that `text` is, None if it is none or not finite."""
-    try:
-        value = kind(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _closest(word: str, known: Iterable[str]) -> str:
-    """A suggestion that also finds what differs in case only."""
-    known = list(known)
-    same = [one for one in known if one.lower() == word.lower()]
-    return f"; did you mean '{same[0]}'?" if same else suggestion(word, known)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from pydantic import ValidationError
 
-from paretofit.dataset.fitsnap_input import FALSE, FORBIDDEN, READ, _parsed
+from paretofit.dataset.fitsnap_ini import FALSE, FORBIDDEN, READ, parsed
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.design import Block, DesignMatrix
 from paretofit.descriptors.fitsnap_worker import SECTIONS
@@ -136,7 +136,7 @@ def _sections(settings: Mapping[str, Mapping[str, Any]] | Path | str) -> tuple[d
     """Sections as text, what to call them in messages, and where their files are."""
     if isinstance(settings, Path | str):
         file = Path(settings)
-        parser = _parsed(file)
+        parser = parsed(file)
         try:
             return {name: dict(parser[name]) for name in parser.sections()}, str(file), file.parent.absolute()
         except InterpolationError as error:

@@ -73,7 +73,7 @@ def phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: pd.Dat
             own = density[density["potential"] == name]
             right.plot(own["density"], own["frequency"], LINES[k % 4], color=COLOURS[k])
         at = ticks.groupby("distance", sort=True)["label"].agg(lambda names: "|".join(dict.fromkeys(names)))
-        left.set_xticks(list(at.index), [text.replace("G", "Γ") for text in at])
+        left.set_xticks(list(at.index), [text.replace("G", "Γ") for text in at], fontsize=6)
         left.set_xlim(0, ticks["distance"].max())
         left.set_ylabel("frequency (THz)")
         right.set_xlabel("states (1/THz/cell)")

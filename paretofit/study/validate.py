@@ -17,9 +17,8 @@ from paretofit.errors import InputError, suggestion
 from paretofit.files import one_line, remove, write_text
 from paretofit.progress import track
 from paretofit.report import validation_figures as figures
-from paretofit.report.page import Picture, Sheet, render
 from paretofit.report.pictures import FigurePlan, draw_picture
-from paretofit.report.tables import markdown
+from paretofit.report.validation_page import Section, render_validation
 from paretofit.validation.interlayer import gaps
 from paretofit.validation.measure import (
     KNOWN_PROTOTYPES,
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ase import Atoms
+
+    from paretofit.report.page import Picture
 
 KEYS = ["property", "structure", "quantity", "unit"]
 CURVES = (
@@ -87,7 +88,7 @@ class ValidationResult:
         """The table and what failed, as plain text."""
         shown = self.table if self.reference else self.table.drop(columns=["reference", "difference"])
         lines = [shown.to_string(index=False, float_format=lambda value: f"{value:.5g}", na_rep="–")]
-        lines += [f"{one.property}, {one.structure}, {one.potential}: {one.reason}" for one in _rows(self.failures)]
+        lines += _failed(self)
         return "\n".join([*lines, f"{self.folder / 'validation.html'}"])
 
 
@@ -131,20 +132,23 @@ def validate(
     check_extra()
     settings = settings or Settings()
     _check_names(properties, settings)
-    subjects, known = [read_subject(str(potential))], pd.DataFrame()
-    if against is not None and str(against).endswith(".csv"):
-        known = _read_table(Path(against))
-    elif against is not None:
-        subjects.append(_other(read_subject(str(against)), subjects[0]))
+    subjects, known = _compared(str(potential), None if against is None else str(against))
     given = _structures(structures, subjects)
     _check_structures(given, subjects)
     values, failures, curves = _collected(subjects, given, list(properties), settings, progress=progress)
-    reference = subjects[1].name if len(subjects) == 2 else (str(against) if against is not None else "")
-    table = _table(values, known)
     rows = pd.DataFrame(failures, columns=["property", "structure", "potential", "reason"])
-    result = ValidationResult(Path(folder), table, rows, curves, subjects[0].name, reference)
+    reference = subjects[1].name if len(subjects) == 2 else str(against or "")
+    result = ValidationResult(Path(folder), _table(values, known), rows, curves, subjects[0].name, reference)
     _write(result, settings)
     return result
+
+
+def _compared(potential: str, against: str | None) -> tuple[list[Subject], pd.DataFrame]:
+    """One or two potentials, and the numbers of a reference table."""
+    subjects = [read_subject(potential)]
+    if against is None or against.endswith(".csv"):
+        return subjects, pd.DataFrame() if against is None else _read_table(Path(against))
+    return [*subjects, _other(read_subject(against), subjects[0])], pd.DataFrame()
 
 
 def _other(second: Subject, first: Subject) -> Subject:
@@ -346,28 +350,26 @@ def _plans(curves: Mapping[str, pd.DataFrame]) -> Iterator[FigurePlan]:
         )
 
 
-def _sheets(result: ValidationResult) -> Iterator[Sheet]:
+def _sections(result: ValidationResult, pictures: Sequence[Picture]) -> Iterator[Section]:
     left_out = [] if result.reference else ["reference", "difference"]
     for name, title in TITLES.items():
-        part = result.table[result.table["property"] == name].drop(columns=["property", *left_out])
-        if len(part):
-            yield Sheet(title.capitalize(), "", "validation.csv", part.reset_index(drop=True))
-    if len(result.failures):
-        yield Sheet("What failed", "The other properties do not depend on it.", "failures.csv", result.failures)
+        table = result.table[result.table["property"] == name].drop(columns=["property", *left_out])
+        own = [one for one in pictures if one.name.split("_")[0] == name]
+        if len(table) or own:
+            yield Section(title.capitalize(), table.reset_index(drop=True), own)
+
+
+def _failed(result: ValidationResult) -> list[str]:
+    """A line for each failure."""
+    return [f"{one.property}, {one.structure}, {one.potential}: {one.reason}" for one in _rows(result.failures)]
 
 
 def _page(result: ValidationResult, pictures: Sequence[Picture]) -> str:
-    summary = {"potential": result.potential}
-    if result.reference:
-        summary["reference"] = result.reference
-    return render(
+    return render_validation(
         title=f"Validation of {result.potential}",
         opening=_opening(result),
-        findings=[],
-        pictures=pictures,
-        sheets=list(_sheets(result)),
-        summary=summary,
-        warnings=[f"{one.property}, {one.structure}, {one.potential}: {one.reason}" for one in _rows(result.failures)],
+        sections=list(_sections(result, pictures)),
+        failures=_failed(result),
     )
 
 
@@ -379,8 +381,11 @@ def _opening(result: ValidationResult) -> str:
 
 def _markdown(result: ValidationResult, pictures: Sequence[Picture]) -> str:
     parts = [f"# Validation of {result.potential}\n\n{_opening(result)}\n"]
-    parts += [f"## {sheet.title}\n\n{markdown(sheet.table)}" for sheet in _sheets(result)]
-    parts += [f"![{one.caption}](figures/{one.name}.png)\n" for one in pictures if not one.missing]
+    if len(result.failures):
+        parts.append("## What failed\n\n" + "".join(f"- {line}\n" for line in _failed(result)))
+    for section in _sections(result, pictures):
+        parts.append(f"## {section.title}\n\n{section.markdown}")
+        parts += [f"![{one.caption}](figures/{one.name}.png)\n" for one in section.pictures if not one.missing]
     return "\n".join(parts)
 
 

@@ -116,7 +116,9 @@ def _scan(calculator: Any, atoms: Atoms, factors: Array) -> tuple[Array, Array]:
 
 
 def at_minimum(calculator: Any, atoms: Atoms) -> Atoms:
-    """A copy at the volume of lowest energy, its shape kept: where a prototype's scan is centred.
+    """A copy at the nearest volume where the energy has a minimum, its shape kept: where a prototype's scan is centred.
+
+    The nearest, not the deepest: far from what it was fitted to, a potential may fall below any crystal.
 
     Raises
     ------
@@ -124,10 +126,12 @@ def at_minimum(calculator: Any, atoms: Atoms) -> Atoms:
         If the energy has no minimum between 0.6 and 1.7 times the volume.
     """
     grid = np.linspace(*SEARCHED, 23)
-    energies = [_scaled(calculator, atoms, float(x)).get_potential_energy() for x in grid]
-    lowest = int(np.argmin(energies))
-    if lowest in {0, len(grid) - 1} or not np.isfinite(energies).all():
+    energies = np.array([_scaled(calculator, atoms, float(x)).get_potential_energy() for x in grid])
+    middle = energies[1:-1]
+    minima = 1 + np.flatnonzero((middle < energies[:-2]) & (middle <= energies[2:]))
+    if not len(minima):
         raise PropertyError("the energy has no minimum between 0.6 and 1.7 times the volume of the structure")
+    lowest = int(minima[np.argmin(np.abs(grid[minima] - 1))])
     bounds = float(grid[lowest - 1]), float(grid[lowest + 1])
     best = minimize_scalar(
         lambda x: _scaled(calculator, atoms, float(x)).get_potential_energy(), bounds=bounds, method="bounded"

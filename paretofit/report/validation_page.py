@@ -1,0 +1,65 @@
+"""The page of a validation: for each property its numbers and its figures, in one file that loads nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import jinja2
+import numpy as np
+
+from paretofit.report.tables import heading, markdown
+from paretofit.report.words import number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from paretofit.report.page import Picture
+
+NOISE = 1e-6
+
+
+@dataclass(frozen=True)
+class Section:
+    """A property: its title, its numbers, its figures."""
+
+    title: str
+    table: pd.DataFrame
+    pictures: Sequence[Picture]
+
+    @property
+    def headings(self) -> list[str]:
+        """Of the columns, as people read them."""
+        return [heading(column) for column in self.table.columns]
+
+    @property
+    def rows(self) -> list[list[tuple[str, bool]]]:
+        """Texts, and whether each is a number."""
+        return [
+            [(shown(value), not isinstance(value, str)) for value in row]
+            for row in self.table.itertuples(index=False, name=None)
+        ]
+
+    @property
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        return markdown(self.table.map(shown))
+
+
+def shown(value: object) -> str:
+    """A text as it is, a number with four significant digits; what is below 1e-6 in our units is noise."""
+    if isinstance(value, (int, float, np.number)):
+        return number(0.0 if abs(float(value)) < NOISE else float(value), 4)
+    return str(value)
+
+
+def render_validation(*, title: str, opening: str, sections: Sequence[Section], failures: Sequence[str]) -> str:
+    """The HTML of a validation; everything that comes from data is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("paretofit", "report"),
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    template = environment.get_template("validation.html")
+    return template.render(title=title, opening=opening, sections=sections, failures=failures)
