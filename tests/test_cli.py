@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-VERBS = ["init", "run", "info", "import", "pareto", "export", "label", "augment", "select"]
+VERBS = [
+    *("init", "run", "info", "import", "pareto", "export", "label", "augment", "select", "plan", "report", "fit"),
+    *("evaluate", "validate"),
+]
 BERYLLIUM = str(ROOT / "data" / "beryllium.h5")
 
 

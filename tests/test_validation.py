@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ase import Atoms, units
-from ase.build import bulk, graphene
+from ase.build import bulk, fcc111, graphene
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
@@ -184,6 +184,13 @@ def test_surface_energy_does_not_depend_on_the_slab(copper):
     thin, thick = (surfaces.surface_energy(EMT(), copper, (1, 1, 1), thickness=t) for t in (10, 18))
     assert thin == pytest.approx(thick, rel=0.01)
     assert thick < surfaces.surface_energy(EMT(), copper, (1, 1, 0))
+    cut = surfaces.surface_energy(EMT(), copper, (1, 1, 1), thickness=18, relax=False)
+    assert thick < cut < 1.05 * thick
+    slab = fcc111("Cu", (1, 1, 7), a=copper.cell[0, 0], vacuum=8.0, periodic=True)
+    slab.calc = EMT()
+    copper.calc = EMT()
+    by_hand = slab.get_potential_energy() - 7 * copper.get_potential_energy() / 4
+    assert cut == pytest.approx(by_hand / (3**0.5 / 4 * copper.cell[0, 0] ** 2) / 2 * 16.0218, rel=1e-3)
     assert pytest.approx(16.0218, rel=1e-5) == surfaces.JOULE_PER_SQUARE_METRE  # e/Å² in J/m²
     assert surfaces.default_indices(bulk("Be"))[0] == (0, 0, 1)
 

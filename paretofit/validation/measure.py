@@ -212,12 +212,17 @@ def _surfaces(case: Case) -> Measured:
     done = Measured()
     for indices in case.settings.surfaces or default_indices(case.crystal):
         name = "({})".format("".join(map(str, indices)))
-        try:
-            energy = surface_energy(case.calculator(), case.crystal, indices, thickness=case.settings.effort.slab)
-        except Exception as error:  # noqa: BLE001  (as in `measure`: the other surfaces go on)
-            done.failures.append(f"{name}: {reason(error)}")
-            continue
-        done.add(case, [Quantity(name, "J/m²", energy)])
+        for relax in (False, True):
+            try:
+                energy = surface_energy(
+                    case.calculator(), case.crystal, indices, thickness=case.settings.effort.slab, relax=relax
+                )
+            except Exception as error:  # noqa: BLE001  (as in `measure`: the other surfaces go on)
+                done.failures.append(f"{name}: {reason(error)}")
+                continue
+            done.add(case, [Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy)])
+            if energy < 0:
+                done.failures.append(f"{name}: a slab lies {-energy:.3g} J/m² below the crystal, which falls apart")
     return done
 
 

@@ -27,8 +27,10 @@ def default_indices(crystal: Atoms) -> list[Miller]:
     return [(1, 0, 0), (1, 1, 0), (1, 1, 1)]
 
 
-def surface_energy(calculator: Any, crystal: Atoms, indices: Miller, *, thickness: float = THICKNESS) -> float:
-    """γ = (E(slab) - N E(crystal)/N₀) / 2A in J/m², positions relaxed.
+def surface_energy(
+    calculator: Any, crystal: Atoms, indices: Miller, *, thickness: float = THICKNESS, relax: bool = True
+) -> float:
+    """γ = (E(slab) - N E(crystal)/N₀) / 2A in J/m².
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ def surface_energy(calculator: Any, crystal: Atoms, indices: Miller, *, thicknes
     indices : (h, k, l)
     thickness : float
         Of the slab at least, Å.
+    relax : bool
+        Relax the positions; else the crystal is cut and left as it is.
 
     Raises
     ------
@@ -50,7 +54,8 @@ def surface_energy(calculator: Any, crystal: Atoms, indices: Miller, *, thicknes
     one = surface(crystal, indices, 1, periodic=True)
     layers = max(2, -int(-thickness // heights(one)[2]))
     slab = surface(crystal, indices, layers, vacuum=VACUUM, periodic=True)
-    final = relaxed(calculator, slab, cell=False, fmax=FMAX)
+    slab.calc = calculator
+    final = relaxed(calculator, slab, cell=False, fmax=FMAX) if relax else slab
     a, b = final.cell[0], final.cell[1]
     area = float((sum(x**2 for x in _cross(a, b))) ** 0.5)
     return float((final.get_potential_energy() - len(final) * per_atom) / (2 * area) * JOULE_PER_SQUARE_METRE)
