@@ -192,7 +192,7 @@ class TestFit:
 
     @pytest.mark.parametrize("noise", [0.0, 0.1])
     def test_rotated_cells_give_the_same_fit(self, tmp_path, noise):
-        """With noise without stress: FitSNAP's six components, each counted once, are no rotation's invariant."""
+        """Stress components are each counted once, which depends on the frame: it is LAMMPS's, as in FitSNAP."""
         fits = []
         for name, turn in (("a", None), ("b", Rotation.from_rotvec([0.4, -1.1, 0.7]))):
             (tmp_path / name).mkdir()
@@ -200,7 +200,7 @@ class TestFit:
             rng = np.random.default_rng(3)
             noisy = [(atoms, {**own, "energy": own["energy"] + noise * rng.normal()}) for atoms, own in structures]
             path = fitsnap_folder(tmp_path / name, noisy)
-            path.write_text(path.read_text().replace("stress = 1", f"stress = {int(noise == 0)}"))
+            path.write_text(path.read_text().replace("1e-6", "1e-4"))
             fits.append(fit_fitsnap(path, tmp_path / name / "pot"))
         assert fits[1].potential.coefficients == pytest.approx(fits[0].potential.coefficients, rel=1e-6, abs=1e-9)
 
@@ -252,11 +252,37 @@ class TestFit:
             fit_fitsnap(path, tmp_path / "pot")
         assert "\n" not in str(caught.value)
 
+    def test_smart_weights_count_those_that_train(self, tmp_path):
+        _, structures = labelled(n=20)
+        path = fitsnap_folder(tmp_path, structures, train="0.5")
+        text = re.sub(r"(small|large) = 0.5 0.0", r"\1 = 0.5 0.3", path.read_text())
+        path.write_text(text.replace("smartweights = 0", "smartweights = 1"))
+        rows = fit_fitsnap(path, tmp_path / "pot").rows
+        energy = rows.kind == 0
+        assert set(rows.weight[energy & rows.training & (rows.group == "small")]) == {100 / 5}
+        assert set(rows.weight[energy & ~rows.training & (rows.group == "small")]) == {100 / 3}
+
+    def test_stresses_of_zero_are_labels_as_in_fitsnap(self, tmp_path):
+        _, structures = labelled(n=6)
+        flat = [(atoms, {**own, "stress": np.zeros(6)}) for atoms, own in structures]
+        metrics = fit_fitsnap(fitsnap_folder(tmp_path, flat), tmp_path / "pot").metrics
+        whole = metrics[(metrics["group"] == "*ALL") & (metrics["kind"] == "Stress")]
+        assert set(whole["ncount"]) == {36}
+
+    def test_a_group_without_weight_stays_out_of_the_search(self, tmp_path):
+        _, structures = labelled(n=24)
+        path = fitsnap_folder(tmp_path, structures)
+        path.write_text(path.read_text().replace("large = 1.0 0.0 30 1 1e-6", "large = 1.0 0.0 0 0 0"))
+        found = fit_fitsnap(path, tmp_path / "pot", optimise=["energy"]).optimised
+        assert {group for group, _ in found.weights} == {"small"}
+
     def test_objectives_that_are_none(self, tmp_path):
         _, structures = labelled()
         path = fitsnap_folder(tmp_path, structures)
         with pytest.raises(InputError, match="'forces' is no objective"):
             fit_fitsnap(path, tmp_path / "pot", optimise=["forces"])
+        with pytest.raises(InputError, match="a front is between two objectives"):
+            fit_fitsnap(path, tmp_path / "pot", optimise=["energy"], front=True)
         with pytest.raises(InputError, match="groups are small, large"):
             fit_fitsnap(path, tmp_path / "pot", optimise=["medium:force"])
 
@@ -333,8 +359,7 @@ class TestCalculator:
         truth, structures = labelled(n=4)
         atoms = structures[-1][0]
         committee = LinearPotential(truth.basis, np.stack([truth.coefficients * f for f in (0.9, 1.0, 1.1)]), ZBL)
-        atoms.calc = committee.calculator()
-        atoms.calc.members = True
+        atoms.calc = committee.calculator(members=True)
         single = truth.predict(atoms)
         assert atoms.get_potential_energy() == pytest.approx(single.energy, rel=1e-9)
         assert atoms.get_forces() == pytest.approx(single.forces, abs=1e-8)
@@ -342,6 +367,23 @@ class TestCalculator:
         assert atoms.calc.results["forces_members"].shape == (3, len(atoms), 3)
         assert atoms.calc.results["energies_members"].mean() == pytest.approx(single.energy, rel=1e-9)
         assert atoms.calc.results["stress_members"].mean(axis=0) == pytest.approx(single.stress, rel=1e-9, abs=1e-12)
+
+    def test_what_is_not_periodic_has_no_stress_and_no_walls(self):
+        truth, structures = labelled(n=4)
+        atoms = structures[-1][0].copy()
+        for pbc, cell in ((False, None), (False, atoms.cell[:]), ((True, True, False), atoms.cell[:])):
+            free = atoms.copy()
+            free.pbc = pbc
+            free.set_cell(np.zeros((3, 3)) if cell is None else cell)
+            own = truth.predict(free)
+            free.calc = truth.calculator()
+            assert free.get_potential_energy() == pytest.approx(own.energy, rel=1e-9)
+            assert free.get_forces() == pytest.approx(own.forces, abs=1e-8)
+            assert "stress" not in free.calc.results
+        atoms.numbers[0] = 74
+        atoms.calc = truth.calculator()
+        with pytest.raises(InputError, match="there is no W in this potential; it has Be"):
+            atoms.get_potential_energy()
 
     def test_forces_are_the_derivative_in_an_md_step(self):
         truth, structures = labelled(n=4)

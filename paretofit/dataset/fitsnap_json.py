@@ -75,7 +75,9 @@ def is_fitsnap(content: Any) -> bool:
     return isinstance(content, Mapping) and "Dataset" in content
 
 
-def fitsnap_structures(path: Path, content: Mapping[str, Any], notes: Counter[str]) -> list[Atoms]:
+def fitsnap_structures(
+    path: Path, content: Mapping[str, Any], notes: Counter[str], *, zero_stress: bool = False
+) -> list[Atoms]:
     """Structures of a FitSNAP JSON file with their labels in ASE's units and signs.
 
     Parameters
@@ -86,6 +88,8 @@ def fitsnap_structures(path: Path, content: Mapping[str, Any], notes: Counter[st
         From `load_json`.
     notes : Counter
         What deserves to be said of the import is counted here.
+    zero_stress : bool
+        Take stresses that are exactly zero as labels, as FitSNAP does; by default they were not computed.
 
     Returns
     -------
@@ -106,7 +110,10 @@ def fitsnap_structures(path: Path, content: Mapping[str, Any], notes: Counter[st
     common = {key: value for key, value in dataset.items() if key != "Data" and not key.endswith("Style")}
     if "Label" in common:
         common["comment"] = common.pop("Label")
-    return [_structure(f"{path}: structure {k}", one, factors, common, notes) for k, one in enumerate(frames)]
+    return [
+        _structure(f"{path}: structure {k}", one, factors, common, None if zero_stress else notes)
+        for k, one in enumerate(frames)
+    ]
 
 
 def _factors(path: Path, dataset: Mapping[str, Any]) -> dict[str, float]:
@@ -125,7 +132,11 @@ def _factors(path: Path, dataset: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _structure(
-    where: str, frame: Mapping[str, Any], factors: Mapping[str, float], common: Mapping[str, Any], notes: Counter[str]
+    where: str,
+    frame: Mapping[str, Any],
+    factors: Mapping[str, float],
+    common: Mapping[str, Any],
+    notes: Counter[str] | None,
 ) -> Atoms:
     symbols = _symbols(where, frame)
     n = len(symbols)
@@ -141,7 +152,7 @@ def _structure(
         results["forces"] = numbers("Forces", (n, 3))
     if frame.get("Stress") is not None:
         stress = -numbers("Stress", (3, 3))
-        if stress.any():
+        if stress.any() or notes is None:
             results["stress"] = _symmetric(stress, where)
         else:
             notes[ZERO_STRESS] += 1

@@ -182,7 +182,7 @@ def lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     rotation : (3, 3) float64
         Proper; ``rotation @ v`` takes a vector of LAMMPS's frame back to the frame of `atoms`.
     """
-    cell = np.array(complete_cell(_with_vacuum(atoms, cutoff)))
+    cell = np.array(complete_cell(with_vacuum_cell(atoms, cutoff)))
     if abs(np.linalg.det(cell / np.linalg.norm(cell, axis=1, keepdims=True))) < FLAT:
         raise InputError(f"{_name(atoms)}: its cell has no volume; give vectors that do not lie in one plane")
     cell, _ = minkowski_reduce(cell)
@@ -195,7 +195,7 @@ def lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     return lower, (scaled - np.floor(scaled)) @ lower, rotation
 
 
-def _with_vacuum(atoms: Atoms, cutoff: float) -> Array:
+def with_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
     """The cell with its non-periodic vectors replaced by ones long enough for the atoms and a vacuum."""
     cell = np.array(atoms.cell[:])
     periodic = np.asarray(atoms.pbc)

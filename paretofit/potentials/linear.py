@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase import units
 from ase.calculators.calculator import Calculator, all_changes
+from ase.geometry import complete_cell
 
 from paretofit.descriptors.reference import STRESS_UNIT, ReferencePotential, reference_labels
-from paretofit.descriptors.rows import configuration_rows, configuration_rows_with_stress
+from paretofit.descriptors.rows import (
+    BAR_PER_VIRIAL,
+    configuration_rows,
+    configuration_rows_with_stress,
+    with_vacuum_cell,
+)
 from paretofit.errors import InputError
 from paretofit.lammps_library import lammps_calculator, process_lammps
 from paretofit.potentials.snap_files import SnapFiles, read_snap, write_snap
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from paretofit.descriptors import SnapBasis
     from paretofit.descriptors.basis import Array
 
+REACH = 12.0  # Å, between atoms and their images where nothing is periodic; farther than any pair style here reaches
 AGREEMENT = 1e-8  # of the largest force (or energy, or stress) that an exported potential may be off
 
 
@@ -105,9 +113,12 @@ class LinearPotential:
         """Write the LAMMPS files; of a committee those of its mean."""
         return write_snap(Path(folder), name, self.basis, self.mean, reference=self.reference)
 
-    def calculator(self) -> LinearCalculator:
-        """An ASE calculator; LAMMPS computes, so that MD of hundreds of atoms is as fast as in LAMMPS."""
-        return LinearCalculator(self)
+    def calculator(self, *, members: bool = False) -> LinearCalculator:
+        """An ASE calculator; LAMMPS computes, so that MD of hundreds of atoms is as fast as in LAMMPS.
+
+        With `members` the values of every member of a committee are in its ``results``, see `LinearCalculator`.
+        """
+        return LinearCalculator(self, members=members)
 
 
 class LinearCalculator(Calculator):
@@ -126,6 +137,7 @@ class LinearCalculator(Calculator):
         self.potential, self.members = potential, members
         self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
         files = potential.write(self._folder.name)
+        self._elements = ", ".join(files.elements)
         self._lammps = lammps_calculator(files.commands, files.elements)
 
     def calculate(
@@ -136,14 +148,22 @@ class LinearCalculator(Calculator):
     ) -> None:
         """Compute with LAMMPS whatever the properties; see ASE."""
         super().calculate(atoms, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
-        copy: Atoms = self.atoms.copy()  # type: ignore[union-attr]
+        given: Atoms = self.atoms  # type: ignore[assignment]
+        copy: Atoms = given.copy()
+        foreign = sorted(set(copy.get_chemical_symbols()) - set(self.potential.basis.elements))
+        if foreign:
+            raise InputError(f"there is no {foreign[0]} in this potential; it has {self._elements}")
+        periodic = bool(copy.pbc.all())
+        if not periodic:  # LAMMPS loses atoms that leave a box; this one is wider than anything reaches
+            copy.set_cell(complete_cell(with_vacuum_cell(copy, REACH)), scale_atoms=False)
+            copy.pbc = True
         copy.calc = self._lammps
         self.results = {"forces": copy.get_forces(), "energy": copy.get_potential_energy()}
         self.results["free_energy"] = self.results["energy"]
-        if copy.pbc.all():
+        if periodic:
             self.results["stress"] = copy.get_stress()
         if self.members:
-            own = self.potential.predict(copy)
+            own = self.potential.predict(given)
             self.results |= {
                 "energies_members": own.energy,
                 "forces_members": own.forces,
@@ -164,7 +184,7 @@ def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequen
     -------
     float
         The largest deviation of an energy per atom, force component or stress component, relative to the largest of
-        its kind (at least 1 eV, 1 eV/Å, 1 eV/Å³ in the last).
+        its kind in the structure (at least 1 eV, 1 eV/Å, 0.1 eV/Å³).
 
     Raises
     ------
@@ -184,8 +204,8 @@ def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequen
         ]
         if atoms.pbc.all():
             pairs.append((own.stress, copy.get_stress() * LAMMPS_STRESS))
-        for mine, theirs in pairs:
-            off = float(np.abs(mine - theirs).max() / max(1.0, float(np.abs(mine).max())))
+        for (mine, theirs), least in zip(pairs, LEAST, strict=False):
+            off = float(np.abs(mine - theirs).max() / max(least, float(np.abs(mine).max())))
             if off > worst:
                 worst, where = off, str(atoms.info.get("config_id", k))
     if worst > AGREEMENT:
@@ -196,4 +216,5 @@ def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequen
     return worst
 
 
-LAMMPS_STRESS = 1.602176634e6 / 1.6021765e6  # ASE turns LAMMPS's bar into eV/Å³ by the exact factor, LAMMPS not
+LAMMPS_STRESS = 1 / units.bar / BAR_PER_VIRIAL  # ASE turns LAMMPS's bar into eV/Å³ by the exact factor, LAMMPS not
+LEAST = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; below, deviations are absolute

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from paretofit.study.stages import Prepared
 
 SAME = 1e-6  # relative difference of training errors within which a fit is the one of the table
-CHECKED = 8  # structures of the test set on which LAMMPS is compared with the model
+CHECKED = 100  # structures of the test set, at most, on which LAMMPS is compared with the model
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ def export_potential(
         potential = LinearPotential(basis, coefficients)
         files = potential.write(output, name)
         tested = prepared.split.test if len(prepared.split.test) else prepared.split.train
-        structures = list(prepared.dataset.select(tested[np.linspace(0, len(tested) - 1, CHECKED).astype(int)]))
+        structures = list(
+            prepared.dataset.select(tested[np.unique(np.linspace(0, len(tested) - 1, CHECKED).astype(int))])
+        )
     return Exported(files, row, potential, check_files(files, potential, structures))
 
 

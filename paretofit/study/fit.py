@@ -24,9 +24,14 @@ from paretofit.dataset.fitsnap_json import fitsnap_structures, load_json
 from paretofit.dataset.importer import read_frames
 from paretofit.descriptors import SnapBasis
 from paretofit.descriptors.reference import ReferencePotential, reference_labels
-from paretofit.descriptors.rows import GPA_PER_BAR, configuration_rows, configuration_rows_with_stress
+from paretofit.descriptors.rows import (
+    GPA_PER_BAR,
+    configuration_rows,
+    configuration_rows_with_stress,
+    rotated_voigt,
+)
 from paretofit.errors import InputError
-from paretofit.files import replacing
+from paretofit.files import replacing, write_text
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
 from paretofit.linear import fit_wls
@@ -44,7 +49,7 @@ if TYPE_CHECKING:
     from paretofit.linear.groups import Optimised
 
 BATCH = 8  # structures handed to a worker at once
-CHECKED = 12  # structures on which LAMMPS is compared with the model
+CHECKED = 100  # structures, at most, on which LAMMPS is compared with the model
 KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
 # What FitSNAP shows errors of stress in: bar, positive in compression; ours are GPa, positive in tension.
 SHOWN = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
@@ -124,6 +129,10 @@ def fit_fitsnap(
     InputError
         If the input, a group or a file cannot be used, or the exported files give other numbers than the model.
     """
+    if front and len(optimise) != 2:
+        raise InputError(
+            f"a front is between two objectives, such as energy,force; got {', '.join(optimise) or 'none'}"
+        )
     settings = read_fitsnap_input(path)
     basis, reference = (
         _basis(settings),
@@ -142,6 +151,7 @@ def fit_fitsnap(
     files = potential.write(folder, name)
     metrics = fit_metrics(rows, coefficients)
     _write_tables(folder, metrics, found)
+    write_text(folder / (Path(settings.metrics).stem + ".md"), fitsnap_table(metrics))
     some = np.unique(np.linspace(0, len(structures) - 1, CHECKED).astype(int))
     deviation = check_files(files, potential, [structures[k] for k in some])
     notes += [f"without effect on the fit: {', '.join(settings.ignored)}"] if settings.ignored else []
@@ -166,6 +176,19 @@ def fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame:
                         values = _errors(residual[some] * factor, rows.y[some] * factor)
                         table.append([name, group, weighting, label, int(some.sum()), *values])
     return pd.DataFrame(table, columns=METRICS)
+
+
+def fitsnap_table(metrics: pd.DataFrame) -> str:
+    """The training errors as FitSNAP writes them, in Markdown."""
+    own = metrics[metrics["set"] == "training"]
+    names = [f"('{row['group']}', '{row['weighting']}', '{row['kind']}')" for _, row in own.iterrows()]
+    width = max(map(len, names))
+    lines = [f"| {'':{width}} | {'ncount':>8} | {'mae':>13} | {'rmse':>13} | {'rsq':>13} |"]
+    lines.append(f"|:{'-' * (width + 1)}|{'-' * 9}:|{'-' * 14}:|{'-' * 14}:|{'-' * 14}:|")
+    for name, (_, row) in zip(names, own.iterrows(), strict=True):
+        values = " | ".join(f"{row[column]:13.6g}" for column in ("mae", "rmse", "rsq"))
+        lines.append(f"| {name:{width}} | {row['ncount']:8d} | {values} |")
+    return "\n".join(lines) + "\n"
 
 
 def format_fit(result: FitResult) -> str:
@@ -243,12 +266,30 @@ def _structures(settings: FitsnapInput) -> tuple[list[Atoms], list[Group], list[
 
 def _read(file: Path, scraper: str, counts: Counter[str]) -> list[Atoms]:
     if scraper == "JSON":
-        return fitsnap_structures(file, load_json(file), counts)
-    frames = read_frames(file, None).atoms
-    for atoms in frames:  # FitSNAP's XYZ has stress in bar, positive in compression
-        if atoms.calc is not None and "stress" in atoms.calc.results:
-            atoms.calc.results["stress"] = -np.asarray(atoms.calc.results["stress"]) * units.bar
+        frames = fitsnap_structures(file, load_json(file), counts, zero_stress=True)
+    else:
+        frames = read_frames(file, None).atoms
+        for atoms in frames:  # FitSNAP's XYZ has stress in bar, positive in compression
+            if atoms.calc is not None and "stress" in atoms.calc.results:
+                atoms.calc.results["stress"] = -np.asarray(atoms.calc.results["stress"]) * units.bar
+    for k, atoms in enumerate(frames):
+        atoms.info["config_id"] = str(file) if len(frames) == 1 else f"{file}:{k}"
+        _to_lammps_frame(atoms)
     return frames
+
+
+def _to_lammps_frame(atoms: Atoms) -> None:
+    """Turn cell, positions and labels, as FitSNAP does: of stress each component counts once, whatever the frame."""
+    if abs(atoms.cell.volume) < 1e-9:
+        return
+    cell, turn = atoms.cell.standard_form()
+    atoms.positions = atoms.positions @ turn.T
+    atoms.set_cell(cell, scale_atoms=False)
+    results = {} if atoms.calc is None else atoms.calc.results
+    if "forces" in results:
+        results["forces"] = results["forces"] @ turn.T
+    if "stress" in results:
+        results["stress"] = rotated_voigt(np.asarray(results["stress"]), turn)
 
 
 def _rows(
@@ -266,14 +307,22 @@ def _rows(
     text = basis.model_dump_json()
     tasks = (delayed(_describe)(os.getpid(), batch, text, reference, kinds) for batch in batches)
     done = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
-    parts = [one for batch in track(done, len(batches), "descriptors", enabled=progress) for one in batch]
+    try:
+        parts = [one for batch in track(done, len(batches), "descriptors", enabled=progress) for one in batch]
+    except InputError as error:
+        raise InputError(f"{settings.path}: {error}") from error
     X, y, kind = (np.concatenate([part[k] for part in parts]) for k in range(3))
     lengths = [len(part[0]) for part in parts]
     shift = np.array([sum(settings.eshift.get(one, 0.0) for one in atoms.get_chemical_symbols()) / len(atoms)
                       for atoms in structures])  # fmt: skip
     y += np.where(kind == RowKind.ENERGY, np.repeat(shift, lengths), 0.0)
-    weight = np.concatenate([_weights(settings, group, atoms, part[2], Counter(id(one) for one in groups)[id(group)])
-                             for group, atoms, part in zip(groups, structures, parts, strict=True)])  # fmt: skip
+    counts = Counter((group.name, trains) for group, trains in zip(groups, training, strict=True))
+    weight = np.concatenate(
+        [
+            _weights(settings, group, atoms, part[2], counts[group.name, trains])
+            for group, trains, atoms, part in zip(groups, training, structures, parts, strict=True)
+        ]
+    )
     names = np.repeat([group.name for group in groups], lengths)
     return FitRows(X, y, kind, names, np.repeat(np.arange(len(parts)), lengths), weight, np.repeat(training, lengths))
 
@@ -292,8 +341,8 @@ def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Se
         lacking = [atoms for atoms in structures if atoms.calc is None or names[kind] not in atoms.calc.results]
         if lacking and kind != RowKind.STRESS:
             raise InputError(
-                f"{settings.path}: {len(lacking)} structures have no {names[kind]}, the first a "
-                f"{lacking[0].get_chemical_formula()}; add it, or set [CALCULATOR] {kind.name.lower()} = 0"
+                f"{lacking[0].info['config_id']} has no {names[kind]} (nor have {len(lacking) - 1} others); add it, or "
+                f"set [CALCULATOR] {kind.name.lower()} = 0 in {settings.path}"
             )
 
 
@@ -356,10 +405,10 @@ def _write_tables(folder: Path, metrics: pd.DataFrame, found: Optimised | None) 
     table = pd.DataFrame(
         [
             [group, kind.name.lower(), weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0),
-             found.start.get((group, kind), np.nan), found.best.get((group, kind), np.nan)]
+             found.start.get((group, kind), np.nan) * SHOWN[kind], found.best.get((group, kind), np.nan) * SHOWN[kind]]
             for (group, kind), weight in found.weights.items()
         ],
-        columns=["group", "kind", "weight", "held_out_before", "held_out_after"],
+        columns=["group", "kind", "weight", "held_out_rmse_before", "held_out_rmse_after"],
     )  # fmt: skip
     with replacing(folder / "weights.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")

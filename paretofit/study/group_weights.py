@@ -56,7 +56,7 @@ def search_weights(
     front: Path | None = None,
 ) -> tuple[Optimised, float]:
     """Weights found on held-out configurations, and what they do to others that the search never saw."""
-    own = np.flatnonzero(rows.training)
+    own = np.flatnonzero(rows.training & (rows.weight > 0))  # a group without weight stays out
     part = _parts(rows, own, seed)[rows.configuration[own]]
     weight = np.maximum(rows.weight[own], 1e-12 * rows.weight[own].max())
 
