@@ -16,6 +16,7 @@ from ase.units import GPa
 from scipy.spatial.transform import Rotation
 
 from paretofit import Dataset, InputError
+from paretofit.dataset import import_dataset
 from paretofit.labelling import PAPER, LabelSettings, Level, SelfConsistency, Smearing
 from paretofit.labelling.engines import Abinit, EngineError, Espresso, Gpaw, NotConvergedError, Vasp
 from paretofit.study.label import read_label_outputs, write_label_inputs
@@ -325,3 +326,21 @@ def test_inputs_that_run_elsewhere_come_back_as_labels(tmp_path):
         assert labels.stress[0] == pytest.approx(direct.stress, abs=1e-6)
         assert labels.seconds[0] > 0
         assert not labels.complete[1]
+
+
+@needs_espresso
+def test_outputs_of_pw_are_imported_from_folders_and_unfinished_ones_named(tmp_path):
+    engine, atoms = Espresso(pseudopotentials=UPF), skewed("Al", "fcc", 4.0)
+    level = LEVELS["2"].model_copy(update={"functional": "LDA"})
+    (tmp_path / "run").mkdir()
+    outcome = engine.compute(atoms, level, 0, tmp_path / "run")
+    text = (tmp_path / "run" / engine.log).read_text()
+    for name, content in (("a/pw.out", text), ("b/scf.pwo", text.partition("JOB DONE")[0])):
+        (tmp_path / "tree" / name).parent.mkdir(parents=True)
+        (tmp_path / "tree" / name).write_text(content)
+    summary = import_dataset(tmp_path / "d.h5", {"a": str(tmp_path / "tree")})
+    assert any("scf.pwo is the output of a pw.x run that has not ended" in one for one in summary.skipped)
+    with Dataset(tmp_path / "d.h5") as data:
+        labels = data.labels("a")
+    assert labels.energy == pytest.approx([outcome.energy], abs=1e-6)
+    assert labels.forces == pytest.approx(outcome.forces, abs=1e-6)

@@ -18,6 +18,7 @@ from paretofit.errors import InputError
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
 COMPRESSED = ("", ".gz", ".bz2", ".xz")
+PWSCF = "Program PWSCF"  # in the first lines of an output of pw.x, whatever its name
 STRUCTURES = {".extxyz", ".xyz", ".traj", ".db"}
 
 
@@ -37,15 +38,15 @@ def read_folder(path: Path) -> Frames:
     json = [one for one in files if one.suffix == ".json"]
     plain = [one for one in files if one.suffix in STRUCTURES]
     if calculations:
-        wanted, called = calculations, f"{OUTCAR} or {XML}"
+        wanted, called = calculations, f"{OUTCAR}, {XML} or output of pw.x"
     elif json and plain:
         raise InputError(f"{path} holds JSON files and other structures ({plain[0]}); give each a folder of its own")
     else:
         wanted, called = [[one] for one in json or plain], "JSON file" if json else "structures"
     if not wanted:
         raise InputError(
-            f"{path} holds no structures: a folder needs calculations ({OUTCAR}, {XML}), FitSNAP's JSON files or "
-            f"files of structures ({', '.join(sorted(STRUCTURES))})"
+            f"{path} holds no structures: a folder needs calculations ({OUTCAR}, {XML}, outputs of pw.x), FitSNAP's "
+            f"JSON files or files of structures ({', '.join(sorted(STRUCTURES))})"
         )
     frames = _read_all(path, wanted)
     if calculations:
@@ -98,14 +99,23 @@ def _describe(structures: list[Atoms], file: Path, path: Path, notes: Counter[st
 
 
 def _calculations(files: Sequence[Path]) -> list[list[Path]]:
-    """For each folder of a calculation its vasprun.xml, which has more digits, and its OUTCAR."""
+    """For each folder of a calculation its vasprun.xml, which has more digits, and its OUTCAR; every output of pw.x."""
     folders: dict[Path, list[Path]] = {}
     for name in (XML, OUTCAR):
         for file in files:
             if file.name in {name + ending for ending in COMPRESSED}:
                 folders.setdefault(file.parent, []).append(file)
     order = {file.parent: k for k, file in reversed(list(enumerate(files)))}
-    return [folders[folder] for folder in sorted(folders, key=order.__getitem__)]
+    espresso = [[file] for file in files if file.suffix in {".out", ".pwo"} and _is_pwscf(file)]
+    return [folders[folder] for folder in sorted(folders, key=order.__getitem__)] + espresso
+
+
+def _is_pwscf(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return PWSCF.encode() in stream.read(4096)
+    except OSError:
+        return False
 
 
 def _number(frames: Frames, path: Path) -> None:

@@ -100,15 +100,24 @@ def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
         kind = filetype(str(path))
         if kind in {"vasp-out", "vasp-xml"}:
             return vasp_structures(path, kind, notes)
+        if kind == "espresso-out":
+            _check_ended(path)
         read = _database_rows(path) if kind in DATABASES else ase.io.read(path, index=":")
     except InputError:
         raise
     except Exception as error:  # ASE's readers raise whatever their format's parser meets
-        raise InputError(f"{path} cannot be read by ASE: {one_line(error) or type(error).__name__}") from error
+        cut = "StopIteration" in one_line(error) or isinstance(error, StopIteration)
+        reason = "it ends in the middle of a structure" if cut else one_line(error) or type(error).__name__
+        raise InputError(f"{path} cannot be read by ASE: {reason}") from error
     atoms = list(read) if isinstance(read, list) else [read]
     if not atoms:
         raise InputError(f"{path} holds no structures")
     return atoms
+
+
+def _check_ended(path: Path) -> None:
+    if "JOB DONE" not in path.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(f"{path} is the output of a pw.x run that has not ended; leave it out, or run it to its end")
 
 
 def said(path: Path, notes: Counter[str]) -> list[str]:
