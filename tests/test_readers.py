@@ -153,7 +153,7 @@ def test_a_folder_of_calculations_has_its_ids_from_the_folders(tmp_path):
     summary = import_dataset(tmp_path / "d.h5", {"5": tmp_path / "runs"})
     assert len(summary.skipped) == 2
     assert "11/OUTCAR is unfinished" in summary.skipped[0]
-    assert summary.skipped[1].endswith("runs/12: no OUTCAR or vasprun.xml")
+    assert summary.skipped[1].endswith("runs/12: no OUTCAR, vasprun.xml or output of pw.x")
     with Dataset(tmp_path / "d.h5") as data:
         assert data.ids.tolist() == [2, 9, 10]
         assert data.labels("5").energy.tolist() == [-2.0, -9.0, -10.0]
