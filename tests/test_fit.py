@@ -18,6 +18,7 @@ from paretofit import Dataset, InputError, SnapBasis, compute_design
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.descriptors.reference import ReferencePotential, reference_labels
 from paretofit.descriptors.rows import configuration_rows, configuration_rows_with_stress, rotated_voigt
+from paretofit.kinds import RowKind
 from paretofit.lammps_library import lammps_calculator, process_lammps
 from paretofit.potentials import LinearPotential, read_snap
 from paretofit.potentials.linear import check_files
@@ -268,6 +269,18 @@ class TestFit:
         metrics = fit_fitsnap(fitsnap_folder(tmp_path, flat), tmp_path / "pot").metrics
         whole = metrics[(metrics["group"] == "*ALL") & (metrics["kind"] == "Stress")]
         assert set(whole["ncount"]) == {36}
+
+    def test_the_difference_of_two_structures_may_be_what_counts(self, tmp_path):
+        _, structures = labelled(n=24)
+        rng = np.random.default_rng(5)
+        noisy = [(atoms, {**own, "energy": own["energy"] + 0.3 * rng.normal()}) for atoms, own in structures]
+        path = fitsnap_folder(tmp_path, noisy)
+        found = fit_fitsnap(path, tmp_path / "pot", optimise=["difference:c3/c20"], regulariser=1e-3).optimised
+        part = ("difference:c3/c20", RowKind.ENERGY)
+        assert found.best[part] < found.start[part]
+        for wrong in ("difference:c3", "difference:c3/none"):
+            with pytest.raises(InputError, match="must name two structures by their files"):
+                fit_fitsnap(path, tmp_path / "pot", optimise=[wrong])
 
     def test_a_group_without_weight_stays_out_of_the_search(self, tmp_path):
         _, structures = labelled(n=24)

@@ -20,7 +20,7 @@ def fit(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("potential"),
     optimise_weights: Annotated[
         str,
-        typer.Option(help="Search for group weights: energy, force, stress, or of a group, Liquid:force; by commas."),
+        typer.Option(help="Search for group weights: energy, force, stress, Liquid:force, difference:a/b of files."),
     ] = "",
     front: Annotated[
         bool, typer.Option("--front", help="Also the front between two objectives, as weights_front.csv.")

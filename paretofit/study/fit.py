@@ -107,8 +107,9 @@ def fit_fitsnap(
     out : path-like
         The folder for the potential's files and the tables of errors and weights.
     optimise : sequence of str
-        Search for group weights that make the held-out errors of these kinds small: "energy", "force", "stress", or
-        of one group, such as "Liquid:force".
+        Search for group weights that make the held-out errors of these kinds small: "energy", "force", "stress", of
+        one group, such as "Liquid:force", or the difference of two structures' energies per atom, named by their
+        files, such as "difference:A15_1/BCC_1".
     front : bool
         Also the front between the two kinds of `optimise`, as ``weights_front.csv``.
     regulariser : float
@@ -324,7 +325,9 @@ def _rows(
         ]
     )
     names = np.repeat([group.name for group in groups], lengths)
-    return FitRows(X, y, kind, names, np.repeat(np.arange(len(parts)), lengths), weight, np.repeat(training, lengths))
+    configuration, trains = np.repeat(np.arange(len(parts)), lengths), np.repeat(training, lengths)
+    called = tuple(Path(str(atoms.info["config_id"])).stem for atoms in structures)
+    return FitRows(X, y, kind, names, configuration, weight, trains, called)
 
 
 def _kinds(settings: FitsnapInput) -> list[RowKind]:

@@ -13,13 +13,15 @@ from paretofit.errors import InputError
 from paretofit.files import replacing
 from paretofit.kinds import RowKind
 from paretofit.linear.groups import GroupMoments, Optimised, Part, optimise_weights, weight_front
+from paretofit.pareto import pareto_front
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 HELD_OUT = 0.3  # of each group's training configurations, on which weights are judged; half as many check the outcome
-FITTED, JUDGED, UNSEEN = range(3)
+FITTED, JUDGED, UNSEEN, APART = range(4)
+DIFFERENCE = "difference:"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class FitRows:
     configuration : (n,) int64
     weight : (n,) float64
     training : (n,) bool
+    names : tuple of str
+        Of the configurations: their files' names without suffix.
     """
 
     X: np.ndarray
@@ -45,6 +49,7 @@ class FitRows:
     configuration: np.ndarray
     weight: np.ndarray
     training: np.ndarray
+    names: tuple[str, ...] = ()
 
 
 def search_weights(
@@ -57,14 +62,25 @@ def search_weights(
 ) -> tuple[Optimised, float]:
     """Weights found on held-out configurations, and what they do to others that the search never saw."""
     own = np.flatnonzero(rows.training & (rows.weight > 0))  # a group without weight stays out
-    part = _parts(rows, own, seed)[rows.configuration[own]]
+    parts = _parts(rows, own, seed)
+    differences = {one: _difference(rows, one) for one in wanted if one.startswith(DIFFERENCE)}
+    for _, _, members in differences.values():
+        parts[list(members)] = APART  # what is judged by their difference is not fitted while weights are searched for
+    part = parts[rows.configuration[own]]
     weight = np.maximum(rows.weight[own], 1e-12 * rows.weight[own].max())
 
     def moments_of(judge: int) -> GroupMoments:
         some = (part == FITTED) | (part == judge)
         used = own[some]
         X, y, kind, group = rows.X[used][:, free:], rows.y[used], rows.kind[used], rows.group[used]
-        return GroupMoments(X, y, kind, group, part[some] == judge, weight[some])
+        n = len(differences)
+        if n:
+            X = np.vstack([X, [one[0][free:] for one in differences.values()]])
+            y = np.concatenate([y, [one[1] for one in differences.values()]])
+            kind = np.concatenate([kind, np.full(n, RowKind.ENERGY)])
+            group = np.concatenate([group, list(differences)])
+        held_out = np.concatenate([part[some] == judge, np.ones(n, dtype=bool)])
+        return GroupMoments(X, y, kind, group, held_out, np.concatenate([weight[some], np.ones(n)]))
 
     moments, unseen = moments_of(JUDGED), moments_of(UNSEEN)
     start = {one: _mean_weight(rows, one) for one in moments.train}
@@ -90,9 +106,28 @@ def _write_front(
            for (group, kind), weight in best.weights.items()}
         for share, best, errors in weight_front(moments, start, (first, second), regulariser=regulariser)
     ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    table = table.loc[pareto_front(table, list(table.columns[1:3])).index].sort_values("share")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _difference(rows: FitRows, objective: str) -> tuple[np.ndarray, float, tuple[int, int]]:
+    """The row of an energy difference per atom, its label, and the two configurations: ``difference:a/b``."""
+    first, slash, second = objective.removeprefix(DIFFERENCE).partition("/")
+    found = []
+    for name in (first, second):
+        at = [k for k, one in enumerate(rows.names) if one == name]
+        if not slash or len(at) != 1:
+            raise InputError(
+                f"'{objective}' must name two structures by their files, {DIFFERENCE}a/b; there "
+                f"{'are ' + str(len(at)) if at else 'is none'} called '{name}'"
+            )
+        found.append(at[0])
+    each = [np.flatnonzero((rows.configuration == k) & (rows.kind == RowKind.ENERGY))[0] for k in found]
+    X, y = rows.X[each[0]] - rows.X[each[1]], rows.y[each[0]] - rows.y[each[1]]
+    return X, float(y), (found[0], found[1])
 
 
 def _parts(rows: FitRows, own: np.ndarray, seed: int) -> np.ndarray:
@@ -118,10 +153,14 @@ def _importance(moments: GroupMoments, wanted: Sequence[str]) -> dict[Part, floa
     importance: dict[Part, float] = {}
     names = {kind.name.lower(): kind for kind in RowKind}
     for one in wanted:
+        if one.startswith(DIFFERENCE):
+            importance[one, RowKind.ENERGY] = 1.0
+            continue
         group, _, kind = one.rpartition(":")
         if kind not in names:
             raise InputError(
-                f"'{one}' is no objective; it must be energy, force or stress, or of a group, Liquid:force"
+                f"'{one}' is no objective; it must be energy, force or stress, of a group, Liquid:force, or "
+                f"{DIFFERENCE}a/b"
             )
         found = [part for part in moments.held_out if part[1] == names[kind] and group in {"", part[0]}]
         if not found:
