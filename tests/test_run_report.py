@@ -90,6 +90,17 @@ class TestRebuilding:
         with pytest.raises(InputError, match="the stage 'report' is missing"):
             rebuild_report(folder)
 
+    def test_a_validation_in_the_run_folder_is_a_section_of_the_report(self, finished, tmp_path):
+        folder = tmp_path / "run"
+        shutil.copytree(finished.folder, folder)
+        (folder / "validation" / "figures").mkdir(parents=True)
+        (folder / "validation" / "validation.csv").write_text("property,structure,quantity,unit\neos,hcp,B,GPa\n")
+        shutil.copy(folder / "figures" / "energy_force.svg", folder / "validation" / "figures" / "eos.svg")
+        rebuild_report(folder)
+        page = (folder / "report.html").read_text()
+        assert "Validation on physics" in page
+        assert 'id="validation_eos"' in page
+
     def test_the_page_has_every_table_and_figure(self, finished):
         page = (finished.folder / "report.html").read_text()
         for name in (

@@ -32,6 +32,7 @@ class Picture:
     caption: str
     image: bytes = b""
     mime: str = "image/svg+xml"
+    place: str = ""
     missing: str = ""
     wide: bool = True
 

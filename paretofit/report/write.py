@@ -18,7 +18,7 @@ from paretofit.report import figures, front_figures, tables
 from paretofit.report.axes import OUTSIDE
 from paretofit.report.explorer import explorer_data
 from paretofit.report.findings import Finding, all_findings
-from paretofit.report.page import Sheet, render
+from paretofit.report.page import Picture, Sheet, render
 from paretofit.report.pictures import FigurePlan, draw_picture
 from paretofit.report.summaries import (
     FRONT_COLUMNS,
@@ -44,12 +44,15 @@ class More:
         Come before those of the results.
     later_plans : sequence of FigurePlan
         Come after the figures of the results.
+    pictures : sequence of Picture
+        Drawn already; come last.
     """
 
     findings: Sequence[Finding] = ()
     plans: Sequence[FigurePlan] = ()
     sheets: Sequence[Sheet] = ()
     later_plans: Sequence[FigurePlan] = ()
+    pictures: Sequence[Picture] = ()
 
 
 def write_report(
@@ -104,7 +107,8 @@ def write_report(
         opening=_opening(results, front, levels),
         findings=findings,
         pictures=[
-            draw_picture(plan, folder / "figures") for plan in (*more.plans, *_plans(results, levels, paths, more))
+            *(draw_picture(plan, folder / "figures") for plan in (*more.plans, *_plans(results, levels, paths, more))),
+            *more.pictures,
         ],
         sheets=list(_sheets(results, front, levels, extra_tables or {}, more.sheets, folder / "tables")),
         summary=summary,

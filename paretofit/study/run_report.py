@@ -16,6 +16,7 @@ from paretofit.report.findings import Finding
 from paretofit.report.front_pages import budget_words, front_sheets
 from paretofit.report.level_pages import level_plans, level_sheets, level_words
 from paretofit.report.noise_figures import more_plans, noise_sheet, noise_words
+from paretofit.report.page import Picture, Sheet
 from paretofit.report.write import More, write_report
 from paretofit.study.analysis import (
     MD_FILE,
@@ -32,7 +33,7 @@ from paretofit.study.schema import load_study
 if TYPE_CHECKING:
     from paretofit.study.stages import Prepared
 
-DESIGN = "design.h5"
+DESIGN, VALIDATION = "design.h5", "validation"
 KEPT = (DESIGN, MD_FILE, NOISE_FILE, NOISE_POINTS_FILE, PATHS, KNEES)  # a run that has written them needs them
 STAGES = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS: "sweep"}
 
@@ -147,7 +148,27 @@ def _more(
         *front_sheets(results, front, levels),
     ]
     later = list(more_plans(results, levels, paths, points, noise))
-    return More(findings, plans, sheets, later)
+    table, pictures = _validation(folder / VALIDATION)
+    sheets += [] if table is None else [table]
+    return More(findings, plans, sheets, later, pictures)
+
+
+def _validation(folder: Path) -> tuple[Sheet | None, list[Picture]]:
+    """What ``paretofit validate -o RUN/validation`` has left in the run folder, if anything."""
+    table = read_or_empty(folder / "validation.csv")
+    if table.empty:
+        return None, []
+    note = "A potential checked on physics by paretofit validate; what failed is in validation/failures.csv."
+    pictures = [
+        Picture(
+            f"validation_{one.stem}",
+            f"Validation: {one.stem.replace('_', ' ')}.",
+            one.read_bytes(),
+            place=f"{VALIDATION}/figures/{one.stem}",
+        )
+        for one in sorted((folder / "figures").glob("*.svg"))
+    ]
+    return Sheet("Validation on physics", note, "validation", table), pictures
 
 
 def _measured(name: str, question: str, answer: str) -> Finding:
