@@ -255,6 +255,20 @@ def test_weights_of_groups_are_in_both_engines(tmp_path):
         run_study(wrong, out=tmp_path / "wrong")
 
 
+def test_weights_of_groups_may_be_searched_for(tmp_path):
+    keys = {"repetitions": 1, "samplings": ["random"], "twojmax": [2], "weights": [12.25], "sizes": ["all"]}
+    plain = run_study(study_file(tmp_path, **keys), out=tmp_path / "plain").results
+    asked = {"optimise": ["energy", "force"], "regulariser": 0.003}
+    study = study_file(tmp_path, **keys, group_weights=asked)
+    found, again = (run_study(study, out=tmp_path / name) for name in ("found", "again"))
+    assert found.results.equals(again.results)
+    assert any("Weights of groups were searched for" in warning for warning in found.warnings)
+    errors = ["ref_energy", "ref_force"]
+    assert not np.allclose(found.results[errors], plain[errors], rtol=1e-3)
+    with pytest.raises(InputError, match="'group_weights.optimise' at 2Jmax = 2: 'speed' is no objective"):
+        run_study(study_file(tmp_path, **keys, group_weights={"optimise": ["speed"]}), out=tmp_path / "wrong")
+
+
 def test_given_costs_replace_recorded_ones(tmp_path):
     cost = {"measure_md": False, "seconds": {2: 1.0, 4: 5.0, 5: 50.0}, "md_us_per_atom_step": {4: 2.5}}
     result = run_study(study_file(tmp_path, repetitions=1, samplings=["random"], cost=cost), out=tmp_path / "run")

@@ -76,6 +76,17 @@ class GroupWeights(Section):
     by: str = Field("config_type", description="key of a configuration's info that names its group")
     energy: dict[Name, Weight] = Field({}, description="factor of the energy weight by group; 1 where not named")
     force: dict[Name, Weight] = Field({}, description="factor of the force weight by group; 1 where not named")
+    optimise: list[str] = Field(
+        [],
+        description="search for factors that make held-out errors small: energy, force, or of a group, Liquid:force; "
+        "at the reference level, from the factors above",
+    )
+    twojmax: Annotated[int, Field(ge=0, strict=True)] | None = Field(
+        None, description="2Jmax at which they are searched for; by default the smallest of the study"
+    )
+    regulariser: Annotated[float, Field(ge=0, strict=True)] = Field(
+        0.01, description="how strongly factors are held where they began"
+    )
 
 
 class Study(Section):

@@ -25,9 +25,9 @@ from paretofit.dataset.level_errors import level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.errors import InputError, suggestion
 from paretofit.files import digest, file_digest, replacing, write_text
-from paretofit.kinds import RowKind
 from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
 from paretofit.study.folder import KNEES, PATHS, RECORD, RESULTS, link_dataset, logging_to, run_folder
+from paretofit.study.group_factors import group_factors
 from paretofit.study.html import run_html, run_text
 from paretofit.study.run_report import KEPT, write_run_report
 from paretofit.study.schema import SplitSettings, Study, load_study
@@ -270,7 +270,7 @@ def sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
     if study.cost.seconds != "recorded":
         given = {level: np.full(design.n_configurations, study.cost.seconds[level]) for level in prepared.grid.levels}
         labelled = replace(labelled, seconds=given)
-    weights = _group_weights(prepared, labelled)
+    weights = group_factors(prepared, labelled)
     labelled = labelled if weights is None else labelled.weighted(weights)
     twojmax = max(study.twojmax) if study.leverage.twojmax is None else study.leverage.twojmax
     return SweepInput(
@@ -281,27 +281,6 @@ def sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
         design.columns_up_to(twojmax),
         prepared.split.group,
     )
-
-
-def _group_weights(prepared: Prepared, design: DesignMatrix) -> np.ndarray | None:
-    """``(n_rows,)``: factors of the training rows by group and kind; None where the study has none."""
-    chosen = prepared.study.group_weights
-    if not (chosen.energy or chosen.force):
-        return None
-    names = np.array([str(record.get(chosen.by)) for record in prepared.dataset.info_records])
-    for group in {**chosen.energy, **chosen.force}:
-        if group not in names:
-            raise InputError(
-                f"'group_weights' names the group '{group}', but no configuration of {prepared.study.dataset} has "
-                f"{chosen.by} {group}; there are {', '.join(sorted(set(names.tolist())))}{suggestion(group, names)}"
-            )
-    factors = np.ones(design.n_rows)
-    train = np.isin(design.configuration, prepared.split.train)
-    for kind, given in ((RowKind.ENERGY, chosen.energy), (RowKind.FORCE, chosen.force)):
-        each = np.array([given.get(name, 1.0) for name in names])
-        own = train & (design.kind == kind)
-        factors[own] = each[design.configuration[own]]
-    return factors
 
 
 def _write_study(study: Study, folder: Path) -> None:

@@ -104,6 +104,8 @@ def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: Swe
             "Training errors (train_*) are those of rows multiplied by the weights of their groups; test errors are "
             "not weighted."
         )
+        if prepared.study.group_weights.optimise:
+            warnings.append(f"Weights of groups were searched for: {_factors(prepared, data)}.")
     if prepared.dropped:
         warnings.append(
             f"{len(prepared.dropped)} configurations were left out because they lack a label at one of the levels "
@@ -137,6 +139,20 @@ def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: Swe
             "components to one energy."
         )
     return warnings
+
+
+def _factors(prepared: Prepared, data: SweepInput) -> str:
+    """The factors by group and kind, as they stand on the rows."""
+    design, told = data.design, []
+    by = prepared.study.group_weights.by
+    names = np.array([str(record.get(by)) for record in prepared.dataset.info_records])[design.configuration]
+    train = np.isin(design.configuration, data.train)
+    for name in dict.fromkeys(names[train].tolist()):
+        for kind in (RowKind.ENERGY, RowKind.FORCE):
+            own = train & (names == name) & (design.kind == kind)
+            if own.any() and design.row_weights is not None:
+                told.append(f"{name} {kind.name.lower()} {design.row_weights[own][0]:.3g}")
+    return ", ".join(told)
 
 
 def peak_megabytes() -> float:
