@@ -66,9 +66,9 @@ def evaluate(
     if not md_speed and dataset is None:
         raise InputError("evaluate needs --md-speed or --dataset DATASET.h5, or both")
     if dataset is not None:
-        typer.echo(
-            evaluate_errors(potential, dataset).to_string(index=False, float_format=lambda value: f"{value:.4g}")
-        )
+        errors = evaluate_errors(potential, dataset)
+        typer.echo("energies in meV/atom, forces in meV/Å, stresses in GPa")
+        typer.echo(errors.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     if md_speed:
         speed = evaluate_speed(potential, cell)
         typer.echo(
