@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,25 +33,6 @@ NOISE_FILE, NOISE_POINTS_FILE = "label_noise.csv", "label_noise_points.csv"
 PAPER_RATIOS = (12.25, 150.0)  # of Tables 4 and 5: higher force weight, higher energy weight
 MD_SECONDS = 0.3  # for each of three timings
 FIT_ON = 40  # configurations that the timed potential is fitted to; its speed does not depend on them
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """Tables beside the results.
-
-    Attributes
-    ----------
-    errors : LevelErrors
-    md : DataFrame
-        ``twojmax``, ``md_us_per_atom_step``, ``spread``, ``atoms``; empty where it was not measured.
-    noise, noise_points : DataFrame
-        As `paretofit.sweep.label_noise` gives them; empty where there is nothing to compare.
-    """
-
-    errors: LevelErrors
-    md: pd.DataFrame
-    noise: pd.DataFrame
-    noise_points: pd.DataFrame
 
 
 def two_weights(weights: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
