@@ -1,0 +1,100 @@
+"""Disagreement, calibration and conformal intervals against direct computation and against their promise."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_structures import quick
+
+from paretofit import InputError
+from paretofit.linear.calibration import (
+    calibrate_slope,
+    committee_error,
+    conformal_factor,
+    detection_rates,
+    disagreement,
+)
+
+
+@pytest.fixture
+def committee():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(6, 40)), rng.normal(size=40), np.repeat(np.arange(8), 5)
+
+
+def test_disagreement_and_error_are_the_papers(committee):
+    members, labels, configuration = committee
+    mean = members.mean(axis=0)
+    direct = [np.sqrt(sum((one[k] - mean[k]) ** 2 for one in members) / 6) for k in range(40)]
+    assert disagreement(members) == pytest.approx(direct)
+    error = committee_error(members, labels)
+    assert error**2 == pytest.approx(disagreement(members) ** 2 + (mean - labels) ** 2)
+    together = disagreement(members, configuration)
+    assert together == pytest.approx([np.sqrt(np.mean(np.square(direct[5 * k : 5 * k + 5]))) for k in range(8)])
+    shuffled = np.random.default_rng(1).permutation(40)
+    assert disagreement(members[:, shuffled], configuration[shuffled]) == pytest.approx(together)
+    assert disagreement(members + labels) == pytest.approx(direct)
+
+
+def test_a_slope_is_found_with_its_confidence():
+    rng = np.random.default_rng(2)
+    inside = 0
+    for _ in range(200):
+        error = rng.uniform(0.1, 2.0, 60)
+        found = calibrate_slope(np.abs(0.4 * error + 0.05 * rng.normal(size=60)), error)
+        inside += abs(found.slope - 0.4) < found.confidence
+        assert found.residual == pytest.approx(0.05, rel=0.4)
+    assert 0.9 < inside / 200 <= 1.0
+    assert found.threshold(2.0) == pytest.approx(2.0 * found.slope)
+    assert found.error(np.array([found.slope])) == pytest.approx([1.0])
+
+
+def test_rates_of_detection_are_those_that_are_counted():
+    spread, error = np.array([0.1, 0.5, 0.9, 0.2]), np.array([0.2, 2.0, 0.3, 3.0])
+    assert detection_rates(spread, error, 0.4, 1.0) == (0.5, 0.5)
+    assert detection_rates(spread, error, 0.0, 1.0) == (1.0, 0.5)
+    rate, predictive = detection_rates(spread, error, 5.0, 9.0)
+    assert np.isnan(rate)
+    assert np.isnan(predictive)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
+def test_intervals_cover_as_often_as_they_promise_whatever_the_spread(coverage):
+    rng = np.random.default_rng(3)
+    covered = []
+    for _ in range(400):
+        residual = rng.standard_t(3, 61) * np.exp(rng.normal(size=61))
+        spread = np.exp(rng.normal(size=61))  # says nothing of the residual
+        q = conformal_factor(spread[:60], residual[:60], coverage)
+        covered.append(abs(residual[60]) <= q * spread[60])
+    assert np.mean(covered) == pytest.approx(coverage, abs=0.06)
+
+
+@given(st.integers(9, 60), st.integers(0, 1000))
+@quick(max_examples=50)
+def test_the_factor_is_the_quantile_of_the_scores(n, seed):
+    rng = np.random.default_rng(seed)
+    spread, residual = rng.uniform(0.1, 1, n), rng.normal(size=n)
+    q = conformal_factor(spread, residual, 0.9)
+    scores = np.abs(residual) / spread
+    assert (scores <= q).sum() == int(np.ceil((n + 1) * 0.9 - 1e-9))
+
+
+def test_what_cannot_be_calibrated(committee):
+    members, labels, _ = committee
+    ones = np.ones(5)
+    cases = [
+        (lambda: disagreement(members[:1]), "two members at least; got 1"),
+        (lambda: committee_error(members[0], labels), "two members at least"),
+        (lambda: calibrate_slope(ones[:2], ones[:2]), "three disagreements at least"),
+        (lambda: calibrate_slope(0 * ones, ones), "all disagreements are zero"),
+        (lambda: calibrate_slope(ones, -ones), "not negative"),
+        (lambda: calibrate_slope(ones, ones).threshold(0.0), "must be positive; got 0.0"),
+        (lambda: detection_rates(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
+        (lambda: conformal_factor(ones, ones, 0.9), "needs 9 held-out values for its calibration; there are 5"),
+        (lambda: conformal_factor(0 * ones, ones, 0.5), "every spread must be positive"),
+        (lambda: conformal_factor(ones, ones, 1.0), "between 0 and 1; got 1.0"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError, match=message):
+            call()
