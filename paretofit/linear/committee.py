@@ -1,8 +1,8 @@
 """Committees of linear models from one factorisation: bootstrap, random subsets, posterior draws, and POPS.
 
 Rows are whitened by the weighted fit of all of them; what a member needs then is a sum of block moments and a small
-factorisation (DESIGN §4.11). Configurations, or families of relatives, are drawn in at most `BLOCKS` blocks, so that the
-memory of the moments does not grow with the data.
+factorisation (DESIGN §4.11). Configurations, or families of relatives, are drawn in at most `BLOCKS` blocks, so that
+the memory of the moments does not grow with the data.
 """
 
 from __future__ import annotations
