@@ -13,7 +13,7 @@ from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_masses, atomic_numbers
 
 from paretofit.errors import InputError
-from paretofit.labelling.engines.ase_calculator import _calculator as imported_calculator
+from paretofit.imported_calculator import imported_calculator
 from paretofit.lammps_library import lammps_calculator
 from paretofit.potentials.snap_files import snap_files
 from paretofit.validation.dispersion import KINDS, dispersion_commands, overlaid

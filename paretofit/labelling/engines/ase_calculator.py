@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +9,8 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, SCFError
 from pydantic import Field, field_validator
 
-from paretofit.errors import InputError
 from paretofit.files import one_line
+from paretofit.imported_calculator import imported_calculator
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, installed_version
 from paretofit.labelling.ladder import Level
 
@@ -67,11 +65,11 @@ class AseCalculator(Engine):
         except CalculationFailed as error:
             raise EngineError(one_line(error)) from error
         except Exception:
-            _calculator.cache_clear()  # what has stumbled may be left in any state
+            imported_calculator.cache_clear()  # what has stumbled may be left in any state
             raise
 
     def _make(self, level: Level) -> Any:
-        return _calculator(self.calculator, json.dumps({**self.options, **level.options}, sort_keys=True))
+        return imported_calculator(self.calculator, json.dumps({**self.options, **level.options}, sort_keys=True))
 
 
 def _results(atoms: Atoms) -> Outcome:
@@ -86,19 +84,3 @@ def _results(atoms: Atoms) -> Outcome:
     except (PropertyNotImplementedError, NotImplementedError):
         stress = None
     return Outcome(float(energy), atoms.get_forces(), stress)
-
-
-@lru_cache(maxsize=8)
-def _calculator(path: str, options: str) -> Any:
-    """One calculator for each process and set of keywords; networks are slow to load."""
-    module, _, name = path.rpartition(".")
-    try:
-        factory = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"the calculator '{path}' cannot be imported: {one_line(error)}; install its package, or correct the path"
-        ) from error
-    try:
-        return factory(**json.loads(options))
-    except Exception as error:  # whatever the calculator's own checks raise
-        raise InputError(f"the calculator '{path}' does not take the options {options}: {one_line(error)}") from error
