@@ -8,9 +8,9 @@ from test_structures import quick
 
 from paretofit import InputError
 from paretofit.linear.calibration import (
+    calibrate_conformal,
     calibrate_slope,
     committee_error,
-    conformal_factor,
     detection_rates,
     disagreement,
 )
@@ -65,8 +65,8 @@ def test_intervals_cover_as_often_as_they_promise_whatever_the_spread(coverage):
     for _ in range(400):
         residual = rng.standard_t(3, 61) * np.exp(rng.normal(size=61))
         spread = np.exp(rng.normal(size=61))  # says nothing of the residual
-        q = conformal_factor(spread[:60], residual[:60], coverage)
-        covered.append(abs(residual[60]) <= q * spread[60])
+        q = calibrate_conformal(spread[:60], residual[:60], coverage)
+        covered.append(abs(residual[60]) <= q.half_width(spread[60]))
     assert np.mean(covered) == pytest.approx(coverage, abs=0.06)
 
 
@@ -75,9 +75,9 @@ def test_intervals_cover_as_often_as_they_promise_whatever_the_spread(coverage):
 def test_the_factor_is_the_quantile_of_the_scores(n, seed):
     rng = np.random.default_rng(seed)
     spread, residual = rng.uniform(0.1, 1, n), rng.normal(size=n)
-    q = conformal_factor(spread, residual, 0.9)
-    scores = np.abs(residual) / spread
-    assert (scores <= q).sum() == int(np.ceil((n + 1) * 0.9 - 1e-9))
+    q = calibrate_conformal(spread, residual, 0.9)
+    scores = np.abs(residual) / np.maximum(spread, 0.1 * np.median(spread))
+    assert (scores <= q.factor).sum() == int(np.ceil((n + 1) * 0.9 - 1e-9))
 
 
 def test_what_cannot_be_calibrated(committee):
@@ -91,9 +91,12 @@ def test_what_cannot_be_calibrated(committee):
         (lambda: calibrate_slope(ones, -ones), "not negative"),
         (lambda: calibrate_slope(ones, ones).threshold(0.0), "must be positive; got 0.0"),
         (lambda: detection_rates(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
-        (lambda: conformal_factor(ones, ones, 0.9), "needs 9 held-out values for its calibration; there are 5"),
-        (lambda: conformal_factor(0 * ones, ones, 0.5), "every spread must be positive"),
-        (lambda: conformal_factor(ones, ones, 1.0), "between 0 and 1; got 1.0"),
+        (
+            lambda: calibrate_conformal(ones, ones, 0.9),
+            "needs 9 held-out configurations for its calibration; there are 5",
+        ),
+        (lambda: calibrate_conformal(0 * ones, ones, 0.5), "spreads above zero; are the members identical"),
+        (lambda: calibrate_conformal(ones, ones, 1.0), "between 0 and 1; got 1.0"),
     ]
     for call, message in cases:
         with pytest.raises(InputError, match=message):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from paretofit.errors import InputError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from paretofit.linear.factor import Array
 
+FLOOR = 0.1  # of the median spread
 Z = 1.959964  # standard deviations of a 95 % confidence interval
 
 
@@ -80,8 +82,7 @@ class Slope:
 
     def threshold(self, error: float) -> float:
         """The disagreement above which errors are above `error`."""
-        if not error > 0:
-            raise InputError(f"an error threshold must be positive; got {error}")
+        _check_positive(error)
         return self.slope * error
 
     def error(self, spread: Array) -> Array:
@@ -101,11 +102,7 @@ def calibrate_slope(spread: Array, error: Array) -> Slope:
     -----
     Section I.A.6 of Bidoggia et al. (2025).
     """
-    for name, values in (("disagreements", spread), ("errors", error)):
-        if len(values) < 3 or not (np.isfinite(values) & (values >= 0)).all():
-            raise InputError(f"calibration needs three {name} at least, finite and not negative; got {len(values)}")
-        if not values.any():
-            raise InputError(f"all {name} are zero: there is nothing to calibrate; are the members identical?")
+    _check_pairs(spread, error)
     squares = float(error @ error)
     slope = float(spread @ error) / squares
     residuals = spread - slope * error
@@ -139,7 +136,121 @@ def detection_rates(spread: Array, error: Array, spread_limit: float, error_limi
     return true_positive, predictive
 
 
-def conformal_factor(spread: Array, residual: Array, coverage: float = 0.9) -> float:
+@dataclass(frozen=True)
+class Isotonic:
+    """Errors as a function of the disagreement that never falls.
+
+    Attributes
+    ----------
+    spread : (n,) float64
+        Ascending.
+    expected : (n,) float64
+        Never falling.
+    """
+
+    spread: Array
+    expected: Array
+
+    def threshold(self, error: float) -> float:
+        """The disagreement from which errors are expected above `error`; infinite if they never are."""
+        _check_positive(error)
+        above = np.flatnonzero(self.expected > error)
+        return float(self.spread[above[0]]) if len(above) else float("inf")
+
+    def error(self, spread: Array) -> Array:
+        """The errors that disagreements stand for; beyond the calibration's those at its ends."""
+        return np.asarray(np.interp(spread, self.spread, self.expected))
+
+
+@dataclass(frozen=True)
+class QuantileLine:
+    """A line through the origin below which a share of the errors lies: error = factor × disagreement.
+
+    Attributes
+    ----------
+    factor : float
+    share : float
+    """
+
+    factor: float
+    share: float
+
+    def threshold(self, error: float) -> float:
+        """The disagreement above which more than ``1 - share`` of the errors are above `error`."""
+        _check_positive(error)
+        return error / self.factor
+
+    def error(self, spread: Array) -> Array:
+        """What a share of the errors stays below."""
+        return np.asarray(self.factor * spread)
+
+
+def calibrate_isotonic(spread: Array, error: Array) -> Isotonic:
+    """Isotonic regression of the errors ``(n,)`` on the disagreements ``(n,)``.
+
+    Raises
+    ------
+    InputError
+        As `calibrate_slope`.
+    """
+    _check_pairs(spread, error)
+    order = np.lexsort((error, spread))
+    return Isotonic(spread[order], np.asarray(isotonic_regression(error[order]).x))
+
+
+def calibrate_quantile(spread: Array, error: Array, share: float = 0.9) -> QuantileLine:
+    """Quantile regression of the errors ``(n,)`` on the disagreements ``(n,)``, through the origin.
+
+    The minimum of the pinball loss Σ ρ(ε − b D) is the quantile of ε / D with weights D.
+
+    Raises
+    ------
+    InputError
+        As `calibrate_slope`, and if `share` is not between 0 and 1.
+    """
+    _check_pairs(spread, error)
+    if not 0 < share < 1:
+        raise InputError(f"the share of errors below the line must lie between 0 and 1; got {share}")
+    own = spread > 0
+    ratio = error[own] / spread[own]
+    order = np.argsort(ratio)
+    mass = np.cumsum(spread[own][order])
+    return QuantileLine(float(ratio[order][np.searchsorted(mass, share * mass[-1] * (1 - 1e-12))]), share)
+
+
+CALIBRATIONS = {"slope": calibrate_slope, "isotonic": calibrate_isotonic, "quantile": calibrate_quantile}
+
+
+def detection_map(spread: Array, error: Array, spread_limits: Array, error_limits: Array) -> tuple[Array, Array]:
+    """`detection_rates` for all pairs of limits: two arrays ``(n_spread_limits, n_error_limits)``."""
+    rates = [[detection_rates(spread, error, one, other) for other in error_limits] for one in spread_limits]
+    values = np.array(rates)
+    return values[..., 0], values[..., 1]
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Intervals around predictions that hold new labels with a stated probability.
+
+    Attributes
+    ----------
+    factor : float
+        Half widths in units of the spread.
+    floor : float
+        The smallest spread that is taken at its word: forces that vanish by symmetry have none.
+    coverage : float
+    """
+
+    factor: float
+    floor: float
+    coverage: float
+
+    def half_width(self, spread: Array) -> Array:
+        """Half widths of the intervals of new values with these spreads."""
+        return np.asarray(self.factor * np.maximum(spread, self.floor))
+
+
+def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, group: Array | None = None) -> Conformal:
     """The factor q such that prediction ± q·spread holds a new value with at least this probability.
 
     Split conformal prediction: whatever the model and however bad the spread, if the new value is exchangeable with
@@ -148,38 +259,64 @@ def conformal_factor(spread: Array, residual: Array, coverage: float = 0.9) -> f
     Parameters
     ----------
     spread : (n,) float64
-        Positive, of held-out values that no member has seen.
+        Of held-out values that no member has seen.
     residual : (n,) float64
         Label minus prediction there.
     coverage : float
         Between 0 and 1.
+    group : (n,) int, optional
+        Values that belong together, such as the force components of a configuration, resemble each other; then groups
+        are exchangeable, not values, and each counts as one.
 
     Returns
     -------
-    float
-        The ⌈(n + 1) coverage⌉-th smallest of |residual| / spread.
+    Conformal
+        Its factor is the quantile of |residual| / spread over ``n + 1`` values, or groups, the new one being infinite;
+        spreads below a tenth of their median count as that.
 
     Raises
     ------
     InputError
-        If there are too few values for the coverage, or a spread is not positive.
+        If there are too few values or groups for the coverage, or all spreads are zero.
 
     Notes
     -----
     V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World (2005); normalised scores after
-    H. Papadopoulos, A. Gammerman, V. Vovk, ICTAI (2008).
+    H. Papadopoulos, A. Gammerman, V. Vovk, ICTAI (2008); groups after R. Dunn, L. Wasserman, A. Ramdas, J. Am. Stat.
+    Assoc. 118, 2491 (2023).
     """
     if not 0 < coverage < 1:
         raise InputError(f"the coverage must lie between 0 and 1; got {coverage}")
-    if not (np.isfinite(spread) & (spread > 0)).all():
-        raise InputError("every spread must be positive for a conformal interval; are the members identical?")
-    rank = int(np.ceil((len(residual) + 1) * coverage - 1e-9))
-    if rank > len(residual):
-        least = int(np.ceil(coverage / (1 - coverage) - 1e-9))
+    if not (np.isfinite(spread) & (spread >= 0)).all() or not spread.any():
+        raise InputError("conformal intervals need spreads above zero; are the members identical?")
+    names, number, counts = np.unique(
+        np.arange(len(residual)) if group is None else group, return_inverse=True, return_counts=True
+    )
+    least = int(np.ceil(coverage / (1 - coverage) - 1e-9))
+    if len(names) < least:
         raise InputError(
-            f"a coverage of {coverage:g} needs {least} held-out values for its calibration; there are {len(residual)}"
+            f"a coverage of {coverage:g} needs {least} held-out configurations for its calibration; there are "
+            f"{len(names)}: hold out more, or ask for less"
         )
-    return float(np.sort(np.abs(residual) / spread)[rank - 1])
+    floor = FLOOR * float(np.median(spread[spread > 0]))
+    scores = np.abs(residual) / np.maximum(spread, floor)
+    order = np.argsort(scores, kind="stable")
+    mass = np.cumsum(1.0 / counts[number][order])
+    factor = float(scores[order][np.searchsorted(mass, coverage * (len(names) + 1) - 1e-6)])
+    return Conformal(factor, floor, coverage)
+
+
+def _check_positive(error: float) -> None:
+    if not error > 0:
+        raise InputError(f"an error threshold must be positive; got {error}")
+
+
+def _check_pairs(spread: Array, error: Array) -> None:
+    for name, values in (("disagreements", spread), ("errors", error)):
+        if len(values) < 3 or not (np.isfinite(values) & (values >= 0)).all():
+            raise InputError(f"calibration needs three {name} at least, finite and not negative; got {len(values)}")
+        if not values.any():
+            raise InputError(f"all {name} are zero: there is nothing to calibrate; are the members identical?")
 
 
 def _members(members: Array) -> Array:

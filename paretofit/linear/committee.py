@@ -1,169 +1,293 @@
 """Committees of linear models from one factorisation: bootstrap, random subsets, posterior draws, and POPS.
 
-Rows are whitened by the weighted fit of all of them; what a member needs then is a sum of block moments and a small
-factorisation (DESIGN §4.11). Configurations, or families of relatives, are drawn in at most `BLOCKS` blocks, so that
-the memory of the moments does not grow with the data.
+Rows are whitened once; what a member needs then is a sum of block moments and one Cholesky factor (DESIGN §4.11).
+Configurations, or families of relatives, are drawn in at most `BLOCKS` blocks, so that the memory of the moments does
+not grow with the data, and rows are read blockwise, a few times, however many there are.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg import blas, lapack
+from threadpoolctl import threadpool_limits
 
 from paretofit.errors import InputError
-from paretofit.linear.factor import column_scales
+from paretofit.linear.extrapolation import TrainingLeverage
+from paretofit.linear.moments import NestedFactor
+from paretofit.linear.native import add_gram
+from paretofit.linear.streaming import map_blocks, sum_blocks
+from paretofit.linear.whitening import FirstPass, RowBlock, Whitening, solve_rows, whiten
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from paretofit.linear.factor import Array
 
+    Blocks = Callable[[], Iterator[RowBlock]]
+
 BLOCKS = 100  # that are drawn; fewer where there are fewer groups
-INDEPENDENT = 1e-10  # of the largest pivot: below, a column depends on others
-METHODS = ("bootstrap", "subset", "posterior", "pops")
+BATCH = 8  # members whose moments are summed at once
+MOST_BYTES = 4 << 30  # of their moments; with very many columns blocks become fewer
+DETERMINED = 1e12  # condition number of the whitened moments above which rows do not determine the coefficients
+INDEPENDENT = 1e-10  # of the largest eigenvalue: directions that a draw does not see
 Method = Literal["bootstrap", "subset", "posterior", "pops"]
+METHODS = get_args(Method)
 
 
 @dataclass(frozen=True)
-class WhitenedFit:
-    """A weighted fit of all rows, in coordinates where its normal matrix is the identity.
+class CommitteeFit:
+    """A weighted fit of all rows, with the moments that its committees are made from.
 
     Attributes
     ----------
     coefficients : (p,) float64
-    U : (n, p) float64
-        Weighted rows, whitened: UᵀU = 1.
-    residual : (n,) float64
-        Weighted label minus prediction.
-    scale, R : arrays
-        β = (R⁻¹ δ) / scale.
+        Of the fit; 0 for a column that depends on earlier ones.
+    whitening : Whitening
+    factor : NestedFactor
+        Of the whitened moments of all rows.
+    G : (n_blocks, P, P) float64
+        Whitened moments of each block of groups; lower triangles.
+    c : (n_blocks, P) float64
+        Their products with the residuals of the fit.
+    variance : float
+        Weighted squared residuals over degrees of freedom.
     """
 
     coefficients: Array
-    U: Array
-    residual: Array
-    scale: Array
-    R: Array
+    whitening: Whitening
+    factor: NestedFactor
+    G: Array
+    c: Array
+    variance: float
+    _blocks: Blocks
+    _weights: Array
 
     @classmethod
-    def of(cls, rows: Array, targets: Array, weights: Array) -> WhitenedFit:
-        """Fit ``(n, p)`` rows to ``(n,)`` targets with a weight each.
+    def of(
+        cls, blocks: Blocks, group: Array, weights: Array, rng: np.random.Generator, *, threads: int = 1
+    ) -> CommitteeFit:
+        """Fit the rows.
+
+        Parameters
+        ----------
+        blocks : callable
+            Returns a fresh iterator of `RowBlock`, all of them training rows with one column of targets.
+        group : (n_configurations,) int
+            What is drawn together: families of relatives, or each configuration by itself.
+        weights : (3,) float64
+            w_E, w_F, w_S.
+        rng : numpy.random.Generator
+            Of the blocks of groups.
+        threads : int
+            The result does not depend on it.
 
         Raises
         ------
         InputError
-            If the rows do not determine all columns.
+            If there are fewer than two groups, or the rows do not determine the coefficients.
         """
-        weighted = rows * weights[:, None]
-        scale = column_scales(weighted)
-        Q, R = scipy.linalg.qr(weighted / scale, mode="economic", check_finite=False)
-        pivots = np.abs(np.diag(R))
-        if len(rows) < rows.shape[1] or pivots.min() < INDEPENDENT * pivots.max():
+        p = next(iter(blocks())).X.shape[1]
+        sums = sum_blocks(blocks(), lambda: FirstPass(weights, p, 1), threads)
+        with threadpool_limits(1):
+            whitening = whiten(sums, blocks, weights)
+            baseline = blas.dtrsm(1.0, whitening.R, sums.c[whitening.kept], side=0, lower=0, trans_a=1)[:, 0]
+        P = len(baseline)
+        block_of = _blocks_of_groups(group, P, rng)
+        moments = _BlockMoments(whitening, baseline, weights, block_of)
+        with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+            for block in blocks():
+                moments.add(block, pool)
+        factor = NestedFactor.of(moments.G.sum(axis=0).T)
+        if sums.n_train <= P or factor.condition(P) > DETERMINED:
             raise InputError(
-                f"{len(rows)} rows do not determine {rows.shape[1]} coefficients, so that a committee has no spread to "
-                "go by; take a smaller 2Jmax or more configurations"
+                f"{sums.n_train} rows do not determine {p} coefficients, so that a committee has no spread to go by; "
+                "take a smaller 2Jmax or more configurations"
             )
-        delta = Q.T @ (targets * weights)
-        beta = scipy.linalg.solve_triangular(R, delta) / scale
-        return cls(beta, Q, (targets * weights) - Q @ delta, scale, R)
+        whole = moments.c.sum(axis=0)
+        delta = factor.solve(np.asfortranarray(whole[:, None]))[:, 0]
+        variance = max(moments.squares - float(whole @ delta), 0.0) / max(sums.n_train - P, 1)
+        c = moments.c - np.array([blas.dsymv(1.0, one.T, delta, lower=0) for one in moments.G])
+        raw = _raw(whitening, p, (baseline + delta)[None])[0]
+        return cls(raw, whitening, factor, moments.G, c, variance, blocks, weights)
 
-    def raw(self, delta: Array) -> Array:
-        """Coefficients ``(m, p)`` of whitened differences ``(m, p)`` from the fit."""
-        return np.asarray(self.coefficients + scipy.linalg.solve_triangular(self.R, delta.T).T / self.scale)
+    def members(
+        self, members: int, rng: np.random.Generator, *, method: Method = "bootstrap", fraction: float = 0.7
+    ) -> Array:
+        """Coefficients of a committee.
+
+        Parameters
+        ----------
+        members : int
+            Two at least.
+        rng : numpy.random.Generator
+        method : {"bootstrap", "subset", "posterior", "pops"}
+            Groups drawn with replacement; a random share of them (delete-d); draws from the Gaussian posterior of the
+            coefficients with the noise of the fit; uniform draws from the hypercube, in principal axes, of the
+            coefficients which would make a single row exact (POPS: misspecification, not noise).
+        fraction : float
+            Of the groups in a subset.
+
+        Returns
+        -------
+        (members, p) float64
+
+        Raises
+        ------
+        InputError
+            If there are fewer than two members, or the method or fraction is not one.
+
+        Notes
+        -----
+        POPS after T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), from all rows; with only
+        those of higher leverage than the median, as their package has it by default, the hypercube of a model with
+        few rows for each column is far too small (tests/benchmarks/RESULTS.md).
+        """
+        if members < 2:
+            raise InputError(f"a committee needs two members at least; got {members}")
+        if method not in METHODS:
+            raise InputError(f"the method '{method}' is not one of {', '.join(METHODS)}")
+        if not 0 < fraction < 1:
+            raise InputError(f"the share of groups in a subset must lie between 0 and 1; got {fraction}")
+        with threadpool_limits(1):
+            if method == "posterior":
+                delta = self._unwhitened(np.sqrt(self.variance) * rng.normal(size=(members, len(self.factor.R))))
+            elif method == "pops":
+                axes, low, high = self.hypercube()
+                delta = self._unwhitened(rng.uniform(low, high, (members, len(low))) @ axes.T)
+            else:
+                counts = self._counts(members, rng, fraction if method == "subset" else None)
+                delta = np.concatenate([self._refits(counts[k : k + BATCH]) for k in range(0, members, BATCH)])
+        return self.coefficients + _raw(self.whitening, len(self.coefficients), delta)
+
+    @property
+    def leverage(self) -> TrainingLeverage:
+        """Leverage of other rows with respect to these."""
+        return TrainingLeverage(self.whitening.kept, self.factor.R @ self.whitening.R)
+
+    def hypercube(self) -> tuple[Array, Array, Array]:
+        """Principal axes ``(P, k)`` of the coefficients that make single rows exact, with their bounds ``(k,)``.
+
+        In coordinates where the normal matrix is the identity: δ = u r / h for a row u of leverage h = uᵀu and
+        residual r.
+        """
+
+        def exact(u: Array, residual: Array) -> Array:
+            leverage = np.einsum("ij,ij->i", u, u)
+            seen = leverage > 0  # forces that vanish by symmetry have rows of zeros
+            return np.asarray(u[seen] * (residual[seen] / leverage[seen])[:, None])
+
+        P = len(self.factor.R)
+        squares = np.zeros((P, P))
+        for one in self._map(lambda u, r: blas.dsyrk(1.0, exact(u, r), trans=1, lower=0)):
+            squares += one
+        values, axes = scipy.linalg.eigh(squares, lower=False, check_finite=False)
+        axes = np.ascontiguousarray(axes[:, values > INDEPENDENT * values[-1]])
+        bounds = self._map(
+            lambda u, r: np.vstack([(along := exact(u, r) @ axes).min(0, initial=0.0), along.max(0, initial=0.0)])
+        )
+        return axes, np.min([one[0] for one in bounds], axis=0), np.max([one[1] for one in bounds], axis=0)
+
+    def _map(self, function: Callable[[Array, Array], Array]) -> list[Array]:
+        """What a function says of the rows and residuals of each block, in coordinates of unit normal matrix."""
+        R = np.asfortranarray(self.factor.R @ self.whitening.R)
+
+        def apply(block: RowBlock) -> Array:
+            w = self._weights[block.kind]
+            u = solve_rows(R, self.whitening.keep(block.X) * w[:, None])
+            return function(u, w * (block.Y[:, 0] - block.X @ self.coefficients))
+
+        return map_blocks(self._blocks(), apply, 1)
+
+    def _unwhitened(self, delta: Array) -> Array:
+        """From coordinates of unit normal matrix to whitened ones, ``(m, P)``."""
+        return np.asarray(scipy.linalg.solve_triangular(self.factor.R, delta.T, check_finite=False).T)
+
+    def _counts(self, members: int, rng: np.random.Generator, fraction: float | None) -> Array:
+        """``(members, n_blocks)``: how often each block is drawn."""
+        n = len(self.G)
+        if fraction is None:
+            return np.asarray(rng.multinomial(n, np.full(n, 1 / n), size=members).astype(float))
+        kept = min(max(1, round(fraction * n)), n - 1)
+        return np.array([np.isin(np.arange(n), rng.permutation(n)[:kept]) for _ in range(members)], dtype=float)
+
+    def _refits(self, counts: Array) -> Array:
+        """Whitened differences from the fit of draws of blocks; what one does not see stays where the fit has it."""
+        P = len(self.factor.R)
+        moments = (counts @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
+        found = []
+        for M, right in zip(moments, counts @ self.c, strict=True):
+            factor = NestedFactor.of(M.T.copy(order="F"))
+            if factor.condition(P) < DETERMINED:
+                found.append(factor.solve(np.asfortranarray(right[:, None]))[:, 0])
+                continue
+            values, vectors = scipy.linalg.eigh(M.T, lower=False, check_finite=False)
+            seen = values > INDEPENDENT * values[-1]
+            found.append(vectors[:, seen] @ ((vectors[:, seen].T @ right) / values[seen]))
+        return np.array(found)
 
 
-def committee(
-    fit: WhitenedFit,
-    group: Array,
-    members: int,
-    rng: np.random.Generator,
-    *,
-    method: Method = "bootstrap",
-    fraction: float = 0.7,
-) -> Array:
-    """Coefficients of a committee.
+class _BlockMoments:
+    """Whitened, weighted moments of each block of groups; targets are residuals of the baseline."""
+
+    def __init__(self, whitening: Whitening, baseline: Array, weights: Array, block_of: Array) -> None:
+        n_blocks = int(block_of.max()) + 1
+        self.whitening, self.baseline, self.weights, self.block_of = whitening, baseline, weights, block_of
+        self.G = np.zeros((n_blocks, len(baseline), len(baseline)))
+        self.c, self.squares = np.zeros((n_blocks, len(baseline))), 0.0
+
+    def add(self, block: RowBlock, pool: ThreadPoolExecutor) -> None:
+        """Add rows; each thread adds to moments of its own, in the order of rows."""
+        w = self.weights[block.kind]
+        U = self.whitening.apply(block.X) * w[:, None]
+        y = w * block.Y[:, 0] - U @ self.baseline
+        self.squares += float(y @ y)
+        owner = self.block_of[block.configuration]
+
+        def add(k: int) -> None:
+            own = owner == k
+            part = np.ascontiguousarray(U[own])
+            add_gram(self.G[k].T, part)
+            self.c[k] += part.T @ y[own]
+
+        list(pool.map(add, np.unique(owner).tolist()))
+
+
+def array_blocks(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Blocks, Array]:
+    """Rows in memory, with a weight each, as `CommitteeFit.of` takes them: blocks, and the weights by kind.
 
     Parameters
     ----------
-    fit : WhitenedFit
-    group : (n,) int
-        What is drawn together: a configuration's rows, or those of a family of relatives.
-    members : int
-        Two at least.
-    rng : numpy.random.Generator
-    method : {"bootstrap", "subset", "posterior", "pops"}
-        Groups drawn with replacement; a random share of them; draws from the Gaussian posterior of the coefficients
-        with the noise of the fit; uniform draws from the hypercube that holds the coefficients which would make each
-        single row exact (POPS: misspecification, not noise, T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol.
-        6, 015008 (2025)).
-    fraction : float
-        Of the groups in a subset.
-
-    Returns
-    -------
-    (members, p) float64
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two members or groups, or the method or fraction is not one.
+    X : (n, p) float64
+    y, weights : (n,) float64
+    configuration : (n,) int
+        Numbered from 0.
     """
-    if members < 2:
-        raise InputError(f"a committee needs two members at least; got {members}")
-    if method not in METHODS:
-        raise InputError(f"the method '{method}' is not one of {', '.join(METHODS)}")
-    if method == "posterior":
-        return fit.raw(_posterior(fit, members, rng))
-    if method == "pops":
-        return fit.raw(_pops(fit, members, rng))
-    if not 0 < fraction < 1:
-        raise InputError(f"the share of groups in a subset must lie between 0 and 1; got {fraction}")
-    return fit.raw(_resampled(fit, group, members, rng, fraction if method == "subset" else None))
+    block = RowBlock(
+        X * weights[:, None],
+        (y * weights)[:, None],
+        np.zeros(len(X), dtype=np.int8),
+        configuration,
+        np.ones(len(X), dtype=bool),
+    )
+    return (lambda: iter([block])), np.ones(3)
 
 
-def _resampled(fit: WhitenedFit, group: Array, members: int, rng: np.random.Generator, fraction: float | None) -> Array:
-    """Members fitted to blocks that are drawn with replacement, or to a share of them."""
+def _blocks_of_groups(group: Array, columns: int, rng: np.random.Generator) -> Array:
+    """Which block each configuration's group is drawn with."""
     names, number = np.unique(group, return_inverse=True)
     if len(names) < 2:
-        raise InputError(f"resampling needs two groups at least; there is {len(names)}")
-    n_blocks = min(BLOCKS, len(names))
-    block = rng.permutation(np.arange(len(names)) % n_blocks)[number]
-    G, c = [], []
-    for k in range(n_blocks):
-        own = block == k
-        G.append(fit.U[own].T @ fit.U[own])
-        c.append(fit.U[own].T @ fit.residual[own])
-    found = []
-    for _ in range(members):
-        if fraction is None:
-            counts = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks)).astype(float)
-        else:
-            counts = np.zeros(n_blocks)
-            counts[rng.permutation(n_blocks)[: max(1, round(fraction * n_blocks))]] = 1.0
-        found.append(_solved(np.tensordot(counts, G, axes=1), counts @ np.array(c)))
-    return np.array(found)
+        raise InputError(f"a committee needs two groups of configurations at least; there is {len(names)}")
+    n_blocks = max(2, min(BLOCKS, len(names), MOST_BYTES // (8 * columns**2)))
+    return np.asarray(rng.permutation(np.arange(len(names)) % n_blocks)[number])
 
 
-def _solved(M: Array, right: Array) -> Array:
-    """M⁻¹ c; directions that a draw does not see stay where the whole fit has them."""
-    values, vectors = scipy.linalg.eigh(M, check_finite=False)
-    seen = values > INDEPENDENT * max(values[-1], 1.0)
-    return np.asarray(vectors[:, seen] @ ((vectors[:, seen].T @ right) / values[seen]))
-
-
-def _posterior(fit: WhitenedFit, members: int, rng: np.random.Generator) -> Array:
-    """Gaussian with covariance σ² (UᵀU)⁻¹ = σ² 1."""
-    n, p = fit.U.shape
-    variance = float(fit.residual @ fit.residual) / max(n - p, 1)
-    return np.asarray(np.sqrt(variance) * rng.normal(size=(members, p)))
-
-
-def _pops(fit: WhitenedFit, members: int, rng: np.random.Generator) -> Array:
-    """δ_i = u_i r_i / h_i makes row i exact at the least change of the loss; their bounding box in principal axes."""
-    leverage = np.einsum("ij,ij->i", fit.U, fit.U)
-    exact = fit.U * (fit.residual / np.maximum(leverage, 1e-12))[:, None]
-    _, _, axes = scipy.linalg.svd(exact, full_matrices=False, check_finite=False)
-    along = exact @ axes.T
-    low, high = along.min(axis=0), along.max(axis=0)
-    return np.asarray(rng.uniform(low, high, (members, along.shape[1])) @ axes)
+def _raw(whitening: Whitening, p: int, delta: Array) -> Array:
+    """Raw coefficients ``(m, p)`` of whitened ones ``(m, P)``."""
+    raw = np.zeros((len(delta), p))
+    raw[:, whitening.kept] = lapack.dtrtrs(whitening.R, np.asfortranarray(delta.T), lower=0)[0].T
+    return raw

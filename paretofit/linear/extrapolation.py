@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3  # rows are exchanged while that makes the determinant larger by more than this share
 INDEPENDENT = 1e-10  # of the largest pivot: below, a column depends on others
+BESIDE = 1e-7  # of a row's norm that may lie beside what the training set spans
 EDGE, OUTSIDE = 1.0, 2.0  # grades from which a configuration is at the edge, and outside
 
 
@@ -30,12 +31,13 @@ class TrainingLeverage:
 
     Attributes
     ----------
-    scale : (p,) float64
-    R : (p, p) float64
-        Triangular factor of the weighted rows with columns of unit norm.
+    kept : (P,) int64
+        Columns that the leverage is of.
+    R : (P, P) float64
+        Triangular factor of the weighted rows.
     """
 
-    scale: Array
+    kept: Array
     R: Array
 
     @classmethod
@@ -55,12 +57,12 @@ class TrainingLeverage:
             raise InputError(
                 f"{len(rows)} rows do not determine {rows.shape[1]} columns; take a smaller 2Jmax for the grade"
             )
-        return cls(scale, R)
+        return cls(np.arange(rows.shape[1]), R * scale)
 
     def __call__(self, rows: Array, weights: Array | None = None) -> Array:
         """``(m,)``: leverages of other rows ``(m, p)``, each with the weight that it would have."""
         weighted = rows if weights is None else rows * weights[:, None]
-        half = scipy.linalg.solve_triangular(self.R, (weighted / self.scale).T, trans="T", check_finite=False)
+        half = scipy.linalg.solve_triangular(self.R, weighted[:, self.kept].T, trans="T", check_finite=False)
         return np.asarray(np.einsum("ij,ij->j", half, half))
 
 
@@ -115,6 +117,51 @@ class ActiveSet:
     def grade(self, rows: Array) -> Array:
         """``(m,)``: γ of other rows ``(m, p)``; at most about 1 for every training row."""
         return np.asarray(np.abs(rows @ self.inverse).max(axis=1))
+
+
+@dataclass(frozen=True)
+class EnvironmentGrade:
+    """Grades of atoms by their descriptors, whatever the rank of the training set's.
+
+    A row is a constant and the descriptors of an atom, in units of the training set's root mean square. Directions in
+    which the training set has nothing are kept apart: an atom that has something there is infinitely far outside.
+
+    Attributes
+    ----------
+    scale : (1 + K,) float64
+    axes : (1 + K, r) float64
+        Orthonormal; what the training set spans.
+    inverse : (r, r) float64
+        A⁻¹ of the active set in these axes.
+    """
+
+    scale: Array
+    axes: Array
+    inverse: Array
+
+    @classmethod
+    def of(cls, descriptors: Array) -> EnvironmentGrade:
+        """Choose the active set among the atoms ``(n, K)`` of the training set."""
+        rows = _with_constant(descriptors)
+        scale = column_scales(rows) / np.sqrt(len(rows))
+        rows = rows / scale
+        _, R = np.linalg.qr(rows)
+        _, values, axes = np.linalg.svd(R)
+        spanned = axes[: len(values)][values > INDEPENDENT * values[0]].T
+        return cls(scale, spanned, ActiveSet.of(rows @ spanned).inverse)
+
+    def __call__(self, descriptors: Array) -> Array:
+        """``(m,)``: γ of other atoms ``(m, K)``."""
+        rows = _with_constant(descriptors) / self.scale
+        along = rows @ self.axes
+        grade = np.abs(along @ self.inverse).max(axis=1)
+        beside = np.linalg.norm(rows - along @ self.axes.T, axis=1)
+        grade[beside > BESIDE * np.linalg.norm(rows, axis=1)] = np.inf
+        return np.asarray(grade)
+
+
+def _with_constant(descriptors: Array) -> Array:
+    return np.hstack([np.ones((len(descriptors), 1)), descriptors])
 
 
 def verdict(grade: float) -> str:
