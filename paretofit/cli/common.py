@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.console import Console
+
+from paretofit.errors import InputError
+
+if TYPE_CHECKING:
+    from paretofit.study.committee import CommitteeSettings
 
 app = typer.Typer(
     name="paretofit",
@@ -20,6 +25,27 @@ Jobs = Annotated[
     Optional[int],  # noqa: UP045  (typer)
     typer.Option("--jobs", "-j", min=1, help="Processes; no number depends on it.", show_default="one for each core"),
 ]
+
+Committee = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--committee", help="Members of a committee: error bars, intervals and extrapolation grades."),
+]
+Method = Annotated[
+    str,
+    typer.Option("--method", help="How members are made: bootstrap, subset, posterior or pops (needs --committee)."),
+]
+Coverage = Annotated[float, typer.Option("--coverage", help="Share of labels that the intervals hold.")]
+
+
+def committee_settings(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
+    """The committee that the options ask for, if any."""
+    from paretofit.study.committee import CommitteeSettings
+
+    if members is None:
+        if method != "bootstrap":
+            raise InputError(f"--method {method} is of a committee; say how many members with --committee")
+        return None
+    return CommitteeSettings(members, method, coverage, seed)
 
 
 def names(text: str) -> list[str]:

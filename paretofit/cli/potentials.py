@@ -7,33 +7,78 @@ from typing import Annotated, Optional
 
 import typer
 
-from paretofit.cli.common import Jobs, app, names
+from paretofit.cli.common import Committee, Coverage, Jobs, Method, app, committee_settings, names
 from paretofit.errors import InputError
 
 
 @app.command(
-    epilog="Examples:  paretofit fit --fitsnap Ta-example.in -o potential   |   the same with --optimise-weights "
-    "energy,force"
+    epilog="Examples:  paretofit fit data/beryllium.h5 --twojmax 6 --committee 8 -o potential   |   paretofit fit "
+    "--fitsnap Ta-example.in -o potential   |   the same with --optimise-weights energy,force"
 )
 def fit(
-    fitsnap: Annotated[Path, typer.Option("--fitsnap", help="A FitSNAP input (.in), as it is.")],
+    source: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="A dataset (HDF5), or a study (YAML) whose dataset, basis and split are taken."),
+    ] = None,
+    fitsnap: Annotated[Optional[Path], typer.Option("--fitsnap", help="A FitSNAP input (.in), as it is.")] = None,  # noqa: UP045
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("potential"),
+    level: Annotated[Optional[str], typer.Option(help="Of the labels.", show_default="the last")] = None,  # noqa: UP045
+    twojmax: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Of the model.", show_default="the largest, up to 8, for which there are rows enough"),
+    ] = None,
+    weight: Annotated[Optional[float], typer.Option(help="w_E/w_F.", show_default="12.25, or the study's")] = None,  # noqa: UP045
+    hold_out: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Share of the configurations that calibrates and does not train.", show_default="0.2"),
+    ] = None,
+    committee: Committee = None,
+    method: Method = "bootstrap",
+    coverage: Coverage = 0.9,
     optimise_weights: Annotated[
         str,
-        typer.Option(help="Search for group weights: energy, force, stress, Liquid:force, difference:a/b of files."),
+        typer.Option(
+            help="--fitsnap: search for group weights: energy, force, stress, Liquid:force, difference:a/b of files."
+        ),
     ] = "",
     front: Annotated[
-        bool, typer.Option("--front", help="Also the front between two objectives, as weights_front.csv.")
+        bool, typer.Option("--front", help="--fitsnap: also the front between two objectives, as weights_front.csv.")
     ] = False,
-    regulariser: Annotated[float, typer.Option(min=0.0, help="How strongly weights are held where they are.")] = 0.01,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is held out while weights are searched for.")] = 1,
+    regulariser: Annotated[
+        float, typer.Option(min=0.0, help="--fitsnap: how strongly weights are held where they are.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is held out, and of the committee.")] = 1,
     jobs: Jobs = None,
 ) -> None:
-    """Fit what a FitSNAP input says, with the errors that FitSNAP shows, and write a LAMMPS potential."""
+    """Fit a dataset, or what a FitSNAP input says, and write a LAMMPS potential, with a committee if asked for."""
     from joblib import cpu_count
 
     from paretofit.study.fit import fit_fitsnap, format_fit
 
+    if (source is None) == (fitsnap is None):
+        raise InputError("fit needs a dataset or a study, or --fitsnap INPUT, and not both")
+    if source is not None:
+        from paretofit.study.fit_dataset import fit_dataset
+
+        if optimise_weights or front:
+            raise InputError("--optimise-weights and --front go with --fitsnap; a study has 'group_weights'")
+        fitted = fit_dataset(
+            source,
+            output,
+            level=level,
+            twojmax=twojmax,
+            weight_ratio=weight,
+            hold_out=hold_out,
+            committee=committee_settings(committee, method, coverage, seed),
+            seed=seed,
+            jobs=jobs or cpu_count(),
+            progress=True,
+        )
+        typer.echo(fitted.text)
+        return
+    assert fitsnap is not None  # noqa: S101  (one of the two is there)
+    if any(one is not None for one in (level, twojmax, weight, hold_out)):
+        raise InputError("--level, --twojmax, --weight and --hold-out go with a dataset; a FitSNAP input says its own")
     made = fit_fitsnap(
         fitsnap,
         output,
@@ -41,6 +86,7 @@ def fit(
         front=front,
         regulariser=regulariser,
         seed=seed,
+        committee=committee_settings(committee, method, coverage, seed),
         jobs=jobs or cpu_count(),
         progress=True,
     )

@@ -1,27 +1,28 @@
-"""A fitted linear model, or a committee of them, as a potential: predictions, LAMMPS files, and an ASE calculator."""
+"""A fitted linear model, or a committee of them, as a potential: predictions, error bars, and LAMMPS files."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import units
-from ase.calculators.calculator import Calculator, all_changes
-from ase.geometry import complete_cell
 
+from paretofit.descriptors.atoms import atom_descriptors
 from paretofit.descriptors.reference import STRESS_UNIT, ReferencePotential, reference_labels
 from paretofit.descriptors.rows import (
     BAR_PER_VIRIAL,
     configuration_rows,
     configuration_rows_with_stress,
-    with_vacuum_cell,
 )
 from paretofit.errors import InputError
+from paretofit.files import remove
+from paretofit.kinds import RowKind
 from paretofit.lammps_library import lammps_calculator, process_lammps
-from paretofit.potentials.snap_files import SnapFiles, read_snap, write_snap
+from paretofit.linear.calibration import disagreement
+from paretofit.potentials.snap_files import SnapFiles, lammps_coefficients, read_snap, snap_paths, write_snap
+from paretofit.potentials.uncertainty import SUFFIX, Assessment, Uncertainty, read_committee, write_committee
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
     from paretofit.descriptors import SnapBasis
     from paretofit.descriptors.basis import Array
+    from paretofit.potentials.calculator import LinearCalculator
 
-REACH = 12.0  # Å, between atoms and their images where nothing is periodic; farther than any pair style here reaches
+BELONGS = 1e-9  # relative: the mean of a committee's members and the coefficients in the LAMMPS files
 AGREEMENT = 1e-8  # of the largest force (or energy, or stress) that an exported potential may be off
 
 
@@ -65,23 +67,47 @@ class LinearPotential:
     coefficients : (p,) or (m, p) float64
         In nested order; several rows are the members of a committee, whose mean is the potential.
     reference : ReferencePotential or None
+    uncertainty : Uncertainty or None
+        Of a committee: its calibration, and what it was trained on.
     """
 
     basis: SnapBasis
     coefficients: Array
     reference: ReferencePotential | None = None
+    uncertainty: Uncertainty | None = None
 
     @classmethod
     def read(cls, path: Path | str) -> LinearPotential:
         """Read a potential from its LAMMPS files: the ``.mod``, ``.snapcoeff`` or ``.snapparam``, or their folder.
 
+        With ``NAME.committee.h5`` beside them it is the committee.
+
         Raises
         ------
         InputError
-            If a file is missing or is not of a SNAP potential.
+            If a file is missing or is not of a SNAP potential, or the committee is that of another one.
         """
         basis, coefficients, reference = read_snap(Path(path))
-        return cls(basis, coefficients, reference)
+        committee = snap_paths(Path(path))[0].with_suffix(SUFFIX)
+        if not committee.is_file():
+            return cls(basis, coefficients, reference)
+        members, uncertainty = read_committee(committee)
+        own, files = members.mean(axis=0), coefficients
+        same = own.shape == files.shape
+        if same:  # in LAMMPS's form, for with chemflag several coefficients are one there
+            mine, theirs = (lammps_coefficients(basis, one) for one in (own, files))
+            same = bool(np.abs(mine - theirs).max() <= BELONGS * np.abs(theirs).max())
+        if not same:
+            raise InputError(
+                f"{committee} belongs to another potential than the files beside it; fit again, or remove it"
+            )
+        return cls(basis, members, reference, uncertainty)
+
+    def member(self, k: int) -> LinearPotential:
+        """One member of a committee as a potential of its own, for LAMMPS or ASE."""
+        if not 0 <= k < len(np.atleast_2d(self.coefficients)):
+            raise InputError(f"there is no member {k}; the committee has {len(np.atleast_2d(self.coefficients))}")
+        return LinearPotential(self.basis, np.atleast_2d(self.coefficients)[k], self.reference)
 
     @property
     def mean(self) -> Array:
@@ -90,16 +116,79 @@ class LinearPotential:
 
     def predict(self, atoms: Atoms) -> Prediction:
         """Energy, forces and stress of a configuration from descriptors, for every member at once."""
-        lammps, periodic = process_lammps(), bool(atoms.pbc.all())
+        return self._predicted(atoms, *self._rows(atoms))
+
+    def assess(self, atoms: Atoms, *, coverage: float | None = None) -> Assessment:
+        """Energy, forces and stress of a committee's mean, with their standard deviations, intervals and grades.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        coverage : float, optional
+            Of the intervals; by default what the fit says, 0.9.
+
+        Raises
+        ------
+        InputError
+            If it is no committee, it knows nothing of its training set, or the coverage cannot be had.
+        """
+        return self.assess_and_predict(atoms, coverage)[0]
+
+    def assess_and_predict(self, atoms: Atoms, coverage: float | None = None) -> tuple[Assessment, Prediction]:
+        """`assess`, and what each member predicts."""
+        own = self.uncertainty
+        if own is None or self.coefficients.ndim == 1:
+            raise InputError("this potential has no committee to assess by; fit it with a committee")
+        rows = self._rows(atoms)
+        members, n = self._predicted(atoms, *rows), len(atoms)
+        spreads = [
+            disagreement(members.energy[:, None] / n)[0],
+            disagreement(members.forces.reshape(len(members.forces), -1)).reshape(n, 3),
+            disagreement(members.stress),
+        ]
+        intervals = [
+            spread * np.nan if (found := own.interval(kind, coverage)) is None else found.half_width(spread)
+            for kind, spread in zip((RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS), spreads, strict=True)
+        ]
+        assessed = Assessment(
+            energy=float(members.energy.mean()),
+            forces=members.forces.mean(axis=0),
+            stress=members.stress.mean(axis=0),
+            energy_std=float(spreads[0]),
+            forces_std=spreads[1],
+            stress_std=spreads[2],
+            energy_interval=float(intervals[0]),
+            forces_interval=intervals[1],
+            stress_interval=intervals[2],
+            grades=self.grades(atoms),
+            leverage=float(own.leverage(own.energy_weight * rows[0][None])[0]),
+        )
+        return assessed, members
+
+    def grades(self, atoms: Atoms) -> Array:
+        """``(N,)``: how far each atom is outside of the training set (γ > 1); a fraction of the cost of forces.
+
+        Raises
+        ------
+        InputError
+            If the potential knows nothing of its training set.
+        """
+        if self.uncertainty is None:
+            raise InputError("this potential knows nothing of its training set; fit it with a committee")
+        return self.uncertainty.grades(atoms, atom_descriptors(process_lammps(), self.basis, atoms))
+
+    def _rows(self, atoms: Atoms) -> tuple[Array, Array, Array]:
+        """Energy row, force rows and stress rows; the last NaN where it is not periodic in three directions."""
+        if atoms.pbc.all():
+            return configuration_rows_with_stress(process_lammps(), self.basis, atoms)
+        rows = configuration_rows(process_lammps(), self.basis, atoms)
+        return *rows, np.full((6, self.basis.n_features), np.nan)
+
+    def _predicted(self, atoms: Atoms, energy_row: Array, force_rows: Array, stress_rows: Array) -> Prediction:
         beta = self.coefficients.T
-        if periodic:
-            energy_row, force_rows, stress_rows = configuration_rows_with_stress(lammps, self.basis, atoms)
-        else:
-            energy_row, force_rows = configuration_rows(lammps, self.basis, atoms)
-            stress_rows = np.full((6, self.basis.n_features), np.nan)
         energy, forces, stress = energy_row @ beta * len(atoms), force_rows @ beta, stress_rows @ beta
         if self.reference is not None:
-            own = reference_labels(lammps, self.basis, self.reference, atoms)
+            own = reference_labels(process_lammps(), self.basis, self.reference, atoms)
             shape = (slice(None), None) if self.coefficients.ndim > 1 else slice(None)
             energy, forces, stress = energy + own[0], forces + own[1].ravel()[shape], stress + own[2][shape]
         return Prediction(
@@ -110,7 +199,17 @@ class LinearPotential:
         )  # fmt: skip
 
     def write(self, folder: Path | str, name: str = "potential") -> SnapFiles:
-        """Write the LAMMPS files; of a committee those of its mean."""
+        """Write the LAMMPS files; of a committee those of its mean, and ``NAME.committee.h5``."""
+        files = self.write_mean(folder, name)
+        committee = files.coefficients.with_suffix(SUFFIX)
+        if self.coefficients.ndim == 1:
+            remove(committee)  # it would be another potential's
+        else:
+            write_committee(committee, self.coefficients, self.uncertainty)
+        return files
+
+    def write_mean(self, folder: Path | str, name: str = "potential") -> SnapFiles:
+        """Write the LAMMPS files only."""
         return write_snap(Path(folder), name, self.basis, self.mean, reference=self.reference)
 
     def calculator(self, *, members: bool = False) -> LinearCalculator:
@@ -118,57 +217,9 @@ class LinearPotential:
 
         With `members` the values of every member of a committee are in its ``results``, see `LinearCalculator`.
         """
+        from paretofit.potentials.calculator import LinearCalculator  # noqa: PLC0415  (it imports this module)
+
         return LinearCalculator(self, members=members)
-
-
-class LinearCalculator(Calculator):
-    """ASE calculator of a `LinearPotential`: energy, forces, stress; of a committee also its members' values.
-
-    ``results`` of a committee also has ``energies_members`` (m,), ``forces_members`` (m, N, 3) and ``stress_members``
-    (m, 6) where ``members=True`` was set, which costs descriptors at every step.
-    """
-
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  (ASE's own convention)
-
-    def __init__(self, potential: LinearPotential, *, members: bool = False) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        if members and potential.coefficients.ndim == 1:
-            raise InputError("a single potential has no members; give the coefficients of a committee, (m, p)")
-        self.potential, self.members = potential, members
-        self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
-        files = potential.write(self._folder.name)
-        self._elements = ", ".join(files.elements)
-        self._lammps = lammps_calculator(files.commands, files.elements)
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        """Compute with LAMMPS whatever the properties; see ASE."""
-        super().calculate(atoms, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
-        given: Atoms = self.atoms  # type: ignore[assignment]
-        copy: Atoms = given.copy()
-        foreign = sorted(set(copy.get_chemical_symbols()) - set(self.potential.basis.elements))
-        if foreign:
-            raise InputError(f"there is no {foreign[0]} in this potential; it has {self._elements}")
-        periodic = bool(copy.pbc.all())
-        if not periodic:  # LAMMPS loses atoms that leave a box; this one is wider than anything reaches
-            copy.set_cell(complete_cell(with_vacuum_cell(copy, REACH)), scale_atoms=False)
-            copy.pbc = True
-        copy.calc = self._lammps
-        self.results = {"forces": copy.get_forces(), "energy": copy.get_potential_energy()}
-        self.results["free_energy"] = self.results["energy"]
-        if periodic:
-            self.results["stress"] = copy.get_stress()
-        if self.members:
-            own = self.potential.predict(given)
-            self.results |= {
-                "energies_members": own.energy,
-                "forces_members": own.forces,
-                "stress_members": own.stress,
-            }
 
 
 def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> float:

@@ -228,7 +228,7 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     InputError
         If a file is missing, or is not of a SNAP potential.
     """
-    coefficients, parameters, include = _three_files(path)
+    coefficients, parameters, include = snap_paths(path)
     settings = _read_parameters(parameters)
     elements, table = _read_coefficients(coefficients)
     known = {"rcutfac", "twojmax", *DEFAULTS}
@@ -256,7 +256,7 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
 def snap_files(path: Path) -> SnapFiles:
     """The files of a potential that is there already, as `read_snap` finds them."""
     basis, _, reference = read_snap(path)
-    return SnapFiles(*_three_files(path), list(basis.elements), reference)
+    return SnapFiles(*snap_paths(path), list(basis.elements), reference)
 
 
 def nested_coefficients(basis: SnapBasis, table: Array) -> Array:
@@ -278,7 +278,8 @@ def nested_coefficients(basis: SnapBasis, table: Array) -> Array:
     return nested
 
 
-def _three_files(path: Path) -> tuple[Path, Path, Path]:
+def snap_paths(path: Path) -> tuple[Path, Path, Path]:
+    """The ``.snapcoeff``, ``.snapparam`` and ``.mod`` of a potential that one of them, or their folder, stands for."""
     if path.is_dir():
         found = sorted(path.glob("*.snapcoeff"))
         if len(found) != 1:

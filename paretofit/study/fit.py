@@ -35,10 +35,13 @@ from paretofit.files import replacing, write_text
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
 from paretofit.linear import fit_wls
+from paretofit.linear.committee import CommitteeFit, array_blocks
 from paretofit.parallel import follow_parent
 from paretofit.potentials import LinearPotential, SnapFiles
+from paretofit.potentials.assessing import Labels
 from paretofit.potentials.linear import check_files
 from paretofit.progress import track
+from paretofit.study.committee import CommitteeSettings, Labelled, committee_potential, format_committee
 from paretofit.study.group_weights import FitRows, reweighted, search_weights
 
 if TYPE_CHECKING:
@@ -95,6 +98,7 @@ def fit_fitsnap(
     front: bool = False,
     regulariser: float = 0.01,
     seed: int = 1,
+    committee: CommitteeSettings | None = None,
     jobs: int = 1,
     progress: bool = False,
 ) -> FitResult:
@@ -116,6 +120,8 @@ def fit_fitsnap(
         How strongly weights are held where they are.
     seed : int
         Of what is held out while weights are searched for.
+    committee : CommitteeSettings, optional
+        Calibrated on the testing structures, where the input has some.
     jobs : int
         Processes.
     progress : bool
@@ -140,6 +146,8 @@ def fit_fitsnap(
         ReferencePotential(settings.reference.pair_style, settings.reference.pair_coeff),
     )
     structures, groups, training, notes = _structures(settings)
+    if committee is not None:
+        _check_committee(committee, settings, training)
     rows = _rows(settings, basis, reference, (structures, groups, training), jobs, progress)
     found, checked = None, float("nan")
     if optimise:
@@ -148,6 +156,9 @@ def fit_fitsnap(
         rows = reweighted(rows, found.weights)
     coefficients = _fit(rows, settings)
     potential = LinearPotential(basis, coefficients, reference)
+    if committee is not None:
+        potential = _committee(potential, rows, settings, committee, (structures, training), jobs, progress)
+        notes += [] if not all(training) else ["no testing_size: the committee is not calibrated, and has no intervals"]
     folder, name = Path(out), Path(settings.potential).name or "potential"
     files = potential.write(folder, name)
     metrics = fit_metrics(rows, coefficients)
@@ -207,6 +218,8 @@ def format_fit(result: FitResult) -> str:
         if result.checked > 1:
             lines.append("warning: these weights are tuned to what was held out; raise --regulariser")
     files = (result.files.coefficients, result.files.parameters, result.files.include)
+    if result.potential.uncertainty is not None:
+        lines.append(format_committee(result.potential))
     return "\n".join([*lines, *map(str, files), *(f"note: {note}" for note in result.notes)])
 
 
@@ -398,6 +411,56 @@ def _fit(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
         kind = np.concatenate([kind, np.zeros(len(penalty), dtype=np.int8)])
     fit = fit_wls(X, y, kind, weights=weight)
     return np.concatenate([np.zeros(free), fit.coefficients])
+
+
+def _check_committee(committee: CommitteeSettings, settings: FitsnapInput, training: Sequence[bool]) -> None:
+    if settings.solver.name == "RIDGE":
+        raise InputError(f"{settings.path}: a committee of a RIDGE fit is not supported; use 'solver = SVD'")
+    committee.check(training.count(False) or None)
+
+
+def _committee(
+    fitted: LinearPotential,
+    rows: FitRows,
+    settings: FitsnapInput,
+    committee: CommitteeSettings,
+    used: tuple[list[Atoms], list[bool]],
+    jobs: int,
+    progress: bool,
+) -> LinearPotential:
+    """The committee around a fit; configurations are drawn, each by itself."""
+    own, free = rows.training, free_columns(settings)
+    X = rows.X[own].copy()
+    X[:, :free] = 0.0  # no column of the fit
+    names, number = np.unique(rows.configuration[own], return_inverse=True)
+    blocks, weights = array_blocks(X, rows.y[own], rows.weight[own], number)
+    fit = CommitteeFit.of(blocks, np.arange(len(names)), weights, np.random.default_rng([committee.seed, 0]))
+    aside = [atoms for atoms, trains in zip(*used, strict=True) if not trains]
+    energy = rows.weight[own][rows.kind[own] == RowKind.ENERGY]
+    return committee_potential(
+        fitted.basis,
+        fit,
+        committee,
+        [atoms for atoms, trains in zip(*used, strict=True) if trains],
+        Labelled(aside, [_labels(atoms, settings) for atoms in aside]),
+        centre=fitted.coefficients,
+        reference=fitted.reference,
+        energy_weight=float(np.median(energy)) if len(energy) else 1.0,
+        jobs=jobs,
+        progress=progress,
+    )
+
+
+def _labels(atoms: Atoms, settings: FitsnapInput) -> Labels:
+    """Labels of a structure, energies on the scale of the fit; stresses where they count."""
+    results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
+    shift = sum(settings.eshift.get(one, 0.0) for one in atoms.get_chemical_symbols())
+    stress = results.get("stress") if settings.calculator.stress else None
+    return Labels(
+        results.get("energy", np.nan) + shift,
+        np.asarray(results.get("forces", np.full((len(atoms), 3), np.nan))),
+        np.full(6, np.nan) if stress is None else np.asarray(stress),
+    )
 
 
 def _write_tables(folder: Path, metrics: pd.DataFrame, found: Optimised | None) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ leverage: {{energy_weight: 150, twojmax: {smallest}}}
 {cost}"""
 
 TOGETHER = "    # not by parent, which most of them share: no split would be left"
+WEIGHT = 12.25  # w_E/w_F, from the published study
 NEARER = ("trajectory", "family")  # keys of relatives nearer than children of one parent
 APART = 0.15  # what the share of the training set may be off
 
@@ -112,6 +114,37 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
     write_text(path, text)
     load_study(path)
     return path
+
+
+def default_settings(data: Dataset, hold_out: float) -> dict[str, Any]:
+    """What a fit of a dataset takes where nothing is said: levels that count, basis, split, 2Jmax and weight.
+
+    Parameters
+    ----------
+    data : Dataset
+    hold_out : float
+        Share of the configurations that does not train.
+
+    Raises
+    ------
+    InputError
+        If it has no labelled configurations.
+    """
+    if not data.levels or not len(data):
+        raise InputError(f"{data.path} has no labelled configurations; import labels into it first")
+    info = data.info()
+    rows = (1 - hold_out) * (info.n_configurations + 3 * info.n_atoms)
+    elements = list(info.species)
+    split: dict[str, Any] = {"train_fraction": 1 - hold_out}
+    if _is_one_family(data):
+        split["group_by"] = [key for key in NEARER if any(one.get(key) is not None for one in data.info_records)]
+    return {
+        "levels": _levels(data)[0],
+        "basis": {"elements": elements},
+        "split": split,
+        "twojmax": _model_sizes(rows, len(elements)),
+        "weights": [(WEIGHT, 1.0)],
+    }
 
 
 def _levels(data: Dataset) -> tuple[list[str], str]:

@@ -1,0 +1,142 @@
+"""Many structures at once: what a committee says of them, and what it said of those that have labels."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from paretofit.descriptors.atoms import atom_descriptors
+from paretofit.kinds import RowKind
+from paretofit.lammps_library import process_lammps
+from paretofit.linear.extrapolation import EnvironmentGrade
+from paretofit.parallel import follow_parent
+from paretofit.potentials.uncertainty import HeldOut
+from paretofit.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ase import Atoms
+
+    from paretofit.descriptors.basis import Array, SnapBasis
+    from paretofit.potentials.linear import LinearPotential
+    from paretofit.potentials.uncertainty import Assessment
+
+BATCH = 8  # structures handed to a worker at once
+MOST_ATOMS = 200_000  # of each element, from which the active set is chosen; more are thinned out evenly
+
+
+class Labels(NamedTuple):
+    """Labels of one structure: eV, (N, 3) eV/Å, (6,) eV/Å³; NaN where there is none."""
+
+    energy: float
+    forces: Array
+    stress: Array
+
+
+def assess_all(
+    potential: LinearPotential,
+    structures: Sequence[Atoms],
+    *,
+    coverage: float | None = None,
+    jobs: int = 1,
+    progress: bool = False,
+) -> list[Assessment]:
+    """`LinearPotential.assess` of every structure, in parallel; in their order."""
+
+    def assess(own: LinearPotential, atoms: Atoms) -> Assessment:
+        return own.assess(atoms, coverage=coverage)
+
+    return _of_each(assess, potential, structures, "assess", jobs, progress)
+
+
+def predict_spreads(
+    potential: LinearPotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
+) -> list[tuple[Labels, Labels]]:
+    """Means and standard deviations over the members of a committee for every structure; energies per atom, eV."""
+    return _of_each(_mean_and_spread, potential, structures, "held out", jobs, progress)
+
+
+def held_out(
+    predicted: Sequence[tuple[Labels, Labels]], labels: Sequence[Labels], n_atoms: Sequence[int]
+) -> dict[RowKind, HeldOut]:
+    """Spreads and residuals of labelled structures, as calibration needs them; kinds without any label are left out.
+
+    Parameters
+    ----------
+    predicted : sequence of (Labels, Labels)
+        From `predict_spreads`.
+    labels : sequence of Labels
+    n_atoms : sequence of int
+    """
+    found = {}
+    for kind, name in ((RowKind.ENERGY, "energy"), (RowKind.FORCE, "forces"), (RowKind.STRESS, "stress")):
+        parts: list[list[Array]] = [[], [], []]
+        for k, ((mean, spread), label) in enumerate(zip(predicted, labels, strict=True)):
+            scale = n_atoms[k] if kind == RowKind.ENERGY else 1
+            residual = np.ravel(getattr(label, name)) / scale - np.ravel(getattr(mean, name))
+            own = np.isfinite(residual)
+            for part, values in zip(
+                parts, (np.ravel(getattr(spread, name)), residual, np.full(own.shape, k)), strict=True
+            ):
+                part.append(values[own])
+        whole = [np.concatenate([np.empty(0), *part]) for part in parts]
+        if len(whole[0]):
+            found[kind] = HeldOut(whole[0], whole[1], whole[2].astype(np.int64))
+    return found
+
+
+def training_grades(
+    basis: SnapBasis, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
+) -> dict[str, EnvironmentGrade]:
+    """The grade of each element from the atoms of the training structures."""
+    found = _of_each(_descriptors, basis, structures, "atoms", jobs, progress)
+    symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
+    values = np.concatenate(found)
+    grades = {}
+    for element in basis.elements:
+        own = np.flatnonzero(symbols == element)
+        if len(own):
+            thinned = own[np.unique(np.linspace(0, len(own) - 1, MOST_ATOMS).astype(int))]
+            grades[element] = EnvironmentGrade.of(values[thinned])
+    return grades
+
+
+def _of_each(
+    function: Callable[[Any, Atoms], Any],
+    shared: Any,
+    structures: Sequence[Atoms],
+    what: str,
+    jobs: int,
+    progress: bool,
+) -> list[Any]:
+    """A function of each structure, in batches, on several processes."""
+    batches = [structures[start : start + BATCH] for start in range(0, len(structures), BATCH)]
+    tasks = (delayed(_batch)(os.getpid(), function, shared, batch) for batch in batches)
+    done = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
+    return [one for batch in track(done, len(batches), what, enabled=progress) for one in batch]
+
+
+def _batch(parent: int, function: Callable[[Any, Atoms], Any], shared: Any, structures: Sequence[Atoms]) -> list[Any]:
+    """Runs in a worker."""
+    follow_parent(parent)
+    with threadpool_limits(1):
+        return [function(shared, atoms) for atoms in structures]
+
+
+def _mean_and_spread(potential: LinearPotential, atoms: Atoms) -> tuple[Labels, Labels]:
+    members = potential.predict(atoms)
+    energy = members.energy / len(atoms)
+    return (
+        Labels(float(energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)),
+        Labels(float(energy.std()), members.forces.std(axis=0), members.stress.std(axis=0)),
+    )
+
+
+def _descriptors(basis: SnapBasis, atoms: Atoms) -> Array:
+    return atom_descriptors(process_lammps(), basis, atoms)

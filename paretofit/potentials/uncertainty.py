@@ -1,0 +1,235 @@
+"""What a potential does not know: error bars of its predictions, and how far a structure is from its training set.
+
+It lies beside a potential's LAMMPS files as ``NAME.committee.h5``: the members, what they said of held-out labelled
+configurations (from which intervals of any coverage follow), the active set of atoms that grades others, and the
+factor that leverages come from. Energies are per atom, eV; forces eV/Å; stresses eV/Å³.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from paretofit.errors import InputError
+from paretofit.files import array_digest, one_line, replacing
+from paretofit.kinds import RowKind
+from paretofit.linear.calibration import CALIBRATIONS, Conformal, calibrate_conformal
+from paretofit.linear.extrapolation import EnvironmentGrade, TrainingLeverage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ase import Atoms
+
+    from paretofit.descriptors.basis import Array
+
+SUFFIX = ".committee.h5"
+VERSION = 1
+SAME = 3  # decimals of Å to which positions and cells of one structure agree
+TRAIN, HELD_OUT = "train", "held out"
+
+
+class HeldOut(NamedTuple):
+    """What a committee said of labels that it has not seen.
+
+    Attributes
+    ----------
+    spread : (n,) float64
+        Standard deviations over the members.
+    residual : (n,) float64
+        Label minus prediction.
+    configuration : (n,) int64
+        Which configuration each value is of.
+    """
+
+    spread: Array
+    residual: Array
+    configuration: Array
+
+    def by_configuration(self) -> tuple[Array, Array]:
+        """Disagreement and error of each configuration (equations 1 and 2 of Bidoggia et al., 2025), ascending."""
+        _, number, counts = np.unique(self.configuration, return_inverse=True, return_counts=True)
+        spread, error = (np.bincount(number, one**2) / counts for one in (self.spread, self.residual))
+        return np.sqrt(spread), np.sqrt(spread + error)
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Beside the members of a committee: its calibration, and what it was trained on.
+
+    Attributes
+    ----------
+    method : str
+        How the members were made.
+    held_out : mapping of RowKind to HeldOut
+        Empty if nothing was held out; stress only if labels had it.
+    environments : mapping of element to EnvironmentGrade
+    leverage : TrainingLeverage
+    energy_weight : float
+        w_E, the weight of an energy row in the leverage.
+    known : mapping of str to str
+        "train" or "held out" by `structure_key`.
+    coverage : float
+        Of the intervals unless another is asked for.
+    """
+
+    method: str
+    held_out: Mapping[RowKind, HeldOut]
+    environments: Mapping[str, EnvironmentGrade]
+    leverage: TrainingLeverage
+    energy_weight: float
+    known: Mapping[str, str]
+    coverage: float = 0.9
+    level: str = ""
+    _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def interval(self, kind: RowKind, coverage: float | None = None) -> Conformal | None:
+        """The conformal interval of energies per atom, force components or stress components; None if not calibrated.
+
+        Raises
+        ------
+        InputError
+            If there were too few held-out configurations for the coverage.
+        """
+        own = self.held_out.get(kind)
+        if own is None:
+            return None
+        key = kind, self.coverage if coverage is None else coverage
+        if key not in self._found:
+            self._found[key] = calibrate_conformal(own.spread, own.residual, key[1], own.configuration)
+        found: Conformal = self._found[key]
+        return found
+
+    def calibration(self, kind: RowKind, method: str = "slope") -> Any:
+        """Errors of configurations from their disagreements: "slope" (τ = aε), "isotonic" or "quantile".
+
+        Returns
+        -------
+        Slope, Isotonic or QuantileLine
+            Each with ``threshold(error)`` and ``error(spread)``.
+
+        Raises
+        ------
+        InputError
+            If the method is not one of these, or nothing of this kind was held out.
+        """
+        if method not in CALIBRATIONS:
+            raise InputError(f"the calibration '{method}' is not one of {', '.join(CALIBRATIONS)}")
+        if kind not in self.held_out:
+            raise InputError(f"no {kind.name.lower()} was held out to calibrate by; fit again with some held out")
+        return CALIBRATIONS[method](*self.held_out[kind].by_configuration())
+
+    def grades(self, atoms: Atoms, descriptors: Array) -> Array:
+        """``(N,)``: how far each atom is outside of the training set (γ > 1), from its descriptors ``(N, K)``."""
+        symbols = np.array(atoms.get_chemical_symbols())
+        grades = np.full(len(symbols), np.inf)
+        for element, grade in self.environments.items():
+            own = symbols == element
+            if own.any():
+                grades[own] = grade(descriptors[own])
+        return grades
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a committee says of one structure, and how far that is to be trusted.
+
+    Attributes
+    ----------
+    energy, forces, stress
+        Of the potential: eV, (N, 3) eV/Å, (6,) eV/Å³ (NaN where not periodic in three directions).
+    energy_std, forces_std, stress_std
+        Standard deviations over the members: eV/atom, (N, 3) eV/Å, (6,) eV/Å³.
+    energy_interval, forces_interval, stress_interval
+        Half widths of the conformal intervals, like those; NaN where not calibrated.
+    grades : (N,) float64
+        D-optimality grade of each atom; above 1 outside of the training set.
+    leverage : float
+        Of the structure's energy row; below 1 for those that trained.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array
+    energy_std: float
+    forces_std: Array
+    stress_std: Array
+    energy_interval: float
+    forces_interval: Array
+    stress_interval: Array
+    grades: Array
+    leverage: float
+
+    @property
+    def grade(self) -> float:
+        """The highest grade of an atom."""
+        return float(self.grades.max())
+
+
+def structure_key(atoms: Atoms) -> str:
+    """Names a structure up to a thousandth of an Å, to know again what trained."""
+    geometry = np.round(np.concatenate([atoms.cell[:].ravel(), atoms.positions.ravel()]), SAME) + 0.0  # no -0.0
+    return array_digest(np.concatenate([atoms.numbers, atoms.pbc, geometry]))[:16]
+
+
+def write_committee(path: Path, members: Array, own: Uncertainty | None) -> None:
+    """Write a committee's file."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["committee_version"] = VERSION
+        file["members"] = members
+        if own is None:
+            return
+        file.attrs.update({name: getattr(own, name) for name in ("method", "energy_weight", "coverage", "level")})
+        file["leverage/kept"] = own.leverage.kept
+        file.create_dataset("leverage/R", data=own.leverage.R, compression="gzip", compression_opts=1)
+        for kind, held_out in own.held_out.items():
+            for name, values in held_out._asdict().items():
+                file[f"held_out/{kind.name.lower()}/{name}"] = values
+        for element, grade in own.environments.items():
+            for name in ("scale", "axes", "inverse"):
+                file[f"environments/{element}/{name}"] = getattr(grade, name)
+        for role in (TRAIN, HELD_OUT):
+            keys = sorted(key for key, one in own.known.items() if one == role)
+            file[f"known/{role}"] = np.array(keys, dtype="S16")
+
+
+def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
+    """Read a committee's file: the members ``(m, p)``, and the rest where it is there.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or of another version.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            version = int(file.attrs["committee_version"])
+            if version != VERSION:
+                raise InputError(f"{path} is a committee of version {version}, this paretofit reads {VERSION}")
+            if "method" not in file.attrs:
+                return file["members"][()], None
+            held_out = {
+                RowKind[name.upper()]: HeldOut(*(group[key][()] for key in HeldOut._fields))
+                for name, group in file.get("held_out", {}).items()
+            }
+            environments = {
+                element: EnvironmentGrade(*(group[key][()] for key in ("scale", "axes", "inverse")))
+                for element, group in file["environments"].items()
+            }
+            known = {key.decode(): role for role, keys in file["known"].items() for key in keys[()]}
+            return file["members"][()], Uncertainty(
+                str(file.attrs["method"]),
+                held_out,
+                environments,
+                TrainingLeverage(file["leverage/kept"][()], file["leverage/R"][()]),
+                float(file.attrs["energy_weight"]),
+                known,
+                float(file.attrs["coverage"]),
+                str(file.attrs["level"]),
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is no complete committee ({one_line(error)}); fit it again") from error
