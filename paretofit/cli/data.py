@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from paretofit.cli.common import app, names
+from paretofit.cli.common import Committee, Coverage, Jobs, Method, app, committee_settings, names
 from paretofit.errors import InputError
 
 
@@ -122,9 +122,16 @@ def export(
     repeat: Annotated[int, typer.Option(min=0, help="Run: which draw.")] = 0,
     ridge: Annotated[Optional[str], typer.Option(help="Run: which penalty.", show_default="best")] = None,  # noqa: UP045
     name: Annotated[str, typer.Option(help="Run: of the potential's files.")] = "potential",
+    committee: Committee = None,
+    method: Method = "bootstrap",
+    coverage: Coverage = 0.9,
+    seed: Annotated[int, typer.Option(min=0, help="Run: of the committee.")] = 1,
+    jobs: Jobs = None,
 ) -> None:
     """Write a dataset's levels as files that other programs read, or a fit of a run as a LAMMPS potential."""
     if source.is_dir():
+        from joblib import cpu_count
+
         from paretofit.study.export import export_potential
 
         if level is not None and len(level) > 1:
@@ -140,9 +147,14 @@ def export(
             repeat=repeat,
             ridge=ridge,
             name=name,
+            committee=committee_settings(committee, method, coverage, seed),
+            jobs=jobs or cpu_count(),
+            progress=True,
         )
         typer.echo(made.text)
         return
+    if committee is not None:
+        raise InputError(f"{source} is a dataset; --committee goes with a run, or with 'paretofit fit {source}'")
     from paretofit.dataset import export_dataset
 
     summary = export_dataset(source, output, levels=level, format=format_, keys=keys)

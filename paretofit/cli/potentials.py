@@ -93,28 +93,65 @@ def fit(
     typer.echo(format_fit(made))
 
 
-@app.command(epilog="Example:  paretofit evaluate potential/potential.mod --md-speed --cell bulk.cif")
+@app.command(
+    epilog="Examples:  paretofit evaluate potential data/beryllium_far.h5 -o evaluation   |   paretofit evaluate "
+    "potential candidates.extxyz   |   paretofit evaluate potential --md-speed --cell bulk.cif"
+)
 def evaluate(
     potential: Annotated[Path, typer.Argument(help="A SNAP potential: its .mod, .snapcoeff, or their folder.")],
+    dataset: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="A dataset (HDF5), or anything ASE reads, labelled or not."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for tables and figures.")] = Path(
+        "evaluation"
+    ),
+    level: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Whose labels.", show_default="the potential's, or the last"),
+    ] = None,
+    coverage: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Share of labels that the intervals are to hold.", show_default="the potential's"),
+    ] = None,
+    max_energy: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="meV/atom: flag what the disagreement says is worse."),
+    ] = None,
+    max_force: Annotated[Optional[float], typer.Option(help="meV/Å: the same.")] = None,  # noqa: UP045
+    max_stress: Annotated[Optional[float], typer.Option(help="GPa: the same.")] = None,  # noqa: UP045
+    calibration: Annotated[
+        str, typer.Option(help="From errors to disagreements: slope, isotonic or quantile.")
+    ] = "slope",
     md_speed: Annotated[bool, typer.Option("--md-speed", help="Time LAMMPS on one core.")] = False,
     cell: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Structure to time it on, anything ASE reads.", show_default="the element's crystal"),
     ] = None,
-    dataset: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--dataset", help="Errors of the potential on a dataset, at each level."),
-    ] = None,
+    jobs: Jobs = None,
 ) -> None:
-    """Say how fast a potential is, and how large its errors are on a dataset."""
-    from paretofit.study.evaluate import evaluate_errors, evaluate_speed
+    """Errors of a potential and, of a committee, disagreements, intervals and extrapolation grades; or its speed."""
+    from joblib import cpu_count
+
+    from paretofit.study.assess import evaluate_dataset
+    from paretofit.study.evaluate import evaluate_speed
 
     if not md_speed and dataset is None:
-        raise InputError("evaluate needs --md-speed or --dataset DATASET.h5, or both")
+        raise InputError("evaluate needs a dataset, or --md-speed, or both")
     if dataset is not None:
-        errors = evaluate_errors(potential, dataset)
-        typer.echo("energies in meV/atom, forces in meV/Å, stresses in GPa")
-        typer.echo(errors.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+        tolerances = {"energy": max_energy, "force": max_force, "stress": max_stress}
+        found = evaluate_dataset(
+            potential,
+            dataset,
+            output,
+            level=level,
+            coverage=coverage,
+            tolerances={key: value for key, value in tolerances.items() if value is not None},
+            calibration=calibration,
+            jobs=jobs or cpu_count(),
+            progress=True,
+        )
+        typer.echo(found.text)
     if md_speed:
         speed = evaluate_speed(potential, cell)
         typer.echo(

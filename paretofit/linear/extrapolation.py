@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg import blas, lapack
 
 from paretofit.errors import InputError
 from paretofit.linear.factor import column_scales
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3  # rows are exchanged while that makes the determinant larger by more than this share
 INDEPENDENT = 1e-10  # of the largest pivot: below, a column depends on others
+BLOCK = 4096  # rows that are worked on at once
+FIRST = 3  # times the number of columns: rows that are tried for the active set at once
 BESIDE = 1e-7  # of a row's norm that may lie beside what the training set spans
 EDGE, OUTSIDE = 1.0, 2.0  # grades from which a configuration is at the edge, and outside
 
@@ -82,8 +85,8 @@ class ActiveSet:
     inverse: Array
 
     @classmethod
-    def of(cls, rows: Array) -> ActiveSet:
-        """Choose by MaxVol among the rows ``(n, p)`` of the training set.
+    def of(cls, rows: Array, start: Array | None = None) -> ActiveSet:
+        """Choose by MaxVol among the rows ``(n, p)`` of the training set, from p of them if `start` says which.
 
         Raises
         ------
@@ -95,22 +98,15 @@ class ActiveSet:
         S. A. Goreinov et al., "How to find a good submatrix" (2010); grades after E. V. Podryabinkin and A. V.
         Shapeev, Comput. Mater. Sci. 140, 171 (2017).
         """
-        n, p = rows.shape
-        if n < p:
-            raise InputError(f"an active set of {p} columns needs as many rows; there are {n}")
-        triangle, order = scipy.linalg.qr(rows.T, mode="r", pivoting=True, check_finite=False)
-        pivots = np.abs(np.diag(triangle))
-        if len(pivots) < p or pivots[p - 1] < INDEPENDENT * pivots[0]:
-            raise InputError(f"the rows are not enough for an active set: {p} columns are not independent in them")
-        members = np.array(order[:p])
-        B = scipy.linalg.solve(rows[members].T, rows.T, check_finite=False).T
+        members = _independent(rows) if start is None else np.array(start)
+        B = np.ascontiguousarray(scipy.linalg.solve(rows[members].T, rows.T, check_finite=False).T)
         while True:
             i, j = np.unravel_index(int(np.argmax(np.abs(B))), B.shape)
             if abs(B[i, j]) <= 1 + TOLERANCE:
                 break
             step = B[i].copy()
             step[j] -= 1.0
-            B -= np.outer(B[:, j], step / B[i, j])
+            blas.dger(-1.0 / B[i, j], step, B[:, j].copy(), a=B.T, overwrite_a=1)
             members[j] = i
         return cls(members, np.linalg.inv(rows[members]))
 
@@ -119,49 +115,112 @@ class ActiveSet:
         return np.asarray(np.abs(rows @ self.inverse).max(axis=1))
 
 
+def _independent(rows: Array) -> Array:
+    """As many independent rows as there are columns, by Gaussian elimination with row pivoting."""
+    n, p = rows.shape
+    if n < p:
+        raise InputError(f"an active set of {p} columns needs as many rows; there are {n}")
+    factor, pivots, info = lapack.dgetrf(rows)
+    size = np.abs(np.diag(factor))
+    if info > 0 or size.min() < INDEPENDENT * size.max():
+        raise InputError(f"the rows are not enough for an active set: {p} columns are not independent in them")
+    order = np.arange(n)
+    for k, other in enumerate(pivots):
+        order[[k, other]] = order[[other, k]]
+    return order[:p]
+
+
 @dataclass(frozen=True)
 class EnvironmentGrade:
-    """Grades of atoms by their descriptors, whatever the rank of the training set's.
+    """Grades of atoms by what the model sees of them, whatever the rank of the training set.
 
-    A row is a constant and the descriptors of an atom, in units of the training set's root mean square. Directions in
-    which the training set has nothing are kept apart: an atom that has something there is infinitely far outside.
+    A row holds a constant, the descriptors of an atom and, of a quadratic model, their products. Directions in which
+    the training set has nothing are kept apart: an atom that has something there is infinitely far outside.
 
     Attributes
     ----------
-    scale : (1 + K,) float64
-    axes : (1 + K, r) float64
-        Orthonormal; what the training set spans.
-    inverse : (r, r) float64
-        A⁻¹ of the active set in these axes.
+    quadratic : bool
+    scale : (p,) float64
+        Root mean square of each column.
+    graded : (p, r) float64
+        Takes a scaled row to its coefficients in the active set.
+    spanned : (p, r) float64
+        Orthonormal axes of what the training set spans; (p, 0) where that is everything.
     """
 
+    quadratic: bool
     scale: Array
-    axes: Array
-    inverse: Array
+    graded: Array
+    spanned: Array
 
     @classmethod
-    def of(cls, descriptors: Array) -> EnvironmentGrade:
-        """Choose the active set among the atoms ``(n, K)`` of the training set."""
-        rows = _with_constant(descriptors)
-        scale = column_scales(rows) / np.sqrt(len(rows))
-        rows = rows / scale
-        _, R = np.linalg.qr(rows)
-        _, values, axes = np.linalg.svd(R)
-        spanned = axes[: len(values)][values > INDEPENDENT * values[0]].T
-        return cls(scale, spanned, ActiveSet.of(rows @ spanned).inverse)
+    def of(cls, descriptors: Array, *, quadratic: bool = False) -> EnvironmentGrade:
+        """Choose the active set among the atoms ``(n, K)`` of the training set.
+
+        Rows are whitened, those of the highest leverage are tried first, and then those that turn out to be outside,
+        until all are inside.
+        """
+        blocks = [slice(k, k + BLOCK) for k in range(0, len(descriptors), BLOCK)]
+        squares = sum(np.einsum("ij,ij->j", one, one) for one in (_features(descriptors[k], quadratic) for k in blocks))
+        scale = np.sqrt(squares / len(descriptors))
+        scale[scale == 0] = 1.0
+        R = np.zeros((0, len(scale)))
+        for k in blocks:  # a QR of the rows, block by block
+            stacked = np.vstack([R, _features(descriptors[k], quadratic) / scale])
+            R = scipy.linalg.qr(stacked, mode="r", check_finite=False)[0][: len(scale)]
+        whitening, spanned = _whitening(R)
+        rank = whitening.shape[1]
+
+        def white(which: slice | Array) -> Array:
+            return np.asarray(_features(descriptors[which], quadratic) / scale @ whitening)
+
+        leverage = np.concatenate([np.einsum("ij,ij->i", one, one) for one in map(white, blocks)])
+        tried = np.argsort(-leverage, kind="stable")[: FIRST * rank]
+        try:
+            active = ActiveSet.of(white(tried))
+        except InputError:  # too much alike: all atoms together do span the space
+            tried = np.arange(len(descriptors))
+            active = ActiveSet.of(white(tried))
+        chosen = tried[active.members]
+        while True:
+            grades = np.concatenate([active.grade(white(k)) for k in blocks])
+            outside = np.flatnonzero(grades > 1 + 2 * TOLERANCE)
+            if not len(outside):
+                break
+            more = outside[np.argsort(-grades[outside], kind="stable")][: FIRST * rank]
+            tried = np.concatenate([chosen, np.setdiff1d(more, chosen)])
+            active = ActiveSet.of(white(tried), np.arange(rank))
+            chosen = tried[active.members]
+        return cls(quadratic, scale, whitening @ active.inverse, spanned)
 
     def __call__(self, descriptors: Array) -> Array:
         """``(m,)``: γ of other atoms ``(m, K)``."""
-        rows = _with_constant(descriptors) / self.scale
-        along = rows @ self.axes
-        grade = np.abs(along @ self.inverse).max(axis=1)
-        beside = np.linalg.norm(rows - along @ self.axes.T, axis=1)
-        grade[beside > BESIDE * np.linalg.norm(rows, axis=1)] = np.inf
+        rows = _features(descriptors, self.quadratic) / self.scale
+        grade = np.abs(rows @ self.graded).max(axis=1)
+        if self.spanned.shape[1]:
+            beside = np.linalg.norm(rows - rows @ self.spanned @ self.spanned.T, axis=1)
+            grade[beside > BESIDE * np.linalg.norm(rows, axis=1)] = np.inf
         return np.asarray(grade)
 
 
-def _with_constant(descriptors: Array) -> Array:
-    return np.hstack([np.ones((len(descriptors), 1)), descriptors])
+def _whitening(R: Array) -> tuple[Array, Array]:
+    """What makes rows with the factor R orthonormal, ``(p, r)``; what they span, ``(p, 0)`` if that is everything."""
+    p = R.shape[1]
+    if len(R) == p and lapack.dtrcon(np.asfortranarray(R), norm="1", uplo="U")[0] > INDEPENDENT:
+        return np.asarray(lapack.dtrtri(np.asfortranarray(R), lower=0)[0]), np.zeros((p, 0))
+    _, values, axes = scipy.linalg.svd(R, check_finite=False)
+    rank = int((values > INDEPENDENT * values[0]).sum())
+    return np.asarray(axes[:rank].T / values[:rank]), np.asarray(axes[:rank].T if rank < p else np.zeros((p, 0)))
+
+
+def _features(descriptors: Array, quadratic: bool) -> Array:
+    """Rows of atoms: a constant, descriptors and, perhaps, their products."""
+    n, K = descriptors.shape
+    parts = [np.ones((n, 1)), descriptors]
+    if quadratic:
+        rows, columns = np.triu_indices(K)
+        parts.append(descriptors[:, rows] * descriptors[:, columns])
+    return np.hstack(parts)
 
 
 def verdict(grade: float) -> str:

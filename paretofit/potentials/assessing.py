@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from paretofit.potentials.uncertainty import Assessment
 
 BATCH = 8  # structures handed to a worker at once
-MOST_ATOMS = 200_000  # of each element, from which the active set is chosen; more are thinned out evenly
+ENOUGH = 2  # atoms for each column; with fewer, grades are by the linear descriptors
 
 
 class Labels(NamedTuple):
@@ -53,6 +53,13 @@ def assess_all(
         return own.assess(atoms, coverage=coverage)
 
     return _of_each(assess, potential, structures, "assess", jobs, progress)
+
+
+def predict_all(
+    potential: LinearPotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
+) -> list[Labels]:
+    """Energy, forces and stress of every structure, of a committee its mean's."""
+    return _of_each(_predict, potential, structures, "evaluate", jobs, progress)
 
 
 def predict_spreads(
@@ -94,7 +101,10 @@ def held_out(
 def training_grades(
     basis: SnapBasis, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
 ) -> dict[str, EnvironmentGrade]:
-    """The grade of each element from the atoms of the training structures."""
+    """The grade of each element from the atoms of the training structures.
+
+    By what the model sees of an atom: of a quadratic model also products of descriptors, if there are atoms enough.
+    """
     found = _of_each(_descriptors, basis, structures, "atoms", jobs, progress)
     symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
     values = np.concatenate(found)
@@ -102,8 +112,9 @@ def training_grades(
     for element in basis.elements:
         own = np.flatnonzero(symbols == element)
         if len(own):
-            thinned = own[np.unique(np.linspace(0, len(own) - 1, MOST_ATOMS).astype(int))]
-            grades[element] = EnvironmentGrade.of(values[thinned])
+            columns = basis.n_features // len(basis.elements)
+            quadratic = basis.quadratic and len(own) >= ENOUGH * columns
+            grades[element] = EnvironmentGrade.of(values[own], quadratic=quadratic)
     return grades
 
 
@@ -136,6 +147,10 @@ def _mean_and_spread(potential: LinearPotential, atoms: Atoms) -> tuple[Labels, 
         Labels(float(energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)),
         Labels(float(energy.std()), members.forces.std(axis=0), members.stress.std(axis=0)),
     )
+
+
+def _predict(potential: LinearPotential, atoms: Atoms) -> Labels:
+    return Labels(*vars(potential.alone().predict(atoms)).values())
 
 
 def _descriptors(basis: SnapBasis, atoms: Atoms) -> Array:

@@ -114,6 +114,10 @@ class LinearPotential:
         """``(p,)``: the coefficients, of a committee their mean."""
         return np.asarray(self.coefficients if self.coefficients.ndim == 1 else self.coefficients.mean(axis=0))
 
+    def alone(self) -> LinearPotential:
+        """The potential without its committee."""
+        return LinearPotential(self.basis, self.mean, self.reference)
+
     def predict(self, atoms: Atoms) -> Prediction:
         """Energy, forces and stress of a configuration from descriptors, for every member at once."""
         return self._predicted(atoms, *self._rows(atoms))
@@ -242,7 +246,7 @@ def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequen
     InputError
         If it is above 1e-8: the files must not be used.
     """
-    single = LinearPotential(potential.basis, potential.mean, potential.reference)
+    single = potential.alone()
     calculator = lammps_calculator(files.commands, files.elements)
     worst, where = 0.0, ""
     for k, atoms in enumerate(structures):

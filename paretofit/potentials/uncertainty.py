@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".committee.h5"
 VERSION = 1
+GRADE = ("quadratic", "scale", "graded", "spanned")
 SAME = 3  # decimals of Å to which positions and cells of one structure agree
 TRAIN, HELD_OUT = "train", "held out"
 
@@ -190,7 +191,7 @@ def write_committee(path: Path, members: Array, own: Uncertainty | None) -> None
             for name, values in held_out._asdict().items():
                 file[f"held_out/{kind.name.lower()}/{name}"] = values
         for element, grade in own.environments.items():
-            for name in ("scale", "axes", "inverse"):
+            for name in GRADE:
                 file[f"environments/{element}/{name}"] = getattr(grade, name)
         for role in (TRAIN, HELD_OUT):
             keys = sorted(key for key, one in own.known.items() if one == role)
@@ -217,7 +218,7 @@ def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
                 for name, group in file.get("held_out", {}).items()
             }
             environments = {
-                element: EnvironmentGrade(*(group[key][()] for key in ("scale", "axes", "inverse")))
+                element: EnvironmentGrade(bool(group["quadratic"][()]), *(group[key][()] for key in GRADE[1:]))
                 for element, group in file["environments"].items()
             }
             known = {key.decode(): role for role, keys in file["known"].items() for key in keys[()]}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from ase import units
 
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
     from paretofit.descriptors.reference import ReferencePotential
     from paretofit.linear.factor import Array
 
-UNITS = {RowKind.ENERGY: (1000.0, "meV/atom"), RowKind.FORCE: (1000.0, "meV/Å"), RowKind.STRESS: (1000.0, "meV/Å³")}
+UNITS = {
+    RowKind.ENERGY: (1000.0, "meV/atom"),
+    RowKind.FORCE: (1000.0, "meV/Å"),
+    RowKind.STRESS: (1 / units.GPa, "GPa"),
+}
 
 
 @dataclass(frozen=True)
@@ -191,6 +196,8 @@ def format_committee(potential: LinearPotential) -> str:
         )
     if own.held_out and RowKind.STRESS not in own.held_out:
         lines.append("stress is not calibrated: too few held-out configurations have a label of it")
+    if potential.basis.quadratic and not all(one.quadratic for one in own.environments.values()):
+        lines.append("grades are by the linear descriptors: fewer than two atoms trained for each column")
     if not own.held_out:
         lines.append("not calibrated, for nothing was held out: standard deviations and grades only, no intervals")
     return "\n".join(lines)

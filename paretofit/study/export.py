@@ -12,9 +12,11 @@ import pandas as pd
 from paretofit.descriptors import DesignMatrix, SnapBasis
 from paretofit.errors import InputError
 from paretofit.linear import LeverageScores, fit_wls
+from paretofit.linear.committee import CommitteeFit
 from paretofit.pareto.planner import setting_words
 from paretofit.potentials import LinearPotential, SnapFiles
 from paretofit.potentials.linear import check_files
+from paretofit.study.committee import CommitteeSettings, Labelled, committee_potential, design_blocks, format_committee
 from paretofit.study.folder import RESULTS
 from paretofit.study.run_report import check_finished
 from paretofit.study.schema import load_study
@@ -55,6 +57,7 @@ class Exported:
         return "\n".join(
             [
                 f"{setting_words(row)}: test errors against the reference {errors}",
+                *([format_committee(self.potential)] if self.potential.uncertainty is not None else []),
                 f"LAMMPS gives the model's energies, forces and stress within {self.deviation:.1e}",
                 *(str(path) for path in (self.files.coefficients, self.files.parameters, self.files.include)),
             ]
@@ -73,6 +76,9 @@ def export_potential(
     repeat: int = 0,
     ridge: str | None = None,
     name: str = "potential",
+    committee: CommitteeSettings | None = None,
+    jobs: int = 1,
+    progress: bool = False,
 ) -> Exported:
     """Write one fit of a run as a LAMMPS potential.
 
@@ -87,6 +93,10 @@ def export_potential(
         lowest product of test errors.
     name : str
         Of the files.
+    committee : CommitteeSettings, optional
+        A committee around the fit, drawn from its training subset and calibrated on the run's test set.
+    jobs, progress
+        Processes of the calibration, and whether to show bars.
 
     Returns
     -------
@@ -104,17 +114,57 @@ def export_potential(
     row = _row(results, {**wanted, "repeat": repeat}, weight_ratio)
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
     prepared = prepare(study)
+    if committee is not None:
+        _check_committee(committee, prepared, row)
     with prepared.dataset:
         design = DesignMatrix.open(folder / "design.h5")
-        coefficients = _fit(prepared, design, row, _members(prepared, row, folder))
+        members = _members(prepared, row, folder)
+        coefficients = _fit(prepared, design, row, members)
         basis = SnapBasis(**{**study.basis.model_dump(), "twojmax": int(row["twojmax"])})
         potential = LinearPotential(basis, coefficients)
+        if committee is not None:
+            potential = _committee(potential, prepared, design, row, members, committee, jobs, progress)
         files = potential.write(output, name)
         tested = prepared.split.test if len(prepared.split.test) else prepared.split.train
         structures = list(
             prepared.dataset.select(tested[np.unique(np.linspace(0, len(tested) - 1, CHECKED).astype(int))])
         )
     return Exported(files, row, potential, check_files(files, potential, structures))
+
+
+def _check_committee(committee: CommitteeSettings, prepared: Prepared, row: pd.Series) -> None:
+    if float(row.get("ridge_lambda", 0.0)) > 0:
+        raise InputError("a committee of a fit with a ridge is not supported; name another fit with --ridge 0")
+    committee.check(len(prepared.split.test) or None)
+
+
+def _committee(
+    fitted: LinearPotential,
+    prepared: Prepared,
+    design: DesignMatrix,
+    row: pd.Series,
+    members: np.ndarray,
+    committee: CommitteeSettings,
+    jobs: int,
+    progress: bool,
+) -> LinearPotential:
+    """The committee around a fit of the run, families drawn together."""
+    level, w = str(row["level"]), np.array([row["w_energy"], row["w_force"], 1.0], dtype=float)
+    data = sweep_input(prepared, design)
+    blocks = design_blocks(data.design, level, members, len(fitted.coefficients))
+    rng = np.random.default_rng([committee.seed, 0])
+    return committee_potential(
+        fitted.basis,
+        CommitteeFit.of(blocks, prepared.split.group[members], w, rng, threads=jobs),
+        committee,
+        list(prepared.dataset.select(members)),
+        Labelled.of(prepared.dataset, level, prepared.split.test),
+        centre=fitted.coefficients,
+        energy_weight=float(w[0]),
+        level=level,
+        jobs=jobs,
+        progress=progress,
+    )
 
 
 def _row(results: pd.DataFrame, wanted: dict[str, Any], ratio: float | None) -> pd.Series:

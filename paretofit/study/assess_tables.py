@@ -1,0 +1,209 @@
+"""Tables of an evaluation: by configuration, by component, in summary, by threshold, and what its figures show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm, spearmanr
+
+from paretofit.errors import InputError
+from paretofit.kinds import RowKind
+from paretofit.linear.calibration import detection_map, detection_rates
+from paretofit.linear.extrapolation import verdict
+from paretofit.potentials.uncertainty import Assessment, structure_key
+from paretofit.study.committee import UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from paretofit.linear.calibration import Conformal
+    from paretofit.potentials import LinearPotential
+    from paretofit.potentials.assessing import Labels
+    from paretofit.potentials.uncertainty import Uncertainty
+    from paretofit.study.committee import Labelled
+
+NEW = "new"
+LEAST = 5  # labelled configurations that did not train, for figures of calibration
+LIMITS = 40  # thresholds along each axis of the map of detection rates
+STATED = np.linspace(0.05, 0.95, 19)
+QUANTITIES = {"energy": RowKind.ENERGY, "forces": RowKind.FORCE, "stress": RowKind.STRESS}
+SHORT = {"energy": "energy", "forces": "force", "stress": "stress"}  # in columns, as everywhere
+KINDS = dict(zip(SHORT.values(), QUANTITIES.values(), strict=True))
+
+
+def evaluation_tables(
+    potential: LinearPotential, cases: Labelled, infos: Sequence[dict[str, Any]], assessed: Sequence[Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row for each configuration, and one for each component."""
+    own = potential.uncertainty
+    rows, parts = [], []
+    for k, (atoms, label, info, one) in enumerate(zip(cases.structures, cases.labels, infos, assessed, strict=True)):
+        row: dict[str, Any] = {
+            "id": info["id"],
+            "config_type": str(info.get("config_type", "")),
+            "n_atoms": len(atoms),
+            "set": NEW if own is None else own.known.get(structure_key(atoms), NEW),
+        }
+        for name, kind in QUANTITIES.items():
+            part = _component(name, kind, label, one, len(atoms))
+            row |= _row(SHORT[name], part)
+            parts.append(part.assign(configuration=k, quantity=SHORT[name]))
+        if isinstance(one, Assessment):
+            row |= {"extrapolation_grade": one.grade, "verdict": verdict(one.grade), "leverage": one.leverage}
+        rows.append(row)
+    components = pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(rows), components[components["prediction"].notna()].reset_index(drop=True)
+
+
+def _component(name: str, kind: RowKind, label: Labels, one: Any, n_atoms: int) -> pd.DataFrame:
+    """Labels, predictions, errors and error bars of one quantity of a configuration."""
+    factor, _ = UNITS[kind]
+    scale = n_atoms if name == "energy" else 1
+    shown = 1.0 if name != "stress" else factor  # labels and predictions in eV/atom, eV/Å, GPa
+    truth, prediction = (np.ravel(getattr(holder, name)) / scale for holder in (label, one))
+    part = pd.DataFrame(
+        {"label": shown * truth, "prediction": shown * prediction, "error": factor * (prediction - truth)}
+    )
+    for bar in ("std", "interval"):
+        values = getattr(one, f"{name}_{bar}", np.nan)
+        part[bar] = factor * np.ravel(np.broadcast_to(values, np.shape(getattr(one, name))))
+    return part
+
+
+def _row(name: str, part: pd.DataFrame) -> dict[str, float]:
+    """What the table says of one quantity."""
+    known = part["error"].notna()
+    error = float(part["error"].iloc[0]) if name == "energy" else _rms(part["error"])
+    row = {f"{name}_error": error}
+    if part["std"].notna().any():
+        row |= {
+            f"{name}_committee_error": _rms((part["error"] ** 2 + part["std"] ** 2) ** 0.5),
+            f"{name}_std": _rms(part["std"]),
+            f"{name}_interval": _rms(part["interval"]),
+            f"{name}_inside": float((part["error"].abs() <= part["interval"])[known].mean())
+            if known.any() and part["interval"].notna().any()
+            else float("nan"),
+        }
+    return row
+
+
+def _rms(values: pd.Series[float]) -> float:
+    """Root mean square of what is known."""
+    return float(np.sqrt((values**2).mean()))
+
+
+def summarise(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFrame:
+    """By set, and of what did not train by verdict."""
+    groups: list[tuple[str, str, pd.Series[bool]]] = [
+        (name, "", table["set"] == name) for name in dict.fromkeys(sorted(table["set"], reverse=True))
+    ]
+    if "verdict" in table:
+        apart = table["set"] != "train"
+        groups += [
+            ("held out and new", name, apart & (table["verdict"] == name))
+            for name in ("inside", "at the edge", "outside")
+            if (apart & (table["verdict"] == name)).any()
+        ]
+    rows = []
+    for name, judged, own in groups:
+        row: dict[str, Any] = {"set": name, "verdict": judged, "configurations": int(own.sum())}
+        of = components[components["configuration"].isin(np.flatnonzero(own))]
+        for quantity in SHORT.values():
+            part, here = of[of["quantity"] == quantity], table[own]
+            row[f"{quantity}_rmse"] = _rms(part["error"])
+            if part["std"].notna().any():
+                inside = (part["error"].abs() <= part["interval"])[part["error"].notna() & part["interval"].notna()]
+                row[f"{quantity}_std"] = _rms(part["std"])
+                row[f"{quantity}_inside"] = float(inside.mean()) if len(inside) else float("nan")
+                row[f"{quantity}_rank"] = _rank(here[f"{quantity}_std"], here[f"{quantity}_error"].abs())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def spread_limits(own: Uncertainty | None, tolerances: Mapping[str, float], calibration: str) -> dict[str, float]:
+    """The disagreement that stands for each tolerance."""
+    limits = {}
+    for quantity, tolerance in tolerances.items():
+        if quantity not in KINDS:
+            raise InputError(f"there is no tolerance of '{quantity}'; there are {', '.join(KINDS)}")
+        if not tolerance > 0:
+            raise InputError(f"the tolerance of the {quantity} must be above zero; got {tolerance:g}")
+        if own is not None:
+            factor, _ = UNITS[KINDS[quantity]]
+            limits[quantity] = factor * own.calibration(KINDS[quantity], calibration).threshold(tolerance / factor)
+    return limits
+
+
+def flag(table: pd.DataFrame, tolerances: Mapping[str, float], limits: Mapping[str, float]) -> pd.DataFrame:
+    """Name in the table what is above a tolerance, and count."""
+    if not limits:
+        return pd.DataFrame()
+    above = pd.DataFrame({quantity: table[f"{quantity}_std"] > limit for quantity, limit in limits.items()})
+    table["flagged"] = above.apply(lambda row: " ".join(row.index[row]), axis=1)
+    apart, rows = table["set"] != "train", []
+    for quantity, limit in limits.items():
+        error = table.loc[apart, f"{quantity}_committee_error"].dropna()
+        spread = table.loc[error.index, f"{quantity}_std"]
+        rates = detection_rates(spread.to_numpy(), error.to_numpy(), limit, tolerances[quantity])
+        rows.append([quantity, tolerances[quantity], limit, int((above[quantity] & apart).sum()), *rates])
+    columns = ["quantity", "error_limit", "spread_limit", "flagged", "true_positive_rate", "positive_predictive_value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _rank(spread: pd.Series[float], error: pd.Series[float]) -> float:
+    known = spread.notna() & error.notna()
+    if known.sum() < 3 or spread[known].nunique() < 2 or error[known].nunique() < 2:
+        return float("nan")
+    return float(spearmanr(spread[known], error[known]).statistic)
+
+
+def calibration_tables(own: Uncertainty, table: pd.DataFrame, components: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Slopes of the calibration, detection rates by both thresholds, and coverage, of what did not train."""
+    slopes, rates, curve = [], [], []
+    apart = table[table["set"] != "train"]
+    rows = components[components["configuration"].isin(apart.index)]
+    for quantity, kind in KINDS.items():
+        known = apart[apart[f"{quantity}_error"].notna()]
+        if kind not in own.held_out or len(known) < LEAST:
+            continue
+        line = own.calibration(kind)
+        slopes.append([quantity, line.slope, line.confidence, line.residual * UNITS[kind][0]])
+        spread, error = (known[f"{quantity}_{one}"].to_numpy() for one in ("std", "committee_error"))
+        limits = [_limits(spread), _limits(error)]
+        found_rates = detection_map(spread, error, *limits)
+        rates += [
+            [quantity, limits[0][i], limits[1][j], *(float(one[i, j]) for one in found_rates)]
+            for i, j in np.ndindex(found_rates[0].shape)
+        ]
+        part = rows[(rows["quantity"] == quantity) & rows["error"].notna()]
+        size, std = part["error"].abs().to_numpy(), part["std"].to_numpy()
+        for stated in STATED:
+            if (count := len(np.unique(own.held_out[kind].configuration))) * (1 - stated) < stated:
+                continue  # too few for a calibration of this share
+            half = UNITS[kind][0] * _conformal(own, kind, stated).half_width(std / UNITS[kind][0])
+            curve.append(
+                [quantity, stated, count, np.mean(size <= half), np.mean(size <= norm.ppf((1 + stated) / 2) * std)]
+            )
+    return {
+        "slopes": pd.DataFrame(slopes, columns=["quantity", "slope", "confidence", "residual"]),
+        "detection": pd.DataFrame(
+            rates,
+            columns=["quantity", "spread_limit", "error_limit", "true_positive_rate", "positive_predictive_value"],
+        ),
+        "coverage": pd.DataFrame(curve, columns=["quantity", "stated", "calibrated_on", "conformal", "spread"]),
+    }
+
+
+def _conformal(own: Uncertainty, kind: RowKind, stated: float) -> Conformal:
+    found = own.interval(kind, stated)
+    if found is None:
+        raise InputError(f"no {kind.name.lower()} was held out to calibrate by; fit again with some held out")
+    return found
+
+
+def _limits(values: np.ndarray) -> np.ndarray:
+    """Thresholds from the smallest to the largest value, evenly on a logarithmic axis."""
+    positive = values[values > 0]
+    return np.geomspace(positive.min(), positive.max(), LIMITS) if len(positive) else np.array([1.0])
