@@ -9,8 +9,11 @@ from test_structures import quick
 from paretofit import InputError
 from paretofit.linear.calibration import (
     calibrate_conformal,
+    calibrate_isotonic,
+    calibrate_quantile,
     calibrate_slope,
     committee_error,
+    detection_map,
     detection_rates,
     disagreement,
 )
@@ -101,3 +104,66 @@ def test_what_cannot_be_calibrated(committee):
     for call, message in cases:
         with pytest.raises(InputError, match=message):
             call()
+
+
+class TestOtherCalibrations:
+    def pairs(self, n=400):
+        rng = np.random.default_rng(5)
+        spread = rng.uniform(0.1, 2.0, n)
+        return spread, spread**2 * rng.uniform(0.5, 1.5, n)
+
+    def test_isotonic_regression_never_falls_and_finds_the_curve(self):
+        spread, error = self.pairs()
+        found = calibrate_isotonic(spread, error)
+        assert (np.diff(found.expected) >= 0).all()
+        assert found.error(np.array([0.5, 1.5])) == pytest.approx([0.25, 2.25], rel=0.2)
+        limit = found.threshold(1.0)
+        assert 0.85 < limit < 1.15
+        assert found.threshold(100.0) == np.inf
+        assert found.expected.mean() == pytest.approx(error.mean())
+
+    @pytest.mark.parametrize("share", [0.5, 0.9])
+    def test_the_quantile_line_minimises_the_pinball_loss(self, share):
+        spread, error = self.pairs()
+        found = calibrate_quantile(spread, error, share)
+
+        def loss(factor):
+            left = error - factor * spread
+            return np.sum(np.where(left > 0, share * left, (share - 1) * left))
+
+        assert loss(found.factor) <= min(loss(found.factor * one) for one in (0.98, 0.999, 1.001, 1.02))
+        assert found.threshold(2.0) == pytest.approx(2.0 / found.factor)
+        assert found.error(np.array([2.0])) == pytest.approx([2.0 * found.factor])
+
+    def test_values_of_a_group_count_as_one(self):
+        """A configuration of many components must not outweigh others, and few configurations cannot calibrate."""
+        rng = np.random.default_rng(6)
+        group = np.repeat(np.arange(12), [200, *[3] * 11])
+        residual = rng.normal(size=len(group)) * np.where(group == 0, 10.0, 1.0)
+        pooled, grouped = (calibrate_conformal(np.ones(len(group)), residual, 0.8, one) for one in (None, group))
+        assert grouped.factor < 0.6 * pooled.factor
+        inside = [np.mean(np.abs(residual[group == k]) <= grouped.factor) for k in range(12)]
+        assert sum(inside) / 13 == pytest.approx(0.8, abs=0.03)
+        with pytest.raises(InputError, match="needs 19 held-out configurations for its calibration; there are 12"):
+            calibrate_conformal(np.ones(len(group)), residual, 0.95, group)
+
+    def test_a_spread_of_zero_gets_the_smallest_that_counts(self):
+        spread = np.r_[np.zeros(5), np.ones(45)]
+        found = calibrate_conformal(spread, np.linspace(-1, 1, 50), 0.9)
+        assert found.floor == pytest.approx(0.1)
+        assert found.half_width(np.zeros(1))[0] == pytest.approx(0.1 * found.factor)
+
+    def test_rates_on_a_grid(self):
+        spread, error = self.pairs(50)
+        rate, predictive = detection_map(spread, error, np.array([0.5, 1.0]), np.array([0.3, 1.0, 2.0]))
+        assert rate.shape == (2, 3)
+        assert (rate[1, 2], predictive[1, 2]) == detection_rates(spread, error, 1.0, 2.0)
+
+    def test_what_they_refuse(self):
+        ones = np.ones(5)
+        with pytest.raises(InputError, match="share of errors below the line must lie between 0 and 1; got 1.0"):
+            calibrate_quantile(ones, ones, 1.0)
+        with pytest.raises(InputError, match="all errors are zero"):
+            calibrate_isotonic(ones, 0 * ones)
+        with pytest.raises(InputError, match="must be positive; got -1"):
+            calibrate_isotonic(ones, ones).threshold(-1)

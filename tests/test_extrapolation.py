@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from paretofit import Dataset, InputError, SnapBasis, compute_design, leverage_scores
-from paretofit.linear.extrapolation import TOLERANCE, ActiveSet, TrainingLeverage, verdict
+from paretofit.linear.extrapolation import TOLERANCE, ActiveSet, EnvironmentGrade, TrainingLeverage, verdict
 
 
 @pytest.fixture
@@ -73,3 +73,40 @@ def test_what_has_no_grade(rows):
         ActiveSet.of(np.hstack([rows, rows[:, :1]]))
     with pytest.raises(InputError, match="40 rows do not determine 6 columns"):
         TrainingLeverage.of(np.hstack([rows, rows[:, :1]]))
+
+
+class TestEnvironments:
+    def features(self, values):
+        upper = np.triu_indices(values.shape[1])
+        products = np.einsum("ni,nj->nij", values, values)[:, upper[0], upper[1]]
+        return np.hstack([np.ones((len(values), 1)), values, products])
+
+    def test_grades_are_those_of_a_locally_optimal_set(self):
+        """Training atoms are inside, and a point is graded by its coefficients in some p of them."""
+        values = np.random.default_rng(3).normal(size=(3000, 4)) * np.logspace(0, -3, 4)
+        for quadratic, columns in ((False, 5), (True, 15)):
+            found = EnvironmentGrade.of(values, quadratic=quadratic)
+            assert found(values).max() == pytest.approx(1.0, abs=3 * TOLERANCE)
+            assert found.graded.shape == (columns, columns)
+            rows = self.features(values) if quadratic else np.hstack([np.ones((3000, 1)), values])
+            active = rows[found(values) > 1 - 1e-9]
+            own = ActiveSet.of(rows)
+            assert abs(np.linalg.slogdet(own.inverse)[1] + np.linalg.slogdet(active[:columns])[1]) < 2.0
+            brute = np.abs(np.linalg.solve(active[:columns].T, rows[:50].T)).max(axis=0)
+            assert found(values[:50]) == pytest.approx(brute, rel=1e-6)
+
+    def test_a_change_of_units_changes_nothing(self):
+        values = np.random.default_rng(4).normal(size=(500, 3))
+        new = np.random.default_rng(5).normal(size=(20, 3)) * 2
+        first, second = EnvironmentGrade.of(values), EnvironmentGrade.of(values * [1e3, 1e-4, 7.0])
+        assert second(new * [1e3, 1e-4, 7.0]) == pytest.approx(first(new), rel=1e-6)
+
+    def test_directions_that_the_training_set_lacks_are_infinitely_far(self):
+        values = np.random.default_rng(6).normal(size=(200, 3))
+        flat = np.hstack([values, values[:, :1] + values[:, 1:2]])
+        found = EnvironmentGrade.of(flat)
+        assert found(flat).max() <= 1 + 3 * TOLERANCE
+        assert np.isinf(found(flat + [0, 0, 0, 0.1])).all()
+        one = EnvironmentGrade.of(np.tile([1.0, 2.0], (10, 1)))  # a perfect crystal and nothing else
+        assert one(np.array([[1.0, 2.0]]))[0] == pytest.approx(1.0)
+        assert np.isinf(one(np.array([[1.0, 2.1]])))[0]

@@ -133,8 +133,8 @@ def evaluate(
     """Errors of a potential and, of a committee, disagreements, intervals and extrapolation grades; or its speed."""
     from joblib import cpu_count
 
-    from paretofit.study.assess import evaluate_dataset
-    from paretofit.study.evaluate import evaluate_speed
+    from paretofit.study.evaluate import evaluate_dataset
+    from paretofit.study.speed import evaluate_speed
 
     if not md_speed and dataset is None:
         raise InputError("evaluate needs a dataset, or --md-speed, or both")

@@ -88,6 +88,10 @@ class Uncertainty:
     level: str = ""
     _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        held = ", ".join(f"{len(one.residual)} {kind.name.lower()}" for kind, one in self.held_out.items()) or "nothing"
+        return f"Uncertainty({self.method}, calibrated on {held}, {100 * self.coverage:g} % intervals)"
+
     def interval(self, kind: RowKind, coverage: float | None = None) -> Conformal | None:
         """The conformal interval of energies per atom, force components or stress components; None if not calibrated.
 
