@@ -106,7 +106,7 @@ class TestEnvironments:
         flat = np.hstack([values, values[:, :1] + values[:, 1:2]])
         found = EnvironmentGrade.of(flat)
         assert found(flat).max() <= 1 + 3 * TOLERANCE
-        assert np.isinf(found(flat + [0, 0, 0, 0.1])).all()
+        assert np.isinf(found(np.add(flat, [0, 0, 0, 0.1]))).all()
         one = EnvironmentGrade.of(np.tile([1.0, 2.0], (10, 1)))  # a perfect crystal and nothing else
         assert one(np.array([[1.0, 2.0]]))[0] == pytest.approx(1.0)
         assert np.isinf(one(np.array([[1.0, 2.1]])))[0]

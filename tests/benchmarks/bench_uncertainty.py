@@ -35,7 +35,7 @@ WEIGHTS = np.array([ENERGY_WEIGHT, 1.0, 1.0])
 KINDS = {"energy": RowKind.ENERGY, "force": RowKind.FORCE}
 COVERAGE, Z = 0.9, 1.645  # standard deviations of a Gaussian that hold this share
 CONSTANT = "constant width"
-SPLITS, MEMBERS, FEW = 24, 50, 6
+SPLITS, HALVES, MEMBERS, FEW = {4: 100, 8: 20}, 8, 50, 6
 BLOCK_ROWS = 8192
 ZERO = 1e-3  # of the median norm of force rows: a component that (nearly) vanishes by symmetry
 SIZES = (30, 60, 120, 240)
@@ -80,6 +80,11 @@ class Held:
     spread: np.ndarray
     configuration: np.ndarray
 
+    def of(self, configurations: np.ndarray) -> Held:
+        """Those of some configurations."""
+        own = np.isin(self.configuration, configurations)
+        return Held(self.residual[own], self.spread[own], self.configuration[own])
+
     def mean(self, values: np.ndarray) -> float:
         """Mean over configurations of their means."""
         return float(np.average(values, weights=1.0 / np.bincount(self.configuration)[self.configuration]))
@@ -93,7 +98,7 @@ class Held:
 def run(options: Options) -> list[Table]:
     """All tables."""
     orders = (4,) if options.quick else (4, 8)
-    splits, few = (2, 1) if options.quick else (SPLITS, FEW)
+    splits, few = ({4: 2}, 1) if options.quick else (SPLITS, FEW)
     shipped = {order: problem(shipped_dataset(), "shipped", "5", order, options) for order in orders}
     tables = [compared("shipped", shipped, splits)]
     try:
@@ -102,7 +107,7 @@ def run(options: Options) -> list[Table]:
     except Skip as reason:
         tables.append(Table("The larger beryllium set", ["skipped"], [[str(reason)]]))
     tables += [outside(shipped, few, options), shrinking(shipped[4], few)]
-    return [*tables, cost((4,) if options.quick else (4, 6, 8), options)]
+    return [*tables, cost(tables[1].header != ["skipped"], (4,) if options.quick else (4, 6, 8), options)]
 
 
 def problem(dataset: Dataset, name: str, level: str, twojmax: int, options: Options) -> Problem:
@@ -118,9 +123,14 @@ def problem(dataset: Dataset, name: str, level: str, twojmax: int, options: Opti
 
 def three(group: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Configurations that train (60 %), calibrate and test (20 % each)."""
-    first = split_configurations(group, 0.6, seed)
-    second = split_configurations(group[first.test], 0.5, seed)
-    return first.train, first.test[second.train], first.test[second.test]
+    split = split_configurations(group, 0.6, seed)
+    return split.train, *halved(group, split.test, seed)
+
+
+def halved(group: np.ndarray, rest: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of some configurations, by families."""
+    half = split_configurations(group[rest], 0.5, seed)
+    return rest[half.train], rest[half.test]
 
 
 def fitted(problem: Problem, train: np.ndarray, rng: np.random.Generator) -> CommitteeFit:
@@ -175,25 +185,24 @@ def judged(calibrate: Held, test: Held) -> dict[str, float]:
     }
 
 
-def compared(name: str, problems: dict[int, Problem], splits: int) -> Table:
+def compared(name: str, problems: dict[int, Problem], splits: dict[int, int]) -> Table:
     """Coverage, sharpness and rank correlation by method."""
     found = []
     for twojmax, one in problems.items():
-        with stage(f"{splits} splits of the {name} set at 2Jmax = {twojmax}"):
-            for seed in range(splits):
-                rich = twojmax == 8
-                methods = METHODS if seed < FEW or not rich else [m for m in METHODS if m != "subset"]
+        with stage(f"{splits[twojmax]} splits of the {name} set at 2Jmax = {twojmax}"):
+            for seed in range(splits[twojmax]):
+                methods = [m for m in METHODS if m != "subset" or seed < FEW or twojmax < 8]
                 found += [{"twojmax": twojmax, **row} for row in one_split(one, seed, methods)]
     first = next(iter(problems.values()))
-    n, families, rows = len(first.group), len(np.unique(first.group)), len(first.y)
+    families = len(np.unique(first.group))
     table = Table(
-        f"The {name} set: {n} configurations in {families} families, {rows} rows",
+        f"The {name} set: {len(first.group)} configurations in {families} families, {len(first.y)} rows",
         ["2Jmax", "of", "RMSE", "method", "splits", "bare", "conformal", "by component", "width", "median", "rank"],
         notes=[
             (
-                "Mean over fresh splits by families (train 60 %, calibrate 20 %, test 20 %); ± standard deviation "
-                f"over splits. {MEMBERS} members, centred on the fit; w_E/w_F = {ENERGY_WEIGHT:g}; RMSE and widths "
-                "in meV/atom and meV/Å."
+                f"Mean over fresh splits by families: 60 % train, the others are divided {HALVES} times in halves that "
+                f"calibrate and test; ± standard deviation over all of these. {MEMBERS} members, centred on the fit; "
+                f"w_E/w_F = {ENERGY_WEIGHT:g}; RMSE and widths in meV/atom and meV/Å."
             ),
             (
                 f"bare: share of errors within ± {Z} standard deviations of the members, nominally 0.90. conformal: "
@@ -211,27 +220,29 @@ def compared(name: str, problems: dict[int, Problem], splits: int) -> Table:
     for (twojmax, kind, method), own in pd.DataFrame(found).groupby(["twojmax", "kind", "method"], sort=False):
         mean, deviation = own.mean(numeric_only=True), own["coverage"].std()
         table.add(
-            twojmax, kind, f"{mean['rmse']:.1f}", method, len(own), share(mean["bare"]),
+            twojmax, kind, f"{mean['rmse']:.1f}", method, own["seed"].nunique(), share(mean["bare"]),
             f"{mean['coverage']:.3f} ± {deviation:.3f}", share(mean["component"]),
             f"{mean['width']:.1f}", f"{mean['median']:.1f}", share(mean["rank"]),
         )  # fmt: skip
     return table
 
 
-def one_split(problem: Problem, seed: int, methods: list[str] | tuple[str, ...]) -> list[dict[str, object]]:
+def one_split(problem: Problem, seed: int, methods: list[str]) -> list[dict[str, object]]:
     """A row for each kind and method."""
     rng = np.random.default_rng(seed)
-    train, calibrate, test = three(problem.group, seed)
-    fit = fitted(problem, train, rng)
-    found: dict[tuple[str, str], dict[str, float]] = {}
+    split = split_configurations(problem.group, 0.6, seed)
+    fit = fitted(problem, split.train, rng)
+    halves = [halved(problem.group, split.test, HALVES * seed + k) for k in range(HALVES)]
+    found = []
     for method in methods:
         members = fit.members(MEMBERS, rng, method=method)
-        for kind, number in KINDS.items():
-            pair = [held(problem, fit, members, some, number) for some in (calibrate, test)]
-            found[kind, method] = judged(*pair)
-            found[kind, CONSTANT] = judged(*map(constant, pair))
-    order = [(kind, method) for kind in KINDS for method in (*methods, CONSTANT)]
-    return [{"kind": kind, "method": method, **found[kind, method]} for kind, method in order]
+        rest = {kind: held(problem, fit, members, split.test, number) for kind, number in KINDS.items()}
+        for kind, (calibrate, test) in product(KINDS, halves):
+            pair = rest[kind].of(calibrate), rest[kind].of(test)
+            found.append({"seed": seed, "kind": kind, "method": method, **judged(*pair)})
+            if method == methods[-1]:
+                found.append({"seed": seed, "kind": kind, "method": CONSTANT, **judged(*map(constant, pair))})
+    return sorted(found, key=lambda row: row["kind"])
 
 
 def outside(shipped: dict[int, Problem], splits: int, options: Options) -> Table:
@@ -342,24 +353,29 @@ def grown(problem: Problem, seed: int) -> Iterator[dict[str, object]]:
             yield row
 
 
-def cost(orders: tuple[int, ...], options: Options) -> Table:
+def cost(both: bool, orders: tuple[int, ...], options: Options) -> Table:
     """Seconds of committees as ratios to one plain fit."""
     table = Table(
         "What 100 members cost, in plain fits",
-        ["2Jmax", "rows", "fit_wls, s", "all moments", *(f"100 members: {method}" for method in METHODS)],
+        ["set", "2Jmax", "rows", "fit_wls, s", "all moments", *(f"100 members: {method}" for method in METHODS)],
         notes=[
             (
-                "The training part (60 %) of the shipped set. fit_wls: one plain fit (QR) of it; the others as ratios "
+                "The training part (60 %). fit_wls: one plain fit (QR) of it; the others as ratios "
                 "to its median. all moments: `CommitteeFit.of`, once for every committee. One thread on both sides; "
                 "minimum / median / maximum."
             )
         ],
     )
-    for twojmax in orders:
-        own = problem(shipped_dataset(), "shipped", "5", twojmax, options)
-        with stage(f"cost at 2Jmax = {twojmax}"), threadpool_limits(1):
+    sets = {"shipped": (shipped_dataset(), "5")}
+    if both:
+        sets["larger"] = (larger_dataset(options.work), "vasp")
+    for (name, (dataset, level)), twojmax in product(sets.items(), orders):
+        own = problem(dataset, name, level, twojmax, options)
+        with stage(f"cost with the {name} set at 2Jmax = {twojmax}"), threadpool_limits(1):
             rows, plain, times = priced(own, options.repeats)
-        table.add(twojmax, rows, " / ".join(spread(plain)), *(" / ".join(spread(t / np.median(plain))) for t in times))
+        table.add(
+            name, twojmax, rows, " / ".join(spread(plain)), *(" / ".join(spread(t / np.median(plain))) for t in times)
+        )
     return table
 
 
