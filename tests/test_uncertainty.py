@@ -15,8 +15,8 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.kinds import RowKind
 from paretofit.linear.calibration import calibrate_conformal, committee_error, disagreement
 from paretofit.potentials import LinearPotential
+from paretofit.potentials.build import CommitteeSettings
 from paretofit.potentials.uncertainty import HELD_OUT, TRAIN, structure_key
-from paretofit.study.committee import CommitteeSettings
 from paretofit.study.evaluate import evaluate_dataset
 from paretofit.study.fit_dataset import fit_dataset
 
@@ -318,7 +318,7 @@ def test_wrong_input_is_one_sentence(fitted, folder, words, message):
 def test_members_that_are_identical_are_refused(tmp_path):
     """Labels that the model gives exactly leave no residual to differ by."""
     from paretofit.linear.committee import CommitteeFit, array_blocks
-    from paretofit.study.committee import Labelled, committee_potential
+    from paretofit.potentials.build import Labelled, committee_potential
 
     rows = np.random.default_rng(0).normal(size=(60, 6))
     blocks, weights = array_blocks(rows, np.zeros(60), np.ones(60), np.arange(60))

@@ -10,7 +10,7 @@ from rich.console import Console
 from paretofit.errors import InputError
 
 if TYPE_CHECKING:
-    from paretofit.study.committee import CommitteeSettings
+    from paretofit.potentials.build import CommitteeSettings
 
 app = typer.Typer(
     name="paretofit",
@@ -39,7 +39,7 @@ Coverage = Annotated[float, typer.Option("--coverage", help="Share of labels tha
 
 def committee_settings(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
     """The committee that the options ask for, if any."""
-    from paretofit.study.committee import CommitteeSettings
+    from paretofit.potentials.build import CommitteeSettings
 
     if members is None:
         if method != "bootstrap":

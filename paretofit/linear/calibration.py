@@ -292,7 +292,7 @@ def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, g
     names, number, counts = np.unique(
         np.arange(len(residual)) if group is None else group, return_inverse=True, return_counts=True
     )
-    least = int(np.ceil(coverage / (1 - coverage) - 1e-9))
+    least = least_held_out(coverage)
     if len(names) < least:
         raise InputError(
             f"a coverage of {coverage:g} needs {least} held-out configurations for its calibration; there are "
@@ -304,6 +304,11 @@ def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, g
     mass = np.cumsum(1.0 / counts[number][order])
     factor = float(scores[order][np.searchsorted(mass, coverage * (len(names) + 1) - 1e-6)])
     return Conformal(factor, floor, coverage)
+
+
+def least_held_out(coverage: float) -> int:
+    """Values, or groups, that intervals of a coverage need for their calibration."""
+    return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 
 
 def _check_positive(error: float) -> None:

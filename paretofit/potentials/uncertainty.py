@@ -16,7 +16,7 @@ import numpy as np
 from paretofit.errors import InputError
 from paretofit.files import array_digest, one_line, replacing
 from paretofit.kinds import RowKind
-from paretofit.linear.calibration import CALIBRATIONS, Conformal, calibrate_conformal
+from paretofit.linear.calibration import CALIBRATIONS, Conformal, calibrate_conformal, least_held_out
 from paretofit.linear.extrapolation import EnvironmentGrade, TrainingLeverage
 
 if TYPE_CHECKING:
@@ -95,13 +95,15 @@ class Uncertainty:
     def interval(self, kind: RowKind, coverage: float | None = None) -> Conformal | None:
         """The conformal interval of energies per atom, force components or stress components; None if not calibrated.
 
+        Of the coverage that the fit says it is also None if too few configurations of this kind were held out.
+
         Raises
         ------
         InputError
-            If there were too few held-out configurations for the coverage.
+            If there were too few for a coverage that is asked for.
         """
         own = self.held_out.get(kind)
-        if own is None:
+        if own is None or (coverage is None and len(np.unique(own.configuration)) < least_held_out(self.coverage)):
             return None
         key = kind, self.coverage if coverage is None else coverage
         if key not in self._found:

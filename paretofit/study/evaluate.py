@@ -20,9 +20,9 @@ from paretofit.errors import InputError
 from paretofit.files import replacing
 from paretofit.potentials import LinearPotential
 from paretofit.potentials.assessing import Labels, assess_all, predict_all
+from paretofit.potentials.build import Labelled
 from paretofit.potentials.uncertainty import Assessment
 from paretofit.report.tables import write_table
-from paretofit.study.committee import Labelled
 from paretofit.study.evaluation_tables import calibration_tables, evaluation_tables, flag, spread_limits, summarise
 
 if TYPE_CHECKING:

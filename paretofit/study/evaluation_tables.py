@@ -12,8 +12,8 @@ from paretofit.errors import InputError
 from paretofit.kinds import RowKind
 from paretofit.linear.calibration import detection_map, detection_rates
 from paretofit.linear.extrapolation import verdict
+from paretofit.potentials.build import UNITS
 from paretofit.potentials.uncertainty import Assessment, structure_key
-from paretofit.study.committee import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from paretofit.linear.calibration import Conformal
     from paretofit.potentials import LinearPotential
     from paretofit.potentials.assessing import Labels
+    from paretofit.potentials.build import Labelled
     from paretofit.potentials.uncertainty import Uncertainty
-    from paretofit.study.committee import Labelled
 
 NEW = "new"
 LEAST = 5  # labelled configurations that did not train, for figures of calibration

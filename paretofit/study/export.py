@@ -15,8 +15,8 @@ from paretofit.linear import LeverageScores, fit_wls
 from paretofit.linear.committee import CommitteeFit
 from paretofit.pareto.planner import setting_words
 from paretofit.potentials import LinearPotential, SnapFiles
+from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, design_blocks, format_committee
 from paretofit.potentials.linear import check_files
-from paretofit.study.committee import CommitteeSettings, Labelled, committee_potential, design_blocks, format_committee
 from paretofit.study.folder import RESULTS
 from paretofit.study.run_report import check_finished
 from paretofit.study.schema import load_study

@@ -39,9 +39,9 @@ from paretofit.linear.committee import CommitteeFit, array_blocks
 from paretofit.parallel import follow_parent
 from paretofit.potentials import LinearPotential, SnapFiles
 from paretofit.potentials.assessing import Labels
+from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, format_committee
 from paretofit.potentials.linear import check_files
 from paretofit.progress import track
-from paretofit.study.committee import CommitteeSettings, Labelled, committee_potential, format_committee
 from paretofit.study.group_weights import FitRows, reweighted, search_weights
 
 if TYPE_CHECKING:

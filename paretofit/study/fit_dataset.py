@@ -16,9 +16,9 @@ from paretofit.kinds import RowKind
 from paretofit.linear import fit_wls
 from paretofit.linear.committee import CommitteeFit
 from paretofit.potentials import LinearPotential
+from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, design_blocks, format_committee
 from paretofit.potentials.linear import check_files
 from paretofit.settings import sentence
-from paretofit.study.committee import CommitteeSettings, Labelled, committee_potential, design_blocks, format_committee
 from paretofit.study.schema import Study, load_study
 from paretofit.study.stages import Prepared, describe, prepare
 from paretofit.study.template import default_settings

@@ -10,10 +10,11 @@ from ase import units
 
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
+from paretofit.linear.calibration import least_held_out
 from paretofit.linear.committee import METHODS, CommitteeFit, Method
 from paretofit.linear.whitening import RowBlock
-from paretofit.potentials import LinearPotential
 from paretofit.potentials.assessing import Labels, held_out, predict_spreads, training_grades
+from paretofit.potentials.linear import LinearPotential
 from paretofit.potentials.uncertainty import HELD_OUT, TRAIN, Uncertainty, structure_key
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from paretofit.descriptors.reference import ReferencePotential
     from paretofit.linear.factor import Array
 
+FEWEST = 3  # held-out configurations with a label, for the slope of a calibration
 UNITS = {
     RowKind.ENERGY: (1000.0, "meV/atom"),
     RowKind.FORCE: (1000.0, "meV/Å"),
@@ -70,16 +72,12 @@ class CommitteeSettings:
             raise InputError(f"the method '{self.method}' is not one of {', '.join(METHODS)}")
         if not 0 < self.coverage < 1:
             raise InputError(f"the coverage must lie between 0 and 1; got {self.coverage:g}")
-        if n_held_out is not None and n_held_out < self.least:
+        least = least_held_out(self.coverage)
+        if n_held_out is not None and n_held_out < least:
             raise InputError(
-                f"a coverage of {self.coverage:g} needs {self.least} held-out configurations for its calibration; "
+                f"a coverage of {self.coverage:g} needs {least} held-out configurations for its calibration; "
                 f"there are {n_held_out}: hold out more, or ask for less"
             )
-
-    @property
-    def least(self) -> int:
-        """Configurations that a calibration needs."""
-        return int(np.ceil(self.coverage / (1 - self.coverage) - 1e-9))
 
 
 def design_blocks(design: DesignMatrix, level: str, members: Array, columns: int) -> Callable[[], Iterator[RowBlock]]:
@@ -167,7 +165,7 @@ def committee_potential(
     found = held_out(predicted, aside.labels, [len(atoms) for atoms in aside.structures])
     uncertainty = Uncertainty(
         settings.method,
-        {kind: one for kind, one in found.items() if len(np.unique(one.configuration)) >= settings.least},
+        {kind: one for kind, one in found.items() if len(np.unique(one.configuration)) >= FEWEST},
         training_grades(basis, training, jobs=jobs, progress=progress),
         fit.leverage,
         energy_weight,
@@ -188,11 +186,13 @@ def format_committee(potential: LinearPotential) -> str:
         factor, unit = UNITS[kind]
         line, interval = own.calibration(kind), own.interval(kind)
         rmse = factor * float(np.sqrt(np.mean(held.residual**2)))
-        wide = factor * float(np.median(interval.half_width(held.spread))) if interval else float("nan")
+        said = f"too few for {100 * own.coverage:g} % intervals"
+        if interval is not None:
+            wide = factor * float(np.median(interval.half_width(held.spread)))
+            said = f"{100 * own.coverage:g} % intervals, half width {wide:.4g} {unit} at the median"
         lines.append(
             f"{kind.name.lower():6} held out: rmse {rmse:.4g} {unit} on {len(np.unique(held.configuration))} "
-            f"configurations; {100 * own.coverage:g} % intervals, half width {wide:.4g} {unit} at the median; "
-            f"disagreement = {line.slope:.3g} ± {line.confidence:.2g} × error"
+            f"configurations; {said}; disagreement = {line.slope:.3g} ± {line.confidence:.2g} × error"
         )
     if own.held_out and RowKind.STRESS not in own.held_out:
         lines.append("stress is not calibrated: too few held-out configurations have a label of it")
