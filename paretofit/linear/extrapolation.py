@@ -62,6 +62,11 @@ class TrainingLeverage:
             )
         return cls(np.arange(rows.shape[1]), R * scale)
 
+    def of_columns(self, p: int) -> TrainingLeverage:
+        """The same for the model of the first `p` columns."""
+        size = int(np.searchsorted(self.kept, p))
+        return TrainingLeverage(self.kept[:size], self.R[:size, :size])
+
     def __call__(self, rows: Array, weights: Array | None = None) -> Array:
         """``(m,)``: leverages of other rows ``(m, p)``, each with the weight that it would have."""
         weighted = rows if weights is None else rows * weights[:, None]

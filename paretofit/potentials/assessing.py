@@ -52,21 +52,21 @@ def assess_all(
     def assess(own: LinearPotential, atoms: Atoms) -> Assessment:
         return own.assess(atoms, coverage=coverage)
 
-    return _of_each(assess, potential, structures, "assess", jobs, progress)
+    return of_each(assess, potential, structures, "assess", jobs, progress)
 
 
 def predict_all(
     potential: LinearPotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
 ) -> list[Labels]:
     """Energy, forces and stress of every structure, of a committee its mean's."""
-    return _of_each(_predict, potential, structures, "evaluate", jobs, progress)
+    return of_each(_predict, potential, structures, "evaluate", jobs, progress)
 
 
 def predict_spreads(
     potential: LinearPotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
 ) -> list[tuple[Labels, Labels]]:
     """Means and standard deviations over the members of a committee for every structure; energies per atom, eV."""
-    return _of_each(_mean_and_spread, potential, structures, "held out", jobs, progress)
+    return of_each(_mean_and_spread, potential, structures, "held out", jobs, progress)
 
 
 def held_out(
@@ -105,7 +105,7 @@ def training_grades(
 
     By what the model sees of an atom: of a quadratic model also products of descriptors, if there are atoms enough.
     """
-    found = _of_each(_descriptors, basis, structures, "atoms", jobs, progress)
+    found = of_each(_descriptors, basis, structures, "atoms", jobs, progress)
     symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
     values = np.concatenate(found)
     grades = {}
@@ -118,7 +118,7 @@ def training_grades(
     return grades
 
 
-def _of_each(
+def of_each(
     function: Callable[[Any, Atoms], Any],
     shared: Any,
     structures: Sequence[Atoms],

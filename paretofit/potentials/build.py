@@ -130,6 +130,7 @@ def committee_potential(
     reference: ReferencePotential | None = None,
     energy_weight: float = 1.0,
     level: str = "",
+    columns: int | None = None,
     jobs: int = 1,
     progress: bool = False,
 ) -> LinearPotential:
@@ -151,6 +152,8 @@ def committee_potential(
         w_E, for leverages.
     level : str
         Of the labels.
+    columns : int, optional
+        Leading columns of the fit that are the model's; what follows belongs to the labels, such as offsets of levels.
     """
     members = fit.members(
         settings.members, np.random.default_rng(settings.seed), method=cast("Method", settings.method)
@@ -158,6 +161,7 @@ def committee_potential(
     members += (fit.coefficients if centre is None else centre) - members.mean(axis=0)
     if np.ptp(members, axis=0).max() <= 0:
         raise InputError("all members of the committee are identical: there is nothing to go by; add configurations")
+    members = members[:, :columns]
     bare = LinearPotential(basis, members, reference)
     known = {structure_key(atoms): HELD_OUT for atoms in aside.structures}
     known |= {structure_key(atoms): TRAIN for atoms in training}
@@ -167,7 +171,7 @@ def committee_potential(
         settings.method,
         {kind: one for kind, one in found.items() if len(np.unique(one.configuration)) >= FEWEST},
         training_grades(basis, training, jobs=jobs, progress=progress),
-        fit.leverage,
+        fit.leverage.of_columns(members.shape[1]),
         energy_weight,
         known,
         settings.coverage,

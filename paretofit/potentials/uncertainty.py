@@ -103,7 +103,9 @@ class Uncertainty:
             If there were too few for a coverage that is asked for.
         """
         own = self.held_out.get(kind)
-        if own is None or (coverage is None and len(np.unique(own.configuration)) < least_held_out(self.coverage)):
+        optional = coverage is None or kind == RowKind.STRESS  # of which labels are often few
+        share = self.coverage if coverage is None else coverage
+        if own is None or (optional and len(np.unique(own.configuration)) < least_held_out(share)):
             return None
         key = kind, self.coverage if coverage is None else coverage
         if key not in self._found:

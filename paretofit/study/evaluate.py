@@ -21,9 +21,9 @@ from paretofit.files import replacing
 from paretofit.potentials import LinearPotential
 from paretofit.potentials.assessing import Labels, assess_all, predict_all
 from paretofit.potentials.build import Labelled
+from paretofit.potentials.evaluation_tables import calibration_tables, evaluation_tables, flag, spread_limits, summarise
 from paretofit.potentials.uncertainty import Assessment
 from paretofit.report.tables import write_table
-from paretofit.study.evaluation_tables import calibration_tables, evaluation_tables, flag, spread_limits, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

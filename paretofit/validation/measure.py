@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from paretofit.files import one_line
+from paretofit.potentials.dispersion import KINDS
 from paretofit.validation.crystal import PROTOTYPES, conventional, lattice, prototype, relaxed, supercell
 from paretofit.validation.defects import defect_cells, formation_energies
 from paretofit.validation.dimer import dimer_curve
-from paretofit.validation.dispersion import KINDS
 from paretofit.validation.elastic import elastic_constants
 from paretofit.validation.equation_of_state import Equation, at_minimum, equation_of_state
 from paretofit.validation.interlayer import interlayer_scan

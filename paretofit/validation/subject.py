@@ -15,8 +15,8 @@ from ase.data import atomic_masses, atomic_numbers
 from paretofit.errors import InputError
 from paretofit.imported_calculator import imported_calculator
 from paretofit.lammps_library import lammps_calculator
+from paretofit.potentials.dispersion import KINDS, dispersion_commands, overlaid
 from paretofit.potentials.snap_files import snap_files
-from paretofit.validation.dispersion import KINDS, dispersion_commands, overlaid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paretofit.linear.calibration import Conformal
-    from paretofit.potentials import LinearPotential
     from paretofit.potentials.assessing import Labels
     from paretofit.potentials.build import Labelled
+    from paretofit.potentials.linear import LinearPotential
     from paretofit.potentials.uncertainty import Uncertainty
 
 NEW = "new"

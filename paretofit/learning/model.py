@@ -1,0 +1,315 @@
+"""Models that the loop trains, behind one small protocol; here the committee of quadratic SNAP models.
+
+Labels of several convergence levels may stand in one training set: energies of all but the best level have an offset
+per atom of each element, which is fitted beside the model, and rows count less where a level's own error is large
+against that of the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
+from paretofit.errors import InputError
+from paretofit.kinds import RowKind
+from paretofit.learning.explore import MdEngine
+from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.linear.committee import CommitteeFit
+from paretofit.linear.whitening import RowBlock
+from paretofit.potentials import LinearPotential
+from paretofit.potentials.assessing import Labels
+from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from ase import Atoms
+
+    from paretofit.dataset import Dataset
+    from paretofit.descriptors.basis import Array
+    from paretofit.learning.settings import ModelSettings
+    from paretofit.potentials.uncertainty import Assessment
+
+ROWS = 1.5  # for each column; with fewer a smaller 2Jmax is taken
+
+
+class Committee(Protocol):
+    """What a trained model says of structures, and what molecular dynamics is run with."""
+
+    @property
+    def n_members(self) -> int:
+        """How many there are."""
+
+    def assess(self, atoms: Atoms) -> Assessment:
+        """Values with disagreements, intervals and grades."""
+
+    def member_values(self, atoms: Atoms) -> tuple[Assessment, Any]:
+        """The same, and what each member predicts."""
+
+    def grade(self, atoms: Atoms) -> float:
+        """The highest extrapolation grade of an atom, cheap enough for every few steps."""
+
+    def md_engine(self, member: int, folder: Path) -> MdEngine:
+        """One member for LAMMPS, with its files in `folder`."""
+
+
+class Model(Protocol):
+    """What can be trained on labelled structures."""
+
+    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int, progress: bool) -> Trained:
+        """Train a committee and write it to a folder."""
+
+    def load(self, folder: Path) -> Committee:
+        """Read a committee that `train` has written."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Labelled configurations of all iterations so far.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    sets : (n,) str
+        "train", "validate" or "test".
+    level : (n,) str
+        Whose label each configuration is used with.
+    family : (n,) int64
+        Relatives share a number.
+    iteration : (n,) int64
+        When each was added.
+    levels : list of str
+        In order, the best last.
+    noise : mapping of str to (float, float)
+        Errors of a level's own energies (eV/atom, shifted) and forces (eV/Å) against the best, where known.
+    error : (float, float) or None
+        Errors of the model before, likewise.
+    """
+
+    dataset: Dataset
+    sets: Array
+    level: Array
+    family: Array
+    iteration: Array
+    levels: list[str]
+    noise: Mapping[str, tuple[float, float]]
+    error: tuple[float, float] | None = None
+
+    def labelled(self, which: Array) -> Labelled:
+        """Structures and labels, each at its own level."""
+        structures, labels = [], []
+        for name in dict.fromkeys(self.level[which].tolist()):
+            part = Labelled.of(self.dataset, name, which[self.level[which] == name])
+            structures += list(part.structures)
+            labels += list(part.labels)
+        order = np.argsort(np.concatenate([which[self.level[which] == name] for name in dict.fromkeys(
+            self.level[which].tolist())])) if len(which) else np.empty(0, dtype=int)  # fmt: skip
+        return Labelled([structures[k] for k in order], [labels[k] for k in order])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A committee, and what goes with its labels.
+
+    Attributes
+    ----------
+    committee : Committee
+    offsets : mapping of (str, str) to float
+        By level and element, eV: what a label's energy is above that of the best level.
+    words : str
+        What was trained.
+    """
+
+    committee: Committee
+    offsets: dict[tuple[str, str], float]
+    words: str
+
+
+def without_offset(labels: Labels, atoms: Atoms, level: str, offsets: Mapping[tuple[str, str], float]) -> Labels:
+    """A label on the energy scale of the best level."""
+    shift = sum(offsets.get((level, symbol), 0.0) for symbol in atoms.get_chemical_symbols())
+    return labels._replace(energy=float(labels.energy) - shift)
+
+
+@dataclass(frozen=True)
+class SnapCommittee:
+    """A committee of SNAP models, see `Committee`."""
+
+    potential: LinearPotential
+
+    @property
+    def n_members(self) -> int:
+        return len(self.potential.coefficients)
+
+    def assess(self, atoms: Atoms) -> Assessment:
+        return self.potential.assess(atoms)
+
+    def member_values(self, atoms: Atoms) -> tuple[Assessment, Any]:
+        return self.potential.assess_and_predict(atoms)
+
+    def grade(self, atoms: Atoms) -> float:
+        return float(self.potential.grades(atoms).max())
+
+    def md_engine(self, member: int, folder: Path) -> MdEngine:
+        files = self.potential.member(member).write(folder, f"member_{member}")
+        return MdEngine(tuple(files.commands), tuple(files.elements))
+
+
+@dataclass(frozen=True)
+class SnapModel:
+    """Quadratic or linear SNAP, trained by weighted least squares.
+
+    Attributes
+    ----------
+    settings : ModelSettings
+    elements : sequence of str
+        All that will ever occur.
+    designs : Path
+        A folder for descriptors, so that those of an iteration are computed once.
+    """
+
+    settings: ModelSettings
+    elements: Sequence[str]
+    designs: Path
+
+    def basis(self, twojmax: int) -> SnapBasis:
+        """The basis at a 2Jmax."""
+        own = self.settings
+        return SnapBasis(
+            elements=list(self.elements),
+            twojmax=twojmax,
+            quadratic=own.quadratic,
+            rcutfac=own.rcutfac,
+            radelem=[own.radelem.get(symbol, 0.5) for symbol in self.elements],
+            wj=[own.wj.get(symbol, 1.0) for symbol in self.elements],
+        )
+
+    def load(self, folder: Path) -> SnapCommittee:
+        """Read a committee that `train` has written."""
+        return SnapCommittee(LinearPotential.read(folder))
+
+    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False) -> Trained:
+        """Fit the training set, calibrate on the validation set, and write the committee.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to train on, or the rows do not determine the smallest model.
+        """
+        train = np.flatnonzero(data.sets == TRAIN)
+        if not len(train):
+            raise InputError("no labelled configuration is in the training set; label more, or look at what failed")
+        designs = self._designs(data, jobs, progress)
+        n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
+        twojmax = self._affordable(designs[0][1], n_rows)
+        p = designs[0][1].columns_up_to(twojmax)
+        extra = [name for name in data.levels if name != data.levels[-1] and (data.level[train] == name).any()]
+        weights = np.array([self.settings.energy_weight, 1.0, 1.0])
+        blocks = _blocks(data, designs, train, p, extra, len(self.elements))
+        rng = np.random.default_rng([seed, 0])
+        fit = CommitteeFit.of(blocks, data.family[train], weights, rng, threads=jobs)
+        found = fit.coefficients[p:].reshape(len(extra), len(self.elements))
+        offsets = {(name, symbol): float(found[k, e]) for k, name in enumerate(extra)
+                   for e, symbol in enumerate(self.elements)}  # fmt: skip
+        aside = data.labelled(held := np.flatnonzero(data.sets == VALIDATE))
+        shifted = [
+            without_offset(label, atoms, str(level), offsets)
+            for label, atoms, level in zip(aside.labels, aside.structures, data.level[held], strict=True)
+        ]
+        potential = committee_potential(
+            self.basis(twojmax),
+            fit,
+            CommitteeSettings(self.settings.members, self.settings.method, seed=seed),
+            list(data.dataset.select(train)),
+            Labelled(aside.structures, shifted),
+            energy_weight=self.settings.energy_weight,
+            level=data.levels[-1],
+            columns=p,
+            jobs=jobs,
+            progress=progress,
+        )
+        potential.write(folder)
+        return Trained(SnapCommittee(potential), offsets, f"2Jmax {twojmax}, {p} columns, {n_rows} rows")
+
+    def _affordable(self, design: DesignMatrix, n_rows: int) -> int:
+        """The largest 2Jmax, up to the one asked for, with rows enough."""
+        sizes = sorted({int(one) for one in design.column_levels} | {self.settings.twojmax})
+        fitting = [one for one in sizes if ROWS * design.columns_up_to(one) <= n_rows and one <= self.settings.twojmax]
+        return max(fitting, default=sizes[0])
+
+    def _designs(self, data: TrainingData, jobs: int, progress: bool) -> list[tuple[Array, DesignMatrix]]:
+        """Positions in the dataset and rows of the configurations of each iteration."""
+        basis, made = self.basis(self.settings.twojmax), []
+        for k in np.unique(data.iteration).tolist():
+            positions = np.flatnonzero(data.iteration == k)
+            own = data.dataset.select(positions)
+            path = self.designs / f"design-{k:02d}.h5"
+            design = _standing(path, own, basis)
+            if design is None:
+                design = compute_design(own, basis, path, jobs=jobs, progress=progress)
+            made.append((positions, design.with_labels(own, data.levels)))
+        return made
+
+
+def _standing(path: Path, dataset: Dataset, basis: SnapBasis) -> DesignMatrix | None:
+    """The design of these structures, if the file holds it."""
+    try:
+        design = DesignMatrix.open(path)
+    except InputError:
+        return None
+    same = design.attributes.get("structures") == dataset.structures_digest()
+    return design if same and SnapBasis.model_validate_json(design.attributes["basis"]) == basis else None
+
+
+def _blocks(
+    data: TrainingData,
+    designs: Sequence[tuple[Array, DesignMatrix]],
+    train: Array,
+    p: int,
+    extra: Sequence[str],
+    n_elements: int,
+) -> Callable[[], Iterator[RowBlock]]:
+    """Training rows with columns for the offsets of levels, each row weighted by what its level is worth."""
+    place = np.full(len(data.dataset), -1)
+    place[train] = np.arange(len(train))
+
+    def blocks() -> Iterator[RowBlock]:
+        for positions, design in designs:
+            for window, rows in design.blocks():
+                owner = positions[design.configuration[window]]
+                level, kind = data.level[owner], design.kind[window]
+                own = place[owner] >= 0
+                if not own.any():
+                    continue
+                y = np.choose(
+                    np.searchsorted(np.arange(len(data.levels)), [data.levels.index(one) for one in level]),
+                    [design.targets[name][window] for name in data.levels],
+                )
+                X = np.hstack([rows[:, :p], *(_offset(rows, kind, level == name, n_elements) for name in extra)])
+                w = np.array([_worth(data, str(one)) for one in level])[np.arange(len(level)), kind]
+                yield RowBlock(
+                    (X * w[:, None])[own],
+                    (y * w)[own, None],
+                    kind[own],
+                    place[owner][own],
+                    np.ones(int(own.sum()), dtype=bool),
+                )
+
+    return blocks
+
+
+def _offset(rows: Array, kind: Array, here: Array, n_elements: int) -> Array:
+    """Columns of a level's offset: the composition, in its energy rows."""
+    return np.asarray(rows[:, :n_elements] * ((kind == RowKind.ENERGY) & here)[:, None])
+
+
+def _worth(data: TrainingData, level: str) -> tuple[float, float, float]:
+    """Weights of a level's energy, force and stress rows: s / √(s² + δ²), s the model's error and δ the level's own."""
+    if data.error is None or level not in data.noise:
+        return 1.0, 1.0, 1.0
+    energy, force = (s / np.hypot(s, d) for s, d in zip(data.error, data.noise[level], strict=True))
+    return energy, force, force

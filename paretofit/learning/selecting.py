@@ -1,0 +1,151 @@
+"""Which frames of the dynamics are labelled: those whose error, by the calibrated disagreement, is above tolerance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from paretofit.errors import InputError
+from paretofit.linear.calibration import CALIBRATIONS
+from paretofit.linear.design_choice import d_optimal
+from paretofit.structures.filters import is_too_close
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ase import Atoms
+
+    from paretofit.descriptors.basis import Array
+    from paretofit.learning.settings import SelectSettings
+    from paretofit.potentials.uncertainty import Assessment
+
+PROPERTIES = ("energy", "forces", "stress")
+FEWEST = 3  # configurations with a label, for a calibration
+CONFIDENT, BROKEN, DUPLICATE, WAITING, CHOSEN = "confident", "broken", "duplicate", "not drawn", "chosen"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From disagreements to errors, by property; meV/atom, meV/Å, meV/Å³.
+
+    Attributes
+    ----------
+    lines : dict of str to Slope, Isotonic or QuantileLine
+        Properties that are calibrated.
+    thresholds : dict of str to float
+        Disagreements above which errors are above tolerance.
+    """
+
+    lines: dict[str, Any]
+    thresholds: dict[str, float]
+
+
+def calibrate(spread: pd.DataFrame, error: pd.DataFrame, settings: SelectSettings) -> Calibration:
+    """Calibrate each property on held-out labelled configurations.
+
+    Parameters
+    ----------
+    spread, error : DataFrame
+        Columns "energy", "forces", "stress": disagreements and errors of the committee (equations 1 and 2 of
+        Bidoggia et al., 2025); NaN where there is no label.
+    settings : SelectSettings
+
+    Raises
+    ------
+    InputError
+        If neither energies nor forces can be calibrated.
+    """
+    lines, thresholds = {}, {}
+    for name in PROPERTIES:
+        known = spread[name].notna() & error[name].notna()
+        if known.sum() < FEWEST:
+            continue
+        lines[name] = CALIBRATIONS[settings.calibration](spread[name][known].to_numpy(), error[name][known].to_numpy())
+        thresholds[name] = lines[name].threshold(getattr(settings.tolerance, name))
+    if not {"energy", "forces"} & set(lines):
+        raise InputError(
+            f"the validation set has {len(spread)} labelled configurations, fewer than the {FEWEST} that a calibration "
+            "needs; label more candidates first, or raise 'learning.sets.validate'"
+        )
+    return Calibration(lines, thresholds)
+
+
+def disagreements(assessed: Sequence[Assessment]) -> pd.DataFrame:
+    """Disagreement of each structure by property: meV/atom, and the root mean square of meV/Å and meV/Å³."""
+    rows = [
+        [one.energy_std, np.sqrt(np.mean(one.forces_std**2)), np.sqrt(np.mean(one.stress_std**2))] for one in assessed
+    ]
+    return 1000 * pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)
+
+
+def judge_frames(
+    frames: Sequence[Atoms],
+    assessed: Sequence[Assessment],
+    calibration: Calibration,
+    settings: SelectSettings,
+    described: Array,
+    known: Array,
+) -> pd.DataFrame:
+    """Say of every frame what it is: confident, broken, a duplicate, or a candidate.
+
+    Parameters
+    ----------
+    frames : sequence of ase.Atoms
+    assessed : sequence of Assessment
+    calibration : Calibration
+    settings : SelectSettings
+    described : (n, d) float64
+        Mean descriptors of the frames.
+    known : (m, d) float64
+        The same of what is labelled.
+
+    Returns
+    -------
+    DataFrame
+        ``energy_std, forces_std, stress_std, energy_expected`` and so on (errors as the disagreement foretells them),
+        ``extrapolation_grade``, ``above`` (properties above tolerance), ``verdict``.
+    """
+    spread = disagreements(assessed)
+    table = spread.add_suffix("_std")
+    above, broken = [], np.array([is_too_close(atoms, settings.closest) for atoms in frames], dtype=bool)
+    for name, line in calibration.lines.items():
+        expected = line.error(spread[name].to_numpy())
+        table[f"{name}_expected"] = expected
+        broken |= expected > getattr(settings.broken, name)
+        above.append(np.where(spread[name] > calibration.thresholds[name], name, ""))
+    table["extrapolation_grade"] = [one.grade for one in assessed]
+    table["above"] = [" ".join(filter(None, one)) for one in zip(*above, strict=True)]
+    table["verdict"] = np.where(broken, BROKEN, np.where(table["above"] == "", CONFIDENT, WAITING))
+    waiting = np.flatnonzero(table["verdict"] == WAITING)
+    for k in waiting[_duplicates(described[waiting], known, settings.duplicate)]:
+        table.loc[k, "verdict"] = DUPLICATE
+    return table
+
+
+def choose(
+    table: pd.DataFrame, described: Array, known: Array, settings: SelectSettings, rng: np.random.Generator
+) -> Array:
+    """Positions of the frames to label, ascending: at random among the candidates, or as diverse as can be."""
+    waiting = np.flatnonzero(table["verdict"] == WAITING)
+    count = min(settings.most, len(waiting))
+    if settings.how == "random" or count == len(waiting):
+        return np.sort(rng.permutation(waiting)[:count])
+    order, _ = d_optimal(described[waiting], count, known)
+    return np.sort(waiting[order])
+
+
+def _duplicates(described: Array, known: Array, tolerance: float) -> Array:
+    """Which of some structures are like a known one, or an earlier one among them."""
+    found = np.zeros(len(described), dtype=bool)
+    kept = list(known)
+    for k, one in enumerate(described):
+        if kept and tolerance > 0:
+            nearest = np.linalg.norm(np.asarray(kept) - one, axis=1).min()
+            found[k] = nearest < tolerance * np.linalg.norm(one)
+        if not found[k]:
+            kept.append(one)
+    return found
