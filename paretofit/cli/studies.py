@@ -187,3 +187,32 @@ def pareto(
         sys.stdout.write(front.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     else:
         console.print(f"{len(front)} rows on the front, written to {out}", highlight=False)
+
+
+@app.command(
+    epilog="Examples:  paretofit learn studies/learn_quick.yaml   |   again, after a stop or a kill: it goes on   |   "
+    "paretofit learn my.yaml --stage explore"
+)
+def learn(
+    study: Annotated[Path, typer.Argument(help="The study (YAML), with the section 'learning'.")],
+    out: Annotated[Optional[Path], typer.Option("--out", help="Run folder.", show_default="runs/<name>-learn")] = None,  # noqa: UP045
+    stage: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Only this stage of the present iteration: label, train, explore or select."),
+    ] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Active learning: label, train a committee, explore by MD, select what is uncertain, and again."""
+    from joblib import cpu_count
+
+    from paretofit.study.learn import learn as run_learn
+
+    def say(words: str) -> None:
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        result = run_learn(study, out=out, stage=stage, jobs=jobs or cpu_count(), progress=True, say=say)
+    except KeyboardInterrupt:
+        typer.echo("paretofit: interrupted; the same command goes on where this one stopped", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(result.text)

@@ -115,6 +115,9 @@ def run_md(
 ) -> Trajectory:
     """Run one trajectory; it is stopped where atoms are lost or too close, it is too hot, or the grade is too high.
 
+    Besides the frames at the interval it then keeps the last structure before that happened, or at which the grade was
+    too high.
+
     Parameters
     ----------
     run : Run
@@ -126,7 +129,7 @@ def run_md(
     lammps = lammps_instance()
     frames: list[Atoms] = []
     times: list[float] = []
-    reason = ""
+    reason, before = "", None
     step = settings.timestep_fs / 1000
     each = max(1, round(settings.interval_ps / (step * LOOK)))
     looks = each * max(1, round(settings.time_ps / settings.interval_ps))
@@ -136,16 +139,21 @@ def run_md(
             lammps.command(f"run {LOOK} pre {'yes' if look == 1 else 'no'} post no")
             atoms = view.look(lammps)
             reason = _trouble(lammps, atoms, run, settings, grade if look % GRADE == 0 or look % each == 0 else None)
-            if reason.startswith(GRADE_REASON):  # not broken: the structure that most needs a label
-                frames.append(atoms)
-                times.append(look * LOOK * step)
             if reason:
+                last = (atoms, look) if reason.startswith(GRADE_REASON) else before
+                if last is not None and last[1] % each:  # what came before is what most needs a label
+                    frames.append(last[0])
+                    times.append(last[1] * LOOK * step)
                 break
+            before = atoms, look
             if look % each == 0:
                 frames.append(atoms)
                 times.append(look * LOOK * step)
     except Exception as error:  # noqa: BLE001  (LAMMPS raises a bare Exception; it becomes the reason)
         reason = lammps_message(error)
+        if before is not None and before[1] % each:
+            frames.append(before[0])
+            times.append(before[1] * LOOK * step)
     finally:
         lammps.close()
     return Trajectory(frames, times, reason)

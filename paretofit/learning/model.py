@@ -20,7 +20,6 @@ from paretofit.learning.sets import TRAIN, VALIDATE
 from paretofit.linear.committee import CommitteeFit
 from paretofit.linear.whitening import RowBlock
 from paretofit.potentials import LinearPotential
-from paretofit.potentials.assessing import Labels
 from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential
 
 if TYPE_CHECKING:
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
     from paretofit.dataset import Dataset
     from paretofit.descriptors.basis import Array
     from paretofit.learning.settings import ModelSettings
+    from paretofit.potentials.assessing import Labels
     from paretofit.potentials.uncertainty import Assessment
 
-ROWS = 1.5  # for each column; with fewer a smaller 2Jmax is taken
+ROWS = 5.0  # for each column; with fewer a smaller 2Jmax is taken
 
 
 class Committee(Protocol):
@@ -143,18 +143,23 @@ class SnapCommittee:
 
     @property
     def n_members(self) -> int:
+        """How many there are."""
         return len(self.potential.coefficients)
 
     def assess(self, atoms: Atoms) -> Assessment:
+        """See `Committee`."""
         return self.potential.assess(atoms)
 
     def member_values(self, atoms: Atoms) -> tuple[Assessment, Any]:
+        """See `Committee`."""
         return self.potential.assess_and_predict(atoms)
 
     def grade(self, atoms: Atoms) -> float:
+        """See `Committee`."""
         return float(self.potential.grades(atoms).max())
 
     def md_engine(self, member: int, folder: Path) -> MdEngine:
+        """See `Committee`."""
         files = self.potential.member(member).write(folder, f"member_{member}")
         return MdEngine(tuple(files.commands), tuple(files.elements))
 

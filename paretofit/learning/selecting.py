@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ from paretofit.structures.filters import is_too_close
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from ase import Atoms
 
@@ -59,12 +58,14 @@ def calibrate(spread: pd.DataFrame, error: pd.DataFrame, settings: SelectSetting
     InputError
         If neither energies nor forces can be calibrated.
     """
-    lines, thresholds = {}, {}
+    lines: dict[str, Any] = {}
+    thresholds: dict[str, float] = {}
     for name in PROPERTIES:
         known = spread[name].notna() & error[name].notna()
         if known.sum() < FEWEST:
             continue
-        lines[name] = CALIBRATIONS[settings.calibration](spread[name][known].to_numpy(), error[name][known].to_numpy())
+        line: Any = CALIBRATIONS[settings.calibration](spread[name][known].to_numpy(), error[name][known].to_numpy())
+        lines[name] = line
         thresholds[name] = lines[name].threshold(getattr(settings.tolerance, name))
     if not {"energy", "forces"} & set(lines):
         raise InputError(

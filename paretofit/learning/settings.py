@@ -53,9 +53,9 @@ class Limits(Section):
 class Broken(Limits):
     """Errors, as the committee foretells them, above which a configuration is taken for broken and left out."""
 
-    energy: Positive = Field(1000.0, description="meV/atom")
-    forces: Positive = Field(20_000.0, description="meV/Å")
-    stress: Positive = Field(1000.0, description="meV/Å³")
+    energy: Positive = Field(5000.0, description="meV/atom")
+    forces: Positive = Field(50_000.0, description="meV/Å")
+    stress: Positive = Field(5000.0, description="meV/Å³")
 
 
 class Sets(Section):
@@ -79,7 +79,9 @@ class Sets(Section):
 class ModelSettings(Section):
     """The committee that is trained in each iteration."""
 
-    twojmax: Annotated[int, Field(ge=0, le=20, strict=True)] = Field(6, description="of quadratic or linear SNAP")
+    twojmax: Annotated[int, Field(ge=0, le=20, strict=True)] = Field(
+        6, description="the largest of quadratic or linear SNAP; smaller while there are fewer than 5 rows for a column"
+    )
     quadratic: bool = Field(True, description="false: linear SNAP")
     rcutfac: Positive = Field(4.812302818, description="Å; a pair of elements is seen up to rcutfac * (R_i + R_j)")
     radelem: dict[str, Positive] = Field({}, description="R by element, 0.5 where not named")
@@ -137,7 +139,7 @@ class SelectSettings(Section):
         0.6, description="frames with atoms closer than this share of the sum of their covalent radii are broken"
     )
     duplicate: Annotated[float, Field(ge=0, strict=True)] = Field(
-        0.01, description="relative distance of mean descriptors below which two structures are the same"
+        0.001, description="relative distance of mean descriptors below which two structures are the same"
     )
 
 

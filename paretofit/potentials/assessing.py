@@ -119,9 +119,9 @@ def training_grades(
 
 
 def of_each(
-    function: Callable[[Any, Atoms], Any],
+    function: Callable[[Any, Any], Any],
     shared: Any,
-    structures: Sequence[Atoms],
+    structures: Sequence[Any],
     what: str,
     jobs: int,
     progress: bool,
@@ -133,7 +133,7 @@ def of_each(
     return [one for batch in track(done, len(batches), what, enabled=progress) for one in batch]
 
 
-def _batch(parent: int, function: Callable[[Any, Atoms], Any], shared: Any, structures: Sequence[Atoms]) -> list[Any]:
+def _batch(parent: int, function: Callable[[Any, Any], Any], shared: Any, structures: Sequence[Any]) -> list[Any]:
     """Runs in a worker."""
     follow_parent(parent)
     with threadpool_limits(1):

@@ -57,6 +57,15 @@ def evaluation_tables(
     return pd.DataFrame(rows), components[components["prediction"].notna()].reset_index(drop=True)
 
 
+def components_of(label: Labels, one: Any, n_atoms: int) -> pd.DataFrame:
+    """All components of a configuration: ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std``."""
+    parts = [
+        _component(name, kind, label, one, n_atoms).assign(quantity=SHORT[name]) for name, kind in QUANTITIES.items()
+    ]
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[whole["prediction"].notna()].reset_index(drop=True)
+
+
 def _component(name: str, kind: RowKind, label: Labels, one: Any, n_atoms: int) -> pd.DataFrame:
     """Labels, predictions, errors and error bars of one quantity of a configuration."""
     factor, _ = UNITS[kind]

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNITS = {"energy": ("eV/atom", "meV/atom"), "force": ("eV/Å", "meV/Å"), "stress": ("GPa", "GPa")}
-SETS = {"train": ("#999999", 1), "held out": ("#0072B2", 2), "new": ("#D55E00", 3)}
+SETS = {
+    "train": ("#999999", 1),
+    "held out": ("#0072B2", 2),
+    "new": ("#D55E00", 3),
+    "validate": ("#0072B2", 2),  # of the active-learning loop
+    "test": ("#D55E00", 3),
+}
 VERDICTS = {"inside": ("#0072B2", "o"), "at the edge": ("#E69F00", "^"), "outside": ("#D55E00", "s")}
 ZERO = 1e-3  # of the median error: below, errors vanish by symmetry, and are not drawn
 MOST_POINTS = 20_000  # of a scatter; more are thinned out evenly

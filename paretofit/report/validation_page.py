@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from paretofit.report.page import Picture
 
 NOISE = 1e-6
+CLOSING = "The numbers in full: validation.csv; the curves: tables/; what was asked for: validation.json."
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,13 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def render_validation(*, title: str, opening: str, sections: Sequence[Section], failures: Sequence[str]) -> str:
-    """The HTML of a validation; everything that comes from data is escaped."""
+def render_validation(
+    *, title: str, opening: str, sections: Sequence[Section], failures: Sequence[str], closing: str = CLOSING
+) -> str:
+    """The HTML of a validation, or of another list of sections; everything that comes from data is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("paretofit", "report"),
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     template = environment.get_template("validation.html")
-    return template.render(title=title, opening=opening, sections=sections, failures=failures)
+    return template.render(title=title, opening=opening, sections=sections, failures=failures, closing=closing)

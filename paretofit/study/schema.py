@@ -12,12 +12,18 @@ from paretofit.descriptors import SnapBasis
 from paretofit.errors import InputError, suggestion
 from paretofit.files import read_yaml
 from paretofit.labelling import LabelSettings
+from paretofit.learning.settings import LearnSettings
 from paretofit.settings import Name, Positive, Section, Whole, sentence, settings_rows
 from paretofit.structures.settings import AugmentSettings
 from paretofit.sweep.grid import SAMPLINGS
 
 S = TypeVar("S", bound=Section)
-APART = ("dataset", "labelling", "augmentation")  # keys that may stand in a file without the rest of a study
+APART = (
+    "dataset",
+    "labelling",
+    "augmentation",
+    "learning",
+)  # keys that may stand in a file without the rest of a study
 
 Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
 
@@ -128,6 +134,7 @@ class Study(Section):
     augmentation: AugmentSettings | None = Field(
         None, description="how new structures are made from a few, for 'paretofit augment'"
     )
+    learning: LearnSettings | None = Field(None, description="the active-learning loop, for 'paretofit learn'")
     bulk: int | None = Field(
         None,
         description="id of the configuration by which energies are shifted; by default the lowest at the reference",

@@ -1,0 +1,113 @@
+"""How good the committee of an iteration is: errors of every labelled configuration, by set, and of every member."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from paretofit.learning.selecting import PROPERTIES
+from paretofit.learning.sets import TEST, TRAIN, VALIDATE
+from paretofit.potentials.assessing import of_each
+from paretofit.potentials.evaluation_tables import components_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+    from paretofit.learning.model import Committee
+    from paretofit.potentials.assessing import Labels
+
+SETS = (TRAIN, VALIDATE, TEST)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Errors of a committee on labelled configurations.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row for each: ``id, set, iteration, n_atoms, extrapolation_grade``, and by property ``*_std`` (disagreement),
+        ``*_committee_error`` (equation 2) and ``*_error`` (root mean square of the mean's error); meV/atom, meV/Å,
+        meV/Å³; NaN where there is no label.
+    components : DataFrame
+        Of the validation and test sets: ``configuration`` (row of the table), ``quantity, label, prediction, error``.
+    rmse : dict of str to dict
+        By set and property: ``mean`` over the members, and their ``std``.
+    """
+
+    table: pd.DataFrame
+    components: pd.DataFrame
+    rmse: dict[str, dict[str, dict[str, float]]]
+
+
+def judge(
+    committee: Committee,
+    structures: Sequence[Atoms],
+    labels: Sequence[Labels],
+    known: pd.DataFrame,
+    *,
+    jobs: int = 1,
+    progress: bool = False,
+) -> Judged:
+    """Compare a committee with labels on the energy scale of the best level.
+
+    Parameters
+    ----------
+    committee : Committee
+    structures : sequence of ase.Atoms
+    labels : sequence of Labels
+    known : DataFrame
+        ``id, set, iteration`` of each.
+    """
+    pairs = list(zip(structures, labels, strict=True))
+    found = of_each(_compare, committee, pairs, "errors", jobs, progress)
+    squares = np.array([one["squares"] for one in found]).reshape(len(found), -1, len(PROPERTIES))
+    counts = np.array([one["counts"] for one in found]).reshape(len(found), len(PROPERTIES))
+    table = known.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in structures])
+    table["extrapolation_grade"] = [one["grade"] for one in found]
+    for k, name in enumerate(PROPERTIES):
+        table[f"{name}_std"] = [one["spread"][k] for one in found]
+        table[f"{name}_committee_error"] = 1000 * np.sqrt(squares[:, :, k].mean(axis=1))
+        table[f"{name}_error"] = [one["error"][k] for one in found]
+    rmse = {}
+    for name in SETS:
+        own = (table["set"] == name).to_numpy()
+        weighted = np.nansum(squares[own] * counts[own][:, None, :], axis=0) / np.maximum(counts[own].sum(axis=0), 1)
+        members = np.where(counts[own].sum(axis=0) > 0, 1000 * np.sqrt(weighted), np.nan)
+        rmse[name] = {
+            one: {"mean": float(members[:, k].mean()), "std": float(members[:, k].std())}
+            for k, one in enumerate(PROPERTIES)
+        }
+    parts = [one["components"].assign(configuration=k) for k, one in enumerate(found) if table["set"][k] != TRAIN]
+    components = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"quantity": []})
+    return Judged(table, components, rmse)
+
+
+def _compare(committee: Committee, pair: tuple[Atoms, Labels]) -> dict[str, Any]:
+    """One structure; runs in a worker."""
+    atoms, label = pair
+    assessed, members = committee.member_values(atoms)
+    n = len(atoms)
+    values = (members.energy[:, None] / n, members.forces.reshape(len(members.forces), -1), members.stress)
+    truth = (np.atleast_1d(label.energy) / n, np.ravel(label.forces), np.ravel(label.stress))
+    squares, counts, spread, error = [], [], [], []
+    for own, true in zip(values, truth, strict=True):
+        here = np.isfinite(true) & np.isfinite(own).all(axis=0)
+        counts.append(int(here.sum()))
+        squares.append(((own - true) ** 2)[:, here].mean(axis=1) if here.any() else np.full(len(own), np.nan))
+        error.append(1000 * float(np.sqrt(np.mean((own.mean(axis=0) - true)[here] ** 2))) if here.any() else np.nan)
+        finite = np.isfinite(own).all(axis=0)
+        spread.append(1000 * float(np.sqrt(own[:, finite].var(axis=0).mean())) if finite.any() else np.nan)
+    return {
+        "squares": np.transpose(squares),
+        "counts": counts,
+        "spread": spread,
+        "error": error,
+        "grade": assessed.grade,
+        "components": components_of(label, assessed, n),
+    }

@@ -1,0 +1,145 @@
+"""The labelling stage of an iteration: what is missing is computed, at the level that is worth it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paretofit.dataset import Dataset
+from paretofit.labelling.label import JOURNAL, LabelPlan, compute_labels, failures, plan_labels, write_labels
+from paretofit.learning.levels import LevelChoice, choose_level, level_noise, level_seconds
+from paretofit.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from paretofit.journal import JsonLines
+    from paretofit.labelling.settings import LabelSettings
+    from paretofit.learning.folder import IterationFolder, LearnFolder
+    from paretofit.learning.settings import LevelSettings
+
+FIRST_ERROR = 0.3  # of the spread of the labels: what a first model is taken to be off
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Computes labels, keeps each in a journal the moment it is there, and knows what they cost.
+
+    Attributes
+    ----------
+    settings : LabelSettings
+    level : LevelSettings
+    folder : LearnFolder
+    journal : JsonLines
+    jobs : int
+    progress : bool
+    """
+
+    settings: LabelSettings
+    level: LevelSettings
+    folder: LearnFolder
+    journal: JsonLines
+    jobs: int
+    progress: bool
+
+    @property
+    def levels(self) -> list[str]:
+        """Names of the levels, the best last."""
+        return [one.name for one in self.settings.chosen]
+
+    def check(self, structures: Sequence[Any]) -> None:
+        """Refuse what the engine cannot do, before anything is spent."""
+        self.settings.engine.check(sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}))
+        for level in self.settings.chosen:
+            self.settings.engine.check_level(level)
+
+    def label(
+        self,
+        iteration: IterationFolder,
+        ids: Sequence[int],
+        error: tuple[float, float] | None,
+        n: int,
+        exponent: float,
+        rng: np.random.Generator,
+    ) -> dict[str, Any]:
+        """Label the structures of an iteration; return what it took.
+
+        Parameters
+        ----------
+        iteration : IterationFolder
+        ids : sequence of int
+            Of its structures.
+        error : (float, float) or None
+            Of the model before: eV/atom and eV/Å.
+        n : int
+            Labels that train now.
+        exponent : float
+            Of the learning curve so far.
+        rng : numpy.random.Generator
+            Of the pilot.
+        """
+        wanted = {name: set(ids) for name in self.levels[-1:]}
+        words = f"level {self.levels[-1]}"
+        choice: LevelChoice | None = None
+        if self.level.fixed is not None:
+            wanted, words = {self.level.fixed: set(ids)}, f"level {self.level.fixed}, as fixed"
+        elif len(self.levels) > 1:
+            if error is None:
+                pilot = set(rng.permutation(np.asarray(ids))[: self.level.pilot].tolist())
+                self._compute(iteration, dict.fromkeys(self.levels, pilot))
+                error = self._spread()
+            choice = self._choose(error, n, len(ids), exponent)
+            wanted, words = {choice.name: set(ids)}, choice.words
+        plan = self._compute(iteration, wanted)
+        failed = {f"{level} {k}": why for (level, k), why in failures(plan).items() if k in set(ids)}
+        with Dataset(self.folder.dataset) as data:
+            here = np.isin(data.ids, list(ids))
+            spent = sum(float(np.nansum(data.labels(name).seconds[here])) for name in data.levels)
+            done = sum(int(data.labels(name).complete[here].sum()) for name in data.levels)
+        return {
+            "level": next(iter(wanted)),
+            "words": words,
+            "levels": [] if choice is None else choice.table,
+            "labels": done,
+            "failed": failed,
+            "seconds": spent,
+        }
+
+    def _choose(self, error: tuple[float, float], n: int, wanted: int, exponent: float) -> LevelChoice:
+        with Dataset(self.folder.dataset) as data:
+            noise, seconds = level_noise(data, self.levels), level_seconds(data, self.levels)
+        return choose_level(self.levels, noise, seconds, error, max(n, 1), wanted, exponent)
+
+    def _spread(self) -> tuple[float, float]:
+        """What the pilot's best labels say of how far off a first model will be."""
+        with Dataset(self.folder.dataset) as data:
+            labels = data.labels(self.levels[-1])
+            known = labels.complete
+            forces = labels.forces[np.repeat(known, data.n_atoms)]
+            energy = labels.energy[known] / data.n_atoms[known]
+        scale = np.std(energy) if len(energy) > 1 else 1.0, np.sqrt(np.mean(forces**2)) if len(forces) else 1.0
+        return FIRST_ERROR * max(float(scale[0]), 1e-3), FIRST_ERROR * max(float(scale[1]), 1e-2)
+
+    def _compute(self, iteration: IterationFolder, wanted: dict[str, set[int]]) -> LabelPlan:
+        """Compute these labels, as far as they are not there, and write the dataset."""
+        settings = self.settings.model_copy(update={"structures": [iteration.structures], "levels": list(wanted)})
+        plan = plan_labels(settings, self.folder.dataset, self.journal.entries)
+        tasks = [task for task in plan.tasks if task.identity in wanted[task.level.name]]
+        kept = {name: {k: key for k, key in keys.items() if k in wanted[name]} for name, keys in plan.wanted.items()}
+        plan = replace(plan, tasks=tasks, wanted=kept)
+        computing = compute_labels(plan, settings, self.journal, self.folder.path / "labels", self.jobs)
+        try:
+            for _, record in track(computing, len(tasks), "labels", enabled=self.progress and bool(tasks)):
+                self.journal.entries.append(record)
+        finally:
+            computing.close()
+            write_labels(plan, self.settings, self.folder.dataset)
+        return plan
+
+
+def journal_path(folder: LearnFolder) -> Path:
+    """Where finished labels are."""
+    return folder.path / "labels" / JOURNAL

@@ -1,0 +1,414 @@
+"""The loop: label, train, explore, select, and again, from file to file.
+
+Every stage of every iteration ends with a record of its own; running again does what has none. Labels and trajectories
+are files of their own, so that a kill at any moment costs what was running, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from paretofit.dataset import Dataset
+from paretofit.errors import InputError
+from paretofit.files import digest, remove, replacing, write_text
+from paretofit.labelling.execute import execute
+from paretofit.learning.explore import Run, plan_runs, run_md
+from paretofit.learning.folder import read_frames_of, write_frames
+from paretofit.learning.judging import SETS, judge
+from paretofit.learning.levels import learning_exponent, level_noise
+from paretofit.learning.model import TrainingData, without_offset
+from paretofit.learning.selecting import CHOSEN, PROPERTIES, Calibration, calibrate, choose, judge_frames
+from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_sets, family_numbers
+from paretofit.linear.calibration import detection_rates
+from paretofit.parallel import follow_parent
+from paretofit.potentials.assessing import of_each
+from paretofit.potentials.dispersion import dispersion_commands, overlaid
+from paretofit.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ase import Atoms
+
+    from paretofit.descriptors.basis import Array
+    from paretofit.learning.explore import MdEngine
+    from paretofit.learning.folder import IterationFolder, LearnFolder
+    from paretofit.learning.labels import Labeller
+    from paretofit.learning.model import Committee, Model
+    from paretofit.learning.settings import ExploreSettings, LearnSettings
+    from paretofit.potentials.uncertainty import Assessment
+
+log = logging.getLogger(__name__)
+
+STAGES = ("label", "train", "explore", "select")
+CONVERGED, ACCURATE, LAST, EMPTY = (
+    "nothing that the dynamics found is above tolerance",
+    "the errors on the test set are below tolerance",
+    "the maximum number of iterations",
+    "the dynamics gave no frames",
+)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Active learning in a run folder.
+
+    Attributes
+    ----------
+    folder : LearnFolder
+    settings : LearnSettings
+    labeller : Labeller
+    model : Model
+    starts : sequence of ase.Atoms
+        What the dynamics may start from.
+    describe : callable
+        Mean descriptors of a structure, by which duplicates are found.
+    jobs : int
+    progress : bool
+    say : callable
+        What is told of the progress.
+    """
+
+    folder: LearnFolder
+    settings: LearnSettings
+    labeller: Labeller
+    model: Model
+    starts: Sequence[Atoms]
+    describe: Callable[[Atoms], Array]
+    jobs: int = 1
+    progress: bool = False
+    say: Callable[[str], None] = log.info
+
+    def run(self, *, only: str | None = None, finished: Callable[[int], None] | None = None) -> str:
+        """Go on until it ends by itself; return why it did.
+
+        Parameters
+        ----------
+        only : str, optional
+            One of `STAGES`: do this stage of the present iteration, and no other.
+        finished : callable, optional
+            Told each iteration that is over.
+
+        Raises
+        ------
+        InputError
+            If a stage alone lacks what the ones before it make, or there is nothing to label or calibrate.
+        """
+        begun = self.folder.iterations()
+        k = next((one for one in begun if self.folder.iteration(one).record("select") is None), max(begun))
+        while True:
+            here = self.folder.iteration(k)
+            for stage in STAGES:
+                if only is not None and stage != only:
+                    continue
+                reason = self._stage(stage, k, here)
+                if reason:
+                    self._over(k, here, reason, finished)
+                    return reason
+            if only is not None:
+                return f"stage '{only}' of iteration {k}"
+            self._over(k, here, "", finished)
+            k += 1
+
+    def _over(self, k: int, here: IterationFolder, reason: str, finished: Callable[[int], None] | None) -> None:
+        if reason:
+            here.finish("stopped", {"reason": reason})
+        if finished is not None:
+            finished(k)
+
+    def _stage(self, stage: str, k: int, here: IterationFolder) -> str:
+        """Do a stage unless it is finished; return why the loop ends, if it does."""
+        record, settings = here.record(stage), self._settings(stage)
+        if record is not None and record["settings"] != settings and k == max(self.folder.iterations()):
+            self.say(f"iteration {k}, {stage}: its settings have changed, it is done again")
+            for later in STAGES[STAGES.index(stage) :]:
+                remove(here.path / f"{later}.json")
+            if stage in STAGES[:3]:
+                shutil.rmtree(here.trajectories, ignore_errors=True)
+            record = None
+        if record is None:
+            before = STAGES[: STAGES.index(stage)]
+            if missing := [one for one in before if here.record(one) is None]:
+                raise InputError(
+                    f"stage '{stage}' of iteration {k} needs '{missing[0]}' first: run without --stage, or with "
+                    f"--stage {missing[0]}"
+                )
+            start = time.perf_counter()
+            made = getattr(self, f"_{stage}")(k, here)
+            spent = round(time.perf_counter() - start, 2)
+            record = here.finish(stage, {**made, "settings": settings, "wall_seconds": spent})
+        self.say(f"iteration {k}, {stage}: {record['said']}")
+        if stage == "train":
+            good = self._good_enough(record["rmse"][TEST])
+            return ACCURATE if good else LAST if k >= self.settings.iterations else ""
+        return str(record.get("stop", ""))
+
+    def _settings(self, stage: str) -> str:
+        """Hash of what a stage's outcome depends on, besides what the stages before have made."""
+        own = self.settings
+        used: dict[str, Any] = {
+            "label": self.labeller.level,
+            "train": own.model,
+            "explore": own.explore,
+            "select": own.select,
+        }
+        return digest([own.seed, used[stage].model_dump(mode="json")])
+
+    def _rng(self, k: int, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.settings.seed, k, purpose])
+
+    def _label(self, k: int, here: IterationFolder) -> dict[str, Any]:
+        structures = read_frames_of(here.structures)
+        before = self.folder.iteration(k - 1).record("train") if k > 1 else None
+        error: tuple[float, float] | None = None
+        n = 0
+        if before is not None:
+            own = before["rmse"][VALIDATE]
+            error, n = (own["energy"]["mean"] / 1000, own["forces"]["mean"] / 1000), int(before["counts"][TRAIN])
+        ids = [int(atoms.info["config_id"]) for atoms in structures]
+        made: dict[str, Any] = (
+            self.labeller.label(here, ids, error, n, learning_exponent(self._history(k)), self._rng(k, 0))
+            if structures
+            else {"level": "", "words": "all labelled already", "labels": 0, "failed": {}, "seconds": 0.0, "levels": []}
+        )
+        self._assign(k)
+        failed = f", {len(made['failed'])} failed" if made["failed"] else ""
+        return {**made, "said": f"{made['labels']} labels{failed}, {made['seconds']:.1f} s of CPU; {made['words']}"}
+
+    def _history(self, k: int) -> list[tuple[int, float]]:
+        """Sizes of the training set and force errors of the iterations before."""
+        records = [self.folder.iteration(one).record("train") for one in range(1, k)]
+        return [(int(one["counts"][TRAIN]), one["rmse"][VALIDATE]["forces"]["mean"]) for one in records if one]
+
+    def _assign(self, k: int) -> None:
+        """Give new configurations their set, for ever."""
+        known = {int(key): str(one) for key, one in json.loads(self.folder.sets.read_text()).items()} if (
+            self.folder.sets.is_file()) else {}  # fmt: skip
+        own = self.settings.sets
+        shares = {TRAIN: own.train, VALIDATE: own.validate_, TEST: own.test}
+        with Dataset(self.folder.dataset) as data:
+            sets = assign_sets(list(data), known, shares, own.group_by, self._rng(k, 1))
+        write_text(self.folder.sets, json.dumps(sets, indent=0) + "\n")
+
+    def data(self, k: int) -> TrainingData:
+        """Labelled configurations up to an iteration; those whose labels failed are left out."""
+        dataset = Dataset(self.folder.dataset)
+        sets = json.loads(self.folder.sets.read_text())
+        ladder = [*(one for one in dataset.levels if one not in self.labeller.levels), *self.labeller.levels]
+        levels = [one for one in ladder if one in dataset.levels]
+        best = np.full(len(dataset), "", dtype=object)
+        for name in levels:
+            best[dataset.labels(name).complete] = name
+        iteration = np.array([int(one.get("iteration", 1)) for one in dataset.info_records])
+        kept = np.flatnonzero((best != "") & (iteration <= k))
+        if not len(kept):
+            raise InputError("no configuration has a label; look at what failed in iterations/01/label.json")
+        own = dataset.select(kept)
+        used = [one for one in levels if (best[kept] == one).any() or one == levels[-1]]
+        before = self.folder.iteration(k - 1).record("train") if k > 1 else None
+        error = None
+        if before is not None:
+            own_rmse = before["rmse"][VALIDATE]
+            error = own_rmse["energy"]["mean"] / 1000, own_rmse["forces"]["mean"] / 1000
+        return TrainingData(
+            own,
+            np.array([sets[str(one)] for one in own.ids]),
+            best[kept],
+            family_numbers(list(own), self.settings.sets.group_by),
+            iteration[kept],
+            used,
+            level_noise(dataset, used),
+            error,
+        )
+
+    def _train(self, k: int, here: IterationFolder) -> dict[str, Any]:
+        data = self.data(k)
+        seed = int(self._rng(k, 2).integers(2**31))
+        trained = self.model.train(data, here.model, seed=seed, jobs=self.jobs, progress=self.progress)
+        whole = data.labelled(np.arange(len(data.dataset)))
+        labels = [
+            without_offset(label, atoms, str(level), trained.offsets)
+            for label, atoms, level in zip(whole.labels, whole.structures, data.level, strict=True)
+        ]
+        known = pd.DataFrame(
+            {"id": data.dataset.ids, "set": data.sets, "iteration": data.iteration, "level": data.level}
+        )
+        judged = judge(trained.committee, whole.structures, labels, known, jobs=self.jobs, progress=self.progress)
+        write_csv(judged.table, here.path / "errors.csv")
+        write_csv(judged.components, here.path / "components.csv")
+        counts = {name: int((data.sets == name).sum()) for name in SETS}
+        test = judged.rmse[TEST]
+        words = ", ".join(f"{name} {test[name]['mean']:.3g}" for name in PROPERTIES if np.isfinite(test[name]["mean"]))
+        return {
+            "said": f"{counts[TRAIN]} train, {trained.words}; test: {words or 'no labels'} (meV/atom, meV/Å, meV/Å³)",
+            "counts": counts,
+            "rmse": judged.rmse,
+            "offsets": {f"{level} {symbol}": value for (level, symbol), value in trained.offsets.items()},
+        }
+
+    def _good_enough(self, test: dict[str, dict[str, float]]) -> bool:
+        own = [test[name]["mean"] <= getattr(self.settings.select.tolerance, name)
+               for name in PROPERTIES if np.isfinite(test[name]["mean"])]  # fmt: skip
+        return bool(own) and all(own)
+
+    def _explore(self, k: int, here: IterationFolder) -> dict[str, Any]:
+        own, rng = self.settings.explore, self._rng(k, 3)
+        committee = self.model.load(here.model)
+        starts = [atoms for atoms in self.starts if 1 < len(atoms) <= own.max_atoms]
+        if not starts:
+            raise InputError(
+                f"no structure of 2 to {own.max_atoms} atoms to start the dynamics from; name some under "
+                "'learning.explore.start', or raise 'max_atoms'"
+            )
+        member = int(rng.integers(committee.n_members))
+        engine = committee.md_engine(member, here.path / "md")
+        runs = plan_runs(starts, own, rng)
+        here.trajectories.mkdir(parents=True, exist_ok=True)
+        waiting = [run for run in runs if not _record(here.trajectories, run.number).is_file()]
+        call = partial(_run_one, engine=engine, settings=own, committee=committee, folder=here.trajectories,
+                       iteration=k, parent=os.getpid())  # fmt: skip
+        for _ in track(execute(call, waiting, self.jobs, partial(_died, folder=here.trajectories)), len(waiting),
+                       "dynamics", enabled=self.progress):  # fmt: skip
+            pass
+        records = [json.loads(_record(here.trajectories, run.number).read_text()) for run in runs]
+        events = [f"trajectory {one['number']}: {one['reason']}" for one in records if one["reason"]]
+        n_frames = sum(one["frames"] for one in records)
+        return {
+            "said": f"{len(runs)} trajectories with member {member}, {n_frames} frames, {len(events)} ended early",
+            "member": member,
+            "frames": n_frames,
+            "picoseconds": sum(one["picoseconds"] for one in records),
+            "events": events,
+        }
+
+    def _select(self, k: int, here: IterationFolder) -> dict[str, Any]:
+        own, committee = self.settings.select, self.model.load(here.model)
+        calibration, said = self.calibration(here)
+        frames = [atoms for path in sorted(here.trajectories.glob("*.extxyz")) for atoms in read_frames_of(path)]
+        if not frames:
+            return {**said, "said": EMPTY, "stop": EMPTY, "verdicts": {}, "selected": 0}
+        assessed = of_each(_assess, committee, frames, "evaluate", self.jobs, self.progress)
+        with Dataset(self.folder.dataset) as data:
+            known = np.array([self.describe(atoms) for atoms in data])
+            highest = int(data.ids.max())
+        described = np.array([self.describe(atoms) for atoms in frames])
+        table = judge_frames(frames, assessed, calibration, own, described, known)
+        chosen = choose(table, described, known, own, self._rng(k, 4))
+        table.loc[chosen, "verdict"] = CHOSEN
+        places = pd.DataFrame([{key: atoms.info.get(key) for key in ("trajectory", "time_ps")} for atoms in frames])
+        write_csv(pd.concat([places, table], axis=1), here.path / "frames.csv")
+        verdicts = {str(name): int(count) for name, count in table["verdict"].value_counts().items()}
+        said = {**said, "verdicts": verdicts, "selected": len(chosen)}
+        words = ", ".join(f"{count} {name}" for name, count in verdicts.items())
+        if not len(chosen):
+            return {**said, "said": f"{words}; nothing to label", "stop": CONVERGED}
+        following = self.folder.iteration(k + 1)
+        write_frames(following.structures, [
+            _new(frames[at], highest + 1 + place, k + 1) for place, at in enumerate(chosen.tolist())])  # fmt: skip
+        return {**said, "said": words}
+
+    def calibration(self, here: IterationFolder) -> tuple[Calibration, dict[str, Any]]:
+        """Thresholds from the validation set of an iteration, and what is to be recorded of them."""
+        errors = pd.read_csv(here.path / "errors.csv")
+        held = errors[errors["set"] == VALIDATE]
+        spread, error = (
+            held[[f"{name}_{what}" for name in PROPERTIES]].set_axis(list(PROPERTIES), axis=1)
+            for what in ("std", "committee_error")
+        )
+        found = calibrate(spread, error, self.settings.select)
+        lines: dict[str, Any] = {}
+        for name, line in found.lines.items():
+            both = spread[name].notna() & error[name].notna()
+            tolerance = getattr(self.settings.select.tolerance, name)
+            limit = found.thresholds[name]
+            rate, predictive = detection_rates(
+                spread[name][both].to_numpy(), error[name][both].to_numpy(), limit, tolerance
+            )
+            lines[name] = {
+                "threshold": limit,
+                "slope": getattr(line, "slope", None),
+                "confidence": getattr(line, "confidence", None),
+                "true_positive_rate": None if np.isnan(rate) else rate,
+                "positive_predictive_value": None if np.isnan(predictive) else predictive,
+            }
+        return found, {"calibration": lines}
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
+
+
+def _record(folder: Path, number: int) -> Path:
+    return folder / f"{number:03d}.json"
+
+
+def _new(atoms: Atoms, identity: int, iteration: int) -> Atoms:
+    """A frame as a configuration to label."""
+    made: Atoms = atoms.copy()
+    made.calc = None
+    made.info = {**atoms.info, "config_id": identity, "iteration": iteration, "config_type": "md"}
+    return made
+
+
+def _assess(committee: Committee, atoms: Atoms) -> Assessment:
+    return committee.assess(atoms)
+
+
+def _run_one(
+    run: Run,
+    engine: MdEngine,
+    settings: ExploreSettings,
+    committee: Committee,
+    folder: Path,
+    iteration: int,
+    parent: int,
+) -> None:
+    """One trajectory, in a worker: its frames, then its record."""
+    follow_parent(parent)
+    commands = list(engine.commands)
+    if settings.dispersion != "none":
+        commands = overlaid(commands, dispersion_commands(settings.dispersion, engine.elements))
+    start = time.process_time()
+    found = run_md(run, type(engine)(tuple(commands), engine.elements), settings, committee.grade)
+    name = f"{iteration:02d}-{run.number:03d}"
+    for atoms, moment in zip(found.frames, found.times, strict=True):
+        atoms.info = {
+            "trajectory": name,
+            "time_ps": round(moment, 6),
+            "temperature_k": round(run.temperature, 3),
+            "pressure_kbar": round(run.pressure, 3),
+            "started_from": int(run.atoms.info.get("config_id", -1)),
+        }
+    write_frames(folder / f"{run.number:03d}.extxyz", found.frames)
+    record = {
+        "number": run.number,
+        "temperature_k": run.temperature,
+        "pressure_kbar": run.pressure,
+        "seed": run.seed,
+        "started_from": int(run.atoms.info.get("config_id", -1)),
+        "frames": len(found.frames),
+        "picoseconds": found.times[-1] if found.times else 0.0,
+        "reason": found.reason,
+        "cpu_seconds": round(time.process_time() - start, 2),
+    }
+    write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")
+
+
+def _died(run: Run, folder: Path) -> None:
+    """A trajectory whose process died."""
+    record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died"}
+    write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")

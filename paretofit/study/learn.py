@@ -1,0 +1,310 @@
+"""`paretofit learn`: from a study's section 'learning' to a potential, and a report of how it came about."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from paretofit.dataset import Dataset
+from paretofit.dataset.importer import read_frames
+from paretofit.errors import InputError
+from paretofit.files import write_text
+from paretofit.journal import JsonLines
+from paretofit.labelling.settings import LabelSettings  # noqa: TC001  (pydantic)
+from paretofit.learning.folder import LearnFolder, read_frames_of, write_frames
+from paretofit.learning.labels import Labeller, journal_path
+from paretofit.learning.loop import STAGES, Loop, write_csv
+from paretofit.learning.model import SnapModel
+from paretofit.learning.selecting import PROPERTIES
+from paretofit.learning.sets import VALIDATE
+from paretofit.learning.settings import LearnSettings
+from paretofit.settings import Section
+from paretofit.structures.settings import AugmentSettings  # noqa: TC001  (pydantic)
+from paretofit.study.augment import AugmentStudy, augment_study, load_augment_study, mean_of
+from paretofit.study.folder import RECORD, logging_to, run_folder
+from paretofit.study.schema import read_sections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ase import Atoms
+
+log = logging.getLogger(__name__)
+
+CALIBRATED = {
+    "slope": "slope",
+    "threshold": "threshold",
+    "tpr": "true_positive_rate",
+    "ppv": "positive_predictive_value",
+}  # columns of iterations.csv
+START = "candidates.extxyz"
+
+
+class LearnStudy(Section):
+    """The part of a study that `paretofit learn` needs."""
+
+    name: str = "study"
+    dataset: Path | None = Field(None, description="labelled configurations to begin with (HDF5), if there are any")
+    labelling: LabelSettings = Field(description="what computes the labels")
+    augmentation: AugmentSettings | None = Field(None, description="how the first candidates are made")
+    learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
+
+
+@dataclass(frozen=True)
+class LearnResult:
+    """What a loop came to.
+
+    Attributes
+    ----------
+    folder : Path
+    potential : Path
+        The folder of the last committee.
+    iterations : DataFrame
+        As ``iterations.csv``.
+    reason : str
+        Why it ended.
+    report : Path
+    """
+
+    folder: Path
+    potential: Path
+    iterations: pd.DataFrame
+    reason: str
+    report: Path
+
+    @property
+    def text(self) -> str:
+        """How it went, as plain text."""
+        columns = ["iteration", "n_train", "n_validate", "n_test", "labels", "label_seconds", "level",
+                   "test_energy", "test_forces", "test_stress", "selected"]  # fmt: skip
+        shown = self.iterations[columns].to_string(index=False, float_format=lambda one: f"{one:.4g}", na_rep="–")
+        return "\n".join([
+            "errors on the test set in meV/atom, meV/Å, meV/Å³", shown, f"ended: {self.reason}",
+            str(self.potential), str(self.report),
+        ])  # fmt: skip
+
+
+def load_learn_study(path: Path | str) -> LearnStudy:
+    """Read what `paretofit learn` needs from a study's YAML file; paths in it are relative to the file.
+
+    Raises
+    ------
+    InputError
+        With one sentence that names the file and the key.
+    """
+    place = Path(path)
+    study, folder = read_sections(LearnStudy, place), place.parent
+    explore = study.learning.explore
+    located: dict[str, Any] = {
+        "learning": study.learning.model_copy(
+            update={
+                "structures": [folder / one for one in study.learning.structures],
+                "explore": explore.model_copy(update={"start": [folder / one for one in explore.start]}),
+            }
+        )
+    }
+    if study.dataset is not None:
+        located["dataset"] = folder / study.dataset
+    if study.augmentation is not None:
+        located["augmentation"] = load_augment_study(place).augmentation
+    if study.labelling.structures:
+        raise InputError(f"{place}: 'labelling.structures' has no meaning here; name files under 'learning.structures'")
+    return study.model_copy(update=located)
+
+
+def learn(
+    study: LearnStudy | Path | str,
+    *,
+    out: Path | str | None = None,
+    stage: str | None = None,
+    jobs: int = 1,
+    progress: bool = False,
+    say: Callable[[str], None] = log.info,
+) -> LearnResult:
+    """Run the loop until it ends by itself; run again, it goes on where it was stopped.
+
+    Parameters
+    ----------
+    study : LearnStudy or path-like
+    out : path-like, optional
+        The run folder; by default ``runs/<name>-learn`` in the working folder.
+    stage : {"label", "train", "explore", "select"}, optional
+        Do this stage of the present iteration, and no other.
+    jobs : int
+        Processes.
+    progress : bool
+        Show bars.
+    say : callable
+        Told each stage that is over.
+
+    Raises
+    ------
+    InputError
+        If the study cannot be used; nothing has been spent then.
+    """
+    settings = study if isinstance(study, LearnStudy) else load_learn_study(study)
+    if stage is not None and stage not in STAGES:
+        raise InputError(f"there is no stage '{stage}'; there are {', '.join(STAGES)}")
+    _check(settings)
+    target = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
+    with run_folder(target, settings.name) as place, logging_to(place / "learn.log"):
+        folder = LearnFolder(place)
+        write_text(place / "study.json", settings.model_dump_json(indent=1) + "\n")
+        candidates = _begin(settings, folder, progress)
+        elements = _elements(candidates, folder)
+        with JsonLines(journal_path(folder)) as journal:
+            labeller = Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
+            labeller.check(candidates)
+            starts = _starts(settings.learning, candidates)
+            model = SnapModel(settings.learning.model, elements, place / "designs")
+
+            def told(words: str) -> None:
+                log.info("%s", words)
+                say(words)
+
+            loop = Loop(folder, settings.learning, labeller, model, starts, mean_of(elements), jobs, progress, told)
+            reason = loop.run(only=stage, finished=lambda _: _write_table(folder))
+        return _result(folder, reason)
+
+
+def _check(settings: LearnStudy) -> None:
+    """What can be known to be wrong before anything is spent."""
+    levels = [one.name for one in settings.labelling.chosen]
+    fixed = settings.learning.level.fixed
+    if fixed is not None and fixed not in levels:
+        raise InputError(f"'learning.level.fixed' is '{fixed}', and 'labelling' has the levels {', '.join(levels)}")
+    if settings.augmentation is None and not settings.learning.structures and settings.dataset is None:
+        raise InputError(
+            "there are no structures to begin with: give an 'augmentation', 'learning.structures', or a labelled "
+            "'dataset'"
+        )
+    for path in [*settings.learning.structures, *settings.learning.explore.start]:
+        if not path.exists():
+            raise InputError(f"no file at {path}, which 'learning' names")
+    if settings.dataset is not None and not settings.dataset.exists():
+        raise InputError(f"no dataset at {settings.dataset}; leave 'dataset' out to begin without labels")
+
+
+def _begin(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
+    """The first candidates, made once; and the first iteration's structures."""
+    place = folder.path / START
+    if not place.exists():
+        if settings.dataset is not None:
+            shutil.copyfile(settings.dataset, folder.dataset)
+        write_frames(place, _candidates(settings, folder, progress))
+    candidates = read_frames_of(place)
+    first = folder.iteration(1)
+    if not first.structures.exists():
+        count = settings.learning.initial
+        chosen = candidates
+        if count is not None and count < len(candidates):
+            rng = np.random.default_rng([settings.learning.seed, 0, 5])
+            chosen = [candidates[k] for k in np.sort(rng.permutation(len(candidates))[:count])]
+        write_frames(first.structures, chosen)
+    return candidates
+
+
+def _candidates(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
+    """Of the augmentation and of files, with ids of their own."""
+    found: list[Atoms] = []
+    if settings.augmentation is not None:
+        own = settings.augmentation.model_copy(update={"output": folder.path / "augmented.extxyz"})
+        made = augment_study(AugmentStudy(name=settings.name, augmentation=own), figures=False, progress=progress)
+        found += _numbered(made.candidates.structures, 0, "augmented")
+    for path in settings.learning.structures:
+        found += _numbered(read_frames(path, None).atoms, len(found), path.stem)
+    if settings.dataset is None:
+        return found
+    with Dataset(settings.dataset) as data:
+        highest = int(data.ids.max(initial=-1))
+    for atoms in found:
+        atoms.info["config_id"] += highest + 1
+    return found
+
+
+def _numbered(structures: Sequence[Atoms], first: int, name: str) -> list[Atoms]:
+    """Copies with new ids; what says who is related to whom belongs to their file."""
+    made = []
+    for k, atoms in enumerate(structures):
+        copy: Atoms = atoms.copy()
+        copy.calc = None
+        kin = {key: f"{name}:{atoms.info[key]}" for key in ("parent", "family", "trajectory") if key in atoms.info}
+        copy.info = {**atoms.info, **kin, "config_id": first + k, "iteration": 1}
+        made.append(copy)
+    return made
+
+
+def _elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
+    found = {symbol for atoms in candidates for symbol in atoms.get_chemical_symbols()}
+    if folder.dataset.exists():
+        with Dataset(folder.dataset) as data:
+            found |= set(data.info().species)
+    return sorted(found)
+
+
+def _starts(settings: LearnSettings, candidates: Sequence[Atoms]) -> list[Atoms]:
+    if settings.explore.start:
+        return [atoms for path in settings.explore.start for atoms in read_frames(path, None).atoms]
+    return [atoms for atoms in candidates if str(atoms.info.get("config_type", "")) != "isolated"]
+
+
+def iterations_table(folder: LearnFolder) -> pd.DataFrame:
+    """A row for each iteration that has begun, from the records of its stages.
+
+    ``train_*``, ``validate_*``, ``test_*``: root mean squared errors, mean over the members, and ``*_spread`` their
+    standard deviation; meV/atom, meV/Å, meV/Å³. ``slope_*``: of the calibration.
+    """
+    rows = []
+    for k in folder.iterations():
+        here = folder.iteration(k)
+        label, train, explore, select = (here.record(stage) or {} for stage in STAGES)
+        row: dict[str, Any] = {"iteration": k}
+        row |= {f"n_{name}": count for name, count in train.get("counts", {}).items()}
+        row |= {key: label.get(key) for key in ("labels", "level")}
+        row |= {"failed": len(label.get("failed", {})), "label_seconds": label.get("seconds")}
+        for name, errors in train.get("rmse", {}).items():
+            for one, values in errors.items():
+                row |= {f"{name}_{one}": values["mean"], f"{name}_{one}_spread": values["std"]}
+        for one, line in select.get("calibration", {}).items():
+            row |= {f"{short}_{one}": line[name] for short, name in CALIBRATED.items()}
+        row |= {key: explore.get(key) for key in ("frames", "picoseconds")}
+        row |= {"ended_early": len(explore.get("events", []))}
+        row |= {name.replace(" ", "_"): count for name, count in select.get("verdicts", {}).items()}
+        row |= {"selected": select.get("selected")}
+        row |= {"wall_seconds": sum(one.get("wall_seconds", 0) for one in (label, train, explore, select))}
+        row["ended"] = (here.record("stopped") or {}).get("reason", "")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _write_table(folder: LearnFolder) -> None:
+    write_csv(iterations_table(folder), folder.path / "iterations.csv")
+
+
+def _result(folder: LearnFolder, reason: str) -> LearnResult:
+    from paretofit.study.learn_report import write_learn_report  # noqa: PLC0415  (matplotlib)
+
+    table = iterations_table(folder)
+    for column in (*(f"test_{name}" for name in PROPERTIES), "n_train", f"n_{VALIDATE}", "n_test"):
+        if column not in table:
+            table[column] = np.nan
+    write_csv(table, folder.path / "iterations.csv")
+    trained = [k for k in folder.iterations() if folder.iteration(k).record("train")]
+    potential = folder.path / "potential"
+    if trained:
+        shutil.copytree(folder.iteration(max(trained)).model, potential, dirs_exist_ok=True)
+    report = write_learn_report(folder, table, reason) if trained else folder.path / "learn.log"
+    record = {"study": json.loads((folder.path / RECORD).read_text())["study"], "ended": reason,
+              "python": platform.python_version(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip
+    write_text(folder.path / RECORD, json.dumps(record, indent=1) + "\n")
+    return LearnResult(folder.path, potential, table, reason, report)
