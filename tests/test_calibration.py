@@ -88,10 +88,16 @@ def test_what_cannot_be_calibrated(committee):
     ones = np.ones(5)
     cases = [
         (lambda: disagreement(members[:1]), "two members at least; got 1"),
-        (lambda: committee_error(members[0], labels), "two members at least"),
-        (lambda: calibrate_slope(ones[:2], ones[:2]), "three disagreements at least"),
+        (lambda: committee_error(members[0], labels), r"must be an array \(members, values\); got shape \(40,\)"),
+        (lambda: committee_error(members, labels[:3]), "a label for each of 40 values; got 3"),
+        (lambda: calibrate_slope(ones, ones[:4]), "an error for each disagreement; got 5 and 4"),
+        (lambda: calibrate_slope(ones, ones * np.nan), "errors must be finite and not negative; 5 of 5 are not"),
+        (lambda: calibrate_conformal(ones, ones * np.nan, 0.5), "spreads and residuals must be finite"),
+        (lambda: calibrate_conformal(ones, ones, 0.5, ones[:2]), "got 5 spreads, 5 residuals and 2 groups"),
+        (lambda: detection_rates(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
+        (lambda: calibrate_slope(ones[:2], ones[:2]), "three disagreements with their errors at least; got 2"),
         (lambda: calibrate_slope(0 * ones, ones), "all disagreements are zero"),
-        (lambda: calibrate_slope(ones, -ones), "not negative"),
+        (lambda: calibrate_slope(ones, -ones), "errors must be finite and not negative"),
         (lambda: calibrate_slope(ones, ones).threshold(0.0), "must be positive; got 0.0"),
         (lambda: detection_rates(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
         (
@@ -119,7 +125,14 @@ class TestOtherCalibrations:
         assert found.error(np.array([0.5, 1.5])) == pytest.approx([0.25, 2.25], rel=0.2)
         limit = found.threshold(1.0)
         assert 0.85 < limit < 1.15
-        assert found.threshold(100.0) == np.inf
+        top = found.spread[-1], found.expected[-1]
+        assert found.threshold(100.0) == pytest.approx(top[0] * 100 / top[1])  # beyond, errors grow in proportion
+        assert found.error(np.array([2 * top[0]])) == pytest.approx([2 * top[1]])
+        few = calibrate_isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.1, 0.2, 5.0, 6.0]))
+        flagged = np.array([1.0, 2.0, 3.0, 4.0]) > few.threshold(1.0)
+        assert flagged.tolist() == [False, False, True, True]
+        tied = calibrate_isotonic(np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.0, 1.0, 5.0, 6.0]))
+        assert tied.error(np.array([1.0]))[0] == pytest.approx(2.0)
         assert found.expected.mean() == pytest.approx(error.mean())
 
     @pytest.mark.parametrize("share", [0.5, 0.9])

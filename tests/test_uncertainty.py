@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from paretofit import Dataset, InputError, fit_wls
 from paretofit.cli import app
+from paretofit.dataset import LevelData, write_dataset
+from paretofit.dataset.existing import stored_labels
 from paretofit.descriptors import DesignMatrix
 from paretofit.kinds import RowKind
 from paretofit.linear.calibration import calibrate_conformal, committee_error, disagreement
@@ -276,7 +278,7 @@ class TestEvaluation:
         wide = evaluate_dataset(potential, FAR, coverage=0.95)
         assert (wide.table["force_interval"] > far.table["force_interval"]).all()
         held = potential.uncertainty.held_out[RowKind.ENERGY]
-        direct = calibrate_conformal(held.spread, held.residual, 0.95, held.configuration)
+        direct = calibrate_conformal(held.spread, held.residual, 0.95, held.group)
         assert wide.table["energy_interval"].to_numpy() == pytest.approx(
             1000 * direct.half_width(wide.table["energy_std"].to_numpy() / 1000)
         )
@@ -301,7 +303,7 @@ def call(*words):
         (["fit"], "fit needs a dataset or a study, or --fitsnap INPUT"),
         (["fit", "DATA", "--optimise-weights", "energy"], "go with --fitsnap"),
         (["evaluate", "POT"], "evaluate needs a dataset"),
-        (["evaluate", "POT", "DATA", "--max-energy", -1], "tolerance of the energy must be above zero; got -1"),
+        (["evaluate", "POT", "DATA", "--max-energy", -1], "tolerance of the energy must be above zero and finite; got -1"),
         (["evaluate", "POT", "DATA", "--max-energy", 1, "--calibration", "spline"], "'spline' is not one of slope"),
         (["evaluate", "POT", "DATA", "--coverage", 0.99], "needs 99 held-out configurations"),
         (["evaluate", "POT", "DATA", "--level", "9"], "has no level '9'"),
@@ -325,3 +327,74 @@ def test_members_that_are_identical_are_refused(tmp_path):
     fit = CommitteeFit.of(blocks, np.arange(60), weights, np.random.default_rng(0))
     with pytest.raises(InputError, match="all members of the committee are identical"):
         committee_potential(None, fit, CommitteeSettings(4), [], Labelled([], []))
+
+
+class TestWhatTheReviewFound:
+    def test_labels_need_no_seconds(self, tmp_path):
+        with Dataset(first_configurations()) as data:
+            write_dataset(tmp_path / "d.h5", list(data), {"a": LevelData(without_seconds(data, "5"))}, data.ids)
+        made = fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2)
+        assert made.n_held_out == 39
+
+    def test_relatives_calibrate_as_one(self, tmp_path):
+        """197 configurations of 12 families cannot calibrate 90 % intervals: two or three families are held out."""
+        with Dataset(first_configurations()) as data:
+            structures = list(data)
+            for k, atoms in enumerate(structures):
+                atoms.info["parent"] = f"p{k % 12}"
+            write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(stored_labels(data, "5"))}, data.ids)
+        with pytest.raises(InputError, match="needs 9 held-out configurations, or families of relatives"):
+            fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4))
+        made = fit_dataset(
+            tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4, coverage=0.6), hold_out=0.3
+        ).potential.uncertainty
+        held = made.held_out[RowKind.ENERGY]
+        assert held.n_groups < 5 < len(held.spread)
+        assert made.interval(RowKind.ENERGY).coverage == 0.6
+
+    def test_what_trained_is_inside(self, potential):
+        own = evaluate_dataset(potential, first_configurations())
+        assert (own.table.loc[own.table["set"] == "train", "verdict"] == "inside").all()
+        assert "only new ones are a test" in own.text
+
+    def test_rows_enough_are_asked_for_before_descriptors_are_made(self, tmp_path):
+        with pytest.raises(InputError, match="rows that train do not determine the 4278 coefficients of 2Jmax 10"):
+            fit_dataset(first_configurations(), tmp_path / "p", twojmax=10, committee=CommitteeSettings(4))
+        assert not (tmp_path / "p").exists()
+
+    def test_what_the_potential_cannot_see_is_named(self, potential, folder):
+        ase.io.write(folder / "al.extxyz", [bulk("Be"), bulk("Al")])
+        with pytest.raises(InputError, match=r"al.extxyz: configuration 1 has Al; the potential is for Be"):
+            evaluate_dataset(potential, folder / "al.extxyz")
+
+    @pytest.mark.parametrize(
+        ("name", "values", "message"),
+        [
+            ("leverage/R", np.eye(3), "factor for leverages has shape"),
+            ("held_out/energy/residual", np.ones(2), "held-out energy values are of different lengths"),
+            ("environments/Be/graded", np.ones((3, 3)), "grades of Be are of different sizes"),
+            ("held_out/force/spread", np.full(5, np.nan), "numbers that are not finite"),
+            ("members", np.ones((4, 121)), "all members are identical"),
+            ("members", np.ones((1, 121)), "two members at least"),
+        ],
+    )
+    def test_damaged_files_are_one_sentence(self, potential, tmp_path, name, values, message):
+        potential.write(tmp_path)
+        path = tmp_path / "potential.committee.h5"
+        with h5py.File(path, "a") as file:
+            del file[name]
+            file[name] = values
+        with pytest.raises(InputError, match=message) as raised:
+            LinearPotential.read(tmp_path)
+        assert str(path) in str(raised.value)
+        with h5py.File(path, "a") as file:
+            file.attrs["committee_version"] = 99
+        with pytest.raises(
+            InputError, match=r"^\S+ is a committee of version 99, this paretofit reads 1; fit it again$"
+        ):
+            LinearPotential.read(tmp_path)
+
+
+def without_seconds(data, level):
+    """Labels without what they cost."""
+    return [None if one is None else {**one, "seconds": None} for one in stored_labels(data, level)]

@@ -16,11 +16,11 @@ from ase.calculators.lj import LennardJones
 pytest.importorskip("phonopy")
 
 from paretofit.errors import InputError
+from paretofit.potentials.dispersion import D2, EV_A6, S6, STEEPNESS, dispersion_commands, overlaid
 from paretofit.report import validation_figures as figures
 from paretofit.study.validate import validate
 from paretofit.validation import crystal, defects, md_stability, surfaces
 from paretofit.validation.dimer import dimer_curve
-from paretofit.potentials.dispersion import D2, EV_A6, S6, STEEPNESS, dispersion_commands, overlaid
 from paretofit.validation.elastic import elastic_constants, strained
 from paretofit.validation.equation_of_state import at_minimum, equation_of_state, fit_equation
 from paretofit.validation.interlayer import gaps, interlayer_scan

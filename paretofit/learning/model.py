@@ -230,7 +230,7 @@ class SnapModel:
             fit,
             CommitteeSettings(self.settings.members, self.settings.method, seed=seed),
             list(data.dataset.select(train)),
-            Labelled(aside.structures, shifted),
+            Labelled(aside.structures, shifted, data.family[held]),
             energy_weight=self.settings.energy_weight,
             level=data.levels[-1],
             columns=p,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from paretofit.linear.factor import Array
 
 FLOOR = 0.1  # of the median spread
+NOTHING = 1e-6  # of the median spread: smaller ones are rounding
 Z = 1.959964  # standard deviations of a 95 % confidence interval
 
 
@@ -59,6 +60,8 @@ def committee_error(members: Array, labels: Array, configuration: Array | None =
     Equation 2 of Bidoggia et al. (2025). It contains the spread: ε² = D² + (⟨L⟩ − L)².
     """
     values = _members(members)
+    if np.shape(labels) != values.shape[1:]:
+        raise InputError(f"there must be a label for each of {values.shape[1]} values; got {np.size(labels)}")
     return _gathered(((values - labels) ** 2).mean(axis=0), configuration)
 
 
@@ -127,7 +130,7 @@ def detection_rates(spread: Array, error: Array, spread_limit: float, error_limi
     -----
     Equations 3 and 4 of Bidoggia et al. (2025).
     """
-    if spread_limit < 0 or error_limit < 0:
+    if not (spread_limit >= 0 and error_limit >= 0):
         raise InputError(f"thresholds must not be below zero; got {spread_limit} and {error_limit}")
     flagged, wrong = spread > spread_limit, error > error_limit
     hits = int((flagged & wrong).sum())
@@ -138,12 +141,12 @@ def detection_rates(spread: Array, error: Array, spread_limit: float, error_limi
 
 @dataclass(frozen=True)
 class Isotonic:
-    """Errors as a function of the disagreement that never falls.
+    """Errors as a function of the disagreement that never falls; beyond the calibration's they grow in proportion.
 
     Attributes
     ----------
     spread : (n,) float64
-        Ascending.
+        Ascending, each once.
     expected : (n,) float64
         Never falling.
     """
@@ -152,14 +155,17 @@ class Isotonic:
     expected: Array
 
     def threshold(self, error: float) -> float:
-        """The disagreement from which errors are expected above `error`; infinite if they never are."""
+        """The disagreement above which errors are expected above `error`."""
         _check_positive(error)
         above = np.flatnonzero(self.expected > error)
-        return float(self.spread[above[0]]) if len(above) else float("inf")
+        if not len(above):
+            return float(self.spread[-1] * error / self.expected[-1])
+        return float(self.spread[above[0] - 1]) if above[0] else 0.0
 
     def error(self, spread: Array) -> Array:
-        """The errors that disagreements stand for; beyond the calibration's those at its ends."""
-        return np.asarray(np.interp(spread, self.spread, self.expected))
+        """The errors that disagreements stand for."""
+        beyond = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
+        return np.asarray(np.interp(spread, self.spread, self.expected) * beyond)
 
 
 @dataclass(frozen=True)
@@ -194,8 +200,9 @@ def calibrate_isotonic(spread: Array, error: Array) -> Isotonic:
         As `calibrate_slope`.
     """
     _check_pairs(spread, error)
-    order = np.lexsort((error, spread))
-    return Isotonic(spread[order], np.asarray(isotonic_regression(error[order]).x))
+    values, number, counts = np.unique(spread, return_inverse=True, return_counts=True)
+    means = np.bincount(number, error) / counts  # equal disagreements stand for one error
+    return Isotonic(values, np.asarray(isotonic_regression(means, weights=counts).x))
 
 
 def calibrate_quantile(spread: Array, error: Array, share: float = 0.9) -> QuantileLine:
@@ -272,7 +279,7 @@ def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, g
     -------
     Conformal
         Its factor is the quantile of |residual| / spread over ``n + 1`` values, or groups, the new one being infinite;
-        spreads below a tenth of their median count as that.
+        spreads below a tenth of their median count as that, and those that are rounding are left out.
 
     Raises
     ------
@@ -287,8 +294,19 @@ def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, g
     """
     if not 0 < coverage < 1:
         raise InputError(f"the coverage must lie between 0 and 1; got {coverage}")
-    if not (np.isfinite(spread) & (spread >= 0)).all() or not spread.any():
+    if len(spread) != len(residual) or (group is not None and len(group) != len(residual)):
+        raise InputError(
+            f"there must be a spread, and a group if there are any, for each residual; got {len(spread)} spreads, "
+            f"{len(residual)} residuals{'' if group is None else f' and {len(group)} groups'}"
+        )
+    if not (np.isfinite(spread) & np.isfinite(residual) & (spread >= 0)).all():
+        raise InputError("spreads and residuals must be finite, and spreads not negative; leave out what has no label")
+    if not spread.any():
         raise InputError("conformal intervals need spreads above zero; are the members identical?")
+    middle = float(np.median(spread[spread > 0]))
+    counts_not = spread < NOTHING * middle  # forces that vanish by symmetry: any interval holds them
+    spread, residual = spread[~counts_not], residual[~counts_not]
+    group = None if group is None else group[~counts_not]
     names, number, counts = np.unique(
         np.arange(len(residual)) if group is None else group, return_inverse=True, return_counts=True
     )
@@ -298,7 +316,7 @@ def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, g
             f"a coverage of {coverage:g} needs {least} held-out configurations for its calibration; there are "
             f"{len(names)}: hold out more, or ask for less"
         )
-    floor = FLOOR * float(np.median(spread[spread > 0]))
+    floor = FLOOR * middle
     scores = np.abs(residual) / np.maximum(spread, floor)
     order = np.argsort(scores, kind="stable")
     mass = np.cumsum(1.0 / counts[number][order])
@@ -317,16 +335,23 @@ def _check_positive(error: float) -> None:
 
 
 def _check_pairs(spread: Array, error: Array) -> None:
+    if len(spread) != len(error):
+        raise InputError(f"there must be an error for each disagreement; got {len(spread)} and {len(error)}")
+    if len(spread) < 3:
+        raise InputError(f"a calibration needs three disagreements with their errors at least; got {len(spread)}")
     for name, values in (("disagreements", spread), ("errors", error)):
-        if len(values) < 3 or not (np.isfinite(values) & (values >= 0)).all():
-            raise InputError(f"calibration needs three {name} at least, finite and not negative; got {len(values)}")
+        wrong = ~(np.isfinite(values) & (values >= 0))
+        if wrong.any():
+            raise InputError(f"{name} must be finite and not negative; {wrong.sum()} of {len(values)} are not")
         if not values.any():
             raise InputError(f"all {name} are zero: there is nothing to calibrate; are the members identical?")
 
 
 def _members(members: Array) -> Array:
     values = np.asarray(members, dtype=np.float64)
-    if values.ndim != 2 or len(values) < 2:
+    if values.ndim != 2:
+        raise InputError(f"the members' values must be an array (members, values); got shape {values.shape}")
+    if len(values) < 2:
         raise InputError(f"a committee needs two members at least; got {len(values)}")
     return values
 

@@ -25,7 +25,7 @@ INDEPENDENT = 1e-10  # of the largest pivot: below, a column depends on others
 BLOCK = 4096  # rows that are worked on at once
 FIRST = 3  # times the number of columns: rows that are tried for the active set at once
 BESIDE = 1e-7  # of a row's norm that may lie beside what the training set spans
-EDGE, OUTSIDE = 1.0, 2.0  # grades from which a configuration is at the edge, and outside
+EDGE, OUTSIDE = 1 + 2 * TOLERANCE, 2.0  # grades from which a configuration is at the edge, and outside
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TrainingLeverage:
         scale = column_scales(weighted)
         R = scipy.linalg.qr(weighted / scale, mode="r", check_finite=False)[0][: rows.shape[1]]
         pivots = np.abs(np.diag(R))
-        if len(rows) < rows.shape[1] or pivots.min() < INDEPENDENT * pivots.max():
+        if len(rows) < rows.shape[1] or not pivots.min() > INDEPENDENT * pivots.max():
             raise InputError(
                 f"{len(rows)} rows do not determine {rows.shape[1]} columns; take a smaller 2Jmax for the grade"
             )

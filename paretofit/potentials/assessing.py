@@ -70,7 +70,7 @@ def predict_spreads(
 
 
 def held_out(
-    predicted: Sequence[tuple[Labels, Labels]], labels: Sequence[Labels], n_atoms: Sequence[int]
+    predicted: Sequence[tuple[Labels, Labels]], labels: Sequence[Labels], n_atoms: Sequence[int], group: Array
 ) -> dict[RowKind, HeldOut]:
     """Spreads and residuals of labelled structures, as calibration needs them; kinds without any label are left out.
 
@@ -80,6 +80,8 @@ def held_out(
         From `predict_spreads`.
     labels : sequence of Labels
     n_atoms : sequence of int
+    group : (n,) int
+        Families of relatives.
     """
     found = {}
     for kind, name in ((RowKind.ENERGY, "energy"), (RowKind.FORCE, "forces"), (RowKind.STRESS, "stress")):
@@ -94,7 +96,8 @@ def held_out(
                 part.append(values[own])
         whole = [np.concatenate([np.empty(0), *part]) for part in parts]
         if len(whole[0]):
-            found[kind] = HeldOut(whole[0], whole[1], whole[2].astype(np.int64))
+            owner = whole[2].astype(np.int64)
+            found[kind] = HeldOut(whole[0], whole[1], owner, np.asarray(group, dtype=np.int64)[owner])
     return found
 
 

@@ -60,7 +60,7 @@ class CommitteeSettings:
         Parameters
         ----------
         n_held_out : int or None
-            Configurations that calibrate; None if there will be no calibration.
+            Families of relatives that calibrate; None if there will be no calibration.
 
         Raises
         ------
@@ -75,8 +75,8 @@ class CommitteeSettings:
         least = least_held_out(self.coverage)
         if n_held_out is not None and n_held_out < least:
             raise InputError(
-                f"a coverage of {self.coverage:g} needs {least} held-out configurations for its calibration; "
-                f"there are {n_held_out}: hold out more, or ask for less"
+                f"a coverage of {self.coverage:g} needs {least} held-out configurations, or families of relatives, for "
+                f"its calibration; there are {n_held_out}: hold out more, or ask for less"
             )
 
 
@@ -103,20 +103,26 @@ def design_blocks(design: DesignMatrix, level: str, members: Array, columns: int
 
 @dataclass(frozen=True)
 class Labelled:
-    """Structures with their labels."""
+    """Structures with their labels, and the family of relatives that each is in (by default each in its own)."""
 
     structures: Sequence[Atoms]
     labels: Sequence[Labels]
+    group: Array | None = None
+
+    @property
+    def groups(self) -> Array:
+        """``(n,)``: families."""
+        return np.arange(len(self.structures)) if self.group is None else np.asarray(self.group)
 
     @classmethod
-    def of(cls, dataset: Dataset, level: str, positions: Array) -> Labelled:
-        """Some configurations of a dataset at one level."""
+    def of(cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None) -> Labelled:
+        """Some configurations of a dataset at one level; `group` is that of the whole dataset."""
         own = dataset.select(positions)
         found, at = own.labels(level), own.labels(level).offsets
         labels = [
             Labels(found.energy[k], found.forces[at[k] : at[k + 1]], found.stress[k]) for k in range(len(positions))
         ]
-        return cls(list(own), labels)
+        return cls(list(own), labels, None if group is None else group[positions])
 
 
 def committee_potential(
@@ -166,7 +172,7 @@ def committee_potential(
     known = {structure_key(atoms): HELD_OUT for atoms in aside.structures}
     known |= {structure_key(atoms): TRAIN for atoms in training}
     predicted = predict_spreads(bare, aside.structures, jobs=jobs, progress=progress)
-    found = held_out(predicted, aside.labels, [len(atoms) for atoms in aside.structures])
+    found = held_out(predicted, aside.labels, [len(atoms) for atoms in aside.structures], aside.groups)
     uncertainty = Uncertainty(
         settings.method,
         {kind: one for kind, one in found.items() if len(np.unique(one.configuration)) >= FEWEST},

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paretofit.linear.calibration import Conformal
+    from paretofit.linear.factor import Array
     from paretofit.potentials.assessing import Labels
     from paretofit.potentials.build import Labelled
     from paretofit.potentials.linear import LinearPotential
     from paretofit.potentials.uncertainty import Uncertainty
 
 NEW = "new"
+VANISHING = 1e-3  # of the median error
+COMPONENTS = ("label", "prediction", "error", "std", "interval")
 LEAST = 5  # labelled configurations that did not train, for figures of calibration
 LIMITS = 40  # thresholds along each axis of the map of detection rates
 STATED = np.linspace(0.05, 0.95, 19)
@@ -49,58 +52,62 @@ def evaluation_tables(
         for name, kind in QUANTITIES.items():
             part = _component(name, kind, label, one, len(atoms))
             row |= _row(SHORT[name], part)
-            parts.append(part.assign(configuration=k, quantity=SHORT[name]))
+            parts.append((k, SHORT[name], part))
         if isinstance(one, Assessment):
             row |= {"extrapolation_grade": one.grade, "verdict": verdict(one.grade), "leverage": one.leverage}
         rows.append(row)
-    components = pd.concat(parts, ignore_index=True)
-    return pd.DataFrame(rows), components[components["prediction"].notna()].reset_index(drop=True)
+    return pd.DataFrame(rows), _stacked(parts)
 
 
 def components_of(label: Labels, one: Any, n_atoms: int) -> pd.DataFrame:
     """All components of a configuration: ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std``."""
-    parts = [
-        _component(name, kind, label, one, n_atoms).assign(quantity=SHORT[name]) for name, kind in QUANTITIES.items()
-    ]
-    whole = pd.concat(parts, ignore_index=True)
-    return whole[whole["prediction"].notna()].reset_index(drop=True)
+    parts = [(0, SHORT[name], _component(name, kind, label, one, n_atoms)) for name, kind in QUANTITIES.items()]
+    return _stacked(parts)
 
 
-def _component(name: str, kind: RowKind, label: Labels, one: Any, n_atoms: int) -> pd.DataFrame:
+def _stacked(parts: Sequence[tuple[int, str, dict[str, Array]]]) -> pd.DataFrame:
+    """The components of all configurations as one table, those that are predicted."""
+    lengths = [len(part["error"]) for _, _, part in parts]
+    columns = {name: np.concatenate([part[name] for _, _, part in parts]) for name in COMPONENTS}
+    table = pd.DataFrame(columns)
+    table["configuration"] = np.repeat([k for k, _, _ in parts], lengths)
+    table["quantity"] = np.repeat([quantity for _, quantity, _ in parts], lengths)
+    return table[table["prediction"].notna()].reset_index(drop=True)
+
+
+def _component(name: str, kind: RowKind, label: Labels, one: Any, n_atoms: int) -> dict[str, Array]:
     """Labels, predictions, errors and error bars of one quantity of a configuration."""
     factor, _ = UNITS[kind]
     scale = n_atoms if name == "energy" else 1
     shown = 1.0 if name != "stress" else factor  # labels and predictions in eV/atom, eV/Å, GPa
     truth, prediction = (np.ravel(getattr(holder, name)) / scale for holder in (label, one))
-    part = pd.DataFrame(
-        {"label": shown * truth, "prediction": shown * prediction, "error": factor * (prediction - truth)}
-    )
+    part = {"label": shown * truth, "prediction": shown * prediction, "error": factor * (prediction - truth)}
     for bar in ("std", "interval"):
         values = getattr(one, f"{name}_{bar}", np.nan)
-        part[bar] = factor * np.ravel(np.broadcast_to(values, np.shape(getattr(one, name))))
+        part[bar] = factor * np.broadcast_to(np.ravel(values), prediction.shape)
     return part
 
 
-def _row(name: str, part: pd.DataFrame) -> dict[str, float]:
+def _row(name: str, part: dict[str, Array]) -> dict[str, float]:
     """What the table says of one quantity."""
-    known = part["error"].notna()
-    error = float(part["error"].iloc[0]) if name == "energy" else _rms(part["error"])
-    row = {f"{name}_error": error}
-    if part["std"].notna().any():
+    error, std, interval = part["error"], part["std"], part["interval"]
+    known = np.isfinite(error)
+    row = {f"{name}_error": float(error[0]) if name == "energy" else _rms(error)}
+    if np.isfinite(std).any():
+        judged = known & np.isfinite(interval)
         row |= {
-            f"{name}_committee_error": _rms((part["error"] ** 2 + part["std"] ** 2) ** 0.5),
-            f"{name}_std": _rms(part["std"]),
-            f"{name}_interval": _rms(part["interval"]),
-            f"{name}_inside": float((part["error"].abs() <= part["interval"])[known].mean())
-            if known.any() and part["interval"].notna().any()
-            else float("nan"),
+            f"{name}_committee_error": _rms(np.hypot(error, std)),
+            f"{name}_std": _rms(std),
+            f"{name}_interval": _rms(interval),
+            f"{name}_inside": float(np.mean(np.abs(error) <= interval, where=judged)) if judged.any() else float("nan"),
         }
     return row
 
 
-def _rms(values: pd.Series[float]) -> float:
+def _rms(values: Any) -> float:
     """Root mean square of what is known."""
-    return float(np.sqrt((values**2).mean()))
+    known = np.asarray(values)[np.isfinite(values)]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
 
 
 def summarise(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFrame:
@@ -137,8 +144,8 @@ def spread_limits(own: Uncertainty | None, tolerances: Mapping[str, float], cali
     for quantity, tolerance in tolerances.items():
         if quantity not in KINDS:
             raise InputError(f"there is no tolerance of '{quantity}'; there are {', '.join(KINDS)}")
-        if not tolerance > 0:
-            raise InputError(f"the tolerance of the {quantity} must be above zero; got {tolerance:g}")
+        if not 0 < tolerance < np.inf:
+            raise InputError(f"the tolerance of the {quantity} must be above zero and finite; got {tolerance:g}")
         if own is not None:
             factor, _ = UNITS[KINDS[quantity]]
             limits[quantity] = factor * own.calibration(KINDS[quantity], calibration).threshold(tolerance / factor)
@@ -169,17 +176,25 @@ def _rank(spread: pd.Series[float], error: pd.Series[float]) -> float:
 
 
 def calibration_tables(own: Uncertainty, table: pd.DataFrame, components: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Slopes of the calibration, detection rates by both thresholds, and coverage, of what did not train."""
+    """Slopes of the calibration, detection rates by both thresholds, and coverage.
+
+    Judged on new configurations or, if there are too few, on those that were held out, which is no test of the
+    calibration: it was made on them.
+    """
     slopes, rates, curve = [], [], []
-    apart = table[table["set"] != "train"]
+    new = table["set"] == NEW
+    on = NEW if new.sum() >= LEAST else "held out"
+    apart = table[table["set"] == on]
     rows = components[components["configuration"].isin(apart.index)]
     for quantity, kind in KINDS.items():
         known = apart[apart[f"{quantity}_error"].notna()]
         if kind not in own.held_out or len(known) < LEAST:
             continue
         line = own.calibration(kind)
-        slopes.append([quantity, line.slope, line.confidence, line.residual * UNITS[kind][0]])
+        slopes.append([quantity, line.slope, line.confidence, line.residual * UNITS[kind][0], on])
         spread, error = (known[f"{quantity}_{one}"].to_numpy() for one in ("std", "committee_error"))
+        some = error > VANISHING * np.median(error)  # the others are forces that vanish by symmetry
+        spread, error = spread[some], error[some]
         limits = [_limits(spread), _limits(error)]
         found_rates = detection_map(spread, error, *limits)
         rates += [
@@ -189,19 +204,21 @@ def calibration_tables(own: Uncertainty, table: pd.DataFrame, components: pd.Dat
         part = rows[(rows["quantity"] == quantity) & rows["error"].notna()]
         size, std = part["error"].abs().to_numpy(), part["std"].to_numpy()
         for stated in STATED:
-            if (count := len(np.unique(own.held_out[kind].configuration))) * (1 - stated) < stated:
+            if (count := own.held_out[kind].n_groups) * (1 - stated) < stated:
                 continue  # too few for a calibration of this share
             half = UNITS[kind][0] * _conformal(own, kind, stated).half_width(std / UNITS[kind][0])
             curve.append(
-                [quantity, stated, count, np.mean(size <= half), np.mean(size <= norm.ppf((1 + stated) / 2) * std)]
+                [quantity, stated, on, count, np.mean(size <= half), np.mean(size <= norm.ppf((1 + stated) / 2) * std)]
             )
     return {
-        "slopes": pd.DataFrame(slopes, columns=["quantity", "slope", "confidence", "residual"]),
+        "slopes": pd.DataFrame(slopes, columns=["quantity", "slope", "confidence", "residual", "judged_on"]),
         "detection": pd.DataFrame(
             rates,
             columns=["quantity", "spread_limit", "error_limit", "true_positive_rate", "positive_predictive_value"],
         ),
-        "coverage": pd.DataFrame(curve, columns=["quantity", "stated", "calibrated_on", "conformal", "spread"]),
+        "coverage": pd.DataFrame(
+            curve, columns=["quantity", "stated", "judged_on", "calibrated_on", "conformal", "spread"]
+        ),
     }
 
 

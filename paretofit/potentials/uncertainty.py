@@ -45,11 +45,19 @@ class HeldOut(NamedTuple):
         Label minus prediction.
     configuration : (n,) int64
         Which configuration each value is of.
+    group : (n,) int64
+        Which family of relatives that is in: what is exchangeable.
     """
 
     spread: Array
     residual: Array
     configuration: Array
+    group: Array
+
+    @property
+    def n_groups(self) -> int:
+        """Families."""
+        return len(np.unique(self.group))
 
     def by_configuration(self) -> tuple[Array, Array]:
         """Disagreement and error of each configuration (equations 1 and 2 of Bidoggia et al., 2025), ascending."""
@@ -105,11 +113,11 @@ class Uncertainty:
         own = self.held_out.get(kind)
         optional = coverage is None or kind == RowKind.STRESS  # of which labels are often few
         share = self.coverage if coverage is None else coverage
-        if own is None or (optional and len(np.unique(own.configuration)) < least_held_out(share)):
+        if own is None or (optional and own.n_groups < least_held_out(share)):
             return None
         key = kind, self.coverage if coverage is None else coverage
         if key not in self._found:
-            self._found[key] = calibrate_conformal(own.spread, own.residual, key[1], own.configuration)
+            self._found[key] = calibrate_conformal(own.spread, own.residual, key[1], own.group)
         found: Conformal = self._found[key]
         return found
 
@@ -212,33 +220,65 @@ def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
     Raises
     ------
     InputError
-        If it is damaged, or of another version.
+        If it is damaged, or of another version, or its members are fewer than two or identical.
     """
     try:
         with h5py.File(path, "r") as file:
             version = int(file.attrs["committee_version"])
-            if version != VERSION:
-                raise InputError(f"{path} is a committee of version {version}, this paretofit reads {VERSION}")
-            if "method" not in file.attrs:
-                return file["members"][()], None
-            held_out = {
-                RowKind[name.upper()]: HeldOut(*(group[key][()] for key in HeldOut._fields))
-                for name, group in file.get("held_out", {}).items()
-            }
-            environments = {
-                element: EnvironmentGrade(bool(group["quadratic"][()]), *(group[key][()] for key in GRADE[1:]))
-                for element, group in file["environments"].items()
-            }
-            known = {key.decode(): role for role, keys in file["known"].items() for key in keys[()]}
-            return file["members"][()], Uncertainty(
-                str(file.attrs["method"]),
-                held_out,
-                environments,
-                TrainingLeverage(file["leverage/kept"][()], file["leverage/R"][()]),
-                float(file.attrs["energy_weight"]),
-                known,
-                float(file.attrs["coverage"]),
-                str(file.attrs["level"]),
-            )
-    except (OSError, KeyError, ValueError) as error:
+            members, own = (file["members"][()], _read(file)) if version == VERSION else (np.empty((0, 0)), None)
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is no complete committee ({one_line(error)}); fit it again") from error
+    if version != VERSION:
+        raise InputError(f"{path} is a committee of version {version}, this paretofit reads {VERSION}; fit it again")
+    if members.ndim != 2 or len(members) < 2:
+        raise InputError(f"{path}: a committee needs two members at least; its array has shape {members.shape}")
+    if not np.ptp(members, axis=0).any():
+        raise InputError(f"{path}: all members are identical, so that they say nothing of errors; fit it again")
+    if own is not None and (wrong := _inconsistent(members, own)):
+        raise InputError(f"{path} is damaged: {wrong}; fit it again")
+    return members, own
+
+
+def _read(file: h5py.File) -> Uncertainty | None:
+    if "method" not in file.attrs:
+        return None
+    held_out = {
+        RowKind[name.upper()]: HeldOut(*(group[key][()] for key in HeldOut._fields))
+        for name, group in file.get("held_out", {}).items()
+    }
+    environments = {
+        element: EnvironmentGrade(bool(group["quadratic"][()]), *(group[key][()] for key in GRADE[1:]))
+        for element, group in file["environments"].items()
+    }
+    known = {key.decode(): role for role, keys in file["known"].items() for key in keys[()]}
+    return Uncertainty(
+        str(file.attrs["method"]),
+        held_out,
+        environments,
+        TrainingLeverage(file["leverage/kept"][()], file["leverage/R"][()]),
+        float(file.attrs["energy_weight"]),
+        known,
+        float(file.attrs["coverage"]),
+        str(file.attrs["level"]),
+    )
+
+
+def _inconsistent(members: Array, own: Uncertainty) -> str:
+    """What cannot be in a committee's file; empty if all is well."""
+    size = len(own.leverage.kept)
+    arrays = [members, own.leverage.R, *(one for held in own.held_out.values() for one in held)]
+    arrays += [getattr(one, name) for one in own.environments.values() for name in GRADE[1:]]
+    if not all(np.isfinite(one).all() for one in arrays):
+        return "it has numbers that are not finite"
+    if own.leverage.R.shape != (size, size) or own.leverage.kept.max(initial=0) >= members.shape[1]:
+        return f"its factor for leverages has shape {own.leverage.R.shape}, for {size} columns"
+    for kind, held in own.held_out.items():
+        if len({one.shape for one in held}) > 1 or held.spread.ndim != 1:
+            return f"its held-out {kind.name.lower()} values are of different lengths"
+    for element, one in own.environments.items():
+        p = len(one.scale)
+        if one.graded.ndim != 2 or one.graded.shape[0] != p or one.spanned.shape[:1] != (p,):
+            return f"the grades of {element} are of different sizes"
+    if not 0 < own.coverage < 1:
+        return f"its coverage is {own.coverage:g}, not between 0 and 1"
+    return ""

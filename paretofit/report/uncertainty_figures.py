@@ -97,13 +97,14 @@ def disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -> np.
         axes = _row_of(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             error, spread = own[f"{quantity}_committee_error"], own[f"{quantity}_std"]
+            shown = (error > ZERO * error.median()) & (spread > 0)  # the others vanish by symmetry
             for name, (colour, marker) in VERDICTS.items():
-                part = (own["verdict"] == name) & (error > 0) & (spread > 0)
+                part = (own["verdict"] == name) & shown
                 if part.any():
                     ax.scatter(error[part], spread[part], s=8, color=colour, marker=marker, alpha=0.7, linewidth=0,
                                label=name)  # fmt: skip
-            frame(ax, error.to_numpy(), spread.to_numpy(), np.inf, np.inf)
-            ends = np.array([error[error > 0].min(), error.max()])
+            frame(ax, error[shown].to_numpy(), spread[shown].to_numpy(), np.inf, np.inf)
+            ends = np.array([error[shown].min(), error.max()])
             for _, line in slopes[slopes["quantity"] == quantity].iterrows():
                 slope, half = float(line["slope"]), float(line["confidence"])
                 ax.plot(ends, slope * ends, color="black", label=f"τ = {slope:.2f} ε")
@@ -116,13 +117,16 @@ def disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -> np.
     return axes
 
 
-def detection(rates: pd.DataFrame) -> np.ndarray:
+def detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.ndarray:
     """True-positive rate and positive predictive value as functions of both thresholds (equations 3 and 4).
 
     Parameters
     ----------
     rates : DataFrame
-        ``quantity, spread_limit, error_limit, true_positive_rate, positive_predictive_value``, on a grid.
+        ``quantity, spread_limit, error_limit, true_positive_rate, positive_predictive_value``, on a grid; white where
+        nothing is to be counted.
+    slopes : DataFrame, optional
+        ``quantity``, ``slope``: of the calibration τ = aε, drawn as a line.
 
     Returns
     -------
@@ -148,7 +152,12 @@ def detection(rates: pd.DataFrame) -> np.ndarray:
                 ax.grid(visible=False)
                 ax.set_title(title)
                 ax.set_xlabel(f"threshold of the {quantity} error ({UNITS[quantity][1]})")
-                ax.set_ylabel(f"of the disagreement ({UNITS[quantity][1]})")
+                ax.set_ylabel(f"threshold of the disagreement ({UNITS[quantity][1]})")
+                lines = () if slopes is None else slopes[slopes["quantity"] == quantity]["slope"].dropna()
+                for slope in lines:
+                    ends = np.array([grid.columns.min(), grid.columns.max()])
+                    ax.plot(ends, slope * ends, "r--", linewidth=1.0)
+                    ax.set_ylim(grid.index.min(), grid.index.max())
                 figure.colorbar(image, ax=ax, pad=0.01)
     return axes
 
@@ -176,10 +185,11 @@ def coverage(curve: pd.DataFrame) -> np.ndarray:
             ax.plot(own["stated"], own["spread"], color="#D55E00", marker="s", label="disagreement as σ")
             ax.set_xlim(0, 1)
             ax.set_ylim(0, 1)
-            ax.set_aspect("equal")
             ax.set_xlabel(f"{quantity}: stated share")
-            ax.set_ylabel("share of labels in their intervals")
-            ax.legend(loc="upper left")
+            on = str(own["judged_on"].iloc[0]) if "judged_on" in own else ""
+            ax.set_title(f"judged on: {on}" + (", which calibrated" if on == "held out" else ""))
+        axes[0].set_ylabel("share of labels in their intervals")
+        axes[0].legend(loc="lower right")
     return axes
 
 
@@ -203,7 +213,7 @@ def error_against_grade(table: pd.DataFrame) -> np.ndarray:
             shown = error > ZERO * error.median()
             frame(ax, finite["extrapolation_grade"].to_numpy()[shown], error.to_numpy()[shown], np.inf, np.inf)
             ax.set_ylabel(f"{quantity} error ({UNITS[quantity][1]})")
-        axes[0].legend(loc="upper left")
+        axes[0].legend(loc="best", framealpha=0.8, frameon=True)
         style.figure_of(axes).supxlabel("highest extrapolation grade of an atom (1: the edge, 2: outside)", fontsize=8)
     return axes
 
@@ -228,11 +238,10 @@ def uncertainty_figures(
             made.append(("error_against_grade", error_against_grade(table)))
     if "slopes" in derived:
         made.append(("disagreement", disagreement_against_error(table, derived["slopes"])))
-    made += [
-        (name, draw(derived[name]))
-        for name, draw in (("detection", detection), ("coverage", coverage))
-        if name in derived
-    ]
+    if "coverage" in derived:
+        made.append(("coverage", coverage(derived["coverage"])))
+    if "detection" in derived:
+        made.append(("detection", detection(derived["detection"], derived.get("slopes"))))
     return [path for name, axes in made for path in style.save(style.figure_of(axes), folder, name)]
 
 

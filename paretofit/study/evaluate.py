@@ -18,6 +18,7 @@ from paretofit.dataset.extract import file_labels
 from paretofit.dataset.frames import read_frames
 from paretofit.errors import InputError
 from paretofit.files import replacing
+from paretofit.linear.extrapolation import verdict
 from paretofit.potentials import LinearPotential
 from paretofit.potentials.assessing import Labels, assess_all, predict_all
 from paretofit.potentials.build import Labelled
@@ -82,11 +83,17 @@ class Evaluation:
         ]
         if self.potential.uncertainty is None:
             lines.append("no committee: errors only; fit with --committee for error bars, intervals and grades")
+        elif not self.potential.uncertainty.held_out:
+            lines.append("the committee is not calibrated: standard deviations and grades, no intervals")
         else:
             lines.append(
                 f"*_inside: share of labels in their intervals, which are to hold {self.coverage:.0%} of what "
                 "resembles the held-out configurations; *_rank: Spearman's rank correlation of disagreement and error"
             )
+            if (self.table["set"] == "held out").any():
+                lines.append(
+                    "held-out configurations have calibrated these intervals: only new ones are a test of them"
+                )
         if len(self.thresholds):
             counted = self.thresholds.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–")
             lines.append(f"above the tolerances, of what did not train (evaluation.csv names them):\n{counted}")
@@ -136,7 +143,12 @@ def evaluate_dataset(
     cases, infos, chosen = _cases(Path(dataset), level, wanted)
     if own.uncertainty is None and (coverage is not None or tolerances):
         raise InputError("a coverage and tolerances need a committee; fit the potential with --committee")
+    if own.uncertainty is not None and coverage is not None and not own.uncertainty.held_out:
+        raise InputError(f"intervals of {coverage:g} need a calibration; fit the potential with something held out")
+    if calibration != "slope" and not tolerances:
+        raise InputError(f"the calibration '{calibration}' turns tolerances into thresholds; give at least one")
     limits = spread_limits(own.uncertainty, tolerances or {}, calibration)
+    _check_elements(own, cases.structures, dataset)
     if own.uncertainty is not None:
         for kind in own.uncertainty.held_out:
             own.uncertainty.interval(kind, coverage)  # says what is wrong before anything is computed
@@ -187,8 +199,22 @@ def _cases(path: Path, level: str | None, wanted: str) -> tuple[Labelled, list[d
         known: dict[str, Any] = {key: np.asarray(found[key]) for key in Labels._fields if key in found}
         labels.append(none._replace(**known))
     ids = frames.ids or range(len(frames.atoms))
+    for atoms, identity in zip(frames.atoms, ids, strict=True):
+        atoms.info["config_id"] = int(identity)  # how messages call it
     infos = [{**atoms.info, "id": int(k)} for atoms, k in zip(frames.atoms, ids, strict=True)]
     return Labelled(frames.atoms, labels), infos, path.name if any(given) else ""
+
+
+def _check_elements(potential: LinearPotential, structures: Sequence[Atoms], path: Path | str) -> None:
+    """Refuse what the potential cannot see, by name."""
+    known = set(potential.basis.elements)
+    for atoms in structures:
+        which = f"{path}: configuration {atoms.info['config_id']}"
+        foreign = sorted(set(atoms.get_chemical_symbols()) - known)
+        if foreign:
+            raise InputError(f"{which} has {foreign[0]}; the potential is for {', '.join(sorted(known))}: leave it out")
+        if not len(atoms):
+            raise InputError(f"{which} has no atoms; leave it out")
 
 
 def _has_labels(frames: Frames) -> bool:
@@ -231,5 +257,12 @@ def _with_arrays(atoms: Atoms, one: Any) -> Atoms:
     copy.info["predicted_energy"] = one.energy
     if isinstance(one, Assessment):
         copy.arrays |= {"forces_std": one.forces_std, "extrapolation_grade": one.grades}
-        copy.info |= {"energy_std_per_atom": one.energy_std, "extrapolation_grade_max": one.grade}
+        copy.arrays["forces_interval"] = one.forces_interval
+        copy.info |= {
+            "energy_std_per_atom": one.energy_std,
+            "energy_interval_per_atom": one.energy_interval,
+            "stress_std": one.stress_std,
+            "extrapolation_grade_max": one.grade,
+            "verdict": verdict(one.grade),
+        }
     return copy

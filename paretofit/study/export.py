@@ -135,7 +135,8 @@ def export_potential(
 def _check_committee(committee: CommitteeSettings, prepared: Prepared, row: pd.Series) -> None:
     if float(row.get("ridge_lambda", 0.0)) > 0:
         raise InputError("a committee of a fit with a ridge is not supported; name another fit with --ridge 0")
-    committee.check(len(prepared.split.test) or None)
+    families = np.unique(prepared.split.group[prepared.split.test])
+    committee.check(len(families) or None)
 
 
 def _committee(
@@ -158,7 +159,7 @@ def _committee(
         CommitteeFit.of(blocks, prepared.split.group[members], w, rng, threads=jobs),
         committee,
         list(prepared.dataset.select(members)),
-        Labelled.of(prepared.dataset, level, prepared.split.test),
+        Labelled.of(prepared.dataset, level, prepared.split.test, prepared.split.group),
         centre=fitted.coefficients,
         energy_weight=float(w[0]),
         level=level,

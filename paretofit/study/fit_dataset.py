@@ -120,13 +120,19 @@ def fit_dataset(
     prepared = prepare(study)
     split, chosen = prepared.split, study.levels[0]
     if committee is not None:
-        committee.check(len(split.test) or None)
+        committee.check(len(np.unique(split.group[split.test])) or None)
+    rows = int(len(split.train) + 3 * prepared.dataset.n_atoms[split.train].sum())
+    if committee is not None and rows <= study.basis.columns_up_to(study.twojmax[0]):
+        raise InputError(
+            f"{source}: {rows} rows that train do not determine the {study.basis.columns_up_to(study.twojmax[0])} "
+            f"coefficients of 2Jmax {study.twojmax[0]}; take a smaller --twojmax, or more configurations"
+        )
     with prepared.dataset as dataset:
         design = describe(dataset, study.basis, Path(output) / "design.h5", jobs=jobs, progress=progress)
         design = design.with_labels(dataset, [chosen])
         basis = SnapBasis(**{**study.basis.model_dump(), "twojmax": study.twojmax[0]})
         w = np.array([study.weights[0][0], study.weights[0][1], 1.0])
-        aside = Labelled.of(dataset, chosen, split.test)
+        aside = Labelled.of(dataset, chosen, split.test, split.group)
         p = design.columns_up_to(study.twojmax[0])
         if committee is None:
             potential = LinearPotential(basis, _plain(design, chosen, split.train, p, w))
@@ -193,6 +199,7 @@ def _study(
         "ridge": [0.0],
         "leverage": {},
         "group_weights": {},
+        "cost": {"seconds": dict.fromkeys([level if level is not None else levels[-1]], 1.0)},  # of no account here
     }
     try:
         return Study.model_validate(own)
