@@ -87,7 +87,7 @@ class Labeller:
         if self.level.fixed is not None:
             wanted, words = {self.level.fixed: set(ids)}, f"level {self.level.fixed}, as fixed"
         elif len(self.levels) > 1:
-            if error is None:
+            if not self._known_levels():
                 pilot = set(rng.permutation(np.asarray(ids))[: self.level.pilot].tolist())
                 self._compute(iteration, dict.fromkeys(self.levels, pilot))
                 error = self._spread()
@@ -107,6 +107,13 @@ class Labeller:
             "failed": failed,
             "seconds": spent,
         }
+
+    def _known_levels(self) -> bool:
+        """Whether it is known what the levels are off."""
+        if not self.folder.dataset.exists():
+            return False
+        with Dataset(self.folder.dataset) as data:
+            return bool(level_noise(data, self.levels))
 
     def _choose(self, error: tuple[float, float], n: int, wanted: int, exponent: float) -> LevelChoice:
         with Dataset(self.folder.dataset) as data:

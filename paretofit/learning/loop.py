@@ -27,7 +27,16 @@ from paretofit.learning.folder import read_frames_of, write_frames
 from paretofit.learning.judging import SETS, judge
 from paretofit.learning.levels import learning_exponent, level_noise
 from paretofit.learning.model import TrainingData, without_offset
-from paretofit.learning.selecting import CHOSEN, PROPERTIES, Calibration, calibrate, choose, judge_frames
+from paretofit.learning.selecting import (
+    BROKEN,
+    CHOSEN,
+    DUPLICATE,
+    PROPERTIES,
+    Calibration,
+    calibrate,
+    choose,
+    judge_frames,
+)
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_sets, family_numbers
 from paretofit.linear.calibration import detection_rates
 from paretofit.parallel import follow_parent
@@ -52,8 +61,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STAGES = ("label", "train", "explore", "select")
-CONVERGED, ACCURATE, LAST, EMPTY = (
+CONVERGED, ALL_KNOWN, ALL_BROKEN, ACCURATE, LAST, EMPTY = (
     "nothing that the dynamics found is above tolerance",
+    "all that the dynamics found above tolerance is like what is labelled already",
+    "all that the dynamics found above tolerance is broken, or like what is labelled already",
     "the errors on the test set are below tolerance",
     "the maximum number of iterations",
     "the dynamics gave no frames",
@@ -174,8 +185,7 @@ class Loop:
         error: tuple[float, float] | None = None
         n = 0
         if before is not None:
-            own = before["rmse"][VALIDATE]
-            error, n = (own["energy"]["mean"] / 1000, own["forces"]["mean"] / 1000), int(before["counts"][TRAIN])
+            error, n = _error_of(before), int(before["counts"][TRAIN])
         ids = [int(atoms.info["config_id"]) for atoms in structures]
         made: dict[str, Any] = (
             self.labeller.label(here, ids, error, n, learning_exponent(self._history(k)), self._rng(k, 0))
@@ -189,7 +199,8 @@ class Loop:
     def _history(self, k: int) -> list[tuple[int, float]]:
         """Sizes of the training set and force errors of the iterations before."""
         records = [self.folder.iteration(one).record("train") for one in range(1, k)]
-        return [(int(one["counts"][TRAIN]), one["rmse"][VALIDATE]["forces"]["mean"]) for one in records if one]
+        sizes = [(int(one["counts"][TRAIN]), one["rmse"][VALIDATE]["forces"]["mean"]) for one in records if one]
+        return [(n, error) for n, error in sizes if np.isfinite(error) and error > 0]
 
     def _assign(self, k: int) -> None:
         """Give new configurations their set, for ever."""
@@ -217,10 +228,7 @@ class Loop:
         own = dataset.select(kept)
         used = [one for one in levels if (best[kept] == one).any() or one == levels[-1]]
         before = self.folder.iteration(k - 1).record("train") if k > 1 else None
-        error = None
-        if before is not None:
-            own_rmse = before["rmse"][VALIDATE]
-            error = own_rmse["energy"]["mean"] / 1000, own_rmse["forces"]["mean"] / 1000
+        error = None if before is None else _error_of(before)
         return TrainingData(
             own,
             np.array([sets[str(one)] for one in own.ids]),
@@ -312,7 +320,8 @@ class Loop:
         said = {**said, "verdicts": verdicts, "selected": len(chosen)}
         words = ", ".join(f"{count} {name}" for name, count in verdicts.items())
         if not len(chosen):
-            return {**said, "said": f"{words}; nothing to label", "stop": CONVERGED}
+            stop = ALL_BROKEN if BROKEN in verdicts else ALL_KNOWN if DUPLICATE in verdicts else CONVERGED
+            return {**said, "said": f"{words}; nothing to label", "stop": stop}
         following = self.folder.iteration(k + 1)
         write_frames(following.structures, [
             _new(frames[at], highest + 1 + place, k + 1) for place, at in enumerate(chosen.tolist())])  # fmt: skip
@@ -343,6 +352,13 @@ class Loop:
                 "positive_predictive_value": None if np.isnan(predictive) else predictive,
             }
         return found, {"calibration": lines}
+
+
+def _error_of(trained: dict[str, Any]) -> tuple[float, float] | None:
+    """Errors of a committee on the validation set, eV/atom and eV/Å; None if that has no labels."""
+    own = trained["rmse"][VALIDATE]
+    found = own["energy"]["mean"] / 1000, own["forces"]["mean"] / 1000
+    return found if np.isfinite(found).all() and min(found) > 0 else None
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from paretofit.report import style
-from paretofit.report.axes import frame
+from paretofit.report.axes import frame, set_axis
 from paretofit.report.figures import CannotDrawError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+ZERO = 1e-3  # of the median error: below, errors vanish by symmetry, and are not drawn
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
 SETS = {"train": ("#777777", "o", "-"), "validate": ("#0072B2", "s", "--"), "test": ("#D55E00", "D", "-")}
 
@@ -59,7 +60,10 @@ def errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
                     spread = iterations[f"{column}_spread"]
                     ax.errorbar(iterations["iteration"], iterations[column], yerr=spread, color=colour, marker=marker,
                                 linestyle=line, capsize=2, label=one)  # fmt: skip
-            ax.set_yscale("log")
+            values = np.concatenate(
+                [iterations[f"{one}_{name}"].to_numpy(float) for one in SETS if f"{one}_{name}" in iterations]
+            )
+            set_axis(ax, "y", values[np.isfinite(values) & (values > 0)])
             ticks = iterations["iteration"].tolist()
             labels = [f"{k}\n{n:.0f}" for k, n in zip(ticks, iterations["n_train"], strict=True)]
             step = max(1, len(ticks) // 6)
@@ -94,7 +98,7 @@ def disagreement_by_iteration(errors: pd.DataFrame, calibration: pd.DataFrame) -
         axes: np.ndarray = figure.subplots(1, len(known), squeeze=False)[0]
         for ax, name in zip(axes, known, strict=True):
             error, spread = apart[f"{name}_committee_error"], apart[f"{name}_std"]
-            shown = (error > 0) & (spread > 0)
+            shown = (error > ZERO * error.median()) & (spread > 0)
             for k, colour in colours.items():
                 own = shown & (apart["of"] == k)
                 ax.scatter(error[own], spread[own], s=7, color=colour, alpha=0.7, linewidth=0, label=f"iteration {k}")

@@ -147,17 +147,17 @@ def detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.nda
                 grid = own.pivot_table(index="spread_limit", columns="error_limit", values=column, dropna=False)
                 image = ax.pcolormesh(grid.columns, grid.index, grid.to_numpy(), vmin=0, vmax=1, cmap="cividis",
                                       shading="nearest", rasterized=True)  # fmt: skip
-                ax.set_xscale("log")
-                ax.set_yscale("log")
+                frame(ax, np.asarray(grid.columns, dtype=float), np.asarray(grid.index, dtype=float), np.inf, np.inf)
+                ax.set_xlim(grid.columns.min(), grid.columns.max())
+                ax.set_ylim(grid.index.min(), grid.index.max())
                 ax.grid(visible=False)
                 ax.set_title(title)
                 ax.set_xlabel(f"threshold of the {quantity} error ({UNITS[quantity][1]})")
-                ax.set_ylabel(f"threshold of the disagreement ({UNITS[quantity][1]})")
+                ax.set_ylabel(f"of the disagreement ({UNITS[quantity][1]})")
                 lines = () if slopes is None else slopes[slopes["quantity"] == quantity]["slope"].dropna()
                 for slope in lines:
                     ends = np.array([grid.columns.min(), grid.columns.max()])
                     ax.plot(ends, slope * ends, "r--", linewidth=1.0)
-                    ax.set_ylim(grid.index.min(), grid.index.max())
                 figure.colorbar(image, ax=ax, pad=0.01)
     return axes
 
@@ -168,7 +168,7 @@ def coverage(curve: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     curve : DataFrame
-        ``quantity, stated, conformal, spread``: shares inside of conformal intervals, and of those that would follow
+        ``quantity, stated, judged_on, conformal, spread``: shares inside of conformal intervals, and of those that would follow
         from the disagreement if it were the standard deviation of a normal distribution.
 
     Returns
@@ -186,8 +186,8 @@ def coverage(curve: pd.DataFrame) -> np.ndarray:
             ax.set_xlim(0, 1)
             ax.set_ylim(0, 1)
             ax.set_xlabel(f"{quantity}: stated share")
-            on = str(own["judged_on"].iloc[0]) if "judged_on" in own else ""
-            ax.set_title(f"judged on: {on}" + (", which calibrated" if on == "held out" else ""))
+        on = str(curve["judged_on"].iloc[0])
+        style.figure_of(axes).suptitle(f"{on} configurations" + (", which calibrated" * (on == "held out")), fontsize=8)
         axes[0].set_ylabel("share of labels in their intervals")
         axes[0].legend(loc="lower right")
     return axes

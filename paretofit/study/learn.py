@@ -165,7 +165,7 @@ def learn(
         with JsonLines(journal_path(folder)) as journal:
             labeller = Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
             labeller.check(candidates)
-            starts = _starts(settings.learning, candidates)
+            starts = _starts(settings.learning, candidates, folder)
             model = SnapModel(settings.learning.model, elements, place / "designs")
 
             def told(words: str) -> None:
@@ -252,9 +252,13 @@ def _elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
     return sorted(found)
 
 
-def _starts(settings: LearnSettings, candidates: Sequence[Atoms]) -> list[Atoms]:
+def _starts(settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnFolder) -> list[Atoms]:
+    """What the dynamics starts from: as given, the first candidates, or what was labelled before."""
     if settings.explore.start:
         return [atoms for path in settings.explore.start for atoms in read_frames(path, None).atoms]
+    if not candidates:
+        with Dataset(folder.dataset) as data:
+            return [atoms for atoms in data if int(atoms.info.get("iteration", 1)) == 1]
     return [atoms for atoms in candidates if str(atoms.info.get("config_type", "")) != "isolated"]
 
 
