@@ -303,7 +303,10 @@ def call(*words):
         (["fit"], "fit needs a dataset or a study, or --fitsnap INPUT"),
         (["fit", "DATA", "--optimise-weights", "energy"], "go with --fitsnap"),
         (["evaluate", "POT"], "evaluate needs a dataset"),
-        (["evaluate", "POT", "DATA", "--max-energy", -1], "tolerance of the energy must be above zero and finite; got -1"),
+        (
+            ["evaluate", "POT", "DATA", "--max-energy", -1],
+            "tolerance of the energy must be above zero and finite; got -1",
+        ),
         (["evaluate", "POT", "DATA", "--max-energy", 1, "--calibration", "spline"], "'spline' is not one of slope"),
         (["evaluate", "POT", "DATA", "--coverage", 0.99], "needs 99 held-out configurations"),
         (["evaluate", "POT", "DATA", "--level", "9"], "has no level '9'"),

@@ -129,31 +129,31 @@ def run_md(
     lammps = lammps_instance()
     frames: list[Atoms] = []
     times: list[float] = []
-    reason, before = "", None
     step = settings.timestep_fs / 1000
     each = max(1, round(settings.interval_ps / (step * LOOK)))
     looks = each * max(1, round(settings.time_ps / settings.interval_ps))
+
+    def keep(seen: tuple[Atoms, int] | None) -> None:
+        if seen is not None and (not times or seen[1] * LOOK * step > times[-1]):
+            frames.append(seen[0])
+            times.append(seen[1] * LOOK * step)
+
+    reason, before = "", None
     try:
         view = _set_up(lammps, run, engine, step)
         for look in range(1, looks + 1):
             lammps.command(f"run {LOOK} pre {'yes' if look == 1 else 'no'} post no")
             atoms = view.look(lammps)
             reason = _trouble(lammps, atoms, run, settings, grade if look % GRADE == 0 or look % each == 0 else None)
-            if reason:
-                last = (atoms, look) if reason.startswith(GRADE_REASON) else before
-                if last is not None and last[1] % each:  # what came before is what most needs a label
-                    frames.append(last[0])
-                    times.append(last[1] * LOOK * step)
+            if reason:  # what came before is what most needs a label
+                keep((atoms, look) if reason.startswith(GRADE_REASON) else before)
                 break
             before = atoms, look
             if look % each == 0:
-                frames.append(atoms)
-                times.append(look * LOOK * step)
+                keep(before)
     except Exception as error:  # noqa: BLE001  (LAMMPS raises a bare Exception; it becomes the reason)
         reason = lammps_message(error)
-        if before is not None and before[1] % each:
-            frames.append(before[0])
-            times.append(before[1] * LOOK * step)
+        keep(before)
     finally:
         lammps.close()
     return Trajectory(frames, times, reason)

@@ -90,8 +90,7 @@ class Labeller:
             if not self._known_levels():
                 pilot = set(rng.permutation(np.asarray(ids))[: self.level.pilot].tolist())
                 self._compute(iteration, dict.fromkeys(self.levels, pilot))
-                error = self._spread()
-            choice = self._choose(error, n, len(ids), exponent)
+            choice = self._choose(error or self._spread(), n, len(ids), exponent)
             wanted, words = {choice.name: set(ids)}, choice.words
         plan = self._compute(iteration, wanted)
         failed = {f"{level} {k}": why for (level, k), why in failures(plan).items() if k in set(ids)}

@@ -1,7 +1,7 @@
 """At which convergence level new labels are worth computing: cheap ones early, better ones when errors come down.
 
-A model of n labels has the error ε(n) of a learning curve, and labels of a level that is off by δ add that to what
-they teach: ε² = ε(n + m)² + (m / (n + m)) δ². For the same money a cheap level brings more labels, m = money / seconds.
+A model of n labels has the error ε(n) of a learning curve, and m labels of a level that is off by δ add that to what
+they teach: ε² = ε(n + m)² + (m / (n + m)) δ². The level is taken that brings the error down most for each second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class LevelChoice:
     ----------
     name : str
     table : list of dict
-        By level: ``level, seconds, labels, own_energy, own_force, foretold`` (relative to the present error).
+        By level: ``level, seconds, own_energy, own_force, foretold`` (error relative to the present one),
+        ``gain_per_hour``.
     words : str
     """
 
@@ -86,7 +87,7 @@ def choose_level(
     wanted: int,
     exponent: float = EXPONENT,
 ) -> LevelChoice:
-    """The level that brings the error down most, for the money that `wanted` labels of the best level would cost.
+    """The level at which `wanted` labels bring the error down most for each second that they cost.
 
     Parameters
     ----------
@@ -113,18 +114,18 @@ def choose_level(
         own = (0.0, 0.0) if name == best else noise.get(name)
         if own is None or name not in seconds or best not in seconds:
             continue
-        labels = wanted * seconds[best] / max(seconds[name], 1e-9)
-        share = labels / (n + labels)
-        falls = (n / (n + labels)) ** (2 * exponent)
+        share = wanted / (n + wanted)
+        falls = (n / (n + wanted)) ** (2 * exponent)
         foretold = float(np.mean([np.sqrt(falls + share * (d / e) ** 2) for d, e in zip(own, error, strict=True)]))
-        table.append({"level": name, "seconds": seconds[name], "labels": labels, "own_energy": own[0],
-                      "own_force": own[1], "foretold": foretold})  # fmt: skip
+        table.append({"level": name, "seconds": seconds[name], "own_energy": own[0], "own_force": own[1],
+                      "foretold": foretold, "gain_per_hour": 3600 * (1 - foretold) / (wanted * seconds[name])})  # fmt: skip
     if not table:
         return LevelChoice(best, [], f"level {best}: nothing is known of others")
-    chosen = min(table, key=lambda row: float(row["foretold"]))
-    name = str(chosen["level"])
+    chosen = max(table, key=lambda row: float(row["gain_per_hour"]))
+    name = best if float(chosen["gain_per_hour"]) <= 0 else str(chosen["level"])
+    row = next(row for row in table if row["level"] == name)
     words = (
-        f"level {name}: {chosen['labels']:.0f} labels for the money of {wanted} at level {best} bring the error to "
-        f"{float(chosen['foretold']):.2f} of what it is"
+        f"level {name}: {wanted} labels of {float(row['seconds']):.3g} s are foretold to bring the error to "
+        f"{float(row['foretold']):.2f} of what it is"
     )
     return LevelChoice(name, table, words)

@@ -308,8 +308,9 @@ class Loop:
             return {**said, "said": EMPTY, "stop": EMPTY, "verdicts": {}, "selected": 0}
         assessed = of_each(_assess, committee, frames, "evaluate", self.jobs, self.progress)
         with Dataset(self.folder.dataset) as data:
-            known = np.array([self.describe(atoms) for atoms in data])
-            highest = int(data.ids.max())
+            before = np.array([int(one.get("iteration", 1)) <= k for one in data.info_records])  # not what came since
+            known = np.array([self.describe(atoms) for atoms in data.select(np.flatnonzero(before))])
+            highest = int(data.ids[before].max())
         described = np.array([self.describe(atoms) for atoms in frames])
         table = judge_frames(frames, assessed, calibration, own, described, known)
         chosen = choose(table, described, known, own, self._rng(k, 4))

@@ -168,8 +168,8 @@ def coverage(curve: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     curve : DataFrame
-        ``quantity, stated, judged_on, conformal, spread``: shares inside of conformal intervals, and of those that would follow
-        from the disagreement if it were the standard deviation of a normal distribution.
+        ``quantity, stated, judged_on, conformal, spread``: shares inside of conformal intervals, and of those that
+        would follow from the disagreement if it were the standard deviation of a normal distribution.
 
     Returns
     -------

@@ -122,8 +122,8 @@ def _detection(table: pd.DataFrame) -> np.ndarray:
     """The maps of detection rates of what did not train."""
     apart, rows = table[table["set"] != "train"], []
     for name in PROPERTIES:
-        error = apart[f"{name}_committee_error"]
-        known = apart[error.gt(figures.ZERO * error.median()) & apart[f"{name}_std"].gt(0)]
+        size = apart[f"{name}_committee_error"]
+        known = apart[size.gt(figures.ZERO * size.median()) & apart[f"{name}_std"].gt(0)]
         if len(known) < FEWEST:
             continue
         factor = GPA if name == "stress" else 1.0  # as in the other figures of evaluations

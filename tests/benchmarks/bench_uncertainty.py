@@ -7,92 +7,49 @@ training data, and what a committee costs against one fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from common import ROOT, Options, Skip, Table, design_of, larger_dataset, seconds, shipped_dataset, spread, stage
+from common import ROOT, Options, Skip, Table, seconds, shipped_dataset, spread, stage
 from scipy.stats import spearmanr
 from threadpoolctl import threadpool_limits
+from uncertainty_sets import (
+    ENERGY_WEIGHT,
+    KINDS,
+    UNITS,
+    ZERO,
+    Held,
+    Problem,
+    basis_of,
+    fitted,
+    halved,
+    held,
+    larger_with_stress,
+    problem,
+    three,
+)
 
-from paretofit import Dataset, SnapBasis, fit_wls
-from paretofit.dataset import relatives, split_configurations
+from paretofit import Dataset, fit_wls
+from paretofit.dataset import split_configurations
 from paretofit.descriptors.atoms import atom_descriptors
-from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
-from paretofit.linear.calibration import calibrate_conformal
-from paretofit.linear.committee import METHODS, CommitteeFit
-from paretofit.linear.extrapolation import EnvironmentGrade, verdict
-from paretofit.linear.whitening import RowBlock
+from paretofit.linear.calibration import NOTHING, calibrate_conformal
+from paretofit.linear.committee import LEAST_LEVERAGE, METHODS
+from paretofit.linear.extrapolation import EDGE, OUTSIDE, EnvironmentGrade, verdict
+from paretofit.potentials.assessing import ENOUGH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ENERGY_WEIGHT = 12.25
-WEIGHTS = np.array([ENERGY_WEIGHT, 1.0, 1.0])
-KINDS = {"energy": RowKind.ENERGY, "force": RowKind.FORCE}
 COVERAGE, Z = 0.9, 1.645  # standard deviations of a Gaussian that hold this share
 CONSTANT = "constant width"
 SPLITS, HALVES, MEMBERS, FEW = {4: 100, 8: 20}, 8, 50, 6
-BLOCK_ROWS = 8192
-ZERO = 1e-3  # of the median norm of force rows: a component that (nearly) vanishes by symmetry
 SIZES = (30, 60, 120, 240)
 TRIED = ("bootstrap", "posterior", "pops", CONSTANT)
+WIDTHS = ("width", "median", "rank")
 VERDICTS = ("inside", "at the edge", "outside")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Rows of one set at one 2Jmax.
-
-    Attributes
-    ----------
-    X : (n, p) float64
-    y : (n,) float64
-        eV/atom, eV/Å.
-    kind, configuration : (n,) int
-    seen : (n,) bool
-        False for force components that vanish by symmetry: they train, and nothing is judged by them.
-    group : (n_configurations,) int
-        Families.
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    kind: np.ndarray
-    configuration: np.ndarray
-    seen: np.ndarray
-    group: np.ndarray
-
-    def rows(self, configurations: np.ndarray, kind: RowKind | None = None) -> np.ndarray:
-        """``(m,)``: rows of some configurations that train, or those of one kind that are judged."""
-        own = np.isin(self.configuration, configurations)
-        return np.flatnonzero(own if kind is None else own & self.seen & (self.kind == kind))
-
-
-@dataclass(frozen=True)
-class Held:
-    """Rows of one kind that no member has seen: residual of the fit, spread of the members, configuration."""
-
-    residual: np.ndarray
-    spread: np.ndarray
-    configuration: np.ndarray
-
-    def of(self, configurations: np.ndarray) -> Held:
-        """Those of some configurations."""
-        own = np.isin(self.configuration, configurations)
-        return Held(self.residual[own], self.spread[own], self.configuration[own])
-
-    def mean(self, values: np.ndarray) -> float:
-        """Mean over configurations of their means."""
-        return float(np.average(values, weights=1.0 / np.bincount(self.configuration)[self.configuration]))
-
-    def rms(self, values: np.ndarray) -> np.ndarray:
-        """``(n_configurations,)``: root mean squares."""
-        counts = np.bincount(self.configuration)
-        return np.sqrt(np.bincount(self.configuration, values**2)[counts > 0] / counts[counts > 0])
 
 
 def run(options: Options) -> list[Table]:
@@ -102,7 +59,7 @@ def run(options: Options) -> list[Table]:
     shipped = {order: problem(shipped_dataset(), "shipped", "5", order, options) for order in orders}
     tables = [compared("shipped", shipped, splits)]
     try:
-        larger = {order: problem(larger_dataset(options.work), "larger", "vasp", order, options) for order in orders}
+        larger = {order: problem(larger_with_stress(options), "larger", "vasp", order, options) for order in orders}
         tables.append(compared("larger", larger, splits))
     except Skip as reason:
         tables.append(Table("The larger beryllium set", ["skipped"], [[str(reason)]]))
@@ -110,78 +67,26 @@ def run(options: Options) -> list[Table]:
     return [*tables, cost(tables[1].header != ["skipped"], (4,) if options.quick else (4, 6, 8), options)]
 
 
-def problem(dataset: Dataset, name: str, level: str, twojmax: int, options: Options) -> Problem:
-    """Rows, labels and families of a dataset."""
-    design = design_of(dataset, name, options, 4 if options.quick else 8)
-    X = np.ascontiguousarray(design.rows()[:, : design.columns_up_to(twojmax)])
-    force = design.kind == RowKind.FORCE
-    norm = np.linalg.norm(X, axis=1)
-    seen = ~force | (norm > ZERO * np.median(norm[force]))
-    group = relatives(dataset.ids, dataset.info_records, ["parent", "trajectory"])
-    return Problem(X, design.targets[level], design.kind, design.configuration, seen, group)
-
-
-def three(group: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Configurations that train (60 %), calibrate and test (20 % each)."""
-    split = split_configurations(group, 0.6, seed)
-    return split.train, *halved(group, split.test, seed)
-
-
-def halved(group: np.ndarray, rest: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two halves of some configurations, by families."""
-    half = split_configurations(group[rest], 0.5, seed)
-    return rest[half.train], rest[half.test]
-
-
-def fitted(problem: Problem, train: np.ndarray, rng: np.random.Generator) -> CommitteeFit:
-    """Fit some configurations."""
-    rows = problem.rows(train)
-    X, y, kind, configuration = (
-        values[rows] for values in (problem.X, problem.y[:, None], problem.kind, problem.configuration)
-    )
-
-    def blocks() -> Iterator[RowBlock]:
-        for start in range(0, len(X), BLOCK_ROWS):
-            own = slice(start, start + BLOCK_ROWS)
-            yield RowBlock(X[own], y[own], kind[own], configuration[own], np.ones(len(X[own]), dtype=bool))
-
-    return CommitteeFit.of(blocks, problem.group, WEIGHTS, rng)
-
-
-def held(problem: Problem, fit: CommitteeFit, members: np.ndarray, configurations: np.ndarray, kind: RowKind) -> Held:
-    """Residuals and spreads of some configurations; the committee is centred on the fit."""
-    rows = problem.rows(configurations, kind)
-    X = problem.X[rows]
-    return Held(
-        problem.y[rows] - X @ fit.coefficients,
-        (X @ (members - members.mean(axis=0)).T).std(axis=1),
-        problem.configuration[rows],
-    )
-
-
-def constant(one: Held) -> Held:
-    """The same residuals with one spread for all."""
-    return Held(one.residual, np.ones_like(one.residual), one.configuration)
-
-
 def half_width(calibrate: Held, test: Held) -> np.ndarray:
-    """Of the conformal intervals; a configuration counts as one, however many force components it has."""
+    """Of the conformal intervals; a configuration counts as one, however many components it has."""
     found = calibrate_conformal(calibrate.spread, calibrate.residual, COVERAGE, calibrate.configuration)
     return found.half_width(test.spread)
 
 
-def judged(calibrate: Held, test: Held) -> dict[str, float]:
+def judged(calibrate: Held, test: Held, unit: float) -> dict[str, float]:
     """What there is to say of one spread."""
+    calibrate_all, calibrate, test = calibrate, calibrate.judged(), test.judged()
     width, error = half_width(calibrate, test), np.abs(test.residual)
     equal = np.ptp(test.spread) == 0
     return {
-        "rmse": 1e3 * float(np.sqrt(np.mean(error**2))),
+        "rmse": unit * float(np.sqrt(np.mean(error**2))),
         "bare": np.nan if equal else test.mean(error <= Z * test.spread),
         "coverage": test.mean(error <= width),
+        "all": np.nan if equal else test.mean(error <= half_width(calibrate_all, test)),
         "component": float(np.mean(error <= width)),
-        "width": 1e3 * test.mean(width),
-        "median": 1e3 * float(np.median([width[test.configuration == k].mean() for k in set(test.configuration)])),
-        "rank": np.nan if equal else float(spearmanr(test.rms(test.spread), test.rms(error)).statistic),
+        "width": unit * test.mean(width),
+        "median": unit * float(np.median(test.means(width))),
+        "rank": np.nan if equal else float(spearmanr(test.means(test.spread**2), test.means(error**2)).statistic),
     }
 
 
@@ -194,37 +99,58 @@ def compared(name: str, problems: dict[int, Problem], splits: dict[int, int]) ->
                 methods = [m for m in METHODS if m != "subset" or seed < FEW or twojmax < 8]
                 found += [{"twojmax": twojmax, **row} for row in one_split(one, seed, methods)]
     first = next(iter(problems.values()))
-    families = len(np.unique(first.group))
+    families, rows = len(np.unique(first.group)), int(np.isfinite(first.y).sum())
     table = Table(
-        f"The {name} set: {len(first.group)} configurations in {families} families, {len(first.y)} rows",
-        ["2Jmax", "of", "RMSE", "method", "splits", "bare", "conformal", "by component", "width", "median", "rank"],
-        notes=[
-            (
-                f"Mean over fresh splits by families: 60 % train, the others are divided {HALVES} times in halves that "
-                f"calibrate and test; ± standard deviation over all of these. {MEMBERS} members, centred on the fit; "
-                f"w_E/w_F = {ENERGY_WEIGHT:g}; RMSE and widths in meV/atom and meV/Å."
-            ),
-            (
-                f"bare: share of errors within ± {Z} standard deviations of the members, nominally 0.90. conformal: "
-                "within intervals calibrated to 0.90, a configuration counting as one; by component: the same, each "
-                "force component counting as one. width, median: half widths of these, mean and median over "
-                "configurations. rank: Spearman, root mean squared spread of a configuration with its error."
-            ),
-            (
-                "constant width: no committee, the same interval for all. Force components that vanish by symmetry "
-                f"({(~first.seen).sum()} rows with a norm below {ZERO:g} of the median) train but are not judged: "
-                "they are covered by any interval."
-            ),
-        ],
+        f"The {name} set: {len(first.group)} configurations in {families} families, {rows} labels",
+        ["2Jmax", "of", "RMSE", "method", "splits", "bare", "conformal", "by all rows", "by component", *WIDTHS],
+        notes=notes_of(name, first),
     )
     for (twojmax, kind, method), own in pd.DataFrame(found).groupby(["twojmax", "kind", "method"], sort=False):
         mean, deviation = own.mean(numeric_only=True), own["coverage"].std()
         table.add(
-            twojmax, kind, f"{mean['rmse']:.1f}", method, own["seed"].nunique(), share(mean["bare"]),
-            f"{mean['coverage']:.3f} ± {deviation:.3f}", share(mean["component"]),
-            f"{mean['width']:.1f}", f"{mean['median']:.1f}", share(mean["rank"]),
+            twojmax, kind, sized(mean["rmse"], kind), method, own["seed"].nunique(), share(mean["bare"]),
+            f"{mean['coverage']:.3f} ± {deviation:.3f}", share(mean["all"]), share(mean["component"]),
+            sized(mean["width"], kind), sized(mean["median"], kind), share(mean["rank"]),
         )  # fmt: skip
     return table
+
+
+def notes_of(name: str, first: Problem) -> list[str]:
+    """What has to be said of a set's table."""
+    vanishing = " and ".join(f"{first.vanishing(KINDS[kind])} {kind}" for kind in ("force", "stress"))
+    stresses = len(np.unique(first.configuration[first.labelled(first.configuration, KINDS["stress"])]))
+    found = [
+        (
+            f"Mean over fresh splits by families: 60 % train, the others are divided {HALVES} times in halves that "
+            f"calibrate and test; ± standard deviation over all of these. {MEMBERS} members, centred on the fit; "
+            f"w_E/w_F = {ENERGY_WEIGHT:g}; stresses do not train, and {stresses} of {len(first.group)} configurations "
+            "have them. RMSE and widths in meV/atom, meV/Å and GPa."
+        ),
+        (
+            "Each configuration is a family of its own, since the data name no relatives: frames of one molecular "
+            "dynamics run may stand on both sides of a split."
+        ),
+        (
+            f"bare: share of errors within ± {Z} standard deviations of the members, nominally 0.90. conformal: "
+            "within intervals calibrated to 0.90, a configuration counting as one; by component: the same, each "
+            "component counting as one. width, median: half widths of these, mean and median over "
+            "configurations. rank: Spearman, root mean squared spread of a configuration with its error."
+        ),
+        (
+            f"Components that vanish by symmetry ({vanishing} rows with a norm below {ZERO:g} of their kind's median) "
+            "neither calibrate nor are judged: any interval covers them. by all rows: conformal, if they calibrate "
+            f"like the rest, as in `fit --committee`, where only spreads below {NOTHING:g} of the median are left out; "
+            "judged as before. constant width: no committee, the same interval for all."
+        ),
+        f"pops: from rows with at least {LEAST_LEVERAGE:g} of the mean leverage.",
+    ]
+    if name == "larger":
+        found.append(
+            "Mean widths and RMSE are dominated by a few configurations of equations of state far up in energy: read "
+            "the medians. The files say that stresses are in bar; they are in kbar (their median ratio "
+            "to what a model of energies and forces at 2Jmax = 8 foretells is then 1.00), and are taken so here."
+        )
+    return found
 
 
 def one_split(problem: Problem, seed: int, methods: list[str]) -> list[dict[str, object]]:
@@ -239,9 +165,10 @@ def one_split(problem: Problem, seed: int, methods: list[str]) -> list[dict[str,
         rest = {kind: held(problem, fit, members, split.test, number) for kind, number in KINDS.items()}
         for kind, (calibrate, test) in product(KINDS, halves):
             pair = rest[kind].of(calibrate), rest[kind].of(test)
-            found.append({"seed": seed, "kind": kind, "method": method, **judged(*pair)})
+            found.append({"seed": seed, "kind": kind, "method": method, **judged(*pair, UNITS[kind])})
             if method == methods[-1]:
-                found.append({"seed": seed, "kind": kind, "method": CONSTANT, **judged(*map(constant, pair))})
+                alike = (one.constant() for one in pair)
+                found.append({"seed": seed, "kind": kind, "method": CONSTANT, **judged(*alike, UNITS[kind])})
     return sorted(found, key=lambda row: row["kind"])
 
 
@@ -254,36 +181,38 @@ def outside(shipped: dict[int, Problem], splits: int, options: Options) -> Table
         environments = [descriptors(one, twojmax) for one in (near_set, far_set)]
         with stage(f"{splits} splits and the far set at 2Jmax = {twojmax}"):
             for seed in range(splits):
-                found += [{"twojmax": twojmax, **row} for row in far_split(near, far, environments, seed)]
+                own = far_split(near, far, environments, seed)
+                found += [{**row, "twojmax": twojmax, "by": f"{row['by']} at 2Jmax = {twojmax}"} for row in own]
     table = Table(
         f"Outside the domain: trained and calibrated on the shipped set, tested on beryllium_far ({len(far.group)})",
         ["2Jmax", "tested on", "grade", "share", "of", "RMSE", *TRIED],
         notes=[
             (
                 f"Coverage of the conformal intervals of 0.90 by method, a configuration counting as one; {splits} "
-                "splits taken together. meV/atom, meV/Å. test: the test part of the shipped set."
+                "splits taken together. meV/atom, meV/Å, GPa. test: the test part of the shipped set."
             ),
             (
-                "grade: the highest of the configuration's atoms with respect to the atoms that train (linear "
-                "components and a constant): inside up to 1, at the edge up to 2. share: of the configurations."
+                f"grade: the highest of the configuration's atoms with respect to the atoms that train: inside up to "
+                f"{EDGE:g}, at the edge up to {OUTSIDE:g}. share: of the configurations. By the features of the "
+                f"quadratic model where there are {ENOUGH} atoms for each column, else by a constant and the linear "
+                f"components, as `fit --committee` does: {'; '.join(dict.fromkeys(row['by'] for row in found))}."
             ),
         ],
     )
     keys = ["twojmax", "set", "verdict", "kind"]
     for key, own in pd.DataFrame(found).groupby(keys, sort=False):
         total = own.sum(numeric_only=True)
-        rmse = 1e3 * np.sqrt(total["squares"] / total["rows"])
         *before, kind = key
+        rmse = UNITS[kind] * np.sqrt(total["squares"] / total["rows"])
         table.add(
-            *before, share(own["share"].mean()), kind, f"{rmse:.1f}", *(share(total[m] / total["n"]) for m in TRIED)
+            *before, share(own["share"].mean()), kind, sized(rmse, kind), *(share(total[m] / total["n"]) for m in TRIED)
         )
     return table
 
 
 def descriptors(dataset: Dataset, twojmax: int) -> list[np.ndarray]:
     """Linear components of the atoms of each configuration."""
-    basis = SnapBasis(elements=["Be"], twojmax=twojmax)
-    return [atom_descriptors(process_lammps(), basis, atoms) for atoms in dataset]
+    return [atom_descriptors(process_lammps(), basis_of(twojmax), atoms) for atoms in dataset]
 
 
 def far_split(
@@ -294,7 +223,9 @@ def far_split(
     train, calibrate, test = three(near.group, seed)
     fit = fitted(near, train, rng)
     committees = {method: fit.members(MEMBERS, rng, method=method) for method in TRIED[:-1]}
-    grade = EnvironmentGrade.of(np.concatenate([environments[0][k] for k in train]))
+    atoms, columns = np.concatenate([environments[0][k] for k in train]), near.X.shape[1]
+    grade = EnvironmentGrade.of(atoms, quadratic=len(atoms) >= ENOUGH * columns)
+    by = f"{'quadratic' if grade.quadratic else 'linear'} (about {round(len(atoms), -2)} atoms for {columns} columns)"
     tried = {"test": (near, test, environments[0]), "far": (far, np.arange(len(far.group)), environments[1])}
     for name, (one, own, atoms) in tried.items():
         said = np.array([verdict(grade(atoms[k]).max()) for k in own])
@@ -303,11 +234,11 @@ def far_split(
             row: dict[str, object] = {"set": name, "verdict": wanted, "kind": kind}
             for method, members in committees.items():
                 a = held(near, fit, members, calibrate, KINDS[kind])
-                b = held(one, fit, members, chosen[wanted], KINDS[kind])
+                b = held(one, fit, members, chosen[wanted], KINDS[kind]).judged()
                 n = len(np.unique(b.configuration))
-                row[method] = n * b.mean(np.abs(b.residual) <= half_width(a, b))
-                row[CONSTANT] = n * b.mean(np.abs(b.residual) <= half_width(constant(a), constant(b)))
-            row |= {"n": n, "rows": len(b.residual), "squares": float(b.residual @ b.residual)}
+                for key, pair in {method: (a.judged(), b), CONSTANT: (a.constant(), b.constant())}.items():
+                    row[key] = n and n * b.mean(np.abs(b.residual) <= half_width(*pair))
+            row |= {"n": n, "rows": len(b.residual), "squares": float(b.residual @ b.residual), "by": by}
             yield {**row, "share": len(chosen[wanted]) / len(own)}
 
 
@@ -344,10 +275,10 @@ def grown(problem: Problem, seed: int) -> Iterator[dict[str, object]]:
     for size in SIZES:
         fit = fitted(problem, train[:size], rng)
         committees = {method: fit.members(MEMBERS, rng, method=method) for method in METHODS}
-        for kind, number in KINDS.items():
+        for kind in ("energy", "force"):
             row: dict[str, object] = {"size": size, "kind": kind}
             for method, members in committees.items():
-                one = held(problem, fit, members, test, number)
+                one = held(problem, fit, members, test, KINDS[kind]).judged()
                 row[method] = 1e3 * float(np.sqrt(np.mean(one.spread**2)))
                 row["rmse"] = 1e3 * float(np.sqrt(np.mean(one.residual**2)))
             yield row
@@ -368,7 +299,7 @@ def cost(both: bool, orders: tuple[int, ...], options: Options) -> Table:
     )
     sets = {"shipped": (shipped_dataset(), "5")}
     if both:
-        sets["larger"] = (larger_dataset(options.work), "vasp")
+        sets["larger"] = (larger_with_stress(options), "vasp")
     for (name, (dataset, level)), twojmax in product(sets.items(), orders):
         own = problem(dataset, name, level, twojmax, options)
         with stage(f"cost with the {name} set at 2Jmax = {twojmax}"), threadpool_limits(1):
@@ -383,7 +314,7 @@ def priced(problem: Problem, repeats: int) -> tuple[int, np.ndarray, list[np.nda
     """Rows, seconds of a plain fit, and those of all moments and of 100 members by each method."""
     rng = np.random.default_rng(0)
     train = three(problem.group, 0)[0]
-    rows = problem.rows(train)
+    rows = problem.training_rows(train)
     arrays = problem.X[rows], problem.y[rows], problem.kind[rows]
     plain = seconds(lambda: fit_wls(*arrays, energy_weight=ENERGY_WEIGHT), repeats)
     moments = seconds(lambda: fitted(problem, train, rng), repeats)
@@ -398,3 +329,8 @@ def priced(problem: Problem, repeats: int) -> tuple[int, np.ndarray, list[np.nda
 def share(value: float) -> str:
     """A share or a correlation."""
     return "–" if np.isnan(value) else f"{value:.2f}"
+
+
+def sized(value: float, kind: str) -> str:
+    """An error or a width: meV/atom, meV/Å or GPa."""
+    return f"{value:.2f}" if kind == "stress" else f"{value:.1f}"

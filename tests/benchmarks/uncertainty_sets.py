@@ -61,9 +61,7 @@ class Problem:
 
     def labelled(self, configurations: np.ndarray, kind: RowKind) -> np.ndarray:
         """``(m,)``: rows of one kind with a label."""
-        return np.flatnonzero(
-            np.isin(self.configuration, configurations) & (self.kind == kind) & np.isfinite(self.y)
-        )
+        return np.flatnonzero(np.isin(self.configuration, configurations) & (self.kind == kind) & np.isfinite(self.y))
 
     def vanishing(self, kind: RowKind) -> int:
         """Labelled rows of a kind that are not judged."""
