@@ -9,7 +9,7 @@ from conftest import ROOT
 
 VERBS = [
     *("init", "run", "info", "import", "pareto", "export", "label", "augment", "select", "plan", "report", "fit"),
-    *("evaluate", "validate"),
+    *("evaluate", "validate", "learn"),
 ]
 BERYLLIUM = str(ROOT / "data" / "beryllium.h5")
 

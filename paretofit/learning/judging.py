@@ -37,7 +37,8 @@ class Judged:
     components : DataFrame
         Of the validation and test sets: ``configuration`` (row of the table), ``quantity, label, prediction, error``.
     rmse : dict of str to dict
-        By set and property: ``mean`` over the members, and their ``std``.
+        By set and property: ``value`` of the potential (the members' mean), and ``members`` and ``spread``, mean and
+        standard deviation of what the members have by themselves.
     """
 
     table: pd.DataFrame
@@ -78,9 +79,17 @@ def judge(
     for name in SETS:
         own = (table["set"] == name).to_numpy()
         weighted = np.nansum(squares[own] * counts[own][:, None, :], axis=0) / np.maximum(counts[own].sum(axis=0), 1)
-        members = np.where(counts[own].sum(axis=0) > 0, 1000 * np.sqrt(weighted), np.nan)
+        known = counts[own].sum(axis=0) > 0
+        members = np.where(known, 1000 * np.sqrt(weighted), np.nan)
+        errors = table.loc[own, [f"{one}_error" for one in PROPERTIES]].to_numpy()
+        whole = np.nansum(errors**2 * counts[own], axis=0) / np.maximum(counts[own].sum(axis=0), 1)
+        value = np.where(known, np.sqrt(whole), np.nan)
         rmse[name] = {
-            one: {"mean": float(members[:, k].mean()), "std": float(members[:, k].std())}
+            one: {
+                "value": float(value[k]),
+                "members": float(members[:, k].mean()),
+                "spread": float(members[:, k].std()),
+            }
             for k, one in enumerate(PROPERTIES)
         }
     parts = [one["components"].assign(configuration=k) for k, one in enumerate(found) if table["set"][k] != TRAIN]

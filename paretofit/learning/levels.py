@@ -117,8 +117,17 @@ def choose_level(
         share = wanted / (n + wanted)
         falls = (n / (n + wanted)) ** (2 * exponent)
         foretold = float(np.mean([np.sqrt(falls + share * (d / e) ** 2) for d, e in zip(own, error, strict=True)]))
-        table.append({"level": name, "seconds": seconds[name], "own_energy": own[0], "own_force": own[1],
-                      "foretold": foretold, "gain_per_hour": 3600 * (1 - foretold) / (wanted * seconds[name])})  # fmt: skip
+        gain = 3600 * (1 - foretold) / (wanted * seconds[name])
+        table.append(
+            {
+                "level": name,
+                "seconds": seconds[name],
+                "own_energy": own[0],
+                "own_force": own[1],
+                "foretold": foretold,
+                "gain_per_hour": gain,
+            }
+        )
     if not table:
         return LevelChoice(best, [], f"level {best}: nothing is known of others")
     chosen = max(table, key=lambda row: float(row["gain_per_hour"]))

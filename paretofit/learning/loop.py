@@ -199,7 +199,7 @@ class Loop:
     def _history(self, k: int) -> list[tuple[int, float]]:
         """Sizes of the training set and force errors of the iterations before."""
         records = [self.folder.iteration(one).record("train") for one in range(1, k)]
-        sizes = [(int(one["counts"][TRAIN]), one["rmse"][VALIDATE]["forces"]["mean"]) for one in records if one]
+        sizes = [(int(one["counts"][TRAIN]), one["rmse"][VALIDATE]["forces"]["value"]) for one in records if one]
         return [(n, error) for n, error in sizes if np.isfinite(error) and error > 0]
 
     def _assign(self, k: int) -> None:
@@ -257,7 +257,9 @@ class Loop:
         write_csv(judged.components, here.path / "components.csv")
         counts = {name: int((data.sets == name).sum()) for name in SETS}
         test = judged.rmse[TEST]
-        words = ", ".join(f"{name} {test[name]['mean']:.3g}" for name in PROPERTIES if np.isfinite(test[name]["mean"]))
+        words = ", ".join(
+            f"{name} {test[name]['value']:.3g}" for name in PROPERTIES if np.isfinite(test[name]["value"])
+        )
         return {
             "said": f"{counts[TRAIN]} train, {trained.words}; test: {words or 'no labels'} (meV/atom, meV/Å, meV/Å³)",
             "counts": counts,
@@ -266,8 +268,8 @@ class Loop:
         }
 
     def _good_enough(self, test: dict[str, dict[str, float]]) -> bool:
-        own = [test[name]["mean"] <= getattr(self.settings.select.tolerance, name)
-               for name in PROPERTIES if np.isfinite(test[name]["mean"])]  # fmt: skip
+        own = [test[name]["value"] <= getattr(self.settings.select.tolerance, name)
+               for name in PROPERTIES if np.isfinite(test[name]["value"])]  # fmt: skip
         return bool(own) and all(own)
 
     def _explore(self, k: int, here: IterationFolder) -> dict[str, Any]:
@@ -279,7 +281,7 @@ class Loop:
                 f"no structure of 2 to {own.max_atoms} atoms to start the dynamics from; name some under "
                 "'learning.explore.start', or raise 'max_atoms'"
             )
-        member = int(rng.integers(committee.n_members))
+        member = int(rng.integers(committee.n_members)) if own.driver == "member" else None
         engine = committee.md_engine(member, here.path / "md")
         runs = plan_runs(starts, own, rng)
         here.trajectories.mkdir(parents=True, exist_ok=True)
@@ -291,9 +293,10 @@ class Loop:
             pass
         records = [json.loads(_record(here.trajectories, run.number).read_text()) for run in runs]
         events = [f"trajectory {one['number']}: {one['reason']}" for one in records if one["reason"]]
+        driver = "the mean" if member is None else f"member {member}"
         n_frames = sum(one["frames"] for one in records)
         return {
-            "said": f"{len(runs)} trajectories with member {member}, {n_frames} frames, {len(events)} ended early",
+            "said": f"{len(runs)} trajectories with {driver}, {n_frames} frames, {len(events)} ended early",
             "member": member,
             "frames": n_frames,
             "picoseconds": sum(one["picoseconds"] for one in records),
@@ -358,7 +361,7 @@ class Loop:
 def _error_of(trained: dict[str, Any]) -> tuple[float, float] | None:
     """Errors of a committee on the validation set, eV/atom and eV/Å; None if that has no labels."""
     own = trained["rmse"][VALIDATE]
-    found = own["energy"]["mean"] / 1000, own["forces"]["mean"] / 1000
+    found = own["energy"]["value"] / 1000, own["forces"]["value"] / 1000
     return found if np.isfinite(found).all() and min(found) > 0 else None
 
 

@@ -53,8 +53,8 @@ class Committee(Protocol):
     def grade(self, atoms: Atoms) -> float:
         """The highest extrapolation grade of an atom, cheap enough for every few steps."""
 
-    def md_engine(self, member: int, folder: Path) -> MdEngine:
-        """One member for LAMMPS, with its files in `folder`."""
+    def md_engine(self, member: int | None, folder: Path) -> MdEngine:
+        """One member, or their mean, for LAMMPS, with its files in `folder`."""
 
 
 class Model(Protocol):
@@ -158,9 +158,10 @@ class SnapCommittee:
         """See `Committee`."""
         return float(self.potential.grades(atoms).max())
 
-    def md_engine(self, member: int, folder: Path) -> MdEngine:
+    def md_engine(self, member: int | None, folder: Path) -> MdEngine:
         """See `Committee`."""
-        files = self.potential.member(member).write(folder, f"member_{member}")
+        one = self.potential.alone() if member is None else self.potential.member(member)
+        files = one.write(folder, "mean" if member is None else f"member_{member}")
         return MdEngine(tuple(files.commands), tuple(files.elements))
 
 

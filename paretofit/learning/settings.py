@@ -95,6 +95,9 @@ class ExploreSettings(Section):
     """Molecular dynamics with a member of the committee."""
 
     trajectories: Count = Field(20, description="in each iteration")
+    driver: Literal["member", "mean"] = Field(
+        "member", description="what moves the atoms: a random member of the committee, or their mean, which is steadier"
+    )
     start: list[Path] = Field([], description="files of structures to start from; by default initial candidates")
     temperature_k: Values = Field(Values(low=0.0, high=1000.0), description="K: [lowest, highest] or {grid: [...]}")
     pressure_kbar: Values = Field(

@@ -33,7 +33,9 @@ def iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
 
 
 def errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
-    """Root mean squared errors of the three sets by iteration (paper 1, Fig. 4); bars: spread over the members.
+    """Root mean squared errors of the potential on the three sets by iteration (paper 1, Fig. 4).
+
+    Bars: standard deviation of the members' errors.
 
     Parameters
     ----------

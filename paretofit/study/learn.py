@@ -265,8 +265,9 @@ def _starts(settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnF
 def iterations_table(folder: LearnFolder) -> pd.DataFrame:
     """A row for each iteration that has begun, from the records of its stages.
 
-    ``train_*``, ``validate_*``, ``test_*``: root mean squared errors, mean over the members, and ``*_spread`` their
-    standard deviation; meV/atom, meV/Å, meV/Å³. ``slope_*``: of the calibration.
+    ``train_*``, ``validate_*``, ``test_*``: root mean squared errors of the potential; ``*_members``, ``*_spread``:
+    mean and standard deviation of those of the members by themselves; meV/atom, meV/Å, meV/Å³. ``slope_*``: of the
+    calibration.
     """
     rows = []
     for k in folder.iterations():
@@ -278,7 +279,8 @@ def iterations_table(folder: LearnFolder) -> pd.DataFrame:
         row |= {"failed": len(label.get("failed", {})), "label_seconds": label.get("seconds")}
         for name, errors in train.get("rmse", {}).items():
             for one, values in errors.items():
-                row |= {f"{name}_{one}": values["mean"], f"{name}_{one}_spread": values["std"]}
+                row[f"{name}_{one}"] = values["value"]
+                row |= {f"{name}_{one}_{what}": values[what] for what in ("members", "spread")}
         for one, line in select.get("calibration", {}).items():
             row |= {f"{short}_{one}": line[name] for short, name in CALIBRATED.items()}
         row |= {key: explore.get(key) for key in ("frames", "picoseconds")}

@@ -79,7 +79,7 @@ def _plans(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan
     yield FigurePlan(
         "errors",
         partial(figures.errors_over_iterations, iterations[iterations["iteration"].isin(trained)]),
-        partial(str, "Errors of the three sets by iteration; bars: standard deviation over the committee."),
+        partial(str, "Errors of the potential by iteration; bars: standard deviation of the errors of its members."),
     )
     yield FigurePlan(
         "parity",
@@ -149,7 +149,8 @@ def _shown(iterations: pd.DataFrame) -> pd.DataFrame:
     errors = [f"{name}_{one}" for one in PROPERTIES for name in ("train", "test")]
     wanted = ["iteration", "n_train", "n_validate", "n_test", "labels", "failed", "level", "label_seconds"]
     wanted += [*errors, "frames", "selected", "ended"]
-    shown = iterations[[one for one in wanted if one in iterations]]
+    names = {f"n_{one}": one for one in ("train", "validate", "test")}  # counts, by set
+    shown = iterations[[one for one in wanted if one in iterations]].rename(columns=names)
     return shown.astype({"level": str}) if "level" in shown else shown
 
 
