@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from paretofit.pareto import pareto_front
     from paretofit.study import Study, run_study
     from paretofit.study.augment import augment_study
+    from paretofit.study.evaluate import evaluate_dataset
+    from paretofit.study.fit_dataset import fit_dataset
+    from paretofit.study.learn import learn
     from paretofit.study.plan import plan
     from paretofit.study.select import select_structures
 
@@ -33,7 +36,10 @@ _HOME = {
     "Study": "paretofit.study",
     "augment_study": "paretofit.study.augment",
     "compute_design": "paretofit.descriptors",
+    "evaluate_dataset": "paretofit.study.evaluate",
+    "fit_dataset": "paretofit.study.fit_dataset",
     "fit_wls": "paretofit.linear",
+    "learn": "paretofit.study.learn",
     "leverage_scores": "paretofit.linear",
     "pareto_front": "paretofit.pareto",
     "plan": "paretofit.study.plan",
@@ -52,7 +58,10 @@ __all__ = [
     "__version__",
     "augment_study",
     "compute_design",
+    "evaluate_dataset",
+    "fit_dataset",
     "fit_wls",
+    "learn",
     "leverage_scores",
     "pareto_front",
     "plan",
