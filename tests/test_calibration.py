@@ -160,6 +160,23 @@ class TestOtherCalibrations:
         with pytest.raises(InputError, match="needs 19 held-out configurations for its calibration; there are 12"):
             calibrate_conformal(np.ones(len(group)), residual, 0.95, group)
 
+    def test_forces_that_nearly_vanish_do_not_make_the_others_too_narrow(self):
+        """As in crystals: 40 % of the components of each configuration are small by symmetry, with small residuals."""
+        rng = np.random.default_rng(9)
+        group = np.repeat(np.arange(120), 20)
+        spread = np.exp(0.3 * rng.normal(size=len(group)))
+        small = np.arange(len(group)) % 5 < 2
+        spread[small] *= rng.choice([1e-3, 1e-5], small.sum())
+        residual = 2 * spread * rng.normal(size=len(group))
+        calibrating = group < 60
+        found = calibrate_conformal(spread[calibrating], residual[calibrating], 0.9, group[calibrating])
+        inside = np.abs(residual) <= found.half_width(spread)
+        assert inside[~calibrating & ~small].mean() == pytest.approx(0.9, abs=0.03)
+        assert inside[small].all()
+        residual[small] = 5.0  # but where they are not small at all, they count
+        counted = calibrate_conformal(spread[calibrating], residual[calibrating], 0.9, group[calibrating])
+        assert np.mean(np.abs(residual) <= counted.half_width(spread)) >= 0.89
+
     def test_a_spread_of_zero_gets_the_smallest_that_counts(self):
         spread = np.r_[np.zeros(5), np.ones(45)]
         found = calibrate_conformal(spread, np.linspace(-1, 1, 50), 0.9)

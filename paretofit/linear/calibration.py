@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from paretofit.linear.factor import Array
 
 FLOOR = 0.1  # of the median spread
-NOTHING = 1e-6  # of the median spread: smaller ones are rounding
 Z = 1.959964  # standard deviations of a 95 % confidence interval
 
 
@@ -279,7 +278,9 @@ def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, g
     -------
     Conformal
         Its factor is the quantile of |residual| / spread over ``n + 1`` values, or groups, the new one being infinite;
-        spreads below a tenth of their median count as that, and those that are rounding are left out.
+        spreads below a tenth of their median count as that. Such values (forces that nearly vanish by symmetry) would
+        be held by any interval and make those of the others too narrow: they are left out, as long as the intervals
+        of the others, at that floor, hold as many of them as is stated.
 
     Raises
     ------
@@ -303,25 +304,29 @@ def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, g
         raise InputError("spreads and residuals must be finite, and spreads not negative; leave out what has no label")
     if not spread.any():
         raise InputError("conformal intervals need spreads above zero; are the members identical?")
-    middle = float(np.median(spread[spread > 0]))
-    counts_not = spread < NOTHING * middle  # forces that vanish by symmetry: any interval holds them
-    spread, residual = spread[~counts_not], residual[~counts_not]
-    group = None if group is None else group[~counts_not]
-    names, number, counts = np.unique(
-        np.arange(len(residual)) if group is None else group, return_inverse=True, return_counts=True
-    )
+    floor = FLOOR * float(np.median(spread[spread > 0]))
+    owner = np.arange(len(residual)) if group is None else np.asarray(group)
+    small = spread < floor
+    if small.any() and len(np.unique(owner[~small])) >= least_held_out(coverage):
+        own = Conformal(_factor(spread[~small], residual[~small], coverage, owner[~small]), floor, coverage)
+        if np.mean(np.abs(residual[small]) <= own.half_width(spread[small])) >= coverage:
+            return own
+    return Conformal(_factor(np.maximum(spread, floor), residual, coverage, owner), floor, coverage)
+
+
+def _factor(spread: Array, residual: Array, coverage: float, group: Array) -> float:
+    """The quantile of |residual| / spread over groups that count one each, and one more that is infinite."""
+    names, number, counts = np.unique(group, return_inverse=True, return_counts=True)
     least = least_held_out(coverage)
     if len(names) < least:
         raise InputError(
             f"a coverage of {coverage:g} needs {least} held-out configurations for its calibration; there are "
             f"{len(names)}: hold out more, or ask for less"
         )
-    floor = FLOOR * middle
-    scores = np.abs(residual) / np.maximum(spread, floor)
+    scores = np.abs(residual) / spread
     order = np.argsort(scores, kind="stable")
     mass = np.cumsum(1.0 / counts[number][order])
-    factor = float(scores[order][np.searchsorted(mass, coverage * (len(names) + 1) - 1e-6)])
-    return Conformal(factor, floor, coverage)
+    return float(scores[order][np.searchsorted(mass, coverage * (len(names) + 1) - 1e-6)])
 
 
 def least_held_out(coverage: float) -> int:
