@@ -21,6 +21,7 @@ from paretofit.descriptors.rows import configuration_rows, configuration_rows_wi
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import lammps_calculator, process_lammps
 from paretofit.potentials import LinearPotential, read_snap
+from paretofit.potentials.build import CommitteeSettings
 from paretofit.potentials.linear import check_files
 from paretofit.potentials.snap_files import lammps_coefficients
 from paretofit.study.fit import fit_fitsnap
@@ -222,6 +223,24 @@ class TestFit:
         counts = result.metrics[result.metrics["kind"] == "Energy"].groupby(["set", "group"])["ncount"].first()
         assert counts["training", "*ALL"] == 28
         assert counts["testing", "*ALL"] == 12
+
+    def test_a_committee_around_it_is_calibrated_on_the_testing_part(self, tmp_path):
+        _, structures = labelled(n=40)
+        path = fitsnap_folder(tmp_path, structures, bzero=1, train="0.7")
+        path.write_text(re.sub(r"(small|large) = 0.7 0.0", r"\1 = 0.7 0.3", path.read_text()))
+        plain = fit_fitsnap(path, tmp_path / "plain")
+        made = fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, method="posterior"))
+        again = LinearPotential.read(tmp_path / "pot")
+        assert again.coefficients.shape == (5, len(plain.potential.coefficients))
+        assert again.mean == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
+        assert (again.coefficients[:, 0] == 0).all()
+        assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == 12
+        assert made.potential.assess(structures[0][0]).grade > 0
+        with pytest.raises(InputError, match="needs 19 held-out configurations"):
+            fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, coverage=0.95))
+        replace(tmp_path, "solver = SVD", "solver = RIDGE")
+        with pytest.raises(InputError, match="a committee of a RIDGE fit is not supported"):
+            fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5))
 
     @pytest.mark.parametrize(
         ("damage", "message"),

@@ -14,8 +14,10 @@ from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_desi
 from paretofit.dataset import write_dataset
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import lammps_calculator
-from paretofit.potentials import write_snap
+from paretofit.potentials import LinearPotential, write_snap
+from paretofit.potentials.build import CommitteeSettings
 from paretofit.study.analysis import two_weights
+from paretofit.study.export import export_potential
 from paretofit.study.run_report import rebuild_report
 from paretofit.validation import md_speed
 
@@ -34,6 +36,17 @@ def design(tmp_path_factory):
         some = data.select(np.arange(40))
         made = compute_design(some, SnapBasis(elements=["Be"], twojmax=6), tmp_path_factory.mktemp("d") / "d.h5")
         return made.with_labels(some, ["4", "5"]), list(some)
+
+
+def test_a_fit_of_a_run_is_exported_with_a_committee(finished, tmp_path):
+    """Around the fit of the table, drawn from its subset, calibrated on the run's test set."""
+    plain = export_potential(finished.folder, tmp_path / "plain", twojmax=2)
+    made = export_potential(finished.folder, tmp_path / "p", twojmax=2, committee=CommitteeSettings(6))
+    again = LinearPotential.read(tmp_path / "p")
+    assert again.mean == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
+    split = pd.read_csv(finished.folder / "split.csv")
+    assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == (split["set"] == "test").sum()
+    assert "committee of 6 by bootstrap" in made.text
 
 
 class TestRebuilding:

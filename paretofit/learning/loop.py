@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +19,7 @@ import pandas as pd
 from paretofit.dataset import Dataset
 from paretofit.errors import InputError
 from paretofit.files import digest, remove, replacing, write_text
-from paretofit.labelling.execute import execute
-from paretofit.learning.explore import Run, plan_runs, run_md
+from paretofit.learning.explore import plan_runs
 from paretofit.learning.folder import read_frames_of, write_frames
 from paretofit.learning.judging import SETS, judge
 from paretofit.learning.levels import learning_exponent, level_noise
@@ -38,11 +35,9 @@ from paretofit.learning.selecting import (
     judge_frames,
 )
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_sets, family_numbers
+from paretofit.learning.trajectories import run_all
 from paretofit.linear.calibration import detection_rates
-from paretofit.parallel import follow_parent
 from paretofit.potentials.assessing import of_each
-from paretofit.potentials.dispersion import dispersion_commands, overlaid
-from paretofit.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,11 +46,10 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.descriptors.basis import Array
-    from paretofit.learning.explore import MdEngine
     from paretofit.learning.folder import IterationFolder, LearnFolder
     from paretofit.learning.labels import Labeller
     from paretofit.learning.model import Committee, Model
-    from paretofit.learning.settings import ExploreSettings, LearnSettings
+    from paretofit.learning.settings import LearnSettings
     from paretofit.potentials.uncertainty import Assessment
 
 log = logging.getLogger(__name__)
@@ -284,14 +278,7 @@ class Loop:
         member = int(rng.integers(committee.n_members)) if own.driver == "member" else None
         engine = committee.md_engine(member, here.path / "md")
         runs = plan_runs(starts, own, rng)
-        here.trajectories.mkdir(parents=True, exist_ok=True)
-        waiting = [run for run in runs if not _record(here.trajectories, run.number).is_file()]
-        call = partial(_run_one, engine=engine, settings=own, committee=committee, folder=here.trajectories,
-                       iteration=k, parent=os.getpid())  # fmt: skip
-        for _ in track(execute(call, waiting, self.jobs, partial(_died, folder=here.trajectories)), len(waiting),
-                       "dynamics", enabled=self.progress):  # fmt: skip
-            pass
-        records = [json.loads(_record(here.trajectories, run.number).read_text()) for run in runs]
+        records = run_all(runs, engine, own, committee, here.trajectories, k, jobs=self.jobs, progress=self.progress)
         events = [f"trajectory {one['number']}: {one['reason']}" for one in records if one["reason"]]
         driver = "the mean" if member is None else f"member {member}"
         n_frames = sum(one["frames"] for one in records)
@@ -372,10 +359,6 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
 
 
-def _record(folder: Path, number: int) -> Path:
-    return folder / f"{number:03d}.json"
-
-
 def _new(atoms: Atoms, identity: int, iteration: int) -> Atoms:
     """A frame as a configuration to label."""
     made: Atoms = atoms.copy()
@@ -386,49 +369,3 @@ def _new(atoms: Atoms, identity: int, iteration: int) -> Atoms:
 
 def _assess(committee: Committee, atoms: Atoms) -> Assessment:
     return committee.assess(atoms)
-
-
-def _run_one(
-    run: Run,
-    engine: MdEngine,
-    settings: ExploreSettings,
-    committee: Committee,
-    folder: Path,
-    iteration: int,
-    parent: int,
-) -> None:
-    """One trajectory, in a worker: its frames, then its record."""
-    follow_parent(parent)
-    commands = list(engine.commands)
-    if settings.dispersion != "none":
-        commands = overlaid(commands, dispersion_commands(settings.dispersion, engine.elements))
-    start = time.process_time()
-    found = run_md(run, type(engine)(tuple(commands), engine.elements), settings, committee.grade)
-    name = f"{iteration:02d}-{run.number:03d}"
-    for atoms, moment in zip(found.frames, found.times, strict=True):
-        atoms.info = {
-            "trajectory": name,
-            "time_ps": round(moment, 6),
-            "temperature_k": round(run.temperature, 3),
-            "pressure_kbar": round(run.pressure, 3),
-            "started_from": int(run.atoms.info.get("config_id", -1)),
-        }
-    write_frames(folder / f"{run.number:03d}.extxyz", found.frames)
-    record = {
-        "number": run.number,
-        "temperature_k": run.temperature,
-        "pressure_kbar": run.pressure,
-        "seed": run.seed,
-        "started_from": int(run.atoms.info.get("config_id", -1)),
-        "frames": len(found.frames),
-        "picoseconds": found.times[-1] if found.times else 0.0,
-        "reason": found.reason,
-        "cpu_seconds": round(time.process_time() - start, 2),
-    }
-    write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")
-
-
-def _died(run: Run, folder: Path) -> None:
-    """A trajectory whose process died."""
-    record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died"}
-    write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")

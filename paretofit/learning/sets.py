@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 TRAIN, VALIDATE, TEST = "train", "validate", "test"
-ALWAYS = ("input", "isolated")  # config_types that always train
+ALWAYS = ("input", "supercell", "molecule", "isolated")  # config_types that always train: inputs as they are
 NEARER = ("family", "trajectory")  # instead of parents, where nearly all have the same
 
 

@@ -145,9 +145,9 @@ class CommitteeFit:
         Notes
         -----
         POPS after T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), from nearly all rows;
-        their package takes by default those of higher leverage than the median. Where a model has few rows for each column,
-        residuals of training rows are small, and so is the hypercube (tests/benchmarks/RESULTS.md). The spread of
-        subsets is that of the subsets: with 0.7 of the groups about 0.65 of what the bootstrap has.
+        their package takes by default those of higher leverage than the median. Where a model has few rows for each
+        column, residuals of training rows are small, and so is the hypercube (tests/benchmarks/RESULTS.md). The spread
+        of subsets is that of the subsets: with 0.7 of the groups about 0.65 of what the bootstrap has.
         """
         if members < 2:
             raise InputError(f"a committee needs two members at least; got {members}")

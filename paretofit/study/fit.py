@@ -35,13 +35,13 @@ from paretofit.files import replacing, write_text
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
 from paretofit.linear import fit_wls
-from paretofit.linear.committee import CommitteeFit, array_blocks
 from paretofit.parallel import follow_parent
 from paretofit.potentials import LinearPotential, SnapFiles
-from paretofit.potentials.assessing import Labels
-from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, format_committee
+from paretofit.potentials.build import CommitteeSettings, format_committee
 from paretofit.potentials.linear import check_files
 from paretofit.progress import track
+from paretofit.study.fit_committee import check_committee, fitsnap_committee
+from paretofit.study.fit_tables import SHOWN, fit_metrics, fitsnap_table
 from paretofit.study.group_weights import FitRows, reweighted, search_weights
 
 if TYPE_CHECKING:
@@ -53,10 +53,6 @@ if TYPE_CHECKING:
 
 BATCH = 8  # structures handed to a worker at once
 CHECKED = 100  # structures, at most, on which LAMMPS is compared with the model
-KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
-# What FitSNAP shows errors of stress in: bar, positive in compression; ours are GPa, positive in tension.
-SHOWN = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
-METRICS = ["set", "group", "weighting", "kind", "ncount", "mae", "rmse", "rsq"]
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ def fit_fitsnap(
     )
     structures, groups, training, notes = _structures(settings)
     if committee is not None:
-        _check_committee(committee, settings, training)
+        check_committee(committee, settings, training)
     rows = _rows(settings, basis, reference, (structures, groups, training), jobs, progress)
     found, checked = None, float("nan")
     if optimise:
@@ -157,7 +153,9 @@ def fit_fitsnap(
     coefficients = _fit(rows, settings)
     potential = LinearPotential(basis, coefficients, reference)
     if committee is not None:
-        potential = _committee(potential, rows, settings, committee, (structures, training), jobs, progress)
+        potential = fitsnap_committee(
+            potential, rows, settings, free_columns(settings), committee, (structures, training), jobs, progress
+        )
         notes += [] if not all(training) else ["no testing_size: the committee is not calibrated, and has no intervals"]
     folder, name = Path(out), Path(settings.potential).name or "potential"
     files = potential.write(folder, name)
@@ -168,39 +166,6 @@ def fit_fitsnap(
     deviation = check_files(files, potential, [structures[k] for k in some])
     notes += [f"without effect on the fit: {', '.join(settings.ignored)}"] if settings.ignored else []
     return FitResult(potential, files, metrics, rows, deviation, found, checked, notes)
-
-
-def fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame:
-    """FitSNAP's table of errors, for training and for testing rows.
-
-    ``rsq`` is 1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)² over rows that are, or are not, multiplied by their weights.
-    """
-    residual = rows.X @ coefficients - rows.y
-    table = []
-    for name, own in (("training", rows.training), ("testing", ~rows.training)):
-        for group in ("*ALL", *dict.fromkeys(rows.group[own].tolist())):
-            here = own if group == "*ALL" else own & (rows.group == group)
-            for weighting in ("Unweighted", "Weighted"):
-                for kind, label in KINDS.items():
-                    some = here & (rows.kind == kind)
-                    if some.any():
-                        factor = SHOWN[kind] if weighting == "Unweighted" else rows.weight[some]
-                        values = _errors(residual[some] * factor, rows.y[some] * factor)
-                        table.append([name, group, weighting, label, int(some.sum()), *values])
-    return pd.DataFrame(table, columns=METRICS)
-
-
-def fitsnap_table(metrics: pd.DataFrame) -> str:
-    """The training errors as FitSNAP writes them, in Markdown."""
-    own = metrics[metrics["set"] == "training"]
-    names = [f"('{row['group']}', '{row['weighting']}', '{row['kind']}')" for _, row in own.iterrows()]
-    width = max(map(len, names))
-    lines = [f"| {'':{width}} | {'ncount':>8} | {'mae':>13} | {'rmse':>13} | {'rsq':>13} |"]
-    lines.append(f"|:{'-' * (width + 1)}|{'-' * 9}:|{'-' * 14}:|{'-' * 14}:|{'-' * 14}:|")
-    for name, (_, row) in zip(names, own.iterrows(), strict=True):
-        values = " | ".join(f"{row[column]:13.6g}" for column in ("mae", "rmse", "rsq"))
-        lines.append(f"| {name:{width}} | {row['ncount']:8d} | {values} |")
-    return "\n".join(lines) + "\n"
 
 
 def format_fit(result: FitResult) -> str:
@@ -221,13 +186,6 @@ def format_fit(result: FitResult) -> str:
     if result.potential.uncertainty is not None:
         lines.append(format_committee(result.potential))
     return "\n".join([*lines, *map(str, files), *(f"note: {note}" for note in result.notes)])
-
-
-def _errors(residual: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
-    squares = float(residual @ residual)
-    spread = float(((truth - truth.mean()) ** 2).sum())
-    rsq = 1 - squares / spread if spread > 0 else float("nan")
-    return float(np.abs(residual).mean()), float(np.sqrt(squares / len(residual))), rsq
 
 
 def _basis(settings: FitsnapInput) -> SnapBasis:
@@ -411,56 +369,6 @@ def _fit(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
         kind = np.concatenate([kind, np.zeros(len(penalty), dtype=np.int8)])
     fit = fit_wls(X, y, kind, weights=weight)
     return np.concatenate([np.zeros(free), fit.coefficients])
-
-
-def _check_committee(committee: CommitteeSettings, settings: FitsnapInput, training: Sequence[bool]) -> None:
-    if settings.solver.name == "RIDGE":
-        raise InputError(f"{settings.path}: a committee of a RIDGE fit is not supported; use 'solver = SVD'")
-    committee.check(training.count(False) or None)
-
-
-def _committee(
-    fitted: LinearPotential,
-    rows: FitRows,
-    settings: FitsnapInput,
-    committee: CommitteeSettings,
-    used: tuple[list[Atoms], list[bool]],
-    jobs: int,
-    progress: bool,
-) -> LinearPotential:
-    """The committee around a fit; configurations are drawn, each by itself."""
-    own, free = rows.training, free_columns(settings)
-    X = rows.X[own].copy()
-    X[:, :free] = 0.0  # no column of the fit
-    names, number = np.unique(rows.configuration[own], return_inverse=True)
-    blocks, weights = array_blocks(X, rows.y[own], rows.weight[own], number)
-    fit = CommitteeFit.of(blocks, np.arange(len(names)), weights, np.random.default_rng([committee.seed, 0]))
-    aside = [atoms for atoms, trains in zip(*used, strict=True) if not trains]
-    energy = rows.weight[own][rows.kind[own] == RowKind.ENERGY]
-    return committee_potential(
-        fitted.basis,
-        fit,
-        committee,
-        [atoms for atoms, trains in zip(*used, strict=True) if trains],
-        Labelled(aside, [_labels(atoms, settings) for atoms in aside]),
-        centre=fitted.coefficients,
-        reference=fitted.reference,
-        energy_weight=float(np.median(energy)) if len(energy) else 1.0,
-        jobs=jobs,
-        progress=progress,
-    )
-
-
-def _labels(atoms: Atoms, settings: FitsnapInput) -> Labels:
-    """Labels of a structure, energies on the scale of the fit; stresses where they count."""
-    results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
-    shift = sum(settings.eshift.get(one, 0.0) for one in atoms.get_chemical_symbols())
-    stress = results.get("stress") if settings.calculator.stress else None
-    return Labels(
-        results.get("energy", np.nan) + shift,
-        np.asarray(results.get("forces", np.full((len(atoms), 3), np.nan))),
-        np.full(6, np.nan) if stress is None else np.asarray(stress),
-    )
 
 
 def _write_tables(folder: Path, metrics: pd.DataFrame, found: Optimised | None) -> None:

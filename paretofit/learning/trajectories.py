@@ -1,0 +1,115 @@
+"""The trajectories of an iteration: tasks of their own, each with its frames and then its record on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from paretofit.files import write_text
+from paretofit.labelling.execute import execute
+from paretofit.learning.explore import MdEngine, Run, run_md
+from paretofit.learning.folder import write_frames
+from paretofit.parallel import follow_parent
+from paretofit.potentials.dispersion import dispersion_commands, overlaid
+from paretofit.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from paretofit.learning.model import Committee
+    from paretofit.learning.settings import ExploreSettings
+
+
+def run_all(
+    runs: Sequence[Run],
+    engine: MdEngine,
+    settings: ExploreSettings,
+    committee: Committee,
+    folder: Path,
+    iteration: int,
+    *,
+    jobs: int = 1,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Run the trajectories that are not finished; return the records of all.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    engine : MdEngine
+    settings : ExploreSettings
+    committee : Committee
+        Whose grades stop a trajectory.
+    folder : Path
+        Of the trajectories.
+    iteration : int
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = [run for run in runs if not _record(folder, run.number).is_file()]
+    call = partial(
+        _run_one,
+        engine=engine,
+        settings=settings,
+        committee=committee,
+        folder=folder,
+        iteration=iteration,
+        parent=os.getpid(),
+    )
+    done = execute(call, waiting, jobs, partial(_died, folder=folder))
+    for _ in track(done, len(waiting), "dynamics", enabled=progress):
+        pass
+    return [json.loads(_record(folder, run.number).read_text()) for run in runs]
+
+
+def _record(folder: Path, number: int) -> Path:
+    return folder / f"{number:03d}.json"
+
+
+def _run_one(
+    run: Run,
+    engine: MdEngine,
+    settings: ExploreSettings,
+    committee: Committee,
+    folder: Path,
+    iteration: int,
+    parent: int,
+) -> None:
+    """One trajectory, in a worker: its frames, then its record."""
+    follow_parent(parent)
+    commands = list(engine.commands)
+    if settings.dispersion != "none":
+        commands = overlaid(commands, dispersion_commands(settings.dispersion, engine.elements))
+    start = time.process_time()
+    found = run_md(run, type(engine)(tuple(commands), engine.elements), settings, committee.grade)
+    name = f"{iteration:02d}-{run.number:03d}"
+    for atoms, moment in zip(found.frames, found.times, strict=True):
+        atoms.info = {
+            "trajectory": name,
+            "time_ps": round(moment, 6),
+            "temperature_k": round(run.temperature, 3),
+            "pressure_kbar": round(run.pressure, 3),
+            "started_from": int(run.atoms.info.get("config_id", -1)),
+        }
+    write_frames(folder / f"{run.number:03d}.extxyz", found.frames)
+    record = {
+        "number": run.number,
+        "temperature_k": run.temperature,
+        "pressure_kbar": run.pressure,
+        "seed": run.seed,
+        "started_from": int(run.atoms.info.get("config_id", -1)),
+        "frames": len(found.frames),
+        "picoseconds": found.times[-1] if found.times else 0.0,
+        "reason": found.reason,
+        "cpu_seconds": round(time.process_time() - start, 2),
+    }
+    write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")
+
+
+def _died(run: Run, folder: Path) -> None:
+    """A trajectory whose process died."""
+    record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died"}
+    write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")
