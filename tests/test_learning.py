@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import ase.io
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,12 +20,13 @@ from typer.testing import CliRunner
 
 from paretofit import Dataset, InputError
 from paretofit.cli import app
+from paretofit.kinds import RowKind
 from paretofit.learning.explore import MdEngine, Run, plan_runs, run_md
 from paretofit.learning.folder import LearnFolder, read_frames_of
 from paretofit.learning.levels import choose_level, learning_exponent, level_noise, level_seconds
 from paretofit.learning.model import SnapModel, TrainingData
 from paretofit.learning.selecting import calibrate, choose, judge_frames
-from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_sets, family_numbers
+from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_sets, family_keys, family_numbers
 from paretofit.learning.settings import ExploreSettings, ModelSettings, SelectSettings
 from paretofit.linear.calibration import committee_error, detection_rates, disagreement
 from paretofit.potentials import LinearPotential
@@ -36,6 +38,7 @@ EAM = {
     "calculator": "paretofit.lammps_library.lammps_calculator",
     "options": {"commands": ["pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"], "elements": ["W"]},
 }
+BROKEN = {"energy": 1e9, "forces": 1e9, "stress": 1e9}
 ENGINE = MdEngine(("pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"), ("W",))
 SMALL = {
     "labelling": {"engine": EAM, "ladder": [{"name": "eam"}]},
@@ -75,6 +78,7 @@ def study(folder, **changes):
         section[key] = {**section.get(key, {}), **value} if isinstance(value, dict) else value
     content = {key: value for key, value in content.items() if value is not None}
     bulk("W", cubic=True).write(folder / "W.cif")
+    ase.io.write(folder / "al.xyz", bulk("Al").repeat(2), format="extxyz")
     (folder / "s.yaml").write_text(yaml.safe_dump(content))
     return folder / "s.yaml"
 
@@ -157,7 +161,7 @@ class TestTheLoop:
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
     def test_thresholds_that_are_met_stop_it_at_once(self, tmp_path):
-        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}}
+        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "broken": BROKEN}
         found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert found.reason == "the errors on the test set are below tolerance"
         assert len(found.iterations) == 1
@@ -174,7 +178,7 @@ class TestTheLoop:
         record["rmse"][TEST]["energy"]["value"] = 1e9  # the test set is never good enough
         (first / "train.json").write_text(json.dumps(record))
         wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "closest": 0.0,
-                "broken": {"energy": 1e9, "forces": 1e9, "stress": 1e9}}  # fmt: skip
+                "broken": BROKEN}  # fmt: skip
         found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert found.reason == "nothing that the dynamics found is above tolerance"
         assert found.iterations["selected"].iloc[0] == 0
@@ -289,7 +293,7 @@ class TestWhatGoesWrong:
         ("changes", "message"),
         [
             ({"augmentation": None}, "there are no structures to begin with"),
-            ({"structures": ["nowhere.xyz"]}, "no file at .*nowhere.xyz"),
+            ({"structures": ["nowhere.xyz"]}, "'learning.structures': there is no file at .*nowhere.xyz"),
             (
                 {"labelling": {"engine": {"name": "espresso", "command": "no-such-pw.x", "pseudopotentials": "."}}},
                 "no-such-pw.x",
@@ -305,19 +309,44 @@ class TestWhatGoesWrong:
             ({"sets": {"train": 0.9}}, "must add up to 1; they add up to 1.3"),
             ({"level": {"fixed": "dft"}}, "'learning.level.fixed' is 'dft', and 'labelling' has the levels eam"),
             ({"model": {"members": 1}}, "learning.model.members"),
+            ({"model": {"radelem": {"Xx": 0.4}}}, "'learning.model.radelem' names Xx; the structures have W"),
+            ({"explore": {"max_atoms": 1}}, "no structure of 2 to 1 atoms to start the dynamics from"),
+            ({"explore": {"start": "al.xyz"}}, "'learning.explore.start' has Al, which no candidate has"),
+            (
+                {"explore": {"temperature_k": [100, 200, 300]}},
+                r"a range has two ends; write \{grid: \[100, 200, 300\]\}",
+            ),
+            ({"explore": {"temperature_k": {"low": 1, "high": 2, "grid": [3]}}}, "a range or a grid, not both"),
+            ({"explore": {"timestep_fs": 50}}, "timestep_fs"),
+            ({"select": {"broken": {"energy": 0.5}}}, "'broken.energy', 0.5, must be above 'tolerance.energy', 1"),
+            ({"level": {"pilot": 2}}, "pilot"),
+            ({"initial": 4}, "the validation set has 1, fewer than the 3 that a calibration needs"),
+            (
+                {
+                    "labelling": {
+                        "engine": {
+                            **EAM,
+                            "options": {
+                                "commands": ["pair_style eam/alloy", "pair_coeff * * no.alloy W"],
+                                "elements": ["W"],
+                            },
+                        }
+                    }
+                },
+                "no.alloy",
+            ),
         ],
     )
     def test_wrong_input_is_one_sentence_before_anything_is_spent(self, tmp_path, changes, message):
         path = study(tmp_path, **changes)
         with pytest.raises(InputError, match=message):
             learn(path, out=tmp_path / "run")
-        assert (
-            not (tmp_path / "run" / "labels" / "labels.jsonl").exists()
-            or not (tmp_path / "run" / "labels" / "labels.jsonl").read_text()
-        )
+        if message != "no.alloy":  # where the engine cannot do anything, a few labels are tried
+            journal = tmp_path / "run" / "labels" / "labels.jsonl"
+            assert not journal.exists() or not journal.read_text()
 
     def test_too_few_to_calibrate(self, tmp_path):
-        with pytest.raises(InputError, match="the validation set has .* fewer than the 3 that a calibration needs"):
+        with pytest.raises(InputError, match="the validation set has 0, fewer than the 3 that a calibration needs"):
             learn(study(tmp_path, sets={"train": 0.98, "validate": 0.01, "test": 0.01}), out=tmp_path / "run")
 
     def test_the_command_line_says_what_stage_there_is(self, tmp_path):
@@ -420,7 +449,17 @@ class TestSets:
 
     def test_one_parent_of_all_is_no_family(self):
         structures = self.made([{"parent": "a.cif", "family": f"f{k // 4}"} for k in range(40)])
-        assert len(set(family_numbers(structures, ["parent", "trajectory"]).tolist())) == 10
+        keys = family_keys(structures, ["parent", "trajectory"])
+        assert keys == ["trajectory", "family"]
+        assert len(set(family_numbers(structures, keys).tolist())) == 10
+        assert family_keys(structures[:1], ["parent"]) == ["parent"]
+
+    def test_frames_go_with_what_they_started_from(self):
+        structures = self.made([{}] * 10 + [{"trajectory": f"01-{k}", "started_from": k} for k in range(10)])
+        shares = {TRAIN: 0.5, VALIDATE: 0.25, TEST: 0.25}
+        known = assign_sets(structures[:10], {}, shares, ["trajectory"], np.random.default_rng(0))
+        found = assign_sets(structures, known, shares, ["trajectory"], np.random.default_rng(1))
+        assert [found[10 + k] for k in range(10)] == [known[k] for k in range(10)]
 
 
 class TestSelection:
@@ -513,3 +552,85 @@ def test_the_shipped_studies_load():
     for name in ("learn_quick", "learn_beryllium"):
         loaded = load_learn_study(ROOT / "studies" / f"{name}.yaml")
         assert loaded.learning.iterations >= 3
+
+
+class TestWhatTheReviewFound:
+    def test_the_number_of_iterations_is_kept_whatever_stages_are_asked_for(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        path = study(tmp_path)
+        for stage in ("explore", "select"):
+            learn(path, out=tmp_path / "run", stage=stage)
+        journal = (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes()
+        assert learn(path, out=tmp_path / "run").reason == "the maximum number of iterations"
+        assert (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes() == journal
+
+    def test_trajectories_of_other_settings_are_run_again(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "iterations" / "02")
+        for name in ("explore", "select"):
+            (tmp_path / "run" / "iterations" / "01" / f"{name}.json").unlink()
+        learn(
+            study(tmp_path, explore={"temperature_k": [50, 60], "trajectories": 2}, iterations=1), out=tmp_path / "run"
+        )
+        learn(tmp_path / "s.yaml", out=tmp_path / "run", stage="explore")
+        record = json.loads((tmp_path / "run" / "iterations" / "01" / "trajectories" / "000.json").read_text())
+        assert 50 <= record["temperature_k"] <= 60
+
+    def test_another_start_needs_another_folder(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        with pytest.raises(InputError, match="'augmentation' has changed since .*run was begun"):
+            learn(study(tmp_path, augmentation={"n": 30}), out=tmp_path / "run")
+
+    def test_the_dataset_of_another_loop_is_taken_as_it_is(self, done, tmp_path):
+        found = learn(self.with_dataset(tmp_path, done.folder / "dataset.h5"), out=tmp_path / "run")
+        assert found.iterations["labels"].tolist() == [0]
+        total = found.iterations[["n_train", "n_validate", "n_test"]].sum(axis=1).tolist()
+        assert total == [done.iterations["labels"].sum()]
+
+    def with_dataset(self, folder, dataset):
+        path = study(folder, augmentation=None, iterations=1)
+        content = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**content, "dataset": str(dataset)}))
+        return path
+
+    def test_frames_and_lengths_are_as_asked(self):
+        atoms = bulk("W", cubic=True).repeat(2)
+        for time_ps, interval_ps, count in ((0.1, 0.005, 20), (0.1, 0.03, 3), (0.05, 0.05, 1)):
+            settings = ExploreSettings(time_ps=time_ps, interval_ps=interval_ps)
+            found = run_md(Run(0, atoms, 100.0, 0.0, 1), ENGINE, settings)
+            assert len(found.frames) == count
+            assert found.times[-1] == pytest.approx(count * interval_ps, rel=0.05)
+
+    def test_a_box_that_swells_is_stopped(self):
+        atoms = bulk("W", cubic=True).repeat(2)
+        atoms.set_cell(atoms.cell * 0.7, scale_atoms=True)
+        settings = ExploreSettings(time_ps=5.0, interval_ps=0.1, stop_temperature=1e6)
+        found = run_md(Run(0, atoms, 100.0, -500.0, 1), ENGINE, settings)
+        assert found.reason
+
+    def test_what_judges_is_labelled_at_the_best_level(self, tmp_path):
+        """Two levels of one calculator, the cheap one off by its length scale."""
+        engine = {
+            "name": "ase",
+            "calculator": "ase.calculators.lj.LennardJones",
+            "options": {"epsilon": 0.5, "rc": 7.0},
+        }
+        ladder = [{"name": "lo", "options": {"sigma": 2.45}}, {"name": "hi", "options": {"sigma": 2.46}}]
+        path = study(tmp_path, labelling={"engine": engine, "ladder": ladder}, level={"pilot": 4}, iterations=1)
+        found = learn(path, out=tmp_path / "run")
+        errors = pd.read_csv(tmp_path / "run" / "iterations" / "01" / "errors.csv")
+        judges = errors[errors["set"] != TRAIN]
+        assert (judges["level"] == "hi").all()
+        assert len(judges) >= 8
+        with Dataset(found.folder / "dataset.h5") as data:
+            assert data.labels("lo").complete.sum() >= 4
+
+    def test_forces_that_vanish_do_not_stop_a_committee(self):
+        """Ten held-out families, four of them crystals without forces."""
+        from paretofit.potentials.uncertainty import HeldOut, Uncertainty
+
+        group = np.repeat(np.arange(10), 6)
+        spread = np.where(group < 4, 1e-17, 0.1)
+        residual = np.where(group < 4, 0.0, 0.2) * np.random.default_rng(0).normal(size=60)
+        own = Uncertainty("bootstrap", {RowKind.FORCE: HeldOut(spread, residual, group, group)}, {}, None, 1.0, {})
+        assert own.interval(RowKind.FORCE).factor > 0

@@ -216,3 +216,5 @@ def learn(
         typer.echo("paretofit: interrupted; the same command goes on where this one stopped", err=True)
         raise typer.Exit(130) from None
     typer.echo(result.text)
+    if result.failed:
+        raise typer.Exit(1)

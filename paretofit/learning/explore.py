@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from paretofit.descriptors.basis import Array
     from paretofit.learning.settings import ExploreSettings
 
-LOOK = 20  # steps between looks at temperature and distances
+LOOK = 20  # steps, at most, between looks at temperature and distances
+SWOLLEN = 3.0  # times the volume of the start, or a share of it, at which a trajectory is stopped
 GRADE = 5  # looks between grades
 VACUUM = 12.0  # Å beside what is not periodic
 THERMOSTAT, BAROSTAT = 0.1, 1.0  # ps
@@ -126,23 +127,27 @@ def run_md(
     grade : callable, optional
         The highest extrapolation grade of an atom of a structure.
     """
+    if foreign := sorted(set(run.atoms.get_chemical_symbols()) - set(engine.elements)):
+        return Trajectory([], [], f"the start has {foreign[0]}, which the potential has not")
     lammps = lammps_instance()
     frames: list[Atoms] = []
     times: list[float] = []
     step = settings.timestep_fs / 1000
-    each = max(1, round(settings.interval_ps / (step * LOOK)))
-    looks = each * max(1, round(settings.time_ps / settings.interval_ps))
+    per_frame = max(1, round(settings.interval_ps / step))
+    each = -(-per_frame // LOOK)  # looks for each frame
+    stride = max(1, round(per_frame / each))
+    looks = each * max(1, int(settings.time_ps / settings.interval_ps + 1e-9))
 
     def keep(seen: tuple[Atoms, int] | None) -> None:
-        if seen is not None and (not times or seen[1] * LOOK * step > times[-1]):
+        if seen is not None and (not times or seen[1] * stride * step > times[-1]):
             frames.append(seen[0])
-            times.append(seen[1] * LOOK * step)
+            times.append(seen[1] * stride * step)
 
     reason, before = "", None
     try:
         view = _set_up(lammps, run, engine, step)
         for look in range(1, looks + 1):
-            lammps.command(f"run {LOOK} pre {'yes' if look == 1 else 'no'} post no")
+            lammps.command(f"run {stride} pre {'yes' if look == 1 else 'no'} post no")
             atoms = view.look(lammps)
             reason = _trouble(lammps, atoms, run, settings, grade if look % GRADE == 0 or look % each == 0 else None)
             if reason:  # what came before is what most needs a label
@@ -167,6 +172,10 @@ def _trouble(
         return "the energy is not finite"
     if temperature > max(settings.stop_temperature * run.temperature, FEWEST_KELVIN):
         return f"the temperature reached {temperature:.0f} K"
+    periodic = run.atoms.pbc.all()
+    swollen = atoms.cell.volume / run.atoms.cell.volume if periodic else 1.0
+    if not 1 / SWOLLEN < swollen < SWOLLEN:
+        return f"the volume reached {swollen:.2g} times that of the start"
     if is_too_close(atoms, 0.4):
         return "atoms came closer than 0.4 of the sum of their covalent radii"
     if grade is not None and (highest := grade(atoms)) > settings.stop_grade:
@@ -228,7 +237,7 @@ def _set_up(lammps: Any, run: Run, engine: MdEngine, step: float) -> _View:
     heat = max(run.temperature, COLDEST)
     lammps.commands_string(
         "\n".join([*masses, *engine.commands, "neighbor 1.0 bin", "neigh_modify delay 0", f"timestep {step!r}"])
-        + f"\nthermo {LOOK}\nthermo_style custom step temp pe\nthermo_modify lost error norm no\n"
+        + "\nthermo 1000000\nthermo_style custom step temp pe\nthermo_modify lost error norm no\n"
         f"velocity all create {heat!r} {run.seed} dist gaussian mom yes rot no\n{_ensemble(atoms, run, heat)}"
     )
     return _View(atoms, order, rotation, shift, x)

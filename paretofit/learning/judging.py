@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from paretofit.potentials.assessing import Labels
 
 SETS = (TRAIN, VALIDATE, TEST)
+FIRST_TEST = "first_test"  # of the first iteration: the one that does not become harder
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,16 @@ def judge(
         table[f"{name}_committee_error"] = 1000 * np.sqrt(squares[:, :, k].mean(axis=1))
         table[f"{name}_error"] = [one["error"][k] for one in found]
     rmse = {}
-    for name in SETS:
-        own = (table["set"] == name).to_numpy()
+    for name in (*SETS, FIRST_TEST):
+        own = (table["set"] == name.removeprefix("first_")).to_numpy()
+        if name == FIRST_TEST:
+            own = own & (table["iteration"] == 1).to_numpy()
         weighted = np.nansum(squares[own] * counts[own][:, None, :], axis=0) / np.maximum(counts[own].sum(axis=0), 1)
-        known = counts[own].sum(axis=0) > 0
-        members = np.where(known, 1000 * np.sqrt(weighted), np.nan)
+        there = counts[own].sum(axis=0) > 0
+        members = np.where(there, 1000 * np.sqrt(weighted), np.nan)
         errors = table.loc[own, [f"{one}_error" for one in PROPERTIES]].to_numpy()
         whole = np.nansum(errors**2 * counts[own], axis=0) / np.maximum(counts[own].sum(axis=0), 1)
-        value = np.where(known, np.sqrt(whole), np.nan)
+        value = np.where(there, np.sqrt(whole), np.nan)
         rmse[name] = {
             one: {
                 "value": float(value[k]),

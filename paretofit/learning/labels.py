@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretofit.dataset import Dataset
+from paretofit.errors import InputError
 from paretofit.labelling.label import JOURNAL, LabelPlan, compute_labels, failures, plan_labels, write_labels
 from paretofit.learning.levels import LevelChoice, choose_level, level_noise, level_seconds
 from paretofit.progress import track
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from paretofit.learning.folder import IterationFolder, LearnFolder
     from paretofit.learning.settings import LevelSettings
 
+TRIED = 3  # labels, before all the others
 FIRST_ERROR = 0.3  # of the spread of the labels: what a first model is taken to be off
 
 
@@ -50,16 +52,23 @@ class Labeller:
         """Names of the levels, the best last."""
         return [one.name for one in self.settings.chosen]
 
-    def check(self, structures: Sequence[Any]) -> None:
-        """Refuse what the engine cannot do, before anything is spent."""
-        self.settings.engine.check(sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}))
-        for level in self.settings.chosen:
-            self.settings.engine.check_level(level)
+    def check(self, candidates: Path) -> None:
+        """Refuse what cannot be labelled, before anything is spent: engine, levels, structures, a dataset's labels.
+
+        Raises
+        ------
+        InputError
+            See `paretofit.labelling.label.plan_labels`.
+        """
+        there = candidates.exists() and candidates.stat().st_size
+        settings = self.settings.model_copy(update={"structures": [candidates] if there else []})
+        plan_labels(settings, self.folder.dataset, [])
 
     def label(
         self,
         iteration: IterationFolder,
         ids: Sequence[int],
+        judges: set[int],
         error: tuple[float, float] | None,
         n: int,
         exponent: float,
@@ -72,6 +81,8 @@ class Labeller:
         iteration : IterationFolder
         ids : sequence of int
             Of its structures.
+        judges : set of int
+            Those that calibrate or test: where the level is chosen, they are labelled at the best.
         error : (float, float) or None
             Of the model before: eV/atom and eV/Å.
         n : int
@@ -91,7 +102,9 @@ class Labeller:
                 pilot = set(rng.permutation(np.asarray(ids))[: self.level.pilot].tolist())
                 self._compute(iteration, dict.fromkeys(self.levels, pilot))
             choice = self._choose(error or self._spread(), n, len(ids), exponent)
-            wanted, words = {choice.name: set(ids)}, choice.words
+            wanted, words = {choice.name: set(ids) - judges}, choice.words
+            wanted[self.levels[-1]] = wanted.get(self.levels[-1], set()) | judges
+        self._try_a_few(iteration, wanted)
         plan = self._compute(iteration, wanted)
         failed = {f"{level} {k}": why for (level, k), why in failures(plan).items() if k in set(ids)}
         with Dataset(self.folder.dataset) as data:
@@ -106,6 +119,25 @@ class Labeller:
             "failed": failed,
             "seconds": spent,
         }
+
+    def _try_a_few(self, iteration: IterationFolder, wanted: dict[str, set[int]]) -> None:
+        """Refuse an engine that cannot do any of the first labels, before all of them are tried.
+
+        Raises
+        ------
+        InputError
+            With the reason of the first.
+        """
+        if self.folder.dataset.exists():
+            return
+        name = next(iter(wanted))
+        order = sorted(wanted[name])
+        few = {order[k] for k in np.linspace(0, len(order) - 1, TRIED).astype(int)} if order else set()
+        reasons = failures(self._compute(iteration, {name: few}))
+        if few and len(reasons) == len(few):
+            raise InputError(
+                f"the first {len(few)} labels all failed: {next(iter(reasons.values()))}; mend 'labelling'"
+            )
 
     def _known_levels(self) -> bool:
         """Whether it is known what the levels are off."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,13 +27,14 @@ from paretofit.learning.selecting import (
     BROKEN,
     CHOSEN,
     DUPLICATE,
+    FEWEST,
     PROPERTIES,
     Calibration,
     calibrate,
     choose,
     judge_frames,
 )
-from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_sets, family_numbers
+from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_sets, family_keys, family_numbers
 from paretofit.learning.trajectories import run_all
 from paretofit.linear.calibration import detection_rates
 from paretofit.potentials.assessing import of_each
@@ -95,7 +95,7 @@ class Loop:
     progress: bool = False
     say: Callable[[str], None] = log.info
 
-    def run(self, *, only: str | None = None, finished: Callable[[int], None] | None = None) -> str:
+    def run(self, *, only: str | None = None, finished: Callable[[int], object] | None = None) -> str:
         """Go on until it ends by itself; return why it did.
 
         Parameters
@@ -112,7 +112,12 @@ class Loop:
         """
         begun = self.folder.iterations()
         k = next((one for one in begun if self.folder.iteration(one).record("select") is None), max(begun))
+        for one in begun:
+            remove(self.folder.iteration(one).path / "stopped.json")  # it may go on
         while True:
+            if k > self.settings.iterations:
+                self._over(k - 1, self.folder.iteration(k - 1), LAST, finished)
+                return LAST
             here = self.folder.iteration(k)
             for stage in STAGES:
                 if only is not None and stage != only:
@@ -126,7 +131,7 @@ class Loop:
             self._over(k, here, "", finished)
             k += 1
 
-    def _over(self, k: int, here: IterationFolder, reason: str, finished: Callable[[int], None] | None) -> None:
+    def _over(self, k: int, here: IterationFolder, reason: str, finished: Callable[[int], object] | None) -> None:
         if reason:
             here.finish("stopped", {"reason": reason})
         if finished is not None:
@@ -139,8 +144,6 @@ class Loop:
             self.say(f"iteration {k}, {stage}: its settings have changed, it is done again")
             for later in STAGES[STAGES.index(stage) :]:
                 remove(here.path / f"{later}.json")
-            if stage in STAGES[:3]:
-                shutil.rmtree(here.trajectories, ignore_errors=True)
             record = None
         if record is None:
             before = STAGES[: STAGES.index(stage)]
@@ -175,18 +178,19 @@ class Loop:
 
     def _label(self, k: int, here: IterationFolder) -> dict[str, Any]:
         structures = read_frames_of(here.structures)
+        sets = self._assign(k, structures)
         before = self.folder.iteration(k - 1).record("train") if k > 1 else None
         error: tuple[float, float] | None = None
         n = 0
         if before is not None:
             error, n = _error_of(before), int(before["counts"][TRAIN])
         ids = [int(atoms.info["config_id"]) for atoms in structures]
+        judges = {one for one in ids if sets[one] != TRAIN}
         made: dict[str, Any] = (
-            self.labeller.label(here, ids, error, n, learning_exponent(self._history(k)), self._rng(k, 0))
+            self.labeller.label(here, ids, judges, error, n, learning_exponent(self._history(k)), self._rng(k, 0))
             if structures
             else {"level": "", "words": "all labelled already", "labels": 0, "failed": {}, "seconds": 0.0, "levels": []}
         )
-        self._assign(k)
         failed = f", {len(made['failed'])} failed" if made["failed"] else ""
         return {**made, "said": f"{made['labels']} labels{failed}, {made['seconds']:.1f} s of CPU; {made['words']}"}
 
@@ -196,20 +200,40 @@ class Loop:
         sizes = [(int(one["counts"][TRAIN]), one["rmse"][VALIDATE]["forces"]["value"]) for one in records if one]
         return [(n, error) for n, error in sizes if np.isfinite(error) and error > 0]
 
-    def _assign(self, k: int) -> None:
-        """Give new configurations their set, for ever."""
-        known = {int(key): str(one) for key, one in json.loads(self.folder.sets.read_text()).items()} if (
-            self.folder.sets.is_file()) else {}  # fmt: skip
+    def _assign(self, k: int, new: Sequence[Atoms]) -> dict[int, str]:
+        """Give new configurations their set, for ever, before anything is paid for them."""
+        known = self._sets()
         own = self.settings.sets
         shares = {TRAIN: own.train, VALIDATE: own.validate_, TEST: own.test}
-        with Dataset(self.folder.dataset) as data:
-            sets = assign_sets(list(data), known, shares, own.group_by, self._rng(k, 1))
-        write_text(self.folder.sets, json.dumps(sets, indent=0) + "\n")
+        structures = list(new)
+        if self.folder.dataset.exists():
+            there = {int(atoms.info["config_id"]) for atoms in new}
+            with Dataset(self.folder.dataset) as data:
+                structures = [atoms for atoms in data if int(atoms.info["config_id"]) not in there] + structures
+        keys = known.get("group_by") or family_keys(structures, own.group_by)
+        given = {int(one): str(name) for one, name in known.get("sets", {}).items()}
+        sets = assign_sets(structures, given, shares, keys, self._rng(k, 1))
+        counts = {name: sum(one == name for one in sets.values()) for name in shares}
+        if counts[VALIDATE] < FEWEST or counts[TRAIN] < 2:
+            raise InputError(
+                f"of {len(sets)} configurations {counts[TRAIN]} train and the validation set has {counts[VALIDATE]}, "
+                f"fewer than the {FEWEST} that a calibration needs; begin with more candidates, or raise "
+                "'learning.sets.validate'"
+            )
+        write_text(self.folder.sets, json.dumps({"group_by": keys, "sets": sets}, indent=0) + "\n")
+        return sets
+
+    def _sets(self) -> dict[str, Any]:
+        """Sets by configuration, and the keys that tell relatives, as they were given before."""
+        path = self.folder.sets
+        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return found
 
     def data(self, k: int) -> TrainingData:
         """Labelled configurations up to an iteration; those whose labels failed are left out."""
         dataset = Dataset(self.folder.dataset)
-        sets = json.loads(self.folder.sets.read_text())
+        given = self._sets()
+        sets = given["sets"]
         ladder = [*(one for one in dataset.levels if one not in self.labeller.levels), *self.labeller.levels]
         levels = [one for one in ladder if one in dataset.levels]
         best = np.full(len(dataset), "", dtype=object)
@@ -227,7 +251,7 @@ class Loop:
             own,
             np.array([sets[str(one)] for one in own.ids]),
             best[kept],
-            family_numbers(list(own), self.settings.sets.group_by),
+            family_numbers(list(own), given["group_by"]),
             iteration[kept],
             used,
             level_noise(dataset, used),
@@ -269,12 +293,7 @@ class Loop:
     def _explore(self, k: int, here: IterationFolder) -> dict[str, Any]:
         own, rng = self.settings.explore, self._rng(k, 3)
         committee = self.model.load(here.model)
-        starts = [atoms for atoms in self.starts if 1 < len(atoms) <= own.max_atoms]
-        if not starts:
-            raise InputError(
-                f"no structure of 2 to {own.max_atoms} atoms to start the dynamics from; name some under "
-                "'learning.explore.start', or raise 'max_atoms'"
-            )
+        starts = possible_starts(self.starts, own.max_atoms)
         member = int(rng.integers(committee.n_members)) if own.driver == "member" else None
         engine = committee.md_engine(member, here.path / "md")
         runs = plan_runs(starts, own, rng)
@@ -293,7 +312,11 @@ class Loop:
     def _select(self, k: int, here: IterationFolder) -> dict[str, Any]:
         own, committee = self.settings.select, self.model.load(here.model)
         calibration, said = self.calibration(here)
-        frames = [atoms for path in sorted(here.trajectories.glob("*.extxyz")) for atoms in read_frames_of(path)]
+        frames = [
+            atoms
+            for number in range(self.settings.explore.trajectories)
+            for atoms in read_frames_of(here.trajectories / f"{number:03d}.extxyz")
+        ]
         if not frames:
             return {**said, "said": EMPTY, "stop": EMPTY, "verdicts": {}, "selected": 0}
         assessed = of_each(_assess, committee, frames, "evaluate", self.jobs, self.progress)
@@ -343,6 +366,23 @@ class Loop:
                 "positive_predictive_value": None if np.isnan(predictive) else predictive,
             }
         return found, {"calibration": lines}
+
+
+def possible_starts(structures: Sequence[Atoms], max_atoms: int) -> list[Atoms]:
+    """What the dynamics can start from.
+
+    Raises
+    ------
+    InputError
+        If that is nothing.
+    """
+    found = [atoms for atoms in structures if 1 < len(atoms) <= max_atoms]
+    if not found:
+        raise InputError(
+            f"no structure of 2 to {max_atoms} atoms to start the dynamics from; name some under "
+            "'learning.explore.start', or raise 'learning.explore.max_atoms'"
+        )
+    return found
 
 
 def _error_of(trained: dict[str, Any]) -> tuple[float, float] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 
 from paretofit.errors import InputError
 from paretofit.linear.calibration import CALIBRATIONS
@@ -140,13 +141,12 @@ def choose(
 
 
 def _duplicates(described: Array, known: Array, tolerance: float) -> Array:
-    """Which of some structures are like a known one, or an earlier one among them."""
+    """Which of some structures are like a known one, or an earlier one among them that is not itself like another."""
     found = np.zeros(len(described), dtype=bool)
-    kept = list(known)
-    for k, one in enumerate(described):
-        if kept and tolerance > 0:
-            nearest = np.linalg.norm(np.asarray(kept) - one, axis=1).min()
-            found[k] = nearest < tolerance * np.linalg.norm(one)
-        if not found[k]:
-            kept.append(one)
+    if not len(described) or tolerance == 0:
+        return found
+    tree = cKDTree(np.vstack([known.reshape(-1, described.shape[1]), described]))
+    near = tree.query_ball_point(described, tolerance * np.linalg.norm(described, axis=1))
+    for k, others in enumerate(near):
+        found[k] = any(one < len(known) or (one - len(known) < k and not found[one - len(known)]) for one in others)
     return found

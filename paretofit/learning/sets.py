@@ -27,8 +27,8 @@ def assign_sets(
 ) -> dict[int, str]:
     """Give every configuration without a set one, by its ``config_id``.
 
-    Free atoms, cells of one atom and input structures train. Others follow their relatives; new families go, in
-    random order, where most is missing to the shares.
+    Free atoms, cells of one atom and input structures train. Others follow their relatives, and frames of the dynamics
+    the structure that they started from; new families go, in random order, where most is missing to the shares.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def assign_sets(
     shares : mapping of str to float
         Of "train", "validate" and "test".
     group_by : sequence of str
-        Keys of equal values of relatives; ``parent`` gives way to ``family`` where more than half share one.
+        Keys of equal values of relatives, from `family_keys`.
     rng : numpy.random.Generator
     """
     ids = [int(atoms.info["config_id"]) for atoms in structures]
@@ -59,6 +59,8 @@ def assign_sets(
         if not free:
             continue
         before = [found[ids[k]] for k in own if ids[k] in known]
+        starts = [found.get(int(structures[k].info.get("started_from", -1))) for k in free]
+        before += [one for one in starts if one is not None]  # frames go with what they started from
         total = sum(counts.values()) + len(free)
         chosen = before[0] if before else max(shares, key=lambda name: shares[name] * total - counts[name])
         for k in free:
@@ -67,14 +69,19 @@ def assign_sets(
     return found
 
 
+def family_keys(structures: Sequence[Atoms], group_by: Sequence[str]) -> list[str]:
+    """The keys that tell relatives, decided once: ``parent`` gives way to ``family`` where more than half share one."""
+    numbers = family_numbers(structures, group_by)
+    if "parent" in group_by and len(numbers) > 1 and np.bincount(numbers).max() > len(numbers) / 2:
+        return list(dict.fromkeys([*(key for key in group_by if key != "parent"), *NEARER]))
+    return list(group_by)
+
+
 def family_numbers(structures: Sequence[Atoms], group_by: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """``(n,)``: relatives share a number; those that always train are nobody's relatives."""
     ids = np.array([int(atoms.info["config_id"]) for atoms in structures])
     records: list[dict[str, Any]] = [{} if trains_always(atoms) else dict(atoms.info) for atoms in structures]
-    numbers = relatives(ids, records, group_by)
-    if "parent" in group_by and len(numbers) > 1 and np.bincount(numbers).max() > len(numbers) / 2:
-        numbers = relatives(ids, records, [*(key for key in group_by if key != "parent"), *NEARER])
-    return numbers
+    return relatives(ids, records, group_by)
 
 
 def trains_always(atoms: Atoms) -> bool:

@@ -27,16 +27,20 @@ class Values(Section):
         """Two numbers are a range, one number is itself."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             return {"grid": [value]}
-        if isinstance(value, list | tuple) and len(value) == 2:
+        if isinstance(value, list | tuple):
+            if len(value) != 2:
+                raise ValueError(f"a range has two ends; write {{grid: {list(value)}}} for values")
             return {"low": value[0], "high": value[1]}
         return value
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.grid:
+            if self.low is not None or self.high is not None:
+                raise ValueError("give a range or a grid, not both")
             return self
         if self.low is None or self.high is None:
-            raise ValueError("give a range, [lowest, highest], or {grid: [...]}")
+            raise ValueError("give a range, [lowest, highest], or values, {grid: [...]}")
         if self.low > self.high:
             raise ValueError(f"the range goes from {self.low:g} to {self.high:g}; write the lower end first")
         return self
@@ -105,7 +109,7 @@ class ExploreSettings(Section):
     )
     time_ps: Positive = Field(10.0, description="length of a trajectory")
     interval_ps: Positive = Field(1.0, description="between frames: long enough that they are not alike")
-    timestep_fs: Positive = Field(1.0, description="of the integrator")
+    timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="of the integrator")
     max_atoms: Count = Field(300, description="larger structures are not started from")
     dispersion: Literal["none", "d2", "d3"] = Field("none", description="added during the dynamics (Grimme)")
     stop_grade: Positive = Field(50.0, description="extrapolation grade at which a trajectory is stopped")
@@ -145,12 +149,22 @@ class SelectSettings(Section):
         0.001, description="relative distance of mean descriptors below which two structures are the same"
     )
 
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        for name in Limits.model_fields:
+            good, worst = getattr(self.tolerance, name), getattr(self.broken, name)
+            if worst <= good:
+                raise ValueError(f"'broken.{name}', {worst:g}, must be above 'tolerance.{name}', {good:g}")
+        return self
+
 
 class LevelSettings(Section):
     """At which convergence level new labels are computed."""
 
     fixed: Name | None = Field(None, description="a level of 'labelling'; by default its only one, or chosen")
-    pilot: Count = Field(12, description="structures that are labelled at every level first, where it is chosen")
+    pilot: Annotated[int, Field(ge=3, strict=True)] = Field(
+        12, description="structures that are labelled at every level first, where it is chosen"
+    )
 
 
 class LearnSettings(Section):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import time
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretofit.files import write_text
+from paretofit.files import digest, write_text
 from paretofit.labelling.execute import execute
 from paretofit.learning.explore import MdEngine, Run, run_md
 from paretofit.learning.folder import write_frames
@@ -17,11 +20,12 @@ from paretofit.potentials.dispersion import dispersion_commands, overlaid
 from paretofit.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from paretofit.learning.model import Committee
     from paretofit.learning.settings import ExploreSettings
+
+MOST_BYTES = 4 << 30  # that a trajectory may take
 
 
 def run_all(
@@ -49,7 +53,8 @@ def run_all(
     iteration : int
     """
     folder.mkdir(parents=True, exist_ok=True)
-    waiting = [run for run in runs if not _record(folder, run.number).is_file()]
+    known = digest([settings.model_dump(mode="json"), engine.commands])
+    waiting = [run for run in runs if _digest_of(_record(folder, run.number)) != known]
     call = partial(
         _run_one,
         engine=engine,
@@ -57,12 +62,31 @@ def run_all(
         committee=committee,
         folder=folder,
         iteration=iteration,
+        settings_digest=known,
         parent=os.getpid(),
     )
-    done = execute(call, waiting, jobs, partial(_died, folder=folder))
+    done = execute(call, waiting, jobs, partial(_died, folder=folder, settings_digest=known))
     for _ in track(done, len(waiting), "dynamics", enabled=progress):
         pass
     return [json.loads(_record(folder, run.number).read_text()) for run in runs]
+
+
+def _digest_of(record: Path) -> str:
+    """What a finished trajectory was made with; empty where there is none."""
+    return str(json.loads(record.read_text())["settings"]) if record.is_file() else ""
+
+
+@contextmanager
+def _memory_limited() -> Iterator[None]:
+    """A box that collapses has more and more images of its atoms: LAMMPS is to fail before the machine does."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    allowed = used + MOST_BYTES if before[1] == resource.RLIM_INFINITY else min(used + MOST_BYTES, before[1])
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _record(folder: Path, number: int) -> Path:
@@ -76,6 +100,7 @@ def _run_one(
     committee: Committee,
     folder: Path,
     iteration: int,
+    settings_digest: str,
     parent: int,
 ) -> None:
     """One trajectory, in a worker: its frames, then its record."""
@@ -84,7 +109,8 @@ def _run_one(
     if settings.dispersion != "none":
         commands = overlaid(commands, dispersion_commands(settings.dispersion, engine.elements))
     start = time.process_time()
-    found = run_md(run, type(engine)(tuple(commands), engine.elements), settings, committee.grade)
+    with _memory_limited():
+        found = run_md(run, type(engine)(tuple(commands), engine.elements), settings, committee.grade)
     name = f"{iteration:02d}-{run.number:03d}"
     for atoms, moment in zip(found.frames, found.times, strict=True):
         atoms.info = {
@@ -104,12 +130,15 @@ def _run_one(
         "frames": len(found.frames),
         "picoseconds": found.times[-1] if found.times else 0.0,
         "reason": found.reason,
+        "settings": settings_digest,
         "cpu_seconds": round(time.process_time() - start, 2),
     }
     write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")
 
 
-def _died(run: Run, folder: Path) -> None:
+def _died(run: Run, folder: Path, settings_digest: str) -> None:
     """A trajectory whose process died."""
-    record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died"}
+    record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died",
+              "settings": settings_digest}  # fmt: skip
+    write_frames(folder / f"{run.number:03d}.extxyz", [])
     write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")

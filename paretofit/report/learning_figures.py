@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 ZERO = 1e-3  # of the median error: below, errors vanish by symmetry, and are not drawn
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
-SETS = {"train": ("#777777", "o", "-"), "validate": ("#0072B2", "s", "--"), "test": ("#D55E00", "D", "-")}
+SETS = {
+    "train": ("#777777", "o", "-"),
+    "validate": ("#0072B2", "s", "--"),
+    "test": ("#D55E00", "D", "-"),
+    "first_test": ("#009E73", "^", ":"),
+}
 
 
 def iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
@@ -59,9 +64,10 @@ def errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
             for one, (colour, marker, line) in SETS.items():
                 column = f"{one}_{name}"
                 if column in iterations and iterations[column].notna().any():
-                    spread = iterations[f"{column}_spread"]
-                    ax.errorbar(iterations["iteration"], iterations[column], yerr=spread, color=colour, marker=marker,
-                                linestyle=line, capsize=2, label=one)  # fmt: skip
+                    value, spread = iterations[column], iterations[f"{column}_spread"]
+                    bars = np.array([np.minimum(spread, 0.7 * value), spread])  # a logarithmic axis has no zero
+                    ax.errorbar(iterations["iteration"], value, yerr=bars, color=colour, marker=marker, linestyle=line,
+                                capsize=2, label=one.replace("first_test", "test set of iteration 1"))  # fmt: skip
             values = np.concatenate(
                 [iterations[f"{one}_{name}"].to_numpy(float) for one in SETS if f"{one}_{name}" in iterations]
             )
@@ -71,8 +77,9 @@ def errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
             step = max(1, len(ticks) // 6)
             ax.set_xticks(ticks[::step], labels[::step])
             ax.set_ylabel(f"{name} RMSE ({UNITS[name]})")
-        axes[0].legend()
         figure.supxlabel("iteration, and configurations that train", fontsize=8)
+        handles = [axes[0].get_legend_handles_labels()[0], axes[0].get_legend_handles_labels()[1]]
+        figure.legend(*handles, loc="outside upper center", ncols=4)
     return axes
 
 
@@ -108,7 +115,8 @@ def disagreement_by_iteration(errors: pd.DataFrame, calibration: pd.DataFrame) -
             ends = np.array([error[shown].min(), error[shown].max()])
             lines = calibration[(calibration["property"] == name) & calibration["slope"].notna()]
             for _, line in lines.tail(1).iterrows():
-                ax.plot(ends, float(line["slope"]) * ends, "r--", label=f"τ = {float(line['slope']):.2f} ε")
+                ax.plot(ends, float(line["slope"]) * ends, "r--", label="τ = a ε")
+                ax.set_title(f"a = {float(line['slope']):.2f}")
             ax.set_xlabel(f"{name} error ({UNITS[name]})")
             ax.set_ylabel(f"disagreement ({UNITS[name]})")
         style.legend_below(axes, axes[0].get_legend_handles_labels()[0], 6)

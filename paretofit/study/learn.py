@@ -15,15 +15,16 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from paretofit.dataset import Dataset
+from paretofit.dataset import Dataset, LevelData, write_dataset
+from paretofit.dataset.existing import stored_labels
 from paretofit.dataset.importer import read_frames
 from paretofit.errors import InputError
-from paretofit.files import write_text
+from paretofit.files import file_digest, write_text
 from paretofit.journal import JsonLines
 from paretofit.labelling.settings import LabelSettings  # noqa: TC001  (pydantic)
 from paretofit.learning.folder import LearnFolder, read_frames_of, write_frames
 from paretofit.learning.labels import Labeller, journal_path
-from paretofit.learning.loop import STAGES, Loop, write_csv
+from paretofit.learning.loop import EMPTY, STAGES, Loop, possible_starts, write_csv
 from paretofit.learning.model import SnapModel
 from paretofit.learning.selecting import PROPERTIES
 from paretofit.learning.sets import VALIDATE
@@ -83,6 +84,11 @@ class LearnResult:
     report: Path
 
     @property
+    def failed(self) -> bool:
+        """Whether it ended because nothing could be done, and not because it was done."""
+        return self.reason == EMPTY
+
+    @property
     def text(self) -> str:
         """How it went, as plain text."""
         columns = ["iteration", "n_train", "n_validate", "n_test", "labels", "label_seconds", "level",
@@ -129,7 +135,7 @@ def learn(
     stage: str | None = None,
     jobs: int = 1,
     progress: bool = False,
-    say: Callable[[str], None] = log.info,
+    say: Callable[[str], object] = str,
 ) -> LearnResult:
     """Run the loop until it ends by itself; run again, it goes on where it was stopped.
 
@@ -164,8 +170,10 @@ def learn(
         elements = _elements(candidates, folder)
         with JsonLines(journal_path(folder)) as journal:
             labeller = Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
-            labeller.check(candidates)
-            starts = _starts(settings.learning, candidates, folder)
+            labeller.check(folder.path / START)
+            starts = _starts(settings.learning, candidates, folder, elements)
+            possible_starts(starts, settings.learning.explore.max_atoms)
+            _check_model(settings.learning, elements)
             model = SnapModel(settings.learning.model, elements, place / "designs")
 
             def told(words: str) -> None:
@@ -173,7 +181,7 @@ def learn(
                 say(words)
 
             loop = Loop(folder, settings.learning, labeller, model, starts, mean_of(elements), jobs, progress, told)
-            reason = loop.run(only=stage, finished=lambda _: _write_table(folder))
+            reason = loop.run(only=stage, finished=lambda _: _result(folder, "not yet"))
         return _result(folder, reason)
 
 
@@ -188,20 +196,51 @@ def _check(settings: LearnStudy) -> None:
             "there are no structures to begin with: give an 'augmentation', 'learning.structures', or a labelled "
             "'dataset'"
         )
-    for path in [*settings.learning.structures, *settings.learning.explore.start]:
-        if not path.exists():
-            raise InputError(f"no file at {path}, which 'learning' names")
+    own = settings.learning
+    sources = {"learning.structures": own.structures, "learning.explore.start": own.explore.start}
+    sources["augmentation.structures"] = [] if settings.augmentation is None else settings.augmentation.structures
+    for key, paths in sources.items():
+        for path in paths:
+            if not path.exists():
+                raise InputError(f"'{key}': there is no file at {path}")
     if settings.dataset is not None and not settings.dataset.exists():
         raise InputError(f"no dataset at {settings.dataset}; leave 'dataset' out to begin without labels")
 
 
+def _check_model(settings: LearnSettings, elements: Sequence[str]) -> None:
+    for key in ("radelem", "wj"):
+        if foreign := sorted(set(getattr(settings.model, key)) - set(elements)):
+            raise InputError(f"'learning.model.{key}' names {foreign[0]}; the structures have {', '.join(elements)}")
+
+
 def _begin(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
     """The first candidates, made once; and the first iteration's structures."""
-    place = folder.path / START
-    if not place.exists():
+    place, mark = folder.path / START, folder.path / "start.json"
+    own = settings.learning
+    made = settings.augmentation
+    asked = {
+        "dataset": None if settings.dataset is None else file_digest(settings.dataset),
+        "augmentation": None if made is None else made.model_dump(mode="json", exclude={"structures", "output"}),
+        "augmentation.structures": [] if made is None else [file_digest(one) for one in made.structures],
+        "learning.structures": [file_digest(one) for one in own.structures if one.is_file()],
+        "learning.initial": own.initial,
+        "learning.sets": own.sets.model_dump(mode="json"),
+        "learning.seed": own.seed,
+    }
+    asked = json.loads(json.dumps(asked))
+    if mark.is_file():
+        before = json.loads(mark.read_text())
+        changed = [key for key, value in asked.items() if before.get(key) != value]
+        if changed:
+            raise InputError(
+                f"'{changed[0]}' has changed since {folder.path} was begun with other candidates; name another folder "
+                "with --out, or undo the change"
+            )
+    else:
         if settings.dataset is not None:
-            shutil.copyfile(settings.dataset, folder.dataset)
+            _copy_dataset(settings.dataset, folder.dataset)
         write_frames(place, _candidates(settings, folder, progress))
+        write_text(mark, json.dumps(asked, indent=1) + "\n")
     candidates = read_frames_of(place)
     first = folder.iteration(1)
     if not first.structures.exists():
@@ -212,6 +251,17 @@ def _begin(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[At
             chosen = [candidates[k] for k in np.sort(rng.permutation(len(candidates))[:count])]
         write_frames(first.structures, chosen)
     return candidates
+
+
+def _copy_dataset(source: Path, target: Path) -> None:
+    """The labelled dataset as the loop's own; what it says of iterations was another loop's."""
+    with Dataset(source) as data:
+        structures = list(data)
+        for atoms in structures:
+            for key in ("iteration", "started_from"):
+                atoms.info.pop(key, None)
+        levels = {name: LevelData(stored_labels(data, name), data.settings(name)) for name in data.levels}
+        write_dataset(target, structures, levels, data.ids.tolist())
 
 
 def _candidates(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
@@ -252,10 +302,21 @@ def _elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
     return sorted(found)
 
 
-def _starts(settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnFolder) -> list[Atoms]:
+def _starts(
+    settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnFolder, elements: Sequence[str]
+) -> list[Atoms]:
     """What the dynamics starts from: as given, the first candidates, or what was labelled before."""
     if settings.explore.start:
-        return [atoms for path in settings.explore.start for atoms in read_frames(path, None).atoms]
+        found = [atoms for path in settings.explore.start for atoms in read_frames(path, None).atoms]
+        foreign = sorted({symbol for atoms in found for symbol in atoms.get_chemical_symbols()} - set(elements))
+        if foreign:
+            raise InputError(
+                f"'learning.explore.start' has {foreign[0]}, which no candidate has; the study is for "
+                f"{', '.join(elements)}"
+            )
+        for atoms in found:
+            atoms.info.pop("config_id", None)  # not one of ours
+        return found
     if not candidates:
         with Dataset(folder.dataset) as data:
             return [atoms for atoms in data if int(atoms.info.get("iteration", 1)) == 1]
@@ -291,10 +352,6 @@ def iterations_table(folder: LearnFolder) -> pd.DataFrame:
         row["ended"] = (here.record("stopped") or {}).get("reason", "")
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _write_table(folder: LearnFolder) -> None:
-    write_csv(iterations_table(folder), folder.path / "iterations.csv")
 
 
 def _result(folder: LearnFolder, reason: str) -> LearnResult:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,8 +52,6 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
     """
     pictures = [draw_picture(plan, folder.path / "figures") for plan in _plans(folder, iterations)]
     named = {one.name: one for one in pictures}
-    events = [f"iteration {k}, {event}" for k in folder.iterations()
-              for event in (folder.iteration(k).record("explore") or {}).get("events", [])]  # fmt: skip
     failed = [f"label of {key}: {why}" for k in folder.iterations()
               for key, why in (folder.iteration(k).record("label") or {}).get("failed", {}).items()]  # fmt: skip
     page = render_validation(
@@ -62,8 +62,9 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
             Section("The last committee", pd.DataFrame(), [named["parity"]]),
             Section("Disagreement and error", _calibration_shown(folder), [named["disagreement"], named["detection"]]),
             Section("Where the structures lie", _verdicts(iterations), [named["map"]]),
+            Section("Trajectories that ended early", _ended(folder), []),
         ],
-        failures=[*failed, *events],
+        failures=failed,
         closing="In full: iterations.csv, and errors.csv and frames.csv of each iteration; all labels: dataset.h5.",
     )
     path = folder.path / "report.html"
@@ -150,8 +151,23 @@ def _shown(iterations: pd.DataFrame) -> pd.DataFrame:
     wanted = ["iteration", "n_train", "n_validate", "n_test", "labels", "failed", "level", "label_seconds"]
     wanted += [*errors, "frames", "selected", "ended"]
     names = {f"n_{one}": one for one in ("train", "validate", "test")}  # counts, by set
+    names |= {
+        f"{name}_{one}": f"{one}, {name} ({figures.UNITS[one]})" for one in PROPERTIES for name in ("train", "test")
+    }
+    names |= {"label_seconds": "label cost (s)"}
     shown = iterations[[one for one in wanted if one in iterations]].rename(columns=names)
     return shown.astype({"level": str}) if "level" in shown else shown
+
+
+def _ended(folder: LearnFolder) -> pd.DataFrame:
+    """Why trajectories were stopped, counted."""
+    counts: Counter[tuple[int, str]] = Counter()
+    for k in folder.iterations():
+        for event in (folder.iteration(k).record("explore") or {}).get("events", []):
+            counts[k, re.sub(r"[-+.e\d]+", "…", event.split(": ", 1)[1])] += 1
+    return pd.DataFrame(
+        [[k, why, n] for (k, why), n in counts.items()], columns=["iteration", "reason", "trajectories"]
+    )
 
 
 def _verdicts(iterations: pd.DataFrame) -> pd.DataFrame:

@@ -35,7 +35,7 @@ from paretofit import Dataset, fit_wls
 from paretofit.dataset import split_configurations
 from paretofit.descriptors.atoms import atom_descriptors
 from paretofit.lammps_library import process_lammps
-from paretofit.linear.calibration import NOTHING, calibrate_conformal
+from paretofit.linear.calibration import FLOOR, calibrate_conformal
 from paretofit.linear.committee import LEAST_LEVERAGE, METHODS
 from paretofit.linear.extrapolation import EDGE, OUTSIDE, EnvironmentGrade, verdict
 from paretofit.potentials.assessing import ENOUGH
@@ -139,7 +139,7 @@ def notes_of(name: str, first: Problem) -> list[str]:
         (
             f"Components that vanish by symmetry ({vanishing} rows with a norm below {ZERO:g} of their kind's median) "
             "neither calibrate nor are judged: any interval covers them. by all rows: conformal, if they calibrate "
-            f"like the rest, as in `fit --committee`, where only spreads below {NOTHING:g} of the median are left out; "
+            f"like the rest, as in `fit --committee`, where spreads below {FLOOR:g} of the median are set apart; "
             "judged as before. constant width: no committee, the same interval for all."
         ),
         f"pops: from rows with at least {LEAST_LEVERAGE:g} of the mean leverage.",

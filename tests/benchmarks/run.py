@@ -1,6 +1,6 @@
 """All benchmarks, each figure a ratio measured in one run on real data.
 
-    python tests/benchmarks/run.py                        everything; about three quarters of an hour on two cores
+    python tests/benchmarks/run.py                        everything; about an hour on two cores
     python tests/benchmarks/run.py sweep rate             some of it
     python tests/benchmarks/run.py --quick                small problems, to see that the suite works
 
@@ -31,6 +31,7 @@ BENCHMARKS = {
     "weights": "Group weights by gradient against a genetic algorithm",
     "structures": "Structures made and chosen against random ones",
     "uncertainty": "Which error bars cover the true errors",
+    "learning": "The active-learning loop against random choice and fixed levels",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

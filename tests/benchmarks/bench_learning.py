@@ -1,0 +1,399 @@
+"""The active-learning loop against random choice at equal numbers of labels, and its choice of level against fixed.
+
+Part A: labels from a tungsten EAM potential that LAMMPS ships, errors on molecular dynamics with that potential itself,
+which no model had a part in. Part B: real DFT labels of beryllium at four levels, with the seconds that they took;
+configurations in random order, so that nothing but the level differs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from ase.build import bulk
+from common import Options, Table, shipped_dataset, stage
+
+from paretofit import Dataset, InputError
+from paretofit.descriptors import DesignMatrix, compute_design
+from paretofit.kinds import RowKind
+from paretofit.lammps_library import lammps_calculator
+from paretofit.learning.explore import MdEngine, plan_runs, run_md
+from paretofit.learning.levels import choose_level, learning_exponent, level_noise, level_seconds
+from paretofit.learning.model import SnapModel, TrainingData
+from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.learning.settings import ExploreSettings, ModelSettings
+from paretofit.potentials import LinearPotential
+from paretofit.study.learn import LearnStudy, learn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from ase import Atoms
+
+ENGINE = MdEngine(("pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"), ("W",))
+CONDITIONS: dict[str, Any] = {"temperature_k": [300, 2000], "pressure_kbar": [-50, 100]}
+TOLERANCE, EVERYTHING, NEVER = 100.0, 1e-9, 1e6  # meV/Å; below and above any error
+LOOP, RANDOM, DIVERSE, CANDIDATES, FIRST = "the loop", "random frames", "diverse", "candidates", "before the loop"
+VARIANTS = (FIRST, LOOP, RANDOM, DIVERSE, CANDIDATES)
+MOST, INITIAL, POOL, RUNS = 15, 40, 200, 5
+PATIENCE = 150  # seconds of one call of `learn`: a worker whose LAMMPS corrupts its memory can wait for ever
+
+LEVELS = ["2", "3", "4", "5"]
+BEST, CHOSEN, PAID = "5", "chosen", "chosen, validation paid"
+HELD, ASIDE, PILOT, BATCH = 100, 40, 12, 20
+SEEDS = {4: 5, 6: 3}  # by 2Jmax
+REFERENCE = (52, 132, 272)  # labels of level 5 whose errors are the targets
+MEASURES = {"energy": "energy, meV/atom", "shifted": "energy less its mean error, meV/atom", "force": "forces, meV/Å"}
+
+REACHED = (
+    f"Median over seeds (a seed that never reaches it counts as infinite), as a ratio to fixed level {BEST}, and in "
+    f"how many seeds it was reached with the pool of {426 - HELD - ASIDE}. Targets: the median error of level {BEST} "
+    f"with {', '.join(map(str, REFERENCE))} labels."
+)
+STRATEGIES = (
+    f"{CHOSEN}: pays {PILOT} pilot configurations at levels {', '.join(LEVELS)}, then batches of {BATCH} at the level "
+    f"of `choose_level`; {PAID}: and the {ASIDE} labels of level {BEST} on which it sees its error, which no other "
+    "column counts. Fixed levels: energies as they are, and less their mean error on the test set, which a fixed cheap "
+    "level does not know."
+)
+
+
+def run(options: Options) -> list[Table]:
+    """All tables."""
+    return [active(options), *levels(options)]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Frames of dynamics with the potential that gives the labels: (eV) and (eV/Å)."""
+
+    frames: list[Atoms]
+    energy: list[float]
+    forces: list[np.ndarray]
+
+    def rmse(self, potential: LinearPotential) -> tuple[float, float]:
+        """Of the mean of a committee: meV/atom, meV/Å."""
+        found = [potential.predict(atoms) for atoms in self.frames]
+        energy = [(p.energy.mean() - e) / len(a) for p, e, a in zip(found, self.energy, self.frames, strict=True)]
+        forces = [(p.forces.mean(axis=0) - f).ravel() for p, f in zip(found, self.forces, strict=True)]
+        return tuple(1e3 * float(np.sqrt(np.mean(one**2))) for one in (np.array(energy), np.concatenate(forces)))
+
+
+def independent(count: int) -> Truth:
+    """Dynamics with the EAM potential from cells of 16 and 54 atoms and the same with a vacancy; two frames of each."""
+    calculator = lammps_calculator(list(ENGINE.commands), list(ENGINE.elements))
+    starts = []
+    for n in (2, 3):
+        whole = bulk("W", cubic=True).repeat(n)
+        starts += [whole, whole[1:]]
+    settings = ExploreSettings(trajectories=count, time_ps=2.0, interval_ps=1.0, **CONDITIONS)
+    runs = plan_runs(starts, settings, np.random.default_rng(0))
+    frames = [atoms for one in runs for atoms in run_md(one, ENGINE, settings).frames]
+    energy, forces = [], []
+    for atoms in frames:
+        copy = atoms.copy()
+        copy.calc = calculator
+        energy.append(float(copy.get_potential_energy()))
+        forces.append(copy.get_forces())
+    return Truth(frames, energy, forces)
+
+
+def study(folder: Path, seed: int, quick: bool) -> LearnStudy:
+    """As studies/learn_quick.yaml, with mild strains and short dynamics."""
+    folder.mkdir()
+    bulk("W", cubic=True).write(start := folder / "W.cif")
+    engine = {
+        "name": "ase",
+        "calculator": "paretofit.lammps_library.lammps_calculator",
+        "options": {"commands": list(ENGINE.commands), "elements": ["W"]},
+    }
+    explore = {"trajectories": 8, "time_ps": 1.0, "interval_ps": 0.2, **CONDITIONS}
+    if quick:
+        explore |= {"trajectories": 3, "time_ps": 0.2, "interval_ps": 0.1}
+    return LearnStudy.model_validate({
+        "name": f"seed {seed}",
+        "labelling": {"engine": engine, "ladder": [{"name": "eam"}]},
+        "augmentation": {
+            "structures": [start], "n": 60 if quick else POOL, "seed": seed, "min_length": 5, "max_atoms": 24,
+            "isolated_atoms": False, "clusters": {"count": 0}, "slabs": {"millers": []},
+            "strained": {"compress": 0.05, "stretch": 0.1},
+        },
+        "learning": {
+            "initial": 30 if quick else INITIAL, "iterations": 2 if quick else 4, "seed": seed,
+            "model": {"twojmax": 4 if quick else 6, "members": 8}, "explore": explore,
+            "sets": {"train": 0.899, "validate": 0.1, "test": 0.001},  # with errors on a test set it may end early
+            "select": {"tolerance": {"energy": NEVER, "forces": TOLERANCE, "stress": NEVER}, "most": MOST},
+        },
+    })  # fmt: skip
+
+
+def with_learning(study: LearnStudy, **changes: object) -> LearnStudy:
+    """The study with other settings of the loop; a dictionary changes a section's own."""
+    own = study.learning
+    made = {k: getattr(own, k).model_copy(update=one) if isinstance(one, dict) else one for k, one in changes.items()}
+    return study.model_copy(update={"learning": own.model_copy(update=made)})
+
+
+@contextmanager
+def patience(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError in what takes longer."""
+
+    def over(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds} s")
+
+    signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def labelled(folder: Path) -> int:
+    """Labels of a run."""
+    with Dataset(folder / "dataset.h5") as data:
+        return len(data)
+
+
+def one_seed(work: Path, seed: int, truth: Truth, quick: bool) -> Iterator[dict[str, object]]:
+    """A row for each variant: labels, errors, and of the loop what share of the frames was above tolerance."""
+    base = study(work, seed, quick)
+    begun = work / "begun"
+    with patience(PATIENCE):  # the first iteration and its dynamics are everybody's
+        learn(with_learning(base, iterations=1), out=begun)
+        learn(base, out=begun, stage="explore")
+    yield row(FIRST, seed, begun, truth)
+    folders = {name: work / name for name in VARIANTS[1:]}
+    for name in (LOOP, RANDOM, DIVERSE):
+        shutil.copytree(begun, folders[name])
+    with patience(PATIENCE):
+        done = learn(base, out=folders[LOOP]).iterations
+    counts = done["selected"].fillna(0).astype(int).tolist()[: base.learning.iterations - 1]
+    frames = [pd.read_csv(path) for path in sorted(folders[LOOP].glob("iterations/*/frames.csv"))]
+    above = float(np.mean([(one["forces_expected"] > TOLERANCE).mean() for one in frames]))
+    yield {**row(LOOP, seed, folders[LOOP], truth), "above": above, "early": float(done["ended_early"].sum())}
+    anything = base.learning.select.tolerance.model_copy(update={"forces": EVERYTHING})
+    for name, change in {RANDOM: {"tolerance": anything}, DIVERSE: {"how": "diverse"}}.items():
+        with patience(PATIENCE):
+            for k, count in enumerate(counts, start=2):  # iterations one by one: each its own number of labels
+                if count:
+                    learn(with_learning(base, iterations=k, select={**change, "most": count}), out=folders[name])
+        yield row(name, seed, folders[name], truth)
+    with patience(PATIENCE):
+        learn(with_learning(base, iterations=1, initial=labelled(folders[LOOP])), out=folders[CANDIDATES])
+    yield row(CANDIDATES, seed, folders[CANDIDATES], truth)
+
+
+def row(name: str, seed: int, folder: Path, truth: Truth) -> dict[str, object]:
+    """Errors of a run's last committee."""
+    energy, forces = truth.rmse(LinearPotential.read(folder / "potential"))
+    return {"variant": name, "seed": seed, "labels": labelled(folder), "energy": energy, "forces": forces}
+
+
+def active(options: Options) -> Table:
+    """The loop against random choice."""
+    with stage("dynamics with the EAM potential"):
+        truth = independent(4 if options.quick else 32)
+    found: list[dict[str, object]] = []
+    lost: list[str] = []
+    for seed in range(1 if options.quick else RUNS):
+        kept = options.work / f"learning-{seed}.json"  # with --work, seeds that are done are not done again
+        with stage(f"seed {seed} of the loop"):
+            try:
+                if not kept.exists():
+                    shutil.rmtree(options.work / f"learning-{seed}", ignore_errors=True)
+                    rows = list(one_seed(options.work / f"learning-{seed}", seed, truth, options.quick))
+                    kept.write_text(json.dumps(rows))
+                found += json.loads(kept.read_text())
+            except (TimeoutError, InputError) as reason:
+                lost.append(f"seed {seed}: {reason}")
+    table = Table(
+        "The loop against random choice: tungsten, labels by an EAM potential",
+        ["variant", "seeds", "labels", "energy, meV/atom", "forces, meV/Å", "loop better: energy", "forces", "by seed"],
+    )
+    frame = pd.DataFrame(found)
+    wide = frame.pivot_table(index="seed", columns="variant", values=["labels", "energy", "forces"])
+    for name in VARIANTS:
+        own = wide.xs(name, level="variant", axis=1)
+        better = [] if name == LOOP else [beaten(wide, one, name) for one in ("energy", "forces")]
+        table.add(
+            name, int(own["forces"].notna().sum()), f"{own['labels'].median():.0f}", f"{own['energy'].median():.1f}",
+            f"{own['forces'].median():.0f}", *(better or ("", "")),
+            " ".join(f"{one:.0f}" for one in own["forces"]),
+        )  # fmt: skip
+    table.notes = notes_of_active(len(truth.frames), frame, lost)
+    return table
+
+
+def beaten(wide: pd.DataFrame, measure: str, name: str) -> str:
+    """In how many seeds the loop has the smaller error, and the median ratio of its error to the other's."""
+    ratio = (wide[measure, LOOP] / wide[measure, name]).dropna()
+    return f"{int((ratio < 1).sum())} of {len(ratio)}, × {ratio.median():.2f}"
+
+
+def notes_of_active(n_frames: int, frame: pd.DataFrame, lost: Sequence[str]) -> list[str]:
+    """What has to be said about the table."""
+    tested = (
+        f"RMSE of the committee's mean on {n_frames} frames of dynamics with the EAM potential itself, cells of 16 and "
+        "54 atoms with and without a vacancy, 300 to 2000 K, -50 to 100 kbar; median over seeds, forces also by seed. "
+        "loop better: in how many seeds, and the loop's error as a ratio to the variant's, median."
+    )
+    variants = (
+        f"{FIRST}: {INITIAL} augmentation candidates at random, where all but the last begin. {LOOP}: frames expected "
+        f"to be off by more than {TOLERANCE:g} meV/Å, {MOST} at most in each of three iterations of 8 trajectories of "
+        f"1 ps. {RANDOM}: as many of its own dynamics' frames, whatever their disagreement. {DIVERSE}: as the loop, "
+        f"as diverse as can be. {CANDIDATES}: augmentation candidates only. Labels include those that validate "
+        "(10 %); none are in a test set, whose errors would end a loop before its time. 2Jmax 6, or 5 with few rows."
+    )
+    course = (
+        f"Of the loop's frames {100 * frame['above'].mean():.0f} % were expected to be above tolerance; "
+        f"{frame['early'].sum():.0f} of its trajectories ended early."
+    )
+    return [tested, variants, course + (f" Lost: {'; '.join(lost)}." if lost else "")]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The labelled set, its rows ``(n_rows, n_features)`` with labels of the best level, seconds ``(n,)``, a model."""
+
+    data: Dataset
+    X: np.ndarray
+    design: DesignMatrix
+    model: SnapModel
+    folder: Path
+    seconds: dict[str, np.ndarray]
+
+    def residual(self, members: np.ndarray, which: np.ndarray, kind: RowKind) -> np.ndarray:
+        """``(n_members, n)``: prediction less label of the best level; eV/atom or eV/Å."""
+        rows = np.isin(self.design.configuration, which) & (self.design.kind == kind)
+        return members @ self.X[rows, : members.shape[1]].T - self.design.targets[BEST][rows]
+
+    def errors(self, members: np.ndarray, which: np.ndarray) -> dict[str, float]:
+        """Of the members' mean: see `MEASURES`."""
+        energy, force = (self.residual(members, which, one).mean(axis=0) for one in (RowKind.ENERGY, RowKind.FORCE))
+        parts = (energy, energy - energy.mean(), force)
+        return {name: 1e3 * float(np.sqrt(np.mean(one**2))) for name, one in zip(MEASURES, parts, strict=True)}
+
+    def foretold(self, members: np.ndarray, which: np.ndarray) -> tuple[float, float]:
+        """What the loop takes for the model's error: mean over the members, eV/atom and eV/Å."""
+        found = (self.residual(members, which, one) for one in (RowKind.ENERGY, RowKind.FORCE))
+        return tuple(float(np.sqrt(np.mean(one**2, axis=1)).mean()) for one in found)
+
+
+def prepared(options: Options, twojmax: int) -> Levels:
+    """Descriptors of the shipped set."""
+    data, folder = shipped_dataset(), options.work / f"levels-{twojmax}"
+    folder.mkdir(exist_ok=True)
+    model = SnapModel(ModelSettings(twojmax=twojmax, members=4), ["Be"], folder)
+    with stage(f"descriptors at 2Jmax = {twojmax}"):
+        design = compute_design(data, model.basis(twojmax), folder / "all.h5", jobs=1).with_labels(data, [BEST])
+    rows, seconds = design.take(np.arange(design.n_rows)), {name: data.labels(name).seconds for name in LEVELS}
+    return Levels(data, rows, design, model, folder, seconds)
+
+
+def strategy(own: Levels, name: str, seed: int, batches: int) -> Iterator[dict[str, object]]:
+    """A row after each training: seconds spent, and errors on the test set."""
+    order = np.random.default_rng(seed).permutation(len(own.data))
+    test, aside, pool = np.split(order, [HELD, HELD + ASIDE])
+    fixed = name != CHOSEN
+    level = np.full(len(order), name if fixed else BEST, dtype=object)
+    sets = np.full(len(order), "pool", dtype=object)
+    sets[aside], batch = VALIDATE, pool[:PILOT]
+    pilot = own.data.select(batch)
+    noise, price = ({}, {}) if fixed else (level_noise(pilot, LEVELS), level_seconds(pilot, LEVELS))
+    spent = float(sum(own.seconds[one][batch].sum() for one in ([name] if fixed else LEVELS)))
+    history: list[tuple[int, float]] = []
+    error: tuple[float, float] | None = None
+    for k in range(batches):
+        sets[batch] = TRAIN
+        train = sets == TRAIN
+        made = TrainingData(own.data, sets, level, np.arange(len(order)), np.ones(len(order), dtype=int),
+                            [name] if fixed else LEVELS, noise, error)  # fmt: skip
+        members = own.model.train(made, own.folder / "model", seed=seed).committee.potential.coefficients
+        error = own.foretold(members, aside)
+        history.append((int(train.sum()), error[1]))
+        counts = {f"n_{one}": int((train & (level == one)).sum()) for one in LEVELS}
+        yield {"strategy": name, "seed": seed, "seconds": spent, "n": int(train.sum()), **counts,
+               **own.errors(members, test), "aside": float(own.seconds[BEST][aside].sum())}  # fmt: skip
+        batch = pool[PILOT + k * BATCH : PILOT + (k + 1) * BATCH]
+        if not len(batch):
+            return
+        if not fixed:
+            exponent = learning_exponent(history)
+            level[batch] = choose_level(LEVELS, noise, price, error, int(train.sum()), len(batch), exponent).name
+        spent += float(sum(own.seconds[level[one]][one] for one in batch))
+
+
+def levels(options: Options) -> list[Table]:
+    """Choosing a level against fixed ones, for two sizes of model."""
+    tables, batches = [], 4 if options.quick else 100
+    for twojmax, seeds in ({4: 1} if options.quick else SEEDS).items():
+        own, found = prepared(options, twojmax), []
+        with stage(f"{seeds} seeds of levels at 2Jmax = {twojmax}"):
+            for seed, name in product(range(seeds), (*LEVELS[1:][::-1], CHOSEN)):
+                found += strategy(own, name, seed, batches)
+        frame = pd.DataFrame(found)
+        paid = frame[frame["strategy"] == CHOSEN]
+        paid = paid.assign(strategy=PAID, seconds=paid["seconds"] + paid["aside"])
+        tables += [targets(pd.concat([frame, paid]), twojmax, seeds), ends(frame, twojmax, seeds)]
+    return tables
+
+
+def targets(frame: pd.DataFrame, twojmax: int, seeds: int) -> Table:
+    """Seconds of DFT until an error is reached."""
+    strategies = frame["strategy"].drop_duplicates().tolist()
+    table = Table(
+        f"Beryllium, 2Jmax = {twojmax}: seconds of DFT until an error is reached, {seeds} seeds",
+        ["error of", "target", *(f"level {one}" if one in LEVELS else one for one in strategies)],
+        notes=[REACHED, STRATEGIES],
+    )
+    best = frame[frame["strategy"] == BEST]
+    for measure, n in product(MEASURES, REFERENCE):
+        if n not in best["n"].to_numpy():
+            continue
+        target = float(best[best["n"] == n][measure].median())
+        reached = {one: first(frame[frame["strategy"] == one], measure, target) for one in strategies}
+        middle = {one: float(np.median(values)) for one, values in reached.items()}
+        table.add(
+            MEASURES[measure], f"{target:.1f}",
+            *(cell(middle[one], middle[BEST], int(np.isfinite(reached[one]).sum())) for one in strategies),
+        )  # fmt: skip
+    return table
+
+
+def cell(value: float, best: float, count: int) -> str:
+    """Seconds, ratio, seeds."""
+    return f"{value:.0f} s × {value / best:.2f} ({count})" if np.isfinite(value) else f"– ({count})"
+
+
+def first(frame: pd.DataFrame, measure: str, target: float) -> list[float]:
+    """Seconds of each seed at the first training that is as good."""
+    found = []
+    for _, own in frame.groupby("seed"):
+        good = own[own[measure] <= target]
+        found.append(float(good["seconds"].iloc[0]) if len(good) else np.inf)
+    return found
+
+
+def ends(frame: pd.DataFrame, twojmax: int, seeds: int) -> Table:
+    """What each strategy comes to when the pool is used up, and along the way."""
+    table = Table(
+        f"Beryllium, 2Jmax = {twojmax}: errors against seconds, {seeds} seeds",
+        ["strategy", "labels", "seconds", "at levels " + "/".join(LEVELS), *MEASURES.values()],
+        notes=["Medians over seeds."],
+    )
+    for (name, n), own in frame.groupby(["strategy", "n"], sort=False):
+        if n not in (*REFERENCE, PILOT, frame["n"].max()):
+            continue
+        middle = own.median(numeric_only=True)
+        counts = "/".join(f"{middle[f'n_{one}']:.0f}" for one in LEVELS)
+        table.add(name, n, f"{middle['seconds']:.0f}", counts, *(f"{middle[one]:.1f}" for one in MEASURES))
+    return table
