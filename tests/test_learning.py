@@ -517,6 +517,9 @@ class TestLevels:
         assert early.table[0]["gain_per_hour"] == pytest.approx(3600 * (1 - by_hand) / 20)
         assert choose_level(levels, {}, seconds, (0.2, 1.0), 20, 20).name == "good"
         assert learning_exponent([(10, 4.0), (40, 2.0)]) == pytest.approx(0.5)
+        assert learning_exponent([(10, 90.0), (20, 4.0), (40, 3.0), (80, 2.5)]) == pytest.approx(0.34, abs=0.02)
+        energies = choose_level(levels, {"cheap": (0.3, 0.01)}, seconds, (0.2, 1.0), 20, 20)
+        assert energies.name == "good"  # the cheap level's energies are worse than the model's
         assert learning_exponent([(10, 4.0)]) == 0.5
 
     def test_noise_and_cost_come_from_what_has_labels_at_both(self):

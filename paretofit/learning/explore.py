@@ -145,7 +145,7 @@ def run_md(
 
     reason, before = "", None
     try:
-        view = _set_up(lammps, run, engine, step)
+        view = _set_up(lammps, run, engine, settings)
         for look in range(1, looks + 1):
             lammps.command(f"run {stride} pre {'yes' if look == 1 else 'no'} post no")
             atoms = view.look(lammps)
@@ -170,7 +170,7 @@ def _trouble(
     temperature, energy = float(lammps.get_thermo("temp")), float(lammps.get_thermo("pe"))
     if not (np.isfinite(temperature + energy) and np.isfinite(atoms.positions).all()):
         return "the energy is not finite"
-    if temperature > max(settings.stop_temperature * run.temperature, FEWEST_KELVIN):
+    if temperature > hottest_of(run, settings):
         return f"the temperature reached {temperature:.0f} K"
     periodic = run.atoms.pbc.all()
     swollen = atoms.cell.volume / run.atoms.cell.volume if periodic else 1.0
@@ -212,7 +212,12 @@ class _View:
         return made
 
 
-def _set_up(lammps: Any, run: Run, engine: MdEngine, step: float) -> _View:
+def hottest_of(run: Run, settings: ExploreSettings) -> float:
+    """The temperature (K) at which a trajectory is stopped."""
+    return max(settings.stop_temperature * run.temperature, FEWEST_KELVIN)
+
+
+def _set_up(lammps: Any, run: Run, engine: MdEngine, settings: ExploreSettings) -> _View:
     """The atoms in a box whose first axes are the periodic ones, with thermostat and barostat."""
     atoms = run.atoms
     order = [*np.flatnonzero(atoms.pbc).tolist(), *np.flatnonzero(~np.asarray(atoms.pbc)).tolist()]
@@ -235,9 +240,19 @@ def _set_up(lammps: Any, run: Run, engine: MdEngine, step: float) -> _View:
     lammps.create_atoms(len(atoms), list(range(1, len(atoms) + 1)), types, x.ravel().tolist())
     masses = [f"mass {k} {float(atomic_masses[atomic_numbers[symbol]])!r}" for symbol, k in number.items()]
     heat = max(run.temperature, COLDEST)
+    hottest = 2 * hottest_of(run, settings)  # at once, for what flies apart in a step writes over LAMMPS's memory
     lammps.commands_string(
-        "\n".join([*masses, *engine.commands, "neighbor 1.0 bin", "neigh_modify delay 0", f"timestep {step!r}"])
-        + "\nthermo 1000000\nthermo_style custom step temp pe\nthermo_modify lost error norm no\n"
+        "\n".join(
+            [
+                *masses,
+                *engine.commands,
+                "neighbor 1.0 bin",
+                "neigh_modify delay 0",
+                f"timestep {settings.timestep_fs / 1000!r}",
+            ]
+        )
+        + "\nthermo 1\nthermo_style custom step temp pe\nthermo_modify lost error norm no\n"
+        f"variable hot equal temp\nfix halt all halt 1 v_hot > {hottest!r} error soft message no\n"
         f"velocity all create {heat!r} {run.seed} dist gaussian mom yes rot no\n{_ensemble(atoms, run, heat)}"
     )
     return _View(atoms, order, rotation, shift, x)

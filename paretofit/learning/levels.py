@@ -1,7 +1,8 @@
 """At which convergence level new labels are worth computing: cheap ones early, better ones when errors come down.
 
 A model of n labels has the error ε(n) of a learning curve, and m labels of a level that is off by δ add that to what
-they teach: ε² = ε(n + m)² + (m / (n + m)) δ². The level is taken that brings the error down most for each second.
+they teach: ε² = ε(n + m)² + (m / (n + m)) δ². Of the levels that are less off than the model, in energies and in
+forces, that one is taken which brings the worse of the two errors down most for each second.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from paretofit.dataset import Dataset
 
 EXPONENT = 0.5  # of errors, ε(n) ∝ n^(-1/2), until two sizes of training set have been seen
-RANGE = 0.1, 1.0  # of the exponent that is believed
+RANGE = 0.1, 0.5  # of the exponent that is believed
+RECENT = 3  # iterations that the exponent is of
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,11 @@ def level_seconds(dataset: Dataset, levels: Sequence[str]) -> dict[str, float]:
 
 
 def learning_exponent(history: Sequence[tuple[int, float]]) -> float:
-    """α of ε ∝ n^(-α) from training set sizes and errors of earlier iterations."""
-    if len({n for n, _ in history}) < 2:
+    """α of ε ∝ n^(-α) from training set sizes and errors of the last iterations (`RECENT`)."""
+    recent = history[-RECENT:]
+    if len({n for n, _ in recent}) < 2:
         return EXPONENT
-    n, error = np.log(np.array(history)).T
+    n, error = np.log(np.array(recent)).T
     return float(np.clip(-np.polyfit(n, error, 1)[0], *RANGE))
 
 
@@ -114,9 +117,11 @@ def choose_level(
         own = (0.0, 0.0) if name == best else noise.get(name)
         if own is None or name not in seconds or best not in seconds:
             continue
+        if any(d > e for d, e in zip(own, error, strict=True)):
+            continue  # it would teach its own error
         share = wanted / (n + wanted)
         falls = (n / (n + wanted)) ** (2 * exponent)
-        foretold = float(np.mean([np.sqrt(falls + share * (d / e) ** 2) for d, e in zip(own, error, strict=True)]))
+        foretold = max(float(np.sqrt(falls + share * (d / e) ** 2)) for d, e in zip(own, error, strict=True))
         gain = 3600 * (1 - foretold) / (wanted * seconds[name])
         table.append(
             {

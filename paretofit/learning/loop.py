@@ -195,9 +195,14 @@ class Loop:
         return {**made, "said": f"{made['labels']} labels{failed}, {made['seconds']:.1f} s of CPU; {made['words']}"}
 
     def _history(self, k: int) -> list[tuple[int, float]]:
-        """Sizes of the training set and force errors of the iterations before."""
+        """Sizes of the training set and force errors of the iterations before with a model of the same size."""
         records = [self.folder.iteration(one).record("train") for one in range(1, k)]
-        sizes = [(int(one["counts"][TRAIN]), one["rmse"][VALIDATE]["forces"]["value"]) for one in records if one]
+        trained = [one for one in records if one]
+        sizes = [
+            (int(one["counts"][TRAIN]), one["rmse"][VALIDATE]["forces"]["value"])
+            for one in trained
+            if one["model"] == trained[-1]["model"]
+        ]
         return [(n, error) for n, error in sizes if np.isfinite(error) and error > 0]
 
     def _assign(self, k: int, new: Sequence[Atoms]) -> dict[int, str]:
@@ -281,6 +286,7 @@ class Loop:
         return {
             "said": f"{counts[TRAIN]} train, {trained.words}; test: {words or 'no labels'} (meV/atom, meV/Å, meV/Å³)",
             "counts": counts,
+            "model": trained.words.split(",")[0],
             "rmse": judged.rmse,
             "offsets": {f"{level} {symbol}": value for (level, symbol), value in trained.offsets.items()},
         }

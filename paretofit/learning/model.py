@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from paretofit.potentials.assessing import Labels
     from paretofit.potentials.uncertainty import Assessment
 
-ROWS = 5.0  # for each column; with fewer a smaller 2Jmax is taken
+ROWS = 8.0  # for each column; with fewer a smaller 2Jmax is taken
 
 
 class Committee(Protocol):

@@ -84,7 +84,7 @@ class ModelSettings(Section):
     """The committee that is trained in each iteration."""
 
     twojmax: Annotated[int, Field(ge=0, le=20, strict=True)] = Field(
-        6, description="the largest of quadratic or linear SNAP; smaller while there are fewer than 5 rows for a column"
+        6, description="the largest of quadratic or linear SNAP; smaller while there are fewer than 8 rows for a column"
     )
     quadratic: bool = Field(True, description="false: linear SNAP")
     rcutfac: Positive = Field(4.812302818, description="Å; a pair of elements is seen up to rcutfac * (R_i + R_j)")
@@ -112,6 +112,7 @@ class ExploreSettings(Section):
     timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="of the integrator")
     max_atoms: Count = Field(300, description="larger structures are not started from")
     dispersion: Literal["none", "d2", "d3"] = Field("none", description="added during the dynamics (Grimme)")
+    time_limit_s: Positive = Field(3600.0, description="wall seconds after which a trajectory is given up")
     stop_grade: Positive = Field(50.0, description="extrapolation grade at which a trajectory is stopped")
     stop_temperature: Positive = Field(5.0, description="times the one asked for, at which it is stopped")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -77,15 +78,22 @@ def _digest_of(record: Path) -> str:
 
 
 @contextmanager
-def _memory_limited() -> Iterator[None]:
-    """A box that collapses has more and more images of its atoms: LAMMPS is to fail before the machine does."""
+def _limited(seconds: float) -> Iterator[None]:
+    """Limits of memory and time.
+
+    A box that collapses has more and more images of its atoms: LAMMPS is to fail before the machine does. What takes
+    too long ends this process, for LAMMPS may hang where no exception reaches it.
+    """
     before = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     allowed = used + MOST_BYTES if before[1] == resource.RLIM_INFINITY else min(used + MOST_BYTES, before[1])
     resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
@@ -109,7 +117,7 @@ def _run_one(
     if settings.dispersion != "none":
         commands = overlaid(commands, dispersion_commands(settings.dispersion, engine.elements))
     start = time.process_time()
-    with _memory_limited():
+    with _limited(settings.time_limit_s):
         found = run_md(run, type(engine)(tuple(commands), engine.elements), settings, committee.grade)
     name = f"{iteration:02d}-{run.number:03d}"
     for atoms, moment in zip(found.frames, found.times, strict=True):
@@ -138,7 +146,7 @@ def _run_one(
 
 def _died(run: Run, folder: Path, settings_digest: str) -> None:
     """A trajectory whose process died."""
-    record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died",
+    record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died, or took too long",
               "settings": settings_digest}  # fmt: skip
     write_frames(folder / f"{run.number:03d}.extxyz", [])
     write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")
