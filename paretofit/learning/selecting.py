@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from paretofit.potentials.uncertainty import Assessment
 
 PROPERTIES = ("energy", "forces", "stress")
+NEAR = 30.0  # times the tolerance: errors beyond do not calibrate, if there are enough others
 FEWEST = 3  # configurations with a label, for a calibration
 CONFIDENT, BROKEN, DUPLICATE, WAITING, CHOSEN = "confident", "broken", "duplicate", "not drawn", "chosen"
 
@@ -45,7 +46,7 @@ class Calibration:
 
 
 def calibrate(spread: pd.DataFrame, error: pd.DataFrame, settings: SelectSettings) -> Calibration:
-    """Calibrate each property on held-out labelled configurations.
+    """Calibrate each property on held-out labelled configurations, those that are not hopelessly off.
 
     Parameters
     ----------
@@ -65,6 +66,9 @@ def calibrate(spread: pd.DataFrame, error: pd.DataFrame, settings: SelectSetting
         known = spread[name].notna() & error[name].notna()
         if known.sum() < FEWEST:
             continue
+        near = known & (error[name] <= NEAR * getattr(settings.tolerance, name))
+        if near.sum() >= 2 * FEWEST:  # a few that are far off would decide where nothing is to be decided
+            known = near
         line: Any = CALIBRATIONS[settings.calibration](spread[name][known].to_numpy(), error[name][known].to_numpy())
         lines[name] = line
         thresholds[name] = lines[name].threshold(getattr(settings.tolerance, name))
