@@ -130,7 +130,10 @@ def study(folder: Path, seed: int, quick: bool) -> LearnStudy:
             "initial": 30 if quick else INITIAL, "iterations": 2 if quick else 4, "seed": seed,
             "model": {"twojmax": 4 if quick else 6, "members": 8}, "explore": explore,
             "sets": {"train": 0.899, "validate": 0.1, "test": 0.001},  # with errors on a test set it may end early
-            "select": {"tolerance": {"energy": NEVER, "forces": TOLERANCE, "stress": NEVER}, "most": MOST},
+            "select": {
+                "tolerance": {"energy": NEVER, "forces": TOLERANCE, "stress": NEVER}, "most": MOST,
+                "broken": {"energy": 10 * NEVER, "stress": 10 * NEVER},
+            },
         },
     })  # fmt: skip
 
