@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 
 from paretofit.descriptors.rows import lammps_message, with_vacuum_cell
+from paretofit.errors import InputError
 from paretofit.lammps_library import lammps_instance
 from paretofit.structures.filters import is_too_close
 
@@ -89,6 +90,23 @@ class Trajectory:
     frames: list[Atoms]
     times: list[float]
     reason: str
+
+
+def possible_starts(structures: Sequence[Atoms], max_atoms: int) -> list[Atoms]:
+    """What the dynamics can start from.
+
+    Raises
+    ------
+    InputError
+        If that is nothing.
+    """
+    found = [atoms for atoms in structures if 1 < len(atoms) <= max_atoms]
+    if not found:
+        raise InputError(
+            f"no structure of 2 to {max_atoms} atoms to start the dynamics from; name some under "
+            "'learning.explore.start', or raise 'learning.explore.max_atoms'"
+        )
+    return found
 
 
 def plan_runs(starts: Sequence[Atoms], settings: ExploreSettings, rng: np.random.Generator) -> list[Run]:

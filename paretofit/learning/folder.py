@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    import pandas as pd
     from ase import Atoms
 
 
@@ -75,6 +76,13 @@ class IterationFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / f"{stage}.json", json.dumps(record, indent=1) + "\n")
         return record
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
 
 
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:

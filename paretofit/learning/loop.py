@@ -17,9 +17,9 @@ import pandas as pd
 
 from paretofit.dataset import Dataset
 from paretofit.errors import InputError
-from paretofit.files import digest, remove, replacing, write_text
-from paretofit.learning.explore import plan_runs
-from paretofit.learning.folder import read_frames_of, write_frames
+from paretofit.files import digest, remove, write_text
+from paretofit.learning.explore import plan_runs, possible_starts
+from paretofit.learning.folder import read_frames_of, write_csv, write_frames
 from paretofit.learning.judging import SETS, judge
 from paretofit.learning.levels import learning_exponent, level_noise
 from paretofit.learning.model import TrainingData, without_offset
@@ -41,7 +41,6 @@ from paretofit.potentials.assessing import of_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from ase import Atoms
 
@@ -374,35 +373,11 @@ class Loop:
         return found, {"calibration": lines}
 
 
-def possible_starts(structures: Sequence[Atoms], max_atoms: int) -> list[Atoms]:
-    """What the dynamics can start from.
-
-    Raises
-    ------
-    InputError
-        If that is nothing.
-    """
-    found = [atoms for atoms in structures if 1 < len(atoms) <= max_atoms]
-    if not found:
-        raise InputError(
-            f"no structure of 2 to {max_atoms} atoms to start the dynamics from; name some under "
-            "'learning.explore.start', or raise 'learning.explore.max_atoms'"
-        )
-    return found
-
-
 def _error_of(trained: dict[str, Any]) -> tuple[float, float] | None:
     """Errors of a committee on the validation set, eV/atom and eV/Å; None if that has no labels."""
     own = trained["rmse"][VALIDATE]
     found = own["energy"]["value"] / 1000, own["forces"]["value"] / 1000
     return found if np.isfinite(found).all() and min(found) > 0 else None
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
 
 
 def _new(atoms: Atoms, identity: int, iteration: int) -> Atoms:

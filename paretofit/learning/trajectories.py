@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretofit.files import digest, write_text
+from paretofit.files import digest, file_digest, write_text
 from paretofit.labelling.execute import execute
 from paretofit.learning.explore import MdEngine, Run, run_md
 from paretofit.learning.folder import write_frames
@@ -54,7 +54,7 @@ def run_all(
     iteration : int
     """
     folder.mkdir(parents=True, exist_ok=True)
-    known = digest([settings.model_dump(mode="json"), engine.commands])
+    known = digest([settings.model_dump(mode="json"), _without_places(engine)])
     waiting = [run for run in runs if _digest_of(_record(folder, run.number)) != known]
     call = partial(
         _run_one,
@@ -70,6 +70,12 @@ def run_all(
     for _ in track(done, len(waiting), "dynamics", enabled=progress):
         pass
     return [json.loads(_record(folder, run.number).read_text()) for run in runs]
+
+
+def _without_places(engine: MdEngine) -> list[str]:
+    """The lines of a potential with what is in its files, wherever those are."""
+    words = [word.strip('"') for line in engine.commands for word in line.split()]
+    return [file_digest(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
 
 
 def _digest_of(record: Path) -> str:

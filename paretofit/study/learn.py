@@ -22,9 +22,10 @@ from paretofit.errors import InputError
 from paretofit.files import file_digest, write_text
 from paretofit.journal import JsonLines
 from paretofit.labelling.settings import LabelSettings  # noqa: TC001  (pydantic)
-from paretofit.learning.folder import LearnFolder, read_frames_of, write_frames
+from paretofit.learning.explore import possible_starts
+from paretofit.learning.folder import LearnFolder, read_frames_of, write_csv, write_frames
 from paretofit.learning.labels import Labeller, journal_path
-from paretofit.learning.loop import EMPTY, STAGES, Loop, possible_starts, write_csv
+from paretofit.learning.loop import EMPTY, STAGES, Loop
 from paretofit.learning.model import SnapModel
 from paretofit.learning.selecting import PROPERTIES
 from paretofit.learning.sets import VALIDATE
