@@ -639,6 +639,15 @@ class TestWhatTheReviewFound:
         with Dataset(found.folder / "dataset.h5") as data:
             assert data.labels("lo").complete.sum() >= 4
 
+    def test_candidates_that_wait_keep_their_ids(self, tmp_path):
+        """Where not all are labelled, frames get ids beyond all candidates, and the run goes on when resumed."""
+        path = study(tmp_path, initial=20, iterations=1)
+        learn(path, out=tmp_path / "run")
+        found = learn(study(tmp_path, initial=20, iterations=2), out=tmp_path / "run")
+        with Dataset(tmp_path / "run" / "dataset.h5") as data:
+            assert sorted(data.ids.tolist())[20:] == list(range(24, 24 + int(found.iterations["labels"].iloc[1])))
+        assert learn(tmp_path / "s.yaml", out=tmp_path / "run").reason == "the maximum number of iterations"
+
     def test_forces_that_vanish_do_not_stop_a_committee(self):
         """Ten held-out families, four of them crystals without forces."""
         from paretofit.potentials.uncertainty import HeldOut, Uncertainty

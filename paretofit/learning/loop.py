@@ -78,6 +78,8 @@ class Loop:
         What the dynamics may start from.
     describe : callable
         Mean descriptors of a structure, by which duplicates are found.
+    reserved : int
+        The highest id of a candidate, labelled or not.
     jobs : int
     progress : bool
     say : callable
@@ -90,6 +92,7 @@ class Loop:
     model: Model
     starts: Sequence[Atoms]
     describe: Callable[[Atoms], Array]
+    reserved: int = -1
     jobs: int = 1
     progress: bool = False
     say: Callable[[str], None] = log.info
@@ -328,7 +331,7 @@ class Loop:
         with Dataset(self.folder.dataset) as data:
             before = np.array([int(one.get("iteration", 1)) <= k for one in data.info_records])  # not what came since
             known = np.array([self.describe(atoms) for atoms in data.select(np.flatnonzero(before))])
-            highest = int(data.ids[before].max())
+            highest = max(int(data.ids[before].max()), self.reserved)
         described = np.array([self.describe(atoms) for atoms in frames])
         table = judge_frames(frames, assessed, calibration, own, described, known)
         chosen = choose(table, described, known, own, self._rng(k, 4))

@@ -67,7 +67,7 @@ def errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
                     value, spread = iterations[column], iterations[f"{column}_spread"]
                     bars = np.array([np.minimum(spread, 0.7 * value), spread])  # a logarithmic axis has no zero
                     ax.errorbar(iterations["iteration"], value, yerr=bars, color=colour, marker=marker, linestyle=line,
-                                capsize=2, label=one.replace("first_test", "test set of iteration 1"))  # fmt: skip
+                                elinewidth=0.5, label=one.replace("first_test", "test set of iteration 1"))  # fmt: skip
             values = np.concatenate(
                 [iterations[f"{one}_{name}"].to_numpy(float) for one in SETS if f"{one}_{name}" in iterations]
             )

@@ -181,7 +181,9 @@ def learn(
                 log.info("%s", words)
                 say(words)
 
-            loop = Loop(folder, settings.learning, labeller, model, starts, mean_of(elements), jobs, progress, told)
+            reserved = max((int(atoms.info["config_id"]) for atoms in candidates), default=-1)
+            how = jobs, progress, told
+            loop = Loop(folder, settings.learning, labeller, model, starts, mean_of(elements), reserved, *how)
             reason = loop.run(only=stage, finished=lambda _: _result(folder, "not yet"))
         return _result(folder, reason)
 
