@@ -52,8 +52,15 @@ class Labeller:
         """Names of the levels, the best last."""
         return [one.name for one in self.settings.chosen]
 
-    def check(self, candidates: Path) -> None:
+    def check(self, candidates: Path, *, compute: bool = True) -> None:
         """Refuse what cannot be labelled, before anything is spent: engine, levels, structures, a dataset's labels.
+
+        Parameters
+        ----------
+        candidates : Path
+            Their file.
+        compute : bool
+            Whether labels will be computed, so that the engine must be installed.
 
         Raises
         ------
@@ -62,7 +69,7 @@ class Labeller:
         """
         there = candidates.exists() and candidates.stat().st_size
         settings = self.settings.model_copy(update={"structures": [candidates] if there else []})
-        plan_labels(settings, self.folder.dataset, [])
+        plan_labels(settings, self.folder.dataset, [], compute=compute)
 
     def label(
         self,

@@ -171,7 +171,8 @@ def learn(
         elements = _elements(candidates, folder)
         with JsonLines(journal_path(folder)) as journal:
             labeller = Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
-            labeller.check(folder.path / START)
+            labels = bool(candidates) or settings.learning.iterations > 1
+            labeller.check(folder.path / START, compute=labels and stage in {None, "label"})
             starts = _starts(settings.learning, candidates, folder, elements)
             possible_starts(starts, settings.learning.explore.max_atoms)
             _check_model(settings.learning, elements)
