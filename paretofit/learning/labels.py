@@ -60,16 +60,18 @@ class Labeller:
         candidates : Path
             Their file.
         compute : bool
-            Whether labels will be computed, so that the engine must be installed.
+            Whether labels will be computed; without, there is nothing to check.
 
         Raises
         ------
         InputError
             See `paretofit.labelling.label.plan_labels`.
         """
+        if not compute:
+            return
         there = candidates.exists() and candidates.stat().st_size
         settings = self.settings.model_copy(update={"structures": [candidates] if there else []})
-        plan_labels(settings, self.folder.dataset, [], compute=compute)
+        plan_labels(settings, self.folder.dataset, [])
 
     def label(
         self,
