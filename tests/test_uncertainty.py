@@ -9,12 +9,14 @@ from ase.build import bulk
 from conftest import ROOT, first_configurations
 from typer.testing import CliRunner
 
-from paretofit import Dataset, InputError, fit_wls
+from paretofit import Dataset, InputError, SnapBasis, fit_wls
 from paretofit.cli import app
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.dataset.existing import stored_labels
 from paretofit.descriptors import DesignMatrix
+from paretofit.descriptors.atoms import atom_rows, energy_row
 from paretofit.kinds import RowKind
+from paretofit.lammps_library import process_lammps
 from paretofit.linear.calibration import calibrate_conformal, committee_error, disagreement
 from paretofit.potentials import LinearPotential
 from paretofit.potentials.build import CommitteeSettings
@@ -209,6 +211,25 @@ class TestExtrapolation:
         dense = bulk("Be").repeat((2, 1, 1))
         dense.set_cell(dense.cell[:] * 0.75, scale_atoms=True)
         assert potential.grades(dense).min() > 2
+
+    @pytest.mark.parametrize("quadratic", [True, False])
+    def test_rows_of_atoms_add_up_to_the_configurations(self, quadratic):
+        basis = SnapBasis(elements=["Be", "W"], twojmax=4, quadratic=quadratic, radelem=[0.5, 0.4], wj=[1.0, 0.9])
+        atoms = bulk("Be").repeat((2, 1, 1))
+        atoms.rattle(0.1, seed=4)
+        atoms.symbols[1] = "W"
+        rows = atom_rows(process_lammps(), basis, atoms)
+        assert rows.mean(axis=0) == pytest.approx(energy_row(process_lammps(), basis, atoms), rel=1e-12, abs=1e-14)
+
+    def test_leverages_of_atoms(self, potential):
+        """Of a crystal's equal atoms each is the configuration's; otherwise x (XᵀX)⁻¹ xᵀ of its own row."""
+        assert potential.atom_leverages(bulk("Be")) == pytest.approx([potential.assess(bulk("Be")).leverage] * 2)
+        atoms = bulk("Be").repeat((2, 1, 1))
+        atoms.rattle(0.2, seed=5)
+        row = 12.25 * atom_rows(process_lammps(), potential.basis, atoms)[2]
+        own = potential.uncertainty.leverage
+        solved = np.linalg.solve(own.R.T, row[own.kept])
+        assert potential.atom_leverages(atoms)[2] == pytest.approx(solved @ solved, rel=1e-8)
 
     def test_an_element_that_never_trained_is_infinitely_far(self, potential):
         own = potential.uncertainty

@@ -89,6 +89,20 @@ def atom_descriptors_and_gradient(lammps: Any, basis: SnapBasis, atoms: Atoms) -
     return values, -np.einsum("ab,jibk->jaik", rotation, minus)
 
 
+def atom_rows(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
+    """What the model sees of each atom, ``(N, n_features)``: their mean is the energy row of the configuration."""
+    values, types = atom_descriptors(lammps, basis, atoms), _types(basis, atoms)
+    n, n_elements = len(atoms), len(basis.elements)
+    width = (basis.n_features - n_elements) // n_elements
+    local = np.zeros((n, n_elements, width))
+    products = [values]
+    if basis.quadratic:
+        products.append(_triangle(values[:, :, None] * values[:, None, :]))
+    local[np.arange(n), types - 1] = np.hstack(products)
+    own = np.eye(n_elements)[types - 1]
+    return np.hstack([own, local.reshape(n, -1)[:, basis.column_order]])
+
+
 def energy_row(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
     """The energy row of a configuration without its force rows, much cheaper: ``(n_features,)``.
 

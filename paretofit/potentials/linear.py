@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import units
 
-from paretofit.descriptors.atoms import atom_descriptors
+from paretofit.descriptors.atoms import atom_descriptors, atom_rows
 from paretofit.descriptors.reference import STRESS_UNIT, ReferencePotential, reference_labels
 from paretofit.descriptors.rows import (
     BAR_PER_VIRIAL,
@@ -180,6 +180,19 @@ class LinearPotential:
         if self.uncertainty is None:
             raise InputError("this potential knows nothing of its training set; fit it with a committee")
         return self.uncertainty.grades(atoms, atom_descriptors(process_lammps(), self.basis, atoms))
+
+    def atom_leverages(self, atoms: Atoms) -> Array:
+        """``(N,)``: leverage of each atom's own energy, weighted as an energy row of the training set.
+
+        Raises
+        ------
+        InputError
+            If the potential knows nothing of its training set.
+        """
+        if self.uncertainty is None:
+            raise InputError("this potential knows nothing of its training set; fit it with a committee")
+        rows = atom_rows(process_lammps(), self.basis, atoms)
+        return self.uncertainty.leverage(self.uncertainty.energy_weight * rows)
 
     def _rows(self, atoms: Atoms) -> tuple[Array, Array, Array]:
         """Energy row, force rows and stress rows; the last NaN where it is not periodic in three directions."""
