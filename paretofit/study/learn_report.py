@@ -17,8 +17,8 @@ from paretofit.linear.calibration import detection_map
 from paretofit.report import learning_figures as figures
 from paretofit.report.candidates import FEWEST, neighbourhoods
 from paretofit.report.pictures import FigurePlan, draw_picture
+from paretofit.report.section_page import Section, render_sections
 from paretofit.report.uncertainty_figures import detection, parity
-from paretofit.report.validation_page import Section, render_validation
 from paretofit.study.augment import candidate_table, mean_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
     named = {one.name: one for one in pictures}
     failed = [f"label of {key}: {why}" for k in folder.iterations()
               for key, why in (folder.iteration(k).record("label") or {}).get("failed", {}).items()]  # fmt: skip
-    page = render_validation(
+    page = render_sections(
         title="Active learning",
         opening=_opening(iterations, reason),
         sections=[

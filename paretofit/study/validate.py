@@ -18,7 +18,7 @@ from paretofit.files import one_line, remove, write_text
 from paretofit.progress import track
 from paretofit.report import validation_figures as figures
 from paretofit.report.pictures import FigurePlan, draw_picture
-from paretofit.report.validation_page import Section, render_validation
+from paretofit.report.section_page import Section, render_sections
 from paretofit.validation.interlayer import gaps
 from paretofit.validation.measure import (
     KNOWN_PROTOTYPES,
@@ -365,7 +365,7 @@ def _failed(result: ValidationResult) -> list[str]:
 
 
 def _page(result: ValidationResult, pictures: Sequence[Picture]) -> str:
-    return render_validation(
+    return render_sections(
         title=f"Validation of {result.potential}",
         opening=_opening(result),
         sections=list(_sections(result, pictures)),

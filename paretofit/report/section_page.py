@@ -1,4 +1,4 @@
-"""The page of a validation: for each property its numbers and its figures, in one file that loads nothing."""
+"""A page of sections, of a validation or of active learning: numbers and figures in one file that loads nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLOSING = "The numbers in full: validation.csv; the curves: tables/; what was as
 
 @dataclass(frozen=True)
 class Section:
-    """A property: its title, its numbers, its figures."""
+    """A part of the page: its title, its numbers, its figures."""
 
     title: str
     table: pd.DataFrame
@@ -56,13 +56,13 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def render_validation(
+def render_sections(
     *, title: str, opening: str, sections: Sequence[Section], failures: Sequence[str], closing: str = CLOSING
 ) -> str:
-    """The HTML of a validation, or of another list of sections; everything that comes from data is escaped."""
+    """The HTML of sections; everything that comes from data is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("paretofit", "report"),
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    template = environment.get_template("validation.html")
+    template = environment.get_template("sections.html")
     return template.render(title=title, opening=opening, sections=sections, failures=failures, closing=closing)
