@@ -32,6 +32,7 @@ from paretofit.linear.calibration import committee_error, detection_rates, disag
 from paretofit.potentials import LinearPotential
 from paretofit.potentials.uncertainty import Assessment
 from paretofit.study.learn import learn, load_learn_study
+from paretofit.study.learn_report import ended_early
 
 EAM = {
     "name": "ase",
@@ -569,6 +570,17 @@ def test_the_shipped_studies_load():
 
 
 class TestWhatTheReviewFound:
+    def test_the_report_counts_why_trajectories_ended(self, tmp_path):
+        for k, heat in ((1, "3574"), (1, "1.2e+04"), (2, "9")):
+            here = LearnFolder(tmp_path).iteration(k)
+            events = (here.record("explore") or {"events": []})["events"]
+            here.finish("explore", {"events": [*events, f"trajectory 3: the temperature reached {heat} K"]})
+        table = ended_early(LearnFolder(tmp_path))
+        assert table.to_numpy().tolist() == [
+            [1, "the temperature reached … K", 2],
+            [2, "the temperature reached … K", 1],
+        ]
+
     def test_the_number_of_iterations_is_kept_whatever_stages_are_asked_for(self, done, tmp_path):
         shutil.copytree(done.folder, tmp_path / "run")
         path = study(tmp_path)

@@ -62,7 +62,7 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
             Section("The last committee", pd.DataFrame(), [named["parity"]]),
             Section("Disagreement and error", _calibration_shown(folder), [named["disagreement"], named["detection"]]),
             Section("Where the structures lie", _verdicts(iterations), [named["map"]]),
-            Section("Trajectories that ended early", _ended(folder), []),
+            Section("Trajectories that ended early", ended_early(folder), []),
         ],
         failures=failed,
         closing="In full: iterations.csv, and errors.csv and frames.csv of each iteration; all labels: dataset.h5.",
@@ -159,12 +159,12 @@ def _shown(iterations: pd.DataFrame) -> pd.DataFrame:
     return shown.astype({"level": str}) if "level" in shown else shown
 
 
-def _ended(folder: LearnFolder) -> pd.DataFrame:
+def ended_early(folder: LearnFolder) -> pd.DataFrame:
     """Why trajectories were stopped, counted."""
     counts: Counter[tuple[int, str]] = Counter()
     for k in folder.iterations():
         for event in (folder.iteration(k).record("explore") or {}).get("events", []):
-            counts[k, re.sub(r"[-+.e\d]+", "…", event.split(": ", 1)[1])] += 1
+            counts[k, re.sub(r"\d[\d.e+-]*", "…", event.split(": ", 1)[1])] += 1
     return pd.DataFrame(
         [[k, why, n] for (k, why), n in counts.items()], columns=["iteration", "reason", "trajectories"]
     )
