@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretofit.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -59,6 +61,38 @@ def level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tuple[floa
         atoms = np.concatenate([np.arange(best.offsets[k], best.offsets[k + 1]) for k in both])
         forces = own.forces[atoms] - best.forces[atoms]
         found[name] = float(np.std(energy)), float(np.sqrt(np.mean(forces**2)))
+    return found
+
+
+def level_offsets(
+    dataset: Dataset, levels: Sequence[str], used: Sequence[str], elements: Sequence[str]
+) -> dict[tuple[str, str], float]:
+    """What an atom of each element adds to the energy of each used level beyond that of the best one, eV.
+
+    By least squares over the configurations that have labels at both, energies per atom.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    best = dataset.labels(levels[-1])
+    found: dict[tuple[str, str], float] = {}
+    for name in used:
+        if name == levels[-1]:
+            continue
+        own = dataset.labels(name)
+        both = np.flatnonzero(own.complete & best.complete)
+        if not len(both):
+            raise InputError(
+                f"labels of level '{name}' cannot be put on the energy scale of level '{levels[-1]}': no configuration "
+                "has both; label some at both"
+            )
+        symbols = [atoms.get_chemical_symbols() for atoms in dataset.select(both)]
+        counts = np.array([[one.count(element) / len(one) for element in elements] for one in symbols])
+        excess = (own.energy - best.energy)[both] / dataset.n_atoms[both]
+        fitted = np.linalg.lstsq(counts, excess, rcond=None)[0]
+        found |= {(name, element): float(value) for element, value in zip(elements, fitted, strict=True)}
     return found
 
 

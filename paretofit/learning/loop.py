@@ -22,7 +22,7 @@ from paretofit.learning.explore import plan_runs, possible_starts
 from paretofit.learning.folder import read_frames_of, write_csv, write_frames
 from paretofit.learning.judging import SETS, judge
 from paretofit.learning.levels import learning_exponent, level_noise
-from paretofit.learning.model import TrainingData, without_offset
+from paretofit.learning.model import TrainingData, shifted_labels
 from paretofit.learning.selecting import (
     BROKEN,
     CHOSEN,
@@ -263,6 +263,7 @@ class Loop:
             used,
             level_noise(dataset, used),
             error,
+            self.folder.iteration(k - 1).model if before is not None else None,
         )
 
     def _train(self, k: int, here: IterationFolder) -> dict[str, Any]:
@@ -270,10 +271,7 @@ class Loop:
         seed = int(self._rng(k, 2).integers(2**31))
         trained = self.model.train(data, here.model, seed=seed, jobs=self.jobs, progress=self.progress)
         whole = data.labelled(np.arange(len(data.dataset)))
-        labels = [
-            without_offset(label, atoms, str(level), trained.offsets)
-            for label, atoms, level in zip(whole.labels, whole.structures, data.level, strict=True)
-        ]
+        labels = shifted_labels(whole, data.level, trained.offsets)
         known = pd.DataFrame(
             {"id": data.dataset.ids, "set": data.sets, "iteration": data.iteration, "level": data.level}
         )

@@ -88,6 +88,8 @@ class TrainingData:
         Errors of a level's own energies (eV/atom, shifted) and forces (eV/Å) against the best, where known.
     error : (float, float) or None
         Errors of the model before, likewise.
+    before : Path or None
+        The folder of the model before.
     """
 
     dataset: Dataset
@@ -98,6 +100,7 @@ class TrainingData:
     levels: list[str]
     noise: Mapping[str, tuple[float, float]]
     error: tuple[float, float] | None = None
+    before: Path | None = None
 
     def labelled(self, which: Array) -> Labelled:
         """Structures and labels, each at its own level."""
@@ -133,6 +136,14 @@ def without_offset(labels: Labels, atoms: Atoms, level: str, offsets: Mapping[tu
     """A label on the energy scale of the best level."""
     shift = sum(offsets.get((level, symbol), 0.0) for symbol in atoms.get_chemical_symbols())
     return labels._replace(energy=float(labels.energy) - shift)
+
+
+def shifted_labels(
+    labelled: Labelled, levels: Sequence[str] | Array, offsets: Mapping[tuple[str, str], float]
+) -> list[Labels]:
+    """Labels, each of its own level, on the energy scale of the best one."""
+    rows = zip(labelled.labels, labelled.structures, levels, strict=True)
+    return [without_offset(label, atoms, str(level), offsets) for label, atoms, level in rows]
 
 
 @dataclass(frozen=True)
@@ -222,16 +233,12 @@ class SnapModel:
         offsets = {(name, symbol): float(found[k, e]) for k, name in enumerate(extra)
                    for e, symbol in enumerate(self.elements)}  # fmt: skip
         aside = data.labelled(held := np.flatnonzero(data.sets == VALIDATE))
-        shifted = [
-            without_offset(label, atoms, str(level), offsets)
-            for label, atoms, level in zip(aside.labels, aside.structures, data.level[held], strict=True)
-        ]
         potential = committee_potential(
             self.basis(twojmax),
             fit,
             CommitteeSettings(self.settings.members, self.settings.method, seed=seed),
             list(data.dataset.select(train)),
-            Labelled(aside.structures, shifted, data.family[held]),
+            Labelled(aside.structures, shifted_labels(aside, data.level[held], offsets), data.family[held]),
             energy_weight=self.settings.energy_weight,
             level=data.levels[-1],
             columns=p,
@@ -296,7 +303,7 @@ def _blocks(
                     [design.targets[name][window] for name in data.levels],
                 )
                 X = np.hstack([rows[:, :p], *(_offset(rows, kind, level == name, n_elements) for name in extra)])
-                w = np.array([_worth(data, str(one)) for one in level])[np.arange(len(level)), kind]
+                w = np.array([worth_of_level(data, str(one)) for one in level])[np.arange(len(level)), kind]
                 yield RowBlock(
                     (X * w[:, None])[own],
                     (y * w)[own, None],
@@ -313,7 +320,7 @@ def _offset(rows: Array, kind: Array, here: Array, n_elements: int) -> Array:
     return np.asarray(rows[:, :n_elements] * ((kind == RowKind.ENERGY) & here)[:, None])
 
 
-def _worth(data: TrainingData, level: str) -> tuple[float, float, float]:
+def worth_of_level(data: TrainingData, level: str) -> tuple[float, float, float]:
     """Weights of a level's energy, force and stress rows: s / √(s² + δ²), s the model's error and δ the level's own."""
     if data.error is None or level not in data.noise:
         return 1.0, 1.0, 1.0

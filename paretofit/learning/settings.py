@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from paretofit.potentials.mace.settings import MaceSettings
 from paretofit.settings import Name, Positive, Section, Whole
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -81,8 +82,9 @@ class Sets(Section):
 
 
 class ModelSettings(Section):
-    """The committee that is trained in each iteration."""
+    """A committee of quadratic or linear SNAP models."""
 
+    name: Literal["snap"] = Field("snap", description="says that it is SNAP")
     twojmax: Annotated[int, Field(ge=0, le=20, strict=True)] = Field(
         6, description="the largest of quadratic or linear SNAP; smaller while there are fewer than 8 rows for a column"
     )
@@ -101,6 +103,9 @@ class ExploreSettings(Section):
     trajectories: Count = Field(20, description="in each iteration")
     driver: Literal["member", "mean"] = Field(
         "member", description="what moves the atoms: a random member of the committee, or their mean, which is steadier"
+    )
+    integrator: Literal["ase", "lammps"] | None = Field(
+        None, description="what integrates; by default lammps for SNAP and ase for neural networks"
     )
     start: list[Path] = Field([], description="files of structures to start from; by default initial candidates")
     temperature_k: Values = Field(Values(low=0.0, high=1000.0), description="K: [lowest, highest] or {grid: [...]}")
@@ -159,6 +164,9 @@ class SelectSettings(Section):
         return self
 
 
+AnyModel = Annotated[ModelSettings | MaceSettings, Field(discriminator="name")]
+
+
 class LevelSettings(Section):
     """At which convergence level new labels are computed."""
 
@@ -178,7 +186,7 @@ class LearnSettings(Section):
     iterations: Count = Field(10, description="at most")
     seed: Annotated[Whole, Field(ge=0)] = Field(1, description="of everything random")
     sets: Sets = Field(Sets(), description="training, validation and test set")
-    model: ModelSettings = Field(ModelSettings(), description="the committee")
+    model: AnyModel = Field(ModelSettings(), description="the committee that is trained: name: snap, or name: mace")
     explore: ExploreSettings = Field(ExploreSettings(), description="molecular dynamics")
     select: SelectSettings = Field(SelectSettings(), description="which frames are labelled")
     level: LevelSettings = Field(LevelSettings(), description="the convergence level of new labels")
@@ -187,3 +195,11 @@ class LearnSettings(Section):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | Path) else value
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _snap_by_default(cls, value: Any) -> Any:
+        """A name alone is a model with its defaults; keys without a name are of SNAP."""
+        if isinstance(value, str):
+            return {"name": value}
+        return {"name": "snap", **value} if isinstance(value, dict) else value

@@ -8,6 +8,7 @@ import resource
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,9 +74,10 @@ def run_all(
 
 
 def _without_places(engine: MdEngine) -> list[str]:
-    """The lines of a potential with what is in its files, wherever those are."""
+    """The lines of a potential with what is in its files, wherever those are, and the digest of its calculator."""
     words = [word.strip('"') for line in engine.commands for word in line.split()]
-    return [file_digest(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
+    found = [file_digest(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
+    return [*found, engine.digest] if engine.digest else found
 
 
 def _digest_of(record: Path) -> str:
@@ -84,16 +86,17 @@ def _digest_of(record: Path) -> str:
 
 
 @contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Limits of memory and time.
+def _limited(seconds: float, *, memory: bool) -> Iterator[None]:
+    """Limits of time, and perhaps of memory.
 
     A box that collapses has more and more images of its atoms: LAMMPS is to fail before the machine does. What takes
     too long ends this process, for LAMMPS may hang where no exception reaches it.
     """
     before = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    allowed = used + MOST_BYTES if before[1] == resource.RLIM_INFINITY else min(used + MOST_BYTES, before[1])
-    resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
+    if memory:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        allowed = used + MOST_BYTES if before[1] == resource.RLIM_INFINITY else min(used + MOST_BYTES, before[1])
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -119,12 +122,11 @@ def _run_one(
 ) -> None:
     """One trajectory, in a worker: its frames, then its record."""
     follow_parent(parent)
-    commands = list(engine.commands)
-    if settings.dispersion != "none":
-        commands = overlaid(commands, dispersion_commands(settings.dispersion, engine.elements))
     start = time.process_time()
-    with _limited(settings.time_limit_s):
-        found = run_md(run, type(engine)(tuple(commands), engine.elements), settings, committee.grade)
+    # No limit of memory for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
+    # looked at in every step instead.
+    with _limited(settings.time_limit_s, memory=engine.calculator is None):
+        found = run_md(run, with_dispersion(engine, settings.dispersion), settings, committee.grade)
     name = f"{iteration:02d}-{run.number:03d}"
     for atoms, moment in zip(found.frames, found.times, strict=True):
         atoms.info = {
@@ -148,6 +150,20 @@ def _run_one(
         "cpu_seconds": round(time.process_time() - start, 2),
     }
     write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")
+
+
+def with_dispersion(engine: MdEngine, kind: str) -> MdEngine:
+    """An engine with Grimme's dispersion on top: overlaid in LAMMPS, or LAMMPS's beside a calculator's.
+
+    Parameters
+    ----------
+    engine : MdEngine
+    kind : {"none", "d2", "d3"}
+    """
+    if kind == "none":
+        return engine
+    lines = dispersion_commands(kind, engine.elements)
+    return replace(engine, commands=tuple(overlaid(engine.commands, lines) if engine.commands else lines))
 
 
 def _died(run: Run, folder: Path, settings_digest: str) -> None:

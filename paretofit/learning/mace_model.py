@@ -1,0 +1,142 @@
+"""The loop's model as a committee of MACE networks; see `paretofit.learning.model` for what a model must do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paretofit.errors import InputError
+from paretofit.learning.explore import MdEngine
+from paretofit.learning.levels import level_offsets
+from paretofit.learning.model import Trained, TrainingData, shifted_labels, worth_of_level
+from paretofit.learning.sets import TRAIN, VALIDATE
+from paretofit.potentials.build import Labelled
+from paretofit.potentials.mace.build import mace_committee
+from paretofit.potentials.mace.files import MaceData
+from paretofit.potentials.mace.potential import MacePotential
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ase import Atoms
+
+    from paretofit.potentials.mace.settings import MaceSettings
+    from paretofit.potentials.uncertainty import Assessment
+
+
+@dataclass(frozen=True)
+class MaceCommittee:
+    """A committee of MACE networks, see `paretofit.learning.model.Committee`."""
+
+    potential: MacePotential
+
+    @property
+    def n_members(self) -> int:
+        """How many there are."""
+        return self.potential.n_members
+
+    def assess(self, atoms: Atoms) -> Assessment:
+        """See `Committee`."""
+        return self.potential.assess(atoms)
+
+    def member_values(self, atoms: Atoms) -> tuple[Assessment, Any]:
+        """See `Committee`."""
+        return self.potential.assess_and_predict(atoms)
+
+    def grade(self, atoms: Atoms) -> float:
+        """See `Committee`."""
+        return float(self.potential.grades(atoms).max())
+
+    def md_engine(self, member: int | None, folder: Path) -> MdEngine:  # noqa: ARG002  (networks have their files)
+        """See `Committee`."""
+        one = self.potential.alone() if member is None else self.potential.member(member)
+        return MdEngine((), self.potential.elements, one.calculator_factory(), one.digest)
+
+
+@dataclass(frozen=True)
+class MaceModel:
+    """A committee of MACE networks that differ in seed.
+
+    Training is watched on the validation set, which also calibrates, as in Bidoggia et al., 2025.
+
+    Attributes
+    ----------
+    settings : MaceSettings
+    elements : sequence of str
+        All that will ever occur.
+    """
+
+    settings: MaceSettings
+    elements: Sequence[str]
+
+    def load(self, folder: Path) -> MaceCommittee:
+        """Read a committee that `train` has written."""
+        return MaceCommittee(MacePotential.read(folder))
+
+    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False) -> Trained:
+        """Train on the training set, watch and calibrate on the validation set, and write the committee.
+
+        Raises
+        ------
+        InputError
+            If there is nothing to train on, labels of a level cannot be put on the scale of the best one, or too many
+            networks diverge.
+        """
+        train, held = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
+        if missing := sorted(set(self.elements) - _elements(data, train)):
+            raise InputError(
+                f"no labelled configuration of the training set has {missing[0]}, which a network must have seen; "
+                "label more, or begin with more candidates"
+            )
+        offsets = level_offsets(data.dataset, data.levels, sorted(set(data.level.tolist())), self.elements)
+        labelled = [
+            Labelled(part.structures, shifted_labels(part, data.level[which], offsets), data.family[which])
+            for part, which in ((data.labelled(which), which) for which in (train, held))
+        ]
+        worth = np.array([worth_of_level(data, str(one))[:2] for one in data.level[train]]) ** 2
+        potential = mace_committee(
+            self.settings,
+            MaceData(labelled[0], labelled[1], worth),
+            folder,
+            aside=labelled[1],
+            seed=seed,
+            warm=self._warm(data),
+            level=data.levels[-1],
+            jobs=jobs,
+            progress=progress,
+        )
+        return Trained(MaceCommittee(potential), offsets, _words(self.settings, potential))
+
+    def _warm(self, data: TrainingData) -> tuple[Path, ...]:
+        """The members of the iteration before, if there are such, of the same elements."""
+        if not self.settings.warm_start or data.before is None:
+            return ()
+        try:
+            before = MacePotential.read(data.before)
+        except InputError:  # another kind of model
+            return ()
+        same = before.record is not None and _shape(before.record["settings"]) == _shape(self.settings.model_dump())
+        return before.models if same and set(before.elements) == set(self.elements) else ()
+
+
+def _shape(settings: dict[str, Any]) -> list[Any]:
+    """What decides which parameters a network has."""
+    return [settings[name] for name in ("r_max", "layers", "channels", "max_l", "max_ell", "correlation", "dtype")]
+
+
+def _elements(data: TrainingData, which: Any) -> set[str]:
+    return {symbol for atoms in data.dataset.select(which) for symbol in atoms.get_chemical_symbols()}
+
+
+def _words(settings: MaceSettings, potential: MacePotential) -> str:
+    """What was trained, and what went wrong with which member."""
+    record = potential.record or {}
+    epochs = [one["epochs"] for one in record["members"]]
+    replaced = [(k, one["replaced"]) for k, one in enumerate(record["members"]) if one["replaced"]]
+    told = [f"member {k} was replaced ({why})" for k, why in replaced]
+    told += [f"{record['failed']} members failed twice and are left out"] if record["failed"] else []
+    shown = f"{min(epochs)} epochs" if min(epochs) == max(epochs) else f"{min(epochs)} to {max(epochs)} epochs"
+    return ", ".join([settings.words.split(":")[0], f"{potential.n_members} members of {shown}", *told])
