@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from ase import units
@@ -15,7 +15,7 @@ from paretofit.linear.committee import METHODS, CommitteeFit, Method
 from paretofit.linear.whitening import RowBlock
 from paretofit.potentials.assessing import Labels, held_out, predict_spreads, training_grades
 from paretofit.potentials.linear import LinearPotential
-from paretofit.potentials.uncertainty import HELD_OUT, TRAIN, Uncertainty, structure_key
+from paretofit.potentials.uncertainty import HELD_OUT, TRAIN, HeldOut, Uncertainty, structure_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -169,13 +169,10 @@ def committee_potential(
         raise InputError("all members of the committee are identical: there is nothing to go by; add configurations")
     members = members[:, :columns]
     bare = LinearPotential(basis, members, reference)
-    known = {structure_key(atoms): HELD_OUT for atoms in aside.structures}
-    known |= {structure_key(atoms): TRAIN for atoms in training}
-    predicted = predict_spreads(bare, aside.structures, jobs=jobs, progress=progress)
-    found = held_out(predicted, aside.labels, [len(atoms) for atoms in aside.structures], aside.groups)
+    calibrated, known = calibration_of(bare, training, aside, jobs=jobs, progress=progress)
     uncertainty = Uncertainty(
         settings.method,
-        {kind: one for kind, one in found.items() if len(np.unique(one.configuration)) >= FEWEST},
+        calibrated,
         training_grades(basis, training, jobs=jobs, progress=progress),
         fit.leverage.of_columns(members.shape[1]),
         energy_weight,
@@ -184,6 +181,26 @@ def committee_potential(
         level,
     )
     return LinearPotential(basis, members, reference, uncertainty)
+
+
+def calibration_of(
+    bare: Any, training: Sequence[Atoms], aside: Labelled, *, jobs: int = 1, progress: bool = False
+) -> tuple[dict[RowKind, HeldOut], dict[str, str]]:
+    """What a committee says of labels that were held out, where there are enough, and which structures it knows.
+
+    Parameters
+    ----------
+    bare : LinearPotential or MacePotential
+        The committee, which need know nothing of its errors yet.
+    training : sequence of ase.Atoms
+    aside : Labelled
+        Held out; may be empty.
+    """
+    known = {structure_key(atoms): HELD_OUT for atoms in aside.structures}
+    known |= {structure_key(atoms): TRAIN for atoms in training}
+    predicted = predict_spreads(bare, aside.structures, jobs=jobs, progress=progress)
+    found = held_out(predicted, aside.labels, [len(atoms) for atoms in aside.structures], aside.groups)
+    return {kind: one for kind, one in found.items() if len(np.unique(one.configuration)) >= FEWEST}, known
 
 
 def format_committee(potential: LinearPotential) -> str:

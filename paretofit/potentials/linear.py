@@ -18,11 +18,9 @@ from paretofit.descriptors.rows import (
 )
 from paretofit.errors import InputError
 from paretofit.files import remove
-from paretofit.kinds import RowKind
 from paretofit.lammps_library import lammps_calculator, process_lammps
-from paretofit.linear.calibration import disagreement
 from paretofit.potentials.snap_files import SnapFiles, lammps_coefficients, read_snap, snap_paths, write_snap
-from paretofit.potentials.uncertainty import SUFFIX, Assessment, Uncertainty, read_committee, write_committee
+from paretofit.potentials.uncertainty import SUFFIX, Assessment, Uncertainty, assessed, read_committee, write_committee
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,30 +142,11 @@ class LinearPotential:
         if own is None or self.coefficients.ndim == 1:
             raise InputError("this potential has no committee to assess by; fit it with a committee")
         rows = self._rows(atoms)
-        members, n = self._predicted(atoms, *rows), len(atoms)
-        spreads = [
-            disagreement(members.energy[:, None] / n)[0],
-            disagreement(members.forces.reshape(len(members.forces), -1)).reshape(n, 3),
-            disagreement(members.stress),
-        ]
-        intervals = [
-            spread * np.nan if (found := own.interval(kind, coverage)) is None else found.half_width(spread)
-            for kind, spread in zip((RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS), spreads, strict=True)
-        ]
-        assessed = Assessment(
-            energy=float(members.energy.mean()),
-            forces=members.forces.mean(axis=0),
-            stress=members.stress.mean(axis=0),
-            energy_std=float(spreads[0]),
-            forces_std=spreads[1],
-            stress_std=spreads[2],
-            energy_interval=float(intervals[0]),
-            forces_interval=intervals[1],
-            stress_interval=intervals[2],
-            grades=self.grades(atoms),
-            leverage=float(own.leverage(own.energy_weight * rows[0][None])[0]),
-        )
-        return assessed, members
+        members = self._predicted(atoms, *rows)
+        leverage = float("nan")
+        if own.leverage is not None:
+            leverage = float(own.leverage(own.energy_weight * rows[0][None])[0])
+        return assessed(members, own, self.grades(atoms), leverage, coverage), members
 
     def grades(self, atoms: Atoms) -> Array:
         """``(N,)``: how far each atom is outside of the training set (γ > 1); a fraction of the cost of forces.
@@ -189,7 +168,7 @@ class LinearPotential:
         InputError
             If the potential knows nothing of its training set.
         """
-        if self.uncertainty is None:
+        if self.uncertainty is None or self.uncertainty.leverage is None:
             raise InputError("this potential knows nothing of its training set; fit it with a committee")
         rows = atom_rows(process_lammps(), self.basis, atoms)
         return self.uncertainty.leverage(self.uncertainty.energy_weight * rows)

@@ -16,7 +16,13 @@ import numpy as np
 from paretofit.errors import InputError
 from paretofit.files import array_digest, one_line, replacing
 from paretofit.kinds import RowKind
-from paretofit.linear.calibration import CALIBRATIONS, Conformal, calibrate_conformal, least_held_out
+from paretofit.linear.calibration import (
+    CALIBRATIONS,
+    Conformal,
+    calibrate_conformal,
+    disagreement,
+    least_held_out,
+)
 from paretofit.linear.extrapolation import EnvironmentGrade, TrainingLeverage
 
 if TYPE_CHECKING:
@@ -77,7 +83,8 @@ class Uncertainty:
     held_out : mapping of RowKind to HeldOut
         Empty if nothing was held out; stress only if labels had it.
     environments : mapping of element to EnvironmentGrade
-    leverage : TrainingLeverage
+    leverage : TrainingLeverage or None
+        None of a network, which has no rows.
     energy_weight : float
         w_E, the weight of an energy row in the leverage.
     known : mapping of str to str
@@ -89,7 +96,7 @@ class Uncertainty:
     method: str
     held_out: Mapping[RowKind, HeldOut]
     environments: Mapping[str, EnvironmentGrade]
-    leverage: TrainingLeverage
+    leverage: TrainingLeverage | None
     energy_weight: float
     known: Mapping[str, str]
     coverage: float = 0.9
@@ -166,7 +173,7 @@ class Assessment:
     grades : (N,) float64
         D-optimality grade of each atom; above 1 outside of the training set.
     leverage : float
-        Of the structure's energy row; below 1 for those that trained.
+        Of the structure's energy row; below 1 for those that trained; NaN of a network.
     """
 
     energy: float
@@ -187,22 +194,64 @@ class Assessment:
         return float(self.grades.max())
 
 
+def assessed(
+    members: Any, own: Uncertainty, grades: Array, leverage: float, coverage: float | None = None
+) -> Assessment:
+    """What a committee says, from what its members predict.
+
+    Parameters
+    ----------
+    members : Prediction
+        ``energy`` (m,), ``forces`` (m, N, 3), ``stress`` (m, 6).
+    own : Uncertainty
+    grades : (N,) float64
+    leverage : float
+    coverage : float, optional
+        Of the intervals; by default what `own` says.
+    """
+    n = len(grades)
+    spreads = [
+        disagreement(members.energy[:, None] / n)[0],
+        disagreement(members.forces.reshape(len(members.forces), -1)).reshape(n, 3),
+        disagreement(members.stress),
+    ]
+    intervals = [
+        spread * np.nan if (found := own.interval(kind, coverage)) is None else found.half_width(spread)
+        for kind, spread in zip((RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS), spreads, strict=True)
+    ]
+    return Assessment(
+        energy=float(members.energy.mean()),
+        forces=members.forces.mean(axis=0),
+        stress=members.stress.mean(axis=0),
+        energy_std=float(spreads[0]),
+        forces_std=spreads[1],
+        stress_std=spreads[2],
+        energy_interval=float(intervals[0]),
+        forces_interval=intervals[1],
+        stress_interval=intervals[2],
+        grades=grades,
+        leverage=leverage,
+    )
+
+
 def structure_key(atoms: Atoms) -> str:
     """Names a structure up to a thousandth of an Å, to know again what trained."""
     geometry = np.round(np.concatenate([atoms.cell[:].ravel(), atoms.positions.ravel()]), SAME) + 0.0  # no -0.0
     return array_digest(np.concatenate([atoms.numbers, atoms.pbc, geometry]))[:16]
 
 
-def write_committee(path: Path, members: Array, own: Uncertainty | None) -> None:
-    """Write a committee's file."""
+def write_committee(path: Path, members: Array | None, own: Uncertainty | None) -> None:
+    """Write a committee's file; members that are networks have files of their own."""
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["committee_version"] = VERSION
-        file["members"] = members
+        if members is not None:
+            file["members"] = members
         if own is None:
             return
         file.attrs.update({name: getattr(own, name) for name in ("method", "energy_weight", "coverage", "level")})
-        file["leverage/kept"] = own.leverage.kept
-        file.create_dataset("leverage/R", data=own.leverage.R, compression="gzip", compression_opts=1)
+        if own.leverage is not None:
+            file["leverage/kept"] = own.leverage.kept
+            file.create_dataset("leverage/R", data=own.leverage.R, compression="gzip", compression_opts=1)
         for kind, held_out in own.held_out.items():
             for name, values in held_out._asdict().items():
                 file[f"held_out/{kind.name.lower()}/{name}"] = values
@@ -222,14 +271,7 @@ def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
     InputError
         If it is damaged, or of another version, or its members are fewer than two or identical.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            version = int(file.attrs["committee_version"])
-            members, own = (file["members"][()], _read(file)) if version == VERSION else (np.empty((0, 0)), None)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is no complete committee ({one_line(error)}); fit it again") from error
-    if version != VERSION:
-        raise InputError(f"{path} is a committee of version {version}, this paretofit reads {VERSION}; fit it again")
+    members, own = _read_file(path)
     if members.ndim != 2 or len(members) < 2:
         raise InputError(f"{path}: a committee needs two members at least; its array has shape {members.shape}")
     if not np.ptp(members, axis=0).any():
@@ -237,6 +279,33 @@ def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
     if own is not None and (wrong := _inconsistent(members, own)):
         raise InputError(f"{path} is damaged: {wrong}; fit it again")
     return members, own
+
+
+def read_uncertainty(path: Path) -> Uncertainty:
+    """Read what lies beside networks: all but the members.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or of another version.
+    """
+    members, own = _read_file(path)
+    wrong = "it has no calibration" if own is None else _inconsistent(members, own)
+    if own is None or wrong:
+        raise InputError(f"{path} is damaged: {wrong}; train it again")
+    return own
+
+
+def _read_file(path: Path) -> tuple[Array, Uncertainty | None]:
+    nothing = np.empty((0, 0))
+    try:
+        with h5py.File(path, "r") as file:
+            version = int(file.attrs["committee_version"])
+            if version == VERSION:
+                return file["members"][()] if "members" in file else nothing, _read(file)
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is no complete committee ({one_line(error)}); fit it again") from error
+    raise InputError(f"{path} is a committee of version {version}, this paretofit reads {VERSION}; fit it again")
 
 
 def _read(file: h5py.File) -> Uncertainty | None:
@@ -255,7 +324,7 @@ def _read(file: h5py.File) -> Uncertainty | None:
         str(file.attrs["method"]),
         held_out,
         environments,
-        TrainingLeverage(file["leverage/kept"][()], file["leverage/R"][()]),
+        TrainingLeverage(file["leverage/kept"][()], file["leverage/R"][()]) if "leverage" in file else None,
         float(file.attrs["energy_weight"]),
         known,
         float(file.attrs["coverage"]),
@@ -265,13 +334,16 @@ def _read(file: h5py.File) -> Uncertainty | None:
 
 def _inconsistent(members: Array, own: Uncertainty) -> str:
     """What cannot be in a committee's file; empty if all is well."""
-    size = len(own.leverage.kept)
-    arrays = [members, own.leverage.R, *(one for held in own.held_out.values() for one in held)]
+    leverage = own.leverage
+    arrays = [members, *(one for held in own.held_out.values() for one in held)]
+    arrays += [] if leverage is None else [leverage.R]
     arrays += [getattr(one, name) for one in own.environments.values() for name in GRADE[1:]]
     if not all(np.isfinite(one).all() for one in arrays):
         return "it has numbers that are not finite"
-    if own.leverage.R.shape != (size, size) or own.leverage.kept.max(initial=0) >= members.shape[1]:
-        return f"its factor for leverages has shape {own.leverage.R.shape}, for {size} columns"
+    if leverage is not None:
+        size = len(leverage.kept)
+        if leverage.R.shape != (size, size) or leverage.kept.max(initial=0) >= members.shape[1]:
+            return f"its factor for leverages has shape {leverage.R.shape}, for {size} columns"
     for kind, held in own.held_out.items():
         if len({one.shape for one in held}) > 1 or held.spread.ndim != 1:
             return f"its held-out {kind.name.lower()} values are of different lengths"

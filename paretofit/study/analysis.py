@@ -61,7 +61,7 @@ def measure_md(prepared: Prepared, data: SweepInput, errors: LevelErrors, folder
     given = prepared.study.cost.md_us_per_atom_step
     path = folder / MD_FILE
     known = read_or_empty(path, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
-    cell = _cell(prepared, errors)
+    cell = measured_cell(prepared, errors)
     for twojmax in prepared.grid.twojmax:
         if twojmax in given or twojmax in set(known["twojmax"]) or not prepared.study.cost.measure_md or cell is None:
             continue
@@ -114,7 +114,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
-def _cell(prepared: Prepared, errors: LevelErrors) -> Atoms | None:
+def measured_cell(prepared: Prepared, errors: LevelErrors) -> Atoms | None:
     """What MD is timed on: the bulk configuration, or the first that is periodic in three directions."""
     dataset = prepared.dataset
     order = np.arange(len(dataset))

@@ -26,10 +26,14 @@ from paretofit.learning.explore import possible_starts
 from paretofit.learning.folder import LearnFolder, read_frames_of, write_csv, write_frames
 from paretofit.learning.labels import Labeller, journal_path
 from paretofit.learning.loop import EMPTY, STAGES, Loop
-from paretofit.learning.model import SnapModel
+from paretofit.learning.mace_model import MaceModel
+from paretofit.learning.model import Model, SnapModel
 from paretofit.learning.selecting import PROPERTIES
 from paretofit.learning.sets import VALIDATE
-from paretofit.learning.settings import LearnSettings
+from paretofit.learning.settings import LearnSettings, ModelSettings
+from paretofit.potentials.mace.build import TRAINING
+from paretofit.potentials.mace.load import check_mace
+from paretofit.potentials.mace.settings import MaceSettings
 from paretofit.settings import Section
 from paretofit.structures.settings import AugmentSettings  # noqa: TC001  (pydantic)
 from paretofit.study.augment import AugmentStudy, augment_study, load_augment_study, mean_of
@@ -111,12 +115,13 @@ def load_learn_study(path: Path | str) -> LearnStudy:
     """
     place = Path(path)
     study, folder = read_sections(LearnStudy, place), place.parent
-    explore = study.learning.explore
+    explore, model = study.learning.explore, study.learning.model
     located: dict[str, Any] = {
         "learning": study.learning.model_copy(
             update={
                 "structures": [folder / one for one in study.learning.structures],
                 "explore": explore.model_copy(update={"start": [folder / one for one in explore.start]}),
+                "model": model.located(folder) if isinstance(model, MaceSettings) else model,
             }
         )
     }
@@ -175,8 +180,7 @@ def learn(
             labeller.check(folder.path / START, compute=labels and stage in {None, "label"})
             starts = _starts(settings.learning, candidates, folder, elements)
             possible_starts(starts, settings.learning.explore.max_atoms)
-            _check_model(settings.learning, elements)
-            model = SnapModel(settings.learning.model, elements, place / "designs")
+            model = _model(settings.learning.model, elements, place / "designs")
 
             def told(words: str) -> None:
                 log.info("%s", words)
@@ -202,6 +206,9 @@ def _check(settings: LearnStudy) -> None:
         )
     own = settings.learning
     sources = {"learning.structures": own.structures, "learning.explore.start": own.explore.start}
+    if isinstance(own.model, MaceSettings):
+        check_mace(own.model.device, list(own.model.options))
+        sources |= {f"learning.model.foundation.{key}": [path] for key, path in own.model.files.items()}
     sources["augmentation.structures"] = [] if settings.augmentation is None else settings.augmentation.structures
     for key, paths in sources.items():
         for path in paths:
@@ -211,10 +218,15 @@ def _check(settings: LearnStudy) -> None:
         raise InputError(f"no dataset at {settings.dataset}; leave 'dataset' out to begin without labels")
 
 
-def _check_model(settings: LearnSettings, elements: Sequence[str]) -> None:
-    for key in ("radelem", "wj"):
-        if foreign := sorted(set(getattr(settings.model, key)) - set(elements)):
+def _model(settings: ModelSettings | MaceSettings, elements: Sequence[str], designs: Path) -> Model:
+    """The model that is trained, checked against the elements."""
+    own = ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj")
+    for key in own:
+        if foreign := sorted(set(getattr(settings, key)) - set(elements)):
             raise InputError(f"'learning.model.{key}' names {foreign[0]}; the structures have {', '.join(elements)}")
+    if isinstance(settings, MaceSettings):
+        return MaceModel(settings, elements)
+    return SnapModel(settings, elements, designs)
 
 
 def _begin(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
@@ -369,7 +381,8 @@ def _result(folder: LearnFolder, reason: str) -> LearnResult:
     trained = [k for k in folder.iterations() if folder.iteration(k).record("train")]
     potential = folder.path / "potential"
     if trained:
-        shutil.copytree(folder.iteration(max(trained)).model, potential, dirs_exist_ok=True)
+        apart = shutil.ignore_patterns(TRAINING)
+        shutil.copytree(folder.iteration(max(trained)).model, potential, ignore=apart, dirs_exist_ok=True)
     report = write_learn_report(folder, table, reason) if trained else folder.path / "learn.log"
     record = {"study": json.loads((folder.path / RECORD).read_text())["study"], "ended": reason,
               "python": platform.python_version(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip

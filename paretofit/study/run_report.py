@@ -177,7 +177,7 @@ def _measured(name: str, question: str, answer: str) -> Finding:
 
 def _settings(folder: Path, prepared: Prepared) -> dict[str, Any]:
     """The study with the dataset that it names, not the copy in the run folder."""
-    settings: dict[str, Any] = json.loads(prepared.study.model_dump_json())
+    settings: dict[str, Any] = json.loads(prepared.study.model_dump_json(by_alias=True))
     return {**settings, "dataset": str(load_study(folder / "study.yaml").dataset)}
 
 

@@ -15,6 +15,7 @@ from paretofit.labelling import LabelSettings
 from paretofit.learning.settings import LearnSettings
 from paretofit.settings import Name, Positive, Section, Whole, sentence, settings_rows
 from paretofit.structures.settings import AugmentSettings
+from paretofit.study.network_settings import NetworkSettings
 from paretofit.sweep.grid import SAMPLINGS
 
 S = TypeVar("S", bound=Section)
@@ -135,6 +136,7 @@ class Study(Section):
         None, description="how new structures are made from a few, for 'paretofit augment'"
     )
     learning: LearnSettings | None = Field(None, description="the active-learning loop, for 'paretofit learn'")
+    mace: NetworkSettings | None = Field(None, description="MACE networks on the same front (extra: mace)")
     bulk: int | None = Field(
         None,
         description="id of the configuration by which energies are shifted; by default the lowest at the reference",
@@ -280,6 +282,8 @@ def _located(study: Study | LabelStudy, folder: Path) -> dict[str, Any]:
         if potentials is not None:
             engine = engine.model_copy(update={"pseudopotentials": folder.absolute() / potentials})
         located["labelling"] = study.labelling.model_copy(update={"structures": structures, "engine": engine})
+    if isinstance(study, Study) and study.mace is not None:
+        located["mace"] = study.mace.located(folder)
     return located
 
 

@@ -28,6 +28,7 @@ from paretofit.files import digest, file_digest, replacing, write_text
 from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
 from paretofit.study.folder import KNEES, PATHS, RECORD, RESULTS, link_dataset, logging_to, run_folder
 from paretofit.study.group_factors import group_factors
+from paretofit.study.networks import check_networks, measure_networks
 from paretofit.study.html import run_html, run_text
 from paretofit.study.run_report import KEPT, write_run_report
 from paretofit.study.schema import SplitSettings, Study, load_study
@@ -125,6 +126,9 @@ def run_study(
             write_results(results, folder / RESULTS)
             measure_noise(prepared, engine, folder)
             _paths(engine, prepared, folder)
+        with _timed(clock, "networks"):
+            how = {"jobs": jobs, "progress": progress}
+            measure_networks(prepared, data, engine.scores, results, errors, folder, **how)
         with _timed(clock, "report"):
             summary = run_summary(prepared, design, engine, results, clock)
             warnings = run_warnings(prepared, engine, data)
@@ -139,12 +143,16 @@ def run_study(
 def _load(study: Study | Path | str) -> tuple[Study, Prepared]:
     """Load and check a study; what is wrong with one from a file names the file."""
     if isinstance(study, Study):
-        return study, prepare(study)
+        prepared = prepare(study)
+        check_networks(prepared)
+        return study, prepared
     settings = load_study(study)
     try:
-        return settings, prepare(settings)
+        prepared = prepare(settings)
+        check_networks(prepared)
     except InputError as error:
         raise InputError(f"{study}: {error}") from error
+    return settings, prepared
 
 
 def _paths(engine: FastEngine | PlainEngine, prepared: Prepared, folder: Path) -> None:
@@ -286,7 +294,7 @@ def sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
 def _write_study(study: Study, folder: Path) -> None:
     from ruamel.yaml import YAML  # noqa: PLC0415  (only here is YAML written)
 
-    content = json.loads(study.model_dump_json())
+    content = json.loads(study.model_dump_json(by_alias=True))
     content["dataset"] = str(study.dataset.resolve())
     with replacing(folder / "study.yaml") as temporary, temporary.open("w", encoding="utf-8") as stream:
         YAML().dump(content, stream)

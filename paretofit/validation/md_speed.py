@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
+    from ase.calculators.calculator import Calculator
 
 ATOMS = 250  # about; less, and what is done once for each step begins to count
 SECONDS = 1.0  # that a measurement should take
@@ -83,6 +84,40 @@ def md_speed(commands: Sequence[str], elements: Sequence[str], atoms: Atoms, *, 
         steps = max(2, round(seconds / max(_timed(lammps, 2) / 2, 1e-6)))
         found = [_timed(lammps, steps) / (steps * len(cell)) for _ in range(REPETITIONS)]
         lammps.command("clear")
+    return MdSpeed(1e6 * min(found), max(found) / min(found), len(cell))
+
+
+def calculator_speed(calculator: Calculator, atoms: Atoms, *, seconds: float = SECONDS) -> MdSpeed:
+    """Time energies and forces of an ASE calculator, which are what a step of MD costs, in this process.
+
+    Parameters
+    ----------
+    calculator : ase Calculator
+    atoms : ase.Atoms
+        Periodic; repeated to about 250 atoms, which hardly move.
+    seconds : float
+        How long each of three measurements should take.
+
+    Raises
+    ------
+    InputError
+        If the cell is not periodic.
+    """
+    if not atoms.pbc.all():
+        raise InputError("MD speed is measured on a cell that is periodic in three directions")
+    cell = _larger(atoms)
+    cell.calc = calculator
+
+    def timed(steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(steps):
+            cell.positions[0, 0] += 1e-9  # else it is not computed again
+            cell.get_forces()
+        return time.perf_counter() - start
+
+    timed(2)
+    steps = max(2, round(seconds / max(timed(2) / 2, 1e-6)))
+    found = [timed(steps) / (steps * len(cell)) for _ in range(REPETITIONS)]
     return MdSpeed(1e6 * min(found), max(found) / min(found), len(cell))
 
 

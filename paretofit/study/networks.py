@@ -1,0 +1,344 @@
+"""MACE networks next to the linear models of a study: trained, judged and timed on the same data, as points of a front.
+
+A network trains on a subset that the sweep has drawn (of its first sampling, first repetition), less a share on which
+its training is watched, and is judged on the study's test set, as every linear model is. Each point is kept in a folder
+named by a hash of all that it depends on, so that an edit of the study trains only what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from paretofit.dataset import split_configurations
+from paretofit.descriptors import SnapBasis
+from paretofit.errors import InputError, suggestion
+from paretofit.files import array_digest, digest, file_digest, remove, write_text
+from paretofit.kinds import RowKind
+from paretofit.linear.calibration import calibrate_conformal, least_held_out
+from paretofit.linear.committee import CommitteeFit
+from paretofit.potentials import LinearPotential
+from paretofit.potentials.assessing import held_out, predict_spreads
+from paretofit.potentials.build import UNITS, Labelled, design_blocks
+from paretofit.potentials.mace.build import mace_committee
+from paretofit.potentials.mace.files import MaceData
+from paretofit.potentials.mace.load import check_mace, one_thread
+from paretofit.potentials.mace.potential import MacePotential
+from paretofit.study.analysis import measured_cell, write_csv
+from paretofit.sweep.cells import draws_of
+from paretofit.validation import calculator_speed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from paretofit.dataset.level_errors import LevelErrors
+    from paretofit.linear import LeverageScores
+    from paretofit.potentials.mace.settings import MaceSettings
+    from paretofit.potentials.uncertainty import HeldOut
+    from paretofit.study.stages import Prepared
+    from paretofit.sweep import SweepInput
+    from paretofit.sweep.grid import Array
+
+log = logging.getLogger(__name__)
+
+NETWORKS, CALIBRATION, FOLDER = "mace.csv", "mace_calibration.csv", "mace"
+LEAST_VALIDATION = 3  # configurations on which a training is watched
+COVERAGE = 0.9
+SNAP_MEMBERS = 8  # of the committee of linear models that stands beside
+MD_SECONDS = 0.5
+COLUMNS = [
+    "model", "level", "n_train", "members", "parameters", "train_energy", "train_force", "test_energy", "test_force",
+    "ref_energy", "ref_force", "ref_energy_shifted", "label_seconds", "train_seconds", "epochs",
+    "md_us_per_atom_step", "replaced", "folder",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One network to train."""
+
+    name: str
+    settings: MaceSettings
+    level: str
+    subset: Array  # positions in the dataset
+
+
+def check_networks(prepared: Prepared) -> None:
+    """Refuse what cannot be, before anything is spent.
+
+    Raises
+    ------
+    InputError
+    """
+    own = prepared.study.mace
+    if own is None:
+        return
+    for model in own.models.values():
+        check_mace(model.device, list(model.options))
+    for key, path in own.files.items():
+        if not path.exists():
+            raise InputError(f"'{key}': there is no file at {path}")
+    for level in own.levels:
+        if level not in prepared.grid.levels:
+            raise InputError(
+                f"'mace.levels' has '{level}', which is no level of this study{suggestion(level, prepared.grid.levels)}; "
+                f"they are {', '.join(prepared.grid.levels)}"
+            )
+    n_train = len(prepared.split.train)
+    for size in _sizes(prepared):
+        if size not in prepared.grid.sizes:
+            raise InputError(
+                f"'mace.sizes' has {size}, which is none of the study's 'sizes', so that no linear model stands beside "
+                f"it; they are {', '.join('all' if one == n_train else str(one) for one in prepared.grid.sizes)}"
+            )
+        if size < 4 * LEAST_VALIDATION:
+            raise InputError(f"'mace.sizes' has {size}; a network needs at least {4 * LEAST_VALIDATION} configurations")
+    if not len(prepared.split.test):
+        raise InputError("'mace' needs a test set to judge networks by; set 'split.train_fraction' below 1")
+
+
+def _sizes(prepared: Prepared) -> list[int]:
+    n_train = len(prepared.split.train)
+    own = prepared.study.mace
+    return [] if own is None else list(dict.fromkeys(n_train if size == "all" else size for size in own.sizes))
+
+
+def measure_networks(
+    prepared: Prepared,
+    data: SweepInput,
+    scores: LeverageScores | None,
+    results: pd.DataFrame,
+    errors: LevelErrors,
+    folder: Path,
+    *,
+    jobs: int = 1,
+    progress: bool = False,
+) -> None:
+    """Train, judge and time the networks that the study asks for, and write ``mace.csv`` and ``mace_calibration.csv``.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    data : SweepInput
+    scores : LeverageScores or None
+    results : DataFrame
+        Of the linear models, which say which of them stands beside a network.
+    errors : LevelErrors
+    folder : Path
+        The run folder.
+    """
+    if prepared.study.mace is None:
+        for name in (NETWORKS, CALIBRATION):
+            remove(folder / name)
+        return
+    rows, calibrations = [], []
+    beside: set[tuple[str, int]] = set()
+    for point in _points(prepared, data, scores):
+        row, calibration = _done(point, prepared, errors, folder, jobs, progress)
+        rows.append(row)
+        calibrations += calibration
+        if (point.level, len(point.subset)) not in beside:
+            beside.add((point.level, len(point.subset)))
+            calibrations += _linear(point, prepared, data, results, jobs, progress)
+        write_csv(pd.DataFrame(rows)[COLUMNS], folder / NETWORKS)
+    write_csv(pd.DataFrame(calibrations), folder / CALIBRATION)
+
+
+def _points(prepared: Prepared, data: SweepInput, scores: LeverageScores | None) -> list[_Point]:
+    own, grid = prepared.study.mace, prepared.grid
+    if own is None:
+        return []
+    drawn = {}
+    for draw in draws_of(data, grid, scores):
+        drawn.setdefault(draw.n_train, draw.members)  # the first sampling and repetition come first
+    return [
+        _Point(name, settings, level, drawn[size])
+        for level in own.levels or [grid.levels[-1]]
+        for size in _sizes(prepared)
+        for name, settings in own.models.items()
+    ]
+
+
+def _done(
+    point: _Point, prepared: Prepared, errors: LevelErrors, folder: Path, jobs: int, progress: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A point's row and calibration, from its folder if it stands there."""
+    place = folder / FOLDER / f"{point.name}-{_hash(point, prepared)}"
+    known = place / "point.json"
+    if not known.is_file():
+        row, calibration = _train(point, prepared, errors, place, jobs, progress)
+        write_text(known, json.dumps({"row": row, "calibration": calibration}, indent=1) + "\n")
+    content = json.loads(known.read_text(encoding="utf-8"))
+    return content["row"], content["calibration"]
+
+
+def _hash(point: _Point, prepared: Prepared) -> str:
+    """Of all that a point depends on."""
+    own, dataset = prepared.study.mace, prepared.dataset
+    used = dataset.select(np.concatenate([point.subset, prepared.split.test]))
+    labels = [used.labels(level) for level in (point.level, prepared.grid.levels[-1])]
+    values = [array_digest(np.nan_to_num(part)) for one in labels for part in (one.energy, one.forces, one.stress)]
+    files = [file_digest(path) for path in point.settings.files.values()]
+    settings = point.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
+    group = prepared.split.group[point.subset].tolist()
+    shared = None if own is None else [own.validate_, own.seed]
+    return digest([settings, files, shared, used.structures_digest(), len(point.subset), group, values])[:10]
+
+
+def _train(
+    point: _Point, prepared: Prepared, errors: LevelErrors, place: Path, jobs: int, progress: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    own, dataset, split = prepared.study.mace, prepared.dataset, prepared.split
+    if own is None:
+        raise InputError("the study has no section 'mace'")
+    log.info("network %s, level %s, %d configurations", point.name, point.level, len(point.subset))
+    train, watch = _watched(split.group[point.subset], own.validate_, own.seed)
+    parts = [Labelled.of(dataset, point.level, point.subset[one], split.group) for one in (train, watch)]
+    potential = mace_committee(
+        point.settings, MaceData(*parts), place, aside=parts[1], seed=own.seed, coverage=COVERAGE, level=point.level,
+        jobs=jobs, progress=progress,
+    )  # fmt: skip
+    said, found = _judged(potential, prepared, point, jobs, progress)
+    cell = measured_cell(prepared, errors)
+    speed = np.nan
+    if cell is not None:
+        with one_thread():
+            speed = calculator_speed(potential.member(0).calculator(), cell, seconds=MD_SECONDS).us_per_atom_step
+    record = potential.record or {}
+    row = {
+        "model": point.name,
+        "level": point.level,
+        "n_train": len(point.subset),
+        "members": potential.n_members,
+        "parameters": potential.n_parameters,
+        **said,
+        "label_seconds": float(_seconds(prepared, point.level, point.subset).sum()),
+        "train_seconds": sum(one["seconds"] for one in record["members"]),
+        "epochs": max(one["epochs"] for one in record["members"]),
+        "md_us_per_atom_step": speed,
+        "replaced": sum(bool(one["replaced"]) for one in record["members"]) + int(record["failed"]),
+        "folder": f"{FOLDER}/{place.name}",
+    }
+    return row, _calibrations(f"MACE {point.name}", point, potential.n_members, found)
+
+
+def _watched(group: Array, share: float, seed: int) -> tuple[Array, Array]:
+    """Positions in a subset that train, and those on which training is watched; relatives stay together."""
+    count = max(LEAST_VALIDATION, round(share * len(group)))
+    split = split_configurations(group, 1 - count / len(group), seed)
+    if not len(split.test):
+        raise InputError(
+            "the configurations of this subset are all relatives, so that none can be set aside to watch a network's "
+            "training on; take a larger one, or other keys in 'split.group_by'"
+        )
+    return split.train, split.test
+
+
+def _seconds(prepared: Prepared, level: str, positions: Array) -> Array:
+    """What labels cost, as the study says."""
+    given = prepared.study.cost.seconds
+    if isinstance(given, dict):
+        return np.full(len(positions), float(given[level]))
+    return np.asarray(prepared.dataset.labels(level).seconds[positions], dtype=float)
+
+
+def _judged(
+    potential: MacePotential | LinearPotential, prepared: Prepared, point: _Point, jobs: int, progress: bool
+) -> tuple[dict[str, float], dict[RowKind, HeldOut]]:
+    """Errors as in ``results.csv``, meV/atom and meV/Å, and what the committee says of the test set."""
+    dataset, split, reference = prepared.dataset, prepared.split, prepared.grid.levels[-1]
+    said: dict[str, float] = {}
+    found: dict[RowKind, HeldOut] = {}
+    sets = (("train", point.subset, point.level), ("test", split.test, point.level), ("ref", split.test, reference))
+    predicted = {}
+    for name, positions, level in sets:
+        labelled = Labelled.of(dataset, level, positions, split.group)
+        key = name == "train"
+        if key not in predicted:
+            predicted[key] = predict_spreads(potential, labelled.structures, jobs=jobs, progress=progress)
+        sizes = [len(atoms) for atoms in labelled.structures]
+        own = held_out(predicted[key], labelled.labels, sizes, labelled.groups)
+        for kind, word in ((RowKind.ENERGY, "energy"), (RowKind.FORCE, "force")):
+            residual = 1000 * own[kind].residual if kind in own else np.array([np.nan])
+            said[f"{name}_{word}"] = float(np.sqrt(np.mean(residual**2)))
+            if name == "ref" and kind == RowKind.ENERGY:
+                said["ref_energy_shifted"] = float(np.std(residual))
+        found = own if name == "test" else found
+    return said, found
+
+
+def _linear(
+    point: _Point, prepared: Prepared, data: SweepInput, results: pd.DataFrame, jobs: int, progress: bool
+) -> list[dict[str, Any]]:
+    """The calibration of a committee of the linear model that is best on the same subset, by its force error."""
+    first = results[(results["level"] == point.level) & (results["n_train"] == len(point.subset))]
+    first = first[(first["sampling"] == prepared.grid.samplings[0]) & (first["repeat"] == 0)].dropna(subset="ref_force")
+    if first.empty:
+        return []
+    best = first.loc[first["ref_force"].idxmin()]
+    columns = data.design.columns_up_to(int(best["twojmax"]))
+    own = point.subset
+    rows = int((np.isin(data.design.configuration, own)).sum())
+    if rows <= columns:
+        return []
+    fit = CommitteeFit.of(
+        design_blocks(data.design, point.level, own, columns),
+        prepared.split.group[own],
+        np.array([best["w_energy"], best["w_force"], 1.0]),
+        np.random.default_rng([prepared.study.seed, 9]),
+        threads=jobs,
+    )
+    members = fit.members(SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
+    members += fit.coefficients - members.mean(axis=0)
+    basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": int(best["twojmax"])})
+    _, found = _judged(LinearPotential(basis, members), prepared, point, jobs, progress)
+    name = f"{'q' if basis.quadratic else ''}SNAP 2Jmax {int(best['twojmax'])}"
+    return _calibrations(name, point, SNAP_MEMBERS, found)
+
+
+def _calibrations(name: str, point: _Point, members: int, found: Mapping[RowKind, HeldOut]) -> list[dict[str, Any]]:
+    """How far a committee's disagreement is to be trusted on the test set: one half calibrates, the other judges."""
+    rows = []
+    for kind, own in found.items():
+        factor, unit = UNITS[kind]
+        spread, error = own.by_configuration()
+        inside, half = _halves(own)
+        varies = len(spread) > 2 and np.ptp(spread) > 0 and np.ptp(error) > 0
+        rows.append(
+            {
+                "model": name,
+                "level": point.level,
+                "n_train": len(point.subset),
+                "members": members,
+                "quantity": f"{kind.name.lower()} ({unit})",
+                "rmse": factor * float(np.sqrt(np.mean(own.residual**2))),
+                "spread": factor * float(np.sqrt(np.mean(own.spread**2))),
+                "rank_correlation": float(spearmanr(spread, error).statistic) if varies else np.nan,
+                "inside": inside,
+                "half_width": factor * half,
+            }
+        )
+    return rows
+
+
+def _halves(own: HeldOut) -> tuple[float, float]:
+    """Share of labels in the conformal intervals of the other half's calibration, and their median half width."""
+    groups = np.unique(own.group)
+    first = np.isin(own.group, np.random.default_rng(0).permutation(groups)[: len(groups) // 2])
+    if min(len(np.unique(own.group[first])), len(np.unique(own.group[~first]))) < least_held_out(COVERAGE):
+        return float("nan"), float("nan")
+    inside, widths = [], []
+    for calibrates in (first, ~first):
+        part = [one[calibrates] for one in (own.spread, own.residual)]
+        made = calibrate_conformal(*part, COVERAGE, own.group[calibrates])
+        width = made.half_width(own.spread[~calibrates])
+        inside.append(np.abs(own.residual[~calibrates]) <= width)
+        widths.append(width)
+    return float(np.mean(np.concatenate(inside))), float(np.median(np.concatenate(widths)))
