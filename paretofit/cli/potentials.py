@@ -98,7 +98,9 @@ def fit(
     "potential candidates.extxyz   |   paretofit evaluate potential --md-speed --cell bulk.cif"
 )
 def evaluate(
-    potential: Annotated[Path, typer.Argument(help="A SNAP potential: its .mod, .snapcoeff, or their folder.")],
+    potential: Annotated[
+        Path, typer.Argument(help="A SNAP potential (.mod or .snapcoeff) or the folder of any, also of MACE networks.")
+    ],
     dataset: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Argument(help="A dataset (HDF5), or anything ASE reads, labelled or not."),
@@ -123,7 +125,7 @@ def evaluate(
     calibration: Annotated[
         str, typer.Option(help="From errors to disagreements: slope, isotonic or quantile.")
     ] = "slope",
-    md_speed: Annotated[bool, typer.Option("--md-speed", help="Time LAMMPS on one core.")] = False,
+    md_speed: Annotated[bool, typer.Option("--md-speed", help="Time dynamics on one core.")] = False,
     cell: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Structure to time it on, anything ASE reads.", show_default="the element's crystal"),

@@ -34,7 +34,8 @@ def validate(
     potential: Annotated[
         str,
         typer.Argument(
-            help="A SNAP potential's files or folder, a file with the pair_style lines of a LAMMPS script, or an ASE "
+            help="A SNAP potential's files or folder, a MACE committee's folder, a file with the pair_style lines of a "
+            "LAMMPS script, or an ASE "
             "calculator, module.Class; with +d2 or +d3 at its end dispersion is added."
         ),
     ],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from paretofit.descriptors.basis import Array, SnapBasis
     from paretofit.potentials.linear import LinearPotential
+    from paretofit.potentials.mace.potential import MacePotential
     from paretofit.potentials.uncertainty import Assessment
 
 BATCH = 8  # structures handed to a worker at once
@@ -40,7 +41,7 @@ class Labels(NamedTuple):
 
 
 def assess_all(
-    potential: LinearPotential,
+    potential: LinearPotential | MacePotential,
     structures: Sequence[Atoms],
     *,
     coverage: float | None = None,
@@ -49,21 +50,21 @@ def assess_all(
 ) -> list[Assessment]:
     """`LinearPotential.assess` of every structure, in parallel; in their order."""
 
-    def assess(own: LinearPotential, atoms: Atoms) -> Assessment:
+    def assess(own: LinearPotential | MacePotential, atoms: Atoms) -> Assessment:
         return own.assess(atoms, coverage=coverage)
 
     return of_each(assess, potential, structures, "assess", jobs, progress)
 
 
 def predict_all(
-    potential: LinearPotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
+    potential: LinearPotential | MacePotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
 ) -> list[Labels]:
     """Energy, forces and stress of every structure, of a committee its mean's."""
     return of_each(_predict, potential, structures, "evaluate", jobs, progress)
 
 
 def predict_spreads(
-    potential: LinearPotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
+    potential: LinearPotential | MacePotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
 ) -> list[tuple[Labels, Labels]]:
     """Means and standard deviations over the members of a committee for every structure; energies per atom, eV."""
     return of_each(_mean_and_spread, potential, structures, "held out", jobs, progress)
@@ -143,7 +144,7 @@ def _batch(parent: int, function: Callable[[Any, Any], Any], shared: Any, struct
         return [function(shared, atoms) for atoms in structures]
 
 
-def _mean_and_spread(potential: LinearPotential, atoms: Atoms) -> tuple[Labels, Labels]:
+def _mean_and_spread(potential: LinearPotential | MacePotential, atoms: Atoms) -> tuple[Labels, Labels]:
     members = potential.predict(atoms)
     energy = members.energy / len(atoms)
     return (
@@ -152,8 +153,11 @@ def _mean_and_spread(potential: LinearPotential, atoms: Atoms) -> tuple[Labels, 
     )
 
 
-def _predict(potential: LinearPotential, atoms: Atoms) -> Labels:
-    return Labels(*vars(potential.alone().predict(atoms)).values())
+def _predict(potential: LinearPotential | MacePotential, atoms: Atoms) -> Labels:
+    own = potential.alone().predict(atoms)
+    if np.ndim(own.energy):  # networks have no mean but that of what they predict
+        return Labels(float(own.energy.mean()), own.forces.mean(axis=0), own.stress.mean(axis=0))
+    return Labels(*vars(own).values())
 
 
 def _descriptors(basis: SnapBasis, atoms: Atoms) -> Array:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from paretofit.potentials.assessing import Labels
     from paretofit.potentials.build import Labelled
     from paretofit.potentials.linear import LinearPotential
+    from paretofit.potentials.mace.potential import MacePotential
     from paretofit.potentials.uncertainty import Uncertainty
 
 NEW = "new"
@@ -37,7 +38,10 @@ KINDS = dict(zip(SHORT.values(), QUANTITIES.values(), strict=True))
 
 
 def evaluation_tables(
-    potential: LinearPotential, cases: Labelled, infos: Sequence[dict[str, Any]], assessed: Sequence[Any]
+    potential: LinearPotential | MacePotential,
+    cases: Labelled,
+    infos: Sequence[dict[str, Any]],
+    assessed: Sequence[Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row for each configuration, and one for each component."""
     own = potential.uncertainty

@@ -108,6 +108,11 @@ class LinearPotential:
         return LinearPotential(self.basis, np.atleast_2d(self.coefficients)[k], self.reference)
 
     @property
+    def elements(self) -> tuple[str, ...]:
+        """That it is for."""
+        return tuple(self.basis.elements)
+
+    @property
     def mean(self) -> Array:
         """``(p,)``: the coefficients, of a committee their mean."""
         return np.asarray(self.coefficients if self.coefficients.ndim == 1 else self.coefficients.mean(axis=0))

@@ -19,7 +19,7 @@ from paretofit.dataset.frames import read_frames
 from paretofit.errors import InputError
 from paretofit.files import replacing
 from paretofit.linear.extrapolation import verdict
-from paretofit.potentials import LinearPotential
+from paretofit.potentials import read_potential
 from paretofit.potentials.assessing import Labels, assess_all, predict_all
 from paretofit.potentials.build import Labelled
 from paretofit.potentials.evaluation_tables import calibration_tables, evaluation_tables, flag, spread_limits, summarise
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.dataset.frames import Frames
+    from paretofit.potentials import LinearPotential, MacePotential
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Evaluation:
         ``true_positive_rate, positive_predictive_value`` (equations 3 and 4).
     level : str
         Whose labels; empty if there are none.
-    potential : LinearPotential
+    potential : LinearPotential or MacePotential
     coverage : float
     folder : Path or None
         Where it was written.
@@ -68,7 +69,7 @@ class Evaluation:
     summary: pd.DataFrame
     thresholds: pd.DataFrame
     level: str
-    potential: LinearPotential
+    potential: LinearPotential | MacePotential
     coverage: float
     folder: Path | None = None
 
@@ -101,7 +102,7 @@ class Evaluation:
 
 
 def evaluate_dataset(
-    potential: LinearPotential | Path | str,
+    potential: LinearPotential | MacePotential | Path | str,
     dataset: Path | str,
     folder: Path | str | None = None,
     *,
@@ -116,7 +117,7 @@ def evaluate_dataset(
 
     Parameters
     ----------
-    potential : LinearPotential or path-like
+    potential : LinearPotential, MacePotential or path-like
     dataset : path-like
         A dataset (HDF5), or anything ASE reads.
     folder : path-like, optional
@@ -138,7 +139,7 @@ def evaluate_dataset(
     InputError
         If a file or level cannot be used, or there is too little calibration for the coverage.
     """
-    own = potential if isinstance(potential, LinearPotential) else LinearPotential.read(potential)
+    own = read_potential(potential) if isinstance(potential, Path | str) else potential
     wanted = own.uncertainty.level if own.uncertainty is not None else ""
     cases, infos, chosen = _cases(Path(dataset), level, wanted)
     if own.uncertainty is None and (coverage is not None or tolerances):
@@ -205,9 +206,9 @@ def _cases(path: Path, level: str | None, wanted: str) -> tuple[Labelled, list[d
     return Labelled(frames.atoms, labels), infos, path.name if any(given) else ""
 
 
-def _check_elements(potential: LinearPotential, structures: Sequence[Atoms], path: Path | str) -> None:
+def _check_elements(potential: LinearPotential | MacePotential, structures: Sequence[Atoms], path: Path | str) -> None:
     """Refuse what the potential cannot see, by name."""
-    known = set(potential.basis.elements)
+    known = set(potential.elements)
     for atoms in structures:
         which = f"{path}: configuration {atoms.info['config_id']}"
         foreign = sorted(set(atoms.get_chemical_symbols()) - known)

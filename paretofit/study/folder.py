@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RECORD = "run.json"
 RESULTS, FRONT = "results.csv", "front.csv"
 PATHS, KNEES = "weight_path.csv", "weight_knees.csv"
+NETWORKS, CALIBRATION = "mace.csv", "mace_calibration.csv"
 
 
 @contextmanager

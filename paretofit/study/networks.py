@@ -28,11 +28,11 @@ from paretofit.potentials.assessing import held_out, predict_spreads
 from paretofit.potentials.build import UNITS, Labelled, design_blocks
 from paretofit.potentials.mace.build import mace_committee
 from paretofit.potentials.mace.files import MaceData
-from paretofit.potentials.mace.load import check_mace, one_thread
-from paretofit.potentials.mace.potential import MacePotential
+from paretofit.potentials.mace.load import check_mace
 from paretofit.study.analysis import measured_cell, write_csv
+from paretofit.study.folder import CALIBRATION, NETWORKS
 from paretofit.sweep.cells import draws_of
-from paretofit.validation import calculator_speed
+from paretofit.validation import network_speed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from paretofit.dataset.level_errors import LevelErrors
     from paretofit.linear import LeverageScores
+    from paretofit.potentials.mace.potential import MacePotential
     from paretofit.potentials.mace.settings import MaceSettings
     from paretofit.potentials.uncertainty import HeldOut
     from paretofit.study.stages import Prepared
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NETWORKS, CALIBRATION, FOLDER = "mace.csv", "mace_calibration.csv", "mace"
+FOLDER = "mace"
 LEAST_VALIDATION = 3  # configurations on which a training is watched
 COVERAGE = 0.9
 SNAP_MEMBERS = 8  # of the committee of linear models that stands beside
@@ -85,12 +86,17 @@ def check_networks(prepared: Prepared) -> None:
     for key, path in own.files.items():
         if not path.exists():
             raise InputError(f"'{key}': there is no file at {path}")
-    for level in own.levels:
-        if level not in prepared.grid.levels:
-            raise InputError(
-                f"'mace.levels' has '{level}', which is no level of this study{suggestion(level, prepared.grid.levels)}; "
-                f"they are {', '.join(prepared.grid.levels)}"
-            )
+    if foreign := [level for level in own.levels if level not in prepared.grid.levels]:
+        raise InputError(
+            f"'mace.levels' has '{foreign[0]}', which is no level of this study"
+            f"{suggestion(foreign[0], prepared.grid.levels)}; they are {', '.join(prepared.grid.levels)}"
+        )
+    if not len(prepared.split.test):
+        raise InputError("'mace' needs a test set to judge networks by; set 'split.train_fraction' below 1")
+    _check_sizes(prepared)
+
+
+def _check_sizes(prepared: Prepared) -> None:
     n_train = len(prepared.split.train)
     for size in _sizes(prepared):
         if size not in prepared.grid.sizes:
@@ -100,8 +106,6 @@ def check_networks(prepared: Prepared) -> None:
             )
         if size < 4 * LEAST_VALIDATION:
             raise InputError(f"'mace.sizes' has {size}; a network needs at least {4 * LEAST_VALIDATION} configurations")
-    if not len(prepared.split.test):
-        raise InputError("'mace' needs a test set to judge networks by; set 'split.train_fraction' below 1")
 
 
 def _sizes(prepared: Prepared) -> list[int]:
@@ -117,7 +121,6 @@ def measure_networks(
     results: pd.DataFrame,
     errors: LevelErrors,
     folder: Path,
-    *,
     jobs: int = 1,
     progress: bool = False,
 ) -> None:
@@ -155,7 +158,7 @@ def _points(prepared: Prepared, data: SweepInput, scores: LeverageScores | None)
     own, grid = prepared.study.mace, prepared.grid
     if own is None:
         return []
-    drawn = {}
+    drawn: dict[int, Array] = {}
     for draw in draws_of(data, grid, scores):
         drawn.setdefault(draw.n_train, draw.members)  # the first sampling and repetition come first
     return [
@@ -200,17 +203,16 @@ def _train(
         raise InputError("the study has no section 'mace'")
     log.info("network %s, level %s, %d configurations", point.name, point.level, len(point.subset))
     train, watch = _watched(split.group[point.subset], own.validate_, own.seed)
-    parts = [Labelled.of(dataset, point.level, point.subset[one], split.group) for one in (train, watch)]
+    training, watched = (Labelled.of(dataset, point.level, point.subset[one], split.group) for one in (train, watch))
     potential = mace_committee(
-        point.settings, MaceData(*parts), place, aside=parts[1], seed=own.seed, coverage=COVERAGE, level=point.level,
-        jobs=jobs, progress=progress,
+        point.settings, MaceData(training, watched), place, aside=watched, seed=own.seed, coverage=COVERAGE,
+        level=point.level, jobs=jobs, progress=progress,
     )  # fmt: skip
     said, found = _judged(potential, prepared, point, jobs, progress)
     cell = measured_cell(prepared, errors)
     speed = np.nan
     if cell is not None:
-        with one_thread():
-            speed = calculator_speed(potential.member(0).calculator(), cell, seconds=MD_SECONDS).us_per_atom_step
+        speed = network_speed(potential, cell, seconds=MD_SECONDS).us_per_atom_step
     record = potential.record or {}
     row = {
         "model": point.name,
@@ -282,7 +284,7 @@ def _linear(
     first = first[(first["sampling"] == prepared.grid.samplings[0]) & (first["repeat"] == 0)].dropna(subset="ref_force")
     if first.empty:
         return []
-    best = first.loc[first["ref_force"].idxmin()]
+    best = first.sort_values("ref_force").iloc[0]
     columns = data.design.columns_up_to(int(best["twojmax"]))
     own = point.subset
     rows = int((np.isin(data.design.configuration, own)).sum())
@@ -336,8 +338,8 @@ def _halves(own: HeldOut) -> tuple[float, float]:
         return float("nan"), float("nan")
     inside, widths = [], []
     for calibrates in (first, ~first):
-        part = [one[calibrates] for one in (own.spread, own.residual)]
-        made = calibrate_conformal(*part, COVERAGE, own.group[calibrates])
+        spread, residual = own.spread[calibrates], own.residual[calibrates]
+        made = calibrate_conformal(spread, residual, COVERAGE, own.group[calibrates])
         width = made.half_width(own.spread[~calibrates])
         inside.append(np.abs(own.residual[~calibrates]) <= width)
         widths.append(width)

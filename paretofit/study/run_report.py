@@ -15,6 +15,7 @@ from paretofit.report.error_tables import error_sheets, model_sheet
 from paretofit.report.findings import Finding
 from paretofit.report.front_pages import budget_words, front_sheets
 from paretofit.report.level_pages import level_plans, level_sheets, level_words
+from paretofit.report.network_figures import models_together, network_finding, network_plans, network_sheets
 from paretofit.report.noise_figures import more_plans, noise_sheet, noise_words
 from paretofit.report.page import Picture, Sheet
 from paretofit.report.write import More, write_report
@@ -26,7 +27,7 @@ from paretofit.study.analysis import (
     two_weights,
     write_csv,
 )
-from paretofit.study.folder import FRONT, KNEES, PATHS, RECORD, RESULTS, run_folder
+from paretofit.study.folder import CALIBRATION, FRONT, KNEES, NETWORKS, PATHS, RECORD, RESULTS, run_folder
 from paretofit.study.front import judged_by_leave_one_out, ridge_table, study_front
 from paretofit.study.schema import load_study
 
@@ -34,7 +35,16 @@ if TYPE_CHECKING:
     from paretofit.study.stages import Prepared
 
 DESIGN, VALIDATION = "design.h5", "validation"
-KEPT = (DESIGN, MD_FILE, NOISE_FILE, NOISE_POINTS_FILE, PATHS, KNEES)  # a run that has written them needs them
+KEPT = (
+    DESIGN,
+    MD_FILE,
+    NOISE_FILE,
+    NOISE_POINTS_FILE,
+    PATHS,
+    KNEES,
+    NETWORKS,
+    CALIBRATION,
+)  # a run that has written them needs them
 STAGES = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS: "sweep"}
 
 
@@ -148,6 +158,12 @@ def _more(
         *front_sheets(results, front, levels),
     ]
     later = list(more_plans(results, levels, paths, points, noise))
+    networks = read_or_empty(folder / NETWORKS)
+    if len(networks):
+        together = models_together(results, networks, levels)
+        findings += [one for one in [network_finding(together)] if one]
+        sheets += network_sheets(networks, read_or_empty(folder / CALIBRATION))
+        plans += network_plans(together, levels)
     table, pictures = _validation(folder / VALIDATION)
     sheets += [] if table is None else [table]
     return More(findings, plans, sheets, later, pictures)

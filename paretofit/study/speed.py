@@ -1,4 +1,4 @@
-"""`paretofit evaluate --md-speed`: how fast LAMMPS is with a potential."""
+"""`paretofit evaluate --md-speed`: how fast dynamics is with a potential."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from ase.build import bulk
 
 from paretofit.dataset.importer import read_frames
 from paretofit.errors import InputError
+from paretofit.potentials import MacePotential
+from paretofit.potentials.mace.potential import is_mace
 from paretofit.potentials.snap_files import snap_files
-from paretofit.validation import MdSpeed, md_speed
+from paretofit.validation import MdSpeed, md_speed, network_speed
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 
 def evaluate_speed(potential: Path | str, cell: Path | str | None = None) -> MdSpeed:
-    """Time LAMMPS with a potential, on one core.
+    """Time LAMMPS with a potential, or ASE with a member of a MACE committee, on one core.
 
     Parameters
     ----------
     potential : path-like
-        A SNAP potential's files.
+        A SNAP potential's files, or a MACE committee's folder.
     cell : path-like, optional
         The structure to time it on, repeated to some 250 atoms; by default the first element's crystal.
 
@@ -31,9 +33,12 @@ def evaluate_speed(potential: Path | str, cell: Path | str | None = None) -> MdS
     InputError
         If a file cannot be used, or the element has no crystal that ASE knows.
     """
+    given = None if cell is None else read_frames(Path(cell), None).atoms[0]
+    if is_mace(Path(potential)):
+        networks = MacePotential.read(potential)
+        return network_speed(networks, given or _crystal(networks.elements[0]))
     files = snap_files(Path(potential))
-    atoms = _crystal(files.elements[0]) if cell is None else read_frames(Path(cell), None).atoms[0]
-    return md_speed(files.commands, files.elements, atoms)
+    return md_speed(files.commands, files.elements, given or _crystal(files.elements[0]))
 
 
 def _crystal(symbol: str) -> Atoms:

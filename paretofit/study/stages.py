@@ -28,8 +28,8 @@ from paretofit.files import digest, file_digest, replacing, write_text
 from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
 from paretofit.study.folder import KNEES, PATHS, RECORD, RESULTS, link_dataset, logging_to, run_folder
 from paretofit.study.group_factors import group_factors
-from paretofit.study.networks import check_networks, measure_networks
 from paretofit.study.html import run_html, run_text
+from paretofit.study.networks import check_networks, measure_networks
 from paretofit.study.run_report import KEPT, write_run_report
 from paretofit.study.schema import SplitSettings, Study, load_study
 from paretofit.study.words import Stage, peak_megabytes, run_summary, run_warnings
@@ -127,8 +127,7 @@ def run_study(
             measure_noise(prepared, engine, folder)
             _paths(engine, prepared, folder)
         with _timed(clock, "networks"):
-            how = {"jobs": jobs, "progress": progress}
-            measure_networks(prepared, data, engine.scores, results, errors, folder, **how)
+            measure_networks(prepared, data, engine.scores, results, errors, folder, jobs, progress)
         with _timed(clock, "report"):
             summary = run_summary(prepared, design, engine, results, clock)
             warnings = run_warnings(prepared, engine, data)

@@ -16,6 +16,7 @@ from paretofit.errors import InputError
 from paretofit.imported_calculator import imported_calculator
 from paretofit.lammps_library import lammps_calculator
 from paretofit.potentials.dispersion import KINDS, dispersion_commands, overlaid
+from paretofit.potentials.mace.potential import FILE, calculator_of, is_mace
 from paretofit.potentials.snap_files import snap_files
 
 if TYPE_CHECKING:
@@ -76,10 +77,11 @@ def read_subject(text: str) -> Subject:
     Parameters
     ----------
     text : str
-        A SNAP potential's ``.mod``, ``.snapcoeff``, ``.snapparam`` or their folder; a file with the ``pair_style`` and
-        ``pair_coeff`` lines of a LAMMPS script; or an ASE calculator, ``module.Class``, with its keywords behind a
-        colon if need be: ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. ``+d2`` or ``+d3`` at the end of any of
-        them adds dispersion.
+        A SNAP potential's ``.mod``, ``.snapcoeff``, ``.snapparam`` or their folder; the folder of a MACE committee; a
+        file with the ``pair_style`` and ``pair_coeff`` lines of a LAMMPS script; or an ASE calculator,
+        ``module.Class``, with its keywords behind a colon if need be:
+        ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. ``+d2`` or ``+d3`` at the end of any of them adds
+        dispersion.
 
     Raises
     ------
@@ -90,6 +92,11 @@ def read_subject(text: str) -> Subject:
     if plus and kind in KINDS:
         return read_subject(base).with_dispersion(kind)
     path = Path(text)
+    if is_mace(path):
+        folder = path if path.is_dir() else path.parent
+        keywords = json.dumps({"folder": str(folder.absolute())})
+        name = f"{calculator_of.__module__}.{calculator_of.__name__}"
+        return Subject(_short(folder / FILE), path=name, options=keywords)
     if path.is_dir() or (path.suffix in SNAP and path.with_suffix(".snapcoeff").is_file()):
         files = snap_files(path)
         return Subject(_short(files.coefficients), tuple(files.commands), tuple(files.elements))

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from contextlib import contextmanager, redirect_stdout
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
@@ -15,6 +16,8 @@ from paretofit.errors import InputError, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+UNLOADABLE = OSError, RuntimeError, EOFError, AttributeError, LookupError, ValueError, ImportError, UnpicklingError
 
 
 def check_mace(device: str = "cpu", options: Sequence[str] = ()) -> None:
@@ -60,7 +63,7 @@ def load_calculator(models: Sequence[str], device: str, dtype: str, **more: Any)
 
         try:
             return MACECalculator(model_paths=list(models), device=device, default_dtype=dtype, **more)
-        except (OSError, RuntimeError, EOFError, AttributeError, KeyError, ValueError, ImportError) as error:
+        except UNLOADABLE as error:
             raise InputError(f"{models[0]} cannot be loaded as a MACE model: {error}") from error
 
 

@@ -169,10 +169,13 @@ class MacePotential:
         return self.uncertainty
 
     def descriptors(self, atoms: Atoms) -> Array:
-        """``(N, K)``: what the first member knows of each atom, invariant under rotations."""
+        """``(N, K)``: what the first member knows of each atom, invariant under rotations.
+
+        In double precision: features are so much alike that grades would otherwise be of rounding errors.
+        """
         with one_thread():
             bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-            found = self.member(0)._loaded().get_descriptors(bare, invariants_only=True)  # noqa: SLF001
+            found = replace(self.member(0), dtype="float64")._loaded().get_descriptors(bare, invariants_only=True)  # noqa: SLF001
         return np.asarray(found, dtype=float).reshape(len(atoms), -1)
 
     def _loaded(self) -> Any:
@@ -185,6 +188,16 @@ class MacePotential:
     def calculator_factory(self) -> partial[Any]:
         """`calculator`, to be called in another process."""
         return partial(load_calculator, tuple(str(one) for one in self.models), self.device, self.dtype)
+
+
+def is_mace(path: Path) -> bool:
+    """Whether a path is that of a MACE committee."""
+    return (path / FILE).is_file() or (path.name == FILE and path.is_file())
+
+
+def calculator_of(folder: str) -> Any:
+    """The ASE calculator of the networks in a folder; what ``paretofit validate`` names them by."""
+    return MacePotential.read(folder).calculator()
 
 
 @cache
