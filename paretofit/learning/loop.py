@@ -283,8 +283,10 @@ class Loop:
         words = ", ".join(
             f"{name} {test[name]['value']:.3g}" for name in PROPERTIES if np.isfinite(test[name]["value"])
         )
+        what = "; ".join([trained.words, *trained.events])
         return {
-            "said": f"{counts[TRAIN]} train, {trained.words}; test: {words or 'no labels'} (meV/atom, meV/Å, meV/Å³)",
+            "said": f"{counts[TRAIN]} train, {what}; test: {words or 'no labels'} (meV/atom, meV/Å, meV/Å³)",
+            "events": list(trained.events),
             "counts": counts,
             "model": trained.words.split(",")[0],
             "rmse": judged.rmse,

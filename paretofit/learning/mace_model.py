@@ -108,7 +108,8 @@ class MaceModel:
             jobs=jobs,
             progress=progress,
         )
-        return Trained(MaceCommittee(potential), offsets, _words(self.settings, potential))
+        words = f"{self.settings.words.split(':')[0]}, {potential.n_members} members of {potential.epochs}"
+        return Trained(MaceCommittee(potential), offsets, words, potential.events)
 
     def _warm(self, data: TrainingData) -> tuple[Path, ...]:
         """The members of the iteration before, if there are such, of the same elements."""
@@ -129,14 +130,3 @@ def _shape(settings: dict[str, Any]) -> list[Any]:
 
 def _elements(data: TrainingData, which: Any) -> set[str]:
     return {symbol for atoms in data.dataset.select(which) for symbol in atoms.get_chemical_symbols()}
-
-
-def _words(settings: MaceSettings, potential: MacePotential) -> str:
-    """What was trained, and what went wrong with which member."""
-    record = potential.record or {}
-    epochs = [one["epochs"] for one in record["members"]]
-    replaced = [(k, one["replaced"]) for k, one in enumerate(record["members"]) if one["replaced"]]
-    told = [f"member {k} was replaced ({why})" for k, why in replaced]
-    told += [f"{record['failed']} members failed twice and are left out"] if record["failed"] else []
-    shown = f"{min(epochs)} epochs" if min(epochs) == max(epochs) else f"{min(epochs)} to {max(epochs)} epochs"
-    return ", ".join([settings.words.split(":")[0], f"{potential.n_members} members of {shown}", *told])

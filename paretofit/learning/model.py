@@ -125,11 +125,14 @@ class Trained:
         By level and element, eV: what a label's energy is above that of the best level.
     words : str
         What was trained.
+    events : tuple of str
+        What went wrong on the way, and what was done about it.
     """
 
     committee: Committee
     offsets: dict[tuple[str, str], float]
     words: str
+    events: tuple[str, ...] = ()
 
 
 def without_offset(labels: Labels, atoms: Atoms, level: str, offsets: Mapping[tuple[str, str], float]) -> Labels:

@@ -139,7 +139,7 @@ def network_sheets(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterato
         "Trained on the first draw of each size, less the share on which training is watched, and judged on the test "
         "set of the linear models. Of the committee's mean; MD is timed with one member, in ASE, on one core."
     )
-    yield Sheet("Networks", note, "networks", networks.drop(columns=["folder", "replaced"], errors="ignore"))
+    yield Sheet("Networks", note, "networks", networks.drop(columns=["folder", "events"], errors="ignore"))
     if len(calibration):
         note = (
             "On the test set: spread is the committee's disagreement (root mean square), rank_correlation that of "
@@ -148,6 +148,15 @@ def network_sheets(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterato
             "bootstrap committee of the linear model that is best in forces on the same subset."
         )
         yield Sheet("Committees, next to each other", note, "committees", calibration)
+
+
+def network_warnings(networks: pd.DataFrame) -> list[str]:
+    """What went wrong in trainings, and was mended."""
+    told = networks[networks["events"].fillna("").astype(str) != ""] if len(networks) else networks
+    return [
+        f"Network {one['model']}, level {one['level']}, {one['n_train']} configurations: {one['events']}."
+        for _, one in told.iterrows()
+    ]
 
 
 def network_finding(together: pd.DataFrame) -> Finding | None:

@@ -54,6 +54,8 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
     named = {one.name: one for one in pictures}
     failed = [f"label of {key}: {why}" for k in folder.iterations()
               for key, why in (folder.iteration(k).record("label") or {}).get("failed", {}).items()]  # fmt: skip
+    failed += [f"iteration {k}: {event}" for k in folder.iterations()
+               for event in (folder.iteration(k).record("train") or {}).get("events", [])]  # fmt: skip
     page = render_sections(
         title="Active learning",
         opening=_opening(iterations, reason),

@@ -57,7 +57,7 @@ MD_SECONDS = 0.5
 COLUMNS = [
     "model", "level", "n_train", "members", "parameters", "train_energy", "train_force", "test_energy", "test_force",
     "ref_energy", "ref_force", "ref_energy_shifted", "label_seconds", "train_seconds", "epochs",
-    "md_us_per_atom_step", "replaced", "folder",
+    "md_us_per_atom_step", "events", "folder",
 ]  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def _train(
         "train_seconds": sum(one["seconds"] for one in record["members"]),
         "epochs": max(one["epochs"] for one in record["members"]),
         "md_us_per_atom_step": speed,
-        "replaced": sum(bool(one["replaced"]) for one in record["members"]) + int(record["failed"]),
+        "events": "; ".join(potential.events),
         "folder": f"{FOLDER}/{place.name}",
     }
     return row, _calibrations(f"MACE {point.name}", point, potential.n_members, found)

@@ -15,7 +15,13 @@ from paretofit.report.error_tables import error_sheets, model_sheet
 from paretofit.report.findings import Finding
 from paretofit.report.front_pages import budget_words, front_sheets
 from paretofit.report.level_pages import level_plans, level_sheets, level_words
-from paretofit.report.network_figures import models_together, network_finding, network_plans, network_sheets
+from paretofit.report.network_figures import (
+    models_together,
+    network_finding,
+    network_plans,
+    network_sheets,
+    network_warnings,
+)
 from paretofit.report.noise_figures import more_plans, noise_sheet, noise_words
 from paretofit.report.page import Picture, Sheet
 from paretofit.report.write import More, write_report
@@ -93,6 +99,7 @@ def write_run_report(
     warnings = list(warnings)
     shown = results if len(prepared.split.test) else judged_by_leave_one_out(results, warnings)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
+    warnings += network_warnings(read_or_empty(folder / NETWORKS))
     front = study_front(shown, n_train)
     write_csv(front, folder / FRONT)
     page_front, page_warnings = front, warnings

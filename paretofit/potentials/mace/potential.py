@@ -108,6 +108,26 @@ class MacePotential:
         return sum(int(one.numel()) for one in self.member(0)._loaded().models[0].parameters())  # noqa: SLF001
 
     @property
+    def epochs(self) -> str:
+        """For how many epochs the members were trained, in words."""
+        counts = sorted(int(one["epochs"]) for one in (self.record or {}).get("members", []))
+        if not counts:
+            return "unknown epochs"
+        return f"{counts[0]} epochs" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} epochs"
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Which members were replaced, and why; and how many are missing."""
+        own = self.record or {}
+        told = [
+            f"member {k} was replaced once ({one['replaced']})"
+            for k, one in enumerate(own.get("members", []))
+            if one["replaced"]
+        ]
+        failed = own.get("failed", 0)
+        return (*told, *([f"{failed} members failed twice and are left out"] if failed else []))
+
+    @property
     def digest(self) -> str:
         """Of the networks, wherever they are."""
         return ",".join(file_digest(one) for one in self.models)
