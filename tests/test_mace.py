@@ -13,14 +13,18 @@ import ase.io
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from typer.testing import CliRunner
 
-from paretofit import InputError
+from paretofit import InputError, learn, run_study
 from paretofit.cli import app
 from paretofit.kinds import RowKind
+from paretofit.learning.explore import Run, dynamics_of
+from paretofit.learning.mace_model import MaceModel
+from paretofit.learning.settings import ExploreSettings
 from paretofit.potentials import MacePotential, read_potential
 from paretofit.potentials.assessing import Labels
 from paretofit.potentials.build import Labelled
@@ -30,6 +34,9 @@ from paretofit.potentials.mace.build import mace_committee
 from paretofit.potentials.mace.files import VOIGT, MaceData, atomic_energies, mace_frame
 from paretofit.potentials.mace.load import check_mace
 from paretofit.potentials.mace.training import _Member, train_members
+from paretofit.potentials.uncertainty import structure_key
+from paretofit.report.network_figures import network_finding
+from paretofit.study import networks as networks_module
 
 MISSING = importlib.util.find_spec("mace") is None
 needs_mace = pytest.mark.skipif(MISSING, reason="the extra 'mace' is not installed: pip install 'paretofit[mace]'")
@@ -505,3 +512,200 @@ def _epochs(folder):
 def _first_loss(folder):
     entries = map(json.loads, next((folder / "results").glob("*.txt")).read_text().splitlines())
     return next(one["loss"] for one in entries if one["mode"] == "eval" and one["epoch"] is None)
+
+
+ROOT = Path(__file__).parents[1]
+SMALL = {key: value for key, value in TINY.items() if key != "name"}
+
+
+@pytest.fixture(scope="module")
+def looped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loop")
+    ase.io.write(folder / "W.cif", bulk("W", "bcc", a=3.165, cubic=True))
+    content = {
+        "name": "s",
+        "labelling": {
+            "engine": {
+                "name": "ase",
+                "calculator": "paretofit.lammps_library.lammps_calculator",
+                "options": {
+                    "commands": ["pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"],
+                    "elements": ["W"],
+                },
+            },
+            "ladder": [{"name": "eam"}],
+        },
+        "augmentation": {"structures": ["W.cif"], "n": 30, "min_length": 2, "max_atoms": 4, "isolated_atoms": False,
+                         "clusters": {"count": 0}, "slabs": {"millers": []}},
+        "learning": {
+            "iterations": 2,
+            "model": {**TINY, "epochs": 3},
+            "explore": {"trajectories": 2, "time_ps": 0.04, "interval_ps": 0.02, "temperature_k": [100, 500],
+                        "stop_grade": 1e9, "stop_temperature": 1e3},
+            "select": {"most": 5, "broken": dict.fromkeys(["energy", "forces", "stress"], 1e9), "closest": 0.1},
+        },
+    }  # fmt: skip
+    (folder / "s.yaml").write_text(yaml.safe_dump(content))
+    return learn(folder / "s.yaml", out=folder / "run", jobs=2)
+
+
+def content_of(beryllium, **more):
+    own = {"models": {"small one": {"preset": "tiny", **SMALL}}, "sizes": [40], **more}
+    return {
+        "name": "s",
+        "dataset": str(beryllium.path),
+        "basis": {"elements": ["Be"], "rcutfac": 5.0, "quadratic": True},
+        "levels": ["3", "5"],
+        "twojmax": [2, 4],
+        "weights": [12.25],
+        "sizes": [40, "all"],
+        "repetitions": 2,
+        "cost": {"measure_md": True},
+        "mace": own,
+    }
+
+
+@pytest.fixture(scope="module")
+def front_run(beryllium, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("front")
+    path = folder / "s.yaml"
+    path.write_text(yaml.safe_dump(content_of(beryllium)))
+    return run_study(path, out=folder / "run", jobs=2), path
+
+
+@needs_mace
+class TestInTheLoop:
+    def test_two_iterations(self, looped):
+        assert looped.reason == "the maximum number of iterations"
+        assert looped.iterations["iteration"].tolist() == [1, 2]
+        assert np.isfinite(looped.iterations[["test_energy", "test_forces", "test_stress"]].to_numpy()).all()
+        assert looped.report.stat().st_size > 10_000
+
+    def test_the_second_goes_on_from_the_first(self, looped):
+        records = [MacePotential.read(looped.folder / f"iterations/0{k}/model").record for k in (1, 2)]
+        assert [records[k]["members"][0]["warm_start"] for k in (0, 1)] == [False, True]
+        assert records[0]["isolated_atoms"] == records[1]["isolated_atoms"]
+
+    def test_its_potential_is_whole_and_without_the_training(self, looped):
+        potential = read_potential(looped.potential)
+        assert potential.n_members == 2
+        assert not (looped.potential / "training").exists()
+        assert set(potential.uncertainty.held_out) >= {RowKind.ENERGY, RowKind.FORCE}
+
+    @pytest.mark.parametrize("integrator", ["ase", "lammps"])
+    def test_both_integrators_move_atoms_by_its_forces(self, looped, integrator):
+        """At the first step the energy is that of the network; then the atoms move."""
+        committee = MaceModel(tiny(), ["W"]).load(looped.potential)
+        atoms = bulk("W", "bcc", a=3.165, cubic=True)
+        settings = ExploreSettings(time_ps=0.01, interval_ps=0.005, trajectories=1, integrator=integrator)
+        engine = committee.md_engine(0, looped.folder)
+        dynamics = dynamics_of(Run(0, atoms, 300.0, 0.0, 1), engine, settings)
+        dynamics.start()
+        try:
+            moment = dynamics.advance(5)
+        finally:
+            dynamics.close()
+        exact = committee.potential.member(0).predict(moment.atoms)
+        assert moment.energy == pytest.approx(float(exact.energy[0]), abs=1e-4)
+        assert np.abs(moment.atoms.get_scaled_positions() - atoms.get_scaled_positions()).max() > 1e-5
+
+
+@needs_mace
+class TestOnTheFront:
+    def test_errors_are_those_of_the_committee_on_the_same_test_set(self, front_run, beryllium):
+        result, _ = front_run
+        row = pd.read_csv(result.folder / "mace.csv", dtype={"level": str}).iloc[0]
+        assert (row["model"], row["level"], row["n_train"], row["members"]) == ("small one", "5", 40, 2)
+        split = pd.read_csv(result.folder / "split.csv")
+        test = beryllium.select(np.flatnonzero(split["set"] == "test"))
+        labels = test.labels("5")
+        potential = read_potential(result.folder / row["folder"])
+        said = [potential.predict(atoms) for atoms in test]
+        energy = [1000 * (one.energy.mean() - e) / len(a) for one, e, a in zip(said, labels.energy, test, strict=True)]
+        forces = np.concatenate([one.forces.mean(axis=0) for one in said]) - labels.forces
+        assert row["ref_energy"] == row["test_energy"] == pytest.approx(np.sqrt(np.mean(np.square(energy))), rel=1e-6)
+        assert row["ref_force"] == pytest.approx(1000 * np.sqrt(np.mean(forces**2)), rel=1e-6)
+        assert row["ref_energy_shifted"] == pytest.approx(np.std(energy), rel=1e-6)
+        assert row["md_us_per_atom_step"] > 1
+
+    def test_it_trains_on_the_first_draw(self, front_run, beryllium):
+        """Less the share that training is watched on, and nothing of the test set; labels cost the whole draw."""
+        result, _ = front_run
+        row = pd.read_csv(result.folder / "mace.csv").iloc[0]
+        known = read_potential(result.folder / row["folder"]).uncertainty.known
+        split = pd.read_csv(result.folder / "split.csv")
+        where = {structure_key(atoms): k for k, atoms in enumerate(beryllium)}
+        members = sorted(where[key] for key in known)
+        assert len(members) == 40
+        assert set(split["set"].to_numpy()[members]) == {"train"}
+        assert sum(role == "held out" for role in known.values()) == 4
+        assert row["label_seconds"] == pytest.approx(beryllium.labels("5").seconds[members].sum())
+        linear = result.results.query("level == '5' and n_train == 40 and repeat == 0")["label_seconds"]
+        assert np.allclose(linear, row["label_seconds"])
+
+    def test_committees_stand_next_to_each_other(self, front_run):
+        table = pd.read_csv(front_run[0].folder / "mace_calibration.csv")
+        assert table["model"].unique().tolist() == ["MACE small one", "qSNAP 2Jmax 4"]
+        assert table["inside"].between(0.6, 1).all()
+        text = (front_run[0].folder / "report.html").read_text()
+        assert "When is a network worth it?" in text
+        assert "Committees, next to each other" in text
+        assert (front_run[0].folder / "figures" / "networks.png").stat().st_size > 10_000
+
+    def test_what_is_trained_is_kept_and_only_what_is_new_is_trained(self, front_run, beryllium, monkeypatch):
+        result, path = front_run
+        trained = []
+        original = networks_module.mace_committee
+        monkeypatch.setattr(networks_module, "mace_committee",
+                            lambda *args, **more: trained.append(more["level"]) or original(*args, **more))  # fmt: skip
+        before = (result.folder / "mace.csv").read_bytes()
+        run_study(path, out=result.folder)
+        assert (trained, (result.folder / "mace.csv").read_bytes()) == ([], before)
+        path.write_text(yaml.safe_dump(content_of(beryllium, levels=["3", "5"])))
+        run_study(path, out=result.folder, jobs=2)
+        assert trained == ["3"]
+        table = pd.read_csv(result.folder / "mace.csv")
+        assert table["level"].tolist() == [3, 5]
+        path.write_text(yaml.safe_dump({k: v for k, v in content_of(beryllium).items() if k != "mace"}))
+        run_study(path, out=result.folder)
+        assert not (result.folder / "mace.csv").exists()
+
+
+class TestAskedWrongly:
+    """Before anything is spent."""
+
+    @pytest.mark.parametrize(
+        ("own", "said"),
+        [
+            ({"models": ["huge"]}, "'mace.models.huge.preset': must be 'published', 'medium', 'small' or 'tiny'"),
+            ({"models": [{"preset": "tiny"}]}, "a list holds names of presets"),
+            ({"models": {"a": {"chanels": 3}}}, "did you mean 'channels'"),
+            ({"levels": ["7"]}, "'mace.levels' has '7', which is no level of this study"),
+            ({"sizes": [41]}, "'mace.sizes' has 41, which is none of the study's 'sizes'"),
+            (
+                {"models": {"a": {"foundation": {"file": "no.model"}}}},
+                "'mace.models.a.foundation.file': there is no file",
+            ),
+        ],
+    )
+    def test_it_is_said_in_a_sentence(self, beryllium, tmp_path, monkeypatch, own, said):
+        monkeypatch.setattr(networks_module, "check_mace", lambda *_: None)
+        path = tmp_path / "s.yaml"
+        path.write_text(yaml.safe_dump(content_of(beryllium, **own)))
+        with pytest.raises(InputError, match=said.replace("(", r"\(")):
+            run_study(path, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_the_words_of_the_figure(self):
+        linear = pd.DataFrame({"family": "linear", "model": "2Jmax 6", "level": "5", "n_train": 100,
+                               "ref_force": [100.0, 200.0], "ref_energy": [10.0, 30.0],
+                               "md_us_per_atom_step": [50.0, 10.0], "label_seconds": [1000.0, 1000.0]})  # fmt: skip
+        network = linear.iloc[:1].assign(family="MACE", model="small", ref_force=60.0, ref_energy=12.0,
+                                         md_us_per_atom_step=200.0, label_seconds=400.0, n_train=40)  # fmt: skip
+        words = network_finding(pd.concat([linear, network])).answer
+        assert "60 meV/Å, less than the best linear model" in words
+        assert "12 meV/atom, more than the best linear model" in words
+        assert "at 4 times its MD cost" in words
+        assert "reaches with 6.67 min (level 5, 40 configurations)" in words
+        assert "1 of 1 network and 2 of 2 linear models are on the front" in words
+        assert network_finding(linear) is None

@@ -97,13 +97,16 @@ class MaceModel:
             for part, which in ((data.labelled(which), which) for which in (train, held))
         ]
         worth = np.array([worth_of_level(data, str(one))[:2] for one in data.level[train]]) ** 2
+        before, settings = self._before(data), self.settings
+        if before is not None:  # a network goes on with the zero of energy that it has
+            settings = settings.model_copy(update={"isolated_atoms": (before.record or {})["isolated_atoms"]})
         potential = mace_committee(
-            self.settings,
+            settings,
             MaceData(labelled[0], labelled[1], worth),
             folder,
             aside=labelled[1],
             seed=seed,
-            warm=self._warm(data),
+            warm=() if before is None else before.models,
             level=data.levels[-1],
             jobs=jobs,
             progress=progress,
@@ -111,16 +114,17 @@ class MaceModel:
         words = f"{self.settings.words.split(':')[0]}, {potential.n_members} members of {potential.epochs}"
         return Trained(MaceCommittee(potential), offsets, words, potential.events)
 
-    def _warm(self, data: TrainingData) -> tuple[Path, ...]:
-        """The members of the iteration before, if there are such, of the same elements."""
-        if not self.settings.warm_start or data.before is None:
-            return ()
+    def _before(self, data: TrainingData) -> MacePotential | None:
+        """The committee of the iteration before, if it can be gone on with."""
+        tuned = self.settings.foundation
+        if not self.settings.warm_start or data.before is None or (tuned is not None and tuned.mode == "multihead"):
+            return None  # with several heads it begins with the foundation model each time
         try:
             before = MacePotential.read(data.before)
         except InputError:  # another kind of model
-            return ()
+            return None
         same = before.record is not None and _shape(before.record["settings"]) == _shape(self.settings.model_dump())
-        return before.models if same and set(before.elements) == set(self.elements) else ()
+        return before if same and set(before.elements) == set(self.elements) else None
 
 
 def _shape(settings: dict[str, Any]) -> list[Any]:

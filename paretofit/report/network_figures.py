@@ -152,7 +152,7 @@ def network_sheets(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterato
 
 def network_warnings(networks: pd.DataFrame) -> list[str]:
     """What went wrong in trainings, and was mended."""
-    told = networks[networks["events"].fillna("").astype(str) != ""] if len(networks) else networks
+    told = networks.dropna(subset="events") if len(networks) else networks
     return [
         f"Network {one['model']}, level {one['level']}, {one['n_train']} configurations: {one['events']}."
         for _, one in told.iterrows()
