@@ -32,6 +32,7 @@ BENCHMARKS = {
     "structures": "Structures made and chosen against random ones",
     "uncertainty": "Which error bars cover the true errors",
     "learning": "The active-learning loop against random choice and fixed levels",
+    "mace": "MACE networks next to quadratic SNAP",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
