@@ -1,19 +1,76 @@
-"""Workers that do not outlive the process that started them.
+"""Tasks on several processes: of this machine by default, or of a cluster, and the same numbers whichever it is.
 
-A run that is killed with -9 cannot tell its workers; they notice by themselves that their parent has changed.
+Workers on this machine do not outlive the process that started them. A run that is killed with -9 cannot tell its
+workers; they notice by themselves that their parent has changed.
 """
 
 import os
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from typing import Any, TypeVar
+
+from joblib import Parallel, delayed
+
+from paretofit.cluster import active_client
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 INTERVAL = 2.0  # seconds between two looks
 
 
+def parallel_map(
+    function: Callable[[T], R], tasks: Iterable[T], jobs: int, *, ordered: bool = True, ahead: int | None = None
+) -> Iterator[R]:
+    """Yield a function of each task, in the order of the tasks or, if not `ordered`, in that in which they end.
+
+    Parameters
+    ----------
+    function : callable
+        Runs in another process, where `jobs` is above one or there is a cluster.
+    tasks : iterable
+        Taken when there is room for them.
+    jobs : int
+        Processes; on a cluster as many as it has.
+    ordered : bool
+    ahead : int, optional
+        Tasks that are taken before their turn, so that results do not pile up; by default two for each process.
+
+    Raises
+    ------
+    Exception
+        What the function raised, after which no more tasks are begun.
+    """
+    remote = active_client() is not None
+    calls = (delayed(_outcome)(0 if remote else os.getpid(), function, task) for task in tasks)
+    parallel = Parallel(
+        n_jobs=-1 if remote else jobs,
+        return_as="generator" if ordered else "generator_unordered",
+        pre_dispatch="2*n_jobs" if ahead is None else ahead,
+    )
+    for error, value in parallel(calls):
+        if error is not None:
+            raise error
+        yield value
+
+
+def _outcome(parent: int, function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
+    """What became of a task; a cluster would not try again what has raised, but would lose the words."""
+    follow_parent(parent)
+    try:
+        return None, function(task)
+    except Exception as error:  # noqa: BLE001  (it is raised where the results are taken)
+        return error, None
+
+
 @cache
 def follow_parent(parent: int) -> None:
-    """End this process soon after `parent` has ended; does nothing in `parent` itself. Call it in every task."""
-    if os.getpid() != parent:
+    """End this process soon after `parent` has ended; does nothing in `parent` itself, or where it is 0.
+
+    Call it in every task.
+    """
+    if parent and os.getpid() != parent:
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 

@@ -1,6 +1,5 @@
 """Real GPAW on tiny cells: shipped labels come out again, and beryllium is beryllium."""
 
-import os
 from importlib.util import find_spec
 
 import numpy as np
@@ -82,11 +81,11 @@ def test_a_calculation_that_does_not_converge_is_tried_more_gently_and_then_reco
     with pytest.raises(NotConvergedError):
         Gpaw().compute(beryllium_cell(), level, 0, tmp_path)
     task = Task(4, beryllium_cell(), level, "key")
-    failed = compute_label(task, Gpaw(), 1, tmp_path / "failed", os.getpid())
+    failed = compute_label(task, Gpaw(), 1, tmp_path / "failed")
     assert failed["status"] == "failed"
     assert failed["info"]["attempts"] == 2
     assert (tmp_path / "failed" / "coarse-4" / "1" / "gpaw.txt").exists()
-    again = compute_label(task, Gpaw(), 5, tmp_path / "failed", os.getpid())  # 2, 4, 8, 16, 32, 64 iterations
+    again = compute_label(task, Gpaw(), 5, tmp_path / "failed")  # 2, 4, 8, 16, 32, 64 iterations
     assert again["status"] == "done"
     assert again["info"]["attempts"] > 2
     assert len(again["info"]["reasons"]) == again["info"]["attempts"] - 1

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.rows import _compute_command, _create_atoms, _extract, _triangle, _types, lammps_errors
 from paretofit.lammps_library import process_lammps
-from paretofit.parallel import follow_parent
+from paretofit.parallel import parallel_map
 from paretofit.progress import track
 
 if TYPE_CHECKING:
@@ -124,13 +123,11 @@ def compute_energy_rows(
 ) -> Array:
     """Energy rows of many structures, ``(n, n_features)``, in parallel; in their order."""
     batches = [structures[start : start + BATCH] for start in range(0, len(structures), BATCH)]
-    tasks = (delayed(_energy_rows)(os.getpid(), batch, basis.model_dump_json()) for batch in batches)
-    rows = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
+    rows = parallel_map(partial(_energy_rows, basis_json=basis.model_dump_json()), batches, jobs)
     return np.concatenate(list(track(rows, len(batches), "descriptors", enabled=progress)))
 
 
-def _energy_rows(parent: int, structures: Sequence[Atoms], basis_json: str) -> Array:
-    follow_parent(parent)
+def _energy_rows(structures: Sequence[Atoms], basis_json: str) -> Array:
     basis = SnapBasis.model_validate_json(basis_json)
     with threadpool_limits(1):
         return np.array([energy_row(process_lammps(), basis, atoms) for atoms in structures])

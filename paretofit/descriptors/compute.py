@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from paretofit.dataset import Dataset
@@ -18,7 +16,7 @@ from paretofit.descriptors.rows import configuration_rows, configuration_rows_wi
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
-from paretofit.parallel import follow_parent
+from paretofit.parallel import parallel_map
 from paretofit.progress import track
 
 if TYPE_CHECKING:
@@ -69,11 +67,9 @@ def compute_design(
         raise InputError(f"{dataset.path} holds no configurations to describe")
     _check_elements(dataset, basis)
     batches = list(_batches(dataset))
-    tasks = (
-        delayed(_describe)(os.getpid(), str(dataset.path), dataset.ids[batch].tolist(), basis.model_dump_json(), stress)
-        for batch in batches
-    )
-    blocks = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
+    place = str(dataset.path.absolute())
+    describe = partial(_describe, path=place, basis_json=basis.model_dump_json(), stress=stress)
+    blocks = parallel_map(describe, (dataset.ids[batch].tolist() for batch in batches), jobs)
     return DesignMatrix.from_blocks(
         track(blocks, len(batches), "descriptors", enabled=progress),
         path,
@@ -111,9 +107,8 @@ def _process_dataset(path: str, written: int) -> Dataset:
     return Dataset(path)
 
 
-def _describe(parent: int, path: str, ids: list[int], basis_json: str, stress: bool) -> Block:
+def _describe(ids: list[int], path: str, basis_json: str, stress: bool) -> Block:
     """Describe some configurations; runs in a worker."""
-    follow_parent(parent)
     basis = SnapBasis.model_validate_json(basis_json)
     written = Path(path).stat().st_mtime_ns
     rows, kinds, numbers = [], [], []

@@ -1,12 +1,17 @@
 """Tasks in processes of one thread each; a process that dies takes one task with it, not the run."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
+
+from paretofit.cluster import active_client
+from paretofit.parallel import follow_parent
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
 
@@ -30,7 +35,15 @@ def execute(function: Callable[[T], R], tasks: Iterable[T], jobs: int, died: Cal
         Processes.
     died : callable
         The result of a task whose process died.
+
+    Notes
+    -----
+    On a cluster its workers take the tasks; one whose workers died several times gets ``died(task)``.
     """
+    if active_client() is not None:
+        yield from _remote(function, tasks, died)
+        return
+    function = partial(_followed, os.getpid(), function)
     waiting, suspects = deque(tasks), deque[T]()
     while waiting or suspects:
         source, width = (suspects, 1) if suspects else (waiting, jobs)
@@ -39,6 +52,28 @@ def execute(function: Callable[[T], R], tasks: Iterable[T], jobs: int, died: Cal
             yield lost[0], died(lost[0])
         else:
             suspects.extend(lost)
+
+
+def _followed(parent: int, function: Callable[[T], R], task: T) -> R:
+    """One task in a process that ends with its parent."""
+    follow_parent(parent)
+    return function(task)
+
+
+def _remote(function: Callable[[T], R], tasks: Iterable[T], died: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """On the workers of the active cluster."""
+    from distributed import KilledWorker, as_completed  # noqa: PLC0415  (an extra)
+
+    client = active_client()
+    futures = {client.submit(function, task, pure=False): task for task in tasks}
+    for future in as_completed(futures):
+        task = futures.pop(future)
+        try:
+            result = future.result()
+        except KilledWorker:
+            result = died(task)
+        future.release()
+        yield task, result
 
 
 def _drain(function: Callable[[T], R], source: deque[T], width: int) -> Generator[tuple[T, R], None, list[T]]:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -156,8 +155,7 @@ def compute_labels(
         compute_label,
         engine=settings.engine,
         retries=settings.retries,
-        failures=folder / "failed",
-        parent=os.getpid(),
+        failures=folder.absolute() / "failed",
     )
     program = settings.engine.description([]).split(",", maxsplit=1)[0]
     for task, record in execute(call, plan.tasks, jobs, _died):

@@ -17,7 +17,6 @@ from paretofit.errors import InputError
 from paretofit.files import array_digest, digest, one_line
 from paretofit.labelling.engines import Engine, EngineError, NotConvergedError, Outcome
 from paretofit.labelling.ladder import Level
-from paretofit.parallel import follow_parent
 
 Record = dict[str, Any]
 
@@ -46,7 +45,7 @@ def task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
     return digest([geometry, settings, engine.name, engine.identity(sorted(set(atoms.symbols)))])
 
 
-def compute_label(task: Task, engine: Engine, retries: int, failures: Path, parent: int) -> Record:
+def compute_label(task: Task, engine: Engine, retries: int, failures: Path) -> Record:
     """Compute a label, with further attempts where self-consistency is not reached; never raises.
 
     Parameters
@@ -57,8 +56,6 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, pare
         Further attempts.
     failures : Path
         The folder where the engine's files are kept if the label fails.
-    parent : int
-        Process id of the run; the worker ends when it does.
 
     Returns
     -------
@@ -66,7 +63,6 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, pare
         ``status`` "done" with energy, forces, stress, or "failed" with the reason in ``info``; always the
         CPU ``seconds`` of all attempts together.
     """
-    follow_parent(parent)
     try:
         return _compute(task, engine, retries, failures)
     except OSError as error:  # a full disk, a folder that cannot be written

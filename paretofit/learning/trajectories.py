@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import time
@@ -17,7 +16,6 @@ from paretofit.files import digest, file_digest, write_text
 from paretofit.labelling.execute import execute
 from paretofit.learning.explore import MdEngine, Run, run_md
 from paretofit.learning.folder import write_frames
-from paretofit.parallel import follow_parent
 from paretofit.potentials.dispersion import dispersion_commands, overlaid
 from paretofit.progress import track
 
@@ -65,7 +63,6 @@ def run_all(
         folder=folder,
         iteration=iteration,
         settings_digest=known,
-        parent=os.getpid(),
     )
     done = execute(call, waiting, jobs, partial(_died, folder=folder, settings_digest=known))
     for _ in track(done, len(waiting), "dynamics", enabled=progress):
@@ -118,10 +115,8 @@ def _run_one(
     folder: Path,
     iteration: int,
     settings_digest: str,
-    parent: int,
 ) -> None:
     """One trajectory, in a worker: its frames, then its record."""
-    follow_parent(parent)
     start = time.process_time()
     # No limit of memory for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
     # looked at in every step instead.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from paretofit.descriptors.atoms import atom_descriptors
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
 from paretofit.linear.extrapolation import EnvironmentGrade
-from paretofit.parallel import follow_parent
+from paretofit.parallel import parallel_map
 from paretofit.potentials.uncertainty import HeldOut
 from paretofit.progress import track
 
@@ -132,14 +131,12 @@ def of_each(
 ) -> list[Any]:
     """A function of each structure, in batches, on several processes."""
     batches = [structures[start : start + BATCH] for start in range(0, len(structures), BATCH)]
-    tasks = (delayed(_batch)(os.getpid(), function, shared, batch) for batch in batches)
-    done = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
+    done = parallel_map(partial(_batch, function=function, shared=shared), batches, jobs)
     return [one for batch in track(done, len(batches), what, enabled=progress) for one in batch]
 
 
-def _batch(parent: int, function: Callable[[Any, Any], Any], shared: Any, structures: Sequence[Any]) -> list[Any]:
+def _batch(structures: Sequence[Any], function: Callable[[Any, Any], Any], shared: Any) -> list[Any]:
     """Runs in a worker."""
-    follow_parent(parent)
     with threadpool_limits(1):
         return [function(shared, atoms) for atoms in structures]
 

@@ -6,16 +6,15 @@ the labels; group weights multiply rows; FitSNAP's own table of errors is made.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from ase import units
-from joblib import Parallel, delayed
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
@@ -35,7 +34,7 @@ from paretofit.files import replacing, write_text
 from paretofit.kinds import RowKind
 from paretofit.lammps_library import process_lammps
 from paretofit.linear import fit_wls
-from paretofit.parallel import follow_parent
+from paretofit.parallel import parallel_map
 from paretofit.potentials import LinearPotential, SnapFiles
 from paretofit.potentials.build import CommitteeSettings, format_committee
 from paretofit.potentials.linear import check_files
@@ -277,8 +276,8 @@ def _rows(
     _check_labels(settings, structures, kinds)
     batches = [structures[start : start + BATCH] for start in range(0, len(structures), BATCH)]
     text = basis.model_dump_json()
-    tasks = (delayed(_describe)(os.getpid(), batch, text, reference, kinds) for batch in batches)
-    done = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(tasks)
+    describe = partial(_describe, basis_json=text, reference=reference, kinds=kinds)
+    done = parallel_map(describe, batches, jobs)
     try:
         parts = [one for batch in track(done, len(batches), "descriptors", enabled=progress) for one in batch]
     except InputError as error:
@@ -321,10 +320,9 @@ def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Se
 
 
 def _describe(
-    parent: int, structures: Sequence[Atoms], basis_json: str, reference: ReferencePotential, kinds: Sequence[RowKind]
+    structures: Sequence[Atoms], basis_json: str, reference: ReferencePotential, kinds: Sequence[RowKind]
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Rows, labels and kinds of some structures; runs in a worker. Stress rows without a label are left out."""
-    follow_parent(parent)
     basis, found = SnapBasis.model_validate_json(basis_json), []
     with threadpool_limits(1):
         for atoms in structures:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from paretofit.cluster import on_cluster
 from paretofit.dataset import Dataset
 from paretofit.errors import InputError
 from paretofit.journal import JsonLines, read_json_lines
@@ -110,6 +111,7 @@ def label_study(
         run_folder(_folder(settings, out), settings.name) as folder,
         logging_to(folder / "label.log"),
         JsonLines(folder / JOURNAL) as journal,
+        on_cluster(settings.cluster, jobs),
     ):
         plan = plan_labels(labelling, dataset, journal.entries, retry_failed=retry_failed)
         log.info(
@@ -178,7 +180,11 @@ def estimate_labels(
     folder = _folder(settings, out)
     plan = plan_labels(settings.labelling, settings.dataset, _finished(folder).values())
     if probe and plan.tasks and _cost_model(plan, settings).n_labels < PROBES:
-        with run_folder(folder, settings.name), JsonLines(folder / JOURNAL) as journal:
+        with (
+            run_folder(folder, settings.name),
+            JsonLines(folder / JOURNAL) as journal,
+            on_cluster(settings.cluster, jobs),
+        ):
             chosen = choose_probe(_terms(plan.tasks, settings), PROBES, PROBE_SECONDS)[: max(3, len(plan.tasks) // 4)]
             probes = LabelPlan(plan.found, [plan.tasks[k] for k in chosen], plan.finished, plan.wanted)
             account = Account(_estimates(probes, settings), jobs)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from paretofit.cluster import AnyCluster, named, on_cluster
 from paretofit.dataset import Dataset, LevelData, write_dataset
 from paretofit.dataset.existing import stored_labels
 from paretofit.dataset.importer import read_frames
@@ -64,6 +65,12 @@ class LearnStudy(Section):
     labelling: LabelSettings = Field(description="what computes the labels")
     augmentation: AugmentSettings | None = Field(None, description="how the first candidates are made")
     learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
+    cluster: AnyCluster | None = Field(None, description="where tasks run")
+
+    @field_validator("cluster", mode="before")
+    @classmethod
+    def _cluster(cls, value: Any) -> Any:
+        return named(value)
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,8 @@ def learn(
             reserved = max((int(atoms.info["config_id"]) for atoms in candidates), default=-1)
             how = jobs, progress, told
             loop = Loop(folder, settings.learning, labeller, model, starts, mean_of(elements), reserved, *how)
-            reason = loop.run(only=stage, finished=lambda _: _result(folder, "not yet"))
+            with on_cluster(settings.cluster, jobs):
+                reason = loop.run(only=stage, finished=lambda _: _result(folder, "not yet"))
         return _result(folder, reason)
 
 

@@ -8,20 +8,19 @@ The result is a results table with a row per fit and fold, from which `paretofit
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from paretofit.dataset.level_errors import LevelErrors, level_errors
 from paretofit.errors import InputError
 from paretofit.files import replacing
-from paretofit.parallel import follow_parent
+from paretofit.parallel import parallel_map
 from paretofit.progress import track
 from paretofit.study.analysis import measure_md, with_md
 from paretofit.study.folder import run_folder
@@ -90,8 +89,7 @@ def pilot_results(
         everybody = replace(data, train=np.arange(data.design.n_configurations))
         md = measure_md(prepared, everybody, errors, folder)
         tasks = list(_tasks(data, prepared.grid, folds))
-        work = (delayed(_fit_fold)(os.getpid(), data, grid, folder) for data, grid in tasks)
-        found = Parallel(n_jobs=jobs, return_as="generator")(work)
+        found = parallel_map(partial(_fit_fold, folder=folder.absolute()), tasks, jobs)
         tables = list(track(found, len(tasks), "folds of the pilot", enabled=progress))
         results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
         results = with_md(results.merge(_label_errors(prepared, errors), on="level"), md)
@@ -153,7 +151,6 @@ def _tasks(data: SweepInput, grid: SweepGrid, folds: list[np.ndarray]) -> Iterat
         yield own, replace(grid, sizes=sizes, seed=grid.seed + k)
 
 
-def _fit_fold(parent: int, data: SweepInput, grid: SweepGrid, folder: Path) -> pd.DataFrame:
-    follow_parent(parent)
+def _fit_fold(task: tuple[SweepInput, SweepGrid], folder: Path) -> pd.DataFrame:
     with threadpool_limits(1):
-        return run_sweep(data, grid, journal=folder, jobs=1)
+        return run_sweep(*task, journal=folder, jobs=1)

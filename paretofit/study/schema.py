@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from paretofit.cluster import AnyCluster, named
 from paretofit.descriptors import SnapBasis
 from paretofit.errors import InputError, suggestion
 from paretofit.files import read_yaml
@@ -24,6 +25,7 @@ APART = (
     "labelling",
     "augmentation",
     "learning",
+    "cluster",
 )  # keys that may stand in a file without the rest of a study
 
 Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
@@ -137,6 +139,9 @@ class Study(Section):
     )
     learning: LearnSettings | None = Field(None, description="the active-learning loop, for 'paretofit learn'")
     mace: NetworkSettings | None = Field(None, description="MACE networks on the same front (extra: mace)")
+    cluster: AnyCluster | None = Field(
+        None, description="where tasks run: local (dask), address or slurm; by default processes of this machine"
+    )
     bulk: int | None = Field(
         None,
         description="id of the configuration by which energies are shifted; by default the lowest at the reference",
@@ -166,6 +171,11 @@ class Study(Section):
             if len(pair) != 2 or any(isinstance(one, bool) or not isinstance(one, int | float) for one in pair):
                 raise ValueError(f"each must be a ratio w_E/w_F or a pair [w_E, w_F] of numbers; got {value}")
         return [value if isinstance(value, list | tuple) else (value, 1.0) for value in values]
+
+    @field_validator("cluster", mode="before")
+    @classmethod
+    def _cluster(cls, value: Any) -> Any:
+        return named(value)
 
     @field_validator("ridge", mode="before")
     @classmethod
@@ -217,6 +227,12 @@ class LabelStudy(Section):
     name: str = Study.model_fields["name"].default
     dataset: Path = Field(description="the dataset (HDF5) to make or to complete, relative to the study file")
     labelling: LabelSettings = Field(description="what to label, how, and in which order")
+    cluster: AnyCluster | None = Field(None, description="where labels are computed")
+
+    @field_validator("cluster", mode="before")
+    @classmethod
+    def _cluster(cls, value: Any) -> Any:
+        return named(value)
 
 
 def load_study(path: Path | str) -> Study:

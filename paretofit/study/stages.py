@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from paretofit.cluster import on_cluster
 from paretofit.dataset import Dataset, Split, relatives, split_configurations
 from paretofit.dataset.level_errors import level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
@@ -108,7 +109,12 @@ def run_study(
     inputs = digest([prepared.dataset.structures_digest(), basis])
     target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{inputs[:8]}"
     clock: dict[str, Stage] = {}
-    with prepared.dataset, run_folder(target, settings.name) as folder, logging_to(folder / "run.log"):
+    with (
+        prepared.dataset,
+        run_folder(target, settings.name) as folder,
+        logging_to(folder / "run.log"),
+        on_cluster(settings.cluster, jobs),
+    ):
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.n_fits())
         _write_study(settings, folder)
         link_dataset(settings.dataset, folder / "dataset.h5")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from joblib import Parallel, delayed
-
 from paretofit.errors import InputError, suggestion
 from paretofit.files import array_digest
-from paretofit.parallel import follow_parent
+from paretofit.parallel import parallel_map
 from paretofit.progress import track
 from paretofit.sweep.cells import draws_of, pending_cells, single_tasks
 from paretofit.sweep.fast import FastEngine
@@ -119,19 +116,12 @@ def _work(run: Callable[[Any], list[Row]], tasks: list[Any], book: Journal, jobs
     """Run tasks in parallel and keep what each has finished."""
     if not tasks:
         return
-    calls = (delayed(_followed)(os.getpid(), run, task) for task in tasks)
-    finished = Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+    finished = parallel_map(run, tasks, jobs, ordered=False)
     step = max(1, len(tasks) // 10)
     for done, fits in enumerate(track(finished, len(tasks), title or "", enabled=title is not None), start=1):
         book.append(fits)
         if done % step == 0:
             log.info("%s: %d of %d tasks", title or "fits", done, len(tasks))
-
-
-def _followed(parent: int, run: Callable[[Any], list[Row]], task: Any) -> list[Row]:
-    """Run one task in a worker that ends with its parent."""
-    follow_parent(parent)
-    return run(task)
 
 
 def _table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:

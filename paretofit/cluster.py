@@ -1,0 +1,199 @@
+"""Work on the processes of a dask cluster: of this machine, of one that runs already, or of jobs of a SLURM queue.
+
+Whatever the cluster, tasks are the same and so are their results: it is a place to run them, and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from joblib import parallel_config
+from pydantic import Field, field_validator
+
+from paretofit.errors import InputError
+from paretofit.settings import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+PATIENCE = 60.0  # seconds that a scheduler may take to answer
+SPARE = 300  # seconds before the walltime at which a worker hands over what it has, and ends
+_active: list[Any] = []  # clients, the last of which is in use
+
+
+class LocalCluster(Section):
+    """dask on this machine."""
+
+    name: Literal["local"] = Field("local", description="processes of this machine")
+    workers: Count | None = Field(None, description="processes of one thread; by default those of --jobs")
+
+
+class RunningCluster(Section):
+    """A dask cluster that somebody has started."""
+
+    name: Literal["address"] = Field("address", description="a scheduler that runs already")
+    scheduler: str = Field(description="its address, such as tcp://10.0.0.1:8786; workers must have one thread each")
+
+
+class SlurmCluster(Section):
+    """dask workers in jobs of a SLURM queue (dask-jobqueue); run paretofit where sbatch is, in a session that lasts."""
+
+    name: Literal["slurm"] = Field("slurm", description="jobs that are submitted for the workers")
+    queue: str | None = Field(None, description="partition; by default the cluster's")
+    account: str | None = Field(None, description="what the time is charged to")
+    jobs: Count = Field(1, description="jobs at a time")
+    cores: Count = Field(1, description="of each job: as many workers of one thread")
+    memory: str = Field("4GB", description="of each job")
+    walltime: str = Field("01:00:00", description="of each job, HH:MM:SS; its workers end five minutes earlier")
+    directives: list[str] = Field([], description="more lines for the job's head, such as '--constraint=cpu'")
+    prologue: list[str] = Field([], description="lines of shell before the worker, such as 'module load ...'")
+    interface: str | None = Field(None, description="network interface, such as ib0")
+
+    @field_validator("walltime")
+    @classmethod
+    def _clock(cls, value: str) -> str:
+        if not re.fullmatch(r"\d{1,3}:[0-5]\d:[0-5]\d", value):
+            raise ValueError("must be hours, minutes and seconds, in quotes, such as '12:00:00'")
+        return value
+
+    @property
+    def seconds(self) -> int:
+        """The walltime."""
+        hours, minutes, seconds = (int(one) for one in self.walltime.split(":"))
+        return 3600 * hours + 60 * minutes + seconds
+
+
+AnyCluster = Annotated[LocalCluster | RunningCluster | SlurmCluster, Field(discriminator="name")]
+
+
+def named(value: Any) -> Any:
+    """A name alone is a cluster with its defaults."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def active_client() -> Any:
+    """The dask client whose cluster takes the tasks; None where this machine's processes do."""
+    return _active[-1] if _active else None
+
+
+@contextmanager
+def on_cluster(settings: LocalCluster | RunningCluster | SlurmCluster | None, jobs: int) -> Iterator[None]:
+    """Let the tasks of the block run on a cluster; without settings on processes of this machine, as ever.
+
+    Parameters
+    ----------
+    settings : section 'cluster' of a study, optional
+    jobs : int
+        Workers of a local cluster that does not say how many.
+
+    Raises
+    ------
+    InputError
+        If dask is not installed, or the cluster cannot be reached or has workers of several threads.
+    """
+    if settings is None:
+        yield
+        return
+    needed = ["distributed", *(["dask_jobqueue"] if settings.name == "slurm" else [])]
+    if any(importlib.util.find_spec(one) is None for one in needed):
+        raise InputError(f"'cluster: {settings.name}' needs dask; install it with: pip install 'paretofit[dask]'")
+    import distributed  # noqa: PLC0415  (an extra)
+
+    with _cluster(settings, jobs) as where, _client(distributed, settings, where) as client:
+        _check_workers(client, settings)
+        log.info("cluster: %s, %s", settings.name, client.dashboard_link)
+        _active.append(client)
+        try:
+            with parallel_config(backend="dask", client=client, wait_for_workers_timeout=_patience(settings)):
+                yield
+        finally:
+            _active.remove(client)
+
+
+@contextmanager
+def _client(distributed: Any, settings: Any, where: Any) -> Iterator[Any]:
+    try:
+        client = distributed.Client(where, timeout=PATIENCE)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"'cluster.scheduler': no dask scheduler answers at {settings.scheduler} ({error}); start one with "
+            "'dask scheduler', and workers with 'dask worker --nthreads 1'"
+        ) from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def _cluster(settings: Any, jobs: int) -> Iterator[Any]:
+    """What a client connects to, for as long as it is needed."""
+    if settings.name == "address":
+        yield settings.scheduler
+        return
+    made = slurm_cluster(settings) if settings.name == "slurm" else local_cluster(settings.workers or jobs)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def local_cluster(workers: int) -> Any:
+    """Processes of one thread on this machine, without a dashboard."""
+    import distributed  # noqa: PLC0415  (an extra)
+
+    return distributed.LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.ERROR
+    )
+
+
+def slurm_cluster(settings: SlurmCluster, *, start: bool = True) -> Any:
+    """Jobs whose workers end by themselves before the walltime, so that what they have is handed over.
+
+    With `start` false none is submitted yet.
+    """
+    from dask_jobqueue.slurm import SLURMCluster  # noqa: PLC0415  (an extra)
+
+    lifetime = max(settings.seconds - SPARE, settings.seconds // 2)
+    cluster = SLURMCluster(
+        queue=settings.queue,
+        account=settings.account,
+        cores=settings.cores,
+        processes=settings.cores,
+        memory=settings.memory,
+        walltime=settings.walltime,
+        interface=settings.interface,
+        job_extra_directives=settings.directives,
+        job_script_prologue=settings.prologue,
+        worker_extra_args=["--lifetime", f"{lifetime}s", "--lifetime-stagger", "60s"],
+    )
+    if start:
+        cluster.adapt(minimum_jobs=settings.jobs, maximum_jobs=settings.jobs)  # a job that ends is submitted again
+    return cluster
+
+
+def _patience(settings: Any) -> float:
+    """Seconds until a worker must be there: a queue may take its time."""
+    return 7 * 86400.0 if settings.name == "slurm" else PATIENCE
+
+
+def _check_workers(client: Any, settings: Any) -> None:
+    """LAMMPS and DFT codes of a process cannot be used by two threads at once."""
+    threads = client.nthreads()
+    if many := [address for address, count in threads.items() if count > 1]:
+        raise InputError(
+            f"'cluster': the worker {many[0]} has {threads[many[0]]} threads; start workers with --nthreads 1, and as "
+            "many as there are cores with --nworkers"
+        )
+    if settings.name == "address" and not threads:
+        raise InputError(
+            f"'cluster.scheduler': the cluster at {settings.scheduler} has no workers; start some with "
+            "'dask worker --nthreads 1'"
+        )

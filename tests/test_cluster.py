@@ -1,0 +1,219 @@
+"""Tasks on processes of this machine and of a dask cluster: the same results, also where workers die."""
+
+import importlib.util
+import os
+import signal
+import threading
+
+import distributed
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from paretofit import InputError, run_study
+from paretofit.cli import app
+from paretofit.cluster import LocalCluster, RunningCluster, SlurmCluster, active_client, on_cluster, slurm_cluster
+from paretofit.labelling.execute import execute
+from paretofit.parallel import parallel_map
+from paretofit.study.schema import load_study
+
+LABELS = {
+    "engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"},
+    "ladder": [{"name": "emt"}],
+}
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """A cluster that somebody else has started."""
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
+        yield RunningCluster(scheduler=running.scheduler_address)
+
+
+def square(x):
+    return x * x, os.getpid()
+
+
+def fussy(x):
+    if x == 3:
+        raise InputError("three is not for me")
+    return x
+
+
+def deadly(task):
+    """Its process dies, the first time or always."""
+    x, mark = task
+    if x in {2, 5} and (x == 5 or not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x * x
+
+
+class TestTasks:
+    def test_in_order_and_on_other_processes(self, scheduler):
+        with on_cluster(scheduler, 1):
+            found = list(parallel_map(square, range(20), 1))
+            assert sorted(one for one, _ in parallel_map(square, range(9), 1, ordered=False)) == [
+                k * k for k in range(9)
+            ]
+        assert [one for one, _ in found] == [k * k for k in range(20)]
+        assert os.getpid() not in {pid for _, pid in found}
+        assert active_client() is None
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_what_a_task_raises_is_raised_here(self, jobs):
+        with pytest.raises(InputError, match="three is not for me"):
+            list(parallel_map(fussy, range(6), jobs))
+
+    def test_also_on_a_cluster(self, scheduler):
+        with on_cluster(scheduler, 1), pytest.raises(InputError, match="three is not for me"):
+            list(parallel_map(fussy, range(6), 1))
+        assert active_client() is None
+
+    def test_a_task_whose_workers_die_is_tried_again_and_then_given_up(self, tmp_path):
+        tasks = [(k, tmp_path / "mark") for k in range(8)]
+        with on_cluster(LocalCluster(workers=2), 1):
+            found = {task[0]: one for task, one in execute(deadly, tasks, 1, lambda _: -1)}
+        assert found == {k: -1 if k == 5 else k * k for k in range(8)}
+
+    def test_tasks_are_taken_as_they_are_needed(self):
+        taken = []
+
+        def source():
+            for k in range(100):
+                taken.append(k)
+                yield k
+
+        found = parallel_map(fussy, source(), 1)
+        assert next(found) == 0
+        assert len(taken) < 10
+        found.close()
+
+
+class TestStudies:
+    def content(self, beryllium, **more):
+        return {
+            "name": "s",
+            "dataset": str(beryllium.path),
+            "basis": {"elements": ["Be"], "rcutfac": 5.0},
+            "levels": ["1", "5"],
+            "twojmax": [2, 4],
+            "weights": [1, 12.25],
+            "sizes": [20, "all"],
+            "samplings": ["random", "leverage"],
+            "repetitions": 4,
+            "cost": {"measure_md": False},
+            **more,
+        }
+
+    def run(self, folder, content, jobs=1):
+        folder.mkdir()
+        (folder / "s.yaml").write_text(yaml.safe_dump(content))
+        return run_study(folder / "s.yaml", out=folder / "run", jobs=jobs).folder / "results.csv"
+
+    def test_the_same_bytes_on_one_process_on_two_and_on_a_cluster(self, beryllium, scheduler, tmp_path):
+        one = self.run(tmp_path / "one", self.content(beryllium)).read_bytes()
+        assert self.run(tmp_path / "two", self.content(beryllium), jobs=2).read_bytes() == one
+        own = self.content(beryllium, cluster=scheduler.model_dump())
+        assert self.run(tmp_path / "dask", own).read_bytes() == one
+
+    def test_the_same_where_workers_are_killed_in_mid_run(self, beryllium, tmp_path):
+        expected = self.run(tmp_path / "one", self.content(beryllium)).read_bytes()
+        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
+            killed, over = [], threading.Event()
+
+            def kill():
+                while not over.wait(0.7) and len(killed) < 2:
+                    workers = [one.process.process for one in running.workers.values() if one.process is not None]
+                    living = [one.pid for one in workers if one is not None and one.is_alive()]
+                    if living:
+                        os.kill(living[0], signal.SIGKILL)
+                        killed.append(living[0])
+
+            threading.Thread(target=kill, daemon=True).start()
+            own = self.content(beryllium, cluster={"name": "address", "scheduler": running.scheduler_address})
+            found = self.run(tmp_path / "dask", own).read_bytes()
+            over.set()
+        assert killed
+        assert found == expected
+
+    def test_labels_are_computed_there(self, scheduler, tmp_path):
+        from ase.build import bulk
+        from ase.io import write
+
+        write(tmp_path / "cu.extxyz", [bulk("Cu", a=3.5 + 0.05 * k) for k in range(6)])
+        for name, more in (("here", {}), ("there", {"cluster": scheduler.model_dump()})):
+            content = {"name": "s", "dataset": f"{name}.h5", "labelling": {**LABELS, "structures": "cu.extxyz"}, **more}
+            (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+            ran = CliRunner().invoke(
+                app, ["label", str(tmp_path / f"{name}.yaml"), "--out", str(tmp_path / f"run_{name}"), "--jobs", "1"]
+            )
+            assert ran.exit_code == 0, ran.output
+        found = [CliRunner().invoke(app, ["info", str(tmp_path / f"{name}.h5")]).output for name in ("here", "there")]
+        assert "6" in found[0]
+        from paretofit import Dataset
+
+        energies = [Dataset(tmp_path / f"{name}.h5").labels("emt").energy for name in ("here", "there")]
+        assert (energies[0] == energies[1]).all()
+
+
+class TestSettings:
+    def study(self, beryllium, folder, cluster):
+        (folder / "s.yaml").write_text(yaml.safe_dump(TestStudies().content(beryllium, cluster=cluster)))
+        return folder / "s.yaml"
+
+    def test_a_name_alone_will_do(self, beryllium, tmp_path):
+        assert load_study(self.study(beryllium, tmp_path, "local")).cluster == LocalCluster()
+
+    @pytest.mark.parametrize(
+        ("cluster", "said"),
+        [
+            ("slrum", "'slrum' is not one of local, address, slurm; did you mean 'slurm'"),
+            ("address", "'cluster.scheduler' is missing"),
+            ({"name": "slurm", "walltime": 3600}, "'cluster.walltime'"),
+            ({"name": "slurm", "walltime": "1h"}, "must be hours, minutes and seconds"),
+            ({"name": "local", "workers": 0}, "'cluster.workers'"),
+            ({"name": "slurm", "cpus": 4}, "unknown key 'cluster.cpus'"),
+        ],
+    )
+    def test_what_cannot_be_is_said(self, beryllium, tmp_path, cluster, said):
+        with pytest.raises(InputError) as error:
+            load_study(self.study(beryllium, tmp_path, cluster))
+        assert said in str(error.value)
+
+    def test_a_scheduler_that_does_not_answer(self, beryllium, tmp_path, monkeypatch):
+        monkeypatch.setattr("paretofit.cluster.PATIENCE", 1.0)
+        path = self.study(beryllium, tmp_path, {"name": "address", "scheduler": "tcp://127.0.0.1:9"})
+        with pytest.raises(InputError, match="no dask scheduler answers at tcp://127.0.0.1:9"):
+            run_study(path, out=tmp_path / "run")
+
+    def test_workers_of_several_threads_are_refused(self):
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as running,
+            pytest.raises(InputError, match="has 2 threads; start workers with --nthreads 1"),
+            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+        ):
+            pass
+
+    def test_without_dask_it_says_what_to_install(self, monkeypatch):
+        found = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distributed" else found(name))
+        with pytest.raises(InputError, match=r"pip install 'paretofit\[dask\]'"), on_cluster(LocalCluster(), 1):
+            pass
+
+    def test_what_slurm_is_asked_for(self):
+        """There is no queue here; the script that would be submitted is read instead."""
+        own = SlurmCluster(queue="long", account="be", cores=4, memory="16GB", walltime="02:00:00", jobs=3,
+                           directives=["--constraint=cpu"], prologue=["module load gcc"])  # fmt: skip
+        pytest.importorskip("dask_jobqueue")
+        made = slurm_cluster(own, start=False)
+        try:
+            script = made.job_script()
+        finally:
+            made.close()
+        for line in ("-p long", "-A be", "-n 1", "--cpus-per-task=4", "-t 02:00:00", "--constraint=cpu"):
+            assert f"#SBATCH {line}" in script
+        assert "module load gcc" in script
+        assert "--nthreads 1" in script
+        assert "--nworkers 4" in script
+        assert "--lifetime 6900s" in script
