@@ -217,3 +217,55 @@ class TestSettings:
         assert "--nthreads 1" in script
         assert "--nworkers 4" in script
         assert "--lifetime 6900s" in script
+
+
+class TestNothingFinishedIsLost:
+    def test_a_label_is_on_disk_before_its_task_returns(self, tmp_path):
+        """What a killed run could not take into its journal is taken in by the next."""
+        from ase.build import bulk
+
+        from paretofit.labelling import LabelSettings
+        from paretofit.labelling.label import DONE, label_journal
+        from paretofit.labelling.tasks import Task, compute_label, task_key
+
+        settings = LabelSettings.model_validate(LABELS)
+        atoms, level = bulk("Cu"), settings.chosen[0]
+        task = Task(3, atoms, level, task_key(atoms, level, settings.engine))
+        record = compute_label(task, settings.engine, 0, tmp_path / "failed", tmp_path / DONE)
+        (tmp_path / DONE / "cut.json").write_text('{"key": "off')
+        with label_journal(tmp_path) as journal:
+            assert journal.entries == [record]
+        assert list((tmp_path / DONE).iterdir()) == []
+        with label_journal(tmp_path) as again:
+            assert again.entries == [record]
+
+    def test_the_loop_is_the_same_there(self, scheduler, tmp_path):
+        """Labels, committee, dynamics in processes beside the workers, selection."""
+        from ase.build import bulk
+        from ase.io import write
+
+        from paretofit import learn
+
+        write(tmp_path / "W.cif", bulk("W", "bcc", a=3.165, cubic=True))
+        eam = {"commands": ["pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"], "elements": ["W"]}
+        engine = {"name": "ase", "calculator": "paretofit.lammps_library.lammps_calculator", "options": eam}
+        content = {
+            "name": "s",
+            "labelling": {"engine": engine, "ladder": [{"name": "eam"}]},
+            "augmentation": {"structures": ["W.cif"], "n": 24, "min_length": 2, "max_atoms": 4, "isolated_atoms": False,
+                             "clusters": {"count": 0}, "slabs": {"millers": []}},
+            "learning": {
+                "iterations": 2,
+                "model": {"twojmax": 2, "members": 3},
+                "explore": {"trajectories": 3, "time_ps": 0.2, "interval_ps": 0.1},
+                "select": {"most": 4},
+            },
+        }  # fmt: skip
+        found = []
+        for name, more in (("here", {}), ("there", {"cluster": scheduler.model_dump()})):
+            (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**content, **more}))
+            result = learn(tmp_path / f"{name}.yaml", out=tmp_path / name, jobs=1)
+            found.append(
+                [(result.folder / f"iterations/{one}").read_bytes() for one in ("01/frames.csv", "01/errors.csv")]
+            )
+        assert found[0] == found[1]

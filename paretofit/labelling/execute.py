@@ -1,5 +1,6 @@
 """Tasks in processes of one thread each; a process that dies takes one task with it, not the run."""
 
+import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -43,6 +44,11 @@ def execute(function: Callable[[T], R], tasks: Iterable[T], jobs: int, died: Cal
     if active_client() is not None:
         yield from _remote(function, tasks, died)
         return
+    yield from _here(function, tasks, jobs, died)
+
+
+def _here(function: Callable[[T], R], tasks: Iterable[T], jobs: int, died: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """On processes of this machine."""
     function = partial(_followed, os.getpid(), function)
     waiting, suspects = deque(tasks), deque[T]()
     while waiting or suspects:
@@ -65,7 +71,7 @@ def _remote(function: Callable[[T], R], tasks: Iterable[T], died: Callable[[T], 
     from distributed import KilledWorker, as_completed  # noqa: PLC0415  (an extra)
 
     client = active_client()
-    futures = {client.submit(function, task, pure=False): task for task in tasks}
+    futures = {client.submit(_in_process, function, task, died, pure=False): task for task in tasks}
     for future in as_completed(futures):
         task = futures.pop(future)
         try:
@@ -74,6 +80,12 @@ def _remote(function: Callable[[T], R], tasks: Iterable[T], died: Callable[[T], 
             result = died(task)
         future.release()
         yield task, result
+
+
+def _in_process(function: Callable[[T], R], task: T, died: Callable[[T], R]) -> R:
+    """One task in a process of its own, beside a worker of the cluster, which runs tasks in a thread."""
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # noqa: SLF001  (may have children)
+    return next(_here(function, [task], 1, died))[1]
 
 
 def _drain(function: Callable[[T], R], source: deque[T], width: int) -> Generator[tuple[T, R], None, list[T]]:

@@ -1,8 +1,10 @@
 """Label a dataset: what is missing is computed, in parallel, each label safe on disk the moment it is there."""
 
+import json
 import logging
 import math
 from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 from paretofit.dataset.writer import Label, LevelData, write_dataset
 from paretofit.errors import InputError
+from paretofit.files import remove
 from paretofit.journal import JsonLines
 from paretofit.labelling.cost import PRIOR, cost_terms
 from paretofit.labelling.engines import Engine
@@ -22,6 +25,7 @@ from paretofit.labelling.tasks import Record, Task, compute_label, is_record, ma
 log = logging.getLogger(__name__)
 
 JOURNAL = "labels.jsonl"
+DONE = "done"  # folder of labels that are finished and not in the journal yet
 PLANE_WAVES = 0.00230  # for each Å³ and eV^{3/2}: (2m)^{3/2} / (6π² ħ³)
 MOST_POINTS, MOST_WAVES = 200_000, 1e7
 
@@ -97,6 +101,20 @@ def plan_labels(
     return LabelPlan(found, _ordered(by_level, settings.order), finished, wanted)
 
 
+def label_journal(folder: Path) -> JsonLines:
+    """Open the journal of a run folder, and take in what tasks had finished when the run that began them was killed."""
+    journal = JsonLines(folder / JOURNAL)
+    known = {record["key"] for record in journal.entries if is_record(record)}
+    for path in sorted((folder / DONE).glob("*.json")):
+        with suppress(OSError, ValueError):  # what is cut off is computed again
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if is_record(record) and record["key"] not in known:
+                journal.append(record)
+                journal.entries.append(record)
+        remove(path)
+    return journal
+
+
 def _check_meshes(found: Gathered, level: Level) -> None:
     """Refuse what nobody means: a spacing or a cutoff of the wrong unit, or a mesh that was forgotten."""
     if level.kspacing_per_angstrom is None and "kspacing_per_angstrom" not in level.model_fields_set:
@@ -156,11 +174,13 @@ def compute_labels(
         engine=settings.engine,
         retries=settings.retries,
         failures=folder.absolute() / "failed",
+        done=folder.absolute() / DONE,
     )
     program = settings.engine.description([]).split(",", maxsplit=1)[0]
     for task, record in execute(call, plan.tasks, jobs, _died):
         record["info"]["engine"] = program
         journal.append(record)
+        remove(folder / DONE / f"{task.key}.json")
         plan.finished[task.key] = record
         if record["status"] == "failed":
             log.warning("configuration %d, level %s failed: %s", task.identity, task.level.name, reason(record))

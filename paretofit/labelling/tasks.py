@@ -1,5 +1,6 @@
 """One label: a configuration at a level, computed in a worker process, whatever happens there."""
 
+import json
 import resource
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from paretofit.errors import InputError
-from paretofit.files import array_digest, digest, one_line
+from paretofit.files import array_digest, digest, one_line, write_text
 from paretofit.labelling.engines import Engine, EngineError, NotConvergedError, Outcome
 from paretofit.labelling.ladder import Level
 
@@ -45,7 +46,7 @@ def task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
     return digest([geometry, settings, engine.name, engine.identity(sorted(set(atoms.symbols)))])
 
 
-def compute_label(task: Task, engine: Engine, retries: int, failures: Path) -> Record:
+def compute_label(task: Task, engine: Engine, retries: int, failures: Path, done: Path | None = None) -> Record:
     """Compute a label, with further attempts where self-consistency is not reached; never raises.
 
     Parameters
@@ -56,6 +57,8 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path) -> R
         Further attempts.
     failures : Path
         The folder where the engine's files are kept if the label fails.
+    done : Path, optional
+        A folder for the record, which is on disk there before it is returned: whoever waits for it may be gone by then.
 
     Returns
     -------
@@ -64,9 +67,14 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path) -> R
         CPU ``seconds`` of all attempts together.
     """
     try:
-        return _compute(task, engine, retries, failures)
+        record = _compute(task, engine, retries, failures)
     except OSError as error:  # a full disk, a folder that cannot be written
         return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {one_line(error)}"]})
+    if done is not None:
+        with suppress(OSError, InputError):  # where it cannot be kept, it is still returned
+            done.mkdir(parents=True, exist_ok=True)
+            write_text(done / f"{task.key}.json", json.dumps(record) + "\n")
+    return record
 
 
 def _compute(task: Task, engine: Engine, retries: int, failures: Path) -> Record:

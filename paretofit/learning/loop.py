@@ -269,7 +269,7 @@ class Loop:
     def _train(self, k: int, here: IterationFolder) -> dict[str, Any]:
         data = self.data(k)
         seed = int(self._rng(k, 2).integers(2**31))
-        trained = self.model.train(data, here.model, seed=seed, jobs=self.jobs, progress=self.progress)
+        trained = self.model.train(data, here.model.absolute(), seed=seed, jobs=self.jobs, progress=self.progress)
         whole = data.labelled(np.arange(len(data.dataset)))
         labels = shifted_labels(whole, data.level, trained.offsets)
         known = pd.DataFrame(
@@ -300,12 +300,14 @@ class Loop:
 
     def _explore(self, k: int, here: IterationFolder) -> dict[str, Any]:
         own, rng = self.settings.explore, self._rng(k, 3)
-        committee = self.model.load(here.model)
+        committee = self.model.load(here.model.absolute())
         starts = possible_starts(self.starts, own.max_atoms)
         member = int(rng.integers(committee.n_members)) if own.driver == "member" else None
-        engine = committee.md_engine(member, here.path / "md")
+        engine = committee.md_engine(member, here.path.absolute() / "md")
         runs = plan_runs(starts, own, rng)
-        records = run_all(runs, engine, own, committee, here.trajectories, k, jobs=self.jobs, progress=self.progress)
+        records = run_all(
+            runs, engine, own, committee, here.trajectories.absolute(), k, jobs=self.jobs, progress=self.progress
+        )
         events = [f"trajectory {one['number']}: {one['reason']}" for one in records if one["reason"]]
         driver = "the mean" if member is None else f"member {member}"
         n_frames = sum(one["frames"] for one in records)
@@ -318,7 +320,7 @@ class Loop:
         }
 
     def _select(self, k: int, here: IterationFolder) -> dict[str, Any]:
-        own, committee = self.settings.select, self.model.load(here.model)
+        own, committee = self.settings.select, self.model.load(here.model.absolute())
         calibration, said = self.calibration(here)
         frames = [
             atoms

@@ -14,7 +14,7 @@ import pandas as pd
 from paretofit.cluster import on_cluster
 from paretofit.dataset import Dataset
 from paretofit.errors import InputError
-from paretofit.journal import JsonLines, read_json_lines
+from paretofit.journal import read_json_lines
 from paretofit.labelling.cost import Account, CostModel, choose_probe, cost_terms, duration, fit_cost, on_cores
 from paretofit.labelling.label import (
     JOURNAL,
@@ -22,6 +22,7 @@ from paretofit.labelling.label import (
     compute_labels,
     failures,
     known_labels,
+    label_journal,
     plan_labels,
     write_labels,
 )
@@ -110,7 +111,7 @@ def label_study(
     with (
         run_folder(_folder(settings, out), settings.name) as folder,
         logging_to(folder / "label.log"),
-        JsonLines(folder / JOURNAL) as journal,
+        label_journal(folder) as journal,
         on_cluster(settings.cluster, jobs),
     ):
         plan = plan_labels(labelling, dataset, journal.entries, retry_failed=retry_failed)
@@ -182,7 +183,7 @@ def estimate_labels(
     if probe and plan.tasks and _cost_model(plan, settings).n_labels < PROBES:
         with (
             run_folder(folder, settings.name),
-            JsonLines(folder / JOURNAL) as journal,
+            label_journal(folder) as journal,
             on_cluster(settings.cluster, jobs),
         ):
             chosen = choose_probe(_terms(plan.tasks, settings), PROBES, PROBE_SECONDS)[: max(3, len(plan.tasks) // 4)]
@@ -267,7 +268,7 @@ def read_label_outputs(
     engine = settings.labelling.engine
     if not Path(source).is_dir():
         raise InputError(f"no folder at {source}; name the one that 'paretofit label --write-inputs' has made")
-    with run_folder(_folder(settings, out), settings.name) as folder, JsonLines(folder / JOURNAL) as journal:
+    with run_folder(_folder(settings, out), settings.name) as folder, label_journal(folder) as journal:
         plan = plan_labels(settings.labelling, settings.dataset, journal.entries, retry_failed=True, compute=False)
         taken = [record for task in plan.tasks if (record := read_output(task, engine, Path(source)))]
         for record in taken:

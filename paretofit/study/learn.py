@@ -21,7 +21,7 @@ from paretofit.dataset.existing import stored_labels
 from paretofit.dataset.importer import read_frames
 from paretofit.errors import InputError
 from paretofit.files import file_digest, write_text
-from paretofit.journal import JsonLines
+from paretofit.labelling.label import label_journal
 from paretofit.labelling.settings import LabelSettings  # noqa: TC001  (pydantic)
 from paretofit.learning.explore import possible_starts
 from paretofit.learning.folder import LearnFolder, read_frames_of, write_csv, write_frames
@@ -181,7 +181,7 @@ def learn(
         write_text(place / "study.json", settings.model_dump_json(indent=1) + "\n")
         candidates = _begin(settings, folder, progress)
         elements = _elements(candidates, folder)
-        with JsonLines(journal_path(folder)) as journal:
+        with label_journal(journal_path(folder).parent) as journal:
             labeller = Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
             labels = bool(candidates) or settings.learning.iterations > 1
             labeller.check(folder.path / START, compute=labels and stage in {None, "label"})

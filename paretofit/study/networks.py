@@ -175,7 +175,7 @@ def _done(
     point: _Point, prepared: Prepared, errors: LevelErrors, folder: Path, jobs: int, progress: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A point's row and calibration, from its folder if it stands there."""
-    place = folder / FOLDER / f"{point.name}-{_hash(point, prepared)}"
+    place = folder.absolute() / FOLDER / f"{point.name}-{_hash(point, prepared)}"
     known = place / "point.json"
     if not known.is_file():
         row, calibration = _train(point, prepared, errors, place, jobs, progress)

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import atomic_numbers
 
+from paretofit.cluster import active_client
 from paretofit.errors import InputError
 from paretofit.files import digest, file_digest, remove, replacing, write_text
 from paretofit.labelling.execute import ONE_THREAD
+from paretofit.parallel import parallel_map
 from paretofit.potentials.mace.files import MaceData, atomic_energies, write_replay
 from paretofit.progress import track
 
@@ -96,6 +98,7 @@ def train_members(
         If there is nothing to train on, or fewer than two members are left.
     """
     data.check()
+    folder = folder.absolute()  # workers may be elsewhere
     train, validate = data.write(folder)
     options = _options(settings, data, train, validate, folder)
     seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, ATTEMPTS)).tolist()
@@ -106,7 +109,8 @@ def train_members(
         for k, (own, start) in enumerate(zip(seeds, starts, strict=True))
     ]
     total = settings.members * settings.epochs
-    for _ in track(_supervise(members, _slots(settings, jobs)), total, "MACE epochs", enabled=progress):
+    running = _supervise(members, _slots(settings, jobs)) if active_client() is None else _elsewhere(members)
+    for _ in track(running, total, "MACE epochs", enabled=progress):
         pass
     made = [one.trained() for one in members if not one.failed]
     if len(made) < 2:
@@ -150,6 +154,21 @@ def _supervise(members: Sequence[_Member], slots: Sequence[dict[str, str]]) -> I
     finally:
         for one in running.values():
             one.stop()
+
+
+def _elsewhere(members: Sequence[_Member]) -> Iterator[None]:
+    """On the workers of a cluster, a member each, in the folder that they share with us; yield for each epoch."""
+    for number, failed in parallel_map(_alone, list(enumerate(members)), 1, ordered=False):
+        members[number].failed = failed
+        yield from [None] * members[number].settings.epochs
+
+
+def _alone(task: tuple[int, _Member]) -> tuple[int, str]:
+    """Train one member, in a worker; say why it failed, if it did."""
+    number, member = task
+    for _ in _supervise([member], [{"CUDA_VISIBLE_DEVICES": ""} if member.settings.device == "cpu" else {}]):
+        pass
+    return number, member.failed
 
 
 def _options(settings: MaceSettings, data: MaceData, train: Path, validate: Path, folder: Path) -> dict[str, str]:
