@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 import threading
+import time
 
 import distributed
 import pytest
@@ -41,11 +42,12 @@ def fussy(x):
 
 
 def deadly(task):
-    """Its process dies, the first time or always."""
-    x, mark = task
-    if x in {2, 5} and (x == 5 or not mark.exists()):
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Its process dies, the first time (2) or always (5), or the worker beside which it runs (3), the first time."""
+    x, folder = task
+    if x == 5 or (x in {2, 3} and not (folder / str(x)).exists()):
+        (folder / str(x)).touch()
+        os.kill(os.getppid() if x == 3 else os.getpid(), signal.SIGKILL)
+        time.sleep(60)
     return x * x
 
 
@@ -71,7 +73,7 @@ class TestTasks:
         assert active_client() is None
 
     def test_a_task_whose_workers_die_is_tried_again_and_then_given_up(self, tmp_path):
-        tasks = [(k, tmp_path / "mark") for k in range(8)]
+        tasks = [(k, tmp_path) for k in range(8)]
         with on_cluster(LocalCluster(workers=2), 1):
             found = {task[0]: one for task, one in execute(deadly, tasks, 1, lambda _: -1)}
         assert found == {k: -1 if k == 5 else k * k for k in range(8)}

@@ -433,11 +433,6 @@ class TestTraining:
             assert validated.count(None) == 2  # two processes,
             assert validated.count(0) == 1  # and the second did not begin at the beginning
 
-    def test_another_seed_or_another_label_is_trained_anew(self, tmp_path):
-        first = train_members(tiny(), self.data, tmp_path, seed=1, jobs=2)
-        second = train_members(tiny(), self.data, tmp_path, seed=2, jobs=2)
-        assert first[0].record["seed"] != second[0].record["seed"]
-
     def test_warm_start_begins_where_the_last_one_ended(self, committee, tmp_path):
         own = tiny(epochs=1, isolated_atoms=committee.record["isolated_atoms"])
         data = MaceData(labelled(12, 0), labelled(4, 1))

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
@@ -15,6 +15,8 @@ from paretofit.cluster import active_client
 from paretofit.parallel import follow_parent
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
+
+ATTEMPTS = 2  # of a task whose process dies beside a worker
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,11 +46,6 @@ def execute(function: Callable[[T], R], tasks: Iterable[T], jobs: int, died: Cal
     if active_client() is not None:
         yield from _remote(function, tasks, died)
         return
-    yield from _here(function, tasks, jobs, died)
-
-
-def _here(function: Callable[[T], R], tasks: Iterable[T], jobs: int, died: Callable[[T], R]) -> Iterator[tuple[T, R]]:
-    """On processes of this machine."""
     function = partial(_followed, os.getpid(), function)
     waiting, suspects = deque(tasks), deque[T]()
     while waiting or suspects:
@@ -84,8 +81,21 @@ def _remote(function: Callable[[T], R], tasks: Iterable[T], died: Callable[[T], 
 
 def _in_process(function: Callable[[T], R], task: T, died: Callable[[T], R]) -> R:
     """One task in a process of its own, beside a worker of the cluster, which runs tasks in a thread."""
+    for _ in range(ATTEMPTS):
+        try:
+            result: R = _beside().submit(_followed, os.getpid(), function, task).result()
+        except BrokenProcessPool:
+            _beside.cache_clear()
+        else:
+            return result
+    return died(task)
+
+
+@cache
+def _beside() -> ProcessPoolExecutor:
+    """The process beside this worker; it ends with it."""
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # noqa: SLF001  (may have children)
-    return next(_here(function, [task], 1, died))[1]
+    return ProcessPoolExecutor(1, env=ONE_THREAD)
 
 
 def _drain(function: Callable[[T], R], source: deque[T], width: int) -> Generator[tuple[T, R], None, list[T]]:
