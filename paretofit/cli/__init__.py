@@ -14,18 +14,18 @@ from rich.console import Console
 from paretofit import __version__
 from paretofit.cli import data, potentials, structures, studies, validation  # noqa: F401  (their verbs are registered)
 from paretofit.cli.common import app, console
-from paretofit.errors import InputError
+from paretofit.errors import FailedError, InputError
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line and turn wrong input into one sentence and exit code 2."""
+    """Run the command line and turn wrong input into one sentence and exit code 2, work that failed into 1."""
     try:
         app()
     except InputError as error:
         Console(stderr=True, soft_wrap=True).print(f"paretofit: {error}", markup=False, highlight=False)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, FailedError) else 2)
 
 
 def _version(value: bool) -> None:

@@ -287,6 +287,7 @@ class Loop:
         return {
             "said": f"{counts[TRAIN]} train, {what}; test: {words or 'no labels'} (meV/atom, meV/Å, meV/Å³)",
             "events": list(trained.events),
+            "members": list(trained.members),
             "counts": counts,
             "model": trained.words.split(",")[0],
             "rmse": judged.rmse,

@@ -112,7 +112,7 @@ class MaceModel:
             progress=progress,
         )
         words = f"{self.settings.words.split(':')[0]}, {potential.n_members} members of {potential.epochs}"
-        return Trained(MaceCommittee(potential), offsets, words, potential.events)
+        return Trained(MaceCommittee(potential), offsets, words, potential.events, potential.training_table())
 
     def _before(self, data: TrainingData) -> MacePotential | None:
         """The committee of the iteration before, if it can be gone on with."""

@@ -127,12 +127,15 @@ class Trained:
         What was trained.
     events : tuple of str
         What went wrong on the way, and what was done about it.
+    members : tuple of dict
+        Rows of a table on how each member was trained; empty where there is nothing to say.
     """
 
     committee: Committee
     offsets: dict[tuple[str, str], float]
     words: str
     events: tuple[str, ...] = ()
+    members: tuple[dict[str, Any], ...] = ()
 
 
 def without_offset(labels: Labels, atoms: Atoms, level: str, offsets: Mapping[tuple[str, str], float]) -> Labels:

@@ -256,7 +256,9 @@ class Conformal:
         return np.asarray(self.factor * np.maximum(spread, self.floor))
 
 
-def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, group: Array | None = None) -> Conformal:
+def calibrate_conformal(
+    spread: Array, residual: Array, coverage: float = 0.9, group: Array | None = None, members: int | None = None
+) -> Conformal:
     """The factor q such that prediction ± q·spread holds a new value with at least this probability.
 
     Split conformal prediction: whatever the model and however bad the spread, if the new value is exchangeable with
@@ -273,14 +275,17 @@ def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, g
     group : (n,) int, optional
         Values that belong together, such as the force components of a configuration, resemble each other; then groups
         are exchangeable, not values, and each counts as one.
+    members : int, optional
+        Of the committee: few may agree by chance, so that a small spread says little. Two have the median spread as
+        their floor, three half of it, and so on.
 
     Returns
     -------
     Conformal
         Its factor is the quantile of |residual| / spread over ``n + 1`` values, or groups, the new one being infinite;
-        spreads below a tenth of their median count as that. Such values (forces that nearly vanish by symmetry) would
-        be held by any interval and make those of the others too narrow: they are left out, as long as the intervals
-        of the others, at that floor, hold as many of them as is stated.
+        spreads below a tenth of their median (more, with few members) count as that. Such values (forces that nearly
+        vanish by symmetry) would be held by any interval and make those of the others too narrow: they are left out,
+        as long as the intervals of the others, at that floor, hold as many of them as is stated.
 
     Raises
     ------
@@ -304,7 +309,8 @@ def calibrate_conformal(spread: Array, residual: Array, coverage: float = 0.9, g
         raise InputError("spreads and residuals must be finite, and spreads not negative; leave out what has no label")
     if not spread.any():
         raise InputError("conformal intervals need spreads above zero; are the members identical?")
-    floor = FLOOR * float(np.median(spread[spread > 0]))
+    share = FLOOR if members is None else max(FLOOR, 1 / (members - 1))
+    floor = share * float(np.median(spread[spread > 0]))
     owner = np.arange(len(residual)) if group is None else np.asarray(group)
     small = spread < floor
     if small.any() and len(np.unique(owner[~small])) >= least_held_out(coverage):

@@ -1,4 +1,4 @@
-"""An ASE calculator of a linear potential: energy, forces, stress by LAMMPS, and a committee's error bars."""
+"""ASE calculators of potentials: energy, forces, stress by LAMMPS or MACE, and a committee's error bars."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ase.geometry import complete_cell
 from paretofit.descriptors.rows import with_vacuum_cell
 from paretofit.errors import InputError
 from paretofit.lammps_library import lammps_calculator
+from paretofit.potentials.mace.load import evaluated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,17 +19,18 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.potentials.linear import LinearPotential
+    from paretofit.potentials.mace.potential import MacePotential
 
 REACH = 12.0  # Å, between atoms and their images where nothing is periodic; farther than any pair style here reaches
 GRADES = ("extrapolation_grade", "extrapolation_grades")
 STDS = ("energy_std", "forces_std", "stress_std", "energy_interval", "forces_interval", "stress_interval")
 
 
-class LinearCalculator(Calculator):
-    """ASE calculator of a `LinearPotential`.
+class CommitteeCalculator(Calculator):
+    """ASE calculator of a potential that may be a committee; what computes its mean is a subclass's.
 
-    Energy, forces and stress come from LAMMPS. Of a committee that was fitted by paretofit these can be asked for, too,
-    by ``calculator.get_property(name, atoms)``, and are computed only then:
+    Of a committee that was trained by paretofit these can be asked for, too, by ``calculator.get_property(name,
+    atoms)``, and are computed only then:
 
     ``energy_std`` (eV/atom), ``forces_std`` (N, 3) and ``stress_std`` (6,)
         Standard deviations over the members; of the energy per atom, for a total energy's would grow with the cell.
@@ -44,17 +46,11 @@ class LinearCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  (ASE's own convention)
 
-    def __init__(self, potential: LinearPotential, *, members: bool = False) -> None:
+    def __init__(self, potential: LinearPotential | MacePotential, *, members: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if members and potential.coefficients.ndim == 1:
-            raise InputError("a single potential has no members; give the coefficients of a committee, (m, p)")
         self.potential, self.members = potential, members
         if potential.uncertainty is not None:
             self.implemented_properties = [*self.implemented_properties, *STDS, *GRADES]
-        self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
-        files = potential.write_mean(self._folder.name)
-        self._elements = ", ".join(files.elements)
-        self._lammps = lammps_calculator(files.commands, files.elements)
 
     def calculate(
         self,
@@ -62,12 +58,13 @@ class LinearCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Compute energy, forces and stress with LAMMPS, and of the committee what is asked for; see ASE."""
+        """Compute energy, forces and stress, and of the committee what is asked for; see ASE."""
         super().calculate(atoms, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
         given: Atoms = self.atoms  # type: ignore[assignment]
-        foreign = sorted(set(given.get_chemical_symbols()) - set(self.potential.basis.elements))
+        foreign = sorted(set(given.get_chemical_symbols()) - set(self.potential.elements))
         if foreign:
-            raise InputError(f"there is no {foreign[0]} in this potential; it has {self._elements}")
+            known = ", ".join(self.potential.elements)
+            raise InputError(f"there is no {foreign[0]} in this potential; it has {known}")
         if system_changes:
             self.results = {}
         asked = set(properties)
@@ -77,10 +74,10 @@ class LinearCalculator(Calculator):
         if self.members or asked & set(STDS):
             self.results |= self._of_members(given)
         if asked - {*STDS, *GRADES}:
-            self.results |= self._with_lammps(given)
+            self.results |= self._of_mean(given)
 
     def _of_members(self, given: Atoms) -> dict[str, object]:
-        """What needs descriptors: values of every member and, where they are calibrated, what they stand for."""
+        """Values of every member and, where they are calibrated, what they stand for."""
         if self.potential.uncertainty is None:
             own, found = self.potential.predict(given), {}
         else:
@@ -89,8 +86,23 @@ class LinearCalculator(Calculator):
         members = {"energies_members": own.energy, "forces_members": own.forces, "stress_members": own.stress}
         return {**found, **(members if self.members else {})}
 
-    def _with_lammps(self, given: Atoms) -> dict[str, object]:
+    def _of_mean(self, given: Atoms) -> dict[str, object]:
         """Energy, forces and, of what is periodic, stress."""
+        raise NotImplementedError
+
+
+class LinearCalculator(CommitteeCalculator):
+    """ASE calculator of a `LinearPotential`; LAMMPS computes its mean. See `CommitteeCalculator`."""
+
+    def __init__(self, potential: LinearPotential, *, members: bool = False) -> None:
+        if members and potential.coefficients.ndim == 1:
+            raise InputError("a single potential has no members; give the coefficients of a committee, (m, p)")
+        super().__init__(potential, members=members)
+        self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
+        files = potential.write_mean(self._folder.name)
+        self._lammps = lammps_calculator(files.commands, files.elements)
+
+    def _of_mean(self, given: Atoms) -> dict[str, object]:
         copy: Atoms = given.copy()
         periodic = bool(copy.pbc.all())
         if not periodic:  # LAMMPS loses atoms that leave a box; this one is wider than anything reaches
@@ -100,3 +112,16 @@ class LinearCalculator(Calculator):
         forces, energy = copy.get_forces(), copy.get_potential_energy()
         found: dict[str, object] = {"forces": forces, "energy": energy, "free_energy": energy}
         return found | ({"stress": copy.get_stress()} if periodic else {})
+
+
+class MaceCalculator(CommitteeCalculator):
+    """ASE calculator of a `MacePotential`; MACE's own computes its mean. See `CommitteeCalculator`."""
+
+    def __init__(self, potential: MacePotential, *, members: bool = False) -> None:
+        super().__init__(potential, members=members)
+        self._mace = potential.calculator_factory()()
+
+    def _of_mean(self, given: Atoms) -> dict[str, object]:
+        found = evaluated(self._mace, given)
+        names = ("energy", "forces", *(("stress",) if given.pbc.all() else ()))
+        return {name: found[name] for name in names} | {"free_energy": found["energy"]}

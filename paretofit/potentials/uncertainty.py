@@ -91,6 +91,10 @@ class Uncertainty:
         "train" or "held out" by `structure_key`.
     coverage : float
         Of the intervals unless another is asked for.
+    level : str
+        Of the labels.
+    members : int or None
+        Of a committee of so few that its disagreement may be small by chance.
     """
 
     method: str
@@ -101,6 +105,7 @@ class Uncertainty:
     known: Mapping[str, str]
     coverage: float = 0.9
     level: str = ""
+    members: int | None = None
     _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -124,7 +129,7 @@ class Uncertainty:
             return None
         key = kind, self.coverage if coverage is None else coverage
         if key not in self._found:
-            self._found[key] = calibrate_conformal(own.spread, own.residual, key[1], own.group)
+            self._found[key] = calibrate_conformal(own.spread, own.residual, key[1], own.group, self.members)
         found: Conformal = self._found[key]
         return found
 
@@ -249,6 +254,8 @@ def write_committee(path: Path, members: Array | None, own: Uncertainty | None) 
         if own is None:
             return
         file.attrs.update({name: getattr(own, name) for name in ("method", "energy_weight", "coverage", "level")})
+        if own.members is not None:
+            file.attrs["members"] = own.members
         if own.leverage is not None:
             file["leverage/kept"] = own.leverage.kept
             file.create_dataset("leverage/R", data=own.leverage.R, compression="gzip", compression_opts=1)
@@ -329,6 +336,7 @@ def _read(file: h5py.File) -> Uncertainty | None:
         known,
         float(file.attrs["coverage"]),
         str(file.attrs["level"]),
+        int(file.attrs["members"]) if "members" in file.attrs else None,
     )
 
 

@@ -100,6 +100,7 @@ def _panel(ax: Axes, known: pd.DataFrame, cost: str, error: str, levels: Sequenc
     """One pair of axes: small dots, stars, and two fronts as steps."""
     x, y = known[cost].to_numpy(dtype=float), known[error].to_numpy(dtype=float)
     axes_tools.frame(ax, x, y, hopeless_x=np.inf)
+    ax.margins(0.08)
     for level, part in known.groupby("level"):
         colour = style.colour(str(level), levels)
         dots, stars = part[part["family"] == LINEAR], part[part["family"] == MACE]
@@ -145,7 +146,8 @@ def network_sheets(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterato
             "On the test set: spread is the committee's disagreement (root mean square), rank_correlation that of "
             "disagreements and errors of configurations, inside the share of labels in 90 % conformal intervals that "
             "the other half of the test set has calibrated, and half_width their median. Beside each network a "
-            "bootstrap committee of the linear model that is best in forces on the same subset."
+            "bootstrap committee of the linear model that is best in forces on the same subset. Linear models are "
+            "fitted to energies and forces, networks also to stresses where there are any."
         )
         yield Sheet("Committees, next to each other", note, "committees", calibration)
 

@@ -86,6 +86,8 @@ class Evaluation:
             lines.append("no committee: errors only; fit with --committee for error bars, intervals and grades")
         elif not self.potential.uncertainty.held_out:
             lines.append("the committee is not calibrated: standard deviations and grades, no intervals")
+        elif not any(str(column).endswith("_inside") for column in shown):
+            lines.append(f"too few configurations were held out for intervals of {self.coverage:.0%}")
         else:
             lines.append(
                 f"*_inside: share of labels in their intervals, which are to hold {self.coverage:.0%} of what "

@@ -32,7 +32,9 @@ from paretofit.learning.model import Model, SnapModel
 from paretofit.learning.selecting import PROPERTIES
 from paretofit.learning.sets import VALIDATE
 from paretofit.learning.settings import LearnSettings, ModelSettings
+from paretofit.potentials.dispersion import dispersion_commands
 from paretofit.potentials.mace.build import TRAINING
+from paretofit.potentials.mace.files import check_foundation
 from paretofit.potentials.mace.load import check_mace
 from paretofit.potentials.mace.settings import MaceSettings
 from paretofit.settings import Section
@@ -187,6 +189,8 @@ def learn(
             labeller.check(folder.path / START, compute=labels and stage in {None, "label"})
             starts = _starts(settings.learning, candidates, folder, elements)
             possible_starts(starts, settings.learning.explore.max_atoms)
+            if settings.learning.explore.dispersion != "none":
+                dispersion_commands(settings.learning.explore.dispersion, elements)  # says what it lacks
             model = _model(settings.learning.model, elements, place / "designs")
 
             def told(words: str) -> None:
@@ -215,7 +219,7 @@ def _check(settings: LearnStudy) -> None:
     own = settings.learning
     sources = {"learning.structures": own.structures, "learning.explore.start": own.explore.start}
     if isinstance(own.model, MaceSettings):
-        check_mace(own.model.device, list(own.model.options))
+        check_mace(own.model.device, own.model.options)
         sources |= {f"learning.model.foundation.{key}": [path] for key, path in own.model.files.items()}
     sources["augmentation.structures"] = [] if settings.augmentation is None else settings.augmentation.structures
     for key, paths in sources.items():
@@ -233,6 +237,7 @@ def _model(settings: ModelSettings | MaceSettings, elements: Sequence[str], desi
         if foreign := sorted(set(getattr(settings, key)) - set(elements)):
             raise InputError(f"'learning.model.{key}' names {foreign[0]}; the structures have {', '.join(elements)}")
     if isinstance(settings, MaceSettings):
+        check_foundation(settings, elements)
         return MaceModel(settings, elements)
     return SnapModel(settings, elements, designs)
 

@@ -58,10 +58,10 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
                for event in (folder.iteration(k).record("train") or {}).get("events", [])]  # fmt: skip
     page = render_sections(
         title="Active learning",
-        opening=_opening(iterations, reason),
+        opening=_opening(folder, iterations, reason),
         sections=[
             Section("Iterations", _shown(iterations), [named["errors"]]),
-            Section("The last committee", pd.DataFrame(), [named["parity"]]),
+            Section("The last committee", _members(folder), [named["parity"]]),
             Section("Disagreement and error", _calibration_shown(folder), [named["disagreement"], named["detection"]]),
             Section("Where the structures lie", _verdicts(iterations), [named["map"]]),
             Section("Trajectories that ended early", ended_early(folder), []),
@@ -172,11 +172,26 @@ def ended_early(folder: LearnFolder) -> pd.DataFrame:
     )
 
 
+def _members(folder: LearnFolder) -> pd.DataFrame:
+    """How the members of each iteration were trained, where there is something to say: networks."""
+    rows = [
+        {"iteration": k, **one}
+        for k in folder.iterations()
+        for one in (folder.iteration(k).record("train") or {}).get("members", [])
+    ]
+    names = {"energy": "energy, validate (meV/atom)", "forces": "forces, validate (meV/Å)"}
+    return pd.DataFrame(rows).rename(columns=names)
+
+
 def _verdicts(iterations: pd.DataFrame) -> pd.DataFrame:
     wanted = ["iteration", "frames", "ended_early", "confident", "broken", "duplicate", "not_drawn", "chosen"]
     return iterations[[one for one in wanted if one in iterations]]
 
 
-def _opening(iterations: pd.DataFrame, reason: str) -> str:
+def _opening(folder: LearnFolder, iterations: pd.DataFrame, reason: str) -> str:
     labels, seconds = iterations["labels"].sum(), iterations["label_seconds"].sum()
-    return f"{len(iterations)} iterations, {labels:.0f} labels, {seconds:.0f} s of CPU for them. Ended: {reason}."
+    trained = [one["model"] for k in folder.iterations() if (one := folder.iteration(k).record("train"))]
+    model = f"Model: {trained[-1]}. " if trained else ""
+    return (
+        f"{model}{len(iterations)} iterations, {labels:.0f} labels, {seconds:.3g} s of CPU for them. Ended: {reason}."
+    )

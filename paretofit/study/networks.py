@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from paretofit.potentials import LinearPotential
 from paretofit.potentials.assessing import held_out, predict_spreads
 from paretofit.potentials.build import UNITS, Labelled, design_blocks
 from paretofit.potentials.mace.build import mace_committee
-from paretofit.potentials.mace.files import MaceData
+from paretofit.potentials.mace.files import MaceData, check_foundation
 from paretofit.potentials.mace.load import check_mace
 from paretofit.study.analysis import measured_cell, write_csv
 from paretofit.study.folder import CALIBRATION, NETWORKS
@@ -82,10 +83,12 @@ def check_networks(prepared: Prepared) -> None:
     if own is None:
         return
     for model in own.models.values():
-        check_mace(model.device, list(model.options))
+        check_mace(model.device, model.options)
     for key, path in own.files.items():
         if not path.exists():
             raise InputError(f"'{key}': there is no file at {path}")
+    for model in own.models.values():
+        check_foundation(model, list(prepared.dataset.info().species))
     if foreign := [level for level in own.levels if level not in prepared.grid.levels]:
         raise InputError(
             f"'mace.levels' has '{foreign[0]}', which is no level of this study"
@@ -177,11 +180,12 @@ def _done(
     """A point's row and calibration, from its folder if it stands there."""
     place = folder.absolute() / FOLDER / f"{point.name}-{_hash(point, prepared)}"
     known = place / "point.json"
-    if not known.is_file():
-        row, calibration = _train(point, prepared, errors, place, jobs, progress)
-        write_text(known, json.dumps({"row": row, "calibration": calibration}, indent=1) + "\n")
-    content = json.loads(known.read_text(encoding="utf-8"))
-    return content["row"], content["calibration"]
+    with suppress(OSError, ValueError, KeyError):  # what is damaged is judged again
+        content = json.loads(known.read_text(encoding="utf-8"))
+        return content["row"], content["calibration"]
+    row, calibration = _train(point, prepared, errors, place, jobs, progress)
+    write_text(known, json.dumps({"row": row, "calibration": calibration}, indent=1) + "\n")
+    return row, calibration
 
 
 def _hash(point: _Point, prepared: Prepared) -> str:
@@ -312,8 +316,8 @@ def _calibrations(name: str, point: _Point, members: int, found: Mapping[RowKind
     rows = []
     for kind, own in found.items():
         factor, unit = UNITS[kind]
-        spread, error = own.by_configuration()
-        inside, half = _halves(own)
+        spread, error = _by_configuration(own)
+        inside, half = _halves(own, members)
         varies = len(spread) > 2 and np.ptp(spread) > 0 and np.ptp(error) > 0
         rows.append(
             {
@@ -332,7 +336,14 @@ def _calibrations(name: str, point: _Point, members: int, found: Mapping[RowKind
     return rows
 
 
-def _halves(own: HeldOut) -> tuple[float, float]:
+def _by_configuration(own: HeldOut) -> tuple[Array, Array]:
+    """Disagreement and error of the mean, root mean squares over each configuration."""
+    _, number, counts = np.unique(own.configuration, return_inverse=True, return_counts=True)
+    spread, error = (np.sqrt(np.bincount(number, one**2) / counts) for one in (own.spread, own.residual))
+    return spread, error
+
+
+def _halves(own: HeldOut, members: int) -> tuple[float, float]:
     """Share of labels in the conformal intervals of the other half's calibration, and their median half width."""
     groups = np.unique(own.group)
     first = np.isin(own.group, np.random.default_rng(0).permutation(groups)[: len(groups) // 2])
@@ -341,7 +352,7 @@ def _halves(own: HeldOut) -> tuple[float, float]:
     inside, widths = [], []
     for calibrates in (first, ~first):
         spread, residual = own.spread[calibrates], own.residual[calibrates]
-        made = calibrate_conformal(spread, residual, COVERAGE, own.group[calibrates])
+        made = calibrate_conformal(spread, residual, COVERAGE, own.group[calibrates], members)
         width = made.half_width(own.spread[~calibrates])
         inside.append(np.abs(own.residual[~calibrates]) <= width)
         widths.append(width)

@@ -132,7 +132,7 @@ def network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = SE
     """`calculator_speed` of one member of a MACE committee, on one core or its GPU."""
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
     with one_thread():
-        return calculator_speed(potential.member(0).calculator(), atoms, seconds=seconds, clock=clock)
+        return calculator_speed(potential.member(0).calculator_factory()(), atoms, seconds=seconds, clock=clock)
 
 
 def _larger(atoms: Atoms) -> Atoms:

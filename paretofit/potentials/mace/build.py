@@ -66,7 +66,7 @@ def mace_committee(
     InputError
         If MACE or the device is not there, there is nothing to train on, or too many networks diverge.
     """
-    check_mace(settings.device, list(settings.options))
+    check_mace(settings.device, settings.options)
     members = train_members(
         settings, data, folder / TRAINING, seed=seed, warm=warm, jobs=jobs, progress=progress
     )  # fmt: skip
@@ -86,7 +86,9 @@ def mace_committee(
     features = of_each(_features, bare, training, "atoms", jobs, progress)
     calibrated, known = calibration_of(bare, training, aside, jobs=jobs, progress=progress)
     grades = feature_grades(bare, training, features)
-    made = replace(bare, uncertainty=Uncertainty(METHOD, calibrated, grades, None, 1.0, known, coverage, level))
+    made = replace(
+        bare, uncertainty=Uncertainty(METHOD, calibrated, grades, None, 1.0, known, coverage, level, len(models))
+    )
     made.write(folder)
     return made
 

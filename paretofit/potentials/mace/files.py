@@ -91,7 +91,13 @@ def mace_frame(atoms: Atoms, label: Labels, worth: Sequence[float] | Array = (1.
 
 
 def write_replay(source: Path, target: Path) -> None:
-    """Labelled structures of any file as MACE reads them.
+    """Labelled structures of any file as MACE reads them; see `replayed`."""
+    with replacing(target) as temporary:
+        ase.io.write(temporary, replayed(source), format="extxyz")
+
+
+def replayed(source: Path) -> list[Atoms]:
+    """Labelled structures of any file, with the keys that MACE reads.
 
     Raises
     ------
@@ -107,8 +113,7 @@ def write_replay(source: Path, target: Path) -> None:
         if energy is None or forces is None:
             raise InputError(f"{source}: structure {k} has no energy and forces, which 'foundation.replay' needs")
         frames.append(mace_frame(atoms, Labels(float(energy), forces, np.full(6, np.nan))))
-    with replacing(target) as temporary:
-        ase.io.write(temporary, frames, format="extxyz")
+    return frames
 
 
 def isolated_energies(settings: MaceSettings, data: MaceData) -> dict[str, float]:
@@ -155,18 +160,41 @@ def foundation_energies(settings: MaceSettings, data: MaceData) -> tuple[dict[st
     Raises
     ------
     InputError
-        If it cannot be loaded, or has not seen an element.
+        See `check_foundation`.
+    """
+    calculator = check_foundation(settings, data.elements)
+    table = np.atleast_2d(calculator.models[0].atomic_energies_fn.atomic_energies.cpu().numpy())
+    which = list(calculator.available_heads).index(calculator.head) if len(table) > 1 else 0
+    energies = dict(zip(_known(calculator), table[which].tolist(), strict=True))
+    predicted = [float(evaluated(calculator, atoms)["energy"]) for atoms in data.train.structures]
+    return energies, predicted
+
+
+def check_foundation(settings: MaceSettings, elements: Sequence[str]) -> Any:
+    """Load the foundation model, and what is replayed, and see that they will do; returns MACE's calculator of it.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, the model has no such head or has not seen an element, or has several heads to learn
+        and one element, on which MACE fails.
     """
     own = settings.foundation
     if own is None:
-        return {}, []
-    head = {} if own.head is None else {"head": own.head}
-    calculator: Any = load_calculator([str(own.file)], settings.device, settings.dtype, **head)
-    known = Atoms(list(calculator.z_table.zs)).get_chemical_symbols()
-    if foreign := [symbol for symbol in data.elements if symbol not in known]:
+        return None
+    calculator: Any = load_calculator([str(own.file)], settings.device, settings.dtype, head=own.head)
+    known = _known(calculator)
+    if own.head is not None and own.head not in calculator.available_heads:
+        heads = ", ".join(calculator.available_heads)
+        raise InputError(f"'foundation.head' is '{own.head}', and {own.file} has {heads}")
+    if foreign := [symbol for symbol in elements if symbol not in known]:
         raise InputError(f"the foundation model {own.file} has not seen {foreign[0]}; it knows {', '.join(known)}")
-    table = np.atleast_2d(calculator.models[0].atomic_energies_fn.atomic_energies.cpu().numpy())
-    which = list(calculator.available_heads).index(calculator.head) if len(table) > 1 else 0
-    energies = dict(zip(known, table[which].tolist(), strict=True))
-    predicted = [float(evaluated(calculator, atoms)["energy"]) for atoms in data.train.structures]
-    return energies, predicted
+    if own.mode == "multihead" and len(known) < 2:
+        raise InputError(f"'mode: multihead' needs a model of two elements or more; {own.file} knows {known[0]} only")
+    if own.replay is not None:
+        replayed(own.replay)
+    return calculator
+
+
+def _known(calculator: Any) -> list[str]:
+    return [chemical_symbols[int(z)] for z in calculator.z_table.zs]

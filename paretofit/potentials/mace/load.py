@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import os
 import warnings
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
 from paretofit.errors import InputError, suggestion
+from paretofit.files import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 UNLOADABLE = OSError, RuntimeError, EOFError, AttributeError, LookupError, ValueError, ImportError, UnpicklingError
 
 
-def check_mace(device: str = "cpu", options: Sequence[str] = ()) -> None:
+def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) -> None:
     """Refuse what this machine cannot do, before anything is spent.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
+    options : mapping, optional
+        Further options of mace_run_train.
 
     Raises
     ------
     InputError
-        If MACE is not installed, there is no such device, or mace_run_train has no such option.
+        If MACE is not installed, there is no such device, or mace_run_train has no such option or refuses its value.
     """
     if importlib.util.find_spec("mace") is None or importlib.util.find_spec("torch") is None:
         raise InputError("MACE is not installed; install it with: pip install 'paretofit[mace]'")
@@ -37,16 +45,42 @@ def check_mace(device: str = "cpu", options: Sequence[str] = ()) -> None:
             built = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no GPU here"
             raise InputError(f"'device: cuda' needs a GPU, and {built}; set 'device: cpu'")
     if options:
-        with _quiet():
-            from mace.tools import build_default_arg_parser  # noqa: PLC0415
+        option_words(options)
 
-            known = {one.lstrip("-") for action in build_default_arg_parser()._actions  # noqa: SLF001
-                     for one in action.option_strings}  # fmt: skip
-        if unknown := sorted(set(options) - known):
-            raise InputError(
-                f"'options.{unknown[0]}' is no option of mace_run_train{suggestion(unknown[0], known)}; see "
-                "mace_run_train --help"
-            )
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """Further options as mace_run_train takes them.
+
+    Raises
+    ------
+    InputError
+        If it has no such option, or refuses the value.
+    """
+    if not options:
+        return []
+    with _quiet():
+        from mace.tools import build_default_arg_parser  # noqa: PLC0415
+
+        parser = build_default_arg_parser()
+    actions = {word.lstrip("-"): action for action in parser._actions for word in action.option_strings}  # noqa: SLF001
+    if unknown := sorted(set(options) - set(actions)):
+        raise InputError(
+            f"'options.{unknown[0]}' is no option of mace_run_train, whose --help lists them"
+            f"{suggestion(unknown[0], actions)}"
+        )
+    words = []
+    for name, value in options.items():
+        flag = actions[name].nargs == 0
+        own = [f"--{name}"] if flag and value else [] if flag else [f"--{name}={value}"]
+        said = io.StringIO()
+        try:
+            with redirect_stderr(said):
+                parser.parse_args(["--name=check", *own])
+        except SystemExit as error:
+            reason = one_line(said.getvalue().strip().rpartition("error: ")[2])
+            raise InputError(f"'options.{name}': mace_run_train refuses {value!r} ({reason})") from error
+        words += own
+    return words
 
 
 def load_calculator(models: Sequence[str], device: str, dtype: str, **more: Any) -> Any:
@@ -64,7 +98,7 @@ def load_calculator(models: Sequence[str], device: str, dtype: str, **more: Any)
         try:
             return MACECalculator(model_paths=list(models), device=device, default_dtype=dtype, **more)
         except UNLOADABLE as error:
-            raise InputError(f"{models[0]} cannot be loaded as a MACE model: {error}") from error
+            raise InputError(f"{models[0]} cannot be loaded as a MACE model: {one_line(error)}") from error
 
 
 def evaluated(calculator: Any, atoms: Atoms) -> dict[str, Any]:
@@ -90,7 +124,7 @@ def one_thread() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what MACE and torch print and warn of when they are loaded."""
-    level = logging.root.manager.disable
+    level, handlers = logging.root.manager.disable, list(logging.root.handlers)
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), open(os.devnull, "w") as nothing, redirect_stdout(nothing):  # noqa: PTH123
@@ -98,3 +132,5 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+        for handler in [one for one in logging.root.handlers if one not in handlers]:
+            logging.root.removeHandler(handler)  # it would print what only belongs into our log

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paretofit.descriptors.basis import Array
+    from paretofit.potentials.calculator import MaceCalculator
 
 FILE, VERSION = "mace.json", 1
 COMMITTEE = f"mace{SUFFIX}"
@@ -114,6 +115,20 @@ class MacePotential:
         if not counts:
             return "unknown epochs"
         return f"{counts[0]} epochs" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} epochs"
+
+    def training_table(self) -> tuple[dict[str, Any], ...]:
+        """How each member was trained, errors on the validation set in meV/atom and meV/Å."""
+        return tuple(
+            {
+                "member": k,
+                **{name: one[name] for name in ("seed", "epochs", "best_epoch", "stage_two", "stopped_early")},
+                "warm_start": one["warm_start"],
+                "seconds": one["seconds"],
+                "energy": 1000 * one["validation"].get("rmse_e_per_atom", float("nan")),
+                "forces": 1000 * one["validation"].get("rmse_f", float("nan")),
+            }
+            for k, one in enumerate((self.record or {}).get("members", []))
+        )
 
     @property
     def events(self) -> tuple[str, ...]:
@@ -201,12 +216,14 @@ class MacePotential:
     def _loaded(self) -> Any:
         return _networks(tuple(str(one) for one in self.models), self.device, self.dtype)
 
-    def calculator(self) -> Any:
-        """MACE's own ASE calculator of these networks, whose mean it gives."""
-        return load_calculator(tuple(str(one) for one in self.models), self.device, self.dtype)
+    def calculator(self, *, members: bool = False) -> MaceCalculator:
+        """An ASE calculator of the mean, with the committee's error bars and grades; see `CommitteeCalculator`."""
+        from paretofit.potentials.calculator import MaceCalculator  # noqa: PLC0415  (it imports this room)
+
+        return MaceCalculator(self, members=members)
 
     def calculator_factory(self) -> partial[Any]:
-        """`calculator`, to be called in another process."""
+        """What makes MACE's own calculator of these networks, here or in another process."""
         return partial(load_calculator, tuple(str(one) for one in self.models), self.device, self.dtype)
 
 

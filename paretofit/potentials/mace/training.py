@@ -24,11 +24,12 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from paretofit.cluster import active_client
-from paretofit.errors import InputError
+from paretofit.errors import FailedError
 from paretofit.files import digest, file_digest, remove, replacing, write_text
 from paretofit.labelling.execute import ONE_THREAD
 from paretofit.parallel import parallel_map
 from paretofit.potentials.mace.files import MaceData, atomic_energies, write_replay
+from paretofit.potentials.mace.load import option_words
 from paretofit.progress import track
 
 if TYPE_CHECKING:
@@ -95,17 +96,19 @@ def train_members(
     Raises
     ------
     InputError
-        If there is nothing to train on, or fewer than two members are left.
+        If there is nothing to train on.
+    FailedError
+        If fewer than two members are left.
     """
     data.check()
     folder = folder.absolute()  # workers may be elsewhere
     train, validate = data.write(folder)
     options = _options(settings, data, train, validate, folder)
     seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, ATTEMPTS)).tolist()
-    inputs = [file_digest(train), file_digest(validate)]
+    inputs, more = [file_digest(train), file_digest(validate)], option_words(settings.options)
     starts = [warm[k] if k < len(warm) else None for k in range(settings.members)]
     members = [
-        _Member(settings, folder / f"member_{k}", [str(one) for one in own], options, start, inputs)
+        _Member(settings, folder / f"member_{k}", [str(one) for one in own], options, start, inputs, more)
         for k, (own, start) in enumerate(zip(seeds, starts, strict=True))
     ]
     total = settings.members * settings.epochs
@@ -115,7 +118,7 @@ def train_members(
     made = [one.trained() for one in members if not one.failed]
     if len(made) < 2:
         reasons = "; ".join(dict.fromkeys(one.failed for one in members if one.failed))
-        raise InputError(
+        raise FailedError(
             f"{settings.members - len(made)} of {settings.members} networks could not be trained, twice: {reasons}; "
             f"the logs are under {folder}"
         )
@@ -208,7 +211,6 @@ def _options(settings: MaceSettings, data: MaceData, train: Path, validate: Path
         options |= {"swa_stress_weight": two.weights.stress} if data.has_stress else {}
     if settings.foundation is not None:
         options |= _fine_tuning(settings, folder)
-    options |= settings.options
     return {key: str(value) for key, value in options.items()}
 
 
@@ -236,6 +238,7 @@ class _Member:
     options: dict[str, str]
     warm: Path | None
     inputs: list[str]
+    more: list[str] = field(default_factory=list)
     failed: str = ""
     over: bool = False
     attempt: int = 0
@@ -254,6 +257,7 @@ class _Member:
         kept = {key: value for key, value in self.options.items() if not key.endswith("_file")}
         models = [self.warm, None if self.settings.foundation is None else self.settings.foundation.file]
         kept["foundation_model"] = ""
+        kept["more"] = " ".join(self.more)
         return digest([kept, self.seeds, self.inputs, [None if one is None else file_digest(one) for one in models]])
 
     @property
@@ -304,7 +308,7 @@ class _Member:
         options = {**self.options, "seed": self.seeds[self.attempt], "work_dir": str(self._work.absolute()), **more}
         if self.warm is not None:
             options["foundation_model"] = str(self.warm.absolute())
-        words = [f"--{key}={value}" for key, value in options.items()] + ["--ema", "--restart_latest"]
+        words = [f"--{key}={value}" for key, value in options.items()] + [*self.more, "--ema", "--restart_latest"]
         words += ["--keep_checkpoints"]  # it takes the old one away before the new one stands
         command = [sys.executable, "-m", "paretofit.potentials.mace.worker", str(os.getpid()), *words]
         environment = {**os.environ, **ONE_THREAD, **self._environment, "PYTHONWARNINGS": "ignore"}
@@ -359,7 +363,8 @@ class _Member:
             self._seconds += float(entry.get("time") or 0.0)
             loss = float(entry["loss"])
             if not math.isfinite(loss):
-                return f"the loss is not finite at epoch {entry['epoch']}"
+                when = "before training" if entry["epoch"] is None else f"at epoch {entry['epoch']}"
+                return f"the loss is not finite {when}"
             if entry["mode"] != "eval":
                 continue
             if entry["epoch"] is None:
