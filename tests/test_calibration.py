@@ -197,3 +197,25 @@ class TestOtherCalibrations:
             calibrate_isotonic(ones, 0 * ones)
         with pytest.raises(InputError, match="must be positive; got -1"):
             calibrate_isotonic(ones, ones).threshold(-1)
+
+
+def test_few_members_that_agree_by_chance_do_not_make_intervals_wide():
+    """Two members: half the squared spread is chance. Coverage stays, and the median width comes down to that of one."""
+    rng = np.random.default_rng(4)
+    widths = {}
+    for members in (None, 2):
+        inside, own = [], []
+        for _ in range(60):
+            scale = np.full(400, 1.0)
+            spread = np.abs(rng.normal(0, scale)) / np.sqrt(2)
+            residual = rng.normal(0, 3.0, 400)
+            made = calibrate_conformal(spread[:200], residual[:200], 0.9, members=members)
+            half = made.half_width(spread[200:])
+            inside.append(np.abs(residual[200:]) <= half)
+            own.append(np.median(half))
+        assert np.mean(inside) > 0.885
+        widths[members] = np.median(own)
+    assert widths[2] < 0.5 * widths[None]
+    assert widths[2] < 1.5 * 3.0 * 1.645
+    many = calibrate_conformal(spread, residual, members=50)
+    assert many == calibrate_conformal(spread, residual)

@@ -16,7 +16,6 @@ class NetworkSettings(Section):
 
     models: dict[Name, MaceSettings] = Field(
         {"small": MaceSettings(preset="small", members=2)},
-        min_length=1,
         description="presets, [tiny, small], or keys and values by a name of your own, {wide: {preset: small, ...}}",
     )
     levels: list[Name] = Field([], description="whose labels train; by default the reference")
@@ -37,7 +36,9 @@ class NetworkSettings(Section):
         if isinstance(value, list | tuple):
             if not all(isinstance(one, str) for one in value):
                 raise ValueError("a list holds names of presets; give keys and values by name, {wide: {preset: small}}")
-            return {one: {"preset": one, "members": 2} for one in value}
+            value = {one: {"preset": one, "members": 2} for one in value}
+        if value == {}:
+            raise ValueError("name at least one model, or leave 'mace' out")
         return value
 
     @property

@@ -257,7 +257,7 @@ class _Member:
         kept = {key: value for key, value in self.options.items() if not key.endswith("_file")}
         models = [self.warm, None if self.settings.foundation is None else self.settings.foundation.file]
         kept["foundation_model"] = ""
-        kept["more"] = " ".join(self.more)
+        kept |= {"more": " ".join(self.more)} if self.more else {}
         return digest([kept, self.seeds, self.inputs, [None if one is None else file_digest(one) for one in models]])
 
     @property
