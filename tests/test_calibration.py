@@ -200,7 +200,7 @@ class TestOtherCalibrations:
 
 
 def test_few_members_that_agree_by_chance_do_not_make_intervals_wide():
-    """Two members: half the squared spread is chance. Coverage stays, and the median width comes down to that of one."""
+    """Coverage stays, and the median width comes down to what one width for all would be."""
     rng = np.random.default_rng(4)
     widths = {}
     for members in (None, 2):

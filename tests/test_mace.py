@@ -90,7 +90,7 @@ class TestSettings:
         own = MaceSettings(preset=preset, channels=7)
         assert own.channels == 7
         assert all(getattr(own, key) == value for key, value in PRESETS[preset].items() if key != "channels")
-        assert own.words.startswith("MACE after")
+        assert own.words.startswith("MACE like")
         assert MaceSettings(preset=preset, members=3).words.startswith(f"MACE {preset}:")
 
     @pytest.mark.parametrize(

@@ -180,7 +180,11 @@ def _members(folder: LearnFolder) -> pd.DataFrame:
         for one in (folder.iteration(k).record("train") or {}).get("members", [])
     ]
     names = {"energy": "energy, validate (meV/atom)", "forces": "forces, validate (meV/Å)"}
-    return pd.DataFrame(rows).rename(columns=names)
+    table = pd.DataFrame(rows).rename(columns=names)
+    said = {True: "yes", False: "no"}
+    return table.assign(**{name: table[name].map(said) for name in table if table[name].dtype == bool}).drop(
+        columns="seed", errors="ignore"
+    )
 
 
 def _verdicts(iterations: pd.DataFrame) -> pd.DataFrame:

@@ -133,7 +133,7 @@ class MaceSettings(Section):
     @property
     def words(self) -> str:
         """What it is, in a few words."""
-        size = f"MACE {self.preset}" if self == type(self)(**self._given()) else f"MACE after '{self.preset}'"
+        size = f"MACE {self.preset}" if self == type(self)(**self._given()) else f"MACE like '{self.preset}'"
         return f"{size}: {self.channels} channels, L={self.max_l}, {self.layers} layers, {self.r_max:g} Å"
 
     def _given(self) -> dict[str, Any]:
