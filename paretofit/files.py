@@ -65,7 +65,8 @@ def _temporary_beside(path: Path) -> Path:
 
 def _not_written(path: Path, error: OSError | ValueError) -> InputError:
     reason = getattr(error, "strerror", None) or one_line(error)
-    return InputError(f"{path} cannot be written: {reason}; name another place")
+    full = getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}
+    return InputError(f"{path} cannot be written: {reason}; {'make room, or ' * full}name another place")
 
 
 def one_line(text: object) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.console import Console
 
+from paretofit.cli.stopping import Verbs
 from paretofit.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="paretofit",
+    cls=Verbs,
     help="Decide how to make an interatomic potential: DFT convergence, data, model and weights on one Pareto front.",
     no_args_is_help=True,
     add_completion=False,

@@ -37,31 +37,24 @@ def label(
     ] = None,
 ) -> None:
     """Compute the labels that a dataset lacks, each safe on disk at once. Run again, it goes on where it stopped."""
-    import signal
-
     from joblib import cpu_count
 
     from paretofit.study import label as labels
 
     cores = jobs or labels.default_jobs(study, cpu_count())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end of time is Ctrl-C
-    try:
-        if write_inputs is not None:
-            typer.echo(labels.write_label_inputs(study, write_inputs, out=out))
-            return
-        if dry_run:
-            table, model = labels.estimate_labels(study, out=out, jobs=cores, progress=True)
-            typer.echo(labels.format_estimate(table, model, cores))
-            return
-        if read_outputs is not None:
-            result = labels.read_label_outputs(study, read_outputs, out=out)
-        elif collect:
-            result = labels.collect_labels(study, out=out)
-        else:
-            result = labels.label_study(study, out=out, jobs=cores, progress=True, retry_failed=retry_failed)
-    except KeyboardInterrupt:
-        typer.echo("paretofit: interrupted; finished labels are kept, the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
+    if write_inputs is not None:
+        typer.echo(labels.write_label_inputs(study, write_inputs, out=out))
+        return
+    if dry_run:
+        table, model = labels.estimate_labels(study, out=out, jobs=cores, progress=True)
+        typer.echo(labels.format_estimate(table, model, cores))
+        return
+    if read_outputs is not None:
+        result = labels.read_label_outputs(study, read_outputs, out=out)
+    elif collect:
+        result = labels.collect_labels(study, out=out)
+    else:
+        result = labels.label_study(study, out=out, jobs=cores, progress=True, retry_failed=retry_failed)
     typer.echo(labels.format_labels(result))
     if result.failed:
         raise typer.Exit(1)

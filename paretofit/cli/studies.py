@@ -44,11 +44,7 @@ def run(
 
     from paretofit.study import run_study
 
-    try:
-        result = run_study(study, out=out, jobs=jobs or cpu_count(), progress=True)
-    except KeyboardInterrupt:
-        typer.echo("paretofit: interrupted; the same command goes on where this one stopped", err=True)
-        raise typer.Exit(130) from None  # what shells expect of an interrupted command
+    result = run_study(study, out=out, jobs=jobs or cpu_count(), progress=True)
     for warning in result.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())
@@ -210,11 +206,7 @@ def learn(
     def say(words: str) -> None:
         console.print(words, highlight=False, markup=False, soft_wrap=True)
 
-    try:
-        result = run_learn(study, out=out, stage=stage, jobs=jobs or cpu_count(), progress=True, say=say)
-    except KeyboardInterrupt:
-        typer.echo("paretofit: interrupted; the same command goes on where this one stopped", err=True)
-        raise typer.Exit(130) from None
+    result = run_learn(study, out=out, stage=stage, jobs=jobs or cpu_count(), progress=True, say=say)
     typer.echo(result.text)
     if result.failed:
         raise typer.Exit(1)

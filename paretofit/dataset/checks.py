@@ -3,10 +3,15 @@
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
 
 from paretofit.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+SHORTEST, LONGEST = 1e-6, 1e9  # Å; beyond, geometry is lost in rounding and LAPACK's loops may not end
+LONGEST_NAME = 200  # characters; a level names files, which can have 255 bytes
 
 
 def check_level_name(name: Any) -> None:
@@ -15,10 +20,14 @@ def check_level_name(name: Any) -> None:
     Raises
     ------
     InputError
-        If it is not text, blank, ``.`` or ``..``, or has a slash or a character that cannot be printed.
+        If it is not text, blank, ``.`` or ``..``, longer than 200 bytes, or has a slash or a character that cannot
+        be printed.
     """
-    if not isinstance(name, str) or not name.strip() or "/" in name or name in {".", ".."} or not name.isprintable():
-        raise InputError(f"{name!r} cannot name a convergence level: use letters, digits, '-', '_' or '.'")
+    text = name if isinstance(name, str) else ""
+    if not text.strip() or "/" in text or text in {".", ".."} or not text.isprintable():
+        raise InputError(f"{shortened(name)} cannot name a convergence level: use letters, digits, '-', '_' or '.'")
+    if len(text.encode()) > LONGEST_NAME:
+        raise InputError(f"{shortened(name)} cannot name a convergence level: use at most {LONGEST_NAME} letters")
 
 
 def whole_number(value: Any) -> int:
@@ -35,8 +44,42 @@ def whole_number(value: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole or not -(2**63) <= number < 2**63:
-        raise InputError(f"a configuration's id must be a whole number; got {value!r}")
+        raise InputError(f"a configuration's id must be a whole number; got {shortened(value)}")
     return number
+
+
+def check_structure(atoms: Atoms, where: str) -> None:
+    """Refuse what cannot be a structure.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    where : str
+        Begins the sentence of an error: "configuration 7".
+
+    Raises
+    ------
+    InputError
+        If there are no atoms, an atomic number is no element's, or positions or cell vectors are not finite or beyond
+        1e9 Å, or a cell vector is shorter than 1e-6 Å but not zero.
+    """
+    if len(atoms) == 0:
+        raise InputError(f"{where} has no atoms")
+    if atoms.numbers.min() < 0 or atoms.numbers.max() >= len(chemical_symbols):
+        raise InputError(
+            f"{where} has atomic numbers that are no element's; they must be 1 to {len(chemical_symbols) - 1}"
+        )
+    cell = np.array(atoms.cell[:])
+    values = np.concatenate([atoms.positions.ravel(), cell.ravel()])
+    if not np.isfinite(values).all():
+        raise InputError(f"{where} has positions or cell vectors that are not finite")
+    if (largest := np.abs(values).max()) > LONGEST:
+        raise InputError(f"{where} has positions or cell vectors of {largest:.3g} Å; they must be below {LONGEST:g} Å")
+    lengths = np.linalg.norm(cell, axis=1)
+    if (cell.any(axis=1) & (lengths < SHORTEST)).any():
+        raise InputError(
+            f"{where} has a cell vector shorter than {SHORTEST:g} Å; give its length in Å, or zeros for none"
+        )
 
 
 def real_numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Array:
@@ -61,7 +104,7 @@ def real_numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) ->
         held = {type(one) for one in given.ravel()} if given.dtype.kind == "O" else set()
         text = any(issubclass(one, str | bytes) for one in held)
         array = given.astype(np.float64, copy=False) if given.dtype.kind in "biufO" and not text else None
-    except (TypeError, ValueError):  # lists of unequal length, or things that are not numbers
+    except (TypeError, ValueError, OverflowError):  # lists of unequal length, no numbers, or too large
         array = None
     if array is None:
         single = shape == ()

@@ -18,13 +18,14 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from paretofit.dataset.checks import shortened, whole_number
+from paretofit.dataset.checks import check_level_name, check_structure, shortened, whole_number
 from paretofit.dataset.html import dataset_html
+from paretofit.dataset.stored import DAMAGE, check_heaps, numbers_within, within
 from paretofit.errors import InputError, suggestion
 from paretofit.files import array_digest, digest, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from paretofit.dataset.inspect import DatasetInfo
@@ -33,6 +34,13 @@ SCHEMA_VERSION = 1
 UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
 STATUS = {"missing": 0, "done": 1, "failed": 2}
 CHUNK = 512
+WHOLE, REAL, TEXT = "biu", "fiu", "OS"  # kinds of numpy types that do for whole numbers, real numbers, texts
+COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # the kind of each array, and the shape of what it has for each
+    **dict.fromkeys(("numbers", "offsets", "id", "status"), (WHOLE, ())),
+    **dict.fromkeys(("energy", "seconds"), (REAL, ())),
+    **dict.fromkeys(("positions", "forces"), (REAL, (3,))),
+    "cell": (REAL, (3, 3)), "stress": (REAL, (6,)), "pbc": (WHOLE, (3,)), "info": (TEXT, ()),
+}  # fmt: skip
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -114,12 +122,17 @@ class Dataset:
             raise
 
     def _load_index(self) -> None:
-        version = self._file.attrs.get("schema_version")
-        if version is None or "configurations" not in self._file or "levels" not in self._file:
+        root = self._attributes("/")
+        version = root.get("schema_version")
+        try:
+            members = set(self._file)
+        except DAMAGE as error:
+            raise self._damaged("/", error) from error
+        if version is None or not {"configurations", "levels"} <= members:
             raise InputError(
                 f"{self.path} is an HDF5 file but not a paretofit dataset; make one with 'paretofit import'"
             )
-        if np.shape(version) or not isinstance(version, int | np.integer):
+        if not isinstance(version, int | np.integer):
             raise InputError(
                 f"{self.path}: its schema_version must be a whole number; got {shortened(version)}; restore the "
                 "file from a copy or import it again"
@@ -129,13 +142,20 @@ class Dataset:
                 f"{self.path} has schema version {version}, newer than {SCHEMA_VERSION}, the newest that "
                 "this paretofit reads; update paretofit"
             )
-        self._offsets = self._read("configurations/offsets", slice(None))
-        self._ids = self._read("configurations/id", slice(None))
-        sizes = np.diff(self._offsets) if self._offsets.ndim == 1 else np.zeros(0)
-        if self._ids.shape != sizes.shape or (sizes < 1).any():
+        self._offsets = self._read("configurations/offsets", slice(None)).astype(np.int64)
+        self._ids = self._read("configurations/id", slice(None)).astype(np.int64)
+        ascending = bool((self._offsets[1:] > self._offsets[:-1]).all())
+        if len(self._offsets) != len(self._ids) + 1 or self._offsets[0] != 0 or not ascending:
             raise self._damaged("configurations/offsets", "they do not fit the ids")
+        if len(np.unique(self._ids)) < len(self._ids):
+            raise self._damaged("configurations/id", "one of them is there twice")
         self._index = np.arange(len(self._ids))
-        self.levels: list[str] = [str(name) for name in np.atleast_1d(self._attributes("levels").get("order", []))]
+        self.levels: list[str] = np.atleast_1d(np.asarray(self._attributes("levels").get("order", []), object)).tolist()
+        for name in self.levels:
+            try:
+                check_level_name(name)
+            except InputError as error:
+                raise self._damaged("levels", error) from error
 
     def close(self) -> None:
         """Close the file, also for all selections made from it."""
@@ -246,22 +266,18 @@ class Dataset:
         self._check_level(level)
         runs = list(_runs(self._index))
 
-        def column(name: str, empty: Array) -> Array:
-            values = np.concatenate([empty, *(self._read(f"levels/{level}/{name}", _slice(run)) for run in runs)])
-            if len(values) != len(self):
-                raise self._damaged(f"levels/{level}/{name}", "it is too short")
-            return values
+        def column(name: str, empty: Array, window: Callable[[Array], slice] = _slice) -> Array:
+            return np.concatenate([empty, *(self._read(f"levels/{level}/{name}", window(run)) for run in runs)])
 
-        parts = [self._read(f"levels/{level}/forces", self._atom_window(run)) for run in runs]
-        forces = np.concatenate([np.empty((0, 3)), *parts])
-        if len(forces) != self.n_atoms.sum():
-            raise self._damaged(f"levels/{level}/forces", "it is too short")
+        status = column("status", np.empty(0, np.int8))
+        if not set(np.unique(status)) <= set(STATUS.values()):
+            raise self._damaged(f"levels/{level}/status", f"it must be one of {STATUS}")
         return Labels(
             energy=column("energy", np.empty(0)),
-            forces=forces,
+            forces=column("forces", np.empty((0, 3)), self._atom_window),
             stress=column("stress", np.empty((0, 6))),
             seconds=column("seconds", np.empty(0)),
-            status=column("status", np.empty(0, np.int8)),
+            status=status,
             offsets=np.concatenate([[0], np.cumsum(self.n_atoms)]),
         )
 
@@ -316,31 +332,31 @@ class Dataset:
         info = self._read("configurations/info", window)
         for k, position in enumerate(positions):
             own = slice(*(self._offsets[position : position + 2] - atoms.start))
-            yield Atoms(
-                numbers[own],
-                coordinates[own],
-                cell=cells[k],
-                pbc=periodic[k],
-                info={**self._record(info[k]), "config_id": int(self._ids[position])},
-            )
+            record = {**self._record(info[k]), "config_id": int(self._ids[position])}
+            made = Atoms(numbers[own], coordinates[own], cell=cells[k], pbc=periodic[k] != 0, info=record)
+            check_structure(made, f"{self.path}: configuration {record['config_id']}")
+            yield made
 
     def _read(self, name: str, window: slice) -> Array:
         try:
-            return np.asarray(self._file[name][window])
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            return numbers_within(self._file, name, window, *COLUMNS[name.rpartition("/")[2]])
+        except DAMAGE as error:
             raise self._damaged(name, error) from error
 
     def _attributes(self, name: str) -> dict[str, Any]:
         try:
-            return dict(self._file[name].attrs)
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            return dict((self._file if name == "/" else within(self._file, name)).attrs)
+        except DAMAGE as error:
             raise self._damaged(name, error) from error
 
     def _record(self, text: Any, name: str = "configurations/info") -> dict[str, Any]:
         try:
-            return dict(json.loads(text))
-        except (TypeError, ValueError) as error:
+            record = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
             raise self._damaged(name, error) from error
+        if not isinstance(record, dict):
+            raise self._damaged(name, f"it must hold keys and values, not {shortened(record)}")
+        return record
 
     def _damaged(self, name: str, reason: object) -> InputError:
         return InputError(
@@ -355,8 +371,9 @@ def _open(path: Path) -> h5py.File:
     if path.is_dir() or not h5py.is_hdf5(path):
         raise InputError(f"{path} is not an HDF5 file; 'paretofit import' makes a dataset from other formats")
     try:
+        check_heaps(path)
         return h5py.File(path, "r")
-    except OSError as error:
+    except DAMAGE as error:
         raise InputError(
             f"{path} is a damaged or truncated HDF5 file ({one_line(error)}); restore it from a copy or import it again"
         ) from error
@@ -380,6 +397,6 @@ def _decode(value: Any) -> Any:
     if isinstance(value, str) and (value[:1] in "[{" or value == "null"):
         try:
             return json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return value
     return value.item() if isinstance(value, np.generic) else value

@@ -4,17 +4,19 @@ One file of any format that ASE reads, ASE databases, FitSNAP JSON and VASP outp
 one that cannot be read is counted and named but does not lose the others.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ase.db
 import ase.io
 from ase import Atoms
-from ase.io.formats import filetype
+from ase.io.formats import filetype, open_with_compression
 
-from paretofit.dataset.checks import whole_number
+from paretofit.dataset.checks import check_structure, whole_number
 from paretofit.dataset.fitsnap_json import fitsnap_structures, is_fitsnap, load_json
 from paretofit.dataset.vasp import vasp_structures
 from paretofit.errors import InputError
@@ -22,6 +24,8 @@ from paretofit.files import one_line
 
 ID_KEYS = ("config_id", "id", "configuration_id")
 DATABASES = {"db", "json"}
+WIDTHS = re.compile(rb":[RILS]:(\d+)")  # columns of each property of extended XYZ
+CUT = "it ends in the middle of a structure"
 
 
 @dataclass
@@ -90,8 +94,17 @@ def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     Raises
     ------
     InputError
-        If the file cannot be read or holds no structures.
+        If the file cannot be read, holds no structures, or one of them cannot be (see `check_structure`).
     """
+    structures = _structures(path, notes)
+    if not structures:
+        raise InputError(f"{path} holds no structures")
+    for k, atoms in enumerate(structures):
+        check_structure(atoms, f"{path}: structure {k}")
+    return structures
+
+
+def _structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     if path.suffix == ".json":
         content = load_json(path)
         if is_fitsnap(content):
@@ -102,17 +115,44 @@ def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
             return vasp_structures(path, kind, notes)
         if kind == "espresso-out":
             _check_ended(path)
-        read = _database_rows(path) if kind in DATABASES else ase.io.read(path, index=":")
+        if kind in {"extxyz", "xyz"}:
+            _check_counts(path)
+        read = _database_rows(path) if kind in DATABASES else _read(path, kind)
     except InputError:
         raise
     except Exception as error:  # ASE's readers raise whatever their format's parser meets
         cut = "StopIteration" in one_line(error) or isinstance(error, StopIteration)
-        reason = "it ends in the middle of a structure" if cut else one_line(error) or type(error).__name__
+        reason = CUT if cut else one_line(error) or type(error).__name__
         raise InputError(f"{path} cannot be read by ASE: {reason}") from error
-    atoms = list(read) if isinstance(read, list) else [read]
-    if not atoms:
-        raise InputError(f"{path} holds no structures")
-    return atoms
+    return list(read) if isinstance(read, list) else [read]
+
+
+def _read(path: Path, kind: str) -> Any:
+    """ASE's reader, which without the last argument opens ``a`` where the name is ``a@1.xyz``."""
+    return ase.io.read(path, index=":", format=kind, do_not_split_by_at_sign=True)
+
+
+def _check_counts(path: Path) -> None:
+    """Refuse more atoms than the file has lines, or more columns than a line has characters: ASE tries to read them.
+
+    Raises
+    ------
+    InputError
+        With the number that is too large.
+    """
+    with open_with_compression(str(path), "rb") as stream:
+        while (first := stream.readline()).strip():
+            try:
+                count = int(first)
+            except ValueError:  # lines of a cell may follow a structure; else ASE will say what is wrong
+                return
+            widest = max(map(int, WIDTHS.findall(stream.readline())), default=0)
+            for _ in range(count):
+                line = stream.readline()
+                if not line:
+                    raise InputError(f"{path} cannot be read by ASE: {CUT}, which has {count} atoms")
+                if widest > len(line):
+                    raise InputError(f"{path}: its 'Properties' name {widest} columns; its lines have fewer")
 
 
 def _check_ended(path: Path) -> None:

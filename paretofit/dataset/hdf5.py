@@ -40,11 +40,16 @@ def replacing_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], N
 
 
 class _Forgiving(io.RawIOBase):
-    """A new file that can be written to without end; `check` raises the first error, if there was one."""
+    """A new file that can be written to without end; `check` raises the first error, if there was one.
+
+    What cannot be written any more stays in memory: HDF5 reads it back, and takes whatever it gets for its own.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w+b", buffering=0)
         self._error: OSError | None = None
+        self._position = 0
+        self._held: list[tuple[int, bytes]] = []
 
     def check(self) -> None:
         if self._error is not None:
@@ -52,12 +57,15 @@ class _Forgiving(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
-        length = len(rest)
+        start, length = self._position, len(rest)
         try:
             while len(rest) and self._error is None:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             self._error = error
+        if len(rest):
+            self._held.append((start + length - len(rest), bytes(rest)))
+        self._position = start + length
         return length
 
     def truncate(self, size: int | None = None) -> int:
@@ -68,13 +76,25 @@ class _Forgiving(io.RawIOBase):
             return size or 0
 
     def readinto(self, buffer: Any) -> int:
-        return self._file.readinto(buffer)
+        view, start = memoryview(buffer).cast("B"), self._position
+        view[:] = bytes(len(view))
+        self._file.seek(start)
+        self._file.readinto(view)
+        for place, held in self._held:
+            first, last = max(start, place), min(start + len(view), place + len(held))
+            if first < last:
+                view[first - start : last - start] = held[first - place : last - place]
+        self._position = start + len(view)
+        return len(view)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        self._position = self._file.seek(offset, whence)
+        if whence == io.SEEK_END:
+            self._position = max([self._position, *(place + len(held) for place, held in self._held)])
+        return self._position
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._position
 
     def readable(self) -> bool:
         return True

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase import Atoms
+from ase.geometry import minkowski_reduce
 from ase.neighborlist import natural_cutoffs, neighbor_list
+from scipy.spatial import cKDTree
 
 from paretofit.dataset.level_checks import level_warnings
 from paretofit.dataset.unit_checks import unit_warnings
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from paretofit.dataset.dataset import Array, Dataset, Labels
 
 TOO_CLOSE = 0.6  # of the sum of covalent radii
@@ -154,9 +155,28 @@ def _independent(vectors: Array) -> bool:
 
 def too_close(atoms: Atoms, share: float = TOO_CLOSE) -> bool:
     """Whether two atoms, or an atom and its own image, are closer than `share` of the sum of their covalent radii."""
-    spanned = atoms.copy()  # a vector along which nothing is periodic may be anything; zero always works
-    spanned.cell[~atoms.pbc] = 0.0
-    return len(neighbor_list("i", spanned, natural_cutoffs(atoms, mult=share))) > 0
+    spanned = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    spanned.cell[~atoms.pbc] = 0.0  # a vector along which nothing is periodic may be anything; zero always works
+    reach = np.array(natural_cutoffs(atoms, mult=share))
+    return _crowded(spanned, reach) or len(neighbor_list("i", spanned, reach)) > 0
+
+
+def _crowded(atoms: Atoms, reach: Array) -> bool:
+    """Whether some atoms are so close that a list of all that are could fill the memory: a quick look beforehand.
+
+    What it leaves has shortest lattice vectors and nearest atoms at a distance, so that neighbours are few.
+    """
+    if atoms.pbc.any():
+        try:
+            cell = minkowski_reduce(atoms.cell, atoms.pbc)[0]
+        except RuntimeError:  # flat beyond what numbers can hold
+            return True
+        if np.linalg.norm(cell[atoms.pbc], axis=1).min() < 2 * reach.max(initial=0.0):
+            return True
+        atoms.set_cell(cell)
+        atoms.wrap()
+    near = cKDTree(atoms.positions).query(atoms.positions, k=2)[0][:, 1]
+    return bool(near.min(initial=np.inf) < 2 * reach.min(initial=np.inf))
 
 
 def _label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:

@@ -44,7 +44,7 @@ def vasp_structures(path: Path, kind: str, notes: Counter[str]) -> list[Atoms]:
     """
     reason = ""
     try:
-        read = ase.io.read(path, index=":", format=kind)
+        read = ase.io.read(path, index=":", format=kind, do_not_split_by_at_sign=True)
     except Exception as error:  # noqa: BLE001  (ASE's readers raise whatever their format's parser meets)
         read, reason = [], one_line(error)
     structures = [one for one in (read if isinstance(read, list) else [read]) if _has_energy(one)]

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from paretofit.dataset.checks import check_level_name, real_numbers, shortened, whole_number
+from paretofit.dataset.checks import check_level_name, check_structure, real_numbers, shortened, whole_number
 from paretofit.dataset.dataset import SCHEMA_VERSION, STATUS, UNITS, Array
 from paretofit.dataset.hdf5 import replacing_hdf5
 from paretofit.errors import InputError
@@ -88,10 +88,7 @@ def _check(configurations: Sequence[Atoms], levels: Mapping[str, LevelData], ids
     if len(ids) != len(configurations):
         raise InputError(f"{len(configurations)} configurations need as many ids; got {len(ids)}")
     for atoms, identity in zip(configurations, ids, strict=True):
-        if len(atoms) == 0:
-            raise InputError(f"configuration {identity} has no atoms")
-        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
-            raise InputError(f"configuration {identity} has positions or cell vectors that are not finite")
+        check_structure(atoms, f"configuration {identity}")
     for name, level in levels.items():
         check_level_name(name)
         if len(level.labels) != len(configurations):

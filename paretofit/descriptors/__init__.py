@@ -2,7 +2,8 @@
 
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.compute import compute_design
-from paretofit.descriptors.design import Block, DesignMatrix
+from paretofit.descriptors.design import DesignMatrix
+from paretofit.descriptors.design_file import Block
 from paretofit.descriptors.rows import configuration_rows
 from paretofit.kinds import RowKind
 

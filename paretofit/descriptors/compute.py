@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.dataset import Dataset
 from paretofit.descriptors.basis import SnapBasis
-from paretofit.descriptors.design import Block, DesignMatrix
+from paretofit.descriptors.design import DesignMatrix
+from paretofit.descriptors.design_file import Block
 from paretofit.descriptors.rows import configuration_rows, configuration_rows_with_stress
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
@@ -101,8 +102,11 @@ def _batches(dataset: Dataset) -> Iterator[np.ndarray[Any, Any]]:
 
 
 @cache
-def _process_dataset(path: str, written: int) -> Dataset:
-    """One open dataset for each process, and another once the file is written anew (`written` is its time)."""
+def _process_dataset(path: str, written: tuple[int, ...]) -> Dataset:
+    """One open dataset for each process, and another once the file is written anew.
+
+    `written` is its time and its inode: clocks jump, but a file that is replaced while it is open gets another inode.
+    """
     del written
     return Dataset(path)
 
@@ -110,7 +114,8 @@ def _process_dataset(path: str, written: int) -> Dataset:
 def _describe(ids: list[int], path: str, basis_json: str, stress: bool) -> Block:
     """Describe some configurations; runs in a worker."""
     basis = SnapBasis.model_validate_json(basis_json)
-    written = Path(path).stat().st_mtime_ns
+    file = Path(path).stat()
+    written = (file.st_mtime_ns, file.st_ino, file.st_size)
     rows, kinds, numbers = [], [], []
     with threadpool_limits(1):
         for identity, atoms in zip(ids, _process_dataset(path, written).select_ids(ids), strict=True):

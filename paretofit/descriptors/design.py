@@ -7,7 +7,6 @@ energy per atom in eV, a force row one force component in eV/Å, a stress row on
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,9 +18,10 @@ from ase import units
 from paretofit.dataset.dataset import STATUS
 from paretofit.dataset.hdf5 import replacing_hdf5
 from paretofit.descriptors.arrays import by_level, checked_columns, checked_kinds, checked_rows, positions_and_ids
+from paretofit.descriptors.design_file import SCHEMA_VERSION, Block, reading_design, write_array
 from paretofit.errors import InputError
-from paretofit.files import one_line
 from paretofit.kinds import RowKind
+from paretofit.memory import available_memory, require_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,30 +29,8 @@ if TYPE_CHECKING:
     from paretofit.dataset import Dataset
     from paretofit.descriptors.basis import Array
 
-SCHEMA_VERSION = 1
 BLOCK_ROWS = 4096
 MEMORY_LIMIT = 2 << 30  # bytes of rows that are held in memory; above, they are read from the file as needed
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some rows on their way into a design matrix.
-
-    Attributes
-    ----------
-    rows : (n, p) float64
-    kind : (n,) RowKind, or their names
-        "energy", "force" or "stress".
-    configuration : (n,) int
-        The id of each row's configuration.
-    targets : mapping of level to (n,) float64
-        Labels, in eV/atom, eV/Å or GPa; NaN where missing.
-    """
-
-    rows: Array
-    kind: Any
-    configuration: Any
-    targets: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,13 +165,12 @@ class DesignMatrix:
                 "ids": ids,
                 "column_levels": levels,
             }
+            arrays |= {f"targets/{level}": np.concatenate(parts) for level, parts in index.targets.items()}
+            arrays |= {f"seconds/{level}": cost for level, cost in by_level(seconds, len(ids), "seconds").items()}
             for name, array in arrays.items():
-                file.create_dataset(name, data=array)
+                write_array(file, name, array)
+                check()
             file.create_dataset("column_names", data=np.array(names, object), dtype=h5py.string_dtype())
-            for level, parts in index.targets.items():
-                file.create_dataset(f"targets/{level}", data=np.concatenate(parts))
-            for level, cost in by_level(seconds, len(ids), "seconds").items():
-                file.create_dataset(f"seconds/{level}", data=cost)
             file.attrs.update({**(attributes or {}), "design_version": SCHEMA_VERSION})
         return cls.open(path)
 
@@ -207,7 +184,7 @@ class DesignMatrix:
             If the file is absent, not HDF5, damaged, or not a design matrix.
         """
         path = Path(path)
-        with _reading(path) as file:
+        with reading_design(path) as file:
             return cls(
                 kind=file["kind"][()],
                 configuration=file["configuration"][()],
@@ -268,7 +245,7 @@ class DesignMatrix:
         """Return all rows, ``(n_rows, n_features) float64``, read into memory if they are in a file."""
         if self._rows is not None:
             return self._weighted(self._rows, slice(None))
-        with _reading(self._file_path()) as file:
+        with reading_design(self._file_path()) as file:
             return self._weighted(np.asarray(file["rows"][()]), slice(None))
 
     def weighted(self, weights: Array) -> Self:
@@ -288,19 +265,33 @@ class DesignMatrix:
         return rows if self.row_weights is None else rows * self.row_weights[which, None]
 
     def in_memory(self, limit: int = MEMORY_LIMIT) -> Self:
-        """Return the same design with its rows in memory if they take at most `limit` bytes, else as it is."""
-        if self._rows is not None or 8 * self.n_rows * self.n_features > limit:
+        """Return the same design with its rows in memory if they take at most `limit` bytes, else as it is.
+
+        They never take more than a quarter of the memory that is available.
+        """
+        free = available_memory()
+        most = limit if free is None else min(limit, free // 4)
+        if self._rows is not None or 8 * self.n_rows * self.n_features > most:
             return self
         return replace(self, _rows=replace(self, row_weights=None).rows())
 
-    def take(self, indices: Array, columns: int | None = None) -> Array:
-        """Return some rows, ``(n, columns) float64``; `indices` ascend. From a file, runs of rows are read at once."""
+    def take(self, indices: Array, columns: int | None = None, *, copies: float = 2) -> Array:
+        """Return some rows, ``(n, columns) float64``; `indices` ascend. From a file, runs of rows are read at once.
+
+        `copies` is how many times their memory is needed, besides what is in memory already: refused where it is not
+        there.
+        """
+        width = self.n_features if columns is None else columns
+        require_memory(
+            8 * copies * len(indices) * width,
+            f"{len(indices)} rows by {width} columns",
+            "lower 'twojmax', use fewer configurations ('sizes') or fewer --jobs",
+        )
         if self._rows is not None:
             return self._weighted(self._rows[indices, :columns], indices)
         breaks = np.flatnonzero(np.diff(indices) != 1) + 1
-        with _reading(self._file_path()) as file:
+        with reading_design(self._file_path()) as file:
             parts = [file["rows"][run[0] : run[-1] + 1, :columns] for run in np.split(indices, breaks) if len(run)]
-        width = self.n_features if columns is None else columns
         return self._weighted(np.concatenate([np.empty((0, width)), *parts]), indices)
 
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, Array]]:
@@ -309,7 +300,7 @@ class DesignMatrix:
         if self._rows is not None:
             yield from ((window, self._weighted(self._rows[window], window)) for window in windows)
             return
-        with _reading(self._file_path()) as file:
+        with reading_design(self._file_path()) as file:
             for window in windows:
                 yield window, self._weighted(file["rows"][window], window)
 
@@ -358,26 +349,6 @@ class DesignMatrix:
         return self.path
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[h5py.File]:
-    """Open a design file; whatever fails in it becomes one sentence."""
-    if not path.is_file():
-        raise InputError(f"no design file at {path}; 'paretofit run' or compute_design makes one")
-    try:
-        with h5py.File(path, "r") as file:
-            _check_version(file, path)
-            yield file
-    except InputError:
-        raise
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged or truncated ({one_line(error)}); delete it and make it again") from error
-
-
-def _check_version(file: h5py.File, path: Path) -> None:
-    if file.attrs.get("design_version") != SCHEMA_VERSION:
-        raise InputError(f"{path} is not a design matrix of this version; make it again")
-
-
 @dataclass
 class _Index:
     """What is gathered about the rows while they are written."""
@@ -397,7 +368,9 @@ def _write_blocks(file: h5py.File, blocks: Iterable[Block], check: Callable[[], 
         if rows is None:
             index.width = part.n_features
             chunk = (max(1, min(1024, (1 << 20) // (8 * index.width))), index.width)
-            rows = file.create_dataset("rows", (0, index.width), "f8", maxshape=(None, index.width), chunks=chunk)
+            rows = file.create_dataset(
+                "rows", (0, index.width), "f8", maxshape=(None, index.width), chunks=chunk, fletcher32=True
+            )
             index.targets = {level: [] for level in part.targets}
         if part.n_features != index.width or set(part.targets) != set(index.targets):
             raise InputError(

@@ -25,7 +25,8 @@ from pydantic import ValidationError
 
 from paretofit.dataset.fitsnap_ini import FALSE, FORBIDDEN, READ, parsed
 from paretofit.descriptors.basis import SnapBasis
-from paretofit.descriptors.design import Block, DesignMatrix
+from paretofit.descriptors.design import DesignMatrix
+from paretofit.descriptors.design_file import Block
 from paretofit.descriptors.fitsnap_worker import SECTIONS
 from paretofit.descriptors.rows import GPA_PER_BAR, lammps_frame, rotated_voigt
 from paretofit.errors import InputError, suggestion

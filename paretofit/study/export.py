@@ -13,6 +13,7 @@ from paretofit.descriptors import DesignMatrix, SnapBasis
 from paretofit.errors import InputError
 from paretofit.linear import LeverageScores, fit_wls
 from paretofit.linear.committee import CommitteeFit
+from paretofit.memory import FIT_COPIES
 from paretofit.pareto.planner import setting_words
 from paretofit.potentials import LinearPotential, SnapFiles
 from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, design_blocks, format_committee
@@ -214,7 +215,7 @@ def _fit(prepared: Prepared, design: DesignMatrix, row: pd.Series, members: np.n
     rows = data.rows_of(members)
     p = data.design.columns_up_to(int(row["twojmax"]))
     fit = fit_wls(
-        data.design.take(rows, p),
+        data.design.take(rows, p, copies=FIT_COPIES),
         data.design.targets[str(row["level"])][rows],
         data.design.kind[rows],
         energy_weight=float(row["w_energy"]),

@@ -15,6 +15,7 @@ from paretofit.errors import InputError
 from paretofit.kinds import RowKind
 from paretofit.linear import fit_wls
 from paretofit.linear.committee import CommitteeFit
+from paretofit.memory import FIT_COPIES
 from paretofit.potentials import LinearPotential
 from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, design_blocks, format_committee
 from paretofit.potentials.linear import check_files
@@ -211,7 +212,7 @@ def _plain(design: DesignMatrix, level: str, members: np.ndarray, p: int, w: np.
     """Coefficients of the plain fit."""
     rows = np.flatnonzero(np.isin(design.configuration, members))
     fit = fit_wls(
-        design.take(rows, p),
+        design.take(rows, p, copies=FIT_COPIES),
         design.targets[level][rows],
         design.kind[rows],
         energy_weight=float(w[0]),

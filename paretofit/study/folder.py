@@ -7,14 +7,15 @@ import json
 import logging
 import os
 import shutil
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from paretofit.errors import InputError
-from paretofit.files import file_digest, replacing, write_text
+from paretofit.files import digest, file_digest, read_yaml, replacing, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 RECORD = "run.json"
@@ -44,11 +45,15 @@ def run_folder(folder: Path, name: str) -> Iterator[Path]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise InputError(
                 f"another run is using {folder}; wait for it, or name another folder with --out"
             ) from error
-        if not (folder / RECORD).exists():
+        except OSError as error:  # some network file systems cannot lock
+            raise InputError(
+                f"the run folder {folder} cannot be locked: {error.strerror}; name one on another disk with --out"
+            ) from error
+        if _recorded(folder) is None:
             write_text(folder / RECORD, json.dumps({"study": name}) + "\n")
         _sweep_litter(folder)
         yield folder
@@ -56,7 +61,11 @@ def run_folder(folder: Path, name: str) -> Iterator[Path]:
 
 def _check_owner(folder: Path, name: str) -> None:
     others = [path.name for path in folder.iterdir() if path.name not in {"run.lock", RECORD}]
-    owner = _owner(folder / RECORD)
+    owner = _owner(folder)
+    if owner is None and others and (folder / RECORD).exists():
+        raise InputError(
+            f"{folder / RECORD} is damaged; if this is a run of '{name}', write {json.dumps({'study': name})} into it"
+        )
     if owner is None and others:
         raise InputError(
             f"{folder} holds files that are not of a run (such as {min(others)}); name a new or empty folder with --out"
@@ -67,9 +76,17 @@ def _check_owner(folder: Path, name: str) -> None:
         )
 
 
-def _owner(record: Path) -> str | None:
+def _owner(folder: Path) -> str | None:
+    """The study that a folder is of; where the record is damaged, the study beside it tells."""
+    if (folder / RECORD).exists() and _recorded(folder) is None:
+        with suppress(InputError, TypeError, KeyError):
+            return str(read_yaml(folder / "study.yaml")["name"])
+    return _recorded(folder)
+
+
+def _recorded(folder: Path) -> str | None:
     try:
-        content: Any = json.loads(record.read_text(encoding="utf-8"))
+        content: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return str(content["study"])
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
@@ -77,9 +94,58 @@ def _owner(record: Path) -> str | None:
 
 def _sweep_litter(folder: Path) -> None:
     """Remove temporary files of a run that was killed; the lock says that it is not running any more."""
-    for place in (folder, folder / "figures", folder / "tables"):
+    for place in (folder, folder / "figures", folder / "tables", folder / "done"):
         for path in place.glob(".*-????????.*"):
             path.unlink(missing_ok=True)
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write what a finished run says of itself, with a digest of that."""
+    text = json.dumps({**record, "digest": digest(record)}, indent=1)
+    write_text(folder / RECORD, text + "\n")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a run says of itself; no more than its study's name where it is not finished.
+
+    Raises
+    ------
+    InputError
+        If it is not what the run has written.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        whole = isinstance(record.get("study"), str)
+        whole &= record.pop("digest", None) == digest(record) or "summary" not in record or "sha256" not in record
+    except (ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{folder / RECORD} is damaged: it is not what the run has written; run the study again")
+    return record
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of those files of a run folder that are there, for its record."""
+    return {name: file_digest(folder / name) for name in names if (folder / name).exists()}
+
+
+def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> None:
+    """Refuse files of a run that are not as the run wrote them: a changed digit looks like any other.
+
+    Runs of older versions have recorded none, and a file that is absent is not this function's business.
+
+    Raises
+    ------
+    InputError
+        Naming the first such file.
+    """
+    known: dict[str, str] = record.get("sha256", {})
+    for name in known if names is None else set(names) & set(known):
+        if (folder / name).exists() and file_digest(folder / name) != known[name]:
+            raise InputError(
+                f"{folder / name} is damaged: it is not what the run has written; run the same paretofit run again, "
+                "which writes it from what is finished"
+            )
 
 
 def link_dataset(source: Path, target: Path) -> None:
@@ -94,11 +160,23 @@ def link_dataset(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk ends in silence: what cannot be written says so by itself where it matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Send this package's log to the run's file as well."""
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise InputError(f"the log {path} cannot be written: {error.strerror}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -180,11 +180,11 @@ def _members(folder: LearnFolder) -> pd.DataFrame:
         for one in (folder.iteration(k).record("train") or {}).get("members", [])
     ]
     names = {"energy": "energy, validate (meV/atom)", "forces": "forces, validate (meV/Å)"}
-    table = pd.DataFrame(rows).rename(columns=names)
-    said = {True: "yes", False: "no"}
-    return table.assign(**{name: table[name].map(said) for name in table if table[name].dtype == bool}).drop(
-        columns="seed", errors="ignore"
-    )
+    table = pd.DataFrame(rows).rename(columns=names).drop(columns="seed", errors="ignore")
+    for name in ("stage_two", "stopped_early", "warm_start"):
+        if name in table:
+            table[name] = table[name].map({True: "yes", False: "no"})
+    return table
 
 
 def _verdicts(iterations: pd.DataFrame) -> pd.DataFrame:

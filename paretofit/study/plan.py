@@ -28,7 +28,7 @@ from paretofit.pareto.planner import (
     setting_words,
 )
 from paretofit.report.words import duration, number, ratio_text
-from paretofit.study.folder import RECORD
+from paretofit.study.folder import RECORD, check_digests, read_record
 from paretofit.study.html import plan_html
 from paretofit.study.pilot import PILOT_EXTRAPOLATE, pilot_results
 from paretofit.study.schema import Study
@@ -285,6 +285,7 @@ def read_results(source: Path | str) -> pd.DataFrame:
                 f"{path} is not finished: the stage 'sweep' is missing (no results.csv); run the same "
                 "paretofit run again, it goes on where it stopped"
             )
+        check_digests(path, read_record(path), ["results.csv"])
         path = path / "results.csv"
     table = read_table(path)
     return table.astype({name: str for name in TEXT_COLUMNS if name in table.columns})

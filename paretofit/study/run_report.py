@@ -33,7 +33,18 @@ from paretofit.study.analysis import (
     two_weights,
     write_csv,
 )
-from paretofit.study.folder import CALIBRATION, FRONT, KNEES, NETWORKS, PATHS, RECORD, RESULTS, run_folder
+from paretofit.study.folder import (
+    CALIBRATION,
+    FRONT,
+    KNEES,
+    NETWORKS,
+    PATHS,
+    RECORD,
+    RESULTS,
+    check_digests,
+    read_record,
+    run_folder,
+)
 from paretofit.study.front import judged_by_leave_one_out, ridge_table, study_front
 from paretofit.study.schema import load_study
 
@@ -220,10 +231,7 @@ def check_finished(folder: Path) -> dict[str, Any]:
                 f"{folder} is not finished: the stage '{stage}' is missing (no {name}); run the same paretofit run "
                 "again, it goes on where it stopped"
             )
-    try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{folder / RECORD} is damaged: {error}; run the study again") from error
+    record = read_record(folder)
     for name in record.get("files", ()):
         if not (folder / name).exists():
             stage = "describe" if name == DESIGN else "analyse"
@@ -235,4 +243,5 @@ def check_finished(folder: Path) -> dict[str, Any]:
             f"{folder} is not finished: the stage 'report' is missing ({RECORD} has no summary); run the same "
             "paretofit run again, it goes on where it stopped"
         )
+    check_digests(folder, record)
     return record

@@ -25,13 +25,13 @@ from paretofit.dataset import Dataset, Split, relatives, split_configurations
 from paretofit.dataset.level_errors import level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.errors import InputError, suggestion
-from paretofit.files import digest, file_digest, replacing, write_text
+from paretofit.files import digest, file_digest, replacing
 from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
-from paretofit.study.folder import KNEES, PATHS, RECORD, RESULTS, link_dataset, logging_to, run_folder
+from paretofit.study.folder import KNEES, PATHS, RESULTS, digests, link_dataset, logging_to, run_folder, write_record
 from paretofit.study.group_factors import group_factors
 from paretofit.study.html import run_html, run_text
 from paretofit.study.networks import check_networks, measure_networks
-from paretofit.study.run_report import KEPT, write_run_report
+from paretofit.study.run_report import DESIGN, KEPT, STAGES, write_run_report
 from paretofit.study.schema import SplitSettings, Study, load_study
 from paretofit.study.words import Stage, peak_megabytes, run_summary, run_warnings
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
@@ -139,7 +139,8 @@ def run_study(
             warnings = run_warnings(prepared, engine, data)
             made = write_run_report(folder, prepared, errors, summary, warnings)
         files = [name for name in KEPT if (folder / name).exists()]
-        _write_record(settings, folder, clock, jobs, {"summary": summary, "warnings": warnings, "files": files})
+        said = {"summary": summary, "warnings": warnings, "files": files}
+        _write_record(settings, folder, clock, jobs, said | {"sha256": digests(folder, _hashed(files))})
         log.info("done: %s", made.report)
     seconds = {stage: spent.seconds for stage, spent in clock.items()}
     return RunResult(folder, results, made.front, made.report, made.warnings, seconds)
@@ -315,6 +316,11 @@ def _write_split(prepared: Prepared, scores: LeverageScores | None, path: Path) 
     write_csv(table, path)
 
 
+def _hashed(kept: list[str]) -> list[str]:
+    """The files whose digest is recorded: all that a report is made from, but the design, which has its checksums."""
+    return [*STAGES, *(name for name in kept if name != DESIGN)]
+
+
 def _write_record(study: Study, folder: Path, clock: dict[str, Stage], jobs: int, said: dict[str, Any]) -> None:
     record: dict[str, Any] = {
         "study": study.name,
@@ -330,7 +336,7 @@ def _write_record(study: Study, folder: Path, clock: dict[str, Stage], jobs: int
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **said,
     }
-    write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+    write_record(folder, record)
 
 
 def _version(name: str) -> str | None:

@@ -13,6 +13,7 @@ from paretofit.errors import InputError
 from paretofit.files import array_digest, digest
 from paretofit.kinds import RowKind
 from paretofit.linear import LeverageScores, leverage_scores
+from paretofit.memory import FIT_COPIES
 
 if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
@@ -70,7 +71,7 @@ class SweepInput:
         w_energy, w_force = self.leverage_weights
         with threadpool_limits(1):
             return leverage_scores(
-                design.take(rows),
+                design.take(rows, copies=FIT_COPIES),
                 design.kind[rows],
                 np.searchsorted(self.train, design.configuration[rows]),
                 energy_weight=w_energy,

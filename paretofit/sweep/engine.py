@@ -7,8 +7,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from paretofit.cluster import active_client
 from paretofit.errors import InputError, suggestion
 from paretofit.files import array_digest
+from paretofit.memory import available_memory, require_memory
 from paretofit.parallel import parallel_map
 from paretofit.progress import track
 from paretofit.sweep.cells import draws_of, pending_cells, single_tasks
@@ -17,7 +19,7 @@ from paretofit.sweep.plain import PlainEngine
 from paretofit.sweep.results import Journal, assemble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import pandas as pd
 
@@ -100,10 +102,10 @@ def run_sweep(
     with Journal(path, data.label_digests(list(grid.levels)), array_digest(data.groups())) as book:
         if isinstance(worker, FastEngine):
             walks = worker.walks(pending_cells(grid, draws, book.fits))
-            _work(worker.run, walks, book, jobs, "fits from moments" if progress else None)
+            _work(worker, walks, book, jobs, "fits from moments" if progress else None)
         plain = worker.plain if isinstance(worker, FastEngine) else worker
         rest = single_tasks(pending_cells(grid, draws, book.fits))
-        _work(plain.run, rest, book, jobs, "fits from rows" if progress else None)
+        _work(plain, rest, book, jobs, "fits from rows" if progress else None)
         return _table(book.fits, data, grid, draws)
 
 
@@ -112,16 +114,26 @@ def journal_path(folder: Path | str, inputs: str) -> Path:
     return Path(folder) / f"sweep-{inputs[:12]}.jsonl"
 
 
-def _work(run: Callable[[Any], list[Row]], tasks: list[Any], book: Journal, jobs: int, title: str | None) -> None:
+def _work(engine: FastEngine | PlainEngine, tasks: list[Any], book: Journal, jobs: int, title: str | None) -> None:
     """Run tasks in parallel and keep what each has finished."""
     if not tasks:
         return
-    finished = parallel_map(run, tasks, jobs, ordered=False)
+    if active_client() is None:  # else they run elsewhere
+        _check_memory(max(engine.task_bytes(task) for task in tasks), min(jobs, len(tasks)))
+    finished = parallel_map(engine.run, tasks, jobs, ordered=False)
     step = max(1, len(tasks) // 10)
     for done, fits in enumerate(track(finished, len(tasks), title or "", enabled=title is not None), start=1):
         book.append(fits)
         if done % step == 0:
             log.info("%s: %d of %d tasks", title or "fits", done, len(tasks))
+
+
+def _check_memory(each: float, jobs: int) -> None:
+    """Refuse more processes than there is memory for."""
+    free = available_memory()
+    fitting = jobs if free is None or not each else int(free // each)
+    change = f"use --jobs {fitting}" if fitting else "lower 'twojmax', or use fewer configurations ('sizes')"
+    require_memory(each * jobs, f"fits in {jobs} process{'es' * (jobs > 1)}", change)
 
 
 def _table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:

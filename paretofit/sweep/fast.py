@@ -19,6 +19,7 @@ from paretofit.linear import Reduction, reduced_leverage, row_weights
 from paretofit.linear.reduction import CONDITION_LIMIT, REFINED_LIMIT, NestedFit
 from paretofit.linear.whitening import RowBlock
 from paretofit.linear.wls import rms_by_kind
+from paretofit.memory import require_memory
 from paretofit.sweep.plain import PlainEngine
 from paretofit.sweep.rows import RowSource, left_out_errors, rows_of_levels
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from paretofit.sweep.results import Row
 
 BLOCK_BYTES = 16 << 20
+REDUCTION_COPIES = 15  # of a (P, P) matrix while the rows are reduced (measured at P = 1000 and 2000: 12 to 14)
+WALK_COPIES = 4  # in each process (measured: 2 to 3)
 
 
 class FastEngine:
@@ -58,6 +61,11 @@ class FastEngine:
         leverage = data.leverage_columns or data.design.n_features
         sizes = sorted({*columns.values(), leverage})
         self._size = {twojmax: sizes.index(p) for twojmax, p in columns.items()}
+        require_memory(
+            8 * REDUCTION_COPIES * sizes[-1] ** 2,
+            f"the moments of {sizes[-1]} columns",
+            "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'",
+        )
         self.reduction = Reduction.of(
             self.blocks,
             sizes,
@@ -122,6 +130,11 @@ class FastEngine:
                 for weights, models in cells.pending.items():
                     fits += [{"subset": cells.key, **row} for row in walk.fit(weights, models)]
         return fits
+
+    def task_bytes(self, task: list[Cells]) -> float:
+        """Memory that a task takes in its process."""
+        del task
+        return 8.0 * WALK_COPIES * int(self.reduction.sizes[-1]) ** 2
 
     def size_of(self, twojmax: int) -> int:
         """Position of a 2Jmax among the sizes of the reduction."""

@@ -52,3 +52,7 @@ class PlainEngine:
             for cells in task:
                 fits += [{"subset": cells.key, **row} for row in self.source.fit(cells.members, cells.pending)]
         return fits
+
+    def task_bytes(self, task: list[Cells]) -> float:
+        """Memory that a task takes in its process, where its largest subset is fitted with its largest model."""
+        return max(self.source.fit_bytes(cells.members, cells.pending) for cells in task)

@@ -10,6 +10,7 @@ import numpy as np
 from paretofit.kinds import RowKind
 from paretofit.linear import choose_ridge, fit_wls, leave_one_out, row_weights
 from paretofit.linear.wls import WideFactor, compress_rows, rms_by_kind
+from paretofit.memory import FIT_COPIES
 from paretofit.sweep.results import COLUMNS
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class RowSource:
         wanted[members] = True
         return np.flatnonzero(wanted[self.design.configuration])
 
+    def fit_bytes(self, members: Array, models: Mapping[tuple[float, float], list[tuple[int, Ridge]]]) -> float:
+        """Memory that fits of models to one subset take."""
+        largest = max(self.design.columns_up_to(twojmax) for own in models.values() for twojmax, _ in own)
+        return 8 * FIT_COPIES * len(self.member_rows(members)) * largest
+
     def fit(self, members: Array, models: Mapping[tuple[float, float], list[tuple[int, Ridge]]]) -> Iterator[Row]:
         """Fit several models to one subset and measure their errors in meV/atom and meV/Å.
 
@@ -59,7 +65,7 @@ class RowSource:
         train = self.member_rows(members)
         for twojmax in dict.fromkeys(twojmax for own in models.values() for twojmax, _ in own):
             p = self.design.columns_up_to(twojmax)
-            X = self.design.take(train, p)
+            X = self.design.take(train, p, copies=FIT_COPIES)
             plain = any((twojmax, 0.0) in own for own in models.values())
             wide = WideFactor.of(X) if plain and len(X) < p else None
             several = sum((twojmax, 0.0) in own for own in models.values()) > 1

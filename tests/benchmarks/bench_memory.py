@@ -18,7 +18,7 @@ import numpy as np
 from common import Options, Skip, Table, design_of, larger_dataset, spread, stage, train_test
 
 from paretofit.descriptors import DesignMatrix
-from paretofit.descriptors.design import Block
+from paretofit.descriptors.design_file import Block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

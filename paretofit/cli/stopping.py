@@ -1,0 +1,79 @@
+"""What stops a command from outside: Ctrl-C, a batch system's SIGTERM, a full disk, memory; each ends in one sentence.
+
+What is finished is on disk under its final name by then, so there is nothing to save here: temporary files and
+worker processes go as the exception passes those who made them.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from paretofit.files import one_line
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+GOES_ON = {
+    "run": "the same command goes on where this one stopped",
+    "learn": "the same command goes on where this one stopped",
+    "label": "finished labels are kept, the same command goes on from there",
+}
+AGAIN = "what stood before is untouched; the same command begins again"
+PLACE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "name a place that can be written",
+    errno.EACCES: "give yourself permission, or name another place",
+    errno.EIO: "look at the disk",
+}  # trouble of a place, not of the work
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what cleans up after Ctrl-C does so here, too."""
+
+
+class Verbs(TyperGroup):
+    """The command line's verbs, each of which ends with a sentence however it is stopped."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb; exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect, 1 without room to work."""
+        listen()
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            warnings.simplefilter("ignore")  # joblib counts what its workers did in vain
+            word, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+            _say(f"{word}; {GOES_ON.get(ctx.invoked_subcommand, AGAIN)}")
+            raise typer.Exit(code) from None
+        except MemoryError as error:
+            reason = f" ({one_line(error)})" if str(error) else ""
+            _say(f"there is not enough memory{reason}; use fewer --jobs, or a smaller study (twojmax, sizes)")
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno not in PLACE:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            then = GOES_ON.get(ctx.invoked_subcommand, AGAIN)
+            _say(f"{place}{error.strerror}; {PLACE[error.errno]}, then {then}")
+            raise typer.Exit(1) from None
+
+
+def listen() -> None:
+    """Make SIGTERM an exception, once: `timeout` and batch systems send it to a process and again to its group."""
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    del frame
+    signal.signal(number, signal.SIG_IGN)
+    raise Terminated
+
+
+def _say(words: str) -> None:
+    typer.echo(f"paretofit: {words}", err=True)
