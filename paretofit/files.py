@@ -19,6 +19,7 @@ from ruamel.yaml.error import YAMLError
 
 from paretofit.errors import InputError
 
+MOST_VALUES, LONGEST_NUMBER = 1_000_000, 10_000  # in a YAML file: values, and bits of a whole number
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # raised in mid-file, without a file name
 
 
@@ -104,7 +105,8 @@ def read_yaml(path: Path | str) -> Any:
     """
     path = Path(path)
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig"))
+        _check_extent(content, {})
     except FileNotFoundError as error:
         raise InputError(f"no file at {path}") from error
     except YAMLError as error:
@@ -120,6 +122,26 @@ def read_yaml(path: Path | str) -> Any:
         raise InputError(f"{path} is not UTF-8 text; name a YAML file") from error
     except (ValueError, TypeError, RecursionError) as error:  # a date that does not exist, a list as a key, ...
         raise InputError(f"{path} is not valid YAML: {one_line(error)}") from error
+    return content
+
+
+def _check_extent(value: Any, extents: dict[int, int]) -> int:
+    """How many values there are with all aliases written out, where one that stands twice is counted twice.
+
+    A few lines of aliases of aliases can stand for more than any memory holds, and what repeats them in a message
+    writes them out.
+    """
+    if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+        raise ValueError(f"a number of {value.bit_length()} bits is too long")
+    if not isinstance(value, dict | list | tuple | set):
+        return 1
+    if id(value) not in extents:
+        extents[id(value)] = MOST_VALUES  # while its own values are counted: it may be one of them
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        extents[id(value)] = 1 + sum(_check_extent(one, extents) for one in inner)
+    if extents[id(value)] >= MOST_VALUES:
+        raise ValueError(f"its aliases stand for more than {MOST_VALUES:,} values, or for what they stand in")
+    return extents[id(value)]
 
 
 def digest(value: Any) -> str:

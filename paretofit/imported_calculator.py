@@ -15,7 +15,7 @@ def imported_calculator(path: str, options: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         factory = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # no module of that name, or whatever its own code raises
         raise InputError(
             f"the calculator '{path}' cannot be imported: {one_line(error)}; install its package, or correct the path"
         ) from error

@@ -1,16 +1,28 @@
 """What all settings have in common: a base class, a few types, and errors in the words of somebody who writes YAML."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticUndefined
 
 from paretofit.errors import suggestion
 
+LONGEST = 200  # characters of a value that messages repeat
+
 Whole = Annotated[int, Field(strict=True)]  # strict: true and false are no numbers here
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+
+
+def _file_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+        raise ValueError("must be at most 100 letters, digits, '.', '_' and '-', the first a letter or a digit")
+    return value
+
+
+FileName = Annotated[Name, AfterValidator(_file_name)]  # a part of a path that leads nowhere else
 
 
 class Section(BaseModel):
@@ -72,9 +84,9 @@ def _default(field: Any) -> str:
 def _plain(problem: Any) -> str:
     """Pydantic's message in the words of somebody who writes YAML."""
     given = problem["input"]
-    value = "" if isinstance(given, dict | BaseModel) else f"; got {given!r}"
+    value = "" if isinstance(given, dict | BaseModel) else f"; got {_cut(repr(given))}"
     if problem["type"] == "list_type":
-        return f"must be a list{value}; write [{given}]" if value else "must be a list"
+        return f"must be a list{value}; write [{_cut(str(given))}]" if value else "must be a list"
     if problem["type"] in {"model_type", "dict_type"}:
         return f"must be keys and values of its own{value}"
     if problem["type"] == "path_type":
@@ -87,6 +99,10 @@ def _plain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     shown = "" if problem["type"] == "value_error" and isinstance(given, list | dict) else value
     return f"{message[:1].lower()}{message[1:]}{shown}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _walk(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:

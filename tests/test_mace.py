@@ -553,7 +553,7 @@ def looped(tmp_path_factory):
 
 
 def content_of(beryllium, **more):
-    own = {"models": {"small one": {"preset": "tiny", **SMALL}}, "sizes": [40], **more}
+    own = {"models": {"small_one": {"preset": "tiny", **SMALL}}, "sizes": [40], **more}
     return {
         "name": "s",
         "dataset": str(beryllium.path),
@@ -618,7 +618,7 @@ class TestOnTheFront:
     def test_errors_are_those_of_the_committee_on_the_same_test_set(self, front_run, beryllium):
         result, _ = front_run
         row = pd.read_csv(result.folder / "mace.csv", dtype={"level": str}).iloc[0]
-        assert (row["model"], row["level"], row["n_train"], row["members"]) == ("small one", "5", 40, 2)
+        assert (row["model"], row["level"], row["n_train"], row["members"]) == ("small_one", "5", 40, 2)
         split = pd.read_csv(result.folder / "split.csv")
         test = beryllium.select(np.flatnonzero(split["set"] == "test"))
         labels = test.labels("5")
@@ -648,7 +648,7 @@ class TestOnTheFront:
 
     def test_committees_stand_next_to_each_other(self, front_run):
         table = pd.read_csv(front_run[0].folder / "mace_calibration.csv")
-        assert table["model"].unique().tolist() == ["MACE small one", "qSNAP 2Jmax 4"]
+        assert table["model"].unique().tolist() == ["MACE small_one", "qSNAP 2Jmax 4"]
         assert table["inside"].between(0.6, 1).all()
         text = (front_run[0].folder / "report.html").read_text()
         assert "When is a network worth it?" in text

@@ -122,13 +122,8 @@ class Dataset:
             raise
 
     def _load_index(self) -> None:
-        root = self._attributes("/")
-        version = root.get("schema_version")
-        try:
-            members = set(self._file)
-        except DAMAGE as error:
-            raise self._damaged("/", error) from error
-        if version is None or not {"configurations", "levels"} <= members:
+        version = self._attributes("/").get("schema_version")
+        if version is None:
             raise InputError(
                 f"{self.path} is an HDF5 file but not a paretofit dataset; make one with 'paretofit import'"
             )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LARGEST_PACKING = 2048  # numbers take at most this many times their bytes in the file; gzip gets to 1032
 LARGEST_SEARCHED = 2 << 30  # bytes of a file in which heaps are looked at
 HEAP = b"GCOL\1\0\0\0"
+HEAP_DAMAGED = "a heap of texts in it is damaged"
 DAMAGE = (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError)  # what h5py raises
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -75,6 +76,26 @@ def within(file: h5py.File, name: str) -> Any:
     return item
 
 
+def check_members(file: h5py.File, group: str = "", depth: int = 2) -> None:
+    """Refuse a file of which anything is not `within` it, or whose groups are nested more than `depth` times.
+
+    Raises
+    ------
+    OSError
+        With the name of what is not.
+    """
+    for member in within(file, group) if group else file:
+        name = f"{group}/{member}" if group else str(member)
+        try:
+            item = within(file, name)
+        except OSError as error:
+            raise OSError(f"'{name}': {error}") from error
+        if isinstance(item, h5py.Group):
+            if not depth:
+                raise OSError(f"'{name}': it is a group, where only numbers were expected")
+            check_members(file, name, depth - 1)
+
+
 def check_heaps(path: Path) -> None:
     """Refuse a file whose heaps of texts HDF5 would read without end (seen with HDF5 2.0).
 
@@ -91,13 +112,14 @@ def check_heaps(path: Path) -> None:
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = content.find(HEAP)
         while start >= 0:
-            end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
-            place = start + 16
+            place, end = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
+            if end > len(content):  # HDF5 would take that much memory
+                raise OSError(HEAP_DAMAGED)
             while place + 16 <= end:
                 size = int.from_bytes(content[place + 8 : place + 16], "little")
                 numbered = any(content[place : place + 2])  # object 0 is what is free, its header included
                 length = 16 + (size + 7) // 8 * 8 if numbered else size
                 if not 16 <= length <= end - place:
-                    raise OSError("a heap of texts in it is damaged")
+                    raise OSError(HEAP_DAMAGED)
                 place += length
             start = content.find(HEAP, start + 8)

@@ -14,6 +14,7 @@ from paretofit.dataset.checks import check_level_name, check_structure, real_num
 from paretofit.dataset.dataset import SCHEMA_VERSION, STATUS, UNITS, Array
 from paretofit.dataset.hdf5 import replacing_hdf5
 from paretofit.errors import InputError
+from paretofit.files import one_line
 
 Label = Mapping[str, Any]
 
@@ -138,7 +139,12 @@ def _write_level(group: h5py.Group, name: str, level: LevelData, sizes: list[int
     group.create_dataset("status", data=status, dtype=h5py.enum_dtype(STATUS, basetype="i1"))
     _create_text(group, "info", texts)
     for key, value in level.settings.items():
-        group.attrs[str(key)] = _encode(value)
+        try:
+            group.attrs[str(key)] = _encode(value)
+        except (ValueError, TypeError, OverflowError, OSError) as error:  # text with NUL, a huge number or text
+            raise InputError(
+                f"level '{name}': its setting '{key}' cannot be kept in HDF5: {one_line(error)}"
+            ) from error
 
 
 def _create(group: h5py.Group, name: str, array: Array) -> None:

@@ -18,7 +18,7 @@ from ase import units
 from paretofit.dataset.dataset import STATUS
 from paretofit.dataset.hdf5 import replacing_hdf5
 from paretofit.descriptors.arrays import by_level, checked_columns, checked_kinds, checked_rows, positions_and_ids
-from paretofit.descriptors.design_file import SCHEMA_VERSION, Block, reading_design, write_array
+from paretofit.descriptors.design_file import SCHEMA_VERSION, Block, read_index, reading_design, write_array
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
 from paretofit.memory import available_memory, require_memory
@@ -183,19 +183,7 @@ class DesignMatrix:
         InputError
             If the file is absent, not HDF5, damaged, or not a design matrix.
         """
-        path = Path(path)
-        with reading_design(path) as file:
-            return cls(
-                kind=file["kind"][()],
-                configuration=file["configuration"][()],
-                ids=file["ids"][()],
-                column_levels=file["column_levels"][()],
-                column_names=[name.decode() for name in file["column_names"][()]],
-                targets={name: data[()] for name, data in file.get("targets", {}).items()},
-                seconds={name: data[()] for name, data in file.get("seconds", {}).items()},
-                path=path,
-                attributes={key: str(value) for key, value in file.attrs.items() if key != "design_version"},
-            )
+        return cls(path=Path(path), **read_index(Path(path)))
 
     def save(self, path: Path | str) -> Self:
         """Write to an HDF5 file and return the design that reads from it."""

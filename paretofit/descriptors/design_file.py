@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import h5py
+import numpy as np
 
+from paretofit.dataset.stored import DAMAGE, check_heaps, check_members, numbers_within
 from paretofit.errors import InputError
 from paretofit.files import one_line
+from paretofit.kinds import RowKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,8 +61,43 @@ def reading_design(path: Path) -> Iterator[h5py.File]:
             yield file
     except InputError:
         raise
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} is damaged or truncated ({one_line(error)}); delete it and make it again") from error
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """All but the rows of a design file, by the names that `paretofit.descriptors.design.DesignMatrix` has for it.
+
+    Raises
+    ------
+    InputError
+        If anything of it is missing, of another length than the rows ask for, or in another file.
+    """
+    with reading_design(path) as file:
+        check_heaps(path)
+        check_members(file)
+        n, p = file["rows"].shape
+
+        def numbers(name: str, kinds: str, length: int | None = None) -> Array:
+            values = numbers_within(file, name, slice(0, length), kinds, ())
+            if len(values) < len(file[name]):
+                raise ValueError(f"'{name}' is longer than the {length} that the rows ask for")
+            return values
+
+        def by_level(name: str, length: int) -> dict[str, Array]:
+            return {level: numbers(f"{name}/{level}", "f", length) for level in file.get(name, {})}
+
+        ids, names = numbers("ids", "iu"), numbers("column_names", "O", p)
+        kind, owners = numbers("kind", "iu", n), numbers("configuration", "iu", n)
+        if n and not (owners.min() >= 0 and owners.max() < len(ids) and set(np.unique(kind)) <= set(RowKind)):
+            raise ValueError("a row is of no configuration or of no kind")
+        attributes = {key: str(value) for key, value in file.attrs.items() if key != "design_version"}
+        int(attributes.get("constant_columns", 0))
+        return {
+            "kind": kind, "configuration": owners, "ids": ids, "column_levels": numbers("column_levels", "iu", p),
+            "column_names": [name.decode() for name in names], "targets": by_level("targets", n),
+            "seconds": by_level("seconds", len(ids)), "attributes": attributes,
+        }  # fmt: skip
 
 
 def write_array(file: h5py.File, name: str, array: Array) -> None:

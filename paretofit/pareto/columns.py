@@ -7,6 +7,7 @@ import pandas as pd
 from pandas.api import types
 
 from paretofit.errors import InputError, suggestion
+from paretofit.files import one_line
 
 
 def objective_names(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
@@ -38,7 +39,7 @@ def names_in(frame: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:
     for position, name in enumerate(names):
         count = int((frame.columns == name).sum())
         if count == 0:
-            columns = [str(column) for column in frame.columns]
+            columns = [one_line(column) for column in frame.columns]
             near = suggestion(str(name), columns)
             raise InputError(f"there is no column '{name}' among {', '.join(columns)}{near}")
         if count > 1:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 import numpy as np
 
+from paretofit.dataset.stored import DAMAGE, check_heaps, check_members
 from paretofit.errors import InputError
 from paretofit.files import array_digest, one_line, replacing
 from paretofit.kinds import RowKind
@@ -306,11 +307,13 @@ def read_uncertainty(path: Path) -> Uncertainty:
 def _read_file(path: Path) -> tuple[Array, Uncertainty | None]:
     nothing = np.empty((0, 0))
     try:
+        check_heaps(path)
         with h5py.File(path, "r") as file:
+            check_members(file)
             version = int(file.attrs["committee_version"])
             if version == VERSION:
                 return file["members"][()] if "members" in file else nothing, _read(file)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} is no complete committee ({one_line(error)}); fit it again") from error
     raise InputError(f"{path} is a committee of version {version}, this paretofit reads {VERSION}; fit it again")
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from paretofit.potentials.mace.settings import MaceSettings
-from paretofit.settings import Name, Section, Whole
+from paretofit.settings import FileName, Name, Section, Whole
 
 
 class NetworkSettings(Section):
     """MACE networks on the same data as the linear models (extra ``mace``): every model × level × size is a point."""
 
-    models: dict[Name, MaceSettings] = Field(
+    models: dict[FileName, MaceSettings] = Field(
         {"small": MaceSettings(preset="small", members=2)},
         description="presets, [tiny, small], or keys and values by a name of your own, {wide: {preset: small, ...}}",
     )

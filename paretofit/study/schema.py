@@ -3,6 +3,7 @@
 The table of settings, the error messages and the checks all come from here.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -14,7 +15,7 @@ from paretofit.errors import InputError, suggestion
 from paretofit.files import read_yaml
 from paretofit.labelling import LabelSettings
 from paretofit.learning.settings import LearnSettings
-from paretofit.settings import Name, Positive, Section, Whole, sentence, settings_rows
+from paretofit.settings import FileName, Name, Positive, Section, Whole, sentence, settings_rows
 from paretofit.structures.settings import AugmentSettings
 from paretofit.study.network_settings import NetworkSettings
 from paretofit.sweep.grid import SAMPLINGS
@@ -104,9 +105,7 @@ class Study(Section):
     Use `load_study` to read one from a file, or make one from keyword arguments.
     """
 
-    name: str = Field(
-        "study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run folder; letters, digits, . _ -"
-    )
+    name: FileName = Field("study", description="names the run folder; letters, digits, . _ -")
     dataset: Path = Field(description="the dataset (HDF5), relative to the study file")
     basis: SnapBasis = Field(description="the SNAP basis; its 2Jmax is the largest of 'twojmax'")
     split: SplitSettings = Field(SplitSettings(), description="training and test set")
@@ -221,10 +220,14 @@ class Study(Section):
         return self
 
 
+class _Named(Section):
+    name: FileName
+
+
 class LabelStudy(Section):
     """The part of a study that `paretofit label` needs; a study for it alone may leave out the rest."""
 
-    name: str = Study.model_fields["name"].default
+    name: FileName = Study.model_fields["name"].default
     dataset: Path = Field(description="the dataset (HDF5) to make or to complete, relative to the study file")
     labelling: LabelSettings = Field(description="what to label, how, and in which order")
     cluster: AnyCluster | None = Field(None, description="where labels are computed")
@@ -271,6 +274,7 @@ def read_sections(model: type[S], path: Path) -> S:
     others = set(Study.model_fields) - set(model.model_fields)
     if set(content) & others - set(APART):  # a whole study: all of it is checked
         _validated(Study, path, content)
+    _validated(_Named, path, {"name": content["name"]})
     return _validated(model, path, {key: value for key, value in content.items() if key not in others})
 
 
@@ -278,7 +282,7 @@ def _content(path: Path) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold keys and values, such as 'dataset: data.h5'")
-    return {"name": path.stem, **content}
+    return {"name": re.sub(r"[^A-Za-z0-9._-]+|^[._-]+", "-", path.stem).lstrip("-._") or "study", **content}
 
 
 def _validated(model: type[S], path: Path, content: dict[str, Any]) -> S:
