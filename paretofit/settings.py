@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticUndefined
 
 from paretofit.errors import suggestion
+from paretofit.files import one_line
 
 LONGEST = 200  # characters of a value that messages repeat
 
@@ -55,7 +56,7 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
         text = f"the key '{key}' is missing; it gives {meaning or 'a value that has no default'}"
     else:
         text = f"'{key}': {_plain(first)}" if key else _plain(first)
-    return text + (f" (and {more} more)" if more else "")
+    return one_line(text) + (f" (and {more} more)" if more else "")
 
 
 def settings_rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:

@@ -35,7 +35,7 @@ from paretofit.study.schema import load_label_study, load_study
 
 # What is written lies where it was asked for.
 
-OUTWARD = ["../out", "../../out", "/elsewhere/out", "a/b", "a\0b", "a\nb", "..", ".", "", " ", "x" * 300, "~/out", "a\u202eb"]
+OUTWARD = ["../out", "../../out", "/var/out", "a/b", "a\0b", "a\nb", "..", ".", "", " ", "x" * 300, "~/out", "a\u202eb"]
 
 
 def listing(folder):
@@ -94,7 +94,7 @@ def test_nothing_in_a_dataset_names_a_file(tmp_path):
     for k, one in enumerate(atoms):
         one.calc = None
         one.info = dict.fromkeys(("config_type", "trajectory", "source", "parent", "../../key"), f"../../out{k}")
-    labels = [{"energy": -7.0, "forces": np.zeros((2, 3)), "info": {"source": "/elsewhere/out"}}] * 3
+    labels = [{"energy": -7.0, "forces": np.zeros((2, 3)), "info": {"source": "/var/out"}}] * 3
     write_dataset(work / "d.h5", atoms, {"..x": LevelData(labels, {"../../functional": "../../out"})})
     with Dataset(work / "d.h5") as data:
         data.info()
