@@ -96,6 +96,21 @@ class TestRebuilding:
         with pytest.raises(InputError, match=r"results.csv is damaged: .*run the same paretofit run again"):
             rebuild_report(folder)
 
+    @pytest.mark.parametrize("change", [{"sampling": "samplings"}, {"ref_force": "force"}, "x"])
+    def test_a_table_of_a_run_without_digests_has_its_columns_and_numbers(self, finished, tmp_path, change):
+        folder = tmp_path / "run"
+        shutil.copytree(finished.folder, folder)
+        record = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({k: v for k, v in record.items() if k not in {"sha256", "digest"}}))
+        table = pd.read_csv(folder / "results.csv", dtype={"level": str})
+        if isinstance(change, str):
+            table["test_force"] = table["test_force"].astype(str) + change
+        else:
+            table = table.rename(columns=change)
+        table.to_csv(folder / "results.csv", index=False)
+        with pytest.raises(InputError, match=r"results.csv is damaged"):
+            rebuild_report(folder)
+
     def test_a_run_that_was_stopped_before_its_report(self, finished, tmp_path):
         folder = tmp_path / "run"
         shutil.copytree(finished.folder, folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from paretofit.dataset.level_errors import LevelErrors, level_errors
 from paretofit.errors import InputError
@@ -47,6 +48,7 @@ from paretofit.study.folder import (
 )
 from paretofit.study.front import judged_by_leave_one_out, ridge_table, study_front
 from paretofit.study.schema import load_study
+from paretofit.sweep.results import COLUMNS, WORDS
 
 if TYPE_CHECKING:
     from paretofit.study.stages import Prepared
@@ -140,6 +142,7 @@ def _results(folder: Path, prepared: Prepared) -> pd.DataFrame:
         results = pd.read_csv(folder / RESULTS, dtype={"level": str, "ridge": str})
         whole = len(results) == n_fits and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
         whole &= (folder / RESULTS).read_bytes().endswith(b"\n")
+        whole &= all(is_numeric_dtype(results[name]) for name in COLUMNS if name not in WORDS)
     except (ValueError, KeyError):  # pandas: a line with too many fields, an empty file
         whole = False
     if not whole:

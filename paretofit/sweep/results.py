@@ -35,6 +35,7 @@ COLUMNS = [
     "label_seconds",
     "md_us_per_atom_step",
 ]
+WORDS = ("level", "sampling", "solver")  # the other columns are numbers
 FIT_KEY = ("subset", "twojmax", "level", "w_energy", "w_force", "ridge")
 
 Row = dict[str, Any]
