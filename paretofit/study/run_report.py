@@ -140,7 +140,11 @@ def _results(folder: Path, prepared: Prepared) -> pd.DataFrame:
     n_fits = prepared.grid.n_fits()
     try:
         results = pd.read_csv(folder / RESULTS, dtype={"level": str, "ridge": str})
-        whole = len(results) == n_fits and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
+        whole = (
+            len(results) == n_fits
+            and set(COLUMNS) <= set(results)
+            and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
+        )
         whole &= (folder / RESULTS).read_bytes().endswith(b"\n")
         whole &= all(is_numeric_dtype(results[name]) for name in COLUMNS if name not in WORDS)
     except (ValueError, KeyError):  # pandas: a line with too many fields, an empty file
