@@ -28,7 +28,7 @@ def available_memory() -> int | None:
     return min(found, default=None)
 
 
-def require_memory(needed: float, what: str, change: str) -> None:
+def require_memory(needed: float, what: str, change: str, *, free: int | None = None) -> None:
     """Refuse work that does not fit into the memory that is there.
 
     Parameters
@@ -39,6 +39,8 @@ def require_memory(needed: float, what: str, change: str) -> None:
         What needs them, in the plural: "the fits of 3000 rows by 500 columns".
     change : str
         What to do about it: "lower 'twojmax'".
+    free : int, optional
+        Bytes that there are; by default of this machine.
 
     Raises
     ------
@@ -47,9 +49,10 @@ def require_memory(needed: float, what: str, change: str) -> None:
     """
     if needed <= SMALL:
         return
-    free = available_memory()
-    if free is not None and needed > free:
-        raise InputError(f"{what} need about {_giga(needed)} of memory, and {_giga(free)} are available; {change}")
+    there = available_memory() if free is None else free
+    if there is not None and needed > there:
+        kind = "memory" if free is None else "the GPU's memory"
+        raise InputError(f"{what} need about {_giga(needed)} of {kind}, and {_giga(there)} are available; {change}")
 
 
 def _giga(number: float) -> str:

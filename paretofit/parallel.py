@@ -5,11 +5,16 @@ workers; they notice by themselves that their parent has changed.
 """
 
 import os
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
+import joblib
 from joblib import Parallel, delayed
 
 from paretofit.cluster import active_client
@@ -53,6 +58,73 @@ def parallel_map(
         if error is not None:
             raise error
         yield value
+
+
+@contextmanager
+def shelved(function: Callable[[T], R], folder: Path | None) -> Iterator[Callable[[T], R]]:
+    """A function that holds large arrays, in a form that is small enough to be sent with every task.
+
+    On a cluster it lies in a file for as long as the block lasts, whose arrays all workers of a machine map into their
+    memory; a worker that is killed takes nothing with it. Processes of this machine share large arrays as it is.
+
+    Parameters
+    ----------
+    function : callable
+    folder : Path or None
+        That the workers of a cluster see; None sends the function as it is.
+    """
+    if active_client() is None or folder is None:
+        yield function
+        return
+    handle, name = tempfile.mkstemp(prefix=".tasks-", suffix=".joblib", dir=folder.absolute())
+    os.close(handle)
+    try:
+        joblib.dump(function, name)
+        yield _Shelved(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Shelved:
+    """A function by the file that it lies in, which this process has written for its own workers."""
+
+    path: str
+
+    def __call__(self, task: Any) -> Any:
+        return _from_shelf(self.path)(task)
+
+
+@lru_cache(maxsize=1)
+def _from_shelf(path: str) -> Any:
+    return joblib.load(path, mmap_mode="r")
+
+
+@dataclass(frozen=True)
+class OnWorkers:
+    """Parts of a design summed by the processes of the active cluster: a `Run` of `paretofit.linear.streaming`.
+
+    Attributes
+    ----------
+    folder : Path or None
+        See `shelved`.
+    """
+
+    folder: Path | None
+
+    def __call__(self, function: Callable[[Any], R], parts: Sequence[Any]) -> Iterator[R]:
+        """Run them; results are large, so that few wait for their turn."""
+        with shelved(_OfPart(function, parts), self.folder) as run:
+            yield from parallel_map(run, range(len(parts)), 1)
+
+
+@dataclass(frozen=True)
+class _OfPart:
+    function: Callable[[Any], Any]
+    parts: Sequence[Any]
+
+    def __call__(self, number: int) -> Any:
+        return self.function(self.parts[number])
 
 
 def _outcome(parent: int, function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:

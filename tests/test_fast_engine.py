@@ -1,6 +1,7 @@
 """The fast engine against the plain fit, on real data and where data are degenerate."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, leverage_scores
 from paretofit.dataset import split_configurations
 from paretofit.linear import Reduction, choose_ridge, leave_one_out, reduced_leverage
+from paretofit.linear.streaming import OnThreads, all_blocks, row_parts
 from paretofit.linear.whitening import RowBlock
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep
 
@@ -25,15 +27,15 @@ def real(beryllium, tmp_path_factory):
     return SweepInput(design.with_labels(beryllium, beryllium.levels).in_memory(), split.train, split.test)
 
 
-def blocks_of(data, levels, size=500):
+def parts_of(data, levels, size=500):
     train = np.isin(data.design.configuration, data.train)
     Y = data.targets(levels)
 
-    def blocks():
-        for window, X in data.design.blocks(size):
+    def blocks(part):
+        for window, X in data.design.blocks(size, part):
             yield RowBlock(X, Y[window], data.design.kind[window], data.design.configuration[window], train[window])
 
-    return blocks
+    return [partial(blocks, part) for part in row_parts(data.design.n_rows, data.design.n_features)]
 
 
 def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS):
@@ -141,10 +143,10 @@ def test_columns_that_are_all_zero_are_refused(degenerate):
 
 
 def test_leverages_at_every_2jmax_from_the_reduction(real):
-    blocks = blocks_of(real, ["5"])
+    parts = parts_of(real, ["5"])
     sizes = [real.design.columns_up_to(twojmax) for twojmax in (2, 4, 6, 8)]
-    reduction = Reduction.of(blocks, sizes, energy_weight=12.25)
-    found = reduced_leverage(reduction, blocks, np.array([150.0, 1.0, 1.0]), real.design.n_configurations)
+    reduction = Reduction.of(parts, sizes, energy_weight=12.25)
+    found = reduced_leverage(reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations)
     rows = real.rows_of(real.train)
     owner = np.searchsorted(real.train, real.design.configuration[rows])
     for p, ours in zip(sizes, found, strict=True):
@@ -158,8 +160,8 @@ def test_leverages_at_every_2jmax_from_the_reduction(real):
 @pytest.mark.parametrize("size", [37, 500, 5000])
 def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
     sizes = [120, 496]
-    one = Reduction.of(blocks_of(real, ["2", "5"], 500), sizes, energy_weight=12.25, threads=1)
-    other = Reduction.of(blocks_of(real, ["2", "5"], size), sizes, energy_weight=12.25, threads=2)
+    one = Reduction.of(parts_of(real, ["2", "5"], 500), sizes, energy_weight=12.25)
+    other = Reduction.of(parts_of(real, ["2", "5"], size), sizes, energy_weight=12.25, run=OnThreads(2))
     w = np.array([5.0, 1.0, 1.0])
     ours, theirs = (r.test_rms(r.system(r.train, w).fit(1))[0].reference for r in (one, other))
     assert ours == pytest.approx(theirs, rel=1e-10)
@@ -336,10 +338,10 @@ def test_penalties_that_make_no_difference_do_not_follow_rounding(real):
 
 
 def test_a_reduction_refuses_what_is_not_finite(real):
-    blocks = blocks_of(real, ["5"])
+    parts = parts_of(real, ["5"])
 
     def spoilt(what):
-        for block in blocks():
+        for block in all_blocks(parts):
             arrays = block._asdict()
             arrays[what] = arrays[what].copy()
             arrays[what][3, 0] = np.nan
@@ -351,4 +353,4 @@ def test_a_reduction_refuses_what_is_not_finite(real):
     with pytest.raises(InputError, match="at most the number of columns, 0"):
         Reduction.of(lambda: iter([]), [21])
     with pytest.raises(InputError, match="at most the number of columns, 1596; got 2000"):
-        Reduction.of(blocks, [21, 2000])
+        Reduction.of(parts, [21, 2000])

@@ -76,7 +76,7 @@ def test_agrees_with_extended_precision_where_normal_equations_fail():
         prediction = np.array([float(v) for v in A * exact])
     assert fit.rank == p
     assert fit.condition > 1e7
-    assert X @ fit.coefficients == pytest.approx(prediction, abs=1e-9)
+    assert X @ fit.coefficients == pytest.approx(prediction, abs=1e-15 * fit.condition)  # rounding, whatever the BLAS
 
 
 @given(st.integers(0, 999), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))

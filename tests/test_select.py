@@ -17,7 +17,6 @@ from paretofit.descriptors.rows import configuration_rows
 from paretofit.linear import leverage_scores
 from paretofit.linear.design_choice import PRIOR, d_optimal, farthest_point
 from paretofit.linear.factor import column_scales
-from paretofit.study import select as module
 from paretofit.study.select import METHODS, select_structures
 
 
@@ -160,7 +159,7 @@ def pool(tmp_path):
 
 @pytest.mark.parametrize("twojmax", [1, 4])  # full rank, and more features than rows
 def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 12)  # so that rows come in several blocks
+    monkeypatch.setattr("paretofit.sweep.stream.BLOCK_BYTES", 1 << 12)  # so that rows come in several blocks
     basis = SnapBasis(elements=["Be"], twojmax=twojmax)
     both = [*read(pool / "candidates.extxyz", ":"), *read(pool / "labelled.extxyz", ":")]
     write_dataset(pool / "d.h5", both, {})

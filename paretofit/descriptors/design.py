@@ -282,9 +282,10 @@ class DesignMatrix:
             parts = [file["rows"][run[0] : run[-1] + 1, :columns] for run in np.split(indices, breaks) if len(run)]
         return self._weighted(np.concatenate([np.empty((0, width)), *parts]), indices)
 
-    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, Array]]:
-        """Yield windows of at most `size` rows, in order, with those rows."""
-        windows = [slice(start, min(start + size, self.n_rows)) for start in range(0, self.n_rows, size)]
+    def blocks(self, size: int = BLOCK_ROWS, within: slice | None = None) -> Iterator[tuple[slice, Array]]:
+        """Yield windows of at most `size` rows, in order, with those rows: all, or those of a larger window."""
+        begin, end = (0, self.n_rows) if within is None else (within.start, within.stop)
+        windows = [slice(start, min(start + size, end)) for start in range(begin, end, size)]
         if self._rows is not None:
             yield from ((window, self._weighted(self._rows[window], window)) for window in windows)
             return

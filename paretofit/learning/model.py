@@ -8,6 +8,7 @@ against that of the model.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,7 +24,7 @@ from paretofit.potentials import LinearPotential
 from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ase import Atoms
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from paretofit.dataset import Dataset
     from paretofit.descriptors.basis import Array
     from paretofit.learning.settings import ModelSettings
+    from paretofit.linear.streaming import Part
     from paretofit.potentials.assessing import Labels
     from paretofit.potentials.uncertainty import Assessment
 
@@ -232,9 +234,9 @@ class SnapModel:
         p = designs[0][1].columns_up_to(twojmax)
         extra = [name for name in data.levels if name != data.levels[-1] and (data.level[train] == name).any()]
         weights = np.array([self.settings.energy_weight, 1.0, 1.0])
-        blocks = _blocks(data, designs, train, p, extra, len(self.elements))
+        parts = _parts(data, designs, train, p, extra, len(self.elements))
         rng = np.random.default_rng([seed, 0])
-        fit = CommitteeFit.of(blocks, data.family[train], weights, rng, threads=jobs)
+        fit = CommitteeFit.of(parts, data.family[train], weights, rng, threads=jobs)
         found = fit.coefficients[p:].reshape(len(extra), len(self.elements))
         offsets = {(name, symbol): float(found[k, e]) for k, name in enumerate(extra)
                    for e, symbol in enumerate(self.elements)}  # fmt: skip
@@ -284,41 +286,40 @@ def _standing(path: Path, dataset: Dataset, basis: SnapBasis) -> DesignMatrix | 
     return design if same and SnapBasis.model_validate_json(design.attributes["basis"]) == basis else None
 
 
-def _blocks(
+def _parts(
     data: TrainingData,
     designs: Sequence[tuple[Array, DesignMatrix]],
     train: Array,
     p: int,
     extra: Sequence[str],
     n_elements: int,
-) -> Callable[[], Iterator[RowBlock]]:
+) -> list[Part]:
     """Training rows with columns for the offsets of levels, each row weighted by what its level is worth."""
     place = np.full(len(data.dataset), -1)
     place[train] = np.arange(len(train))
 
-    def blocks() -> Iterator[RowBlock]:
-        for positions, design in designs:
-            for window, rows in design.blocks():
-                owner = positions[design.configuration[window]]
-                level, kind = data.level[owner], design.kind[window]
-                own = place[owner] >= 0
-                if not own.any():
-                    continue
-                y = np.choose(
-                    np.searchsorted(np.arange(len(data.levels)), [data.levels.index(one) for one in level]),
-                    [design.targets[name][window] for name in data.levels],
-                )
-                X = np.hstack([rows[:, :p], *(_offset(rows, kind, level == name, n_elements) for name in extra)])
-                w = np.array([worth_of_level(data, str(one)) for one in level])[np.arange(len(level)), kind]
-                yield RowBlock(
-                    (X * w[:, None])[own],
-                    (y * w)[own, None],
-                    kind[own],
-                    place[owner][own],
-                    np.ones(int(own.sum()), dtype=bool),
-                )
+    def blocks(positions: Array, design: DesignMatrix) -> Iterator[RowBlock]:
+        for window, rows in design.blocks():
+            owner = positions[design.configuration[window]]
+            level, kind = data.level[owner], design.kind[window]
+            own = place[owner] >= 0
+            if not own.any():
+                continue
+            y = np.choose(
+                np.searchsorted(np.arange(len(data.levels)), [data.levels.index(one) for one in level]),
+                [design.targets[name][window] for name in data.levels],
+            )
+            X = np.hstack([rows[:, :p], *(_offset(rows, kind, level == name, n_elements) for name in extra)])
+            w = np.array([worth_of_level(data, str(one)) for one in level])[np.arange(len(level)), kind]
+            yield RowBlock(
+                (X * w[:, None])[own],
+                (y * w)[own, None],
+                kind[own],
+                place[owner][own],
+                np.ones(int(own.sum()), dtype=bool),
+            )
 
-    return blocks
+    return [partial(blocks, positions, design) for positions, design in designs]
 
 
 def _offset(rows: Array, kind: Array, here: Array, n_elements: int) -> Array:

@@ -17,18 +17,17 @@ from scipy.linalg import blas, lapack
 from threadpoolctl import threadpool_limits
 
 from paretofit.errors import InputError
+from paretofit.linear.device import solve_rows
 from paretofit.linear.extrapolation import TrainingLeverage
 from paretofit.linear.moments import NestedFactor
 from paretofit.linear.native import add_gram
-from paretofit.linear.streaming import sum_blocks
-from paretofit.linear.whitening import FirstPass, RowBlock, Whitening, solve_rows, whiten
+from paretofit.linear.streaming import OnThreads, Part, Parts, all_blocks, as_parts, sum_parts
+from paretofit.linear.whitening import FirstPass, RowBlock, Whitening, whiten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from paretofit.linear.factor import Array
-
-    Blocks = Callable[[], Iterator[RowBlock]]
 
 BLOCKS = 100  # that are drawn; fewer where there are fewer groups
 BATCH = 8  # members whose moments are summed at once
@@ -65,19 +64,19 @@ class CommitteeFit:
     G: Array
     c: Array
     variance: float
-    _blocks: Blocks
+    _parts: Sequence[Part]
     _weights: Array
 
     @classmethod
     def of(
-        cls, blocks: Blocks, group: Array, weights: Array, rng: np.random.Generator, *, threads: int = 1
+        cls, parts: Parts, group: Array, weights: Array, rng: np.random.Generator, *, threads: int = 1
     ) -> CommitteeFit:
         """Fit the rows.
 
         Parameters
         ----------
-        blocks : callable
-            Returns a fresh iterator of `RowBlock`, all of them training rows with one column of targets.
+        parts : callable or sequence of callable
+            Each returns a fresh iterator of `RowBlock`, all of them training rows with one column of targets.
         group : (n_configurations,) int
             What is drawn together: families of relatives, or each configuration by itself.
         weights : (3,) float64
@@ -92,16 +91,17 @@ class CommitteeFit:
         InputError
             If there are fewer than two groups, or the rows do not determine the coefficients.
         """
-        p = next(iter(blocks())).X.shape[1]
-        sums = sum_blocks(blocks(), lambda: FirstPass(weights, p, 1), threads)
+        own = as_parts(parts)
+        p = next(all_blocks(own)).X.shape[1]
+        sums = sum_parts(own, lambda: FirstPass(weights, p, 1), OnThreads(threads)).finish()
         with threadpool_limits(1):
-            whitening = whiten(sums, blocks, weights)
+            whitening = whiten(sums, own, weights)
             baseline = blas.dtrsm(1.0, whitening.R, sums.c[whitening.kept], side=0, lower=0, trans_a=1)[:, 0]
         P = len(baseline)
         block_of = _blocks_of_groups(group, P, rng)
         moments = _BlockMoments(whitening, baseline, weights, block_of)
         with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-            for block in blocks():
+            for block in all_blocks(own):
                 moments.add(block, pool)
         factor = NestedFactor.of(moments.G.sum(axis=0).T)
         if sums.n_train <= P or factor.condition(P) > DETERMINED:
@@ -114,7 +114,7 @@ class CommitteeFit:
         variance = max(moments.squares - float(whole @ delta), 0.0) / max(sums.n_train - P, 1)
         c = moments.c - np.array([blas.dsymv(1.0, one.T, delta, lower=0) for one in moments.G])
         raw = _raw(whitening, p, (baseline + delta)[None])[0]
-        return cls(raw, whitening, factor, moments.G, c, variance, blocks, weights)
+        return cls(raw, whitening, factor, moments.G, c, variance, own, weights)
 
     def members(
         self, members: int, rng: np.random.Generator, *, method: Method = "bootstrap", fraction: float = 0.7
@@ -179,7 +179,7 @@ class CommitteeFit:
         exact by no reasonable change.
         """
         P = len(self.factor.R)
-        squares, n_rows = np.zeros((P, P)), sum(len(block.X) for block in self._blocks())
+        squares, n_rows = np.zeros((P, P)), sum(len(block.X) for block in all_blocks(self._parts))
         for exact in self._exact(LEAST_LEVERAGE * P / n_rows):
             squares += blas.dsyrk(1.0, exact, trans=1, lower=0)
         values, axes = scipy.linalg.eigh(squares, lower=False, check_finite=False)
@@ -193,7 +193,7 @@ class CommitteeFit:
     def _exact(self, least: float) -> Iterator[Array]:
         """For the rows of each block with so much leverage the coefficients that make them exact."""
         R = np.asfortranarray(self.factor.R @ self.whitening.R)
-        for block in self._blocks():
+        for block in all_blocks(self._parts):
             w = self._weights[block.kind]
             u = solve_rows(R, self.whitening.keep(block.X) * w[:, None])
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
@@ -255,7 +255,7 @@ class _BlockMoments:
         list(pool.map(add, np.unique(owner).tolist()))
 
 
-def array_blocks(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Blocks, Array]:
+def array_blocks(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
     """Rows in memory, with a weight each, as `CommitteeFit.of` takes them: blocks, and the weights by kind.
 
     Parameters

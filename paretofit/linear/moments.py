@@ -5,14 +5,25 @@ Targets are residuals of a baseline fit, one for each 2Jmax and level. Then ever
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
 from paretofit.kinds import RowKind
+from paretofit.linear.device import (
+    PROCESSOR,
+    Device,
+    add_gram,
+    cholesky,
+    column_products,
+    column_squares,
+    host,
+    solve_factored,
+    symmetric_product,
+)
 from paretofit.linear.factor import Array
-from paretofit.linear.native import add_gram
-from paretofit.linear.whitening import square
 
 CANCELLED = 1e-5  # of the terms' size: rounding of about 1e-15 in them is then 1e-10 in what is left
 
@@ -22,45 +33,56 @@ class KindMoments:
     """Sums over the rows of one kind.
 
     G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², the squared norms Σ x² of the raw columns, and the number.
+    They are arrays of one device.
     """
 
-    G: Array
-    c: Array
-    s: Array
-    norms: Array
+    G: Any
+    c: Any
+    s: Any
+    norms: Any
     n: int = 0
 
-    def add(self, U: Array, Y: Array, X: Array) -> None:
+    def add(self, U: Any, Y: Any, X: Any) -> None:
         """Add whitened rows ``(n, P)`` with targets ``(n, n_targets)`` and the raw rows ``(n, P)``."""
-        self.norms += np.einsum("ij,ij->j", X, X)
-        add_gram(self.G, np.ascontiguousarray(U))
+        self.norms += column_squares(X)
+        add_gram(self.G, U)
         self.c += U.T @ Y
-        self.s += np.einsum("ij,ij->j", Y, Y)
+        self.s += column_squares(Y)
         self.n += len(U)
 
-    def squares(self, delta: Array, columns: slice) -> tuple[Array, bool]:
+    def to(self, device: Device) -> "KindMoments":
+        """The same on a device."""
+        G, c, s, norms = (device.put(host(one)) for one in (self.G, self.c, self.s, self.norms))
+        return KindMoments(G, c, s, norms, self.n)
+
+    def squares(self, delta: Any, columns: slice) -> tuple[Array, bool]:
         """Sums of squared residuals ‖y − U δ‖² for `delta` ``(p, n)`` and as many target columns.
 
         Also whether one is so much smaller than its terms that it has fewer than ten digits left.
         """
         p = len(delta)
-        Gd = blas.dsymm(1.0, self.G[:p, :p], delta, lower=0)
-        square = np.einsum("ij,ij->j", Gd, delta)
-        total = self.s[columns] - 2 * np.einsum("ij,ij->j", self.c[:p, columns], delta) + square
-        cancelled = total < CANCELLED * (self.s[columns] + square)
+        square = host(column_products(symmetric_product(self.G[:p, :p], delta), delta))
+        s = host(self.s[columns])
+        total = s - 2 * host(column_products(self.c[:p, columns], delta)) + square
+        cancelled = total < CANCELLED * (s + square)
         return np.maximum(total, 0.0), bool(cancelled.any())
 
 
 class Moments:
     """`KindMoments` for every kind of row that occurs."""
 
-    def __init__(self, P: int, n_targets: int, kinds: list[RowKind]) -> None:
-        self.P = P
-        self.parts = {
-            kind: KindMoments(square(P), np.zeros((P, n_targets)), np.zeros(n_targets), np.zeros(P)) for kind in kinds
-        }
+    def __init__(self, P: int, n_targets: int, kinds: list[RowKind], device: Device = PROCESSOR) -> None:
+        self.P, self.device = P, device
+        zeros = device.zeros
+        self.parts = {kind: KindMoments(zeros(P, P), zeros(P, n_targets), zeros(n_targets), zeros(P)) for kind in kinds}
 
-    def add(self, U: Array, Y: Array, X: Array, kind: Array) -> None:
+    def to(self, device: Device) -> "Moments":
+        """The same on a device."""
+        there = Moments(self.P, 0, [], device)
+        there.parts = {kind: part.to(device) for kind, part in self.parts.items()}
+        return there
+
+    def add(self, U: Any, Y: Any, X: Any, kind: Any) -> None:
         """Add rows of any kinds."""
         for row_kind, part in self.parts.items():
             own = kind == row_kind
@@ -77,17 +99,17 @@ class Moments:
             part.norms += more.norms
             part.n += more.n
 
-    def weighted(self, weights: Array) -> tuple[Array, Array]:
+    def weighted(self, weights: Array) -> tuple[Any, Any]:
         """M = Σ w² G (upper triangle) and Σ w² c over kinds."""
-        M, c = square(self.P), np.zeros_like(next(iter(self.parts.values())).c)
+        M, c = self.device.zeros(self.P, self.P), 0.0 * next(iter(self.parts.values())).c
         for row_kind, part in self.parts.items():
-            M += weights[row_kind] ** 2 * part.G
-            c += weights[row_kind] ** 2 * part.c
+            M += float(weights[row_kind] ** 2) * part.G
+            c += float(weights[row_kind] ** 2) * part.c
         return M, c
 
     def column_norms(self, weights: Array) -> Array:
         """``(P,)``: norms of the weighted raw columns; 1 for a column of zeros, as in a plain fit."""
-        squares = sum((weights[kind] ** 2 * part.norms for kind, part in self.parts.items()), np.zeros(self.P))
+        squares = sum((weights[kind] ** 2 * host(part.norms) for kind, part in self.parts.items()), np.zeros(self.P))
         return np.sqrt(np.where(squares > 0, squares, 1.0))
 
 
@@ -103,14 +125,17 @@ class NestedFactor:
         Size of the largest leading block that is positive definite.
     """
 
-    R: Array
+    R: Any
     valid: int
 
     @classmethod
-    def of(cls, M: Array) -> "NestedFactor":
+    def of(cls, M: Any) -> "NestedFactor":
         """Factorise M (upper triangle; overwritten)."""
-        R, info = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
-        return cls(R, info - 1 if info > 0 else len(R))
+        return cls(*cholesky(M))
+
+    @cached_property
+    def _on_host(self) -> Array:
+        return host(self.R)
 
     def condition(self, p: int) -> float:
         """Estimate of the condition number of the leading block of M, its diagonal scaled to one (1-norm).
@@ -120,14 +145,14 @@ class NestedFactor:
         """
         if p > self.valid:
             return float("inf")
-        R = self.R[:p, :p]
+        R = self._on_host[:p, :p]
         norms = np.sqrt(np.einsum("ij,ij->j", R, R))
         if not norms.all():
             return float("inf")
         reciprocal, _ = lapack.dtrcon(np.asfortranarray(R / norms), norm="1", uplo="U")
         return float(1.0 / reciprocal**2) if reciprocal > 0 else float("inf")
 
-    def solve(self, c: Array) -> Array:
+    def solve(self, c: Any) -> Any:
         """M_pp⁻¹ c for ``(p, n)`` right-hand sides."""
         p = len(c)
-        return np.asarray(lapack.dpotrs(np.asfortranarray(self.R[:p, :p]), c, lower=0)[0])
+        return solve_factored(self.R[:p, :p], c)

@@ -5,13 +5,14 @@ the training rows (→ a baseline fit for each 2Jmax and level), leverages, and 
 rows. Afterwards any weighted fit of a subset needs that subset's moments only, and its test errors need no
 rows at all. Memory is a few (P, P) matrices and a block, whatever the number of rows.
 
-This module knows arrays only: `blocks` is a callable that yields `RowBlock`s afresh each time it is called.
+This module knows arrays only. Rows come in parts (see `paretofit.linear.streaming`), each a callable that yields
+`RowBlock`s afresh each time it is called; a pass over them is a map and a reduction, on threads, a GPU, or a cluster.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,12 +21,13 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.errors import InputError
 from paretofit.kinds import RowKind
+from paretofit.linear.device import PROCESSOR, Device, add_gram, device_of, host, solve_rows, stack, symmetric_product
 from paretofit.linear.leverage import LeverageScores
 from paretofit.linear.loo import group_residuals
 from paretofit.linear.moments import Moments, NestedFactor
 from paretofit.linear.residuals import ResidualFactor
-from paretofit.linear.streaming import map_blocks, sum_blocks
-from paretofit.linear.whitening import FirstPass, RowBlock, Whitening, solve_rows, whiten
+from paretofit.linear.streaming import ONE_THREAD, Parts, Run, all_blocks, as_parts, map_blocks, sum_parts
+from paretofit.linear.whitening import FirstPass, RowBlock, Whitening, whiten
 from paretofit.linear.wls import row_weights
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class NestedFit:
         The targets' columns that belong to this size.
     """
 
-    delta: Array
+    delta: Any
     condition: float
     columns: slice
 
@@ -91,7 +93,7 @@ class Reduction:
     whitened_sizes: Array
     n_levels: int
     whitening: Whitening
-    baseline: Array
+    baseline: Any
     train: Moments
     test: dict[RowKind, ResidualFactor]
     unpenalised: int = 0
@@ -99,29 +101,32 @@ class Reduction:
     @classmethod
     def of(
         cls,
-        blocks: Any,
+        parts: Parts,
         sizes: Sequence[int],
         *,
         energy_weight: float = 1.0,
         force_weight: float = 1.0,
         stress_weight: float = 1.0,
         unpenalised: int = 0,
-        threads: int = 1,
+        run: Run = ONE_THREAD,
+        device: Device = PROCESSOR,
     ) -> Reduction:
         """Reduce the rows.
 
         Parameters
         ----------
-        blocks : callable
-            Returns a fresh iterator of `RowBlock`.
+        parts : callable or sequence of callable
+            Each returns a fresh iterator of `RowBlock`.
         sizes : sequence of int
             Leading columns of each model, ascending.
         energy_weight, force_weight, stress_weight : float
             Of the Gram matrix and the baseline: a typical choice of the study.
         unpenalised : int
             Leading columns that a ridge penalty leaves free.
-        threads : int
-            The result does not depend on it.
+        run : Run
+            Where parts are summed; the result does not depend on it.
+        device : Device
+            What sums them. The reduction is on the processor, and the same to rounding.
 
         Raises
         ------
@@ -132,32 +137,48 @@ class Reduction:
         if counts.ndim != 1 or not len(counts) or counts[0] < 1 or (np.diff(counts) <= 0).any():
             raise InputError(f"sizes must be ascending numbers of columns; got {list(sizes)}")
         weights = row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
-        first = next(iter(blocks()), None)
+        own = as_parts(parts)
+        first = next(all_blocks(own), None)
         if first is None or counts[-1] > first.X.shape[1]:
             columns = 0 if first is None else first.X.shape[1]
             raise InputError(f"sizes must be at most the number of columns, {columns}; got {counts[-1]}")
         n_levels = first.Y.shape[1]
-        sums = sum_blocks(blocks(), lambda: FirstPass(weights, int(counts[-1]), n_levels), threads)
+        sums = sum_parts(own, partial(FirstPass, weights, int(counts[-1]), n_levels, device), run).finish()
         if not sums.n_train:
             raise InputError("a reduction needs training rows; got none")
         with threadpool_limits(1):  # threads within a product would change its rounding
-            whitening = whiten(sums, blocks, weights)
+            whitening = whiten(sums, own, weights, run)
             inner = np.array([whitening.columns(int(p)) for p in counts])
             baseline = _baseline(sums, whitening, inner)
         kinds = [RowKind(kind) for kind in sorted(sums.kinds)]
-        second = sum_blocks(blocks(), lambda: _SecondPass(whitening, baseline, kinds), threads)
+        del sums
+        second = sum_parts(own, partial(_SecondPass, whitening, baseline, kinds, device), run)
         for factor in second.test.values():
             factor.finish()
-        return cls(counts, inner, n_levels, whitening, baseline, second.train, second.test, unpenalised)
+        made = cls(counts, inner, n_levels, whitening, baseline, second.train, second.test, unpenalised)
+        return made.to(PROCESSOR)
 
-    def rows(self, X: Array, Y: Array) -> tuple[Array, Array, Array]:
+    def to(self, device: Device) -> Reduction:
+        """The same with what fits are made from on a device."""
+        if device == self.train.device:
+            return self
+        return replace(
+            self,
+            whitening=self.whitening.to(device),
+            baseline=device.put(host(self.baseline)),
+            train=self.train.to(device),
+            test={kind: factor.to(device) for kind, factor in self.test.items()},
+        )
+
+    def rows(self, X: Array, Y: Array) -> tuple[Any, Any, Any]:
         """Whitened rows, their targets (residuals of the baseline) and the kept raw columns of rows of the design."""
-        U = self.whitening.apply(X)
-        return U, _targets(Y, U, self.baseline)[0], self.whitening.keep(X)
+        there, labels = (self.train.device.put(array) for array in (X, Y))
+        U = self.whitening.apply(there)
+        return U, _targets(labels, U, self.baseline)[0], self.whitening.keep(there)
 
     def empty_moments(self) -> Moments:
         """Moments of no rows, to grow a subset from."""
-        return Moments(self.train.P, self.baseline.shape[1], list(self.train.parts))
+        return Moments(self.train.P, self.baseline.shape[1], list(self.train.parts), self.train.device)
 
     def system(self, moments: Moments, weights: Array, ridge: float = 0.0) -> WeightedSystem:
         """Factorise a subset's moments at some weights: one Cholesky factor for all sizes and levels.
@@ -176,15 +197,15 @@ class Reduction:
         penalty = None
         if ridge > 0:
             norms = np.where(self.whitening.kept < self.unpenalised, 0.0, moments.column_norms(scaled))
-            D = norms[:, None] * self.inverse
-            penalty = blas.dsyrk(ridge, D, trans=1, lower=0)
+            penalty = self.train.device.zeros(*M.shape)
+            add_gram(penalty, self.train.device.put(np.sqrt(ridge) * norms[:, None] * self.inverse))
             M += penalty
         return WeightedSystem(self, NestedFactor.of(M), c, penalty, scaled)
 
     @cached_property
     def inverse(self) -> Array:
         """``(P, P)``: R₀⁻¹, upper triangular, which turns whitened coefficients into raw ones."""
-        return np.asarray(lapack.dtrtri(self.whitening.R, lower=0)[0])
+        return np.asarray(lapack.dtrtri(host(self.whitening.R), lower=0)[0])
 
     def columns_of(self, size: int) -> slice:
         """The targets' columns that belong to one of `sizes`."""
@@ -233,8 +254,8 @@ class WeightedSystem:
 
     reduction: Reduction
     factor: NestedFactor
-    c: Array
-    penalty: Array | None
+    c: Any
+    penalty: Any
     weights: Array
 
     def fit(self, size: int, limit: float = CONDITION_LIMIT) -> NestedFit | None:
@@ -250,11 +271,11 @@ class WeightedSystem:
         columns = self.reduction.columns_of(size)
         right = self.c[:p, columns]
         if self.penalty is not None:
-            right = right - blas.dsymm(1.0, self.penalty[:p, :p], self.reduction.baseline[:p, columns], lower=0)
-        return NestedFit(self.factor.solve(np.asfortranarray(right)), condition, columns)
+            right = right - symmetric_product(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
+        return NestedFit(self.factor.solve(right), condition, columns)
 
     def refine(self, fit: NestedFit, U: Array, Y: Array, kind: Array) -> NestedFit:
-        """Refine with the subset's own whitened rows (corrected semi-normal equations).
+        """Refine with the subset's own whitened rows (corrected semi-normal equations), which are on the processor.
 
         The factor solves for a correction; the residual that it corrects comes from rows, where no squares have
         cancelled. Each step gains a factor of about 1 / (condition × epsilon). (Å. Björck, Linear Algebra Appl.
@@ -262,64 +283,80 @@ class WeightedSystem:
         """
         p = len(fit.delta)
         w = self.weights[kind][:, None] ** 2
-        delta = fit.delta
+        delta, device = fit.delta, device_of(fit.delta)
         for _ in range(REFINEMENTS):
-            gradient = U[:, :p].T @ (w * (Y[:, fit.columns] - U[:, :p] @ delta))
+            gradient = device.put(U[:, :p].T @ (w * (Y[:, fit.columns] - U[:, :p] @ host(delta))))
             if self.penalty is not None:
                 whole = self.reduction.baseline[:p, fit.columns] + delta
-                gradient -= blas.dsymm(1.0, self.penalty[:p, :p], whole, lower=0)
-            delta = delta + self.factor.solve(np.asfortranarray(gradient))
+                gradient -= symmetric_product(self.penalty[:p, :p], whole)
+            delta = delta + self.factor.solve(gradient)
         return replace(fit, delta=delta)
 
     def left_out(self, fit: NestedFit, U: Array, Y: Array, kind: Array, group: Array) -> Array:
         """Weighted leave-one-out residuals of the subset's whitened rows, ``(n, n_levels)``; see `leave_one_out`."""
         p = len(fit.delta)
         w = self.weights[kind][:, None]
-        V = solve_rows(np.asfortranarray(self.factor.R[:p, :p]), U[:, :p] * w)
-        return group_residuals(V, (Y[:, fit.columns] - U[:, :p] @ fit.delta) * w, group)
+        V = solve_rows(host(self.factor.R)[:p, :p], U[:, :p] * w)
+        return group_residuals(V, (Y[:, fit.columns] - U[:, :p] @ host(fit.delta)) * w, group)
 
 
 class _SecondPass:
     """Whitened moments of the training rows and triangular factors of the test rows."""
 
-    def __init__(self, whitening: Whitening, baseline: Array, kinds: list[RowKind]) -> None:
+    def __init__(self, whitening: Whitening, baseline: Array, kinds: list[RowKind], device: Device) -> None:
         P = len(whitening.kept)
-        self.whitening, self.baseline = whitening, baseline
-        self.train = Moments(P, baseline.shape[1], kinds)
+        self.device, self.whitening, self.baseline = device, whitening.to(device), device.put(baseline)
+        self.train = Moments(P, baseline.shape[1], kinds, device)
         self.test = {kind: ResidualFactor(P) for kind in kinds}
 
     def add(self, block: RowBlock) -> None:
         """Whiten a block and add its rows."""
-        U = self.whitening.apply(block.X)
-        own, reference = _targets(block.Y, U, self.baseline)
-        if block.train.any():
-            X = self.whitening.keep(block.X)[block.train]
-            self.train.add(U[block.train], own[block.train], X, block.kind[block.train])
-        for kind, factor in self.test.items():
-            rows = ~block.train & (block.kind == kind)
-            if rows.any():
-                factor.add(U[rows], np.hstack([own[rows], reference[rows]]))
+        n_train, n = int(block.train.sum()), len(block.X)
+        X, Y, kind, _, train = block.to(self.device)
+        U = self.whitening.apply(X)
+        own, reference = _targets(Y, U, self.baseline)
+        if n_train:
+            self.train.add(U[train], own[train], self.whitening.keep(X)[train], kind[train])
+        if n_train < n:
+            for row_kind, factor in self.test.items():
+                rows = ~train & (kind == row_kind)
+                if rows.any():
+                    factor.add(U[rows], stack([own[rows], reference[rows]], 1))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent back from another process: the sums alone."""
+        for factor in self.test.values():
+            factor.finish()
+        return {"train": self.train, "test": self.test}
 
     def merge(self, other: _SecondPass) -> None:
-        """Add another lane's sums."""
+        """Add another part's sums."""
         self.train.merge(other.train)
         for kind, factor in self.test.items():
             factor.merge(other.test[kind])
 
 
 def reduced_leverage(
-    reduction: Reduction, blocks: Any, weights: Array, n_configurations: int, *, threads: int = 1
+    reduction: Reduction,
+    parts: Parts,
+    weights: Array,
+    n_configurations: int,
+    *,
+    run: Run = ONE_THREAD,
+    device: Device = PROCESSOR,
 ) -> list[LeverageScores | None]:
     """Leverage of the training rows at every size, from one more pass, without ever holding U.
 
     Parameters
     ----------
     reduction : Reduction
-    blocks : callable
-        The blocks that were reduced.
+    parts : callable or sequence of callable
+        What was reduced.
     weights : (3,) float64
         w_E, w_F, w_S of the scores.
     n_configurations : int
+    run, device
+        As in `Reduction.of`.
 
     Returns
     -------
@@ -337,15 +374,11 @@ def reduced_leverage(
         # U L⁻ᵀ = X (Rᵀ-factor times R₀)⁻¹: one triangular solve for each block.
         combined = np.asfortranarray(factor.R[:P, :P] @ reduction.whitening.R[:P, :P])
         kept = reduction.whitening.kept[:P]
-    scaled, ends = weights / weights.max(), np.minimum(inner, P) - 1
-
-    def squares(block: RowBlock) -> tuple[Array, Array, Array]:
-        kind = block.kind[block.train]
-        X = block.X[np.ix_(block.train, kept)] * scaled[kind][:, None]
-        return np.cumsum(solve_rows(combined, X) ** 2, axis=1)[:, ends], kind, block.configuration[block.train]
-
-    parts = map_blocks(blocks(), squares, threads)
-    values, kind, owner = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    ends = np.minimum(inner, P) - 1
+    squares = partial(_row_leverage, combined, kept, weights / weights.max(), ends, device)
+    values, kind, owner = (
+        np.concatenate(arrays) for arrays in zip(*map_blocks(as_parts(parts), squares, run), strict=True)
+    )
     energy = kind == RowKind.ENERGY
     return [
         LeverageScores(
@@ -358,6 +391,16 @@ def reduced_leverage(
         else None
         for k, good in enumerate(usable)
     ]
+
+
+def _row_leverage(
+    R: Array, kept: Array, weights: Array, ends: Array, device: Device, block: RowBlock
+) -> tuple[Array, Array, Array]:
+    """Leverage of the training rows of a block at every size, their kinds and configurations."""
+    kind = block.kind[block.train]
+    X = block.X[np.ix_(block.train, kept)] * weights[kind][:, None]
+    U = solve_rows(device.put(R), device.put(X))
+    return host((U * U).cumsum(1)[:, ends]), kind, block.configuration[block.train]
 
 
 def _baseline(sums: FirstPass, whitening: Whitening, inner: Array) -> Array:
@@ -374,8 +417,8 @@ def _baseline(sums: FirstPass, whitening: Whitening, inner: Array) -> Array:
     return baseline
 
 
-def _targets(Y: Array, U: Array, baseline: Array) -> tuple[Array, Array]:
+def _targets(Y: Any, U: Any, baseline: Any) -> tuple[Any, Any]:
     """Residuals of the baseline at its own level, and against the last level."""
     prediction = U @ baseline
-    own = np.tile(Y, baseline.shape[1] // Y.shape[1]) - prediction
+    own = stack([Y] * (baseline.shape[1] // Y.shape[1]), 1) - prediction
     return own, Y[:, -1:] - prediction

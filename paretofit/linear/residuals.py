@@ -5,9 +5,9 @@ does not change lengths. The column of ones comes first, so that what lies in R'
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
-
+from paretofit.linear.device import PROCESSOR, Device, column_squares, device_of, host, stack, triangle
 from paretofit.linear.factor import Array
 
 
@@ -25,12 +25,12 @@ class ResidualFactor:
 
     P: int
     n: int = 0
-    _R: Array | None = None
-    _pending: list[Array] = field(default_factory=list)
+    _R: Any = None
+    _pending: list[Any] = field(default_factory=list)
 
-    def add(self, U: Array, Y: Array) -> None:
+    def add(self, U: Any, Y: Any) -> None:
         """Add rows; they are factorised as soon as there are a few times as many as columns."""
-        rows = np.hstack([np.ones((len(U), 1)), U, Y])
+        rows = stack([device_of(U).zeros(len(U), 1) + 1.0, U, Y], 1)
         self.n += len(rows)
         self._pending.append(rows)
         if sum(map(len, self._pending)) > 3 * rows.shape[1]:
@@ -44,10 +44,8 @@ class ResidualFactor:
 
     def _flush(self) -> None:
         stacked = [self._R, *self._pending] if self._R is not None else self._pending
-        A = np.vstack(stacked)
-        if len(A) >= A.shape[1]:
-            A = np.asarray(np.linalg.qr(A, mode="r"))  # NumPy's lets other threads run, SciPy's does not
-        self._R, self._pending = np.asfortranarray(A), []
+        A = stack(stacked, 0)
+        self._R, self._pending = (triangle(A) if len(A) >= A.shape[1] else A), []
 
     def finish(self) -> None:
         """Factorise what is pending, once and not in every copy."""
@@ -55,12 +53,16 @@ class ResidualFactor:
             self._flush()
 
     @property
-    def R(self) -> Array:
+    def R(self) -> Any:
         """The factor: upper triangular, or the rows themselves where they are fewer than the columns."""
         self.finish()
-        return self._R if self._R is not None else np.zeros((0, self.P + 1))
+        return self._R if self._R is not None else PROCESSOR.zeros(0, self.P + 1)
 
-    def squares(self, delta: Array, columns: Array) -> tuple[Array, Array]:
+    def to(self, device: Device) -> "ResidualFactor":
+        """The same on a device."""
+        return ResidualFactor(self.P, self.n, device.put(host(self.R)))
+
+    def squares(self, delta: Any, columns: Array) -> tuple[Array, Array]:
         """Sums of squares of U δ − y, as they are and about their mean.
 
         Parameters
@@ -71,8 +73,7 @@ class ResidualFactor:
         """
         R = self.R
         combined = R[:, 1 : 1 + len(delta)] @ delta - R[:, 1 + self.P + columns]
-        squares = np.einsum("ij,ij->j", combined, combined)
+        squares = host(column_squares(combined))
         if len(R) < R.shape[1]:  # not triangular: the first row is a row, not the mean
-            centred = combined - combined.mean(axis=0)
-            return squares, np.einsum("ij,ij->j", centred, centred)
-        return squares, np.einsum("ij,ij->j", combined[1:], combined[1:])
+            return squares, host(column_squares(combined - combined.mean(axis=0)))
+        return squares, host(column_squares(combined[1:]))

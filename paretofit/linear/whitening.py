@@ -7,16 +7,20 @@ U span the first p columns of X: smaller models stay leading blocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import lapack
 
 from paretofit.errors import InputError
-from paretofit.linear.native import add_gram, divide_rows
+from paretofit.linear.device import PROCESSOR, Device, add_gram, column_squares, host, solve_rows
+from paretofit.linear.streaming import ONE_THREAD, Part, Run, sum_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from paretofit.linear.factor import Array
 
 SHIFT = 1e-14  # of the scaled Gram's mean diagonal, which is 1
@@ -39,11 +43,18 @@ class RowBlock(NamedTuple):
         Rows that may train; the others test.
     """
 
-    X: Array
-    Y: Array
-    kind: Array
+    X: Any
+    Y: Any
+    kind: Any
     configuration: Array
-    train: Array
+    train: Any
+
+    def to(self, device: Device) -> RowBlock:
+        """The same on a device; configurations stay where they are."""
+        return self._replace(
+            **{name: device.put(getattr(self, name)) for name in ("X", "Y", "train")},
+            kind=device.put(np.asarray(self.kind, dtype=np.int64)),
+        )
 
 
 @dataclass(frozen=True)
@@ -62,13 +73,17 @@ class Whitening:
 
     kept: Array
     dropped: Array
-    R: Array
+    R: Any
 
-    def apply(self, X: Array) -> Array:
+    def to(self, device: Device) -> Whitening:
+        """The same with R₀ on a device."""
+        return replace(self, R=device.put(host(self.R)))
+
+    def apply(self, X: Any) -> Any:
         """``(n, P)``: U = X R₀⁻¹ for unweighted rows X ``(n, p)``."""
         return solve_rows(self.R, self.keep(X))
 
-    def keep(self, X: Array) -> Array:
+    def keep(self, X: Any) -> Any:
         """``(n, P)``: the kept columns of X, without a copy where none is dropped."""
         return X[:, self.kept] if len(self.dropped) else X[:, : len(self.kept)]
 
@@ -86,25 +101,13 @@ class Whitening:
         return int(np.searchsorted(self.kept, p))
 
 
-def solve_rows(R: Array, X: Array) -> Array:
-    """``(n, P)``: X R⁻¹ for an upper triangular R."""
-    U = np.array(X, dtype=np.float64, order="C", copy=True)
-    divide_rows(np.asfortranarray(R), U)
-    return U
-
-
-def square(P: int) -> Array:
-    """``(P, P)`` zeros in Fortran order, for BLAS to work in."""
-    return np.zeros((P, P), order="F")
-
-
 class FirstPass:
     """What one look at all rows gives, at the rate of a matrix product.
 
     Attributes
     ----------
     G : (p, p) float64
-        Gram matrix of the weighted training rows (upper triangle).
+        Gram matrix of the weighted training rows (upper triangle). Arrays are on `device` until `finish`.
     c : (p, n_levels) float64
         Weighted products with the targets.
     norms : (p,) float64
@@ -113,9 +116,9 @@ class FirstPass:
     n_train, n_test : int
     """
 
-    def __init__(self, weights: Array, p: int, n_levels: int) -> None:
-        self.weights = weights
-        self.G, self.c, self.norms = square(p), np.zeros((p, n_levels)), np.zeros(p)
+    def __init__(self, weights: Array, p: int, n_levels: int, device: Device = PROCESSOR) -> None:
+        self.weights, self.device = device.put(weights), device
+        self.G, self.c, self.norms = device.zeros(p, p), device.zeros(p, n_levels), device.zeros(p)
         self.kinds: set[int] = set()
         self.n_train = self.n_test = 0
 
@@ -123,36 +126,44 @@ class FirstPass:
         """Add a block of rows."""
         if not (np.isfinite(block.X).all() and np.isfinite(block.Y).all()):
             raise InputError("rows and targets must be finite; leave out what has no label")
-        w = self.weights[block.kind][:, None]
-        A, Y = block.X[:, : len(self.norms)] * w, w * block.Y
-        self.norms += np.einsum("ij,ij->j", A, A)
         self.kinds |= set(np.unique(block.kind).tolist())
-        n_train = int(block.train.sum())
-        self.n_train, self.n_test = self.n_train + n_train, self.n_test + len(A) - n_train
+        n_train, n = int(block.train.sum()), len(block.X)
+        self.n_train, self.n_test = self.n_train + n_train, self.n_test + n - n_train
+        X, Y, kind, _, train = block.to(self.device)
+        w = self.weights[kind][:, None]
+        A, Y = X[:, : len(self.norms)] * w, w * Y
+        self.norms += column_squares(A)
         if n_train:
-            A, Y = (A, Y) if n_train == len(A) else (A[block.train], Y[block.train])
-            add_gram(self.G, np.ascontiguousarray(A))
+            A, Y = (A, Y) if n_train == n else (A[train], Y[train])
+            add_gram(self.G, A)
             self.c += A.T @ Y
 
     def merge(self, other: FirstPass) -> None:
-        """Add another lane's sums."""
+        """Add another part's sums."""
         self.G += other.G
         self.c += other.c
         self.norms += other.norms
         self.kinds |= other.kinds
         self.n_train, self.n_test = self.n_train + other.n_train, self.n_test + other.n_test
 
+    def finish(self) -> FirstPass:
+        """Bring the sums to the processor."""
+        self.G, self.c, self.norms = np.asfortranarray(host(self.G)), host(self.c), host(self.norms)
+        return self
 
-def whiten(sums: FirstPass, blocks: Any, weights: Array) -> Whitening:
+
+def whiten(sums: FirstPass, parts: Sequence[Part], weights: Array, run: Run = ONE_THREAD) -> Whitening:
     """Find R₀; if a column is suspect of depending on earlier ones, two more passes decide.
 
     Parameters
     ----------
     sums : FirstPass
-    blocks : callable
-        Returns a fresh iterator of `RowBlock`.
+        Finished.
+    parts : sequence of callable
+        What was summed.
     weights : (3,) float64
         w_E, w_F, w_S of the first pass.
+    run : Run
 
     Raises
     ------
@@ -167,7 +178,7 @@ def whiten(sums: FirstPass, blocks: Any, weights: Array) -> Whitening:
     suspects = kept[pivots < SUSPECT]
     if suspects.size:
         clear = np.setdiff1d(kept, suspects)
-        dependent = _dependent(blocks, weights, _shifted_factor(sums.G, clear)[0], clear, suspects, p)
+        dependent = _dependent(parts, weights, _shifted_factor(sums.G, clear)[0], clear, suspects, run)
         kept = np.setdiff1d(kept, dependent)
         R, _ = _shifted_factor(sums.G, kept)
     return Whitening(kept, np.setdiff1d(np.arange(p), kept), R)
@@ -188,31 +199,57 @@ def _shifted_factor(G: Array, kept: Array) -> tuple[Array, Array]:
         shift *= 10  # rounding in a Gram of many rows can exceed the smallest shift
 
 
-def _dependent(blocks: Any, weights: Array, R: Array, clear: Array, suspects: Array, p: int) -> Array:
+def _dependent(parts: Sequence[Part], weights: Array, R: Array, clear: Array, suspects: Array, run: Run) -> Array:
     """Suspects that are combinations of earlier columns in every row, to training and test rows alike.
 
     Each is fitted to the whitened earlier columns, and the residual is measured on the rows themselves,
     where it is exact to rounding, which the pivot of a Gram matrix is not.
     """
-    P = len(clear)
-    G, C = square(P), np.zeros((P, len(suspects)))
-    before = np.searchsorted(clear, suspects)
-    for block in blocks():
-        A = block.X[:, :p] * weights[block.kind][:, None]
-        U = solve_rows(R, A[:, clear])
-        add_gram(G, U)
-        C += U.T @ A[:, suspects]
-    coefficients = np.zeros_like(C)
-    L, info = lapack.dpotrf(G, lower=0, clean=1)
+    whitening = Whitening(clear, suspects, R)
+    fit = sum_parts(parts, partial(_Projection, whitening, weights), run)
+    L, info = lapack.dpotrf(fit.G, lower=0, clean=1)
     if info:
         return suspects[:0]  # the clear columns are not independent either: leave it to each fit
-    for k, q in enumerate(before):
-        coefficients[:q, k] = lapack.dpotrs(np.asfortranarray(L[:q, :q]), C[:q, k : k + 1], lower=0)[0][:, 0]
-    residual, norm = np.zeros(len(suspects)), np.zeros(len(suspects))
-    for block in blocks():
-        A = block.X[:, :p] * weights[block.kind][:, None]
-        own = A[:, suspects]
-        left = own - solve_rows(R, A[:, clear]) @ coefficients
-        residual += np.einsum("ij,ij->j", left, left)
-        norm += np.einsum("ij,ij->j", own, own)
-    return suspects[residual <= DEPENDENT**2 * norm]
+    coefficients = np.zeros_like(fit.C)
+    for k, q in enumerate(np.searchsorted(clear, suspects)):
+        coefficients[:q, k] = lapack.dpotrs(np.asfortranarray(L[:q, :q]), fit.C[:q, k : k + 1], lower=0)[0][:, 0]
+    left = sum_parts(parts, partial(_Remainder, whitening, weights, coefficients), run)
+    return np.asarray(suspects[left.residual <= DEPENDENT**2 * left.norm])
+
+
+class _Projection:
+    """Products of the whitened clear columns with each other and with the suspects, which the whitening drops."""
+
+    def __init__(self, whitening: Whitening, weights: Array) -> None:
+        P, n = len(whitening.kept), len(whitening.dropped)
+        self.whitening, self.weights = whitening, weights
+        self.G, self.C = PROCESSOR.zeros(P, P), np.zeros((P, n))
+
+    def add(self, block: RowBlock) -> None:
+        A = block.X * self.weights[block.kind][:, None]
+        U = self.whitening.apply(A)
+        add_gram(self.G, U)
+        self.C += U.T @ A[:, self.whitening.dropped]
+
+    def merge(self, other: _Projection) -> None:
+        self.G += other.G
+        self.C += other.C
+
+
+class _Remainder:
+    """What of the suspects' squares their fit to earlier columns leaves."""
+
+    def __init__(self, whitening: Whitening, weights: Array, coefficients: Array) -> None:
+        self.whitening, self.weights, self.coefficients = whitening, weights, coefficients
+        self.residual = np.zeros(len(whitening.dropped))
+        self.norm = np.zeros(len(whitening.dropped))
+
+    def add(self, block: RowBlock) -> None:
+        A = block.X * self.weights[block.kind][:, None]
+        own = A[:, self.whitening.dropped]
+        self.residual += column_squares(own - self.whitening.apply(A) @ self.coefficients)
+        self.norm += column_squares(own)
+
+    def merge(self, other: _Remainder) -> None:
+        self.residual += other.residual
+        self.norm += other.norm

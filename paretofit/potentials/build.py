@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,13 +13,14 @@ from paretofit.errors import InputError
 from paretofit.kinds import RowKind
 from paretofit.linear.calibration import least_held_out
 from paretofit.linear.committee import METHODS, CommitteeFit, Method
+from paretofit.linear.streaming import row_parts
 from paretofit.linear.whitening import RowBlock
 from paretofit.potentials.assessing import Labels, held_out, predict_spreads, training_grades
 from paretofit.potentials.linear import LinearPotential
 from paretofit.potentials.uncertainty import HELD_OUT, TRAIN, HeldOut, Uncertainty, structure_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ase import Atoms
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix, SnapBasis
     from paretofit.descriptors.reference import ReferencePotential
     from paretofit.linear.factor import Array
+    from paretofit.linear.streaming import Part
 
 FEWEST = 3  # held-out configurations with a label, for the slope of a calibration
 UNITS = {
@@ -80,13 +83,13 @@ class CommitteeSettings:
             )
 
 
-def design_blocks(design: DesignMatrix, level: str, members: Array, columns: int) -> Callable[[], Iterator[RowBlock]]:
+def design_parts(design: DesignMatrix, level: str, members: Array, columns: int) -> list[Part]:
     """Training rows of some configurations, ascending, at one level; configurations are numbered as in `members`."""
     trains = np.zeros(design.n_configurations, dtype=bool)
     trains[members] = True
 
-    def blocks() -> Iterator[RowBlock]:
-        for window, rows in design.blocks():
+    def blocks(part: slice) -> Iterator[RowBlock]:
+        for window, rows in design.blocks(within=part):
             owner = design.configuration[window]
             own = trains[owner]
             if own.any():
@@ -98,7 +101,7 @@ def design_blocks(design: DesignMatrix, level: str, members: Array, columns: int
                     np.ones(int(own.sum()), dtype=bool),
                 )
 
-    return blocks
+    return [partial(blocks, part) for part in row_parts(design.n_rows, columns)]
 
 
 @dataclass(frozen=True)

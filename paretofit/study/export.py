@@ -16,7 +16,7 @@ from paretofit.linear.committee import CommitteeFit
 from paretofit.memory import FIT_COPIES
 from paretofit.pareto.planner import setting_words
 from paretofit.potentials import LinearPotential, SnapFiles
-from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, design_blocks, format_committee
+from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, design_parts, format_committee
 from paretofit.potentials.linear import check_files
 from paretofit.study.folder import RESULTS
 from paretofit.study.run_report import check_finished
@@ -153,11 +153,11 @@ def _committee(
     """The committee around a fit of the run, families drawn together."""
     level, w = str(row["level"]), np.array([row["w_energy"], row["w_force"], 1.0], dtype=float)
     data = sweep_input(prepared, design)
-    blocks = design_blocks(data.design, level, members, len(fitted.coefficients))
+    parts = design_parts(data.design, level, members, len(fitted.coefficients))
     rng = np.random.default_rng([committee.seed, 0])
     return committee_potential(
         fitted.basis,
-        CommitteeFit.of(blocks, prepared.split.group[members], w, rng, threads=jobs),
+        CommitteeFit.of(parts, prepared.split.group[members], w, rng, threads=jobs),
         committee,
         list(prepared.dataset.select(members)),
         Labelled.of(prepared.dataset, level, prepared.split.test, prepared.split.group),

@@ -17,7 +17,7 @@ from paretofit.linear import fit_wls
 from paretofit.linear.committee import CommitteeFit
 from paretofit.memory import FIT_COPIES
 from paretofit.potentials import LinearPotential
-from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, design_blocks, format_committee
+from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential, design_parts, format_committee
 from paretofit.potentials.linear import check_files
 from paretofit.settings import sentence
 from paretofit.study.schema import Study, load_study
@@ -138,9 +138,9 @@ def fit_dataset(
         if committee is None:
             potential = LinearPotential(basis, _plain(design, chosen, split.train, p, w))
         else:
-            blocks = design_blocks(design, chosen, split.train, p)
+            parts = design_parts(design, chosen, split.train, p)
             rng = np.random.default_rng([committee.seed, 0])
-            fit = CommitteeFit.of(blocks, split.group[split.train], w, rng, threads=jobs)
+            fit = CommitteeFit.of(parts, split.group[split.train], w, rng, threads=jobs)
             training = list(dataset.select(split.train))
             potential = committee_potential(
                 basis,

@@ -26,7 +26,7 @@ from paretofit.linear.calibration import calibrate_conformal, least_held_out
 from paretofit.linear.committee import CommitteeFit
 from paretofit.potentials import LinearPotential
 from paretofit.potentials.assessing import held_out, predict_spreads
-from paretofit.potentials.build import UNITS, Labelled, design_blocks
+from paretofit.potentials.build import UNITS, Labelled, design_parts
 from paretofit.potentials.mace.build import mace_committee
 from paretofit.potentials.mace.files import MaceData, check_foundation
 from paretofit.potentials.mace.load import check_mace
@@ -297,7 +297,7 @@ def _linear(
     if rows <= columns:
         return []
     fit = CommitteeFit.of(
-        design_blocks(data.design, point.level, own, columns),
+        design_parts(data.design, point.level, own, columns),
         prepared.split.group[own],
         np.array([best["w_energy"], best["w_force"], 1.0]),
         np.random.default_rng([prepared.study.seed, 9]),

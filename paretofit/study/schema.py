@@ -132,6 +132,9 @@ class Study(Section):
     engine: Literal["fast", "plain"] = Field(
         "fast", description="'plain' fits every cell from its rows; much slower, the oracle of 'fast'"
     )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="what reduces the rows and fits from moments; 'cuda': a GPU, in float64 (extra: gpu)"
+    )
     labelling: LabelSettings | None = Field(None, description="how the labels are computed, for 'paretofit label'")
     augmentation: AugmentSettings | None = Field(
         None, description="how new structures are made from a few, for 'paretofit augment'"
@@ -209,6 +212,10 @@ class Study(Section):
         largest = max(self.twojmax)
         if self.basis.twojmax < largest:
             raise ValueError(f"basis.twojmax is {self.basis.twojmax}, smaller than the largest 'twojmax', {largest}")
+        if self.device == "cuda" and self.cluster is not None:
+            raise ValueError("'device: cuda' works on the GPU of this machine; leave out 'cluster'")
+        if self.device == "cuda" and self.engine == "plain":
+            raise ValueError("'device: cuda' is for the engine 'fast'; 'plain' fits on the processor")
         if self.split.train_fraction == 1 and not self.leave_one_out:
             raise ValueError(
                 "a train_fraction of 1 leaves no test set; set 'leave_one_out: true' to judge fits without"

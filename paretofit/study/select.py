@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,13 @@ from paretofit.linear import (
     sample_configurations,
 )
 from paretofit.linear.design_choice import d_optimal, farthest_point
+from paretofit.linear.streaming import OnThreads, row_parts
 from paretofit.linear.whitening import RowBlock
 from paretofit.report.candidates import candidate_figures
 from paretofit.structures.filters import is_too_close
 from paretofit.structures.geometry import elements_of
 from paretofit.study.augment import candidate_table, figures_folder, mean_of, plain_basis, write_structures
+from paretofit.sweep.stream import block_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +46,6 @@ LEVERAGE_METHODS = ("leverage", "block-leverage")
 METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
 DATASETS = {".h5", ".hdf5"}
 OVERLAP = 0.3  # of the sum of covalent radii; nearer than any two nuclei are meant to be
-BLOCK_BYTES = 16 << 20
 MOST_FEATURES = 20_000  # their moments take 3.2 GB
 
 
@@ -213,8 +215,8 @@ class _Pool:
 def _design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -> LeverageScores:
     """Leverage of all configurations, streamed; from the rows in memory where these have not full rank."""
 
-    def blocks() -> Iterator[RowBlock]:
-        for window, X in design.blocks(max(1, BLOCK_BYTES // (8 * design.n_features))):
+    def blocks(part: slice) -> Iterator[RowBlock]:
+        for window, X in design.blocks(block_rows(design.n_features), part):
             yield RowBlock(
                 X,
                 np.zeros((len(X), 1)),
@@ -223,9 +225,11 @@ def _design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -
                 np.ones(len(X), dtype=bool),
             )
 
-    reduction = Reduction.of(blocks, [design.n_features], energy_weight=energy_weight, threads=threads)
+    parts = [partial(blocks, part) for part in row_parts(design.n_rows, design.n_features)]
+    run = OnThreads(threads)
+    reduction = Reduction.of(parts, [design.n_features], energy_weight=energy_weight, run=run)
     weights = row_weights(np.arange(3), energy_weight, 1.0, 1.0)
-    (found,) = reduced_leverage(reduction, blocks, weights, design.n_configurations, threads=threads)
+    (found,) = reduced_leverage(reduction, parts, weights, design.n_configurations, run=run)
     if found is not None:
         return found
     return leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=energy_weight)

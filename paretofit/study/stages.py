@@ -122,7 +122,7 @@ def run_study(
             design = describe(prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress)
         data = sweep_input(prepared, design)
         with _timed(clock, "reduce"):
-            engine = make_engine(data, prepared.grid, settings.engine, jobs=jobs)
+            engine = make_engine(data, prepared.grid, settings.engine, jobs=jobs, device=settings.device, folder=folder)
             _write_split(prepared, engine.scores, folder / "split.csv")
         with _timed(clock, "sweep"):
             results = run_sweep(data, prepared.grid, engine=engine, journal=folder, jobs=jobs, progress=progress)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from paretofit.cluster import active_client
 from paretofit.errors import InputError, suggestion
 from paretofit.files import array_digest
+from paretofit.linear.device import PROCESSOR, device_named
 from paretofit.memory import available_memory, require_memory
-from paretofit.parallel import parallel_map
+from paretofit.parallel import parallel_map, shelved
 from paretofit.progress import track
 from paretofit.sweep.cells import draws_of, pending_cells, single_tasks
 from paretofit.sweep.fast import FastEngine
@@ -34,7 +35,15 @@ ENGINES = {"fast": FastEngine, "plain": PlainEngine}
 EngineName = Literal["fast", "plain"]
 
 
-def make_engine(data: SweepInput, grid: SweepGrid, name: str = "fast", *, jobs: int = 1) -> FastEngine | PlainEngine:
+def make_engine(
+    data: SweepInput,
+    grid: SweepGrid,
+    name: str = "fast",
+    *,
+    jobs: int = 1,
+    device: str = "cpu",
+    folder: Path | None = None,
+) -> FastEngine | PlainEngine:
     """Check the grid against the data and prepare an engine: leverage scores, and for "fast" the reduction.
 
     Parameters
@@ -44,17 +53,24 @@ def make_engine(data: SweepInput, grid: SweepGrid, name: str = "fast", *, jobs: 
     name : str
         "fast", or "plain", which fits every cell from its rows and is the oracle of the other.
     jobs : int
-        Threads of the linear algebra while the rows are reduced.
+        Threads of the linear algebra while the rows are reduced; on a cluster its workers reduce them.
+    device : {"cpu", "cuda"}
+        What the fast engine reduces the rows and fits from moments with; equal to 1e-8 of the errors.
+    folder : Path, optional
+        The run folder: where an expensive reduction is kept, and workers of a cluster find what they need.
 
     Raises
     ------
     InputError
-        If the grid asks for what the data cannot give, or a label is missing.
+        If the grid asks for what the data cannot give, a label is missing, or there is no such device.
     """
     if name not in ENGINES:
         raise InputError(f"unknown engine '{name}'; it must be one of {', '.join(ENGINES)}{suggestion(name, ENGINES)}")
     data.check(grid)
-    return FastEngine(data, grid, threads=jobs) if name == "fast" else PlainEngine.of(data, grid)
+    place = device_named(device)
+    if name == "plain":
+        return PlainEngine.of(data, grid)
+    return FastEngine(data, grid, threads=jobs, device=place, folder=folder)
 
 
 def run_sweep(
@@ -64,6 +80,7 @@ def run_sweep(
     engine: FastEngine | PlainEngine | EngineName = "fast",
     journal: Path | str | None = None,
     jobs: int = 1,
+    device: str = "cpu",
     progress: bool = False,
 ) -> pd.DataFrame:
     """Fit every cell of the factorial and return the results table.
@@ -79,6 +96,8 @@ def run_sweep(
         an edit of the grid computes only what is new.
     jobs : int
         Processes; the numbers do not depend on it.
+    device : {"cpu", "cuda"}
+        As in `make_engine`, where `engine` is a name.
     progress : bool
         Show a bar with the time left.
 
@@ -96,16 +115,20 @@ def run_sweep(
     -----
     Sections 2.2, 2.3 and 3 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
-    worker = make_engine(data, grid, engine, jobs=jobs) if isinstance(engine, str) else engine
+    folder = None if journal is None else Path(journal)
+    worker = (
+        make_engine(data, grid, engine, jobs=jobs, device=device, folder=folder) if isinstance(engine, str) else engine
+    )
     draws = draws_of(data, grid, worker.scores)
     path = None if journal is None else journal_path(journal, data.digest(grid, worker.name))
     with Journal(path, data.label_digests(list(grid.levels)), array_digest(data.groups())) as book:
         if isinstance(worker, FastEngine):
             walks = worker.walks(pending_cells(grid, draws, book.fits))
-            _work(worker, walks, book, jobs, "fits from moments" if progress else None)
+            own = jobs if worker.device == PROCESSOR else 1  # a GPU works for one process
+            _work(worker, walks, book, own, folder, "fits from moments" if progress else None)
         plain = worker.plain if isinstance(worker, FastEngine) else worker
         rest = single_tasks(pending_cells(grid, draws, book.fits))
-        _work(plain, rest, book, jobs, "fits from rows" if progress else None)
+        _work(plain, rest, book, jobs, folder, "fits from rows" if progress else None)
         return _table(book.fits, data, grid, draws)
 
 
@@ -114,18 +137,21 @@ def journal_path(folder: Path | str, inputs: str) -> Path:
     return Path(folder) / f"sweep-{inputs[:12]}.jsonl"
 
 
-def _work(engine: FastEngine | PlainEngine, tasks: list[Any], book: Journal, jobs: int, title: str | None) -> None:
+def _work(
+    engine: FastEngine | PlainEngine, tasks: list[Any], book: Journal, jobs: int, folder: Path | None, title: str | None
+) -> None:
     """Run tasks in parallel and keep what each has finished."""
     if not tasks:
         return
     if active_client() is None:  # else they run elsewhere
         _check_memory(max(engine.task_bytes(task) for task in tasks), min(jobs, len(tasks)))
-    finished = parallel_map(engine.run, tasks, jobs, ordered=False)
     step = max(1, len(tasks) // 10)
-    for done, fits in enumerate(track(finished, len(tasks), title or "", enabled=title is not None), start=1):
-        book.append(fits)
-        if done % step == 0:
-            log.info("%s: %d of %d tasks", title or "fits", done, len(tasks))
+    with shelved(engine.run, folder) as run:
+        finished = parallel_map(run, tasks, jobs, ordered=False)
+        for done, fits in enumerate(track(finished, len(tasks), title or "", enabled=title is not None), start=1):
+            book.append(fits)
+            if done % step == 0:
+                log.info("%s: %d of %d tasks", title or "fits", done, len(tasks))
 
 
 def _check_memory(each: float, jobs: int) -> None:

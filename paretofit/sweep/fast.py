@@ -14,17 +14,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from paretofit.cluster import active_client
 from paretofit.kinds import RowKind
 from paretofit.linear import Reduction, reduced_leverage, row_weights
+from paretofit.linear.device import PROCESSOR, Device, host
 from paretofit.linear.reduction import CONDITION_LIMIT, REFINED_LIMIT, NestedFit
-from paretofit.linear.whitening import RowBlock
+from paretofit.linear.streaming import OnThreads, ReadingAhead, Run, read_ahead
 from paretofit.linear.wls import rms_by_kind
 from paretofit.memory import require_memory
+from paretofit.parallel import OnWorkers
+from paretofit.sweep.kept import keeping_reduction
 from paretofit.sweep.plain import PlainEngine
 from paretofit.sweep.rows import RowSource, left_out_errors, rows_of_levels
+from paretofit.sweep.stream import RowStream, block_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from paretofit.linear import LeverageScores
     from paretofit.linear.moments import Moments
@@ -33,7 +39,6 @@ if TYPE_CHECKING:
     from paretofit.sweep.grid import Array, Ridge, SweepGrid
     from paretofit.sweep.results import Row
 
-BLOCK_BYTES = 16 << 20
 REDUCTION_COPIES = 15  # of a (P, P) matrix while the rows are reduced (measured at P = 1000 and 2000: 12 to 14)
 WALK_COPIES = 4  # in each process (measured: 2 to 3)
 
@@ -50,51 +55,68 @@ class FastEngine:
     reduction : Reduction
     plain : PlainEngine
         For what is fitted from rows.
+    stream : RowStream
+        All rows that train or test.
+    device : Device
+        What reduces the rows and fits from moments.
     """
 
     name = "fast"
 
-    def __init__(self, data: SweepInput, grid: SweepGrid, *, threads: int = 1) -> None:
-        self.source = RowSource.of(data, grid)
-        self.train = data.train
+    def __init__(
+        self,
+        data: SweepInput,
+        grid: SweepGrid,
+        *,
+        threads: int = 1,
+        device: Device = PROCESSOR,
+        folder: Path | None = None,
+    ) -> None:
+        self.source, self.train, self.device = RowSource.of(data, grid), data.train, device
+        self.stream = RowStream.of(self.source, data.train)
         columns = {twojmax: data.design.columns_up_to(twojmax) for twojmax in grid.twojmax}
         leverage = data.leverage_columns or data.design.n_features
         sizes = sorted({*columns.values(), leverage})
         self._size = {twojmax: sizes.index(p) for twojmax, p in columns.items()}
-        require_memory(
-            8 * REDUCTION_COPIES * sizes[-1] ** 2,
-            f"the moments of {sizes[-1]} columns",
-            "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'",
-        )
-        self.reduction = Reduction.of(
-            self.blocks,
-            sizes,
-            energy_weight=_balance(data),
-            unpenalised=data.design.n_constant,
-            threads=threads,
-        )
-        self.scores: LeverageScores | None = None
-        if data.has_scores():
-            w_energy, w_force = data.leverage_weights
-            weights = row_weights(np.arange(3), w_energy, w_force, w_force)
-            n = data.design.n_configurations
-            found = reduced_leverage(self.reduction, self.blocks, weights, n, threads=threads)
-            self.scores = _of_training(found[sizes.index(leverage)], data.train) or data.scores()
+        for place in dict.fromkeys((PROCESSOR, device)):
+            require_memory(
+                8 * REDUCTION_COPIES * sizes[-1] ** 2,
+                f"the moments of {sizes[-1]} columns",
+                "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'",
+                free=place.free(),
+            )
+
+        def reduce() -> tuple[Reduction, LeverageScores | None]:
+            return self._reduce(data, sizes, leverage, _run(threads, device, folder))
+
+        depends = [data.label_digests(list(grid.levels)), data.train.tolist(), sizes, leverage, data.leverage_weights]
+        inputs = [data.digest(grid, self.name), *depends]
+        self.reduction, self.scores = keeping_reduction(folder, inputs, reduce)
         self.plain = PlainEngine(replace(self.source, compress=True), self.scores)
         self.dropped = [data.design.column_names[k] for k in self.reduction.whitening.dropped]
 
-    def blocks(self) -> Iterator[RowBlock]:
-        """Stream the rows of all configurations that train or test."""
-        design, source = self.source.design, self.source
-        is_test = np.zeros(design.n_rows, dtype=bool)
-        is_test[source.test_rows] = True
-        is_train = np.zeros(design.n_rows, dtype=bool)
-        is_train[source.member_rows(self.train)] = True
-        for window, X in design.blocks(max(1, BLOCK_BYTES // (8 * design.n_features))):
-            used = is_train[window] | is_test[window]
-            if used.any():
-                arrays = (X, source.Y[window], design.kind[window], design.configuration[window], is_train[window])
-                yield RowBlock(*(arrays if used.all() else (array[used] for array in arrays)))
+    def _reduce(
+        self, data: SweepInput, sizes: list[int], leverage: int, run: Run
+    ) -> tuple[Reduction, LeverageScores | None]:
+        """Pass over the rows: the reduction, and the scores of those that train."""
+        parts, device = self.stream.parts(), self.device
+        free = data.design.n_constant
+        reduction = Reduction.of(parts, sizes, energy_weight=_balance(data), unpenalised=free, run=run, device=device)
+        if not data.has_scores():
+            return reduction, None
+        w_energy, w_force = data.leverage_weights
+        weights = row_weights(np.arange(3), w_energy, w_force, w_force)
+        n = data.design.n_configurations
+        found = reduced_leverage(reduction, parts, weights, n, run=run, device=device)[sizes.index(leverage)]
+        return reduction, _of_training(found, data.train) or data.scores()
+
+    @cached_property
+    def there(self) -> Reduction:
+        """The reduction on the device that fits are made on."""
+        return self.reduction.to(self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "there"}
 
     def conditioning(self) -> list[str]:
         """For each size of model its columns, their rank, and the condition number of weighted rows in unit columns."""
@@ -117,12 +139,12 @@ class FastEngine:
     def run(self, task: list[Cells]) -> list[Row]:
         """Walk one draw in a worker; fits that moments cannot be trusted with are left to the plain engine."""
         fits: list[Row] = []
-        moments = self.reduction.empty_moments()
+        moments = self.there.empty_moments()
         known = np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
             for cells in task:
                 if len(cells.members) == len(self.train):
-                    moments = self.reduction.train
+                    moments = self.there.train
                 else:
                     self._grow(moments, np.setdiff1d(cells.members, known))
                     known = cells.members
@@ -144,26 +166,27 @@ class FastEngine:
         """Add the rows of some configurations, a block at a time."""
         design = self.source.design
         rows = self.source.member_rows(members)
-        step = max(1, BLOCK_BYTES // (8 * design.n_features))
-        for start in range(0, len(rows), step):
-            some = rows[start : start + step]
-            U, Y, X = self.reduction.rows(design.take(some), self.source.Y[some])
-            moments.add(U, Y, X, design.kind[some])
+        step = block_rows(design.n_features)
+        windows = (rows[start : start + step] for start in range(0, len(rows), step))
+        blocks = ((some, design.take(some)) for some in windows)
+        for some, X in blocks if self.device == PROCESSOR else read_ahead(blocks):
+            U, Y, raw = self.there.rows(X, self.source.Y[some])
+            moments.add(U, Y, raw, self.device.put(design.kind[some].astype(np.int64)))
 
 
 class _Subset:
     """Fits on one subset, whose moments are known; its rows are read only if a fit needs them."""
 
     def __init__(self, engine: FastEngine, moments: Moments, members: Array) -> None:
-        self.engine, self.reduction, self.source = engine, engine.reduction, engine.source
+        self.engine, self.reduction, self.source = engine, engine.there, engine.source
         self.moments, self.members = moments, members
 
     @cached_property
     def rows(self) -> tuple[Array, Array, Array, Array]:
-        """Whitened rows, targets, kinds and leave-one-out groups of the subset."""
+        """Whitened rows, targets, kinds and leave-one-out groups of the subset, on the processor."""
         numbers = self.source.member_rows(self.members)
         design = self.source.design
-        U, Y, _ = self.reduction.rows(design.take(numbers), self.source.Y[numbers])
+        U, Y, _ = self.engine.reduction.rows(design.take(numbers), self.source.Y[numbers])
         return U, Y, design.kind[numbers], self.source.group[design.configuration[numbers]]
 
     def fit(self, weights: tuple[float, float], models: list[tuple[int, Ridge]]) -> Iterator[Row]:
@@ -204,7 +227,7 @@ class _Subset:
             if lost or fit.condition > CONDITION_LIMIT:
                 U, Y, kind, _ = self.rows
                 fit = system.refine(fit, U, Y, kind)
-                train = rms_by_kind(U[:, : len(fit.delta)] @ fit.delta - Y[:, fit.columns], kind)
+                train = rms_by_kind(U[:, : len(fit.delta)] @ host(fit.delta) - Y[:, fit.columns], kind)
             left_out = system.left_out(fit, *self.rows) if self.source.leave_one_out else None
             found[size] = _Found(fit, np.full(self.reduction.n_levels, ridge), train, left_out)
         return found
@@ -230,6 +253,13 @@ class _Found(NamedTuple):
     penalty: Array
     train: dict[RowKind, Array]
     left_out: Array | None
+
+
+def _run(threads: int, device: Device, folder: Path | None) -> Run:
+    """Where parts of the rows are summed."""
+    if active_client() is not None:
+        return OnWorkers(folder)
+    return OnThreads(threads) if device == PROCESSOR else ReadingAhead()
 
 
 def _balance(data: SweepInput) -> float:

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from paretofit.kinds import RowKind
 from paretofit.linear import row_weights
 from paretofit.linear.reduction import CONDITION_LIMIT
+from paretofit.linear.streaming import all_blocks
 from paretofit.sweep.rows import MILLI
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _largest(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> 
 def _test_residuals(engine: FastEngine, fit: NestedFit) -> tuple[Array, Array, Array]:
     """Label minus prediction and labels of the test rows, ``(n, n_levels)``, and their kinds."""
     residuals, labels, kinds = [], [], []
-    for block in engine.blocks():
+    for block in all_blocks(engine.stream.parts()):
         test = ~block.train
         if test.any():
             U, Y, _ = engine.reduction.rows(block.X[test], block.Y[test])

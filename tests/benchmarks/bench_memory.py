@@ -95,8 +95,11 @@ def child(path: str, what: str, threads: int) -> None:
     """Reduce one file and print the peak."""
     from paretofit.descriptors import design as design_module
     from paretofit.linear import Reduction
+    from paretofit.linear.streaming import OnThreads
     from paretofit.sweep import SweepGrid, SweepInput
     from paretofit.sweep.fast import FastEngine
+    from paretofit.sweep.rows import RowSource
+    from paretofit.sweep.stream import RowStream
 
     design_module.DesignMatrix.in_memory = lambda self, limit=0: self  # rows stay in the file
     design = DesignMatrix.open(path)
@@ -109,27 +112,11 @@ def child(path: str, what: str, threads: int) -> None:
     if what == "engine":
         FastEngine(data, grid, threads=threads)
     elif what == "reduction":
-        source = _Blocks(data, list(design.targets))
-        Reduction.of(source.blocks, [sizes[t] for t in twojmax], energy_weight=12.0, threads=threads)
+        parts = RowStream.of(RowSource.of(data, grid), train).parts()
+        Reduction.of(parts, [sizes[t] for t in twojmax], energy_weight=12.0, run=OnThreads(threads))
     elapsed = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     print(json.dumps({"peak": peak, "seconds": elapsed}))
-
-
-class _Blocks:
-    """Blocks of the file for `Reduction.of`, as the engine makes them."""
-
-    def __init__(self, data, levels) -> None:
-        self.design, self.Y = data.design, data.targets(levels)
-        self.train = np.isin(self.design.configuration, data.train)
-
-    def blocks(self):
-        from paretofit.linear.whitening import RowBlock
-        from paretofit.sweep.fast import BLOCK_BYTES
-
-        for window, X in self.design.blocks(max(1, BLOCK_BYTES // (8 * self.design.n_features))):
-            owner = self.design.configuration[window]
-            yield RowBlock(X, self.Y[window], self.design.kind[window], owner, self.train[window])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from common import Options, Skip, Table, design_of, larger_dataset, seconds, spr
 from threadpoolctl import threadpool_limits
 
 from paretofit.linear import Reduction, reduced_leverage
+from paretofit.linear.streaming import OnThreads
 from paretofit.sweep import SweepGrid, SweepInput
 from paretofit.sweep.fast import FastEngine
 
@@ -36,19 +37,13 @@ def run(options: Options) -> list[Table]:
     X = design.rows()
     left = np.ascontiguousarray(X[:, :P])
     right = np.random.default_rng(0).permutation(left, axis=1)
-    weights = np.array([12.0, 1.0, 1.0])
+    weights, parts, run = np.array([12.0, 1.0, 1.0]), engine.stream.parts(), OnThreads(options.cores)
     times: dict[str, list[float]] = {"reduction": [], "leverage pass": [], "matrix product": []}
     with stage("reduction, leverage and matrix product in turn"):
         for _ in range(max(options.repeats, 3)):
-            times["reduction"].append(
-                seconds(lambda: Reduction.of(engine.blocks, sizes, energy_weight=12.0, threads=options.cores))[0]
-            )
+            times["reduction"].append(seconds(lambda: Reduction.of(parts, sizes, energy_weight=12.0, run=run))[0])
             times["leverage pass"].append(
-                seconds(
-                    lambda: reduced_leverage(
-                        engine.reduction, engine.blocks, weights, design.n_configurations, threads=options.cores
-                    )
-                )[0]
+                seconds(lambda: reduced_leverage(engine.reduction, parts, weights, design.n_configurations, run=run))[0]
             )
             with threadpool_limits(options.cores):
                 times["matrix product"].append(seconds(lambda: left.T @ right)[0])
