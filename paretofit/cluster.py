@@ -8,13 +8,16 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
+import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from joblib import parallel_config
 from pydantic import Field, field_validator
 
 from paretofit.errors import InputError
+from paretofit.jobs import JobPool, job_pool
 from paretofit.settings import Section
 
 if TYPE_CHECKING:
@@ -25,7 +28,14 @@ log = logging.getLogger(__name__)
 Count = Annotated[int, Field(ge=1, strict=True)]
 PATIENCE = 60.0  # seconds that a scheduler may take to answer
 SPARE = 300  # seconds before the walltime at which a worker hands over what it has, and ends
+NEEDED = {
+    "local": ("distributed",),
+    "address": ("distributed",),
+    "slurm": ("distributed", "dask_jobqueue"),
+    "executorlib": ("executorlib", "pysqa"),
+}
 _active: list[Any] = []  # clients, the last of which is in use
+_jobs: list[JobPool] = []  # the same of what takes single labels
 
 
 class LocalCluster(Section):
@@ -42,19 +52,16 @@ class RunningCluster(Section):
     scheduler: str = Field(description="its address, such as tcp://10.0.0.1:8786; workers must have one thread each")
 
 
-class SlurmCluster(Section):
-    """dask workers in jobs of a SLURM queue (dask-jobqueue); run paretofit where sbatch is, in a session that lasts."""
+class SlurmJobs(Section):
+    """What a SLURM queue is asked for."""
 
-    name: Literal["slurm"] = Field("slurm", description="jobs that are submitted for the workers")
     queue: str | None = Field(None, description="partition; by default the cluster's")
     account: str | None = Field(None, description="what the time is charged to")
     jobs: Count = Field(1, description="jobs at a time")
-    cores: Count = Field(1, description="of each job: as many workers of one thread")
     memory: str = Field("4GB", description="of each job")
-    walltime: str = Field("01:00:00", description="of each job, HH:MM:SS; its workers end five minutes earlier")
     directives: list[str] = Field([], description="more lines for the job's head, such as '--constraint=cpu'")
-    prologue: list[str] = Field([], description="lines of shell before the worker, such as 'module load ...'")
-    interface: str | None = Field(None, description="network interface, such as ib0")
+    prologue: list[str] = Field([], description="lines of shell before the work, such as 'module load ...'")
+    walltime: str = Field("01:00:00", description="of each job, HH:MM:SS")
 
     @field_validator("walltime")
     @classmethod
@@ -70,12 +77,33 @@ class SlurmCluster(Section):
         return 3600 * hours + 60 * minutes + seconds
 
 
-AnyCluster = Annotated[LocalCluster | RunningCluster | SlurmCluster, Field(discriminator="name")]
+class SlurmCluster(SlurmJobs):
+    """dask workers in jobs of a SLURM queue (dask-jobqueue); run paretofit where sbatch is, in a session that lasts."""
+
+    name: Literal["slurm"] = Field("slurm", description="jobs that are submitted for the workers")
+    cores: Count = Field(1, description="of each job: as many workers of one thread")
+    walltime: str = Field("01:00:00", description="of each job, HH:MM:SS; its workers end five minutes earlier")
+    interface: str | None = Field(None, description="network interface, such as ib0")
+
+
+class LabelJobs(SlurmJobs):
+    """Each label a job of its own (executorlib), for DFT codes that run on many cores by MPI; the rest runs here."""
+
+    name: Literal["executorlib"] = Field("executorlib", description="a job for each label")
+    cores: Count = Field(1, description="of each job, on which the engine's command starts MPI: mpirun -n 16 vasp_std")
+
+
+AnyCluster = Annotated[LocalCluster | RunningCluster | SlurmCluster | LabelJobs, Field(discriminator="name")]
 
 
 def named(value: Any) -> Any:
     """A name alone is a cluster with its defaults."""
     return {"name": value} if isinstance(value, str) else value
+
+
+def active_jobs() -> JobPool | None:
+    """What takes single labels as jobs; None where they are tasks like others."""
+    return _jobs[-1] if _jobs else None
 
 
 def active_client() -> Any:
@@ -84,7 +112,9 @@ def active_client() -> Any:
 
 
 @contextmanager
-def on_cluster(settings: LocalCluster | RunningCluster | SlurmCluster | None, jobs: int) -> Iterator[None]:
+def on_cluster(
+    settings: LocalCluster | RunningCluster | SlurmCluster | LabelJobs | None, jobs: int, folder: Path | None = None
+) -> Iterator[None]:
     """Let the tasks of the block run on a cluster; without settings on processes of this machine, as ever.
 
     Parameters
@@ -92,18 +122,32 @@ def on_cluster(settings: LocalCluster | RunningCluster | SlurmCluster | None, jo
     settings : section 'cluster' of a study, optional
     jobs : int
         Workers of a local cluster that does not say how many.
+    folder : Path, optional
+        The run folder, where jobs of single labels have their files; by default the working folder.
 
     Raises
     ------
     InputError
-        If dask is not installed, or the cluster cannot be reached or has workers of several threads.
+        If what it needs is not installed, or the cluster cannot be reached or has workers of several threads.
     """
     if settings is None:
         yield
         return
-    needed = ["distributed", *(["dask_jobqueue"] if settings.name == "slurm" else [])]
-    if any(importlib.util.find_spec(one) is None for one in needed):
-        raise InputError(f"'cluster: {settings.name}' needs dask; install it with: pip install 'paretofit[dask]'")
+    extra = "executorlib" if settings.name == "executorlib" else "dask"
+    if any(importlib.util.find_spec(one) is None for one in NEEDED[settings.name]):
+        raise InputError(f"'cluster: {settings.name}' needs {extra}; install it with: pip install 'paretofit[{extra}]'")
+    if settings.name in {"slurm", "executorlib"} and shutil.which("sbatch") is None:
+        raise InputError(
+            f"'cluster: {settings.name}' needs SLURM's sbatch, which is not here; run paretofit on a login node"
+        )
+    if settings.name == "executorlib":
+        with label_jobs(settings, (folder or Path()).absolute() / "jobs") as made:
+            _jobs.append(made)
+            try:
+                yield
+            finally:
+                _jobs.remove(made)
+        return
     import distributed  # noqa: PLC0415  (an extra)
 
     with _cluster(settings, jobs) as where, _client(distributed, settings, where) as client:
@@ -177,6 +221,16 @@ def slurm_cluster(settings: SlurmCluster, *, start: bool = True) -> Any:
     if start:
         cluster.adapt(minimum_jobs=settings.jobs, maximum_jobs=settings.jobs)  # a job that ends is submitted again
     return cluster
+
+
+@contextmanager
+def label_jobs(settings: LabelJobs, folder: Path) -> Iterator[JobPool]:
+    """Jobs as they are asked for, with their files in a folder."""
+    head = [f"--ntasks={settings.cores}", f"--time={settings.walltime}", f"--mem={settings.memory}"]
+    head += [f"--partition={settings.queue}"] if settings.queue else []
+    head += [f"--account={settings.account}"] if settings.account else []
+    with job_pool([*head, *settings.directives], settings.prologue, settings.jobs, folder) as made:
+        yield made
 
 
 def _patience(settings: Any) -> float:

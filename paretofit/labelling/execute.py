@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from paretofit.cluster import active_client
+from paretofit.cluster import active_client, active_jobs
 from paretofit.parallel import follow_parent
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
@@ -22,7 +22,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def execute(function: Callable[[T], R], tasks: Iterable[T], jobs: int, died: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+def execute(
+    function: Callable[[T], R],
+    tasks: Iterable[T],
+    jobs: int,
+    died: Callable[[T], R],
+    *,
+    own_job: bool = False,
+) -> Iterator[tuple[T, R]]:
     """Yield each task with its result, in the order in which they finish.
 
     What was running when a process died (out of memory, a crash of compiled code) is tried again, one at a
@@ -38,11 +45,17 @@ def execute(function: Callable[[T], R], tasks: Iterable[T], jobs: int, died: Cal
         Processes.
     died : callable
         The result of a task whose process died.
+    own_job : bool
+        Each is worth a job of a queue, if the study's cluster is of that kind.
 
     Notes
     -----
-    On a cluster its workers take the tasks; one whose workers died several times gets ``died(task)``.
+    On a cluster its workers take the tasks; one whose workers died several times gets ``died(task)``. Where a cluster
+    gives each a job of its own, `jobs` does not matter.
     """
+    if own_job and (pool := active_jobs()) is not None:
+        yield from pool.run(function, tasks, died)
+        return
     if active_client() is not None:
         yield from _remote(function, tasks, died)
         return

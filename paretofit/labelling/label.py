@@ -177,7 +177,7 @@ def compute_labels(
         done=folder.absolute() / DONE,
     )
     program = settings.engine.description([]).split(",", maxsplit=1)[0]
-    for task, record in execute(call, plan.tasks, jobs, _died):
+    for task, record in execute(call, plan.tasks, jobs, _died, own_job=True):
         record["info"]["engine"] = program
         journal.append(record)
         remove(folder / DONE / f"{task.key}.json")

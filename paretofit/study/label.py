@@ -112,7 +112,7 @@ def label_study(
         run_folder(_folder(settings, out), settings.name) as folder,
         logging_to(folder / "label.log"),
         label_journal(folder) as journal,
-        on_cluster(settings.cluster, jobs),
+        on_cluster(settings.cluster, jobs, folder),
     ):
         plan = plan_labels(labelling, dataset, journal.entries, retry_failed=retry_failed)
         log.info(
@@ -184,7 +184,7 @@ def estimate_labels(
         with (
             run_folder(folder, settings.name),
             label_journal(folder) as journal,
-            on_cluster(settings.cluster, jobs),
+            on_cluster(settings.cluster, jobs, folder),
         ):
             chosen = choose_probe(_terms(plan.tasks, settings), PROBES, PROBE_SECONDS)[: max(3, len(plan.tasks) // 4)]
             probes = LabelPlan(plan.found, [plan.tasks[k] for k in chosen], plan.finished, plan.wanted)

@@ -200,7 +200,7 @@ def learn(
             reserved = max((int(atoms.info["config_id"]) for atoms in candidates), default=-1)
             how = jobs, progress, told
             loop = Loop(folder, settings.learning, labeller, model, starts, mean_of(elements), reserved, *how)
-            with on_cluster(settings.cluster, jobs):
+            with on_cluster(settings.cluster, jobs, folder.path):
                 reason = loop.run(only=stage, finished=lambda _: _result(folder, "not yet"))
         return _result(folder, reason)
 

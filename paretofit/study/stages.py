@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from paretofit.cluster import on_cluster
+from paretofit.cluster import LabelJobs, on_cluster
 from paretofit.dataset import Dataset, Split, relatives, split_configurations
 from paretofit.dataset.level_errors import level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
@@ -113,7 +113,7 @@ def run_study(
         prepared.dataset,
         run_folder(target, settings.name) as folder,
         logging_to(folder / "run.log"),
-        on_cluster(settings.cluster, jobs),
+        on_cluster(None if isinstance(settings.cluster, LabelJobs) else settings.cluster, jobs),
     ):
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.n_fits())
         _write_study(settings, folder)
