@@ -80,8 +80,9 @@ def soon(condition, seconds=60):
     return True
 
 
-def says(path, text):
-    return soon(lambda: path.exists() and text in path.read_text())
+def says(path, text, seconds=60):
+    """Whether a file has a text, or gets it soon."""
+    return soon(lambda: path.exists() and text in path.read_text(), seconds)
 
 
 def litter(folder):

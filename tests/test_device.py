@@ -1,6 +1,6 @@
-"""The reduction and the sweep by PyTorch in double precision: the numbers of NumPy and LAPACK to 1e-8, on whatever device.
+"""The reduction and the sweep by PyTorch in double precision: the numbers of NumPy and LAPACK to 1e-8 on any device.
 
-The code is the same on a GPU and on the processor but for the device's name, so that what can be tested without a GPU is.
+The code is the same on a GPU and on the processor but for the device's name, so that it can be tested without a GPU.
 """
 
 from dataclasses import replace

@@ -6,11 +6,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from faults import flip
+from hypothesis import given
+from hypothesis import strategies as st
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, leverage_scores
 from paretofit.dataset import split_configurations
 from paretofit.linear import Reduction, choose_ridge, leave_one_out, reduced_leverage
-from paretofit.linear.streaming import OnThreads, all_blocks, row_parts
+from paretofit.linear.streaming import OnThreads, all_blocks, read_ahead, row_parts
 from paretofit.linear.whitening import RowBlock
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep
 
@@ -354,3 +357,95 @@ def test_a_reduction_refuses_what_is_not_finite(real):
         Reduction.of(lambda: iter([]), [21])
     with pytest.raises(InputError, match="at most the number of columns, 1596; got 2000"):
         Reduction.of(parts, [21, 2000])
+
+
+class TestKeptReductions:
+    """What took long is kept in the run folder, and taken from there whenever it is of the same inputs."""
+
+    @pytest.fixture
+    def kept(self, real, tmp_path, monkeypatch):
+        monkeypatch.setattr("paretofit.sweep.kept.WORTH", 0.0)
+        grid = SweepGrid(["2", "5"], [4], [(5.0, 1.0)], [30], ["random", "leverage"], 1)
+        table = run_sweep(real, grid, journal=tmp_path)
+        assert (tmp_path / "reduction.h5").exists()
+        for journal in tmp_path.glob("*.jsonl"):
+            journal.unlink()
+        return tmp_path, grid, table
+
+    @pytest.fixture
+    def made(self, monkeypatch):
+        """How often one is made."""
+        times, of = [], Reduction.of
+        monkeypatch.setattr(Reduction, "of", lambda *some, **more: times.append(1) or of(*some, **more))
+        return times
+
+    def test_it_gives_the_same_to_the_last_bit(self, real, kept, made):
+        folder, grid, table = kept
+        pd.testing.assert_frame_equal(run_sweep(real, grid, journal=folder), table, rtol=0, atol=0)
+        assert not made
+        other = run_sweep(real, replace(grid, weights=[(7.0, 1.0)], repetitions=2), journal=folder)
+        assert len(other) == 8
+        assert not made, "an edit of what fits are made changes nothing of it"
+
+    @pytest.mark.parametrize("what", ["labels", "levels", "split", "twojmax", "leverage"])
+    def test_of_other_inputs_it_is_made_anew(self, real, kept, made, what):
+        folder, grid, _ = kept
+        targets = {level: values + (level == "2") for level, values in real.design.targets.items()}
+        data = {
+            "labels": replace(real, design=replace(real.design, targets=targets)),
+            "split": replace(real, train=real.train[:-1]),
+            "leverage": replace(real, leverage_weights=(3.0, 1.0)),
+        }.get(what, real)
+        more = {"levels": {"levels": ["3", "5"]}, "twojmax": {"twojmax": [2, 4]}}.get(what, {})
+        run_sweep(data, replace(grid, **more), journal=folder)
+        assert made
+
+    @pytest.mark.parametrize("at", [0.001, 0.2, 0.5, 0.8, 0.99])
+    def test_a_damaged_one_is_made_again(self, real, kept, made, at):
+        folder, grid, table = kept
+        flip(folder / "reduction.h5", at)
+        found = run_sweep(real, grid, journal=folder)
+        pd.testing.assert_frame_equal(found, table, rtol=0, atol=0)
+
+    def test_a_truncated_one_is_made_again(self, real, kept, made):
+        folder, grid, table = kept
+        content = (folder / "reduction.h5").read_bytes()
+        (folder / "reduction.h5").write_bytes(content[: len(content) // 2])
+        pd.testing.assert_frame_equal(run_sweep(real, grid, journal=folder), table, rtol=0, atol=0)
+        assert made
+
+    def test_what_is_cheap_is_not_kept(self, real, tmp_path):
+        run_sweep(real, SweepGrid(["5"], [2], [(5.0, 1.0)], [30]), journal=tmp_path)
+        assert not (tmp_path / "reduction.h5").exists()
+
+
+@given(st.integers(1, 10**7), st.integers(1, 5000))
+def test_parts_are_all_rows_once(n_rows, columns):
+    parts = row_parts(n_rows, columns)
+    assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
+    assert parts[-1].stop == n_rows
+    assert all(part.stop > part.start for part in parts)
+    assert len(parts) <= max(4, n_rows // (16 * columns))
+
+
+def test_threads_take_parts_in_turn_and_give_results_in_order():
+    parts = [partial(iter, [k]) for k in range(20)]
+    assert list(OnThreads(3)(lambda part: next(part()), parts)) == list(range(20))
+    taken = []
+    running = OnThreads(2)(lambda part: taken.append(next(part())), parts)
+    next(running)
+    assert len(taken) <= 4, "what waits to be merged does not pile up"
+    running.close()
+
+
+def test_what_is_read_ahead_is_in_order_and_errors_come_through():
+    assert list(read_ahead(iter(range(10)))) == list(range(10))
+
+    def failing():
+        yield 1
+        raise InputError("no more")
+
+    found = read_ahead(failing())
+    assert next(found) == 1
+    with pytest.raises(InputError, match="no more"):
+        next(found)

@@ -1,11 +1,8 @@
 """The active-learning loop: its parts against hand computation, its stages, its resuming, and what goes wrong."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import ase.io
@@ -16,6 +13,7 @@ import yaml
 from ase import Atoms
 from ase.build import bcc110, bulk
 from conftest import ROOT, first_configurations
+from faults import begin, gone, litter, says, soon, stop
 from typer.testing import CliRunner
 
 from paretofit import Dataset, InputError
@@ -241,15 +239,22 @@ class TestStages:
 
     @pytest.mark.slow
     def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(self, done, tmp_path):
-        command = [sys.executable, "-m", "paretofit", "learn", str(study(tmp_path)), "--out", str(tmp_path / "run")]
-        rng = np.random.default_rng(0)
-        for _ in range(6):
-            process = subprocess.Popen([*command, "--jobs", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                       start_new_session=True)  # fmt: skip
-            time.sleep(rng.uniform(3, 12))
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        """In every stage of both iterations, as the log tells them, and at random."""
+        log, rng = tmp_path / "run" / "learn.log", np.random.default_rng(0)
+        stages = [f"iteration {k}, {stage}:" for k in (1, 2) for stage in ("label", "train", "explore", "select")]
+        arguments = ["learn", study(tmp_path), "--out", tmp_path / "run", "--jobs", 1]
+        for before in ["study", *stages[:-2], *[None] * 6]:  # the second iteration ends with its training
+            process = begin(*arguments)
+            if before is None:
+                time.sleep(rng.uniform(3, 12))
+            else:
+                assert soon(lambda process=process, before=before: says(log, before, 0) or process.poll() is not None)
+                time.sleep(rng.uniform(0, 0.5))
+            if process.poll() is None:
+                _, family = stop(process, signal.SIGKILL, group=True)
+                assert soon(lambda family=family: gone(family))
         found = learn(tmp_path / "s.yaml", out=tmp_path / "run")
+        assert not litter(tmp_path / "run")
         columns = [one for one in done.iterations if "seconds" not in one and done.iterations[one].dtype != object]
         pd.testing.assert_frame_equal(found.iterations[columns], done.iterations[columns], rtol=1e-6, check_dtype=False)
         keys = [json.loads(line)["key"] for line in (tmp_path / "run" / "labels" / "labels.jsonl").open()]

@@ -100,7 +100,9 @@ class TestTheFit:
         assert len(other.coefficients) == 6
         interval = other.uncertainty.interval(RowKind.FORCE)
         held = other.uncertainty.held_out[RowKind.FORCE]
-        assert np.mean(np.abs(held.residual) <= interval.half_width(held.spread)) == pytest.approx(0.9, abs=0.04)
+        assert np.mean(np.abs(held.residual) <= interval.half_width(held.spread)) == pytest.approx(
+            0.9, abs=0.05
+        )  # of 13 families
 
     def test_a_study_says_the_rest(self, folder):
         study = folder / "s.yaml"

@@ -160,6 +160,11 @@ def stack(arrays: list[Any], axis: int) -> Any:
     return torch.cat(arrays, axis)
 
 
+def columns_first(A: Any) -> Any:
+    """The same in Fortran order if it is of NumPy: the order in memory decides how a product is rounded."""
+    return np.asfortranarray(A) if isinstance(A, np.ndarray) else A
+
+
 def triangle(A: Any) -> Any:
     """R of A = Q R for an A with at least as many rows as columns."""
     if isinstance(A, np.ndarray):

@@ -411,7 +411,7 @@ def _baseline(sums: FirstPass, whitening: Whitening, inner: Array) -> Array:
     """
     theta = blas.dtrsm(1.0, whitening.R, sums.c[whitening.kept], side=0, lower=0, trans_a=1)
     n_levels = theta.shape[1]
-    baseline = np.zeros((len(theta), len(inner) * n_levels))
+    baseline = PROCESSOR.zeros(len(theta), len(inner) * n_levels)
     for size, p in enumerate(inner):
         baseline[:p, size * n_levels : (size + 1) * n_levels] = theta[:p]
     return baseline

@@ -7,7 +7,7 @@ does not change lengths. The column of ones comes first, so that what lies in R'
 from dataclasses import dataclass, field
 from typing import Any
 
-from paretofit.linear.device import PROCESSOR, Device, column_squares, device_of, host, stack, triangle
+from paretofit.linear.device import PROCESSOR, Device, column_squares, columns_first, device_of, host, stack, triangle
 from paretofit.linear.factor import Array
 
 
@@ -45,7 +45,7 @@ class ResidualFactor:
     def _flush(self) -> None:
         stacked = [self._R, *self._pending] if self._R is not None else self._pending
         A = stack(stacked, 0)
-        self._R, self._pending = (triangle(A) if len(A) >= A.shape[1] else A), []
+        self._R, self._pending = (triangle(A) if len(A) >= A.shape[1] else columns_first(A)), []
 
     def finish(self) -> None:
         """Factorise what is pending, once and not in every copy."""

@@ -26,6 +26,7 @@ BENCHMARKS = {
     "descriptors": "Descriptors against FitSNAP and LAMMPS",
     "memory": "Peak memory against the number of rows",
     "rate": "The reduction's rate against a matrix product",
+    "published": "The published study at its real size",
     "front": "The front of a million points",
     "plan": "Planning from less than there is",
     "weights": "Group weights by gradient against a genetic algorithm",
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "uncertainty": "Which error bars cover the true errors",
     "learning": "The active-learning loop against random choice and fixed levels",
     "mace": "MACE networks next to quadratic SNAP",
+    "soak": "An hour of kills",
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -1,0 +1,563 @@
+"""The published study at its real size, bracketed: all of its rows, all of its columns, and all of its fits.
+
+The real one, 20,000 configurations at 2Jmax up to 10 and 150 draws, has 3.0 million rows by 4,278 columns: 103 GB,
+more than a small machine has disk for. Three runs of `paretofit run` on made-up data (published_size.py) have one of
+its sizes each, smaller ones of the same series show how times grow, and formulas take them to the whole.
+
+Runs that are done are kept in published.json in the working folder, so that a benchmark that was stopped goes on.
+PARETOFIT_PUBLISHED="A9,B9" names the runs to be done; by default all of them, some hours on two cores, with 45 GB of
+disk while the largest is at work.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from common import Options, Skip, Table, stage
+from published_size import make_dataset
+from scipy.optimize import nnls
+
+from paretofit.descriptors import DesignMatrix, SnapBasis
+from paretofit.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+STAGES = ("describe", "reduce", "sweep", "analyse", "report")
+SIZES = (100, 200, 350, 500, 750, 1000, 1500, 2250, 3000, 5000, 7500, 10_000)
+WEIGHTS = (5, 10, 12.25, 50, 150, 300)
+SAMPLINGS = ("random", "leverage", "block-leverage")
+ATOMS, N_LEVELS = 50, 6
+INTERVAL = 1.0  # seconds between two looks at the memory
+ROOM = 1.2  # times the bytes of its design that a run needs on the disk
+STUDY = """\
+name: {name}
+dataset: {dataset}
+basis:
+  elements: [Be]
+  rcutfac: 4.812302818
+  rfac0: 0.99363
+  rmin0: 0
+  radelem: 0.5
+  wj: 1
+  bzeroflag: true
+  switchflag: true
+  quadratic: true
+split: {{train_fraction: 0.5, seed: 58}}
+levels: [1, 2, 3, 4, 5, 6]
+twojmax: {twojmax}
+weights: {weights}
+sizes: {sizes}
+samplings: [{samplings}]
+repetitions: {repetitions}
+leverage: {{energy_weight: 150, twojmax: {leverage}}}
+"""
+
+
+def scaled_sizes(n_train: int) -> list[int]:
+    """The twelve sizes brought down to a smaller training half: 100 stays, all of 10,000 become all of `n_train`.
+
+    A factor for all would make subsets that have fewer rows than the model has columns, which the real study has not,
+    and which are fitted another way.
+    """
+    smallest = min(SIZES[0], max(2, n_train // 3))
+    power = math.log(n_train / smallest) / math.log(SIZES[-1] / SIZES[0])
+    return [round(smallest * (size / SIZES[0]) ** power) for size in SIZES]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study to run.
+
+    Attributes
+    ----------
+    n : int
+        Configurations, half of which train.
+    twojmax : tuple of int
+    repetitions : int
+    n_sizes : int
+        Of the twelve subset sizes, the largest.
+    """
+
+    n: int
+    twojmax: tuple[int, ...]
+    repetitions: int = 1
+    n_sizes: int = len(SIZES)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of the subsets, the whole training half included."""
+        return scaled_sizes(self.n // 2)[-self.n_sizes :]
+
+    @property
+    def columns(self) -> int:
+        """Of the design."""
+        return SnapBasis(elements=["Be"], twojmax=max(self.twojmax)).n_features
+
+    def size(self, rows: int) -> Size:
+        """What the formulas need; all draws share the fits to the whole training half."""
+        draws = len(SAMPLINGS) * self.repetitions
+        cells = draws * len(self.sizes) * len(WEIGHTS)
+        subsets = draws * (len(self.sizes) - 1) + 1
+        grown = draws * max(self.sizes[:-1]) * rows // self.n
+        return Size(self.n, rows, self.columns, grown, subsets * len(WEIGHTS), cells * len(self.twojmax) * N_LEVELS)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a study is.
+
+    Attributes
+    ----------
+    configurations, rows, columns : int
+    grown : int
+        Rows that the moments of all draws grow by.
+    factors : int
+        Cholesky factors: subsets times weights.
+    fits : int
+    """
+
+    configurations: int
+    rows: int
+    columns: int
+    grown: int
+    factors: int
+    fits: int
+
+    @property
+    def reduction(self) -> float:
+        """Work of the reduction."""
+        return float(self.rows) * self.columns**2
+
+    @property
+    def sweep(self) -> tuple[float, float, float]:
+        """Work of the sweep, by what it grows with: moments, factors, fits."""
+        return float(self.grown) * self.columns**2, float(self.factors) * self.columns**3, float(self.fits)
+
+
+WHOLE_PLAN = Plan(20_000, (4, 6, 8, 10), 50)
+WHOLE = WHOLE_PLAN.size(WHOLE_PLAN.n * (1 + 3 * ATOMS))
+PLANS = {
+    "A1": Plan(20_000, (4, 6, 8)),
+    "A3": Plan(6_667, (4, 6, 8)),
+    "A9": Plan(2_222, (4, 6, 8)),
+    "B1": Plan(4_500, (4, 6, 8, 10)),
+    "B3": Plan(1_500, (4, 6, 8, 10)),
+    "B9": Plan(500, (4, 6, 8, 10)),
+    "C1": Plan(1_000, (1, 2, 3, 4), 50),
+}
+QUICK = {
+    "A1": Plan(60, (2,), n_sizes=2),
+    "A3": Plan(30, (2,), n_sizes=2),
+    "B1": Plan(60, (2, 4), n_sizes=2),
+    "B3": Plan(30, (2, 4), n_sizes=2),
+}
+
+
+@dataclass
+class Measured:
+    """What one run took.
+
+    Attributes
+    ----------
+    plan : Plan
+    cores : int
+    rows : int
+    fits : int
+    seconds : dict of str to float
+        Wall clock by stage.
+    cpu_seconds : float
+        Of all stages and processes, with loading and checking.
+    memory : dict of str to float
+        MB by stage: the main process, its peak until the stage's end.
+    memory_of_all : dict of str to float
+        MB by stage: all processes at once, what they share counted once, seen once a second; not of short stages.
+    files : dict of str to int
+        Bytes: design, reduction, journal, and the whole folder without the dataset.
+    solvers : dict of str to [int, int]
+        Number of fits and largest subset by solver.
+    """
+
+    plan: Plan
+    cores: int
+    rows: int
+    fits: int
+    seconds: dict[str, float]
+    cpu_seconds: float
+    memory: dict[str, float]
+    memory_of_all: dict[str, float]
+    files: dict[str, int]
+    solvers: dict[str, list[int]]
+
+    @property
+    def size(self) -> Size:
+        """Of its study."""
+        return self.plan.size(self.rows)
+
+    def largest_memory(self, name: str) -> float:
+        """MB of a stage: of all processes where that was seen."""
+        return max(self.memory[name], self.memory_of_all.get(name, 0.0))
+
+
+def run(options: Options) -> list[Table]:
+    """Do what is not done yet; tables of what was measured, and of the whole."""
+    plans = QUICK if options.quick else PLANS
+    names = os.environ.get("PARETOFIT_PUBLISHED", "").replace(",", " ").split() or list(plans)
+    if unknown := set(names) - set(plans):
+        raise Skip(f"PARETOFIT_PUBLISHED names '{min(unknown)}'; there are {', '.join(plans)}")
+    book = options.work / ("published_quick.json" if options.quick else "published.json")
+    done = _kept(book, plans, options.cores)
+    for name in names:
+        if name not in done:
+            with stage(f"{name}: {plans[name].n} configurations, 2Jmax up to {max(plans[name].twojmax)}"):
+                done[name] = measure(name, plans[name], options)
+            write_text(book, json.dumps({key: asdict(one) for key, one in done.items()}, indent=1))
+    done = {name: done[name] for name in plans if name in done}
+    there = shutil.disk_usage(options.work).free, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return [times(done), memory_and_disk(done), *extrapolated(done, *there)]
+
+
+def _kept(book: Path, plans: dict[str, Plan], cores: int) -> dict[str, Measured]:
+    """Runs that are done, if they are of the same plan and number of cores."""
+    if not book.exists():
+        return {}
+    kept = {}
+    for name, fields in json.loads(book.read_text()).items():
+        plan = Plan(**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("plan").items()})
+        if plan == plans.get(name) and fields["cores"] == cores:
+            kept[name] = Measured(plan, **fields)
+    return kept
+
+
+def measure(name: str, plan: Plan, options: Options) -> Measured:
+    """Run one study from nothing, read its numbers, and delete what is large."""
+    needed, free = ROOM * 8 * plan.n * (1 + 3 * ATOMS) * plan.columns, shutil.disk_usage(options.work).free
+    if needed > free:
+        raise Skip(f"run {name} needs {needed / 1e9:.0f} GB of disk in {options.work.name}, {free / 1e9:.0f} are free")
+    dataset = options.work / f"published_{plan.n}.h5"
+    if not dataset.exists():
+        make_dataset(dataset, plan.n, atoms=ATOMS, jobs=options.cores)
+    study, folder = options.work / f"published_{name}.yaml", options.work / f"published_{name}"
+    study.write_text(_study(name, plan, dataset))
+    shutil.rmtree(folder, ignore_errors=True)  # what a stopped run has left behind would not be measured
+    command = [sys.executable, "-m", "paretofit.cli", "run", str(study), "--out", str(folder)]
+    before = _children_seconds()
+    with (options.work / f"published_{name}.log").open("w") as said:
+        process = subprocess.Popen([*command, "--jobs", str(options.cores)], stdout=said, stderr=subprocess.STDOUT)
+        with _memory_by_stage(process.pid, folder / "run.log") as memory_of_all:
+            status = process.wait()
+    if status:
+        raise RuntimeError(f"run {name} failed:\n{Path(said.name).read_text()[-2000:]}")
+    cpu = _children_seconds() - before
+    found = _read(plan, options.cores, folder, cpu, memory_of_all)
+    for large in ("design.h5", "reduction.h5", "dataset.h5"):
+        (folder / large).unlink(missing_ok=True)
+    return found
+
+
+def _study(name: str, plan: Plan, dataset: Path) -> str:
+    return STUDY.format(
+        name=f"published_{name}",
+        dataset=json.dumps(str(dataset)),
+        twojmax=list(plan.twojmax),
+        weights=list(WEIGHTS),
+        sizes=json.dumps([*plan.sizes[:-1], "all"]),
+        samplings=", ".join(SAMPLINGS),
+        repetitions=plan.repetitions,
+        leverage=max(plan.twojmax),
+    )
+
+
+def _read(plan: Plan, cores: int, folder: Path, cpu: float, memory_of_all: dict[str, float]) -> Measured:
+    """The numbers of a finished run."""
+    record = json.loads((folder / "run.json").read_text())
+    results = pd.read_csv(folder / "results.csv", usecols=["solver", "n_train"])
+    design = DesignMatrix.open(folder / "design.h5")
+    sizes = {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    files = {
+        "design": sizes["design.h5"],
+        "reduction": sizes.get("reduction.h5", 0),
+        "journal": sum(size for name, size in sizes.items() if name.startswith("sweep-")),
+        "whole": sum(sizes.values()) - sizes.get("dataset.h5", 0),
+    }
+    solvers = {str(name): [len(own), int(own.max())] for name, own in results.groupby("solver")["n_train"]}
+    seconds, memory = ({name: record[key][name] for name in STAGES} for key in ("seconds", "peak_megabytes"))
+    return Measured(plan, cores, design.n_rows, len(results), seconds, cpu, memory, memory_of_all, files, solvers)
+
+
+def _children_seconds() -> float:
+    """CPU seconds of all children that have ended, and of theirs."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+@contextmanager
+def _memory_by_stage(process: int, log: Path) -> Iterator[dict[str, float]]:
+    """Watch a process and those it starts: MB of all of them at once, at most, by stage; nothing without /proc."""
+    peaks: dict[str, float] = {}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(INTERVAL):
+            name = _stage_in(log)
+            if name in STAGES:
+                peaks[name] = max(peaks.get(name, 0.0), _megabytes(process))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peaks
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _stage_in(log: Path) -> str:
+    """The stage that a run's log says was started last."""
+    if not log.exists():
+        return ""
+    started = [line.split() for line in log.read_text().splitlines() if line.endswith(": started")]
+    return started[-1][-2].rstrip(":") if started else ""
+
+
+def _megabytes(process: int) -> float:
+    """Proportional memory of a process and all below it."""
+    family, total = {process}, 0
+    for status in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda path: int(path.parent.name)):
+        try:
+            number, parent = int(status.parent.name), int(status.read_text().rsplit(")", 1)[1].split()[1])
+            if number in family or parent in family:  # children have larger numbers than their parents
+                family.add(number)
+                lines = status.with_name("smaps_rollup").read_text().splitlines()
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        except (OSError, IndexError):  # it has just ended
+            continue
+    return total / 1024
+
+
+def exponent(small: float, large: float, less: float, more: float) -> float:
+    """The power of its size with which something grows, from two of each: ln(more/less) / ln(large/small)."""
+    return math.log(more / less) / math.log(large / small)
+
+
+def sweep_rates(sizes: Sequence[Size], seconds: Sequence[float]) -> np.ndarray:
+    """``(3,)``: seconds of the sweep for each unit of its three kinds of work, none below zero.
+
+    Least squares of relative deviations, so that small runs count as much as large ones.
+    """
+    work = np.array([size.sweep for size in sizes]) / np.array(seconds)[:, None]
+    unit = work.max(axis=0)
+    rates, _ = nnls(work / unit, np.ones(len(work)))
+    return np.asarray(rates / unit)
+
+
+def memory_of_whole(small: tuple[int, float], large: tuple[int, float], wide: tuple[int, float], rows: int) -> float:
+    """Memory of a stage at all rows and columns, from pairs of rows and memory.
+
+    That of the run that has all columns, and for each further row what two runs with fewer columns differ by.
+    """
+    slope = max(0.0, (large[1] - small[1]) / (large[0] - small[0])) if large[0] > small[0] else 0.0
+    return wide[1] + slope * (rows - wide[0])
+
+
+def binding(disk: tuple[float, float], memory: tuple[float, float], hours: float) -> str:
+    """Where the limit is: bytes needed and there, of disk and of memory, and the time."""
+    what = [name for name, (needed, there) in (("disk", disk), ("memory", memory)) if needed > there]
+    limit = f"the limit is {' and '.join(what)}" if what else "disk and memory suffice, the limit is time"
+    return (
+        f"Of {disk[0] / 1e9:.0f} GB of disk {disk[1] / 1e9:.0f} are free, of {memory[0] / 1e9:.1f} GB of memory there "
+        f"are {memory[1] / 1e9:.1f}, and it takes {hours:.0f} h: {limit}."
+    )
+
+
+def times(done: dict[str, Measured]) -> Table:
+    """Seconds of every run."""
+    table = Table(
+        "Measured: time",
+        ["run", "2Jmax", "configurations", "rows", "columns", "fits", *(f"{name}, s" for name in STAGES), "CPU, s"],
+        notes=[
+            "A: all rows of the real study. B: all columns. C: all fits. 3 and 9: a third and a ninth of the rows.",
+            (
+                "Wall clock by stage, as the run records it; CPU: of the whole run with all its processes, which other "
+                "work on the machine hardly changes."
+            ),
+        ],
+    )
+    for name, one in done.items():
+        size = one.size
+        counts = [f"{size.configurations}", f"{one.rows}", f"{size.columns}", f"{one.fits}"]
+        seconds = [f"{one.seconds[stage_]:.1f}" for stage_ in STAGES]
+        table.add(name, ", ".join(map(str, one.plan.twojmax)), *counts, *seconds, f"{one.cpu_seconds:.0f}")
+        ways = ", ".join(f"{solver} {n} (of up to {most})" for solver, (n, most) in sorted(one.solvers.items()))
+        subsets = f"{min(one.plan.sizes)} to {max(one.plan.sizes)} configurations"
+        table.notes.append(f"{name}: subsets of {subsets}; fits by solver (and the largest subset): {ways}.")
+    return table
+
+
+def memory_and_disk(done: dict[str, Measured]) -> Table:
+    """Memory by stage and files of every run."""
+    table = Table(
+        "Measured: memory and disk",
+        ["run", *(f"{name}, MB" for name in STAGES), "design, MB", "reduction, MB", "journal, MB", "whole folder, MB"],
+        notes=[
+            (
+                "Memory: main process, its peak until the end of the stage / all processes together, what they share "
+                f"counted once, looked at every {INTERVAL:g} s (– where a stage was shorter)."
+            ),
+            "Disk: of the run folder, without the dataset.",
+        ],
+    )
+    for name, one in done.items():
+        both = [
+            f"{one.memory[own]:.0f} / {one.memory_of_all[own]:.0f}"
+            if own in one.memory_of_all
+            else f"{one.memory[own]:.0f} / –"
+            for own in STAGES
+        ]
+        table.add(name, *both, *(f"{one.files[key] / 1e6:.3g}" for key in ("design", "reduction", "journal", "whole")))
+    return table
+
+
+def extrapolated(done: dict[str, Measured], disk_there: float, memory_there: float) -> list[Table]:
+    """The table of the whole study, if there are runs of both series to go by."""
+    rows_series, columns_series = (
+        sorted((one for name, one in done.items() if name[0] == letter), key=lambda one: one.rows) for letter in "AB"
+    )
+    if not rows_series or not columns_series:
+        return []
+    return [_Whole(list(done.values()), rows_series, columns_series).table(disk_there, memory_there)]
+
+
+@dataclass
+class _Whole:
+    """What the whole study takes, by stage.
+
+    Attributes
+    ----------
+    runs : list of Measured
+    rows_series, columns_series : list of Measured
+        With few columns and up to all rows; with all columns. By number of rows.
+    """
+
+    runs: list[Measured]
+    rows_series: list[Measured]
+    columns_series: list[Measured]
+    long: Measured = field(init=False)
+    wide: Measured = field(init=False)
+    many: Measured = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.long, self.wide = self.rows_series[-1], self.columns_series[-1]
+        self.many = max([*self.runs, self.wide], key=lambda one: one.fits)
+
+    def seconds(self) -> dict[str, float]:
+        """Wall clock by stage, on as many cores as the runs had."""
+        rates = sweep_rates([one.size for one in self.runs], [one.seconds["sweep"] for one in self.runs])
+        return {
+            "describe": self.wide.seconds["describe"] * WHOLE.configurations / self.wide.plan.n,
+            "reduce": self.reduction_from(self.wide),
+            "sweep": float(rates @ WHOLE.sweep),
+            "analyse": max(one.seconds["analyse"] for one in self.runs),
+            "report": self.many.seconds["report"],
+        }
+
+    def reduction_from(self, one: Measured) -> float:
+        """Seconds of the reduction, scaled from those of a run."""
+        return one.seconds["reduce"] * WHOLE.reduction / one.size.reduction
+
+    def memory(self, name: str) -> float:
+        """MB of a stage, all processes."""
+        small, large = (self.rows_series[k] for k in (-2 if len(self.rows_series) > 1 else -1, -1))
+        pairs = [(one.rows, one.largest_memory(name)) for one in (small, large, self.wide)]
+        scaled = memory_of_whole(pairs[0], pairs[1], pairs[2], WHOLE.rows)
+        return max(scaled, self.many.largest_memory(name))
+
+    def disk(self) -> dict[str, float]:
+        """Bytes of a stage's files."""
+        wide, many = self.wide.files, self.many.files
+        rest = many["whole"] - many["design"] - many["reduction"] - many["journal"]
+        return {
+            "describe": wide["design"] * WHOLE.rows / self.wide.rows,
+            "reduce": float(wide["reduction"]),
+            "sweep": many["journal"] * WHOLE.fits / self.many.fits,
+            "analyse": 0.0,
+            "report": float(rest),
+        }
+
+    def exponents(self, name: str) -> list[str]:
+        """In rows, of both series, and in columns, of the seconds for each row."""
+        found = []
+        for series in (self.rows_series, self.columns_series):
+            ends = [(one.rows, one.seconds[name]) for one in series[-2:]]
+            known = len(ends) == 2 and min(seconds for _, seconds in ends) > 0
+            found.append(f"{exponent(ends[0][0], ends[1][0], ends[0][1], ends[1][1]):.2f}" if known else "–")
+        each = [one.seconds[name] / (one.size.grown if name == "sweep" else one.rows) for one in (self.long, self.wide)]
+        found.append(f"{exponent(self.long.size.columns, self.wide.size.columns, *each):.2f}" if min(each) > 0 else "–")
+        return found
+
+    def table(self, disk_there: float, memory_there: float) -> Table:
+        """Time, memory and disk by stage, and where the limit is."""
+        seconds, disk = self.seconds(), self.disk()
+        cores = self.wide.cores
+        head = ["stage", f"hours on {cores} cores", "memory, GB", "disk, GB", "exponents: rows (A)", "(B)", "columns"]
+        table = Table(
+            f"Extrapolated: {WHOLE.configurations} configurations, {WHOLE.rows} rows, {WHOLE.columns} columns, "
+            f"{WHOLE.fits} fits",
+            [*head, "scaled by"],
+            notes=self.notes(),
+        )
+        for name in STAGES:
+            numbers = [f"{seconds[name] / 3600:.2g}", f"{self.memory(name) / 1000:.2g}", f"{disk[name] / 1e9:.3g}"]
+            table.add(name, *numbers, *self.exponents(name)[: 3 if name in STAGES[:3] else 2], *self._by(name))
+        hours, memory = sum(seconds.values()) / 3600, max(map(self.memory, STAGES))
+        table.add("all", f"{hours:.2g}", f"{memory / 1000:.2g}", f"{sum(disk.values()) / 1e9:.3g}", *[""] * 4)
+        limit = binding((sum(disk.values()), disk_there), (memory * 1e6, memory_there), hours)
+        busy = self.wide.cpu_seconds / (cores * sum(self.wide.seconds.values()))
+        share = f"of which the cores were busy for {busy:.0%} in the largest run with all columns"
+        table.notes.append(f"{limit} {cores * hours:.0f} core-hours, {share}.")
+        return table
+
+    def _by(self, name: str) -> list[str]:
+        return {
+            "describe": ["configurations, from B"],
+            "reduce": ["rows × columns², from B"],
+            "sweep": ["moments, factors and fits, from all runs"],
+            "analyse": ["–", "as measured, at most"],
+            "report": ["–", "as measured, with the most fits"],
+        }[name]
+
+    def notes(self) -> list[str]:
+        """What the numbers are made of."""
+        rates = sweep_rates([one.size for one in self.runs], [one.seconds["sweep"] for one in self.runs])
+        parts = [f"{rate * work / 3600:.2g} h" for rate, work in zip(rates, WHOLE.sweep, strict=True)]
+        off = [rates @ one.size.sweep / one.seconds["sweep"] for one in self.runs]
+        return [
+            (
+                "The sweep: rows that moments grow by × columns² + Cholesky factors (subsets × weights) × columns³ + "
+                f"fits, rates by least squares: {' + '.join(parts)}. For the runs themselves it gives "
+                f"{min(off):.2f} to {max(off):.2f} times what was measured. Fits from rows are in the rates in the "
+                "share that the runs have of them."
+            ),
+            f"The reduction scaled from A instead of B: {self.reduction_from(self.long) / 3600:.2g} h.",
+            (
+                "Memory: all processes together in B, and for each further row what the two largest runs of A differ "
+                "by. Disk: the design grows with rows × columns, the reduction with columns², the journal with fits."
+            ),
+            (
+                "Exponents: of the seconds, between the two largest runs of a series; of the seconds for each row (in "
+                "the sweep, each row that moments grow by), between the columns of A and B."
+            ),
+        ]

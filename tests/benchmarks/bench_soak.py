@@ -1,0 +1,258 @@
+"""An hour of studies and loops that are killed at random, and go on: they end with the bytes of an undisturbed run.
+
+A study, the same study on a dask cluster of this machine, and an active-learning loop are run once without
+disturbance. Then, until the time is over, each in turn is begun in a new folder and killed at random moments: the whole
+process group with SIGKILL, as by a power cut; a single process of it with SIGKILL, as by the out-of-memory killer; or
+with SIGTERM or SIGINT, as by a queue or a user. It is called again until it ends by itself, and its files are compared
+with the undisturbed ones, byte by byte. What is not compared are times, and pages that hold some.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from common import ROOT, Options, Table, stage
+
+sys.path.insert(0, str(ROOT / "tests"))
+from faults import command, descendants, gone, litter, soon
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MINUTES = float(os.environ.get("PARETOFIT_SOAK_MINUTES", "60"))
+STUDY = f"""
+name: soak
+dataset: {ROOT}/data/beryllium.h5
+basis: {{elements: [Be]}}
+levels: [1, 3, 5]
+twojmax: [2, 4, 6]
+weights: [1, 12.25, 150]
+sizes: [20, 60, 120, all]
+samplings: [random, leverage, block-leverage]
+repetitions: 8
+leave_one_out: true
+cost: {{measure_md: false}}
+"""
+LOOP = (ROOT / "studies" / "learn_quick.yaml").read_text().replace("structures/", f"{ROOT}/studies/structures/")
+TIMES = re.compile("seconds|picoseconds_per|wall")
+HOW = {"all": 0.5, "one": 0.25, "SIGTERM": 0.15, "SIGINT": 0.1}
+ENDS = {"SIGTERM": 143, "SIGINT": 130}
+
+WHAT = (
+    "study: 4 sizes, 3 samplings and 8 repetitions × 2Jmax 2, 4, 6 × 3 levels × 3 weights, with leave-one-out; "
+    "cluster: the same on dask; loop: studies/learn\\_quick.yaml."
+)
+HOW_KILLED = (
+    "Each run has a folder of its own and is called until it ends by itself. Before that it is killed after 2 s and an "
+    "exponentially distributed time, at the mean a third of the undisturbed: 'all' is SIGKILL for the process and its "
+    "children, 'one' for one of the children; SIGTERM and SIGINT are for the process."
+)
+WHAT_IS_WRONG = (
+    "Wrong is a byte that differs from the undisturbed run's (columns of measured times aside), another exit code, a "
+    "process or a temporary file that stays, a traceback, no end."
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A command that can be repeated, and what it must leave behind."""
+
+    name: str
+    verb: str
+    text: str
+    files: tuple[str, ...]
+    log: str
+
+    def arguments(self, folder: Path, jobs: int) -> list[str]:
+        """Its command line."""
+        return command(self.verb, folder / f"{self.name}.yaml", "--out", folder / "run", "--jobs", jobs)
+
+
+STUDY_FILES = ("results.csv", "front.csv", "split.csv", "weight_*.csv", "label_noise.csv", "tables/*.csv")
+LOOP_FILES = ("iterations.csv", "sets.json", "candidates.extxyz", "iterations/*/*.csv", "iterations/*/*.extxyz",
+              "iterations/*/trajectories/*.extxyz", "potential/*.snap*", "potential/*.mod")  # fmt: skip
+WORKS = [
+    Work("study", "run", STUDY, STUDY_FILES, "run.log"),
+    Work("cluster", "run", STUDY + "cluster: local\n", STUDY_FILES, "run.log"),
+    Work("loop", "learn", LOOP, LOOP_FILES, "learn.log"),
+]
+
+
+@dataclass
+class Told:
+    """What has happened to one kind of work."""
+
+    seconds: float = 0.0
+    runs: int = 0
+    calls: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    stages: Counter[str] = field(default_factory=Counter)
+    files: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def contents(work: Work, folder: Path) -> dict[str, bytes]:
+    """The files that are compared, without columns of times."""
+    found = {}
+    for pattern in work.files:
+        for path in sorted((folder / "run").glob(pattern)):
+            name = str(path.relative_to(folder / "run"))
+            found[name] = _without_times(path) if path.suffix == ".csv" else path.read_bytes()
+    return found
+
+
+def _without_times(path: Path) -> bytes:
+    content = path.read_bytes()
+    first = content.split(b"\n", 1)[0].decode()
+    times = [one for one in first.split(",") if TIMES.search(one) and one != "label_seconds"]
+    if path.name == "iterations.csv":
+        times.append("label_seconds")
+    if not times:
+        return content
+    table = pd.read_csv(path, dtype=str).drop(columns=[one for one in times if one in first.split(",")])
+    return table.to_csv(index=False).encode()
+
+
+def begin(work: Work, folder: Path, jobs: int) -> subprocess.Popen[str]:
+    """Call it, in a process group of its own."""
+    with (folder / "said.txt").open("a") as said:
+        return subprocess.Popen(work.arguments(folder, jobs), stdout=said, stderr=said, start_new_session=True)
+
+
+def prepared(work: Work, folder: Path) -> Path:
+    """A new folder with the study."""
+    folder.mkdir(parents=True)
+    (folder / f"{work.name}.yaml").write_text(work.text)
+    return folder
+
+
+def disturbed(
+    work: Work, folder: Path, jobs: int, expected: dict[str, bytes], told: Told, rng: np.random.Generator
+) -> None:
+    """One run that is killed again and again until it has ended by itself."""
+    prepared(work, folder)
+    while True:
+        process = begin(work, folder, jobs)
+        told.calls += 1
+        try:
+            code = process.wait(timeout=2.0 + rng.exponential(told.seconds / 3))
+        except subprocess.TimeoutExpired:
+            code = _kill(process, folder / "run" / work.log, told, rng)
+        if code == 0:
+            break
+        if code not in {-signal.SIGKILL, 1, *ENDS.values()}:
+            told.wrong.append(f"{folder.name}: exit code {code}")
+    told.runs += 1
+    found = contents(work, folder)
+    told.files += len(found)
+    told.wrong += [f"{folder.name}: {name}" for name in expected if found.get(name) != expected[name]]
+    told.wrong += [f"{folder.name}: {name} is too many" for name in found if name not in expected]
+    told.wrong += [f"{folder.name}: {path} was left" for path in litter(folder / "run")]
+    if "Traceback" in (folder / "said.txt").read_text():
+        told.wrong.append(f"{folder.name}: a traceback")
+
+
+def _kill(process: subprocess.Popen[str], log: Path, told: Told, rng: np.random.Generator) -> int:
+    """End it one way or another; its exit code."""
+    how = str(rng.choice(list(HOW), p=list(HOW.values())))
+    family = descendants(process.pid)
+    if how == "one" and not family:
+        how = "all"
+    told.stages[_stage_of(log)] += 1
+    told.kills[how] += 1
+    if how == "all":
+        os.killpg(process.pid, signal.SIGKILL)
+    elif how == "one":
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(int(rng.choice(family)), signal.SIGKILL)
+    else:
+        process.send_signal(getattr(signal, how))
+    try:
+        code = process.wait(timeout=max(600.0, 10 * told.seconds))
+    except subprocess.TimeoutExpired:
+        told.wrong.append(f"{log.parent.parent.name}: hangs after {how}")
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+    if how in ENDS and code not in {ENDS[how], 0}:
+        told.wrong.append(f"{log.parent.parent.name}: exit code {code} after {how}")
+    if code != 0 and not soon(lambda: gone(family)):
+        told.wrong.append(f"{log.parent.parent.name}: processes are left after {how}")
+    return code
+
+
+def _stage_of(log: Path) -> str:
+    """What was under way, as the log tells it."""
+    try:
+        lines = log.read_text().splitlines()
+    except OSError:
+        return "start"
+    for line in reversed(lines):
+        if found := re.search(r"(?:INFO|WARNING|ERROR) (describe|reduce|sweep|analyse|networks|report): started", line):
+            return found[1]
+        if found := re.search(r"iteration \d+, (label|train|explore|select)", line):
+            return f"after {found[1]}"
+        if "study " in line:
+            break
+    return "start"
+
+
+def run(options: Options) -> list[Table]:
+    """An hour, or PARETOFIT_SOAK_MINUTES."""
+    minutes = 1.0 if options.quick else MINUTES
+    rng = np.random.default_rng(int(os.environ.get("PARETOFIT_SOAK_SEED", "1")))
+    place = options.work / "soak"
+    told = {work.name: Told() for work in WORKS}
+    expected = {}
+    for work in WORKS:
+        folder = prepared(work, place / f"{work.name}-undisturbed")
+        with stage(f"{work.name}, undisturbed"):
+            start = time.monotonic()
+            if begin(work, folder, options.cores).wait() != 0:
+                raise RuntimeError((folder / "said.txt").read_text())
+            told[work.name].seconds = time.monotonic() - start
+        expected[work.name] = contents(work, folder)
+    same = [name for name in expected["study"] if expected["study"][name] != expected["cluster"].get(name)]
+    told["cluster"].wrong += [f"undisturbed: {name} is not as without a cluster" for name in same]
+    end, number = time.monotonic() + 60 * minutes, 0
+    while time.monotonic() < end:
+        work = WORKS[number % len(WORKS)]
+        with stage(f"{work.name}, run {number + 1}"):
+            disturbed(
+                work, place / f"{work.name}-{number:03d}", options.cores, expected[work.name], told[work.name], rng
+            )
+        number += 1
+        for one in told.values():
+            for wrong in one.wrong:
+                print(f"    WRONG: {wrong}", flush=True)
+    return [_table(told, minutes, options.cores)]
+
+
+def _table(told: dict[str, Told], minutes: float, cores: int) -> Table:
+    table = Table(
+        f"{minutes:.0f} minutes of kills, {cores} processes",
+        ["work", "undisturbed, s", "runs", "calls", "kills", "files compared", "different or wrong"],
+        notes=[
+            WHAT,
+            HOW_KILLED,
+            f"{WHAT_IS_WRONG} Compared are {', '.join(dict.fromkeys([*STUDY_FILES, *LOOP_FILES]))}.",
+        ],
+    )
+    for name, one in told.items():
+        kills = ", ".join(f"{how} {n}" for how, n in sorted(one.kills.items()))
+        table.add(name, f"{one.seconds:.0f}", one.runs, one.calls, kills or "none", one.files, len(one.wrong) or "none")
+        stages = ", ".join(f"{where} {n}" for where, n in one.stages.most_common())
+        table.notes.append(f"{name} was killed during: {stages or 'nothing'}.")
+    wrong = [one for work in told.values() for one in work.wrong]
+    table.notes += [f"WRONG: {one}" for one in wrong]
+    return table
