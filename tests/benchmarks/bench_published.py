@@ -159,12 +159,7 @@ PLANS = {
     "B9": Plan(500, (4, 6, 8, 10)),
     "C1": Plan(1_000, (1, 2, 3, 4), 50),
 }
-QUICK = {
-    "A1": Plan(60, (2,), n_sizes=2),
-    "A3": Plan(30, (2,), n_sizes=2),
-    "B1": Plan(60, (2, 4), n_sizes=2),
-    "B3": Plan(30, (2, 4), n_sizes=2),
-}
+QUICK = {"A1": Plan(60, (2,), n_sizes=2), "B1": Plan(30, (2, 4), n_sizes=2)}
 
 
 @dataclass

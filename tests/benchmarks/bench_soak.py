@@ -44,14 +44,16 @@ repetitions: 8
 leave_one_out: true
 cost: {{measure_md: false}}
 """
-LOOP = (ROOT / "studies" / "learn_quick.yaml").read_text().replace("structures/", f"{ROOT}/studies/structures/")
+LOOP = re.sub("iterations: 5", "iterations: 3", (ROOT / "studies" / "learn_quick.yaml").read_text())
+LOOP = LOOP.replace("time_ps: 3", "time_ps: 1").replace("structures/", f"{ROOT}/studies/structures/")
 TIMES = re.compile("seconds|picoseconds_per|wall")
 HOW = {"all": 0.5, "one": 0.25, "SIGTERM": 0.15, "SIGINT": 0.1}
 ENDS = {"SIGTERM": 143, "SIGINT": 130}
 
 WHAT = (
     "study: 4 sizes, 3 samplings and 8 repetitions × 2Jmax 2, 4, 6 × 3 levels × 3 weights, with leave-one-out; "
-    "cluster: the same on dask; loop: studies/learn\\_quick.yaml."
+    "cluster: the same on dask; loop: three shorter iterations of "
+    "studies/learn\\_quick.yaml."
 )
 HOW_KILLED = (
     "Each run has a folder of its own and is called until it ends by itself. Before that it is killed after 2 s and an "

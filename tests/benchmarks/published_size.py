@@ -286,14 +286,12 @@ def added_scale(s: np.ndarray, g: np.ndarray, spread: float) -> float:
     return float((-cov + np.sqrt(cov**2 + var_g * (spread**2 - var_s))) / var_g)
 
 
-def statistics(path: Path) -> list[tuple[str, float, float, float]]:
+def statistics(data: Dataset) -> list[tuple[str, float, float, float]]:
     """Level, and its errors against level 6 as in `Published`: energy, centred, force."""
-    with Dataset(path) as data:
-        labels = {level: data.labels(level) for level in LEVELS}
-        n_atoms = data.n_atoms
+    labels = {level: data.labels(level) for level in LEVELS}
     found = []
     for level in ERRONEOUS:
-        energy = 1000 * (labels[level].energy - labels["6"].energy) / n_atoms
+        energy = 1000 * (labels[level].energy - labels["6"].energy) / data.n_atoms
         force = 1000 * (labels[level].forces - labels["6"].forces)
         found.append(
             (level, float(np.sqrt(np.mean(energy**2))), float(energy.std()), float(np.sqrt(np.mean(force**2))))
@@ -316,7 +314,9 @@ def main() -> None:
     )
     print(f"{arguments.n} configurations in {time.perf_counter() - start:.0f} s")
     print("level: energy, less its mean (meV/atom), force (meV/Å), and as published")
-    for level, *found in statistics(arguments.out):
+    with Dataset(arguments.out) as data:
+        reached = statistics(data)
+    for level, *found in reached:
         published = LEVELS[level]
         wanted = (published.energy, published.centred, published.force)
         print(f"{level}: {', '.join(f'{a:.2f} ({b:.2f})' for a, b in zip(found, wanted, strict=True))}")
