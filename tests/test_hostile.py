@@ -19,6 +19,7 @@ from paretofit.dataset.importer import read_frames
 from paretofit.dataset.inspect import too_close
 from paretofit.files import read_yaml
 from paretofit.imported_calculator import imported_calculator
+from paretofit.pareto.table import read_table
 from paretofit.study.schema import load_study
 
 FEW = settings(
@@ -262,3 +263,12 @@ def test_calculators_that_cannot_be_imported_are_refused(path):
 def test_yaml_that_is_only_large_is_read(tmp_path):
     (tmp_path / "a.yaml").write_text("a: &a [1, 2]\nb: [*a, *a]\nc: " + str(list(range(2000))))
     assert read_yaml(tmp_path / "a.yaml")["b"] == [[1, 2], [1, 2]]
+
+
+def test_carriage_returns_do_not_become_millions_of_rows(tmp_path):
+    """Found by fuzzing: 95 bytes that pandas takes for 15 million rows."""
+    (tmp_path / "a.csv").write_bytes(b"lev;l," + b"\r" * 61 + b"\t+" + b"\r" * 14 + b"energy,force")
+    with pytest.raises(InputError, match="has 1 fields where the header has 2"):
+        read_table(tmp_path / "a.csv")
+    (tmp_path / "mac.csv").write_bytes(b"level,energy\r01,2.5\r02,3\r")
+    assert read_table(tmp_path / "mac.csv").to_dict("list") == {"level": ["01", "02"], "energy": [2.5, 3.0]}

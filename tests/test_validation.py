@@ -428,7 +428,7 @@ def test_a_table_is_a_reference(tmp_path):
         (TUNGSTEN, {"structures": ["Fe"]}, "has Fe, which W_2940_2017_2 lacks"),
         (TUNGSTEN, {"properties": ["elastik"]}, "did you mean 'elastic'"),
         (TUNGSTEN, {"settings": Settings(prototypes=("fc",))}, "no prototype 'fc'"),
-        (TUNGSTEN, {"against": "none.csv"}, "none.csv cannot be read"),
+        (TUNGSTEN, {"against": "none.csv"}, "none.csv: there is no such file"),
         (TUNGSTEN, {"structures": ["none.cif"]}, "none.cif"),
         ("empty.lmp", {}, "no pair_style line"),
         ("real.lmp", {}, "only units metal"),

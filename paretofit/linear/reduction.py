@@ -414,7 +414,7 @@ def _baseline(sums: FirstPass, whitening: Whitening, inner: Array) -> Array:
     baseline = PROCESSOR.zeros(len(theta), len(inner) * n_levels)
     for size, p in enumerate(inner):
         baseline[:p, size * n_levels : (size + 1) * n_levels] = theta[:p]
-    return baseline
+    return np.asarray(baseline)
 
 
 def _targets(Y: Any, U: Any, baseline: Any) -> tuple[Any, Any]:

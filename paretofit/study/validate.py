@@ -15,6 +15,7 @@ from ase.build import bulk
 from paretofit.dataset.importer import read_frames
 from paretofit.errors import InputError, suggestion
 from paretofit.files import one_line, remove, write_text
+from paretofit.pareto.table import read_table
 from paretofit.progress import track
 from paretofit.report import validation_figures as figures
 from paretofit.report.pictures import FigurePlan, draw_picture
@@ -168,10 +169,7 @@ def _check_names(properties: Sequence[str], settings: Settings) -> None:
 
 def _read_table(path: Path) -> pd.DataFrame:
     needed = {"property", "structure", "quantity", "potential"}
-    try:
-        table = pd.read_csv(path, keep_default_na=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a table: {one_line(error)}") from error
+    table = read_table(path)
     missing = sorted(needed - set(table.columns))
     if missing:
         raise InputError(f"{path} has no column '{missing[0]}'; a reference table has {', '.join(sorted(needed))}")

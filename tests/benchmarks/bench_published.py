@@ -14,15 +14,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,6 +35,7 @@ from paretofit.files import write_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+FILES = ("design", "reduction", "journal")
 STAGES = ("describe", "reduce", "sweep", "analyse", "report")
 SIZES = (100, 200, 350, 500, 750, 1000, 1500, 2250, 3000, 5000, 7500, 10_000)
 WEIGHTS = (5, 10, 12.25, 50, 150, 300)
@@ -174,8 +174,9 @@ class Measured:
     fits : int
     seconds : dict of str to float
         Wall clock by stage.
-    cpu_seconds : float
-        Of all stages and processes, with loading and checking.
+    cpu : dict of str to float
+        CPU seconds by stage, and under "" of what is before and after, of all processes; seen once a second, so that
+        short stages may be missing.
     memory : dict of str to float
         MB by stage: the main process, its peak until the stage's end.
     memory_of_all : dict of str to float
@@ -191,7 +192,7 @@ class Measured:
     rows: int
     fits: int
     seconds: dict[str, float]
-    cpu_seconds: float
+    cpu: dict[str, float]
     memory: dict[str, float]
     memory_of_all: dict[str, float]
     files: dict[str, int]
@@ -201,6 +202,10 @@ class Measured:
     def size(self) -> Size:
         """Of its study."""
         return self.plan.size(self.rows)
+
+    def clock(self, name: str, *, cpu: bool = False) -> float:
+        """Seconds of a stage: wall clock, or CPU where that was seen."""
+        return (self.cpu.get(name, 0.0) if cpu else 0.0) or self.seconds[name]
 
     def largest_memory(self, name: str) -> float:
         """MB of a stage: of all processes where that was seen."""
@@ -249,15 +254,13 @@ def measure(name: str, plan: Plan, options: Options) -> Measured:
     study.write_text(_study(name, plan, dataset))
     shutil.rmtree(folder, ignore_errors=True)  # what a stopped run has left behind would not be measured
     command = [sys.executable, "-m", "paretofit.cli", "run", str(study), "--out", str(folder)]
-    before = _children_seconds()
     with (options.work / f"published_{name}.log").open("w") as said:
         process = subprocess.Popen([*command, "--jobs", str(options.cores)], stdout=said, stderr=subprocess.STDOUT)
-        with _memory_by_stage(process.pid, folder / "run.log") as memory_of_all:
+        with _watched(process.pid, folder / "run.log") as seen:
             status = process.wait()
     if status:
         raise RuntimeError(f"run {name} failed:\n{Path(said.name).read_text()[-2000:]}")
-    cpu = _children_seconds() - before
-    found = _read(plan, options.cores, folder, cpu, memory_of_all)
+    found = _read(plan, options.cores, folder, seen)
     for large in ("design.h5", "reduction.h5", "dataset.h5"):
         (folder / large).unlink(missing_ok=True)
     return found
@@ -276,7 +279,7 @@ def _study(name: str, plan: Plan, dataset: Path) -> str:
     )
 
 
-def _read(plan: Plan, cores: int, folder: Path, cpu: float, memory_of_all: dict[str, float]) -> Measured:
+def _read(plan: Plan, cores: int, folder: Path, seen: Seen) -> Measured:
     """The numbers of a finished run."""
     record = json.loads((folder / "run.json").read_text())
     results = pd.read_csv(folder / "results.csv", usecols=["solver", "n_train"])
@@ -290,31 +293,39 @@ def _read(plan: Plan, cores: int, folder: Path, cpu: float, memory_of_all: dict[
     }
     solvers = {str(name): [len(own), int(own.max())] for name, own in results.groupby("solver")["n_train"]}
     seconds, memory = ({name: record[key][name] for name in STAGES} for key in ("seconds", "peak_megabytes"))
-    return Measured(plan, cores, design.n_rows, len(results), seconds, cpu, memory, memory_of_all, files, solvers)
+    return Measured(plan, cores, design.n_rows, len(results), seconds, seen.cpu, memory, seen.memory, files, solvers)
 
 
-def _children_seconds() -> float:
-    """CPU seconds of all children that have ended, and of theirs."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
+class Seen(NamedTuple):
+    """What was seen of the processes of a run, by stage: the most memory at once, MB, and CPU seconds."""
+
+    memory: dict[str, float]
+    cpu: dict[str, float]
 
 
 @contextmanager
-def _memory_by_stage(process: int, log: Path) -> Iterator[dict[str, float]]:
-    """Watch a process and those it starts: MB of all of them at once, at most, by stage; nothing without /proc."""
-    peaks: dict[str, float] = {}
+def _watched(process: int, log: Path) -> Iterator[Seen]:
+    """Watch a process and those it starts; without /proc nothing is seen.
+
+    Nobody waits for the workers of joblib, so that the system's account of children that have ended lacks them.
+    """
+    seen, spent = Seen({}, {}), {}
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(INTERVAL):
-            name = _stage_in(log)
-            if name in STAGES:
-                peaks[name] = max(peaks.get(name, 0.0), _megabytes(process))
+            name, megabytes, before = _stage_in(log), 0.0, sum(spent.values())
+            for number in family(process):
+                with suppress(OSError, IndexError):  # it has just ended
+                    spent[number] = _cpu_seconds(number)
+                    megabytes += _megabytes(number)
+            seen.cpu[name] = seen.cpu.get(name, 0.0) + sum(spent.values()) - before
+            seen.memory[name] = max(seen.memory.get(name, 0.0), megabytes)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield peaks
+        yield seen
     finally:
         over.set()
         watcher.join()
@@ -328,19 +339,29 @@ def _stage_in(log: Path) -> str:
     return started[-1][-2].rstrip(":") if started else ""
 
 
-def _megabytes(process: int) -> float:
-    """Proportional memory of a process and all below it."""
-    family, total = {process}, 0
+def family(process: int) -> set[int]:
+    """A process and all below it."""
+    members = {process}
     for status in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda path: int(path.parent.name)):
-        try:
-            number, parent = int(status.parent.name), int(status.read_text().rsplit(")", 1)[1].split()[1])
-            if number in family or parent in family:  # children have larger numbers than their parents
-                family.add(number)
-                lines = status.with_name("smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        except (OSError, IndexError):  # it has just ended
-            continue
-    return total / 1024
+        with suppress(OSError, IndexError):
+            if int(_fields(status)[1]) in members:  # children have larger numbers than their parents
+                members.add(int(status.parent.name))
+    return members
+
+
+def _fields(status: Path) -> list[str]:
+    """Of /proc/PID/stat, from the third on: names may have blanks and brackets."""
+    return status.read_text().rsplit(")", 1)[1].split()
+
+
+def _cpu_seconds(process: int) -> float:
+    return sum(map(int, _fields(Path(f"/proc/{process}/stat"))[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def _megabytes(process: int) -> float:
+    """Memory, that shared with other processes in parts."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def exponent(small: float, large: float, less: float, more: float) -> float:
@@ -386,16 +407,16 @@ def times(done: dict[str, Measured]) -> Table:
         notes=[
             "A: all rows of the real study. B: all columns. C: all fits. 3 and 9: a third and a ninth of the rows.",
             (
-                "Wall clock by stage, as the run records it; CPU: of the whole run with all its processes, which other "
-                "work on the machine hardly changes."
+                "Wall clock by stage, as the run records it / CPU of all processes, which other work on the machine "
+                f"hardly changes (looked at every {INTERVAL:g} s; – where a stage was shorter). CPU: of the whole run."
             ),
         ],
     )
     for name, one in done.items():
         size = one.size
         counts = [f"{size.configurations}", f"{one.rows}", f"{size.columns}", f"{one.fits}"]
-        seconds = [f"{one.seconds[stage_]:.1f}" for stage_ in STAGES]
-        table.add(name, ", ".join(map(str, one.plan.twojmax)), *counts, *seconds, f"{one.cpu_seconds:.0f}")
+        seconds = [_both(one.seconds[own], one.cpu.get(own), ".1f") for own in STAGES]
+        table.add(name, ", ".join(map(str, one.plan.twojmax)), *counts, *seconds, f"{sum(one.cpu.values()):.0f}")
         ways = ", ".join(f"{solver} {n} (of up to {most})" for solver, (n, most) in sorted(one.solvers.items()))
         subsets = f"{min(one.plan.sizes)} to {max(one.plan.sizes)} configurations"
         table.notes.append(f"{name}: subsets of {subsets}; fits by solver (and the largest subset): {ways}.")
@@ -416,14 +437,13 @@ def memory_and_disk(done: dict[str, Measured]) -> Table:
         ],
     )
     for name, one in done.items():
-        both = [
-            f"{one.memory[own]:.0f} / {one.memory_of_all[own]:.0f}"
-            if own in one.memory_of_all
-            else f"{one.memory[own]:.0f} / –"
-            for own in STAGES
-        ]
-        table.add(name, *both, *(f"{one.files[key] / 1e6:.3g}" for key in ("design", "reduction", "journal", "whole")))
+        both = [_both(one.memory[own], one.memory_of_all.get(own), ".0f") for own in STAGES]
+        table.add(name, *both, *(f"{one.files[key] / 1e6:.3g}" for key in (*FILES, "whole")))
     return table
+
+
+def _both(first: float, second: float | None, form: str) -> str:
+    return f"{first:{form}} / {'–' if second is None else format(second, '.0f')}"
 
 
 def extrapolated(done: dict[str, Measured], disk_there: float, memory_there: float) -> list[Table]:
@@ -458,20 +478,22 @@ class _Whole:
         self.long, self.wide = self.rows_series[-1], self.columns_series[-1]
         self.many = max([*self.runs, self.wide], key=lambda one: one.fits)
 
-    def seconds(self) -> dict[str, float]:
-        """Wall clock by stage, on as many cores as the runs had."""
-        rates = sweep_rates([one.size for one in self.runs], [one.seconds["sweep"] for one in self.runs])
+    def seconds(self, *, cpu: bool = False) -> dict[str, float]:
+        """By stage: wall clock on as many cores as the runs had, or CPU."""
         return {
-            "describe": self.wide.seconds["describe"] * WHOLE.configurations / self.wide.plan.n,
-            "reduce": self.reduction_from(self.wide),
-            "sweep": float(rates @ WHOLE.sweep),
-            "analyse": max(one.seconds["analyse"] for one in self.runs),
-            "report": self.many.seconds["report"],
+            "describe": self.wide.clock("describe", cpu=cpu) * WHOLE.configurations / self.wide.plan.n,
+            "reduce": self.reduction_from(self.wide, cpu=cpu),
+            "sweep": float(self.rates(cpu=cpu) @ WHOLE.sweep),
+            **{name: max(one.clock(name, cpu=cpu) for one in self.runs) for name in ("analyse", "report")},
         }
 
-    def reduction_from(self, one: Measured) -> float:
+    def rates(self, *, cpu: bool = False) -> np.ndarray:
+        """Of the sweep, from all runs."""
+        return sweep_rates([one.size for one in self.runs], [one.clock("sweep", cpu=cpu) for one in self.runs])
+
+    def reduction_from(self, one: Measured, *, cpu: bool = False) -> float:
         """Seconds of the reduction, scaled from those of a run."""
-        return one.seconds["reduce"] * WHOLE.reduction / one.size.reduction
+        return one.clock("reduce", cpu=cpu) * WHOLE.reduction / one.size.reduction
 
     def memory(self, name: str) -> float:
         """MB of a stage, all processes."""
@@ -482,14 +504,14 @@ class _Whole:
 
     def disk(self) -> dict[str, float]:
         """Bytes of a stage's files."""
-        wide, many = self.wide.files, self.many.files
-        rest = many["whole"] - many["design"] - many["reduction"] - many["journal"]
+        size, files, many = self.wide.size, self.wide.files, self.many
+        rest = [one.files["whole"] - sum(one.files[key] for key in FILES) for one in self.runs]
         return {
-            "describe": wide["design"] * WHOLE.rows / self.wide.rows,
-            "reduce": float(wide["reduction"]),
-            "sweep": many["journal"] * WHOLE.fits / self.many.fits,
+            "describe": files["design"] * (WHOLE.rows * WHOLE.columns) / (size.rows * size.columns),
+            "reduce": files["reduction"] * (WHOLE.columns / size.columns) ** 2,
+            "sweep": many.files["journal"] * WHOLE.fits / many.fits,
             "analyse": 0.0,
-            "report": float(rest),
+            "report": float(max(rest)),
         }
 
     def exponents(self, name: str) -> list[str]:
@@ -505,9 +527,18 @@ class _Whole:
 
     def table(self, disk_there: float, memory_there: float) -> Table:
         """Time, memory and disk by stage, and where the limit is."""
-        seconds, disk = self.seconds(), self.disk()
+        seconds, cpu, disk = self.seconds(), self.seconds(cpu=True), self.disk()
         cores = self.wide.cores
-        head = ["stage", f"hours on {cores} cores", "memory, GB", "disk, GB", "exponents: rows (A)", "(B)", "columns"]
+        head = [
+            "stage",
+            f"hours on {cores} cores",
+            "CPU, h",
+            "memory, GB",
+            "disk, GB",
+            "exponents: rows (A)",
+            "(B)",
+            "columns",
+        ]
         table = Table(
             f"Extrapolated: {WHOLE.configurations} configurations, {WHOLE.rows} rows, {WHOLE.columns} columns, "
             f"{WHOLE.fits} fits",
@@ -515,14 +546,21 @@ class _Whole:
             notes=self.notes(),
         )
         for name in STAGES:
-            numbers = [f"{seconds[name] / 3600:.2g}", f"{self.memory(name) / 1000:.2g}", f"{disk[name] / 1e9:.3g}"]
+            numbers = [f"{seconds[name] / 3600:.2g}", f"{cpu[name] / 3600:.2g}"]
+            numbers += [f"{self.memory(name) / 1000:.2g}", f"{disk[name] / 1e9:.3g}"]
             table.add(name, *numbers, *self.exponents(name)[: 3 if name in STAGES[:3] else 2], *self._by(name))
-        hours, memory = sum(seconds.values()) / 3600, max(map(self.memory, STAGES))
-        table.add("all", f"{hours:.2g}", f"{memory / 1000:.2g}", f"{sum(disk.values()) / 1e9:.3g}", *[""] * 4)
+        hours, cpu_hours = (sum(one.values()) / 3600 for one in (seconds, cpu))
+        memory = max(map(self.memory, STAGES))
+        table.add(
+            "all",
+            f"{hours:.2g}",
+            f"{cpu_hours:.2g}",
+            f"{memory / 1000:.2g}",
+            f"{sum(disk.values()) / 1e9:.3g}",
+            *[""] * 4,
+        )
         limit = binding((sum(disk.values()), disk_there), (memory * 1e6, memory_there), hours)
-        busy = self.wide.cpu_seconds / (cores * sum(self.wide.seconds.values()))
-        share = f"of which the cores were busy for {busy:.0%} in the largest run with all columns"
-        table.notes.append(f"{limit} {cores * hours:.0f} core-hours, {share}.")
+        table.notes.append(f"{limit} {cores * hours:.0f} core-hours by the clock on the wall, {cpu_hours:.0f} by CPU.")
         return table
 
     def _by(self, name: str) -> list[str]:
@@ -531,12 +569,12 @@ class _Whole:
             "reduce": ["rows × columns², from B"],
             "sweep": ["moments, factors and fits, from all runs"],
             "analyse": ["–", "as measured, at most"],
-            "report": ["–", "as measured, with the most fits"],
+            "report": ["–", "as measured, at most"],
         }[name]
 
     def notes(self) -> list[str]:
         """What the numbers are made of."""
-        rates = sweep_rates([one.size for one in self.runs], [one.seconds["sweep"] for one in self.runs])
+        rates = self.rates()
         parts = [f"{rate * work / 3600:.2g} h" for rate, work in zip(rates, WHOLE.sweep, strict=True)]
         off = [rates @ one.size.sweep / one.seconds["sweep"] for one in self.runs]
         return [

@@ -32,6 +32,7 @@ from paretofit.dataset import Dataset, LevelData, write_dataset
 from paretofit.descriptors import SnapBasis
 from paretofit.descriptors.reference import ReferencePotential, reference_labels
 from paretofit.descriptors.rows import configuration_rows
+from paretofit.errors import InputError
 from paretofit.lammps_library import process_lammps
 from paretofit.parallel import parallel_map
 from paretofit.progress import track
@@ -277,6 +278,8 @@ def _quiet_models(energy_rows: np.ndarray, force_rows: np.ndarray) -> np.ndarray
     C_E = np.cov(energy_rows * unit, rowvar=False)
     C_F = (force_rows * unit).T @ (force_rows * unit) / len(force_rows)
     ratios, models = scipy.linalg.eigh(C_E, C_F)
+    if ratios[0] > QUIET**2:
+        raise InputError("the energies per atom of such small cells vary too much for Table 3; take more atoms")
     return unit[:, None] * models[:, ratios <= QUIET**2]
 
 
