@@ -207,6 +207,12 @@ class Reduction:
         """``(P, P)``: R₀⁻¹, upper triangular, which turns whitened coefficients into raw ones."""
         return np.asarray(lapack.dtrtri(host(self.whitening.R), lower=0)[0])
 
+    def raw(self, fit: NestedFit) -> Array:
+        """``(p, n_levels)``: coefficients of the kept raw columns, without the care that errors need."""
+        whitened = host(self.baseline)[: len(fit.delta), fit.columns] + host(fit.delta)
+        R = host(self.whitening.R)[: len(whitened), : len(whitened)]
+        return np.asarray(lapack.dtrtrs(np.asfortranarray(R), np.asfortranarray(whitened), lower=0)[0])
+
     def columns_of(self, size: int) -> slice:
         """The targets' columns that belong to one of `sizes`."""
         return slice(size * self.n_levels, (size + 1) * self.n_levels)

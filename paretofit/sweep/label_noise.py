@@ -54,22 +54,18 @@ def label_noise(
     """
     rows, points = [], []
     with threadpool_limits(1):
-        for pair in weights:
-            found = _largest(engine, grid, pair)
-            if found is None:
-                continue
-            twojmax, fit = found
-            residuals, labels, kind = _test_residuals(engine, fit)
-            ratio = pair[0] / pair[1]
-            for k, level in enumerate(list(grid.levels)[:-1]):
-                for row_kind, name in KINDS.items():
-                    own = kind == row_kind
-                    e, r = MILLI * (labels[own, k] - labels[own, -1]), MILLI * residuals[own, k]
-                    if len(e) > 2:
-                        setting = {"weight_ratio": ratio, "level": level, "kind": name}
-                        rows.append({"twojmax": twojmax, **setting, **_relation(e, r)})
-                        some = np.unique(np.linspace(0, len(e) - 1, min(len(e), POINTS)).astype(int))
-                        points.append(pd.DataFrame({**setting, "error": e[some], "residual": r[some]}))
+        fits = {pair: found for pair in weights if (found := _largest(engine, grid, pair)) is not None}
+        residuals, labels, kind = _test_residuals(engine, [fit for _, fit in fits.values()])
+    for ((w_energy, w_force), (twojmax, _)), residual in zip(fits.items(), residuals, strict=True):
+        for k, level in enumerate(list(grid.levels)[:-1]):
+            for row_kind, name in KINDS.items():
+                own = kind == row_kind
+                e, r = MILLI * (labels[own, k] - labels[own, -1]), MILLI * residual[own, k]
+                if len(e) > 2:
+                    setting = {"weight_ratio": w_energy / w_force, "level": level, "kind": name}
+                    rows.append({"twojmax": twojmax, **setting, **_relation(e, r)})
+                    some = np.unique(np.linspace(0, len(e) - 1, min(len(e), POINTS)).astype(int))
+                    points.append(pd.DataFrame({**setting, "error": e[some], "residual": r[some]}))
     empty = pd.DataFrame(columns=["weight_ratio", "level", "kind", "error", "residual"])
     return pd.DataFrame(rows, columns=TABLE), (pd.concat(points, ignore_index=True) if points else empty)
 
@@ -85,19 +81,25 @@ def _largest(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> 
     return None
 
 
-def _test_residuals(engine: FastEngine, fit: NestedFit) -> tuple[Array, Array, Array]:
-    """Label minus prediction and labels of the test rows, ``(n, n_levels)``, and their kinds."""
-    residuals, labels, kinds = [], [], []
-    for block in all_blocks(engine.stream.parts()):
-        test = ~block.train
-        if test.any():
-            U, Y, _ = engine.reduction.rows(block.X[test], block.Y[test])
-            residuals.append(Y[:, fit.columns] - U[:, : len(fit.delta)] @ fit.delta)
-            labels.append(block.Y[test])
+def _test_residuals(engine: FastEngine, fits: Sequence[NestedFit]) -> tuple[list[Array], Array, Array]:
+    """Label minus prediction of the test rows, ``(n, n_levels)`` for each fit, their labels, and their kinds.
+
+    One pass serves all fits. It multiplies rows with raw coefficients, which is all that correlations need, and does
+    without whitening.
+    """
+    keep = engine.reduction.whitening.keep
+    raw = [engine.reduction.raw(fit) for fit in fits]
+    residuals: list[list[Array]] = [[] for _ in fits]
+    labels, kinds = [np.empty((0, 1))], [np.empty(0, dtype=np.int8)]
+    for block in all_blocks(engine.stream.parts()) if fits else ():
+        if (test := ~block.train).any():
+            X, Y = keep(block.X[test]), block.Y[test]
+            for found, beta in zip(residuals, raw, strict=True):
+                found.append(Y - X[:, : len(beta)] @ beta)
+            labels.append(Y)
             kinds.append(block.kind[test])
-    if not residuals:
-        return np.empty((0, 1)), np.empty((0, 1)), np.empty(0)
-    return np.concatenate(residuals), np.concatenate(labels), np.concatenate(kinds)
+    whole = [np.concatenate(found or labels) for found in residuals]
+    return whole, np.concatenate(labels[1:] or labels), np.concatenate(kinds)
 
 
 def _relation(error: Array, residual: Array) -> dict[str, float]:
