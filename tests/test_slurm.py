@@ -110,6 +110,7 @@ def test_who_was_killed_takes_up_the_jobs_that_went_on(tmp_path, monkeypatch):
     check(tmp_path, 2)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_fails_its_label_only(tmp_path, monkeypatch):
     monkeypatch.setenv("SLEEPY", "3")
     path = labels(tmp_path, 3)
