@@ -7,6 +7,8 @@ import threading
 import time
 
 import distributed
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -14,9 +16,15 @@ from typer.testing import CliRunner
 from paretofit import InputError, run_study
 from paretofit.cli import app
 from paretofit.cluster import LocalCluster, RunningCluster, SlurmCluster, active_client, on_cluster, slurm_cluster
+from paretofit.files import array_digest
 from paretofit.labelling.execute import execute
 from paretofit.parallel import parallel_map
 from paretofit.study.schema import load_study
+from paretofit.sweep import run_sweep
+from paretofit.sweep.engine import journal_path
+from paretofit.sweep.fast import FastEngine
+from paretofit.sweep.finished import Finished
+from paretofit.sweep.results import Inputs, Journal
 
 LABELS = {
     "engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"},
@@ -170,7 +178,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("cluster", "said"),
         [
-            ("slrum", "'slrum' is not one of local, address, slurm; did you mean 'slurm'"),
+            ("slrum", "'slrum' is not one of local, address, slurm, executorlib; did you mean 'slurm'"),
             ("address", "'cluster.scheduler' is missing"),
             ({"name": "slurm", "walltime": 3600}, "'cluster.walltime'"),
             ({"name": "slurm", "walltime": "1h"}, "must be hours, minutes and seconds"),
@@ -271,3 +279,58 @@ class TestNothingFinishedIsLost:
                 [(result.folder / f"iterations/{one}").read_bytes() for one in ("01/frames.csv", "01/errors.csv")]
             )
         assert found[0] == found[1]
+
+
+class TestFinishedSubsets:
+    """What a task has finished is on disk before it goes on, and is fitted once."""
+
+    @pytest.fixture
+    def walk(self, beryllium, tmp_path):
+        from paretofit import SnapBasis, compute_design
+        from paretofit.dataset import split_configurations
+        from paretofit.sweep import SweepGrid, SweepInput, make_engine
+        from paretofit.sweep.cells import draws_of, pending_cells
+
+        design = compute_design(beryllium, SnapBasis(elements=["Be"], twojmax=4), tmp_path / "design.h5")
+        split = split_configurations(np.arange(len(beryllium)), 0.7, 1)
+        data = SweepInput(design.with_labels(beryllium, ["5"]), split.train, split.test)
+        grid = SweepGrid(["5"], [2, 4], [(5.0, 1.0), (50.0, 1.0)], [30, 60, 90, 138], ["random"], 1)
+        engine = make_engine(data, grid)
+        tasks = engine.walks(pending_cells(grid, draws_of(data, grid, engine.scores), {}))
+        return engine, max(tasks, key=len), data, grid
+
+    def test_a_walk_that_died_goes_on_after_its_last_subset(self, walk, tmp_path, monkeypatch):
+        engine, task, data, _ = walk
+        finished = Finished(tmp_path / "parts", Inputs(data.label_digests(["5"]), ""))
+        finished.folder.mkdir()
+        expected = engine.run(task, finished)
+        assert len(list(finished.folder.iterdir())) == len(task) == 3
+        finished.forget(task[1:])
+        fitted, fit = [], FastEngine._fit
+        monkeypatch.setattr(FastEngine, "_fit", lambda self, m, cells: fitted.append(cells.key) or fit(self, m, cells))
+        assert engine.run(task, finished) == expected, "to the last bit"
+        assert fitted == [cells.key for cells in task[1:]]
+
+    def test_the_next_run_takes_it_up(self, walk, tmp_path, monkeypatch):
+        engine, task, data, grid = walk
+        whole = run_sweep(data, grid)
+        inputs = Inputs(data.label_digests(["5"]), array_digest(data.groups()))
+        place = journal_path(tmp_path, data.digest(grid, "fast")).with_suffix(".parts")
+        place.mkdir()
+        engine.run(task[:2], Finished(place, inputs))
+        fitted, fit = [], FastEngine._fit
+        monkeypatch.setattr(FastEngine, "_fit", lambda self, m, cells: fitted.append(cells.key) or fit(self, m, cells))
+        found = run_sweep(data, grid, journal=tmp_path)
+        pd.testing.assert_frame_equal(found, whole, rtol=0, atol=0)
+        assert len(fitted) == 2, "the third subset, and the whole training set"
+        assert not place.exists()
+
+    def test_other_labels_are_fitted_anew(self, walk, tmp_path):
+        engine, task, data, _ = walk
+        finished = Finished(tmp_path / "parts", Inputs({"5": "old"}, ""))
+        finished.folder.mkdir()
+        engine.run(task, finished)
+        book = Journal(None, Inputs(data.label_digests(["5"]), ""))
+        Finished(finished.folder, book.inputs).take_up(book)
+        assert not book.fits
+        assert not finished.folder.exists()

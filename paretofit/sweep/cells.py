@@ -55,7 +55,10 @@ def draws_of(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None) -
 
 
 def pending_cells(grid: SweepGrid, draws: list[Draw], done: Mapping[Any, Any]) -> list[Cells]:
-    """What is still to be fitted, one entry for each set of configurations."""
+    """What is still to be fitted, one entry for each set of configurations; also where that is nothing any more.
+
+    Those are steps of a walk all the same: moments that grow in other steps are rounded in another way.
+    """
     cells: dict[str, Cells] = {}
     for draw in draws:
         if draw.key in cells:
@@ -70,8 +73,7 @@ def pending_cells(grid: SweepGrid, draws: list[Draw], done: Mapping[Any, Any]) -
             for weights in grid.weights
         }
         pending = {weights: models for weights, models in pending.items() if models}
-        if pending:
-            cells[draw.key] = Cells(draw.key, draw.members, (draw.sampling, draw.repeat), pending)
+        cells[draw.key] = Cells(draw.key, draw.members, (draw.sampling, draw.repeat), pending)
     return list(cells.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,15 +17,16 @@ from paretofit.parallel import parallel_map, shelved
 from paretofit.progress import track
 from paretofit.sweep.cells import draws_of, pending_cells, single_tasks
 from paretofit.sweep.fast import FastEngine
+from paretofit.sweep.finished import Finished
 from paretofit.sweep.plain import PlainEngine
-from paretofit.sweep.results import Journal, assemble
+from paretofit.sweep.results import Inputs, Journal, assemble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-    from paretofit.sweep.cells import Draw
+    from paretofit.sweep.cells import Cells, Draw
     from paretofit.sweep.data import SweepInput
     from paretofit.sweep.grid import SweepGrid
     from paretofit.sweep.results import Row
@@ -121,14 +123,18 @@ def run_sweep(
     )
     draws = draws_of(data, grid, worker.scores)
     path = None if journal is None else journal_path(journal, data.digest(grid, worker.name))
-    with Journal(path, data.label_digests(list(grid.levels)), array_digest(data.groups())) as book:
+    inputs = Inputs(data.label_digests(list(grid.levels)), array_digest(data.groups()))
+    finished = Finished(None if path is None else path.with_suffix(".parts").absolute(), inputs)
+    with Journal(path, inputs) as book:
+        finished.take_up(book)
         if isinstance(worker, FastEngine):
             walks = worker.walks(pending_cells(grid, draws, book.fits))
             own = jobs if worker.device == PROCESSOR else 1  # a GPU works for one process
-            _work(worker, walks, book, own, folder, "fits from moments" if progress else None)
+            _work(worker, walks, book, finished, own, "fits from moments" if progress else None)
         plain = worker.plain if isinstance(worker, FastEngine) else worker
         rest = single_tasks(pending_cells(grid, draws, book.fits))
-        _work(plain, rest, book, jobs, folder, "fits from rows" if progress else None)
+        _work(plain, rest, book, finished, jobs, "fits from rows" if progress else None)
+        finished.take_up(book)
         return _table(book.fits, data, grid, draws)
 
 
@@ -138,7 +144,12 @@ def journal_path(folder: Path | str, inputs: str) -> Path:
 
 
 def _work(
-    engine: FastEngine | PlainEngine, tasks: list[Any], book: Journal, jobs: int, folder: Path | None, title: str | None
+    engine: FastEngine | PlainEngine,
+    tasks: list[list[Cells]],
+    book: Journal,
+    finished: Finished,
+    jobs: int,
+    title: str | None,
 ) -> None:
     """Run tasks in parallel and keep what each has finished."""
     if not tasks:
@@ -146,12 +157,25 @@ def _work(
     if active_client() is None:  # else they run elsewhere
         _check_memory(max(engine.task_bytes(task) for task in tasks), min(jobs, len(tasks)))
     step = max(1, len(tasks) // 10)
-    with shelved(engine.run, folder) as run:
-        finished = parallel_map(run, tasks, jobs, ordered=False)
-        for done, fits in enumerate(track(finished, len(tasks), title or "", enabled=title is not None), start=1):
+    place = finished.folder
+    if place is not None:
+        place.mkdir(exist_ok=True)
+    with shelved(partial(_numbered, engine, finished), None if place is None else place.parent) as run:
+        results = parallel_map(run, enumerate(tasks), jobs, ordered=False)
+        shown = track(results, len(tasks), title or "", enabled=title is not None)
+        for done, (number, fits) in enumerate(shown, start=1):
             book.append(fits)
+            finished.forget(tasks[number])
             if done % step == 0:
                 log.info("%s: %d of %d tasks", title or "fits", done, len(tasks))
+
+
+def _numbered(
+    engine: FastEngine | PlainEngine, finished: Finished, task: tuple[int, list[Cells]]
+) -> tuple[int, list[Row]]:
+    """Run one task in a worker."""
+    number, cells = task
+    return number, engine.run(cells, finished)
 
 
 def _check_memory(each: float, jobs: int) -> None:

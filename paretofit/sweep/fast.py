@@ -8,7 +8,7 @@ are singular or too ill-conditioned, a cell is fitted from its rows as in the pl
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from paretofit.linear.moments import Moments
     from paretofit.sweep.cells import Cells
     from paretofit.sweep.data import SweepInput
+    from paretofit.sweep.finished import Finished
     from paretofit.sweep.grid import Array, Ridge, SweepGrid
     from paretofit.sweep.results import Row
 
@@ -133,10 +134,14 @@ class FastEngine:
         for one in cells:
             whole = len(one.members) == len(self.train)
             walks.setdefault("whole" if whole else one.draw, []).append(one)
-        ordered = [sorted(walk, key=lambda one: len(one.members)) for walk in walks.values()]
+        ordered = []
+        for walk in walks.values():
+            steps = sorted(walk, key=lambda one: len(one.members))
+            last = max((k for k, one in enumerate(steps, start=1) if one.pending), default=0)
+            ordered += [steps[:last]] if last else []
         return sorted(ordered, key=lambda walk: -len(walk[-1].members))
 
-    def run(self, task: list[Cells]) -> list[Row]:
+    def run(self, task: list[Cells], finished: Finished) -> list[Row]:
         """Walk one draw in a worker; fits that moments cannot be trusted with are left to the plain engine."""
         fits: list[Row] = []
         moments = self.there.empty_moments()
@@ -148,10 +153,14 @@ class FastEngine:
                 else:
                     self._grow(moments, np.setdiff1d(cells.members, known))
                     known = cells.members
-                walk = _Subset(self, moments, cells.members)
-                for weights, models in cells.pending.items():
-                    fits += [{"subset": cells.key, **row} for row in walk.fit(weights, models)]
+                fits += finished.once(cells, partial(self._fit, moments))
         return fits
+
+    def _fit(self, moments: Moments, cells: Cells) -> list[Row]:
+        """Fit what is pending on one subset, whose moments are grown."""
+        walk = _Subset(self, moments, cells.members)
+        own = (walk.fit(weights, models) for weights, models in cells.pending.items())
+        return [{"subset": cells.key, **row} for rows in own for row in rows]
 
     def task_bytes(self, task: list[Cells]) -> float:
         """Memory that a task takes in its process."""

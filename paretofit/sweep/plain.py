@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from paretofit.linear import LeverageScores
     from paretofit.sweep.cells import Cells
     from paretofit.sweep.data import SweepInput
+    from paretofit.sweep.finished import Finished
     from paretofit.sweep.grid import SweepGrid
     from paretofit.sweep.results import Row
 
@@ -45,13 +46,13 @@ class PlainEngine:
         """Prepare for a grid."""
         return cls(RowSource.of(data, grid), data.scores() if data.has_scores() else None)
 
-    def run(self, task: list[Cells]) -> list[Row]:
+    def run(self, task: list[Cells], finished: Finished) -> list[Row]:
         """Fit one task; runs in a worker."""
-        fits: list[Row] = []
         with threadpool_limits(1):
-            for cells in task:
-                fits += [{"subset": cells.key, **row} for row in self.source.fit(cells.members, cells.pending)]
-        return fits
+            return [row for cells in task for row in finished.once(cells, self._fit)]
+
+    def _fit(self, cells: Cells) -> list[Row]:
+        return [{"subset": cells.key, **row} for row in self.source.fit(cells.members, cells.pending)]
 
     def task_bytes(self, task: list[Cells]) -> float:
         """Memory that a task takes in its process, where its largest subset is fitted with its largest model."""

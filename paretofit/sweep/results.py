@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +48,39 @@ def key_of(row: Mapping[str, Any]) -> Key:
     return tuple(row[name] for name in FIT_KEY)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a fit depends on besides its key and what its journal is for.
+
+    Attributes
+    ----------
+    labels : mapping of level to str
+        Hash of each level's labels; a fit to other labels is computed again.
+    groups : str
+        Hash of what leave-one-out leaves out together, on which the penalty "auto" depends.
+    """
+
+    labels: Mapping[str, str]
+    groups: str
+
+    def entry(self, fits: list[Row]) -> list[Row]:
+        """Fits as they are written."""
+        return [{**row, "inputs": self._of(row)} for row in fits]
+
+    def valid(self, entries: Iterable[Any]) -> dict[Key, Row]:
+        """The fits of what was written that are still of these inputs."""
+        found: dict[Key, Row] = {}
+        for entry in entries:
+            with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is none of ours
+                rows = [(key_of(row), row.pop("inputs"), row) for row in entry]
+                found |= {key: row for key, inputs, row in rows if inputs == self._of(row)}
+        return found
+
+    def _of(self, row: Row) -> str:
+        labels = self.labels.get(row["level"], "")
+        return f"{labels} {self.groups}" if row["ridge"] == "auto" else labels
+
+
 class Journal:
     """Finished fits, appended to a file as they come, so that none is lost or computed twice.
 
@@ -55,30 +89,19 @@ class Journal:
     Parameters
     ----------
     path : path-like or None
-    labels : mapping of level to str
-        Hash of each level's labels; a fit to other labels is computed again.
-    groups : str
-        Hash of what leave-one-out leaves out together, on which the penalty "auto" depends.
+    inputs : Inputs
     """
 
-    def __init__(self, path: Path | str | None, labels: Mapping[str, str], groups: str) -> None:
-        self.fits: dict[Key, Row] = {}
-        self._labels, self._groups = dict(labels), groups
+    def __init__(self, path: Path | str | None, inputs: Inputs) -> None:
+        self.inputs = inputs
         self._lines = None if path is None else JsonLines(path)
-        for entry in self._lines.entries if self._lines else []:
-            with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is none of ours
-                rows = [(key_of(row), row.pop("inputs"), row) for row in entry]
-                self.fits.update({key: row for key, inputs, row in rows if inputs == self._inputs(row)})
+        self.fits = inputs.valid(self._lines.entries if self._lines else [])
 
     def append(self, fits: list[Row]) -> None:
         """Add finished fits; on return they are on disk."""
         self.fits.update({key_of(row): row for row in fits})
         if self._lines is not None:
-            self._lines.append([{**row, "inputs": self._inputs(row)} for row in fits])
-
-    def _inputs(self, row: Row) -> str:
-        labels = self._labels.get(row["level"], "")
-        return f"{labels} {self._groups}" if row["ridge"] == "auto" else labels
+            self._lines.append(self.inputs.entry(fits))
 
     def __enter__(self) -> Self:
         return self

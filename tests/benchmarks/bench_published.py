@@ -30,11 +30,20 @@ from published_size import make_dataset
 from scipy.optimize import nnls
 
 from paretofit.descriptors import DesignMatrix, SnapBasis
+from paretofit.descriptors.design import MEMORY_LIMIT
 from paretofit.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+EXTRAPOLATED = ["CPU, h", "memory, GB", "disk, GB", "exponents: rows (A)", "rows (B)", "columns", "scaled by"]
+SCALED_BY = {
+    "describe": "configurations, from B",
+    "reduce": "rows × columns², from B",
+    "sweep": "moments, factors and fits, from all runs",
+    "analyse": "as measured, at most",
+    "report": "as measured, at most",
+}
 FILES = ("design", "reduction", "journal")
 STAGES = ("describe", "reduce", "sweep", "analyse", "report")
 SIZES = (100, 200, 350, 500, 750, 1000, 1500, 2250, 3000, 5000, 7500, 10_000)
@@ -208,8 +217,8 @@ class Measured:
         return (self.cpu.get(name, 0.0) if cpu else 0.0) or self.seconds[name]
 
     def largest_memory(self, name: str) -> float:
-        """MB of a stage: of all processes where that was seen."""
-        return max(self.memory[name], self.memory_of_all.get(name, 0.0))
+        """MB of a stage: of all processes where that was seen, else of the main one, with files that it mapped."""
+        return self.memory_of_all.get(name, self.memory[name])
 
 
 def run(options: Options) -> list[Table]:
@@ -219,15 +228,23 @@ def run(options: Options) -> list[Table]:
     if unknown := set(names) - set(plans):
         raise Skip(f"PARETOFIT_PUBLISHED names '{min(unknown)}'; there are {', '.join(plans)}")
     book = options.work / ("published_quick.json" if options.quick else "published.json")
-    done = _kept(book, plans, options.cores)
+    done, refused = _kept(book, plans, options.cores), []
     for name in names:
-        if name not in done:
+        if name in done:
+            continue
+        try:
             with stage(f"{name}: {plans[name].n} configurations, 2Jmax up to {max(plans[name].twojmax)}"):
                 done[name] = measure(name, plans[name], options)
-            write_text(book, json.dumps({key: asdict(one) for key, one in done.items()}, indent=1))
+        except Skip as reason:
+            refused.append(f"{name} was left out: {reason}.")
+        write_text(book, json.dumps({key: asdict(one) for key, one in done.items()}, indent=1))
+    if not done:
+        raise Skip(" ".join(refused))
     done = {name: done[name] for name in plans if name in done}
+    first = times(done)
+    first.notes += refused
     there = shutil.disk_usage(options.work).free, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return [times(done), memory_and_disk(done), *extrapolated(done, *there)]
+    return [first, memory_and_disk(done), *extrapolated(done, *there)]
 
 
 def _kept(book: Path, plans: dict[str, Plan], cores: int) -> dict[str, Measured]:
@@ -246,7 +263,7 @@ def measure(name: str, plan: Plan, options: Options) -> Measured:
     """Run one study from nothing, read its numbers, and delete what is large."""
     needed, free = ROOM * 8 * plan.n * (1 + 3 * ATOMS) * plan.columns, shutil.disk_usage(options.work).free
     if needed > free:
-        raise Skip(f"run {name} needs {needed / 1e9:.0f} GB of disk in {options.work.name}, {free / 1e9:.0f} are free")
+        raise Skip(f"it needs {needed / 1e9:.0f} GB of disk, and {free / 1e9:.0f} are free")
     dataset = options.work / f"published_{plan.n}.h5"
     if not dataset.exists():
         make_dataset(dataset, plan.n, atoms=ATOMS, jobs=options.cores)
@@ -430,8 +447,9 @@ def memory_and_disk(done: dict[str, Measured]) -> Table:
         ["run", *(f"{name}, MB" for name in STAGES), "design, MB", "reduction, MB", "journal, MB", "whole folder, MB"],
         notes=[
             (
-                "Memory: main process, its peak until the end of the stage / all processes together, what they share "
-                f"counted once, looked at every {INTERVAL:g} s (– where a stage was shorter)."
+                "Memory: main process, its peak until the end of the stage, files that it mapped included / all "
+                "processes together, what they share counted once, looked at every "
+                f"{INTERVAL:g} s (– where a stage was shorter)."
             ),
             "Disk: of the run folder, without the dataset.",
         ],
@@ -497,10 +515,10 @@ class _Whole:
 
     def memory(self, name: str) -> float:
         """MB of a stage, all processes."""
-        small, large = (self.rows_series[k] for k in (-2 if len(self.rows_series) > 1 else -1, -1))
+        from_file = [one for one in self.rows_series if one.files["design"] > MEMORY_LIMIT]
+        small, large = from_file[-2:] if len(from_file) > 1 else (self.long, self.long)
         pairs = [(one.rows, one.largest_memory(name)) for one in (small, large, self.wide)]
-        scaled = memory_of_whole(pairs[0], pairs[1], pairs[2], WHOLE.rows)
-        return max(scaled, self.many.largest_memory(name))
+        return max(memory_of_whole(*pairs, WHOLE.rows), self.many.largest_memory(name))
 
     def disk(self) -> dict[str, float]:
         """Bytes of a stage's files."""
@@ -515,62 +533,47 @@ class _Whole:
         }
 
     def exponents(self, name: str) -> list[str]:
-        """In rows, of both series, and in columns, of the seconds for each row."""
-        found = []
-        for series in (self.rows_series, self.columns_series):
-            ends = [(one.rows, one.seconds[name]) for one in series[-2:]]
-            known = len(ends) == 2 and min(seconds for _, seconds in ends) > 0
-            found.append(f"{exponent(ends[0][0], ends[1][0], ends[0][1], ends[1][1]):.2f}" if known else "–")
-        each = [one.seconds[name] / (one.size.grown if name == "sweep" else one.rows) for one in (self.long, self.wide)]
-        found.append(f"{exponent(self.long.size.columns, self.wide.size.columns, *each):.2f}" if min(each) > 0 else "–")
-        return found
+        """In rows, of both series, and in columns, of the seconds for each row; – where there is nothing to go by."""
+
+        def found(pairs: Sequence[tuple[int, float]]) -> str:
+            known = len(pairs) == 2 and min(value for _, value in pairs) > 0 and pairs[0][0] != pairs[1][0]
+            return f"{exponent(pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1]):.2f}" if known else "–"
+
+        rows = [
+            [(one.rows, one.seconds[name]) for one in series[-2:]] for series in (self.rows_series, self.columns_series)
+        ]
+        if name not in STAGES[:3]:
+            return [*map(found, rows), "–"]
+        divided = [one.size.grown if name == "sweep" else one.rows for one in (self.long, self.wide)]
+        ends = zip((self.long, self.wide), divided, strict=True)
+        return [*map(found, rows), found([(one.size.columns, one.seconds[name] / by) for one, by in ends])]
 
     def table(self, disk_there: float, memory_there: float) -> Table:
         """Time, memory and disk by stage, and where the limit is."""
         seconds, cpu, disk = self.seconds(), self.seconds(cpu=True), self.disk()
         cores = self.wide.cores
-        head = [
-            "stage",
-            f"hours on {cores} cores",
-            "CPU, h",
-            "memory, GB",
-            "disk, GB",
-            "exponents: rows (A)",
-            "(B)",
-            "columns",
-        ]
         table = Table(
             f"Extrapolated: {WHOLE.configurations} configurations, {WHOLE.rows} rows, {WHOLE.columns} columns, "
             f"{WHOLE.fits} fits",
-            [*head, "scaled by"],
+            ["stage", f"hours on {cores} cores", *EXTRAPOLATED],
             notes=self.notes(),
         )
+
+        def line(name: str, last: Sequence[str], *numbers: float) -> None:
+            table.add(name, *(f"{number:.3g}" for number in numbers), *last)
+
+        memory = {name: self.memory(name) for name in STAGES}
         for name in STAGES:
-            numbers = [f"{seconds[name] / 3600:.2g}", f"{cpu[name] / 3600:.2g}"]
-            numbers += [f"{self.memory(name) / 1000:.2g}", f"{disk[name] / 1e9:.3g}"]
-            table.add(name, *numbers, *self.exponents(name)[: 3 if name in STAGES[:3] else 2], *self._by(name))
-        hours, cpu_hours = (sum(one.values()) / 3600 for one in (seconds, cpu))
-        memory = max(map(self.memory, STAGES))
-        table.add(
-            "all",
-            f"{hours:.2g}",
-            f"{cpu_hours:.2g}",
-            f"{memory / 1000:.2g}",
-            f"{sum(disk.values()) / 1e9:.3g}",
-            *[""] * 4,
-        )
-        limit = binding((sum(disk.values()), disk_there), (memory * 1e6, memory_there), hours)
+            numbers = seconds[name] / 3600, cpu[name] / 3600, memory[name] / 1000, disk[name] / 1e9
+            line(name, [*self.exponents(name), SCALED_BY[name]], *numbers)
+        hours, cpu_hours, needed = sum(seconds.values()) / 3600, sum(cpu.values()) / 3600, sum(disk.values())
+        most = max(memory.values())
+        line("all", [""] * 4, hours, cpu_hours, most / 1000, needed / 1e9)
+        limit = binding((needed, disk_there), (most * 1e6, memory_there), hours)
+        if self.wide.size.columns < WHOLE.columns:
+            table.notes.append("B has not all columns here: the numbers mean nothing.")
         table.notes.append(f"{limit} {cores * hours:.0f} core-hours by the clock on the wall, {cpu_hours:.0f} by CPU.")
         return table
-
-    def _by(self, name: str) -> list[str]:
-        return {
-            "describe": ["configurations, from B"],
-            "reduce": ["rows × columns², from B"],
-            "sweep": ["moments, factors and fits, from all runs"],
-            "analyse": ["–", "as measured, at most"],
-            "report": ["–", "as measured, at most"],
-        }[name]
 
     def notes(self) -> list[str]:
         """What the numbers are made of."""
@@ -586,8 +589,13 @@ class _Whole:
             ),
             f"The reduction scaled from A instead of B: {self.reduction_from(self.long) / 3600:.2g} h.",
             (
+                f"Each draw reads its rows from the design, {8e-12 * WHOLE.grown * WHOLE.columns:.1f} TB in all: that "
+                "is in the rates only where the design of a run is larger than the memory."
+            ),
+            (
                 "Memory: all processes together in B, and for each further row what the two largest runs of A differ "
-                "by. Disk: the design grows with rows × columns, the reduction with columns², the journal with fits."
+                "by, if their rows stay in the file. Disk: the design grows with rows × columns, the reduction with "
+                "columns², the journal with fits."
             ),
             (
                 "Exponents: of the seconds, between the two largest runs of a series; of the seconds for each row (in "

@@ -212,6 +212,9 @@ def _stage_of(log: Path) -> str:
 def run(options: Options) -> list[Table]:
     """An hour, or PARETOFIT_SOAK_MINUTES."""
     minutes = 1.0 if options.quick else MINUTES
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, and so their children
     rng = np.random.default_rng(int(os.environ.get("PARETOFIT_SOAK_SEED", "1")))
     place = options.work / "soak"
     told = {work.name: Told() for work in WORKS}
