@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from joblib import parallel_config
 from pydantic import Field, field_validator
 
 from paretofit.errors import InputError
@@ -155,8 +154,7 @@ def on_cluster(
         log.info("cluster: %s, %s", settings.name, client.dashboard_link)
         _active.append(client)
         try:
-            with parallel_config(backend="dask", client=client, wait_for_workers_timeout=_patience(settings)):
-                yield
+            yield
         finally:
             _active.remove(client)
 
@@ -231,11 +229,6 @@ def label_jobs(settings: LabelJobs, folder: Path) -> Iterator[JobPool]:
     head += [f"--account={settings.account}"] if settings.account else []
     with job_pool([*head, *settings.directives], settings.prologue, settings.jobs, folder) as made:
         yield made
-
-
-def _patience(settings: Any) -> float:
-    """Seconds until a worker must be there: a queue may take its time."""
-    return 7 * 86400.0 if settings.name == "slurm" else PATIENCE
 
 
 def _check_workers(client: Any, settings: Any) -> None:

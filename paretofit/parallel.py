@@ -7,8 +7,9 @@ workers; they notice by themselves that their parent has changed.
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -18,11 +19,15 @@ import joblib
 from joblib import Parallel, delayed
 
 from paretofit.cluster import active_client
+from paretofit.errors import FailedError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 INTERVAL = 2.0  # seconds between two looks
+FIRST = 8  # tasks that wait for the first worker of a cluster
+END = object()
+Outcome = tuple[Exception | None, Any]
 
 
 def parallel_map(
@@ -46,18 +51,72 @@ def parallel_map(
     ------
     Exception
         What the function raised, after which no more tasks are begun.
+    FailedError
+        If a process was killed; on a cluster, if it happened again and again to the same task.
     """
-    remote = active_client() is not None
-    calls = (delayed(_outcome)(0 if remote else os.getpid(), function, task) for task in tasks)
+    found = (
+        _on_cluster(function, tasks, ordered, ahead)
+        if active_client()
+        else _here(function, tasks, jobs, ordered, ahead)
+    )
+    with closing(found):
+        for error, value in _unbroken(found):
+            if error is not None:
+                raise error
+            yield value
+
+
+def _unbroken(found: Iterable[Outcome]) -> Iterator[Outcome]:
+    """The same, with a sentence where a process was killed."""
+    try:
+        yield from found
+    except Exception as error:
+        if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":  # dask's, an extra
+            raise FailedError(
+                "a process that had a task was killed, or crashed (memory may be short: use fewer --jobs); what is "
+                "finished is kept, the same command goes on"
+            ) from error
+        raise
+
+
+def _here(
+    function: Callable[[T], R], tasks: Iterable[T], jobs: int, ordered: bool, ahead: int | None
+) -> Generator[Outcome, None, None]:
+    """Outcomes of tasks on processes of this machine."""
+    calls = (delayed(_outcome)(os.getpid(), function, task) for task in tasks)
     parallel = Parallel(
-        n_jobs=-1 if remote else jobs,
+        n_jobs=jobs,
         return_as="generator" if ordered else "generator_unordered",
         pre_dispatch="2*n_jobs" if ahead is None else ahead,
     )
-    for error, value in parallel(calls):
-        if error is not None:
-            raise error
-        yield value
+    yield from parallel(calls)
+
+
+def _on_cluster(
+    function: Callable[[T], R], tasks: Iterable[T], ordered: bool, ahead: int | None
+) -> Generator[Outcome, None, None]:
+    """Outcomes of tasks on the active cluster, whose workers come and go.
+
+    joblib's backend for dask counts them once, at the beginning: where a queue has started one worker by then, it
+    would run everything in this process, and where two, hand out no more than four tasks at a time for ever.
+    """
+    from distributed import wait  # noqa: PLC0415  (an extra)
+
+    client, source = active_client(), iter(tasks)
+    futures: list[Any] = []
+    try:
+        while True:
+            room = (2 * sum(client.ncores().values()) or FIRST) if ahead is None else ahead
+            while len(futures) < room and (task := next(source, END)) is not END:
+                futures.append(client.submit(_outcome, 0, function, task, pure=False))
+            if not futures:
+                return
+            if not ordered:  # what is done comes first
+                wait(futures, return_when="FIRST_COMPLETED")
+                futures.sort(key=lambda one: not one.done())
+            yield futures.pop(0).result()
+    finally:
+        client.cancel(futures)
 
 
 @contextmanager

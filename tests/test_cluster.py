@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from paretofit import InputError, run_study
 from paretofit.cli import app
 from paretofit.cluster import LocalCluster, RunningCluster, SlurmCluster, active_client, on_cluster, slurm_cluster
+from paretofit.errors import FailedError
 from paretofit.files import array_digest
 from paretofit.labelling.execute import execute
 from paretofit.parallel import parallel_map
@@ -49,6 +50,12 @@ def fussy(x):
     return x
 
 
+def suicidal(x):
+    if x == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
 def deadly(task):
     """Its process dies, the first time (2) or always (5), or the worker beside which it runs (3), the first time."""
     x, folder = task
@@ -74,6 +81,15 @@ class TestTasks:
     def test_what_a_task_raises_is_raised_here(self, jobs):
         with pytest.raises(InputError, match="three is not for me"):
             list(parallel_map(fussy, range(6), jobs))
+
+    def test_a_process_that_is_killed_is_said(self):
+        with pytest.raises(FailedError, match="was killed, or crashed .*: use fewer --jobs"):
+            list(parallel_map(suicidal, range(6), 2))
+        assert list(parallel_map(fussy, range(3), 2)) == [0, 1, 2]
+
+    def test_also_on_a_cluster_where_it_happens_every_time(self):
+        with on_cluster(LocalCluster(workers=1), 1), pytest.raises(FailedError, match="was killed, or crashed"):
+            list(parallel_map(suicidal, [2], 1))
 
     def test_also_on_a_cluster(self, scheduler):
         with on_cluster(scheduler, 1), pytest.raises(InputError, match="three is not for me"):

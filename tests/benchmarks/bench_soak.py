@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,9 +26,6 @@ from common import ROOT, Options, Table, stage
 
 sys.path.insert(0, str(ROOT / "tests"))
 from faults import command, descendants, gone, litter, soon
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MINUTES = float(os.environ.get("PARETOFIT_SOAK_MINUTES", "60"))
 STUDY = f"""
@@ -145,12 +142,12 @@ def disturbed(
     """One run that is killed again and again until it has ended by itself."""
     prepared(work, folder)
     while True:
-        process = begin(work, folder, jobs)
+        process, before = begin(work, folder, jobs), _size(folder / "run" / work.log)
         told.calls += 1
         try:
             code = process.wait(timeout=2.0 + rng.exponential(told.seconds / 3))
         except subprocess.TimeoutExpired:
-            code = _kill(process, folder / "run" / work.log, told, rng)
+            code = _kill(process, folder / "run" / work.log, before, told, rng)
         if code == 0:
             break
         if code not in {-signal.SIGKILL, 1, *ENDS.values()}:
@@ -165,11 +162,12 @@ def disturbed(
         told.wrong.append(f"{folder.name}: a traceback")
 
 
-def _kill(process: subprocess.Popen[str], log: Path, told: Told, rng: np.random.Generator) -> int:
-    """End it one way or another; its exit code."""
+def _kill(process: subprocess.Popen[str], log: Path, before: int, told: Told, rng: np.random.Generator) -> int:
+    """End it one way or another; its exit code. One that has logged nothing yet is still being loaded by Python."""
     how = str(rng.choice(list(HOW), p=list(HOW.values())))
     family = descendants(process.pid)
-    if how == "one" and not family:
+    workers = [one for one in family if not _is_tracker(one)]
+    if _size(log) == before or (how == "one" and not workers):
         how = "all"
     told.stages[_stage_of(log)] += 1
     told.kills[how] += 1
@@ -177,7 +175,7 @@ def _kill(process: subprocess.Popen[str], log: Path, told: Told, rng: np.random.
         os.killpg(process.pid, signal.SIGKILL)
     elif how == "one":
         with suppress(ProcessLookupError):  # it has ended by itself
-            os.kill(int(rng.choice(family)), signal.SIGKILL)
+            os.kill(int(rng.choice(workers)), signal.SIGKILL)
     else:
         process.send_signal(getattr(signal, how))
     try:
@@ -191,6 +189,17 @@ def _kill(process: subprocess.Popen[str], log: Path, told: Told, rng: np.random.
     if code != 0 and not soon(lambda: gone(family)):
         told.wrong.append(f"{log.parent.parent.name}: processes are left after {how}")
     return code
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def _is_tracker(process: int) -> bool:
+    """A process of Python's own, which removes what the others have left; it is no worker."""
+    with suppress(OSError):
+        return b"resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return True
 
 
 def _stage_of(log: Path) -> str:
