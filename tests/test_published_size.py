@@ -13,7 +13,9 @@ from paretofit.structures.geometry import nearest_distance
 sys.path.append(str(Path(__file__).with_name("benchmarks")))
 
 import bench_published as bench
+import published_plans as plans
 import published_size as made
+import published_whole as whole
 
 ATOMS, N = 16, 220
 
@@ -80,33 +82,33 @@ def test_a_short_dataset_is_the_beginning_of_a_long_one(tmp_path, monkeypatch):
 
 
 def test_the_whole_is_what_the_paper_says():
-    assert bench.WHOLE_PLAN.sizes == list(bench.SIZES)
-    assert (bench.WHOLE.columns, bench.WHOLE.fits) == (4278, 259_200)
-    assert bench.WHOLE.grown == 150 * 7500 * 151
+    assert plans.WHOLE_PLAN.sizes == list(plans.SIZES)
+    assert (plans.WHOLE.columns, plans.WHOLE.fits) == (4278, 259_200)
+    assert plans.WHOLE.grown == 150 * 7500 * 151
 
 
 @pytest.mark.parametrize("n_train", [15, 250, 1111, 3333])
 def test_subset_sizes_reach_from_the_smallest_to_all(n_train):
-    sizes = bench.scaled_sizes(n_train)
+    sizes = plans.scaled_sizes(n_train)
     assert sizes == sorted(sizes)
     assert sizes[-1] == n_train
     assert sizes[0] == min(100, n_train // 3)
 
 
 def test_rates_are_found_again():
-    sizes = [plan.size(151 * plan.n) for plan in bench.PLANS.values()]
+    sizes = [plan.size(151 * plan.n) for plan in plans.PLANS.values()]
     true = np.array([2e-11, 3e-11, 1e-3])
     seconds = [true @ size.sweep for size in sizes]
-    np.testing.assert_allclose(bench.sweep_rates(sizes, seconds), true, rtol=1e-6)
+    np.testing.assert_allclose(whole.sweep_rates(sizes, seconds), true, rtol=1e-6)
 
 
 def test_exponent_memory_and_limit():
-    assert bench.exponent(10, 30, 5, 45) == pytest.approx(2)
-    assert bench.memory_of_whole((100, 10.0), (200, 20.0), (50, 40.0), 150) == pytest.approx(50)
-    assert bench.memory_of_whole((100, 30.0), (200, 20.0), (50, 40.0), 150) == 40
-    assert "the limit is disk" in bench.binding((2e9, 1e9), (1e9, 2e9), 3)
-    assert "the limit is disk and memory" in bench.binding((2e9, 1e9), (3e9, 2e9), 3)
-    assert "the limit is time" in bench.binding((1e9, 2e9), (1e9, 2e9), 3)
+    assert whole.exponent(10, 30, 5, 45) == pytest.approx(2)
+    assert whole.memory_of_whole((100, 10.0), (200, 20.0), (50, 40.0), 150) == pytest.approx(50)
+    assert whole.memory_of_whole((100, 30.0), (200, 20.0), (50, 40.0), 150) == 40
+    assert "the limit is disk" in whole.binding((2e9, 1e9), (1e9, 2e9), 3)
+    assert "the limit is disk and memory" in whole.binding((2e9, 1e9), (3e9, 2e9), 3)
+    assert "the limit is time" in whole.binding((1e9, 2e9), (1e9, 2e9), 3)
 
 
 def measured(plan):
@@ -115,23 +117,23 @@ def measured(plan):
     size = plan.size(rows)
     seconds = {
         "describe": 1.0 * plan.n,
-        "reduce": 5000 * size.reduction / bench.WHOLE.reduction,
+        "reduce": 5000 * size.reduction / plans.WHOLE.reduction,
         "sweep": float(np.array([2e-11, 3e-11, 1e-3]) @ size.sweep),
         "analyse": 7.0,
         "report": 9.0,
     }
     cpu = {name: 1.5 * value for name, value in seconds.items()}
-    memory = dict.fromkeys(bench.STAGES, 1000.0)
+    memory = dict.fromkeys(plans.STAGES, 1000.0)
     files = {"design": 8 * rows * size.columns, "reduction": 0, "journal": 400 * size.fits, "whole": 10**12}
-    return bench.Measured(plan, 2, rows, size.fits, seconds, cpu, memory, {}, files, {"whitened": [size.fits, plan.n]})
+    return plans.Measured(plan, 2, rows, size.fits, seconds, cpu, memory, {}, files, {"whitened": [size.fits, plan.n]})
 
 
 def test_runs_that_keep_to_the_formulas_give_the_whole():
-    done = {name: measured(plan) for name, plan in bench.PLANS.items()}
-    (table,) = bench.extrapolated(done, 1e11, 1e12)
+    done = {name: measured(plan) for name, plan in plans.PLANS.items()}
+    (table,) = whole.extrapolated(done, 1e11, 1e12)
     hours = {row[0]: float(row[1]) for row in table.rows}
-    whole = measured(bench.WHOLE_PLAN)
-    for stage, seconds in whole.seconds.items():
+    real = measured(plans.WHOLE_PLAN)
+    for stage, seconds in real.seconds.items():
         assert hours[stage] == pytest.approx(seconds / 3600, rel=0.05), stage
     rows = {row[0]: row for row in table.rows}
     assert rows["describe"][4] == f"{8 * 151 * 20_000 * 4278 / 1e9:.3g}"
@@ -142,16 +144,16 @@ def test_runs_that_keep_to_the_formulas_give_the_whole():
 
 
 def test_memory_grows_with_rows_that_stay_in_the_file():
-    done = {name: measured(bench.PLANS[name]) for name in ("A1", "A3", "A9", "B1")}
+    done = {name: measured(plans.PLANS[name]) for name in ("A1", "A3", "A9", "B1")}
     for one in done.values():
-        held = one.files["design"] if one.files["design"] <= bench.MEMORY_LIMIT else 0
+        held = one.files["design"] if one.files["design"] <= whole.MEMORY_LIMIT else 0
         one.memory_of_all["sweep"] = 500 + 1e-4 * one.rows + held / 1e6
-    (table,) = bench.extrapolated(done, 1e12, 1e12)
+    (table,) = whole.extrapolated(done, 1e12, 1e12)
     memory = {row[0]: float(row[3]) for row in table.rows}
-    assert memory["sweep"] == pytest.approx((500 + 1e-4 * bench.WHOLE.rows) / 1000, rel=0.06)
+    assert memory["sweep"] == pytest.approx((500 + 1e-4 * plans.WHOLE.rows) / 1000, rel=0.06)
 
 
 def test_tables_of_some_runs_only():
-    some = {name: measured(bench.PLANS[name]) for name in ("A9", "C1")}
-    assert bench.extrapolated(some, 1e12, 1e12) == []
+    some = {name: measured(plans.PLANS[name]) for name in ("A9", "C1")}
+    assert whole.extrapolated(some, 1e12, 1e12) == []
     assert len(bench.times(some).rows) == len(bench.memory_and_disk(some).rows) == 2
