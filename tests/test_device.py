@@ -19,11 +19,11 @@ from paretofit.linear.device import (
     add_gram,
     cholesky,
     device_named,
+    fold_rows,
     host,
     solve_factored,
     solve_rows,
     symmetric_product,
-    triangle,
 )
 from paretofit.study.schema import load_study
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
@@ -56,7 +56,9 @@ def test_operations_are_those_of_lapack(name):
         assert host(solve_factored(R, place.put(B))) == pytest.approx(np.linalg.solve(A.T @ A, B), rel=1e-10)
         U = host(solve_rows(R, place.put(A)))
         assert pytest.approx(np.eye(12), abs=1e-12) == U.T @ U
-        T = host(triangle(place.put(A)))
+        T = np.triu(host(fold_rows(place.zeros(12, 12), place.put(A[:5]))))
+        assert pytest.approx(A[:5].T @ A[:5], abs=1e-12) == T.T @ T
+        T = np.triu(host(fold_rows(place.put(np.asfortranarray(T)), place.put(A[5:]))))
         assert pytest.approx(A.T @ A, abs=1e-12) == T.T @ T
 
 

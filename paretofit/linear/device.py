@@ -160,18 +160,19 @@ def stack(arrays: list[Any], axis: int) -> Any:
     return torch.cat(arrays, axis)
 
 
-def columns_first(A: Any) -> Any:
-    """The same in Fortran order if it is of NumPy: the order in memory decides how a product is rounded."""
-    return np.asfortranarray(A) if isinstance(A, np.ndarray) else A
-
-
-def triangle(A: Any) -> Any:
-    """R of A = Q R for an A with at least as many rows as columns."""
+def fold_rows(R: Any, A: Any) -> Any:
+    """R of [R; A] = Q R for an upper triangular R ``(p, p)``, which NumPy overwrites, and more rows A ``(n, p)``."""
     if isinstance(A, np.ndarray):
-        return np.asfortranarray(np.linalg.qr(A, mode="r"))  # NumPy's lets other threads run, SciPy's does not
+        native.fold_rows(R, A)
+        return R
     import torch  # noqa: PLC0415  (an extra)
 
-    return torch.linalg.qr(A, mode="r").R
+    return torch.linalg.qr(torch.cat([R, A]), mode="r").R
+
+
+def rows_to_fold(A: Any) -> int:
+    """Rows that are worth folding at once, for rows like A: fewer would read R more often than they are worth."""
+    return int(A.shape[1]) // 8 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
 
 
 def cholesky(M: Any) -> tuple[Any, int]:

@@ -4,11 +4,24 @@
 does not change lengths. The column of ones comes first, so that what lies in R's first row is the mean.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from __future__ import annotations
 
-from paretofit.linear.device import PROCESSOR, Device, column_squares, columns_first, device_of, host, stack, triangle
-from paretofit.linear.factor import Array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from paretofit.linear.device import (
+    PROCESSOR,
+    Device,
+    column_squares,
+    device_of,
+    fold_rows,
+    host,
+    rows_to_fold,
+    stack,
+)
+
+if TYPE_CHECKING:
+    from paretofit.linear.factor import Array
 
 
 @dataclass
@@ -29,36 +42,36 @@ class ResidualFactor:
     _pending: list[Any] = field(default_factory=list)
 
     def add(self, U: Any, Y: Any) -> None:
-        """Add rows; they are factorised as soon as there are a few times as many as columns."""
-        rows = stack([device_of(U).zeros(len(U), 1) + 1.0, U, Y], 1)
-        self.n += len(rows)
-        self._pending.append(rows)
-        if sum(map(len, self._pending)) > 3 * rows.shape[1]:
-            self._flush()
+        """Add rows; a few are gathered before they are folded into the factor."""
+        self._take(stack([device_of(U).zeros(len(U), 1) + 1.0, U, Y], 1))
+        self.n += len(U)
 
-    def merge(self, other: "ResidualFactor") -> None:
+    def merge(self, other: ResidualFactor) -> None:
         """Add the rows that another factor stands for."""
-        self.n += other.n
         if other.n:
-            self._pending.append(other.R)
+            self._take(other.R)
+            self.n += other.n
 
-    def _flush(self) -> None:
-        stacked = [self._R, *self._pending] if self._R is not None else self._pending
-        A = stack(stacked, 0)
-        self._R, self._pending = (triangle(A) if len(A) >= A.shape[1] else columns_first(A)), []
+    def _take(self, rows: Any) -> None:
+        self._pending.append(rows)
+        if sum(map(len, self._pending)) > rows_to_fold(rows):
+            self.finish()
 
     def finish(self) -> None:
-        """Factorise what is pending, once and not in every copy."""
+        """Fold in what is pending, once and not in every copy."""
         if self._pending:
-            self._flush()
+            rows = stack(self._pending, 0)
+            width = rows.shape[1]
+            self._R = fold_rows(device_of(rows).zeros(width, width) if self._R is None else self._R, rows)
+            self._pending = []
 
     @property
     def R(self) -> Any:
-        """The factor: upper triangular, or the rows themselves where they are fewer than the columns."""
+        """The factor, upper triangular; with fewer rows than columns its last rows are zero."""
         self.finish()
         return self._R if self._R is not None else PROCESSOR.zeros(0, self.P + 1)
 
-    def to(self, device: Device) -> "ResidualFactor":
+    def to(self, device: Device) -> ResidualFactor:
         """The same on a device."""
         return ResidualFactor(self.P, self.n, device.put(host(self.R)))
 
@@ -73,7 +86,4 @@ class ResidualFactor:
         """
         R = self.R
         combined = R[:, 1 : 1 + len(delta)] @ delta - R[:, 1 + self.P + columns]
-        squares = host(column_squares(combined))
-        if len(R) < R.shape[1]:  # not triangular: the first row is a row, not the mean
-            return squares, host(column_squares(combined - combined.mean(axis=0)))
-        return squares, host(column_squares(combined[1:]))
+        return host(column_squares(combined)), host(column_squares(combined[1:]))
