@@ -26,7 +26,7 @@ from paretofit.parallel import OnWorkers
 from paretofit.sweep.kept import keeping_reduction
 from paretofit.sweep.plain import PlainEngine
 from paretofit.sweep.rows import RowSource, left_out_errors, rows_of_levels
-from paretofit.sweep.stream import RowStream, block_rows
+from paretofit.sweep.stream import BLOCK_BYTES, RowStream, block_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from paretofit.sweep.grid import Array, Ridge, SweepGrid
     from paretofit.sweep.results import Row
 
-REDUCTION_COPIES = 15  # of a (P, P) matrix while the rows are reduced (measured at P = 1000 and 2000: 12 to 14)
+# While the rows are reduced (measured with 1, 2 and 4 threads at P = 1500: at most as much):
+REDUCTION_COPIES = 8, 5  # of a (P, P) matrix, and as many more for each thread
+BLOCKS = 8  # of rows, for each thread
+GPU_COPIES = 30  # on a GPU, where more rows are gathered before they are folded in (counted, not measured)
 WALK_COPIES = 4  # in each process (measured: 2 to 3)
 
 
@@ -79,13 +82,7 @@ class FastEngine:
         leverage = data.leverage_columns or data.design.n_features
         sizes = sorted({*columns.values(), leverage})
         self._size = {twojmax: sizes.index(p) for twojmax, p in columns.items()}
-        for place in dict.fromkeys((PROCESSOR, device)):
-            require_memory(
-                8 * REDUCTION_COPIES * sizes[-1] ** 2,
-                f"the moments of {sizes[-1]} columns",
-                "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'",
-                free=place.free(),
-            )
+        _check_memory(sizes[-1], threads, device)
 
         def reduce() -> tuple[Reduction, LeverageScores | None]:
             return self._reduce(data, sizes, leverage, _run(threads, device, folder))
@@ -269,6 +266,19 @@ def _run(threads: int, device: Device, folder: Path | None) -> Run:
     if active_client() is not None:
         return OnWorkers(folder)
     return OnThreads(threads) if device == PROCESSOR else ReadingAhead()
+
+
+def _check_memory(columns: int, threads: int, device: Device) -> None:
+    """Refuse more columns than the reduction has memory for, here or on the device."""
+    what, change = (
+        f"the moments of {columns} columns",
+        "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'",
+    )
+    threads = threads if device == PROCESSOR and active_client() is None else 1
+    copies = REDUCTION_COPIES[0] + threads * REDUCTION_COPIES[1]
+    require_memory(8 * copies * columns**2 + threads * BLOCKS * BLOCK_BYTES, what, change)
+    if (free := device.free()) is not None:
+        require_memory(8 * GPU_COPIES * columns**2, what, change, free=free)
 
 
 def _balance(data: SweepInput) -> float:
