@@ -149,6 +149,8 @@ def on_cluster(
         return
     import distributed  # noqa: PLC0415  (an extra)
 
+    for name in ("distributed", "distributed.client"):  # what matters of it is said in a sentence
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with _cluster(settings, jobs) as where, _client(distributed, settings, where) as client:
         _check_workers(client, settings)
         log.info("cluster: %s, %s", settings.name, client.dashboard_link)

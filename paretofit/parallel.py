@@ -20,6 +20,7 @@ from joblib import Parallel, delayed
 
 from paretofit.cluster import active_client
 from paretofit.errors import FailedError
+from paretofit.files import one_line
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,29 +53,39 @@ def parallel_map(
     Exception
         What the function raised, after which no more tasks are begun.
     FailedError
-        If a process was killed; on a cluster, if it happened again and again to the same task.
+        If a process was killed; on a cluster, if it happened again and again to the same task, or its scheduler ended.
     """
     found = (
         _on_cluster(function, tasks, ordered, ahead)
         if active_client()
         else _here(function, tasks, jobs, ordered, ahead)
     )
-    with closing(found):
-        for error, value in _unbroken(found):
+    with closing(found), in_a_sentence():
+        for error, value in found:
             if error is not None:
                 raise error
             yield value
 
 
-def _unbroken(found: Iterable[Outcome]) -> Iterator[Outcome]:
-    """The same, with a sentence where a process was killed."""
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Say in a sentence that a process was killed, or a cluster is lost; other errors pass."""
     try:
-        yield from found
+        yield
     except Exception as error:
-        if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":  # dask's, an extra
+        kind = type(error)  # dask is an extra
+        if isinstance(error, BrokenProcessPool) or kind.__name__ == "KilledWorker":
             raise FailedError(
                 "a process that had a task was killed, or crashed (memory may be short: use fewer --jobs); what is "
                 "finished is kept, the same command goes on"
+            ) from error
+        if kind.__module__.startswith("distributed"):
+            why = one_line(error).split("cancelled for reason: ")[-1].rstrip(".")
+            raise FailedError(f"the cluster is lost ({why}); start it again: the same command goes on") from error
+        if isinstance(error, RuntimeError) and "deserialization" in str(error):
+            why = one_line(error.__cause__ or error)
+            raise FailedError(
+                f"the cluster's workers cannot load the tasks ({why}); start them in this environment"
             ) from error
         raise
 
@@ -106,7 +117,7 @@ def _on_cluster(
     futures: list[Any] = []
     try:
         while True:
-            room = (2 * sum(client.ncores().values()) or FIRST) if ahead is None else ahead
+            room = _room(client) if ahead is None else ahead
             while len(futures) < room and (task := next(source, END)) is not END:
                 futures.append(client.submit(_outcome, 0, function, task, pure=False))
             if not futures:
@@ -117,6 +128,14 @@ def _on_cluster(
             yield futures.pop(0).result()
     finally:
         client.cancel(futures)
+
+
+def _room(client: Any) -> int:
+    """Tasks that a cluster has at a time."""
+    try:
+        return 2 * sum(client.ncores().values()) or FIRST
+    except OSError:  # the scheduler has ended, which the tasks will say
+        return FIRST
 
 
 @contextmanager

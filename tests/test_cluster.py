@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -114,6 +116,31 @@ class TestTasks:
         assert next(found) == 0
         assert len(taken) < 10
         found.close()
+
+
+def test_a_scheduler_that_ends_in_mid_run():
+    """Its process, and not one of this process's own, for that is what a queue would end."""
+    arguments = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
+    processes = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)]
+    try:
+        said = next(line for line in processes[0].stderr if "Scheduler at" in line)
+        address = said.split("Scheduler at:")[1].strip()
+        arguments = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
+        processes.append(subprocess.Popen(arguments, stderr=subprocess.DEVNULL))
+        with distributed.Client(address) as client:
+            client.wait_for_workers(1, timeout=60)
+        with on_cluster(RunningCluster(scheduler=address), 1):
+            with pytest.raises(FailedError, match="cannot load .*No module named 'test_cluster'.* in this environment"):
+                list(parallel_map(fussy, [1], 1))
+            found = parallel_map(time.sleep, [1.0] * 100, 1)
+            assert next(found) is None
+            processes[0].kill()
+            with pytest.raises(FailedError, match="the cluster is lost .*; start it again"):
+                list(found)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 class TestStudies:

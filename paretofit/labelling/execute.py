@@ -12,7 +12,7 @@ from typing import TypeVar
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from paretofit.cluster import active_client, active_jobs
-from paretofit.parallel import follow_parent
+from paretofit.parallel import follow_parent, in_a_sentence
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
 
@@ -82,14 +82,15 @@ def _remote(function: Callable[[T], R], tasks: Iterable[T], died: Callable[[T], 
 
     client = active_client()
     futures = {client.submit(_in_process, function, task, died, pure=False): task for task in tasks}
-    for future in as_completed(futures):
-        task = futures.pop(future)
-        try:
-            result = future.result()
-        except KilledWorker:
-            result = died(task)
-        future.release()
-        yield task, result
+    with in_a_sentence():
+        for future in as_completed(futures):
+            task = futures.pop(future)
+            try:
+                result = future.result()
+            except KilledWorker:
+                result = died(task)
+            future.release()
+            yield task, result
 
 
 def _in_process(function: Callable[[T], R], task: T, died: Callable[[T], R]) -> R:
