@@ -9,13 +9,17 @@ import importlib.util
 import logging
 import re
 import shutil
-from contextlib import contextmanager
+import signal
+import subprocess
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from paretofit.errors import InputError
+from paretofit.files import one_line
 from paretofit.jobs import JobPool, job_pool
 from paretofit.settings import Section
 
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1, strict=True)]
-PATIENCE = 60.0  # seconds that a scheduler may take to answer
+PATIENCE = 60.0  # seconds that a scheduler may take to answer, or be without workers
 SPARE = 300  # seconds before the walltime at which a worker hands over what it has, and ends
 NEEDED = {
     "local": ("distributed",),
@@ -33,7 +37,7 @@ NEEDED = {
     "slurm": ("distributed", "dask_jobqueue"),
     "executorlib": ("executorlib", "pysqa"),
 }
-_active: list[Any] = []  # clients, the last of which is in use
+_active: list[tuple[Any, float | None]] = []  # clients and their patience, the last of which are in use
 _jobs: list[JobPool] = []  # the same of what takes single labels
 
 
@@ -48,7 +52,16 @@ class RunningCluster(Section):
     """A dask cluster that somebody has started."""
 
     name: Literal["address"] = Field("address", description="a scheduler that runs already")
-    scheduler: str = Field(description="its address, such as tcp://10.0.0.1:8786; workers must have one thread each")
+    scheduler: str = Field(
+        description="its address, such as tcp://10.0.0.1:8786; workers have one thread each, and see the same folders"
+    )
+
+    @field_validator("scheduler")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://[^\s/]+:\d+", value):
+            raise ValueError("must be an address such as tcp://10.0.0.1:8786")
+        return value
 
 
 class SlurmJobs(Section):
@@ -62,11 +75,20 @@ class SlurmJobs(Section):
     prologue: list[str] = Field([], description="lines of shell before the work, such as 'module load ...'")
     walltime: str = Field("01:00:00", description="of each job, HH:MM:SS")
 
-    @field_validator("walltime")
+    @field_validator("walltime", mode="before")
     @classmethod
-    def _clock(cls, value: str) -> str:
-        if not re.fullmatch(r"\d{1,3}:[0-5]\d:[0-5]\d", value):
+    def _clock(cls, value: Any) -> Any:
+        if not isinstance(value, str) or not re.fullmatch(r"\d{1,3}:[0-5]\d:[0-5]\d", value):
             raise ValueError("must be hours, minutes and seconds, in quotes, such as '12:00:00'")
+        if not value.strip("0:"):
+            raise ValueError("must be longer than nothing")
+        return value
+
+    @field_validator("memory")
+    @classmethod
+    def _bytes(cls, value: str) -> str:
+        if not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT](i?B)?", value, re.IGNORECASE):
+            raise ValueError("must be a number with its unit, such as 16GB")
         return value
 
     @property
@@ -97,6 +119,8 @@ AnyCluster = Annotated[LocalCluster | RunningCluster | SlurmCluster | LabelJobs,
 
 def named(value: Any) -> Any:
     """A name alone is a cluster with its defaults."""
+    if value is not None and not isinstance(value, str | dict | Section):
+        raise ValueError(f"must be one of {', '.join(NEEDED)}, or a section with that as its name; got {value}")
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -107,7 +131,12 @@ def active_jobs() -> JobPool | None:
 
 def active_client() -> Any:
     """The dask client whose cluster takes the tasks; None where this machine's processes do."""
-    return _active[-1] if _active else None
+    return _active[-1][0] if _active else None
+
+
+def worker_patience() -> float | None:
+    """Seconds for which the active cluster may have no workers; None where a queue may take its time."""
+    return _active[-1][1] if _active else None
 
 
 @contextmanager
@@ -122,7 +151,7 @@ def on_cluster(
     jobs : int
         Workers of a local cluster that does not say how many.
     folder : Path, optional
-        The run folder, where jobs of single labels have their files; by default the working folder.
+        The run folder, where jobs have their files; by default the working folder.
 
     Raises
     ------
@@ -151,62 +180,91 @@ def on_cluster(
 
     for name in ("distributed", "distributed.client"):  # what matters of it is said in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with _cluster(settings, jobs) as where, _client(distributed, settings, where) as client:
+    place = (folder or Path()).absolute()
+    with _cluster(settings, jobs, place) as where, _client(distributed, settings, where) as client:
         _check_workers(client, settings)
         log.info("cluster: %s, %s", settings.name, client.dashboard_link)
-        _active.append(client)
+        _active.append((client, None if settings.name == "slurm" else PATIENCE))
         try:
             yield
         finally:
-            _active.remove(client)
+            _active.pop()
 
 
 @contextmanager
 def _client(distributed: Any, settings: Any, where: Any) -> Iterator[Any]:
     try:
         client = distributed.Client(where, timeout=PATIENCE)
-    except (OSError, ValueError, TimeoutError) as error:
+    except Exception as error:
+        if settings.name != "address":
+            raise InputError(f"'cluster: {settings.name}' did not start ({one_line(error)})") from error
         raise InputError(
-            f"'cluster.scheduler': no dask scheduler answers at {settings.scheduler} ({error}); start one with "
-            "'dask scheduler', and workers with 'dask worker --nthreads 1'"
+            f"'cluster.scheduler': no dask scheduler answers at {settings.scheduler} ({one_line(error)}); start one "
+            "with 'dask scheduler', and workers with 'dask worker --nthreads 1'"
         ) from error
     try:
         yield client
     finally:
-        client.close()
+        with suppress(Exception):  # a cluster that is lost already
+            client.close()
 
 
 @contextmanager
-def _cluster(settings: Any, jobs: int) -> Iterator[Any]:
+def _cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
     """What a client connects to, for as long as it is needed."""
     if settings.name == "address":
         yield settings.scheduler
         return
-    made = slurm_cluster(settings) if settings.name == "slurm" else local_cluster(settings.workers or jobs)
+    try:
+        made = slurm_cluster(settings, folder) if settings.name == "slurm" else local_cluster(settings.workers or jobs)
+    except InputError:
+        raise
+    except Exception as error:  # whatever dask makes of a setting
+        raise InputError(f"'cluster: {settings.name}' cannot be started: {one_line(error)}") from error
     try:
         yield made
     finally:
-        made.close()
+        with suppress(Exception):  # workers that are gone already
+            made.close()
 
 
 def local_cluster(workers: int) -> Any:
-    """Processes of one thread on this machine, without a dashboard."""
+    """Processes of one thread on this machine, which a Ctrl-C does not reach: the process that has them ends them."""
     import distributed  # noqa: PLC0415  (an extra)
 
-    return distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.ERROR
-    )
+    with _deaf():
+        return distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.ERROR
+        )
 
 
-def slurm_cluster(settings: SlurmCluster, *, start: bool = True) -> Any:
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that start in the block ignore Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def slurm_cluster(settings: SlurmCluster, folder: Path, *, start: bool = True) -> Any:
     """Jobs whose workers end by themselves before the walltime, so that what they have is handed over.
 
     With `start` false none is submitted yet.
+
+    Raises
+    ------
+    InputError
+        If the queue would refuse them.
     """
     from dask_jobqueue.slurm import SLURMCluster  # noqa: PLC0415  (an extra)
 
     lifetime = max(settings.seconds - SPARE, settings.seconds // 2)
-    cluster = SLURMCluster(
+    cluster: Any = SLURMCluster(
         queue=settings.queue,
         account=settings.account,
         cores=settings.cores,
@@ -217,10 +275,21 @@ def slurm_cluster(settings: SlurmCluster, *, start: bool = True) -> Any:
         job_extra_directives=settings.directives,
         job_script_prologue=settings.prologue,
         worker_extra_args=["--lifetime", f"{lifetime}s", "--lifetime-stagger", "60s"],
+        log_directory=str(folder / "jobs"),
+        scheduler_options={"dashboard_address": ":0"},
     )
     if start:
+        _try_job(str(cluster.job_script()))
         cluster.adapt(minimum_jobs=settings.jobs, maximum_jobs=settings.jobs)  # a job that ends is submitted again
     return cluster
+
+
+def _try_job(script: str) -> None:
+    """Ask the queue whether it would take a job; dask would try for ever."""
+    command = [str(shutil.which("sbatch")), "--test-only"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise InputError(f"the queue does not take such a job ({one_line(done.stderr)}); look at 'cluster'")
 
 
 @contextmanager

@@ -7,18 +7,20 @@ workers; they notice by themselves that their parent has changed.
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import joblib
 from joblib import Parallel, delayed
 
-from paretofit.cluster import active_client
+from paretofit.cluster import active_client, worker_patience
 from paretofit.errors import FailedError
 from paretofit.files import one_line
 
@@ -27,7 +29,7 @@ R = TypeVar("R")
 
 INTERVAL = 2.0  # seconds between two looks
 FIRST = 8  # tasks that wait for the first worker of a cluster
-END = object()
+LOOK = 10.0  # seconds between two looks at its workers
 Outcome = tuple[Exception | None, Any]
 
 
@@ -76,8 +78,8 @@ def in_a_sentence() -> Iterator[None]:
         kind = type(error)  # dask is an extra
         if isinstance(error, BrokenProcessPool) or kind.__name__ == "KilledWorker":
             raise FailedError(
-                "a process that had a task was killed, or crashed (memory may be short: use fewer --jobs); what is "
-                "finished is kept, the same command goes on"
+                "a process that had a task was killed, or crashed (memory may be short: use fewer --jobs, or give the "
+                "workers of a cluster more); what is finished is kept, the same command goes on"
             ) from error
         if kind.__module__.startswith("distributed"):
             why = one_line(error).split("cancelled for reason: ")[-1].rstrip(".")
@@ -106,28 +108,58 @@ def _here(
 def _on_cluster(
     function: Callable[[T], R], tasks: Iterable[T], ordered: bool, ahead: int | None
 ) -> Generator[Outcome, None, None]:
-    """Outcomes of tasks on the active cluster, whose workers come and go.
+    """Outcomes of tasks on the active cluster."""
+    for _, future in cluster_futures(partial(_outcome, 0, function), tasks, ordered=ordered, ahead=ahead):
+        yield future.result()
 
-    joblib's backend for dask counts them once, at the beginning: where a queue has started one worker by then, it
-    would run everything in this process, and where two, hand out no more than four tasks at a time for ever.
+
+def cluster_futures(
+    function: Callable[[T], R], tasks: Iterable[T], *, ordered: bool = False, ahead: int | None = None
+) -> Generator[tuple[T, Any], None, None]:
+    """Tasks of the active cluster, whose workers come and go, with their futures, as they are done or in order.
+
+    joblib's backend for dask counts workers once, at the beginning: where a queue has started one by then, it would
+    run everything in this process, and where two, hand out no more than four tasks at a time for ever.
+
+    Raises
+    ------
+    FailedError
+        If the cluster has no workers for a while, unless a queue may take its time.
     """
-    from distributed import wait  # noqa: PLC0415  (an extra)
-
     client, source = active_client(), iter(tasks)
-    futures: list[Any] = []
+    waiting: list[tuple[T, Any]] = []
     try:
         while True:
             room = _room(client) if ahead is None else ahead
-            while len(futures) < room and (task := next(source, END)) is not END:
-                futures.append(client.submit(_outcome, 0, function, task, pure=False))
-            if not futures:
+            some = islice(source, max(0, room - len(waiting)))
+            waiting += [(task, client.submit(function, task, pure=False)) for task in some]
+            if not waiting:
                 return
+            _wait(client, [future for _, future in (waiting[:1] if ordered else waiting)])
             if not ordered:  # what is done comes first
-                wait(futures, return_when="FIRST_COMPLETED")
-                futures.sort(key=lambda one: not one.done())
-            yield futures.pop(0).result()
+                waiting.sort(key=lambda one: not one[1].done())
+            yield waiting.pop(0)
     finally:
-        client.cancel(futures)
+        with suppress(Exception):  # a cluster that is lost already
+            client.cancel([future for _, future in waiting])
+
+
+def _wait(client: Any, futures: list[Any]) -> None:
+    """Wait until one of them is done."""
+    from distributed import wait  # noqa: PLC0415  (an extra)
+
+    since, patience = time.monotonic(), worker_patience()
+    while True:
+        with suppress(TimeoutError):
+            wait(futures, timeout=LOOK, return_when="FIRST_COMPLETED")
+            return
+        if client.status != "running" or client.ncores():
+            since = time.monotonic()
+        elif patience is not None and time.monotonic() - since > patience:
+            raise FailedError(
+                f"the cluster has had no workers for {patience:.0f} s; start some with 'dask worker --nthreads 1': "
+                "what is finished is kept, the same command goes on"
+            )
 
 
 def _room(client: Any) -> int:
@@ -170,7 +202,13 @@ class _Shelved:
     path: str
 
     def __call__(self, task: Any) -> Any:
-        return _from_shelf(self.path)(task)
+        try:
+            function = _from_shelf(self.path)
+        except FileNotFoundError as error:
+            raise FailedError(
+                f"a worker of the cluster does not see {self.path}: all must see the run folder under the same path"
+            ) from error
+        return function(task)
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from faults import flip
 from typer.testing import CliRunner
 
 from paretofit import InputError, run_study
@@ -92,6 +93,19 @@ class TestTasks:
     def test_also_on_a_cluster_where_it_happens_every_time(self):
         with on_cluster(LocalCluster(workers=1), 1), pytest.raises(FailedError, match="was killed, or crashed"):
             list(parallel_map(suicidal, [2], 1))
+
+    def test_a_cluster_whose_workers_have_left_is_said(self, monkeypatch):
+        monkeypatch.setattr("paretofit.cluster.PATIENCE", 2.0)
+        monkeypatch.setattr("paretofit.parallel.LOOK", 0.5)
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
+            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+        ):
+            found = parallel_map(time.sleep, [0.1] * 1000, 1)
+            next(found)
+            running.scale(0)
+            with pytest.raises(FailedError, match="has had no workers for 2 s; start some with 'dask worker"):
+                list(found)
 
     def test_also_on_a_cluster(self, scheduler):
         with on_cluster(scheduler, 1), pytest.raises(InputError, match="three is not for me"):
@@ -227,6 +241,10 @@ class TestSettings:
             ({"name": "slurm", "walltime": "1h"}, "must be hours, minutes and seconds"),
             ({"name": "local", "workers": 0}, "'cluster.workers'"),
             ({"name": "slurm", "cpus": 4}, "unknown key 'cluster.cpus'"),
+            ({"name": "slurm", "walltime": "00:00:00"}, "must be longer than nothing"),
+            ({"name": "slurm", "memory": "lots"}, "must be a number with its unit, such as 16GB"),
+            ({"name": "address", "scheduler": "here"}, "must be an address such as tcp://10.0.0.1:8786"),
+            (3, "must be one of local, address, slurm, executorlib, or a section"),
         ],
     )
     def test_what_cannot_be_is_said(self, beryllium, tmp_path, cluster, said):
@@ -254,12 +272,12 @@ class TestSettings:
         with pytest.raises(InputError, match=r"pip install 'paretofit\[dask\]'"), on_cluster(LocalCluster(), 1):
             pass
 
-    def test_what_slurm_is_asked_for(self):
+    def test_what_slurm_is_asked_for(self, tmp_path):
         """There is no queue here; the script that would be submitted is read instead."""
         own = SlurmCluster(queue="long", account="be", cores=4, memory="16GB", walltime="02:00:00", jobs=3,
                            directives=["--constraint=cpu"], prologue=["module load gcc"])  # fmt: skip
         pytest.importorskip("dask_jobqueue")
-        made = slurm_cluster(own, start=False)
+        made = slurm_cluster(own, tmp_path, start=False)
         try:
             script = made.job_script()
         finally:
@@ -367,6 +385,16 @@ class TestFinishedSubsets:
         pd.testing.assert_frame_equal(found, whole, rtol=0, atol=0)
         assert len(fitted) == 2, "the third subset, and the whole training set"
         assert not place.exists()
+
+    @pytest.mark.parametrize("at", [0.1, 0.5, 0.9, 0.999])
+    def test_a_damaged_file_is_fitted_anew(self, walk, tmp_path, at):
+        engine, task, data, _ = walk
+        finished = Finished(tmp_path / "parts", Inputs(data.label_digests(["5"]), ""))
+        finished.folder.mkdir()
+        expected = engine.run(task, finished)
+        for path in finished.folder.iterdir():
+            flip(path, at)
+        assert engine.run(task, finished) == expected
 
     def test_other_labels_are_fitted_anew(self, walk, tmp_path):
         engine, task, data, _ = walk

@@ -130,6 +130,7 @@ class TestWhatIsSaid:
     def test_without_a_gpu(self, tmp_path):
         with pytest.raises(InputError, match="'device: cuda' needs a GPU, and .*; set 'device: cpu'"):
             run_study(self.study(tmp_path, device="cuda"), out=tmp_path / "run")
+        assert not (tmp_path / "run").exists(), "before anything is spent"
 
     def test_without_torch(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

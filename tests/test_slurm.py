@@ -71,6 +71,15 @@ def test_a_study_on_dask_workers_of_a_queue(tmp_path):
         found.append((run_study(tmp_path / f"{name}.yaml", out=tmp_path / name).folder / "results.csv").read_bytes())
     assert found[0] == found[1]
     assert soon(lambda: not queue())
+    assert next((tmp_path / "there" / "jobs").glob("dask-worker-*.out"), None), "logs of jobs are in the run folder"
+
+
+@pytest.mark.parametrize("wrong", [{"queue": "nowhere"}, {"memory": "900GB"}])
+def test_jobs_of_workers_that_the_queue_refuses_are_said(tmp_path, wrong):
+    text = STUDY.format(dataset=first_configurations(), repetitions=1)
+    (tmp_path / "s.yaml").write_text(text + yaml.safe_dump({"cluster": {"name": "slurm", **wrong}}))
+    with pytest.raises(InputError, match="the queue does not take such a job .*; look at 'cluster'"):
+        run_study(tmp_path / "s.yaml", out=tmp_path / "run")
 
 
 def test_each_label_is_a_job(tmp_path):

@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from functools import cache, partial
 from typing import TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from paretofit.cluster import active_client, active_jobs
-from paretofit.parallel import follow_parent, in_a_sentence
+from paretofit.parallel import cluster_futures, follow_parent, in_a_sentence
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
 
@@ -78,22 +79,18 @@ def _followed(parent: int, function: Callable[[T], R], task: T) -> R:
 
 def _remote(function: Callable[[T], R], tasks: Iterable[T], died: Callable[[T], R]) -> Iterator[tuple[T, R]]:
     """On the workers of the active cluster."""
-    from distributed import KilledWorker, as_completed  # noqa: PLC0415  (an extra)
+    from distributed import KilledWorker  # noqa: PLC0415  (an extra)
 
-    client = active_client()
-    futures = {client.submit(_in_process, function, task, died, pure=False): task for task in tasks}
-    with in_a_sentence():
-        for future in as_completed(futures):
-            task = futures.pop(future)
+    with in_a_sentence(), closing(cluster_futures(partial(_in_process, function, died), tasks)) as futures:
+        for task, future in futures:
             try:
                 result = future.result()
             except KilledWorker:
                 result = died(task)
-            future.release()
             yield task, result
 
 
-def _in_process(function: Callable[[T], R], task: T, died: Callable[[T], R]) -> R:
+def _in_process(function: Callable[[T], R], died: Callable[[T], R], task: T) -> R:
     """One task in a process of its own, beside a worker of the cluster, which runs tasks in a thread."""
     for _ in range(ATTEMPTS):
         try:

@@ -26,6 +26,7 @@ from paretofit.dataset.level_errors import level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.errors import InputError, suggestion
 from paretofit.files import digest, file_digest, replacing
+from paretofit.linear.device import device_named
 from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
 from paretofit.study.folder import KNEES, PATHS, RESULTS, digests, link_dataset, logging_to, run_folder, write_record
 from paretofit.study.group_factors import group_factors
@@ -113,7 +114,7 @@ def run_study(
         prepared.dataset,
         run_folder(target, settings.name) as folder,
         logging_to(folder / "run.log"),
-        on_cluster(None if isinstance(settings.cluster, LabelJobs) else settings.cluster, jobs),
+        on_cluster(None if isinstance(settings.cluster, LabelJobs) else settings.cluster, jobs, folder),
     ):
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.n_fits())
         _write_study(settings, folder)
@@ -180,6 +181,7 @@ def prepare(study: Study) -> Prepared:
     InputError
         Naming the key, the level or the configuration.
     """
+    device_named(study.device)  # says what it lacks
     dataset = Dataset(study.dataset)
     if len(dataset) == 0:
         raise InputError(f"{study.dataset} holds no configurations")

@@ -88,6 +88,7 @@ class FastEngine:
             return self._reduce(data, sizes, leverage, _run(threads, device, folder))
 
         depends = [data.label_digests(list(grid.levels)), data.train.tolist(), sizes, leverage, data.leverage_weights]
+        self.name = type(self).name if device == PROCESSOR else f"{type(self).name} by PyTorch"  # equal to 1e-8 only
         inputs = [data.digest(grid, self.name), *depends]
         self.reduction, self.scores = keeping_reduction(folder, inputs, reduce)
         self.plain = PlainEngine(replace(self.source, compress=True), self.scores)

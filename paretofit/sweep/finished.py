@@ -7,6 +7,7 @@ begins anew.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,13 +41,20 @@ class Finished:
         if not cells.pending:
             return []
         path = self._path(cells)
-        if path is not None and path.exists():
-            return list(self.inputs.valid(read_json_lines(path)[0]).values())
+        if path is not None and path.exists() and (there := self._whole(path)) is not None:
+            return there
         rows = fit(cells)
         if path is not None:
             with replacing(path) as temporary, JsonLines(temporary) as lines:
                 lines.append(self.inputs.entry(rows))
+                lines.append({"rows": len(rows)})
         return rows
+
+    def _whole(self, path: Path) -> list[Row] | None:
+        """The fits of a file if none of them is damaged."""
+        entries = read_json_lines(path)[0]
+        rows = list(self.inputs.valid(entries[:-1]).values())
+        return rows if entries and entries[-1] == {"rows": len(rows)} else None
 
     def forget(self, task: list[Cells]) -> None:
         """Remove the files of a task, whose fits are in the journal."""
@@ -59,11 +67,12 @@ class Finished:
         if self.folder is None or not self.folder.is_dir():
             return
         for path in sorted(self.folder.glob("*.jsonl")):
-            if rows := list(self.inputs.valid(read_json_lines(path)[0]).values()):
-                book.append(rows)
-        shutil.rmtree(self.folder)
+            with suppress(FileNotFoundError):  # a task of a killed run, elsewhere, is still writing, and renames
+                if rows := list(self.inputs.valid(read_json_lines(path)[0]).values()):
+                    book.append(rows)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, cells: Cells) -> Path | None:
         pending = [[*weights, *models] for weights, models in cells.pending.items()]
-        name = f"{cells.key}-{digest(pending)[:12]}.jsonl"
+        name = f"{cells.key}-{digest([pending, dict(self.inputs.labels), self.inputs.groups])[:12]}.jsonl"
         return None if self.folder is None else self.folder / name
