@@ -25,7 +25,13 @@ app = typer.Typer(
 console = Console()
 Jobs = Annotated[
     Optional[int],  # noqa: UP045  (typer)
-    typer.Option("--jobs", "-j", min=1, help="Processes; no number depends on it.", show_default="one for each core"),
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Processes of this machine (a cluster has its own); no number depends on it.",
+        show_default="one for each core",
+    ),
 ]
 
 Committee = Annotated[

@@ -142,7 +142,8 @@ class Study(Section):
     learning: LearnSettings | None = Field(None, description="the active-learning loop, for 'paretofit learn'")
     mace: NetworkSettings | None = Field(None, description="MACE networks on the same front (extra: mace)")
     cluster: AnyCluster | None = Field(
-        None, description="where tasks run: local (dask), address or slurm; by default processes of this machine"
+        None,
+        description="where tasks run: local (dask), address, slurm, or executorlib for labels; by default processes of this machine",
     )
     bulk: int | None = Field(
         None,
