@@ -143,7 +143,7 @@ class Study(Section):
     mace: NetworkSettings | None = Field(None, description="MACE networks on the same front (extra: mace)")
     cluster: AnyCluster | None = Field(
         None,
-        description="where tasks run: local (dask), address, slurm, or executorlib for labels; by default processes here",
+        description="where tasks run: local (dask), address, slurm, or executorlib (labels); by default processes here",
     )
     bulk: int | None = Field(
         None,
