@@ -2,7 +2,8 @@
 
 from paretofit.linear.leverage import LeverageScores, leverage_scores
 from paretofit.linear.loo import leave_one_out
-from paretofit.linear.reduction import Reduction, reduced_leverage
+from paretofit.linear.reduced_leverage import reduced_leverage
+from paretofit.linear.reduction import Reduction
 from paretofit.linear.ridge import choose_ridge
 from paretofit.linear.sampling import sample_configurations
 from paretofit.linear.weight_path import WeightPath, weight_path
