@@ -3,10 +3,13 @@
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
+from contextlib import suppress
 
 import distributed
 import numpy as np
@@ -22,7 +25,7 @@ from paretofit.cluster import LocalCluster, RunningCluster, SlurmCluster, active
 from paretofit.errors import FailedError
 from paretofit.files import array_digest
 from paretofit.labelling.execute import execute
-from paretofit.parallel import parallel_map
+from paretofit.parallel import parallel_map, shelved
 from paretofit.study.schema import load_study
 from paretofit.sweep import run_sweep
 from paretofit.sweep.engine import journal_path
@@ -45,6 +48,11 @@ def scheduler():
 
 def square(x):
     return x * x, os.getpid()
+
+
+def slow_square(x):
+    time.sleep(0.2)
+    return square(x)
 
 
 def fussy(x):
@@ -117,6 +125,37 @@ class TestTasks:
         with on_cluster(LocalCluster(workers=2), 1):
             found = {task[0]: one for task, one in execute(deadly, tasks, 1, lambda _: -1)}
         assert found == {k: -1 if k == 5 else k * k for k in range(8)}
+
+    def test_workers_that_come_later_have_tasks_too(self):
+        """A queue starts them one by one; what was counted at the beginning would hand out two tasks at a time."""
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
+            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+        ):
+            found = execute(slow_square, range(120), 1, lambda _: None)
+            results = [next(found)]
+            running.scale(3)
+            results += found
+        assert sorted((task, one) for task, (one, _) in results) == [(k, k * k) for k in range(120)]
+        assert len({pid for _, (_, pid) in results}) == 3
+
+    def test_a_worker_that_does_not_see_the_run_folder_says_so(self, scheduler, tmp_path):
+        with on_cluster(scheduler, 1), shelved(fussy, tmp_path) as run:
+            assert list(parallel_map(run, range(3), 1)) == [0, 1, 2]
+        with on_cluster(scheduler, 1), shelved(fussy, tmp_path) as run:
+            next(tmp_path.glob(".tasks-*")).unlink()  # to a worker it looks the same
+            with pytest.raises(FailedError, match="does not see .*: all must see the run folder under the same path"):
+                list(parallel_map(run, range(3), 1))
+        assert not list(tmp_path.iterdir())
+
+    def test_the_port_of_another_dashboard_is_left_to_it(self):
+        with socket.socket() as other, warnings.catch_warnings():
+            with suppress(OSError):  # taken already, which will do as well
+                other.bind(("", 8787))
+                other.listen()
+            warnings.simplefilter("error")
+            with on_cluster(LocalCluster(workers=1), 1):
+                assert list(parallel_map(fussy, range(3), 1)) == [0, 1, 2]
 
     def test_tasks_are_taken_as_they_are_needed(self):
         taken = []

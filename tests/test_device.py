@@ -6,6 +6,7 @@ The code is the same on a GPU and on the processor but for the device's name, so
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import first_configurations
@@ -108,6 +109,17 @@ def test_scores_and_dropped_columns_are_the_same(real, name):
     assert there.dropped == here.dropped != []
     assert there.scores.block == pytest.approx(here.scores.block, rel=1e-8)
     assert there.scores.regular == pytest.approx(here.scores.regular, rel=1e-8)
+
+
+def test_fits_of_another_device_are_not_taken_for_its_own(real, tmp_path):
+    """They differ from the ninth digit on, and a file of results has those of one device."""
+    grid = SweepGrid(["5"], [4], [(12.0, 1.0)], [60])
+    here, there = FastEngine(real, grid), FastEngine(real, grid, device=Torch("cpu"))
+    expected = run_sweep(real, grid, engine=there)
+    run_sweep(real, grid, journal=tmp_path, engine=here)
+    run_sweep(real, grid, journal=tmp_path, engine=there)
+    assert len(list(tmp_path.glob("sweep-*.jsonl"))) == 2
+    pd.testing.assert_frame_equal(run_sweep(real, grid, journal=tmp_path, engine=there), expected, check_exact=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

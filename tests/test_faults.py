@@ -189,6 +189,20 @@ class TestSignals:
         run_study(study(tmp_path), out=run)
         assert results(run) == results(undisturbed)
 
+    def test_of_a_study_on_dask_whose_workers_do_not_hear_it(self, undisturbed, tmp_path):
+        pytest.importorskip("distributed", reason="needs the extra dask")
+        run, path = tmp_path / "run", study(tmp_path, 100)
+        path.write_text(f"{path.read_text()}cluster: {{name: local, workers: 2}}\n")
+        process = begin("run", path, "--out", run)
+        assert says(run / "run.log", "sweep: started")
+        done, family = stop(process, signal.SIGINT, group=True)
+        assert done.returncode == 130, done.stderr
+        assert done.stderr.splitlines()[-1:] == [in_one_sentence(done)], "nor do they say anything"
+        assert not litter(run)
+        assert soon(lambda: gone(family)), "nobody is left behind"
+        run_study(study(tmp_path), out=run)
+        assert results(run) == results(undisturbed)
+
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_of_labels_and_the_dataset_has_what_is_finished(self, tmp_path, number, code):
         label_study(tmp_path)

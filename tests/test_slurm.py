@@ -74,11 +74,18 @@ def test_a_study_on_dask_workers_of_a_queue(tmp_path):
     assert next((tmp_path / "there" / "jobs").glob("dask-worker-*.out"), None), "logs of jobs are in the run folder"
 
 
-@pytest.mark.parametrize("wrong", [{"queue": "nowhere"}, {"memory": "900GB"}])
-def test_jobs_of_workers_that_the_queue_refuses_are_said(tmp_path, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"queue": "nowhere"}, "the queue does not take such a job .*; look at 'cluster'"),
+        ({"memory": "900GB"}, "the queue does not take such a job .*; look at 'cluster'"),
+        ({"interface": "ib9"}, "'cluster: slurm' cannot be started: .*'ib9' is not a valid network interface"),
+    ],
+)
+def test_jobs_of_workers_that_cannot_be_are_said(tmp_path, wrong, said):
     text = STUDY.format(dataset=first_configurations(), repetitions=1)
     (tmp_path / "s.yaml").write_text(text + yaml.safe_dump({"cluster": {"name": "slurm", **wrong}}))
-    with pytest.raises(InputError, match="the queue does not take such a job .*; look at 'cluster'"):
+    with pytest.raises(InputError, match=said):
         run_study(tmp_path / "s.yaml", out=tmp_path / "run")
 
 
