@@ -128,16 +128,25 @@ class TestTasks:
 
     def test_workers_that_come_later_have_tasks_too(self):
         """A queue starts them one by one; what was counted at the beginning would hand out two tasks at a time."""
+        results, waiting = [], []
+
+        def source():
+            for k in range(120):
+                waiting.append(k - len(results))
+                yield k
+
         with (
             distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
             on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
         ):
-            found = execute(slow_square, range(120), 1, lambda _: None)
-            results = [next(found)]
-            running.scale(3)
-            results += found
+            for one in execute(slow_square, source(), 1, lambda _: None):
+                results.append(one)
+                if len(results) == 1:
+                    running.scale(3)
         assert sorted((task, one) for task, (one, _) in results) == [(k, k * k) for k in range(120)]
         assert len({pid for _, (_, pid) in results}) == 3
+        assert waiting[0] == 0
+        assert max(waiting) == 5, "two for each"
 
     def test_a_worker_that_does_not_see_the_run_folder_says_so(self, scheduler, tmp_path):
         with on_cluster(scheduler, 1), shelved(fussy, tmp_path) as run:
