@@ -303,15 +303,25 @@ def label_jobs(settings: LabelJobs, folder: Path) -> Iterator[JobPool]:
 
 
 def _check_workers(client: Any, settings: Any) -> None:
-    """LAMMPS and DFT codes of a process cannot be used by two threads at once."""
     threads = client.nthreads()
-    if many := [address for address, count in threads.items() if count > 1]:
-        raise InputError(
-            f"'cluster': the worker {many[0]} has {threads[many[0]]} threads; start workers with --nthreads 1, and as "
-            "many as there are cores with --nworkers"
-        )
+    check_threads(threads)
     if settings.name == "address" and not threads:
         raise InputError(
             f"'cluster.scheduler': the cluster at {settings.scheduler} has no workers; start some with "
             "'dask worker --nthreads 1'"
+        )
+
+
+def check_threads(workers: dict[str, int]) -> None:
+    """LAMMPS and DFT codes of a process cannot be used by two threads at once.
+
+    Raises
+    ------
+    InputError
+        If one of the workers, by their addresses, has several.
+    """
+    if many := [address for address, count in workers.items() if count > 1]:
+        raise InputError(
+            f"'cluster': the worker {many[0]} has {workers[many[0]]} threads; start workers with --nthreads 1, and as "
+            "many as there are cores with --nworkers"
         )

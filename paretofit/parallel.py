@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import joblib
 from joblib import Parallel, delayed
 
-from paretofit.cluster import active_client, worker_patience
+from paretofit.cluster import active_client, check_threads, worker_patience
 from paretofit.errors import FailedError
 from paretofit.files import one_line
 
@@ -125,6 +125,8 @@ def cluster_futures(
     ------
     FailedError
         If the cluster has no workers for a while, unless a queue may take its time.
+    InputError
+        If a worker that came later has several threads.
     """
     client, source = active_client(), iter(tasks)
     waiting: list[tuple[T, Any]] = []
@@ -165,9 +167,11 @@ def _wait(client: Any, futures: list[Any]) -> None:
 def _room(client: Any) -> int:
     """Tasks that a cluster has at a time."""
     try:
-        return 2 * sum(client.ncores().values()) or FIRST
+        workers = client.ncores()
     except OSError:  # the scheduler has ended, which the tasks will say
         return FIRST
+    check_threads(workers)
+    return 2 * len(workers) or FIRST
 
 
 @contextmanager

@@ -148,6 +148,18 @@ class TestTasks:
         assert waiting[0] == 0
         assert max(waiting) == 5, "two for each"
 
+    def test_a_worker_of_several_threads_that_comes_later_is_refused(self):
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
+            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+        ):
+            found = parallel_map(time.sleep, [0.1] * 1000, 1)
+            next(found)
+            running.worker_spec["late"] = {"cls": distributed.Nanny, "options": {"nthreads": 2}}
+            running.sync(running._correct_state)
+            with pytest.raises(InputError, match="has 2 threads; start workers with --nthreads 1"):
+                list(found)
+
     def test_a_worker_that_does_not_see_the_run_folder_says_so(self, scheduler, tmp_path):
         with on_cluster(scheduler, 1), shelved(fussy, tmp_path) as run:
             assert list(parallel_map(run, range(3), 1)) == [0, 1, 2]
