@@ -9,7 +9,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from paretofit.study.run_report import Written
 
 STUDY = """
 dataset: {dataset}
@@ -22,6 +25,17 @@ samplings: [random]
 repetitions: {repetitions}
 cost: {{measure_md: false}}
 """
+
+
+@contextmanager
+def no_report():
+    """Runs without a page: it takes most of a small run's time, and what it is made from stands before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "paretofit.study.stages.write_run_report",
+            lambda folder, *more: Written(folder / "report.html", pd.DataFrame(), more[-1]),
+        )
+        yield
 
 
 def command(*arguments):

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from faults import flip
+from faults import flip, no_report
 from typer.testing import CliRunner
 
 from paretofit import InputError, run_study
@@ -37,6 +37,12 @@ LABELS = {
     "engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"},
     "ladder": [{"name": "emt"}],
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_report():
+    with no_report():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +137,7 @@ class TestTasks:
         results, waiting = [], []
 
         def source():
-            for k in range(120):
+            for k in range(60):
                 waiting.append(k - len(results))
                 yield k
 
@@ -143,7 +149,7 @@ class TestTasks:
                 results.append(one)
                 if len(results) == 1:
                     running.scale(3)
-        assert sorted((task, one) for task, (one, _) in results) == [(k, k * k) for k in range(120)]
+        assert sorted((task, one) for task, (one, _) in results) == [(k, k * k) for k in range(60)]
         assert len({pid for _, (_, pid) in results}) == 3
         assert waiting[0] == 0
         assert max(waiting) == 5, "two for each"

@@ -8,7 +8,6 @@ import sys
 import time
 
 import numpy as np
-import pandas as pd
 import pytest
 from ase.calculators.emt import EMT
 from conftest import first_configurations
@@ -23,6 +22,7 @@ from faults import (
     in_one_sentence,
     label_study,
     litter,
+    no_report,
     read_only,
     says,
     small_disk,
@@ -36,7 +36,7 @@ from paretofit.study import run_study
 from paretofit.study.export import export_potential
 from paretofit.study.learn import learn
 from paretofit.study.plan import read_results
-from paretofit.study.run_report import Written, rebuild_report
+from paretofit.study.run_report import rebuild_report
 from paretofit.sweep.results import FIT_KEY
 
 
@@ -48,12 +48,7 @@ def study(folder, repetitions=2):
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_report():
-    """The pages of a report take most of a small run's time; what they are made from stands before."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "paretofit.study.stages.write_run_report",
-            lambda folder, *_: Written(folder / "report.html", pd.DataFrame(), []),
-        )
+    with no_report():
         yield
 
 

@@ -10,7 +10,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import write
 from conftest import first_configurations
-from faults import STUDY, begin, call, in_one_sentence, soon, stop
+from faults import STUDY, begin, call, in_one_sentence, no_report, soon, stop
 from slurm import cancel, queue, running_slurm
 
 from paretofit import Dataset, InputError, run_study
@@ -34,7 +34,7 @@ class Sleepy(EMT):
 
 @pytest.fixture(scope="module", autouse=True)
 def _slurm(tmp_path_factory):
-    with running_slurm(tmp_path_factory.mktemp("slurm")):
+    with running_slurm(tmp_path_factory.mktemp("slurm")), no_report():
         yield
 
 
