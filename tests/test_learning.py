@@ -29,6 +29,7 @@ from paretofit.learning.settings import ExploreSettings, ModelSettings, SelectSe
 from paretofit.linear.calibration import committee_error, detection_rates, disagreement
 from paretofit.potentials import LinearPotential
 from paretofit.potentials.uncertainty import Assessment
+from paretofit.report.page import Picture
 from paretofit.study.learn import learn, load_learn_study
 from paretofit.study.learn_report import ended_early
 
@@ -67,6 +68,14 @@ def _lammps_potentials():
     from paretofit.lammps_library import lammps_calculator
 
     lammps_calculator(ENGINE.commands, ENGINE.elements)
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    """They take most of a small loop's time; those of `done` are drawn."""
+    monkeypatch.setattr(
+        "paretofit.study.learn_report.draw_picture", lambda plan, _: Picture(plan.name, "", missing="not drawn")
+    )
 
 
 def study(folder, **changes):
@@ -186,6 +195,15 @@ class TestTheLoop:
 
 
 class TestStages:
+    def test_the_page_is_written_once_after_each_iteration(self, tmp_path, monkeypatch):
+        written = []
+        monkeypatch.setattr(
+            "paretofit.study.learn_report.write_learn_report",
+            lambda folder, _, reason: written.append(reason) or folder.path / "report.html",
+        )
+        learn(study(tmp_path), out=tmp_path / "run")
+        assert written == ["not yet", "the maximum number of iterations"]
+
     def test_one_after_the_other_by_hand_is_the_loop(self, done, tmp_path):
         path = study(tmp_path)
         with pytest.raises(InputError, match="stage 'train' of iteration 1 needs 'label' first"):

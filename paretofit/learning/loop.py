@@ -105,7 +105,7 @@ class Loop:
         only : str, optional
             One of `STAGES`: do this stage of the present iteration, and no other.
         finished : callable, optional
-            Told each iteration that is over.
+            Told each iteration after which it goes on.
 
         Raises
         ------
@@ -116,28 +116,22 @@ class Loop:
         k = next((one for one in begun if self.folder.iteration(one).record("select") is None), max(begun))
         for one in begun:
             remove(self.folder.iteration(one).path / "stopped.json")  # it may go on
-        while True:
-            if k > self.settings.iterations:
-                self._over(k - 1, self.folder.iteration(k - 1), LAST, finished)
-                return LAST
+        while k <= self.settings.iterations:
             here = self.folder.iteration(k)
             for stage in STAGES:
                 if only is not None and stage != only:
                     continue
                 reason = self._stage(stage, k, here)
                 if reason:
-                    self._over(k, here, reason, finished)
+                    here.finish("stopped", {"reason": reason})
                     return reason
             if only is not None:
                 return f"stage '{only}' of iteration {k}"
-            self._over(k, here, "", finished)
+            if finished is not None:
+                finished(k)
             k += 1
-
-    def _over(self, k: int, here: IterationFolder, reason: str, finished: Callable[[int], object] | None) -> None:
-        if reason:
-            here.finish("stopped", {"reason": reason})
-        if finished is not None:
-            finished(k)
+        self.folder.iteration(k - 1).finish("stopped", {"reason": LAST})
+        return LAST
 
     def _stage(self, stage: str, k: int, here: IterationFolder) -> str:
         """Do a stage unless it is finished; return why the loop ends, if it does."""
