@@ -19,6 +19,11 @@ ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared"))
 
 
+def pytest_collection_modifyitems(items):
+    """The longest file first: at the end one process would wait for it alone."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Small matrices gain nothing from threads, and lose much where cores are few."""
