@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ from ruamel.yaml.error import YAMLError
 from paretofit.errors import InputError
 
 MOST_VALUES, LONGEST_NUMBER = 1_000_000, 10_000  # in a YAML file: values, and bits of a whole number
+LOCK = "run.lock"  # in a folder that a run holds for itself
+TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # names of `tempfile.mkstemp` in `replacing`
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # raised in mid-file, without a file name
 
 
@@ -62,6 +65,15 @@ def _temporary_beside(path: Path) -> Path:
         raise _not_written(path, error) from error
     os.close(handle)
     return Path(name)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what `replacing` has left in a folder, and those in it, where it was killed."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [one for one in folders if not Path(place, one, LOCK).exists()]  # another run's
+        for name in names:
+            if TEMPORARY.fullmatch(name):
+                Path(place, name).unlink(missing_ok=True)
 
 
 def _not_written(path: Path, error: OSError | ValueError) -> InputError:

@@ -1,6 +1,7 @@
 """Studies: from YAML to report, resuming after kills, and one sentence for whatever is wrong."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,12 +174,25 @@ def test_two_runs_never_share_a_folder(tmp_path):
     assert len(run_study(study, out=tmp_path / "run").results)
 
 
+@pytest.mark.usefixtures("_no_page")
 def test_litter_of_a_kill_is_removed(finished):
+    """Of all folders, and not what others have hidden there, or the files of another run."""
     study, result = finished
-    for name in (".design-abcd1234.h5", "figures/.front-abcd1234.png"):
+    litter = [
+        ".design-abcd1234.h5",
+        "figures/.front-ab_d1234.png",
+        "deep/down/.002-i8e33ndr.extxyz",
+        "deep/.x-abcd1234",
+    ]
+    others = [".nfs0000000000000001", "deep/.ipynb_checkpoints/a-checkpoint.ipynb", "deep/other/run.lock"]
+    others += ["deep/other/.design-abcd1234.h5", "deep/.x-abcd123.h5", "deep/x-abcd1234.h5"]
+    for name in (*litter, *others):
+        (result.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (result.folder / name).write_text("half")
     run_study(study, out=result.folder)
-    assert not list(result.folder.glob("**/.*-abcd1234*"))
+    assert not [name for name in litter if (result.folder / name).exists()]
+    assert all((result.folder / name).exists() for name in others)
+    shutil.rmtree(result.folder / "deep")
 
 
 def test_ridge_is_one_more_factor_and_the_report_shows_what_it_changes(tmp_path):

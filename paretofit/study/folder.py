@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from paretofit.errors import InputError
-from paretofit.files import digest, file_digest, read_yaml, replacing, write_text
+from paretofit.files import LOCK, digest, file_digest, read_yaml, remove_temporary, replacing, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ def run_folder(folder: Path, name: str) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _check_owner(folder, name)
-        lock = (folder / "run.lock").open("a", encoding="utf-8")
+        lock = (folder / LOCK).open("a", encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"the run folder {folder} cannot be used: {error.strerror}; name another one with --out"
@@ -55,12 +55,12 @@ def run_folder(folder: Path, name: str) -> Iterator[Path]:
             ) from error
         if _recorded(folder) is None:
             write_text(folder / RECORD, json.dumps({"study": name}) + "\n")
-        _sweep_litter(folder)
+        remove_temporary(folder)  # the lock says that whoever wrote them is not running any more
         yield folder
 
 
 def _check_owner(folder: Path, name: str) -> None:
-    others = [path.name for path in folder.iterdir() if path.name not in {"run.lock", RECORD}]
+    others = [path.name for path in folder.iterdir() if path.name not in {LOCK, RECORD}]
     owner = _owner(folder)
     if owner is None and others and (folder / RECORD).exists():
         raise InputError(
@@ -90,13 +90,6 @@ def _recorded(folder: Path) -> str | None:
         return str(content["study"])
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
-
-
-def _sweep_litter(folder: Path) -> None:
-    """Remove temporary files of a run that was killed; the lock says that it is not running any more."""
-    for place in (folder, folder / "figures", folder / "tables", folder / "done"):
-        for path in place.glob(".*-????????.*"):
-            path.unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
