@@ -230,11 +230,18 @@ def _cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
 
 def local_cluster(workers: int) -> Any:
     """Processes of one thread on this machine, which a Ctrl-C does not reach: the process that has them ends them."""
-    import distributed  # noqa: PLC0415  (an extra)
+    import dask  # noqa: PLC0415  (an extra)
+    import distributed  # noqa: PLC0415
 
-    with _deaf():
+    key = "distributed.nanny.pre-spawn-environ"
+    environment = {**dask.config.get(key), "DASK_LOGGING__DISTRIBUTED": "critical"}  # what matters is in the results
+    with _deaf(), dask.config.set({key: environment}):
         return distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.ERROR
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
         )
 
 

@@ -1,6 +1,7 @@
 """Tasks on processes of this machine and of a dask cluster: the same results, also where workers die."""
 
 import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -59,6 +60,10 @@ def square(x):
 def slow_square(x):
     time.sleep(0.2)
     return square(x)
+
+
+def says_errors(logger):
+    return logging.getLogger(logger).isEnabledFor(logging.ERROR)
 
 
 def fussy(x):
@@ -183,6 +188,12 @@ class TestTasks:
             warnings.simplefilter("error")
             with on_cluster(LocalCluster(workers=1), 1):
                 assert list(parallel_map(fussy, range(3), 1)) == [0, 1, 2]
+
+    def test_workers_of_this_machine_keep_what_dask_says_to_themselves(self):
+        """Such as that a scheduler which is closed does not answer any more, with a traceback."""
+        with on_cluster(LocalCluster(workers=1), 1):
+            heard = list(parallel_map(says_errors, ["distributed.worker", "distributed.core", "paretofit"], 1))
+        assert heard == [False, False, True]
 
     def test_tasks_are_taken_as_they_are_needed(self):
         taken = []
