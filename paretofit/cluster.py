@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import shutil
 import signal
@@ -215,34 +216,42 @@ def _cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
     if settings.name == "address":
         yield settings.scheduler
         return
+    before = dict(os.environ)
     try:
         made = slurm_cluster(settings, folder) if settings.name == "slurm" else local_cluster(settings.workers or jobs)
     except InputError:
         raise
     except Exception as error:  # whatever dask makes of a setting
         raise InputError(f"'cluster: {settings.name}' cannot be started: {one_line(error)}") from error
+    own = {key for key, value in os.environ.items() if before.get(key) != value}  # dask's, for its workers
     try:
         yield made
     finally:
         with suppress(Exception):  # workers that are gone already
             made.close()
+        for key in own:  # they are not for what this process starts next
+            os.environ.pop(key, None)
+            os.environ.update({key: before[key]} if key in before else {})
 
 
 def local_cluster(workers: int) -> Any:
     """Processes of one thread on this machine, which a Ctrl-C does not reach: the process that has them ends them."""
-    import dask  # noqa: PLC0415  (an extra)
-    import distributed  # noqa: PLC0415
+    import distributed  # noqa: PLC0415  (an extra)
 
-    key = "distributed.nanny.pre-spawn-environ"
-    environment = {**dask.config.get(key), "DASK_LOGGING__DISTRIBUTED": "critical"}  # what matters is in the results
-    with _deaf(), dask.config.set({key: environment}):
+    with _deaf():
         return distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             dashboard_address=":0",
             silence_logs=logging.CRITICAL,
+            preload=[__name__],
         )
+
+
+def dask_setup(_worker: Any) -> None:
+    """Called by dask in each worker of `local_cluster`: its words stay there, for what matters is in the results."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 @contextmanager

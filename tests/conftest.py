@@ -20,8 +20,11 @@ SHARED = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared"))
 
 
 def pytest_collection_modifyitems(items):
-    """The longest file first: at the end one process would wait for it alone."""
+    """The longest file first, as at the end one process would wait for it alone; and time for what is slow."""
     items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(7200))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from faults import flip, no_report
+from faults import flip, no_report, says
 from typer.testing import CliRunner
 
 from paretofit import InputError, run_study
@@ -195,6 +196,13 @@ class TestTasks:
             heard = list(parallel_map(says_errors, ["distributed.worker", "distributed.core", "paretofit"], 1))
         assert heard == [False, False, True]
 
+    def test_the_environment_is_as_before(self):
+        """dask sets variables for its workers, which would reach whatever is started later: OMP_NUM_THREADS is one."""
+        before = dict(os.environ)
+        with on_cluster(LocalCluster(workers=1), 1):
+            assert list(parallel_map(fussy, range(3), 1)) == [0, 1, 2]
+        assert dict(os.environ) == before
+
     def test_tasks_are_taken_as_they_are_needed(self):
         taken = []
 
@@ -209,13 +217,14 @@ class TestTasks:
         found.close()
 
 
-def test_a_scheduler_that_ends_in_mid_run():
+def test_a_scheduler_that_ends_in_mid_run(tmp_path):
     """Its process, and not one of this process's own, for that is what a queue would end."""
+    file = tmp_path / "scheduler.json"
     arguments = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
-    processes = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)]
+    processes = [subprocess.Popen([*arguments, "--scheduler-file", file], stderr=subprocess.DEVNULL)]
     try:
-        said = next(line for line in processes[0].stderr if "Scheduler at" in line)
-        address = said.split("Scheduler at:")[1].strip()
+        assert says(file, "tcp://")
+        address = re.search(r"tcp://[\d.]+:\d+", file.read_text())[0]
         arguments = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
         processes.append(subprocess.Popen(arguments, stderr=subprocess.DEVNULL))
         with distributed.Client(address) as client:
