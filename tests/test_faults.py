@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -29,8 +30,10 @@ from faults import (
     soon,
     stop,
 )
+from joblib.externals.loky.process_executor import ProcessPoolExecutor, _ExecutorManagerThread
 
 from paretofit import Dataset, InputError
+from paretofit.cli import stopping
 from paretofit.journal import JsonLines, read_json_lines
 from paretofit.study import run_study
 from paretofit.study.export import export_potential
@@ -215,6 +218,39 @@ class TestSignals:
         assert journal.read_text().startswith(kept)
         assert len(read_json_lines(journal)[0]) == N_LABELS
         assert not litter(tmp_path), "also of workers that the signal ended"
+
+    def test_a_task_that_is_handed_out_at_that_moment(self, monkeypatch):
+        """loky's thread raises over a task that it comes to after the end; seldom, unless it is as slow as here."""
+        look, looks, raised, said = _ExecutorManagerThread.wait_result_broken_or_wakeup, [], [], []
+
+        def slow(thread):
+            looks.append(thread.name)
+            found = look(thread)
+            time.sleep(0.5)
+            return found
+
+        def end():
+            with ProcessPoolExecutor(1) as pool:
+                pool.submit(abs, 1)
+                assert soon(lambda: looks)
+                pool.submit(abs, 2)
+                pool.shutdown(kill_workers=True)
+            looks.clear()
+
+        monkeypatch.setattr(_ExecutorManagerThread, "wait_result_broken_or_wakeup", slow)
+        monkeypatch.setattr(threading, "excepthook", raised.append)
+        end()
+        assert [one.exc_type for one in raised] == [KeyError]
+        monkeypatch.setattr(threading, "excepthook", said.append)
+        terminate = signal.getsignal(signal.SIGTERM)
+        stopping.listen()
+        signal.signal(signal.SIGTERM, terminate)
+        end()
+        assert said == []
+        thread = threading.Thread(target=int, args=("what is wrong otherwise is said",))
+        thread.start()
+        thread.join()
+        assert [one.exc_type for one in said] == [ValueError]
 
     def test_of_a_loop(self, tmp_path):
         (tmp_path / "s.yaml").write_text(LOOP.format(dataset=first_configurations()))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import signal
+import threading
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,6 +19,7 @@ from typer.core import TyperGroup
 from paretofit.files import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 GOES_ON = {
@@ -67,6 +70,16 @@ class Verbs(TyperGroup):
 def listen() -> None:
     """Make SIGTERM an exception, once: `timeout` and batch systems send it to a process and again to its group."""
     signal.signal(signal.SIGTERM, _terminated)
+    threading.excepthook = partial(_in_a_thread, threading.excepthook)
+
+
+def _in_a_thread(print_it: Callable[[Any], Any], what: threading.ExceptHookArgs) -> None:
+    """Print what a thread raised, unless it is loky's over a task that was handed out just before the end."""
+    trace = what.exc_traceback
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_code.co_name != "add_call_item_to_queue":
+        print_it(what)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
