@@ -110,7 +110,7 @@ def _on_cluster(
 ) -> Generator[Outcome, None, None]:
     """Outcomes of tasks on the active cluster."""
     for _, future in cluster_futures(partial(_outcome, 0, function), tasks, ordered=ordered, ahead=ahead):
-        yield future.result()
+        yield result_of(future)
 
 
 def cluster_futures(
@@ -144,6 +144,23 @@ def cluster_futures(
     finally:
         with suppress(Exception):  # a cluster that is lost already
             client.cancel([future for _, future in waiting])
+
+
+def result_of(future: Any) -> Any:
+    """The result of a task of the active cluster; where the worker that has it is gone, another one does it again.
+
+    Raises
+    ------
+    FailedError
+        As of `cluster_futures`.
+    """
+    limit = LOOK
+    while True:
+        _wait(active_client(), [future])
+        try:
+            return future.result(timeout=limit)
+        except TimeoutError:  # dask would wait for ever, also without workers; what is large has more time next
+            limit *= 2
 
 
 def _wait(client: Any, futures: list[Any]) -> None:

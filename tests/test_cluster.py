@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import distributed
 import numpy as np
@@ -217,30 +217,51 @@ class TestTasks:
         found.close()
 
 
-def test_a_scheduler_that_ends_in_mid_run(tmp_path):
-    """Its process, and not one of this process's own, for that is what a queue would end."""
-    file = tmp_path / "scheduler.json"
-    arguments = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
-    processes = [subprocess.Popen([*arguments, "--scheduler-file", file], stderr=subprocess.DEVNULL)]
+@contextmanager
+def started_by_somebody(folder):
+    """A cluster whose scheduler and worker are processes of their own, as a queue would end them."""
+    file = folder / "scheduler.json"
+    dask, plain = [sys.executable, "-m"], ["--no-dashboard"]
+    scheduler = [*dask, "distributed.cli.dask_scheduler", "--port", "0", *plain, "--scheduler-file", file]
+    worker = [*dask, "distributed.cli.dask_worker", "--scheduler-file", file, "--nthreads", "1", "--no-nanny", *plain]
+    processes = []
     try:
+        processes.append(subprocess.Popen(scheduler, stderr=subprocess.DEVNULL))
         assert says(file, "tcp://")
         address = re.search(r"tcp://[\d.]+:\d+", file.read_text())[0]
-        arguments = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-        processes.append(subprocess.Popen(arguments, stderr=subprocess.DEVNULL))
+        processes.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL))
         with distributed.Client(address) as client:
             client.wait_for_workers(1, timeout=60)
         with on_cluster(RunningCluster(scheduler=address), 1):
-            with pytest.raises(FailedError, match="cannot load .*No module named 'test_cluster'.* in this environment"):
-                list(parallel_map(fussy, [1], 1))
-            found = parallel_map(time.sleep, [1.0] * 100, 1)
-            assert next(found) is None
-            processes[0].kill()
-            with pytest.raises(FailedError, match="the cluster is lost .*; start it again"):
-                list(found)
+            yield processes
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def test_a_scheduler_that_ends_in_mid_run(tmp_path):
+    with started_by_somebody(tmp_path) as (scheduler, _):
+        with pytest.raises(FailedError, match="cannot load .*No module named 'test_cluster'.* in this environment"):
+            list(parallel_map(fussy, [1], 1))
+        found = parallel_map(time.sleep, [1.0] * 100, 1)
+        assert next(found) is None
+        scheduler.kill()
+        with pytest.raises(FailedError, match="the cluster is lost .*; start it again"):
+            list(found)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_last_worker_goes_with_results_that_nobody_has_fetched(tmp_path, monkeypatch, ordered):
+    monkeypatch.setattr("paretofit.cluster.PATIENCE", 2.0)
+    monkeypatch.setattr("paretofit.parallel.LOOK", 0.5)
+    with started_by_somebody(tmp_path) as (_, worker):
+        found = parallel_map(abs, range(4), 1, ordered=ordered)
+        assert next(found) == 0
+        time.sleep(1)  # the second is done by now
+        worker.kill()
+        with pytest.raises(FailedError, match="has had no workers for 2 s"):
+            list(found)
 
 
 class TestStudies:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from paretofit.cluster import active_client, active_jobs
-from paretofit.parallel import cluster_futures, follow_parent, in_a_sentence
+from paretofit.parallel import cluster_futures, follow_parent, in_a_sentence, result_of
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
 
@@ -84,7 +84,7 @@ def _remote(function: Callable[[T], R], tasks: Iterable[T], died: Callable[[T], 
     with in_a_sentence(), closing(cluster_futures(partial(_in_process, function, died), tasks)) as futures:
         for task, future in futures:
             try:
-                result = future.result()
+                result = result_of(future)
             except KilledWorker:
                 result = died(task)
             yield task, result
