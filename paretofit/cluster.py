@@ -229,9 +229,9 @@ def _cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
     finally:
         with suppress(Exception):  # workers that are gone already
             made.close()
-        for key in own:  # they are not for what this process starts next
+        for key in own:  # it is not for what this process starts next
             os.environ.pop(key, None)
-            os.environ.update({key: before[key]} if key in before else {})
+        os.environ.update({key: before[key] for key in own & set(before)})
 
 
 def local_cluster(workers: int) -> Any:

@@ -70,7 +70,8 @@ class Verbs(TyperGroup):
 def listen() -> None:
     """Make SIGTERM an exception, once: `timeout` and batch systems send it to a process and again to its group."""
     signal.signal(signal.SIGTERM, _terminated)
-    threading.excepthook = partial(_in_a_thread, threading.excepthook)
+    if getattr(threading.excepthook, "func", None) is not _in_a_thread:
+        threading.excepthook = partial(_in_a_thread, threading.excepthook)
 
 
 def _in_a_thread(print_it: Callable[[Any], Any], what: threading.ExceptHookArgs) -> None:
