@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 PATIENCE = 60.0  # seconds that a scheduler may take to answer, or be without workers
+LAST_PORT = 65535
 SPARE = 300  # seconds before the walltime at which a worker hands over what it has, and ends
 NEEDED = {
     "local": ("distributed",),
@@ -60,7 +61,8 @@ class RunningCluster(Section):
     @field_validator("scheduler")
     @classmethod
     def _address(cls, value: str) -> str:
-        if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://[^\s/]+:\d+", value):
+        found = re.fullmatch(r"(tcp|tls|ws|wss|ucx)://[^\s/]+:(\d{1,5})", value)
+        if found is None or int(found[2]) > LAST_PORT:
             raise ValueError("must be an address such as tcp://10.0.0.1:8786")
         return value
 
@@ -88,8 +90,9 @@ class SlurmJobs(Section):
     @field_validator("memory")
     @classmethod
     def _bytes(cls, value: str) -> str:
-        if not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT](i?B)?", value, re.IGNORECASE):
-            raise ValueError("must be a number with its unit, such as 16GB")
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*[KMGT](i?B)?", value, re.IGNORECASE)
+        if found is None or not float(found[1]):
+            raise ValueError("must be a number above 0 with its unit, such as 16GB")
         return value
 
     @property
@@ -121,7 +124,7 @@ AnyCluster = Annotated[LocalCluster | RunningCluster | SlurmCluster | LabelJobs,
 def named(value: Any) -> Any:
     """A name alone is a cluster with its defaults."""
     if value is not None and not isinstance(value, str | dict | Section):
-        raise ValueError(f"must be one of {', '.join(NEEDED)}, or a section with that as its name; got {value}")
+        raise ValueError(f"must be one of {', '.join(NEEDED)}, or a section with that as its name")
     return {"name": value} if isinstance(value, str) else value
 
 

@@ -107,6 +107,36 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_sealed(path: Path | str, record: dict[str, Any]) -> None:
+    """Write a JSON object with a digest of itself, whole or not at all."""
+    plain = json.loads(json.dumps(record))  # keys that are numbers become texts before the digest, too
+    write_text(path, json.dumps({**plain, "digest": digest(plain)}, indent=1) + "\n")
+
+
+def read_sealed(path: Path | str, remedy: str) -> dict[str, Any]:
+    """Read what `write_sealed` has written; a file of an older version bears no digest.
+
+    Parameters
+    ----------
+    path : path-like
+    remedy : str
+        What would be right.
+
+    Raises
+    ------
+    InputError
+        If it is not what was written.
+    """
+    try:
+        record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        whole = record.pop("digest", None) in {None, digest(record)}
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is damaged: it is not what the run has written; {remedy}")
+    return record
+
+
 def read_yaml(path: Path | str) -> Any:
     """Read a YAML 1.2 file into plain Python values.
 

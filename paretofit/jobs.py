@@ -83,7 +83,10 @@ class JobPool:
                     self._forget(key)
                     said = one_line(error.output or error)
                     raise InputError(f"the job of a label was not taken ({said}); look at 'cluster'") from error
-                except Exception as error:  # noqa: BLE001  (tasks do not raise: it is the job that failed)
+                except InputError:
+                    self._forget(key)
+                    raise
+                except Exception as error:  # noqa: BLE001  (tasks raise nothing else: it is the job that failed)
                     log.warning("the job of a task failed: %s", one_line(error))
                     result = died(task)
                 yield task, result

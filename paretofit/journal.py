@@ -93,7 +93,7 @@ def read_json_lines(path: Path) -> tuple[list[Any], int]:
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             log.warning("%s, line %d is damaged and left out", path, number)
             continue
         parts = entry if isinstance(entry, list) else [entry]

@@ -1,7 +1,7 @@
 """Tasks on several processes: of this machine by default, or of a cluster, and the same numbers whichever it is.
 
-Workers on this machine do not outlive the process that started them. A run that is killed with -9 cannot tell its
-workers; they notice by themselves that their parent has changed.
+Workers on this machine do not outlive the process that started them, nor do the programs that they have started. A run
+that is killed with -9 cannot tell its workers; they notice by themselves that their parent has changed.
 """
 
 import os
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import joblib
+import psutil
 from joblib import Parallel, delayed
 
 from paretofit.cluster import active_client, check_threads, worker_patience
@@ -287,4 +288,7 @@ def _watch(parent: int) -> None:
     never = threading.Event()
     while os.getppid() == parent:
         never.wait(INTERVAL)
+    for program in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            program.kill()
     os._exit(1)

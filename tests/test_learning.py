@@ -13,7 +13,7 @@ import yaml
 from ase import Atoms
 from ase.build import bcc110, bulk
 from conftest import ROOT, first_configurations
-from faults import begin, gone, litter, says, soon, stop
+from faults import begin, flip, gone, litter, says, soon, stop
 from typer.testing import CliRunner
 
 from paretofit import Dataset, InputError
@@ -150,7 +150,7 @@ class TestTheLoop:
         folder = LearnFolder(done.folder)
         frames = pd.read_csv(folder.iteration(1).path / "frames.csv")
         chosen = frames[frames["verdict"] == "chosen"]
-        structures = read_frames_of(folder.iteration(2).structures)
+        structures = read_frames_of(folder.iteration(2).structures, "")
         assert [atoms.info["trajectory"] for atoms in structures] == chosen["trajectory"].tolist()
         assert (chosen["above"] != "").all()
         with Dataset(folder.dataset) as data:
@@ -183,15 +183,71 @@ class TestTheLoop:
         for path in (tmp_path / "run" / "iterations" / "02").glob("*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (tmp_path / "run" / "iterations" / "02").rmdir()
-        first = tmp_path / "run" / "iterations" / "01"
-        record = json.loads((first / "train.json").read_text())
+        first = LearnFolder(tmp_path / "run").iteration(1)
+        record = first.record("train")
         record["rmse"][TEST]["energy"]["value"] = 1e9  # the test set is never good enough
-        (first / "train.json").write_text(json.dumps(record))
+        first.finish("train", record)
         wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "closest": 0.0,
                 "broken": BROKEN}  # fmt: skip
         found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert found.reason == "nothing that the dynamics found is above tolerance"
         assert found.iterations["selected"].iloc[0] == 0
+
+
+class TestDamage:
+    """What stands in the folder of a loop is as it was written, or is refused by its name with what would be right."""
+
+    @pytest.mark.parametrize(
+        ("name", "how"),
+        [*((name, how) for how in ("flipped", "cut") for name in (
+            "sets.json", "start.json", "candidates.extxyz", "iterations/01/errors.csv", "iterations/01/train.json",
+            "iterations/02/label.json", "iterations/02/train.json", "iterations/02/components.csv",
+            "iterations/02/model/potential.snapcoeff")),
+         *((name, "gone") for name in ("candidates.extxyz", "iterations/01/errors.csv"))],
+    )  # fmt: skip
+    def test_it_is_said(self, done, tmp_path, name, how):
+        shutil.copytree(done.folder, tmp_path / "run")
+        path = tmp_path / "run" / name
+        content = path.read_bytes()
+        if how == "flipped":
+            flip(path, content.rindex(b"3") if b"3" in content else 0.5)  # a digit becomes another one
+        elif how == "cut":
+            path.write_bytes(content[: len(content) // 2])
+        else:
+            path.unlink()
+        if name == "sets.json":  # of a finished loop nobody asks for them
+            (tmp_path / "run" / "iterations" / "02" / "train.json").unlink()
+        with pytest.raises(InputError, match=f"{name} is damaged.*(remove|restore) .*(again|--out)"):
+            learn(study(tmp_path), out=tmp_path / "run")
+
+    def test_what_it_says_is_right(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        here = LearnFolder(tmp_path / "run").iteration(2).path
+        (here / "errors.csv").write_text("id,set\n")
+        with pytest.raises(InputError, match=f"remove {here / 'train.json'}"):
+            learn(study(tmp_path), out=tmp_path / "run")
+        (here / "train.json").unlink()
+        learn(study(tmp_path), out=tmp_path / "run")
+        assert (here / "errors.csv").read_bytes() == (done.folder / "iterations" / "02" / "errors.csv").read_bytes()
+
+    @pytest.mark.parametrize("suffix", ["json", "extxyz"])
+    def test_a_damaged_trajectory_runs_again(self, done, tmp_path, suffix):
+        shutil.copytree(done.folder, tmp_path / "run")
+        here = LearnFolder(tmp_path / "run").iteration(1)
+        frames = {path.name: path.read_bytes() for path in here.trajectories.glob("*.extxyz")}
+        written = (here.trajectories / "001.extxyz").stat().st_mtime_ns
+        flip(here.trajectories / f"000.{suffix}", 0.6)
+        (here.path / "explore.json").unlink()
+        learn(study(tmp_path), out=tmp_path / "run", stage="explore")
+        assert {path.name: path.read_bytes() for path in here.trajectories.glob("*.extxyz")} == frames
+        assert (here.trajectories / "001.extxyz").stat().st_mtime_ns == written
+
+    def test_a_finished_iteration_that_lacks_a_stage_is_gone_through_again(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        first = LearnFolder(tmp_path / "run").iteration(1).path
+        (first / "train.json").unlink()
+        learn(study(tmp_path), out=tmp_path / "run")
+        assert (first / "errors.csv").read_bytes() == (done.folder / "iterations" / "01" / "errors.csv").read_bytes()
 
 
 class TestStages:

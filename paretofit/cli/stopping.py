@@ -34,6 +34,9 @@ PLACE = {
     errno.EROFS: "name a place that can be written",
     errno.EACCES: "give yourself permission, or name another place",
     errno.EIO: "look at the disk",
+    errno.EEXIST: "move away what stands there",
+    errno.ENOTDIR: "move away what stands there",
+    errno.EISDIR: "move away what stands there",
 }  # trouble of a place, not of the work
 
 

@@ -30,7 +30,7 @@ def execute(
     died: Callable[[T], R],
     *,
     own_job: bool = False,
-) -> Iterator[tuple[T, R]]:
+) -> Generator[tuple[T, R], None, None]:
     """Yield each task with its result, in the order in which they finish.
 
     What was running when a process died (out of memory, a crash of compiled code) is tried again, one at a
@@ -39,7 +39,7 @@ def execute(
     Parameters
     ----------
     function : callable
-        Of one task; runs in another process and must not raise.
+        Of one task; runs in another process. What it raises ends the rest.
     tasks : iterable
         In the order in which they are started.
     jobs : int
@@ -116,8 +116,8 @@ def _drain(function: Callable[[T], R], source: deque[T], width: int) -> Generato
     try:
         while source or running:
             while source and len(running) < width:
-                task = source.popleft()
-                running[executor.submit(function, task)] = task
+                running[executor.submit(function, source[0])] = source[0]  # raises where a process has just died
+                source.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 result = future.result()
                 yield running.pop(future), result

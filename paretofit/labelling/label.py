@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from paretofit.labelling.engines import Engine
 from paretofit.labelling.execute import execute
 from paretofit.labelling.gather import Gathered, gather
 from paretofit.labelling.ladder import Level
+from paretofit.labelling.scratch import clear_up
 from paretofit.labelling.settings import LabelSettings
 from paretofit.labelling.tasks import Record, Task, compute_label, is_record, make_record, task_key
 
@@ -106,7 +107,7 @@ def label_journal(folder: Path) -> JsonLines:
     journal = JsonLines(folder / JOURNAL)
     known = {record["key"] for record in journal.entries if is_record(record)}
     for path in sorted((folder / DONE).glob("*.json")):
-        with suppress(OSError, ValueError):  # what is cut off is computed again
+        with suppress(OSError, ValueError, RecursionError):  # what is cut off is computed again
             record = json.loads(path.read_text(encoding="utf-8"))
             if is_record(record) and record["key"] not in known:
                 journal.append(record)
@@ -177,14 +178,18 @@ def compute_labels(
         done=folder.absolute() / DONE,
     )
     program = settings.engine.description([]).split(",", maxsplit=1)[0]
-    for task, record in execute(call, plan.tasks, jobs, _died, own_job=True):
-        record["info"]["engine"] = program
-        journal.append(record)
-        remove(folder / DONE / f"{task.key}.json")
-        plan.finished[task.key] = record
-        if record["status"] == "failed":
-            log.warning("configuration %d, level %s failed: %s", task.identity, task.level.name, reason(record))
-        yield task, record
+    try:
+        with closing(execute(call, plan.tasks, jobs, _died, own_job=True)) as found:
+            for task, record in found:
+                record["info"]["engine"] = program
+                journal.append(record)
+                remove(folder / DONE / f"{task.key}.json")
+                plan.finished[task.key] = record
+                if record["status"] == "failed":
+                    log.warning("configuration %d, level %s failed: %s", task.identity, task.level.name, reason(record))
+                yield task, record
+    finally:
+        clear_up()
 
 
 def reason(record: Mapping[str, Any]) -> str:

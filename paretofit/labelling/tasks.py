@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+import socket
 import tempfile
 import time
 from contextlib import suppress
@@ -14,12 +15,15 @@ import numpy as np
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
-from paretofit.errors import InputError
-from paretofit.files import array_digest, digest, one_line, write_text
+from paretofit.errors import FailedError, InputError
+from paretofit.files import FULL, array_digest, digest, one_line, write_text
 from paretofit.labelling.engines import Engine, EngineError, NotConvergedError, Outcome
 from paretofit.labelling.ladder import Level
+from paretofit.labelling.scratch import PREFIX, scratch_folder
 
 Record = dict[str, Any]
+
+LEAST_SPACE = 1 << 20  # bytes: a disk with less is full, whatever an engine makes of it
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
 
 
 def compute_label(task: Task, engine: Engine, retries: int, failures: Path, done: Path | None = None) -> Record:
-    """Compute a label, with further attempts where self-consistency is not reached; never raises.
+    """Compute a label, with further attempts where self-consistency is not reached.
 
     Parameters
     ----------
@@ -65,10 +69,16 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, done
     dict
         ``status`` "done" with energy, forces, stress, or "failed" with the reason in ``info``; always the
         CPU ``seconds`` of all attempts together.
+
+    Raises
+    ------
+    FailedError
+        If there is no space left where the engine works; whatever else happens becomes the record.
     """
     try:
         record = _compute(task, engine, retries, failures)
-    except OSError as error:  # a full disk, a folder that cannot be written
+    except OSError as error:  # a folder that cannot be written
+        _check_space(Path(tempfile.gettempdir()), error)
         return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {one_line(error)}"]})
     if done is not None:
         with suppress(OSError, InputError):  # where it cannot be kept, it is still returned
@@ -82,9 +92,9 @@ def _compute(task: Task, engine: Engine, retries: int, failures: Path) -> Record
     start, wall = _cpu_seconds(), time.perf_counter()
     reasons: list[str] = []
     outcome = None
-    with tempfile.TemporaryDirectory(prefix="paretofit-label-") as scratch, threadpool_limits(1):
+    with scratch_folder() as scratch, threadpool_limits(1):
         for attempt in range(retries + 1):
-            folder = Path(scratch) / str(attempt)
+            folder = scratch / str(attempt)
             folder.mkdir()
             try:
                 outcome = _checked(engine.compute(task.atoms, task.level, attempt, folder), len(task.atoms))
@@ -94,6 +104,7 @@ def _compute(task: Task, engine: Engine, retries: int, failures: Path) -> Record
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001  (an engine raises what it likes; it becomes the record)
+                _check_space(scratch, error)
                 reasons.append(f"attempt {attempt + 1}: {type(error).__name__}: {one_line(error)}")
                 break
         if outcome is None:
@@ -106,6 +117,22 @@ def _compute(task: Task, engine: Engine, retries: int, failures: Path) -> Record
         "attempts": len(reasons) + (outcome is not None),
     }
     return make_record(task, outcome, {**info, **({"reasons": reasons} if reasons else {})})
+
+
+def _check_space(folder: Path, error: Exception) -> None:
+    """What fails on a full disk says nothing of the label: whoever asked for it must make room first.
+
+    Raises
+    ------
+    FailedError
+        If the disk is full.
+    """
+    if getattr(error, "errno", None) in FULL or shutil.disk_usage(folder).free < LEAST_SPACE:
+        place = folder.parent if folder.name.startswith(PREFIX) else folder
+        raise FailedError(
+            f"{place} on {socket.gethostname()}, where engines work, is full ({one_line(error)}); free some space, or "
+            "set TMPDIR to another place: what is finished is kept, the same command goes on"
+        ) from error
 
 
 def _checked(outcome: Outcome, n_atoms: int) -> Outcome:

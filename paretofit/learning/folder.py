@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import ase.io
 
 from paretofit.dataset.exporter import extxyz_frame
 from paretofit.errors import InputError
-from paretofit.files import replacing, write_text
+from paretofit.files import file_digest, one_line, read_sealed, replacing, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +17,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from ase import Atoms
+
+BEGIN_ANEW = "restore it from a copy, or begin anew in another folder with --out"
+FILES = {
+    "train": ("errors.csv", "components.csv", "model/*"),
+    "explore": ("trajectories/*.extxyz",),
+    "select": ("frames.csv",),
+}  # of an iteration, by the stage that makes them
 
 
 @dataclass(frozen=True)
@@ -67,15 +73,39 @@ class IterationFolder:
         return self.path / "trajectories"
 
     def record(self, stage: str) -> dict[str, Any] | None:
-        """What a finished stage has written; None if it is not finished."""
+        """What a finished stage has written; None if it is not finished.
+
+        Raises
+        ------
+        InputError
+            If it has changed since.
+        """
         path = self.path / f"{stage}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_sealed(path, "remove it, and the stage is done again") if path.is_file() else None
 
     def finish(self, stage: str, record: dict[str, Any]) -> dict[str, Any]:
-        """Write a stage's record, which makes it finished."""
+        """Write a stage's record with digests of its files, which makes it finished."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / f"{stage}.json", json.dumps(record, indent=1) + "\n")
+        files = (path for pattern in FILES.get(stage, ()) for path in sorted(self.path.glob(pattern)) if path.is_file())
+        made = {path.relative_to(self.path).as_posix(): file_digest(path) for path in files}
+        write_sealed(self.path / f"{stage}.json", {**record, "sha256": made})
         return record
+
+    def check(self, stage: str, suffix: str = "") -> None:
+        """See that the files of a finished stage, or those of one kind, are as it has left them.
+
+        Raises
+        ------
+        InputError
+            If one has changed or is missing.
+        """
+        for name, known in (self.record(stage) or {}).get("sha256", {}).items():
+            path = self.path / name
+            if name.endswith(suffix) and not (path.is_file() and file_digest(path) == known):
+                raise InputError(
+                    f"{path} is damaged or missing: it is not what the stage '{stage}' has written; remove "
+                    f"{self.path / stage}.json, and it is done again"
+                )
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -93,11 +123,23 @@ def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
             stream.write(extxyz_frame(atoms))
 
 
-def read_frames_of(path: Path) -> list[Atoms]:
-    """Read what `write_frames` has written; an empty file holds none."""
-    if not path.stat().st_size:
-        return []
+def read_frames_of(path: Path, remedy: str) -> list[Atoms]:
+    """Read what `write_frames` has written; an empty file holds none.
+
+    Parameters
+    ----------
+    path : Path
+    remedy : str
+        What would be right where it cannot be read.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     try:
+        if not path.stat().st_size:
+            return []
         return list(ase.io.read(path, index=":", format="extxyz"))
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read: {error}; remove it, and the stage that made it runs again") from error
+        raise InputError(f"{path} is damaged or missing ({one_line(error)}); {remedy}") from error

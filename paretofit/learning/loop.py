@@ -6,7 +6,6 @@ are files of their own, so that a kill at any moment costs what was running, and
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ import pandas as pd
 
 from paretofit.dataset import Dataset
 from paretofit.errors import InputError
-from paretofit.files import digest, remove, write_text
+from paretofit.files import digest, read_sealed, remove, write_sealed
 from paretofit.learning.explore import plan_runs, possible_starts
-from paretofit.learning.folder import read_frames_of, write_csv, write_frames
+from paretofit.learning.folder import BEGIN_ANEW, read_frames_of, write_csv, write_frames
 from paretofit.learning.judging import SETS, judge
 from paretofit.learning.levels import learning_exponent, level_noise
 from paretofit.learning.model import TrainingData, shifted_labels
@@ -113,7 +112,7 @@ class Loop:
             If a stage alone lacks what the ones before it make, or there is nothing to label or calibrate.
         """
         begun = self.folder.iterations()
-        k = next((one for one in begun if self.folder.iteration(one).record("select") is None), max(begun))
+        k = next((one for one in begun if not self._finished(one)), max(begun))
         for one in begun:
             remove(self.folder.iteration(one).path / "stopped.json")  # it may go on
         while k <= self.settings.iterations:
@@ -132,6 +131,9 @@ class Loop:
             k += 1
         self.folder.iteration(k - 1).finish("stopped", {"reason": LAST})
         return LAST
+
+    def _finished(self, k: int) -> bool:
+        return all(self.folder.iteration(k).record(stage) is not None for stage in STAGES)
 
     def _stage(self, stage: str, k: int, here: IterationFolder) -> str:
         """Do a stage unless it is finished; return why the loop ends, if it does."""
@@ -152,6 +154,8 @@ class Loop:
             made = getattr(self, f"_{stage}")(k, here)
             spent = round(time.perf_counter() - start, 2)
             record = here.finish(stage, {**made, "settings": settings, "wall_seconds": spent})
+        else:
+            here.check(stage)
         self.say(f"iteration {k}, {stage}: {record['said']}")
         if stage == "train":
             good = self._good_enough(record["rmse"][TEST])
@@ -173,7 +177,8 @@ class Loop:
         return np.random.default_rng([self.settings.seed, k, purpose])
 
     def _label(self, k: int, here: IterationFolder) -> dict[str, Any]:
-        structures = read_frames_of(here.structures)
+        maker = here.structures if k == 1 else self.folder.iteration(k - 1).path / "select.json"
+        structures = read_frames_of(here.structures, f"remove {maker}, and it is made again")
         sets = self._assign(k, structures)
         before = self.folder.iteration(k - 1).record("train") if k > 1 else None
         error: tuple[float, float] | None = None
@@ -221,14 +226,13 @@ class Loop:
                 f"fewer than the {FEWEST} that a calibration needs; begin with more candidates, or raise "
                 "'learning.sets.validate'"
             )
-        write_text(self.folder.sets, json.dumps({"group_by": keys, "sets": sets}, indent=0) + "\n")
+        write_sealed(self.folder.sets, {"group_by": keys, "sets": sets})
         return sets
 
     def _sets(self) -> dict[str, Any]:
         """Sets by configuration, and the keys that tell relatives, as they were given before."""
         path = self.folder.sets
-        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return found
+        return read_sealed(path, BEGIN_ANEW) if path.is_file() else {}
 
     def data(self, k: int) -> TrainingData:
         """Labelled configurations up to an iteration; those whose labels failed are left out."""
@@ -317,10 +321,11 @@ class Loop:
     def _select(self, k: int, here: IterationFolder) -> dict[str, Any]:
         own, committee = self.settings.select, self.model.load(here.model.absolute())
         calibration, said = self.calibration(here)
+        again = f"remove {here.path / 'explore.json'}, and it runs again"
         frames = [
             atoms
             for number in range(self.settings.explore.trajectories)
-            for atoms in read_frames_of(here.trajectories / f"{number:03d}.extxyz")
+            for atoms in read_frames_of(here.trajectories / f"{number:03d}.extxyz", again)
         ]
         if not frames:
             return {**said, "said": EMPTY, "stop": EMPTY, "verdicts": {}, "selected": 0}

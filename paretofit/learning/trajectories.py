@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
 import time
@@ -12,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretofit.files import digest, file_digest, write_text
+from paretofit.errors import InputError
+from paretofit.files import digest, file_digest, read_sealed, write_sealed
 from paretofit.labelling.execute import execute
 from paretofit.learning.explore import MdEngine, Run, run_md
 from paretofit.learning.folder import write_frames
@@ -21,6 +21,8 @@ from paretofit.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from ase import Atoms
 
     from paretofit.learning.model import Committee
     from paretofit.learning.settings import ExploreSettings
@@ -54,7 +56,7 @@ def run_all(
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = digest([settings.model_dump(mode="json"), _without_places(engine)])
-    waiting = [run for run in runs if _digest_of(_record(folder, run.number)) != known]
+    waiting = [run for run in runs if not _stands(folder, run.number, known)]
     call = partial(
         _run_one,
         engine=engine,
@@ -67,7 +69,7 @@ def run_all(
     done = execute(call, waiting, jobs, partial(_died, folder=folder, settings_digest=known))
     for _ in track(done, len(waiting), "dynamics", enabled=progress):
         pass
-    return [json.loads(_record(folder, run.number).read_text()) for run in runs]
+    return [read_sealed(_record(folder, run.number), "remove it, and the trajectory runs again") for run in runs]
 
 
 def _without_places(engine: MdEngine) -> list[str]:
@@ -77,9 +79,14 @@ def _without_places(engine: MdEngine) -> list[str]:
     return [*found, engine.digest] if engine.digest else found
 
 
-def _digest_of(record: Path) -> str:
-    """What a finished trajectory was made with; empty where there is none."""
-    return str(json.loads(record.read_text())["settings"]) if record.is_file() else ""
+def _stands(folder: Path, number: int, settings_digest: str) -> bool:
+    """Whether a trajectory is finished, with these settings, and nothing of it is damaged."""
+    try:
+        record = read_sealed(_record(folder, number), "")
+        frames = file_digest(_frames(folder, number))
+    except (InputError, OSError):
+        return False
+    return bool(record["settings"] == settings_digest) and record.get("sha256") in {None, frames}
 
 
 @contextmanager
@@ -107,6 +114,17 @@ def _record(folder: Path, number: int) -> Path:
     return folder / f"{number:03d}.json"
 
 
+def _frames(folder: Path, number: int) -> Path:
+    return folder / f"{number:03d}.extxyz"
+
+
+def _finish(folder: Path, frames: list[Atoms], record: dict[str, Any]) -> None:
+    """Write a trajectory's frames, then its record, which makes it finished."""
+    number = record["number"]
+    write_frames(_frames(folder, number), frames)
+    write_sealed(_record(folder, number), {**record, "sha256": file_digest(_frames(folder, number))})
+
+
 def _run_one(
     run: Run,
     engine: MdEngine,
@@ -131,7 +149,6 @@ def _run_one(
             "pressure_kbar": round(run.pressure, 3),
             "started_from": int(run.atoms.info.get("config_id", -1)),
         }
-    write_frames(folder / f"{run.number:03d}.extxyz", found.frames)
     record = {
         "number": run.number,
         "temperature_k": run.temperature,
@@ -144,7 +161,7 @@ def _run_one(
         "settings": settings_digest,
         "cpu_seconds": round(time.process_time() - start, 2),
     }
-    write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")
+    _finish(folder, found.frames, record)
 
 
 def with_dispersion(engine: MdEngine, kind: str) -> MdEngine:
@@ -165,5 +182,4 @@ def _died(run: Run, folder: Path, settings_digest: str) -> None:
     """A trajectory whose process died."""
     record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died, or took too long",
               "settings": settings_digest}  # fmt: skip
-    write_frames(folder / f"{run.number:03d}.extxyz", [])
-    write_text(_record(folder, run.number), json.dumps(record, indent=1) + "\n")
+    _finish(folder, [], record)

@@ -88,7 +88,7 @@ def _recorded(folder: Path) -> str | None:
     try:
         content: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return str(content["study"])
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -110,7 +110,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         whole = isinstance(record.get("study"), str)
         whole &= record.pop("digest", None) == digest(record) or "summary" not in record or "sha256" not in record
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise InputError(f"{folder / RECORD} is damaged: it is not what the run has written; run the study again")

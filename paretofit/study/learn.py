@@ -20,11 +20,11 @@ from paretofit.dataset import Dataset, LevelData, write_dataset
 from paretofit.dataset.existing import stored_labels
 from paretofit.dataset.importer import read_frames
 from paretofit.errors import InputError
-from paretofit.files import file_digest, write_text
+from paretofit.files import file_digest, read_sealed, write_sealed, write_text
 from paretofit.labelling.label import label_journal
 from paretofit.labelling.settings import LabelSettings  # noqa: TC001  (pydantic)
 from paretofit.learning.explore import possible_starts
-from paretofit.learning.folder import LearnFolder, read_frames_of, write_csv, write_frames
+from paretofit.learning.folder import BEGIN_ANEW, LearnFolder, read_frames_of, write_csv, write_frames
 from paretofit.learning.labels import Labeller, journal_path
 from paretofit.learning.loop import EMPTY, STAGES, Loop
 from paretofit.learning.mace_model import MaceModel
@@ -258,19 +258,21 @@ def _begin(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[At
     }
     asked = json.loads(json.dumps(asked))
     if mark.is_file():
-        before = json.loads(mark.read_text())
+        before = read_sealed(mark, BEGIN_ANEW)
         changed = [key for key, value in asked.items() if before.get(key) != value]
         if changed:
             raise InputError(
                 f"'{changed[0]}' has changed since {folder.path} was begun with other candidates; name another folder "
                 "with --out, or undo the change"
             )
+        if not (place.is_file() and before.get(START) in {None, file_digest(place)}):
+            raise InputError(f"{place} is damaged or missing: it is not what the run has written; {BEGIN_ANEW}")
     else:
         if settings.dataset is not None:
             _copy_dataset(settings.dataset, folder.dataset)
         write_frames(place, _candidates(settings, folder, progress))
-        write_text(mark, json.dumps(asked, indent=1) + "\n")
-    candidates = read_frames_of(place)
+        write_sealed(mark, {**asked, START: file_digest(place)})
+    candidates = read_frames_of(place, BEGIN_ANEW)
     first = folder.iteration(1)
     if not first.structures.exists():
         count = settings.learning.initial

@@ -76,6 +76,8 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
 
 def _plans(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan]:
     trained = [k for k in folder.iterations() if folder.iteration(k).record("train")]
+    for k in trained:
+        folder.iteration(k).check("train", ".csv")
     last = folder.iteration(max(trained)).path
     table, components = pd.read_csv(last / "errors.csv"), pd.read_csv(last / "components.csv")
     every = pd.concat([pd.read_csv(folder.iteration(k).path / "errors.csv").assign(of=k) for k in trained])

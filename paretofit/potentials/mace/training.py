@@ -24,8 +24,8 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from paretofit.cluster import active_client
-from paretofit.errors import FailedError
-from paretofit.files import digest, file_digest, remove, replacing, write_text
+from paretofit.errors import FailedError, InputError
+from paretofit.files import digest, file_digest, read_sealed, remove, replacing, write_sealed, write_text
 from paretofit.labelling.execute import ONE_THREAD
 from paretofit.parallel import parallel_map
 from paretofit.potentials.mace.files import MaceData, atomic_energies, write_replay
@@ -277,7 +277,10 @@ class _Member:
             remove(self._model)
             self.folder.mkdir(parents=True)
             write_text(self.folder / "inputs.json", json.dumps(own) + "\n")
-        return self._record.is_file() and self._model.is_file()
+        try:
+            return self.trained().record.get("sha256") in {None, file_digest(self._model)}
+        except (InputError, OSError):  # not there yet, or damaged
+            return False
 
     @property
     def _model(self) -> Path:
@@ -285,7 +288,7 @@ class _Member:
 
     def trained(self) -> TrainedMember:
         """The network and its record."""
-        return TrainedMember(self._model, json.loads(self._record.read_text()))
+        return TrainedMember(self._model, read_sealed(self._record, "remove it, and it is trained again"))
 
     @property
     def _work(self) -> Path:
@@ -456,7 +459,7 @@ class _Member:
             "validation": self.history[best],
             "replaced": self.replaced,
         }
-        write_text(self._record, json.dumps(record, indent=1) + "\n")
+        write_sealed(self._record, {**record, "sha256": file_digest(self._model)})
         shutil.rmtree(self._work / "checkpoints", ignore_errors=True)
         for path in self._work.glob("*.model"):
             path.unlink()

@@ -1,0 +1,51 @@
+"""Folders that engines work in: each goes with its label, or is cleared up after a process that was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "paretofit-label"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder among the temporary ones, for this process."""
+    _clear_up_once(os.getpid())
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{socket.gethostname()}-{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+@cache
+def _clear_up_once(process: int) -> None:
+    """For each process that computes labels; where one dies another one begins."""
+    del process
+    clear_up()
+
+
+def clear_up() -> None:
+    """End the programs that processes of this machine had started when they were killed, and remove their folders."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}-{socket.gethostname()}-*"):
+        owner = folder.name.split("-")[-2]
+        with suppress(OSError):  # another process is at it, too
+            if owner.isdigit() and not psutil.pid_exists(int(owner)) and folder.stat().st_uid == os.getuid():
+                _end_programs(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_programs(folder: Path) -> None:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(folder):
+                process.kill()
