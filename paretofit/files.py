@@ -133,7 +133,7 @@ def read_sealed(path: Path | str, remedy: str) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise InputError(f"{path} is damaged: it is not what the run has written; {remedy}")
+        raise InputError(f"{path} is damaged or missing: it is not what the run has written; {remedy}")
     return record
 
 

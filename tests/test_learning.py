@@ -203,7 +203,7 @@ class TestDamage:
             "sets.json", "start.json", "candidates.extxyz", "iterations/01/errors.csv", "iterations/01/train.json",
             "iterations/02/label.json", "iterations/02/train.json", "iterations/02/components.csv",
             "iterations/02/model/potential.snapcoeff")),
-         *((name, "gone") for name in ("candidates.extxyz", "iterations/01/errors.csv"))],
+         *((name, "gone") for name in ("sets.json", "candidates.extxyz", "iterations/01/errors.csv"))],
     )  # fmt: skip
     def test_it_is_said(self, done, tmp_path, name, how):
         shutil.copytree(done.folder, tmp_path / "run")

@@ -232,7 +232,8 @@ class Loop:
     def _sets(self) -> dict[str, Any]:
         """Sets by configuration, and the keys that tell relatives, as they were given before."""
         path = self.folder.sets
-        return read_sealed(path, BEGIN_ANEW) if path.is_file() else {}
+        begun = path.is_file() or self.folder.iteration(1).record("label") is not None
+        return read_sealed(path, BEGIN_ANEW) if begun else {}
 
     def data(self, k: int) -> TrainingData:
         """Labelled configurations up to an iteration; those whose labels failed are left out."""
