@@ -14,23 +14,26 @@ import signal
 import subprocess
 import threading
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from paretofit import __version__
 from paretofit.errors import InputError
 from paretofit.files import one_line
 from paretofit.jobs import JobPool, job_pool
 from paretofit.settings import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 log = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 PATIENCE = 60.0  # seconds that a scheduler may take to answer, or be without workers
+ANSWER = 10.0  # seconds for which workers are asked for their versions
 LAST_PORT = 65535
 SPARE = 300  # seconds before the walltime at which a worker hands over what it has, and ends
 NEEDED = {
@@ -61,7 +64,7 @@ class RunningCluster(Section):
     @field_validator("scheduler")
     @classmethod
     def _address(cls, value: str) -> str:
-        found = re.fullmatch(r"(tcp|tls|ws|wss|ucx)://[^\s/]+:(\d{1,5})", value)
+        found = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", value)
         if found is None or int(found[2]) > LAST_PORT:
             raise ValueError("must be an address such as tcp://10.0.0.1:8786")
         return value
@@ -329,6 +332,24 @@ def _check_workers(client: Any, settings: Any) -> None:
             f"'cluster.scheduler': the cluster at {settings.scheduler} has no workers; start some with "
             "'dask worker --nthreads 1'"
         )
+    if settings.name == "address":
+        _check_environments(client, threads)
+
+
+def _check_environments(client: Any, workers: Iterable[str]) -> None:
+    """See that workers which answer soon have this paretofit; those that are busy are not waited for."""
+    from distributed import wait  # noqa: PLC0415  (an extra)
+
+    asked = {worker: client.submit(version, "paretofit", workers=[worker], pure=False) for worker in workers}
+    with suppress(TimeoutError):
+        wait(list(asked.values()), timeout=ANSWER)
+    for worker, future in asked.items():
+        found = future.result() if future.status == "finished" else None if future.status == "error" else __version__
+        if found != __version__:
+            raise InputError(
+                f"'cluster': the worker {worker} has {f'paretofit {found}' if found else 'no paretofit'}, and this is "
+                f"{__version__}; start workers in this environment"
+            )
 
 
 def check_threads(workers: dict[str, int]) -> None:

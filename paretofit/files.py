@@ -18,7 +18,7 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from paretofit.errors import InputError
+from paretofit.errors import FailedError, InputError
 
 MOST_VALUES, LONGEST_NUMBER = 1_000_000, 10_000  # in a YAML file: values, and bits of a whole number
 LOCK = "run.lock"  # in a folder that a run holds for itself
@@ -76,10 +76,22 @@ def remove_temporary(folder: Path) -> None:
                 Path(place, name).unlink(missing_ok=True)
 
 
+def check_writable(path: Path | str) -> None:
+    """See that a file can be written, before the work that it is for; nothing is left there.
+
+    Raises
+    ------
+    InputError
+        As of `replacing`.
+    """
+    _temporary_beside(Path(path)).unlink()
+
+
 def _not_written(path: Path, error: OSError | ValueError) -> InputError:
     reason = getattr(error, "strerror", None) or one_line(error)
-    full = getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}
-    return InputError(f"{path} cannot be written: {reason}; {'make room, or ' * full}name another place")
+    if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
+        return FailedError(f"{path} cannot be written: {reason}; make room, or name another place")
+    return InputError(f"{path} cannot be written: {reason}; name another place")
 
 
 def one_line(text: object) -> str:

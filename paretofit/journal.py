@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from paretofit.errors import InputError
+from paretofit.errors import FailedError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class JsonLines:
 
         Raises
         ------
-        InputError
+        FailedError
             If it cannot be written; what was appended before is safe.
         """
         line = json.dumps([_sealed(one) for one in entry] if isinstance(entry, list) else _sealed(entry))
@@ -66,7 +66,7 @@ class JsonLines:
             self._stream.flush()
             os.fsync(self._stream.fileno())
         except OSError as error:
-            raise InputError(
+            raise FailedError(
                 f"the journal {self._stream.name} cannot be written: {error.strerror}; what is finished is kept: make "
                 "room, then the same command goes on"
             ) from error

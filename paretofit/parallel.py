@@ -31,6 +31,7 @@ R = TypeVar("R")
 INTERVAL = 2.0  # seconds between two looks
 FIRST = 8  # tasks that wait for the first worker of a cluster
 LOOK = 10.0  # seconds between two looks at its workers
+HUNG = 300.0  # seconds without an answer after which its scheduler has hung
 Outcome = tuple[Exception | None, Any]
 
 
@@ -173,7 +174,7 @@ def _wait(client: Any, futures: list[Any]) -> None:
         with suppress(TimeoutError):
             wait(futures, timeout=LOOK, return_when="FIRST_COMPLETED")
             return
-        if client.status != "running" or client.ncores():
+        if client.status != "running" or _workers(client):
             since = time.monotonic()
         elif patience is not None and time.monotonic() - since > patience:
             raise FailedError(
@@ -185,11 +186,23 @@ def _wait(client: Any, futures: list[Any]) -> None:
 def _room(client: Any) -> int:
     """Tasks that a cluster has at a time."""
     try:
-        workers = client.ncores()
+        workers = _workers(client)
     except OSError:  # the scheduler has ended, which the tasks will say
         return FIRST
     check_threads(workers)
     return 2 * len(workers) or FIRST
+
+
+def _workers(client: Any) -> dict[str, int]:
+    """Threads of the workers by their addresses."""
+    try:
+        found: dict[str, int] = client.sync(client.scheduler.ncores, callback_timeout=HUNG)
+    except TimeoutError as error:
+        raise FailedError(
+            f"the scheduler of the cluster has not answered for {HUNG:.0f} s; start the cluster again: what is "
+            "finished is kept, the same command goes on"
+        ) from error
+    return found
 
 
 @contextmanager

@@ -86,7 +86,9 @@ def _plain(problem: Any) -> str:
     """Pydantic's message in the words of somebody who writes YAML."""
     given = problem["input"]
     value = "" if isinstance(given, dict | BaseModel) else f"; got {_cut(repr(given))}"
-    if problem["type"] == "list_type":
+    if problem["type"] == "too_short":
+        return f"must have at least {problem['ctx']['min_length']} of them{value}"
+    if problem["type"] in {"list_type", "tuple_type"}:
         return f"must be a list{value}; write [{_cut(str(given))}]" if value else "must be a list"
     if problem["type"] in {"model_type", "dict_type"}:
         return f"must be keys and values of its own{value}"

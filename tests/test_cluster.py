@@ -251,6 +251,28 @@ def test_a_scheduler_that_ends_in_mid_run(tmp_path):
             list(found)
 
 
+def test_a_scheduler_that_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr("paretofit.parallel.HUNG", 2.0)
+    with started_by_somebody(tmp_path) as (scheduler, _):
+        found = parallel_map(abs, range(100), 1)
+        assert next(found) == 0
+        scheduler.send_signal(signal.SIGSTOP)
+        with pytest.raises(FailedError, match="the scheduler of the cluster has not answered for 2 s"):
+            list(found)
+        scheduler.send_signal(signal.SIGCONT)  # else its client waits for it
+
+
+def test_workers_of_another_version(tmp_path, monkeypatch):
+    monkeypatch.setattr("paretofit.cluster.__version__", "9.9")
+    with (
+        pytest.raises(
+            InputError, match=r"the worker tcp://.* has paretofit .*, and this is 9\.9; start workers in this"
+        ),
+        started_by_somebody(tmp_path),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_the_last_worker_goes_with_results_that_nobody_has_fetched(tmp_path, monkeypatch, ordered):
     monkeypatch.setattr("paretofit.cluster.PATIENCE", 2.0)
@@ -349,7 +371,9 @@ class TestSettings:
             ({"name": "local", "workers": 0}, "'cluster.workers'"),
             ({"name": "slurm", "cpus": 4}, "unknown key 'cluster.cpus'"),
             ({"name": "slurm", "walltime": "00:00:00"}, "must be longer than nothing"),
-            ({"name": "slurm", "memory": "lots"}, "must be a number with its unit, such as 16GB"),
+            ({"name": "slurm", "memory": "lots"}, "must be a number above 0 with its unit, such as 16GB; got 'lots'"),
+            ({"name": "slurm", "memory": "0GB"}, "must be a number above 0 with its unit"),
+            ({"name": "address", "scheduler": "tcp://127.0.0.1:99999"}, "must be an address such as"),
             ({"name": "address", "scheduler": "here"}, "must be an address such as tcp://10.0.0.1:8786"),
             (3, "must be one of local, address, slurm, executorlib, or a section"),
         ],
@@ -358,6 +382,7 @@ class TestSettings:
         with pytest.raises(InputError) as error:
             load_study(self.study(beryllium, tmp_path, cluster))
         assert said in str(error.value)
+        assert str(error.value).count("; got ") <= 1
 
     def test_a_scheduler_that_does_not_answer(self, beryllium, tmp_path, monkeypatch):
         monkeypatch.setattr("paretofit.cluster.PATIENCE", 1.0)

@@ -118,10 +118,23 @@ class TestPlacesThatCannotBeWritten:
             with JsonLines(path) as again:
                 assert [one["k"] for one in again.entries] == written
 
+    @pytest.mark.parametrize("place", ["", "read-only/copper.h5"])
+    def test_labels_begin_where_their_dataset_can_be_written(self, tmp_path, place):
+        label_study(tmp_path)
+        (tmp_path / "read-only").mkdir()
+        text = (tmp_path / "labels.yaml").read_text().replace("dataset: copper.h5", f"dataset: {tmp_path / place}")
+        (tmp_path / "labels.yaml").write_text(text)
+        with read_only(tmp_path / "read-only"):
+            done = call("label", "labels.yaml", cwd=tmp_path)
+        assert done.returncode == 2
+        assert "cannot be written" in in_one_sentence(done)
+        assert "name another place" in done.stderr
+        assert not (tmp_path / "runs" / "labels-labels" / "labels.jsonl").read_text(), "before the first label"
+
     def test_exports_on_a_full_disk(self, undisturbed, tmp_path):
         with small_disk(tmp_path / "disk", 8) as resize:
             done = call("export", undisturbed, "-o", tmp_path / "disk" / "p")
-            assert done.returncode in (1, 2)
+            assert done.returncode == 1, "the input is right"
             assert "No space left on device; make room" in in_one_sentence(done)
             assert not litter(tmp_path / "disk")
             resize(1000)
@@ -375,6 +388,20 @@ class TestDamage:
             else:
                 assert results(tmp_path / f"run-{at}") == results(undisturbed), "of a level that is not used"
         assert said >= 3
+
+    def test_a_line_that_is_nested_too_deeply(self, tmp_path):
+        path = tmp_path / "j.jsonl"
+        path.write_text("[" * 100_000 + '\n{"k": 1}\n')
+        assert read_json_lines(path)[0] == [{"k": 1}]
+
+    def test_something_else_where_parts_of_the_sweep_are_kept(self, undisturbed, run):
+        (journal,) = run.glob("sweep-*.jsonl")
+        journal.unlink()
+        (run / "results.csv").unlink()
+        journal.with_suffix(".parts").touch()
+        done = call("run", undisturbed.parent / "study.yaml", "--out", run)
+        assert done.returncode == 1
+        assert "move away what stands there" in in_one_sentence(done)
 
 
 class TestKills:

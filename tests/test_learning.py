@@ -202,7 +202,7 @@ class TestDamage:
         [*((name, how) for how in ("flipped", "cut") for name in (
             "sets.json", "start.json", "candidates.extxyz", "iterations/01/errors.csv", "iterations/01/train.json",
             "iterations/02/label.json", "iterations/02/train.json", "iterations/02/components.csv",
-            "iterations/02/model/potential.snapcoeff")),
+            "iterations/02/structures.extxyz", "iterations/02/model/potential.snapcoeff")),
          *((name, "gone") for name in ("sets.json", "candidates.extxyz", "iterations/01/errors.csv"))],
     )  # fmt: skip
     def test_it_is_said(self, done, tmp_path, name, how):
@@ -215,10 +215,15 @@ class TestDamage:
             path.write_bytes(content[: len(content) // 2])
         else:
             path.unlink()
-        if name == "sets.json":  # of a finished loop nobody asks for them
-            (tmp_path / "run" / "iterations" / "02" / "train.json").unlink()
+        if name in {"sets.json", "iterations/02/structures.extxyz"}:  # of a finished loop nobody asks for them
+            (tmp_path / "run" / "iterations" / "02" / "label.json").unlink()
         with pytest.raises(InputError, match=f"{name} is damaged.*(remove|restore) .*(again|--out)"):
             learn(study(tmp_path), out=tmp_path / "run")
+
+    def test_a_record_of_the_run_is_written_anew(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        (tmp_path / "run" / "run.json").write_text('{"study": "s')
+        assert learn(study(tmp_path), out=tmp_path / "run").reason == done.reason
 
     def test_what_it_says_is_right(self, done, tmp_path):
         shutil.copytree(done.folder, tmp_path / "run")

@@ -84,7 +84,8 @@ def test_a_study_says_what_to_lower(tmp_path, monkeypatch, engine, said):
     with pytest.raises(InputError, match=f"{said} need about .* GB of memory, and 0.001 GB are available; lower 'two"):
         run_study(path, out=tmp_path / "run")
     monkeypatch.undo()
-    assert (tmp_path / "run" / "design.h5").exists(), "what was paid for stands"
+    described = (tmp_path / "run" / "design.h5").exists()
+    assert described == (engine == "plain"), "moments are counted before the descriptors; what was paid for stands"
 
 
 def test_rows_stay_in_the_file_where_memory_is_short(tmp_path, monkeypatch):

@@ -42,6 +42,35 @@ class LearnFolder:
         """Which set each configuration is in, by id; for ever."""
         return self.path / "sets.json"
 
+    def given_sets(self) -> dict[str, Any]:
+        """Sets by configuration, and the keys that tell relatives, as they were given before.
+
+        Raises
+        ------
+        InputError
+            If they are damaged, or missing where the loop has begun.
+        """
+        begun = self.sets.is_file() or self.iteration(1).record("label") is not None
+        return read_sealed(self.sets, BEGIN_ANEW) if begun else {}
+
+    def structures(self, k: int) -> list[Atoms]:
+        """What iteration `k` is to label: candidates, or what the one before has selected.
+
+        Raises
+        ------
+        InputError
+            If that is damaged.
+        """
+        path = self.iteration(k).structures
+        if k == 1:
+            return read_frames_of(path, f"remove {path}, and it is made again")
+        before = self.iteration(k - 1)
+        remedy = f"remove {before.path / 'select.json'}, and it is made again"
+        found = read_frames_of(path, remedy)
+        if (before.record("select") or {}).get("structures") not in {None, file_digest(path)}:
+            raise InputError(f"{path} is damaged: it is not what was selected; {remedy}")
+        return found
+
     def iteration(self, k: int) -> IterationFolder:
         """The folder of one iteration, numbered from 1."""
         return IterationFolder(self.path / "iterations" / f"{k:02d}")

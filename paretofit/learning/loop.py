@@ -16,9 +16,9 @@ import pandas as pd
 
 from paretofit.dataset import Dataset
 from paretofit.errors import InputError
-from paretofit.files import digest, read_sealed, remove, write_sealed
+from paretofit.files import digest, file_digest, remove, write_sealed
 from paretofit.learning.explore import plan_runs, possible_starts
-from paretofit.learning.folder import BEGIN_ANEW, read_frames_of, write_csv, write_frames
+from paretofit.learning.folder import read_frames_of, write_csv, write_frames
 from paretofit.learning.judging import SETS, judge
 from paretofit.learning.levels import learning_exponent, level_noise
 from paretofit.learning.model import TrainingData, shifted_labels
@@ -177,8 +177,7 @@ class Loop:
         return np.random.default_rng([self.settings.seed, k, purpose])
 
     def _label(self, k: int, here: IterationFolder) -> dict[str, Any]:
-        maker = here.structures if k == 1 else self.folder.iteration(k - 1).path / "select.json"
-        structures = read_frames_of(here.structures, f"remove {maker}, and it is made again")
+        structures = self.folder.structures(k)
         sets = self._assign(k, structures)
         before = self.folder.iteration(k - 1).record("train") if k > 1 else None
         error: tuple[float, float] | None = None
@@ -208,7 +207,7 @@ class Loop:
 
     def _assign(self, k: int, new: Sequence[Atoms]) -> dict[int, str]:
         """Give new configurations their set, for ever, before anything is paid for them."""
-        known = self._sets()
+        known = self.folder.given_sets()
         own = self.settings.sets
         shares = {TRAIN: own.train, VALIDATE: own.validate_, TEST: own.test}
         structures = list(new)
@@ -229,16 +228,10 @@ class Loop:
         write_sealed(self.folder.sets, {"group_by": keys, "sets": sets})
         return sets
 
-    def _sets(self) -> dict[str, Any]:
-        """Sets by configuration, and the keys that tell relatives, as they were given before."""
-        path = self.folder.sets
-        begun = path.is_file() or self.folder.iteration(1).record("label") is not None
-        return read_sealed(path, BEGIN_ANEW) if begun else {}
-
     def data(self, k: int) -> TrainingData:
         """Labelled configurations up to an iteration; those whose labels failed are left out."""
         dataset = Dataset(self.folder.dataset)
-        given = self._sets()
+        given = self.folder.given_sets()
         sets = given["sets"]
         ladder = [*(one for one in dataset.levels if one not in self.labeller.levels), *self.labeller.levels]
         levels = [one for one in ladder if one in dataset.levels]
@@ -350,7 +343,7 @@ class Loop:
         following = self.folder.iteration(k + 1)
         write_frames(following.structures, [
             _new(frames[at], highest + 1 + place, k + 1) for place, at in enumerate(chosen.tolist())])  # fmt: skip
-        return {**said, "said": words}
+        return {**said, "said": words, "structures": file_digest(following.structures)}
 
     def calibration(self, here: IterationFolder) -> tuple[Calibration, dict[str, Any]]:
         """Thresholds from the validation set of an iteration, and what is to be recorded of them."""

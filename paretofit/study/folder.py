@@ -79,8 +79,9 @@ def _check_owner(folder: Path, name: str) -> None:
 def _owner(folder: Path) -> str | None:
     """The study that a folder is of; where the record is damaged, the study beside it tells."""
     if (folder / RECORD).exists() and _recorded(folder) is None:
-        with suppress(InputError, TypeError, KeyError):
-            return str(read_yaml(folder / "study.yaml")["name"])
+        for beside in ("study.yaml", "study.json"):  # YAML holds JSON
+            with suppress(InputError, TypeError, KeyError):
+                return str(read_yaml(folder / beside)["name"])
     return _recorded(folder)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from paretofit.cluster import on_cluster
 from paretofit.dataset import Dataset
 from paretofit.errors import InputError
+from paretofit.files import check_writable
 from paretofit.journal import read_json_lines
 from paretofit.labelling.cost import Account, CostModel, choose_probe, cost_terms, duration, fit_cost, on_cores
 from paretofit.labelling.label import (
@@ -114,6 +115,7 @@ def label_study(
         label_journal(folder) as journal,
         on_cluster(settings.cluster, jobs, folder),
     ):
+        check_writable(dataset)
         plan = plan_labels(labelling, dataset, journal.entries, retry_failed=retry_failed)
         log.info(
             "study %s: %d labels to compute, %d in the journal",

@@ -274,7 +274,7 @@ def _begin(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[At
         write_sealed(mark, {**asked, START: file_digest(place)})
     candidates = read_frames_of(place, BEGIN_ANEW)
     first = folder.iteration(1)
-    if not first.structures.exists():
+    if first.record("label") is None:
         count = settings.learning.initial
         chosen = candidates
         if count is not None and count < len(candidates):

@@ -36,7 +36,7 @@ from paretofit.study.run_report import DESIGN, KEPT, STAGES, write_run_report
 from paretofit.study.schema import SplitSettings, Study, load_study
 from paretofit.study.words import Stage, peak_megabytes, run_summary, run_warnings
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, write_results
-from paretofit.sweep.fast import FastEngine
+from paretofit.sweep.fast import FastEngine, check_reduction_memory
 from paretofit.sweep.paths import weight_paths
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def run_study(
         log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.n_fits())
         _write_study(settings, folder)
         link_dataset(settings.dataset, folder / "dataset.h5")
+        if settings.engine == "fast":  # before descriptors, which may take hours
+            check_reduction_memory(settings.basis.n_features, jobs, device_named(settings.device))
         with _timed(clock, "describe"):
             design = describe(prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress)
         data = sweep_input(prepared, design)

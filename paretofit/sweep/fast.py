@@ -82,7 +82,7 @@ class FastEngine:
         leverage = data.leverage_columns or data.design.n_features
         sizes = sorted({*columns.values(), leverage})
         self._size = {twojmax: sizes.index(p) for twojmax, p in columns.items()}
-        _check_memory(sizes[-1], threads, device)
+        check_reduction_memory(sizes[-1], threads, device)
 
         def reduce() -> tuple[Reduction, LeverageScores | None]:
             return self._reduce(data, sizes, leverage, _run(threads, device, folder))
@@ -269,8 +269,14 @@ def _run(threads: int, device: Device, folder: Path | None) -> Run:
     return OnThreads(threads) if device == PROCESSOR else ReadingAhead()
 
 
-def _check_memory(columns: int, threads: int, device: Device) -> None:
-    """Refuse more columns than the reduction has memory for, here or on the device."""
+def check_reduction_memory(columns: int, threads: int, device: Device) -> None:
+    """Refuse more columns than the reduction has memory for, here or on the device.
+
+    Raises
+    ------
+    InputError
+        With what it needs, what there is, and what to change.
+    """
     what, change = (
         f"the moments of {columns} columns",
         "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'",
