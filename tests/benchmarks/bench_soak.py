@@ -24,6 +24,8 @@ import numpy as np
 import pandas as pd
 from common import ROOT, Options, Table, stage
 
+from paretofit.labelling.scratch import PREFIX
+
 sys.path.insert(0, str(ROOT / "tests"))
 from faults import command, descendants, gone, litter, soon
 
@@ -157,7 +159,8 @@ def disturbed(
     told.files += len(found)
     told.wrong += [f"{folder.name}: {name}" for name in expected if found.get(name) != expected[name]]
     told.wrong += [f"{folder.name}: {name} is too many" for name in found if name not in expected]
-    told.wrong += [f"{folder.name}: {path} was left" for path in litter(folder / "run")]
+    scratch = Path(os.environ["TMPDIR"]).glob(f"{PREFIX}*")
+    told.wrong += [f"{folder.name}: {path} was left" for path in [*litter(folder / "run"), *scratch]]
     if "Traceback" in (folder / "said.txt").read_text():
         told.wrong.append(f"{folder.name}: a traceback")
 
@@ -226,6 +229,8 @@ def run(options: Options) -> list[Table]:
     )  # a shell's background jobs ignore it, and so their children
     rng = np.random.default_rng(int(os.environ.get("PARETOFIT_SOAK_SEED", "1")))
     place = options.work / "soak"
+    os.environ["TMPDIR"] = str(place / "tmp")
+    (place / "tmp").mkdir(parents=True)
     told = {work.name: Told() for work in WORKS}
     expected = {}
     for work in WORKS:
