@@ -252,10 +252,10 @@ def test_a_scheduler_that_ends_in_mid_run(tmp_path):
 
 
 def test_a_scheduler_that_hangs(tmp_path, monkeypatch):
-    monkeypatch.setattr("paretofit.parallel.HUNG", 2.0)
     with started_by_somebody(tmp_path) as (scheduler, _):
         found = parallel_map(abs, range(100), 1)
         assert next(found) == 0
+        monkeypatch.setattr("paretofit.parallel.HUNG", 2.0)
         scheduler.send_signal(signal.SIGSTOP)
         with pytest.raises(FailedError, match="the scheduler of the cluster has not answered for 2 s"):
             list(found)
