@@ -265,6 +265,18 @@ class TestSignals:
         thread.join()
         assert [one.exc_type for one in said] == [ValueError]
 
+    def test_after_the_end_is_too_late(self):
+        script = (
+            "import atexit, os, signal, sys\n"
+            "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+            "from paretofit.cli import main\n"
+            "sys.argv = ['paretofit', '--version']\n"
+            "main()\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("paretofit ")
+
     def test_of_a_loop(self, tmp_path):
         (tmp_path / "s.yaml").write_text(LOOP.format(dataset=first_configurations()))
         process = begin("learn", "s.yaml", "--out", "run", "--jobs", 1, cwd=tmp_path)

@@ -5,6 +5,8 @@ Exit code 0: done; 1: the work failed; 2: the input is wrong, said in one senten
 
 from __future__ import annotations
 
+import atexit
+import signal
 import sys
 from typing import Annotated
 
@@ -26,6 +28,8 @@ def main() -> None:
     except InputError as error:
         Console(stderr=True, soft_wrap=True).print(f"paretofit: {error}", markup=False, highlight=False)
         sys.exit(1 if isinstance(error, FailedError) else 2)
+    finally:
+        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # what is over and said cannot be stopped
 
 
 def _version(value: bool) -> None:
