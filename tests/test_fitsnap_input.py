@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paretofit import InputError
-from paretofit.dataset.fitsnap_input import Group, fitsnap_group_files, read_fitsnap_input, split_group
+from paretofit.dataset.fitsnap_groups import Group, split_group
+from paretofit.dataset.fitsnap_input import fitsnap_group_files, read_fitsnap_input
 
 TANTALUM = Path(__file__).parents[2] / "shared" / "data" / "fitsnap_ta_linear"
 SECTIONS = {

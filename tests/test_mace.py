@@ -29,11 +29,12 @@ from paretofit.potentials import MacePotential, read_potential
 from paretofit.potentials.assessing import Labels
 from paretofit.potentials.build import Labelled
 from paretofit.potentials.mace import PRESETS, MaceSettings
-from paretofit.potentials.mace import training as training_module
+from paretofit.potentials.mace import member as member_module
 from paretofit.potentials.mace.build import mace_committee
 from paretofit.potentials.mace.files import VOIGT, MaceData, atomic_energies, mace_frame
 from paretofit.potentials.mace.load import check_mace
-from paretofit.potentials.mace.training import _Member, train_members
+from paretofit.potentials.mace.member import Member
+from paretofit.potentials.mace.training import train_members
 from paretofit.potentials.uncertainty import structure_key
 from paretofit.report.network_figures import network_finding
 from paretofit.study import networks as networks_module
@@ -179,7 +180,7 @@ class TestWatching:
 
     @pytest.fixture
     def member(self, tmp_path):
-        made = _Member(tiny(epochs=50, patience=3), tmp_path / "member_0", ["1", "2"], {}, None, [])
+        made = Member(tiny(epochs=50, patience=3), tmp_path / "member_0", ["1", "2"], {}, None, [])
         assert not made.finished()
         (made._work / "results").mkdir(parents=True)
         return made
@@ -324,7 +325,7 @@ class TestTrained:
             read_potential(tmp_path)
 
     def test_training_again_keeps_what_stands(self, committee, monkeypatch):
-        monkeypatch.setattr(training_module.subprocess, "Popen", lambda *_, **__: pytest.fail("it trains again"))
+        monkeypatch.setattr(member_module.subprocess, "Popen", lambda *_, **__: pytest.fail("it trains again"))
         folder = committee.models[0].parent
         data = MaceData(labelled(12, 0), labelled(4, 1))
         again = mace_committee(tiny(epochs=4), data, folder, aside=labelled(12, 2), seed=3)
@@ -383,14 +384,14 @@ class TestTraining:
         assert (tmp_path / "member_0" / "attempt_1" / "failed.txt").is_file()
 
     def test_one_that_diverges_is_replaced_and_said(self, tmp_path, monkeypatch):
-        launch = _Member._launch
+        launch = Member._launch
 
         def poisoned(self, more):
             wrong = self.folder.name == "member_1" and self.attempt == 0
             self.options["lr"] = "1e30" if wrong else "0.01"
             launch(self, {**more, **({"clip_grad": "1e30"} if wrong else {})})
 
-        monkeypatch.setattr(_Member, "_launch", poisoned)
+        monkeypatch.setattr(Member, "_launch", poisoned)
         found = train_members(tiny(), self.data, tmp_path, seed=1, jobs=2)
         assert [bool(one.record["replaced"]) for one in found] == [False, True]
         assert "not finite" in found[1].record["replaced"] or "not below" in found[1].record["replaced"]

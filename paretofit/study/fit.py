@@ -18,7 +18,8 @@ from ase import units
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
-from paretofit.dataset.fitsnap_input import FitsnapInput, Group, fitsnap_group_files, read_fitsnap_input, split_group
+from paretofit.dataset.fitsnap_groups import Group, split_group
+from paretofit.dataset.fitsnap_input import FitsnapInput, fitsnap_group_files, read_fitsnap_input
 from paretofit.dataset.fitsnap_json import fitsnap_structures, load_json
 from paretofit.dataset.importer import read_frames
 from paretofit.descriptors import SnapBasis

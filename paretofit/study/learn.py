@@ -16,15 +16,12 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from paretofit.cluster import AnyCluster, named, on_cluster
-from paretofit.dataset import Dataset, LevelData, write_dataset
-from paretofit.dataset.existing import stored_labels
-from paretofit.dataset.importer import read_frames
 from paretofit.errors import InputError
-from paretofit.files import file_digest, read_sealed, write_sealed, write_text
+from paretofit.files import write_text
 from paretofit.labelling.label import label_journal
 from paretofit.labelling.settings import LabelSettings  # noqa: TC001  (pydantic)
 from paretofit.learning.explore import possible_starts
-from paretofit.learning.folder import BEGIN_ANEW, LearnFolder, read_frames_of, write_csv, write_frames
+from paretofit.learning.folder import LearnFolder, write_csv
 from paretofit.learning.labels import Labeller, journal_path
 from paretofit.learning.loop import EMPTY, STAGES, Loop
 from paretofit.learning.mace_model import MaceModel
@@ -39,14 +36,14 @@ from paretofit.potentials.mace.load import check_mace
 from paretofit.potentials.mace.settings import MaceSettings
 from paretofit.settings import Section
 from paretofit.structures.settings import AugmentSettings  # noqa: TC001  (pydantic)
-from paretofit.study.augment import AugmentStudy, augment_study, load_augment_study, mean_of
+from paretofit.study.augment import load_augment_study, mean_of
 from paretofit.study.folder import RECORD, logging_to, run_folder
+from paretofit.study.learn_start import START, begin, elements_of, starts_of
 from paretofit.study.schema import read_sections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ase import Atoms
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +53,6 @@ CALIBRATED = {
     "tpr": "true_positive_rate",
     "ppv": "positive_predictive_value",
 }  # columns of iterations.csv
-START = "candidates.extxyz"
 
 
 class LearnStudy(Section):
@@ -181,13 +177,13 @@ def learn(
     with run_folder(target, settings.name) as place, logging_to(place / "learn.log"):
         folder = LearnFolder(place)
         write_text(place / "study.json", settings.model_dump_json(indent=1) + "\n")
-        candidates = _begin(settings, folder, progress)
-        elements = _elements(candidates, folder)
+        candidates = begin(settings, folder, progress)
+        elements = elements_of(candidates, folder)
         with label_journal(journal_path(folder).parent) as journal:
             labeller = Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
             labels = bool(candidates) or settings.learning.iterations > 1
             labeller.check(folder.path / START, compute=labels and stage in {None, "label"})
-            starts = _starts(settings.learning, candidates, folder, elements)
+            starts = starts_of(settings.learning, candidates, folder, elements)
             possible_starts(starts, settings.learning.explore.max_atoms)
             if settings.learning.explore.dispersion != "none":
                 dispersion_commands(settings.learning.explore.dispersion, elements)  # says what it lacks
@@ -240,118 +236,6 @@ def _model(settings: ModelSettings | MaceSettings, elements: Sequence[str], desi
         check_foundation(settings, elements)
         return MaceModel(settings, elements)
     return SnapModel(settings, elements, designs)
-
-
-def _begin(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
-    """The first candidates, made once; and the first iteration's structures."""
-    place, mark = folder.path / START, folder.path / "start.json"
-    own = settings.learning
-    made = settings.augmentation
-    asked = {
-        "dataset": None if settings.dataset is None else file_digest(settings.dataset),
-        "augmentation": None if made is None else made.model_dump(mode="json", exclude={"structures", "output"}),
-        "augmentation.structures": [] if made is None else [file_digest(one) for one in made.structures],
-        "learning.structures": [file_digest(one) for one in own.structures if one.is_file()],
-        "learning.initial": own.initial,
-        "learning.sets": own.sets.model_dump(mode="json"),
-        "learning.seed": own.seed,
-    }
-    asked = json.loads(json.dumps(asked))
-    if mark.is_file():
-        before = read_sealed(mark, BEGIN_ANEW)
-        changed = [key for key, value in asked.items() if before.get(key) != value]
-        if changed:
-            raise InputError(
-                f"'{changed[0]}' has changed since {folder.path} was begun with other candidates; name another folder "
-                "with --out, or undo the change"
-            )
-        if not (place.is_file() and before.get(START) in {None, file_digest(place)}):
-            raise InputError(f"{place} is damaged or missing: it is not what the run has written; {BEGIN_ANEW}")
-    else:
-        if settings.dataset is not None:
-            _copy_dataset(settings.dataset, folder.dataset)
-        write_frames(place, _candidates(settings, folder, progress))
-        write_sealed(mark, {**asked, START: file_digest(place)})
-    candidates = read_frames_of(place, BEGIN_ANEW)
-    first = folder.iteration(1)
-    if first.record("label") is None:
-        count = settings.learning.initial
-        chosen = candidates
-        if count is not None and count < len(candidates):
-            rng = np.random.default_rng([settings.learning.seed, 0, 5])
-            chosen = [candidates[k] for k in np.sort(rng.permutation(len(candidates))[:count])]
-        write_frames(first.structures, chosen)
-    return candidates
-
-
-def _copy_dataset(source: Path, target: Path) -> None:
-    """The labelled dataset as the loop's own; what it says of iterations was another loop's."""
-    with Dataset(source) as data:
-        structures = list(data)
-        for atoms in structures:
-            for key in ("iteration", "started_from"):
-                atoms.info.pop(key, None)
-        levels = {name: LevelData(stored_labels(data, name), data.settings(name)) for name in data.levels}
-        write_dataset(target, structures, levels, data.ids.tolist())
-
-
-def _candidates(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
-    """Of the augmentation and of files, with ids of their own."""
-    found: list[Atoms] = []
-    if settings.augmentation is not None:
-        own = settings.augmentation.model_copy(update={"output": folder.path / "augmented.extxyz"})
-        made = augment_study(AugmentStudy(name=settings.name, augmentation=own), figures=False, progress=progress)
-        found += _numbered(made.candidates.structures, 0, "augmented")
-    for path in settings.learning.structures:
-        found += _numbered(read_frames(path, None).atoms, len(found), path.stem)
-    if settings.dataset is None:
-        return found
-    with Dataset(settings.dataset) as data:
-        highest = int(data.ids.max(initial=-1))
-    for atoms in found:
-        atoms.info["config_id"] += highest + 1
-    return found
-
-
-def _numbered(structures: Sequence[Atoms], first: int, name: str) -> list[Atoms]:
-    """Copies with new ids; what says who is related to whom belongs to their file."""
-    made = []
-    for k, atoms in enumerate(structures):
-        copy: Atoms = atoms.copy()
-        copy.calc = None
-        kin = {key: f"{name}:{atoms.info[key]}" for key in ("parent", "family", "trajectory") if key in atoms.info}
-        copy.info = {**atoms.info, **kin, "config_id": first + k, "iteration": 1}
-        made.append(copy)
-    return made
-
-
-def _elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
-    found = {symbol for atoms in candidates for symbol in atoms.get_chemical_symbols()}
-    if folder.dataset.exists():
-        with Dataset(folder.dataset) as data:
-            found |= set(data.info().species)
-    return sorted(found)
-
-
-def _starts(
-    settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnFolder, elements: Sequence[str]
-) -> list[Atoms]:
-    """What the dynamics starts from: as given, the first candidates, or what was labelled before."""
-    if settings.explore.start:
-        found = [atoms for path in settings.explore.start for atoms in read_frames(path, None).atoms]
-        foreign = sorted({symbol for atoms in found for symbol in atoms.get_chemical_symbols()} - set(elements))
-        if foreign:
-            raise InputError(
-                f"'learning.explore.start' has {foreign[0]}, which no candidate has; the study is for "
-                f"{', '.join(elements)}"
-            )
-        for atoms in found:
-            atoms.info.pop("config_id", None)  # not one of ours
-        return found
-    if not candidates:
-        with Dataset(folder.dataset) as data:
-            return [atoms for atoms in data if int(atoms.info.get("iteration", 1)) == 1]
-    return [atoms for atoms in candidates if str(atoms.info.get("config_type", "")) != "isolated"]
 
 
 def iterations_table(folder: LearnFolder) -> pd.DataFrame:
