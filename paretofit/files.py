@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -145,8 +145,14 @@ def read_sealed(path: Path | str, remedy: str) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise InputError(f"{path} is damaged or missing: it is not what the run has written; {remedy}")
+        state = "damaged" if Path(path).is_file() else "damaged or missing"
+        raise InputError(f"{path} is {state}: it is not what the run has written; {remedy}")
     return record
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of those files of a folder that are there, for its record."""
+    return {name: file_digest(folder / name) for name in names if (folder / name).exists()}
 
 
 def read_yaml(path: Path | str) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from faults import flip, no_report, says
+from faults import flip, no_report, says, soon
 from typer.testing import CliRunner
 
 from paretofit import InputError, run_study
@@ -280,7 +280,7 @@ def test_the_last_worker_goes_with_results_that_nobody_has_fetched(tmp_path, mon
     with started_by_somebody(tmp_path) as (_, worker):
         found = parallel_map(abs, range(4), 1, ordered=ordered)
         assert next(found) == 0
-        time.sleep(1)  # the second is done by now
+        assert soon(lambda: not any(active_client().processing().values())), "the second is done, too"
         worker.kill()
         with pytest.raises(FailedError, match="has had no workers for 2 s"):
             list(found)

@@ -10,19 +10,13 @@ from concurrent.futures.process import BrokenProcessPool
 import ase.io
 import pytest
 from ase.build import bulk
-from faults import begin, call, gone, in_one_sentence, small_disk, soon, stop
+from faults import LABELS, begin, call, gone, in_one_sentence, small_disk, soon, stop
 
 from paretofit import Dataset
 from paretofit.labelling import execute as module
 from paretofit.labelling.scratch import PREFIX, clear_up, scratch_folder
 
-STUDY = """
-dataset: copper.h5
-labelling:
-  structures: [copper.extxyz]
-  engine: {name: ase, calculator: program.Program}
-  ladder: [{name: emt}]
-"""
+STUDY = LABELS.replace("slow.Slow", "program.Program")
 PROGRAM = """
 import os, subprocess, time
 from pathlib import Path

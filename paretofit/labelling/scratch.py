@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from paretofit.errors import FailedError
+from paretofit.files import FULL, one_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX = "paretofit-label"
+LEAST_SPACE = 1 << 20  # bytes: a disk with less is full, whatever an engine makes of it
 
 
 @contextmanager
@@ -25,6 +29,27 @@ def scratch_folder() -> Iterator[Path]:
     _clear_up_once(os.getpid())
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{socket.gethostname()}-{os.getpid()}-") as folder:
         yield Path(folder)
+
+
+def check_space(error: Exception) -> None:
+    """What fails on a full disk says nothing of the label: whoever asked for it must make room first.
+
+    Parameters
+    ----------
+    error : Exception
+        What an engine has raised.
+
+    Raises
+    ------
+    FailedError
+        If the disk is full.
+    """
+    place = tempfile.gettempdir()
+    if getattr(error, "errno", None) in FULL or shutil.disk_usage(place).free < LEAST_SPACE:
+        raise FailedError(
+            f"{place} on {socket.gethostname()}, where engines work, is full ({one_line(error)}); free some space, or "
+            "set TMPDIR to another place: what is finished is kept, the same command goes on"
+        ) from error
 
 
 @cache

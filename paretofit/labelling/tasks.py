@@ -3,8 +3,6 @@
 import json
 import resource
 import shutil
-import socket
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,15 +13,13 @@ import numpy as np
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
-from paretofit.errors import FailedError, InputError
-from paretofit.files import FULL, array_digest, digest, one_line, write_text
+from paretofit.errors import InputError
+from paretofit.files import array_digest, digest, one_line, write_text
 from paretofit.labelling.engines import Engine, EngineError, NotConvergedError, Outcome
 from paretofit.labelling.ladder import Level
-from paretofit.labelling.scratch import PREFIX, scratch_folder
+from paretofit.labelling.scratch import check_space, scratch_folder
 
 Record = dict[str, Any]
-
-LEAST_SPACE = 1 << 20  # bytes: a disk with less is full, whatever an engine makes of it
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, done
     try:
         record = _compute(task, engine, retries, failures)
     except OSError as error:  # a folder that cannot be written
-        _check_space(Path(tempfile.gettempdir()), error)
+        check_space(error)
         return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {one_line(error)}"]})
     if done is not None:
         with suppress(OSError, InputError):  # where it cannot be kept, it is still returned
@@ -104,7 +100,7 @@ def _compute(task: Task, engine: Engine, retries: int, failures: Path) -> Record
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001  (an engine raises what it likes; it becomes the record)
-                _check_space(scratch, error)
+                check_space(error)
                 reasons.append(f"attempt {attempt + 1}: {type(error).__name__}: {one_line(error)}")
                 break
         if outcome is None:
@@ -117,22 +113,6 @@ def _compute(task: Task, engine: Engine, retries: int, failures: Path) -> Record
         "attempts": len(reasons) + (outcome is not None),
     }
     return make_record(task, outcome, {**info, **({"reasons": reasons} if reasons else {})})
-
-
-def _check_space(folder: Path, error: Exception) -> None:
-    """What fails on a full disk says nothing of the label: whoever asked for it must make room first.
-
-    Raises
-    ------
-    FailedError
-        If the disk is full.
-    """
-    if getattr(error, "errno", None) in FULL or shutil.disk_usage(folder).free < LEAST_SPACE:
-        place = folder.parent if folder.name.startswith(PREFIX) else folder
-        raise FailedError(
-            f"{place} on {socket.gethostname()}, where engines work, is full ({one_line(error)}); free some space, or "
-            "set TMPDIR to another place: what is finished is kept, the same command goes on"
-        ) from error
 
 
 def _checked(outcome: Outcome, n_atoms: int) -> Outcome:

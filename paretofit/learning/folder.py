@@ -9,7 +9,7 @@ import ase.io
 
 from paretofit.dataset.exporter import extxyz_frame
 from paretofit.errors import InputError
-from paretofit.files import file_digest, one_line, read_sealed, replacing, write_sealed
+from paretofit.files import digests, file_digest, one_line, read_sealed, replacing, write_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -115,8 +115,8 @@ class IterationFolder:
     def finish(self, stage: str, record: dict[str, Any]) -> dict[str, Any]:
         """Write a stage's record with digests of its files, which makes it finished."""
         self.path.mkdir(parents=True, exist_ok=True)
-        files = (path for pattern in FILES.get(stage, ()) for path in sorted(self.path.glob(pattern)) if path.is_file())
-        made = {path.relative_to(self.path).as_posix(): file_digest(path) for path in files}
+        files = [path for pattern in FILES.get(stage, ()) for path in sorted(self.path.glob(pattern)) if path.is_file()]
+        made = digests(self.path, [path.relative_to(self.path).as_posix() for path in files])
         write_sealed(self.path / f"{stage}.json", {**record, "sha256": made})
         return record
 

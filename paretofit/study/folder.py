@@ -12,13 +12,23 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from paretofit.errors import InputError
-from paretofit.files import LOCK, digest, file_digest, read_yaml, remove_temporary, replacing, write_text
+from paretofit.files import (
+    LOCK,
+    file_digest,
+    read_sealed,
+    read_yaml,
+    remove_temporary,
+    replacing,
+    write_sealed,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 RECORD = "run.json"
+AGAIN = "run the study again"
 RESULTS, FRONT = "results.csv", "front.csv"
 PATHS, KNEES = "weight_path.csv", "weight_knees.csv"
 NETWORKS, CALIBRATION = "mace.csv", "mace_calibration.csv"
@@ -95,8 +105,7 @@ def _recorded(folder: Path) -> str | None:
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write what a finished run says of itself, with a digest of that."""
-    text = json.dumps({**record, "digest": digest(record)}, indent=1)
-    write_text(folder / RECORD, text + "\n")
+    write_sealed(folder / RECORD, record)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -107,20 +116,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     InputError
         If it is not what the run has written.
     """
-    try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        whole = isinstance(record.get("study"), str)
-        whole &= record.pop("digest", None) == digest(record) or "summary" not in record or "sha256" not in record
-    except (ValueError, AttributeError, RecursionError):
-        whole = False
-    if not whole:
-        raise InputError(f"{folder / RECORD} is damaged: it is not what the run has written; run the study again")
+    record = read_sealed(folder / RECORD, AGAIN)
+    if not isinstance(record.get("study"), str):
+        raise InputError(f"{folder / RECORD} does not say which study it is of; {AGAIN}")
     return record
-
-
-def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of those files of a run folder that are there, for its record."""
-    return {name: file_digest(folder / name) for name in names if (folder / name).exists()}
 
 
 def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> None:

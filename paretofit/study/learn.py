@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import shutil
@@ -37,7 +36,7 @@ from paretofit.potentials.mace.settings import MaceSettings
 from paretofit.settings import Section
 from paretofit.structures.settings import AugmentSettings  # noqa: TC001  (pydantic)
 from paretofit.study.augment import load_augment_study, mean_of
-from paretofit.study.folder import RECORD, logging_to, run_folder
+from paretofit.study.folder import logging_to, read_record, run_folder, write_record
 from paretofit.study.learn_start import START, begin, elements_of, starts_of
 from paretofit.study.schema import read_sections
 
@@ -283,7 +282,7 @@ def _result(folder: LearnFolder, reason: str) -> LearnResult:
         apart = shutil.ignore_patterns(TRAINING)
         shutil.copytree(folder.iteration(max(trained)).model, potential, ignore=apart, dirs_exist_ok=True)
     report = write_learn_report(folder, table, reason) if trained else folder.path / "learn.log"
-    record = {"study": json.loads((folder.path / RECORD).read_text())["study"], "ended": reason,
+    record = {"study": read_record(folder.path)["study"], "ended": reason,
               "python": platform.python_version(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip
-    write_text(folder.path / RECORD, json.dumps(record, indent=1) + "\n")
+    write_record(folder.path, record)
     return LearnResult(folder.path, potential, table, reason, report)

@@ -25,10 +25,10 @@ from paretofit.dataset import Dataset, Split, relatives, split_configurations
 from paretofit.dataset.level_errors import level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.errors import InputError, suggestion
-from paretofit.files import digest, file_digest, replacing
+from paretofit.files import digest, digests, file_digest, replacing
 from paretofit.linear.device import device_named
 from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
-from paretofit.study.folder import KNEES, PATHS, RESULTS, digests, link_dataset, logging_to, run_folder, write_record
+from paretofit.study.folder import KNEES, PATHS, RESULTS, link_dataset, logging_to, run_folder, write_record
 from paretofit.study.group_factors import group_factors
 from paretofit.study.html import run_html, run_text
 from paretofit.study.networks import check_networks, measure_networks
