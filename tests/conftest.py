@@ -13,7 +13,7 @@ from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from paretofit.dataset import Dataset, LevelData, write_dataset
-from paretofit.dataset.existing import stored_labels
+from paretofit.dataset.io import stored_labels
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared"))
@@ -72,7 +72,7 @@ def shared_data():
 @pytest.fixture(scope="session")
 def lammps():
     """One LAMMPS instance for the session."""
-    from paretofit.lammps_library import lammps_instance
+    from paretofit.core import lammps_instance
 
     return lammps_instance()
 

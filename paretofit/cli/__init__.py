@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 
 from paretofit import __version__
-from paretofit.cli import data, potentials, structures, studies, validation  # noqa: F401  (their verbs are registered)
+from paretofit.cli import dataset_verbs, potential_verbs, structure_verbs, study_verbs, validation_verbs  # noqa: F401  (their verbs are registered)
 from paretofit.cli.common import app, console
-from paretofit.errors import FailedError, InputError
+from paretofit.core import FailedError, InputError
 
 __all__ = ["app", "main"]
 

@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 
 from paretofit.cli.stopping import Verbs
-from paretofit.errors import InputError
+from paretofit.core import InputError
 
 if TYPE_CHECKING:
-    from paretofit.potentials.build import CommitteeSettings
+    from paretofit.potentials import CommitteeSettings
 
 app = typer.Typer(
     name="paretofit",
@@ -47,7 +47,7 @@ Coverage = Annotated[float, typer.Option("--coverage", help="Share of labels tha
 
 def committee_settings(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
     """The committee that the options ask for, if any."""
-    from paretofit.potentials.build import CommitteeSettings
+    from paretofit.potentials import CommitteeSettings
 
     if members is None:
         if method != "bootstrap":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from paretofit.files import one_line
+from paretofit.core import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

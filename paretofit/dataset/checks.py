@@ -6,9 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from paretofit.errors import InputError
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from paretofit.core import Array, InputError
 
 SHORTEST, LONGEST = 1e-6, 1e9  # Å; beyond, geometry is lost in rounding and LAPACK's loops may not end
 LONGEST_NAME = 200  # characters; a level names files, which can have 255 bytes

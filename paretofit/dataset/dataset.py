@@ -18,17 +18,26 @@ import h5py
 import numpy as np
 from ase import Atoms
 
+from paretofit.core import (
+    DAMAGE,
+    Array,
+    InputError,
+    array_digest,
+    check_heaps,
+    digest,
+    numbers_within,
+    one_line,
+    suggestion,
+    within,
+)
 from paretofit.dataset.checks import check_level_name, check_structure, shortened, whole_number
-from paretofit.dataset.html import dataset_html
-from paretofit.dataset.stored import DAMAGE, check_heaps, numbers_within, within
-from paretofit.errors import InputError, suggestion
-from paretofit.files import array_digest, digest, one_line
+from paretofit.dataset.dataset_html import dataset_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from paretofit.dataset.inspect import DatasetInfo
+    from paretofit.dataset.quality.summary import DatasetInfo
 
 SCHEMA_VERSION = 1
 UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
@@ -41,8 +50,6 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # the kind of each array, a
     **dict.fromkeys(("positions", "forces"), (REAL, (3,))),
     "cell": (REAL, (3, 3)), "stress": (REAL, (6,)), "pbc": (WHOLE, (3,)), "info": (TEXT, ()),
 }  # fmt: skip
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -304,7 +311,7 @@ class Dataset:
 
     def info(self) -> DatasetInfo:
         """Counts, ranges and warnings: see `paretofit.dataset.describe_dataset`."""
-        from paretofit.dataset.inspect import describe_dataset  # noqa: PLC0415  (it imports this module)
+        from paretofit.dataset.quality.summary import describe_dataset  # noqa: PLC0415  (it imports this module)
 
         return describe_dataset(self)
 

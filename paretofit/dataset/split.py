@@ -12,8 +12,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from paretofit.dataset.dataset import Array
-from paretofit.errors import InputError
+from paretofit.core import Array, InputError
 
 
 @dataclass(frozen=True)

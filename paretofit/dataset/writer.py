@@ -10,11 +10,9 @@ import h5py
 import numpy as np
 from ase import Atoms
 
+from paretofit.core import Array, InputError, one_line, replacing_hdf5
 from paretofit.dataset.checks import check_level_name, check_structure, real_numbers, shortened, whole_number
-from paretofit.dataset.dataset import SCHEMA_VERSION, STATUS, UNITS, Array
-from paretofit.dataset.hdf5 import replacing_hdf5
-from paretofit.errors import InputError
-from paretofit.files import one_line
+from paretofit.dataset.dataset import SCHEMA_VERSION, STATUS, UNITS
 
 Label = Mapping[str, Any]
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from paretofit.dataset.checks import Array, check_level_name, real_numbers, shortened
-from paretofit.errors import InputError
-from paretofit.kinds import row_kinds
+from paretofit.core import Array, InputError, row_kinds
+from paretofit.dataset import check_level_name, real_numbers, shortened
 
 
 def checked_rows(rows: Any) -> Array:

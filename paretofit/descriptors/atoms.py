@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from paretofit.core import process_lammps, track
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.rows import _compute_command, _create_atoms, _extract, _triangle, _types, lammps_errors
-from paretofit.lammps_library import process_lammps
-from paretofit.parallel import parallel_map
-from paretofit.progress import track
+from paretofit.execution import parallel_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
 
-    from paretofit.descriptors.basis import Array
+    from paretofit.core import Array
 
 BATCH = 16  # structures handed to a worker at once
 

@@ -14,7 +14,8 @@ import numpy as np
 from ase.data import atomic_numbers
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from paretofit.core import Array
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 # Å. Below, no two atoms see each other and LAMMPS's cell lists have no end; above, an atom has tens of

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from paretofit.core import InputError, RowKind, process_lammps, track
 from paretofit.dataset import Dataset
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.design import DesignMatrix
 from paretofit.descriptors.design_file import Block
 from paretofit.descriptors.rows import configuration_rows, configuration_rows_with_stress
-from paretofit.errors import InputError
-from paretofit.kinds import RowKind
-from paretofit.lammps_library import process_lammps
-from paretofit.parallel import parallel_map
-from paretofit.progress import track
+from paretofit.execution import parallel_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

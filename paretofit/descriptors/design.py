@@ -15,19 +15,16 @@ import h5py
 import numpy as np
 from ase import units
 
-from paretofit.dataset.dataset import STATUS
-from paretofit.dataset.hdf5 import replacing_hdf5
+from paretofit.core import InputError, RowKind, available_memory, replacing_hdf5, require_memory
+from paretofit.dataset import STATUS
 from paretofit.descriptors.arrays import by_level, checked_columns, checked_kinds, checked_rows, positions_and_ids
 from paretofit.descriptors.design_file import SCHEMA_VERSION, Block, read_index, reading_design, write_array
-from paretofit.errors import InputError
-from paretofit.kinds import RowKind
-from paretofit.memory import available_memory, require_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from paretofit.core import Array
     from paretofit.dataset import Dataset
-    from paretofit.descriptors.basis import Array
 
 BLOCK_ROWS = 4096
 MEMORY_LIMIT = 2 << 30  # bytes of rows that are held in memory; above, they are read from the file as needed

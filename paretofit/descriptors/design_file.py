@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from paretofit.dataset.stored import DAMAGE, check_heaps, check_members, numbers_within
-from paretofit.errors import InputError
-from paretofit.files import one_line
-from paretofit.kinds import RowKind
+from paretofit.core import DAMAGE, InputError, RowKind, check_heaps, check_members, numbers_within, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from paretofit.descriptors.basis import Array
+    from paretofit.core import Array
 
 SCHEMA_VERSION = 1
 

@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.descriptors.rows import (
-    BAR_PER_VIRIAL,
-    GPA_PER_BAR,
-    _create_atoms,
-    _types,
-    lammps_errors,
-    rotated_voigt,
-)
+from paretofit.descriptors.rows import BAR_PER_VIRIAL, GPA_PER_BAR, _create_atoms, _types, lammps_errors, rotated_voigt
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from paretofit.descriptors.basis import Array, SnapBasis
+    from paretofit.core import Array
+    from paretofit.descriptors.basis import SnapBasis
 
 VOIGT = [0, 1, 2, 5, 4, 3]  # LAMMPS's pressure is xx, yy, zz, xy, xz, yz
 

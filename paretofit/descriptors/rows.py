@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.geometry import complete_cell, minkowski_reduce
 
-from paretofit.errors import InputError
-from paretofit.files import one_line
+from paretofit.core import InputError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ase import Atoms
 
-    from paretofit.descriptors.basis import Array, SnapBasis
+    from paretofit.core import Array
+    from paretofit.descriptors.basis import SnapBasis
 
 MAX_GRADIENT = 300
 BAR_PER_VIRIAL = 1.6021765e6  # LAMMPS's nktv2p of its units metal

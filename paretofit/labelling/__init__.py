@@ -1,18 +1,5 @@
-"""Labels from real engines at every level of a convergence ladder, resumably, each with what it cost."""
+"""Labels at several convergence levels: engines, ladder, cost and resumable labelling."""
 
-from paretofit.labelling.label import LabelPlan, compute_labels, plan_labels, write_labels
-from paretofit.labelling.ladder import PAPER, Level, SelfConsistency, Smearing, kpoint_mesh
-from paretofit.labelling.settings import LabelSettings
+import lazy_loader
 
-__all__ = [
-    "PAPER",
-    "LabelPlan",
-    "LabelSettings",
-    "Level",
-    "SelfConsistency",
-    "Smearing",
-    "compute_labels",
-    "kpoint_mesh",
-    "plan_labels",
-    "write_labels",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

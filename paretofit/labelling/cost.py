@@ -17,8 +17,9 @@ import numpy as np
 from ase import Atoms
 from scipy.optimize import nnls
 
-from paretofit.labelling.engines import Engine
-from paretofit.labelling.ladder import Array, Level
+from paretofit.core import Array
+from paretofit.labelling.engines.base import Engine
+from paretofit.labelling.ladder import Level
 
 # Seconds on one core, GPAW on beryllium; only their proportions matter once a label is finished.
 PRIOR = np.array([0.1, 0.015, 2.7e-6, 1.0e-8, 1.0e-10])

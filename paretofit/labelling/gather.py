@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from paretofit.dataset import Dataset
-from paretofit.dataset.existing import stored_labels
-from paretofit.dataset.importer import read_frames, same_geometry
-from paretofit.dataset.inspect import geometry_fingerprint, too_close
-from paretofit.dataset.writer import Label
-from paretofit.errors import InputError
-from paretofit.labelling.engines import Engine
-from paretofit.labelling.settings import LabelSettings
+from paretofit.core import InputError
+from paretofit.dataset import Dataset, Label
+from paretofit.dataset.io import read_frames, same_geometry, stored_labels
+from paretofit.dataset.quality import geometry_fingerprint, too_close
+from paretofit.labelling.engines.base import Engine
+from paretofit.labelling.label_settings import LabelSettings
 
 FLAT = 1e-6  # Å³
 COMPARED = ("cutoff_ev", "kspacing_per_angstrom", "functional", "smearing")

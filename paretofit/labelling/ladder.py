@@ -12,10 +12,8 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, field_validator
 
-from paretofit.dataset.checks import check_level_name
-from paretofit.settings import Name, Positive, Section
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from paretofit.core import Array, Name, Positive, Section
+from paretofit.dataset import check_level_name
 
 EXACT = 1e-9  # a quotient this close above a whole number is that number: 2.0000000001 points are 2
 

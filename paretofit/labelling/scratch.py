@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from paretofit.errors import FailedError
-from paretofit.files import FULL, one_line
+from paretofit.core import FULL, FailedError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

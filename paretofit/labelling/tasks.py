@@ -13,9 +13,8 @@ import numpy as np
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
-from paretofit.errors import InputError
-from paretofit.files import array_digest, digest, one_line, write_text
-from paretofit.labelling.engines import Engine, EngineError, NotConvergedError, Outcome
+from paretofit.core import InputError, array_digest, digest, one_line, write_text
+from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome
 from paretofit.labelling.ladder import Level
 from paretofit.labelling.scratch import check_space, scratch_folder
 

@@ -1,1 +1,5 @@
-"""Active learning: train a committee, explore by molecular dynamics, calibrate, select, label, and again."""
+"""The active-learning loop: explore, evaluate, calibrate, select, label."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

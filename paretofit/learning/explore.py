@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.descriptors.rows import lammps_message
-from paretofit.errors import InputError
+from paretofit.core import InputError
+from paretofit.descriptors import lammps_message
 from paretofit.learning.md_ase import AseDynamics
 from paretofit.learning.md_frame import swollen
 from paretofit.learning.md_lammps import LammpsDynamics
-from paretofit.structures.filters import is_too_close
+from paretofit.structures import is_too_close
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-    from paretofit.descriptors.basis import Array
+    from paretofit.core import Array
+    from paretofit.learning.learn_settings import ExploreSettings
     from paretofit.learning.md_frame import Dynamics, Moment
-    from paretofit.learning.settings import ExploreSettings
 
 LOOK = 20  # steps, at most, between looks at temperature and distances
 GRADE = 5  # looks between grades

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from paretofit.core import InputError, digest, file_digest, remove, write_sealed
 from paretofit.dataset import Dataset
-from paretofit.errors import InputError
-from paretofit.files import digest, file_digest, remove, write_sealed
+from paretofit.learning.evaluation import SETS, judge
 from paretofit.learning.explore import plan_runs, possible_starts
-from paretofit.learning.folder import read_frames_of, write_csv, write_frames
-from paretofit.learning.judging import SETS, judge
-from paretofit.learning.levels import learning_exponent, level_noise
+from paretofit.learning.level_choice import learning_exponent, level_noise
+from paretofit.learning.loop_folder import read_frames_of, write_csv, write_frames
 from paretofit.learning.model import TrainingData, shifted_labels
-from paretofit.learning.selecting import (
+from paretofit.learning.selection import (
     BROKEN,
     CHOSEN,
     DUPLICATE,
@@ -35,20 +34,20 @@ from paretofit.learning.selecting import (
 )
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_sets, family_keys, family_numbers
 from paretofit.learning.trajectories import run_all
-from paretofit.linear.calibration import detection_rates
-from paretofit.potentials.assessing import of_each
+from paretofit.potentials import of_each
+from paretofit.uncertainty import detection_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ase import Atoms
 
-    from paretofit.descriptors.basis import Array
-    from paretofit.learning.folder import IterationFolder, LearnFolder
-    from paretofit.learning.labels import Labeller
+    from paretofit.core import Array
+    from paretofit.learning.labeller import Labeller
+    from paretofit.learning.learn_settings import LearnSettings
+    from paretofit.learning.loop_folder import IterationFolder, LearnFolder
     from paretofit.learning.model import Committee, Model
-    from paretofit.learning.settings import LearnSettings
-    from paretofit.potentials.uncertainty import Assessment
+    from paretofit.uncertainty import Assessment
 
 log = logging.getLogger(__name__)
 

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.errors import InputError
+from paretofit.core import InputError
 from paretofit.learning.explore import MdEngine
-from paretofit.learning.levels import level_offsets
+from paretofit.learning.level_choice import level_offsets
 from paretofit.learning.model import Trained, TrainingData, shifted_labels, worth_of_level
 from paretofit.learning.sets import TRAIN, VALIDATE
-from paretofit.potentials.build import Labelled
-from paretofit.potentials.mace.build import mace_committee
-from paretofit.potentials.mace.files import MaceData
-from paretofit.potentials.mace.potential import MacePotential
+from paretofit.potentials import Labelled, MacePotential
+from paretofit.potentials.mace import MaceData, mace_committee
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +21,8 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from paretofit.potentials.mace.settings import MaceSettings
-    from paretofit.potentials.uncertainty import Assessment
+    from paretofit.potentials.mace import MaceSettings
+    from paretofit.uncertainty import Assessment
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ase.calculators.mixing import SumCalculator
 from ase.md.nose_hoover_chain import MaskedMTKNPT, NoseHooverChainNVT, NoseHooverChainThermostat
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
-from paretofit.lammps_library import lammps_calculator
+from paretofit.core import lammps_calculator
 from paretofit.learning.md_frame import BAROSTAT, COLDEST, THERMOSTAT, MdFrame, Moment, swollen
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from ase import Atoms
 
-from paretofit.descriptors.rows import with_vacuum_cell
+from paretofit.descriptors import with_vacuum_cell
 
 if TYPE_CHECKING:
-    from paretofit.descriptors.basis import Array
+    from paretofit.core import Array
 
 VACUUM = 12.0  # Å beside what is not periodic
 THERMOSTAT, BAROSTAT = 0.1, 1.0  # ps

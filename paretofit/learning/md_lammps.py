@@ -13,11 +13,11 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 
-from paretofit.lammps_library import lammps_instance
+from paretofit.core import lammps_instance
 from paretofit.learning.md_frame import BAROSTAT, COLDEST, THERMOSTAT, MdFrame, Moment, swollen
 
 if TYPE_CHECKING:
-    from paretofit.descriptors.basis import Array
+    from paretofit.core import Array
     from paretofit.learning.explore import MdEngine, Run
 
 NOTHING = ("pair_style zero 1.0", "pair_coeff * *")  # LAMMPS does not run without a pair style

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from paretofit.core import InputError, RowKind
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
-from paretofit.errors import InputError
-from paretofit.kinds import RowKind
 from paretofit.learning.explore import MdEngine
 from paretofit.learning.sets import TRAIN, VALIDATE
-from paretofit.linear.committee import CommitteeFit
-from paretofit.linear.whitening import RowBlock
-from paretofit.potentials import LinearPotential
-from paretofit.potentials.build import CommitteeSettings, Labelled, committee_potential
+from paretofit.linear.reduction import RowBlock
+from paretofit.potentials import CommitteeSettings, Labelled, LinearPotential, committee_potential
+from paretofit.uncertainty import CommitteeFit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,12 +27,12 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from paretofit.core import Array
     from paretofit.dataset import Dataset
-    from paretofit.descriptors.basis import Array
-    from paretofit.learning.settings import ModelSettings
-    from paretofit.linear.streaming import Part
-    from paretofit.potentials.assessing import Labels
-    from paretofit.potentials.uncertainty import Assessment
+    from paretofit.learning.learn_settings import ModelSettings
+    from paretofit.linear.reduction import Part
+    from paretofit.potentials import Labels
+    from paretofit.uncertainty import Assessment
 
 ROWS = 8.0  # for each column; with fewer a smaller 2Jmax is taken
 

@@ -11,21 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretofit.errors import InputError
-from paretofit.files import digest, file_digest, read_sealed, write_sealed
-from paretofit.labelling.execute import execute
+from paretofit.core import InputError, digest, file_digest, read_sealed, track, write_sealed
+from paretofit.execution import execute
 from paretofit.learning.explore import MdEngine, Run, run_md
-from paretofit.learning.folder import write_frames
-from paretofit.potentials.dispersion import dispersion_commands, overlaid
-from paretofit.progress import track
+from paretofit.learning.loop_folder import write_frames
+from paretofit.potentials import dispersion_commands, overlaid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ase import Atoms
 
+    from paretofit.learning.learn_settings import ExploreSettings
     from paretofit.learning.model import Committee
-    from paretofit.learning.settings import ExploreSettings
 
 MOST_BYTES = 4 << 30  # that a trajectory may take
 

@@ -8,13 +8,12 @@ gelsy). At 1,500 columns that is seven times faster than a singular value decomp
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.linalg
 from scipy.linalg import lapack
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from paretofit.core import Array
 
 
 @dataclass(frozen=True)

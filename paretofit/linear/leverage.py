@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from paretofit.errors import InputError
-from paretofit.kinds import RowKind, row_kinds
-from paretofit.linear.factor import Array, TriangularFactor, column_scales, rank_tolerance
+from paretofit.core import Array, InputError, RowKind, row_kinds
+from paretofit.linear.factor import TriangularFactor, column_scales, rank_tolerance
 from paretofit.linear.wls import row_weights
 
 

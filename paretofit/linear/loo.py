@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from paretofit.errors import InputError
-from paretofit.linear.factor import Array, column_scales
+from paretofit.core import Array, InputError
+from paretofit.linear.factor import column_scales
 from paretofit.linear.leverage import column_space
 from paretofit.linear.wls import checked_rows, penalty_rows, row_weights
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from paretofit.linear.factor import Array, column_scales, rank_tolerance
+from paretofit.core import Array
+from paretofit.linear.factor import column_scales, rank_tolerance
 from paretofit.linear.leverage import column_space
 from paretofit.linear.loo import group_residuals
 from paretofit.linear.wls import checked_rows, row_weights

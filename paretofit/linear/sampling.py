@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from paretofit.errors import InputError
-from paretofit.linear.factor import Array
+from paretofit.core import Array, InputError
 
 
 def sample_configurations(

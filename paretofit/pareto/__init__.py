@@ -1,14 +1,5 @@
-"""Pure tables: dominance and hypervolume for any CSV, whatever its rows stand for."""
+"""Dominance, hypervolume, learning curves and the budget planner: tables only."""
 
-from paretofit.pareto.front import AGGREGATES, REPEATS, front_of_file, pareto_front
-from paretofit.pareto.hypervolume import dominated_hypervolume
-from paretofit.pareto.table import read_table
+import lazy_loader
 
-__all__ = [
-    "AGGREGATES",
-    "REPEATS",
-    "dominated_hypervolume",
-    "front_of_file",
-    "pareto_front",
-    "read_table",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from paretofit.errors import InputError, suggestion
-from paretofit.files import one_line
+from paretofit.core import InputError, one_line, suggestion
 
 
 def objective_names(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str]:

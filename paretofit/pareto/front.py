@@ -12,8 +12,7 @@ import moocore
 import numpy as np
 import pandas as pd
 
-from paretofit.errors import InputError, suggestion
-from paretofit.files import replacing
+from paretofit.core import InputError, replacing, suggestion
 from paretofit.pareto.columns import finite_rows, names_in, numbers_in, objective_names
 from paretofit.pareto.table import read_table
 

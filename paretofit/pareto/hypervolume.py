@@ -6,7 +6,7 @@ import moocore
 import numpy as np
 import pandas as pd
 
-from paretofit.errors import InputError
+from paretofit.core import InputError
 from paretofit.pareto.columns import finite_rows, numbers_in, objective_names
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from paretofit.errors import InputError, suggestion
+from paretofit.core import InputError, suggestion
 from paretofit.pareto.columns import numbers_in
-from paretofit.pareto.learning import LearningCurve
+from paretofit.pareto.learning_curve import LearningCurve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

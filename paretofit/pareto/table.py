@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from paretofit.errors import InputError
+from paretofit.core import InputError
 
 
 def read_table(path: Path | str) -> pd.DataFrame:

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 from ase.calculators.calculator import Calculator, all_changes
 from ase.geometry import complete_cell
 
-from paretofit.descriptors.rows import with_vacuum_cell
-from paretofit.errors import InputError
-from paretofit.lammps_library import lammps_calculator
-from paretofit.potentials.mace.load import evaluated
+from paretofit.core import InputError, lammps_calculator
+from paretofit.descriptors import with_vacuum_cell
+from paretofit.potentials.mace.loading import evaluated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
 
-    from paretofit.potentials.linear import LinearPotential
-    from paretofit.potentials.mace.potential import MacePotential
+    from paretofit.potentials.linear_potential import LinearPotential
+    from paretofit.potentials.mace.mace_potential import MacePotential
 
 REACH = 12.0  # Å, between atoms and their images where nothing is periodic; farther than any pair style here reaches
 GRADES = ("extrapolation_grade", "extrapolation_grades")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.errors import InputError
+from paretofit.core import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

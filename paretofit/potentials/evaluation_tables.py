@@ -8,23 +8,19 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, spearmanr
 
-from paretofit.errors import InputError
-from paretofit.kinds import RowKind
-from paretofit.linear.calibration import detection_map, detection_rates
-from paretofit.linear.extrapolation import verdict
-from paretofit.potentials.build import UNITS
-from paretofit.potentials.uncertainty import Assessment, structure_key
+from paretofit.core import InputError, RowKind
+from paretofit.potentials.committee_building import UNITS
+from paretofit.uncertainty import Assessment, detection_map, detection_rates, structure_key, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from paretofit.linear.calibration import Conformal
-    from paretofit.linear.factor import Array
-    from paretofit.potentials.assessing import Labels
-    from paretofit.potentials.build import Labelled
-    from paretofit.potentials.linear import LinearPotential
-    from paretofit.potentials.mace.potential import MacePotential
-    from paretofit.potentials.uncertainty import Uncertainty
+    from paretofit.core import Array
+    from paretofit.potentials.assessment import Labels
+    from paretofit.potentials.committee_building import Labelled
+    from paretofit.potentials.linear_potential import LinearPotential
+    from paretofit.potentials.mace.mace_potential import MacePotential
+    from paretofit.uncertainty import Conformal, Uncertainty
 
 NEW = "new"
 VANISHING = 1e-3  # of the median error

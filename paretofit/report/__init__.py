@@ -1,6 +1,5 @@
-"""From a results table to pictures, words and a page; nothing here fits, and nothing needs LAMMPS."""
+"""Figures, tables, findings and pages."""
 
-from paretofit.report.findings import Finding, all_findings
-from paretofit.report.write import write_report
+import lazy_loader
 
-__all__ = ["Finding", "all_findings", "write_report"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

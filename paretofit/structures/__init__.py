@@ -1,1 +1,5 @@
-"""New structures out of a few: augmentation, entropy-maximised generation, filters."""
+"""Augmentation and entropy-maximised generation of structures."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

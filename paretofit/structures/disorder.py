@@ -9,12 +9,12 @@ import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from paretofit.errors import InputError
+from paretofit.core import InputError
 from paretofit.structures.filters import is_too_close, radius_of
 
 if TYPE_CHECKING:
-    from paretofit.structures.geometry import Array
-    from paretofit.structures.settings import EntropySettings
+    from paretofit.core import Array
+    from paretofit.structures.augment_settings import EntropySettings
 
 PLACES = 30  # tried for each atom, before it is put into the best of them and pushed
 PUSHES = 100  # steps that push atoms apart, before the configuration is begun anew

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from paretofit.structures.geometry import Array
-    from paretofit.structures.settings import EntropySettings
+    from paretofit.core import Array
+    from paretofit.structures.augment_settings import EntropySettings
 
 RIDGE = 1e-6  # of the variance of random configurations, so that descriptors that depend on others do no harm
 REFERENCE = 10, 200  # atoms of random configurations for each descriptor, and configurations at most

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 
-from paretofit.dataset.inspect import geometry_fingerprint
-from paretofit.errors import InputError
-from paretofit.structures.geometry import Array, nearest_pairs
+from paretofit.core import Array, InputError
+from paretofit.dataset.quality import geometry_fingerprint
+from paretofit.structures.geometry import nearest_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ase import Atoms
 
-    from paretofit.structures.settings import Filters
+    from paretofit.structures.augment_settings import Filters
 
 TOO_CLOSE = "atoms too close"
 TOO_MANY = "too many atoms"

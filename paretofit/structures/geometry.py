@@ -6,7 +6,7 @@ here depends on its length.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -16,7 +16,8 @@ from ase.neighborlist import neighbor_list
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Array = np.ndarray[Any, np.dtype[Any]]
+    from paretofit.core import Array
+
 
 FIRST_REACH = 3.0  # Å; the first radius in which neighbours are looked for
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.errors import InputError
-from paretofit.structures import kinds
+from paretofit.core import InputError
+from paretofit.structures import operations as kinds
 from paretofit.structures.filters import radius_of
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from paretofit.structures.augment import Candidates, Draw
-    from paretofit.structures.settings import AugmentSettings
+    from paretofit.structures.augment_settings import AugmentSettings
+    from paretofit.structures.augmentation import Candidates, Draw
 
 SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
 

@@ -1,7 +1,5 @@
-"""The study: a YAML file that says what to do, and the stages that do it."""
+"""The sweep study: its settings, preparation, pipeline, result and report."""
 
-from paretofit.study.schema import Study, load_study
-from paretofit.study.stages import RunResult, describe, run_study
-from paretofit.study.template import write_template
+import lazy_loader
 
-__all__ = ["RunResult", "Study", "describe", "load_study", "run_study", "write_template"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from paretofit.files import replacing
+from paretofit.core import replacing
 from paretofit.linear import fit_wls
 from paretofit.potentials import write_snap
-from paretofit.sweep.fast import FastEngine
-from paretofit.sweep.label_noise import label_noise
+from paretofit.sweep import FastEngine, label_noise
 from paretofit.validation import md_speed
 
 if TYPE_CHECKING:
@@ -21,10 +20,9 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from paretofit.dataset.level_errors import LevelErrors
-    from paretofit.study.stages import Prepared
-    from paretofit.sweep import SweepInput
-    from paretofit.sweep.plain import PlainEngine
+    from paretofit.dataset.quality import LevelErrors
+    from paretofit.study.pipeline import Prepared
+    from paretofit.sweep import PlainEngine, SweepInput
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.errors import InputError, suggestion
-from paretofit.kinds import RowKind
-from paretofit.study.group_weights import FitRows, search_weights
+from paretofit.core import InputError, RowKind, suggestion
+from paretofit.fitsnap import FitRows, search_weights
 
 if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
-    from paretofit.study.stages import Prepared
+    from paretofit.study.pipeline import Prepared
 
 Factors = dict[tuple[str, RowKind], float]
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from paretofit.potentials.mace.settings import MaceSettings
-from paretofit.settings import FileName, Name, Section, Whole
+from paretofit.core import FileName, Name, Section, Whole
+from paretofit.potentials.mace import MaceSettings
 
 
 class NetworkSettings(Section):

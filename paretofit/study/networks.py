@@ -17,36 +17,29 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from paretofit.core import InputError, RowKind, array_digest, digest, file_digest, remove, suggestion, write_text
 from paretofit.dataset import split_configurations
 from paretofit.descriptors import SnapBasis
-from paretofit.errors import InputError, suggestion
-from paretofit.files import array_digest, digest, file_digest, remove, write_text
-from paretofit.kinds import RowKind
-from paretofit.linear.calibration import calibrate_conformal, least_held_out
-from paretofit.linear.committee import CommitteeFit
-from paretofit.potentials import LinearPotential
-from paretofit.potentials.assessing import held_out, predict_spreads
-from paretofit.potentials.build import UNITS, Labelled, design_parts
-from paretofit.potentials.mace.build import mace_committee
-from paretofit.potentials.mace.files import MaceData, check_foundation
-from paretofit.potentials.mace.load import check_mace
+from paretofit.potentials import UNITS, Labelled, LinearPotential, design_parts, held_out, predict_spreads
+from paretofit.potentials.mace import MaceData, check_foundation, check_mace, mace_committee
 from paretofit.study.analysis import measured_cell, write_csv
-from paretofit.study.folder import CALIBRATION, NETWORKS
-from paretofit.sweep.cells import draws_of
+from paretofit.study.run_folder import CALIBRATION, NETWORKS
+from paretofit.sweep import draws_of
+from paretofit.uncertainty import CommitteeFit, calibrate_conformal, least_held_out
 from paretofit.validation import network_speed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from paretofit.dataset.level_errors import LevelErrors
+    from paretofit.core import Array
+    from paretofit.dataset.quality import LevelErrors
     from paretofit.linear import LeverageScores
-    from paretofit.potentials.mace.potential import MacePotential
-    from paretofit.potentials.mace.settings import MaceSettings
-    from paretofit.potentials.uncertainty import HeldOut
-    from paretofit.study.stages import Prepared
+    from paretofit.potentials import MacePotential
+    from paretofit.potentials.mace import MaceSettings
+    from paretofit.study.pipeline import Prepared
     from paretofit.sweep import SweepInput
-    from paretofit.sweep.grid import Array
+    from paretofit.uncertainty import HeldOut
 
 log = logging.getLogger(__name__)
 

@@ -17,21 +17,19 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from paretofit.dataset.level_errors import LevelErrors, level_errors
-from paretofit.errors import InputError
-from paretofit.files import replacing
-from paretofit.parallel import parallel_map
-from paretofit.progress import track
+from paretofit.core import InputError, replacing, track
+from paretofit.dataset.quality import LevelErrors, level_errors
+from paretofit.execution import parallel_map
 from paretofit.study.analysis import measure_md, with_md
-from paretofit.study.folder import run_folder
+from paretofit.study.pipeline import describe, prepare, sweep_input
+from paretofit.study.run_folder import run_folder
 from paretofit.study.schema import Study, load_study
-from paretofit.study.stages import describe, prepare, sweep_input
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paretofit.study.stages import Prepared
+    from paretofit.study.pipeline import Prepared
 
 FOLDS = 4
 PARTITIONS = 3

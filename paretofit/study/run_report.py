@@ -10,31 +10,32 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from paretofit.dataset.level_errors import LevelErrors, level_errors
-from paretofit.errors import InputError
-from paretofit.report.error_tables import error_sheets, model_sheet
-from paretofit.report.findings import Finding
-from paretofit.report.front_pages import budget_words, front_sheets
-from paretofit.report.level_pages import level_plans, level_sheets, level_words
-from paretofit.report.network_figures import (
+from paretofit.core import InputError
+from paretofit.dataset.quality import LevelErrors, level_errors
+from paretofit.report import Finding, write_report
+from paretofit.report.figures import (
     models_together,
+    more_plans,
     network_finding,
     network_plans,
     network_sheets,
     network_warnings,
+    noise_sheet,
+    noise_words,
 )
-from paretofit.report.noise_figures import more_plans, noise_sheet, noise_words
-from paretofit.report.page import Picture, Sheet
-from paretofit.report.write import More, write_report
-from paretofit.study.analysis import (
-    MD_FILE,
-    NOISE_FILE,
-    NOISE_POINTS_FILE,
-    read_or_empty,
-    two_weights,
-    write_csv,
+from paretofit.report.page import (
+    More,
+    Picture,
+    Sheet,
+    budget_words,
+    front_sheets,
+    level_plans,
+    level_sheets,
+    level_words,
 )
-from paretofit.study.folder import (
+from paretofit.report.tables import error_sheets, model_sheet
+from paretofit.study.analysis import MD_FILE, NOISE_FILE, NOISE_POINTS_FILE, read_or_empty, two_weights, write_csv
+from paretofit.study.run_folder import (
     CALIBRATION,
     FRONT,
     KNEES,
@@ -46,12 +47,12 @@ from paretofit.study.folder import (
     read_record,
     run_folder,
 )
-from paretofit.study.front import judged_by_leave_one_out, ridge_table, study_front
 from paretofit.study.schema import load_study
-from paretofit.sweep.results import COLUMNS, WORDS
+from paretofit.study.study_front import judged_by_leave_one_out, ridge_table, study_front
+from paretofit.sweep import COLUMNS, WORDS
 
 if TYPE_CHECKING:
-    from paretofit.study.stages import Prepared
+    from paretofit.study.pipeline import Prepared
 
 DESIGN, VALIDATION = "design.h5", "validation"
 KEPT = (
@@ -91,7 +92,7 @@ def rebuild_report(folder: Path | str) -> Written:
     """
     folder = Path(folder)
     record = check_finished(folder)
-    from paretofit.study.stages import prepare  # noqa: PLC0415  (which writes reports, too)
+    from paretofit.study.pipeline import prepare  # noqa: PLC0415  (which writes reports, too)
 
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
     prepared = prepare(study)

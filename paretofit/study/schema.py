@@ -9,16 +9,25 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from paretofit.cluster import AnyCluster, named
+from paretofit.core import (
+    FileName,
+    InputError,
+    Name,
+    Positive,
+    Section,
+    Whole,
+    read_yaml,
+    sentence,
+    settings_rows,
+    suggestion,
+)
 from paretofit.descriptors import SnapBasis
-from paretofit.errors import InputError, suggestion
-from paretofit.files import read_yaml
+from paretofit.execution import AnyCluster, named
 from paretofit.labelling import LabelSettings
-from paretofit.learning.settings import LearnSettings
-from paretofit.settings import FileName, Name, Positive, Section, Whole, sentence, settings_rows
-from paretofit.structures.settings import AugmentSettings
+from paretofit.learning import LearnSettings
+from paretofit.structures import AugmentSettings
 from paretofit.study.network_settings import NetworkSettings
-from paretofit.sweep.grid import SAMPLINGS
+from paretofit.sweep import SAMPLINGS
 
 S = TypeVar("S", bound=Section)
 APART = (

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from paretofit.core import InputError, write_text
 from paretofit.dataset import Dataset, relatives, split_configurations
-from paretofit.errors import InputError
-from paretofit.files import write_text
 from paretofit.study.schema import Study, load_study
 
 TEMPLATE = """\

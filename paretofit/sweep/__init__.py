@@ -1,8 +1,5 @@
-"""The full factorial of fits, the engine that walks it, and the table that comes out."""
+"""The full-factorial sweep: grid, engines and results table."""
 
-from paretofit.sweep.data import SweepInput
-from paretofit.sweep.engine import make_engine, run_sweep
-from paretofit.sweep.grid import SweepGrid
-from paretofit.sweep.results import COLUMNS, read_results, write_results
+import lazy_loader
 
-__all__ = ["COLUMNS", "SweepGrid", "SweepInput", "make_engine", "read_results", "run_sweep", "write_results"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from paretofit.core import Array
     from paretofit.linear import LeverageScores
-    from paretofit.sweep.data import SweepInput
-    from paretofit.sweep.grid import Array, Ridge, SweepGrid
+    from paretofit.sweep.grid import Ridge, SweepGrid
+    from paretofit.sweep.sweep_input import SweepInput
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from paretofit.errors import InputError, suggestion
+from paretofit.core import InputError, suggestion
 from paretofit.linear import LeverageScores, sample_configurations
 
-Array = np.ndarray[Any, np.dtype[Any]]
 LOO_COLUMNS = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
 Ridge = float | Literal["auto"]
 

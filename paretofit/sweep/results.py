@@ -10,9 +10,7 @@ from typing import Any, Self
 
 import pandas as pd
 
-from paretofit.errors import InputError
-from paretofit.files import replacing
-from paretofit.journal import JsonLines
+from paretofit.core import InputError, JsonLines, replacing
 
 COLUMNS = [
     "twojmax",

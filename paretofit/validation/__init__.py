@@ -1,5 +1,5 @@
-"""What a potential is worth beyond its test errors."""
+"""Physical properties of a potential: equation of state, elastic constants, phonons, defects, surfaces, layers, MD."""
 
-from paretofit.validation.md_speed import MdSpeed, md_speed, network_speed
+import lazy_loader
 
-__all__ = ["MdSpeed", "md_speed", "network_speed"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

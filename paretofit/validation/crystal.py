@@ -15,7 +15,7 @@ from ase.optimize import BFGS
 from paretofit.validation.quantity import PropertyError, Quantity
 
 if TYPE_CHECKING:
-    from paretofit.descriptors.basis import Array
+    from paretofit.core import Array
 
 FMAX = 1e-3  # eV/Å; of the cell's degrees of freedom as ASE's FrechetCellFilter scales them
 STEPS = 400

@@ -15,7 +15,7 @@ from paretofit.validation.quantity import Quantity
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from paretofit.descriptors.basis import Array
+    from paretofit.core import Array
 
 STRAIN = 0.005
 FMAX = 1e-3  # eV/Å

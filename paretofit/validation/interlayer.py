@@ -14,7 +14,7 @@ from paretofit.validation.quantity import PropertyError, Quantity
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from paretofit.descriptors.basis import Array
+    from paretofit.core import Array
 
 WIDE = 1.3  # times the sum of the facing atoms' covalent radii: a gap between planes that no bond crosses
 FARTHEST = 12.0  # Å: the layers are taken to be apart

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from paretofit.errors import InputError
+from paretofit.core import InputError
 
 
 class Quantity(NamedTuple):

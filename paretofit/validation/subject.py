@@ -12,12 +12,9 @@ import numpy as np
 from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_masses, atomic_numbers
 
-from paretofit.errors import InputError
-from paretofit.imported_calculator import imported_calculator
-from paretofit.lammps_library import lammps_calculator
-from paretofit.potentials.dispersion import KINDS, dispersion_commands, overlaid
-from paretofit.potentials.mace.potential import FILE, calculator_of, is_mace
-from paretofit.potentials.snap_files import snap_files
+from paretofit.core import InputError, imported_calculator, lammps_calculator
+from paretofit.potentials import KINDS, dispersion_commands, is_mace, overlaid, snap_files
+from paretofit.potentials.mace import FILE, calculator_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,9 +19,9 @@ from ase.io import write  # noqa: F401  (ASE's registry is loaded before anythin
 from common import LARGER, Options, Skip, Table, cpu_seconds, shipped_dataset, spread, stage
 from threadpoolctl import threadpool_limits
 
+from paretofit.core import lammps_instance
 from paretofit.descriptors import SnapBasis, compute_design, rows
 from paretofit.descriptors import compute as compute_module
-from paretofit.lammps_library import lammps_instance
 
 if TYPE_CHECKING:
     from ase import Atoms

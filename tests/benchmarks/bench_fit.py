@@ -13,12 +13,12 @@ from bench_sweep import TWOJMAX, WEIGHTS, published_lstsq
 from common import Options, Skip, Table, design_of, larger_dataset, seconds, spread, stage, train_test, with_copies
 from threadpoolctl import threadpool_limits
 
-from paretofit.kinds import RowKind
+from paretofit.core import RowKind
 from paretofit.sweep import SweepGrid, SweepInput, make_engine
 
 if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
-    from paretofit.sweep.fast import FastEngine
+    from paretofit.sweep import FastEngine
 
 
 def run(options: Options) -> list[Table]:

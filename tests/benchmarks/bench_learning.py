@@ -21,16 +21,17 @@ from ase.build import bulk
 from common import Options, Table, shipped_dataset, stage
 
 from paretofit import Dataset, InputError
+from paretofit.commands import learn
+from paretofit.commands.learn import LearnStudy
+from paretofit.core import RowKind, lammps_calculator
 from paretofit.descriptors import DesignMatrix, compute_design
-from paretofit.kinds import RowKind
-from paretofit.lammps_library import lammps_calculator
+from paretofit.learning import VALIDATE, ModelSettings, SnapModel
 from paretofit.learning.explore import MdEngine, plan_runs, run_md
-from paretofit.learning.levels import choose_level, learning_exponent, level_noise, level_seconds
-from paretofit.learning.model import SnapModel, TrainingData
-from paretofit.learning.sets import TRAIN, VALIDATE
-from paretofit.learning.settings import ExploreSettings, ModelSettings
+from paretofit.learning.learn_settings import ExploreSettings
+from paretofit.learning.level_choice import choose_level, learning_exponent, level_noise, level_seconds
+from paretofit.learning.model import TrainingData
+from paretofit.learning.sets import TRAIN
 from paretofit.potentials import LinearPotential
-from paretofit.study.learn import LearnStudy, learn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,7 +113,7 @@ def study(folder: Path, seed: int, quick: bool) -> LearnStudy:
     bulk("W", cubic=True).write(start := folder / "W.cif")
     engine = {
         "name": "ase",
-        "calculator": "paretofit.lammps_library.lammps_calculator",
+        "calculator": "paretofit.core.lammps_library.lammps_calculator",
         "options": {"commands": list(ENGINE.commands), "elements": ["W"]},
     }
     explore = {"trajectories": 8, "time_ps": 1.0, "interval_ps": 0.2, **CONDITIONS}

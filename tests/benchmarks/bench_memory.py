@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from common import Options, Skip, Table, design_of, larger_dataset, spread, stage, train_test
 
-from paretofit.descriptors import DesignMatrix
-from paretofit.descriptors.design_file import Block
+from paretofit.descriptors import Block, DesignMatrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,11 +94,10 @@ def child(path: str, what: str, threads: int) -> None:
     """Reduce one file and print the peak."""
     from paretofit.descriptors import design as design_module
     from paretofit.linear import Reduction
-    from paretofit.linear.streaming import OnThreads
-    from paretofit.sweep import SweepGrid, SweepInput
-    from paretofit.sweep.fast import FastEngine
-    from paretofit.sweep.rows import RowSource
-    from paretofit.sweep.stream import RowStream
+    from paretofit.linear.reduction import OnThreads
+    from paretofit.sweep import FastEngine, SweepGrid, SweepInput
+    from paretofit.sweep.row_fits import RowSource
+    from paretofit.sweep.row_stream import RowStream
 
     design_module.DesignMatrix.in_memory = lambda self, limit=0: self  # rows stay in the file
     design = DesignMatrix.open(path)

@@ -11,10 +11,9 @@ import pandas as pd
 from common import ROOT, Options, Table, stage
 
 from paretofit.dataset import Dataset, LevelData, write_dataset
-from paretofit.pareto.planner import Limits, choose, options, score
-from paretofit.study.pilot import PILOT_EXTRAPOLATE, pilot_results
-from paretofit.study.schema import load_study
-from paretofit.study.stages import describe, prepare, sweep_input
+from paretofit.pareto import Limits, choose, options
+from paretofit.pareto.planner import score
+from paretofit.study import PILOT_EXTRAPOLATE, describe, load_study, pilot_results, prepare, sweep_input
 from paretofit.sweep import run_sweep
 
 PILOT = 40

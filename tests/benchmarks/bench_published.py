@@ -26,8 +26,8 @@ from published_size import make_dataset
 from published_whole import extrapolated
 from watching import INTERVAL, Seen, watched
 
+from paretofit.core import write_text
 from paretofit.descriptors import DesignMatrix
-from paretofit.files import write_text
 
 ROOM = 1.2  # times the bytes of its design that a run needs on the disk
 STUDY = """\

@@ -12,9 +12,8 @@ from common import Options, Skip, Table, design_of, larger_dataset, seconds, spr
 from threadpoolctl import threadpool_limits
 
 from paretofit.linear import Reduction, reduced_leverage
-from paretofit.linear.streaming import OnThreads
-from paretofit.sweep import SweepGrid, SweepInput
-from paretofit.sweep.fast import FastEngine
+from paretofit.linear.reduction import OnThreads
+from paretofit.sweep import FastEngine, SweepGrid, SweepInput
 
 TWOJMAX = [4, 6, 8]
 

@@ -27,7 +27,7 @@ from common import ROOT, Options, Table, stage
 from paretofit.labelling.scratch import PREFIX
 
 sys.path.insert(0, str(ROOT / "tests"))
-from faults import command, descendants, gone, litter, soon
+from helpers.faults import command, descendants, gone, litter, soon
 
 MINUTES = float(os.environ.get("PARETOFIT_SOAK_MINUTES", "60"))
 STUDY = f"""

@@ -14,19 +14,16 @@ import numpy as np
 from ase.build import bulk
 from common import Options, Table, cpu_seconds, spread, stage
 
-from paretofit.dataset import LevelData, write_dataset
-from paretofit.dataset.dataset import Dataset
-from paretofit.descriptors import SnapBasis, compute_design
-from paretofit.descriptors.atoms import atom_descriptors, atom_descriptors_and_gradient
-from paretofit.kinds import RowKind
-from paretofit.lammps_library import lammps_calculator, process_lammps
-from paretofit.linear import fit_wls, leverage_scores, sample_configurations
-from paretofit.linear.design_choice import d_optimal, farthest_point
-from paretofit.structures.augment import augment
+from paretofit.commands import mean_of
+from paretofit.commands.augment import plain_basis
+from paretofit.core import RowKind, lammps_calculator, process_lammps
+from paretofit.dataset import Dataset, LevelData, write_dataset
+from paretofit.descriptors import SnapBasis, atom_descriptors, atom_descriptors_and_gradient, compute_design
+from paretofit.linear import d_optimal, farthest_point, fit_wls, leverage_scores, sample_configurations
+from paretofit.structures import AugmentSettings, augment, maximise_entropy
+from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import random_configuration
-from paretofit.structures.entropy import maximise_entropy, set_entropy
-from paretofit.structures.settings import AugmentSettings, EntropySettings
-from paretofit.study.augment import mean_of, plain_basis
+from paretofit.structures.entropy import set_entropy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,7 +29,7 @@ from common import (
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from paretofit.kinds import RowKind
+from paretofit.core import RowKind
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep
 
 if TYPE_CHECKING:

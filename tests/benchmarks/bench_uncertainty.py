@@ -32,13 +32,14 @@ from uncertainty_sets import (
 )
 
 from paretofit import Dataset, fit_wls
+from paretofit.core import process_lammps
 from paretofit.dataset import split_configurations
-from paretofit.descriptors.atoms import atom_descriptors
-from paretofit.lammps_library import process_lammps
-from paretofit.linear.calibration import FLOOR, calibrate_conformal
-from paretofit.linear.committee import LEAST_LEVERAGE, METHODS
-from paretofit.linear.extrapolation import EDGE, OUTSIDE, EnvironmentGrade, verdict
-from paretofit.potentials.assessing import ENOUGH
+from paretofit.descriptors import atom_descriptors
+from paretofit.potentials.assessment import ENOUGH
+from paretofit.uncertainty import METHODS, EnvironmentGrade, calibrate_conformal, verdict
+from paretofit.uncertainty.calibration import FLOOR
+from paretofit.uncertainty.committee import LEAST_LEVERAGE
+from paretofit.uncertainty.extrapolation import EDGE, OUTSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 from common import SHARED, Options, Skip, Table
 
-from paretofit.kinds import RowKind
-from paretofit.linear.groups import GOOD_ENOUGH, GroupMoments, optimise_weights
-from paretofit.study.fit import fit_fitsnap
-from paretofit.study.group_weights import HELD_OUT, FitRows
+from paretofit.commands import fit_fitsnap
+from paretofit.core import RowKind
+from paretofit.fitsnap.group_weights import HELD_OUT
+from paretofit.linear import GroupMoments, optimise_weights
+from paretofit.linear.group_optimisation import GOOD_ENOUGH
+
+if TYPE_CHECKING:
+    from paretofit.fitsnap import FitRows
 
 INPUT = SHARED / "data" / "fitsnap_ta_linear" / "Ta-example.in"
 OBJECTIVE = (

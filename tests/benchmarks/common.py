@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
+from paretofit.core import RowKind
 from paretofit.dataset import Dataset, LevelData, write_dataset
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
-from paretofit.kinds import RowKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -28,14 +28,10 @@ import scipy.linalg
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
+from paretofit.core import InputError, process_lammps, track
 from paretofit.dataset import Dataset, LevelData, write_dataset
-from paretofit.descriptors import SnapBasis
-from paretofit.descriptors.reference import ReferencePotential, reference_labels
-from paretofit.descriptors.rows import configuration_rows
-from paretofit.errors import InputError
-from paretofit.lammps_library import process_lammps
-from paretofit.parallel import parallel_map
-from paretofit.progress import track
+from paretofit.descriptors import ReferencePotential, SnapBasis, configuration_rows, reference_labels
+from paretofit.execution import parallel_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,12 +13,12 @@ import numpy as np
 from common import LARGER, Options, Skip, stage
 
 from paretofit import Dataset, SnapBasis
+from paretofit.core import RowKind
 from paretofit.dataset import LevelData, relatives, split_configurations, write_dataset
-from paretofit.dataset.fitsnap_json import fitsnap_structures, load_json
+from paretofit.dataset.io import fitsnap_structures, load_json
 from paretofit.descriptors import DesignMatrix, compute_design
-from paretofit.kinds import RowKind
-from paretofit.linear.committee import CommitteeFit
-from paretofit.linear.whitening import RowBlock
+from paretofit.linear.reduction import RowBlock
+from paretofit.uncertainty import CommitteeFit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 with atheris.instrument_imports(include=["paretofit", "ase.io", "ase.db", "ruamel.yaml", "configparser"]):
-    import hostile
+    from helpers import hostile
 
 from paretofit import InputError
 

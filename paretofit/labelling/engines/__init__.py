@@ -1,27 +1,5 @@
-"""Engines that compute labels, all behind one small interface."""
+"""Engines that compute labels."""
 
-from typing import Annotated
+import lazy_loader
 
-from pydantic import Field
-
-from paretofit.labelling.engines.abinit import Abinit
-from paretofit.labelling.engines.ase_calculator import AseCalculator
-from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome
-from paretofit.labelling.engines.espresso import Espresso
-from paretofit.labelling.engines.gpaw import Gpaw
-from paretofit.labelling.engines.vasp import Vasp
-
-AnyEngine = Annotated[Gpaw | Abinit | Espresso | Vasp | AseCalculator, Field(discriminator="name")]
-
-__all__ = [
-    "Abinit",
-    "AnyEngine",
-    "AseCalculator",
-    "Engine",
-    "EngineError",
-    "Espresso",
-    "Gpaw",
-    "NotConvergedError",
-    "Outcome",
-    "Vasp",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

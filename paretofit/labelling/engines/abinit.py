@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.io.abinit import read_abinit_outputs, write_abinit_in
 from pydantic import Field
 
-from paretofit.errors import InputError
+from paretofit.core import InputError
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, cutoff
 from paretofit.labelling.engines.command import (
     Potential,

@@ -9,8 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, SCFError
 from pydantic import Field, field_validator
 
-from paretofit.files import one_line
-from paretofit.imported_calculator import imported_calculator
+from paretofit.core import imported_calculator, one_line
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, installed_version
 from paretofit.labelling.ladder import Level
 

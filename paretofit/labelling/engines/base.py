@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 from ase import Atoms
 from pydantic import Field
 
-from paretofit.errors import InputError
-from paretofit.labelling.ladder import Array, Level
-from paretofit.settings import Section
+from paretofit.core import Array, InputError, Section
+from paretofit.labelling.ladder import Level
 
 
 class NotConvergedError(Exception):

@@ -23,10 +23,9 @@ from ase import Atoms
 from ase.io import read
 from pydantic import Field, field_validator
 
-from paretofit.errors import InputError
-from paretofit.files import one_line
+from paretofit.core import InputError, one_line
+from paretofit.execution import ONE_THREAD
 from paretofit.labelling.engines.base import Engine, EngineError, Outcome, cutoff
-from paretofit.labelling.execute import ONE_THREAD
 from paretofit.labelling.ladder import Level
 
 MOST_TEXT = 50 << 20  # bytes; larger files are densities and wavefunctions

@@ -12,7 +12,7 @@ from ase.io.espresso_namelist.namelist import Namelist
 from ase.units import Ry
 from pydantic import Field
 
-from paretofit.errors import InputError
+from paretofit.core import InputError, Positive
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, cutoff
 from paretofit.labelling.engines.command import (
     Potential,
@@ -25,7 +25,6 @@ from paretofit.labelling.engines.command import (
     text_of,
 )
 from paretofit.labelling.ladder import Level
-from paretofit.settings import Positive
 
 INPUT = "espresso.pwi"
 NOT_CONVERGED = ("convergence NOT achieved", "too many bands are not converged")

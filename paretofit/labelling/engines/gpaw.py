@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Literal
 from ase import Atoms
 from pydantic import Field
 
-from paretofit.errors import InputError
-from paretofit.files import one_line
+from paretofit.core import InputError, one_line
 from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, cutoff, installed_version
 from paretofit.labelling.ladder import Level, Smearing
 

@@ -12,8 +12,7 @@ from ase.calculators.vasp.create_input import GenerateVaspInput
 from ase.io.vasp import write_vasp
 from pydantic import Field
 
-from paretofit.errors import InputError
-from paretofit.files import one_line
+from paretofit.core import InputError, one_line
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, cutoff
 from paretofit.labelling.engines.command import Potential, ProgramEngine, failure, outcome_of, text_of
 from paretofit.labelling.ladder import Level, Smearing

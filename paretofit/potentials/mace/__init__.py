@@ -1,5 +1,5 @@
-"""MACE networks as committees: settings, training in subprocesses, and the trained potential."""
+"""Committees of MACE networks."""
 
-from paretofit.potentials.mace.settings import PRESETS, MaceSettings
+import lazy_loader
 
-__all__ = ["PRESETS", "MaceSettings"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import atomic_numbers
 
-from paretofit.cluster import active_client
-from paretofit.errors import FailedError
-from paretofit.files import file_digest
-from paretofit.parallel import parallel_map
-from paretofit.potentials.mace.files import MaceData, atomic_energies, write_replay
-from paretofit.potentials.mace.load import option_words
-from paretofit.potentials.mace.member import ATTEMPTS, NAME, Member, TrainedMember
-from paretofit.progress import track
+from paretofit.core import FailedError, file_digest, track
+from paretofit.execution import active_client, parallel_map
+from paretofit.potentials.mace.loading import option_words
+from paretofit.potentials.mace.training_files import MaceData, atomic_energies, write_replay
+from paretofit.potentials.mace.training_member import ATTEMPTS, NAME, Member, TrainedMember
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from paretofit.potentials.mace.settings import MaceSettings
+    from paretofit.potentials.mace.mace_settings import MaceSettings
 
 POLL = 0.3  # seconds between looks
 

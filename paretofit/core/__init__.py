@@ -1,0 +1,5 @@
+"""Files, journals, errors, memory, progress, settings and row kinds."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

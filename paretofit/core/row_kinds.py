@@ -1,0 +1,37 @@
+"""The kinds of row that a linear model of energies has."""
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from paretofit.core.errors import InputError
+
+
+class RowKind(IntEnum):
+    """What a row stands for: energy per atom (eV), a force component (eV/Å), a stress component (GPa)."""
+
+    ENERGY = 0
+    FORCE = 1
+    STRESS = 2
+
+
+def row_kinds(kind: Any, n: int) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """Turn names or numbers into ``(n,) int8`` of `RowKind`.
+
+    Raises
+    ------
+    InputError
+        If there are not `n` of them, or one is not "energy", "force" or "stress".
+    """
+    values = np.asarray(kind)
+    if values.dtype.kind in "UOS":
+        try:
+            values = np.array([RowKind[str(value).upper()] for value in values.tolist()])
+        except KeyError as error:
+            raise InputError(f"a row's kind must be 'energy', 'force' or 'stress'; got {error}") from error
+    if values.shape != (n,) or not np.isin(values, list(RowKind)).all():
+        raise InputError(
+            f"kind must say 'energy', 'force' or 'stress' for each of the {n} rows; got shape {values.shape}"
+        )
+    return values.astype(np.int8)

@@ -1,0 +1,11 @@
+from .cluster import AnyCluster as AnyCluster
+from .cluster import LabelJobs as LabelJobs
+from .cluster import active_client as active_client
+from .cluster import named as named
+from .cluster import on_cluster as on_cluster
+from .isolated import ONE_THREAD as ONE_THREAD
+from .isolated import execute as execute
+from .parallel import OnWorkers as OnWorkers
+from .parallel import follow_parent as follow_parent
+from .parallel import parallel_map as parallel_map
+from .parallel import shelved as shelved

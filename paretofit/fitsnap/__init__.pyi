@@ -1,0 +1,13 @@
+from .committee_fit import check_committee as check_committee
+from .committee_fit import fitsnap_committee as fitsnap_committee
+from .group_weights import FitRows as FitRows
+from .group_weights import reweighted as reweighted
+from .group_weights import search_weights as search_weights
+from .input_file import FitsnapInput as FitsnapInput
+from .input_file import fitsnap_group_files as fitsnap_group_files
+from .input_file import read_fitsnap_input as read_fitsnap_input
+from .input_groups import Group as Group
+from .input_groups import split_group as split_group
+from .metrics import SHOWN as SHOWN
+from .metrics import fit_metrics as fit_metrics
+from .metrics import fitsnap_table as fitsnap_table

@@ -1,0 +1,178 @@
+"""Groups of configurations in FitSNAP's input files: how much of each is for training, and with which weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from paretofit.core import InputError
+from paretofit.fitsnap.ini import GROUP_OPTIONS, Ini, closest, number_in
+
+Item = TypeVar("Item")
+
+SIZES = ("size", "training_size", "testing_size")
+WEIGHTS = ("eweight", "fweight", "vweight")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of configurations, how much of it is for training, and what multiplies its rows.
+
+    A size is a fraction of the group where it is a float, from 0 to 1, and a number of configurations where it is an
+    int. A `testing_size` of None is all that training leaves (FitSNAP's column ``size``, given as a fraction).
+    Weights multiply rows, and so enter the loss squared; stress rows are in bar.
+    """
+
+    name: str
+    training_size: float | int
+    testing_size: float | int | None
+    energy_weight: float
+    force_weight: float
+    stress_weight: float
+
+
+@dataclass(frozen=True)
+class Split(Generic[Item]):
+    """Training and testing parts of a group; `note` is a sentence where they are not what the sizes ask for."""
+
+    training: list[Item]
+    testing: list[Item]
+    note: str
+
+
+def read_groups(ini: Ini) -> tuple[Group, ...]:
+    """The groups of an input, from its section or from a file of their own.
+
+    Raises
+    ------
+    InputError
+        If there are none, or a line is wrong.
+    """
+    names, kinds = _columns(ini)
+    lines = _group_file(ini) if "groupFile" in ini.keys("PATH") else _group_section(ini)
+    if not lines:
+        raise InputError(
+            f"{ini.path}: [GROUPS] has no groups; give a line for each, such as 'Liquid = 1.0 0.0 100 1 1e-8' with "
+            f"values for {' '.join(names[1:])}"
+        )
+    return tuple(_group(where, name, values, names[1:], kinds[1:]) for where, name, values in lines)
+
+
+def _columns(ini: Ini) -> tuple[list[str], list[str]]:
+    """Names and types of the columns of a group's line, the name of the group first."""
+    names = ini.text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
+    kinds = ini.text("GROUPS", "group_types", "str float float float float").split()
+    if names[0] != "name":
+        raise ini.wrong("GROUPS", "group_sections", "must begin with 'name'")
+    for column in names[1:]:
+        if column not in SIZES + WEIGHTS or names.count(column) > 1:
+            word = "doubled" if names.count(column) > 1 else "unknown"
+            known = [*SIZES, *WEIGHTS]
+            hint = closest(column, known) if word == "unknown" else ""
+            raise ini.wrong("GROUPS", "group_sections", f"has the {word} column '{column}'{hint}")
+    if ("size" in names) == ("training_size" in names):
+        raise ini.wrong("GROUPS", "group_sections", "must have one of the columns 'training_size' and 'size'")
+    if len(kinds) != len(names):
+        raise ini.wrong("GROUPS", "group_types", f"must have {len(names)} types, as many as group_sections")
+    if kinds[0] != "str" or not set(kinds[1:]) <= {"int", "float"}:
+        raise ini.wrong("GROUPS", "group_types", "must be str for the name and float or int for the others")
+    return names, kinds
+
+
+def _group_section(ini: Ini) -> list[tuple[str, str, list[str]]]:
+    """Where each group stands, its name and the values of its columns."""
+    names = [key for key in ini.keys("GROUPS") if key not in GROUP_OPTIONS]
+    return [(f"{ini.path}: [GROUPS] {name}", name, ini.text("GROUPS", name, "").split()) for name in names]
+
+
+def _group_file(ini: Ini) -> list[tuple[str, str, list[str]]]:
+    path = ini.path.parent / ini.text("PATH", "groupFile", "")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"{ini.path}: [PATH] groupFile: {path} cannot be read: {reason}; name the groups") from error
+    tables = [(k, line.partition("#")[0].split()) for k, line in enumerate(lines, start=1)]
+    return [(f"{path}, line {k}: {words[0]}", words[0], words[1:]) for k, words in tables if words]
+
+
+def _group(where: str, name: str, values: Sequence[str], columns: Sequence[str], kinds: Sequence[str]) -> Group:
+    if len(values) != len(columns):
+        hint = closest(name, GROUP_OPTIONS)  # a mistyped option looks like a group
+        raise InputError(
+            f"{where} has {len(values)} values, but group_sections names {len(columns)}: {' '.join(columns)}{hint}"
+        )
+    row = dict(zip(columns, zip(values, kinds, strict=True), strict=True))
+    weights = [_weight(where, column, *row.get(column, ("1", "float"))) for column in WEIGHTS]
+    training = _size(where, "size" if "size" in row else "training_size", row)
+    testing = _size(where, "testing_size", row) if "testing_size" in row else 0
+    rest = "size" in row and isinstance(training, float) and testing == 0
+    return Group(name, training, None if rest else testing, *weights)
+
+
+def _size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float | int:
+    """FitSNAP's rule: what is declared float and at most 1 is a fraction, all else a number of configurations."""
+    text, kind = row[column]
+    if kind == "int":
+        count = number_in(int, text)
+        if count is not None and count >= 0:
+            return count
+        raise InputError(f"{where}: {column} is declared int and must be a number of configurations; got '{text}'")
+    value = number_in(float, text)
+    if value is None or value < 0 or (value > 1 and not value.is_integer()):
+        raise InputError(
+            f"{where}: {column} must be a fraction from 0 to 1 or a whole number of configurations; got '{text}'"
+        )
+    return value if value <= 1 else int(value)
+
+
+def _weight(where: str, column: str, text: str, kind: str) -> float:
+    value: float | None = number_in(int, text) if kind == "int" else number_in(float, text)
+    if value is None or value < 0:
+        declared = "whole number (group_types declares int)" if kind == "int" else "number"
+        raise InputError(f"{where}: {column} must be a {declared} of at least 0; got '{text}'")
+    return float(value)
+
+
+def _count(size: float, n: int) -> int:
+    if isinstance(size, int):
+        return size
+    return max(1, int(size * n + 0.5)) if 0 < size < 1 else int(size) * n
+
+
+def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | None = None) -> Split[Item]:
+    """Split a group's files or configurations into a training and a testing part, with FitSNAP's sizes.
+
+    A fraction f of n is max(1, ⌊f n + 1/2⌋) configurations, and zero only where f is. Training comes first, testing
+    directly after it, and is cut where both are more than n; what is left is in neither.
+
+    Parameters
+    ----------
+    items : sequence
+        Files (JSON) or configurations (XYZ) of the group.
+    group : Group
+    rng : numpy.random.Generator, optional
+        Shuffles first, where the input says ``random_sampling = 1``.
+
+    Examples
+    --------
+    >>> split = split_group(range(5), Group("Liquid", 0.5, 0.2, 100.0, 1.0, 1e-8))
+    >>> split.training, split.testing, split.note
+    ([0, 1, 2], [3], "group 'Liquid': 1 of 5 is for neither training nor testing")
+    """
+    n = len(items)
+    training = _count(group.training_size, n)
+    testing = n - training if group.testing_size is None else _count(group.testing_size, n)
+    order = range(n) if rng is None else rng.permutation(n)
+    first, last = min(training, n), min(training + max(testing, 0), n)
+    note = ""
+    if training + testing > n:
+        note = (
+            f"group '{group.name}': {training} for training and {testing} for testing are more than the {n} there "
+            f"are; taken: {first} and {last - first}"
+        )
+    elif last < n:
+        note = f"group '{group.name}': {n - last} of {n} {'is' if n - last == 1 else 'are'} for neither training nor "
+        note += "testing"
+    return Split([items[k] for k in order[:first]], [items[k] for k in order[first:last]], note)

@@ -1,0 +1,10 @@
+from .abinit import Abinit as Abinit
+from .any_engine import AnyEngine as AnyEngine
+from .ase_calculator import AseCalculator as AseCalculator
+from .base import Engine as Engine
+from .base import EngineError as EngineError
+from .base import NotConvergedError as NotConvergedError
+from .base import Outcome as Outcome
+from .espresso import Espresso as Espresso
+from .gpaw import Gpaw as Gpaw
+from .vasp import Vasp as Vasp

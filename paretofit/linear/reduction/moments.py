@@ -1,0 +1,157 @@
+"""Moments of whitened rows by kind: what a fit and its training errors need, whatever the number of rows.
+
+Targets are residuals of a baseline fit, one for each 2Jmax and level. Then every term of
+‖y' − U δ‖² = y'ᵀy' − 2 cᵀδ + δᵀGδ is of the size of the residual itself, and nothing cancels.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.linalg import lapack
+
+from paretofit.core import Array, RowKind
+from paretofit.linear.reduction.device import (
+    PROCESSOR,
+    Device,
+    add_gram,
+    cholesky,
+    column_products,
+    column_squares,
+    host,
+    solve_factored,
+    symmetric_product,
+)
+
+CANCELLED = 1e-5  # of the terms' size: rounding of about 1e-15 in them is then 1e-10 in what is left
+
+
+@dataclass
+class KindMoments:
+    """Sums over the rows of one kind.
+
+    G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², the squared norms Σ x² of the raw columns, and the number.
+    They are arrays of one device.
+    """
+
+    G: Any
+    c: Any
+    s: Any
+    norms: Any
+    n: int = 0
+
+    def add(self, U: Any, Y: Any, X: Any) -> None:
+        """Add whitened rows ``(n, P)`` with targets ``(n, n_targets)`` and the raw rows ``(n, P)``."""
+        self.norms += column_squares(X)
+        add_gram(self.G, U)
+        self.c += U.T @ Y
+        self.s += column_squares(Y)
+        self.n += len(U)
+
+    def to(self, device: Device) -> "KindMoments":
+        """The same on a device."""
+        G, c, s, norms = (device.put(host(one)) for one in (self.G, self.c, self.s, self.norms))
+        return KindMoments(G, c, s, norms, self.n)
+
+    def squares(self, delta: Any, columns: slice) -> tuple[Array, bool]:
+        """Sums of squared residuals ‖y − U δ‖² for `delta` ``(p, n)`` and as many target columns.
+
+        Also whether one is so much smaller than its terms that it has fewer than ten digits left.
+        """
+        p = len(delta)
+        square = host(column_products(symmetric_product(self.G[:p, :p], delta), delta))
+        s = host(self.s[columns])
+        total = s - 2 * host(column_products(self.c[:p, columns], delta)) + square
+        cancelled = total < CANCELLED * (s + square)
+        return np.maximum(total, 0.0), bool(cancelled.any())
+
+
+class Moments:
+    """`KindMoments` for every kind of row that occurs."""
+
+    def __init__(self, P: int, n_targets: int, kinds: list[RowKind], device: Device = PROCESSOR) -> None:
+        self.P, self.device = P, device
+        zeros = device.zeros
+        self.parts = {kind: KindMoments(zeros(P, P), zeros(P, n_targets), zeros(n_targets), zeros(P)) for kind in kinds}
+
+    def to(self, device: Device) -> "Moments":
+        """The same on a device."""
+        there = Moments(self.P, 0, [], device)
+        there.parts = {kind: part.to(device) for kind, part in self.parts.items()}
+        return there
+
+    def add(self, U: Any, Y: Any, X: Any, kind: Any) -> None:
+        """Add rows of any kinds."""
+        for row_kind, part in self.parts.items():
+            own = kind == row_kind
+            if own.any():
+                part.add(U[own], Y[own], X[own])
+
+    def merge(self, other: "Moments") -> None:
+        """Add the sums of other rows."""
+        for row_kind, part in self.parts.items():
+            more = other.parts[row_kind]
+            part.G += more.G
+            part.c += more.c
+            part.s += more.s
+            part.norms += more.norms
+            part.n += more.n
+
+    def weighted(self, weights: Array) -> tuple[Any, Any]:
+        """M = Σ w² G (upper triangle) and Σ w² c over kinds."""
+        M, c = self.device.zeros(self.P, self.P), 0.0 * next(iter(self.parts.values())).c
+        for row_kind, part in self.parts.items():
+            M += float(weights[row_kind] ** 2) * part.G
+            c += float(weights[row_kind] ** 2) * part.c
+        return M, c
+
+    def column_norms(self, weights: Array) -> Array:
+        """``(P,)``: norms of the weighted raw columns; 1 for a column of zeros, as in a plain fit."""
+        squares = sum((weights[kind] ** 2 * host(part.norms) for kind, part in self.parts.items()), np.zeros(self.P))
+        return np.sqrt(np.where(squares > 0, squares, 1.0))
+
+
+@dataclass(frozen=True)
+class NestedFactor:
+    """Cholesky factor RᵀR of weighted moments; its leading blocks are the factors of all smaller models.
+
+    Attributes
+    ----------
+    R : (P, P) float64
+        Upper triangular; valid up to `valid` rows and columns.
+    valid : int
+        Size of the largest leading block that is positive definite.
+    """
+
+    R: Any
+    valid: int
+
+    @classmethod
+    def of(cls, M: Any) -> "NestedFactor":
+        """Factorise M (upper triangle; overwritten)."""
+        return cls(*cholesky(M))
+
+    @cached_property
+    def _on_host(self) -> Array:
+        return host(self.R)
+
+    def condition(self, p: int) -> float:
+        """Estimate of the condition number of the leading block of M, its diagonal scaled to one (1-norm).
+
+        Cholesky does not mind how columns are scaled, so neither does the estimate (A. van der Sluis, Numer.
+        Math. 14, 14 (1969)).
+        """
+        if p > self.valid:
+            return float("inf")
+        R = self._on_host[:p, :p]
+        norms = np.sqrt(np.einsum("ij,ij->j", R, R))
+        if not norms.all():
+            return float("inf")
+        reciprocal, _ = lapack.dtrcon(np.asfortranarray(R / norms), norm="1", uplo="U")
+        return float(1.0 / reciprocal**2) if reciprocal > 0 else float("inf")
+
+    def solve(self, c: Any) -> Any:
+        """M_pp⁻¹ c for ``(p, n)`` right-hand sides."""
+        p = len(c)
+        return solve_factored(self.R[:p, :p], c)

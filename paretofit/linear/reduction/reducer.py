@@ -1,0 +1,370 @@
+"""The reduction: a design matrix of any number of rows becomes a few triangular matrices.
+
+Passes over the rows, blockwise, all at the rate of matrix products: Gram matrix (→ R₀), whitened moments of
+the training rows (→ a baseline fit for each 2Jmax and level), leverages, and triangular factors of the test
+rows. Afterwards any weighted fit of a subset needs that subset's moments only, and its test errors need no
+rows at all. Memory is a few (P, P) matrices and a block, whatever the number of rows.
+
+This module knows arrays only. Rows come in parts (see `paretofit.linear.reduction.streaming`), each a callable that yields
+`RowBlock`s afresh each time it is called; a pass over them is a map and a reduction, on threads, a GPU, or a cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import blas, lapack
+from threadpoolctl import threadpool_limits
+
+from paretofit.core import InputError, RowKind
+from paretofit.linear.loo import group_residuals
+from paretofit.linear.reduction.device import (
+    PROCESSOR,
+    Device,
+    add_gram,
+    device_of,
+    host,
+    solve_rows,
+    stack,
+    symmetric_product,
+)
+from paretofit.linear.reduction.moments import Moments, NestedFactor
+from paretofit.linear.reduction.residuals import ResidualFactor
+from paretofit.linear.reduction.streaming import ONE_THREAD, Parts, Run, all_blocks, as_parts, sum_parts
+from paretofit.linear.reduction.whitening import FirstPass, RowBlock, Whitening, whiten
+from paretofit.linear.wls import row_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paretofit.core import Array
+
+CONDITION_LIMIT = 1e8  # up to here a fit from moments agrees with one from rows to 1e-8
+REFINED_LIMIT = 1e12  # up to here it does so after refinement with the rows
+REFINEMENTS = 2
+
+
+class HeldOutErrors(NamedTuple):
+    """Root mean squared test residuals, ``(n_levels,)`` each: at the own level, at the last, and about its mean."""
+
+    own: Array
+    reference: Array
+    centred: Array
+
+
+@dataclass(frozen=True)
+class NestedFit:
+    """Fits of all levels at one size of model, as differences from the baseline.
+
+    Attributes
+    ----------
+    delta : (p, n_levels) float64
+        Whitened coefficients minus the baseline's.
+    condition : float
+        Estimated condition number of the weighted, whitened moments.
+    columns : slice
+        The targets' columns that belong to this size.
+    """
+
+    delta: Any
+    condition: float
+    columns: slice
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is left of the rows.
+
+    Attributes
+    ----------
+    sizes : (n_sizes,) int64
+        Leading columns of X that make up each model, ascending.
+    whitened_sizes : (n_sizes,) int64
+        The same among the whitened columns.
+    n_levels : int
+    whitening : Whitening
+    baseline : (P, n_sizes * n_levels) float64
+        Whitened coefficients of the baseline fit of each size and level.
+    train : Moments
+        Of the training rows, targets being residuals of the baseline.
+    test : mapping of RowKind to ResidualFactor
+        Of the test rows, with the residuals at each level and against the last one.
+    unpenalised : int
+        Leading columns of X that a ridge penalty leaves free.
+    """
+
+    sizes: Array
+    whitened_sizes: Array
+    n_levels: int
+    whitening: Whitening
+    baseline: Any
+    train: Moments
+    test: dict[RowKind, ResidualFactor]
+    unpenalised: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        parts: Parts,
+        sizes: Sequence[int],
+        *,
+        energy_weight: float = 1.0,
+        force_weight: float = 1.0,
+        stress_weight: float = 1.0,
+        unpenalised: int = 0,
+        run: Run = ONE_THREAD,
+        device: Device = PROCESSOR,
+    ) -> Reduction:
+        """Reduce the rows.
+
+        Parameters
+        ----------
+        parts : callable or sequence of callable
+            Each returns a fresh iterator of `RowBlock`.
+        sizes : sequence of int
+            Leading columns of each model, ascending.
+        energy_weight, force_weight, stress_weight : float
+            Of the Gram matrix and the baseline: a typical choice of the study.
+        unpenalised : int
+            Leading columns that a ridge penalty leaves free.
+        run : Run
+            Where parts are summed; the result does not depend on it.
+        device : Device
+            What sums them. The reduction is on the processor, and the same to rounding.
+
+        Raises
+        ------
+        InputError
+            If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
+        """
+        counts = np.asarray(sizes, dtype=np.int64)
+        if counts.ndim != 1 or not len(counts) or counts[0] < 1 or (np.diff(counts) <= 0).any():
+            raise InputError(f"sizes must be ascending numbers of columns; got {list(sizes)}")
+        weights = row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
+        own = as_parts(parts)
+        first = next(all_blocks(own), None)
+        if first is None or counts[-1] > first.X.shape[1]:
+            columns = 0 if first is None else first.X.shape[1]
+            raise InputError(f"sizes must be at most the number of columns, {columns}; got {counts[-1]}")
+        n_levels = first.Y.shape[1]
+        sums = sum_parts(own, partial(FirstPass, weights, int(counts[-1]), n_levels, device), run).finish()
+        if not sums.n_train:
+            raise InputError("a reduction needs training rows; got none")
+        with threadpool_limits(1):  # threads within a product would change its rounding
+            whitening = whiten(sums, own, weights, run)
+            inner = np.array([whitening.columns(int(p)) for p in counts])
+            baseline = _baseline(sums, whitening, inner)
+        kinds = [RowKind(kind) for kind in sorted(sums.kinds)]
+        del sums
+        second = sum_parts(own, partial(_SecondPass, whitening, baseline, kinds, device), run)
+        for factor in second.test.values():
+            factor.finish()
+        made = cls(counts, inner, n_levels, whitening, baseline, second.train, second.test, unpenalised)
+        return made.to(PROCESSOR)
+
+    def to(self, device: Device) -> Reduction:
+        """The same with what fits are made from on a device."""
+        if device == self.train.device:
+            return self
+        return replace(
+            self,
+            whitening=self.whitening.to(device),
+            baseline=device.put(host(self.baseline)),
+            train=self.train.to(device),
+            test={kind: factor.to(device) for kind, factor in self.test.items()},
+        )
+
+    def rows(self, X: Array, Y: Array) -> tuple[Any, Any, Any]:
+        """Whitened rows, their targets (residuals of the baseline) and the kept raw columns of rows of the design."""
+        there, labels = (self.train.device.put(array) for array in (X, Y))
+        U = self.whitening.apply(there)
+        return U, _targets(labels, U, self.baseline)[0], self.whitening.keep(there)
+
+    def empty_moments(self) -> Moments:
+        """Moments of no rows, to grow a subset from."""
+        return Moments(self.train.P, self.baseline.shape[1], list(self.train.parts), self.train.device)
+
+    def system(self, moments: Moments, weights: Array, ridge: float = 0.0) -> WeightedSystem:
+        """Factorise a subset's moments at some weights: one Cholesky factor for all sizes and levels.
+
+        Parameters
+        ----------
+        moments : Moments
+            Of the subset.
+        weights : (3,) float64
+            w_E, w_F, w_S.
+        ridge : float
+            λ of a penalty λ Σ (d_j β_j)² in raw columns, d_j being the norm of the subset's weighted column j.
+        """
+        scaled = weights / weights.max()  # only ratios matter, and numbers stay moderate
+        M, c = moments.weighted(scaled)
+        penalty = None
+        if ridge > 0:
+            norms = np.where(self.whitening.kept < self.unpenalised, 0.0, moments.column_norms(scaled))
+            penalty = self.train.device.zeros(*M.shape)
+            add_gram(penalty, self.train.device.put(np.sqrt(ridge) * norms[:, None] * self.inverse))
+            M += penalty
+        return WeightedSystem(self, NestedFactor.of(M), c, penalty, scaled)
+
+    @cached_property
+    def inverse(self) -> Array:
+        """``(P, P)``: R₀⁻¹, upper triangular, which turns whitened coefficients into raw ones."""
+        return np.asarray(lapack.dtrtri(host(self.whitening.R), lower=0)[0])
+
+    def raw(self, fit: NestedFit) -> Array:
+        """``(p, n_levels)``: coefficients of the kept raw columns, without the care that errors need."""
+        whitened = host(self.baseline)[: len(fit.delta), fit.columns] + host(fit.delta)
+        R = host(self.whitening.R)[: len(whitened), : len(whitened)]
+        return np.asarray(lapack.dtrtrs(np.asfortranarray(R), np.asfortranarray(whitened), lower=0)[0])
+
+    def columns_of(self, size: int) -> slice:
+        """The targets' columns that belong to one of `sizes`."""
+        return slice(size * self.n_levels, (size + 1) * self.n_levels)
+
+    def train_rms(self, moments: Moments, fit: NestedFit) -> tuple[dict[RowKind, Array], bool]:
+        """Root mean squared residuals of the subset's rows, ``(n_levels,)`` for each kind.
+
+        Also whether any of them is so small against the baseline's that too many digits have cancelled.
+        """
+        rms, lost = {}, False
+        for kind, part in moments.parts.items():
+            if part.n:
+                squares, cancelled = part.squares(fit.delta, fit.columns)
+                rms[kind] = np.sqrt(squares / part.n)
+                lost |= cancelled
+        return rms, lost
+
+    def test_rms(self, fit: NestedFit) -> dict[RowKind, HeldOutErrors]:
+        """Root mean squared residuals of the test rows of each kind."""
+        n_targets = self.baseline.shape[1]
+        columns = np.arange(fit.columns.start, fit.columns.stop)
+        rms = {}
+        for kind, factor in self.test.items():
+            if factor.n:
+                own, _ = factor.squares(fit.delta, columns)
+                reference, centred = factor.squares(fit.delta, columns + n_targets)
+                rms[kind] = HeldOutErrors(*(np.sqrt(total / factor.n) for total in (own, reference, centred)))
+        return rms
+
+
+@dataclass(frozen=True)
+class WeightedSystem:
+    """The normal equations of a subset at some weights, factorised once for all sizes and levels.
+
+    Attributes
+    ----------
+    reduction : Reduction
+    factor : NestedFactor
+    c : (P, n_targets) float64
+    penalty : (P, P) float64 or None
+        Upper triangle, times λ.
+    weights : (3,) float64
+        Scaled so that the largest is 1.
+    """
+
+    reduction: Reduction
+    factor: NestedFactor
+    c: Any
+    penalty: Any
+    weights: Array
+
+    def fit(self, size: int, limit: float = CONDITION_LIMIT) -> NestedFit | None:
+        """Fit all levels at one of the reduction's sizes.
+
+        None if the moments are singular, or their condition number is above `limit`, where the solution has
+        too few digits.
+        """
+        p = int(self.reduction.whitened_sizes[size])
+        condition = self.factor.condition(p)
+        if not condition < limit:
+            return None
+        columns = self.reduction.columns_of(size)
+        right = self.c[:p, columns]
+        if self.penalty is not None:
+            right = right - symmetric_product(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
+        return NestedFit(self.factor.solve(right), condition, columns)
+
+    def refine(self, fit: NestedFit, U: Array, Y: Array, kind: Array) -> NestedFit:
+        """Refine with the subset's own whitened rows (corrected semi-normal equations), which are on the processor.
+
+        The factor solves for a correction; the residual that it corrects comes from rows, where no squares have
+        cancelled. Each step gains a factor of about 1 / (condition × epsilon). (Å. Björck, Linear Algebra Appl.
+        88/89, 31 (1987).)
+        """
+        p = len(fit.delta)
+        w = self.weights[kind][:, None] ** 2
+        delta, device = fit.delta, device_of(fit.delta)
+        for _ in range(REFINEMENTS):
+            gradient = device.put(U[:, :p].T @ (w * (Y[:, fit.columns] - U[:, :p] @ host(delta))))
+            if self.penalty is not None:
+                whole = self.reduction.baseline[:p, fit.columns] + delta
+                gradient -= symmetric_product(self.penalty[:p, :p], whole)
+            delta = delta + self.factor.solve(gradient)
+        return replace(fit, delta=delta)
+
+    def left_out(self, fit: NestedFit, U: Array, Y: Array, kind: Array, group: Array) -> Array:
+        """Weighted leave-one-out residuals of the subset's whitened rows, ``(n, n_levels)``; see `leave_one_out`."""
+        p = len(fit.delta)
+        w = self.weights[kind][:, None]
+        V = solve_rows(host(self.factor.R)[:p, :p], U[:, :p] * w)
+        return group_residuals(V, (Y[:, fit.columns] - U[:, :p] @ host(fit.delta)) * w, group)
+
+
+class _SecondPass:
+    """Whitened moments of the training rows and triangular factors of the test rows."""
+
+    def __init__(self, whitening: Whitening, baseline: Array, kinds: list[RowKind], device: Device) -> None:
+        P = len(whitening.kept)
+        self.device, self.whitening, self.baseline = device, whitening.to(device), device.put(baseline)
+        self.train = Moments(P, baseline.shape[1], kinds, device)
+        self.test = {kind: ResidualFactor(P) for kind in kinds}
+
+    def add(self, block: RowBlock) -> None:
+        """Whiten a block and add its rows."""
+        n_train, n = int(block.train.sum()), len(block.X)
+        X, Y, kind, _, train = block.to(self.device)
+        U = self.whitening.apply(X)
+        own, reference = _targets(Y, U, self.baseline)
+        if n_train:
+            self.train.add(U[train], own[train], self.whitening.keep(X)[train], kind[train])
+        if n_train < n:
+            for row_kind, factor in self.test.items():
+                rows = ~train & (kind == row_kind)
+                if rows.any():
+                    factor.add(U[rows], stack([own[rows], reference[rows]], 1))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent back from another process: the sums alone."""
+        for factor in self.test.values():
+            factor.finish()
+        return {"train": self.train, "test": self.test}
+
+    def merge(self, other: _SecondPass) -> None:
+        """Add another part's sums."""
+        self.train.merge(other.train)
+        for kind, factor in self.test.items():
+            factor.merge(other.test[kind])
+
+
+def _baseline(sums: FirstPass, whitening: Whitening, inner: Array) -> Array:
+    """Fits of the whole training set at every size and level, from the first pass.
+
+    Any coefficients would do: the better they fit, the fewer digits are lost later. In whitened columns the
+    Gram matrix is nearly the unit matrix, so the fit of a smaller model is the leading part of a larger one's.
+    """
+    theta = blas.dtrsm(1.0, whitening.R, sums.c[whitening.kept], side=0, lower=0, trans_a=1)
+    n_levels = theta.shape[1]
+    baseline = PROCESSOR.zeros(len(theta), len(inner) * n_levels)
+    for size, p in enumerate(inner):
+        baseline[:p, size * n_levels : (size + 1) * n_levels] = theta[:p]
+    return np.asarray(baseline)
+
+
+def _targets(Y: Any, U: Any, baseline: Any) -> tuple[Any, Any]:
+    """Residuals of the baseline at its own level, and against the last level."""
+    prediction = U @ baseline
+    own = stack([Y] * (baseline.shape[1] // Y.shape[1]), 1) - prediction
+    return own, Y[:, -1:] - prediction

@@ -1,0 +1,89 @@
+"""Errors on a fixed set of rows from triangular factors: no rows are needed, and no squares cancel.
+
+[1 | U | Y] = Q R, blockwise: the sum of squares of U δ − y is that of R's columns combined alike, since Q
+does not change lengths. The column of ones comes first, so that what lies in R's first row is the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from paretofit.linear.reduction.device import (
+    PROCESSOR,
+    Device,
+    column_squares,
+    device_of,
+    fold_rows,
+    host,
+    rows_to_fold,
+    stack,
+)
+
+if TYPE_CHECKING:
+    from paretofit.core import Array
+
+
+@dataclass
+class ResidualFactor:
+    """The triangular factor of the augmented rows [1 | U | Y] of one kind.
+
+    Attributes
+    ----------
+    P : int
+        Columns of U.
+    n : int
+        Rows so far.
+    """
+
+    P: int
+    n: int = 0
+    _R: Any = None
+    _pending: list[Any] = field(default_factory=list)
+
+    def add(self, U: Any, Y: Any) -> None:
+        """Add rows; a few are gathered before they are folded into the factor."""
+        self._take(stack([device_of(U).zeros(len(U), 1) + 1.0, U, Y], 1))
+        self.n += len(U)
+
+    def merge(self, other: ResidualFactor) -> None:
+        """Add the rows that another factor stands for."""
+        if other.n:
+            self._take(other.R)
+            self.n += other.n
+
+    def _take(self, rows: Any) -> None:
+        self._pending.append(rows)
+        if sum(map(len, self._pending)) > rows_to_fold(rows):
+            self.finish()
+
+    def finish(self) -> None:
+        """Fold in what is pending, once and not in every copy."""
+        if self._pending:
+            rows = stack(self._pending, 0)
+            width = rows.shape[1]
+            self._R = fold_rows(device_of(rows).zeros(width, width) if self._R is None else self._R, rows)
+            self._pending = []
+
+    @property
+    def R(self) -> Any:
+        """The factor, upper triangular; with fewer rows than columns its last rows are zero."""
+        self.finish()
+        return self._R if self._R is not None else PROCESSOR.zeros(0, self.P + 1)
+
+    def to(self, device: Device) -> ResidualFactor:
+        """The same on a device."""
+        return ResidualFactor(self.P, self.n, device.put(host(self.R)))
+
+    def squares(self, delta: Any, columns: Array) -> tuple[Array, Array]:
+        """Sums of squares of U δ − y, as they are and about their mean.
+
+        Parameters
+        ----------
+        delta : (p, n) float64
+        columns : (n,) int64
+            Target column for each column of `delta`.
+        """
+        R = self.R
+        combined = R[:, 1 : 1 + len(delta)] @ delta - R[:, 1 + self.P + columns]
+        return host(column_squares(combined)), host(column_squares(combined[1:]))

@@ -1,0 +1,10 @@
+from .committee_training import TRAINING as TRAINING
+from .committee_training import mace_committee as mace_committee
+from .loading import check_mace as check_mace
+from .loading import one_thread as one_thread
+from .mace_potential import FILE as FILE
+from .mace_potential import calculator_of as calculator_of
+from .mace_settings import PRESETS as PRESETS
+from .mace_settings import MaceSettings as MaceSettings
+from .training_files import MaceData as MaceData
+from .training_files import check_foundation as check_foundation

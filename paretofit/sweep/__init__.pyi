@@ -1,0 +1,17 @@
+from .cells import draws_of as draws_of
+from .fast_engine import FastEngine as FastEngine
+from .fast_engine import check_reduction_memory as check_reduction_memory
+from .grid import SAMPLINGS as SAMPLINGS
+from .grid import SweepGrid as SweepGrid
+from .noise import label_noise as label_noise
+from .plain_engine import PlainEngine as PlainEngine
+from .results import COLUMNS as COLUMNS
+from .results import WORDS as WORDS
+from .results import read_results as read_results
+from .results import write_results as write_results
+from .row_fits import MILLI as MILLI
+from .row_stream import block_rows as block_rows
+from .sweep_input import SweepInput as SweepInput
+from .sweep_run import make_engine as make_engine
+from .sweep_run import run_sweep as run_sweep
+from .weight_path_tables import weight_paths as weight_paths

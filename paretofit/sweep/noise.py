@@ -1,0 +1,115 @@
+"""How much of the error of cheap labels a model ignores: its residuals against what is wrong with the labels.
+
+With r = y_l − Xβ_l the residuals of a model of level l on its own level, and e = y_l − y_ref the error of the labels, a
+model that smooths the error away has r = e + (what it cannot fit), a model that learns it has r unrelated to e. After
+Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from paretofit.core import RowKind
+from paretofit.linear import row_weights
+from paretofit.linear.reduction import CONDITION_LIMIT, all_blocks
+from paretofit.sweep.row_fits import MILLI
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paretofit.core import Array
+    from paretofit.linear.reduction import NestedFit
+    from paretofit.sweep.fast_engine import FastEngine
+    from paretofit.sweep.grid import SweepGrid
+
+KINDS = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
+POINTS = 1500  # of each level, weight and kind that are kept for the figures
+TABLE = ["twojmax", "weight_ratio", "level", "kind", "n", "correlation", "slope", "label_error", "residual"]
+
+
+def label_noise(
+    engine: FastEngine, grid: SweepGrid, weights: Sequence[tuple[float, float]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Correlate residuals on the test set with the errors of the labels there, at the largest 2Jmax that is determined.
+
+    Parameters
+    ----------
+    engine : FastEngine
+    grid : SweepGrid
+    weights : sequence of (float, float)
+        Pairs w_E, w_F.
+
+    Returns
+    -------
+    table : DataFrame
+        A row for each pair of weights, level below the reference and kind of row: Pearson's ``correlation`` of r with
+        e, the ``slope`` of r on e (1: the error is ignored, 0: it is learned), and the RMS of e and r about their
+        means (``label_error``, ``residual``; meV/atom, meV/Å). Empty where no model is determined by the training set.
+    points : DataFrame
+        ``weight_ratio``, ``level``, ``kind``, ``error`` and ``residual`` of at most 1,500 evenly spread test rows each.
+    """
+    rows, points = [], []
+    with threadpool_limits(1):
+        fits = {pair: found for pair in weights if (found := _largest(engine, grid, pair)) is not None}
+        residuals, labels, kind = _test_residuals(engine, [fit for _, fit in fits.values()])
+    for ((w_energy, w_force), (twojmax, _)), residual in zip(fits.items(), residuals, strict=True):
+        for k, level in enumerate(list(grid.levels)[:-1]):
+            for row_kind, name in KINDS.items():
+                own = kind == row_kind
+                e, r = MILLI * (labels[own, k] - labels[own, -1]), MILLI * residual[own, k]
+                if len(e) > 2:
+                    setting = {"weight_ratio": w_energy / w_force, "level": level, "kind": name}
+                    rows.append({"twojmax": twojmax, **setting, **_relation(e, r)})
+                    some = np.unique(np.linspace(0, len(e) - 1, min(len(e), POINTS)).astype(int))
+                    points.append(pd.DataFrame({**setting, "error": e[some], "residual": r[some]}))
+    empty = pd.DataFrame(columns=["weight_ratio", "level", "kind", "error", "residual"])
+    return pd.DataFrame(rows, columns=TABLE), (pd.concat(points, ignore_index=True) if points else empty)
+
+
+def _largest(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, NestedFit] | None:
+    """The fit of the whole training set at the largest 2Jmax for which its moments can be trusted."""
+    reduction = engine.reduction
+    system = reduction.system(reduction.train, row_weights(np.arange(3), *pair, pair[1]))
+    for twojmax in sorted(grid.twojmax, reverse=True):
+        fit = system.fit(engine.size_of(twojmax), CONDITION_LIMIT)
+        if fit is not None:
+            return twojmax, fit
+    return None
+
+
+def _test_residuals(engine: FastEngine, fits: Sequence[NestedFit]) -> tuple[list[Array], Array, Array]:
+    """Label minus prediction of the test rows, ``(n, n_levels)`` for each fit, their labels, and their kinds.
+
+    One pass serves all fits. It multiplies rows with raw coefficients, which is all that correlations need, and does
+    without whitening.
+    """
+    keep = engine.reduction.whitening.keep
+    raw = [engine.reduction.raw(fit) for fit in fits]
+    residuals: list[list[Array]] = [[] for _ in fits]
+    labels, kinds = [np.empty((0, 1))], [np.empty(0, dtype=np.int8)]
+    for block in all_blocks(engine.stream.parts()) if fits else ():
+        if (test := ~block.train).any():
+            X, Y = keep(block.X[test]), block.Y[test]
+            for found, beta in zip(residuals, raw, strict=True):
+                found.append(Y - X[:, : len(beta)] @ beta)
+            labels.append(Y)
+            kinds.append(block.kind[test])
+    whole = [np.concatenate(found or labels) for found in residuals]
+    return whole, np.concatenate(labels[1:] or labels), np.concatenate(kinds)
+
+
+def _relation(error: Array, residual: Array) -> dict[str, float]:
+    e, r = error - error.mean(), residual - residual.mean()
+    ee, rr, er = float(e @ e), float(r @ r), float(e @ r)
+    known = ee > 0 and rr > 0
+    return {
+        "n": len(e),
+        "correlation": er / np.sqrt(ee * rr) if known else np.nan,
+        "slope": er / ee if known else np.nan,
+        "label_error": np.sqrt(ee / len(e)),
+        "residual": np.sqrt(rr / len(e)),
+    }

@@ -1,0 +1,59 @@
+"""The plain engine: every cell of the factorial is fitted from its rows with `fit_wls`.
+
+It is the oracle of the fast engine. The levels of a cell share one factorisation, and subsets that hold the
+same configurations share one fit. Linear algebra runs on one thread in each process, so that the numbers do
+not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from threadpoolctl import threadpool_limits
+
+from paretofit.sweep.row_fits import RowSource
+
+if TYPE_CHECKING:
+    from paretofit.linear import LeverageScores
+    from paretofit.sweep.cells import Cells
+    from paretofit.sweep.finished_subsets import Finished
+    from paretofit.sweep.grid import SweepGrid
+    from paretofit.sweep.results import Row
+    from paretofit.sweep.sweep_input import SweepInput
+
+
+@dataclass(frozen=True)
+class PlainEngine:
+    """Fits cells from their rows; joblib shares the arrays with the workers as memory maps.
+
+    Attributes
+    ----------
+    source : RowSource
+    scores : LeverageScores or None
+        Of the training configurations; None if one of them has no energy row.
+    dropped : list of str
+        Always empty: a plain fit finds dependent columns by itself.
+    """
+
+    source: RowSource
+    scores: LeverageScores | None
+    dropped: list[str] = field(default_factory=list)
+    name: ClassVar[str] = "plain"
+
+    @classmethod
+    def of(cls, data: SweepInput, grid: SweepGrid) -> PlainEngine:
+        """Prepare for a grid."""
+        return cls(RowSource.of(data, grid), data.scores() if data.has_scores() else None)
+
+    def run(self, task: list[Cells], finished: Finished) -> list[Row]:
+        """Fit one task; runs in a worker."""
+        with threadpool_limits(1):
+            return [row for cells in task for row in finished.once(cells, self._fit)]
+
+    def _fit(self, cells: Cells) -> list[Row]:
+        return [{"subset": cells.key, **row} for row in self.source.fit(cells.members, cells.pending)]
+
+    def task_bytes(self, task: list[Cells]) -> float:
+        """Memory that a task takes in its process, where its largest subset is fitted with its largest model."""
+        return max(self.source.fit_bytes(cells.members, cells.pending) for cells in task)

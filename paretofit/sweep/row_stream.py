@@ -1,0 +1,63 @@
+"""The rows of a sweep on their way through the reduction, in parts that any process can read by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretofit.linear.reduction import RowBlock, row_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from paretofit.core import Array
+    from paretofit.linear.reduction import Part
+    from paretofit.sweep.row_fits import RowSource
+
+BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class RowStream:
+    """The rows of all configurations that train or test, in blocks of moderate size.
+
+    Attributes
+    ----------
+    source : RowSource
+    is_train, is_test : (n_rows,) bool
+    """
+
+    source: RowSource
+    is_train: Array
+    is_test: Array
+
+    @classmethod
+    def of(cls, source: RowSource, train: Array) -> RowStream:
+        """The training configurations, and the test rows of the source."""
+        is_train, is_test = (np.zeros(source.design.n_rows, dtype=bool) for _ in range(2))
+        is_train[source.member_rows(train)] = True
+        is_test[source.test_rows] = True
+        return cls(source, is_train, is_test)
+
+    def parts(self) -> list[Part]:
+        """Each reads its own window of rows."""
+        design = self.source.design
+        return [partial(self.blocks, window) for window in row_parts(design.n_rows, design.n_features)]
+
+    def blocks(self, part: slice) -> Iterator[RowBlock]:
+        """The blocks of a window of rows."""
+        design, Y = self.source.design, self.source.Y
+        for window, X in design.blocks(block_rows(design.n_features), part):
+            train = self.is_train[window]
+            used = train | self.is_test[window]
+            if used.any():
+                arrays = (X, Y[window], design.kind[window], design.configuration[window], train)
+                yield RowBlock(*(arrays if used.all() else (array[used] for array in arrays)))
+
+
+def block_rows(n_features: int) -> int:
+    """Rows of a block."""
+    return max(1, BLOCK_BYTES // (8 * n_features))

@@ -1,0 +1,89 @@
+"""The command line as a user meets it: help, exit codes, one sentence and no traceback."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+VERBS = [
+    *("init", "run", "info", "import", "pareto", "export", "label", "augment", "select", "plan", "report", "fit"),
+    *("evaluate", "validate", "learn"),
+]
+BERYLLIUM = str(ROOT / "data" / "beryllium.h5")
+
+
+def call(*arguments, cwd=None):
+    command = [sys.executable, "-m", "paretofit.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_an_example(verb):
+    done = call(verb, "--help")
+    assert done.returncode == 0
+    assert f"paretofit {verb}" in done.stdout
+
+
+def test_info_shows_what_is_there():
+    done = call("info", BERYLLIUM)
+    assert done.returncode == 0, done.stderr
+    for text in ("426 configurations, 2006 atoms", "kspacing_per_angstrom 0.25", "33.73", "no warnings"):
+        assert text in done.stdout
+
+
+def test_init_import_pareto_in_a_row(tmp_path):
+    assert call("init", BERYLLIUM, "-o", "s.yaml", cwd=tmp_path).returncode == 0
+    assert "dataset:" in (tmp_path / "s.yaml").read_text()
+    table = pd.DataFrame({"cost": [1, 2, 3, 3], "error": [9.0, 4.0, 4.0, 1.0], "level": ["01", "2", "3", "4"]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    done = call("pareto", tmp_path / "t.csv", "--minimize", "cost,error", "--out", tmp_path / "f.csv")
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(tmp_path / "f.csv", dtype=str)["level"].tolist() == ["01", "2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "none.h5"], "no dataset at none.h5"),
+        (["run", "none.yaml"], "no file at none.yaml"),
+        (["pareto", "t.csv", "--minimize", "cots"], "did you mean 'cost'"),
+        (["pareto", "t.csv", "--minimize", "name"], "name"),
+        (["pareto", "none.csv", "--minimize", "a"], "none.csv"),
+        (["import", "d.h5", "--level", "a"], "--level needs NAME=FILE"),
+        (["import", "d.h5", "--level", "a=none.xyz"], "no file at none.xyz"),
+        (["init"], "init needs a dataset"),
+        (["run"], "study"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_wrong_input_is_exit_code_2_and_one_sentence(tmp_path, arguments, message):
+    pd.DataFrame({"cost": [1, 2], "name": ["x", "y"]}).to_csv(tmp_path / "t.csv", index=False)
+    done = call(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_heavy_is_imported_where_it_is_not_needed():
+    script = (
+        "import sys, paretofit, paretofit.pareto, paretofit.sweep, paretofit.report, paretofit.study, paretofit.cli\n"
+        "from paretofit import Dataset, pareto_front, SnapBasis, DesignMatrix, Study, fit_wls, run_study\n"
+        "heavy = [name for name in ('lammps', 'torch', 'mpi4py', 'mace', 'fitsnap3lib') if name in sys.modules]\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_missing_mpi_is_said(monkeypatch):
+    from paretofit import InputError
+    from paretofit.core import lammps_library
+
+    def no_library(*_, **__):
+        raise OSError("libmpi.so.12: cannot open shared object file")
+
+    monkeypatch.setattr("lammps.lammps", no_library)
+    with pytest.raises(InputError, match="pip install mpich"):
+        lammps_library.lammps_instance()

@@ -1,0 +1,280 @@
+"""Choosing before paying: against brute force, against the leverages of the rows themselves, and end to end."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import read, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cli import call
+
+from paretofit import DesignMatrix, InputError, SnapBasis, compute_design
+from paretofit.commands import select_structures
+from paretofit.commands.select import METHODS
+from paretofit.dataset import Dataset, write_dataset
+from paretofit.descriptors import atom_descriptors_and_gradient, compute_energy_rows, configuration_rows
+from paretofit.linear import column_scales, d_optimal, farthest_point, leverage_scores
+from paretofit.linear.design_selection import PRIOR
+
+
+def brute_force(rows, n, there):
+    """The best next row by determinants, one after the other."""
+    scale = column_scales(np.vstack([rows, there]))
+    X, Y = rows / scale, there / scale
+    M = Y.T @ Y + PRIOR * max(1.0, len(X) / len(scale)) * np.eye(len(scale))
+    chosen, gains = [], []
+    for _ in range(n):
+        before = np.linalg.slogdet(M)[1]
+        rises = [np.linalg.slogdet(M + np.outer(x, x))[1] - before for x in X]
+        best = max((k for k in range(len(X)) if k not in chosen), key=lambda k: rises[k])
+        chosen.append(best)
+        gains.append(rises[best])
+        M = M + np.outer(X[best], X[best])
+    return chosen, gains
+
+
+@given(seed=st.integers(0, 10**6), p=st.integers(1, 6), n_given=st.integers(0, 8))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_d_optimal_is_the_greedy_maximum_of_determinants(seed, p, n_given):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(20, p)) * rng.uniform(0.1, 10, p)
+    there = rng.normal(size=(n_given, p))
+    chosen, gains = d_optimal(rows, 8, there)
+    expected, rises = brute_force(rows, 8, there)
+    assert chosen.tolist() == expected
+    assert gains == pytest.approx(rises, rel=1e-6, abs=1e-8)
+    assert (np.diff(gains) <= 1e-9).all()
+
+
+@pytest.mark.parametrize("choose", [d_optimal, farthest_point])
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 15))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_a_smaller_choice_is_a_prefix_and_nothing_is_chosen_twice(choose, seed, n):
+    rows = np.random.default_rng(seed).normal(size=(15, 3))
+    everyone, scores = choose(rows, 15)
+    some, less = choose(rows, n)
+    assert sorted(everyone.tolist()) == list(range(15))
+    assert np.array_equal(some, everyone[:n])
+    assert np.array_equal(less, scores[:n])
+
+
+@pytest.mark.parametrize("choose", [d_optimal, farthest_point])
+def test_what_is_there_already_is_not_chosen_again(choose):
+    rows = np.concatenate([np.eye(4)[[0, 1, 2]] * 3, np.eye(4)])  # the last three bring something new only once
+    first, scores = choose(rows, 1, rows[:3])
+    assert first[0] == 6
+    assert scores[0] > 0
+
+
+@given(seed=st.integers(0, 10**6), n_given=st.integers(0, 4))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_farthest_point_is_the_farthest_in_standard_deviations(seed, n_given):
+    rng = np.random.default_rng(seed)
+    points, there = rng.normal(size=(12, 3)), rng.normal(size=(n_given, 3))
+    chosen, distances = farthest_point(points, 6, there)
+    both = np.vstack([points, there])
+    scaled, known = points / both.std(axis=0), list(there / both.std(axis=0))
+    if not n_given:
+        assert chosen[0] == np.argmax(np.linalg.norm(scaled - scaled.mean(axis=0), axis=1))
+        known.append(scaled[chosen[0]])
+    for k, distance in list(zip(chosen.tolist(), distances, strict=True))[0 if n_given else 1 :]:
+        nearest = np.linalg.norm(scaled[:, None] - np.array(known)[None], axis=-1).min(axis=1)
+        assert nearest.max() == pytest.approx(distance)
+        assert nearest[k] == pytest.approx(distance)
+        known.append(scaled[k])
+
+
+@pytest.mark.parametrize(
+    ("rows", "n", "there", "message"),
+    [
+        (np.zeros((3, 2)), 4, None, "number of candidates, 3; got 4"),
+        (np.zeros((3, 2)), 0, None, "got 0"),
+        (np.full((3, 2), np.nan), 1, None, "finite"),
+        (np.zeros((3, 2)), 1, np.zeros((1, 5)), "shape"),
+        (np.zeros(3), 1, np.zeros((1, 3)), "shape"),
+    ],
+)
+@pytest.mark.parametrize("choose", [d_optimal, farthest_point])
+def test_rows_that_cannot_be_chosen_from(choose, rows, n, there, message):
+    with pytest.raises(InputError, match=message):
+        choose(rows, n, there)
+
+
+@pytest.mark.parametrize("choose", [d_optimal, farthest_point])
+def test_columns_that_say_nothing_do_no_harm(choose):
+    rng = np.random.default_rng(0)
+    rows = np.hstack([np.ones((9, 1)), rng.normal(size=(9, 2)), np.zeros((9, 1))])
+    chosen, scores = choose(rows, 9)
+    assert sorted(chosen.tolist()) == list(range(9))
+    assert np.isfinite(scores).all()
+
+
+def cells(n=14, elements=("Be",), seed=0):
+    """Small distorted cells with kinds."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for k in range(n):
+        atoms = bulk("Be", "hcp", a=2.2 + 0.03 * (k % 5), c=3.6)
+        atoms.positions += rng.normal(scale=0.05 + 0.02 * (k % 3), size=(2, 3))
+        atoms.symbols = rng.choice(elements, 2)
+        atoms.info = {"config_id": 100 + k, "config_type": "even" if k % 2 == 0 else "odd"}
+        made.append(atoms)
+    return made
+
+
+@pytest.mark.parametrize("quadratic", [True, False])
+@pytest.mark.parametrize("elements", [("Be",), ("Be", "W")])
+def test_energy_rows_are_those_of_the_whole_configuration(lammps, quadratic, elements):
+    basis = SnapBasis(elements=list(elements), twojmax=4, quadratic=quadratic, wj=[1.0, 0.6][: len(elements)])
+    made = [*cells(3, elements), Atoms("Be2", [[0, 0, 0], [0, 0, 2.1]]), Atoms("Be", cell=[3, 3, 9], pbc=[1, 1, 0])]
+    rows = compute_energy_rows(made, basis)
+    assert rows.shape == (5, basis.n_features)
+    for row, atoms in zip(rows, made, strict=True):
+        assert row == pytest.approx(configuration_rows(lammps, basis, atoms)[0], rel=1e-10, abs=1e-10)
+    assert np.array_equal(rows, compute_energy_rows(made, basis, jobs=2))
+
+
+def test_the_gradient_of_atoms_is_the_derivative_in_a_turned_cell(lammps):
+    basis = SnapBasis(elements=["Be"], twojmax=4, quadratic=False)
+    atoms = cells(1)[0] * (2, 1, 1)
+    atoms.rotate(33, (1, 2, 3), rotate_cell=True)
+    _, gradient = atom_descriptors_and_gradient(lammps, basis, atoms)
+    for j, axis in [(0, 0), (2, 1), (3, 2)]:
+        plus, minus = atoms.copy(), atoms.copy()
+        plus.positions[j, axis] += 1e-5
+        minus.positions[j, axis] -= 1e-5
+        values = [atom_descriptors_and_gradient(lammps, basis, one)[0] for one in (plus, minus)]
+        assert gradient[j, axis] == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5, abs=1e-5)
+
+
+@pytest.fixture
+def pool(tmp_path):
+    write(tmp_path / "candidates.extxyz", cells())
+    write(tmp_path / "labelled.extxyz", cells(4, seed=9))
+    return tmp_path
+
+
+@pytest.mark.parametrize("twojmax", [1, 4])  # full rank, and more features than rows
+def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
+    monkeypatch.setattr("paretofit.sweep.row_stream.BLOCK_BYTES", 1 << 12)  # so that rows come in several blocks
+    basis = SnapBasis(elements=["Be"], twojmax=twojmax)
+    both = [*read(pool / "candidates.extxyz", ":"), *read(pool / "labelled.extxyz", ":")]
+    write_dataset(pool / "d.h5", both, {})
+    with Dataset(pool / "d.h5") as data:
+        design: DesignMatrix = compute_design(data, basis, pool / "design.h5")
+    expected = leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=50.0)
+    for method, scores in [("leverage", expected.regular), ("block-leverage", expected.block)]:
+        found = select_structures(
+            pool / "candidates.extxyz",
+            5,
+            method=method,
+            given=pool / "labelled.extxyz",
+            basis=basis,
+            energy_weight=50.0,
+            draw=False,
+            output=pool / "s.extxyz",
+            figures=False,
+        )
+        assert found.table["score"].to_numpy() == pytest.approx(scores[:14], rel=1e-6)
+        ranks = found.table.dropna(subset="rank").sort_values("rank")
+        assert ranks["score"].is_monotonic_decreasing
+        assert ranks["score"].iloc[-1] >= found.table.loc[found.table["rank"].isna(), "score"].max()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_choices_are_written_in_order_with_scores(pool, method):
+    found = [
+        select_structures(
+            pool / "candidates.extxyz", n, method=method, twojmax=2, output=pool / f"s{n}.extxyz", figures=False
+        )
+        for n in (3, 6)
+    ]
+    few, many = (read(pool / f"s{n}.extxyz", ":") for n in (3, 6))
+    assert [one.info["config_id"] for one in few] == [one.info["config_id"] for one in many][:3]
+    assert [one.info["selected_rank"] for one in many] == [1, 2, 3, 4, 5, 6]
+    assert {one.info["selected_by"] for one in many} == {method}
+    table = pd.read_csv(pool / "s6_scores.csv")
+    assert len(table) == 14
+    assert table.dropna(subset="rank").sort_values("rank")["config_id"].tolist() == [
+        one.info["config_id"] for one in many
+    ]
+    assert found[1].table["kind"].tolist() == ["even", "odd"] * 7
+
+
+def test_draws_by_score_depend_on_the_seed_and_on_nothing_else(pool):
+    def chosen(seed, jobs=1):
+        found = select_structures(
+            pool / "candidates.extxyz",
+            7,
+            method="leverage",
+            twojmax=2,
+            draw=True,
+            seed=seed,
+            jobs=jobs,
+            output=pool / "s.extxyz",
+            figures=False,
+        )
+        return found.table["rank"].fillna(0).tolist()
+
+    assert chosen(1) == chosen(1, jobs=2)
+    assert chosen(1) != chosen(2)
+
+
+def test_the_command_line_end_to_end_with_figures(pool):
+    done = call("select", "candidates.extxyz", "-n", "5", "--given", "labelled.extxyz", "--jobs", "1", cwd=pool)
+    assert done.returncode == 0, done.stderr
+    assert "5 of 14 candidates" in done.stdout
+    assert (pool / "selected_figures" / "map.png").stat().st_size > 5000
+    assert len(read(pool / "selected.extxyz", ":")) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 15}, "number of candidates, 14; got 15"),
+        ({"n": 0}, "number of candidates, 14; got 0"),
+        ({"method": "leverge"}, "did you mean 'leverage'"),
+        ({"candidates": "none.extxyz"}, "no file at .*none.extxyz"),
+        ({"given": "none.h5"}, "no dataset at .*none.h5"),
+        ({"output": "candidates.extxyz"}, "is one of the files to read; give it a new name"),
+        ({"output": "labelled.extxyz", "given": "labelled.extxyz"}, "is one of the files to read; give it a new name"),
+        ({"output": "selected"}, "a name that ends in .extxyz"),
+        ({"twojmax": 20}, "features, more than 20000; lower --twojmax"),
+        ({"candidates": "empty.extxyz"}, "empty.extxyz"),
+        ({"draw": False, "method": "random"}, "for leverage scores; the method is 'random'"),
+        ({"energy_weight": 0.0}, "energy weight must be positive; got 0.0"),
+        ({"candidates": "overlap.extxyz"}, "configuration 1 of overlap.extxyz has two atoms within 0.3 of the sum"),
+        ({"basis": SnapBasis(elements=["W"])}, "has Be, an element without SNAP parameters"),
+    ],
+)
+def test_wrong_input_is_one_sentence(pool, changes, message, monkeypatch):
+    monkeypatch.chdir(pool)
+    (pool / "empty.extxyz").write_text("")
+    write(pool / "overlap.extxyz", [Atoms("Be2", [[0, 0, 0], [0, 0, z]]) for z in (2.0, 0.01, 3.0)])
+    before = (pool / "candidates.extxyz").read_bytes()
+    with pytest.raises(InputError, match=message) as caught:
+        select_structures(**{"candidates": "candidates.extxyz", "n": 2, "figures": False, **changes})
+    assert "\n" not in str(caught.value)
+    assert (pool / "candidates.extxyz").read_bytes() == before
+    assert not (pool / "selected.extxyz").exists()
+
+
+def test_what_is_labelled_already_is_left_out_and_counted(pool):
+    both = [*read(pool / "candidates.extxyz", ":"), *read(pool / "labelled.extxyz", ":2")]
+    for atoms in both:
+        atoms.info.pop("config_id", None)
+    write(pool / "both.extxyz", both)
+    names = {"given": pool / "labelled.extxyz", "output": pool / "s.extxyz"}
+    found = select_structures(pool / "both.extxyz", 3, figures=False, **names)
+    assert (found.known, len(found.table)) == (2, 14)
+    with pytest.raises(InputError, match=r"14 \(2 more are labelled already\); got 15"):
+        select_structures(pool / "both.extxyz", 15, **names)
+
+
+def test_the_command_line_ends_with_2(pool):
+    done = call("select", "candidates.extxyz", "-n", "15", cwd=pool)
+    assert done.returncode == 2
+    assert "n must be at least 1 and at most the number of candidates, 14; got 15" in done.stderr
+    assert "Traceback" not in done.stderr

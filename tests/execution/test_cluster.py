@@ -1,0 +1,536 @@
+"""Tasks on processes of this machine and of a dask cluster: the same results, also where workers die."""
+
+import importlib.util
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from contextlib import contextmanager, suppress
+
+import distributed
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from helpers.faults import flip, no_report, says, soon
+from typer.testing import CliRunner
+
+from paretofit import InputError, run_study
+from paretofit.cli import app
+from paretofit.core import FailedError, array_digest
+from paretofit.execution import active_client, execute, on_cluster, parallel_map, shelved
+from paretofit.execution.cluster import LocalCluster, RunningCluster, SlurmCluster, slurm_cluster
+from paretofit.study import load_study
+from paretofit.sweep import FastEngine, run_sweep
+from paretofit.sweep.finished_subsets import Finished
+from paretofit.sweep.results import Inputs, Journal
+from paretofit.sweep.sweep_run import journal_path
+
+LABELS = {
+    "engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"},
+    "ladder": [{"name": "emt"}],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_report():
+    with no_report():
+        yield
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """A cluster that somebody else has started."""
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
+        yield RunningCluster(scheduler=running.scheduler_address)
+
+
+def square(x):
+    return x * x, os.getpid()
+
+
+def slow_square(x):
+    time.sleep(0.2)
+    return square(x)
+
+
+def says_errors(logger):
+    return logging.getLogger(logger).isEnabledFor(logging.ERROR)
+
+
+def fussy(x):
+    if x == 3:
+        raise InputError("three is not for me")
+    return x
+
+
+def suicidal(x):
+    if x == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def deadly(task):
+    """Its process dies, the first time (2) or always (5), or the worker beside which it runs (3), the first time."""
+    x, folder = task
+    if x == 5 or (x in {2, 3} and not (folder / str(x)).exists()):
+        (folder / str(x)).touch()
+        os.kill(os.getppid() if x == 3 else os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    return x * x
+
+
+class TestTasks:
+    def test_in_order_and_on_other_processes(self, scheduler):
+        with on_cluster(scheduler, 1):
+            found = list(parallel_map(square, range(20), 1))
+            assert sorted(one for one, _ in parallel_map(square, range(9), 1, ordered=False)) == [
+                k * k for k in range(9)
+            ]
+        assert [one for one, _ in found] == [k * k for k in range(20)]
+        assert os.getpid() not in {pid for _, pid in found}
+        assert active_client() is None
+
+    @pytest.mark.parametrize("jobs", [1, 2])
+    def test_what_a_task_raises_is_raised_here(self, jobs):
+        with pytest.raises(InputError, match="three is not for me"):
+            list(parallel_map(fussy, range(6), jobs))
+
+    def test_a_process_that_is_killed_is_said(self):
+        with pytest.raises(FailedError, match="was killed, or crashed .*: use fewer --jobs"):
+            list(parallel_map(suicidal, range(6), 2))
+        assert list(parallel_map(fussy, range(3), 2)) == [0, 1, 2]
+
+    def test_also_on_a_cluster_where_it_happens_every_time(self):
+        with on_cluster(LocalCluster(workers=1), 1), pytest.raises(FailedError, match="was killed, or crashed"):
+            list(parallel_map(suicidal, [2], 1))
+
+    def test_a_cluster_whose_workers_have_left_is_said(self, monkeypatch):
+        monkeypatch.setattr("paretofit.execution.cluster.PATIENCE", 2.0)
+        monkeypatch.setattr("paretofit.execution.parallel.LOOK", 0.5)
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
+            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+        ):
+            found = parallel_map(time.sleep, [0.1] * 1000, 1)
+            next(found)
+            running.scale(0)
+            with pytest.raises(FailedError, match="has had no workers for 2 s; start some with 'dask worker"):
+                list(found)
+
+    def test_also_on_a_cluster(self, scheduler):
+        with on_cluster(scheduler, 1), pytest.raises(InputError, match="three is not for me"):
+            list(parallel_map(fussy, range(6), 1))
+        assert active_client() is None
+
+    def test_a_task_whose_workers_die_is_tried_again_and_then_given_up(self, tmp_path):
+        tasks = [(k, tmp_path) for k in range(8)]
+        with on_cluster(LocalCluster(workers=2), 1):
+            found = {task[0]: one for task, one in execute(deadly, tasks, 1, lambda _: -1)}
+        assert found == {k: -1 if k == 5 else k * k for k in range(8)}
+
+    def test_workers_that_come_later_have_tasks_too(self):
+        """A queue starts them one by one; what was counted at the beginning would hand out two tasks at a time."""
+        results, waiting = [], []
+
+        def source():
+            for k in range(60):
+                waiting.append(k - len(results))
+                yield k
+
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
+            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+        ):
+            for one in execute(slow_square, source(), 1, lambda _: None):
+                results.append(one)
+                if len(results) == 1:
+                    running.scale(3)
+        assert sorted((task, one) for task, (one, _) in results) == [(k, k * k) for k in range(60)]
+        assert len({pid for _, (_, pid) in results}) == 3
+        assert waiting[0] == 0
+        assert max(waiting) == 5, "two for each"
+
+    def test_a_worker_of_several_threads_that_comes_later_is_refused(self):
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
+            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+        ):
+            found = parallel_map(time.sleep, [0.1] * 1000, 1)
+            next(found)
+            running.worker_spec["late"] = {"cls": distributed.Nanny, "options": {"nthreads": 2}}
+            running.sync(running._correct_state)
+            with pytest.raises(InputError, match="has 2 threads; start workers with --nthreads 1"):
+                list(found)
+
+    def test_a_worker_that_does_not_see_the_run_folder_says_so(self, scheduler, tmp_path):
+        with on_cluster(scheduler, 1), shelved(fussy, tmp_path) as run:
+            assert list(parallel_map(run, range(3), 1)) == [0, 1, 2]
+        with on_cluster(scheduler, 1), shelved(fussy, tmp_path) as run:
+            next(tmp_path.glob(".tasks-*")).unlink()  # to a worker it looks the same
+            with pytest.raises(FailedError, match="does not see .*: all must see the run folder under the same path"):
+                list(parallel_map(run, range(3), 1))
+        assert not list(tmp_path.iterdir())
+
+    def test_the_port_of_another_dashboard_is_left_to_it(self):
+        with socket.socket() as other, warnings.catch_warnings():
+            with suppress(OSError):  # taken already, which will do as well
+                other.bind(("", 8787))
+                other.listen()
+            warnings.simplefilter("error")
+            with on_cluster(LocalCluster(workers=1), 1):
+                assert list(parallel_map(fussy, range(3), 1)) == [0, 1, 2]
+
+    def test_workers_of_this_machine_keep_what_dask_says_to_themselves(self):
+        """Such as that a scheduler which is closed does not answer any more, with a traceback."""
+        with on_cluster(LocalCluster(workers=1), 1):
+            heard = list(parallel_map(says_errors, ["distributed.worker", "distributed.core", "paretofit"], 1))
+        assert heard == [False, False, True]
+
+    def test_the_environment_is_as_before(self):
+        """dask sets variables for its workers, which would reach whatever is started later: OMP_NUM_THREADS is one."""
+        before = dict(os.environ)
+        with on_cluster(LocalCluster(workers=1), 1):
+            assert list(parallel_map(fussy, range(3), 1)) == [0, 1, 2]
+        assert dict(os.environ) == before
+
+    def test_tasks_are_taken_as_they_are_needed(self):
+        taken = []
+
+        def source():
+            for k in range(100):
+                taken.append(k)
+                yield k
+
+        found = parallel_map(fussy, source(), 1)
+        assert next(found) == 0
+        assert len(taken) < 10
+        found.close()
+
+
+@contextmanager
+def started_by_somebody(folder):
+    """A cluster whose scheduler and worker are processes of their own, as a queue would end them."""
+    file = folder / "scheduler.json"
+    dask, plain = [sys.executable, "-m"], ["--no-dashboard"]
+    scheduler = [*dask, "distributed.cli.dask_scheduler", "--port", "0", *plain, "--scheduler-file", file]
+    worker = [*dask, "distributed.cli.dask_worker", "--scheduler-file", file, "--nthreads", "1", "--no-nanny", *plain]
+    processes = []
+    try:
+        processes.append(subprocess.Popen(scheduler, stderr=subprocess.DEVNULL))
+        assert says(file, "tcp://")
+        address = re.search(r"tcp://[\d.]+:\d+", file.read_text())[0]
+        processes.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL))
+        with distributed.Client(address) as client:
+            client.wait_for_workers(1, timeout=60)
+        with on_cluster(RunningCluster(scheduler=address), 1):
+            yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_scheduler_that_ends_in_mid_run(tmp_path):
+    with started_by_somebody(tmp_path) as (scheduler, _):
+        with pytest.raises(FailedError, match="cannot load .*No module named 'test_cluster'.* in this environment"):
+            list(parallel_map(fussy, [1], 1))
+        found = parallel_map(time.sleep, [1.0] * 100, 1)
+        assert next(found) is None
+        scheduler.kill()
+        with pytest.raises(FailedError, match="the cluster is lost .*; start it again"):
+            list(found)
+
+
+def test_a_scheduler_that_hangs(tmp_path, monkeypatch):
+    with started_by_somebody(tmp_path) as (scheduler, _):
+        found = parallel_map(abs, range(100), 1)
+        assert next(found) == 0
+        monkeypatch.setattr("paretofit.execution.parallel.HUNG", 2.0)
+        scheduler.send_signal(signal.SIGSTOP)
+        with pytest.raises(FailedError, match="the scheduler of the cluster has not answered for 2 s"):
+            list(found)
+        scheduler.send_signal(signal.SIGCONT)  # else its client waits for it
+
+
+def test_workers_of_another_version(tmp_path, monkeypatch):
+    monkeypatch.setattr("paretofit.execution.cluster.__version__", "9.9")
+    with (
+        pytest.raises(
+            InputError, match=r"the worker tcp://.* has paretofit .*, and this is 9\.9; start workers in this"
+        ),
+        started_by_somebody(tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_last_worker_goes_with_results_that_nobody_has_fetched(tmp_path, monkeypatch, ordered):
+    monkeypatch.setattr("paretofit.execution.cluster.PATIENCE", 2.0)
+    monkeypatch.setattr("paretofit.execution.parallel.LOOK", 0.5)
+    with started_by_somebody(tmp_path) as (_, worker):
+        found = parallel_map(abs, range(4), 1, ordered=ordered)
+        assert next(found) == 0
+        assert soon(lambda: not any(active_client().processing().values())), "the second is done, too"
+        worker.kill()
+        with pytest.raises(FailedError, match="has had no workers for 2 s"):
+            list(found)
+
+
+class TestStudies:
+    def content(self, beryllium, **more):
+        return {
+            "name": "s",
+            "dataset": str(beryllium.path),
+            "basis": {"elements": ["Be"], "rcutfac": 5.0},
+            "levels": ["1", "5"],
+            "twojmax": [2, 4],
+            "weights": [1, 12.25],
+            "sizes": [20, "all"],
+            "samplings": ["random", "leverage"],
+            "repetitions": 4,
+            "cost": {"measure_md": False},
+            **more,
+        }
+
+    def run(self, folder, content, jobs=1):
+        folder.mkdir()
+        (folder / "s.yaml").write_text(yaml.safe_dump(content))
+        return run_study(folder / "s.yaml", out=folder / "run", jobs=jobs).folder / "results.csv"
+
+    def test_the_same_bytes_on_one_process_on_two_and_on_a_cluster(self, beryllium, scheduler, tmp_path):
+        one = self.run(tmp_path / "one", self.content(beryllium)).read_bytes()
+        assert self.run(tmp_path / "two", self.content(beryllium), jobs=2).read_bytes() == one
+        own = self.content(beryllium, cluster=scheduler.model_dump())
+        assert self.run(tmp_path / "dask", own).read_bytes() == one
+
+    def test_the_same_where_workers_are_killed_in_mid_run(self, beryllium, tmp_path):
+        expected = self.run(tmp_path / "one", self.content(beryllium)).read_bytes()
+        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
+            killed, over = [], threading.Event()
+
+            def kill():
+                while not over.wait(0.7) and len(killed) < 2:
+                    workers = [one.process.process for one in running.workers.values() if one.process is not None]
+                    living = [one.pid for one in workers if one is not None and one.is_alive()]
+                    if living:
+                        os.kill(living[0], signal.SIGKILL)
+                        killed.append(living[0])
+
+            threading.Thread(target=kill, daemon=True).start()
+            own = self.content(beryllium, cluster={"name": "address", "scheduler": running.scheduler_address})
+            found = self.run(tmp_path / "dask", own).read_bytes()
+            over.set()
+        assert killed
+        assert found == expected
+
+    def test_labels_are_computed_there(self, scheduler, tmp_path):
+        from ase.build import bulk
+        from ase.io import write
+
+        write(tmp_path / "cu.extxyz", [bulk("Cu", a=3.5 + 0.05 * k) for k in range(6)])
+        for name, more in (("here", {}), ("there", {"cluster": scheduler.model_dump()})):
+            content = {"name": "s", "dataset": f"{name}.h5", "labelling": {**LABELS, "structures": "cu.extxyz"}, **more}
+            (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+            ran = CliRunner().invoke(
+                app, ["label", str(tmp_path / f"{name}.yaml"), "--out", str(tmp_path / f"run_{name}"), "--jobs", "1"]
+            )
+            assert ran.exit_code == 0, ran.output
+        found = [CliRunner().invoke(app, ["info", str(tmp_path / f"{name}.h5")]).output for name in ("here", "there")]
+        assert "6" in found[0]
+        from paretofit import Dataset
+
+        energies = [Dataset(tmp_path / f"{name}.h5").labels("emt").energy for name in ("here", "there")]
+        assert (energies[0] == energies[1]).all()
+
+
+class TestSettings:
+    def study(self, beryllium, folder, cluster):
+        (folder / "s.yaml").write_text(yaml.safe_dump(TestStudies().content(beryllium, cluster=cluster)))
+        return folder / "s.yaml"
+
+    def test_a_name_alone_will_do(self, beryllium, tmp_path):
+        assert load_study(self.study(beryllium, tmp_path, "local")).cluster == LocalCluster()
+
+    @pytest.mark.parametrize(
+        ("cluster", "said"),
+        [
+            ("slrum", "'slrum' is not one of local, address, slurm, executorlib; did you mean 'slurm'"),
+            ("address", "'cluster.scheduler' is missing"),
+            ({"name": "slurm", "walltime": 3600}, "'cluster.walltime'"),
+            ({"name": "slurm", "walltime": "1h"}, "must be hours, minutes and seconds"),
+            ({"name": "local", "workers": 0}, "'cluster.workers'"),
+            ({"name": "slurm", "cpus": 4}, "unknown key 'cluster.cpus'"),
+            ({"name": "slurm", "walltime": "00:00:00"}, "must be longer than nothing"),
+            ({"name": "slurm", "memory": "lots"}, "must be a number above 0 with its unit, such as 16GB; got 'lots'"),
+            ({"name": "slurm", "memory": "0GB"}, "must be a number above 0 with its unit"),
+            ({"name": "address", "scheduler": "tcp://127.0.0.1:99999"}, "must be an address such as"),
+            ({"name": "address", "scheduler": "here"}, "must be an address such as tcp://10.0.0.1:8786"),
+            (3, "must be one of local, address, slurm, executorlib, or a section"),
+        ],
+    )
+    def test_what_cannot_be_is_said(self, beryllium, tmp_path, cluster, said):
+        with pytest.raises(InputError) as error:
+            load_study(self.study(beryllium, tmp_path, cluster))
+        assert said in str(error.value)
+        assert str(error.value).count("; got ") <= 1
+
+    def test_a_scheduler_that_does_not_answer(self, beryllium, tmp_path, monkeypatch):
+        monkeypatch.setattr("paretofit.execution.cluster.PATIENCE", 1.0)
+        path = self.study(beryllium, tmp_path, {"name": "address", "scheduler": "tcp://127.0.0.1:9"})
+        with pytest.raises(InputError, match="no dask scheduler answers at tcp://127.0.0.1:9"):
+            run_study(path, out=tmp_path / "run")
+
+    def test_workers_of_several_threads_are_refused(self):
+        with (
+            distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as running,
+            pytest.raises(InputError, match="has 2 threads; start workers with --nthreads 1"),
+            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+        ):
+            pass
+
+    def test_without_dask_it_says_what_to_install(self, monkeypatch):
+        found = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distributed" else found(name))
+        with pytest.raises(InputError, match=r"pip install 'paretofit\[dask\]'"), on_cluster(LocalCluster(), 1):
+            pass
+
+    def test_what_slurm_is_asked_for(self, tmp_path):
+        """There is no queue here; the script that would be submitted is read instead."""
+        own = SlurmCluster(queue="long", account="be", cores=4, memory="16GB", walltime="02:00:00", jobs=3,
+                           directives=["--constraint=cpu"], prologue=["module load gcc"])  # fmt: skip
+        pytest.importorskip("dask_jobqueue")
+        made = slurm_cluster(own, tmp_path, start=False)
+        try:
+            script = made.job_script()
+        finally:
+            made.close()
+        for line in ("-p long", "-A be", "-n 1", "--cpus-per-task=4", "-t 02:00:00", "--constraint=cpu"):
+            assert f"#SBATCH {line}" in script
+        assert "module load gcc" in script
+        assert "--nthreads 1" in script
+        assert "--nworkers 4" in script
+        assert "--lifetime 6900s" in script
+
+
+class TestNothingFinishedIsLost:
+    def test_a_label_is_on_disk_before_its_task_returns(self, tmp_path):
+        """What a killed run could not take into its journal is taken in by the next."""
+        from ase.build import bulk
+
+        from paretofit.labelling import LabelSettings, Task, label_journal
+        from paretofit.labelling.compute import DONE
+        from paretofit.labelling.tasks import compute_label, task_key
+
+        settings = LabelSettings.model_validate(LABELS)
+        atoms, level = bulk("Cu"), settings.chosen[0]
+        task = Task(3, atoms, level, task_key(atoms, level, settings.engine))
+        record = compute_label(task, settings.engine, 0, tmp_path / "failed", tmp_path / DONE)
+        (tmp_path / DONE / "cut.json").write_text('{"key": "off')
+        with label_journal(tmp_path) as journal:
+            assert journal.entries == [record]
+        assert list((tmp_path / DONE).iterdir()) == []
+        with label_journal(tmp_path) as again:
+            assert again.entries == [record]
+
+    def test_the_loop_is_the_same_there(self, scheduler, tmp_path):
+        """Labels, committee, dynamics in processes beside the workers, selection."""
+        from ase.build import bulk
+        from ase.io import write
+
+        from paretofit import learn
+
+        write(tmp_path / "W.cif", bulk("W", "bcc", a=3.165, cubic=True))
+        eam = {"commands": ["pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"], "elements": ["W"]}
+        engine = {"name": "ase", "calculator": "paretofit.core.lammps_library.lammps_calculator", "options": eam}
+        content = {
+            "name": "s",
+            "labelling": {"engine": engine, "ladder": [{"name": "eam"}]},
+            "augmentation": {"structures": ["W.cif"], "n": 24, "min_length": 2, "max_atoms": 4, "isolated_atoms": False,
+                             "clusters": {"count": 0}, "slabs": {"millers": []}},
+            "learning": {
+                "iterations": 2,
+                "model": {"twojmax": 2, "members": 3},
+                "explore": {"trajectories": 3, "time_ps": 0.2, "interval_ps": 0.1},
+                "select": {"most": 4},
+            },
+        }  # fmt: skip
+        found = []
+        for name, more in (("here", {}), ("there", {"cluster": scheduler.model_dump()})):
+            (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**content, **more}))
+            result = learn(tmp_path / f"{name}.yaml", out=tmp_path / name, jobs=1)
+            found.append(
+                [(result.folder / f"iterations/{one}").read_bytes() for one in ("01/frames.csv", "01/errors.csv")]
+            )
+        assert found[0] == found[1]
+
+
+class TestFinishedSubsets:
+    """What a task has finished is on disk before it goes on, and is fitted once."""
+
+    @pytest.fixture
+    def walk(self, beryllium, tmp_path):
+        from paretofit import SnapBasis, compute_design
+        from paretofit.dataset import split_configurations
+        from paretofit.sweep import SweepGrid, SweepInput, draws_of, make_engine
+        from paretofit.sweep.cells import pending_cells
+
+        design = compute_design(beryllium, SnapBasis(elements=["Be"], twojmax=4), tmp_path / "design.h5")
+        split = split_configurations(np.arange(len(beryllium)), 0.7, 1)
+        data = SweepInput(design.with_labels(beryllium, ["5"]), split.train, split.test)
+        grid = SweepGrid(["5"], [2, 4], [(5.0, 1.0), (50.0, 1.0)], [30, 60, 90, 138], ["random"], 1)
+        engine = make_engine(data, grid)
+        tasks = engine.walks(pending_cells(grid, draws_of(data, grid, engine.scores), {}))
+        return engine, max(tasks, key=len), data, grid
+
+    def test_a_walk_that_died_goes_on_after_its_last_subset(self, walk, tmp_path, monkeypatch):
+        engine, task, data, _ = walk
+        finished = Finished(tmp_path / "parts", Inputs(data.label_digests(["5"]), ""))
+        finished.folder.mkdir()
+        expected = engine.run(task, finished)
+        assert len(list(finished.folder.iterdir())) == len(task) == 3
+        finished.forget(task[1:])
+        fitted, fit = [], FastEngine._fit
+        monkeypatch.setattr(FastEngine, "_fit", lambda self, m, cells: fitted.append(cells.key) or fit(self, m, cells))
+        assert engine.run(task, finished) == expected, "to the last bit"
+        assert fitted == [cells.key for cells in task[1:]]
+
+    def test_the_next_run_takes_it_up(self, walk, tmp_path, monkeypatch):
+        engine, task, data, grid = walk
+        whole = run_sweep(data, grid)
+        inputs = Inputs(data.label_digests(["5"]), array_digest(data.groups()))
+        place = journal_path(tmp_path, data.digest(grid, "fast")).with_suffix(".parts")
+        place.mkdir()
+        engine.run(task[:2], Finished(place, inputs))
+        fitted, fit = [], FastEngine._fit
+        monkeypatch.setattr(FastEngine, "_fit", lambda self, m, cells: fitted.append(cells.key) or fit(self, m, cells))
+        found = run_sweep(data, grid, journal=tmp_path)
+        pd.testing.assert_frame_equal(found, whole, rtol=0, atol=0)
+        assert len(fitted) == 2, "the third subset, and the whole training set"
+        assert not place.exists()
+
+    @pytest.mark.parametrize("at", [0.1, 0.5, 0.9, 0.999])
+    def test_a_damaged_file_is_fitted_anew(self, walk, tmp_path, at):
+        engine, task, data, _ = walk
+        finished = Finished(tmp_path / "parts", Inputs(data.label_digests(["5"]), ""))
+        finished.folder.mkdir()
+        expected = engine.run(task, finished)
+        for path in finished.folder.iterdir():
+            flip(path, at)
+        assert engine.run(task, finished) == expected
+
+    def test_other_labels_are_fitted_anew(self, walk, tmp_path):
+        engine, task, data, _ = walk
+        finished = Finished(tmp_path / "parts", Inputs({"5": "old"}, ""))
+        finished.folder.mkdir()
+        engine.run(task, finished)
+        book = Journal(None, Inputs(data.label_digests(["5"]), ""))
+        Finished(finished.folder, book.inputs).take_up(book)
+        assert not book.fits
+        assert not finished.folder.exists()

@@ -1,0 +1,187 @@
+"""Commands that are stopped, folders that cannot be written and bits that flip, for tests of what comes of them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from paretofit.study.run_report import Written
+
+STUDY = """
+dataset: {dataset}
+basis: {{elements: [Be]}}
+levels: [4, 5]
+twojmax: [2, 4]
+weights: [1, 12.25]
+sizes: [20, 60]
+samplings: [random]
+repetitions: {repetitions}
+cost: {{measure_md: false}}
+"""
+
+
+@contextmanager
+def no_report():
+    """Runs without a page: it takes most of a small run's time, and what it is made from stands before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "paretofit.study.pipeline.write_run_report",
+            lambda folder, *more: Written(folder / "report.html", pd.DataFrame(), more[-1]),
+        )
+        yield
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "paretofit.cli", *map(str, arguments)]
+
+
+def call(*arguments, cwd=None):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def in_one_sentence(done):
+    """What a command said when it stopped: one line that begins with its name, and no traceback."""
+    assert "Traceback" not in done.stderr, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("paretofit: ")]
+    assert len(said) == 1, done.stderr
+    return said[0]
+
+
+def begin(*arguments, cwd=None):
+    """A command in a process group of its own."""
+    if (
+        signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    ):  # tests in a shell's background, which children would take over
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(
+        command(*arguments), cwd=cwd, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def stop(process, number, *, group):
+    """Send a signal, to the process or as a terminal does to its group; what it said, and which processes it had."""
+    family = descendants(process.pid)
+    (os.killpg if group else os.kill)(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err), family
+
+
+def descendants(parent):
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = status.read_text().rpartition(")")[2].split()
+        except OSError:  # ended meanwhile
+            continue
+        if int(words[1]) == parent:
+            found += [int(status.parent.name), *descendants(int(status.parent.name))]
+    return found
+
+
+def gone(processes):
+    return not any(Path(f"/proc/{one}").exists() for one in processes)
+
+
+def soon(condition, seconds=60):
+    """Wait for something that happens in its own time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def says(path, text, seconds=60):
+    """Whether a file has a text, or gets it soon."""
+    return soon(lambda: path.exists() and text in path.read_text(), seconds)
+
+
+def litter(folder):
+    """Temporary files: those of `paretofit.core.files.replacing` have names that begin with a dot."""
+    return [path for path in folder.rglob(".*") if not path.name.startswith(".nfs")]
+
+
+def flip(path, at):
+    """Change one bit of a file, at a share of its length or at a byte."""
+    content = bytearray(path.read_bytes())
+    place = int(at * len(content)) if isinstance(at, float) else at
+    content[place] ^= 4
+    path.unlink()  # a hard link is not to be changed
+    path.write_bytes(content)
+
+
+@contextmanager
+def small_disk(place, size):
+    """A file system in memory of so many kilobytes, and a function that makes it larger."""
+    place.mkdir()
+    _mount("-t", "tmpfs", "-o", f"size={size}k", "tmpfs", place)
+    try:
+        yield lambda larger: _mount("-o", f"remount,size={larger}k", place)
+    finally:
+        _unmount(place)
+
+
+@contextmanager
+def read_only(folder):
+    """A folder that nobody can write to, root included."""
+    _mount("--bind", folder, folder)
+    try:
+        _mount("-o", "remount,bind,ro", folder)
+        yield
+    finally:
+        _unmount(folder)
+
+
+def _mount(*arguments):
+    program = shutil.which("mount")
+    if program is None:
+        pytest.skip("there is no mount")
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"mount is not allowed: {done.stderr.strip()}")
+
+
+def _unmount(place):
+    subprocess.run([shutil.which("umount"), "-l", str(place)], check=True)
+
+
+N_LABELS = 30
+LABELS = """
+dataset: copper.h5
+labelling:
+  structures: [copper.extxyz]
+  engine: {name: ase, calculator: slow.Slow}
+  ladder: [{name: emt}]
+"""
+SLOW = """
+import time
+from ase.calculators.emt import EMT
+
+class Slow(EMT):
+    def calculate(self, *args, **kwargs):
+        time.sleep(0.1)
+        super().calculate(*args, **kwargs)
+"""
+LOOP = """
+dataset: {dataset}
+labelling: {{engine: gpaw, levels: [5]}}
+learning: {{model: {{twojmax: 4}}, iterations: 1}}
+"""
+
+
+def label_study(folder):
+    """A study of labels, of a calculator that takes its time."""
+    import ase.io
+    from ase.build import bulk
+
+    (folder / "slow.py").write_text(SLOW)
+    (folder / "labels.yaml").write_text(LABELS)
+    ase.io.write(folder / "copper.extxyz", [bulk("Cu", "fcc", a=3.5 + 0.02 * k) for k in range(N_LABELS)])

@@ -1,0 +1,122 @@
+"""What labels leave behind: no program and no folder of a process that was killed, and no failure for want of space."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures.process import BrokenProcessPool
+
+import ase.io
+import pytest
+from ase.build import bulk
+from helpers.faults import LABELS, begin, call, gone, in_one_sentence, small_disk, soon, stop
+
+from paretofit import Dataset
+from paretofit.execution import isolated as module
+from paretofit.labelling.scratch import PREFIX, clear_up, scratch_folder
+
+STUDY = LABELS.replace("slow.Slow", "program.Program")
+PROGRAM = """
+import os, subprocess, time
+from pathlib import Path
+from ase.calculators.emt import EMT
+
+class Program(EMT):
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        if Path("pids").exists():
+            process = subprocess.Popen(["sleep", "300"])
+            Path("pids", str(process.pid)).touch()
+            process.wait()
+        elif Path("write").exists():
+            Path(os.environ["TMPDIR"], f"of_{time.time_ns()}").write_bytes(bytes(1 << 20))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Labels whose calculator starts a program, or writes a megabyte; and a folder for what is temporary."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "s.yaml").write_text(STUDY)
+    (tmp_path / "tmp").mkdir()
+    ase.io.write(tmp_path / "copper.extxyz", [bulk("Cu", a=3.5 + 0.02 * k) for k in range(6)])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    return tmp_path
+
+
+def running(folder):
+    """Programs that labels have started, once there are two."""
+    found = folder / "pids"
+    assert soon(lambda: len(list(found.iterdir())) >= 2)
+    return [int(path.name) for path in found.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("number", "more"),
+    [(signal.SIGKILL, ""), (signal.SIGTERM, ""), (signal.SIGTERM, "cluster: {name: local, workers: 2}\n")],
+)
+def test_programs_end_with_the_command(folder, number, more):
+    (folder / "s.yaml").write_text(STUDY + more)
+    (folder / "pids").mkdir()
+    process = begin("label", "s.yaml", "--jobs", 2, cwd=folder)
+    programs = running(folder)
+    stop(process, number, group=False)
+    assert soon(lambda: gone(programs))
+    for path in [*(folder / "pids").iterdir(), folder / "pids"]:
+        path.unlink() if path.is_file() else path.rmdir()
+    again = call("label", "s.yaml", "--jobs", 2, cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert not list((folder / "tmp").glob(f"{PREFIX}*"))
+
+
+def test_only_what_nobody_uses_is_cleared_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with scratch_folder() as own:
+        left = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+        elsewhere = own.with_name(f"{PREFIX}-another.machine-{ended.pid}-abcdefgh")
+        for place in (left / "0", elsewhere):
+            place.mkdir(parents=True)
+        programs = [
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=place)
+            for place in (left / "0", own)
+        ]
+        clear_up()
+        assert programs[0].wait(10) == -signal.SIGKILL
+        assert programs[1].poll() is None
+        programs[1].kill()
+        programs[1].wait()
+        assert set(tmp_path.iterdir()) == {own, elsewhere}
+
+
+def test_a_full_disk_is_no_failure_of_a_label(folder):
+    (folder / "write").touch()
+    with small_disk(folder / "disk", 2560) as resize:
+        os.environ["TMPDIR"] = str(folder / "disk")  # which the fixture sets back
+        done = call("label", "s.yaml", "--jobs", 1, cwd=folder)
+        assert done.returncode == 1
+        assert f"{folder / 'disk'} on " in in_one_sentence(done)
+        assert "is full" in done.stderr
+        assert "set TMPDIR to another place" in done.stderr
+        (folder / "write").unlink()
+        resize(16384)
+        again = call("label", "s.yaml", "--jobs", 1, cwd=folder)
+        assert again.returncode == 0, again.stderr
+    with Dataset(folder / "copper.h5") as data:
+        assert data.labels("emt").complete.all()
+
+
+def test_a_task_is_handed_out_again_where_a_process_had_just_died(monkeypatch):
+    submit, count = module.ProcessPoolExecutor.submit, []
+
+    def sometimes(pool, function, task):
+        count.append(task)
+        if len(count) in {1, 3, 4}:
+            raise BrokenProcessPool
+        return submit(pool, function, task)
+
+    monkeypatch.setattr(module.ProcessPoolExecutor, "submit", sometimes)
+    assert dict(module.execute(abs, range(-6, 0), 2, lambda _: None)) == {-k: k for k in range(1, 7)}

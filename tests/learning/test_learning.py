@@ -1,0 +1,756 @@
+"""The active-learning loop: its parts against hand computation, its stages, its resuming, and what goes wrong."""
+
+import json
+import shutil
+import signal
+import time
+
+import ase.io
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from ase import Atoms
+from ase.build import bcc110, bulk
+from conftest import ROOT, first_configurations
+from helpers.faults import begin, flip, gone, litter, says, soon, stop
+from typer.testing import CliRunner
+
+from paretofit import Dataset, InputError
+from paretofit.cli import app
+from paretofit.commands import learn
+from paretofit.commands.learn import load_learn_study
+from paretofit.core import RowKind
+from paretofit.learning import VALIDATE, LearnFolder, ModelSettings, SnapModel, read_frames_of
+from paretofit.learning.explore import MdEngine, Run, plan_runs, run_md
+from paretofit.learning.learn_settings import ExploreSettings, SelectSettings
+from paretofit.learning.level_choice import choose_level, learning_exponent, level_noise, level_seconds
+from paretofit.learning.loop_report import ended_early
+from paretofit.learning.model import TrainingData
+from paretofit.learning.selection import calibrate, choose, judge_frames
+from paretofit.learning.sets import TEST, TRAIN, assign_sets, family_keys, family_numbers
+from paretofit.potentials import LinearPotential
+from paretofit.report.page import Picture
+from paretofit.uncertainty import Assessment, detection_rates
+from paretofit.uncertainty.calibration import committee_error, disagreement
+
+EAM = {
+    "name": "ase",
+    "calculator": "paretofit.core.lammps_library.lammps_calculator",
+    "options": {"commands": ["pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"], "elements": ["W"]},
+}
+BROKEN = {"energy": 1e9, "forces": 1e9, "stress": 1e9}
+ENGINE = MdEngine(("pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"), ("W",))
+SMALL = {
+    "labelling": {"engine": EAM, "ladder": [{"name": "eam"}]},
+    "augmentation": {
+        "structures": ["W.cif"],
+        "n": 24,
+        "min_length": 5,
+        "max_atoms": 16,
+        "isolated_atoms": False,
+        "clusters": {"count": 0},
+        "slabs": {"millers": []},
+        "strained": {"compress": 0.05, "stretch": 0.1},
+    },
+    "learning": {
+        "iterations": 2,
+        "sets": {"train": 0.6, "validate": 0.2, "test": 0.2},
+        "model": {"twojmax": 4, "members": 4},
+        "explore": {"trajectories": 3, "temperature_k": [100, 600], "time_ps": 0.2, "interval_ps": 0.1},
+        "select": {"tolerance": {"energy": 1.0, "forces": 20.0, "stress": 1.0}, "most": 4},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _lammps_potentials():
+    """LAMMPS finds the potentials that come with it, as it does for labels."""
+    from paretofit.core import lammps_calculator
+
+    lammps_calculator(ENGINE.commands, ENGINE.elements)
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    """They take most of a small loop's time; those of `done` are drawn."""
+    monkeypatch.setattr(
+        "paretofit.learning.loop_report.draw_picture", lambda plan, _: Picture(plan.name, "", missing="not drawn")
+    )
+
+
+def study(folder, **changes):
+    """A study file of the small loop, with sections of 'learning' or others changed."""
+    content = json.loads(json.dumps(SMALL))
+    for key, value in changes.items():
+        section = content if key in {"labelling", "augmentation"} else content["learning"]
+        section[key] = {**section.get(key, {}), **value} if isinstance(value, dict) else value
+    content = {key: value for key, value in content.items() if value is not None}
+    bulk("W", cubic=True).write(folder / "W.cif")
+    ase.io.write(folder / "al.xyz", bulk("Al").repeat(2), format="extxyz")
+    (folder / "s.yaml").write_text(yaml.safe_dump(content))
+    return folder / "s.yaml"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """One loop of two iterations, run to its end."""
+    folder = tmp_path_factory.mktemp("learn")
+    return learn(study(folder), out=folder / "run", jobs=2)
+
+
+class TestTheLoop:
+    def test_it_ends_by_itself_with_everything_in_its_place(self, done):
+        assert done.reason == "the maximum number of iterations"
+        assert len(done.iterations) == 2
+        assert done.report.read_text().startswith("<!doctype html>")
+        names = {path.name for path in (done.folder / "figures").glob("*.png")}
+        assert names == {"errors.png", "parity.png", "disagreement.png", "detection.png", "map.png"}
+        assert len(LearnFolder(done.folder).iterations()) == 2
+        potential = LinearPotential.read(done.potential)
+        assert len(potential.coefficients) == 4
+        table = pd.read_csv(done.folder / "iterations.csv")
+        assert table["labels"].tolist() == [24, table["selected"][0]]
+        assert 0 < table["selected"][0] <= 4
+        assert (table["n_train"] + table["n_validate"] + table["n_test"]).tolist() == table["labels"].cumsum().tolist()
+
+    def test_the_table_is_what_the_committee_says(self, done):
+        """RMSE of the test set, disagreement, error, slope and rates, once more from the files."""
+        folder = LearnFolder(done.folder)
+        potential = LinearPotential.read(folder.iteration(1).model)
+        errors = pd.read_csv(folder.iteration(1).path / "errors.csv")
+        with Dataset(folder.dataset) as data:
+            labels = data.labels("eam")
+            spread, error, sums = [], [], []
+            for _, row in errors.iterrows():
+                k = int(np.flatnonzero(data.ids == row["id"])[0])
+                members = potential.predict(data[k]).forces.reshape(4, -1)
+                truth = labels.forces[labels.offsets[k] : labels.offsets[k + 1]].ravel()
+                one = np.zeros(len(truth))
+                spread.append(1000 * disagreement(members, one)[0])
+                error.append(1000 * committee_error(members, truth, one)[0])
+                sums.append((row["set"], ((members - truth) ** 2).sum(axis=1), len(truth)))
+        assert errors["forces_std"].to_numpy() == pytest.approx(spread, rel=1e-5)
+        assert errors["forces_committee_error"].to_numpy() == pytest.approx(error, rel=1e-5)
+        test = [one for one in sums if one[0] == TEST]
+        rmse = 1000 * np.sqrt(sum(one[1] for one in test) / sum(one[2] for one in test))
+        first = done.iterations.iloc[0]
+        assert first["test_forces_members"] == pytest.approx(rmse.mean(), rel=1e-6)
+        assert first["test_forces_spread"] == pytest.approx(rmse.std(), rel=1e-6)
+        assert first["test_forces"] < rmse.mean()  # the mean of the members is better than they are
+        held = (errors["set"] == VALIDATE).to_numpy()
+        tau, epsilon = np.array(spread)[held], np.array(error)[held]
+        near = epsilon <= 30 * 20.0
+        line = (tau[near], epsilon[near]) if near.sum() >= 6 else (tau, epsilon)
+        assert first["slope_forces"] == pytest.approx(line[0] @ line[1] / (line[1] @ line[1]), rel=1e-4)
+        assert first["threshold_forces"] == pytest.approx(20.0 * first["slope_forces"])
+        rates = detection_rates(tau, epsilon, first["threshold_forces"], 20.0)
+        assert (first["tpr_forces"], first["ppv_forces"]) == pytest.approx(rates)
+
+    def test_frames_that_were_chosen_are_the_next_labels(self, done):
+        folder = LearnFolder(done.folder)
+        frames = pd.read_csv(folder.iteration(1).path / "frames.csv")
+        chosen = frames[frames["verdict"] == "chosen"]
+        structures = read_frames_of(folder.iteration(2).structures, "")
+        assert [atoms.info["trajectory"] for atoms in structures] == chosen["trajectory"].tolist()
+        assert (chosen["above"] != "").all()
+        with Dataset(folder.dataset) as data:
+            assert data.labels("eam").complete.all()
+            mine = [one for one in data.info_records if one.get("iteration") == 2]
+        assert [one["trajectory"] for one in mine] == [atoms.info["trajectory"] for atoms in structures]
+
+    def test_everybody_keeps_the_set(self, done):
+        folder = LearnFolder(done.folder)
+        first, second = (pd.read_csv(folder.iteration(k).path / "errors.csv").set_index("id")["set"] for k in (1, 2))
+        assert second.loc[first.index].equals(first)
+
+    def test_run_again_it_does_nothing(self, done):
+        before = {path: path.stat().st_mtime_ns for path in (done.folder / "iterations").rglob("*.json")}
+        again = learn(done.folder.parent / "s.yaml", out=done.folder, jobs=1)
+        assert again.reason == done.reason
+        unchanged = {path: path.stat().st_mtime_ns for path in before if path.name != "stopped.json"}
+        assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
+
+    def test_thresholds_that_are_met_stop_it_at_once(self, tmp_path):
+        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "broken": BROKEN}
+        found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
+        assert found.reason == "the errors on the test set are below tolerance"
+        assert len(found.iterations) == 1
+        assert not (tmp_path / "run" / "iterations" / "01" / "trajectories").exists()
+
+    def test_it_stops_where_nothing_is_above_tolerance(self, done, tmp_path):
+        """A test set that is never good enough, and a tolerance that everything else is below."""
+        shutil.copytree(done.folder, tmp_path / "run")
+        for path in (tmp_path / "run" / "iterations" / "02").glob("*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (tmp_path / "run" / "iterations" / "02").rmdir()
+        first = LearnFolder(tmp_path / "run").iteration(1)
+        record = first.record("train")
+        record["rmse"][TEST]["energy"]["value"] = 1e9  # the test set is never good enough
+        first.finish("train", record)
+        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "closest": 0.0,
+                "broken": BROKEN}  # fmt: skip
+        found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
+        assert found.reason == "nothing that the dynamics found is above tolerance"
+        assert found.iterations["selected"].iloc[0] == 0
+
+
+class TestDamage:
+    """What stands in the folder of a loop is as it was written, or is refused by its name with what would be right."""
+
+    @pytest.mark.parametrize(
+        ("name", "how"),
+        [*((name, how) for how in ("flipped", "cut") for name in (
+            "sets.json", "start.json", "candidates.extxyz", "iterations/01/errors.csv", "iterations/01/train.json",
+            "iterations/02/label.json", "iterations/02/train.json", "iterations/02/components.csv",
+            "iterations/02/structures.extxyz", "iterations/02/model/potential.snapcoeff")),
+         *((name, "gone") for name in ("sets.json", "candidates.extxyz", "iterations/01/errors.csv"))],
+    )  # fmt: skip
+    def test_it_is_said(self, done, tmp_path, name, how):
+        shutil.copytree(done.folder, tmp_path / "run")
+        path = tmp_path / "run" / name
+        content = path.read_bytes()
+        if how == "flipped":
+            flip(path, content.rindex(b"3") if b"3" in content else 0.5)  # a digit becomes another one
+        elif how == "cut":
+            path.write_bytes(content[: len(content) // 2])
+        else:
+            path.unlink()
+        if name in {"sets.json", "iterations/02/structures.extxyz"}:  # of a finished loop nobody asks for them
+            (tmp_path / "run" / "iterations" / "02" / "label.json").unlink()
+        with pytest.raises(InputError, match=f"{name} is damaged.*(remove|restore) .*(again|--out)"):
+            learn(study(tmp_path), out=tmp_path / "run")
+
+    def test_a_record_of_the_run_is_written_anew(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        (tmp_path / "run" / "run.json").write_text('{"study": "s')
+        assert learn(study(tmp_path), out=tmp_path / "run").reason == done.reason
+
+    def test_what_it_says_is_right(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        here = LearnFolder(tmp_path / "run").iteration(2).path
+        (here / "errors.csv").write_text("id,set\n")
+        with pytest.raises(InputError, match=f"remove {here / 'train.json'}"):
+            learn(study(tmp_path), out=tmp_path / "run")
+        (here / "train.json").unlink()
+        learn(study(tmp_path), out=tmp_path / "run")
+        assert (here / "errors.csv").read_bytes() == (done.folder / "iterations" / "02" / "errors.csv").read_bytes()
+
+    @pytest.mark.parametrize("suffix", ["json", "extxyz"])
+    def test_a_damaged_trajectory_runs_again(self, done, tmp_path, suffix):
+        shutil.copytree(done.folder, tmp_path / "run")
+        here = LearnFolder(tmp_path / "run").iteration(1)
+        frames = {path.name: path.read_bytes() for path in here.trajectories.glob("*.extxyz")}
+        written = (here.trajectories / "001.extxyz").stat().st_mtime_ns
+        flip(here.trajectories / f"000.{suffix}", 0.6)
+        (here.path / "explore.json").unlink()
+        learn(study(tmp_path), out=tmp_path / "run", stage="explore")
+        assert {path.name: path.read_bytes() for path in here.trajectories.glob("*.extxyz")} == frames
+        assert (here.trajectories / "001.extxyz").stat().st_mtime_ns == written
+
+    def test_a_finished_iteration_that_lacks_a_stage_is_gone_through_again(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        first = LearnFolder(tmp_path / "run").iteration(1).path
+        (first / "train.json").unlink()
+        learn(study(tmp_path), out=tmp_path / "run")
+        assert (first / "errors.csv").read_bytes() == (done.folder / "iterations" / "01" / "errors.csv").read_bytes()
+
+
+class TestStages:
+    def test_the_page_is_written_once_after_each_iteration(self, tmp_path, monkeypatch):
+        written = []
+        monkeypatch.setattr(
+            "paretofit.learning.loop_report.write_learn_report",
+            lambda folder, _, reason: written.append(reason) or folder.path / "report.html",
+        )
+        learn(study(tmp_path), out=tmp_path / "run")
+        assert written == ["not yet", "the maximum number of iterations"]
+
+    def test_one_after_the_other_by_hand_is_the_loop(self, done, tmp_path):
+        path = study(tmp_path)
+        with pytest.raises(InputError, match="stage 'train' of iteration 1 needs 'label' first"):
+            learn(path, out=tmp_path / "run", stage="train")
+        for stage in ("label", "train", "explore", "select"):
+            found = learn(path, out=tmp_path / "run", stage=stage)
+            assert found.reason == f"stage '{stage}' of iteration 1"
+        columns = ["test_energy", "test_forces", "slope_forces", "selected", "frames"]
+        first = found.iterations[columns].iloc[0].astype(float)
+        assert first.to_numpy() == pytest.approx(done.iterations[columns].iloc[0].astype(float).to_numpy(), rel=1e-6)
+
+    def test_a_labelled_dataset_trains_without_any_label(self, tmp_path):
+        (tmp_path / "s.yaml").write_text(
+            yaml.safe_dump(
+                {
+                    "dataset": str(first_configurations()),
+                    "labelling": {"engine": "gpaw", "levels": [5]},
+                    "learning": {"model": {"twojmax": 4}, "iterations": 1},
+                }
+            )
+        )
+        found = learn(tmp_path / "s.yaml", out=tmp_path / "run")
+        assert found.iterations["labels"].tolist() == [0]
+        assert found.iterations["n_train"].iloc[0] > 140
+        assert found.iterations["test_forces"].iloc[0] < 600
+
+    @pytest.mark.parametrize("stage", ["label", "train", "explore", "select"])
+    def test_a_stage_that_was_cut_short_is_done_again(self, done, tmp_path, stage):
+        """Without its record, and with half of its files, the same numbers come out, and labels are not paid twice."""
+        shutil.copytree(done.folder, tmp_path / "run")
+        here = LearnFolder(tmp_path / "run").iteration(2 if stage in {"label", "train"} else 1)
+        if stage in {"explore", "select"}:
+            shutil.rmtree(tmp_path / "run" / "iterations" / "02")
+        for name in ("label", "train", "explore", "select")[("label", "train", "explore", "select").index(stage) :]:
+            (here.path / f"{name}.json").unlink(missing_ok=True)
+        if stage == "explore":
+            (here.trajectories / "001.json").unlink()
+            (here.trajectories / "001.extxyz").write_text("16\nhalf")
+        journal = (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes()
+        again = learn(study(tmp_path), out=tmp_path / "run")
+        assert (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes() == journal
+        columns = [one for one in done.iterations if "seconds" not in one and done.iterations[one].dtype != object]
+        pd.testing.assert_frame_equal(again.iterations[columns], done.iterations[columns], rtol=1e-6, check_dtype=False)
+
+    def test_a_change_of_settings_redoes_the_last_stage_only(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        before = (tmp_path / "run" / "iterations" / "01" / "train.json").stat().st_mtime_ns
+        found = learn(study(tmp_path, model={"members": 5}), out=tmp_path / "run")
+        assert len(LinearPotential.read(found.potential).coefficients) == 5
+        assert (tmp_path / "run" / "iterations" / "01" / "train.json").stat().st_mtime_ns == before
+
+    @pytest.mark.slow
+    def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(self, done, tmp_path):
+        """In every stage of both iterations, as the log tells them, and at random."""
+        log, rng = tmp_path / "run" / "learn.log", np.random.default_rng(0)
+        stages = [f"iteration {k}, {stage}:" for k in (1, 2) for stage in ("label", "train", "explore", "select")]
+        arguments = ["learn", study(tmp_path), "--out", tmp_path / "run", "--jobs", 1]
+        for before in ["study", *stages[:-2], *[None] * 6]:  # the second iteration ends with its training
+            process = begin(*arguments)
+            if before is None:
+                time.sleep(rng.uniform(3, 12))
+            else:
+                assert soon(lambda process=process, before=before: says(log, before, 0) or process.poll() is not None)
+                time.sleep(rng.uniform(0, 0.5))
+            if process.poll() is None:
+                _, family = stop(process, signal.SIGKILL, group=True)
+                assert soon(lambda family=family: gone(family))
+        found = learn(tmp_path / "s.yaml", out=tmp_path / "run")
+        assert not litter(tmp_path / "run")
+        columns = [one for one in done.iterations if "seconds" not in one and done.iterations[one].dtype != object]
+        pd.testing.assert_frame_equal(found.iterations[columns], done.iterations[columns], rtol=1e-6, check_dtype=False)
+        keys = [json.loads(line)["key"] for line in (tmp_path / "run" / "labels" / "labels.jsonl").open()]
+        assert len(keys) == len(set(keys)) == done.iterations["labels"].sum()
+
+
+class TestWhatGoesWrong:
+    def test_labels_that_fail_are_counted_and_left_out(self, tmp_path, monkeypatch):
+        (tmp_path / "fragile.py").write_text(
+            "from ase.calculators.calculator import CalculationFailed\n"
+            "from ase.calculators.lj import LennardJones\n"
+            "class Fragile(LennardJones):\n"
+            "    def calculate(self, atoms=None, properties=None, system_changes=()):\n"
+            "        if int(abs(atoms.positions.sum()) * 1e4) % 4 == 0:\n"
+            "            raise CalculationFailed('no convergence')\n"
+            "        super().calculate(atoms, properties, system_changes)\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        engine = {"name": "ase", "calculator": "fragile.Fragile", "options": {"sigma": 2.4, "epsilon": 0.5, "rc": 6.0}}
+        path = study(tmp_path, labelling={"engine": engine}, iterations=1)
+        found = learn(path, out=tmp_path / "run")
+        failed = json.loads((tmp_path / "run" / "iterations" / "01" / "label.json").read_text())["failed"]
+        assert 0 < len(failed) < 24
+        assert found.iterations["failed"].tolist() == [len(failed)]
+        assert found.iterations[["n_train", "n_validate", "n_test"]].sum(axis=1).tolist() == [24 - len(failed)]
+        assert "no convergence" in found.report.read_text()
+
+    def test_dynamics_that_explode_are_stopped_with_their_frames(self):
+        atoms = bulk("W", cubic=True).repeat(2)
+        settings = ExploreSettings(time_ps=1.0, interval_ps=0.1)
+        near = atoms.copy()
+        near.positions[1] = near.positions[0] + [1.3, 0, 0]
+        found = run_md(Run(0, near, 300.0, 0.0, 1), ENGINE, settings)
+        assert found.reason.startswith(("the temperature reached", "atoms came closer"))
+        assert len(found.frames) < 10
+        graded = run_md(Run(0, atoms, 300.0, 0.0, 1), ENGINE, settings, lambda _: 99.0)
+        assert graded.reason == "the extrapolation grade reached 99"
+        assert len(graded.frames) == 1  # the structure that is outside is what needs a label
+        broken = run_md(Run(0, atoms, 300.0, 0.0, 1), MdEngine(("pair_style zero 5.0",), ("W",)), settings)
+        assert "pair_coeff" in broken.reason or "coeffs" in broken.reason
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"augmentation": None}, "there are no structures to begin with"),
+            ({"structures": ["nowhere.xyz"]}, "'learning.structures': there is no file at .*nowhere.xyz"),
+            (
+                {"labelling": {"engine": {"name": "espresso", "command": "no-such-pw.x", "pseudopotentials": "."}}},
+                "no-such-pw.x",
+            ),
+            ({"explore": {"temperature_k": [500, 100]}}, "the range goes from 500 to 100; write the lower end first"),
+            ({"explore": {"temperature_k": [-5, 100]}}, "cannot be below zero; got -5"),
+            ({"explore": {"time_ps": 1.0, "interval_ps": 2.0}}, "'interval_ps', 2, is longer than 'time_ps', 1"),
+            ({"select": {"tolerance": {"energy": -1.0}}}, "tolerance.energy"),
+            (
+                {"select": {"tolerance": {"enrgy": 1.0}}},
+                "unknown key 'learning.select.tolerance.enrgy'; did you mean 'energy'",
+            ),
+            ({"sets": {"train": 0.9}}, "must add up to 1; they add up to 1.3"),
+            ({"level": {"fixed": "dft"}}, "'learning.level.fixed' is 'dft', and 'labelling' has the levels eam"),
+            ({"model": {"members": 1}}, "learning.model.members"),
+            ({"model": {"radelem": {"Xx": 0.4}}}, "'learning.model.radelem' names Xx; the structures have W"),
+            ({"explore": {"max_atoms": 1}}, "no structure of 2 to 1 atoms to start the dynamics from"),
+            ({"explore": {"start": "al.xyz"}}, "'learning.explore.start' has Al, which no candidate has"),
+            (
+                {"explore": {"temperature_k": [100, 200, 300]}},
+                r"a range has two ends; write \{grid: \[100, 200, 300\]\}",
+            ),
+            ({"explore": {"temperature_k": {"low": 1, "high": 2, "grid": [3]}}}, "a range or a grid, not both"),
+            ({"explore": {"timestep_fs": 50}}, "timestep_fs"),
+            ({"select": {"broken": {"energy": 0.5}}}, "'broken.energy', 0.5, must be above 'tolerance.energy', 1"),
+            ({"level": {"pilot": 2}}, "pilot"),
+            ({"initial": 4}, "the validation set has 1, fewer than the 3 that a calibration needs"),
+            (
+                {
+                    "labelling": {
+                        "engine": {
+                            **EAM,
+                            "options": {
+                                "commands": ["pair_style eam/alloy", "pair_coeff * * no.alloy W"],
+                                "elements": ["W"],
+                            },
+                        }
+                    }
+                },
+                "no.alloy",
+            ),
+        ],
+    )
+    def test_wrong_input_is_one_sentence_before_anything_is_spent(self, tmp_path, changes, message):
+        path = study(tmp_path, **changes)
+        with pytest.raises(InputError, match=message):
+            learn(path, out=tmp_path / "run")
+        if message != "no.alloy":  # where the engine cannot do anything, a few labels are tried
+            journal = tmp_path / "run" / "labels" / "labels.jsonl"
+            assert not journal.exists() or not journal.read_text()
+
+    def test_too_few_to_calibrate(self, tmp_path):
+        with pytest.raises(InputError, match="the validation set has 0, fewer than the 3 that a calibration needs"):
+            learn(study(tmp_path, sets={"train": 0.98, "validate": 0.01, "test": 0.01}), out=tmp_path / "run")
+
+    def test_the_command_line_says_what_stage_there_is(self, tmp_path):
+        done = CliRunner().invoke(
+            app, ["learn", str(study(tmp_path)), "--stage", "guess", "--out", str(tmp_path / "r")]
+        )
+        assert "there is no stage 'guess'; there are label, train, explore, select" in str(done.exception)
+
+
+class TestDynamics:
+    settings = ExploreSettings(time_ps=0.3, interval_ps=0.1)
+
+    def test_bulk_keeps_its_frame_and_its_temperature(self):
+        atoms = bulk("W").repeat(4)
+        atoms.rotate(33, (1, 2, 3), rotate_cell=True)
+        found = run_md(Run(0, atoms, 400.0, 0.0, 3), ENGINE, self.settings)
+        assert (found.reason, len(found.frames), found.times) == ("", 3, pytest.approx([0.1, 0.2, 0.3]))
+        last = found.frames[-1]
+        assert last.cell.cellpar() == pytest.approx(atoms.cell.cellpar(), rel=0.03)
+        assert (
+            np.linalg.norm(last.cell[0] / np.linalg.norm(last.cell[0]) - atoms.cell[0] / np.linalg.norm(atoms.cell[0]))
+            < 0.02
+        )
+        scaled = last.get_scaled_positions() - atoms.get_scaled_positions()
+        moved = (scaled - np.round(scaled)) @ atoms.cell[:]
+        assert 0.01 < np.abs(moved).max() < 1.0
+
+    def test_a_slab_is_pressed_along_its_periodic_directions_only(self):
+        slab = bcc110("W", (3, 3, 4), vacuum=8)
+        slab.pbc = (True, True, False)
+        order = slab.copy()
+        order.set_cell(slab.cell[[2, 0, 1]])
+        order.pbc = (False, True, True)
+        for atoms, vacuum in ((slab, 2), (order, 0)):
+            last = run_md(Run(0, atoms, 300.0, 0.0, 3), ENGINE, self.settings).frames[-1]
+            assert np.array_equal(last.pbc, atoms.pbc)
+            assert np.array_equal(last.cell[vacuum], atoms.cell[vacuum])
+            plane = [k for k in range(3) if k != vacuum]
+            assert not np.allclose(last.cell[plane], atoms.cell[plane], rtol=1e-6)
+            assert last.positions[:, 2].std() == pytest.approx(atoms.positions[:, 2].std(), rel=0.2)
+
+    def test_a_cluster_runs_at_constant_volume(self):
+        cluster = bulk("W", cubic=True).repeat(2)
+        cluster.pbc = False
+        found = run_md(Run(0, cluster, 300.0, 50.0, 3), ENGINE, self.settings)
+        assert found.reason == ""
+        assert np.array_equal(found.frames[-1].cell[:], cluster.cell[:])
+
+    def test_pressure_presses(self):
+        atoms = bulk("W", cubic=True).repeat(3)
+        settings = ExploreSettings(time_ps=2.0, interval_ps=2.0)
+        volumes = [
+            run_md(Run(0, atoms, 100.0, p, 3), ENGINE, settings).frames[-1].get_volume() for p in (-100.0, 200.0)
+        ]
+        bulk_modulus = 310.0  # GPa, of tungsten; 300 kbar are 30 GPa
+        assert 1 - volumes[1] / volumes[0] == pytest.approx(30 / bulk_modulus, rel=0.5)
+
+    def test_runs_are_drawn_from_ranges_and_grids(self):
+        starts = [bulk("W"), bulk("W").repeat(2)]
+        settings = ExploreSettings(trajectories=6, temperature_k=[100, 200], pressure_kbar={"grid": [0, 10, 20]})
+        runs = plan_runs(starts, settings, np.random.default_rng(0))
+        assert [run.pressure for run in runs] == [0, 10, 20, 0, 10, 20]
+        assert all(100 <= run.temperature <= 200 for run in runs)
+        assert sorted(len(run.atoms) for run in runs) == [1, 1, 1, 8, 8, 8]
+        again = plan_runs(starts, settings, np.random.default_rng(0))
+        assert [run.seed for run in again] == [run.seed for run in runs]
+
+
+class TestSets:
+    def made(self, records):
+        found = []
+        for k, record in enumerate(records):
+            atoms = bulk("W").repeat((2, 1, 1))
+            atoms.info = {"config_id": k, **record}
+            found.append(atoms)
+        return found
+
+    def test_shares_relatives_and_what_always_trains(self):
+        structures = self.made([{"trajectory": f"t{k // 5}"} for k in range(200)])
+        structures += self.made([{"config_type": "isolated"}] * 3)[:0]
+        structures[7].info["config_type"] = "input"
+        structures[8] = Atoms("W", cell=[3, 3, 3], pbc=True, info={"config_id": 8, "trajectory": "t1"})
+        shares = {TRAIN: 0.8, VALIDATE: 0.1, TEST: 0.1}
+        found = assign_sets(structures, {}, shares, ["parent", "trajectory"], np.random.default_rng(1))
+        counts = pd.Series(found).value_counts()
+        assert counts[TRAIN] == pytest.approx(160, abs=6)
+        assert counts[VALIDATE] == pytest.approx(20, abs=6)
+        assert found[7] == found[8] == TRAIN
+        for family in range(40):
+            own = {found[5 * family + k] for k in range(5) if 5 * family + k not in (7, 8)}
+            assert len(own) == 1
+
+    def test_what_was_given_stays_and_relatives_follow(self):
+        structures = self.made([{"trajectory": f"t{k // 2}"} for k in range(20)])
+        known = dict.fromkeys(range(0, 20, 2), TEST)
+        found = assign_sets(
+            structures, known, {TRAIN: 0.8, VALIDATE: 0.1, TEST: 0.1}, ["trajectory"], np.random.default_rng(1)
+        )
+        assert set(found.values()) == {TEST}
+
+    def test_one_parent_of_all_is_no_family(self):
+        structures = self.made([{"parent": "a.cif", "family": f"f{k // 4}"} for k in range(40)])
+        keys = family_keys(structures, ["parent", "trajectory"])
+        assert keys == ["trajectory", "family"]
+        assert len(set(family_numbers(structures, keys).tolist())) == 10
+        assert family_keys(structures[:1], ["parent"]) == ["parent"]
+
+    def test_frames_go_with_what_they_started_from(self):
+        structures = self.made([{}] * 10 + [{"trajectory": f"01-{k}", "started_from": k} for k in range(10)])
+        shares = {TRAIN: 0.5, VALIDATE: 0.25, TEST: 0.25}
+        known = assign_sets(structures[:10], {}, shares, ["trajectory"], np.random.default_rng(0))
+        found = assign_sets(structures, known, shares, ["trajectory"], np.random.default_rng(1))
+        assert [found[10 + k] for k in range(10)] == [known[k] for k in range(10)]
+
+
+class TestSelection:
+    def test_what_is_hopelessly_off_does_not_calibrate(self):
+        settings = SelectSettings(tolerance={"energy": 1.0, "forces": 1.0})
+        error = pd.DataFrame({"energy": [1.0, 2, 3, 4, 5, 6, 4000], "forces": [1.0] * 7, "stress": [np.nan] * 7})
+        spread = pd.DataFrame(
+            {"energy": [*(0.5 * error["energy"][:6]), 4000], "forces": [1.0] * 7, "stress": [np.nan] * 7}
+        )
+        assert calibrate(spread, error, settings).thresholds["energy"] == pytest.approx(0.5)
+        assert calibrate(spread[3:], error[3:], settings).thresholds["energy"] > 0.9  # too few others
+
+    def assessed(self, energy, forces, grade=0.5):
+        n = 4
+        return Assessment(0.0, np.zeros((n, 3)), np.zeros(6), energy, np.full((n, 3), forces), np.full(6, np.nan),
+                          np.nan, np.full((n, 3), np.nan), np.full(6, np.nan), np.full(n, grade), 0.1)  # fmt: skip
+
+    def frames(self, count):
+        return [bulk("W").repeat((4, 1, 1)) for _ in range(count)]
+
+    def test_verdicts_by_hand(self):
+        settings = SelectSettings(tolerance={"energy": 10.0, "forces": 100.0}, broken={"energy": 500.0}, most=2)
+        pairs = pd.DataFrame({"energy": [1.0, 2, 3], "forces": [10.0, 20, 30], "stress": [np.nan] * 3})
+        errors = pd.DataFrame({"energy": [2.0, 4, 6], "forces": [10.0, 20, 30], "stress": [np.nan] * 3})
+        calibration = calibrate(pairs, errors, settings)
+        assert calibration.thresholds == {"energy": pytest.approx(5.0), "forces": pytest.approx(100.0)}
+        assessed = [self.assessed(*one) for one in
+                    [(0.004, 0.05), (0.006, 0.05), (0.004, 0.2), (0.6, 0.05), (0.007, 0.2), (0.007, 0.2)]]  # fmt: skip
+        described = np.array([[1.0, 0], [2, 0], [3, 0], [4, 0], [5, 0], [5, 1e-5]])
+        table = judge_frames(self.frames(6), assessed, calibration, settings, described, np.array([[9.0, 9]]))
+        assert table["above"].tolist() == ["", "energy", "forces", "energy", "energy forces", "energy forces"]
+        waiting = "not drawn"
+        assert table["verdict"].tolist() == ["confident", waiting, waiting, "broken", waiting, "duplicate"]
+        assert table["energy_expected"].tolist() == pytest.approx([8, 12, 8, 1200, 14, 14])
+        drawn = {tuple(choose(table, described, described[:0], settings, np.random.default_rng(k))) for k in range(30)}
+        assert drawn == {(1, 2), (1, 4), (2, 4)}
+
+    def test_diverse_choice_takes_what_is_far_from_what_is_known(self):
+        settings = SelectSettings(how="diverse", most=2)
+        table = pd.DataFrame({"verdict": ["not drawn"] * 4})
+        described = np.array([[1.0, 0.0, 0.0], [1.0, 0.01, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        found = choose(table, described, np.array([[1.0, 0.0, 0.0]] * 5), settings, np.random.default_rng(0))
+        assert found.tolist() == [2, 3]
+
+    def test_structures_whose_atoms_overlap_are_broken(self):
+        settings = SelectSettings()
+        atoms = bulk("W").repeat((4, 1, 1))
+        atoms.positions[1] = atoms.positions[0] + [1.0, 0, 0]
+        pairs = pd.DataFrame({"energy": [1.0, 2, 3], "forces": [1.0, 2, 3], "stress": [np.nan] * 3})
+        table = judge_frames([atoms], [self.assessed(1.0, 1.0)], calibrate(pairs, pairs, settings), settings,
+                             np.ones((1, 2)), np.zeros((0, 2)))  # fmt: skip
+        assert table["verdict"].tolist() == ["broken"]
+
+
+class TestLevels:
+    def test_the_cheap_level_early_and_the_good_one_late(self):
+        levels = ["cheap", "good"]
+        noise, seconds = {"cheap": (0.02, 0.1)}, {"cheap": 1.0, "good": 10.0}
+        early = choose_level(levels, noise, seconds, (0.2, 1.0), 20, 20)
+        late = choose_level(levels, noise, seconds, (0.01, 0.05), 500, 20)
+        assert (early.name, late.name) == ("cheap", "good")
+        by_hand = np.sqrt(20 / 40 + 20 / 40 * 0.1**2)
+        assert early.table[0]["foretold"] == pytest.approx(by_hand)
+        assert early.table[0]["gain_per_hour"] == pytest.approx(3600 * (1 - by_hand) / 20)
+        assert choose_level(levels, {}, seconds, (0.2, 1.0), 20, 20).name == "good"
+        assert learning_exponent([(10, 4.0), (40, 2.0)]) == pytest.approx(0.5)
+        assert learning_exponent([(10, 90.0), (20, 4.0), (40, 3.0), (80, 2.5)]) == pytest.approx(0.34, abs=0.02)
+        energies = choose_level(levels, {"cheap": (0.3, 0.01)}, seconds, (0.2, 1.0), 20, 20)
+        assert energies.name == "good"  # the cheap level's energies are worse than the model's
+        assert learning_exponent([(10, 4.0)]) == 0.5
+
+    def test_noise_and_cost_come_from_what_has_labels_at_both(self):
+        with Dataset(first_configurations()) as data:
+            noise, seconds = level_noise(data, ["2", "3", "5"]), level_seconds(data, ["2", "3", "5"])
+            energy = (data.labels("3").energy - data.labels("5").energy) / data.n_atoms
+            forces = data.labels("3").forces - data.labels("5").forces
+        assert noise["3"] == pytest.approx((energy.std(), np.sqrt(np.mean(forces**2))))
+        assert seconds["2"] < seconds["3"] < seconds["5"]
+
+    def test_mixed_levels_have_an_offset_and_less_weight(self, tmp_path):
+        """Half of the labels 0.7 eV/atom off: the offset is found, and predictions are on the better level's scale."""
+        with Dataset(first_configurations()) as data:
+            n = len(data)
+            sets = np.array([VALIDATE if k % 5 == 0 else TRAIN for k in range(n)])
+            level = np.array(["3" if k % 2 else "5" for k in range(n)], dtype=object)
+            made = TrainingData(data, sets, level, np.arange(n), np.ones(n, dtype=int), ["3", "5"],
+                                level_noise(data, ["3", "5"]), (0.02, 0.1))  # fmt: skip
+            model = SnapModel(ModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
+            (tmp_path / "designs").mkdir()
+            trained = model.train(made, tmp_path / "model", seed=1)
+            labels3, labels5 = data.labels("3"), data.labels("5")
+            shift = float(np.mean((labels3.energy - labels5.energy) / data.n_atoms))
+            assert trained.offsets["3", "Be"] == pytest.approx(shift, abs=0.01)
+            error = [trained.committee.assess(data[k]).energy / data.n_atoms[k] - labels5.energy[k] / data.n_atoms[k]
+                     for k in range(0, n, 10)]  # fmt: skip
+        assert abs(np.mean(error)) < 0.02
+        alone = SnapModel(ModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
+        assert alone.load(tmp_path / "model").n_members == 4
+
+
+def test_the_shipped_studies_load():
+    for name in ("learn_quick", "learn_beryllium"):
+        loaded = load_learn_study(ROOT / "studies" / f"{name}.yaml")
+        assert loaded.learning.iterations >= 3
+
+
+class TestWhatTheReviewFound:
+    def test_the_report_counts_why_trajectories_ended(self, tmp_path):
+        for k, heat in ((1, "3574"), (1, "1.2e+04"), (2, "9")):
+            here = LearnFolder(tmp_path).iteration(k)
+            events = (here.record("explore") or {"events": []})["events"]
+            here.finish("explore", {"events": [*events, f"trajectory 3: the temperature reached {heat} K"]})
+        table = ended_early(LearnFolder(tmp_path))
+        assert table.to_numpy().tolist() == [
+            [1, "the temperature reached … K", 2],
+            [2, "the temperature reached … K", 1],
+        ]
+
+    def test_the_number_of_iterations_is_kept_whatever_stages_are_asked_for(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        path = study(tmp_path)
+        for stage in ("explore", "select"):
+            learn(path, out=tmp_path / "run", stage=stage)
+        journal = (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes()
+        assert learn(path, out=tmp_path / "run").reason == "the maximum number of iterations"
+        assert (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes() == journal
+
+    def test_trajectories_of_other_settings_are_run_again(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "iterations" / "02")
+        for name in ("explore", "select"):
+            (tmp_path / "run" / "iterations" / "01" / f"{name}.json").unlink()
+        learn(
+            study(tmp_path, explore={"temperature_k": [50, 60], "trajectories": 2}, iterations=1), out=tmp_path / "run"
+        )
+        learn(tmp_path / "s.yaml", out=tmp_path / "run", stage="explore")
+        record = json.loads((tmp_path / "run" / "iterations" / "01" / "trajectories" / "000.json").read_text())
+        assert 50 <= record["temperature_k"] <= 60
+
+    def test_another_start_needs_another_folder(self, done, tmp_path):
+        shutil.copytree(done.folder, tmp_path / "run")
+        with pytest.raises(InputError, match="'augmentation' has changed since .*run was begun"):
+            learn(study(tmp_path, augmentation={"n": 30}), out=tmp_path / "run")
+
+    def test_the_dataset_of_another_loop_is_taken_as_it_is(self, done, tmp_path):
+        found = learn(self.with_dataset(tmp_path, done.folder / "dataset.h5"), out=tmp_path / "run")
+        assert found.iterations["labels"].tolist() == [0]
+        total = found.iterations[["n_train", "n_validate", "n_test"]].sum(axis=1).tolist()
+        assert total == [done.iterations["labels"].sum()]
+
+    def with_dataset(self, folder, dataset):
+        path = study(folder, augmentation=None, iterations=1)
+        content = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**content, "dataset": str(dataset)}))
+        return path
+
+    def test_frames_and_lengths_are_as_asked(self):
+        atoms = bulk("W", cubic=True).repeat(2)
+        for time_ps, interval_ps, count in ((0.1, 0.005, 20), (0.1, 0.03, 3), (0.05, 0.05, 1)):
+            settings = ExploreSettings(time_ps=time_ps, interval_ps=interval_ps)
+            found = run_md(Run(0, atoms, 100.0, 0.0, 1), ENGINE, settings)
+            assert len(found.frames) == count
+            assert found.times[-1] == pytest.approx(count * interval_ps, rel=0.05)
+
+    def test_a_box_that_swells_is_stopped(self):
+        atoms = bulk("W", cubic=True).repeat(2)
+        atoms.set_cell(atoms.cell * 0.7, scale_atoms=True)
+        settings = ExploreSettings(time_ps=5.0, interval_ps=0.1, stop_temperature=1e6)
+        found = run_md(Run(0, atoms, 100.0, -500.0, 1), ENGINE, settings)
+        assert found.reason
+
+    def test_what_judges_is_labelled_at_the_best_level(self, tmp_path):
+        """Two levels of one calculator, the cheap one off by its length scale."""
+        engine = {
+            "name": "ase",
+            "calculator": "ase.calculators.lj.LennardJones",
+            "options": {"epsilon": 0.5, "rc": 7.0},
+        }
+        ladder = [{"name": "lo", "options": {"sigma": 2.45}}, {"name": "hi", "options": {"sigma": 2.46}}]
+        path = study(tmp_path, labelling={"engine": engine, "ladder": ladder}, level={"pilot": 4}, iterations=1)
+        found = learn(path, out=tmp_path / "run")
+        errors = pd.read_csv(tmp_path / "run" / "iterations" / "01" / "errors.csv")
+        judges = errors[errors["set"] != TRAIN]
+        assert (judges["level"] == "hi").all()
+        assert len(judges) >= 8
+        with Dataset(found.folder / "dataset.h5") as data:
+            assert data.labels("lo").complete.sum() >= 4
+
+    def test_candidates_that_wait_keep_their_ids(self, tmp_path):
+        """Where not all are labelled, frames get ids beyond all candidates, and the run goes on when resumed."""
+        path = study(tmp_path, initial=20, iterations=1)
+        learn(path, out=tmp_path / "run")
+        found = learn(study(tmp_path, initial=20, iterations=2), out=tmp_path / "run")
+        with Dataset(tmp_path / "run" / "dataset.h5") as data:
+            assert sorted(data.ids.tolist())[20:] == list(range(24, 24 + int(found.iterations["labels"].iloc[1])))
+        assert learn(tmp_path / "s.yaml", out=tmp_path / "run").reason == "the maximum number of iterations"
+
+    def test_forces_that_vanish_do_not_stop_a_committee(self):
+        """Ten held-out families, four of them crystals without forces."""
+        from paretofit.uncertainty import HeldOut, Uncertainty
+
+        group = np.repeat(np.arange(10), 6)
+        spread = np.where(group < 4, 1e-17, 0.1)
+        residual = np.where(group < 4, 0.0, 0.2) * np.random.default_rng(0).normal(size=60)
+        own = Uncertainty("bootstrap", {RowKind.FORCE: HeldOut(spread, residual, group, group)}, {}, None, 1.0, {})
+        assert own.interval(RowKind.FORCE).factor > 0

@@ -1,0 +1,159 @@
+"""The reduction and the sweep by PyTorch in double precision: the numbers of NumPy and LAPACK to 1e-8 on any device.
+
+The code is the same on a GPU and on the processor but for the device's name, so that it can be tested without a GPU.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import first_configurations
+from helpers.faults import STUDY
+
+from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, run_study
+from paretofit.dataset import split_configurations
+from paretofit.linear.reduction import PROCESSOR, add_gram, device_named, host, solve_rows
+from paretofit.linear.reduction.device import Torch, cholesky, fold_rows, solve_factored, symmetric_product
+from paretofit.study import load_study
+from paretofit.sweep import FastEngine, SweepGrid, SweepInput, run_sweep
+
+torch = pytest.importorskip("torch", reason="needs the extra gpu")
+NUMBERS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force", "ref_energy_shifted"]
+NAMES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
+
+@pytest.fixture(scope="module")
+def real(beryllium, tmp_path_factory):
+    path = tmp_path_factory.mktemp("device") / "design.h5"
+    design = compute_design(beryllium, SnapBasis(elements=["Be"], twojmax=6), path)
+    split = split_configurations(np.arange(len(beryllium)), 0.7, 1)
+    return SweepInput(design.with_labels(beryllium, beryllium.levels), split.train, split.test)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_operations_are_those_of_lapack(name):
+    rng, device = np.random.default_rng(0), Torch(name)
+    A, B = rng.normal(size=(50, 12)), rng.normal(size=(12, 3))
+    for place in (PROCESSOR, device):
+        G = place.zeros(12, 12)
+        add_gram(G, place.put(A))
+        assert host(symmetric_product(G, place.put(B))) == pytest.approx(A.T @ A @ B, rel=1e-12)
+        R, valid = cholesky(G)
+        assert valid == 12
+        assert np.abs(np.triu(host(R))) == pytest.approx(np.abs(np.triu(np.linalg.qr(A)[1])), abs=1e-12)
+        assert host(solve_factored(R, place.put(B))) == pytest.approx(np.linalg.solve(A.T @ A, B), rel=1e-10)
+        U = host(solve_rows(R, place.put(A)))
+        assert pytest.approx(np.eye(12), abs=1e-12) == U.T @ U
+        T = np.triu(host(fold_rows(place.zeros(12, 12), place.put(A[:5]))))
+        assert pytest.approx(A[:5].T @ A[:5], abs=1e-12) == T.T @ T
+        T = np.triu(host(fold_rows(place.put(np.asfortranarray(T)), place.put(A[5:]))))
+        assert pytest.approx(A.T @ A, abs=1e-12) == T.T @ T
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_singular_leading_block_is_found(name):
+    A = np.random.default_rng(0).normal(size=(30, 5))
+    A[:, 3] = 0
+    for place in (PROCESSOR, Torch(name)):
+        G = place.zeros(5, 5)
+        add_gram(G, place.put(A))
+        assert cholesky(G)[1] == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("more", [{}, {"ridge": [0.0, 1e-3], "leave_one_out": True}])
+def test_a_sweep_has_the_same_errors(real, name, more, monkeypatch):
+    """Also where moments are refined with rows or given up, and where rows come from the file a few at a time."""
+    grid = SweepGrid(
+        ["2", "5"], [2, 4, 6], [(1.0, 1.0), (150.0, 1.0)], [12, 60, 138], ["random", "leverage"], 2, **more
+    )
+    expected = run_sweep(real, grid)
+    monkeypatch.setattr(DesignMatrix, "in_memory", lambda self, *_: self)
+    monkeypatch.setattr("paretofit.sweep.row_stream.BLOCK_BYTES", 1 << 18)
+    found = run_sweep(real, grid, engine=FastEngine(real, grid, device=Torch(name)))
+    assert found["solver"].equals(expected["solver"])
+    assert {"whitened", "refined", "rrqr"} <= set(found["solver"])
+    for column in NUMBERS:
+        assert found[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-8, nan_ok=True), column
+    sure = (expected["solver"] == "whitened").to_numpy()  # what is left out of a singular fit has no such digits
+    for column in ["loo_energy", "loo_ref_force"] if more else []:
+        ours, theirs = found[column].to_numpy()[sure], expected[column].to_numpy()[sure]
+        assert ours == pytest.approx(theirs, rel=1e-8), column
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_and_dropped_columns_are_the_same(real, name):
+    rows = real.design.rows()
+    doubled = DesignMatrix.from_arrays(
+        np.column_stack([rows, rows[:, 5] - 2 * rows[:, 9]]),
+        real.design.kind,
+        real.design.ids[real.design.configuration],
+        targets=real.design.targets,
+        column_levels=[*real.design.column_levels, 6],
+    )
+    data, grid = replace(real, design=doubled), SweepGrid(["5"], [6], [(12.0, 1.0)], [100])
+    there, here = (FastEngine(data, grid, device=device) for device in (Torch(name), PROCESSOR))
+    assert there.dropped == here.dropped != []
+    assert there.scores.block == pytest.approx(here.scores.block, rel=1e-8)
+    assert there.scores.regular == pytest.approx(here.scores.regular, rel=1e-8)
+
+
+def test_fits_of_another_device_are_not_taken_for_its_own(real, tmp_path):
+    """They differ from the ninth digit on, and a file of results has those of one device."""
+    grid = SweepGrid(["5"], [4], [(12.0, 1.0)], [60])
+    here, there = FastEngine(real, grid), FastEngine(real, grid, device=Torch("cpu"))
+    expected = run_sweep(real, grid, engine=there)
+    run_sweep(real, grid, journal=tmp_path, engine=here)
+    run_sweep(real, grid, journal=tmp_path, engine=there)
+    assert len(list(tmp_path.glob("sweep-*.jsonl"))) == 2
+    pd.testing.assert_frame_equal(run_sweep(real, grid, journal=tmp_path, engine=there), expected, check_exact=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_study_on_a_gpu(tmp_path):
+    text = STUDY.format(dataset=first_configurations(), repetitions=2)
+    found = []
+    for name in ("cpu", "cuda"):
+        (tmp_path / f"{name}.yaml").write_text(text + f"device: {name}\n")
+        found.append(run_study(tmp_path / f"{name}.yaml", out=tmp_path / name).results)
+    assert found[1]["test_force"].to_numpy() == pytest.approx(found[0]["test_force"].to_numpy(), rel=1e-8)
+
+
+class TestWhatIsSaid:
+    def study(self, folder, **more):
+        content = {**yaml.safe_load(STUDY.format(dataset=first_configurations(), repetitions=1)), **more}
+        (folder / "s.yaml").write_text(yaml.safe_dump(content))
+        return folder / "s.yaml"
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+    def test_without_a_gpu(self, tmp_path):
+        with pytest.raises(InputError, match="'device: cuda' needs a GPU, and .*; set 'device: cpu'"):
+            run_study(self.study(tmp_path, device="cuda"), out=tmp_path / "run")
+        assert not (tmp_path / "run").exists(), "before anything is spent"
+
+    def test_without_torch(self, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+        with pytest.raises(InputError, match=r"pip install 'paretofit\[gpu\]'"):
+            device_named("cuda")
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            ({"device": "gpu"}, "'device'"),
+            ({"device": "cuda", "cluster": "local"}, "leave out 'cluster'"),
+            ({"device": "cuda", "engine": "plain"}, "'plain' fits on the processor"),
+        ],
+    )
+    def test_what_cannot_be(self, tmp_path, more, said):
+        with pytest.raises(InputError) as error:
+            load_study(self.study(tmp_path, **more))
+        assert said in str(error.value)
+
+    def test_a_gpu_that_is_too_small(self, real, monkeypatch):
+        monkeypatch.setattr("paretofit.core.memory.SMALL", 0)
+        monkeypatch.setattr(Torch, "free", lambda _: 1000)
+        grid = SweepGrid(["5"], [6], [(1.0, 1.0)], [100])
+        with pytest.raises(InputError, match="moments of 496 columns need about .* of the GPU's memory, and 1e-06 GB"):
+            FastEngine(real, grid, device=Torch("cpu"))

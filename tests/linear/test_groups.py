@@ -1,0 +1,115 @@
+"""Weights of groups: fits from moments against plain fits, gradients against differences, and what they bring."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from paretofit import InputError, fit_wls
+from paretofit.core import RowKind
+from paretofit.linear import GroupMoments, optimise_weights, weight_front
+from paretofit.linear.group_optimisation import GOOD_ENOUGH
+
+E, F = RowKind.ENERGY, RowKind.FORCE
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Three groups; "bad" has labels that no model fits, "odd" wants other coefficients than the others."""
+    rng = np.random.default_rng(0)
+    n, p = 600, 12
+    X = rng.normal(size=(n, p)) * np.logspace(0, -3, p)
+    group = np.repeat(["good", "bad", "odd"], n // 3)
+    kind = np.where(np.arange(n) % 4 == 0, E, F)
+    y = X @ rng.normal(size=p) + 0.01 * rng.normal(size=n)
+    y[group == "bad"] += rng.normal(size=n // 3)
+    y[group == "odd"] += (X @ rng.normal(size=p))[group == "odd"]
+    held_out = rng.random(n) < 0.3
+    return X, y, kind, group, held_out
+
+
+@pytest.fixture(scope="module")
+def moments(rows):
+    return GroupMoments(*rows, np.ones(len(rows[1])))
+
+
+def weights_of(moments, seed=0):
+    rng = np.random.default_rng(seed)
+    return {part: float(np.exp(2 * rng.normal())) for part in moments.train}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fit_from_moments_is_the_plain_fit(rows, moments, seed):
+    X, y, kind, group, held_out = rows
+    weights = weights_of(moments, seed)
+    each = np.array([weights[name, RowKind(number)] for name, number in zip(group, kind, strict=True)])
+    train = ~held_out
+    plain = fit_wls(X[train], y[train], kind[train], weights=each[train])
+    assert moments.fit(weights) == pytest.approx(plain.coefficients, rel=1e-9, abs=1e-12)
+    for part, error in moments.errors(weights).items():
+        own = held_out & (group == part[0]) & (kind == part[1])
+        assert error == pytest.approx(np.sqrt(np.mean((y - X @ plain.coefficients)[own] ** 2)), rel=1e-9)
+
+
+def test_gradients_are_the_differences(moments):
+    weights, importance = weights_of(moments), {part: 0.5 + k for k, part in enumerate(moments.held_out)}
+    _, gradient = moments.objective(weights, importance)
+    for part, slope in gradient.items():
+        up, down = ({**weights, part: weights[part] * np.exp(step)} for step in (1e-5, -1e-5))
+        difference = (moments.objective(up, importance)[0] - moments.objective(down, importance)[0]) / 2e-5
+        assert slope == pytest.approx(difference, rel=1e-5, abs=1e-9)
+
+
+def test_optimising_lowers_what_counts_and_leaves_alone_what_does_not(moments):
+    start = dict.fromkeys(moments.train, 1.0)
+    importance = {("good", E): 1.0, ("good", F): 1.0}
+    found = optimise_weights(moments, start, importance, regulariser=1e-3)
+    assert found.objective[1] < found.objective[0]
+    for part in importance:
+        assert found.best[part] < found.start[part]
+    assert min(found.weights["good", kind] for kind in (E, F)) > max(
+        found.weights[name, kind] for name in ("bad", "odd") for kind in (E, F)
+    )
+    held = optimise_weights(moments, start, importance, regulariser=1e6)
+    assert all(weight == pytest.approx(1.0, abs=1e-3) for weight in held.weights.values())
+
+
+def test_the_front_between_two_objectives(moments):
+    start = dict.fromkeys(moments.train, 1.0)
+    objectives = {("good", E): 1.0, ("good", F): 2.0}, {("odd", F): 1.0}
+    found = weight_front(moments, start, objectives, points=5, regulariser=1e-3)
+    assert [share for share, _, _ in found] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    first, second = zip(*(errors for _, _, errors in found), strict=True)
+    assert all(b >= a * (1 - 1e-3) for a, b in pairwise(first))
+    assert all(b <= a * (1 + 1e-3) for a, b in pairwise(second))
+    assert first[-1] > 1.05 * first[0]
+    assert second[0] > 1.05 * second[-1]
+
+
+def test_errors_that_are_zero_have_a_floor():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(60, 3))
+    group = np.array(["a"] * 60)
+    held_out = np.arange(60) % 3 == 0
+    exact = GroupMoments(X, X @ [1.0, 2.0, 3.0], np.full(60, E), group, held_out, np.ones(60))
+    value, gradient = exact.objective({("a", E): 1.0}, {("a", E): 1.0})
+    assert value == pytest.approx(np.log(GOOD_ENOUGH[E]))
+    assert gradient["a", E] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_cannot_be_optimised(rows, moments):
+    X, y, kind, group, held_out = rows
+    ones = np.ones(len(y))
+    with pytest.raises(InputError, match="rows to fit and rows held out"):
+        GroupMoments(X, y, kind, group, np.zeros(len(y), dtype=bool), ones)
+    with pytest.raises(InputError, match="12 coefficients are not determined"):
+        GroupMoments(X[:14], y[:14], kind[:14], group[:14], np.arange(14) < 4, ones[:14])
+    with pytest.raises(InputError, match="columns depend on each other"):
+        GroupMoments(np.hstack([X, X[:, :1]]), y, kind, group, held_out, ones)
+    start = dict.fromkeys(moments.train, 1.0)
+    with pytest.raises(InputError, match="group 'none' has no held-out energy rows"):
+        optimise_weights(moments, start, {("none", E): 1.0})
+    with pytest.raises(InputError, match="the energy weight of group 'good' must be positive"):
+        optimise_weights(moments, {**start, ("good", E): 0.0}, {("bad", E): 1.0})
+    with pytest.raises(InputError, match="no error is to be made small"):
+        optimise_weights(moments, start, {})

@@ -1,0 +1,408 @@
+import doctest
+import itertools
+import os
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paretofit.core import InputError
+from paretofit.pareto import (
+    AGGREGATES,
+    columns,
+    dominated_hypervolume,
+    front,
+    front_of_file,
+    hypervolume,
+    pareto_front,
+    read_table,
+)
+
+SHARED = Path(os.environ.get("PARETOFIT_SHARED", Path(__file__).parents[3] / "shared"))
+PUBLISHED = SHARED / "data" / "published_pareto"
+published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published tables are not in {PUBLISHED}")
+
+
+@st.composite
+def tables(draw, max_rows=60):
+    """A table of 1 to 5 integer objectives from so small a range that ties abound."""
+    m = draw(st.integers(1, 5))
+    top = draw(st.integers(1, 5))
+    rows = draw(st.lists(st.tuples(*[st.integers(-top, top)] * m), min_size=1, max_size=max_rows))
+    return pd.DataFrame(rows, columns=list("abcde")[:m])
+
+
+def dominates(x, y):
+    return all(a <= b for a, b in zip(x, y, strict=True)) and any(a < b for a, b in zip(x, y, strict=True))
+
+
+def brute_force(points):
+    return [i for i, y in enumerate(points) if not any(dominates(x, y) for x in points)]
+
+
+def rows_of(frame):
+    return sorted(frame.itertuples(index=False, name=None))
+
+
+# --- what a front is -------------------------------------------------------------------------------------
+
+
+@given(tables())
+def test_front_is_what_brute_force_finds_and_ties_all_stay(table):
+    found = pareto_front(table, list(table.columns))
+    assert sorted(found.index) == brute_force(table.to_numpy().tolist())
+
+
+@given(tables())
+def test_no_row_of_the_front_is_dominated_and_every_other_row_is(table):
+    found = pareto_front(table, list(table.columns))
+    kept = found.to_numpy().tolist()
+    assert not any(dominates(x, y) for x, y in itertools.product(table.to_numpy().tolist(), kept))
+    for y in table.drop(index=found.index).to_numpy().tolist():
+        assert any(dominates(x, y) for x in kept)
+
+
+@pytest.mark.parametrize("m", range(1, 9))
+def test_front_of_hundreds_of_points_is_what_brute_force_finds(m):
+    # Above a few dozen points and three objectives moocore takes another algorithm.
+    rng = np.random.default_rng(m)
+    points = rng.integers(-4, 5, size=(300, m)).astype(float)
+    points[points == 0] *= rng.choice([-1.0, 1.0], size=np.count_nonzero(points == 0))  # -0.0 ties with 0.0
+    table = pd.DataFrame(points, columns=[f"f{k}" for k in range(m)])
+    assert sorted(pareto_front(table, list(table.columns)).index) == brute_force(points.tolist())
+
+
+@given(tables(), st.randoms(use_true_random=False))
+def test_front_does_not_depend_on_the_order_of_the_rows(table, random):
+    order = list(range(len(table)))
+    random.shuffle(order)
+    names = list(table.columns)
+    assert set(pareto_front(table.iloc[order], names).index) == set(pareto_front(table, names).index)
+
+
+@given(tables(), st.sampled_from([lambda x: x**3, np.exp, lambda x: 1000 * x - 7, np.arctan]))
+def test_front_does_not_depend_on_a_monotone_map_of_one_objective(table, monotone):
+    names = list(table.columns)
+    mapped = table.assign(a=monotone(table["a"].astype(float)))
+    assert list(pareto_front(mapped, names).index) == list(pareto_front(table, names).index)
+
+
+@given(tables())
+def test_front_of_a_front_is_itself(table):
+    names = list(table.columns)
+    once = pareto_front(table, names)
+    pd.testing.assert_frame_equal(pareto_front(once, names), once)
+
+
+@given(tables())
+def test_front_is_sorted_by_the_objectives_in_order(table):
+    found = pareto_front(table, list(table.columns))
+    keys = list(zip(*(found[name] for name in found), found.index, strict=True))
+    assert keys == sorted(keys)
+
+
+def test_front_keeps_every_column_and_the_index_and_leaves_the_table_alone():
+    table = pd.DataFrame({"name": ["p", "q", "r"], "cost": [3, 1, 2], "error": [1.0, 3.0, 9.0]}, index=["x", "y", "z"])
+    before = table.copy(deep=True)
+    found = pareto_front(table, ["cost", "error"])
+    pd.testing.assert_frame_equal(found, table.loc[["y", "x"]])
+    pd.testing.assert_frame_equal(table, before)
+    assert not table.attrs
+    assert found.attrs["dropped_rows"] == 0
+
+
+def test_integers_that_differ_only_beyond_float64_do_not_tie():
+    table = pd.DataFrame({"time": [2**62 + 1, 2**62], "error": [1, 1]})
+    assert list(pareto_front(table, ["time", "error"]).index) == [1]
+
+
+def test_numbers_kept_as_text_or_as_booleans_are_compared_as_numbers():
+    table = pd.DataFrame({"level": ["10", "9", "11"], "failed": [False, True, True]})
+    assert list(pareto_front(table, ["level"]).index) == [1]
+    assert list(pareto_front(table, ["failed", "level"]).index) == [0, 1]
+
+
+# --- repetitions -----------------------------------------------------------------------------------------
+
+
+REPETITIONS = pd.DataFrame(
+    {
+        "level": ["low", "low", "low", "high", "high", "low"],
+        "n": [10, 10, 10, 10, 10, 20],
+        "cost": [1.0, 1.0, 1.0, 4.0, 4.0, 2.0],
+        "error": [9.0, 2.0, 3.0, 1.0, 2.0, 3.5],
+    }
+)
+
+
+def test_median_over_repetitions_by_hand():
+    # low 10: median 3; high 10: 1.5; low 20: 3.5, dearer and worse than low 10.
+    found = pareto_front(REPETITIONS, ["cost", "error"], group_by=["level", "n"])
+    expected = pd.DataFrame(
+        {
+            "level": ["low", "high"],
+            "n": [10, 10],
+            "cost": [1.0, 4.0],
+            "error": [3.0, 1.5],
+            "n_repeats": [3, 2],
+        }
+    )
+    pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize(("aggregate", "low"), [("median", 3), ("mean", 14 / 3), ("min", 2), ("max", 9)])
+def test_each_aggregate_by_hand(aggregate, low):
+    found = pareto_front(REPETITIONS.query("n == 10"), ["cost", "error"], ["level"], aggregate)
+    assert found["error"].iloc[0] == pytest.approx(low)
+
+
+def test_missing_keys_are_a_group_of_their_own():
+    table = pd.DataFrame({"key": ["a", None, None, "b"], "error": [2.0, 1.0, 3.0, 2.0]})
+    found = pareto_front(table, ["error"], group_by=["key"])
+    assert found["key"].isna().tolist() == [False, False, True]
+    assert found["n_repeats"].tolist() == [1, 1, 2]
+
+
+def test_categories_without_rows_are_no_points():
+    table = pd.DataFrame({"key": pd.Categorical(["a", "b"], ["a", "b", "c"]), "error": [1.0, 1.0]})
+    assert len(pareto_front(table, ["error"], group_by=["key"])) == 2
+
+
+@given(tables(), st.randoms(use_true_random=False))
+def test_grouped_front_does_not_depend_on_the_order_of_the_rows(table, random):
+    order = list(range(len(table)))
+    random.shuffle(order)
+    names = list(table.columns)
+    keyed = table.assign(key=np.arange(len(table)) % 4)
+    shuffled = keyed.iloc[order]
+    pd.testing.assert_frame_equal(pareto_front(shuffled, names, ["key"]), pareto_front(keyed, names, ["key"]))
+
+
+# --- bad input -------------------------------------------------------------------------------------------
+
+
+BAD = pd.DataFrame(
+    {
+        "cost": [1.0, 2.0, 3.0],
+        "error": [1.0, np.nan, np.inf],
+        "text": ["1", "2", "cheap"],
+        "when": pd.to_datetime(["2020-01-01"] * 3),
+        "level": ["a", "b", "a"],
+        "n_repeats": [1, 1, 1],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"objectives": ["cots"]}, ["'cots'", "level", "did you mean 'cost'"]),
+        ({"objectives": ["cost"], "group_by": ["levle"]}, ["'levle'", "did you mean 'level'"]),
+        ({"objectives": ["text"]}, ["'text'", "numbers", "'cheap'", "data row 3"]),
+        ({"objectives": ["when"]}, ["'when'", "numbers", "datetime64"]),
+        ({"objectives": ["cost", "error"]}, ["2 of 3", "'error'", "data row 2", "--drop-missing"]),
+        ({"objectives": []}, ["no objectives", "at least one"]),
+        ({"objectives": ["cost", "cost"]}, ["'cost'", "twice"]),
+        ({"objectives": "cost"}, ["list", "'cost'"]),
+        ({"objectives": ["cost"], "group_by": ["cost"]}, ["'cost'", "both"]),
+        ({"objectives": ["cost"], "group_by": ["level", "level"]}, ["'level'", "twice"]),
+        ({"objectives": ["cost"], "group_by": ["n_repeats"]}, ["'n_repeats'", "rename"]),
+        ({"objectives": ["cost"], "aggregate": "medain"}, ["'medain'", *AGGREGATES, "did you mean 'median'"]),
+    ],
+)
+def test_bad_input_is_named_in_one_sentence(arguments, said):
+    with pytest.raises(InputError) as caught:
+        pareto_front(BAD, **arguments)
+    message = str(caught.value)
+    assert all(part in message for part in said), message
+    assert "\n" not in message
+
+
+def test_a_table_without_rows_or_with_two_columns_of_one_name_is_refused():
+    with pytest.raises(InputError, match="no rows"):
+        pareto_front(BAD.iloc[:0], ["cost"])
+    with pytest.raises(InputError, match="2 columns are called 'a'"):
+        pareto_front(pd.DataFrame([[1, 2]], columns=["a", "a"]), ["a"])
+
+
+def test_rows_left_out_are_counted():
+    found = pareto_front(BAD, ["cost", "error"], drop_missing=True)
+    assert list(found.index) == [0]
+    assert found.attrs["dropped_rows"] == 2
+    grouped = pareto_front(BAD.drop(columns="n_repeats"), ["error"], ["level"], drop_missing=True)
+    assert grouped.attrs["dropped_rows"] == 2
+    assert grouped["n_repeats"].tolist() == [1]
+    with pytest.raises(InputError, match="every one of the 2 rows"):
+        pareto_front(BAD.iloc[1:], ["error"], drop_missing=True)
+
+
+# --- hypervolume -----------------------------------------------------------------------------------------
+
+
+def test_hypervolume_by_hand():
+    # Below (4, 4) a staircase of strips 3, 2 and 1 long and 1 high; the other two points add nothing.
+    table = pd.DataFrame({"x": [1, 2, 3, 3, 5], "y": [3, 2, 1, 3, 0]})
+    assert dominated_hypervolume(table, ["x", "y"], [4, 4]) == 6
+    assert dominated_hypervolume(table, ["x"], [4]) == 3
+    assert dominated_hypervolume(table, ["x", "y"], [1, 1]) == 0
+
+
+@settings(max_examples=50)
+@given(tables(max_rows=12))
+def test_hypervolume_counts_the_dominated_unit_cells(table):
+    names = list(table.columns)
+    reference = np.full(len(names), 2)
+    cells = itertools.product(range(int(table.to_numpy().min()), 2), repeat=len(names))
+    points = table.drop_duplicates().to_numpy()
+    volume = sum(bool((points <= cell).all(axis=1).any()) for cell in cells)
+    assert dominated_hypervolume(table, names, reference) == pytest.approx(volume)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [([1.0], "each of the 2"), ([1.0, np.nan], "finite"), (["a", "b"], "numbers"), (1.0, "each of the 2")],
+)
+def test_a_reference_that_does_not_fit_the_objectives_is_refused(reference, said):
+    with pytest.raises(InputError, match=said):
+        dominated_hypervolume(BAD, ["cost", "n_repeats"], reference)
+    with pytest.raises(InputError, match="'error'"):
+        dominated_hypervolume(BAD, ["cost", "error"], [9, 9])
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+
+def test_front_of_file_writes_what_it_returns(tmp_path):
+    source, out = tmp_path / "results.csv", tmp_path / "new" / "front.csv"
+    REPETITIONS.to_csv(source, index=False)
+    found = front_of_file(source, ["cost", "error"], ["level", "n"], out=out)
+    pd.testing.assert_frame_equal(read_table(out), found, check_dtype=False)  # 4.0 is written as 4
+    assert out.read_text().splitlines()[0] == "level,n,cost,error,n_repeats"
+    assert not list(out.parent.glob(".*"))
+
+
+def test_levels_are_names(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("level,n\n01,1\n1,2\n")
+    assert read_table(path)["level"].tolist() == ["01", "1"]
+    assert len(front_of_file(path, ["n"], ["level"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"\n\n", "empty"),
+        (b"\x89HDF\r\n\x1a\n\x00\xff\xfe", "binary"),
+        ("a,b\nå,1\n".encode("latin-1"), "UTF-8"),
+        (b"a\0b,c\n1,2\n", "binary"),
+        (b"a,b\n1,2\n1,2,3\n", "line 3"),
+        (b"a,b\n1,2,3\n1,2,3\n", "more fields than the header"),
+        (b"a,b,c\n1,2,3\n\n1,2\n", "line 4 has 2 fields"),
+        (b'a,b\n"1,2\n', "not a proper CSV"),
+        (b"a,b\n", "no rows"),
+        (b"a,b\n1,2\nx,2\n", "'x' in data row 2"),
+        (b"b,c\n1,2\n", "no column 'a'"),
+        (b"a,b\n1,2\n,3\n", "1 of 2 rows"),
+        (b"a,a\n1,2\n", "2 columns are called 'a'"),
+        (b'\xef\xbb\xbf\n  \n"b",a,b\n1,2,3\n', "2 columns are called 'b'"),
+    ],
+)
+def test_a_file_that_is_no_proper_table_is_named_and_nothing_is_written(tmp_path, content, said):
+    path, out = tmp_path / "table.csv", tmp_path / "front.csv"
+    path.write_bytes(content)
+    out.write_text("what was there")
+    with pytest.raises(InputError) as caught:
+        front_of_file(path, ["a"], out=out)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert said in message
+    assert "\n" not in message
+    assert out.read_text() == "what was there"
+    assert sorted(tmp_path.iterdir()) == [out, path]
+
+
+def test_a_missing_file_a_folder_and_the_table_itself_are_refused(tmp_path):
+    path = tmp_path / "table.csv"
+    with pytest.raises(InputError, match="no such file"):
+        read_table(path)
+    with pytest.raises(InputError, match="is a folder"):
+        read_table(tmp_path)
+    path.write_text("a\n1\n")
+    with pytest.raises(InputError, match="is a folder"):
+        front_of_file(path, ["a"], out=tmp_path)
+    with pytest.raises(InputError, match="is the table itself"):
+        front_of_file(path, ["a"], out=path)
+    for out in (path / "front.csv", "/proc/front.csv", tmp_path / "a\0b"):
+        with pytest.raises(InputError, match="cannot be written: .*; name another place"):
+            front_of_file(path, ["a"], out=out)
+    assert path.read_text() == "a\n1\n"
+
+
+def test_a_trailing_comma_and_missing_values_in_the_last_column_are_fine(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\xef\xbb\xbfa,b\r\n1,2,\r\n2,,\r\n")
+    assert read_table(path)["b"].isna().tolist() == [False, True]
+
+
+@given(st.binary(max_size=60) | st.text('ab01,"\n\r .e-', max_size=60).map(str.encode))
+def test_any_bytes_give_a_table_or_one_sentence(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(content)
+    try:
+        assert isinstance(read_table(path), pd.DataFrame)
+    except InputError as problem:
+        assert str(problem).startswith(f"{path}: ")  # noqa: PT017 - a table is as good an answer
+
+
+# --- the published study ---------------------------------------------------------------------------------
+
+
+@published
+def test_published_fits_are_all_on_the_front_of_their_own_training_errors():
+    # Each minimises w_E^2 E^2 + w_F^2 F^2 on these data, and no minimum of a weighted sum is dominated.
+    table = read_table(PUBLISHED / "energy_force_front_twojmax6.csv")
+    objectives = ["Training Energy RMSE (train precision)", "Training Force RMSE (train precision)"]
+    for _, fits in table.groupby("Train Precision"):
+        found = pareto_front(fits, objectives)
+        assert len(found) == len(fits) == 17
+        assert found["Energy Weight"].is_monotonic_decreasing
+
+
+@published
+def test_published_test_errors_against_brute_force():
+    table = read_table(PUBLISHED / "energy_force_front_twojmax6.csv")
+    objectives = [
+        "Testing Energy RMSE (6th precision)",
+        "Testing Force RMSE (6th precision)",
+        "Train Precision",
+    ]
+    found = pareto_front(table, objectives)
+    assert sorted(found.index) == brute_force(table[objectives].to_numpy().tolist())
+    assert set(found["Train Precision"]) == {1, 2, 3, 4, 5, 6}
+
+
+@published
+def test_published_sampling_medians_against_the_standard_library():
+    table = pd.concat([read_table(path) for path in sorted(PUBLISHED.glob("sampling_*.csv"))])
+    objectives = ["Subsample size", "Testing Energy RMSE", "Testing Force RMSE"]
+    table["size"] = table["Subsample size"]
+    found = pareto_front(table, objectives, group_by=["size", "Sampling Method"])
+    points = {
+        key: tuple(statistics.median(rows[name]) for name in objectives)
+        for key, rows in table.groupby(["size", "Sampling Method"])
+    }
+    front_keys = {list(points)[i] for i in brute_force(list(points.values()))}
+    assert set(zip(found["size"], found["Sampling Method"], strict=True)) == front_keys
+    assert (found["n_repeats"] == 50).all()
+    for row in found.itertuples(index=False):
+        assert row[2:5] == pytest.approx(points[row[:2]])
+
+
+def test_the_examples_in_the_documentation_run():
+    for module in (columns, front, hypervolume):
+        assert doctest.testmod(module, extraglobs={"pd": pd}).failed == 0

@@ -1,0 +1,508 @@
+"""What comes of kills, signals, full disks, flipped bits and jumping clocks: nothing is lost, nothing wrong is used."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from ase.calculators.emt import EMT
+from conftest import first_configurations
+from helpers.faults import (
+    LOOP,
+    N_LABELS,
+    STUDY,
+    begin,
+    call,
+    flip,
+    gone,
+    in_one_sentence,
+    label_study,
+    litter,
+    no_report,
+    read_only,
+    says,
+    small_disk,
+    soon,
+    stop,
+)
+from joblib.externals.loky.process_executor import ProcessPoolExecutor, _ExecutorManagerThread
+
+from paretofit import Dataset, InputError
+from paretofit.cli import stopping
+from paretofit.commands import export_potential, learn
+from paretofit.commands.plan import read_results
+from paretofit.core import JsonLines, read_json_lines
+from paretofit.study import rebuild_report, run_study
+from paretofit.sweep.results import FIT_KEY
+
+
+def study(folder, repetitions=2):
+    path = folder / "study.yaml"
+    path.write_text(STUDY.format(dataset=first_configurations(), repetitions=repetitions))
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_report():
+    with no_report():
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return run_study(study(folder), out=folder / "run").folder
+
+
+@pytest.fixture
+def run(undisturbed, tmp_path):
+    """A copy of a finished run, beside its study."""
+    study(tmp_path)
+    shutil.copytree(undisturbed, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def results(folder):
+    return (folder / "results.csv").read_bytes()
+
+
+class TestPlacesThatCannotBeWritten:
+    def test_a_read_only_folder(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        with read_only(tmp_path / "run"):
+            done = call("run", study(tmp_path), "--out", tmp_path / "run")
+        assert done.returncode == 2
+        assert "cannot be used: Read-only file system; name another one with --out" in in_one_sentence(done)
+
+    def test_a_dataset_in_a_read_only_folder_is_enough(self, undisturbed, tmp_path):
+        data = tmp_path / "data"
+        data.mkdir()
+        shutil.copy(first_configurations(), data / "beryllium.h5")
+        text = study(tmp_path).read_text().replace(str(first_configurations()), str(data / "beryllium.h5"))
+        (tmp_path / "study.yaml").write_text(text)
+        with read_only(data):
+            run_study(tmp_path / "study.yaml", out=tmp_path / "run")
+        assert results(tmp_path / "run") == results(undisturbed)
+
+    @pytest.mark.parametrize(
+        ("whole", "half"),
+        [([], "dataset.h5"), (["dataset.h5"], "design.h5"), (["dataset.h5", "design.h5"], "split.csv")],
+    )
+    def test_a_disk_that_fills_up(self, undisturbed, tmp_path, whole, half):
+        """In the dataset's copy, the design, or the tables; with room, the same command goes on."""
+        sizes = {path.name: path.stat().st_size for path in undisturbed.iterdir()}
+        with small_disk(
+            tmp_path / "disk", 14 * bool(whole) + (sum(map(sizes.get, whole)) + sizes[half] // 2) // 1000
+        ) as resize:
+            run = tmp_path / "disk" / "run"
+            with pytest.raises(InputError, match="No space left on device; .*make room"):
+                run_study(study(tmp_path), out=run)
+            assert not litter(run)
+            resize(40_000)
+            run_study(tmp_path / "study.yaml", out=run)
+            assert results(run) == results(undisturbed)
+
+    def test_a_journal_on_a_full_disk_keeps_what_it_has(self, tmp_path):
+        with small_disk(tmp_path / "disk", 64):
+            path, written = tmp_path / "disk" / "j.jsonl", []
+            with pytest.raises(InputError, match="No space left on device; what is finished is kept"):
+                fill(path, written)
+            assert len(written) > 10
+            with JsonLines(path) as again:
+                assert [one["k"] for one in again.entries] == written
+
+    @pytest.mark.parametrize("place", ["", "read-only/copper.h5"])
+    def test_labels_begin_where_their_dataset_can_be_written(self, tmp_path, place):
+        label_study(tmp_path)
+        (tmp_path / "read-only").mkdir()
+        text = (tmp_path / "labels.yaml").read_text().replace("dataset: copper.h5", f"dataset: {tmp_path / place}")
+        (tmp_path / "labels.yaml").write_text(text)
+        with read_only(tmp_path / "read-only"):
+            done = call("label", "labels.yaml", cwd=tmp_path)
+        assert done.returncode == 2
+        assert "cannot be written" in in_one_sentence(done)
+        assert "name another place" in done.stderr
+        assert not (tmp_path / "runs" / "labels-labels" / "labels.jsonl").read_text(), "before the first label"
+
+    def test_exports_on_a_full_disk(self, undisturbed, tmp_path):
+        with small_disk(tmp_path / "disk", 8) as resize:
+            done = call("export", undisturbed, "-o", tmp_path / "disk" / "p")
+            assert done.returncode == 1, "the input is right"
+            assert "No space left on device; make room" in in_one_sentence(done)
+            assert not litter(tmp_path / "disk")
+            resize(1000)
+            again = export_potential(undisturbed, tmp_path / "disk" / "p").potential
+        assert again.coefficients == pytest.approx(export_potential(undisturbed, tmp_path / "q").potential.coefficients)
+
+
+class TestTwoAtOnce:
+    def test_the_second_is_refused_and_the_first_goes_on(self, undisturbed, tmp_path):
+        path = study(tmp_path)
+        first = begin("run", path, "--out", tmp_path / "run", "--jobs", 1)
+        assert says(tmp_path / "run" / "run.log", "describe: started")
+        second = call("run", path, "--out", tmp_path / "run")
+        assert first.poll() is None, "the first is still at work"
+        assert second.returncode == 2
+        assert "another run is using" in in_one_sentence(second)
+        assert soon((tmp_path / "run" / "results.csv").exists)
+        stop(first, signal.SIGTERM, group=False)  # in its report
+        assert results(tmp_path / "run") == results(undisturbed)
+
+    def test_the_lock_of_a_killed_run_does_not_block(self, undisturbed, tmp_path):
+        path = study(tmp_path)
+        first = begin("run", path, "--out", tmp_path / "run", "--jobs", 1)
+        assert says(tmp_path / "run" / "run.log", "describe: started")
+        stop(first, signal.SIGKILL, group=True)
+        assert (tmp_path / "run" / "run.lock").exists()
+        run_study(path, out=tmp_path / "run")
+        assert results(tmp_path / "run") == results(undisturbed)
+        assert not litter(tmp_path / "run")
+
+    def test_a_disk_that_cannot_lock_is_not_another_run(self, tmp_path, monkeypatch):
+        def refuse(*_):
+            raise OSError(37, "No locks available")
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+        with pytest.raises(InputError, match="cannot be locked: No locks available"):
+            run_study(study(tmp_path), out=tmp_path / "run")
+
+
+class TestSignals:
+    """130 after Ctrl-C, which goes to the whole group, and 143 after SIGTERM, which goes to one or to all."""
+
+    @pytest.mark.parametrize(
+        ("stage", "number", "group", "jobs"),
+        [
+            ("describe", signal.SIGINT, True, 2),
+            ("describe", signal.SIGTERM, False, 1),
+            ("sweep", signal.SIGINT, False, 1),
+            ("sweep", signal.SIGTERM, True, 2),
+        ],
+    )
+    def test_of_a_study(self, undisturbed, tmp_path, stage, number, group, jobs):
+        run = tmp_path / "run"
+        process = begin("run", study(tmp_path, 2 if stage == "describe" else 100), "--out", run, "--jobs", jobs)
+        assert says(run / "run.log", f"{stage}: started")
+        done, family = stop(process, number, group=group)
+        word, code = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
+        assert done.returncode == code, done.stderr
+        assert in_one_sentence(done) == f"paretofit: {word}; the same command goes on where this one stopped"
+        assert not litter(run)
+        assert not (run / "results.csv").exists()
+        assert soon(lambda: gone(family)), "nobody is left behind"
+        run_study(study(tmp_path), out=run)
+        assert results(run) == results(undisturbed)
+
+    def test_of_a_study_on_dask_whose_workers_do_not_hear_it(self, undisturbed, tmp_path):
+        pytest.importorskip("distributed", reason="needs the extra dask")
+        run, path = tmp_path / "run", study(tmp_path, 100)
+        path.write_text(f"{path.read_text()}cluster: {{name: local, workers: 2}}\n")
+        process = begin("run", path, "--out", run)
+        assert says(run / "run.log", "sweep: started")
+        done, family = stop(process, signal.SIGINT, group=True)
+        assert done.returncode == 130, done.stderr
+        assert done.stderr.splitlines()[-1:] == [in_one_sentence(done)], "nor do they say anything"
+        assert not litter(run)
+        assert soon(lambda: gone(family)), "nobody is left behind"
+        run_study(study(tmp_path), out=run)
+        assert results(run) == results(undisturbed)
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_of_labels_and_the_dataset_has_what_is_finished(self, tmp_path, number, code):
+        label_study(tmp_path)
+        process = begin("label", "labels.yaml", "--jobs", 2, cwd=tmp_path)
+        journal = tmp_path / "runs" / "labels-labels" / "labels.jsonl"
+        assert soon(lambda: journal.exists() and journal.read_text().count("\n") > 3)
+        done, family = stop(process, number, group=True)
+        assert done.returncode == code, done.stderr
+        assert "finished labels are kept, the same command goes on from there" in in_one_sentence(done)
+        assert (tmp_path / "copper.h5").exists()
+        assert soon(lambda: gone(family))
+        kept = journal.read_text()
+        again = call("label", "labels.yaml", "--jobs", 2, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert journal.read_text().startswith(kept)
+        assert len(read_json_lines(journal)[0]) == N_LABELS
+        assert not litter(tmp_path), "also of workers that the signal ended"
+
+    def test_a_task_that_is_handed_out_at_that_moment(self, monkeypatch):
+        """loky's thread raises over a task that it comes to after the end; seldom, unless it is as slow as here."""
+        look, looks, raised, said = _ExecutorManagerThread.wait_result_broken_or_wakeup, [], [], []
+
+        def slow(thread):
+            looks.append(thread.name)
+            found = look(thread)
+            time.sleep(0.5)
+            return found
+
+        def end():
+            with ProcessPoolExecutor(1) as pool:
+                pool.submit(abs, 1)
+                assert soon(lambda: looks)
+                pool.submit(abs, 2)
+                pool.shutdown(kill_workers=True)
+            looks.clear()
+
+        monkeypatch.setattr(_ExecutorManagerThread, "wait_result_broken_or_wakeup", slow)
+        monkeypatch.setattr(threading, "excepthook", raised.append)
+        end()
+        assert [one.exc_type for one in raised] == [KeyError]
+        monkeypatch.setattr(threading, "excepthook", said.append)
+        terminate = signal.getsignal(signal.SIGTERM)
+        stopping.listen()
+        signal.signal(signal.SIGTERM, terminate)
+        end()
+        assert said == []
+        thread = threading.Thread(target=int, args=("what is wrong otherwise is said",))
+        thread.start()
+        thread.join()
+        assert [one.exc_type for one in said] == [ValueError]
+
+    def test_after_the_end_is_too_late(self):
+        script = (
+            "import atexit, os, signal, sys\n"
+            "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+            "from paretofit.cli import main\n"
+            "sys.argv = ['paretofit', '--version']\n"
+            "main()\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("paretofit ")
+
+    def test_of_a_loop(self, tmp_path):
+        (tmp_path / "s.yaml").write_text(LOOP.format(dataset=first_configurations()))
+        process = begin("learn", "s.yaml", "--out", "run", "--jobs", 1, cwd=tmp_path)
+        assert soon((tmp_path / "run" / "iterations" / "01").exists)
+        done, family = stop(process, signal.SIGTERM, group=False)
+        assert done.returncode == 143, done.stderr
+        assert in_one_sentence(done).endswith("the same command goes on where this one stopped")
+        assert not litter(tmp_path / "run")
+        assert soon(lambda: gone(family))
+        assert learn(tmp_path / "s.yaml", out=tmp_path / "run").report.exists()
+
+
+class TestClocks:
+    """What stands and what is made again follows from contents, whatever the clock says."""
+
+    @pytest.mark.parametrize("jump", [-10 * 365 * 86400, 10 * 365 * 86400])
+    def test_old_and_new_files_are_told_by_what_is_in_them(self, run, tmp_path, jump, monkeypatch):
+        stamp = time.time() + jump
+        for path in run.iterdir():
+            os.utime(path, (stamp, stamp))
+        before = results(run)
+        monkeypatch.setattr(time, "time", lambda: stamp)
+        with monkeypatch.context() as patch:
+            patch.setattr("paretofit.study.pipeline.compute_design", lambda *_, **__: pytest.fail("described again"))
+            run_study(tmp_path / "study.yaml", out=run)
+        assert results(run) == before
+
+    @pytest.mark.parametrize("jump", [-10 * 365 * 86400, 0, 10 * 365 * 86400])
+    def test_other_labels_are_other_labels_with_any_date(self, undisturbed, tmp_path, jump):
+        import h5py
+
+        data = tmp_path / "beryllium.h5"
+        shutil.copy(first_configurations(), data)
+        text = study(tmp_path).read_text().replace(str(first_configurations()), str(data))
+        (tmp_path / "study.yaml").write_text(text)
+        run_study(tmp_path / "study.yaml", out=tmp_path / "run")
+        assert results(tmp_path / "run") == results(undisturbed)
+        before, other = data.stat(), tmp_path / "other.h5"
+        shutil.copy(data, other)
+        with h5py.File(other, "a") as file:
+            file["levels/5/energy"][...] += np.linspace(0, 1, len(file["levels/5/energy"]))
+        other.replace(data)
+        os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns + jump * 10**9))
+        run_study(tmp_path / "study.yaml", out=tmp_path / "run")
+        assert results(tmp_path / "run") != results(undisturbed)
+        run_study(tmp_path / "study.yaml", out=tmp_path / "afresh")
+        assert results(tmp_path / "run") == results(tmp_path / "afresh")
+
+
+class TestDamage:
+    """A flipped bit is repaired or said; it never becomes a number of a report."""
+
+    @pytest.mark.parametrize(
+        "name", ["results.csv", "split.csv", "label_noise.csv", "dataset.h5", "study.yaml", "run.json"]
+    )
+    def test_a_flipped_bit_in_what_a_report_is_made_from(self, undisturbed, run, tmp_path, name):
+        flip(run / name, digit(run / name) if name != "dataset.h5" else 0.5)
+        for read in (rebuild_report, lambda folder: export_potential(folder, tmp_path / "p")):
+            with pytest.raises(InputError, match=f"{name} is damaged: it is not what the run has written; run "):
+                read(run)
+        run_study(tmp_path / "study.yaml", out=run)
+        assert (run / name).read_bytes()[:64] == (undisturbed / name).read_bytes()[:64]
+        assert results(run) == results(undisturbed)
+
+    def test_a_plan_reads_no_damaged_results(self, run):
+        flip(run / "results.csv", digit(run / "results.csv"))
+        with pytest.raises(InputError, match=r"results\.csv is damaged"):
+            read_results(run)
+
+    def test_a_record_cut_short(self, undisturbed, run, tmp_path):
+        (run / "run.json").write_bytes((run / "run.json").read_bytes()[:300])
+        with pytest.raises(InputError, match=r"run\.json is damaged"):
+            rebuild_report(run)
+        run_study(tmp_path / "study.yaml", out=run)
+        assert results(run) == results(undisturbed)
+        (run / "run.json").write_bytes(b"\x00" * 100)
+        (run / "study.yaml").unlink()
+        with pytest.raises(InputError, match=r"run\.json is damaged; if this is a run of 'study', write"):
+            run_study(tmp_path / "study.yaml", out=run)
+
+    @pytest.mark.parametrize("at", [0.2, 0.4, 0.6, 0.8])
+    def test_a_flipped_bit_in_the_rows(self, undisturbed, run, tmp_path, at):
+        flip(run / "design.h5", at)
+        with pytest.raises(InputError, match=r"design\.h5 is damaged or truncated .*delete it and make it again"):
+            run_study(tmp_path / "study.yaml", out=run)
+        (run / "design.h5").unlink()
+        run_study(tmp_path / "study.yaml", out=run)
+        assert results(run) == results(undisturbed)
+
+    def test_every_array_of_a_design_has_a_checksum(self, undisturbed):
+        import h5py
+
+        with h5py.File(undisturbed / "design.h5") as file:
+            assert all(file[name].fletcher32 for name in ("rows", "kind", "configuration", "ids", "column_levels"))
+
+    def test_flipped_digits_in_the_journal_of_a_sweep(self, undisturbed, run, tmp_path):
+        (journal,) = run.glob("sweep-*.jsonl")
+        text = journal.read_text()
+        fits = sum(len(line) for line in read_json_lines(journal)[0])
+        for word in ('"test_force": ', '"rank": ', '"twojmax": '):
+            place = text.index(word, len(text) // 3) + len(word)
+            text = text[:place] + ("7" if text[place] != "7" else "3") + text[place + 1 :]
+        journal.write_text(text)
+        assert sum(len(line) for line in read_json_lines(journal)[0]) in range(fits - 3, fits)
+        run_study(tmp_path / "study.yaml", out=run)
+        assert results(run) == results(undisturbed)
+
+    def test_a_flipped_bit_in_the_dataset_is_said_where_it_matters(self, undisturbed, tmp_path):
+        data = tmp_path / "beryllium.h5"
+        shutil.copy(first_configurations(), data)
+        text = study(tmp_path).read_text().replace(str(first_configurations()), str(data))
+        (tmp_path / "study.yaml").write_text(text)
+        size, said = data.stat().st_size, 0
+        for at in np.linspace(0.05, 0.95, 13):
+            shutil.copy(first_configurations(), data)
+            flip(data, int(at * size))
+            try:
+                run_study(tmp_path / "study.yaml", out=tmp_path / f"run-{at}")
+            except InputError as error:
+                said += "damaged" in str(error)
+            else:
+                assert results(tmp_path / f"run-{at}") == results(undisturbed), "of a level that is not used"
+        assert said >= 3
+
+    def test_a_line_that_is_nested_too_deeply(self, tmp_path):
+        path = tmp_path / "j.jsonl"
+        path.write_text("[" * 100_000 + '\n{"k": 1}\n')
+        assert read_json_lines(path)[0] == [{"k": 1}]
+
+    def test_something_else_where_parts_of_the_sweep_are_kept(self, undisturbed, run):
+        (journal,) = run.glob("sweep-*.jsonl")
+        journal.unlink()
+        (run / "results.csv").unlink()
+        journal.with_suffix(".parts").touch()
+        done = call("run", undisturbed.parent / "study.yaml", "--out", run)
+        assert done.returncode == 1
+        assert "move away what stands there" in in_one_sentence(done)
+
+
+class TestKills:
+    """kill -9 of a command and all its workers, at any moment of any stage, again and again."""
+
+    @pytest.mark.slow
+    def test_of_a_study(self, tmp_path):
+        path = study(tmp_path, 60)
+        expected = results(run_study(path, out=tmp_path / "undisturbed").folder)
+        run, rng = tmp_path / "run", np.random.default_rng(7)
+        for _ in range(10):
+            process = begin("run", path, "--out", run, "--jobs", 2)
+            time.sleep(rng.uniform(1.0, 9.0))
+            _, family = stop(process, signal.SIGKILL, group=True)
+            assert soon(lambda family=family: gone(family))
+            if (run / "results.csv").exists():
+                assert results(run) == expected
+            if rng.random() < 0.3:  # so that early stages are met again
+                (run / "design.h5").unlink(missing_ok=True)
+        assert call("run", path, "--out", run, "--jobs", 2).returncode == 0
+        assert results(run) == expected
+        assert not litter(run)
+        (journal,) = run.glob("sweep-*.jsonl")
+        keys = [(*map(row.get, FIT_KEY),) for line in read_json_lines(journal)[0] for row in line]
+        assert len(keys) == len(set(keys)), "nothing is fitted twice"
+
+    @pytest.mark.slow
+    def test_of_labels(self, tmp_path):
+        label_study(tmp_path)
+        journal, rng = tmp_path / "runs" / "labels-labels" / "labels.jsonl", np.random.default_rng(8)
+        kept = ""
+        for _ in range(10):
+            process = begin("label", "labels.yaml", "--jobs", 2, cwd=tmp_path)
+            time.sleep(rng.uniform(0.8, 3.5))
+            _, family = stop(process, signal.SIGKILL, group=True)
+            assert soon(lambda family=family: gone(family))
+            whole = journal.read_text().rpartition("\n")[0] if journal.exists() else ""
+            assert whole.startswith(kept)
+            kept = whole
+        assert call("label", "labels.yaml", "--jobs", 2, cwd=tmp_path).returncode == 0
+        keys = [record["key"] for record in read_json_lines(journal)[0]]
+        assert len(keys) == len(set(keys)) == N_LABELS
+        with Dataset(tmp_path / "copper.h5") as data:
+            assert data.labels("emt").complete.all()
+            for atoms, energy in zip(data, data.labels("emt").energy, strict=True):
+                atoms.calc = EMT()
+                assert energy == pytest.approx(atoms.get_potential_energy(force_consistent=True), abs=1e-10)
+
+
+def fill(path, written):
+    with JsonLines(path) as journal:
+        while True:
+            journal.append({"k": len(written), "text": "x" * 1000})
+            written.append(len(written))
+
+
+def digit(path):
+    """Where a digit after a point is, in the midst of a text."""
+    content = path.read_bytes()
+    return next(
+        k
+        for k in range(len(content) // 2, len(content))
+        if chr(content[k]).isdigit() and content[k - 1 : k] in b".0123456789 "
+    )
+
+
+def test_a_disk_that_fills_in_the_last_bytes_of_a_design(tmp_path):
+    """HDF5 reads back what it has written: where that got lost, it must not take garbage for its own and crash."""
+    script = f"""
+import os, resource, sys
+import numpy as np
+from pathlib import Path
+from paretofit.descriptors.design import DesignMatrix
+from paretofit.descriptors.design_file import Block
+from paretofit.errors import InputError
+rng, folder = np.random.default_rng(0), Path({str(tmp_path)!r})
+blocks = [Block(rng.normal(size=(40, 60)), np.zeros(40, int), np.full(40, k)) for k in range(20)]
+DesignMatrix.from_blocks(blocks, folder / "whole.h5")
+size = os.path.getsize(folder / "whole.h5")
+for limit in range(size - 1200, size, 50):
+    if not os.fork():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            DesignMatrix.from_blocks(blocks, folder / "cut.h5")
+        except InputError:
+            os._exit(2)
+        os._exit(0)
+    if os.WIFSIGNALED(status := os.wait()[1]) or os.WEXITSTATUS(status) not in (0, 2):
+        sys.exit(f"{{limit}} of {{size}} bytes: {{status}}")
+print(sorted(one.name for one in folder.iterdir()))
+"""
+    found = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert ".design" not in found.stdout

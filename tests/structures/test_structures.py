@@ -1,0 +1,327 @@
+"""Each kind of augmentation, distances, vacuum and filters, on cells of any shape and periodicity."""
+
+from collections import Counter
+from functools import partial
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, graphene
+from ase.geometry import find_mic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paretofit import InputError
+from paretofit.commands import mean_of
+from paretofit.structures import Gate, is_too_close, nearest_distance
+from paretofit.structures import operations as kinds
+from paretofit.structures.augment_settings import Filters
+from paretofit.structures.geometry import periodic_projector, thickness, widest_gap, with_vacuum
+
+BERYLLIUM = partial(bulk, "Be", "hcp", a=2.286, c=3.584)
+FLAGS = [(True, True, True), (True, True, False), (False, True, False), (True, False, True), (False, False, False)]
+PERIODIC = FLAGS[:-1]
+quick = partial(settings, deadline=None, derandomize=True)
+
+
+@st.composite
+def structures(draw, flags=tuple(FLAGS), elements=("Be", "W"), largest=4):
+    """A triclinic cell with one atom or a few, none of them close."""
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    cell = 4.0 * np.eye(3) + rng.uniform(-1.2, 1.2, (3, 3))
+    sites = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])[: draw(st.integers(1, largest))]
+    sites = sites + rng.uniform(-0.03, 0.03, sites.shape)
+    return Atoms(
+        rng.choice(elements, len(sites)).tolist(), scaled_positions=sites, cell=cell, pbc=draw(flags_of(flags))
+    )
+
+
+def flags_of(flags):
+    return st.sampled_from(list(flags))
+
+
+def same(first, second):
+    """Equal to the last bit, whatever is in their info."""
+    return (
+        np.array_equal(first.numbers, second.numbers)
+        and np.array_equal(first.positions, second.positions)
+        and np.array_equal(first.cell[:], second.cell[:])
+        and np.array_equal(first.pbc, second.pbc)
+    )
+
+
+def brute_nearest(atoms, images=3):
+    """Shortest distance by counting images."""
+    steps = [range(-images, images + 1) if periodic else (0,) for periodic in atoms.pbc]
+    best = np.inf
+    for shift in np.stack(np.meshgrid(*steps), axis=-1).reshape(-1, 3):
+        away = atoms.positions[:, None] + shift @ atoms.cell[:] - atoms.positions[None]
+        distances = np.linalg.norm(away, axis=-1)
+        if not shift.any():
+            distances[np.diag_indices(len(atoms))] = np.inf
+        best = min(best, distances.min())
+    return best
+
+
+KINDS = {
+    "supercell": lambda atoms, rng: kinds.supercell(atoms, 9.0, 60),
+    "distorted": kinds.distorted,
+    "strained": lambda atoms, rng: kinds.strained(atoms, rng, anisotropic=0.1, shear=0.1),
+    "vacancy": lambda atoms, rng: kinds.with_vacancies(atoms * (2, 1, 1), rng, 1),
+    "alloyed": lambda atoms, rng: kinds.alloyed(atoms, rng, ["Be", "W"]),
+    "substituted": lambda atoms, rng: kinds.substituted(atoms * (2, 1, 1) + Atoms("He"), rng),
+    "vacuum": lambda atoms, rng: with_vacuum(atoms, 15.0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(atoms=structures(), seed=st.integers(0, 99))
+@quick(max_examples=15)
+def test_a_kind_changes_nothing_that_it_is_given_and_repeats_itself(kind, atoms, seed):
+    before = atoms.copy()
+    first = KINDS[kind](atoms, np.random.default_rng(seed))
+    assert same(atoms, before)
+    assert same(first, KINDS[kind](atoms, np.random.default_rng(seed)))
+    assert np.array_equal(first.pbc, atoms.pbc)
+    assert np.isfinite(first.positions).all()
+
+
+@given(atoms=structures())
+@quick(max_examples=40)
+def test_the_nearest_distance_is_that_of_all_images(atoms):
+    assert nearest_distance(atoms) == pytest.approx(brute_nearest(atoms))
+
+
+def test_a_single_free_atom_has_no_neighbour():
+    assert nearest_distance(Atoms("Be")) == np.inf
+    assert not is_too_close(Atoms("Be"), 1.0)
+
+
+@given(atoms=structures(), length=st.floats(1.0, 20.0), most=st.integers(4, 200))
+@quick(max_examples=40)
+def test_a_supercell_is_long_enough_unless_the_limit_stops_it(atoms, length, most):
+    larger = kinds.supercell(atoms, length, most)
+    assert len(larger) <= most
+    assert len(larger) % len(atoms) == 0
+    repeats = np.round(larger.cell.lengths() / atoms.cell.lengths()).astype(int)
+    assert (repeats[~atoms.pbc] == 1).all()
+    assert len(larger) == len(atoms) * np.prod(repeats)
+    for axis in np.flatnonzero(atoms.pbc):
+        more = len(larger) // repeats[axis] * (repeats[axis] + 1)
+        assert larger.cell.lengths()[axis] >= length or more > most
+        assert repeats[axis] == 1 or larger.cell.lengths()[axis] - atoms.cell.lengths()[axis] < length
+    if atoms.pbc.all():
+        assert larger.cell.volume / len(larger) == pytest.approx(atoms.cell.volume / len(atoms))
+    assert nearest_distance(larger) == pytest.approx(nearest_distance(atoms))
+
+
+@given(atoms=structures(), fraction=st.floats(0.0, 0.5), seed=st.integers(0, 10**6))
+@quick(max_examples=60)
+def test_distortions_are_bounded_and_move_nothing_on_the_whole(atoms, fraction, seed):
+    moves = kinds.distorted(atoms, np.random.default_rng(seed), fraction).positions - atoms.positions
+    if len(atoms) == 1:
+        assert not moves.any()
+        return
+    assert np.linalg.norm(moves, axis=1).max() <= fraction * nearest_distance(atoms) * (1 + 1e-12)
+    assert np.abs(moves.mean(axis=0)).max() < 1e-12
+
+
+def test_distortions_point_everywhere_and_reach_their_bound():
+    atoms, rng = BERYLLIUM() * (3, 3, 2), np.random.default_rng(1)
+    nearest = nearest_distance(atoms)
+    made = [kinds.distorted(atoms, rng, 0.3, nearest=nearest) for _ in range(200)]
+    moves = np.concatenate([one.positions - atoms.positions for one in made])
+    shares = np.linalg.norm(moves, axis=1) / (0.3 * nearest)
+    assert 0.8 < shares.max() <= 1
+    assert np.abs((moves > 0).mean(axis=0) - 0.5).max() < 0.02  # [0, 1) instead of [-1, 1) would give 1
+
+
+@given(atoms=structures(PERIODIC), seed=st.integers(0, 10**6))
+@quick(max_examples=40)
+def test_isotropic_strain_scales_what_is_periodic_only(atoms, seed):
+    atoms = with_vacuum(atoms, 15.0)
+    made = kinds.strained(atoms, np.random.default_rng(seed))
+    factors = made.cell.lengths()[atoms.pbc] / atoms.cell.lengths()[atoms.pbc]
+    assert 0.8 <= factors[0] <= 1.6
+    assert factors == pytest.approx(factors[0])
+    assert np.array_equal(made.cell[~atoms.pbc], atoms.cell[~atoms.pbc])
+    across = np.eye(3) - periodic_projector(atoms)
+    assert made.positions @ across == pytest.approx(atoms.positions @ across, abs=1e-9)
+    inside = atoms.positions @ periodic_projector(atoms)
+    assert made.positions @ periodic_projector(atoms) == pytest.approx(factors[0] * inside, abs=1e-9)
+
+
+@given(atoms=structures([(True, True, True)]), seed=st.integers(0, 10**6))
+@quick(max_examples=30)
+def test_strain_keeps_fractional_coordinates_and_the_bounds_of_its_tensor(atoms, seed):
+    made = kinds.strained(atoms, np.random.default_rng(seed), 0.0, 0.0, anisotropic=0.05, shear=0.1)
+    assert made.get_scaled_positions(wrap=False) == pytest.approx(atoms.get_scaled_positions(wrap=False))
+    gradient = np.linalg.solve(atoms.cell[:], made.cell[:])
+    assert gradient == pytest.approx(gradient.T, abs=1e-10)  # no rotation
+    assert np.abs(np.diag(gradient) - 1).max() <= 0.05 + 1e-9
+    assert np.abs(gradient[np.triu_indices(3, 1)]).max() <= 0.05 + 1e-9  # a shear of 0.1 is ε_xy = ε_yx = 0.05
+
+
+@given(atoms=structures([(True, True, True)]), n=st.integers(1, 5), seed=st.integers(0, 99))
+@quick(max_examples=20)
+def test_vacancies_leave_the_other_atoms_where_they_were(atoms, n, seed):
+    larger = atoms * (2, 2, 2)
+    made = kinds.with_vacancies(larger, np.random.default_rng(seed), n)
+    assert len(made) == len(larger) - n
+    assert {tuple(row) for row in made.positions} < {tuple(row) for row in larger.positions}
+    with pytest.raises(InputError, match="leave nothing"):
+        kinds.with_vacancies(atoms, np.random.default_rng(seed), len(atoms))
+
+
+@given(n=st.integers(2, 14), seed=st.integers(0, 10**6), distance=st.floats(1.0, 3.0))
+@quick(max_examples=30)
+def test_atoms_of_a_cluster_have_a_neighbour_between_one_and_root_three(n, seed, distance):
+    rng = np.random.default_rng(seed)
+    given_distances = {("Be", "Be"): distance, ("W", "Be"): 1.2 * distance, ("W", "W"): 1.5 * distance}
+    made = kinds.cluster(rng.choice(["Be", "W"], n).tolist(), rng, given_distances)
+    symbols = made.get_chemical_symbols()
+    assert len(made) == n
+    assert not made.pbc.any()
+    allowed = [[kinds.pair_distance(given_distances, a, b) for b in symbols] for a in symbols]
+    ratios = made.get_all_distances() / allowed + 9 * np.eye(n)
+    assert ratios.min() >= 1 - 1e-12
+    assert ratios[1:].min(axis=1).max() <= np.sqrt(3) + 1e-12
+
+
+def test_a_cluster_that_cannot_be_is_said_to_be_so(monkeypatch):
+    monkeypatch.setattr(kinds, "TRIES", 3)
+    monkeypatch.setattr(kinds, "_cluster_positions", lambda *_: None)
+    with pytest.raises(InputError, match="no cluster of 5 atoms"):
+        kinds.cluster(["Be"] * 5, np.random.default_rng(1))
+    with pytest.raises(InputError, match="pair Be-W"):
+        kinds.pair_distance({("Be", "Be"): 1.0}, "Be", "W")
+
+
+@given(atoms=structures([(True, True, True)]), miller=st.tuples(*[st.integers(-1, 2)] * 3))
+@quick(max_examples=30)
+def test_slabs_are_thick_enough_dense_as_the_bulk_and_within_the_limit(atoms, miller):
+    if not any(miller):
+        with pytest.raises(InputError, match="not all zero"):
+            kinds.slab(atoms, miller)
+        return
+    made = kinds.slab(atoms, miller, 8.0, 400)
+    assert made.pbc.tolist() == [True, True, False]
+    assert thickness(made) >= 8.0
+    assert len(made) <= 400
+    assert Counter(made.symbols).keys() == Counter(atoms.symbols).keys()
+    assert np.linalg.norm(made.cell[2]) - thickness(made) == pytest.approx(15.0)
+    area = np.linalg.norm(np.cross(made.cell[0], made.cell[1]))
+    layer = len(made) * atoms.cell.volume / len(atoms) / area  # as thick as the same atoms are in the bulk
+    assert thickness(made) <= layer + 1e-6
+    assert nearest_distance(made) >= nearest_distance(atoms) - 1e-9
+
+
+def test_a_slab_that_cannot_be_and_one_of_a_sheet():
+    with pytest.raises(InputError, match="no slab .1 1 1. of at least 100 Å has at most 20 atoms"):
+        kinds.slab(BERYLLIUM(), (1, 1, 1), 100.0, 20)
+    with pytest.raises(InputError, match="periodic in three directions"):
+        kinds.slab(graphene(vacuum=5.0), (1, 0, 0))
+
+
+@given(atoms=structures(FLAGS[1:]), vacuum=st.floats(5.0, 20.0))
+@quick(max_examples=60)
+def test_the_vacuum_lies_between_images_of_triclinic_cells(atoms, vacuum):
+    made = with_vacuum(atoms, vacuum)
+    relative = made.positions - made.positions[0]
+    assert relative == pytest.approx(atoms.positions - atoms.positions[0])
+    assert np.array_equal(made.cell[made.pbc], atoms.cell[made.pbc])
+    for axis in np.flatnonzero(~made.pbc):
+        unit = made.cell[axis] / np.linalg.norm(made.cell[axis])
+        heights = made.positions @ unit
+        assert np.linalg.norm(made.cell[axis]) - np.ptp(heights) == pytest.approx(vacuum)
+        assert np.delete(made.cell[:], axis, axis=0) @ unit == pytest.approx([0, 0], abs=1e-9)
+        assert made.get_scaled_positions(wrap=False)[:, axis].min() >= 0
+    everywhere = made.copy()
+    everywhere.pbc = True  # as plane-wave codes see it
+    images = np.array(list(np.ndindex(3, 3, 3))) - 1
+    across = images[(images[:, ~made.pbc] != 0).any(axis=1)] @ made.cell[:]
+    away = everywhere.positions[:, None, None] + across[None, None] - everywhere.positions[None, :, None]
+    assert np.linalg.norm(away, axis=-1).min() >= vacuum - 1e-9
+
+
+@given(seed=st.integers(0, 10**6), fraction=st.floats(0.0, 1.0), n=st.integers(1, 6))
+@quick(max_examples=40)
+def test_swaps_keep_the_composition_and_change_the_structure(seed, fraction, n):
+    atoms = Atoms("W" * n + "Be" * 6, np.arange(3 * (n + 6)).reshape(-1, 3))
+    made = kinds.substituted(atoms, np.random.default_rng(seed), fraction)
+    assert Counter(made.symbols) == Counter(atoms.symbols)
+    moved = int((made.numbers != atoms.numbers).sum())
+    assert moved == 2 * min(n, max(1, round(fraction * len(atoms) / 2)))
+    assert np.array_equal(made.positions, atoms.positions)
+
+
+def test_swaps_and_alloys_need_two_elements():
+    with pytest.raises(InputError, match="single element"):
+        kinds.substituted(BERYLLIUM(), np.random.default_rng(1))
+    with pytest.raises(InputError, match="two elements"):
+        kinds.alloyed(BERYLLIUM(), np.random.default_rng(1), ["Be"])
+    made = kinds.alloyed(BERYLLIUM() * (3, 3, 3), np.random.default_rng(1), ["Be", "W"])
+    assert set(made.symbols) <= {"Be", "W"}
+
+
+@given(atoms=structures(), share=st.floats(0.3, 1.5))
+@quick(max_examples=40)
+def test_too_close_is_by_pairs_of_radii(atoms, share):
+    radius = {"Be": 1.0, "W": 1.6}
+    radii = np.array([radius[symbol] for symbol in atoms.get_chemical_symbols()])
+    larger = atoms.repeat([3 if periodic else 1 for periodic in atoms.pbc])
+    away = larger.positions[:, None] - larger.positions[None]
+    flat, _ = find_mic(away.reshape(-1, 3), larger.cell, larger.pbc)
+    distances = np.linalg.norm(flat, axis=1).reshape(len(larger), -1) + 99 * np.eye(len(larger))
+    both = np.resize(radii, len(larger))
+    expected = bool((distances < share * (both[:, None] + both[None])).any())
+    assert is_too_close(atoms, share, radius) == expected
+
+
+def test_the_gate_counts_by_reason():
+    hot = {"W": 99.0, "Be2": 0.1}
+    gate = Gate(
+        Filters(max_force=1.0),
+        8,
+        mean_of(["Be", "W"]),
+        lambda atoms: hot[str(atoms.symbols)],
+    )
+    cell = BERYLLIUM()
+    moved = cell.copy()
+    moved.positions += [0.3, -1.0, 0.2]
+    turned = cell.copy()
+    turned.rotate(40, "x", rotate_cell=True)
+    squeezed = cell.copy()
+    squeezed.set_cell(0.4 * cell.cell[:], scale_atoms=True)
+    assert gate.admit(cell, "a")
+    for atoms in (
+        moved,
+        turned,
+        squeezed,
+        cell * (3, 3, 3),
+        bulk("W"),
+        Atoms("Be3", [[0, 0, 0], [2, 0, 0], [4, 0, 0]]),
+    ):
+        assert not gate.admit(atoms, "a")
+    reasons = {why: count for (_, why), count in gate.rejected.items()}
+    assert reasons == {
+        "duplicate": 2,
+        "atoms too close": 1,
+        "too many atoms": 1,
+        "forces too large under the reference": 1,
+        "the reference could not compute it: KeyError 'Be3'": 1,
+    }
+
+
+@given(atoms=structures([(True, True, True)]))
+@quick(max_examples=20)
+def test_the_widest_gap_closes_as_the_crystal_repeats(atoms):
+    gap, _ = widest_gap(atoms)
+    assert (
+        gap
+        <= max(
+            abs(atoms.cell.volume) / np.linalg.norm(np.cross(atoms.cell[k - 2], atoms.cell[k - 1])) for k in range(3)
+        )
+        + 1e-9
+    )
+    assert widest_gap(atoms * (2, 2, 2))[0] == pytest.approx(gap)

@@ -1,0 +1,450 @@
+"""The fast engine against the plain fit, on real data and where data are degenerate."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.faults import flip
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, leverage_scores
+from paretofit.dataset import split_configurations
+from paretofit.linear import Reduction, choose_ridge, leave_one_out, reduced_leverage
+from paretofit.linear.reduction import OnThreads, RowBlock, all_blocks, read_ahead, row_parts
+from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep
+
+ERRORS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force", "ref_energy_shifted"]
+LOO = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
+
+
+@pytest.fixture(scope="module")
+def real(beryllium, tmp_path_factory):
+    """All of the shipped data at 2Jmax up to 8."""
+    path = tmp_path_factory.mktemp("fast") / "design.h5"
+    design = compute_design(beryllium, SnapBasis(elements=["Be"], twojmax=8), path)
+    split = split_configurations(np.arange(len(beryllium)), 0.7, 1)
+    return SweepInput(design.with_labels(beryllium, beryllium.levels).in_memory(), split.train, split.test)
+
+
+def parts_of(data, levels, size=500):
+    train = np.isin(data.design.configuration, data.train)
+    Y = data.targets(levels)
+
+    def blocks(part):
+        for window, X in data.design.blocks(size, part):
+            yield RowBlock(X, Y[window], data.design.kind[window], data.design.configuration[window], train[window])
+
+    return [partial(blocks, part) for part in row_parts(data.design.n_rows, data.design.n_features)]
+
+
+def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS):
+    """Largest relative difference of every error, for whitened fits and for the rest."""
+    fast, plain = run_sweep(data, grid), run_sweep(data, grid, engine="plain")
+    assert fast[["level", "n_train", "sampling", "n_features"]].equals(
+        plain[["level", "n_train", "sampling", "n_features"]]
+    )
+    whitened = fast["solver"].isin(["whitened", "refined"]).to_numpy()
+    for column in columns:
+        ours, theirs = fast[column].to_numpy(), plain[column].to_numpy()
+        assert (np.isnan(ours) == np.isnan(theirs)).all()
+        # The plain fit itself has no more than about 1e-12 eV: see the test in extended precision.
+        difference = np.maximum(np.abs(ours - theirs) - 1e-9, 0) / np.where(theirs > 0, theirs, 1)
+        assert np.nanmax(difference[whitened], initial=0) < tight, column
+        assert np.nanmax(difference[~whitened], initial=0) < loose, column
+    assert (fast.loc[whitened, "rank"] == plain.loc[whitened, "rank"]).all()
+    return fast, plain
+
+
+@pytest.mark.parametrize(
+    ("weights", "sizes", "samplings"),
+    [
+        ([1.0, 1000.0], [20, 60, 138], ["random"]),
+        pytest.param(
+            [1.0, 12.25, 150.0, 1000.0], [20, 45, 100, 138], ["random", "block-leverage"], marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_real_data_all_levels_weights_1_to_1000(real, weights, sizes, samplings):
+    grid = SweepGrid(list("12345"), [4, 6, 8], [(w, 1.0) for w in weights], sizes, samplings, 1)
+    fast, _ = compare(replace(real, leverage_columns=120), grid)
+    solvers = fast.groupby("solver").size()
+    assert solvers["whitened"] > 0.4 * len(fast), "the fast way must be the usual one"
+    assert {"rrqr"} <= set(solvers.index), "and small subsets of rich models need the other"
+    assert (fast.loc[fast["solver"] == "whitened", "condition"] < 1e8).all()
+
+
+def test_the_smallest_errors_against_extended_precision(real):
+    """Training errors far below a meV, where the plain fit's residuals are mostly rounding."""
+    grid = SweepGrid(list("12345"), [8], [(1000.0, 1.0)], [138], ["random"], 1)
+    data = replace(real, leverage_columns=120)
+    ours = run_sweep(data, grid)
+    assert ours["solver"].isin(["whitened", "refined"]).all()
+    assert ours["train_energy"].min() < 1e-3
+    rows = data.rows_of(data.train)
+    kind = data.design.kind[rows]
+    w = np.where(kind == 0, 1000.0, 1.0)[:, None].astype(np.longdouble)
+    X = data.design.take(rows, data.design.columns_up_to(8)).astype(np.longdouble)
+    Y = data.targets(list(grid.levels))[rows].astype(np.longdouble)
+    scale = np.sqrt(((X * w) ** 2).sum(axis=0))
+    A = X * w / scale
+    Q, R = np.linalg.qr(A.astype(float))
+    beta = np.zeros((A.shape[1], Y.shape[1]), dtype=np.longdouble)
+    for _ in range(5):  # refined with residuals in extended precision
+        beta += np.linalg.solve(R, Q.T @ (Y * w - A @ beta).astype(float))
+    exact = 1000 * np.sqrt((((Y - X / scale @ beta)[kind == 0]) ** 2).mean(axis=0))
+    assert ours["train_energy"].to_numpy() == pytest.approx(exact.astype(float), rel=1e-8)
+
+
+def test_one_configuration_and_few_labels(real):
+    few = replace(real, train=real.train[:9], leverage_columns=21)
+    compare(few, SweepGrid(["2", "5"], [2, 4, 6], [(1.0, 1.0), (50.0, 1.0)], [1, 2, 9], ["random", "leverage"], 2))
+
+
+@pytest.fixture(scope="module")
+def degenerate():
+    """Columns that are zero, duplicate, sums of others, or zero in the training rows only."""
+    rng = np.random.default_rng(11)
+    n, p = 60, 6
+    base = rng.normal(size=(4 * n, p)) * 10.0 ** np.arange(0, -2 * p, -2)
+    hidden = np.where(np.arange(4 * n) // 4 >= 40, rng.normal(size=4 * n), 0.0)
+    rows = np.column_stack(
+        [base[:, :2], base[:, 0], np.zeros(4 * n), base[:, 2:4], base[:, 1] - 3 * base[:, 3], base[:, 4:], hidden]
+    )
+    names = ["a", "b", "a again", "nothing", "c", "d", "b - 3 d", "e", "f", "hidden"]
+    kind = ["energy", "force", "force", "force"] * n
+    targets = {
+        "low": rows @ rng.normal(size=10) + rng.normal(size=4 * n),
+        "high": rows @ rng.normal(size=10) + 0.1 * rng.normal(size=4 * n),
+    }
+    levels = [0, 0, 0, 0, 2, 2, 2, 4, 4, 4]
+    design = DesignMatrix.from_arrays(
+        rows, kind, np.arange(4 * n) // 4, targets=targets, column_levels=levels, column_names=names
+    )
+    return SweepInput(design, np.arange(40), np.arange(40, n))
+
+
+def test_dependent_columns_are_dropped_by_name_and_change_nothing(degenerate):
+    grid = SweepGrid(
+        ["low", "high"], [0, 2, 4], [(1.0, 1.0), (30.0, 1.0)], [3, 10, 40], ["random", "block-leverage"], 2
+    )
+    compare(degenerate, grid)
+    engine = make_engine(degenerate, grid)
+    assert engine.dropped == ["a again", "nothing", "b - 3 d"], "not 'hidden', which the test rows have"
+
+
+def test_columns_that_are_all_zero_are_refused(degenerate):
+    rows = np.zeros((degenerate.design.n_rows, 2))
+    design = DesignMatrix.from_arrays(
+        rows, degenerate.design.kind, degenerate.design.configuration, targets=degenerate.design.targets
+    )
+    with pytest.raises(InputError, match="all columns of the design are zero"):
+        make_engine(replace(degenerate, design=design), SweepGrid(["low", "high"], [0], [(1.0, 1.0)], [3]))
+
+
+def test_leverages_at_every_2jmax_from_the_reduction(real):
+    parts = parts_of(real, ["5"])
+    sizes = [real.design.columns_up_to(twojmax) for twojmax in (2, 4, 6, 8)]
+    reduction = Reduction.of(parts, sizes, energy_weight=12.25)
+    found = reduced_leverage(reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations)
+    rows = real.rows_of(real.train)
+    owner = np.searchsorted(real.train, real.design.configuration[rows])
+    for p, ours in zip(sizes, found, strict=True):
+        theirs = leverage_scores(real.design.take(rows), real.design.kind[rows], owner, energy_weight=150, columns=p)
+        assert ours.rows == pytest.approx(theirs.rows, abs=1e-8)
+        assert ours.regular[real.train] == pytest.approx(theirs.regular, abs=1e-8)
+        assert ours.block[real.train] == pytest.approx(theirs.block, abs=1e-7)
+        assert ours.rank == theirs.rank == p
+
+
+@pytest.mark.parametrize("size", [37, 500, 5000])
+def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
+    sizes = [120, 496]
+    one = Reduction.of(parts_of(real, ["2", "5"], 500), sizes, energy_weight=12.25)
+    other = Reduction.of(parts_of(real, ["2", "5"], size), sizes, energy_weight=12.25, run=OnThreads(2))
+    w = np.array([5.0, 1.0, 1.0])
+    ours, theirs = (r.test_rms(r.system(r.train, w).fit(1))[0].reference for r in (one, other))
+    assert ours == pytest.approx(theirs, rel=1e-10)
+    if size == 500:
+        assert (one.train.parts[1].G == other.train.parts[1].G).all(), "threads do not change a bit"
+
+
+def test_a_design_on_disk_gives_the_same_as_one_in_memory(real, tmp_path, monkeypatch):
+    grid = SweepGrid(["2", "5"], [4, 6], [(5.0, 1.0)], [20, 100], ["random"], 2)
+    whole = run_sweep(real, grid)
+    on_disk = replace(real, design=real.design.save(tmp_path / "design.h5"))
+    monkeypatch.setattr(DesignMatrix, "in_memory", lambda self, *_: self)
+    streamed = run_sweep(on_disk, grid)
+    pd.testing.assert_frame_equal(whole, streamed, rtol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["fast", "plain"])
+@pytest.mark.parametrize("ridge", [0.0, 1e-6, 1e-3])
+def test_leave_one_out_equals_refitting(real, engine, ridge):
+    """By configuration, with the scale of columns kept, at 2Jmax 2 and 4."""
+    members = real.train[:60]
+    data = replace(real, train=members, leverage_columns=21)
+    grid = SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [60], ["random"], 1, ridge=[ridge], leave_one_out=True)
+    table = run_sweep(data, grid, engine=engine)
+    rows = data.rows_of(members)
+    owner, kind = data.design.configuration[rows], data.design.kind[rows]
+    w = np.where(kind == 0, 12.25, 1.0)[:, None]
+    Y = data.targets(["3", "5"])[rows]
+    for twojmax in (2, 4):
+        X = data.design.take(rows, data.design.columns_up_to(twojmax))
+        scale = np.linalg.norm(X * w, axis=0)
+        A = X * w / scale
+        residuals = np.empty_like(Y)
+        for one in members:
+            kept = owner != one
+            free = np.eye(A.shape[1])[1:]  # the atomic reference energy is not penalised
+            penalised = np.vstack([A[kept], np.sqrt(ridge) * free])
+            padded = np.vstack([(Y * w)[kept], np.zeros((len(free), 2))])
+            beta = np.linalg.lstsq(penalised, padded)[0]
+            residuals[~kept] = Y[~kept] - X[~kept] / scale @ beta
+        ours = table[table["twojmax"] == twojmax]
+        for column, own in (("loo_energy", kind == 0), ("loo_force", kind == 1)):
+            assert ours[column].to_numpy() == pytest.approx(
+                1000 * np.sqrt(np.mean(residuals[own] ** 2, axis=0)), rel=1e-7
+            )
+
+
+def test_families_are_left_out_together(real):
+    """Two copies of the same configurations: leaving out one copy tells nothing, leaving out both does."""
+    rows = real.rows_of(real.train[:40])
+    X, y = np.tile(real.design.take(rows, 120), (2, 1)), np.tile(real.design.targets["5"][rows], 2)
+    kind, owner = np.tile(real.design.kind[rows], 2), real.design.configuration[rows]
+    alone = leave_one_out(X, y, kind, np.concatenate([owner, owner + 1000]), energy_weight=5)
+    together = leave_one_out(X, y, kind, np.tile(owner, 2), energy_weight=5)
+    honest = leave_one_out(X[: len(rows)], y[: len(rows)], kind[: len(rows)], owner, energy_weight=5)
+    assert together[: len(rows)] == pytest.approx(honest, rel=1e-6, abs=1e-9)
+    assert np.sqrt(np.nanmean(alone**2)) < np.sqrt(np.nanmean(honest**2))
+
+
+def test_what_the_other_rows_do_not_determine_is_nan():
+    rows = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    residuals = leave_one_out(rows, np.array([1.0, 2.0, 3.0]), ["energy"] * 3, np.arange(3))
+    assert residuals == pytest.approx([-1.0, 1.0, np.nan], nan_ok=True)
+
+
+def test_ridge_agrees_between_engines(real):
+    grid = SweepGrid(
+        ["2", "5"],
+        [4, 6],
+        [(1.0, 1.0), (50.0, 1.0)],
+        [20, 60, 138],
+        ["random"],
+        1,
+        ridge=[0.0, 1e-8, 1e-3],
+        leave_one_out=True,
+    )
+    fast, _ = compare(replace(real, leverage_columns=120), grid, tight=1e-7, columns=ERRORS)
+    assert list(fast.columns[-6:]) == ["ridge", "ridge_lambda", *LOO]
+
+
+def test_ridge_auto_takes_what_leave_one_out_prefers(real):
+    grid = SweepGrid(
+        ["2", "5"], [4, 6], [(12.25, 1.0)], [20, 60], ["random"], 2, ridge=[0.0, "auto"], leave_one_out=True
+    )
+    data = replace(real, leverage_columns=120)
+    fast, plain = run_sweep(data, grid), run_sweep(data, grid, engine="plain")
+    chosen = fast["ridge"] == "auto"
+    assert (fast["ridge_lambda"] == plain["ridge_lambda"]).all()
+    assert fast.loc[chosen, "ref_force"].to_numpy() == pytest.approx(
+        plain.loc[chosen, "ref_force"].to_numpy(), rel=1e-6
+    )
+    few = (fast["n_train"] == 20) & (fast["twojmax"] == 6)
+    median = fast[few].groupby("ridge")["ref_force"].median()
+    assert median["auto"] < 0.5 * median[0.0], "few labels and a rich model: ridge makes the fit usable"
+
+
+def test_ridge_fit_equals_its_normal_equations_in_scaled_columns(real):
+    rows = real.rows_of(real.train[:50])
+    X, y, kind = real.design.take(rows, 120), real.design.targets["5"][rows], real.design.kind[rows]
+    group = real.design.configuration[rows]
+    choice = choose_ridge(X, y, kind, group, energy_weight=5.0)
+    fit = fit_wls(X, y, kind, energy_weight=5.0, ridge=choice.penalty[0])
+    assert X @ choice.coefficients[:, 0] == pytest.approx(X @ fit.coefficients, abs=1e-8)
+    left_out = leave_one_out(X, y, kind, group, energy_weight=5.0, ridge=choice.penalty[0])
+    assert choice.left_out[:, 0] == pytest.approx(left_out, abs=1e-8)
+    with pytest.raises(InputError, match="ridge must be a finite number, not negative; got -1"):
+        fit_wls(X, y, kind, ridge=-1)
+
+
+@pytest.mark.parametrize("engine", ["fast", "plain"])
+def test_the_zero_of_energy_does_not_matter_to_a_ridge(real, engine):
+    """Codes differ by keV in what an atom's energy is; errors must not."""
+    grid = SweepGrid(["3", "5"], [4], [(12.25, 1.0)], [20, 60], ["random"], 1, ridge=[1e-4, "auto"], leave_one_out=True)
+    data = replace(real, leverage_columns=120)
+    energy = real.design.kind == 0
+    shifted = {level: np.where(energy, values - 400.0, values) for level, values in real.design.targets.items()}
+    before = run_sweep(data, grid, engine=engine)
+    after = run_sweep(replace(data, design=replace(real.design, targets=shifted)), grid, engine=engine)
+    assert (after["ridge_lambda"] == before["ridge_lambda"]).all()
+    for column in [*ERRORS, *LOO]:
+        assert after[column].to_numpy() == pytest.approx(before[column].to_numpy(), rel=1e-5), column
+
+
+def test_nearly_dependent_columns_are_kept(degenerate):
+    """A column that differs from another by 1e-10 of its size is not dropped: its direction may carry the signal."""
+    rng = np.random.default_rng(2)
+    rows = rng.normal(size=(240, 5))
+    rows = np.column_stack([rows, rows[:, 1] + 1e-10 * rng.normal(size=240)])
+    targets = {
+        "a": rows @ np.ones(6) + 1e9 * (rows[:, 5] - rows[:, 1]) + 0.1 * rng.normal(size=240),
+        "b": rng.normal(size=240),
+    }
+    design = DesignMatrix.from_arrays(rows, degenerate.design.kind, degenerate.design.configuration, targets=targets)
+    data, grid = replace(degenerate, design=design), SweepGrid(["b", "a"], [0], [(3.0, 1.0)], [30, 40], ["random"], 1)
+    assert make_engine(data, grid).dropped == []
+    fast, plain = run_sweep(data, grid), run_sweep(data, grid, engine="plain")
+    assert fast["rank"].tolist() == plain["rank"].tolist() == [6] * 4
+    assert fast["test_force"].to_numpy() == pytest.approx(plain["test_force"].to_numpy(), rel=1e-4)
+
+
+def test_ridge_shared_by_dependent_columns(degenerate):
+    """Two equal columns share a coefficient and pay for it together; one alone would pay twice."""
+    grid = SweepGrid(["low", "high"], [0, 4], [(3.0, 1.0)], [10, 40], ["random"], 1, ridge=[0.0, 1e-2, "auto"])
+    compare(degenerate, grid, loose=1e-6)
+
+
+def test_forces_alone_can_be_swept_at_random(degenerate):
+    kept = np.flatnonzero(degenerate.design.kind == 1)
+    design = degenerate.design
+    forces = DesignMatrix.from_arrays(
+        design.rows()[kept],
+        design.kind[kept],
+        design.configuration[kept],
+        targets={k: v[kept] for k, v in design.targets.items()},
+    )
+    data, grid = (
+        replace(degenerate, design=forces),
+        SweepGrid(["low", "high"], [0], [(1.0, 1.0)], [20, 40], ["random"], 2),
+    )
+    fast = run_sweep(data, grid)
+    assert fast["test_energy"].isna().all()
+    assert fast["test_force"].to_numpy() == pytest.approx(
+        run_sweep(data, grid, engine="plain")["test_force"].to_numpy()
+    )
+    with pytest.raises(InputError, match="leverage sampling needs an energy row"):
+        run_sweep(data, replace(grid, samplings=["leverage"]))
+
+
+def test_penalties_that_make_no_difference_do_not_follow_rounding(real):
+    """Everything left out together: no penalty is better than another, and the largest is taken."""
+    one_group = replace(real, group=np.zeros(real.design.n_configurations, dtype=int), leverage_columns=21)
+    grid = SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [20], ["random"], 2, ridge=["auto"])
+    assert set(run_sweep(one_group, grid)["ridge_lambda"]) == {0.1}
+
+
+def test_a_reduction_refuses_what_is_not_finite(real):
+    parts = parts_of(real, ["5"])
+
+    def spoilt(what):
+        for block in all_blocks(parts):
+            arrays = block._asdict()
+            arrays[what] = arrays[what].copy()
+            arrays[what][3, 0] = np.nan
+            yield RowBlock(**arrays)
+
+    for what in ("X", "Y"):
+        with pytest.raises(InputError, match="must be finite"):
+            Reduction.of(lambda what=what: spoilt(what), [21])
+    with pytest.raises(InputError, match="at most the number of columns, 0"):
+        Reduction.of(lambda: iter([]), [21])
+    with pytest.raises(InputError, match="at most the number of columns, 1596; got 2000"):
+        Reduction.of(parts, [21, 2000])
+
+
+class TestKeptReductions:
+    """What took long is kept in the run folder, and taken from there whenever it is of the same inputs."""
+
+    @pytest.fixture
+    def kept(self, real, tmp_path, monkeypatch):
+        monkeypatch.setattr("paretofit.sweep.stored_reduction.WORTH", 0.0)
+        grid = SweepGrid(["2", "5"], [4], [(5.0, 1.0)], [30], ["random", "leverage"], 1)
+        table = run_sweep(real, grid, journal=tmp_path)
+        assert (tmp_path / "reduction.h5").exists()
+        for journal in tmp_path.glob("*.jsonl"):
+            journal.unlink()
+        return tmp_path, grid, table
+
+    @pytest.fixture
+    def made(self, monkeypatch):
+        """How often one is made."""
+        times, of = [], Reduction.of
+        monkeypatch.setattr(Reduction, "of", lambda *some, **more: times.append(1) or of(*some, **more))
+        return times
+
+    def test_it_gives_the_same_to_the_last_bit(self, real, kept, made):
+        folder, grid, table = kept
+        pd.testing.assert_frame_equal(run_sweep(real, grid, journal=folder), table, rtol=0, atol=0)
+        assert not made
+        other = run_sweep(real, replace(grid, weights=[(7.0, 1.0)], repetitions=2), journal=folder)
+        assert len(other) == 8
+        assert not made, "an edit of what fits are made changes nothing of it"
+
+    @pytest.mark.parametrize("what", ["labels", "levels", "split", "twojmax", "leverage"])
+    def test_of_other_inputs_it_is_made_anew(self, real, kept, made, what):
+        folder, grid, _ = kept
+        targets = {level: values + (level == "2") for level, values in real.design.targets.items()}
+        data = {
+            "labels": replace(real, design=replace(real.design, targets=targets)),
+            "split": replace(real, train=real.train[:-1]),
+            "leverage": replace(real, leverage_weights=(3.0, 1.0)),
+        }.get(what, real)
+        more = {"levels": {"levels": ["3", "5"]}, "twojmax": {"twojmax": [2, 4]}}.get(what, {})
+        run_sweep(data, replace(grid, **more), journal=folder)
+        assert made
+
+    @pytest.mark.parametrize("at", [0.001, 0.2, 0.5, 0.8, 0.99])
+    def test_a_damaged_one_is_made_again(self, real, kept, made, at):
+        folder, grid, table = kept
+        flip(folder / "reduction.h5", at)
+        found = run_sweep(real, grid, journal=folder)
+        pd.testing.assert_frame_equal(found, table, rtol=0, atol=0)
+
+    def test_a_truncated_one_is_made_again(self, real, kept, made):
+        folder, grid, table = kept
+        content = (folder / "reduction.h5").read_bytes()
+        (folder / "reduction.h5").write_bytes(content[: len(content) // 2])
+        pd.testing.assert_frame_equal(run_sweep(real, grid, journal=folder), table, rtol=0, atol=0)
+        assert made
+
+    def test_what_is_cheap_is_not_kept(self, real, tmp_path):
+        run_sweep(real, SweepGrid(["5"], [2], [(5.0, 1.0)], [30]), journal=tmp_path)
+        assert not (tmp_path / "reduction.h5").exists()
+
+
+@given(st.integers(1, 10**7), st.integers(1, 5000))
+def test_parts_are_all_rows_once(n_rows, columns):
+    parts = row_parts(n_rows, columns)
+    assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
+    assert parts[-1].stop == n_rows
+    assert all(part.stop > part.start for part in parts)
+    assert len(parts) <= max(4, n_rows // (16 * columns))
+
+
+def test_threads_take_parts_in_turn_and_give_results_in_order():
+    parts = [partial(iter, [k]) for k in range(20)]
+    assert list(OnThreads(3)(lambda part: next(part()), parts)) == list(range(20))
+    taken = []
+    running = OnThreads(2)(lambda part: taken.append(next(part())), parts)
+    next(running)
+    assert len(taken) <= 4, "what waits to be merged does not pile up"
+    running.close()
+
+
+def test_what_is_read_ahead_is_in_order_and_errors_come_through():
+    assert list(read_ahead(iter(range(10)))) == list(range(10))
+
+    def failing():
+        yield 1
+        raise InputError("no more")
+
+    found = read_ahead(failing())
+    assert next(found) == 1
+    with pytest.raises(InputError, match="no more"):
+        next(found)

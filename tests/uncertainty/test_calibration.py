@@ -1,0 +1,219 @@
+"""Disagreement, calibration and conformal intervals against direct computation and against their promise."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_structures import quick
+
+from paretofit import InputError
+from paretofit.uncertainty import calibrate_conformal, detection_map, detection_rates
+from paretofit.uncertainty.calibration import (
+    calibrate_isotonic,
+    calibrate_quantile,
+    calibrate_slope,
+    committee_error,
+    disagreement,
+)
+
+
+@pytest.fixture
+def committee():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(6, 40)), rng.normal(size=40), np.repeat(np.arange(8), 5)
+
+
+def test_disagreement_and_error_are_the_papers(committee):
+    members, labels, configuration = committee
+    mean = members.mean(axis=0)
+    direct = [np.sqrt(sum((one[k] - mean[k]) ** 2 for one in members) / 6) for k in range(40)]
+    assert disagreement(members) == pytest.approx(direct)
+    error = committee_error(members, labels)
+    assert error**2 == pytest.approx(disagreement(members) ** 2 + (mean - labels) ** 2)
+    together = disagreement(members, configuration)
+    assert together == pytest.approx([np.sqrt(np.mean(np.square(direct[5 * k : 5 * k + 5]))) for k in range(8)])
+    shuffled = np.random.default_rng(1).permutation(40)
+    assert disagreement(members[:, shuffled], configuration[shuffled]) == pytest.approx(together)
+    assert disagreement(members + labels) == pytest.approx(direct)
+
+
+def test_a_slope_is_found_with_its_confidence():
+    rng = np.random.default_rng(2)
+    inside = 0
+    for _ in range(200):
+        error = rng.uniform(0.1, 2.0, 60)
+        found = calibrate_slope(np.abs(0.4 * error + 0.05 * rng.normal(size=60)), error)
+        inside += abs(found.slope - 0.4) < found.confidence
+        assert found.residual == pytest.approx(0.05, rel=0.4)
+    assert 0.9 < inside / 200 <= 1.0
+    assert found.threshold(2.0) == pytest.approx(2.0 * found.slope)
+    assert found.error(np.array([found.slope])) == pytest.approx([1.0])
+
+
+def test_rates_of_detection_are_those_that_are_counted():
+    spread, error = np.array([0.1, 0.5, 0.9, 0.2]), np.array([0.2, 2.0, 0.3, 3.0])
+    assert detection_rates(spread, error, 0.4, 1.0) == (0.5, 0.5)
+    assert detection_rates(spread, error, 0.0, 1.0) == (1.0, 0.5)
+    rate, predictive = detection_rates(spread, error, 5.0, 9.0)
+    assert np.isnan(rate)
+    assert np.isnan(predictive)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
+def test_intervals_cover_as_often_as_they_promise_whatever_the_spread(coverage):
+    rng = np.random.default_rng(3)
+    covered = []
+    for _ in range(400):
+        residual = rng.standard_t(3, 61) * np.exp(rng.normal(size=61))
+        spread = np.exp(rng.normal(size=61))  # says nothing of the residual
+        q = calibrate_conformal(spread[:60], residual[:60], coverage)
+        covered.append(abs(residual[60]) <= q.half_width(spread[60]))
+    assert np.mean(covered) == pytest.approx(coverage, abs=0.06)
+
+
+@given(st.integers(9, 60), st.integers(0, 1000))
+@quick(max_examples=50)
+def test_the_factor_is_the_quantile_of_the_scores(n, seed):
+    rng = np.random.default_rng(seed)
+    spread, residual = rng.uniform(0.1, 1, n), rng.normal(size=n)
+    q = calibrate_conformal(spread, residual, 0.9)
+    scores = np.abs(residual) / np.maximum(spread, 0.1 * np.median(spread))
+    assert (scores <= q.factor).sum() == int(np.ceil((n + 1) * 0.9 - 1e-9))
+
+
+def test_what_cannot_be_calibrated(committee):
+    members, labels, _ = committee
+    ones = np.ones(5)
+    cases = [
+        (lambda: disagreement(members[:1]), "two members at least; got 1"),
+        (lambda: committee_error(members[0], labels), r"must be an array \(members, values\); got shape \(40,\)"),
+        (lambda: committee_error(members, labels[:3]), "a label for each of 40 values; got 3"),
+        (lambda: calibrate_slope(ones, ones[:4]), "an error for each disagreement; got 5 and 4"),
+        (lambda: calibrate_slope(ones, ones * np.nan), "errors must be finite and not negative; 5 of 5 are not"),
+        (lambda: calibrate_conformal(ones, ones * np.nan, 0.5), "spreads and residuals must be finite"),
+        (lambda: calibrate_conformal(ones, ones, 0.5, ones[:2]), "got 5 spreads, 5 residuals and 2 groups"),
+        (lambda: detection_rates(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
+        (lambda: calibrate_slope(ones[:2], ones[:2]), "three disagreements with their errors at least; got 2"),
+        (lambda: calibrate_slope(0 * ones, ones), "all disagreements are zero"),
+        (lambda: calibrate_slope(ones, -ones), "errors must be finite and not negative"),
+        (lambda: calibrate_slope(ones, ones).threshold(0.0), "must be positive; got 0.0"),
+        (lambda: detection_rates(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
+        (
+            lambda: calibrate_conformal(ones, ones, 0.9),
+            "needs 9 held-out configurations for its calibration; there are 5",
+        ),
+        (lambda: calibrate_conformal(0 * ones, ones, 0.5), "spreads above zero; are the members identical"),
+        (lambda: calibrate_conformal(ones, ones, 1.0), "between 0 and 1; got 1.0"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError, match=message):
+            call()
+
+
+class TestOtherCalibrations:
+    def pairs(self, n=400):
+        rng = np.random.default_rng(5)
+        spread = rng.uniform(0.1, 2.0, n)
+        return spread, spread**2 * rng.uniform(0.5, 1.5, n)
+
+    def test_isotonic_regression_never_falls_and_finds_the_curve(self):
+        spread, error = self.pairs()
+        found = calibrate_isotonic(spread, error)
+        assert (np.diff(found.expected) >= 0).all()
+        assert found.error(np.array([0.5, 1.5])) == pytest.approx([0.25, 2.25], rel=0.2)
+        limit = found.threshold(1.0)
+        assert 0.85 < limit < 1.15
+        top = found.spread[-1], found.expected[-1]
+        assert found.threshold(100.0) == pytest.approx(top[0] * 100 / top[1])  # beyond, errors grow in proportion
+        assert found.error(np.array([2 * top[0]])) == pytest.approx([2 * top[1]])
+        few = calibrate_isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.1, 0.2, 5.0, 6.0]))
+        flagged = np.array([1.0, 2.0, 3.0, 4.0]) > few.threshold(1.0)
+        assert flagged.tolist() == [False, False, True, True]
+        tied = calibrate_isotonic(np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.0, 1.0, 5.0, 6.0]))
+        assert tied.error(np.array([1.0]))[0] == pytest.approx(2.0)
+        assert found.expected.mean() == pytest.approx(error.mean())
+
+    @pytest.mark.parametrize("share", [0.5, 0.9])
+    def test_the_quantile_line_minimises_the_pinball_loss(self, share):
+        spread, error = self.pairs()
+        found = calibrate_quantile(spread, error, share)
+
+        def loss(factor):
+            left = error - factor * spread
+            return np.sum(np.where(left > 0, share * left, (share - 1) * left))
+
+        assert loss(found.factor) <= min(loss(found.factor * one) for one in (0.98, 0.999, 1.001, 1.02))
+        assert found.threshold(2.0) == pytest.approx(2.0 / found.factor)
+        assert found.error(np.array([2.0])) == pytest.approx([2.0 * found.factor])
+
+    def test_values_of_a_group_count_as_one(self):
+        """A configuration of many components must not outweigh others, and few configurations cannot calibrate."""
+        rng = np.random.default_rng(6)
+        group = np.repeat(np.arange(12), [200, *[3] * 11])
+        residual = rng.normal(size=len(group)) * np.where(group == 0, 10.0, 1.0)
+        pooled, grouped = (calibrate_conformal(np.ones(len(group)), residual, 0.8, one) for one in (None, group))
+        assert grouped.factor < 0.6 * pooled.factor
+        inside = [np.mean(np.abs(residual[group == k]) <= grouped.factor) for k in range(12)]
+        assert sum(inside) / 13 == pytest.approx(0.8, abs=0.03)
+        with pytest.raises(InputError, match="needs 19 held-out configurations for its calibration; there are 12"):
+            calibrate_conformal(np.ones(len(group)), residual, 0.95, group)
+
+    def test_forces_that_nearly_vanish_do_not_make_the_others_too_narrow(self):
+        """As in crystals: 40 % of the components of each configuration are small by symmetry, with small residuals."""
+        rng = np.random.default_rng(9)
+        group = np.repeat(np.arange(120), 20)
+        spread = np.exp(0.3 * rng.normal(size=len(group)))
+        small = np.arange(len(group)) % 5 < 2
+        spread[small] *= rng.choice([1e-3, 1e-5], small.sum())
+        residual = 2 * spread * rng.normal(size=len(group))
+        calibrating = group < 60
+        found = calibrate_conformal(spread[calibrating], residual[calibrating], 0.9, group[calibrating])
+        inside = np.abs(residual) <= found.half_width(spread)
+        assert inside[~calibrating & ~small].mean() == pytest.approx(0.9, abs=0.03)
+        assert inside[small].all()
+        residual[small] = 5.0  # but where they are not small at all, they count
+        counted = calibrate_conformal(spread[calibrating], residual[calibrating], 0.9, group[calibrating])
+        assert np.mean(np.abs(residual) <= counted.half_width(spread)) >= 0.89
+
+    def test_a_spread_of_zero_gets_the_smallest_that_counts(self):
+        spread = np.r_[np.zeros(5), np.ones(45)]
+        found = calibrate_conformal(spread, np.linspace(-1, 1, 50), 0.9)
+        assert found.floor == pytest.approx(0.1)
+        assert found.half_width(np.zeros(1))[0] == pytest.approx(0.1 * found.factor)
+
+    def test_rates_on_a_grid(self):
+        spread, error = self.pairs(50)
+        rate, predictive = detection_map(spread, error, np.array([0.5, 1.0]), np.array([0.3, 1.0, 2.0]))
+        assert rate.shape == (2, 3)
+        assert (rate[1, 2], predictive[1, 2]) == detection_rates(spread, error, 1.0, 2.0)
+
+    def test_what_they_refuse(self):
+        ones = np.ones(5)
+        with pytest.raises(InputError, match="share of errors below the line must lie between 0 and 1; got 1.0"):
+            calibrate_quantile(ones, ones, 1.0)
+        with pytest.raises(InputError, match="all errors are zero"):
+            calibrate_isotonic(ones, 0 * ones)
+        with pytest.raises(InputError, match="must be positive; got -1"):
+            calibrate_isotonic(ones, ones).threshold(-1)
+
+
+def test_few_members_that_agree_by_chance_do_not_make_intervals_wide():
+    """Coverage stays, and the median width comes down to what one width for all would be."""
+    rng = np.random.default_rng(4)
+    widths = {}
+    for members in (None, 2):
+        inside, own = [], []
+        for _ in range(60):
+            scale = np.full(400, 1.0)
+            spread = np.abs(rng.normal(0, scale)) / np.sqrt(2)
+            residual = rng.normal(0, 3.0, 400)
+            made = calibrate_conformal(spread[:200], residual[:200], 0.9, members=members)
+            half = made.half_width(spread[200:])
+            inside.append(np.abs(residual[200:]) <= half)
+            own.append(np.median(half))
+        assert np.mean(inside) > 0.885
+        widths[members] = np.median(own)
+    assert widths[2] < 0.5 * widths[None]
+    assert widths[2] < 1.5 * 3.0 * 1.645
+    many = calibrate_conformal(spread, residual, members=50)
+    assert many == calibrate_conformal(spread, residual)

@@ -1,0 +1,166 @@
+"""Committees against explicit refits, a known posterior, and the promise of POPS."""
+
+import numpy as np
+import pytest
+
+from paretofit import InputError, fit_wls
+from paretofit.uncertainty import METHODS, CommitteeFit, array_blocks
+from paretofit.uncertainty.extrapolation import TrainingLeverage
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    n, p = 400, 8
+    rows = rng.normal(size=(n, p)) * np.logspace(0, -5, p)
+    truth = rng.normal(size=p) / np.logspace(0, -5, p)
+    targets = rows @ truth + 0.1 * rng.normal(size=n)
+    return rows, targets, rng.uniform(0.5, 5, n), np.arange(n) // 8, truth
+
+
+def made(rows, targets, weights, group, seed=0):
+    """The committee fit of rows in memory."""
+    blocks, kinds = array_blocks(rows, targets, weights, group)
+    return CommitteeFit.of(blocks, np.arange(group.max() + 1), kinds, np.random.default_rng(seed))
+
+
+def test_the_fit_itself_is_the_plain_one(data):
+    rows, targets, weights, group, _ = data
+    fit = made(rows, targets, weights, group)
+    plain = fit_wls(rows, targets, ["force"] * len(rows), weights=weights)
+    assert fit.coefficients == pytest.approx(plain.coefficients, rel=1e-9)
+    residual = (targets - rows @ plain.coefficients) * weights
+    assert fit.variance == pytest.approx(residual @ residual / 392, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["bootstrap", "subset"])
+def test_members_are_refits_of_the_drawn_rows(data, method):
+    """With as many blocks as groups, a member is a plain fit of what was drawn: here drawn again by the same seed."""
+    rows, targets, weights, group, _ = data
+    fit = made(rows, targets, weights, group, seed=4)
+    found = fit.members(3, np.random.default_rng(5), method=method)
+    n_groups = group.max() + 1
+    block = np.random.default_rng(4).permutation(np.arange(n_groups))[group]
+    rng = np.random.default_rng(5)
+    if method == "bootstrap":
+        draws = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=3)
+    else:
+        draws = [np.isin(np.arange(n_groups), rng.permutation(n_groups)[: round(0.7 * n_groups)]) for _ in range(3)]
+    for member, counts in zip(found, np.array(draws, dtype=int), strict=True):
+        each = np.repeat(np.arange(len(rows)), counts[block])
+        plain = fit_wls(rows[each], targets[each], ["force"] * len(each), weights=weights[each])
+        assert member == pytest.approx(plain.coefficients, rel=1e-7)
+
+
+def test_relatives_are_drawn_together(data):
+    """Groups of configurations: a member sees all rows of a family or none."""
+    rows, targets, weights, configuration, _ = data
+    family = np.arange(configuration.max() + 1) // 5
+    blocks, kinds = array_blocks(rows, targets, weights, configuration)
+    fit = CommitteeFit.of(blocks, family, kinds, np.random.default_rng(0))
+    together = made(rows, targets, weights, family[configuration], seed=0)
+    for method in ("bootstrap", "subset"):
+        first, second = (one.members(3, np.random.default_rng(1), method=method) for one in (fit, together))
+        assert first == pytest.approx(second, rel=1e-9)
+
+
+def test_the_posterior_is_the_known_one(data):
+    rows, targets, weights, group, truth = data
+    fit = made(rows, targets, weights, group)
+    draws = fit.members(4000, np.random.default_rng(1), method="posterior")
+    W = rows * weights[:, None]
+    residual = (targets - rows @ fit.coefficients) * weights
+    known = np.linalg.inv(W.T @ W) * (residual @ residual) / (len(rows) - 8)
+    scale = np.sqrt(np.diag(known))
+    assert (draws.mean(axis=0) - fit.coefficients) / scale == pytest.approx(np.zeros(8), abs=0.08)
+    assert np.cov(draws.T) / np.outer(scale, scale) == pytest.approx(known / np.outer(scale, scale), abs=0.1)
+    assert (np.abs(truth - fit.coefficients) < 6 * scale).all()
+
+
+def wrong_model():
+    """A parabola for a sine, without any noise: the error is the model's."""
+    x = np.random.default_rng(2).uniform(-1, 1, (3000, 1))
+    rows = np.hstack([x**k for k in range(3)])
+    return rows, np.sin(4 * x[:, 0]), made(rows, np.sin(4 * x[:, 0]), np.ones(3000), np.arange(3000))
+
+
+def test_pops_holds_the_errors_of_a_model_that_is_wrong_where_others_do_not():
+    rows, targets, fit = wrong_model()
+    inside = {}
+    for method in METHODS:
+        members = rows @ fit.members(200, np.random.default_rng(3), method=method).T
+        inside[method] = np.mean((members.min(axis=1) <= targets) & (targets <= members.max(axis=1)))
+    assert inside["pops"] > 0.8
+    assert max(inside["bootstrap"], inside["posterior"]) < 0.4
+
+
+def test_the_hypercube_is_that_of_the_authors_package():
+    """Their rows are ours in coordinates of unit normal matrix; their ridge is negligible there."""
+    package = pytest.importorskip("popsregression", reason="the extra 'test' has popsregression")
+    rows, targets, fit = wrong_model()
+    U = rows @ np.linalg.inv(fit.factor.R @ fit.whitening.R)
+    theirs = package.POPSRegression(max_iter=1, lambda_init=1e-12, alpha_init=1.0, leverage_percentile=0.0).fit(
+        U, targets
+    )
+    axes, low, high = fit.hypercube()
+    overlap = axes.T @ theirs._hypercube_support
+    assert np.abs(overlap) == pytest.approx(np.eye(3), abs=5e-3)
+    signs = np.sign(np.diag(overlap))
+    bounds = np.sort(np.array(theirs._hypercube_bounds) * signs, axis=0)
+    assert bounds == pytest.approx(np.array([low, high]), rel=1e-2)
+
+
+def test_leverage_comes_from_the_same_factor(data):
+    rows, targets, weights, group, _ = data
+    fit = made(rows, targets, weights, group)
+    direct = TrainingLeverage.of(rows, weights)
+    assert fit.leverage(rows, weights) == pytest.approx(direct(rows, weights), rel=1e-8)
+
+
+def test_rows_may_come_in_any_order_and_blocks_and_a_seed_decides(data):
+    rows, targets, weights, group, _ = data
+    first, second = (made(rows, targets, weights, group).members(4, np.random.default_rng(7)) for _ in range(2))
+    assert np.array_equal(first, second)
+    order = np.random.default_rng(8).permutation(len(rows))
+    shuffled = made(rows[order], targets[order], weights[order], group[order])
+    assert shuffled.members(4, np.random.default_rng(7)) == pytest.approx(first, rel=1e-7)
+    blocks, kinds = array_blocks(rows, targets, weights, group)
+
+    def pieces():
+        whole = next(iter(blocks()))
+        for start in range(0, len(rows), 64):
+            yield type(whole)(*(one[start : start + 64] for one in whole))
+
+    for method in METHODS:
+        whole = made(rows, targets, weights, group).members(3, np.random.default_rng(9), method=method)
+        fits = [
+            CommitteeFit.of(pieces, np.arange(50), kinds, np.random.default_rng(0), threads=threads)
+            for threads in (1, 3)
+        ]
+        one, three = (fit.members(3, np.random.default_rng(9), method=method) for fit in fits)
+        assert np.array_equal(one, three)
+        if method != "pops":  # principal axes have no sign
+            assert one == pytest.approx(whole, rel=1e-7)
+
+
+def test_a_column_that_depends_on_others_stays_at_zero(data):
+    rows, targets, weights, group, _ = data
+    more = np.hstack([rows, rows[:, :1] + rows[:, 1:2], np.zeros((len(rows), 1))])
+    fit = made(more, targets, weights, group)
+    assert fit.members(3, np.random.default_rng(0))[:, 8:] == pytest.approx(0.0)
+    assert fit.coefficients[:8] == pytest.approx(made(rows, targets, weights, group).coefficients, rel=1e-8)
+
+
+def test_what_is_no_committee(data):
+    rows, targets, weights, group, _ = data
+    fit, rng = made(rows, targets, weights, group), np.random.default_rng(0)
+    with pytest.raises(InputError, match="two members at least; got 1"):
+        fit.members(1, rng)
+    with pytest.raises(InputError, match="'bagging' is not one of bootstrap, subset, posterior, pops"):
+        fit.members(4, rng, method="bagging")
+    with pytest.raises(InputError, match="two groups of configurations at least; there is 1"):
+        made(rows, targets, weights, 0 * group)
+    with pytest.raises(InputError, match="between 0 and 1; got 1.0"):
+        fit.members(4, rng, method="subset", fraction=1.0)
+    with pytest.raises(InputError, match="6 rows do not determine 8 coefficients"):
+        made(rows[:6], targets[:6], weights[:6], np.arange(6))

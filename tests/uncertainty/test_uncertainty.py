@@ -1,0 +1,423 @@
+"""Potentials with error bars: fitted, written, read, evaluated; and what they say of what they have not seen."""
+
+import ase.io
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from ase.build import bulk
+from conftest import ROOT, first_configurations
+from typer.testing import CliRunner
+
+from paretofit import Dataset, InputError, SnapBasis, fit_wls
+from paretofit.cli import app
+from paretofit.commands import evaluate_dataset, fit_dataset
+from paretofit.core import RowKind, process_lammps
+from paretofit.dataset import LevelData, write_dataset
+from paretofit.dataset.io import stored_labels
+from paretofit.descriptors import DesignMatrix, atom_rows
+from paretofit.descriptors.atoms import energy_row
+from paretofit.potentials import CommitteeSettings, LinearPotential
+from paretofit.uncertainty import HELD_OUT, TRAIN, calibrate_conformal, structure_key
+from paretofit.uncertainty.calibration import committee_error, disagreement
+
+FAR = ROOT / "data" / "beryllium_far.h5"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("uncertainty")
+
+
+@pytest.fixture(scope="module")
+def fitted(folder):
+    return fit_dataset(first_configurations(), folder / "p", level="5", twojmax=4, committee=CommitteeSettings(8))
+
+
+@pytest.fixture(scope="module")
+def potential(fitted, folder):
+    return LinearPotential.read(folder / "p")
+
+
+@pytest.fixture(scope="module")
+def far(potential, folder):
+    return evaluate_dataset(potential, FAR, folder / "far", tolerances={"energy": 20.0, "force": 200.0})
+
+
+def role(potential, wanted):
+    """Positions in the dataset of what trained, or was held out."""
+    with Dataset(first_configurations()) as data:
+        return [k for k, atoms in enumerate(data) if potential.uncertainty.known.get(structure_key(atoms)) == wanted]
+
+
+class TestTheFit:
+    def test_it_is_the_plain_fit_of_what_trained(self, fitted, potential, folder):
+        with Dataset(first_configurations()) as data:
+            design = DesignMatrix.open(folder / "p" / "design.h5").with_labels(data, ["5"])
+        own = np.isin(design.configuration, role(potential, TRAIN))
+        plain = fit_wls(
+            design.rows()[own], design.targets["5"][own], design.kind[own], energy_weight=12.25, force_weight=1.0
+        )
+        assert potential.mean == pytest.approx(plain.coefficients, rel=1e-7, abs=1e-9)
+        assert len(role(potential, TRAIN)) == fitted.n_train
+        assert len(role(potential, HELD_OUT)) == fitted.n_held_out
+        assert fitted.errors["train energy"] == pytest.approx(1000 * plain.rmse["energy"], rel=1e-7)
+
+    def test_without_a_committee_it_is_the_same_potential(self, potential, folder):
+        alone = fit_dataset(first_configurations(), folder / "alone", level="5", twojmax=4)
+        assert alone.potential.coefficients == pytest.approx(potential.mean, rel=1e-7, abs=1e-9)
+        assert LinearPotential.read(folder / "alone").uncertainty is None
+
+    def test_the_calibration_is_what_the_members_say_of_the_labels(self, potential):
+        position = role(potential, HELD_OUT)[3]
+        with Dataset(first_configurations()) as data:
+            own = data.select(np.array([position]))
+            atoms, labels = own[0], own.labels("5")
+        members = potential.predict(atoms)
+        held = potential.uncertainty.held_out[RowKind.FORCE]
+        here = held.configuration == 3
+        assert held.spread[here] == pytest.approx(disagreement(members.forces.reshape(8, -1)), rel=1e-6)
+        assert held.residual[here] == pytest.approx(
+            labels.forces.ravel() - members.forces.mean(axis=0).ravel(), abs=1e-9
+        )
+        spread, error = held.by_configuration()
+        flat = members.forces.reshape(8, -1)
+        assert error[3] == pytest.approx(committee_error(flat, labels.forces.ravel(), np.zeros(flat.shape[1]))[0])
+        assert spread[3] == pytest.approx(disagreement(flat, np.zeros(flat.shape[1]))[0])
+        energy = potential.uncertainty.held_out[RowKind.ENERGY]
+        assert energy.spread[3] == pytest.approx(members.energy.std() / len(atoms))  # per atom, never extensive
+
+    @pytest.mark.parametrize("method", ["subset", "posterior", "pops"])
+    def test_other_members(self, folder, potential, method):
+        other = fit_dataset(
+            first_configurations(), folder / method, level="5", twojmax=4, committee=CommitteeSettings(6, method)
+        ).potential
+        assert other.mean == pytest.approx(potential.mean, rel=1e-7, abs=1e-9)
+        assert other.uncertainty.method == method
+        assert len(other.coefficients) == 6
+        interval = other.uncertainty.interval(RowKind.FORCE)
+        held = other.uncertainty.held_out[RowKind.FORCE]
+        assert np.mean(np.abs(held.residual) <= interval.half_width(held.spread)) == pytest.approx(
+            0.9, abs=0.05
+        )  # of 13 families
+
+    def test_a_study_says_the_rest(self, folder):
+        study = folder / "s.yaml"
+        study.write_text(
+            f"dataset: {first_configurations()}\nbasis: {{elements: [Be], quadratic: false}}\ntwojmax: [2, 4]\n"
+            "weights: [5, 20, 100]\nlevels: [3, 5]\nsplit: {train_fraction: 0.75, seed: 4}\n"
+        )
+        made = fit_dataset(study, folder / "s")
+        assert (made.potential.basis.twojmax, made.potential.basis.quadratic) == (4, False)
+        assert "w_E/w_F 20, level 5" in made.setting
+        assert made.n_train == round(0.75 * 197)
+
+
+class TestTheFile:
+    def test_what_is_read_is_what_was_written(self, fitted, potential):
+        assert np.array_equal(potential.coefficients, fitted.potential.coefficients)
+        atoms = bulk("Be").repeat((2, 1, 1))
+        atoms.rattle(0.1, seed=1)
+        first, second = fitted.potential.assess(atoms), potential.assess(atoms)
+        for name in vars(first):
+            assert np.array_equal(getattr(first, name), getattr(second, name)), name
+
+    def test_a_single_potential_in_its_place_removes_it(self, potential, tmp_path):
+        potential.write(tmp_path)
+        assert (tmp_path / "potential.committee.h5").is_file()
+        potential.member(2).write(tmp_path)
+        assert not (tmp_path / "potential.committee.h5").exists()
+        assert LinearPotential.read(tmp_path).coefficients == pytest.approx(potential.coefficients[2])
+
+    def test_members_alone_are_kept_too(self, potential, tmp_path):
+        LinearPotential(potential.basis, potential.coefficients).write(tmp_path)
+        again = LinearPotential.read(tmp_path)
+        assert np.array_equal(again.coefficients, potential.coefficients)
+        with pytest.raises(InputError, match="no committee to assess by"):
+            again.assess(bulk("Be"))
+
+    def test_of_another_potential_it_is_refused(self, potential, folder, tmp_path):
+        potential.write(tmp_path)
+        potential.member(1).write(tmp_path, "other")
+        (tmp_path / "other.snapcoeff").rename(tmp_path / "potential.snapcoeff")
+        with pytest.raises(InputError, match=r"potential.committee.h5 belongs to another potential"):
+            LinearPotential.read(tmp_path / "potential.mod")
+        with h5py.File(tmp_path / "potential.committee.h5", "a") as file:
+            del file["environments"]
+        with pytest.raises(InputError, match="is no complete committee"):
+            LinearPotential.read(tmp_path / "potential.mod")
+        with pytest.raises(InputError, match="no member 8; the committee has 8"):
+            potential.member(8)
+
+
+class TestTheCalculator:
+    def test_error_bars_are_properties(self, potential):
+        atoms = bulk("Be").repeat((2, 2, 1))
+        atoms.rattle(0.05, seed=2)
+        atoms.calc = potential.calculator()
+        members = potential.predict(atoms)
+        get = atoms.calc.get_property
+        assert get("energy_std", atoms) == pytest.approx(members.energy.std() / len(atoms))
+        assert get("forces_std", atoms) == pytest.approx(members.forces.std(axis=0))
+        assert get("stress_std", atoms) == pytest.approx(members.stress.std(axis=0))
+        assert atoms.get_potential_energy() == pytest.approx(members.energy.mean())
+        factor = potential.uncertainty.interval(RowKind.FORCE)
+        assert get("forces_interval", atoms) == pytest.approx(factor.half_width(members.forces.std(axis=0)))
+        assert get("extrapolation_grade", atoms) == get("extrapolation_grades", atoms).max()
+        before = get("energy_std", atoms)
+        atoms.positions[0] += 0.2
+        assert get("energy_std", atoms) != before
+
+    def test_only_what_is_asked_for_is_computed(self, potential):
+        atoms = bulk("Be")
+        calculator = potential.calculator()
+        calculator.calculate(atoms, ["extrapolation_grade"])
+        assert set(calculator.results) == {"extrapolation_grade", "extrapolation_grades"}
+        everything = potential.calculator(members=True)
+        everything.calculate(atoms, ["energy"])
+        assert {"energy", "forces_std", "forces_members"} <= set(everything.results)
+
+    def test_rotation_translation_and_order_do_not_matter(self, potential):
+        atoms = bulk("Be").repeat((2, 1, 1))
+        atoms.rattle(0.1, seed=3)
+        first = potential.assess(atoms)
+        turned = atoms.copy()
+        turned.rotate(37, (1, 2, 3), rotate_cell=True)
+        turned.translate((0.3, 1.0, -0.2))
+        turned = turned[[2, 0, 3, 1]]
+        second = potential.assess(turned)
+        assert second.energy_std == pytest.approx(first.energy_std, rel=1e-6)
+        assert second.grades == pytest.approx(first.grades[[2, 0, 3, 1]], rel=1e-5)
+        assert second.leverage == pytest.approx(first.leverage, rel=1e-5)
+        along = np.linalg.norm(first.forces_std[[2, 0, 3, 1]], axis=1)
+        assert np.linalg.norm(second.forces_std, axis=1) == pytest.approx(along, rel=1e-5)
+        larger = potential.assess(atoms.repeat((1, 2, 1)))
+        assert larger.energy_std == pytest.approx(first.energy_std, rel=1e-6)  # intensive
+        assert larger.grade == pytest.approx(first.grade, rel=1e-5)
+
+
+class TestExtrapolation:
+    def test_what_trained_is_inside_and_what_is_far_is_not(self, potential, far):
+        with Dataset(first_configurations()) as data:
+            inside = [potential.grades(data[k]).max() for k in role(potential, TRAIN)[::6]]
+        assert max(inside) <= 1.01
+        assert (far.table["verdict"] == "outside").mean() > 0.4
+        errors = far.table.groupby("verdict")["force_error"].median()
+        assert errors["outside"] > 3 * errors["inside"]
+
+    def test_the_grade_is_that_of_the_models_own_features(self, potential):
+        assert potential.uncertainty.environments["Be"].quadratic
+        dense = bulk("Be").repeat((2, 1, 1))
+        dense.set_cell(dense.cell[:] * 0.75, scale_atoms=True)
+        assert potential.grades(dense).min() > 2
+
+    @pytest.mark.parametrize("quadratic", [True, False])
+    def test_rows_of_atoms_add_up_to_the_configurations(self, quadratic):
+        basis = SnapBasis(elements=["Be", "W"], twojmax=4, quadratic=quadratic, radelem=[0.5, 0.4], wj=[1.0, 0.9])
+        atoms = bulk("Be").repeat((2, 1, 1))
+        atoms.rattle(0.1, seed=4)
+        atoms.symbols[1] = "W"
+        rows = atom_rows(process_lammps(), basis, atoms)
+        assert rows.mean(axis=0) == pytest.approx(energy_row(process_lammps(), basis, atoms), rel=1e-12, abs=1e-14)
+
+    def test_leverages_of_atoms(self, potential):
+        """Of a crystal's equal atoms each is the configuration's; otherwise x (XᵀX)⁻¹ xᵀ of its own row."""
+        assert potential.atom_leverages(bulk("Be")) == pytest.approx([potential.assess(bulk("Be")).leverage] * 2)
+        atoms = bulk("Be").repeat((2, 1, 1))
+        atoms.rattle(0.2, seed=5)
+        row = 12.25 * atom_rows(process_lammps(), potential.basis, atoms)[2]
+        own = potential.uncertainty.leverage
+        solved = np.linalg.solve(own.R.T, row[own.kept])
+        assert potential.atom_leverages(atoms)[2] == pytest.approx(solved @ solved, rel=1e-8)
+
+    def test_an_element_that_never_trained_is_infinitely_far(self, potential):
+        own = potential.uncertainty
+        assert np.isinf(own.grades(bulk("Al"), np.ones((1, 5)))).all()
+
+
+class TestEvaluation:
+    def test_the_table_is_what_the_potential_says(self, potential, far):
+        with Dataset(FAR) as data:
+            atoms, labels = data[7], data.labels("5")
+            forces = labels.forces[labels.offsets[7] : labels.offsets[8]]
+        one, row = potential.assess(atoms), far.table.iloc[7]
+        assert row["energy_error"] == pytest.approx(1000 * (one.energy - labels.energy[7]) / len(atoms))
+        assert row["force_error"] == pytest.approx(1000 * np.sqrt(np.mean((one.forces - forces) ** 2)))
+        assert row["force_inside"] == np.mean(np.abs(one.forces - forces) <= one.forces_interval)
+        assert row["extrapolation_grade"] == one.grade
+        assert row["force_committee_error"] ** 2 == pytest.approx(row["force_error"] ** 2 + row["force_std"] ** 2)
+        assert set(far.table["set"]) == {"new"}
+
+    def test_files_and_figures(self, far, folder):
+        names = {path.name for path in (folder / "far" / "figures").iterdir()}
+        for name in ("parity", "disagreement", "detection", "coverage", "error_against_grade"):
+            assert {f"{name}.png", f"{name}.svg"} <= names
+        table = pd.read_csv(folder / "far" / "evaluation.csv")
+        assert len(table) == 65
+        frames = ase.io.read(folder / "far" / "evaluation.extxyz", index=":")
+        assert frames[7].arrays["extrapolation_grade"].max() == pytest.approx(table["extrapolation_grade"][7], rel=1e-6)
+        rates = pd.read_csv(folder / "far" / "tables" / "detection.csv")
+        error, spread = table["energy_committee_error"], table["energy_std"]
+        some = rates[rates["quantity"] == "energy"].iloc[777]
+        wrong = error > some["error_limit"]
+        assert some["true_positive_rate"] == pytest.approx((spread[wrong] > some["spread_limit"]).mean())
+
+    def test_tolerances_become_thresholds(self, potential, far):
+        line = potential.uncertainty.calibration(RowKind.ENERGY)
+        row = far.thresholds.set_index("quantity").loc["energy"]
+        assert row["spread_limit"] == pytest.approx(20 * line.slope)
+        flagged = far.table["flagged"].str.contains("energy")
+        assert flagged.sum() == row["flagged"]
+        assert (far.table["energy_std"] > row["spread_limit"]).equals(flagged)
+        assert row["true_positive_rate"] > 0.5
+
+    @pytest.mark.parametrize("calibration", ["isotonic", "quantile"])
+    def test_other_calibrations(self, potential, calibration):
+        other = evaluate_dataset(potential, FAR, tolerances={"force": 200.0}, calibration=calibration)
+        assert other.thresholds["spread_limit"][0] > 0
+        assert other.thresholds["true_positive_rate"][0] > 0.5
+
+    def test_what_trained_is_known_and_jobs_do_not_matter(self, potential):
+        own = evaluate_dataset(potential, first_configurations())
+        assert own.table["set"].value_counts().to_dict() == {"train": 158, "held out": 39}
+        assert own.table.index[own.table["set"] == "train"].tolist() == role(potential, TRAIN)
+        again = evaluate_dataset(potential, first_configurations(), jobs=2)
+        pd.testing.assert_frame_equal(own.table, again.table)
+
+    def test_structures_without_labels(self, potential, folder):
+        atoms = bulk("Be").repeat((2, 1, 1))
+        ase.io.write(folder / "bare.extxyz", [atoms, atoms.repeat((1, 2, 1))])
+        found = evaluate_dataset(potential, folder / "bare.extxyz", folder / "bare", tolerances={"force": 1.0})
+        assert found.level == ""
+        assert found.table["energy_error"].isna().all()
+        assert found.table["energy_std"].notna().all()
+        assert "no labels" in found.text
+        assert not (folder / "bare" / "figures" / "parity.png").exists()
+
+    def test_another_coverage(self, potential, far):
+        wide = evaluate_dataset(potential, FAR, coverage=0.95)
+        assert (wide.table["force_interval"] > far.table["force_interval"]).all()
+        held = potential.uncertainty.held_out[RowKind.ENERGY]
+        direct = calibrate_conformal(held.spread, held.residual, 0.95, held.group)
+        assert wide.table["energy_interval"].to_numpy() == pytest.approx(
+            1000 * direct.half_width(wide.table["energy_std"].to_numpy() / 1000)
+        )
+
+
+def call(*words):
+    """What the command line prints, and its exit code."""
+    done = CliRunner().invoke(app, [str(one) for one in words])
+    return done.exit_code, done.output, done.exception
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "DATA", "--committee", 1], "two members at least; got 1"),
+        (["fit", "DATA", "--committee", 8, "--hold-out", 0.02], "needs 9 held-out configurations"),
+        (["fit", "DATA", "--committee", 8, "--method", "bagging"], "'bagging' is not one of bootstrap"),
+        (["fit", "DATA", "--method", "pops"], "say how many members with --committee"),
+        (["fit", "DATA", "--committee", 8, "--coverage", 1.5], "coverage must lie between 0 and 1; got 1.5"),
+        (["fit", "DATA", "--level", "9"], "has no level '9'"),
+        (["fit", "DATA", "--hold-out", 1], "from 0 to below 1; got 1"),
+        (["fit"], "fit needs a dataset or a study, or --fitsnap INPUT"),
+        (["fit", "DATA", "--optimise-weights", "energy"], "go with --fitsnap"),
+        (["evaluate", "POT"], "evaluate needs a dataset"),
+        (
+            ["evaluate", "POT", "DATA", "--max-energy", -1],
+            "tolerance of the energy must be above zero and finite; got -1",
+        ),
+        (["evaluate", "POT", "DATA", "--max-energy", 1, "--calibration", "spline"], "'spline' is not one of slope"),
+        (["evaluate", "POT", "DATA", "--coverage", 0.99], "needs 99 held-out configurations"),
+        (["evaluate", "POT", "DATA", "--level", "9"], "has no level '9'"),
+        (["export", "DATA", "-o", "x", "--committee", 4], "--committee goes with a run"),
+    ],
+)
+def test_wrong_input_is_one_sentence(fitted, folder, words, message):
+    places = {"DATA": first_configurations(), "POT": folder / "p"}
+    _, _, error = call(*(places.get(word, word) for word in words), *(["-o", folder / "w"] if "x" not in words else []))
+    assert isinstance(error, InputError)
+    assert message in str(error)
+
+
+def test_members_that_are_identical_are_refused(tmp_path):
+    """Labels that the model gives exactly leave no residual to differ by."""
+    from paretofit.potentials import Labelled, committee_potential
+    from paretofit.uncertainty import CommitteeFit, array_blocks
+
+    rows = np.random.default_rng(0).normal(size=(60, 6))
+    blocks, weights = array_blocks(rows, np.zeros(60), np.ones(60), np.arange(60))
+    fit = CommitteeFit.of(blocks, np.arange(60), weights, np.random.default_rng(0))
+    with pytest.raises(InputError, match="all members of the committee are identical"):
+        committee_potential(None, fit, CommitteeSettings(4), [], Labelled([], []))
+
+
+class TestWhatTheReviewFound:
+    def test_labels_need_no_seconds(self, tmp_path):
+        with Dataset(first_configurations()) as data:
+            write_dataset(tmp_path / "d.h5", list(data), {"a": LevelData(without_seconds(data, "5"))}, data.ids)
+        made = fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2)
+        assert made.n_held_out == 39
+
+    def test_relatives_calibrate_as_one(self, tmp_path):
+        """197 configurations of 12 families cannot calibrate 90 % intervals: two or three families are held out."""
+        with Dataset(first_configurations()) as data:
+            structures = list(data)
+            for k, atoms in enumerate(structures):
+                atoms.info["parent"] = f"p{k % 12}"
+            write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(stored_labels(data, "5"))}, data.ids)
+        with pytest.raises(InputError, match="needs 9 held-out configurations, or families of relatives"):
+            fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4))
+        made = fit_dataset(
+            tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4, coverage=0.6), hold_out=0.3
+        ).potential.uncertainty
+        held = made.held_out[RowKind.ENERGY]
+        assert held.n_groups < 5 < len(held.spread)
+        assert made.interval(RowKind.ENERGY).coverage == 0.6
+
+    def test_what_trained_is_inside(self, potential):
+        own = evaluate_dataset(potential, first_configurations())
+        assert (own.table.loc[own.table["set"] == "train", "verdict"] == "inside").all()
+        assert "only new ones are a test" in own.text
+
+    def test_rows_enough_are_asked_for_before_descriptors_are_made(self, tmp_path):
+        with pytest.raises(InputError, match="rows that train do not determine the 4278 coefficients of 2Jmax 10"):
+            fit_dataset(first_configurations(), tmp_path / "p", twojmax=10, committee=CommitteeSettings(4))
+        assert not (tmp_path / "p").exists()
+
+    def test_what_the_potential_cannot_see_is_named(self, potential, folder):
+        ase.io.write(folder / "al.extxyz", [bulk("Be"), bulk("Al")])
+        with pytest.raises(InputError, match=r"al.extxyz: configuration 1 has Al; the potential is for Be"):
+            evaluate_dataset(potential, folder / "al.extxyz")
+
+    @pytest.mark.parametrize(
+        ("name", "values", "message"),
+        [
+            ("leverage/R", np.eye(3), "factor for leverages has shape"),
+            ("held_out/energy/residual", np.ones(2), "held-out energy values are of different lengths"),
+            ("environments/Be/graded", np.ones((3, 3)), "grades of Be are of different sizes"),
+            ("held_out/force/spread", np.full(5, np.nan), "numbers that are not finite"),
+            ("members", np.ones((4, 121)), "all members are identical"),
+            ("members", np.ones((1, 121)), "two members at least"),
+        ],
+    )
+    def test_damaged_files_are_one_sentence(self, potential, tmp_path, name, values, message):
+        potential.write(tmp_path)
+        path = tmp_path / "potential.committee.h5"
+        with h5py.File(path, "a") as file:
+            del file[name]
+            file[name] = values
+        with pytest.raises(InputError, match=message) as raised:
+            LinearPotential.read(tmp_path)
+        assert str(path) in str(raised.value)
+        with h5py.File(path, "a") as file:
+            file.attrs["committee_version"] = 99
+        with pytest.raises(
+            InputError, match=r"^\S+ is a committee of version 99, this paretofit reads 1; fit it again$"
+        ):
+            LinearPotential.read(tmp_path)
+
+
+def without_seconds(data, level):
+    """Labels without what they cost."""
+    return [None if one is None else {**one, "seconds": None} for one in stored_labels(data, level)]
