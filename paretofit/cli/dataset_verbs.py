@@ -9,6 +9,7 @@ import typer
 
 from paretofit.cli.common import Committee, Coverage, Jobs, Method, app, committee_settings, names
 from paretofit.core import InputError
+from paretofit.dataset import describe_dataset
 
 
 @app.command(epilog="Example:  paretofit info data/beryllium.h5")
@@ -17,7 +18,7 @@ def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> 
     from paretofit.dataset import Dataset, format_info
 
     with Dataset(dataset) as data:
-        typer.echo(format_info(data.info()))
+        typer.echo(format_info(describe_dataset(data)))
 
 
 @app.command(

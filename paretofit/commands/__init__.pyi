@@ -1,7 +1,5 @@
 from .augment import augment_study as augment_study
-from .augment import candidate_table as candidate_table
 from .augment import format_candidates as format_candidates
-from .augment import mean_of as mean_of
 from .evaluate import evaluate_dataset as evaluate_dataset
 from .export import export_potential as export_potential
 from .fit import fit_dataset as fit_dataset

@@ -13,12 +13,11 @@ import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
 from paretofit.core import InputError, Section, process_lammps, replacing, track, write_text
-from paretofit.dataset.io import extxyz_frame, read_frames
-from paretofit.dataset.quality import geometry_fingerprint
-from paretofit.descriptors import SnapBasis, atom_descriptors_and_gradient, mean_descriptors
+from paretofit.dataset.io import read_frames, write_structures
+from paretofit.descriptors import atom_descriptors_and_gradient
 from paretofit.labelling import Level
 from paretofit.labelling.engines import AnyEngine
-from paretofit.report.figures import candidate_figures
+from paretofit.report.figures import candidate_figures, candidate_table
 from paretofit.structures import (
     AugmentSettings,
     Candidates,
@@ -28,8 +27,8 @@ from paretofit.structures import (
     check_room,
     elements_of,
     maximise_entropy,
-    nearest_distance,
-    radius_of,
+    mean_of,
+    plain_basis,
 )
 from paretofit.study import read_sections
 
@@ -37,11 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ase import Atoms
-
-    from paretofit.core import Array
-
-DUPLICATE_TWOJMAX = 4
-CUTOFF = 4.8  # Å, at least, of the descriptors by which duplicates are found and the map is drawn
 
 
 class AugmentStudy(Section):
@@ -151,24 +145,6 @@ def figures_folder(output: Path) -> Path:
     return output.with_name(f"{output.stem}_figures")
 
 
-def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
-    """Write structures as extended XYZ with all their digits, whole or not at all."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for atoms in structures:
-            stream.write(extxyz_frame(atoms))
-
-
-def candidate_table(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:
-    """What the figures show: kind, volume per atom, nearest distance, and descriptors (columns ``d0``, ``d1``, ...)."""
-    values = np.array([describe(atoms) for atoms in structures])
-    table = pd.DataFrame(values, columns=[f"d{k}" for k in range(values.shape[1])])
-    return table.assign(
-        kind=[str(atoms.info.get("config_type", "-")) for atoms in structures],
-        volume_per_atom=[atoms.cell.volume / len(atoms) if atoms.pbc.all() else np.nan for atoms in structures],
-        nearest_distance=[nearest_distance(atoms) for atoms in structures],
-    )
-
-
 def format_candidates(result: AugmentResult) -> str:
     """Counts by kind, what was rejected and why, and where the files are, as plain text."""
     found = result.candidates
@@ -216,39 +192,6 @@ def _elements(structures: Sequence[Atoms], settings: AugmentSettings) -> list[st
     return sorted(
         there | set(settings.entropy.elements if settings.entropy.count else ()) | set(settings.alloys.elements)
     )
-
-
-def plain_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
-    """A linear SNAP basis that tells elements apart by their weights, for comparing structures.
-
-    The cutoff is by default 4.8 Å, or twice the longest sum of covalent radii where that is more: bonds that are
-    stretched by 60 % are still seen.
-    """
-    if cutoff is None:
-        cutoff = max(CUTOFF, 4 * max(radius_of(symbol, None) for symbol in elements))
-    weights = [1.0 - 0.5 * k / len(elements) for k in range(len(elements))]
-    return SnapBasis(
-        elements=list(elements),
-        twojmax=twojmax,
-        quadratic=False,
-        rcutfac=cutoff,
-        radelem=[0.5] * len(elements),
-        wj=weights,
-    )
-
-
-def mean_of(elements: Sequence[str]) -> Callable[[Atoms], Array]:
-    """Mean descriptors of a structure, by which structures are compared; those of a structure are computed once."""
-    lammps, basis = process_lammps(), plain_basis(elements, DUPLICATE_TWOJMAX)
-    known: dict[str, Array] = {}
-
-    def describe(atoms: Atoms) -> Array:
-        key = geometry_fingerprint(atoms)
-        if key not in known:
-            known[key] = mean_descriptors(lammps, basis, atoms)
-        return known[key]
-
-    return describe
 
 
 def _largest_force(

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator
 
-from paretofit.commands.augment import load_augment_study, mean_of
+from paretofit.commands.augment import load_augment_study
 from paretofit.commands.learn_start import START, begin, elements_of, starts_of
-from paretofit.core import InputError, Section, write_text
-from paretofit.execution import AnyCluster, named, on_cluster
+from paretofit.core import InputError, write_text
+from paretofit.execution import on_cluster
 from paretofit.labelling import (
-    LabelSettings,
     label_journal,
 )
 from paretofit.learning import (
@@ -29,7 +27,7 @@ from paretofit.learning import (
     VALIDATE,
     Labeller,
     LearnFolder,
-    LearnSettings,
+    LearnStudy,
     Loop,
     MaceModel,
     Model,
@@ -41,7 +39,9 @@ from paretofit.learning import (
 )
 from paretofit.potentials import dispersion_commands
 from paretofit.potentials.mace import TRAINING, MaceSettings, check_foundation, check_mace
-from paretofit.structures import AugmentSettings  # noqa: TC001  (pydantic)
+from paretofit.structures import (
+    mean_of,
+)
 from paretofit.study import logging_to, read_record, read_sections, run_folder, write_record
 
 if TYPE_CHECKING:
@@ -56,22 +56,6 @@ CALIBRATED = {
     "tpr": "true_positive_rate",
     "ppv": "positive_predictive_value",
 }  # columns of iterations.csv
-
-
-class LearnStudy(Section):
-    """The part of a study that `paretofit learn` needs."""
-
-    name: str = "study"
-    dataset: Path | None = Field(None, description="labelled configurations to begin with (HDF5), if there are any")
-    labelling: LabelSettings = Field(description="what computes the labels")
-    augmentation: AugmentSettings | None = Field(None, description="how the first candidates are made")
-    learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
-    cluster: AnyCluster | None = Field(None, description="where tasks run")
-
-    @field_validator("cluster", mode="before")
-    @classmethod
-    def _cluster(cls, value: Any) -> Any:
-        return named(value)
 
 
 @dataclass(frozen=True)

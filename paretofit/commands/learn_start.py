@@ -9,7 +9,7 @@ import numpy as np
 
 from paretofit.commands.augment import AugmentStudy, augment_study
 from paretofit.core import InputError, file_digest, read_sealed, write_sealed
-from paretofit.dataset import Dataset, LevelData, write_dataset
+from paretofit.dataset import Dataset, LevelData, describe_dataset, write_dataset
 from paretofit.dataset.io import read_frames, stored_labels
 from paretofit.learning import BEGIN_ANEW, LearnFolder, read_frames_of, write_frames
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from paretofit.commands.learn import LearnStudy
-    from paretofit.learning import LearnSettings
+    from paretofit.learning import LearnSettings, LearnStudy
 
 START = "candidates.extxyz"
 
@@ -119,7 +118,7 @@ def elements_of(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
     found = {symbol for atoms in candidates for symbol in atoms.get_chemical_symbols()}
     if folder.dataset.exists():
         with Dataset(folder.dataset) as data:
-            found |= set(data.info().species)
+            found |= set(describe_dataset(data).species)
     return sorted(found)
 
 

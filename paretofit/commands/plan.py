@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paretofit.commands.plan_html import plan_html
 from paretofit.core import InputError
 from paretofit.pareto import (
     EXTRAPOLATE,
@@ -28,7 +29,7 @@ from paretofit.pareto import (
     setting_words,
 )
 from paretofit.report import duration, number, ratio_text
-from paretofit.study import PILOT_EXTRAPOLATE, RECORD, Study, check_digests, pilot_results, plan_html, read_record
+from paretofit.study import PILOT_EXTRAPOLATE, RECORD, Study, check_digests, pilot_results, read_record
 
 UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
 TEXT_COLUMNS = ("level", "sampling", "ridge", "solver")
@@ -106,7 +107,13 @@ class Plan:
         return "\n".join(lines + ([f"ridge: [{row['ridge']}]"] if "ridge" in row.index else []))
 
     def _repr_html_(self) -> str:
-        return plan_html(self, comparison(self.by_level), comparison(self.by_twojmax))
+        asked = "the cheapest that is good enough" if self.limits.budget is None else duration(self.limits.budget)
+        options = {"recommended": self.chosen}
+        if self.doubled is not None:
+            options["for twice that"] = self.doubled
+        best = {"level": comparison(self.by_level), "2Jmax": comparison(self.by_twojmax)}
+        heading = f"{asked}, the best of {self.n_settings} settings in {self.source}"
+        return plan_html(heading, options, best, self.notes)
 
     def __repr__(self) -> str:
         return f"Plan({self._lead()[0]})"

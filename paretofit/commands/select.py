@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from paretofit.commands.augment import candidate_table, figures_folder, mean_of, plain_basis, write_structures
+from paretofit.commands.augment import figures_folder
 from paretofit.core import InputError, replacing, suggestion
 from paretofit.dataset import Dataset, write_dataset
-from paretofit.dataset.io import read_frames
+from paretofit.dataset.io import read_frames, write_structures
 from paretofit.dataset.quality import geometry_fingerprint
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design, compute_energy_rows
 from paretofit.linear import (
@@ -28,8 +28,8 @@ from paretofit.linear import (
     sample_configurations,
 )
 from paretofit.linear.reduction import OnThreads, RowBlock, row_parts
-from paretofit.report.figures import candidate_figures
-from paretofit.structures import elements_of, is_too_close
+from paretofit.report.figures import candidate_figures, candidate_table
+from paretofit.structures import elements_of, is_too_close, mean_of, plain_basis
 from paretofit.sweep import block_rows
 
 if TYPE_CHECKING:

@@ -23,6 +23,10 @@ from .hdf5_checks import check_heaps as check_heaps
 from .hdf5_checks import check_members as check_members
 from .hdf5_checks import numbers_within as numbers_within
 from .hdf5_checks import within as within
+from .html_tables import SHOWN as SHOWN
+from .html_tables import listing as listing
+from .html_tables import table as table
+from .html_tables import text as text
 from .imported_calculator import imported_calculator as imported_calculator
 from .journal import JsonLines as JsonLines
 from .journal import read_json_lines as read_json_lines

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import operator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -32,16 +31,15 @@ from paretofit.core import (
 )
 from paretofit.dataset.checks import check_level_name, check_structure, shortened, whole_number
 from paretofit.dataset.dataset_html import dataset_html
+from paretofit.dataset.labelled import STATUS, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from paretofit.dataset.quality.summary import DatasetInfo
 
 SCHEMA_VERSION = 1
 UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
-STATUS = {"missing": 0, "done": 1, "failed": 2}
 CHUNK = 512
 WHOLE, REAL, TEXT = "biu", "fiu", "OS"  # kinds of numpy types that do for whole numbers, real numbers, texts
 COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # the kind of each array, and the shape of what it has for each
@@ -50,52 +48,6 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # the kind of each array, a
     **dict.fromkeys(("positions", "forces"), (REAL, (3,))),
     "cell": (REAL, (3, 3)), "stress": (REAL, (6,)), "pbc": (WHOLE, (3,)), "info": (TEXT, ()),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Labels of some configurations at one convergence level; NaN where one is missing.
-
-    Attributes
-    ----------
-    energy : (n,) float64
-        Total energies in eV, the force-consistent ones.
-    forces : (n_atoms, 3) float64
-        eV/Å, the atoms of all configurations one after the other.
-    stress : (n, 6) float64
-        eV/Å³, in ASE's Voigt order (xx, yy, zz, yz, xz, xy) and sign.
-    seconds : (n,) float64
-        What each label cost.
-    status : (n,) int8
-        0 missing, 1 done, 2 failed.
-    offsets : (n + 1,) int64
-        Configuration k owns ``forces[offsets[k]:offsets[k + 1]]``.
-    """
-
-    energy: Array
-    forces: Array
-    stress: Array
-    seconds: Array
-    status: Array
-    offsets: Array
-
-    @property
-    def complete(self) -> Array:
-        """``(n,) bool``: configurations whose energy and all of whose forces are finite, if they did not fail."""
-        done = np.asarray(self.status != STATUS["failed"])
-        return done & np.isfinite(self.energy) & self.forces_complete
-
-    @property
-    def forces_complete(self) -> Array:
-        """``(n,) bool``: configurations all of whose forces are finite."""
-        bad = np.asarray(~np.isfinite(self.forces).all(axis=-1))
-        return np.asarray(self.sum_over_atoms(bad) == 0)
-
-    def sum_over_atoms(self, values: Array) -> Array:
-        """Sum ``(n_atoms,)`` values over the atoms of each configuration: ``(n,)``."""
-        if not len(self.energy):
-            return np.zeros(0)
-        return np.asarray(np.add.reduceat(np.append(values, 0), self.offsets[:-1]))
 
 
 class Dataset:
@@ -308,12 +260,6 @@ class Dataset:
             for atoms in self
         )
         return digest([self.ids.tolist(), list(numbers)])
-
-    def info(self) -> DatasetInfo:
-        """Counts, ranges and warnings: see `paretofit.dataset.describe_dataset`."""
-        from paretofit.dataset.quality.summary import describe_dataset  # noqa: PLC0415  (it imports this module)
-
-        return describe_dataset(self)
 
     def _check_level(self, level: str) -> None:
         if level not in self.levels:

@@ -12,7 +12,8 @@ from ase import Atoms
 
 from paretofit.core import Array, InputError, one_line, replacing_hdf5
 from paretofit.dataset.checks import check_level_name, check_structure, real_numbers, shortened, whole_number
-from paretofit.dataset.dataset import SCHEMA_VERSION, STATUS, UNITS
+from paretofit.dataset.dataset import SCHEMA_VERSION, UNITS
+from paretofit.dataset.labelled import STATUS
 
 Label = Mapping[str, Any]
 

@@ -252,7 +252,9 @@ def _from_shelf(path: str) -> Any:
 
 @dataclass(frozen=True)
 class OnWorkers:
-    """Parts of a design summed by the processes of the active cluster: a `Run` of `paretofit.linear.reduction.streaming`.
+    """Parts of a design summed by the processes of the active cluster.
+
+    It is a `Run` of `paretofit.linear.reduction`.
 
     Attributes
     ----------

@@ -3,6 +3,7 @@ from .labeller import Labeller as Labeller
 from .labeller import journal_path as journal_path
 from .learn_settings import LearnSettings as LearnSettings
 from .learn_settings import ModelSettings as ModelSettings
+from .learn_study import LearnStudy as LearnStudy
 from .loop import EMPTY as EMPTY
 from .loop import STAGES as STAGES
 from .loop import Loop as Loop

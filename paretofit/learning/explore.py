@@ -7,7 +7,6 @@ periodic directions only; what is not periodic at all at constant volume. LAMMPS
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from paretofit.descriptors import lammps_message
 from paretofit.learning.md_ase import AseDynamics
 from paretofit.learning.md_frame import swollen
 from paretofit.learning.md_lammps import LammpsDynamics
+from paretofit.learning.md_run import MdEngine, Run, Trajectory
 from paretofit.structures import is_too_close
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ase import Atoms
-    from ase.calculators.calculator import Calculator
 
     from paretofit.core import Array
     from paretofit.learning.learn_settings import ExploreSettings
@@ -33,69 +32,6 @@ LOOK = 20  # steps, at most, between looks at temperature and distances
 GRADE = 5  # looks between grades
 FEWEST_KELVIN = 3000.0  # what a temperature may reach in any case: a cut or distorted start heats itself
 GRADE_REASON = "the extrapolation grade reached"
-
-
-@dataclass(frozen=True)
-class MdEngine:
-    """What forces are computed by: LAMMPS, a calculator, or the sum of both.
-
-    Attributes
-    ----------
-    commands : tuple of str
-        ``pair_style`` and ``pair_coeff`` lines, units metal; empty where a calculator computes by itself.
-    elements : tuple of str
-        Of the atom types, in order.
-    calculator : callable, optional
-        Makes an ASE calculator, in the process that runs the trajectory; it can be pickled.
-    digest : str
-        Names what the calculator computes by, for the record of a finished trajectory.
-    """
-
-    commands: tuple[str, ...]
-    elements: tuple[str, ...]
-    calculator: Callable[[], Calculator] | None = None
-    digest: str = ""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One trajectory to run.
-
-    Attributes
-    ----------
-    number : int
-    atoms : ase.Atoms
-    temperature : float
-        K.
-    pressure : float
-        kbar.
-    seed : int
-    """
-
-    number: int
-    atoms: Atoms
-    temperature: float
-    pressure: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """What became of a run.
-
-    Attributes
-    ----------
-    frames : list of ase.Atoms
-        In the frame and with the periodicity of the start.
-    times : list of float
-        ps.
-    reason : str
-        Why it ended early; empty where it did not.
-    """
-
-    frames: list[Atoms]
-    times: list[float]
-    reason: str
 
 
 def possible_starts(structures: Sequence[Atoms], max_atoms: int) -> list[Atoms]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from paretofit.commands import candidate_table, mean_of
 from paretofit.core import write_text
 from paretofit.dataset import Dataset
 from paretofit.learning.selection import PROPERTIES
@@ -19,6 +18,7 @@ from paretofit.report.figures import (
     UNITS,
     ZERO,
     FigurePlan,
+    candidate_table,
     detection,
     disagreement_by_iteration,
     draw_picture,
@@ -28,6 +28,7 @@ from paretofit.report.figures import (
     parity,
 )
 from paretofit.report.page import Section, render_sections
+from paretofit.structures import mean_of
 from paretofit.uncertainty import detection_map
 
 if TYPE_CHECKING:

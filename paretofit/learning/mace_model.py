@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretofit.core import InputError
-from paretofit.learning.explore import MdEngine
 from paretofit.learning.level_choice import level_offsets
+from paretofit.learning.md_run import MdEngine
 from paretofit.learning.model import Trained, TrainingData, shifted_labels, worth_of_level
 from paretofit.learning.sets import TRAIN, VALIDATE
 from paretofit.potentials import Labelled, MacePotential

@@ -21,7 +21,7 @@ from paretofit.core import lammps_calculator
 from paretofit.learning.md_frame import BAROSTAT, COLDEST, THERMOSTAT, MdFrame, Moment, swollen
 
 if TYPE_CHECKING:
-    from paretofit.learning.explore import MdEngine, Run
+    from paretofit.learning.md_run import MdEngine, Run
 
 PS = 1000 * units.fs
 KBAR = 0.1 * units.GPa

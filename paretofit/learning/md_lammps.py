@@ -18,7 +18,7 @@ from paretofit.learning.md_frame import BAROSTAT, COLDEST, THERMOSTAT, MdFrame, 
 
 if TYPE_CHECKING:
     from paretofit.core import Array
-    from paretofit.learning.explore import MdEngine, Run
+    from paretofit.learning.md_run import MdEngine, Run
 
 NOTHING = ("pair_style zero 1.0", "pair_coeff * *")  # LAMMPS does not run without a pair style
 AXES = "xyz"

@@ -15,7 +15,7 @@ import numpy as np
 
 from paretofit.core import InputError, RowKind
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
-from paretofit.learning.explore import MdEngine
+from paretofit.learning.md_run import MdEngine
 from paretofit.learning.sets import TRAIN, VALIDATE
 from paretofit.linear.reduction import RowBlock
 from paretofit.potentials import CommitteeSettings, Labelled, LinearPotential, committee_potential

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretofit.core import InputError, digest, file_digest, read_sealed, track, write_sealed
 from paretofit.execution import execute
-from paretofit.learning.explore import MdEngine, Run, run_md
+from paretofit.learning.explore import run_md
 from paretofit.learning.loop_folder import write_frames
 from paretofit.potentials import dispersion_commands, overlaid
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.learning.learn_settings import ExploreSettings
+    from paretofit.learning.md_run import MdEngine, Run
     from paretofit.learning.model import Committee
 
 MOST_BYTES = 4 << 30  # that a trajectory may take

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ase.calculators.calculator import Calculator, all_changes
-from ase.geometry import complete_cell
 
-from paretofit.core import InputError, lammps_calculator
-from paretofit.descriptors import with_vacuum_cell
-from paretofit.potentials.mace.loading import evaluated
+from paretofit.core import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
 
-    from paretofit.potentials.linear_potential import LinearPotential
-    from paretofit.potentials.mace.mace_potential import MacePotential
+    from paretofit.core import Array
+    from paretofit.potentials.prediction import Prediction
+    from paretofit.uncertainty import Assessment, Uncertainty
+
 
 REACH = 12.0  # Å, between atoms and their images where nothing is periodic; farther than any pair style here reaches
 GRADES = ("extrapolation_grade", "extrapolation_grades")
 STDS = ("energy_std", "forces_std", "stress_std", "energy_interval", "forces_interval", "stress_interval")
+
+
+class CommitteePotential(Protocol):
+    """Potential of any kind that a calculator evaluates."""
+
+    @property
+    def elements(self) -> Sequence[str]:
+        """Symbols of the elements."""
+
+    @property
+    def uncertainty(self) -> Uncertainty | None:
+        """Calibration of a committee; None of a single potential."""
+
+    def grades(self, atoms: Atoms) -> Array:
+        """Extrapolation grade of each atom, (N,)."""
+
+    def predict(self, atoms: Atoms) -> Prediction:
+        """Energy, forces and stress, of each member."""
+
+    def assess_and_predict(self, atoms: Atoms) -> tuple[Assessment, Prediction]:
+        """Error bars, and what each member predicts."""
 
 
 class CommitteeCalculator(Calculator):
@@ -45,7 +64,7 @@ class CommitteeCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  (ASE's own convention)
 
-    def __init__(self, potential: LinearPotential | MacePotential, *, members: bool = False) -> None:
+    def __init__(self, potential: CommitteePotential, *, members: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.potential, self.members = potential, members
         if potential.uncertainty is not None:
@@ -88,39 +107,3 @@ class CommitteeCalculator(Calculator):
     def _of_mean(self, given: Atoms) -> dict[str, object]:
         """Energy, forces and, of what is periodic, stress."""
         raise NotImplementedError
-
-
-class LinearCalculator(CommitteeCalculator):
-    """ASE calculator of a `LinearPotential`; LAMMPS computes its mean. See `CommitteeCalculator`."""
-
-    def __init__(self, potential: LinearPotential, *, members: bool = False) -> None:
-        if members and potential.coefficients.ndim == 1:
-            raise InputError("a single potential has no members; give the coefficients of a committee, (m, p)")
-        super().__init__(potential, members=members)
-        self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
-        files = potential.write_mean(self._folder.name)
-        self._lammps = lammps_calculator(files.commands, files.elements)
-
-    def _of_mean(self, given: Atoms) -> dict[str, object]:
-        copy: Atoms = given.copy()
-        periodic = bool(copy.pbc.all())
-        if not periodic:  # LAMMPS loses atoms that leave a box; this one is wider than anything reaches
-            copy.set_cell(complete_cell(with_vacuum_cell(copy, REACH)), scale_atoms=False)
-            copy.pbc = True
-        copy.calc = self._lammps
-        forces, energy = copy.get_forces(), copy.get_potential_energy()
-        found: dict[str, object] = {"forces": forces, "energy": energy, "free_energy": energy}
-        return found | ({"stress": copy.get_stress()} if periodic else {})
-
-
-class MaceCalculator(CommitteeCalculator):
-    """ASE calculator of a `MacePotential`; MACE's own computes its mean. See `CommitteeCalculator`."""
-
-    def __init__(self, potential: MacePotential, *, members: bool = False) -> None:
-        super().__init__(potential, members=members)
-        self._mace = potential.calculator_factory()()
-
-    def _of_mean(self, given: Atoms) -> dict[str, object]:
-        found = evaluated(self._mace, given)
-        names = ("energy", "forces", *(("stress",) if given.pbc.all() else ()))
-        return {name: found[name] for name in names} | {"free_energy": found["energy"]}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import units
+from ase.geometry import complete_cell
 
 from paretofit.core import InputError, lammps_calculator, process_lammps, remove
 from paretofit.descriptors import (
@@ -19,7 +21,10 @@ from paretofit.descriptors import (
     configuration_rows,
     configuration_rows_with_stress,
     reference_labels,
+    with_vacuum_cell,
 )
+from paretofit.potentials.calculator import REACH, CommitteeCalculator
+from paretofit.potentials.prediction import Prediction
 from paretofit.potentials.snap_format import SnapFiles, lammps_coefficients, read_snap, snap_paths, write_snap
 from paretofit.uncertainty import SUFFIX, Assessment, Uncertainty, assessed, read_committee, write_committee
 
@@ -30,29 +35,9 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
     from paretofit.descriptors import SnapBasis
-    from paretofit.potentials.calculator import LinearCalculator
 
 BELONGS = 1e-9  # relative: the mean of a committee's members and the coefficients in the LAMMPS files
 AGREEMENT = 1e-8  # of the largest force (or energy, or stress) that an exported potential may be off
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a potential gives for a configuration.
-
-    Attributes
-    ----------
-    energy : float or (m,) float64
-        eV, for each member of a committee.
-    forces : (N, 3) or (m, N, 3) float64
-        eV/Å.
-    stress : (6,) or (m, 6) float64
-        eV/Å³ in ASE's sign and Voigt order; NaN where the configuration is not periodic in three directions.
-    """
-
-    energy: Any
-    forces: Array
-    stress: Array
 
 
 @dataclass(frozen=True)
@@ -219,8 +204,6 @@ class LinearPotential:
 
         With `members` the values of every member of a committee are in its ``results``, see `LinearCalculator`.
         """
-        from paretofit.potentials.calculator import LinearCalculator  # noqa: PLC0415  (it imports this module)
-
         return LinearCalculator(self, members=members)
 
 
@@ -271,3 +254,26 @@ def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequen
 
 LAMMPS_STRESS = 1 / units.bar / BAR_PER_VIRIAL  # ASE turns LAMMPS's bar into eV/Å³ by the exact factor, LAMMPS not
 LEAST = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; below, deviations are absolute
+
+
+class LinearCalculator(CommitteeCalculator):
+    """ASE calculator of a `LinearPotential`; LAMMPS computes its mean. See `CommitteeCalculator`."""
+
+    def __init__(self, potential: LinearPotential, *, members: bool = False) -> None:
+        if members and potential.coefficients.ndim == 1:
+            raise InputError("a single potential has no members; give the coefficients of a committee, (m, p)")
+        super().__init__(potential, members=members)
+        self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
+        files = potential.write_mean(self._folder.name)
+        self._lammps = lammps_calculator(files.commands, files.elements)
+
+    def _of_mean(self, given: Atoms) -> dict[str, object]:
+        copy: Atoms = given.copy()
+        periodic = bool(copy.pbc.all())
+        if not periodic:  # LAMMPS loses atoms that leave a box; this one is wider than anything reaches
+            copy.set_cell(complete_cell(with_vacuum_cell(copy, REACH)), scale_atoms=False)
+            copy.pbc = True
+        copy.calc = self._lammps
+        forces, energy = copy.get_forces(), copy.get_potential_energy()
+        found: dict[str, object] = {"forces": forces, "energy": energy, "free_energy": energy}
+        return found | ({"stress": copy.get_stress()} if periodic else {})

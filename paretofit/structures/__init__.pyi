@@ -1,6 +1,6 @@
 from .augment_settings import AugmentSettings as AugmentSettings
-from .augmentation import Candidates as Candidates
 from .augmentation import augment as augment
+from .candidates import Candidates as Candidates
 from .disorder import check_room as check_room
 from .entropy import Grown as Grown
 from .entropy import maximise_entropy as maximise_entropy
@@ -9,3 +9,5 @@ from .filters import is_too_close as is_too_close
 from .filters import radius_of as radius_of
 from .geometry import elements_of as elements_of
 from .geometry import nearest_distance as nearest_distance
+from .structure_vectors import mean_of as mean_of
+from .structure_vectors import plain_basis as plain_basis

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.structures.augment_settings import AugmentSettings
-    from paretofit.structures.augmentation import Candidates, Draw
+    from paretofit.structures.candidates import Candidates, Draw
 
 SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
 

@@ -1,11 +1,12 @@
 from .pilot import PILOT_EXTRAPOLATE as PILOT_EXTRAPOLATE
 from .pilot import pilot_results as pilot_results
-from .pipeline import Prepared as Prepared
-from .pipeline import RunResult as RunResult
 from .pipeline import describe as describe
-from .pipeline import prepare as prepare
 from .pipeline import run_study as run_study
-from .pipeline import sweep_input as sweep_input
+from .preparation import Prepared as Prepared
+from .preparation import prepare as prepare
+from .result import SETTING_COLUMNS as SETTING_COLUMNS
+from .result import RunResult as RunResult
+from .result import setting_cells as setting_cells
 from .run_folder import RECORD as RECORD
 from .run_folder import RESULTS as RESULTS
 from .run_folder import check_digests as check_digests
@@ -13,7 +14,6 @@ from .run_folder import logging_to as logging_to
 from .run_folder import read_record as read_record
 from .run_folder import run_folder as run_folder
 from .run_folder import write_record as write_record
-from .run_html import plan_html as plan_html
 from .run_report import check_finished as check_finished
 from .run_report import rebuild_report as rebuild_report
 from .schema import LabelStudy as LabelStudy
@@ -22,5 +22,6 @@ from .schema import load_label_study as load_label_study
 from .schema import load_study as load_study
 from .schema import read_sections as read_sections
 from .schema import settings_table as settings_table
+from .sweep_data import sweep_input as sweep_input
 from .template import default_settings as default_settings
 from .template import write_template as write_template

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.dataset.quality import LevelErrors
-    from paretofit.study.pipeline import Prepared
+    from paretofit.study.preparation import Prepared
     from paretofit.sweep import PlainEngine, SweepInput
 
 log = logging.getLogger(__name__)
 
 MD_FILE = "md_speed.csv"
-NOISE_FILE, NOISE_POINTS_FILE = "label_noise.csv", "label_noise_points.csv"
+NOISE_FILE = "label_noise.csv"
+NOISE_POINTS_FILE = "label_noise_points.csv"
 PAPER_RATIOS = (12.25, 150.0)  # of Tables 4 and 5: higher force weight, higher energy weight
 MD_SECONDS = 0.3  # for each of three timings
 FIT_ON = 40  # configurations that the timed potential is fitted to; its speed does not depend on them

@@ -11,7 +11,7 @@ from paretofit.fitsnap import FitRows, search_weights
 
 if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
-    from paretofit.study.pipeline import Prepared
+    from paretofit.study.preparation import Prepared
 
 Factors = dict[tuple[str, RowKind], float]
 

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from paretofit.core import InputError, RowKind, array_digest, digest, file_digest, remove, suggestion, write_text
-from paretofit.dataset import split_configurations
+from paretofit.dataset import describe_dataset, split_configurations
 from paretofit.descriptors import SnapBasis
 from paretofit.potentials import UNITS, Labelled, LinearPotential, design_parts, held_out, predict_spreads
 from paretofit.potentials.mace import MaceData, check_foundation, check_mace, mace_committee
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from paretofit.linear import LeverageScores
     from paretofit.potentials import MacePotential
     from paretofit.potentials.mace import MaceSettings
-    from paretofit.study.pipeline import Prepared
+    from paretofit.study.preparation import Prepared
     from paretofit.sweep import SweepInput
     from paretofit.uncertainty import HeldOut
 
@@ -81,7 +81,7 @@ def check_networks(prepared: Prepared) -> None:
         if not path.exists():
             raise InputError(f"'{key}': there is no file at {path}")
     for model in own.models.values():
-        check_foundation(model, list(prepared.dataset.info().species))
+        check_foundation(model, list(describe_dataset(prepared.dataset).species))
     if foreign := [level for level in own.levels if level not in prepared.grid.levels]:
         raise InputError(
             f"'mace.levels' has '{foreign[0]}', which is no level of this study"

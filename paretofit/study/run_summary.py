@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from paretofit.core import RowKind
+from paretofit.dataset import describe_dataset
 from paretofit.sweep import FastEngine
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from paretofit.descriptors import DesignMatrix
-    from paretofit.study.pipeline import Prepared
+    from paretofit.study.preparation import Prepared
     from paretofit.sweep import PlainEngine, SweepInput
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def run_summary(
 def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
     """Sentences about what in this study makes its answers weaker than they look."""
     grid, scores = prepared.grid, engine.scores
-    warnings = [f"Dataset: {text}." for text in prepared.dataset.info().warnings]
+    warnings = [f"Dataset: {text}." for text in describe_dataset(prepared.dataset).warnings]
     if engine.dropped:
         warnings.append(
             f"{len(engine.dropped)} columns of the design depend linearly on earlier ones in every row and were "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from paretofit.core import InputError, write_text
-from paretofit.dataset import Dataset, relatives, split_configurations
+from paretofit.dataset import Dataset, describe_dataset, relatives, split_configurations
 from paretofit.study.schema import Study, load_study
 
 TEMPLATE = """\
@@ -77,7 +77,7 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
     if path.exists():
         raise InputError(f"{path} exists already; name another file, or remove it first")
     with Dataset(dataset) as data:
-        info = data.info()
+        info = describe_dataset(data)
         if not data.levels or not len(data):
             raise InputError(f"{dataset} has no labelled configurations; import labels into it first")
         levels, left_out = _levels(data)
@@ -131,7 +131,7 @@ def default_settings(data: Dataset, hold_out: float) -> dict[str, Any]:
     """
     if not data.levels or not len(data):
         raise InputError(f"{data.path} has no labelled configurations; import labels into it first")
-    info = data.info()
+    info = describe_dataset(data)
     rows = (1 - hold_out) * (info.n_configurations + 3 * info.n_atoms)
     elements = list(info.species)
     split: dict[str, Any] = {"train_fraction": 1 - hold_out}

@@ -22,13 +22,14 @@ from common import Options, Table, shipped_dataset, stage
 
 from paretofit import Dataset, InputError
 from paretofit.commands import learn
-from paretofit.commands.learn import LearnStudy
 from paretofit.core import RowKind, lammps_calculator
 from paretofit.descriptors import DesignMatrix, compute_design
 from paretofit.learning import VALIDATE, ModelSettings, SnapModel
-from paretofit.learning.explore import MdEngine, plan_runs, run_md
+from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings
+from paretofit.learning.learn_study import LearnStudy
 from paretofit.learning.level_choice import choose_level, learning_exponent, level_noise, level_seconds
+from paretofit.learning.md_run import MdEngine
 from paretofit.learning.model import TrainingData
 from paretofit.learning.sets import TRAIN
 from paretofit.potentials import LinearPotential

@@ -15,7 +15,6 @@ from ase.build import bulk
 from common import Options, Table, cpu_seconds, spread, stage
 
 from paretofit.commands import mean_of
-from paretofit.commands.augment import plain_basis
 from paretofit.core import RowKind, lammps_calculator, process_lammps
 from paretofit.dataset import Dataset, LevelData, write_dataset
 from paretofit.descriptors import SnapBasis, atom_descriptors, atom_descriptors_and_gradient, compute_design
@@ -24,6 +23,7 @@ from paretofit.structures import AugmentSettings, augment, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import random_configuration
 from paretofit.structures.entropy import set_entropy
+from paretofit.structures.structure_vectors import plain_basis
 
 if TYPE_CHECKING:
     from collections.abc import Callable

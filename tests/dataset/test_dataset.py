@@ -131,7 +131,7 @@ def test_truncated_file_is_named(tmp_path, share, beryllium):
     broken = tmp_path / "broken.h5"
     broken.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(InputError, match=r"broken\.h5"):
-        Dataset(broken).info()
+        describe_dataset(Dataset(broken))
 
 
 def test_flipped_bits_are_noticed(tmp_path, beryllium):
@@ -195,7 +195,7 @@ def test_info_warns_of_trouble(tmp_path):
 
 
 def test_shipped_data_have_no_warnings(beryllium):
-    assert beryllium.info().warnings == []
+    assert describe_dataset(beryllium).warnings == []
 
 
 def test_relatives_follow_chains():
@@ -251,7 +251,7 @@ def test_a_schema_version_that_is_no_version_is_named(tmp_path, version, berylli
 def read_all(path):
     with Dataset(path) as data:
         data.settings("good")
-        data.info()
+        describe_dataset(data)
 
 
 def test_what_does_not_fit_together_in_a_file_is_damage(tmp_path, small_dataset):
@@ -318,7 +318,7 @@ def test_info_names_cells_without_volume_and_negative_costs(tmp_path):
     label = {"energy": -1.0, "forces": np.zeros((1, 3)), "seconds": -2.0}
     write_dataset(tmp_path / "d.h5", [flat, none, good, chain], {"a": LevelData([label] * 4)}, [5, 6, 7, 8])
     with Dataset(tmp_path / "d.h5") as data:
-        info = data.info()
+        info = describe_dataset(data)
     text = " | ".join(info.warnings)
     assert "2 configurations are periodic along vectors that span no volume: 5, 6" in text
     assert "level a: 4 labels have a negative cost: 5, 6, 7, 8" in text

@@ -22,7 +22,7 @@ from test_fitsnap_input import SECTIONS
 from test_readers import VASPRUN, fitsnap, outcar
 
 from paretofit import Dataset, DesignMatrix, InputError
-from paretofit.dataset import LevelData, import_dataset, read_settings, write_dataset
+from paretofit.dataset import LevelData, describe_dataset, import_dataset, read_settings, write_dataset
 from paretofit.dataset import dataset_html as html
 from paretofit.fitsnap import read_fitsnap_input
 from paretofit.pareto import front_of_file
@@ -62,7 +62,7 @@ def whole_dataset(path: Path) -> None:
             data.labels(level)
             data.label_records(level)
             data.settings(level)
-        data.info()
+        describe_dataset(data)
         html.dataset_html(data)
 
 

@@ -25,7 +25,7 @@ from paretofit.commands import (
     read_label_outputs,
     write_label_inputs,
 )
-from paretofit.dataset import LevelData, write_dataset
+from paretofit.dataset import LevelData, describe_dataset, write_dataset
 from paretofit.execution import execute
 from paretofit.labelling import PAPER, LabelSettings, choose_probe, cost_terms, fit_cost, kpoint_mesh
 from paretofit.study import LabelStudy, load_label_study
@@ -239,7 +239,7 @@ def test_a_failure_is_recorded_with_its_reason_and_the_others_are_computed(folde
         assert said in record["reasons"][-1]
         assert record["attempts"] == attempts
         assert not record["converged"]
-        assert any("failed" in warning or "missing" in warning for warning in data.info().warnings)
+        assert any("failed" in warning or "missing" in warning for warning in describe_dataset(data).warnings)
 
 
 def test_failed_labels_are_computed_again_only_on_request(folder):

@@ -22,10 +22,11 @@ from paretofit.commands import learn
 from paretofit.commands.learn import load_learn_study
 from paretofit.core import RowKind
 from paretofit.learning import VALIDATE, LearnFolder, ModelSettings, SnapModel, read_frames_of
-from paretofit.learning.explore import MdEngine, Run, plan_runs, run_md
+from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings, SelectSettings
 from paretofit.learning.level_choice import choose_level, learning_exponent, level_noise, level_seconds
 from paretofit.learning.loop_report import ended_early
+from paretofit.learning.md_run import MdEngine, Run
 from paretofit.learning.model import TrainingData
 from paretofit.learning.selection import calibrate, choose, judge_frames
 from paretofit.learning.sets import TEST, TRAIN, assign_sets, family_keys, family_numbers

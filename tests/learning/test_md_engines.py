@@ -11,9 +11,10 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.mixing import SumCalculator
 
 from paretofit.core import lammps_calculator
-from paretofit.learning.explore import MdEngine, Run, dynamics_of, run_md
+from paretofit.learning.explore import dynamics_of, run_md
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_frame import MdFrame
+from paretofit.learning.md_run import MdEngine, Run
 from paretofit.learning.trajectories import _without_places, with_dispersion
 from paretofit.potentials import dispersion_commands
 

@@ -23,8 +23,9 @@ from paretofit import InputError, learn, run_study
 from paretofit.cli import app
 from paretofit.core import RowKind
 from paretofit.learning import MaceModel
-from paretofit.learning.explore import Run, dynamics_of
+from paretofit.learning.explore import dynamics_of
 from paretofit.learning.learn_settings import ExploreSettings
+from paretofit.learning.md_run import Run
 from paretofit.potentials import Labelled, Labels, MacePotential, read_potential
 from paretofit.potentials.mace import PRESETS, MaceData, MaceSettings, check_mace, mace_committee
 from paretofit.potentials.mace import training_member as member_module

@@ -21,7 +21,14 @@ from hypothesis import strategies as st
 from paretofit import Dataset, DesignMatrix, InputError
 from paretofit.commands.augment import load_augment_study
 from paretofit.commands.learn import load_learn_study
-from paretofit.dataset import LevelData, check_level_name, export_dataset, import_dataset, write_dataset
+from paretofit.dataset import (
+    LevelData,
+    check_level_name,
+    describe_dataset,
+    export_dataset,
+    import_dataset,
+    write_dataset,
+)
 from paretofit.dataset.io import read_frames, stored_labels
 from paretofit.fitsnap import read_fitsnap_input
 from paretofit.potentials import read_potential
@@ -94,7 +101,7 @@ def test_nothing_in_a_dataset_names_a_file(tmp_path):
     labels = [{"energy": -7.0, "forces": np.zeros((2, 3)), "info": {"source": "/var/out"}}] * 3
     write_dataset(work / "d.h5", atoms, {"..x": LevelData(labels, {"../../functional": "../../out"})})
     with Dataset(work / "d.h5") as data:
-        data.info()
+        describe_dataset(data)
     for kind in ("extxyz", "db"):
         (path,) = export_dataset(work / "d.h5", work / kind, format=kind).paths.values()
         import_dataset(work / f"{kind}.h5", {"a": path})

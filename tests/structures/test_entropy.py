@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from paretofit import InputError
-from paretofit.commands.augment import plain_basis
 from paretofit.descriptors import atom_descriptors, atom_descriptors_and_gradient
 from paretofit.structures import is_too_close, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import close_pairs, random_configuration
 from paretofit.structures.entropy import EntropyClimber, Moments, core, set_entropy
+from paretofit.structures.structure_vectors import plain_basis
 
 SETTINGS = EntropySettings(count=6, elements={"Be": 1.0}, atoms=(4, 8), twojmax=4, steps=15)
 MIXED = EntropySettings(count=3, elements={"W": 3.0, "Be": 1.0}, atoms=(4, 6), volume=(12.0, 18.0), twojmax=2, steps=5)

@@ -24,12 +24,12 @@ from ruamel.yaml import YAML
 from paretofit.core import InputError, replacing, suggestion, write_text
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import CONFIG_INFO, LABEL_INFO, LABEL_STATUS, SECONDS_KEYS
-from paretofit.dataset.io.frames import ID_KEYS
 from paretofit.dataset.io.stored_labels import stored_labels
+from paretofit.dataset.io.structure_files import ID_KEYS
 from paretofit.dataset.writer import dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ase import Atoms
 
@@ -259,3 +259,10 @@ def _settings_text(data: Dataset, names: Sequence[str]) -> str:
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel hints None
     yaml.dump({"levels": levels}, stream)
     return stream.getvalue()
+
+
+def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
+    """Write structures as extended XYZ with all their digits, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for atoms in structures:
+            stream.write(extxyz_frame(atoms))

@@ -13,7 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from paretofit.core import Array, InputError, suggestion
 from paretofit.dataset.checks import real_numbers
-from paretofit.dataset.io.frames import Frames
+from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label
 
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")

@@ -13,7 +13,7 @@ from pathlib import Path
 from ase import Atoms
 
 from paretofit.core import InputError
-from paretofit.dataset.io.frames import Frames, read_structures, said
+from paretofit.dataset.io.structure_files import Frames, read_structures, said
 from paretofit.dataset.io.vasp import outcar_details
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"

@@ -15,9 +15,10 @@ from ase import Atoms
 from paretofit.core import InputError, read_yaml, suggestion
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import SECONDS_KEYS, check_costs, file_labels, prefixed_labels
-from paretofit.dataset.io.frames import Frames, read_frames
+from paretofit.dataset.io.frames import read_frames
 from paretofit.dataset.io.matching import Matched, match_frames, same_geometry
 from paretofit.dataset.io.stored_labels import Columns, combined, read_existing
+from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.quality.unit_checks import unit_warnings
 from paretofit.dataset.writer import Label, LevelData, dump_json, write_dataset
 

@@ -12,7 +12,7 @@ from ase import Atoms
 from scipy.spatial import cKDTree
 
 from paretofit.core import Array, InputError, suggestion
-from paretofit.dataset.io.frames import Frames
+from paretofit.dataset.io.structure_files import Frames
 
 GEOMETRY_TOLERANCE = 1e-4  # Å; extended XYZ is often written with five to eight digits
 NEAR = 3e-3  # Å, of the invariants: several times what differences below the tolerance can make

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from paretofit.core import InputError
-from paretofit.dataset.dataset import STATUS, Dataset
-from paretofit.dataset.io.frames import Frames
+from paretofit.dataset.dataset import Dataset
+from paretofit.dataset.io.structure_files import Frames
+from paretofit.dataset.labelled import STATUS
 from paretofit.dataset.writer import Label
 
 SAME = 1e-6  # eV, eV/Å, eV/Å³: files are often written with eight digits

@@ -14,7 +14,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from paretofit.core import Array
-    from paretofit.dataset.dataset import Dataset, Labels
+    from paretofit.dataset.labelled import LabelledStructures, Labels
 
 RISE = 1e-3  # eV/atom; grids and self-consistency leave a few tenths of a meV
 FAR = 10.0  # robust standard deviations; the largest of 1,048 differences in beryllium data was 5.5
@@ -23,7 +23,7 @@ LEAST = 1e-3  # eV/atom and eV/Å: differences below this never stand out
 ENOUGH = 8  # labels from which on one can stand out
 
 
-def level_warnings(dataset: Dataset) -> list[str]:
+def level_warnings(dataset: LabelledStructures) -> list[str]:
     """What deserves a second look in the differences between neighbouring levels, in the dataset's order."""
     warnings: list[str] = []
     for lower, upper in pairwise(dataset.levels):
@@ -37,7 +37,7 @@ def level_warnings(dataset: Dataset) -> list[str]:
 
 
 def _risen(
-    dataset: Dataset, lower: str, upper: str, first: Labels, second: Labels, both: Array, name: str
+    dataset: LabelledStructures, lower: str, upper: str, first: Labels, second: Labels, both: Array, name: str
 ) -> list[str]:
     """Energies that rise with the cutoff although nothing else changes."""
     settings = [dict(dataset.settings(level)) for level in (lower, upper)]

@@ -1,8 +1,8 @@
 """What a convergence level gets wrong: its labels against those of the reference, configuration by configuration.
 
 It is for the error analysis of a whole dataset (Tables 1 and 3 and Figures 2 and 3 of Baghishov et al., doi
-10.1039/d5dd00294j), not for finding wrong labels, which is what `paretofit.dataset.quality.level_checks` does. An error is
-always level minus reference, so a positive one means that the level's energy is too high.
+10.1039/d5dd00294j), not for finding wrong labels, which is what `paretofit.dataset.quality.level_checks` does. An
+error is always level minus reference, so a positive one means that the level's energy is too high.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from paretofit.core import InputError
-from paretofit.dataset.dataset import STATUS
+from paretofit.dataset.labelled import STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.core import Array
-    from paretofit.dataset.dataset import Dataset, Labels
+    from paretofit.dataset.labelled import LabelledStructures, Labels
 
 CONFIGURATION_COLUMNS = [
     "level", "config_id", "energy", "reference_energy", "energy_error", "force_rmsd", "atoms", "shortest_vector",
@@ -97,7 +97,7 @@ class LevelErrors:
     correlations: pd.DataFrame
 
 
-def level_errors(dataset: Dataset, levels: Sequence[str], *, bulk: int | None = None) -> LevelErrors:
+def level_errors(dataset: LabelledStructures, levels: Sequence[str], *, bulk: int | None = None) -> LevelErrors:
     """Compare every level with the last of `levels` on the configurations whose labels are complete at both.
 
     With eₖ = 1000 (E_level,k − E_ref,k) / N_k the errors of a level in meV/atom, its table has √⟨e²⟩ (unshifted),
@@ -105,7 +105,7 @@ def level_errors(dataset: Dataset, levels: Sequence[str], *, bulk: int | None = 
 
     Parameters
     ----------
-    dataset : Dataset
+    dataset : LabelledStructures
         Or a selection of one.
     levels : sequence of str
         Names of convergence levels by cost, the last is the reference.
@@ -159,7 +159,13 @@ class _Parts:
 
 
 def _compare(
-    parts: _Parts, dataset: Dataset, level: str, name: str, reference: Labels, geometries: pd.DataFrame, kept: Array
+    parts: _Parts,
+    dataset: LabelledStructures,
+    level: str,
+    name: str,
+    reference: Labels,
+    geometries: pd.DataFrame,
+    kept: Array,
 ) -> None:
     """Add one level, compared with the labels of the reference, which is called `name`."""
     labels = dataset.labels(level)
@@ -181,7 +187,7 @@ def _checked_names(levels: Sequence[str]) -> list[str]:
     return names
 
 
-def _shared(dataset: Dataset, level: str, name: str, labels: Labels, reference: Labels) -> Array:
+def _shared(dataset: LabelledStructures, level: str, name: str, labels: Labels, reference: Labels) -> Array:
     """``(n,) bool``: configurations whose labels are complete at both levels."""
     both = np.asarray(labels.complete & reference.complete)
     if not both.any():
@@ -192,7 +198,7 @@ def _shared(dataset: Dataset, level: str, name: str, labels: Labels, reference: 
     return both
 
 
-def _geometries(dataset: Dataset) -> pd.DataFrame:
+def _geometries(dataset: LabelledStructures) -> pd.DataFrame:
     """A row per configuration: its id, atoms, type, shortest vector (Å) and reciprocal lengths (1/Å with the 2π)."""
     rows = [_geometry(atoms) for atoms in dataset]
     columns = ["config_id", "atoms", "config_type", "shortest_vector", "b1", "b2", "b3"]
@@ -215,7 +221,7 @@ def _reciprocal(atoms: Atoms) -> Array:
     return np.where(atoms.pbc, 2 * np.pi * np.linalg.norm(vectors, axis=1), 0.0)
 
 
-def _meshes(dataset: Dataset, level: str, geometries: pd.DataFrame) -> pd.DataFrame:
+def _meshes(dataset: LabelledStructures, level: str, geometries: pd.DataFrame) -> pd.DataFrame:
     """Columns ``n_kpoints`` and ``largest_kspacing`` (1/Å): of the label's own mesh, or of the level's spacing."""
     reciprocal = geometries[["b1", "b2", "b3"]].to_numpy(float)
     spacing = dataset.settings(level).get("kspacing_per_angstrom", np.nan)
@@ -257,7 +263,9 @@ def _evenly_spread(n: int) -> Array:
     return np.asarray((np.arange(n) * _GOLDEN) % 1.0 < MOST_ATOMS / max(n, 1))
 
 
-def _bulk(dataset: Dataset, names: Sequence[str], bulk: int | None, everywhere: Array, energy: Array) -> int | None:
+def _bulk(
+    dataset: LabelledStructures, names: Sequence[str], bulk: int | None, everywhere: Array, energy: Array
+) -> int | None:
     """The id of the bulk configuration: the one asked for, or the lowest in energy (eV/atom) of those that may be."""
     if bulk is None:
         lowest = np.argmin(np.where(everywhere, energy, np.inf))
@@ -298,7 +306,7 @@ def _spearman(first: Array, second: Array) -> tuple[float, float]:
     return float(result.statistic), float(result.pvalue) if len(first) >= _ENOUGH else np.nan
 
 
-def _settings_row(dataset: Dataset, level: str, labels: Labels) -> dict[str, Any]:
+def _settings_row(dataset: LabelledStructures, level: str, labels: Labels) -> dict[str, Any]:
     complete = labels.complete
     seconds = labels.seconds[complete & np.isfinite(labels.seconds)]
     return {

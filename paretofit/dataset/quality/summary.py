@@ -18,7 +18,7 @@ from paretofit.dataset.quality.unit_checks import unit_warnings
 
 if TYPE_CHECKING:
     from paretofit.core import Array
-    from paretofit.dataset.dataset import Dataset, Labels
+    from paretofit.dataset.labelled import LabelledStructures, Labels
 
 TOO_CLOSE = 0.6  # of the sum of covalent radii
 NET_FORCE = 0.01  # eV/Å for each atom; plane-wave codes leave a few meV/Å
@@ -58,7 +58,7 @@ class DatasetInfo:
     warnings: list[str]
 
 
-def describe_dataset(dataset: Dataset) -> DatasetInfo:
+def describe_dataset(dataset: LabelledStructures) -> DatasetInfo:
     """Summarise a dataset and look for trouble.
 
     Warnings are given for duplicate configurations, periodic cells without volume, atoms closer than 0.6 of the
@@ -67,7 +67,7 @@ def describe_dataset(dataset: Dataset) -> DatasetInfo:
 
     Parameters
     ----------
-    dataset : Dataset
+    dataset : LabelledStructures
 
     Returns
     -------

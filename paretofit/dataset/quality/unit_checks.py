@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from paretofit.core import Array
-    from paretofit.dataset.dataset import Dataset, Labels
+    from paretofit.dataset.labelled import LabelledStructures, Labels
 
 LEAST = 5  # labels, below which nothing is said
 ALIKE = 0.9  # least correlation between two levels,
@@ -65,12 +65,12 @@ FORCES = _Quantity("forces", "eV/Å", FORCE_UNITS)
 STRESS = _Quantity("stresses", "eV/Å³", STRESS_UNITS)
 
 
-def unit_warnings(dataset: Dataset) -> list[str]:
+def unit_warnings(dataset: LabelledStructures) -> list[str]:
     """Look for labels in another unit than eV and Å, or of the opposite sign.
 
     Parameters
     ----------
-    dataset : Dataset
+    dataset : LabelledStructures
 
     Returns
     -------
@@ -91,7 +91,7 @@ def unit_warnings(dataset: Dataset) -> list[str]:
     return warnings
 
 
-def _geometry(dataset: Dataset) -> tuple[Array, Array, Array]:
+def _geometry(dataset: LabelledStructures) -> tuple[Array, Array, Array]:
     """Atoms, volumes per atom (NaN where not periodic in three directions), and numbers of comparable groups."""
     volumes, kinds = [], []
     for atoms in dataset:
@@ -102,7 +102,7 @@ def _geometry(dataset: Dataset) -> tuple[Array, Array, Array]:
     return dataset.n_atoms, np.array(volumes), np.array([numbers[kind] for kind in kinds])
 
 
-def _reference(dataset: Dataset) -> str:
+def _reference(dataset: LabelledStructures) -> str:
     """The last level that not only a few configurations have."""
     counts = {level: int(dataset.labels(level).complete.sum()) for level in dataset.levels}
     return [level for level, count in counts.items() if 2 * count >= max(counts.values())][-1]

@@ -11,6 +11,7 @@ from .reducer import CONDITION_LIMIT as CONDITION_LIMIT
 from .reducer import REFINED_LIMIT as REFINED_LIMIT
 from .reducer import NestedFit as NestedFit
 from .residuals import ResidualFactor as ResidualFactor
+from .row_block import RowBlock as RowBlock
 from .streaming import OnThreads as OnThreads
 from .streaming import Part as Part
 from .streaming import Parts as Parts
@@ -22,6 +23,5 @@ from .streaming import read_ahead as read_ahead
 from .streaming import row_parts as row_parts
 from .streaming import sum_parts as sum_parts
 from .whitening import FirstPass as FirstPass
-from .whitening import RowBlock as RowBlock
 from .whitening import Whitening as Whitening
 from .whitening import whiten as whiten

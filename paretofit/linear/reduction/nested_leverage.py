@@ -18,7 +18,7 @@ from paretofit.linear.reduction.streaming import ONE_THREAD, Parts, Run, as_part
 if TYPE_CHECKING:
     from paretofit.core import Array
     from paretofit.linear.reduction.reducer import Reduction
-    from paretofit.linear.reduction.whitening import RowBlock
+    from paretofit.linear.reduction.row_block import RowBlock
 
 
 def reduced_leverage(

@@ -5,8 +5,8 @@ the training rows (→ a baseline fit for each 2Jmax and level), leverages, and 
 rows. Afterwards any weighted fit of a subset needs that subset's moments only, and its test errors need no
 rows at all. Memory is a few (P, P) matrices and a block, whatever the number of rows.
 
-This module knows arrays only. Rows come in parts (see `paretofit.linear.reduction.streaming`), each a callable that yields
-`RowBlock`s afresh each time it is called; a pass over them is a map and a reduction, on threads, a GPU, or a cluster.
+This module knows arrays only. Rows come in parts (see `streaming`), each a callable that yields `RowBlock`s
+ afresh each time it is called; a pass over them is a map and a reduction, on threads, a GPU, or a cluster.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from paretofit.linear.reduction.device import (
 from paretofit.linear.reduction.moments import Moments, NestedFactor
 from paretofit.linear.reduction.residuals import ResidualFactor
 from paretofit.linear.reduction.streaming import ONE_THREAD, Parts, Run, all_blocks, as_parts, sum_parts
-from paretofit.linear.reduction.whitening import FirstPass, RowBlock, Whitening, whiten
+from paretofit.linear.reduction.whitening import FirstPass, Whitening, whiten
 from paretofit.linear.wls import row_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paretofit.core import Array
+    from paretofit.linear.reduction.row_block import RowBlock
 
 CONDITION_LIMIT = 1e8  # up to here a fit from moments agrees with one from rows to 1e-8
 REFINED_LIMIT = 1e12  # up to here it does so after refinement with the rows

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
-    from paretofit.linear.reduction.whitening import RowBlock
+    from paretofit.linear.reduction.row_block import RowBlock
 
 Part = Callable[[], Iterable["RowBlock"]]  # yields its blocks afresh each time it is called
 Parts = Part | Sequence[Part]

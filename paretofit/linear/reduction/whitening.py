@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import lapack
@@ -22,39 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paretofit.core import Array
+    from paretofit.linear.reduction.row_block import RowBlock
 
 SHIFT = 1e-14  # of the scaled Gram's mean diagonal, which is 1
 SUSPECT = 1e-11  # a pivot (squared sine of the angle to earlier columns) below this may be a dependent column
 DEPENDENT = 1e-12  # as small as rounding leaves it: relative residual below which a column is dependent on earlier ones
-
-
-class RowBlock(NamedTuple):
-    """Some rows of the design on their way through the reduction.
-
-    Attributes
-    ----------
-    X : (n, p) float64
-    Y : (n, n_levels) float64
-    kind : (n,) int8
-        `RowKind`.
-    configuration : (n,) int64
-        Numbered from 0.
-    train : (n,) bool
-        Rows that may train; the others test.
-    """
-
-    X: Any
-    Y: Any
-    kind: Any
-    configuration: Array
-    train: Any
-
-    def to(self, device: Device) -> RowBlock:
-        """The same on a device; configurations stay where they are."""
-        return self._replace(
-            **{name: device.put(getattr(self, name)) for name in ("X", "Y", "train")},
-            kind=device.put(np.asarray(self.kind, dtype=np.int64)),
-        )
 
 
 @dataclass(frozen=True)

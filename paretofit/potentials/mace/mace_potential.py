@@ -17,8 +17,9 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from paretofit.core import InputError, file_digest, write_text
-from paretofit.potentials.linear_potential import Prediction
+from paretofit.potentials.calculator import CommitteeCalculator
 from paretofit.potentials.mace.loading import evaluated, load_calculator, one_thread
+from paretofit.potentials.prediction import Prediction
 from paretofit.uncertainty import (
     SUFFIX,
     Assessment,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paretofit.core import Array
-    from paretofit.potentials.calculator import MaceCalculator
 
 FILE, VERSION = "mace.json", 1
 COMMITTEE = f"mace{SUFFIX}"
@@ -217,8 +217,6 @@ class MacePotential:
 
     def calculator(self, *, members: bool = False) -> MaceCalculator:
         """An ASE calculator of the mean, with the committee's error bars and grades; see `CommitteeCalculator`."""
-        from paretofit.potentials.calculator import MaceCalculator  # noqa: PLC0415  (it imports this room)
-
         return MaceCalculator(self, members=members)
 
     def calculator_factory(self) -> partial[Any]:
@@ -247,3 +245,16 @@ def feature_grades(potential: MacePotential, structures: Sequence[Atoms], found:
     symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
     values = np.concatenate(list(found))
     return {one: EnvironmentGrade.of(values[symbols == one]) for one in potential.elements if (symbols == one).any()}
+
+
+class MaceCalculator(CommitteeCalculator):
+    """ASE calculator of a `MacePotential`; MACE's own computes its mean. See `CommitteeCalculator`."""
+
+    def __init__(self, potential: MacePotential, *, members: bool = False) -> None:
+        super().__init__(potential, members=members)
+        self._mace = potential.calculator_factory()()
+
+    def _of_mean(self, given: Atoms) -> dict[str, object]:
+        found = evaluated(self._mace, given)
+        names = ("energy", "forces", *(("stress",) if given.pbc.all() else ()))
+        return {name: found[name] for name in names} | {"free_energy": found["energy"]}

@@ -1,5 +1,6 @@
 from .candidate_maps import FEWEST as FEWEST
 from .candidate_maps import candidate_figures as candidate_figures
+from .candidate_maps import candidate_table as candidate_table
 from .candidate_maps import neighbourhoods as neighbourhoods
 from .drawing import FigurePlan as FigurePlan
 from .drawing import draw_picture as draw_picture

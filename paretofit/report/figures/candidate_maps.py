@@ -1,14 +1,17 @@
 """Figures of candidates that nobody has labelled yet: where they lie, and which are chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 from matplotlib.axes import Axes
 from threadpoolctl import threadpool_limits
 
+from paretofit.core import Array
 from paretofit.report.figures import style
+from paretofit.structures import nearest_distance
 
 SEED = 1  # of the t-SNE, which is a picture, not a result
 PERPLEXITY = 30.0
@@ -133,3 +136,14 @@ def _standardised(table: pd.DataFrame) -> np.ndarray:
     spread = values.std(axis=0)
     kept = spread > 1e-12 * np.abs(values).max(axis=0)
     return (values[:, kept] - values[:, kept].mean(axis=0)) / spread[kept] if kept.any() else values[:, :2]
+
+
+def candidate_table(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:
+    """What the figures show: kind, volume per atom, nearest distance, and descriptors (columns ``d0``, ``d1``, ...)."""
+    values = np.array([describe(atoms) for atoms in structures])
+    table = pd.DataFrame(values, columns=[f"d{k}" for k in range(values.shape[1])])
+    return table.assign(
+        kind=[str(atoms.info.get("config_type", "-")) for atoms in structures],
+        volume_per_atom=[atoms.cell.volume / len(atoms) if atoms.pbc.all() else np.nan for atoms in structures],
+        nearest_distance=[nearest_distance(atoms) for atoms in structures],
+    )

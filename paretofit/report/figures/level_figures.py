@@ -1,7 +1,7 @@
 """The figures of the DFT error analysis: every convergence level against the reference, before anything is fitted.
 
-Each figure is a function of the tables of `paretofit.dataset.quality.level_comparison.LevelErrors` that returns its axes. Errors
-are small against the span of the data, so each parity panel stands on a panel of the errors themselves. Points are
+Each figure is a function of the tables of `paretofit.dataset.quality.LevelErrors` that returns its axes. Errors are
+ small against the span of the data, so each parity panel stands on a panel of the errors themselves. Points are
 rasterised, and of very many only some are drawn: the vector file stays small. Limits, medians and counts are those of
 all of them.
 """

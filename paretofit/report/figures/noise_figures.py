@@ -125,8 +125,8 @@ def training_tradeoff(results: pd.DataFrame, levels: Sequence[str], paths: pd.Da
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names by cost, the last is the reference
-    paths : DataFrame, as `paretofit.sweep.weight_path_tables.weight_paths` gives it; drawn instead of straight lines where it has
-        the level
+    paths : DataFrame, as `paretofit.sweep.weight_paths` gives it; drawn instead of straight lines where it
+        has the level
 
     Returns
     -------

@@ -1,13 +1,14 @@
-"""A finished run, and a plan, as a notebook shows them: tables in HTML. Everything that comes from data is escaped."""
+"""The result of a run, and how a notebook shows it: tables in HTML. Everything that comes from data is escaped."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paretofit.dataset import listing, table, text
+from paretofit.core import listing, table, text
 from paretofit.report import counted, duration, listed, number, ratio_text
 
 if TYPE_CHECKING:
@@ -15,12 +16,27 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from paretofit.commands import Plan
-    from paretofit.study.pipeline import RunResult
 
 ROWS = 8  # of the front
-KINDS = ("energy", "force")
-HEADER = ("level", "configurations", "2Jmax", "w_E/w_F", "sampling", "meV/atom", "meV/Å", "cost of the labels")
+SETTING_COLUMNS = ("level", "configurations", "2Jmax", "w_E/w_F", "sampling", "meV/atom", "meV/Å", "cost of the labels")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made: its folder, the results table, the front, and where the report is."""
+
+    folder: Path
+    results: pd.DataFrame
+    front: pd.DataFrame
+    report: Path
+    warnings: list[str]
+    seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        return run_text(self)
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
 
 def run_html(run: RunResult) -> str:
@@ -36,9 +52,9 @@ def run_html(run: RunResult) -> str:
         f"<p><b>Run</b> {text(run.folder.name)}: {_report_link(run.report)}</p>",
         table((), _what_was_run(run)),
         f"<p>Lowest errors against level {text(_reference(run.results))}, medians over repetitions:</p>",
-        table(("lowest", *HEADER), _lowest(front)),
+        table(("lowest", *SETTING_COLUMNS), _lowest(front)),
         f"<p>{_heading(len(front))}</p>",
-        table(HEADER, (_point(row) for _, row in best.head(ROWS).iterrows())),
+        table(SETTING_COLUMNS, (_point(row) for _, row in best.head(ROWS).iterrows())),
     ]
     return "".join(parts) + (f"<p>Warnings:</p>{listing(run.warnings)}" if run.warnings else "")
 
@@ -51,32 +67,6 @@ def run_text(run: RunResult) -> str:
         energy, force = number(front["ref_energy"].min()), number(front["ref_force"].min())
         lowest = f", lowest errors {energy} meV/atom and {force} meV/Å"
     return f"RunResult('{run.folder}', {counted(len(run.results), 'fit')}, {len(front)} on the fronts{lowest})"
-
-
-def plan_html(plan: Plan, by_level: pd.DataFrame, by_twojmax: pd.DataFrame) -> str:
-    """The recommendation as a table, what twice the money buys, the best of each level and of each 2Jmax, and notes.
-
-    Parameters
-    ----------
-    plan : Plan
-    by_level, by_twojmax : DataFrame
-        `paretofit.commands.plan.comparison` of the plan's own.
-    """
-    asked = "the cheapest that is good enough" if plan.limits.budget is None else duration(plan.limits.budget)
-    rows = [("recommended", *_option(plan.chosen))]
-    if plan.doubled is not None:
-        rows.append(("for twice that", *_option(plan.doubled)))
-    header = ("", *HEADER[:5], "expected meV/atom", "expected meV/Å", HEADER[-1])
-    parts = [
-        f"<p><b>Plan</b>: {text(asked)}, the best of {plan.n_settings} settings in {text(plan.source)}</p>",
-        table(header, rows),
-    ]
-    parts.append("<p>In brackets: where four of five draws would lie. * beyond what was measured.</p>")
-    for name, choices in (("level", by_level), ("2Jmax", by_twojmax)):
-        if len(choices) > 1:
-            parts.append(f"<p>The best of each {name} within the same limits:</p>")
-            parts.append(table(list(choices.columns), choices.itertuples(index=False)))
-    return "".join(parts) + (f"<p>Notes:</p>{listing(plan.notes)}" if plan.notes else "")
 
 
 def _what_was_run(run: RunResult) -> list[tuple[str, str]]:
@@ -112,16 +102,11 @@ def _heading(count: int) -> str:
 
 
 def _point(row: pd.Series) -> Sequence[str]:
-    return (*_setting(row), number(row["ref_energy"]), number(row["ref_force"]), duration(row["label_seconds"]))
+    return (*setting_cells(row), number(row["ref_energy"]), number(row["ref_force"]), duration(row["label_seconds"]))
 
 
-def _option(row: pd.Series) -> Sequence[str]:
-    star = " *" if row["beyond"] else ""
-    errors = [f"{number(row[k])} ({number(row[f'{k}_low'])} to {number(row[f'{k}_high'])}){star}" for k in KINDS]
-    return (*_setting(row), *errors, duration(row["label_seconds"]))
-
-
-def _setting(row: pd.Series) -> Sequence[str]:
+def setting_cells(row: pd.Series) -> Sequence[str]:
+    """Level, configurations, 2Jmax, weight ratio and sampling of a row, as the first of `SETTING_COLUMNS`."""
     ratio = ratio_text(row["w_energy"] / row["w_force"])
     return (str(row["level"]), f"{int(row['n_train']):,}", f"{int(row['twojmax'])}", ratio, str(row["sampling"]))
 

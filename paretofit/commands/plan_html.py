@@ -1,0 +1,51 @@
+"""A plan as a notebook shows it: tables in HTML. Everything that comes from data is escaped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from paretofit.core import listing, table, text
+from paretofit.report import duration, number
+from paretofit.study import SETTING_COLUMNS, setting_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+KINDS = ("energy", "force")
+
+
+def plan_html(
+    heading: str,
+    options: Mapping[str, pd.Series],
+    best: Mapping[str, pd.DataFrame],
+    notes: Sequence[str],
+) -> str:
+    """The recommendation, what doubling the budget gives, the best of each level and of each 2Jmax, and notes.
+
+    Parameters
+    ----------
+    heading : str
+        What was asked for, and what was compared.
+    options : mapping of str to Series
+        The recommended setting, and that for twice the budget, as `paretofit.commands.Plan` holds them.
+    best : mapping of str to DataFrame
+        The best settings of each level and of each 2Jmax, as `paretofit.commands.plan.comparison` shows them.
+    notes : sequence of str
+    """
+    header = ("", *SETTING_COLUMNS[:5], "expected meV/atom", "expected meV/Å", SETTING_COLUMNS[-1])
+    rows = [(name, *_option(option)) for name, option in options.items()]
+    parts = [f"<p><b>Plan</b>: {text(heading)}</p>", table(header, rows)]
+    parts.append("<p>In brackets: where four of five draws would lie. * beyond what was measured.</p>")
+    for name, choices in best.items():
+        if len(choices) > 1:
+            parts.append(f"<p>The best of each {name} within the same limits:</p>")
+            parts.append(table(list(choices.columns), choices.itertuples(index=False)))
+    return "".join(parts) + (f"<p>Notes:</p>{listing(notes)}" if notes else "")
+
+
+def _option(row: pd.Series) -> Sequence[str]:
+    star = " *" if row["beyond"] else ""
+    errors = [f"{number(row[k])} ({number(row[f'{k}_low'])} to {number(row[f'{k}_high'])}){star}" for k in KINDS]
+    return (*setting_cells(row), *errors, duration(row["label_seconds"]))

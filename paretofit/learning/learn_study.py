@@ -1,0 +1,28 @@
+"""The parts of a study that the active-learning loop needs."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from paretofit.core import Section
+from paretofit.execution import AnyCluster, named
+from paretofit.labelling import LabelSettings
+from paretofit.learning.learn_settings import LearnSettings
+from paretofit.structures import AugmentSettings
+
+
+class LearnStudy(Section):
+    """The part of a study that `paretofit learn` needs."""
+
+    name: str = "study"
+    dataset: Path | None = Field(None, description="labelled configurations to begin with (HDF5), if there are any")
+    labelling: LabelSettings = Field(description="what computes the labels")
+    augmentation: AugmentSettings | None = Field(None, description="how the first candidates are made")
+    learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
+    cluster: AnyCluster | None = Field(None, description="where tasks run")
+
+    @field_validator("cluster", mode="before")
+    @classmethod
+    def _cluster(cls, value: Any) -> Any:
+        return named(value)

@@ -1,0 +1,109 @@
+"""A study checked against its dataset, before anything expensive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from paretofit.core import InputError, suggestion
+from paretofit.dataset import Dataset, Split, relatives, split_configurations
+from paretofit.linear.reduction import device_named
+from paretofit.study.schema import SplitSettings, Study
+from paretofit.sweep import (
+    SweepGrid,
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study checked against its dataset, before anything expensive."""
+
+    study: Study
+    dataset: Dataset
+    split: Split
+    grid: SweepGrid
+    dropped: list[int]
+
+
+def prepare(study: Study) -> Prepared:
+    """Check a study against its dataset and draw the split; cheap, and before the first expensive step.
+
+    Raises
+    ------
+    InputError
+        Naming the key, the level or the configuration.
+    """
+    device_named(study.device)  # says what it lacks
+    dataset = Dataset(study.dataset)
+    if len(dataset) == 0:
+        raise InputError(f"{study.dataset} holds no configurations")
+    levels = study.levels or dataset.levels
+    if not levels:
+        raise InputError(f"{study.dataset} has no convergence level; import labels into it")
+    have = {level: dataset.labels(level).complete for level in levels}
+    complete = np.logical_and.reduce(list(have.values()))
+    for level in levels:
+        _check_cost(study, dataset, level)
+    if study.cost.seconds != "recorded" and (foreign := sorted(set(study.cost.seconds) - set(levels))):
+        raise InputError(f"'cost.seconds' has a number for '{foreign[0]}', which is no level of this study")
+    dropped = dataset.ids[~complete].tolist()
+    if dropped and study.missing_labels == "error":
+        lacking = ", ".join(f"level {level} {int((~one).sum())}" for level, one in have.items() if not one.all())
+        raise InputError(
+            f"{study.dataset}: {len(dropped)} configurations lack a label (or have NaN) at one of the levels "
+            f"({lacking}), the first with id {dropped[0]}; label them, leave a level out of 'levels', or set "
+            "'missing_labels: drop'"
+        )
+    if len(dropped) == len(dataset):
+        raise InputError(f"{study.dataset}: no configuration has labels at all of the levels {', '.join(levels)}")
+    kept = dataset.select(np.flatnonzero(complete))
+    _check_group_keys(study, kept)
+    group = relatives(kept.ids, kept.info_records, study.split.group_by)
+    split = split_configurations(group, study.split.train_fraction, study.split.seed)
+    grid = _grid(study, levels, len(split.train))
+    grid.check(len(split.train))
+    return Prepared(study, kept, split, grid, dropped)
+
+
+def _grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
+    sizes = list(dict.fromkeys(n_train if size == "all" else size for size in study.sizes))
+    return SweepGrid(
+        levels=levels,
+        twojmax=study.twojmax,
+        weights=study.weights,
+        sizes=sizes,
+        samplings=study.samplings,
+        repetitions=study.repetitions,
+        seed=study.seed,
+        md_cost=study.cost.md_us_per_atom_step,
+        ridge=study.ridge,
+        leave_one_out=study.leave_one_out,
+    )
+
+
+def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
+    if study.cost.seconds == "recorded":
+        labels = dataset.labels(level)
+        unknown = labels.complete & ~(labels.seconds >= 0)
+        if unknown.any():
+            raise InputError(
+                f"{dataset.path}: {int(unknown.sum())} labels of level '{level}' have no (or negative) recorded "
+                f"seconds, the first with id {dataset.ids[unknown][0]}; give seconds per configuration for each level "
+                "in 'cost.seconds'"
+            )
+    elif level not in study.cost.seconds:
+        raise InputError(f"'cost.seconds' has no number for level '{level}' of {dataset.path}")
+
+
+def _check_group_keys(study: Study, dataset: Dataset) -> None:
+    """A misspelt key would let relatives leak into the test set without a word."""
+    if study.split.group_by == SplitSettings.model_fields["group_by"].default:
+        return
+    known = sorted({key for record in dataset.info_records for key in record})
+    for key in study.split.group_by:
+        if key not in known:
+            raise InputError(
+                f"'split.group_by': no configuration of {study.dataset} has '{key}' in its info; there are "
+                f"{', '.join(known) or 'no keys'}{suggestion(key, known)}"
+            )

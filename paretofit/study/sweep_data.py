@@ -1,0 +1,37 @@
+"""The data of a sweep, from a prepared study and its design."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretofit.study.group_factors import group_factors
+from paretofit.sweep import (
+    SweepInput,
+)
+
+if TYPE_CHECKING:
+    from paretofit.descriptors import DesignMatrix
+    from paretofit.study.preparation import Prepared
+
+
+def sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
+    """What the sweep of a prepared study works on."""
+    study = prepared.study
+    labelled = design.with_labels(prepared.dataset, prepared.grid.levels)
+    if study.cost.seconds != "recorded":
+        given = {level: np.full(design.n_configurations, study.cost.seconds[level]) for level in prepared.grid.levels}
+        labelled = replace(labelled, seconds=given)
+    weights = group_factors(prepared, labelled)
+    labelled = labelled if weights is None else labelled.weighted(weights)
+    twojmax = max(study.twojmax) if study.leverage.twojmax is None else study.leverage.twojmax
+    return SweepInput(
+        labelled,
+        prepared.split.train,
+        prepared.split.test,
+        (study.leverage.energy_weight, study.leverage.force_weight),
+        design.columns_up_to(twojmax),
+        prepared.split.group,
+    )
