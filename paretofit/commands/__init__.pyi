@@ -1,3 +1,4 @@
+from .active_learning import learn as learn
 from .augment import augment_study as augment_study
 from .augment import format_candidates as format_candidates
 from .evaluate import evaluate_dataset as evaluate_dataset
@@ -13,10 +14,9 @@ from .label import format_labels as format_labels
 from .label import label_study as label_study
 from .label import read_label_outputs as read_label_outputs
 from .label import write_label_inputs as write_label_inputs
-from .learn import learn as learn
 from .md_speed_table import evaluate_speed as evaluate_speed
-from .plan import Plan as Plan
-from .plan import plan as plan
+from .planning import Plan as Plan
+from .planning import plan as plan
 from .published import format_published as format_published
 from .published import published_study as published_study
 from .select import format_selection as format_selection

@@ -31,7 +31,7 @@ def plan_html(
     options : mapping of str to Series
         The recommended setting, and that for twice the budget, as `paretofit.commands.Plan` holds them.
     best : mapping of str to DataFrame
-        The best settings of each level and of each 2Jmax, as `paretofit.commands.plan.comparison` shows them.
+        The best settings of each level and of each 2Jmax, as `paretofit.commands.planning.comparison` shows them.
     notes : sequence of str
     """
     header = ("", *SETTING_COLUMNS[:5], "expected meV/atom", "expected meV/Å", SETTING_COLUMNS[-1])

@@ -12,7 +12,7 @@ from test_cli import call
 from test_structures import quick
 
 from paretofit import InputError, plan
-from paretofit.commands.plan import seconds_of
+from paretofit.commands.planning import seconds_of
 from paretofit.pareto import (
     Limits,
     best_by_budget,

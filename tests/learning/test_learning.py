@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from paretofit import Dataset, InputError
 from paretofit.cli import app
 from paretofit.commands import learn
-from paretofit.commands.learn import load_learn_study
+from paretofit.commands.active_learning import load_learn_study
 from paretofit.core import RowKind
 from paretofit.learning import VALIDATE, LearnFolder, ModelSettings, SnapModel, read_frames_of
 from paretofit.learning.explore import plan_runs, run_md

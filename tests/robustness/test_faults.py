@@ -35,7 +35,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor, _Executo
 from paretofit import Dataset, InputError
 from paretofit.cli import stopping
 from paretofit.commands import export_potential, learn
-from paretofit.commands.plan import read_results
+from paretofit.commands.planning import read_results
 from paretofit.core import JsonLines, read_json_lines
 from paretofit.study import rebuild_report, run_study
 from paretofit.sweep.results import FIT_KEY

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import Dataset, DesignMatrix, InputError
+from paretofit.commands.active_learning import load_learn_study
 from paretofit.commands.augment import load_augment_study
-from paretofit.commands.learn import load_learn_study
 from paretofit.dataset import (
     LevelData,
     check_level_name,
