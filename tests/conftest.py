@@ -13,7 +13,7 @@ from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from paretofit.dataset import Dataset, LevelData, write_dataset
-from paretofit.dataset.io import stored_labels
+from paretofit.dataset.io import read_labels
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared"))
@@ -45,7 +45,7 @@ def first_configurations():
     with Dataset(ROOT / "data" / "beryllium.h5") as shipped:
         some = shipped[:FIRST]
         levels = {
-            name: LevelData(stored_labels(some, name), some.settings(name))
+            name: LevelData(read_labels(some, name), some.settings(name))
             for name in some.levels
             if some.labels(name).complete.all()
         }
@@ -72,9 +72,9 @@ def shared_data():
 @pytest.fixture(scope="session")
 def lammps():
     """One LAMMPS instance for the session."""
-    from paretofit.core import lammps_instance
+    from paretofit.core import create_lammps
 
-    return lammps_instance()
+    return create_lammps()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from rich.console import Console
 from paretofit import __version__
 from paretofit.cli import dataset_verbs, potential_verbs, structure_verbs, study_verbs, validation_verbs  # noqa: F401  (their verbs are registered)
 from paretofit.cli.common import app, console
-from paretofit.core import FailedError, InputError
+from paretofit.core import ExecutionError, InputError
 
 __all__ = ["app", "main"]
 
@@ -27,7 +27,7 @@ def main() -> None:
         app()
     except InputError as error:
         Console(stderr=True, soft_wrap=True).print(f"paretofit: {error}", markup=False, highlight=False)
-        sys.exit(1 if isinstance(error, FailedError) else 2)
+        sys.exit(1 if isinstance(error, ExecutionError) else 2)
     finally:
         atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # what is over and said cannot be stopped
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.console import Console
 
-from paretofit.cli.stopping import Verbs
+from paretofit.cli.stopping import VerbGroup
 from paretofit.core import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="paretofit",
-    cls=Verbs,
+    cls=VerbGroup,
     help="Decide how to make an interatomic potential: DFT convergence, data, model and weights on one Pareto front.",
     no_args_is_help=True,
     add_completion=False,
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console()
-Jobs = Annotated[
+JobsOption = Annotated[
     Optional[int],  # noqa: UP045  (typer)
     typer.Option(
         "--jobs",
@@ -34,18 +34,18 @@ Jobs = Annotated[
     ),
 ]
 
-Committee = Annotated[
+CommitteeOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--committee", help="Members of a committee: error bars, intervals and extrapolation grades."),
 ]
-Method = Annotated[
+CommitteeMethodOption = Annotated[
     str,
     typer.Option("--method", help="How members are made: bootstrap, subset, posterior or pops (needs --committee)."),
 ]
-Coverage = Annotated[float, typer.Option("--coverage", help="Share of labels that the intervals hold.")]
+CoverageOption = Annotated[float, typer.Option("--coverage", help="Share of labels that the intervals hold.")]
 
 
-def committee_settings(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
+def read_committee_options(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
     """The committee that the options ask for, if any."""
     from paretofit.potentials import CommitteeSettings
 
@@ -56,6 +56,6 @@ def committee_settings(members: int | None, method: str, coverage: float, seed: 
     return CommitteeSettings(members, method, coverage, seed)
 
 
-def names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     """Words separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from paretofit.cli.common import Committee, Coverage, Jobs, Method, app, committee_settings, names
+from paretofit.cli.common import CommitteeOption, CoverageOption, JobsOption, CommitteeMethodOption, app, read_committee_options, split_names
 from paretofit.core import InputError
 from paretofit.dataset import describe_dataset
 
@@ -15,10 +15,10 @@ from paretofit.dataset import describe_dataset
 @app.command(epilog="Example:  paretofit info data/beryllium.h5")
 def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> None:
     """Show what is in a dataset, and what deserves a second look."""
-    from paretofit.dataset import Dataset, format_info
+    from paretofit.dataset import Dataset, format_dataset_info
 
     with Dataset(dataset) as data:
-        typer.echo(format_info(describe_dataset(data)))
+        typer.echo(format_dataset_info(describe_dataset(data)))
 
 
 @app.command(
@@ -64,15 +64,15 @@ def import_(
     ] = False,
 ) -> None:
     """Import labelled structures: any file that ASE reads, ASE databases, FitSNAP JSON, VASP output, and folders."""
-    from paretofit.dataset import format_summary, import_dataset, read_settings
+    from paretofit.dataset import format_import_summary, import_dataset, read_level_settings
 
     if published is not None:
         from paretofit.published import import_published
 
         if level or file or energy_key or forces_key or stress_key or id_key or seconds_key or match or add or order:
             raise InputError("--published goes with --allow-pickle and --settings only; leave the other options out")
-        how = read_settings(settings) if settings else None
-        typer.echo(format_summary(import_published(output, published, allow_pickle=allow_pickle, settings=how)))
+        how = read_level_settings(settings) if settings else None
+        typer.echo(format_import_summary(import_published(output, published, allow_pickle=allow_pickle, settings=how)))
         return
     if not level:
         raise InputError("import needs --level NAME=FILE for each level, or --published FOLDER")
@@ -85,12 +85,12 @@ def import_(
         stress_key=stress_key,
         id_key=id_key,
         seconds_key=seconds_key,
-        settings=read_settings(settings) if settings else None,
-        match=match,
-        add=add,
-        order=names(order) or None,
+        settings=read_level_settings(settings) if settings else None,
+        match_by=match,
+        append=add,
+        level_order=split_names(order) or None,
     )
-    typer.echo(format_summary(summary))
+    typer.echo(format_import_summary(summary))
 
 
 def _sources(level: list[str]) -> dict[str, str]:
@@ -123,11 +123,11 @@ def export(
     repeat: Annotated[int, typer.Option(min=0, help="Run: which draw.")] = 0,
     ridge: Annotated[Optional[str], typer.Option(help="Run: which penalty.", show_default="best")] = None,  # noqa: UP045
     name: Annotated[str, typer.Option(help="Run: of the potential's files.")] = "potential",
-    committee: Committee = None,
-    method: Method = "bootstrap",
-    coverage: Coverage = 0.9,
+    committee: CommitteeOption = None,
+    method: CommitteeMethodOption = "bootstrap",
+    coverage: CoverageOption = 0.9,
     seed: Annotated[int, typer.Option(min=0, help="Run: of the committee.")] = 1,
-    jobs: Jobs = None,
+    jobs: JobsOption = None,
 ) -> None:
     """Write a dataset's levels as files that other programs read, or a fit of a run as a LAMMPS potential."""
     if source.is_dir():
@@ -148,7 +148,7 @@ def export(
             repeat=repeat,
             ridge=ridge,
             name=name,
-            committee=committee_settings(committee, method, coverage, seed),
+            committee=read_committee_options(committee, method, coverage, seed),
             jobs=jobs or cpu_count(),
             progress=True,
         )
@@ -160,10 +160,10 @@ def export(
 
     summary = export_dataset(source, output, levels=level, format=format_, keys=keys)
     for level_name, path in summary.paths.items():
-        without = summary.unlabelled[level_name]
+        without = summary.unlabelled_ids[level_name]
         note = f", {len(without)} of them without a complete label (ids {_some(without)})" if without else ""
         typer.echo(f"{path}: {summary.n_configurations} configurations{note}")
-    typer.echo(f"{summary.settings}: the levels' settings")
+    typer.echo(f"{summary.settings_path}: the levels' settings")
 
 
 def _some(ids: list[int]) -> str:

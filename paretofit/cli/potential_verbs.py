@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from paretofit.cli.common import Committee, Coverage, Jobs, Method, app, committee_settings, names
+from paretofit.cli.common import CommitteeOption, CoverageOption, JobsOption, CommitteeMethodOption, app, read_committee_options, split_names
 from paretofit.core import InputError
 
 
@@ -32,9 +32,9 @@ def fit(
         Optional[float],  # noqa: UP045
         typer.Option(help="Share of the configurations that calibrates and does not train.", show_default="0.2"),
     ] = None,
-    committee: Committee = None,
-    method: Method = "bootstrap",
-    coverage: Coverage = 0.9,
+    committee: CommitteeOption = None,
+    method: CommitteeMethodOption = "bootstrap",
+    coverage: CoverageOption = 0.9,
     optimise_weights: Annotated[
         str,
         typer.Option(
@@ -48,7 +48,7 @@ def fit(
         float, typer.Option(min=0.0, help="--fitsnap: how strongly weights are held where they are.")
     ] = 0.01,
     seed: Annotated[int, typer.Option(min=0, help="Of what is held out, and of the committee.")] = 1,
-    jobs: Jobs = None,
+    jobs: JobsOption = None,
 ) -> None:
     """Fit a dataset, or what a FitSNAP input says, and write a LAMMPS potential, with a committee if asked for."""
     from joblib import cpu_count
@@ -68,8 +68,8 @@ def fit(
             level=level,
             twojmax=twojmax,
             weight_ratio=weight,
-            hold_out=hold_out,
-            committee=committee_settings(committee, method, coverage, seed),
+            held_out_fraction=hold_out,
+            committee=read_committee_options(committee, method, coverage, seed),
             seed=seed,
             jobs=jobs or cpu_count(),
             progress=True,
@@ -82,11 +82,11 @@ def fit(
     made = fit_fitsnap(
         fitsnap,
         output,
-        optimise=names(optimise_weights),
+        objectives=split_names(optimise_weights),
         front=front,
         regulariser=regulariser,
         seed=seed,
-        committee=committee_settings(committee, method, coverage, seed),
+        committee=read_committee_options(committee, method, coverage, seed),
         jobs=jobs or cpu_count(),
         progress=True,
     )
@@ -130,12 +130,12 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Structure to time it on, anything ASE reads.", show_default="the element's crystal"),
     ] = None,
-    jobs: Jobs = None,
+    jobs: JobsOption = None,
 ) -> None:
     """Errors of a potential and, of a committee, disagreements, intervals and extrapolation grades; or its speed."""
     from joblib import cpu_count
 
-    from paretofit.commands import evaluate_dataset, evaluate_speed
+    from paretofit.commands import evaluate_dataset, evaluate_md_speed
 
     if not md_speed and dataset is None:
         raise InputError("evaluate needs a dataset, or --md-speed, or both")
@@ -154,8 +154,8 @@ def evaluate(
         )
         typer.echo(found.text)
     if md_speed:
-        speed = evaluate_speed(potential, cell)
+        speed = evaluate_md_speed(potential, cell)
         typer.echo(
             f"{speed.us_per_atom_step:.4g} µs for each atom and step, {speed.atom_steps_per_second:.4g} atoms·steps/s "
-            f"on one core ({speed.atoms} atoms, slowest of three timings {speed.spread:.2f} times the fastest)"
+            f"on one core ({speed.n_atoms} atoms, slowest of three timings {speed.max_min_ratio:.2f} times the fastest)"
         )

@@ -44,12 +44,12 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: what cleans up after Ctrl-C does so here, too."""
 
 
-class Verbs(TyperGroup):
+class VerbGroup(TyperGroup):
     """The command line's verbs, each of which ends with a sentence however it is stopped."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb; exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect, 1 without room to work."""
-        listen()
+        catch_sigterm()
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -70,7 +70,7 @@ class Verbs(TyperGroup):
             raise typer.Exit(1) from None
 
 
-def listen() -> None:
+def catch_sigterm() -> None:
     """Make SIGTERM an exception, once: `timeout` and batch systems send it to a process and again to its group."""
     signal.signal(signal.SIGTERM, _terminated)
     if getattr(threading.excepthook, "func", None) is not _in_a_thread:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from paretofit.cli.common import Jobs, app
+from paretofit.cli.common import JobsOption, app
 
 
 @app.command(
@@ -41,8 +41,8 @@ def label(
 
     from paretofit.commands import (
         collect_labels,
-        default_jobs,
-        estimate_labels,
+        choose_label_jobs,
+        estimate_label_cost,
         format_estimate,
         format_labels,
         label_study,
@@ -50,12 +50,12 @@ def label(
         write_label_inputs,
     )
 
-    cores = jobs or default_jobs(study, cpu_count())
+    cores = jobs or choose_label_jobs(study, cpu_count())
     if write_inputs is not None:
         typer.echo(write_label_inputs(study, write_inputs, out=out))
         return
     if dry_run:
-        table, model = estimate_labels(study, out=out, jobs=cores, progress=True)
+        table, model = estimate_label_cost(study, out=out, jobs=cores, progress=True)
         typer.echo(format_estimate(table, model, cores))
         return
     if read_outputs is not None:
@@ -65,7 +65,7 @@ def label(
     else:
         result = label_study(study, out=out, jobs=cores, progress=True, retry_failed=retry_failed)
     typer.echo(format_labels(result))
-    if result.failed:
+    if result.n_failed:
         raise typer.Exit(1)
 
 
@@ -103,7 +103,7 @@ def select(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
     figures: Annotated[bool, typer.Option(help="Draw the map, the chosen ones marked.")] = True,
-    jobs: Jobs = None,
+    jobs: JobsOption = None,
 ) -> None:
     """Choose structures worth labelling, by descriptors alone, and write them in the order of choice."""
     from joblib import cpu_count
@@ -115,8 +115,8 @@ def select(
         candidates,
         n,
         method=method,
-        given=given,
-        output=output,
+        already_labelled=given,
+        out=output,
         basis=load_study(study).basis if study else None,
         twojmax=twojmax,
         energy_weight=energy_weight,

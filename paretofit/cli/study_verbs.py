@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
-from paretofit.cli.common import Jobs, app, console, names
+from paretofit.cli.common import JobsOption, app, console, split_names
 from paretofit.core import InputError
 
 
@@ -20,10 +20,10 @@ def init(
     keys: Annotated[bool, typer.Option("--keys", help="List every key of a study and stop.")] = False,
 ) -> None:
     """Write a commented study for a dataset."""
-    from paretofit.study import settings_table, write_template
+    from paretofit.study import tabulate_settings, write_template
 
     if keys:
-        for key, default, meaning in settings_table():
+        for key, default, meaning in tabulate_settings():
             typer.echo(f"{key:<46} {default:<20} {meaning}")
         return
     if dataset is None:
@@ -36,7 +36,7 @@ def init(
 def run(
     study: Annotated[Path, typer.Argument(help="The study (YAML).")],
     out: Annotated[Optional[Path], typer.Option("--out", help="Run folder.", show_default="runs/<name>-<hash>")] = None,  # noqa: UP045
-    jobs: Jobs = None,
+    jobs: JobsOption = None,
 ) -> None:
     """Run a study: descriptors, sweep, front, report. Run again, it goes on where it stopped."""
     from joblib import cpu_count
@@ -46,7 +46,7 @@ def run(
     result = run_study(study, out=out, jobs=jobs or cpu_count(), progress=True)
     for warning in result.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())
+    seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.stage_seconds.items())
     overall = int(result.front["overall"].sum())
     console.print(
         f"{len(result.results)} fits; medians over repetitions: {overall} points on the front over all 2Jmax, "
@@ -65,7 +65,7 @@ def report(run: Annotated[Path, typer.Argument(help="The folder of a finished ru
     made = rebuild_report(run)
     for warning in made.warnings:
         console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{made.report}", soft_wrap=True, highlight=False)
+    console.print(f"{made.path}", soft_wrap=True, highlight=False)
 
 
 @app.command(
@@ -103,7 +103,7 @@ def plan_(
     study: Annotated[
         bool, typer.Option("--study", help="Write only the keys of a study that fits exactly this.")
     ] = False,
-    jobs: Jobs = None,
+    jobs: JobsOption = None,
 ) -> None:
     """Say what to run with a budget: level, configurations, 2Jmax and weights, with the errors to expect."""
     import json
@@ -117,10 +117,10 @@ def plan_(
         budget=budget,
         max_energy=max_energy,
         max_force=max_force,
-        md_speed=md_speed,
+        min_md_speed=md_speed,
         prefer=prefer,
-        extrapolate=extrapolate,
-        pilot=pilot,
+        extrapolation_factor=extrapolate,
+        n_pilot=pilot,
         out=out,
         jobs=jobs or cpu_count(),
         progress=not as_json,
@@ -157,24 +157,24 @@ def pareto(
     ] = "",
 ) -> None:
     """Find the rows of a table that no other row beats in every objective."""
-    from paretofit.pareto import front_of_file, front_words
+    from paretofit.pareto import extract_front_from_csv, describe_front
 
     if published:
-        from paretofit.commands import format_published, published_study
+        from paretofit.commands import format_published, analyse_published_tables
 
         if group_by or aggregate != "median":
             raise InputError("--published takes medians over repetitions; leave out --group-by and --aggregate")
-        study = published_study(tables, minimize=names(minimize), out=out, figures=figures)
+        study = analyse_published_tables(tables, minimize=split_names(minimize), out=out, figures_folder=figures)
         typer.echo(format_published(study), err=out is None)
         front = study.front
     elif len(tables) != 1 or not minimize or figures is not None:
         raise InputError("pareto needs one table and --minimize COLUMN,...; several tables and --figures go with "
                          "--published")  # fmt: skip
     else:
-        front = front_of_file(tables[0], names(minimize), names(group_by), aggregate, out, drop_missing=drop_missing)
+        front = extract_front_from_csv(tables[0], split_names(minimize), split_names(group_by), aggregate, out, drop_missing=drop_missing)
     if anatomy:
-        objectives = names(minimize) or ["ref_energy", "ref_force", "label_seconds"]
-        typer.echo(front_words(front, objectives, names(anatomy)), err=out is None)
+        objectives = split_names(minimize) or ["ref_energy", "ref_force", "label_seconds"]
+        typer.echo(describe_front(front, objectives, split_names(anatomy)), err=out is None)
     if dropped := front.attrs["dropped_rows"]:
         Console(stderr=True).print(f"{dropped} rows with missing values were left out", highlight=False)
     if out is None:
@@ -194,7 +194,7 @@ def learn(
         Optional[str],  # noqa: UP045
         typer.Option(help="Only this stage of the present iteration: label, train, explore or select."),
     ] = None,
-    jobs: Jobs = None,
+    jobs: JobsOption = None,
 ) -> None:
     """Active learning: label, train a committee, explore by MD, select what is uncertain, and again."""
     from joblib import cpu_count
@@ -204,7 +204,7 @@ def learn(
     def say(words: str) -> None:
         console.print(words, highlight=False, markup=False, soft_wrap=True)
 
-    result = run_learn(study, out=out, stage=stage, jobs=jobs or cpu_count(), progress=True, say=say)
+    result = run_learn(study, out=out, stage=stage, jobs=jobs or cpu_count(), progress=True, notify=say)
     typer.echo(result.text)
     if result.failed:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated, Optional, TypeVar
 
 import typer
 
-from paretofit.cli.common import app, console, names
+from paretofit.cli.common import app, console, split_names
 from paretofit.core import InputError
 
 T = TypeVar("T", int, float)
@@ -66,14 +66,14 @@ def validate(
     quick: Annotated[bool, typer.Option("--quick", help="Small cells and short dynamics.")] = False,
 ) -> None:
     """Check a potential on physics: crystals, elasticity, phonons, defects, surfaces, dynamics, short distances."""
-    from paretofit.commands import validate as run
-    from paretofit.validation import QUICK, Effort, Settings
+    from paretofit.commands import validate_potential as run
+    from paretofit.validation import QUICK_EFFORT, Effort, ValidationSettings
 
-    effort = QUICK if quick else Effort()
-    protocol = replace(effort.protocol, temperature=temperature, thermostat=time or effort.protocol.thermostat)
-    settings = Settings(
-        replace(effort, protocol=protocol),
-        tuple(names(prototypes)),
+    effort = QUICK_EFFORT if quick else Effort()
+    protocol = replace(effort.md_protocol, temperature=temperature, nvt_time_ps=time or effort.md_protocol.nvt_time_ps)
+    settings = ValidationSettings(
+        replace(effort, md_protocol=protocol),
+        tuple(split_names(prototypes)),
         tuple(_three("--surface", text, int) for text in surface or []),
         tuple(_three("--interstitial", text, float) for text in interstitial or []),
     )
@@ -82,7 +82,7 @@ def validate(
         output,
         against=against,
         structures=structure or (),
-        properties=names(properties),
+        properties=split_names(properties),
         settings=settings,
         progress=True,
     )

@@ -14,35 +14,35 @@ import numpy as np
 import pandas as pd
 
 from paretofit.commands.augment import load_augment_study
-from paretofit.commands.learn_start import START, begin, elements_of, starts_of
+from paretofit.commands.learn_start import CANDIDATES_FILE, start_loop, collect_elements, load_start_structures
 from paretofit.core import InputError, write_text
-from paretofit.execution import on_cluster
+from paretofit.execution import use_cluster
 from paretofit.labelling import (
-    label_journal,
+    open_label_journal,
 )
 from paretofit.learning import (
-    EMPTY,
+    NO_FRAMES,
     PROPERTIES,
     STAGES,
     VALIDATE,
     Labeller,
     LearnFolder,
     LearnStudy,
-    Loop,
+    LearningLoop,
     MaceModel,
     Model,
-    ModelSettings,
+    SnapModelSettings,
     SnapModel,
     journal_path,
-    possible_starts,
+    select_start_structures,
     write_csv,
 )
-from paretofit.potentials import dispersion_commands
-from paretofit.potentials.mace import TRAINING, MaceSettings, check_foundation, check_mace
+from paretofit.potentials import format_dispersion_commands
+from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace
 from paretofit.structures import (
-    mean_of,
+    make_mean_descriptor,
 )
-from paretofit.study import logging_to, read_record, read_sections, run_folder, write_record
+from paretofit.study import log_to_file, read_record, read_sections, open_run_folder, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +69,7 @@ class LearnResult:
         The folder of the last committee.
     iterations : DataFrame
         As ``iterations.csv``.
-    reason : str
+    stop_reason : str
         Why it ended.
     report : Path
     """
@@ -77,13 +77,13 @@ class LearnResult:
     folder: Path
     potential: Path
     iterations: pd.DataFrame
-    reason: str
+    stop_reason: str
     report: Path
 
     @property
     def failed(self) -> bool:
         """Whether it ended because nothing could be done, and not because it was done."""
-        return self.reason == EMPTY
+        return self.stop_reason == NO_FRAMES
 
     @property
     def text(self) -> str:
@@ -92,7 +92,7 @@ class LearnResult:
                    "test_energy", "test_forces", "test_stress", "selected"]  # fmt: skip
         shown = self.iterations[columns].to_string(index=False, float_format=lambda one: f"{one:.4g}", na_rep="–")
         return "\n".join([
-            "errors on the test set in meV/atom, meV/Å, meV/Å³", shown, f"ended: {self.reason}",
+            "errors on the test set in meV/atom, meV/Å, meV/Å³", shown, f"ended: {self.stop_reason}",
             str(self.potential), str(self.report),
         ])  # fmt: skip
 
@@ -112,8 +112,8 @@ def load_learn_study(path: Path | str) -> LearnStudy:
         "learning": study.learning.model_copy(
             update={
                 "structures": [folder / one for one in study.learning.structures],
-                "explore": explore.model_copy(update={"start": [folder / one for one in explore.start]}),
-                "model": model.located(folder) if isinstance(model, MaceSettings) else model,
+                "explore": explore.model_copy(update={"start": [folder / one for one in explore.start_structures]}),
+                "model": model.resolve_paths(folder) if isinstance(model, MaceSettings) else model,
             }
         )
     }
@@ -133,7 +133,7 @@ def learn(
     stage: str | None = None,
     jobs: int = 1,
     progress: bool = False,
-    say: Callable[[str], object] = str,
+    notify: Callable[[str], object] = str,
 ) -> LearnResult:
     """Run the loop until it ends by itself; run again, it goes on where it was stopped.
 
@@ -148,7 +148,7 @@ def learn(
         Processes.
     progress : bool
         Show bars.
-    say : callable
+    notify : callable
         Told each stage that is over.
 
     Raises
@@ -161,36 +161,36 @@ def learn(
         raise InputError(f"there is no stage '{stage}'; there are {', '.join(STAGES)}")
     _check(settings)
     target = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
-    with run_folder(target, settings.name) as place, logging_to(place / "learn.log"):
+    with open_run_folder(target, settings.name) as place, log_to_file(place / "learn.log"):
         folder = LearnFolder(place)
         write_text(place / "study.json", settings.model_dump_json(indent=1) + "\n")
-        candidates = begin(settings, folder, progress)
-        elements = elements_of(candidates, folder)
-        with label_journal(journal_path(folder).parent) as journal:
+        candidates = start_loop(settings, folder, progress)
+        elements = collect_elements(candidates, folder)
+        with open_label_journal(journal_path(folder).parent) as journal:
             labeller = Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
-            labels = bool(candidates) or settings.learning.iterations > 1
-            labeller.check(folder.path / START, compute=labels and stage in {None, "label"})
-            starts = starts_of(settings.learning, candidates, folder, elements)
-            possible_starts(starts, settings.learning.explore.max_atoms)
+            labels = bool(candidates) or settings.learning.max_iterations > 1
+            labeller.check(folder.path / CANDIDATES_FILE, will_compute=labels and stage in {None, "label"})
+            starts = load_start_structures(settings.learning, candidates, folder, elements)
+            select_start_structures(starts, settings.learning.explore.max_atoms)
             if settings.learning.explore.dispersion != "none":
-                dispersion_commands(settings.learning.explore.dispersion, elements)  # says what it lacks
+                format_dispersion_commands(settings.learning.explore.dispersion, elements)  # says what it lacks
             model = _model(settings.learning.model, elements, place / "designs")
 
             def told(words: str) -> None:
                 log.info("%s", words)
-                say(words)
+                notify(words)
 
             reserved = max((int(atoms.info["config_id"]) for atoms in candidates), default=-1)
             how = jobs, progress, told
-            loop = Loop(folder, settings.learning, labeller, model, starts, mean_of(elements), reserved, *how)
-            with on_cluster(settings.cluster, jobs, folder.path):
-                reason = loop.run(only=stage, finished=lambda _: _result(folder, "not yet"))
+            loop = LearningLoop(folder, settings.learning, labeller, model, starts, make_mean_descriptor(elements), reserved, *how)
+            with use_cluster(settings.cluster, jobs, folder.path):
+                reason = loop.run(only_stage=stage, on_iteration=lambda _: _result(folder, "not yet"))
         return _result(folder, reason)
 
 
 def _check(settings: LearnStudy) -> None:
     """What can be known to be wrong before anything is spent."""
-    levels = [one.name for one in settings.labelling.chosen]
+    levels = [one.name for one in settings.labelling.selected_levels]
     fixed = settings.learning.level.fixed
     if fixed is not None and fixed not in levels:
         raise InputError(f"'learning.level.fixed' is '{fixed}', and 'labelling' has the levels {', '.join(levels)}")
@@ -200,10 +200,10 @@ def _check(settings: LearnStudy) -> None:
             "'dataset'"
         )
     own = settings.learning
-    sources = {"learning.structures": own.structures, "learning.explore.start": own.explore.start}
+    sources = {"learning.structures": own.structures, "learning.explore.start": own.explore.start_structures}
     if isinstance(own.model, MaceSettings):
         check_mace(own.model.device, own.model.options)
-        sources |= {f"learning.model.foundation.{key}": [path] for key, path in own.model.files.items()}
+        sources |= {f"learning.model.foundation.{key}": [path] for key, path in own.model.foundation_files.items()}
     sources["augmentation.structures"] = [] if settings.augmentation is None else settings.augmentation.structures
     for key, paths in sources.items():
         for path in paths:
@@ -213,7 +213,7 @@ def _check(settings: LearnStudy) -> None:
         raise InputError(f"no dataset at {settings.dataset}; leave 'dataset' out to begin without labels")
 
 
-def _model(settings: ModelSettings | MaceSettings, elements: Sequence[str], designs: Path) -> Model:
+def _model(settings: SnapModelSettings | MaceSettings, elements: Sequence[str], designs: Path) -> Model:
     """The model that is trained, checked against the elements."""
     own = ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj")
     for key in own:
@@ -233,9 +233,9 @@ def iterations_table(folder: LearnFolder) -> pd.DataFrame:
     calibration.
     """
     rows = []
-    for k in folder.iterations():
+    for k in folder.list_iterations():
         here = folder.iteration(k)
-        label, train, explore, select = (here.record(stage) or {} for stage in STAGES)
+        label, train, explore, select = (here.read_record(stage) or {} for stage in STAGES)
         row: dict[str, Any] = {"iteration": k}
         row |= {f"n_{name}": count for name, count in train.get("counts", {}).items()}
         row |= {key: label.get(key) for key in ("labels", "level")}
@@ -251,7 +251,7 @@ def iterations_table(folder: LearnFolder) -> pd.DataFrame:
         row |= {name.replace(" ", "_"): count for name, count in select.get("verdicts", {}).items()}
         row |= {"selected": select.get("selected")}
         row |= {"wall_seconds": sum(one.get("wall_seconds", 0) for one in (label, train, explore, select))}
-        row["ended"] = (here.record("stopped") or {}).get("reason", "")
+        row["ended"] = (here.read_record("stopped") or {}).get("reason", "")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -264,10 +264,10 @@ def _result(folder: LearnFolder, reason: str) -> LearnResult:
         if column not in table:
             table[column] = np.nan
     write_csv(table, folder.path / "iterations.csv")
-    trained = [k for k in folder.iterations() if folder.iteration(k).record("train")]
+    trained = [k for k in folder.list_iterations() if folder.iteration(k).read_record("train")]
     potential = folder.path / "potential"
     if trained:
-        apart = shutil.ignore_patterns(TRAINING)
+        apart = shutil.ignore_patterns(TRAINING_FOLDER)
         shutil.copytree(folder.iteration(max(trained)).model, potential, ignore=apart, dirs_exist_ok=True)
     report = write_learn_report(folder, table, reason) if trained else folder.path / "learn.log"
     record = {"study": read_record(folder.path)["study"], "ended": reason,

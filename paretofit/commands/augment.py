@@ -12,23 +12,23 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
-from paretofit.core import InputError, Section, process_lammps, replacing, track, write_text
+from paretofit.core import InputError, StrictSettings, get_shared_lammps, atomic_path, track, write_text
 from paretofit.dataset.io import read_frames, write_structures
-from paretofit.descriptors import atom_descriptors_and_gradient
+from paretofit.descriptors import compute_atom_descriptors_and_gradient
 from paretofit.labelling import Level
 from paretofit.labelling.engines import AnyEngine
-from paretofit.report.figures import candidate_figures, candidate_table
+from paretofit.report.figures import save_candidate_figures, tabulate_candidates
 from paretofit.structures import (
     AugmentSettings,
     Candidates,
-    Gate,
-    Grown,
-    augment,
-    check_room,
-    elements_of,
+    CandidateFilter,
+    GeneratedConfiguration,
+    generate_candidates,
+    check_packing,
+    list_elements,
     maximise_entropy,
-    mean_of,
-    plain_basis,
+    make_mean_descriptor,
+    make_comparison_basis,
 )
 from paretofit.study import read_sections
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-class AugmentStudy(Section):
+class AugmentStudy(StrictSettings):
     """The part of a study that `paretofit augment` needs; a study for it alone may leave out the rest."""
 
     name: str = "study"
@@ -51,9 +51,9 @@ class AugmentResult:
 
     Attributes
     ----------
-    output : Path
+    path : Path
         The candidates, extended XYZ.
-    asked : int
+    n_requested : int
         For how many candidates, besides the entropy-maximised ones.
     figures : list of Path
     candidates : Candidates
@@ -62,8 +62,8 @@ class AugmentResult:
         began from would have brought (``from_random``), and the ``entropy`` of the set with it.
     """
 
-    output: Path
-    asked: int
+    path: Path
+    n_requested: int
     figures: list[Path]
     candidates: Candidates
     entropy: pd.DataFrame
@@ -93,15 +93,15 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
     settings = (study if isinstance(study, AugmentStudy) else load_augment_study(study)).augmentation
     _check_outputs(settings)
     if settings.entropy.count:
-        check_room(settings.entropy, settings.filters.radii)
+        check_packing(settings.entropy, settings.filters.radii)
     structures, names = _inputs(settings)
     elements = _elements(structures, settings)
-    describe = mean_of(elements)
+    describe = make_mean_descriptor(elements)
     force = _largest_force(settings, elements, structures, names)
     found = Candidates()
-    if structures and settings.n:
-        growing = augment(structures, names, settings, describe=describe, largest_force=force)
-        for found in track(growing, settings.n, "candidates", enabled=progress):  # noqa: B007  (the last is all)
+    if structures and settings.n_candidates:
+        growing = generate_candidates(structures, names, settings, compute_descriptors=describe, compute_max_force=force)
+        for found in track(growing, settings.n_candidates, "candidates", enabled=progress):  # noqa: B007  (the last is all)
             pass
     grown = _grow(settings, found, force, progress)
     if not found.structures:
@@ -110,9 +110,9 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
     _write_counts(settings, found, grown)
     pictures: list[Path] = []
     if figures:
-        table = candidate_table(found.structures, describe)
-        pictures = candidate_figures(table, figures_folder(settings.output))
-    return AugmentResult(settings.output, settings.n, pictures, found, grown)
+        table = tabulate_candidates(found.structures, describe)
+        pictures = save_candidate_figures(table, figures_folder(settings.output))
+    return AugmentResult(settings.output, settings.n_candidates, pictures, found, grown)
 
 
 def _check_outputs(settings: AugmentSettings) -> None:
@@ -150,9 +150,9 @@ def format_candidates(result: AugmentResult) -> str:
     found = result.candidates
     kinds = Counter(str(atoms.info["config_type"]) for atoms in found.structures)
     atoms = sum(len(one) for one in found.structures)
-    lines = [f"{result.output}: {len(found.structures)} candidates, {atoms} atoms"]
-    if (made := len(found.structures) - kinds["entropy"]) != result.asked and made:
-        lines.append(f"'n' asks for {result.asked} without entropy; the kinds and their counts gave {made}")
+    lines = [f"{result.path}: {len(found.structures)} candidates, {atoms} atoms"]
+    if (made := len(found.structures) - kinds["entropy"]) != result.n_requested and made:
+        lines.append(f"'n' asks for {result.n_requested} without entropy; the kinds and their counts gave {made}")
     lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
     lines += [f"rejected {count} {kind}: {why}" for (kind, why), count in found.rejected.most_common()]
     lines += [f"no {kind}: {why}" for kind, why in found.skipped.items()]
@@ -179,7 +179,7 @@ def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
             structures.append(atoms)
             name = path.name if shared[path.name] == 1 else str(path)
             names.append(name if len(frames.atoms) == 1 else f"{name}:{k}")
-    if not (structures and settings.n) and not settings.entropy.count:
+    if not (structures and settings.n_candidates) and not settings.entropy.count:
         raise InputError(
             "there is nothing to make: name files under 'augmentation.structures' and a number of candidates, 'n', or "
             "elements under 'augmentation.entropy' with a 'count'"
@@ -188,9 +188,9 @@ def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
 
 
 def _elements(structures: Sequence[Atoms], settings: AugmentSettings) -> list[str]:
-    there = set(elements_of(structures))
+    there = set(list_elements(structures))
     return sorted(
-        there | set(settings.entropy.elements if settings.entropy.count else ()) | set(settings.alloys.elements)
+        there | set(settings.entropy.composition if settings.entropy.count else ()) | set(settings.alloys.elements)
     )
 
 
@@ -201,10 +201,10 @@ def _largest_force(
     filters = settings.filters
     if filters.max_force is None:
         return None
-    if filters.reference is None:
+    if filters.force_engine is None:
         raise InputError("'augmentation.filters.max_force' needs a 'reference': an engine, as under 'labelling'")
     try:
-        engine: Any = TypeAdapter(AnyEngine).validate_python(filters.reference)
+        engine: Any = TypeAdapter(AnyEngine).validate_python(filters.force_engine)
     except ValidationError as error:
         raise InputError(f"'augmentation.filters.reference' is no engine: {error.errors()[0]['msg']}") from error
     engine.check(elements)
@@ -234,29 +234,29 @@ def _grow(
     columns = ["config_id", "n_atoms", "gain", "from_random", "entropy", "tries"]
     if not chosen.count:
         return pd.DataFrame(columns=columns)
-    lammps, basis = process_lammps(), plain_basis(list(chosen.elements), chosen.twojmax, chosen.cutoff)
+    lammps, basis = get_shared_lammps(), make_comparison_basis(list(chosen.composition), chosen.twojmax, chosen.cutoff)
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(1,)))
-    gate = Gate(settings.filters, chosen.atoms[1], None, force, found.rejected)
-    grown: Iterable[Grown] = maximise_entropy(
-        chosen, lambda atoms: atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
+    gate = CandidateFilter(settings.filters, chosen.n_atoms_range[1], None, force, found.rejected)
+    grown: Iterable[GeneratedConfiguration] = maximise_entropy(
+        chosen, lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
     )
     for one in track(_gaining(grown, found), chosen.count, "entropy", enabled=progress):
-        if gate.admit(one.atoms, "entropy"):
+        if gate.accept(one.atoms, "entropy"):
             identity = len(found.structures)
             one.atoms.info = {
                 "config_id": identity,
                 "config_type": "entropy",
                 "family": identity,
-                "made_by": f"entropy of the set raised by {one.gain:.4f}",
+                "made_by": f"entropy of the set raised by {one.entropy_gain:.4f}",
             }
             found.structures.append(one.atoms)
-            rows.append([identity, len(one.atoms), one.gain, one.from_random, one.entropy, one.tries])
+            rows.append([identity, len(one.atoms), one.entropy_gain, one.random_gain, one.entropy, one.n_starts])
     return pd.DataFrame(rows, columns=columns)
 
 
-def _gaining(grown: Iterable[Grown], found: Candidates) -> Iterator[Grown]:
+def _gaining(grown: Iterable[GeneratedConfiguration], found: Candidates) -> Iterator[GeneratedConfiguration]:
     for one in grown:
-        if one.gain > 0:
+        if one.entropy_gain > 0:
             yield one
         else:
             found.rejected["entropy", "would lower the entropy of the set"] += 1
@@ -274,5 +274,5 @@ def _write_counts(settings: AugmentSettings, found: Candidates, grown: pd.DataFr
     }
     write_text(counts_file(settings.output), json.dumps(record, indent=1) + "\n")
     if len(grown):
-        with replacing(entropy_file(settings.output)) as temporary:
+        with atomic_path(entropy_file(settings.output)) as temporary:
             grown.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 import ase.io
 import numpy as np
 
-from paretofit.core import InputError, replacing
+from paretofit.core import InputError, atomic_path
 from paretofit.dataset import Dataset
-from paretofit.dataset.io import file_labels, read_frames
+from paretofit.dataset.io import extract_file_labels, read_frames
 from paretofit.potentials import (
-    Labelled,
-    Labels,
+    LabelledStructures,
+    StructureLabels,
     assess_all,
-    calibration_tables,
-    evaluation_tables,
-    flag,
+    build_calibration_tables,
+    build_evaluation_tables,
+    flag_configurations,
     predict_all,
     read_potential,
-    spread_limits,
-    summarise,
+    compute_spread_limits,
+    summarise_by_set,
 )
 from paretofit.report.tables import write_table
-from paretofit.uncertainty import Assessment, verdict
+from paretofit.uncertainty import Assessment, classify_grade
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ class Evaluation:
         A row for each energy per atom, force component and stress component: ``configuration`` (row of the table),
         ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std, interval`` (as in the table).
     summary : DataFrame
-        By ``set`` and ``verdict``.
+        By ``set`` and ``classify_grade``.
     thresholds : DataFrame
         For each tolerance that was given: ``quantity, error_limit``, ``spread_limit`` (the disagreement that stands for
         it by the calibration), ``flagged`` (configurations above it that did not train) and, where they have labels,
@@ -111,7 +111,7 @@ class Evaluation:
 def evaluate_dataset(
     potential: LinearPotential | MacePotential | Path | str,
     dataset: Path | str,
-    folder: Path | str | None = None,
+    out: Path | str | None = None,
     *,
     level: str | None = None,
     coverage: float | None = None,
@@ -127,7 +127,7 @@ def evaluate_dataset(
     potential : LinearPotential, MacePotential or path-like
     dataset : path-like
         A dataset (HDF5), or anything ASE reads.
-    folder : path-like, optional
+    out : path-like, optional
         Where to write ``evaluation.csv``, ``summary.csv``, ``evaluation.extxyz`` (standard deviations and grades as
         arrays of atoms) and figures.
     level : str, optional
@@ -155,33 +155,33 @@ def evaluate_dataset(
         raise InputError(f"intervals of {coverage:g} need a calibration; fit the potential with something held out")
     if calibration != "slope" and not tolerances:
         raise InputError(f"the calibration '{calibration}' turns tolerances into thresholds; give at least one")
-    limits = spread_limits(own.uncertainty, tolerances or {}, calibration)
+    limits = compute_spread_limits(own.uncertainty, tolerances or {}, calibration)
     _check_elements(own, cases.structures, dataset)
     if own.uncertainty is not None:
         for kind in own.uncertainty.held_out:
-            own.uncertainty.interval(kind, coverage)  # says what is wrong before anything is computed
+            own.uncertainty.fit_interval(kind, coverage)  # says what is wrong before anything is computed
         assessed: Sequence[Any] = assess_all(own, cases.structures, coverage=coverage, jobs=jobs, progress=progress)
     else:
         assessed = predict_all(own, cases.structures, jobs=jobs, progress=progress)
-    table, components = evaluation_tables(own, cases, infos, assessed)
-    thresholds = flag(table, tolerances or {}, limits)
+    table, components = build_evaluation_tables(own, cases, infos, assessed)
+    thresholds = flag_configurations(table, tolerances or {}, limits)
     stated = own.uncertainty.coverage if own.uncertainty is not None else float("nan")
     found = Evaluation(
         table,
         components,
-        summarise(table, components),
+        summarise_by_set(table, components),
         thresholds,
         chosen,
         own,
         stated if coverage is None else coverage,
-        None if folder is None else Path(folder),
+        None if out is None else Path(out),
     )
-    if folder is not None:
-        _write(found, Path(folder), cases.structures, assessed)
+    if out is not None:
+        _write(found, Path(out), cases.structures, assessed)
     return found
 
 
-def _cases(path: Path, level: str | None, wanted: str) -> tuple[Labelled, list[dict[str, Any]], str]:
+def _cases(path: Path, level: str | None, wanted: str) -> tuple[LabelledStructures, list[dict[str, Any]], str]:
     """Structures with labels, what is known of each, and the level."""
     if path.suffix in {".h5", ".hdf5"}:
         with Dataset(path) as data:
@@ -191,26 +191,26 @@ def _cases(path: Path, level: str | None, wanted: str) -> tuple[Labelled, list[d
             infos = [{**one, "id": int(k)} for k, one in zip(data.ids, data.info_records, strict=True)]
             if not chosen:
                 structures = list(data)
-                return Labelled(structures, [_unlabelled(atoms) for atoms in structures]), infos, ""
-            return Labelled.of(data, chosen, np.arange(len(data))), infos, chosen
+                return LabelledStructures(structures, [_unlabelled(atoms) for atoms in structures]), infos, ""
+            return LabelledStructures.from_dataset(data, chosen, np.arange(len(data))), infos, chosen
     if level is not None:
         raise InputError(f"--level {level} goes with a dataset; {path} has one set of labels")
     frames = read_frames(path, None)
     if not _has_labels(frames):
         given: Sequence[Any] = [None] * len(frames.atoms)
     else:
-        given, _ = file_labels(frames, "labels", {"energy": None, "forces": None, "stress": None}, None)
+        given, _ = extract_file_labels(frames, "labels", {"energy": None, "forces": None, "stress": None}, None)
     labels = []
     for atoms, one in zip(frames.atoms, given, strict=True):
         found = {key: value for key, value in (one or {}).items() if value is not None}
         none = _unlabelled(atoms)
-        known: dict[str, Any] = {key: np.asarray(found[key]) for key in Labels._fields if key in found}
+        known: dict[str, Any] = {key: np.asarray(found[key]) for key in StructureLabels._fields if key in found}
         labels.append(none._replace(**known))
     ids = frames.ids or range(len(frames.atoms))
     for atoms, identity in zip(frames.atoms, ids, strict=True):
         atoms.info["config_id"] = int(identity)  # how messages call it
     infos = [{**atoms.info, "id": int(k)} for atoms, k in zip(frames.atoms, ids, strict=True)]
-    return Labelled(frames.atoms, labels), infos, path.name if any(given) else ""
+    return LabelledStructures(frames.atoms, labels), infos, path.name if any(given) else ""
 
 
 def _check_elements(potential: LinearPotential | MacePotential, structures: Sequence[Atoms], path: Path | str) -> None:
@@ -234,27 +234,27 @@ def _has_labels(frames: Frames) -> bool:
     )
 
 
-def _unlabelled(atoms: Atoms) -> Labels:
-    return Labels(float("nan"), np.full((len(atoms), 3), np.nan), np.full(6, np.nan))
+def _unlabelled(atoms: Atoms) -> StructureLabels:
+    return StructureLabels(float("nan"), np.full((len(atoms), 3), np.nan), np.full(6, np.nan))
 
 
 def _write(found: Evaluation, folder: Path, structures: Sequence[Atoms], assessed: Sequence[Any]) -> None:
-    from paretofit.report.figures import uncertainty_figures  # noqa: PLC0415  (matplotlib)
+    from paretofit.report.figures import save_uncertainty_figures  # noqa: PLC0415  (matplotlib)
 
     write_table(folder, "evaluation", found.table)
     write_table(folder, "summary", found.summary)
     if len(found.thresholds):
         write_table(folder, "thresholds", found.thresholds)
-    with replacing(folder / "evaluation.extxyz") as temporary:
+    with atomic_path(folder / "evaluation.extxyz") as temporary:
         ase.io.write(
             temporary, [_with_arrays(*pair) for pair in zip(structures, assessed, strict=True)], format="extxyz"
         )
     own = found.potential.uncertainty
-    made = {} if own is None else calibration_tables(own, found.table, found.components)
+    made = {} if own is None else build_calibration_tables(own, found.table, found.components)
     derived = {name: one for name, one in made.items() if len(one)}
     for name, one in derived.items():
         write_table(folder / "tables", name, one)
-    uncertainty_figures(folder / "figures", found.table, found.components, derived)
+    save_uncertainty_figures(folder / "figures", found.table, found.components, derived)
 
 
 def _with_arrays(atoms: Atoms, one: Any) -> Atoms:
@@ -271,6 +271,6 @@ def _with_arrays(atoms: Atoms, one: Any) -> Atoms:
             "energy_interval_per_atom": one.energy_interval,
             "stress_std": one.stress_std,
             "extrapolation_grade_max": one.grade,
-            "verdict": verdict(one.grade),
+            "verdict": classify_grade(one.grade),
         }
     return copy

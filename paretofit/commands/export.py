@@ -12,23 +12,23 @@ import pandas as pd
 from paretofit.core import FIT_COPIES, InputError
 from paretofit.descriptors import DesignMatrix, SnapBasis
 from paretofit.linear import LeverageScores, fit_wls
-from paretofit.pareto import setting_words
+from paretofit.pareto import describe_setting
 from paretofit.potentials import (
     CommitteeSettings,
-    Labelled,
+    LabelledStructures,
     LinearPotential,
     SnapFiles,
-    check_files,
-    committee_potential,
-    design_parts,
+    check_exported_files,
+    build_committee,
+    partition_training_rows,
     format_committee,
 )
-from paretofit.study import RESULTS, check_finished, load_study, prepare, sweep_input
-from paretofit.sweep import MILLI
+from paretofit.study import RESULTS_FILE, check_finished, load_study, prepare_study, build_sweep_input
+from paretofit.sweep import EV_TO_MEV
 from paretofit.uncertainty import CommitteeFit
 
 if TYPE_CHECKING:
-    from paretofit.study import Prepared
+    from paretofit.study import PreparedStudy
 
 SAME = 1e-6  # relative difference of training errors within which a fit is the one of the table
 CHECKED = 100  # structures of the test set, at most, on which LAMMPS is compared with the model
@@ -60,7 +60,7 @@ class Exported:
         errors = f"{row['ref_energy']:.4g} meV/atom and {row['ref_force']:.4g} meV/Å"
         return "\n".join(
             [
-                f"{setting_words(row)}: test errors against the reference {errors}",
+                f"{describe_setting(row)}: test errors against the reference {errors}",
                 *([format_committee(self.potential)] if self.potential.uncertainty is not None else []),
                 f"LAMMPS gives the model's energies, forces and stress within {self.deviation:.1e}",
                 *(str(path) for path in (self.files.coefficients, self.files.parameters, self.files.include)),
@@ -70,7 +70,7 @@ class Exported:
 
 def export_potential(
     run: Path | str,
-    output: Path | str,
+    out: Path | str,
     *,
     level: str | None = None,
     twojmax: int | None = None,
@@ -90,7 +90,7 @@ def export_potential(
     ----------
     run : path-like
         A finished run.
-    output : path-like
+    out : path-like
         The folder to write to.
     level, twojmax, weight_ratio, n_train, sampling, repeat, ridge
         Which fit; by default the reference level, the largest 2Jmax and training subset, and of what is left the
@@ -113,11 +113,11 @@ def export_potential(
     """
     folder = Path(run)
     check_finished(folder)
-    results = pd.read_csv(folder / RESULTS, dtype={"level": str, "ridge": str})
+    results = pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str})
     wanted = {"level": level, "twojmax": twojmax, "n_train": n_train, "sampling": sampling, "ridge": ridge}
     row = _row(results, {**wanted, "repeat": repeat}, weight_ratio)
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
-    prepared = prepare(study)
+    prepared = prepare_study(study)
     if committee is not None:
         _check_committee(committee, prepared, row)
     with prepared.dataset:
@@ -128,24 +128,24 @@ def export_potential(
         potential = LinearPotential(basis, coefficients)
         if committee is not None:
             potential = _committee(potential, prepared, design, row, members, committee, jobs, progress)
-        files = potential.write(output, name)
+        files = potential.write(out, name)
         tested = prepared.split.test if len(prepared.split.test) else prepared.split.train
         structures = list(
             prepared.dataset.select(tested[np.unique(np.linspace(0, len(tested) - 1, CHECKED).astype(int))])
         )
-    return Exported(files, row, potential, check_files(files, potential, structures))
+    return Exported(files, row, potential, check_exported_files(files, potential, structures))
 
 
-def _check_committee(committee: CommitteeSettings, prepared: Prepared, row: pd.Series) -> None:
+def _check_committee(committee: CommitteeSettings, prepared: PreparedStudy, row: pd.Series) -> None:
     if float(row.get("ridge_lambda", 0.0)) > 0:
         raise InputError("a committee of a fit with a ridge is not supported; name another fit with --ridge 0")
-    families = np.unique(prepared.split.group[prepared.split.test])
+    families = np.unique(prepared.split.groups[prepared.split.test])
     committee.check(len(families) or None)
 
 
 def _committee(
     fitted: LinearPotential,
-    prepared: Prepared,
+    prepared: PreparedStudy,
     design: DesignMatrix,
     row: pd.Series,
     members: np.ndarray,
@@ -155,15 +155,15 @@ def _committee(
 ) -> LinearPotential:
     """The committee around a fit of the run, families drawn together."""
     level, w = str(row["level"]), np.array([row["w_energy"], row["w_force"], 1.0], dtype=float)
-    data = sweep_input(prepared, design)
-    parts = design_parts(data.design, level, members, len(fitted.coefficients))
+    data = build_sweep_input(prepared, design)
+    parts = partition_training_rows(data.design, level, members, len(fitted.coefficients))
     rng = np.random.default_rng([committee.seed, 0])
-    return committee_potential(
+    return build_committee(
         fitted.basis,
-        CommitteeFit.of(parts, prepared.split.group[members], w, rng, threads=jobs),
+        CommitteeFit.from_parts(parts, prepared.split.groups[members], w, rng, threads=jobs),
         committee,
         list(prepared.dataset.select(members)),
-        Labelled.of(prepared.dataset, level, prepared.split.test, prepared.split.group),
+        LabelledStructures.from_dataset(prepared.dataset, level, prepared.split.test, prepared.split.groups),
         centre=fitted.coefficients,
         energy_weight=float(w[0]),
         level=level,
@@ -195,7 +195,7 @@ def _row(results: pd.DataFrame, wanted: dict[str, Any], ratio: float | None) -> 
     return table.sort_values("_score", kind="stable").iloc[0].drop("_score")
 
 
-def _members(prepared: Prepared, row: pd.Series, folder: Path) -> np.ndarray:
+def _members(prepared: PreparedStudy, row: pd.Series, folder: Path) -> np.ndarray:
     """Positions of the configurations that the fit was trained on, drawn again as the sweep has drawn them."""
     train = prepared.split.train
     if int(row["n_train"]) == len(train):
@@ -206,16 +206,16 @@ def _members(prepared: Prepared, row: pd.Series, folder: Path) -> np.ndarray:
     if "leverage" in own:
         empty = np.empty(0)
         scores = LeverageScores(empty, own["leverage"].to_numpy(), own["block_leverage"].to_numpy(), 0)
-    for subset in prepared.grid.subsets(scores, len(train)):
+    for subset in prepared.grid.draw_subsets(scores, len(train)):
         key = subset.sampling, subset.repeat, subset.n_train
         if key == (row["sampling"], int(row["repeat"]), int(row["n_train"])):
-            return np.asarray(train[list(subset.members)])
+            return np.asarray(train[list(subset.positions)])
     raise InputError("the study has changed since the run; run it again")
 
 
-def _fit(prepared: Prepared, design: DesignMatrix, row: pd.Series, members: np.ndarray) -> np.ndarray:
-    data = sweep_input(prepared, design)
-    rows = data.rows_of(members)
+def _fit(prepared: PreparedStudy, design: DesignMatrix, row: pd.Series, members: np.ndarray) -> np.ndarray:
+    data = build_sweep_input(prepared, design)
+    rows = data.select_rows(members)
     p = data.design.columns_up_to(int(row["twojmax"]))
     fit = fit_wls(
         data.design.take(rows, p, copies=FIT_COPIES),
@@ -227,7 +227,7 @@ def _fit(prepared: Prepared, design: DesignMatrix, row: pd.Series, members: np.n
         unpenalised=data.design.n_constant,
     )
     for kind in ("energy", "force"):
-        again, before = MILLI * fit.rmse[kind], float(row[f"train_{kind}"])
+        again, before = EV_TO_MEV * fit.rmse[kind], float(row[f"train_{kind}"])
         if abs(again - before) > SAME * max(before, 1.0):
             raise InputError(
                 f"fitted again, the training {kind} error is {again:.8g}, in the table {before:.8g}: the run's files "

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from paretofit.core import FIT_COPIES, InputError, RowKind, sentence
+from paretofit.core import FIT_COPIES, InputError, RowKind, format_validation_error
 from paretofit.dataset import Dataset
 from paretofit.descriptors import SnapBasis
 from paretofit.linear import fit_wls
 from paretofit.potentials import (
     CommitteeSettings,
-    Labelled,
+    LabelledStructures,
     LinearPotential,
-    check_files,
-    committee_potential,
-    design_parts,
+    check_exported_files,
+    build_committee,
+    partition_training_rows,
     format_committee,
 )
-from paretofit.study import Prepared, Study, default_settings, describe, load_study, prepare
+from paretofit.study import PreparedStudy, Study, infer_default_settings, load_or_compute_design, load_study, prepare_study
 from paretofit.uncertainty import CommitteeFit
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class DatasetFit:
         "train energy" and so on: root mean squared, meV/atom and meV/Å.
     deviation : float
         Of LAMMPS with the files from the model.
-    setting : str
+    description : str
         In words.
     """
 
@@ -57,12 +57,12 @@ class DatasetFit:
     n_held_out: int
     errors: dict[str, float]
     deviation: float
-    setting: str
+    description: str
 
     @property
     def text(self) -> str:
         """What was fitted and how good it is, as plain text."""
-        lines = [self.setting]
+        lines = [self.description]
         for part, count in (("train", self.n_train), ("held out", self.n_held_out)):
             if count:
                 energy, force = (self.errors[f"{part} {kind}"] for kind in ("energy", "force"))
@@ -75,12 +75,12 @@ class DatasetFit:
 
 def fit_dataset(
     source: Path | str,
-    output: Path | str = "potential",
+    out: Path | str = "potential",
     *,
     level: str | None = None,
     twojmax: int | None = None,
     weight_ratio: float | None = None,
-    hold_out: float | None = None,
+    held_out_fraction: float | None = None,
     committee: CommitteeSettings | None = None,
     seed: int | None = None,
     name: str = "potential",
@@ -93,7 +93,7 @@ def fit_dataset(
     ----------
     source : path-like
         A dataset (HDF5), or a study (YAML) whose dataset, basis and split are taken.
-    output : path-like
+    out : path-like
         The folder to write to; ``design.h5`` in it is used again by the next fit.
     level : str, optional
         By default the last that at least half of the configurations have: the reference.
@@ -101,7 +101,7 @@ def fit_dataset(
         By default the study's largest, or the largest for which the dataset has enough rows, up to 8.
     weight_ratio : float, optional
         w_E/w_F; by default the middle one of the study, or 12.25.
-    hold_out : float, optional
+    held_out_fraction : float, optional
         Share of the configurations, by families of relatives, that does not train and calibrates the committee.
     committee : CommitteeSettings, optional
     seed : int, optional
@@ -118,11 +118,11 @@ def fit_dataset(
     InputError
         If the source, a level or a setting cannot be used.
     """
-    study = _study(Path(source), level, twojmax, weight_ratio, hold_out, seed)
-    prepared = prepare(study)
+    study = _study(Path(source), level, twojmax, weight_ratio, held_out_fraction, seed)
+    prepared = prepare_study(study)
     split, chosen = prepared.split, study.levels[0]
     if committee is not None:
-        committee.check(len(np.unique(split.group[split.test])) or None)
+        committee.check(len(np.unique(split.groups[split.test])) or None)
     rows = int(len(split.train) + 3 * prepared.dataset.n_atoms[split.train].sum())
     if committee is not None and rows <= study.basis.columns_up_to(study.twojmax[0]):
         raise InputError(
@@ -130,20 +130,20 @@ def fit_dataset(
             f"coefficients of 2Jmax {study.twojmax[0]}; take a smaller --twojmax, or more configurations"
         )
     with prepared.dataset as dataset:
-        design = describe(dataset, study.basis, Path(output) / "design.h5", jobs=jobs, progress=progress)
+        design = load_or_compute_design(dataset, study.basis, Path(out) / "design.h5", jobs=jobs, progress=progress)
         design = design.with_labels(dataset, [chosen])
         basis = SnapBasis(**{**study.basis.model_dump(), "twojmax": study.twojmax[0]})
         w = np.array([study.weights[0][0], study.weights[0][1], 1.0])
-        aside = Labelled.of(dataset, chosen, split.test, split.group)
+        aside = LabelledStructures.from_dataset(dataset, chosen, split.test, split.groups)
         p = design.columns_up_to(study.twojmax[0])
         if committee is None:
             potential = LinearPotential(basis, _plain(design, chosen, split.train, p, w))
         else:
-            parts = design_parts(design, chosen, split.train, p)
+            parts = partition_training_rows(design, chosen, split.train, p)
             rng = np.random.default_rng([committee.seed, 0])
-            fit = CommitteeFit.of(parts, split.group[split.train], w, rng, threads=jobs)
+            fit = CommitteeFit.from_parts(parts, split.groups[split.train], w, rng, threads=jobs)
             training = list(dataset.select(split.train))
-            potential = committee_potential(
+            potential = build_committee(
                 basis,
                 fit,
                 committee,
@@ -154,11 +154,11 @@ def fit_dataset(
                 jobs=jobs,
                 progress=progress,
             )
-        errors = _errors(design, chosen, potential.mean, {"train": split.train, "held out": split.test})
-        files = potential.write(output, name)
+        errors = _errors(design, chosen, potential.mean_coefficients, {"train": split.train, "held out": split.test})
+        files = potential.write(out, name)
         some = split.test if len(split.test) else split.train
         some = some[np.unique(np.linspace(0, len(some) - 1, CHECKED).astype(int))]
-        deviation = check_files(files, potential, list(dataset.select(some)))
+        deviation = check_exported_files(files, potential, list(dataset.select(some)))
     return DatasetFit(
         potential, files, len(split.train), len(split.test), errors, deviation, _words(prepared, chosen, p)
     )
@@ -175,7 +175,7 @@ def _study(
             levels, known = given.levels or data.levels, data.levels
     else:
         with Dataset(source) as data:
-            values = {"dataset": source, **default_settings(data, HOLD_OUT)}
+            values = {"dataset": source, **infer_default_settings(data, HOLD_OUT)}
             levels, known = values.pop("levels"), data.levels
     if level is not None and level not in known:
         raise InputError(f"{source} has no level '{level}'; it has {', '.join(known) or 'none'}")
@@ -206,7 +206,7 @@ def _study(
     try:
         return Study.model_validate(own)
     except ValidationError as error:
-        raise InputError(f"{source}: {sentence(error, Study)}") from error
+        raise InputError(f"{source}: {format_validation_error(error, Study)}") from error
 
 
 def _plain(design: DesignMatrix, level: str, members: np.ndarray, p: int, w: np.ndarray) -> np.ndarray:
@@ -237,10 +237,10 @@ def _errors(design: DesignMatrix, level: str, beta: np.ndarray, parts: dict[str,
     }
 
 
-def _words(prepared: Prepared, level: str, p: int) -> str:
+def _words(prepared: PreparedStudy, level: str, p: int) -> str:
     study: Any = prepared.study
     left = (
-        f"; {len(prepared.dropped)} configurations without a label at this level left out" if prepared.dropped else ""
+        f"; {len(prepared.dropped_ids)} configurations without a label at this level left out" if prepared.dropped_ids else ""
     )
     kind = "quadratic SNAP" if study.basis.quadratic else "SNAP"
     return f"{kind}, 2Jmax {study.twojmax[0]} ({p} columns), w_E/w_F {study.weights[0][0]:g}, level {level}{left}"

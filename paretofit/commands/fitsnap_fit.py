@@ -18,42 +18,42 @@ from ase import units
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, RowKind, process_lammps, replacing, track, write_text
-from paretofit.dataset.io import fitsnap_structures, load_json, read_frames
+from paretofit.core import InputError, RowKind, get_shared_lammps, atomic_path, track, write_text
+from paretofit.dataset.io import parse_fitsnap_structures, load_json, read_frames
 from paretofit.descriptors import (
     GPA_PER_BAR,
     ReferencePotential,
     SnapBasis,
-    configuration_rows,
-    configuration_rows_with_stress,
-    reference_labels,
-    rotated_voigt,
+    compute_configuration_rows,
+    compute_configuration_rows_with_stress,
+    compute_reference_labels,
+    rotate_voigt,
 )
 from paretofit.execution import parallel_map
 from paretofit.fitsnap import (
-    SHOWN,
+    DISPLAY_FACTORS,
     FitRows,
     FitsnapInput,
     Group,
-    check_committee,
-    fit_metrics,
-    fitsnap_committee,
-    fitsnap_group_files,
-    fitsnap_table,
+    check_fitsnap_committee,
+    compute_fit_metrics,
+    build_fitsnap_committee,
+    list_group_files,
+    format_fitsnap_table,
     read_fitsnap_input,
-    reweighted,
+    replace_weights,
     search_weights,
     split_group,
 )
 from paretofit.linear import fit_wls
-from paretofit.potentials import CommitteeSettings, LinearPotential, SnapFiles, check_files, format_committee
+from paretofit.potentials import CommitteeSettings, LinearPotential, SnapFiles, check_exported_files, format_committee
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
 
-    from paretofit.linear import Optimised
+    from paretofit.linear import OptimisedWeights
 
 BATCH = 8  # structures handed to a worker at once
 CHECKED = 100  # structures, at most, on which LAMMPS is compared with the model
@@ -73,9 +73,9 @@ class FitResult:
     rows : FitRows
     deviation : float
         Of LAMMPS with the files from the model.
-    optimised : Optimised or None
+    optimised_weights : Optimised or None
         Weights that were searched for.
-    checked : float
+    unseen_error_ratio : float
         By what factor the errors that count changed, geometric mean, on configurations that the search never saw.
     notes : list of str
     """
@@ -85,8 +85,8 @@ class FitResult:
     metrics: pd.DataFrame
     rows: FitRows
     deviation: float
-    optimised: Optimised | None = None
-    checked: float = float("nan")
+    optimised_weights: OptimisedWeights | None = None
+    unseen_error_ratio: float = float("nan")
     notes: list[str] = field(default_factory=list)
 
 
@@ -94,7 +94,7 @@ def fit_fitsnap(
     path: Path | str,
     out: Path | str = "potential",
     *,
-    optimise: Sequence[str] = (),
+    objectives: Sequence[str] = (),
     front: bool = False,
     regulariser: float = 0.01,
     seed: int = 1,
@@ -110,12 +110,12 @@ def fit_fitsnap(
         A FitSNAP input (``.in``).
     out : path-like
         The folder for the potential's files and the tables of errors and weights.
-    optimise : sequence of str
+    objectives : sequence of str
         Search for group weights that make the held-out errors of these kinds small: "energy", "force", "stress", of
         one group, such as "Liquid:force", or the difference of two structures' energies per atom, named by their
         files, such as "difference:A15_1/BCC_1".
     front : bool
-        Also the front between the two kinds of `optimise`, as ``weights_front.csv``.
+        Also the front between the two kinds of `objectives`, as ``weights_front.csv``.
     regulariser : float
         How strongly weights are held where they are.
     seed : int
@@ -136,9 +136,9 @@ def fit_fitsnap(
     InputError
         If the input, a group or a file cannot be used, or the exported files give other numbers than the model.
     """
-    if front and len(optimise) != 2:
+    if front and len(objectives) != 2:
         raise InputError(
-            f"a front is between two objectives, such as energy,force; got {', '.join(optimise) or 'none'}"
+            f"a front is between two objectives, such as energy,force; got {', '.join(objectives) or 'none'}"
         )
     settings = read_fitsnap_input(path)
     basis, reference = (
@@ -147,28 +147,28 @@ def fit_fitsnap(
     )
     structures, groups, training, notes = _structures(settings)
     if committee is not None:
-        check_committee(committee, settings, training)
+        check_fitsnap_committee(committee, settings, training)
     rows = _rows(settings, basis, reference, (structures, groups, training), jobs, progress)
     found, checked = None, float("nan")
-    if optimise:
+    if objectives:
         table = Path(out) / "weights_front.csv" if front else None
-        found, checked = search_weights(rows, free_columns(settings), optimise, regulariser, seed, table)
-        rows = reweighted(rows, found.weights)
+        found, checked = search_weights(rows, free_columns(settings), objectives, regulariser, seed, table)
+        rows = replace_weights(rows, found.weights)
     coefficients = _fit(rows, settings)
     potential = LinearPotential(basis, coefficients, reference)
     if committee is not None:
-        potential = fitsnap_committee(
+        potential = build_fitsnap_committee(
             potential, rows, settings, free_columns(settings), committee, (structures, training), jobs, progress
         )
         notes += [] if not all(training) else ["no testing_size: the committee is not calibrated, and has no intervals"]
-    folder, name = Path(out), Path(settings.potential).name or "potential"
+    folder, name = Path(out), Path(settings.potential_file).name or "potential"
     files = potential.write(folder, name)
-    metrics = fit_metrics(rows, coefficients)
+    metrics = compute_fit_metrics(rows, coefficients)
     _write_tables(folder, metrics, found)
-    write_text(folder / (Path(settings.metrics).stem + ".md"), fitsnap_table(metrics))
+    write_text(folder / (Path(settings.metrics_file).stem + ".md"), format_fitsnap_table(metrics))
     some = np.unique(np.linspace(0, len(structures) - 1, CHECKED).astype(int))
-    deviation = check_files(files, potential, [structures[k] for k in some])
-    notes += [f"without effect on the fit: {', '.join(settings.ignored)}"] if settings.ignored else []
+    deviation = check_exported_files(files, potential, [structures[k] for k in some])
+    notes += [f"without effect on the fit: {', '.join(settings.ignored_keys)}"] if settings.ignored_keys else []
     return FitResult(potential, files, metrics, rows, deviation, found, checked, notes)
 
 
@@ -177,14 +177,14 @@ def format_fit(result: FitResult) -> str:
     whole = result.metrics[(result.metrics["group"] == "*ALL") & (result.metrics["weighting"] == "Unweighted")]
     table = whole.drop(columns=["group", "weighting"]).to_string(index=False, float_format=lambda one: f"{one:.6g}")
     lines = [table, f"LAMMPS gives the model's energies, forces and stress within {result.deviation:.1e}"]
-    if result.optimised is not None:
-        before, after = np.exp(result.optimised.objective)
+    if result.optimised_weights is not None:
+        before, after = np.exp(result.optimised_weights.objective)
         lines.append(
             f"weights: the geometric mean of the held-out errors that count is {after / before:.3f} of what it was "
-            f"({result.optimised.evaluations} fits); on configurations that the search never saw {result.checked:.3f}; "
+            f"({result.optimised_weights.n_evaluations} fits); on configurations that the search never saw {result.unseen_error_ratio:.3f}; "
             "weights.csv has them"
         )
-        if result.checked > 1:
+        if result.unseen_error_ratio > 1:
             lines.append("warning: these weights are tuned to what was held out; raise --regulariser")
     files = (result.files.coefficients, result.files.parameters, result.files.include)
     if result.potential.uncertainty is not None:
@@ -219,7 +219,7 @@ def _basis(settings: FitsnapInput) -> SnapBasis:
 
 def _structures(settings: FitsnapInput) -> tuple[list[Atoms], list[Group], list[bool], list[str]]:
     """Structures that are used, each with its group and whether it trains; and what is to be said of them."""
-    files = fitsnap_group_files(settings)
+    files = list_group_files(settings)
     structures: list[Atoms] = []
     groups: list[Group] = []
     training: list[bool] = []
@@ -242,7 +242,7 @@ def _structures(settings: FitsnapInput) -> tuple[list[Atoms], list[Group], list[
 
 def _read(file: Path, scraper: str, counts: Counter[str]) -> list[Atoms]:
     if scraper == "JSON":
-        frames = fitsnap_structures(file, load_json(file), counts, zero_stress=True)
+        frames = parse_fitsnap_structures(file, load_json(file), counts, keep_zero_stress=True)
     else:
         frames = read_frames(file, None).atoms
         for atoms in frames:  # FitSNAP's XYZ has stress in bar, positive in compression
@@ -265,7 +265,7 @@ def _to_lammps_frame(atoms: Atoms) -> None:
     if "forces" in results:
         results["forces"] = results["forces"] @ turn.T
     if "stress" in results:
-        results["stress"] = rotated_voigt(np.asarray(results["stress"]), turn)
+        results["stress"] = rotate_voigt(np.asarray(results["stress"]), turn)
 
 
 def _rows(
@@ -333,9 +333,9 @@ def _describe(
         for atoms in structures:
             results: dict[str, Any] = atoms.calc.results
             stressed = RowKind.STRESS in kinds and "stress" in results
-            make = configuration_rows_with_stress if stressed else configuration_rows
-            energy_row, force_rows, *stress_rows = make(process_lammps(), basis, atoms)
-            energy, forces, stress = reference_labels(process_lammps(), basis, reference, atoms)
+            make = compute_configuration_rows_with_stress if stressed else compute_configuration_rows
+            energy_row, force_rows, *stress_rows = make(get_shared_lammps(), basis, atoms)
+            energy, forces, stress = compute_reference_labels(get_shared_lammps(), basis, reference, atoms)
             parts = []
             if RowKind.ENERGY in kinds:
                 parts.append((energy_row[None], [(results["energy"] - energy) / len(atoms)], RowKind.ENERGY))
@@ -363,7 +363,7 @@ def free_columns(settings: FitsnapInput) -> int:
 
 
 def _fit(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
-    own, free = rows.training, free_columns(settings)
+    own, free = rows.is_training, free_columns(settings)
     X, y, weight, kind = rows.X[own][:, free:], rows.y[own], rows.weight[own], rows.kind[own]
     if settings.solver.name == "RIDGE":
         penalty = np.sqrt(settings.solver.alpha) * np.eye(X.shape[1])
@@ -374,18 +374,18 @@ def _fit(rows: FitRows, settings: FitsnapInput) -> np.ndarray:
     return np.concatenate([np.zeros(free), fit.coefficients])
 
 
-def _write_tables(folder: Path, metrics: pd.DataFrame, found: Optimised | None) -> None:
-    with replacing(folder / "metrics.csv") as temporary:
+def _write_tables(folder: Path, metrics: pd.DataFrame, found: OptimisedWeights | None) -> None:
+    with atomic_path(folder / "metrics.csv") as temporary:
         metrics.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     if found is None:
         return
     table = pd.DataFrame(
         [
             [group, kind.name.lower(), weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0),
-             found.start.get((group, kind), np.nan) * SHOWN[kind], found.best.get((group, kind), np.nan) * SHOWN[kind]]
+             found.initial_errors.get((group, kind), np.nan) * DISPLAY_FACTORS[kind], found.final_errors.get((group, kind), np.nan) * DISPLAY_FACTORS[kind]]
             for (group, kind), weight in found.weights.items()
         ],
         columns=["group", "kind", "weight", "held_out_rmse_before", "held_out_rmse_after"],
     )  # fmt: skip
-    with replacing(folder / "weights.csv") as temporary:
+    with atomic_path(folder / "weights.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")

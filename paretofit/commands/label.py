@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from paretofit.core import InputError, check_writable, read_json_lines, track_spending
+from paretofit.core import InputError, check_writable, read_json_lines, track_cost
 from paretofit.dataset import Dataset
-from paretofit.execution import on_cluster
+from paretofit.execution import use_cluster
 from paretofit.labelling import (
-    JOURNAL,
-    Account,
+    JOURNAL_FILE,
+    CostTracker,
     CostModel,
     LabelPlan,
-    choose_probe,
+    choose_probe_labels,
     compute_labels,
     cost_terms,
-    duration,
-    failures,
-    fit_cost,
+    format_seconds,
+    collect_failure_reasons,
+    fit_cost_model,
     is_record,
-    known_labels,
-    label_journal,
-    on_cores,
+    select_engine_labels,
+    open_label_journal,
+    format_wall_time,
     plan_labels,
     read_output,
     write_labels,
 )
-from paretofit.study import LabelStudy, load_label_study, logging_to, run_folder
+from paretofit.study import LabelStudy, load_label_study, log_to_file, open_run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ class LabelResult:
     dataset : Path
     folder : Path
         With the journal, the log, and the engine's files of failed labels.
-    computed, failed, left, held : int
+    n_computed, n_failed, n_remaining, n_complete : int
         Labels of this run, how many of them failed, labels that are still to be computed, and complete labels that
         the dataset holds now.
     cpu_seconds : float
@@ -68,10 +68,10 @@ class LabelResult:
 
     dataset: Path
     folder: Path
-    computed: int
-    failed: int
-    left: int
-    held: int
+    n_computed: int
+    n_failed: int
+    n_remaining: int
+    n_complete: int
     cpu_seconds: float
     failures: dict[tuple[str, int], str]
 
@@ -113,10 +113,10 @@ def label_study(
     settings = _settings(study)
     labelling, dataset = settings.labelling, settings.dataset
     with (
-        run_folder(_folder(settings, out), settings.name) as folder,
-        logging_to(folder / "label.log"),
-        label_journal(folder) as journal,
-        on_cluster(settings.cluster, jobs, folder),
+        open_run_folder(_folder(settings, out), settings.name) as folder,
+        log_to_file(folder / "label.log"),
+        open_label_journal(folder) as journal,
+        use_cluster(settings.cluster, jobs, folder),
     ):
         check_writable(dataset)
         plan = plan_labels(labelling, dataset, journal.entries, retry_failed=retry_failed)
@@ -124,9 +124,9 @@ def label_study(
             "study %s: %d labels to compute, %d in the journal",
             settings.name,
             len(plan.tasks),
-            len(plan.finished),
+            len(plan.finished_records),
         )
-        account = Account(_estimates(plan, settings), jobs)
+        account = CostTracker(_estimates(plan, settings), jobs)
         n_failed = computed = 0
         results = compute_labels(plan, labelling, journal, folder, jobs)
         try:
@@ -136,12 +136,12 @@ def label_study(
                 account.add(task.key, record["seconds"] or 0.0)
         finally:  # also after Ctrl-C: what is finished is in the dataset, too
             results.close()
-            plan = _write(settings, plan.finished)
-        log.info("%d labels computed, %d of them failed, %.1f CPU seconds", computed, n_failed, account.spent)
-    return _result(settings, folder, plan, (computed, n_failed, account.spent))
+            plan = _write(settings, plan.finished_records)
+        log.info("%d labels computed, %d of them failed, %.1f CPU seconds", computed, n_failed, account.spent_seconds)
+    return _result(settings, folder, plan, (computed, n_failed, account.spent_seconds))
 
 
-def default_jobs(study: LabelStudy | Path | str, cores: int) -> int:
+def choose_label_jobs(study: LabelStudy | Path | str, cores: int) -> int:
     """Labels at a time where nobody says: one for each core, but one alone where each is run by MPI."""
     command = getattr(_settings(study).labelling.engine, "command", None) or ""
     return 1 if command.split()[:1] and Path(command.split()[0]).name in LAUNCHERS else cores
@@ -157,7 +157,7 @@ def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = N
     return _result(settings, folder, plan, (0, 0, 0.0))
 
 
-def estimate_labels(
+def estimate_label_cost(
     study: LabelStudy | Path | str,
     *,
     out: Path | str | None = None,
@@ -187,13 +187,13 @@ def estimate_labels(
     plan = plan_labels(settings.labelling, settings.dataset, _finished(folder).values())
     if probe and plan.tasks and _cost_model(plan, settings).n_labels < PROBES:
         with (
-            run_folder(folder, settings.name),
-            label_journal(folder) as journal,
-            on_cluster(settings.cluster, jobs, folder),
+            open_run_folder(folder, settings.name),
+            open_label_journal(folder) as journal,
+            use_cluster(settings.cluster, jobs, folder),
         ):
-            chosen = choose_probe(_terms(plan.tasks, settings), PROBES, PROBE_SECONDS)[: max(3, len(plan.tasks) // 4)]
-            probes = LabelPlan(plan.found, [plan.tasks[k] for k in chosen], plan.finished, plan.wanted)
-            account = Account(_estimates(probes, settings), jobs)
+            chosen = choose_probe_labels(_terms(plan.tasks, settings), PROBES, PROBE_SECONDS)[: max(3, len(plan.tasks) // 4)]
+            probes = LabelPlan(plan.collected, [plan.tasks[k] for k in chosen], plan.finished_records, plan.task_keys)
+            account = CostTracker(_estimates(probes, settings), jobs)
             for task, record in _shown(
                 compute_labels(probes, settings.labelling, journal, folder, jobs), probes, account, progress
             ):
@@ -208,13 +208,13 @@ def estimate_labels(
     return table.loc[order].reset_index(), _cost_model(plan, settings)
 
 
-def write_label_inputs(study: LabelStudy | Path | str, target: Path | str, *, out: Path | str | None = None) -> str:
+def write_label_inputs(study: LabelStudy | Path | str, inputs_folder: Path | str, *, out: Path | str | None = None) -> str:
     """Write the engine's input files of all missing labels, to be computed elsewhere and imported later.
 
     Parameters
     ----------
     study : LabelStudy or path-like
-    target : path-like
+    inputs_folder : path-like
         Gets a folder ``<level>/<configuration id>`` for each label.
     out : path-like, optional
         The run folder, as in `label_study`: what is finished there is not written.
@@ -230,10 +230,10 @@ def write_label_inputs(study: LabelStudy | Path | str, target: Path | str, *, ou
         If the engine has no input files, or one of them cannot be written.
     """
     settings = _settings(study)
-    plan = plan_labels(settings.labelling, settings.dataset, _finished(_folder(settings, out)).values(), compute=False)
+    plan = plan_labels(settings.labelling, settings.dataset, _finished(_folder(settings, out)).values(), require_engine=False)
     missing: dict[str, None] = {}
     for task in plan.tasks:
-        place = Path(target) / task.level.name / str(task.identity)
+        place = Path(inputs_folder) / task.level.name / str(task.config_id)
         try:
             place.mkdir(parents=True, exist_ok=True)
             missing |= dict.fromkeys(settings.labelling.engine.write_inputs(task.atoms, task.level, place))
@@ -241,24 +241,24 @@ def write_label_inputs(study: LabelStudy | Path | str, target: Path | str, *, ou
             raise InputError(f"{place} cannot be written: {error.strerror}; name another folder") from error
     if not plan.tasks:
         return "nothing to do: every label is there"
-    if plan.found.atoms.keys() - _ids(settings.dataset):
+    if plan.collected.configurations.keys() - _ids(settings.dataset):
         write_labels(plan, settings.labelling, settings.dataset)  # the structures, with the ids that the folders bear
-    lines = [f"{target}: inputs of {len(plan.tasks)} labels, a folder <level>/<id> for each"]
+    lines = [f"{inputs_folder}: inputs of {len(plan.tasks)} labels, a folder <level>/<id> for each"]
     if missing:
         lines.append(f"to be added: {'; '.join(missing)}")
-    lines.append(f"when they have run: paretofit label STUDY.yaml --read-outputs {target}")
+    lines.append(f"when they have run: paretofit label STUDY.yaml --read-outputs {inputs_folder}")
     return "\n".join(lines)
 
 
 def read_label_outputs(
-    study: LabelStudy | Path | str, source: Path | str, *, out: Path | str | None = None
+    study: LabelStudy | Path | str, outputs_folder: Path | str, *, out: Path | str | None = None
 ) -> LabelResult:
     """Take in what has run elsewhere, from the folders that `write_label_inputs` has made.
 
     Parameters
     ----------
     study : LabelStudy or path-like
-    source : path-like
+    outputs_folder : path-like
         With a folder ``<level>/<configuration id>`` for each label. What has not run yet stays to be computed; what
         did not converge, or failed, is recorded as failed with its reason.
     out : path-like, optional
@@ -271,15 +271,15 @@ def read_label_outputs(
     """
     settings = _settings(study)
     engine = settings.labelling.engine
-    if not Path(source).is_dir():
-        raise InputError(f"no folder at {source}; name the one that 'paretofit label --write-inputs' has made")
-    with run_folder(_folder(settings, out), settings.name) as folder, label_journal(folder) as journal:
-        plan = plan_labels(settings.labelling, settings.dataset, journal.entries, retry_failed=True, compute=False)
-        taken = [record for task in plan.tasks if (record := read_output(task, engine, Path(source)))]
+    if not Path(outputs_folder).is_dir():
+        raise InputError(f"no folder at {outputs_folder}; name the one that 'paretofit label --write-inputs' has made")
+    with open_run_folder(_folder(settings, out), settings.name) as folder, open_label_journal(folder) as journal:
+        plan = plan_labels(settings.labelling, settings.dataset, journal.entries, retry_failed=True, require_engine=False)
+        taken = [record for task in plan.tasks if (record := read_output(task, engine, Path(outputs_folder)))]
         for record in taken:
             journal.append(record)
-            plan.finished[record["key"]] = record
-        after = _write(settings, plan.finished, compute=False)
+            plan.finished_records[record["key"]] = record
+        after = _write(settings, plan.finished_records, compute=False)
     seconds = sum(record["seconds"] or 0.0 for record in taken)
     failed = sum(record["status"] == "failed" for record in taken)
     return _result(settings, folder, after, (len(taken), failed, seconds))
@@ -292,7 +292,7 @@ def _result(settings: LabelStudy, folder: Path, plan: LabelPlan, done: tuple[int
         with Dataset(settings.dataset) as data:
             held = sum(int(data.labels(level).complete.sum()) for level in data.levels)
     computed, failed, seconds = done
-    return LabelResult(settings.dataset, folder, computed, failed, len(plan.tasks), held, seconds, failures(plan))
+    return LabelResult(settings.dataset, folder, computed, failed, len(plan.tasks), held, seconds, collect_failure_reasons(plan))
 
 
 def _ids(dataset: Path) -> set[int]:
@@ -304,8 +304,8 @@ def _ids(dataset: Path) -> set[int]:
 
 def format_labels(result: LabelResult) -> str:
     """What a run did, as plain text: failed labels counted by reason."""
-    done = f"{result.held} labels, {result.computed} of them new in {duration(result.cpu_seconds, 'CPU ')}"
-    left = f", {result.left} still to compute" if result.left else ", none is left to compute"
+    done = f"{result.n_complete} labels, {result.n_computed} of them new in {format_seconds(result.cpu_seconds, 'CPU ')}"
+    left = f", {result.n_remaining} still to compute" if result.n_remaining else ", none is left to compute"
     lines = [f"{result.dataset}: {done}{left}"]
     counts = Counter((level, why) for (level, _), why in result.failures.items())
     first = {(level, why): identity for (level, identity), why in reversed(result.failures.items())}
@@ -327,9 +327,9 @@ def format_estimate(table: pd.DataFrame, model: CostModel, jobs: int) -> str:
     total = float(table["cpu_hours"].sum())
     lines.append(f"{'all':<10}{table['to_do'].sum():>8}{total:>12.3g}")
     width = min(jobs, int(table["to_do"].sum()))
-    lines.append(f"about {on_cores(3600 * total, width)}")
+    lines.append(f"about {format_wall_time(3600 * total, width)}")
     if model.n_labels:
-        factor = np.exp(model.spread)
+        factor = np.exp(model.rms_log_residual)
         lines.append(f"from {model.n_labels} finished labels, which the model meets within a factor of {factor:.2f}")
     else:
         lines.append("no label is finished yet: orders of magnitude only")
@@ -345,23 +345,23 @@ def _folder(settings: LabelStudy, out: Path | str | None) -> Path:
 
 
 def _finished(folder: Path) -> dict[str, Record]:
-    path = folder / JOURNAL
+    path = folder / JOURNAL_FILE
     entries = read_json_lines(path)[0] if path.exists() else []
     return {record["key"]: record for record in entries if is_record(record)}
 
 
 def _write(settings: LabelStudy, finished: dict[str, Record], *, compute: bool = True) -> LabelPlan:
     """Write the dataset from what stands there now: another command may have added to it in the meantime."""
-    there = plan_labels(settings.labelling, settings.dataset, finished.values(), retry_failed=True, compute=compute)
-    if any(key in there.finished for keys in there.wanted.values() for key in keys.values()):
+    there = plan_labels(settings.labelling, settings.dataset, finished.values(), retry_failed=True, require_engine=compute)
+    if any(key in there.finished_records for keys in there.task_keys.values() for key in keys.values()):
         write_labels(there, settings.labelling, settings.dataset)
-    return plan_labels(settings.labelling, settings.dataset, finished.values(), compute=compute)
+    return plan_labels(settings.labelling, settings.dataset, finished.values(), require_engine=compute)
 
 
 def _shown(
-    results: Iterator[tuple[Task, Record]], plan: LabelPlan, account: Account, progress: bool
+    results: Iterator[tuple[Task, Record]], plan: LabelPlan, account: CostTracker, progress: bool
 ) -> Iterator[tuple[Task, Record]]:
-    return track_spending(results, len(plan.tasks), account.progress) if progress else results
+    return track_cost(results, len(plan.tasks), account.report_progress) if progress else results
 
 
 def _terms(tasks: list[Task], settings: LabelStudy) -> Array:
@@ -373,16 +373,16 @@ def _cost_model(plan: LabelPlan, settings: LabelStudy) -> CostModel:
     """The cost of labels, from those of this engine that are finished: in the journal and in the dataset."""
     engine = settings.labelling.engine
     terms, seconds = [], []
-    for level in settings.labelling.chosen:
-        for identity, label in known_labels(plan, level.name, engine).items():
+    for level in settings.labelling.selected_levels:
+        for identity, label in select_engine_labels(plan, level.name, engine).items():
             if label.get("status") == "done" and (label.get("seconds") or 0) > 0:
-                terms.append(cost_terms(plan.found.atoms[identity], level, engine))
+                terms.append(cost_terms(plan.collected.configurations[identity], level, engine))
                 seconds.append(label["seconds"])
-    return fit_cost(np.array(terms), seconds)
+    return fit_cost_model(np.array(terms), seconds)
 
 
 def _estimates(plan: LabelPlan, settings: LabelStudy) -> dict[str, float]:
     if not plan.tasks:
         return {}
-    seconds = _cost_model(plan, settings).seconds(_terms(plan.tasks, settings))
+    seconds = _cost_model(plan, settings).predict_seconds(_terms(plan.tasks, settings))
     return {task.key: float(one) for task, one in zip(plan.tasks, seconds, strict=True)}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretofit.commands.augment import AugmentStudy, augment_study
-from paretofit.core import InputError, file_digest, read_sealed, write_sealed
+from paretofit.core import InputError, hash_file, read_json_with_digest, write_json_with_digest
 from paretofit.dataset import Dataset, LevelData, describe_dataset, write_dataset
-from paretofit.dataset.io import read_frames, stored_labels
-from paretofit.learning import BEGIN_ANEW, LearnFolder, read_frames_of, write_frames
+from paretofit.dataset.io import read_frames, read_labels
+from paretofit.learning import RESTART_ADVICE, LearnFolder, load_frames, write_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from paretofit.learning import LearnSettings, LearnStudy
 
-START = "candidates.extxyz"
+CANDIDATES_FILE = "candidates.extxyz"
 
 
-def begin(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
+def start_loop(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
     """The first candidates, made once; and the first iteration's structures.
 
     Raises
@@ -32,38 +32,38 @@ def begin(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Ato
     InputError
         If the study asks for other candidates than those that are there, or they are damaged.
     """
-    place, mark = folder.path / START, folder.path / "start.json"
+    place, mark = folder.path / CANDIDATES_FILE, folder.path / "start.json"
     own = settings.learning
     made = settings.augmentation
     asked = {
-        "dataset": None if settings.dataset is None else file_digest(settings.dataset),
+        "dataset": None if settings.dataset is None else hash_file(settings.dataset),
         "augmentation": None if made is None else made.model_dump(mode="json", exclude={"structures", "output"}),
-        "augmentation.structures": [] if made is None else [file_digest(one) for one in made.structures],
-        "learning.structures": [file_digest(one) for one in own.structures if one.is_file()],
-        "learning.initial": own.initial,
+        "augmentation.structures": [] if made is None else [hash_file(one) for one in made.structures],
+        "learning.structures": [hash_file(one) for one in own.structures if one.is_file()],
+        "learning.initial": own.n_initial,
         "learning.sets": own.sets.model_dump(mode="json"),
         "learning.seed": own.seed,
     }
     asked = json.loads(json.dumps(asked))
     if mark.is_file():
-        before = read_sealed(mark, BEGIN_ANEW)
+        before = read_json_with_digest(mark, RESTART_ADVICE)
         changed = [key for key, value in asked.items() if before.get(key) != value]
         if changed:
             raise InputError(
                 f"'{changed[0]}' has changed since {folder.path} was begun with other candidates; name another folder "
                 "with --out, or undo the change"
             )
-        if not (place.is_file() and before.get(START) in {None, file_digest(place)}):
-            raise InputError(f"{place} is damaged or missing: it is not what the run has written; {BEGIN_ANEW}")
+        if not (place.is_file() and before.get(CANDIDATES_FILE) in {None, hash_file(place)}):
+            raise InputError(f"{place} is damaged or missing: it is not what the run has written; {RESTART_ADVICE}")
     else:
         if settings.dataset is not None:
             _copy_dataset(settings.dataset, folder.dataset)
         write_frames(place, _candidates(settings, folder, progress))
-        write_sealed(mark, {**asked, START: file_digest(place)})
-    candidates = read_frames_of(place, BEGIN_ANEW)
+        write_json_with_digest(mark, {**asked, CANDIDATES_FILE: hash_file(place)})
+    candidates = load_frames(place, RESTART_ADVICE)
     first = folder.iteration(1)
-    if first.record("label") is None:
-        count = settings.learning.initial
+    if first.read_record("label") is None:
+        count = settings.learning.n_initial
         chosen = candidates
         if count is not None and count < len(candidates):
             rng = np.random.default_rng([settings.learning.seed, 0, 5])
@@ -79,7 +79,7 @@ def _copy_dataset(source: Path, target: Path) -> None:
         for atoms in structures:
             for key in ("iteration", "started_from"):
                 atoms.info.pop(key, None)
-        levels = {name: LevelData(stored_labels(data, name), data.settings(name)) for name in data.levels}
+        levels = {name: LevelData(read_labels(data, name), data.settings(name)) for name in data.levels}
         write_dataset(target, structures, levels, data.ids.tolist())
 
 
@@ -113,7 +113,7 @@ def _numbered(structures: Sequence[Atoms], first: int, name: str) -> list[Atoms]
     return made
 
 
-def elements_of(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
+def collect_elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
     """Symbols of the candidates and of what is labelled, sorted."""
     found = {symbol for atoms in candidates for symbol in atoms.get_chemical_symbols()}
     if folder.dataset.exists():
@@ -122,7 +122,7 @@ def elements_of(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
     return sorted(found)
 
 
-def starts_of(
+def load_start_structures(
     settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnFolder, elements: Sequence[str]
 ) -> list[Atoms]:
     """What the dynamics starts from: as given, the first candidates, or what was labelled before.
@@ -132,8 +132,8 @@ def starts_of(
     InputError
         If what is given has an element that no candidate has.
     """
-    if settings.explore.start:
-        found = [atoms for path in settings.explore.start for atoms in read_frames(path, None).atoms]
+    if settings.explore.start_structures:
+        found = [atoms for path in settings.explore.start_structures for atoms in read_frames(path, None).atoms]
         foreign = sorted({symbol for atoms in found for symbol in atoms.get_chemical_symbols()} - set(elements))
         if foreign:
             raise InputError(

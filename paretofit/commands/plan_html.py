@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paretofit.core import listing, table, text
-from paretofit.report import duration, number
+from paretofit.core import render_list, render_table, escape_text
+from paretofit.report import format_duration, format_number
 from paretofit.study import SETTING_COLUMNS, setting_cells
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KINDS = ("energy", "force")
 
 
-def plan_html(
+def format_plan_html(
     heading: str,
     options: Mapping[str, pd.Series],
     best: Mapping[str, pd.DataFrame],
@@ -36,16 +36,16 @@ def plan_html(
     """
     header = ("", *SETTING_COLUMNS[:5], "expected meV/atom", "expected meV/Å", SETTING_COLUMNS[-1])
     rows = [(name, *_option(option)) for name, option in options.items()]
-    parts = [f"<p><b>Plan</b>: {text(heading)}</p>", table(header, rows)]
+    parts = [f"<p><b>Plan</b>: {escape_text(heading)}</p>", render_table(header, rows)]
     parts.append("<p>In brackets: where four of five draws would lie. * beyond what was measured.</p>")
     for name, choices in best.items():
         if len(choices) > 1:
             parts.append(f"<p>The best of each {name} within the same limits:</p>")
-            parts.append(table(list(choices.columns), choices.itertuples(index=False)))
-    return "".join(parts) + (f"<p>Notes:</p>{listing(notes)}" if notes else "")
+            parts.append(render_table(list(choices.columns), choices.itertuples(index=False)))
+    return "".join(parts) + (f"<p>Notes:</p>{render_list(notes)}" if notes else "")
 
 
 def _option(row: pd.Series) -> Sequence[str]:
     star = " *" if row["beyond"] else ""
-    errors = [f"{number(row[k])} ({number(row[f'{k}_low'])} to {number(row[f'{k}_high'])}){star}" for k in KINDS]
-    return (*setting_cells(row), *errors, duration(row["label_seconds"]))
+    errors = [f"{format_number(row[k])} ({format_number(row[f'{k}_low'])} to {format_number(row[f'{k}_high'])}){star}" for k in KINDS]
+    return (*setting_cells(row), *errors, format_duration(row["label_seconds"]))

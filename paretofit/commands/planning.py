@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paretofit.commands.plan_html import plan_html
+from paretofit.commands.plan_html import format_plan_html
 from paretofit.core import InputError
 from paretofit.pareto import (
-    EXTRAPOLATE,
-    KEYS,
-    MD,
+    DEFAULT_EXTRAPOLATION_FACTOR,
+    SETTING_COLUMNS,
+    MD_COST_COLUMN,
     Limits,
-    best_by,
-    choose,
-    is_folded,
-    measured_near,
-    options,
+    choose_option_by,
+    choose_option,
+    has_folds,
+    find_adjacent_measurements,
+    tabulate_options,
     read_table,
-    reference_level,
-    setting_words,
+    find_reference_level,
+    describe_setting,
 )
-from paretofit.report import duration, number, ratio_text
-from paretofit.study import PILOT_EXTRAPOLATE, RECORD, Study, check_digests, pilot_results, read_record
+from paretofit.report import format_duration, format_number, format_ratio
+from paretofit.study import DEFAULT_PILOT_EXTRAPOLATION_FACTOR, RECORD_FILE, Study, check_digests, run_pilot, read_record
 
 UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
 TEXT_COLUMNS = ("level", "sampling", "ridge", "solver")
@@ -41,17 +41,17 @@ class Plan:
 
     Attributes
     ----------
-    chosen : pandas.Series
+    choice : pandas.Series
         ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling``, ``label_seconds``, and the errors
         to expect: ``energy`` (meV/atom), ``force`` (meV/Å), each with ``_low`` and ``_high`` (four draws of five lie
         between); ``beyond`` where that is extrapolated.
     limits : Limits
     prefer : str
-    doubled : pandas.Series or None
+    doubled_budget_choice : pandas.Series or None
         The choice for twice the money.
     by_level, by_twojmax : pandas.DataFrame
         The best choice of each within the same limits.
-    measured : pandas.DataFrame
+    measurements : pandas.DataFrame
         The medians of the chosen setting at the measured sizes around it.
     source : str
     n_settings : int
@@ -61,13 +61,13 @@ class Plan:
     notes : list of str
     """
 
-    chosen: pd.Series
+    choice: pd.Series
     limits: Limits
     prefer: str
-    doubled: pd.Series | None
+    doubled_budget_choice: pd.Series | None
     by_level: pd.DataFrame
     by_twojmax: pd.DataFrame
-    measured: pd.DataFrame
+    measurements: pd.DataFrame
     source: str
     n_settings: int
     reference: str
@@ -80,14 +80,14 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan for scripts: plain numbers and text, nothing that JSON lacks."""
-        tables = {"by_level": self.by_level, "by_twojmax": self.by_twojmax, "measured": self.measured}
+        tables = {"by_level": self.by_level, "by_twojmax": self.by_twojmax, "measured": self.measurements}
         return {
             "source": self.source,
             "limits": asdict(self.limits),
             "prefer": self.prefer,
             "settings_compared": self.n_settings,
-            "plan": _plain(self.chosen),
-            "doubled": None if self.doubled is None else _plain(self.doubled),
+            "plan": _plain(self.choice),
+            "doubled": None if self.doubled_budget_choice is None else _plain(self.doubled_budget_choice),
             **{name: [_plain(row) for _, row in table.iterrows()] for name, table in tables.items()},
             "study": self.study_text,
             "notes": self.notes,
@@ -96,7 +96,7 @@ class Plan:
     @property
     def study_text(self) -> str:
         """The keys of a study that would fit exactly this."""
-        row = self.chosen
+        row = self.choice
         lines = [
             f"levels: [{', '.join(dict.fromkeys([str(row['level']), self.reference]))}]    # the last is the reference",
             f"twojmax: [{int(row['twojmax'])}]",
@@ -107,43 +107,43 @@ class Plan:
         return "\n".join(lines + ([f"ridge: [{row['ridge']}]"] if "ridge" in row.index else []))
 
     def _repr_html_(self) -> str:
-        asked = "the cheapest that is good enough" if self.limits.budget is None else duration(self.limits.budget)
-        options = {"recommended": self.chosen}
-        if self.doubled is not None:
-            options["for twice that"] = self.doubled
+        asked = "the cheapest that is good enough" if self.limits.budget is None else format_duration(self.limits.budget)
+        options = {"recommended": self.choice}
+        if self.doubled_budget_choice is not None:
+            options["for twice that"] = self.doubled_budget_choice
         best = {"level": comparison(self.by_level), "2Jmax": comparison(self.by_twojmax)}
         heading = f"{asked}, the best of {self.n_settings} settings in {self.source}"
-        return plan_html(heading, options, best, self.notes)
+        return format_plan_html(heading, options, best, self.notes)
 
     def __repr__(self) -> str:
         return f"Plan({self._lead()[0]})"
 
     def _lead(self) -> list[str]:
-        row = self.chosen
-        lead = "" if self.limits.budget is None else f"with {duration(self.limits.budget)} of label time:"
+        row = self.choice
+        lead = "" if self.limits.budget is None else f"with {format_duration(self.limits.budget)} of label time:"
         each = row["label_seconds"] / row["n_train"]
-        md = "" if not np.isfinite(row[MD]) else f", MD {number(row[MD])} µs for each atom and step"
+        md = "" if not np.isfinite(row[MD_COST_COLUMN]) else f", MD {format_number(row[MD_COST_COLUMN])} µs for each atom and step"
         return [
-            f"{'the cheapest that is good enough:' if self.limits.budget is None else lead} {setting_words(row)}",
-            f"  cost of the labels {duration(row['label_seconds'])}, {number(each)} s each{md}",
+            f"{'the cheapest that is good enough:' if self.limits.budget is None else lead} {describe_setting(row)}",
+            f"  cost of the labels {format_duration(row['label_seconds'])}, {format_number(each)} s each{md}",
             f"  expected energy error {_with_spread(row, 'energy', 'meV/atom')}",
             f"  expected force error {_with_spread(row, 'force', 'meV/Å')}",
         ]
 
     def _why(self) -> list[str]:
-        row = self.chosen
+        row = self.choice
         goal = {"both": "lowest product of both errors", "energy": "lowest energy error", "force": "lowest force error"}
         what = "the lowest cost" if self.limits.budget is None else f"the {goal[self.prefer]}"
         lines = [f"why: {what} of {self.n_settings} settings in {self.source}, each at every number of configurations"]
         near = [
-            f"{int(one['n_train'])} configurations {number(one['ref_energy'])} meV/atom, "
-            f"{number(one['ref_force'])} meV/Å"
-            for _, one in self.measured.iterrows()
+            f"{int(one['n_train'])} configurations {format_number(one['ref_energy'])} meV/atom, "
+            f"{format_number(one['ref_force'])} meV/Å"
+            for _, one in self.measurements.iterrows()
         ]
         how = "straight lines in log(error) against log(n) between sizes"
         if row["beyond"]:
             how = "EXTRAPOLATED beyond the largest size along ε∞ + A n^(-α), fitted to the sizes before"
-        if int(row["n_train"]) in set(self.measured["n_train"].astype(int)):
+        if int(row["n_train"]) in set(self.measurements["n_train"].astype(int)):
             how = "the median of what was measured at this size"
         lines.append(f"  measured for this setting: {'; '.join(near)}; the errors above are {how}")
         for name, table in (("level", self.by_level), ("2Jmax", self.by_twojmax)):
@@ -153,15 +153,15 @@ class Plan:
         return lines
 
     def _doubling(self) -> list[str]:
-        if self.doubled is None:
+        if self.doubled_budget_choice is None:
             return []
-        row, more = self.chosen, self.doubled
+        row, more = self.choice, self.doubled_budget_choice
         cost = 2 * (row["label_seconds"] if self.limits.budget is None else self.limits.budget)
         change = "; ".join(
             f"{kind} error {_with_spread(more, kind, unit)}, {100 * (more[kind] / row[kind] - 1):+.0f} %"
             for kind, unit in (("energy", "meV/atom"), ("force", "meV/Å"))
         )
-        return [f"twice that, {duration(cost)}, would buy {setting_words(more)}: {change}"]
+        return [f"twice that, {format_duration(cost)}, would buy {describe_setting(more)}: {change}"]
 
 
 def plan(
@@ -170,10 +170,10 @@ def plan(
     budget: float | str | None = None,
     max_energy: float | None = None,
     max_force: float | None = None,
-    md_speed: float | None = None,
+    min_md_speed: float | None = None,
     prefer: str = "both",
-    extrapolate: float | None = None,
-    pilot: int | None = None,
+    extrapolation_factor: float | None = None,
+    n_pilot: int | None = None,
     out: Path | str | None = None,
     jobs: int = 1,
     progress: bool = False,
@@ -190,13 +190,13 @@ def plan(
         that keeps to the limits.
     max_energy, max_force : float, optional
         Largest errors against the reference level, meV/atom and meV/Å.
-    md_speed : float, optional
+    min_md_speed : float, optional
         Least speed of the potential, atoms·steps/s on one core.
     prefer : {"both", "energy", "force"}
         Which error to make lowest; both: their product.
-    extrapolate : float, optional
+    extrapolation_factor : float, optional
         How many times more configurations than were measured may be recommended; by default 2, for a pilot 30.
-    pilot : int, optional
+    n_pilot : int, optional
         Pilot: take so many configurations of the study's dataset, at random, and forget the others.
     out : path-like, optional
         Pilot: where its results are kept, by default ``runs/<name>-pilot``.
@@ -219,24 +219,24 @@ def plan(
     -----
     After section 3.5 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
-    limits = _limits(budget, max_energy, max_force, md_speed)
-    results, name = _results(source, pilot, out, jobs, progress)
+    limits = _limits(budget, max_energy, max_force, min_md_speed)
+    results, name = _results(source, n_pilot, out, jobs, progress)
     results = results.assign(level=results["level"].astype(str)) if "level" in results else results
-    folded = is_folded(results)
-    reach = extrapolate if extrapolate is not None else PILOT_EXTRAPOLATE if folded else EXTRAPOLATE
-    found = options(results, budget=limits.budget, extrapolate=reach)
-    chosen = choose(found, limits, prefer)
-    by_level, by_twojmax = (best_by(found, limits, prefer, column) for column in ("level", "twojmax"))
-    n_settings = len(found.drop_duplicates([key for key in KEYS if key in found.columns]))
+    folded = has_folds(results)
+    reach = extrapolation_factor if extrapolation_factor is not None else DEFAULT_PILOT_EXTRAPOLATION_FACTOR if folded else DEFAULT_EXTRAPOLATION_FACTOR
+    found = tabulate_options(results, budget=limits.budget, extrapolation_factor=reach)
+    chosen = choose_option(found, limits, prefer)
+    by_level, by_twojmax = (choose_option_by(found, limits, prefer, column) for column in ("level", "twojmax"))
+    n_settings = len(found.drop_duplicates([key for key in SETTING_COLUMNS if key in found.columns]))
     made = Plan(
         chosen, limits, prefer, _doubled(results, chosen, limits, prefer, reach), by_level, by_twojmax,
-        measured_near(results, chosen), name, n_settings, reference_level(results),
+        find_adjacent_measurements(results, chosen), name, n_settings, find_reference_level(results),
     )  # fmt: skip
     made.notes.extend(_notes(made, results, found, folded, reach))
     return made
 
 
-def seconds_of(text: float | str) -> float:
+def parse_duration(text: float | str) -> float:
     """Seconds from a number or text such as "600", "90 min", "20h" or "3 d".
 
     Raises
@@ -262,9 +262,9 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
             "level": table["level"],
             "configurations": table["n_train"],
             "2Jmax": table["twojmax"],
-            "w_E/w_F": [ratio_text(value) for value in table["w_energy"] / table["w_force"]],
+            "w_E/w_F": [format_ratio(value) for value in table["w_energy"] / table["w_force"]],
             "sampling": table["sampling"],
-            "cost": [duration(value) for value in table["label_seconds"]],
+            "cost": [format_duration(value) for value in table["label_seconds"]],
             "meV/atom (80 %)": [_range(row, "energy") for _, row in table.iterrows()],
             "meV/Å (80 %)": [_range(row, "force") for _, row in table.iterrows()],
             "extrapolated": ["yes" if value else "" for value in table["beyond"]],
@@ -282,8 +282,8 @@ def read_results(source: Path | str) -> pd.DataFrame:
     """
     path = Path(source)
     if path.is_dir():
-        if not (path / RECORD).exists():
-            raise InputError(f"{path} is no run folder: it has no {RECORD}; name one that paretofit run has made")
+        if not (path / RECORD_FILE).exists():
+            raise InputError(f"{path} is no run folder: it has no {RECORD_FILE}; name one that paretofit run has made")
         if not (path / "results.csv").exists():
             raise InputError(
                 f"{path} is not finished: the stage 'sweep' is missing (no results.csv); run the same "
@@ -303,7 +303,7 @@ def _limits(
             raise InputError(f"'{name}' must be a positive number; got {value}")
     if budget is None and max_energy is None and max_force is None:
         raise InputError("a plan needs a budget (--budget 20h), or a limit on errors (--max-energy, --max-force)")
-    seconds = None if budget is None else seconds_of(budget)
+    seconds = None if budget is None else parse_duration(budget)
     return Limits(seconds, max_energy, max_force, None if md_speed is None else 1e6 / md_speed)
 
 
@@ -318,7 +318,7 @@ def _results(
     if isinstance(source, pd.DataFrame):
         return source, "the table"
     if isinstance(source, Study) or is_study:
-        made = pilot_results(source, configurations=pilot, out=out, jobs=jobs, progress=progress)
+        made = run_pilot(source, n_configurations=pilot, out=out, jobs=jobs, progress=progress)
         return made, f"the pilot {source.name if isinstance(source, Study) else source}"
     path = Path(source)
     return read_results(path), str(path)
@@ -329,15 +329,15 @@ def _doubled(
 ) -> pd.Series | None:
     """The best choice for twice the money, and the same speed; None where nothing is better."""
     budget = 2 * float(chosen["label_seconds"] if limits.budget is None else limits.budget)
-    found = options(results, budget=budget, extrapolate=extrapolate)
-    return choose(found, Limits(budget, max_md_cost=limits.max_md_cost), prefer)
+    found = tabulate_options(results, budget=budget, extrapolation_factor=extrapolate)
+    return choose_option(found, Limits(budget, max_md_cost=limits.max_md_cost), prefer)
 
 
 def _label_errors(results: pd.DataFrame) -> str:
     """How far each level is from the reference on the pilot."""
     table = results.drop_duplicates("level").set_index("level")[["label_energy", "label_force"]]
     told = [
-        f"level {level} {number(row['label_energy'])} meV/atom and {number(row['label_force'])} meV/Å"
+        f"level {level} {format_number(row['label_energy'])} meV/atom and {format_number(row['label_force'])} meV/Å"
         for level, row in table.iterrows()
         if row["label_force"] > 0
     ]
@@ -345,8 +345,8 @@ def _label_errors(results: pd.DataFrame) -> str:
 
 
 def _notes(made: Plan, results: pd.DataFrame, found: pd.DataFrame, pilot: bool, reach: float) -> list[str]:
-    chosen, notes = made.chosen, []
-    keys = [key for key in KEYS if key in found.columns]
+    chosen, notes = made.choice, []
+    keys = [key for key in SETTING_COLUMNS if key in found.columns]
     largest = found.loc[(found[keys] == chosen[keys]).all(axis=1), "n_train"].max()
     if made.limits.budget is not None and chosen["n_train"] == largest:
         notes.append(
@@ -364,14 +364,14 @@ def _notes(made: Plan, results: pd.DataFrame, found: pd.DataFrame, pilot: bool, 
 
 def _with_spread(row: pd.Series, name: str, unit: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    spread = f"80 %: {number(low)} to {number(high)}" if np.isfinite(low) else "a single fit, of unknown spread"
-    text = f"{number(row[name])} {unit} ({spread})"
+    spread = f"80 %: {format_number(low)} to {format_number(high)}" if np.isfinite(low) else "a single fit, of unknown spread"
+    text = f"{format_number(row[name])} {unit} ({spread})"
     return text + (", extrapolated" if row["beyond"] else "")
 
 
 def _range(row: pd.Series, name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return number(row[name]) + (f" ({number(low)}–{number(high)})" if np.isfinite(low) else "")
+    return format_number(row[name]) + (f" ({format_number(low)}–{format_number(high)})" if np.isfinite(low) else "")
 
 
 def _plain(row: pd.Series) -> dict[str, Any]:

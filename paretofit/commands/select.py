@@ -12,25 +12,25 @@ import numpy as np
 import pandas as pd
 
 from paretofit.commands.augment import figures_folder
-from paretofit.core import InputError, replacing, suggestion
+from paretofit.core import InputError, atomic_path, suggest_match
 from paretofit.dataset import Dataset, write_dataset
 from paretofit.dataset.io import read_frames, write_structures
-from paretofit.dataset.quality import geometry_fingerprint
+from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design, compute_energy_rows
 from paretofit.linear import (
     LeverageScores,
     Reduction,
-    d_optimal,
-    farthest_point,
+    select_d_optimal,
+    select_farthest_points,
     leverage_scores,
-    reduced_leverage,
+    compute_reduced_leverage,
     row_weights,
     sample_configurations,
 )
-from paretofit.linear.reduction import OnThreads, RowBlock, row_parts
-from paretofit.report.figures import candidate_figures, candidate_table
-from paretofit.structures import elements_of, is_too_close, mean_of, plain_basis
-from paretofit.sweep import block_rows
+from paretofit.linear.reduction import ThreadMapper, RowBlock, split_rows
+from paretofit.report.figures import save_candidate_figures, tabulate_candidates
+from paretofit.structures import list_elements, is_too_close, make_mean_descriptor, make_comparison_basis
+from paretofit.sweep import rows_per_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from paretofit.core import Array
 
 LEVERAGE_METHODS = ("leverage", "block-leverage")
-METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
+SELECTION_METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
 DATASETS = {".h5", ".hdf5"}
 OVERLAP = 0.3  # of the sum of covalent radii; nearer than any two nuclei are meant to be
 MOST_FEATURES = 20_000  # their moments take 3.2 GB
@@ -52,19 +52,19 @@ class Selection:
 
     Attributes
     ----------
-    output : Path
+    path : Path
     table : pandas.DataFrame
         A row for each candidate: ``position``, ``config_id``, ``kind``, ``rank`` (1 is the first choice; empty where
         it is not chosen) and ``score``.
     figures : list of Path
-    known : int
+    n_already_labelled : int
         Candidates that were left out because they are labelled already.
     """
 
-    output: Path
+    path: Path
     table: pd.DataFrame
     figures: list[Path]
-    known: int = 0
+    n_already_labelled: int = 0
 
 
 def select_structures(
@@ -72,8 +72,8 @@ def select_structures(
     n: int,
     *,
     method: str = "d-optimal",
-    given: Path | str | None = None,
-    output: Path | str = Path("selected.extxyz"),
+    already_labelled: Path | str | None = None,
+    out: Path | str = Path("selected.extxyz"),
     basis: SnapBasis | None = None,
     twojmax: int = 4,
     energy_weight: float = 150.0,
@@ -94,9 +94,9 @@ def select_structures(
     method : {"leverage", "block-leverage", "d-optimal", "farthest-point", "random"}
         By the leverage of the energy row, or summed over all rows of a configuration; by the determinant of the
         energy rows' moments; by distance in descriptor space; or at random.
-    given : path-like, optional
+    already_labelled : path-like, optional
         What is labelled already: it counts, but is not chosen.
-    output : path-like
+    out : path-like
         Extended XYZ; a table of scores is written beside it.
     basis : SnapBasis, optional
         By default a quadratic SNAP basis at `twojmax` with a cutoff of 4.8 Å.
@@ -122,13 +122,13 @@ def select_structures(
         If a file cannot be used, `n` is larger than the number of candidates, or the method is not known.
     """
     _check_method(method, draw, energy_weight)
-    if Path(output).suffix not in {".extxyz", ".xyz"}:
-        raise InputError(f"the output is extended XYZ, a name that ends in .extxyz; got {output}")
-    if Path(output).resolve() in {Path(one).resolve() for one in (candidates, given) if one is not None}:
-        raise InputError(f"the output, {output}, is one of the files to read; give it a new name")
-    everything, there = _structures(Path(candidates)), _structures(Path(given)) if given is not None else []
-    labelled = {geometry_fingerprint(atoms) for atoms in there}
-    structures = [atoms for atoms in everything if geometry_fingerprint(atoms) not in labelled]
+    if Path(out).suffix not in {".extxyz", ".xyz"}:
+        raise InputError(f"the output is extended XYZ, a name that ends in .extxyz; got {out}")
+    if Path(out).resolve() in {Path(one).resolve() for one in (candidates, already_labelled) if one is not None}:
+        raise InputError(f"the output, {out}, is one of the files to read; give it a new name")
+    everything, there = _structures(Path(candidates)), _structures(Path(already_labelled)) if already_labelled is not None else []
+    labelled = {fingerprint_geometry(atoms) for atoms in there}
+    structures = [atoms for atoms in everything if fingerprint_geometry(atoms) not in labelled]
     known = len(everything) - len(structures)
     if not 1 <= n <= len(structures):
         less = f" ({known} more are labelled already)" if known else ""
@@ -149,16 +149,16 @@ def select_structures(
         scores = pool.leverage(energy_weight, method)
         chosen = sample_configurations(scores, n, rng=None if draw is False else rng)
     else:
-        chosen, scores = pool.greedily(d_optimal if method == "d-optimal" else farthest_point, n)
+        chosen, scores = pool.greedily(select_d_optimal if method == "d-optimal" else select_farthest_points, n)
     table = _table(structures, chosen, scores)
-    _write(Path(output), structures, chosen, table, method)
-    pictures = _figures(structures, chosen, Path(output)) if figures else []
-    return Selection(Path(output), table, pictures, known)
+    _write(Path(out), structures, chosen, table, method)
+    pictures = _figures(structures, chosen, Path(out)) if figures else []
+    return Selection(Path(out), table, pictures, known)
 
 
 def _check_method(method: str, draw: bool | None, energy_weight: float) -> None:
-    if method not in METHODS:
-        raise InputError(f"the method '{method}' is not one of {', '.join(METHODS)}{suggestion(method, METHODS)}")
+    if method not in SELECTION_METHODS:
+        raise InputError(f"the method '{method}' is not one of {', '.join(SELECTION_METHODS)}{suggest_match(method, SELECTION_METHODS)}")
     if draw is not None and method not in LEVERAGE_METHODS:
         raise InputError(f"drawing or taking the highest is for leverage scores; the method is '{method}'")
     if not (np.isfinite(energy_weight) and energy_weight > 0):
@@ -213,7 +213,7 @@ def _design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -
     """Leverage of all configurations, streamed; from the rows in memory where these have not full rank."""
 
     def blocks(part: slice) -> Iterator[RowBlock]:
-        for window, X in design.blocks(block_rows(design.n_features), part):
+        for window, X in design.blocks(rows_per_block(design.n_features), part):
             yield RowBlock(
                 X,
                 np.zeros((len(X), 1)),
@@ -222,11 +222,11 @@ def _design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -
                 np.ones(len(X), dtype=bool),
             )
 
-    parts = [partial(blocks, part) for part in row_parts(design.n_rows, design.n_features)]
-    run = OnThreads(threads)
-    reduction = Reduction.of(parts, [design.n_features], energy_weight=energy_weight, run=run)
+    parts = [partial(blocks, part) for part in split_rows(design.n_rows, design.n_features)]
+    run = ThreadMapper(threads)
+    reduction = Reduction.from_parts(parts, [design.n_features], energy_weight=energy_weight, mapper=run)
     weights = row_weights(np.arange(3), energy_weight, 1.0, 1.0)
-    (found,) = reduced_leverage(reduction, parts, weights, design.n_configurations, run=run)
+    (found,) = compute_reduced_leverage(reduction, parts, weights, design.n_configurations, mapper=run)
     if found is not None:
         return found
     return leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=energy_weight)
@@ -235,11 +235,11 @@ def _design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -
 def format_selection(selection: Selection) -> str:
     """What was chosen, by kind, and where it is, as plain text."""
     chosen = selection.table[selection.table["rank"].notna()]
-    lines = [f"{selection.output}: {len(chosen)} of {len(selection.table)} candidates, in the order of choice"]
-    lines += [f"{selection.known} more are labelled already, and left out"] if selection.known else []
+    lines = [f"{selection.path}: {len(chosen)} of {len(selection.table)} candidates, in the order of choice"]
+    lines += [f"{selection.n_already_labelled} more are labelled already, and left out"] if selection.n_already_labelled else []
     counts = chosen["kind"].value_counts()
     lines += [f"  {count:>6} {kind}" for kind, count in counts.items()]
-    return "\n".join([*lines, str(_scores_file(selection.output)), *map(str, selection.figures)])
+    return "\n".join([*lines, str(_scores_file(selection.path)), *map(str, selection.figures)])
 
 
 def _structures(path: Path) -> list[Atoms]:
@@ -253,7 +253,7 @@ def _structures(path: Path) -> list[Atoms]:
 
 
 def _default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:
-    return plain_basis(elements_of(structures), twojmax).model_copy(update={"quadratic": True})
+    return make_comparison_basis(list_elements(structures), twojmax).model_copy(update={"quadratic": True})
 
 
 def _table(structures: Sequence[Atoms], chosen: Array, scores: Array) -> pd.DataFrame:
@@ -282,12 +282,12 @@ def _write(output: Path, structures: Sequence[Atoms], chosen: Array, table: pd.D
         atoms.info |= {"selected_by": method, "selected_rank": rank, "selected_score": score}
         ranked.append(atoms)
     write_structures(output, ranked)
-    with replacing(_scores_file(output)) as temporary:
+    with atomic_path(_scores_file(output)) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def _figures(structures: Sequence[Atoms], chosen: Array, output: Path) -> list[Path]:
     marked = np.zeros(len(structures), dtype=bool)
     marked[chosen] = True
-    table = candidate_table(structures, mean_of(elements_of(structures))).assign(chosen=marked)
-    return candidate_figures(table, figures_folder(output))
+    table = tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))).assign(chosen=marked)
+    return save_candidate_figures(table, figures_folder(output))

@@ -12,35 +12,35 @@ import numpy as np
 import pandas as pd
 from ase.build import bulk
 
-from paretofit.core import InputError, one_line, remove, suggestion, track, write_text
+from paretofit.core import InputError, one_line, remove_file, suggest_match, track, write_text
 from paretofit.dataset.io import read_frames
 from paretofit.pareto import read_table
 from paretofit.report.figures import (
     FigurePlan,
-    defects,
-    dimers,
-    draw_picture,
-    energy_drift,
-    equations_of_state,
-    interlayer,
-    phonon_dispersion,
-    radial_distribution,
+    plot_defects,
+    plot_dimers,
+    render_figure,
+    plot_energy_drift,
+    plot_equations_of_state,
+    plot_interlayer,
+    plot_phonon_dispersion,
+    plot_radial_distribution,
 )
-from paretofit.report.page import Section, render_sections
+from paretofit.report.page import PageSection, render_sections
 from paretofit.validation import (
     KNOWN_PROTOTYPES,
-    PROPERTIES,
-    UNRELAXED,
-    Case,
-    Measured,
-    Settings,
-    Subject,
-    check_extra,
-    gaps,
-    measure,
-    read_subject,
-    reason,
-    relaxed_crystal,
+    PROPERTY_FUNCTIONS,
+    PROPERTIES_WITHOUT_RELAXATION,
+    ValidationCase,
+    PropertyResult,
+    ValidationSettings,
+    PotentialSpec,
+    check_validate_extra,
+    find_layer_gaps,
+    measure_property,
+    parse_potential,
+    describe_error,
+    relax_crystal,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from paretofit.report.page import Picture
+    from paretofit.report.page import ReportFigure
 
 KEYS = ["property", "structure", "quantity", "unit"]
 CURVES = (
@@ -78,7 +78,7 @@ class ValidationResult:
     table : DataFrame
         ``property``, ``structure``, ``quantity``, ``unit``, ``potential``, ``reference``, ``difference``.
     failures : DataFrame
-        ``property``, ``structure``, ``potential``, ``reason``.
+        ``property``, ``structure``, ``potential``, ``describe_error``.
     curves : dict of str to DataFrame
         What the figures show.
     potential, reference : str
@@ -101,14 +101,14 @@ class ValidationResult:
         return "\n".join([*lines, f"{self.folder / 'validation.html'}"])
 
 
-def validate(
+def validate_potential(
     potential: str | Path,
-    folder: Path | str,
+    out: Path | str,
     *,
     against: str | Path | None = None,
     structures: Sequence[Path | str] = (),
     properties: Sequence[str] = (),
-    settings: Settings | None = None,
+    settings: ValidationSettings | None = None,
     progress: bool = False,
 ) -> ValidationResult:
     """Measure properties of a potential, perhaps beside another one, and write tables, figures and a page.
@@ -116,8 +116,8 @@ def validate(
     Parameters
     ----------
     potential : str or Path
-        See `paretofit.validation.subject.read_subject`.
-    folder : path-like
+        See `paretofit.validation.subject.parse_potential`.
+    out : path-like
         Where everything is written.
     against : str or Path, optional
         Another potential, a reference calculator, or a ``.csv`` with the columns ``property``, ``structure``,
@@ -138,8 +138,8 @@ def validate(
     InputError
         If a potential or a structure cannot be used. A property that fails is recorded, and the others go on.
     """
-    check_extra()
-    settings = settings or Settings()
+    check_validate_extra()
+    settings = settings or ValidationSettings()
     _check_names(properties, settings)
     subjects, known = _compared(str(potential), None if against is None else str(against))
     given = _structures(structures, subjects)
@@ -147,32 +147,32 @@ def validate(
     values, failures, curves = _collected(subjects, given, list(properties), settings, progress=progress)
     rows = pd.DataFrame(failures, columns=["property", "structure", "potential", "reason"])
     reference = subjects[1].name if len(subjects) == 2 else str(against or "")
-    result = ValidationResult(Path(folder), _table(values, known), rows, curves, subjects[0].name, reference)
+    result = ValidationResult(Path(out), _table(values, known), rows, curves, subjects[0].name, reference)
     _write(result, settings)
     return result
 
 
-def _compared(potential: str, against: str | None) -> tuple[list[Subject], pd.DataFrame]:
+def _compared(potential: str, against: str | None) -> tuple[list[PotentialSpec], pd.DataFrame]:
     """One or two potentials, and the numbers of a reference table."""
-    subjects = [read_subject(potential)]
+    subjects = [parse_potential(potential)]
     if against is None or against.endswith(".csv"):
         return subjects, pd.DataFrame() if against is None else _read_table(Path(against))
-    return [*subjects, _other(read_subject(against), subjects[0])], pd.DataFrame()
+    return [*subjects, _other(parse_potential(against), subjects[0])], pd.DataFrame()
 
 
-def _other(second: Subject, first: Subject) -> Subject:
+def _other(second: PotentialSpec, first: PotentialSpec) -> PotentialSpec:
     """With another name where both are called the same."""
     return replace(second, name=f"{second.name} (reference)") if second.name == first.name else second
 
 
-def _check_names(properties: Sequence[str], settings: Settings) -> None:
+def _check_names(properties: Sequence[str], settings: ValidationSettings) -> None:
     for names, known, what in (
-        (properties, PROPERTIES, "property"),
+        (properties, PROPERTY_FUNCTIONS, "property"),
         (settings.prototypes, KNOWN_PROTOTYPES, "prototype"),
     ):
         for name in names:
             if name not in known:
-                raise InputError(f"there is no {what} '{name}'{suggestion(name, known)}; there are {', '.join(known)}")
+                raise InputError(f"there is no {what} '{name}'{suggest_match(name, known)}; there are {', '.join(known)}")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -187,7 +187,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: the column 'potential' must be numbers: {one_line(error)}") from error
 
 
-def _structures(paths: Sequence[Path | str], subjects: Sequence[Subject]) -> dict[str, Atoms]:
+def _structures(paths: Sequence[Path | str], subjects: Sequence[PotentialSpec]) -> dict[str, Atoms]:
     if paths:
         found: dict[str, Atoms] = {}
         for path in map(Path, paths):
@@ -210,7 +210,7 @@ def _structures(paths: Sequence[Path | str], subjects: Sequence[Subject]) -> dic
     return found
 
 
-def _check_structures(given: Mapping[str, Atoms], subjects: Sequence[Subject]) -> None:
+def _check_structures(given: Mapping[str, Atoms], subjects: Sequence[PotentialSpec]) -> None:
     """Everything that would fail at once fails before anything long has started."""
     for name, atoms in given.items():
         symbols = atoms.get_chemical_symbols()
@@ -227,12 +227,12 @@ def _check_structures(given: Mapping[str, Atoms], subjects: Sequence[Subject]) -
                 )
             copy = atoms.copy()
             try:
-                copy.calc = subject.calculator(symbols)
+                copy.calc = subject.make_calculator(symbols)
                 energy = float(copy.get_potential_energy())
             except InputError:
                 raise
             except Exception as error:
-                raise InputError(f"{subject.name} cannot compute structure '{name}': {reason(error)}") from error
+                raise InputError(f"{subject.name} cannot compute structure '{name}': {describe_error(error)}") from error
             if not np.isfinite(energy):
                 raise InputError(f"{subject.name} gives structure '{name}' no finite energy; is its geometry right?")
 
@@ -242,10 +242,10 @@ Failures = list[tuple[str, str, str, str]]
 
 
 def _collected(
-    subjects: Sequence[Subject],
+    subjects: Sequence[PotentialSpec],
     given: Mapping[str, Atoms],
     properties: list[str],
-    settings: Settings,
+    settings: ValidationSettings,
     *,
     progress: bool,
 ) -> tuple[Values, Failures, dict[str, pd.DataFrame]]:
@@ -253,8 +253,8 @@ def _collected(
     wanted = [
         (name, structure)
         for structure, atoms in given.items()
-        for name in properties or PROPERTIES
-        if properties or name != "interlayer" or len(gaps(atoms)[1])
+        for name in properties or PROPERTY_FUNCTIONS
+        if properties or name != "interlayer" or len(find_layer_gaps(atoms)[1])
     ]
     tasks = [(name, structure, k) for name, structure in wanted for k in range(len(subjects))]
     values: Values = []
@@ -274,23 +274,23 @@ def _measured(
     name: str,
     structure: str,
     k: int,
-    subjects: Sequence[Subject],
+    subjects: Sequence[PotentialSpec],
     atoms: Atoms,
-    settings: Settings,
+    settings: ValidationSettings,
     crystals: dict[tuple[str, int], Atoms | str],
-) -> Measured:
+) -> PropertyResult:
     """One property; the relaxed crystal is made once, and its failure is that of all that need it."""
-    if name in UNRELAXED:
-        return measure(name, Case(subjects, k, structure, atoms, atoms, settings))
+    if name in PROPERTIES_WITHOUT_RELAXATION:
+        return measure_property(name, ValidationCase(subjects, k, structure, atoms, atoms, settings))
     if (structure, k) not in crystals:
         try:
-            crystals[structure, k] = relaxed_crystal(subjects[k], atoms)
+            crystals[structure, k] = relax_crystal(subjects[k], atoms)
         except Exception as error:  # noqa: BLE001  (a calculator may raise anything; what needs no crystal goes on)
-            crystals[structure, k] = f"there is no relaxed crystal: {reason(error)}"
+            crystals[structure, k] = f"there is no relaxed crystal: {describe_error(error)}"
     crystal = crystals[structure, k]
     if isinstance(crystal, str):
-        return Measured(failures=[crystal])
-    return measure(name, Case(subjects, k, structure, atoms, crystal, settings))
+        return PropertyResult(failures=[crystal])
+    return measure_property(name, ValidationCase(subjects, k, structure, atoms, crystal, settings))
 
 
 def _table(values: Values, known: pd.DataFrame) -> pd.DataFrame:
@@ -308,14 +308,14 @@ def _table(values: Values, known: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _write(result: ValidationResult, settings: Settings) -> None:
+def _write(result: ValidationResult, settings: ValidationSettings) -> None:
     folder = result.folder
     for name in CURVES:
         if name in result.curves:
             write_text(folder / "tables" / f"{name}.csv", result.curves[name].to_csv(index=False))
         else:
-            remove(folder / "tables" / f"{name}.csv")
-    pictures = [draw_picture(plan, folder / "figures") for plan in _plans(result.curves)]
+            remove_file(folder / "tables" / f"{name}.csv")
+    pictures = [render_figure(plan, folder / "figures") for plan in _plans(result.curves)]
     write_text(folder / "validation.csv", result.table.to_csv(index=False))
     write_text(folder / "failures.csv", result.failures.to_csv(index=False))
     settings_text = {"potential": result.potential, "reference": result.reference, "settings": asdict(settings)}
@@ -329,18 +329,18 @@ def _plans(curves: Mapping[str, pd.DataFrame]) -> Iterator[FigurePlan]:
     single = (
         (
             "eos",
-            equations_of_state,
+            plot_equations_of_state,
             "Energy against volume; fitted by Birch and Murnaghan's equation of state.",
         ),
         (
             "defects",
-            defects,
+            plot_defects,
             "Formation energies of defects, relaxed with one and evaluated with any potential.",
         ),
-        ("interlayer", interlayer, "Energy against the distance of layers, without and with dispersion."),
-        ("dimer", dimers, "Two atoms down to short distance; logarithmic beyond 1 eV."),
-        ("md_rdf", radial_distribution, "Radial distribution function in dynamics with a thermostat."),
-        ("md_energy", energy_drift, "Total energy in dynamics without a thermostat."),
+        ("interlayer", plot_interlayer, "Energy against the distance of layers, without and with dispersion."),
+        ("dimer", plot_dimers, "Two atoms down to short distance; logarithmic beyond 1 eV."),
+        ("md_rdf", plot_radial_distribution, "Radial distribution function in dynamics with a thermostat."),
+        ("md_energy", plot_energy_drift, "Total energy in dynamics without a thermostat."),
     )
     for name, draw, caption in single:
         if name in curves:
@@ -351,18 +351,18 @@ def _plans(curves: Mapping[str, pd.DataFrame]) -> Iterator[FigurePlan]:
         tables = [part[part["structure"] == structure] for part in parts]
         yield FigurePlan(
             "phonons" if number == 0 else f"phonons_{number + 1}",
-            partial(phonon_dispersion, *tables),
+            partial(plot_phonon_dispersion, *tables),
             partial(str, f"Phonons of {structure}: dispersion and density of states; imaginary ones below zero."),
         )
 
 
-def _sections(result: ValidationResult, pictures: Sequence[Picture]) -> Iterator[Section]:
+def _sections(result: ValidationResult, pictures: Sequence[ReportFigure]) -> Iterator[PageSection]:
     left_out = [] if result.reference else ["reference", "difference"]
     for name, title in TITLES.items():
         table = result.table[result.table["property"] == name].drop(columns=["property", *left_out])
         own = [one for one in pictures if one.name.split("_")[0] == name]
         if len(table) or own:
-            yield Section(title.capitalize(), table.reset_index(drop=True), own)
+            yield PageSection(title.capitalize(), table.reset_index(drop=True), own)
 
 
 def _failed(result: ValidationResult) -> list[str]:
@@ -370,7 +370,7 @@ def _failed(result: ValidationResult) -> list[str]:
     return [f"{one.property}, {one.structure}, {one.potential}: {one.reason}" for one in _rows(result.failures)]
 
 
-def _page(result: ValidationResult, pictures: Sequence[Picture]) -> str:
+def _page(result: ValidationResult, pictures: Sequence[ReportFigure]) -> str:
     return render_sections(
         title=f"Validation of {result.potential}",
         opening=_opening(result),
@@ -385,13 +385,13 @@ def _opening(result: ValidationResult) -> str:
     return f"Properties of {result.potential}{beside}: {counted}."
 
 
-def _markdown(result: ValidationResult, pictures: Sequence[Picture]) -> str:
+def _markdown(result: ValidationResult, pictures: Sequence[ReportFigure]) -> str:
     parts = [f"# Validation of {result.potential}\n\n{_opening(result)}\n"]
     if len(result.failures):
         parts.append("## What failed\n\n" + "".join(f"- {line}\n" for line in _failed(result)))
     for section in _sections(result, pictures):
         parts.append(f"## {section.title}\n\n{section.markdown}")
-        parts += [f"![{one.caption}](figures/{one.name}.png)\n" for one in section.pictures if not one.missing]
+        parts += [f"![{one.caption}](figures/{one.name}.png)\n" for one in section.figures if not one.missing_reason]
     return "\n".join(parts)
 
 

@@ -12,14 +12,14 @@ class InputError(ValueError):
     """
 
 
-class FailedError(InputError):
+class ExecutionError(InputError):
     """Work that failed though the input can be used; the command line turns it into exit code 1.
 
     The message says what failed, and where to look.
     """
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
+def suggest_match(word: str, known: Iterable[str]) -> str:
     """``"; did you mean 'weights'?"`` where `word` is close to a known one, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -18,16 +18,16 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from paretofit.core.errors import FailedError, InputError
+from paretofit.core.errors import ExecutionError, InputError
 
 MOST_VALUES, LONGEST_NUMBER = 1_000_000, 10_000  # in a YAML file: values, and bits of a whole number
-LOCK = "run.lock"  # in a folder that a run holds for itself
-TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # names of `tempfile.mkstemp` in `replacing`
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # raised in mid-file, without a file name
+LOCK_FILE_NAME = "run.lock"  # in a folder that a run holds for itself
+TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # names of `tempfile.mkstemp` in `atomic_path`
+DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # raised in mid-file, without a file name
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes that name.
 
     On an error the temporary file is removed and whatever stood at `path` is left as it was.
@@ -46,7 +46,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename != str(temporary) and error.errno not in FULL:  # another file's trouble
+        if error.filename != str(temporary) and error.errno not in DISK_WRITE_ERRNOS:  # another file's trouble
             raise
         raise _not_written(path, error) from error
     finally:
@@ -67,10 +67,10 @@ def _temporary_beside(path: Path) -> Path:
     return Path(name)
 
 
-def remove_temporary(folder: Path) -> None:
-    """Remove what `replacing` has left in a folder, and those in it, where it was killed."""
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what `atomic_path` has left in a folder, and those in it, where it was killed."""
     for place, folders, names in os.walk(folder):
-        folders[:] = [one for one in folders if not Path(place, one, LOCK).exists()]  # another run's
+        folders[:] = [one for one in folders if not Path(place, one, LOCK_FILE_NAME).exists()]  # another run's
         for name in names:
             if TEMPORARY.fullmatch(name):
                 Path(place, name).unlink(missing_ok=True)
@@ -82,7 +82,7 @@ def check_writable(path: Path | str) -> None:
     Raises
     ------
     InputError
-        As of `replacing`.
+        As of `atomic_path`.
     """
     _temporary_beside(Path(path)).unlink()
 
@@ -90,7 +90,7 @@ def check_writable(path: Path | str) -> None:
 def _not_written(path: Path, error: OSError | ValueError) -> InputError:
     reason = getattr(error, "strerror", None) or one_line(error)
     if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
-        return FailedError(f"{path} cannot be written: {reason}; make room, or name another place")
+        return ExecutionError(f"{path} cannot be written: {reason}; make room, or name another place")
     return InputError(f"{path} cannot be written: {reason}; name another place")
 
 
@@ -99,7 +99,7 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def remove(path: Path | str) -> None:
+def remove_file(path: Path | str) -> None:
     """Remove a file if it is there.
 
     Raises
@@ -115,18 +115,18 @@ def remove(path: Path | str) -> None:
 
 def write_text(path: Path | str, text: str) -> None:
     """Write a text file whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_sealed(path: Path | str, record: dict[str, Any]) -> None:
+def write_json_with_digest(path: Path | str, record: dict[str, Any]) -> None:
     """Write a JSON object with a digest of itself, whole or not at all."""
     plain = json.loads(json.dumps(record))  # keys that are numbers become texts before the digest, too
-    write_text(path, json.dumps({**plain, "digest": digest(plain)}, indent=1) + "\n")
+    write_text(path, json.dumps({**plain, "digest": hash_json(plain)}, indent=1) + "\n")
 
 
-def read_sealed(path: Path | str, remedy: str) -> dict[str, Any]:
-    """Read what `write_sealed` has written; a file of an older version bears no digest.
+def read_json_with_digest(path: Path | str, remedy: str) -> dict[str, Any]:
+    """Read what `write_json_with_digest` has written; a file of an older version bears no digest.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def read_sealed(path: Path | str, remedy: str) -> dict[str, Any]:
     """
     try:
         record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        whole = record.pop("digest", None) in {None, digest(record)}
+        whole = record.pop("digest", None) in {None, hash_json(record)}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         whole = False
     if not whole:
@@ -150,9 +150,9 @@ def read_sealed(path: Path | str, remedy: str) -> dict[str, Any]:
     return record
 
 
-def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """SHA-256 of those files of a folder that are there, for its record."""
-    return {name: file_digest(folder / name) for name in names if (folder / name).exists()}
+    return {name: hash_file(folder / name) for name in names if (folder / name).exists()}
 
 
 def read_yaml(path: Path | str) -> Any:
@@ -204,20 +204,20 @@ def _check_extent(value: Any, extents: dict[int, int]) -> int:
     return extents[id(value)]
 
 
-def digest(value: Any) -> str:
+def hash_json(value: Any) -> str:
     """SHA-256, as hex, of anything that JSON can hold; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def array_digest(array: np.ndarray[Any, Any]) -> str:
+def hash_array(array: np.ndarray[Any, Any]) -> str:
     """SHA-256, as hex, of an array's shape, type and bytes."""
     contiguous = np.ascontiguousarray(array)
     head = f"{contiguous.shape}{contiguous.dtype.str}".encode()
     return hashlib.sha256(head + contiguous.tobytes()).hexdigest()
 
 
-def file_digest(path: Path | str) -> str:
+def hash_file(path: Path | str) -> str:
     """SHA-256, as hex, of a file's bytes."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from paretofit.core.files import replacing
+from paretofit.core.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def replacing_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+def atomic_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     """Yield a new HDF5 file that takes the name `path` on success, and a check that it could be written so far.
 
     The check is for long work: it raises where the disk is full by now. It need not be called at the end.
@@ -31,7 +31,7 @@ def replacing_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], N
     InputError
         If the file cannot be written.
     """
-    with replacing(path) as temporary, _Forgiving(temporary) as stream:
+    with atomic_path(path) as temporary, _Forgiving(temporary) as stream:
         try:
             with h5py.File(stream, "w") as file:
                 yield file, stream.check

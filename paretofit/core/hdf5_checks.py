@@ -21,28 +21,28 @@ LARGEST_PACKING = 2048  # numbers take at most this many times their bytes in th
 LARGEST_SEARCHED = 2 << 30  # bytes of a file in which heaps are looked at
 HEAP = b"GCOL\1\0\0\0"
 HEAP_DAMAGED = "a heap of texts in it is damaged"
-DAMAGE = (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError)  # what h5py raises
+CORRUPT_FILE_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError)  # what h5py raises
 
 
-def numbers_within(file: h5py.File, name: str, window: slice, kinds: str, shape: tuple[int, ...]) -> Array:
+def read_local_array(file: h5py.File, name: str, window: slice, dtype_kinds: str, row_shape: tuple[int, ...]) -> Array:
     """A window of a dataset of the file, all of it.
 
     Parameters
     ----------
-    kinds : str
+    dtype_kinds : str
         The kinds of numpy types that will do, such as "fiu".
-    shape : tuple of int
+    row_shape : tuple of int
         Of what there is for each; the dataset has one dimension more.
 
     Raises
     ------
     ValueError
-        If it is of another type or shape, or too short; or as `within` and h5py.
+        If it is of another type or shape, or too short; or as `get_local_item` and h5py.
     """
-    stored = within(file, name)
+    stored = get_local_item(file, name)
     if not isinstance(stored, h5py.Dataset) or stored.shape is None:
         raise ValueError("it holds no numbers")
-    if stored.dtype.kind not in kinds or stored.ndim != 1 + len(shape) or stored.shape[1:] != shape:
+    if stored.dtype.kind not in dtype_kinds or stored.ndim != 1 + len(row_shape) or stored.shape[1:] != row_shape:
         raise ValueError(f"it holds {stored.dtype} of shape {stored.shape}")
     values = np.asarray(stored[window])
     if window.stop is not None and len(values) != window.stop - window.start:
@@ -50,7 +50,7 @@ def numbers_within(file: h5py.File, name: str, window: slice, kinds: str, shape:
     return values
 
 
-def within(file: h5py.File, name: str) -> Any:
+def get_local_item(file: h5py.File, name: str) -> Any:
     """The group or dataset `name`, of which all that it says stands in this very file.
 
     Raises
@@ -76,27 +76,27 @@ def within(file: h5py.File, name: str) -> Any:
     return item
 
 
-def check_members(file: h5py.File, group: str = "", depth: int = 2) -> None:
-    """Refuse a file of which anything is not `within` it, or whose groups are nested more than `depth` times.
+def check_members(file: h5py.File, group: str = "", max_depth: int = 2) -> None:
+    """Refuse a file of which anything is not `get_local_item` it, or whose groups are nested more than `max_depth` times.
 
     Raises
     ------
     OSError
         With the name of what is not.
     """
-    for member in within(file, group) if group else file:
+    for member in get_local_item(file, group) if group else file:
         name = f"{group}/{member}" if group else str(member)
         try:
-            item = within(file, name)
+            item = get_local_item(file, name)
         except OSError as error:
             raise OSError(f"'{name}': {error}") from error
         if isinstance(item, h5py.Group):
-            if not depth:
+            if not max_depth:
                 raise OSError(f"'{name}': it is a group, where only numbers were expected")
-            check_members(file, name, depth - 1)
+            check_members(file, name, max_depth - 1)
 
 
-def check_heaps(path: Path) -> None:
+def check_global_heaps(path: Path) -> None:
     """Refuse a file whose heaps of texts HDF5 would read without end (seen with HDF5 2.0).
 
     A heap's objects follow each other, each with its number and size; HDF5 goes round and round where damage has made

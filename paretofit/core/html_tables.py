@@ -16,7 +16,7 @@ LONGEST = 200  # characters of a text from the file
 NUMBER = re.compile(r"-?[0-9.,]+(e[+-]?[0-9]+)?|–")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def render_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """An HTML table, every cell of it escaped; under a header, numbers stand on the right.
 
     Parameters
@@ -31,16 +31,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return f"<table>{f'<thead><tr>{top}</tr></thead>' if header else ''}<tbody>{body}</tbody></table>"
 
 
-def text(value: Any) -> str:
+def escape_text(value: Any) -> str:
     """Any value as escaped text, cut where it is endless."""
     words = str(value)
     return escape(words if len(words) <= LONGEST else f"{words[:LONGEST]} …")
 
 
-def listing(items: Sequence[str]) -> str:
+def render_list(items: Sequence[str]) -> str:
     """An HTML list of sentences, escaped; the first few and how many more."""
     more = [f"and {len(items) - SHOWN} more"] if len(items) > SHOWN else []
-    return f"<ul>{''.join(f'<li>{text(item)}</li>' for item in [*items[:SHOWN], *more])}</ul>"
+    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in [*items[:SHOWN], *more])}</ul>"
 
 
 def _words(value: Any) -> str:
@@ -53,4 +53,4 @@ def _words(value: Any) -> str:
 
 def _cell(words: str, tag: str, numbers_right: bool = True) -> str:
     side = "right" if tag == "td" and numbers_right and NUMBER.fullmatch(words) else "left"
-    return f'<{tag} style="text-align:{side}">{text(words)}</{tag}>'
+    return f'<{tag} style="text-align:{side}">{escape_text(words)}</{tag}>'

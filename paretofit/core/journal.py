@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from paretofit.core.errors import FailedError, InputError
+from paretofit.core.errors import ExecutionError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class JsonLines:
             self._stream.flush()
             os.fsync(self._stream.fileno())
         except OSError as error:
-            raise FailedError(
+            raise ExecutionError(
                 f"the journal {self._stream.name} cannot be written: {error.strerror}; what is finished is kept: make "
                 "room, then the same command goes on"
             ) from error

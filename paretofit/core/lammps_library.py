@@ -21,7 +21,7 @@ from typing import Any
 from paretofit.core.errors import InputError
 
 LIBRARY = "libmpi.so.12"
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  (where MPICH puts it)
+SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (where MPICH puts it)
 
 
 def _load_mpi() -> None:
@@ -36,7 +36,7 @@ def _load_mpi() -> None:
         return
 
 
-def lammps_instance() -> Any:
+def create_lammps() -> Any:
     """Return a silent LAMMPS instance of this process.
 
     Raises
@@ -64,9 +64,9 @@ def lammps_instance() -> Any:
 
 
 @cache
-def process_lammps() -> Any:
+def get_shared_lammps() -> Any:
     """One LAMMPS instance for each process."""
-    return lammps_instance()
+    return create_lammps()
 
 
 def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Any:
@@ -85,7 +85,7 @@ def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Any:
     InputError
         If LAMMPS cannot be loaded.
     """
-    lammps_instance()  # MPI is up from here on, and shut down at the end
+    create_lammps()  # MPI is up from here on, and shut down at the end
     import lammps  # noqa: PLC0415  (see above)
     from ase.calculators.lammpslib import LAMMPSlib  # noqa: PLC0415
 
@@ -107,7 +107,7 @@ def _leave_nothing_behind(process: int) -> None:
     ``mpirun`` started; what is mapped already stays usable without its name.
     """
     atexit.register(_shut_down, process)
-    for leftover in SHARED_MEMORY.glob(f"mpich_shm_{process:x}_*"):
+    for leftover in SHARED_MEMORY_FOLDER.glob(f"mpich_shm_{process:x}_*"):
         leftover.unlink(missing_ok=True)
 
 

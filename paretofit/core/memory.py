@@ -11,12 +11,12 @@ from pathlib import Path
 
 from paretofit.core.errors import InputError
 
-SMALL = 256 << 20  # bytes that are not worth a look
+MIN_CHECKED_BYTES = 256 << 20  # bytes that are not worth a look
 FIT_COPIES = 5.5  # of its rows while a fit is made: the rows, weighted, scaled, factored (measured with fit_wls)
 
-MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/proc/self/cgroup")
-CGROUPS = Path("/sys/fs/cgroup")
+MEMINFO_FILE = Path("/proc/meminfo")
+CGROUP_FILE = Path("/proc/self/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int | None:
@@ -28,18 +28,18 @@ def available_memory() -> int | None:
     return min(found, default=None)
 
 
-def require_memory(needed: float, what: str, change: str, *, free: int | None = None) -> None:
+def require_memory(required_bytes: float, description: str, remedy: str, *, available_bytes: int | None = None) -> None:
     """Refuse work that does not fit into the memory that is there.
 
     Parameters
     ----------
-    needed : float
+    required_bytes : float
         Bytes, of all processes together.
-    what : str
+    description : str
         What needs them, in the plural: "the fits of 3000 rows by 500 columns".
-    change : str
+    remedy : str
         What to do about it: "lower 'twojmax'".
-    free : int, optional
+    available_bytes : int, optional
         Bytes that there are; by default of this machine.
 
     Raises
@@ -47,12 +47,12 @@ def require_memory(needed: float, what: str, change: str, *, free: int | None = 
     InputError
         With both numbers.
     """
-    if needed <= SMALL:
+    if required_bytes <= MIN_CHECKED_BYTES:
         return
-    there = available_memory() if free is None else free
-    if there is not None and needed > there:
-        kind = "memory" if free is None else "the GPU's memory"
-        raise InputError(f"{what} need about {_giga(needed)} of {kind}, and {_giga(there)} are available; {change}")
+    there = available_memory() if available_bytes is None else available_bytes
+    if there is not None and required_bytes > there:
+        kind = "memory" if available_bytes is None else "the GPU's memory"
+        raise InputError(f"{description} need about {_giga(required_bytes)} of {kind}, and {_giga(there)} are available; {remedy}")
 
 
 def _giga(number: float) -> str:
@@ -61,7 +61,7 @@ def _giga(number: float) -> str:
 
 def _of_machine() -> int | None:
     try:
-        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines() if ":" in line)
+        lines = dict(line.split(":", 1) for line in MEMINFO_FILE.read_text().splitlines() if ":" in line)
         return 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):
         return None
@@ -70,14 +70,14 @@ def _of_machine() -> int | None:
 def _of_groups() -> list[int]:
     """What is left of the limits of this process's control groups and of those above them, versions 2 and 1."""
     try:
-        lines = [line.split(":", 2) for line in CGROUP.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in CGROUP_FILE.read_text().splitlines()]
     except OSError:
         return []
     left = []
     for _, controllers, path in (line for line in lines if len(line) == 3):
         if controllers and "memory" not in controllers.split(","):
             continue
-        root = CGROUPS / "memory" if controllers else CGROUPS
+        root = CGROUP_ROOT / "memory" if controllers else CGROUP_ROOT
         names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
         here = root / path.strip("/")
         for group in [here, *(one for one in here.parents if one.is_relative_to(root))]:

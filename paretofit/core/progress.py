@@ -39,7 +39,7 @@ def track(items: Iterable[T], total: int, description: str, *, enabled: bool) ->
             bar.advance(task)
 
 
-def track_spending(items: Iterable[T], total: int, spending: Callable[[], tuple[float, str]]) -> Iterator[T]:
+def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[float, str]]) -> Iterator[T]:
     """Yield `items` and show what they have cost so far and what is left, on standard error.
 
     On a terminal a bar; elsewhere, as in a batch job's log, a line each minute.
@@ -49,19 +49,19 @@ def track_spending(items: Iterable[T], total: int, spending: Callable[[], tuple[
     items : iterable
     total : int
         How many there are.
-    spending : callable
+    get_status : callable
         Share of the work that is done, 0 to 1, and a line of text about it.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield from _report_each_minute(items, total, spending, console)
+        yield from _report_each_minute(items, total, get_status, console)
         return
     columns = (BarColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"0/{total}: {spending()[1]}", total=1.0)
+        task = bar.add_task(f"0/{total}: {get_status()[1]}", total=1.0)
         for count, item in enumerate(items, start=1):
             yield item
-            share, text = spending()
+            share, text = get_status()
             bar.update(task, completed=share, description=f"{count}/{total}: {text}")
 
 

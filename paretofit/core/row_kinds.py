@@ -16,22 +16,22 @@ class RowKind(IntEnum):
     STRESS = 2
 
 
-def row_kinds(kind: Any, n: int) -> np.ndarray[Any, np.dtype[np.int8]]:
+def parse_row_kinds(kinds: Any, n_rows: int) -> np.ndarray[Any, np.dtype[np.int8]]:
     """Turn names or numbers into ``(n,) int8`` of `RowKind`.
 
     Raises
     ------
     InputError
-        If there are not `n` of them, or one is not "energy", "force" or "stress".
+        If there are not `n_rows` of them, or one is not "energy", "force" or "stress".
     """
-    values = np.asarray(kind)
+    values = np.asarray(kinds)
     if values.dtype.kind in "UOS":
         try:
             values = np.array([RowKind[str(value).upper()] for value in values.tolist()])
         except KeyError as error:
             raise InputError(f"a row's kind must be 'energy', 'force' or 'stress'; got {error}") from error
-    if values.shape != (n,) or not np.isin(values, list(RowKind)).all():
+    if values.shape != (n_rows,) or not np.isin(values, list(RowKind)).all():
         raise InputError(
-            f"kind must say 'energy', 'force' or 'stress' for each of the {n} rows; got shape {values.shape}"
+            f"kind must say 'energy', 'force' or 'stress' for each of the {n_rows} rows; got shape {values.shape}"
         )
     return values.astype(np.int8)

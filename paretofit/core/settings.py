@@ -7,13 +7,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticUndefined
 
-from paretofit.core.errors import suggestion
+from paretofit.core.errors import suggest_match
 from paretofit.core.files import one_line
 
 LONGEST = 200  # characters of a value that messages repeat
 
-Whole = Annotated[int, Field(strict=True)]  # strict: true and false are no numbers here
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+StrictInt = Annotated[int, Field(strict=True)]  # strict: true and false are no numbers here
+StrictPositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 
@@ -26,13 +26,13 @@ def _file_name(value: str) -> str:
 FileName = Annotated[Name, AfterValidator(_file_name)]  # a part of a path that leads nowhere else
 
 
-class Section(BaseModel):
+class StrictSettings(BaseModel):
     """A part of the settings: unknown keys are errors, nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+def format_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing wrong, in words, and how many more there are; unknown keys first.
 
     Parameters
@@ -48,7 +48,7 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     key = ".".join([*keys, str(first["loc"][-1])] if absent else keys)
     fields = {name: field for section in sections for name, field in section.model_fields.items()}
     if first["type"] == "extra_forbidden":
-        text = f"unknown key '{key}'{suggestion(str(first['loc'][-1]), fields)}"
+        text = f"unknown key '{key}'{suggest_match(str(first['loc'][-1]), fields)}"
         if "did you mean" not in text:
             text += f"; the keys there are {', '.join(fields)}"
     elif first["type"] == "missing":
@@ -59,17 +59,17 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     return one_line(text) + (f" (and {more} more)" if more else "")
 
 
-def settings_rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def list_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Key, default and meaning of every setting, sections inside others unfolded."""
-    for name, field in section.model_fields.items():
+    for name, field in model.model_fields.items():
         inner = _sections(field.annotation)
         if isinstance(field.annotation, type) and inner == [field.annotation]:
-            yield from settings_rows(inner[0], f"{prefix}{name}.")
+            yield from list_settings(inner[0], f"{prefix}{name}.")
             continue
         yield prefix + name, _default(field), field.description or ""
         for one in inner:
             mark = "[]" if get_origin(field.annotation) in {list, tuple} else f"({_tag(one)})" if _tag(one) else ""
-            yield from settings_rows(one, f"{prefix}{name}{mark}.")
+            yield from list_settings(one, f"{prefix}{name}{mark}.")
 
 
 def _default(field: Any) -> str:
@@ -98,7 +98,7 @@ def _plain(problem: Any) -> str:
         expected = problem["ctx"].get("expected_tags", "")
         known = [tag.strip(" '") for tag in expected.split(",")]
         tag = str(problem["ctx"].get("tag", ""))
-        return f"'{tag}' is not one of {', '.join(known)}{suggestion(tag, known)}" if tag else "needs a 'name'"
+        return f"'{tag}' is not one of {', '.join(known)}{suggest_match(tag, known)}" if tag else "needs a 'name'"
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     shown = "" if problem["type"] == "value_error" and isinstance(given, list | dict) else value
     return f"{message[:1].lower()}{message[1:]}{shown}"

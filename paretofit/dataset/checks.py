@@ -23,12 +23,12 @@ def check_level_name(name: Any) -> None:
     """
     text = name if isinstance(name, str) else ""
     if not text.strip() or "/" in text or text in {".", ".."} or not text.isprintable():
-        raise InputError(f"{shortened(name)} cannot name a convergence level: use letters, digits, '-', '_' or '.'")
+        raise InputError(f"{abbreviate(name)} cannot name a convergence level: use letters, digits, '-', '_' or '.'")
     if len(text.encode()) > LONGEST_NAME:
-        raise InputError(f"{shortened(name)} cannot name a convergence level: use at most {LONGEST_NAME} letters")
+        raise InputError(f"{abbreviate(name)} cannot name a convergence level: use at most {LONGEST_NAME} letters")
 
 
-def whole_number(value: Any) -> int:
+def parse_config_id(value: Any) -> int:
     """Take an id as it stands: 7, 7.0 and "7" are the id 7; 1.7 is none.
 
     Raises
@@ -42,17 +42,17 @@ def whole_number(value: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole or not -(2**63) <= number < 2**63:
-        raise InputError(f"a configuration's id must be a whole number; got {shortened(value)}")
+        raise InputError(f"a configuration's id must be a whole number; got {abbreviate(value)}")
     return number
 
 
-def check_structure(atoms: Atoms, where: str) -> None:
+def check_structure(atoms: Atoms, context: str) -> None:
     """Refuse what cannot be a structure.
 
     Parameters
     ----------
     atoms : ase.Atoms
-    where : str
+    context : str
         Begins the sentence of an error: "configuration 7".
 
     Raises
@@ -62,32 +62,32 @@ def check_structure(atoms: Atoms, where: str) -> None:
         1e9 Å, or a cell vector is shorter than 1e-6 Å but not zero.
     """
     if len(atoms) == 0:
-        raise InputError(f"{where} has no atoms")
+        raise InputError(f"{context} has no atoms")
     if atoms.numbers.min() < 0 or atoms.numbers.max() >= len(chemical_symbols):
         raise InputError(
-            f"{where} has atomic numbers that are no element's; they must be 1 to {len(chemical_symbols) - 1}"
+            f"{context} has atomic numbers that are no element's; they must be 1 to {len(chemical_symbols) - 1}"
         )
     cell = np.array(atoms.cell[:])
     values = np.concatenate([atoms.positions.ravel(), cell.ravel()])
     if not np.isfinite(values).all():
-        raise InputError(f"{where} has positions or cell vectors that are not finite")
+        raise InputError(f"{context} has positions or cell vectors that are not finite")
     if (largest := np.abs(values).max()) > LONGEST:
-        raise InputError(f"{where} has positions or cell vectors of {largest:.3g} Å; they must be below {LONGEST:g} Å")
+        raise InputError(f"{context} has positions or cell vectors of {largest:.3g} Å; they must be below {LONGEST:g} Å")
     lengths = np.linalg.norm(cell, axis=1)
     if (cell.any(axis=1) & (lengths < SHORTEST)).any():
         raise InputError(
-            f"{where} has a cell vector shorter than {SHORTEST:g} Å; give its length in Å, or zeros for none"
+            f"{context} has a cell vector shorter than {SHORTEST:g} Å; give its length in Å, or zeros for none"
         )
 
 
-def real_numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Array:
+def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
     """Take anything array-like as real numbers, float64; None becomes NaN.
 
     Parameters
     ----------
     value
         Text and complex numbers are refused, not converted.
-    what
+    name
         Begins the sentence of an error: "targets of level 'a'".
     shape
         The shape that it must have, if it must have one.
@@ -107,15 +107,15 @@ def real_numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) ->
     if array is None:
         single = shape == ()
         raise InputError(
-            f"{what} must be {'a real number' if single else 'real numbers in rows of equal length'}; "
-            f"got {shortened(value)}"
+            f"{name} must be {'a real number' if single else 'real numbers in rows of equal length'}; "
+            f"got {abbreviate(value)}"
         )
     if shape is not None and array.shape != shape:
-        raise InputError(f"{what} must have the shape {shape}; got {array.shape}")
+        raise InputError(f"{name} must have the shape {shape}; got {array.shape}")
     return array
 
 
-def shortened(value: Any, most: int = 40) -> str:
-    """What was given, on one line and at most about `most` characters long."""
+def abbreviate(value: Any, max_length: int = 40) -> str:
+    """What was given, on one line and at most about `max_length` characters long."""
     text = " ".join(repr(value).split())
-    return text if len(text) <= most else f"{text[:most]}..."
+    return text if len(text) <= max_length else f"{text[:max_length]}..."

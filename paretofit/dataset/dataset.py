@@ -18,20 +18,20 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import (
-    DAMAGE,
+    CORRUPT_FILE_ERRORS,
     Array,
     InputError,
-    array_digest,
-    check_heaps,
-    digest,
-    numbers_within,
+    hash_array,
+    check_global_heaps,
+    hash_json,
+    read_local_array,
     one_line,
-    suggestion,
-    within,
+    suggest_match,
+    get_local_item,
 )
-from paretofit.dataset.checks import check_level_name, check_structure, shortened, whole_number
-from paretofit.dataset.dataset_html import dataset_html
-from paretofit.dataset.labelled import STATUS, Labels
+from paretofit.dataset.checks import check_level_name, check_structure, abbreviate, parse_config_id
+from paretofit.dataset.dataset_html import render_dataset
+from paretofit.dataset.labelled import STATUS_CODES, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 
 SCHEMA_VERSION = 1
-UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
-CHUNK = 512
+STORED_UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
+MAX_CHUNK_CONFIGURATIONS = 512
 WHOLE, REAL, TEXT = "biu", "fiu", "OS"  # kinds of numpy types that do for whole numbers, real numbers, texts
 COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # the kind of each array, and the shape of what it has for each
     **dict.fromkeys(("numbers", "offsets", "id", "status"), (WHOLE, ())),
@@ -88,7 +88,7 @@ class Dataset:
             )
         if not isinstance(version, int | np.integer):
             raise InputError(
-                f"{self.path}: its schema_version must be a whole number; got {shortened(version)}; restore the "
+                f"{self.path}: its schema_version must be a whole number; got {abbreviate(version)}; restore the "
                 "file from a copy or import it again"
             )
         if version > SCHEMA_VERSION:
@@ -130,7 +130,7 @@ class Dataset:
         return f"Dataset('{self.path}', {len(self)} configurations, levels {self.levels})"
 
     def _repr_html_(self) -> str:
-        return dataset_html(self)
+        return render_dataset(self)
 
     def __iter__(self) -> Iterator[Atoms]:
         for positions in _runs(self._index):
@@ -181,7 +181,7 @@ class Dataset:
         wanted = np.asarray(positions)
         if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "biu"):
             raise InputError(
-                f"{self.path}: positions must be a list of whole numbers or a mask; got {shortened(positions)}"
+                f"{self.path}: positions must be a list of whole numbers or a mask; got {abbreviate(positions)}"
             )
         if wanted.dtype == bool and len(wanted) != len(self):
             raise InputError(f"{self.path}: a mask must have {len(self)} entries; got {len(wanted)}")
@@ -203,7 +203,7 @@ class Dataset:
             If an id is not in the dataset.
         """
         where = {int(identity): k for k, identity in enumerate(self.ids)}
-        wanted = [whole_number(identity) for identity in ids]
+        wanted = [parse_config_id(identity) for identity in ids]
         unknown = [identity for identity in wanted if identity not in where]
         if unknown:
             raise InputError(f"{self.path} has no configuration with id {unknown[0]}")
@@ -224,8 +224,8 @@ class Dataset:
             return np.concatenate([empty, *(self._read(f"levels/{level}/{name}", window(run)) for run in runs)])
 
         status = column("status", np.empty(0, np.int8))
-        if not set(np.unique(status)) <= set(STATUS.values()):
-            raise self._damaged(f"levels/{level}/status", f"it must be one of {STATUS}")
+        if not set(np.unique(status)) <= set(STATUS_CODES.values()):
+            raise self._damaged(f"levels/{level}/status", f"it must be one of {STATUS_CODES}")
         return Labels(
             energy=column("energy", np.empty(0)),
             forces=column("forces", np.empty((0, 3)), self._atom_window),
@@ -253,19 +253,19 @@ class Dataset:
         self._check_level(level)
         return {key: _decode(value) for key, value in self._attributes(f"levels/{level}").items()}
 
-    def structures_digest(self) -> str:
+    def hash_structures(self) -> str:
         """SHA-256 of the ids and geometries of this selection, whatever its labels."""
         numbers = (
-            array_digest(np.concatenate([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()]))
+            hash_array(np.concatenate([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()]))
             for atoms in self
         )
-        return digest([self.ids.tolist(), list(numbers)])
+        return hash_json([self.ids.tolist(), list(numbers)])
 
     def _check_level(self, level: str) -> None:
         if level not in self.levels:
             raise InputError(
                 f"{self.path} has no convergence level '{level}'; it has {', '.join(self.levels) or 'none'}"
-                + suggestion(level, self.levels)
+                + suggest_match(level, self.levels)
             )
 
     def _atom_window(self, positions: Array) -> slice:
@@ -287,14 +287,14 @@ class Dataset:
 
     def _read(self, name: str, window: slice) -> Array:
         try:
-            return numbers_within(self._file, name, window, *COLUMNS[name.rpartition("/")[2]])
-        except DAMAGE as error:
+            return read_local_array(self._file, name, window, *COLUMNS[name.rpartition("/")[2]])
+        except CORRUPT_FILE_ERRORS as error:
             raise self._damaged(name, error) from error
 
     def _attributes(self, name: str) -> dict[str, Any]:
         try:
-            return dict((self._file if name == "/" else within(self._file, name)).attrs)
-        except DAMAGE as error:
+            return dict((self._file if name == "/" else get_local_item(self._file, name)).attrs)
+        except CORRUPT_FILE_ERRORS as error:
             raise self._damaged(name, error) from error
 
     def _record(self, text: Any, name: str = "configurations/info") -> dict[str, Any]:
@@ -303,7 +303,7 @@ class Dataset:
         except (TypeError, ValueError, RecursionError) as error:
             raise self._damaged(name, error) from error
         if not isinstance(record, dict):
-            raise self._damaged(name, f"it must hold keys and values, not {shortened(record)}")
+            raise self._damaged(name, f"it must hold keys and values, not {abbreviate(record)}")
         return record
 
     def _damaged(self, name: str, reason: object) -> InputError:
@@ -319,9 +319,9 @@ def _open(path: Path) -> h5py.File:
     if path.is_dir() or not h5py.is_hdf5(path):
         raise InputError(f"{path} is not an HDF5 file; 'paretofit import' makes a dataset from other formats")
     try:
-        check_heaps(path)
+        check_global_heaps(path)
         return h5py.File(path, "r")
-    except DAMAGE as error:
+    except CORRUPT_FILE_ERRORS as error:
         raise InputError(
             f"{path} is a damaged or truncated HDF5 file ({one_line(error)}); restore it from a copy or import it again"
         ) from error
@@ -331,7 +331,7 @@ def _runs(positions: Array) -> Iterator[Array]:
     """Split positions into runs of consecutive ones, at most CHUNK long, keeping their order."""
     start = 0
     for k in range(1, len(positions) + 1):
-        if k == len(positions) or positions[k] != positions[k - 1] + 1 or k - start == CHUNK:
+        if k == len(positions) or positions[k] != positions[k - 1] + 1 or k - start == MAX_CHUNK_CONFIGURATIONS:
             yield positions[start:k]
             start = k
 

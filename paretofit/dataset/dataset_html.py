@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.core import SHOWN, InputError, listing, table, text
+from paretofit.core import SHOWN, InputError, render_list, render_table, escape_text
 from paretofit.dataset.quality.summary import describe_dataset
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from paretofit.core import Array
     from paretofit.dataset.labelled import LabelledStructures
 
-CHECKED = 1000  # configurations up to which the checks of `Dataset.info` are made: about two seconds
+MAX_CHECKED_CONFIGURATIONS = 1000  # configurations up to which the checks of `Dataset.info` are made: about two seconds
 
 
-def dataset_html(dataset: LabelledStructures) -> str:
+def render_dataset(dataset: LabelledStructures) -> str:
     """Configurations, elements, kinds, levels with what their labels cost, and warnings.
 
     Parameters
@@ -39,7 +39,7 @@ def dataset_html(dataset: LabelledStructures) -> str:
     try:
         return _summary(dataset)
     except InputError as error:
-        return f"<p>{text(dataset)}: {text(error)}</p>"
+        return f"<p>{escape_text(dataset)}: {escape_text(error)}</p>"
 
 
 def _summary(dataset: LabelledStructures) -> str:
@@ -56,7 +56,7 @@ def _summary(dataset: LabelledStructures) -> str:
         ("elements", _counts(elements)),
         ("kinds (config_type)", _counts(kinds)),
     ]
-    return f"<p><b>Dataset</b> {text(dataset.path)}</p>{table((), facts)}{_levels(dataset)}{_warnings(dataset)}"
+    return f"<p><b>Dataset</b> {escape_text(dataset.path)}</p>{render_table((), facts)}{_levels(dataset)}{_warnings(dataset)}"
 
 
 def _levels(dataset: LabelledStructures) -> str:
@@ -68,7 +68,7 @@ def _levels(dataset: LabelledStructures) -> str:
         (level, *_label_counts(dataset, level), *(own.get(key, "") for key in differing))
         for level, own in zip(dataset.levels, settings, strict=True)
     ]
-    return table(("level", "labels", "failed", "mean s", *differing), rows)
+    return render_table(("level", "labels", "failed", "mean s", *differing), rows)
 
 
 def _label_counts(dataset: LabelledStructures, level: str) -> tuple[int, int, float]:
@@ -91,10 +91,10 @@ def _mean(values: Array) -> float:
 
 
 def _warnings(dataset: LabelledStructures) -> str:
-    if len(dataset) > CHECKED:
-        return f"<p>More than {CHECKED:,} configurations: <code>info()</code> looks for trouble.</p>"
+    if len(dataset) > MAX_CHECKED_CONFIGURATIONS:
+        return f"<p>More than {MAX_CHECKED_CONFIGURATIONS:,} configurations: <code>info()</code> looks for trouble.</p>"
     warnings = describe_dataset(dataset).warnings
-    return f"<p>Warnings:</p>{listing(warnings)}" if warnings else "<p>no warnings</p>"
+    return f"<p>Warnings:</p>{render_list(warnings)}" if warnings else "<p>no warnings</p>"
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
 
-STATUS = {"missing": 0, "done": 1, "failed": 2}
+STATUS_CODES = {"missing": 0, "done": 1, "failed": 2}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Labels:
     @property
     def complete(self) -> Array:
         """``(n,) bool``: configurations whose energy and all of whose forces are finite, if they did not fail."""
-        done = np.asarray(self.status != STATUS["failed"])
+        done = np.asarray(self.status != STATUS_CODES["failed"])
         return done & np.isfinite(self.energy) & self.forces_complete
 
     @property

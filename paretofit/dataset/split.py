@@ -22,16 +22,16 @@ class Split:
     Attributes
     ----------
     train, test : (n_train,), (n_test,) int64
-    group : (n,) int64
+    groups : (n,) int64
         Relatives share a number.
     """
 
     train: Array
     test: Array
-    group: Array
+    groups: Array
 
 
-def relatives(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Array:
+def assign_groups(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Array:
     """Number the families: configurations are related if a chain of shared keys links them.
 
     Parameters
@@ -64,7 +64,7 @@ def relatives(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any]], 
     return np.asarray(np.argsort(np.argsort(appearance))[numbers], dtype=np.int64)
 
 
-def split_configurations(group: Array, train_fraction: float, seed: int) -> Split:
+def split_configurations(groups: Array, train_fraction: float, seed: int) -> Split:
     """Split configurations into training and test set by whole groups, at random.
 
     Groups are taken in random order into the training set as long as each brings its size nearer to
@@ -72,8 +72,8 @@ def split_configurations(group: Array, train_fraction: float, seed: int) -> Spli
 
     Parameters
     ----------
-    group : (n,) int64
-        From `relatives`.
+    groups : (n,) int64
+        From `assign_groups`.
     train_fraction : float
         Above 0; 1 leaves the test set empty.
     seed : int
@@ -83,12 +83,12 @@ def split_configurations(group: Array, train_fraction: float, seed: int) -> Spli
     InputError
         If one of the two sets would be empty.
     """
-    n = len(group)
+    n = len(groups)
     if train_fraction == 1:
-        return Split(np.arange(n), np.empty(0, dtype=np.int64), group)
+        return Split(np.arange(n), np.empty(0, dtype=np.int64), groups)
     target = train_fraction * n
     members: dict[int, list[int]] = {}
-    for k, number in enumerate(group.tolist()):
+    for k, number in enumerate(groups.tolist()):
         members.setdefault(number, []).append(k)
     train: list[int] = []
     families = list(members.values())
@@ -110,4 +110,4 @@ def split_configurations(group: Array, train_fraction: float, seed: int) -> Spli
             f"a train_fraction of {train_fraction} of {n} configurations in {len(families)} groups of relatives, the "
             f"largest with {largest}, leaves the training or the test set empty; {advice}"
         )
-    return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), group)
+    return Split(np.flatnonzero(chosen), np.flatnonzero(~chosen), groups)

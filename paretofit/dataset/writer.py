@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, InputError, one_line, replacing_hdf5
-from paretofit.dataset.checks import check_level_name, check_structure, real_numbers, shortened, whole_number
-from paretofit.dataset.dataset import SCHEMA_VERSION, UNITS
-from paretofit.dataset.labelled import STATUS
+from paretofit.core import Array, InputError, one_line, atomic_hdf5
+from paretofit.dataset.checks import check_level_name, check_structure, as_float_array, abbreviate, parse_config_id
+from paretofit.dataset.dataset import SCHEMA_VERSION, STORED_UNITS
+from paretofit.dataset.labelled import STATUS_CODES
 
 Label = Mapping[str, Any]
 
@@ -62,14 +62,14 @@ def write_dataset(
         used, a level's labels do not match the configurations in number or shape, or are not numbers, or
         the file cannot be written.
     """
-    numbers = list(range(len(configurations))) if ids is None else [whole_number(identity) for identity in ids]
+    numbers = list(range(len(configurations))) if ids is None else [parse_config_id(identity) for identity in ids]
     _check(configurations, levels, numbers)
-    with replacing_hdf5(path) as (file, _):
+    with atomic_hdf5(path) as (file, _):
         from paretofit import __version__  # noqa: PLC0415  (the package's __init__ is still loading)
 
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["creator"] = f"paretofit {__version__}"
-        for quantity, unit in UNITS.items():
+        for quantity, unit in STORED_UNITS.items():
             file.attrs[f"unit_{quantity}"] = unit
         _write_configurations(file.create_group("configurations"), configurations, numbers)
         group = file.create_group("levels")
@@ -127,15 +127,15 @@ def _write_level(group: h5py.Group, name: str, level: LevelData, sizes: list[int
         for quantity, array in arrays.items():
             window: Any = slice(offsets[k], offsets[k + 1]) if quantity == "forces" else k
             if label.get(quantity) is not None:
-                array[window] = real_numbers(label[quantity], f"{where}: {quantity}", array[window].shape)
+                array[window] = as_float_array(label[quantity], f"{where}: {quantity}", array[window].shape)
         state = label.get("status", "done")
-        if state not in STATUS:
-            raise InputError(f"{where}: status must be one of {', '.join(STATUS)}; got {state!r}")
-        status[k] = STATUS[state]
+        if state not in STATUS_CODES:
+            raise InputError(f"{where}: status must be one of {', '.join(STATUS_CODES)}; got {state!r}")
+        status[k] = STATUS_CODES[state]
         texts[k] = dump_json(label.get("info", {}))
     for quantity, array in arrays.items():
         _create(group, quantity, array)
-    group.create_dataset("status", data=status, dtype=h5py.enum_dtype(STATUS, basetype="i1"))
+    group.create_dataset("status", data=status, dtype=h5py.enum_dtype(STATUS_CODES, basetype="i1"))
     _create_text(group, "info", texts)
     for key, value in level.settings.items():
         try:
@@ -164,7 +164,7 @@ def dump_json(value: Any) -> str:
     try:
         return json.dumps(value, default=_plain, sort_keys=True)
     except (TypeError, ValueError) as error:  # a mapping whose keys cannot be sorted, or that holds itself
-        raise InputError(f"{shortened(value)} cannot be kept as JSON: {error}; use text for keys") from error
+        raise InputError(f"{abbreviate(value)} cannot be kept as JSON: {error}; use text for keys") from error
 
 
 def _plain(value: Any) -> Any:

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from paretofit.core import Array, InputError, row_kinds
-from paretofit.dataset import check_level_name, real_numbers, shortened
+from paretofit.core import Array, InputError, parse_row_kinds
+from paretofit.dataset import check_level_name, as_float_array, abbreviate
 
 
-def checked_rows(rows: Any) -> Array:
+def validate_design_rows(rows: Any) -> Array:
     """``(n_rows, n_features) float64``, both at least 1, all finite."""
-    matrix = real_numbers(rows, "rows")
+    matrix = as_float_array(rows, "rows")
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise InputError(f"rows must have the shape (n_rows, n_features), both at least 1; got {matrix.shape}")
     if not np.isfinite(matrix).all():
@@ -19,21 +19,21 @@ def checked_rows(rows: Any) -> Array:
     return matrix
 
 
-def checked_kinds(kind: Any, n: int) -> Array:
+def validate_design_kinds(kind: Any, n: int) -> Array:
     """``(n,) int8`` of `RowKind`."""
     if kind is None or _vector_of(kind).shape != (n,):
         raise InputError(
-            f"kind must say 'energy', 'force' or 'stress' for each of the {n} rows, in a list; got {shortened(kind)}"
+            f"kind must say 'energy', 'force' or 'stress' for each of the {n} rows, in a list; got {abbreviate(kind)}"
         )
-    return row_kinds(kind, n)
+    return parse_row_kinds(kind, n)
 
 
-def positions_and_ids(configuration: Any, n: int) -> tuple[Array, Array]:
+def index_configurations(configuration: Any, n: int) -> tuple[Array, Array]:
     """Positions in order of first appearance, and the ids themselves, both int64."""
     values = _vector_of(configuration)
     if values.shape != (n,) or values.dtype.kind not in "iu" or values.max() > np.iinfo(np.int64).max:
         raise InputError(
-            f"configuration must be a whole number for each of the {n} rows; got {shortened(configuration)}"
+            f"configuration must be a whole number for each of the {n} rows; got {abbreviate(configuration)}"
         )
     ids, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -42,13 +42,13 @@ def positions_and_ids(configuration: Any, n: int) -> tuple[Array, Array]:
     return rank[inverse].astype(np.int64), ids[order].astype(np.int64)
 
 
-def checked_columns(levels: Any, names: Sequence[str] | None, width: int) -> tuple[Array, list[str]]:
+def validate_design_columns(levels: Any, names: Sequence[str] | None, width: int) -> tuple[Array, list[str]]:
     """Column levels, ``(width,) int64``, and as many names."""
-    given = np.zeros(width) if levels is None else real_numbers(levels, "column_levels")
+    given = np.zeros(width) if levels is None else as_float_array(levels, "column_levels")
     whole = given.shape == (width,) and np.isfinite(given).all() and (given == np.floor(given)).all()
     if not whole or (np.diff(given) < 0).any():
         raise InputError(
-            f"column_levels must be {width} ascending whole numbers, one for each column; got {shortened(levels)}"
+            f"column_levels must be {width} ascending whole numbers, one for each column; got {abbreviate(levels)}"
         )
     if isinstance(names, str):
         raise InputError(f"column_names must be a list of {width} names; got the single text '{names}'")
@@ -60,21 +60,21 @@ def checked_columns(levels: Any, names: Sequence[str] | None, width: int) -> tup
     return given.astype(np.int64), labels
 
 
-def by_level(values: Any, n: int, what: str) -> dict[str, Array]:
+def validate_by_level(values: Any, n: int, argument_name: str) -> dict[str, Array]:
     """For each level's name ``(n,) float64``, from a mapping of anything array-like; None is an empty one."""
     if values is None:
         return {}
     if not isinstance(values, Mapping):
         raise InputError(
-            f"{what} must be a mapping of level to {n} numbers, such as {{'dft': [...]}}; got {shortened(values)}"
+            f"{argument_name} must be a mapping of level to {n} numbers, such as {{'dft': [...]}}; got {abbreviate(values)}"
         )
     checked: dict[str, Array] = {}
     for level, column in values.items():
         name = str(level)
         check_level_name(name)
         if name in checked:
-            raise InputError(f"{what} name the level '{name}' twice, as text and as a number; name it once")
-        checked[name] = real_numbers(column, f"{what} of level '{name}'", (n,))
+            raise InputError(f"{argument_name} name the level '{name}' twice, as text and as a number; name it once")
+        checked[name] = as_float_array(column, f"{argument_name} of level '{name}'", (n,))
     return checked
 
 

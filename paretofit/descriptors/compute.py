@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, RowKind, process_lammps, track
+from paretofit.core import InputError, RowKind, get_shared_lammps, track
 from paretofit.dataset import Dataset
 from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.design import DesignMatrix
-from paretofit.descriptors.design_file import Block
-from paretofit.descriptors.rows import configuration_rows, configuration_rows_with_stress
+from paretofit.descriptors.design_file import DesignBlock
+from paretofit.descriptors.rows import compute_configuration_rows, compute_configuration_rows_with_stress
 from paretofit.execution import parallel_map
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def compute_design(
         column_names=basis.column_names,
         attributes={
             "basis": basis.model_dump_json(),
-            "structures": dataset.structures_digest(),
+            "structures": dataset.hash_structures(),
             "constant_columns": str(len(basis.elements)),
         },
     )
@@ -108,7 +108,7 @@ def _process_dataset(path: str, written: tuple[int, ...]) -> Dataset:
     return Dataset(path)
 
 
-def _describe(ids: list[int], path: str, basis_json: str, stress: bool) -> Block:
+def _describe(ids: list[int], path: str, basis_json: str, stress: bool) -> DesignBlock:
     """Describe some configurations; runs in a worker."""
     basis = SnapBasis.model_validate_json(basis_json)
     file = Path(path).stat()
@@ -116,9 +116,9 @@ def _describe(ids: list[int], path: str, basis_json: str, stress: bool) -> Block
     rows, kinds, numbers = [], [], []
     with threadpool_limits(1):
         for identity, atoms in zip(ids, _process_dataset(path, written).select_ids(ids), strict=True):
-            make = configuration_rows_with_stress if stress else configuration_rows
-            energy_row, *others = make(process_lammps(), basis, atoms)
+            make = compute_configuration_rows_with_stress if stress else compute_configuration_rows
+            energy_row, *others = make(get_shared_lammps(), basis, atoms)
             rows += [energy_row[None], *others]
             kinds += [RowKind.ENERGY] + [RowKind.FORCE] * (3 * len(atoms)) + [RowKind.STRESS] * (6 * stress)
             numbers += [identity] * (1 + 3 * len(atoms) + 6 * stress)
-    return Block(np.concatenate(rows), np.array(kinds), np.array(numbers))
+    return DesignBlock(np.concatenate(rows), np.array(kinds), np.array(numbers))

@@ -15,10 +15,10 @@ import h5py
 import numpy as np
 from ase import units
 
-from paretofit.core import InputError, RowKind, available_memory, replacing_hdf5, require_memory
-from paretofit.dataset import STATUS
-from paretofit.descriptors.arrays import by_level, checked_columns, checked_kinds, checked_rows, positions_and_ids
-from paretofit.descriptors.design_file import SCHEMA_VERSION, Block, read_index, reading_design, write_array
+from paretofit.core import InputError, RowKind, available_memory, atomic_hdf5, require_memory
+from paretofit.dataset import STATUS_CODES
+from paretofit.descriptors.arrays import validate_by_level, validate_design_columns, validate_design_kinds, validate_design_rows, index_configurations
+from paretofit.descriptors.design_file import SCHEMA_VERSION, DesignBlock, read_design_index, open_design_file, write_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from paretofit.dataset import Dataset
 
 BLOCK_ROWS = 4096
-MEMORY_LIMIT = 2 << 30  # bytes of rows that are held in memory; above, they are read from the file as needed
+MAX_ROWS_IN_MEMORY_BYTES = 2 << 30  # bytes of rows that are held in memory; above, they are read from the file as needed
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class DesignMatrix:
     attributes : mapping of str to str
         What made the file: ``basis`` (JSON) and ``structures`` (a hash) from `compute_design`.
     row_weights : (n_rows,) float64, optional
-        Rows are handed out multiplied by these, as targets are; see `weighted`.
+        Rows are handed out multiplied by these, as targets are; see `with_row_weights`.
     """
 
     kind: Array
@@ -107,10 +107,10 @@ class DesignMatrix:
             If shapes disagree, rows are not finite real numbers, column levels are not ascending whole
             numbers, or a level's name cannot be used (see `check_level_name`).
         """
-        rows = checked_rows(rows)
-        kinds, (positions, ids) = checked_kinds(kind, len(rows)), positions_and_ids(configuration, len(rows))
-        levels, names = checked_columns(column_levels, column_names, rows.shape[1])
-        labels, costs = by_level(targets, len(rows), "targets"), by_level(seconds, len(ids), "seconds")
+        rows = validate_design_rows(rows)
+        kinds, (positions, ids) = validate_design_kinds(kind, len(rows)), index_configurations(configuration, len(rows))
+        levels, names = validate_design_columns(column_levels, column_names, rows.shape[1])
+        labels, costs = validate_by_level(targets, len(rows), "targets"), validate_by_level(seconds, len(ids), "seconds")
         return cls(
             kinds,
             positions,
@@ -126,7 +126,7 @@ class DesignMatrix:
     @classmethod
     def from_blocks(
         cls,
-        blocks: Iterable[Block],
+        blocks: Iterable[DesignBlock],
         path: Path | str,
         *,
         seconds: Mapping[str, Array] | None = None,
@@ -152,10 +152,10 @@ class DesignMatrix:
         InputError
             As `from_arrays`, and if there are no blocks or they do not fit together.
         """
-        with replacing_hdf5(path) as (file, check):
+        with atomic_hdf5(path) as (file, check):
             index = _write_blocks(file, blocks, check)
-            levels, names = checked_columns(column_levels, column_names, index.width)
-            positions, ids = positions_and_ids(np.concatenate(index.configuration), index.n_rows)
+            levels, names = validate_design_columns(column_levels, column_names, index.width)
+            positions, ids = index_configurations(np.concatenate(index.configuration), index.n_rows)
             arrays: dict[str, Any] = {
                 "kind": np.concatenate(index.kind),
                 "configuration": positions,
@@ -163,7 +163,7 @@ class DesignMatrix:
                 "column_levels": levels,
             }
             arrays |= {f"targets/{level}": np.concatenate(parts) for level, parts in index.targets.items()}
-            arrays |= {f"seconds/{level}": cost for level, cost in by_level(seconds, len(ids), "seconds").items()}
+            arrays |= {f"seconds/{level}": cost for level, cost in validate_by_level(seconds, len(ids), "seconds").items()}
             for name, array in arrays.items():
                 write_array(file, name, array)
                 check()
@@ -180,12 +180,12 @@ class DesignMatrix:
         InputError
             If the file is absent, not HDF5, damaged, or not a design matrix.
         """
-        return cls(path=Path(path), **read_index(Path(path)))
+        return cls(path=Path(path), **read_design_index(Path(path)))
 
     def save(self, path: Path | str) -> Self:
         """Write to an HDF5 file and return the design that reads from it."""
         blocks = (
-            Block(
+            DesignBlock(
                 rows,
                 self.kind[window],
                 self.ids[self.configuration[window]],
@@ -230,10 +230,10 @@ class DesignMatrix:
         """Return all rows, ``(n_rows, n_features) float64``, read into memory if they are in a file."""
         if self._rows is not None:
             return self._weighted(self._rows, slice(None))
-        with reading_design(self._file_path()) as file:
+        with open_design_file(self._file_path()) as file:
             return self._weighted(np.asarray(file["rows"][()]), slice(None))
 
-    def weighted(self, weights: Array) -> Self:
+    def with_row_weights(self, weights: Array) -> Self:
         """Return the same design with rows and targets multiplied by a weight each, such as those of groups.
 
         A fit of weighted rows is the fit with these weights, besides those of the kinds of row.
@@ -249,13 +249,13 @@ class DesignMatrix:
     def _weighted(self, rows: Array, which: Any) -> Array:
         return rows if self.row_weights is None else rows * self.row_weights[which, None]
 
-    def in_memory(self, limit: int = MEMORY_LIMIT) -> Self:
-        """Return the same design with its rows in memory if they take at most `limit` bytes, else as it is.
+    def load_into_memory(self, max_bytes: int = MAX_ROWS_IN_MEMORY_BYTES) -> Self:
+        """Return the same design with its rows in memory if they take at most `max_bytes` bytes, else as it is.
 
         They never take more than a quarter of the memory that is available.
         """
         free = available_memory()
-        most = limit if free is None else min(limit, free // 4)
+        most = max_bytes if free is None else min(max_bytes, free // 4)
         if self._rows is not None or 8 * self.n_rows * self.n_features > most:
             return self
         return replace(self, _rows=replace(self, row_weights=None).rows())
@@ -275,18 +275,18 @@ class DesignMatrix:
         if self._rows is not None:
             return self._weighted(self._rows[indices, :columns], indices)
         breaks = np.flatnonzero(np.diff(indices) != 1) + 1
-        with reading_design(self._file_path()) as file:
+        with open_design_file(self._file_path()) as file:
             parts = [file["rows"][run[0] : run[-1] + 1, :columns] for run in np.split(indices, breaks) if len(run)]
         return self._weighted(np.concatenate([np.empty((0, width)), *parts]), indices)
 
-    def blocks(self, size: int = BLOCK_ROWS, within: slice | None = None) -> Iterator[tuple[slice, Array]]:
+    def blocks(self, size: int = BLOCK_ROWS, row_range: slice | None = None) -> Iterator[tuple[slice, Array]]:
         """Yield windows of at most `size` rows, in order, with those rows: all, or those of a larger window."""
-        begin, end = (0, self.n_rows) if within is None else (within.start, within.stop)
+        begin, end = (0, self.n_rows) if row_range is None else (row_range.start, row_range.stop)
         windows = [slice(start, min(start + size, end)) for start in range(begin, end, size)]
         if self._rows is not None:
             yield from ((window, self._weighted(self._rows[window], window)) for window in windows)
             return
-        with reading_design(self._file_path()) as file:
+        with open_design_file(self._file_path()) as file:
             for window in windows:
                 yield window, self._weighted(file["rows"][window], window)
 
@@ -317,11 +317,11 @@ class DesignMatrix:
             column[self.kind == RowKind.FORCE] = labels.forces.ravel()
             if n_stress:
                 column[self.kind == RowKind.STRESS] = labels.stress.ravel() / units.GPa
-            column[np.repeat(labels.status == STATUS["failed"], lengths)] = np.nan
+            column[np.repeat(labels.status == STATUS_CODES["failed"], lengths)] = np.nan
             targets[level], seconds[level] = column, labels.seconds
         return replace(self, targets=targets, seconds=seconds)
 
-    def missing(self, level: str) -> Array:
+    def find_missing_labels(self, level: str) -> Array:
         """``(n_configurations,) bool``: configurations with a row whose label at `level` is missing."""
         if level not in self.targets:
             raise InputError(f"the design has no level '{level}'; it has {', '.join(self.targets) or 'none'}")
@@ -346,7 +346,7 @@ class _Index:
     targets: dict[str, list[Array]] = field(default_factory=dict)
 
 
-def _write_blocks(file: h5py.File, blocks: Iterable[Block], check: Callable[[], None]) -> _Index:
+def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check: Callable[[], None]) -> _Index:
     index = _Index()
     rows: Any = None
     for block in blocks:

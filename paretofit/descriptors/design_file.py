@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from paretofit.core import DAMAGE, InputError, RowKind, check_heaps, check_members, numbers_within, one_line
+from paretofit.core import CORRUPT_FILE_ERRORS, InputError, RowKind, check_global_heaps, check_members, read_local_array, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Block:
+class DesignBlock:
     """Some rows on their way into a design matrix.
 
     Attributes
@@ -48,7 +48,7 @@ class Block:
 
 
 @contextmanager
-def reading_design(path: Path) -> Iterator[h5py.File]:
+def open_design_file(path: Path) -> Iterator[h5py.File]:
     """Open a design file; whatever fails in it becomes one sentence."""
     if not path.is_file():
         raise InputError(f"no design file at {path}; 'paretofit run' or compute_design makes one")
@@ -58,11 +58,11 @@ def reading_design(path: Path) -> Iterator[h5py.File]:
             yield file
     except InputError:
         raise
-    except DAMAGE as error:
+    except CORRUPT_FILE_ERRORS as error:
         raise InputError(f"{path} is damaged or truncated ({one_line(error)}); delete it and make it again") from error
 
 
-def read_index(path: Path) -> dict[str, Any]:
+def read_design_index(path: Path) -> dict[str, Any]:
     """All but the rows of a design file, by the names that `paretofit.descriptors.design.DesignMatrix` has for it.
 
     Raises
@@ -70,13 +70,13 @@ def read_index(path: Path) -> dict[str, Any]:
     InputError
         If anything of it is missing, of another length than the rows ask for, or in another file.
     """
-    with reading_design(path) as file:
-        check_heaps(path)
+    with open_design_file(path) as file:
+        check_global_heaps(path)
         check_members(file)
         n, p = file["rows"].shape
 
         def numbers(name: str, kinds: str, length: int | None = None) -> Array:
-            values = numbers_within(file, name, slice(0, length), kinds, ())
+            values = read_local_array(file, name, slice(0, length), kinds, ())
             if len(values) < len(file[name]):
                 raise ValueError(f"'{name}' is longer than the {length} that the rows ask for")
             return values

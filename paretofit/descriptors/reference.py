@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.descriptors.rows import BAR_PER_VIRIAL, GPA_PER_BAR, _create_atoms, _types, lammps_errors, rotated_voigt
+from paretofit.descriptors.rows import BAR_PER_EV_A3, GPA_PER_BAR, create_lammps_atoms, assign_types, translate_lammps_errors, rotate_voigt
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -39,7 +39,7 @@ class ReferencePotential:
         return [f"pair_style {self.pair_style}", *(f"pair_coeff {one}" for one in self.pair_coeffs)]
 
 
-def reference_labels(
+def compute_reference_labels(
     lammps: Any, basis: SnapBasis, reference: ReferencePotential, atoms: Atoms
 ) -> tuple[float, Array, Array]:
     """Energy, forces and stress of a configuration under a reference potential.
@@ -67,17 +67,17 @@ def reference_labels(
     InputError
         If LAMMPS refuses the potential or the configuration.
     """
-    types = _types(basis, atoms)
-    with lammps_errors(atoms):
-        rotation = _create_atoms(lammps, basis, atoms, types)
+    types = assign_types(basis, atoms)
+    with translate_lammps_errors(atoms):
+        rotation = create_lammps_atoms(lammps, basis, atoms, types)
         lammps.commands_string("\n".join([*reference.commands, "compute push all pressure NULL virial"]))
         lammps.commands_string("thermo_style custom step pe c_push[1]\nthermo_modify norm no\nrun 0 post no")
         energy = float(lammps.get_thermo("pe"))
         pressure = np.array(lammps.numpy.extract_compute("push", 0, 1))[VOIGT]
         order = np.argsort(np.array(lammps.numpy.extract_atom("id"))[: len(atoms)])
         forces = np.array(lammps.numpy.extract_atom("f"))[: len(atoms)][order]
-    stress = -rotated_voigt(pressure * GPA_PER_BAR, rotation) if atoms.pbc.all() else np.full(6, np.nan)
+    stress = -rotate_voigt(pressure * GPA_PER_BAR, rotation) if atoms.pbc.all() else np.full(6, np.nan)
     return energy, forces @ rotation.T, stress
 
 
-STRESS_UNIT = BAR_PER_VIRIAL * GPA_PER_BAR  # GPa for eV/Å³, as LAMMPS has it
+GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # GPa for eV/Å³, as LAMMPS has it

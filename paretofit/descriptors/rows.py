@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from paretofit.descriptors.basis import SnapBasis
 
 MAX_GRADIENT = 300
-BAR_PER_VIRIAL = 1.6021765e6  # LAMMPS's nktv2p of its units metal
+BAR_PER_EV_A3 = 1.6021765e6  # LAMMPS's nktv2p of its units metal
 GPA_PER_BAR = 1e-4
 FLAT = 1e-9  # volume of a cell whose vectors have length 1
 NOISE = (
@@ -37,10 +37,10 @@ NOISE = (
     r"\s*\(\S*\.(?:cpp|h):\d+\)",
     r"\s*Last input line:.*",
 )
-BATCH = 64  # rows of the gradient for which the K x K products are formed at once
+GRADIENT_BATCH_ROWS = 64  # rows of the gradient for which the K x K products are formed at once
 
 
-def configuration_rows(
+def compute_configuration_rows(
     lammps: Any, basis: SnapBasis, atoms: Atoms, *, direct: bool | None = None
 ) -> tuple[Array, Array]:
     """Energy row and force rows of one configuration.
@@ -68,10 +68,10 @@ def configuration_rows(
     InputError
         If it has an element that the basis lacks, is not finite or has no volume, or LAMMPS refuses it.
     """
-    types = _types(basis, atoms)
+    types = assign_types(basis, atoms)
     direct = len(atoms) > MAX_GRADIENT if direct is None else direct
-    with lammps_errors(atoms):
-        rotation = _create_atoms(lammps, basis, atoms, types)
+    with translate_lammps_errors(atoms):
+        rotation = create_lammps_atoms(lammps, basis, atoms, types)
         if direct:
             sums, gradients, _ = _lammps_sums(lammps, basis, len(atoms))
         else:
@@ -79,13 +79,13 @@ def configuration_rows(
     return _in_frame(basis, atoms, types, rotation, sums, gradients)
 
 
-def configuration_rows_with_stress(lammps: Any, basis: SnapBasis, atoms: Atoms) -> tuple[Array, Array, Array]:
+def compute_configuration_rows_with_stress(lammps: Any, basis: SnapBasis, atoms: Atoms) -> tuple[Array, Array, Array]:
     """Energy row, force rows and stress rows of one configuration; LAMMPS forms the quadratic rows itself.
 
     Returns
     -------
     energy_row, force_rows
-        As `configuration_rows` gives them.
+        As `compute_configuration_rows` gives them.
     stress_rows : (6, n_features) float64
         GPa, positive in tension, in ASE's Voigt order (xx, yy, zz, yz, xz, xy) and the frame of `atoms`. The unit is
         that of LAMMPS, whose factor from eV/Å³ to bar is 1.6021765e6, 8e-8 from the exact one.
@@ -93,24 +93,24 @@ def configuration_rows_with_stress(lammps: Any, basis: SnapBasis, atoms: Atoms) 
     Raises
     ------
     InputError
-        As `configuration_rows`, and if it is not periodic in three directions.
+        As `compute_configuration_rows`, and if it is not periodic in three directions.
     """
     if not atoms.pbc.all():
         raise InputError(f"{_name(atoms)} is not periodic in three directions, and has no stress")
-    types = _types(basis, atoms)
-    with lammps_errors(atoms):
-        rotation = _create_atoms(lammps, basis, atoms, types)
+    types = assign_types(basis, atoms)
+    with translate_lammps_errors(atoms):
+        rotation = create_lammps_atoms(lammps, basis, atoms, types)
         sums, gradients, virial = _lammps_sums(lammps, basis, len(atoms))
     energy_row, force_rows = _in_frame(basis, atoms, types, rotation, sums, gradients)
     stress_rows = np.zeros((6, basis.n_features))
-    pressure = virial[:, basis.column_order] * (BAR_PER_VIRIAL * GPA_PER_BAR / atoms.cell.volume)
-    stress_rows[:, len(basis.elements) :] = -rotated_voigt(pressure, rotation)
+    pressure = virial[:, basis.column_order] * (BAR_PER_EV_A3 * GPA_PER_BAR / atoms.cell.volume)
+    stress_rows[:, len(basis.elements) :] = -rotate_voigt(pressure, rotation)
     if not np.isfinite(stress_rows).all():
         raise InputError(f"{_name(atoms)}: its stress rows are not finite; do atoms overlap?")
     return energy_row, force_rows, stress_rows
 
 
-def rotated_voigt(values: Array, rotation: Array) -> Array:
+def rotate_voigt(values: Array, rotation: Array) -> Array:
     """Symmetric tensors ``(6, ...)`` in the order xx, yy, zz, yz, xz, xy, turned: R T Rᵀ."""
     full = np.array(values)[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
     turned = np.einsum("ia,ab...,jb->ij...", rotation, full, rotation)
@@ -138,17 +138,17 @@ def _name(atoms: Atoms) -> str:
 
 
 @contextmanager
-def lammps_errors(atoms: Atoms) -> Iterator[None]:
+def translate_lammps_errors(atoms: Atoms) -> Iterator[None]:
     """Turn what LAMMPS says is wrong into a sentence about the configuration."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # the library raises a bare Exception with LAMMPS's own message
-        raise InputError(f"{_name(atoms)}: LAMMPS stopped with: {lammps_message(error)}") from error
+        raise InputError(f"{_name(atoms)}: LAMMPS stopped with: {format_lammps_error(error)}") from error
 
 
-def lammps_message(error: Exception) -> str:
+def format_lammps_error(error: Exception) -> str:
     """What LAMMPS says is wrong, without where in its source and in which line of our input."""
     text = one_line(error)
     for noise in NOISE:
@@ -156,7 +156,7 @@ def lammps_message(error: Exception) -> str:
     return text.strip() or type(error).__name__
 
 
-def _types(basis: SnapBasis, atoms: Atoms) -> Array:
+def assign_types(basis: SnapBasis, atoms: Atoms) -> Array:
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
         raise InputError(f"{_name(atoms)} has positions or cell vectors that are not finite")
     known = {symbol: k + 1 for k, symbol in enumerate(basis.elements)}
@@ -170,7 +170,7 @@ def _types(basis: SnapBasis, atoms: Atoms) -> Array:
     return np.array([known[symbol] for symbol in symbols])
 
 
-def lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
+def transform_to_lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     """Cell, positions and rotation that bring a configuration into LAMMPS's frame.
 
     Returns
@@ -182,7 +182,7 @@ def lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     rotation : (3, 3) float64
         Proper; ``rotation @ v`` takes a vector of LAMMPS's frame back to the frame of `atoms`.
     """
-    cell = np.array(complete_cell(with_vacuum_cell(atoms, cutoff)))
+    cell = np.array(complete_cell(build_vacuum_cell(atoms, cutoff)))
     if abs(np.linalg.det(cell / np.linalg.norm(cell, axis=1, keepdims=True))) < FLAT:
         raise InputError(f"{_name(atoms)}: its cell has no volume; give vectors that do not lie in one plane")
     cell, _ = minkowski_reduce(cell)
@@ -195,7 +195,7 @@ def lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array, Array]:
     return lower, (scaled - np.floor(scaled)) @ lower, rotation
 
 
-def with_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
+def build_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
     """The cell with its non-periodic vectors replaced by ones long enough for the atoms and a vacuum."""
     cell = np.array(atoms.cell[:])
     periodic = np.asarray(atoms.pbc)
@@ -212,9 +212,9 @@ def with_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
     return cell
 
 
-def _create_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Array) -> Array:
+def create_lammps_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Array) -> Array:
     """Set up the configuration in LAMMPS; return the rotation back to the frame of `atoms`."""
-    cell, positions, rotation = lammps_frame(atoms, basis.cutoff)
+    cell, positions, rotation = transform_to_lammps_frame(atoms, basis.cutoff)
     (xx, _, _), (xy, yy, _), (xz, yz, zz) = cell.tolist()
     n_types = len(basis.elements)
     lammps.command("clear")
@@ -242,7 +242,7 @@ def _neighbour_limit(cell: Array, n: int, cutoff: float) -> int:
     return min(900_000, int(2000 + 8 * n / volume * 4.19 * cutoff**3))
 
 
-def _compute_command(basis: SnapBasis, flags: str, style: str = "snap") -> str:
+def format_compute_command(basis: SnapBasis, flags: str, style: str = "snap") -> str:
     numbers = " ".join(repr(float(value)) for value in [*basis.radelem, *basis.wj])
     chemistry = ""
     if basis.chemflag:
@@ -254,8 +254,8 @@ def _compute_command(basis: SnapBasis, flags: str, style: str = "snap") -> str:
     )
 
 
-def _extract(lammps: Any, basis: SnapBasis, flags: str) -> Array:
-    lammps.command(_compute_command(basis, flags))
+def extract_snap_array(lammps: Any, basis: SnapBasis, flags: str) -> Array:
+    lammps.command(format_compute_command(basis, flags))
     lammps.commands_string("thermo_style custom step c_rows[1][1]\nrun 0 post no")
     return np.asarray(lammps.numpy.extract_compute("rows", 0, 2))
 
@@ -267,7 +267,7 @@ def _product_sums(lammps: Any, basis: SnapBasis, types: Array) -> tuple[Array, A
     ``N + 3 (a N + i) + α`` is -∂B_i/∂R_aα, both behind three index columns.
     """
     n, order = len(types), basis.component_order
-    array = _extract(lammps, basis, "quadraticflag 0 bikflag 1 dgradflag 1")[:, 3:]
+    array = extract_snap_array(lammps, basis, "quadraticflag 0 bikflag 1 dgradflag 1")[:, 3:]
     B = np.ascontiguousarray(array[:n, order])
     dB = array[n : n + 3 * n * n].reshape(n, n, 3, -1).transpose(0, 2, 1, 3)[..., order].reshape(3 * n, n, -1)
     sums, gradients = [], []
@@ -277,7 +277,7 @@ def _product_sums(lammps: Any, basis: SnapBasis, types: Array) -> tuple[Array, A
         sums.append(B_own.sum(axis=0))
         gradients.append(dB_own.sum(axis=1))
         if basis.quadratic:
-            sums.append(_triangle((B_own.T @ B_own)[None])[0])
+            sums.append(pack_triangle((B_own.T @ B_own)[None])[0])
             gradients.append(_quadratic_gradient(B_own, dB_own))
     return np.concatenate(sums), np.concatenate(gradients, axis=1)
 
@@ -286,13 +286,13 @@ def _quadratic_gradient(B: Array, dB: Array) -> Array:
     """Upper triangle of M + Mᵀ, diagonal halved, with M = (∂B/∂R)ᵀ B for each row of the gradient."""
     K = B.shape[1]
     rows = np.empty((len(dB), K * (K + 1) // 2))
-    for start in range(0, len(dB), BATCH):
-        M = dB[start : start + BATCH].transpose(0, 2, 1) @ B
-        rows[start : start + BATCH] = _triangle(M + M.transpose(0, 2, 1))
+    for start in range(0, len(dB), GRADIENT_BATCH_ROWS):
+        M = dB[start : start + GRADIENT_BATCH_ROWS].transpose(0, 2, 1) @ B
+        rows[start : start + GRADIENT_BATCH_ROWS] = pack_triangle(M + M.transpose(0, 2, 1))
     return rows
 
 
-def _triangle(matrices: Array) -> Array:
+def pack_triangle(matrices: Array) -> Array:
     """Upper triangles, row by row, with halved diagonals, of ``(n, K, K)`` symmetric matrices."""
     K = matrices.shape[1]
     rows, columns = np.triu_indices(K)
@@ -303,7 +303,7 @@ def _triangle(matrices: Array) -> Array:
 
 def _lammps_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array, Array]:
     """The same sums with LAMMPS forming the products (``quadraticflag 1``), reordered to ours, and the virial's six."""
-    array = _extract(lammps, basis, f"quadraticflag {int(basis.quadratic)}")
+    array = extract_snap_array(lammps, basis, f"quadraticflag {int(basis.quadratic)}")
     n_elements, K = len(basis.elements), basis.n_components
     width = (array.shape[1] - 1) // n_elements
     order = basis.component_order

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from paretofit import __version__
-from paretofit.core import InputError, Section, one_line
-from paretofit.execution.slurm_jobs import JobPool, job_pool
+from paretofit.core import InputError, StrictSettings, one_line
+from paretofit.execution.slurm_jobs import JobPool, open_job_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1, strict=True)]
-PATIENCE = 60.0  # seconds that a scheduler may take to answer, or be without workers
+CLUSTER_TIMEOUT_S = 60.0  # seconds that a scheduler may take to answer, or be without workers
 ANSWER = 10.0  # seconds for which workers are asked for their versions
 LAST_PORT = 65535
 SPARE = 300  # seconds before the walltime at which a worker hands over what it has, and ends
@@ -44,14 +44,14 @@ _active: list[tuple[Any, float | None]] = []  # clients and their patience, the 
 _jobs: list[JobPool] = []  # the same of what takes single labels
 
 
-class LocalCluster(Section):
+class LocalClusterSettings(StrictSettings):
     """dask on this machine."""
 
     name: Literal["local"] = Field("local", description="processes of this machine")
     workers: Count | None = Field(None, description="processes of one thread; by default those of --jobs")
 
 
-class RunningCluster(Section):
+class RunningClusterSettings(StrictSettings):
     """A dask cluster that somebody has started."""
 
     name: Literal["address"] = Field("address", description="a scheduler that runs already")
@@ -68,12 +68,12 @@ class RunningCluster(Section):
         return value
 
 
-class SlurmJobs(Section):
+class SlurmJobSettings(StrictSettings):
     """What a SLURM queue is asked for."""
 
     queue: str | None = Field(None, description="partition; by default the cluster's")
     account: str | None = Field(None, description="what the time is charged to")
-    jobs: Count = Field(1, description="jobs at a time")
+    max_jobs: Count = Field(1, description="jobs at a time")
     memory: str = Field("4GB", description="of each job")
     directives: list[str] = Field([], description="more lines for the job's head, such as '--constraint=cpu'")
     prologue: list[str] = Field([], description="lines of shell before the work, such as 'module load ...'")
@@ -97,13 +97,13 @@ class SlurmJobs(Section):
         return value
 
     @property
-    def seconds(self) -> int:
+    def walltime_s(self) -> int:
         """The walltime."""
         hours, minutes, seconds = (int(one) for one in self.walltime.split(":"))
         return 3600 * hours + 60 * minutes + seconds
 
 
-class SlurmCluster(SlurmJobs):
+class SlurmClusterSettings(SlurmJobSettings):
     """dask workers in jobs of a SLURM queue (dask-jobqueue); run paretofit where sbatch is, in a session that lasts."""
 
     name: Literal["slurm"] = Field("slurm", description="jobs that are submitted for the workers")
@@ -112,41 +112,41 @@ class SlurmCluster(SlurmJobs):
     interface: str | None = Field(None, description="network interface, such as ib0")
 
 
-class LabelJobs(SlurmJobs):
+class LabelJobSettings(SlurmJobSettings):
     """Each label a job of its own (executorlib), for DFT codes that run on many cores by MPI; the rest runs here."""
 
     name: Literal["executorlib"] = Field("executorlib", description="a job for each label")
     cores: Count = Field(1, description="of each job, on which the engine's command starts MPI: mpirun -n 16 vasp_std")
 
 
-AnyCluster = Annotated[LocalCluster | RunningCluster | SlurmCluster | LabelJobs, Field(discriminator="name")]
+ClusterSettings = Annotated[LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings, Field(discriminator="name")]
 
 
-def named(value: Any) -> Any:
+def expand_cluster_name(value: Any) -> Any:
     """A name alone is a cluster with its defaults."""
-    if value is not None and not isinstance(value, str | dict | Section):
+    if value is not None and not isinstance(value, str | dict | StrictSettings):
         raise ValueError(f"must be one of {', '.join(NEEDED)}, or a section with that as its name")
     return {"name": value} if isinstance(value, str) else value
 
 
-def active_jobs() -> JobPool | None:
+def get_job_pool() -> JobPool | None:
     """What takes single labels as jobs; None where they are tasks like others."""
     return _jobs[-1] if _jobs else None
 
 
-def active_client() -> Any:
+def get_active_client() -> Any:
     """The dask client whose cluster takes the tasks; None where this machine's processes do."""
     return _active[-1][0] if _active else None
 
 
-def worker_patience() -> float | None:
+def get_worker_timeout() -> float | None:
     """Seconds for which the active cluster may have no workers; None where a queue may take its time."""
     return _active[-1][1] if _active else None
 
 
 @contextmanager
-def on_cluster(
-    settings: LocalCluster | RunningCluster | SlurmCluster | LabelJobs | None, jobs: int, folder: Path | None = None
+def use_cluster(
+    settings: LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings | None, jobs: int, folder: Path | None = None
 ) -> Iterator[None]:
     """Let the tasks of the block run on a cluster; without settings on processes of this machine, as ever.
 
@@ -189,7 +189,7 @@ def on_cluster(
     with _cluster(settings, jobs, place) as where, _client(distributed, settings, where) as client:
         _check_workers(client, settings)
         log.info("cluster: %s, %s", settings.name, client.dashboard_link)
-        _active.append((client, None if settings.name == "slurm" else PATIENCE))
+        _active.append((client, None if settings.name == "slurm" else CLUSTER_TIMEOUT_S))
         try:
             yield
         finally:
@@ -199,7 +199,7 @@ def on_cluster(
 @contextmanager
 def _client(distributed: Any, settings: Any, where: Any) -> Iterator[Any]:
     try:
-        client = distributed.Client(where, timeout=PATIENCE)
+        client = distributed.Client(where, timeout=CLUSTER_TIMEOUT_S)
     except Exception as error:
         if settings.name != "address":
             raise InputError(f"'cluster: {settings.name}' did not start ({one_line(error)})") from error
@@ -222,7 +222,7 @@ def _cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
         return
     before = dict(os.environ)
     try:
-        made = slurm_cluster(settings, folder) if settings.name == "slurm" else local_cluster(settings.workers or jobs)
+        made = start_slurm_cluster(settings, folder) if settings.name == "slurm" else local_cluster(settings.workers or jobs)
     except InputError:
         raise
     except Exception as error:  # whatever dask makes of a setting
@@ -271,10 +271,10 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def slurm_cluster(settings: SlurmCluster, folder: Path, *, start: bool = True) -> Any:
+def start_slurm_cluster(settings: SlurmClusterSettings, folder: Path, *, submit: bool = True) -> Any:
     """Jobs whose workers end by themselves before the walltime, so that what they have is handed over.
 
-    With `start` false none is submitted yet.
+    With `submit` false none is submitted yet.
 
     Raises
     ------
@@ -283,7 +283,7 @@ def slurm_cluster(settings: SlurmCluster, folder: Path, *, start: bool = True) -
     """
     from dask_jobqueue.slurm import SLURMCluster  # noqa: PLC0415  (an extra)
 
-    lifetime = max(settings.seconds - SPARE, settings.seconds // 2)
+    lifetime = max(settings.walltime_s - SPARE, settings.walltime_s // 2)
     cluster: Any = SLURMCluster(
         queue=settings.queue,
         account=settings.account,
@@ -298,9 +298,9 @@ def slurm_cluster(settings: SlurmCluster, folder: Path, *, start: bool = True) -
         log_directory=str(folder / "jobs"),
         scheduler_options={"dashboard_address": ":0"},
     )
-    if start:
+    if submit:
         _try_job(str(cluster.job_script()))
-        cluster.adapt(minimum_jobs=settings.jobs, maximum_jobs=settings.jobs)  # a job that ends is submitted again
+        cluster.adapt(minimum_jobs=settings.max_jobs, maximum_jobs=settings.max_jobs)  # a job that ends is submitted again
     return cluster
 
 
@@ -313,18 +313,18 @@ def _try_job(script: str) -> None:
 
 
 @contextmanager
-def label_jobs(settings: LabelJobs, folder: Path) -> Iterator[JobPool]:
+def label_jobs(settings: LabelJobSettings, folder: Path) -> Iterator[JobPool]:
     """Jobs as they are asked for, with their files in a folder."""
     head = [f"--ntasks={settings.cores}", f"--time={settings.walltime}", f"--mem={settings.memory}"]
     head += [f"--partition={settings.queue}"] if settings.queue else []
     head += [f"--account={settings.account}"] if settings.account else []
-    with job_pool([*head, *settings.directives], settings.prologue, settings.jobs, folder) as made:
+    with open_job_pool([*head, *settings.directives], settings.prologue, settings.max_jobs, folder) as made:
         yield made
 
 
 def _check_workers(client: Any, settings: Any) -> None:
     threads = client.nthreads()
-    check_threads(threads)
+    check_worker_threads(threads)
     if settings.name == "address" and not threads:
         raise InputError(
             f"'cluster.scheduler': the cluster at {settings.scheduler} has no workers; start some with "
@@ -350,7 +350,7 @@ def _check_environments(client: Any, workers: Iterable[str]) -> None:
             )
 
 
-def check_threads(workers: dict[str, int]) -> None:
+def check_worker_threads(workers: dict[str, int]) -> None:
     """LAMMPS and DFT codes of a process cannot be used by two threads at once.
 
     Raises

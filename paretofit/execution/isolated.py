@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from paretofit.execution.cluster import active_client, active_jobs
-from paretofit.execution.parallel import cluster_futures, follow_parent, in_a_sentence, result_of
+from paretofit.execution.cluster import get_active_client, get_job_pool
+from paretofit.execution.parallel import submit_to_cluster, exit_with_parent, translate_errors, wait_for_result
 
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
+SINGLE_THREAD_ENV = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
 
 ATTEMPTS = 2  # of a task whose process dies beside a worker
 
@@ -23,13 +23,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def execute(
+def run_tasks(
     function: Callable[[T], R],
     tasks: Iterable[T],
     jobs: int,
-    died: Callable[[T], R],
+    on_crash: Callable[[T], R],
     *,
-    own_job: bool = False,
+    job_per_task: bool = False,
 ) -> Generator[tuple[T, R], None, None]:
     """Yield each task with its result, in the order in which they finish.
 
@@ -44,9 +44,9 @@ def execute(
         In the order in which they are started.
     jobs : int
         Processes.
-    died : callable
+    on_crash : callable
         The result of a task whose process died.
-    own_job : bool
+    job_per_task : bool
         Each is worth a job of a queue, if the study's cluster is of that kind.
 
     Notes
@@ -54,11 +54,11 @@ def execute(
     On a cluster its workers take the tasks; one whose workers died several times gets ``died(task)``. Where a cluster
     gives each a job of its own, `jobs` does not matter.
     """
-    if own_job and (pool := active_jobs()) is not None:
-        yield from pool.run(function, tasks, died)
+    if job_per_task and (pool := get_job_pool()) is not None:
+        yield from pool.run(function, tasks, on_crash)
         return
-    if active_client() is not None:
-        yield from _remote(function, tasks, died)
+    if get_active_client() is not None:
+        yield from _remote(function, tasks, on_crash)
         return
     function = partial(_followed, os.getpid(), function)
     waiting, suspects = deque(tasks), deque[T]()
@@ -66,14 +66,14 @@ def execute(
         source, width = (suspects, 1) if suspects else (waiting, jobs)
         lost = yield from _drain(function, source, min(width, len(source)))
         if len(lost) == 1 and (source is suspects or jobs == 1):
-            yield lost[0], died(lost[0])
+            yield lost[0], on_crash(lost[0])
         else:
             suspects.extend(lost)
 
 
 def _followed(parent: int, function: Callable[[T], R], task: T) -> R:
     """One task in a process that ends with its parent."""
-    follow_parent(parent)
+    exit_with_parent(parent)
     return function(task)
 
 
@@ -81,10 +81,10 @@ def _remote(function: Callable[[T], R], tasks: Iterable[T], died: Callable[[T], 
     """On the workers of the active cluster."""
     from distributed import KilledWorker  # noqa: PLC0415  (an extra)
 
-    with in_a_sentence(), closing(cluster_futures(partial(_in_process, function, died), tasks)) as futures:
+    with translate_errors(), closing(submit_to_cluster(partial(_in_process, function, died), tasks)) as futures:
         for task, future in futures:
             try:
-                result = result_of(future)
+                result = wait_for_result(future)
             except KilledWorker:
                 result = died(task)
             yield task, result
@@ -106,12 +106,12 @@ def _in_process(function: Callable[[T], R], died: Callable[[T], R], task: T) -> 
 def _beside() -> ProcessPoolExecutor:
     """The process beside this worker; it ends with it."""
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # noqa: SLF001  (may have children)
-    return ProcessPoolExecutor(1, env=ONE_THREAD)
+    return ProcessPoolExecutor(1, env=SINGLE_THREAD_ENV)
 
 
 def _drain(function: Callable[[T], R], source: deque[T], width: int) -> Generator[tuple[T, R], None, list[T]]:
     """Work off `source`; return what was running when a process died."""
-    executor = ProcessPoolExecutor(width, env=ONE_THREAD)
+    executor = ProcessPoolExecutor(width, env=SINGLE_THREAD_ENV)
     running: dict[Future[R], T] = {}
     try:
         while source or running:

@@ -21,21 +21,21 @@ import joblib
 import psutil
 from joblib import Parallel, delayed
 
-from paretofit.core import FailedError, one_line
-from paretofit.execution.cluster import active_client, check_threads, worker_patience
+from paretofit.core import ExecutionError, one_line
+from paretofit.execution.cluster import get_active_client, check_worker_threads, get_worker_timeout
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 INTERVAL = 2.0  # seconds between two looks
 FIRST = 8  # tasks that wait for the first worker of a cluster
-LOOK = 10.0  # seconds between two looks at its workers
-HUNG = 300.0  # seconds without an answer after which its scheduler has hung
+WORKER_POLL_INTERVAL_S = 10.0  # seconds between two looks at its workers
+SCHEDULER_TIMEOUT_S = 300.0  # seconds without an answer after which its scheduler has hung
 Outcome = tuple[Exception | None, Any]
 
 
 def parallel_map(
-    function: Callable[[T], R], tasks: Iterable[T], jobs: int, *, ordered: bool = True, ahead: int | None = None
+    function: Callable[[T], R], tasks: Iterable[T], jobs: int, *, ordered: bool = True, pre_dispatch: int | None = None
 ) -> Iterator[R]:
     """Yield a function of each task, in the order of the tasks or, if not `ordered`, in that in which they end.
 
@@ -48,7 +48,7 @@ def parallel_map(
     jobs : int
         Processes; on a cluster as many as it has.
     ordered : bool
-    ahead : int, optional
+    pre_dispatch : int, optional
         Tasks that are taken before their turn, so that results do not pile up; by default two for each process.
 
     Raises
@@ -59,11 +59,11 @@ def parallel_map(
         If a process was killed; on a cluster, if it happened again and again to the same task, or its scheduler ended.
     """
     found = (
-        _on_cluster(function, tasks, ordered, ahead)
-        if active_client()
-        else _here(function, tasks, jobs, ordered, ahead)
+        _on_cluster(function, tasks, ordered, pre_dispatch)
+        if get_active_client()
+        else _here(function, tasks, jobs, ordered, pre_dispatch)
     )
-    with closing(found), in_a_sentence():
+    with closing(found), translate_errors():
         for error, value in found:
             if error is not None:
                 raise error
@@ -71,23 +71,23 @@ def parallel_map(
 
 
 @contextmanager
-def in_a_sentence() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Say in a sentence that a process was killed, or a cluster is lost; other errors pass."""
     try:
         yield
     except Exception as error:
         kind = type(error)  # dask is an extra
         if isinstance(error, BrokenProcessPool) or kind.__name__ == "KilledWorker":
-            raise FailedError(
+            raise ExecutionError(
                 "a process that had a task was killed, or crashed (memory may be short: use fewer --jobs, or give the "
                 "workers of a cluster more); what is finished is kept, the same command goes on"
             ) from error
         if kind.__module__.startswith("distributed"):
             why = one_line(error).split("cancelled for reason: ")[-1].rstrip(".")
-            raise FailedError(f"the cluster is lost ({why}); start it again: the same command goes on") from error
+            raise ExecutionError(f"the cluster is lost ({why}); start it again: the same command goes on") from error
         if isinstance(error, RuntimeError) and "deserialization" in str(error):
             why = one_line(error.__cause__ or error)
-            raise FailedError(
+            raise ExecutionError(
                 f"the cluster's workers cannot load the tasks ({why}); start them in this environment"
             ) from error
         raise
@@ -110,12 +110,12 @@ def _on_cluster(
     function: Callable[[T], R], tasks: Iterable[T], ordered: bool, ahead: int | None
 ) -> Generator[Outcome, None, None]:
     """Outcomes of tasks on the active cluster."""
-    for _, future in cluster_futures(partial(_outcome, 0, function), tasks, ordered=ordered, ahead=ahead):
-        yield result_of(future)
+    for _, future in submit_to_cluster(partial(_outcome, 0, function), tasks, ordered=ordered, pre_dispatch=ahead):
+        yield wait_for_result(future)
 
 
-def cluster_futures(
-    function: Callable[[T], R], tasks: Iterable[T], *, ordered: bool = False, ahead: int | None = None
+def submit_to_cluster(
+    function: Callable[[T], R], tasks: Iterable[T], *, ordered: bool = False, pre_dispatch: int | None = None
 ) -> Generator[tuple[T, Any], None, None]:
     """Tasks of the active cluster, whose workers come and go, with their futures, as they are done or in order.
 
@@ -129,11 +129,11 @@ def cluster_futures(
     InputError
         If a worker that came later has several threads.
     """
-    client, source = active_client(), iter(tasks)
+    client, source = get_active_client(), iter(tasks)
     waiting: list[tuple[T, Any]] = []
     try:
         while True:
-            room = _room(client) if ahead is None else ahead
+            room = _room(client) if pre_dispatch is None else pre_dispatch
             some = islice(source, max(0, room - len(waiting)))
             waiting += [(task, client.submit(function, task, pure=False)) for task in some]
             if not waiting:
@@ -147,17 +147,17 @@ def cluster_futures(
             client.cancel([future for _, future in waiting])
 
 
-def result_of(future: Any) -> Any:
+def wait_for_result(future: Any) -> Any:
     """The result of a task of the active cluster; where the worker that has it is gone, another one does it again.
 
     Raises
     ------
     FailedError
-        As of `cluster_futures`.
+        As of `submit_to_cluster`.
     """
-    limit = LOOK
+    limit = WORKER_POLL_INTERVAL_S
     while True:
-        _wait(active_client(), [future])
+        _wait(get_active_client(), [future])
         try:
             return future.result(timeout=limit)
         except TimeoutError:  # dask would wait for ever, also without workers; what is large has more time next
@@ -168,15 +168,15 @@ def _wait(client: Any, futures: list[Any]) -> None:
     """Wait until one of them is done."""
     from distributed import wait  # noqa: PLC0415  (an extra)
 
-    since, patience = time.monotonic(), worker_patience()
+    since, patience = time.monotonic(), get_worker_timeout()
     while True:
         with suppress(TimeoutError):
-            wait(futures, timeout=LOOK, return_when="FIRST_COMPLETED")
+            wait(futures, timeout=WORKER_POLL_INTERVAL_S, return_when="FIRST_COMPLETED")
             return
         if client.status != "running" or _workers(client):
             since = time.monotonic()
         elif patience is not None and time.monotonic() - since > patience:
-            raise FailedError(
+            raise ExecutionError(
                 f"the cluster has had no workers for {patience:.0f} s; start some with 'dask worker --nthreads 1': "
                 "what is finished is kept, the same command goes on"
             )
@@ -188,24 +188,24 @@ def _room(client: Any) -> int:
         workers = _workers(client)
     except OSError:  # the scheduler has ended, which the tasks will say
         return FIRST
-    check_threads(workers)
+    check_worker_threads(workers)
     return 2 * len(workers) or FIRST
 
 
 def _workers(client: Any) -> dict[str, int]:
     """Threads of the workers by their addresses."""
     try:
-        found: dict[str, int] = client.sync(client.scheduler.ncores, callback_timeout=HUNG)
+        found: dict[str, int] = client.sync(client.scheduler.ncores, callback_timeout=SCHEDULER_TIMEOUT_S)
     except TimeoutError as error:
-        raise FailedError(
-            f"the scheduler of the cluster has not answered for {HUNG:.0f} s; start the cluster again: what is "
+        raise ExecutionError(
+            f"the scheduler of the cluster has not answered for {SCHEDULER_TIMEOUT_S:.0f} s; start the cluster again: what is "
             "finished is kept, the same command goes on"
         ) from error
     return found
 
 
 @contextmanager
-def shelved(function: Callable[[T], R], folder: Path | None) -> Iterator[Callable[[T], R]]:
+def dump_function(function: Callable[[T], R], folder: Path | None) -> Iterator[Callable[[T], R]]:
     """A function that holds large arrays, in a form that is small enough to be sent with every task.
 
     On a cluster it lies in a file for as long as the block lasts, whose arrays all workers of a machine map into their
@@ -217,7 +217,7 @@ def shelved(function: Callable[[T], R], folder: Path | None) -> Iterator[Callabl
     folder : Path or None
         That the workers of a cluster see; None sends the function as it is.
     """
-    if active_client() is None or folder is None:
+    if get_active_client() is None or folder is None:
         yield function
         return
     handle, name = tempfile.mkstemp(prefix=".tasks-", suffix=".joblib", dir=folder.absolute())
@@ -239,7 +239,7 @@ class _Shelved:
         try:
             function = _from_shelf(self.path)
         except FileNotFoundError as error:
-            raise FailedError(
+            raise ExecutionError(
                 f"a worker of the cluster does not see {self.path}: all must see the run folder under the same path"
             ) from error
         return function(task)
@@ -251,7 +251,7 @@ def _from_shelf(path: str) -> Any:
 
 
 @dataclass(frozen=True)
-class OnWorkers:
+class ClusterRunner:
     """Parts of a design summed by the processes of the active cluster.
 
     It is a `Run` of `paretofit.linear.reduction`.
@@ -259,14 +259,14 @@ class OnWorkers:
     Attributes
     ----------
     folder : Path or None
-        See `shelved`.
+        See `dump_function`.
     """
 
     folder: Path | None
 
     def __call__(self, function: Callable[[Any], R], parts: Sequence[Any]) -> Iterator[R]:
         """Run them; results are large, so that few wait for their turn."""
-        with shelved(_OfPart(function, parts), self.folder) as run:
+        with dump_function(_OfPart(function, parts), self.folder) as run:
             yield from parallel_map(run, range(len(parts)), 1)
 
 
@@ -281,7 +281,7 @@ class _OfPart:
 
 def _outcome(parent: int, function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
     """What became of a task; a cluster would not try again what has raised, but would lose the words."""
-    follow_parent(parent)
+    exit_with_parent(parent)
     try:
         return None, function(task)
     except Exception as error:  # noqa: BLE001  (it is raised where the results are taken)
@@ -289,13 +289,13 @@ def _outcome(parent: int, function: Callable[[Any], Any], task: Any) -> tuple[Ex
 
 
 @cache
-def follow_parent(parent: int) -> None:
-    """End this process soon after `parent` has ended; does nothing in `parent` itself, or where it is 0.
+def exit_with_parent(parent_pid: int) -> None:
+    """End this process soon after `parent_pid` has ended; does nothing in `parent_pid` itself, or where it is 0.
 
     Call it in every task.
     """
-    if parent and os.getpid() != parent:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if parent_pid and os.getpid() != parent_pid:
+        threading.Thread(target=_watch, args=(parent_pid,), daemon=True).start()
 
 
 def _watch(parent: int) -> None:

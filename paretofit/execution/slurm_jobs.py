@@ -45,17 +45,17 @@ class JobPool:
     Attributes
     ----------
     executor : executorlib's
-    width : int
+    max_jobs : int
         Jobs that are in the queue at a time.
     folder : Path
         Of their files.
     """
 
     executor: Any
-    width: int
+    max_jobs: int
     folder: Path
 
-    def run(self, function: Callable[[T], R], tasks: Iterable[T], died: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    def run(self, function: Callable[[T], R], tasks: Iterable[T], on_crash: Callable[[T], R]) -> Iterator[tuple[T, R]]:
         """Yield each task with its result, as they end; one whose job ends without a result gets ``died(task)``.
 
         Raises
@@ -70,7 +70,7 @@ class JobPool:
                 key = str(getattr(task, "key", None) or joblib.hash(task))
                 future = self.executor.submit(function, task, resource_dict={"cache_key": key})
                 running[future] = task, key
-                if len(running) >= self.width:
+                if len(running) >= self.max_jobs:
                     break
             if not running:
                 return
@@ -87,7 +87,7 @@ class JobPool:
                     raise
                 except Exception as error:  # noqa: BLE001  (tasks raise nothing else: it is the job that failed)
                     log.warning("the job of a task failed: %s", one_line(error))
-                    result = died(task)
+                    result = on_crash(task)
                 yield task, result
                 self._forget(key)
 
@@ -99,16 +99,16 @@ class JobPool:
 
 
 @contextmanager
-def job_pool(head: Sequence[str], prologue: Sequence[str], width: int, folder: Path) -> Iterator[JobPool]:
+def open_job_pool(sbatch_options: Sequence[str], prologue: Sequence[str], max_jobs: int, folder: Path) -> Iterator[JobPool]:
     """Make a pool that lasts for the block; jobs that run when it is left on an error go on.
 
     Parameters
     ----------
-    head : sequence of str
+    sbatch_options : sequence of str
         Options of sbatch.
     prologue : sequence of str
         Lines of shell before the task.
-    width : int
+    max_jobs : int
         Jobs at a time.
     folder : Path
         That all machines see; made, and removed where nothing is left in it.
@@ -116,12 +116,12 @@ def job_pool(head: Sequence[str], prologue: Sequence[str], width: int, folder: P
     from executorlib import SlurmClusterExecutor  # noqa: PLC0415  (an extra)
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = TEMPLATE.format(head="\n".join(f"#SBATCH {one}" for one in head), prologue="\n".join(prologue))
+    text = TEMPLATE.format(head="\n".join(f"#SBATCH {one}" for one in sbatch_options), prologue="\n".join(prologue))
     executor = SlurmClusterExecutor(
         cache_directory=str(folder), resource_dict={"submission_template": text}, refresh_rate=REFRESH, wait=False
     )
     try:
-        yield JobPool(executor, width, folder)
+        yield JobPool(executor, max_jobs, folder)
     finally:
         executor.shutdown(wait=False)
         with suppress(OSError):  # jobs that are not over have files there

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from pydantic import ValidationError
 
-from paretofit.core import InputError, RowKind, one_line, suggestion, track
-from paretofit.descriptors import GPA_PER_BAR, Block, DesignMatrix, SnapBasis, lammps_frame, rotated_voigt
-from paretofit.fitsnap.descriptor_worker import SECTIONS
-from paretofit.fitsnap.ini import FALSE, FORBIDDEN, READ, parsed
+from paretofit.core import InputError, RowKind, one_line, suggest_match, track
+from paretofit.descriptors import GPA_PER_BAR, DesignBlock, DesignMatrix, SnapBasis, transform_to_lammps_frame, rotate_voigt
+from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS
+from paretofit.fitsnap.ini import FALSE_VALUES, UNSUPPORTED_SECTIONS, SUPPORTED_KEYS, parse_ini
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,8 +96,8 @@ def compute_fitsnap_design(
     sections, source, folder = _sections(settings)
     request = _request(sections, source, folder, stress=stress)
     with _Worker(request, source) as worker:
-        _check_structures(dataset, worker.facts["elements"], stress=stress)
-        columns = _columns(worker.facts, source)
+        _check_structures(dataset, worker.metadata["elements"], stress=stress)
+        columns = _columns(worker.metadata, source)
         structures = track(dataset, len(dataset), "descriptors", enabled=progress)
         return DesignMatrix.from_blocks(
             (_block(worker, columns, atoms, has_reference=request["has_reference"]) for atoms in structures),
@@ -106,8 +106,8 @@ def compute_fitsnap_design(
             column_names=columns.names,
             attributes={
                 "fitsnap": json.dumps(request["sections"], sort_keys=True),
-                "structures": dataset.structures_digest(),
-                "constant_columns": str(worker.facts["constants"]),
+                "structures": dataset.hash_structures(),
+                "constant_columns": str(worker.metadata["constants"]),
             },
         )
 
@@ -131,7 +131,7 @@ def _sections(settings: Mapping[str, Mapping[str, Any]] | Path | str) -> tuple[d
     """Sections as text, what to call them in messages, and where their files are."""
     if isinstance(settings, Path | str):
         file = Path(settings)
-        parser = parsed(file)
+        parser = parse_ini(file)
         try:
             return {name: dict(parser[name]) for name in parser.sections()}, str(file), file.parent.absolute()
         except InterpolationError as error:
@@ -155,22 +155,22 @@ def _text(value: Any) -> str:
 
 def _request(sections: dict[str, dict[str, str]], source: str, folder: Path, *, stress: bool) -> dict[str, Any]:
     """The worker's first line: the sections that FitSNAP gets, after a look at each of them."""
-    known = {*READ, *FORBIDDEN}
+    known = {*SUPPORTED_KEYS, *UNSUPPORTED_SECTIONS}
     for name in sections:
         if name not in known:
-            raise InputError(f"{source}: unknown section [{name}]{suggestion(name, known)}")
+            raise InputError(f"{source}: unknown section [{name}]{suggest_match(name, known)}")
     calculator = sections.get("CALCULATOR", {}).get("calculator", "LAMMPSSNAP").upper()
-    if calculator not in SECTIONS:
+    if calculator not in DESCRIPTOR_SECTIONS:
         raise InputError(
-            f"{source}: [CALCULATOR] calculator = {calculator} is not supported{suggestion(calculator, SECTIONS)}; it "
-            f"must be one of {', '.join(SECTIONS)}"
+            f"{source}: [CALCULATOR] calculator = {calculator} is not supported{suggest_match(calculator, DESCRIPTOR_SECTIONS)}; it "
+            f"must be one of {', '.join(DESCRIPTOR_SECTIONS)}"
         )
-    own = SECTIONS[calculator]
+    own = DESCRIPTOR_SECTIONS[calculator]
     if own not in sections:
         raise InputError(f"{source} has no section [{own}], which says what {calculator} computes")
     for name, keys in OFF.items():
         for key in keys:
-            if sections.get(name, {}).get(key, "0").lower() not in FALSE:
+            if sections.get(name, {}).get(key, "0").lower() not in FALSE_VALUES:
                 raise InputError(f"{source}: [{name}] {key} must be 0: rows are those of a linear model")
     reference = _reference(sections, source)
     style = reference["pair_style"].split()[:1]
@@ -277,21 +277,21 @@ def _nested_order(basis: SnapBasis) -> Array:
     return np.asarray((elements * len(local) + local).ravel()[basis.column_order])
 
 
-def _block(worker: _Worker, columns: _Columns, atoms: Atoms, *, has_reference: bool) -> Block:
+def _block(worker: _Worker, columns: _Columns, atoms: Atoms, *, has_reference: bool) -> DesignBlock:
     """Rows of one configuration in our units, order and frame."""
-    cell, positions, rotation = lammps_frame(atoms, worker.facts["cutoff"])
+    cell, positions, rotation = transform_to_lammps_frame(atoms, worker.metadata["cutoff"])
     n, name = len(atoms), _name(atoms)
     theirs = worker.describe(name, cell, positions, atoms.get_chemical_symbols())
     rows = theirs[:, [*columns.places, -1]]  # the last is the reference potential
     rows[1 : 1 + 3 * n] = np.einsum("ab,nbk->nak", rotation, rows[1 : 1 + 3 * n].reshape(n, 3, -1)).reshape(3 * n, -1)
     n_stress = len(rows) - 1 - 3 * n
     if n_stress:
-        rows[1 + 3 * n :] = -rotated_voigt(rows[1 + 3 * n :] * GPA_PER_BAR, rotation)
+        rows[1 + 3 * n :] = -rotate_voigt(rows[1 + 3 * n :] * GPA_PER_BAR, rotation)
     if not np.isfinite(rows).all():
         raise InputError(f"{name}: its descriptors are not finite; do atoms overlap?")
     kinds = np.repeat([RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS], [1, 3 * n, n_stress])
     targets = {REFERENCE: rows[:, -1]} if has_reference else {}
-    return Block(rows[:, :-1], kinds, np.full(len(rows), atoms.info["config_id"]), targets)
+    return DesignBlock(rows[:, :-1], kinds, np.full(len(rows), atoms.info["config_id"]), targets)
 
 
 class _Worker:
@@ -299,7 +299,7 @@ class _Worker:
 
     def __init__(self, request: dict[str, Any], source: str) -> None:
         self._request, self._source = request, source
-        self.facts: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         self._place = tempfile.TemporaryDirectory(prefix="paretofit-fitsnap-")
@@ -313,7 +313,7 @@ class _Worker:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=self._place.name, env=environment,
             )  # fmt: skip
         try:
-            self.facts = self._ask(self._request, f"{self._source}: FitSNAP")
+            self.metadata = self._ask(self._request, f"{self._source}: FitSNAP")
         except BaseException:
             self._end()
             raise
@@ -356,7 +356,7 @@ class _Worker:
     def _end(self) -> None:
         """Close the pipes, at which it ends by itself; where it is in the middle of something, kill it."""
         try:
-            self._process.communicate(timeout=5 if self.facts else 0.1)
+            self._process.communicate(timeout=5 if self.metadata else 0.1)
         except (subprocess.TimeoutExpired, BrokenPipeError, ValueError):
             self._process.kill()
             self._process.wait()

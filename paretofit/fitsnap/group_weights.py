@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from paretofit.core import InputError, RowKind, replacing
+from paretofit.core import InputError, RowKind, atomic_path
 from paretofit.descriptors import GPA_PER_BAR
-from paretofit.linear import GroupMoments, Optimised, Part, optimise_weights, weight_front
+from paretofit.linear import GroupMoments, OptimisedWeights, GroupKind, optimise_weights, trace_weight_front
 from paretofit.pareto import pareto_front
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-HELD_OUT = 0.3  # of each group's training configurations, on which weights are judged; half as many check the outcome
+HELD_OUT_FRACTION = 0.3  # of each group's training configurations, on which weights are judged; half as many check the outcome
 FITTED, JUDGED, UNSEEN, APART = range(4)
 DIFFERENCE = "difference:"
 
@@ -35,8 +35,8 @@ class FitRows:
     group : (n,) str
     configuration : (n,) int64
     weight : (n,) float64
-    training : (n,) bool
-    names : tuple of str
+    is_training : (n,) bool
+    configuration_names : tuple of str
         Of the configurations: their files' names without suffix.
     """
 
@@ -46,22 +46,22 @@ class FitRows:
     group: np.ndarray
     configuration: np.ndarray
     weight: np.ndarray
-    training: np.ndarray
-    names: tuple[str, ...] = ()
+    is_training: np.ndarray
+    configuration_names: tuple[str, ...] = ()
 
 
 def search_weights(
     rows: FitRows,
-    free: int,
-    wanted: Sequence[str],
+    n_excluded_columns: int,
+    objectives: Sequence[str],
     regulariser: float,
     seed: int,
-    front: Path | None = None,
-) -> tuple[Optimised, float]:
+    front_path: Path | None = None,
+) -> tuple[OptimisedWeights, float]:
     """Weights found on held-out configurations, and what they do to others that the search never saw."""
-    own = np.flatnonzero(rows.training & (rows.weight > 0))  # a group without weight stays out
+    own = np.flatnonzero(rows.is_training & (rows.weight > 0))  # a group without weight stays out
     parts = _parts(rows, own, seed)
-    differences = {one: _difference(rows, one) for one in wanted if one.startswith(DIFFERENCE)}
+    differences = {one: _difference(rows, one) for one in objectives if one.startswith(DIFFERENCE)}
     for _, _, members in differences.values():
         parts[list(members)] = APART  # what is judged by their difference is not fitted while weights are searched for
     part = parts[rows.configuration[own]]
@@ -70,10 +70,10 @@ def search_weights(
     def moments_of(judge: int) -> GroupMoments:
         some = (part == FITTED) | (part == judge)
         used = own[some]
-        X, y, kind, group = rows.X[used][:, free:], rows.y[used], rows.kind[used], rows.group[used]
+        X, y, kind, group = rows.X[used][:, n_excluded_columns:], rows.y[used], rows.kind[used], rows.group[used]
         n = len(differences)
         if n:
-            X = np.vstack([X, [one[0][free:] for one in differences.values()]])
+            X = np.vstack([X, [one[0][n_excluded_columns:] for one in differences.values()]])
             y = np.concatenate([y, [one[1] for one in differences.values()]])
             kind = np.concatenate([kind, np.full(n, RowKind.ENERGY)])
             group = np.concatenate([group, list(differences)])
@@ -82,9 +82,9 @@ def search_weights(
 
     moments, unseen = moments_of(JUDGED), moments_of(UNSEEN)
     start = {one: _mean_weight(rows, one) for one in moments.train}
-    importance = _importance(moments, wanted)
-    if front is not None:
-        _write_front(moments, start, wanted, regulariser, front)
+    importance = _importance(moments, objectives)
+    if front_path is not None:
+        _write_front(moments, start, objectives, regulariser, front_path)
     found = optimise_weights(moments, start, importance, regulariser=regulariser)
     shared = {one: share for one, share in importance.items() if one in unseen.held_out}
     before, after = (unseen.objective(one, shared)[0] for one in (start, found.weights))
@@ -92,7 +92,7 @@ def search_weights(
 
 
 def _write_front(
-    moments: GroupMoments, start: dict[Part, float], wanted: Sequence[str], regulariser: float, path: Path
+    moments: GroupMoments, start: dict[GroupKind, float], wanted: Sequence[str], regulariser: float, path: Path
 ) -> None:
     """Mixtures of two objectives: the held-out errors of each, and the weights that give them."""
     if len(wanted) != 2:
@@ -102,12 +102,12 @@ def _write_front(
         {"share": share, f"error_{wanted[0]}": errors[0], f"error_{wanted[1]}": errors[1]}
         | {f"{group}:{kind.name.lower()}": weight * (GPA_PER_BAR if kind == RowKind.STRESS else 1.0)
            for (group, kind), weight in best.weights.items()}
-        for share, best, errors in weight_front(moments, start, (first, second), regulariser=regulariser)
+        for share, best, errors in trace_weight_front(moments, start, (first, second), regulariser=regulariser)
     ]  # fmt: skip
     table = pd.DataFrame(rows)
     table = table.loc[pareto_front(table, list(table.columns[1:3])).index].sort_values("share")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
@@ -116,7 +116,7 @@ def _difference(rows: FitRows, objective: str) -> tuple[np.ndarray, float, tuple
     first, slash, second = objective.removeprefix(DIFFERENCE).partition("/")
     found = []
     for name in (first, second):
-        at = [k for k, one in enumerate(rows.names) if one == name]
+        at = [k for k, one in enumerate(rows.configuration_names) if one == name]
         if not slash or len(at) != 1:
             raise InputError(
                 f"'{objective}' must name two structures by their files, {DIFFERENCE}a/b; there "
@@ -134,7 +134,7 @@ def _parts(rows: FitRows, own: np.ndarray, seed: int) -> np.ndarray:
     parts = np.full(int(rows.configuration.max()) + 1, FITTED)
     for group in dict.fromkeys(rows.group[own].tolist()):
         members = rng.permutation(np.unique(rows.configuration[own][rows.group[own] == group]))
-        judged, unseen = round(HELD_OUT * len(members)), round(HELD_OUT / 2 * len(members))
+        judged, unseen = round(HELD_OUT_FRACTION * len(members)), round(HELD_OUT_FRACTION / 2 * len(members))
         if len(members) > 1:
             judged = max(judged, 1)
             parts[members[:judged]] = JUDGED
@@ -142,13 +142,13 @@ def _parts(rows: FitRows, own: np.ndarray, seed: int) -> np.ndarray:
     return parts
 
 
-def _mean_weight(rows: FitRows, part: Part) -> float:
-    own = rows.training & (rows.group == part[0]) & (rows.kind == part[1])
+def _mean_weight(rows: FitRows, part: GroupKind) -> float:
+    own = rows.is_training & (rows.group == part[0]) & (rows.kind == part[1])
     return float(np.exp(np.log(rows.weight[own]).mean()))
 
 
-def _importance(moments: GroupMoments, wanted: Sequence[str]) -> dict[Part, float]:
-    importance: dict[Part, float] = {}
+def _importance(moments: GroupMoments, wanted: Sequence[str]) -> dict[GroupKind, float]:
+    importance: dict[GroupKind, float] = {}
     names = {kind.name.lower(): kind for kind in RowKind}
     for one in wanted:
         if one.startswith(DIFFERENCE):
@@ -168,7 +168,7 @@ def _importance(moments: GroupMoments, wanted: Sequence[str]) -> dict[Part, floa
     return importance
 
 
-def reweighted(rows: FitRows, weights: dict[Part, float]) -> FitRows:
+def replace_weights(rows: FitRows, weights: dict[GroupKind, float]) -> FitRows:
     """All rows with new weights, those of a group and kind that has none as they are."""
     each = rows.weight.copy()
     for (group, kind), weight in weights.items():

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from paretofit.core import InputError, one_line, suggestion
+from paretofit.core import InputError, one_line, suggest_match
 
 Number = TypeVar("Number", int, float)
 
-READ: dict[str, set[str]] = {
+SUPPORTED_KEYS: dict[str, set[str]] = {
     "BISPECTRUM": {
         *("numTypes", "type", "twojmax", "rcutfac", "rfac0", "rmin0", "wj", "radelem", "sinner", "dinner"),
         *("bzeroflag", "chemflag", "quadraticflag", "switchflag", "bnormflag", "wselfallflag", "switchinnerflag"),
@@ -31,7 +31,7 @@ VASP = {
     *("vasp_use_TOTEN", "vasp_json_pathname", "vasp_ignore_incomplete", "vasp_ignore_jsons"),
     *("vasp_unconverged_label", "vasp_xml_only", "vasp_outcar_only"),
 }
-IGNORED: dict[str, set[str]] = {  # outputs, ways to compute the same, and what only other solvers and scrapers use
+IGNORED_KEYS: dict[str, set[str]] = {  # outputs, ways to compute the same, and what only other solvers and scrapers use
     "EXTRAS": {
         *("dump_descriptors", "dump_truth", "dump_weights", "dump_dataframe", "dump_peratom", "dump_perconfig"),
         *("dump_configs", "multinode_testing"),
@@ -70,8 +70,8 @@ OFF: dict[str, dict[str, str]] = {  # options that change the fit: accepted wher
         "read_group_scrape": "the files are read themselves",
     },
 }
-GROUP_OPTIONS = READ["GROUPS"] | IGNORED["GROUPS"] | set(OFF["GROUPS"])
-FORBIDDEN: dict[str, str] = {  # sections
+GROUP_OPTIONS = SUPPORTED_KEYS["GROUPS"] | IGNORED_KEYS["GROUPS"] | set(OFF["GROUPS"])
+UNSUPPORTED_SECTIONS: dict[str, str] = {  # sections
     **dict.fromkeys(
         ("ACE", "PYACE", "CUSTOM", "BASIC", "BASIC_CALCULATOR", "REAXFF", "INQ"),
         "descriptors must be SNAP's: [BISPECTRUM], and calculator = LAMMPSSNAP in [CALCULATOR]",
@@ -82,15 +82,15 @@ FORBIDDEN: dict[str, str] = {  # sections
     ),
     "TRAINSHIFT": "give the shift of each element in [ESHIFT]",
 }
-TRUE, FALSE = {"y", "yes", "t", "true", "on", "1"}, {"n", "no", "f", "false", "off", "0"}
+TRUE, FALSE_VALUES = {"y", "yes", "t", "true", "on", "1"}, {"n", "no", "f", "false", "off", "0"}
 
 
-class Ini:
+class IniFile:
     """Sections, keys and values of a file; what it refuses is an InputError that names file, section and key."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._parser = parsed(path)
+        self._parser = parse_ini(path)
 
     @property
     def sections(self) -> list[str]:
@@ -103,7 +103,7 @@ class Ini:
             return []
         return [key for key in self._parser.options(section) if key not in self._parser.defaults()]
 
-    def text(self, section: str, key: str, default: str) -> str:
+    def get_text(self, section: str, key: str, default: str) -> str:
         """A value with single spaces, its names substituted."""
         try:
             value = self._parser.get(section, key, fallback=default)
@@ -117,45 +117,45 @@ class Ini:
             raise InputError(f"{self.path}: [{section}] {key} is empty; give a value, or leave out the line")
         return " ".join(value.split())
 
-    def wrong(self, section: str, key: str, problem: str) -> InputError:
+    def build_error(self, section: str, key: str, problem: str) -> InputError:
         """What to raise where a value cannot be used."""
-        return InputError(f"{self.path}: [{section}] {key} {problem}; got '{self.text(section, key, 'nothing')}'")
+        return InputError(f"{self.path}: [{section}] {key} {problem}; got '{self.get_text(section, key, 'nothing')}'")
 
-    def flag(self, section: str, key: str, *, default: bool) -> bool:
+    def get_flag(self, section: str, key: str, *, default: bool) -> bool:
         """A value that is 0 or 1, or what FitSNAP takes for it."""
-        value = self.text(section, key, str(default)).lower()
-        if value not in TRUE | FALSE:
-            raise self.wrong(section, key, "must be 0 or 1")
+        value = self.get_text(section, key, str(default)).lower()
+        if value not in TRUE | FALSE_VALUES:
+            raise self.build_error(section, key, "must be 0 or 1")
         return value in TRUE
 
-    def number(self, section: str, key: str, default: float) -> float:
+    def get_number(self, section: str, key: str, default: float) -> float:
         """A single real number."""
-        return self.numbers(section, key, default, 1)[0]
+        return self.get_numbers(section, key, default, 1)[0]
 
-    def numbers(self, section: str, key: str, default: float, n: int) -> tuple[float, ...]:
+    def get_numbers(self, section: str, key: str, default: float, n_values: int) -> tuple[float, ...]:
         """As many real numbers as there are elements; `default` for each where the key is missing."""
-        values = [number_in(float, one) for one in self.text(section, key, " ".join([repr(default)] * n)).split()]
+        values = [parse_number(float, one) for one in self.get_text(section, key, " ".join([repr(default)] * n_values)).split()]
         if None in values:
-            raise self.wrong(section, key, "must be a real number" if n == 1 else f"must be {n} real numbers")
-        if len(values) != n:
-            each = "one number" if n == 1 else f"{n} numbers, one for each element"
-            raise self.wrong(section, key, f"must be {each}")
+            raise self.build_error(section, key, "must be a real number" if n_values == 1 else f"must be {n_values} real numbers")
+        if len(values) != n_values:
+            each = "one number" if n_values == 1 else f"{n_values} numbers, one for each element"
+            raise self.build_error(section, key, f"must be {each}")
         return tuple(one for one in values if one is not None)
 
-    def one_of(self, section: str, key: str, supported: Sequence[str], others: Sequence[str]) -> str:
+    def get_choice(self, section: str, key: str, supported: Sequence[str], unsupported: Sequence[str]) -> str:
         """The first of `supported` where the key is missing; upper and lower case are the same, as in FitSNAP."""
-        value = self.text(section, key, supported[0])
+        value = self.get_text(section, key, supported[0])
         if value.upper() in supported:
             return value.upper()
-        known = value.upper() in others
-        hint = "" if known else closest(value.upper(), [*supported, *others])
+        known = value.upper() in unsupported
+        hint = "" if known else suggest_match_ignoring_case(value.upper(), [*supported, *unsupported])
         raise InputError(
             f"{self.path}: [{section}] {key} = {value} is {'not supported' if known else 'unknown'}; it must be "
             f"{' or '.join(supported)}{hint}"
         )
 
 
-def parsed(path: Path) -> configparser.ConfigParser:
+def parse_ini(path: Path) -> configparser.ConfigParser:
     """Read the file, its keys as they are written."""
     parser = configparser.ConfigParser(inline_comment_prefixes="#")
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are case-sensitive
@@ -174,13 +174,13 @@ def parsed(path: Path) -> configparser.ConfigParser:
     return parser
 
 
-def check_keys(ini: Ini) -> None:
+def check_keys(ini: IniFile) -> None:
     """Refuse sections and keys that are unknown, and options that are on and not supported."""
     for section in ini.sections:
-        if section in FORBIDDEN:
-            raise InputError(f"{ini.path}: section [{section}] is not supported; {FORBIDDEN[section]}")
-        if section not in READ:
-            hint = closest(section, READ) or f"; the sections are {', '.join(READ)}"
+        if section in UNSUPPORTED_SECTIONS:
+            raise InputError(f"{ini.path}: section [{section}] is not supported; {UNSUPPORTED_SECTIONS[section]}")
+        if section not in SUPPORTED_KEYS:
+            hint = suggest_match_ignoring_case(section, SUPPORTED_KEYS) or f"; the sections are {', '.join(SUPPORTED_KEYS)}"
             raise InputError(f"{ini.path}: unknown section [{section}]{hint}")
         for key in ini.keys(section):
             _check_key(ini, section, key)
@@ -195,13 +195,13 @@ _EXAMPLES = {
 }
 
 
-def _check_key(ini: Ini, section: str, key: str) -> None:
+def _check_key(ini: IniFile, section: str, key: str) -> None:
     off = OFF.get(section, {})
     if key in off:
-        text = ini.text(section, key, "0")
-        if text.lower() not in FALSE | {"none"} and number_in(float, text) != 0:
+        text = ini.get_text(section, key, "0")
+        if text.lower() not in FALSE_VALUES | {"none"} and parse_number(float, text) != 0:
             raise InputError(f"{ini.path}: [{section}] {key} = {text} is not supported: {off[key]}; leave it out")
-    known = READ[section] | IGNORED.get(section, set()) | set(off)
+    known = SUPPORTED_KEYS[section] | IGNORED_KEYS.get(section, set()) | set(off)
     free = section in {"ESHIFT", "GROUPS"} or (section == "REFERENCE" and key.startswith("pair_coeff"))
     if key not in known and not free:
         raise InputError(f"{ini.path}: [{section}] unknown key '{key}'{_elsewhere(section, key, known)}")
@@ -211,24 +211,24 @@ def _elsewhere(section: str, key: str, known: set[str]) -> str:
     """What a reader of an unknown key should know."""
     if key.rstrip("0123456789") in {"wj", "radelem", "type"}:
         return f"; write one line '{key.rstrip('0123456789')} = ...' with a value for each element"
-    others = [one for one in READ if one != section and key in READ[one]]
+    others = [one for one in SUPPORTED_KEYS if one != section and key in SUPPORTED_KEYS[one]]
     if others:
         return f"; it belongs in [{others[0]}]"
     listed = f"; the keys there are {', '.join(sorted(known))}"
-    return closest(key, known) or listed
+    return suggest_match_ignoring_case(key, known) or listed
 
 
-def number_in(kind: Callable[[str], Number], text: str) -> Number | None:
+def parse_number(number_type: Callable[[str], Number], text: str) -> Number | None:
     """The number that `text` is, None if it is none or not finite."""
     try:
-        value = kind(text)
+        value = number_type(text)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
 
 
-def closest(word: str, known: Iterable[str]) -> str:
+def suggest_match_ignoring_case(word: str, known: Iterable[str]) -> str:
     """A suggestion that also finds what differs in case only."""
     known = list(known)
     same = [one for one in known if one.lower() == word.lower()]
-    return f"; did you mean '{same[0]}'?" if same else suggestion(word, known)
+    return f"; did you mean '{same[0]}'?" if same else suggest_match(word, known)

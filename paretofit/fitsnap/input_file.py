@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ase.data import atomic_numbers
 
-from paretofit.core import InputError, suggestion
-from paretofit.fitsnap.ini import IGNORED, Ini, check_keys, closest, number_in
+from paretofit.core import InputError, suggest_match
+from paretofit.fitsnap.ini import IGNORED_KEYS, IniFile, check_keys, suggest_match_ignoring_case, parse_number
 from paretofit.fitsnap.input_groups import Group, read_groups
 
 CALCULATORS = ("LAMMPSSNAP",)
@@ -96,8 +96,8 @@ class FitsnapInput:
     `eshift` (eV, every element) is added to the energy of each atom of that element. With `smartweights` FitSNAP
     divides each weight of a configuration by the number of configurations of its group that are trained on (tested
     on, for a test configuration), and the force weight also by 3N, and by 6 where stresses are fitted (so written:
-    it is not the stress weight that it divides). A `random_seed` of 0 means that none was chosen. `metrics` and
-    `potential` are names of output files. `ignored` names the keys that the file sets and that do not change the fit.
+    it is not the stress weight that it divides). A `random_seed` of 0 means that none was chosen. `metrics_file` and
+    `potential_file` are names of output files. `ignored_keys` names the keys that the file sets and that do not change the fit.
     """
 
     path: Path
@@ -112,9 +112,9 @@ class FitsnapInput:
     solver: Solver
     scraper: str
     data_path: Path
-    metrics: str
-    potential: str
-    ignored: tuple[str, ...]
+    metrics_file: str
+    potential_file: str
+    ignored_keys: tuple[str, ...]
 
 
 def read_fitsnap_input(path: Path | str) -> FitsnapInput:
@@ -130,7 +130,7 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
     InputError
         If it cannot be read, or a section, a key or a value is unknown, wrong or not supported.
     """
-    ini = Ini(Path(path))
+    ini = IniFile(Path(path))
     check_keys(ini)
     bispectrum = _bispectrum(ini)
     folder = ini.path.parent
@@ -141,21 +141,21 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
         eshift=_eshift(ini, bispectrum.elements),
         reference=_reference(ini),
         groups=read_groups(ini),
-        smartweights=ini.flag("GROUPS", "smartweights", default=False),
-        random_sampling=ini.flag("GROUPS", "random_sampling", default=False),
+        smartweights=ini.get_flag("GROUPS", "smartweights", default=False),
+        random_sampling=ini.get_flag("GROUPS", "random_sampling", default=False),
         random_seed=_seed(ini),
         solver=_solver(ini),
-        scraper=ini.one_of("SCRAPER", "scraper", SCRAPERS, OTHER_SCRAPERS),
-        data_path=folder / ini.text("PATH", "dataPath", "JSON"),
-        metrics=ini.text("OUTFILE", "metrics", "fitsnap_metrics"),
-        potential=ini.text("OUTFILE", "potential", "fitsnap_potential"),
-        ignored=tuple(
-            f"[{section}] {key}" for section, keys in IGNORED.items() for key in ini.keys(section) if key in keys
+        scraper=ini.get_choice("SCRAPER", "scraper", SCRAPERS, OTHER_SCRAPERS),
+        data_path=folder / ini.get_text("PATH", "dataPath", "JSON"),
+        metrics_file=ini.get_text("OUTFILE", "metrics", "fitsnap_metrics"),
+        potential_file=ini.get_text("OUTFILE", "potential", "fitsnap_potential"),
+        ignored_keys=tuple(
+            f"[{section}] {key}" for section, keys in IGNORED_KEYS.items() for key in ini.keys(section) if key in keys
         ),
     )
 
 
-def fitsnap_group_files(settings: FitsnapInput) -> dict[str, list[Path]]:
+def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
     """Files of each group: the JSON files of its folder, in natural order of their names, or its one XYZ file.
 
     FitSNAP takes files in the order in which the file system lists them, so that groups that are split have other
@@ -167,31 +167,31 @@ def fitsnap_group_files(settings: FitsnapInput) -> dict[str, list[Path]]:
         If a group has no folder or no files.
     """
     try:
-        if not settings.data_path.is_dir():
-            raise InputError(f"{settings.path}: [PATH] dataPath: no folder at {settings.data_path}")
-        find = _json_files if settings.scraper == "JSON" else _xyz_files
-        return {group.name: find(settings, group.name) for group in settings.groups}
+        if not fitsnap_input.data_path.is_dir():
+            raise InputError(f"{fitsnap_input.path}: [PATH] dataPath: no folder at {fitsnap_input.data_path}")
+        find = _json_files if fitsnap_input.scraper == "JSON" else _xyz_files
+        return {group.name: find(fitsnap_input, group.name) for group in fitsnap_input.groups}
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}; make it readable") from error
 
 
-def _bispectrum(ini: Ini) -> Bispectrum:
+def _bispectrum(ini: IniFile) -> Bispectrum:
     section = "BISPECTRUM"
     elements = _elements(ini)
     n = len(elements)
-    inner = ini.flag(section, "switchinnerflag", default=False)
+    inner = ini.get_flag(section, "switchinnerflag", default=False)
 
     def flag(key: str, *, default: bool = False) -> bool:
-        return ini.flag(section, key, default=default)
+        return ini.get_flag(section, key, default=default)
 
     return Bispectrum(
         elements=elements,
         twojmax=_twojmax(ini, n),
-        rcutfac=ini.number(section, "rcutfac", 4.67637),
-        rfac0=ini.number(section, "rfac0", 0.99363),
-        rmin0=ini.number(section, "rmin0", 0.0),
-        wj=ini.numbers(section, "wj", 1.0, n),
-        radelem=ini.numbers(section, "radelem", 0.5, n),
+        rcutfac=ini.get_number(section, "rcutfac", 4.67637),
+        rfac0=ini.get_number(section, "rfac0", 0.99363),
+        rmin0=ini.get_number(section, "rmin0", 0.0),
+        wj=ini.get_numbers(section, "wj", 1.0, n),
+        radelem=ini.get_numbers(section, "radelem", 0.5, n),
         bzeroflag=flag("bzeroflag"),
         chemflag=flag("chemflag"),
         quadraticflag=flag("quadraticflag"),
@@ -199,75 +199,75 @@ def _bispectrum(ini: Ini) -> Bispectrum:
         bnormflag=flag("bnormflag"),
         wselfallflag=flag("wselfallflag"),
         switchinnerflag=inner,
-        sinner=ini.numbers(section, "sinner", 0.9, n) if inner else (),
-        dinner=ini.numbers(section, "dinner", 0.1, n) if inner else (),
+        sinner=ini.get_numbers(section, "sinner", 0.9, n) if inner else (),
+        dinner=ini.get_numbers(section, "dinner", 0.1, n) if inner else (),
     )
 
 
-def _elements(ini: Ini) -> tuple[str, ...]:
+def _elements(ini: IniFile) -> tuple[str, ...]:
     if "type" not in ini.keys("BISPECTRUM"):  # FitSNAP would take hydrogen
         raise InputError(f"{ini.path}: [BISPECTRUM] has no 'type'; it lists the elements, such as 'type = W Be'")
-    elements = tuple(ini.text("BISPECTRUM", "type", "").split())
+    elements = tuple(ini.get_text("BISPECTRUM", "type", "").split())
     for symbol in elements:
         if not atomic_numbers.get(symbol) or elements.count(symbol) > 1:
-            raise ini.wrong("BISPECTRUM", "type", f"must be different chemical symbols, which '{symbol}' is not")
-    if ini.text("BISPECTRUM", "numTypes", str(len(elements))) != str(len(elements)):
-        raise ini.wrong("BISPECTRUM", "numTypes", f"must be {len(elements)}, the number of elements in 'type'")
+            raise ini.build_error("BISPECTRUM", "type", f"must be different chemical symbols, which '{symbol}' is not")
+    if ini.get_text("BISPECTRUM", "numTypes", str(len(elements))) != str(len(elements)):
+        raise ini.build_error("BISPECTRUM", "numTypes", f"must be {len(elements)}, the number of elements in 'type'")
     return elements
 
 
-def _twojmax(ini: Ini, n: int) -> int:
-    values = ini.text("BISPECTRUM", "twojmax", "6").split()
+def _twojmax(ini: IniFile, n: int) -> int:
+    values = ini.get_text("BISPECTRUM", "twojmax", "6").split()
     if len(set(values)) > 1:
-        raise ini.wrong("BISPECTRUM", "twojmax", "must be the same for all elements")
-    value = number_in(int, values[0])
+        raise ini.build_error("BISPECTRUM", "twojmax", "must be the same for all elements")
+    value = parse_number(int, values[0])
     if value is None or value < 0 or len(values) not in {1, n}:
-        raise ini.wrong("BISPECTRUM", "twojmax", "must be a whole number, once or for each element")
+        raise ini.build_error("BISPECTRUM", "twojmax", "must be a whole number, once or for each element")
     return value
 
 
-def _calculator(ini: Ini) -> Calculator:
-    ini.one_of("CALCULATOR", "calculator", CALCULATORS, OTHER_CALCULATORS)
-    rows = {key: ini.flag("CALCULATOR", key, default=True) for key in ("energy", "force", "stress")}
+def _calculator(ini: IniFile) -> Calculator:
+    ini.get_choice("CALCULATOR", "calculator", CALCULATORS, OTHER_CALCULATORS)
+    rows = {key: ini.get_flag("CALCULATOR", key, default=True) for key in ("energy", "force", "stress")}
     if not any(rows.values()):
         raise InputError(f"{ini.path}: [CALCULATOR] energy, force and stress are all 0; set one of them to 1")
     return Calculator(**rows)
 
 
-def _eshift(ini: Ini, elements: Sequence[str]) -> dict[str, float]:
+def _eshift(ini: IniFile, elements: Sequence[str]) -> dict[str, float]:
     for key in ini.keys("ESHIFT"):
         if key not in elements:
             raise InputError(
                 f"{ini.path}: [ESHIFT] unknown key '{key}'; the elements are {', '.join(elements)}"
-                f"{closest(key, elements)}"
+                f"{suggest_match_ignoring_case(key, elements)}"
             )
-    return {symbol: ini.number("ESHIFT", symbol, 0.0) for symbol in elements}
+    return {symbol: ini.get_number("ESHIFT", symbol, 0.0) for symbol in elements}
 
 
-def _reference(ini: Ini) -> Reference:
-    units = ini.text("REFERENCE", "units", "metal").lower()
+def _reference(ini: IniFile) -> Reference:
+    units = ini.get_text("REFERENCE", "units", "metal").lower()
     if units != "metal":
-        raise ini.wrong("REFERENCE", "units", "must be metal (eV, Å, bar)")
-    atom_style = ini.text("REFERENCE", "atom_style", "atomic").lower()
+        raise ini.build_error("REFERENCE", "units", "must be metal (eV, Å, bar)")
+    atom_style = ini.get_text("REFERENCE", "atom_style", "atomic").lower()
     if atom_style != "atomic":
-        raise ini.wrong("REFERENCE", "atom_style", "must be atomic; charges and spins of atoms are not read")
-    pair_style = ini.text("REFERENCE", "pair_style", "zero 10.0")
+        raise ini.build_error("REFERENCE", "atom_style", "must be atomic; charges and spins of atoms are not read")
+    pair_style = ini.get_text("REFERENCE", "pair_style", "zero 10.0")
     keys = [key for key in ini.keys("REFERENCE") if key.startswith("pair_coeff")]
-    pair_coeff = tuple(ini.text("REFERENCE", key, "") for key in keys)
+    pair_coeff = tuple(ini.get_text("REFERENCE", key, "") for key in keys)
     if not pair_coeff and pair_style.split()[0] == "zero":
         pair_coeff = ("* *",)  # LAMMPS wants it said
     return Reference(units, atom_style, pair_style, pair_coeff)
 
 
-def _seed(ini: Ini) -> int:
-    seed = ini.number("GROUPS", "random_seed", 0.0)
+def _seed(ini: IniFile) -> int:
+    seed = ini.get_number("GROUPS", "random_seed", 0.0)
     if seed < 0 or not seed.is_integer():
-        raise ini.wrong("GROUPS", "random_seed", "must be a whole number")
+        raise ini.build_error("GROUPS", "random_seed", "must be a whole number")
     return int(seed)
 
 
-def _solver(ini: Ini) -> Solver:
-    name = ini.one_of("SOLVER", "solver", SOLVERS, OTHER_SOLVERS)
+def _solver(ini: IniFile) -> Solver:
+    name = ini.get_choice("SOLVER", "solver", SOLVERS, OTHER_SOLVERS)
     if name != "RIDGE":
         if "RIDGE" in ini.sections:
             raise InputError(
@@ -275,14 +275,14 @@ def _solver(ini: Ini) -> Solver:
                 "leave out the section"
             )
         return Solver(name, 0.0)
-    if ini.flag("EXTRAS", "apply_transpose", default=False):
+    if ini.get_flag("EXTRAS", "apply_transpose", default=False):
         raise InputError(
             f"{ini.path}: [EXTRAS] apply_transpose = 1 is not supported with RIDGE, whose penalty it changes; "
             "leave it out"
         )
-    alpha = ini.number("RIDGE", "alpha", 1e-8)
+    alpha = ini.get_number("RIDGE", "alpha", 1e-8)
     if alpha < 0:
-        raise ini.wrong("RIDGE", "alpha", "must be at least 0")
+        raise ini.build_error("RIDGE", "alpha", "must be at least 0")
     return Solver(name, alpha)
 
 
@@ -308,7 +308,7 @@ def _xyz_files(settings: FitsnapInput, group: str) -> list[Path]:
 
 
 def _near(path: Path) -> str:
-    return suggestion(path.name, sorted({one.stem if one.is_file() else one.name for one in path.parent.iterdir()}))
+    return suggest_match(path.name, sorted({one.stem if one.is_file() else one.name for one in path.parent.iterdir()}))
 
 
 def _natural(file: Path) -> list[tuple[int, int, str]]:

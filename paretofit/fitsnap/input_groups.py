@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from paretofit.core import InputError
-from paretofit.fitsnap.ini import GROUP_OPTIONS, Ini, closest, number_in
+from paretofit.fitsnap.ini import GROUP_OPTIONS, IniFile, suggest_match_ignoring_case, parse_number
 
 Item = TypeVar("Item")
 
@@ -33,7 +33,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Split(Generic[Item]):
+class GroupSplit(Generic[Item]):
     """Training and testing parts of a group; `note` is a sentence where they are not what the sizes ask for."""
 
     training: list[Item]
@@ -41,7 +41,7 @@ class Split(Generic[Item]):
     note: str
 
 
-def read_groups(ini: Ini) -> tuple[Group, ...]:
+def read_groups(ini: IniFile) -> tuple[Group, ...]:
     """The groups of an input, from its section or from a file of their own.
 
     Raises
@@ -59,35 +59,35 @@ def read_groups(ini: Ini) -> tuple[Group, ...]:
     return tuple(_group(where, name, values, names[1:], kinds[1:]) for where, name, values in lines)
 
 
-def _columns(ini: Ini) -> tuple[list[str], list[str]]:
+def _columns(ini: IniFile) -> tuple[list[str], list[str]]:
     """Names and types of the columns of a group's line, the name of the group first."""
-    names = ini.text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
-    kinds = ini.text("GROUPS", "group_types", "str float float float float").split()
+    names = ini.get_text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
+    kinds = ini.get_text("GROUPS", "group_types", "str float float float float").split()
     if names[0] != "name":
-        raise ini.wrong("GROUPS", "group_sections", "must begin with 'name'")
+        raise ini.build_error("GROUPS", "group_sections", "must begin with 'name'")
     for column in names[1:]:
         if column not in SIZES + WEIGHTS or names.count(column) > 1:
             word = "doubled" if names.count(column) > 1 else "unknown"
             known = [*SIZES, *WEIGHTS]
-            hint = closest(column, known) if word == "unknown" else ""
-            raise ini.wrong("GROUPS", "group_sections", f"has the {word} column '{column}'{hint}")
+            hint = suggest_match_ignoring_case(column, known) if word == "unknown" else ""
+            raise ini.build_error("GROUPS", "group_sections", f"has the {word} column '{column}'{hint}")
     if ("size" in names) == ("training_size" in names):
-        raise ini.wrong("GROUPS", "group_sections", "must have one of the columns 'training_size' and 'size'")
+        raise ini.build_error("GROUPS", "group_sections", "must have one of the columns 'training_size' and 'size'")
     if len(kinds) != len(names):
-        raise ini.wrong("GROUPS", "group_types", f"must have {len(names)} types, as many as group_sections")
+        raise ini.build_error("GROUPS", "group_types", f"must have {len(names)} types, as many as group_sections")
     if kinds[0] != "str" or not set(kinds[1:]) <= {"int", "float"}:
-        raise ini.wrong("GROUPS", "group_types", "must be str for the name and float or int for the others")
+        raise ini.build_error("GROUPS", "group_types", "must be str for the name and float or int for the others")
     return names, kinds
 
 
-def _group_section(ini: Ini) -> list[tuple[str, str, list[str]]]:
+def _group_section(ini: IniFile) -> list[tuple[str, str, list[str]]]:
     """Where each group stands, its name and the values of its columns."""
     names = [key for key in ini.keys("GROUPS") if key not in GROUP_OPTIONS]
-    return [(f"{ini.path}: [GROUPS] {name}", name, ini.text("GROUPS", name, "").split()) for name in names]
+    return [(f"{ini.path}: [GROUPS] {name}", name, ini.get_text("GROUPS", name, "").split()) for name in names]
 
 
-def _group_file(ini: Ini) -> list[tuple[str, str, list[str]]]:
-    path = ini.path.parent / ini.text("PATH", "groupFile", "")
+def _group_file(ini: IniFile) -> list[tuple[str, str, list[str]]]:
+    path = ini.path.parent / ini.get_text("PATH", "groupFile", "")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -99,7 +99,7 @@ def _group_file(ini: Ini) -> list[tuple[str, str, list[str]]]:
 
 def _group(where: str, name: str, values: Sequence[str], columns: Sequence[str], kinds: Sequence[str]) -> Group:
     if len(values) != len(columns):
-        hint = closest(name, GROUP_OPTIONS)  # a mistyped option looks like a group
+        hint = suggest_match_ignoring_case(name, GROUP_OPTIONS)  # a mistyped option looks like a group
         raise InputError(
             f"{where} has {len(values)} values, but group_sections names {len(columns)}: {' '.join(columns)}{hint}"
         )
@@ -115,11 +115,11 @@ def _size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float 
     """FitSNAP's rule: what is declared float and at most 1 is a fraction, all else a number of configurations."""
     text, kind = row[column]
     if kind == "int":
-        count = number_in(int, text)
+        count = parse_number(int, text)
         if count is not None and count >= 0:
             return count
         raise InputError(f"{where}: {column} is declared int and must be a number of configurations; got '{text}'")
-    value = number_in(float, text)
+    value = parse_number(float, text)
     if value is None or value < 0 or (value > 1 and not value.is_integer()):
         raise InputError(
             f"{where}: {column} must be a fraction from 0 to 1 or a whole number of configurations; got '{text}'"
@@ -128,7 +128,7 @@ def _size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float 
 
 
 def _weight(where: str, column: str, text: str, kind: str) -> float:
-    value: float | None = number_in(int, text) if kind == "int" else number_in(float, text)
+    value: float | None = parse_number(int, text) if kind == "int" else parse_number(float, text)
     if value is None or value < 0:
         declared = "whole number (group_types declares int)" if kind == "int" else "number"
         raise InputError(f"{where}: {column} must be a {declared} of at least 0; got '{text}'")
@@ -141,7 +141,7 @@ def _count(size: float, n: int) -> int:
     return max(1, int(size * n + 0.5)) if 0 < size < 1 else int(size) * n
 
 
-def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | None = None) -> Split[Item]:
+def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | None = None) -> GroupSplit[Item]:
     """Split a group's files or configurations into a training and a testing part, with FitSNAP's sizes.
 
     A fraction f of n is max(1, ⌊f n + 1/2⌋) configurations, and zero only where f is. Training comes first, testing
@@ -175,4 +175,4 @@ def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | 
     elif last < n:
         note = f"group '{group.name}': {n - last} of {n} {'is' if n - last == 1 else 'are'} for neither training nor "
         note += "testing"
-    return Split([items[k] for k in order[:first]], [items[k] for k in order[first:last]], note)
+    return GroupSplit([items[k] for k in order[:first]], [items[k] for k in order[first:last]], note)

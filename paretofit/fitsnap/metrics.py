@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 
 KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
 # What FitSNAP shows errors of stress in: bar, positive in compression; ours are GPa, positive in tension.
-SHOWN = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
+DISPLAY_FACTORS = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
 METRICS = ["set", "group", "weighting", "kind", "ncount", "mae", "rmse", "rsq"]
 
 
-def fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame:
+def compute_fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame:
     """FitSNAP's table of errors, for training and for testing rows.
 
     ``rsq`` is 1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)² over rows that are, or are not, multiplied by their weights.
     """
     residual = rows.X @ coefficients - rows.y
     table = []
-    for name, own in (("training", rows.training), ("testing", ~rows.training)):
+    for name, own in (("training", rows.is_training), ("testing", ~rows.is_training)):
         for group in ("*ALL", *dict.fromkeys(rows.group[own].tolist())):
             here = own if group == "*ALL" else own & (rows.group == group)
             for weighting in ("Unweighted", "Weighted"):
                 for kind, label in KINDS.items():
                     some = here & (rows.kind == kind)
                     if some.any():
-                        factor = SHOWN[kind] if weighting == "Unweighted" else rows.weight[some]
+                        factor = DISPLAY_FACTORS[kind] if weighting == "Unweighted" else rows.weight[some]
                         values = _errors(residual[some] * factor, rows.y[some] * factor)
                         table.append([name, group, weighting, label, int(some.sum()), *values])
     return pd.DataFrame(table, columns=METRICS)
 
 
-def fitsnap_table(metrics: pd.DataFrame) -> str:
+def format_fitsnap_table(metrics: pd.DataFrame) -> str:
     """The training errors as FitSNAP writes them, in Markdown."""
     own = metrics[metrics["set"] == "training"]
     names = [f"('{row['group']}', '{row['weighting']}', '{row['kind']}')" for _, row in own.iterrows()]

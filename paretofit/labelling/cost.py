@@ -22,7 +22,7 @@ from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.ladder import Level
 
 # Seconds on one core, GPAW on beryllium; only their proportions matter once a label is finished.
-PRIOR = np.array([0.1, 0.015, 2.7e-6, 1.0e-8, 1.0e-10])
+PRIOR_COEFFICIENTS = np.array([0.1, 0.015, 2.7e-6, 1.0e-8, 1.0e-10])
 ANCHOR = 10.0  # seconds of finished work before their pace counts more than the estimate
 STIFFNESS = 0.1  # how strongly few labels are held to the prior's proportions
 
@@ -32,17 +32,17 @@ class CostModel:
     """Coefficients of the terms, and the spread of the labels around them (rms of log(seconds))."""
 
     coefficients: Array
-    spread: float
+    rms_log_residual: float
     n_labels: int
 
-    def seconds(self, terms: Array) -> Array:
+    def predict_seconds(self, terms: Array) -> Array:
         """CPU seconds of labels whose `cost_terms` are the rows of ``(n, 5)``."""
         return np.asarray(terms @ self.coefficients)
 
 
 def cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
     """``(5,)``: the terms of the model for one label; without a cutoff, start-up and electrons alone."""
-    electrons = engine.electrons(atoms)
+    electrons = engine.count_electrons(atoms)
     if level.cutoff_ev is None:
         return np.array([1.0, 0.0, 0.0, electrons, 0.0])
     points = np.ceil((np.prod(level.kpoints(atoms)) + 1) / 2)
@@ -50,7 +50,7 @@ def cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
     return np.array([1.0, points, basis, points * basis * electrons, points * basis * electrons**2])
 
 
-def fit_cost(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
+def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
     """Fit the model to finished labels.
 
     Parameters
@@ -68,25 +68,25 @@ def fit_cost(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
     """
     spent = np.maximum(np.asarray(seconds, dtype=float), 1e-3)
     if not len(spent):
-        return CostModel(PRIOR, 1.0, 0)
-    scaled = terms * PRIOR * np.median(spent / (terms @ PRIOR))
-    held = STIFFNESS * np.eye(len(PRIOR))
+        return CostModel(PRIOR_COEFFICIENTS, 1.0, 0)
+    scaled = terms * PRIOR_COEFFICIENTS * np.median(spent / (terms @ PRIOR_COEFFICIENTS))
+    held = STIFFNESS * np.eye(len(PRIOR_COEFFICIENTS))
     rows, targets = np.vstack([scaled / spent[:, None], held]), np.concatenate([np.ones(len(spent)), np.diag(held)])
     factors, _ = nnls(rows, targets)
-    coefficients = factors * PRIOR * np.median(spent / (terms @ PRIOR))
+    coefficients = factors * PRIOR_COEFFICIENTS * np.median(spent / (terms @ PRIOR_COEFFICIENTS))
     residuals = np.log(np.maximum(terms @ coefficients, 1e-12) / spent)
     return CostModel(coefficients, float(np.sqrt(np.mean(residuals**2))), len(spent))
 
 
-def choose_probe(terms: Array, most: int, budget: float) -> list[int]:
+def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[int]:
     """Which labels to compute for an estimate: cheap ones that differ in every term.
 
     Parameters
     ----------
     terms : (n, 5) float
-    most : int
+    max_labels : int
         Labels to choose at most.
-    budget : float
+    budget_s : float
         Seconds, by the prior, for all of them together; the cheapest label is always chosen.
 
     Returns
@@ -94,13 +94,13 @@ def choose_probe(terms: Array, most: int, budget: float) -> list[int]:
     list of int
         Rows of `terms`; each next one is the farthest from those before it, in logarithms, that is affordable.
     """
-    guess = terms @ PRIOR
+    guess = terms @ PRIOR_COEFFICIENTS
     chosen = [int(np.argmin(guess))]
     position: Any = np.log(terms + 1.0)
     distance = np.full(len(terms), np.inf)
-    while len(chosen) < min(most, len(terms)):
+    while len(chosen) < min(max_labels, len(terms)):
         distance = np.minimum(distance, np.linalg.norm(position - position[chosen[-1]], axis=1))
-        affordable = guess <= (budget - guess[chosen].sum()) / max(1, (most - len(chosen)) / 2)
+        affordable = guess <= (budget_s - guess[chosen].sum()) / max(1, (max_labels - len(chosen)) / 2)
         affordable[chosen] = False
         if not affordable.any():
             break
@@ -114,7 +114,7 @@ def _volume(atoms: Atoms) -> float:
     return volume if volume > 0 else float(np.prod(np.ptp(atoms.positions, axis=0) + 10.0))
 
 
-class Account:
+class CostTracker:
     """CPU time spent and to go, in the course of a run: the model's estimates, scaled by what labels really take.
 
     Parameters
@@ -125,38 +125,38 @@ class Account:
         Processes at work.
     """
 
-    def __init__(self, tasks: Mapping[str, float], jobs: int) -> None:
-        self._left = dict(tasks)
-        self._total, self._jobs = sum(tasks.values()), max(1, min(jobs, len(tasks)))
+    def __init__(self, estimated_seconds: Mapping[str, float], jobs: int) -> None:
+        self._left = dict(estimated_seconds)
+        self._total, self._jobs = sum(estimated_seconds.values()), max(1, min(jobs, len(estimated_seconds)))
         self._foreseen = 0.0
-        self.spent = 0.0
+        self.spent_seconds = 0.0
 
     def add(self, key: str, seconds: float) -> None:
         """A label is finished."""
         self._foreseen += self._left.pop(key, 0.0)
-        self.spent += seconds
+        self.spent_seconds += seconds
 
     @property
-    def to_go(self) -> float:
+    def remaining_seconds(self) -> float:
         """CPU seconds of the labels that are left, as the finished ones suggest."""
-        pace = (self.spent + ANCHOR) / (self._foreseen + ANCHOR)
+        pace = (self.spent_seconds + ANCHOR) / (self._foreseen + ANCHOR)
         return pace * sum(self._left.values())
 
-    def progress(self) -> tuple[float, str]:
+    def report_progress(self) -> tuple[float, str]:
         """Share of the work that is done, and what it has cost and will cost."""
         share = self._foreseen / self._total if self._total else 1.0
-        spent, left = duration(self.spent, "CPU "), duration(self.to_go, "CPU ")
-        return share, f"{spent} so far, about {left} to go ({on_cores(self.to_go, self._jobs)})"
+        spent, left = format_seconds(self.spent_seconds, "CPU "), format_seconds(self.remaining_seconds, "CPU ")
+        return share, f"{spent} so far, about {left} to go ({format_wall_time(self.remaining_seconds, self._jobs)})"
 
 
-def duration(seconds: float, kind: str = "") -> str:
-    """A time in a unit that one can read; `kind` stands before the unit, such as "CPU "."""
+def format_seconds(seconds: float, unit_prefix: str = "") -> str:
+    """A time in a unit that one can read; `unit_prefix` stands before the unit, such as "CPU "."""
     for unit, size in (("h", 3600.0), ("min", 60.0)):
         if seconds >= size:
-            return f"{seconds / size:.3g} {kind}{unit}"
-    return f"{seconds:.2g} {kind}s"
+            return f"{seconds / size:.3g} {unit_prefix}{unit}"
+    return f"{seconds:.2g} {unit_prefix}s"
 
 
-def on_cores(seconds: float, jobs: int) -> str:
+def format_wall_time(seconds: float, jobs: int) -> str:
     """The wall time of so many CPU seconds, in words."""
-    return f"{duration(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}"
+    return f"{format_seconds(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}"

@@ -9,8 +9,8 @@ from ase import Atoms
 
 from paretofit.core import InputError
 from paretofit.dataset import Dataset, Label
-from paretofit.dataset.io import read_frames, same_geometry, stored_labels
-from paretofit.dataset.quality import geometry_fingerprint, too_close
+from paretofit.dataset.io import read_frames, is_same_geometry, read_labels
+from paretofit.dataset.quality import fingerprint_geometry, has_close_atoms
 from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.label_settings import LabelSettings
 
@@ -19,45 +19,45 @@ COMPARED = ("cutoff_ev", "kspacing_per_angstrom", "functional", "smearing")
 
 
 @dataclass
-class Gathered:
+class CollectedData:
     """Configurations by id, in order, and the labels and settings of each level that came with them."""
 
-    atoms: dict[int, Atoms] = field(default_factory=dict)
+    configurations: dict[int, Atoms] = field(default_factory=dict)
     labels: dict[str, dict[int, Label]] = field(default_factory=dict)
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    fingerprints: dict[str, int] = field(default_factory=dict)
+    level_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    id_by_fingerprint: dict[str, int] = field(default_factory=dict)
     origins: dict[int, str] = field(default_factory=dict)
 
     @property
     def elements(self) -> list[str]:
         """Chemical symbols of all configurations, sorted."""
-        return sorted({symbol for atoms in self.atoms.values() for symbol in atoms.get_chemical_symbols()})
+        return sorted({symbol for atoms in self.configurations.values() for symbol in atoms.get_chemical_symbols()})
 
-    def add(self, atoms: Atoms, identity: int | None, where: str) -> int:
+    def add(self, atoms: Atoms, config_id: int | None, origin: str) -> int:
         """Take a configuration in, or find the one that it is; return its id."""
         for what in ("initial_magmoms", "initial_charges"):
             if atoms.has(what) and np.any(atoms.get_array(what)):
                 raise InputError(
-                    f"{where} has {what.replace('_', ' ')}, which labels do not take into account; remove them, and "
+                    f"{origin} has {what.replace('_', ' ')}, which labels do not take into account; remove them, and "
                     "set what the calculator is to do under the engine's options"
                 )
-        fingerprint = geometry_fingerprint(atoms)
-        if identity is None:
-            identity = self.fingerprints.get(fingerprint, max(self.atoms, default=-1) + 1)
-        if identity not in self.atoms:
+        fingerprint = fingerprint_geometry(atoms)
+        if config_id is None:
+            config_id = self.id_by_fingerprint.get(fingerprint, max(self.configurations, default=-1) + 1)
+        if config_id not in self.configurations:
             info = {key: value for key, value in atoms.info.items() if key != "config_id"}
             kept = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
-            self.atoms[identity], self.origins[identity] = kept, where
-            self.fingerprints.setdefault(fingerprint, identity)
-        elif not same_geometry(self.atoms[identity], atoms):
+            self.configurations[config_id], self.origins[config_id] = kept, origin
+            self.id_by_fingerprint.setdefault(fingerprint, config_id)
+        elif not is_same_geometry(self.configurations[config_id], atoms):
             raise InputError(
-                f"{where}: configuration {identity} has another geometry than the configuration of that id in an "
+                f"{origin}: configuration {config_id} has another geometry than the configuration of that id in an "
                 "earlier file; give it an id of its own"
             )
-        return identity
+        return config_id
 
 
-def gather(settings: LabelSettings, dataset: Path) -> Gathered:
+def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedData:
     """Read the dataset, where there is one, and the files of structures.
 
     Configurations that carry an id (``config_id``, ``id``, ``configuration_id``) keep it; others are matched by
@@ -69,7 +69,7 @@ def gather(settings: LabelSettings, dataset: Path) -> Gathered:
         If a file cannot be read, an id belongs to two geometries, a level that is in a dataset was computed
         with other settings, atoms overlap, or there is nothing to label.
     """
-    found = Gathered()
+    found = CollectedData()
     sources = ([dataset] if dataset.exists() else []) + settings.structures
     if not sources:
         raise InputError(f"there is nothing to label: {dataset} does not exist and 'structures' names no file")
@@ -81,25 +81,25 @@ def gather(settings: LabelSettings, dataset: Path) -> Gathered:
             unknown: list[int | None] = [None] * len(frames.atoms)
             ids = frames.ids or unknown
             for k, (atoms, identity) in enumerate(zip(frames.atoms, ids, strict=True)):
-                found.add(atoms, identity, frames.where(k))
-    _check_structures(found, settings.closest, settings.engine.needs_cell)
+                found.add(atoms, identity, frames.describe_frame(k))
+    _check_structures(found, settings.min_distance_ratio, settings.engine.needs_cell)
     return found
 
 
-def _add_dataset(found: Gathered, path: Path, settings: LabelSettings) -> None:
+def _add_dataset(found: CollectedData, path: Path, settings: LabelSettings) -> None:
     with Dataset(path) as data:
         for atoms in data:
             found.add(atoms, atoms.info["config_id"], str(path))
-        wanted = {level.name: level.recorded() for level in settings.ladder}
+        wanted = {level.name: level.to_metadata() for level in settings.ladder}
         for name in data.levels:
             recorded = data.settings(name)
             if name in wanted:
                 _check_settings(path, name, recorded, wanted[name])
                 _check_engine(path, name, recorded, settings.engine)
-            found.settings.setdefault(name, recorded)
+            found.level_settings.setdefault(name, recorded)
             kept = found.labels.setdefault(name, {})
             complete = data.labels(name).complete
-            for k, label in enumerate(stored_labels(data, name)):
+            for k, label in enumerate(read_labels(data, name)):
                 if label is not None and (complete[k] or label["status"] == "failed"):  # what is half there is missing
                     kept.setdefault(int(data.ids[k]), label)
 
@@ -131,10 +131,10 @@ def _check_engine(path: Path, name: str, recorded: dict[str, Any], engine: Engin
         )
 
 
-def _check_structures(found: Gathered, closest: float, needs_cell: bool) -> None:
-    if not found.atoms:
+def _check_structures(found: CollectedData, closest: float, needs_cell: bool) -> None:
+    if not found.configurations:
         raise InputError("the files of structures hold no configurations")
-    for identity, atoms in found.atoms.items():
+    for identity, atoms in found.configurations.items():
         which = f"{found.origins[identity]}: configuration {identity}"
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
             raise InputError(f"{which} has positions or cell vectors that are not finite")
@@ -145,7 +145,7 @@ def _check_structures(found: Gathered, closest: float, needs_cell: bool) -> None
                 f"{which} has a cell without volume, and plane waves need three cell vectors; give it "
                 "a cell with vacuum along directions that are not periodic"
             )
-        if closest and too_close(atoms, closest):
+        if closest and has_close_atoms(atoms, closest):
             raise InputError(
                 f"{which} has overlapping atoms, closer than {closest:g} of the sum of their covalent "
                 "radii; remove it, or lower 'labelling.closest'"

@@ -12,43 +12,43 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, field_validator
 
-from paretofit.core import Array, Name, Positive, Section
+from paretofit.core import Array, Name, StrictPositiveFloat, StrictSettings
 from paretofit.dataset import check_level_name
 
 EXACT = 1e-9  # a quotient this close above a whole number is that number: 2.0000000001 points are 2
 
 
-class Smearing(Section):
+class SmearingSettings(StrictSettings):
     """Occupation of the states near the Fermi level."""
 
     method: Literal["methfessel-paxton", "fermi-dirac", "gaussian", "fixed"] = Field(
         "methfessel-paxton", description="'fixed': whole occupations, for insulators"
     )
     order: Annotated[int, Field(ge=1, le=4, strict=True)] = Field(1, description="of Methfessel-Paxton")
-    width_ev: Positive = Field(0.2, description="width, eV")
+    width_ev: StrictPositiveFloat = Field(0.2, description="width, eV")
 
 
-class SelfConsistency(Section):
+class ScfSettings(StrictSettings):
     """When a self-consistent calculation is done; tight, or it masks what the level itself does."""
 
-    energy_ev_per_electron: Positive = Field(1e-5, description="change of the energy, eV per valence electron")
-    density_electrons: Positive = Field(1e-5, description="change of the density, electrons per valence electron")
+    energy_ev_per_electron: StrictPositiveFloat = Field(1e-5, description="change of the energy, eV per valence electron")
+    density_electrons: StrictPositiveFloat = Field(1e-5, description="change of the density, electrons per valence electron")
     max_iterations: Annotated[int, Field(ge=1, strict=True)] = Field(
         200, description="iterations of the first attempt; each retry has twice as many"
     )
 
 
-class Level(Section):
+class Level(StrictSettings):
     """One rung of the ladder."""
 
     name: Name = Field(description="the level's name in the dataset")
-    cutoff_ev: Positive | None = Field(None, description="plane-wave cutoff, eV")
-    kspacing_per_angstrom: Positive | None = Field(
+    cutoff_ev: StrictPositiveFloat | None = Field(None, description="plane-wave cutoff, eV")
+    kspacing_per_angstrom: StrictPositiveFloat | None = Field(
         None, description="k-point spacing, 1/Å, with the 2π (VASP's KSPACING); null: Gamma only"
     )
     functional: str = Field("PBE", description="exchange-correlation functional")
-    smearing: Smearing = Field(Smearing(), description="smearing")
-    scf: SelfConsistency = Field(SelfConsistency(), description="self-consistency")
+    smearing: SmearingSettings = Field(SmearingSettings(), description="smearing")
+    scf: ScfSettings = Field(ScfSettings(), description="self-consistency")
     options: dict[str, Any] = Field({}, description="further keywords for the engine's calculator at this level")
 
     @field_validator("name")
@@ -61,18 +61,18 @@ class Level(Section):
         """The k-point mesh of this level for a configuration."""
         return kpoint_mesh(atoms.cell[:], atoms.pbc, self.kspacing_per_angstrom)
 
-    def recorded(self) -> dict[str, Any]:
+    def to_metadata(self) -> dict[str, Any]:
         """What is stored with the level's labels."""
         kept = self.model_dump(exclude={"name", "options", "scf"})
         tolerances = self.scf.model_dump(exclude={"max_iterations"})
         return {**kept, "scf": tolerances, **({"options": self.options} if self.options else {})}
 
-    def fineness(self) -> tuple[float, float]:
+    def resolution(self) -> tuple[float, float]:
         """Cutoff, and minus the k-point spacing: both grow from level to level."""
         return self.cutoff_ev or 0.0, -(self.kspacing_per_angstrom or np.inf)
 
 
-PAPER = tuple(
+PAPER_LADDER = tuple(
     Level(name=str(number), cutoff_ev=float(cutoff), kspacing_per_angstrom=spacing)
     for number, (spacing, cutoff) in enumerate(
         [(None, 300), (1.0, 300), (0.75, 400), (0.5, 500), (0.25, 700), (0.1, 900)], start=1
@@ -95,7 +95,7 @@ def check_ladder(levels: Sequence[Level]) -> None:
     for lower, upper in pairwise(levels):
         if lower.model_dump(exclude={"name"}) == upper.model_dump(exclude={"name"}):
             raise ValueError(f"the levels '{lower.name}' and '{upper.name}' say the same; leave one of them out")
-        if any(above < below for below, above in zip(lower.fineness(), upper.fineness(), strict=True)):
+        if any(above < below for below, above in zip(lower.resolution(), upper.resolution(), strict=True)):
             raise ValueError(
                 f"the ladder is out of order: level '{upper.name}' ({_described(upper)}) is coarser than "
                 f"'{lower.name}' ({_described(lower)}) before it; order levels by cost, the reference last"

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from paretofit.core import FULL, FailedError, one_line
+from paretofit.core import DISK_WRITE_ERRNOS, ExecutionError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PREFIX = "paretofit-label"
+SCRATCH_PREFIX = "paretofit-label"
 LEAST_SPACE = 1 << 20  # bytes: a disk with less is full, whatever an engine makes of it
 
 
@@ -26,11 +26,11 @@ LEAST_SPACE = 1 << 20  # bytes: a disk with less is full, whatever an engine mak
 def scratch_folder() -> Iterator[Path]:
     """An empty folder among the temporary ones, for this process."""
     _clear_up_once(os.getpid())
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{socket.gethostname()}-{os.getpid()}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH_PREFIX}-{socket.gethostname()}-{os.getpid()}-") as folder:
         yield Path(folder)
 
 
-def check_space(error: Exception) -> None:
+def raise_if_disk_full(error: Exception) -> None:
     """What fails on a full disk says nothing of the label: whoever asked for it must make room first.
 
     Parameters
@@ -44,8 +44,8 @@ def check_space(error: Exception) -> None:
         If the disk is full.
     """
     place = tempfile.gettempdir()
-    if getattr(error, "errno", None) in FULL or shutil.disk_usage(place).free < LEAST_SPACE:
-        raise FailedError(
+    if getattr(error, "errno", None) in DISK_WRITE_ERRNOS or shutil.disk_usage(place).free < LEAST_SPACE:
+        raise ExecutionError(
             f"{place} on {socket.gethostname()}, where engines work, is full ({one_line(error)}); free some space, or "
             "set TMPDIR to another place: what is finished is kept, the same command goes on"
         ) from error
@@ -55,12 +55,12 @@ def check_space(error: Exception) -> None:
 def _clear_up_once(process: int) -> None:
     """For each process that computes labels; where one dies another one begins."""
     del process
-    clear_up()
+    remove_stale_scratch()
 
 
-def clear_up() -> None:
+def remove_stale_scratch() -> None:
     """End the programs that processes of this machine had started when they were killed, and remove their folders."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}-{socket.gethostname()}-*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}-{socket.gethostname()}-*"):
         owner = folder.name.split("-")[-2]
         with suppress(OSError):  # another process is at it, too
             if owner.isdigit() and not psutil.pid_exists(int(owner)) and folder.stat().st_uid == os.getuid():

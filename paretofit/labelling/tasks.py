@@ -13,10 +13,10 @@ import numpy as np
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, array_digest, digest, one_line, write_text
+from paretofit.core import InputError, hash_array, hash_json, one_line, write_text
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome
 from paretofit.labelling.ladder import Level
-from paretofit.labelling.scratch import check_space, scratch_folder
+from paretofit.labelling.scratch import raise_if_disk_full, scratch_folder
 
 Record = dict[str, Any]
 
@@ -25,27 +25,27 @@ Record = dict[str, Any]
 class Task:
     """A label to compute."""
 
-    identity: int
+    config_id: int
     atoms: Atoms
     level: Level
     key: str
 
     @property
-    def place(self) -> str:
+    def file_stem(self) -> str:
         """Level and id, as a file name."""
-        return f"{self.level.name}-{self.identity}"
+        return f"{self.level.name}-{self.config_id}"
 
 
 def task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
     """What a label depends on: the geometry, what the level sets, and the engine with its options."""
-    geometry = [atoms.numbers.tolist(), atoms.pbc.tolist(), *map(array_digest, (atoms.cell[:], atoms.positions))]
+    geometry = [atoms.numbers.tolist(), atoms.pbc.tolist(), *map(hash_array, (atoms.cell[:], atoms.positions))]
     # Without defaults, so that a setting which a later version adds does not make finished labels unknown.
     settings = level.model_dump(exclude={"name": True, "scf": {"max_iterations"}}, exclude_defaults=True)
     settings = {key: value for key, value in settings.items() if value != {}}
-    return digest([geometry, settings, engine.name, engine.identity(sorted(set(atoms.symbols)))])
+    return hash_json([geometry, settings, engine.name, engine.collect_key_settings(sorted(set(atoms.symbols)))])
 
 
-def compute_label(task: Task, engine: Engine, retries: int, failures: Path, done: Path | None = None) -> Record:
+def compute_label(task: Task, engine: Engine, retries: int, failed_folder: Path, finished_folder: Path | None = None) -> Record:
     """Compute a label, with further attempts where self-consistency is not reached.
 
     Parameters
@@ -54,9 +54,9 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, done
     engine : Engine
     retries : int
         Further attempts.
-    failures : Path
+    failed_folder : Path
         The folder where the engine's files are kept if the label fails.
-    done : Path, optional
+    finished_folder : Path, optional
         A folder for the record, which is on disk there before it is returned: whoever waits for it may be gone by then.
 
     Returns
@@ -71,14 +71,14 @@ def compute_label(task: Task, engine: Engine, retries: int, failures: Path, done
         If there is no space left where the engine works; whatever else happens becomes the record.
     """
     try:
-        record = _compute(task, engine, retries, failures)
+        record = _compute(task, engine, retries, failed_folder)
     except OSError as error:  # a folder that cannot be written
-        check_space(error)
+        raise_if_disk_full(error)
         return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {one_line(error)}"]})
-    if done is not None:
+    if finished_folder is not None:
         with suppress(OSError, InputError):  # where it cannot be kept, it is still returned
-            done.mkdir(parents=True, exist_ok=True)
-            write_text(done / f"{task.key}.json", json.dumps(record) + "\n")
+            finished_folder.mkdir(parents=True, exist_ok=True)
+            write_text(finished_folder / f"{task.key}.json", json.dumps(record) + "\n")
     return record
 
 
@@ -99,12 +99,12 @@ def _compute(task: Task, engine: Engine, retries: int, failures: Path) -> Record
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001  (an engine raises what it likes; it becomes the record)
-                check_space(error)
+                raise_if_disk_full(error)
                 reasons.append(f"attempt {attempt + 1}: {type(error).__name__}: {one_line(error)}")
                 break
         if outcome is None:
             with suppress(OSError):
-                shutil.copytree(scratch, failures / task.place, dirs_exist_ok=True)
+                shutil.copytree(scratch, failures / task.file_stem, dirs_exist_ok=True)
     info = {
         "kpts": list(task.level.kpoints(task.atoms)),
         "cpu_seconds": round(_cpu_seconds() - start, 6),
@@ -131,11 +131,11 @@ def _checked(outcome: Outcome, n_atoms: int) -> Outcome:
 
 def read_output(task: Task, engine: Engine, source: Path) -> Record | None:
     """The record of a label that was computed elsewhere, below ``source/<level>/<id>``; None if it has not run."""
-    folder = source / task.level.name / str(task.identity)
+    folder = source / task.level.name / str(task.config_id)
     if not folder.is_dir():
         return None
     info: dict[str, Any] = {"kpts": list(task.level.kpoints(task.atoms)), "attempts": 1, "engine": engine.program}
-    seconds = engine.seconds(folder)
+    seconds = engine.read_cpu_seconds(folder)
     info |= {} if seconds is None else {"cpu_seconds": seconds}
     try:
         outcome = _checked(engine.read(folder, 0), len(task.atoms))
@@ -156,7 +156,7 @@ def is_record(entry: Any) -> bool:
 
 def make_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Record:
     """The record of a label, as JSON can hold it: floats keep every digit."""
-    record: Record = {"key": task.key, "id": task.identity, "level": task.level.name}
+    record: Record = {"key": task.key, "id": task.config_id, "level": task.level.name}
     record |= {"seconds": info.get("cpu_seconds"), "status": "failed" if outcome is None else "done"}
     if outcome is None:
         return {**record, "info": {**info, "converged": False}}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from paretofit.learning.selection import PROPERTIES
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE
-from paretofit.potentials import components_of, of_each
+from paretofit.potentials import tabulate_components, map_structures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.learning.model import Committee
-    from paretofit.potentials import Labels
+    from paretofit.potentials import StructureLabels
 
-SETS = (TRAIN, VALIDATE, TEST)
+SET_NAMES = (TRAIN, VALIDATE, TEST)
 FIRST_TEST = "first_test"  # of the first iteration: the one that does not become harder
 
 
 @dataclass(frozen=True)
-class Judged:
+class CommitteeErrors:
     """Errors of a committee on labelled configurations.
 
     Attributes
@@ -46,15 +46,15 @@ class Judged:
     rmse: dict[str, dict[str, dict[str, float]]]
 
 
-def judge(
+def evaluate_committee(
     committee: Committee,
     structures: Sequence[Atoms],
-    labels: Sequence[Labels],
-    known: pd.DataFrame,
+    labels: Sequence[StructureLabels],
+    records: pd.DataFrame,
     *,
     jobs: int = 1,
     progress: bool = False,
-) -> Judged:
+) -> CommitteeErrors:
     """Compare a committee with labels on the energy scale of the best level.
 
     Parameters
@@ -62,21 +62,21 @@ def judge(
     committee : Committee
     structures : sequence of ase.Atoms
     labels : sequence of Labels
-    known : DataFrame
+    records : DataFrame
         ``id, set, iteration`` of each.
     """
     pairs = list(zip(structures, labels, strict=True))
-    found = of_each(_compare, committee, pairs, "errors", jobs, progress)
+    found = map_structures(_compare, committee, pairs, "errors", jobs, progress)
     squares = np.array([one["squares"] for one in found]).reshape(len(found), -1, len(PROPERTIES))
     counts = np.array([one["counts"] for one in found]).reshape(len(found), len(PROPERTIES))
-    table = known.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in structures])
+    table = records.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in structures])
     table["extrapolation_grade"] = [one["grade"] for one in found]
     for k, name in enumerate(PROPERTIES):
         table[f"{name}_std"] = [one["spread"][k] for one in found]
         table[f"{name}_committee_error"] = 1000 * np.sqrt(squares[:, :, k].mean(axis=1))
         table[f"{name}_error"] = [one["error"][k] for one in found]
     rmse = {}
-    for name in (*SETS, FIRST_TEST):
+    for name in (*SET_NAMES, FIRST_TEST):
         own = (table["set"] == name.removeprefix("first_")).to_numpy()
         if name == FIRST_TEST:
             own = own & (table["iteration"] == 1).to_numpy()
@@ -96,13 +96,13 @@ def judge(
         }
     parts = [one["components"].assign(configuration=k) for k, one in enumerate(found) if table["set"][k] != TRAIN]
     components = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"quantity": []})
-    return Judged(table, components, rmse)
+    return CommitteeErrors(table, components, rmse)
 
 
-def _compare(committee: Committee, pair: tuple[Atoms, Labels]) -> dict[str, Any]:
+def _compare(committee: Committee, pair: tuple[Atoms, StructureLabels]) -> dict[str, Any]:
     """One structure; runs in a worker."""
     atoms, label = pair
-    assessed, members = committee.member_values(atoms)
+    assessed, members = committee.assess_members(atoms)
     n = len(atoms)
     values = (members.energy[:, None] / n, members.forces.reshape(len(members.forces), -1), members.stress)
     truth = (np.atleast_1d(label.energy) / n, np.ravel(label.forces), np.ravel(label.stress))
@@ -120,5 +120,5 @@ def _compare(committee: Committee, pair: tuple[Atoms, Labels]) -> dict[str, Any]
         "spread": spread,
         "error": error,
         "grade": assessed.grade,
-        "components": components_of(label, assessed, n),
+        "components": tabulate_components(label, assessed, n),
     }

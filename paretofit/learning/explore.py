@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretofit.core import InputError
-from paretofit.descriptors import lammps_message
+from paretofit.descriptors import format_lammps_error
 from paretofit.learning.md_ase import AseDynamics
-from paretofit.learning.md_frame import swollen
+from paretofit.learning.md_frame import describe_volume_problem
 from paretofit.learning.md_lammps import LammpsDynamics
 from paretofit.learning.md_run import MdEngine, Run, Trajectory
 from paretofit.structures import is_too_close
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
     from paretofit.learning.learn_settings import ExploreSettings
-    from paretofit.learning.md_frame import Dynamics, Moment
+    from paretofit.learning.md_frame import Dynamics, MdSnapshot
 
 LOOK = 20  # steps, at most, between looks at temperature and distances
 GRADE = 5  # looks between grades
@@ -34,7 +34,7 @@ FEWEST_KELVIN = 3000.0  # what a temperature may reach in any case: a cut or dis
 GRADE_REASON = "the extrapolation grade reached"
 
 
-def possible_starts(structures: Sequence[Atoms], max_atoms: int) -> list[Atoms]:
+def select_start_structures(structures: Sequence[Atoms], max_atoms: int) -> list[Atoms]:
     """What the dynamics can start from.
 
     Raises
@@ -72,7 +72,7 @@ def _drawn(values: Any, count: int, rng: np.random.Generator) -> Array:
 
 
 def run_md(
-    run: Run, engine: MdEngine, settings: ExploreSettings, grade: Callable[[Atoms], float] | None = None
+    run: Run, engine: MdEngine, settings: ExploreSettings, grade_function: Callable[[Atoms], float] | None = None
 ) -> Trajectory:
     """Run one trajectory; it is stopped where atoms are lost or too close, it is too hot, or the grade is too high.
 
@@ -84,7 +84,7 @@ def run_md(
     run : Run
     engine : MdEngine
     settings : ExploreSettings
-    grade : callable, optional
+    grade_function : callable, optional
         The highest extrapolation grade of an atom of a structure.
     """
     if foreign := sorted(set(run.atoms.get_chemical_symbols()) - set(engine.elements)):
@@ -103,12 +103,12 @@ def run_md(
             times.append(seen[1] * stride * step)
 
     reason, before = "", None
-    dynamics = dynamics_of(run, engine, settings)
+    dynamics = create_dynamics(run, engine, settings)
     try:
         dynamics.start()
         for look in range(1, looks + 1):
             now = dynamics.advance(stride)
-            reason = _trouble(now, run, settings, grade if look % GRADE == 0 or look % each == 0 else None)
+            reason = _trouble(now, run, settings, grade_function if look % GRADE == 0 or look % each == 0 else None)
             if reason:  # what came before is what most needs a label
                 keep((now.atoms, look) if reason.startswith(GRADE_REASON) else before)
                 break
@@ -116,14 +116,14 @@ def run_md(
             if look % each == 0:
                 keep(before)
     except Exception as error:  # noqa: BLE001  (LAMMPS raises a bare Exception, calculators any; it is the reason)
-        reason = lammps_message(error)
+        reason = format_lammps_error(error)
         keep(before)
     finally:
         dynamics.close()
     return Trajectory(frames, times, reason)
 
 
-def dynamics_of(run: Run, engine: MdEngine, settings: ExploreSettings) -> Dynamics:
+def create_dynamics(run: Run, engine: MdEngine, settings: ExploreSettings) -> Dynamics:
     """The engine that is asked for, or that suits what computes; not started yet.
 
     Raises
@@ -131,17 +131,17 @@ def dynamics_of(run: Run, engine: MdEngine, settings: ExploreSettings) -> Dynami
     InputError
         If LAMMPS is needed and cannot be loaded.
     """
-    integrator = settings.integrator or ("lammps" if engine.calculator is None else "ase")
+    integrator = settings.integrator or ("lammps" if engine.calculator_factory is None else "ase")
     kind = LammpsDynamics if integrator == "lammps" else AseDynamics
     return kind(run, engine, settings.timestep_fs / 1000, 2 * hottest_of(run, settings))
 
 
-def _trouble(now: Moment, run: Run, settings: ExploreSettings, grade: Callable[[Atoms], float] | None) -> str:
+def _trouble(now: MdSnapshot, run: Run, settings: ExploreSettings, grade: Callable[[Atoms], float] | None) -> str:
     if not (np.isfinite(now.temperature + now.energy) and np.isfinite(now.atoms.positions).all()):
         return "the energy is not finite"
     if now.temperature > hottest_of(run, settings):
         return f"the temperature reached {now.temperature:.0f} K"
-    if reason := swollen(now.swelling):
+    if reason := describe_volume_problem(now.volume_ratio):
         return reason
     if is_too_close(now.atoms, 0.4):
         return "atoms came closer than 0.4 of the sum of their covalent radii"
@@ -152,4 +152,4 @@ def _trouble(now: Moment, run: Run, settings: ExploreSettings, grade: Callable[[
 
 def hottest_of(run: Run, settings: ExploreSettings) -> float:
     """The temperature (K) at which a trajectory is stopped."""
-    return max(settings.stop_temperature * run.temperature, FEWEST_KELVIN)
+    return max(settings.stop_temperature_ratio * run.temperature, FEWEST_KELVIN)

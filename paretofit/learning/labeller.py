@@ -9,8 +9,8 @@ import numpy as np
 
 from paretofit.core import InputError, track
 from paretofit.dataset import Dataset
-from paretofit.labelling import JOURNAL, LabelPlan, compute_labels, failures, plan_labels, write_labels
-from paretofit.learning.level_choice import LevelChoice, choose_level, level_noise, level_seconds
+from paretofit.labelling import JOURNAL_FILE, LabelPlan, compute_labels, collect_failure_reasons, plan_labels, write_labels
+from paretofit.learning.level_choice import LevelChoice, choose_level, measure_level_noise, compute_label_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Labeller:
     Attributes
     ----------
     settings : LabelSettings
-    level : LevelSettings
+    level_settings : LevelSettings
     folder : LearnFolder
     journal : JsonLines
     jobs : int
@@ -40,25 +40,25 @@ class Labeller:
     """
 
     settings: LabelSettings
-    level: LevelSettings
+    level_settings: LevelSettings
     folder: LearnFolder
     journal: JsonLines
     jobs: int
     progress: bool
 
     @property
-    def levels(self) -> list[str]:
+    def level_names(self) -> list[str]:
         """Names of the levels, the best last."""
-        return [one.name for one in self.settings.chosen]
+        return [one.name for one in self.settings.selected_levels]
 
-    def check(self, candidates: Path, *, compute: bool = True) -> None:
+    def check(self, candidates: Path, *, will_compute: bool = True) -> None:
         """Refuse what cannot be labelled, before anything is spent: engine, levels, structures, a dataset's labels.
 
         Parameters
         ----------
         candidates : Path
             Their file.
-        compute : bool
+        will_compute : bool
             Whether labels will be computed; without, there is nothing to check.
 
         Raises
@@ -66,7 +66,7 @@ class Labeller:
         InputError
             See `paretofit.labelling.compute.plan_labels`.
         """
-        if not compute:
+        if not will_compute:
             return
         there = candidates.exists() and candidates.stat().st_size
         settings = self.settings.model_copy(update={"structures": [candidates] if there else []})
@@ -76,9 +76,9 @@ class Labeller:
         self,
         iteration: IterationFolder,
         ids: Sequence[int],
-        judges: set[int],
-        error: tuple[float, float] | None,
-        n: int,
+        evaluation_ids: set[int],
+        model_error: tuple[float, float] | None,
+        n_train: int,
         exponent: float,
         rng: np.random.Generator,
     ) -> dict[str, Any]:
@@ -89,32 +89,32 @@ class Labeller:
         iteration : IterationFolder
         ids : sequence of int
             Of its structures.
-        judges : set of int
+        evaluation_ids : set of int
             Those that calibrate or test: where the level is chosen, they are labelled at the best.
-        error : (float, float) or None
+        model_error : (float, float) or None
             Of the model before: eV/atom and eV/Å.
-        n : int
+        n_train : int
             Labels that train now.
         exponent : float
             Of the learning curve so far.
         rng : numpy.random.Generator
             Of the pilot.
         """
-        wanted = {name: set(ids) for name in self.levels[-1:]}
-        words = f"level {self.levels[-1]}"
+        wanted = {name: set(ids) for name in self.level_names[-1:]}
+        words = f"level {self.level_names[-1]}"
         choice: LevelChoice | None = None
-        if self.level.fixed is not None:
-            wanted, words = {self.level.fixed: set(ids)}, f"level {self.level.fixed}, as fixed"
-        elif len(self.levels) > 1:
+        if self.level_settings.fixed is not None:
+            wanted, words = {self.level_settings.fixed: set(ids)}, f"level {self.level_settings.fixed}, as fixed"
+        elif len(self.level_names) > 1:
             if not self._known_levels():
-                pilot = set(rng.permutation(np.asarray(ids))[: self.level.pilot].tolist())
-                self._compute(iteration, dict.fromkeys(self.levels, pilot))
-            choice = self._choose(error or self._spread(), n, len(ids), exponent)
-            wanted, words = {choice.name: set(ids) - judges}, choice.words
-            wanted[self.levels[-1]] = wanted.get(self.levels[-1], set()) | judges
+                pilot = set(rng.permutation(np.asarray(ids))[: self.level_settings.pilot_size].tolist())
+                self._compute(iteration, dict.fromkeys(self.level_names, pilot))
+            choice = self._choose(model_error or self._spread(), n_train, len(ids), exponent)
+            wanted, words = {choice.name: set(ids) - evaluation_ids}, choice.description
+            wanted[self.level_names[-1]] = wanted.get(self.level_names[-1], set()) | evaluation_ids
         self._try_a_few(iteration, wanted)
         plan = self._compute(iteration, wanted)
-        failed = {f"{level} {k}": why for (level, k), why in failures(plan).items() if k in set(ids)}
+        failed = {f"{level} {k}": why for (level, k), why in collect_failure_reasons(plan).items() if k in set(ids)}
         with Dataset(self.folder.dataset) as data:
             here = np.isin(data.ids, list(ids))
             spent = sum(float(np.nansum(data.labels(name).seconds[here])) for name in data.levels)
@@ -141,7 +141,7 @@ class Labeller:
         name = next(iter(wanted))
         order = sorted(wanted[name])
         few = {order[k] for k in np.linspace(0, len(order) - 1, TRIED).astype(int)} if order else set()
-        reasons = failures(self._compute(iteration, {name: few}))
+        reasons = collect_failure_reasons(self._compute(iteration, {name: few}))
         if few and len(reasons) == len(few):
             raise InputError(
                 f"the first {len(few)} labels all failed: {next(iter(reasons.values()))}; mend 'labelling'"
@@ -152,17 +152,17 @@ class Labeller:
         if not self.folder.dataset.exists():
             return False
         with Dataset(self.folder.dataset) as data:
-            return bool(level_noise(data, self.levels))
+            return bool(measure_level_noise(data, self.level_names))
 
     def _choose(self, error: tuple[float, float], n: int, wanted: int, exponent: float) -> LevelChoice:
         with Dataset(self.folder.dataset) as data:
-            noise, seconds = level_noise(data, self.levels), level_seconds(data, self.levels)
-        return choose_level(self.levels, noise, seconds, error, max(n, 1), wanted, exponent)
+            noise, seconds = measure_level_noise(data, self.level_names), compute_label_seconds(data, self.level_names)
+        return choose_level(self.level_names, noise, seconds, error, max(n, 1), wanted, exponent)
 
     def _spread(self) -> tuple[float, float]:
         """What the pilot's best labels say of how far off a first model will be."""
         with Dataset(self.folder.dataset) as data:
-            labels = data.labels(self.levels[-1])
+            labels = data.labels(self.level_names[-1])
             known = labels.complete
             forces = labels.forces[np.repeat(known, data.n_atoms)]
             energy = labels.energy[known] / data.n_atoms[known]
@@ -173,9 +173,9 @@ class Labeller:
         """Compute these labels, as far as they are not there, and write the dataset."""
         settings = self.settings.model_copy(update={"structures": [iteration.structures], "levels": list(wanted)})
         plan = plan_labels(settings, self.folder.dataset, self.journal.entries)
-        tasks = [task for task in plan.tasks if task.identity in wanted[task.level.name]]
-        kept = {name: {k: key for k, key in keys.items() if k in wanted[name]} for name, keys in plan.wanted.items()}
-        plan = replace(plan, tasks=tasks, wanted=kept)
+        tasks = [task for task in plan.tasks if task.config_id in wanted[task.level.name]]
+        kept = {name: {k: key for k, key in keys.items() if k in wanted[name]} for name, keys in plan.task_keys.items()}
+        plan = replace(plan, tasks=tasks, task_keys=kept)
         computing = compute_labels(plan, settings, self.journal, self.folder.path / "labels", self.jobs)
         try:
             for _, record in track(computing, len(tasks), "labels", enabled=self.progress and bool(tasks)):
@@ -188,4 +188,4 @@ class Labeller:
 
 def journal_path(folder: LearnFolder) -> Path:
     """Where finished labels are."""
-    return folder.path / "labels" / JOURNAL
+    return folder.path / "labels" / JOURNAL_FILE

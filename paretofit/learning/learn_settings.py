@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from paretofit.core import Name, Positive, Section, Whole
+from paretofit.core import Name, StrictPositiveFloat, StrictSettings, StrictInt
 from paretofit.potentials.mace import MaceSettings
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -15,7 +15,7 @@ Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
-class Values(Section):
+class RangeOrGridSettings(StrictSettings):
     """Values of a condition of the dynamics: a range to draw from, or a grid to go through."""
 
     low: Number | None = Field(None, description="the lowest of a range")
@@ -47,23 +47,23 @@ class Values(Section):
         return self
 
 
-class Limits(Section):
+class ToleranceSettings(StrictSettings):
     """Errors of a configuration by property."""
 
-    energy: Positive = Field(1.0, description="meV/atom")
-    forces: Positive = Field(100.0, description="meV/Å")
-    stress: Positive = Field(1.0, description="meV/Å³")
+    energy: StrictPositiveFloat = Field(1.0, description="meV/atom")
+    forces: StrictPositiveFloat = Field(100.0, description="meV/Å")
+    stress: StrictPositiveFloat = Field(1.0, description="meV/Å³")
 
 
-class Broken(Limits):
+class DiscardSettings(ToleranceSettings):
     """Errors, as the committee foretells them, above which a configuration is taken for broken and left out."""
 
-    energy: Positive = Field(5000.0, description="meV/atom")
-    forces: Positive = Field(50_000.0, description="meV/Å")
-    stress: Positive = Field(5000.0, description="meV/Å³")
+    energy: StrictPositiveFloat = Field(5000.0, description="meV/atom")
+    forces: StrictPositiveFloat = Field(50_000.0, description="meV/Å")
+    stress: StrictPositiveFloat = Field(5000.0, description="meV/Å³")
 
 
-class Sets(Section):
+class SetShareSettings(StrictSettings):
     """Shares of the sets; each configuration keeps its set for ever, with its relatives."""
 
     train: Share = Field(0.8, description="share that trains")
@@ -81,7 +81,7 @@ class Sets(Section):
         return self
 
 
-class ModelSettings(Section):
+class SnapModelSettings(StrictSettings):
     """A committee of quadratic or linear SNAP models."""
 
     name: Literal["snap"] = Field("snap", description="says that it is SNAP")
@@ -89,15 +89,15 @@ class ModelSettings(Section):
         6, description="the largest of quadratic or linear SNAP; smaller while there are fewer than 8 rows for a column"
     )
     quadratic: bool = Field(True, description="false: linear SNAP")
-    rcutfac: Positive = Field(4.812302818, description="Å; a pair of elements is seen up to rcutfac * (R_i + R_j)")
-    radelem: dict[str, Positive] = Field({}, description="R by element, 0.5 where not named")
+    rcutfac: StrictPositiveFloat = Field(4.812302818, description="Å; a pair of elements is seen up to rcutfac * (R_i + R_j)")
+    radelem: dict[str, StrictPositiveFloat] = Field({}, description="R by element, 0.5 where not named")
     wj: dict[str, Number] = Field({}, description="weight by element, 1 where not named")
-    energy_weight: Positive = Field(12.25, description="w_E/w_F")
+    energy_weight: StrictPositiveFloat = Field(12.25, description="w_E/w_F")
     members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="of the committee")
     method: Literal["bootstrap", "subset", "posterior", "pops"] = Field("bootstrap", description="how members are made")
 
 
-class ExploreSettings(Section):
+class ExploreSettings(StrictSettings):
     """Molecular dynamics with a member of the committee."""
 
     trajectories: Count = Field(20, description="in each iteration")
@@ -107,21 +107,21 @@ class ExploreSettings(Section):
     integrator: Literal["ase", "lammps"] | None = Field(
         None, description="what integrates; by default lammps for SNAP and ase for neural networks"
     )
-    start: list[Path] = Field([], description="files of structures to start from; by default initial candidates")
-    temperature_k: Values = Field(Values(low=0.0, high=1000.0), description="K: [lowest, highest] or {grid: [...]}")
-    pressure_kbar: Values = Field(
-        Values(low=-5.0, high=5.0), description="kbar, along periodic directions: [lowest, highest] or {grid: [...]}"
+    start_structures: list[Path] = Field([], description="files of structures to start from; by default initial candidates")
+    temperature_k: RangeOrGridSettings = Field(RangeOrGridSettings(low=0.0, high=1000.0), description="K: [lowest, highest] or {grid: [...]}")
+    pressure_kbar: RangeOrGridSettings = Field(
+        RangeOrGridSettings(low=-5.0, high=5.0), description="kbar, along periodic directions: [lowest, highest] or {grid: [...]}"
     )
-    time_ps: Positive = Field(10.0, description="length of a trajectory")
-    interval_ps: Positive = Field(1.0, description="between frames: long enough that they are not alike")
+    time_ps: StrictPositiveFloat = Field(10.0, description="length of a trajectory")
+    interval_ps: StrictPositiveFloat = Field(1.0, description="between frames: long enough that they are not alike")
     timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="of the integrator")
     max_atoms: Count = Field(300, description="larger structures are not started from")
     dispersion: Literal["none", "d2", "d3"] = Field("none", description="added during the dynamics (Grimme)")
-    time_limit_s: Positive = Field(3600.0, description="wall seconds after which a trajectory is given up")
-    stop_grade: Positive = Field(50.0, description="extrapolation grade at which a trajectory is stopped")
-    stop_temperature: Positive = Field(5.0, description="times the one asked for, at which it is stopped")
+    time_limit_s: StrictPositiveFloat = Field(3600.0, description="wall seconds after which a trajectory is given up")
+    stop_grade: StrictPositiveFloat = Field(50.0, description="extrapolation grade at which a trajectory is stopped")
+    stop_temperature_ratio: StrictPositiveFloat = Field(5.0, description="times the one asked for, at which it is stopped")
 
-    @field_validator("start", mode="before")
+    @field_validator("start_structures", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | Path) else value
@@ -136,57 +136,57 @@ class ExploreSettings(Section):
         return self
 
 
-class SelectSettings(Section):
+class SelectSettings(StrictSettings):
     """Which frames are labelled."""
 
-    tolerance: Limits = Field(Limits(), description="errors that are good enough")
-    broken: Broken = Field(Broken(), description="errors above which a frame is taken for broken")
-    how: Literal["random", "diverse"] = Field(
+    tolerance: ToleranceSettings = Field(ToleranceSettings(), description="errors that are good enough")
+    discard_above: DiscardSettings = Field(DiscardSettings(), description="errors above which a frame is taken for broken")
+    strategy: Literal["random", "diverse"] = Field(
         "random", description="among those above tolerance: at random, as in the paper, or as diverse as can be"
     )
-    most: Count = Field(1000, description="in one iteration")
+    max_selected: Count = Field(1000, description="in one iteration")
     calibration: Literal["slope", "isotonic", "quantile"] = Field(
         "slope", description="from the disagreement to the error: tau = a * epsilon, or see 'paretofit evaluate'"
     )
-    closest: Annotated[float, Field(ge=0, lt=2, strict=True)] = Field(
+    min_distance_ratio: Annotated[float, Field(ge=0, lt=2, strict=True)] = Field(
         0.6, description="frames with atoms closer than this share of the sum of their covalent radii are broken"
     )
-    duplicate: Annotated[float, Field(ge=0, strict=True)] = Field(
+    duplicate_tolerance: Annotated[float, Field(ge=0, strict=True)] = Field(
         0.001, description="relative distance of mean descriptors below which two structures are the same"
     )
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        for name in Limits.model_fields:
-            good, worst = getattr(self.tolerance, name), getattr(self.broken, name)
+        for name in ToleranceSettings.model_fields:
+            good, worst = getattr(self.tolerance, name), getattr(self.discard_above, name)
             if worst <= good:
                 raise ValueError(f"'broken.{name}', {worst:g}, must be above 'tolerance.{name}', {good:g}")
         return self
 
 
-AnyModel = Annotated[ModelSettings | MaceSettings, Field(discriminator="name")]
+AnyModel = Annotated[SnapModelSettings | MaceSettings, Field(discriminator="name")]
 
 
-class LevelSettings(Section):
+class LevelSettings(StrictSettings):
     """At which convergence level new labels are computed."""
 
     fixed: Name | None = Field(None, description="a level of 'labelling'; by default its only one, or chosen")
-    pilot: Annotated[int, Field(ge=3, strict=True)] = Field(
+    pilot_size: Annotated[int, Field(ge=3, strict=True)] = Field(
         12, description="structures that are labelled at every level first, where it is chosen"
     )
 
 
-class LearnSettings(Section):
+class LearnSettings(StrictSettings):
     """The active-learning loop."""
 
     structures: list[Path] = Field(
         [], description="files of candidates to label first, besides those of 'augmentation' and labelled ones"
     )
-    initial: Count | None = Field(None, description="of those, how many at random; by default all")
-    iterations: Count = Field(10, description="at most")
-    seed: Annotated[Whole, Field(ge=0)] = Field(1, description="of everything random")
-    sets: Sets = Field(Sets(), description="training, validation and test set")
-    model: AnyModel = Field(ModelSettings(), description="the committee that is trained: name: snap, or name: mace")
+    n_initial: Count | None = Field(None, description="of those, how many at random; by default all")
+    max_iterations: Count = Field(10, description="at most")
+    seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="of everything random")
+    sets: SetShareSettings = Field(SetShareSettings(), description="training, validation and test set")
+    model: AnyModel = Field(SnapModelSettings(), description="the committee that is trained: name: snap, or name: mace")
     explore: ExploreSettings = Field(ExploreSettings(), description="molecular dynamics")
     select: SelectSettings = Field(SelectSettings(), description="which frames are labelled")
     level: LevelSettings = Field(LevelSettings(), description="the convergence level of new labels")

@@ -5,14 +5,14 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from paretofit.core import Section
-from paretofit.execution import AnyCluster, named
+from paretofit.core import StrictSettings
+from paretofit.execution import ClusterSettings, expand_cluster_name
 from paretofit.labelling import LabelSettings
 from paretofit.learning.learn_settings import LearnSettings
 from paretofit.structures import AugmentSettings
 
 
-class LearnStudy(Section):
+class LearnStudy(StrictSettings):
     """The part of a study that `paretofit learn` needs."""
 
     name: str = "study"
@@ -20,9 +20,9 @@ class LearnStudy(Section):
     labelling: LabelSettings = Field(description="what computes the labels")
     augmentation: AugmentSettings | None = Field(None, description="how the first candidates are made")
     learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
-    cluster: AnyCluster | None = Field(None, description="where tasks run")
+    cluster: ClusterSettings | None = Field(None, description="where tasks run")
 
     @field_validator("cluster", mode="before")
     @classmethod
     def _cluster(cls, value: Any) -> Any:
-        return named(value)
+        return expand_cluster_name(value)

@@ -34,15 +34,15 @@ class LevelChoice:
     table : list of dict
         By level: ``level, seconds, own_energy, own_force, foretold`` (error relative to the present one),
         ``gain_per_hour``.
-    words : str
+    description : str
     """
 
     name: str
     table: list[dict[str, float | str]]
-    words: str
+    description: str
 
 
-def level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tuple[float, float]]:
+def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tuple[float, float]]:
     """What each level's labels are off from the best one's: energies (eV/atom, shifted by their mean) and forces.
 
     From configurations that have labels at both; levels without three such are left out.
@@ -64,8 +64,8 @@ def level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tuple[floa
     return found
 
 
-def level_offsets(
-    dataset: Dataset, levels: Sequence[str], used: Sequence[str], elements: Sequence[str]
+def fit_level_offsets(
+    dataset: Dataset, levels: Sequence[str], used_levels: Sequence[str], elements: Sequence[str]
 ) -> dict[tuple[str, str], float]:
     """What an atom of each element adds to the energy of each used level beyond that of the best one, eV.
 
@@ -78,7 +78,7 @@ def level_offsets(
     """
     best = dataset.labels(levels[-1])
     found: dict[tuple[str, str], float] = {}
-    for name in used:
+    for name in used_levels:
         if name == levels[-1]:
             continue
         own = dataset.labels(name)
@@ -96,7 +96,7 @@ def level_offsets(
     return found
 
 
-def level_seconds(dataset: Dataset, levels: Sequence[str]) -> dict[str, float]:
+def compute_label_seconds(dataset: Dataset, levels: Sequence[str]) -> dict[str, float]:
     """Mean seconds of a label by level, where recorded; of configurations that all such levels have, if there are."""
     recorded = {name: dataset.labels(name).seconds for name in levels if name in dataset.levels}
     known = {name: one for name, one in recorded.items() if np.isfinite(one).any()}
@@ -106,7 +106,7 @@ def level_seconds(dataset: Dataset, levels: Sequence[str]) -> dict[str, float]:
     return {name: float(np.nanmean(one[common] if common.any() else one)) for name, one in known.items()}
 
 
-def learning_exponent(history: Sequence[tuple[int, float]]) -> float:
+def fit_learning_exponent(history: Sequence[tuple[int, float]]) -> float:
     """α of ε ∝ n^(-α) from training set sizes and errors of the last iterations (`RECENT`)."""
     recent = history[-RECENT:]
     if len({n for n, _ in recent}) < 2:
@@ -119,24 +119,24 @@ def choose_level(
     levels: Sequence[str],
     noise: Mapping[str, tuple[float, float]],
     seconds: Mapping[str, float],
-    error: tuple[float, float],
-    n: int,
-    wanted: int,
+    model_error: tuple[float, float],
+    n_train: int,
+    n_new: int,
     exponent: float = EXPONENT,
 ) -> LevelChoice:
-    """The level at which `wanted` labels bring the error down most for each second that they cost.
+    """The level at which `n_new` labels bring the error down most for each second that they cost.
 
     Parameters
     ----------
     levels : sequence of str
         In order, the best last.
     noise, seconds : mapping
-        From `level_noise` and `level_seconds`; levels that lack one are not considered.
-    error : (float, float)
+        From `measure_level_noise` and `compute_label_seconds`; levels that lack one are not considered.
+    model_error : (float, float)
         Of the model now: energy (eV/atom) and forces (eV/Å).
-    n : int
+    n_train : int
         Labels that train now.
-    wanted : int
+    n_new : int
         Structures that wait for a label.
     exponent : float
 
@@ -151,12 +151,12 @@ def choose_level(
         own = (0.0, 0.0) if name == best else noise.get(name)
         if own is None or name not in seconds or best not in seconds:
             continue
-        if any(d > e for d, e in zip(own, error, strict=True)):
+        if any(d > e for d, e in zip(own, model_error, strict=True)):
             continue  # it would teach its own error
-        share = wanted / (n + wanted)
-        falls = (n / (n + wanted)) ** (2 * exponent)
-        foretold = max(float(np.sqrt(falls + share * (d / e) ** 2)) for d, e in zip(own, error, strict=True))
-        gain = 3600 * (1 - foretold) / (wanted * seconds[name])
+        share = n_new / (n_train + n_new)
+        falls = (n_train / (n_train + n_new)) ** (2 * exponent)
+        foretold = max(float(np.sqrt(falls + share * (d / e) ** 2)) for d, e in zip(own, model_error, strict=True))
+        gain = 3600 * (1 - foretold) / (n_new * seconds[name])
         table.append(
             {
                 "level": name,
@@ -173,7 +173,7 @@ def choose_level(
     name = best if float(chosen["gain_per_hour"]) <= 0 else str(chosen["level"])
     row = next(row for row in table if row["level"] == name)
     words = (
-        f"level {name}: {wanted} labels of {float(row['seconds']):.3g} s are foretold to bring the error to "
+        f"level {name}: {n_new} labels of {float(row['seconds']):.3g} s are foretold to bring the error to "
         f"{float(row['foretold']):.2f} of what it is"
     )
     return LevelChoice(name, table, words)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import ase.io
 
-from paretofit.core import InputError, digests, file_digest, one_line, read_sealed, replacing, write_sealed
-from paretofit.dataset.io import extxyz_frame
+from paretofit.core import InputError, hash_files, hash_file, one_line, read_json_with_digest, atomic_path, write_json_with_digest
+from paretofit.dataset.io import format_extxyz
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from ase import Atoms
 
-BEGIN_ANEW = "restore it from a copy, or begin anew in another folder with --out"
+RESTART_ADVICE = "restore it from a copy, or begin anew in another folder with --out"
 FILES = {
     "train": ("errors.csv", "components.csv", "model/*"),
     "explore": ("trajectories/*.extxyz",),
@@ -41,7 +41,7 @@ class LearnFolder:
         """Which set each configuration is in, by id; for ever."""
         return self.path / "sets.json"
 
-    def given_sets(self) -> dict[str, Any]:
+    def read_set_assignment(self) -> dict[str, Any]:
         """Sets by configuration, and the keys that tell relatives, as they were given before.
 
         Raises
@@ -49,10 +49,10 @@ class LearnFolder:
         InputError
             If they are damaged, or missing where the loop has begun.
         """
-        begun = self.sets.is_file() or self.iteration(1).record("label") is not None
-        return read_sealed(self.sets, BEGIN_ANEW) if begun else {}
+        begun = self.sets.is_file() or self.iteration(1).read_record("label") is not None
+        return read_json_with_digest(self.sets, RESTART_ADVICE) if begun else {}
 
-    def structures(self, k: int) -> list[Atoms]:
+    def read_iteration_structures(self, k: int) -> list[Atoms]:
         """What iteration `k` is to label: candidates, or what the one before has selected.
 
         Raises
@@ -62,11 +62,11 @@ class LearnFolder:
         """
         path = self.iteration(k).structures
         if k == 1:
-            return read_frames_of(path, f"remove {path}, and it is made again")
+            return load_frames(path, f"remove {path}, and it is made again")
         before = self.iteration(k - 1)
         remedy = f"remove {before.path / 'select.json'}, and it is made again"
-        found = read_frames_of(path, remedy)
-        if (before.record("select") or {}).get("structures") not in {None, file_digest(path)}:
+        found = load_frames(path, remedy)
+        if (before.read_record("select") or {}).get("structures") not in {None, hash_file(path)}:
             raise InputError(f"{path} is damaged: it is not what was selected; {remedy}")
         return found
 
@@ -74,7 +74,7 @@ class LearnFolder:
         """The folder of one iteration, numbered from 1."""
         return IterationFolder(self.path / "iterations" / f"{k:02d}")
 
-    def iterations(self) -> list[int]:
+    def list_iterations(self) -> list[int]:
         """Numbers of the iterations that have begun."""
         return sorted(int(one.name) for one in (self.path / "iterations").glob("[0-9]*") if one.is_dir())
 
@@ -100,7 +100,7 @@ class IterationFolder:
         """Frames of each trajectory, with a record beside them."""
         return self.path / "trajectories"
 
-    def record(self, stage: str) -> dict[str, Any] | None:
+    def read_record(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage has written; None if it is not finished.
 
         Raises
@@ -109,17 +109,17 @@ class IterationFolder:
             If it has changed since.
         """
         path = self.path / f"{stage}.json"
-        return read_sealed(path, "remove it, and the stage is done again") if path.is_file() else None
+        return read_json_with_digest(path, "remove it, and the stage is done again") if path.is_file() else None
 
-    def finish(self, stage: str, record: dict[str, Any]) -> dict[str, Any]:
+    def write_record(self, stage: str, record: dict[str, Any]) -> dict[str, Any]:
         """Write a stage's record with digests of its files, which makes it finished."""
         self.path.mkdir(parents=True, exist_ok=True)
         files = [path for pattern in FILES.get(stage, ()) for path in sorted(self.path.glob(pattern)) if path.is_file()]
-        made = digests(self.path, [path.relative_to(self.path).as_posix() for path in files])
-        write_sealed(self.path / f"{stage}.json", {**record, "sha256": made})
+        made = hash_files(self.path, [path.relative_to(self.path).as_posix() for path in files])
+        write_json_with_digest(self.path / f"{stage}.json", {**record, "sha256": made})
         return record
 
-    def check(self, stage: str, suffix: str = "") -> None:
+    def check_files(self, stage: str, suffix: str = "") -> None:
         """See that the files of a finished stage, or those of one kind, are as it has left them.
 
         Raises
@@ -127,9 +127,9 @@ class IterationFolder:
         InputError
             If one has changed or is missing.
         """
-        for name, known in (self.record(stage) or {}).get("sha256", {}).items():
+        for name, known in (self.read_record(stage) or {}).get("sha256", {}).items():
             path = self.path / name
-            if name.endswith(suffix) and not (path.is_file() and file_digest(path) == known):
+            if name.endswith(suffix) and not (path.is_file() and hash_file(path) == known):
                 raise InputError(
                     f"{path} is damaged or missing: it is not what the stage '{stage}' has written; remove "
                     f"{self.path / stage}.json, and it is done again"
@@ -139,19 +139,19 @@ class IterationFolder:
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a table whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
 
 
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
     """Write structures as extended XYZ with all their digits, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for atoms in frames:
-            stream.write(extxyz_frame(atoms))
+            stream.write(format_extxyz(atoms))
 
 
-def read_frames_of(path: Path, remedy: str) -> list[Atoms]:
+def load_frames(path: Path, remedy: str) -> list[Atoms]:
     """Read what `write_frames` has written; an empty file holds none.
 
     Parameters

@@ -14,21 +14,21 @@ from paretofit.core import write_text
 from paretofit.dataset import Dataset
 from paretofit.learning.selection import PROPERTIES
 from paretofit.report.figures import (
-    FEWEST,
+    MIN_MAP_POINTS,
     UNITS,
-    ZERO,
+    MIN_RELATIVE_ERROR,
     FigurePlan,
-    candidate_table,
-    detection,
-    disagreement_by_iteration,
-    draw_picture,
-    errors_over_iterations,
-    map_by_iteration,
-    neighbourhoods,
-    parity,
+    tabulate_candidates,
+    plot_detection,
+    plot_disagreement_by_iteration,
+    render_figure,
+    plot_errors_over_iterations,
+    plot_map_by_iteration,
+    embed_by_tsne,
+    plot_parity,
 )
-from paretofit.report.page import Section, render_sections
-from paretofit.structures import mean_of
+from paretofit.report.page import PageSection, render_sections
+from paretofit.structures import make_mean_descriptor
 from paretofit.uncertainty import detection_map
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ QUANTITY = {"energy": "energy", "forces": "force", "stress": "stress"}
 GPA = 0.1602176634  # GPa for meV/Å³
 
 
-def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: str) -> Path:
+def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reason: str) -> Path:
     """Draw the figures and write ``report.html``.
 
     Parameters
@@ -52,7 +52,7 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
     folder : LearnFolder
     iterations : DataFrame
         As ``iterations.csv``.
-    reason : str
+    stop_reason : str
         Why the loop ended.
 
     Returns
@@ -60,21 +60,21 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
     Path
         Of the page.
     """
-    pictures = [draw_picture(plan, folder.path / "figures") for plan in _plans(folder, iterations)]
+    pictures = [render_figure(plan, folder.path / "figures") for plan in _plans(folder, iterations)]
     named = {one.name: one for one in pictures}
-    failed = [f"label of {key}: {why}" for k in folder.iterations()
-              for key, why in (folder.iteration(k).record("label") or {}).get("failed", {}).items()]  # fmt: skip
-    failed += [f"iteration {k}: {event}" for k in folder.iterations()
-               for event in (folder.iteration(k).record("train") or {}).get("events", [])]  # fmt: skip
+    failed = [f"label of {key}: {why}" for k in folder.list_iterations()
+              for key, why in (folder.iteration(k).read_record("label") or {}).get("failed", {}).items()]  # fmt: skip
+    failed += [f"iteration {k}: {event}" for k in folder.list_iterations()
+               for event in (folder.iteration(k).read_record("train") or {}).get("events", [])]  # fmt: skip
     page = render_sections(
         title="Active learning",
-        opening=_opening(folder, iterations, reason),
+        opening=_opening(folder, iterations, stop_reason),
         sections=[
-            Section("Iterations", _shown(iterations), [named["errors"]]),
-            Section("The last committee", _members(folder), [named["parity"]]),
-            Section("Disagreement and error", _calibration_shown(folder), [named["disagreement"], named["detection"]]),
-            Section("Where the structures lie", _verdicts(iterations), [named["map"]]),
-            Section("Trajectories that ended early", ended_early(folder), []),
+            PageSection("Iterations", _shown(iterations), [named["errors"]]),
+            PageSection("The last committee", _members(folder), [named["parity"]]),
+            PageSection("Disagreement and error", _calibration_shown(folder), [named["disagreement"], named["detection"]]),
+            PageSection("Where the structures lie", _verdicts(iterations), [named["map"]]),
+            PageSection("Trajectories that ended early", count_early_stops(folder), []),
         ],
         failures=failed,
         closing="In full: iterations.csv, and errors.csv and frames.csv of each iteration; all labels: dataset.h5.",
@@ -85,25 +85,25 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, reason: st
 
 
 def _plans(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan]:
-    trained = [k for k in folder.iterations() if folder.iteration(k).record("train")]
+    trained = [k for k in folder.list_iterations() if folder.iteration(k).read_record("train")]
     for k in trained:
-        folder.iteration(k).check("train", ".csv")
+        folder.iteration(k).check_files("train", ".csv")
     last = folder.iteration(max(trained)).path
     table, components = pd.read_csv(last / "errors.csv"), pd.read_csv(last / "components.csv")
     every = pd.concat([pd.read_csv(folder.iteration(k).path / "errors.csv").assign(of=k) for k in trained])
     yield FigurePlan(
         "errors",
-        partial(errors_over_iterations, iterations[iterations["iteration"].isin(trained)]),
+        partial(plot_errors_over_iterations, iterations[iterations["iteration"].isin(trained)]),
         partial(str, "Errors of the potential by iteration; bars: standard deviation of the errors of its members."),
     )
     yield FigurePlan(
         "parity",
-        partial(parity, table, components),
+        partial(plot_parity, table, components),
         partial(str, "Predictions of the last committee against labels, with histograms of the errors."),
     )
     yield FigurePlan(
         "disagreement",
-        partial(disagreement_by_iteration, every, _calibrations(folder)),
+        partial(plot_disagreement_by_iteration, every, _calibrations(folder)),
         partial(str, "Disagreement against error of what did not train; line: the last calibration."),
     )
     yield FigurePlan(
@@ -122,8 +122,8 @@ def _plans(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan
 def _calibrations(folder: LearnFolder) -> pd.DataFrame:
     rows = [
         {"of": k, "property": name, **line}
-        for k in folder.iterations()
-        for name, line in (folder.iteration(k).record("select") or {}).get("calibration", {}).items()
+        for k in folder.list_iterations()
+        for name, line in (folder.iteration(k).read_record("select") or {}).get("calibration", {}).items()
     ]
     columns = ["of", "property", "slope", "confidence", "threshold", "true_positive_rate", "positive_predictive_value"]
     return pd.DataFrame(rows, columns=columns)
@@ -138,8 +138,8 @@ def _detection(table: pd.DataFrame) -> np.ndarray:
     apart, rows = table[table["set"] != "train"], []
     for name in PROPERTIES:
         size = apart[f"{name}_committee_error"]
-        known = apart[size.gt(ZERO * size.median()) & apart[f"{name}_std"].gt(0)]
-        if len(known) < FEWEST:
+        known = apart[size.gt(MIN_RELATIVE_ERROR * size.median()) & apart[f"{name}_std"].gt(0)]
+        if len(known) < MIN_MAP_POINTS:
             continue
         factor = GPA if name == "stress" else 1.0  # as in the other figures of evaluations
         spread, error = (factor * known[f"{name}_{one}"].to_numpy() for one in ("std", "committee_error"))
@@ -148,7 +148,7 @@ def _detection(table: pd.DataFrame) -> np.ndarray:
         rows += [[QUANTITY[name], limits[0][i], limits[1][j], found[0][i, j], found[1][i, j]]
                  for i, j in np.ndindex(found[0].shape)]  # fmt: skip
     columns = ["quantity", "spread_limit", "error_limit", "true_positive_rate", "positive_predictive_value"]
-    return detection(pd.DataFrame(rows, columns=columns))
+    return plot_detection(pd.DataFrame(rows, columns=columns))
 
 
 def _map(folder: LearnFolder) -> Axes:
@@ -156,8 +156,8 @@ def _map(folder: LearnFolder) -> Axes:
         structures = list(data)
         iteration = np.array([int(one.get("iteration", 1)) for one in data.info_records])
     elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
-    table = candidate_table(structures, mean_of(elements))
-    return map_by_iteration(neighbourhoods(table), iteration, "t-SNE")
+    table = tabulate_candidates(structures, make_mean_descriptor(elements))
+    return plot_map_by_iteration(embed_by_tsne(table), iteration, "t-SNE")
 
 
 def _shown(iterations: pd.DataFrame) -> pd.DataFrame:
@@ -171,11 +171,11 @@ def _shown(iterations: pd.DataFrame) -> pd.DataFrame:
     return shown.astype({"level": str}) if "level" in shown else shown
 
 
-def ended_early(folder: LearnFolder) -> pd.DataFrame:
+def count_early_stops(folder: LearnFolder) -> pd.DataFrame:
     """Why trajectories were stopped, counted."""
     counts: Counter[tuple[int, str]] = Counter()
-    for k in folder.iterations():
-        for event in (folder.iteration(k).record("explore") or {}).get("events", []):
+    for k in folder.list_iterations():
+        for event in (folder.iteration(k).read_record("explore") or {}).get("events", []):
             counts[k, re.sub(r"\d[\d.e+-]*", "…", event.split(": ", 1)[1])] += 1
     return pd.DataFrame(
         [[k, why, n] for (k, why), n in counts.items()], columns=["iteration", "reason", "trajectories"]
@@ -186,8 +186,8 @@ def _members(folder: LearnFolder) -> pd.DataFrame:
     """How the members of each iteration were trained, where there is something to say: networks."""
     rows = [
         {"iteration": k, **one}
-        for k in folder.iterations()
-        for one in (folder.iteration(k).record("train") or {}).get("members", [])
+        for k in folder.list_iterations()
+        for one in (folder.iteration(k).read_record("train") or {}).get("members", [])
     ]
     names = {"energy": "energy, validate (meV/atom)", "forces": "forces, validate (meV/Å)"}
     table = pd.DataFrame(rows).rename(columns=names).drop(columns="seed", errors="ignore")
@@ -204,7 +204,7 @@ def _verdicts(iterations: pd.DataFrame) -> pd.DataFrame:
 
 def _opening(folder: LearnFolder, iterations: pd.DataFrame, reason: str) -> str:
     labels, seconds = iterations["labels"].sum(), iterations["label_seconds"].sum()
-    trained = [one["model"] for k in folder.iterations() if (one := folder.iteration(k).record("train"))]
+    trained = [one["model"] for k in folder.list_iterations() if (one := folder.iteration(k).read_record("train"))]
     model = f"Model: {trained[-1]}. " if trained else ""
     return (
         f"{model}{len(iterations)} iterations, {labels:.0f} labels, {seconds:.3g} s of CPU for them. Ended: {reason}."

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paretofit.core import InputError
-from paretofit.learning.level_choice import level_offsets
+from paretofit.learning.level_choice import fit_level_offsets
 from paretofit.learning.md_run import MdEngine
-from paretofit.learning.model import Trained, TrainingData, shifted_labels, worth_of_level
+from paretofit.learning.model import TrainingResult, TrainingData, align_labels, compute_level_weights
 from paretofit.learning.sets import TRAIN, VALIDATE
-from paretofit.potentials import Labelled, MacePotential
-from paretofit.potentials.mace import MaceData, mace_committee
+from paretofit.potentials import LabelledStructures, MacePotential
+from paretofit.potentials.mace import MaceData, train_mace_committee
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,17 +40,17 @@ class MaceCommittee:
         """See `Committee`."""
         return self.potential.assess(atoms)
 
-    def member_values(self, atoms: Atoms) -> tuple[Assessment, Any]:
+    def assess_members(self, atoms: Atoms) -> tuple[Assessment, Any]:
         """See `Committee`."""
         return self.potential.assess_and_predict(atoms)
 
-    def grade(self, atoms: Atoms) -> float:
+    def compute_max_grade(self, atoms: Atoms) -> float:
         """See `Committee`."""
-        return float(self.potential.grades(atoms).max())
+        return float(self.potential.compute_grades(atoms).max())
 
-    def md_engine(self, member: int | None, folder: Path) -> MdEngine:  # noqa: ARG002  (networks have their files)
+    def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:  # noqa: ARG002  (networks have their files)
         """See `Committee`."""
-        one = self.potential.alone() if member is None else self.potential.member(member)
+        one = self.potential.without_uncertainty() if member is None else self.potential.member(member)
         return MdEngine((), self.potential.elements, one.calculator_factory(), one.digest)
 
 
@@ -74,7 +74,7 @@ class MaceModel:
         """Read a committee that `train` has written."""
         return MaceCommittee(MacePotential.read(folder))
 
-    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False) -> Trained:
+    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False) -> TrainingResult:
         """Train on the training set, watch and calibrate on the validation set, and write the committee.
 
         Raises
@@ -89,36 +89,36 @@ class MaceModel:
                 f"no labelled configuration of the training set has {missing[0]}, which a network must have seen; "
                 "label more, or begin with more candidates"
             )
-        offsets = level_offsets(data.dataset, data.levels, sorted(set(data.level.tolist())), self.elements)
+        offsets = fit_level_offsets(data.dataset, data.levels, sorted(set(data.level.tolist())), self.elements)
         labelled = [
-            Labelled(part.structures, shifted_labels(part, data.level[which], offsets), data.family[which])
-            for part, which in ((data.labelled(which), which) for which in (train, held))
+            LabelledStructures(part.structures, align_labels(part, data.level[which], offsets), data.groups[which])
+            for part, which in ((data.select_labelled(which), which) for which in (train, held))
         ]
-        worth = np.array([worth_of_level(data, str(one))[:2] for one in data.level[train]]) ** 2
+        worth = np.array([compute_level_weights(data, str(one))[:2] for one in data.level[train]]) ** 2
         before, settings = self._before(data), self.settings
         if before is not None:  # a network goes on with the zero of energy that it has
             settings = settings.model_copy(update={"isolated_atoms": (before.record or {})["isolated_atoms"]})
-        potential = mace_committee(
+        potential = train_mace_committee(
             settings,
             MaceData(labelled[0], labelled[1], worth),
             folder,
-            aside=labelled[1],
+            calibration_set=labelled[1],
             seed=seed,
-            warm=() if before is None else before.models,
+            warm_start_models=() if before is None else before.models,
             level=data.levels[-1],
             jobs=jobs,
             progress=progress,
         )
-        words = f"{self.settings.words.split(':')[0]}, {potential.n_members} members of {potential.epochs}"
-        return Trained(MaceCommittee(potential), offsets, words, potential.events, potential.training_table())
+        words = f"{self.settings.description.split(':')[0]}, {potential.n_members} members of {potential.epochs_text}"
+        return TrainingResult(MaceCommittee(potential), offsets, words, potential.events, potential.training_table())
 
     def _before(self, data: TrainingData) -> MacePotential | None:
         """The committee of the iteration before, if it can be gone on with."""
         tuned = self.settings.foundation
-        if not self.settings.warm_start or data.before is None or (tuned is not None and tuned.mode == "multihead"):
+        if not self.settings.warm_start or data.previous_model is None or (tuned is not None and tuned.mode == "multihead"):
             return None  # with several heads it begins with the foundation model each time
         try:
-            before = MacePotential.read(data.before)
+            before = MacePotential.read(data.previous_model)
         except InputError:  # another kind of model
             return None
         same = before.record is not None and _shape(before.record["settings"]) == _shape(self.settings.model_dump())

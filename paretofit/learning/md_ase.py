@@ -18,7 +18,7 @@ from ase.md.nose_hoover_chain import MaskedMTKNPT, NoseHooverChainNVT, NoseHoove
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from paretofit.core import lammps_calculator
-from paretofit.learning.md_frame import BAROSTAT, COLDEST, THERMOSTAT, MdFrame, Moment, swollen
+from paretofit.learning.md_frame import BAROSTAT_TIME_PS, MIN_TEMPERATURE_K, THERMOSTAT_TIME_PS, MdFrame, MdSnapshot, describe_volume_problem
 
 if TYPE_CHECKING:
     from paretofit.learning.md_run import MdEngine, Run
@@ -38,33 +38,33 @@ class AseDynamics:
     engine : MdEngine
     timestep : float
         ps.
-    hottest : float
+    max_temperature : float
         K, at which it stops between two looks.
     """
 
     run: Run
     engine: MdEngine
     timestep: float
-    hottest: float
+    max_temperature: float
 
     def start(self) -> None:
         """Atoms, potential and ensemble."""
         self._held: list[Any] = []
-        self._frame = MdFrame.of(self.run.atoms)
-        heat = max(self.run.temperature, COLDEST)
+        self._frame = MdFrame.from_structure(self.run.atoms)
+        heat = max(self.run.temperature, MIN_TEMPERATURE_K)
         self._atoms = Atoms(self.run.atoms.numbers, self._frame.positions, cell=self._frame.cell, pbc=True)
         self._atoms.calc = self._calculator()
         thermalize_momenta(self._atoms, temperature_K=heat, rng=np.random.default_rng(self.run.seed))
         Stationary(self._atoms, preserve_temperature=False)
         self._atoms.set_momenta(self._atoms.get_momenta() * np.sqrt(heat / _temperature(self._atoms)))
         along = np.arange(3) < self._frame.n_periodic
-        common = {"timestep": self.timestep * PS, "temperature_K": heat, "tdamp": THERMOSTAT * PS}
+        common = {"timestep": self.timestep * PS, "temperature_K": heat, "tdamp": THERMOSTAT_TIME_PS * PS}
         self._dynamics = (
             _Npt(
                 self._atoms,
                 mask=along,
                 pressure_au=self.run.pressure * KBAR,
-                pdamp=BAROSTAT * PS,
+                pdamp=BAROSTAT_TIME_PS * PS,
                 ploop=SUBSTEPS,
                 **common,
             )
@@ -74,22 +74,22 @@ class AseDynamics:
 
     def _calculator(self) -> Any:
         """The calculator, the LAMMPS lines as one, or their sum."""
-        parts = [] if self.engine.calculator is None else [self.engine.calculator()]
+        parts = [] if self.engine.calculator_factory is None else [self.engine.calculator_factory()]
         if self.engine.commands:
             self._held.append(lammps_calculator(self.engine.commands, self.engine.elements))
         parts += self._held
         return parts[0] if len(parts) == 1 else SumCalculator(parts)
 
-    def advance(self, steps: int) -> Moment:
+    def advance(self, steps: int) -> MdSnapshot:
         """Go on by some steps; fewer where it becomes far too hot or the box too small or large."""
         for _ in range(steps):
             self._dynamics.step()
-            swelling = self._frame.swelling(self._atoms.cell[:])
+            swelling = self._frame.compute_volume_ratio(self._atoms.cell[:])
             temperature = _temperature(self._atoms)
-            if swollen(swelling) or not temperature < self.hottest:
+            if describe_volume_problem(swelling) or not temperature < self.max_temperature:
                 break
         energy = float(self._atoms.get_potential_energy())
-        return Moment(self._frame.back(self._atoms.positions, self._atoms.cell[:]), temperature, energy, swelling)
+        return MdSnapshot(self._frame.to_start_frame(self._atoms.positions, self._atoms.cell[:]), temperature, energy, swelling)
 
     def close(self) -> None:
         """Close LAMMPS where it was taken for a part of the potential."""

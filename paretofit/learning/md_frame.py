@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from ase import Atoms
 
-from paretofit.descriptors import with_vacuum_cell
+from paretofit.descriptors import build_vacuum_cell
 
 if TYPE_CHECKING:
     from paretofit.core import Array
 
 VACUUM = 12.0  # Å beside what is not periodic
-THERMOSTAT, BAROSTAT = 0.1, 1.0  # ps
-COLDEST = 1.0  # K: what "0 K" is run at
+THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0  # ps
+MIN_TEMPERATURE_K = 1.0  # K: what "0 K" is run at
 SWOLLEN = 3.0  # times the volume of the start, or a share of it, at which a trajectory is stopped
 
 
 @dataclass(frozen=True)
-class Moment:
+class MdSnapshot:
     """What an engine tells of the atoms as they are now.
 
     Attributes
@@ -36,14 +36,14 @@ class Moment:
         K, of 3N - 3 degrees of freedom.
     energy : float
         Potential energy, eV.
-    swelling : float
+    volume_ratio : float
         Volume of the box, relative to that of the start.
     """
 
     atoms: Atoms
     temperature: float
     energy: float
-    swelling: float
+    volume_ratio: float
 
 
 class Dynamics(Protocol):
@@ -52,7 +52,7 @@ class Dynamics(Protocol):
     def start(self) -> None:
         """Set everything up; whatever raises here is the reason why there is no trajectory."""
 
-    def advance(self, steps: int) -> Moment:
+    def advance(self, steps: int) -> MdSnapshot:
         """Go on by some steps, or by fewer where things go wrong."""
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class MdFrame:
 
     Attributes
     ----------
-    start : ase.Atoms
+    start_structure : ase.Atoms
     order : list of int
         Of the start's cell vectors: the periodic ones first.
     rotation : (3, 3) float64
@@ -78,7 +78,7 @@ class MdFrame:
         Å, from the box's corner: those of the last look.
     """
 
-    start: Atoms
+    start_structure: Atoms
     order: list[int]
     rotation: Array
     shift: Array
@@ -86,7 +86,7 @@ class MdFrame:
     positions: Array
 
     @classmethod
-    def of(cls, atoms: Atoms) -> MdFrame:
+    def from_structure(cls, atoms: Atoms) -> MdFrame:
         """The frame for a start.
 
         Raises
@@ -95,7 +95,7 @@ class MdFrame:
             If a periodic cell vector has no length.
         """
         order = [*np.flatnonzero(atoms.pbc).tolist(), *np.flatnonzero(~np.asarray(atoms.pbc)).tolist()]
-        cell = with_vacuum_cell(atoms, VACUUM)[order]
+        cell = build_vacuum_cell(atoms, VACUUM)[order]
         if np.linalg.det(cell) < 0:  # right-handed: turn the last axis round, which is vacuum or any
             cell[2] *= -1
         q, r = np.linalg.qr(cell.T)
@@ -108,13 +108,13 @@ class MdFrame:
     @property
     def n_periodic(self) -> int:
         """Directions in which the start is periodic: the first of x, y and z."""
-        return int(np.sum(self.start.pbc))
+        return int(np.sum(self.start_structure.pbc))
 
-    def swelling(self, cell: Array) -> float:
+    def compute_volume_ratio(self, cell: Array) -> float:
         """The volume of a box, relative to that of the start."""
         return float(abs(np.linalg.det(cell) / np.linalg.det(self.cell)))
 
-    def back(self, positions: Array, cell: Array) -> Atoms:
+    def to_start_frame(self, positions: Array, cell: Array) -> Atoms:
         """The atoms in the frame of the start; along directions that are not periodic they are followed across the box.
 
         Parameters
@@ -126,18 +126,18 @@ class MdFrame:
         """
         moved = np.linalg.solve(cell.T, (positions - self.positions).T).T
         self.positions = self.positions + (moved - np.round(moved)) @ cell
-        made = np.array(self.start.cell[:])
+        made = np.array(self.start_structure.cell[:])
         turned = cell @ self.rotation.T
         for place, axis in enumerate(self.order):
-            if self.start.pbc[axis]:
+            if self.start_structure.pbc[axis]:
                 made[axis] = turned[place]
         x = (self.positions - self.shift) @ self.rotation.T
-        atoms = Atoms(self.start.numbers, x, cell=made, pbc=self.start.pbc)
+        atoms = Atoms(self.start_structure.numbers, x, cell=made, pbc=self.start_structure.pbc)
         atoms.wrap()
         return atoms
 
 
-def swollen(swelling: float) -> str:
+def describe_volume_problem(volume_ratio: float) -> str:
     """What is wrong with a volume, relative to that of the start; empty where nothing is."""
-    fine = 1 / SWOLLEN < swelling < SWOLLEN
-    return "" if fine else f"the volume reached {swelling:.2g} times that of the start"
+    fine = 1 / SWOLLEN < volume_ratio < SWOLLEN
+    return "" if fine else f"the volume reached {volume_ratio:.2g} times that of the start"

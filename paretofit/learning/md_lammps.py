@@ -13,8 +13,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 
-from paretofit.core import lammps_instance
-from paretofit.learning.md_frame import BAROSTAT, COLDEST, THERMOSTAT, MdFrame, Moment, swollen
+from paretofit.core import create_lammps
+from paretofit.learning.md_frame import BAROSTAT_TIME_PS, MIN_TEMPERATURE_K, THERMOSTAT_TIME_PS, MdFrame, MdSnapshot, describe_volume_problem
 
 if TYPE_CHECKING:
     from paretofit.core import Array
@@ -35,7 +35,7 @@ class LammpsDynamics:
     engine : MdEngine
     timestep : float
         ps.
-    hottest : float
+    max_temperature : float
         K, at which it stops between two looks.
     lammps : lammps.lammps
 
@@ -48,27 +48,27 @@ class LammpsDynamics:
     run: Run
     engine: MdEngine
     timestep: float
-    hottest: float
-    lammps: Any = field(default_factory=lammps_instance)
+    max_temperature: float
+    lammps: Any = field(default_factory=create_lammps)
 
     def start(self) -> None:
         """Atoms, potential and ensemble."""
-        self._frame = MdFrame.of(self.run.atoms)
+        self._frame = MdFrame.from_structure(self.run.atoms)
         self._begun = False
         number = {symbol: k for k, symbol in enumerate(self.engine.elements, start=1)}
         self._create_atoms(number)
         masses = [f"mass {k} {float(atomic_masses[atomic_numbers[symbol]])!r}" for symbol, k in number.items()]
-        heat = max(self.run.temperature, COLDEST)
+        heat = max(self.run.temperature, MIN_TEMPERATURE_K)
         potential = self.engine.commands or NOTHING
         lines = [*masses, *potential, "neighbor 1.0 bin", "neigh_modify delay 0", f"timestep {self.timestep!r}"]
         self.lammps.commands_string(
             "\n".join(lines) + "\nthermo 1\nthermo_style custom step temp pe\nthermo_modify lost error norm no\n"
             # at once, for what flies apart in a step writes over LAMMPS's memory
-            f"variable hot equal temp\nfix halt all halt 1 v_hot > {self.hottest!r} error soft message no\n"
+            f"variable hot equal temp\nfix halt all halt 1 v_hot > {self.max_temperature!r} error soft message no\n"
             f"velocity all create {heat!r} {self.run.seed} dist gaussian mom yes rot no\n"
             f"{_ensemble(self.run.pressure, self._frame.n_periodic, heat)}"
         )
-        self._external = self._with(self.engine.calculator()) if self.engine.calculator is not None else None
+        self._external = self._with(self.engine.calculator_factory()) if self.engine.calculator_factory is not None else None
 
     def _create_atoms(self, number: dict[str, int]) -> None:
         (xx, _, _), (xy, yy, _), (xz, yz, zz) = self._frame.cell.tolist()
@@ -87,7 +87,7 @@ class LammpsDynamics:
         self.lammps.set_fix_external_callback("ext", external.compute, self.lammps)
         return external
 
-    def advance(self, steps: int) -> Moment:
+    def advance(self, steps: int) -> MdSnapshot:
         """Go on by some steps; fewer where it becomes far too hot."""
         self.lammps.command(f"run {steps} pre {'no' if self._begun else 'yes'} post no")
         self._begun = True
@@ -96,7 +96,7 @@ class LammpsDynamics:
         low, cell = _box(self.lammps)
         positions = np.array(self.lammps.gather_atoms("x", 1, 3)).reshape(-1, 3) - low
         temperature, energy = (float(self.lammps.get_thermo(name)) for name in ("temp", "pe"))
-        return Moment(self._frame.back(positions, cell), temperature, energy, self._frame.swelling(cell))
+        return MdSnapshot(self._frame.to_start_frame(positions, cell), temperature, energy, self._frame.compute_volume_ratio(cell))
 
     def close(self) -> None:
         """Close LAMMPS."""
@@ -113,7 +113,7 @@ class _External:
     error: Exception | None = None
 
     def __post_init__(self) -> None:
-        numbers = self.frame.start.numbers
+        numbers = self.frame.start_structure.numbers
         self.atoms = Atoms(numbers, self.frame.positions, cell=self.frame.cell, pbc=True, calculator=self.calculator)
 
     def compute(self, _caller: Any, _step: int, _count: int, tags: Array, x: Array, forces: Array) -> None:
@@ -130,7 +130,7 @@ class _External:
 
     def _forces(self, places: Array, x: Array) -> Array:
         low, cell = _box(self.lammps)
-        if reason := swollen(self.frame.swelling(cell)):  # a collapsed box has more neighbours than there is memory
+        if reason := describe_volume_problem(self.frame.compute_volume_ratio(cell)):  # a collapsed box has more neighbours than there is memory
             raise ArithmeticError(reason)
         self.atoms.positions[places] = x - low
         self.atoms.cell[:] = cell
@@ -153,9 +153,9 @@ def _box(lammps: Any) -> tuple[Array, Array]:
 
 def _ensemble(pressure: float, periodic: int, heat: float) -> str:
     """NPT along the periodic directions, which are the box's first; NVT where there is none."""
-    temperature = f"temp {heat!r} {heat!r} {THERMOSTAT}"
+    temperature = f"temp {heat!r} {heat!r} {THERMOSTAT_TIME_PS}"
     if not periodic:
         return f"fix motion all nvt {temperature}"
     bar = pressure * 1000
-    along = " ".join(f"{axis} {bar!r} {bar!r} {BAROSTAT}" for axis in AXES[:periodic])
+    along = " ".join(f"{axis} {bar!r} {bar!r} {BAROSTAT_TIME_PS}" for axis in AXES[:periodic])
     return f"fix motion all npt {temperature} {along}"

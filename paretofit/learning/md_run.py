@@ -22,7 +22,7 @@ class MdEngine:
         ``pair_style`` and ``pair_coeff`` lines, units metal; empty where a calculator computes by itself.
     elements : tuple of str
         Of the atom types, in order.
-    calculator : callable, optional
+    calculator_factory : callable, optional
         Makes an ASE calculator, in the process that runs the trajectory; it can be pickled.
     digest : str
         Names what the calculator computes by, for the record of a finished trajectory.
@@ -30,7 +30,7 @@ class MdEngine:
 
     commands: tuple[str, ...]
     elements: tuple[str, ...]
-    calculator: Callable[[], Calculator] | None = None
+    calculator_factory: Callable[[], Calculator] | None = None
     digest: str = ""
 
 

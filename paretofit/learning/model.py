@@ -18,7 +18,7 @@ from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.sets import TRAIN, VALIDATE
 from paretofit.linear.reduction import RowBlock
-from paretofit.potentials import CommitteeSettings, Labelled, LinearPotential, committee_potential
+from paretofit.potentials import CommitteeSettings, LabelledStructures, LinearPotential, build_committee
 from paretofit.uncertainty import CommitteeFit
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
     from paretofit.dataset import Dataset
-    from paretofit.learning.learn_settings import ModelSettings
+    from paretofit.learning.learn_settings import SnapModelSettings
     from paretofit.linear.reduction import Part
-    from paretofit.potentials import Labels
+    from paretofit.potentials import StructureLabels
     from paretofit.uncertainty import Assessment
 
 ROWS = 8.0  # for each column; with fewer a smaller 2Jmax is taken
@@ -47,20 +47,20 @@ class Committee(Protocol):
     def assess(self, atoms: Atoms) -> Assessment:
         """Values with disagreements, intervals and grades."""
 
-    def member_values(self, atoms: Atoms) -> tuple[Assessment, Any]:
+    def assess_members(self, atoms: Atoms) -> tuple[Assessment, Any]:
         """The same, and what each member predicts."""
 
-    def grade(self, atoms: Atoms) -> float:
+    def compute_max_grade(self, atoms: Atoms) -> float:
         """The highest extrapolation grade of an atom, cheap enough for every few steps."""
 
-    def md_engine(self, member: int | None, folder: Path) -> MdEngine:
+    def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:
         """One member, or their mean, for LAMMPS, with its files in `folder`."""
 
 
 class Model(Protocol):
     """What can be trained on labelled structures."""
 
-    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int, progress: bool) -> Trained:
+    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int, progress: bool) -> TrainingResult:
         """Train a committee and write it to a folder."""
 
     def load(self, folder: Path) -> Committee:
@@ -78,44 +78,44 @@ class TrainingData:
         "train", "validate" or "test".
     level : (n,) str
         Whose label each configuration is used with.
-    family : (n,) int64
+    groups : (n,) int64
         Relatives share a number.
     iteration : (n,) int64
         When each was added.
     levels : list of str
         In order, the best last.
-    noise : mapping of str to (float, float)
+    level_noise : mapping of str to (float, float)
         Errors of a level's own energies (eV/atom, shifted) and forces (eV/Å) against the best, where known.
-    error : (float, float) or None
+    previous_error : (float, float) or None
         Errors of the model before, likewise.
-    before : Path or None
+    previous_model : Path or None
         The folder of the model before.
     """
 
     dataset: Dataset
     sets: Array
     level: Array
-    family: Array
+    groups: Array
     iteration: Array
     levels: list[str]
-    noise: Mapping[str, tuple[float, float]]
-    error: tuple[float, float] | None = None
-    before: Path | None = None
+    level_noise: Mapping[str, tuple[float, float]]
+    previous_error: tuple[float, float] | None = None
+    previous_model: Path | None = None
 
-    def labelled(self, which: Array) -> Labelled:
+    def select_labelled(self, indices: Array) -> LabelledStructures:
         """Structures and labels, each at its own level."""
         structures, labels = [], []
-        for name in dict.fromkeys(self.level[which].tolist()):
-            part = Labelled.of(self.dataset, name, which[self.level[which] == name])
+        for name in dict.fromkeys(self.level[indices].tolist()):
+            part = LabelledStructures.from_dataset(self.dataset, name, indices[self.level[indices] == name])
             structures += list(part.structures)
             labels += list(part.labels)
-        order = np.argsort(np.concatenate([which[self.level[which] == name] for name in dict.fromkeys(
-            self.level[which].tolist())])) if len(which) else np.empty(0, dtype=int)  # fmt: skip
-        return Labelled([structures[k] for k in order], [labels[k] for k in order])
+        order = np.argsort(np.concatenate([indices[self.level[indices] == name] for name in dict.fromkeys(
+            self.level[indices].tolist())])) if len(indices) else np.empty(0, dtype=int)  # fmt: skip
+        return LabelledStructures([structures[k] for k in order], [labels[k] for k in order])
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A committee, and what goes with its labels.
 
     Attributes
@@ -123,30 +123,30 @@ class Trained:
     committee : Committee
     offsets : mapping of (str, str) to float
         By level and element, eV: what a label's energy is above that of the best level.
-    words : str
+    description : str
         What was trained.
     events : tuple of str
         What went wrong on the way, and what was done about it.
-    members : tuple of dict
+    member_records : tuple of dict
         Rows of a table on how each member was trained; empty where there is nothing to say.
     """
 
     committee: Committee
     offsets: dict[tuple[str, str], float]
-    words: str
+    description: str
     events: tuple[str, ...] = ()
-    members: tuple[dict[str, Any], ...] = ()
+    member_records: tuple[dict[str, Any], ...] = ()
 
 
-def without_offset(labels: Labels, atoms: Atoms, level: str, offsets: Mapping[tuple[str, str], float]) -> Labels:
+def without_offset(labels: StructureLabels, atoms: Atoms, level: str, offsets: Mapping[tuple[str, str], float]) -> StructureLabels:
     """A label on the energy scale of the best level."""
     shift = sum(offsets.get((level, symbol), 0.0) for symbol in atoms.get_chemical_symbols())
     return labels._replace(energy=float(labels.energy) - shift)
 
 
-def shifted_labels(
-    labelled: Labelled, levels: Sequence[str] | Array, offsets: Mapping[tuple[str, str], float]
-) -> list[Labels]:
+def align_labels(
+    labelled: LabelledStructures, levels: Sequence[str] | Array, offsets: Mapping[tuple[str, str], float]
+) -> list[StructureLabels]:
     """Labels, each of its own level, on the energy scale of the best one."""
     rows = zip(labelled.labels, labelled.structures, levels, strict=True)
     return [without_offset(label, atoms, str(level), offsets) for label, atoms, level in rows]
@@ -167,17 +167,17 @@ class SnapCommittee:
         """See `Committee`."""
         return self.potential.assess(atoms)
 
-    def member_values(self, atoms: Atoms) -> tuple[Assessment, Any]:
+    def assess_members(self, atoms: Atoms) -> tuple[Assessment, Any]:
         """See `Committee`."""
         return self.potential.assess_and_predict(atoms)
 
-    def grade(self, atoms: Atoms) -> float:
+    def compute_max_grade(self, atoms: Atoms) -> float:
         """See `Committee`."""
-        return float(self.potential.grades(atoms).max())
+        return float(self.potential.compute_grades(atoms).max())
 
-    def md_engine(self, member: int | None, folder: Path) -> MdEngine:
+    def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:
         """See `Committee`."""
-        one = self.potential.alone() if member is None else self.potential.member(member)
+        one = self.potential.without_uncertainty() if member is None else self.potential.member(member)
         files = one.write(folder, "mean" if member is None else f"member_{member}")
         return MdEngine(tuple(files.commands), tuple(files.elements))
 
@@ -191,15 +191,15 @@ class SnapModel:
     settings : ModelSettings
     elements : sequence of str
         All that will ever occur.
-    designs : Path
+    design_folder : Path
         A folder for descriptors, so that those of an iteration are computed once.
     """
 
-    settings: ModelSettings
+    settings: SnapModelSettings
     elements: Sequence[str]
-    designs: Path
+    design_folder: Path
 
-    def basis(self, twojmax: int) -> SnapBasis:
+    def build_basis(self, twojmax: int) -> SnapBasis:
         """The basis at a 2Jmax."""
         own = self.settings
         return SnapBasis(
@@ -215,7 +215,7 @@ class SnapModel:
         """Read a committee that `train` has written."""
         return SnapCommittee(LinearPotential.read(folder))
 
-    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False) -> Trained:
+    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False) -> TrainingResult:
         """Fit the training set, calibrate on the validation set, and write the committee.
 
         Raises
@@ -234,17 +234,17 @@ class SnapModel:
         weights = np.array([self.settings.energy_weight, 1.0, 1.0])
         parts = _parts(data, designs, train, p, extra, len(self.elements))
         rng = np.random.default_rng([seed, 0])
-        fit = CommitteeFit.of(parts, data.family[train], weights, rng, threads=jobs)
+        fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=jobs)
         found = fit.coefficients[p:].reshape(len(extra), len(self.elements))
         offsets = {(name, symbol): float(found[k, e]) for k, name in enumerate(extra)
                    for e, symbol in enumerate(self.elements)}  # fmt: skip
-        aside = data.labelled(held := np.flatnonzero(data.sets == VALIDATE))
-        potential = committee_potential(
-            self.basis(twojmax),
+        aside = data.select_labelled(held := np.flatnonzero(data.sets == VALIDATE))
+        potential = build_committee(
+            self.build_basis(twojmax),
             fit,
             CommitteeSettings(self.settings.members, self.settings.method, seed=seed),
             list(data.dataset.select(train)),
-            Labelled(aside.structures, shifted_labels(aside, data.level[held], offsets), data.family[held]),
+            LabelledStructures(aside.structures, align_labels(aside, data.level[held], offsets), data.groups[held]),
             energy_weight=self.settings.energy_weight,
             level=data.levels[-1],
             columns=p,
@@ -252,7 +252,7 @@ class SnapModel:
             progress=progress,
         )
         potential.write(folder)
-        return Trained(SnapCommittee(potential), offsets, f"2Jmax {twojmax}, {p} columns, {n_rows} rows")
+        return TrainingResult(SnapCommittee(potential), offsets, f"2Jmax {twojmax}, {p} columns, {n_rows} rows")
 
     def _affordable(self, design: DesignMatrix, n_rows: int) -> int:
         """The largest 2Jmax, up to the one asked for, with rows enough."""
@@ -262,11 +262,11 @@ class SnapModel:
 
     def _designs(self, data: TrainingData, jobs: int, progress: bool) -> list[tuple[Array, DesignMatrix]]:
         """Positions in the dataset and rows of the configurations of each iteration."""
-        basis, made = self.basis(self.settings.twojmax), []
+        basis, made = self.build_basis(self.settings.twojmax), []
         for k in np.unique(data.iteration).tolist():
             positions = np.flatnonzero(data.iteration == k)
             own = data.dataset.select(positions)
-            path = self.designs / f"design-{k:02d}.h5"
+            path = self.design_folder / f"design-{k:02d}.h5"
             design = _standing(path, own, basis)
             if design is None:
                 design = compute_design(own, basis, path, jobs=jobs, progress=progress)
@@ -280,7 +280,7 @@ def _standing(path: Path, dataset: Dataset, basis: SnapBasis) -> DesignMatrix | 
         design = DesignMatrix.open(path)
     except InputError:
         return None
-    same = design.attributes.get("structures") == dataset.structures_digest()
+    same = design.attributes.get("structures") == dataset.hash_structures()
     return design if same and SnapBasis.model_validate_json(design.attributes["basis"]) == basis else None
 
 
@@ -308,7 +308,7 @@ def _parts(
                 [design.targets[name][window] for name in data.levels],
             )
             X = np.hstack([rows[:, :p], *(_offset(rows, kind, level == name, n_elements) for name in extra)])
-            w = np.array([worth_of_level(data, str(one)) for one in level])[np.arange(len(level)), kind]
+            w = np.array([compute_level_weights(data, str(one)) for one in level])[np.arange(len(level)), kind]
             yield RowBlock(
                 (X * w[:, None])[own],
                 (y * w)[own, None],
@@ -325,9 +325,9 @@ def _offset(rows: Array, kind: Array, here: Array, n_elements: int) -> Array:
     return np.asarray(rows[:, :n_elements] * ((kind == RowKind.ENERGY) & here)[:, None])
 
 
-def worth_of_level(data: TrainingData, level: str) -> tuple[float, float, float]:
+def compute_level_weights(data: TrainingData, level: str) -> tuple[float, float, float]:
     """Weights of a level's energy, force and stress rows: s / √(s² + δ²), s the model's error and δ the level's own."""
-    if data.error is None or level not in data.noise:
+    if data.previous_error is None or level not in data.level_noise:
         return 1.0, 1.0, 1.0
-    energy, force = (s / np.hypot(s, d) for s, d in zip(data.error, data.noise[level], strict=True))
+    energy, force = (s / np.hypot(s, d) for s, d in zip(data.previous_error, data.level_noise[level], strict=True))
     return energy, force, force

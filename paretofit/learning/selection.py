@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from paretofit.core import InputError
-from paretofit.linear import d_optimal
+from paretofit.linear import select_d_optimal
 from paretofit.structures import is_too_close
 from paretofit.uncertainty import CALIBRATIONS
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PROPERTIES = ("energy", "forces", "stress")
 NEAR = 30.0  # times the tolerance: errors beyond do not calibrate, if there are enough others
-FEWEST = 3  # configurations with a label, for a calibration
+MIN_CALIBRATION_POINTS = 3  # configurations with a label, for a calibration
 CONFIDENT, BROKEN, DUPLICATE, WAITING, CHOSEN = "confident", "broken", "duplicate", "not drawn", "chosen"
 
 
@@ -35,22 +35,22 @@ class Calibration:
 
     Attributes
     ----------
-    lines : dict of str to Slope, Isotonic or QuantileLine
+    curves : dict of str to Slope, Isotonic or QuantileLine
         Properties that are calibrated.
     thresholds : dict of str to float
         Disagreements above which errors are above tolerance.
     """
 
-    lines: dict[str, Any]
+    curves: dict[str, Any]
     thresholds: dict[str, float]
 
 
-def calibrate(spread: pd.DataFrame, error: pd.DataFrame, settings: SelectSettings) -> Calibration:
+def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectSettings) -> Calibration:
     """Calibrate each property on held-out labelled configurations, those that are not hopelessly off.
 
     Parameters
     ----------
-    spread, error : DataFrame
+    disagreement, error : DataFrame
         Columns "energy", "forces", "stress": disagreements and errors of the committee (equations 1 and 2 of
         Bidoggia et al., 2025); NaN where there is no label.
     settings : SelectSettings
@@ -63,50 +63,50 @@ def calibrate(spread: pd.DataFrame, error: pd.DataFrame, settings: SelectSetting
     lines: dict[str, Any] = {}
     thresholds: dict[str, float] = {}
     for name in PROPERTIES:
-        known = spread[name].notna() & error[name].notna()
-        if known.sum() < FEWEST:
+        known = disagreement[name].notna() & error[name].notna()
+        if known.sum() < MIN_CALIBRATION_POINTS:
             continue
         near = known & (error[name] <= NEAR * getattr(settings.tolerance, name))
-        if near.sum() >= 2 * FEWEST:  # a few that are far off would decide where nothing is to be decided
+        if near.sum() >= 2 * MIN_CALIBRATION_POINTS:  # a few that are far off would decide where nothing is to be decided
             known = near
-        line: Any = CALIBRATIONS[settings.calibration](spread[name][known].to_numpy(), error[name][known].to_numpy())
+        line: Any = CALIBRATIONS[settings.calibration](disagreement[name][known].to_numpy(), error[name][known].to_numpy())
         lines[name] = line
         thresholds[name] = lines[name].threshold(getattr(settings.tolerance, name))
     if not {"energy", "forces"} & set(lines):
         raise InputError(
-            f"the validation set has {len(spread)} labelled configurations, fewer than the {FEWEST} that a calibration "
+            f"the validation set has {len(disagreement)} labelled configurations, fewer than the {MIN_CALIBRATION_POINTS} that a calibration "
             "needs; label more candidates first, or raise 'learning.sets.validate'"
         )
     return Calibration(lines, thresholds)
 
 
-def disagreements(assessed: Sequence[Assessment]) -> pd.DataFrame:
+def disagreements(assessments: Sequence[Assessment]) -> pd.DataFrame:
     """Disagreement of each structure by property: meV/atom, and the root mean square of meV/Å and meV/Å³."""
     rows = [
-        [one.energy_std, np.sqrt(np.mean(one.forces_std**2)), np.sqrt(np.mean(one.stress_std**2))] for one in assessed
+        [one.energy_std, np.sqrt(np.mean(one.forces_std**2)), np.sqrt(np.mean(one.stress_std**2))] for one in assessments
     ]
     return 1000 * pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)
 
 
-def judge_frames(
+def classify_frames(
     frames: Sequence[Atoms],
-    assessed: Sequence[Assessment],
+    assessments: Sequence[Assessment],
     calibration: Calibration,
     settings: SelectSettings,
-    described: Array,
-    known: Array,
+    descriptors: Array,
+    known_descriptors: Array,
 ) -> pd.DataFrame:
     """Say of every frame what it is: confident, broken, a duplicate, or a candidate.
 
     Parameters
     ----------
     frames : sequence of ase.Atoms
-    assessed : sequence of Assessment
+    assessments : sequence of Assessment
     calibration : Calibration
     settings : SelectSettings
-    described : (n, d) float64
+    descriptors : (n, d) float64
         Mean descriptors of the frames.
-    known : (m, d) float64
+    known_descriptors : (m, d) float64
         The same of what is labelled.
 
     Returns
@@ -115,32 +115,32 @@ def judge_frames(
         ``energy_std, forces_std, stress_std, energy_expected`` and so on (errors as the disagreement foretells them),
         ``extrapolation_grade``, ``above`` (properties above tolerance), ``verdict``.
     """
-    spread = disagreements(assessed)
+    spread = disagreements(assessments)
     table = spread.add_suffix("_std")
-    above, broken = [], np.array([is_too_close(atoms, settings.closest) for atoms in frames], dtype=bool)
-    for name, line in calibration.lines.items():
+    above, broken = [], np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
+    for name, line in calibration.curves.items():
         expected = line.error(spread[name].to_numpy())
         table[f"{name}_expected"] = expected
-        broken |= expected > getattr(settings.broken, name)
+        broken |= expected > getattr(settings.discard_above, name)
         above.append(np.where(spread[name] > calibration.thresholds[name], name, ""))
-    table["extrapolation_grade"] = [one.grade for one in assessed]
+    table["extrapolation_grade"] = [one.grade for one in assessments]
     table["above"] = [" ".join(filter(None, one)) for one in zip(*above, strict=True)]
     table["verdict"] = np.where(broken, BROKEN, np.where(table["above"] == "", CONFIDENT, WAITING))
     waiting = np.flatnonzero(table["verdict"] == WAITING)
-    for k in waiting[_duplicates(described[waiting], known, settings.duplicate)]:
+    for k in waiting[_duplicates(descriptors[waiting], known_descriptors, settings.duplicate_tolerance)]:
         table.loc[k, "verdict"] = DUPLICATE
     return table
 
 
-def choose(
-    table: pd.DataFrame, described: Array, known: Array, settings: SelectSettings, rng: np.random.Generator
+def select_frames(
+    table: pd.DataFrame, descriptors: Array, known_descriptors: Array, settings: SelectSettings, rng: np.random.Generator
 ) -> Array:
     """Positions of the frames to label, ascending: at random among the candidates, or as diverse as can be."""
     waiting = np.flatnonzero(table["verdict"] == WAITING)
-    count = min(settings.most, len(waiting))
-    if settings.how == "random" or count == len(waiting):
+    count = min(settings.max_selected, len(waiting))
+    if settings.strategy == "random" or count == len(waiting):
         return np.sort(rng.permutation(waiting)[:count])
-    order, _ = d_optimal(described[waiting], count, known)
+    order, _ = select_d_optimal(descriptors[waiting], count, known_descriptors)
     return np.sort(waiting[order])
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.dataset import relatives
+from paretofit.dataset import assign_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ NEARER = ("family", "trajectory")  # instead of parents, where nearly all have t
 
 def assign_sets(
     structures: Sequence[Atoms],
-    known: Mapping[int, str],
+    known_sets: Mapping[int, str],
     shares: Mapping[str, float],
     group_by: Sequence[str],
     rng: np.random.Generator,
@@ -34,17 +34,17 @@ def assign_sets(
     ----------
     structures : sequence of ase.Atoms
         All there are.
-    known : mapping of int to str
+    known_sets : mapping of int to str
         Sets that were given before.
     shares : mapping of str to float
         Of "train", "validate" and "test".
     group_by : sequence of str
-        Keys of equal values of relatives, from `family_keys`.
+        Keys of equal values of relatives, from `choose_group_keys`.
     rng : numpy.random.Generator
     """
     ids = [int(atoms.info["config_id"]) for atoms in structures]
-    family = family_numbers(structures, group_by)
-    found = dict(known)
+    family = assign_group_numbers(structures, group_by)
+    found = dict(known_sets)
     members: dict[int, list[int]] = {}
     for k, number in enumerate(family.tolist()):
         members.setdefault(number, []).append(k)
@@ -58,7 +58,7 @@ def assign_sets(
             counts[TRAIN] += 1
         if not free:
             continue
-        before = [found[ids[k]] for k in own if ids[k] in known]
+        before = [found[ids[k]] for k in own if ids[k] in known_sets]
         starts = [found.get(int(structures[k].info.get("started_from", -1))) for k in free]
         before += [one for one in starts if one is not None]  # frames go with what they started from
         total = sum(counts.values()) + len(free)
@@ -69,19 +69,19 @@ def assign_sets(
     return found
 
 
-def family_keys(structures: Sequence[Atoms], group_by: Sequence[str]) -> list[str]:
+def choose_group_keys(structures: Sequence[Atoms], group_by: Sequence[str]) -> list[str]:
     """The keys that tell relatives, decided once: ``parent`` gives way to ``family`` where more than half share one."""
-    numbers = family_numbers(structures, group_by)
+    numbers = assign_group_numbers(structures, group_by)
     if "parent" in group_by and len(numbers) > 1 and np.bincount(numbers).max() > len(numbers) / 2:
         return list(dict.fromkeys([*(key for key in group_by if key != "parent"), *NEARER]))
     return list(group_by)
 
 
-def family_numbers(structures: Sequence[Atoms], group_by: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def assign_group_numbers(structures: Sequence[Atoms], group_by: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """``(n,)``: relatives share a number; those that always train are nobody's relatives."""
     ids = np.array([int(atoms.info["config_id"]) for atoms in structures])
     records: list[dict[str, Any]] = [{} if trains_always(atoms) else dict(atoms.info) for atoms in structures]
-    return relatives(ids, records, group_by)
+    return assign_groups(ids, records, group_by)
 
 
 def trains_always(atoms: Atoms) -> bool:

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretofit.core import InputError, digest, file_digest, read_sealed, track, write_sealed
-from paretofit.execution import execute
+from paretofit.core import InputError, hash_json, hash_file, read_json_with_digest, track, write_json_with_digest
+from paretofit.execution import run_tasks
 from paretofit.learning.explore import run_md
 from paretofit.learning.loop_folder import write_frames
-from paretofit.potentials import dispersion_commands, overlaid
+from paretofit.potentials import format_dispersion_commands, overlay_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 4 << 30  # that a trajectory may take
 
 
-def run_all(
+def run_trajectories(
     runs: Sequence[Run],
     engine: MdEngine,
     settings: ExploreSettings,
@@ -54,7 +54,7 @@ def run_all(
     iteration : int
     """
     folder.mkdir(parents=True, exist_ok=True)
-    known = digest([settings.model_dump(mode="json"), _without_places(engine)])
+    known = hash_json([settings.model_dump(mode="json"), _replace_paths_with_digests(engine)])
     waiting = [run for run in runs if not _stands(folder, run.number, known)]
     call = partial(
         _run_one,
@@ -65,24 +65,24 @@ def run_all(
         iteration=iteration,
         settings_digest=known,
     )
-    done = execute(call, waiting, jobs, partial(_died, folder=folder, settings_digest=known))
+    done = run_tasks(call, waiting, jobs, partial(_died, folder=folder, settings_digest=known))
     for _ in track(done, len(waiting), "dynamics", enabled=progress):
         pass
-    return [read_sealed(_record(folder, run.number), "remove it, and the trajectory runs again") for run in runs]
+    return [read_json_with_digest(_record(folder, run.number), "remove it, and the trajectory runs again") for run in runs]
 
 
-def _without_places(engine: MdEngine) -> list[str]:
+def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
     """The lines of a potential with what is in its files, wherever those are, and the digest of its calculator."""
     words = [word.strip('"') for line in engine.commands for word in line.split()]
-    found = [file_digest(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
+    found = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
     return [*found, engine.digest] if engine.digest else found
 
 
 def _stands(folder: Path, number: int, settings_digest: str) -> bool:
     """Whether a trajectory is finished, with these settings, and nothing of it is damaged."""
     try:
-        record = read_sealed(_record(folder, number), "")
-        frames = file_digest(_frames(folder, number))
+        record = read_json_with_digest(_record(folder, number), "")
+        frames = hash_file(_frames(folder, number))
     except (InputError, OSError):
         return False
     return bool(record["settings"] == settings_digest) and record.get("sha256") in {None, frames}
@@ -121,7 +121,7 @@ def _finish(folder: Path, frames: list[Atoms], record: dict[str, Any]) -> None:
     """Write a trajectory's frames, then its record, which makes it finished."""
     number = record["number"]
     write_frames(_frames(folder, number), frames)
-    write_sealed(_record(folder, number), {**record, "sha256": file_digest(_frames(folder, number))})
+    write_json_with_digest(_record(folder, number), {**record, "sha256": hash_file(_frames(folder, number))})
 
 
 def _run_one(
@@ -137,8 +137,8 @@ def _run_one(
     start = time.process_time()
     # No limit of memory for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
     # looked at in every step instead.
-    with _limited(settings.time_limit_s, memory=engine.calculator is None):
-        found = run_md(run, with_dispersion(engine, settings.dispersion), settings, committee.grade)
+    with _limited(settings.time_limit_s, memory=engine.calculator_factory is None):
+        found = run_md(run, add_dispersion(engine, settings.dispersion), settings, committee.compute_max_grade)
     name = f"{iteration:02d}-{run.number:03d}"
     for atoms, moment in zip(found.frames, found.times, strict=True):
         atoms.info = {
@@ -163,7 +163,7 @@ def _run_one(
     _finish(folder, found.frames, record)
 
 
-def with_dispersion(engine: MdEngine, kind: str) -> MdEngine:
+def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
     """An engine with Grimme's dispersion on top: overlaid in LAMMPS, or LAMMPS's beside a calculator's.
 
     Parameters
@@ -173,8 +173,8 @@ def with_dispersion(engine: MdEngine, kind: str) -> MdEngine:
     """
     if kind == "none":
         return engine
-    lines = dispersion_commands(kind, engine.elements)
-    return replace(engine, commands=tuple(overlaid(engine.commands, lines) if engine.commands else lines))
+    lines = format_dispersion_commands(kind, engine.elements)
+    return replace(engine, commands=tuple(overlay_commands(engine.commands, lines) if engine.commands else lines))
 
 
 def _died(run: Run, folder: Path, settings_digest: str) -> None:

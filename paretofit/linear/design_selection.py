@@ -10,10 +10,10 @@ import scipy.linalg
 from paretofit.core import Array, InputError
 from paretofit.linear.factor import column_scales
 
-PRIOR = 1e-6  # ridge, in units of the mean square of a scaled column
+RELATIVE_PRIOR_RIDGE = 1e-6  # ridge, in units of the mean square of a scaled column
 
 
-def d_optimal(rows: Array, n: int, given: Array | None = None) -> tuple[Array, Array]:
+def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) -> tuple[Array, Array]:
     """Choose rows one by one, each the one that raises log det(XᵀX) most.
 
     Parameters
@@ -21,7 +21,7 @@ def d_optimal(rows: Array, n: int, given: Array | None = None) -> tuple[Array, A
     rows : (n_candidates, p) float64
         A row of features for each candidate.
     n : int
-    given : (n_given, p) float64, optional
+    existing_rows : (n_given, p) float64, optional
         Rows that are in XᵀX already.
 
     Returns
@@ -42,11 +42,11 @@ def d_optimal(rows: Array, n: int, given: Array | None = None) -> tuple[Array, A
     determinant of a kernel matrix, with one new row of its Cholesky factor in each step: O(n_candidates · n) in
     memory and O(n_candidates · n²) in time (L. Chen, G. Zhang and E. Zhou, NeurIPS 2018).
     """
-    candidates, there = _checked(rows, n, given)
+    candidates, there = _checked(rows, n, existing_rows)
     scale = column_scales(np.vstack([candidates, there]))
     whitened = candidates / scale
     prior = there / scale
-    moments = prior.T @ prior + PRIOR * np.eye(len(scale)) * max(1.0, len(candidates) / len(scale))
+    moments = prior.T @ prior + RELATIVE_PRIOR_RIDGE * np.eye(len(scale)) * max(1.0, len(candidates) / len(scale))
     factor = np.linalg.cholesky(moments)
     whitened = scipy.linalg.solve_triangular(factor, whitened.T, lower=True, check_finite=False).T
     left = 1.0 + np.einsum("ij,ij->i", whitened, whitened)
@@ -63,7 +63,7 @@ def d_optimal(rows: Array, n: int, given: Array | None = None) -> tuple[Array, A
     return chosen, gains
 
 
-def farthest_point(points: Array, n: int, given: Array | None = None) -> tuple[Array, Array]:
+def select_farthest_points(points: Array, n: int, existing_points: Array | None = None) -> tuple[Array, Array]:
     """Choose points one by one, each the farthest from all that are chosen or given.
 
     Parameters
@@ -71,7 +71,7 @@ def farthest_point(points: Array, n: int, given: Array | None = None) -> tuple[A
     points : (n_candidates, p) float64
         Scaled by their standard deviations before distances are taken.
     n : int
-    given : (n_given, p) float64, optional
+    existing_points : (n_given, p) float64, optional
         Without, the first is the point farthest from the mean.
 
     Returns
@@ -83,9 +83,9 @@ def farthest_point(points: Array, n: int, given: Array | None = None) -> tuple[A
     Raises
     ------
     InputError
-        As `d_optimal`.
+        As `select_d_optimal`.
     """
-    candidates, there = _checked(points, n, given)
+    candidates, there = _checked(points, n, existing_points)
     everything = np.vstack([candidates, there])
     spread = everything.std(axis=0)
     kept = spread > 1e-12 * np.abs(everything).max(axis=0, initial=1e-300)

@@ -27,17 +27,17 @@ class TriangularFactor:
     rank : int
     condition : float
         1-norm estimate of the condition number of T, or of S.
-    orthogonal : tuple of arrays or None
+    complete_decomposition : tuple of arrays or None
         U (k, rank), S (rank, rank) upper triangular, V (k, rank); U and V have orthonormal columns.
     """
 
     T: Array
     rank: int
     condition: float
-    orthogonal: tuple[Array, Array, Array] | None
+    complete_decomposition: tuple[Array, Array, Array] | None
 
     @classmethod
-    def of(cls, T: Array, tolerance: float) -> "TriangularFactor":
+    def from_triangle(cls, T: Array, tolerance: float) -> "TriangularFactor":
         """Decide the rank of T; pivots below ``tolerance * largest`` count as zero."""
         reciprocal = _reciprocal_condition(T)
         if reciprocal > tolerance:
@@ -54,12 +54,12 @@ class TriangularFactor:
 
     def solve(self, rhs: Array, *, transposed: bool = False) -> Array:
         """Minimum-norm least-squares solution of T x = rhs, or Tᵀ x = rhs."""
-        if self.orthogonal is None:
+        if self.complete_decomposition is None:
             solution = scipy.linalg.solve_triangular(self.T, rhs, trans=int(transposed), check_finite=False)
         elif self.rank == 0:
             solution = np.zeros((len(self.T), rhs.shape[1]))
         else:
-            U, S, V = self.orthogonal
+            U, S, V = self.complete_decomposition
             left, right = (V, U) if transposed else (U, V)
             inner = scipy.linalg.solve_triangular(S, left.T @ rhs, trans=int(not transposed), check_finite=False)
             solution = right @ inner

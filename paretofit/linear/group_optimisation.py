@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
 
-Part = tuple[str, RowKind]  # a group and a kind of row
+GroupKind = tuple[str, RowKind]  # a group and a kind of row
 RIDGE = 1e-13  # of the mean diagonal, so that a direction that no weighted row sees stays where the baseline has it
 # Errors below which a fit is good enough, eV/atom, eV/Å and GPa: forces that are zero by symmetry have no logarithm.
-GOOD_ENOUGH = {RowKind.ENERGY: 1e-4, RowKind.FORCE: 1e-3, RowKind.STRESS: 1e-2}
+NEGLIGIBLE_ERRORS = {RowKind.ENERGY: 1e-4, RowKind.FORCE: 1e-3, RowKind.STRESS: 1e-2}
 SPAN = 1e4  # by how much a weight may differ from where it began
 
 
-class Sums(NamedTuple):
+class GroupSums(NamedTuple):
     """UᵀU ``(p, p)``, Uᵀr ``(p,)``, rᵀr and the number of rows."""
 
     G: Array
@@ -39,31 +39,31 @@ class Sums(NamedTuple):
     s: float
     n: int
 
-    def squares(self, delta: Array) -> float:
+    def sum_squared_residuals(self, delta: Array) -> float:
         """‖r − U δ‖²."""
         return max(float(self.s - 2 * self.c @ delta + delta @ self.G @ delta), 0.0)
 
 
 @dataclass(frozen=True)
-class Optimised:
+class OptimisedWeights:
     """Weights that were found, and what they bring.
 
     Attributes
     ----------
     weights : dict of (group, kind) to float
-    start, best : dict of (group, kind) to float
+    initial_errors, final_errors : dict of (group, kind) to float
         Held-out RMSE of each part before and after, in the rows' units.
     objective : (float, float)
         Before and after, the regulariser left out.
-    evaluations : int
+    n_evaluations : int
         Fits that it took.
     """
 
-    weights: dict[Part, float]
-    start: dict[Part, float]
-    best: dict[Part, float]
+    weights: dict[GroupKind, float]
+    initial_errors: dict[GroupKind, float]
+    final_errors: dict[GroupKind, float]
     objective: tuple[float, float]
-    evaluations: int
+    n_evaluations: int
 
 
 class GroupMoments:
@@ -108,7 +108,7 @@ class GroupMoments:
         self.train = _sums(U, r, kind, group, train)
         self.held_out = _sums(U, r, kind, group, held_out)
 
-    def fit(self, weights: Mapping[Part, float]) -> Array:
+    def fit(self, weights: Mapping[GroupKind, float]) -> Array:
         """``(p,)``: the coefficients of the weighted fit."""
         return self.coefficients(self._solve(weights)[0])
 
@@ -116,15 +116,15 @@ class GroupMoments:
         """Raw coefficients of a whitened difference from the baseline."""
         return np.asarray(self.baseline + scipy.linalg.solve_triangular(self._R, delta) / self._scale)
 
-    def errors(self, weights: Mapping[Part, float]) -> dict[Part, float]:
+    def errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
         """Held-out RMSE of each part."""
         delta, _ = self._solve(weights)
-        return {part: float(np.sqrt(one.squares(delta) / one.n)) for part, one in self.held_out.items()}
+        return {part: float(np.sqrt(one.sum_squared_residuals(delta) / one.n)) for part, one in self.held_out.items()}
 
     def objective(
-        self, weights: Mapping[Part, float], importance: Mapping[Part, float]
-    ) -> tuple[float, dict[Part, float]]:
-        """Σ importance · ½ ln(MSE + ε²) of held-out parts, ε of `GOOD_ENOUGH`, and its derivatives by ln w.
+        self, weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
+    ) -> tuple[float, dict[GroupKind, float]]:
+        """Σ importance · ½ ln(MSE + ε²) of held-out parts, ε of `NEGLIGIBLE_ERRORS`, and its derivatives by ln w.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class GroupMoments:
         value, slope = 0.0, np.zeros(len(delta))
         for part, share in importance.items():
             one = self.held_out[part]
-            squares = one.squares(delta) + one.n * GOOD_ENOUGH[part[1]] ** 2
+            squares = one.sum_squared_residuals(delta) + one.n * NEGLIGIBLE_ERRORS[part[1]] ** 2
             value += share * 0.5 * np.log(squares / one.n)
             slope += share * (one.G @ delta - one.c) / squares
         adjoint = scipy.linalg.cho_solve(factor, slope, check_finite=False)
@@ -146,7 +146,7 @@ class GroupMoments:
         }
         return float(value), gradient
 
-    def _solve(self, weights: Mapping[Part, float]) -> tuple[Array, tuple[Array, bool]]:
+    def _solve(self, weights: Mapping[GroupKind, float]) -> tuple[Array, tuple[Array, bool]]:
         p = len(self.baseline)
         M, c = np.zeros((p, p)), np.zeros(p)
         for part, one in self.train.items():
@@ -160,12 +160,12 @@ class GroupMoments:
 
 def optimise_weights(
     moments: GroupMoments,
-    start: Mapping[Part, float],
-    importance: Mapping[Part, float],
+    initial_weights: Mapping[GroupKind, float],
+    importance: Mapping[GroupKind, float],
     *,
     regulariser: float = 0.01,
-    iterations: int = 200,
-) -> Optimised:
+    max_iterations: int = 200,
+) -> OptimisedWeights:
     """Weights that minimise the held-out errors that count, not far from where they began.
 
     The mean of their logarithms is what becomes small, so that a tenth of one error is worth a tenth of another.
@@ -173,13 +173,13 @@ def optimise_weights(
     Parameters
     ----------
     moments : GroupMoments
-    start : mapping of part to float
+    initial_weights : mapping of part to float
         Positive, for every part that is fitted.
     importance : mapping of part to float
         Of the held-out parts whose errors count.
     regulariser : float
         ρ of ρ Σ (ln w − ln w₀)², which keeps weights that do not matter where they are.
-    iterations : int
+    max_iterations : int
         Of L-BFGS, at most.
 
     Returns
@@ -192,8 +192,8 @@ def optimise_weights(
         If a part of `importance` is not held out, or a weight is missing or not positive.
     """
     parts = list(moments.train)
-    _check(moments, parts, start, importance)
-    origin = np.log([start[part] for part in parts])
+    _check(moments, parts, initial_weights, importance)
+    origin = np.log([initial_weights[part] for part in parts])
     total = sum(importance.values())
     shares = {part: share / total for part, share in importance.items()}
     evaluations = 0
@@ -208,30 +208,30 @@ def optimise_weights(
 
     bounds = [(one - np.log(SPAN), one + np.log(SPAN)) for one in origin]
     found = scipy.optimize.minimize(
-        cost, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
+        cost, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_iterations}
     )
     weights = dict(zip(parts, np.exp(found.x).tolist(), strict=True))
-    before, after = (moments.objective(one, shares)[0] for one in (start, weights))
-    return Optimised(weights, moments.errors(start), moments.errors(weights), (before, after), evaluations)
+    before, after = (moments.objective(one, shares)[0] for one in (initial_weights, weights))
+    return OptimisedWeights(weights, moments.errors(initial_weights), moments.errors(weights), (before, after), evaluations)
 
 
-def weight_front(
+def trace_weight_front(
     moments: GroupMoments,
-    start: Mapping[Part, float],
-    objectives: tuple[Mapping[Part, float], Mapping[Part, float]],
+    initial_weights: Mapping[GroupKind, float],
+    objectives: tuple[Mapping[GroupKind, float], Mapping[GroupKind, float]],
     *,
-    points: int = 9,
+    n_points: int = 9,
     regulariser: float = 0.01,
-) -> list[tuple[float, Optimised, tuple[float, float]]]:
+) -> list[tuple[float, OptimisedWeights, tuple[float, float]]]:
     """Weights between two objectives: optimised for mixtures of both.
 
     Parameters
     ----------
     moments : GroupMoments
-    start : mapping of part to float
+    initial_weights : mapping of part to float
     objectives : two mappings of part to float
         The held-out parts that each of them counts.
-    points : int
+    n_points : int
         Mixtures, both ends among them.
     regulariser : float
         As in `optimise_weights`.
@@ -243,19 +243,19 @@ def weight_front(
     """
     shares = [{part: value / sum(one.values()) for part, value in one.items()} for one in objectives]
     found = []
-    for share in np.linspace(0.0, 1.0, points).tolist():
-        mixed: dict[Part, float] = {}
+    for share in np.linspace(0.0, 1.0, n_points).tolist():
+        mixed: dict[GroupKind, float] = {}
         for factor, one in zip((1.0 - share, share), shares, strict=True):
             for part, value in one.items():
                 mixed[part] = mixed.get(part, 0.0) + factor * value
-        best = optimise_weights(moments, start, mixed, regulariser=regulariser)
+        best = optimise_weights(moments, initial_weights, mixed, regulariser=regulariser)
         first, second = (float(np.exp(moments.objective(best.weights, one)[0])) for one in shares)
         found.append((share, best, (first, second)))
     return found
 
 
 def _check(
-    moments: GroupMoments, parts: Sequence[Part], start: Mapping[Part, float], importance: Mapping[Part, float]
+    moments: GroupMoments, parts: Sequence[GroupKind], start: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
 ) -> None:
     for group, kind in parts:
         if not start.get((group, kind), 0.0) > 0:
@@ -267,12 +267,12 @@ def _check(
         raise InputError("no error is to be made small; name at least one group and kind")
 
 
-def _sums(U: Array, r: Array, kind: Array, group: Array, rows: Array) -> dict[Part, Sums]:
-    found: dict[Part, Sums] = {}
+def _sums(U: Array, r: Array, kind: Array, group: Array, rows: Array) -> dict[GroupKind, GroupSums]:
+    found: dict[GroupKind, GroupSums] = {}
     for name in dict.fromkeys(group[rows].tolist()):
         for row_kind in RowKind:
             own = rows & (group == name) & (kind == row_kind)
             if own.any():
                 V, s = U[own], r[own]
-                found[str(name), row_kind] = Sums(V.T @ V, V.T @ s, float(s @ s), int(own.sum()))
+                found[str(name), row_kind] = GroupSums(V.T @ V, V.T @ s, float(s @ s), int(own.sum()))
     return found

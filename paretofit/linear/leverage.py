@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from paretofit.core import Array, InputError, RowKind, row_kinds
+from paretofit.core import Array, InputError, RowKind, parse_row_kinds
 from paretofit.linear.factor import TriangularFactor, column_scales, rank_tolerance
 from paretofit.linear.wls import row_weights
 
@@ -77,7 +77,7 @@ def leverage_scores(
         raise InputError(f"rows must be finite and of the shape (n, p), both at least 1; got {X.shape}")
     if columns is not None and not 1 <= columns <= X.shape[1]:
         raise InputError(f"columns must lie between 1 and {X.shape[1]}; got {columns}")
-    kinds = row_kinds(kind, len(X))
+    kinds = parse_row_kinds(kind, len(X))
     owner = np.asarray(configuration)
     if owner.shape != (len(X),) or owner.dtype.kind not in "iu" or owner.min() < 0:
         raise InputError(f"configuration must number the configuration of each of the {len(X)} rows from 0")
@@ -108,10 +108,10 @@ def column_space(A: Array) -> tuple[Array, int]:
     tolerance = rank_tolerance(A.shape)
     if A.shape[0] >= A.shape[1]:
         basis, R = scipy.linalg.qr(A, mode="economic", overwrite_a=True, check_finite=False)
-        factor = TriangularFactor.of(R, tolerance)
-        return (basis, factor.rank) if factor.orthogonal is None else (basis @ factor.orthogonal[0], factor.rank)
+        factor = TriangularFactor.from_triangle(R, tolerance)
+        return (basis, factor.rank) if factor.complete_decomposition is None else (basis @ factor.complete_decomposition[0], factor.rank)
     R = scipy.linalg.qr(A.T, mode="r", overwrite_a=True, check_finite=False)[0][: A.shape[0]]
-    factor = TriangularFactor.of(np.asfortranarray(R), tolerance)
-    if factor.orthogonal is None:  # as many independent rows as rows: the fit goes through all of them
+    factor = TriangularFactor.from_triangle(np.asfortranarray(R), tolerance)
+    if factor.complete_decomposition is None:  # as many independent rows as rows: the fit goes through all of them
         return np.eye(A.shape[0]), factor.rank
-    return factor.orthogonal[2], factor.rank
+    return factor.complete_decomposition[2], factor.rank

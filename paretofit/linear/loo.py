@@ -12,7 +12,7 @@ import scipy.linalg
 from paretofit.core import Array, InputError
 from paretofit.linear.factor import column_scales
 from paretofit.linear.leverage import column_space
-from paretofit.linear.wls import checked_rows, penalty_rows, row_weights
+from paretofit.linear.wls import validate_rows, penalty_rows, row_weights
 
 UNDETERMINED = 1e-10  # an eigenvalue of I − H_bb below this: without these rows the fit is not determined
 
@@ -48,7 +48,7 @@ def leave_one_out(
     InputError
         As `fit_wls`, and if `group` does not have one number for each row.
     """
-    X, Y, kinds = checked_rows(rows, targets, kind)
+    X, Y, kinds = validate_rows(rows, targets, kind)
     if np.shape(group) != (len(X),):
         raise InputError(f"group must have one number for each of the {len(X)} rows; got shape {np.shape(group)}")
     weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
@@ -60,11 +60,11 @@ def leave_one_out(
     else:
         V, _ = column_space(A)
     WY = Y * weights
-    residuals = group_residuals(V, WY - V @ (V.T @ WY), np.asarray(group)) / weights
+    residuals = compute_loo_residuals(V, WY - V @ (V.T @ WY), np.asarray(group)) / weights
     return residuals[:, 0] if np.ndim(targets) == 1 else residuals
 
 
-def group_residuals(V: Array, residuals: Array, group: Array) -> Array:
+def compute_loo_residuals(V: Array, residuals: Array, group: Array) -> Array:
     """(I − V_b V_bᵀ)⁻¹ r_b for the rows b of every group; NaN where that matrix is singular.
 
     Parameters

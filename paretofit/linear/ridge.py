@@ -13,8 +13,8 @@ import scipy.linalg
 from paretofit.core import Array
 from paretofit.linear.factor import column_scales, rank_tolerance
 from paretofit.linear.leverage import column_space
-from paretofit.linear.loo import group_residuals
-from paretofit.linear.wls import checked_rows, row_weights
+from paretofit.linear.loo import compute_loo_residuals
+from paretofit.linear.wls import validate_rows, row_weights
 
 TIE = 1e-6  # relative difference of leave-one-out losses that is no difference
 PENALTIES = tuple(float(f"1e{exponent}") for exponent in range(-14, 0))
@@ -28,7 +28,7 @@ class RidgeChoice:
     ----------
     coefficients : (p, n_targets) float64
     penalty : (n_targets,) float64
-    left_out : (n, n_targets) float64
+    loo_residuals : (n, n_targets) float64
         Leave-one-out residuals, unweighted.
     rank : int
         Numerical rank of the weighted, column-scaled rows.
@@ -38,7 +38,7 @@ class RidgeChoice:
 
     coefficients: Array
     penalty: Array
-    left_out: Array
+    loo_residuals: Array
     rank: int
     condition: float
 
@@ -70,7 +70,7 @@ def choose_ridge(
     -------
     RidgeChoice
     """
-    X, Y, kinds = checked_rows(rows, targets, kind)
+    X, Y, kinds = validate_rows(rows, targets, kind)
     weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
     A = X * weights
     scale = column_scales(A)
@@ -84,8 +84,8 @@ def choose_ridge(
     for penalty in penalties:
         filters = s**2 / (s**2 + penalty)
         V = np.hstack([F, U * np.sqrt(filters)])
-        left_out = group_residuals(V, left - U @ (filters[:, None] * projected), np.asarray(group))
-        best.offer(penalty, left_out, (s / (s**2 + penalty))[:, None] * projected)
+        left_out = compute_loo_residuals(V, left - U @ (filters[:, None] * projected), np.asarray(group))
+        best.update(penalty, left_out, (s / (s**2 + penalty))[:, None] * projected)
     beta = np.empty((A.shape[1], Y.shape[1]))
     beta[unpenalised:] = Vt.T @ best.solution
     if unpenalised:
@@ -93,7 +93,7 @@ def choose_ridge(
     kept = s[s > rank_tolerance(A.shape) * s.max(initial=0.0)]
     condition = float(kept[0] / kept[-1]) if len(kept) else float("inf")
     rank = free_rank + len(kept)
-    return RidgeChoice(beta / scale[:, None], best.penalty, best.left_out / weights, rank, condition)
+    return RidgeChoice(beta / scale[:, None], best.penalty, best.loo_residuals / weights, rank, condition)
 
 
 class BestPenalty:
@@ -105,24 +105,24 @@ class BestPenalty:
     Attributes
     ----------
     penalty : (n_targets,) float64
-    left_out : (n, n_targets) float64
+    loo_residuals : (n, n_targets) float64
         Weighted leave-one-out residuals.
     solution : (p, n_targets) float64
     """
 
     def __init__(self) -> None:
         self._lowest: Array | None = None
-        self.penalty = self.left_out = self.solution = np.empty(0)
+        self.penalty = self.loo_residuals = self.solution = np.empty(0)
 
-    def offer(self, penalty: float, left_out: Array, solution: Array) -> None:
+    def update(self, penalty: float, loo_residuals: Array, solution: Array) -> None:
         """Compare one more penalty; residuals that are not determined lose."""
-        losses = np.where(np.isfinite(left_out), left_out**2, np.inf).sum(axis=0)
+        losses = np.where(np.isfinite(loo_residuals), loo_residuals**2, np.inf).sum(axis=0)
         if self._lowest is None:
             self._lowest, self.penalty = losses, np.full(len(losses), penalty)
-            self.left_out, self.solution = left_out, solution
+            self.loo_residuals, self.solution = loo_residuals, solution
             return
         better = losses <= self._lowest * (1 + TIE)
         self._lowest = np.minimum(losses, self._lowest)
         self.penalty = np.where(better, penalty, self.penalty)
-        self.left_out = np.where(better, left_out, self.left_out)
+        self.loo_residuals = np.where(better, loo_residuals, self.loo_residuals)
         self.solution = np.where(better, solution, self.solution)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from paretofit.core import Array, InputError, RowKind, row_kinds
+from paretofit.core import Array, InputError, RowKind, parse_row_kinds
 from paretofit.linear.factor import TriangularFactor, column_scales, rank_tolerance
 
 
@@ -95,11 +95,11 @@ def fit_wls(
     >>> fit.coefficients.round(12), fit.rank
     (array([3. , 0.5]), 2)
     """
-    X, Y, kinds = checked_rows(rows, targets, kind)
+    X, Y, kinds = validate_rows(rows, targets, kind)
     by_kind = row_weights(kinds, energy_weight, force_weight, stress_weight)
     w = (by_kind if weights is None else _given(weights, len(X)))[:, None]
     if ridge == 0 and len(X) < X.shape[1] and w.all():
-        wide = WideFactor.of(X)
+        wide = WideFactor.from_rows(X)
         return _fit(X, Y, kinds, wide.solve(Y, w), wide.rank, wide.condition, wide.solver, np.ndim(targets))
     A, WY = X * w, Y * w
     scale = column_scales(A)
@@ -110,9 +110,9 @@ def fit_wls(
     p = A.shape[1]
     # Factorising [A | Y] applies Qᵀ to Y without forming Q.
     triangle = scipy.linalg.qr(np.hstack([A, WY]), mode="r", overwrite_a=True, check_finite=False)[0]
-    factor = TriangularFactor.of(np.asfortranarray(triangle[:p, :p]), rank_tolerance(A.shape))
+    factor = TriangularFactor.from_triangle(np.asfortranarray(triangle[:p, :p]), rank_tolerance(A.shape))
     beta = factor.solve(triangle[:p, p:]) / scale[:, None]
-    solver = "qr" if factor.orthogonal is None else "rrqr"
+    solver = "qr" if factor.complete_decomposition is None else "rrqr"
     return _fit(X, Y, kinds, beta, factor.rank, factor.condition, solver, np.ndim(targets))
 
 
@@ -159,11 +159,11 @@ class WideFactor:
     scale: Array
 
     @classmethod
-    def of(cls, X: Array) -> "WideFactor":
+    def from_rows(cls, X: Array) -> "WideFactor":
         """Factorise unweighted rows ``(n, p)``, n < p."""
         scale = column_scales(X)
         Q, R = scipy.linalg.qr((X / scale).T, mode="economic", overwrite_a=True, check_finite=False)
-        return cls(Q, TriangularFactor.of(R, rank_tolerance(X.shape)), scale)
+        return cls(Q, TriangularFactor.from_triangle(R, rank_tolerance(X.shape)), scale)
 
     @property
     def rank(self) -> int:
@@ -178,16 +178,16 @@ class WideFactor:
     @property
     def solver(self) -> str:
         """The name that a `Fit` gives to this way."""
-        return "qr" if self.factor.orthogonal is None else "rrqr"
+        return "qr" if self.factor.complete_decomposition is None else "rrqr"
 
     def solve(self, Y: Array, weights: Array) -> Array:
         """Coefficients ``(p, n_targets)`` for targets ``(n, n_targets)`` and weights ``(n, 1)`` of the rows."""
-        if self.factor.orthogonal is None:  # independent rows: every residual is zero, whatever its weight
+        if self.factor.complete_decomposition is None:  # independent rows: every residual is zero, whatever its weight
             inner = self.factor.solve(Y, transposed=True)
         elif self.rank == 0:
             inner = np.zeros((self.Q.shape[1], Y.shape[1]))
         else:
-            U, S, V = self.factor.orthogonal  # T = U Sᵀ Vᵀ, so that X D⁻¹ = V S Uᵀ Qᵀ
+            U, S, V = self.factor.complete_decomposition  # T = U Sᵀ Vᵀ, so that X D⁻¹ = V S Uᵀ Qᵀ
             r = self.rank
             triangle = scipy.linalg.qr(np.hstack([V * weights, Y * weights]), mode="r", check_finite=False)[0]
             balanced = scipy.linalg.solve_triangular(triangle[:r, :r], triangle[:r, r:], check_finite=False)
@@ -258,7 +258,7 @@ def _by_kind(residuals: Array, kinds: Array) -> list[tuple[str, Array]]:
     return [(row_kind.name.lower(), residuals[kinds == row_kind]) for row_kind in present]
 
 
-def checked_rows(rows: Array, targets: Array, kind: Any) -> tuple[Array, Array, Array]:
+def validate_rows(rows: Array, targets: Array, kind: Any) -> tuple[Array, Array, Array]:
     """Rows ``(n, p)``, targets ``(n, n_targets)`` and kinds ``(n,)`` as a fit needs them.
 
     Raises
@@ -276,4 +276,4 @@ def checked_rows(rows: Array, targets: Array, kind: Any) -> tuple[Array, Array, 
         if not np.isfinite(array).all():
             bad = int(np.argmin(np.isfinite(array).all(axis=1)))
             raise InputError(f"{name} must be finite; row {bad} is not (a missing label?): leave it out")
-    return X, Y, row_kinds(kind, len(X))
+    return X, Y, parse_row_kinds(kind, len(X))

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from paretofit.core import InputError, one_line, suggestion
+from paretofit.core import InputError, one_line, suggest_match
 
 
-def objective_names(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
-    """`objectives` as a list, once there is at least one of them and one row to compare; see `names_in`."""
-    names = names_in(frame, objectives, "objectives")
+def check_objectives(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
+    """`objectives` as a list, once there is at least one of them and one row to compare; see `check_column_names`."""
+    names = check_column_names(frame, objectives, "objectives")
     if not names:
         raise InputError("there are no objectives; name at least one column to minimise")
     if frame.empty:
@@ -19,12 +19,12 @@ def objective_names(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str]
     return names
 
 
-def names_in(frame: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:
+def check_column_names(frame: pd.DataFrame, names: Sequence[str], argument: str) -> list[str]:
     """`names` as a list, once each of them is known to be one column of `frame` and named once.
 
     Parameters
     ----------
-    what
+    argument
         What the names are for ("objectives"), for the message.
 
     Raises
@@ -33,22 +33,22 @@ def names_in(frame: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:
         `names` is one text, names a column twice, or names one that is missing or ambiguous.
     """
     if isinstance(names, str):
-        raise InputError(f"{what} must be a list of column names; got the single text '{names}'")
+        raise InputError(f"{argument} must be a list of column names; got the single text '{names}'")
     names = list(names)
     for position, name in enumerate(names):
         count = int((frame.columns == name).sum())
         if count == 0:
             columns = [one_line(column) for column in frame.columns]
-            near = suggestion(str(name), columns)
+            near = suggest_match(str(name), columns)
             raise InputError(f"there is no column '{name}' among {', '.join(columns)}{near}")
         if count > 1:
-            raise InputError(f"{count} columns are called '{name}'; {what} need one of that name")
+            raise InputError(f"{count} columns are called '{name}'; {argument} need one of that name")
         if name in names[:position]:
-            raise InputError(f"'{name}' is named twice in {what}; name it once")
+            raise InputError(f"'{name}' is named twice in {argument}; name it once")
     return names
 
 
-def numbers_in(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def extract_numbers(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The columns `names` as int64, uint64 or float64, NaN where a value is missing; same index.
 
     Text is accepted where every field of it is a number; True and False count as 1 and 0.
@@ -61,7 +61,7 @@ def numbers_in(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({name: _numbers(frame[name]) for name in names}, index=frame.index)
 
 
-def finite_rows(values: pd.DataFrame, drop_missing: bool) -> np.ndarray:
+def find_finite_rows(values: pd.DataFrame, drop_missing: bool) -> np.ndarray:
     """Which rows have only finite values: (n_rows,) bool; all of them, unless `drop_missing`."""
     finite_values = np.isfinite(values.to_numpy(dtype=np.float64))
     finite: np.ndarray = finite_values.all(axis=1)

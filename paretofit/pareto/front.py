@@ -12,12 +12,12 @@ import moocore
 import numpy as np
 import pandas as pd
 
-from paretofit.core import InputError, replacing, suggestion
-from paretofit.pareto.columns import finite_rows, names_in, numbers_in, objective_names
+from paretofit.core import InputError, atomic_path, suggest_match
+from paretofit.pareto.columns import find_finite_rows, check_column_names, extract_numbers, check_objectives
 from paretofit.pareto.table import read_table
 
 AGGREGATES = ("median", "mean", "min", "max")
-REPEATS = "n_repeats"
+REPEAT_COUNT_COLUMN = "n_repeats"
 
 
 def pareto_front(
@@ -75,11 +75,11 @@ def pareto_front(
     1     1    5.0
     2     2    4.0
     """
-    objectives = objective_names(frame, objectives)
+    objectives = check_objectives(frame, objectives)
     groups = _group_names(frame, objectives, group_by)
     _check_aggregate(aggregate)
-    values = numbers_in(frame, objectives)
-    finite = finite_rows(values, drop_missing)
+    values = extract_numbers(frame, objectives)
+    finite = find_finite_rows(values, drop_missing)
     dropped = len(frame) - int(finite.sum())
     if dropped:
         frame, values = frame.loc[finite], values.loc[finite]
@@ -93,7 +93,7 @@ def pareto_front(
     return front
 
 
-def front_of_file(
+def extract_front_from_csv(
     path: Path | str,
     objectives: Sequence[str],
     group_by: Sequence[str] | None = None,
@@ -131,24 +131,24 @@ def front_of_file(
     except InputError as problem:
         raise InputError(f"{path}: {problem}") from None
     if out is not None:
-        with replacing(out) as temporary:
+        with atomic_path(out) as temporary:
             front.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     return front
 
 
 def _group_names(frame: pd.DataFrame, objectives: Sequence[str], group_by: Sequence[str] | None) -> list[str]:
-    names = names_in(frame, group_by or [], "group_by")
+    names = check_column_names(frame, group_by or [], "group_by")
     for name in names:
         if name in objectives:
             raise InputError(f"'{name}' is both an objective and in group_by; leave it out of one of the two")
-    if names and REPEATS in (*names, *objectives):
-        raise InputError(f"'{REPEATS}' is the name of the count of repetitions; rename that column")
+    if names and REPEAT_COUNT_COLUMN in (*names, *objectives):
+        raise InputError(f"'{REPEAT_COUNT_COLUMN}' is the name of the count of repetitions; rename that column")
     return names
 
 
 def _check_aggregate(aggregate: str) -> None:
     if aggregate not in AGGREGATES:
-        near = suggestion(str(aggregate), AGGREGATES)
+        near = suggest_match(str(aggregate), AGGREGATES)
         raise InputError(f"aggregate must be one of {', '.join(AGGREGATES)}; got '{aggregate}'{near}")
 
 
@@ -157,7 +157,7 @@ def _aggregated(keys: pd.DataFrame, values: pd.DataFrame, aggregate: str) -> pd.
     groups = list(keys.columns)
     grouped = pd.concat([keys, values], axis=1).groupby(groups, dropna=False, observed=True)
     table = grouped[list(values.columns)].agg(aggregate)
-    table[REPEATS] = grouped.size()
+    table[REPEAT_COUNT_COLUMN] = grouped.size()
     return table.reset_index()
 
 

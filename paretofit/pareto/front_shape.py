@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError
-from paretofit.pareto.columns import finite_rows, numbers_in, objective_names
+from paretofit.pareto.columns import find_finite_rows, extract_numbers, check_objectives
 from paretofit.pareto.front import pareto_front
 from paretofit.pareto.hypervolume import dominated_hypervolume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CORNER = 1.05  # of the box of a hypervolume, in scaled objectives: the worst points still count
+HYPERVOLUME_REFERENCE = 1.05  # of the box of a hypervolume, in scaled objectives: the worst points still count
 
 
-def knee_point(front: pd.DataFrame, objectives: Sequence[str]) -> int:
+def find_knee(front: pd.DataFrame, objectives: Sequence[str]) -> int:
     """Where a front turns: the position of the row farthest below the plane through its extremes.
 
     The plane is Σ x = const in scaled logarithms, so that the knee has the lowest sum; for two objectives this is the
@@ -39,14 +39,14 @@ def knee_point(front: pd.DataFrame, objectives: Sequence[str]) -> int:
     InputError
         If a column is missing or not positive, or there are no rows.
     """
-    return int(np.argmin(scaled(front, objectives).sum(axis=1)))
+    return int(np.argmin(scale_objectives(front, objectives).sum(axis=1)))
 
 
-def scaled(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
+def scale_objectives(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
     """``(n, m)``: logarithms of the objectives, from 0 at the lowest to 1 at the highest; 0 where all are equal."""
-    names = objective_names(front, objectives)
-    values = numbers_in(front, names)
-    finite_rows(values, drop_missing=False)
+    names = check_objectives(front, objectives)
+    values = extract_numbers(front, names)
+    find_finite_rows(values, drop_missing=False)
     points = values.to_numpy(dtype=float)
     if (points <= 0).any():
         column = names[int(np.argmax((points <= 0).any(axis=0)))]
@@ -57,7 +57,7 @@ def scaled(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
     return result
 
 
-def front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.DataFrame:
+def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.DataFrame:
     """How much of a front each value of a column holds.
 
     Returns
@@ -70,7 +70,7 @@ def front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.
     if by not in front.columns:
         raise InputError(f"there is no column '{by}' among {', '.join(map(str, front.columns))}")
     names = list(objectives)
-    points = pd.DataFrame(scaled(front, names), columns=names, index=front.index)
+    points = pd.DataFrame(scale_objectives(front, names), columns=names, index=front.index)
     whole = _volume(points)
     rows = []
     for value, part in front.groupby(by, sort=True):
@@ -80,7 +80,7 @@ def front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.
     return pd.DataFrame(rows)
 
 
-def front_words(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[str]) -> str:
+def describe_front(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[str]) -> str:
     """Hypervolume, knee and shares of a front as plain text.
 
     Parameters
@@ -92,15 +92,15 @@ def front_words(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[str
         Columns whose values' shares are shown.
     """
     names = list(objectives)
-    points = pd.DataFrame(scaled(front, names), columns=names)
-    knee = {str(name): value for name, value in front.iloc[knee_point(front, names)].items()}
-    volume = _volume(points) / CORNER ** len(names)
+    points = pd.DataFrame(scale_objectives(front, names), columns=names)
+    knee = {str(name): value for name, value in front.iloc[find_knee(front, names)].items()}
+    volume = _volume(points) / HYPERVOLUME_REFERENCE ** len(names)
     told = [
-        f"hypervolume {volume:.4f} of the box up to {CORNER:g} times the span of each logarithm",
+        f"hypervolume {volume:.4f} of the box up to {HYPERVOLUME_REFERENCE:g} times the span of each logarithm",
         "knee: " + ", ".join(f"{name} {_shown(knee[name])}" for name in knee),
     ]
     for column in by:
-        shares = front_shares(front, names, column)
+        shares = compute_front_shares(front, names, column)
         told += [shares.to_string(index=False, float_format=lambda value: f"{value:.3f}")]
     return "\n".join(told)
 
@@ -110,10 +110,10 @@ def _shown(value: object) -> str:
 
 
 def _volume(points: pd.DataFrame) -> float:
-    return dominated_hypervolume(points, list(points.columns), [CORNER] * points.shape[1])
+    return dominated_hypervolume(points, list(points.columns), [HYPERVOLUME_REFERENCE] * points.shape[1])
 
 
-def best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.DataFrame:
+def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.DataFrame:
     """Which row has the lowest error at every budget: the staircase of the best so far.
 
     Parameters
@@ -135,9 +135,9 @@ def best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.DataFrame:
     return stairs.assign(budget_from=stairs[cost], budget_to=ends)
 
 
-def merged_runs(stairs: pd.DataFrame, by: str) -> pd.DataFrame:
+def merge_adjacent_ranges(staircase: pd.DataFrame, by: str) -> pd.DataFrame:
     """Neighbouring rows of a staircase with the same value of a column as one, the last of them standing for all."""
-    run = (stairs[by] != stairs[by].shift()).cumsum()
-    last = stairs.groupby(run, sort=True).tail(1).reset_index(drop=True)
-    starts = stairs.groupby(run, sort=True)["budget_from"].first().to_numpy()
+    run = (staircase[by] != staircase[by].shift()).cumsum()
+    last = staircase.groupby(run, sort=True).tail(1).reset_index(drop=True)
+    starts = staircase.groupby(run, sort=True)["budget_from"].first().to_numpy()
     return last.assign(budget_from=starts)

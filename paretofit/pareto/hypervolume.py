@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError
-from paretofit.pareto.columns import finite_rows, numbers_in, objective_names
+from paretofit.pareto.columns import find_finite_rows, extract_numbers, check_objectives
 
 
 def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]) -> float:
@@ -47,10 +47,10 @@ def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], refere
     >>> dominated_hypervolume(table, ["cost", "error"], [3.0, 3.0])
     3.0
     """
-    objectives = objective_names(frame, objectives)
+    objectives = check_objectives(frame, objectives)
     corner = _reference_point(reference, objectives)
-    values = numbers_in(frame, objectives)
-    finite_rows(values, drop_missing=False)
+    values = extract_numbers(frame, objectives)
+    find_finite_rows(values, drop_missing=False)
     points = values.to_numpy(dtype=np.float64)
     points = points[moocore.is_nondominated(points, keep_weakly=False)]
     return float(moocore.hypervolume(points, ref=corner))

@@ -45,14 +45,14 @@ class Estimates:
         What the middle one of many draws would have.
     low, high : (m,) float
         Between which four draws of five would lie.
-    beyond : (m,) bool
+    is_extrapolated : (m,) bool
         Larger than any size that was measured.
     """
 
     value: Array
     low: Array
     high: Array
-    beyond: NDArray[np.bool_]
+    is_extrapolated: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -66,39 +66,39 @@ class LearningCurve:
     errors : tuple of k arrays
         Errors of the repetitions at each size, positive; where there are equally many at every size, the same place
         means the same repetition.
-    folds : bool
+    has_folds : bool
         The repetitions are parts of one test set, as in cross-validation: the error is their root mean square, and what
         is unsure about it comes from drawing the parts anew.
-    training : array, optional
+    training_errors : array, optional
         Training errors of the repetitions at the largest size, for a curve of the reference level.
-    reference : LearningCurve, optional
+    reference_curve : LearningCurve, optional
         The same setting at the reference level, for one of a cheaper level.
     label_error : float, optional
         RMSD of the labels of a cheaper level against those of the reference.
-    learned : float
+    min_learned_share : float
         Share, at least, of that error which a model of the level learns.
     """
 
     sizes: Array
     errors: tuple[Array, ...]
-    folds: bool = False
-    training: Array | None = None
-    reference: LearningCurve | None = None
+    has_folds: bool = False
+    training_errors: Array | None = None
+    reference_curve: LearningCurve | None = None
     label_error: float | None = None
-    learned: float = 0.5
+    min_learned_share: float = 0.5
 
     @cached_property
-    def middles(self) -> Array:
+    def central_errors(self) -> Array:
         """``(k,)``: the median of the repetitions, or the root mean square of the folds."""
         return np.array([self._middle(one) for one in self.errors])
 
     @cached_property
-    def replicas(self) -> Array:
+    def bootstrap_errors(self) -> Array:
         """``(REPLICAS, k)``: the middles of repetitions drawn anew, the same ones at every size."""
         return np.column_stack([self._drawn_middles(one) for one in self.errors])
 
     def _middle(self, errors: Array, axis: int | None = None) -> Array:
-        return np.asarray(np.sqrt(np.mean(errors**2, axis=axis)) if self.folds else np.median(errors, axis=axis))
+        return np.asarray(np.sqrt(np.mean(errors**2, axis=axis)) if self.has_folds else np.median(errors, axis=axis))
 
     def _drawn_middles(self, errors: Array) -> Array:
         """``(REPLICAS,)``; the generator is always the same, so that a table always gives the same plan."""
@@ -106,15 +106,15 @@ class LearningCurve:
         return self._middle(errors[places.astype(int)], axis=1)
 
     @cached_property
-    def spreads(self) -> tuple[Array, Array]:
+    def relative_quantiles(self) -> tuple[Array, Array]:
         """10 % and 90 % quantiles over the middle, each ``(k,)``.
 
         Where every repetition is the same fit, as with the whole training set, the spread is that of the size before,
         smaller by the root of the ratio of the sizes; NaN where there is none before.
         """
         low, high = np.full((2, len(self.sizes)), np.nan)
-        drawn = self.replicas.T if self.folds else self.errors
-        for k, (errors, middle) in enumerate(zip(drawn, self.middles, strict=True)):
+        drawn = self.bootstrap_errors.T if self.has_folds else self.errors
+        for k, (errors, middle) in enumerate(zip(drawn, self.central_errors, strict=True)):
             if len(np.unique(errors)) > 1:
                 low[k], high[k] = np.quantile(errors, [LOW, HIGH]) / middle
             elif k:
@@ -122,17 +122,17 @@ class LearningCurve:
                 low[k], high[k] = low[k - 1] ** shrink, high[k - 1] ** shrink
         return low, high
 
-    def at(self, sizes: Array) -> Estimates:
+    def predict(self, sizes: Array) -> Estimates:
         """The errors to be expected with other numbers of configurations, ``(m,)``, none below the smallest."""
         sizes = np.asarray(sizes, dtype=float)
         here = np.log(np.minimum(sizes, self.sizes[-1]))
         known = np.log(self.sizes)
-        value, low, high = (np.exp(np.interp(here, known, np.log(one))) for one in (self.middles, *self.spreads))
+        value, low, high = (np.exp(np.interp(here, known, np.log(one))) for one in (self.central_errors, *self.relative_quantiles))
         below, above = value * low, value * high
         beyond = sizes > self.sizes[-1]
         if beyond.any():
-            factors = np.log(self.factors(sizes[beyond]))
-            steepest = -STEEPEST[self.folds] * np.log(sizes[beyond] / self.sizes[-1])
+            factors = np.log(self.extrapolate_factors(sizes[beyond]))
+            steepest = -STEEPEST[self.has_folds] * np.log(sizes[beyond] / self.sizes[-1])
             value[beyond] *= np.exp(np.maximum(np.median(factors, axis=0), steepest))
             form = FORM * np.sqrt(1 + np.log(sizes[beyond] / self.sizes[-1]))
             doubt = Z * np.hypot(np.std(factors, axis=0), form)
@@ -141,63 +141,63 @@ class LearningCurve:
                 bound[beyond] = value[beyond] * np.exp(sign * np.hypot(np.log(spread[beyond]), doubt))
         return Estimates(value, below, above, beyond)
 
-    def factors(self, sizes: Array) -> Array:
+    def extrapolate_factors(self, sizes: Array) -> Array:
         """By how much errors change from the largest measured size to larger ones, ``(REPLICAS, m)``."""
-        if self.reference is not None and np.array_equal(self.reference.sizes, self.sizes):
-            return self._factors_by_reference(self.reference, sizes)
-        start = int(np.argmax(self.middles))  # small subsets of rich models first get worse
+        if self.reference_curve is not None and np.array_equal(self.reference_curve.sizes, self.sizes):
+            return self._factors_by_reference(self.reference_curve, sizes)
+        start = int(np.argmax(self.central_errors))  # small subsets of rich models first get worse
         first = max(start, len(self.sizes) - TAIL)
         if len(self.sizes) - first < FEWEST:  # no slope to go on: no gain is promised
             return np.ones((REPLICAS, len(sizes)))
-        floors = np.zeros(REPLICAS) if self.training is None else self._drawn_middles(self.training)
-        return power_law_factors(self.sizes[first:], self.replicas[:, first:], sizes, floors)
+        floors = np.zeros(REPLICAS) if self.training_errors is None else self._drawn_middles(self.training_errors)
+        return power_law_factors(self.sizes[first:], self.bootstrap_errors[:, first:], sizes, floors)
 
     def _factors_by_reference(self, reference: LearningCurve, sizes: Array) -> Array:
         """ε² = ε_ref² + δ², with δ² from the last sizes that were measured."""
         last = slice(-FEWEST, None)
-        added = (self.replicas[:, last] ** 2 - reference.replicas[:, last] ** 2).mean(axis=1).clip(min=0.0)
+        added = (self.bootstrap_errors[:, last] ** 2 - reference.bootstrap_errors[:, last] ** 2).mean(axis=1).clip(min=0.0)
         least = np.zeros(REPLICAS)
         if self.label_error is not None:
-            least += (self.learned * self.label_error / self.replicas[:, -1]).clip(max=1.0)
-            added = added.clip((self.learned * self.label_error) ** 2, self.label_error**2)
-        start = reference.replicas[:, -1]
-        later = start[:, None] * reference.factors(sizes)
+            least += (self.min_learned_share * self.label_error / self.bootstrap_errors[:, -1]).clip(max=1.0)
+            added = added.clip((self.min_learned_share * self.label_error) ** 2, self.label_error**2)
+        start = reference.bootstrap_errors[:, -1]
+        later = start[:, None] * reference.extrapolate_factors(sizes)
         ratio = np.sqrt((later**2 + added[:, None]) / (start**2 + added)[:, None])
         return np.asarray(np.maximum(ratio, least[:, None]))
 
 
-def power_law_factors(known: Array, errors: Array, sizes: Array, floors: Array) -> Array:
+def power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, min_limits: Array) -> Array:
     """ε(n)/ε(n_k) of the curve ε∞ + A n^(-α) that fits best, with ε∞ at least a floor and A at least zero.
 
     Least squares of relative deviations; α from `EXPONENTS`.
 
     Parameters
     ----------
-    known : (k,) float
+    measured_sizes : (k,) float
         Sizes that were measured, the last being n_k.
     errors : (b, k) float
         Errors there, a row for each curve.
     sizes : (m,) float
         Sizes n.
-    floors : (b,) float
+    min_limits : (b,) float
         Least ε∞; taken as the smallest error where it is larger.
 
     Returns
     -------
     (b, m) float
     """
-    floors = np.minimum(floors, errors.min(axis=1))
+    min_limits = np.minimum(min_limits, errors.min(axis=1))
     best = np.full(len(errors), np.inf)
     factors = np.ones((len(errors), len(sizes)))
     for exponent in EXPONENTS:
-        decay = (known / known[-1]) ** -exponent
-        above, slope, misfit = _two_coefficients(1.0 / errors, decay / errors, 1.0 - floors[:, None] / errors)
-        limit = floors + above
-        curve = limit[:, None] + slope[:, None] * (sizes / known[-1]) ** -exponent
+        decay = (measured_sizes / measured_sizes[-1]) ** -exponent
+        above, slope, misfit = _two_coefficients(1.0 / errors, decay / errors, 1.0 - min_limits[:, None] / errors)
+        limit = min_limits + above
+        curve = limit[:, None] + slope[:, None] * (sizes / measured_sizes[-1]) ** -exponent
         better = misfit < best
         factors[better] = (curve / (limit + slope)[:, None])[better]
         best = np.minimum(best, misfit)
-    return np.maximum(factors, (floors / errors[:, -1])[:, None])
+    return np.maximum(factors, (min_limits / errors[:, -1])[:, None])
 
 
 def _two_coefficients(constant: Array, decay: Array, target: Array) -> tuple[Array, Array, Array]:

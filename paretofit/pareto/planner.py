@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from paretofit.core import InputError, suggestion
-from paretofit.pareto.columns import numbers_in
+from paretofit.core import InputError, suggest_match
+from paretofit.pareto.columns import extract_numbers
 from paretofit.pareto.learning_curve import LearningCurve
 
 if TYPE_CHECKING:
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 Prefer = Literal["energy", "force", "both"]
 PREFERENCES = ("energy", "force", "both")
-KEYS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # of a setting; ridge where there is one
+SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # of a setting; ridge where there is one
 COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "n_train", "ref_energy", "ref_force", "label_seconds")
-MD = "md_us_per_atom_step"
+MD_COST_COLUMN = "md_us_per_atom_step"
 # Share, at least, of the error of a level's labels that its models learn. In Tables 4 and 5 of the paper, levels 1 to
 # 3: energies 0.6 to 0.95 at w_E/w_F = 150 and 0.3 to 0.9 at 12; forces 0.7 to 1 and 0.2 to 0.3. On the shipped data
 # 0.9 and 0.6 to 0.8, which six of the twelve pilots of tests/benchmarks/bench_plan.py helped to choose.
 LEARNED = {"energy": 0.8, "force": 0.5}
 STEPS = 1000  # sizes looked at, at most, besides those measured
-EXTRAPOLATE = 2.0  # how far beyond the largest size that was measured
+DEFAULT_EXTRAPOLATION_FACTOR = 2.0  # how far beyond the largest size that was measured
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Limits:
     max_md_cost: float | None = None
 
 
-def options(results: pd.DataFrame, *, budget: float | None = None, extrapolate: float = EXTRAPOLATE) -> pd.DataFrame:
+def tabulate_options(results: pd.DataFrame, *, budget: float | None = None, extrapolation_factor: float = DEFAULT_EXTRAPOLATION_FACTOR) -> pd.DataFrame:
     """Every setting of a results table at many numbers of configurations, with what to expect there.
 
     Parameters
@@ -63,7 +63,7 @@ def options(results: pd.DataFrame, *, budget: float | None = None, extrapolate: 
         where there are any. Rows with errors that are not finite are left out.
     budget : float, optional
         s; the number of configurations that it just pays for is among the options.
-    extrapolate : float
+    extrapolation_factor : float
         How far to go beyond the largest number of configurations of a setting, 1 for not at all.
 
     Returns
@@ -78,24 +78,24 @@ def options(results: pd.DataFrame, *, budget: float | None = None, extrapolate: 
     InputError
         If a column is missing, or no row can be used.
     """
-    if extrapolate < 1:
-        raise InputError(f"'extrapolate' must be at least 1 (no further than measured); got {extrapolate:g}")
+    if extrapolation_factor < 1:
+        raise InputError(f"'extrapolate' must be at least 1 (no further than measured); got {extrapolation_factor:g}")
     table = _usable(results)
-    top = reference_level(table)
+    top = find_reference_level(table)
     parts = [
-        _curve_options(key, rows, reference, top, budget, extrapolate) for key, rows, reference in _settings(table)
+        _curve_options(key, rows, reference, top, budget, extrapolation_factor) for key, rows, reference in _settings(table)
     ]
     found: pd.DataFrame = pd.concat(parts, ignore_index=True)
     return found
 
 
-def choose(found: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Series:
+def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Series:
     """The best option within the limits; without a budget, the cheapest.
 
     Parameters
     ----------
-    found : pandas.DataFrame
-        From `options`.
+    options : pandas.DataFrame
+        From `tabulate_options`.
     limits : Limits
     prefer : {"both", "energy", "force"}
         Which error is to be lowest; both: their product, so that a tenth of one is worth a tenth of the other.
@@ -110,53 +110,53 @@ def choose(found: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Seri
     InputError
         If no option is within the limits; says what the nearest would cost or reach.
     """
-    score(found, prefer)  # an unknown preference is said first
-    affordable = found if limits.budget is None else found[found["label_seconds"] <= limits.budget]
+    compute_score(options, prefer)  # an unknown preference is said first
+    affordable = options if limits.budget is None else options[options["label_seconds"] <= limits.budget]
     if affordable.empty:
-        cheapest = least(found, "label_seconds")
+        cheapest = select_minimum(options, "label_seconds")
         raise InputError(
             f"a budget of {limits.budget:g} s is below the cheapest point, which costs {cheapest['label_seconds']:.3g} "
-            f"s ({setting_words(cheapest)}); raise it"
+            f"s ({describe_setting(cheapest)}); raise it"
         )
     fast = _fast_enough(affordable, limits)
     fit = fast[_good_enough(fast, limits)]
     if fit.empty:
-        raise InputError(_out_of_reach(found, fast, limits))
+        raise InputError(_out_of_reach(options, fast, limits))
     if limits.budget is None:
-        return least(fit, "label_seconds")
-    return least(fit.assign(_score=score(fit, prefer)), "_score").drop("_score")
+        return select_minimum(fit, "label_seconds")
+    return select_minimum(fit.assign(_score=compute_score(fit, prefer)), "_score").drop("_score")
 
 
-def score(found: pd.DataFrame, prefer: str) -> pd.Series:
+def compute_score(options: pd.DataFrame, prefer: str) -> pd.Series:
     """What is minimised: an error in its own unit, or the root of the product of both."""
     if prefer not in PREFERENCES:
         raise InputError(
-            f"'prefer' must be one of {', '.join(PREFERENCES)}; got '{prefer}'{suggestion(prefer, PREFERENCES)}"
+            f"'prefer' must be one of {', '.join(PREFERENCES)}; got '{prefer}'{suggest_match(prefer, PREFERENCES)}"
         )
     if prefer != "both":
-        return found[prefer]
-    return pd.Series(np.sqrt(found["energy"].to_numpy() * found["force"].to_numpy()), index=found.index)
+        return options[prefer]
+    return pd.Series(np.sqrt(options["energy"].to_numpy() * options["force"].to_numpy()), index=options.index)
 
 
-def least(found: pd.DataFrame, column: str) -> pd.Series:
+def select_minimum(options: pd.DataFrame, column: str) -> pd.Series:
     """The row with the smallest value of a column, the first of several."""
-    row: pd.Series = found.iloc[int(np.argmin(found[column].to_numpy(dtype=float)))]
+    row: pd.Series = options.iloc[int(np.argmin(options[column].to_numpy(dtype=float)))]
     return row
 
 
-def best_by(found: pd.DataFrame, limits: Limits, prefer: str, column: str) -> pd.DataFrame:
+def choose_option_by(options: pd.DataFrame, limits: Limits, prefer: str, column: str) -> pd.DataFrame:
     """The best option within the limits for each value of a column, such as each level; sorted by what is minimised."""
     rows = []
-    for _, part in found.groupby(column, sort=False):
+    for _, part in options.groupby(column, sort=False):
         try:
-            rows.append(choose(part, limits, prefer))
+            rows.append(choose_option(part, limits, prefer))
         except InputError:  # nothing of this value is within the limits
             continue
     table = pd.DataFrame(rows)
-    return table.iloc[np.argsort(score(table, prefer).to_numpy(), kind="stable")].reset_index(drop=True)
+    return table.iloc[np.argsort(compute_score(table, prefer).to_numpy(), kind="stable")].reset_index(drop=True)
 
 
-def measured_near(results: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
+def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     """The medians of a chosen setting at the measured sizes around its own: at most two rows.
 
     Returns
@@ -175,7 +175,7 @@ def measured_near(results: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     return near
 
 
-def setting_words(row: pd.Series) -> str:
+def describe_setting(row: pd.Series) -> str:
     """``"level 3, 96 configurations, 2Jmax = 6, w_E/w_F = 12.25, random sampling"``."""
     ratio = row["w_energy"] / row["w_force"]
     ridge = f", ridge {row['ridge']}" if "ridge" in row.index else ""
@@ -196,7 +196,7 @@ def _usable(results: pd.DataFrame) -> pd.DataFrame:
         stand_in = {f"{kind}_{error}": results[f"loo{'_ref' if kind == 'ref' else ''}_{error}"]
                     for kind in ("test", "ref") for error in ("energy", "force")}  # fmt: skip
         results = results.assign(**stand_in)
-    values = numbers_in(results, ["n_train", "ref_energy", "ref_force", "label_seconds"])
+    values = extract_numbers(results, ["n_train", "ref_energy", "ref_force", "label_seconds"])
     table = results.assign(**{str(name): values[name] for name in values}, level=results["level"].astype(str))
     errors = table[["ref_energy", "ref_force"]].to_numpy(dtype=float)
     priced = table["label_seconds"].to_numpy(dtype=float) > 0
@@ -208,15 +208,15 @@ def _usable(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _keys(table: pd.DataFrame) -> list[str]:
-    return [key for key in KEYS if key in table.columns]
+    return [key for key in SETTING_COLUMNS if key in table.columns]
 
 
-def is_folded(table: pd.DataFrame) -> bool:
+def has_folds(table: pd.DataFrame) -> bool:
     """Whether the repetitions of a table are folds of one cross-validation, as a pilot's are."""
     return "fold" in table.columns
 
 
-def reference_level(table: pd.DataFrame) -> str:
+def find_reference_level(table: pd.DataFrame) -> str:
     """The level on which own and reference errors are the same; where own ones are not there, the dearest."""
     if {"test_energy", "test_force"} <= set(table.columns):
         same = (table["test_energy"] == table["ref_energy"]) & (table["test_force"] == table["ref_force"])
@@ -229,7 +229,7 @@ def reference_level(table: pd.DataFrame) -> str:
 
 def _settings(table: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame | None]]:
     """Each setting, its rows, and those of the same setting at the reference level where it is of a cheaper one."""
-    keys, top = _keys(table), reference_level(table)
+    keys, top = _keys(table), find_reference_level(table)
     groups = {values: rows for values, rows in table.groupby(keys, sort=False)}  # noqa: C416  (keys are tuples)
     for values, rows in groups.items():
         own: tuple[Any, ...] = values
@@ -247,7 +247,7 @@ def _curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, *, is_
         training = grouped.get_group(sizes[-1])[f"train_{kind}"].to_numpy(dtype=float)
     above = None if reference is None else _curve(reference, kind, None, is_reference=True)
     known = float(rows[f"label_{kind}"].iloc[0]) if f"label_{kind}" in rows else None
-    return LearningCurve(sizes, errors, is_folded(rows), training, above, known, LEARNED[kind])
+    return LearningCurve(sizes, errors, has_folds(rows), training, above, known, LEARNED[kind])
 
 
 def _curve_options(
@@ -262,10 +262,10 @@ def _curve_options(
     cost = numbers * np.interp(numbers, sizes, each)
     columns: dict[str, Any] = {**key, "n_train": numbers.astype(int), "label_seconds": cost}
     for kind in ("energy", "force"):
-        expected = _curve(rows, kind, reference, is_reference=key["level"] == top).at(numbers)
+        expected = _curve(rows, kind, reference, is_reference=key["level"] == top).predict(numbers)
         columns |= {kind: expected.value, f"{kind}_low": expected.low, f"{kind}_high": expected.high}
-        columns["beyond"] = expected.beyond
-    columns[MD] = float(rows[MD].median()) if MD in rows else np.nan
+        columns["beyond"] = expected.is_extrapolated
+    columns[MD_COST_COLUMN] = float(rows[MD_COST_COLUMN].median()) if MD_COST_COLUMN in rows else np.nan
     return pd.DataFrame(columns)
 
 
@@ -285,17 +285,17 @@ def _numbers(sizes: np.ndarray, each: np.ndarray, budget: float | None, extrapol
 def _fast_enough(found: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     if limits.max_md_cost is None:
         return found
-    if found[MD].isna().all():
+    if found[MD_COST_COLUMN].isna().all():
         raise InputError(
-            f"the results have no MD cost ('{MD}'), so that no MD speed can be asked for; run the study again, which "
+            f"the results have no MD cost ('{MD_COST_COLUMN}'), so that no MD speed can be asked for; run the study again, which "
             "measures it, or give 'cost.md_us_per_atom_step' in the study"
         )
-    fast = found[found[MD] <= limits.max_md_cost]
+    fast = found[found[MD_COST_COLUMN] <= limits.max_md_cost]
     if fast.empty:
-        cheapest = least(found, MD)
+        cheapest = select_minimum(found, MD_COST_COLUMN)
         raise InputError(
             f"no model needs at most {limits.max_md_cost:.3g} µs for each atom and step; the fastest, 2Jmax = "
-            f"{int(cheapest['twojmax'])}, needs {cheapest[MD]:.3g} (that is {1e6 / cheapest[MD]:.3g} atoms·steps/s)"
+            f"{int(cheapest['twojmax'])}, needs {cheapest[MD_COST_COLUMN]:.3g} (that is {1e6 / cheapest[MD_COST_COLUMN]:.3g} atoms·steps/s)"
         )
     return fast
 
@@ -313,7 +313,7 @@ def _out_of_reach(found: pd.DataFrame, affordable: pd.DataFrame, limits: Limits)
     asked = []
     for name, limit, unit in (("energy", limits.max_energy, "meV/atom"), ("force", limits.max_force, "meV/Å")):
         if limit is not None:
-            lowest = least(affordable, name)
+            lowest = select_minimum(affordable, name)
             guess = ", extrapolated" if lowest["beyond"] else ""
             article = "an" if name == "energy" else "a"
             asked.append(f"{article} {name} error of {limit:g} {unit} (the lowest is {lowest[name]:.4g}{guess})")
@@ -322,6 +322,6 @@ def _out_of_reach(found: pd.DataFrame, affordable: pd.DataFrame, limits: Limits)
     enough = fast[_good_enough(fast, limits)]
     remedy = "loosen the limits, or study larger subsets and models"
     if len(enough):
-        cheapest = least(enough, "label_seconds")
-        remedy = f"it takes {cheapest['label_seconds']:.4g} s: {setting_words(cheapest)}"
+        cheapest = select_minimum(enough, "label_seconds")
+        remedy = f"it takes {cheapest['label_seconds']:.4g} s: {describe_setting(cheapest)}"
     return f"no setting{within} reaches {' and '.join(asked)}; {remedy}"

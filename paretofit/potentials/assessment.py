@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import RowKind, process_lammps, track
-from paretofit.descriptors import atom_descriptors
+from paretofit.core import RowKind, get_shared_lammps, track
+from paretofit.descriptors import compute_atom_descriptors
 from paretofit.execution import parallel_map
-from paretofit.uncertainty import EnvironmentGrade, HeldOut
+from paretofit.uncertainty import EnvironmentGrade, CalibrationData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from paretofit.uncertainty import Assessment
 
 BATCH = 8  # structures handed to a worker at once
-ENOUGH = 2  # atoms for each column; with fewer, grades are by the linear descriptors
+MIN_ATOMS_PER_COLUMN = 2  # atoms for each column; with fewer, grades are by the linear descriptors
 
 
-class Labels(NamedTuple):
+class StructureLabels(NamedTuple):
     """Labels of one structure: eV, (N, 3) eV/Å, (6,) eV/Å³; NaN where there is none."""
 
     energy: float
@@ -50,26 +50,26 @@ def assess_all(
     def assess(own: LinearPotential | MacePotential, atoms: Atoms) -> Assessment:
         return own.assess(atoms, coverage=coverage)
 
-    return of_each(assess, potential, structures, "assess", jobs, progress)
+    return map_structures(assess, potential, structures, "assess", jobs, progress)
 
 
 def predict_all(
     potential: LinearPotential | MacePotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
-) -> list[Labels]:
+) -> list[StructureLabels]:
     """Energy, forces and stress of every structure, of a committee its mean's."""
-    return of_each(_predict, potential, structures, "evaluate", jobs, progress)
+    return map_structures(_predict, potential, structures, "evaluate", jobs, progress)
 
 
 def predict_spreads(
     potential: LinearPotential | MacePotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
-) -> list[tuple[Labels, Labels]]:
+) -> list[tuple[StructureLabels, StructureLabels]]:
     """Means and standard deviations over the members of a committee for every structure; energies per atom, eV."""
-    return of_each(_mean_and_spread, potential, structures, "held out", jobs, progress)
+    return map_structures(_mean_and_spread, potential, structures, "held out", jobs, progress)
 
 
-def held_out(
-    predicted: Sequence[tuple[Labels, Labels]], labels: Sequence[Labels], n_atoms: Sequence[int], group: Array
-) -> dict[RowKind, HeldOut]:
+def collect_calibration_data(
+    predicted: Sequence[tuple[StructureLabels, StructureLabels]], labels: Sequence[StructureLabels], n_atoms: Sequence[int], groups: Array
+) -> dict[RowKind, CalibrationData]:
     """Spreads and residuals of labelled structures, as calibration needs them; kinds without any label are left out.
 
     Parameters
@@ -78,7 +78,7 @@ def held_out(
         From `predict_spreads`.
     labels : sequence of Labels
     n_atoms : sequence of int
-    group : (n,) int
+    groups : (n,) int
         Families of relatives.
     """
     found = {}
@@ -95,18 +95,18 @@ def held_out(
         whole = [np.concatenate([np.empty(0), *part]) for part in parts]
         if len(whole[0]):
             owner = whole[2].astype(np.int64)
-            found[kind] = HeldOut(whole[0], whole[1], owner, np.asarray(group, dtype=np.int64)[owner])
+            found[kind] = CalibrationData(whole[0], whole[1], owner, np.asarray(groups, dtype=np.int64)[owner])
     return found
 
 
-def training_grades(
+def fit_environment_grades(
     basis: SnapBasis, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
 ) -> dict[str, EnvironmentGrade]:
     """The grade of each element from the atoms of the training structures.
 
     By what the model sees of an atom: of a quadratic model also products of descriptors, if there are atoms enough.
     """
-    found = of_each(_descriptors, basis, structures, "atoms", jobs, progress)
+    found = map_structures(_descriptors, basis, structures, "atoms", jobs, progress)
     symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
     values = np.concatenate(found)
     grades = {}
@@ -114,23 +114,23 @@ def training_grades(
         own = np.flatnonzero(symbols == element)
         if len(own):
             columns = basis.n_features // len(basis.elements)
-            quadratic = basis.quadratic and len(own) >= ENOUGH * columns
-            grades[element] = EnvironmentGrade.of(values[own], quadratic=quadratic)
+            quadratic = basis.quadratic and len(own) >= MIN_ATOMS_PER_COLUMN * columns
+            grades[element] = EnvironmentGrade.from_descriptors(values[own], quadratic=quadratic)
     return grades
 
 
-def of_each(
+def map_structures(
     function: Callable[[Any, Any], Any],
     shared: Any,
     structures: Sequence[Any],
-    what: str,
+    description: str,
     jobs: int,
     progress: bool,
 ) -> list[Any]:
     """A function of each structure, in batches, on several processes."""
     batches = [structures[start : start + BATCH] for start in range(0, len(structures), BATCH)]
     done = parallel_map(partial(_batch, function=function, shared=shared), batches, jobs)
-    return [one for batch in track(done, len(batches), what, enabled=progress) for one in batch]
+    return [one for batch in track(done, len(batches), description, enabled=progress) for one in batch]
 
 
 def _batch(structures: Sequence[Any], function: Callable[[Any, Any], Any], shared: Any) -> list[Any]:
@@ -139,21 +139,21 @@ def _batch(structures: Sequence[Any], function: Callable[[Any, Any], Any], share
         return [function(shared, atoms) for atoms in structures]
 
 
-def _mean_and_spread(potential: LinearPotential | MacePotential, atoms: Atoms) -> tuple[Labels, Labels]:
+def _mean_and_spread(potential: LinearPotential | MacePotential, atoms: Atoms) -> tuple[StructureLabels, StructureLabels]:
     members = potential.predict(atoms)
     energy = members.energy / len(atoms)
     return (
-        Labels(float(energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)),
-        Labels(float(energy.std()), members.forces.std(axis=0), members.stress.std(axis=0)),
+        StructureLabels(float(energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)),
+        StructureLabels(float(energy.std()), members.forces.std(axis=0), members.stress.std(axis=0)),
     )
 
 
-def _predict(potential: LinearPotential | MacePotential, atoms: Atoms) -> Labels:
-    own = potential.alone().predict(atoms)
+def _predict(potential: LinearPotential | MacePotential, atoms: Atoms) -> StructureLabels:
+    own = potential.without_uncertainty().predict(atoms)
     if np.ndim(own.energy):  # networks have no mean but that of what they predict
-        return Labels(float(own.energy.mean()), own.forces.mean(axis=0), own.stress.mean(axis=0))
-    return Labels(*vars(own).values())
+        return StructureLabels(float(own.energy.mean()), own.forces.mean(axis=0), own.stress.mean(axis=0))
+    return StructureLabels(*vars(own).values())
 
 
 def _descriptors(basis: SnapBasis, atoms: Atoms) -> Array:
-    return atom_descriptors(process_lammps(), basis, atoms)
+    return compute_atom_descriptors(get_shared_lammps(), basis, atoms)

@@ -34,7 +34,7 @@ class CommitteePotential(Protocol):
     def uncertainty(self) -> Uncertainty | None:
         """Calibration of a committee; None of a single potential."""
 
-    def grades(self, atoms: Atoms) -> Array:
+    def compute_grades(self, atoms: Atoms) -> Array:
         """Extrapolation grade of each atom, (N,)."""
 
     def predict(self, atoms: Atoms) -> Prediction:
@@ -64,9 +64,9 @@ class CommitteeCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012  (ASE's own convention)
 
-    def __init__(self, potential: CommitteePotential, *, members: bool = False) -> None:
+    def __init__(self, potential: CommitteePotential, *, include_members: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.potential, self.members = potential, members
+        self.potential, self.include_members = potential, include_members
         if potential.uncertainty is not None:
             self.implemented_properties = [*self.implemented_properties, *STDS, *GRADES]
 
@@ -87,9 +87,9 @@ class CommitteeCalculator(Calculator):
             self.results = {}
         asked = set(properties)
         if asked & set(GRADES):
-            grades = self.potential.grades(given)
+            grades = self.potential.compute_grades(given)
             self.results |= {"extrapolation_grades": grades, "extrapolation_grade": float(grades.max())}
-        if self.members or asked & set(STDS):
+        if self.include_members or asked & set(STDS):
             self.results |= self._of_members(given)
         if asked - {*STDS, *GRADES}:
             self.results |= self._of_mean(given)
@@ -102,7 +102,7 @@ class CommitteeCalculator(Calculator):
             assessed, own = self.potential.assess_and_predict(given)
             found = {name: getattr(assessed, name) for name in STDS}
         members = {"energies_members": own.energy, "forces_members": own.forces, "stress_members": own.stress}
-        return {**found, **(members if self.members else {})}
+        return {**found, **(members if self.include_members else {})}
 
     def _of_mean(self, given: Atoms) -> dict[str, object]:
         """Energy, forces and, of what is periodic, stress."""

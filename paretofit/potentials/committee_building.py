@@ -10,19 +10,19 @@ import numpy as np
 from ase import units
 
 from paretofit.core import InputError, RowKind
-from paretofit.linear.reduction import RowBlock, row_parts
-from paretofit.potentials.assessment import Labels, held_out, predict_spreads, training_grades
+from paretofit.linear.reduction import RowBlock, split_rows
+from paretofit.potentials.assessment import StructureLabels, collect_calibration_data, predict_spreads, fit_environment_grades
 from paretofit.potentials.linear_potential import LinearPotential
 from paretofit.uncertainty import (
     HELD_OUT,
-    METHODS,
+    COMMITTEE_METHODS,
     TRAIN,
     CommitteeFit,
-    HeldOut,
-    Method,
+    CalibrationData,
+    CommitteeMethod,
     Uncertainty,
-    least_held_out,
-    structure_key,
+    min_calibration_size,
+    hash_structure,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from paretofit.linear.reduction import Part
 
 FEWEST = 3  # held-out configurations with a label, for the slope of a calibration
-UNITS = {
+DISPLAY_UNITS = {
     RowKind.ENERGY: (1000.0, "meV/atom"),
     RowKind.FORCE: (1000.0, "meV/Å"),
     RowKind.STRESS: (1 / units.GPa, "GPa"),
@@ -62,12 +62,12 @@ class CommitteeSettings:
     coverage: float = 0.9
     seed: int = 1
 
-    def check(self, n_held_out: int | None) -> None:
+    def check(self, n_calibration_groups: int | None) -> None:
         """Refuse what cannot be, before anything is computed.
 
         Parameters
         ----------
-        n_held_out : int or None
+        n_calibration_groups : int or None
             Families of relatives that calibrate; None if there will be no calibration.
 
         Raises
@@ -76,25 +76,25 @@ class CommitteeSettings:
         """
         if self.members < 2:
             raise InputError(f"a committee needs two members at least; got {self.members}")
-        if self.method not in METHODS:
-            raise InputError(f"the method '{self.method}' is not one of {', '.join(METHODS)}")
+        if self.method not in COMMITTEE_METHODS:
+            raise InputError(f"the method '{self.method}' is not one of {', '.join(COMMITTEE_METHODS)}")
         if not 0 < self.coverage < 1:
             raise InputError(f"the coverage must lie between 0 and 1; got {self.coverage:g}")
-        least = least_held_out(self.coverage)
-        if n_held_out is not None and n_held_out < least:
+        least = min_calibration_size(self.coverage)
+        if n_calibration_groups is not None and n_calibration_groups < least:
             raise InputError(
                 f"a coverage of {self.coverage:g} needs {least} held-out configurations, or families of relatives, for "
-                f"its calibration; there are {n_held_out}: hold out more, or ask for less"
+                f"its calibration; there are {n_calibration_groups}: hold out more, or ask for less"
             )
 
 
-def design_parts(design: DesignMatrix, level: str, members: Array, columns: int) -> list[Part]:
-    """Training rows of some configurations, ascending, at one level; configurations are numbered as in `members`."""
+def partition_training_rows(design: DesignMatrix, level: str, positions: Array, columns: int) -> list[Part]:
+    """Training rows of some configurations, ascending, at one level; configurations are numbered as in `positions`."""
     trains = np.zeros(design.n_configurations, dtype=bool)
-    trains[members] = True
+    trains[positions] = True
 
     def blocks(part: slice) -> Iterator[RowBlock]:
-        for window, rows in design.blocks(within=part):
+        for window, rows in design.blocks(row_range=part):
             owner = design.configuration[window]
             own = trains[owner]
             if own.any():
@@ -102,19 +102,19 @@ def design_parts(design: DesignMatrix, level: str, members: Array, columns: int)
                     rows[own, :columns],
                     design.targets[level][window][own, None],
                     design.kind[window][own],
-                    np.searchsorted(members, owner[own]),
+                    np.searchsorted(positions, owner[own]),
                     np.ones(int(own.sum()), dtype=bool),
                 )
 
-    return [partial(blocks, part) for part in row_parts(design.n_rows, columns)]
+    return [partial(blocks, part) for part in split_rows(design.n_rows, columns)]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledStructures:
     """Structures with their labels, and the family of relatives that each is in (by default each in its own)."""
 
     structures: Sequence[Atoms]
-    labels: Sequence[Labels]
+    labels: Sequence[StructureLabels]
     group: Array | None = None
 
     @property
@@ -123,22 +123,22 @@ class Labelled:
         return np.arange(len(self.structures)) if self.group is None else np.asarray(self.group)
 
     @classmethod
-    def of(cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None) -> Labelled:
+    def from_dataset(cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None) -> LabelledStructures:
         """Some configurations of a dataset at one level; `group` is that of the whole dataset."""
         own = dataset.select(positions)
         found, at = own.labels(level), own.labels(level).offsets
         labels = [
-            Labels(found.energy[k], found.forces[at[k] : at[k + 1]], found.stress[k]) for k in range(len(positions))
+            StructureLabels(found.energy[k], found.forces[at[k] : at[k + 1]], found.stress[k]) for k in range(len(positions))
         ]
         return cls(list(own), labels, None if group is None else group[positions])
 
 
-def committee_potential(
+def build_committee(
     basis: SnapBasis,
     fit: CommitteeFit,
     settings: CommitteeSettings,
     training: Sequence[Atoms],
-    aside: Labelled,
+    calibration_set: LabelledStructures,
     *,
     centre: Array | None = None,
     reference: ReferencePotential | None = None,
@@ -157,7 +157,7 @@ def committee_potential(
     fit : CommitteeFit
     settings : CommitteeSettings
     training : sequence of ase.Atoms
-    aside : Labelled
+    calibration_set : Labelled
         Held out; may be empty, and then there are no intervals.
     centre : (p,) float64, optional
         What the members are moved to have as their mean: the potential is then the plain fit; by default that of `fit`.
@@ -169,20 +169,20 @@ def committee_potential(
     columns : int, optional
         Leading columns of the fit that are the model's; what follows belongs to the labels, such as offsets of levels.
     """
-    members = fit.members(
-        settings.members, np.random.default_rng(settings.seed), method=cast("Method", settings.method)
+    members = fit.draw_members(
+        settings.members, np.random.default_rng(settings.seed), method=cast("CommitteeMethod", settings.method)
     )
     members += (fit.coefficients if centre is None else centre) - members.mean(axis=0)
     if np.ptp(members, axis=0).max() <= 0:
         raise InputError("all members of the committee are identical: there is nothing to go by; add configurations")
     members = members[:, :columns]
     bare = LinearPotential(basis, members, reference)
-    calibrated, known = calibration_of(bare, training, aside, jobs=jobs, progress=progress)
+    calibrated, known = calibrate_committee(bare, training, calibration_set, jobs=jobs, progress=progress)
     uncertainty = Uncertainty(
         settings.method,
         calibrated,
-        training_grades(basis, training, jobs=jobs, progress=progress),
-        fit.leverage.of_columns(members.shape[1]),
+        fit_environment_grades(basis, training, jobs=jobs, progress=progress),
+        fit.leverage.restrict_columns(members.shape[1]),
         energy_weight,
         known,
         settings.coverage,
@@ -191,23 +191,23 @@ def committee_potential(
     return LinearPotential(basis, members, reference, uncertainty)
 
 
-def calibration_of(
-    bare: Any, training: Sequence[Atoms], aside: Labelled, *, jobs: int = 1, progress: bool = False
-) -> tuple[dict[RowKind, HeldOut], dict[str, str]]:
+def calibrate_committee(
+    committee: Any, training: Sequence[Atoms], calibration_set: LabelledStructures, *, jobs: int = 1, progress: bool = False
+) -> tuple[dict[RowKind, CalibrationData], dict[str, str]]:
     """What a committee says of labels that were held out, where there are enough, and which structures it knows.
 
     Parameters
     ----------
-    bare : LinearPotential or MacePotential
+    committee : LinearPotential or MacePotential
         The committee, which need know nothing of its errors yet.
     training : sequence of ase.Atoms
-    aside : Labelled
+    calibration_set : Labelled
         Held out; may be empty.
     """
-    known = {structure_key(atoms): HELD_OUT for atoms in aside.structures}
-    known |= {structure_key(atoms): TRAIN for atoms in training}
-    predicted = predict_spreads(bare, aside.structures, jobs=jobs, progress=progress)
-    found = held_out(predicted, aside.labels, [len(atoms) for atoms in aside.structures], aside.groups)
+    known = {hash_structure(atoms): HELD_OUT for atoms in calibration_set.structures}
+    known |= {hash_structure(atoms): TRAIN for atoms in training}
+    predicted = predict_spreads(committee, calibration_set.structures, jobs=jobs, progress=progress)
+    found = collect_calibration_data(predicted, calibration_set.labels, [len(atoms) for atoms in calibration_set.structures], calibration_set.groups)
     return {kind: one for kind, one in found.items() if len(np.unique(one.configuration)) >= FEWEST}, known
 
 
@@ -218,8 +218,8 @@ def format_committee(potential: LinearPotential) -> str:
         return "no committee"
     lines = [f"committee of {len(potential.coefficients)} by {own.method}"]
     for kind, held in own.held_out.items():
-        factor, unit = UNITS[kind]
-        line, interval = own.calibration(kind), own.interval(kind)
+        factor, unit = DISPLAY_UNITS[kind]
+        line, interval = own.fit_calibration(kind), own.fit_interval(kind)
         rmse = factor * float(np.sqrt(np.mean(held.residual**2)))
         said = f"too few for {100 * own.coverage:g} % intervals"
         if interval is not None:

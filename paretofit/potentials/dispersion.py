@@ -16,13 +16,13 @@ from paretofit.core import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-KINDS = ("d2", "d3")
-S6 = 0.75  # of PBE
-STEEPNESS = 20.0  # d
+DISPERSION_METHODS = ("d2", "d3")
+D2_S6 = 0.75  # of PBE
+D2_STEEPNESS = 20.0  # d
 D2_CUTOFF = 30.0  # Å; a pair's energy there is 1e-8 eV for carbon
 NEIGHBOURS = "neigh_modify one 40000 page 800000"  # as many as lie within such cutoffs
 D3_CUTOFFS = "30.0 20.0"  # Å: of the energy, and of coordination numbers
-EV_A6 = 1e6 / 96485.33212  # J nm⁶/mol in eV Å⁶
+EV_A6_PER_J_NM6 = 1e6 / 96485.33212  # J nm⁶/mol in eV Å⁶
 
 # C6 in J nm⁶/mol and R in Å, from hydrogen to xenon; the d elements of a row share a value.
 _FIRST = ["H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar", "K", "Ca"]
@@ -37,17 +37,17 @@ _R = (
     1.639, 1.595, 1.485, 1.474, 1.650, 1.727, 1.760, 1.771, 1.749, 1.727, 1.628, 1.606, 1.672, 1.804, 1.881, 1.892,
     1.892, 1.881,
 )  # fmt: skip
-D2 = dict(zip([*_FIRST, *_SECOND, *_THIRD], zip(_C6, _R, strict=True), strict=True))
-D2 |= dict.fromkeys(["Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn"], (10.80, 1.562))
-D2 |= dict.fromkeys(["Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd"], (24.67, 1.639))
+D2_PARAMETERS = dict(zip([*_FIRST, *_SECOND, *_THIRD], zip(_C6, _R, strict=True), strict=True))
+D2_PARAMETERS |= dict.fromkeys(["Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn"], (10.80, 1.562))
+D2_PARAMETERS |= dict.fromkeys(["Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd"], (24.67, 1.639))
 
 
-def dispersion_commands(kind: str, elements: Sequence[str]) -> list[str]:
+def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str]:
     """``pair_style`` and ``pair_coeff`` lines of dispersion alone, for PBE.
 
     Parameters
     ----------
-    kind : {"d2", "d3"}
+    method : {"d2", "d3"}
         D3 is that with Becke and Johnson's damping.
     elements : sequence of str
         Of LAMMPS's atom types, in order.
@@ -57,28 +57,28 @@ def dispersion_commands(kind: str, elements: Sequence[str]) -> list[str]:
     InputError
         If there is no such kind, or no D2 parameters of an element (there are none beyond xenon).
     """
-    if kind == "d3":
+    if method == "d3":
         return [f"pair_style dispersion/d3 bj pbe {D3_CUTOFFS}", f"pair_coeff * * {' '.join(elements)}", NEIGHBOURS]
-    if kind != "d2":
-        raise InputError(f"dispersion is one of {', '.join(KINDS)}; got '{kind}'")
-    unknown = [symbol for symbol in elements if symbol not in D2]
+    if method != "d2":
+        raise InputError(f"dispersion is one of {', '.join(DISPERSION_METHODS)}; got '{method}'")
+    unknown = [symbol for symbol in elements if symbol not in D2_PARAMETERS]
     if unknown:
         raise InputError(f"Grimme's D2 has no parameters of {unknown[0]}; take d3")
-    lines = [f"pair_style momb {D2_CUTOFF} {S6} {STEEPNESS}"]
+    lines = [f"pair_style momb {D2_CUTOFF} {D2_S6} {D2_STEEPNESS}"]
     for (i, first), (j, second) in combinations_with_replacement(enumerate(elements, start=1), 2):
-        c6 = float(np.sqrt(D2[first][0] * D2[second][0])) * EV_A6
-        lines.append(f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2[first][1] + D2[second][1]:.6g}")
+        c6 = float(np.sqrt(D2_PARAMETERS[first][0] * D2_PARAMETERS[second][0])) * EV_A6_PER_J_NM6
+        lines.append(f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2_PARAMETERS[first][1] + D2_PARAMETERS[second][1]:.6g}")
     return [*lines, NEIGHBOURS]
 
 
-def overlaid(commands: Sequence[str], more: Sequence[str]) -> list[str]:
+def overlay_commands(commands: Sequence[str], added_commands: Sequence[str]) -> list[str]:
     """The lines of two potentials as one ``hybrid/overlay``.
 
     Parameters
     ----------
     commands : sequence of str
         ``pair_style`` and ``pair_coeff`` lines, and perhaps others, which stay; a ``hybrid/overlay`` is extended.
-    more : sequence of str
+    added_commands : sequence of str
         The same of a potential of one simple style.
     """
     style = next((line.split(None, 1)[1] for line in commands if line.split()[:1] == ["pair_style"]), None)
@@ -89,11 +89,11 @@ def overlaid(commands: Sequence[str], more: Sequence[str]) -> list[str]:
         raise InputError(f"a potential of style {style.split()[0]} cannot be overlaid; write it as hybrid/overlay")
     base = f"hybrid/overlay {style}" if simple else style
     lines = [
-        f"pair_style {base} {more[0].split(None, 1)[1]}" if line.split()[:1] == ["pair_style"]
+        f"pair_style {base} {added_commands[0].split(None, 1)[1]}" if line.split()[:1] == ["pair_style"]
         else _named(line, style.split()[0]) if simple else line
         for line in commands
     ]  # fmt: skip
-    return lines + [_named(line, more[0].split()[1]) for line in more[1:]]
+    return lines + [_named(line, added_commands[0].split()[1]) for line in added_commands[1:]]
 
 
 def _named(line: str, style: str) -> str:

@@ -9,18 +9,18 @@ import pandas as pd
 from scipy.stats import norm, spearmanr
 
 from paretofit.core import InputError, RowKind
-from paretofit.potentials.committee_building import UNITS
-from paretofit.uncertainty import Assessment, detection_map, detection_rates, structure_key, verdict
+from paretofit.potentials.committee_building import DISPLAY_UNITS
+from paretofit.uncertainty import Assessment, detection_map, detection_rates, hash_structure, classify_grade
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from paretofit.core import Array
-    from paretofit.potentials.assessment import Labels
-    from paretofit.potentials.committee_building import Labelled
+    from paretofit.potentials.assessment import StructureLabels
+    from paretofit.potentials.committee_building import LabelledStructures
     from paretofit.potentials.linear_potential import LinearPotential
     from paretofit.potentials.mace.mace_potential import MacePotential
-    from paretofit.uncertainty import Conformal, Uncertainty
+    from paretofit.uncertainty import ConformalIntervals, Uncertainty
 
 NEW = "new"
 VANISHING = 1e-3  # of the median error
@@ -33,35 +33,35 @@ SHORT = {"energy": "energy", "forces": "force", "stress": "stress"}  # in column
 KINDS = dict(zip(SHORT.values(), QUANTITIES.values(), strict=True))
 
 
-def evaluation_tables(
+def build_evaluation_tables(
     potential: LinearPotential | MacePotential,
-    cases: Labelled,
+    labelled: LabelledStructures,
     infos: Sequence[dict[str, Any]],
-    assessed: Sequence[Any],
+    assessments: Sequence[Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row for each configuration, and one for each component."""
     own = potential.uncertainty
     rows, parts = [], []
-    for k, (atoms, label, info, one) in enumerate(zip(cases.structures, cases.labels, infos, assessed, strict=True)):
+    for k, (atoms, label, info, one) in enumerate(zip(labelled.structures, labelled.labels, infos, assessments, strict=True)):
         row: dict[str, Any] = {
             "id": info["id"],
             "config_type": str(info.get("config_type", "")),
             "n_atoms": len(atoms),
-            "set": NEW if own is None else own.known.get(structure_key(atoms), NEW),
+            "set": NEW if own is None else own.structure_roles.get(hash_structure(atoms), NEW),
         }
         for name, kind in QUANTITIES.items():
             part = _component(name, kind, label, one, len(atoms))
             row |= _row(SHORT[name], part)
             parts.append((k, SHORT[name], part))
         if isinstance(one, Assessment):
-            row |= {"extrapolation_grade": one.grade, "verdict": verdict(one.grade), "leverage": one.leverage}
+            row |= {"extrapolation_grade": one.grade, "verdict": classify_grade(one.grade), "leverage": one.leverage}
         rows.append(row)
     return pd.DataFrame(rows), _stacked(parts)
 
 
-def components_of(label: Labels, one: Any, n_atoms: int) -> pd.DataFrame:
+def tabulate_components(label: StructureLabels, assessment: Any, n_atoms: int) -> pd.DataFrame:
     """All components of a configuration: ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std``."""
-    parts = [(0, SHORT[name], _component(name, kind, label, one, n_atoms)) for name, kind in QUANTITIES.items()]
+    parts = [(0, SHORT[name], _component(name, kind, label, assessment, n_atoms)) for name, kind in QUANTITIES.items()]
     return _stacked(parts)
 
 
@@ -75,9 +75,9 @@ def _stacked(parts: Sequence[tuple[int, str, dict[str, Array]]]) -> pd.DataFrame
     return table[table["prediction"].notna()].reset_index(drop=True)
 
 
-def _component(name: str, kind: RowKind, label: Labels, one: Any, n_atoms: int) -> dict[str, Array]:
+def _component(name: str, kind: RowKind, label: StructureLabels, one: Any, n_atoms: int) -> dict[str, Array]:
     """Labels, predictions, errors and error bars of one quantity of a configuration."""
-    factor, _ = UNITS[kind]
+    factor, _ = DISPLAY_UNITS[kind]
     scale = n_atoms if name == "energy" else 1
     shown = 1.0 if name != "stress" else factor  # labels and predictions in eV/atom, eV/Å, GPa
     truth, prediction = (np.ravel(getattr(holder, name)) / scale for holder in (label, one))
@@ -110,7 +110,7 @@ def _rms(values: Any) -> float:
     return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
 
 
-def summarise(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFrame:
+def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFrame:
     """By set, and of what did not train by verdict."""
     groups: list[tuple[str, str, pd.Series[bool]]] = [
         (name, "", table["set"] == name) for name in dict.fromkeys(sorted(table["set"], reverse=True))
@@ -138,7 +138,7 @@ def summarise(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def spread_limits(own: Uncertainty | None, tolerances: Mapping[str, float], calibration: str) -> dict[str, float]:
+def compute_spread_limits(uncertainty: Uncertainty | None, tolerances: Mapping[str, float], calibration: str) -> dict[str, float]:
     """The disagreement that stands for each tolerance."""
     limits = {}
     for quantity, tolerance in tolerances.items():
@@ -146,13 +146,13 @@ def spread_limits(own: Uncertainty | None, tolerances: Mapping[str, float], cali
             raise InputError(f"there is no tolerance of '{quantity}'; there are {', '.join(KINDS)}")
         if not 0 < tolerance < np.inf:
             raise InputError(f"the tolerance of the {quantity} must be above zero and finite; got {tolerance:g}")
-        if own is not None:
-            factor, _ = UNITS[KINDS[quantity]]
-            limits[quantity] = factor * own.calibration(KINDS[quantity], calibration).threshold(tolerance / factor)
+        if uncertainty is not None:
+            factor, _ = DISPLAY_UNITS[KINDS[quantity]]
+            limits[quantity] = factor * uncertainty.fit_calibration(KINDS[quantity], calibration).threshold(tolerance / factor)
     return limits
 
 
-def flag(table: pd.DataFrame, tolerances: Mapping[str, float], limits: Mapping[str, float]) -> pd.DataFrame:
+def flag_configurations(table: pd.DataFrame, tolerances: Mapping[str, float], limits: Mapping[str, float]) -> pd.DataFrame:
     """Name in the table what is above a tolerance, and count."""
     if not limits:
         return pd.DataFrame()
@@ -175,7 +175,7 @@ def _rank(spread: pd.Series[float], error: pd.Series[float]) -> float:
     return float(spearmanr(spread[known], error[known]).statistic)
 
 
-def calibration_tables(own: Uncertainty, table: pd.DataFrame, components: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def build_calibration_tables(uncertainty: Uncertainty, table: pd.DataFrame, components: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Slopes of the calibration, detection rates by both thresholds, and coverage.
 
     Judged on new configurations or, if there are too few, on those that were held out, which is no test of the
@@ -188,10 +188,10 @@ def calibration_tables(own: Uncertainty, table: pd.DataFrame, components: pd.Dat
     rows = components[components["configuration"].isin(apart.index)]
     for quantity, kind in KINDS.items():
         known = apart[apart[f"{quantity}_error"].notna()]
-        if kind not in own.held_out or len(known) < LEAST:
+        if kind not in uncertainty.held_out or len(known) < LEAST:
             continue
-        line = own.calibration(kind)
-        slopes.append([quantity, line.slope, line.confidence, line.residual * UNITS[kind][0], on])
+        line = uncertainty.fit_calibration(kind)
+        slopes.append([quantity, line.slope, line.confidence, line.residual * DISPLAY_UNITS[kind][0], on])
         spread, error = (known[f"{quantity}_{one}"].to_numpy() for one in ("std", "committee_error"))
         some = error > VANISHING * np.median(error)  # the others are forces that vanish by symmetry
         spread, error = spread[some], error[some]
@@ -204,9 +204,9 @@ def calibration_tables(own: Uncertainty, table: pd.DataFrame, components: pd.Dat
         part = rows[(rows["quantity"] == quantity) & rows["error"].notna()]
         size, std = part["error"].abs().to_numpy(), part["std"].to_numpy()
         for stated in STATED:
-            if (count := own.held_out[kind].n_groups) * (1 - stated) < stated:
+            if (count := uncertainty.held_out[kind].n_groups) * (1 - stated) < stated:
                 continue  # too few for a calibration of this share
-            half = UNITS[kind][0] * _conformal(own, kind, stated).half_width(std / UNITS[kind][0])
+            half = DISPLAY_UNITS[kind][0] * _conformal(uncertainty, kind, stated).half_width(std / DISPLAY_UNITS[kind][0])
             curve.append(
                 [quantity, stated, on, count, np.mean(size <= half), np.mean(size <= norm.ppf((1 + stated) / 2) * std)]
             )
@@ -222,8 +222,8 @@ def calibration_tables(own: Uncertainty, table: pd.DataFrame, components: pd.Dat
     }
 
 
-def _conformal(own: Uncertainty, kind: RowKind, stated: float) -> Conformal:
-    found = own.interval(kind, stated)
+def _conformal(own: Uncertainty, kind: RowKind, stated: float) -> ConformalIntervals:
+    found = own.fit_interval(kind, stated)
     if found is None:
         raise InputError(f"no {kind.name.lower()} was held out to calibrate by; fit again with some held out")
     return found

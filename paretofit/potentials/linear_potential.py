@@ -11,22 +11,22 @@ import numpy as np
 from ase import units
 from ase.geometry import complete_cell
 
-from paretofit.core import InputError, lammps_calculator, process_lammps, remove
+from paretofit.core import InputError, lammps_calculator, get_shared_lammps, remove_file
 from paretofit.descriptors import (
-    BAR_PER_VIRIAL,
-    STRESS_UNIT,
+    BAR_PER_EV_A3,
+    GPA_PER_EV_A3,
     ReferencePotential,
-    atom_descriptors,
-    atom_rows,
-    configuration_rows,
-    configuration_rows_with_stress,
-    reference_labels,
-    with_vacuum_cell,
+    compute_atom_descriptors,
+    compute_atom_rows,
+    compute_configuration_rows,
+    compute_configuration_rows_with_stress,
+    compute_reference_labels,
+    build_vacuum_cell,
 )
 from paretofit.potentials.calculator import REACH, CommitteeCalculator
 from paretofit.potentials.prediction import Prediction
-from paretofit.potentials.snap_format import SnapFiles, lammps_coefficients, read_snap, snap_paths, write_snap
-from paretofit.uncertainty import SUFFIX, Assessment, Uncertainty, assessed, read_committee, write_committee
+from paretofit.potentials.snap_format import SnapFiles, to_lammps_coefficients, read_snap, resolve_snap_paths, write_snap
+from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, build_assessment, read_committee, write_committee
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,14 +72,14 @@ class LinearPotential:
             If a file is missing or is not of a SNAP potential, or the committee is that of another one.
         """
         basis, coefficients, reference = read_snap(Path(path))
-        committee = snap_paths(Path(path))[0].with_suffix(SUFFIX)
+        committee = resolve_snap_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
         if not committee.is_file():
             return cls(basis, coefficients, reference)
         members, uncertainty = read_committee(committee)
         own, files = members.mean(axis=0), coefficients
         same = own.shape == files.shape
         if same:  # in LAMMPS's form, for with chemflag several coefficients are one there
-            mine, theirs = (lammps_coefficients(basis, one) for one in (own, files))
+            mine, theirs = (to_lammps_coefficients(basis, one) for one in (own, files))
             same = bool(np.abs(mine - theirs).max() <= BELONGS * np.abs(theirs).max())
         if not same:
             raise InputError(
@@ -99,13 +99,13 @@ class LinearPotential:
         return tuple(self.basis.elements)
 
     @property
-    def mean(self) -> Array:
+    def mean_coefficients(self) -> Array:
         """``(p,)``: the coefficients, of a committee their mean."""
         return np.asarray(self.coefficients if self.coefficients.ndim == 1 else self.coefficients.mean(axis=0))
 
-    def alone(self) -> LinearPotential:
+    def without_uncertainty(self) -> LinearPotential:
         """The potential without its committee."""
-        return LinearPotential(self.basis, self.mean, self.reference)
+        return LinearPotential(self.basis, self.mean_coefficients, self.reference)
 
     def predict(self, atoms: Atoms) -> Prediction:
         """Energy, forces and stress of a configuration from descriptors, for every member at once."""
@@ -137,9 +137,9 @@ class LinearPotential:
         leverage = float("nan")
         if own.leverage is not None:
             leverage = float(own.leverage(own.energy_weight * rows[0][None])[0])
-        return assessed(members, own, self.grades(atoms), leverage, coverage), members
+        return build_assessment(members, own, self.compute_grades(atoms), leverage, coverage), members
 
-    def grades(self, atoms: Atoms) -> Array:
+    def compute_grades(self, atoms: Atoms) -> Array:
         """``(N,)``: how far each atom is outside of the training set (γ > 1); a fraction of the cost of forces.
 
         Raises
@@ -149,9 +149,9 @@ class LinearPotential:
         """
         if self.uncertainty is None:
             raise InputError("this potential knows nothing of its training set; fit it with a committee")
-        return self.uncertainty.grades(atoms, atom_descriptors(process_lammps(), self.basis, atoms))
+        return self.uncertainty.compute_grades(atoms, compute_atom_descriptors(get_shared_lammps(), self.basis, atoms))
 
-    def atom_leverages(self, atoms: Atoms) -> Array:
+    def compute_atom_leverages(self, atoms: Atoms) -> Array:
         """``(N,)``: leverage of each atom's own energy, weighted as an energy row of the training set.
 
         Raises
@@ -161,53 +161,53 @@ class LinearPotential:
         """
         if self.uncertainty is None or self.uncertainty.leverage is None:
             raise InputError("this potential knows nothing of its training set; fit it with a committee")
-        rows = atom_rows(process_lammps(), self.basis, atoms)
+        rows = compute_atom_rows(get_shared_lammps(), self.basis, atoms)
         return self.uncertainty.leverage(self.uncertainty.energy_weight * rows)
 
     def _rows(self, atoms: Atoms) -> tuple[Array, Array, Array]:
         """Energy row, force rows and stress rows; the last NaN where it is not periodic in three directions."""
         if atoms.pbc.all():
-            return configuration_rows_with_stress(process_lammps(), self.basis, atoms)
-        rows = configuration_rows(process_lammps(), self.basis, atoms)
+            return compute_configuration_rows_with_stress(get_shared_lammps(), self.basis, atoms)
+        rows = compute_configuration_rows(get_shared_lammps(), self.basis, atoms)
         return *rows, np.full((6, self.basis.n_features), np.nan)
 
     def _predicted(self, atoms: Atoms, energy_row: Array, force_rows: Array, stress_rows: Array) -> Prediction:
         beta = self.coefficients.T
         energy, forces, stress = energy_row @ beta * len(atoms), force_rows @ beta, stress_rows @ beta
         if self.reference is not None:
-            own = reference_labels(process_lammps(), self.basis, self.reference, atoms)
+            own = compute_reference_labels(get_shared_lammps(), self.basis, self.reference, atoms)
             shape = (slice(None), None) if self.coefficients.ndim > 1 else slice(None)
             energy, forces, stress = energy + own[0], forces + own[1].ravel()[shape], stress + own[2][shape]
         return Prediction(
             energy if self.coefficients.ndim > 1 else float(energy),
             np.moveaxis(forces.reshape(len(atoms), 3, *forces.shape[1:]), -1, 0) if forces.ndim > 1 else
             forces.reshape(-1, 3),
-            stress.T / STRESS_UNIT,
+            stress.T / GPA_PER_EV_A3,
         )  # fmt: skip
 
     def write(self, folder: Path | str, name: str = "potential") -> SnapFiles:
         """Write the LAMMPS files; of a committee those of its mean, and ``NAME.committee.h5``."""
         files = self.write_mean(folder, name)
-        committee = files.coefficients.with_suffix(SUFFIX)
+        committee = files.coefficients.with_suffix(COMMITTEE_SUFFIX)
         if self.coefficients.ndim == 1:
-            remove(committee)  # it would be another potential's
+            remove_file(committee)  # it would be another potential's
         else:
             write_committee(committee, self.coefficients, self.uncertainty)
         return files
 
     def write_mean(self, folder: Path | str, name: str = "potential") -> SnapFiles:
         """Write the LAMMPS files only."""
-        return write_snap(Path(folder), name, self.basis, self.mean, reference=self.reference)
+        return write_snap(Path(folder), name, self.basis, self.mean_coefficients, reference=self.reference)
 
-    def calculator(self, *, members: bool = False) -> LinearCalculator:
+    def calculator(self, *, include_members: bool = False) -> LinearCalculator:
         """An ASE calculator; LAMMPS computes, so that MD of hundreds of atoms is as fast as in LAMMPS.
 
-        With `members` the values of every member of a committee are in its ``results``, see `LinearCalculator`.
+        With `include_members` the values of every member of a committee are in its ``results``, see `LinearCalculator`.
         """
-        return LinearCalculator(self, members=members)
+        return LinearCalculator(self, include_members=include_members)
 
 
-def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> float:
+def check_exported_files(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> float:
     """Compare LAMMPS, with exported files, with the model's predictions.
 
     Parameters
@@ -227,7 +227,7 @@ def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequen
     InputError
         If it is above 1e-8: the files must not be used.
     """
-    single = potential.alone()
+    single = potential.without_uncertainty()
     calculator = lammps_calculator(files.commands, files.elements)
     worst, where = 0.0, ""
     for k, atoms in enumerate(structures):
@@ -252,17 +252,17 @@ def check_files(files: SnapFiles, potential: LinearPotential, structures: Sequen
     return worst
 
 
-LAMMPS_STRESS = 1 / units.bar / BAR_PER_VIRIAL  # ASE turns LAMMPS's bar into eV/Å³ by the exact factor, LAMMPS not
+LAMMPS_STRESS = 1 / units.bar / BAR_PER_EV_A3  # ASE turns LAMMPS's bar into eV/Å³ by the exact factor, LAMMPS not
 LEAST = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; below, deviations are absolute
 
 
 class LinearCalculator(CommitteeCalculator):
     """ASE calculator of a `LinearPotential`; LAMMPS computes its mean. See `CommitteeCalculator`."""
 
-    def __init__(self, potential: LinearPotential, *, members: bool = False) -> None:
-        if members and potential.coefficients.ndim == 1:
+    def __init__(self, potential: LinearPotential, *, include_members: bool = False) -> None:
+        if include_members and potential.coefficients.ndim == 1:
             raise InputError("a single potential has no members; give the coefficients of a committee, (m, p)")
-        super().__init__(potential, members=members)
+        super().__init__(potential, include_members=include_members)
         self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
         files = potential.write_mean(self._folder.name)
         self._lammps = lammps_calculator(files.commands, files.elements)
@@ -271,7 +271,7 @@ class LinearCalculator(CommitteeCalculator):
         copy: Atoms = given.copy()
         periodic = bool(copy.pbc.all())
         if not periodic:  # LAMMPS loses atoms that leave a box; this one is wider than anything reaches
-            copy.set_cell(complete_cell(with_vacuum_cell(copy, REACH)), scale_atoms=False)
+            copy.set_cell(complete_cell(build_vacuum_cell(copy, REACH)), scale_atoms=False)
             copy.pbc = True
         copy.calc = self._lammps
         forces, energy = copy.get_forces(), copy.get_potential_energy()

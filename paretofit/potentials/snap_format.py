@@ -57,9 +57,9 @@ class SnapFiles:
     @property
     def commands(self) -> list[str]:
         """``pair_style`` and ``pair_coeff``, with absolute paths."""
-        return self.lines(f'"{self.coefficients.resolve()}"', f'"{self.parameters.resolve()}"')
+        return self.format_commands(f'"{self.coefficients.resolve()}"', f'"{self.parameters.resolve()}"')
 
-    def lines(self, coefficients: str, parameters: str) -> list[str]:
+    def format_commands(self, coefficients: str, parameters: str) -> list[str]:
         """The lines of a script that use the two files under these names."""
         used = f"{coefficients} {parameters} {' '.join(self.elements)}"
         if self.reference is None:
@@ -122,7 +122,7 @@ def write_snap(
     return files
 
 
-def lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
+def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
     """Coefficients in LAMMPS's order, ``(n_elements, 1 + K [+ K(K+1)/2])``: constant, components, products.
 
     With chemflag several components are equal, and a fit may share a coefficient among them in any way. LAMMPS's energy
@@ -172,7 +172,7 @@ def _model_basis(basis: SnapBasis, columns: int) -> SnapBasis:
 
 
 def _coefficient_text(basis: SnapBasis, coefficients: Array) -> str:
-    table = lammps_coefficients(basis, coefficients)
+    table = to_lammps_coefficients(basis, coefficients)
     lines = ["# SNAP coefficients written by paretofit", f"{len(basis.elements)} {table.shape[1]}"]
     for symbol, radius, weight, values in zip(basis.elements, basis.radelem, basis.wj, table, strict=True):
         lines.append(f"{symbol} {radius!r} {weight!r}")
@@ -201,7 +201,7 @@ def _include_text(files: SnapFiles) -> str:
     masses = [float(atomic_masses[atomic_numbers[symbol]]) for symbol in files.elements]
     lines = [f"# include this where the two files are; atom types are {', '.join(files.elements)}, units metal"]
     lines += [f"mass {k} {mass:.6g}" for k, mass in enumerate(masses, start=1)]
-    lines += files.lines(files.coefficients.name, files.parameters.name)
+    lines += files.format_commands(files.coefficients.name, files.parameters.name)
     return "\n".join(lines) + "\n"
 
 
@@ -226,7 +226,7 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     InputError
         If a file is missing, or is not of a SNAP potential.
     """
-    coefficients, parameters, include = snap_paths(path)
+    coefficients, parameters, include = resolve_snap_paths(path)
     settings = _read_parameters(parameters)
     elements, table = _read_coefficients(coefficients)
     known = {"rcutfac", "twojmax", *DEFAULTS}
@@ -251,14 +251,14 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     return basis, nested_coefficients(basis, table), _read_reference(include)
 
 
-def snap_files(path: Path) -> SnapFiles:
+def read_snap_files(path: Path) -> SnapFiles:
     """The files of a potential that is there already, as `read_snap` finds them."""
     basis, _, reference = read_snap(path)
-    return SnapFiles(*snap_paths(path), list(basis.elements), reference)
+    return SnapFiles(*resolve_snap_paths(path), list(basis.elements), reference)
 
 
 def nested_coefficients(basis: SnapBasis, table: Array) -> Array:
-    """The inverse of `lammps_coefficients`: ``(n_elements, 1 + K [+ K(K+1)/2])`` to ``(n_features,)``."""
+    """The inverse of `to_lammps_coefficients`: ``(n_elements, 1 + K [+ K(K+1)/2])`` to ``(n_features,)``."""
     n_elements, K, order = len(basis.elements), basis.n_components, basis.component_order
     local = []
     for values in table:
@@ -276,7 +276,7 @@ def nested_coefficients(basis: SnapBasis, table: Array) -> Array:
     return nested
 
 
-def snap_paths(path: Path) -> tuple[Path, Path, Path]:
+def resolve_snap_paths(path: Path) -> tuple[Path, Path, Path]:
     """The ``.snapcoeff``, ``.snapparam`` and ``.mod`` of a potential that one of them, or their folder, stands for."""
     if path.is_dir():
         found = sorted(path.glob("*.snapcoeff"))

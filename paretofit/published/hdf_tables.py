@@ -15,19 +15,19 @@ import numpy as np
 import pandas as pd
 from ase import Atoms, units
 
-from paretofit.core import Array, InputError, one_line, suggestion
+from paretofit.core import Array, InputError, one_line, suggest_match
 from paretofit.dataset import (
     Dataset,
     ImportSummary,
     Label,
     LevelData,
-    real_numbers,
-    shortened,
-    whole_number,
+    as_float_array,
+    abbreviate,
+    parse_config_id,
     write_dataset,
 )
-from paretofit.dataset.io import first_repeated
-from paretofit.dataset.quality import unit_warnings
+from paretofit.dataset.io import find_first_duplicate
+from paretofit.dataset.quality import find_unit_warnings
 
 STRUCTURES, LEVEL = "_structures.h5", "_prec_"
 ATOMS = "ASEatoms"
@@ -165,10 +165,10 @@ def _summary(path: Path, notes: list[str]) -> ImportSummary:
         return ImportSummary(
             path=path,
             n_configurations=len(written),
-            labels={level: int(have.sum()) for level, have in complete.items()},
-            missing={level: written.ids[~have].tolist() for level, have in complete.items()},
+            n_labels={level: int(have.sum()) for level, have in complete.items()},
+            missing_ids={level: written.ids[~have].tolist() for level, have in complete.items()},
             notes=notes,
-            warnings=unit_warnings(written),
+            warnings=find_unit_warnings(written),
         )
 
 
@@ -193,7 +193,7 @@ def _stress_factor(unit: str | None, positive_in: str) -> float | None:
     if unit is None:
         return None
     if unit not in STRESS_UNITS:
-        near = suggestion(unit, STRESS_UNITS)
+        near = suggest_match(unit, STRESS_UNITS)
         raise InputError(f"stress_unit must be one of {', '.join(STRESS_UNITS)}; got '{unit}'{near}")
     if positive_in not in ("compression", "tension"):
         raise InputError(f"stress_positive_in must be 'compression' or 'tension'; got '{positive_in}'")
@@ -240,7 +240,7 @@ def _read_structures(path: Path) -> dict[int, Atoms]:
     structures: dict[int, Atoms] = {}
     for identity, atoms in sorted(zip(ids, table[ATOMS], strict=True), key=lambda one: one[0]):
         if not isinstance(atoms, Atoms):
-            raise InputError(f"{path}: '{ATOMS}' of index {identity} must be an ase.Atoms; got {shortened(atoms)}")
+            raise InputError(f"{path}: '{ATOMS}' of index {identity} must be an ase.Atoms; got {abbreviate(atoms)}")
         atoms.calc = None
         structures[identity] = atoms
     return structures
@@ -248,10 +248,10 @@ def _read_structures(path: Path) -> dict[int, Atoms]:
 
 def _ids(path: Path, index: Any) -> list[int]:
     try:
-        ids = [whole_number(one) for one in index]
+        ids = [parse_config_id(one) for one in index]
     except InputError as error:
         raise InputError(f"{path}, index: {error}") from error
-    repeated = first_repeated(ids)
+    repeated = find_first_duplicate(ids)
     if repeated is not None:
         raise InputError(f"{path}: the index {repeated} appears more than once; each configuration needs its own")
     return ids
@@ -279,11 +279,11 @@ def _read_labels(
         where = f"{path}, index {identity}"
         label: dict[str, Any] = {} if seconds is None else {"seconds": float(seconds)}
         if energy is not None:
-            label["energy"] = float(real_numbers(energy, f"{where}: energy", ()))
+            label["energy"] = float(as_float_array(energy, f"{where}: energy", ()))
         if not _absent(forces):
-            label["forces"] = real_numbers(forces, f"{where}: forces", (len(structures[identity]), 3))
+            label["forces"] = as_float_array(forces, f"{where}: forces", (len(structures[identity]), 3))
         if factor is not None and not _absent(stress):
-            label["stress"] = factor * _voigt(real_numbers(stress, f"{where}: stress", (3, 3)), where)
+            label["stress"] = factor * _voigt(as_float_array(stress, f"{where}: stress", (3, 3)), where)
         labels[identity] = label
     return labels
 
@@ -296,6 +296,6 @@ def _absent(value: Any) -> bool:
 def _voigt(stress: Array, where: str) -> Array:
     """``(6,)``: a symmetric tensor in ASE's Voigt order; NaN stays NaN."""
     if np.abs(stress - stress.T).max() > SYMMETRIC * np.abs(stress).max():
-        raise InputError(f"{where}: stress must be a symmetric 3 x 3 tensor; got {shortened(stress.tolist())}")
+        raise InputError(f"{where}: stress must be a symmetric 3 x 3 tensor; got {abbreviate(stress.tolist())}")
     mean = (stress + stress.T) / 2
     return np.asarray(mean.ravel()[[0, 4, 8, 5, 2, 1]])

@@ -27,18 +27,18 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from paretofit.core import InputError, suggestion
-from paretofit.pareto import numbers_in, read_table
+from paretofit.core import InputError, suggest_match
+from paretofit.pareto import extract_numbers, read_table
 
 SECONDS_PER_CONFIGURATION: Mapping[str, float] = MappingProxyType(
     {"1": 8.33, "2": 10.02, "3": 14.80, "4": 19.18, "5": 91.99, "6": 996.14}
 )
-ALL_CONFIGURATIONS = 10_000
-ERRORS = ("train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force")
+N_CONFIGURATIONS = 10_000
+ERROR_COLUMNS = ("train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force")
 COLUMNS = [
-    "twojmax", "level", "sampling", "n_train", "repeat", "w_energy", "w_force", *ERRORS, "label_seconds",
+    "twojmax", "level", "sampling", "n_train", "repeat", "w_energy", "w_force", *ERROR_COLUMNS, "label_seconds",
 ]  # fmt: skip
-FIT = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
+FIT_COLUMNS = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force"]
 _SAMPLINGS = {"Random": "random", "Leverage": "leverage", "Block Leverage": "block-leverage"}
 _MILLI = 1e3
 
@@ -114,7 +114,7 @@ def read_published(
             raise InputError(f"{file} is named twice; its rows would count as more repetitions")
     costs = _checked_costs(cost_per_configuration)
     table = pd.concat([_read(file, costs) for file in files], ignore_index=True)
-    table["repeat"] = table.groupby([*FIT, "_against"], dropna=False).cumcount()
+    table["repeat"] = table.groupby([*FIT_COLUMNS, "_against"], dropna=False).cumcount()
     return table[COLUMNS]
 
 
@@ -134,11 +134,11 @@ def _read(path: Path, costs: Mapping[str, float]) -> pd.DataFrame:
     if frame.empty:
         raise InputError(f"{path}: has no rows; a published table with at least one is needed")
     try:
-        numbers = numbers_in(frame, [name for name in form.columns if name != "Sampling Method"])
+        numbers = extract_numbers(frame, [name for name in form.columns if name != "Sampling Method"])
     except InputError as problem:
         raise InputError(f"{path}: {problem}") from None
     level = _levels(path, numbers["Train Precision"], costs, "Train Precision")
-    n_train = _counts(path, numbers, "Subsample size") if "Subsample size" in numbers else ALL_CONFIGURATIONS
+    n_train = _counts(path, numbers, "Subsample size") if "Subsample size" in numbers else N_CONFIGURATIONS
     table = pd.DataFrame({
         "twojmax": _counts(path, numbers, "2Jmax"),
         "level": level,
@@ -203,6 +203,6 @@ def _samplings(path: Path, frame: pd.DataFrame, form: _Form) -> pd.Series | str:
     if unknown:
         raise InputError(
             f"{path}: 'Sampling Method' must be one of {', '.join(_SAMPLINGS)}; got '{unknown[0]}'"
-            f"{suggestion(unknown[0], _SAMPLINGS)}"
+            f"{suggest_match(unknown[0], _SAMPLINGS)}"
         )
     return names.map(_SAMPLINGS)

@@ -1,8 +1,8 @@
-from .findings.catalogue import all_findings as all_findings
+from .findings.catalogue import collect_findings as collect_findings
 from .findings.finding import Finding as Finding
 from .page.report_writer import write_report as write_report
-from .wording import counted as counted
-from .wording import duration as duration
-from .wording import listed as listed
-from .wording import number as number
-from .wording import ratio_text as ratio_text
+from .wording import format_count as format_count
+from .wording import format_duration as format_duration
+from .wording import join_items as join_items
+from .wording import format_number as format_number
+from .wording import format_ratio as format_ratio

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 
 
-def number(value: float, digits: int = 3) -> str:
+def format_number(value: float, digits: int = 3) -> str:
     """`value` with `digits` significant digits and no exponent between 0.001 and a million.
 
     >>> number(4217.7), number(5.051), number(0.01234), number(float("nan"))
@@ -23,12 +23,12 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
-def ratio_text(ratio: float) -> str:
+def format_ratio(ratio: float) -> str:
     """A weight ratio w_E/w_F as the user wrote it: 12.25 stays 12.25."""
     return f"{float(ratio):.6g}"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time for humans.
 
     >>> duration(12.34), duration(600), duration(7560), duration(400_000)
@@ -39,40 +39,40 @@ def duration(seconds: float) -> str:
         return "an unknown time"
     for unit, name in ((_DAY, "days"), (_HOUR, "h"), (_MINUTE, "min")):
         if seconds >= 2 * unit:
-            return f"{number(seconds / unit)} {name}"
-    return f"{number(seconds)} s"
+            return f"{format_number(seconds / unit)} {name}"
+    return f"{format_number(seconds)} s"
 
 
-def duration_range(low: float, high: float) -> str:
+def format_duration_range(low: float, high: float) -> str:
     """``"from 10 min to 2.1 h"``, or ``"at 10 min"`` where both read the same."""
-    first, last = duration(low), duration(high)
+    first, last = format_duration(low), format_duration(high)
     return f"at {first}" if first == last else f"from {first} to {last}"
 
 
-def time_unit(seconds: float) -> tuple[float, str]:
+def choose_time_unit(seconds: float) -> tuple[float, str]:
     """The unit that suits a time, as (its length in seconds, its name): for axes and colour bars."""
     if seconds >= 2 * _HOUR:
         return _HOUR, "h"
     return (_MINUTE, "min") if seconds >= 2 * _MINUTE else (1.0, "s")
 
 
-def listed(words: Iterable[object]) -> str:
+def join_items(words: Iterable[object]) -> str:
     """``"a, b and c"``."""
     items = [str(word) for word in words]
     return items[0] if len(items) == 1 else " and ".join([", ".join(items[:-1]), items[-1]]) if items else ""
 
 
-def counted(count: int, noun: str, plural: str | None = None) -> str:
+def format_count(count: int, noun: str, plural: str | None = None) -> str:
     """``"1 step"``, ``"12 steps"``."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def named_levels(names: Sequence[str]) -> str:
+def format_levels(names: Sequence[str]) -> str:
     """``"level 3"`` or ``"levels 3, 4 and 5"``."""
-    return f"{'level' if len(names) == 1 else 'levels'} {listed(names)}"
+    return f"{'level' if len(names) == 1 else 'levels'} {join_items(names)}"
 
 
-def sentence(text: str) -> str:
+def capitalise_sentence(text: str) -> str:
     """`text` with a capital first letter and one full stop at its end."""
     text = text.strip()
     return text[:1].upper() + text[1:].rstrip(".") + "."

@@ -16,9 +16,9 @@ from ase import Atoms
 from paretofit.core import Array, InputError
 from paretofit.structures import operations as kinds
 from paretofit.structures.candidates import Candidates, Draw
-from paretofit.structures.filters import Gate, is_too_close
-from paretofit.structures.geometry import elements_of, nearest_distance, widest_gap, with_vacuum
-from paretofit.structures.maker import Base, Maker
+from paretofit.structures.filters import CandidateFilter, is_too_close
+from paretofit.structures.geometry import list_elements, nearest_distance, widest_gap, add_vacuum
+from paretofit.structures.maker import ParentStructure, CandidateGenerator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +29,13 @@ EMPTY = 8.0  # Å between planes of atoms; more than layers of any crystal are a
 ORDINALS = ("first", "second", "third")
 
 
-def augment(
+def generate_candidates(
     structures: Sequence[Atoms],
     names: Sequence[str],
     settings: AugmentSettings,
     *,
-    describe: Callable[[Atoms], Array] | None = None,
-    largest_force: Callable[[Atoms], float] | None = None,
+    compute_descriptors: Callable[[Atoms], Array] | None = None,
+    compute_max_force: Callable[[Atoms], float] | None = None,
 ) -> Iterator[Candidates]:
     """Make candidates of all kinds; yields the same growing object after each, made or given up, for progress.
 
@@ -46,9 +46,9 @@ def augment(
     names : sequence of str
         Of the structures, for ``parent``.
     settings : AugmentSettings
-    describe : callable, optional
+    compute_descriptors : callable, optional
         Descriptors by which duplicates are found; without, only equal geometries are duplicates.
-    largest_force : callable, optional
+    compute_max_force : callable, optional
         For ``filters.max_force``.
 
     Raises
@@ -59,38 +59,38 @@ def augment(
     """
     _check_cells(structures, names)
     _check(structures, names, settings)
-    _check_pairs(elements_of(structures), settings)
-    gate = Gate(settings.filters, settings.max_atoms, describe, largest_force)
+    _check_pairs(list_elements(structures), settings)
+    gate = CandidateFilter(settings.filters, settings.max_atoms, compute_descriptors, compute_max_force)
     found = Candidates(rejected=gate.rejected)
     seeds = np.random.SeedSequence(settings.seed)
-    pool: list[Base] = []
+    pool: list[ParentStructure] = []
     for base, kind, atoms, how in _without_chance(structures, names, settings):
-        if gate.admit(atoms, kind):
+        if gate.accept(atoms, kind):
             _keep(found, atoms, kind, base, how)
             if base is not None:
                 identity = len(found.structures) - 1
-                pool.append(Base(atoms, base, f"{kind} {identity}", nearest_distance(atoms)))
+                pool.append(ParentStructure(atoms, base, f"{kind} {identity}", nearest_distance(atoms)))
             yield found
-    if len(found.structures) > settings.n:
+    if len(found.structures) > settings.n_candidates:
         raise InputError(
-            f"'n' is {settings.n}, but supercells, slabs and free atoms alone are {len(found.structures)}; raise 'n', "
+            f"'n' is {settings.n_candidates}, but supercells, slabs and free atoms alone are {len(found.structures)}; raise 'n', "
             "or leave out slabs"
         )
-    maker = Maker(pool, settings, found, elements_of(structures))
-    counts = maker.counts()
-    if (given := len(found.structures) + sum(counts.values())) > settings.n:
-        raise InputError(f"'n' is {settings.n}, but the counts of the kinds come to {given}; raise 'n', or lower them")
+    maker = CandidateGenerator(pool, settings, found, list_elements(structures))
+    counts = maker.allocate_counts()
+    if (given := len(found.structures) + sum(counts.values())) > settings.n_candidates:
+        raise InputError(f"'n' is {settings.n_candidates}, but the counts of the kinds come to {given}; raise 'n', or lower them")
     for kind, count in counts.items():
         for number in range(count):
             rng = np.random.default_rng(seeds.spawn(1)[0])
-            _attempt(found, gate, kind, partial(maker.make, kind, number), rng, settings)
+            _attempt(found, gate, kind, partial(maker.generate, kind, number), rng, settings)
             yield found
-    filler = maker.filler(counts)
+    filler = maker.choose_filler_kind(counts)
     number = counts.get(filler, 0) if filler else 0
-    while filler and len(found.structures) < settings.n:  # in place of what was given up
+    while filler and len(found.structures) < settings.n_candidates:  # in place of what was given up
         rng = np.random.default_rng(seeds.spawn(1)[0])
         before = len(found.structures)
-        _attempt(found, gate, filler, partial(maker.make, filler, number), rng, settings)
+        _attempt(found, gate, filler, partial(maker.generate, filler, number), rng, settings)
         if len(found.structures) == before:
             return
         number += 1
@@ -103,10 +103,10 @@ def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentS
     for atoms, name in zip(structures, names, strict=True):
         if len(atoms) > settings.max_atoms:
             raise InputError(f"{name} has {len(atoms)} atoms, more than 'max_atoms', {settings.max_atoms}; raise it")
-        if is_too_close(atoms, settings.filters.closest, settings.filters.radii):
+        if is_too_close(atoms, settings.filters.min_distance_ratio, settings.filters.radii):
             raise InputError(
                 f"{name} has overlapping atoms: the shortest distance is {nearest_distance(atoms):.3g} Å, below "
-                f"{settings.filters.closest:g} of the sum of the radii; correct it, or lower 'filters.closest'"
+                f"{settings.filters.min_distance_ratio:g} of the sum of the radii; correct it, or lower 'filters.closest'"
             )
         gap, axis = widest_gap(atoms)
         if gap > EMPTY:
@@ -130,7 +130,7 @@ def _check_cells(structures: Sequence[Atoms], names: Sequence[str]) -> None:
 
 def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
     """Clusters need a distance for every pair of elements."""
-    given = settings.clusters.by_pair()
+    given = settings.clusters.get_pair_distances()
     if settings.clusters.count == 0 or not isinstance(given, dict):
         return
     for first, second in combinations_with_replacement(elements, 2):
@@ -145,20 +145,20 @@ def _without_chance(
 ) -> Iterator[tuple[str | None, str, Atoms, str]]:
     """Parent, kind, structure and how it was made: supercells and slabs of each input, and free atoms."""
     for one, name in zip(structures, names, strict=True):
-        atoms = with_vacuum(one, settings.vacuum)
-        larger = kinds.supercell(atoms, settings.min_length, settings.max_atoms)
+        atoms = add_vacuum(one, settings.vacuum)
+        larger = kinds.build_supercell(atoms, settings.min_length, settings.max_atoms)
         kind = "supercell" if atoms.pbc.any() else "molecule"
         yield name, kind, larger, f"{len(larger) // len(atoms)} times the input{_short_of(larger, settings)}"
-        for miller in settings.slabs.millers if atoms.pbc.all() else ():
-            sizes = settings.slabs.thickness, settings.max_atoms, settings.vacuum, settings.min_length
+        for miller in settings.slabs.miller_indices if atoms.pbc.all() else ():
+            sizes = settings.slabs.min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
             try:
-                cut = kinds.slab(atoms, miller, *sizes)
+                cut = kinds.cut_slab(atoms, miller, *sizes)
             except InputError as error:
                 raise InputError(f"{name}: {error}, or do without slabs (slabs: {{millers: []}})") from error
             yield name, "slab", cut, f"cut along ({' '.join(map(str, miller))}){_short_of(cut, settings)}"
     if settings.isolated_atoms:
-        for symbol in elements_of(structures):
-            yield None, "isolated", kinds.isolated_atom(symbol, settings.vacuum), "a free atom"
+        for symbol in list_elements(structures):
+            yield None, "isolated", kinds.build_isolated_atom(symbol, settings.vacuum), "a free atom"
 
 
 def _short_of(atoms: Atoms, settings: AugmentSettings) -> str:
@@ -180,21 +180,21 @@ def _keep(found: Candidates, atoms: Atoms, kind: str, parent: str | int | None, 
 
 def _attempt(
     found: Candidates,
-    gate: Gate,
+    gate: CandidateFilter,
     kind: str,
     make: Callable[[np.random.Generator], Draw],
     rng: np.random.Generator,
     settings: AugmentSettings,
 ) -> None:
     before = gate.rejected.copy()
-    for _ in range(settings.tries):
+    for _ in range(settings.max_attempts):
         try:
             atoms, how, parent = make(rng)
         except InputError as error:  # this draw cannot be made; another may
             gate.rejected[kind, str(error)] += 1
             continue
-        atoms = with_vacuum(atoms, settings.vacuum)  # displaced atoms reach into it
-        if gate.admit(atoms, kind):
+        atoms = add_vacuum(atoms, settings.vacuum)  # displaced atoms reach into it
+        if gate.accept(atoms, kind):
             _keep(found, atoms, kind, parent, how)
             return
     last = next(iter((gate.rejected - before).most_common(1)))[0]

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from paretofit.core import InputError
-from paretofit.structures.filters import is_too_close, radius_of
+from paretofit.structures.filters import is_too_close, get_radius
 
 if TYPE_CHECKING:
     from paretofit.core import Array
@@ -24,7 +24,7 @@ SHEAR = 0.25  # largest shear, and stretch, of the cubic cell
 IMAGES = np.array(list(product((-1, 0, 1), repeat=3)))
 
 
-def random_configuration(
+def generate_random_configuration(
     settings: EntropySettings, rng: np.random.Generator, radii: dict[str, float] | None = None
 ) -> Atoms:
     """Atoms put one by one at random into a random cell, and pushed apart where that is too dense.
@@ -42,34 +42,34 @@ def random_configuration(
     InputError
         If that fails again and again: the cell is too small for them.
     """
-    check_room(settings, radii)
+    check_packing(settings, radii)
     for _ in range(BEGINNINGS):
-        size = int(rng.integers(settings.atoms[0], settings.atoms[1] + 1))
-        volume = size * rng.uniform(*settings.volume)
+        size = int(rng.integers(settings.n_atoms_range[0], settings.n_atoms_range[1] + 1))
+        volume = size * rng.uniform(*settings.volume_per_atom)
         cell = np.eye(3) + rng.uniform(-SHEAR, SHEAR, (3, 3))
         cell *= (volume / np.linalg.det(cell)) ** (1 / 3)
-        shares = list(settings.elements.values())
-        symbols = rng.choice(list(settings.elements), size, p=np.array(shares) / sum(shares)).tolist()
-        reach = settings.closest * np.array([radius_of(symbol, radii) for symbol in symbols])
+        shares = list(settings.composition.values())
+        symbols = rng.choice(list(settings.composition), size, p=np.array(shares) / sum(shares)).tolist()
+        reach = settings.min_distance_ratio * np.array([get_radius(symbol, radii) for symbol in symbols])
         if 4 / 3 * np.pi * (reach**3).sum() > DENSEST * volume:
             continue
         atoms = Atoms(symbols, _places(cell, reach, rng), cell=cell, pbc=True)
-        if _pushed_apart(atoms, settings.closest, radii or {}):
+        if _pushed_apart(atoms, settings.min_distance_ratio, radii or {}):
             return atoms
     raise InputError(
-        f"atoms cannot be kept apart at {settings.volume[0]:g} to {settings.volume[1]:g} Å³ for each atom; raise "
+        f"atoms cannot be kept apart at {settings.volume_per_atom[0]:g} to {settings.volume_per_atom[1]:g} Å³ for each atom; raise "
         "'entropy.volume', or lower 'entropy.closest'"
     )
 
 
-def check_room(settings: EntropySettings, radii: dict[str, float] | None = None) -> None:
+def check_packing(settings: EntropySettings, radii: dict[str, float] | None = None) -> None:
     """Raise `InputError` where spheres as large as the closest distance do not fit into the smallest volume."""
-    shares = settings.elements
-    each = sum(share * radius_of(symbol, radii) ** 3 for symbol, share in shares.items()) / sum(shares.values())
-    least = 4 / 3 * np.pi * settings.closest**3 * each / DENSEST
-    if settings.volume[0] < least:
+    shares = settings.composition
+    each = sum(share * get_radius(symbol, radii) ** 3 for symbol, share in shares.items()) / sum(shares.values())
+    least = 4 / 3 * np.pi * settings.min_distance_ratio**3 * each / DENSEST
+    if settings.volume_per_atom[0] < least:
         raise InputError(
-            f"'entropy.volume' begins at {settings.volume[0]:g} Å³ for each atom, where atoms cannot be kept apart; "
+            f"'entropy.volume' begins at {settings.volume_per_atom[0]:g} Å³ for each atom, where atoms cannot be kept apart; "
             f"raise it to {least:.3g} at least, or lower 'entropy.closest'"
         )
 
@@ -91,7 +91,7 @@ def _pushed_apart(atoms: Atoms, closest: float, radii: dict[str, float]) -> bool
     """Move atoms along the forces of Σ (1 − r/r₀)² until none are too close; whether that came to an end."""
     margin = 1.05
     for _ in range(PUSHES):
-        first, ratio, limit, vectors = close_pairs(atoms, closest, radii, margin)
+        first, ratio, limit, vectors = find_close_pairs(atoms, closest, radii, margin)
         if not (ratio <= 1).any():
             return not is_too_close(atoms, closest, radii)
         away = (ratio / margin - 1) / np.maximum(ratio * limit, 1e-6)
@@ -101,19 +101,19 @@ def _pushed_apart(atoms: Atoms, closest: float, radii: dict[str, float]) -> bool
     return False
 
 
-def close_pairs(
-    atoms: Atoms, closest: float, radii: dict[str, float], reach: float
+def find_close_pairs(
+    atoms: Atoms, min_distance_ratio: float, radii: dict[str, float], range_factor: float
 ) -> tuple[Array, Array, Array, Array]:
-    """Pairs of atoms, each both ways, closer than `reach` times the closest distance that is allowed.
+    """Pairs of atoms, each both ways, closer than `range_factor` times the closest distance that is allowed.
 
     Parameters
     ----------
     atoms : ase.Atoms
-    closest : float
+    min_distance_ratio : float
         Share of the sum of two radii.
     radii : mapping of symbol to float
         Å; covalent radii where not given.
-    reach : float
+    range_factor : float
 
     Returns
     -------
@@ -125,8 +125,8 @@ def close_pairs(
     vectors : (n, 3) float64
         To the other atom, Å.
     """
-    radius = closest * np.array([radius_of(symbol, radii) for symbol in atoms.get_chemical_symbols()])
-    first, second, distances, vectors = neighbor_list("ijdD", atoms, 2 * reach * float(radius.max()))
+    radius = min_distance_ratio * np.array([get_radius(symbol, radii) for symbol in atoms.get_chemical_symbols()])
+    first, second, distances, vectors = neighbor_list("ijdD", atoms, 2 * range_factor * float(radius.max()))
     limit = radius[first] + radius[second]
-    near = distances < reach * limit
+    near = distances < range_factor * limit
     return first[near], distances[near] / limit[near], limit[near], vectors[near]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FIRST_REACH = 3.0  # Å; the first radius in which neighbours are looked for
 
 
-def elements_of(structures: Iterable[Atoms]) -> list[str]:
+def list_elements(structures: Iterable[Atoms]) -> list[str]:
     """Symbols of all elements that occur, in alphabetical order."""
     return sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
 
@@ -49,7 +49,7 @@ def nearest_distance(atoms: Atoms) -> float:
         reach *= 2
 
 
-def nearest_pairs(atoms: Atoms, reach: float) -> dict[tuple[int, int], float]:
+def shortest_pair_distances(atoms: Atoms, reach: float) -> dict[tuple[int, int], float]:
     """Shortest distance by pair of atomic numbers, Å, among pairs closer than `reach`."""
     first, second, distances = neighbor_list("ijd", spanned(atoms), reach)
     shortest: dict[tuple[int, int], float] = {}
@@ -68,7 +68,7 @@ def periodic_projector(atoms: Atoms) -> Array:
     return np.asarray(basis @ basis.T)
 
 
-def with_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
+def add_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
     """A copy with `vacuum` Å of empty space along every direction that is not periodic, atoms in its middle.
 
     Those cell vectors stand at right angles to the periodic ones and to each other, whatever the cell was before, so
@@ -106,7 +106,7 @@ def widest_gap(atoms: Atoms) -> tuple[float, int]:
     return widest
 
 
-def thickness(atoms: Atoms) -> float:
+def measure_thickness(atoms: Atoms) -> float:
     """Largest extent of the atoms along a direction that is not periodic, Å; 0 where all are."""
     cell = np.array(atoms.cell[:])
     cell[~atoms.pbc] = 0.0

@@ -14,12 +14,12 @@ from ase.build import make_supercell, surface
 from ase.data import atomic_numbers
 
 from paretofit.core import Array, InputError
-from paretofit.structures.geometry import nearest_distance, periodic_projector, thickness, with_vacuum
+from paretofit.structures.geometry import nearest_distance, periodic_projector, measure_thickness, add_vacuum
 
-TRIES = 200  # to place an atom of a cluster, before the cluster is begun anew
+MAX_PLACEMENT_ATTEMPTS = 200  # to place an atom of a cluster, before the cluster is begun anew
 
 
-def supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450) -> Atoms:
+def build_supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450) -> Atoms:
     """Repeat a structure until each periodic cell vector is at least `min_length` Å long, within `max_atoms`.
 
     The shortest vector grows first, so that a cell which the limit stops is as compact as it can be.
@@ -41,7 +41,7 @@ def supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450) -> A
     return larger_cell
 
 
-def distorted(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.3, *, nearest: float | None = None) -> Atoms:
+def distort(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.3, *, nearest_distance_angstrom: float | None = None) -> Atoms:
     """Displace every atom at random, by at most a fraction of the nearest-neighbour distance.
 
     The amplitude itself is uniform between 0 and the largest, so that small distortions occur as well as large ones;
@@ -53,13 +53,13 @@ def distorted(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.3, *, 
     atoms : ase.Atoms
     rng : numpy.random.Generator
     fraction : float
-    nearest : float, optional
+    nearest_distance_angstrom : float, optional
         The nearest-neighbour distance, Å, where it is known.
     """
     copy: Atoms = atoms.copy()
     if len(atoms) == 1:
         return copy
-    most = fraction * (nearest_distance(atoms) if nearest is None else nearest) * rng.uniform()
+    most = fraction * (nearest_distance(atoms) if nearest_distance_angstrom is None else nearest_distance_angstrom) * rng.uniform()
     directions = rng.normal(size=(len(atoms), 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     moves = directions * rng.uniform(0.0, 1.0, (len(atoms), 1)) * most
@@ -69,7 +69,7 @@ def distorted(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.3, *, 
     return copy
 
 
-def strained(
+def apply_strain(
     atoms: Atoms,
     rng: np.random.Generator,
     compress: float = 0.2,
@@ -94,10 +94,10 @@ def strained(
     strain = np.diag(rng.uniform(-anisotropic, anisotropic, 3))
     strain[np.triu_indices(3, 1)] = rng.uniform(-shear, shear, 3)
     strain = (strain + strain.T) / 2
-    return deformed(atoms, factor * (np.eye(3) + strain))
+    return deform(atoms, factor * (np.eye(3) + strain))
 
 
-def deformed(atoms: Atoms, gradient: Array) -> Atoms:
+def deform(atoms: Atoms, gradient: Array) -> Atoms:
     """Apply a symmetric deformation gradient ``(3, 3)`` within the space of the periodic directions."""
     projector = periodic_projector(atoms)
     full = projector @ gradient @ projector + np.eye(3) - projector
@@ -109,22 +109,22 @@ def deformed(atoms: Atoms, gradient: Array) -> Atoms:
     return copy
 
 
-def with_vacancies(atoms: Atoms, rng: np.random.Generator, n: int = 2) -> Atoms:
-    """Remove `n` atoms at random.
+def create_vacancies(atoms: Atoms, rng: np.random.Generator, n_vacancies: int = 2) -> Atoms:
+    """Remove `n_vacancies` atoms at random.
 
     Raises
     ------
     InputError
         If nothing would be left.
     """
-    if n >= len(atoms):
-        raise InputError(f"{n} vacancies in {len(atoms)} atoms leave nothing; use larger cells, or fewer vacancies")
+    if n_vacancies >= len(atoms):
+        raise InputError(f"{n_vacancies} vacancies in {len(atoms)} atoms leave nothing; use larger cells, or fewer vacancies")
     copy: Atoms = atoms.copy()
-    del copy[sorted(rng.choice(len(atoms), n, replace=False).tolist(), reverse=True)]
+    del copy[sorted(rng.choice(len(atoms), n_vacancies, replace=False).tolist(), reverse=True)]
     return copy
 
 
-def cluster(
+def build_cluster(
     symbols: Sequence[str],
     rng: np.random.Generator,
     distance: float | Mapping[tuple[str, str], float] = 1.5,
@@ -147,10 +147,10 @@ def cluster(
     InputError
         If no place is found for an atom, however often the cluster is begun anew.
     """
-    for _ in range(TRIES):
+    for _ in range(MAX_PLACEMENT_ATTEMPTS):
         positions = _cluster_positions(symbols, rng, distance)
         if positions is not None:
-            return with_vacuum(Atoms(list(symbols), positions, pbc=False), vacuum)
+            return add_vacuum(Atoms(list(symbols), positions, pbc=False), vacuum)
     raise InputError(f"no cluster of {len(symbols)} atoms with the given distances was found; make it smaller")
 
 
@@ -159,8 +159,8 @@ def _cluster_positions(
 ) -> Array | None:
     placed = np.zeros((1, 3))
     for k in range(1, len(symbols)):
-        least = np.array([pair_distance(distance, symbols[k], other) for other in symbols[:k]])
-        for _ in range(TRIES):
+        least = np.array([get_pair_distance(distance, symbols[k], other) for other in symbols[:k]])
+        for _ in range(MAX_PLACEMENT_ATTEMPTS):
             partner = int(rng.integers(k))
             direction = rng.normal(size=3)
             radius = least[partner] * rng.uniform(1.0, np.sqrt(3.0))
@@ -174,7 +174,7 @@ def _cluster_positions(
     return placed
 
 
-def pair_distance(distance: float | Mapping[tuple[str, str], float], first: str, second: str) -> float:
+def get_pair_distance(distance: float | Mapping[tuple[str, str], float], first: str, second: str) -> float:
     """The distance of a pair of species, whichever way round it is given."""
     if not isinstance(distance, Mapping):
         return distance
@@ -184,7 +184,7 @@ def pair_distance(distance: float | Mapping[tuple[str, str], float], first: str,
     return found
 
 
-def slab(
+def cut_slab(
     bulk: Atoms,
     miller: Sequence[int],
     min_thickness: float = 10.0,
@@ -220,20 +220,20 @@ def slab(
         if len(cut) > max_atoms:
             break
         cut.pbc = (True, True, False)
-        if thickness(cut) >= min_thickness:
-            return with_vacuum(supercell(cut, min_length, max_atoms), vacuum)
+        if measure_thickness(cut) >= min_thickness:
+            return add_vacuum(build_supercell(cut, min_length, max_atoms), vacuum)
     raise InputError(
         f"no slab {name} of at least {min_thickness:g} Å has at most {max_atoms} atoms; raise the atom limit or "
         "lower the thickness"
     )
 
 
-def isolated_atom(symbol: str, vacuum: float = 15.0) -> Atoms:
+def build_isolated_atom(symbol: str, vacuum: float = 15.0) -> Atoms:
     """One atom alone in a cubic box."""
-    return with_vacuum(Atoms(symbol, [[0.0, 0.0, 0.0]], pbc=False), vacuum)
+    return add_vacuum(Atoms(symbol, [[0.0, 0.0, 0.0]], pbc=False), vacuum)
 
 
-def substituted(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) -> Atoms:
+def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) -> Atoms:
     """Swap pairs of atoms of different elements, until a fraction of all atoms has moved; none moves twice.
 
     Raises
@@ -258,7 +258,7 @@ def substituted(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) -
     return copy
 
 
-def alloyed(atoms: Atoms, rng: np.random.Generator, elements: Sequence[str]) -> Atoms:
+def randomise_species(atoms: Atoms, rng: np.random.Generator, elements: Sequence[str]) -> Atoms:
     """Occupy the sites at random by several elements, in a composition that is itself random.
 
     Raises

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paretofit.core import process_lammps
-from paretofit.dataset.quality import geometry_fingerprint
-from paretofit.descriptors import SnapBasis, mean_descriptors
-from paretofit.structures.filters import radius_of
+from paretofit.core import get_shared_lammps
+from paretofit.dataset.quality import fingerprint_geometry
+from paretofit.descriptors import SnapBasis, compute_mean_descriptors
+from paretofit.structures.filters import get_radius
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,14 +23,14 @@ DUPLICATE_TWOJMAX = 4
 CUTOFF = 4.8  # Å, at least, of the descriptors by which duplicates are found and the map is drawn
 
 
-def plain_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
+def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
     """A linear SNAP basis that tells elements apart by their weights, for comparing structures.
 
     The cutoff is by default 4.8 Å, or twice the longest sum of covalent radii where that is more: bonds that are
     stretched by 60 % are still seen.
     """
     if cutoff is None:
-        cutoff = max(CUTOFF, 4 * max(radius_of(symbol, None) for symbol in elements))
+        cutoff = max(CUTOFF, 4 * max(get_radius(symbol, None) for symbol in elements))
     weights = [1.0 - 0.5 * k / len(elements) for k in range(len(elements))]
     return SnapBasis(
         elements=list(elements),
@@ -42,15 +42,15 @@ def plain_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = No
     )
 
 
-def mean_of(elements: Sequence[str]) -> Callable[[Atoms], Array]:
+def make_mean_descriptor(elements: Sequence[str]) -> Callable[[Atoms], Array]:
     """Mean descriptors of a structure, by which structures are compared; those of a structure are computed once."""
-    lammps, basis = process_lammps(), plain_basis(elements, DUPLICATE_TWOJMAX)
+    lammps, basis = get_shared_lammps(), make_comparison_basis(elements, DUPLICATE_TWOJMAX)
     known: dict[str, Array] = {}
 
     def describe(atoms: Atoms) -> Array:
-        key = geometry_fingerprint(atoms)
+        key = fingerprint_geometry(atoms)
         if key not in known:
-            known[key] = mean_descriptors(lammps, basis, atoms)
+            known[key] = compute_mean_descriptors(lammps, basis, atoms)
         return known[key]
 
     return describe

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from paretofit.core import replacing
+from paretofit.core import atomic_path
 from paretofit.linear import fit_wls
 from paretofit.potentials import write_snap
-from paretofit.sweep import FastEngine, label_noise
-from paretofit.validation import md_speed
+from paretofit.sweep import FastEngine, correlate_label_noise
+from paretofit.validation import measure_md_speed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.dataset.quality import LevelErrors
-    from paretofit.study.preparation import Prepared
+    from paretofit.study.preparation import PreparedStudy
     from paretofit.sweep import PlainEngine, SweepInput
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ MD_SECONDS = 0.3  # for each of three timings
 FIT_ON = 40  # configurations that the timed potential is fitted to; its speed does not depend on them
 
 
-def two_weights(weights: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def select_paper_weights(weights: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The two weightings of Tables 4 and 5: those nearest to the paper's 12.25 and 150, or the two extremes.
 
     Parameters
@@ -49,7 +49,7 @@ def two_weights(weights: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return [(weights[k][0], weights[k][1]) for k in dict.fromkeys(near)]
 
 
-def measure_md(prepared: Prepared, data: SweepInput, errors: LevelErrors, folder: Path) -> pd.DataFrame:
+def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path) -> pd.DataFrame:
     """MD cost of each 2Jmax, once for a run folder: LAMMPS is timed with the exported potential.
 
     Returns
@@ -59,16 +59,16 @@ def measure_md(prepared: Prepared, data: SweepInput, errors: LevelErrors, folder
     """
     given = prepared.study.cost.md_us_per_atom_step
     path = folder / MD_FILE
-    known = read_or_empty(path, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
-    cell = measured_cell(prepared, errors)
+    known = read_table_or_empty(path, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
+    cell = select_md_cell(prepared, errors)
     for twojmax in prepared.grid.twojmax:
         if twojmax in given or twojmax in set(known["twojmax"]) or not prepared.study.cost.measure_md or cell is None:
             continue
-        speed = md_speed(*_potential(prepared, data, twojmax, folder), cell, seconds=MD_SECONDS)
+        speed = measure_md_speed(*_potential(prepared, data, twojmax, folder), cell, seconds=MD_SECONDS)
         log.info(
-            "MD at 2Jmax %d: %.3g µs for each atom and step, %d atoms", twojmax, speed.us_per_atom_step, speed.atoms
+            "MD at 2Jmax %d: %.3g µs for each atom and step, %d atoms", twojmax, speed.us_per_atom_step, speed.n_atoms
         )
-        row = [twojmax, speed.us_per_atom_step, speed.spread, speed.atoms]
+        row = [twojmax, speed.us_per_atom_step, speed.max_min_ratio, speed.n_atoms]
         known = pd.concat([known, pd.DataFrame([row], columns=known.columns)], ignore_index=True)
         write_csv(known, path)
     known = known[~known["twojmax"].isin(list(given))]
@@ -78,27 +78,27 @@ def measure_md(prepared: Prepared, data: SweepInput, errors: LevelErrors, folder
     return table.sort_values("twojmax", ignore_index=True)
 
 
-def measure_noise(
-    prepared: Prepared, engine: FastEngine | PlainEngine, folder: Path
+def measure_label_noise(
+    prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Residuals against label errors at the two weightings of Tables 4 and 5, written beside the results."""
     if not isinstance(engine, FastEngine) or not len(prepared.split.test) or len(prepared.grid.levels) < 2:
         for name in (NOISE_FILE, NOISE_POINTS_FILE):
             (folder / name).unlink(missing_ok=True)
         return pd.DataFrame(), pd.DataFrame()
-    table, points = label_noise(engine, prepared.grid, two_weights(prepared.grid.weights))
+    table, points = correlate_label_noise(engine, prepared.grid, select_paper_weights(prepared.grid.weights))
     write_csv(table, folder / NOISE_FILE)
     write_csv(points, folder / NOISE_POINTS_FILE)
     return table, points
 
 
-def with_md(results: pd.DataFrame, md: pd.DataFrame) -> pd.DataFrame:
+def add_md_cost(results: pd.DataFrame, md: pd.DataFrame) -> pd.DataFrame:
     """The results with the MD cost of each 2Jmax."""
     costs = dict(zip(md["twojmax"], md["md_us_per_atom_step"], strict=True))
     return results.assign(md_us_per_atom_step=results["twojmax"].map(costs).astype(float))
 
 
-def read_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """A table that an earlier run wrote; empty where there is none or it is damaged."""
     try:
         table = pd.read_csv(path, dtype={"level": str})
@@ -109,16 +109,16 @@ def read_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Ten significant digits, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
-def measured_cell(prepared: Prepared, errors: LevelErrors) -> Atoms | None:
+def select_md_cell(prepared: PreparedStudy, errors: LevelErrors) -> Atoms | None:
     """What MD is timed on: the bulk configuration, or the first that is periodic in three directions."""
     dataset = prepared.dataset
     order = np.arange(len(dataset))
-    if errors.bulk is not None:
-        order = np.argsort(dataset.ids != errors.bulk, kind="stable")
+    if errors.reference_configuration is not None:
+        order = np.argsort(dataset.ids != errors.reference_configuration, kind="stable")
     for position in order.tolist():
         (atoms,) = dataset.select(np.array([position]))
         if atoms.pbc.all():
@@ -126,9 +126,9 @@ def measured_cell(prepared: Prepared, errors: LevelErrors) -> Atoms | None:
     return None
 
 
-def _potential(prepared: Prepared, data: SweepInput, twojmax: int, folder: Path) -> tuple[list[str], list[str]]:
+def _potential(prepared: PreparedStudy, data: SweepInput, twojmax: int, folder: Path) -> tuple[list[str], list[str]]:
     """The exported potential of a 2Jmax as LAMMPS commands and elements."""
-    rows = data.rows_of(data.train[:FIT_ON])
+    rows = data.select_rows(data.train[:FIT_ON])
     p, level = data.design.columns_up_to(twojmax), prepared.grid.levels[-1]
     X, y, kind = data.design.take(rows, p), data.design.targets[level][rows], data.design.kind[rows]
     fit = fit_wls(X, y, kind, energy_weight=PAPER_RATIOS[0], force_weight=1.0)

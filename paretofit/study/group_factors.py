@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.core import InputError, RowKind, suggestion
+from paretofit.core import InputError, RowKind, suggest_match
 from paretofit.fitsnap import FitRows, search_weights
 
 if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
-    from paretofit.study.preparation import Prepared
+    from paretofit.study.preparation import PreparedStudy
 
 Factors = dict[tuple[str, RowKind], float]
 
 
-def group_factors(prepared: Prepared, design: DesignMatrix) -> np.ndarray | None:
+def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.ndarray | None:
     """``(n_rows,)``: factors of the training rows by group and kind; None where the study has none.
 
     Parameters
@@ -31,18 +31,18 @@ def group_factors(prepared: Prepared, design: DesignMatrix) -> np.ndarray | None
         If a group is not there, or factors are to be searched for and the training set does not determine a model.
     """
     chosen = prepared.study.group_weights
-    if not (chosen.energy or chosen.force or chosen.optimise):
+    if not (chosen.energy or chosen.force or chosen.objectives):
         return None
-    names = np.array([str(record.get(chosen.by)) for record in prepared.dataset.info_records])
+    names = np.array([str(record.get(chosen.group_key)) for record in prepared.dataset.info_records])
     for group in {**chosen.energy, **chosen.force}:
         if group not in names:
             raise InputError(
                 f"'group_weights' names the group '{group}', but no configuration of {prepared.study.dataset} has "
-                f"{chosen.by} {group}; there are {', '.join(sorted(set(names.tolist())))}{suggestion(group, names)}"
+                f"{chosen.group_key} {group}; there are {', '.join(sorted(set(names.tolist())))}{suggest_match(group, names)}"
             )
     given: Factors = {(name, RowKind.ENERGY): factor for name, factor in chosen.energy.items()}
     given |= {(name, RowKind.FORCE): factor for name, factor in chosen.force.items()}
-    factors = searched_factors(prepared, design, names, given) if chosen.optimise else given
+    factors = searched_factors(prepared, design, names, given) if chosen.objectives else given
     groups = names[design.configuration]
     each = np.ones(design.n_rows)
     train = np.isin(design.configuration, prepared.split.train)
@@ -51,7 +51,7 @@ def group_factors(prepared: Prepared, design: DesignMatrix) -> np.ndarray | None
     return each
 
 
-def searched_factors(prepared: Prepared, design: DesignMatrix, names: np.ndarray, given: Factors) -> Factors:
+def searched_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.ndarray, given: Factors) -> Factors:
     """Factors that make the held-out errors of the training set small, at the reference level and first weights."""
     chosen, study = prepared.study.group_weights, prepared.study
     twojmax = min(study.twojmax) if chosen.twojmax is None else chosen.twojmax
@@ -70,7 +70,7 @@ def searched_factors(prepared: Prepared, design: DesignMatrix, names: np.ndarray
         np.ones(len(rows), dtype=bool),
     )
     try:
-        found, _ = search_weights(fitted, 0, chosen.optimise, chosen.regulariser, study.seed)
+        found, _ = search_weights(fitted, 0, chosen.objectives, chosen.regulariser, study.seed)
     except InputError as error:
         raise InputError(f"'group_weights.optimise' at 2Jmax = {twojmax}: {error}") from error
     weight = dict(zip((RowKind.ENERGY, RowKind.FORCE), study.weights[0], strict=True))

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from paretofit.core import FileName, Name, Section, Whole
+from paretofit.core import FileName, Name, StrictSettings, StrictInt
 from paretofit.potentials.mace import MaceSettings
 
 
-class NetworkSettings(Section):
+class NetworkSettings(StrictSettings):
     """MACE networks on the same data as the linear models (extra ``mace``): every model × level × size is a point."""
 
     models: dict[FileName, MaceSettings] = Field(
@@ -19,13 +19,13 @@ class NetworkSettings(Section):
         description="presets, [tiny, small], or keys and values by a name of your own, {wide: {preset: small, ...}}",
     )
     levels: list[Name] = Field([], description="whose labels train; by default the reference")
-    sizes: list[Annotated[Whole, Field(ge=1)] | Literal["all"]] = Field(
+    sizes: list[Annotated[StrictInt, Field(ge=1)] | Literal["all"]] = Field(
         ["all"], min_length=1, description="configurations in the training subset, those of the first draw"
     )
-    validate_: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
+    validation_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
         0.1, alias="validate", description="share of the subset on which training is watched, and which does not train"
     )
-    seed: Annotated[Whole, Field(ge=0)] = Field(1, description="of the members' seeds, and of that share")
+    seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="of the members' seeds, and of that share")
 
     @field_validator("models", mode="before")
     @classmethod
@@ -42,14 +42,14 @@ class NetworkSettings(Section):
         return value
 
     @property
-    def files(self) -> dict[str, Path]:
+    def foundation_files(self) -> dict[str, Path]:
         """Files of foundation models by key."""
         return {
             f"mace.models.{name}.foundation.{key}": path
             for name, model in self.models.items()
-            for key, path in model.files.items()
+            for key, path in model.foundation_files.items()
         }
 
-    def located(self, folder: Path) -> NetworkSettings:
+    def resolve_paths(self, folder: Path) -> NetworkSettings:
         """The same with paths relative to a folder, as this process sees them."""
-        return self.model_copy(update={"models": {name: one.located(folder) for name, one in self.models.items()}})
+        return self.model_copy(update={"models": {name: one.resolve_paths(folder) for name, one in self.models.items()}})

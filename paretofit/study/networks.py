@@ -17,16 +17,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from paretofit.core import InputError, RowKind, array_digest, digest, file_digest, remove, suggestion, write_text
+from paretofit.core import InputError, RowKind, hash_array, hash_json, hash_file, remove_file, suggest_match, write_text
 from paretofit.dataset import describe_dataset, split_configurations
 from paretofit.descriptors import SnapBasis
-from paretofit.potentials import UNITS, Labelled, LinearPotential, design_parts, held_out, predict_spreads
-from paretofit.potentials.mace import MaceData, check_foundation, check_mace, mace_committee
-from paretofit.study.analysis import measured_cell, write_csv
-from paretofit.study.run_folder import CALIBRATION, NETWORKS
-from paretofit.sweep import draws_of
-from paretofit.uncertainty import CommitteeFit, calibrate_conformal, least_held_out
-from paretofit.validation import network_speed
+from paretofit.potentials import DISPLAY_UNITS, LabelledStructures, LinearPotential, partition_training_rows, collect_calibration_data, predict_spreads
+from paretofit.potentials.mace import MaceData, check_foundation, check_mace, train_mace_committee
+from paretofit.study.analysis import select_md_cell, write_csv
+from paretofit.study.run_folder import NETWORK_CALIBRATION_FILE, NETWORKS_FILE
+from paretofit.sweep import list_draws
+from paretofit.uncertainty import CommitteeFit, calibrate_conformal, min_calibration_size
+from paretofit.validation import measure_network_speed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from paretofit.linear import LeverageScores
     from paretofit.potentials import MacePotential
     from paretofit.potentials.mace import MaceSettings
-    from paretofit.study.preparation import Prepared
+    from paretofit.study.preparation import PreparedStudy
     from paretofit.sweep import SweepInput
-    from paretofit.uncertainty import HeldOut
+    from paretofit.uncertainty import CalibrationData
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class _Point:
     subset: Array  # positions in the dataset
 
 
-def check_networks(prepared: Prepared) -> None:
+def check_networks(prepared: PreparedStudy) -> None:
     """Refuse what cannot be, before anything is spent.
 
     Raises
@@ -77,7 +77,7 @@ def check_networks(prepared: Prepared) -> None:
         return
     for model in own.models.values():
         check_mace(model.device, model.options)
-    for key, path in own.files.items():
+    for key, path in own.foundation_files.items():
         if not path.exists():
             raise InputError(f"'{key}': there is no file at {path}")
     for model in own.models.values():
@@ -85,14 +85,14 @@ def check_networks(prepared: Prepared) -> None:
     if foreign := [level for level in own.levels if level not in prepared.grid.levels]:
         raise InputError(
             f"'mace.levels' has '{foreign[0]}', which is no level of this study"
-            f"{suggestion(foreign[0], prepared.grid.levels)}; they are {', '.join(prepared.grid.levels)}"
+            f"{suggest_match(foreign[0], prepared.grid.levels)}; they are {', '.join(prepared.grid.levels)}"
         )
     if not len(prepared.split.test):
         raise InputError("'mace' needs a test set to judge networks by; set 'split.train_fraction' below 1")
     _check_sizes(prepared)
 
 
-def _check_sizes(prepared: Prepared) -> None:
+def _check_sizes(prepared: PreparedStudy) -> None:
     n_train = len(prepared.split.train)
     for size in _sizes(prepared):
         if size not in prepared.grid.sizes:
@@ -104,14 +104,14 @@ def _check_sizes(prepared: Prepared) -> None:
             raise InputError(f"'mace.sizes' has {size}; a network needs at least {4 * LEAST_VALIDATION} configurations")
 
 
-def _sizes(prepared: Prepared) -> list[int]:
+def _sizes(prepared: PreparedStudy) -> list[int]:
     n_train = len(prepared.split.train)
     own = prepared.study.mace
     return [] if own is None else list(dict.fromkeys(n_train if size == "all" else size for size in own.sizes))
 
 
-def measure_networks(
-    prepared: Prepared,
+def evaluate_networks(
+    prepared: PreparedStudy,
     data: SweepInput,
     scores: LeverageScores | None,
     results: pd.DataFrame,
@@ -134,8 +134,8 @@ def measure_networks(
         The run folder.
     """
     if prepared.study.mace is None:
-        for name in (NETWORKS, CALIBRATION):
-            remove(folder / name)
+        for name in (NETWORKS_FILE, NETWORK_CALIBRATION_FILE):
+            remove_file(folder / name)
         return
     rows, calibrations = [], []
     beside: set[tuple[str, int]] = set()
@@ -148,17 +148,17 @@ def measure_networks(
             calibrations += _linear(point, prepared, data, results, jobs, progress)
         table = pd.DataFrame(rows)[COLUMNS]  # a model's speed is that of its size: the fastest of what was measured
         table["md_us_per_atom_step"] = table.groupby("model")["md_us_per_atom_step"].transform("min")
-        write_csv(table, folder / NETWORKS)
-    write_csv(pd.DataFrame(calibrations), folder / CALIBRATION)
+        write_csv(table, folder / NETWORKS_FILE)
+    write_csv(pd.DataFrame(calibrations), folder / NETWORK_CALIBRATION_FILE)
 
 
-def _points(prepared: Prepared, data: SweepInput, scores: LeverageScores | None) -> list[_Point]:
+def _points(prepared: PreparedStudy, data: SweepInput, scores: LeverageScores | None) -> list[_Point]:
     own, grid = prepared.study.mace, prepared.grid
     if own is None:
         return []
     drawn: dict[int, Array] = {}
-    for draw in draws_of(data, grid, scores):
-        drawn.setdefault(draw.n_train, draw.members)  # the first sampling and repetition come first
+    for draw in list_draws(data, grid, scores):
+        drawn.setdefault(draw.n_train, draw.configurations)  # the first sampling and repetition come first
     return [
         _Point(name, settings, level, drawn[size])
         for level in own.levels or [grid.levels[-1]]
@@ -168,7 +168,7 @@ def _points(prepared: Prepared, data: SweepInput, scores: LeverageScores | None)
 
 
 def _done(
-    point: _Point, prepared: Prepared, errors: LevelErrors, folder: Path, jobs: int, progress: bool
+    point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, jobs: int, progress: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A point's row and calibration, from its folder if it stands there."""
     place = folder.absolute() / FOLDER / f"{point.name}-{_hash(point, prepared)}"
@@ -181,37 +181,37 @@ def _done(
     return row, calibration
 
 
-def _hash(point: _Point, prepared: Prepared) -> str:
+def _hash(point: _Point, prepared: PreparedStudy) -> str:
     """Of all that a point depends on."""
     own, dataset = prepared.study.mace, prepared.dataset
     used = dataset.select(np.concatenate([point.subset, prepared.split.test]))
     labels = [used.labels(level) for level in (point.level, prepared.grid.levels[-1])]
-    values = [array_digest(np.nan_to_num(part)) for one in labels for part in (one.energy, one.forces, one.stress)]
-    files = [file_digest(path) for path in point.settings.files.values()]
+    values = [hash_array(np.nan_to_num(part)) for one in labels for part in (one.energy, one.forces, one.stress)]
+    files = [hash_file(path) for path in point.settings.foundation_files.values()]
     settings = point.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
-    group = prepared.split.group[point.subset].tolist()
-    shared = None if own is None else [own.validate_, own.seed]
-    return digest([settings, files, shared, used.structures_digest(), len(point.subset), group, values])[:10]
+    group = prepared.split.groups[point.subset].tolist()
+    shared = None if own is None else [own.validation_fraction, own.seed]
+    return hash_json([settings, files, shared, used.hash_structures(), len(point.subset), group, values])[:10]
 
 
 def _train(
-    point: _Point, prepared: Prepared, errors: LevelErrors, place: Path, jobs: int, progress: bool
+    point: _Point, prepared: PreparedStudy, errors: LevelErrors, place: Path, jobs: int, progress: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     own, dataset, split = prepared.study.mace, prepared.dataset, prepared.split
     if own is None:
         raise InputError("the study has no section 'mace'")
     log.info("network %s, level %s, %d configurations", point.name, point.level, len(point.subset))
-    train, watch = _watched(split.group[point.subset], own.validate_, own.seed)
-    training, watched = (Labelled.of(dataset, point.level, point.subset[one], split.group) for one in (train, watch))
-    potential = mace_committee(
-        point.settings, MaceData(training, watched), place, aside=watched, seed=own.seed, coverage=COVERAGE,
+    train, watch = _watched(split.groups[point.subset], own.validation_fraction, own.seed)
+    training, watched = (LabelledStructures.from_dataset(dataset, point.level, point.subset[one], split.groups) for one in (train, watch))
+    potential = train_mace_committee(
+        point.settings, MaceData(training, watched), place, calibration_set=watched, seed=own.seed, coverage=COVERAGE,
         level=point.level, jobs=jobs, progress=progress,
     )  # fmt: skip
     said, found = _judged(potential, prepared, point, jobs, progress)
-    cell = measured_cell(prepared, errors)
+    cell = select_md_cell(prepared, errors)
     speed = np.nan
     if cell is not None:
-        speed = network_speed(potential, cell, seconds=MD_SECONDS).us_per_atom_step
+        speed = measure_network_speed(potential, cell, seconds=MD_SECONDS).us_per_atom_step
     record = potential.record or {}
     row = {
         "model": point.name,
@@ -242,30 +242,30 @@ def _watched(group: Array, share: float, seed: int) -> tuple[Array, Array]:
     return split.train, split.test
 
 
-def _seconds(prepared: Prepared, level: str, positions: Array) -> Array:
+def _seconds(prepared: PreparedStudy, level: str, positions: Array) -> Array:
     """What labels cost, as the study says."""
-    given = prepared.study.cost.seconds
+    given = prepared.study.cost.label_seconds
     if isinstance(given, dict):
         return np.full(len(positions), float(given[level]))
     return np.asarray(prepared.dataset.labels(level).seconds[positions], dtype=float)
 
 
 def _judged(
-    potential: MacePotential | LinearPotential, prepared: Prepared, point: _Point, jobs: int, progress: bool
-) -> tuple[dict[str, float], dict[RowKind, HeldOut]]:
+    potential: MacePotential | LinearPotential, prepared: PreparedStudy, point: _Point, jobs: int, progress: bool
+) -> tuple[dict[str, float], dict[RowKind, CalibrationData]]:
     """Errors as in ``results.csv``, meV/atom and meV/Å, and what the committee says of the test set."""
     dataset, split, reference = prepared.dataset, prepared.split, prepared.grid.levels[-1]
     said: dict[str, float] = {}
-    found: dict[RowKind, HeldOut] = {}
+    found: dict[RowKind, CalibrationData] = {}
     sets = (("train", point.subset, point.level), ("test", split.test, point.level), ("ref", split.test, reference))
     predicted = {}
     for name, positions, level in sets:
-        labelled = Labelled.of(dataset, level, positions, split.group)
+        labelled = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
         key = name == "train"
         if key not in predicted:
             predicted[key] = predict_spreads(potential, labelled.structures, jobs=jobs, progress=progress)
         sizes = [len(atoms) for atoms in labelled.structures]
-        own = held_out(predicted[key], labelled.labels, sizes, labelled.groups)
+        own = collect_calibration_data(predicted[key], labelled.labels, sizes, labelled.groups)
         for kind, word in ((RowKind.ENERGY, "energy"), (RowKind.FORCE, "force")):
             residual = 1000 * own[kind].residual if kind in own else np.array([np.nan])
             said[f"{name}_{word}"] = float(np.sqrt(np.mean(residual**2)))
@@ -276,11 +276,11 @@ def _judged(
 
 
 def _linear(
-    point: _Point, prepared: Prepared, data: SweepInput, results: pd.DataFrame, jobs: int, progress: bool
+    point: _Point, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, jobs: int, progress: bool
 ) -> list[dict[str, Any]]:
     """The calibration of a committee of the linear model that is best on the same subset, by its force error."""
     first = results[(results["level"] == point.level) & (results["n_train"] == len(point.subset))]
-    first = first[(first["sampling"] == prepared.grid.samplings[0]) & (first["repeat"] == 0)].dropna(subset="ref_force")
+    first = first[(first["sampling"] == prepared.grid.sampling_methods[0]) & (first["repeat"] == 0)].dropna(subset="ref_force")
     if first.empty:
         return []
     best = first.sort_values("ref_force").iloc[0]
@@ -289,14 +289,14 @@ def _linear(
     rows = int((np.isin(data.design.configuration, own)).sum())
     if rows <= columns:
         return []
-    fit = CommitteeFit.of(
-        design_parts(data.design, point.level, own, columns),
-        prepared.split.group[own],
+    fit = CommitteeFit.from_parts(
+        partition_training_rows(data.design, point.level, own, columns),
+        prepared.split.groups[own],
         np.array([best["w_energy"], best["w_force"], 1.0]),
         np.random.default_rng([prepared.study.seed, 9]),
         threads=jobs,
     )
-    members = fit.members(SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
+    members = fit.draw_members(SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
     members += fit.coefficients - members.mean(axis=0)
     basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": int(best["twojmax"])})
     _, found = _judged(LinearPotential(basis, members), prepared, point, jobs, progress)
@@ -304,11 +304,11 @@ def _linear(
     return _calibrations(name, point, SNAP_MEMBERS, found)
 
 
-def _calibrations(name: str, point: _Point, members: int, found: Mapping[RowKind, HeldOut]) -> list[dict[str, Any]]:
+def _calibrations(name: str, point: _Point, members: int, found: Mapping[RowKind, CalibrationData]) -> list[dict[str, Any]]:
     """How far a committee's disagreement is to be trusted on the test set: one half calibrates, the other judges."""
     rows = []
     for kind, own in found.items():
-        factor, unit = UNITS[kind]
+        factor, unit = DISPLAY_UNITS[kind]
         spread, error = _by_configuration(own)
         inside, half = _halves(own, members)
         varies = len(spread) > 2 and np.ptp(spread) > 0 and np.ptp(error) > 0
@@ -329,18 +329,18 @@ def _calibrations(name: str, point: _Point, members: int, found: Mapping[RowKind
     return rows
 
 
-def _by_configuration(own: HeldOut) -> tuple[Array, Array]:
+def _by_configuration(own: CalibrationData) -> tuple[Array, Array]:
     """Disagreement and error of the mean, root mean squares over each configuration."""
     _, number, counts = np.unique(own.configuration, return_inverse=True, return_counts=True)
     spread, error = (np.sqrt(np.bincount(number, one**2) / counts) for one in (own.spread, own.residual))
     return spread, error
 
 
-def _halves(own: HeldOut, members: int) -> tuple[float, float]:
+def _halves(own: CalibrationData, members: int) -> tuple[float, float]:
     """Share of labels in the conformal intervals of the other half's calibration, and their median half width."""
     groups = np.unique(own.group)
     first = np.isin(own.group, np.random.default_rng(0).permutation(groups)[: len(groups) // 2])
-    if min(len(np.unique(own.group[first])), len(np.unique(own.group[~first]))) < least_held_out(COVERAGE):
+    if min(len(np.unique(own.group[first])), len(np.unique(own.group[~first]))) < min_calibration_size(COVERAGE):
         return float("nan"), float("nan")
     inside, widths = [], []
     for calibrates in (first, ~first):

@@ -17,36 +17,36 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, replacing, track
-from paretofit.dataset.quality import LevelErrors, level_errors
+from paretofit.core import InputError, atomic_path, track
+from paretofit.dataset.quality import LevelErrors, compute_level_errors
 from paretofit.execution import parallel_map
-from paretofit.study.analysis import measure_md, with_md
-from paretofit.study.pipeline import describe
-from paretofit.study.preparation import prepare
-from paretofit.study.run_folder import run_folder
+from paretofit.study.analysis import measure_md_cost, add_md_cost
+from paretofit.study.pipeline import load_or_compute_design
+from paretofit.study.preparation import prepare_study
+from paretofit.study.run_folder import open_run_folder
 from paretofit.study.schema import Study, load_study
-from paretofit.study.sweep_data import sweep_input
+from paretofit.study.sweep_data import build_sweep_input
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paretofit.study.preparation import Prepared
+    from paretofit.study.preparation import PreparedStudy
 
 FOLDS = 4
 PARTITIONS = 3
 SIZES = 5  # subset sizes within the training part of a fold
 SMALLEST = 6  # configurations in a subset
 FEWEST = 12  # configurations in a pilot
-PILOT_EXTRAPOLATE = 30.0
+DEFAULT_PILOT_EXTRAPOLATION_FACTOR = 30.0
 
 log = logging.getLogger(__name__)
 
 
-def pilot_results(
-    path: Study | Path | str,
+def run_pilot(
+    source: Study | Path | str,
     *,
-    configurations: int | None = None,
+    n_configurations: int | None = None,
     out: Path | str | None = None,
     jobs: int = 1,
     progress: bool = False,
@@ -55,10 +55,10 @@ def pilot_results(
 
     Parameters
     ----------
-    path : Study or path-like
+    source : Study or path-like
         A study whose dataset is the pilot; its levels, 2Jmax, weights and basis count, its sizes, samplings and split
         do not. ``ridge`` is ``auto`` unless the study has one.
-    configurations : int, optional
+    n_configurations : int, optional
         Take so many configurations of the dataset, at random, for the pilot; by default all.
     out : path-like, optional
         Where descriptors, finished fits and ``results.csv`` are kept; by default ``runs/<name>-pilot``.
@@ -78,22 +78,22 @@ def pilot_results(
     InputError
         If the study cannot be used, or the pilot is too small to be cross-validated.
     """
-    study = _pilot_study(path if isinstance(path, Study) else load_study(path))
-    prepared = _drawn(prepare(study), configurations)
+    study = _pilot_study(source if isinstance(source, Study) else load_study(source))
+    prepared = _drawn(prepare_study(study), n_configurations)
     folder = Path(out) if out is not None else Path("runs") / f"{study.name}-pilot"
-    with prepared.dataset, run_folder(folder, f"{study.name}-pilot"):
-        design = describe(prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress)
-        folds = list(_folds(prepared.split.group, study.seed))
-        data = sweep_input(prepared, design)
-        errors = level_errors(prepared.dataset, list(prepared.grid.levels), bulk=study.bulk)
+    with prepared.dataset, open_run_folder(folder, f"{study.name}-pilot"):
+        design = load_or_compute_design(prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress)
+        folds = list(_folds(prepared.split.groups, study.seed))
+        data = build_sweep_input(prepared, design)
+        errors = compute_level_errors(prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration)
         everybody = replace(data, train=np.arange(data.design.n_configurations))
-        md = measure_md(prepared, everybody, errors, folder)
+        md = measure_md_cost(prepared, everybody, errors, folder)
         tasks = list(_tasks(data, prepared.grid, folds))
         found = parallel_map(partial(_fit_fold, folder=folder.absolute()), tasks, jobs)
         tables = list(track(found, len(tasks), "folds of the pilot", enabled=progress))
         results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
-        results = with_md(results.merge(_label_errors(prepared, errors), on="level"), md)
-        with replacing(folder / "results.csv") as temporary:
+        results = add_md_cost(results.merge(_label_errors(prepared, errors), on="level"), md)
+        with atomic_path(folder / "results.csv") as temporary:
             results.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     table: pd.DataFrame = results.astype({"level": str, "ridge": str})
     return table
@@ -106,7 +106,7 @@ def _pilot_study(study: Study) -> Study:
     return study.model_copy(update={**kept, "split": study.split.model_copy(update={"train_fraction": 0.5})})
 
 
-def _drawn(prepared: Prepared, configurations: int | None) -> Prepared:
+def _drawn(prepared: PreparedStudy, configurations: int | None) -> PreparedStudy:
     """Some of the configurations, as if there were no more."""
     n = len(prepared.dataset)
     if configurations is None or configurations == n:
@@ -118,11 +118,11 @@ def _drawn(prepared: Prepared, configurations: int | None) -> Prepared:
     rng = np.random.default_rng(np.random.SeedSequence(prepared.study.seed, spawn_key=(PARTITIONS,)))
     chosen = np.sort(rng.choice(n, configurations, replace=False))
     everybody = np.arange(configurations)
-    split = replace(prepared.split, train=everybody, test=everybody[:0], group=prepared.split.group[chosen])
+    split = replace(prepared.split, train=everybody, test=everybody[:0], groups=prepared.split.groups[chosen])
     return replace(prepared, dataset=prepared.dataset.select(chosen), split=split)
 
 
-def _label_errors(prepared: Prepared, errors: LevelErrors) -> pd.DataFrame:
+def _label_errors(prepared: PreparedStudy, errors: LevelErrors) -> pd.DataFrame:
     levels = list(prepared.grid.levels)
     table = errors.table.set_index("level")[["energy_rmsd", "force_rmsd"]]
     table = table.reindex(levels).fillna(0.0)  # the reference has no error of its own

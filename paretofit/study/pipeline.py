@@ -18,26 +18,26 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from paretofit.core import InputError, digest, digests, file_digest, replacing
-from paretofit.dataset.quality import level_errors
+from paretofit.core import InputError, hash_json, hash_files, hash_file, atomic_path
+from paretofit.dataset.quality import compute_level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
-from paretofit.execution import LabelJobs, on_cluster
-from paretofit.linear.reduction import device_named
-from paretofit.study.analysis import measure_md, measure_noise, with_md, write_csv
-from paretofit.study.networks import check_networks, measure_networks
-from paretofit.study.preparation import Prepared, prepare
+from paretofit.execution import LabelJobSettings, use_cluster
+from paretofit.linear.reduction import get_device
+from paretofit.study.analysis import measure_md_cost, measure_label_noise, add_md_cost, write_csv
+from paretofit.study.networks import check_networks, evaluate_networks
+from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.result import RunResult
-from paretofit.study.run_folder import KNEES, PATHS, RESULTS, link_dataset, logging_to, run_folder, write_record
-from paretofit.study.run_report import DESIGN, KEPT, STAGES, write_run_report
-from paretofit.study.run_summary import Stage, peak_megabytes, run_summary, run_warnings
+from paretofit.study.run_folder import WEIGHT_KNEES_FILE, WEIGHT_PATH_FILE, RESULTS_FILE, link_dataset, log_to_file, open_run_folder, write_record
+from paretofit.study.run_report import DESIGN_FILE, OPTIONAL_FILES, STAGE_BY_FILE, write_run_report
+from paretofit.study.run_summary import StageUsage, measure_peak_memory_mb, summarise_run, collect_run_warnings
 from paretofit.study.schema import Study, load_study
-from paretofit.study.sweep_data import sweep_input
+from paretofit.study.sweep_data import build_sweep_input
 from paretofit.sweep import (
     FastEngine,
     check_reduction_memory,
     make_engine,
     run_sweep,
-    weight_paths,
+    compute_weight_paths,
     write_results,
 )
 
@@ -81,75 +81,75 @@ def run_study(
     """
     settings, prepared = _load(study)
     basis = settings.basis.model_dump(exclude={"twojmax"})
-    inputs = digest([prepared.dataset.structures_digest(), basis])
+    inputs = hash_json([prepared.dataset.hash_structures(), basis])
     target = Path(out) if out is not None else Path("runs") / f"{settings.name}-{inputs[:8]}"
-    clock: dict[str, Stage] = {}
+    clock: dict[str, StageUsage] = {}
     with (
         prepared.dataset,
-        run_folder(target, settings.name) as folder,
-        logging_to(folder / "run.log"),
-        on_cluster(None if isinstance(settings.cluster, LabelJobs) else settings.cluster, jobs, folder),
+        open_run_folder(target, settings.name) as folder,
+        log_to_file(folder / "run.log"),
+        use_cluster(None if isinstance(settings.cluster, LabelJobSettings) else settings.cluster, jobs, folder),
     ):
-        log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.n_fits())
+        log.info("study %s, dataset %s, %d fits", settings.name, settings.dataset, prepared.grid.count_fits())
         _write_study(settings, folder)
         link_dataset(settings.dataset, folder / "dataset.h5")
         if settings.engine == "fast":  # before descriptors, which may take hours
-            check_reduction_memory(settings.basis.n_features, jobs, device_named(settings.device))
+            check_reduction_memory(settings.basis.n_features, jobs, get_device(settings.device))
         with _timed(clock, "describe"):
-            design = describe(prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress)
-        data = sweep_input(prepared, design)
+            design = load_or_compute_design(prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress)
+        data = build_sweep_input(prepared, design)
         with _timed(clock, "reduce"):
             engine = make_engine(data, prepared.grid, settings.engine, jobs=jobs, device=settings.device, folder=folder)
             _write_split(prepared, engine.scores, folder / "split.csv")
         with _timed(clock, "sweep"):
             results = run_sweep(data, prepared.grid, engine=engine, journal=folder, jobs=jobs, progress=progress)
         with _timed(clock, "analyse"):
-            errors = level_errors(prepared.dataset, prepared.grid.levels, bulk=settings.bulk)
-            results = with_md(results, measure_md(prepared, data, errors, folder))
-            write_results(results, folder / RESULTS)
-            measure_noise(prepared, engine, folder)
+            errors = compute_level_errors(prepared.dataset, prepared.grid.levels, reference_configuration=settings.reference_configuration)
+            results = add_md_cost(results, measure_md_cost(prepared, data, errors, folder))
+            write_results(results, folder / RESULTS_FILE)
+            measure_label_noise(prepared, engine, folder)
             _paths(engine, prepared, folder)
         with _timed(clock, "networks"):
-            measure_networks(prepared, data, engine.scores, results, errors, folder, jobs, progress)
+            evaluate_networks(prepared, data, engine.scores, results, errors, folder, jobs, progress)
         with _timed(clock, "report"):
-            summary = run_summary(prepared, design, engine, results, clock)
-            warnings = run_warnings(prepared, engine, data)
+            summary = summarise_run(prepared, design, engine, results, clock)
+            warnings = collect_run_warnings(prepared, engine, data)
             made = write_run_report(folder, prepared, errors, summary, warnings)
-        files = [name for name in KEPT if (folder / name).exists()]
+        files = [name for name in OPTIONAL_FILES if (folder / name).exists()]
         said = {"summary": summary, "warnings": warnings, "files": files}
-        _write_record(settings, folder, clock, jobs, said | {"sha256": digests(folder, _hashed(files))})
-        log.info("done: %s", made.report)
+        _write_record(settings, folder, clock, jobs, said | {"sha256": hash_files(folder, _hashed(files))})
+        log.info("done: %s", made.path)
     seconds = {stage: spent.seconds for stage, spent in clock.items()}
-    return RunResult(folder, results, made.front, made.report, made.warnings, seconds)
+    return RunResult(folder, results, made.front, made.path, made.warnings, seconds)
 
 
-def _load(study: Study | Path | str) -> tuple[Study, Prepared]:
+def _load(study: Study | Path | str) -> tuple[Study, PreparedStudy]:
     """Load and check a study; what is wrong with one from a file names the file."""
     if isinstance(study, Study):
-        prepared = prepare(study)
+        prepared = prepare_study(study)
         check_networks(prepared)
         return study, prepared
     settings = load_study(study)
     try:
-        prepared = prepare(settings)
+        prepared = prepare_study(settings)
         check_networks(prepared)
     except InputError as error:
         raise InputError(f"{study}: {error}") from error
     return settings, prepared
 
 
-def _paths(engine: FastEngine | PlainEngine, prepared: Prepared, folder: Path) -> None:
+def _paths(engine: FastEngine | PlainEngine, prepared: PreparedStudy, folder: Path) -> None:
     """Write the continuous weight paths of the whole training set, where the engine has its moments."""
-    targets = [folder / PATHS, folder / KNEES]
+    targets = [folder / WEIGHT_PATH_FILE, folder / WEIGHT_KNEES_FILE]
     if not isinstance(engine, FastEngine) or prepared.grid.ridge[0] != 0.0 or not len(prepared.split.test):
         for target in targets:
             target.unlink(missing_ok=True)
         return
-    for table, target in zip(weight_paths(engine, prepared.grid), targets, strict=True):
+    for table, target in zip(compute_weight_paths(engine, prepared.grid), targets, strict=True):
         write_csv(table, target)
 
 
-def describe(
+def load_or_compute_design(
     dataset: Dataset, basis: SnapBasis, path: Path | str, *, jobs: int = 1, progress: bool = False
 ) -> DesignMatrix:
     """Return the design of these structures in this basis, computed only if `path` does not hold it already."""
@@ -157,7 +157,7 @@ def describe(
     if path.exists():
         with suppress(InputError):  # a damaged design is computed again
             design = DesignMatrix.open(path)
-            same = design.attributes.get("structures") == dataset.structures_digest()
+            same = design.attributes.get("structures") == dataset.hash_structures()
             if same and _holds(design, basis):
                 log.info("design: %s stands", path)
                 return design
@@ -177,13 +177,13 @@ def _write_study(study: Study, folder: Path) -> None:
 
     content = json.loads(study.model_dump_json(by_alias=True))
     content["dataset"] = str(study.dataset.resolve())
-    with replacing(folder / "study.yaml") as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with atomic_path(folder / "study.yaml") as temporary, temporary.open("w", encoding="utf-8") as stream:
         YAML().dump(content, stream)
 
 
-def _write_split(prepared: Prepared, scores: LeverageScores | None, path: Path) -> None:
+def _write_split(prepared: PreparedStudy, scores: LeverageScores | None, path: Path) -> None:
     ids, split = prepared.dataset.ids, prepared.split
-    table = pd.DataFrame({"id": ids, "set": "test", "group": split.group})
+    table = pd.DataFrame({"id": ids, "set": "test", "group": split.groups})
     table.loc[split.train, "set"] = "train"
     if scores is not None:
         table.loc[split.train, "leverage"] = scores.regular
@@ -193,10 +193,10 @@ def _write_split(prepared: Prepared, scores: LeverageScores | None, path: Path) 
 
 def _hashed(kept: list[str]) -> list[str]:
     """The files whose digest is recorded: all that a report is made from, but the design, which has its checksums."""
-    return [*STAGES, *(name for name in kept if name != DESIGN)]
+    return [*STAGE_BY_FILE, *(name for name in kept if name != DESIGN_FILE)]
 
 
-def _write_record(study: Study, folder: Path, clock: dict[str, Stage], jobs: int, said: dict[str, Any]) -> None:
+def _write_record(study: Study, folder: Path, clock: dict[str, StageUsage], jobs: int, said: dict[str, Any]) -> None:
     record: dict[str, Any] = {
         "study": study.name,
         "versions": {name: _version(name) for name in PACKAGES},
@@ -204,10 +204,10 @@ def _write_record(study: Study, folder: Path, clock: dict[str, Stage], jobs: int
         "platform": platform.platform(),
         "git_commit": _git_commit(),
         "seeds": {"split": study.split.seed, "sampling": study.seed},
-        "dataset_sha256": file_digest(study.dataset),
+        "dataset_sha256": hash_file(study.dataset),
         "jobs": jobs,
         "seconds": {name: round(spent.seconds, 3) for name, spent in clock.items()},
-        "peak_megabytes": {name: round(spent.megabytes) for name, spent in clock.items()},
+        "peak_megabytes": {name: round(spent.peak_memory_mb) for name, spent in clock.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **said,
     }
@@ -232,9 +232,9 @@ def _git_commit() -> str | None:
 
 
 @contextmanager
-def _timed(clock: dict[str, Stage], stage: str) -> Iterator[None]:
+def _timed(clock: dict[str, StageUsage], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     log.info("%s: started", stage)
     yield
-    clock[stage] = Stage(time.perf_counter() - start, peak_megabytes())
+    clock[stage] = StageUsage(time.perf_counter() - start, measure_peak_memory_mb())
     log.info("%s: %.2f s, peak memory so far %.0f MB", stage, *clock[stage])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paretofit.core import InputError, suggestion
-from paretofit.dataset import Dataset, Split, relatives, split_configurations
-from paretofit.linear.reduction import device_named
+from paretofit.core import InputError, suggest_match
+from paretofit.dataset import Dataset, Split, assign_groups, split_configurations
+from paretofit.linear.reduction import get_device
 from paretofit.study.schema import SplitSettings, Study
 from paretofit.sweep import (
     SweepGrid,
@@ -16,17 +16,17 @@ from paretofit.sweep import (
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedStudy:
     """A study checked against its dataset, before anything expensive."""
 
     study: Study
     dataset: Dataset
     split: Split
     grid: SweepGrid
-    dropped: list[int]
+    dropped_ids: list[int]
 
 
-def prepare(study: Study) -> Prepared:
+def prepare_study(study: Study) -> PreparedStudy:
     """Check a study against its dataset and draw the split; cheap, and before the first expensive step.
 
     Raises
@@ -34,7 +34,7 @@ def prepare(study: Study) -> Prepared:
     InputError
         Naming the key, the level or the configuration.
     """
-    device_named(study.device)  # says what it lacks
+    get_device(study.device)  # says what it lacks
     dataset = Dataset(study.dataset)
     if len(dataset) == 0:
         raise InputError(f"{study.dataset} holds no configurations")
@@ -45,7 +45,7 @@ def prepare(study: Study) -> Prepared:
     complete = np.logical_and.reduce(list(have.values()))
     for level in levels:
         _check_cost(study, dataset, level)
-    if study.cost.seconds != "recorded" and (foreign := sorted(set(study.cost.seconds) - set(levels))):
+    if study.cost.label_seconds != "recorded" and (foreign := sorted(set(study.cost.label_seconds) - set(levels))):
         raise InputError(f"'cost.seconds' has a number for '{foreign[0]}', which is no level of this study")
     dropped = dataset.ids[~complete].tolist()
     if dropped and study.missing_labels == "error":
@@ -59,11 +59,11 @@ def prepare(study: Study) -> Prepared:
         raise InputError(f"{study.dataset}: no configuration has labels at all of the levels {', '.join(levels)}")
     kept = dataset.select(np.flatnonzero(complete))
     _check_group_keys(study, kept)
-    group = relatives(kept.ids, kept.info_records, study.split.group_by)
+    group = assign_groups(kept.ids, kept.info_records, study.split.group_by)
     split = split_configurations(group, study.split.train_fraction, study.split.seed)
     grid = _grid(study, levels, len(split.train))
     grid.check(len(split.train))
-    return Prepared(study, kept, split, grid, dropped)
+    return PreparedStudy(study, kept, split, grid, dropped)
 
 
 def _grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
@@ -73,7 +73,7 @@ def _grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
         twojmax=study.twojmax,
         weights=study.weights,
         sizes=sizes,
-        samplings=study.samplings,
+        sampling_methods=study.sampling_methods,
         repetitions=study.repetitions,
         seed=study.seed,
         md_cost=study.cost.md_us_per_atom_step,
@@ -83,7 +83,7 @@ def _grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
 
 
 def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
-    if study.cost.seconds == "recorded":
+    if study.cost.label_seconds == "recorded":
         labels = dataset.labels(level)
         unknown = labels.complete & ~(labels.seconds >= 0)
         if unknown.any():
@@ -92,7 +92,7 @@ def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
                 f"seconds, the first with id {dataset.ids[unknown][0]}; give seconds per configuration for each level "
                 "in 'cost.seconds'"
             )
-    elif level not in study.cost.seconds:
+    elif level not in study.cost.label_seconds:
         raise InputError(f"'cost.seconds' has no number for level '{level}' of {dataset.path}")
 
 
@@ -105,5 +105,5 @@ def _check_group_keys(study: Study, dataset: Dataset) -> None:
         if key not in known:
             raise InputError(
                 f"'split.group_by': no configuration of {study.dataset} has '{key}' in its info; there are "
-                f"{', '.join(known) or 'no keys'}{suggestion(key, known)}"
+                f"{', '.join(known) or 'no keys'}{suggest_match(key, known)}"
             )

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paretofit.core import listing, table, text
-from paretofit.report import counted, duration, listed, number, ratio_text
+from paretofit.core import render_list, render_table, escape_text
+from paretofit.report import format_count, format_duration, join_items, format_number, format_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,16 +30,16 @@ class RunResult:
     front: pd.DataFrame
     report: Path
     warnings: list[str]
-    seconds: dict[str, float]
+    stage_seconds: dict[str, float]
 
     def __repr__(self) -> str:
-        return run_text(self)
+        return format_run(self)
 
     def _repr_html_(self) -> str:
-        return run_html(self)
+        return format_run_html(self)
 
 
-def run_html(run: RunResult) -> str:
+def format_run_html(run: RunResult) -> str:
     """What was run, its lowest errors, the first rows of the front, warnings, and where the report is.
 
     Parameters
@@ -49,37 +49,37 @@ def run_html(run: RunResult) -> str:
     front = run.front[run.front["overall"]] if "overall" in run.front else run.front
     best = front.sort_values("ref_force")
     parts = [
-        f"<p><b>Run</b> {text(run.folder.name)}: {_report_link(run.report)}</p>",
-        table((), _what_was_run(run)),
-        f"<p>Lowest errors against level {text(_reference(run.results))}, medians over repetitions:</p>",
-        table(("lowest", *SETTING_COLUMNS), _lowest(front)),
+        f"<p><b>Run</b> {escape_text(run.folder.name)}: {_report_link(run.report)}</p>",
+        render_table((), _what_was_run(run)),
+        f"<p>Lowest errors against level {escape_text(_reference(run.results))}, medians over repetitions:</p>",
+        render_table(("lowest", *SETTING_COLUMNS), _lowest(front)),
         f"<p>{_heading(len(front))}</p>",
-        table(SETTING_COLUMNS, (_point(row) for _, row in best.head(ROWS).iterrows())),
+        render_table(SETTING_COLUMNS, (_point(row) for _, row in best.head(ROWS).iterrows())),
     ]
-    return "".join(parts) + (f"<p>Warnings:</p>{listing(run.warnings)}" if run.warnings else "")
+    return "".join(parts) + (f"<p>Warnings:</p>{render_list(run.warnings)}" if run.warnings else "")
 
 
-def run_text(run: RunResult) -> str:
+def format_run(run: RunResult) -> str:
     """One line: where, how many fits, the lowest errors."""
     front = run.front
     lowest = ""
     if len(front):
-        energy, force = number(front["ref_energy"].min()), number(front["ref_force"].min())
+        energy, force = format_number(front["ref_energy"].min()), format_number(front["ref_force"].min())
         lowest = f", lowest errors {energy} meV/atom and {force} meV/Å"
-    return f"RunResult('{run.folder}', {counted(len(run.results), 'fit')}, {len(front)} on the fronts{lowest})"
+    return f"RunResult('{run.folder}', {format_count(len(run.results), 'fit')}, {len(front)} on the fronts{lowest})"
 
 
 def _what_was_run(run: RunResult) -> list[tuple[str, str]]:
     results = run.results
     ratios = sorted(set(results["w_energy"] / results["w_force"]))
-    seconds = sum(run.seconds.values())
+    seconds = sum(run.stage_seconds.values())
     return [
-        ("fits", f"{len(results):,} in {duration(seconds)}"),
-        ("levels", listed(results["level"].unique())),
-        ("2Jmax", listed(sorted(results["twojmax"].unique()))),
-        ("w_E/w_F", listed(ratio_text(ratio) for ratio in ratios)),
-        ("configurations", listed(sorted(results["n_train"].unique()))),
-        ("samplings", listed(results["sampling"].unique())),
+        ("fits", f"{len(results):,} in {format_duration(seconds)}"),
+        ("levels", join_items(results["level"].unique())),
+        ("2Jmax", join_items(sorted(results["twojmax"].unique()))),
+        ("w_E/w_F", join_items(format_ratio(ratio) for ratio in ratios)),
+        ("configurations", join_items(sorted(results["n_train"].unique()))),
+        ("samplings", join_items(results["sampling"].unique())),
         ("repetitions", f"{results['repeat'].nunique()}"),
     ]
 
@@ -98,16 +98,16 @@ def _lowest(front: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def _heading(count: int) -> str:
     shown = f", the {ROWS} with the lowest force errors" if count > ROWS else ""
-    return f"Front of energy error, force error and cost: {counted(count, 'point')}{shown}:"
+    return f"Front of energy error, force error and cost: {format_count(count, 'point')}{shown}:"
 
 
 def _point(row: pd.Series) -> Sequence[str]:
-    return (*setting_cells(row), number(row["ref_energy"]), number(row["ref_force"]), duration(row["label_seconds"]))
+    return (*setting_cells(row), format_number(row["ref_energy"]), format_number(row["ref_force"]), format_duration(row["label_seconds"]))
 
 
 def setting_cells(row: pd.Series) -> Sequence[str]:
     """Level, configurations, 2Jmax, weight ratio and sampling of a row, as the first of `SETTING_COLUMNS`."""
-    ratio = ratio_text(row["w_energy"] / row["w_force"])
+    ratio = format_ratio(row["w_energy"] / row["w_force"])
     return (str(row["level"]), f"{int(row['n_train']):,}", f"{int(row['twojmax'])}", ratio, str(row["sampling"]))
 
 
@@ -116,4 +116,4 @@ def _report_link(report: Path) -> str:
     path = report.resolve()
     inside = path.is_relative_to(Path.cwd())
     target = Path(os.path.relpath(path)).as_posix() if inside else path.as_uri()
-    return f'<a href="{escape(target)}" target="_blank">{text(report)}</a>'
+    return f'<a href="{escape(target)}" target="_blank">{escape_text(report)}</a>'

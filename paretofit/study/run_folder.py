@@ -12,14 +12,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from paretofit.core import (
-    LOCK,
+    LOCK_FILE_NAME,
     InputError,
-    file_digest,
-    read_sealed,
+    hash_file,
+    read_json_with_digest,
     read_yaml,
-    remove_temporary,
-    replacing,
-    write_sealed,
+    remove_temporary_files,
+    atomic_path,
+    write_json_with_digest,
     write_text,
 )
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-RECORD = "run.json"
+RECORD_FILE = "run.json"
 AGAIN = "run the study again"
-RESULTS, FRONT = "results.csv", "front.csv"
-PATHS, KNEES = "weight_path.csv", "weight_knees.csv"
-NETWORKS, CALIBRATION = "mace.csv", "mace_calibration.csv"
+RESULTS_FILE, FRONT_FILE = "results.csv", "front.csv"
+WEIGHT_PATH_FILE, WEIGHT_KNEES_FILE = "weight_path.csv", "weight_knees.csv"
+NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
 
 
 @contextmanager
-def run_folder(folder: Path, name: str) -> Iterator[Path]:
+def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
     """Make or reopen the run folder of a study and hold it for this process.
 
     Raises
@@ -47,7 +47,7 @@ def run_folder(folder: Path, name: str) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _check_owner(folder, name)
-        lock = (folder / LOCK).open("a", encoding="utf-8")
+        lock = (folder / LOCK_FILE_NAME).open("a", encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"the run folder {folder} cannot be used: {error.strerror}; name another one with --out"
@@ -64,17 +64,17 @@ def run_folder(folder: Path, name: str) -> Iterator[Path]:
                 f"the run folder {folder} cannot be locked: {error.strerror}; name one on another disk with --out"
             ) from error
         if _recorded(folder) is None:
-            write_text(folder / RECORD, json.dumps({"study": name}) + "\n")
-        remove_temporary(folder)  # the lock says that whoever wrote them is not running any more
+            write_text(folder / RECORD_FILE, json.dumps({"study": name}) + "\n")
+        remove_temporary_files(folder)  # the lock says that whoever wrote them is not running any more
         yield folder
 
 
 def _check_owner(folder: Path, name: str) -> None:
-    others = [path.name for path in folder.iterdir() if path.name not in {LOCK, RECORD}]
+    others = [path.name for path in folder.iterdir() if path.name not in {LOCK_FILE_NAME, RECORD_FILE}]
     owner = _owner(folder)
-    if owner is None and others and (folder / RECORD).exists():
+    if owner is None and others and (folder / RECORD_FILE).exists():
         raise InputError(
-            f"{folder / RECORD} is damaged; if this is a run of '{name}', write {json.dumps({'study': name})} into it"
+            f"{folder / RECORD_FILE} is damaged; if this is a run of '{name}', write {json.dumps({'study': name})} into it"
         )
     if owner is None and others:
         raise InputError(
@@ -88,7 +88,7 @@ def _check_owner(folder: Path, name: str) -> None:
 
 def _owner(folder: Path) -> str | None:
     """The study that a folder is of; where the record is damaged, the study beside it tells."""
-    if (folder / RECORD).exists() and _recorded(folder) is None:
+    if (folder / RECORD_FILE).exists() and _recorded(folder) is None:
         for beside in ("study.yaml", "study.json"):  # YAML holds JSON
             with suppress(InputError, TypeError, KeyError):
                 return str(read_yaml(folder / beside)["name"])
@@ -97,7 +97,7 @@ def _owner(folder: Path) -> str | None:
 
 def _recorded(folder: Path) -> str | None:
     try:
-        content: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        content: Any = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
         return str(content["study"])
     except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -105,7 +105,7 @@ def _recorded(folder: Path) -> str | None:
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write what a finished run says of itself, with a digest of that."""
-    write_sealed(folder / RECORD, record)
+    write_json_with_digest(folder / RECORD_FILE, record)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     InputError
         If it is not what the run has written.
     """
-    record = read_sealed(folder / RECORD, AGAIN)
+    record = read_json_with_digest(folder / RECORD_FILE, AGAIN)
     if not isinstance(record.get("study"), str):
-        raise InputError(f"{folder / RECORD} does not say which study it is of; {AGAIN}")
+        raise InputError(f"{folder / RECORD_FILE} does not say which study it is of; {AGAIN}")
     return record
 
 
@@ -134,7 +134,7 @@ def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | N
     """
     known: dict[str, str] = record.get("sha256", {})
     for name in known if names is None else set(names) & set(known):
-        if (folder / name).exists() and file_digest(folder / name) != known[name]:
+        if (folder / name).exists() and hash_file(folder / name) != known[name]:
             raise InputError(
                 f"{folder / name} is damaged: it is not what the run has written; run the same paretofit run again, "
                 "which writes it from what is finished"
@@ -143,13 +143,13 @@ def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | N
 
 def link_dataset(source: Path, target: Path) -> None:
     """Keep the labels that a run used beside it: as a hard link where the file system can, else a copy."""
-    if target.exists() and (target.samefile(source) or file_digest(target) == file_digest(source)):
+    if target.exists() and (target.samefile(source) or hash_file(target) == hash_file(source)):
         return
     target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)
     except OSError:
-        with replacing(target) as temporary:
+        with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
 
 
@@ -166,7 +166,7 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
+def log_to_file(path: Path) -> Iterator[None]:
     """Send this package's log to the run's file as well."""
     try:
         handler = _LogFile(path, encoding="utf-8")

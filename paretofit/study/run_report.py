@@ -11,73 +11,73 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from paretofit.core import InputError
-from paretofit.dataset.quality import LevelErrors, level_errors
+from paretofit.dataset.quality import LevelErrors, compute_level_errors
 from paretofit.report import Finding, write_report
 from paretofit.report.figures import (
-    models_together,
-    more_plans,
-    network_finding,
-    network_plans,
-    network_sheets,
-    network_warnings,
-    noise_sheet,
-    noise_words,
+    combine_models,
+    plan_noise_figures,
+    assess_networks,
+    plan_network_figures,
+    build_network_tables,
+    collect_network_warnings,
+    build_label_noise_table,
+    describe_label_noise,
 )
 from paretofit.report.page import (
-    More,
-    Picture,
-    Sheet,
-    budget_words,
-    front_sheets,
-    level_plans,
-    level_sheets,
-    level_words,
+    ExtraContent,
+    ReportFigure,
+    ReportTable,
+    describe_budget,
+    build_front_tables,
+    plan_level_figures,
+    build_level_tables,
+    describe_level_errors,
 )
-from paretofit.report.tables import error_sheets, model_sheet
-from paretofit.study.analysis import MD_FILE, NOISE_FILE, NOISE_POINTS_FILE, read_or_empty, two_weights, write_csv
+from paretofit.report.tables import build_error_tables, build_model_table
+from paretofit.study.analysis import MD_FILE, NOISE_FILE, NOISE_POINTS_FILE, read_table_or_empty, select_paper_weights, write_csv
 from paretofit.study.run_folder import (
-    CALIBRATION,
-    FRONT,
-    KNEES,
-    NETWORKS,
-    PATHS,
-    RECORD,
-    RESULTS,
+    NETWORK_CALIBRATION_FILE,
+    FRONT_FILE,
+    WEIGHT_KNEES_FILE,
+    NETWORKS_FILE,
+    WEIGHT_PATH_FILE,
+    RECORD_FILE,
+    RESULTS_FILE,
     check_digests,
     read_record,
-    run_folder,
+    open_run_folder,
 )
 from paretofit.study.schema import load_study
-from paretofit.study.study_front import judged_by_leave_one_out, ridge_table, study_front
-from paretofit.sweep import COLUMNS, WORDS
+from paretofit.study.study_front import substitute_loo_errors, tabulate_ridge_effect, find_study_front
+from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 
 if TYPE_CHECKING:
-    from paretofit.study.preparation import Prepared
+    from paretofit.study.preparation import PreparedStudy
 
-DESIGN, VALIDATION = "design.h5", "validation"
-KEPT = (
-    DESIGN,
+DESIGN_FILE, VALIDATION = "design.h5", "validation"
+OPTIONAL_FILES = (
+    DESIGN_FILE,
     MD_FILE,
     NOISE_FILE,
     NOISE_POINTS_FILE,
-    PATHS,
-    KNEES,
-    NETWORKS,
-    CALIBRATION,
+    WEIGHT_PATH_FILE,
+    WEIGHT_KNEES_FILE,
+    NETWORKS_FILE,
+    NETWORK_CALIBRATION_FILE,
 )  # a run that has written them needs them
-STAGES = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS: "sweep"}
+STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS_FILE: "sweep"}
 
 
 @dataclass(frozen=True)
-class Written:
+class RunReport:
     """A report that was written: where it is, the front in it, and its warnings."""
 
-    report: Path
+    path: Path
     front: pd.DataFrame
     warnings: list[str]
 
 
-def rebuild_report(folder: Path | str) -> Written:
+def rebuild_report(folder: Path | str) -> RunReport:
     """Write the report of a finished run again, from its files; nothing is fitted.
 
     Parameters
@@ -92,67 +92,67 @@ def rebuild_report(folder: Path | str) -> Written:
     """
     folder = Path(folder)
     record = check_finished(folder)
-    from paretofit.study.preparation import prepare  # noqa: PLC0415  (which writes reports, too)
+    from paretofit.study.preparation import prepare_study  # noqa: PLC0415  (which writes reports, too)
 
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
-    prepared = prepare(study)
-    with prepared.dataset, run_folder(folder, record["study"]):
-        errors = level_errors(prepared.dataset, list(prepared.grid.levels), bulk=study.bulk)
+    prepared = prepare_study(study)
+    with prepared.dataset, open_run_folder(folder, record["study"]):
+        errors = compute_level_errors(prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration)
         return write_run_report(folder, prepared, errors, record["summary"], record["warnings"])
 
 
 def write_run_report(
     folder: Path,
-    prepared: Prepared,
+    prepared: PreparedStudy,
     errors: LevelErrors,
     summary: dict[str, str],
     warnings: list[str],
-) -> Written:
+) -> RunReport:
     """Write front, figures, tables and page of a run from the tables that are in its folder."""
     results = _results(folder, prepared)
     warnings = list(warnings)
-    shown = results if len(prepared.split.test) else judged_by_leave_one_out(results, warnings)
+    shown = results if len(prepared.split.test) else substitute_loo_errors(results, warnings)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
-    warnings += network_warnings(read_or_empty(folder / NETWORKS))
-    front = study_front(shown, n_train)
-    write_csv(front, folder / FRONT)
+    warnings += collect_network_warnings(read_table_or_empty(folder / NETWORKS_FILE))
+    front = find_study_front(shown, n_train)
+    write_csv(front, folder / FRONT_FILE)
     page_front, page_warnings = front, warnings
     extra: dict[str, pd.DataFrame] = {}
-    if len(knees := read_or_empty(folder / KNEES)):
+    if len(knees := read_table_or_empty(folder / WEIGHT_KNEES_FILE)):
         extra["Best weight ratios of the whole training set"] = knees
     if "ridge" in shown:
         first = str(prepared.grid.ridge[0])
-        extra["What a ridge penalty changes"] = ridge_table(shown, front)
+        extra["What a ridge penalty changes"] = tabulate_ridge_effect(shown, front)
         page_warnings = [*warnings, f"Figures and findings are those of ridge = {first}; the table shows the others."]
         shown = shown[shown["ridge"].astype(str) == first]
-        page_front = study_front(shown.drop(columns="ridge"), n_train)
-    paths = read_or_empty(folder / PATHS)
+        page_front = find_study_front(shown.drop(columns="ridge"), n_train)
+    paths = read_table_or_empty(folder / WEIGHT_PATH_FILE)
     drawn = paths if len(paths) and n_train in prepared.grid.sizes else None
     report = write_report(
         folder, shown, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
-        extra_tables=extra, paths=drawn, study=_settings(folder, prepared),
-        more=_more(folder, prepared, shown, page_front, errors, drawn),
+        extra_tables=extra, path_table=drawn, study=_settings(folder, prepared),
+        extra_content=_more(folder, prepared, shown, page_front, errors, drawn),
     )  # fmt: skip
-    return Written(report, front, warnings)
+    return RunReport(report, front, warnings)
 
 
-def _results(folder: Path, prepared: Prepared) -> pd.DataFrame:
+def _results(folder: Path, prepared: PreparedStudy) -> pd.DataFrame:
     """The results table, whole."""
-    n_fits = prepared.grid.n_fits()
+    n_fits = prepared.grid.count_fits()
     try:
-        results = pd.read_csv(folder / RESULTS, dtype={"level": str, "ridge": str})
+        results = pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str})
         whole = (
             len(results) == n_fits
-            and set(COLUMNS) <= set(results)
+            and set(SWEEP_COLUMNS) <= set(results)
             and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
         )
-        whole &= (folder / RESULTS).read_bytes().endswith(b"\n")
-        whole &= all(is_numeric_dtype(results[name]) for name in COLUMNS if name not in WORDS)
+        whole &= (folder / RESULTS_FILE).read_bytes().endswith(b"\n")
+        whole &= all(is_numeric_dtype(results[name]) for name in SWEEP_COLUMNS if name not in SWEEP_TEXT_COLUMNS)
     except (ValueError, KeyError):  # pandas: a line with too many fields, an empty file
         whole = False
     if not whole:
         raise InputError(
-            f"{folder / RESULTS} is damaged: it must have {n_fits} complete rows; run the same paretofit run again, "
+            f"{folder / RESULTS_FILE} is damaged: it must have {n_fits} complete rows; run the same paretofit run again, "
             "which writes it from what is finished"
         )
     return results
@@ -160,64 +160,64 @@ def _results(folder: Path, prepared: Prepared) -> pd.DataFrame:
 
 def _more(
     folder: Path,
-    prepared: Prepared,
+    prepared: PreparedStudy,
     results: pd.DataFrame,
     front: pd.DataFrame,
     errors: LevelErrors,
     paths: pd.DataFrame | None,
-) -> More:
+) -> ExtraContent:
     """What the report says of labels, noise, models and budgets."""
-    levels, weights = list(prepared.grid.levels), two_weights(prepared.grid.weights)
-    noise, points = (read_or_empty(folder / name) for name in (NOISE_FILE, NOISE_POINTS_FILE))
-    md = read_or_empty(folder / MD_FILE, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
+    levels, weights = list(prepared.grid.levels), select_paper_weights(prepared.grid.weights)
+    noise, points = (read_table_or_empty(folder / name) for name in (NOISE_FILE, NOISE_POINTS_FILE))
+    md = read_table_or_empty(folder / MD_FILE, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
     findings, plans, sheets = [], [], []
     if len(levels) > 1:
-        findings.append(_measured("labels", "How far are the labels of the cheaper levels off?", level_words(errors)))
-        plans, sheets = list(level_plans(errors, levels)), list(level_sheets(errors, levels))
+        findings.append(_measured("labels", "How far are the labels of the cheaper levels off?", describe_level_errors(errors)))
+        plans, sheets = list(plan_level_figures(errors, levels)), list(build_level_tables(errors, levels))
     if len(noise):
-        findings.append(_measured("noise", "How much of these errors do models ignore?", noise_words(noise)))
-        sheets.append(noise_sheet(noise))
-    findings.append(_measured("budget", "Which level does a budget favour?", budget_words(results, levels)))
+        findings.append(_measured("noise", "How much of these errors do models ignore?", describe_label_noise(noise)))
+        sheets.append(build_label_noise_table(noise))
+    findings.append(_measured("budget", "Which level does a budget favour?", describe_budget(results, levels)))
     sheets += [
-        *error_sheets(results, levels, weights),
-        model_sheet(results, levels, md),
-        *front_sheets(results, front, levels),
+        *build_error_tables(results, levels, weights),
+        build_model_table(results, levels, md),
+        *build_front_tables(results, front, levels),
     ]
-    later = list(more_plans(results, levels, paths, points, noise))
-    networks = read_or_empty(folder / NETWORKS)
+    later = list(plan_noise_figures(results, levels, paths, points, noise))
+    networks = read_table_or_empty(folder / NETWORKS_FILE)
     if len(networks):
-        together = models_together(results, networks, levels)
-        findings += [one for one in [network_finding(together)] if one]
-        sheets += network_sheets(networks, read_or_empty(folder / CALIBRATION))
-        plans += network_plans(together, levels)
+        together = combine_models(results, networks, levels)
+        findings += [one for one in [assess_networks(together)] if one]
+        sheets += build_network_tables(networks, read_table_or_empty(folder / NETWORK_CALIBRATION_FILE))
+        plans += plan_network_figures(together, levels)
     table, pictures = _validation(folder / VALIDATION)
     sheets += [] if table is None else [table]
-    return More(findings, plans, sheets, later, pictures)
+    return ExtraContent(findings, plans, sheets, later, pictures)
 
 
-def _validation(folder: Path) -> tuple[Sheet | None, list[Picture]]:
+def _validation(folder: Path) -> tuple[ReportTable | None, list[ReportFigure]]:
     """What ``paretofit validate -o RUN/validation`` has left in the run folder, if anything."""
-    table = read_or_empty(folder / "validation.csv")
+    table = read_table_or_empty(folder / "validation.csv")
     if table.empty:
         return None, []
     note = "A potential checked on physics by paretofit validate; what failed is in validation/failures.csv."
     pictures = [
-        Picture(
+        ReportFigure(
             f"validation_{one.stem}",
             f"Validation: {one.stem.replace('_', ' ')}.",
             one.read_bytes(),
-            place=f"{VALIDATION}/figures/{one.stem}",
+            location=f"{VALIDATION}/figures/{one.stem}",
         )
         for one in sorted((folder / "figures").glob("*.svg"))
     ]
-    return Sheet("Validation on physics", note, "validation", table), pictures
+    return ReportTable("Validation on physics", note, "validation", table), pictures
 
 
 def _measured(name: str, question: str, answer: str) -> Finding:
     return Finding(name, question, "measured", answer, "")
 
 
-def _settings(folder: Path, prepared: Prepared) -> dict[str, Any]:
+def _settings(folder: Path, prepared: PreparedStudy) -> dict[str, Any]:
     """The study with the dataset that it names, not the copy in the run folder."""
     settings: dict[str, Any] = json.loads(prepared.study.model_dump_json(by_alias=True))
     return {**settings, "dataset": str(load_study(folder / "study.yaml").dataset)}
@@ -231,9 +231,9 @@ def check_finished(folder: Path) -> dict[str, Any]:
     InputError
         If it is no run folder, or the run is not finished: says which stage is missing.
     """
-    if not (folder / RECORD).exists():
-        raise InputError(f"{folder} is no run folder: it has no {RECORD}; name one that paretofit run has made")
-    for name, stage in STAGES.items():
+    if not (folder / RECORD_FILE).exists():
+        raise InputError(f"{folder} is no run folder: it has no {RECORD_FILE}; name one that paretofit run has made")
+    for name, stage in STAGE_BY_FILE.items():
         if not (folder / name).exists():
             raise InputError(
                 f"{folder} is not finished: the stage '{stage}' is missing (no {name}); run the same paretofit run "
@@ -242,13 +242,13 @@ def check_finished(folder: Path) -> dict[str, Any]:
     record = read_record(folder)
     for name in record.get("files", ()):
         if not (folder / name).exists():
-            stage = "describe" if name == DESIGN else "analyse"
+            stage = "describe" if name == DESIGN_FILE else "analyse"
             raise InputError(
                 f"{folder} is not complete: {name} is missing, of the stage '{stage}'; run the same paretofit run again"
             )
     if "summary" not in record:
         raise InputError(
-            f"{folder} is not finished: the stage 'report' is missing ({RECORD} has no summary); run the same "
+            f"{folder} is not finished: the stage 'report' is missing ({RECORD_FILE} has no summary); run the same "
             "paretofit run again, it goes on where it stopped"
         )
     check_digests(folder, record)

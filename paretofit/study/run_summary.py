@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from paretofit.descriptors import DesignMatrix
-    from paretofit.study.preparation import Prepared
+    from paretofit.study.preparation import PreparedStudy
     from paretofit.sweep import PlainEngine, SweepInput
 
 log = logging.getLogger(__name__)
@@ -26,19 +26,19 @@ log = logging.getLogger(__name__)
 FLAT = 0.1  # relative spread of leverage scores below which drawing by them is close to uniform
 
 
-class Stage(NamedTuple):
+class StageUsage(NamedTuple):
     """What a stage took: seconds, and the largest memory of the main process until its end, in MB."""
 
     seconds: float
-    megabytes: float
+    peak_memory_mb: float
 
 
-def run_summary(
-    prepared: Prepared,
+def summarise_run(
+    prepared: PreparedStudy,
     design: DesignMatrix,
     engine: FastEngine | PlainEngine,
     results: pd.DataFrame,
-    clock: dict[str, Stage],
+    stage_usage: dict[str, StageUsage],
 ) -> dict[str, str]:
     """Headings and sentences for "How this was computed"."""
     study, split, grid = prepared.study, prepared.split, prepared.grid
@@ -50,20 +50,20 @@ def run_summary(
         f"{int(prepared.dataset.n_atoms.sum())} atoms, levels {', '.join(grid.levels)} "
         f"(reference: {grid.levels[-1]})",
         "Split": f"{len(split.train)} configurations to train on and {len(split.test)} to test on, in "
-        f"{len(np.unique(split.group))} groups of relatives, seed {study.split.seed}",
+        f"{len(np.unique(split.groups))} groups of relatives, seed {study.split.seed}",
         "Basis": f"{'quadratic ' if basis.quadratic else ''}SNAP, elements {', '.join(basis.elements)}, rcutfac "
         f"{basis.rcutfac}, rfac0 {basis.rfac0}, rmin0 {basis.rmin0}, bzeroflag {int(basis.bzeroflag)}, switchflag "
         f"{int(basis.switchflag)}, chemflag {int(basis.chemflag)}",
         "Design": f"{design.n_rows} rows by {design.n_features} columns, "
         f"{8 * design.n_rows * design.n_features / 1e6:.0f} MB",
-        "Factorial": f"{grid.n_fits()} fits: {len(grid.levels)} levels × 2Jmax {list(grid.twojmax)} × "
-        f"{len(grid.weights)} weights × {len(grid.sizes)} sizes × samplings {', '.join(grid.samplings)} × "
+        "Factorial": f"{grid.count_fits()} fits: {len(grid.levels)} levels × 2Jmax {list(grid.twojmax)} × "
+        f"{len(grid.weights)} weights × {len(grid.sizes)} sizes × samplings {', '.join(grid.sampling_methods)} × "
         f"{grid.repetitions} repetitions, seed {grid.seed}",
         "Solver": f"{', '.join(f'{name} {count}' for name, count in solvers.items())}; {deficient} fits are "
         "rank-deficient (fewer independent rows than features) and have the minimum-norm solution",
         "Cost of labels": "seconds recorded with each label"
-        if study.cost.seconds == "recorded"
-        else f"seconds per configuration given in the study: {dict(study.cost.seconds)}",
+        if study.cost.label_seconds == "recorded"
+        else f"seconds per configuration given in the study: {dict(study.cost.label_seconds)}",
         "Ridge": f"penalties {list(grid.ridge)} of coefficients in scaled columns"
         if list(grid.ridge) != [0]
         else "none",
@@ -71,28 +71,28 @@ def run_summary(
         "'whitened' (trusted up to 1e8, which is 1e4 for the rows) or 'refined' (with the rows, up to 1e12), of the "
         "weighted rows with columns scaled to unit norm where it is 'qr', 'rrqr' or 'svd'",
         "Stages": ", ".join(
-            f"{stage} {spent.seconds:.1f} s (peak memory so far {spent.megabytes:.0f} MB)"
-            for stage, spent in clock.items()
+            f"{stage} {spent.seconds:.1f} s (peak memory so far {spent.peak_memory_mb:.0f} MB)"
+            for stage, spent in stage_usage.items()
         )
         + "; memory is that of the main process",
     }
     if isinstance(engine, FastEngine):
-        summary["Whole training set at equal weight of energies and forces"] = "; ".join(engine.conditioning())
+        summary["Whole training set at equal weight of energies and forces"] = "; ".join(engine.describe_conditioning())
     for heading, text in summary.items():
         log.info("%s: %s", heading, text)
     return summary
 
 
-def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
+def collect_run_warnings(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
     """Sentences about what in this study makes its answers weaker than they look."""
     grid, scores = prepared.grid, engine.scores
     warnings = [f"Dataset: {text}." for text in describe_dataset(prepared.dataset).warnings]
-    if engine.dropped:
+    if engine.dropped_columns:
         warnings.append(
-            f"{len(engine.dropped)} columns of the design depend linearly on earlier ones in every row and were "
-            f"left out: {', '.join(engine.dropped[:10])}{', ...' if len(engine.dropped) > 10 else ''}."
+            f"{len(engine.dropped_columns)} columns of the design depend linearly on earlier ones in every row and were "
+            f"left out: {', '.join(engine.dropped_columns[:10])}{', ...' if len(engine.dropped_columns) > 10 else ''}."
         )
-    seconds = [float(np.nanmedian(data.seconds(list(grid.levels))[:, k])) for k in range(len(grid.levels))]
+    seconds = [float(np.nanmedian(data.label_seconds(list(grid.levels))[:, k])) for k in range(len(grid.levels))]
     warnings.extend(
         f"Level {grid.levels[k]} stands after level {grid.levels[k - 1]} but costs less; levels are listed in order of "
         f"cost, and the last, {grid.levels[-1]}, is the reference."
@@ -104,14 +104,14 @@ def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: Swe
             "Training errors (train_*) are those of rows multiplied by the weights of their groups; test errors are "
             "not weighted."
         )
-        if prepared.study.group_weights.optimise:
+        if prepared.study.group_weights.objectives:
             warnings.append(f"Weights of groups were searched for: {_factors(prepared, data)}.")
-    if prepared.dropped:
+    if prepared.dropped_ids:
         warnings.append(
-            f"{len(prepared.dropped)} configurations were left out because they lack a label at one of the levels "
-            f"(missing_labels: drop); the first has id {prepared.dropped[0]}."
+            f"{len(prepared.dropped_ids)} configurations were left out because they lack a label at one of the levels "
+            f"(missing_labels: drop); the first has id {prepared.dropped_ids[0]}."
         )
-    drawn = [name for name in grid.samplings if name.endswith("leverage")]
+    drawn = [name for name in grid.sampling_methods if name.endswith("leverage")]
     regular = np.zeros(1) if scores is None else scores.regular
     mean, spread = float(np.mean(regular)), float(np.std(regular))
     if drawn and spread < FLAT * mean:
@@ -141,10 +141,10 @@ def run_warnings(prepared: Prepared, engine: FastEngine | PlainEngine, data: Swe
     return warnings
 
 
-def _factors(prepared: Prepared, data: SweepInput) -> str:
+def _factors(prepared: PreparedStudy, data: SweepInput) -> str:
     """The factors by group and kind, as they stand on the rows."""
     design, told = data.design, []
-    by = prepared.study.group_weights.by
+    by = prepared.study.group_weights.group_key
     names = np.array([str(record.get(by)) for record in prepared.dataset.info_records])[design.configuration]
     train = np.isin(design.configuration, data.train)
     for name in dict.fromkeys(names[train].tolist()):
@@ -155,7 +155,7 @@ def _factors(prepared: Prepared, data: SweepInput) -> str:
     return ", ".join(told)
 
 
-def peak_megabytes() -> float:
+def measure_peak_memory_mb() -> float:
     """The largest memory that this process has had so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)

@@ -13,23 +13,23 @@ from paretofit.core import (
     FileName,
     InputError,
     Name,
-    Positive,
-    Section,
-    Whole,
+    StrictPositiveFloat,
+    StrictSettings,
+    StrictInt,
     read_yaml,
-    sentence,
-    settings_rows,
-    suggestion,
+    format_validation_error,
+    list_settings,
+    suggest_match,
 )
 from paretofit.descriptors import SnapBasis
-from paretofit.execution import AnyCluster, named
+from paretofit.execution import ClusterSettings, expand_cluster_name
 from paretofit.labelling import LabelSettings
 from paretofit.learning import LearnSettings
 from paretofit.structures import AugmentSettings
 from paretofit.study.network_settings import NetworkSettings
-from paretofit.sweep import SAMPLINGS
+from paretofit.sweep import SAMPLING_METHODS
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=StrictSettings)
 APART = (
     "dataset",
     "labelling",
@@ -41,19 +41,19 @@ APART = (
 Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
 
 
-class SplitSettings(Section):
+class SplitSettings(StrictSettings):
     """Who trains and who tests."""
 
     train_fraction: float = Field(
         0.7, gt=0, le=1, description="share of the configurations that may train; 1 with leave_one_out: no test set"
     )
-    seed: Whole = Field(1, ge=0, description="seed of the random split")
+    seed: StrictInt = Field(1, ge=0, description="seed of the random split")
     group_by: list[str] = Field(
         ["parent", "trajectory"], description="keys of a configuration's info whose equal values mean relatives"
     )
 
 
-class LeverageSettings(Section):
+class LeverageSettings(StrictSettings):
     """How leverage scores are taken."""
 
     energy_weight: Weight = Field(150.0, description="w_E of the leverage scores; the paper's 150")
@@ -63,18 +63,18 @@ class LeverageSettings(Section):
     )
 
 
-class CostSettings(Section):
+class CostSettings(StrictSettings):
     """What labels and MD steps cost."""
 
-    seconds: Literal["recorded"] | dict[Name, Positive] = Field(
+    label_seconds: Literal["recorded"] | dict[Name, StrictPositiveFloat] = Field(
         "recorded", description="'recorded': the seconds stored with each label; or seconds per configuration by level"
     )
-    md_us_per_atom_step: dict[int, Positive] = Field(
+    md_us_per_atom_step: dict[int, StrictPositiveFloat] = Field(
         {}, description="microseconds of MD for each atom and step, by 2Jmax, where known"
     )
     measure_md: bool = Field(True, description="time LAMMPS for each 2Jmax whose MD cost is not given; on one core")
 
-    @field_validator("seconds", mode="before")
+    @field_validator("label_seconds", mode="before")
     @classmethod
     def _by_level(cls, value: Any) -> Any:
         """Say what is wrong of the two forms that it may take."""
@@ -89,13 +89,13 @@ class CostSettings(Section):
         return value
 
 
-class GroupWeights(Section):
+class GroupWeightSettings(StrictSettings):
     """Weights of groups of configurations, besides w_E and w_F, in training only."""
 
-    by: str = Field("config_type", description="key of a configuration's info that names its group")
+    group_key: str = Field("config_type", description="key of a configuration's info that names its group")
     energy: dict[Name, Weight] = Field({}, description="factor of the energy weight by group; 1 where not named")
     force: dict[Name, Weight] = Field({}, description="factor of the force weight by group; 1 where not named")
-    optimise: list[str] = Field(
+    objectives: list[str] = Field(
         [],
         description="search for factors that make held-out errors small: energy, force, or of a group, Liquid:force; "
         "at the reference level, from the factors above",
@@ -108,7 +108,7 @@ class GroupWeights(Section):
     )
 
 
-class Study(Section):
+class Study(StrictSettings):
     """A full-factorial study, as its YAML file says it.
 
     Use `load_study` to read one from a file, or make one from keyword arguments.
@@ -119,16 +119,16 @@ class Study(Section):
     basis: SnapBasis = Field(description="the SNAP basis; its 2Jmax is the largest of 'twojmax'")
     split: SplitSettings = Field(SplitSettings(), description="training and test set")
     levels: list[Name] = Field([], description="levels in order of cost, the reference last; by default all")
-    twojmax: list[Annotated[Whole, Field(ge=0, le=20)]] = Field([4, 6, 8], min_length=1, description="model sizes")
+    twojmax: list[Annotated[StrictInt, Field(ge=0, le=20)]] = Field([4, 6, 8], min_length=1, description="model sizes")
     weights: list[tuple[Weight, Weight]] = Field(
         [(12.25, 1.0)], min_length=1, description="pairs [w_E, w_F], or ratios w_E/w_F; from 1e-6 to 1e6"
     )
-    sizes: list[Annotated[Whole, Field(ge=1)] | Literal["all"]] = Field(
+    sizes: list[Annotated[StrictInt, Field(ge=1)] | Literal["all"]] = Field(
         ["all"], min_length=1, description="configurations in the training subset; 'all' of the training set"
     )
-    samplings: list[str] = Field(["random"], min_length=1, description=f"any of {', '.join(SAMPLINGS)}")
-    repetitions: Whole = Field(10, ge=1, le=100_000, description="draws of each random sampling")
-    seed: Whole = Field(1, ge=0, description="seed of the draws")
+    sampling_methods: list[str] = Field(["random"], min_length=1, description=f"any of {', '.join(SAMPLING_METHODS)}")
+    repetitions: StrictInt = Field(10, ge=1, le=100_000, description="draws of each random sampling")
+    seed: StrictInt = Field(1, ge=0, description="seed of the draws")
     ridge: list[Annotated[float, Field(ge=0, lt=1e6, strict=True)] | Literal["auto"]] = Field(
         [0.0],
         min_length=1,
@@ -137,7 +137,7 @@ class Study(Section):
     leave_one_out: bool = Field(False, description="also leave-one-out errors, families of relatives left out together")
     leverage: LeverageSettings = Field(LeverageSettings(), description="leverage scores")
     cost: CostSettings = Field(CostSettings(), description="cost of labels and of MD")
-    group_weights: GroupWeights = Field(GroupWeights(), description="weights of groups of configurations")
+    group_weights: GroupWeightSettings = Field(GroupWeightSettings(), description="weights of groups of configurations")
     engine: Literal["fast", "plain"] = Field(
         "fast", description="'plain' fits every cell from its rows; much slower, the oracle of 'fast'"
     )
@@ -150,11 +150,11 @@ class Study(Section):
     )
     learning: LearnSettings | None = Field(None, description="the active-learning loop, for 'paretofit learn'")
     mace: NetworkSettings | None = Field(None, description="MACE networks on the same front (extra: mace)")
-    cluster: AnyCluster | None = Field(
+    cluster: ClusterSettings | None = Field(
         None,
         description="where tasks run: local (dask), address, slurm, or executorlib (labels); by default processes here",
     )
-    bulk: int | None = Field(
+    reference_configuration: int | None = Field(
         None,
         description="id of the configuration by which energies are shifted; by default the lowest at the reference",
     )
@@ -187,7 +187,7 @@ class Study(Section):
     @field_validator("cluster", mode="before")
     @classmethod
     def _cluster(cls, value: Any) -> Any:
-        return named(value)
+        return expand_cluster_name(value)
 
     @field_validator("ridge", mode="before")
     @classmethod
@@ -201,15 +201,15 @@ class Study(Section):
                 raise ValueError(f"each must be 'auto' or a number from 0 up to 1e6; got {value}")
         return values
 
-    @field_validator("samplings")
+    @field_validator("sampling_methods")
     @classmethod
     def _known(cls, values: list[str]) -> list[str]:
         for value in values:
-            if value not in SAMPLINGS:
-                raise ValueError(f"'{value}' is not one of {', '.join(SAMPLINGS)}{suggestion(value, SAMPLINGS)}")
+            if value not in SAMPLING_METHODS:
+                raise ValueError(f"'{value}' is not one of {', '.join(SAMPLING_METHODS)}{suggest_match(value, SAMPLING_METHODS)}")
         return values
 
-    @field_validator("levels", "twojmax", "weights", "sizes", "samplings", "ridge")
+    @field_validator("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge")
     @classmethod
     def _once(cls, values: list[Any]) -> list[Any]:
         repeated = [value for k, value in enumerate(values) if value in values[:k]]
@@ -237,22 +237,22 @@ class Study(Section):
         return self
 
 
-class _Named(Section):
+class _Named(StrictSettings):
     name: FileName
 
 
-class LabelStudy(Section):
+class LabelStudy(StrictSettings):
     """The part of a study that `paretofit label` needs; a study for it alone may leave out the rest."""
 
     name: FileName = Study.model_fields["name"].default
     dataset: Path = Field(description="the dataset (HDF5) to make or to complete, relative to the study file")
     labelling: LabelSettings = Field(description="what to label, how, and in which order")
-    cluster: AnyCluster | None = Field(None, description="where labels are computed")
+    cluster: ClusterSettings | None = Field(None, description="where labels are computed")
 
     @field_validator("cluster", mode="before")
     @classmethod
     def _cluster(cls, value: Any) -> Any:
-        return named(value)
+        return expand_cluster_name(value)
 
 
 def load_study(path: Path | str) -> Study:
@@ -306,7 +306,7 @@ def _validated(model: type[S], path: Path, content: dict[str, Any]) -> S:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {sentence(error, model)}") from error
+        raise InputError(f"{path}: {format_validation_error(error, model)}") from error
 
 
 def _located(study: Study | LabelStudy, folder: Path) -> dict[str, Any]:
@@ -320,10 +320,10 @@ def _located(study: Study | LabelStudy, folder: Path) -> dict[str, Any]:
             engine = engine.model_copy(update={"pseudopotentials": folder.absolute() / potentials})
         located["labelling"] = study.labelling.model_copy(update={"structures": structures, "engine": engine})
     if isinstance(study, Study) and study.mace is not None:
-        located["mace"] = study.mace.located(folder)
+        located["mace"] = study.mace.resolve_paths(folder)
     return located
 
 
-def settings_table() -> list[tuple[str, str, str]]:
+def tabulate_settings() -> list[tuple[str, str, str]]:
     """Key, default and meaning of every setting, for the documentation."""
-    return list(settings_rows(Study))
+    return list(list_settings(Study))

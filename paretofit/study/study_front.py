@@ -10,7 +10,7 @@ MD_COST = "md_us_per_atom_step"
 FRONT_OBJECTIVES = ["ref_energy", "ref_force", "label_seconds"]
 
 
-def study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.DataFrame:
+def find_study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.DataFrame:
     """Pareto front of energy error, force error and DFT cost for each 2Jmax, medians over repetitions.
 
     Parameters
@@ -41,7 +41,7 @@ def study_front(results: pd.DataFrame, n_train: int | None = None) -> pd.DataFra
     return front
 
 
-def judged_by_leave_one_out(results: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
+def substitute_loo_errors(results: pd.DataFrame, warnings: list[str]) -> pd.DataFrame:
     """Results of a study without a test set, leave-one-out errors standing where test errors would.
 
     Fits for which leave-one-out is not determined (too few labels for the model) are left out, and counted in
@@ -71,7 +71,7 @@ def judged_by_leave_one_out(results: pd.DataFrame, warnings: list[str]) -> pd.Da
     return judged
 
 
-def ridge_table(results: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
+def tabulate_ridge_effect(results: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
     """For each 2Jmax and subset size the lowest errors with each penalty, and its share of the front.
 
     Medians over repetitions at the reference level (the last in the table), the best of all weights and

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.study.group_factors import group_factors
+from paretofit.study.group_factors import compute_group_factors
 from paretofit.sweep import (
     SweepInput,
 )
 
 if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
-    from paretofit.study.preparation import Prepared
+    from paretofit.study.preparation import PreparedStudy
 
 
-def sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
+def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInput:
     """What the sweep of a prepared study works on."""
     study = prepared.study
     labelled = design.with_labels(prepared.dataset, prepared.grid.levels)
-    if study.cost.seconds != "recorded":
-        given = {level: np.full(design.n_configurations, study.cost.seconds[level]) for level in prepared.grid.levels}
+    if study.cost.label_seconds != "recorded":
+        given = {level: np.full(design.n_configurations, study.cost.label_seconds[level]) for level in prepared.grid.levels}
         labelled = replace(labelled, seconds=given)
-    weights = group_factors(prepared, labelled)
-    labelled = labelled if weights is None else labelled.weighted(weights)
+    weights = compute_group_factors(prepared, labelled)
+    labelled = labelled if weights is None else labelled.with_row_weights(weights)
     twojmax = max(study.twojmax) if study.leverage.twojmax is None else study.leverage.twojmax
     return SweepInput(
         labelled,
@@ -33,5 +33,5 @@ def sweep_input(prepared: Prepared, design: DesignMatrix) -> SweepInput:
         prepared.split.test,
         (study.leverage.energy_weight, study.leverage.force_weight),
         design.columns_up_to(twojmax),
-        prepared.split.group,
+        prepared.split.groups,
     )

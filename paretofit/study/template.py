@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from paretofit.core import InputError, write_text
-from paretofit.dataset import Dataset, describe_dataset, relatives, split_configurations
+from paretofit.dataset import Dataset, describe_dataset, assign_groups, split_configurations
 from paretofit.study.schema import Study, load_study
 
 TEMPLATE = """\
@@ -54,13 +54,13 @@ cost:
 """
 
 
-def write_template(dataset: Path | str, study: Path | str) -> Path:
+def write_template(dataset: Path | str, out: Path | str) -> Path:
     """Write a commented study for a dataset and check that it loads.
 
     Parameters
     ----------
     dataset : path-like
-    study : path-like
+    out : path-like
         The YAML file to write.
 
     Returns
@@ -71,9 +71,9 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
     Raises
     ------
     InputError
-        If `study` exists already, or the dataset cannot be used.
+        If `out` exists already, or the dataset cannot be used.
     """
-    path = Path(study)
+    path = Path(out)
     if path.exists():
         raise InputError(f"{path} exists already; name another file, or remove it first")
     with Dataset(dataset) as data:
@@ -115,13 +115,13 @@ def write_template(dataset: Path | str, study: Path | str) -> Path:
     return path
 
 
-def default_settings(data: Dataset, hold_out: float) -> dict[str, Any]:
+def infer_default_settings(data: Dataset, held_out_fraction: float) -> dict[str, Any]:
     """What a fit of a dataset takes where nothing is said: levels that count, basis, split, 2Jmax and weight.
 
     Parameters
     ----------
     data : Dataset
-    hold_out : float
+    held_out_fraction : float
         Share of the configurations that does not train.
 
     Raises
@@ -132,9 +132,9 @@ def default_settings(data: Dataset, hold_out: float) -> dict[str, Any]:
     if not data.levels or not len(data):
         raise InputError(f"{data.path} has no labelled configurations; import labels into it first")
     info = describe_dataset(data)
-    rows = (1 - hold_out) * (info.n_configurations + 3 * info.n_atoms)
+    rows = (1 - held_out_fraction) * (info.n_configurations + 3 * info.n_atoms)
     elements = list(info.species)
-    split: dict[str, Any] = {"train_fraction": 1 - hold_out}
+    split: dict[str, Any] = {"train_fraction": 1 - held_out_fraction}
     if _is_one_family(data):
         split["group_by"] = [key for key in NEARER if any(one.get(key) is not None for one in data.info_records)]
     return {
@@ -167,7 +167,7 @@ def _levels(data: Dataset) -> tuple[list[str], str]:
 def _is_one_family(data: Dataset) -> bool:
     """Whether relatives by parent and trajectory are so many that no split comes near to the share that may train."""
     split = Study.model_fields["split"].default
-    group = relatives(data.ids, data.info_records, split.group_by)
+    group = assign_groups(data.ids, data.info_records, split.group_by)
     try:
         found = split_configurations(group, split.train_fraction, split.seed)
     except InputError:

@@ -21,73 +21,73 @@ class Draw:
     sampling: str
     repeat: int
     n_train: int
-    key: str
-    members: Array
+    subset_key: str
+    configurations: Array
 
 
 @dataclass(frozen=True)
-class Cells:
+class PendingFits:
     """What is to be fitted on one set of configurations.
 
     Attributes
     ----------
-    key : str
+    subset_key : str
         Names the set.
-    members : (n,) int64
+    configurations : (n,) int64
         Positions of the configurations in the design, ascending.
     draw : (str, int)
         A sampling and repetition that drew it; the sets of one draw are nested.
-    pending : mapping of (w_E, w_F) to list of (2Jmax, ridge)
+    models_by_weights : mapping of (w_E, w_F) to list of (2Jmax, ridge)
     """
 
-    key: str
-    members: Array
+    subset_key: str
+    configurations: Array
     draw: tuple[str, int]
-    pending: dict[tuple[float, float], list[tuple[int, Ridge]]]
+    models_by_weights: dict[tuple[float, float], list[tuple[int, Ridge]]]
 
 
-def draws_of(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None) -> list[Draw]:
+def list_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None) -> list[Draw]:
     """Every subset of the factorial, in the order of the grid."""
     draws = []
-    for subset in grid.subsets(scores, len(data.train)):
-        members = data.train[list(subset.members)]
+    for subset in grid.draw_subsets(scores, len(data.train)):
+        members = data.train[list(subset.positions)]
         draws.append(Draw(subset.sampling, subset.repeat, subset.n_train, data.subset_key(members), members))
     return draws
 
 
-def pending_cells(grid: SweepGrid, draws: list[Draw], done: Mapping[Any, Any]) -> list[Cells]:
+def list_pending_fits(grid: SweepGrid, draws: list[Draw], finished_fits: Mapping[Any, Any]) -> list[PendingFits]:
     """What is still to be fitted, one entry for each set of configurations; also where that is nothing any more.
 
     Those are steps of a walk all the same: moments that grow in other steps are rounded in another way.
     """
-    cells: dict[str, Cells] = {}
+    cells: dict[str, PendingFits] = {}
     for draw in draws:
-        if draw.key in cells:
+        if draw.subset_key in cells:
             continue
         pending = {
             weights: [
                 (twojmax, ridge)
                 for twojmax in grid.twojmax
                 for ridge in grid.ridge
-                if any((draw.key, twojmax, level, *weights, ridge) not in done for level in grid.levels)
+                if any((draw.subset_key, twojmax, level, *weights, ridge) not in finished_fits for level in grid.levels)
             ]
             for weights in grid.weights
         }
         pending = {weights: models for weights, models in pending.items() if models}
-        cells[draw.key] = Cells(draw.key, draw.members, (draw.sampling, draw.repeat), pending)
+        cells[draw.subset_key] = PendingFits(draw.subset_key, draw.configurations, (draw.sampling, draw.repeat), pending)
     return list(cells.values())
 
 
-def single_tasks(cells: list[Cells]) -> list[list[Cells]]:
+def split_into_tasks(pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
     """One task for each subset and 2Jmax, the largest first, so that none is left to the end."""
     single = [
         replace(
-            one, pending={weights: kept for weights, own in one.pending.items() if (kept := _of_size(own, twojmax))}
+            one, models_by_weights={weights: kept for weights, own in one.models_by_weights.items() if (kept := _of_size(own, twojmax))}
         )
-        for one in cells
-        for twojmax in sorted({twojmax for own in one.pending.values() for twojmax, _ in own}, reverse=True)
+        for one in pending_fits
+        for twojmax in sorted({twojmax for own in one.models_by_weights.values() for twojmax, _ in own}, reverse=True)
     ]
-    return [[one] for one in sorted(single, key=lambda one: -len(one.members))]
+    return [[one] for one in sorted(single, key=lambda one: -len(one.configurations))]
 
 
 def _of_size(models: list[tuple[int, Ridge]], twojmax: int) -> list[tuple[int, Ridge]]:

@@ -15,24 +15,24 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import RowKind, require_memory
-from paretofit.execution import OnWorkers, active_client
-from paretofit.linear import Reduction, reduced_leverage, rms_by_kind, row_weights
+from paretofit.execution import ClusterRunner, get_active_client
+from paretofit.linear import Reduction, compute_reduced_leverage, rms_by_kind, row_weights
 from paretofit.linear.reduction import (
-    CONDITION_LIMIT,
-    PROCESSOR,
-    REFINED_LIMIT,
+    MAX_CONDITION,
+    CPU,
+    MAX_REFINABLE_CONDITION,
     Device,
     NestedFit,
-    OnThreads,
-    ReadingAhead,
-    Run,
-    host,
-    read_ahead,
+    ThreadMapper,
+    PrefetchMapper,
+    PartMapper,
+    to_numpy,
+    prefetch,
 )
 from paretofit.sweep.plain_engine import PlainEngine
-from paretofit.sweep.row_fits import RowSource, left_out_errors, rows_of_levels
-from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, block_rows
-from paretofit.sweep.stored_reduction import keeping_reduction
+from paretofit.sweep.row_fits import RowSource, compute_loo_errors, build_level_rows
+from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, rows_per_block
+from paretofit.sweep.stored_reduction import load_or_compute_reduction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from paretofit.core import Array
     from paretofit.linear import LeverageScores
     from paretofit.linear.reduction import Moments
-    from paretofit.sweep.cells import Cells
-    from paretofit.sweep.finished_subsets import Finished
+    from paretofit.sweep.cells import PendingFits
+    from paretofit.sweep.finished_subsets import PartialResults
     from paretofit.sweep.grid import Ridge, SweepGrid
     from paretofit.sweep.results import Row
     from paretofit.sweep.sweep_input import SweepInput
@@ -61,7 +61,7 @@ class FastEngine:
     ----------
     scores : LeverageScores or None
         Of the training configurations; None if one of them has no energy row.
-    dropped : list of str
+    dropped_columns : list of str
         Columns that depend linearly on earlier ones in every row.
     reduction : Reduction
     plain : PlainEngine
@@ -80,11 +80,11 @@ class FastEngine:
         grid: SweepGrid,
         *,
         threads: int = 1,
-        device: Device = PROCESSOR,
+        device: Device = CPU,
         folder: Path | None = None,
     ) -> None:
-        self.source, self.train, self.device = RowSource.of(data, grid), data.train, device
-        self.stream = RowStream.of(self.source, data.train)
+        self.source, self.train, self.device = RowSource.from_sweep(data, grid), data.train, device
+        self.stream = RowStream.from_source(self.source, data.train)
         columns = {twojmax: data.design.columns_up_to(twojmax) for twojmax in grid.twojmax}
         leverage = data.leverage_columns or data.design.n_features
         sizes = sorted({*columns.values(), leverage})
@@ -95,36 +95,36 @@ class FastEngine:
             return self._reduce(data, sizes, leverage, _run(threads, device, folder))
 
         depends = [data.label_digests(list(grid.levels)), data.train.tolist(), sizes, leverage, data.leverage_weights]
-        self.name = type(self).name if device == PROCESSOR else f"{type(self).name} by PyTorch"  # equal to 1e-8 only
+        self.name = type(self).name if device == CPU else f"{type(self).name} by PyTorch"  # equal to 1e-8 only
         inputs = [data.digest(grid, self.name), *depends]
-        self.reduction, self.scores = keeping_reduction(folder, inputs, reduce)
+        self.reduction, self.scores = load_or_compute_reduction(folder, inputs, reduce)
         self.plain = PlainEngine(replace(self.source, compress=True), self.scores)
-        self.dropped = [data.design.column_names[k] for k in self.reduction.whitening.dropped]
+        self.dropped_columns = [data.design.column_names[k] for k in self.reduction.whitening.dropped_columns]
 
     def _reduce(
-        self, data: SweepInput, sizes: list[int], leverage: int, run: Run
+        self, data: SweepInput, sizes: list[int], leverage: int, run: PartMapper
     ) -> tuple[Reduction, LeverageScores | None]:
         """Pass over the rows: the reduction, and the scores of those that train."""
         parts, device = self.stream.parts(), self.device
         free = data.design.n_constant
-        reduction = Reduction.of(parts, sizes, energy_weight=_balance(data), unpenalised=free, run=run, device=device)
-        if not data.has_scores():
+        reduction = Reduction.from_parts(parts, sizes, energy_weight=_balance(data), unpenalised=free, mapper=run, device=device)
+        if not data.has_leverage_scores():
             return reduction, None
         w_energy, w_force = data.leverage_weights
         weights = row_weights(np.arange(3), w_energy, w_force, w_force)
         n = data.design.n_configurations
-        found = reduced_leverage(reduction, parts, weights, n, run=run, device=device)[sizes.index(leverage)]
-        return reduction, _of_training(found, data.train) or data.scores()
+        found = compute_reduced_leverage(reduction, parts, weights, n, mapper=run, device=device)[sizes.index(leverage)]
+        return reduction, _of_training(found, data.train) or data.compute_leverage_scores()
 
     @cached_property
-    def there(self) -> Reduction:
+    def device_reduction(self) -> Reduction:
         """The reduction on the device that fits are made on."""
         return self.reduction.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "there"}
 
-    def conditioning(self) -> list[str]:
+    def describe_conditioning(self) -> list[str]:
         """For each size of model its columns, their rank, and the condition number of weighted rows in unit columns."""
         lines = []
         for twojmax, size in self._size.items():
@@ -133,58 +133,58 @@ class FastEngine:
             lines.append(f"2Jmax {twojmax}: {p} columns, {rank} independent, condition number {condition:.1e}")
         return lines
 
-    def walks(self, cells: list[Cells]) -> list[list[Cells]]:
+    def build_chains(self, pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
         """One task for each draw, its subsets nested; the whole training set is a task of its own."""
-        walks: dict[Any, list[Cells]] = {}
-        for one in cells:
-            whole = len(one.members) == len(self.train)
+        walks: dict[Any, list[PendingFits]] = {}
+        for one in pending_fits:
+            whole = len(one.configurations) == len(self.train)
             walks.setdefault("whole" if whole else one.draw, []).append(one)
         ordered = []
         for walk in walks.values():
-            steps = sorted(walk, key=lambda one: len(one.members))
-            last = max((k for k, one in enumerate(steps, start=1) if one.pending), default=0)
+            steps = sorted(walk, key=lambda one: len(one.configurations))
+            last = max((k for k, one in enumerate(steps, start=1) if one.models_by_weights), default=0)
             ordered += [steps[:last]] if last else []
-        return sorted(ordered, key=lambda walk: -len(walk[-1].members))
+        return sorted(ordered, key=lambda walk: -len(walk[-1].configurations))
 
-    def run(self, task: list[Cells], finished: Finished) -> list[Row]:
+    def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
         """Walk one draw in a worker; fits that moments cannot be trusted with are left to the plain engine."""
         fits: list[Row] = []
-        moments = self.there.empty_moments()
+        moments = self.device_reduction.empty_moments()
         known = np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
             for cells in task:
-                if len(cells.members) == len(self.train):
-                    moments = self.there.train
+                if len(cells.configurations) == len(self.train):
+                    moments = self.device_reduction.train_moments
                 else:
-                    self._grow(moments, np.setdiff1d(cells.members, known))
-                    known = cells.members
-                fits += finished.once(cells, partial(self._fit, moments))
+                    self._grow(moments, np.setdiff1d(cells.configurations, known))
+                    known = cells.configurations
+                fits += partial_results.load_or_fit(cells, partial(self._fit, moments))
         return fits
 
-    def _fit(self, moments: Moments, cells: Cells) -> list[Row]:
+    def _fit(self, moments: Moments, cells: PendingFits) -> list[Row]:
         """Fit what is pending on one subset, whose moments are grown."""
-        walk = _Subset(self, moments, cells.members)
-        own = (walk.fit(weights, models) for weights, models in cells.pending.items())
-        return [{"subset": cells.key, **row} for rows in own for row in rows]
+        walk = _Subset(self, moments, cells.configurations)
+        own = (walk.fit(weights, models) for weights, models in cells.models_by_weights.items())
+        return [{"subset": cells.subset_key, **row} for rows in own for row in rows]
 
-    def task_bytes(self, task: list[Cells]) -> float:
+    def estimate_task_bytes(self, task: list[PendingFits]) -> float:
         """Memory that a task takes in its process."""
         del task
         return 8.0 * WALK_COPIES * int(self.reduction.sizes[-1]) ** 2
 
-    def size_of(self, twojmax: int) -> int:
+    def get_size_index(self, twojmax: int) -> int:
         """Position of a 2Jmax among the sizes of the reduction."""
         return self._size[twojmax]
 
     def _grow(self, moments: Moments, members: Array) -> None:
         """Add the rows of some configurations, a block at a time."""
         design = self.source.design
-        rows = self.source.member_rows(members)
-        step = block_rows(design.n_features)
+        rows = self.source.select_rows(members)
+        step = rows_per_block(design.n_features)
         windows = (rows[start : start + step] for start in range(0, len(rows), step))
         blocks = ((some, design.take(some)) for some in windows)
-        for some, X in blocks if self.device == PROCESSOR else read_ahead(blocks):
-            U, Y, raw = self.there.rows(X, self.source.Y[some])
+        for some, X in blocks if self.device == CPU else prefetch(blocks):
+            U, Y, raw = self.device_reduction.whiten_rows(X, self.source.Y[some])
             moments.add(U, Y, raw, self.device.put(design.kind[some].astype(np.int64)))
 
 
@@ -192,22 +192,22 @@ class _Subset:
     """Fits on one subset, whose moments are known; its rows are read only if a fit needs them."""
 
     def __init__(self, engine: FastEngine, moments: Moments, members: Array) -> None:
-        self.engine, self.reduction, self.source = engine, engine.there, engine.source
+        self.engine, self.reduction, self.source = engine, engine.device_reduction, engine.source
         self.moments, self.members = moments, members
 
     @cached_property
     def rows(self) -> tuple[Array, Array, Array, Array]:
         """Whitened rows, targets, kinds and leave-one-out groups of the subset, on the processor."""
-        numbers = self.source.member_rows(self.members)
+        numbers = self.source.select_rows(self.members)
         design = self.source.design
-        U, Y, _ = self.engine.reduction.rows(design.take(numbers), self.source.Y[numbers])
+        U, Y, _ = self.engine.reduction.whiten_rows(design.take(numbers), self.source.Y[numbers])
         return U, Y, design.kind[numbers], self.source.group[design.configuration[numbers]]
 
     def fit(self, weights: tuple[float, float], models: list[tuple[int, Ridge]]) -> Iterator[Row]:
         """Fit all levels of several models at one pair of weights."""
         w = row_weights(np.arange(3), *weights, weights[1])
         for ridge in dict.fromkeys(ridge for _, ridge in models):
-            sizes = {twojmax: self.engine.size_of(twojmax) for twojmax, own in models if own == ridge}
+            sizes = {twojmax: self.engine.get_size_index(twojmax) for twojmax, own in models if own == ridge}
             if ridge == "auto":
                 continue  # one decomposition of the rows serves all penalties
             found = self._given(w, ridge, sizes.values())
@@ -221,28 +221,28 @@ class _Subset:
                         "ridge": ridge,
                         "rank": int(self.reduction.whitened_sizes[size]),
                         "condition": one.fit.condition,
-                        "solver": "whitened" if one.fit.condition <= CONDITION_LIMIT else "refined",
+                        "solver": "whitened" if one.fit.condition <= MAX_CONDITION else "refined",
                     }
                     errors = self._errors(one, w / w.max())
-                    yield from rows_of_levels(self.source.levels, cell, errors, one.penalty)
+                    yield from build_level_rows(self.source.levels, cell, errors, one.penalty)
 
     def _given(self, w: Array, ridge: float, sizes: Iterable[int]) -> dict[int, _Found | None]:
         """Fits with a given penalty, None where they cannot be trusted."""
-        if ridge > 0 and self.engine.dropped:  # dependent columns share a penalty in a way that one alone does not
+        if ridge > 0 and self.engine.dropped_columns:  # dependent columns share a penalty in a way that one alone does not
             return dict.fromkeys(sizes)
-        system = self.reduction.system(self.moments, w, ridge)
+        system = self.reduction.factorise(self.moments, w, ridge)
         found: dict[int, _Found | None] = {}
         for size in sizes:
-            fit = system.fit(size, REFINED_LIMIT)
+            fit = system.fit(size, MAX_REFINABLE_CONDITION)
             if fit is None:
                 found[size] = None
                 continue
             train, lost = self.reduction.train_rms(self.moments, fit)
-            if lost or fit.condition > CONDITION_LIMIT:
+            if lost or fit.condition > MAX_CONDITION:
                 U, Y, kind, _ = self.rows
                 fit = system.refine(fit, U, Y, kind)
-                train = rms_by_kind(U[:, : len(fit.delta)] @ host(fit.delta) - Y[:, fit.columns], kind)
-            left_out = system.left_out(fit, *self.rows) if self.source.leave_one_out else None
+                train = rms_by_kind(U[:, : len(fit.delta)] @ to_numpy(fit.delta) - Y[:, fit.target_columns], kind)
+            left_out = system.compute_loo_residuals(fit, *self.rows) if self.source.leave_one_out else None
             found[size] = _Found(fit, np.full(self.reduction.n_levels, ridge), train, left_out)
         return found
 
@@ -250,13 +250,13 @@ class _Subset:
         errors = {f"train_{kind.name.lower()}": value for kind, value in one.train.items()}
         for kind, test in self.reduction.test_rms(one.fit).items():
             name = kind.name.lower()
-            errors |= {f"test_{name}": test.own, f"ref_{name}": test.reference}
+            errors |= {f"test_{name}": test.own_level, f"ref_{name}": test.reference_level}
             if kind == RowKind.ENERGY:
-                errors["ref_energy_shifted"] = test.centred
+                errors["ref_energy_shifted"] = test.centred_reference
         if self.source.leave_one_out and one.left_out is not None:
             kinds = self.rows[2]
-            labels = self.source.Y[self.source.member_rows(self.members)]
-            errors |= left_out_errors(one.left_out / w[kinds][:, None], labels, kinds)
+            labels = self.source.Y[self.source.select_rows(self.members)]
+            errors |= compute_loo_errors(one.left_out / w[kinds][:, None], labels, kinds)
         return errors
 
 
@@ -269,11 +269,11 @@ class _Found(NamedTuple):
     left_out: Array | None
 
 
-def _run(threads: int, device: Device, folder: Path | None) -> Run:
+def _run(threads: int, device: Device, folder: Path | None) -> PartMapper:
     """Where parts of the rows are summed."""
-    if active_client() is not None:
-        return OnWorkers(folder)
-    return OnThreads(threads) if device == PROCESSOR else ReadingAhead()
+    if get_active_client() is not None:
+        return ClusterRunner(folder)
+    return ThreadMapper(threads) if device == CPU else PrefetchMapper()
 
 
 def check_reduction_memory(columns: int, threads: int, device: Device) -> None:
@@ -288,11 +288,11 @@ def check_reduction_memory(columns: int, threads: int, device: Device) -> None:
         f"the moments of {columns} columns",
         "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'",
     )
-    threads = threads if device == PROCESSOR and active_client() is None else 1
+    threads = threads if device == CPU and get_active_client() is None else 1
     copies = REDUCTION_COPIES[0] + threads * REDUCTION_COPIES[1]
     require_memory(8 * copies * columns**2 + threads * BLOCKS * BLOCK_BYTES, what, change)
-    if (free := device.free()) is not None:
-        require_memory(8 * GPU_COPIES * columns**2, what, change, free=free)
+    if (free := device.available_memory()) is not None:
+        require_memory(8 * GPU_COPIES * columns**2, what, change, available_bytes=free)
 
 
 def _balance(data: SweepInput) -> float:
@@ -300,7 +300,7 @@ def _balance(data: SweepInput) -> float:
 
     It depends on the data only, so that an edit of the study's weights changes no digit of a fit.
     """
-    kind = data.design.kind[data.rows_of(data.train)]
+    kind = data.design.kind[data.select_rows(data.train)]
     n_energy, n_force = int((kind == RowKind.ENERGY).sum()), int((kind == RowKind.FORCE).sum())
     return float(np.sqrt(n_force / n_energy)) if n_energy and n_force else 1.0
 

@@ -7,14 +7,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from paretofit.core import InputError, suggestion
+from paretofit.core import InputError, suggest_match
 from paretofit.linear import LeverageScores, sample_configurations
 
 LOO_COLUMNS = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
 Ridge = float | Literal["auto"]
 
 # Each sampling: the score it draws by (None: uniform), and whether it takes the highest scores instead.
-SAMPLINGS: dict[str, tuple[str | None, bool]] = {
+SAMPLING_METHODS: dict[str, tuple[str | None, bool]] = {
     "random": (None, False),
     "leverage": ("regular", False),
     "block-leverage": ("block", False),
@@ -24,12 +24,12 @@ SAMPLINGS: dict[str, tuple[str | None, bool]] = {
 
 
 class Subset(NamedTuple):
-    """One draw: `members` are positions among the training configurations, ascending."""
+    """One draw: `positions` are positions among the training configurations, ascending."""
 
     sampling: str
     repeat: int
     n_train: int
-    members: tuple[int, ...]
+    positions: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class SweepGrid:
         Pairs w_E, w_F.
     sizes : sequence of int
         Configurations in the training subset.
-    samplings : sequence of str
-        Keys of `SAMPLINGS`.
+    sampling_methods : sequence of str
+        Keys of `SAMPLING_METHODS`.
     repetitions : int
         Draws for each random sampling; a deterministic one has a single repetition.
     seed : int
@@ -62,7 +62,7 @@ class SweepGrid:
     twojmax: Sequence[int]
     weights: Sequence[tuple[float, float]]
     sizes: Sequence[int]
-    samplings: Sequence[str] = ("random", "leverage", "block-leverage")
+    sampling_methods: Sequence[str] = ("random", "leverage", "block-leverage")
     repetitions: int = 10
     seed: int = 1
     md_cost: Mapping[int, float] = field(default_factory=dict)
@@ -78,10 +78,10 @@ class SweepGrid:
             if len(set(values)) != len(values):
                 raise InputError(f"'{name}' has an entry twice: {list(values)}")
         self._check_numbers()
-        for sampling in set(self.samplings) - set(SAMPLINGS):
+        for sampling in set(self.sampling_methods) - set(SAMPLING_METHODS):
             raise InputError(
-                f"unknown sampling '{sampling}'; it must be one of {', '.join(SAMPLINGS)}"
-                + suggestion(sampling, SAMPLINGS)
+                f"unknown sampling '{sampling}'; it must be one of {', '.join(SAMPLING_METHODS)}"
+                + suggest_match(sampling, SAMPLING_METHODS)
             )
         for size in self.sizes:
             if not 1 <= size <= n_train:
@@ -97,9 +97,9 @@ class SweepGrid:
             if ridge != "auto" and not 0 <= ridge < np.inf:
                 raise InputError(f"'ridge' must be numbers, not negative, or 'auto'; got {ridge}")
 
-    def n_fits(self) -> int:
+    def count_fits(self) -> int:
         """Rows of the results table."""
-        draws = sum(self.repeats_of(sampling) for sampling in self.samplings)
+        draws = sum(self.count_repetitions(sampling) for sampling in self.sampling_methods)
         models = len(self.levels) * len(self.twojmax) * len(self.weights) * len(self.ridge)
         return models * len(self.sizes) * draws
 
@@ -108,20 +108,20 @@ class SweepGrid:
         ridge = ["ridge", "ridge_lambda"] if list(self.ridge) != [0.0] else []
         return ridge + (LOO_COLUMNS if self.leave_one_out else [])
 
-    def repeats_of(self, sampling: str) -> int:
+    def count_repetitions(self, sampling: str) -> int:
         """Repetitions of a sampling: one where nothing is random."""
-        return 1 if SAMPLINGS[sampling][1] else self.repetitions
+        return 1 if SAMPLING_METHODS[sampling][1] else self.repetitions
 
-    def subsets(self, scores: LeverageScores | None, n_train: int) -> Iterator[Subset]:
+    def draw_subsets(self, scores: LeverageScores | None, n_train: int) -> Iterator[Subset]:
         """Draw every subset; those of one sampling and repetition are nested.
 
         Each draw's generator depends on the seed, the sampling's name and the repetition only, so that
         adding a sampling or a size changes no other subset.
         """
-        for sampling in self.samplings:
-            score, deterministic = SAMPLINGS[sampling]
+        for sampling in self.sampling_methods:
+            score, deterministic = SAMPLING_METHODS[sampling]
             values = np.ones(n_train) if score is None else getattr(scores, score)
-            for repeat in range(self.repeats_of(sampling)):
+            for repeat in range(self.count_repetitions(sampling)):
                 key = (zlib.crc32(sampling.encode()), repeat)
                 rng = None if deterministic else np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
                 order = sample_configurations(values, max(self.sizes), rng=rng)

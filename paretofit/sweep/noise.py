@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import RowKind
 from paretofit.linear import row_weights
-from paretofit.linear.reduction import CONDITION_LIMIT, all_blocks
-from paretofit.sweep.row_fits import MILLI
+from paretofit.linear.reduction import MAX_CONDITION, iterate_blocks
+from paretofit.sweep.row_fits import EV_TO_MEV
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ POINTS = 1500  # of each level, weight and kind that are kept for the figures
 TABLE = ["twojmax", "weight_ratio", "level", "kind", "n", "correlation", "slope", "label_error", "residual"]
 
 
-def label_noise(
+def correlate_label_noise(
     engine: FastEngine, grid: SweepGrid, weights: Sequence[tuple[float, float]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Correlate residuals on the test set with the errors of the labels there, at the largest 2Jmax that is determined.
@@ -60,7 +60,7 @@ def label_noise(
         for k, level in enumerate(list(grid.levels)[:-1]):
             for row_kind, name in KINDS.items():
                 own = kind == row_kind
-                e, r = MILLI * (labels[own, k] - labels[own, -1]), MILLI * residual[own, k]
+                e, r = EV_TO_MEV * (labels[own, k] - labels[own, -1]), EV_TO_MEV * residual[own, k]
                 if len(e) > 2:
                     setting = {"weight_ratio": w_energy / w_force, "level": level, "kind": name}
                     rows.append({"twojmax": twojmax, **setting, **_relation(e, r)})
@@ -73,9 +73,9 @@ def label_noise(
 def _largest(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, NestedFit] | None:
     """The fit of the whole training set at the largest 2Jmax for which its moments can be trusted."""
     reduction = engine.reduction
-    system = reduction.system(reduction.train, row_weights(np.arange(3), *pair, pair[1]))
+    system = reduction.factorise(reduction.train_moments, row_weights(np.arange(3), *pair, pair[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
-        fit = system.fit(engine.size_of(twojmax), CONDITION_LIMIT)
+        fit = system.fit(engine.get_size_index(twojmax), MAX_CONDITION)
         if fit is not None:
             return twojmax, fit
     return None
@@ -87,12 +87,12 @@ def _test_residuals(engine: FastEngine, fits: Sequence[NestedFit]) -> tuple[list
     One pass serves all fits. It multiplies rows with raw coefficients, which is all that correlations need, and does
     without whitening.
     """
-    keep = engine.reduction.whitening.keep
-    raw = [engine.reduction.raw(fit) for fit in fits]
+    keep = engine.reduction.whitening.select_columns
+    raw = [engine.reduction.raw_coefficients(fit) for fit in fits]
     residuals: list[list[Array]] = [[] for _ in fits]
     labels, kinds = [np.empty((0, 1))], [np.empty(0, dtype=np.int8)]
-    for block in all_blocks(engine.stream.parts()) if fits else ():
-        if (test := ~block.train).any():
+    for block in iterate_blocks(engine.stream.parts()) if fits else ():
+        if (test := ~block.is_train).any():
             X, Y = keep(block.X[test]), block.Y[test]
             for found, beta in zip(residuals, raw, strict=True):
                 found.append(Y - X[:, : len(beta)] @ beta)

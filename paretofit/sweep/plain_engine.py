@@ -16,8 +16,8 @@ from paretofit.sweep.row_fits import RowSource
 
 if TYPE_CHECKING:
     from paretofit.linear import LeverageScores
-    from paretofit.sweep.cells import Cells
-    from paretofit.sweep.finished_subsets import Finished
+    from paretofit.sweep.cells import PendingFits
+    from paretofit.sweep.finished_subsets import PartialResults
     from paretofit.sweep.grid import SweepGrid
     from paretofit.sweep.results import Row
     from paretofit.sweep.sweep_input import SweepInput
@@ -32,28 +32,28 @@ class PlainEngine:
     source : RowSource
     scores : LeverageScores or None
         Of the training configurations; None if one of them has no energy row.
-    dropped : list of str
+    dropped_columns : list of str
         Always empty: a plain fit finds dependent columns by itself.
     """
 
     source: RowSource
     scores: LeverageScores | None
-    dropped: list[str] = field(default_factory=list)
+    dropped_columns: list[str] = field(default_factory=list)
     name: ClassVar[str] = "plain"
 
     @classmethod
-    def of(cls, data: SweepInput, grid: SweepGrid) -> PlainEngine:
+    def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> PlainEngine:
         """Prepare for a grid."""
-        return cls(RowSource.of(data, grid), data.scores() if data.has_scores() else None)
+        return cls(RowSource.from_sweep(data, grid), data.compute_leverage_scores() if data.has_leverage_scores() else None)
 
-    def run(self, task: list[Cells], finished: Finished) -> list[Row]:
+    def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
         """Fit one task; runs in a worker."""
         with threadpool_limits(1):
-            return [row for cells in task for row in finished.once(cells, self._fit)]
+            return [row for cells in task for row in partial_results.load_or_fit(cells, self._fit)]
 
-    def _fit(self, cells: Cells) -> list[Row]:
-        return [{"subset": cells.key, **row} for row in self.source.fit(cells.members, cells.pending)]
+    def _fit(self, cells: PendingFits) -> list[Row]:
+        return [{"subset": cells.subset_key, **row} for row in self.source.fit(cells.configurations, cells.models_by_weights)]
 
-    def task_bytes(self, task: list[Cells]) -> float:
+    def estimate_task_bytes(self, task: list[PendingFits]) -> float:
         """Memory that a task takes in its process, where its largest subset is fitted with its largest model."""
-        return max(self.source.fit_bytes(cells.members, cells.pending) for cells in task)
+        return max(self.source.estimate_fit_bytes(cells.configurations, cells.models_by_weights) for cells in task)

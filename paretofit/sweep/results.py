@@ -10,9 +10,9 @@ from typing import Any, Self
 
 import pandas as pd
 
-from paretofit.core import InputError, JsonLines, replacing
+from paretofit.core import InputError, JsonLines, atomic_path
 
-COLUMNS = [
+SWEEP_COLUMNS = [
     "twojmax",
     "level",
     "sampling",
@@ -34,52 +34,52 @@ COLUMNS = [
     "label_seconds",
     "md_us_per_atom_step",
 ]
-WORDS = ("level", "sampling", "solver")  # the other columns are numbers
+SWEEP_TEXT_COLUMNS = ("level", "sampling", "solver")  # the other columns are numbers
 FIT_KEY = ("subset", "twojmax", "level", "w_energy", "w_force", "ridge")
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
-def key_of(row: Mapping[str, Any]) -> Key:
+def fit_key(row: Mapping[str, Any]) -> Key:
     """What identifies a fit: its configurations, whoever drew them, its level, model and weights."""
     return tuple(row[name] for name in FIT_KEY)
 
 
 @dataclass(frozen=True)
-class Inputs:
+class FitInputs:
     """What a fit depends on besides its key and what its journal is for.
 
     Attributes
     ----------
-    labels : mapping of level to str
+    label_digests : mapping of level to str
         Hash of each level's labels; a fit to other labels is computed again.
-    groups : str
+    groups_digest : str
         Hash of what leave-one-out leaves out together, on which the penalty "auto" depends.
     """
 
-    labels: Mapping[str, str]
-    groups: str
+    label_digests: Mapping[str, str]
+    groups_digest: str
 
-    def entry(self, fits: list[Row]) -> list[Row]:
+    def to_records(self, fits: list[Row]) -> list[Row]:
         """Fits as they are written."""
         return [{**row, "inputs": self._of(row)} for row in fits]
 
-    def valid(self, entries: Iterable[Any]) -> dict[Key, Row]:
+    def select_valid(self, entries: Iterable[Any]) -> dict[Key, Row]:
         """The fits of what was written that are still of these inputs."""
         found: dict[Key, Row] = {}
         for entry in entries:
             with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is none of ours
-                rows = [(key_of(row), row.pop("inputs"), row) for row in entry]
+                rows = [(fit_key(row), row.pop("inputs"), row) for row in entry]
                 found |= {key: row for key, inputs, row in rows if inputs == self._of(row)}
         return found
 
     def _of(self, row: Row) -> str:
-        labels = self.labels.get(row["level"], "")
-        return f"{labels} {self.groups}" if row["ridge"] == "auto" else labels
+        labels = self.label_digests.get(row["level"], "")
+        return f"{labels} {self.groups_digest}" if row["ridge"] == "auto" else labels
 
 
-class Journal:
+class FitJournal:
     """Finished fits, appended to a file as they come, so that none is lost or computed twice.
 
     Every line is a list of fits. Without a path, finished fits are kept in memory only.
@@ -90,16 +90,16 @@ class Journal:
     inputs : Inputs
     """
 
-    def __init__(self, path: Path | str | None, inputs: Inputs) -> None:
+    def __init__(self, path: Path | str | None, inputs: FitInputs) -> None:
         self.inputs = inputs
         self._lines = None if path is None else JsonLines(path)
-        self.fits = inputs.valid(self._lines.entries if self._lines else [])
+        self.fits = inputs.select_valid(self._lines.entries if self._lines else [])
 
     def append(self, fits: list[Row]) -> None:
         """Add finished fits; on return they are on disk."""
-        self.fits.update({key_of(row): row for row in fits})
+        self.fits.update({fit_key(row): row for row in fits})
         if self._lines is not None:
-            self._lines.append(self.inputs.entry(fits))
+            self._lines.append(self.inputs.to_records(fits))
 
     def __enter__(self) -> Self:
         return self
@@ -114,11 +114,11 @@ class Journal:
 def write_results(table: pd.DataFrame, path: Path | str) -> None:
     """Write the table as CSV with ten significant digits, and as Parquet where pyarrow is there."""
     path = Path(path)
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
     if find_spec("pyarrow") is None:
         return
-    with replacing(path.with_suffix(".parquet")) as temporary:
+    with atomic_path(path.with_suffix(".parquet")) as temporary:
         table.to_parquet(temporary, index=False)
 
 
@@ -136,12 +136,12 @@ def read_results(path: Path | str) -> pd.DataFrame:
         raise InputError(f"no results table at {path}; 'paretofit run' makes one") from error
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read as a CSV table: {' '.join(str(error).split())}") from error
-    missing = [name for name in COLUMNS if name not in table]
+    missing = [name for name in SWEEP_COLUMNS if name not in table]
     if missing:
         raise InputError(f"{path} lacks the column '{missing[0]}' of a results table")
     return table
 
 
-def assemble(rows: Iterable[Row], extra: Iterable[str]) -> pd.DataFrame:
+def build_results_table(rows: Iterable[Row], extra_columns: Iterable[str]) -> pd.DataFrame:
     """A table with the standard columns and those extra ones that the study asks for."""
-    return pd.DataFrame(rows, columns=[*COLUMNS, *extra])
+    return pd.DataFrame(rows, columns=[*SWEEP_COLUMNS, *extra_columns])

@@ -9,7 +9,7 @@ import numpy as np
 
 from paretofit.core import FIT_COPIES, RowKind
 from paretofit.linear import WideFactor, choose_ridge, compress_rows, fit_wls, leave_one_out, rms_by_kind, row_weights
-from paretofit.sweep.results import COLUMNS
+from paretofit.sweep.results import SWEEP_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from paretofit.sweep.results import Row
     from paretofit.sweep.sweep_input import SweepInput
 
-MILLI = 1000.0  # errors are reported in meV/atom and meV/Å
+EV_TO_MEV = 1000.0  # errors are reported in meV/atom and meV/Å
 
 
 @dataclass(frozen=True)
@@ -39,39 +39,39 @@ class RowSource:
     compress: bool = False
 
     @classmethod
-    def of(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
+    def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
         """Gather them; a design of moderate size is read into memory once."""
         levels = list(grid.levels)
-        test = data.rows_of(data.test)
-        return cls(data.design.in_memory(), data.targets(levels), test, levels, data.groups(), grid.leave_one_out)
+        test = data.select_rows(data.test)
+        return cls(data.design.load_into_memory(), data.targets(levels), test, levels, data.loo_groups(), grid.leave_one_out)
 
-    def member_rows(self, members: Array) -> Array:
+    def select_rows(self, configurations: Array) -> Array:
         """Row numbers of some configurations."""
         wanted = np.zeros(self.design.n_configurations, dtype=bool)
-        wanted[members] = True
+        wanted[configurations] = True
         return np.flatnonzero(wanted[self.design.configuration])
 
-    def fit_bytes(self, members: Array, models: Mapping[tuple[float, float], list[tuple[int, Ridge]]]) -> float:
+    def estimate_fit_bytes(self, configurations: Array, models_by_weights: Mapping[tuple[float, float], list[tuple[int, Ridge]]]) -> float:
         """Memory that fits of models to one subset take."""
-        largest = max(self.design.columns_up_to(twojmax) for own in models.values() for twojmax, _ in own)
-        return 8 * FIT_COPIES * len(self.member_rows(members)) * largest
+        largest = max(self.design.columns_up_to(twojmax) for own in models_by_weights.values() for twojmax, _ in own)
+        return 8 * FIT_COPIES * len(self.select_rows(configurations)) * largest
 
-    def fit(self, members: Array, models: Mapping[tuple[float, float], list[tuple[int, Ridge]]]) -> Iterator[Row]:
+    def fit(self, configurations: Array, models_by_weights: Mapping[tuple[float, float], list[tuple[int, Ridge]]]) -> Iterator[Row]:
         """Fit several models to one subset and measure their errors in meV/atom and meV/Å.
 
         Where rows are fewer than columns, all weights share a factorisation.
         """
-        train = self.member_rows(members)
-        for twojmax in dict.fromkeys(twojmax for own in models.values() for twojmax, _ in own):
+        train = self.select_rows(configurations)
+        for twojmax in dict.fromkeys(twojmax for own in models_by_weights.values() for twojmax, _ in own):
             p = self.design.columns_up_to(twojmax)
             X = self.design.take(train, p, copies=FIT_COPIES)
-            plain = any((twojmax, 0.0) in own for own in models.values())
-            wide = WideFactor.of(X) if plain and len(X) < p else None
-            several = sum((twojmax, 0.0) in own for own in models.values()) > 1
+            plain = any((twojmax, 0.0) in own for own in models_by_weights.values())
+            wide = WideFactor.from_rows(X) if plain and len(X) < p else None
+            several = sum((twojmax, 0.0) in own for own in models_by_weights.values()) > 1
             short = None
             if self.compress and several and len(X) > 2 * p:
                 short = compress_rows(X, self.Y[train], self.design.kind[train])
-            for weights, own in models.items():
+            for weights, own in models_by_weights.items():
                 for ridge in [ridge for size, ridge in own if size == twojmax]:
                     cell = {"twojmax": twojmax, "w_energy": weights[0], "w_force": weights[1], "n_features": p}
                     shared = (wide, short) if ridge == 0 else (None, None)
@@ -88,7 +88,7 @@ class RowSource:
         free, left_out = self.design.n_constant, None
         if ridge == "auto":
             choice = choose_ridge(X, Y, kind, group, **w, unpenalised=free)
-            beta, penalty, left_out = choice.coefficients, choice.penalty, choice.left_out
+            beta, penalty, left_out = choice.coefficients, choice.penalty, choice.loo_residuals
             how: dict[str, Any] = {"rank": choice.rank, "condition": choice.condition, "solver": "svd"}
         else:
             penalty = np.full(len(self.levels), ridge)
@@ -104,8 +104,8 @@ class RowSource:
                 left_out = leave_one_out(X, Y, kind, group, **w, ridge=ridge, unpenalised=free)
         errors = {**_prefixed("train", rms_by_kind(X @ beta - Y, kind)), **self._test_errors(beta, X.shape[1])}
         if self.leave_one_out and left_out is not None:
-            errors |= left_out_errors(left_out, Y, kind)
-        yield from rows_of_levels(self.levels, {**cell, **how}, errors, penalty)
+            errors |= compute_loo_errors(left_out, Y, kind)
+        yield from build_level_rows(self.levels, {**cell, **how}, errors, penalty)
 
     def _test_errors(self, beta: Array, p: int) -> dict[str, Array]:
         test = self.test_rows
@@ -119,20 +119,20 @@ class RowSource:
         return errors | ({"ref_energy_shifted": np.std(energy, axis=0)} if len(energy) else {})
 
 
-def left_out_errors(left_out: Array, Y: Array, kind: Array) -> dict[str, Array]:
+def compute_loo_errors(loo_residuals: Array, Y: Array, kind: Array) -> dict[str, Array]:
     """Leave-one-out errors at the own level and against the last one, from residuals and labels ``(n, n_levels)``."""
-    reference = left_out + Y[:, -1:] - Y
-    return _prefixed("loo", rms_by_kind(left_out, kind)) | _prefixed("loo_ref", rms_by_kind(reference, kind))
+    reference = loo_residuals + Y[:, -1:] - Y
+    return _prefixed("loo", rms_by_kind(loo_residuals, kind)) | _prefixed("loo_ref", rms_by_kind(reference, kind))
 
 
 def _prefixed(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Array]:
     return {f"{prefix}_{kind.name.lower()}": value for kind, value in errors.items()}
 
 
-def rows_of_levels(levels: list[str], cell: Row, errors: Mapping[str, Array], penalty: Array) -> Iterator[Row]:
+def build_level_rows(levels: list[str], cell: Row, errors: Mapping[str, Array], penalty: Array) -> Iterator[Row]:
     """One row for each level; errors are ``(n_levels,)`` in eV/atom and eV/Å."""
-    names = [name for name in COLUMNS if name.startswith(("train_", "test_", "ref_"))]
+    names = [name for name in SWEEP_COLUMNS if name.startswith(("train_", "test_", "ref_"))]
     for k, level in enumerate(levels):
         values = dict.fromkeys(names, float("nan"))
-        values |= {name: float(value[k]) * MILLI for name, value in errors.items()}
+        values |= {name: float(value[k]) * EV_TO_MEV for name, value in errors.items()}
         yield {**cell, "level": level, "ridge_lambda": float(penalty[k]), **values}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.linear.reduction import RowBlock, row_parts
+from paretofit.linear.reduction import RowBlock, split_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,22 +35,22 @@ class RowStream:
     is_test: Array
 
     @classmethod
-    def of(cls, source: RowSource, train: Array) -> RowStream:
+    def from_source(cls, source: RowSource, train: Array) -> RowStream:
         """The training configurations, and the test rows of the source."""
         is_train, is_test = (np.zeros(source.design.n_rows, dtype=bool) for _ in range(2))
-        is_train[source.member_rows(train)] = True
+        is_train[source.select_rows(train)] = True
         is_test[source.test_rows] = True
         return cls(source, is_train, is_test)
 
     def parts(self) -> list[Part]:
         """Each reads its own window of rows."""
         design = self.source.design
-        return [partial(self.blocks, window) for window in row_parts(design.n_rows, design.n_features)]
+        return [partial(self.blocks, window) for window in split_rows(design.n_rows, design.n_features)]
 
     def blocks(self, part: slice) -> Iterator[RowBlock]:
         """The blocks of a window of rows."""
         design, Y = self.source.design, self.source.Y
-        for window, X in design.blocks(block_rows(design.n_features), part):
+        for window, X in design.blocks(rows_per_block(design.n_features), part):
             train = self.is_train[window]
             used = train | self.is_test[window]
             if used.any():
@@ -58,6 +58,6 @@ class RowStream:
                 yield RowBlock(*(arrays if used.all() else (array[used] for array in arrays)))
 
 
-def block_rows(n_features: int) -> int:
+def rows_per_block(n_features: int) -> int:
     """Rows of a block."""
     return max(1, BLOCK_BYTES // (8 * n_features))

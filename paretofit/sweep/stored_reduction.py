@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from paretofit.core import DAMAGE, RowKind, digest, replacing_hdf5
+from paretofit.core import CORRUPT_FILE_ERRORS, RowKind, hash_json, atomic_hdf5
 from paretofit.descriptors import write_array
 from paretofit.linear import LeverageScores, Reduction
 from paretofit.linear.reduction import KindMoments, Moments, ResidualFactor, Whitening
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REDUCTION = "reduction.h5"
-WORTH = 60.0  # seconds that it must have taken
+MIN_REDUCTION_TIME_S = 60.0  # seconds that it must have taken
 MOMENTS = ("G", "c", "s", "norms")
 SCORES = ("rows", "regular", "block")
 
 Made = tuple[Reduction, LeverageScores | None]
 
 
-def keeping_reduction(folder: Path | None, inputs: Any, reduce: Callable[[], Made]) -> Made:
+def load_or_compute_reduction(folder: Path | None, inputs: Any, compute: Callable[[], Made]) -> Made:
     """The reduction of these inputs: that of the folder if it is there, else a new one, kept if it was expensive.
 
     Parameters
@@ -37,22 +37,22 @@ def keeping_reduction(folder: Path | None, inputs: Any, reduce: Callable[[], Mad
         The run folder; without it nothing is kept.
     inputs
         All that it depends on, for a hash.
-    reduce : callable
+    compute : callable
     """
     if folder is None:
-        return reduce()
-    path, key = folder / REDUCTION, digest(inputs)
+        return compute()
+    path, key = folder / REDUCTION, hash_json(inputs)
     try:
         found = _read(path, key)
-    except DAMAGE as error:  # a damaged one is made again
+    except CORRUPT_FILE_ERRORS as error:  # a damaged one is made again
         log.warning("%s cannot be read (%s) and is made again", path, error)
         found = None
     if found is not None:
         log.info("reduction: %s stands", path)
         return found
     start = time.perf_counter()
-    made = reduce()
-    if time.perf_counter() - start >= WORTH:
+    made = compute()
+    if time.perf_counter() - start >= MIN_REDUCTION_TIME_S:
         _write(path, key, *made)
     return made
 
@@ -65,16 +65,16 @@ def _write(path: Path, key: str, reduction: Reduction, scores: LeverageScores | 
         "baseline": reduction.baseline,
     }
     arrays |= {f"whitening/{name}": getattr(whitening, name) for name in ("kept", "dropped", "R")}
-    for kind, part in reduction.train.parts.items():
+    for kind, part in reduction.train_moments.by_kind.items():
         arrays |= {f"train/{int(kind)}/{name}": getattr(part, name) for name in MOMENTS}
-    arrays |= {f"test/{int(kind)}/R": factor.R for kind, factor in reduction.test.items()}
+    arrays |= {f"test/{int(kind)}/R": factor.R for kind, factor in reduction.test_factors.items()}
     if scores is not None:
         arrays |= {f"scores/{name}": getattr(scores, name) for name in SCORES}
         arrays["scores/rank"] = scores.rank
-    arrays |= {f"train/{int(kind)}/n": part.n for kind, part in reduction.train.parts.items()}
-    arrays |= {f"test/{int(kind)}/n": factor.n for kind, factor in reduction.test.items()}
+    arrays |= {f"train/{int(kind)}/n": part.n for kind, part in reduction.train_moments.by_kind.items()}
+    arrays |= {f"test/{int(kind)}/n": factor.n for kind, factor in reduction.test_factors.items()}
     arrays |= {"n_levels": reduction.n_levels, "unpenalised": reduction.unpenalised}
-    with replacing_hdf5(path) as (file, check):
+    with atomic_hdf5(path) as (file, check):
         for name, array in arrays.items():
             write_array(file, name, np.atleast_1d(array))  # numbers too: HDF5 has checksums for arrays only
             check()
@@ -93,11 +93,11 @@ def _read(path: Path, key: str) -> Made | None:
             return np.asfortranarray(file[name][()])
 
         whitening = Whitening(*(array(f"whitening/{name}") for name in ("kept", "dropped", "R")))
-        P = len(whitening.kept)
+        P = len(whitening.retained_columns)
         train = Moments(P, 0, [])
         for kind in file["train"]:
             G, c, s, norms = (array(f"train/{kind}/{name}") for name in MOMENTS)
-            train.parts[RowKind(int(kind))] = KindMoments(G, c, s, norms, int(array(f"train/{kind}/n")[0]))
+            train.by_kind[RowKind(int(kind))] = KindMoments(G, c, s, norms, int(array(f"train/{kind}/n")[0]))
         test = {
             RowKind(int(kind)): ResidualFactor(P, int(array(f"test/{kind}/n")[0]), array(f"test/{kind}/R"))
             for kind in file["test"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import FIT_COPIES, InputError, RowKind, array_digest, digest
+from paretofit.core import FIT_COPIES, InputError, RowKind, hash_array, hash_json
 from paretofit.linear import LeverageScores, leverage_scores
 
 if TYPE_CHECKING:
@@ -43,29 +43,29 @@ class SweepInput:
     leverage_columns: int | None = None
     group: Array | None = None
 
-    def rows_of(self, positions: Array) -> Array:
+    def select_rows(self, configurations: Array) -> Array:
         """Rows of some configurations, in the design's order."""
         wanted = np.zeros(self.design.n_configurations, dtype=bool)
-        wanted[positions] = True
+        wanted[configurations] = True
         return np.flatnonzero(wanted[self.design.configuration])
 
     def targets(self, levels: list[str]) -> Array:
         """``(n_rows, n_levels)``: labels of every row."""
         return np.column_stack([self.design.targets[level] for level in levels])
 
-    def seconds(self, levels: list[str]) -> Array:
+    def label_seconds(self, levels: list[str]) -> Array:
         """``(n_configurations, n_levels)``: cost of the labels, NaN where it is not known."""
         unknown = np.full(self.design.n_configurations, np.nan)
         return np.column_stack([self.design.seconds.get(level, unknown) for level in levels])
 
-    def has_scores(self) -> bool:
+    def has_leverage_scores(self) -> bool:
         """Whether every training configuration has an energy row, without which it has no leverage score."""
         energy = self.design.configuration[self.design.kind == RowKind.ENERGY]
         return bool(np.isin(self.train, energy).all())
 
-    def scores(self) -> LeverageScores:
+    def compute_leverage_scores(self) -> LeverageScores:
         """Leverage of the training configurations with respect to all of them, from their rows."""
-        design, rows = self.design, self.rows_of(self.train)
+        design, rows = self.design, self.select_rows(self.train)
         w_energy, w_force = self.leverage_weights
         with threadpool_limits(1):
             return leverage_scores(
@@ -87,7 +87,7 @@ class SweepInput:
                     f"'twojmax' must be at least {self.design.column_levels[0]}, the lowest order of a column; "
                     f"got {twojmax}"
                 )
-        if any(sampling.endswith("leverage") for sampling in grid.samplings) and not self.has_scores():
+        if any(sampling.endswith("leverage") for sampling in grid.sampling_methods) and not self.has_leverage_scores():
             raise InputError("leverage sampling needs an energy row for every training configuration; use 'random'")
         used = np.concatenate([self.train, self.test])
         for level in grid.levels:
@@ -95,24 +95,24 @@ class SweepInput:
                 raise InputError(
                     f"there are no labels of level '{level}'; the design has {', '.join(self.design.targets) or 'none'}"
                 )
-            missing = used[self.design.missing(level)[used]]
+            missing = used[self.design.find_missing_labels(level)[used]]
             if missing.size:
                 raise InputError(
                     f"level '{level}' has {missing.size} configurations with missing or NaN labels, the first with id "
                     f"{self.design.ids[missing[0]]}; label them, or leave them out with 'missing_labels: drop'"
                 )
 
-    def groups(self) -> Array:
+    def loo_groups(self) -> Array:
         """``(n_configurations,)``: what leave-one-out leaves out together; each configuration alone by default."""
         return np.arange(self.design.n_configurations) if self.group is None else self.group
 
-    def subset_key(self, members: Array) -> str:
+    def subset_key(self, configurations: Array) -> str:
         """Names a set of configurations, whoever drew it."""
-        return digest(sorted(self.design.ids[members].tolist()))[:16]
+        return hash_json(sorted(self.design.ids[configurations].tolist()))[:16]
 
     def label_digests(self, levels: list[str]) -> dict[str, str]:
         """Hash of each level's labels."""
-        return {level: array_digest(self.design.targets[level]) for level in levels}
+        return {level: hash_array(self.design.targets[level]) for level in levels}
 
     def digest(self, grid: SweepGrid, engine: str) -> str:
         """Hash of all that a fit's numbers depend on and that its key in the journal does not say."""
@@ -121,11 +121,11 @@ class SweepInput:
         if isinstance(basis, dict):  # columns of a larger 2Jmax change nothing in those before them
             rows: Any = [design.attributes["structures"], {k: v for k, v in basis.items() if k != "twojmax"}]
         else:
-            rows = [array_digest(block) for _, block in design.blocks()]
-            rows += [array_digest(array) for array in (design.kind, design.configuration, design.column_levels)]
+            rows = [hash_array(block) for _, block in design.blocks()]
+            rows += [hash_array(array) for array in (design.kind, design.configuration, design.column_levels)]
             rows.append(design.n_constant)
         if design.row_weights is not None:
-            rows.append(array_digest(design.row_weights))
-        groups = array_digest(self.groups()) if grid.leave_one_out else None
+            rows.append(hash_array(design.row_weights))
+        groups = hash_array(self.loo_groups()) if grid.leave_one_out else None
         reference = self.label_digests([grid.levels[-1]])
-        return digest([rows, design.ids.tolist(), reference, self.test.tolist(), engine, groups, grid.leave_one_out])
+        return hash_json([rows, design.ids.tolist(), reference, self.test.tolist(), engine, groups, grid.leave_one_out])

@@ -8,21 +8,21 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from paretofit.core import InputError, array_digest, available_memory, require_memory, suggestion, track
-from paretofit.execution import active_client, parallel_map, shelved
-from paretofit.linear.reduction import PROCESSOR, device_named
-from paretofit.sweep.cells import draws_of, pending_cells, single_tasks
+from paretofit.core import InputError, hash_array, available_memory, require_memory, suggest_match, track
+from paretofit.execution import get_active_client, parallel_map, dump_function
+from paretofit.linear.reduction import CPU, get_device
+from paretofit.sweep.cells import list_draws, list_pending_fits, split_into_tasks
 from paretofit.sweep.fast_engine import FastEngine
-from paretofit.sweep.finished_subsets import Finished
+from paretofit.sweep.finished_subsets import PartialResults
 from paretofit.sweep.plain_engine import PlainEngine
-from paretofit.sweep.results import Inputs, Journal, assemble
+from paretofit.sweep.results import FitInputs, FitJournal, build_results_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-    from paretofit.sweep.cells import Cells, Draw
+    from paretofit.sweep.cells import PendingFits, Draw
     from paretofit.sweep.grid import SweepGrid
     from paretofit.sweep.results import Row
     from paretofit.sweep.sweep_input import SweepInput
@@ -63,11 +63,11 @@ def make_engine(
         If the grid asks for what the data cannot give, a label is missing, or there is no such device.
     """
     if name not in ENGINES:
-        raise InputError(f"unknown engine '{name}'; it must be one of {', '.join(ENGINES)}{suggestion(name, ENGINES)}")
+        raise InputError(f"unknown engine '{name}'; it must be one of {', '.join(ENGINES)}{suggest_match(name, ENGINES)}")
     data.check(grid)
-    place = device_named(device)
+    place = get_device(device)
     if name == "plain":
-        return PlainEngine.of(data, grid)
+        return PlainEngine.from_sweep(data, grid)
     return FastEngine(data, grid, threads=jobs, device=place, folder=folder)
 
 
@@ -117,20 +117,20 @@ def run_sweep(
     worker = (
         make_engine(data, grid, engine, jobs=jobs, device=device, folder=folder) if isinstance(engine, str) else engine
     )
-    draws = draws_of(data, grid, worker.scores)
+    draws = list_draws(data, grid, worker.scores)
     path = None if journal is None else journal_path(journal, data.digest(grid, worker.name))
-    inputs = Inputs(data.label_digests(list(grid.levels)), array_digest(data.groups()))
-    finished = Finished(None if path is None else path.with_suffix(".parts").absolute(), inputs)
-    with Journal(path, inputs) as book:
-        finished.take_up(book)
+    inputs = FitInputs(data.label_digests(list(grid.levels)), hash_array(data.loo_groups()))
+    finished = PartialResults(None if path is None else path.with_suffix(".parts").absolute(), inputs)
+    with FitJournal(path, inputs) as book:
+        finished.merge_into(book)
         if isinstance(worker, FastEngine):
-            walks = worker.walks(pending_cells(grid, draws, book.fits))
-            own = jobs if worker.device == PROCESSOR else 1  # a GPU works for one process
+            walks = worker.build_chains(list_pending_fits(grid, draws, book.fits))
+            own = jobs if worker.device == CPU else 1  # a GPU works for one process
             _work(worker, walks, book, finished, own, "fits from moments" if progress else None)
         plain = worker.plain if isinstance(worker, FastEngine) else worker
-        rest = single_tasks(pending_cells(grid, draws, book.fits))
+        rest = split_into_tasks(list_pending_fits(grid, draws, book.fits))
         _work(plain, rest, book, finished, jobs, "fits from rows" if progress else None)
-        finished.take_up(book)
+        finished.merge_into(book)
         return _table(book.fits, data, grid, draws)
 
 
@@ -141,33 +141,33 @@ def journal_path(folder: Path | str, inputs: str) -> Path:
 
 def _work(
     engine: FastEngine | PlainEngine,
-    tasks: list[list[Cells]],
-    book: Journal,
-    finished: Finished,
+    tasks: list[list[PendingFits]],
+    book: FitJournal,
+    finished: PartialResults,
     jobs: int,
     title: str | None,
 ) -> None:
     """Run tasks in parallel and keep what each has finished."""
     if not tasks:
         return
-    if active_client() is None:  # else they run elsewhere
-        _check_memory(max(engine.task_bytes(task) for task in tasks), min(jobs, len(tasks)))
+    if get_active_client() is None:  # else they run elsewhere
+        _check_memory(max(engine.estimate_task_bytes(task) for task in tasks), min(jobs, len(tasks)))
     step = max(1, len(tasks) // 10)
     place = finished.folder
     if place is not None:
         place.mkdir(exist_ok=True)
-    with shelved(partial(_numbered, engine, finished), None if place is None else place.parent) as run:
+    with dump_function(partial(_numbered, engine, finished), None if place is None else place.parent) as run:
         results = parallel_map(run, enumerate(tasks), jobs, ordered=False)
         shown = track(results, len(tasks), title or "", enabled=title is not None)
         for done, (number, fits) in enumerate(shown, start=1):
             book.append(fits)
-            finished.forget(tasks[number])
+            finished.remove(tasks[number])
             if done % step == 0:
                 log.info("%s: %d of %d tasks", title or "fits", done, len(tasks))
 
 
 def _numbered(
-    engine: FastEngine | PlainEngine, finished: Finished, task: tuple[int, list[Cells]]
+    engine: FastEngine | PlainEngine, finished: PartialResults, task: tuple[int, list[PendingFits]]
 ) -> tuple[int, list[Row]]:
     """Run one task in a worker."""
     number, cells = task
@@ -184,17 +184,17 @@ def _check_memory(each: float, jobs: int) -> None:
 
 def _table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:
     """A row for each cell of the factorial, in its order."""
-    seconds = dict(zip(grid.levels, data.seconds(list(grid.levels)).T, strict=True))
+    seconds = dict(zip(grid.levels, data.label_seconds(list(grid.levels)).T, strict=True))
     cells = product(grid.twojmax, grid.levels, draws, grid.weights, grid.ridge)
     rows = (
         {
-            **fits[draw.key, twojmax, level, *weights, ridge],
+            **fits[draw.subset_key, twojmax, level, *weights, ridge],
             "sampling": draw.sampling,
             "repeat": draw.repeat,
             "n_train": draw.n_train,
-            "label_seconds": float(seconds[level][draw.members].sum()),
+            "label_seconds": float(seconds[level][draw.configurations].sum()),
             "md_us_per_atom_step": grid.md_cost.get(twojmax, float("nan")),
         }
         for twojmax, level, draw, weights, ridge in cells
     )
-    return assemble(rows, grid.extra_columns())
+    return build_results_table(rows, grid.extra_columns())

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from paretofit.linear import weight_path
-from paretofit.sweep.row_fits import MILLI
+from paretofit.linear import compute_weight_path
+from paretofit.sweep.row_fits import EV_TO_MEV
 
 if TYPE_CHECKING:
     from paretofit.linear import WeightPath
@@ -31,7 +31,7 @@ MARGIN = 3.0  # the curve goes on this far beyond the study's smallest and large
 POINTS = 81
 
 
-def weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Errors as functions of w_E/w_F on the whole training set, and where each curve is at its best.
 
     Parameters
@@ -54,7 +54,7 @@ def weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFrame, pd.
     with threadpool_limits(1):
         for twojmax in grid.twojmax:
             reduction = engine.reduction
-            path = weight_path(reduction, reduction.train, engine.size_of(twojmax), ratios=limits, points=POINTS)
+            path = compute_weight_path(reduction, reduction.train_moments, engine.get_size_index(twojmax), ratio_limits=limits, n_points=POINTS)
             if path is None:
                 continue
             for k, level in enumerate(grid.levels):
@@ -68,19 +68,19 @@ def _curve(path: WeightPath, k: int) -> pd.DataFrame:
     names = {"train": "train", "test": "test", "ref": "reference"}
     columns = {"weight_ratio": path.ratio}
     for short, name in names.items():
-        columns[f"{short}_energy"] = MILLI * path.energy[name][:, k]
-        columns[f"{short}_force"] = MILLI * path.force[name][:, k]
+        columns[f"{short}_energy"] = EV_TO_MEV * path.energy[name][:, k]
+        columns[f"{short}_force"] = EV_TO_MEV * path.force[name][:, k]
     return pd.DataFrame(columns)
 
 
 def _best(path: WeightPath, k: int) -> dict[str, float]:
     energy, force = path.energy["reference"][:, k], path.force["reference"][:, k]
-    knee = path.knee(k)
+    knee = path.knee_ratio(k)
     at = int(np.argmin(np.abs(path.ratio - knee)))
     return {
         "ratio_of_lowest_energy": float(path.ratio[np.argmin(energy)]),
         "ratio_of_lowest_force": float(path.ratio[np.argmin(force)]),
         "knee_ratio": knee,
-        "knee_ref_energy": MILLI * float(energy[at]),
-        "knee_ref_force": MILLI * float(force[at]),
+        "knee_ref_energy": EV_TO_MEV * float(energy[at]),
+        "knee_ref_force": EV_TO_MEV * float(force[at]),
     }

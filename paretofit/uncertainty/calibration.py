@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
 
-FLOOR = 0.1  # of the median spread
+MIN_RELATIVE_SPREAD = 0.1  # of the median spread
 Z = 1.959964  # standard deviations of a 95 % confidence interval
 
 
-def disagreement(members: Array, configuration: Array | None = None) -> Array:
+def disagreement(member_predictions: Array, configuration: Array | None = None) -> Array:
     """D = √(⟨(L_j − ⟨L⟩)²⟩) over the members of a committee; of several values their root mean square.
 
     Parameters
     ----------
-    members : (m, n) float64
+    member_predictions : (m, n) float64
         Predictions of the m members, two at least.
     configuration : (n,) int, optional
         Values with the same number, such as the force components of a configuration, are taken together.
@@ -47,40 +47,40 @@ def disagreement(members: Array, configuration: Array | None = None) -> Array:
     -----
     Equation 1 of Bidoggia et al. (2025).
     """
-    values = _members(members)
+    values = _members(member_predictions)
     return _gathered(values.var(axis=0), configuration)
 
 
-def committee_error(members: Array, labels: Array, configuration: Array | None = None) -> Array:
+def committee_error(member_predictions: Array, labels: Array, configuration: Array | None = None) -> Array:
     """ε = √(⟨(L_j − L)²⟩) over the members, against the labels ``(n,)``; otherwise as `disagreement`.
 
     Notes
     -----
     Equation 2 of Bidoggia et al. (2025). It contains the spread: ε² = D² + (⟨L⟩ − L)².
     """
-    values = _members(members)
+    values = _members(member_predictions)
     if np.shape(labels) != values.shape[1:]:
         raise InputError(f"there must be a label for each of {values.shape[1]} values; got {np.size(labels)}")
     return _gathered(((values - labels) ** 2).mean(axis=0), configuration)
 
 
 @dataclass(frozen=True)
-class Slope:
+class SlopeCalibration:
     """τ = a ε through the origin.
 
     Attributes
     ----------
     slope : float
         a, by least squares.
-    confidence : float
+    slope_half_width : float
         Half width of its 95 % interval.
-    residual : float
+    rms_residual : float
         Root mean squared deviation of the disagreements from the line.
     """
 
     slope: float
-    confidence: float
-    residual: float
+    slope_half_width: float
+    rms_residual: float
 
     def threshold(self, error: float) -> float:
         """The disagreement above which errors are above `error`."""
@@ -92,7 +92,7 @@ class Slope:
         return np.asarray(spread / self.slope)
 
 
-def calibrate_slope(spread: Array, error: Array) -> Slope:
+def calibrate_slope(spread: Array, error: Array) -> SlopeCalibration:
     """Fit the disagreements of labelled configurations, ``(n,)``, to their errors, ``(n,)``.
 
     Raises
@@ -109,7 +109,7 @@ def calibrate_slope(spread: Array, error: Array) -> Slope:
     slope = float(spread @ error) / squares
     residuals = spread - slope * error
     variance = float(residuals @ residuals) / (len(error) - 1)
-    return Slope(slope, Z * float(np.sqrt(variance / squares)), float(np.sqrt(np.mean(residuals**2))))
+    return SlopeCalibration(slope, Z * float(np.sqrt(variance / squares)), float(np.sqrt(np.mean(residuals**2))))
 
 
 def detection_rates(spread: Array, error: Array, spread_limit: float, error_limit: float) -> tuple[float, float]:
@@ -139,46 +139,46 @@ def detection_rates(spread: Array, error: Array, spread_limit: float, error_limi
 
 
 @dataclass(frozen=True)
-class Isotonic:
+class IsotonicCalibration:
     """Errors as a function of the disagreement that never falls; beyond the calibration's they grow in proportion.
 
     Attributes
     ----------
     spread : (n,) float64
         Ascending, each once.
-    expected : (n,) float64
+    expected_error : (n,) float64
         Never falling.
     """
 
     spread: Array
-    expected: Array
+    expected_error: Array
 
     def threshold(self, error: float) -> float:
         """The disagreement above which errors are expected above `error`."""
         _check_positive(error)
-        above = np.flatnonzero(self.expected > error)
+        above = np.flatnonzero(self.expected_error > error)
         if not len(above):
-            return float(self.spread[-1] * error / self.expected[-1])
+            return float(self.spread[-1] * error / self.expected_error[-1])
         return float(self.spread[above[0] - 1]) if above[0] else 0.0
 
     def error(self, spread: Array) -> Array:
         """The errors that disagreements stand for."""
         beyond = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
-        return np.asarray(np.interp(spread, self.spread, self.expected) * beyond)
+        return np.asarray(np.interp(spread, self.spread, self.expected_error) * beyond)
 
 
 @dataclass(frozen=True)
-class QuantileLine:
+class QuantileCalibration:
     """A line through the origin below which a share of the errors lies: error = factor × disagreement.
 
     Attributes
     ----------
     factor : float
-    share : float
+    quantile : float
     """
 
     factor: float
-    share: float
+    quantile: float
 
     def threshold(self, error: float) -> float:
         """The disagreement above which more than ``1 - share`` of the errors are above `error`."""
@@ -190,7 +190,7 @@ class QuantileLine:
         return np.asarray(self.factor * spread)
 
 
-def calibrate_isotonic(spread: Array, error: Array) -> Isotonic:
+def calibrate_isotonic(spread: Array, error: Array) -> IsotonicCalibration:
     """Isotonic regression of the errors ``(n,)`` on the disagreements ``(n,)``.
 
     Raises
@@ -201,10 +201,10 @@ def calibrate_isotonic(spread: Array, error: Array) -> Isotonic:
     _check_pairs(spread, error)
     values, number, counts = np.unique(spread, return_inverse=True, return_counts=True)
     means = np.bincount(number, error) / counts  # equal disagreements stand for one error
-    return Isotonic(values, np.asarray(isotonic_regression(means, weights=counts).x))
+    return IsotonicCalibration(values, np.asarray(isotonic_regression(means, weights=counts).x))
 
 
-def calibrate_quantile(spread: Array, error: Array, share: float = 0.9) -> QuantileLine:
+def calibrate_quantile(spread: Array, error: Array, quantile: float = 0.9) -> QuantileCalibration:
     """Quantile regression of the errors ``(n,)`` on the disagreements ``(n,)``, through the origin.
 
     The minimum of the pinball loss Σ ρ(ε − b D) is the quantile of ε / D with weights D.
@@ -212,16 +212,16 @@ def calibrate_quantile(spread: Array, error: Array, share: float = 0.9) -> Quant
     Raises
     ------
     InputError
-        As `calibrate_slope`, and if `share` is not between 0 and 1.
+        As `calibrate_slope`, and if `quantile` is not between 0 and 1.
     """
     _check_pairs(spread, error)
-    if not 0 < share < 1:
-        raise InputError(f"the share of errors below the line must lie between 0 and 1; got {share}")
+    if not 0 < quantile < 1:
+        raise InputError(f"the share of errors below the line must lie between 0 and 1; got {quantile}")
     own = spread > 0
     ratio = error[own] / spread[own]
     order = np.argsort(ratio)
     mass = np.cumsum(spread[own][order])
-    return QuantileLine(float(ratio[order][np.searchsorted(mass, share * mass[-1] * (1 - 1e-12))]), share)
+    return QuantileCalibration(float(ratio[order][np.searchsorted(mass, quantile * mass[-1] * (1 - 1e-12))]), quantile)
 
 
 CALIBRATIONS = {"slope": calibrate_slope, "isotonic": calibrate_isotonic, "quantile": calibrate_quantile}
@@ -235,30 +235,30 @@ def detection_map(spread: Array, error: Array, spread_limits: Array, error_limit
 
 
 @dataclass(frozen=True)
-class Conformal:
+class ConformalIntervals:
     """Intervals around predictions that hold new labels with a stated probability.
 
     Attributes
     ----------
     factor : float
         Half widths in units of the spread.
-    floor : float
+    min_spread : float
         The smallest spread that is taken at its word: forces that vanish by symmetry have none.
     coverage : float
     """
 
     factor: float
-    floor: float
+    min_spread: float
     coverage: float
 
     def half_width(self, spread: Array) -> Array:
         """Half widths of the intervals of new values with these spreads."""
-        return np.asarray(self.factor * np.maximum(spread, self.floor))
+        return np.asarray(self.factor * np.maximum(spread, self.min_spread))
 
 
 def calibrate_conformal(
-    spread: Array, residual: Array, coverage: float = 0.9, group: Array | None = None, members: int | None = None
-) -> Conformal:
+    spread: Array, residual: Array, coverage: float = 0.9, group: Array | None = None, n_members: int | None = None
+) -> ConformalIntervals:
     """The factor q such that prediction ± q·spread holds a new value with at least this probability.
 
     Split conformal prediction: whatever the model and however bad the spread, if the new value is exchangeable with
@@ -275,7 +275,7 @@ def calibrate_conformal(
     group : (n,) int, optional
         Values that belong together, such as the force components of a configuration, resemble each other; then groups
         are exchangeable, not values, and each counts as one.
-    members : int, optional
+    n_members : int, optional
         Of the committee: few may agree by chance, so that a small spread says little. Two have the median spread as
         their floor, three half of it, and so on.
 
@@ -309,21 +309,21 @@ def calibrate_conformal(
         raise InputError("spreads and residuals must be finite, and spreads not negative; leave out what has no label")
     if not spread.any():
         raise InputError("conformal intervals need spreads above zero; are the members identical?")
-    share = FLOOR if members is None else max(FLOOR, 1 / (members - 1))
+    share = MIN_RELATIVE_SPREAD if n_members is None else max(MIN_RELATIVE_SPREAD, 1 / (n_members - 1))
     floor = share * float(np.median(spread[spread > 0]))
     owner = np.arange(len(residual)) if group is None else np.asarray(group)
     small = spread < floor
-    if small.any() and len(np.unique(owner[~small])) >= least_held_out(coverage):
-        own = Conformal(_factor(spread[~small], residual[~small], coverage, owner[~small]), floor, coverage)
+    if small.any() and len(np.unique(owner[~small])) >= min_calibration_size(coverage):
+        own = ConformalIntervals(_factor(spread[~small], residual[~small], coverage, owner[~small]), floor, coverage)
         if np.mean(np.abs(residual[small]) <= own.half_width(spread[small])) >= coverage:
             return own
-    return Conformal(_factor(np.maximum(spread, floor), residual, coverage, owner), floor, coverage)
+    return ConformalIntervals(_factor(np.maximum(spread, floor), residual, coverage, owner), floor, coverage)
 
 
 def _factor(spread: Array, residual: Array, coverage: float, group: Array) -> float:
     """The quantile of |residual| / spread over groups that count one each, and one more that is infinite."""
     names, number, counts = np.unique(group, return_inverse=True, return_counts=True)
-    least = least_held_out(coverage)
+    least = min_calibration_size(coverage)
     if len(names) < least:
         raise InputError(
             f"a coverage of {coverage:g} needs {least} held-out configurations for its calibration; there are "
@@ -335,7 +335,7 @@ def _factor(spread: Array, residual: Array, coverage: float, group: Array) -> fl
     return float(scores[order][np.searchsorted(mass, coverage * (len(names) + 1) - 1e-6)])
 
 
-def least_held_out(coverage: float) -> int:
+def min_calibration_size(coverage: float) -> int:
     """Values, or groups, that intervals of a coverage need for their calibration."""
     return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 

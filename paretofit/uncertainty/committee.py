@@ -18,19 +18,19 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import InputError
 from paretofit.linear.reduction import (
-    FirstPass,
+    GramAccumulator,
     NestedFactor,
-    OnThreads,
+    ThreadMapper,
     Part,
     Parts,
     RowBlock,
     Whitening,
     add_gram,
-    all_blocks,
+    iterate_blocks,
     as_parts,
     solve_rows,
     sum_parts,
-    whiten,
+    compute_whitening,
 )
 from paretofit.uncertainty.extrapolation import TrainingLeverage
 
@@ -44,9 +44,9 @@ BATCH = 8  # members whose moments are summed at once
 MOST_BYTES = 4 << 30  # of their moments; with very many columns blocks become fewer
 DETERMINED = 1e12  # condition number of the whitened moments above which rows do not determine the coefficients
 INDEPENDENT = 1e-10  # of the largest eigenvalue: directions that a draw does not see
-Method = Literal["bootstrap", "subset", "posterior", "pops"]
-LEAST_LEVERAGE = 1e-2  # of the mean, for POPS
-METHODS = get_args(Method)
+CommitteeMethod = Literal["bootstrap", "subset", "posterior", "pops"]
+MIN_RELATIVE_LEVERAGE = 1e-2  # of the mean, for POPS
+COMMITTEE_METHODS = get_args(CommitteeMethod)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class CommitteeFit:
     _weights: Array
 
     @classmethod
-    def of(
+    def from_parts(
         cls, parts: Parts, group: Array, weights: Array, rng: np.random.Generator, *, threads: int = 1
     ) -> CommitteeFit:
         """Fit the rows.
@@ -102,18 +102,18 @@ class CommitteeFit:
             If there are fewer than two groups, or the rows do not determine the coefficients.
         """
         own = as_parts(parts)
-        p = next(all_blocks(own)).X.shape[1]
-        sums = sum_parts(own, lambda: FirstPass(weights, p, 1), OnThreads(threads)).finish()
+        p = next(iterate_blocks(own)).X.shape[1]
+        sums = sum_parts(own, lambda: GramAccumulator(weights, p, 1), ThreadMapper(threads)).finish()
         with threadpool_limits(1):
-            whitening = whiten(sums, own, weights)
-            baseline = blas.dtrsm(1.0, whitening.R, sums.c[whitening.kept], side=0, lower=0, trans_a=1)[:, 0]
+            whitening = compute_whitening(sums, own, weights)
+            baseline = blas.dtrsm(1.0, whitening.R, sums.c[whitening.retained_columns], side=0, lower=0, trans_a=1)[:, 0]
         P = len(baseline)
         block_of = _blocks_of_groups(group, P, rng)
         moments = _BlockMoments(whitening, baseline, weights, block_of)
         with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-            for block in all_blocks(own):
+            for block in iterate_blocks(own):
                 moments.add(block, pool)
-        factor = NestedFactor.of(moments.G.sum(axis=0).T)
+        factor = NestedFactor.from_moments(moments.G.sum(axis=0).T)
         if sums.n_train <= P or factor.condition(P) > DETERMINED:
             raise InputError(
                 f"{sums.n_train} rows do not determine {p} coefficients, so that a committee has no spread to go by; "
@@ -126,14 +126,14 @@ class CommitteeFit:
         raw = _raw(whitening, p, (baseline + delta)[None])[0]
         return cls(raw, whitening, factor, moments.G, c, variance, own, weights)
 
-    def members(
-        self, members: int, rng: np.random.Generator, *, method: Method = "bootstrap", fraction: float = 0.7
+    def draw_members(
+        self, n_members: int, rng: np.random.Generator, *, method: CommitteeMethod = "bootstrap", fraction: float = 0.7
     ) -> Array:
         """Coefficients of a committee.
 
         Parameters
         ----------
-        members : int
+        n_members : int
             Two at least.
         rng : numpy.random.Generator
         method : {"bootstrap", "subset", "posterior", "pops"}
@@ -159,29 +159,29 @@ class CommitteeFit:
         column, residuals of training rows are small, and so is the hypercube (tests/benchmarks/RESULTS.md). The spread
         of subsets is that of the subsets: with 0.7 of the groups about 0.65 of what the bootstrap has.
         """
-        if members < 2:
-            raise InputError(f"a committee needs two members at least; got {members}")
-        if method not in METHODS:
-            raise InputError(f"the method '{method}' is not one of {', '.join(METHODS)}")
+        if n_members < 2:
+            raise InputError(f"a committee needs two members at least; got {n_members}")
+        if method not in COMMITTEE_METHODS:
+            raise InputError(f"the method '{method}' is not one of {', '.join(COMMITTEE_METHODS)}")
         if not 0 < fraction < 1:
             raise InputError(f"the share of groups in a subset must lie between 0 and 1; got {fraction}")
         with threadpool_limits(1):
             if method == "posterior":
-                delta = self._unwhitened(np.sqrt(self.variance) * rng.normal(size=(members, len(self.factor.R))))
+                delta = self._unwhitened(np.sqrt(self.variance) * rng.normal(size=(n_members, len(self.factor.R))))
             elif method == "pops":
-                axes, low, high = self.hypercube()
-                delta = self._unwhitened(rng.uniform(low, high, (members, len(low))) @ axes.T)
+                axes, low, high = self.bound_hypercube()
+                delta = self._unwhitened(rng.uniform(low, high, (n_members, len(low))) @ axes.T)
             else:
-                counts = self._counts(members, rng, fraction if method == "subset" else None)
-                delta = np.concatenate([self._refits(counts[k : k + BATCH]) for k in range(0, members, BATCH)])
+                counts = self._counts(n_members, rng, fraction if method == "subset" else None)
+                delta = np.concatenate([self._refits(counts[k : k + BATCH]) for k in range(0, n_members, BATCH)])
         return self.coefficients + _raw(self.whitening, len(self.coefficients), delta)
 
     @property
     def leverage(self) -> TrainingLeverage:
         """Leverage of other rows with respect to these."""
-        return TrainingLeverage(self.whitening.kept, self.factor.R @ self.whitening.R)
+        return TrainingLeverage(self.whitening.retained_columns, self.factor.R @ self.whitening.R)
 
-    def hypercube(self) -> tuple[Array, Array, Array]:
+    def bound_hypercube(self) -> tuple[Array, Array, Array]:
         """Principal axes ``(P, k)`` of the coefficients that make single rows exact, with their bounds ``(k,)``.
 
         In coordinates where the normal matrix is the identity: δ = u r / h for a row u of leverage h = uᵀu and
@@ -189,13 +189,13 @@ class CommitteeFit:
         exact by no reasonable change.
         """
         P = len(self.factor.R)
-        squares, n_rows = np.zeros((P, P)), sum(len(block.X) for block in all_blocks(self._parts))
-        for exact in self._exact(LEAST_LEVERAGE * P / n_rows):
+        squares, n_rows = np.zeros((P, P)), sum(len(block.X) for block in iterate_blocks(self._parts))
+        for exact in self._exact(MIN_RELATIVE_LEVERAGE * P / n_rows):
             squares += blas.dsyrk(1.0, exact, trans=1, lower=0)
         values, axes = scipy.linalg.eigh(squares, lower=False, check_finite=False)
         axes = np.ascontiguousarray(axes[:, values > INDEPENDENT * values[-1]])
         low, high = np.zeros((2, axes.shape[1]))
-        for exact in self._exact(LEAST_LEVERAGE * P / n_rows):
+        for exact in self._exact(MIN_RELATIVE_LEVERAGE * P / n_rows):
             along = exact @ axes
             low, high = np.minimum(low, along.min(0, initial=0.0)), np.maximum(high, along.max(0, initial=0.0))
         return axes, low, high
@@ -203,9 +203,9 @@ class CommitteeFit:
     def _exact(self, least: float) -> Iterator[Array]:
         """For the rows of each block with so much leverage the coefficients that make them exact."""
         R = np.asfortranarray(self.factor.R @ self.whitening.R)
-        for block in all_blocks(self._parts):
+        for block in iterate_blocks(self._parts):
             w = self._weights[block.kind]
-            u = solve_rows(R, self.whitening.keep(block.X) * w[:, None])
+            u = solve_rows(R, self.whitening.select_columns(block.X) * w[:, None])
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
             seen = leverage > least
@@ -229,7 +229,7 @@ class CommitteeFit:
         moments = (counts @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
         found = []
         for M, right in zip(moments, counts @ self.c, strict=True):
-            factor = NestedFactor.of(M.T.copy(order="F"))
+            factor = NestedFactor.from_moments(M.T.copy(order="F"))
             if factor.condition(P) < DETERMINED:
                 found.append(factor.solve(np.asfortranarray(right[:, None]))[:, 0])
                 continue
@@ -265,7 +265,7 @@ class _BlockMoments:
         list(pool.map(add, np.unique(owner).tolist()))
 
 
-def array_blocks(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
+def part_from_arrays(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
     """Rows in memory, with a weight each, as `CommitteeFit.of` takes them: blocks, and the weights by kind.
 
     Parameters
@@ -297,5 +297,5 @@ def _blocks_of_groups(group: Array, columns: int, rng: np.random.Generator) -> A
 def _raw(whitening: Whitening, p: int, delta: Array) -> Array:
     """Raw coefficients ``(m, p)`` of whitened ones ``(m, P)``."""
     raw = np.zeros((len(delta), p))
-    raw[:, whitening.kept] = lapack.dtrtrs(whitening.R, np.asfortranarray(delta.T), lower=0)[0].T
+    raw[:, whitening.retained_columns] = lapack.dtrtrs(whitening.R, np.asfortranarray(delta.T), lower=0)[0].T
     return raw

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 import numpy as np
 
-from paretofit.core import DAMAGE, InputError, RowKind, array_digest, check_heaps, check_members, one_line, replacing
-from paretofit.uncertainty.calibration import CALIBRATIONS, Conformal, calibrate_conformal, disagreement, least_held_out
+from paretofit.core import CORRUPT_FILE_ERRORS, InputError, RowKind, hash_array, check_global_heaps, check_members, one_line, atomic_path
+from paretofit.uncertainty.calibration import CALIBRATIONS, ConformalIntervals, calibrate_conformal, disagreement, min_calibration_size
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
 
-SUFFIX = ".committee.h5"
+COMMITTEE_SUFFIX = ".committee.h5"
 VERSION = 1
 GRADE = ("quadratic", "scale", "graded", "spanned")
 SAME = 3  # decimals of Å to which positions and cells of one structure agree
 TRAIN, HELD_OUT = "train", "held out"
 
 
-class HeldOut(NamedTuple):
+class CalibrationData(NamedTuple):
     """What a committee said of labels that it has not seen.
 
     Attributes
@@ -57,7 +57,7 @@ class HeldOut(NamedTuple):
         """Families."""
         return len(np.unique(self.group))
 
-    def by_configuration(self) -> tuple[Array, Array]:
+    def aggregate_by_configuration(self) -> tuple[Array, Array]:
         """Disagreement and error of each configuration (equations 1 and 2 of Bidoggia et al., 2025), ascending."""
         _, number, counts = np.unique(self.configuration, return_inverse=True, return_counts=True)
         spread, error = (np.bincount(number, one**2) / counts for one in (self.spread, self.residual))
@@ -79,32 +79,32 @@ class Uncertainty:
         None of a network, which has no rows.
     energy_weight : float
         w_E, the weight of an energy row in the leverage.
-    known : mapping of str to str
-        "train" or "held out" by `structure_key`.
+    structure_roles : mapping of str to str
+        "train" or "held out" by `hash_structure`.
     coverage : float
         Of the intervals unless another is asked for.
     level : str
         Of the labels.
-    members : int or None
+    n_members : int or None
         Of a committee of so few that its disagreement may be small by chance.
     """
 
     method: str
-    held_out: Mapping[RowKind, HeldOut]
+    held_out: Mapping[RowKind, CalibrationData]
     environments: Mapping[str, EnvironmentGrade]
     leverage: TrainingLeverage | None
     energy_weight: float
-    known: Mapping[str, str]
+    structure_roles: Mapping[str, str]
     coverage: float = 0.9
     level: str = ""
-    members: int | None = None
+    n_members: int | None = None
     _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
         held = ", ".join(f"{len(one.residual)} {kind.name.lower()}" for kind, one in self.held_out.items()) or "nothing"
         return f"Uncertainty({self.method}, calibrated on {held}, {100 * self.coverage:g} % intervals)"
 
-    def interval(self, kind: RowKind, coverage: float | None = None) -> Conformal | None:
+    def fit_interval(self, kind: RowKind, coverage: float | None = None) -> ConformalIntervals | None:
         """The conformal interval of energies per atom, force components or stress components; None if not calibrated.
 
         Of the coverage that the fit says it is also None if too few configurations of this kind were held out.
@@ -117,15 +117,15 @@ class Uncertainty:
         own = self.held_out.get(kind)
         optional = coverage is None or kind == RowKind.STRESS  # of which labels are often few
         share = self.coverage if coverage is None else coverage
-        if own is None or (optional and own.n_groups < least_held_out(share)):
+        if own is None or (optional and own.n_groups < min_calibration_size(share)):
             return None
         key = kind, self.coverage if coverage is None else coverage
         if key not in self._found:
-            self._found[key] = calibrate_conformal(own.spread, own.residual, key[1], own.group, self.members)
-        found: Conformal = self._found[key]
+            self._found[key] = calibrate_conformal(own.spread, own.residual, key[1], own.group, self.n_members)
+        found: ConformalIntervals = self._found[key]
         return found
 
-    def calibration(self, kind: RowKind, method: str = "slope") -> Any:
+    def fit_calibration(self, kind: RowKind, method: str = "slope") -> Any:
         """Errors of configurations from their disagreements: "slope" (τ = aε), "isotonic" or "quantile".
 
         Returns
@@ -142,9 +142,9 @@ class Uncertainty:
             raise InputError(f"the calibration '{method}' is not one of {', '.join(CALIBRATIONS)}")
         if kind not in self.held_out:
             raise InputError(f"no {kind.name.lower()} was held out to calibrate by; fit again with some held out")
-        return CALIBRATIONS[method](*self.held_out[kind].by_configuration())
+        return CALIBRATIONS[method](*self.held_out[kind].aggregate_by_configuration())
 
-    def grades(self, atoms: Atoms, descriptors: Array) -> Array:
+    def compute_grades(self, atoms: Atoms, descriptors: Array) -> Array:
         """``(N,)``: how far each atom is outside of the training set (γ > 1), from its descriptors ``(N, K)``."""
         symbols = np.array(atoms.get_chemical_symbols())
         grades = np.full(len(symbols), np.inf)
@@ -191,8 +191,8 @@ class Assessment:
         return float(self.grades.max())
 
 
-def assessed(
-    members: Any, own: Uncertainty, grades: Array, leverage: float, coverage: float | None = None
+def build_assessment(
+    members: Any, uncertainty: Uncertainty, grades: Array, leverage: float, coverage: float | None = None
 ) -> Assessment:
     """What a committee says, from what its members predict.
 
@@ -200,11 +200,11 @@ def assessed(
     ----------
     members : Prediction
         ``energy`` (m,), ``forces`` (m, N, 3), ``stress`` (m, 6).
-    own : Uncertainty
+    uncertainty : Uncertainty
     grades : (N,) float64
     leverage : float
     coverage : float, optional
-        Of the intervals; by default what `own` says.
+        Of the intervals; by default what `uncertainty` says.
     """
     n = len(grades)
     spreads = [
@@ -213,7 +213,7 @@ def assessed(
         disagreement(members.stress),
     ]
     intervals = [
-        spread * np.nan if (found := own.interval(kind, coverage)) is None else found.half_width(spread)
+        spread * np.nan if (found := uncertainty.fit_interval(kind, coverage)) is None else found.half_width(spread)
         for kind, spread in zip((RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS), spreads, strict=True)
     ]
     return Assessment(
@@ -231,34 +231,34 @@ def assessed(
     )
 
 
-def structure_key(atoms: Atoms) -> str:
+def hash_structure(atoms: Atoms) -> str:
     """Names a structure up to a thousandth of an Å, to know again what trained."""
     geometry = np.round(np.concatenate([atoms.cell[:].ravel(), atoms.positions.ravel()]), SAME) + 0.0  # no -0.0
-    return array_digest(np.concatenate([atoms.numbers, atoms.pbc, geometry]))[:16]
+    return hash_array(np.concatenate([atoms.numbers, atoms.pbc, geometry]))[:16]
 
 
-def write_committee(path: Path, members: Array | None, own: Uncertainty | None) -> None:
+def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty | None) -> None:
     """Write a committee's file; members that are networks have files of their own."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["committee_version"] = VERSION
         if members is not None:
             file["members"] = members
-        if own is None:
+        if uncertainty is None:
             return
-        file.attrs.update({name: getattr(own, name) for name in ("method", "energy_weight", "coverage", "level")})
-        if own.members is not None:
-            file.attrs["members"] = own.members
-        if own.leverage is not None:
-            file["leverage/kept"] = own.leverage.kept
-            file.create_dataset("leverage/R", data=own.leverage.R, compression="gzip", compression_opts=1)
-        for kind, held_out in own.held_out.items():
+        file.attrs.update({name: getattr(uncertainty, name) for name in ("method", "energy_weight", "coverage", "level")})
+        if uncertainty.n_members is not None:
+            file.attrs["members"] = uncertainty.n_members
+        if uncertainty.leverage is not None:
+            file["leverage/kept"] = uncertainty.leverage.retained_columns
+            file.create_dataset("leverage/R", data=uncertainty.leverage.R, compression="gzip", compression_opts=1)
+        for kind, held_out in uncertainty.held_out.items():
             for name, values in held_out._asdict().items():
                 file[f"held_out/{kind.name.lower()}/{name}"] = values
-        for element, grade in own.environments.items():
+        for element, grade in uncertainty.environments.items():
             for name in GRADE:
                 file[f"environments/{element}/{name}"] = getattr(grade, name)
         for role in (TRAIN, HELD_OUT):
-            keys = sorted(key for key, one in own.known.items() if one == role)
+            keys = sorted(key for key, one in uncertainty.structure_roles.items() if one == role)
             file[f"known/{role}"] = np.array(keys, dtype="S16")
 
 
@@ -298,13 +298,13 @@ def read_uncertainty(path: Path) -> Uncertainty:
 def _read_file(path: Path) -> tuple[Array, Uncertainty | None]:
     nothing = np.empty((0, 0))
     try:
-        check_heaps(path)
+        check_global_heaps(path)
         with h5py.File(path, "r") as file:
             check_members(file)
             version = int(file.attrs["committee_version"])
             if version == VERSION:
                 return file["members"][()] if "members" in file else nothing, _read(file)
-    except DAMAGE as error:
+    except CORRUPT_FILE_ERRORS as error:
         raise InputError(f"{path} is no complete committee ({one_line(error)}); fit it again") from error
     raise InputError(f"{path} is a committee of version {version}, this paretofit reads {VERSION}; fit it again")
 
@@ -313,7 +313,7 @@ def _read(file: h5py.File) -> Uncertainty | None:
     if "method" not in file.attrs:
         return None
     held_out = {
-        RowKind[name.upper()]: HeldOut(*(group[key][()] for key in HeldOut._fields))
+        RowKind[name.upper()]: CalibrationData(*(group[key][()] for key in CalibrationData._fields))
         for name, group in file.get("held_out", {}).items()
     }
     environments = {
@@ -343,15 +343,15 @@ def _inconsistent(members: Array, own: Uncertainty) -> str:
     if not all(np.isfinite(one).all() for one in arrays):
         return "it has numbers that are not finite"
     if leverage is not None:
-        size = len(leverage.kept)
-        if leverage.R.shape != (size, size) or leverage.kept.max(initial=0) >= members.shape[1]:
+        size = len(leverage.retained_columns)
+        if leverage.R.shape != (size, size) or leverage.retained_columns.max(initial=0) >= members.shape[1]:
             return f"its factor for leverages has shape {leverage.R.shape}, for {size} columns"
     for kind, held in own.held_out.items():
         if len({one.shape for one in held}) > 1 or held.spread.ndim != 1:
             return f"its held-out {kind.name.lower()} values are of different lengths"
     for element, one in own.environments.items():
         p = len(one.scale)
-        if one.graded.ndim != 2 or one.graded.shape[0] != p or one.spanned.shape[:1] != (p,):
+        if one.coefficient_map.ndim != 2 or one.coefficient_map.shape[0] != p or one.span_basis.shape[:1] != (p,):
             return f"the grades of {element} are of different sizes"
     if not 0 < own.coverage < 1:
         return f"its coverage is {own.coverage:g}, not between 0 and 1"

@@ -20,12 +20,12 @@ from paretofit.linear import column_scales
 if TYPE_CHECKING:
     from paretofit.core import Array
 
-TOLERANCE = 1e-3  # rows are exchanged while that makes the determinant larger by more than this share
+MAXVOL_TOLERANCE = 1e-3  # rows are exchanged while that makes the determinant larger by more than this share
 INDEPENDENT = 1e-10  # of the largest pivot: below, a column depends on others
 BLOCK = 4096  # rows that are worked on at once
 FIRST = 3  # times the number of columns: rows that are tried for the active set at once
 BESIDE = 1e-7  # of a row's norm that may lie beside what the training set spans
-EDGE, OUTSIDE = 1 + 2 * TOLERANCE, 2.0  # grades from which a configuration is at the edge, and outside
+EXTRAPOLATION_GRADE, STRONG_EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE, 2.0  # grades from which a configuration is at the edge, and outside
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class TrainingLeverage:
 
     Attributes
     ----------
-    kept : (P,) int64
+    retained_columns : (P,) int64
         Columns that the leverage is of.
     R : (P, P) float64
         Triangular factor of the weighted rows.
     """
 
-    kept: Array
+    retained_columns: Array
     R: Array
 
     @classmethod
-    def of(cls, rows: Array, weights: Array | None = None) -> TrainingLeverage:
+    def from_rows(cls, rows: Array, weights: Array | None = None) -> TrainingLeverage:
         """Factorise the training rows ``(n, p)``, each multiplied by its weight.
 
         Raises
@@ -62,15 +62,15 @@ class TrainingLeverage:
             )
         return cls(np.arange(rows.shape[1]), R * scale)
 
-    def of_columns(self, p: int) -> TrainingLeverage:
+    def restrict_columns(self, p: int) -> TrainingLeverage:
         """The same for the model of the first `p` columns."""
-        size = int(np.searchsorted(self.kept, p))
-        return TrainingLeverage(self.kept[:size], self.R[:size, :size])
+        size = int(np.searchsorted(self.retained_columns, p))
+        return TrainingLeverage(self.retained_columns[:size], self.R[:size, :size])
 
     def __call__(self, rows: Array, weights: Array | None = None) -> Array:
         """``(m,)``: leverages of other rows ``(m, p)``, each with the weight that it would have."""
         weighted = rows if weights is None else rows * weights[:, None]
-        half = scipy.linalg.solve_triangular(self.R, weighted[:, self.kept].T, trans="T", check_finite=False)
+        half = scipy.linalg.solve_triangular(self.R, weighted[:, self.retained_columns].T, trans="T", check_finite=False)
         return np.asarray(np.einsum("ij,ij->j", half, half))
 
 
@@ -80,18 +80,18 @@ class ActiveSet:
 
     Attributes
     ----------
-    members : (p,) int64
+    row_indices : (p,) int64
         Which training rows.
     inverse : (p, p) float64
         A⁻¹.
     """
 
-    members: Array
+    row_indices: Array
     inverse: Array
 
     @classmethod
-    def of(cls, rows: Array, start: Array | None = None) -> ActiveSet:
-        """Choose by MaxVol among the rows ``(n, p)`` of the training set, from p of them if `start` says which.
+    def from_rows(cls, rows: Array, initial_rows: Array | None = None) -> ActiveSet:
+        """Choose by MaxVol among the rows ``(n, p)`` of the training set, from p of them if `initial_rows` says which.
 
         Raises
         ------
@@ -103,11 +103,11 @@ class ActiveSet:
         S. A. Goreinov et al., "How to find a good submatrix" (2010); grades after E. V. Podryabinkin and A. V.
         Shapeev, Comput. Mater. Sci. 140, 171 (2017).
         """
-        members = _independent(rows) if start is None else np.array(start)
+        members = _independent(rows) if initial_rows is None else np.array(initial_rows)
         B = np.ascontiguousarray(scipy.linalg.solve(rows[members].T, rows.T, check_finite=False).T)
         while True:
             i, j = np.unravel_index(int(np.argmax(np.abs(B))), B.shape)
-            if abs(B[i, j]) <= 1 + TOLERANCE:
+            if abs(B[i, j]) <= 1 + MAXVOL_TOLERANCE:
                 break
             step = B[i].copy()
             step[j] -= 1.0
@@ -147,19 +147,19 @@ class EnvironmentGrade:
     quadratic : bool
     scale : (p,) float64
         Root mean square of each column.
-    graded : (p, r) float64
+    coefficient_map : (p, r) float64
         Takes a scaled row to its coefficients in the active set.
-    spanned : (p, r) float64
+    span_basis : (p, r) float64
         Orthonormal axes of what the training set spans; (p, 0) where that is everything.
     """
 
     quadratic: bool
     scale: Array
-    graded: Array
-    spanned: Array
+    coefficient_map: Array
+    span_basis: Array
 
     @classmethod
-    def of(cls, descriptors: Array, *, quadratic: bool = False) -> EnvironmentGrade:
+    def from_descriptors(cls, descriptors: Array, *, quadratic: bool = False) -> EnvironmentGrade:
         """Choose the active set among the atoms ``(n, K)`` of the training set.
 
         Rows are whitened, those of the highest leverage are tried first, and then those that turn out to be outside,
@@ -182,28 +182,28 @@ class EnvironmentGrade:
         leverage = np.concatenate([np.einsum("ij,ij->i", one, one) for one in map(white, blocks)])
         tried = np.argsort(-leverage, kind="stable")[: FIRST * rank]
         try:
-            active = ActiveSet.of(white(tried))
+            active = ActiveSet.from_rows(white(tried))
         except InputError:  # too much alike: all atoms together do span the space
             tried = np.arange(len(descriptors))
-            active = ActiveSet.of(white(tried))
-        chosen = tried[active.members]
+            active = ActiveSet.from_rows(white(tried))
+        chosen = tried[active.row_indices]
         while True:
             grades = np.concatenate([active.grade(white(k)) for k in blocks])
-            outside = np.flatnonzero(grades > 1 + 2 * TOLERANCE)
+            outside = np.flatnonzero(grades > 1 + 2 * MAXVOL_TOLERANCE)
             if not len(outside):
                 break
             more = outside[np.argsort(-grades[outside], kind="stable")][: FIRST * rank]
             tried = np.concatenate([chosen, np.setdiff1d(more, chosen)])
-            active = ActiveSet.of(white(tried), np.arange(rank))
-            chosen = tried[active.members]
+            active = ActiveSet.from_rows(white(tried), np.arange(rank))
+            chosen = tried[active.row_indices]
         return cls(quadratic, scale, whitening @ active.inverse, spanned)
 
     def __call__(self, descriptors: Array) -> Array:
         """``(m,)``: γ of other atoms ``(m, K)``."""
         rows = _features(descriptors, self.quadratic) / self.scale
-        grade = np.abs(rows @ self.graded).max(axis=1)
-        if self.spanned.shape[1]:
-            beside = np.linalg.norm(rows - rows @ self.spanned @ self.spanned.T, axis=1)
+        grade = np.abs(rows @ self.coefficient_map).max(axis=1)
+        if self.span_basis.shape[1]:
+            beside = np.linalg.norm(rows - rows @ self.span_basis @ self.span_basis.T, axis=1)
             grade[beside > BESIDE * np.linalg.norm(rows, axis=1)] = np.inf
         return np.asarray(grade)
 
@@ -228,8 +228,8 @@ def _features(descriptors: Array, quadratic: bool) -> Array:
     return np.hstack(parts)
 
 
-def verdict(grade: float) -> str:
+def classify_grade(grade: float) -> str:
     """``"inside"``, ``"at the edge"`` or ``"outside"``."""
-    if grade <= EDGE:
+    if grade <= EXTRAPOLATION_GRADE:
         return "inside"
-    return "at the edge" if grade <= OUTSIDE else "outside"
+    return "at the edge" if grade <= STRONG_EXTRAPOLATION_GRADE else "outside"

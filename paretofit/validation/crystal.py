@@ -22,11 +22,11 @@ STEPS = 400
 TOO_CLOSE = 0.5  # of the sum of the covalent radii
 SWOLLEN = 2.0  # a relaxation that changes the volume by this factor has left the crystal
 SYMMETRY = 1e-3  # Å
-HEXAGONAL = range(143, 195)  # numbers of the trigonal and hexagonal space groups
+HEXAGONAL_SPACE_GROUPS = range(143, 195)  # numbers of the trigonal and hexagonal space groups
 PROTOTYPES = ("fcc", "bcc", "hcp", "sc", "diamond")
 
 
-def relaxed(calculator: Any, atoms: Atoms, *, cell: bool, fmax: float = FMAX) -> Atoms:
+def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: float = FMAX) -> Atoms:
     """A copy with relaxed positions, and cell where asked for, that still has its calculator.
 
     Raises
@@ -37,7 +37,7 @@ def relaxed(calculator: Any, atoms: Atoms, *, cell: bool, fmax: float = FMAX) ->
     """
     copy: Atoms = atoms.copy()
     copy.calc = calculator
-    moving: Any = FrechetCellFilter(copy) if cell else copy
+    moving: Any = FrechetCellFilter(copy) if relax_cell else copy
     optimizer = BFGS(moving, logfile=None)
     for _ in optimizer.irun(fmax=fmax, steps=STEPS):
         swollen = copy.get_volume() / atoms.get_volume()
@@ -47,13 +47,13 @@ def relaxed(calculator: Any, atoms: Atoms, *, cell: bool, fmax: float = FMAX) ->
             raise PropertyError("the energy is not finite in the relaxation")
     if not optimizer.converged():
         raise PropertyError(f"the relaxation has not converged to {fmax:g} eV/Å in {STEPS} steps")
-    closest = closest_pair(copy)
+    closest = find_overlap_distance(copy)
     if closest is not None:
         raise PropertyError(f"atoms fall into one another in the relaxation, to {closest:.2g} Å")
     return copy
 
 
-def closest_pair(atoms: Atoms) -> float | None:
+def find_overlap_distance(atoms: Atoms) -> float | None:
     """The smallest distance (Å) of two atoms, where one is below half the sum of their covalent radii."""
     radii = covalent_radii[atoms.numbers]
     i, j, distance = neighbor_list("ijd", atoms, 2 * TOO_CLOSE * float(radii.max()))
@@ -61,7 +61,7 @@ def closest_pair(atoms: Atoms) -> float | None:
     return float(distance[close].min()) if close.any() else None
 
 
-def symmetry(atoms: Atoms) -> Any:
+def find_symmetry(atoms: Atoms) -> Any:
     """Spglib's dataset, within 1e-3 Å."""
     import spglib  # noqa: PLC0415  (an extra)
 
@@ -71,7 +71,7 @@ def symmetry(atoms: Atoms) -> Any:
     return found
 
 
-def conventional(atoms: Atoms) -> Atoms:
+def standardize_cell(atoms: Atoms) -> Atoms:
     """The conventional standard cell of spglib: what Miller indices and elastic constants refer to."""
     import spglib  # noqa: PLC0415  (an extra)
 
@@ -87,23 +87,23 @@ def _as_tuple(atoms: Atoms) -> Any:
     return atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers
 
 
-def heights(atoms: Atoms) -> Array:
+def compute_cell_heights(atoms: Atoms) -> Array:
     """``(3,)``: distances between opposite faces of the cell, Å."""
     return np.asarray(1 / np.linalg.norm(atoms.cell.reciprocal()[:], axis=1))
 
 
-def repeats(atoms: Atoms, length: float) -> Array:
-    """``(3,)`` int: repetitions that make every distance between opposite faces at least `length` (Å)."""
-    return np.asarray(np.maximum(1, np.ceil(length / heights(atoms) - 1e-6)).astype(int))
+def compute_repeats(atoms: Atoms, min_length: float) -> Array:
+    """``(3,)`` int: repetitions that make every distance between opposite faces at least `min_length` (Å)."""
+    return np.asarray(np.maximum(1, np.ceil(min_length / compute_cell_heights(atoms) - 1e-6)).astype(int))
 
 
-def supercell(atoms: Atoms, length: float) -> Atoms:
-    """Repeated to `length`, see `repeats`."""
-    larger: Atoms = make_supercell(atoms, np.diag(repeats(atoms, length)))
+def repeat_to_length(atoms: Atoms, min_length: float) -> Atoms:
+    """Repeated to `min_length`, see `compute_repeats`."""
+    larger: Atoms = make_supercell(atoms, np.diag(compute_repeats(atoms, min_length)))
     return larger
 
 
-def prototype(name: str, symbol: str, volume_per_atom: float) -> Atoms:
+def build_prototype(name: str, symbol: str, volume_per_atom: float) -> Atoms:
     """A crystal of one element at a volume (Å³/atom); hcp with the ideal c/a."""
     atoms = bulk(symbol, name, a=3.0, c=3.0 * np.sqrt(8 / 3)) if name == "hcp" else bulk(symbol, name, a=3.0)
     scale = (volume_per_atom * len(atoms) / atoms.get_volume()) ** (1 / 3)
@@ -111,7 +111,7 @@ def prototype(name: str, symbol: str, volume_per_atom: float) -> Atoms:
     return atoms
 
 
-def lattice(atoms: Atoms) -> list[Quantity]:
+def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
     """Lattice constants of the conventional cell, c/a where a = b ≠ c, and volume per atom."""
     a, b, c, *angles = atoms.cell.cellpar()
     found = [Quantity("a", "Å", a)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atom
 
-from paretofit.validation.crystal import relaxed, supercell, symmetry
+from paretofit.validation.crystal import relax_structure, repeat_to_length, find_symmetry
 from paretofit.validation.quantity import PropertyError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FMAX = 0.01  # eV/Å
 
 
 @dataclass(frozen=True)
-class Defects:
+class DefectCells:
     """Cells with defects, relaxed at the lattice constants of the pristine one.
 
     Attributes
@@ -41,9 +41,9 @@ class Defects:
     failures: dict[str, str]
 
 
-def defect_cells(
-    calculator: Any, crystal: Atoms, *, length: float, interstitials: Sequence[Sequence[float]] = ()
-) -> Defects:
+def relax_defect_cells(
+    calculator: Any, crystal: Atoms, *, min_length: float, interstitials: Sequence[Sequence[float]] = ()
+) -> DefectCells:
     """Vacancies on each inequivalent site, the nearest divacancy, and interstitials, relaxed.
 
     Parameters
@@ -51,7 +51,7 @@ def defect_cells(
     calculator : ase calculator
     crystal : ase.Atoms
         Relaxed crystal of one element.
-    length : float
+    min_length : float
         Of the supercell, at least, Å.
     interstitials : sequence of (3,) float
         Sites in fractions of the vectors of `crystal`.
@@ -63,20 +63,20 @@ def defect_cells(
     """
     if len(set(crystal.numbers)) > 1:
         raise PropertyError("formation energies of a compound need chemical potentials; only elements are supported")
-    pristine = supercell(crystal, length)
+    pristine = repeat_to_length(crystal, min_length)
     cells, failures = {}, {}
     for name, start in _unrelaxed(crystal, pristine, interstitials).items():
         try:
-            final = relaxed(calculator, start, cell=False, fmax=FMAX)
+            final = relax_structure(calculator, start, relax_cell=False, fmax=FMAX)
         except PropertyError as error:
             failures[name] = str(error)
             continue
         final.calc = None  # the calculator goes on with other cells
         cells[name] = final
-    return Defects(pristine, cells, failures)
+    return DefectCells(pristine, cells, failures)
 
 
-def formation_energies(calculator: Any, defects: Defects) -> dict[str, float]:
+def compute_formation_energies(calculator: Any, defects: DefectCells) -> dict[str, float]:
     """Formation energy (eV) of each defect, its cell taken as it is."""
     pristine = defects.pristine.copy()
     pristine.calc = calculator
@@ -90,7 +90,7 @@ def formation_energies(calculator: Any, defects: Defects) -> dict[str, float]:
 
 
 def _unrelaxed(crystal: Atoms, pristine: Atoms, interstitials: Sequence[Sequence[float]]) -> dict[str, Atoms]:
-    sites = sorted(set(symmetry(crystal).equivalent_atoms.tolist()))
+    sites = sorted(set(find_symmetry(crystal).equivalent_atoms.tolist()))
     position = crystal.positions
     found = {}
     for site in sites:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import units
 
-from paretofit.validation.crystal import relaxed
+from paretofit.validation.crystal import relax_structure
 from paretofit.validation.quantity import Quantity
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ ALWAYS = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)
 
 
 @dataclass(frozen=True)
-class Elastic:
+class ElasticTensor:
     """The elastic tensor.
 
     Attributes
@@ -68,7 +68,7 @@ class Elastic:
         return [*found, Quantity("lowest eigenvalue of C", "GPa", float(np.linalg.eigvalsh(C)[0]))]
 
 
-def elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = STRAIN) -> Elastic:
+def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = STRAIN) -> ElasticTensor:
     """C_ij = ∂σ_i/∂ε_j by central differences, positions relaxed in each strained cell.
 
     Parameters
@@ -90,10 +90,10 @@ def elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = STRAIN) 
         plus, minus = (_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))
         C[:, column] = (plus - minus) / (2 * strain)
     C /= units.GPa
-    return Elastic((C + C.T) / 2, float(np.abs(C - C.T).max()))
+    return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()))
 
 
-def strained(atoms: Atoms, column: int, strain: float) -> Atoms:
+def apply_voigt_strain(atoms: Atoms, column: int, strain: float) -> Atoms:
     """A copy under one Voigt strain: cell and positions times 1 + ε, ε symmetric."""
     i, j = VOIGT[column]
     deformation = np.eye(3)
@@ -107,8 +107,8 @@ def strained(atoms: Atoms, column: int, strain: float) -> Atoms:
 
 
 def _stress(calculator: Any, atoms: Atoms, column: int, strain: float) -> Array:
-    here = strained(atoms, column, strain)
+    here = apply_voigt_strain(atoms, column, strain)
     here.calc = calculator
     if np.abs(here.get_forces()).max() > FMAX:
-        here = relaxed(calculator, here, cell=False, fmax=FMAX)
+        here = relax_structure(calculator, here, relax_cell=False, fmax=FMAX)
     return np.asarray(here.get_stress())

@@ -21,7 +21,7 @@ FARTHEST = 12.0  # Å: the layers are taken to be apart
 
 
 @dataclass(frozen=True)
-class Interlayer:
+class InterlayerScan:
     """A scan of the distance between layers.
 
     Attributes
@@ -46,7 +46,7 @@ class Interlayer:
         ]
 
 
-def gaps(atoms: Atoms) -> tuple[Array, Array]:
+def find_layer_gaps(atoms: Atoms) -> tuple[Array, Array]:
     """Gaps between atomic planes along the third cell vector that no bond crosses.
 
     Returns
@@ -69,7 +69,7 @@ def gaps(atoms: Atoms) -> tuple[Array, Array]:
     return layer, below[wide]
 
 
-def interlayer_scan(calculator: Any, atoms: Atoms, *, points: int = 30) -> Interlayer:
+def scan_interlayer_distance(calculator: Any, atoms: Atoms, *, n_points: int = 30) -> InterlayerScan:
     """Energy against the distance of layers, everything within a layer kept.
 
     Parameters
@@ -77,7 +77,7 @@ def interlayer_scan(calculator: Any, atoms: Atoms, *, points: int = 30) -> Inter
     calculator : ase calculator
     atoms : ase.Atoms
         Layers are stacked along its third vector.
-    points : int
+    n_points : int
         Between 0.8 and 2.2 times the distance at hand.
 
     Raises
@@ -85,14 +85,14 @@ def interlayer_scan(calculator: Any, atoms: Atoms, *, points: int = 30) -> Inter
     PropertyError
         If it has no layers.
     """
-    layer, widths = gaps(atoms)
+    layer, widths = find_layer_gaps(atoms)
     if not len(widths):
         raise PropertyError("the structure has no layers along its third cell vector")
     middle = float(widths.mean())
-    distances = np.append(np.linspace(0.8, 2.2, points) * middle, max(FARTHEST, 3 * middle))
+    distances = np.append(np.linspace(0.8, 2.2, n_points) * middle, max(FARTHEST, 3 * middle))
     energies = np.array([_energy(calculator, atoms, layer, widths, distance) for distance in distances])
     energies = 1e3 * (energies - energies[-1]) / len(atoms)
-    return Interlayer(pd.DataFrame({"distance": distances[:-1], "energy": energies[:-1]}))
+    return InterlayerScan(pd.DataFrame({"distance": distances[:-1], "energy": energies[:-1]}))
 
 
 def _energy(calculator: Any, atoms: Atoms, layer: Array, widths: Array, distance: float) -> float:

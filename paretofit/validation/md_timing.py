@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.build import make_supercell
 
-from paretofit.core import InputError, process_lammps
-from paretofit.descriptors import lammps_errors, lammps_frame
-from paretofit.potentials.mace import one_thread
+from paretofit.core import InputError, get_shared_lammps
+from paretofit.descriptors import translate_lammps_errors, transform_to_lammps_frame
+from paretofit.potentials.mace import limit_torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,15 +35,15 @@ class MdSpeed:
     ----------
     us_per_atom_step : float
         µs for each atom and step; the smallest of the repetitions, as everything else is the machine's doing.
-    spread : float
+    max_min_ratio : float
         Largest over smallest of the repetitions.
-    atoms : int
+    n_atoms : int
         Of the cell.
     """
 
     us_per_atom_step: float
-    spread: float
-    atoms: int
+    max_min_ratio: float
+    n_atoms: int
 
     @property
     def atom_steps_per_second(self) -> float:
@@ -51,7 +51,7 @@ class MdSpeed:
         return 1e6 / self.us_per_atom_step
 
 
-def md_speed(commands: Sequence[str], elements: Sequence[str], atoms: Atoms, *, seconds: float = SECONDS) -> MdSpeed:
+def measure_md_speed(commands: Sequence[str], elements: Sequence[str], atoms: Atoms, *, seconds: float = SECONDS) -> MdSpeed:
     """Time LAMMPS in microcanonical MD with a potential, on one core.
 
     The atoms hardly move (a step is 1e-9 ps), so that even a bad potential stays together; neighbour lists are
@@ -79,8 +79,8 @@ def md_speed(commands: Sequence[str], elements: Sequence[str], atoms: Atoms, *, 
     if foreign:
         raise InputError(f"the cell has {foreign[0]}, which the potential lacks; it has {', '.join(elements)}")
     cell = _larger(atoms)
-    lammps = process_lammps()
-    with lammps_errors(cell):
+    lammps = get_shared_lammps()
+    with translate_lammps_errors(cell):
         _set_up(lammps, commands, elements, cell)
         lammps.command("run 5 post no")  # neighbour lists, and whatever is slow the first time
         steps = max(2, round(seconds / max(_timed(lammps, 2) / 2, 1e-6)))
@@ -89,7 +89,7 @@ def md_speed(commands: Sequence[str], elements: Sequence[str], atoms: Atoms, *, 
     return MdSpeed(1e6 * min(found), max(found) / min(found), len(cell))
 
 
-def calculator_speed(
+def measure_calculator_speed(
     calculator: Calculator, atoms: Atoms, *, seconds: float = SECONDS, clock: Callable[[], float] = time.process_time
 ) -> MdSpeed:
     """Time energies and forces of an ASE calculator, which are what a step of MD costs, in this process.
@@ -127,11 +127,11 @@ def calculator_speed(
     return MdSpeed(1e6 * min(found), max(found) / min(found), len(cell))
 
 
-def network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = SECONDS) -> MdSpeed:
-    """`calculator_speed` of one member of a MACE committee, on one core or its GPU."""
+def measure_network_speed(potential: MacePotential, atoms: Atoms, *, seconds: float = SECONDS) -> MdSpeed:
+    """`measure_calculator_speed` of one member of a MACE committee, on one core or its GPU."""
     clock = time.process_time if potential.device == "cpu" else time.perf_counter
-    with one_thread():
-        return calculator_speed(potential.member(0).calculator_factory()(), atoms, seconds=seconds, clock=clock)
+    with limit_torch_threads():
+        return measure_calculator_speed(potential.member(0).calculator_factory()(), atoms, seconds=seconds, clock=clock)
 
 
 def _larger(atoms: Atoms) -> Atoms:
@@ -145,7 +145,7 @@ def _larger(atoms: Atoms) -> Atoms:
 
 
 def _set_up(lammps: object, commands: Sequence[str], elements: Sequence[str], atoms: Atoms) -> None:
-    cell, positions, _ = lammps_frame(atoms, 1.0)
+    cell, positions, _ = transform_to_lammps_frame(atoms, 1.0)
     (xx, _, _), (xy, yy, _), (xz, yz, zz) = cell.tolist()
     number = {symbol: k for k, symbol in enumerate(elements, start=1)}
     types = [number[symbol] for symbol in atoms.get_chemical_symbols()]

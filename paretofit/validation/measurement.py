@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from paretofit.core import one_line
-from paretofit.potentials import KINDS
-from paretofit.validation.crystal import PROTOTYPES, conventional, lattice, prototype, relaxed, supercell
-from paretofit.validation.defects import defect_cells, formation_energies
-from paretofit.validation.dimer import dimer_curve
-from paretofit.validation.elastic import elastic_constants
-from paretofit.validation.interlayer import interlayer_scan
-from paretofit.validation.phonon_bands import phonons
+from paretofit.potentials import DISPERSION_METHODS
+from paretofit.validation.crystal import PROTOTYPES, standardize_cell, compute_lattice_quantities, build_prototype, relax_structure, repeat_to_length
+from paretofit.validation.defects import relax_defect_cells, compute_formation_energies
+from paretofit.validation.dimer import compute_dimer_curve
+from paretofit.validation.elastic import compute_elastic_constants
+from paretofit.validation.interlayer import scan_interlayer_distance
+from paretofit.validation.phonon_bands import compute_phonons
 from paretofit.validation.quantity import PropertyError, Quantity
-from paretofit.validation.stability import Protocol, md_stability
-from paretofit.validation.surfaces import Miller, default_indices, surface_energy
-from paretofit.validation.volume_scan import Equation, at_minimum, equation_of_state
+from paretofit.validation.stability import MdProtocol, run_stability_test
+from paretofit.validation.surfaces import Miller, choose_miller_indices, compute_surface_energy
+from paretofit.validation.volume_scan import BirchMurnaghanCurve, scale_to_minimum, compute_equation_of_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ase import Atoms
 
-    from paretofit.validation.subject import Subject
+    from paretofit.validation.subject import PotentialSpec
 
 
 @dataclass(frozen=True)
@@ -35,26 +35,26 @@ class Effort:
 
     Attributes
     ----------
-    phonons, defects, slab, dynamics : float
+    phonon_supercell_length, defect_supercell_length, slab_thickness, md_supercell_length : float
         Smallest distance between opposite faces of a supercell, or thickness, Å.
-    protocol : Protocol
+    md_protocol : Protocol
         Of the dynamics.
-    eos_points : int
+    n_eos_points : int
     """
 
-    phonons: float = 12.0
-    defects: float = 12.0
-    slab: float = 12.0
-    dynamics: float = 8.0
-    protocol: Protocol = field(default_factory=Protocol)
-    eos_points: int = 21
+    phonon_supercell_length: float = 12.0
+    defect_supercell_length: float = 12.0
+    slab_thickness: float = 12.0
+    md_supercell_length: float = 8.0
+    md_protocol: MdProtocol = field(default_factory=MdProtocol)
+    n_eos_points: int = 21
 
 
-QUICK = Effort(8.0, 7.0, 8.0, 6.0, Protocol(thermostat=0.5, free=0.5), 11)
+QUICK_EFFORT = Effort(8.0, 7.0, 8.0, 6.0, MdProtocol(nvt_time_ps=0.5, nve_time_ps=0.5), 11)
 
 
 @dataclass(frozen=True)
-class Settings:
+class ValidationSettings:
     """What is measured, and how.
 
     Attributes
@@ -75,40 +75,40 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Case:
+class ValidationCase:
     """A potential among those that are compared, and a structure.
 
     Attributes
     ----------
-    subjects : sequence of Subject
-    index : int
+    potentials : sequence of Subject
+    potential_index : int
         Which of them.
-    structure : str
-    given : ase.Atoms
+    structure_name : str
+    input_structure : ase.Atoms
     crystal : ase.Atoms
         Relaxed with this potential, in the standard setting; as given for what needs no relaxed crystal.
     settings : Settings
     """
 
-    subjects: Sequence[Subject]
-    index: int
-    structure: str
-    given: Atoms
+    potentials: Sequence[PotentialSpec]
+    potential_index: int
+    structure_name: str
+    input_structure: Atoms
     crystal: Atoms
-    settings: Settings
+    settings: ValidationSettings
 
     @property
-    def subject(self) -> Subject:
+    def potential(self) -> PotentialSpec:
         """The potential."""
-        return self.subjects[self.index]
+        return self.potentials[self.potential_index]
 
-    def calculator(self) -> Any:
+    def make_calculator(self) -> Any:
         """A new calculator of it."""
-        return self.subject.calculator(self.given.get_chemical_symbols())
+        return self.potential.make_calculator(self.input_structure.get_chemical_symbols())
 
 
 @dataclass
-class Measured:
+class PropertyResult:
     """Numbers, curves and reasons for what is missing.
 
     Attributes
@@ -124,148 +124,148 @@ class Measured:
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
-    def add(self, case: Case, quantities: Sequence[Quantity], structure: str | None = None) -> None:
+    def add_quantities(self, case: ValidationCase, quantities: Sequence[Quantity], structure_name: str | None = None) -> None:
         """Quantities of the case's own potential."""
-        self.values += [(structure or case.structure, case.index, quantity) for quantity in quantities]
+        self.values += [(structure_name or case.structure_name, case.potential_index, quantity) for quantity in quantities]
 
-    def draw(self, case: Case, name: str, curve: pd.DataFrame, structure: str | None = None, **more: str) -> None:
+    def add_curve(self, case: ValidationCase, name: str, curve: pd.DataFrame, structure_name: str | None = None, **more: str) -> None:
         """Append a curve to a table."""
-        table = curve.assign(structure=structure or case.structure, potential=case.subject.name, **more)
+        table = curve.assign(structure=structure_name or case.structure_name, potential=case.potential.name, **more)
         self.curves[name] = pd.concat([self.curves[name], table]) if name in self.curves else table
 
 
-def relaxed_crystal(subject: Subject, atoms: Atoms) -> Atoms:
+def relax_crystal(potential: PotentialSpec, atoms: Atoms) -> Atoms:
     """Cell and positions relaxed, then brought into the standard setting (spglib)."""
-    calculator = subject.calculator(atoms.get_chemical_symbols())
-    return conventional(relaxed(calculator, atoms, cell=True))
+    calculator = potential.make_calculator(atoms.get_chemical_symbols())
+    return standardize_cell(relax_structure(calculator, atoms, relax_cell=True))
 
 
-def _lattice(case: Case) -> Measured:
-    done = Measured()
-    case.crystal.calc = case.calculator()
+def _lattice(case: ValidationCase) -> PropertyResult:
+    done = PropertyResult()
+    case.crystal.calc = case.make_calculator()
     energy = case.crystal.get_potential_energy() / len(case.crystal)
-    done.add(case, [*lattice(case.crystal), Quantity("energy", "eV/atom", float(energy))])
+    done.add_quantities(case, [*compute_lattice_quantities(case.crystal), Quantity("energy", "eV/atom", float(energy))])
     case.crystal.calc = None
     return done
 
 
-def _equations(case: Case) -> Measured:
-    done, calculator = Measured(), case.calculator()
-    own = _equation(case, done, calculator, case.structure, case.crystal)
-    symbols = set(case.given.get_chemical_symbols())
+def _equations(case: ValidationCase) -> PropertyResult:
+    done, calculator = PropertyResult(), case.make_calculator()
+    own = _equation(case, done, calculator, case.structure_name, case.crystal)
+    symbols = set(case.input_structure.get_chemical_symbols())
     for name in case.settings.prototypes if len(symbols) == 1 else ():
         symbol = min(symbols)
         try:
-            start = prototype(name, symbol, case.crystal.get_volume() / len(case.crystal))
-            found = _equation(case, done, calculator, f"{name} {symbol}", at_minimum(calculator, start))
-        except Exception as error:  # noqa: BLE001  (as in `measure`: the other prototypes go on)
-            done.failures.append(f"{name} {symbol}: {reason(error)}")
+            start = build_prototype(name, symbol, case.crystal.get_volume() / len(case.crystal))
+            found = _equation(case, done, calculator, f"{name} {symbol}", scale_to_minimum(calculator, start))
+        except Exception as error:  # noqa: BLE001  (as in `measure_property`: the other prototypes go on)
+            done.failures.append(f"{name} {symbol}: {describe_error(error)}")
             continue
-        above = Quantity(f"E0 above {case.structure}", "meV/atom", 1e3 * (found.energy - own.energy))
-        done.add(case, [above], f"{name} {symbol}")
+        above = Quantity(f"E0 above {case.structure_name}", "meV/atom", 1e3 * (found.energy - own.energy))
+        done.add_quantities(case, [above], f"{name} {symbol}")
     return done
 
 
-def _equation(case: Case, done: Measured, calculator: Any, name: str, atoms: Atoms) -> Equation:
-    found = equation_of_state(calculator, atoms, points=case.settings.effort.eos_points)
-    done.add(case, found.quantities, name)
-    done.draw(case, "eos", found.curve, name)
+def _equation(case: ValidationCase, done: PropertyResult, calculator: Any, name: str, atoms: Atoms) -> BirchMurnaghanCurve:
+    found = compute_equation_of_state(calculator, atoms, n_points=case.settings.effort.n_eos_points)
+    done.add_quantities(case, found.quantities, name)
+    done.add_curve(case, "eos", found.curve, name)
     return found
 
 
-def _elastic(case: Case) -> Measured:
-    done = Measured()
-    done.add(case, elastic_constants(case.calculator(), case.crystal).quantities)
+def _elastic(case: ValidationCase) -> PropertyResult:
+    done = PropertyResult()
+    done.add_quantities(case, compute_elastic_constants(case.make_calculator(), case.crystal).quantities)
     return done
 
 
-def _phonons(case: Case) -> Measured:
-    done = Measured()
-    found = phonons(case.calculator(), case.crystal, length=case.settings.effort.phonons)
-    done.add(case, found.quantities)
-    for name, table in (("bands", found.bands), ("labels", found.labels), ("density", found.density)):
-        done.draw(case, f"phonon_{name}", table)
+def _phonons(case: ValidationCase) -> PropertyResult:
+    done = PropertyResult()
+    found = compute_phonons(case.make_calculator(), case.crystal, min_length=case.settings.effort.phonon_supercell_length)
+    done.add_quantities(case, found.quantities)
+    for name, table in (("bands", found.bands), ("labels", found.labels), ("density", found.density_of_states)):
+        done.add_curve(case, f"phonon_{name}", table)
     return done
 
 
-def _defects(case: Case) -> Measured:
+def _defects(case: ValidationCase) -> PropertyResult:
     """The four-way table: this potential's relaxed cells, evaluated with every potential."""
-    done, rows = Measured(), []
+    done, rows = PropertyResult(), []
     effort, sites = case.settings.effort, case.settings.interstitials
-    cells = defect_cells(case.calculator(), case.crystal, length=effort.defects, interstitials=sites)
+    cells = relax_defect_cells(case.make_calculator(), case.crystal, min_length=effort.defect_supercell_length, interstitials=sites)
     done.failures += [f"{name}: {text}" for name, text in cells.failures.items()]
-    for index, subject in enumerate(case.subjects):
-        energies = formation_energies(subject.calculator(case.given.get_chemical_symbols()), cells)
+    for index, subject in enumerate(case.potentials):
+        energies = compute_formation_energies(subject.make_calculator(case.input_structure.get_chemical_symbols()), cells)
         for name, energy in energies.items():
-            rows.append((name, case.subject.name, subject.name, energy))
-            if len(case.subjects) > 1:
-                four = Quantity(f"{name}, relaxed with {case.subject.name}", "eV", energy)
-                done.values.append((case.structure, index, four))
-            if index == case.index:
-                done.add(case, [Quantity(f"{name}, relaxed by itself", "eV", energy)])
+            rows.append((name, case.potential.name, subject.name, energy))
+            if len(case.potentials) > 1:
+                four = Quantity(f"{name}, relaxed with {case.potential.name}", "eV", energy)
+                done.values.append((case.structure_name, index, four))
+            if index == case.potential_index:
+                done.add_quantities(case, [Quantity(f"{name}, relaxed by itself", "eV", energy)])
     columns = ["defect", "relaxed_with", "evaluated_with", "energy"]
-    done.draw(case, "defects", pd.DataFrame(rows, columns=columns))
+    done.add_curve(case, "defects", pd.DataFrame(rows, columns=columns))
     return done
 
 
-def _surfaces(case: Case) -> Measured:
-    done = Measured()
-    for indices in case.settings.surfaces or default_indices(case.crystal):
+def _surfaces(case: ValidationCase) -> PropertyResult:
+    done = PropertyResult()
+    for indices in case.settings.surfaces or choose_miller_indices(case.crystal):
         name = "({})".format("".join(map(str, indices)))
         for relax in (False, True):
             try:
-                energy = surface_energy(
-                    case.calculator(), case.crystal, indices, thickness=case.settings.effort.slab, relax=relax
+                energy = compute_surface_energy(
+                    case.make_calculator(), case.crystal, indices, thickness=case.settings.effort.slab_thickness, relax=relax
                 )
-            except Exception as error:  # noqa: BLE001  (as in `measure`: the other surfaces go on)
-                done.failures.append(f"{name}: {reason(error)}")
+            except Exception as error:  # noqa: BLE001  (as in `measure_property`: the other surfaces go on)
+                done.failures.append(f"{name}: {describe_error(error)}")
                 continue
-            done.add(case, [Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy)])
+            done.add_quantities(case, [Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy)])
             if energy < 0:
                 done.failures.append(f"{name}: a slab lies {-energy:.3g} J/m² below the crystal, which falls apart")
     return done
 
 
-def _interlayer(case: Case) -> Measured:
+def _interlayer(case: ValidationCase) -> PropertyResult:
     """The structure as given, as in paper 1, without and with dispersion."""
-    done, symbols = Measured(), case.given.get_chemical_symbols()
-    has_some = case.subject.name.endswith(tuple(f"+{kind}" for kind in KINDS))
-    for kind in ("", *(() if has_some else KINDS)):
+    done, symbols = PropertyResult(), case.input_structure.get_chemical_symbols()
+    has_some = case.potential.name.endswith(tuple(f"+{kind}" for kind in DISPERSION_METHODS))
+    for kind in ("", *(() if has_some else DISPERSION_METHODS)):
         try:
-            subject = case.subject.with_dispersion(kind) if kind else case.subject
-            found = interlayer_scan(subject.calculator(symbols), case.given)
+            subject = case.potential.with_dispersion(kind) if kind else case.potential
+            found = scan_interlayer_distance(subject.make_calculator(symbols), case.input_structure)
         except PropertyError:
             raise
-        except Exception as error:  # noqa: BLE001  (as in `measure`: D2 has no parameters of heavy elements, ...)
-            done.failures.append(f"{kind or 'no dispersion'}: {reason(error)}")
+        except Exception as error:  # noqa: BLE001  (as in `measure_property`: D2 has no parameters of heavy elements, ...)
+            done.failures.append(f"{kind or 'no dispersion'}: {describe_error(error)}")
             continue
         words = f", {kind.upper()}" if kind else ""
-        done.add(case, [Quantity(f"{one.name}{words}", one.unit, one.value) for one in found.quantities])
-        done.draw(case, "interlayer", found.curve, dispersion=kind.upper() or "none")
+        done.add_quantities(case, [Quantity(f"{one.name}{words}", one.unit, one.value) for one in found.quantities])
+        done.add_curve(case, "interlayer", found.curve, dispersion=kind.upper() or "none")
     return done
 
 
-def _dynamics(case: Case) -> Measured:
-    done, effort = Measured(), case.settings.effort
-    found = md_stability(case.subject, supercell(case.crystal, effort.dynamics), effort.protocol)
-    done.add(case, found.quantities)
-    done.draw(case, "md_energy", found.energies)
-    done.draw(case, "md_rdf", found.rdf)
+def _dynamics(case: ValidationCase) -> PropertyResult:
+    done, effort = PropertyResult(), case.settings.effort
+    found = run_stability_test(case.potential, repeat_to_length(case.crystal, effort.md_supercell_length), effort.md_protocol)
+    done.add_quantities(case, found.quantities)
+    done.add_curve(case, "md_energy", found.energies)
+    done.add_curve(case, "md_rdf", found.rdf)
     if found.reason:
-        done.failures.append(f"ended after {found.survived:.3g} ps of {found.asked:.3g}: {found.reason}")
+        done.failures.append(f"ended after {found.survival_time_ps:.3g} ps of {found.requested_time_ps:.3g}: {found.reason}")
     return done
 
 
-def _dimers(case: Case) -> Measured:
-    done, calculator = Measured(), case.calculator()
-    for first, second in combinations_with_replacement(sorted(set(case.given.get_chemical_symbols())), 2):
-        found = dimer_curve(calculator, first, second)
-        done.add(case, found.quantities, f"{first}-{second}")
-        done.draw(case, "dimer", found.curve, f"{first}-{second}")
+def _dimers(case: ValidationCase) -> PropertyResult:
+    done, calculator = PropertyResult(), case.make_calculator()
+    for first, second in combinations_with_replacement(sorted(set(case.input_structure.get_chemical_symbols())), 2):
+        found = compute_dimer_curve(calculator, first, second)
+        done.add_quantities(case, found.quantities, f"{first}-{second}")
+        done.add_curve(case, "dimer", found.curve, f"{first}-{second}")
     return done
 
 
-PROPERTIES: dict[str, Callable[[Case], Measured]] = {
+PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase], PropertyResult]] = {
     "lattice": _lattice,
     "eos": _equations,
     "elastic": _elastic,
@@ -276,18 +276,18 @@ PROPERTIES: dict[str, Callable[[Case], Measured]] = {
     "dimer": _dimers,
     "md": _dynamics,
 }
-UNRELAXED = ("interlayer", "dimer")  # need no relaxed crystal
+PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # need no relaxed crystal
 KNOWN_PROTOTYPES = PROTOTYPES
 
 
-def measure(name: str, case: Case) -> Measured:
+def measure_property(name: str, case: ValidationCase) -> PropertyResult:
     """One property of one potential for one structure; what goes wrong becomes its reason, never an exception."""
     try:
-        return PROPERTIES[name](case)
+        return PROPERTY_FUNCTIONS[name](case)
     except Exception as error:  # noqa: BLE001  (a calculator may raise anything; the other properties go on)
-        return Measured(failures=[reason(error)])
+        return PropertyResult(failures=[describe_error(error)])
 
 
-def reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An exception as a phrase."""
     return one_line(error) or type(error).__name__

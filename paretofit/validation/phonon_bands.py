@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 
-from paretofit.validation.crystal import repeats
+from paretofit.validation.crystal import compute_repeats
 from paretofit.validation.quantity import Quantity
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ PATH_POINTS = 40
 
 
 @dataclass(frozen=True)
-class Phonons:
+class PhononSpectrum:
     """Frequencies of a crystal, THz; imaginary ones negative.
 
     Attributes
@@ -34,37 +34,37 @@ class Phonons:
         ``mode``, ``frequency``.
     labels : DataFrame
         ``distance`` and ``label`` of the special points.
-    density : DataFrame
-        ``frequency`` and ``density`` (1/THz for each primitive cell).
-    at_gamma : (3n,) float64
-    lowest, highest : float
+    density_of_states : DataFrame
+        ``frequency`` and ``density_of_states`` (1/THz for each primitive cell).
+    gamma_frequencies : (3n,) float64
+    min_frequency, max_frequency : float
         Over the path and the mesh.
     """
 
     bands: pd.DataFrame
     labels: pd.DataFrame
-    density: pd.DataFrame
-    at_gamma: Array
-    lowest: float
-    highest: float
+    density_of_states: pd.DataFrame
+    gamma_frequencies: Array
+    min_frequency: float
+    max_frequency: float
 
     @property
-    def imaginary(self) -> bool:
+    def has_imaginary_modes(self) -> bool:
         """Whether there is a mode below -0.1 THz: the crystal is not stable."""
-        return self.lowest < IMAGINARY
+        return self.min_frequency < IMAGINARY
 
     @property
     def quantities(self) -> list[Quantity]:
         """Extremes, the highest mode at Γ, and whether there are imaginary modes."""
         return [
-            Quantity("lowest frequency", "THz", self.lowest),
-            Quantity("highest frequency", "THz", self.highest),
-            Quantity("highest frequency at Γ", "THz", float(self.at_gamma.max())),
-            Quantity("imaginary modes", "1 = yes", float(self.imaginary)),
+            Quantity("lowest frequency", "THz", self.min_frequency),
+            Quantity("highest frequency", "THz", self.max_frequency),
+            Quantity("highest frequency at Γ", "THz", float(self.gamma_frequencies.max())),
+            Quantity("imaginary modes", "1 = yes", float(self.has_imaginary_modes)),
         ]
 
 
-def phonons(calculator: Any, atoms: Atoms, *, length: float) -> Phonons:
+def compute_phonons(calculator: Any, atoms: Atoms, *, min_length: float) -> PhononSpectrum:
     """Phonons of a relaxed crystal in the harmonic approximation.
 
     Parameters
@@ -72,7 +72,7 @@ def phonons(calculator: Any, atoms: Atoms, *, length: float) -> Phonons:
     calculator : ase calculator
     atoms : ase.Atoms
         Relaxed; phonopy finds the primitive cell.
-    length : float
+    min_length : float
         Of the supercell, at least, between opposite faces, Å: twice the cutoff or more.
     """
     from phonopy import Phonopy  # noqa: PLC0415  (an extra)
@@ -82,7 +82,7 @@ def phonons(calculator: Any, atoms: Atoms, *, length: float) -> Phonons:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # phonopy 4 says that 'auto' was not the default once
         phonopy: Any = Phonopy(
-            cell, supercell_matrix=np.diag(repeats(atoms, length)), primitive_matrix="auto", log_level=0
+            cell, supercell_matrix=np.diag(compute_repeats(atoms, min_length)), primitive_matrix="auto", log_level=0
         )
     phonopy.generate_displacements(distance=DISPLACEMENT)
     phonopy.forces = np.array([_forces(calculator, one) for one in phonopy.supercells_with_displacements])
@@ -94,7 +94,7 @@ def phonons(calculator: Any, atoms: Atoms, *, length: float) -> Phonons:
     phonopy.run_total_dos()
     dos = phonopy.total_dos
     phonopy.run_qpoints([[0.0, 0.0, 0.0]])
-    return Phonons(
+    return PhononSpectrum(
         bands,
         labels,
         pd.DataFrame({"frequency": np.asarray(dos.frequency_points), "density": np.asarray(dos.dos)}),

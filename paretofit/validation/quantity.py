@@ -19,7 +19,7 @@ class PropertyError(RuntimeError):
     """A property that cannot be had from this potential for this structure; the message is the reason."""
 
 
-def check_extra() -> None:
+def check_validate_extra() -> None:
     """Raise an `InputError` unless the packages of the extra `validate` are there."""
     try:
         import phonopy  # noqa: F401, PLC0415  (an extra)

@@ -15,16 +15,16 @@ from ase import Atoms, units
 from ase.data import atomic_masses, atomic_numbers
 from ase.neighborlist import neighbor_list
 
-from paretofit.core import process_lammps
-from paretofit.descriptors import lammps_frame, lammps_message
-from paretofit.validation.crystal import closest_pair
+from paretofit.core import get_shared_lammps
+from paretofit.descriptors import transform_to_lammps_frame, format_lammps_error
+from paretofit.validation.crystal import find_overlap_distance
 from paretofit.validation.quantity import PropertyError, Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from paretofit.core import Array
-    from paretofit.validation.subject import Subject
+    from paretofit.validation.subject import PotentialSpec
 
 TOO_HOT = 5.0  # times the temperature asked for
 LIGHT = 6.0  # u; below, a step of half a femtosecond
@@ -36,46 +36,46 @@ FRAMES = 25  # that it is a mean over, about
 
 
 @dataclass(frozen=True)
-class Protocol:
+class MdProtocol:
     """How long, how hot.
 
     Attributes
     ----------
     temperature : float
         K.
-    thermostat, free : float
+    nvt_time_ps, nve_time_ps : float
         ps with and without thermostat.
     seed : int
         Of velocities and thermostat.
     """
 
     temperature: float = 300.0
-    thermostat: float = 10.0
-    free: float = 5.0
+    nvt_time_ps: float = 10.0
+    nve_time_ps: float = 5.0
     seed: int = 1
 
 
 class Sample(NamedTuple):
     """A look at the motion: time in its part (ps), atoms, potential and kinetic energy (eV)."""
 
-    free: bool
+    is_nve: bool
     time: float
     atoms: Atoms
-    potential: float
-    kinetic: float
+    potential_energy: float
+    kinetic_energy: float
 
 
 @dataclass(frozen=True)
-class Stability:
+class StabilityResult:
     """What became of it.
 
     Attributes
     ----------
-    survived, asked : float
+    survival_time_ps, requested_time_ps : float
         ps with the thermostat.
     reason : str
         Why it ended early; empty where it did not.
-    drift : float
+    energy_drift : float
         Slope of the total energy in the microcanonical part, meV/atom/ps; NaN where it was not reached.
     temperature : float
         Mean over the microcanonical part, or what there is of the other, K.
@@ -85,10 +85,10 @@ class Stability:
         ``distance`` (Å), ``g``: mean over the second half of the part with thermostat.
     """
 
-    survived: float
-    asked: float
+    survival_time_ps: float
+    requested_time_ps: float
     reason: str
-    drift: float
+    energy_drift: float
     temperature: float
     energies: pd.DataFrame = field(repr=False)
     rdf: pd.DataFrame = field(repr=False)
@@ -98,15 +98,15 @@ class Stability:
         """Survival, drift, temperature, place of the first peak."""
         peak = float("nan") if self.rdf.empty else float(self.rdf["distance"].iloc[int(self.rdf["g"].argmax())])
         return [
-            Quantity("survival", "ps", self.survived),
-            Quantity("survival asked for", "ps", self.asked),
-            Quantity("energy drift", "meV/atom/ps", self.drift),
+            Quantity("survival", "ps", self.survival_time_ps),
+            Quantity("survival asked for", "ps", self.requested_time_ps),
+            Quantity("energy drift", "meV/atom/ps", self.energy_drift),
             Quantity("mean temperature", "K", self.temperature),
             Quantity("highest peak of g(r)", "Å", peak),
         ]
 
 
-def md_stability(subject: Subject, atoms: Atoms, protocol: Protocol) -> Stability:
+def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol) -> StabilityResult:
     """Run a cell with and then without a thermostat, and look every 20 steps.
 
     It ends where two atoms come closer than half the sum of their covalent radii, the temperature passes five times
@@ -114,29 +114,29 @@ def md_stability(subject: Subject, atoms: Atoms, protocol: Protocol) -> Stabilit
 
     Parameters
     ----------
-    subject : Subject
+    potential : Subject
     atoms : ase.Atoms
         Periodic, large enough: it is run as it is.
     protocol : Protocol
     """
     step = 1e-3 if atoms.get_masses().min() >= LIGHT else 5e-4
-    samples = _lammps_samples if subject.commands else _ase_samples
+    samples = _lammps_samples if potential.commands else _ase_samples
     kept: list[Sample] = []
     reason = ""
     try:
-        for sample in samples(subject, atoms, protocol, step):
+        for sample in samples(potential, atoms, protocol, step):
             reason = _trouble(sample, protocol.temperature)
             if reason:
                 break
             kept.append(sample)
     except Exception as error:
-        reason = lammps_message(error)
+        reason = format_lammps_error(error)
         if not kept:
             raise PropertyError(f"the dynamics does not start: {reason}") from error
     return _summarised(kept, reason, protocol)
 
 
-def radial_distribution(frames: list[Atoms], *, reach: float = REACH, bins: int = BINS) -> pd.DataFrame:
+def compute_radial_distribution(frames: list[Atoms], *, max_distance: float = REACH, n_bins: int = BINS) -> pd.DataFrame:
     """g(r) = n(r) / (N ρ 4πr² Δr), mean over frames: 1 for an ideal gas of any density.
 
     Returns
@@ -144,54 +144,54 @@ def radial_distribution(frames: list[Atoms], *, reach: float = REACH, bins: int 
     DataFrame
         ``distance`` (Å, of the bins' middles) and ``g``; images of the same atom count as others.
     """
-    edges = np.linspace(0, reach, bins + 1)
+    edges = np.linspace(0, max_distance, n_bins + 1)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
-    total = np.zeros(bins)
+    total = np.zeros(n_bins)
     for atoms in frames:
-        counts, _ = np.histogram(neighbor_list("d", atoms, reach), edges)
+        counts, _ = np.histogram(neighbor_list("d", atoms, max_distance), edges)
         total += counts / (len(atoms) * len(atoms) / atoms.get_volume() * shells)
     return pd.DataFrame({"distance": (edges[1:] + edges[:-1]) / 2, "g": total / max(1, len(frames))})
 
 
 def _trouble(sample: Sample, temperature: float) -> str:
-    if not np.isfinite(sample.potential + sample.kinetic):
+    if not np.isfinite(sample.potential_energy + sample.kinetic_energy):
         return "the energy is not finite"
     if _kelvin(sample) > TOO_HOT * temperature:
         return f"the temperature reached {_kelvin(sample):.0f} K"
-    closest = closest_pair(sample.atoms)
+    closest = find_overlap_distance(sample.atoms)
     return "" if closest is None else f"two atoms came as close as {closest:.3g} Å"
 
 
 def _kelvin(sample: Sample) -> float:
-    return 2 * sample.kinetic / (3 * units.kB * max(1, len(sample.atoms) - 1))
+    return 2 * sample.kinetic_energy / (3 * units.kB * max(1, len(sample.atoms) - 1))
 
 
-def _summarised(samples: list[Sample], reason: str, protocol: Protocol) -> Stability:
-    held = [one for one in samples if not one.free]
-    free = [one for one in samples if one.free]
+def _summarised(samples: list[Sample], reason: str, protocol: MdProtocol) -> StabilityResult:
+    held = [one for one in samples if not one.is_nve]
+    free = [one for one in samples if one.is_nve]
     time = np.array([one.time for one in free])
-    energy = np.array([1e3 * (one.potential + one.kinetic) / len(one.atoms) for one in free])
+    energy = np.array([1e3 * (one.potential_energy + one.kinetic_energy) / len(one.atoms) for one in free])
     drift = float(np.polyfit(time, energy, 1)[0]) if len(free) > 2 else float("nan")
     last = held[len(held) // 2 :]
-    return Stability(
+    return StabilityResult(
         held[-1].time if held else 0.0,
-        protocol.thermostat,
+        protocol.nvt_time_ps,
         reason,
         drift,
         float(np.mean([_kelvin(one) for one in free or last or samples] or [np.nan])),
         pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()}),
-        radial_distribution([one.atoms for one in last[:: max(1, len(last) // FRAMES)]]) if last else pd.DataFrame(),
+        compute_radial_distribution([one.atoms for one in last[:: max(1, len(last) // FRAMES)]]) if last else pd.DataFrame(),
     )
 
 
-def _parts(protocol: Protocol, step: float) -> list[tuple[bool, int]]:
+def _parts(protocol: MdProtocol, step: float) -> list[tuple[bool, int]]:
     """Whether without thermostat, and how many looks."""
-    lengths = ((False, protocol.thermostat), (True, protocol.free))
+    lengths = ((False, protocol.nvt_time_ps), (True, protocol.nve_time_ps))
     return [(free, max(1, round(length / (step * EVERY)))) for free, length in lengths]
 
 
-def _lammps_samples(subject: Subject, atoms: Atoms, protocol: Protocol, step: float) -> Iterator[Sample]:
-    lammps = process_lammps()
+def _lammps_samples(subject: PotentialSpec, atoms: Atoms, protocol: MdProtocol, step: float) -> Iterator[Sample]:
+    lammps = get_shared_lammps()
     cell = _set_up(lammps, subject, atoms)
     heat, seed = protocol.temperature, protocol.seed
     lammps.commands_string(
@@ -212,9 +212,9 @@ def _lammps_samples(subject: Subject, atoms: Atoms, protocol: Protocol, step: fl
     lammps.command("clear")
 
 
-def _set_up(lammps: Any, subject: Subject, atoms: Atoms) -> Array:
+def _set_up(lammps: Any, subject: PotentialSpec, atoms: Atoms) -> Array:
     """The atoms in LAMMPS; its cell."""
-    cell, positions, _ = lammps_frame(atoms, 1.0)
+    cell, positions, _ = transform_to_lammps_frame(atoms, 1.0)
     (xx, _, _), (xy, yy, _), (xz, yz, zz) = cell.tolist()
     number = {symbol: k for k, symbol in enumerate(subject.elements, start=1)}
     lammps.command("clear")
@@ -229,12 +229,12 @@ def _set_up(lammps: Any, subject: Subject, atoms: Atoms) -> Array:
     return cell
 
 
-def _ase_samples(subject: Subject, atoms: Atoms, protocol: Protocol, step: float) -> Iterator[Sample]:
+def _ase_samples(subject: PotentialSpec, atoms: Atoms, protocol: MdProtocol, step: float) -> Iterator[Sample]:
     from ase.md.langevin import Langevin  # noqa: PLC0415  (only where ASE runs the dynamics)
     from ase.md.verlet import VelocityVerlet  # noqa: PLC0415
 
     moving: Atoms = atoms.copy()
-    moving.calc = subject.calculator(moving.get_chemical_symbols())
+    moving.calc = subject.make_calculator(moving.get_chemical_symbols())
     rng = np.random.default_rng(protocol.seed)
     width = np.sqrt(moving.get_masses() * units.kB * 2 * protocol.temperature)  # half of it becomes potential energy
     momenta = rng.standard_normal((len(moving), 3)) * width[:, None]

@@ -12,9 +12,9 @@ import numpy as np
 from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_masses, atomic_numbers
 
-from paretofit.core import InputError, imported_calculator, lammps_calculator
-from paretofit.potentials import KINDS, dispersion_commands, is_mace, overlaid, snap_files
-from paretofit.potentials.mace import FILE, calculator_of
+from paretofit.core import InputError, import_calculator, lammps_calculator
+from paretofit.potentials import DISPERSION_METHODS, format_dispersion_commands, is_mace, overlay_commands, read_snap_files
+from paretofit.potentials.mace import MACE_FILE, read_mace_calculator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ LEFT_OUT = {"units", "atom_style", "boundary", "mass"}  # ours to say
 
 
 @dataclass(frozen=True)
-class Subject:
+class PotentialSpec:
     """A potential, in whatever form it came.
 
     Attributes
@@ -37,7 +37,7 @@ class Subject:
         Lines of a LAMMPS script in units metal; empty for an ASE calculator.
     elements : tuple of str
         Of LAMMPS's atom types, in order; empty for an ASE calculator, whose elements show when it computes.
-    path, options : str
+    import_path, options : str
         Import path and keywords (JSON) of an ASE calculator.
     dispersion : str
         What is added to an ASE calculator: ``""``, ``"d2"`` or ``"d3"``; with LAMMPS it is among the commands.
@@ -46,29 +46,29 @@ class Subject:
     name: str
     commands: tuple[str, ...] = ()
     elements: tuple[str, ...] = ()
-    path: str = ""
+    import_path: str = ""
     options: str = field(default="{}", repr=False)
     dispersion: str = ""
 
-    def calculator(self, elements: Sequence[str] = ()) -> Any:
+    def make_calculator(self, elements: Sequence[str] = ()) -> Any:
         """A new ASE calculator; `elements` are those of the structures, for dispersion on an ASE calculator."""
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
-        plain = imported_calculator(self.path, self.options)
+        plain = import_calculator(self.import_path, self.options)
         if not self.dispersion:
             return plain
         symbols = sorted(set(elements))
-        return SumCalculator([plain, lammps_calculator(dispersion_commands(self.dispersion, symbols), symbols)])
+        return SumCalculator([plain, lammps_calculator(format_dispersion_commands(self.dispersion, symbols), symbols)])
 
-    def with_dispersion(self, kind: str) -> Subject:
+    def with_dispersion(self, kind: str) -> PotentialSpec:
         """The same with Grimme's ``d2`` or ``d3`` (PBE) overlaid."""
-        added = dispersion_commands(kind, self.elements or ["C"])
+        added = format_dispersion_commands(kind, self.elements or ["C"])
         if not self.commands:
             return replace(self, name=f"{self.name}+{kind}", dispersion=kind)
-        return replace(self, name=f"{self.name}+{kind}", commands=tuple(overlaid(self.commands, added)))
+        return replace(self, name=f"{self.name}+{kind}", commands=tuple(overlay_commands(self.commands, added)))
 
 
-def read_subject(text: str) -> Subject:
+def parse_potential(text: str) -> PotentialSpec:
     """A potential from how a user names it.
 
     Parameters
@@ -86,17 +86,17 @@ def read_subject(text: str) -> Subject:
         If it is none of these, or cannot be read.
     """
     base, plus, kind = text.rpartition("+")
-    if plus and kind in KINDS:
-        return read_subject(base).with_dispersion(kind)
+    if plus and kind in DISPERSION_METHODS:
+        return parse_potential(base).with_dispersion(kind)
     path = Path(text)
     if is_mace(path):
         folder = path if path.is_dir() else path.parent
         keywords = json.dumps({"folder": str(folder.absolute())})
-        name = f"{calculator_of.__module__}.{calculator_of.__name__}"
-        return Subject(_short(folder / FILE), path=name, options=keywords)
+        name = f"{read_mace_calculator.__module__}.{read_mace_calculator.__name__}"
+        return PotentialSpec(_short(folder / MACE_FILE), import_path=name, options=keywords)
     if path.is_dir() or (path.suffix in SNAP and path.with_suffix(".snapcoeff").is_file()):
-        files = snap_files(path)
-        return Subject(_short(files.coefficients), tuple(files.commands), tuple(files.elements))
+        files = read_snap_files(path)
+        return PotentialSpec(_short(files.coefficients), tuple(files.commands), tuple(files.elements))
     if path.is_file():
         return _fragment(path)
     name, _, options = text.partition(":")
@@ -109,8 +109,8 @@ def read_subject(text: str) -> Subject:
         keywords = json.loads(options or "{}")
     except json.JSONDecodeError as error:
         raise InputError(f'the keywords of {name} must be JSON, such as {{"sigma": 3.4}}; got {options}') from error
-    subject = Subject(name.rpartition(".")[2], path=name, options=json.dumps(keywords, sort_keys=True))
-    subject.calculator()  # an import that fails is said now
+    subject = PotentialSpec(name.rpartition(".")[2], import_path=name, options=json.dumps(keywords, sort_keys=True))
+    subject.make_calculator()  # an import that fails is said now
     return subject
 
 
@@ -119,7 +119,7 @@ def _short(path: Path) -> str:
     return f"{path.resolve().parent.name}/{path.stem}"
 
 
-def _fragment(path: Path) -> Subject:
+def _fragment(path: Path) -> PotentialSpec:
     """Lines of a LAMMPS script; files beside it are found from anywhere."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -138,7 +138,7 @@ def _fragment(path: Path) -> Subject:
     if not elements:
         raise InputError(f"{path} does not say which elements its atom types are; add a line '# elements: Cu Zr'")
     kept = [_with_paths(line, path.parent) for line in words if line[0] not in LEFT_OUT]
-    return Subject(path.stem, tuple(kept), tuple(elements))
+    return PotentialSpec(path.stem, tuple(kept), tuple(elements))
 
 
 def _elements(words: list[list[str]]) -> list[str]:

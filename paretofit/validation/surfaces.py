@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ase import units
 from ase.build import surface
 
-from paretofit.validation.crystal import HEXAGONAL, heights, relaxed, symmetry
+from paretofit.validation.crystal import HEXAGONAL_SPACE_GROUPS, compute_cell_heights, relax_structure, find_symmetry
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -20,15 +20,15 @@ JOULE_PER_SQUARE_METRE = 1e20 / units.J  # eV/Å² is divided by units.J / 1e20
 Miller = tuple[int, int, int]
 
 
-def default_indices(crystal: Atoms) -> list[Miller]:
+def choose_miller_indices(crystal: Atoms) -> list[Miller]:
     """Low Miller indices of a conventional cell: (001), (100), (110) of a hexagonal one, else (100), (110), (111)."""
-    if symmetry(crystal).number in HEXAGONAL:
+    if find_symmetry(crystal).number in HEXAGONAL_SPACE_GROUPS:
         return [(0, 0, 1), (1, 0, 0), (1, 1, 0)]
     return [(1, 0, 0), (1, 1, 0), (1, 1, 1)]
 
 
-def surface_energy(
-    calculator: Any, crystal: Atoms, indices: Miller, *, thickness: float = THICKNESS, relax: bool = True
+def compute_surface_energy(
+    calculator: Any, crystal: Atoms, miller_indices: Miller, *, thickness: float = THICKNESS, relax: bool = True
 ) -> float:
     """γ = (E(slab) - N E(crystal)/N₀) / 2A in J/m².
 
@@ -37,7 +37,7 @@ def surface_energy(
     calculator : ase calculator
     crystal : ase.Atoms
         Relaxed conventional cell, which the indices refer to; three indices also for hexagonal cells.
-    indices : (h, k, l)
+    miller_indices : (h, k, l)
     thickness : float
         Of the slab at least, Å.
     relax : bool
@@ -51,11 +51,11 @@ def surface_energy(
     bulk = crystal.copy()
     bulk.calc = calculator
     per_atom = bulk.get_potential_energy() / len(bulk)
-    one = surface(crystal, indices, 1, periodic=True)
-    layers = max(2, -int(-thickness // heights(one)[2]))
-    slab = surface(crystal, indices, layers, vacuum=VACUUM, periodic=True)
+    one = surface(crystal, miller_indices, 1, periodic=True)
+    layers = max(2, -int(-thickness // compute_cell_heights(one)[2]))
+    slab = surface(crystal, miller_indices, layers, vacuum=VACUUM, periodic=True)
     slab.calc = calculator
-    final = relaxed(calculator, slab, cell=False, fmax=FMAX) if relax else slab
+    final = relax_structure(calculator, slab, relax_cell=False, fmax=FMAX) if relax else slab
     a, b = final.cell[0], final.cell[1]
     area = float((sum(x**2 for x in _cross(a, b))) ** 0.5)
     return float((final.get_potential_energy() - len(final) * per_atom) / (2 * area) * JOULE_PER_SQUARE_METRE)

@@ -11,7 +11,7 @@ from ase import units
 from ase.eos import EquationOfState
 from scipy.optimize import minimize_scalar
 
-from paretofit.validation.crystal import relaxed
+from paretofit.validation.crystal import relax_structure
 from paretofit.validation.quantity import PropertyError, Quantity
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ SEARCHED = (0.6, 1.7)  # times the volume at hand, where the minimum of a protot
 
 
 @dataclass(frozen=True)
-class Equation:
+class BirchMurnaghanCurve:
     """Birch and Murnaghan's equation of state.
 
     Attributes
     ----------
     volume, energy : float
         V0 (Å³/atom) and E0 (eV/atom).
-    modulus, derivative : float
+    bulk_modulus, bulk_modulus_derivative : float
         B (GPa) and B'.
     curve : DataFrame
         ``volume`` (Å³/atom) and ``energy`` (eV/atom) of the scan, ±25 %.
@@ -42,8 +42,8 @@ class Equation:
 
     volume: float
     energy: float
-    modulus: float
-    derivative: float
+    bulk_modulus: float
+    bulk_modulus_derivative: float
     curve: pd.DataFrame
 
     @property
@@ -52,12 +52,12 @@ class Equation:
         return [
             Quantity("V0", "Å³/atom", self.volume),
             Quantity("E0", "eV/atom", self.energy),
-            Quantity("B", "GPa", self.modulus),
-            Quantity("B'", "", self.derivative),
+            Quantity("B", "GPa", self.bulk_modulus),
+            Quantity("B'", "", self.bulk_modulus_derivative),
         ]
 
 
-def fit_equation(volumes: Array, energies: Array) -> tuple[float, float, float, float]:
+def fit_birch_murnaghan(volumes: Array, energies: Array) -> tuple[float, float, float, float]:
     """V0 (Å³), E0 (eV), B (GPa) and B' from `ase.eos`, of energies (n,) in eV at volumes (n,) in Å³.
 
     Raises
@@ -76,7 +76,7 @@ def fit_equation(volumes: Array, energies: Array) -> tuple[float, float, float, 
     return float(volume), float(energy), float(modulus / units.GPa), float(equation.eos_parameters[2])
 
 
-def equation_of_state(calculator: Any, atoms: Atoms, *, points: int = POINTS) -> Equation:
+def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = POINTS) -> BirchMurnaghanCurve:
     """Scan the volume at constant shape, positions relaxed at each, and fit the equation of state.
 
     Parameters
@@ -84,7 +84,7 @@ def equation_of_state(calculator: Any, atoms: Atoms, *, points: int = POINTS) ->
     calculator : ase calculator
     atoms : ase.Atoms
         Near its equilibrium volume.
-    points : int
+    n_points : int
         Of the scan over ±25 % that is drawn; nine within ±6 % are fitted.
 
     Raises
@@ -93,14 +93,14 @@ def equation_of_state(calculator: Any, atoms: Atoms, *, points: int = POINTS) ->
         If there is no minimum, or positions do not relax.
     """
     near = np.linspace(1 - FITTED, 1 + FITTED, FIT_POINTS)
-    far = np.linspace(1 - SPAN, 1 + SPAN, points)
+    far = np.linspace(1 - SPAN, 1 + SPAN, n_points)
     volumes, energies = _scan(calculator, atoms, near)
-    found = fit_equation(volumes, energies)
+    found = fit_birch_murnaghan(volumes, energies)
     far_volumes, far_energies = _scan(calculator, atoms, far[np.abs(far - 1) > FITTED])
     curve = pd.DataFrame(
         {"volume": np.append(volumes, far_volumes), "energy": np.append(energies, far_energies)}
     ).sort_values("volume", ignore_index=True)
-    return Equation(*found, curve)
+    return BirchMurnaghanCurve(*found, curve)
 
 
 def _scan(calculator: Any, atoms: Atoms, factors: Array) -> tuple[Array, Array]:
@@ -109,13 +109,13 @@ def _scan(calculator: Any, atoms: Atoms, factors: Array) -> tuple[Array, Array]:
     for factor in factors:
         here = _scaled(calculator, atoms, float(factor))
         if np.abs(here.get_forces()).max() > 0.01:
-            here = relaxed(calculator, here, cell=False, fmax=0.01)
+            here = relax_structure(calculator, here, relax_cell=False, fmax=0.01)
         rows.append((here.get_volume() / len(atoms), here.get_potential_energy() / len(atoms)))
     volumes, energies = np.array(rows).T
     return volumes, energies
 
 
-def at_minimum(calculator: Any, atoms: Atoms) -> Atoms:
+def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
     """A copy at the nearest volume where the energy has a minimum, its shape kept: where a prototype's scan is centred.
 
     The nearest, not the deepest: far from what it was fitted to, a potential may fall below any crystal.

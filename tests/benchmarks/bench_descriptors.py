@@ -19,7 +19,7 @@ from ase.io import write  # noqa: F401  (ASE's registry is loaded before anythin
 from common import LARGER, Options, Skip, Table, cpu_seconds, shipped_dataset, spread, stage
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import lammps_instance
+from paretofit.core import create_lammps
 from paretofit.descriptors import SnapBasis, compute_design, rows
 from paretofit.descriptors import compute as compute_module
 
@@ -85,13 +85,13 @@ def _write_json(path: Path, entry: dict[str, Any]) -> None:
 
 def describe(configurations: list[Atoms], twojmax: int, *, direct: bool = False) -> tuple[np.ndarray, list]:
     """(wall, CPU) seconds of our rows, and for each configuration what FitSNAP's side also prints."""
-    basis, lammps = SnapBasis(elements=["Be"], twojmax=twojmax), lammps_instance()
+    basis, lammps = SnapBasis(elements=["Be"], twojmax=twojmax), create_lammps()
     basis.column_order  # noqa: B018  (a cached property, made once for each process)
     checks = []
     with threadpool_limits(1):
         wall, cpu = time.perf_counter(), time.process_time()
         for atoms in configurations:
-            energy, forces = rows.configuration_rows(lammps, basis, atoms, direct=direct)
+            energy, forces = rows.compute_configuration_rows(lammps, basis, atoms, direct=direct)
             checks.append((energy, forces))
         elapsed = np.array([time.perf_counter() - wall, time.process_time() - cpu])
     return elapsed, [(float(energy[1:].sum()), float(np.linalg.norm(forces))) for energy, forces in checks]
@@ -156,7 +156,7 @@ def settings_table(configurations: list[Atoms], dataset: Dataset, options: Optio
         ],
     )
     measured: dict[tuple[str, str, bool], list[np.ndarray]] = {}
-    usual = rows._create_atoms
+    usual = rows.create_lammps_atoms
 
     def wide(lammps, basis, atoms, types):
         rotation = usual(lammps, basis, atoms, types)
@@ -164,11 +164,11 @@ def settings_table(configurations: list[Atoms], dataset: Dataset, options: Optio
         return rotation
 
     def with_batch(size: int) -> np.ndarray:
-        kept, rows.BATCH = rows.BATCH, size
+        kept, rows.GRADIENT_BATCH_ROWS = rows.GRADIENT_BATCH_ROWS, size
         try:
             return describe(configurations, 10)[0]
         finally:
-            rows.BATCH = kept
+            rows.GRADIENT_BATCH_ROWS = kept
 
     def with_atoms(size: int) -> np.ndarray:
         kept, compute_module.BATCH_ATOMS = compute_module.BATCH_ATOMS, size
@@ -184,12 +184,12 @@ def settings_table(configurations: list[Atoms], dataset: Dataset, options: Optio
     with stage("settings"):
         for _ in range(options.repeats):
             for covering in (True, False):
-                rows._create_atoms = usual if covering else wide
+                rows.create_lammps_atoms = usual if covering else wide
                 key = ("pair_style zero", "just covering" if covering else "10.0", covering)
                 measured.setdefault(key, []).append(describe(configurations, 10)[0])
-            rows._create_atoms = usual
+            rows.create_lammps_atoms = usual
             for size in (8, 16, 32, 64, 128, 256):
-                measured.setdefault(("rows.BATCH", str(size), size == rows.BATCH), []).append(with_batch(size))
+                measured.setdefault(("rows.BATCH", str(size), size == rows.GRADIENT_BATCH_ROWS), []).append(with_batch(size))
             for size in (16, 64, 256, 1024):
                 key = ("compute.BATCH_ATOMS", str(size), size == compute_module.BATCH_ATOMS)
                 measured.setdefault(key, []).append(with_atoms(size))

@@ -24,11 +24,11 @@ from paretofit import Dataset, InputError
 from paretofit.commands import learn
 from paretofit.core import RowKind, lammps_calculator
 from paretofit.descriptors import DesignMatrix, compute_design
-from paretofit.learning import VALIDATE, ModelSettings, SnapModel
+from paretofit.learning import VALIDATE, SnapModelSettings, SnapModel
 from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.learn_study import LearnStudy
-from paretofit.learning.level_choice import choose_level, learning_exponent, level_noise, level_seconds
+from paretofit.learning.level_choice import choose_level, fit_learning_exponent, measure_level_noise, compute_label_seconds
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.model import TrainingData
 from paretofit.learning.sets import TRAIN
@@ -297,7 +297,7 @@ def prepared(options: Options, twojmax: int) -> Levels:
     """Descriptors of the shipped set."""
     data, folder = shipped_dataset(), options.work / f"levels-{twojmax}"
     folder.mkdir(exist_ok=True)
-    model = SnapModel(ModelSettings(twojmax=twojmax, members=4), ["Be"], folder)
+    model = SnapModel(SnapModelSettings(twojmax=twojmax, members=4), ["Be"], folder)
     with stage(f"descriptors at 2Jmax = {twojmax}"):
         design = compute_design(data, model.basis(twojmax), folder / "all.h5", jobs=1).with_labels(data, [BEST])
     rows, seconds = design.take(np.arange(design.n_rows)), {name: data.labels(name).seconds for name in LEVELS}
@@ -313,7 +313,7 @@ def strategy(own: Levels, name: str, seed: int, batches: int) -> Iterator[dict[s
     sets = np.full(len(order), "pool", dtype=object)
     sets[aside], batch = VALIDATE, pool[:PILOT]
     pilot = own.data.select(batch)
-    noise, price = ({}, {}) if fixed else (level_noise(pilot, LEVELS), level_seconds(pilot, LEVELS))
+    noise, price = ({}, {}) if fixed else (measure_level_noise(pilot, LEVELS), compute_label_seconds(pilot, LEVELS))
     spent = float(sum(own.seconds[one][batch].sum() for one in ([name] if fixed else LEVELS)))
     history: list[tuple[int, float]] = []
     error: tuple[float, float] | None = None
@@ -332,7 +332,7 @@ def strategy(own: Levels, name: str, seed: int, batches: int) -> Iterator[dict[s
         if not len(batch):
             return
         if not fixed:
-            exponent = learning_exponent(history)
+            exponent = fit_learning_exponent(history)
             level[batch] = choose_level(LEVELS, noise, price, error, int(train.sum()), len(batch), exponent).name
         spent += float(sum(own.seconds[level[one]][one] for one in batch))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from common import Options, Skip, Table, design_of, larger_dataset, spread, stage, train_test
 
-from paretofit.descriptors import Block, DesignMatrix
+from paretofit.descriptors import DesignBlock, DesignMatrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,12 +32,12 @@ def tiled(design: DesignMatrix, times: int, path: Path) -> Path:
     if path.exists():
         return path
 
-    def blocks() -> Iterator[Block]:
+    def blocks() -> Iterator[DesignBlock]:
         for copy in range(times):
             for window, rows in design.blocks():
                 ids = design.ids[design.configuration[window]] + copy * (int(design.ids.max()) + 1)
                 targets = {level: values[window] for level, values in design.targets.items()}
-                yield Block(rows, design.kind[window], ids, targets)
+                yield DesignBlock(rows, design.kind[window], ids, targets)
 
     with stage(f"writing {times} times the rows"):
         DesignMatrix.from_blocks(blocks(), path, column_levels=design.column_levels, column_names=design.column_names)
@@ -94,7 +94,7 @@ def child(path: str, what: str, threads: int) -> None:
     """Reduce one file and print the peak."""
     from paretofit.descriptors import design as design_module
     from paretofit.linear import Reduction
-    from paretofit.linear.reduction import OnThreads
+    from paretofit.linear.reduction import ThreadMapper
     from paretofit.sweep import FastEngine, SweepGrid, SweepInput
     from paretofit.sweep.row_fits import RowSource
     from paretofit.sweep.row_stream import RowStream
@@ -111,7 +111,7 @@ def child(path: str, what: str, threads: int) -> None:
         FastEngine(data, grid, threads=threads)
     elif what == "reduction":
         parts = RowStream.of(RowSource.of(data, grid), train).parts()
-        Reduction.of(parts, [sizes[t] for t in twojmax], energy_weight=12.0, run=OnThreads(threads))
+        Reduction.of(parts, [sizes[t] for t in twojmax], energy_weight=12.0, run=ThreadMapper(threads))
     elapsed = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     print(json.dumps({"peak": peak, "seconds": elapsed}))

@@ -11,9 +11,9 @@ import pandas as pd
 from common import ROOT, Options, Table, stage
 
 from paretofit.dataset import Dataset, LevelData, write_dataset
-from paretofit.pareto import Limits, choose, options
-from paretofit.pareto.planner import score
-from paretofit.study import PILOT_EXTRAPOLATE, describe, load_study, pilot_results, prepare, sweep_input
+from paretofit.pareto import Limits, choose_option, tabulate_options
+from paretofit.pareto.planner import compute_score
+from paretofit.study import DEFAULT_PILOT_EXTRAPOLATION_FACTOR, load_or_compute_design, load_study, run_pilot, prepare_study, build_sweep_input
 from paretofit.sweep import run_sweep
 
 PILOT = 40
@@ -40,7 +40,7 @@ def run(options_: Options) -> list[Table]:
     """Both tables."""
     full, pool = full_sweep(options_)
     pilots = 2 if options_.quick else 12
-    found = pd.concat([judged(pilot(options_, pool, seed), full, PILOT_EXTRAPOLATE) for seed in range(pilots)])
+    found = pd.concat([judged(pilot(options_, pool, seed), full, DEFAULT_PILOT_EXTRAPOLATION_FACTOR) for seed in range(pilots)])
     largest = full["n_train"].max()
     hidden = judged(full[full["n_train"] < largest / 2], full, 2 * largest / sorted(set(full["n_train"]))[-3])
     title = f"{pilots} pilots of {PILOT} beryllium configurations at five levels"
@@ -53,11 +53,11 @@ def full_sweep(options_: Options) -> tuple[pd.DataFrame, np.ndarray]:
     study = load_study(ROOT / "studies" / "beryllium.yaml")
     sizes = [10, 15, 22, 32, 46, 66, 96, 140, 200, "all"]
     changes = {"ridge": ["auto"], "twojmax": [2, 4, 6], "samplings": ["random"], "repetitions": 6, "sizes": sizes}
-    prepared = prepare(study.model_copy(update=changes))
+    prepared = prepare_study(study.model_copy(update=changes))
     if not path.exists():
         with stage("the full sweep"):
-            design = describe(prepared.dataset, study.basis, options_.work / "plan_design.h5", jobs=options_.cores)
-            run_sweep(sweep_input(prepared, design), prepared.grid, jobs=options_.cores).to_csv(path, index=False)
+            design = load_or_compute_design(prepared.dataset, study.basis, options_.work / "plan_design.h5", jobs=options_.cores)
+            run_sweep(build_sweep_input(prepared, design), prepared.grid, jobs=options_.cores).to_csv(path, index=False)
     return pd.read_csv(path, dtype={"level": str, "ridge": str}), prepared.split.train
 
 
@@ -85,7 +85,7 @@ def pilot(options_: Options, pool: np.ndarray, seed: int) -> pd.DataFrame:
         write_dataset(folder / "pilot.h5", list(some), rows)
     (folder / "pilot.yaml").write_text(STUDY)
     with stage(f"pilot {seed}"):
-        return pilot_results(folder / "pilot.yaml", out=folder / "run", jobs=options_.cores)
+        return run_pilot(folder / "pilot.yaml", out=folder / "run", jobs=options_.cores)
 
 
 def judged(results: pd.DataFrame, full: pd.DataFrame, reach: float) -> pd.DataFrame:
@@ -93,15 +93,15 @@ def judged(results: pd.DataFrame, full: pd.DataFrame, reach: float) -> pd.DataFr
     rows = []
     for budget in BUDGETS:
         offered, truth = (
-            options(table, budget=budget, extrapolate=one) for table, one in ((results, reach), (full, 1))
+            tabulate_options(table, budget=budget, extrapolate=one) for table, one in ((results, reach), (full, 1))
         )
         for prefer in PREFERENCES:
-            chosen, best = choose(offered, Limits(budget), prefer), choose(truth, Limits(budget), prefer)
+            chosen, best = choose_option(offered, Limits(budget), prefer), choose_option(truth, Limits(budget), prefer)
             same = (truth[["level", "twojmax", "w_energy"]] == chosen[["level", "twojmax", "w_energy"]]).all(axis=1)
             own = truth[same]
             # more configurations than the full sweep has: judged at as many as it has, which it can but improve on
             own = own.iloc[[int(np.argmin(np.abs(own["n_train"] - chosen["n_train"])))]]
-            reached = float(score(own, prefer).iloc[0])
+            reached = float(compute_score(own, prefer).iloc[0])
             inside = [
                 chosen[f"{kind}_low"] <= own[kind].iloc[0] <= chosen[f"{kind}_high"] for kind in ("energy", "force")
             ]
@@ -110,8 +110,8 @@ def judged(results: pd.DataFrame, full: pd.DataFrame, reach: float) -> pd.DataFr
                     "budget": budget,
                     "prefer": prefer,
                     "level": chosen["level"],
-                    "regret": reached / float(score(pd.DataFrame([best]), prefer).iloc[0]),
-                    "promise": float(score(pd.DataFrame([chosen]), prefer).iloc[0]) / reached,
+                    "regret": reached / float(compute_score(pd.DataFrame([best]), prefer).iloc[0]),
+                    "promise": float(compute_score(pd.DataFrame([chosen]), prefer).iloc[0]) / reached,
                     "inside": float(np.mean(inside)),
                 }
             )

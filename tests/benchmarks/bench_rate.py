@@ -11,8 +11,8 @@ import numpy as np
 from common import Options, Skip, Table, design_of, larger_dataset, seconds, spread, stage, train_test
 from threadpoolctl import threadpool_limits
 
-from paretofit.linear import Reduction, reduced_leverage
-from paretofit.linear.reduction import OnThreads
+from paretofit.linear import Reduction, compute_reduced_leverage
+from paretofit.linear.reduction import ThreadMapper
 from paretofit.sweep import FastEngine, SweepGrid, SweepInput
 
 TWOJMAX = [4, 6, 8]
@@ -36,13 +36,13 @@ def run(options: Options) -> list[Table]:
     X = design.rows()
     left = np.ascontiguousarray(X[:, :P])
     right = np.random.default_rng(0).permutation(left, axis=1)
-    weights, parts, run = np.array([12.0, 1.0, 1.0]), engine.stream.parts(), OnThreads(options.cores)
+    weights, parts, run = np.array([12.0, 1.0, 1.0]), engine.stream.parts(), ThreadMapper(options.cores)
     times: dict[str, list[float]] = {"reduction": [], "leverage pass": [], "matrix product": []}
     with stage("reduction, leverage and matrix product in turn"):
         for _ in range(max(options.repeats, 3)):
             times["reduction"].append(seconds(lambda: Reduction.of(parts, sizes, energy_weight=12.0, run=run))[0])
             times["leverage pass"].append(
-                seconds(lambda: reduced_leverage(engine.reduction, parts, weights, design.n_configurations, run=run))[0]
+                seconds(lambda: compute_reduced_leverage(engine.reduction, parts, weights, design.n_configurations, run=run))[0]
             )
             with threadpool_limits(options.cores):
                 times["matrix product"].append(seconds(lambda: left.T @ right)[0])

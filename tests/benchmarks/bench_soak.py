@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from common import ROOT, Options, Table, stage
 
-from paretofit.labelling.scratch import PREFIX
+from paretofit.labelling.scratch import SCRATCH_PREFIX
 
 sys.path.insert(0, str(ROOT / "tests"))
 from helpers.faults import command, descendants, gone, litter, soon
@@ -159,7 +159,7 @@ def disturbed(
     told.files += len(found)
     told.wrong += [f"{folder.name}: {name}" for name in expected if found.get(name) != expected[name]]
     told.wrong += [f"{folder.name}: {name} is too many" for name in found if name not in expected]
-    scratch = Path(os.environ["TMPDIR"]).glob(f"{PREFIX}*")
+    scratch = Path(os.environ["TMPDIR"]).glob(f"{SCRATCH_PREFIX}*")
     told.wrong += [f"{folder.name}: {path} was left" for path in [*litter(folder / "run"), *scratch]]
     if "Traceback" in (folder / "said.txt").read_text():
         told.wrong.append(f"{folder.name}: a traceback")

@@ -15,15 +15,15 @@ from ase.build import bulk
 from common import Options, Table, cpu_seconds, spread, stage
 
 from paretofit.commands import mean_of
-from paretofit.core import RowKind, lammps_calculator, process_lammps
+from paretofit.core import RowKind, lammps_calculator, get_shared_lammps
 from paretofit.dataset import Dataset, LevelData, write_dataset
-from paretofit.descriptors import SnapBasis, atom_descriptors, atom_descriptors_and_gradient, compute_design
-from paretofit.linear import d_optimal, farthest_point, fit_wls, leverage_scores, sample_configurations
-from paretofit.structures import AugmentSettings, augment, maximise_entropy
+from paretofit.descriptors import SnapBasis, compute_atom_descriptors, compute_atom_descriptors_and_gradient, compute_design
+from paretofit.linear import select_d_optimal, select_farthest_points, fit_wls, leverage_scores, sample_configurations
+from paretofit.structures import AugmentSettings, generate_candidates, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
-from paretofit.structures.disorder import random_configuration
-from paretofit.structures.entropy import set_entropy
-from paretofit.structures.structure_vectors import plain_basis
+from paretofit.structures.disorder import generate_random_configuration
+from paretofit.structures.entropy import compute_entropy_difference
+from paretofit.structures.structure_vectors import make_comparison_basis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,23 +65,23 @@ def run(options: Options) -> list[Table]:
 
 def _entropies(table: Table, name: str, settings: EntropySettings, sizes: tuple[int, ...]) -> list[Atoms]:
     symbol = next(iter(settings.elements))
-    lammps, basis = process_lammps(), plain_basis([symbol], settings.twojmax, settings.cutoff)
+    lammps, basis = get_shared_lammps(), make_comparison_basis([symbol], settings.twojmax, settings.cutoff)
     rng = np.random.default_rng(1)
     with stage(f"entropy, {name}"):
         start = cpu_seconds()
-        grown = list(maximise_entropy(settings, partial(atom_descriptors_and_gradient, lammps, basis), rng))
+        grown = list(maximise_entropy(settings, partial(compute_atom_descriptors_and_gradient, lammps, basis), rng))
         spent = cpu_seconds() - start
-        random = [random_configuration(settings, rng) for _ in range(200)]
-        values = [atom_descriptors(lammps, basis, one.atoms) for one in grown]
-        others = [atom_descriptors(lammps, basis, one) for one in random]
+        random = [generate_random_configuration(settings, rng) for _ in range(200)]
+        values = [compute_atom_descriptors(lammps, basis, one.atoms) for one in grown]
+        others = [compute_atom_descriptors(lammps, basis, one) for one in random]
     for n in sizes:
         sets = [rng.permutation(len(others))[:n] for _ in range(10)]
-        chance = [set_entropy([others[k] for k in one], others) for one in sets]
+        chance = [compute_entropy_difference([others[k] for k in one], others) for one in sets]
         last = n == sizes[-1]
         table.add(
             name,
             n,
-            f"{set_entropy(values[:n], others):.2f}",
+            f"{compute_entropy_difference(values[:n], others):.2f}",
             " / ".join(spread(chance, ".2f")),
             sum(map(len, values[:n])),
             f"{spent:.0f}" if last else "",
@@ -103,12 +103,12 @@ class _Laboratory:
         self.grown_sizes, self.sizes = grown_sizes, sizes
         rng = np.random.default_rng(2)
         held_out = settings.model_copy(update={"count": 20 if not options.quick else 4})
-        describe = partial(atom_descriptors_and_gradient, process_lammps(), plain_basis(["W"], settings.twojmax))
+        describe = partial(compute_atom_descriptors_and_gradient, get_shared_lammps(), make_comparison_basis(["W"], settings.twojmax))
         with stage("structures to choose from and to test on"):
             groups = {
                 "made": made,
-                "random": [random_configuration(settings, rng) for _ in range(3 * len(made))],
-                "test random": [random_configuration(settings, rng) for _ in range(60)],
+                "random": [generate_random_configuration(settings, rng) for _ in range(3 * len(made))],
+                "test random": [generate_random_configuration(settings, rng) for _ in range(60)],
                 "test maximised": [one.atoms for one in maximise_entropy(held_out, describe, rng)],
                 "pool": _augmented(600 if not options.quick else 120),
             }
@@ -214,8 +214,8 @@ class _Laboratory:
             "leverage, drawn": lambda n, rng: sample_configurations(scores.regular, n, rng=rng),
             "block-leverage": lambda n, _: sample_configurations(scores.block, n),
             "block-leverage, drawn": lambda n, rng: sample_configurations(scores.block, n, rng=rng),
-            "d-optimal": lambda n, _: d_optimal(rows, n)[0],
-            "farthest-point": lambda n, _: farthest_point(rows, n)[0],
+            "d-optimal": lambda n, _: select_d_optimal(rows, n)[0],
+            "farthest-point": lambda n, _: select_farthest_points(rows, n)[0],
         }
 
 
@@ -238,7 +238,7 @@ def _augmented(n: int) -> list[Atoms]:
         vacancies={"atoms": 1},
         strained={"fraction": 0.2, "stretch": 0.2, "compress": 0.1, "anisotropic": 0.05, "shear": 0.1},
     )
-    *_, found = augment([bulk("W", cubic=True)], ["bcc"], chosen, describe=mean_of(["W"]))
+    *_, found = generate_candidates([bulk("W", cubic=True)], ["bcc"], chosen, describe=mean_of(["W"]))
     return found.structures
 
 

@@ -32,14 +32,14 @@ from uncertainty_sets import (
 )
 
 from paretofit import Dataset, fit_wls
-from paretofit.core import process_lammps
+from paretofit.core import get_shared_lammps
 from paretofit.dataset import split_configurations
-from paretofit.descriptors import atom_descriptors
-from paretofit.potentials.assessment import ENOUGH
-from paretofit.uncertainty import METHODS, EnvironmentGrade, calibrate_conformal, verdict
-from paretofit.uncertainty.calibration import FLOOR
-from paretofit.uncertainty.committee import LEAST_LEVERAGE
-from paretofit.uncertainty.extrapolation import EDGE, OUTSIDE
+from paretofit.descriptors import compute_atom_descriptors
+from paretofit.potentials.assessment import MIN_ATOMS_PER_COLUMN
+from paretofit.uncertainty import COMMITTEE_METHODS, EnvironmentGrade, calibrate_conformal, classify_grade
+from paretofit.uncertainty.calibration import MIN_RELATIVE_SPREAD
+from paretofit.uncertainty.committee import MIN_RELATIVE_LEVERAGE
+from paretofit.uncertainty.extrapolation import EXTRAPOLATION_GRADE, STRONG_EXTRAPOLATION_GRADE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,7 @@ def compared(name: str, problems: dict[int, Problem], splits: dict[int, int]) ->
     for twojmax, one in problems.items():
         with stage(f"{splits[twojmax]} splits of the {name} set at 2Jmax = {twojmax}"):
             for seed in range(splits[twojmax]):
-                methods = [m for m in METHODS if m != "subset" or seed < FEW or twojmax < 8]
+                methods = [m for m in COMMITTEE_METHODS if m != "subset" or seed < FEW or twojmax < 8]
                 found += [{"twojmax": twojmax, **row} for row in one_split(one, seed, methods)]
     first = next(iter(problems.values()))
     families, rows = len(np.unique(first.group)), int(np.isfinite(first.y).sum())
@@ -140,10 +140,10 @@ def notes_of(name: str, first: Problem) -> list[str]:
         (
             f"Components that vanish by symmetry ({vanishing} rows with a norm below {ZERO:g} of their kind's median) "
             "neither calibrate nor are judged: any interval covers them. by all rows: conformal, if they calibrate "
-            f"like the rest, as in `fit --committee`, where spreads below {FLOOR:g} of the median are set apart; "
+            f"like the rest, as in `fit --committee`, where spreads below {MIN_RELATIVE_SPREAD:g} of the median are set apart; "
             "judged as before. constant width: no committee, the same interval for all."
         ),
-        f"pops: from rows with at least {LEAST_LEVERAGE:g} of the mean leverage.",
+        f"pops: from rows with at least {MIN_RELATIVE_LEVERAGE:g} of the mean leverage.",
     ]
     if name == "larger":
         found.append(
@@ -194,8 +194,8 @@ def outside(shipped: dict[int, Problem], splits: int, options: Options) -> Table
             ),
             (
                 f"grade: the highest of the configuration's atoms with respect to the atoms that train: inside up to "
-                f"{EDGE:g}, at the edge up to {OUTSIDE:g}. share: of the configurations. By the features of the "
-                f"quadratic model where there are {ENOUGH} atoms for each column, else by a constant and the linear "
+                f"{EXTRAPOLATION_GRADE:g}, at the edge up to {STRONG_EXTRAPOLATION_GRADE:g}. share: of the configurations. By the features of the "
+                f"quadratic model where there are {MIN_ATOMS_PER_COLUMN} atoms for each column, else by a constant and the linear "
                 f"components, as `fit --committee` does: {'; '.join(dict.fromkeys(row['by'] for row in found))}."
             ),
         ],
@@ -213,7 +213,7 @@ def outside(shipped: dict[int, Problem], splits: int, options: Options) -> Table
 
 def descriptors(dataset: Dataset, twojmax: int) -> list[np.ndarray]:
     """Linear components of the atoms of each configuration."""
-    return [atom_descriptors(process_lammps(), basis_of(twojmax), atoms) for atoms in dataset]
+    return [compute_atom_descriptors(get_shared_lammps(), basis_of(twojmax), atoms) for atoms in dataset]
 
 
 def far_split(
@@ -225,11 +225,11 @@ def far_split(
     fit = fitted(near, train, rng)
     committees = {method: fit.members(MEMBERS, rng, method=method) for method in TRIED[:-1]}
     atoms, columns = np.concatenate([environments[0][k] for k in train]), near.X.shape[1]
-    grade = EnvironmentGrade.of(atoms, quadratic=len(atoms) >= ENOUGH * columns)
+    grade = EnvironmentGrade.of(atoms, quadratic=len(atoms) >= MIN_ATOMS_PER_COLUMN * columns)
     by = f"{'quadratic' if grade.quadratic else 'linear'} (about {round(len(atoms), -2)} atoms for {columns} columns)"
     tried = {"test": (near, test, environments[0]), "far": (far, np.arange(len(far.group)), environments[1])}
     for name, (one, own, atoms) in tried.items():
-        said = np.array([verdict(grade(atoms[k]).max()) for k in own])
+        said = np.array([classify_grade(grade(atoms[k]).max()) for k in own])
         chosen = {"all": own, **{wanted: own[said == wanted] for wanted in VERDICTS}}
         for wanted, kind in product([key for key in chosen if len(chosen[key])], KINDS):
             row: dict[str, object] = {"set": name, "verdict": wanted, "kind": kind}
@@ -247,7 +247,7 @@ def shrinking(problem: Problem, splits: int) -> Table:
     """Error and spreads against the number of training configurations."""
     table = Table(
         "More data at 2Jmax = 4: the error and the spreads",
-        ["configurations", "of", "RMSE", *METHODS, *(f"{method} / RMSE" for method in METHODS)],
+        ["configurations", "of", "RMSE", *COMMITTEE_METHODS, *(f"{method} / RMSE" for method in COMMITTEE_METHODS)],
         notes=[
             (
                 f"The shipped set; root mean squares over the test set (meV/atom, meV/Å), median over {splits} "
@@ -258,12 +258,12 @@ def shrinking(problem: Problem, splits: int) -> Table:
     with stage(f"{splits} splits with {SIZES[0]} to {SIZES[-1]} configurations"):
         found = [row for seed in range(splits) for row in grown(problem, seed)]
     for (size, kind), own in pd.DataFrame(found).groupby(["size", "kind"]):
-        middle = own[["rmse", *METHODS]].median()
+        middle = own[["rmse", *COMMITTEE_METHODS]].median()
         table.add(
             size,
             kind,
             *(f"{middle[key]:.3g}" for key in middle.index),
-            *(f"{middle[m] / middle['rmse']:.2f}" for m in METHODS),
+            *(f"{middle[m] / middle['rmse']:.2f}" for m in COMMITTEE_METHODS),
         )
     return table
 
@@ -275,7 +275,7 @@ def grown(problem: Problem, seed: int) -> Iterator[dict[str, object]]:
     train = rng.permutation(train)
     for size in SIZES:
         fit = fitted(problem, train[:size], rng)
-        committees = {method: fit.members(MEMBERS, rng, method=method) for method in METHODS}
+        committees = {method: fit.members(MEMBERS, rng, method=method) for method in COMMITTEE_METHODS}
         for kind in ("energy", "force"):
             row: dict[str, object] = {"size": size, "kind": kind}
             for method, members in committees.items():
@@ -289,7 +289,7 @@ def cost(both: bool, orders: tuple[int, ...], options: Options) -> Table:
     """Seconds of committees as ratios to one plain fit."""
     table = Table(
         "What 100 members cost, in plain fits",
-        ["set", "2Jmax", "rows", "fit_wls, s", "all moments", *(f"100 members: {method}" for method in METHODS)],
+        ["set", "2Jmax", "rows", "fit_wls, s", "all moments", *(f"100 members: {method}" for method in COMMITTEE_METHODS)],
         notes=[
             (
                 "The training part (60 %). fit_wls: one plain fit (QR) of it; the others as ratios "
@@ -323,7 +323,7 @@ def priced(problem: Problem, repeats: int) -> tuple[int, np.ndarray, list[np.nda
     return (
         len(rows),
         plain,
-        [moments, *(seconds(lambda m=m: fit.members(100, rng, method=m), repeats) for m in METHODS)],
+        [moments, *(seconds(lambda m=m: fit.members(100, rng, method=m), repeats) for m in COMMITTEE_METHODS)],
     )
 
 

@@ -16,9 +16,9 @@ from common import SHARED, Options, Skip, Table
 
 from paretofit.commands import fit_fitsnap
 from paretofit.core import RowKind
-from paretofit.fitsnap.group_weights import HELD_OUT
+from paretofit.fitsnap.group_weights import HELD_OUT_FRACTION
 from paretofit.linear import GroupMoments, optimise_weights
-from paretofit.linear.group_optimisation import GOOD_ENOUGH
+from paretofit.linear.group_optimisation import NEGLIGIBLE_ERRORS
 
 if TYPE_CHECKING:
     from paretofit.fitsnap import FitRows
@@ -62,7 +62,7 @@ def held_out(rows: FitRows, seed: int) -> np.ndarray:
     chosen = np.zeros(int(rows.configuration.max()) + 1, dtype=bool)
     for group in dict.fromkeys(rows.group.tolist()):
         members = np.unique(rows.configuration[rows.group == group])
-        chosen[rng.choice(members, max(1, round(HELD_OUT * len(members))), replace=False)] = True
+        chosen[rng.choice(members, max(1, round(HELD_OUT_FRACTION * len(members))), replace=False)] = True
     return np.asarray(chosen[rows.configuration])
 
 
@@ -106,7 +106,7 @@ def by_genes(rows: FitRows, held: np.ndarray, seed: int, generations: int) -> tu
         train = ~held
         beta = np.linalg.lstsq(rows.X[train] * weight[train, None], rows.y[train] * weight[train], rcond=1e-13)[0]
         residual = rows.y - rows.X @ beta
-        return float(np.mean([0.5 * np.log(np.mean(residual[o] ** 2) + GOOD_ENOUGH[k] ** 2) for o, k in judged]))
+        return float(np.mean([0.5 * np.log(np.mean(residual[o] ** 2) + NEGLIGIBLE_ERRORS[k] ** 2) for o, k in judged]))
 
     population = [origin] + [origin + rng.normal(size=len(origin)) for _ in range(POPULATION - 1)]
     costs = [cost(one) for one in population]

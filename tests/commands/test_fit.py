@@ -16,17 +16,17 @@ from test_cli import call
 
 from paretofit import Dataset, InputError, SnapBasis, compute_design
 from paretofit.commands import fit_fitsnap
-from paretofit.core import RowKind, lammps_calculator, process_lammps
+from paretofit.core import RowKind, lammps_calculator, get_shared_lammps
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.descriptors import (
     ReferencePotential,
-    configuration_rows,
-    configuration_rows_with_stress,
-    reference_labels,
-    rotated_voigt,
+    compute_configuration_rows,
+    compute_configuration_rows_with_stress,
+    compute_reference_labels,
+    rotate_voigt,
 )
-from paretofit.potentials import CommitteeSettings, LinearPotential, check_files, read_snap
-from paretofit.potentials.snap_format import lammps_coefficients
+from paretofit.potentials import CommitteeSettings, LinearPotential, check_exported_files, read_snap
+from paretofit.potentials.snap_format import to_lammps_coefficients
 
 TANTALUM = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared")) / "data" / "fitsnap_ta_linear"
 needs_tantalum = pytest.mark.skipif(not TANTALUM.is_dir(), reason="FitSNAP's tantalum example is not there")
@@ -58,7 +58,7 @@ class TestTantalum:
             for line in (TANTALUM / "Ta_pot.snapcoeff").read_text().splitlines()
             if "B[" in line
         ]
-        own = lammps_coefficients(result.potential.basis, result.potential.coefficients)[0]
+        own = to_lammps_coefficients(result.potential.basis, result.potential.coefficients)[0]
         assert len(published) == 31
         assert own == pytest.approx(published, rel=1e-9)
         basis, coefficients, reference = read_snap(folder / "Ta_pot.mod")
@@ -159,7 +159,7 @@ def labelled(seed=0, n=14, turn=None):
             matrix = turn.as_matrix()
             atoms.set_cell(atoms.cell @ matrix.T, scale_atoms=True)
             results["forces"] = results["forces"] @ matrix.T
-            results["stress"] = rotated_voigt(results["stress"], matrix)
+            results["stress"] = rotate_voigt(results["stress"], matrix)
         found.append((atoms, results))
     return truth, found
 
@@ -335,7 +335,7 @@ class TestRows:
         atoms = bulk("Be", "hcp", a=2.3, c=3.6) * (2, 1, 1)
         atoms.positions += 0.1 * rng.normal(size=atoms.positions.shape)
         atoms.rotate(37, (1, 2, 3), rotate_cell=True)
-        own = configuration_rows_with_stress(process_lammps(), basis, atoms)[2] @ beta
+        own = compute_configuration_rows_with_stress(get_shared_lammps(), basis, atoms)[2] @ beta
         for k, (i, j) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
             energies = []
             for sign in (1, -1):
@@ -344,7 +344,7 @@ class TestRows:
                 strain[j, i] += sign * 1e-5 / 2
                 moved = atoms.copy()
                 moved.set_cell(atoms.cell @ (np.eye(3) + strain), scale_atoms=True)
-                energies.append(configuration_rows(process_lammps(), basis, moved)[0] @ beta * len(atoms))
+                energies.append(compute_configuration_rows(get_shared_lammps(), basis, moved)[0] @ beta * len(atoms))
             # with both of a pair strained by half, dE/dγ is one component
             slope = (energies[0] - energies[1]) / 2e-5 / atoms.cell.volume * 160.21765
             assert own[k] == pytest.approx(slope, rel=1e-5, abs=1e-4)
@@ -354,7 +354,7 @@ class TestRows:
         atoms = bulk("Be", "hcp", a=2.3, c=3.6) * (2, 2, 1)
         atoms.rattle(0.1, seed=1)
         plain, more = (
-            make(process_lammps(), basis, atoms) for make in (configuration_rows, configuration_rows_with_stress)
+            make(get_shared_lammps(), basis, atoms) for make in (compute_configuration_rows, compute_configuration_rows_with_stress)
         )
         assert more[0] == pytest.approx(plain[0], rel=1e-12)
         assert more[1] == pytest.approx(plain[1], rel=1e-9, abs=1e-9)
@@ -369,7 +369,7 @@ class TestRows:
             [
                 np.concatenate([[energy / len(atoms)], forces.ravel(), stress])
                 for atoms, _ in structures
-                for energy, forces, stress in [reference_labels(process_lammps(), truth.basis, ZBL, atoms)]
+                for energy, forces, stress in [compute_reference_labels(get_shared_lammps(), truth.basis, ZBL, atoms)]
             ]
         )
         predicted = design.rows() @ truth.coefficients + ref
@@ -379,7 +379,7 @@ class TestRows:
         atoms = bulk("Be", "hcp", a=1.6, c=2.5) * (2, 2, 1)
         atoms.rattle(0.05, seed=1)
         atoms.rotate(20, "x", rotate_cell=True)
-        energy, forces, stress = reference_labels(process_lammps(), SnapBasis(elements=["Be"]), ZBL, atoms)
+        energy, forces, stress = compute_reference_labels(get_shared_lammps(), SnapBasis(elements=["Be"]), ZBL, atoms)
         copy = atoms.copy()
         copy.calc = lammps_calculator(ZBL.commands, ["Be"])
         assert energy == pytest.approx(copy.get_potential_energy(), rel=1e-10)
@@ -433,12 +433,12 @@ class TestCalculator:
     def test_files_that_do_not_fit_are_found(self, tmp_path):
         truth, structures = labelled(n=4)
         files = truth.write(tmp_path, "be")
-        check_files(files, truth, [atoms for atoms, _ in structures])
+        check_exported_files(files, truth, [atoms for atoms, _ in structures])
         text = files.coefficients.read_text().splitlines()
         text[5] = str(float(text[5]) + 1e-3)
         files.coefficients.write_text("\n".join(text))
         with pytest.raises(InputError, match="gives other numbers in LAMMPS than the model"):
-            check_files(files, truth, [atoms for atoms, _ in structures])
+            check_exported_files(files, truth, [atoms for atoms, _ in structures])
 
     def test_potentials_that_cannot_be_read(self, tmp_path):
         truth, _ = labelled(n=2)

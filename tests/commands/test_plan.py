@@ -12,19 +12,19 @@ from test_cli import call
 from test_structures import quick
 
 from paretofit import InputError, plan
-from paretofit.commands.planning import seconds_of
+from paretofit.commands.planning import parse_duration
 from paretofit.pareto import (
     Limits,
-    best_by_budget,
-    choose,
-    front_shares,
-    knee_point,
-    merged_runs,
-    options,
+    select_best_by_budget,
+    choose_option,
+    compute_front_shares,
+    find_knee,
+    merge_adjacent_ranges,
+    tabulate_options,
     pareto_front,
 )
 from paretofit.pareto.learning_curve import LearningCurve
-from paretofit.pareto.planner import score
+from paretofit.pareto.planner import compute_score
 
 SIZES = (10, 20, 40, 80, 160)
 COST = {"a": 1.0, "b": 8.0, "c": 60.0}
@@ -145,10 +145,10 @@ class TestPlanner:
     @pytest.mark.parametrize("budget", [40, 200, 900, 5000, 1e6])
     def test_it_finds_what_brute_force_finds(self, budget, prefer):
         results = table()
-        found = options(results, budget=budget, extrapolate=1)
-        chosen = choose(found, Limits(budget), prefer)
+        found = tabulate_options(results, budget=budget, extrapolate=1)
+        chosen = choose_option(found, Limits(budget), prefer)
         value, key = brute_force(results, budget, prefer)
-        own = float(score(pd.DataFrame([chosen]), prefer).iloc[0])
+        own = float(compute_score(pd.DataFrame([chosen]), prefer).iloc[0])
         assert own == pytest.approx(value, rel=2e-3)  # the planner looks at some forty sizes, not at all
         assert (chosen["level"], chosen["twojmax"], chosen["w_energy"]) == key[:3]
         assert chosen["label_seconds"] <= budget
@@ -157,7 +157,7 @@ class TestPlanner:
     def test_the_cheapest_that_is_good_enough(self):
         results = table(noise=0.0)
         made = plan(results, max_energy=60.0, extrapolate=1)
-        found = options(results, extrapolate=1)
+        found = tabulate_options(results, extrapolate=1)
         fit = found[found["energy"] <= 60.0]
         assert made.chosen["label_seconds"] == fit["label_seconds"].min()
         assert made.chosen["energy"] <= 60.0
@@ -277,20 +277,20 @@ class TestPlanner:
         ("text", "seconds"), [("600", 600), ("90 min", 5400), ("20h", 72000), ("3 d", 259200), (12.5, 12.5)]
     )
     def test_durations(self, text, seconds):
-        assert seconds_of(text) == seconds
+        assert parse_duration(text) == seconds
 
 
 class TestAnatomy:
     def test_the_knee_of_a_bent_line_is_its_bend(self):
         x = np.array([1.0, 2.0, 3.0, 30.0, 300.0])
         y = np.array([1000.0, 100.0, 3.0, 2.0, 1.0])
-        assert knee_point(pd.DataFrame({"x": x, "y": y}), ["x", "y"]) == 2
+        assert find_knee(pd.DataFrame({"x": x, "y": y}), ["x", "y"]) == 2
         order = np.array([3, 1, 4, 0, 2])
-        assert order[knee_point(pd.DataFrame({"x": x[order], "y": 7 * y[order]}), ["x", "y"])] == 2
+        assert order[find_knee(pd.DataFrame({"x": x[order], "y": 7 * y[order]}), ["x", "y"])] == 2
 
     def test_shares_of_a_known_front(self):
         front = pd.DataFrame({"x": [1.0, 10.0, 100.0], "y": [100.0, 10.0, 1.0], "who": ["a", "b", "b"]})
-        shares = front_shares(front, ["x", "y"], "who").set_index("who")
+        shares = compute_front_shares(front, ["x", "y"], "who").set_index("who")
         # scaled points (0, 1), (½, ½), (1, 0) under the corner 1.05: union of three boxes, in hundredths
         boxes = 1.05 * 0.05 + 0.55 * (0.55 - 0.05) + 0.05 * (1.05 - 0.55)
         without_a = 0.55 * 0.55 + 0.05 * (1.05 - 0.55)
@@ -302,7 +302,7 @@ class TestAnatomy:
     @quick(max_examples=80)
     def test_the_staircase_gives_the_best_of_what_is_affordable(self, points, budget):
         frame = pd.DataFrame(points, columns=["cost", "error"])
-        stairs = best_by_budget(frame, "error", "cost")
+        stairs = select_best_by_budget(frame, "error", "cost")
         step = stairs[(stairs["budget_from"] <= budget) & (budget < stairs["budget_to"])]
         affordable = frame[frame["cost"] <= budget]
         assert len(step) == (len(affordable) > 0)
@@ -322,7 +322,7 @@ class TestAnatomy:
 
     def test_runs_of_one_level_are_merged(self):
         frame = pd.DataFrame({"cost": [1, 2, 3, 4.0], "error": [9, 8, 7, 6.0], "level": ["a", "a", "b", "b"]})
-        runs = merged_runs(best_by_budget(frame, "error", "cost"), "level")
+        runs = merge_adjacent_ranges(select_best_by_budget(frame, "error", "cost"), "level")
         assert runs["level"].tolist() == ["a", "b"]
         assert runs["budget_from"].tolist() == [1, 3]
         assert runs["budget_to"].tolist() == [3, np.inf]
@@ -332,7 +332,7 @@ class TestAnatomy:
         results = table(noise=0.0)
         medians = results.groupby(["level", "twojmax", "w_energy", "n_train"], as_index=False).median(numeric_only=True)
         front = pareto_front(medians, ["ref_energy", "ref_force", "label_seconds"])
-        stairs = best_by_budget(medians, "ref_energy", "label_seconds")
+        stairs = select_best_by_budget(medians, "ref_energy", "label_seconds")
         best = front.groupby("label_seconds")["ref_energy"].min()
         assert (stairs["ref_energy"].to_numpy() >= best.cummin().reindex(stairs["label_seconds"]).to_numpy()).all()
         assert set(stairs["label_seconds"]) <= set(front["label_seconds"])

@@ -12,18 +12,18 @@ from test_cli import call
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design
 from paretofit.commands import select_structures
-from paretofit.commands.select import METHODS
+from paretofit.commands.select import SELECTION_METHODS
 from paretofit.dataset import Dataset, write_dataset
-from paretofit.descriptors import atom_descriptors_and_gradient, compute_energy_rows, configuration_rows
-from paretofit.linear import column_scales, d_optimal, farthest_point, leverage_scores
-from paretofit.linear.design_selection import PRIOR
+from paretofit.descriptors import compute_atom_descriptors_and_gradient, compute_energy_rows, compute_configuration_rows
+from paretofit.linear import column_scales, select_d_optimal, select_farthest_points, leverage_scores
+from paretofit.linear.design_selection import RELATIVE_PRIOR_RIDGE
 
 
 def brute_force(rows, n, there):
     """The best next row by determinants, one after the other."""
     scale = column_scales(np.vstack([rows, there]))
     X, Y = rows / scale, there / scale
-    M = Y.T @ Y + PRIOR * max(1.0, len(X) / len(scale)) * np.eye(len(scale))
+    M = Y.T @ Y + RELATIVE_PRIOR_RIDGE * max(1.0, len(X) / len(scale)) * np.eye(len(scale))
     chosen, gains = [], []
     for _ in range(n):
         before = np.linalg.slogdet(M)[1]
@@ -41,14 +41,14 @@ def test_d_optimal_is_the_greedy_maximum_of_determinants(seed, p, n_given):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(20, p)) * rng.uniform(0.1, 10, p)
     there = rng.normal(size=(n_given, p))
-    chosen, gains = d_optimal(rows, 8, there)
+    chosen, gains = select_d_optimal(rows, 8, there)
     expected, rises = brute_force(rows, 8, there)
     assert chosen.tolist() == expected
     assert gains == pytest.approx(rises, rel=1e-6, abs=1e-8)
     assert (np.diff(gains) <= 1e-9).all()
 
 
-@pytest.mark.parametrize("choose", [d_optimal, farthest_point])
+@pytest.mark.parametrize("choose", [select_d_optimal, select_farthest_points])
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 15))
 @settings(max_examples=20, deadline=None, derandomize=True)
 def test_a_smaller_choice_is_a_prefix_and_nothing_is_chosen_twice(choose, seed, n):
@@ -60,7 +60,7 @@ def test_a_smaller_choice_is_a_prefix_and_nothing_is_chosen_twice(choose, seed, 
     assert np.array_equal(less, scores[:n])
 
 
-@pytest.mark.parametrize("choose", [d_optimal, farthest_point])
+@pytest.mark.parametrize("choose", [select_d_optimal, select_farthest_points])
 def test_what_is_there_already_is_not_chosen_again(choose):
     rows = np.concatenate([np.eye(4)[[0, 1, 2]] * 3, np.eye(4)])  # the last three bring something new only once
     first, scores = choose(rows, 1, rows[:3])
@@ -73,7 +73,7 @@ def test_what_is_there_already_is_not_chosen_again(choose):
 def test_farthest_point_is_the_farthest_in_standard_deviations(seed, n_given):
     rng = np.random.default_rng(seed)
     points, there = rng.normal(size=(12, 3)), rng.normal(size=(n_given, 3))
-    chosen, distances = farthest_point(points, 6, there)
+    chosen, distances = select_farthest_points(points, 6, there)
     both = np.vstack([points, there])
     scaled, known = points / both.std(axis=0), list(there / both.std(axis=0))
     if not n_given:
@@ -96,13 +96,13 @@ def test_farthest_point_is_the_farthest_in_standard_deviations(seed, n_given):
         (np.zeros(3), 1, np.zeros((1, 3)), "shape"),
     ],
 )
-@pytest.mark.parametrize("choose", [d_optimal, farthest_point])
+@pytest.mark.parametrize("choose", [select_d_optimal, select_farthest_points])
 def test_rows_that_cannot_be_chosen_from(choose, rows, n, there, message):
     with pytest.raises(InputError, match=message):
         choose(rows, n, there)
 
 
-@pytest.mark.parametrize("choose", [d_optimal, farthest_point])
+@pytest.mark.parametrize("choose", [select_d_optimal, select_farthest_points])
 def test_columns_that_say_nothing_do_no_harm(choose):
     rng = np.random.default_rng(0)
     rows = np.hstack([np.ones((9, 1)), rng.normal(size=(9, 2)), np.zeros((9, 1))])
@@ -132,7 +132,7 @@ def test_energy_rows_are_those_of_the_whole_configuration(lammps, quadratic, ele
     rows = compute_energy_rows(made, basis)
     assert rows.shape == (5, basis.n_features)
     for row, atoms in zip(rows, made, strict=True):
-        assert row == pytest.approx(configuration_rows(lammps, basis, atoms)[0], rel=1e-10, abs=1e-10)
+        assert row == pytest.approx(compute_configuration_rows(lammps, basis, atoms)[0], rel=1e-10, abs=1e-10)
     assert np.array_equal(rows, compute_energy_rows(made, basis, jobs=2))
 
 
@@ -140,12 +140,12 @@ def test_the_gradient_of_atoms_is_the_derivative_in_a_turned_cell(lammps):
     basis = SnapBasis(elements=["Be"], twojmax=4, quadratic=False)
     atoms = cells(1)[0] * (2, 1, 1)
     atoms.rotate(33, (1, 2, 3), rotate_cell=True)
-    _, gradient = atom_descriptors_and_gradient(lammps, basis, atoms)
+    _, gradient = compute_atom_descriptors_and_gradient(lammps, basis, atoms)
     for j, axis in [(0, 0), (2, 1), (3, 2)]:
         plus, minus = atoms.copy(), atoms.copy()
         plus.positions[j, axis] += 1e-5
         minus.positions[j, axis] -= 1e-5
-        values = [atom_descriptors_and_gradient(lammps, basis, one)[0] for one in (plus, minus)]
+        values = [compute_atom_descriptors_and_gradient(lammps, basis, one)[0] for one in (plus, minus)]
         assert gradient[j, axis] == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5, abs=1e-5)
 
 
@@ -183,7 +183,7 @@ def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
         assert ranks["score"].iloc[-1] >= found.table.loc[found.table["rank"].isna(), "score"].max()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SELECTION_METHODS)
 def test_choices_are_written_in_order_with_scores(pool, method):
     found = [
         select_structures(

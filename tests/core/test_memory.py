@@ -18,9 +18,9 @@ def machine(tmp_path, monkeypatch):
     """A machine with 8 GB available, in a control group of version 2 without a limit."""
     (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemFree: 1000 kB\nMemAvailable: 8000000 kB\n")
     (tmp_path / "cgroup").write_text("0::/job/step\n")
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(memory, "MEMINFO_FILE", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUP_FILE", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "CGROUP_ROOT", tmp_path / "groups")
     group(tmp_path / "groups" / "job" / "step", "memory.max", "max", "memory.current", "inactive_file")
     return tmp_path
 
@@ -78,7 +78,7 @@ def test_a_process_that_needs_nothing_is_no_division_by_zero(machine):
 
 @pytest.mark.parametrize(("engine", "said"), [("fast", "moments of 120 columns"), ("plain", "rows by 120 columns")])
 def test_a_study_says_what_to_lower(tmp_path, monkeypatch, engine, said):
-    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "MIN_CHECKED_BYTES", 0)
     monkeypatch.setattr("paretofit.core.memory.available_memory", lambda: 10**6)
     path = tmp_path / "study.yaml"
     path.write_text(STUDY.format(dataset=first_configurations(), repetitions=1) + f"engine: {engine}\n")

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import Dataset, InputError
-from paretofit.core import remove, replacing, write_text
-from paretofit.dataset import LevelData, describe_dataset, format_info, relatives, split_configurations, write_dataset
-from paretofit.dataset.dataset import CHUNK
+from paretofit.core import remove_file, atomic_path, write_text
+from paretofit.dataset import LevelData, describe_dataset, format_dataset_info, assign_groups, split_configurations, write_dataset
+from paretofit.dataset.dataset import MAX_CHUNK_CONFIGURATIONS
 
 
 def test_shipped_data_is_what_its_readme_says(beryllium):
@@ -93,7 +93,7 @@ def test_a_selection_is_the_same_as_picking_one_by_one(positions):
 
 
 def test_reading_crosses_chunks(tmp_path):
-    n = CHUNK + 7
+    n = MAX_CHUNK_CONFIGURATIONS + 7
     configurations = [Atoms("Be", positions=[[k, 0, 0]]) for k in range(n)]
     write_dataset(
         tmp_path / "d.h5",
@@ -191,7 +191,7 @@ def test_info_warns_of_trouble(tmp_path):
     assert "configuration 10" in text
     assert info.levels[0].n_energies == 3
     assert info.levels[0].n_forces == 2
-    assert all(line.startswith(("warning: ", "")) for line in format_info(info).splitlines())
+    assert all(line.startswith(("warning: ", "")) for line in format_dataset_info(info).splitlines())
 
 
 def test_shipped_data_have_no_warnings(beryllium):
@@ -208,9 +208,9 @@ def test_relatives_follow_chains():
         {"parent": 9},
         {},
     ]
-    assert relatives(range(7), records, ["parent", "trajectory"]).tolist() == [0, 0, 0, 1, 1, 1, 2]
-    assert relatives(range(7), records, ["parent"]).tolist() == [0, 0, 0, 1, 2, 2, 3]
-    assert relatives(range(7), records, []).tolist() == list(range(7))
+    assert assign_groups(range(7), records, ["parent", "trajectory"]).tolist() == [0, 0, 0, 1, 1, 1, 2]
+    assert assign_groups(range(7), records, ["parent"]).tolist() == [0, 0, 0, 1, 2, 2, 3]
+    assert assign_groups(range(7), records, []).tolist() == list(range(7))
 
 
 @given(st.lists(st.integers(0, 9), min_size=4, max_size=60), st.floats(0.2, 0.8), st.integers(0, 99))
@@ -339,11 +339,11 @@ def test_where_nothing_can_be_written_is_said(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="folder cannot be removed"):
-        remove(tmp_path / "folder")
+        remove_file(tmp_path / "folder")
 
 
 def test_another_files_trouble_is_not_blamed_on_the_target(tmp_path):
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a"):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
         (tmp_path / "b").read_bytes()
     assert not list(tmp_path.iterdir())
 

@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from paretofit import Dataset, InputError
-from paretofit.dataset import LevelData, export_dataset, import_dataset, read_settings, write_dataset
-from paretofit.dataset.io import extxyz_frame
+from paretofit.dataset import LevelData, export_dataset, import_dataset, read_level_settings, write_dataset
+from paretofit.dataset.io import format_extxyz
 from paretofit.dataset.writer import dump_json
 
 JSON = st.recursive(
@@ -29,7 +29,7 @@ JSON = st.recursive(
 def again(path, folder, end="extxyz", **options):
     """Export a dataset, import the files, and return the path of the new dataset."""
     summary = export_dataset(path, folder, format=end)
-    import_dataset(folder / "d.h5", summary.paths, settings=read_settings(summary.settings), **options)
+    import_dataset(folder / "d.h5", summary.paths, settings=read_level_settings(summary.settings), **options)
     return folder / "d.h5"
 
 
@@ -90,7 +90,7 @@ def test_what_is_missing_or_failed_comes_back_as_such(tmp_path, end):
 def test_whatever_is_known_of_a_configuration_comes_back(info):
     """Text that looks like a number, a list, a flag or nothing at all; quotes, brackets and line breaks."""
     atoms = Atoms("Be", positions=[[1 / 3, 0, 0]], info={f"x{key}": value for key, value in info.items()})
-    read = ase.io.read(StringIO(extxyz_frame(atoms)), format="extxyz")
+    read = ase.io.read(StringIO(format_extxyz(atoms)), format="extxyz")
     known = json.loads(dump_json(read.info))
     aside = known.pop("config_info", {})
     assert known | aside == atoms.info
@@ -121,7 +121,7 @@ def test_stress_keeps_its_order_and_sign(tmp_path):
 def test_mace_keys_come_back_too(tmp_path):
     path = random_dataset(tmp_path / "first.h5")
     summary = export_dataset(path, tmp_path, keys="mace")
-    result = import_dataset(tmp_path / "d.h5", summary.paths, settings=read_settings(summary.settings))
+    result = import_dataset(tmp_path / "d.h5", summary.paths, settings=read_level_settings(summary.settings))
     assert result.notes == [f"{summary.paths['a b']}: taken from REF_energy, REF_forces, REF_stress"]
     assert_same(path, tmp_path / "d.h5")
 

@@ -8,7 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from paretofit import Dataset, InputError
 from paretofit.core import read_yaml
-from paretofit.dataset import LevelData, import_dataset, read_settings, write_dataset
+from paretofit.dataset import LevelData, import_dataset, read_level_settings, write_dataset
 
 
 def frames(n=4, shift=0.0, ids=True, seed=1):
@@ -130,13 +130,13 @@ def test_what_cannot_be_imported(tmp_path):
 def test_settings_file(tmp_path):
     path = tmp_path / "levels.yaml"
     path.write_text("engine: X\nlevels:\n  - {name: 1, cutoff_ev: 300}\n  - {name: 2, cutoff_ev: 500}\n")
-    assert read_settings(path)["2"] == {"engine": "X", "cutoff_ev": 500}
+    assert read_level_settings(path)["2"] == {"engine": "X", "cutoff_ev": 500}
     path.write_text("levels: [1, 2]\n")
     with pytest.raises(InputError, match="each have a 'name'"):
-        read_settings(path)
+        read_level_settings(path)
     path.write_text("levels: {a: b: c}\n")
     with pytest.raises(InputError, match="not valid YAML"):
-        read_settings(path)
+        read_level_settings(path)
 
 
 def test_shared_files_make_the_shipped_dataset(shared_data, tmp_path, beryllium):

@@ -7,7 +7,7 @@ from conftest import ROOT
 
 from paretofit import Dataset
 from paretofit.dataset import LevelData, describe_dataset, write_dataset
-from paretofit.dataset.quality.level_checks import level_warnings
+from paretofit.dataset.quality.level_checks import find_level_warnings
 
 SETTINGS = {"cutoff_ev": 300.0, "kspacing_per_angstrom": 0.5, "functional": "PBE"}
 
@@ -27,8 +27,8 @@ def warnings_of(tmp_path, change, upper=None, n=20):
     finer = {**SETTINGS, "cutoff_ev": 500.0, **(upper or {})}
     write_dataset(tmp_path / "d.h5", atoms, {"a": LevelData(low, SETTINGS), "b": LevelData(high, finer)})
     with Dataset(tmp_path / "d.h5") as data:
-        assert set(level_warnings(data)) <= set(describe_dataset(data).warnings)
-        return level_warnings(data)
+        assert set(find_level_warnings(data)) <= set(describe_dataset(data).warnings)
+        return find_level_warnings(data)
 
 
 def test_labels_in_order_give_no_warning(tmp_path):
@@ -38,7 +38,7 @@ def test_labels_in_order_give_no_warning(tmp_path):
 @pytest.mark.parametrize("name", ["beryllium", "beryllium_far"])
 def test_the_shipped_labels_give_no_warning(name):
     with Dataset(ROOT / "data" / f"{name}.h5") as data:
-        assert level_warnings(data) == []
+        assert find_level_warnings(data) == []
 
 
 def test_an_energy_that_rises_with_the_cutoff_is_named(tmp_path):

@@ -10,10 +10,10 @@ from scipy.stats import spearmanr
 from paretofit import Dataset
 from paretofit.core import InputError
 from paretofit.dataset import LevelData, write_dataset
-from paretofit.dataset.quality import NO_FORCE, level_errors
-from paretofit.dataset.quality.level_comparison import PROPERTIES
+from paretofit.dataset.quality import MIN_FORCE_RMSD_MEV_PER_ANGSTROM, compute_level_errors
+from paretofit.dataset.quality.level_comparison import CORRELATED_PROPERTIES
 from paretofit.report.figures import CannotDrawError, level_figures, style
-from paretofit.report.page import level_plans, level_sheets, level_words
+from paretofit.report.page import plan_level_figures, build_level_tables, describe_level_errors
 from paretofit.report.tables.table_text import HEADINGS
 
 LEVELS = ["low", "mid", "top"]
@@ -69,7 +69,7 @@ def make(tmp_path):
 @pytest.fixture(scope="module")
 def shipped():
     with Dataset(ROOT / "data" / "beryllium.h5") as data:
-        yield data, level_errors(data, list("12345"), bulk=423)
+        yield data, compute_level_errors(data, list("12345"), bulk=423)
 
 
 def rms(values):
@@ -79,7 +79,7 @@ def rms(values):
 def test_the_table_is_what_its_columns_say(make):
     configurations, labels = made_up()
     bulk = 4
-    table = level_errors(make(configurations, labels), LEVELS, bulk=IDS[bulk]).table.set_index("level")
+    table = compute_level_errors(make(configurations, labels), LEVELS, bulk=IDS[bulk]).table.set_index("level")
     sizes = np.array([len(atoms) for atoms in configurations])
     for level in LEVELS[:-1]:
         error = np.array([a["energy"] - b["energy"] for a, b in zip(labels[level], labels["top"], strict=True)])
@@ -98,7 +98,7 @@ def test_the_table_is_what_its_columns_say(make):
 
 def test_configurations_and_forces_hold_every_label_in_its_unit(make):
     configurations, labels = made_up()
-    errors = level_errors(make(configurations, labels), LEVELS)
+    errors = compute_level_errors(make(configurations, labels), LEVELS)
     rows = errors.configurations.set_index(["level", "config_id"])
     assert len(rows) == 2 * N
     for level in ("low", "mid"):
@@ -120,7 +120,7 @@ def test_configurations_and_forces_hold_every_label_in_its_unit(make):
 
 def test_settings_are_those_of_table_1_and_what_else_differs(make):
     configurations, labels = made_up()
-    settings = level_errors(make(configurations, labels), LEVELS).settings.set_index("level")
+    settings = compute_level_errors(make(configurations, labels), LEVELS).settings.set_index("level")
     assert list(settings.index) == LEVELS
     assert settings.loc["low", "cutoff_ev"] == 300
     assert np.isnan(settings.loc["top", "cutoff_ev"])
@@ -140,14 +140,14 @@ def test_the_mesh_of_the_label_counts_before_that_of_the_level(make):
     label = {"energy": -3.5, "forces": np.zeros((1, 3))}
     other = {"energy": -3.6, "forces": np.zeros((1, 3))}
     labels = {"mid": [label, label, label, {**label, "info": {"kpts": [1, 7, 2]}}], "top": [other] * 4}
-    rows = level_errors(make(configurations, labels, ids=[0, 1, 2, 3]), ["mid", "top"]).configurations
+    rows = compute_level_errors(make(configurations, labels, ids=[0, 1, 2, 3]), ["mid", "top"]).configurations
     lengths = 2 * np.pi / np.diag(cell)  # 1.57, 1.26, 0.31; the level's spacing is 0.5
     np.testing.assert_allclose(rows["n_kpoints"], [4 * 3 * 1, 4 * 3, 1, 14])
     np.testing.assert_allclose(
         rows["largest_kspacing"], [lengths[1] / 3, lengths[1] / 3, np.nan, lengths[0]], equal_nan=True
     )
     np.testing.assert_allclose(rows["shortest_vector"], [4, 4, np.nan, 4], equal_nan=True)
-    unknown = level_errors(make(configurations, labels, {}, [0, 1, 2, 3]), ["mid", "top"]).configurations
+    unknown = compute_level_errors(make(configurations, labels, {}, [0, 1, 2, 3]), ["mid", "top"]).configurations
     assert unknown["n_kpoints"][:3].isna().all()
     assert unknown["n_kpoints"][3] == 14
 
@@ -156,7 +156,7 @@ def test_a_mesh_from_the_spacing_is_the_labellers(make):
     from paretofit.labelling import kpoint_mesh
 
     configurations, labels = made_up()
-    rows = level_errors(make(configurations, labels), LEVELS).configurations
+    rows = compute_level_errors(make(configurations, labels), LEVELS).configurations
     wanted = [np.prod(kpoint_mesh(atoms.cell[:], atoms.pbc, 0.5)) for atoms in configurations]
     assert list(rows.loc[rows["level"] == "mid", "n_kpoints"]) == wanted
     assert (rows.loc[rows["level"] == "low", "n_kpoints"] == 1).all()
@@ -176,15 +176,15 @@ def test_the_shipped_table_is_that_of_plain_numpy(shipped):
         assert row.mean_energy_error == pytest.approx(error.mean())
         assert row.force_rmsd == pytest.approx(1000 * rms(labels.forces - reference.forces))
     assert errors.bulk_formula == "Be2"
-    assert level_errors(data, list("12345")).bulk == 423  # ideal hcp is the ground state
+    assert compute_level_errors(data, list("12345")).bulk == 423  # ideal hcp is the ground state
 
 
 def test_the_correlations_are_those_of_pandas(shipped):
     _, errors = shipped
-    assert len(errors.correlations) == 4 * len(PROPERTIES)
+    assert len(errors.correlations) == 4 * len(CORRELATED_PROPERTIES)
     for row in errors.correlations.itertuples():
         points = errors.configurations[errors.configurations["level"] == row.level]
-        force = points[points["force_rmsd"] >= NO_FORCE]
+        force = points[points["force_rmsd"] >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
         assert (row.n_energies, row.n_forces) == (426, 402)
         if row.level == "1" and row.property == "n_kpoints":  # one point for all of them
             assert np.isnan([row.energy_correlation, row.energy_p_value, row.force_correlation]).all()
@@ -197,19 +197,19 @@ def test_the_correlations_are_those_of_pandas(shipped):
 
 def test_a_reference_that_few_have_leaves_the_others_out_and_counts_them(shipped):
     data, _ = shipped
-    errors = level_errors(data, list("123456"))
+    errors = compute_level_errors(data, list("123456"))
     assert set(errors.table["n_configurations"]) == {26}
     assert set(errors.table["n_left_out"]) == {400}
     assert list(errors.settings["n_labels"]) == [426] * 5 + [26]
-    assert "400 configurations of the dataset are left out" in list(level_sheets(errors, list("123456")))[1].note
+    assert "400 configurations of the dataset are left out" in list(build_level_tables(errors, list("123456")))[1].note
 
 
 def test_a_constant_per_atom_changes_the_unshifted_column_only(make):
     configurations, labels = made_up()
-    before = level_errors(make(configurations, labels), LEVELS, bulk=IDS[2]).table
+    before = compute_level_errors(make(configurations, labels), LEVELS, bulk=IDS[2]).table
     for one, atoms in zip(labels["low"], configurations, strict=True):
         one["energy"] += 0.7 * len(atoms)
-    after = level_errors(make(configurations, labels), LEVELS, bulk=IDS[2]).table
+    after = compute_level_errors(make(configurations, labels), LEVELS, bulk=IDS[2]).table
     assert after.loc[0, "energy_rmsd"] != pytest.approx(before.loc[0, "energy_rmsd"])
     assert after.loc[0, "mean_energy_error"] == pytest.approx(before.loc[0, "mean_energy_error"] + 700)
     same = ["energy_rmsd_bulk_shifted", "energy_rmsd_mean_shifted", "force_rmsd"]
@@ -219,7 +219,7 @@ def test_a_constant_per_atom_changes_the_unshifted_column_only(make):
 
 def test_the_order_of_atoms_and_of_configurations_changes_nothing(make):
     configurations, labels = made_up()
-    before = level_errors(make(configurations, labels), LEVELS)
+    before = compute_level_errors(make(configurations, labels), LEVELS)
     rng = np.random.default_rng(0)
     for k, atoms in enumerate(configurations):
         order = rng.permutation(len(atoms))
@@ -228,7 +228,7 @@ def test_the_order_of_atoms_and_of_configurations_changes_nothing(make):
             labels[level][k]["forces"] = labels[level][k]["forces"][order]
     order = rng.permutation(N)
     shuffled = {level: [labels[level][k] for k in order] for level in LEVELS}
-    after = level_errors(make([configurations[k] for k in order], shuffled, ids=[IDS[k] for k in order]), LEVELS)
+    after = compute_level_errors(make([configurations[k] for k in order], shuffled, ids=[IDS[k] for k in order]), LEVELS)
     assert after.bulk == before.bulk
     pd.testing.assert_frame_equal(after.table, before.table)
     pd.testing.assert_frame_equal(after.correlations, before.correlations)
@@ -240,14 +240,14 @@ def test_labels_that_are_missing_failed_or_not_finite_are_left_out(make):
     labels["low"][1]["forces"] = np.full((2, 3), np.nan)
     labels["low"][2]["status"] = "failed"
     labels["top"][3]["energy"] = np.nan
-    errors = level_errors(make(configurations, labels), LEVELS)
+    errors = compute_level_errors(make(configurations, labels), LEVELS)
     assert list(errors.table["n_configurations"]) == [N - 4, N - 1]
     assert list(errors.table["n_left_out"]) == [4, 1]
     assert list(errors.settings["n_incomplete"]) == [2, 0, 1]
     assert errors.table.drop(columns="level").notna().all(axis=None)
     kept = errors.configurations.loc[errors.configurations["level"] == "low", "config_id"]
     assert list(kept) == IDS[4:]
-    same = level_errors(make(configurations, labels).select(np.arange(4, N)), LEVELS)
+    same = compute_level_errors(make(configurations, labels).select(np.arange(4, N)), LEVELS)
     pd.testing.assert_series_equal(same.table.loc[0].drop("n_left_out"), errors.table.loc[0].drop("n_left_out"))
 
 
@@ -255,26 +255,26 @@ def test_the_bulk_is_the_lowest_that_is_labelled_everywhere(make):
     configurations, labels = made_up()
     per_atom = [one["energy"] / len(atoms) for one, atoms in zip(labels["top"], configurations, strict=True)]
     first, second = np.argsort(per_atom)[:2]
-    assert level_errors(make(configurations, labels), LEVELS).bulk == IDS[first]
+    assert compute_level_errors(make(configurations, labels), LEVELS).bulk == IDS[first]
     labels["mid"][first] = None
     dataset = make(configurations, labels)
-    assert level_errors(dataset, LEVELS).bulk == IDS[second]
+    assert compute_level_errors(dataset, LEVELS).bulk == IDS[second]
     with pytest.raises(InputError, match=rf"configuration {IDS[first]} .* level 'mid'"):
-        level_errors(dataset, LEVELS, bulk=IDS[first])
+        compute_level_errors(dataset, LEVELS, bulk=IDS[first])
     with pytest.raises(InputError, match="id 7$"):
-        level_errors(dataset, LEVELS, bulk=7)
+        compute_level_errors(dataset, LEVELS, bulk=7)
 
 
 def test_without_a_configuration_at_every_level_there_is_no_bulk_shift(make):
     configurations, labels = made_up()
     for k in range(N):
         labels["low" if k % 2 else "mid"][k] = None
-    errors = level_errors(make(configurations, labels), LEVELS)
+    errors = compute_level_errors(make(configurations, labels), LEVELS)
     assert errors.bulk is None
     assert errors.table["energy_rmsd_bulk_shifted"].isna().all()
     assert errors.table["energy_rmsd"].notna().all()
-    assert "no bulk shift" in list(level_sheets(errors, LEVELS))[1].note
-    assert "bulk" not in level_words(errors)
+    assert "no bulk shift" in list(build_level_tables(errors, LEVELS))[1].note
+    assert "bulk" not in describe_level_errors(errors)
     figures_of(errors, LEVELS)
 
 
@@ -286,41 +286,41 @@ def test_levels_that_cannot_be_compared_are_named(make, levels, said):
     configurations, labels = made_up()
     labels["top"] = [None] * N
     with pytest.raises(InputError, match=said.replace("'top' and", "'top' and level 'mid'")):
-        level_errors(make(configurations, labels), levels)
+        compute_level_errors(make(configurations, labels), levels)
 
 
 def test_one_level_has_settings_and_a_sentence_but_nothing_to_draw(make):
     configurations, labels = made_up()
-    errors = level_errors(make(configurations, labels), ["top"])
+    errors = compute_level_errors(make(configurations, labels), ["top"])
     assert errors.table.empty
     assert len(errors.settings) == 1
-    assert "only convergence level" in level_words(errors)
-    assert len(list(level_sheets(errors, ["top"]))) == 1
-    for plan in level_plans(errors, ["top"]):
+    assert "only convergence level" in describe_level_errors(errors)
+    assert len(list(build_level_tables(errors, ["top"]))) == 1
+    for plan in plan_level_figures(errors, ["top"]):
         with pytest.raises(CannotDrawError, match="only one convergence level"):
             plan.draw()
     labels["top"] = [None] * N
     with pytest.raises(InputError, match="level 'top'"):
-        level_errors(make(configurations, labels), ["top"])
+        compute_level_errors(make(configurations, labels), ["top"])
 
 
 def figures_of(errors, levels):
-    return {plan.name: (plan.draw(), plan.caption()) for plan in level_plans(errors, levels)}
+    return {plan.name: (plan.draw(), plan.caption()) for plan in plan_level_figures(errors, levels)}
 
 
 @pytest.mark.parametrize("levels", [list("45"), list("12345"), list("123456")])
 def test_figures_of_the_shipped_data_are_drawn_small_and_in_the_levels_colours(shipped, tmp_path, levels):
     data, _ = shipped
-    drawn = figures_of(level_errors(data, levels), levels)
+    drawn = figures_of(compute_level_errors(data, levels), levels)
     for name, (axes, caption) in drawn.items():
-        paths = style.save(style.figure_of(axes), tmp_path, name)
+        paths = style.save_figure(style.get_parent_figure(axes), tmp_path, name)
         assert all(path.stat().st_size < 500_000 for path in paths)
         assert caption.endswith(".")
         assert "nan" not in caption
     n = len(levels) - 1
     assert drawn["level_energies"][0].shape == drawn["level_forces"][0].shape == (n, 2)
     lines = drawn["level_distributions"][0][0].lines
-    assert [line.get_color() for line in lines] == [style.colour(level, levels) for level in levels]
+    assert [line.get_color() for line in lines] == [style.level_colour(level, levels) for level in levels]
     assert lines[-1].get_linewidth() > lines[0].get_linewidth()
 
 
@@ -328,8 +328,8 @@ def test_what_lies_outside_of_a_parity_panel_is_counted(make):
     configurations, labels = made_up()
     configurations, labels = configurations * 20, {level: labels[level] * 20 for level in LEVELS}
     labels["low"] = [*labels["low"][:-1], {**labels["low"][-1], "energy": 1e4}]
-    errors = level_errors(make(configurations, labels, ids=list(range(20 * N))), LEVELS)
-    parity, error = level_figures.energy_parity(errors.configurations, LEVELS)[0]
+    errors = compute_level_errors(make(configurations, labels, ids=list(range(20 * N))), LEVELS)
+    parity, error = level_figures.plot_energy_parity(errors.configurations, LEVELS)[0]
     assert parity.get_title(loc="right") == error.get_title(loc="right") == "1 point outside"
     assert max(map(abs, error.get_ylim())) < 1e5
 
@@ -346,32 +346,32 @@ def test_molecules_and_equal_cells_are_drawn_without_a_colour_bar(make):
     configurations, labels = made_up()
     for atoms in configurations:
         atoms.pbc = False
-    errors = level_errors(make(configurations, labels), LEVELS)
+    errors = compute_level_errors(make(configurations, labels), LEVELS)
     assert errors.correlations.set_index("property").loc["shortest_vector", "energy_correlation"].isna().all()
-    axes = level_figures.energy_parity(errors.configurations, LEVELS)
-    assert len(style.figure_of(axes).axes) == axes.size
-    level_figures.force_parity(errors.forces, LEVELS)
+    axes = level_figures.plot_energy_parity(errors.configurations, LEVELS)
+    assert len(style.get_parent_figure(axes).axes) == axes.size
+    level_figures.plot_force_parity(errors.forces, LEVELS)
     with pytest.raises(CannotDrawError, match="shortest cell vector"):
-        level_figures.errors_by_vector(errors.configurations, LEVELS)
+        level_figures.plot_errors_by_vector(errors.configurations, LEVELS)
 
 
 def test_levels_with_the_same_labels_have_no_error_to_draw(make):
     configurations, labels = made_up()
-    errors = level_errors(make(configurations, {**labels, "mid": labels["top"]}), ["mid", "top"])
+    errors = compute_level_errors(make(configurations, {**labels, "mid": labels["top"]}), ["mid", "top"])
     assert errors.table.loc[0, ["energy_rmsd", "force_rmsd"]].tolist() == [0, 0]
-    assert "is below 1 meV/atom" in level_words(errors)
-    level_figures.energy_parity(errors.configurations, LEVELS)
+    assert "is below 1 meV/atom" in describe_level_errors(errors)
+    level_figures.plot_energy_parity(errors.configurations, LEVELS)
     with pytest.raises(CannotDrawError, match="no errors"):
-        level_figures.errors_by_vector(errors.configurations, LEVELS)
+        level_figures.plot_errors_by_vector(errors.configurations, LEVELS)
 
 
 def test_of_many_atoms_an_even_choice_is_kept_the_same_at_every_level(make, monkeypatch):
     from paretofit.dataset.quality import level_comparison as module
 
     configurations, labels = made_up()
-    whole = level_errors(make(configurations, labels), LEVELS)
+    whole = compute_level_errors(make(configurations, labels), LEVELS)
     monkeypatch.setattr(module, "MOST_ATOMS", 12)
-    part = level_errors(make(configurations, labels), LEVELS)
+    part = compute_level_errors(make(configurations, labels), LEVELS)
     assert len(part.forces) == pytest.approx(2 * 3 * 12, abs=6)
     low, mid = (part.forces.loc[part.forces["level"] == level, "reference"].to_numpy() for level in LEVELS[:-1])
     np.testing.assert_array_equal(low, mid)
@@ -380,7 +380,7 @@ def test_of_many_atoms_an_even_choice_is_kept_the_same_at_every_level(make, monk
 
 def test_the_words_say_what_the_table_says(shipped):
     _, errors = shipped
-    words = level_words(errors)
+    words = describe_level_errors(errors)
     assert "none of them is below 1 meV/atom" in words
     assert "bulk configuration 423 (Be2) raises the energy RMSD of levels 2 and 4 (up to 2.16 times)" in words
     assert "lowers that of levels 1 and 3 (down to 0.882 times)" in words
@@ -389,14 +389,14 @@ def test_the_words_say_what_the_table_says(shipped):
 
 def test_every_column_that_is_shown_has_a_heading(shipped):
     _, errors = shipped
-    shown = {column for sheet in level_sheets(errors, list("12345")) for column in sheet.table.columns}
+    shown = {column for sheet in build_level_tables(errors, list("12345")) for column in sheet.table.columns}
     assert shown - set(HEADINGS) <= {"level", "smearing", "property"}
 
 
 def test_of_few_configurations_no_correlation_is_called_clear(make):
     configurations, labels = made_up()
     few = make(configurations[:6], {level: labels[level][:6] for level in LEVELS}, ids=IDS[:6])
-    errors = level_errors(few, LEVELS)
+    errors = compute_level_errors(few, LEVELS)
     assert errors.correlations["energy_correlation"].notna().any()
     assert errors.correlations["energy_p_value"].isna().all()
-    assert "goes" not in level_words(errors)
+    assert "goes" not in describe_level_errors(errors)

@@ -11,8 +11,8 @@ from conftest import ROOT, first_configurations
 
 from paretofit import Dataset
 from paretofit.dataset import LevelData, import_dataset, write_dataset
-from paretofit.dataset.io import stored_labels
-from paretofit.dataset.quality import unit_warnings
+from paretofit.dataset.io import read_labels
+from paretofit.dataset.quality import find_unit_warnings
 
 KBAR = 0.1 * units.GPa
 
@@ -22,24 +22,24 @@ def changed(path, level, quantity, factor, count=None, source="beryllium"):
     file = first_configurations() if source == "beryllium" else ROOT / "data" / f"{source}.h5"
     with Dataset(file) as shipped:
         data = shipped[:count]
-        levels = {name: stored_labels(data, name) for name in data.levels}
+        levels = {name: read_labels(data, name) for name in data.levels}
         factors = np.broadcast_to(factor, len(data))
         levels[level] = [
             {**label, quantity: label[quantity] * one} for label, one in zip(levels[level], factors, strict=True)
         ]
         write_dataset(path, list(data), {name: LevelData(column) for name, column in levels.items()}, data.ids.tolist())
     with Dataset(path) as data:
-        return unit_warnings(data)
+        return find_unit_warnings(data)
 
 
 @pytest.mark.parametrize("source", ["beryllium", "beryllium_far"])
 def test_the_shipped_data_raise_no_alarm(source):
     """Level 1, with the Gamma point only, is off by eV and by the signs of forces: convergence, not units."""
     with Dataset(ROOT / "data" / f"{source}.h5") as data:
-        assert unit_warnings(data) == []
+        assert find_unit_warnings(data) == []
         rng = np.random.default_rng(0)
         for count in [1, 3, *range(5, 20)]:
-            assert unit_warnings(data.select(rng.permutation(len(data))[:count])) == []
+            assert find_unit_warnings(data.select(rng.permutation(len(data))[:count])) == []
 
 
 @pytest.mark.parametrize("source", ["beryllium", "beryllium_far"])
@@ -97,7 +97,7 @@ def curve(path, energy=1.0, stress=1.0):
         configurations.append(Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True))
     write_dataset(path, configurations, {"emt": LevelData(labels)})
     with Dataset(path) as data:
-        return unit_warnings(data)
+        return find_unit_warnings(data)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_stresses_beyond_all_solids(tmp_path):
         tmp_path / "d.h5", [Atoms("Be", cell=np.eye(3) * rng.uniform(2, 3), pbc=True)], {"a": LevelData([label])}
     )
     with Dataset(tmp_path / "d.h5") as data:
-        assert "look like GPa, kbar or bar" in unit_warnings(data)[0]
+        assert "look like GPa, kbar or bar" in find_unit_warnings(data)[0]
 
 
 def test_published_data(shared_data, tmp_path):

@@ -14,9 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_design
 from paretofit.core import RowKind
-from paretofit.core.lammps_library import SHARED_MEMORY
+from paretofit.core.lammps_library import SHARED_MEMORY_FOLDER
 from paretofit.dataset import LevelData, write_dataset
-from paretofit.descriptors import Block, configuration_rows, lammps_message
+from paretofit.descriptors import DesignBlock, compute_configuration_rows, format_lammps_error
 
 
 def cells(symbols):
@@ -50,8 +50,8 @@ def relative_difference(ours, theirs):
 def test_rows_equal_lammps_quadratic_rows(lammps, twojmax, elements, shape):
     basis = SnapBasis(elements=elements, twojmax=twojmax, radelem=[0.5, 0.417][: len(elements)])
     atoms = cells(elements)[shape]
-    energy, forces = configuration_rows(lammps, basis, atoms)
-    lammps_energy, lammps_forces = configuration_rows(lammps, basis, atoms, direct=True)
+    energy, forces = compute_configuration_rows(lammps, basis, atoms)
+    lammps_energy, lammps_forces = compute_configuration_rows(lammps, basis, atoms, direct=True)
     assert relative_difference(energy[None], lammps_energy[None]) < 1e-10
     if shape == "one atom":  # no force on it by symmetry: only rounding is left to compare
         forces, lammps_forces = (np.vstack([energy, rows]) for rows in (forces, lammps_forces))
@@ -62,7 +62,7 @@ def test_direct_rows_are_what_compute_snap_prints(lammps):
     """The reordering of LAMMPS's own columns, checked against the bare command by column names."""
     basis = SnapBasis(elements=["Be"], twojmax=3)
     atoms = Atoms("Be2", cell=np.diag([3.0, 3.5, 4.0]), pbc=True, positions=[[0.1, 0.2, 0.3], [1.4, 1.9, 2.2]])
-    energy_row, force_rows = configuration_rows(lammps, basis, atoms)
+    energy_row, force_rows = compute_configuration_rows(lammps, basis, atoms)
     lammps.commands_string(
         "uncompute rows\ncompute raw all snap 4.812302818 0.99363 3 0.5 1.0 rmin0 0 bzeroflag 1 quadraticflag 1\n"
         "thermo_style custom step c_raw[1][1]\nrun 0 post no"
@@ -84,13 +84,13 @@ def test_smaller_models_are_leading_columns(lammps, settings):
     elements = ["W", "Be"]
     atoms = cells(elements)["triclinic"]
     largest = SnapBasis(elements=elements, twojmax=4 if settings.get("chemflag") else 8, **settings)
-    full = configuration_rows(lammps, largest, atoms)[1]
+    full = compute_configuration_rows(lammps, largest, atoms)[1]
     for twojmax in range(largest.twojmax):
         small = SnapBasis(elements=elements, twojmax=twojmax, **settings)
         p = largest.columns_up_to(twojmax)
         assert p == small.n_features
         assert largest.column_names[:p] == small.column_names
-        rows = configuration_rows(lammps, small, atoms)[1]
+        rows = compute_configuration_rows(lammps, small, atoms)[1]
         assert relative_difference(full[:, :p], rows) < 1e-10
 
 
@@ -109,14 +109,14 @@ def test_force_rows_are_minus_the_gradient_of_the_energy_row(lammps, elements, c
         elements=elements, twojmax=4 if not chemflag else 2, chemflag=chemflag, wj=[1.0, 0.9][: len(elements)]
     )
     atoms = cells(elements)["left-handed"]
-    energy_row, force_rows = configuration_rows(lammps, basis, atoms)
+    energy_row, force_rows = compute_configuration_rows(lammps, basis, atoms)
     step = 1e-4
     for atom, axis in ((0, 0), (2, 1), (3, 2)):
         moved = []
         for sign in (1, -1):
             displaced = atoms.copy()
             displaced.positions[atom, axis] += sign * step
-            moved.append(configuration_rows(lammps, basis, displaced)[0] * len(atoms))
+            moved.append(compute_configuration_rows(lammps, basis, displaced)[0] * len(atoms))
         numeric = -(moved[0] - moved[1]) / (2 * step)
         scale = np.abs(force_rows).max(axis=0) + 1e-3 * np.abs(energy_row)
         assert (np.abs(numeric - force_rows[3 * atom + axis]) / np.where(scale > 0, scale, 1)).max() < 1e-5
@@ -125,13 +125,13 @@ def test_force_rows_are_minus_the_gradient_of_the_energy_row(lammps, elements, c
 def test_invariance_under_rotation_translation_and_permutation(lammps):
     basis = SnapBasis(elements=["W", "Be"], twojmax=6)
     atoms = cells(basis.elements)["triclinic"]
-    energy_row, force_rows = configuration_rows(lammps, basis, atoms)
+    energy_row, force_rows = compute_configuration_rows(lammps, basis, atoms)
     turn = Rotation.from_rotvec([0.3, -1.2, 0.7]).as_matrix()
     order = np.array([3, 0, 5, 1, 4, 2])
     moved = Atoms(
         atoms.numbers[order], cell=atoms.cell[:] @ turn.T, pbc=True, positions=((atoms.positions + 1.7) @ turn.T)[order]
     )
-    turned_energy, turned_forces = configuration_rows(lammps, basis, moved)
+    turned_energy, turned_forces = compute_configuration_rows(lammps, basis, moved)
     assert relative_difference(turned_energy[None], energy_row[None]) < 1e-9
     expected = np.einsum("ab,nbk->nak", turn, force_rows.reshape(6, 3, -1))[order].reshape(18, -1)
     assert relative_difference(turned_forces, expected) < 1e-9
@@ -140,8 +140,8 @@ def test_invariance_under_rotation_translation_and_permutation(lammps):
 def test_a_supercell_has_the_same_energy_row(lammps):
     basis = SnapBasis(elements=["Be"], twojmax=6)
     atoms = bulk("Be", "hcp", a=2.27, c=3.57)
-    small, _ = configuration_rows(lammps, basis, atoms)
-    large, _ = configuration_rows(lammps, basis, atoms.repeat((3, 2, 2)))
+    small, _ = compute_configuration_rows(lammps, basis, atoms)
+    large, _ = compute_configuration_rows(lammps, basis, atoms.repeat((3, 2, 2)))
     assert relative_difference(large[None], small[None]) < 1e-10
 
 
@@ -149,12 +149,12 @@ def test_directions_that_are_not_periodic(lammps):
     """A molecule and a sheet see no images; a box of vacuum around them changes nothing."""
     basis = SnapBasis(elements=["C", "H"], twojmax=4)
     ethane = molecule("C2H6")
-    energy_row, force_rows = configuration_rows(lammps, basis, ethane)
+    energy_row, force_rows = compute_configuration_rows(lammps, basis, ethane)
     boxed = ethane.copy()
     boxed.set_cell(np.eye(3) * 30)
     boxed.center()
     boxed.pbc = True
-    same = configuration_rows(lammps, basis, boxed)
+    same = compute_configuration_rows(lammps, basis, boxed)
     assert relative_difference(energy_row[None], same[0][None]) < 1e-10
     assert relative_difference(force_rows, same[1]) < 1e-9
     sheet = graphene(vacuum=None)
@@ -162,27 +162,27 @@ def test_directions_that_are_not_periodic(lammps):
     thick = sheet.copy()
     thick.cell[2] = [0, 0, 25]
     thick.pbc = True
-    assert relative_difference(*(configuration_rows(lammps, basis, one)[0][None] for one in (sheet, thick))) < 1e-10
+    assert relative_difference(*(compute_configuration_rows(lammps, basis, one)[0][None] for one in (sheet, thick))) < 1e-10
 
 
 def test_many_atoms_take_lammps_rows(lammps, monkeypatch):
     basis = SnapBasis(elements=["Be"], twojmax=2)
     atoms = bulk("Be", "hcp", a=2.27, c=3.57).repeat((6, 6, 5))
     assert len(atoms) == 360
-    energy_row, force_rows = configuration_rows(lammps, basis, atoms)
-    small, _ = configuration_rows(lammps, basis, bulk("Be", "hcp", a=2.27, c=3.57))
+    energy_row, force_rows = compute_configuration_rows(lammps, basis, atoms)
+    small, _ = compute_configuration_rows(lammps, basis, bulk("Be", "hcp", a=2.27, c=3.57))
     assert relative_difference(energy_row[None], small[None]) < 1e-9
     assert force_rows.shape == (1080, basis.n_features)
 
 
 def test_wrong_input_names_the_configuration(lammps, tmp_path, beryllium):
     with pytest.raises(InputError, match="configuration 5 has W, an element without SNAP parameters"):
-        configuration_rows(
+        compute_configuration_rows(
             lammps, SnapBasis(elements=["Be"]), Atoms("W", cell=np.eye(3) * 3, pbc=True, info={"config_id": 5})
         )
     flat = Atoms("Be", cell=[[3, 0, 0], [0, 3, 0], [0, 0, 0]], pbc=True, info={"config_id": 6})
     with pytest.raises(InputError, match="configuration 6 is periodic along a cell vector of length zero"):
-        configuration_rows(lammps, SnapBasis(elements=["Be"]), flat)
+        compute_configuration_rows(lammps, SnapBasis(elements=["Be"]), flat)
     with pytest.raises(InputError, match="has Be, an element without SNAP parameters; the basis has W"):
         compute_design(beryllium, SnapBasis(elements=["W"], twojmax=2), tmp_path / "d.h5")
     with pytest.raises(ValidationError, match="'Bee' is not a chemical symbol"):
@@ -302,7 +302,7 @@ def test_lists_are_arrays_and_none_is_a_missing_label():
 
 
 def test_saving_keeps_what_made_a_design(tmp_path):
-    block = Block(np.ones((2, 2)), ["energy"] * 2, [0, 1])
+    block = DesignBlock(np.ones((2, 2)), ["energy"] * 2, [0, 1])
     made = DesignMatrix.from_blocks([block], tmp_path / "a.h5", attributes={"basis": "{}", "structures": "x"})
     assert made.attributes == {"basis": "{}", "structures": "x"}
     assert made.save(tmp_path / "b.h5").attributes == made.attributes
@@ -349,10 +349,10 @@ def test_lammps_is_quoted_without_its_source_lines(lammps):
         "ERROR on proc 0: Too many bins\nFor more information see https://docs.lammps.org/err0009 "
         "(src/src/nbin_standard.cpp:213)\nLast input line: run 0 post no"
     )
-    assert lammps_message(Exception(noisy)) == "Too many bins"
+    assert format_lammps_error(Exception(noisy)) == "Too many bins"
     dense = Atoms("Be", cell=np.eye(3) * 0.05, pbc=True, info={"config_id": 4})
     with pytest.raises(InputError, match="configuration 4: LAMMPS stopped with: ") as caught:
-        configuration_rows(lammps, SnapBasis(elements=["Be"], twojmax=1), dense)
+        compute_configuration_rows(lammps, SnapBasis(elements=["Be"], twojmax=1), dense)
     assert not any(part in str(caught.value) for part in ("http", "src/", "Last input", "\n"))
 
 
@@ -360,10 +360,10 @@ def test_structures_that_lammps_must_not_see(lammps):
     basis = SnapBasis(elements=["Be"], twojmax=1)
     flat = Atoms("Be", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True, info={"config_id": 6})
     with pytest.raises(InputError, match="configuration 6: its cell has no volume"):
-        configuration_rows(lammps, basis, flat)
+        compute_configuration_rows(lammps, basis, flat)
     nowhere = Atoms("Be", positions=[[np.nan, 0, 0]], cell=np.eye(3) * 3, pbc=True, info={"config_id": 6})
     with pytest.raises(InputError, match="configuration 6 has positions or cell vectors that are not finite"):
-        configuration_rows(lammps, basis, nowhere)
+        compute_configuration_rows(lammps, basis, nowhere)
 
 
 LEFTOVERS = """
@@ -380,7 +380,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason=f"no {SHARED_MEMORY}")
+@pytest.mark.skipif(not SHARED_MEMORY_FOLDER.is_dir(), reason=f"no {SHARED_MEMORY_FOLDER}")
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("fails", [False, True])
 def test_no_process_leaves_shared_memory_behind(tmp_path, jobs, fails):
@@ -390,13 +390,13 @@ def test_no_process_leaves_shared_memory_behind(tmp_path, jobs, fails):
         crystals[9] = Atoms("Be", cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True)
     write_dataset(tmp_path / "d.h5", crystals, {})
     (tmp_path / "main.py").write_text(LEFTOVERS)
-    before = {path.name for path in SHARED_MEMORY.glob("mpich_shm_*")}
+    before = {path.name for path in SHARED_MEMORY_FOLDER.glob("mpich_shm_*")}
     command = [sys.executable, "main.py", "d.h5", "design.h5", str(jobs)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert ("no volume" in done.stdout) == fails
     time.sleep(0.5)  # for workers that are still on their way out
-    others = [path for path in SHARED_MEMORY.glob("mpich_shm_*") if path.name not in before]
+    others = [path for path in SHARED_MEMORY_FOLDER.glob("mpich_shm_*") if path.name not in before]
     assert not [path for path in others if not Path("/proc", str(int(path.name.split("_")[2], 16))).exists()]
 
 

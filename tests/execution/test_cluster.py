@@ -23,13 +23,13 @@ from typer.testing import CliRunner
 
 from paretofit import InputError, run_study
 from paretofit.cli import app
-from paretofit.core import FailedError, array_digest
-from paretofit.execution import active_client, execute, on_cluster, parallel_map, shelved
-from paretofit.execution.cluster import LocalCluster, RunningCluster, SlurmCluster, slurm_cluster
+from paretofit.core import ExecutionError, hash_array
+from paretofit.execution import get_active_client, run_tasks, use_cluster, parallel_map, dump_function
+from paretofit.execution.cluster import LocalClusterSettings, RunningClusterSettings, SlurmClusterSettings, start_slurm_cluster
 from paretofit.study import load_study
 from paretofit.sweep import FastEngine, run_sweep
-from paretofit.sweep.finished_subsets import Finished
-from paretofit.sweep.results import Inputs, Journal
+from paretofit.sweep.finished_subsets import PartialResults
+from paretofit.sweep.results import FitInputs, FitJournal
 from paretofit.sweep.sweep_run import journal_path
 
 LABELS = {
@@ -48,7 +48,7 @@ def _no_report():
 def scheduler():
     """A cluster that somebody else has started."""
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
-        yield RunningCluster(scheduler=running.scheduler_address)
+        yield RunningClusterSettings(scheduler=running.scheduler_address)
 
 
 def square(x):
@@ -88,14 +88,14 @@ def deadly(task):
 
 class TestTasks:
     def test_in_order_and_on_other_processes(self, scheduler):
-        with on_cluster(scheduler, 1):
+        with use_cluster(scheduler, 1):
             found = list(parallel_map(square, range(20), 1))
             assert sorted(one for one, _ in parallel_map(square, range(9), 1, ordered=False)) == [
                 k * k for k in range(9)
             ]
         assert [one for one, _ in found] == [k * k for k in range(20)]
         assert os.getpid() not in {pid for _, pid in found}
-        assert active_client() is None
+        assert get_active_client() is None
 
     @pytest.mark.parametrize("jobs", [1, 2])
     def test_what_a_task_raises_is_raised_here(self, jobs):
@@ -103,36 +103,36 @@ class TestTasks:
             list(parallel_map(fussy, range(6), jobs))
 
     def test_a_process_that_is_killed_is_said(self):
-        with pytest.raises(FailedError, match="was killed, or crashed .*: use fewer --jobs"):
+        with pytest.raises(ExecutionError, match="was killed, or crashed .*: use fewer --jobs"):
             list(parallel_map(suicidal, range(6), 2))
         assert list(parallel_map(fussy, range(3), 2)) == [0, 1, 2]
 
     def test_also_on_a_cluster_where_it_happens_every_time(self):
-        with on_cluster(LocalCluster(workers=1), 1), pytest.raises(FailedError, match="was killed, or crashed"):
+        with use_cluster(LocalClusterSettings(workers=1), 1), pytest.raises(ExecutionError, match="was killed, or crashed"):
             list(parallel_map(suicidal, [2], 1))
 
     def test_a_cluster_whose_workers_have_left_is_said(self, monkeypatch):
-        monkeypatch.setattr("paretofit.execution.cluster.PATIENCE", 2.0)
-        monkeypatch.setattr("paretofit.execution.parallel.LOOK", 0.5)
+        monkeypatch.setattr("paretofit.execution.cluster.CLUSTER_TIMEOUT_S", 2.0)
+        monkeypatch.setattr("paretofit.execution.parallel.WORKER_POLL_INTERVAL_S", 0.5)
         with (
             distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
-            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+            use_cluster(RunningClusterSettings(scheduler=running.scheduler_address), 1),
         ):
             found = parallel_map(time.sleep, [0.1] * 1000, 1)
             next(found)
             running.scale(0)
-            with pytest.raises(FailedError, match="has had no workers for 2 s; start some with 'dask worker"):
+            with pytest.raises(ExecutionError, match="has had no workers for 2 s; start some with 'dask worker"):
                 list(found)
 
     def test_also_on_a_cluster(self, scheduler):
-        with on_cluster(scheduler, 1), pytest.raises(InputError, match="three is not for me"):
+        with use_cluster(scheduler, 1), pytest.raises(InputError, match="three is not for me"):
             list(parallel_map(fussy, range(6), 1))
-        assert active_client() is None
+        assert get_active_client() is None
 
     def test_a_task_whose_workers_die_is_tried_again_and_then_given_up(self, tmp_path):
         tasks = [(k, tmp_path) for k in range(8)]
-        with on_cluster(LocalCluster(workers=2), 1):
-            found = {task[0]: one for task, one in execute(deadly, tasks, 1, lambda _: -1)}
+        with use_cluster(LocalClusterSettings(workers=2), 1):
+            found = {task[0]: one for task, one in run_tasks(deadly, tasks, 1, lambda _: -1)}
         assert found == {k: -1 if k == 5 else k * k for k in range(8)}
 
     def test_workers_that_come_later_have_tasks_too(self):
@@ -146,9 +146,9 @@ class TestTasks:
 
         with (
             distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
-            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+            use_cluster(RunningClusterSettings(scheduler=running.scheduler_address), 1),
         ):
-            for one in execute(slow_square, source(), 1, lambda _: None):
+            for one in run_tasks(slow_square, source(), 1, lambda _: None):
                 results.append(one)
                 if len(results) == 1:
                     running.scale(3)
@@ -160,7 +160,7 @@ class TestTasks:
     def test_a_worker_of_several_threads_that_comes_later_is_refused(self):
         with (
             distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
-            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+            use_cluster(RunningClusterSettings(scheduler=running.scheduler_address), 1),
         ):
             found = parallel_map(time.sleep, [0.1] * 1000, 1)
             next(found)
@@ -170,11 +170,11 @@ class TestTasks:
                 list(found)
 
     def test_a_worker_that_does_not_see_the_run_folder_says_so(self, scheduler, tmp_path):
-        with on_cluster(scheduler, 1), shelved(fussy, tmp_path) as run:
+        with use_cluster(scheduler, 1), dump_function(fussy, tmp_path) as run:
             assert list(parallel_map(run, range(3), 1)) == [0, 1, 2]
-        with on_cluster(scheduler, 1), shelved(fussy, tmp_path) as run:
+        with use_cluster(scheduler, 1), dump_function(fussy, tmp_path) as run:
             next(tmp_path.glob(".tasks-*")).unlink()  # to a worker it looks the same
-            with pytest.raises(FailedError, match="does not see .*: all must see the run folder under the same path"):
+            with pytest.raises(ExecutionError, match="does not see .*: all must see the run folder under the same path"):
                 list(parallel_map(run, range(3), 1))
         assert not list(tmp_path.iterdir())
 
@@ -184,19 +184,19 @@ class TestTasks:
                 other.bind(("", 8787))
                 other.listen()
             warnings.simplefilter("error")
-            with on_cluster(LocalCluster(workers=1), 1):
+            with use_cluster(LocalClusterSettings(workers=1), 1):
                 assert list(parallel_map(fussy, range(3), 1)) == [0, 1, 2]
 
     def test_workers_of_this_machine_keep_what_dask_says_to_themselves(self):
         """Such as that a scheduler which is closed does not answer any more, with a traceback."""
-        with on_cluster(LocalCluster(workers=1), 1):
+        with use_cluster(LocalClusterSettings(workers=1), 1):
             heard = list(parallel_map(says_errors, ["distributed.worker", "distributed.core", "paretofit"], 1))
         assert heard == [False, False, True]
 
     def test_the_environment_is_as_before(self):
         """dask sets variables for its workers, which would reach whatever is started later: OMP_NUM_THREADS is one."""
         before = dict(os.environ)
-        with on_cluster(LocalCluster(workers=1), 1):
+        with use_cluster(LocalClusterSettings(workers=1), 1):
             assert list(parallel_map(fussy, range(3), 1)) == [0, 1, 2]
         assert dict(os.environ) == before
 
@@ -229,7 +229,7 @@ def started_by_somebody(folder):
         processes.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL))
         with distributed.Client(address) as client:
             client.wait_for_workers(1, timeout=60)
-        with on_cluster(RunningCluster(scheduler=address), 1):
+        with use_cluster(RunningClusterSettings(scheduler=address), 1):
             yield processes
     finally:
         for process in processes:
@@ -239,12 +239,12 @@ def started_by_somebody(folder):
 
 def test_a_scheduler_that_ends_in_mid_run(tmp_path):
     with started_by_somebody(tmp_path) as (scheduler, _):
-        with pytest.raises(FailedError, match="cannot load .*No module named 'test_cluster'.* in this environment"):
+        with pytest.raises(ExecutionError, match="cannot load .*No module named 'test_cluster'.* in this environment"):
             list(parallel_map(fussy, [1], 1))
         found = parallel_map(time.sleep, [1.0] * 100, 1)
         assert next(found) is None
         scheduler.kill()
-        with pytest.raises(FailedError, match="the cluster is lost .*; start it again"):
+        with pytest.raises(ExecutionError, match="the cluster is lost .*; start it again"):
             list(found)
 
 
@@ -252,9 +252,9 @@ def test_a_scheduler_that_hangs(tmp_path, monkeypatch):
     with started_by_somebody(tmp_path) as (scheduler, _):
         found = parallel_map(abs, range(100), 1)
         assert next(found) == 0
-        monkeypatch.setattr("paretofit.execution.parallel.HUNG", 2.0)
+        monkeypatch.setattr("paretofit.execution.parallel.SCHEDULER_TIMEOUT_S", 2.0)
         scheduler.send_signal(signal.SIGSTOP)
-        with pytest.raises(FailedError, match="the scheduler of the cluster has not answered for 2 s"):
+        with pytest.raises(ExecutionError, match="the scheduler of the cluster has not answered for 2 s"):
             list(found)
         scheduler.send_signal(signal.SIGCONT)  # else its client waits for it
 
@@ -272,14 +272,14 @@ def test_workers_of_another_version(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_the_last_worker_goes_with_results_that_nobody_has_fetched(tmp_path, monkeypatch, ordered):
-    monkeypatch.setattr("paretofit.execution.cluster.PATIENCE", 2.0)
-    monkeypatch.setattr("paretofit.execution.parallel.LOOK", 0.5)
+    monkeypatch.setattr("paretofit.execution.cluster.CLUSTER_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("paretofit.execution.parallel.WORKER_POLL_INTERVAL_S", 0.5)
     with started_by_somebody(tmp_path) as (_, worker):
         found = parallel_map(abs, range(4), 1, ordered=ordered)
         assert next(found) == 0
-        assert soon(lambda: not any(active_client().processing().values())), "the second is done, too"
+        assert soon(lambda: not any(get_active_client().processing().values())), "the second is done, too"
         worker.kill()
-        with pytest.raises(FailedError, match="has had no workers for 2 s"):
+        with pytest.raises(ExecutionError, match="has had no workers for 2 s"):
             list(found)
 
 
@@ -356,7 +356,7 @@ class TestSettings:
         return folder / "s.yaml"
 
     def test_a_name_alone_will_do(self, beryllium, tmp_path):
-        assert load_study(self.study(beryllium, tmp_path, "local")).cluster == LocalCluster()
+        assert load_study(self.study(beryllium, tmp_path, "local")).cluster == LocalClusterSettings()
 
     @pytest.mark.parametrize(
         ("cluster", "said"),
@@ -382,7 +382,7 @@ class TestSettings:
         assert str(error.value).count("; got ") <= 1
 
     def test_a_scheduler_that_does_not_answer(self, beryllium, tmp_path, monkeypatch):
-        monkeypatch.setattr("paretofit.execution.cluster.PATIENCE", 1.0)
+        monkeypatch.setattr("paretofit.execution.cluster.CLUSTER_TIMEOUT_S", 1.0)
         path = self.study(beryllium, tmp_path, {"name": "address", "scheduler": "tcp://127.0.0.1:9"})
         with pytest.raises(InputError, match="no dask scheduler answers at tcp://127.0.0.1:9"):
             run_study(path, out=tmp_path / "run")
@@ -391,22 +391,22 @@ class TestSettings:
         with (
             distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as running,
             pytest.raises(InputError, match="has 2 threads; start workers with --nthreads 1"),
-            on_cluster(RunningCluster(scheduler=running.scheduler_address), 1),
+            use_cluster(RunningClusterSettings(scheduler=running.scheduler_address), 1),
         ):
             pass
 
     def test_without_dask_it_says_what_to_install(self, monkeypatch):
         found = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distributed" else found(name))
-        with pytest.raises(InputError, match=r"pip install 'paretofit\[dask\]'"), on_cluster(LocalCluster(), 1):
+        with pytest.raises(InputError, match=r"pip install 'paretofit\[dask\]'"), use_cluster(LocalClusterSettings(), 1):
             pass
 
     def test_what_slurm_is_asked_for(self, tmp_path):
         """There is no queue here; the script that would be submitted is read instead."""
-        own = SlurmCluster(queue="long", account="be", cores=4, memory="16GB", walltime="02:00:00", jobs=3,
+        own = SlurmClusterSettings(queue="long", account="be", cores=4, memory="16GB", walltime="02:00:00", jobs=3,
                            directives=["--constraint=cpu"], prologue=["module load gcc"])  # fmt: skip
         pytest.importorskip("dask_jobqueue")
-        made = slurm_cluster(own, tmp_path, start=False)
+        made = start_slurm_cluster(own, tmp_path, start=False)
         try:
             script = made.job_script()
         finally:
@@ -424,19 +424,19 @@ class TestNothingFinishedIsLost:
         """What a killed run could not take into its journal is taken in by the next."""
         from ase.build import bulk
 
-        from paretofit.labelling import LabelSettings, Task, label_journal
-        from paretofit.labelling.compute import DONE
+        from paretofit.labelling import LabelSettings, Task, open_label_journal
+        from paretofit.labelling.compute import FINISHED_FOLDER
         from paretofit.labelling.tasks import compute_label, task_key
 
         settings = LabelSettings.model_validate(LABELS)
         atoms, level = bulk("Cu"), settings.chosen[0]
         task = Task(3, atoms, level, task_key(atoms, level, settings.engine))
-        record = compute_label(task, settings.engine, 0, tmp_path / "failed", tmp_path / DONE)
-        (tmp_path / DONE / "cut.json").write_text('{"key": "off')
-        with label_journal(tmp_path) as journal:
+        record = compute_label(task, settings.engine, 0, tmp_path / "failed", tmp_path / FINISHED_FOLDER)
+        (tmp_path / FINISHED_FOLDER / "cut.json").write_text('{"key": "off')
+        with open_label_journal(tmp_path) as journal:
             assert journal.entries == [record]
-        assert list((tmp_path / DONE).iterdir()) == []
-        with label_journal(tmp_path) as again:
+        assert list((tmp_path / FINISHED_FOLDER).iterdir()) == []
+        with open_label_journal(tmp_path) as again:
             assert again.entries == [record]
 
     def test_the_loop_is_the_same_there(self, scheduler, tmp_path):
@@ -478,20 +478,20 @@ class TestFinishedSubsets:
     def walk(self, beryllium, tmp_path):
         from paretofit import SnapBasis, compute_design
         from paretofit.dataset import split_configurations
-        from paretofit.sweep import SweepGrid, SweepInput, draws_of, make_engine
-        from paretofit.sweep.cells import pending_cells
+        from paretofit.sweep import SweepGrid, SweepInput, list_draws, make_engine
+        from paretofit.sweep.cells import list_pending_fits
 
         design = compute_design(beryllium, SnapBasis(elements=["Be"], twojmax=4), tmp_path / "design.h5")
         split = split_configurations(np.arange(len(beryllium)), 0.7, 1)
         data = SweepInput(design.with_labels(beryllium, ["5"]), split.train, split.test)
         grid = SweepGrid(["5"], [2, 4], [(5.0, 1.0), (50.0, 1.0)], [30, 60, 90, 138], ["random"], 1)
         engine = make_engine(data, grid)
-        tasks = engine.walks(pending_cells(grid, draws_of(data, grid, engine.scores), {}))
+        tasks = engine.walks(list_pending_fits(grid, list_draws(data, grid, engine.scores), {}))
         return engine, max(tasks, key=len), data, grid
 
     def test_a_walk_that_died_goes_on_after_its_last_subset(self, walk, tmp_path, monkeypatch):
         engine, task, data, _ = walk
-        finished = Finished(tmp_path / "parts", Inputs(data.label_digests(["5"]), ""))
+        finished = PartialResults(tmp_path / "parts", FitInputs(data.label_digests(["5"]), ""))
         finished.folder.mkdir()
         expected = engine.run(task, finished)
         assert len(list(finished.folder.iterdir())) == len(task) == 3
@@ -504,10 +504,10 @@ class TestFinishedSubsets:
     def test_the_next_run_takes_it_up(self, walk, tmp_path, monkeypatch):
         engine, task, data, grid = walk
         whole = run_sweep(data, grid)
-        inputs = Inputs(data.label_digests(["5"]), array_digest(data.groups()))
+        inputs = FitInputs(data.label_digests(["5"]), hash_array(data.groups()))
         place = journal_path(tmp_path, data.digest(grid, "fast")).with_suffix(".parts")
         place.mkdir()
-        engine.run(task[:2], Finished(place, inputs))
+        engine.run(task[:2], PartialResults(place, inputs))
         fitted, fit = [], FastEngine._fit
         monkeypatch.setattr(FastEngine, "_fit", lambda self, m, cells: fitted.append(cells.key) or fit(self, m, cells))
         found = run_sweep(data, grid, journal=tmp_path)
@@ -518,7 +518,7 @@ class TestFinishedSubsets:
     @pytest.mark.parametrize("at", [0.1, 0.5, 0.9, 0.999])
     def test_a_damaged_file_is_fitted_anew(self, walk, tmp_path, at):
         engine, task, data, _ = walk
-        finished = Finished(tmp_path / "parts", Inputs(data.label_digests(["5"]), ""))
+        finished = PartialResults(tmp_path / "parts", FitInputs(data.label_digests(["5"]), ""))
         finished.folder.mkdir()
         expected = engine.run(task, finished)
         for path in finished.folder.iterdir():
@@ -527,10 +527,10 @@ class TestFinishedSubsets:
 
     def test_other_labels_are_fitted_anew(self, walk, tmp_path):
         engine, task, data, _ = walk
-        finished = Finished(tmp_path / "parts", Inputs({"5": "old"}, ""))
+        finished = PartialResults(tmp_path / "parts", FitInputs({"5": "old"}, ""))
         finished.folder.mkdir()
         engine.run(task, finished)
-        book = Journal(None, Inputs(data.label_digests(["5"]), ""))
-        Finished(finished.folder, book.inputs).take_up(book)
+        book = FitJournal(None, FitInputs(data.label_digests(["5"]), ""))
+        PartialResults(finished.folder, book.inputs).take_up(book)
         assert not book.fits
         assert not finished.folder.exists()

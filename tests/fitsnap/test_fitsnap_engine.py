@@ -13,10 +13,10 @@ from scipy.spatial.transform import Rotation
 from paretofit import Dataset, InputError, SnapBasis, compute_design
 from paretofit.core import RowKind
 from paretofit.dataset import LevelData, split_configurations, write_dataset
-from paretofit.dataset.io import fitsnap_structures, load_json
-from paretofit.descriptors import ReferencePotential, reference_labels
+from paretofit.dataset.io import parse_fitsnap_structures, load_json
+from paretofit.descriptors import ReferencePotential, compute_reference_labels
 from paretofit.fitsnap import descriptor_engine as fitsnap_engine
-from paretofit.fitsnap import fitsnap_group_files, read_fitsnap_input
+from paretofit.fitsnap import list_group_files, read_fitsnap_input
 from paretofit.fitsnap.descriptor_engine import compute_fitsnap_design, with_labels_above_reference
 from paretofit.linear import fit_wls, leverage_scores
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
@@ -160,7 +160,7 @@ def test_reference_potential_and_the_fit(tmp_path, lammps):
     rows = compute_design(dataset, basis, tmp_path / "native.h5", stress=True).rows()
     expected = []
     for one, own in zip(atoms, np.split(rows, 6), strict=True):
-        energy, forces, stress = reference_labels(lammps, basis, reference, one)
+        energy, forces, stress = compute_reference_labels(lammps, basis, reference, one)
         expected.append(np.concatenate([[energy / len(one)], forces.ravel(), stress]))
         total = own @ truth + expected[-1]
         n = 3 * len(one)
@@ -200,8 +200,8 @@ def test_an_input_file_as_it_is_gives_the_published_coefficients(tmp_path, share
     file = shared_data / "fitsnap_ta_linear" / "Ta-example.in"
     asked = read_fitsnap_input(file)
     atoms, labels, weights = [], [], []
-    for group, files in zip(asked.groups, fitsnap_group_files(asked).values(), strict=True):
-        each = [one for name in files for one in fitsnap_structures(name, load_json(name), Counter())]
+    for group, files in zip(asked.groups, list_group_files(asked).values(), strict=True):
+        each = [one for name in files for one in parse_fitsnap_structures(name, load_json(name), Counter())]
         atoms += each
         labels += [{key: one.calc.results[key] for key in ("energy", "forces", "stress")} for one in each]
         own = [group.energy_weight, group.force_weight, group.stress_weight * 1e4]  # FitSNAP's are for bar

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paretofit import InputError
-from paretofit.fitsnap import Group, fitsnap_group_files, read_fitsnap_input, split_group
+from paretofit.fitsnap import Group, list_group_files, read_fitsnap_input, split_group
 
 TANTALUM = Path(__file__).parents[3] / "shared" / "data" / "fitsnap_ta_linear"
 SECTIONS = {
@@ -88,7 +88,7 @@ class TestTantalum:
 
     def test_all_files_of_all_groups_are_for_training(self):
         settings = read_fitsnap_input(TANTALUM / "Ta-example.in")
-        files = fitsnap_group_files(settings)
+        files = list_group_files(settings)
         assert sum(len(one) for one in files.values()) == 363
         assert [one.name for one in files["Elastic_BCC"][9:11]] == ["BCC_deformed_9.json", "BCC_deformed_10.json"]
         for one in settings.groups:
@@ -156,11 +156,11 @@ def test_xyz_files_stand_beside_each_other(tmp_path):
     folder = tmp_path / "XYZ"
     folder.mkdir()
     with pytest.raises(InputError, match="'Liquid' has no file"):
-        fitsnap_group_files(settings)
+        list_group_files(settings)
     (folder / "Liquid.xyz").touch()
-    assert fitsnap_group_files(settings) == {"Liquid": [folder / "Liquid.xyz"]}
+    assert list_group_files(settings) == {"Liquid": [folder / "Liquid.xyz"]}
     (folder / "Liquid.extxyz").touch()
-    assert fitsnap_group_files(settings) == {"Liquid": [folder / "Liquid.extxyz"]}
+    assert list_group_files(settings) == {"Liquid": [folder / "Liquid.extxyz"]}
 
 
 def test_values_can_be_substituted(tmp_path):
@@ -323,14 +323,14 @@ class TestRefused:
 def test_groups_without_a_folder_or_files_are_named(tmp_path):
     settings = read(tmp_path)
     with pytest.raises(InputError, match=r"\[PATH\] dataPath: no folder at"):
-        fitsnap_group_files(settings)
+        list_group_files(settings)
     (tmp_path / "JSON" / "Liquids").mkdir(parents=True)
     with pytest.raises(InputError, match=r"'Liquid' has no folder.*did you mean 'Liquids'"):
-        fitsnap_group_files(settings)
+        list_group_files(settings)
     settings = replace(settings, groups=(replace(settings.groups[0], name="Liquids"),))
     (tmp_path / "JSON" / "Liquids" / "._a.json").touch()
     with pytest.raises(InputError, match=r"'Liquids' has no files"):
-        fitsnap_group_files(settings)
+        list_group_files(settings)
 
 
 class TestSplit:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from paretofit.study.run_report import Written
+from paretofit.study.run_report import RunReport
 
 STUDY = """
 dataset: {dataset}
@@ -33,7 +33,7 @@ def no_report():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "paretofit.study.pipeline.write_run_report",
-            lambda folder, *more: Written(folder / "report.html", pd.DataFrame(), more[-1]),
+            lambda folder, *more: RunReport(folder / "report.html", pd.DataFrame(), more[-1]),
         )
         yield
 
@@ -105,7 +105,7 @@ def says(path, text, seconds=60):
 
 
 def litter(folder):
-    """Temporary files: those of `paretofit.core.files.replacing` have names that begin with a dot."""
+    """Temporary files: those of `paretofit.core.files.atomic_path` have names that begin with a dot."""
     return [path for path in folder.rglob(".*") if not path.name.startswith(".nfs")]
 
 

@@ -22,10 +22,10 @@ from test_fitsnap_input import SECTIONS
 from test_readers import VASPRUN, fitsnap, outcar
 
 from paretofit import Dataset, DesignMatrix, InputError
-from paretofit.dataset import LevelData, describe_dataset, import_dataset, read_settings, write_dataset
+from paretofit.dataset import LevelData, describe_dataset, import_dataset, read_level_settings, write_dataset
 from paretofit.dataset import dataset_html as html
 from paretofit.fitsnap import read_fitsnap_input
-from paretofit.pareto import front_of_file
+from paretofit.pareto import extract_front_from_csv
 from paretofit.study import load_label_study, load_study
 from paretofit.uncertainty import EnvironmentGrade, read_committee
 
@@ -63,7 +63,7 @@ def whole_dataset(path: Path) -> None:
             data.label_records(level)
             data.settings(level)
         describe_dataset(data)
-        html.dataset_html(data)
+        html.render_dataset(data)
 
 
 def whole_design(path: Path) -> None:
@@ -97,7 +97,7 @@ def yaml_text(content: Any) -> str:
 
 def front(path: Path) -> None:
     """The front of any table."""
-    front_of_file(path, ["energy", "force"], ["level"], drop_missing=True)
+    extract_front_from_csv(path, ["energy", "force"], ["level"], drop_missing=True)
 
 
 def structure(shift: float = 0.0) -> Atoms:
@@ -132,10 +132,10 @@ def make_design(path: Path) -> None:
 def make_committee(path: Path) -> None:
     """Three members of four coefficients."""
     from paretofit.core import RowKind
-    from paretofit.uncertainty import HeldOut, Uncertainty, write_committee
+    from paretofit.uncertainty import CalibrationData, Uncertainty, write_committee
     from paretofit.uncertainty.extrapolation import TrainingLeverage
 
-    held = HeldOut(*(np.arange(4) if name == "configuration" else np.ones(4) for name in HeldOut._fields))
+    held = CalibrationData(*(np.arange(4) if name == "configuration" else np.ones(4) for name in CalibrationData._fields))
     grade = EnvironmentGrade(False, np.ones(4), np.ones((4, 4)), np.ones((4, 2)))
     own = Uncertainty(
         "bootstrap", {RowKind.ENERGY: held}, {"Be": grade}, TrainingLeverage(np.arange(4), np.eye(4)), 1.0,
@@ -156,7 +156,7 @@ def _input() -> bytes:
 HDF5 = ("dataset", "design", "committee")
 READERS = {
     "study": Reader("s.yaml", whole_study, lambda: yaml_text(study_content()).encode()),
-    "levels": Reader("l.yaml", read_settings, lambda: b"code: pw.x\nlevels:\n- {name: 1, cutoff_ev: 300}\n"),
+    "levels": Reader("l.yaml", read_level_settings, lambda: b"code: pw.x\nlevels:\n- {name: 1, cutoff_ev: 300}\n"),
     "extxyz": Reader("a.extxyz", imported, XYZ.encode),
     "vasprun": Reader("vasprun.xml", imported, VASPRUN.encode),
     "outcar": Reader("OUTCAR", imported, outcar().encode),

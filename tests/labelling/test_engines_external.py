@@ -18,11 +18,11 @@ from scipy.spatial.transform import Rotation
 from paretofit import Dataset, InputError
 from paretofit.commands import read_label_outputs, write_label_inputs
 from paretofit.dataset import import_dataset
-from paretofit.labelling import PAPER, LabelSettings, Level, SelfConsistency, Smearing
+from paretofit.labelling import PAPER_LADDER, LabelSettings, Level, ScfSettings, SmearingSettings
 from paretofit.labelling.engines import Abinit, EngineError, Espresso, Gpaw, NotConvergedError, Vasp
 from paretofit.study import LabelStudy
 
-LEVELS = {level.name: level for level in PAPER}
+LEVELS = {level.name: level for level in PAPER_LADDER}
 SHEAR = np.array([[0, 0.03, 0], [0.02, 0, 0.01], [0, 0, 0.04]])
 UPF = Path("/usr/share/espresso/pseudo")
 
@@ -105,7 +105,7 @@ def test_abinit_and_gpaw_agree_on_eight_atoms_far_from_equilibrium(beryllium, tm
 def test_forces_are_the_derivative_of_the_energy_that_is_given(case, tmp_path):
     """With so wide a smearing E and F = E - TS have clearly different slopes."""
     engine, atoms, level = case
-    level = level.model_copy(update={"smearing": Smearing(method="fermi-dirac", width_ev=0.8)})
+    level = level.model_copy(update={"smearing": SmearingSettings(method="fermi-dirac", width_ev=0.8)})
     step = 0.02
     energies = []
     for sign in (1, -1):
@@ -139,7 +139,7 @@ def test_a_rotated_or_left_handed_cell_is_the_same_crystal(case, tmp_path):
 @both
 def test_what_is_not_converged_is_no_label_and_gentler_mixing_gives_the_same_one(case, tmp_path):
     engine, atoms, level = case
-    hasty = level.model_copy(update={"scf": SelfConsistency(max_iterations=1)})
+    hasty = level.model_copy(update={"scf": ScfSettings(max_iterations=1)})
     with pytest.raises(NotConvergedError, match="onverge"):
         engine.compute(atoms, hasty, 0, tmp_path)
     first, third = (engine.compute(atoms, level, attempt, tmp_path) for attempt in (0, 2))
@@ -231,7 +231,7 @@ def test_settings_that_an_engine_cannot_follow_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             engine.write_inputs(atoms, level.model_copy(update=change), tmp_path / "wrong")
-    for change, said in (({"smearing": Smearing(order=2)}, "order 2"), ({"cutoff_ev": None}, "cutoff_ev")):
+    for change, said in (({"smearing": SmearingSettings(order=2)}, "order 2"), ({"cutoff_ev": None}, "cutoff_ev")):
         with pytest.raises(InputError, match=said):
             engine.check_level(level.model_copy(update=change))
     with pytest.raises(InputError, match="no input files"):

@@ -10,7 +10,7 @@ from ase.units import GPa
 from threadpoolctl import threadpool_limits
 
 from paretofit import InputError
-from paretofit.labelling import PAPER, LabelSettings, Level, SelfConsistency, Task
+from paretofit.labelling import PAPER_LADDER, LabelSettings, Level, ScfSettings, Task
 from paretofit.labelling.engines import Gpaw, NotConvergedError
 from paretofit.labelling.tasks import compute_label
 
@@ -31,7 +31,7 @@ def beryllium_cell(a=2.27, ratio=1.57):
     return bulk("Be", "hcp", a=a, c=ratio * a)
 
 
-@pytest.mark.parametrize("level", PAPER[:3], ids=lambda level: level.name)
+@pytest.mark.parametrize("level", PAPER_LADDER[:3], ids=lambda level: level.name)
 def test_shipped_labels_come_out_again(beryllium, tmp_path, level):
     smallest = int(np.argmin(beryllium.n_atoms))
     one = beryllium.select([smallest])
@@ -77,7 +77,7 @@ def test_cohesion_falls_from_hcp_to_simple_cubic(tmp_path):
 
 
 def test_a_calculation_that_does_not_converge_is_tried_more_gently_and_then_recorded(tmp_path):
-    level = COARSE.model_copy(update={"scf": SelfConsistency(max_iterations=2), "kspacing_per_angstrom": 1.5})
+    level = COARSE.model_copy(update={"scf": ScfSettings(max_iterations=2), "kspacing_per_angstrom": 1.5})
     with pytest.raises(NotConvergedError):
         Gpaw().compute(beryllium_cell(), level, 0, tmp_path)
     task = Task(4, beryllium_cell(), level, "key")

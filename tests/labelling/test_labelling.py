@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from paretofit import Dataset, InputError
 from paretofit.commands import (
     collect_labels,
-    estimate_labels,
+    estimate_label_cost,
     format_labels,
     label_study,
     read_label_outputs,
     write_label_inputs,
 )
 from paretofit.dataset import LevelData, describe_dataset, write_dataset
-from paretofit.execution import execute
-from paretofit.labelling import PAPER, LabelSettings, choose_probe, cost_terms, fit_cost, kpoint_mesh
+from paretofit.execution import run_tasks
+from paretofit.labelling import PAPER_LADDER, LabelSettings, choose_probe_labels, cost_terms, fit_cost_model, kpoint_mesh
 from paretofit.study import LabelStudy, load_label_study
 
 needs_gpaw = pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed (the extra 'dft')")
@@ -124,13 +124,13 @@ def test_a_mesh_is_never_coarser_than_asked_and_does_not_depend_on_orientation(s
 
 
 def test_meshes_are_those_that_the_shipped_labels_were_computed_with(beryllium):
-    for level in PAPER[:5]:
+    for level in PAPER_LADDER[:5]:
         recorded = [tuple(record["kpts"]) for record in beryllium.label_records(level.name)]
         assert [level.kpoints(atoms) for atoms in beryllium] == recorded
 
 
 def test_the_preset_is_table_1_of_the_paper():
-    assert [(level.cutoff_ev, level.kspacing_per_angstrom) for level in PAPER] == [
+    assert [(level.cutoff_ev, level.kspacing_per_angstrom) for level in PAPER_LADDER] == [
         (300, None), (300, 1.0), (400, 0.75), (500, 0.5), (700, 0.25), (900, 0.1),
     ]  # fmt: skip
 
@@ -272,7 +272,7 @@ def test_only_some_configurations_at_a_level(folder):
 
 
 def test_processes_that_die_take_only_their_own_task():
-    results = dict(execute(_square_or_die, [1, 2, 3, 4, 5, 6], 2, lambda _: -1))
+    results = dict(run_tasks(_square_or_die, [1, 2, 3, 4, 5, 6], 2, lambda _: -1))
     assert results == {1: 1, 2: 4, 3: -1, 4: 16, 5: 25, 6: 36}
 
 
@@ -383,7 +383,7 @@ def test_inputs_for_another_machine_come_back_as_labels(folder):
             written = read_vasp(place / "POSCAR")
             assert written.positions == pytest.approx(atoms.positions, abs=1e-12)
             mesh = tuple(int(n) for n in (place / "KPOINTS").read_text().split("\n")[3].split())
-            assert mesh == PAPER[2].kpoints(atoms)
+            assert mesh == PAPER_LADDER[2].kpoints(atoms)
 
 
 def test_an_engine_without_input_files_says_so(folder):
@@ -397,21 +397,21 @@ def test_an_engine_without_input_files_says_so(folder):
 def test_the_cost_of_the_finest_level_is_foretold_from_the_cheap_ones(beryllium):
     engine = LabelSettings.model_validate({"engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"}}).engine
     terms, seconds, level_of = [], [], []
-    for level in PAPER[:5]:
+    for level in PAPER_LADDER[:5]:
         terms += [cost_terms(atoms, level, engine) for atoms in beryllium]
         seconds += beryllium.labels(level.name).seconds.tolist()
         level_of += [level.name] * len(beryllium)
     terms, seconds, fine = np.array(terms), np.array(seconds), np.array(level_of) == "5"
     cheap = np.isin(level_of, ["1", "2", "3"])
-    model = fit_cost(terms[cheap], seconds[cheap])
+    model = fit_cost_model(terms[cheap], seconds[cheap])
     assert model.seconds(terms[fine]).sum() == pytest.approx(seconds[fine].sum(), rel=0.2)
-    probe = choose_probe(terms, 8, 60.0)
+    probe = choose_probe_labels(terms, 8, 60.0)
     assert len(probe) == len(set(probe)) <= 8
-    assert fit_cost(terms[probe], seconds[probe]).seconds(terms).sum() == pytest.approx(seconds.sum(), rel=0.3)
+    assert fit_cost_model(terms[probe], seconds[probe]).seconds(terms).sum() == pytest.approx(seconds.sum(), rel=0.3)
 
 
 def test_a_dry_run_computes_a_few_and_keeps_them(folder):
-    table, model = estimate_labels(study_of(folder), jobs=1)
+    table, model = estimate_label_cost(study_of(folder), jobs=1)
     assert table["to_do"].sum() == 16 - model.n_labels
     assert 0 < model.n_labels <= 8
     assert calls(folder) == model.n_labels

@@ -14,7 +14,7 @@ from helpers.faults import LABELS, begin, call, gone, in_one_sentence, small_dis
 
 from paretofit import Dataset
 from paretofit.execution import isolated as module
-from paretofit.labelling.scratch import PREFIX, clear_up, scratch_folder
+from paretofit.labelling.scratch import SCRATCH_PREFIX, remove_stale_scratch, scratch_folder
 
 STUDY = LABELS.replace("slow.Slow", "program.Program")
 PROGRAM = """
@@ -68,7 +68,7 @@ def test_programs_end_with_the_command(folder, number, more):
         path.unlink() if path.is_file() else path.rmdir()
     again = call("label", "s.yaml", "--jobs", 2, cwd=folder)
     assert again.returncode == 0, again.stderr
-    assert not list((folder / "tmp").glob(f"{PREFIX}*"))
+    assert not list((folder / "tmp").glob(f"{SCRATCH_PREFIX}*"))
 
 
 def test_only_what_nobody_uses_is_cleared_up(tmp_path, monkeypatch):
@@ -77,14 +77,14 @@ def test_only_what_nobody_uses_is_cleared_up(tmp_path, monkeypatch):
     ended.wait()
     with scratch_folder() as own:
         left = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
-        elsewhere = own.with_name(f"{PREFIX}-another.machine-{ended.pid}-abcdefgh")
+        elsewhere = own.with_name(f"{SCRATCH_PREFIX}-another.machine-{ended.pid}-abcdefgh")
         for place in (left / "0", elsewhere):
             place.mkdir(parents=True)
         programs = [
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=place)
             for place in (left / "0", own)
         ]
-        clear_up()
+        remove_stale_scratch()
         assert programs[0].wait(10) == -signal.SIGKILL
         assert programs[1].poll() is None
         programs[1].kill()
@@ -119,4 +119,4 @@ def test_a_task_is_handed_out_again_where_a_process_had_just_died(monkeypatch):
         return submit(pool, function, task)
 
     monkeypatch.setattr(module.ProcessPoolExecutor, "submit", sometimes)
-    assert dict(module.execute(abs, range(-6, 0), 2, lambda _: None)) == {-k: k for k in range(1, 7)}
+    assert dict(module.run_tasks(abs, range(-6, 0), 2, lambda _: None)) == {-k: k for k in range(1, 7)}

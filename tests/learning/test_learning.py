@@ -21,17 +21,17 @@ from paretofit.cli import app
 from paretofit.commands import learn
 from paretofit.commands.active_learning import load_learn_study
 from paretofit.core import RowKind
-from paretofit.learning import VALIDATE, LearnFolder, ModelSettings, SnapModel, read_frames_of
+from paretofit.learning import VALIDATE, LearnFolder, SnapModelSettings, SnapModel, load_frames
 from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings, SelectSettings
-from paretofit.learning.level_choice import choose_level, learning_exponent, level_noise, level_seconds
-from paretofit.learning.loop_report import ended_early
+from paretofit.learning.level_choice import choose_level, fit_learning_exponent, measure_level_noise, compute_label_seconds
+from paretofit.learning.loop_report import count_early_stops
 from paretofit.learning.md_run import MdEngine, Run
 from paretofit.learning.model import TrainingData
-from paretofit.learning.selection import calibrate, choose, judge_frames
-from paretofit.learning.sets import TEST, TRAIN, assign_sets, family_keys, family_numbers
+from paretofit.learning.selection import calibrate, select_frames, classify_frames
+from paretofit.learning.sets import TEST, TRAIN, assign_sets, choose_group_keys, assign_group_numbers
 from paretofit.potentials import LinearPotential
-from paretofit.report.page import Picture
+from paretofit.report.page import ReportFigure
 from paretofit.uncertainty import Assessment, detection_rates
 from paretofit.uncertainty.calibration import committee_error, disagreement
 
@@ -76,7 +76,7 @@ def _lammps_potentials():
 def _no_pictures(monkeypatch):
     """They take most of a small loop's time; those of `done` are drawn."""
     monkeypatch.setattr(
-        "paretofit.learning.loop_report.draw_picture", lambda plan, _: Picture(plan.name, "", missing="not drawn")
+        "paretofit.learning.loop_report.draw_picture", lambda plan, _: ReportFigure(plan.name, "", missing="not drawn")
     )
 
 
@@ -152,7 +152,7 @@ class TestTheLoop:
         folder = LearnFolder(done.folder)
         frames = pd.read_csv(folder.iteration(1).path / "frames.csv")
         chosen = frames[frames["verdict"] == "chosen"]
-        structures = read_frames_of(folder.iteration(2).structures, "")
+        structures = load_frames(folder.iteration(2).structures, "")
         assert [atoms.info["trajectory"] for atoms in structures] == chosen["trajectory"].tolist()
         assert (chosen["above"] != "").all()
         with Dataset(folder.dataset) as data:
@@ -538,10 +538,10 @@ class TestSets:
 
     def test_one_parent_of_all_is_no_family(self):
         structures = self.made([{"parent": "a.cif", "family": f"f{k // 4}"} for k in range(40)])
-        keys = family_keys(structures, ["parent", "trajectory"])
+        keys = choose_group_keys(structures, ["parent", "trajectory"])
         assert keys == ["trajectory", "family"]
-        assert len(set(family_numbers(structures, keys).tolist())) == 10
-        assert family_keys(structures[:1], ["parent"]) == ["parent"]
+        assert len(set(assign_group_numbers(structures, keys).tolist())) == 10
+        assert choose_group_keys(structures[:1], ["parent"]) == ["parent"]
 
     def test_frames_go_with_what_they_started_from(self):
         structures = self.made([{}] * 10 + [{"trajectory": f"01-{k}", "started_from": k} for k in range(10)])
@@ -578,19 +578,19 @@ class TestSelection:
         assessed = [self.assessed(*one) for one in
                     [(0.004, 0.05), (0.006, 0.05), (0.004, 0.2), (0.6, 0.05), (0.007, 0.2), (0.007, 0.2)]]  # fmt: skip
         described = np.array([[1.0, 0], [2, 0], [3, 0], [4, 0], [5, 0], [5, 1e-5]])
-        table = judge_frames(self.frames(6), assessed, calibration, settings, described, np.array([[9.0, 9]]))
+        table = classify_frames(self.frames(6), assessed, calibration, settings, described, np.array([[9.0, 9]]))
         assert table["above"].tolist() == ["", "energy", "forces", "energy", "energy forces", "energy forces"]
         waiting = "not drawn"
         assert table["verdict"].tolist() == ["confident", waiting, waiting, "broken", waiting, "duplicate"]
         assert table["energy_expected"].tolist() == pytest.approx([8, 12, 8, 1200, 14, 14])
-        drawn = {tuple(choose(table, described, described[:0], settings, np.random.default_rng(k))) for k in range(30)}
+        drawn = {tuple(select_frames(table, described, described[:0], settings, np.random.default_rng(k))) for k in range(30)}
         assert drawn == {(1, 2), (1, 4), (2, 4)}
 
     def test_diverse_choice_takes_what_is_far_from_what_is_known(self):
         settings = SelectSettings(how="diverse", most=2)
         table = pd.DataFrame({"verdict": ["not drawn"] * 4})
         described = np.array([[1.0, 0.0, 0.0], [1.0, 0.01, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-        found = choose(table, described, np.array([[1.0, 0.0, 0.0]] * 5), settings, np.random.default_rng(0))
+        found = select_frames(table, described, np.array([[1.0, 0.0, 0.0]] * 5), settings, np.random.default_rng(0))
         assert found.tolist() == [2, 3]
 
     def test_structures_whose_atoms_overlap_are_broken(self):
@@ -598,7 +598,7 @@ class TestSelection:
         atoms = bulk("W").repeat((4, 1, 1))
         atoms.positions[1] = atoms.positions[0] + [1.0, 0, 0]
         pairs = pd.DataFrame({"energy": [1.0, 2, 3], "forces": [1.0, 2, 3], "stress": [np.nan] * 3})
-        table = judge_frames([atoms], [self.assessed(1.0, 1.0)], calibrate(pairs, pairs, settings), settings,
+        table = classify_frames([atoms], [self.assessed(1.0, 1.0)], calibrate(pairs, pairs, settings), settings,
                              np.ones((1, 2)), np.zeros((0, 2)))  # fmt: skip
         assert table["verdict"].tolist() == ["broken"]
 
@@ -614,15 +614,15 @@ class TestLevels:
         assert early.table[0]["foretold"] == pytest.approx(by_hand)
         assert early.table[0]["gain_per_hour"] == pytest.approx(3600 * (1 - by_hand) / 20)
         assert choose_level(levels, {}, seconds, (0.2, 1.0), 20, 20).name == "good"
-        assert learning_exponent([(10, 4.0), (40, 2.0)]) == pytest.approx(0.5)
-        assert learning_exponent([(10, 90.0), (20, 4.0), (40, 3.0), (80, 2.5)]) == pytest.approx(0.34, abs=0.02)
+        assert fit_learning_exponent([(10, 4.0), (40, 2.0)]) == pytest.approx(0.5)
+        assert fit_learning_exponent([(10, 90.0), (20, 4.0), (40, 3.0), (80, 2.5)]) == pytest.approx(0.34, abs=0.02)
         energies = choose_level(levels, {"cheap": (0.3, 0.01)}, seconds, (0.2, 1.0), 20, 20)
         assert energies.name == "good"  # the cheap level's energies are worse than the model's
-        assert learning_exponent([(10, 4.0)]) == 0.5
+        assert fit_learning_exponent([(10, 4.0)]) == 0.5
 
     def test_noise_and_cost_come_from_what_has_labels_at_both(self):
         with Dataset(first_configurations()) as data:
-            noise, seconds = level_noise(data, ["2", "3", "5"]), level_seconds(data, ["2", "3", "5"])
+            noise, seconds = measure_level_noise(data, ["2", "3", "5"]), compute_label_seconds(data, ["2", "3", "5"])
             energy = (data.labels("3").energy - data.labels("5").energy) / data.n_atoms
             forces = data.labels("3").forces - data.labels("5").forces
         assert noise["3"] == pytest.approx((energy.std(), np.sqrt(np.mean(forces**2))))
@@ -635,8 +635,8 @@ class TestLevels:
             sets = np.array([VALIDATE if k % 5 == 0 else TRAIN for k in range(n)])
             level = np.array(["3" if k % 2 else "5" for k in range(n)], dtype=object)
             made = TrainingData(data, sets, level, np.arange(n), np.ones(n, dtype=int), ["3", "5"],
-                                level_noise(data, ["3", "5"]), (0.02, 0.1))  # fmt: skip
-            model = SnapModel(ModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
+                                measure_level_noise(data, ["3", "5"]), (0.02, 0.1))  # fmt: skip
+            model = SnapModel(SnapModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
             (tmp_path / "designs").mkdir()
             trained = model.train(made, tmp_path / "model", seed=1)
             labels3, labels5 = data.labels("3"), data.labels("5")
@@ -645,7 +645,7 @@ class TestLevels:
             error = [trained.committee.assess(data[k]).energy / data.n_atoms[k] - labels5.energy[k] / data.n_atoms[k]
                      for k in range(0, n, 10)]  # fmt: skip
         assert abs(np.mean(error)) < 0.02
-        alone = SnapModel(ModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
+        alone = SnapModel(SnapModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
         assert alone.load(tmp_path / "model").n_members == 4
 
 
@@ -661,7 +661,7 @@ class TestWhatTheReviewFound:
             here = LearnFolder(tmp_path).iteration(k)
             events = (here.record("explore") or {"events": []})["events"]
             here.finish("explore", {"events": [*events, f"trajectory 3: the temperature reached {heat} K"]})
-        table = ended_early(LearnFolder(tmp_path))
+        table = count_early_stops(LearnFolder(tmp_path))
         assert table.to_numpy().tolist() == [
             [1, "the temperature reached … K", 2],
             [2, "the temperature reached … K", 1],
@@ -748,10 +748,10 @@ class TestWhatTheReviewFound:
 
     def test_forces_that_vanish_do_not_stop_a_committee(self):
         """Ten held-out families, four of them crystals without forces."""
-        from paretofit.uncertainty import HeldOut, Uncertainty
+        from paretofit.uncertainty import CalibrationData, Uncertainty
 
         group = np.repeat(np.arange(10), 6)
         spread = np.where(group < 4, 1e-17, 0.1)
         residual = np.where(group < 4, 0.0, 0.2) * np.random.default_rng(0).normal(size=60)
-        own = Uncertainty("bootstrap", {RowKind.FORCE: HeldOut(spread, residual, group, group)}, {}, None, 1.0, {})
+        own = Uncertainty("bootstrap", {RowKind.FORCE: CalibrationData(spread, residual, group, group)}, {}, None, 1.0, {})
         assert own.interval(RowKind.FORCE).factor > 0

@@ -11,12 +11,12 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.mixing import SumCalculator
 
 from paretofit.core import lammps_calculator
-from paretofit.learning.explore import dynamics_of, run_md
+from paretofit.learning.explore import create_dynamics, run_md
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_frame import MdFrame
 from paretofit.learning.md_run import MdEngine, Run
-from paretofit.learning.trajectories import _without_places, with_dispersion
-from paretofit.potentials import dispersion_commands
+from paretofit.learning.trajectories import _replace_paths_with_digests, add_dispersion
+from paretofit.potentials import format_dispersion_commands
 
 EAM = ("pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W")
 NATIVE = MdEngine(EAM, ("W",))
@@ -58,7 +58,7 @@ def trajectory(atoms, engine, integrator, temperature=300.0, pressure=0.0, seed=
 def means(atoms, engine, integrator, temperature, pressure, picoseconds, seed):
     """Temperature and swelling, averaged over a trajectory after 0.5 ps."""
     run = Run(0, atoms, temperature, pressure, seed)
-    dynamics = dynamics_of(run, engine, ExploreSettings(integrator=integrator))
+    dynamics = create_dynamics(run, engine, ExploreSettings(integrator=integrator))
     dynamics.start()
     dynamics.advance(500)
     seen = [dynamics.advance(10) for _ in range(round(picoseconds * 100))]
@@ -138,7 +138,7 @@ class TestEnsemble:
         seen = []
         for integrator in ("ase", "lammps"):
             run, settings = Run(0, atoms, 500.0, 0.0, 1), ExploreSettings(integrator=integrator)
-            dynamics = dynamics_of(run, MdEngine((), ("W",), Spring), settings)
+            dynamics = create_dynamics(run, MdEngine((), ("W",), Spring), settings)
             dynamics.start()
             seen.append([dynamics.advance(10).temperature for _ in range(150)])
             dynamics.close()
@@ -149,7 +149,7 @@ class TestEnsemble:
 
     def test_nothing_drifts(self):
         for atoms in starts().values():
-            dynamics = dynamics_of(Run(0, atoms, 500.0, 0.0, 1), ENGINE, ExploreSettings())
+            dynamics = create_dynamics(Run(0, atoms, 500.0, 0.0, 1), ENGINE, ExploreSettings())
             dynamics.start()
             assert dynamics.advance(1).temperature == pytest.approx(500.0, rel=0.1)
             dynamics.advance(20)
@@ -232,14 +232,14 @@ class TestWhatIsComputed:
         """One step, from energies of both parts by themselves; tungsten has no D2, carbon has."""
         atoms = bulk("C", cubic=True)
         atoms.rattle(0.05, seed=1)
-        lines = dispersion_commands(kind, ["C"])
+        lines = format_dispersion_commands(kind, ["C"])
         carbon = ("pair_style lj/cut 4.0", "pair_coeff * * 0.05 1.4")
         engine = MdEngine((), ("C",), partial(lammps_calculator, carbon, ("C",)))
-        both = with_dispersion(engine, kind)
+        both = add_dispersion(engine, kind)
         frames = {}
         for integrator in ("ase", "lammps"):
             frames[integrator] = trajectory(atoms, both, integrator, time_ps=0.005, interval_ps=0.005).frames[-1]
-            dynamics = dynamics_of(Run(0, atoms, 300.0, 0.0, 3), both, ExploreSettings(integrator=integrator))
+            dynamics = create_dynamics(Run(0, atoms, 300.0, 0.0, 3), both, ExploreSettings(integrator=integrator))
             dynamics.start()
             now = dynamics.advance(2)
             dynamics.close()
@@ -249,16 +249,16 @@ class TestWhatIsComputed:
                 parts.append(now.atoms.get_potential_energy())
             assert now.energy == pytest.approx(sum(parts), abs=1e-6)
             assert abs(parts[1]) > 0.1
-        native = trajectory(atoms, with_dispersion(MdEngine(carbon, ("C",)), kind), "lammps",
+        native = trajectory(atoms, add_dispersion(MdEngine(carbon, ("C",)), kind), "lammps",
                             time_ps=0.005, interval_ps=0.005).frames[-1]  # fmt: skip
         assert frames["lammps"].positions == pytest.approx(native.positions, abs=1e-6)
         assert frames["lammps"].cell[:] == pytest.approx(native.cell[:], abs=1e-6)
 
     def test_what_is_computed_is_in_the_record(self):
-        assert _without_places(NATIVE) == [word for line in EAM for word in line.split()]
-        assert _without_places(ENGINE) != _without_places(replace(ENGINE, digest="other"))
+        assert _replace_paths_with_digests(NATIVE) == [word for line in EAM for word in line.split()]
+        assert _replace_paths_with_digests(ENGINE) != _replace_paths_with_digests(replace(ENGINE, digest="other"))
         assert isinstance(ENGINE.calculator(), Calculator)
-        assert with_dispersion(ENGINE, "none") is ENGINE
+        assert add_dispersion(ENGINE, "none") is ENGINE
 
 
 class TestWhatGoesWrong:

@@ -14,8 +14,8 @@ from helpers.faults import STUDY
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, run_study
 from paretofit.dataset import split_configurations
-from paretofit.linear.reduction import PROCESSOR, add_gram, device_named, host, solve_rows
-from paretofit.linear.reduction.device import Torch, cholesky, fold_rows, solve_factored, symmetric_product
+from paretofit.linear.reduction import CPU, add_gram, get_device, to_numpy, solve_rows
+from paretofit.linear.reduction.device import TorchDevice, cholesky, update_qr, solve_factored, symmetric_product
 from paretofit.study import load_study
 from paretofit.sweep import FastEngine, SweepGrid, SweepInput, run_sweep
 
@@ -34,21 +34,21 @@ def real(beryllium, tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_operations_are_those_of_lapack(name):
-    rng, device = np.random.default_rng(0), Torch(name)
+    rng, device = np.random.default_rng(0), TorchDevice(name)
     A, B = rng.normal(size=(50, 12)), rng.normal(size=(12, 3))
-    for place in (PROCESSOR, device):
+    for place in (CPU, device):
         G = place.zeros(12, 12)
         add_gram(G, place.put(A))
-        assert host(symmetric_product(G, place.put(B))) == pytest.approx(A.T @ A @ B, rel=1e-12)
+        assert to_numpy(symmetric_product(G, place.put(B))) == pytest.approx(A.T @ A @ B, rel=1e-12)
         R, valid = cholesky(G)
         assert valid == 12
-        assert np.abs(np.triu(host(R))) == pytest.approx(np.abs(np.triu(np.linalg.qr(A)[1])), abs=1e-12)
-        assert host(solve_factored(R, place.put(B))) == pytest.approx(np.linalg.solve(A.T @ A, B), rel=1e-10)
-        U = host(solve_rows(R, place.put(A)))
+        assert np.abs(np.triu(to_numpy(R))) == pytest.approx(np.abs(np.triu(np.linalg.qr(A)[1])), abs=1e-12)
+        assert to_numpy(solve_factored(R, place.put(B))) == pytest.approx(np.linalg.solve(A.T @ A, B), rel=1e-10)
+        U = to_numpy(solve_rows(R, place.put(A)))
         assert pytest.approx(np.eye(12), abs=1e-12) == U.T @ U
-        T = np.triu(host(fold_rows(place.zeros(12, 12), place.put(A[:5]))))
+        T = np.triu(to_numpy(update_qr(place.zeros(12, 12), place.put(A[:5]))))
         assert pytest.approx(A[:5].T @ A[:5], abs=1e-12) == T.T @ T
-        T = np.triu(host(fold_rows(place.put(np.asfortranarray(T)), place.put(A[5:]))))
+        T = np.triu(to_numpy(update_qr(place.put(np.asfortranarray(T)), place.put(A[5:]))))
         assert pytest.approx(A.T @ A, abs=1e-12) == T.T @ T
 
 
@@ -56,7 +56,7 @@ def test_operations_are_those_of_lapack(name):
 def test_a_singular_leading_block_is_found(name):
     A = np.random.default_rng(0).normal(size=(30, 5))
     A[:, 3] = 0
-    for place in (PROCESSOR, Torch(name)):
+    for place in (CPU, TorchDevice(name)):
         G = place.zeros(5, 5)
         add_gram(G, place.put(A))
         assert cholesky(G)[1] == 3
@@ -72,7 +72,7 @@ def test_a_sweep_has_the_same_errors(real, name, more, monkeypatch):
     expected = run_sweep(real, grid)
     monkeypatch.setattr(DesignMatrix, "in_memory", lambda self, *_: self)
     monkeypatch.setattr("paretofit.sweep.row_stream.BLOCK_BYTES", 1 << 18)
-    found = run_sweep(real, grid, engine=FastEngine(real, grid, device=Torch(name)))
+    found = run_sweep(real, grid, engine=FastEngine(real, grid, device=TorchDevice(name)))
     assert found["solver"].equals(expected["solver"])
     assert {"whitened", "refined", "rrqr"} <= set(found["solver"])
     for column in NUMBERS:
@@ -94,7 +94,7 @@ def test_scores_and_dropped_columns_are_the_same(real, name):
         column_levels=[*real.design.column_levels, 6],
     )
     data, grid = replace(real, design=doubled), SweepGrid(["5"], [6], [(12.0, 1.0)], [100])
-    there, here = (FastEngine(data, grid, device=device) for device in (Torch(name), PROCESSOR))
+    there, here = (FastEngine(data, grid, device=device) for device in (TorchDevice(name), CPU))
     assert there.dropped == here.dropped != []
     assert there.scores.block == pytest.approx(here.scores.block, rel=1e-8)
     assert there.scores.regular == pytest.approx(here.scores.regular, rel=1e-8)
@@ -103,7 +103,7 @@ def test_scores_and_dropped_columns_are_the_same(real, name):
 def test_fits_of_another_device_are_not_taken_for_its_own(real, tmp_path):
     """They differ from the ninth digit on, and a file of results has those of one device."""
     grid = SweepGrid(["5"], [4], [(12.0, 1.0)], [60])
-    here, there = FastEngine(real, grid), FastEngine(real, grid, device=Torch("cpu"))
+    here, there = FastEngine(real, grid), FastEngine(real, grid, device=TorchDevice("cpu"))
     expected = run_sweep(real, grid, engine=there)
     run_sweep(real, grid, journal=tmp_path, engine=here)
     run_sweep(real, grid, journal=tmp_path, engine=there)
@@ -136,7 +136,7 @@ class TestWhatIsSaid:
     def test_without_torch(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
         with pytest.raises(InputError, match=r"pip install 'paretofit\[gpu\]'"):
-            device_named("cuda")
+            get_device("cuda")
 
     @pytest.mark.parametrize(
         ("more", "said"),
@@ -152,8 +152,8 @@ class TestWhatIsSaid:
         assert said in str(error.value)
 
     def test_a_gpu_that_is_too_small(self, real, monkeypatch):
-        monkeypatch.setattr("paretofit.core.memory.SMALL", 0)
-        monkeypatch.setattr(Torch, "free", lambda _: 1000)
+        monkeypatch.setattr("paretofit.core.memory.MIN_CHECKED_BYTES", 0)
+        monkeypatch.setattr(TorchDevice, "free", lambda _: 1000)
         grid = SweepGrid(["5"], [6], [(1.0, 1.0)], [100])
         with pytest.raises(InputError, match="moments of 496 columns need about .* of the GPU's memory, and 1e-06 GB"):
-            FastEngine(real, grid, device=Torch("cpu"))
+            FastEngine(real, grid, device=TorchDevice("cpu"))

@@ -7,8 +7,8 @@ import pytest
 
 from paretofit import InputError, fit_wls
 from paretofit.core import RowKind
-from paretofit.linear import GroupMoments, optimise_weights, weight_front
-from paretofit.linear.group_optimisation import GOOD_ENOUGH
+from paretofit.linear import GroupMoments, optimise_weights, trace_weight_front
+from paretofit.linear.group_optimisation import NEGLIGIBLE_ERRORS
 
 E, F = RowKind.ENERGY, RowKind.FORCE
 
@@ -77,7 +77,7 @@ def test_optimising_lowers_what_counts_and_leaves_alone_what_does_not(moments):
 def test_the_front_between_two_objectives(moments):
     start = dict.fromkeys(moments.train, 1.0)
     objectives = {("good", E): 1.0, ("good", F): 2.0}, {("odd", F): 1.0}
-    found = weight_front(moments, start, objectives, points=5, regulariser=1e-3)
+    found = trace_weight_front(moments, start, objectives, points=5, regulariser=1e-3)
     assert [share for share, _, _ in found] == [0.0, 0.25, 0.5, 0.75, 1.0]
     first, second = zip(*(errors for _, _, errors in found), strict=True)
     assert all(b >= a * (1 - 1e-3) for a, b in pairwise(first))
@@ -93,7 +93,7 @@ def test_errors_that_are_zero_have_a_floor():
     held_out = np.arange(60) % 3 == 0
     exact = GroupMoments(X, X @ [1.0, 2.0, 3.0], np.full(60, E), group, held_out, np.ones(60))
     value, gradient = exact.objective({("a", E): 1.0}, {("a", E): 1.0})
-    assert value == pytest.approx(np.log(GOOD_ENOUGH[E]))
+    assert value == pytest.approx(np.log(NEGLIGIBLE_ERRORS[E]))
     assert gradient["a", E] == pytest.approx(0.0, abs=1e-6)
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from paretofit import InputError, SnapBasis, compute_design
 from paretofit.dataset import split_configurations
-from paretofit.linear import WeightPath, weight_path
-from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, weight_paths
+from paretofit.linear import WeightPath, compute_weight_path
+from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, compute_weight_paths
 
 RATIOS = [0.5, 3.0, 40.0, 800.0]
 
@@ -27,7 +27,7 @@ def engine_and_table(beryllium, tmp_path_factory):
 def test_every_point_of_the_path_is_a_fit(engine_and_table, twojmax, ratio):
     engine, _, table = engine_and_table
     limits = (ratio, 900.0) if ratio < 100 else (0.4, ratio)
-    path = weight_path(engine.reduction, engine.reduction.train, engine.size_of(twojmax), ratios=limits, points=5)
+    path = compute_weight_path(engine.reduction, engine.reduction.train, engine.size_of(twojmax), ratios=limits, points=5)
     at = 0 if ratio < 100 else -1
     fits = table[(table["twojmax"] == twojmax) & (table["w_energy"] == ratio)]
     for which, column in (("train", "train"), ("test", "test"), ("reference", "ref")):
@@ -37,7 +37,7 @@ def test_every_point_of_the_path_is_a_fit(engine_and_table, twojmax, ratio):
 
 def test_more_energy_weight_never_raises_the_energy_error_in_training(engine_and_table):
     engine, grid, _ = engine_and_table
-    paths, knees = weight_paths(engine, grid)
+    paths, knees = compute_weight_paths(engine, grid)
     for _, curve in paths.groupby(["twojmax", "level"]):
         assert (np.diff(curve["weight_ratio"]) > 0).all()
         assert (np.diff(curve["train_energy"]) <= 1e-9).all()
@@ -63,8 +63,8 @@ def test_knee_and_preference_of_a_known_curve():
 def test_wrong_input_to_the_path(engine_and_table):
     engine, _, _ = engine_and_table
     with pytest.raises(InputError, match="ratios must ascend"):
-        weight_path(engine.reduction, engine.reduction.train, 0, ratios=(10.0, 1.0))
+        compute_weight_path(engine.reduction, engine.reduction.train, 0, ratios=(10.0, 1.0))
     with pytest.raises(InputError, match="needs energy rows and force rows"):
-        weight_path(engine.reduction, engine.reduction.empty_moments(), 0)
+        compute_weight_path(engine.reduction, engine.reduction.empty_moments(), 0)
     with pytest.raises(InputError, match="preference must be a positive number"):
         hyperbola(np.array([1.0, 2.0])).best(0, 0.0)

@@ -16,7 +16,7 @@ from paretofit.pareto import (
     columns,
     dominated_hypervolume,
     front,
-    front_of_file,
+    extract_front_from_csv,
     hypervolume,
     pareto_front,
     read_table,
@@ -279,7 +279,7 @@ def test_a_reference_that_does_not_fit_the_objectives_is_refused(reference, said
 def test_front_of_file_writes_what_it_returns(tmp_path):
     source, out = tmp_path / "results.csv", tmp_path / "new" / "front.csv"
     REPETITIONS.to_csv(source, index=False)
-    found = front_of_file(source, ["cost", "error"], ["level", "n"], out=out)
+    found = extract_front_from_csv(source, ["cost", "error"], ["level", "n"], out=out)
     pd.testing.assert_frame_equal(read_table(out), found, check_dtype=False)  # 4.0 is written as 4
     assert out.read_text().splitlines()[0] == "level,n,cost,error,n_repeats"
     assert not list(out.parent.glob(".*"))
@@ -289,7 +289,7 @@ def test_levels_are_names(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("level,n\n01,1\n1,2\n")
     assert read_table(path)["level"].tolist() == ["01", "1"]
-    assert len(front_of_file(path, ["n"], ["level"])) == 1
+    assert len(extract_front_from_csv(path, ["n"], ["level"])) == 1
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_a_file_that_is_no_proper_table_is_named_and_nothing_is_written(tmp_path
     path.write_bytes(content)
     out.write_text("what was there")
     with pytest.raises(InputError) as caught:
-        front_of_file(path, ["a"], out=out)
+        extract_front_from_csv(path, ["a"], out=out)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert said in message
@@ -334,12 +334,12 @@ def test_a_missing_file_a_folder_and_the_table_itself_are_refused(tmp_path):
         read_table(tmp_path)
     path.write_text("a\n1\n")
     with pytest.raises(InputError, match="is a folder"):
-        front_of_file(path, ["a"], out=tmp_path)
+        extract_front_from_csv(path, ["a"], out=tmp_path)
     with pytest.raises(InputError, match="is the table itself"):
-        front_of_file(path, ["a"], out=path)
+        extract_front_from_csv(path, ["a"], out=path)
     for out in (path / "front.csv", "/proc/front.csv", tmp_path / "a\0b"):
         with pytest.raises(InputError, match="cannot be written: .*; name another place"):
-            front_of_file(path, ["a"], out=out)
+            extract_front_from_csv(path, ["a"], out=out)
     assert path.read_text() == "a\n1\n"
 
 

@@ -23,18 +23,18 @@ from paretofit import InputError, learn, run_study
 from paretofit.cli import app
 from paretofit.core import RowKind
 from paretofit.learning import MaceModel
-from paretofit.learning.explore import dynamics_of
+from paretofit.learning.explore import create_dynamics
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_run import Run
-from paretofit.potentials import Labelled, Labels, MacePotential, read_potential
-from paretofit.potentials.mace import PRESETS, MaceData, MaceSettings, check_mace, mace_committee
+from paretofit.potentials import LabelledStructures, StructureLabels, MacePotential, read_potential
+from paretofit.potentials.mace import PRESETS, MaceData, MaceSettings, check_mace, train_mace_committee
 from paretofit.potentials.mace import training_member as member_module
 from paretofit.potentials.mace.training import train_members
-from paretofit.potentials.mace.training_files import VOIGT, atomic_energies, mace_frame
-from paretofit.potentials.mace.training_member import Member
-from paretofit.report.figures import network_finding
+from paretofit.potentials.mace.training_files import VOIGT_TO_TENSOR, estimate_atomic_energies, build_mace_frame
+from paretofit.potentials.mace.training_member import MemberTraining
+from paretofit.report.figures import assess_networks
 from paretofit.study import networks as networks_module
-from paretofit.uncertainty import structure_key
+from paretofit.uncertainty import hash_structure
 
 MISSING = importlib.util.find_spec("mace") is None
 needs_mace = pytest.mark.skipif(MISSING, reason="the extra 'mace' is not installed: pip install 'paretofit[mace]'")
@@ -60,12 +60,12 @@ def labelled(n, seed, symbols="Cu", stress=True):
         values = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress() if stress else np.full(6, np.nan)
         atoms.calc = None
         structures.append(atoms)
-        labels.append(Labels(*values))
-    return Labelled(structures, labels)
+        labels.append(StructureLabels(*values))
+    return LabelledStructures(structures, labels)
 
 
 def of(structures, energies):
-    return Labelled(structures, [Labels(e, np.zeros((len(a), 3)), np.full(6, np.nan)) for a, e in
+    return LabelledStructures(structures, [StructureLabels(e, np.zeros((len(a), 3)), np.full(6, np.nan)) for a, e in
                                  zip(structures, energies, strict=True)])  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def committee(tmp_path_factory):
     """Two tiny networks, trained once."""
     folder = tmp_path_factory.mktemp("mace")
     data = MaceData(labelled(12, 0), labelled(4, 1))
-    return mace_committee(tiny(epochs=4), data, folder, aside=labelled(12, 2), seed=3, jobs=2)
+    return train_mace_committee(tiny(epochs=4), data, folder, aside=labelled(12, 2), seed=3, jobs=2)
 
 
 class TestSettings:
@@ -111,7 +111,7 @@ class TestSettings:
 class TestFiles:
     def test_stress_is_a_tensor_row_by_row(self):
         voigt = np.arange(6.0)
-        tensor = voigt[VOIGT].reshape(3, 3)
+        tensor = voigt[VOIGT_TO_TENSOR].reshape(3, 3)
         assert np.array_equal(tensor, tensor.T)
         assert [tensor[0, 0], tensor[1, 1], tensor[2, 2], tensor[1, 2], tensor[0, 2], tensor[0, 1]] == voigt.tolist()
 
@@ -124,37 +124,37 @@ class TestFiles:
         for frame, label in zip(frames, data.train.labels, strict=True):
             assert frame.info["REF_energy"] == pytest.approx(label.energy, abs=1e-7)
             assert np.allclose(frame.arrays["REF_forces"], label.forces, atol=1e-7)
-            assert np.allclose(np.ravel(frame.info["REF_stress"]), label.stress[VOIGT], atol=1e-7)
+            assert np.allclose(np.ravel(frame.info["REF_stress"]), label.stress[VOIGT_TO_TENSOR], atol=1e-7)
         assert len(ase.io.read(validate, index=":")) == 2
 
     def test_nothing_of_the_info_goes_to_mace(self):
         atoms = bulk("Cu")
         atoms.info = {"charge": 3, "config_type": "IsolatedAtom"}
-        assert "charge" not in mace_frame(atoms, Labels(1.0, np.zeros((1, 3)), np.full(6, np.nan))).info
+        assert "charge" not in build_mace_frame(atoms, StructureLabels(1.0, np.zeros((1, 3)), np.full(6, np.nan))).info
 
     def test_isolated_atoms_give_their_energy_and_stay_out(self, tmp_path):
         own = labelled(3, 0)
-        whole = Labelled(
-            [Atoms("Cu"), *own.structures], [Labels(-1.5, np.zeros((1, 3)), np.full(6, np.nan)), *own.labels]
+        whole = LabelledStructures(
+            [Atoms("Cu"), *own.structures], [StructureLabels(-1.5, np.zeros((1, 3)), np.full(6, np.nan)), *own.labels]
         )
         data = MaceData(whole, own)
-        assert atomic_energies(tiny(), data) == {"Cu": -1.5}
-        assert atomic_energies(tiny(isolated_atoms={"Cu": -2.0}), data) == {"Cu": -2.0}
+        assert estimate_atomic_energies(tiny(), data) == {"Cu": -1.5}
+        assert estimate_atomic_energies(tiny(isolated_atoms={"Cu": -2.0}), data) == {"Cu": -2.0}
         assert len(ase.io.read(data.write(tmp_path)[0], index=":")) == 3
 
     def test_regression_of_energies_on_composition(self):
         cells = [bulk("NaCl", "rocksalt", a=5.6), bulk("Na", cubic=True), bulk("Cl", "fcc", a=4.0)]
         energies = [-3.0 - 5.0, 2 * -3.0, -5.0]
-        found = atomic_energies(tiny(), MaceData(of(cells, energies), of(cells, energies)))
+        found = estimate_atomic_energies(tiny(), MaceData(of(cells, energies), of(cells, energies)))
         assert found == pytest.approx({"Na": -3.0, "Cl": -5.0})
-        found = atomic_energies(tiny(isolated_atoms={"Cl": -4.0}), MaceData(of(cells, energies), of(cells, energies)))
+        found = estimate_atomic_energies(tiny(isolated_atoms={"Cl": -4.0}), MaceData(of(cells, energies), of(cells, energies)))
         assert found["Cl"] == -4.0
         assert found["Na"] == pytest.approx((1.0 * -3.0 + 0.5 * (-4.0 + 0.5 * 4.0)) / (1.0 + 0.25))
 
     def test_something_must_be_there(self):
         with pytest.raises(InputError, match="to validate a network with"):
             MaceData(
-                labelled(2, 0), Labelled([Atoms("Cu")], [Labels(0.0, np.zeros((1, 3)), np.full(6, np.nan))])
+                labelled(2, 0), LabelledStructures([Atoms("Cu")], [StructureLabels(0.0, np.zeros((1, 3)), np.full(6, np.nan))])
             ).check()
 
 
@@ -177,7 +177,7 @@ class TestWatching:
 
     @pytest.fixture
     def member(self, tmp_path):
-        made = Member(tiny(epochs=50, patience=3), tmp_path / "member_0", ["1", "2"], {}, None, [])
+        made = MemberTraining(tiny(epochs=50, patience=3), tmp_path / "member_0", ["1", "2"], {}, None, [])
         assert not made.finished()
         (made._work / "results").mkdir(parents=True)
         return made
@@ -325,12 +325,12 @@ class TestTrained:
         monkeypatch.setattr(member_module.subprocess, "Popen", lambda *_, **__: pytest.fail("it trains again"))
         folder = committee.models[0].parent
         data = MaceData(labelled(12, 0), labelled(4, 1))
-        again = mace_committee(tiny(epochs=4), data, folder, aside=labelled(12, 2), seed=3)
+        again = train_mace_committee(tiny(epochs=4), data, folder, aside=labelled(12, 2), seed=3)
         assert again.digest == committee.digest
 
     def test_evaluate_and_speed(self, committee, tmp_path):
         own = labelled(6, 5)
-        frames = [mace_frame(a, one) for a, one in zip(own.structures, own.labels, strict=True)]
+        frames = [build_mace_frame(a, one) for a, one in zip(own.structures, own.labels, strict=True)]
         for frame, one in zip(frames, own.labels, strict=True):
             frame.info = {"energy": one.energy}
             frame.arrays["forces"] = frame.arrays.pop("REF_forces")
@@ -381,14 +381,14 @@ class TestTraining:
         assert (tmp_path / "member_0" / "attempt_1" / "failed.txt").is_file()
 
     def test_one_that_diverges_is_replaced_and_said(self, tmp_path, monkeypatch):
-        launch = Member._launch
+        launch = MemberTraining._launch
 
         def poisoned(self, more):
             wrong = self.folder.name == "member_1" and self.attempt == 0
             self.options["lr"] = "1e30" if wrong else "0.01"
             launch(self, {**more, **({"clip_grad": "1e30"} if wrong else {})})
 
-        monkeypatch.setattr(Member, "_launch", poisoned)
+        monkeypatch.setattr(MemberTraining, "_launch", poisoned)
         found = train_members(tiny(), self.data, tmp_path, seed=1, jobs=2)
         assert [bool(one.record["replaced"]) for one in found] == [False, True]
         assert "not finite" in found[1].record["replaced"] or "not below" in found[1].record["replaced"]
@@ -452,19 +452,19 @@ class TestTraining:
     def test_fine_tuning_from_a_file(self, tmp_path, mode):
         """From a model of two elements, on one whose energies have another zero."""
         base = MaceData(labelled(12, 0, ["Cu", "Au"]), labelled(4, 1, ["Cu", "Au"]))
-        made = mace_committee(tiny(epochs=6), base, tmp_path / "base", aside=labelled(3, 2), seed=1, jobs=2)
+        made = train_mace_committee(tiny(epochs=6), base, tmp_path / "base", aside=labelled(3, 2), seed=1, jobs=2)
         replay = {}
         if mode == "multihead":
             rows = zip(base.train.structures, base.train.labels, strict=True)
-            ase.io.write(tmp_path / "replay.extxyz", [mace_frame(*one) for one in rows])
+            ase.io.write(tmp_path / "replay.extxyz", [build_mace_frame(*one) for one in rows])
             replay = {"replay": tmp_path / "replay.extxyz"}
         shifted = [[one._replace(energy=one.energy + 3.0 * 2) for one in part.labels] for part in
                    (labelled(8, 5), labelled(3, 6))]  # fmt: skip
         data = MaceData(
-            Labelled(labelled(8, 5).structures, shifted[0]), Labelled(labelled(3, 6).structures, shifted[1])
+            LabelledStructures(labelled(8, 5).structures, shifted[0]), LabelledStructures(labelled(3, 6).structures, shifted[1])
         )
         own = tiny(epochs=2, foundation={"file": made.models[0], "mode": mode, **replay})
-        found = mace_committee(own, data, tmp_path / "fine", aside=data.validate, seed=1, jobs=2)
+        found = train_mace_committee(own, data, tmp_path / "fine", aside=data.validate, seed=1, jobs=2)
         assert found.record["isolated_atoms"]["Cu"] == pytest.approx(made.record["isolated_atoms"]["Cu"] + 3.0, abs=0.5)
         errors = [found.predict(a).energy.mean() - one.energy for a, one in
                   zip(data.validate.structures, data.validate.labels, strict=True)]  # fmt: skip
@@ -500,7 +500,7 @@ class TestTraining:
         if not torch.cuda.is_available():
             pytest.skip("torch finds no CUDA device on this machine")
         own = tiny(device="cuda", dtype="float64")
-        made = mace_committee(own, self.data, tmp_path, aside=self.data.validate, seed=1)
+        made = train_mace_committee(own, self.data, tmp_path, aside=self.data.validate, seed=1)
         atoms = self.data.validate.structures[0]
         there = MacePotential(made.models, made.elements, "cpu", "float64").predict(atoms)
         assert np.allclose(made.predict(atoms).forces, there.forces, atol=1e-8)
@@ -600,7 +600,7 @@ class TestInTheLoop:
         atoms = bulk("W", "bcc", a=3.165, cubic=True)
         settings = ExploreSettings(time_ps=0.01, interval_ps=0.005, trajectories=1, integrator=integrator)
         engine = committee.md_engine(0, looped.folder)
-        dynamics = dynamics_of(Run(0, atoms, 300.0, 0.0, 1), engine, settings)
+        dynamics = create_dynamics(Run(0, atoms, 300.0, 0.0, 1), engine, settings)
         dynamics.start()
         try:
             moment = dynamics.advance(5)
@@ -635,7 +635,7 @@ class TestOnTheFront:
         row = pd.read_csv(result.folder / "mace.csv").iloc[0]
         known = read_potential(result.folder / row["folder"]).uncertainty.known
         split = pd.read_csv(result.folder / "split.csv")
-        where = {structure_key(atoms): k for k, atoms in enumerate(beryllium)}
+        where = {hash_structure(atoms): k for k, atoms in enumerate(beryllium)}
         members = sorted(where[key] for key in known)
         assert len(members) == 40
         assert set(split["set"].to_numpy()[members]) == {"train"}
@@ -703,10 +703,10 @@ class TestAskedWrongly:
                                "md_us_per_atom_step": [50.0, 10.0], "label_seconds": [1000.0, 1000.0]})  # fmt: skip
         network = linear.iloc[:1].assign(family="MACE", model="small", ref_force=60.0, ref_energy=12.0,
                                          md_us_per_atom_step=200.0, label_seconds=400.0, n_train=40)  # fmt: skip
-        words = network_finding(pd.concat([linear, network])).answer
+        words = assess_networks(pd.concat([linear, network])).answer
         assert "60 meV/Å, less than the best linear model" in words
         assert "12 meV/atom, more than the best linear model" in words
         assert "at 4 times its MD cost" in words
         assert "reaches with 6.67 min (level 5, 40 configurations)" in words
         assert "1 of 1 network and 2 of 2 linear models are on the front" in words
-        assert network_finding(linear) is None
+        assert assess_networks(linear) is None

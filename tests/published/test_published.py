@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from paretofit import Dataset, InputError
 from paretofit.cli import main
-from paretofit.commands import format_published, published_study
+from paretofit.commands import format_published, analyse_published_tables
 from paretofit.published import SECONDS_PER_CONFIGURATION, import_published, read_published
 from paretofit.published.hdf_tables import read_published_folder
 from paretofit.study import load_study
@@ -74,7 +74,7 @@ def by_hand(tables):
 
 
 def test_medians_and_front_are_those_of_pandas(tables):
-    study = published_study(tables)
+    study = analyse_published_tables(tables)
     expected = by_hand(tables)
     keys = ["level", "sampling", "n_train", "w_energy"]
     names = dict(zip(["Train Precision", "method", "size", "Energy Weight"], keys, strict=True))
@@ -106,7 +106,7 @@ def test_the_columns_stand_where_the_headers_say(tables):
 
 
 def test_published_sampling_helps_as_the_paper_says(tables):
-    medians = published_study(tables).medians
+    medians = analyse_published_tables(tables).medians
     small = medians[medians["n_train"] == 100].set_index("sampling")
     assert small["ref_energy"].idxmin() == "leverage"
     assert small["ref_force"].idxmin() == "block-leverage"
@@ -121,15 +121,15 @@ def test_figures_and_front_of_the_command(tables, tmp_path, call):
     assert {path.stem for path in figures.glob("*.png")} == {path.stem for path in figures.glob("*.svg")} == names
     assert "not drawn" not in done.stdout
     front = pd.read_csv(out, dtype={"level": str})
-    assert len(front) == len(published_study(tables).front)
+    assert len(front) == len(analyse_published_tables(tables).front)
     cheap = call("pareto", tables[0], "--published", "--minimize", "ref_force,label_seconds")
     assert cheap.returncode == 0
     assert len(cheap.stdout.splitlines()) > 2
 
 
 def test_without_weights_the_tradeoff_is_not_drawn_and_an_old_one_goes(tables, tmp_path):
-    published_study(tables, figures=tmp_path)
-    study = published_study(tables[1:], figures=tmp_path)
+    analyse_published_tables(tables, figures=tmp_path)
+    study = analyse_published_tables(tables[1:], figures=tmp_path)
     assert not (tmp_path / "energy_force.png").exists()
     assert "same energy/force weight" in study.missing[0]
     assert "not drawn: energy_force" in format_published(study)
@@ -167,10 +167,10 @@ def test_errors_count_for_the_level_that_they_are_measured_against(tmp_path):
     assert results[["ref_energy", "ref_force"]][:2].isna().all(axis=None)
     assert results[["test_force", "train_energy"]][2:].isna().all(axis=None)
     assert results["repeat"].tolist() == [0, 1, 0, 1]
-    study = published_study([own, top])  # both halves of one setting
+    study = analyse_published_tables([own, top])  # both halves of one setting
     assert study.medians.loc[0, ["test_energy", "ref_energy", "n_repeats"]].tolist() == [20, 20, 2]
     with pytest.raises(InputError, match="NaN or infinite in an objective"):
-        published_study([own])
+        analyse_published_tables([own])
 
 
 def test_the_table_of_samplings_and_weights(tmp_path):
@@ -221,7 +221,7 @@ def test_what_is_no_published_table(tmp_path, call):
     with pytest.raises(InputError, match="must be a positive number; got -1"):
         read_published([good], {"6": -1})
     with pytest.raises(InputError, match="is one of the tables"):
-        published_study([good], out=good)
+        analyse_published_tables([good], out=good)
     for arguments in (["--group-by", "level"], ["--minimize", "ref_enrgy"]):
         done = call("pareto", good, "--published", *arguments)
         assert done.returncode == 2

@@ -23,10 +23,10 @@ from test_report import POOL, front_of, synthetic
 from paretofit.pareto import pareto_front
 from paretofit.report import write_report
 from paretofit.report.figures import style
-from paretofit.report.page.explorer import QUANTITIES, embedded, explorer_data
-from paretofit.report.page.sweep_page import render
-from paretofit.report.tables import medians
-from paretofit.report.tables.summaries import once
+from paretofit.report.page.explorer import QUANTITIES, embed_explorer_data, build_explorer_data
+from paretofit.report.page.sweep_page import render_report
+from paretofit.report.tables import compute_medians
+from paretofit.report.tables.summaries import drop_duplicate_fits
 from paretofit.study import Study
 
 LEVELS = ["1", "2", "3"]
@@ -39,7 +39,7 @@ STUDY = {
 
 
 def settings(levels=LEVELS, sizes=(20, 40, 80), samplings=("random", "leverage"), twojmax=(4, 6), seed=0):
-    """A table as `medians` gives it, with errors that are random, so that no two points tie."""
+    """A table as `compute_medians` gives it, with errors that are random, so that no two points tie."""
     grid = itertools.product(twojmax, levels, samplings, sizes, (1.0, 12.25, 50.0))
     table = pd.DataFrame(grid, columns=["twojmax", "level", "sampling", "n_train", "weight_ratio"])
     rng, seconds = np.random.default_rng(seed), {level: 4.0**k for k, level in enumerate(levels)}
@@ -62,7 +62,7 @@ def best_row(table, goal, budget=np.inf):
 
 
 def page_of(data):
-    return render(
+    return render_report(
         title="t", opening="o", findings=[], pictures=[], sheets=[], summary={}, warnings=[], explorer=data
     )  # fmt: skip
 
@@ -72,7 +72,7 @@ def page_of(data):
 
 def test_columns_are_the_table():
     table = settings()
-    data = explorer_data(table, LEVELS)
+    data = build_explorer_data(table, LEVELS)
     columns = data["columns"]
     assert {len(values) for values in columns.values()} == {len(table)}
     for name in ("ref_energy", "ref_force", "label_seconds"):
@@ -80,43 +80,43 @@ def test_columns_are_the_table():
     assert [data["levels"][k]["name"] for k in columns["level"]] == list(table["level"])
     assert [data["samplings"][k] for k in columns["sampling"]] == list(table["sampling"])
     assert columns["md_us_per_atom_step"] == [None] * len(table)
-    assert [level["colour"] for level in data["levels"]] == [style.colour(level, LEVELS) for level in LEVELS]
+    assert [level["colour"] for level in data["levels"]] == [style.level_colour(level, LEVELS) for level in LEVELS]
     assert data["reference"] == "3"
     assert data["left_out"] == 0
 
 
 def test_every_marker_of_the_figures_has_a_symbol():
     levels = [f"l{k}" for k in range(2 * len(style.MARKERS))]
-    shapes = [level["symbol"] for level in explorer_data(settings(levels=levels), levels)["levels"]]
+    shapes = [level["symbol"] for level in build_explorer_data(settings(levels=levels), levels)["levels"]]
     assert len(set(shapes)) == len(style.MARKERS)
 
 
 def test_what_is_not_finite_is_unknown():
     table = settings()
     table.loc[0, "ref_energy"], table.loc[1, "label_seconds"] = np.inf, np.nan
-    columns = explorer_data(table, LEVELS)["columns"]
+    columns = build_explorer_data(table, LEVELS)["columns"]
     assert columns["ref_energy"][0] is None
     assert columns["label_seconds"][1] is None
-    assert embedded({"columns": columns})  # JSON that refuses NaN
+    assert embed_explorer_data({"columns": columns})  # JSON that refuses NaN
 
 
 def test_text_in_a_script_element_cannot_end_it():
     evil = "</script><script>alert('1')</script>\u2028<!--\"&"
-    text = embedded(explorer_data(settings(levels=[evil, "b"]), [evil, "b"], STUDY))["data"]
+    text = embed_explorer_data(build_explorer_data(settings(levels=[evil, "b"]), [evil, "b"], STUDY))["data"]
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text)["levels"][0]["name"] == evil
 
 
 def test_the_library_is_whole():
-    packed = embedded({})["plotly"]
+    packed = embed_explorer_data({})["plotly"]
     assert gzip.decompress(base64.b64decode(packed)).startswith(b"/**\n* plotly.js")
-    assert packed is embedded({})["plotly"] or packed == embedded({})["plotly"]
+    assert packed is embed_explorer_data({})["plotly"] or packed == embed_explorer_data({})["plotly"]
 
 
 @pytest.mark.parametrize("goal", ["energy", "force", "both"])
 def test_thinning_changes_no_recommendation(goal):
     table = settings(sizes=tuple(range(20, 420, 10)))
-    data = explorer_data(table, LEVELS, most=400)
+    data = build_explorer_data(table, LEVELS, most=400)
     columns = pd.DataFrame(data["columns"])
     assert len(columns) == 400
     assert data["left_out"] == len(table) - 400
@@ -137,7 +137,7 @@ def test_thinning_changes_no_recommendation(goal):
 def test_twenty_thousand_settings_are_a_page_of_few_megabytes():
     table = settings(sizes=tuple(range(20, 660)), levels=["1", "2", "3"])
     assert len(table) > 20_000
-    data = explorer_data(table, LEVELS)
+    data = build_explorer_data(table, LEVELS)
     assert len(data["columns"]["level"]) == 20_000
     assert data["left_out"] == len(table) - 20_000
     assert len(page_of(data)) < 5e6
@@ -274,7 +274,7 @@ def table():
 def page(browser, table, tmp_path):
     """The explorer of `table`, newly opened; whatever the test does, the console stays quiet."""
     path = tmp_path / "report.html"
-    path.write_text(page_of(explorer_data(table, LEVELS, STUDY)), encoding="utf-8")
+    path.write_text(page_of(build_explorer_data(table, LEVELS, STUDY)), encoding="utf-8")
     browser.path = path
     browser.open(path)
     yield browser
@@ -325,7 +325,7 @@ def test_the_slider_moves_the_recommendation_as_brute_force_does(page, table, go
 
 def test_a_budget_pays_for_what_costs_exactly_as_much(page, table):
     best = best_row(table, "both")
-    cost = explorer_data(table, LEVELS)["columns"]["label_seconds"][best]
+    cost = build_explorer_data(table, LEVELS)["columns"]["label_seconds"][best]
     page.open(page.path, f"#budget={cost}")
     assert page.state["best"] == best
     page.open(page.path, f"#budget={cost * 0.999}")
@@ -350,9 +350,9 @@ def test_equal_fits_of_the_whole_training_set_count_once(browser, tmp_path, tabl
     same.loc[twin.index, ERRORS] /= 10
     same = same.sort_values("sampling", ignore_index=True)  # leverage first
     path = tmp_path / "report.html"
-    path.write_text(page_of(explorer_data(same, LEVELS)), encoding="utf-8")
+    path.write_text(page_of(build_explorer_data(same, LEVELS)), encoding="utf-8")
     browser.open(path, "#x=ref_force")
-    assert browser.state["front"] == len(once(pareto_front(same, ["ref_force", "ref_energy", "label_seconds"])))
+    assert browser.state["front"] == len(drop_duplicate_fits(pareto_front(same, ["ref_force", "ref_energy", "label_seconds"])))
     best = same.loc[browser.state["best"]]
     assert (best["n_train"], best["sampling"]) == (80, "random")
 
@@ -484,7 +484,7 @@ def odd_tables():
 @pytest.mark.parametrize(("table", "levels"), [pytest.param(*rest, id=name) for name, *rest in odd_tables()])
 def test_odd_tables_are_shown_without_complaint(browser, tmp_path, table, levels):
     path = tmp_path / "report.html"
-    path.write_text(page_of(explorer_data(table, levels)), encoding="utf-8")
+    path.write_text(page_of(build_explorer_data(table, levels)), encoding="utf-8")
     browser.open(path)
     for axes in ("", "#colour=ref_force&x=n_train", "#colour=label_seconds&xlog=0&ylog=0&y=label_seconds&x=ref_force"):
         browser.eval(f"location.hash = {json.dumps(axes)}")
@@ -502,7 +502,7 @@ def test_odd_tables_are_shown_without_complaint(browser, tmp_path, table, levels
 
 def test_the_page_of_a_report_recommends_from_its_medians(browser, tmp_path):
     results = synthetic(repeats=3, twojmax=(4,), sizes=(20, 40, POOL))
-    table = medians(results, REPORT_LEVELS)
+    table = compute_medians(results, REPORT_LEVELS)
     path = write_report(tmp_path, results, front_of(results), REPORT_LEVELS, title="t", summary={})
     assert path.stat().st_size < 6e6
     browser.open(path, "#budget=300&best=force")
@@ -512,7 +512,7 @@ def test_the_page_of_a_report_recommends_from_its_medians(browser, tmp_path):
 
 
 def test_without_javascript_a_sentence_points_on(table):
-    text = page_of(explorer_data(table, LEVELS))
+    text = page_of(build_explorer_data(table, LEVELS))
     assert "<noscript>" in text
     assert 'id="ex-body" hidden' in text
     assert "unsafe-eval" not in text

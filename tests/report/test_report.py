@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 
 from paretofit.core import InputError
 from paretofit.pareto import pareto_front
-from paretofit.report import all_findings, write_report
+from paretofit.report import collect_findings, write_report
 from paretofit.report import wording as words
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import front_figures, style
 from paretofit.report.figures import sweep_figures as figures
-from paretofit.report.findings import errors_fall, force_weight_helps, levels_on_front, leverage_beats_random
+from paretofit.report.findings import assess_error_decrease, assess_force_weight, assess_levels_on_front, assess_leverage_sampling
 from paretofit.report.findings.front_finding import _rows as front_rows
-from paretofit.report.findings.front_finding import best_buys
-from paretofit.report.findings.weight_finding import lowest_levels
-from paretofit.report.tables import OBJECTIVES, fronts_by_twojmax, medians
+from paretofit.report.findings.front_finding import find_best_levels
+from paretofit.report.findings.weight_finding import select_lowest_levels
+from paretofit.report.tables import OBJECTIVES, compute_fronts_by_twojmax, compute_medians
 from paretofit.report.tables import table_text as tables
 
 LEVELS = ["1", "2", "3", "4", "5"]
@@ -49,7 +49,7 @@ def synthetic(
     """A results table with known truths.
 
     `gain` multiplies the excess error of a subset under leverage sampling: below 1, leverage wins.
-    With `force_weight_helps` the DFT error of the energies grows with the energy weight, else it falls;
+    With `assess_force_weight` the DFT error of the energies grows with the energy weight, else it falls;
     without `noise` all levels have the same small DFT error.
     """
     rng = np.random.default_rng(seed)
@@ -110,7 +110,7 @@ def results():
 
 
 def test_errors_fall_is_said_when_they_fall(results):
-    finding = errors_fall(results, LEVELS)
+    finding = assess_error_decrease(results, LEVELS)
     assert finding.verdict == "yes"
     assert (finding.numbers["energy"] == "falls").all()
     assert len(finding.numbers) == 2 * 5 * 4  # 2Jmax, weights, steps
@@ -121,7 +121,7 @@ def test_errors_fall_is_said_when_they_fall(results):
 def test_a_rise_from_one_level_to_the_next_is_named(results):
     worse = results.copy()
     worse.loc[(worse["level"] == "4") & (worse["twojmax"] == 8), "ref_energy"] *= 10
-    finding = errors_fall(worse, LEVELS)
+    finding = assess_error_decrease(worse, LEVELS)
     assert finding.verdict == "mixed"
     rises = finding.numbers[finding.numbers["energy"] == "rises"]
     assert set(zip(rises["from"], rises["to"], rises["twojmax"], strict=True)) == {("3", "4", 8)}
@@ -129,13 +129,13 @@ def test_a_rise_from_one_level_to_the_next_is_named(results):
 
 
 def test_levels_that_all_get_worse_are_a_no(results):
-    finding = errors_fall(results, LEVELS[::-1])
+    finding = assess_error_decrease(results, LEVELS[::-1])
     assert finding.verdict == "no"
 
 
 @pytest.mark.parametrize(("planted", "verdict"), [(True, "yes"), (False, "no")])
 def test_force_weight_effect_is_found_both_ways(planted, verdict):
-    finding = force_weight_helps(synthetic(force_weight_helps=planted, repeats=2), LEVELS)
+    finding = assess_force_weight(synthetic(force_weight_helps=planted, repeats=2), LEVELS)
     assert finding.verdict == verdict
     low = finding.numbers[finding.numbers["level"].isin(["1", "2"])]
     assert set(low["answer"]) == {verdict}
@@ -143,21 +143,21 @@ def test_force_weight_effect_is_found_both_ways(planted, verdict):
 
 
 def test_the_lowest_levels_are_those_of_the_paper():
-    assert lowest_levels(list("123456")) == ["1", "2", "3"]
-    assert lowest_levels(LEVELS) == ["1", "2"]
-    assert lowest_levels(["5"]) == []
+    assert select_lowest_levels(list("123456")) == ["1", "2", "3"]
+    assert select_lowest_levels(LEVELS) == ["1", "2"]
+    assert select_lowest_levels(["5"]) == []
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.6, "yes"), (1.7, "no"), (1.0, "no")])
 def test_sampling_verdict_follows_the_planted_gain(gain, verdict):
-    finding = leverage_beats_random(synthetic(gain=gain, ratios=(5.0, 50.0)), LEVELS)
+    finding = assess_leverage_sampling(synthetic(gain=gain, ratios=(5.0, 50.0)), LEVELS)
     assert finding.verdict == verdict
     words = {0.6: "significantly lower", 1.7: "significantly higher", 1.0: "no clear difference"}
     assert words[gain] in finding.text
 
 
 def test_sampling_ratios_are_those_of_the_table(results):
-    numbers = leverage_beats_random(results, LEVELS).numbers
+    numbers = assess_leverage_sampling(results, LEVELS).numbers
     row = numbers[(numbers["sampling"] == "leverage") & (numbers["error"] == "force")].iloc[0]
     cell = results[
         (results["level"] == "5")
@@ -172,11 +172,11 @@ def test_sampling_ratios_are_those_of_the_table(results):
 
 
 def test_the_whole_training_set_does_not_count_for_sampling(results):
-    finding = leverage_beats_random(results, LEVELS)
+    finding = assess_leverage_sampling(results, LEVELS)
     assert POOL not in set(finding.numbers["n_train"])
     assert "Subsets of 140 configurations are left out" in finding.text
     smaller = results[results["n_train"] < POOL]
-    assert "left out" not in leverage_beats_random(smaller, LEVELS).text
+    assert "left out" not in assess_leverage_sampling(smaller, LEVELS).text
 
 
 def test_significance_of_nothing_is_seldom_claimed():
@@ -192,13 +192,13 @@ def test_significance_of_nothing_is_seldom_claimed():
         shift = common[table["sampling"].map(names.index), table["repeat"]]
         for column in ("ref_energy", "ref_force"):
             table[column] *= np.exp(shift)
-        claims += leverage_beats_random(table, ["5"]).verdict == "yes"
+        claims += assess_leverage_sampling(table, ["5"]).verdict == "yes"
     assert claims <= 2
 
 
 def test_front_finding_counts_points_and_costs(results):
     front = front_of(results)
-    finding = levels_on_front(results, front, LEVELS)
+    finding = assess_levels_on_front(results, front, LEVELS)
     rows = finding.numbers[finding.numbers["twojmax"] == "all"].set_index("level")
     # The whole training set is on the front once for each sampling, and is one fit.
     fits = front.drop_duplicates(["twojmax", "level", "n_train", "w_energy", *OBJECTIVES])
@@ -215,10 +215,10 @@ def test_cheaper_levels_that_are_no_worse_earn_their_place_and_useless_ones_do_n
     errors = ["ref_energy", "ref_force"]
     reference = (perfect["level"] == "5").to_numpy()
     perfect.loc[perfect["level"] == "4", errors] = perfect.loc[reference, errors].to_numpy()
-    assert levels_on_front(perfect, front_of(perfect), LEVELS).verdict == "yes"
+    assert assess_levels_on_front(perfect, front_of(perfect), LEVELS).verdict == "yes"
     useless = results.copy()
     useless.loc[~reference, errors] *= 1e4
-    finding = levels_on_front(useless, front_of(useless), LEVELS)
+    finding = assess_levels_on_front(useless, front_of(useless), LEVELS)
     assert finding.verdict == "no"
     assert "never in energy and never in force" in finding.text
 
@@ -231,7 +231,7 @@ def test_best_buys_by_hand():
             "ref_energy": [9.0, 8.0, 4.0, 6.0],
         }
     )
-    assert best_buys(front, "ref_energy") == [("1", 1.0, 5.0), ("2", 5.0, np.inf)]
+    assert find_best_levels(front, "ref_energy") == [("1", 1.0, 5.0), ("2", 5.0, np.inf)]
 
 
 @pytest.mark.parametrize(
@@ -249,14 +249,14 @@ def test_best_buys_by_hand():
 )
 def test_what_cannot_be_tested_says_why(change, names, reason):
     table = synthetic(**{"repeats": 4, "sizes": (20, POOL)} | change)
-    findings = {finding.name: finding for finding in all_findings(table, front_of(table), LEVELS)}
+    findings = {finding.name: finding for finding in collect_findings(table, front_of(table), LEVELS)}
     assert {name for name, finding in findings.items() if finding.verdict == "not tested"} == names
     assert any(reason in findings[name].text for name in names)
     assert all("In the paper" in finding.text for finding in findings.values())
 
 
 def test_columns_of_the_front_finding_begin_with_what_a_row_is(results):
-    numbers = levels_on_front(results, front_of(results), LEVELS).numbers
+    numbers = assess_levels_on_front(results, front_of(results), LEVELS).numbers
     assert list(numbers.columns) == [
         "twojmax", "level", "points", "cheapest_s", "dearest_s", "lowest_energy", "lowest_force",
         "energy_from_s", "energy_to_s", "force_from_s", "force_to_s",
@@ -269,7 +269,7 @@ def test_columns_of_the_front_finding_begin_with_what_a_row_is(results):
 
 
 def test_sampling_text_says_what_its_averages_are(results):
-    text = leverage_beats_random(results, LEVELS).text
+    text = assess_leverage_sampling(results, LEVELS).text
     assert re.search(r"on average 0\.\d\d times that of random sampling, its spread 0\.\d\d times;", text)
     assert "averages over cells are geometric means" in text
     assert "median 0." not in text
@@ -280,13 +280,13 @@ def test_sampling_text_says_what_its_averages_are(results):
 
 @pytest.fixture(scope="module")
 def drawn(results):
-    fronts = fronts_by_twojmax(medians(results, LEVELS))
+    fronts = compute_fronts_by_twojmax(compute_medians(results, LEVELS))
     return {
-        "tradeoff": np.array([figures.energy_force_tradeoff(results, LEVELS)]),
-        "by_twojmax": figures.energy_force_by_twojmax(results, LEVELS),
-        "learning": figures.learning_curves(results, LEVELS),
-        "front": front_figures.front_by_cost(fronts, LEVELS),
-        "cost": front_figures.error_against_cost(fronts, LEVELS),
+        "tradeoff": np.array([figures.plot_energy_force_tradeoff(results, LEVELS)]),
+        "by_twojmax": figures.plot_energy_force_by_twojmax(results, LEVELS),
+        "learning": figures.plot_learning_curves(results, LEVELS),
+        "front": front_figures.plot_front_by_cost(fronts, LEVELS),
+        "cost": front_figures.plot_force_error_against_cost(fronts, LEVELS),
     }
 
 
@@ -300,15 +300,15 @@ def test_a_level_has_one_colour_and_marker_in_every_line(drawn):
     for ax in [*drawn["tradeoff"], *drawn["by_twojmax"]]:
         for line in ax.get_lines():
             level = line.get_label().split()[0]
-            assert line.get_color() == style.colour(level, LEVELS)
-            assert line.get_marker() == style.marker(level, LEVELS)
+            assert line.get_color() == style.level_colour(level, LEVELS)
+            assert line.get_marker() == style.level_marker(level, LEVELS)
 
 
 def test_a_level_has_the_same_colour_on_the_fronts(drawn):
     for ax in [*drawn["front"], *drawn["cost"]]:
         for points in ax.collections:
             level = points.get_label().split()[-1]
-            assert np.allclose(points.get_edgecolors()[0], to_rgba(style.colour(level, LEVELS)))
+            assert np.allclose(points.get_edgecolors()[0], to_rgba(style.level_colour(level, LEVELS)))
 
 
 def test_a_level_has_the_same_colour_in_every_legend(drawn):
@@ -317,7 +317,7 @@ def test_a_level_has_the_same_colour_in_every_legend(drawn):
         shown = {text.get_text(): handle for text, handle in zip(legend.texts, legend.legend_handles, strict=True)}
         for level in LEVELS:
             handle = shown.get(f"level {level}")
-            assert handle is None or handle.get_color() == style.colour(level, LEVELS)
+            assert handle is None or handle.get_color() == style.level_colour(level, LEVELS)
 
 
 def test_a_level_outside_of_every_panel_is_marked_in_the_legend(results, drawn):
@@ -327,7 +327,7 @@ def test_a_level_outside_of_every_panel_is_marked_in_the_legend(results, drawn):
     for name in ("tradeoff", "by_twojmax", "front"):
         assert entries(drawn[name][0].figure.legends[0])[:2] == ["level 1 (outside)", "level 2"]
     assert entries(drawn["cost"][0].figure.legends[0])[0] == "level 1"  # its force errors are shown
-    own = figures.energy_force_tradeoff(results, LEVELS, ax=Figure().subplots())
+    own = figures.plot_energy_force_tradeoff(results, LEVELS, ax=Figure().subplots())
     assert entries(own.get_legend())[0] == "level 1 (outside)"
 
 
@@ -335,11 +335,11 @@ def test_a_level_outside_of_every_panel_is_marked_in_the_legend(results, drawn):
 def test_the_place_that_an_odd_number_of_panels_leaves_holds_the_legend(count):
     table = synthetic(twojmax=tuple([2, 4, 6, 8, 10][:count]), repeats=1, sizes=(20, 40))
     for axes in (
-        figures.energy_force_by_twojmax(table, LEVELS),
-        front_figures.front_by_cost(fronts_by_twojmax(medians(table, LEVELS)), LEVELS),
+        figures.plot_energy_force_by_twojmax(table, LEVELS),
+        front_figures.plot_front_by_cost(compute_fronts_by_twojmax(compute_medians(table, LEVELS)), LEVELS),
     ):
         figure = axes[0].figure
-        (spare,) = [ax for ax in figure.axes if ax.get_label() == style.SPARE]
+        (spare,) = [ax for ax in figure.axes if ax.get_label() == style.LEGEND_AXES_LABEL]
         assert len(axes) == count
         assert "level 5" in [text.get_text() for text in spare.get_legend().texts]
         assert not figure.legends
@@ -347,27 +347,27 @@ def test_the_place_that_an_odd_number_of_panels_leaves_holds_the_legend(count):
 
 def test_colours_and_markers_differ_for_many_levels():
     levels = [str(i) for i in range(40)]
-    assert len({(style.colour(level, levels), style.marker(level, levels)) for level in levels}) == 40
-    assert len({style.colour(level, levels) for level in levels[:9]}) == 9
+    assert len({(style.level_colour(level, levels), style.level_marker(level, levels)) for level in levels}) == 40
+    assert len({style.level_colour(level, levels) for level in levels[:9]}) == 9
 
 
 def test_figures_draw_into_given_axes(results):
     ax = Figure().subplots()
-    assert figures.energy_force_tradeoff(results, LEVELS, twojmax=4, ax=ax) is ax
+    assert figures.plot_energy_force_tradeoff(results, LEVELS, twojmax=4, ax=ax) is ax
     assert ax.get_title(loc="left") == "2Jmax = 4"
     pair = Figure().subplots(1, 2)
-    assert figures.learning_curves(results, LEVELS, twojmax=8, weight_ratio=50, axes=pair) is pair
+    assert figures.plot_learning_curves(results, LEVELS, twojmax=8, weight_ratio=50, axes=pair) is pair
     assert "50" in pair[0].get_title(loc="left")
 
 
 def test_points_outside_are_counted_never_dropped_in_silence(results):
-    ax = figures.energy_force_tradeoff(results, LEVELS)
+    ax = figures.plot_energy_force_tradeoff(results, LEVELS)
     assert ax.get_title(loc="right") == "10 points outside: level 1"  # 5 weights, on own level and reference
     assert ax.get_xlim()[1] < 1000
 
 
 def test_learning_curve_draws_medians(results):
-    ax = figures.learning_curves(results, LEVELS, twojmax=4, weight_ratio=12.25)[1]
+    ax = figures.plot_learning_curves(results, LEVELS, twojmax=4, weight_ratio=12.25)[1]
     line = next(line for line in ax.get_lines() if line.get_label() == "random")
     cell = results.query("level == '5' and twojmax == 4 and sampling == 'random' and w_energy == 12.25")
     expected = cell.groupby("n_train")["ref_force"].median()
@@ -377,23 +377,23 @@ def test_learning_curve_draws_medians(results):
 
 def test_axes_of_points_that_cannot_be_shown():
     values = np.array([1.0, 2.0, 0.0, np.nan, np.inf, 1000.0])
-    assert axes_tools.useful(values).tolist() == [True, True, False, False, False, False]
-    assert not axes_tools.useful(np.array([0.0, np.nan])).any()
-    assert axes_tools.useful(np.array([10.0, 11.0, 12.0, 13.0, 14.0, 100.0])).tolist() == [True] * 5 + [False]
+    assert axes_tools.find_inliers(values).tolist() == [True, True, False, False, False, False]
+    assert not axes_tools.find_inliers(np.array([0.0, np.nan])).any()
+    assert axes_tools.find_inliers(np.array([10.0, 11.0, 12.0, 13.0, 14.0, 100.0])).tolist() == [True] * 5 + [False]
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path, results):
     for folder in ("a", "b"):
-        ax = figures.energy_force_tradeoff(results, LEVELS)
-        style.save(ax.figure, tmp_path / folder, "x")
+        ax = figures.plot_energy_force_tradeoff(results, LEVELS)
+        style.save_figure(ax.figure, tmp_path / folder, "x")
     for kind in ("svg", "png"):
         assert (tmp_path / f"a/x.{kind}").read_bytes() == (tmp_path / f"b/x.{kind}").read_bytes()
 
 
 def test_a_level_called_dollar_is_not_mathematics(tmp_path):
     table = synthetic(levels=["$a", "b_$"], repeats=1, seconds={"$a": 1.0, "b_$": 2.0}, noise=False)
-    ax = figures.energy_force_tradeoff(table, ["$a", "b_$"])
-    assert len(style.save(ax.figure, tmp_path, "x")) == 2
+    ax = figures.plot_energy_force_tradeoff(table, ["$a", "b_$"])
+    assert len(style.save_figure(ax.figure, tmp_path, "x")) == 2
 
 
 # The page and its folder.
@@ -499,7 +499,7 @@ def test_wrong_tables_are_refused_in_one_sentence(tmp_path, results):
 
 
 def test_errors_table_holds_the_medians(results):
-    table = tables.errors_by_level(results, LEVELS)
+    table = tables.tabulate_errors(results, LEVELS)
     row = table.query("twojmax == 8 and level == '3' and weight_ratio == 50").iloc[0]
     fits = results.query("twojmax == 8 and level == '3' and w_energy == 50 and n_train == 140")
     assert row["ref_energy_shifted"] == pytest.approx(fits["ref_energy_shifted"].median())
@@ -507,20 +507,20 @@ def test_errors_table_holds_the_medians(results):
 
 
 def test_cost_of_a_level_is_what_was_planted(results):
-    table = tables.costs_by_level(results, LEVELS)
+    table = tables.tabulate_costs(results, LEVELS)
     assert table["seconds_per_configuration"].to_list() == pytest.approx([SECONDS[level] for level in LEVELS])
     assert table["relative_cost"].iloc[-1] == 1.0
 
 
 def test_models_show_md_cost_only_where_it_is_known(results):
-    assert "md_us_per_atom_step" not in tables.models(results, LEVELS)
+    assert "md_us_per_atom_step" not in tables.tabulate_models(results, LEVELS)
     timed = results.assign(md_us_per_atom_step=results["twojmax"] * 1.5)
-    assert tables.models(timed, LEVELS)["md_us_per_atom_step"].to_list() == [6.0, 12.0]
+    assert tables.tabulate_models(timed, LEVELS)["md_us_per_atom_step"].to_list() == [6.0, 12.0]
 
 
 def test_words():
-    assert words.duration_range(600, 7560) == "from 10 min to 2.1 h"
-    assert words.duration_range(5, 5) == "at 5 s"
-    assert words.listed(["a"]) == "a"
-    assert words.listed([]) == ""
-    assert words.sentence("at 2Jmax 8") == "At 2Jmax 8."
+    assert words.format_duration_range(600, 7560) == "from 10 min to 2.1 h"
+    assert words.format_duration_range(5, 5) == "at 5 s"
+    assert words.join_items(["a"]) == "a"
+    assert words.join_items([]) == ""
+    assert words.capitalise_sentence("at 2Jmax 8") == "At 2Jmax 8."

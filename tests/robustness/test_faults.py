@@ -254,7 +254,7 @@ class TestSignals:
         assert [one.exc_type for one in raised] == [KeyError]
         monkeypatch.setattr(threading, "excepthook", said.append)
         terminate = signal.getsignal(signal.SIGTERM)
-        stopping.listen()
+        stopping.catch_sigterm()
         signal.signal(signal.SIGTERM, terminate)
         end()
         assert said == []

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paretofit import InputError
-from paretofit.core import imported_calculator, read_yaml
+from paretofit.core import import_calculator, read_yaml
 from paretofit.dataset import LevelData, import_dataset, write_dataset
 from paretofit.dataset.io import read_frames
-from paretofit.dataset.quality import too_close
+from paretofit.dataset.quality import has_close_atoms
 from paretofit.pareto import read_table
 from paretofit.study import load_study
 
@@ -211,11 +211,11 @@ def test_claims_of_an_xyz_file_are_not_believed(change, said, tmp_path):
 
 
 def test_a_cell_far_too_small_is_seen_without_a_list_of_all_its_neighbours():
-    assert too_close(Atoms("Be2", positions=np.zeros((2, 3)), cell=[2, 2, 1e-5], pbc=True))
-    assert too_close(Atoms("Be", cell=[[1000, 0, 0], [1000, 1e-3, 0], [0, 0, 9]], pbc=True))
-    assert too_close(Atoms("Be20000", positions=np.zeros((20000, 3))))
-    assert not too_close(Atoms("Be", cell=[[90, 0, 0], [90, 3, 0], [0, 0, 3]], pbc=[True, True, False]))
-    assert not too_close(Atoms("Be"))
+    assert has_close_atoms(Atoms("Be2", positions=np.zeros((2, 3)), cell=[2, 2, 1e-5], pbc=True))
+    assert has_close_atoms(Atoms("Be", cell=[[1000, 0, 0], [1000, 1e-3, 0], [0, 0, 9]], pbc=True))
+    assert has_close_atoms(Atoms("Be20000", positions=np.zeros((20000, 3))))
+    assert not has_close_atoms(Atoms("Be", cell=[[90, 0, 0], [90, 3, 0], [0, 0, 3]], pbc=[True, True, False]))
+    assert not has_close_atoms(Atoms("Be"))
 
 
 def test_atomic_numbers_are_those_of_elements(tmp_path):
@@ -256,7 +256,7 @@ def test_settings_that_hdf5_cannot_keep_are_refused(value, tmp_path):
 
 @pytest.mark.parametrize("path", [".x", "x.", "..x.y", "no.such.Thing", "json.nothing", "os.path.join.x", "a\0b.c"])
 def test_calculators_that_cannot_be_imported_are_refused(path):
-    assert "calculator" in refused(imported_calculator, path, "{}")
+    assert "calculator" in refused(import_calculator, path, "{}")
 
 
 def test_yaml_that_is_only_large_is_read(tmp_path):

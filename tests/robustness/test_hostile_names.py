@@ -29,12 +29,12 @@ from paretofit.dataset import (
     import_dataset,
     write_dataset,
 )
-from paretofit.dataset.io import read_frames, stored_labels
+from paretofit.dataset.io import read_frames, read_labels
 from paretofit.fitsnap import read_fitsnap_input
 from paretofit.potentials import read_potential
 from paretofit.published import import_published
-from paretofit.report.page import Picture, Section, Sheet, render_sections
-from paretofit.report.page.sweep_page import render
+from paretofit.report.page import ReportFigure, PageSection, ReportTable, render_sections
+from paretofit.report.page.sweep_page import render_report
 from paretofit.study import Study, load_label_study, load_study, run_study
 
 # What is written lies where it was asked for.
@@ -215,17 +215,17 @@ class Skeleton(HTMLParser):
 
 def section_page(word):
     table = pd.DataFrame({"structure": [word, "b"], word: [1.0, 2.0]})
-    pictures = [Picture("p", word, b"<svg/>"), Picture(word, word, missing=word)]
+    pictures = [ReportFigure("p", word, b"<svg/>"), ReportFigure(word, word, missing=word)]
     return render_sections(
-        title=word, opening=word, sections=[Section(word, table, pictures)], failures=[word], closing=word
+        title=word, opening=word, sections=[PageSection(word, table, pictures)], failures=[word], closing=word
     )
 
 
 def front_page(word):
     table = pd.DataFrame({"level": [word, "b"], word: [1.0, 2.0]})
-    pictures = [Picture("p", word, b"<svg/>"), Picture(word, "", missing=word)]
-    return render(
-        title=word, opening=word, findings=[], pictures=pictures, sheets=[Sheet(word, word, word, table)],
+    pictures = [ReportFigure("p", word, b"<svg/>"), ReportFigure(word, "", missing=word)]
+    return render_report(
+        title=word, opening=word, findings=[], pictures=pictures, sheets=[ReportTable(word, word, word, table)],
         summary={word: word}, warnings=[word],
     )  # fmt: skip
 
@@ -244,7 +244,7 @@ def relabelled(path, name, word):
         for one in atoms:
             one.info = {**one.info, "config_type": f"{word} {str(one.info['config_type'])[:3]}", "source": word}
         some = data.levels[-2:]
-        levels = {f"{name}{k}": LevelData(stored_labels(data, one), {"functional": word}) for k, one in enumerate(some)}
+        levels = {f"{name}{k}": LevelData(read_labels(data, one), {"functional": word}) for k, one in enumerate(some)}
     write_dataset(path, atoms, levels)
     return path, list(levels)
 

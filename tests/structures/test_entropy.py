@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from paretofit import InputError
-from paretofit.descriptors import atom_descriptors, atom_descriptors_and_gradient
+from paretofit.descriptors import compute_atom_descriptors, compute_atom_descriptors_and_gradient
 from paretofit.structures import is_too_close, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
-from paretofit.structures.disorder import close_pairs, random_configuration
-from paretofit.structures.entropy import EntropyClimber, Moments, core, set_entropy
-from paretofit.structures.structure_vectors import plain_basis
+from paretofit.structures.disorder import find_close_pairs, generate_random_configuration
+from paretofit.structures.entropy import EntropyMaximiser, DescriptorMoments, compute_core_repulsion, compute_entropy_difference
+from paretofit.structures.structure_vectors import make_comparison_basis
 
 SETTINGS = EntropySettings(count=6, elements={"Be": 1.0}, atoms=(4, 8), twojmax=4, steps=15)
 MIXED = EntropySettings(count=3, elements={"W": 3.0, "Be": 1.0}, atoms=(4, 6), volume=(12.0, 18.0), twojmax=2, steps=5)
@@ -18,8 +18,8 @@ MIXED = EntropySettings(count=3, elements={"W": 3.0, "Be": 1.0}, atoms=(4, 6), v
 @pytest.fixture
 def describe(lammps):
     def of(settings):
-        basis = plain_basis(sorted(settings.elements), settings.twojmax, settings.cutoff)
-        return lambda atoms: atom_descriptors_and_gradient(lammps, basis, atoms)
+        basis = make_comparison_basis(sorted(settings.elements), settings.twojmax, settings.cutoff)
+        return lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms)
 
     return of
 
@@ -27,10 +27,10 @@ def describe(lammps):
 @pytest.mark.parametrize("settings", [SETTINGS, MIXED], ids=["Be", "W-Be"])
 def test_the_slope_is_the_derivative_of_what_is_maximised(describe, settings):
     rng = np.random.default_rng(3)
-    climber = EntropyClimber(settings, describe(settings), rng, {})
+    climber = EntropyMaximiser(settings, describe(settings), rng, {})
     moments = climber.random.plus(rng.normal(size=(9, len(climber.random.total))))
-    atoms = random_configuration(settings.model_copy(update={"volume": settings.volume[:1] * 2}), rng)
-    assert core(atoms, settings.closest, {})[0] > 0  # the core is tested, too
+    atoms = generate_random_configuration(settings.model_copy(update={"volume": settings.volume[:1] * 2}), rng)
+    assert compute_core_repulsion(atoms, settings.closest, {})[0] > 0  # the core is tested, too
     _, _, slope = climber.objective(atoms, moments)
     step = 1e-5
     for k, axis in [(0, 0), (1, 2), (3, 1)]:
@@ -44,11 +44,11 @@ def test_the_slope_is_the_derivative_of_what_is_maximised(describe, settings):
 
 def test_the_core_has_no_way_through():
     rng = np.random.default_rng(1)
-    atoms = random_configuration(SETTINGS, rng)
-    edge = core(atoms, 0.7, {})[0]
-    assert core(atoms, 1.2, {})[0] == np.inf
+    atoms = generate_random_configuration(SETTINGS, rng)
+    edge = compute_core_repulsion(atoms, 0.7, {})[0]
+    assert compute_core_repulsion(atoms, 1.2, {})[0] == np.inf
     assert 0 <= edge < np.inf
-    first, ratio, limit, vectors = close_pairs(atoms, 0.7, {}, 1.5)
+    first, ratio, limit, vectors = find_close_pairs(atoms, 0.7, {}, 1.5)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(ratio * limit)
     assert len(first) % 2 == 0  # each pair both ways
 
@@ -56,24 +56,24 @@ def test_the_core_has_no_way_through():
 def test_moments_are_those_of_all_atoms_together():
     rng = np.random.default_rng(0)
     parts = [rng.normal(size=(n, 4)) for n in (5, 9, 30)]
-    grown = Moments.of(parts[0]).plus(parts[1]).plus(parts[2])
+    grown = DescriptorMoments.of(parts[0]).plus(parts[1]).plus(parts[2])
     assert grown.covariance() == pytest.approx(np.cov(np.concatenate(parts).T, bias=True))
     assert grown.entropy() == pytest.approx(0.5 * np.log(np.linalg.det(grown.covariance())))
     scaled = [part @ rng.normal(size=(4, 4)) for part in parts]
-    assert set_entropy(scaled, scaled) == pytest.approx(0)
-    assert set_entropy([2 * part for part in parts], parts) == pytest.approx(4 * np.log(2), rel=1e-5)
+    assert compute_entropy_difference(scaled, scaled) == pytest.approx(0)
+    assert compute_entropy_difference([2 * part for part in parts], parts) == pytest.approx(4 * np.log(2), rel=1e-5)
 
 
 def test_a_maximised_set_beats_random_ones_of_its_sizes_and_densities(lammps, describe):
     grown = list(maximise_entropy(SETTINGS, describe(SETTINGS), np.random.default_rng(1)))
     assert len(grown) == SETTINGS.count
     rng = np.random.default_rng(2)
-    basis = plain_basis(["Be"], SETTINGS.twojmax, SETTINGS.cutoff)
-    random = [[random_configuration(SETTINGS, rng) for _ in grown] for _ in range(5)]
-    own = [atom_descriptors(lammps, basis, one.atoms) for one in grown]
-    others = [[atom_descriptors(lammps, basis, one) for one in group] for group in random]
+    basis = make_comparison_basis(["Be"], SETTINGS.twojmax, SETTINGS.cutoff)
+    random = [[generate_random_configuration(SETTINGS, rng) for _ in grown] for _ in range(5)]
+    own = [compute_atom_descriptors(lammps, basis, one.atoms) for one in grown]
+    others = [[compute_atom_descriptors(lammps, basis, one) for one in group] for group in random]
     everyone = [one for group in others for one in group]
-    assert set_entropy(own, everyone) > max(set_entropy(group, everyone) for group in others) + 3
+    assert compute_entropy_difference(own, everyone) > max(compute_entropy_difference(group, everyone) for group in others) + 3
     assert [one.entropy for one in grown] == pytest.approx(np.cumsum([one.gain for one in grown]))
     assert sum(one.gain > one.from_random for one in grown) == len(grown)
     for one in grown:
@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_bits(describe):
 def test_random_configurations_keep_their_distance_at_any_density(volume):
     settings = EntropySettings(elements={"Be": 1.0}, atoms=(1, 30), volume=(volume, volume))
     for seed in range(6):
-        atoms = random_configuration(settings, np.random.default_rng(seed))
+        atoms = generate_random_configuration(settings, np.random.default_rng(seed))
         assert not is_too_close(atoms, settings.closest)
         assert atoms.cell.volume / len(atoms) == pytest.approx(volume)
 
@@ -103,10 +103,10 @@ def test_random_configurations_keep_their_distance_at_any_density(volume):
 def test_what_is_too_dense_is_said_to_be_so():
     settings = EntropySettings(elements={"Be": 1.0}, atoms=(3, 3), volume=(0.3, 0.3))
     with pytest.raises(InputError, match="raise it to 1.72 at least, or lower 'entropy.closest'"):
-        random_configuration(settings, np.random.default_rng(1))
+        generate_random_configuration(settings, np.random.default_rng(1))
 
 
 def test_radii_that_are_given_count():
     settings = EntropySettings(elements={"Be": 1.0}, atoms=(8, 8), volume=(12.0, 12.0))
-    atoms = random_configuration(settings, np.random.default_rng(1), {"Be": 1.3})
+    atoms = generate_random_configuration(settings, np.random.default_rng(1), {"Be": 1.3})
     assert not is_too_close(atoms, settings.closest, {"Be": 1.3})

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from paretofit import InputError
 from paretofit.commands import mean_of
-from paretofit.structures import Gate, is_too_close, nearest_distance
+from paretofit.structures import CandidateFilter, is_too_close, nearest_distance
 from paretofit.structures import operations as kinds
-from paretofit.structures.augment_settings import Filters
-from paretofit.structures.geometry import periodic_projector, thickness, widest_gap, with_vacuum
+from paretofit.structures.augment_settings import FilterSettings
+from paretofit.structures.geometry import periodic_projector, measure_thickness, widest_gap, add_vacuum
 
 BERYLLIUM = partial(bulk, "Be", "hcp", a=2.286, c=3.584)
 FLAGS = [(True, True, True), (True, True, False), (False, True, False), (True, False, True), (False, False, False)]
@@ -64,13 +64,13 @@ def brute_nearest(atoms, images=3):
 
 
 KINDS = {
-    "supercell": lambda atoms, rng: kinds.supercell(atoms, 9.0, 60),
-    "distorted": kinds.distorted,
-    "strained": lambda atoms, rng: kinds.strained(atoms, rng, anisotropic=0.1, shear=0.1),
-    "vacancy": lambda atoms, rng: kinds.with_vacancies(atoms * (2, 1, 1), rng, 1),
-    "alloyed": lambda atoms, rng: kinds.alloyed(atoms, rng, ["Be", "W"]),
-    "substituted": lambda atoms, rng: kinds.substituted(atoms * (2, 1, 1) + Atoms("He"), rng),
-    "vacuum": lambda atoms, rng: with_vacuum(atoms, 15.0),
+    "supercell": lambda atoms, rng: kinds.build_supercell(atoms, 9.0, 60),
+    "distorted": kinds.distort,
+    "strained": lambda atoms, rng: kinds.apply_strain(atoms, rng, anisotropic=0.1, shear=0.1),
+    "vacancy": lambda atoms, rng: kinds.create_vacancies(atoms * (2, 1, 1), rng, 1),
+    "alloyed": lambda atoms, rng: kinds.randomise_species(atoms, rng, ["Be", "W"]),
+    "substituted": lambda atoms, rng: kinds.swap_atoms(atoms * (2, 1, 1) + Atoms("He"), rng),
+    "vacuum": lambda atoms, rng: add_vacuum(atoms, 15.0),
 }
 
 
@@ -100,7 +100,7 @@ def test_a_single_free_atom_has_no_neighbour():
 @given(atoms=structures(), length=st.floats(1.0, 20.0), most=st.integers(4, 200))
 @quick(max_examples=40)
 def test_a_supercell_is_long_enough_unless_the_limit_stops_it(atoms, length, most):
-    larger = kinds.supercell(atoms, length, most)
+    larger = kinds.build_supercell(atoms, length, most)
     assert len(larger) <= most
     assert len(larger) % len(atoms) == 0
     repeats = np.round(larger.cell.lengths() / atoms.cell.lengths()).astype(int)
@@ -118,7 +118,7 @@ def test_a_supercell_is_long_enough_unless_the_limit_stops_it(atoms, length, mos
 @given(atoms=structures(), fraction=st.floats(0.0, 0.5), seed=st.integers(0, 10**6))
 @quick(max_examples=60)
 def test_distortions_are_bounded_and_move_nothing_on_the_whole(atoms, fraction, seed):
-    moves = kinds.distorted(atoms, np.random.default_rng(seed), fraction).positions - atoms.positions
+    moves = kinds.distort(atoms, np.random.default_rng(seed), fraction).positions - atoms.positions
     if len(atoms) == 1:
         assert not moves.any()
         return
@@ -129,7 +129,7 @@ def test_distortions_are_bounded_and_move_nothing_on_the_whole(atoms, fraction, 
 def test_distortions_point_everywhere_and_reach_their_bound():
     atoms, rng = BERYLLIUM() * (3, 3, 2), np.random.default_rng(1)
     nearest = nearest_distance(atoms)
-    made = [kinds.distorted(atoms, rng, 0.3, nearest=nearest) for _ in range(200)]
+    made = [kinds.distort(atoms, rng, 0.3, nearest=nearest) for _ in range(200)]
     moves = np.concatenate([one.positions - atoms.positions for one in made])
     shares = np.linalg.norm(moves, axis=1) / (0.3 * nearest)
     assert 0.8 < shares.max() <= 1
@@ -139,8 +139,8 @@ def test_distortions_point_everywhere_and_reach_their_bound():
 @given(atoms=structures(PERIODIC), seed=st.integers(0, 10**6))
 @quick(max_examples=40)
 def test_isotropic_strain_scales_what_is_periodic_only(atoms, seed):
-    atoms = with_vacuum(atoms, 15.0)
-    made = kinds.strained(atoms, np.random.default_rng(seed))
+    atoms = add_vacuum(atoms, 15.0)
+    made = kinds.apply_strain(atoms, np.random.default_rng(seed))
     factors = made.cell.lengths()[atoms.pbc] / atoms.cell.lengths()[atoms.pbc]
     assert 0.8 <= factors[0] <= 1.6
     assert factors == pytest.approx(factors[0])
@@ -154,7 +154,7 @@ def test_isotropic_strain_scales_what_is_periodic_only(atoms, seed):
 @given(atoms=structures([(True, True, True)]), seed=st.integers(0, 10**6))
 @quick(max_examples=30)
 def test_strain_keeps_fractional_coordinates_and_the_bounds_of_its_tensor(atoms, seed):
-    made = kinds.strained(atoms, np.random.default_rng(seed), 0.0, 0.0, anisotropic=0.05, shear=0.1)
+    made = kinds.apply_strain(atoms, np.random.default_rng(seed), 0.0, 0.0, anisotropic=0.05, shear=0.1)
     assert made.get_scaled_positions(wrap=False) == pytest.approx(atoms.get_scaled_positions(wrap=False))
     gradient = np.linalg.solve(atoms.cell[:], made.cell[:])
     assert gradient == pytest.approx(gradient.T, abs=1e-10)  # no rotation
@@ -166,11 +166,11 @@ def test_strain_keeps_fractional_coordinates_and_the_bounds_of_its_tensor(atoms,
 @quick(max_examples=20)
 def test_vacancies_leave_the_other_atoms_where_they_were(atoms, n, seed):
     larger = atoms * (2, 2, 2)
-    made = kinds.with_vacancies(larger, np.random.default_rng(seed), n)
+    made = kinds.create_vacancies(larger, np.random.default_rng(seed), n)
     assert len(made) == len(larger) - n
     assert {tuple(row) for row in made.positions} < {tuple(row) for row in larger.positions}
     with pytest.raises(InputError, match="leave nothing"):
-        kinds.with_vacancies(atoms, np.random.default_rng(seed), len(atoms))
+        kinds.create_vacancies(atoms, np.random.default_rng(seed), len(atoms))
 
 
 @given(n=st.integers(2, 14), seed=st.integers(0, 10**6), distance=st.floats(1.0, 3.0))
@@ -178,23 +178,23 @@ def test_vacancies_leave_the_other_atoms_where_they_were(atoms, n, seed):
 def test_atoms_of_a_cluster_have_a_neighbour_between_one_and_root_three(n, seed, distance):
     rng = np.random.default_rng(seed)
     given_distances = {("Be", "Be"): distance, ("W", "Be"): 1.2 * distance, ("W", "W"): 1.5 * distance}
-    made = kinds.cluster(rng.choice(["Be", "W"], n).tolist(), rng, given_distances)
+    made = kinds.build_cluster(rng.choice(["Be", "W"], n).tolist(), rng, given_distances)
     symbols = made.get_chemical_symbols()
     assert len(made) == n
     assert not made.pbc.any()
-    allowed = [[kinds.pair_distance(given_distances, a, b) for b in symbols] for a in symbols]
+    allowed = [[kinds.get_pair_distance(given_distances, a, b) for b in symbols] for a in symbols]
     ratios = made.get_all_distances() / allowed + 9 * np.eye(n)
     assert ratios.min() >= 1 - 1e-12
     assert ratios[1:].min(axis=1).max() <= np.sqrt(3) + 1e-12
 
 
 def test_a_cluster_that_cannot_be_is_said_to_be_so(monkeypatch):
-    monkeypatch.setattr(kinds, "TRIES", 3)
+    monkeypatch.setattr(kinds, "MAX_PLACEMENT_ATTEMPTS", 3)
     monkeypatch.setattr(kinds, "_cluster_positions", lambda *_: None)
     with pytest.raises(InputError, match="no cluster of 5 atoms"):
-        kinds.cluster(["Be"] * 5, np.random.default_rng(1))
+        kinds.build_cluster(["Be"] * 5, np.random.default_rng(1))
     with pytest.raises(InputError, match="pair Be-W"):
-        kinds.pair_distance({("Be", "Be"): 1.0}, "Be", "W")
+        kinds.get_pair_distance({("Be", "Be"): 1.0}, "Be", "W")
 
 
 @given(atoms=structures([(True, True, True)]), miller=st.tuples(*[st.integers(-1, 2)] * 3))
@@ -202,31 +202,31 @@ def test_a_cluster_that_cannot_be_is_said_to_be_so(monkeypatch):
 def test_slabs_are_thick_enough_dense_as_the_bulk_and_within_the_limit(atoms, miller):
     if not any(miller):
         with pytest.raises(InputError, match="not all zero"):
-            kinds.slab(atoms, miller)
+            kinds.cut_slab(atoms, miller)
         return
-    made = kinds.slab(atoms, miller, 8.0, 400)
+    made = kinds.cut_slab(atoms, miller, 8.0, 400)
     assert made.pbc.tolist() == [True, True, False]
-    assert thickness(made) >= 8.0
+    assert measure_thickness(made) >= 8.0
     assert len(made) <= 400
     assert Counter(made.symbols).keys() == Counter(atoms.symbols).keys()
-    assert np.linalg.norm(made.cell[2]) - thickness(made) == pytest.approx(15.0)
+    assert np.linalg.norm(made.cell[2]) - measure_thickness(made) == pytest.approx(15.0)
     area = np.linalg.norm(np.cross(made.cell[0], made.cell[1]))
     layer = len(made) * atoms.cell.volume / len(atoms) / area  # as thick as the same atoms are in the bulk
-    assert thickness(made) <= layer + 1e-6
+    assert measure_thickness(made) <= layer + 1e-6
     assert nearest_distance(made) >= nearest_distance(atoms) - 1e-9
 
 
 def test_a_slab_that_cannot_be_and_one_of_a_sheet():
     with pytest.raises(InputError, match="no slab .1 1 1. of at least 100 Å has at most 20 atoms"):
-        kinds.slab(BERYLLIUM(), (1, 1, 1), 100.0, 20)
+        kinds.cut_slab(BERYLLIUM(), (1, 1, 1), 100.0, 20)
     with pytest.raises(InputError, match="periodic in three directions"):
-        kinds.slab(graphene(vacuum=5.0), (1, 0, 0))
+        kinds.cut_slab(graphene(vacuum=5.0), (1, 0, 0))
 
 
 @given(atoms=structures(FLAGS[1:]), vacuum=st.floats(5.0, 20.0))
 @quick(max_examples=60)
 def test_the_vacuum_lies_between_images_of_triclinic_cells(atoms, vacuum):
-    made = with_vacuum(atoms, vacuum)
+    made = add_vacuum(atoms, vacuum)
     relative = made.positions - made.positions[0]
     assert relative == pytest.approx(atoms.positions - atoms.positions[0])
     assert np.array_equal(made.cell[made.pbc], atoms.cell[made.pbc])
@@ -248,7 +248,7 @@ def test_the_vacuum_lies_between_images_of_triclinic_cells(atoms, vacuum):
 @quick(max_examples=40)
 def test_swaps_keep_the_composition_and_change_the_structure(seed, fraction, n):
     atoms = Atoms("W" * n + "Be" * 6, np.arange(3 * (n + 6)).reshape(-1, 3))
-    made = kinds.substituted(atoms, np.random.default_rng(seed), fraction)
+    made = kinds.swap_atoms(atoms, np.random.default_rng(seed), fraction)
     assert Counter(made.symbols) == Counter(atoms.symbols)
     moved = int((made.numbers != atoms.numbers).sum())
     assert moved == 2 * min(n, max(1, round(fraction * len(atoms) / 2)))
@@ -257,10 +257,10 @@ def test_swaps_keep_the_composition_and_change_the_structure(seed, fraction, n):
 
 def test_swaps_and_alloys_need_two_elements():
     with pytest.raises(InputError, match="single element"):
-        kinds.substituted(BERYLLIUM(), np.random.default_rng(1))
+        kinds.swap_atoms(BERYLLIUM(), np.random.default_rng(1))
     with pytest.raises(InputError, match="two elements"):
-        kinds.alloyed(BERYLLIUM(), np.random.default_rng(1), ["Be"])
-    made = kinds.alloyed(BERYLLIUM() * (3, 3, 3), np.random.default_rng(1), ["Be", "W"])
+        kinds.randomise_species(BERYLLIUM(), np.random.default_rng(1), ["Be"])
+    made = kinds.randomise_species(BERYLLIUM() * (3, 3, 3), np.random.default_rng(1), ["Be", "W"])
     assert set(made.symbols) <= {"Be", "W"}
 
 
@@ -280,8 +280,8 @@ def test_too_close_is_by_pairs_of_radii(atoms, share):
 
 def test_the_gate_counts_by_reason():
     hot = {"W": 99.0, "Be2": 0.1}
-    gate = Gate(
-        Filters(max_force=1.0),
+    gate = CandidateFilter(
+        FilterSettings(max_force=1.0),
         8,
         mean_of(["Be", "W"]),
         lambda atoms: hot[str(atoms.symbols)],

@@ -16,8 +16,8 @@ from paretofit.core import RowKind, lammps_calculator
 from paretofit.dataset import write_dataset
 from paretofit.potentials import CommitteeSettings, LinearPotential, write_snap
 from paretofit.study import rebuild_report
-from paretofit.study.analysis import two_weights
-from paretofit.validation import md_speed
+from paretofit.study.analysis import select_paper_weights
+from paretofit.validation import measure_md_speed
 
 TIMED = {"repetitions": 2, "samplings": ["random"], "cost": {"measure_md": True}}
 
@@ -211,11 +211,11 @@ class TestMdSpeed:
         atoms = design[1][0].copy()
         atoms.pbc = (True, True, False)
         with pytest.raises(InputError, match="periodic in three directions"):
-            md_speed(files.commands, files.elements, atoms)
+            measure_md_speed(files.commands, files.elements, atoms)
         atoms.pbc = True
         atoms.numbers[:] = 74
         with pytest.raises(InputError, match="has W, which the potential lacks"):
-            md_speed(files.commands, files.elements, atoms)
+            measure_md_speed(files.commands, files.elements, atoms)
 
 
 def test_residuals_against_label_errors_are_those_of_a_plain_fit(finished):
@@ -241,7 +241,7 @@ def test_residuals_against_label_errors_are_those_of_a_plain_fit(finished):
 
 
 def test_the_two_weightings():
-    assert two_weights([(w, 1.0) for w in (1, 3, 5, 12.25, 50, 150)]) == [(12.25, 1.0), (150, 1.0)]
-    assert two_weights([(1.0, 1.0), (2.0, 1.0)]) == [(1.0, 1.0), (2.0, 1.0)]
-    assert two_weights([(3.0, 1.0)]) == [(3.0, 1.0)]
+    assert select_paper_weights([(w, 1.0) for w in (1, 3, 5, 12.25, 50, 150)]) == [(12.25, 1.0), (150, 1.0)]
+    assert select_paper_weights([(1.0, 1.0), (2.0, 1.0)]) == [(1.0, 1.0), (2.0, 1.0)]
+    assert select_paper_weights([(3.0, 1.0)]) == [(3.0, 1.0)]
     assert SMALL["cost"] == {"measure_md": False}

@@ -17,7 +17,7 @@ from helpers.faults import no_report
 from ruamel.yaml import YAML
 
 from paretofit import Dataset, InputError, pareto_front, run_study
-from paretofit.study import load_study, run_folder, write_template
+from paretofit.study import load_study, open_run_folder, write_template
 from paretofit.study.study_front import FRONT_GROUPS, FRONT_OBJECTIVES
 
 SMALL = {
@@ -168,7 +168,7 @@ def test_files_of_others_are_left_alone(tmp_path):
 @pytest.mark.usefixtures("_no_page")
 def test_two_runs_never_share_a_folder(tmp_path):
     study = study_file(tmp_path, repetitions=1, samplings=["random"], sizes=[20])
-    with run_folder(tmp_path / "run", "study"), pytest.raises(InputError, match="another run is using"):
+    with open_run_folder(tmp_path / "run", "study"), pytest.raises(InputError, match="another run is using"):
         run_study(study, out=tmp_path / "run")
     assert len(run_study(study, out=tmp_path / "run").results)
 

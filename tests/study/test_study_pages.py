@@ -9,17 +9,17 @@ import pytest
 from paretofit import SnapBasis, compute_design
 from paretofit.dataset import split_configurations
 from paretofit.pareto import pareto_front
-from paretofit.report import number
-from paretofit.report.figures import CannotDrawError, draw_picture, more_plans, noise_sheet, noise_words, style
-from paretofit.report.figures.noise_figures import energy_against_cost, label_noise_figure, training_tradeoff
-from paretofit.report.findings.front_finding import best_buys
-from paretofit.report.page import budget_words, front_sheets
-from paretofit.report.page.front_sheets import COST, MOST_ROWS
-from paretofit.report.tables import OBJECTIVES, error_sheets, fronts_by_twojmax, medians, model_sheet
-from paretofit.report.tables.error_tables import SPEED
-from paretofit.report.tables.table_text import markdown
-from paretofit.study.study_front import study_front
-from paretofit.sweep import SweepGrid, SweepInput, label_noise, make_engine, run_sweep, weight_paths
+from paretofit.report import format_number
+from paretofit.report.figures import CannotDrawError, render_figure, plan_noise_figures, build_label_noise_table, describe_label_noise, style
+from paretofit.report.figures.noise_figures import plot_energy_error_against_cost, plot_label_noise, plot_training_tradeoff
+from paretofit.report.findings.front_finding import find_best_levels
+from paretofit.report.page import describe_budget, build_front_tables
+from paretofit.report.page.front_sheets import COST_COLUMN, MAX_TABLE_ROWS
+from paretofit.report.tables import OBJECTIVES, build_error_tables, compute_fronts_by_twojmax, compute_medians, build_model_table
+from paretofit.report.tables.error_tables import MD_SPEED_HEADING
+from paretofit.report.tables.table_text import format_markdown
+from paretofit.study.study_front import find_study_front
+from paretofit.sweep import SweepGrid, SweepInput, correlate_label_noise, make_engine, run_sweep, compute_weight_paths
 
 LEVELS = ["2", "3", "5"]
 WEIGHTS = [(12.25, 1.0), (150.0, 1.0)]
@@ -57,8 +57,8 @@ def real(beryllium, tmp_path_factory):
     data = SweepInput(design, split.train, split.test)
     grid = SweepGrid(LEVELS, [2, 4], WEIGHTS, [20, 50, len(split.train)], ["random", "leverage"], 3)
     engine = make_engine(data, grid)
-    noise, points = label_noise(engine, grid, WEIGHTS)
-    return run_sweep(data, grid), noise, points, weight_paths(engine, grid)[0]
+    noise, points = correlate_label_noise(engine, grid, WEIGHTS)
+    return run_sweep(data, grid), noise, points, compute_weight_paths(engine, grid)[0]
 
 
 @pytest.fixture(params=["handmade", "real"])
@@ -69,15 +69,15 @@ def results(request, real):
 def front_of(results, n_train=None):
     finite = results[np.isfinite(results[OBJECTIVES]).all(axis=1)]
     columns = ["twojmax", "level", "sampling", "n_train", "w_energy", "w_force", *OBJECTIVES, "n_repeats", "overall"]
-    return study_front(finite, n_train) if len(finite) else pd.DataFrame(columns=columns)
+    return find_study_front(finite, n_train) if len(finite) else pd.DataFrame(columns=columns)
 
 
 def sheets_of(results, levels=LEVELS, n_train=None):
-    return {sheet.file: sheet for sheet in front_sheets(results, front_of(results, n_train), levels)}
+    return {sheet.file: sheet for sheet in build_front_tables(results, front_of(results, n_train), levels)}
 
 
 def test_errors_are_the_medians_of_the_largest_model_and_subset(results):
-    energy, force = error_sheets(results, LEVELS, WEIGHTS)
+    energy, force = build_error_tables(results, LEVELS, WEIGHTS)
     assert list(energy.table["level"]) == list(force.table["level"]) == LEVELS
     assert energy.table.shape[1] == 9
     assert force.table.shape[1] == 7
@@ -98,23 +98,23 @@ def test_errors_are_the_medians_of_the_largest_model_and_subset(results):
 
 def test_notes_of_the_error_tables_say_what_the_table_holds():
     results = handmade()
-    energy, force = error_sheets(results, LEVELS, WEIGHTS)
+    energy, force = build_error_tables(results, LEVELS, WEIGHTS)
     cells = energy.table.set_index("level")["w_E/w_F = 150: level 5 (meV/atom)"]
-    assert f"{number(cells['2'] / cells['5'])} and {number(cells['3'] / cells['5'])} times that error" in energy.note
+    assert f"{format_number(cells['2'] / cells['5'])} and {format_number(cells['3'] / cells['5'])} times that error" in energy.note
     assert "is off by" in force.note
     # 0.9 times the error against the reference is below 1.1 times, at every level but the reference
     assert "at levels 2 and 3 for w_E/w_F = 12.25 and at levels 2 and 3 for w_E/w_F = 150" in energy.note
     assert "lowers the energy error of no level" not in energy.note
-    single = next(iter(error_sheets(results, LEVELS, WEIGHTS[:1])))
+    single = next(iter(build_error_tables(results, LEVELS, WEIGHTS[:1])))
     assert "higher force weight" not in single.note
 
 
 def test_weights_that_were_not_swept_are_left_out():
     results = handmade(ratios=(12.25,))
-    energy, _ = error_sheets(results, LEVELS, WEIGHTS)
+    energy, _ = build_error_tables(results, LEVELS, WEIGHTS)
     assert energy.table.shape[1] == 5
-    assert list(error_sheets(results, LEVELS, [(7.0, 1.0)])) == []
-    same, _ = error_sheets(results, LEVELS, [(12.25, 1.0), (24.5, 2.0)])  # the same ratio twice
+    assert list(build_error_tables(results, LEVELS, [(7.0, 1.0)])) == []
+    same, _ = build_error_tables(results, LEVELS, [(12.25, 1.0), (24.5, 2.0)])  # the same ratio twice
     assert same.table.shape[1] == 5
 
 
@@ -122,24 +122,24 @@ def test_models_have_features_and_speed():
     md = pd.DataFrame(
         {"twojmax": [4, 6], "md_us_per_atom_step": [2.0, 50.0], "spread": [1.07, np.nan], "atoms": [250, 0]}
     )
-    sheet = model_sheet(handmade(), LEVELS, md)
+    sheet = build_model_table(handmade(), LEVELS, md)
     assert sheet.table["n_features"].tolist() == [120, 180]
-    assert sheet.table[SPEED].tolist() == pytest.approx([500_000.0, 20_000.0])
+    assert sheet.table[MD_SPEED_HEADING].tolist() == pytest.approx([500_000.0, 20_000.0])
     assert sheet.table["speed is"].tolist() == ["measured", "given"]
     assert "1.5 times as many features, and a step costs 25 times as much" in sheet.note
     assert "factor of 1.07" in sheet.note
     for nothing in (NO_MD, pd.DataFrame()):
-        bare = model_sheet(handmade(), LEVELS, nothing)
+        bare = build_model_table(handmade(), LEVELS, nothing)
         assert bare.table.columns.tolist() == ["twojmax", "n_features"]
-    from_results = model_sheet(handmade().assign(md_us_per_atom_step=4.0), LEVELS, pd.DataFrame())
-    assert from_results.table[SPEED].tolist() == [250_000.0, 250_000.0]
-    partly = model_sheet(handmade(), LEVELS, md.iloc[:1])
+    from_results = build_model_table(handmade().assign(md_us_per_atom_step=4.0), LEVELS, pd.DataFrame())
+    assert from_results.table[MD_SPEED_HEADING].tolist() == [250_000.0, 250_000.0]
+    partly = build_model_table(handmade(), LEVELS, md.iloc[:1])
     assert partly.table["speed is"].tolist() == ["measured", "–"]
     assert not PURE_WORDS.search(partly.note)
 
 
 def with_both(results):
-    table = medians(results, LEVELS)
+    table = compute_medians(results, LEVELS)
     return table.assign(both=np.sqrt(table["ref_energy"] * table["ref_force"]))
 
 
@@ -153,10 +153,10 @@ def test_best_level_is_the_one_with_the_lowest_error_at_every_budget(results):
         end = row["budget to (s)"] if np.isfinite(row["budget to (s)"]) else 1e9
         for budget in np.geomspace(row["budget from (s)"], end, 7)[:-1] * 1.0001:
             if budget < end:
-                within = part[part[COST] <= budget]
+                within = part[part[COST_COLUMN] <= budget]
                 best = within[column[row["lowest"]]].min()
                 assert row["level"] in set(within.loc[within[column[row["lowest"]]] == best, "level"])
-        last = part[(part[COST] < end)]  # the setting that is shown is the best before the range ends
+        last = part[(part[COST_COLUMN] < end)]  # the setting that is shown is the best before the range ends
         shown = {"ref_energy": row["ref_energy"], "ref_force": row["ref_force"]}
         shown["both"] = np.sqrt(shown["ref_energy"] * shown["ref_force"])
         assert shown[column[row["lowest"]]] == pytest.approx(last[column[row["lowest"]]].min())
@@ -164,14 +164,14 @@ def test_best_level_is_the_one_with_the_lowest_error_at_every_budget(results):
 
 def test_best_level_agrees_with_the_finding(results):
     shown = sheets_of(results)["best_by_budget"].table
-    front = fronts_by_twojmax(medians(results, LEVELS))
+    front = compute_fronts_by_twojmax(compute_medians(results, LEVELS))
     for kind in ("energy", "force"):
         for name, part in [("all", pareto_front(front, OBJECTIVES))] + [
             (f"2Jmax = {value}", part) for value, part in front.groupby("twojmax")
         ]:
             rows = shown[(shown["models"] == name) & (shown["lowest"] == kind)]
             found = list(zip(rows["level"], rows["budget from (s)"], rows["budget to (s)"], strict=True))
-            assert found == best_buys(part, f"ref_{kind}")
+            assert found == find_best_levels(part, f"ref_{kind}")
 
 
 def flickering():
@@ -180,7 +180,7 @@ def flickering():
     for level in ("2", "3"):
         own = (results["level"] == level).to_numpy()
         place = np.arange(own.sum()) % 50
-        results.loc[own, COST] = 100 * 1.06 ** (place + (0.5 if level == "3" else 0.0))
+        results.loc[own, COST_COLUMN] = 100 * 1.06 ** (place + (0.5 if level == "3" else 0.0))
         for column in ("ref_energy", "ref_force"):
             results.loc[own, column] = 500 * 0.97 ** (place + (0.5 if level == "3" else 0.0))
     return results
@@ -188,19 +188,19 @@ def flickering():
 
 def test_short_ranges_are_left_out_and_counted():
     sheet = sheets_of(flickering())["best_by_budget"]
-    assert len(sheet.table) <= MOST_ROWS
+    assert len(sheet.table) <= MAX_TABLE_ROWS
     assert re.search(r"Of \d+ ranges those shorter than a factor of", sheet.note)
     assert f"leaves {len(sheet.table)}" in sheet.note
-    assert "left out" in budget_words(flickering(), LEVELS)
+    assert "left out" in describe_budget(flickering(), LEVELS)
 
 
 def test_budget_in_words_names_each_level_at_its_budgets():
     results = handmade(sizes=(10, 160))
-    words = budget_words(results, LEVELS)
+    words = describe_budget(results, LEVELS)
     table = with_both(results)
     stairs = []
-    for budget in sorted(set(table[COST])):
-        within = table[table[COST] <= budget]
+    for budget in sorted(set(table[COST_COLUMN])):
+        within = table[table[COST_COLUMN] <= budget]
         level = within.loc[within["both"].idxmin(), "level"]
         if not stairs or stairs[-1] != level:
             stairs.append(level)
@@ -212,7 +212,7 @@ def test_budget_in_words_names_each_level_at_its_budgets():
 def test_knee_has_the_lowest_scaled_sum(results):
     table = sheets_of(results)["knee_points"].table
     for row in table.to_dict("records"):
-        part = medians(results, LEVELS)
+        part = compute_medians(results, LEVELS)
         if row["models"] != "all":
             part = part[part["twojmax"] == int(row["models"].split()[-1])]
         front = pareto_front(part, OBJECTIVES)
@@ -242,7 +242,7 @@ def test_md_cost_is_a_fourth_objective(results):
     costs = dict(zip(sorted(set(results["twojmax"])), (1.0, 10.0), strict=True))
     timed = results.assign(md_us_per_atom_step=results["twojmax"].map(costs))
     sheet = sheets_of(timed)["front_shares"]
-    front = pareto_front(medians(timed, LEVELS), [*OBJECTIVES, "md_us_per_atom_step"])
+    front = pareto_front(compute_medians(timed, LEVELS), [*OBJECTIVES, "md_us_per_atom_step"])
     front = front.drop_duplicates(["twojmax", "level", "n_train", "weight_ratio", *OBJECTIVES])
     own = sheet.table[sheet.table["group"].str.startswith("level")]
     assert own["with MD cost: points"].sum() == len(front)
@@ -283,22 +283,22 @@ def test_poor_results_give_what_they_can(case, tmp_path):
     make, levels = BAD[case]
     results = make()
     sheets = [
-        *error_sheets(results, levels, WEIGHTS),
-        model_sheet(results, levels, NO_MD),
-        *front_sheets(results, front_of(results), levels),
+        *build_error_tables(results, levels, WEIGHTS),
+        build_model_table(results, levels, NO_MD),
+        *build_front_tables(results, front_of(results), levels),
     ]
     for sheet in sheets:
         assert len(sheet.table)
         assert not PURE_WORDS.search(sheet.note), sheet.note
-        markdown(sheet.table)
-    assert not PURE_WORDS.search(budget_words(results, levels))
+        format_markdown(sheet.table)
+    assert not PURE_WORDS.search(describe_budget(results, levels))
     files = {sheet.file for sheet in sheets}
     unknown = "cost" in case or case == "nothing finite"
     assert ("best_by_budget" in files) != unknown
-    assert ("not known" in budget_words(results, levels)) == unknown
+    assert ("not known" in describe_budget(results, levels)) == unknown
     assert ("knee_points" in files) == (case != "nothing finite")
-    for plan in more_plans(results, levels, None, pd.DataFrame(), pd.DataFrame()):
-        picture = draw_picture(plan, tmp_path)
+    for plan in plan_noise_figures(results, levels, None, pd.DataFrame(), pd.DataFrame()):
+        picture = render_figure(plan, tmp_path)
         assert picture.image or picture.missing
 
 
@@ -317,14 +317,14 @@ def test_noise_table_is_the_correlation_of_the_points(real):
 @pytest.mark.parametrize("kind", ["energy", "force"])
 def test_noise_figure_has_a_panel_per_level_and_weighting(real, kind):
     _, noise, points, _ = real
-    axes = label_noise_figure(points, noise, LEVELS, kind)
+    axes = plot_label_noise(points, noise, LEVELS, kind)
     assert axes.shape == (2, 2)
     for row, level in zip(axes, LEVELS, strict=False):
         for ax, (ratio, _) in zip(row, WEIGHTS, strict=True):
             (cloud,) = ax.collections
             own = points[(points["kind"] == kind) & (points["level"] == level) & (points["weight_ratio"] == ratio)]
             assert np.asarray(cloud.get_offsets()) == pytest.approx(own[["error", "residual"]].to_numpy(float))
-            assert cloud.get_facecolor()[0][:3] == pytest.approx(_rgb(style.colour(level, LEVELS)))
+            assert cloud.get_facecolor()[0][:3] == pytest.approx(_rgb(style.level_colour(level, LEVELS)))
             ignored, learned, fit = ax.lines
             assert ignored.get_xdata() == pytest.approx(ignored.get_ydata())
             assert not np.any(learned.get_ydata())
@@ -349,18 +349,18 @@ def noise_rows(correlation, slope=0.5, residual=10.0):
 def test_noise_in_words_follows_the_numbers():
     strong = noise_rows(0.9, slope=0.8)
     strong.loc[strong["weight_ratio"] == 150.0, "correlation"] = 0.5
-    words = noise_words(strong)
+    words = describe_label_noise(strong)
     assert "in 8 of 8 cases: there models ignore part of the labels' error, by the slope 0.8 to 0.8" in words
     assert "is higher in 4 of 4 pairs" in words
     assert "more than 3 times" not in words
-    assert "in none" in noise_words(noise_rows(0.1))
-    assert "more than 3 times as large" in noise_words(noise_rows(0.9, residual=16.0))
-    assert "No residual" in noise_words(noise_rows(np.nan))
+    assert "in none" in describe_label_noise(noise_rows(0.1))
+    assert "more than 3 times as large" in describe_label_noise(noise_rows(0.9, residual=16.0))
+    assert "No residual" in describe_label_noise(noise_rows(np.nan))
     partly = noise_rows(0.9)
     partly.loc[0, ["correlation", "slope"]] = np.nan
-    assert "in 7 of 7 cases" in noise_words(partly)
+    assert "in 7 of 7 cases" in describe_label_noise(partly)
     for table in (strong, partly, noise_rows(np.nan)):
-        sheet = noise_sheet(table)
+        sheet = build_label_noise_table(table)
         assert len(sheet.table) == 8
         assert not PURE_WORDS.search(sheet.note)
 
@@ -368,17 +368,17 @@ def test_noise_in_words_follows_the_numbers():
 def test_noise_figure_without_points_says_so():
     points = pd.DataFrame(columns=["weight_ratio", "level", "kind", "error", "residual"])
     with pytest.raises(CannotDrawError, match="no residuals of the forces"):
-        label_noise_figure(points, noise_rows(0.5), LEVELS, "force")
+        plot_label_noise(points, noise_rows(0.5), LEVELS, "force")
     one = pd.DataFrame({"weight_ratio": 12.25, "level": "2", "kind": "energy", "error": [0.0, 0.0], "residual": 0.0})
-    assert label_noise_figure(one, noise_rows(np.nan), LEVELS, "energy").shape == (1, 1)
+    assert plot_label_noise(one, noise_rows(np.nan), LEVELS, "energy").shape == (1, 1)
 
 
 def test_training_errors_are_drawn_for_each_level(real):
     results, _, _, paths = real
-    rows = medians(results, LEVELS)
+    rows = compute_medians(results, LEVELS)
     rows = rows[(rows["twojmax"] == 4) & (rows["n_train"] == rows["n_train"].max()) & (rows["sampling"] == "random")]
     for curves in (None, paths):
-        ax = training_tradeoff(results, LEVELS, curves)
+        ax = plot_training_tradeoff(results, LEVELS, curves)
         marked = [line for line in ax.lines if line.get_marker() != "None"]
         for level, line in zip(LEVELS, marked, strict=True):
             own = rows[rows["level"] == level].sort_values("weight_ratio")
@@ -390,19 +390,19 @@ def test_training_errors_are_drawn_for_each_level(real):
             assert set(line.get_xdata()) <= set(own["train_energy"])
             assert set(line.get_ydata()) <= set(own["train_force"])
     with pytest.raises(CannotDrawError, match="same energy/force weight"):
-        training_tradeoff(handmade(ratios=(5.0,)), LEVELS)
+        plot_training_tradeoff(handmade(ratios=(5.0,)), LEVELS)
 
 
 def test_energy_against_cost_has_every_point_of_the_fronts(results):
-    front = fronts_by_twojmax(medians(results, LEVELS))
-    for ax, (_, part) in zip(energy_against_cost(front, LEVELS), front.groupby("twojmax"), strict=True):
+    front = compute_fronts_by_twojmax(compute_medians(results, LEVELS))
+    for ax, (_, part) in zip(plot_energy_error_against_cost(front, LEVELS), front.groupby("twojmax"), strict=True):
         drawn = np.concatenate([np.asarray(cloud.get_offsets())[:, 1] for cloud in ax.collections])
         assert np.sort(drawn) == pytest.approx(np.sort(part["ref_energy"].to_numpy()))
 
 
 def test_every_plan_gives_a_picture(real, tmp_path):
     results, noise, points, paths = real
-    pictures = {plan.name: draw_picture(plan, tmp_path) for plan in more_plans(results, LEVELS, paths, points, noise)}
+    pictures = {plan.name: render_figure(plan, tmp_path) for plan in plan_noise_figures(results, LEVELS, paths, points, noise)}
     assert list(pictures) == ["training_tradeoff", "energy_against_cost", "label_noise_energy", "label_noise_force"]
     for name, picture in pictures.items():
         assert picture.image, picture.missing

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, leverage_scores
 from paretofit.dataset import split_configurations
-from paretofit.linear import Reduction, choose_ridge, leave_one_out, reduced_leverage
-from paretofit.linear.reduction import OnThreads, RowBlock, all_blocks, read_ahead, row_parts
+from paretofit.linear import Reduction, choose_ridge, leave_one_out, compute_reduced_leverage
+from paretofit.linear.reduction import ThreadMapper, RowBlock, iterate_blocks, prefetch, split_rows
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep
 
 ERRORS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force", "ref_energy_shifted"]
@@ -37,7 +37,7 @@ def parts_of(data, levels, size=500):
         for window, X in data.design.blocks(size, part):
             yield RowBlock(X, Y[window], data.design.kind[window], data.design.configuration[window], train[window])
 
-    return [partial(blocks, part) for part in row_parts(data.design.n_rows, data.design.n_features)]
+    return [partial(blocks, part) for part in split_rows(data.design.n_rows, data.design.n_features)]
 
 
 def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS):
@@ -148,7 +148,7 @@ def test_leverages_at_every_2jmax_from_the_reduction(real):
     parts = parts_of(real, ["5"])
     sizes = [real.design.columns_up_to(twojmax) for twojmax in (2, 4, 6, 8)]
     reduction = Reduction.of(parts, sizes, energy_weight=12.25)
-    found = reduced_leverage(reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations)
+    found = compute_reduced_leverage(reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations)
     rows = real.rows_of(real.train)
     owner = np.searchsorted(real.train, real.design.configuration[rows])
     for p, ours in zip(sizes, found, strict=True):
@@ -163,7 +163,7 @@ def test_leverages_at_every_2jmax_from_the_reduction(real):
 def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
     sizes = [120, 496]
     one = Reduction.of(parts_of(real, ["2", "5"], 500), sizes, energy_weight=12.25)
-    other = Reduction.of(parts_of(real, ["2", "5"], size), sizes, energy_weight=12.25, run=OnThreads(2))
+    other = Reduction.of(parts_of(real, ["2", "5"], size), sizes, energy_weight=12.25, run=ThreadMapper(2))
     w = np.array([5.0, 1.0, 1.0])
     ours, theirs = (r.test_rms(r.system(r.train, w).fit(1))[0].reference for r in (one, other))
     assert ours == pytest.approx(theirs, rel=1e-10)
@@ -343,7 +343,7 @@ def test_a_reduction_refuses_what_is_not_finite(real):
     parts = parts_of(real, ["5"])
 
     def spoilt(what):
-        for block in all_blocks(parts):
+        for block in iterate_blocks(parts):
             arrays = block._asdict()
             arrays[what] = arrays[what].copy()
             arrays[what][3, 0] = np.nan
@@ -363,7 +363,7 @@ class TestKeptReductions:
 
     @pytest.fixture
     def kept(self, real, tmp_path, monkeypatch):
-        monkeypatch.setattr("paretofit.sweep.stored_reduction.WORTH", 0.0)
+        monkeypatch.setattr("paretofit.sweep.stored_reduction.MIN_REDUCTION_TIME_S", 0.0)
         grid = SweepGrid(["2", "5"], [4], [(5.0, 1.0)], [30], ["random", "leverage"], 1)
         table = run_sweep(real, grid, journal=tmp_path)
         assert (tmp_path / "reduction.h5").exists()
@@ -420,7 +420,7 @@ class TestKeptReductions:
 
 @given(st.integers(1, 10**7), st.integers(1, 5000))
 def test_parts_are_all_rows_once(n_rows, columns):
-    parts = row_parts(n_rows, columns)
+    parts = split_rows(n_rows, columns)
     assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
     assert parts[-1].stop == n_rows
     assert all(part.stop > part.start for part in parts)
@@ -429,22 +429,22 @@ def test_parts_are_all_rows_once(n_rows, columns):
 
 def test_threads_take_parts_in_turn_and_give_results_in_order():
     parts = [partial(iter, [k]) for k in range(20)]
-    assert list(OnThreads(3)(lambda part: next(part()), parts)) == list(range(20))
+    assert list(ThreadMapper(3)(lambda part: next(part()), parts)) == list(range(20))
     taken = []
-    running = OnThreads(2)(lambda part: taken.append(next(part())), parts)
+    running = ThreadMapper(2)(lambda part: taken.append(next(part())), parts)
     next(running)
     assert len(taken) <= 4, "what waits to be merged does not pile up"
     running.close()
 
 
 def test_what_is_read_ahead_is_in_order_and_errors_come_through():
-    assert list(read_ahead(iter(range(10)))) == list(range(10))
+    assert list(prefetch(iter(range(10)))) == list(range(10))
 
     def failing():
         yield 1
         raise InputError("no more")
 
-    found = read_ahead(failing())
+    found = prefetch(failing())
     assert next(found) == 1
     with pytest.raises(InputError, match="no more"):
         next(found)

@@ -10,7 +10,7 @@ import pytest
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls
 from paretofit.dataset import split_configurations
-from paretofit.sweep import COLUMNS, SweepGrid, SweepInput, read_results, run_sweep, write_results
+from paretofit.sweep import SWEEP_COLUMNS, SweepGrid, SweepInput, read_results, run_sweep, write_results
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def grid():
 
 def test_every_cell_equals_a_fit_by_hand(data, grid):
     results = run_sweep(data, grid)
-    assert list(results.columns) == COLUMNS
+    assert list(results.columns) == SWEEP_COLUMNS
     assert len(results) == grid.n_fits() == 3 * 2 * 2 * 3 * (3 * 3 + 1)
     design, scores = data.design, data.scores()
     subsets = {(s.sampling, s.repeat, s.n_train): np.array(s.members) for s in grid.subsets(scores, len(data.train))}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paretofit import InputError, fit_wls
-from paretofit.uncertainty import METHODS, CommitteeFit, array_blocks
+from paretofit.uncertainty import COMMITTEE_METHODS, CommitteeFit, part_from_arrays
 from paretofit.uncertainty.extrapolation import TrainingLeverage
 
 
@@ -20,7 +20,7 @@ def data():
 
 def made(rows, targets, weights, group, seed=0):
     """The committee fit of rows in memory."""
-    blocks, kinds = array_blocks(rows, targets, weights, group)
+    blocks, kinds = part_from_arrays(rows, targets, weights, group)
     return CommitteeFit.of(blocks, np.arange(group.max() + 1), kinds, np.random.default_rng(seed))
 
 
@@ -56,7 +56,7 @@ def test_relatives_are_drawn_together(data):
     """Groups of configurations: a member sees all rows of a family or none."""
     rows, targets, weights, configuration, _ = data
     family = np.arange(configuration.max() + 1) // 5
-    blocks, kinds = array_blocks(rows, targets, weights, configuration)
+    blocks, kinds = part_from_arrays(rows, targets, weights, configuration)
     fit = CommitteeFit.of(blocks, family, kinds, np.random.default_rng(0))
     together = made(rows, targets, weights, family[configuration], seed=0)
     for method in ("bootstrap", "subset"):
@@ -87,7 +87,7 @@ def wrong_model():
 def test_pops_holds_the_errors_of_a_model_that_is_wrong_where_others_do_not():
     rows, targets, fit = wrong_model()
     inside = {}
-    for method in METHODS:
+    for method in COMMITTEE_METHODS:
         members = rows @ fit.members(200, np.random.default_rng(3), method=method).T
         inside[method] = np.mean((members.min(axis=1) <= targets) & (targets <= members.max(axis=1)))
     assert inside["pops"] > 0.8
@@ -124,14 +124,14 @@ def test_rows_may_come_in_any_order_and_blocks_and_a_seed_decides(data):
     order = np.random.default_rng(8).permutation(len(rows))
     shuffled = made(rows[order], targets[order], weights[order], group[order])
     assert shuffled.members(4, np.random.default_rng(7)) == pytest.approx(first, rel=1e-7)
-    blocks, kinds = array_blocks(rows, targets, weights, group)
+    blocks, kinds = part_from_arrays(rows, targets, weights, group)
 
     def pieces():
         whole = next(iter(blocks()))
         for start in range(0, len(rows), 64):
             yield type(whole)(*(one[start : start + 64] for one in whole))
 
-    for method in METHODS:
+    for method in COMMITTEE_METHODS:
         whole = made(rows, targets, weights, group).members(3, np.random.default_rng(9), method=method)
         fits = [
             CommitteeFit.of(pieces, np.arange(50), kinds, np.random.default_rng(0), threads=threads)

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 from paretofit import Dataset, InputError, SnapBasis, fit_wls
 from paretofit.cli import app
 from paretofit.commands import evaluate_dataset, fit_dataset
-from paretofit.core import RowKind, process_lammps
+from paretofit.core import RowKind, get_shared_lammps
 from paretofit.dataset import LevelData, write_dataset
-from paretofit.dataset.io import stored_labels
-from paretofit.descriptors import DesignMatrix, atom_rows
-from paretofit.descriptors.atoms import energy_row
+from paretofit.dataset.io import read_labels
+from paretofit.descriptors import DesignMatrix, compute_atom_rows
+from paretofit.descriptors.atoms import compute_energy_row
 from paretofit.potentials import CommitteeSettings, LinearPotential
-from paretofit.uncertainty import HELD_OUT, TRAIN, calibrate_conformal, structure_key
+from paretofit.uncertainty import HELD_OUT, TRAIN, calibrate_conformal, hash_structure
 from paretofit.uncertainty.calibration import committee_error, disagreement
 
 FAR = ROOT / "data" / "beryllium_far.h5"
@@ -47,7 +47,7 @@ def far(potential, folder):
 def role(potential, wanted):
     """Positions in the dataset of what trained, or was held out."""
     with Dataset(first_configurations()) as data:
-        return [k for k, atoms in enumerate(data) if potential.uncertainty.known.get(structure_key(atoms)) == wanted]
+        return [k for k, atoms in enumerate(data) if potential.uncertainty.known.get(hash_structure(atoms)) == wanted]
 
 
 class TestTheFit:
@@ -217,15 +217,15 @@ class TestExtrapolation:
         atoms = bulk("Be").repeat((2, 1, 1))
         atoms.rattle(0.1, seed=4)
         atoms.symbols[1] = "W"
-        rows = atom_rows(process_lammps(), basis, atoms)
-        assert rows.mean(axis=0) == pytest.approx(energy_row(process_lammps(), basis, atoms), rel=1e-12, abs=1e-14)
+        rows = compute_atom_rows(get_shared_lammps(), basis, atoms)
+        assert rows.mean(axis=0) == pytest.approx(compute_energy_row(get_shared_lammps(), basis, atoms), rel=1e-12, abs=1e-14)
 
     def test_leverages_of_atoms(self, potential):
         """Of a crystal's equal atoms each is the configuration's; otherwise x (XᵀX)⁻¹ xᵀ of its own row."""
         assert potential.atom_leverages(bulk("Be")) == pytest.approx([potential.assess(bulk("Be")).leverage] * 2)
         atoms = bulk("Be").repeat((2, 1, 1))
         atoms.rattle(0.2, seed=5)
-        row = 12.25 * atom_rows(process_lammps(), potential.basis, atoms)[2]
+        row = 12.25 * compute_atom_rows(get_shared_lammps(), potential.basis, atoms)[2]
         own = potential.uncertainty.leverage
         solved = np.linalg.solve(own.R.T, row[own.kept])
         assert potential.atom_leverages(atoms)[2] == pytest.approx(solved @ solved, rel=1e-8)
@@ -342,14 +342,14 @@ def test_wrong_input_is_one_sentence(fitted, folder, words, message):
 
 def test_members_that_are_identical_are_refused(tmp_path):
     """Labels that the model gives exactly leave no residual to differ by."""
-    from paretofit.potentials import Labelled, committee_potential
-    from paretofit.uncertainty import CommitteeFit, array_blocks
+    from paretofit.potentials import LabelledStructures, build_committee
+    from paretofit.uncertainty import CommitteeFit, part_from_arrays
 
     rows = np.random.default_rng(0).normal(size=(60, 6))
-    blocks, weights = array_blocks(rows, np.zeros(60), np.ones(60), np.arange(60))
+    blocks, weights = part_from_arrays(rows, np.zeros(60), np.ones(60), np.arange(60))
     fit = CommitteeFit.of(blocks, np.arange(60), weights, np.random.default_rng(0))
     with pytest.raises(InputError, match="all members of the committee are identical"):
-        committee_potential(None, fit, CommitteeSettings(4), [], Labelled([], []))
+        build_committee(None, fit, CommitteeSettings(4), [], LabelledStructures([], []))
 
 
 class TestWhatTheReviewFound:
@@ -365,7 +365,7 @@ class TestWhatTheReviewFound:
             structures = list(data)
             for k, atoms in enumerate(structures):
                 atoms.info["parent"] = f"p{k % 12}"
-            write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(stored_labels(data, "5"))}, data.ids)
+            write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(read_labels(data, "5"))}, data.ids)
         with pytest.raises(InputError, match="needs 9 held-out configurations, or families of relatives"):
             fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4))
         made = fit_dataset(
@@ -420,4 +420,4 @@ class TestWhatTheReviewFound:
 
 def without_seconds(data, level):
     """Labels without what they cost."""
-    return [None if one is None else {**one, "seconds": None} for one in stored_labels(data, level)]
+    return [None if one is None else {**one, "seconds": None} for one in read_labels(data, level)]

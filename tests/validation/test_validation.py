@@ -15,19 +15,19 @@ from ase.calculators.lj import LennardJones
 
 pytest.importorskip("phonopy")
 
-from paretofit.commands import validate
+from paretofit.commands import validate_potential
 from paretofit.core import InputError
-from paretofit.potentials import dispersion_commands, overlaid
-from paretofit.potentials.dispersion import D2, EV_A6, S6, STEEPNESS
+from paretofit.potentials import format_dispersion_commands, overlay_commands
+from paretofit.potentials.dispersion import D2_PARAMETERS, EV_A6_PER_J_NM6, D2_S6, D2_STEEPNESS
 from paretofit.report.figures import validation_figures as figures
-from paretofit.validation import QUICK, Settings, crystal, defects, gaps, read_subject, surfaces
+from paretofit.validation import QUICK_EFFORT, ValidationSettings, crystal, defects, find_layer_gaps, parse_potential, surfaces
 from paretofit.validation import stability as md_stability
-from paretofit.validation.dimer import dimer_curve
-from paretofit.validation.elastic import elastic_constants, strained
-from paretofit.validation.interlayer import interlayer_scan
-from paretofit.validation.phonon_bands import phonons
+from paretofit.validation.dimer import compute_dimer_curve
+from paretofit.validation.elastic import compute_elastic_constants, apply_voigt_strain
+from paretofit.validation.interlayer import scan_interlayer_distance
+from paretofit.validation.phonon_bands import compute_phonons
 from paretofit.validation.quantity import PropertyError
-from paretofit.validation.volume_scan import at_minimum, equation_of_state, fit_equation
+from paretofit.validation.volume_scan import scale_to_minimum, compute_equation_of_state, fit_birch_murnaghan
 
 EMT_PATH = "ase.calculators.emt.EMT"
 SHIPPED = Path(lammps_package.__file__).parent / "share" / "lammps" / "potentials"
@@ -38,14 +38,14 @@ ARGON = {"sigma": 3.4, "epsilon": 0.0103}
 @pytest.fixture(scope="module")
 def copper():
     """The crystal of copper in EMT, conventional cell."""
-    return crystal.conventional(crystal.relaxed(EMT(), bulk("Cu"), cell=True))
+    return crystal.standardize_cell(crystal.relax_structure(EMT(), bulk("Cu"), cell=True))
 
 
 @pytest.fixture(scope="module")
 def tungsten():
     """The shipped SNAP with ZBL of tungsten, and its crystal."""
-    subject = read_subject(TUNGSTEN)
-    return subject, crystal.conventional(crystal.relaxed(subject.calculator(), bulk("W"), cell=True))
+    subject = parse_potential(TUNGSTEN)
+    return subject, crystal.standardize_cell(crystal.relax_structure(subject.calculator(), bulk("W"), cell=True))
 
 
 def graphite():
@@ -65,31 +65,31 @@ def test_equation_of_state_of_a_known_function():
     V = np.linspace(0.93, 1.07, 9) * V0
     x = (V0 / V) ** (2 / 3)
     E = E0 + 9 * V0 * B0 / 16 * ((x - 1) ** 3 * B1 + (x - 1) ** 2 * (6 - 4 * x))  # Birch 1947
-    assert fit_equation(V, E) == pytest.approx((V0, E0, B0 / units.GPa, B1), rel=1e-5)
+    assert fit_birch_murnaghan(V, E) == pytest.approx((V0, E0, B0 / units.GPa, B1), rel=1e-5)
     with pytest.raises(PropertyError, match="no minimum"):
-        fit_equation(V, V)
+        fit_birch_murnaghan(V, V)
 
 
 def test_emt_copper_bulk_modulus_from_energies_and_from_stresses(copper):
-    found = equation_of_state(EMT(), copper)
+    found = compute_equation_of_state(EMT(), copper)
     assert copper.cell.lengths()[0] == pytest.approx(3.59, abs=0.005)  # as ASE's own tests of EMT have it
     assert found.volume == pytest.approx(copper.get_volume() / 4, rel=1e-3)
-    assert found.modulus == pytest.approx(elastic_constants(EMT(), copper).reuss[0], rel=0.01)
+    assert found.modulus == pytest.approx(compute_elastic_constants(EMT(), copper).reuss[0], rel=0.01)
     assert found.curve["volume"].is_monotonic_increasing
     assert len(set(found.curve["volume"])) == len(found.curve)
 
 
 def test_prototypes_have_their_volume_and_neighbours():
     for name, neighbours in (("fcc", 12), ("bcc", 8), ("hcp", 12), ("sc", 6), ("diamond", 4)):
-        atoms = crystal.prototype(name, "Cu", 12.0)
+        atoms = crystal.build_prototype(name, "Cu", 12.0)
         assert atoms.get_volume() / len(atoms) == pytest.approx(12.0)
-        g = md_stability.radial_distribution([atoms], reach=4.0, bins=4000)
+        g = md_stability.compute_radial_distribution([atoms], reach=4.0, bins=4000)
         first = g["distance"][g["g"] > 0].iloc[0]
         near = g["distance"] < first + 0.02
         shell = 4 / 3 * np.pi * ((g["distance"] + 5e-4) ** 3 - (g["distance"] - 5e-4) ** 3) / 12.0
         assert (g["g"] * shell)[near].sum() == pytest.approx(neighbours, rel=1e-6)
     with pytest.raises(PropertyError, match="no minimum"):
-        at_minimum(EMT(), crystal.prototype("fcc", "Cu", 80.0))
+        scale_to_minimum(EMT(), crystal.build_prototype("fcc", "Cu", 80.0))
 
 
 # --- elastic constants
@@ -97,13 +97,13 @@ def test_prototypes_have_their_volume_and_neighbours():
 
 @pytest.mark.parametrize("name", ["fcc", "hcp"])
 def test_elastic_constants_are_curvatures_of_the_energy(name):
-    start = crystal.prototype(name, "Cu", 11.5)
-    atoms = crystal.conventional(crystal.relaxed(EMT(), start, cell=True))
-    found = elastic_constants(EMT(), atoms)
+    start = crystal.build_prototype(name, "Cu", 11.5)
+    atoms = crystal.standardize_cell(crystal.relax_structure(EMT(), start, cell=True))
+    found = compute_elastic_constants(EMT(), atoms)
     for column in (0, 2, 3, 5):
         energies = []
         for strain in (-0.004, 0, 0.004):
-            one = crystal.relaxed(EMT(), strained(atoms, column, strain), cell=False, fmax=1e-4)
+            one = crystal.relax_structure(EMT(), apply_voigt_strain(atoms, column, strain), cell=False, fmax=1e-4)
             energies.append(one.get_potential_energy())
         curvature = (energies[0] - 2 * energies[1] + energies[2]) / 0.004**2 / atoms.get_volume() / units.GPa
         assert found.constants[column, column] == pytest.approx(curvature, rel=0.01)
@@ -119,7 +119,7 @@ def test_elastic_constants_are_curvatures_of_the_energy(name):
 def test_tungsten_snap_has_its_authors_numbers(tungsten):
     """Wood and Thompson, arXiv:1702.07042: a = 3.1803 Å and elastic constants near the DFT they fitted."""
     subject, atoms = tungsten
-    C = elastic_constants(subject.calculator(), atoms).constants
+    C = compute_elastic_constants(subject.calculator(), atoms).constants
     assert subject.elements == ("W",)
     assert atoms.cell.lengths()[0] == pytest.approx(3.180, abs=0.002)
     assert [C[0, 0], C[0, 1], C[3, 3]] == pytest.approx([518, 195, 144], abs=3)
@@ -129,7 +129,7 @@ def test_tungsten_snap_has_its_authors_numbers(tungsten):
 
 
 def test_phonons_vanish_at_gamma_and_states_are_counted(copper):
-    found = phonons(EMT(), copper, length=7.0)
+    found = compute_phonons(EMT(), copper, length=7.0)
     assert np.abs(found.at_gamma).max() < 1e-4
     assert not found.imaginary
     x, y = found.density["frequency"], found.density["density"]
@@ -139,22 +139,22 @@ def test_phonons_vanish_at_gamma_and_states_are_counted(copper):
 
 
 def test_unstable_crystal_has_imaginary_phonons():
-    atoms = at_minimum(EMT(), crystal.prototype("sc", "Cu", 14.0))
-    assert phonons(EMT(), atoms, length=7.0).imaginary
+    atoms = scale_to_minimum(EMT(), crystal.build_prototype("sc", "Cu", 14.0))
+    assert compute_phonons(EMT(), atoms, length=7.0).imaginary
 
 
 # --- defects and surfaces
 
 
 def test_vacancy_is_the_energy_difference_by_hand(copper):
-    cells = defects.defect_cells(EMT(), copper, length=7.0)
+    cells = defects.relax_defect_cells(EMT(), copper, length=7.0)
     assert len(cells.cells["vacancy"]) == len(cells.pristine) - 1
     assert len(cells.cells["divacancy"]) == len(cells.pristine) - 2
-    found = defects.formation_energies(EMT(), cells)
+    found = defects.compute_formation_energies(EMT(), cells)
     pristine = copper.repeat(2)
     pristine.calc = EMT()
     whole = pristine.get_potential_energy()
-    without = crystal.relaxed(EMT(), pristine[1:], cell=False, fmax=0.01)
+    without = crystal.relax_structure(EMT(), pristine[1:], cell=False, fmax=0.01)
     by_hand = without.get_potential_energy() - whole * (len(pristine) - 1) / len(pristine)
     assert found["vacancy"] == pytest.approx(by_hand, abs=1e-3)
     assert found["divacancy"] < 2 * found["vacancy"]  # neighbouring vacancies bind
@@ -173,18 +173,18 @@ def _absent(atoms, position):
 
 
 def test_interstitial_adds_an_atom_and_compounds_are_refused(copper):
-    cells = defects.defect_cells(EMT(), copper, length=7.0, interstitials=[(0.5, 0.0, 0.0)])
+    cells = defects.relax_defect_cells(EMT(), copper, length=7.0, interstitials=[(0.5, 0.0, 0.0)])
     assert len(cells.cells["interstitial 1"]) == len(cells.pristine) + 1
-    assert defects.formation_energies(EMT(), cells)["interstitial 1"] > 2.0
+    assert defects.compute_formation_energies(EMT(), cells)["interstitial 1"] > 2.0
     with pytest.raises(PropertyError, match="chemical potentials"):
-        defects.defect_cells(EMT(), bulk("CuAu", "cesiumchloride", a=3.1), length=5.0)
+        defects.relax_defect_cells(EMT(), bulk("CuAu", "cesiumchloride", a=3.1), length=5.0)
 
 
 def test_surface_energy_does_not_depend_on_the_slab(copper):
-    thin, thick = (surfaces.surface_energy(EMT(), copper, (1, 1, 1), thickness=t) for t in (10, 18))
+    thin, thick = (surfaces.compute_surface_energy(EMT(), copper, (1, 1, 1), thickness=t) for t in (10, 18))
     assert thin == pytest.approx(thick, rel=0.01)
-    assert thick < surfaces.surface_energy(EMT(), copper, (1, 1, 0))
-    cut = surfaces.surface_energy(EMT(), copper, (1, 1, 1), thickness=18, relax=False)
+    assert thick < surfaces.compute_surface_energy(EMT(), copper, (1, 1, 0))
+    cut = surfaces.compute_surface_energy(EMT(), copper, (1, 1, 1), thickness=18, relax=False)
     assert thick < cut < 1.05 * thick
     slab = fcc111("Cu", (1, 1, 7), a=copper.cell[0, 0], vacuum=8.0, periodic=True)
     slab.calc = EMT()
@@ -192,18 +192,18 @@ def test_surface_energy_does_not_depend_on_the_slab(copper):
     by_hand = slab.get_potential_energy() - 7 * copper.get_potential_energy() / 4
     assert cut == pytest.approx(by_hand / (3**0.5 / 4 * copper.cell[0, 0] ** 2) / 2 * 16.0218, rel=1e-3)
     assert pytest.approx(16.0218, rel=1e-5) == surfaces.JOULE_PER_SQUARE_METRE  # e/Å² in J/m²
-    assert surfaces.default_indices(bulk("Be"))[0] == (0, 0, 1)
+    assert surfaces.choose_miller_indices(bulk("Be"))[0] == (0, 0, 1)
 
 
 def test_falling_together_is_a_failure(tmp_path):
     script = tmp_path / "attractive.lmp"
     script.write_text("# elements: Ar\npair_style buck 8.0\npair_coeff * * 50.0 0.32 600.0\n")
     pair = Atoms("Ar2", positions=[[0, 0, 0], [1.9, 0.1, 0]], cell=[20, 20, 20], pbc=True)
-    assert crystal.closest_pair(pair) is None  # 1.06 Å is half the sum of the radii
+    assert crystal.find_overlap_distance(pair) is None  # 1.06 Å is half the sum of the radii
     near = Atoms("Ar2", positions=[[0, 0, 0.2], [0.6, 0, 19.8]], cell=[20, 20, 20], pbc=True)
-    assert crystal.closest_pair(near) == pytest.approx(np.hypot(0.6, 0.4))
+    assert crystal.find_overlap_distance(near) == pytest.approx(np.hypot(0.6, 0.4))
     with pytest.raises(PropertyError, match="fall into|not converged|not finite|Too many|Non-numeric"):
-        crystal.relaxed(read_subject(str(script)).calculator(), pair, cell=False)
+        crystal.relax_structure(parse_potential(str(script)).calculator(), pair, cell=False)
 
 
 # --- dispersion and layers
@@ -211,15 +211,15 @@ def test_falling_together_is_a_failure(tmp_path):
 
 def test_d2_is_grimmes_formula():
     r = 3.1
-    C6, R = D2["C"][0] * EV_A6, 2 * D2["C"][1]
+    C6, R = D2_PARAMETERS["C"][0] * EV_A6_PER_J_NM6, 2 * D2_PARAMETERS["C"][1]
     from paretofit.core import lammps_calculator
 
     pair = Atoms("C2", positions=[[10, 10, 10], [10 + r, 10, 10]], cell=[80] * 3, pbc=True)
-    pair.calc = lammps_calculator(dispersion_commands("d2", ["C"]), ["C"])
-    by_hand = -S6 * C6 / r**6 / (1 + np.exp(-STEEPNESS * (r / R - 1)))
+    pair.calc = lammps_calculator(format_dispersion_commands("d2", ["C"]), ["C"])
+    by_hand = -D2_S6 * C6 / r**6 / (1 + np.exp(-D2_STEEPNESS * (r / R - 1)))
     assert pair.get_potential_energy() == pytest.approx(by_hand, rel=1e-5)
     with pytest.raises(InputError, match="no parameters of W"):
-        dispersion_commands("d2", ["W"])
+        format_dispersion_commands("d2", ["W"])
 
 
 def test_dispersion_is_overlaid_on_any_potential(tungsten):
@@ -229,31 +229,31 @@ def test_dispersion_is_overlaid_on_any_potential(tungsten):
     energies = []
     for calculator in (
         subject.calculator(),
-        lammps_calculator(dispersion_commands("d3", ["W"]), ["W"]),
-        read_subject(f"{TUNGSTEN}+d3").calculator(),
+        lammps_calculator(format_dispersion_commands("d3", ["W"]), ["W"]),
+        parse_potential(f"{TUNGSTEN}+d3").calculator(),
     ):
         copy = atoms.copy()
         copy.calc = calculator
         energies.append(copy.get_potential_energy())
     assert energies[1] < -0.1
     assert energies[2] == pytest.approx(energies[0] + energies[1], rel=1e-9)
-    lines = overlaid(["pair_style lj/cut 8", "pair_coeff 1 1 1.0 2.0"], dispersion_commands("d2", ["C"]))
+    lines = overlay_commands(["pair_style lj/cut 8", "pair_coeff 1 1 1.0 2.0"], format_dispersion_commands("d2", ["C"]))
     assert lines[:2] == ["pair_style hybrid/overlay lj/cut 8 momb 30.0 0.75 20.0", "pair_coeff 1 1 lj/cut 1.0 2.0"]
     assert lines[2].startswith("pair_coeff 1 1 momb ")
 
 
 def test_layers_are_found_wherever_the_cell_is_cut():
     atoms = graphite()
-    layer, widths = gaps(atoms)
+    layer, widths = find_layer_gaps(atoms)
     assert widths == pytest.approx([3.35, 3.35])
     assert len(set(layer[:2])) == len(set(layer[2:])) == 1
-    assert not len(gaps(bulk("Be"))[1])
+    assert not len(find_layer_gaps(bulk("Be"))[1])
     scans = []
     for shift in (0.0, 0.9, 2.2, 5.0):
         moved = atoms.copy()
         moved.positions += [0, 0, shift]
         moved.wrap()
-        scans.append(interlayer_scan(LennardJones(**ARGON, rc=9.0, smooth=True), moved, points=6).curve["energy"])
+        scans.append(scan_interlayer_distance(LennardJones(**ARGON, rc=9.0, smooth=True), moved, points=6).curve["energy"])
     assert np.ptp(np.array(scans), axis=0).max() < 1e-6 * np.abs(scans[0]).max()
 
 
@@ -263,8 +263,8 @@ def test_thick_layers_keep_their_shape():
         moved = one.copy()
         moved.positions[:, 2] += shift
         moved.wrap()
-        assert gaps(moved)[1] == pytest.approx([6.4 - 2.8])
-        scan = interlayer_scan(LennardJones(**ARGON, rc=6.0), moved, points=4).curve
+        assert find_layer_gaps(moved)[1] == pytest.approx([6.4 - 2.8])
+        scan = scan_interlayer_distance(LennardJones(**ARGON, rc=6.0), moved, points=4).curve
         assert scan["distance"].iloc[0] == pytest.approx(0.8 * 3.6)
 
 
@@ -272,10 +272,10 @@ def test_layers_bind_with_dispersion(tmp_path):
     """Layers of a purely repulsive carbon do not bind; with D2 they do, more than a few meV/atom."""
     script = tmp_path / "weak.lmp"
     script.write_text("pair_style lj/cut 3.0\npair_coeff 1 1 0.01 2.9\nmass 1 12.011\n")
-    plain, with_d2 = (read_subject(f"{script}{kind}") for kind in ("", "+d2"))
+    plain, with_d2 = (parse_potential(f"{script}{kind}") for kind in ("", "+d2"))
     assert plain.elements == ("C",)
-    assert interlayer_scan(plain.calculator(), graphite()).quantities[1].value < 1.0
-    distance, depth = (one.value for one in interlayer_scan(with_d2.calculator(), graphite()).quantities)
+    assert scan_interlayer_distance(plain.calculator(), graphite()).quantities[1].value < 1.0
+    distance, depth = (one.value for one in scan_interlayer_distance(with_d2.calculator(), graphite()).quantities)
     assert distance == pytest.approx(3.0, abs=0.4)
     assert depth > 20
 
@@ -285,7 +285,7 @@ def test_graphite_of_airebo_has_its_published_distance(tmp_path):
     script = tmp_path / "airebo.lmp"
     script.write_text("pair_style airebo 3.0\npair_coeff * * CH.airebo C\n")
     distance, depth = (
-        one.value for one in interlayer_scan(read_subject(str(script)).calculator(), graphite()).quantities
+        one.value for one in scan_interlayer_distance(parse_potential(str(script)).calculator(), graphite()).quantities
     )
     assert distance == pytest.approx(3.36, abs=0.05)
     assert depth == pytest.approx(45, abs=8)
@@ -295,7 +295,7 @@ def test_graphite_of_airebo_has_its_published_distance(tmp_path):
 
 
 def test_argon_dimer():
-    found = dimer_curve(LennardJones(**ARGON, rc=30.0), "Ar", "Ar", points=571)
+    found = compute_dimer_curve(LennardJones(**ARGON, rc=30.0), "Ar", "Ar", points=571)
     assert found.quantities[0].value == pytest.approx(3.4 * 2 ** (1 / 6), abs=0.01)
     assert found.quantities[1].value == pytest.approx(0.0103, rel=1e-3)
     assert found.turns_at == 0.0
@@ -304,7 +304,7 @@ def test_argon_dimer():
 def test_a_dimer_that_turns_attractive_is_found(tmp_path):
     script = tmp_path / "buck.lmp"
     script.write_text("# elements: Ar\nunits metal\npair_style buck 12.0\npair_coeff * * 5000.0 0.32 60.0\n")
-    found = dimer_curve(read_subject(str(script)).calculator(), "Ar", "Ar")
+    found = compute_dimer_curve(parse_potential(str(script)).calculator(), "Ar", "Ar")
     r = np.linspace(0.3, 3, 20000)
     top = r[np.argmax(5000 * np.exp(-r / 0.32) - 60 / r**6)]
     assert found.turns_at == pytest.approx(top, abs=0.06)
@@ -316,14 +316,14 @@ def test_a_dimer_that_turns_attractive_is_found(tmp_path):
 def test_radial_distribution_is_one_in_an_ideal_gas_and_twelve_in_fcc():
     rng = np.random.default_rng(3)
     gas = Atoms("Ar400", positions=rng.uniform(0, 20, (400, 3)), cell=[20, 20, 20], pbc=True)
-    g = md_stability.radial_distribution([gas], reach=7.0, bins=14)
+    g = md_stability.compute_radial_distribution([gas], reach=7.0, bins=14)
     assert g["g"].iloc[4:].to_numpy() == pytest.approx(1.0, abs=0.08)
 
 
 def test_snap_tungsten_conserves_energy_and_gives_the_same_again(tungsten):
     subject, atoms = tungsten
-    protocol = md_stability.Protocol(300.0, thermostat=0.2, free=0.3)
-    first, second = (md_stability.md_stability(subject, crystal.supercell(atoms, 6.0), protocol) for _ in range(2))
+    protocol = md_stability.MdProtocol(300.0, thermostat=0.2, free=0.3)
+    first, second = (md_stability.run_stability_test(subject, crystal.repeat_to_length(atoms, 6.0), protocol) for _ in range(2))
     assert first.reason == ""
     assert first.survived == pytest.approx(0.2)
     assert abs(first.drift) < 0.1
@@ -333,8 +333,8 @@ def test_snap_tungsten_conserves_energy_and_gives_the_same_again(tungsten):
 
 
 def test_ase_dynamics_is_the_same_protocol(copper):
-    protocol = md_stability.Protocol(300.0, thermostat=0.1, free=0.2)
-    found = md_stability.md_stability(read_subject(EMT_PATH), crystal.supercell(copper, 6.0), protocol)
+    protocol = md_stability.MdProtocol(300.0, thermostat=0.1, free=0.2)
+    found = md_stability.run_stability_test(parse_potential(EMT_PATH), crystal.repeat_to_length(copper, 6.0), protocol)
     assert found.reason == ""
     assert abs(found.drift) < 0.5
 
@@ -343,8 +343,8 @@ def test_a_potential_that_collapses_does_not_survive(tmp_path):
     script = tmp_path / "buck.lmp"
     script.write_text("# elements: Ar\npair_style buck 8.0\npair_coeff * * 50.0 0.32 600.0\n")
     atoms = bulk("Ar", a=5.2, cubic=True).repeat(2)
-    protocol = md_stability.Protocol(600.0, thermostat=4.0, free=0.1)
-    found = md_stability.md_stability(read_subject(str(script)), atoms, protocol)
+    protocol = md_stability.MdProtocol(600.0, thermostat=4.0, free=0.1)
+    found = md_stability.run_stability_test(parse_potential(str(script)), atoms, protocol)
     assert found.survived < 4.0
     assert found.reason
     assert np.isnan(found.drift)
@@ -360,9 +360,9 @@ def side_by_side(tmp_path_factory):
     eam = folder / "eam.lmp"
     eam.write_text("pair_style eam/alloy\npair_coeff * * Cu_mishin1.eam.alloy Cu\n")
     bulk("Cu").write(folder / "cu.cif")
-    settings = Settings(effort=QUICK, prototypes=("bcc",), surfaces=((1, 1, 1),))
+    settings = ValidationSettings(effort=QUICK_EFFORT, prototypes=("bcc",), surfaces=((1, 1, 1),))
     some = ("lattice", "eos", "elastic", "phonons", "defects", "surfaces", "interlayer", "dimer")
-    return validate(
+    return validate_potential(
         eam, folder / "out", against=EMT_PATH, structures=[folder / "cu.cif"], properties=some, settings=settings
     )
 
@@ -400,7 +400,7 @@ def test_every_figure_and_table_is_written(side_by_side):
     assert "## Elastic constants" in text
     assert "| cu | a | Å | 3.615 | 3.59 | 0.02509 |" in text
     curves = side_by_side.curves
-    axes = figures.phonon_dispersion(*(curves[f"phonon_{part}"] for part in ("bands", "labels", "density")))
+    axes = figures.plot_phonon_dispersion(*(curves[f"phonon_{part}"] for part in ("bands", "labels", "density")))
     assert axes[0].get_ylabel() == "frequency (THz)"
 
 
@@ -408,7 +408,7 @@ def test_a_table_is_a_reference(tmp_path):
     table = tmp_path / "dft.csv"
     table.write_text("property,structure,quantity,potential\nlattice,Cu,a,3.63\n")
     bulk("Cu").write(tmp_path / "Cu.cif")
-    result = validate(
+    result = validate_potential(
         EMT_PATH, tmp_path / "out", against=table, structures=[tmp_path / "Cu.cif"], properties=["lattice"]
     )
     row = result.table.set_index("quantity").loc["a"]
@@ -427,7 +427,7 @@ def test_a_table_is_a_reference(tmp_path):
         (EMT_PATH, {"structures": ["Fe"]}, "EMT cannot compute structure 'Fe'"),
         (TUNGSTEN, {"structures": ["Fe"]}, "has Fe, which W_2940_2017_2 lacks"),
         (TUNGSTEN, {"properties": ["elastik"]}, "did you mean 'elastic'"),
-        (TUNGSTEN, {"settings": Settings(prototypes=("fc",))}, "no prototype 'fc'"),
+        (TUNGSTEN, {"settings": ValidationSettings(prototypes=("fc",))}, "no prototype 'fc'"),
         (TUNGSTEN, {"against": "none.csv"}, "none.csv: there is no such file"),
         (TUNGSTEN, {"structures": ["none.cif"]}, "none.cif"),
         ("empty.lmp", {}, "no pair_style line"),
@@ -443,7 +443,7 @@ def test_wrong_input_is_one_sentence(tmp_path, monkeypatch, potential, more, mes
     Path("unnamed.lmp").write_text("pair_style lj/cut 8\npair_coeff 1 1 1 1\n")
     more = {**more, "structures": [f"{name}.cif" if name == "Fe" else name for name in more.get("structures", [])]}
     with pytest.raises(InputError) as raised:
-        validate(potential, tmp_path / "out", **more)
+        validate_potential(potential, tmp_path / "out", **more)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -466,7 +466,7 @@ def test_command_line(tmp_path):
 @pytest.mark.slow
 def test_full_size_on_tungsten(tmp_path):
     """Everything at its default size, with the vacancy that the potential's authors fitted (3.2 eV)."""
-    result = validate(TUNGSTEN, tmp_path / "out")
+    result = validate_potential(TUNGSTEN, tmp_path / "out")
     table = result.table.set_index(["property", "quantity"])["potential"]
     assert result.failures.empty
     assert table["defects", "vacancy, relaxed by itself"].item() == pytest.approx(3.2, abs=0.15)

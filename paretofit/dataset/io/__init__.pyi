@@ -1,10 +1,10 @@
-from .exporter import extxyz_frame as extxyz_frame
+from .exporter import format_extxyz as format_extxyz
 from .exporter import write_structures as write_structures
-from .extract import file_labels as file_labels
-from .fitsnap_json import fitsnap_structures as fitsnap_structures
+from .extract import extract_file_labels as extract_file_labels
+from .fitsnap_json import parse_fitsnap_structures as parse_fitsnap_structures
 from .fitsnap_json import load_json as load_json
-from .frames import first_repeated as first_repeated
+from .frames import find_first_duplicate as find_first_duplicate
 from .frames import read_frames as read_frames
-from .matching import same_geometry as same_geometry
-from .stored_labels import stored_labels as stored_labels
+from .matching import is_same_geometry as is_same_geometry
+from .stored_labels import read_labels as read_labels
 from .structure_files import Frames as Frames

@@ -21,10 +21,10 @@ from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, output_colum
 from ase.stress import voigt_6_to_full_3x3_stress
 from ruamel.yaml import YAML
 
-from paretofit.core import InputError, replacing, suggestion, write_text
+from paretofit.core import InputError, atomic_path, suggest_match, write_text
 from paretofit.dataset.dataset import Dataset
-from paretofit.dataset.io.extract import CONFIG_INFO, LABEL_INFO, LABEL_STATUS, SECONDS_KEYS
-from paretofit.dataset.io.stored_labels import stored_labels
+from paretofit.dataset.io.extract import CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, SECONDS_KEYS
+from paretofit.dataset.io.stored_labels import read_labels
 from paretofit.dataset.io.structure_files import ID_KEYS
 from paretofit.dataset.writer import dump_json
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from paretofit.dataset.writer import Label
 
 KEYS = {"plain": "", "mace": "REF_"}
-OWN_KEYS = {CONFIG_INFO, LABEL_INFO, LABEL_STATUS, "Lattice", "Properties", "pbc", "virial", "uid"}
+OWN_KEYS = {CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, "Lattice", "Properties", "pbc", "virial", "uid"}
 RESERVED = {*all_properties, *SECONDS_KEYS, *ID_KEYS, *OWN_KEYS}
 EXACT = "%.17g"
 ROUNDED = "%16.8f"  # how ASE writes columns
@@ -52,17 +52,17 @@ class ExportSummary:
     paths : mapping of level to Path
     n_configurations : int
         In each file.
-    unlabelled : mapping of level to list of int
+    unlabelled_ids : mapping of level to list of int
         Ids of configurations that were written without an energy and forces, because their label is missing,
         incomplete or failed.
-    settings : Path
+    settings_path : Path
         The levels' settings, as ``paretofit import --settings`` reads them.
     """
 
     paths: dict[str, Path]
     n_configurations: int
-    unlabelled: dict[str, list[int]]
-    settings: Path
+    unlabelled_ids: dict[str, list[int]]
+    settings_path: Path
 
 
 def export_dataset(
@@ -117,24 +117,24 @@ def export_dataset(
         return ExportSummary(
             paths=paths,
             n_configurations=len(data),
-            unlabelled={name: data.ids[~complete].tolist() for name, complete in columns.items()},
-            settings=settings,
+            unlabelled_ids={name: data.ids[~complete].tolist() for name, complete in columns.items()},
+            settings_path=settings,
         )
 
 
 def _check_word(name: str, word: str, known: Mapping[str, Any]) -> None:
     if word not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}; got '{word}'{suggestion(word, known)}")
+        raise InputError(f"{name} must be one of {', '.join(known)}; got '{word}'{suggest_match(word, known)}")
 
 
 def _labelled(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
     """Each configuration with its label in a calculator, or under keys of its info and arrays."""
     labels = RESERVED | {f"{KEYS[keys]}{quantity}" for quantity in all_properties}
-    for atoms, label in zip(data, stored_labels(data, level), strict=True):
+    for atoms, label in zip(data, read_labels(data, level), strict=True):
         identity = atoms.info.pop("config_id")
         own = {key: value for key, value in atoms.info.items() if key not in labels}
         aside = {key: value for key, value in atoms.info.items() if key in labels}
-        atoms.info = {"config_id": identity, **own, **({CONFIG_INFO: aside} if aside else {}), **_about(label)}
+        atoms.info = {"config_id": identity, **own, **({CONFIG_INFO_KEY: aside} if aside else {}), **_about(label)}
         results = _results(label)
         if keys == "plain":
             atoms.calc = SinglePointCalculator(atoms, **results) if results else None
@@ -149,9 +149,9 @@ def _about(label: Label | None) -> dict[str, Any]:
         return {}
     about: dict[str, Any] = {"seconds": float(label["seconds"])} if np.isfinite(label["seconds"]) else {}
     if label["info"]:
-        about[LABEL_INFO] = label["info"]
+        about[LABEL_INFO_KEY] = label["info"]
     if label["status"] == "failed":
-        about[LABEL_STATUS] = "failed"
+        about[LABEL_STATUS_KEY] = "failed"
     return about
 
 
@@ -177,12 +177,12 @@ def _prefix(atoms: Atoms, results: Mapping[str, Any], prefix: str) -> None:
 
 
 def _write_extxyz(path: Path, structures: Iterator[Atoms]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for atoms in structures:
-            stream.write(extxyz_frame(atoms))
+            stream.write(format_extxyz(atoms))
 
 
-def extxyz_frame(atoms: Atoms) -> str:
+def format_extxyz(atoms: Atoms) -> str:
     """A structure as extended XYZ from which ASE reads the same numbers to the last bit.
 
     Parameters
@@ -220,15 +220,15 @@ def _flat(values: Array) -> list[list[Any]]:
 def _readable(info: Mapping[str, Any]) -> dict[str, Any]:
     """Each value as ASE reads it back, if need be as JSON text ("007", "T", None); else in a mapping of its own."""
     written: dict[str, Any] = {}
-    aside = dict(info.get(CONFIG_INFO, {}))
+    aside = dict(info.get(CONFIG_INFO_KEY, {}))
     for key, value in info.items():
         ways = [way for way in (value, _as_json(value)) if _comes_back(key, way, value)]
         if ways:
             written[key] = ways[0]
-        elif key != CONFIG_INFO:
+        elif key != CONFIG_INFO_KEY:
             aside[key] = value
     if aside:
-        written[CONFIG_INFO] = _as_json(aside)
+        written[CONFIG_INFO_KEY] = _as_json(aside)
     return written
 
 
@@ -245,7 +245,7 @@ def _comes_back(key: str, way: Any, value: Any) -> bool:
 
 
 def _write_database(path: Path, structures: Iterator[Atoms]) -> None:
-    with replacing(path) as temporary, ase.db.connect(temporary, type="db", serial=True, append=False) as database:
+    with atomic_path(path) as temporary, ase.db.connect(temporary, type="db", serial=True, append=False) as database:
         for atoms in structures:
             info = json.loads(dump_json(atoms.info))
             database.write(atoms, key_value_pairs={"config_id": info.pop("config_id")}, data=info)
@@ -263,6 +263,6 @@ def _settings_text(data: Dataset, names: Sequence[str]) -> str:
 
 def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
     """Write structures as extended XYZ with all their digits, whole or not at all."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for atoms in structures:
-            stream.write(extxyz_frame(atoms))
+            stream.write(format_extxyz(atoms))

@@ -11,13 +11,13 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from paretofit.core import Array, InputError, suggestion
-from paretofit.dataset.checks import real_numbers
+from paretofit.core import Array, InputError, suggest_match
+from paretofit.dataset.checks import as_float_array
 from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label
 
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
-CONFIG_INFO, LABEL_INFO, LABEL_STATUS = "config_info", "label_info", "label_status"  # as `paretofit export` writes them
+CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # as `paretofit export` writes them
 QUANTITIES = ("energy", "forces", "stress")
 PREFIXES = ("REF_", "ref_", "DFT_", "dft_", "QM_", "qm_")
 VOIGT = [0, 4, 8, 5, 2, 1]  # xx, yy, zz, yz, xz, xy of a 3 x 3 tensor, row by row
@@ -25,7 +25,7 @@ VOIGT = [0, 4, 8, 5, 2, 1]  # xx, yy, zz, yz, xz, xy of a 3 x 3 tensor, row by r
 Names = dict[str, str | None]
 
 
-def file_labels(
+def extract_file_labels(
     frames: Frames, level: str, keys: Mapping[str, str | None], seconds_key: str | None
 ) -> tuple[list[Label | None], list[str]]:
     """One level's labels out of a file of its own; never start a calculation.
@@ -61,13 +61,13 @@ def file_labels(
         cost = next((key for key in seconds_keys if key in atoms.info), seconds_keys[0])
         own = {**{quantity: name or _result(atoms, quantity) for quantity, name in names.items()}, "seconds": cost}
         found = {quantity: _take(atoms, name, remove=names.get(quantity) is not None) for quantity, name in own.items()}
-        labels.append(_with_info(atoms, found, _checked(found, own, len(atoms), frames.where(k))))
+        labels.append(_with_info(atoms, found, _checked(found, own, len(atoms), frames.describe_frame(k))))
     if not any(labels):
         raise InputError(f"{frames.path}: no structure has an energy or forces{_hint(frames)}")
     return labels, notes
 
 
-def prefixed_labels(
+def extract_prefixed_labels(
     frames: Frames, levels: Sequence[str], keys: Mapping[str, str | None], seconds_key: str | None
 ) -> dict[str, list[Label | None]]:
     """Each level's labels from one file, taken out of the structures' info and arrays.
@@ -98,7 +98,7 @@ def prefixed_labels(
         labels[level] = []
         for k, atoms in enumerate(frames.atoms):
             found = {quantity: _take(atoms, name, remove=True) for quantity, name in names[level].items()}
-            labels[level].append(_checked(found, names[level], len(atoms), frames.where(k)))
+            labels[level].append(_checked(found, names[level], len(atoms), frames.describe_frame(k)))
         if not any(labels[level]):
             raise InputError(
                 f"{frames.path}: no structure has '{names[level]['energy']}' or '{names[level]['forces']}' for level "
@@ -107,7 +107,7 @@ def prefixed_labels(
     return labels
 
 
-def check_costs(labels: Mapping[str, Sequence[Label | None]], seconds_key: str | None) -> None:
+def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key: str | None) -> None:
     """Refuse a key of the cost that was named but that no structure has."""
     found = any(one.get("seconds") is not None for column in labels.values() for one in column if one)
     if seconds_key is not None and not found:
@@ -120,7 +120,7 @@ def _names(frames: Frames, given: Mapping[str, str]) -> tuple[Names, list[str]]:
     results = {key for atoms in frames.atoms for key in _results(atoms)}
     for quantity, name in given.items():
         if name not in there | results:
-            hint = suggestion(name, there | results) or f"; the keys are {', '.join(sorted(there | results))}"
+            hint = suggest_match(name, there | results) or f"; the keys are {', '.join(sorted(there | results))}"
             raise InputError(f"{frames.path}: no structure has the key '{name}' of the {quantity}{hint}")
     labelled = bool(results & {*QUANTITIES, "free_energy"} - {"stress"})
     others = [prefix for prefix in PREFIXES if {f"{prefix}energy", f"{prefix}forces"} & there]
@@ -170,8 +170,8 @@ def _with_info(atoms: Atoms, found: Mapping[str, Any], label: dict[str, Any] | N
 
     What it set aside of a configuration's info, so that it is not read as a label, goes back there.
     """
-    info, status = atoms.info.pop(LABEL_INFO, None), atoms.info.pop(LABEL_STATUS, None)
-    aside = atoms.info.pop(CONFIG_INFO, None)
+    info, status = atoms.info.pop(LABEL_INFO_KEY, None), atoms.info.pop(LABEL_STATUS_KEY, None)
+    aside = atoms.info.pop(CONFIG_INFO_KEY, None)
     atoms.info.update(aside if isinstance(aside, Mapping) else {})
     if label is None and status is not None:
         label = {"seconds": found["seconds"]}
@@ -212,7 +212,7 @@ def _checked(found: Mapping[str, Any], names: Mapping[str, str], n: int, where: 
         elif quantity == "stress":
             label[quantity] = _voigt(value, what)
         else:
-            label[quantity] = real_numbers(value, what, shapes[quantity])
+            label[quantity] = as_float_array(value, what, shapes[quantity])
     seconds = label["seconds"]
     if seconds is not None and (seconds < 0 or np.isinf(seconds)):
         raise InputError(f"{where}: '{names['seconds']}' must be a cost in seconds, at least 0; got {seconds}")
@@ -221,7 +221,7 @@ def _checked(found: Mapping[str, Any], names: Mapping[str, str], n: int, where: 
 
 def _voigt(value: Any, what: str) -> Array:
     """Six components in ASE's Voigt order from six or nine."""
-    given = real_numbers(value, what).ravel()
+    given = as_float_array(value, what).ravel()
     if given.size not in (6, 9):
         raise InputError(f"{what} must be 6 numbers (xx, yy, zz, yz, xz, xy) or 9; got {given.size}")
     return given if given.size == 6 else given[VOIGT]

@@ -16,8 +16,8 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
-from paretofit.core import Array, InputError, one_line, suggestion
-from paretofit.dataset.checks import real_numbers, shortened
+from paretofit.core import Array, InputError, one_line, suggest_match
+from paretofit.dataset.checks import as_float_array, abbreviate
 
 ENERGIES = {
     "electronvolt": 1.0,
@@ -74,8 +74,8 @@ def is_fitsnap(content: Any) -> bool:
     return isinstance(content, Mapping) and "Dataset" in content
 
 
-def fitsnap_structures(
-    path: Path, content: Mapping[str, Any], notes: Counter[str], *, zero_stress: bool = False
+def parse_fitsnap_structures(
+    path: Path, content: Mapping[str, Any], notes: Counter[str], *, keep_zero_stress: bool = False
 ) -> list[Atoms]:
     """Structures of a FitSNAP JSON file with their labels in ASE's units and signs.
 
@@ -87,7 +87,7 @@ def fitsnap_structures(
         From `load_json`.
     notes : Counter
         What deserves to be said of the import is counted here.
-    zero_stress : bool
+    keep_zero_stress : bool
         Take stresses that are exactly zero as labels, as FitSNAP does; by default they were not computed.
 
     Returns
@@ -110,7 +110,7 @@ def fitsnap_structures(
     if "Label" in common:
         common["comment"] = common.pop("Label")
     return [
-        _structure(f"{path}: structure {k}", one, factors, common, None if zero_stress else notes)
+        _structure(f"{path}: structure {k}", one, factors, common, None if keep_zero_stress else notes)
         for k, one in enumerate(frames)
     ]
 
@@ -123,8 +123,8 @@ def _factors(path: Path, dataset: Mapping[str, Any]) -> dict[str, float]:
         key = style.strip().lower() if isinstance(style, str) else ""
         if key not in known:
             raise InputError(
-                f"{path}: '{name}Style' is {shortened(style)}, which cannot be converted; it must be one of "
-                f"{', '.join(known)}{suggestion(key, known)}"
+                f"{path}: '{name}Style' is {abbreviate(style)}, which cannot be converted; it must be one of "
+                f"{', '.join(known)}{suggest_match(key, known)}"
             )
         factors[name] = known[key]
     return factors
@@ -141,7 +141,7 @@ def _structure(
     n = len(symbols)
 
     def numbers(key: str, shape: tuple[int, ...]) -> Array:
-        return np.asarray(real_numbers(frame[key], f"{where}: '{key}'", shape) * factors[key])
+        return np.asarray(as_float_array(frame[key], f"{where}: '{key}'", shape) * factors[key])
 
     atoms = Atoms(symbols, positions=numbers("Positions", (n, 3)), cell=numbers("Lattice", (3, 3)), pbc=True)
     results: dict[str, Any] = {}
@@ -167,11 +167,11 @@ def _symbols(where: str, frame: Mapping[str, Any]) -> list[str]:
         raise InputError(f"{where} has no '{missing[0]}'; a FitSNAP structure needs {', '.join(REQUIRED)}")
     symbols = frame["AtomTypes"]
     if not isinstance(symbols, list) or not symbols:
-        raise InputError(f"{where}: 'AtomTypes' must be a list of chemical symbols; got {shortened(symbols)}")
+        raise InputError(f"{where}: 'AtomTypes' must be a list of chemical symbols; got {abbreviate(symbols)}")
     unknown = [symbol for symbol in symbols if not isinstance(symbol, str) or symbol not in atomic_numbers]
     if unknown:
-        raise InputError(f"{where}: 'AtomTypes' must be chemical symbols; got {shortened(unknown[0])}")
-    if float(real_numbers(frame.get("NumAtoms", len(symbols)), f"{where}: 'NumAtoms'", ())) != len(symbols):
+        raise InputError(f"{where}: 'AtomTypes' must be chemical symbols; got {abbreviate(unknown[0])}")
+    if float(as_float_array(frame.get("NumAtoms", len(symbols)), f"{where}: 'NumAtoms'", ())) != len(symbols):
         raise InputError(f"{where}: 'NumAtoms' is {frame['NumAtoms']} but 'AtomTypes' has {len(symbols)} entries")
     return symbols
 
@@ -179,6 +179,6 @@ def _symbols(where: str, frame: Mapping[str, Any]) -> list[str]:
 def _symmetric(stress: Array, where: str) -> Array:
     """``(6,)``: a tensor in ASE's Voigt order."""
     if np.abs(stress - stress.T).max() > ASYMMETRY * np.abs(stress).max():
-        raise InputError(f"{where}: 'Stress' must be a symmetric 3 x 3 tensor; got {shortened(stress.tolist())}")
+        raise InputError(f"{where}: 'Stress' must be a symmetric 3 x 3 tensor; got {abbreviate(stress.tolist())}")
     mean = (stress + stress.T) / 2
     return np.asarray(mean.ravel()[[0, 4, 8, 5, 2, 1]])

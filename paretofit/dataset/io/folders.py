@@ -13,8 +13,8 @@ from pathlib import Path
 from ase import Atoms
 
 from paretofit.core import InputError
-from paretofit.dataset.io.structure_files import Frames, read_structures, said
-from paretofit.dataset.io.vasp import outcar_details
+from paretofit.dataset.io.structure_files import Frames, read_structures, format_notes
+from paretofit.dataset.io.vasp import add_outcar_details
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
 COMPRESSED = ("", ".gz", ".bz2", ".xz")
@@ -83,7 +83,7 @@ def _read_all(path: Path, wanted: Sequence[Sequence[Path]]) -> Frames:
     if not frames.atoms:
         raise InputError(f"none of the {len(wanted)} files in {path} can be read; the first: {frames.skipped[0]}")
     frames.origins = origins
-    frames.notes = said(path, notes)
+    frames.notes = format_notes(path, notes)
     return frames
 
 
@@ -91,7 +91,7 @@ def _describe(structures: list[Atoms], file: Path, path: Path, notes: Counter[st
     """Where each structure is from, and what only the OUTCAR beside a vasprun.xml says."""
     source = file.relative_to(path).as_posix()
     if file.name.startswith(XML) and (beside := file.with_name(OUTCAR)).is_file():
-        outcar_details(beside, structures, notes)
+        add_outcar_details(beside, structures, notes)
     for atoms in structures:
         atoms.info.setdefault("source", source)
         if len(structures) > 1:

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from paretofit.core import InputError
-from paretofit.dataset.checks import whole_number
+from paretofit.dataset.checks import parse_config_id
 from paretofit.dataset.io.folders import read_folder
-from paretofit.dataset.io.structure_files import ID_KEYS, Frames, read_structures, said
+from paretofit.dataset.io.structure_files import ID_KEYS, Frames, read_structures, format_notes
 
 
 def read_frames(path: Path, id_key: str | None) -> Frames:
@@ -36,7 +36,7 @@ def read_frames(path: Path, id_key: str | None) -> Frames:
         raise InputError(f"no file at {path}")
     else:
         notes: Counter[str] = Counter()
-        frames = Frames(path, read_structures(path, notes), None, notes=said(path, notes))
+        frames = Frames(path, read_structures(path, notes), None, notes=format_notes(path, notes))
     frames.ids = _take_ids(frames, id_key)
     return frames
 
@@ -49,10 +49,10 @@ def _take_ids(frames: Frames, id_key: str | None) -> list[int] | None:
             raise InputError(f"{frames.path}: not every structure has the id key '{id_key}'")
         return None
     try:
-        ids = [whole_number(one.info[key]) for one in frames.atoms]
+        ids = [parse_config_id(one.info[key]) for one in frames.atoms]
     except InputError as error:
         raise InputError(f"{frames.path}, key '{key}': {error}") from error
-    repeated = first_repeated(ids)
+    repeated = find_first_duplicate(ids)
     if repeated is not None:
         raise InputError(f"{frames.path}: the id {repeated} appears more than once; ids must be unique")
     for one in frames.atoms:
@@ -60,7 +60,7 @@ def _take_ids(frames: Frames, id_key: str | None) -> list[int] | None:
     return ids
 
 
-def first_repeated(values: Iterable[int]) -> int | None:
+def find_first_duplicate(values: Iterable[int]) -> int | None:
     """The first value that was there before; None where all differ."""
     seen: set[int] = set()
     for value in values:

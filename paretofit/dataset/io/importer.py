@@ -12,14 +12,14 @@ from typing import Any
 
 from ase import Atoms
 
-from paretofit.core import InputError, read_yaml, suggestion
+from paretofit.core import InputError, read_yaml, suggest_match
 from paretofit.dataset.dataset import Dataset
-from paretofit.dataset.io.extract import SECONDS_KEYS, check_costs, file_labels, prefixed_labels
+from paretofit.dataset.io.extract import SECONDS_KEYS, check_seconds_key, extract_file_labels, extract_prefixed_labels
 from paretofit.dataset.io.frames import read_frames
-from paretofit.dataset.io.matching import Matched, match_frames, same_geometry
-from paretofit.dataset.io.stored_labels import Columns, combined, read_existing
+from paretofit.dataset.io.matching import MatchResult, match_frames, is_same_geometry
+from paretofit.dataset.io.stored_labels import LabelColumns, merge_labels, read_existing_dataset
 from paretofit.dataset.io.structure_files import Frames
-from paretofit.dataset.quality.unit_checks import unit_warnings
+from paretofit.dataset.quality.unit_checks import find_unit_warnings
 from paretofit.dataset.writer import Label, LevelData, dump_json, write_dataset
 
 __all__ = [
@@ -43,9 +43,9 @@ class ImportSummary:
     ----------
     path : Path
     n_configurations : int
-    labels : mapping of level to int
+    n_labels : mapping of level to int
         Complete labels: those whose energy and all of whose forces are finite.
-    missing : mapping of level to list of int
+    missing_ids : mapping of level to list of int
         The ids of all other configurations.
     skipped : list of str
         A sentence for each file of a folder that could not be read.
@@ -57,8 +57,8 @@ class ImportSummary:
 
     path: Path
     n_configurations: int
-    labels: dict[str, int]
-    missing: dict[str, list[int]] = field(default_factory=dict)
+    n_labels: dict[str, int]
+    missing_ids: dict[str, list[int]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class _Part:
     """One source's structures, and the labels of one or all levels that came with them."""
 
     frames: Frames
-    labels: Columns
+    labels: LabelColumns
     settled: bool = False  # info beside the labels belongs to the configurations: none of it is a label's
     notes: list[str] = field(default_factory=list)
 
@@ -85,9 +85,9 @@ def import_dataset(
     id_key: str | None = None,
     seconds_key: str | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
-    match: str | None = None,
-    add: bool = False,
-    order: Sequence[str] | None = None,
+    match_by: str | None = None,
+    append: bool = False,
+    level_order: Sequence[str] | None = None,
 ) -> ImportSummary:
     """Import labelled structures into one dataset file.
 
@@ -111,12 +111,12 @@ def import_dataset(
         The key of a label's cost; by default the first of ``seconds``, ``cpu_seconds`` and
         ``wall_seconds``. ``{level}`` stands for the level's name.
     settings : mapping of level to mapping, optional
-        How each level was computed, see `read_settings`.
-    match : {"id", "geometry", "order"}, optional
+        How each level was computed, see `read_level_settings`.
+    match_by : {"id", "geometry", "order"}, optional
         What makes structures of two files the same configuration, see `paretofit.dataset.io.matching.match_frames`.
-    add : bool
+    append : bool
         Keep what `output` holds, and add levels, configurations and missing labels to it.
-    order : sequence of str, optional
+    level_order : sequence of str, optional
         All levels in order of cost, the reference last; by default in the order given, new ones last.
 
     Returns
@@ -135,20 +135,20 @@ def import_dataset(
         parts = [_file_part(str(level), Path(path), keys, id_key, seconds_key) for level, path in sources.items()]
     else:
         frames = read_frames(Path(sources), id_key)
-        labels = prefixed_labels(frames, [str(level) for level in levels or ()], keys, seconds_key)
+        labels = extract_prefixed_labels(frames, [str(level) for level in levels or ()], keys, seconds_key)
         parts = [_Part(frames, labels, settled=True)]
     new = {level: column for part in parts for level, column in part.labels.items()}
-    check_costs(new, seconds_key)
+    check_seconds_key(new, seconds_key)
     _check_settings(settings, new)
     recorded: dict[str, Mapping[str, Any]] = {}
-    if add:
-        frames, labels, recorded_before = read_existing(Path(output))
+    if append:
+        frames, labels, recorded_before = read_existing_dataset(Path(output))
         parts.insert(0, _Part(frames, labels, settled=True))
         recorded.update(recorded_before)
     _join_settings(recorded, settings or {})
-    matched = match_frames([part.frames for part in parts], match)
+    matched = match_frames([part.frames for part in parts], match_by)
     columns = _columns(parts, matched)
-    names = _ordered(list(columns), order)
+    names = _ordered(list(columns), level_order)
     data = {level: LevelData(columns[level], recorded.get(level, {})) for level in names}
     write_dataset(output, matched.atoms, data, matched.ids)
     return _summary(Path(output), parts, matched)
@@ -156,29 +156,29 @@ def import_dataset(
 
 def _file_part(level: str, path: Path, keys: Mapping[str, str | None], id_key: str | None, cost: str | None) -> _Part:
     frames = read_frames(path, id_key)
-    labels, notes = file_labels(frames, level, keys, cost)
+    labels, notes = extract_file_labels(frames, level, keys, cost)
     return _Part(frames, {level: labels}, notes=notes)
 
 
-def _summary(path: Path, parts: Sequence[_Part], matched: Matched) -> ImportSummary:
+def _summary(path: Path, parts: Sequence[_Part], matched: MatchResult) -> ImportSummary:
     with Dataset(path) as data:
         complete = {level: data.labels(level).complete for level in data.levels}
         return ImportSummary(
             path=path,
             n_configurations=len(data),
-            labels={level: int(have.sum()) for level, have in complete.items()},
-            missing={level: data.ids[~have].tolist() for level, have in complete.items()},
+            n_labels={level: int(have.sum()) for level, have in complete.items()},
+            missing_ids={level: data.ids[~have].tolist() for level, have in complete.items()},
             skipped=[text for part in parts for text in part.frames.skipped],
             notes=[text for part in parts for text in (*part.frames.notes, *part.notes)] + matched.notes,
-            warnings=unit_warnings(data),
+            warnings=find_unit_warnings(data),
         )
 
 
-def format_summary(summary: ImportSummary) -> str:
+def format_import_summary(summary: ImportSummary) -> str:
     """The summary as plain text: counts for each level, what was skipped, notes and warnings."""
     lines = [f"{summary.path}: {summary.n_configurations} configurations"]
-    for level, count in summary.labels.items():
-        missing = summary.missing[level]
+    for level, count in summary.n_labels.items():
+        missing = summary.missing_ids[level]
         some = ", ".join(map(str, missing[:SHOWN])) + (", ..." if len(missing) > SHOWN else "")
         lines.append(f"level {level}: {count} labels" + (f", {len(missing)} missing (ids {some})" if missing else ""))
     if summary.skipped:
@@ -190,7 +190,7 @@ def format_summary(summary: ImportSummary) -> str:
     return "\n".join(lines)
 
 
-def read_settings(path: Path | str) -> dict[str, dict[str, Any]]:
+def read_level_settings(path: Path | str) -> dict[str, dict[str, Any]]:
     """Read how each level was computed from a YAML file.
 
     ``levels`` is a list of mappings that have a ``name``; everything beside ``levels`` is common to all.
@@ -237,12 +237,12 @@ def _ordered(levels: list[str], order: Sequence[str] | None) -> list[str]:
         return levels
     wrong = [name for name in order if name not in levels]
     if wrong or len(set(order)) != len(order) or len(order) != len(levels):
-        hint = suggestion(wrong[0], levels) if wrong else ""
+        hint = suggest_match(wrong[0], levels) if wrong else ""
         raise InputError(f"the order must name each level once ({', '.join(levels)}); got {', '.join(order)}{hint}")
     return list(order)
 
 
-def _columns(parts: Sequence[_Part], matched: Matched) -> dict[str, list[Label | None]]:
+def _columns(parts: Sequence[_Part], matched: MatchResult) -> dict[str, list[Label | None]]:
     """Each level's labels in the order of the configurations; their info is divided between both."""
     shared = _shared_info(parts, matched)
     columns: dict[str, list[Label | None]] = {}
@@ -251,7 +251,7 @@ def _columns(parts: Sequence[_Part], matched: Matched) -> dict[str, list[Label |
             column = columns.setdefault(level, [None] * len(matched.atoms))
             for k, (at, label) in enumerate(zip(positions, labels, strict=True)):
                 own = label if part.settled else _with_own_info(label, part.frames.atoms[k], shared[at])
-                column[at] = combined(column[at], own, part.frames.where(k), level)
+                column[at] = merge_labels(column[at], own, part.frames.describe_frame(k), level)
     for atoms, keys in zip(matched.atoms, shared, strict=True):
         atoms.info = {key: value for key, value in atoms.info.items() if key in keys}
     return columns
@@ -265,7 +265,7 @@ def _with_own_info(label: Label | None, atoms: Atoms, shared: set[str]) -> Label
     return {**label, "info": {**own, **label["info"]}}
 
 
-def _shared_info(parts: Sequence[_Part], matched: Matched) -> list[set[str]]:
+def _shared_info(parts: Sequence[_Part], matched: MatchResult) -> list[set[str]]:
     """For each configuration the info keys that are its own; the rest is the labels'.
 
     These are all keys where the labels came under keys or are in a dataset already, else those that say the same in

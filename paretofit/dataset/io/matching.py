@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial import cKDTree
 
-from paretofit.core import Array, InputError, suggestion
+from paretofit.core import Array, InputError, suggest_match
 from paretofit.dataset.io.structure_files import Frames
 
 GEOMETRY_TOLERANCE = 1e-4  # Å; extended XYZ is often written with five to eight digits
@@ -20,7 +20,7 @@ GOLDEN = 0.6180339887498949
 
 
 @dataclass
-class Matched:
+class MatchResult:
     """Every configuration once, in order of first appearance.
 
     Attributes
@@ -38,13 +38,13 @@ class Matched:
     notes: list[str]
 
 
-def match_frames(parts: Sequence[Frames], match: str | None = None) -> Matched:
+def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchResult:
     """Find the configurations that several files share.
 
     Parameters
     ----------
     parts : sequence of Frames
-    match : {"id", "geometry", "order"}, optional
+    match_by : {"id", "geometry", "order"}, optional
         By default by id where all files have ids; else by order where all have as many structures of the same
         geometries; else by geometry.
 
@@ -53,17 +53,17 @@ def match_frames(parts: Sequence[Frames], match: str | None = None) -> Matched:
     InputError
         If they cannot be matched in that way, or the geometry of a configuration differs between files.
     """
-    ways: dict[str, Callable[[], Matched]] = {
+    ways: dict[str, Callable[[], MatchResult]] = {
         "id": lambda: _by_id(parts),
         "order": lambda: _by_order(parts),
         "geometry": lambda: _by_geometry(parts, strict=False),
     }
-    if match is not None and match not in ways:
-        raise InputError(f"match must be one of {', '.join(ways)}; got '{match}'{suggestion(match, ways)}")
+    if match_by is not None and match_by not in ways:
+        raise InputError(f"match must be one of {', '.join(ways)}; got '{match_by}'{suggest_match(match_by, ways)}")
     if not parts:
         raise InputError("no level to import; name at least one with its file")
-    if match is not None:
-        return ways[match]()
+    if match_by is not None:
+        return ways[match_by]()
     if all(one.ids is not None for one in parts):
         return _by_id(parts)
     if all(one.ids is None for one in parts) and _same_order(parts):
@@ -71,7 +71,7 @@ def match_frames(parts: Sequence[Frames], match: str | None = None) -> Matched:
     return _by_geometry(parts, strict=True)
 
 
-def _by_id(parts: Sequence[Frames]) -> Matched:
+def _by_id(parts: Sequence[Frames]) -> MatchResult:
     known: dict[int, int] = {}
     atoms: list[Atoms] = []
     positions: list[list[int]] = []
@@ -86,10 +86,10 @@ def _by_id(parts: Sequence[Frames]) -> Matched:
                 atoms.append(part.atoms[k])
             else:
                 _check_geometry(atoms[at], part, k)
-    return Matched(atoms, list(known), positions, [])
+    return MatchResult(atoms, list(known), positions, [])
 
 
-def _by_order(parts: Sequence[Frames]) -> Matched:
+def _by_order(parts: Sequence[Frames]) -> MatchResult:
     first = next((part for part in parts if part.ids is not None), parts[0])
     n = len(first.atoms)
     for part in parts:
@@ -101,10 +101,10 @@ def _by_order(parts: Sequence[Frames]) -> Matched:
         for k in range(n):
             _check_geometry(parts[0].atoms[k], part, k)
     ids = list(range(n)) if first.ids is None else first.ids
-    return Matched(parts[0].atoms, ids, [list(range(n)) for _ in parts], [])
+    return MatchResult(parts[0].atoms, ids, [list(range(n)) for _ in parts], [])
 
 
-def _by_geometry(parts: Sequence[Frames], *, strict: bool) -> Matched:
+def _by_geometry(parts: Sequence[Frames], *, strict: bool) -> MatchResult:
     """Match by geometry; `strict` refuses what looks like one configuration in two geometries."""
     atoms = list(parts[0].atoms)
     owner: list[tuple[Frames, int]] = [(parts[0], k) for k in range(len(atoms))]
@@ -125,7 +125,7 @@ def _by_geometry(parts: Sequence[Frames], *, strict: bool) -> Matched:
         positions.append([at for at in found if at is not None])
         notes += _other_ids(part, positions[-1], owner, before)
     notes.insert(0, "structures were matched by geometry")
-    return Matched(atoms, _ids(owner), positions, notes)
+    return MatchResult(atoms, _ids(owner), positions, notes)
 
 
 def _find(known: Sequence[Atoms], wanted: Sequence[Atoms]) -> list[int | None]:
@@ -140,7 +140,7 @@ def _find(known: Sequence[Atoms], wanted: Sequence[Atoms]) -> list[int | None]:
         kind = _kind(one)
         near = sorted(trees[kind].query_ball_point(_invariants(one), NEAR)) if kind in trees else []
         candidates = (buckets[kind][k] for k in near)
-        at = next((k for k in candidates if k not in used and same_geometry(known[k], one)), None)
+        at = next((k for k in candidates if k not in used and is_same_geometry(known[k], one)), None)
         found.append(at)
         used.update([] if at is None else [at])
     return found
@@ -168,7 +168,7 @@ def _invariants(atoms: Atoms) -> Array:
 def _check_found(first: Frames, part: Frames, found: Sequence[int | None], new: Sequence[int]) -> None:
     if new and len(found) == len(first.atoms):
         raise InputError(
-            f"{part.where(new[0])} has another geometry than every structure of {first.path}; correct it, or match "
+            f"{part.describe_frame(new[0])} has another geometry than every structure of {first.path}; correct it, or match "
             "by geometry to take it as a configuration of its own"
         )
     if len(new) == len(found):
@@ -207,18 +207,18 @@ def _ids(owner: Sequence[tuple[Frames, int]]) -> list[int]:
 
 def _same_order(parts: Sequence[Frames]) -> bool:
     first = parts[0].atoms
-    return all(len(part.atoms) == len(first) and all(map(same_geometry, first, part.atoms)) for part in parts[1:])
+    return all(len(part.atoms) == len(first) and all(map(is_same_geometry, first, part.atoms)) for part in parts[1:])
 
 
 def _check_geometry(first: Atoms, part: Frames, k: int) -> None:
-    if not same_geometry(first, part.atoms[k]):
+    if not is_same_geometry(first, part.atoms[k]):
         raise InputError(
-            f"{part.where(k)} has another geometry than the same configuration in an earlier file; all levels must be "
+            f"{part.describe_frame(k)} has another geometry than the same configuration in an earlier file; all levels must be "
             "labels of the same atoms"
         )
 
 
-def same_geometry(first: Atoms, second: Atoms) -> bool:
+def is_same_geometry(first: Atoms, second: Atoms) -> bool:
     """Whether two structures are the same atoms at the same places, up to periodic images and rounding in files.
 
     Plane-wave codes call a slab or a molecule in its box periodic, and turn a left-handed cell round: neither changes

@@ -9,16 +9,16 @@ import numpy as np
 from paretofit.core import InputError
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.structure_files import Frames
-from paretofit.dataset.labelled import STATUS
+from paretofit.dataset.labelled import STATUS_CODES
 from paretofit.dataset.writer import Label
 
 SAME = 1e-6  # eV, eV/Å, eV/Å³: files are often written with eight digits
-STATES = {number: name for name, number in STATUS.items()}
+STATES = {number: name for name, number in STATUS_CODES.items()}
 
-Columns = dict[str, list[Label | None]]
+LabelColumns = dict[str, list[Label | None]]
 
 
-def read_existing(path: Path) -> tuple[Frames, Columns, dict[str, dict[str, Any]]]:
+def read_existing_dataset(path: Path) -> tuple[Frames, LabelColumns, dict[str, dict[str, Any]]]:
     """A dataset's configurations, all of its labels and the settings of its levels.
 
     Raises
@@ -31,11 +31,11 @@ def read_existing(path: Path) -> tuple[Frames, Columns, dict[str, dict[str, Any]
         for one in atoms:
             del one.info["config_id"]
         frames = Frames(path, atoms, data.ids.tolist())
-        labels = {level: stored_labels(data, level) for level in data.levels}
+        labels = {level: read_labels(data, level) for level in data.levels}
         return frames, labels, {level: data.settings(level) for level in data.levels}
 
 
-def stored_labels(data: Dataset, level: str) -> list[Label | None]:
+def read_labels(data: Dataset, level: str) -> list[Label | None]:
     """Labels of a level as `paretofit.dataset.write_dataset` takes them, also incomplete and failed ones.
 
     Returns
@@ -53,7 +53,7 @@ def stored_labels(data: Dataset, level: str) -> list[Label | None]:
             "stress": labels.stress[k],
             "seconds": labels.seconds[k],
         }
-        empty = labels.status[k] == STATUS["missing"] and not record and not _any_finite(label)
+        empty = labels.status[k] == STATUS_CODES["missing"] and not record and not _any_finite(label)
         column.append(None if empty else {**label, "status": STATES[int(labels.status[k])], "info": record})
     return column
 
@@ -62,13 +62,13 @@ def _any_finite(label: Mapping[str, Any]) -> bool:
     return any(bool(np.isfinite(value).any()) for value in label.values())
 
 
-def combined(old: Label | None, new: Label | None, where: str, level: str) -> Label | None:
+def merge_labels(old: Label | None, new: Label | None, context: str, level: str) -> Label | None:
     """The label to keep: what is there, filled up with what is new.
 
     Parameters
     ----------
     old, new : mapping or None
-    where : str
+    context : str
         File and structure of the new label, for the message.
     level : str
 
@@ -88,7 +88,7 @@ def combined(old: Label | None, new: Label | None, where: str, level: str) -> La
         difference = np.abs(have - given)[both].max(initial=0.0)
         if difference > SAME:
             raise InputError(
-                f"{where}: its {quantity} differs by {difference:.3g} from the one that the dataset has at level "
+                f"{context}: its {quantity} differs by {difference:.3g} from the one that the dataset has at level "
                 f"'{level}'; give the new labels a level of their own, or remove them"
             )
         merged[quantity] = np.where(np.isfinite(have), have, given)

@@ -13,8 +13,8 @@ from ase.io.formats import filetype, open_with_compression
 
 from paretofit.core import InputError, one_line
 from paretofit.dataset.checks import check_structure
-from paretofit.dataset.io.fitsnap_json import fitsnap_structures, is_fitsnap, load_json
-from paretofit.dataset.io.vasp import vasp_structures
+from paretofit.dataset.io.fitsnap_json import parse_fitsnap_structures, is_fitsnap, load_json
+from paretofit.dataset.io.vasp import read_vasp_structures
 
 ID_KEYS = ("config_id", "id", "configuration_id")
 DATABASES = {"db", "json"}
@@ -51,7 +51,7 @@ class Frames:
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def where(self, k: int) -> str:
+    def describe_frame(self, k: int) -> str:
         """Frame `k` as it is called in messages."""
         place = f"{self.path}: structure {k}" if self.origins is None else self.origins[k]
         return place + ("" if self.ids is None else f" (configuration {self.ids[k]})")
@@ -77,11 +77,11 @@ def _structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     if path.suffix == ".json":
         content = load_json(path)
         if is_fitsnap(content):
-            return fitsnap_structures(path, content, notes)
+            return parse_fitsnap_structures(path, content, notes)
     try:
         kind = filetype(str(path))
         if kind in {"vasp-out", "vasp-xml"}:
-            return vasp_structures(path, kind, notes)
+            return read_vasp_structures(path, kind, notes)
         if kind == "espresso-out":
             _check_ended(path)
         if kind in {"extxyz", "xyz"}:
@@ -129,7 +129,7 @@ def _check_ended(path: Path) -> None:
         raise InputError(f"{path} is the output of a pw.x run that has not ended; leave it out, or run it to its end")
 
 
-def said(path: Path, notes: Counter[str]) -> list[str]:
+def format_notes(path: Path, notes: Counter[str]) -> list[str]:
     """Counted notes as lines: ``"folder: stresses that are zero ... (12)"``."""
     return [f"{path}: {text} ({count})" for text, count in notes.items()]
 

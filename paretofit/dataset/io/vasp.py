@@ -24,14 +24,14 @@ CPU = re.compile(r"Total CPU time used \(sec\):\s*(\d+\.\d*)")
 END_OF_XML = "</modeling>"
 
 
-def vasp_structures(path: Path, kind: str, notes: Counter[str]) -> list[Atoms]:
+def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> list[Atoms]:
     """All complete ionic steps of a VASP calculation, with ``cpu_seconds`` in their info where the file says it.
 
     Parameters
     ----------
     path : Path
         An OUTCAR or vasprun.xml, which may be compressed.
-    kind : str
+    file_format : str
         ASE's name of the format: ``vasp-out`` or ``vasp-xml``.
     notes : Counter
         Unfinished calculations and steps that did not converge are counted here.
@@ -43,7 +43,7 @@ def vasp_structures(path: Path, kind: str, notes: Counter[str]) -> list[Atoms]:
     """
     reason = ""
     try:
-        read = ase.io.read(path, index=":", format=kind, do_not_split_by_at_sign=True)
+        read = ase.io.read(path, index=":", format=file_format, do_not_split_by_at_sign=True)
     except Exception as error:  # noqa: BLE001  (ASE's readers raise whatever their format's parser meets)
         read, reason = [], one_line(error)
     structures = [one for one in (read if isinstance(read, list) else [read]) if _has_energy(one)]
@@ -52,9 +52,9 @@ def vasp_structures(path: Path, kind: str, notes: Counter[str]) -> list[Atoms]:
             f"{path} is unfinished or damaged: it holds no complete energy{f' ({reason})' if reason else ''}; let the "
             "calculation end, or leave it out"
         )
-    if kind == "vasp-out":
-        outcar_details(path, structures, notes)
-    finished = "cpu_seconds" in structures[0].info if kind == "vasp-out" else _ends_with(path, END_OF_XML)
+    if file_format == "vasp-out":
+        add_outcar_details(path, structures, notes)
+    finished = "cpu_seconds" in structures[0].info if file_format == "vasp-out" else _ends_with(path, END_OF_XML)
     if not finished:
         notes[UNFINISHED] += 1
     if len(structures) > 1:
@@ -63,7 +63,7 @@ def vasp_structures(path: Path, kind: str, notes: Counter[str]) -> list[Atoms]:
     return structures
 
 
-def outcar_details(path: Path, structures: list[Atoms], notes: Counter[str]) -> None:
+def add_outcar_details(path: Path, structures: list[Atoms], notes: Counter[str]) -> None:
     """Put into the info of each ionic step its part of the CPU time, and whether it did not converge.
 
     Parameters

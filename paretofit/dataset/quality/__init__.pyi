@@ -1,6 +1,6 @@
-from .level_comparison import NO_FORCE as NO_FORCE
+from .level_comparison import MIN_FORCE_RMSD_MEV_PER_ANGSTROM as MIN_FORCE_RMSD_MEV_PER_ANGSTROM
 from .level_comparison import LevelErrors as LevelErrors
-from .level_comparison import level_errors as level_errors
-from .summary import geometry_fingerprint as geometry_fingerprint
-from .summary import too_close as too_close
-from .unit_checks import unit_warnings as unit_warnings
+from .level_comparison import compute_level_errors as compute_level_errors
+from .summary import fingerprint_geometry as fingerprint_geometry
+from .summary import has_close_atoms as has_close_atoms
+from .unit_checks import find_unit_warnings as find_unit_warnings

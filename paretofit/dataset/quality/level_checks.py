@@ -23,7 +23,7 @@ LEAST = 1e-3  # eV/atom and eV/Å: differences below this never stand out
 ENOUGH = 8  # labels from which on one can stand out
 
 
-def level_warnings(dataset: LabelledStructures) -> list[str]:
+def find_level_warnings(dataset: LabelledStructures) -> list[str]:
     """What deserves a second look in the differences between neighbouring levels, in the dataset's order."""
     warnings: list[str] = []
     for lower, upper in pairwise(dataset.levels):

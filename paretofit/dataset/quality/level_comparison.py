@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from paretofit.core import InputError
-from paretofit.dataset.labelled import STATUS
+from paretofit.dataset.labelled import STATUS_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,9 +39,9 @@ CORRELATION_COLUMNS = [
     "n_forces", "force_correlation", "force_p_value",
 ]  # fmt: skip
 LABEL_COLUMNS = ["n_labels", "n_incomplete", "mean_seconds", "median_seconds"]
-PROPERTIES = ("shortest_vector", "n_kpoints", "largest_kspacing", "atoms")
+CORRELATED_PROPERTIES = ("shortest_vector", "n_kpoints", "largest_kspacing", "atoms")
 """What an error may go with; columns of the table of configurations."""
-NO_FORCE = 1e-3  # meV/Å; forces that differ by less are zero by symmetry, which says nothing about a level
+MIN_FORCE_RMSD_MEV_PER_ANGSTROM = 1e-3  # meV/Å; forces that differ by less are zero by symmetry, which says nothing about a level
 MOST_ATOMS = 20_000  # whose forces are kept for the figures; the errors are always those of all atoms
 _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, are spread evenly: no rhythm to fall in step with
 _ENOUGH = 10  # pairs, below which the p-value of a rank correlation, which is asymptotic, says nothing
@@ -54,12 +54,12 @@ class LevelErrors:
 
     Attributes
     ----------
-    reference : str
+    reference_level : str
         The level that the others are compared with.
-    bulk : int or None
+    reference_configuration : int or None
         Id of the configuration whose error is taken off in the bulk-shifted column; None where no configuration is
         labelled at every level.
-    bulk_formula : str
+    reference_formula : str
         Its formula, as in ``"Be2"``; empty without one.
     settings : DataFrame
         A row per level, the reference too: ``level``, ``cutoff_ev``, ``kspacing_per_angstrom`` (1/Å with the 2π,
@@ -80,16 +80,16 @@ class LevelErrors:
         A row per level and force component: the columns `FORCE_COLUMNS`, eV/Å and Å. Of more than `MOST_ATOMS`
         atoms an evenly spread choice, the same one at every level.
     correlations : DataFrame
-        A row per level and one of `PROPERTIES` (column ``property``): Spearman's rank correlation with the size of
+        A row per level and one of `CORRELATED_PROPERTIES` (column ``property``): Spearman's rank correlation with the size of
         the energy error and with the force RMSD (``energy_correlation``, ``force_correlation``), their two-sided
         p-values (``energy_p_value``, ``force_p_value``) and the numbers of configurations (``n_energies``,
-        ``n_forces``); those whose force RMSD is below `NO_FORCE` do not count for the forces. NaN where either side
+        ``n_forces``); those whose force RMSD is below `MIN_FORCE_RMSD_MEV_PER_ANGSTROM` do not count for the forces. NaN where either side
         does not vary, and no p-value for fewer than 10.
     """
 
-    reference: str
-    bulk: int | None
-    bulk_formula: str
+    reference_level: str
+    reference_configuration: int | None
+    reference_formula: str
     settings: pd.DataFrame
     table: pd.DataFrame
     configurations: pd.DataFrame
@@ -97,7 +97,7 @@ class LevelErrors:
     correlations: pd.DataFrame
 
 
-def level_errors(dataset: LabelledStructures, levels: Sequence[str], *, bulk: int | None = None) -> LevelErrors:
+def compute_level_errors(dataset: LabelledStructures, levels: Sequence[str], *, reference_configuration: int | None = None) -> LevelErrors:
     """Compare every level with the last of `levels` on the configurations whose labels are complete at both.
 
     With eₖ = 1000 (E_level,k − E_ref,k) / N_k the errors of a level in meV/atom, its table has √⟨e²⟩ (unshifted),
@@ -109,7 +109,7 @@ def level_errors(dataset: LabelledStructures, levels: Sequence[str], *, bulk: in
         Or a selection of one.
     levels : sequence of str
         Names of convergence levels by cost, the last is the reference.
-    bulk : int, optional
+    reference_configuration : int, optional
         Id of the configuration that the bulk shift refers to; by default the one with the lowest energy per atom
         at the reference among those labelled at every level. With more than one species the lowest energy per
         atom says more about composition than about stability: name one.
@@ -133,13 +133,13 @@ def level_errors(dataset: LabelledStructures, levels: Sequence[str], *, bulk: in
     for level in names[:-1]:  # one level's labels in memory at a time, beside the reference
         _compare(parts, dataset, level, names[-1], reference, geometries, kept)
     parts.settings.append(_settings_row(dataset, names[-1], reference))
-    chosen = _bulk(dataset, names, bulk, parts.everywhere, reference.energy / dataset.n_atoms)
+    chosen = _bulk(dataset, names, reference_configuration, parts.everywhere, reference.energy / dataset.n_atoms)
     rows = [_table_row(part, chosen, len(dataset)) for part in parts.configurations]
-    correlations = [_correlation(part, name) for part in parts.configurations for name in PROPERTIES]
+    correlations = [_correlation(part, name) for part in parts.configurations for name in CORRELATED_PROPERTIES]
     return LevelErrors(
-        reference=names[-1],
-        bulk=chosen,
-        bulk_formula="" if chosen is None else str(dataset.select_ids([chosen])[0].get_chemical_formula()),
+        reference_level=names[-1],
+        reference_configuration=chosen,
+        reference_formula="" if chosen is None else str(dataset.select_ids([chosen])[0].get_chemical_formula()),
         settings=_settings_table(parts.settings),
         table=pd.DataFrame(rows, columns=TABLE_COLUMNS),
         configurations=_joined(parts.configurations, CONFIGURATION_COLUMNS),
@@ -292,7 +292,7 @@ def _table_row(rows: pd.DataFrame, bulk: int | None, n: int) -> tuple[Any, ...]:
 def _correlation(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
     """One row of the correlations, in the order of `CORRELATION_COLUMNS`."""
     known = rows[rows[name].notna()]
-    moved = known[known["force_rmsd"] >= NO_FORCE]
+    moved = known[known["force_rmsd"] >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
     energy = _spearman(known["energy_error"].abs().to_numpy(float), known[name].to_numpy(float))
     force = _spearman(moved["force_rmsd"].to_numpy(float), moved[name].to_numpy(float))
     return (rows["level"].iloc[0], name, len(known), *energy, len(moved), *force)
@@ -313,7 +313,7 @@ def _settings_row(dataset: LabelledStructures, level: str, labels: Labels) -> di
         "level": level,
         **dataset.settings(level),
         "n_labels": int(complete.sum()),
-        "n_incomplete": int(((labels.status != STATUS["missing"]) & ~complete).sum()),
+        "n_incomplete": int(((labels.status != STATUS_CODES["missing"]) & ~complete).sum()),
         "mean_seconds": float(seconds.mean()) if seconds.size else np.nan,
         "median_seconds": float(np.median(seconds)) if seconds.size else np.nan,
     }

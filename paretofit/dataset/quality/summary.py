@@ -13,8 +13,8 @@ from ase.geometry import minkowski_reduce
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.spatial import cKDTree
 
-from paretofit.dataset.quality.level_checks import level_warnings
-from paretofit.dataset.quality.unit_checks import unit_warnings
+from paretofit.dataset.quality.level_checks import find_level_warnings
+from paretofit.dataset.quality.unit_checks import find_unit_warnings
 
 if TYPE_CHECKING:
     from paretofit.core import Array
@@ -44,7 +44,7 @@ class LevelSummary:
 
 
 @dataclass(frozen=True)
-class DatasetInfo:
+class DatasetSummary:
     """Counts, ranges and warnings of a dataset."""
 
     path: str
@@ -58,7 +58,7 @@ class DatasetInfo:
     warnings: list[str]
 
 
-def describe_dataset(dataset: LabelledStructures) -> DatasetInfo:
+def describe_dataset(dataset: LabelledStructures) -> DatasetSummary:
     """Summarise a dataset and look for trouble.
 
     Warnings are given for duplicate configurations, periodic cells without volume, atoms closer than 0.6 of the
@@ -82,7 +82,7 @@ def describe_dataset(dataset: LabelledStructures) -> DatasetInfo:
         identity = atoms.info["config_id"]
         species.update(atoms.get_chemical_symbols())
         kinds[str(atoms.info.get("config_type", "-"))] += 1
-        first = seen.setdefault(geometry_fingerprint(atoms), identity)
+        first = seen.setdefault(fingerprint_geometry(atoms), identity)
         if first != identity:
             duplicates.append(f"{identity} = {first}")
         if not _independent(atoms.cell[atoms.pbc]):
@@ -90,17 +90,17 @@ def describe_dataset(dataset: LabelledStructures) -> DatasetInfo:
             continue
         if atoms.pbc.all():
             volumes.append(atoms.cell.volume / len(atoms))
-        if too_close(atoms):
+        if has_close_atoms(atoms):
             close.append(str(identity))
     warnings = _structure_warnings(duplicates, flat, close)
     levels = []
     for name in dataset.levels:  # one level's labels in memory at a time
         levels.append(_summarise(name, dataset.settings(name), labels := dataset.labels(name)))
         warnings.extend(_label_warnings(name, labels, dataset.ids))
-    warnings.extend(unit_warnings(dataset))
-    warnings.extend(level_warnings(dataset))
+    warnings.extend(find_unit_warnings(dataset))
+    warnings.extend(find_level_warnings(dataset))
     sizes = dataset.n_atoms
-    return DatasetInfo(
+    return DatasetSummary(
         path=str(dataset.path),
         n_configurations=len(dataset),
         n_atoms=int(sizes.sum()),
@@ -154,11 +154,11 @@ def _independent(vectors: Array) -> bool:
     return bool(np.linalg.matrix_rank(vectors / lengths, tol=FLAT) == len(vectors))
 
 
-def too_close(atoms: Atoms, share: float = TOO_CLOSE) -> bool:
-    """Whether two atoms, or an atom and its own image, are closer than `share` of the sum of their covalent radii."""
+def has_close_atoms(atoms: Atoms, min_distance_ratio: float = TOO_CLOSE) -> bool:
+    """Whether two atoms, or an atom and its own image, are closer than `min_distance_ratio` of the sum of their covalent radii."""
     spanned = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     spanned.cell[~atoms.pbc] = 0.0  # a vector along which nothing is periodic may be anything; zero always works
-    reach = np.array(natural_cutoffs(atoms, mult=share))
+    reach = np.array(natural_cutoffs(atoms, mult=min_distance_ratio))
     return _crowded(spanned, reach) or len(neighbor_list("i", spanned, reach)) > 0
 
 
@@ -206,7 +206,7 @@ def _finite(function: Any, values: Array) -> float:
     return float(function(kept)) if kept.size else float("nan")
 
 
-def geometry_fingerprint(atoms: Atoms) -> str:
+def fingerprint_geometry(atoms: Atoms) -> str:
     """Equal for equal geometries, up to 1e-5 Å and a translation of all atoms."""
     offsets = atoms.positions - atoms.positions[0]
     rounded = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0
@@ -219,7 +219,7 @@ def _some(items: Any) -> str:
     return ", ".join(shown) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
 
 
-def format_info(info: DatasetInfo) -> str:
+def format_dataset_info(info: DatasetSummary) -> str:
     """The summary as plain text: a table with a line for each level, their settings, and the warnings."""
     lines = [
         f"{info.path}: {info.n_configurations} configurations, {info.n_atoms} atoms",

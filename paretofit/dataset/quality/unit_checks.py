@@ -65,7 +65,7 @@ FORCES = _Quantity("forces", "eV/Å", FORCE_UNITS)
 STRESS = _Quantity("stresses", "eV/Å³", STRESS_UNITS)
 
 
-def unit_warnings(dataset: LabelledStructures) -> list[str]:
+def find_unit_warnings(dataset: LabelledStructures) -> list[str]:
     """Look for labels in another unit than eV and Å, or of the opposite sign.
 
     Parameters

@@ -13,15 +13,15 @@ from ase.io.abinit import read_abinit_outputs, write_abinit_in
 from pydantic import Field
 
 from paretofit.core import InputError
-from paretofit.labelling.engines.base import NotConvergedError, Outcome, cutoff
+from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import (
-    Potential,
+    Pseudopotential,
     ProgramEngine,
-    attributes,
-    check_order,
-    failure,
-    program_output,
-    text_of,
+    parse_xml_attributes,
+    check_smearing_order,
+    make_engine_error,
+    capture_output,
+    read_text_if_exists,
 )
 from paretofit.labelling.ladder import Level
 
@@ -42,20 +42,20 @@ class Abinit(ProgramEngine):
 
     title: ClassVar[str] = "ABINIT"
     time_pattern: ClassVar[str] = r"[Oo]verall time at end \(sec\) : cpu=\s*([\d.]+)"
-    install: ClassVar[str] = "apt install abinit, or give its 'command'"
-    log: ClassVar[str] = "abinit.log"
+    install_hint: ClassVar[str] = "apt install abinit, or give its 'command'"
+    log_name: ClassVar[str] = "abinit.log"
     arguments: ClassVar[tuple[str, ...]] = ("abinit.in",)
 
     def check_level(self, level: Level) -> None:
         """See `Engine.check_level`."""
         super().check_level(level)
-        check_order(self, level)
+        check_smearing_order(self, level)
 
     def version(self) -> str:
         """See `ProgramEngine.version`."""
-        return program_output([*self.line, "--version"]).strip() or "unknown"
+        return capture_output([*self.command_line, "--version"]).strip() or "unknown"
 
-    def potential(self, symbol: str) -> Potential:
+    def find_pseudopotential(self, symbol: str) -> Pseudopotential:
         """See `ProgramEngine.potential`."""
         if self.pseudopotentials is not None:
             return _potential(self.find_file(self.pseudopotentials, symbol, (".xml", ".xml.gz", ".psp8")))
@@ -76,15 +76,15 @@ class Abinit(ProgramEngine):
 
     def write(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> list[str]:
         """See `ProgramEngine.write`; the folder gets its own copies of the pseudopotentials."""
-        potentials = self.potentials_of(atoms, level, "ixc")
+        potentials = self.find_pseudopotentials(atoms, level, "ixc")
         if len({one.kind for one in potentials.values()}) > 1:
             raise InputError(
                 "the engine 'abinit' cannot mix PAW (xml) and norm-conserving (psp8) files; choose one kind"
             )
         copies = [_copy(one.path, symbol, folder) for symbol, one in potentials.items()]
-        electrons = sum(potentials[symbol].valence for symbol in atoms.get_chemical_symbols())
+        electrons = sum(potentials[symbol].valence_electrons for symbol in atoms.get_chemical_symbols())
         paw = all(one.kind == "paw" for one in potentials.values())
-        options = self.settings(level)
+        options = self.merge_options(level)
         parameters = {**_parameters(atoms, level, attempt, electrons), **(_paw(level) if paw else {})}
         if TOLERANCES & options.keys():
             del parameters["tolvrs"]
@@ -94,14 +94,14 @@ class Abinit(ProgramEngine):
             write_abinit_in(stream, atoms, parameters, species=sorted(set(atoms.numbers)), pseudos=copies)
         return []
 
-    def read(self, folder: Path, status: int) -> Outcome:
+    def read(self, folder: Path, exit_status: int) -> Outcome:
         """See `ProgramEngine.read`."""
-        output, log = text_of(folder / "abinit.abo"), text_of(folder / self.log)
+        output, log = read_text_if_exists(folder / "abinit.abo"), read_text_if_exists(folder / self.log_name)
         if NOT_CONVERGED in (output + log).lower():
             steps = len(re.findall(r"^ ETOT", log, re.MULTILINE))
             raise NotConvergedError(f"ABINIT was not converged after {steps} iterations")
-        if status or "Calculation completed" not in output:
-            raise failure("ABINIT", status, log, r"--- !(?:ERROR|BUG)\n.*?message: \|\n(.*?)\n\.\.\.")
+        if exit_status or "Calculation completed" not in output:
+            raise make_engine_error("ABINIT", exit_status, log, r"--- !(?:ERROR|BUG)\n.*?message: \|\n(.*?)\n\.\.\.")
         results = read_abinit_outputs(folder, "abinit")
         info: dict[str, Any] = {"iterations": len(re.findall(r"^ ETOT", output, re.MULTILINE))}
         if "fermilevel" in results:
@@ -111,15 +111,15 @@ class Abinit(ProgramEngine):
 
 
 @lru_cache(maxsize=128)
-def _potential(path: Path) -> Potential:
+def _potential(path: Path) -> Pseudopotential:
     if path.suffix == ".psp8":
         lines = path.read_text().splitlines()
-        return Potential(path, float(lines[1].split()[1]), lines[2].split()[1], "norm-conserving")
+        return Pseudopotential(path, float(lines[1].split()[1]), lines[2].split()[1], "norm-conserving")
     text = _xml(path).decode(errors="replace")
-    atom, functional = attributes(text, "atom"), attributes(text, "xc_functional")
+    atom, functional = parse_xml_attributes(text, "atom"), parse_xml_attributes(text, "xc_functional")
     if "valence" not in atom:
         raise InputError(f"{path} has no <atom valence=...>: it is not a PAW file in XML; name another under 'files'")
-    return Potential(path, float(atom["valence"]), functional.get("name", ""), "paw")
+    return Pseudopotential(path, float(atom["valence"]), functional.get("name", ""), "paw")
 
 
 def _xml(path: Path) -> bytes:
@@ -136,7 +136,7 @@ def _copy(path: Path, symbol: str, folder: Path) -> str:
 def _parameters(atoms: Atoms, level: Level, attempt: int, electrons: float) -> dict[str, Any]:
     """ABINIT's variables; ASE writes energies in eV."""
     return {
-        "ecut": cutoff(level),
+        "ecut": require_cutoff(level),
         "kptopt": 1,
         "ngkpt": list(level.kpoints(atoms)),
         "nshiftk": 1,
@@ -157,7 +157,7 @@ def _parameters(atoms: Atoms, level: Level, attempt: int, electrons: float) -> d
 def _paw(level: Level) -> dict[str, Any]:
     # pawxcdev 0: on-site exchange-correlation on an angular grid, as GPAW has it; ABINIT's expansion in moments
     # (the default, 1) moves forces by up to 0.013 eV/Å in 8 atoms of beryllium, and this by 0.004.
-    return {"pawecutdg": 2 * cutoff(level), "iscf": 17, "pawxcdev": 0}
+    return {"pawecutdg": 2 * require_cutoff(level), "iscf": 17, "pawxcdev": 0}
 
 
 def _occupations(level: Level, electrons: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, SCFError
 from pydantic import Field, field_validator
 
-from paretofit.core import imported_calculator, one_line
+from paretofit.core import import_calculator, one_line
 from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, installed_version
 from paretofit.labelling.ladder import Level
 
@@ -32,7 +32,7 @@ class AseCalculator(Engine):
         del elements
         self._make(Level(name="check"))
 
-    def recorded(self, level: Level) -> dict[str, Any]:
+    def make_level_metadata(self, level: Level) -> dict[str, Any]:
         """See `Engine.recorded`: a calculator is told nothing but its keywords."""
         return {"options": level.options} if level.options else {}
 
@@ -40,13 +40,13 @@ class AseCalculator(Engine):
         """See `Engine.warm_up`."""
         self._make(level)
 
-    def description(self, elements: Iterable[str]) -> str:
+    def describe_version(self, elements: Iterable[str]) -> str:
         """See `Engine.description`."""
         del elements
         package = self.calculator.split(".", 1)[0]
         return f"{self.calculator} ({package} {installed_version(package)})"
 
-    def electrons(self, atoms: Atoms) -> float:
+    def count_electrons(self, atoms: Atoms) -> float:
         """The number of atoms: what the cost of a potential goes with."""
         return float(len(atoms))
 
@@ -64,11 +64,11 @@ class AseCalculator(Engine):
         except CalculationFailed as error:
             raise EngineError(one_line(error)) from error
         except Exception:
-            imported_calculator.cache_clear()  # what has stumbled may be left in any state
+            import_calculator.cache_clear()  # what has stumbled may be left in any state
             raise
 
     def _make(self, level: Level) -> Any:
-        return imported_calculator(self.calculator, json.dumps({**self.options, **level.options}, sort_keys=True))
+        return import_calculator(self.calculator, json.dumps({**self.options, **level.options}, sort_keys=True))
 
 
 def _results(atoms: Atoms) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ase import Atoms
 from pydantic import Field
 
-from paretofit.core import Array, InputError, Section
+from paretofit.core import Array, InputError, StrictSettings
 from paretofit.labelling.ladder import Level
 
 
@@ -44,7 +44,7 @@ class Outcome:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-class Engine(Section, ABC):
+class Engine(StrictSettings, ABC):
     """Settings of an engine and the way to use it; frozen, so that it travels to worker processes."""
 
     needs_cell: ClassVar[bool] = False
@@ -71,7 +71,7 @@ class Engine(Section, ABC):
             With the setting that it lacks.
         """
 
-    def identity(self, elements: Iterable[str]) -> dict[str, Any]:
+    def collect_key_settings(self, elements: Iterable[str]) -> dict[str, Any]:
         """What labels depend on besides the level and the engine's name; where programs and files lie is not."""
         del elements
         return self.model_dump(exclude={"name"}, exclude_defaults=True)
@@ -82,14 +82,14 @@ class Engine(Section, ABC):
     @property
     def program(self) -> str:
         """The program that computes, in one word: the first of `description`."""
-        return self.description([]).split()[0]
+        return self.describe_version([]).split()[0]
 
-    def seconds(self, folder: Path) -> float | None:
+    def read_cpu_seconds(self, folder: Path) -> float | None:
         """CPU seconds that a calculation elsewhere took, as its output says; None where it does not."""
         del folder
         return None
 
-    def read(self, folder: Path, status: int) -> Outcome:
+    def read(self, folder: Path, exit_status: int) -> Outcome:
         """Read the output of a calculation that was run elsewhere; errors as those of `compute`.
 
         Raises
@@ -97,19 +97,19 @@ class Engine(Section, ABC):
         InputError
             If the engine has no output files.
         """
-        del folder, status
+        del folder, exit_status
         raise InputError(f"the engine '{self.name}' has no output files to read; choose vasp, espresso or abinit")
 
-    def recorded(self, level: Level) -> dict[str, Any]:
+    def make_level_metadata(self, level: Level) -> dict[str, Any]:
         """The settings of a level that this engine follows, as they are kept with its labels."""
-        return level.recorded()
+        return level.to_metadata()
 
     @abstractmethod
-    def description(self, elements: Iterable[str]) -> str:
+    def describe_version(self, elements: Iterable[str]) -> str:
         """Name, version and data, as it is kept with the labels."""
 
     @abstractmethod
-    def electrons(self, atoms: Atoms) -> float:
+    def count_electrons(self, atoms: Atoms) -> float:
         """Electrons that are computed explicitly; what the cost is estimated from."""
 
     @abstractmethod
@@ -157,7 +157,7 @@ class Engine(Section, ABC):
         raise InputError(f"the engine '{self.name}' has no input files to write; choose vasp, espresso or abinit")
 
 
-def cutoff(level: Level) -> float:
+def require_cutoff(level: Level) -> float:
     """Plane-wave cutoff of a level, eV.
 
     Raises

@@ -24,8 +24,8 @@ from ase.io import read
 from pydantic import Field, field_validator
 
 from paretofit.core import InputError, one_line
-from paretofit.execution import ONE_THREAD
-from paretofit.labelling.engines.base import Engine, EngineError, Outcome, cutoff
+from paretofit.execution import SINGLE_THREAD_ENV
+from paretofit.labelling.engines.base import Engine, EngineError, Outcome, require_cutoff
 from paretofit.labelling.ladder import Level
 
 MOST_TEXT = 50 << 20  # bytes; larger files are densities and wavefunctions
@@ -37,13 +37,13 @@ FUNCTIONALS = {  # one functional under the names that files of different codes 
 
 
 @dataclass(frozen=True)
-class Potential:
+class Pseudopotential:
     """What a pseudopotential file says of itself.
 
     Attributes
     ----------
     path : Path
-    valence : float
+    valence_electrons : float
         Electrons that are computed explicitly.
     functional : str
         The functional it was made for, as the file names it; empty if it does not.
@@ -52,7 +52,7 @@ class Potential:
     """
 
     path: Path
-    valence: float
+    valence_electrons: float
     functional: str
     kind: str
 
@@ -66,8 +66,8 @@ class ProgramEngine(Engine):
 
     needs_cell: ClassVar[bool] = True
     title: ClassVar[str]
-    install: ClassVar[str]
-    log: ClassVar[str]
+    install_hint: ClassVar[str]
+    log_name: ClassVar[str]
     time_pattern: ClassVar[str]
     arguments: ClassVar[tuple[str, ...]] = ()
 
@@ -84,17 +84,17 @@ class ProgramEngine(Engine):
         return self.title
 
     @property
-    def line(self) -> list[str]:
+    def command_line(self) -> list[str]:
         """The command line in words, the program by its whole path, as it is started from another folder."""
         if self.command is None:
-            raise InputError(f"the engine '{self.name}' has no 'command'; {self.install}")
+            raise InputError(f"the engine '{self.name}' has no 'command'; {self.install_hint}")
         program, *words = shlex.split(self.command)
         if (path := shutil.which(program)) is None:
-            raise InputError(f"the engine '{self.name}' finds no program '{program}'; {self.install}")
+            raise InputError(f"the engine '{self.name}' finds no program '{program}'; {self.install_hint}")
         return [str(Path(path).absolute()), *words]
 
     @abstractmethod
-    def potential(self, symbol: str) -> Potential:
+    def find_pseudopotential(self, symbol: str) -> Pseudopotential:
         """The pseudopotential of an element; `InputError` with the file that is missing."""
 
     @abstractmethod
@@ -106,20 +106,20 @@ class ProgramEngine(Engine):
         """Write the input of one calculation; return what a user still has to add."""
 
     @abstractmethod
-    def read(self, folder: Path, status: int) -> Outcome:
+    def read(self, folder: Path, exit_status: int) -> Outcome:
         """Read the result of a program that has ended with this exit status; errors as those of `Engine.compute`."""
 
     def check(self, elements: Iterable[str]) -> None:
         """See `Engine.check`."""
-        _ = self.line
+        _ = self.command_line
         for symbol in elements:
-            self.potential(symbol)
+            self.find_pseudopotential(symbol)
 
     def check_level(self, level: Level) -> None:
         """See `Engine.check_level`."""
-        cutoff(level)
+        require_cutoff(level)
 
-    def identity(self, elements: Iterable[str]) -> dict[str, Any]:
+    def collect_key_settings(self, elements: Iterable[str]) -> dict[str, Any]:
         """See `Engine.identity`; pseudopotentials by their content."""
         kept = self.model_dump(exclude={"name", "command", "pseudopotentials", "files"}, exclude_defaults=True)
         return {**kept, "files": {symbol: self._file_identity(symbol) for symbol in elements}}
@@ -127,52 +127,52 @@ class ProgramEngine(Engine):
     def _file_identity(self, symbol: str) -> str:
         """The file's content; its name where the file lies on another machine."""
         try:
-            return short_digest(self.potential(symbol).path)
+            return short_digest(self.find_pseudopotential(symbol).path)
         except InputError:
             return self.files.get(symbol, symbol)
 
-    def description(self, elements: Iterable[str]) -> str:
+    def describe_version(self, elements: Iterable[str]) -> str:
         """See `Engine.description`; files by name and the first digits of their SHA-256."""
-        paths = [self.potential(symbol).path for symbol in elements]
+        paths = [self.find_pseudopotential(symbol).path for symbol in elements]
         files = [f"{file_name(path)} ({short_digest(path)})" for path in paths]
         return ", ".join([f"{self.title} {self.version()}".strip(), *files])
 
-    def electrons(self, atoms: Atoms) -> float:
+    def count_electrons(self, atoms: Atoms) -> float:
         """See `Engine.electrons`."""
         symbols = atoms.get_chemical_symbols()
-        return float(sum(symbols.count(symbol) * self.potential(symbol).valence for symbol in set(symbols)))
+        return float(sum(symbols.count(symbol) * self.find_pseudopotential(symbol).valence_electrons for symbol in set(symbols)))
 
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
         """See `Engine.compute`."""
-        line = self.line
+        line = self.command_line
         self.write(periodic(atoms), level, attempt, folder)
-        return self.read(folder, run_program([*line, *self.arguments], folder, self.log))
+        return self.read(folder, run_program([*line, *self.arguments], folder, self.log_name))
 
     def write_inputs(self, atoms: Atoms, level: Level, folder: Path) -> list[str]:
         """See `Engine.write_inputs`."""
         folder.mkdir(parents=True, exist_ok=True)
         return self.write(periodic(atoms), level, 0, folder)
 
-    def seconds(self, folder: Path) -> float | None:
+    def read_cpu_seconds(self, folder: Path) -> float | None:
         """See `Engine.seconds`: the last time that the program's output states."""
         texts = [
-            text_of(path) for path in sorted(folder.iterdir()) if path.is_file() and path.stat().st_size < MOST_TEXT
+            read_text_if_exists(path) for path in sorted(folder.iterdir()) if path.is_file() and path.stat().st_size < MOST_TEXT
         ]
         found = [match for text in texts for match in re.findall(self.time_pattern, text)]
         return _seconds(found[-1]) if found else None
 
-    def settings(self, level: Level) -> dict[str, Any]:
+    def merge_options(self, level: Level) -> dict[str, Any]:
         """The engine's options and the level's own, which win; lower-case keys."""
         return {key.lower(): value for key, value in {**self.options, **level.options}.items()}
 
-    def potentials_of(self, atoms: Atoms, level: Level, override: str) -> dict[str, Potential]:
-        """Pseudopotentials by element, lightest first; `override` is the option that sets another functional."""
-        found = {symbol: self.potential(symbol) for symbol in Atoms(sorted(set(atoms.numbers))).get_chemical_symbols()}
+    def find_pseudopotentials(self, atoms: Atoms, level: Level, functional_option: str) -> dict[str, Pseudopotential]:
+        """Pseudopotentials by element, lightest first; `functional_option` is the option that sets another functional."""
+        found = {symbol: self.find_pseudopotential(symbol) for symbol in Atoms(sorted(set(atoms.numbers))).get_chemical_symbols()}
         for symbol, one in found.items():
-            if override not in self.settings(level) and not _same_functional(one.functional, level.functional):
+            if functional_option not in self.merge_options(level) and not _same_functional(one.functional, level.functional):
                 raise InputError(
                     f"level '{level.name}' asks for the functional {level.functional}, {one.path} was made for "
-                    f"{one_line(one.functional)}; name another file as files: {{{symbol}: FILE}}, or set '{override}' "
+                    f"{one_line(one.functional)}; name another file as files: {{{symbol}: FILE}}, or set '{functional_option}' "
                     "in the engine's options"
                 )
         return found
@@ -224,32 +224,32 @@ def run_program(line: list[str], folder: Path, log: str) -> int:
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env={**ONE_THREAD, **os.environ},
+            env={**SINGLE_THREAD_ENV, **os.environ},
             check=False,
         )
     return done.returncode
 
 
-def program_output(line: list[str]) -> str:
+def capture_output(command_line: list[str]) -> str:
     """What a program prints when it is asked for its version; empty if it cannot be run."""
     with TemporaryDirectory() as folder:  # pw.x leaves files behind
         try:
             done = subprocess.run(  # noqa: S603  (the user's own command line)
-                line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+                command_line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
             )
         except (OSError, subprocess.TimeoutExpired):
             return ""
     return done.stdout.decode(errors="replace")
 
 
-def outcome_of(path: Path, file_format: str, info: dict[str, Any]) -> Outcome:
+def read_outcome(path: Path, file_format: str, info: dict[str, Any]) -> Outcome:
     """What ASE reads from an output file, with the energy that forces are the derivative of (TS subtracted)."""
     atoms = cast("Atoms", read(path, index=-1, format=file_format))
     energy = atoms.get_potential_energy(force_consistent=True)
     return Outcome(float(energy), atoms.get_forces(), atoms.get_stress(), info)
 
 
-def check_order(engine: Engine, level: Level) -> None:
+def check_smearing_order(engine: Engine, level: Level) -> None:
     """Refuse Methfessel-Paxton smearing of higher orders, which some programs lack."""
     smearing = level.smearing
     if smearing.method == "methfessel-paxton" and smearing.order != 1:
@@ -259,16 +259,16 @@ def check_order(engine: Engine, level: Level) -> None:
         )
 
 
-def text_of(path: Path) -> str:
+def read_text_if_exists(path: Path) -> str:
     """The text of an output file; empty if the program did not get as far as writing it."""
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
-def failure(engine: str, status: int, log: str, pattern: str) -> EngineError:
+def make_engine_error(program: str, exit_status: int, log_text: str, pattern: str) -> EngineError:
     """The error of a run that failed: what `pattern` finds last in the log, or the last line of it."""
-    found = re.findall(pattern, log, re.DOTALL)
-    said = found[-1] if found else next((line for line in reversed(log.splitlines()) if line.strip()), "no output")
-    return EngineError(f"{engine} ended with exit status {status}: {shorten(one_line(said), 300)}")
+    found = re.findall(pattern, log_text, re.DOTALL)
+    said = found[-1] if found else next((line for line in reversed(log_text.splitlines()) if line.strip()), "no output")
+    return EngineError(f"{program} ended with exit status {exit_status}: {shorten(one_line(said), 300)}")
 
 
 def file_name(path: Path) -> str:
@@ -281,7 +281,7 @@ def short_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
-def attributes(text: str, tag: str) -> dict[str, str]:
+def parse_xml_attributes(text: str, tag: str) -> dict[str, str]:
     """Attributes of the first XML element of a name; pseudopotential files are too loose for an XML parser."""
     found = re.search(rf"<{tag}\b([^>]*)>", text)
     return dict(re.findall(r'(\w+)\s*=\s*"([^"]*)"', found[1])) if found else {}

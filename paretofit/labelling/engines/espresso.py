@@ -12,17 +12,17 @@ from ase.io.espresso_namelist.namelist import Namelist
 from ase.units import Ry
 from pydantic import Field
 
-from paretofit.core import InputError, Positive
-from paretofit.labelling.engines.base import NotConvergedError, Outcome, cutoff
+from paretofit.core import InputError, StrictPositiveFloat
+from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import (
-    Potential,
+    Pseudopotential,
     ProgramEngine,
-    attributes,
-    check_order,
-    failure,
-    outcome_of,
-    program_output,
-    text_of,
+    parse_xml_attributes,
+    check_smearing_order,
+    make_engine_error,
+    read_outcome,
+    capture_output,
+    read_text_if_exists,
 )
 from paretofit.labelling.ladder import Level
 
@@ -43,7 +43,7 @@ class Espresso(ProgramEngine):
     name: Literal["espresso"] = Field("espresso", description="Quantum ESPRESSO (pw.x), your UPF pseudopotentials")
     command: str | None = Field("pw.x", description="command line that starts pw.x")
     pseudopotentials: Path | None = Field(None, description="folder of files SYMBOL*.UPF")
-    density_cutoff: Positive | None = Field(
+    density_cutoff: StrictPositiveFloat | None = Field(
         None,
         description="cutoff of the density in units of that of the wavefunctions; null: 8 with ultrasoft or PAW "
         "pseudopotentials, 4 without",
@@ -51,21 +51,21 @@ class Espresso(ProgramEngine):
 
     title: ClassVar[str] = "Quantum ESPRESSO"
     time_pattern: ClassVar[str] = r"PWSCF\s*:\s*((?:[\d.]+\s*[dhms]\s*)+)CPU"
-    install: ClassVar[str] = "apt install quantum-espresso, or give its 'command'"
-    log: ClassVar[str] = "espresso.pwo"
+    install_hint: ClassVar[str] = "apt install quantum-espresso, or give its 'command'"
+    log_name: ClassVar[str] = "espresso.pwo"
     arguments: ClassVar[tuple[str, ...]] = ("-in", INPUT)
 
     def check_level(self, level: Level) -> None:
         """See `Engine.check_level`."""
         super().check_level(level)
-        check_order(self, level)
+        check_smearing_order(self, level)
 
     def version(self) -> str:
         """See `ProgramEngine.version`."""
-        found = re.search(r"Program PWSCF\s+v\.\s*(\S+)", program_output(self.line))
+        found = re.search(r"Program PWSCF\s+v\.\s*(\S+)", capture_output(self.command_line))
         return found[1] if found else "unknown"
 
-    def potential(self, symbol: str) -> Potential:
+    def find_pseudopotential(self, symbol: str) -> Pseudopotential:
         """See `ProgramEngine.potential`."""
         if self.pseudopotentials is None:
             raise InputError("the engine 'espresso' has no 'pseudopotentials'; name the folder of your UPF files")
@@ -73,13 +73,13 @@ class Espresso(ProgramEngine):
 
     def write(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> list[str]:
         """See `ProgramEngine.write`; the folder gets its own copies of the pseudopotentials."""
-        potentials = self.potentials_of(atoms, level, "input_dft")
+        potentials = self.find_pseudopotentials(atoms, level, "input_dft")
         for one in potentials.values():
             shutil.copyfile(one.path, folder / one.path.name)
-        electrons = sum(potentials[symbol].valence for symbol in atoms.get_chemical_symbols())
+        electrons = sum(potentials[symbol].valence_electrons for symbol in atoms.get_chemical_symbols())
         hard = all(one.kind == "norm-conserving" for one in potentials.values())
         ratio = self.density_cutoff or (4.0 if hard else 8.0)
-        parameters = {**_parameters(level, attempt, electrons, ratio), **self.settings(level)}
+        parameters = {**_parameters(level, attempt, electrons, ratio), **self.merge_options(level)}
         kpoints = level.kpoints(atoms)
         with (folder / INPUT).open("w") as stream:
             write_espresso_in(
@@ -91,27 +91,27 @@ class Espresso(ProgramEngine):
             )
         return []
 
-    def read(self, folder: Path, status: int) -> Outcome:
+    def read(self, folder: Path, exit_status: int) -> Outcome:
         """See `ProgramEngine.read`."""
-        output = text_of(folder / self.log)
+        output = read_text_if_exists(folder / self.log_name)
         for said in NOT_CONVERGED:
             if said in output:
                 raise NotConvergedError(f"pw.x says: {said}")
-        if status or "JOB DONE" not in output:
-            raise failure("pw.x", status, output, r"%%%\n(.*?)\n\s*%%%")
+        if exit_status or "JOB DONE" not in output:
+            raise make_engine_error("pw.x", exit_status, output, r"%%%\n(.*?)\n\s*%%%")
         info: dict[str, Any] = {}
         if found := re.search(r"convergence has been achieved in\s+(\d+) iterations", output):
             info["iterations"] = int(found[1])
         if found := re.search(r"the Fermi energy is\s+(\S+) ev", output):
             info["fermi_ev"] = float(found[1])
-        return outcome_of(folder / self.log, "espresso-out", info)  # its line "!    total energy" holds -TS
+        return read_outcome(folder / self.log_name, "espresso-out", info)  # its line "!    total energy" holds -TS
 
 
 @lru_cache(maxsize=128)
-def _potential(path: Path) -> Potential:
+def _potential(path: Path) -> Pseudopotential:
     """Read the header of a UPF file, version 2 (attributes) or 1 (lines)."""
     text = path.read_text(errors="replace")
-    header = attributes(text, "PP_HEADER")
+    header = parse_xml_attributes(text, "PP_HEADER")
     if not header:
         block = text.partition("<PP_HEADER>")[2].partition("</PP_HEADER>")[0]
         header = {key: found[1] for key, line in UPF_1.items() if (found := re.search(line, block))}
@@ -124,7 +124,7 @@ def _potential(path: Path) -> Potential:
     if truth["is_paw"] or header.get("pseudo_type", "").strip() == "PAW":
         kind = "paw"
     valence = float(header["z_valence"].lower().replace("d", "e"))
-    return Potential(path, valence, header.get("functional", "").strip(), kind)
+    return Pseudopotential(path, valence, header.get("functional", "").strip(), kind)
 
 
 def _parameters(level: Level, attempt: int, electrons: float, ratio: float) -> dict[str, Any]:
@@ -137,8 +137,8 @@ def _parameters(level: Level, attempt: int, electrons: float, ratio: float) -> d
         "disk_io": "none",
         "tprnfor": True,
         "tstress": True,
-        "ecutwfc": cutoff(level) / Ry,
-        "ecutrho": ratio * cutoff(level) / Ry,
+        "ecutwfc": require_cutoff(level) / Ry,
+        "ecutrho": ratio * require_cutoff(level) / Ry,
         "conv_thr": SCF_SHARE * level.scf.energy_ev_per_electron * electrons / Ry,
         "electron_maxstep": level.scf.max_iterations * 2**attempt,
         **({"mixing_beta": 0.3 / 2 ** (attempt - 1), "mixing_ndim": 12} if attempt else {}),

@@ -11,8 +11,8 @@ from ase import Atoms
 from pydantic import Field
 
 from paretofit.core import InputError, one_line
-from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, cutoff, installed_version
-from paretofit.labelling.ladder import Level, Smearing
+from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, require_cutoff, installed_version
+from paretofit.labelling.ladder import Level, SmearingSettings
 
 LOG = "gpaw.txt"
 INSTALL = "the engine 'gpaw' is not installed; CC=g++ pip install \"paretofit[dft]\" builds it"
@@ -33,7 +33,7 @@ class Gpaw(Engine):
 
     def check_level(self, level: Level) -> None:
         """See `Engine.check_level`."""
-        cutoff(level)
+        require_cutoff(level)
         if find_spec("gpaw") is None:
             raise InputError(INSTALL)
         from gpaw.xc import XC  # noqa: PLC0415  (an extra)
@@ -51,13 +51,13 @@ class Gpaw(Engine):
         del level
         import_module("gpaw")
 
-    def description(self, elements: Iterable[str]) -> str:
+    def describe_version(self, elements: Iterable[str]) -> str:
         """See `Engine.description`."""
         valence = ", ".join(f"{symbol}: {_valence_electrons(symbol):g} valence electrons" for symbol in elements)
         data = f"gpaw-data {installed_version('gpaw-data')} PAW setups ({valence})"
         return f"GPAW {installed_version('gpaw')}, plane waves, {data}"
 
-    def electrons(self, atoms: Atoms) -> float:
+    def count_electrons(self, atoms: Atoms) -> float:
         """See `Engine.electrons`."""
         return float(sum(_valence_electrons(symbol) for symbol in atoms.get_chemical_symbols()))
 
@@ -109,7 +109,7 @@ def _parameters(level: Level, attempt: int) -> dict[str, Any]:
     }
 
 
-def _occupations(smearing: Smearing) -> dict[str, Any]:
+def _occupations(smearing: SmearingSettings) -> dict[str, Any]:
     if smearing.method == "gaussian":  # Methfessel-Paxton of order 0
         return {"name": "methfessel-paxton", "order": 0, "width": smearing.width_ev}
     if smearing.method == "fixed":

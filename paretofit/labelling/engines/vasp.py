@@ -13,9 +13,9 @@ from ase.io.vasp import write_vasp
 from pydantic import Field
 
 from paretofit.core import InputError, one_line
-from paretofit.labelling.engines.base import NotConvergedError, Outcome, cutoff
-from paretofit.labelling.engines.command import Potential, ProgramEngine, failure, outcome_of, text_of
-from paretofit.labelling.ladder import Level, Smearing
+from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
+from paretofit.labelling.engines.command import Pseudopotential, ProgramEngine, make_engine_error, read_outcome, read_text_if_exists
+from paretofit.labelling.ladder import Level, SmearingSettings
 
 PSEUDOPOTENTIALS = "VASP_PP_PATH"  # as ASE and others call the folder above potpaw_PBE
 CONVERGED = "aborting loop because EDIFF is reached"
@@ -34,14 +34,14 @@ class Vasp(ProgramEngine):
 
     title: ClassVar[str] = "VASP"
     time_pattern: ClassVar[str] = r"Total CPU time used \(sec\):\s*([\d.]+)"
-    install: ClassVar[str] = "give the command that runs VASP here, or write its input files and run them elsewhere"
-    log: ClassVar[str] = "vasp.out"
+    install_hint: ClassVar[str] = "give the command that runs VASP here, or write its input files and run them elsewhere"
+    log_name: ClassVar[str] = "vasp.out"
 
     def version(self) -> str:
         """See `ProgramEngine.version`; VASP tells only in its output, so it is kept with each label."""
         return ""
 
-    def potential(self, symbol: str) -> Potential:
+    def find_pseudopotential(self, symbol: str) -> Pseudopotential:
         """See `ProgramEngine.potential`."""
         folder = self._folder()
         if folder is None:
@@ -63,28 +63,28 @@ class Vasp(ProgramEngine):
         runs = [(symbol, len(list(run))) for symbol, run in groupby(atoms.get_chemical_symbols())]
         with (folder / "POSCAR").open("w") as stream:
             write_vasp(stream, atoms, symbol_count=runs, vasp5=True)
-        _write_incar(atoms, level, {**_parameters(level, attempt), **self.settings(level)}, runs, folder)
+        _write_incar(atoms, level, {**_parameters(level, attempt), **self.merge_options(level)}, runs, folder)
         if self._folder() is not None:
-            parts = [self.potential(symbol).path.read_text() for symbol, _ in runs]
+            parts = [self.find_pseudopotential(symbol).path.read_text() for symbol, _ in runs]
             (folder / "POTCAR").write_text("".join(parts))
             return []
         wanted = [self.files.get(symbol, symbol) for symbol, _ in runs]
         (folder / SYMBOLS).write_text("".join(f"{name}\n" for name in wanted))
         return [f"POTCAR of {', '.join(wanted)}"]
 
-    def read(self, folder: Path, status: int) -> Outcome:
+    def read(self, folder: Path, exit_status: int) -> Outcome:
         """See `ProgramEngine.read`."""
-        output = text_of(folder / "OUTCAR")
-        if status or "General timing" not in output:
+        output = read_text_if_exists(folder / "OUTCAR")
+        if exit_status or "General timing" not in output:
             said = r"\n([^\n]*(?:ERROR|Error|BAD NEWS|LAPACK)[^\n]*)"
-            raise failure("VASP", status, text_of(folder / self.log) + output, said)
+            raise make_engine_error("VASP", exit_status, read_text_if_exists(folder / self.log_name) + output, said)
         iterations = len(re.findall(r"- Iteration ", output))
         if CONVERGED not in output:
             raise NotConvergedError(f"VASP was not converged after {iterations} iterations (NELM)")
         info: dict[str, Any] = {"iterations": iterations, "version": output.split(maxsplit=1)[0]}
         if found := re.findall(r"E-fermi\s*:\s*(\S+)", output):
             info["fermi_ev"] = float(found[-1])
-        return outcome_of(folder / "vasprun.xml", "vasp-xml", info)
+        return read_outcome(folder / "vasprun.xml", "vasp-xml", info)
 
     def _folder(self) -> Path | None:
         above = os.environ.get(PSEUDOPOTENTIALS)
@@ -92,19 +92,19 @@ class Vasp(ProgramEngine):
 
 
 @lru_cache(maxsize=128)
-def _potential(path: Path) -> Potential:
+def _potential(path: Path) -> Pseudopotential:
     text = path.read_text(errors="replace")
     found = re.search(r"ZVAL\s*=\s*([\d.]+)", text)
     if found is None:
         raise InputError(f"{path} does not say ZVAL: it is not a POTCAR; name the folder of another under 'files'")
-    return Potential(path, float(found[1]), "", "paw")
+    return Pseudopotential(path, float(found[1]), "", "paw")
 
 
 def _parameters(level: Level, attempt: int) -> dict[str, Any]:
     """Keywords of INCAR, as ASE names them."""
     return {
         "prec": "Accurate",
-        "encut": cutoff(level),
+        "encut": require_cutoff(level),
         # For the whole cell: the tolerance of a single electron, as forces go with the square root of the energy's.
         "ediff": level.scf.energy_ev_per_electron,
         "nelm": level.scf.max_iterations * 2**attempt,
@@ -120,7 +120,7 @@ def _parameters(level: Level, attempt: int) -> dict[str, Any]:
     }
 
 
-def _smearing(smearing: Smearing) -> dict[str, Any]:
+def _smearing(smearing: SmearingSettings) -> dict[str, Any]:
     if smearing.method == "fixed":
         return {"ismear": 0, "sigma": 0.01}  # VASP has no fixed occupations but those of an earlier run
     numbers = {"methfessel-paxton": smearing.order, "gaussian": 0, "fermi-dirac": -1}

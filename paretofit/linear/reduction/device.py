@@ -30,12 +30,12 @@ class Device(Protocol):
     def zeros(self, *shape: int) -> Any:
         """Zeros of double precision."""
 
-    def free(self) -> int | None:
+    def available_memory(self) -> int | None:
         """Bytes of memory of its own that are free; None if it has none of its own."""
 
 
 @dataclass(frozen=True)
-class Processor:
+class CpuDevice:
     """NumPy arrays."""
 
     def put(self, array: Array) -> Any:
@@ -46,13 +46,13 @@ class Processor:
         """``shape`` zeros, a matrix in Fortran order, for BLAS to work in."""
         return np.zeros(shape, order="F")
 
-    def free(self) -> int | None:
+    def available_memory(self) -> int | None:
         """Its memory is that of the machine."""
         return None
 
 
 @dataclass(frozen=True)
-class Torch:
+class TorchDevice:
     """PyTorch tensors.
 
     Attributes
@@ -77,17 +77,17 @@ class Torch:
 
         return torch.zeros(shape, dtype=torch.float64, device=self.name)
 
-    def free(self) -> int | None:
+    def available_memory(self) -> int | None:
         """Of the GPU."""
         import torch  # noqa: PLC0415  (an extra)
 
         return int(torch.cuda.mem_get_info(self.name)[0]) if self.name.startswith("cuda") else None
 
 
-PROCESSOR = Processor()
+CPU = CpuDevice()
 
 
-def device_named(name: str) -> Device:
+def get_device(name: str) -> Device:
     """The device "cpu" or "cuda".
 
     Raises
@@ -96,7 +96,7 @@ def device_named(name: str) -> Device:
         If PyTorch is not installed, or there is no such GPU.
     """
     if name == "cpu":
-        return PROCESSOR
+        return CPU
     if importlib.util.find_spec("torch") is None:
         raise InputError(f"'device: {name}' needs PyTorch; install it with: pip install 'paretofit[gpu]'")
     import torch  # noqa: PLC0415  (an extra)
@@ -104,15 +104,15 @@ def device_named(name: str) -> Device:
     if not torch.cuda.is_available():
         built = "PyTorch sees none" if torch.version.cuda else "this PyTorch is built without CUDA"
         raise InputError(f"'device: {name}' needs a GPU, and {built}; set 'device: cpu'")
-    return Torch(name)
+    return TorchDevice(name)
 
 
-def device_of(array: Any) -> Device:
+def get_array_device(array: Any) -> Device:
     """Where an array is."""
-    return PROCESSOR if isinstance(array, np.ndarray) else Torch(str(array.device))
+    return CPU if isinstance(array, np.ndarray) else TorchDevice(str(array.device))
 
 
-def host(array: Any) -> Array:
+def to_numpy(array: Any) -> Array:
     """The array in NumPy."""
     return array if isinstance(array, np.ndarray) else np.asarray(array.cpu().numpy())
 
@@ -144,14 +144,14 @@ def solve_rows(R: Any, X: Any) -> Any:
     """``(n, P)``: X R⁻¹ for an upper triangular R."""
     if isinstance(R, np.ndarray):
         U = np.array(X, dtype=np.float64, order="C", copy=True)
-        native.divide_rows(np.asfortranarray(R), U)
+        native.solve_rows_in_place(np.asfortranarray(R), U)
         return U
     import torch  # noqa: PLC0415  (an extra)
 
     return torch.linalg.solve_triangular(R, X, upper=True, left=False)
 
 
-def stack(arrays: list[Any], axis: int) -> Any:
+def concatenate(arrays: list[Any], axis: int) -> Any:
     """Arrays one below the other (0) or side by side (1)."""
     if isinstance(arrays[0], np.ndarray):
         return np.concatenate(arrays, axis)
@@ -160,17 +160,17 @@ def stack(arrays: list[Any], axis: int) -> Any:
     return torch.cat(arrays, axis)
 
 
-def fold_rows(R: Any, A: Any) -> Any:
+def update_qr(R: Any, A: Any) -> Any:
     """R of [R; A] = Q R for an upper triangular R ``(p, p)``, which NumPy overwrites, and more rows A ``(n, p)``."""
     if isinstance(A, np.ndarray):
-        native.fold_rows(R, A)
+        native.update_qr(R, A)
         return R
     import torch  # noqa: PLC0415  (an extra)
 
     return torch.linalg.qr(torch.cat([R, A]), mode="r").R
 
 
-def rows_to_fold(A: Any) -> int:
+def qr_update_batch_size(A: Any) -> int:
     """Rows that are worth folding at once, for rows like A: fewer would read R more often than they are worth."""
     return int(A.shape[1]) // 8 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
 

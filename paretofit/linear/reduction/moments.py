@@ -13,13 +13,13 @@ from scipy.linalg import lapack
 
 from paretofit.core import Array, RowKind
 from paretofit.linear.reduction.device import (
-    PROCESSOR,
+    CPU,
     Device,
     add_gram,
     cholesky,
     column_products,
     column_squares,
-    host,
+    to_numpy,
     solve_factored,
     symmetric_product,
 )
@@ -51,18 +51,18 @@ class KindMoments:
 
     def to(self, device: Device) -> "KindMoments":
         """The same on a device."""
-        G, c, s, norms = (device.put(host(one)) for one in (self.G, self.c, self.s, self.norms))
+        G, c, s, norms = (device.put(to_numpy(one)) for one in (self.G, self.c, self.s, self.norms))
         return KindMoments(G, c, s, norms, self.n)
 
-    def squares(self, delta: Any, columns: slice) -> tuple[Array, bool]:
+    def sum_squared_residuals(self, delta: Any, columns: slice) -> tuple[Array, bool]:
         """Sums of squared residuals ‖y − U δ‖² for `delta` ``(p, n)`` and as many target columns.
 
         Also whether one is so much smaller than its terms that it has fewer than ten digits left.
         """
         p = len(delta)
-        square = host(column_products(symmetric_product(self.G[:p, :p], delta), delta))
-        s = host(self.s[columns])
-        total = s - 2 * host(column_products(self.c[:p, columns], delta)) + square
+        square = to_numpy(column_products(symmetric_product(self.G[:p, :p], delta), delta))
+        s = to_numpy(self.s[columns])
+        total = s - 2 * to_numpy(column_products(self.c[:p, columns], delta)) + square
         cancelled = total < CANCELLED * (s + square)
         return np.maximum(total, 0.0), bool(cancelled.any())
 
@@ -70,45 +70,45 @@ class KindMoments:
 class Moments:
     """`KindMoments` for every kind of row that occurs."""
 
-    def __init__(self, P: int, n_targets: int, kinds: list[RowKind], device: Device = PROCESSOR) -> None:
+    def __init__(self, P: int, n_targets: int, kinds: list[RowKind], device: Device = CPU) -> None:
         self.P, self.device = P, device
         zeros = device.zeros
-        self.parts = {kind: KindMoments(zeros(P, P), zeros(P, n_targets), zeros(n_targets), zeros(P)) for kind in kinds}
+        self.by_kind = {kind: KindMoments(zeros(P, P), zeros(P, n_targets), zeros(n_targets), zeros(P)) for kind in kinds}
 
     def to(self, device: Device) -> "Moments":
         """The same on a device."""
         there = Moments(self.P, 0, [], device)
-        there.parts = {kind: part.to(device) for kind, part in self.parts.items()}
+        there.by_kind = {kind: part.to(device) for kind, part in self.by_kind.items()}
         return there
 
     def add(self, U: Any, Y: Any, X: Any, kind: Any) -> None:
         """Add rows of any kinds."""
-        for row_kind, part in self.parts.items():
+        for row_kind, part in self.by_kind.items():
             own = kind == row_kind
             if own.any():
                 part.add(U[own], Y[own], X[own])
 
     def merge(self, other: "Moments") -> None:
         """Add the sums of other rows."""
-        for row_kind, part in self.parts.items():
-            more = other.parts[row_kind]
+        for row_kind, part in self.by_kind.items():
+            more = other.by_kind[row_kind]
             part.G += more.G
             part.c += more.c
             part.s += more.s
             part.norms += more.norms
             part.n += more.n
 
-    def weighted(self, weights: Array) -> tuple[Any, Any]:
+    def form_normal_equations(self, weights: Array) -> tuple[Any, Any]:
         """M = Σ w² G (upper triangle) and Σ w² c over kinds."""
-        M, c = self.device.zeros(self.P, self.P), 0.0 * next(iter(self.parts.values())).c
-        for row_kind, part in self.parts.items():
+        M, c = self.device.zeros(self.P, self.P), 0.0 * next(iter(self.by_kind.values())).c
+        for row_kind, part in self.by_kind.items():
             M += float(weights[row_kind] ** 2) * part.G
             c += float(weights[row_kind] ** 2) * part.c
         return M, c
 
     def column_norms(self, weights: Array) -> Array:
         """``(P,)``: norms of the weighted raw columns; 1 for a column of zeros, as in a plain fit."""
-        squares = sum((weights[kind] ** 2 * host(part.norms) for kind, part in self.parts.items()), np.zeros(self.P))
+        squares = sum((weights[kind] ** 2 * to_numpy(part.norms) for kind, part in self.by_kind.items()), np.zeros(self.P))
         return np.sqrt(np.where(squares > 0, squares, 1.0))
 
 
@@ -119,22 +119,22 @@ class NestedFactor:
     Attributes
     ----------
     R : (P, P) float64
-        Upper triangular; valid up to `valid` rows and columns.
-    valid : int
+        Upper triangular; valid up to `valid_size` rows and columns.
+    valid_size : int
         Size of the largest leading block that is positive definite.
     """
 
     R: Any
-    valid: int
+    valid_size: int
 
     @classmethod
-    def of(cls, M: Any) -> "NestedFactor":
+    def from_moments(cls, M: Any) -> "NestedFactor":
         """Factorise M (upper triangle; overwritten)."""
         return cls(*cholesky(M))
 
     @cached_property
     def _on_host(self) -> Array:
-        return host(self.R)
+        return to_numpy(self.R)
 
     def condition(self, p: int) -> float:
         """Estimate of the condition number of the leading block of M, its diagonal scaled to one (1-norm).
@@ -142,7 +142,7 @@ class NestedFactor:
         Cholesky does not mind how columns are scaled, so neither does the estimate (A. van der Sluis, Numer.
         Math. 14, 14 (1969)).
         """
-        if p > self.valid:
+        if p > self.valid_size:
             return float("inf")
         R = self._on_host[:p, :p]
         norms = np.sqrt(np.einsum("ij,ij->j", R, R))

@@ -47,7 +47,7 @@ def add_gram(G: Array, A: Array) -> None:
     _DSYRK(b"U", b"N", size, _integer(n), _real(1.0), A.ctypes.data, size, _real(1.0), G.ctypes.data, size)
 
 
-def divide_rows(R: Array, X: Array) -> None:
+def solve_rows_in_place(R: Array, X: Array) -> None:
     """Replace X ``(n, p)``, C order, by X R⁻¹ for an upper triangular R in Fortran order."""
     n, p = X.shape
     if not (X.flags.c_contiguous and R.flags.f_contiguous and R.shape == (p, p)):
@@ -56,7 +56,7 @@ def divide_rows(R: Array, X: Array) -> None:
     _DTRSM(b"L", b"U", b"T", b"N", size, _integer(n), _real(1.0), R.ctypes.data, size, X.ctypes.data, size)
 
 
-def fold_rows(R: Array, A: Array) -> None:
+def update_qr(R: Array, A: Array) -> None:
     """Replace R ``(p, p)``, upper triangular in Fortran order, by that of [R; A] = Q R for more rows A ``(n, p)``.
 
     What is below the diagonal is neither read nor written. Beside A it needs next to no memory, and is faster than a

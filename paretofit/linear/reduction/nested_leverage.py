@@ -10,10 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import RowKind
 from paretofit.linear.leverage import LeverageScores
-from paretofit.linear.reduction.device import PROCESSOR, Device, host, solve_rows
+from paretofit.linear.reduction.device import CPU, Device, to_numpy, solve_rows
 from paretofit.linear.reduction.moments import NestedFactor
-from paretofit.linear.reduction.reducer import CONDITION_LIMIT
-from paretofit.linear.reduction.streaming import ONE_THREAD, Parts, Run, as_parts, map_blocks
+from paretofit.linear.reduction.reducer import MAX_CONDITION
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, Parts, PartMapper, as_parts, map_blocks
 
 if TYPE_CHECKING:
     from paretofit.core import Array
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from paretofit.linear.reduction.row_block import RowBlock
 
 
-def reduced_leverage(
+def compute_reduced_leverage(
     reduction: Reduction,
     parts: Parts,
     weights: Array,
     n_configurations: int,
     *,
-    run: Run = ONE_THREAD,
-    device: Device = PROCESSOR,
+    mapper: PartMapper = SERIAL_MAPPER,
+    device: Device = CPU,
 ) -> list[LeverageScores | None]:
     """Leverage of the training rows at every size, from one more pass, without ever holding U.
 
@@ -40,7 +40,7 @@ def reduced_leverage(
     weights : (3,) float64
         w_E, w_F, w_S of the scores.
     n_configurations : int
-    run, device
+    mapper, device
         As in `Reduction.of`.
 
     Returns
@@ -50,19 +50,19 @@ def reduced_leverage(
         too ill-conditioned.
     """
     with threadpool_limits(1):
-        factor = NestedFactor.of(reduction.train.weighted(weights / weights.max())[0])
+        factor = NestedFactor.from_moments(reduction.train_moments.form_normal_equations(weights / weights.max())[0])
         inner = reduction.whitened_sizes
-        usable = [factor.condition(int(p)) < CONDITION_LIMIT for p in inner]
+        usable = [factor.condition(int(p)) < MAX_CONDITION for p in inner]
         P = int(max((p for p, good in zip(inner, usable, strict=True) if good), default=0))
         if P == 0:
             return [None] * len(inner)
         # U L⁻ᵀ = X (Rᵀ-factor times R₀)⁻¹: one triangular solve for each block.
         combined = np.asfortranarray(factor.R[:P, :P] @ reduction.whitening.R[:P, :P])
-        kept = reduction.whitening.kept[:P]
+        kept = reduction.whitening.retained_columns[:P]
     ends = np.minimum(inner, P) - 1
     squares = partial(_row_leverage, combined, kept, weights / weights.max(), ends, device)
     values, kind, owner = (
-        np.concatenate(arrays) for arrays in zip(*map_blocks(as_parts(parts), squares, run), strict=True)
+        np.concatenate(arrays) for arrays in zip(*map_blocks(as_parts(parts), squares, mapper), strict=True)
     )
     energy = kind == RowKind.ENERGY
     return [
@@ -82,7 +82,7 @@ def _row_leverage(
     R: Array, kept: Array, weights: Array, ends: Array, device: Device, block: RowBlock
 ) -> tuple[Array, Array, Array]:
     """Leverage of the training rows of a block at every size, their kinds and configurations."""
-    kind = block.kind[block.train]
-    X = block.X[np.ix_(block.train, kept)] * weights[kind][:, None]
+    kind = block.kind[block.is_train]
+    X = block.X[np.ix_(block.is_train, kept)] * weights[kind][:, None]
     U = solve_rows(device.put(R), device.put(X))
-    return host((U * U).cumsum(1)[:, ends]), kind, block.configuration[block.train]
+    return to_numpy((U * U).cumsum(1)[:, ends]), kind, block.configuration[block.is_train]

@@ -20,21 +20,21 @@ from scipy.linalg import blas, lapack
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import InputError, RowKind
-from paretofit.linear.loo import group_residuals
+from paretofit.linear.loo import compute_loo_residuals
 from paretofit.linear.reduction.device import (
-    PROCESSOR,
+    CPU,
     Device,
     add_gram,
-    device_of,
-    host,
+    get_array_device,
+    to_numpy,
     solve_rows,
-    stack,
+    concatenate,
     symmetric_product,
 )
 from paretofit.linear.reduction.moments import Moments, NestedFactor
 from paretofit.linear.reduction.residuals import ResidualFactor
-from paretofit.linear.reduction.streaming import ONE_THREAD, Parts, Run, all_blocks, as_parts, sum_parts
-from paretofit.linear.reduction.whitening import FirstPass, Whitening, whiten
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, Parts, PartMapper, iterate_blocks, as_parts, sum_parts
+from paretofit.linear.reduction.whitening import GramAccumulator, Whitening, compute_whitening
 from paretofit.linear.wls import row_weights
 
 if TYPE_CHECKING:
@@ -43,17 +43,17 @@ if TYPE_CHECKING:
     from paretofit.core import Array
     from paretofit.linear.reduction.row_block import RowBlock
 
-CONDITION_LIMIT = 1e8  # up to here a fit from moments agrees with one from rows to 1e-8
-REFINED_LIMIT = 1e12  # up to here it does so after refinement with the rows
+MAX_CONDITION = 1e8  # up to here a fit from moments agrees with one from rows to 1e-8
+MAX_REFINABLE_CONDITION = 1e12  # up to here it does so after refinement with the rows
 REFINEMENTS = 2
 
 
 class HeldOutErrors(NamedTuple):
     """Root mean squared test residuals, ``(n_levels,)`` each: at the own level, at the last, and about its mean."""
 
-    own: Array
-    reference: Array
-    centred: Array
+    own_level: Array
+    reference_level: Array
+    centred_reference: Array
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class NestedFit:
         Whitened coefficients minus the baseline's.
     condition : float
         Estimated condition number of the weighted, whitened moments.
-    columns : slice
+    target_columns : slice
         The targets' columns that belong to this size.
     """
 
     delta: Any
     condition: float
-    columns: slice
+    target_columns: slice
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Reduction:
     whitening : Whitening
     baseline : (P, n_sizes * n_levels) float64
         Whitened coefficients of the baseline fit of each size and level.
-    train : Moments
+    train_moments : Moments
         Of the training rows, targets being residuals of the baseline.
-    test : mapping of RowKind to ResidualFactor
+    test_factors : mapping of RowKind to ResidualFactor
         Of the test rows, with the residuals at each level and against the last one.
     unpenalised : int
         Leading columns of X that a ridge penalty leaves free.
@@ -102,12 +102,12 @@ class Reduction:
     n_levels: int
     whitening: Whitening
     baseline: Any
-    train: Moments
-    test: dict[RowKind, ResidualFactor]
+    train_moments: Moments
+    test_factors: dict[RowKind, ResidualFactor]
     unpenalised: int = 0
 
     @classmethod
-    def of(
+    def from_parts(
         cls,
         parts: Parts,
         sizes: Sequence[int],
@@ -116,8 +116,8 @@ class Reduction:
         force_weight: float = 1.0,
         stress_weight: float = 1.0,
         unpenalised: int = 0,
-        run: Run = ONE_THREAD,
-        device: Device = PROCESSOR,
+        mapper: PartMapper = SERIAL_MAPPER,
+        device: Device = CPU,
     ) -> Reduction:
         """Reduce the rows.
 
@@ -131,7 +131,7 @@ class Reduction:
             Of the Gram matrix and the baseline: a typical choice of the study.
         unpenalised : int
             Leading columns that a ridge penalty leaves free.
-        run : Run
+        mapper : Run
             Where parts are summed; the result does not depend on it.
         device : Device
             What sums them. The reduction is on the processor, and the same to rounding.
@@ -146,49 +146,49 @@ class Reduction:
             raise InputError(f"sizes must be ascending numbers of columns; got {list(sizes)}")
         weights = row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
         own = as_parts(parts)
-        first = next(all_blocks(own), None)
+        first = next(iterate_blocks(own), None)
         if first is None or counts[-1] > first.X.shape[1]:
             columns = 0 if first is None else first.X.shape[1]
             raise InputError(f"sizes must be at most the number of columns, {columns}; got {counts[-1]}")
         n_levels = first.Y.shape[1]
-        sums = sum_parts(own, partial(FirstPass, weights, int(counts[-1]), n_levels, device), run).finish()
+        sums = sum_parts(own, partial(GramAccumulator, weights, int(counts[-1]), n_levels, device), mapper).finish()
         if not sums.n_train:
             raise InputError("a reduction needs training rows; got none")
         with threadpool_limits(1):  # threads within a product would change its rounding
-            whitening = whiten(sums, own, weights, run)
-            inner = np.array([whitening.columns(int(p)) for p in counts])
+            whitening = compute_whitening(sums, own, weights, mapper)
+            inner = np.array([whitening.count_retained(int(p)) for p in counts])
             baseline = _baseline(sums, whitening, inner)
         kinds = [RowKind(kind) for kind in sorted(sums.kinds)]
         del sums
-        second = sum_parts(own, partial(_SecondPass, whitening, baseline, kinds, device), run)
+        second = sum_parts(own, partial(_SecondPass, whitening, baseline, kinds, device), mapper)
         for factor in second.test.values():
             factor.finish()
         made = cls(counts, inner, n_levels, whitening, baseline, second.train, second.test, unpenalised)
-        return made.to(PROCESSOR)
+        return made.to(CPU)
 
     def to(self, device: Device) -> Reduction:
         """The same with what fits are made from on a device."""
-        if device == self.train.device:
+        if device == self.train_moments.device:
             return self
         return replace(
             self,
             whitening=self.whitening.to(device),
-            baseline=device.put(host(self.baseline)),
-            train=self.train.to(device),
-            test={kind: factor.to(device) for kind, factor in self.test.items()},
+            baseline=device.put(to_numpy(self.baseline)),
+            train_moments=self.train_moments.to(device),
+            test_factors={kind: factor.to(device) for kind, factor in self.test_factors.items()},
         )
 
-    def rows(self, X: Array, Y: Array) -> tuple[Any, Any, Any]:
+    def whiten_rows(self, X: Array, Y: Array) -> tuple[Any, Any, Any]:
         """Whitened rows, their targets (residuals of the baseline) and the kept raw columns of rows of the design."""
-        there, labels = (self.train.device.put(array) for array in (X, Y))
+        there, labels = (self.train_moments.device.put(array) for array in (X, Y))
         U = self.whitening.apply(there)
-        return U, _targets(labels, U, self.baseline)[0], self.whitening.keep(there)
+        return U, _targets(labels, U, self.baseline)[0], self.whitening.select_columns(there)
 
     def empty_moments(self) -> Moments:
         """Moments of no rows, to grow a subset from."""
-        return Moments(self.train.P, self.baseline.shape[1], list(self.train.parts), self.train.device)
+        return Moments(self.train_moments.P, self.baseline.shape[1], list(self.train_moments.by_kind), self.train_moments.device)
 
-    def system(self, moments: Moments, weights: Array, ridge: float = 0.0) -> WeightedSystem:
+    def factorise(self, moments: Moments, weights: Array, ridge: float = 0.0) -> WeightedSystem:
         """Factorise a subset's moments at some weights: one Cholesky factor for all sizes and levels.
 
         Parameters
@@ -201,29 +201,29 @@ class Reduction:
             λ of a penalty λ Σ (d_j β_j)² in raw columns, d_j being the norm of the subset's weighted column j.
         """
         scaled = weights / weights.max()  # only ratios matter, and numbers stay moderate
-        M, c = moments.weighted(scaled)
+        M, c = moments.form_normal_equations(scaled)
         penalty = None
         if ridge > 0:
-            norms = np.where(self.whitening.kept < self.unpenalised, 0.0, moments.column_norms(scaled))
-            penalty = self.train.device.zeros(*M.shape)
-            add_gram(penalty, self.train.device.put(np.sqrt(ridge) * norms[:, None] * self.inverse))
+            norms = np.where(self.whitening.retained_columns < self.unpenalised, 0.0, moments.column_norms(scaled))
+            penalty = self.train_moments.device.zeros(*M.shape)
+            add_gram(penalty, self.train_moments.device.put(np.sqrt(ridge) * norms[:, None] * self.unwhitening))
             M += penalty
-        return WeightedSystem(self, NestedFactor.of(M), c, penalty, scaled)
+        return WeightedSystem(self, NestedFactor.from_moments(M), c, penalty, scaled)
 
     @cached_property
-    def inverse(self) -> Array:
+    def unwhitening(self) -> Array:
         """``(P, P)``: R₀⁻¹, upper triangular, which turns whitened coefficients into raw ones."""
-        return np.asarray(lapack.dtrtri(host(self.whitening.R), lower=0)[0])
+        return np.asarray(lapack.dtrtri(to_numpy(self.whitening.R), lower=0)[0])
 
-    def raw(self, fit: NestedFit) -> Array:
+    def raw_coefficients(self, fit: NestedFit) -> Array:
         """``(p, n_levels)``: coefficients of the kept raw columns, without the care that errors need."""
-        whitened = host(self.baseline)[: len(fit.delta), fit.columns] + host(fit.delta)
-        R = host(self.whitening.R)[: len(whitened), : len(whitened)]
+        whitened = to_numpy(self.baseline)[: len(fit.delta), fit.target_columns] + to_numpy(fit.delta)
+        R = to_numpy(self.whitening.R)[: len(whitened), : len(whitened)]
         return np.asarray(lapack.dtrtrs(np.asfortranarray(R), np.asfortranarray(whitened), lower=0)[0])
 
-    def columns_of(self, size: int) -> slice:
+    def target_columns(self, size_index: int) -> slice:
         """The targets' columns that belong to one of `sizes`."""
-        return slice(size * self.n_levels, (size + 1) * self.n_levels)
+        return slice(size_index * self.n_levels, (size_index + 1) * self.n_levels)
 
     def train_rms(self, moments: Moments, fit: NestedFit) -> tuple[dict[RowKind, Array], bool]:
         """Root mean squared residuals of the subset's rows, ``(n_levels,)`` for each kind.
@@ -231,9 +231,9 @@ class Reduction:
         Also whether any of them is so small against the baseline's that too many digits have cancelled.
         """
         rms, lost = {}, False
-        for kind, part in moments.parts.items():
+        for kind, part in moments.by_kind.items():
             if part.n:
-                squares, cancelled = part.squares(fit.delta, fit.columns)
+                squares, cancelled = part.sum_squared_residuals(fit.delta, fit.target_columns)
                 rms[kind] = np.sqrt(squares / part.n)
                 lost |= cancelled
         return rms, lost
@@ -241,12 +241,12 @@ class Reduction:
     def test_rms(self, fit: NestedFit) -> dict[RowKind, HeldOutErrors]:
         """Root mean squared residuals of the test rows of each kind."""
         n_targets = self.baseline.shape[1]
-        columns = np.arange(fit.columns.start, fit.columns.stop)
+        columns = np.arange(fit.target_columns.start, fit.target_columns.stop)
         rms = {}
-        for kind, factor in self.test.items():
+        for kind, factor in self.test_factors.items():
             if factor.n:
-                own, _ = factor.squares(fit.delta, columns)
-                reference, centred = factor.squares(fit.delta, columns + n_targets)
+                own, _ = factor.sum_squared_residuals(fit.delta, columns)
+                reference, centred = factor.sum_squared_residuals(fit.delta, columns + n_targets)
                 rms[kind] = HeldOutErrors(*(np.sqrt(total / factor.n) for total in (own, reference, centred)))
         return rms
 
@@ -272,17 +272,17 @@ class WeightedSystem:
     penalty: Any
     weights: Array
 
-    def fit(self, size: int, limit: float = CONDITION_LIMIT) -> NestedFit | None:
+    def fit(self, size_index: int, max_condition: float = MAX_CONDITION) -> NestedFit | None:
         """Fit all levels at one of the reduction's sizes.
 
-        None if the moments are singular, or their condition number is above `limit`, where the solution has
+        None if the moments are singular, or their condition number is above `max_condition`, where the solution has
         too few digits.
         """
-        p = int(self.reduction.whitened_sizes[size])
+        p = int(self.reduction.whitened_sizes[size_index])
         condition = self.factor.condition(p)
-        if not condition < limit:
+        if not condition < max_condition:
             return None
-        columns = self.reduction.columns_of(size)
+        columns = self.reduction.target_columns(size_index)
         right = self.c[:p, columns]
         if self.penalty is not None:
             right = right - symmetric_product(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
@@ -297,45 +297,45 @@ class WeightedSystem:
         """
         p = len(fit.delta)
         w = self.weights[kind][:, None] ** 2
-        delta, device = fit.delta, device_of(fit.delta)
+        delta, device = fit.delta, get_array_device(fit.delta)
         for _ in range(REFINEMENTS):
-            gradient = device.put(U[:, :p].T @ (w * (Y[:, fit.columns] - U[:, :p] @ host(delta))))
+            gradient = device.put(U[:, :p].T @ (w * (Y[:, fit.target_columns] - U[:, :p] @ to_numpy(delta))))
             if self.penalty is not None:
-                whole = self.reduction.baseline[:p, fit.columns] + delta
+                whole = self.reduction.baseline[:p, fit.target_columns] + delta
                 gradient -= symmetric_product(self.penalty[:p, :p], whole)
             delta = delta + self.factor.solve(gradient)
         return replace(fit, delta=delta)
 
-    def left_out(self, fit: NestedFit, U: Array, Y: Array, kind: Array, group: Array) -> Array:
+    def compute_loo_residuals(self, fit: NestedFit, U: Array, Y: Array, kind: Array, group: Array) -> Array:
         """Weighted leave-one-out residuals of the subset's whitened rows, ``(n, n_levels)``; see `leave_one_out`."""
         p = len(fit.delta)
         w = self.weights[kind][:, None]
-        V = solve_rows(host(self.factor.R)[:p, :p], U[:, :p] * w)
-        return group_residuals(V, (Y[:, fit.columns] - U[:, :p] @ host(fit.delta)) * w, group)
+        V = solve_rows(to_numpy(self.factor.R)[:p, :p], U[:, :p] * w)
+        return compute_loo_residuals(V, (Y[:, fit.target_columns] - U[:, :p] @ to_numpy(fit.delta)) * w, group)
 
 
 class _SecondPass:
     """Whitened moments of the training rows and triangular factors of the test rows."""
 
     def __init__(self, whitening: Whitening, baseline: Array, kinds: list[RowKind], device: Device) -> None:
-        P = len(whitening.kept)
+        P = len(whitening.retained_columns)
         self.device, self.whitening, self.baseline = device, whitening.to(device), device.put(baseline)
         self.train = Moments(P, baseline.shape[1], kinds, device)
         self.test = {kind: ResidualFactor(P) for kind in kinds}
 
     def add(self, block: RowBlock) -> None:
         """Whiten a block and add its rows."""
-        n_train, n = int(block.train.sum()), len(block.X)
+        n_train, n = int(block.is_train.sum()), len(block.X)
         X, Y, kind, _, train = block.to(self.device)
         U = self.whitening.apply(X)
         own, reference = _targets(Y, U, self.baseline)
         if n_train:
-            self.train.add(U[train], own[train], self.whitening.keep(X)[train], kind[train])
+            self.train.add(U[train], own[train], self.whitening.select_columns(X)[train], kind[train])
         if n_train < n:
             for row_kind, factor in self.test.items():
                 rows = ~train & (kind == row_kind)
                 if rows.any():
-                    factor.add(U[rows], stack([own[rows], reference[rows]], 1))
+                    factor.add(U[rows], concatenate([own[rows], reference[rows]], 1))
 
     def __getstate__(self) -> dict[str, Any]:
         """What is sent back from another process: the sums alone."""
@@ -350,15 +350,15 @@ class _SecondPass:
             factor.merge(other.test[kind])
 
 
-def _baseline(sums: FirstPass, whitening: Whitening, inner: Array) -> Array:
+def _baseline(sums: GramAccumulator, whitening: Whitening, inner: Array) -> Array:
     """Fits of the whole training set at every size and level, from the first pass.
 
     Any coefficients would do: the better they fit, the fewer digits are lost later. In whitened columns the
     Gram matrix is nearly the unit matrix, so the fit of a smaller model is the leading part of a larger one's.
     """
-    theta = blas.dtrsm(1.0, whitening.R, sums.c[whitening.kept], side=0, lower=0, trans_a=1)
+    theta = blas.dtrsm(1.0, whitening.R, sums.c[whitening.retained_columns], side=0, lower=0, trans_a=1)
     n_levels = theta.shape[1]
-    baseline = PROCESSOR.zeros(len(theta), len(inner) * n_levels)
+    baseline = CPU.zeros(len(theta), len(inner) * n_levels)
     for size, p in enumerate(inner):
         baseline[:p, size * n_levels : (size + 1) * n_levels] = theta[:p]
     return np.asarray(baseline)
@@ -367,5 +367,5 @@ def _baseline(sums: FirstPass, whitening: Whitening, inner: Array) -> Array:
 def _targets(Y: Any, U: Any, baseline: Any) -> tuple[Any, Any]:
     """Residuals of the baseline at its own level, and against the last level."""
     prediction = U @ baseline
-    own = stack([Y] * (baseline.shape[1] // Y.shape[1]), 1) - prediction
+    own = concatenate([Y] * (baseline.shape[1] // Y.shape[1]), 1) - prediction
     return own, Y[:, -1:] - prediction

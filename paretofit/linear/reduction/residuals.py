@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from paretofit.linear.reduction.device import (
-    PROCESSOR,
+    CPU,
     Device,
     column_squares,
-    device_of,
-    fold_rows,
-    host,
-    rows_to_fold,
-    stack,
+    get_array_device,
+    update_qr,
+    to_numpy,
+    qr_update_batch_size,
+    concatenate,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ResidualFactor:
 
     def add(self, U: Any, Y: Any) -> None:
         """Add rows; a few are gathered before they are folded into the factor."""
-        self._take(stack([device_of(U).zeros(len(U), 1) + 1.0, U, Y], 1))
+        self._take(concatenate([get_array_device(U).zeros(len(U), 1) + 1.0, U, Y], 1))
         self.n += len(U)
 
     def merge(self, other: ResidualFactor) -> None:
@@ -54,28 +54,28 @@ class ResidualFactor:
 
     def _take(self, rows: Any) -> None:
         self._pending.append(rows)
-        if sum(map(len, self._pending)) > rows_to_fold(rows):
+        if sum(map(len, self._pending)) > qr_update_batch_size(rows):
             self.finish()
 
     def finish(self) -> None:
         """Fold in what is pending, once and not in every copy."""
         if self._pending:
-            rows = stack(self._pending, 0)
+            rows = concatenate(self._pending, 0)
             width = rows.shape[1]
-            self._R = fold_rows(device_of(rows).zeros(width, width) if self._R is None else self._R, rows)
+            self._R = update_qr(get_array_device(rows).zeros(width, width) if self._R is None else self._R, rows)
             self._pending = []
 
     @property
     def R(self) -> Any:
         """The factor, upper triangular; with fewer rows than columns its last rows are zero."""
         self.finish()
-        return self._R if self._R is not None else PROCESSOR.zeros(0, self.P + 1)
+        return self._R if self._R is not None else CPU.zeros(0, self.P + 1)
 
     def to(self, device: Device) -> ResidualFactor:
         """The same on a device."""
-        return ResidualFactor(self.P, self.n, device.put(host(self.R)))
+        return ResidualFactor(self.P, self.n, device.put(to_numpy(self.R)))
 
-    def squares(self, delta: Any, columns: Array) -> tuple[Array, Array]:
+    def sum_squared_residuals(self, delta: Any, columns: Array) -> tuple[Array, Array]:
         """Sums of squares of U δ − y, as they are and about their mean.
 
         Parameters
@@ -86,4 +86,4 @@ class ResidualFactor:
         """
         R = self.R
         combined = R[:, 1 : 1 + len(delta)] @ delta - R[:, 1 + self.P + columns]
-        return host(column_squares(combined)), host(column_squares(combined[1:]))
+        return to_numpy(column_squares(combined)), to_numpy(column_squares(combined[1:]))

@@ -22,7 +22,7 @@ class RowBlock(NamedTuple):
         `RowKind`.
     configuration : (n,) int64
         Numbered from 0.
-    train : (n,) bool
+    is_train : (n,) bool
         Rows that may train; the others test.
     """
 
@@ -30,7 +30,7 @@ class RowBlock(NamedTuple):
     Y: Any
     kind: Any
     configuration: Array
-    train: Any
+    is_train: Any
 
     def to(self, device: Device) -> RowBlock:
         """The same on a device; configurations stay where they are."""

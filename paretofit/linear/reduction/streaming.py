@@ -28,7 +28,7 @@ FEWEST, MOST = 4, 64  # parts: work for a few threads, and for a cluster
 WORTH = 16  # rows of a part for each column: what merging costs is little beside summing so many
 
 
-class Sums(Protocol):
+class Accumulator(Protocol):
     """What can be summed over blocks."""
 
     def add(self, block: Any) -> None:
@@ -38,11 +38,11 @@ class Sums(Protocol):
         """Add what another part has summed."""
 
 
-S = TypeVar("S", bound=Sums)
+S = TypeVar("S", bound=Accumulator)
 T = TypeVar("T")
 
 
-class Run(Protocol):
+class PartMapper(Protocol):
     """Yields a function of each part, in the order of the parts, wherever they are computed."""
 
     def __call__(self, function: Callable[[Part], T], parts: Sequence[Part]) -> Iterator[T]:
@@ -50,7 +50,7 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True)
-class OnThreads:
+class ThreadMapper:
     """Parts on threads of this process; only so many are summed, or wait to be merged, at a time."""
 
     threads: int = 1
@@ -74,20 +74,20 @@ class OnThreads:
                     one.cancel()
 
 
-ONE_THREAD = OnThreads()
+SERIAL_MAPPER = ThreadMapper()
 
 
 @dataclass(frozen=True)
-class ReadingAhead:
+class PrefetchMapper:
     """One part after the other, its next blocks being read while one is worked on elsewhere, as on a GPU."""
 
     def __call__(self, function: Callable[[Part], T], parts: Sequence[Part]) -> Iterator[T]:
         """Run them."""
         for part in parts:
-            yield function(lambda part=part: read_ahead(part()))  # type: ignore[misc]
+            yield function(lambda part=part: prefetch(part()))  # type: ignore[misc]
 
 
-def read_ahead(blocks: Iterable[T], depth: int = 2) -> Iterator[T]:
+def prefetch(blocks: Iterable[T], depth: int = 2) -> Iterator[T]:
     """Yield what another thread takes from `blocks`, at most `depth` ahead."""
     with ThreadPoolExecutor(1) as reader:
         source, ahead = iter(blocks), deque[Future[Any]]()
@@ -104,7 +104,7 @@ def read_ahead(blocks: Iterable[T], depth: int = 2) -> Iterator[T]:
                 one.cancel()
 
 
-def row_parts(n_rows: int, n_columns: int) -> list[slice]:
+def split_rows(n_rows: int, n_columns: int) -> list[slice]:
     """Windows of rows, in order, that are parts."""
     n = min(max(FEWEST, min(n_rows // (WORTH * max(n_columns, 1)), MOST)), max(n_rows, 1))
     bounds = [k * n_rows // n for k in range(n + 1)]
@@ -116,37 +116,37 @@ def as_parts(parts: Parts) -> Sequence[Part]:
     return [parts] if callable(parts) else parts
 
 
-def all_blocks(parts: Sequence[Part]) -> Iterator[RowBlock]:
+def iterate_blocks(parts: Sequence[Part]) -> Iterator[RowBlock]:
     """The blocks of all parts, in order."""
     return (block for part in parts for block in part())
 
 
-def sum_parts(parts: Sequence[Part], make: Callable[[], S], run: Run) -> S:
-    """Sum all blocks into what `make` returns.
+def sum_parts(parts: Sequence[Part], create: Callable[[], S], mapper: PartMapper) -> S:
+    """Sum all blocks into what `create` returns.
 
     Parameters
     ----------
     parts : sequence of callable
-    make : callable
-        Returns empty sums; pickled where `run` needs it.
-    run : Run
+    create : callable
+        Returns empty sums; pickled where `mapper` needs it.
+    mapper : Run
 
     Returns
     -------
     Sums
     """
     with threadpool_limits(1):
-        found = run(partial(_summed, make), parts)
+        found = mapper(partial(_summed, create), parts)
         total = next(found)
         for one in found:
             total.merge(one)
     return total
 
 
-def map_blocks(parts: Sequence[Part], function: Callable[[Any], T], run: Run) -> list[T]:
+def map_blocks(parts: Sequence[Part], function: Callable[[Any], T], mapper: PartMapper) -> list[T]:
     """Apply a function to every block, results in order."""
     with threadpool_limits(1):
-        return [one for several in run(partial(_mapped, function), parts) for one in several]
+        return [one for several in mapper(partial(_mapped, function), parts) for one in several]
 
 
 def _summed(make: Callable[[], S], part: Part) -> S:

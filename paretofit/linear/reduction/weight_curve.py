@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 
 from paretofit.core import InputError, RowKind
 from paretofit.linear.reduction.moments import NestedFactor
-from paretofit.linear.reduction.reducer import CONDITION_LIMIT, NestedFit
+from paretofit.linear.reduction.reducer import MAX_CONDITION, NestedFit
 
 if TYPE_CHECKING:
     from paretofit.core import Array
@@ -43,13 +43,13 @@ class WeightPath:
     energy: dict[str, Array]
     force: dict[str, Array]
 
-    def knee(self, level: int, errors: str = "reference") -> float:
+    def knee_ratio(self, level_index: int, error_type: str = "reference") -> float:
         """The ratio at which the curve of log force error against log energy error bends most.
 
         Only the part of the curve where less of one error costs more of the other counts: beyond it, both
         get worse. If it is a single point, that point is the answer.
         """
-        x, y = np.log(self.energy[errors][:, level]), np.log(self.force[errors][:, level])
+        x, y = np.log(self.energy[error_type][:, level_index]), np.log(self.force[error_type][:, level_index])
         low, high = sorted((int(np.argmin(x)), int(np.argmin(y))))
         t = np.log(self.ratio)
         if high - low < 4:
@@ -66,12 +66,12 @@ class WeightPath:
         bounds = inside[max(best - 1, 0)], inside[min(best + 1, len(inside) - 1)]
         return float(np.exp(minimize_scalar(lambda at: -bend(at), bounds=bounds, method="bounded").x))
 
-    def best(self, level: int, force_per_energy: float, errors: str = "reference") -> float:
+    def best_ratio(self, level_index: int, force_per_energy: float, error_type: str = "reference") -> float:
         """The ratio with the smallest energy error + force error / `force_per_energy`.
 
         Parameters
         ----------
-        level : int
+        level_index : int
             Number of the level.
         force_per_energy : float
             How much force error (eV/Å) weighs as much as one unit of energy error (eV/atom).
@@ -83,17 +83,17 @@ class WeightPath:
         """
         if not (np.isfinite(force_per_energy) and force_per_energy > 0):
             raise InputError(f"the preference must be a positive number of Å⁻¹; got {force_per_energy}")
-        total = self.energy[errors][:, level] + self.force[errors][:, level] / force_per_energy
+        total = self.energy[error_type][:, level_index] + self.force[error_type][:, level_index] / force_per_energy
         return float(self.ratio[np.argmin(total)])
 
 
-def weight_path(
+def compute_weight_path(
     reduction: Reduction,
     moments: Moments,
-    size: int,
+    size_index: int,
     *,
-    ratios: tuple[float, float] = (0.1, 1000.0),
-    points: int = 121,
+    ratio_limits: tuple[float, float] = (0.1, 1000.0),
+    n_points: int = 121,
 ) -> WeightPath | None:
     """Errors of one model size at every ratio w_E/w_F between two limits.
 
@@ -102,11 +102,11 @@ def weight_path(
     reduction : Reduction
     moments : Moments
         Of the subset to train on; ``reduction.train`` for the whole training set.
-    size : int
+    size_index : int
         Which of the reduction's sizes.
-    ratios : (float, float)
+    ratio_limits : (float, float)
         Limits of w_E/w_F.
-    points : int
+    n_points : int
         How finely the curve is drawn.
 
     Returns
@@ -124,19 +124,19 @@ def weight_path(
     With M = w_E² G_E + w_F² G_F = RᵀR at a middle ratio, V diagonalises R⁻ᵀ w_E² G_E R⁻¹ = V Λ Vᵀ; at a ratio
     √t times the middle one, coefficients are R⁻¹ V (t Λ + 1 − Λ)⁻¹ Vᵀ R⁻ᵀ (t w_E² c_E + w_F² c_F).
     """
-    low, high = ratios
-    if not 0 < low < high < np.inf or points < 2:
-        raise InputError(f"ratios must ascend and be positive, with at least two points; got {ratios} and {points}")
-    energy, force = moments.parts.get(RowKind.ENERGY), moments.parts.get(RowKind.FORCE)
+    low, high = ratio_limits
+    if not 0 < low < high < np.inf or n_points < 2:
+        raise InputError(f"ratios must ascend and be positive, with at least two points; got {ratio_limits} and {n_points}")
+    energy, force = moments.by_kind.get(RowKind.ENERGY), moments.by_kind.get(RowKind.FORCE)
     if energy is None or force is None or not energy.n or not force.n:
         raise InputError("a weight path needs energy rows and force rows")
-    p, columns = int(reduction.whitened_sizes[size]), reduction.columns_of(size)
+    p, columns = int(reduction.whitened_sizes[size_index]), reduction.target_columns(size_index)
     middle = float(np.sqrt(low * high))
     scale = max(middle, 1.0)
     w2 = {RowKind.ENERGY: (middle / scale) ** 2, RowKind.FORCE: scale**-2}
-    factor = NestedFactor.of(np.asfortranarray(sum(w2[k] * moments.parts[k].G[:p, :p] for k in w2)))
+    factor = NestedFactor.from_moments(np.asfortranarray(sum(w2[k] * moments.by_kind[k].G[:p, :p] for k in w2)))
     condition = factor.condition(p)
-    if not condition < CONDITION_LIMIT:
+    if not condition < MAX_CONDITION:
         return None
     R = factor.R
     G = np.triu(energy.G[:p, :p])
@@ -145,8 +145,8 @@ def weight_path(
     eigenvalues, V = scipy.linalg.eigh((inner + inner.T) / 2, check_finite=False)
     share = np.clip(eigenvalues, 0.0, 1.0)
     basis = scipy.linalg.solve_triangular(R, V, check_finite=False)
-    right = {k: basis.T @ (w2[k] * moments.parts[k].c[:p, columns]) for k in w2}
-    ratio = np.geomspace(low, high, points)
+    right = {k: basis.T @ (w2[k] * moments.by_kind[k].c[:p, columns]) for k in w2}
+    ratio = np.geomspace(low, high, n_points)
     found: dict[str, list[Any]] = {}
     for t in (ratio / middle) ** 2:
         damped = (t * right[RowKind.ENERGY] + right[RowKind.FORCE]) / (t * share + 1 - share)[:, None]
@@ -170,6 +170,6 @@ def _measure(reduction: Reduction, moments: Moments, fit: NestedFit, found: dict
     train, _ = reduction.train_rms(moments, fit)
     test = reduction.test_rms(fit)
     for kind, name in ((RowKind.ENERGY, "energy"), (RowKind.FORCE, "force")):
-        errors = {"train": train[kind], "test": test[kind].own, "reference": test[kind].reference}
+        errors = {"train": train[kind], "test": test[kind].own_level, "reference": test[kind].reference_level}
         for which, value in errors.items():
             found.setdefault(f"{name}_{which}", []).append(value)

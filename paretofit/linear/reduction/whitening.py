@@ -15,8 +15,8 @@ import numpy as np
 from scipy.linalg import lapack
 
 from paretofit.core import InputError
-from paretofit.linear.reduction.device import PROCESSOR, Device, add_gram, column_squares, host, solve_rows
-from paretofit.linear.reduction.streaming import ONE_THREAD, Part, Run, sum_parts
+from paretofit.linear.reduction.device import CPU, Device, add_gram, column_squares, to_numpy, solve_rows
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, Part, PartMapper, sum_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,29 +35,29 @@ class Whitening:
 
     Attributes
     ----------
-    kept : (P,) int64
+    retained_columns : (P,) int64
         Columns of X that are not linearly dependent on earlier ones, ascending.
-    dropped : (n_dropped,) int64
+    dropped_columns : (n_dropped,) int64
         The others.
     R : (P, P) float64
         Upper triangular.
     """
 
-    kept: Array
-    dropped: Array
+    retained_columns: Array
+    dropped_columns: Array
     R: Any
 
     def to(self, device: Device) -> Whitening:
         """The same with R₀ on a device."""
-        return replace(self, R=device.put(host(self.R)))
+        return replace(self, R=device.put(to_numpy(self.R)))
 
     def apply(self, X: Any) -> Any:
         """``(n, P)``: U = X R₀⁻¹ for unweighted rows X ``(n, p)``."""
-        return solve_rows(self.R, self.keep(X))
+        return solve_rows(self.R, self.select_columns(X))
 
-    def keep(self, X: Any) -> Any:
+    def select_columns(self, X: Any) -> Any:
         """``(n, P)``: the kept columns of X, without a copy where none is dropped."""
-        return X[:, self.kept] if len(self.dropped) else X[:, : len(self.kept)]
+        return X[:, self.retained_columns] if len(self.dropped_columns) else X[:, : len(self.retained_columns)]
 
     def condition(self, P: int) -> float:
         """Condition number of the first `P` kept columns of the training rows, weighted and scaled to unit norm.
@@ -68,12 +68,12 @@ class Whitening:
         norms = np.sqrt(np.einsum("ij,ij->j", R, R))
         return float(1.0 / lapack.dtrcon(np.asfortranarray(R / norms), norm="1", uplo="U")[0])
 
-    def columns(self, p: int) -> int:
+    def count_retained(self, p: int) -> int:
         """Kept columns among the first `p` of X."""
-        return int(np.searchsorted(self.kept, p))
+        return int(np.searchsorted(self.retained_columns, p))
 
 
-class FirstPass:
+class GramAccumulator:
     """What one look at all rows gives, at the rate of a matrix product.
 
     Attributes
@@ -88,7 +88,7 @@ class FirstPass:
     n_train, n_test : int
     """
 
-    def __init__(self, weights: Array, p: int, n_levels: int, device: Device = PROCESSOR) -> None:
+    def __init__(self, weights: Array, p: int, n_levels: int, device: Device = CPU) -> None:
         self.weights, self.device = device.put(weights), device
         self.G, self.c, self.norms = device.zeros(p, p), device.zeros(p, n_levels), device.zeros(p)
         self.kinds: set[int] = set()
@@ -99,7 +99,7 @@ class FirstPass:
         if not (np.isfinite(block.X).all() and np.isfinite(block.Y).all()):
             raise InputError("rows and targets must be finite; leave out what has no label")
         self.kinds |= set(np.unique(block.kind).tolist())
-        n_train, n = int(block.train.sum()), len(block.X)
+        n_train, n = int(block.is_train.sum()), len(block.X)
         self.n_train, self.n_test = self.n_train + n_train, self.n_test + n - n_train
         X, Y, kind, _, train = block.to(self.device)
         w = self.weights[kind][:, None]
@@ -110,7 +110,7 @@ class FirstPass:
             add_gram(self.G, A)
             self.c += A.T @ Y
 
-    def merge(self, other: FirstPass) -> None:
+    def merge(self, other: GramAccumulator) -> None:
         """Add another part's sums."""
         self.G += other.G
         self.c += other.c
@@ -118,13 +118,13 @@ class FirstPass:
         self.kinds |= other.kinds
         self.n_train, self.n_test = self.n_train + other.n_train, self.n_test + other.n_test
 
-    def finish(self) -> FirstPass:
+    def finish(self) -> GramAccumulator:
         """Bring the sums to the processor."""
-        self.G, self.c, self.norms = np.asfortranarray(host(self.G)), host(self.c), host(self.norms)
+        self.G, self.c, self.norms = np.asfortranarray(to_numpy(self.G)), to_numpy(self.c), to_numpy(self.norms)
         return self
 
 
-def whiten(sums: FirstPass, parts: Sequence[Part], weights: Array, run: Run = ONE_THREAD) -> Whitening:
+def compute_whitening(sums: GramAccumulator, parts: Sequence[Part], weights: Array, mapper: PartMapper = SERIAL_MAPPER) -> Whitening:
     """Find R₀; if a column is suspect of depending on earlier ones, two more passes decide.
 
     Parameters
@@ -135,7 +135,7 @@ def whiten(sums: FirstPass, parts: Sequence[Part], weights: Array, run: Run = ON
         What was summed.
     weights : (3,) float64
         w_E, w_F, w_S of the first pass.
-    run : Run
+    mapper : Run
 
     Raises
     ------
@@ -150,7 +150,7 @@ def whiten(sums: FirstPass, parts: Sequence[Part], weights: Array, run: Run = ON
     suspects = kept[pivots < SUSPECT]
     if suspects.size:
         clear = np.setdiff1d(kept, suspects)
-        dependent = _dependent(parts, weights, _shifted_factor(sums.G, clear)[0], clear, suspects, run)
+        dependent = _dependent(parts, weights, _shifted_factor(sums.G, clear)[0], clear, suspects, mapper)
         kept = np.setdiff1d(kept, dependent)
         R, _ = _shifted_factor(sums.G, kept)
     return Whitening(kept, np.setdiff1d(np.arange(p), kept), R)
@@ -171,7 +171,7 @@ def _shifted_factor(G: Array, kept: Array) -> tuple[Array, Array]:
         shift *= 10  # rounding in a Gram of many rows can exceed the smallest shift
 
 
-def _dependent(parts: Sequence[Part], weights: Array, R: Array, clear: Array, suspects: Array, run: Run) -> Array:
+def _dependent(parts: Sequence[Part], weights: Array, R: Array, clear: Array, suspects: Array, run: PartMapper) -> Array:
     """Suspects that are combinations of earlier columns in every row, to training and test rows alike.
 
     Each is fitted to the whitened earlier columns, and the residual is measured on the rows themselves,
@@ -193,15 +193,15 @@ class _Projection:
     """Products of the whitened clear columns with each other and with the suspects, which the whitening drops."""
 
     def __init__(self, whitening: Whitening, weights: Array) -> None:
-        P, n = len(whitening.kept), len(whitening.dropped)
+        P, n = len(whitening.retained_columns), len(whitening.dropped_columns)
         self.whitening, self.weights = whitening, weights
-        self.G, self.C = PROCESSOR.zeros(P, P), np.zeros((P, n))
+        self.G, self.C = CPU.zeros(P, P), np.zeros((P, n))
 
     def add(self, block: RowBlock) -> None:
         A = block.X * self.weights[block.kind][:, None]
         U = self.whitening.apply(A)
         add_gram(self.G, U)
-        self.C += U.T @ A[:, self.whitening.dropped]
+        self.C += U.T @ A[:, self.whitening.dropped_columns]
 
     def merge(self, other: _Projection) -> None:
         self.G += other.G
@@ -213,12 +213,12 @@ class _Remainder:
 
     def __init__(self, whitening: Whitening, weights: Array, coefficients: Array) -> None:
         self.whitening, self.weights, self.coefficients = whitening, weights, coefficients
-        self.residual = np.zeros(len(whitening.dropped))
-        self.norm = np.zeros(len(whitening.dropped))
+        self.residual = np.zeros(len(whitening.dropped_columns))
+        self.norm = np.zeros(len(whitening.dropped_columns))
 
     def add(self, block: RowBlock) -> None:
         A = block.X * self.weights[block.kind][:, None]
-        own = A[:, self.whitening.dropped]
+        own = A[:, self.whitening.dropped_columns]
         self.residual += column_squares(own - self.whitening.apply(A) @ self.coefficients)
         self.norm += column_squares(own)
 

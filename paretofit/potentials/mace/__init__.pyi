@@ -1,9 +1,9 @@
-from .committee_training import TRAINING as TRAINING
-from .committee_training import mace_committee as mace_committee
+from .committee_training import TRAINING_FOLDER as TRAINING_FOLDER
+from .committee_training import train_mace_committee as train_mace_committee
 from .loading import check_mace as check_mace
-from .loading import one_thread as one_thread
-from .mace_potential import FILE as FILE
-from .mace_potential import calculator_of as calculator_of
+from .loading import limit_torch_threads as limit_torch_threads
+from .mace_potential import MACE_FILE as MACE_FILE
+from .mace_potential import read_mace_calculator as read_mace_calculator
 from .mace_settings import PRESETS as PRESETS
 from .mace_settings import MaceSettings as MaceSettings
 from .training_files import MaceData as MaceData

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from paretofit.core import replacing
-from paretofit.potentials.assessment import of_each
-from paretofit.potentials.committee_building import calibration_of
+from paretofit.core import atomic_path
+from paretofit.potentials.assessment import map_structures
+from paretofit.potentials.committee_building import calibrate_committee
 from paretofit.potentials.mace.loading import check_mace
-from paretofit.potentials.mace.mace_potential import MacePotential, feature_grades
+from paretofit.potentials.mace.mace_potential import MacePotential, fit_feature_grades
 from paretofit.potentials.mace.training import train_members
-from paretofit.potentials.mace.training_files import atomic_energies
+from paretofit.potentials.mace.training_files import estimate_atomic_energies
 from paretofit.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.core import Array
-    from paretofit.potentials.committee_building import Labelled
+    from paretofit.potentials.committee_building import LabelledStructures
     from paretofit.potentials.mace.mace_settings import MaceSettings
     from paretofit.potentials.mace.training_files import MaceData
 
 METHOD = "seeds"  # how the members differ
-TRAINING = "training"  # subfolder of what only training needs
+TRAINING_FOLDER = "training"  # subfolder of what only training needs
 
 
-def mace_committee(
+def train_mace_committee(
     settings: MaceSettings,
     data: MaceData,
     folder: Path,
     *,
-    aside: Labelled,
+    calibration_set: LabelledStructures,
     seed: int,
-    warm: Sequence[Path] = (),
+    warm_start_models: Sequence[Path] = (),
     coverage: float = 0.9,
     level: str = "",
     jobs: int = 1,
@@ -51,10 +51,10 @@ def mace_committee(
         What trains, and what training is watched on.
     folder : Path
         What only training needs is in ``training`` there; a training that was cut off goes on from its checkpoints.
-    aside : Labelled
+    calibration_set : Labelled
         What calibrates; may be that which training is watched on (then a little too confident), or empty.
     seed : int
-    warm : sequence of Path
+    warm_start_models : sequence of Path
         A model for each member to start from.
     coverage : float
         Of the intervals.
@@ -68,24 +68,24 @@ def mace_committee(
     """
     check_mace(settings.device, settings.options)
     members = train_members(
-        settings, data, folder / TRAINING, seed=seed, warm=warm, jobs=jobs, progress=progress
+        settings, data, folder / TRAINING_FOLDER, seed=seed, warm_start_models=warm_start_models, jobs=jobs, progress=progress
     )  # fmt: skip
     models = []
     for k, one in enumerate(members):
         models.append(folder / f"member_{k}.model")
-        with replacing(models[-1]) as temporary:
+        with atomic_path(models[-1]) as temporary:
             temporary.write_bytes(one.model.read_bytes())
     record: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
-        "isolated_atoms": atomic_energies(settings, data),
+        "isolated_atoms": estimate_atomic_energies(settings, data),
         "members": [one.record for one in members],
         "failed": settings.members - len(members),
     }
     bare = MacePotential(tuple(models), tuple(data.elements), settings.device, settings.dtype, None, record)
-    training = list(data.train.structures)
-    features = of_each(_features, bare, training, "atoms", jobs, progress)
-    calibrated, known = calibration_of(bare, training, aside, jobs=jobs, progress=progress)
-    grades = feature_grades(bare, training, features)
+    training = list(data.training_set.structures)
+    features = map_structures(_features, bare, training, "atoms", jobs, progress)
+    calibrated, known = calibrate_committee(bare, training, calibration_set, jobs=jobs, progress=progress)
+    grades = fit_feature_grades(bare, training, features)
     made = replace(
         bare, uncertainty=Uncertainty(METHOD, calibrated, grades, None, 1.0, known, coverage, level, len(models))
     )
@@ -94,4 +94,4 @@ def mace_committee(
 
 
 def _features(potential: MacePotential, atoms: Atoms) -> Array:
-    return potential.descriptors(atoms)
+    return potential.compute_descriptors(atoms)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
-from paretofit.core import InputError, one_line, suggestion
+from paretofit.core import InputError, one_line, suggest_match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -44,10 +44,10 @@ def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) ->
             built = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no GPU here"
             raise InputError(f"'device: cuda' needs a GPU, and {built}; set 'device: cpu'")
     if options:
-        option_words(options)
+        build_option_arguments(options)
 
 
-def option_words(options: Mapping[str, Any]) -> list[str]:
+def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
     """Further options as mace_run_train takes them.
 
     Raises
@@ -65,7 +65,7 @@ def option_words(options: Mapping[str, Any]) -> list[str]:
     if unknown := sorted(set(options) - set(actions)):
         raise InputError(
             f"'options.{unknown[0]}' is no option of mace_run_train, whose --help lists them"
-            f"{suggestion(unknown[0], actions)}"
+            f"{suggest_match(unknown[0], actions)}"
         )
     words = []
     for name, value in options.items():
@@ -100,7 +100,7 @@ def load_calculator(models: Sequence[str], device: str, dtype: str, **more: Any)
             raise InputError(f"{models[0]} cannot be loaded as a MACE model: {one_line(error)}") from error
 
 
-def evaluated(calculator: Any, atoms: Atoms) -> dict[str, Any]:
+def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:
     """MACE's results for the bare structure: keys of its info, such as a charge, would be taken for input."""
     calculator.calculate(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
     results: dict[str, Any] = calculator.results
@@ -108,7 +108,7 @@ def evaluated(calculator: Any, atoms: Atoms) -> dict[str, Any]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def limit_torch_threads() -> Iterator[None]:
     """Networks of this size gain nothing from threads, and numbers are not to depend on how many there are."""
     import torch  # noqa: PLC0415  (the extra)
 

@@ -16,16 +16,16 @@ import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from paretofit.core import InputError, file_digest, write_text
+from paretofit.core import InputError, hash_file, write_text
 from paretofit.potentials.calculator import CommitteeCalculator
-from paretofit.potentials.mace.loading import evaluated, load_calculator, one_thread
+from paretofit.potentials.mace.loading import compute_results, load_calculator, limit_torch_threads
 from paretofit.potentials.prediction import Prediction
 from paretofit.uncertainty import (
-    SUFFIX,
+    COMMITTEE_SUFFIX,
     Assessment,
     EnvironmentGrade,
     Uncertainty,
-    assessed,
+    build_assessment,
     read_uncertainty,
     write_committee,
 )
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
 
-FILE, VERSION = "mace.json", 1
-COMMITTEE = f"mace{SUFFIX}"
+MACE_FILE, VERSION = "mace.json", 1
+COMMITTEE = f"mace{COMMITTEE_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,18 @@ class MacePotential:
             If a file is missing or damaged.
         """
         place = Path(path)
-        folder = place.parent if place.name == FILE else place
+        folder = place.parent if place.name == MACE_FILE else place
         try:
-            content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            content = json.loads((folder / MACE_FILE).read_text(encoding="utf-8"))
             version, names = content["version"], [str(one) for one in content["models"]]
             own = tuple(str(one) for one in content["elements"]), str(content["device"]), str(content["dtype"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder / FILE} is no complete MACE committee ({error}); train it again") from error
+            raise InputError(f"{folder / MACE_FILE} is no complete MACE committee ({error}); train it again") from error
         if version != VERSION:
-            raise InputError(f"{folder / FILE} is of version {version}, this paretofit reads {VERSION}")
+            raise InputError(f"{folder / MACE_FILE} is of version {version}, this paretofit reads {VERSION}")
         models = tuple(folder / Path(name).name for name in names)
         if missing := [str(one) for one in models if not one.is_file()]:
-            raise InputError(f"{missing[0]}, which {folder / FILE} names, is missing")
+            raise InputError(f"{missing[0]}, which {folder / MACE_FILE} names, is missing")
         committee = folder / COMMITTEE
         return cls(models, *own, read_uncertainty(committee) if committee.is_file() else None, content)
 
@@ -95,7 +95,7 @@ class MacePotential:
             write_committee(folder / COMMITTEE, None, self.uncertainty)
         content = {"version": VERSION, "models": [one.name for one in self.models], "elements": list(self.elements),
                    "device": self.device, "dtype": self.dtype, **(self.record or {})}  # fmt: skip
-        write_text(folder / FILE, json.dumps(content, indent=1) + "\n")
+        write_text(folder / MACE_FILE, json.dumps(content, indent=1) + "\n")
 
     @property
     def n_members(self) -> int:
@@ -108,7 +108,7 @@ class MacePotential:
         return sum(int(one.numel()) for one in self.member(0)._loaded().models[0].parameters())  # noqa: SLF001
 
     @property
-    def epochs(self) -> str:
+    def epochs_text(self) -> str:
         """For how many epochs the members were trained, in words."""
         counts = sorted(int(one["epochs"]) for one in (self.record or {}).get("members", []))
         if not counts:
@@ -144,9 +144,9 @@ class MacePotential:
     @property
     def digest(self) -> str:
         """Of the networks, wherever they are."""
-        return ",".join(file_digest(one) for one in self.models)
+        return ",".join(hash_file(one) for one in self.models)
 
-    def alone(self) -> MacePotential:
+    def without_uncertainty(self) -> MacePotential:
         """The potential without what is known of its errors."""
         return replace(self, uncertainty=None)
 
@@ -166,8 +166,8 @@ class MacePotential:
         """
         if foreign := sorted(set(atoms.get_chemical_symbols()) - set(self.elements)):
             raise InputError(f"there is no {foreign[0]} in this potential; it has {', '.join(self.elements)}")
-        with one_thread():
-            results = evaluated(self._loaded(), atoms)
+        with limit_torch_threads():
+            results = compute_results(self._loaded(), atoms)
         m = len(self.models)
         energy = np.asarray(results["energy_comm"] if m > 1 else [results["energy"]], dtype=float)
         forces = np.asarray(results["forces_comm"] if m > 1 else results["forces"][None], dtype=float)
@@ -191,23 +191,23 @@ class MacePotential:
             If it knows nothing of its errors, or the coverage cannot be had.
         """
         members = self.predict(atoms)
-        return assessed(members, self._known(), self.grades(atoms), float("nan"), coverage), members
+        return build_assessment(members, self._known(), self.compute_grades(atoms), float("nan"), coverage), members
 
-    def grades(self, atoms: Atoms) -> Array:
+    def compute_grades(self, atoms: Atoms) -> Array:
         """``(N,)``: how far each atom is outside of the training set (γ > 1), by the first member's own features."""
-        return self._known().grades(atoms, self.descriptors(atoms))
+        return self._known().compute_grades(atoms, self.compute_descriptors(atoms))
 
     def _known(self) -> Uncertainty:
         if self.uncertainty is None:
             raise InputError("this potential knows nothing of its training set; train it with a committee")
         return self.uncertainty
 
-    def descriptors(self, atoms: Atoms) -> Array:
+    def compute_descriptors(self, atoms: Atoms) -> Array:
         """``(N, K)``: what the first member knows of each atom, invariant under rotations.
 
         In double precision: features are so much alike that grades would otherwise be of rounding errors.
         """
-        with one_thread():
+        with limit_torch_threads():
             bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
             found = replace(self.member(0), dtype="float64")._loaded().get_descriptors(bare, invariants_only=True)  # noqa: SLF001
         return np.asarray(found, dtype=float).reshape(len(atoms), -1)
@@ -215,9 +215,9 @@ class MacePotential:
     def _loaded(self) -> Any:
         return _networks(tuple(str(one) for one in self.models), self.device, self.dtype)
 
-    def calculator(self, *, members: bool = False) -> MaceCalculator:
+    def calculator(self, *, include_members: bool = False) -> MaceCalculator:
         """An ASE calculator of the mean, with the committee's error bars and grades; see `CommitteeCalculator`."""
-        return MaceCalculator(self, members=members)
+        return MaceCalculator(self, include_members=include_members)
 
     def calculator_factory(self) -> partial[Any]:
         """What makes MACE's own calculator of these networks, here or in another process."""
@@ -226,10 +226,10 @@ class MacePotential:
 
 def is_mace(path: Path) -> bool:
     """Whether a path is that of a MACE committee."""
-    return (path / FILE).is_file() or (path.name == FILE and path.is_file())
+    return (path / MACE_FILE).is_file() or (path.name == MACE_FILE and path.is_file())
 
 
-def calculator_of(folder: str) -> Any:
+def read_mace_calculator(folder: str) -> Any:
     """The ASE calculator of the networks in a folder; what ``paretofit validate`` names them by."""
     return MacePotential.read(folder).calculator()
 
@@ -240,21 +240,21 @@ def _networks(models: tuple[str, ...], device: str, dtype: str) -> Any:
     return load_calculator(models, device, dtype)
 
 
-def feature_grades(potential: MacePotential, structures: Sequence[Atoms], found: Sequence[Array]) -> dict[str, Any]:
+def fit_feature_grades(potential: MacePotential, structures: Sequence[Atoms], features: Sequence[Array]) -> dict[str, Any]:
     """The grade of each element from the training atoms' features, see `MacePotential.descriptors`."""
     symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
-    values = np.concatenate(list(found))
-    return {one: EnvironmentGrade.of(values[symbols == one]) for one in potential.elements if (symbols == one).any()}
+    values = np.concatenate(list(features))
+    return {one: EnvironmentGrade.from_descriptors(values[symbols == one]) for one in potential.elements if (symbols == one).any()}
 
 
 class MaceCalculator(CommitteeCalculator):
     """ASE calculator of a `MacePotential`; MACE's own computes its mean. See `CommitteeCalculator`."""
 
-    def __init__(self, potential: MacePotential, *, members: bool = False) -> None:
-        super().__init__(potential, members=members)
+    def __init__(self, potential: MacePotential, *, include_members: bool = False) -> None:
+        super().__init__(potential, include_members=include_members)
         self._mace = potential.calculator_factory()()
 
     def _of_mean(self, given: Atoms) -> dict[str, object]:
-        found = evaluated(self._mace, given)
+        found = compute_results(self._mace, given)
         names = ("energy", "forces", *(("stress",) if given.pbc.all() else ()))
         return {name: found[name] for name in names} | {"free_energy": found["energy"]}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from paretofit.core import Positive, Section
+from paretofit.core import StrictPositiveFloat, StrictSettings
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -25,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-class LossWeights(Section):
+class LossWeightSettings(StrictSettings):
     """Weights of the squared errors of each property in the loss (eV, eV/Å, eV/Å³)."""
 
     energy: Weight = Field(100.0, description="of energies per atom")
@@ -33,15 +33,15 @@ class LossWeights(Section):
     stress: Weight = Field(10_000.0, description="of stress components, where there are any")
 
 
-class StageTwo(Section):
+class StageTwoSettings(StrictSettings):
     """A second stage with more weight on energies, whose model is used then (MACE's ``--swa``)."""
 
     start: Count | None = Field(None, description="epoch at which it starts, at the latest; by default at 3/4")
-    weights: LossWeights = Field(LossWeights(energy=1000.0), description="of its loss")
-    learning_rate: Positive = Field(0.001, description="of its optimiser")
+    weights: LossWeightSettings = Field(LossWeightSettings(energy=1000.0), description="of its loss")
+    learning_rate: StrictPositiveFloat = Field(0.001, description="of its optimiser")
 
 
-class Foundation(Section):
+class FoundationSettings(StrictSettings):
     """A trained model to start from, such as one of the MACE foundation models, given as a file."""
 
     file: Path = Field(description="the model; it is unpickled, so that it must come from somebody you trust")
@@ -60,7 +60,7 @@ class Foundation(Section):
         return self
 
 
-class MaceSettings(Section):
+class MaceSettings(StrictSettings):
     """A committee of MACE networks (extra ``mace``)."""
 
     name: Literal["mace"] = Field("mace", description="says that it is MACE")
@@ -68,7 +68,7 @@ class MaceSettings(Section):
         "published", description="where the keys below are not given: as published, or smaller ones for a CPU"
     )
     members: Annotated[int, Field(ge=2, strict=True)] = Field(4, description="of the committee; they differ in seed")
-    r_max: Positive = Field(4.5, description="Å; cutoff of a layer")
+    r_max: StrictPositiveFloat = Field(4.5, description="Å; cutoff of a layer")
     layers: Count = Field(2, description="of message passing")
     channels: Count = Field(128, description="of each layer")
     max_l: Annotated[int, Field(ge=0, le=4, strict=True)] = Field(1, description="L of the messages; 0: invariant")
@@ -77,10 +77,10 @@ class MaceSettings(Section):
     epochs: Count = Field(500, description="at most")
     patience: Count = Field(50, description="epochs without a smaller error on the validation set, to stop after")
     batch_size: Count = Field(1, description="configurations in a gradient step")
-    learning_rate: Positive = Field(0.01, description="of the optimiser")
+    learning_rate: StrictPositiveFloat = Field(0.01, description="of the optimiser")
     dtype: Literal["float32", "float64"] = Field("float64", description="of the network; float32 is faster")
-    weights: LossWeights = Field(LossWeights(), description="of the loss")
-    stage_two: StageTwo | None = Field(None, description="a second stage of training; by default there is none")
+    weights: LossWeightSettings = Field(LossWeightSettings(), description="of the loss")
+    stage_two: StageTwoSettings | None = Field(None, description="a second stage of training; by default there is none")
     ema_decay: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
         0.99, description="of the moving average of parameters that is validated and kept"
     )
@@ -88,7 +88,7 @@ class MaceSettings(Section):
         {}, description="energy by element, eV; by default of labelled isolated atoms, else by regression"
     )
     warm_start: bool = Field(True, description="in a loop: start from the members of the iteration before")
-    foundation: Foundation | None = Field(None, description="a trained model to start from")
+    foundation: FoundationSettings | None = Field(None, description="a trained model to start from")
     device: Literal["cpu", "cuda"] = Field("cpu", description="what trains and evaluates")
     options: dict[str, str | float | bool] = Field(
         {}, description="any further options of mace_run_train, without the dashes, such as num_radial_basis: 10"
@@ -117,21 +117,21 @@ class MaceSettings(Section):
         return max(1, self.epochs * 3 // 4) if start is None else start
 
     @property
-    def files(self) -> dict[str, Path]:
+    def foundation_files(self) -> dict[str, Path]:
         """Files of the foundation model by key, if there are any."""
         own = self.foundation
         files = {} if own is None else {"file": own.file, "replay": own.replay}
         return {key: path for key, path in files.items() if path is not None}
 
-    def located(self, folder: Path) -> MaceSettings:
+    def resolve_paths(self, folder: Path) -> MaceSettings:
         """The same with paths relative to a folder, as this process sees them."""
         if self.foundation is None:
             return self
-        files = {key: folder / path for key, path in self.files.items()}
+        files = {key: folder / path for key, path in self.foundation_files.items()}
         return self.model_copy(update={"foundation": self.foundation.model_copy(update=files)})
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """What it is, in a few words."""
         size = f"MACE {self.preset}" if self == type(self)(**self._given()) else f"MACE like '{self.preset}'"
         return f"{size}: {self.channels} channels, L={self.max_l}, {self.layers} layers, {self.r_max:g} Å"

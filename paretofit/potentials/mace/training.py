@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import atomic_numbers
 
-from paretofit.core import FailedError, file_digest, track
-from paretofit.execution import active_client, parallel_map
-from paretofit.potentials.mace.loading import option_words
-from paretofit.potentials.mace.training_files import MaceData, atomic_energies, write_replay
-from paretofit.potentials.mace.training_member import ATTEMPTS, NAME, Member, TrainedMember
+from paretofit.core import ExecutionError, hash_file, track
+from paretofit.execution import get_active_client, parallel_map
+from paretofit.potentials.mace.loading import build_option_arguments
+from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_energies, write_replay
+from paretofit.potentials.mace.training_member import MAX_ATTEMPTS, MODEL_NAME, MemberTraining, TrainedMember
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ def train_members(
     folder: Path,
     *,
     seed: int,
-    warm: Sequence[Path] = (),
+    warm_start_models: Sequence[Path] = (),
     jobs: int = 1,
     progress: bool = False,
 ) -> list[TrainedMember]:
@@ -45,7 +45,7 @@ def train_members(
         Of the training; members that stand there and were made from the same inputs are kept.
     seed : int
         Of which those of the members are drawn.
-    warm : sequence of Path
+    warm_start_models : sequence of Path
         A model for each member to start from.
     jobs : int
         Members at a time; on GPUs one on each.
@@ -68,21 +68,21 @@ def train_members(
     folder = folder.absolute()  # workers may be elsewhere
     train, validate = data.write(folder)
     options = _options(settings, data, train, validate, folder)
-    seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, ATTEMPTS)).tolist()
-    inputs, more = [file_digest(train), file_digest(validate)], option_words(settings.options)
-    starts = [warm[k] if k < len(warm) else None for k in range(settings.members)]
+    seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, MAX_ATTEMPTS)).tolist()
+    inputs, more = [hash_file(train), hash_file(validate)], build_option_arguments(settings.options)
+    starts = [warm_start_models[k] if k < len(warm_start_models) else None for k in range(settings.members)]
     members = [
-        Member(settings, folder / f"member_{k}", [str(one) for one in own], options, start, inputs, more)
+        MemberTraining(settings, folder / f"member_{k}", [str(one) for one in own], options, start, inputs, more)
         for k, (own, start) in enumerate(zip(seeds, starts, strict=True))
     ]
     total = settings.members * settings.epochs
-    running = _supervise(members, _slots(settings, jobs)) if active_client() is None else _elsewhere(members)
+    running = _supervise(members, _slots(settings, jobs)) if get_active_client() is None else _elsewhere(members)
     for _ in track(running, total, "MACE epochs", enabled=progress):
         pass
-    made = [one.trained() for one in members if not one.failed]
+    made = [one.read_result() for one in members if not one.failure]
     if len(made) < 2:
-        reasons = "; ".join(dict.fromkeys(one.failed for one in members if one.failed))
-        raise FailedError(
+        reasons = "; ".join(dict.fromkeys(one.failure for one in members if one.failure))
+        raise ExecutionError(
             f"{settings.members - len(made)} of {settings.members} networks could not be trained, twice: {reasons}; "
             f"the logs are under {folder}"
         )
@@ -100,10 +100,10 @@ def _slots(settings: MaceSettings, jobs: int) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
 
 
-def _supervise(members: Sequence[Member], slots: Sequence[dict[str, str]]) -> Iterator[None]:
+def _supervise(members: Sequence[MemberTraining], slots: Sequence[dict[str, str]]) -> Iterator[None]:
     """Run the members, as many at a time as there are slots; yield for each epoch."""
-    waiting = deque(one for one in members if not one.finished())
-    running: dict[int, Member] = {}
+    waiting = deque(one for one in members if not one.check_finished())
+    running: dict[int, MemberTraining] = {}
     for one in members:
         if one not in waiting:
             yield from [None] * one.settings.epochs
@@ -115,36 +115,36 @@ def _supervise(members: Sequence[Member], slots: Sequence[dict[str, str]]) -> It
                     running[slot].start(slots[slot])
             time.sleep(POLL)
             for slot, one in list(running.items()):
-                yield from [None] * one.look()
-                if one.over:
+                yield from [None] * one.poll()
+                if one.is_done:
                     del running[slot]
     finally:
         for one in running.values():
             one.stop()
 
 
-def _elsewhere(members: Sequence[Member]) -> Iterator[None]:
+def _elsewhere(members: Sequence[MemberTraining]) -> Iterator[None]:
     """On the workers of a cluster, a member each, in the folder that they share with us; yield for each epoch."""
     for number, failed in parallel_map(_alone, list(enumerate(members)), 1, ordered=False):
-        members[number].failed = failed
+        members[number].failure = failed
         yield from [None] * members[number].settings.epochs
 
 
-def _alone(task: tuple[int, Member]) -> tuple[int, str]:
+def _alone(task: tuple[int, MemberTraining]) -> tuple[int, str]:
     """Train one member, in a worker; say why it failed, if it did."""
     number, member = task
     for _ in _supervise([member], [{"CUDA_VISIBLE_DEVICES": ""} if member.settings.device == "cpu" else {}]):
         pass
-    return number, member.failed
+    return number, member.failure
 
 
 def _options(settings: MaceSettings, data: MaceData, train: Path, validate: Path, folder: Path) -> dict[str, str]:
     """Options of mace_run_train that all members share."""
-    n_train = sum(len(atoms) > 1 or bool(atoms.pbc.any()) for atoms in data.train.structures)
+    n_train = sum(len(atoms) > 1 or bool(atoms.pbc.any()) for atoms in data.training_set.structures)
     weights = {"energy": settings.weights.energy, "forces": settings.weights.forces, "stress": settings.weights.stress}
-    energies = {atomic_numbers[symbol]: energy for symbol, energy in atomic_energies(settings, data).items()}
+    energies = {atomic_numbers[symbol]: energy for symbol, energy in estimate_atomic_energies(settings, data).items()}
     options: dict[str, Any] = {
-        "name": NAME,
+        "name": MODEL_NAME,
         "train_file": train.absolute(),
         "valid_file": validate.absolute(),
         "model": "MACE",

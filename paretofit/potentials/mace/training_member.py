@@ -18,8 +18,8 @@ import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from paretofit.core import InputError, digest, file_digest, read_sealed, remove, replacing, write_sealed, write_text
-from paretofit.execution import ONE_THREAD
+from paretofit.core import InputError, hash_json, hash_file, read_json_with_digest, remove_file, atomic_path, write_json_with_digest, write_text
+from paretofit.execution import SINGLE_THREAD_ENV
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from paretofit.potentials.mace.mace_settings import MaceSettings
 
 WORSE = 10.0  # times the error that it began with, at which a network that was trained before has diverged
-ATTEMPTS = 2  # for each member
+MAX_ATTEMPTS = 2  # for each member
 CHECKPOINT = re.compile(r"_epoch-(\d+)(_swa)?\.pt$")
-NAME = "member"
+MODEL_NAME = "member"
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,20 @@ class TrainedMember:
 
 
 @dataclass(eq=False)
-class Member:
+class MemberTraining:
     """One member: its subprocess, what that has logged, and what is to be done about it."""
 
     settings: MaceSettings
     folder: Path
     seeds: list[str]
     options: dict[str, str]
-    warm: Path | None
-    inputs: list[str]
-    more: list[str] = field(default_factory=list)
-    failed: str = ""
-    over: bool = False
+    warm_start_model: Path | None
+    input_digests: list[str]
+    option_arguments: list[str] = field(default_factory=list)
+    failure: str = ""
+    is_done: bool = False
     attempt: int = 0
-    replaced: str = ""
+    replacement_reason: str = ""
     history: dict[int, dict[str, float]] = field(default_factory=dict)
     _initial: float = math.nan
     _seconds: float = 0.0
@@ -75,16 +75,16 @@ class Member:
     def _digest(self) -> str:
         """Of all that the network depends on, wherever the files are."""
         kept = {key: value for key, value in self.options.items() if not key.endswith("_file")}
-        models = [self.warm, None if self.settings.foundation is None else self.settings.foundation.file]
+        models = [self.warm_start_model, None if self.settings.foundation is None else self.settings.foundation.file]
         kept["foundation_model"] = ""
-        kept |= {"more": " ".join(self.more)} if self.more else {}
-        return digest([kept, self.seeds, self.inputs, [None if one is None else file_digest(one) for one in models]])
+        kept |= {"more": " ".join(self.option_arguments)} if self.option_arguments else {}
+        return hash_json([kept, self.seeds, self.input_digests, [None if one is None else hash_file(one) for one in models]])
 
     @property
     def _record(self) -> Path:
         return self.folder.with_suffix(".json")
 
-    def finished(self) -> bool:
+    def check_finished(self) -> bool:
         """Whether it stands, made from the same inputs; what was made from others is taken away."""
         try:
             known = json.loads((self.folder / "inputs.json").read_text())
@@ -93,12 +93,12 @@ class Member:
         own = self._digest()
         if known != own:
             shutil.rmtree(self.folder, ignore_errors=True)
-            remove(self._record)
-            remove(self._model)
+            remove_file(self._record)
+            remove_file(self._model)
             self.folder.mkdir(parents=True)
             write_text(self.folder / "inputs.json", json.dumps(own) + "\n")
         try:
-            return self.trained().record.get("sha256") in {None, file_digest(self._model)}
+            return self.read_result().record.get("sha256") in {None, hash_file(self._model)}
         except (InputError, OSError):  # not there yet, or damaged
             return False
 
@@ -106,9 +106,9 @@ class Member:
     def _model(self) -> Path:
         return self.folder.with_suffix(".model")
 
-    def trained(self) -> TrainedMember:
+    def read_result(self) -> TrainedMember:
         """The network and its record."""
-        return TrainedMember(self._model, read_sealed(self._record, "remove it, and it is trained again"))
+        return TrainedMember(self._model, read_json_with_digest(self._record, "remove it, and it is trained again"))
 
     @property
     def _work(self) -> Path:
@@ -117,10 +117,10 @@ class Member:
     def start(self, environment: dict[str, str]) -> None:
         """Begin, or go on from the last whole checkpoint."""
         self._environment = environment
-        for attempt in range(1, ATTEMPTS):
+        for attempt in range(1, MAX_ATTEMPTS):
             why = self.folder / f"attempt_{attempt - 1}" / "failed.txt"
             if why.is_file():
-                self.attempt, self.replaced = attempt, why.read_text().strip()
+                self.attempt, self.replacement_reason = attempt, why.read_text().strip()
         self._work.mkdir(parents=True, exist_ok=True)
         for path in self._checkpoints():
             if not zipfile.is_zipfile(path):  # cut off while it was written
@@ -129,12 +129,12 @@ class Member:
 
     def _launch(self, more: dict[str, str]) -> None:
         options = {**self.options, "seed": self.seeds[self.attempt], "work_dir": str(self._work.absolute()), **more}
-        if self.warm is not None:
-            options["foundation_model"] = str(self.warm.absolute())
-        words = [f"--{key}={value}" for key, value in options.items()] + [*self.more, "--ema", "--restart_latest"]
+        if self.warm_start_model is not None:
+            options["foundation_model"] = str(self.warm_start_model.absolute())
+        words = [f"--{key}={value}" for key, value in options.items()] + [*self.option_arguments, "--ema", "--restart_latest"]
         words += ["--keep_checkpoints"]  # it takes the old one away before the new one stands
         command = [sys.executable, "-m", "paretofit.potentials.mace.training_worker", str(os.getpid()), *words]
-        environment = {**os.environ, **ONE_THREAD, **self._environment, "PYTHONWARNINGS": "ignore"}
+        environment = {**os.environ, **SINGLE_THREAD_ENV, **self._environment, "PYTHONWARNINGS": "ignore"}
         with (self._work / "output.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
@@ -146,7 +146,7 @@ class Member:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
 
-    def look(self) -> int:
+    def poll(self) -> int:
         """Read what is new, act on it, and return how many epochs have been done since the last look."""
         before = self._ticks
         ended = self._process is None or self._process.poll() is not None  # before reading: nothing comes after
@@ -164,7 +164,7 @@ class Member:
             self._finish()
         else:
             self._prune()
-        if self.over:
+        if self.is_done:
             self._ticks = self.settings.epochs
         return max(0, self._ticks - before)
 
@@ -243,10 +243,10 @@ class Member:
         """Try once more with another seed, or fail."""
         self.stop()
         write_text(self._work / "failed.txt", f"seed {self.seeds[self.attempt]}: {reason}\n")
-        if self.attempt + 1 >= ATTEMPTS:
-            self.failed, self.over = f"{self.folder.name}: {reason}", True
+        if self.attempt + 1 >= MAX_ATTEMPTS:
+            self.failure, self.is_done = f"{self.folder.name}: {reason}", True
             return
-        self.replaced, self.attempt = f"seed {self.seeds[self.attempt]}: {reason}", self.attempt + 1
+        self.replacement_reason, self.attempt = f"seed {self.seeds[self.attempt]}: {reason}", self.attempt + 1
         self.history, self._initial, self._read, self._finishing = {}, math.nan, 0, False
         self._work.mkdir(parents=True, exist_ok=True)
         self._launch({})
@@ -257,7 +257,7 @@ class Member:
             self._give_up("it ended before its first epoch")
             return
         best = self._best()
-        worst = WORSE if self.warm is not None or self.settings.foundation is not None else 1.0
+        worst = WORSE if self.warm_start_model is not None or self.settings.foundation is not None else 1.0
         first_stage = self.settings.stage_two is None  # the losses of the stages differ
         if first_stage and self.history[best]["loss"] > worst * self._initial:
             self._give_up(
@@ -265,25 +265,25 @@ class Member:
                 f"{self._initial:.3g} that it began with"
             )
             return
-        two = self._work / f"{NAME}_stagetwo.model"
-        with replacing(self._model) as temporary:
-            shutil.copyfile(two if two.is_file() else self._work / f"{NAME}.model", temporary)
+        two = self._work / f"{MODEL_NAME}_stagetwo.model"
+        with atomic_path(self._model) as temporary:
+            shutil.copyfile(two if two.is_file() else self._work / f"{MODEL_NAME}.model", temporary)
         record = {
             "seed": int(self.seeds[self.attempt]),
             "epochs": max(self.history) + 1,
             "best_epoch": best,
             "stage_two": two.is_file(),
             "stopped_early": self._finishing,
-            "warm_start": self.warm is not None,
+            "warm_start": self.warm_start_model is not None,
             "seconds": round(self._seconds, 2),
             "validation": self.history[best],
-            "replaced": self.replaced,
+            "replaced": self.replacement_reason,
         }
-        write_sealed(self._record, {**record, "sha256": file_digest(self._model)})
+        write_json_with_digest(self._record, {**record, "sha256": hash_file(self._model)})
         shutil.rmtree(self._work / "checkpoints", ignore_errors=True)
         for path in self._work.glob("*.model"):
             path.unlink()
-        self.over = True
+        self.is_done = True
 
     def _last_words(self) -> str:
         """The last line of what a subprocess that failed has said."""

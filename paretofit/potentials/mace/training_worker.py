@@ -2,12 +2,12 @@
 
 import sys
 
-from paretofit.execution import follow_parent
+from paretofit.execution import exit_with_parent
 
 
 def main() -> None:
     """Train; the first argument is the process to follow, all others are mace_run_train's."""
-    follow_parent(int(sys.argv.pop(1)))
+    exit_with_parent(int(sys.argv.pop(1)))
     from mace.cli.run_train import main as train  # noqa: PLC0415  (seconds of import, and the extra)
 
     train()

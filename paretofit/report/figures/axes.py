@@ -7,17 +7,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from paretofit.report.figures.style import plain
-from paretofit.report.wording import counted
+from paretofit.report.figures.style import escape_mathtext
+from paretofit.report.wording import format_count
 
 # An error this many times the lowest one is of no use to anybody, and an axis that shows it shows
 # little else (1.5 decades).
-HOPELESS = 30.0
+MAX_ERROR_RATIO = 30.0
 # The largest third of the values may also lie behind a gap of this factor: the lowest convergence level
 # can be an order of magnitude worse than all others.
 GAP = 4.0
-OUTSIDE = (
-    f"Points above {HOPELESS:g} times the lowest value, or far behind all others, lie outside and are counted "
+OUTSIDE_NOTE = (
+    f"Points above {MAX_ERROR_RATIO:g} times the lowest value, or far behind all others, lie outside and are counted "
     "at the top right."
 )
 _LINEAR_BELOW = 4.0  # a log axis over less than this factor has too few round numbers to label
@@ -30,8 +30,8 @@ _SUBS: tuple[tuple[float, tuple[float, ...]], ...] = (
 )
 
 
-def frame(
-    ax: Axes, x: np.ndarray, y: np.ndarray, hopeless_x: float = HOPELESS, hopeless_y: float = HOPELESS
+def set_axes_limits(
+    ax: Axes, x: np.ndarray, y: np.ndarray, max_ratio_x: float = MAX_ERROR_RATIO, max_ratio_y: float = MAX_ERROR_RATIO
 ) -> np.ndarray:
     """Choose scales and limits of both axes around the points that are of use.
 
@@ -39,29 +39,29 @@ def frame(
     ----------
     ax : where
     x, y : (n,) float, the points; what is not positive and finite cannot be shown
-    hopeless_x, hopeless_y : see `useful`; infinity shows all
+    max_ratio_x, max_ratio_y : see `find_inliers`; infinity shows all
 
     Returns
     -------
     (n,) bool, which points lie inside.
     """
-    inside: np.ndarray = useful(x, hopeless_x) & useful(y, hopeless_y)
+    inside: np.ndarray = find_inliers(x, max_ratio_x) & find_inliers(y, max_ratio_y)
     if inside.any():
-        set_axis(ax, "x", x[inside])
-        set_axis(ax, "y", y[inside])
+        set_axis_limits(ax, "x", x[inside])
+        set_axis_limits(ax, "y", y[inside])
     return inside
 
 
-def useful(values: np.ndarray, hopeless: float = HOPELESS) -> np.ndarray:
-    """(n,) bool: positive, finite, at most `hopeless` times the lowest value, and not behind a gap of `GAP`.
+def find_inliers(values: np.ndarray, max_ratio: float = MAX_ERROR_RATIO) -> np.ndarray:
+    """(n,) bool: positive, finite, at most `max_ratio` times the lowest value, and not behind a gap of `GAP`.
 
     Where that would leave out more than it shows, up to three times the median instead.
     """
     positive: np.ndarray = np.isfinite(values) & (values > 0)
-    if not positive.any() or np.isinf(hopeless):
+    if not positive.any() or np.isinf(max_ratio):
         return positive
     ordered = np.sort(values[positive])
-    limit = max(hopeless * ordered[0], 3 * float(np.median(ordered)))
+    limit = max(max_ratio * ordered[0], 3 * float(np.median(ordered)))
     tail = ordered[-(-2 * len(ordered) // 3) - 1 :]  # from the last of the lower two thirds
     gaps = np.flatnonzero(tail[1:] > GAP * tail[:-1])
     if gaps.size:
@@ -70,7 +70,7 @@ def useful(values: np.ndarray, hopeless: float = HOPELESS) -> np.ndarray:
     return inside
 
 
-def set_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
+def set_axis_limits(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
     """Scale and limits of one axis that show all of `values`, (n,) positive: linear over a short span."""
     low, high = float(values.min()), float(values.max())
     if high / low < _LINEAR_BELOW:
@@ -82,10 +82,10 @@ def set_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
     (ax.set_xscale if which == "x" else ax.set_yscale)(scale)
     (ax.set_xlim if which == "x" else ax.set_ylim)(*bounds)
     if scale == "log":
-        ticks(ax, which, *bounds)
+        set_log_ticks(ax, which, *bounds)
 
 
-def ticks(ax: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
+def set_log_ticks(ax: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
     """Plain round numbers on a logarithmic axis that runs from `low` to `high`."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     decades = np.log10(high / low)
@@ -99,7 +99,7 @@ def _tick(value: float, _position: object = None) -> str:
     return f"{value:g}" if 1e-3 <= value < 1e5 else f"{value:.0e}"
 
 
-def note_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], kind: str = "") -> str:
+def annotate_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], kind: str = "") -> str:
     """Say above the axes how many points lie outside of its limits, and whose.
 
     Parameters
@@ -113,19 +113,19 @@ def note_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], k
     -------
     The note, empty where all points are inside.
     """
-    outside = [name for name, shown in zip(names, within(ax, x, y), strict=True) if not shown]
+    outside = [name for name, shown in zip(names, find_inside_axes(ax, x, y), strict=True) if not shown]
     if not outside:
         return ""
     whose = list(dict.fromkeys(outside))
     listing = f"{kind}{'s' if kind and len(whose) > 1 else ''} {', '.join(whose)}".strip()
-    note = f"{counted(len(outside), 'point')} outside"
+    note = f"{format_count(len(outside), 'point')} outside"
     if len(note) + len(listing) < 42:  # there is no room for more
         note = f"{note}: {listing}"
-    ax.set_title(plain(note), loc="right", fontsize=6, color="#666666")
+    ax.set_title(escape_mathtext(note), loc="right", fontsize=6, color="#666666")
     return note
 
 
-def within(ax: Axes, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def find_inside_axes(ax: Axes, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(n,) bool: which points lie inside of the limits of the axes; False for NaN."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     inside: np.ndarray = (x >= left) & (x <= right) & (y >= bottom) & (y <= top)

@@ -20,10 +20,10 @@ KINDS = (
     "isolated",
 )  # fmt: skip
 COLOURS = (*style.COLOURS, "#AA3377", "#888888")  # one for each kind
-FEWEST = 5  # points below which there is nothing to map
+MIN_MAP_POINTS = 5  # points below which there is nothing to map
 
 
-def candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
+def save_candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
     """Draw and save the maps and the distributions.
 
     Parameters
@@ -40,31 +40,31 @@ def candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
         The PNG files.
     """
     saved: list[Path] = []
-    with style.publication():
-        if len(table) >= FEWEST:
-            axes = style.panels(2)
+    with style.publication_style():
+        if len(table) >= MIN_MAP_POINTS:
+            axes = style.create_panels(2)
             for ax, points, name in zip(
-                axes, (principal_components(table), neighbourhoods(table)), ("PCA", "t-SNE"), strict=True
+                axes, (embed_by_pca(table), embed_by_tsne(table)), ("PCA", "t-SNE"), strict=True
             ):
-                candidate_map(table, points, name, axes=ax)
-            style.legend_below(axes, axes[0].get_legend_handles_labels()[0], 4)
-            saved += style.save(style.figure_of(axes), folder, "map")
-        axes = style.panels(2)
-        distribution(table, "volume_per_atom", "volume per atom (Å³)", axes=axes[0])
-        distribution(table, "nearest_distance", "nearest distance (Å)", axes=axes[1])
-        style.legend_below(axes, axes[1].get_legend_handles_labels()[0], 4)
-        saved += style.save(style.figure_of(axes), folder, "distributions")
+                plot_candidate_map(table, points, name, axes=ax)
+            style.add_legend_below(axes, axes[0].get_legend_handles_labels()[0], 4)
+            saved += style.save_figure(style.get_parent_figure(axes), folder, "map")
+        axes = style.create_panels(2)
+        plot_distribution(table, "volume_per_atom", "volume per atom (Å³)", axes=axes[0])
+        plot_distribution(table, "nearest_distance", "nearest distance (Å)", axes=axes[1])
+        style.add_legend_below(axes, axes[1].get_legend_handles_labels()[0], 4)
+        saved += style.save_figure(style.get_parent_figure(axes), folder, "distributions")
     return [path for path in saved if path.suffix == ".png"]
 
 
-def principal_components(table: pd.DataFrame) -> np.ndarray:
+def embed_by_pca(table: pd.DataFrame) -> np.ndarray:
     """``(n, 2)``: the first two principal components of the standardised descriptors."""
     from sklearn.decomposition import PCA  # noqa: PLC0415  (slow to import)
 
     return np.asarray(PCA(2, svd_solver="full").fit_transform(_standardised(table)))
 
 
-def neighbourhoods(table: pd.DataFrame) -> np.ndarray:
+def embed_by_tsne(table: pd.DataFrame) -> np.ndarray:
     """``(n, 2)``: t-SNE of the standardised descriptors, begun from their principal components."""
     from sklearn.manifold import TSNE  # noqa: PLC0415  (slow to import)
 
@@ -74,19 +74,19 @@ def neighbourhoods(table: pd.DataFrame) -> np.ndarray:
         return np.asarray(embedding.fit_transform(_standardised(table)))
 
 
-def candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, axes: Axes | None = None) -> Axes:
+def plot_candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, axes: Axes | None = None) -> Axes:
     """A map of the candidates, coloured by kind; chosen ones have a dark rim.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As in `candidate_figures`.
+        As in `save_candidate_figures`.
     points : (n, 2) float
     name : str
         Of the method, for the axes.
     axes : matplotlib Axes, optional
     """
-    ax = style.single(axes)
+    ax = style.ensure_axes(axes)
     kinds = _kinds(table)
     chosen = table["chosen"].to_numpy(dtype=bool) if "chosen" in table else np.zeros(len(table), dtype=bool)
     for kind in kinds:
@@ -104,9 +104,9 @@ def candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, axes: A
     return ax
 
 
-def distribution(table: pd.DataFrame, column: str, label: str, *, axes: Axes | None = None) -> Axes:
+def plot_distribution(table: pd.DataFrame, column: str, label: str, *, axes: Axes | None = None) -> Axes:
     """A histogram of a column, stacked by kind."""
-    ax = style.single(axes)
+    ax = style.ensure_axes(axes)
     kinds = _kinds(table)
     values = [table.loc[table["kind"] == kind, column] for kind in kinds]
     finite = [one[np.isfinite(one)].to_numpy() for one in values]
@@ -127,7 +127,7 @@ def _kinds(table: pd.DataFrame) -> Sequence[str]:
 def _look(kind: str, kinds: Sequence[str]) -> tuple[str, str]:
     """Colour and marker: always the same for a kind that we make, by turn for others."""
     known = [*KINDS, *(one for one in kinds if one not in KINDS)]
-    return COLOURS[known.index(kind) % len(COLOURS)], style.marker(kind, known)
+    return COLOURS[known.index(kind) % len(COLOURS)], style.level_marker(kind, known)
 
 
 def _standardised(table: pd.DataFrame) -> np.ndarray:
@@ -138,7 +138,7 @@ def _standardised(table: pd.DataFrame) -> np.ndarray:
     return (values[:, kept] - values[:, kept].mean(axis=0)) / spread[kept] if kept.any() else values[:, :2]
 
 
-def candidate_table(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:
+def tabulate_candidates(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:
     """What the figures show: kind, volume per atom, nearest distance, and descriptors (columns ``d0``, ``d1``, ...)."""
     values = np.array([describe(atoms) for atoms in structures])
     table = pd.DataFrame(values, columns=[f"d{k}" for k in range(values.shape[1])])

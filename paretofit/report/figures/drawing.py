@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from paretofit.core import remove
+from paretofit.core import remove_file
 from paretofit.report.figures import style
 from paretofit.report.figures import sweep_figures as figures
-from paretofit.report.page.sweep_page import Picture
+from paretofit.report.page.sweep_page import ReportFigure
 
 LARGEST_SVG = 200_000  # bytes; of what has thousands of points the page holds the bitmap
 
@@ -25,14 +25,14 @@ class FigurePlan:
     wide: bool = True
 
 
-def draw_picture(plan: FigurePlan, folder: Path) -> Picture:
+def render_figure(plan: FigurePlan, folder: Path) -> ReportFigure:
     """Draw and save a figure; where it cannot be drawn, remove what an earlier report left and say why."""
     try:
         drawn = plan.draw()
     except figures.CannotDrawError as reason:
         for kind in ("png", "svg"):
-            remove(folder / f"{plan.name}.{kind}")
-        return Picture(plan.name, "", missing=str(reason))
-    png, svg = (path.read_bytes() for path in style.save(style.figure_of(drawn), folder, plan.name))
+            remove_file(folder / f"{plan.name}.{kind}")
+        return ReportFigure(plan.name, "", missing_reason=str(reason))
+    png, svg = (path.read_bytes() for path in style.save_figure(style.get_parent_figure(drawn), folder, plan.name))
     image, mime = (svg, "image/svg+xml") if len(svg) < max(LARGEST_SVG, len(png)) else (png, "image/png")
-    return Picture(plan.name, plan.caption(), image=image, mime=mime, wide=plan.wide)
+    return ReportFigure(plan.name, plan.caption(), image=image, mime=mime, wide=plan.wide)

@@ -15,12 +15,12 @@ from matplotlib.colors import LogNorm, Normalize
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL, CannotDrawError
-from paretofit.report.wording import time_unit
+from paretofit.report.wording import choose_time_unit
 
 _MAP = "viridis"  # rises evenly in lightness, for colour-blind readers and black-and-white print
 
 
-def front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
+def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
     """Energy against force RMSE of the points on the front, coloured by DFT cost; a panel for each 2Jmax.
 
     Parameters
@@ -34,45 +34,45 @@ def front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarra
     -------
     (n_twojmax,) array of Axes, in increasing 2Jmax
     """
-    frame, unit = with_cost(front)
-    return draw_front(
+    frame, unit = add_cost_column(front)
+    return plot_front_panels(
         frame, levels, axes,
         x=("ref_energy", f"test {ENERGY_LABEL}"), y=("ref_force", f"test {FORCE_LABEL}"),
         face=("cost", f"DFT cost ({unit})"),
     )  # fmt: skip
 
 
-def error_against_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
+def plot_force_error_against_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
     """Force RMSE against DFT cost of the points on the front, coloured by energy RMSE.
 
-    Parameters and returns as in `front_by_cost`.
+    Parameters and returns as in `plot_front_by_cost`.
     """
-    frame, unit = with_cost(front)
-    return draw_front(
+    frame, unit = add_cost_column(front)
+    return plot_front_panels(
         frame, levels, axes,
         x=("cost", f"DFT cost ({unit})"), y=("ref_force", f"test {FORCE_LABEL}"),
         face=("ref_energy", ENERGY_LABEL),
     )  # fmt: skip
 
 
-def with_cost(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def add_cost_column(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The front with a column ``cost`` in the unit that suits it, and that unit."""
     seconds = front["label_seconds"].to_numpy(dtype=float)
     known = seconds[np.isfinite(seconds) & (seconds > 0)]
     if known.size == 0:
         raise CannotDrawError("No point of the front has a DFT cost above zero, so cost cannot be drawn.")
-    length, unit = time_unit(float(np.median(known)))
+    length, unit = choose_time_unit(float(np.median(known)))
     return front.assign(cost=seconds / length, level=front["level"].astype(str)), unit
 
 
-def draw_front(
+def plot_front_panels(
     frame: pd.DataFrame, levels: Sequence[str], axes: np.ndarray | None, *,
     x: tuple[str, str], y: tuple[str, str], face: tuple[str, str],
 ) -> np.ndarray:  # fmt: skip
     """Points of a front, a panel for each 2Jmax; `x`, `y` and `face` are a column and its label each."""
     values = sorted(set(frame["twojmax"]))
-    with style.publication():
-        axes = style.panels(len(values)) if axes is None else axes
+    with style.publication_style():
+        axes = style.create_panels(len(values)) if axes is None else axes
         norm, extend = _shared_norm(frame[face[0]].to_numpy(dtype=float), every=face[0] == "cost")
         inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
@@ -80,14 +80,14 @@ def draw_front(
             ax.set_title(f"2Jmax = {twojmax}", loc="left")
             ax.set_xlabel(x[1])
             ax.set_ylabel(y[1])
-        figure = style.figure_of(axes)
+        figure = style.get_parent_figure(axes)
         bar = figure.colorbar(
             ScalarMappable(norm, _MAP), ax=list(axes), label=face[1], aspect=30, pad=0.02, extend=extend
         )
         if isinstance(norm, LogNorm):
-            axes_tools.ticks(bar.ax, "y", norm.vmin or 1.0, norm.vmax or 1.0)
-        handles = style.level_handles(levels, list(frame["level"]), inside, line=False)
-        style.legend_below(axes, handles, 6 if len(axes) > 1 else 3)
+            axes_tools.set_log_ticks(bar.ax, "y", norm.vmin or 1.0, norm.vmax or 1.0)
+        handles = style.build_level_handles(levels, list(frame["level"]), inside, line=False)
+        style.add_legend_below(axes, handles, 6 if len(axes) > 1 else 3)
     return axes
 
 
@@ -96,7 +96,7 @@ def _shared_norm(values: np.ndarray, *, every: bool) -> tuple[Normalize, str]:
 
     Also which end of the colour bar is pointed, because values lie beyond it.
     """
-    shown = values[axes_tools.useful(values, np.inf if every else axes_tools.HOPELESS)]
+    shown = values[axes_tools.find_inliers(values, np.inf if every else axes_tools.MAX_ERROR_RATIO)]
     low, high = (float(shown.min()), float(shown.max())) if shown.size else (1.0, 1.0)
     extend = "max" if np.nanmax(values) > high else "neither"
     return (LogNorm(low, high) if high > 1.05 * low else Normalize(0.9 * low, 1.1 * high)), extend
@@ -107,14 +107,14 @@ def _draw_panel(
 ) -> set[str]:
     """Draw one panel; return the levels that have a point inside of its axes."""
     x, y, face = (rows[column].to_numpy(dtype=float) for column in columns)
-    axes_tools.frame(ax, x, y, hopeless_x=np.inf if columns[0] == "cost" else axes_tools.HOPELESS)
-    axes_tools.note_outside(ax, x, y, list(rows["level"]), "level")
+    axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf if columns[0] == "cost" else axes_tools.MAX_ERROR_RATIO)
+    axes_tools.annotate_outside(ax, x, y, list(rows["level"]), "level")
     for level in levels:
         here = (rows["level"] == level).to_numpy()
         if here.any():
             ax.scatter(
                 x[here], y[here], c=face[here], cmap=_MAP, norm=norm, s=22, linewidths=0.8,
-                marker=style.marker(level, levels), edgecolors=style.colour(level, levels),
+                marker=style.level_marker(level, levels), edgecolors=style.level_colour(level, levels),
                 label=f"level {level}",
             )  # fmt: skip
-    return set(rows["level"][axes_tools.within(ax, x, y)])
+    return set(rows["level"][axes_tools.find_inside_axes(ax, x, y)])

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from paretofit.report.figures import style
-from paretofit.report.figures.axes import frame, set_axis
+from paretofit.report.figures.axes import set_axes_limits, set_axis_limits
 from paretofit.report.figures.sweep_figures import CannotDrawError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-ZERO = 1e-3  # of the median error: below, errors vanish by symmetry, and are not drawn
+MIN_RELATIVE_ERROR = 1e-3  # of the median error: below, errors vanish by symmetry, and are not drawn
 UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
 SETS = {
     "train": ("#777777", "o", "-"),
@@ -37,7 +37,7 @@ def iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
     return dict(zip(sorted(iterations), shades, strict=True))
 
 
-def errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
+def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
     """Root mean squared errors of the potential on the three sets by iteration (paper 1, Fig. 4).
 
     Bars: standard deviation of the members' errors.
@@ -57,8 +57,8 @@ def errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
     ]  # fmt: skip
     if not known:
         raise CannotDrawError("no iteration has been trained")
-    with style.publication():
-        figure = Figure(figsize=(style.PAGE, 2.7), layout="constrained")
+    with style.publication_style():
+        figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.7), layout="constrained")
         axes: np.ndarray = figure.subplots(1, len(known), squeeze=False)[0]
         for ax, name in zip(axes, known, strict=True):
             for one, (colour, marker, line) in SETS.items():
@@ -71,7 +71,7 @@ def errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
             values = np.concatenate(
                 [iterations[f"{one}_{name}"].to_numpy(float) for one in SETS if f"{one}_{name}" in iterations]
             )
-            set_axis(ax, "y", values[np.isfinite(values) & (values > 0)])
+            set_axis_limits(ax, "y", values[np.isfinite(values) & (values > 0)])
             ticks = iterations["iteration"].tolist()
             labels = [f"{k}\n{n:.0f}" for k, n in zip(ticks, iterations["n_train"], strict=True)]
             step = max(1, len(ticks) // 6)
@@ -83,7 +83,7 @@ def errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
     return axes
 
 
-def disagreement_by_iteration(errors: pd.DataFrame, calibration: pd.DataFrame) -> np.ndarray:
+def plot_disagreement_by_iteration(errors: pd.DataFrame, calibration: pd.DataFrame) -> np.ndarray:
     """Disagreement against error of what did not train, by iteration, with its calibration (paper 1, Fig. 5).
 
     Parameters
@@ -102,16 +102,16 @@ def disagreement_by_iteration(errors: pd.DataFrame, calibration: pd.DataFrame) -
     if not known:
         raise CannotDrawError("nothing but the training set has labels")
     colours = iteration_colours(sorted(set(apart["of"])))
-    with style.publication():
-        figure = Figure(figsize=(style.PAGE, 2.9), layout="constrained")
+    with style.publication_style():
+        figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.9), layout="constrained")
         axes: np.ndarray = figure.subplots(1, len(known), squeeze=False)[0]
         for ax, name in zip(axes, known, strict=True):
             error, spread = apart[f"{name}_committee_error"], apart[f"{name}_std"]
-            shown = (error > ZERO * error.median()) & (spread > 0)
+            shown = (error > MIN_RELATIVE_ERROR * error.median()) & (spread > 0)
             for k, colour in colours.items():
                 own = shown & (apart["of"] == k)
                 ax.scatter(error[own], spread[own], s=7, color=colour, alpha=0.7, linewidth=0, label=f"iteration {k}")
-            frame(ax, error[shown].to_numpy(), spread[shown].to_numpy(), np.inf, np.inf)
+            set_axes_limits(ax, error[shown].to_numpy(), spread[shown].to_numpy(), np.inf, np.inf)
             ends = np.array([error[shown].min(), error[shown].max()])
             lines = calibration[(calibration["property"] == name) & calibration["slope"].notna()]
             for _, line in lines.tail(1).iterrows():
@@ -119,11 +119,11 @@ def disagreement_by_iteration(errors: pd.DataFrame, calibration: pd.DataFrame) -
                 ax.set_title(f"a = {float(line['slope']):.2f}")
             ax.set_xlabel(f"{name} error ({UNITS[name]})")
             ax.set_ylabel(f"disagreement ({UNITS[name]})")
-        style.legend_below(axes, axes[0].get_legend_handles_labels()[0], 6)
+        style.add_legend_below(axes, axes[0].get_legend_handles_labels()[0], 6)
     return axes
 
 
-def map_by_iteration(points: np.ndarray, iteration: np.ndarray, name: str) -> Axes:
+def plot_map_by_iteration(points: np.ndarray, iteration: np.ndarray, name: str) -> Axes:
     """A map of descriptors, coloured by the iteration in which a configuration was added (paper 1, Fig. 5).
 
     Parameters
@@ -134,8 +134,8 @@ def map_by_iteration(points: np.ndarray, iteration: np.ndarray, name: str) -> Ax
         Of the map, such as "t-SNE".
     """
     colours = iteration_colours(sorted(set(iteration.tolist())))
-    with style.publication():
-        ax = style.single(None, 0.9)
+    with style.publication_style():
+        ax = style.ensure_axes(None, 0.9)
         for k, colour in colours.items():
             own = iteration == k
             ax.scatter(points[own, 0], points[own, 1], s=9, color=colour, linewidth=0, label=f"iteration {k}")

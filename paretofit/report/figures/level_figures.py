@@ -21,19 +21,19 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 
-from paretofit.dataset.quality import NO_FORCE
+from paretofit.dataset.quality import MIN_FORCE_RMSD_MEV_PER_ANGSTROM
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.sweep_figures import CannotDrawError
-from paretofit.report.wording import counted, number
+from paretofit.report.wording import format_count, format_number
 
 VECTOR_LABEL = "shortest cell vector (Å)"
 _FAR = 1.0  # spans of the middle 99 %: points farther out than this are counted, not shown
 _INTERVALS = 14  # of the x axis, for medians
-MOST_POINTS = 15_000  # drawn in a parity panel
-MOST_TOGETHER = 1_000  # drawn of each level where all levels are in one panel
-LEAST = 5  # points in an interval, for a median to say something
-ENOUGH = LEAST * _INTERVALS  # points of a level, below which there are no medians
+MAX_PARITY_POINTS = 15_000  # drawn in a parity panel
+MAX_SHARED_PANEL_POINTS = 1_000  # drawn of each level where all levels are in one panel
+MIN_INTERVAL_POINTS = 5  # points in an interval, for a median to say something
+MIN_MEDIAN_POINTS = MIN_INTERVAL_POINTS * _INTERVALS  # points of a level, below which there are no medians
 _GRID = 400  # points of a density curve
 _BINS = 61  # odd: the middle one is around zero force
 _WIDE = 1.6  # times the largest force at the reference: where the axis of the distributions ends at the latest
@@ -47,7 +47,7 @@ _POINTS: dict[str, Any] = {"linewidths": 0, "rasterized": True, "zorder": 2, "an
 _HALO = [withStroke(linewidth=2.2, foreground="white")]
 
 
-def energy_parity(configurations: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+def plot_energy_parity(configurations: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """Energies per atom of each level against the reference, and below them their errors; colour: shortest vector.
 
     Parameters
@@ -63,7 +63,7 @@ def energy_parity(configurations: pd.DataFrame, levels: Sequence[str]) -> np.nda
     return _parity(points, levels, "energy", ("eV/atom", "meV/atom"))
 
 
-def force_parity(forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+def plot_force_parity(forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """Force components of each level against the reference, and below them their errors; colour: shortest vector.
 
     Parameters
@@ -79,7 +79,7 @@ def force_parity(forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     return _parity(points.assign(error=1000 * (points["y"] - points["x"])), levels, "force", ("eV/Å", "meV/Å"))
 
 
-def distributions(configurations: pd.DataFrame, forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+def plot_distributions(configurations: pd.DataFrame, forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """How energies per atom and force components are distributed at each level; the reference is the thick line.
 
     The energies have a Gaussian kernel, the same one at every level; the forces are counted in bins, on a
@@ -99,8 +99,8 @@ def distributions(configurations: pd.DataFrame, forces: pd.DataFrame, levels: Se
     components = {level: forces.loc[forces["level"] == level, "force"] for level in present}
     energies[levels[-1]] = _once(configurations)["reference_energy"]
     components[levels[-1]] = _once(forces)["reference"]
-    with style.publication():
-        axes = style.panels(2)
+    with style.publication_style():
+        axes = style.create_panels(2)
         _draw_densities(axes[0], _as_arrays(energies), levels)
         _draw_histograms(axes[1], _as_arrays(components), levels)
         axes[0].set_xlabel("energy (eV/atom)")
@@ -108,11 +108,11 @@ def distributions(configurations: pd.DataFrame, forces: pd.DataFrame, levels: Se
         axes[1].set_xlabel("force component (eV/Å)")
         axes[1].set_ylabel("probability density (Å/eV)")
         handles = [_line_handle(level, levels) for level in [*present, levels[-1]]]
-        style.legend_below(axes, handles, min(len(handles), 6))
+        style.add_legend_below(axes, handles, min(len(handles), 6))
     return axes
 
 
-def errors_by_vector(configurations: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+def plot_errors_by_vector(configurations: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """Size of the energy error and force RMSD against the shortest cell vector, with medians of each level.
 
     Parameters
@@ -129,15 +129,15 @@ def errors_by_vector(configurations: pd.DataFrame, levels: Sequence[str]) -> np.
     if known["shortest_vector"].nunique() < 2:
         raise CannotDrawError("The configurations do not differ in their shortest cell vector.")
     energy, force = known["energy_error"].abs(), known["force_rmsd"]
-    with style.publication():
-        axes = style.panels(2)
+    with style.publication_style():
+        axes = style.create_panels(2)
         labels = ("size of the energy error (meV/atom)", "force RMSD (meV/Å)")
         for ax, values, label in zip(axes, (energy, force), labels, strict=True):
             _draw_by_vector(ax, known.assign(value=values), present, levels)
             ax.set_xlabel(VECTOR_LABEL)
             ax.set_ylabel(label)
-        handles = style.level_handles(levels, present, present)
-        style.legend_below(axes, handles, min(len(handles), 6))
+        handles = style.build_level_handles(levels, present, present)
+        style.add_legend_below(axes, handles, min(len(handles), 6))
     return axes
 
 
@@ -162,7 +162,7 @@ def _as_arrays(values: dict[str, pd.Series]) -> dict[str, np.ndarray]:
 def _parity(points: pd.DataFrame, levels: Sequence[str], what: str, units: tuple[str, str]) -> np.ndarray:
     """A parity and an error panel for each level: `points` has the columns level, x, y, error, shortest_vector."""
     present = _present(points, levels)
-    with style.publication():
+    with style.publication_style():
         axes = _double_panels(len(present))
         norm = _vector_norm(points["shortest_vector"].to_numpy(float))
         for (parity, error), level in zip(axes, present, strict=True):
@@ -173,10 +173,10 @@ def _parity(points: pd.DataFrame, levels: Sequence[str], what: str, units: tuple
             parity.axline((0, 0), slope=1, color="black", linewidth=0.6, zorder=1)
             error.axhline(0, color="black", linewidth=0.6, zorder=1)
             _medians(error, rows["x"].to_numpy(float), rows["error"].to_numpy(float), **_MEDIAN)
-            _title(parity, level, levels, f"RMSD {number(_rms(rows['error']))} {units[1]}")
+            _title(parity, level, levels, f"RMSD {format_number(_rms(rows['error']))} {units[1]}")
             parity.set_ylabel(f"{what} ({units[0]})")
             error.set_ylabel(f"error ({units[1]})")
-            error.set_xlabel(f"{what} at level {style.plain(levels[-1])} ({units[0]})")
+            error.set_xlabel(f"{what} at level {style.escape_mathtext(levels[-1])} ({units[0]})")
             error.figure.align_ylabels([parity, error])
         if norm is not None:
             _colour_bar(axes, norm)
@@ -186,7 +186,7 @@ def _parity(points: pd.DataFrame, levels: Sequence[str], what: str, units: tuple
 def _double_panels(count: int) -> np.ndarray:
     """``(count, 2)`` axes: for each a panel, and a lower one that shares its x axis; two pairs in a row."""
     columns, rows = min(count, 2), (count + 1) // 2
-    width = style.PAGE if columns == 2 else style.COLUMN
+    width = style.PAGE_WIDTH_IN if columns == 2 else style.COLUMN_WIDTH_IN
     figure = Figure(figsize=(width, 3.3 * rows + 0.5), layout="constrained")
     grid = figure.add_gridspec(2 * rows, columns, height_ratios=(3, 2) * rows)
     array = np.empty((count, 2), dtype=object)
@@ -200,7 +200,7 @@ def _double_panels(count: int) -> np.ndarray:
 
 def _colour_bar(axes: np.ndarray, norm: Normalize) -> None:
     wide = len(axes) > 1
-    style.figure_of(axes).colorbar(
+    style.get_parent_figure(axes).colorbar(
         ScalarMappable(norm, _colours()), ax=list(axes.flat), location="bottom", label=VECTOR_LABEL, extend="both",
         shrink=0.6 if wide else 0.9, aspect=45 if wide else 30, pad=0.02,
     )  # fmt: skip
@@ -225,16 +225,16 @@ def _scatter(ax: Axes, x: np.ndarray, y: np.ndarray, rows: pd.DataFrame, norm: N
     vectors = rows["shortest_vector"].to_numpy(float)
     known = np.isfinite(vectors) & (norm is not None)
     size = _size(len(x))
-    grey, coloured = (np.flatnonzero(here)[:MOST_POINTS] for here in (~known, known))
+    grey, coloured = (np.flatnonzero(here)[:MAX_PARITY_POINTS] for here in (~known, known))
     ax.scatter(x[grey], y[grey], s=size, color="#777777", **_POINTS)
     if coloured.size:
         ax.scatter(x[coloured], y[coloured], s=size, c=vectors[coloured], cmap=_colours(), norm=norm, **_POINTS)
     ax.set_xlim(*_limits(x))
     ax.set_ylim(*_limits(y))
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    outside = int((~axes_tools.within(ax, x, y)).sum())
+    outside = int((~axes_tools.find_inside_axes(ax, x, y)).sum())
     if outside:
-        ax.set_title(f"{counted(outside, 'point')} outside", loc="right", fontsize=6, color="#666666")
+        ax.set_title(f"{format_count(outside, 'point')} outside", loc="right", fontsize=6, color="#666666")
 
 
 def _size(count: int) -> float:
@@ -257,21 +257,21 @@ def _rms(values: pd.Series) -> float:
 
 def _title(ax: Axes, level: str, levels: Sequence[str], text: str) -> None:
     """The level and what it is worth, after the marker that the level has in every figure."""
-    ax.set_title(f"     level {style.plain(level)}: {text}", loc="left")
-    place = offset_copy(ax.transAxes, style.figure_of(ax), x=5, y=9, units="points")
+    ax.set_title(f"     level {style.escape_mathtext(level)}: {text}", loc="left")
+    place = offset_copy(ax.transAxes, style.get_parent_figure(ax), x=5, y=9, units="points")
     ax.plot(
         0, 1, transform=place, clip_on=False, linestyle="none", markersize=5,
-        marker=style.marker(level, levels), color=style.colour(level, levels),
+        marker=style.level_marker(level, levels), color=style.level_colour(level, levels),
     )  # fmt: skip
 
 
 def _medians(ax: Axes, x: np.ndarray, y: np.ndarray, **line: Any) -> None:
     """Medians of y in equal intervals of x, where there are points enough; an empty interval breaks the line."""
-    if len(x) < ENOUGH:
+    if len(x) < MIN_MEDIAN_POINTS:
         return
     interval = np.floor((x - x.min()) / (np.ptp(x) or 1.0) * _INTERVALS * (1 - 1e-9))
     grouped = pd.DataFrame({"x": x, "y": y}).groupby(interval)
-    middle = grouped.median()[grouped.size() >= LEAST]
+    middle = grouped.median()[grouped.size() >= MIN_INTERVAL_POINTS]
     empty = sorted(set(range(_INTERVALS)) - set(interval))
     middle = pd.concat([middle, pd.DataFrame(np.nan, index=empty, columns=["x", "y"])]).sort_index()
     ax.plot(middle["x"].to_numpy(float), middle["y"].to_numpy(float), path_effects=_HALO, zorder=3, **line)
@@ -305,10 +305,10 @@ def _kernel_density(values: np.ndarray, grid: np.ndarray, width: float) -> np.nd
 
 
 def _note_shares(ax: Axes, shares: dict[str, float]) -> None:
-    beyond = [f"{number(100 * share, 2)} % of level {level}" for level, share in shares.items() if share >= 5e-4]
+    beyond = [f"{format_number(100 * share, 2)} % of level {level}" for level, share in shares.items() if share >= 5e-4]
     if beyond:
         text = f"outside: {', '.join(beyond[:2])}{' and others' if len(beyond) > 2 else ''}"
-        ax.set_title(style.plain(text), loc="right", fontsize=6, color="#666666")
+        ax.set_title(style.escape_mathtext(text), loc="right", fontsize=6, color="#666666")
 
 
 def _draw_histograms(ax: Axes, values: dict[str, np.ndarray], levels: Sequence[str]) -> None:
@@ -334,7 +334,7 @@ def _line(level: str, levels: Sequence[str]) -> dict[str, Any]:
     """How the line of a level looks: the reference thick and below the others."""
     last = level == levels[-1]
     return {
-        "color": style.colour(level, levels),
+        "color": style.level_colour(level, levels),
         "linewidth": 2.4 if last else 1.0,
         "zorder": 2 if last else 3,
     }
@@ -342,24 +342,24 @@ def _line(level: str, levels: Sequence[str]) -> dict[str, Any]:
 
 def _line_handle(level: str, levels: Sequence[str]) -> Line2D:
     last = level == levels[-1]
-    return Line2D([], [], label=f"level {style.plain(level)}{', reference' if last else ''}", **_line(level, levels))
+    return Line2D([], [], label=f"level {style.escape_mathtext(level)}{', reference' if last else ''}", **_line(level, levels))
 
 
 def _draw_by_vector(ax: Axes, rows: pd.DataFrame, present: Sequence[str], levels: Sequence[str]) -> None:
     """Points and medians of the column ``value``, on a logarithmic axis; what is zero counts as outside."""
     vectors, values = rows["shortest_vector"].to_numpy(float), rows["value"].to_numpy(float)
-    seen = values[values >= NO_FORCE]
+    seen = values[values >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
     if not seen.size:
         raise CannotDrawError("All levels give the same labels, so there are no errors to draw.")
     for level in present:
         here = (rows["level"] == level).to_numpy()
-        colour = style.colour(level, levels)
-        some = np.random.default_rng(0).permutation(np.flatnonzero(here))[:MOST_TOGETHER]
+        colour = style.level_colour(level, levels)
+        some = np.random.default_rng(0).permutation(np.flatnonzero(here))[:MAX_SHARED_PANEL_POINTS]
         ax.scatter(vectors[some], values[some], s=_size(len(vectors)), alpha=0.45, color=colour, **_POINTS)
-        _medians(ax, vectors[here], values[here], color=colour, marker=style.marker(level, levels), markersize=3.5)
+        _medians(ax, vectors[here], values[here], color=colour, marker=style.level_marker(level, levels), markersize=3.5)
     ax.set_yscale("log")
     low, high = float(np.quantile(seen, 0.005)), float(seen.max())
     ax.set_ylim(low / 1.3, high * 1.5)
     ax.set_xlim(*_limits(vectors))
-    axes_tools.ticks(ax, "y", low / 1.3, high * 1.5)
-    axes_tools.note_outside(ax, vectors, values, list(rows["level"]), "level")
+    axes_tools.set_log_ticks(ax, "y", low / 1.3, high * 1.5)
+    axes_tools.annotate_outside(ax, vectors, values, list(rows["level"]), "level")

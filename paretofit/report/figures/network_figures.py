@@ -17,9 +17,9 @@ from paretofit.report.figures import style
 from paretofit.report.figures.drawing import FigurePlan
 from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL, CannotDrawError
 from paretofit.report.findings.finding import Finding
-from paretofit.report.page.sweep_page import Sheet
-from paretofit.report.tables.summaries import medians
-from paretofit.report.wording import counted, duration, number, time_unit
+from paretofit.report.page.sweep_page import ReportTable
+from paretofit.report.tables.summaries import compute_medians
+from paretofit.report.wording import format_count, format_duration, format_number, choose_time_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 QUESTION = "When is a network worth it?"
 ERRORS = {"ref_force": FORCE_LABEL, "ref_energy": ENERGY_LABEL}
-MD = "md_us_per_atom_step"
-OBJECTIVES = ["ref_force", "ref_energy", MD, "label_seconds"]
+MD_COST_COLUMN = "md_us_per_atom_step"
+OBJECTIVES = ["ref_force", "ref_energy", MD_COST_COLUMN, "label_seconds"]
 LINEAR, MACE = "linear", "MACE"
 
 
-def models_together(results: pd.DataFrame, networks: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+def combine_models(results: pd.DataFrame, networks: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Medians of the linear models, and the networks, as rows of one table.
 
     Parameters
@@ -50,59 +50,59 @@ def models_together(results: pd.DataFrame, networks: pd.DataFrame, levels: Seque
     DataFrame
         ``family`` ("linear" or "MACE"), ``model, level, n_train`` and `OBJECTIVES`.
     """
-    linear = medians(results, levels)
+    linear = compute_medians(results, levels)
     linear = linear.assign(family=LINEAR, model="2Jmax " + linear["twojmax"].astype(str))
     both = pd.concat([linear, networks.assign(family=MACE)], ignore_index=True)
     both["level"] = both["level"].astype(str)
     return both[["family", "model", "level", "n_train", *OBJECTIVES]]
 
 
-def worth_figure(together: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """Force and energy RMSE against the cost of MD and of the labels: linear models, networks, and their fronts.
 
     Parameters
     ----------
-    together : DataFrame
-        From `models_together`.
+    models : DataFrame
+        From `combine_models`.
     levels : sequence of str
 
     Returns
     -------
     (2, 2) array of Axes
     """
-    known = together[np.isfinite(together[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)]
+    known = models[np.isfinite(models[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)]
     if not (known["family"] == MACE).any():
         raise CannotDrawError("No network has all of its errors and costs.")
-    length, unit = time_unit(float(known["label_seconds"].median()))
+    length, unit = choose_time_unit(float(known["label_seconds"].median()))
     known = known.assign(label_seconds=known["label_seconds"] / length)
-    costs = {MD: "MD cost (µs/atom/step)", "label_seconds": f"DFT cost ({unit})"}
-    with style.publication():
-        axes: np.ndarray = Figure(figsize=(style.PAGE, 0.86 * style.PAGE), layout="constrained").subplots(2, 2)
+    costs = {MD_COST_COLUMN: "MD cost (µs/atom/step)", "label_seconds": f"DFT cost ({unit})"}
+    with style.publication_style():
+        axes: np.ndarray = Figure(figsize=(style.PAGE_WIDTH_IN, 0.86 * style.PAGE_WIDTH_IN), layout="constrained").subplots(2, 2)
         for row, (error, named) in zip(axes, ERRORS.items(), strict=True):
             for ax, (cost, label) in zip(row, costs.items(), strict=True):
                 _panel(ax, known, cost, error, levels)
                 ax.set_xlabel(label)
                 ax.set_ylabel(f"test {named}")
         present = [level for level in levels if level in set(known["level"])]
-        handles = [Line2D([], [], color=style.colour(one, levels), marker="o", linestyle="", markersize=4,
-                          label=f"level {style.plain(one)}") for one in present]  # fmt: skip
+        handles = [Line2D([], [], color=style.level_colour(one, levels), marker="o", linestyle="", markersize=4,
+                          label=f"level {style.escape_mathtext(one)}") for one in present]  # fmt: skip
         handles += [
             Line2D([], [], color="#555555", marker="o", linestyle="", markersize=3, alpha=0.5, label="linear model"),
             Line2D([], [], color="#555555", marker="*", linestyle="", markersize=9, label="network"),
             Line2D([], [], color="#777777", linestyle=":", label="front of the linear models"),
             Line2D([], [], color="black", linestyle="-", linewidth=0.9, label="front of all"),
         ]
-        style.figure_of(axes).legend(handles=handles, loc="outside lower center", ncols=4)
+        style.get_parent_figure(axes).legend(handles=handles, loc="outside lower center", ncols=4)
     return axes
 
 
 def _panel(ax: Axes, known: pd.DataFrame, cost: str, error: str, levels: Sequence[str]) -> None:
     """One pair of axes: small dots, stars, and two fronts as steps."""
     x, y = known[cost].to_numpy(dtype=float), known[error].to_numpy(dtype=float)
-    axes_tools.frame(ax, x, y, hopeless_x=np.inf)
+    axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf)
     ax.margins(0.08)
     for level, part in known.groupby("level"):
-        colour = style.colour(str(level), levels)
+        colour = style.level_colour(str(level), levels)
         dots, stars = part[part["family"] == LINEAR], part[part["family"] == MACE]
         ax.scatter(dots[cost], dots[error], s=6, color=colour, alpha=0.5, linewidths=0)
         ax.scatter(stars[cost], stars[error], s=75, marker="*", color=colour, edgecolors="black", linewidths=0.5,
@@ -114,25 +114,25 @@ def _panel(ax: Axes, known: pd.DataFrame, cost: str, error: str, levels: Sequenc
     best = known[known["family"] == MACE].sort_values(error).drop_duplicates("model")
     for _, one in best.iterrows():  # each model once, at its best
         ax.annotate(
-            style.plain(str(one["model"])), (one[cost], one[error]), xytext=(5, 4), textcoords="offset points",
+            style.escape_mathtext(str(one["model"])), (one[cost], one[error]), xytext=(5, 4), textcoords="offset points",
             fontsize=6.5, path_effects=[withStroke(linewidth=2, foreground="white")], zorder=5,
         )  # fmt: skip
-    axes_tools.note_outside(ax, x, y, known["model"].tolist())
+    axes_tools.annotate_outside(ax, x, y, known["model"].tolist())
 
 
-def network_plans(together: pd.DataFrame, levels: Sequence[str]) -> Iterator[FigurePlan]:
+def plan_network_figures(models: pd.DataFrame, levels: Sequence[str]) -> Iterator[FigurePlan]:
     """The figure, if there are networks."""
-    if (together["family"] == MACE).any():
+    if (models["family"] == MACE).any():
         yield FigurePlan(
             "networks",
-            partial(worth_figure, together, levels),
+            partial(plot_network_costs, models, levels),
             partial(str, "Errors on the test set, against the reference, over the cost of MD (one core) and of the "
                     "labels: networks (stars, each named at its best) among the linear models, with the front of each "
                     "pair of axes without and with them."),
         )  # fmt: skip
 
 
-def network_sheets(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[Sheet]:
+def build_network_tables(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterator[ReportTable]:
     """The points, and how far each committee's disagreement is to be trusted."""
     if networks.empty:
         return
@@ -140,7 +140,7 @@ def network_sheets(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterato
         "Trained on the first draw of each size, less the share on which training is watched, and judged on the test "
         "set of the linear models. Of the committee's mean; MD is timed with one member, in ASE, on one core."
     )
-    yield Sheet("Networks", note, "networks", networks.drop(columns=["folder", "events"], errors="ignore"))
+    yield ReportTable("Networks", note, "networks", networks.drop(columns=["folder", "events"], errors="ignore"))
     if len(calibration):
         note = (
             "On the test set: spread is the committee's disagreement (root mean square), rank_correlation that of "
@@ -149,10 +149,10 @@ def network_sheets(networks: pd.DataFrame, calibration: pd.DataFrame) -> Iterato
             "bootstrap committee of the linear model that is best in forces on the same subset. Linear models are "
             "fitted to energies and forces, networks also to stresses where there are any."
         )
-        yield Sheet("Committees, next to each other", note, "committees", calibration)
+        yield ReportTable("Committees, next to each other", note, "committees", calibration)
 
 
-def network_warnings(networks: pd.DataFrame) -> list[str]:
+def collect_network_warnings(networks: pd.DataFrame) -> list[str]:
     """What went wrong in trainings, and was mended."""
     told = networks.dropna(subset="events") if len(networks) else networks
     return [
@@ -161,9 +161,9 @@ def network_warnings(networks: pd.DataFrame) -> list[str]:
     ]
 
 
-def network_finding(together: pd.DataFrame) -> Finding | None:
+def assess_networks(models: pd.DataFrame) -> Finding | None:
     """Whether networks reach what linear models do not, and at which cost."""
-    known = together[np.isfinite(together[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)]
+    known = models[np.isfinite(models[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)]
     networks, linear = known[known["family"] == MACE], known[known["family"] == LINEAR]
     if networks.empty or linear.empty:
         return None
@@ -173,17 +173,17 @@ def network_finding(together: pd.DataFrame) -> Finding | None:
         better = "less" if one[error] < other[error] else "more"
         words.append(
             f"In {name} the best network ({one['model']}, level {one['level']}, {one['n_train']} configurations) has "
-            f"{number(one[error])} {unit}, {better} than the best linear model ({other['model']}, level "
-            f"{other['level']}, {other['n_train']} configurations) with {number(other[error])} {unit}, at "
-            f"{number(one[MD] / other[MD])} times its MD cost."
+            f"{format_number(one[error])} {unit}, {better} than the best linear model ({other['model']}, level "
+            f"{other['level']}, {other['n_train']} configurations) with {format_number(other[error])} {unit}, at "
+            f"{format_number(one[MD_COST_COLUMN] / other[MD_COST_COLUMN])} times its MD cost."
         )
     cheaper = _same_for_less(networks, linear)
     words += [cheaper] if cheaper else []
     front = pareto_front(known, OBJECTIVES)
     own = int((front["family"] == MACE).sum())
     words.append(
-        f"{own} of {counted(len(networks), 'network')} and {int((front['family'] == LINEAR).sum())} of "
-        f"{counted(len(linear), 'linear model')} are on the front of both errors and both costs."
+        f"{own} of {format_count(len(networks), 'network')} and {int((front['family'] == LINEAR).sum())} of "
+        f"{format_count(len(linear), 'linear model')} are on the front of both errors and both costs."
     )
     return Finding("networks", QUESTION, "measured", " ".join(words), "")
 
@@ -199,6 +199,6 @@ def _same_for_less(networks: pd.DataFrame, linear: pd.DataFrame) -> str:
         return ""
     where = f"level {one['level']}, {one['n_train']} configurations"
     return (
-        f"What the best linear model reaches in forces with labels of {duration(best['label_seconds'])}, "
-        f"{one['model']} reaches with {duration(one['label_seconds'])} ({where})."
+        f"What the best linear model reaches in forces with labels of {format_duration(best['label_seconds'])}, "
+        f"{one['model']} reaches with {format_duration(one['label_seconds'])} ({where})."
     )

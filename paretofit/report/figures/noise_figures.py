@@ -17,19 +17,19 @@ from matplotlib.patheffects import withStroke
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.drawing import FigurePlan
-from paretofit.report.figures.front_figures import draw_front, with_cost
+from paretofit.report.figures.front_figures import plot_front_panels, add_cost_column
 from paretofit.report.figures.sweep_figures import (
     ENERGY_LABEL,
     FORCE_LABEL,
     CannotDrawError,
-    draw_line,
-    label_weights,
-    path_curve,
-    tradeoff_rows,
+    draw_level_line,
+    annotate_weights,
+    select_path_curve,
+    select_tradeoff_rows,
 )
-from paretofit.report.page.sweep_page import Sheet
-from paretofit.report.tables.summaries import fronts_by_twojmax, medians, subset_words
-from paretofit.report.wording import counted, listed, named_levels, number, ratio_text
+from paretofit.report.page.sweep_page import ReportTable
+from paretofit.report.tables.summaries import compute_fronts_by_twojmax, compute_medians, describe_subset
+from paretofit.report.wording import format_count, join_items, format_levels, format_number, format_ratio
 
 Kind = Literal["energy", "force"]
 UNITS: dict[str, str] = {"energy": "meV/atom", "force": "meV/Å"}
@@ -45,7 +45,7 @@ _GUIDES: dict[str, dict[str, Any]] = {
 }
 
 
-def label_noise_figure(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence[str], kind: Kind) -> np.ndarray:
+def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence[str], kind: Kind) -> np.ndarray:
     """Residual of a model on its own level against the error of the labels: a row of panels per level.
 
     Parameters
@@ -53,7 +53,7 @@ def label_noise_figure(points: pd.DataFrame, table: pd.DataFrame, levels: Sequen
     points : DataFrame
         ``weight_ratio``, ``level``, ``kind``, ``error`` and ``residual`` (meV/atom, meV/Å) of test rows.
     table : DataFrame
-        A row per weight, level and kind, both as `paretofit.sweep.noise.label_noise` gives them.
+        A row per weight, level and kind, both as `paretofit.sweep.noise.correlate_label_noise` gives them.
     levels : names by cost, the last is the reference
     kind : what to draw, energies per atom or force components
 
@@ -67,21 +67,21 @@ def label_noise_figure(points: pd.DataFrame, table: pd.DataFrame, levels: Sequen
     if not present:
         raise CannotDrawError(f"There are no residuals of the {'energies' if kind == 'energy' else 'forces'} to draw.")
     ratios = sorted(set(some["weight_ratio"]))
-    with style.publication():
-        size = (style.PAGE if len(ratios) > 1 else style.COLUMN, 1.55 * len(present) + 0.5)
+    with style.publication_style():
+        size = (style.PAGE_WIDTH_IN if len(ratios) > 1 else style.COLUMN_WIDTH_IN, 1.55 * len(present) + 0.5)
         axes = Figure(figsize=size, layout="constrained").subplots(len(present), len(ratios), squeeze=False)
         for row, level in zip(axes, present, strict=True):
             for ax, ratio in zip(row, ratios, strict=True):
                 part = some[(some["level"] == level) & (some["weight_ratio"] == ratio)]
                 told = table[(table["kind"] == kind) & (table["weight_ratio"] == ratio)]
                 _draw_noise(ax, part, told[told["level"].astype(str) == level], level, levels)
-                ax.set_title(f"level {style.plain(level)}, $w_E/w_F$ = {ratio_text(ratio)}", loc="left", fontsize=7)
+                ax.set_title(f"level {style.escape_mathtext(level)}, $w_E/w_F$ = {format_ratio(ratio)}", loc="left", fontsize=7)
             row[0].set_ylabel(f"residual ({UNITS[kind]})")
         for ax in axes[-1]:
             ax.set_xlabel(f"label error ({UNITS[kind]})")
         handles = [Line2D([], [], label=label, **line) for label, line in _GUIDES.items()]
-        style.figure_of(axes).align_ylabels(axes[:, 0])
-        style.figure_of(axes).legend(handles=handles, loc="outside lower center", ncols=3 if len(ratios) > 1 else 1)
+        style.get_parent_figure(axes).align_ylabels(axes[:, 0])
+        style.get_parent_figure(axes).legend(handles=handles, loc="outside lower center", ncols=3 if len(ratios) > 1 else 1)
     return axes
 
 
@@ -91,11 +91,11 @@ def _draw_noise(ax: Axes, part: pd.DataFrame, told: pd.DataFrame, level: str, le
     wide, high = _reach(x), _reach(y)
     ax.set_xlim(-wide, wide)
     ax.set_ylim(-high, high)
-    outside = int(np.count_nonzero(~axes_tools.within(ax, x, y)))
+    outside = int(np.count_nonzero(~axes_tools.find_inside_axes(ax, x, y)))
     if outside:
-        ax.set_title(f"{counted(outside, 'point')} outside", loc="right", fontsize=6, color="#666666")
+        ax.set_title(f"{format_count(outside, 'point')} outside", loc="right", fontsize=6, color="#666666")
     ax.scatter(
-        x, y, s=5, color=style.colour(level, levels), alpha=0.7 if len(x) < _MANY else 0.4, linewidths=0,
+        x, y, s=5, color=style.level_colour(level, levels), alpha=0.7 if len(x) < _MANY else 0.4, linewidths=0,
         rasterized=True,
     )  # fmt: skip
     ends = np.array([-wide, wide])
@@ -118,44 +118,44 @@ def _reach(values: np.ndarray) -> float:
     return 1.15 * float(np.quantile(np.abs(values), _SHOWN)) or float(np.abs(values).max()) or 1.0
 
 
-def training_tradeoff(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None = None) -> Axes:
+def plot_training_tradeoff(results: pd.DataFrame, levels: Sequence[str], path_table: pd.DataFrame | None = None) -> Axes:
     """Energy against force RMSE on the training set at the largest 2Jmax and subset: a line over weights per level.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names by cost, the last is the reference
-    paths : DataFrame, as `paretofit.sweep.weight_paths` gives it; drawn instead of straight lines where it
+    path_table : DataFrame, as `paretofit.sweep.weight_paths` gives it; drawn instead of straight lines where it
         has the level
 
     Returns
     -------
     Axes
     """
-    rows = tradeoff_rows(results, levels)
+    rows = select_tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
     x, y = rows["train_energy"].to_numpy(dtype=float), rows["train_force"].to_numpy(dtype=float)
     shown = _above_rounding(x) & _above_rounding(y)
     if not shown.any():
         raise CannotDrawError("No fit has training errors above rounding.")
-    curves = None if paths is None else paths[paths["twojmax"] == rows["twojmax"].iloc[0]]
-    with style.publication():
-        ax = style.single(None)
+    curves = None if path_table is None else path_table[path_table["twojmax"] == rows["twojmax"].iloc[0]]
+    with style.publication_style():
+        ax = style.ensure_axes(None)
         for level in levels:
             part = rows[rows["level"] == level]
             if len(part):
-                curve = None if curves is None else path_curve(curves, level, "train", part["weight_ratio"])
+                curve = None if curves is None else select_path_curve(curves, level, "train", part["weight_ratio"])
                 ends = part[["level", "train_energy", "train_force"]].set_axis(["level", "x", "y"], axis=1)
-                draw_line(ax, ends, levels, reference=True, curve=curve)
-        axes_tools.frame(ax, x[shown], y[shown], np.inf, np.inf)
-        axes_tools.note_outside(ax, x, y, list(rows["level"]), "level")
-        label_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
+                draw_level_line(ax, ends, levels, reference=True, curve=curve)
+        axes_tools.set_axes_limits(ax, x[shown], y[shown], np.inf, np.inf)
+        axes_tools.annotate_outside(ax, x, y, list(rows["level"]), "level")
+        annotate_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
         ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
         ax.set_xlabel(f"training {ENERGY_LABEL}")
         ax.set_ylabel(f"training {FORCE_LABEL}")
-        inside = set(rows["level"][axes_tools.within(ax, x, y)])
-        handles = style.level_handles(levels, list(rows["level"]), inside)
-        style.figure_of(ax).legend(handles=handles, loc="outside lower center", ncols=3)
+        inside = set(rows["level"][axes_tools.find_inside_axes(ax, x, y)])
+        handles = style.build_level_handles(levels, list(rows["level"]), inside)
+        style.get_parent_figure(ax).legend(handles=handles, loc="outside lower center", ncols=3)
     return ax
 
 
@@ -166,22 +166,22 @@ def _above_rounding(values: np.ndarray) -> np.ndarray:
     return above
 
 
-def energy_against_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
+def plot_energy_error_against_cost(front: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
     """Energy RMSE against DFT cost of the points on the front, coloured by force RMSE; a panel per 2Jmax.
 
-    Parameters and returns as in `paretofit.report.figures.front_figures.front_by_cost`.
+    Parameters and returns as in `paretofit.report.figures.front_figures.plot_front_by_cost`.
     """
-    frame, unit = with_cost(front)
-    return draw_front(
+    frame, unit = add_cost_column(front)
+    return plot_front_panels(
         frame, levels, None,
         x=("cost", f"DFT cost ({unit})"), y=("ref_energy", f"test {ENERGY_LABEL}"), face=("ref_force", FORCE_LABEL),
     )  # fmt: skip
 
 
-def more_plans(
+def plan_noise_figures(
     results: pd.DataFrame,
     levels: Sequence[str],
-    paths: pd.DataFrame | None,
+    path_table: pd.DataFrame | None,
     points: pd.DataFrame,
     table: pd.DataFrame,
 ) -> Iterator[FigurePlan]:
@@ -191,44 +191,44 @@ def more_plans(
     ----------
     results : DataFrame, a row per fit
     levels : names by cost, the last is the reference
-    paths : DataFrame or None, as in `training_tradeoff`
-    points, table : DataFrame, as in `label_noise_figure`; where they are empty its figures are left out
+    path_table : DataFrame or None, as in `plot_training_tradeoff`
+    points, table : DataFrame, as in `plot_label_noise`; where they are empty its figures are left out
 
     Yields
     ------
     FigurePlan
     """
     yield FigurePlan(
-        "training_tradeoff", lambda: training_tradeoff(results, levels, paths),
-        lambda: _training_caption(results, levels, paths), wide=False,
+        "training_tradeoff", lambda: plot_training_tradeoff(results, levels, path_table),
+        lambda: _training_caption(results, levels, path_table), wide=False,
     )  # fmt: skip
     yield FigurePlan(
-        "energy_against_cost", lambda: energy_against_cost(fronts_by_twojmax(medians(results, levels)), levels),
+        "energy_against_cost", lambda: plot_energy_error_against_cost(compute_fronts_by_twojmax(compute_medians(results, levels)), levels),
         lambda: "The fronts in energy error, force error and DFT cost, for each 2Jmax on its own, as energy RMSE "
         "against DFT cost of the training labels, face colour by force RMSE, shape and rim by level. "
-        f"{axes_tools.OUTSIDE}",
+        f"{axes_tools.OUTSIDE_NOTE}",
     )  # fmt: skip
     if points.empty or table.empty:
         return
     yield FigurePlan(
-        "label_noise_energy", lambda: label_noise_figure(points, table, levels, "energy"),
+        "label_noise_energy", lambda: plot_label_noise(points, table, levels, "energy"),
         lambda: _noise_caption(points, table, levels, "energy"),
     )  # fmt: skip
     yield FigurePlan(
-        "label_noise_force", lambda: label_noise_figure(points, table, levels, "force"),
+        "label_noise_force", lambda: plot_label_noise(points, table, levels, "force"),
         lambda: _noise_caption(points, table, levels, "force"),
     )  # fmt: skip
 
 
 def _training_caption(results: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> str:
-    rows = tradeoff_rows(results, levels)
+    rows = select_tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()]
     known = paths is not None and (paths["twojmax"] == rows["twojmax"].iloc[0]).any()
     curve = " The lines are fits at every ratio between." if known else ""
     return (
         "Energy against force RMSE on the training set, each level on its own labels, for w_E/w_F "
-        f"{ratio_text(rows['weight_ratio'].min())} to {ratio_text(rows['weight_ratio'].max())} at 2Jmax = "
-        f"{rows['twojmax'].iloc[0]}, trained on {subset_words(rows)}.{curve}"
+        f"{format_ratio(rows['weight_ratio'].min())} to {format_ratio(rows['weight_ratio'].max())} at 2Jmax = "
+        f"{rows['twojmax'].iloc[0]}, trained on {describe_subset(rows)}.{curve}"
     )
 
 
@@ -237,21 +237,21 @@ def _noise_caption(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence[s
     n = int(rows["n"].max())
     most = int(drawn.groupby(["weight_ratio", "level"]).size().max())
     noun = "energy" if kind == "energy" else "force component"
-    count = counted(n, noun, "energies" if kind == "energy" else None)
+    count = format_count(n, noun, "energies" if kind == "energy" else None)
     some = "" if most >= n else f" {most:,} of them are drawn."
     return (
         f"Residual of the model (label minus prediction, on its own level) against the error of the label (less level "
         f"{levels[-1]}), {count} of the test set at {_models(rows)}, trained on the whole training set.{some} Each "
-        f"panel has limits of its own, which leave out about {number(100 * (1 - _SHOWN))} % of the points in each "
+        f"panel has limits of its own, which leave out about {format_number(100 * (1 - _SHOWN))} % of the points in each "
         "direction. r: Pearson's correlation."
     )
 
 
 def _models(table: pd.DataFrame) -> str:
-    return f"2Jmax = {listed(sorted(set(table['twojmax'])))}"
+    return f"2Jmax = {join_items(sorted(set(table['twojmax'])))}"
 
 
-def noise_sheet(table: pd.DataFrame) -> Sheet:
+def build_label_noise_table(table: pd.DataFrame) -> ReportTable:
     """Correlation and slope of residuals on label errors, a row per weighting, level and kind of row."""
     sides = {"n": "test rows", "label_error": "label error", "residual": "residual"}
     unit = " (meV/atom or meV/Å)"
@@ -262,7 +262,7 @@ def noise_sheet(table: pd.DataFrame) -> Sheet:
         "the model ignores the error, 0: it learns the error), and the root mean squares of both about their means. "
         f"The components of one configuration's forces are not independent.{_strongest(table)}"
     )
-    return Sheet("Residuals against label errors", note, "label_noise", shown)
+    return ReportTable("Residuals against label errors", note, "label_noise", shown)
 
 
 def _strongest(table: pd.DataFrame) -> str:
@@ -273,11 +273,11 @@ def _strongest(table: pd.DataFrame) -> str:
     what = "energies" if top["kind"] == "energy" else "forces"
     return (
         f" The strongest correlation is {_signed(top['correlation'])}, of {what} at level {top['level']} and w_E/w_F = "
-        f"{ratio_text(top['weight_ratio'])}."
+        f"{format_ratio(top['weight_ratio'])}."
     )
 
 
-def noise_words(table: pd.DataFrame) -> str:
+def describe_label_noise(table: pd.DataFrame) -> str:
     """What the correlations say: how strong they are, whether models ignore part of the error, and what weights do."""
     known = table[np.isfinite(table[["correlation", "slope"]].to_numpy(dtype=float)).all(axis=1)]
     if known.empty:
@@ -293,9 +293,9 @@ def _strengths(kind: object, rows: pd.DataFrame) -> str:
     """The correlations of energies or forces by level, for each weighting."""
     said: list[str] = []
     for ratio, part in rows.groupby("weight_ratio"):
-        values = listed(_signed(value) for value in part["correlation"])
-        where = f" at {named_levels(list(part['level']))}" if not said else ""
-        said.append(f"{values}{where} with w_E/w_F = {ratio_text(float(str(ratio)))}")
+        values = join_items(_signed(value) for value in part["correlation"])
+        where = f" at {format_levels(list(part['level']))}" if not said else ""
+        said.append(f"{values}{where} with w_E/w_F = {format_ratio(float(str(ratio)))}")
     what = "energies" if kind == "energy" else "force components"
     return f"Residuals and label errors of {what} correlate by {'; by '.join(said)}."
 
@@ -303,11 +303,11 @@ def _strengths(kind: object, rows: pd.DataFrame) -> str:
 def _ignored(known: pd.DataFrame) -> str:
     """Whether models ignore part of the error, and how much by the slope."""
     clear = known[known["correlation"] > CLEAR / np.sqrt(known["n"].to_numpy(dtype=float))]
-    cases = f"{len(clear)} of {counted(len(known), 'case')}"
+    cases = f"{len(clear)} of {format_count(len(known), 'case')}"
     if clear.empty:
         return f"The correlation is clearly positive (above {CLEAR:g}/√n) in none: models learn the labels' error too."
     low, high = clear["slope"].min(), clear["slope"].max()
-    span = f"{number(low, 2)} of it" if len(clear) == 1 else f"{number(low, 2)} to {number(high, 2)} of it"
+    span = f"{format_number(low, 2)} of it" if len(clear) == 1 else f"{format_number(low, 2)} to {format_number(high, 2)} of it"
     return (
         f"The correlation is clearly positive (above {CLEAR:g}/√n) in {cases}: there models ignore part of the labels' "
         f"error, by the slope {span}."
@@ -324,8 +324,8 @@ def _weighting(known: pd.DataFrame) -> str:
         return ""
     more = int((wide[ratios[0]] > wide[ratios[1]]).sum())
     return (
-        f"With the higher force weight, w_E/w_F = {ratio_text(ratios[0])}, the correlation is higher in {more} of "
-        f"{counted(len(wide), 'pair')}."
+        f"With the higher force weight, w_E/w_F = {format_ratio(ratios[0])}, the correlation is higher in {more} of "
+        f"{format_count(len(wide), 'pair')}."
     )
 
 
@@ -335,13 +335,13 @@ def _drowned(known: pd.DataFrame) -> str:
     if own.empty:
         return ""
     named = [
-        f"{'energies' if kind == 'energy' else 'forces'} of {named_levels(list(dict.fromkeys(rows['level'])))} at "
-        f"w_E/w_F = {ratio_text(float(str(ratio)))}"
+        f"{'energies' if kind == 'energy' else 'forces'} of {format_levels(list(dict.fromkeys(rows['level'])))} at "
+        f"w_E/w_F = {format_ratio(float(str(ratio)))}"
         for (kind, ratio), rows in own.groupby(["kind", "weight_ratio"], sort=False)
     ]
     return (
         "The residuals are more than 3 times as large as the label errors, which hardly show in them, for "
-        f"{listed(named)}."
+        f"{join_items(named)}."
     )
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-from paretofit.core import replacing
+from paretofit.core import atomic_path
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without its yellow, which is too pale for
 # lines on white, and two of Paul Tol's muted colours. Lightness alternates, for black-and-white print.
@@ -34,9 +34,9 @@ _SAMPLING_STYLES = {
     "top-block-leverage": ("#228833", "^", ":"),
 }
 
-COLUMN = 8 / 2.54  # inches: one column of a journal
-PAGE = 17 / 2.54  # inches: both columns
-SPARE = "spare"  # label of the axes that hold a legend instead of a picture
+COLUMN_WIDTH_IN = 8 / 2.54  # inches: one column of a journal
+PAGE_WIDTH_IN = 17 / 2.54  # inches: both columns
+LEGEND_AXES_LABEL = "spare"  # label of the axes that hold a legend instead of a picture
 
 _RC: Any = {  # matplotlib types the keys one by one
     "font.family": "sans-serif",
@@ -65,18 +65,18 @@ _RC: Any = {  # matplotlib types the keys one by one
 
 
 @contextmanager
-def publication() -> Iterator[None]:
+def publication_style() -> Iterator[None]:
     """The rcParams in which the figures are drawn and saved, for the length of a ``with`` block."""
     with mpl.rc_context(_RC):
         yield
 
 
-def colour(level: str, levels: Sequence[str]) -> str:
+def level_colour(level: str, levels: Sequence[str]) -> str:
     """The colour of a convergence level, from its place in `levels`."""
     return COLOURS[list(levels).index(level) % len(COLOURS)]
 
 
-def marker(level: str, levels: Sequence[str]) -> str:
+def level_marker(level: str, levels: Sequence[str]) -> str:
     """The marker of a convergence level, from its place in `levels`."""
     return MARKERS[list(levels).index(level) % len(MARKERS)]
 
@@ -86,12 +86,12 @@ def sampling_style(sampling: str) -> tuple[str, str, str]:
     return _SAMPLING_STYLES.get(sampling, ("#4477AA", "P", "--"))
 
 
-def plain(text: str) -> str:
+def escape_mathtext(text: str) -> str:
     """`text` with its dollar signs escaped: names come from data and are not mathematics."""
     return text.replace("$", r"\$")
 
 
-def level_handles(
+def build_level_handles(
     levels: Sequence[str], drawn: Sequence[str], inside: Collection[str], *, line: bool = True
 ) -> list[Line2D]:
     """Legend entries of the levels in `drawn`, in the order of `levels`.
@@ -102,49 +102,49 @@ def level_handles(
     return [
         Line2D(
             [], [],
-            color=colour(level, levels), marker=marker(level, levels),
+            color=level_colour(level, levels), marker=level_marker(level, levels),
             linestyle="-" if line else "none",
-            markerfacecolor=colour(level, levels) if line else "white", markeredgewidth=1.0,
-            label=f"level {plain(level)}{'' if level in inside else ' (outside)'}",
+            markerfacecolor=level_colour(level, levels) if line else "white", markeredgewidth=1.0,
+            label=f"level {escape_mathtext(level)}{'' if level in inside else ' (outside)'}",
         )
         for level in levels
         if level in set(drawn)
     ]  # fmt: skip
 
 
-def single(ax: Axes | None, height: float = 0.95) -> Axes:
+def ensure_axes(ax: Axes | None, height: float = 0.95) -> Axes:
     """`ax`, or the axes of a new figure one column wide; `height` is a multiple of the width."""
     if ax is not None:
         return ax
-    return Figure(figsize=(COLUMN, COLUMN * height), layout="constrained").subplots()
+    return Figure(figsize=(COLUMN_WIDTH_IN, COLUMN_WIDTH_IN * height), layout="constrained").subplots()
 
 
-def panels(count: int) -> np.ndarray:
+def create_panels(count: int) -> np.ndarray:
     """Axes of a new figure with `count` panels, two in a row (one column wide if there is only one).
 
-    Of an odd number the last place holds the legend, see `legend_below`.
+    Of an odd number the last place holds the legend, see `add_legend_below`.
     """
     columns, rows = min(count, 2), (count + 1) // 2
-    width = PAGE if columns == 2 else COLUMN
+    width = PAGE_WIDTH_IN if columns == 2 else COLUMN_WIDTH_IN
     spare = rows * columns > count
     figure = Figure(figsize=(width, rows * 2.45 + (0.1 if spare else 0.55)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for empty in axes[count:]:
         empty.set_axis_off()
-        empty.set_label(SPARE)
+        empty.set_label(LEGEND_AXES_LABEL)
     return axes[:count]
 
 
-def legend_below(axes: np.ndarray, handles: Sequence[Artist], columns: int) -> Legend:
+def add_legend_below(axes: np.ndarray, handles: Sequence[Artist], columns: int) -> Legend:
     """One legend for all panels: in the place that an odd number of them leaves empty, else below them."""
-    figure = figure_of(axes)
+    figure = get_parent_figure(axes)
     for spare in figure.axes:
-        if spare.get_label() == SPARE:
+        if spare.get_label() == LEGEND_AXES_LABEL:
             return spare.legend(handles=handles, loc="center", ncols=2 if len(handles) > 6 else 1, fontsize=8)
     return figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
-def figure_of(axes: Axes | np.ndarray) -> Figure:
+def get_parent_figure(axes: Axes | np.ndarray) -> Figure:
     """The figure that holds an axes, or the first of an array of them."""
     first = axes if isinstance(axes, Axes) else axes.flat[0]
     figure = first.get_figure(root=True)
@@ -153,17 +153,17 @@ def figure_of(axes: Axes | np.ndarray) -> Figure:
     return figure
 
 
-def save(figure: Figure, folder: Path | str, name: str) -> list[Path]:
+def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     """Write ``folder/name.png`` and ``folder/name.svg``, each whole or not at all.
 
     The same figure gives the same bytes: no date, and a fixed salt for the SVG's identifiers.
     """
     paths = []
     metadata: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None}}
-    with publication():
+    with publication_style():
         for kind, entries in metadata.items():
             path = Path(folder) / f"{name}.{kind}"
-            with replacing(path) as temporary:
+            with atomic_path(path) as temporary:
                 figure.savefig(temporary, format=kind, metadata=entries)
             paths.append(path)
     return paths

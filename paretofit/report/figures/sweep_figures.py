@@ -17,8 +17,8 @@ from matplotlib.patheffects import withStroke
 from paretofit.core import InputError
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
-from paretofit.report.tables.summaries import at_largest_subset, medians, ordered_samplings, prepared, quantiles
-from paretofit.report.wording import ratio_text
+from paretofit.report.tables.summaries import select_largest_subset, compute_medians, list_sampling_methods, prepare_results, compute_quantiles
+from paretofit.report.wording import format_ratio
 
 ENERGY_LABEL = "energy RMSE (meV/atom)"
 FORCE_LABEL = "force RMSE (meV/Å)"
@@ -29,17 +29,17 @@ class CannotDrawError(InputError):
     """A figure that the data cannot fill; the message is the sentence that stands in its place."""
 
 
-def energy_force_tradeoff(
+def plot_energy_force_tradeoff(
     results: pd.DataFrame,
     levels: Sequence[str],
     *,
     twojmax: int | None = None,
     ax: Axes | None = None,
-    paths: pd.DataFrame | None = None,
+    path_table: pd.DataFrame | None = None,
 ) -> Axes:
     """Energy against force RMSE of the test set at the largest subset: for each level a line over weights.
 
-    Solid: against the reference level; dotted: against the level that the model was trained on. Where `paths`
+    Solid: against the reference level; dotted: against the level that the model was trained on. Where `path_table`
     has the continuous curve, it is drawn under the points instead of straight lines between them.
 
     Parameters
@@ -48,52 +48,52 @@ def energy_force_tradeoff(
     levels : names by cost, the last is the reference
     twojmax : which model, the largest by default
     ax : where to draw; a new figure one column wide by default
-    paths : DataFrame, a row per 2Jmax, level and ratio, as `paretofit.sweep.weight_path_tables.weight_paths` gives it
+    path_table : DataFrame, a row per 2Jmax, level and ratio, as `paretofit.sweep.weight_path_tables.compute_weight_paths` gives it
 
     Returns
     -------
     Axes
     """
-    rows = tradeoff_rows(results, levels)
+    rows = select_tradeoff_rows(results, levels)
     chosen = int(rows["twojmax"].max()) if twojmax is None else twojmax
     rows = rows[rows["twojmax"] == chosen]
     if rows.empty:
         raise CannotDrawError(f"There are no results at 2Jmax = {chosen}.")
-    with style.publication():
+    with style.publication_style():
         own = ax is None
-        ax = style.single(ax)
-        inside = _draw_tradeoff(ax, rows, levels, paths)
+        ax = style.ensure_axes(ax)
+        inside = _draw_tradeoff(ax, rows, levels, path_table)
         handles = _tradeoff_handles(rows, levels, inside)
         if own:
-            style.figure_of(ax).legend(handles=handles, loc="outside lower center", ncols=2)
+            style.get_parent_figure(ax).legend(handles=handles, loc="outside lower center", ncols=2)
         else:
             ax.legend(handles=handles, loc="best")
     return ax
 
 
-def energy_force_by_twojmax(
-    results: pd.DataFrame, levels: Sequence[str], *, paths: pd.DataFrame | None = None
+def plot_energy_force_by_twojmax(
+    results: pd.DataFrame, levels: Sequence[str], *, path_table: pd.DataFrame | None = None
 ) -> np.ndarray:
-    """`energy_force_tradeoff` for every 2Jmax, a panel each.
+    """`plot_energy_force_tradeoff` for every 2Jmax, a panel each.
 
     Returns
     -------
     (n_twojmax,) array of Axes, in increasing 2Jmax
     """
-    rows = tradeoff_rows(results, levels)
+    rows = select_tradeoff_rows(results, levels)
     values = sorted(set(rows["twojmax"]))
-    with style.publication():
-        axes = style.panels(len(values))
+    with style.publication_style():
+        axes = style.create_panels(len(values))
         inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
-            inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels, paths)
-        style.legend_below(axes, _tradeoff_handles(rows, levels, inside), 4 if len(axes) > 1 else 2)
+            inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels, path_table)
+        style.add_legend_below(axes, _tradeoff_handles(rows, levels, inside), 4 if len(axes) > 1 else 2)
     return axes
 
 
-def tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+def select_tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Medians at the largest subset, once there is more than one w_E/w_F among them."""
-    rows = at_largest_subset(medians(results, levels))
+    rows = select_largest_subset(compute_medians(results, levels))
     if rows["weight_ratio"].nunique() < 2:
         raise CannotDrawError("All fits have the same energy/force weight, so there is no trade-off to draw.")
     return rows
@@ -106,50 +106,50 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
     for level, part in _by_level(rows.sort_values("weight_ratio"), levels):
         for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # its own level is the reference
             points = part[["level", f"{kind}_energy", f"{kind}_force"]].set_axis(["level", "x", "y"], axis=1)
-            curve = None if curves is None else path_curve(curves, level, kind, part["weight_ratio"])
-            draw_line(ax, points, levels, reference=kind == "ref", curve=curve)
+            curve = None if curves is None else select_path_curve(curves, level, kind, part["weight_ratio"])
+            draw_level_line(ax, points, levels, reference=kind == "ref", curve=curve)
             parts.append(points)
     points = pd.concat(parts)
-    useful = axes_tools.useful(rows["ref_energy"].to_numpy(float))
-    useful &= axes_tools.useful(rows["ref_force"].to_numpy(float))
+    useful = axes_tools.find_inliers(rows["ref_energy"].to_numpy(float))
+    useful &= axes_tools.find_inliers(rows["ref_force"].to_numpy(float))
     # A level that is hopeless against the reference does not get to stretch the axes with its own errors.
     shown = points["level"].isin(rows["level"][useful]).to_numpy()
     x, y = points["x"].to_numpy(float), points["y"].to_numpy(float)
-    axes_tools.frame(ax, x[shown], y[shown])
-    axes_tools.note_outside(ax, x, y, list(points["level"]), "level")
+    axes_tools.set_axes_limits(ax, x[shown], y[shown])
+    axes_tools.annotate_outside(ax, x, y, list(points["level"]), "level")
     ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
     ax.set_xlabel(f"test {ENERGY_LABEL}")
     ax.set_ylabel(f"test {FORCE_LABEL}")
-    label_weights(ax, rows, levels)
-    return set(points["level"][axes_tools.within(ax, x, y)])
+    annotate_weights(ax, rows, levels)
+    return set(points["level"][axes_tools.find_inside_axes(ax, x, y)])
 
 
-def path_curve(paths: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.DataFrame | None:
+def select_path_curve(path_table: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.DataFrame | None:
     """The continuous line of one level between the smallest and largest ratio of its points, if there is one."""
     margin = 1.0001  # of rounding in the ratios
-    inside = paths["weight_ratio"].between(ratios.min() / margin, ratios.max() * margin)
-    own = paths[inside & (paths["level"].astype(str) == level)]
+    inside = path_table["weight_ratio"].between(ratios.min() / margin, ratios.max() * margin)
+    own = path_table[inside & (path_table["level"].astype(str) == level)]
     return None if own.empty else own[[f"{kind}_energy", f"{kind}_force"]].set_axis(["x", "y"], axis=1)
 
 
-def draw_line(
+def draw_level_line(
     ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool, curve: pd.DataFrame | None
 ) -> None:
     """The line of one level over the weights: solid and filled against the reference, else dotted and hollow."""
     level = points["level"].iloc[0]
-    colour = style.colour(level, levels)
+    colour = style.level_colour(level, levels)
     line: dict[str, Any] = {"linestyle": "-" if reference else ":", "linewidth": 1.2 if reference else 1.0}
     if curve is not None:
         ax.plot(curve["x"].to_numpy(float), curve["y"].to_numpy(float), color=colour, **line)
         line = {"linestyle": "none", "linewidth": 0.0}
     ax.plot(
         points["x"].to_numpy(float), points["y"].to_numpy(float),
-        color=colour, marker=style.marker(level, levels), markerfacecolor=colour if reference else "white",
+        color=colour, marker=style.level_marker(level, levels), markerfacecolor=colour if reference else "white",
         markersize=4 if reference else 3, label=f"{level} {'ref' if reference else 'test'}", **line,
     )  # fmt: skip
 
 
-def label_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
+def annotate_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
     """The smallest and largest w_E/w_F beside the ends of the line of the highest level there is."""
     *_, (_, part) = _by_level(rows, levels)
     part = part.sort_values("weight_ratio")
@@ -157,7 +157,7 @@ def label_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
     for place, text, offset, side in ends:
         row = part.iloc[place]
         ax.annotate(
-            text.format(ratio_text(row["weight_ratio"])), (row["ref_energy"], row["ref_force"]),
+            text.format(format_ratio(row["weight_ratio"])), (row["ref_energy"], row["ref_force"]),
             xytext=offset, textcoords="offset points", fontsize=6, verticalalignment=side,
             annotation_clip=True, path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
@@ -168,8 +168,8 @@ def _by_level(rows: pd.DataFrame, levels: Sequence[str]) -> list[tuple[str, pd.D
 
 
 def _tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str], inside: set[str]) -> list[Line2D]:
-    handles = style.level_handles(levels, list(rows["level"]), inside)
-    reference = style.plain(levels[-1])
+    handles = style.build_level_handles(levels, list(rows["level"]), inside)
+    reference = style.escape_mathtext(levels[-1])
     handles.append(Line2D([], [], color="#444444", label=f"tested against level {reference}"))
     if set(rows["level"]) - {levels[-1]}:
         handles.append(
@@ -187,7 +187,7 @@ def _tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str], inside: set[str
     return handles
 
 
-def learning_curves(
+def plot_learning_curves(
     results: pd.DataFrame,
     levels: Sequence[str],
     *,
@@ -210,26 +210,26 @@ def learning_curves(
     -------
     (2,) array of Axes
     """
-    rows = learning_rows(results, levels, twojmax, weight_ratio)
-    with style.publication():
-        axes = style.panels(2) if axes is None else axes
+    rows = select_learning_rows(results, levels, twojmax, weight_ratio)
+    with style.publication_style():
+        axes = style.create_panels(2) if axes is None else axes
         for ax, column, label in zip(axes, ("ref_energy", "ref_force"), (ENERGY_LABEL, FORCE_LABEL), strict=True):
             _draw_learning(ax, rows, column)
             ax.set_ylabel(f"test {label}")
         handles, labels = axes[0].get_legend_handles_labels()
-        style.figure_of(axes).legend(handles, labels, loc="outside lower center", ncols=5)
+        style.get_parent_figure(axes).legend(handles, labels, loc="outside lower center", ncols=5)
         axes[0].set_title(_cell_title(rows), loc="left")
     return axes
 
 
-def learning_rows(
+def select_learning_rows(
     results: pd.DataFrame,
     levels: Sequence[str],
     twojmax: int | None = None,
     weight_ratio: float | None = None,
 ) -> pd.DataFrame:
     """The fits of one learning curve: reference level, one 2Jmax, one w_E/w_F (by default `default_cell`)."""
-    frame = prepared(results, levels)
+    frame = prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
     if frame.empty:
         raise CannotDrawError(f"There are no fits to the reference level, {levels[-1]}.")
@@ -257,28 +257,28 @@ def default_cell(frame: pd.DataFrame) -> tuple[int, float]:
 
 
 def _cell_title(rows: pd.DataFrame) -> str:
-    return f"2Jmax = {rows['twojmax'].iloc[0]}, $w_E/w_F$ = {ratio_text(rows['weight_ratio'].iloc[0])}"
+    return f"2Jmax = {rows['twojmax'].iloc[0]}, $w_E/w_F$ = {format_ratio(rows['weight_ratio'].iloc[0])}"
 
 
 def _draw_learning(ax: Axes, rows: pd.DataFrame, column: str) -> None:
     sizes_drawn, values, names, lows = [], [], [], []
-    for sampling in ordered_samplings(rows):
+    for sampling in list_sampling_methods(rows):
         colour, marker, line = style.sampling_style(sampling)
         grouped = rows[rows["sampling"] == sampling].groupby("n_train")[column]
         middle = grouped.median()
         sizes, centre = middle.index.to_numpy(dtype=float), middle.to_numpy(dtype=float)
-        ax.plot(sizes, centre, line, color=colour, marker=marker, label=style.plain(sampling))
+        ax.plot(sizes, centre, line, color=colour, marker=marker, label=style.escape_mathtext(sampling))
         if grouped.size().max() > 1:
-            low, high = np.array([quantiles(part, _BAND) for _, part in grouped]).T
+            low, high = np.array([compute_quantiles(part, _BAND) for _, part in grouped]).T
             ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
             lows.append(low)
         sizes_drawn.append(sizes)
         values.append(centre)
         names += [sampling] * len(centre)
     x, y = np.concatenate(sizes_drawn), np.concatenate(values)
-    inside = axes_tools.frame(ax, x, y, hopeless_x=np.inf)
+    inside = axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf)
     if lows and inside.any():  # the bands' lower ends too; the upper ones may leave the axes
         below = np.concatenate(lows)
-        axes_tools.set_axis(ax, "y", np.concatenate([y[inside], below[axes_tools.useful(below)]]))
-    axes_tools.note_outside(ax, x, y, names)
+        axes_tools.set_axis_limits(ax, "y", np.concatenate([y[inside], below[axes_tools.find_inliers(below)]]))
+    axes_tools.annotate_outside(ax, x, y, names)
     ax.set_xlabel("training configurations")

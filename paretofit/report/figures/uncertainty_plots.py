@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from paretofit.report.figures import style
-from paretofit.report.figures.axes import frame
+from paretofit.report.figures.axes import set_axes_limits
 from paretofit.report.figures.sweep_figures import CannotDrawError
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ SETS = {
     "test": ("#D55E00", 3),
 }
 VERDICTS = {"inside": ("#0072B2", "o"), "at the edge": ("#E69F00", "^"), "outside": ("#D55E00", "s")}
-ZERO = 1e-3  # of the median error: below, errors vanish by symmetry, and are not drawn
+MIN_RELATIVE_ERROR = 1e-3  # of the median error: below, errors vanish by symmetry, and are not drawn
 MOST_POINTS = 20_000  # of a scatter; more are thinned out evenly
 
 
-def parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
+def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
     """Predictions against labels, with a histogram of the errors, for each quantity that has labels.
 
     Parameters
@@ -47,7 +47,7 @@ def parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
     """
     known = components[components["error"].notna()]
     quantities = _of(known["quantity"])
-    with style.publication():
+    with style.publication_style():
         axes = _row_of(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             own = known[known["quantity"] == quantity]
@@ -75,7 +75,7 @@ def parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
     return axes
 
 
-def disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -> np.ndarray:
+def plot_disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -> np.ndarray:
     """Disagreement against the committee's error (equations 1 and 2), with the calibration τ = aε.
 
     Parameters
@@ -93,17 +93,17 @@ def disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -> np.
     quantities = [
         one for one in UNITS if f"{one}_std" in own and (own[f"{one}_committee_error"] * own[f"{one}_std"]).gt(0).any()
     ]
-    with style.publication():
+    with style.publication_style():
         axes = _row_of(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             error, spread = own[f"{quantity}_committee_error"], own[f"{quantity}_std"]
-            shown = (error > ZERO * error.median()) & (spread > 0)  # the others vanish by symmetry
+            shown = (error > MIN_RELATIVE_ERROR * error.median()) & (spread > 0)  # the others vanish by symmetry
             for name, (colour, marker) in VERDICTS.items():
                 part = (own["verdict"] == name) & shown
                 if part.any():
                     ax.scatter(error[part], spread[part], s=8, color=colour, marker=marker, alpha=0.7, linewidth=0,
                                label=name)  # fmt: skip
-            frame(ax, error[shown].to_numpy(), spread[shown].to_numpy(), np.inf, np.inf)
+            set_axes_limits(ax, error[shown].to_numpy(), spread[shown].to_numpy(), np.inf, np.inf)
             ends = np.array([error[shown].min(), error.max()])
             for _, line in slopes[slopes["quantity"] == quantity].iterrows():
                 slope, half = float(line["slope"]), float(line["confidence"])
@@ -117,7 +117,7 @@ def disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -> np.
     return axes
 
 
-def detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.ndarray:
+def plot_detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.ndarray:
     """True-positive rate and positive predictive value as functions of both thresholds (equations 3 and 4).
 
     Parameters
@@ -133,8 +133,8 @@ def detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.nda
     (n_quantities, 2) array of Axes
     """
     quantities = _of(rates["quantity"])
-    with style.publication():
-        figure = Figure(figsize=(style.PAGE, 2.5 * len(quantities)), layout="constrained")
+    with style.publication_style():
+        figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.5 * len(quantities)), layout="constrained")
         axes = figure.subplots(len(quantities), 2, squeeze=False)
         for row, quantity in zip(axes, quantities, strict=True):
             own = rates[rates["quantity"] == quantity]
@@ -147,7 +147,7 @@ def detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.nda
                 grid = own.pivot_table(index="spread_limit", columns="error_limit", values=column, dropna=False)
                 image = ax.pcolormesh(grid.columns, grid.index, grid.to_numpy(), vmin=0, vmax=1, cmap="cividis",
                                       shading="nearest", rasterized=True)  # fmt: skip
-                frame(ax, np.asarray(grid.columns, dtype=float), np.asarray(grid.index, dtype=float), np.inf, np.inf)
+                set_axes_limits(ax, np.asarray(grid.columns, dtype=float), np.asarray(grid.index, dtype=float), np.inf, np.inf)
                 ax.set_xlim(grid.columns.min(), grid.columns.max())
                 ax.set_ylim(grid.index.min(), grid.index.max())
                 ax.grid(visible=False)
@@ -162,7 +162,7 @@ def detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.nda
     return axes
 
 
-def coverage(curve: pd.DataFrame) -> np.ndarray:
+def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
     """Share of labels in their intervals against the share that is stated.
 
     Parameters
@@ -176,7 +176,7 @@ def coverage(curve: pd.DataFrame) -> np.ndarray:
     (n,) array of Axes
     """
     quantities = _of(curve["quantity"])
-    with style.publication():
+    with style.publication_style():
         axes = _row_of(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             own = curve[curve["quantity"] == quantity]
@@ -187,38 +187,38 @@ def coverage(curve: pd.DataFrame) -> np.ndarray:
             ax.set_ylim(0, 1)
             ax.set_xlabel(f"{quantity}: stated share")
         on = str(curve["judged_on"].iloc[0])
-        style.figure_of(axes).suptitle(f"{on} configurations" + (", which calibrated" * (on == "held out")), fontsize=8)
+        style.get_parent_figure(axes).suptitle(f"{on} configurations" + (", which calibrated" * (on == "held out")), fontsize=8)
         axes[0].set_ylabel("share of labels in their intervals")
         axes[0].legend(loc="lower right")
     return axes
 
 
-def error_against_grade(table: pd.DataFrame) -> np.ndarray:
+def plot_error_against_grade(table: pd.DataFrame) -> np.ndarray:
     """Errors of configurations against their highest extrapolation grade, with the edge (1) and the outside (2)."""
     quantities = [one for one in UNITS if table[f"{one}_error"].abs().gt(0).any()]
     finite = table[np.isfinite(table["extrapolation_grade"])]
     if finite.empty or not quantities:
         raise CannotDrawError("no configuration has both a label and a grade")
-    with style.publication():
+    with style.publication_style():
         axes = _row_of(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             for name, (colour, order) in SETS.items():
                 error = finite[f"{quantity}_error"].abs()
-                own = finite[(finite["set"] == name) & (error > ZERO * error.median())]
+                own = finite[(finite["set"] == name) & (error > MIN_RELATIVE_ERROR * error.median())]
                 if len(own):
                     ax.scatter(own["extrapolation_grade"], own[f"{quantity}_error"].abs(), s=8, color=colour, alpha=0.7,
                                linewidth=0, zorder=order, label=name)  # fmt: skip
             for at in (1, 2):
                 ax.axvline(at, color="black", linewidth=0.6, linestyle=":")
-            shown = error > ZERO * error.median()
-            frame(ax, finite["extrapolation_grade"].to_numpy()[shown], error.to_numpy()[shown], np.inf, np.inf)
+            shown = error > MIN_RELATIVE_ERROR * error.median()
+            set_axes_limits(ax, finite["extrapolation_grade"].to_numpy()[shown], error.to_numpy()[shown], np.inf, np.inf)
             ax.set_ylabel(f"{quantity} error ({UNITS[quantity][1]})")
         axes[0].legend(loc="best", framealpha=0.8, frameon=True)
-        style.figure_of(axes).supxlabel("highest extrapolation grade of an atom (1: the edge, 2: outside)", fontsize=8)
+        style.get_parent_figure(axes).supxlabel("highest extrapolation grade of an atom (1: the edge, 2: outside)", fontsize=8)
     return axes
 
 
-def uncertainty_figures(
+def save_uncertainty_figures(
     folder: Path, table: pd.DataFrame, components: pd.DataFrame, derived: dict[str, pd.DataFrame]
 ) -> list[Path]:
     """Draw what the tables allow, as PNG and SVG.
@@ -229,20 +229,20 @@ def uncertainty_figures(
     table, components : DataFrame
         Of an `Evaluation`.
     derived : dict of str to DataFrame
-        ``slopes``, ``detection`` and ``coverage``, those that there are.
+        ``slopes``, ``plot_detection`` and ``plot_coverage``, those that there are.
     """
     made: list[tuple[str, Any]] = []
     if components["error"].notna().any():
-        made.append(("parity", parity(table, components)))
+        made.append(("parity", plot_parity(table, components)))
         if "extrapolation_grade" in table and np.isfinite(table["extrapolation_grade"]).any():
-            made.append(("error_against_grade", error_against_grade(table)))
+            made.append(("error_against_grade", plot_error_against_grade(table)))
     if "slopes" in derived:
-        made.append(("disagreement", disagreement_against_error(table, derived["slopes"])))
+        made.append(("disagreement", plot_disagreement_against_error(table, derived["slopes"])))
     if "coverage" in derived:
-        made.append(("coverage", coverage(derived["coverage"])))
+        made.append(("coverage", plot_coverage(derived["coverage"])))
     if "detection" in derived:
-        made.append(("detection", detection(derived["detection"], derived.get("slopes"))))
-    return [path for name, axes in made for path in style.save(style.figure_of(axes), folder, name)]
+        made.append(("detection", plot_detection(derived["detection"], derived.get("slopes"))))
+    return [path for name, axes in made for path in style.save_figure(style.get_parent_figure(axes), folder, name)]
 
 
 def _of(quantities: Sequence[str] | pd.Series[str]) -> list[str]:
@@ -257,6 +257,6 @@ def _row_of(count: int) -> np.ndarray:
     """Panels side by side."""
     if not count:
         raise CannotDrawError("there is nothing to draw")
-    figure = Figure(figsize=(min(style.PAGE, style.COLUMN * count), 2.7), layout="constrained")
+    figure = Figure(figsize=(min(style.PAGE_WIDTH_IN, style.COLUMN_WIDTH_IN * count), 2.7), layout="constrained")
     axes: np.ndarray[tuple[int], Any] = figure.subplots(1, count, squeeze=False)[0]
     return axes

@@ -28,7 +28,7 @@ WALL = 10.0  # eV: how much of a dimer's wall is shown
 HIGH = 1.6  # eV/atom above the lowest that an equation of state shows
 
 
-def equations_of_state(eos: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_equations_of_state(eos: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Energy (eV/atom) against volume (Å³/atom), each potential from its lowest (paper 1, Fig. 7).
 
     Parameters
@@ -39,8 +39,8 @@ def equations_of_state(eos: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     _check(eos)
     shifted = eos.assign(energy=eos["energy"] - eos.groupby("potential")["energy"].transform("min"))
-    with style.publication():
-        ax = style.single(ax, 1.05)
+    with style.publication_style():
+        ax = style.ensure_axes(ax, 1.05)
         _lines(ax, shifted, "volume", "energy", "structure")
         ax.set_ylim(-0.03, min(HIGH, float(shifted["energy"].max()) * 1.05))
         ax.set_xlabel("volume (Å³/atom)")
@@ -49,13 +49,13 @@ def equations_of_state(eos: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: pd.DataFrame) -> np.ndarray:
+def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: pd.DataFrame) -> np.ndarray:
     """Dispersion and density of states of one structure (paper 1, Fig. 8); imaginary frequencies are below zero.
 
     Parameters
     ----------
     bands, labels, density : DataFrame
-        As `paretofit.validation.phonon_bands.Phonons` has them, with ``potential``. The path of a second potential is
+        As `paretofit.validation.phonon_bands.PhononSpectrum` has them, with ``potential``. The path of a second potential is
         stretched onto the first one's.
 
     Returns
@@ -63,8 +63,8 @@ def phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: pd.Dat
     (2,) array of Axes
     """
     _check(bands)
-    with style.publication():
-        figure = Figure(figsize=(style.PAGE * 0.8, 2.9), layout="constrained")
+    with style.publication_style():
+        figure = Figure(figsize=(style.PAGE_WIDTH_IN * 0.8, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 1]})
         potentials = list(dict.fromkeys(bands["potential"]))
         ticks = labels[labels["potential"] == potentials[0]]
@@ -92,11 +92,11 @@ def _draw_bands(ax: Axes, bands: pd.DataFrame, end: float, k: int) -> None:
         ax.plot(mode["distance"] * scale, mode["frequency"], LINES[k % 4], color=COLOURS[k], linewidth=0.9)
 
 
-def interlayer(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_interlayer(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Energy (meV/atom) against the distance of layers (Å), without and with dispersion (paper 1, Fig. 6)."""
     _check(curve)
-    with style.publication():
-        ax = style.single(ax)
+    with style.publication_style():
+        ax = style.ensure_axes(ax)
         _lines(ax, curve, "distance", "energy", "dispersion")
         lowest = float(curve["energy"].min())
         ax.set_ylim(1.15 * min(lowest, -5.0), max(20.0, -1.2 * lowest))
@@ -107,11 +107,11 @@ def interlayer(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def dimers(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_dimers(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Energy (eV) of two atoms against their distance (Å): linear to 1 eV, logarithmic beyond."""
     _check(curve)
-    with style.publication():
-        ax = style.single(ax)
+    with style.publication_style():
+        ax = style.ensure_axes(ax)
         _lines(ax, curve, "distance", "energy", "structure")
         ax.set_yscale("symlog", linthresh=1.0)
         ax.axhline(0, color="#888888", linewidth=0.6)
@@ -121,11 +121,11 @@ def dimers(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def radial_distribution(rdf: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_radial_distribution(rdf: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """g(r) in the dynamics with thermostat."""
     _check(rdf)
-    with style.publication():
-        ax = style.single(ax)
+    with style.publication_style():
+        ax = style.ensure_axes(ax)
         _lines(ax, rdf, "distance", "g", "structure")
         ax.axhline(1, color="#888888", linewidth=0.6)
         ax.set_xlabel("distance (Å)")
@@ -135,11 +135,11 @@ def radial_distribution(rdf: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def energy_drift(energies: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_energy_drift(energies: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Total energy (meV/atom, from its first value) against time (ps) without thermostat."""
     _check(energies)
-    with style.publication():
-        ax = style.single(ax)
+    with style.publication_style():
+        ax = style.ensure_axes(ax)
         _lines(ax, energies, "time", "energy", "structure")
         ax.set_xlabel("time (ps)")
         ax.set_ylabel("change of the total energy (meV/atom)")
@@ -147,7 +147,7 @@ def energy_drift(energies: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Formation energies (eV), a bar for each pair of relaxing and evaluating potential (paper 1, Table I)."""
     _check(table)
     ways = table[["relaxed_with", "evaluated_with"]].drop_duplicates().to_numpy().tolist()
@@ -155,18 +155,18 @@ def defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if len(set(table["structure"])) == 1:
         places = table["defect"].to_numpy()
     names = list(dict.fromkeys(places))
-    with style.publication():
-        ax = style.single(ax)
+    with style.publication_style():
+        ax = style.ensure_axes(ax)
         width = 0.8 / len(ways)
         for k, (first, second) in enumerate(ways):
             own = (table["relaxed_with"] == first) & (table["evaluated_with"] == second)
             x = np.array([names.index(name) for name in places[own]]) + (k - (len(ways) - 1) / 2) * width
-            label = style.plain(f"relaxed: {first}, evaluated: {second}")
+            label = style.escape_mathtext(f"relaxed: {first}, evaluated: {second}")
             ax.bar(x, table.loc[own, "energy"], width, color=COLOURS[k % len(COLOURS)], label=label)
-        ax.set_xticks(range(len(names)), [style.plain(name) for name in names])
+        ax.set_xticks(range(len(names)), [style.escape_mathtext(name) for name in names])
         ax.grid(visible=False, axis="x")
         ax.set_ylabel("formation energy (eV)")
-        style.figure_of(ax).legend(loc="outside lower center", ncols=1)
+        style.get_parent_figure(ax).legend(loc="outside lower center", ncols=1)
     return ax
 
 
@@ -198,8 +198,8 @@ def _legend(ax: Axes, table: pd.DataFrame, kind: str, prefix: str = "") -> None:
 
 
 def _below(ax: Axes, handles: Sequence[Artist]) -> None:
-    style.figure_of(ax).legend(handles=list(handles), loc="outside lower center", ncols=2)
+    style.get_parent_figure(ax).legend(handles=list(handles), loc="outside lower center", ncols=2)
 
 
 def _handle(name: str, colour: str, line: Any) -> Line2D:
-    return Line2D([], [], color=colour, linestyle=line, label=style.plain(name))
+    return Line2D([], [], color=colour, linestyle=line, label=style.escape_mathtext(name))

@@ -1,7 +1,7 @@
-from .catalogue import all_findings as all_findings
+from .catalogue import collect_findings as collect_findings
 from .finding import Finding as Finding
-from .finding import Verdict as Verdict
-from .front_finding import levels_on_front as levels_on_front
-from .level_finding import errors_fall as errors_fall
-from .sampling_finding import leverage_beats_random as leverage_beats_random
-from .weight_finding import force_weight_helps as force_weight_helps
+from .finding import FindingStatus as FindingStatus
+from .front_finding import assess_levels_on_front as assess_levels_on_front
+from .level_finding import assess_error_decrease as assess_error_decrease
+from .sampling_finding import assess_leverage_sampling as assess_leverage_sampling
+from .weight_finding import assess_force_weight as assess_force_weight

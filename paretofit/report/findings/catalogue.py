@@ -5,17 +5,17 @@ from collections.abc import Sequence
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding
-from paretofit.report.findings.front_finding import levels_on_front
-from paretofit.report.findings.level_finding import errors_fall
-from paretofit.report.findings.sampling_finding import leverage_beats_random
-from paretofit.report.findings.weight_finding import force_weight_helps
+from paretofit.report.findings.front_finding import assess_levels_on_front
+from paretofit.report.findings.level_finding import assess_error_decrease
+from paretofit.report.findings.sampling_finding import assess_leverage_sampling
+from paretofit.report.findings.weight_finding import assess_force_weight
 
 
-def all_findings(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> list[Finding]:
-    """Every finding, in the order of the report; parameters as in `levels_on_front`."""
+def collect_findings(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> list[Finding]:
+    """Every finding, in the order of the report; parameters as in `assess_levels_on_front`."""
     return [
-        errors_fall(results, levels),
-        force_weight_helps(results, levels),
-        leverage_beats_random(results, levels),
-        levels_on_front(results, front, levels),
+        assess_error_decrease(results, levels),
+        assess_force_weight(results, levels),
+        assess_leverage_sampling(results, levels),
+        assess_levels_on_front(results, front, levels),
     ]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pandas as pd
 
-Verdict = Literal["yes", "no", "mixed", "not tested", "measured"]
+FindingStatus = Literal["yes", "no", "mixed", "not tested", "measured"]
 
 
 @dataclass(frozen=True)
@@ -16,26 +16,26 @@ class Finding:
     ----------
     name : short name, used for the file of its numbers
     question : as a reader would ask it
-    verdict : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` where the question is "how much"
+    status : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` where the question is "how much"
     answer : a few plain sentences with numbers and units
-    paper : what the published study found
+    published_result : what the published study found
     numbers : the table behind the text, empty where nothing could be tested
     """
 
     name: str
     question: str
-    verdict: Verdict
+    status: FindingStatus
     answer: str
-    paper: str
+    published_result: str
     numbers: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
 
     @property
     def text(self) -> str:
         """The answer, and what the paper found."""
-        return f"{self.answer} {self.paper}"
+        return f"{self.answer} {self.published_result}"
 
 
-def overall(answers: list[str]) -> Verdict:
+def combine_answers(answers: list[str]) -> FindingStatus:
     """``"yes"`` or ``"no"`` where all answers agree, else ``"mixed"``; without answers ``"not tested"``."""
     if not answers:
         return "not tested"

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paretofit.report.findings.finding import Finding, Verdict
-from paretofit.report.tables.summaries import OBJECTIVES, fronts_by_twojmax, medians, overall_front
-from paretofit.report.wording import counted, duration, duration_range, listed, named_levels, number
+from paretofit.report.findings.finding import Finding, FindingStatus
+from paretofit.report.tables.summaries import OBJECTIVES, compute_fronts_by_twojmax, compute_medians, compute_overall_front
+from paretofit.report.wording import format_count, format_duration, format_duration_range, join_items, format_levels, format_number
 
 QUESTION = "Which levels are on the front, in which range of cost, and do cheaper ones earn their place?"
 PAPER = (
@@ -18,7 +18,7 @@ PAPER = (
 KINDS = {"ref_energy": "energy", "ref_force": "force"}
 
 
-def levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Finding:
+def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Finding:
     """Say which levels are on the front, and which of them a budget for labels is best spent on.
 
     The cheapest setting of all is always on a front that counts cost, however bad it is. The verdict
@@ -39,13 +39,13 @@ def levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence
         budget from which the level gives the lowest energy error for the first time, ``energy_to_s``
         the one from which it does no more.
     """
-    table = medians(results, levels)
+    table = compute_medians(results, levels)
     table = table[np.isfinite(table[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)]
     reason = _untestable(table, levels)
     if reason:
         return Finding("front", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
-    fronts = {str(value): part for value, part in fronts_by_twojmax(table).groupby("twojmax")}
-    fronts["all"] = overall_front(front)
+    fronts = {str(value): part for value, part in compute_fronts_by_twojmax(table).groupby("twojmax")}
+    fronts["all"] = compute_overall_front(front)
     numbers = pd.concat([_rows(part, value, levels) for value, part in fronts.items()], ignore_index=True)
     earned = pd.DataFrame(
         [_earned(fronts[str(value)], rows, levels[-1]) | {"twojmax": value} for value, rows in table.groupby("twojmax")]
@@ -84,13 +84,13 @@ def _rows(front: pd.DataFrame, twojmax: str, levels: Sequence[str]) -> pd.DataFr
     for column, kind in KINDS.items():
         for row in rows.values():
             row |= {f"{kind}_from_s": np.nan, f"{kind}_to_s": np.nan}
-        for level, start, end in best_buys(front, column):
+        for level, start, end in find_best_levels(front, column):
             first = rows[level][f"{kind}_from_s"]
             rows[level] |= {f"{kind}_from_s": start if np.isnan(first) else first, f"{kind}_to_s": end}
     return pd.DataFrame(list(rows.values()))
 
 
-def best_buys(front: pd.DataFrame, column: str) -> list[tuple[str, float, float]]:
+def find_best_levels(front: pd.DataFrame, column: str) -> list[tuple[str, float, float]]:
     """Which level gives the lowest error at a budget, as (level, from, to) in seconds of label cost.
 
     Neighbouring ranges of the same level are one; the last range has no end (infinity).
@@ -110,7 +110,7 @@ def _earned(front: pd.DataFrame, settings: pd.DataFrame, reference: str) -> dict
     affordable = settings.loc[settings["level"] == reference, "label_seconds"].min()
     found: dict[str, Any] = {"affordable": affordable}
     for column, kind in KINDS.items():
-        ends = [end for level, _, end in best_buys(front, column) if level != reference and end > affordable]
+        ends = [end for level, _, end in find_best_levels(front, column) if level != reference and end > affordable]
         found[kind] = max(ends, default=float("nan"))
     return found
 
@@ -118,27 +118,27 @@ def _earned(front: pd.DataFrame, settings: pd.DataFrame, reference: str) -> dict
 def _points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequence[str]) -> str:
     rows = numbers[(numbers["twojmax"] == "all") & (numbers["points"] > 0)]
     named = [
-        f"level {row['level']} ({row['points']} {duration_range(row['cheapest_s'], row['dearest_s'])})"
+        f"level {row['level']} ({row['points']} {format_duration_range(row['cheapest_s'], row['dearest_s'])})"
         for _, row in rows.iterrows()
     ]
     absent = [level for level in levels if level not in set(rows["level"])]
-    missing = f"; {named_levels(absent)} {'is' if len(absent) == 1 else 'are'} absent" if absent else ""
+    missing = f"; {format_levels(absent)} {'is' if len(absent) == 1 else 'are'} absent" if absent else ""
     return (
-        f"The front over all 2Jmax has {counted(len(front), 'point')}, by the DFT cost of the training "
-        f"labels: {listed(named)}{missing}."
+        f"The front over all 2Jmax has {format_count(len(front), 'point')}, by the DFT cost of the training "
+        f"labels: {join_items(named)}{missing}."
     )
 
 
 def _budgets(front: pd.DataFrame, most: int = 6) -> str:
     parts = []
     for (column, kind), unit in zip(KINDS.items(), ("meV/atom", "meV/Å"), strict=True):
-        buys = best_buys(front, column)
-        named = [f"level {level} from {duration(start)}" for level, start, _ in buys[:most]]
+        buys = find_best_levels(front, column)
+        named = [f"level {level} from {format_duration(start)}" for level, start, _ in buys[:most]]
         if len(buys) > most:
-            more = counted(len(buys) - most + 1, "more change")
-            named[-1] = f"{more} up to level {buys[-1][0]} from {duration(buys[-1][1])}"
-        lowest = f"down to {number(front[column].min())} {unit}"
-        parts.append(f"the lowest {kind} error comes from {listed(named)} ({lowest})")
+            more = format_count(len(buys) - most + 1, "more change")
+            named[-1] = f"{more} up to level {buys[-1][0]} from {format_duration(buys[-1][1])}"
+        lowest = f"down to {format_number(front[column].min())} {unit}"
+        parts.append(f"the lowest {kind} error comes from {join_items(named)} ({lowest})")
     return f"As the budget grows, {'; '.join(parts)}."
 
 
@@ -147,17 +147,17 @@ def _places(earned: pd.DataFrame) -> str:
     named = []
     for _, row in earned.iterrows():
         ends = [_until(row[kind], kind) for kind in KINDS.values()]
-        start = duration(row["affordable"])
-        named.append(f"at 2Jmax = {row['twojmax']:.0f} (reference affordable from {start}) {listed(ends)}")
+        start = format_duration(row["affordable"])
+        named.append(f"at 2Jmax = {row['twojmax']:.0f} (reference affordable from {start}) {join_items(ends)}")
     return f"Where the reference level is affordable too, cheaper levels still win {'; '.join(named)}."
 
 
 def _until(end: float, kind: str) -> str:
     if np.isnan(end):
         return f"never in {kind}"
-    return f"at every budget in {kind}" if np.isinf(end) else f"up to {duration(end)} in {kind}"
+    return f"at every budget in {kind}" if np.isinf(end) else f"up to {format_duration(end)} in {kind}"
 
 
-def _verdict(earned: pd.DataFrame) -> Verdict:
+def _verdict(earned: pd.DataFrame) -> FindingStatus:
     won = earned[list(KINDS.values())].notna().to_numpy()
     return "yes" if won.all() else "mixed" if won.any() else "no"

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pandas as pd
 
-from paretofit.report.findings.finding import Finding, Verdict
-from paretofit.report.tables.summaries import at_largest_subset, medians, subset_words
-from paretofit.report.wording import counted, listed, number, ratio_text, sentence
+from paretofit.report.findings.finding import Finding, FindingStatus
+from paretofit.report.tables.summaries import select_largest_subset, compute_medians, describe_subset
+from paretofit.report.wording import format_count, join_items, format_number, format_ratio, capitalise_sentence
 
 QUESTION = "Do errors against the reference fall from level to level?"
 PAPER = (
@@ -19,7 +19,7 @@ SAME = 0.01  # relative; a smaller change is called none: the published errors s
 _PER_CENT = f"{100 * SAME:.0f} %"
 
 
-def errors_fall(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
+def assess_error_decrease(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     """Compare neighbouring levels at the largest subset, for every 2Jmax and w_E/w_F.
 
     Parameters
@@ -33,10 +33,10 @@ def errors_fall(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
         Yes: no step rises by more than 1 % and some fall; no: none falls; else mixed. ``numbers`` has a
         row per (2Jmax, w_E/w_F, step).
     """
-    rows = at_largest_subset(medians(results, levels))
+    rows = select_largest_subset(compute_medians(results, levels))
     steps = pd.DataFrame(_steps(rows, levels))
     if steps.empty:
-        reason = f"Not tested: the results hold only level {listed(sorted(set(rows['level'])))}, and it takes two."
+        reason = f"Not tested: the results hold only level {join_items(sorted(set(rows['level'])))}, and it takes two."
         return Finding("levels", QUESTION, "not tested", reason, PAPER)
     counts = [
         f"the {kind} error falls in {(steps[kind] == 'falls').sum()}, stays within {_PER_CENT} in "
@@ -44,7 +44,7 @@ def errors_fall(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
         for kind in ("energy", "force")
     ]
     text = (
-        f"At the largest subset ({subset_words(rows)}), of {counted(len(steps), 'step')} from one level to "
+        f"At the largest subset ({describe_subset(rows)}), of {format_count(len(steps), 'step')} from one level to "
         f"the next (each 2Jmax and w_E/w_F), {counts[0]}; {counts[1]}. "
         f"{_example(rows, levels)} {_exceptions(steps)}"
     )
@@ -72,7 +72,7 @@ def _change(before: float, after: float) -> str:
     return "falls" if after < before * (1 - SAME) else "same"
 
 
-def _verdict(steps: pd.DataFrame) -> Verdict:
+def _verdict(steps: pd.DataFrame) -> FindingStatus:
     changes = set(steps["energy"]) | set(steps["force"])
     if "falls" not in changes:
         return "no"
@@ -85,9 +85,9 @@ def _example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
     twojmax, ratio = rows["twojmax"].max(), ratios[len(ratios) // 2]
     part = rows[(rows["twojmax"] == twojmax) & (rows["weight_ratio"] == ratio)].set_index("level")
     here = [level for level in levels if level in part.index]
-    chains = [" → ".join(number(part.loc[level, column]) for level in here) for column in ("ref_energy", "ref_force")]
+    chains = [" → ".join(format_number(part.loc[level, column]) for level in here) for column in ("ref_energy", "ref_force")]
     return (
-        f"For levels {' → '.join(here)} at 2Jmax = {twojmax} and w_E/w_F = {ratio_text(ratio)} the errors go "
+        f"For levels {' → '.join(here)} at 2Jmax = {twojmax} and w_E/w_F = {format_ratio(ratio)} the errors go "
         f"{chains[0]} meV/atom and {chains[1]} meV/Å."
     )
 
@@ -98,11 +98,11 @@ def _exceptions(steps: pd.DataFrame, most: int = 3) -> str:
     for kind in ("energy", "force"):
         against = steps[steps[kind].isin(["rises", "same"])]
         named = [
-            f"from {lower} to {higher} at 2Jmax {listed(sorted(set(part['twojmax'])))} ({len(part)} of "
+            f"from {lower} to {higher} at 2Jmax {join_items(sorted(set(part['twojmax'])))} ({len(part)} of "
             f"{((steps['from'] == lower) & (steps['to'] == higher)).sum()})"
             for (lower, higher), part in against.groupby(["from", "to"], sort=False)
         ]
         if named:
-            rest = f" and {counted(len(named) - most, 'other step')}" if len(named) > most else ""
-            parts.append(f"the {kind} error does not fall {listed(named[:most])}{rest}")
-    return f"{sentence('; '.join(parts))} " if parts else ""
+            rest = f" and {format_count(len(named) - most, 'other step')}" if len(named) > most else ""
+            parts.append(f"the {kind} error does not fall {join_items(named[:most])}{rest}")
+    return f"{capitalise_sentence('; '.join(parts))} " if parts else ""

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from paretofit.report.findings.finding import Finding, Verdict
-from paretofit.report.tables.summaries import ordered_samplings, prepared, quantiles
-from paretofit.report.wording import counted, listed, number
+from paretofit.report.findings.finding import Finding, FindingStatus
+from paretofit.report.tables.summaries import list_sampling_methods, prepare_results, compute_quantiles
+from paretofit.report.wording import format_count, join_items, format_number
 
 QUESTION = "Does leverage sampling beat random sampling?"
 PAPER = (
@@ -41,7 +41,7 @@ LEAST_REPEATS = 4
 SAME_FIT = 1e-3
 
 
-def leverage_beats_random(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
+def assess_leverage_sampling(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     """Compare leverage and block-leverage with random sampling at the reference level.
 
     Cells (2Jmax, w_E/w_F, subset size) in which all samplings coincide, because the subset is the whole
@@ -59,9 +59,9 @@ def leverage_beats_random(results: pd.DataFrame, levels: Sequence[str]) -> Findi
         no also where no difference is significant. ``numbers`` has a row per cell, sampling and kind of
         error.
     """
-    frame = prepared(results, levels)
+    frame = prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
-    others = [name for name in ordered_samplings(frame) if name != "random"]
+    others = [name for name in list_sampling_methods(frame) if name != "random"]
     if reason := _untestable(frame, levels):
         return Finding("sampling", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
     frame, whole = without_whole_set(frame)
@@ -130,7 +130,7 @@ def _cells(frame: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
 
 
 def _spread(values: pd.Series) -> float:
-    low, high = quantiles(values, (0.1, 0.9))
+    low, high = compute_quantiles(values, (0.1, 0.9))
     return high - low
 
 
@@ -183,7 +183,7 @@ def _answer(score: dict[str, Any]) -> str:
     return "yes" if score["lower"] else "no"
 
 
-def _verdict(scores: Sequence[dict[str, Any]]) -> Verdict:
+def _verdict(scores: Sequence[dict[str, Any]]) -> FindingStatus:
     answers = {_answer(score) for score in scores}
     if answers == {"yes"}:
         return "yes"
@@ -194,14 +194,14 @@ def _left_out(sizes: Sequence[int]) -> str:
     if not sizes:
         return ""
     return (
-        f"Subsets of {listed(sizes)} configurations are left out: they are the whole training set, where "
+        f"Subsets of {join_items(sizes)} configurations are left out: they are the whole training set, where "
         "all samplings coincide."
     )
 
 
 def _too_few(repeats: int) -> str:
     return (
-        f"Whether this is more than chance is not tested: all cells share {counted(repeats, 'repetition')}, "
+        f"Whether this is more than chance is not tested: all cells share {format_count(repeats, 'repetition')}, "
         f"and it takes {LEAST_REPEATS}. "
     )
 
@@ -211,9 +211,9 @@ def _sentences(scores: Sequence[dict[str, Any]]) -> str:
     named: dict[str, list[str]] = {}
     for score in scores:
         spread = "" if np.isnan(score["spread"]) else f", its spread {score['spread']:.2f} times"
-        test = "" if np.isnan(score["p"]) else f"; {_OUTCOMES[_answer(score)]}, p = {number(score['p'], 2)}"
+        test = "" if np.isnan(score["p"]) else f"; {_OUTCOMES[_answer(score)]}, p = {format_number(score['p'], 2)}"
         named.setdefault(score["sampling"], []).append(
-            f"the {score['kind']} error is lower in {score['wins']} of {counted(score['cells'], 'cell')} "
+            f"the {score['kind']} error is lower in {score['wins']} of {format_count(score['cells'], 'cell')} "
             f"(on average {score['ratio']:.2f} times that of random sampling{spread}{test})"
         )
-    return " ".join(f"With {name} sampling {listed(parts)}." for name, parts in named.items())
+    return " ".join(f"With {name} sampling {join_items(parts)}." for name, parts in named.items())

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from paretofit.report.findings.finding import Finding, overall
-from paretofit.report.tables.summaries import at_largest_subset, medians, subset_words
-from paretofit.report.wording import listed, named_levels, number, ratio_text
+from paretofit.report.findings.finding import Finding, combine_answers
+from paretofit.report.tables.summaries import select_largest_subset, compute_medians, describe_subset
+from paretofit.report.wording import join_items, format_levels, format_number, format_ratio
 
 QUESTION = "Does a larger force weight lower the energy error against the reference for the lowest levels?"
 PAPER = (
@@ -20,7 +20,7 @@ COLUMNS = [
 GAIN = 0.01  # relative; a smaller change of the energy error does not count
 
 
-def force_weight_helps(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
+def assess_force_weight(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     """Compare the energy error against the reference over w_E/w_F, at the largest subset.
 
     A smaller w_E/w_F is a larger force weight. For one level and 2Jmax the answer is *yes* where the
@@ -38,8 +38,8 @@ def force_weight_helps(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     Finding
         ``numbers`` has a row per (2Jmax, level), the other levels included for comparison.
     """
-    rows = at_largest_subset(medians(results, levels))
-    lowest = [level for level in lowest_levels(levels) if level in set(rows["level"])]
+    rows = select_largest_subset(compute_medians(results, levels))
+    lowest = [level for level in select_lowest_levels(levels) if level in set(rows["level"])]
     numbers = pd.DataFrame(_answers(rows, levels), columns=COLUMNS)
     reason = ""
     if rows["weight_ratio"].nunique() < 2:
@@ -50,11 +50,11 @@ def force_weight_helps(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
         return Finding("weights", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
     low = numbers[numbers["level"].isin(lowest)]
     high = numbers[~numbers["level"].isin(lowest)]
-    text = f"At the largest subset ({subset_words(rows)}): {_by_level(low, lowest)}{_contrast(high)}"
-    return Finding("weights", QUESTION, overall(list(low["answer"])), text, PAPER, numbers)
+    text = f"At the largest subset ({describe_subset(rows)}): {_by_level(low, lowest)}{_contrast(high)}"
+    return Finding("weights", QUESTION, combine_answers(list(low["answer"])), text, PAPER, numbers)
 
 
-def lowest_levels(levels: Sequence[str]) -> list[str]:
+def select_lowest_levels(levels: Sequence[str]) -> list[str]:
     """The lower half of the levels below the reference, rounded up: 1, 2, 3 of 6; 1, 2 of 5."""
     return list(levels[: len(levels) // 2])
 
@@ -80,10 +80,10 @@ def _by_level(low: pd.DataFrame, lowest: Sequence[str]) -> str:
             continue
         row = part.iloc[-1]
         sentences.append(
-            f"level {level}: {_tally(part)} (at {row['twojmax']}: {number(row['energy_at_largest'])} "
-            f"meV/atom at w_E/w_F = {ratio_text(row['largest_ratio'])}, {number(row['energy_at_smallest'])} "
-            f"at {ratio_text(row['smallest_ratio'])}, lowest {number(row['best_energy'])} at "
-            f"{ratio_text(row['best_ratio'])})"
+            f"level {level}: {_tally(part)} (at {row['twojmax']}: {format_number(row['energy_at_largest'])} "
+            f"meV/atom at w_E/w_F = {format_ratio(row['largest_ratio'])}, {format_number(row['energy_at_smallest'])} "
+            f"at {format_ratio(row['smallest_ratio'])}, lowest {format_number(row['best_energy'])} at "
+            f"{format_ratio(row['best_ratio'])})"
         )
     return "; ".join(sentences) + "."
 
@@ -94,7 +94,7 @@ def _tally(part: pd.DataFrame) -> str:
     for answer in ("yes", "partly", "no"):
         values = list(part.loc[part["answer"] == answer, "twojmax"])
         if values:
-            named.append(f"{answer} at {'' if named else '2Jmax '}{listed(values)}")
+            named.append(f"{answer} at {'' if named else '2Jmax '}{join_items(values)}")
     return ", ".join(named)
 
 
@@ -103,4 +103,4 @@ def _contrast(high: pd.DataFrame) -> str:
         return ""
     names = list(dict.fromkeys(high["level"]))
     count = (high["answer"] == "yes").sum()
-    return f" For {named_levels(names)} it is yes in {count} of {len(high)} cases (each level and 2Jmax)."
+    return f" For {format_levels(names)} it is yes in {count} of {len(high)} cases (each level and 2Jmax)."

@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
 from paretofit.report.figures import style
-from paretofit.report.tables.summaries import OBJECTIVES, ordered_samplings
+from paretofit.report.tables.summaries import OBJECTIVES, list_sampling_methods
 
 QUANTITIES = {  # what can be an axis: its name and its unit
     "ref_energy": ("energy error", "meV/atom"),
@@ -40,19 +40,19 @@ _SYMBOLS = {
 }  # fmt: skip
 
 
-def explorer_data(
-    points: pd.DataFrame, levels: Sequence[str], study: Mapping[str, Any] | None = None, *, most: int = MOST
+def build_explorer_data(
+    points: pd.DataFrame, levels: Sequence[str], study: Mapping[str, Any] | None = None, *, max_settings: int = MOST
 ) -> dict[str, Any]:
     """The settings as columns of numbers, with what is needed to draw and to name them.
 
     Parameters
     ----------
     points : DataFrame, a row per setting
-        As `paretofit.report.tables.summaries.medians` gives it: errors in meV/atom and meV/Å, ``label_seconds`` in s,
+        As `paretofit.report.tables.summaries.compute_medians` gives it: errors in meV/atom and meV/Å, ``label_seconds`` in s,
         ``md_us_per_atom_step`` in µs. A value that is not finite is unknown.
     levels : names of the convergence levels by cost, the last is the reference
     study : settings of the study, as in its YAML file; makes the YAML of a point a whole study
-    most : settings to keep at most; beyond it those far from the front of their level, 2Jmax and sampling go
+    max_settings : settings to keep at most; beyond it those far from the front of their level, 2Jmax and sampling go
 
     Returns
     -------
@@ -60,15 +60,15 @@ def explorer_data(
     are places in the lists of that name), ``levels``, ``samplings``, ``quantities``, ``left_out`` (settings
     dropped), ``base`` (YAML of the study without the point's own keys, by level) and ``reference``.
     """
-    levels, samplings = [str(level) for level in levels], ordered_samplings(points)
-    kept = _nearest_the_fronts(points.reset_index(drop=True), most)
+    levels, samplings = [str(level) for level in levels], list_sampling_methods(points)
+    kept = _nearest_the_fronts(points.reset_index(drop=True), max_settings)
     columns = {name: _rounded(kept[name]) for name in [*QUANTITIES, *_OTHERS]}
     columns["level"] = [levels.index(str(level)) for level in kept["level"]]
     columns["sampling"] = [samplings.index(sampling) for sampling in kept["sampling"]]
     return {
         "columns": columns,
         "levels": [
-            {"name": level, "colour": style.colour(level, levels), "symbol": _SYMBOLS[style.marker(level, levels)]}
+            {"name": level, "colour": style.level_colour(level, levels), "symbol": _SYMBOLS[style.level_marker(level, levels)]}
             for level in levels
         ],
         "samplings": samplings,
@@ -79,7 +79,7 @@ def explorer_data(
     }
 
 
-def embedded(data: Mapping[str, Any]) -> dict[str, Markup]:
+def embed_explorer_data(data: Mapping[str, Any]) -> dict[str, Markup]:
     """The data and the library as text that may stand inside a ``<script>`` element.
 
     Returns

@@ -8,56 +8,56 @@ from typing import TYPE_CHECKING
 import jinja2
 import numpy as np
 
-from paretofit.report.tables.table_text import heading, markdown
-from paretofit.report.wording import number
+from paretofit.report.tables.table_text import format_heading, format_markdown
+from paretofit.report.wording import format_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from paretofit.report.page.sweep_page import Picture
+    from paretofit.report.page.sweep_page import ReportFigure
 
 NOISE = 1e-6
 CLOSING = "The numbers in full: validation.csv; the curves: tables/; what was asked for: validation.json."
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of the page: its title, its numbers, its figures."""
 
     title: str
     table: pd.DataFrame
-    pictures: Sequence[Picture]
+    figures: Sequence[ReportFigure]
 
     @property
     def headings(self) -> list[str]:
         """Of the columns, as people read them."""
-        return [heading(column) for column in self.table.columns]
+        return [format_heading(column) for column in self.table.columns]
 
     @property
     def rows(self) -> list[list[tuple[str, bool]]]:
         """Texts, and whether each is a number."""
         return [
-            [(shown(value), not isinstance(value, str)) for value in row]
+            [(format_value(value), not isinstance(value, str)) for value in row]
             for row in self.table.itertuples(index=False, name=None)
         ]
 
     @property
     def markdown(self) -> str:
         """The table in Markdown."""
-        return markdown(self.table.map(shown))
+        return format_markdown(self.table.map(format_value))
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A text as it is, a number with four significant digits; what is below 1e-6 in our units is noise."""
     if isinstance(value, (int, float, np.number)):
-        return number(0.0 if abs(float(value)) < NOISE else float(value), 4)
+        return format_number(0.0 if abs(float(value)) < NOISE else float(value), 4)
     return str(value)
 
 
 def render_sections(
-    *, title: str, opening: str, sections: Sequence[Section], failures: Sequence[str], closing: str = CLOSING
+    *, title: str, opening: str, sections: Sequence[PageSection], failures: Sequence[str], closing: str = CLOSING
 ) -> str:
     """The HTML of sections; everything that comes from data is escaped."""
     environment = jinja2.Environment(

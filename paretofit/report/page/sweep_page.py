@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding
-from paretofit.report.page.explorer import embedded
-from paretofit.report.tables.table_text import cell, heading
+from paretofit.report.page.explorer import embed_explorer_data
+from paretofit.report.tables.table_text import format_cell, format_heading
 
 PAPER = (
     "I. Baghishov, J. Janssen, G. Henkelman, D. Perez, Application-specific machine-learned interatomic "
@@ -25,40 +25,40 @@ _LONGEST = 150  # rows of a table behind a finding that are shown in the page; a
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportFigure:
     """A figure on the page: its caption, and either its picture or why there is none."""
 
     name: str
     caption: str
     image: bytes = b""
     mime: str = "image/svg+xml"
-    place: str = ""
-    missing: str = ""
+    location: str = ""
+    missing_reason: str = ""
     wide: bool = True
 
     @property
-    def uri(self) -> str:
+    def data_uri(self) -> str:
         """The picture as a data URI."""
         return f"data:{self.mime};base64," + base64.b64encode(self.image).decode("ascii")
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ReportTable:
     """A table on the page: its title, a sentence on what it holds, and the file that has it in full."""
 
     title: str
     note: str
-    file: str
+    file_stem: str
     table: pd.DataFrame
 
 
-def render(
+def render_report(
     *,
     title: str,
     opening: str,
     findings: Sequence[Finding],
-    pictures: Sequence[Picture],
-    sheets: Sequence[Sheet],
+    figures: Sequence[ReportFigure],
+    tables: Sequence[ReportTable],
     summary: Mapping[str, str],
     warnings: Sequence[str],
     explorer: Mapping[str, Any] | None = None,
@@ -68,10 +68,10 @@ def render(
     Parameters
     ----------
     title, opening : heading and first paragraph
-    findings, pictures, sheets : shown in the order given
+    findings, figures, tables : shown in the order given
     summary : how it was computed, a line for each entry
     warnings : shown where there are any
-    explorer : what `paretofit.report.page.explorer.explorer_data` gives; None leaves the interactive part out
+    explorer : what `paretofit.report.page.explorer.build_explorer_data` gives; None leaves the interactive part out
 
     Returns
     -------
@@ -85,11 +85,11 @@ def render(
         title=title,
         opening=opening,
         findings=[(finding, _table(finding.numbers, _LONGEST)) for finding in findings],
-        pictures=pictures,
-        sheets=[(sheet, _table(sheet.table)) for sheet in sheets],
+        pictures=figures,
+        sheets=[(sheet, _table(sheet.table)) for sheet in tables],
         summary=summary,
         warnings=warnings,
-        explorer=None if explorer is None else embedded(explorer),
+        explorer=None if explorer is None else embed_explorer_data(explorer),
         paper=PAPER,
     )
 
@@ -99,10 +99,10 @@ def _table(table: pd.DataFrame, longest: int | None = None) -> dict[str, Any]:
     rows: list[list[tuple[str, float | None]]] = []
     if longest is None or len(table) <= longest:
         rows = [
-            [(cell(column, value), _sort_key(value)) for column, value in zip(table.columns, row, strict=True)]
+            [(format_cell(column, value), _sort_key(value)) for column, value in zip(table.columns, row, strict=True)]
             for row in table.itertuples(index=False, name=None)
         ]
-    headings = [_name_and_unit(heading(column)) for column in table.columns]
+    headings = [_name_and_unit(format_heading(column)) for column in table.columns]
     return {"headings": headings, "rows": rows, "length": len(table)}
 
 

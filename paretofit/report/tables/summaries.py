@@ -37,8 +37,8 @@ def check_columns(frame: pd.DataFrame, columns: Sequence[str], name: str) -> Non
         raise InputError(f"the {name} table must have the columns {', '.join(columns)}; it lacks {missing[0]}")
 
 
-def prepared(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """The results with levels as strings and a column ``weight_ratio`` = w_E / w_F.
+def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+    """The results with levels as strings and a column ``compute_weight_ratio`` = w_E / w_F.
 
     Parameters
     ----------
@@ -50,33 +50,33 @@ def prepared(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     DataFrame with the same rows.
     """
     check_columns(results, RESULT_COLUMNS, "results")
-    frame = results.assign(level=results["level"].astype(str), weight_ratio=weight_ratio(results))
+    frame = results.assign(level=results["level"].astype(str), weight_ratio=compute_weight_ratio(results))
     unknown = sorted(set(frame["level"]) - set(levels))
     if unknown:
         raise InputError(f"the results have level {unknown[0]!r}, which is not among {', '.join(levels)}")
     return frame
 
 
-def weight_ratio(frame: pd.DataFrame) -> pd.Series:
+def compute_weight_ratio(frame: pd.DataFrame) -> pd.Series:
     """w_E / w_F rounded to 6 significant digits, so that equal ratios group together."""
     ratio = frame["w_energy"].to_numpy(dtype=float) / frame["w_force"].to_numpy(dtype=float)
     return pd.Series([float(f"{value:.6g}") for value in ratio], index=frame.index, dtype=float)
 
 
-def medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Median over repetitions of every error and cost.
 
     Returns
     -------
     DataFrame, a row per setting: the columns `SETTING`, `VALUES` and ``n_repeats``; meV/atom, meV/Å, s.
     """
-    grouped = prepared(results, levels).groupby(SETTING, sort=True)
+    grouped = prepare_results(results, levels).groupby(SETTING, sort=True)
     table = grouped[VALUES].median()
     table["n_repeats"] = grouped.size()
     return table.reset_index()
 
 
-def at_largest_subset(table: pd.DataFrame) -> pd.DataFrame:
+def select_largest_subset(table: pd.DataFrame) -> pd.DataFrame:
     """For every 2Jmax the rows at the largest subset size that all its levels share, in one sampling.
 
     With the whole training set all samplings are the same fit; below it, one sampling (the first of
@@ -105,26 +105,26 @@ def _preference(sampling: str) -> tuple[int, str]:
     return (SAMPLINGS.index(sampling) if sampling in SAMPLINGS else len(SAMPLINGS), sampling)
 
 
-def quantiles(values: pd.Series, which: tuple[float, float]) -> tuple[float, float]:
+def compute_quantiles(values: pd.Series, probabilities: tuple[float, float]) -> tuple[float, float]:
     """Two quantiles of errors of which some may be infinite, where the usual interpolation gives NaN."""
     huge = 1e12  # meV: stands for infinity, between which and anything there is a middle
-    low, high = values.clip(upper=huge).quantile(list(which))
+    low, high = values.clip(upper=huge).quantile(list(probabilities))
     return float(low), float(high)
 
 
-def ordered_samplings(table: pd.DataFrame) -> list[str]:
+def list_sampling_methods(table: pd.DataFrame) -> list[str]:
     """The samplings of a table, random first."""
     return sorted(set(table["sampling"]), key=_preference)
 
 
-def subset_words(rows: pd.DataFrame) -> str:
-    """How the rows of `at_largest_subset` were trained: ``"140 configurations, random sampling"``."""
+def describe_subset(rows: pd.DataFrame) -> str:
+    """How the rows of `select_largest_subset` were trained: ``"140 configurations, random sampling"``."""
     sizes = sorted(set(rows["n_train"]))
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-    return f"{size} configurations, {' or '.join(ordered_samplings(rows))} sampling"
+    return f"{size} configurations, {' or '.join(list_sampling_methods(rows))} sampling"
 
 
-def fronts_by_twojmax(table: pd.DataFrame) -> pd.DataFrame:
+def compute_fronts_by_twojmax(table: pd.DataFrame) -> pd.DataFrame:
     """The front of each 2Jmax on its own, over energy error, force error and label cost.
 
     Settings with an error that is not finite cannot be compared and are left out; where the cost is
@@ -141,10 +141,10 @@ def fronts_by_twojmax(table: pd.DataFrame) -> pd.DataFrame:
     objectives = OBJECTIVES if table["label_seconds"].notna().any() else OBJECTIVES[:2]
     finite = np.isfinite(table[objectives].to_numpy(dtype=float)).all(axis=1)
     parts = [pareto_front(rows, objectives) for _, rows in table[finite].groupby("twojmax")]
-    return once(pd.concat(parts, ignore_index=True)) if parts else table.iloc[:0]
+    return drop_duplicate_fits(pd.concat(parts, ignore_index=True)) if parts else table.iloc[:0]
 
 
-def overall_front(front: pd.DataFrame) -> pd.DataFrame:
+def compute_overall_front(front: pd.DataFrame) -> pd.DataFrame:
     """The front over all 2Jmax, also where the one that was handed in is one for each 2Jmax.
 
     Parameters
@@ -157,10 +157,10 @@ def overall_front(front: pd.DataFrame) -> pd.DataFrame:
     """
     finite = np.isfinite(front[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)
     points = front[finite].assign(level=front["level"].astype(str))
-    return once(pareto_front(points, OBJECTIVES) if len(points) else points)
+    return drop_duplicate_fits(pareto_front(points, OBJECTIVES) if len(points) else points)
 
 
-def once(front: pd.DataFrame) -> pd.DataFrame:
+def drop_duplicate_fits(front: pd.DataFrame) -> pd.DataFrame:
     """One point for each fit: the whole training set is the same fit whatever the sampling."""
     same = ["twojmax", "level", "n_train", *OBJECTIVES]
     return front.drop_duplicates([*same, *(set(front.columns) & {"weight_ratio", "w_energy", "w_force"})])

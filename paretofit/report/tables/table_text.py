@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import write_text
-from paretofit.report.tables.summaries import FRONT_COLUMNS, at_largest_subset, medians, weight_ratio
-from paretofit.report.wording import number, ratio_text
+from paretofit.report.tables.summaries import FRONT_COLUMNS, select_largest_subset, compute_medians, compute_weight_ratio
+from paretofit.report.wording import format_number, format_ratio
 
 HEADINGS = {
     "twojmax": "2Jmax",
@@ -74,7 +74,7 @@ HEADINGS = {
 }
 
 
-def errors_by_level(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Errors at the largest subset, as in Tables 4 and 5 of the paper, for every 2Jmax and w_E/w_F.
 
     Parameters
@@ -86,7 +86,7 @@ def errors_by_level(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
     -------
     DataFrame, a row per (2Jmax, w_E/w_F, level): medians over repetitions in meV/atom and meV/Å.
     """
-    rows = at_largest_subset(medians(results, levels))
+    rows = select_largest_subset(compute_medians(results, levels))
     columns = [
         "twojmax", "weight_ratio", "level", "n_train", "train_energy", "test_energy", "ref_energy",
         "ref_energy_shifted", "train_force", "test_force", "ref_force",
@@ -94,9 +94,9 @@ def errors_by_level(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
     return _by_level(rows, levels, ["twojmax", "weight_ratio"])[columns]
 
 
-def front_table(front: pd.DataFrame) -> pd.DataFrame:
+def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
     """The points of the front by DFT cost, with w_E/w_F in place of the two weights."""
-    table = front.assign(weight_ratio=weight_ratio(front), level=front["level"].astype(str))
+    table = front.assign(weight_ratio=compute_weight_ratio(front), level=front["level"].astype(str))
     columns = [name for name in FRONT_COLUMNS if name not in ("w_energy", "w_force")]
     columns.insert(columns.index("n_train") + 1, "weight_ratio")
     if "overall" in front.columns:  # a front for each 2Jmax, with a mark on what is on the one over all
@@ -105,9 +105,9 @@ def front_table(front: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["label_seconds", "ref_energy"])[columns].reset_index(drop=True)
 
 
-def costs_by_level(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+def tabulate_costs(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """What a label costs at each level: the median of label_seconds / n_train at the largest subset (s)."""
-    rows = at_largest_subset(medians(results, levels))
+    rows = select_largest_subset(compute_medians(results, levels))
     each = (rows["label_seconds"] / rows["n_train"]).groupby(rows["level"]).median()
     table = pd.DataFrame({"level": [level for level in levels if level in each.index]})
     table["seconds_per_configuration"] = table["level"].map(each).astype(float)
@@ -116,9 +116,9 @@ def costs_by_level(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame
     return table
 
 
-def models(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
+def tabulate_models(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     """Features and, where it was measured, MD cost of each 2Jmax (as in Table 2 of the paper)."""
-    table = medians(results, levels).groupby("twojmax")[["n_features", "md_us_per_atom_step"]].median()
+    table = compute_medians(results, levels).groupby("twojmax")[["n_features", "md_us_per_atom_step"]].median()
     table = table.reset_index().astype({"n_features": int})
     return table if table["md_us_per_atom_step"].notna().any() else table.drop(columns="md_us_per_atom_step")
 
@@ -130,28 +130,28 @@ def _by_level(rows: pd.DataFrame, levels: Sequence[str], first: Sequence[str]) -
     return table.drop(columns="_place")
 
 
-def heading(column: object) -> str:
+def format_heading(column: object) -> str:
     """A column's name as people read it, with its unit."""
     name = str(column)
     return HEADINGS.get(name, name if " " in name else name.replace("_", " "))
 
 
-def cell(column: object, value: object) -> str:
+def format_cell(column: object, value: object) -> str:
     """A value as people read it: 3 significant digits, ratios and whole numbers as they are."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return str(value)
     if isinstance(value, (int, np.integer)):
         return str(value)
     if str(column) in ("weight_ratio", "smallest_ratio", "largest_ratio", "best_ratio"):
-        return ratio_text(float(value))
-    return number(float(value))
+        return format_ratio(float(value))
+    return format_number(float(value))
 
 
-def markdown(table: pd.DataFrame) -> str:
+def format_markdown(table: pd.DataFrame) -> str:
     """A table in Markdown, with headings and units."""
-    lines = [[heading(column) for column in table.columns], ["---"] * len(table.columns)]
+    lines = [[format_heading(column) for column in table.columns], ["---"] * len(table.columns)]
     lines += [
-        [cell(column, value) for column, value in zip(table.columns, row, strict=True)]
+        [format_cell(column, value) for column, value in zip(table.columns, row, strict=True)]
         for row in table.itertuples(index=False, name=None)
     ]
     escaped = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
@@ -162,5 +162,5 @@ def write_table(folder: Path | str, name: str, table: pd.DataFrame) -> list[Path
     """Write ``folder/name.csv`` (full precision) and ``folder/name.md``, each whole or not at all."""
     paths = [Path(folder) / f"{name}.csv", Path(folder) / f"{name}.md"]
     write_text(paths[0], table.to_csv(index=False, lineterminator="\n"))
-    write_text(paths[1], markdown(table))
+    write_text(paths[1], format_markdown(table))
     return paths
