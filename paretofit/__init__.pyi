@@ -5,6 +5,7 @@ from .commands import learn as learn
 from .commands import plan as plan
 from .commands import select_structures as select_structures
 from .core import InputError as InputError
+from .core import lammps_calculator as lammps_calculator
 from .dataset import Dataset as Dataset
 from .descriptors import DesignMatrix as DesignMatrix
 from .descriptors import SnapBasis as SnapBasis

@@ -23,7 +23,7 @@ from .hdf5_checks import check_global_heaps as check_global_heaps
 from .hdf5_checks import check_members as check_members
 from .hdf5_checks import read_local_array as read_local_array
 from .hdf5_checks import get_local_item as get_local_item
-from .html_tables import SHOWN as SHOWN
+from .html_tables import MAX_SHOWN_ITEMS as MAX_SHOWN_ITEMS
 from .html_tables import render_list as render_list
 from .html_tables import render_table as render_table
 from .html_tables import escape_text as escape_text

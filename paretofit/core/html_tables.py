@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SHOWN = 8  # kinds, elements and warnings of each sort
+MAX_SHOWN_ITEMS = 8  # kinds, elements and warnings of each sort
 LONGEST = 200  # characters of a text from the file
 NUMBER = re.compile(r"-?[0-9.,]+(e[+-]?[0-9]+)?|–")
 
@@ -39,8 +39,8 @@ def escape_text(value: Any) -> str:
 
 def render_list(items: Sequence[str]) -> str:
     """An HTML list of sentences, escaped; the first few and how many more."""
-    more = [f"and {len(items) - SHOWN} more"] if len(items) > SHOWN else []
-    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in [*items[:SHOWN], *more])}</ul>"
+    more = [f"and {len(items) - MAX_SHOWN_ITEMS} more"] if len(items) > MAX_SHOWN_ITEMS else []
+    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in [*items[:MAX_SHOWN_ITEMS], *more])}</ul>"
 
 
 def _words(value: Any) -> str:

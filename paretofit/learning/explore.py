@@ -16,7 +16,7 @@ from paretofit.descriptors import format_lammps_error
 from paretofit.learning.md_ase import AseDynamics
 from paretofit.learning.md_frame import describe_volume_problem
 from paretofit.learning.md_lammps import LammpsDynamics
-from paretofit.learning.md_run import MdEngine, Run, Trajectory
+from paretofit.learning.md_run import MdEngine, MdRun, Trajectory
 from paretofit.structures import is_too_close
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int) -> list
     return found
 
 
-def plan_runs(starts: Sequence[Atoms], settings: ExploreSettings, rng: np.random.Generator) -> list[Run]:
+def plan_runs(starts: Sequence[Atoms], settings: ExploreSettings, rng: np.random.Generator) -> list[MdRun]:
     """Starts, temperatures and pressures of the trajectories of an iteration.
 
     Starts are drawn without repetition as long as there are enough; grids are gone through in turn.
@@ -61,7 +61,7 @@ def plan_runs(starts: Sequence[Atoms], settings: ExploreSettings, rng: np.random
     temperatures, pressures = (_drawn(one, count, rng) for one in (settings.temperature_k, settings.pressure_kbar))
     seeds = rng.integers(1, 2**31 - 1, count)
     return [
-        Run(k, starts[int(order[k])], float(temperatures[k]), float(pressures[k]), int(seeds[k])) for k in range(count)
+        MdRun(k, starts[int(order[k])], float(temperatures[k]), float(pressures[k]), int(seeds[k])) for k in range(count)
     ]
 
 
@@ -72,7 +72,7 @@ def _drawn(values: Any, count: int, rng: np.random.Generator) -> Array:
 
 
 def run_md(
-    run: Run, engine: MdEngine, settings: ExploreSettings, grade_function: Callable[[Atoms], float] | None = None
+    run: MdRun, engine: MdEngine, settings: ExploreSettings, grade_function: Callable[[Atoms], float] | None = None
 ) -> Trajectory:
     """Run one trajectory; it is stopped where atoms are lost or too close, it is too hot, or the grade is too high.
 
@@ -123,7 +123,7 @@ def run_md(
     return Trajectory(frames, times, reason)
 
 
-def create_dynamics(run: Run, engine: MdEngine, settings: ExploreSettings) -> Dynamics:
+def create_dynamics(run: MdRun, engine: MdEngine, settings: ExploreSettings) -> Dynamics:
     """The engine that is asked for, or that suits what computes; not started yet.
 
     Raises
@@ -136,7 +136,7 @@ def create_dynamics(run: Run, engine: MdEngine, settings: ExploreSettings) -> Dy
     return kind(run, engine, settings.timestep_fs / 1000, 2 * hottest_of(run, settings))
 
 
-def _trouble(now: MdSnapshot, run: Run, settings: ExploreSettings, grade: Callable[[Atoms], float] | None) -> str:
+def _trouble(now: MdSnapshot, run: MdRun, settings: ExploreSettings, grade: Callable[[Atoms], float] | None) -> str:
     if not (np.isfinite(now.temperature + now.energy) and np.isfinite(now.atoms.positions).all()):
         return "the energy is not finite"
     if now.temperature > hottest_of(run, settings):
@@ -150,6 +150,6 @@ def _trouble(now: MdSnapshot, run: Run, settings: ExploreSettings, grade: Callab
     return ""
 
 
-def hottest_of(run: Run, settings: ExploreSettings) -> float:
+def hottest_of(run: MdRun, settings: ExploreSettings) -> float:
     """The temperature (K) at which a trajectory is stopped."""
     return max(settings.stop_temperature_ratio * run.temperature, FEWEST_KELVIN)

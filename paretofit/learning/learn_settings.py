@@ -67,7 +67,7 @@ class SetShareSettings(StrictSettings):
     """Shares of the sets; each configuration keeps its set for ever, with its relatives."""
 
     train: Share = Field(0.8, description="share that trains")
-    validate_: Share = Field(0.1, alias="validate", description="share that calibrates")
+    validation: Share = Field(0.1, description="share that calibrates")
     test: Share = Field(0.1, description="share that judges, and nothing else")
     group_by: list[str] = Field(
         ["parent", "trajectory"], description="keys of a configuration's info whose equal values mean relatives"
@@ -75,7 +75,7 @@ class SetShareSettings(StrictSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        total = self.train + self.validate_ + self.test
+        total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"the shares must add up to 1; they add up to {total:g}")
         return self
@@ -92,9 +92,9 @@ class SnapModelSettings(StrictSettings):
     rcutfac: StrictPositiveFloat = Field(4.812302818, description="Å; a pair of elements is seen up to rcutfac * (R_i + R_j)")
     radelem: dict[str, StrictPositiveFloat] = Field({}, description="R by element, 0.5 where not named")
     wj: dict[str, Number] = Field({}, description="weight by element, 1 where not named")
-    energy_weight: StrictPositiveFloat = Field(12.25, description="w_E/w_F")
+    weight_ratio: StrictPositiveFloat = Field(12.25, description="w_E/w_F")
     members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="of the committee")
-    method: Literal["bootstrap", "subset", "posterior", "pops"] = Field("bootstrap", description="how members are made")
+    committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field("bootstrap", description="how members are made")
 
 
 class ExploreSettings(StrictSettings):

@@ -208,7 +208,7 @@ class LearningLoop:
         """Give new configurations their set, for ever, before anything is paid for them."""
         known = self.folder.read_set_assignment()
         own = self.settings.sets
-        shares = {TRAIN: own.train, VALIDATE: own.validate_, TEST: own.test}
+        shares = {TRAIN: own.train, VALIDATE: own.validation, TEST: own.test}
         structures = list(new)
         if self.folder.dataset.exists():
             there = {int(atoms.info["config_id"]) for atoms in new}

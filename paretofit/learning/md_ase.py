@@ -21,7 +21,7 @@ from paretofit.core import lammps_calculator
 from paretofit.learning.md_frame import BAROSTAT_TIME_PS, MIN_TEMPERATURE_K, THERMOSTAT_TIME_PS, MdFrame, MdSnapshot, describe_volume_problem
 
 if TYPE_CHECKING:
-    from paretofit.learning.md_run import MdEngine, Run
+    from paretofit.learning.md_run import MdEngine, MdRun
 
 PS = 1000 * units.fs
 KBAR = 0.1 * units.GPa
@@ -42,7 +42,7 @@ class AseDynamics:
         K, at which it stops between two looks.
     """
 
-    run: Run
+    run: MdRun
     engine: MdEngine
     timestep: float
     max_temperature: float

@@ -18,7 +18,7 @@ from paretofit.learning.md_frame import BAROSTAT_TIME_PS, MIN_TEMPERATURE_K, THE
 
 if TYPE_CHECKING:
     from paretofit.core import Array
-    from paretofit.learning.md_run import MdEngine, Run
+    from paretofit.learning.md_run import MdEngine, MdRun
 
 NOTHING = ("pair_style zero 1.0", "pair_coeff * *")  # LAMMPS does not run without a pair style
 AXES = "xyz"
@@ -45,7 +45,7 @@ class LammpsDynamics:
         If LAMMPS cannot be loaded.
     """
 
-    run: Run
+    run: MdRun
     engine: MdEngine
     timestep: float
     max_temperature: float

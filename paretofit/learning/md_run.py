@@ -35,7 +35,7 @@ class MdEngine:
 
 
 @dataclass(frozen=True)
-class Run:
+class MdRun:
     """One trajectory to run.
 
     Attributes

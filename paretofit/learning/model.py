@@ -231,7 +231,7 @@ class SnapModel:
         twojmax = self._affordable(designs[0][1], n_rows)
         p = designs[0][1].columns_up_to(twojmax)
         extra = [name for name in data.levels if name != data.levels[-1] and (data.level[train] == name).any()]
-        weights = np.array([self.settings.energy_weight, 1.0, 1.0])
+        weights = np.array([self.settings.weight_ratio, 1.0, 1.0])
         parts = _parts(data, designs, train, p, extra, len(self.elements))
         rng = np.random.default_rng([seed, 0])
         fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=jobs)
@@ -242,10 +242,10 @@ class SnapModel:
         potential = build_committee(
             self.build_basis(twojmax),
             fit,
-            CommitteeSettings(self.settings.members, self.settings.method, seed=seed),
+            CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed),
             list(data.dataset.select(train)),
             LabelledStructures(aside.structures, align_labels(aside, data.level[held], offsets), data.groups[held]),
-            energy_weight=self.settings.energy_weight,
+            energy_weight=self.settings.weight_ratio,
             level=data.levels[-1],
             columns=p,
             jobs=jobs,

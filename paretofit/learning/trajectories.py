@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.learning.learn_settings import ExploreSettings
-    from paretofit.learning.md_run import MdEngine, Run
+    from paretofit.learning.md_run import MdEngine, MdRun
     from paretofit.learning.model import Committee
 
 MOST_BYTES = 4 << 30  # that a trajectory may take
 
 
 def run_trajectories(
-    runs: Sequence[Run],
+    runs: Sequence[MdRun],
     engine: MdEngine,
     settings: ExploreSettings,
     committee: Committee,
@@ -125,7 +125,7 @@ def _finish(folder: Path, frames: list[Atoms], record: dict[str, Any]) -> None:
 
 
 def _run_one(
-    run: Run,
+    run: MdRun,
     engine: MdEngine,
     settings: ExploreSettings,
     committee: Committee,
@@ -177,7 +177,7 @@ def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
     return replace(engine, commands=tuple(overlay_commands(engine.commands, lines) if engine.commands else lines))
 
 
-def _died(run: Run, folder: Path, settings_digest: str) -> None:
+def _died(run: MdRun, folder: Path, settings_digest: str) -> None:
     """A trajectory whose process died."""
     record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died, or took too long",
               "settings": settings_digest}  # fmt: skip

@@ -23,7 +23,7 @@ class NetworkSettings(StrictSettings):
         ["all"], min_length=1, description="configurations in the training subset, those of the first draw"
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
-        0.1, alias="validate", description="share of the subset on which training is watched, and which does not train"
+        0.1, description="share of the subset on which training is watched, and which does not train"
     )
     seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="of the members' seeds, and of that share")
 

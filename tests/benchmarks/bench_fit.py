@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run(options: Options) -> list[Table]:
     """The whole training set and a part of the larger set."""
     try:
-        design = with_copies(design_of(larger_dataset(options.work), "larger", options), 5).in_memory()
+        design = with_copies(design_of(larger_dataset(options.work), "larger", options), 5).load_into_memory()
     except Skip as reason:
         return [Table("One more fit", ["skipped"], [[str(reason)]])]
     train, test = train_test(design.n_configurations)
@@ -50,8 +50,8 @@ def run(options: Options) -> list[Table]:
             ),
         ],
     )
-    for subset in grid.subsets(engine.scores, len(train)):
-        members = train[list(subset.members)]
+    for subset in grid.draw_subsets(engine.scores, len(train)):
+        members = train[list(subset.positions)]
         with stage(f"one more fit of {len(members)} configurations"):
             rows, ours, theirs, condition = _times(engine, design, members, options.repeats)
         fits = len(grid.levels) * len(TWOJMAX)
@@ -80,9 +80,9 @@ def _times(engine: FastEngine, design: DesignMatrix, members: np.ndarray, repeat
     worst = [0.0]
 
     def more(weights: tuple[float, float]) -> None:
-        system = reduction.system(moments, np.array([*weights, 1.0]))
+        system = reduction.factorise(moments, np.array([*weights, 1.0]))
         for size in sizes:
-            fit = system.fit(size, limit=np.inf)
+            fit = system.fit(size, max_condition=np.inf)
             reduction.train_rms(moments, fit)
             reduction.test_rms(fit)
             worst[0] = max(worst[0], fit.condition)

@@ -114,7 +114,7 @@ def study(folder: Path, seed: int, quick: bool) -> LearnStudy:
     bulk("W", cubic=True).write(start := folder / "W.cif")
     engine = {
         "name": "ase",
-        "calculator": "paretofit.core.lammps_library.lammps_calculator",
+        "calculator": "paretofit.lammps_calculator",
         "options": {"commands": list(ENGINE.commands), "elements": ["W"]},
     }
     explore = {"trajectories": 8, "time_ps": 1.0, "interval_ps": 0.2, **CONDITIONS}
@@ -181,7 +181,7 @@ def one_seed(work: Path, seed: int, truth: Truth, quick: bool) -> Iterator[dict[
         shutil.copytree(begun, folders[name])
     with patience(PATIENCE):
         done = learn(base, out=folders[LOOP]).iterations
-    counts = done["selected"].fillna(0).astype(int).tolist()[: base.learning.iterations - 1]
+    counts = done["selected"].fillna(0).astype(int).tolist()[: base.learning.max_iterations - 1]
     frames = [pd.read_csv(path) for path in sorted(folders[LOOP].glob("iterations/*/frames.csv"))]
     above = float(np.mean([(one["forces_expected"] > TOLERANCE).mean() for one in frames]))
     yield {**row(LOOP, seed, folders[LOOP], truth), "above": above, "early": float(done["ended_early"].sum())}
@@ -299,7 +299,7 @@ def prepared(options: Options, twojmax: int) -> Levels:
     folder.mkdir(exist_ok=True)
     model = SnapModel(SnapModelSettings(twojmax=twojmax, members=4), ["Be"], folder)
     with stage(f"descriptors at 2Jmax = {twojmax}"):
-        design = compute_design(data, model.basis(twojmax), folder / "all.h5", jobs=1).with_labels(data, [BEST])
+        design = compute_design(data, model.build_basis(twojmax), folder / "all.h5", jobs=1).with_labels(data, [BEST])
     rows, seconds = design.take(np.arange(design.n_rows)), {name: data.labels(name).seconds for name in LEVELS}
     return Levels(data, rows, design, model, folder, seconds)
 

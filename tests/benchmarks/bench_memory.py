@@ -99,7 +99,7 @@ def child(path: str, what: str, threads: int) -> None:
     from paretofit.sweep.row_fits import RowSource
     from paretofit.sweep.row_stream import RowStream
 
-    design_module.DesignMatrix.in_memory = lambda self, limit=0: self  # rows stay in the file
+    design_module.DesignMatrix.load_into_memory = lambda self, limit=0: self  # rows stay in the file
     design = DesignMatrix.open(path)
     train, test = train_test(design.n_configurations)
     sizes = {4: 120, 6: 496, 8: 1596}
@@ -110,8 +110,8 @@ def child(path: str, what: str, threads: int) -> None:
     if what == "engine":
         FastEngine(data, grid, threads=threads)
     elif what == "reduction":
-        parts = RowStream.of(RowSource.of(data, grid), train).parts()
-        Reduction.of(parts, [sizes[t] for t in twojmax], energy_weight=12.0, run=ThreadMapper(threads))
+        parts = RowStream.from_source(RowSource.from_sweep(data, grid), train).parts()
+        Reduction.from_parts(parts, [sizes[t] for t in twojmax], energy_weight=12.0, mapper=ThreadMapper(threads))
     elapsed = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     print(json.dumps({"peak": peak, "seconds": elapsed}))

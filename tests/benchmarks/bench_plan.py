@@ -93,7 +93,7 @@ def judged(results: pd.DataFrame, full: pd.DataFrame, reach: float) -> pd.DataFr
     rows = []
     for budget in BUDGETS:
         offered, truth = (
-            tabulate_options(table, budget=budget, extrapolate=one) for table, one in ((results, reach), (full, 1))
+            tabulate_options(table, budget=budget, extrapolation_factor=one) for table, one in ((results, reach), (full, 1))
         )
         for prefer in PREFERENCES:
             chosen, best = choose_option(offered, Limits(budget), prefer), choose_option(truth, Limits(budget), prefer)

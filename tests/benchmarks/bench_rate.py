@@ -21,7 +21,7 @@ TWOJMAX = [4, 6, 8]
 def run(options: Options) -> list[Table]:
     """The larger set."""
     try:
-        design = design_of(larger_dataset(options.work), "larger", options).in_memory()
+        design = design_of(larger_dataset(options.work), "larger", options).load_into_memory()
     except Skip as reason:
         return [Table("The reduction's rate", ["skipped"], [[str(reason)]])]
     train, test = train_test(design.n_configurations)
@@ -30,8 +30,8 @@ def run(options: Options) -> list[Table]:
     with stage("preparing the engine"):
         engine = FastEngine(data, grid, threads=options.cores)
     sizes = engine.reduction.sizes.tolist()
-    n_train, n_test = len(data.rows_of(train)), len(data.rows_of(test))
-    P = len(engine.reduction.whitening.kept)
+    n_train, n_test = len(data.select_rows(train)), len(data.select_rows(test))
+    P = len(engine.reduction.whitening.retained_columns)
     flops = (2 * n_train + (n_train + n_test) + 2 * n_test) * P**2
     X = design.rows()
     left = np.ascontiguousarray(X[:, :P])
@@ -40,9 +40,9 @@ def run(options: Options) -> list[Table]:
     times: dict[str, list[float]] = {"reduction": [], "leverage pass": [], "matrix product": []}
     with stage("reduction, leverage and matrix product in turn"):
         for _ in range(max(options.repeats, 3)):
-            times["reduction"].append(seconds(lambda: Reduction.of(parts, sizes, energy_weight=12.0, run=run))[0])
+            times["reduction"].append(seconds(lambda: Reduction.from_parts(parts, sizes, energy_weight=12.0, mapper=run))[0])
             times["leverage pass"].append(
-                seconds(lambda: compute_reduced_leverage(engine.reduction, parts, weights, design.n_configurations, run=run))[0]
+                seconds(lambda: compute_reduced_leverage(engine.reduction, parts, weights, design.n_configurations, mapper=run))[0]
             )
             with threadpool_limits(options.cores):
                 times["matrix product"].append(seconds(lambda: left.T @ right)[0])

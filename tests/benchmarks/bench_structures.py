@@ -64,7 +64,7 @@ def run(options: Options) -> list[Table]:
 
 
 def _entropies(table: Table, name: str, settings: EntropySettings, sizes: tuple[int, ...]) -> list[Atoms]:
-    symbol = next(iter(settings.elements))
+    symbol = next(iter(settings.composition))
     lammps, basis = get_shared_lammps(), make_comparison_basis([symbol], settings.twojmax, settings.cutoff)
     rng = np.random.default_rng(1)
     with stage(f"entropy, {name}"):
@@ -229,7 +229,7 @@ def _line(table: Table, first: list[object], own: tuple[float, ...], chance: lis
 def _augmented(n: int) -> list[Atoms]:
     """Periodic candidates from bcc tungsten: distorted, strained, with vacancies."""
     chosen = AugmentSettings(
-        n=n,
+        n_candidates=n,
         max_atoms=16,
         min_length=5.0,
         isolated_atoms=False,
@@ -238,7 +238,7 @@ def _augmented(n: int) -> list[Atoms]:
         vacancies={"atoms": 1},
         strained={"fraction": 0.2, "stretch": 0.2, "compress": 0.1, "anisotropic": 0.05, "shear": 0.1},
     )
-    *_, found = generate_candidates([bulk("W", cubic=True)], ["bcc"], chosen, describe=mean_of(["W"]))
+    *_, found = generate_candidates([bulk("W", cubic=True)], ["bcc"], chosen, compute_descriptors=mean_of(["W"]))
     return found.structures
 
 

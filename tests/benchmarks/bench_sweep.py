@@ -117,7 +117,7 @@ def measure(name: str, design: DesignMatrix, sizes: list[int], samples: int, opt
     """Rows of the table and notes for one dataset."""
     train, test = train_test(design.n_configurations)
     sizes = [*sizes, len(train)]
-    data = SweepInput(design.in_memory(), train, test)
+    data = SweepInput(design.load_into_memory(), train, test)
     grid = SweepGrid(list(design.targets), TWOJMAX, WEIGHTS, sizes, ("random",), 1)
     tables: list[pd.DataFrame] = []
     ours, stages = [], []
@@ -129,9 +129,9 @@ def measure(name: str, design: DesignMatrix, sizes: list[int], samples: int, opt
             stages.append(time.perf_counter() - start)
             tables.append(run_sweep(data, grid, engine=engine, jobs=options.cores))
             ours.append([time.perf_counter() - start, cpu_seconds() - cpu])
-    members = {subset.n_train: train[list(subset.members)] for subset in grid.subsets(engine.scores, len(train))}
+    members = {subset.n_train: train[list(subset.positions)] for subset in grid.draw_subsets(engine.scores, len(train))}
     cells = sampled_cells(data, grid, members, samples)
-    with stage(f"{name}: published, {len(cells)} of {grid.n_fits()} cells"):
+    with stage(f"{name}: published, {len(cells)} of {grid.count_fits()} cells"):
         results = Parallel(n_jobs=options.cores)(delayed(cell.run)() for cell in cells)
     # Each (2Jmax, size) stands for all its levels and weights.
     each = len(grid.levels) * len(grid.weights)
@@ -143,7 +143,7 @@ def measure(name: str, design: DesignMatrix, sizes: list[int], samples: int, opt
         ratio = [times[:, k].min() / fast[:, k].max(), np.median(times[:, k]) / np.median(fast[:, k])]
         ratio.append(times[:, k].max() / fast[:, k].min())
         columns = [" / ".join(spread(values)) for values in (times[:, k], fast[:, k])]
-        lines.append([name, design.n_rows, grid.n_fits(), what, *columns, " / ".join(f"{x:.0f}" for x in ratio)])
+        lines.append([name, design.n_rows, grid.count_fits(), what, *columns, " / ".join(f"{x:.0f}" for x in ratio)])
     ways = ", ".join(f"{n} {solver}" for solver, n in tables[-1]["solver"].value_counts().items())
     off = differences(tables[-1], cells, results)
     agrees = "agrees" if off[:, 1].max() < AGREE else "DOES NOT AGREE"

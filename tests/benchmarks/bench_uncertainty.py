@@ -162,7 +162,7 @@ def one_split(problem: Problem, seed: int, methods: list[str]) -> list[dict[str,
     halves = [halved(problem.group, split.test, HALVES * seed + k) for k in range(HALVES)]
     found = []
     for method in methods:
-        members = fit.members(MEMBERS, rng, method=method)
+        members = fit.draw_members(MEMBERS, rng, method=method)
         rest = {kind: held(problem, fit, members, split.test, number) for kind, number in KINDS.items()}
         for kind, (calibrate, test) in product(KINDS, halves):
             pair = rest[kind].of(calibrate), rest[kind].of(test)
@@ -223,9 +223,9 @@ def far_split(
     rng = np.random.default_rng(seed)
     train, calibrate, test = three(near.group, seed)
     fit = fitted(near, train, rng)
-    committees = {method: fit.members(MEMBERS, rng, method=method) for method in TRIED[:-1]}
+    committees = {method: fit.draw_members(MEMBERS, rng, method=method) for method in TRIED[:-1]}
     atoms, columns = np.concatenate([environments[0][k] for k in train]), near.X.shape[1]
-    grade = EnvironmentGrade.of(atoms, quadratic=len(atoms) >= MIN_ATOMS_PER_COLUMN * columns)
+    grade = EnvironmentGrade.from_descriptors(atoms, quadratic=len(atoms) >= MIN_ATOMS_PER_COLUMN * columns)
     by = f"{'quadratic' if grade.quadratic else 'linear'} (about {round(len(atoms), -2)} atoms for {columns} columns)"
     tried = {"test": (near, test, environments[0]), "far": (far, np.arange(len(far.group)), environments[1])}
     for name, (one, own, atoms) in tried.items():
@@ -275,7 +275,7 @@ def grown(problem: Problem, seed: int) -> Iterator[dict[str, object]]:
     train = rng.permutation(train)
     for size in SIZES:
         fit = fitted(problem, train[:size], rng)
-        committees = {method: fit.members(MEMBERS, rng, method=method) for method in COMMITTEE_METHODS}
+        committees = {method: fit.draw_members(MEMBERS, rng, method=method) for method in COMMITTEE_METHODS}
         for kind in ("energy", "force"):
             row: dict[str, object] = {"size": size, "kind": kind}
             for method, members in committees.items():
@@ -323,7 +323,7 @@ def priced(problem: Problem, repeats: int) -> tuple[int, np.ndarray, list[np.nda
     return (
         len(rows),
         plain,
-        [moments, *(seconds(lambda m=m: fit.members(100, rng, method=m), repeats) for m in COMMITTEE_METHODS)],
+        [moments, *(seconds(lambda m=m: fit.draw_members(100, rng, method=m), repeats) for m in COMMITTEE_METHODS)],
     )
 
 

@@ -89,7 +89,7 @@ def by_gradient(rows: FitRows, held: np.ndarray, seed: int, generations: int) ->
     moments = GroupMoments(rows.X, rows.y, rows.kind, rows.group, held, weight)
     importance = {part: 1.0 for part in moments.held_out if part[1] != RowKind.STRESS}
     found = optimise_weights(moments, starting(rows), importance, regulariser=0.0)
-    return (*found.objective, found.evaluations)
+    return (*found.objective, found.n_evaluations)
 
 
 def by_genes(rows: FitRows, held: np.ndarray, seed: int, generations: int) -> tuple[float, float, int]:

@@ -173,7 +173,7 @@ def fitted(problem: Problem, train: np.ndarray, rng: np.random.Generator) -> Com
             own = slice(start, start + BLOCK_ROWS)
             yield RowBlock(X[own], y[own], kind[own], configuration[own], np.ones(len(X[own]), dtype=bool))
 
-    return CommitteeFit.of(blocks, problem.group, WEIGHTS, rng)
+    return CommitteeFit.from_parts(blocks, problem.group, WEIGHTS, rng)
 
 
 def held(problem: Problem, fit: CommitteeFit, members: np.ndarray, configurations: np.ndarray, kind: RowKind) -> Held:

@@ -24,7 +24,7 @@ SMALL = {"min_length": 6.0, "max_atoms": 60, "slabs": {"millers": [[1, 0, 0]], "
 def candidates_of(atoms, name="input.cif", describe=True, **changes):
     chosen = AugmentSettings.model_validate({"n": 40, **SMALL, **changes})
     elements = sorted({*atoms.get_chemical_symbols(), *chosen.alloys.elements})
-    *_, found = generate_candidates([atoms], [name], chosen, describe=mean_of(elements) if describe else None)
+    *_, found = generate_candidates([atoms], [name], chosen, compute_descriptors=mean_of(elements) if describe else None)
     return found
 
 

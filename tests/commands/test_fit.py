@@ -86,9 +86,9 @@ class TestTantalum:
         assert result.deviation < 1e-8
 
     def test_optimised_weights_lower_held_out_errors(self, tantalum, tmp_path):
-        result = fit_fitsnap(TANTALUM / "Ta-example.in", tmp_path, optimise=["energy", "force"], jobs=2)
-        assert result.optimised.objective[1] < result.optimised.objective[0] - 0.1
-        assert result.checked < 1.0  # on configurations that the search never saw
+        result = fit_fitsnap(TANTALUM / "Ta-example.in", tmp_path, objectives=["energy", "force"], jobs=2)
+        assert result.optimised_weights.evaluate_objective[1] < result.optimised_weights.evaluate_objective[0] - 0.1
+        assert result.unseen_error_ratio < 1.0  # on configurations that the search never saw
         table = pd.read_csv(tmp_path / "weights.csv")
         assert set(table["kind"]) == {"energy", "force", "stress"}
         assert (table["weight"] > 0).all()
@@ -234,7 +234,7 @@ class TestFit:
         made = fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, method="posterior"))
         again = LinearPotential.read(tmp_path / "pot")
         assert again.coefficients.shape == (5, len(plain.potential.coefficients))
-        assert again.mean == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
+        assert again.mean_coefficients == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
         assert (again.coefficients[:, 0] == 0).all()
         assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == 12
         assert made.potential.assess(structures[0][0]).grade > 0
@@ -281,8 +281,8 @@ class TestFit:
         path.write_text(text.replace("smartweights = 0", "smartweights = 1"))
         rows = fit_fitsnap(path, tmp_path / "pot").rows
         energy = rows.kind == 0
-        assert set(rows.weight[energy & rows.training & (rows.group == "small")]) == {100 / 5}
-        assert set(rows.weight[energy & ~rows.training & (rows.group == "small")]) == {100 / 3}
+        assert set(rows.weight[energy & rows.is_training & (rows.group == "small")]) == {100 / 5}
+        assert set(rows.weight[energy & ~rows.is_training & (rows.group == "small")]) == {100 / 3}
 
     def test_stresses_of_zero_are_labels_as_in_fitsnap(self, tmp_path):
         _, structures = labelled(n=6)
@@ -296,29 +296,29 @@ class TestFit:
         rng = np.random.default_rng(5)
         noisy = [(atoms, {**own, "energy": own["energy"] + 0.3 * rng.normal()}) for atoms, own in structures]
         path = fitsnap_folder(tmp_path, noisy)
-        found = fit_fitsnap(path, tmp_path / "pot", optimise=["difference:c3/c20"], regulariser=1e-3).optimised
+        found = fit_fitsnap(path, tmp_path / "pot", objectives=["difference:c3/c20"], regulariser=1e-3).optimised_weights
         part = ("difference:c3/c20", RowKind.ENERGY)
-        assert found.best[part] < found.start[part]
+        assert found.final_errors[part] < found.initial_errors[part]
         for wrong in ("difference:c3", "difference:c3/none"):
             with pytest.raises(InputError, match="must name two structures by their files"):
-                fit_fitsnap(path, tmp_path / "pot", optimise=[wrong])
+                fit_fitsnap(path, tmp_path / "pot", objectives=[wrong])
 
     def test_a_group_without_weight_stays_out_of_the_search(self, tmp_path):
         _, structures = labelled(n=24)
         path = fitsnap_folder(tmp_path, structures)
         path.write_text(path.read_text().replace("large = 1.0 0.0 30 1 1e-6", "large = 1.0 0.0 0 0 0"))
-        found = fit_fitsnap(path, tmp_path / "pot", optimise=["energy"]).optimised
+        found = fit_fitsnap(path, tmp_path / "pot", objectives=["energy"]).optimised_weights
         assert {group for group, _ in found.weights} == {"small"}
 
     def test_objectives_that_are_none(self, tmp_path):
         _, structures = labelled()
         path = fitsnap_folder(tmp_path, structures)
         with pytest.raises(InputError, match="'forces' is no objective"):
-            fit_fitsnap(path, tmp_path / "pot", optimise=["forces"])
+            fit_fitsnap(path, tmp_path / "pot", objectives=["forces"])
         with pytest.raises(InputError, match="a front is between two objectives"):
-            fit_fitsnap(path, tmp_path / "pot", optimise=["energy"], front=True)
+            fit_fitsnap(path, tmp_path / "pot", objectives=["energy"], front=True)
         with pytest.raises(InputError, match="groups are small, large"):
-            fit_fitsnap(path, tmp_path / "pot", optimise=["medium:force"])
+            fit_fitsnap(path, tmp_path / "pot", objectives=["medium:force"])
 
 
 def replace(folder, old, new):
@@ -393,7 +393,7 @@ class TestCalculator:
         truth, structures = labelled(n=4)
         atoms = structures[-1][0]
         committee = LinearPotential(truth.basis, np.stack([truth.coefficients * f for f in (0.9, 1.0, 1.1)]), ZBL)
-        atoms.calc = committee.calculator(members=True)
+        atoms.calc = committee.calculator(include_members=True)
         single = truth.predict(atoms)
         assert atoms.get_potential_energy() == pytest.approx(single.energy, rel=1e-9)
         assert atoms.get_forces() == pytest.approx(single.forces, abs=1e-8)

@@ -145,7 +145,7 @@ class TestPlanner:
     @pytest.mark.parametrize("budget", [40, 200, 900, 5000, 1e6])
     def test_it_finds_what_brute_force_finds(self, budget, prefer):
         results = table()
-        found = tabulate_options(results, budget=budget, extrapolate=1)
+        found = tabulate_options(results, budget=budget, extrapolation_factor=1)
         chosen = choose_option(found, Limits(budget), prefer)
         value, key = brute_force(results, budget, prefer)
         own = float(compute_score(pd.DataFrame([chosen]), prefer).iloc[0])
@@ -156,46 +156,46 @@ class TestPlanner:
 
     def test_the_cheapest_that_is_good_enough(self):
         results = table(noise=0.0)
-        made = plan(results, max_energy=60.0, extrapolate=1)
-        found = tabulate_options(results, extrapolate=1)
+        made = plan(results, max_energy=60.0, extrapolation_factor=1)
+        found = tabulate_options(results, extrapolation_factor=1)
         fit = found[found["energy"] <= 60.0]
-        assert made.chosen["label_seconds"] == fit["label_seconds"].min()
-        assert made.chosen["energy"] <= 60.0
+        assert made.choice["label_seconds"] == fit["label_seconds"].min()
+        assert made.choice["energy"] <= 60.0
 
     def test_more_money_never_makes_it_worse_and_doubling_says_by_how_much(self):
         results = table()
         scores = [
-            float(np.sqrt(made.chosen["energy"] * made.chosen["force"]))
+            float(np.sqrt(made.choice["energy"] * made.choice["force"]))
             for made in (plan(results, budget=budget) for budget in (50, 100, 200, 400, 800))
         ]
         assert all(after <= before * (1 + 1e-3) for before, after in pairwise(scores))
         once, twice = plan(results, budget=400), plan(results, budget=800)
-        assert once.doubled["energy"] == twice.chosen["energy"]
-        assert once.doubled["label_seconds"] <= 800
+        assert once.doubled_budget_choice["energy"] == twice.choice["energy"]
+        assert once.doubled_budget_choice["label_seconds"] <= 800
 
     def test_an_md_speed_rules_out_slow_models(self):
-        made = plan(table(), budget=2000, md_speed=30_000)
-        assert made.chosen["twojmax"] == 2
+        made = plan(table(), budget=2000, min_md_speed=30_000)
+        assert made.choice["twojmax"] == 2
         assert set(made.by_twojmax["twojmax"]) == {2}
-        assert made.doubled["twojmax"] == 2
+        assert made.doubled_budget_choice["twojmax"] == 2
         with pytest.raises(InputError, match="the fastest, 2Jmax = 2, needs 30"):
-            plan(table(), budget=2000, md_speed=40_000)
+            plan(table(), budget=2000, min_md_speed=40_000)
 
     def test_extrapolation_is_said_and_limited(self):
-        within, beyond = plan(table(), budget=1e6, extrapolate=1), plan(table(), budget=1e6, extrapolate=3)
-        assert within.chosen["n_train"] == 160
-        assert not within.chosen["beyond"]
-        assert 160 < beyond.chosen["n_train"] <= 480
-        assert beyond.chosen["beyond"]
+        within, beyond = plan(table(), budget=1e6, extrapolation_factor=1), plan(table(), budget=1e6, extrapolation_factor=3)
+        assert within.choice["n_train"] == 160
+        assert not within.choice["beyond"]
+        assert 160 < beyond.choice["n_train"] <= 480
+        assert beyond.choice["beyond"]
         assert "EXTRAPOLATED" in beyond.text
         assert "EXTRAPOLATED" not in within.text
 
     def test_what_it_says_is_in_the_table(self):
         results = table()
-        made = plan(results, budget=300, extrapolate=1)
-        row = made.chosen
+        made = plan(results, budget=300, extrapolation_factor=1)
+        row = made.choice
         own = results[(results[["level", "twojmax", "w_energy"]] == row[["level", "twojmax", "w_energy"]]).all(axis=1)]
-        for _, near in made.measured.iterrows():
+        for _, near in made.measurements.iterrows():
             part = own[own["n_train"] == near["n_train"]]
             assert near["ref_energy"] == part["ref_energy"].median()
             assert near["repetitions"] == len(part)
@@ -203,8 +203,8 @@ class TestPlanner:
         assert made.by_level["energy"].iloc[0] == row["energy"]
 
     def test_one_fit_has_no_spread(self):
-        made = plan(table(repeats=1), budget=300, extrapolate=1)
-        assert np.isnan(made.chosen["energy_low"])
+        made = plan(table(repeats=1), budget=300, extrapolation_factor=1)
+        assert np.isnan(made.choice["energy_low"])
         assert "a single fit, of unknown spread" in made.text
         assert made.to_dict()["plan"]["energy_low"] is None
 
@@ -212,17 +212,17 @@ class TestPlanner:
         results = table()
         hidden = results.rename(columns={"ref_energy": "loo_ref_energy", "ref_force": "loo_ref_force"})
         hidden = hidden.assign(ref_energy=np.nan, ref_force=np.nan, loo_energy=1.0, loo_force=1.0)
-        pd.testing.assert_series_equal(plan(hidden, budget=300).chosen, plan(results, budget=300).chosen)
+        pd.testing.assert_series_equal(plan(hidden, budget=300).choice, plan(results, budget=300).choice)
 
     def test_the_keys_of_a_study_keep_the_reference(self):
         made = plan(table(), budget=100)
         assert made.reference == "c"
-        assert f"levels: [{made.chosen['level']}, c]" in made.study_text
+        assert f"levels: [{made.choice['level']}, c]" in made.study_text
 
     def test_json_html_and_the_keys_of_a_study(self):
         made = plan(table(), budget="10 min")
         told = json.loads(json.dumps(made.to_dict()))
-        assert told["plan"]["level"] == made.chosen["level"]
+        assert told["plan"]["level"] == made.choice["level"]
         assert told["limits"]["budget"] == 600
         assert "sizes: [" in made.study_text
         assert "<table" in made._repr_html_()
@@ -253,7 +253,7 @@ class TestPlanner:
         with pytest.raises(InputError, match="no row of the results table"):
             plan(table().assign(ref_energy=np.nan), budget=100)
         with pytest.raises(InputError, match="no MD cost"):
-            plan(table().assign(md_us_per_atom_step=np.nan), budget=100, md_speed=1e4)
+            plan(table().assign(md_us_per_atom_step=np.nan), budget=100, min_md_speed=1e4)
 
     def test_the_command_line(self, tmp_path):
         table().to_csv(tmp_path / "results.csv", index=False)

@@ -170,11 +170,11 @@ def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
             pool / "candidates.extxyz",
             5,
             method=method,
-            given=pool / "labelled.extxyz",
+            already_labelled=pool / "labelled.extxyz",
             basis=basis,
             energy_weight=50.0,
             draw=False,
-            output=pool / "s.extxyz",
+            out=pool / "s.extxyz",
             figures=False,
         )
         assert found.table["score"].to_numpy() == pytest.approx(scores[:14], rel=1e-6)
@@ -187,7 +187,7 @@ def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
 def test_choices_are_written_in_order_with_scores(pool, method):
     found = [
         select_structures(
-            pool / "candidates.extxyz", n, method=method, twojmax=2, output=pool / f"s{n}.extxyz", figures=False
+            pool / "candidates.extxyz", n, method=method, twojmax=2, out=pool / f"s{n}.extxyz", figures=False
         )
         for n in (3, 6)
     ]
@@ -213,7 +213,7 @@ def test_draws_by_score_depend_on_the_seed_and_on_nothing_else(pool):
             draw=True,
             seed=seed,
             jobs=jobs,
-            output=pool / "s.extxyz",
+            out=pool / "s.extxyz",
             figures=False,
         )
         return found.table["rank"].fillna(0).tolist()
@@ -268,7 +268,7 @@ def test_what_is_labelled_already_is_left_out_and_counted(pool):
     write(pool / "both.extxyz", both)
     names = {"given": pool / "labelled.extxyz", "output": pool / "s.extxyz"}
     found = select_structures(pool / "both.extxyz", 3, figures=False, **names)
-    assert (found.known, len(found.table)) == (2, 14)
+    assert (found.n_already_labelled, len(found.table)) == (2, 14)
     with pytest.raises(InputError, match=r"14 \(2 more are labelled already\); got 15"):
         select_structures(pool / "both.extxyz", 15, **names)
 

@@ -93,6 +93,6 @@ def test_rows_stay_in_the_file_where_memory_is_short(tmp_path, monkeypatch):
     rows = np.random.default_rng(0).normal(size=(1000, 10))
     design = DesignMatrix.from_arrays(rows, ["force"] * 1000, np.arange(1000)).save(tmp_path / "d.h5")
     monkeypatch.setattr("paretofit.descriptors.design.available_memory", lambda: 4 * rows.nbytes - 1)
-    assert design.in_memory() is design
+    assert design.load_into_memory() is design
     monkeypatch.setattr("paretofit.descriptors.design.available_memory", lambda: 4 * rows.nbytes)
-    assert design.in_memory() is not design
+    assert design.load_into_memory() is not design

@@ -29,14 +29,14 @@ JSON = st.recursive(
 def again(path, folder, end="extxyz", **options):
     """Export a dataset, import the files, and return the path of the new dataset."""
     summary = export_dataset(path, folder, format=end)
-    import_dataset(folder / "d.h5", summary.paths, settings=read_level_settings(summary.settings), **options)
+    import_dataset(folder / "d.h5", summary.paths, settings=read_level_settings(summary.settings_path), **options)
     return folder / "d.h5"
 
 
 def assert_same(first, second):
     with Dataset(first) as one, Dataset(second) as two:
         assert one.ids.tolist() == two.ids.tolist()
-        assert one.structures_digest() == two.structures_digest(), "geometries, to the last bit"
+        assert one.hash_structures() == two.hash_structures(), "geometries, to the last bit"
         assert one.info_records == two.info_records
         assert one.levels == two.levels
         for level in one.levels:
@@ -80,7 +80,7 @@ def test_what_is_missing_or_failed_comes_back_as_such(tmp_path, end):
     path = random_dataset(tmp_path / "first.h5")
     summary = export_dataset(path, tmp_path / "out", format=end)
     assert summary.n_configurations == 6
-    assert summary.unlabelled == {"a b": [3, 2**40, -5]}
+    assert summary.unlabelled_ids == {"a b": [3, 2**40, -5]}
     assert_same(path, again(path, tmp_path / "again", end))
 
 
@@ -121,7 +121,7 @@ def test_stress_keeps_its_order_and_sign(tmp_path):
 def test_mace_keys_come_back_too(tmp_path):
     path = random_dataset(tmp_path / "first.h5")
     summary = export_dataset(path, tmp_path, keys="mace")
-    result = import_dataset(tmp_path / "d.h5", summary.paths, settings=read_level_settings(summary.settings))
+    result = import_dataset(tmp_path / "d.h5", summary.paths, settings=read_level_settings(summary.settings_path))
     assert result.notes == [f"{summary.paths['a b']}: taken from REF_energy, REF_forces, REF_stress"]
     assert_same(path, tmp_path / "d.h5")
 

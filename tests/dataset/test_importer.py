@@ -39,8 +39,8 @@ def test_levels_are_merged_by_id_whatever_the_order(tmp_path):
         {"low": write(tmp_path / "l.xyz", low), "high": write(tmp_path / "h.xyz", high)},
         settings={"low": {"cutoff_ev": 300}},
     )
-    assert summary.labels == {"low": 4, "high": 3}
-    assert summary.missing["high"] == [100]
+    assert summary.n_labels == {"low": 4, "high": 3}
+    assert summary.missing_ids["high"] == [100]
     with Dataset(tmp_path / "d.h5") as data:
         assert data.ids.tolist() == [100, 101, 102, 103]
         assert data.labels("high").energy.tolist() == pytest.approx([np.nan, -9.1, -10.1, -11.1], nan_ok=True)
@@ -67,11 +67,11 @@ def test_without_ids_the_order_or_the_geometry_counts(tmp_path):
     with pytest.raises(
         InputError, match=r"b\.xyz has 3 structures and .*a\.xyz has 4; they cannot be matched by order"
     ):
-        import_dataset(tmp_path / "d.h5", paths, match="order")
+        import_dataset(tmp_path / "d.h5", paths, match_by="order")
     with pytest.raises(InputError, match=r"a\.xyz: not every structure has an id"):
-        import_dataset(tmp_path / "d.h5", paths, match="id")
+        import_dataset(tmp_path / "d.h5", paths, match_by="id")
     with pytest.raises(InputError, match="match must be one of .*did you mean 'geometry'"):
-        import_dataset(tmp_path / "d.h5", paths, match="geometri")
+        import_dataset(tmp_path / "d.h5", paths, match_by="geometri")
 
 
 def test_another_geometry_under_the_same_id_is_refused(tmp_path):
@@ -210,8 +210,8 @@ def test_labels_that_are_not_complete_count_as_missing(tmp_path):
     made[1].calc.results["free_energy"] = made[1].calc.results["energy"] = np.nan
     made[2].calc.results["forces"][0, 0] = np.nan
     summary = import_dataset(tmp_path / "d.h5", {"a": write(tmp_path / "a.xyz", made)})
-    assert summary.labels == {"a": 2}
-    assert summary.missing == {"a": [101, 102]}
+    assert summary.n_labels == {"a": 2}
+    assert summary.missing_ids == {"a": [101, 102]}
 
 
 def test_atoms_may_be_wrapped_or_shifted_by_lattice_vectors(tmp_path):
@@ -309,7 +309,7 @@ def test_equal_structures_in_one_file_stay_apart(tmp_path):
     """Two labels of one geometry, say with and without symmetry: the first belongs to the first."""
     twice = [frames(1, ids=False)[0], frames(1, ids=False, shift=0.5)[0]]
     paths = {"a": write(tmp_path / "a.xyz", twice), "b": write(tmp_path / "b.xyz", twice)}
-    import_dataset(tmp_path / "d.h5", paths, match="geometry")
+    import_dataset(tmp_path / "d.h5", paths, match_by="geometry")
     with Dataset(tmp_path / "d.h5") as data:
         assert data.labels("a").energy.tolist() == data.labels("b").energy.tolist() == [-7.1, -7.6]
 
@@ -322,10 +322,10 @@ def test_structures_that_no_other_file_has_are_counted_or_refused(tmp_path):
     paths = {"a": write(tmp_path / "a.xyz", frames(ids=False)), "b": write(tmp_path / "b.xyz", moved)}
     with pytest.raises(InputError, match=r"b\.xyz: structure 1 has another geometry than every structure of"):
         import_dataset(tmp_path / "d.h5", paths)
-    summary = import_dataset(tmp_path / "d.h5", paths, match="geometry")
+    summary = import_dataset(tmp_path / "d.h5", paths, match_by="geometry")
     assert summary.n_configurations == 5
     assert summary.notes[1].endswith("b.xyz: 1 of 4 structures are in no earlier file")
-    assert summary.missing == {"a": [4], "b": [1]}
+    assert summary.missing_ids == {"a": [4], "b": [1]}
     paths["b"] = write(tmp_path / "b.xyz", moved[1:2])
     with pytest.raises(InputError, match=r"b\.xyz: no structure has the geometry of one in"):
         import_dataset(tmp_path / "d.h5", paths)
@@ -360,9 +360,9 @@ def test_adding_keeps_what_is_there(tmp_path):
         path,
         {"high": write(tmp_path / "high.xyz", new), "top": write(tmp_path / "top.xyz", frames(3, shift=2))},
         settings={"high": {"smearing": 0.1}, "top": {"cutoff_ev": 900}},
-        add=True,
+        append=True,
     )
-    assert summary.labels == {"low": 4, "high": 4 + 1, "top": 3}
+    assert summary.n_labels == {"low": 4, "high": 4 + 1, "top": 3}
     with Dataset(path) as data:
         assert data.levels == ["low", "high", "top"]
         assert data.ids.tolist() == [100, 101, 102, 103, 104]
@@ -380,22 +380,22 @@ def test_adding_refuses_what_contradicts(tmp_path):
     with pytest.raises(
         InputError, match=r"other\.xyz: structure 0 \(configuration 100\): its energy differs by 0\.5 from"
     ):
-        import_dataset(path, other, add=True)
+        import_dataset(path, other, append=True)
     same = {"high": write(tmp_path / "same.xyz", frames(shift=1))}
     with pytest.raises(InputError, match="level 'high' say cutoff_ev 700, the dataset says 500"):
-        import_dataset(path, same, add=True, settings={"high": {"cutoff_ev": 700}})
+        import_dataset(path, same, append=True, settings={"high": {"cutoff_ev": 700}})
     with pytest.raises(InputError, match="no dataset at"):
-        import_dataset(tmp_path / "none.h5", same, add=True)
+        import_dataset(tmp_path / "none.h5", same, append=True)
     with pytest.raises(
         InputError, match=r"the order must name each level once \(low, high\); got high, lo; did you mean"
     ):
-        import_dataset(path, same, add=True, order=["high", "lo"])
+        import_dataset(path, same, append=True, level_order=["high", "lo"])
     assert path.read_bytes() == content
 
 
 def test_a_cheaper_level_added_later_takes_its_place_in_the_order(tmp_path):
     path = first_dataset(tmp_path)
-    import_dataset(path, {"0": write(tmp_path / "0.xyz", frames(shift=3))}, add=True, order=["0", "low", "high"])
+    import_dataset(path, {"0": write(tmp_path / "0.xyz", frames(shift=3))}, append=True, level_order=["0", "low", "high"])
     with Dataset(path) as data:
         assert data.levels == ["0", "low", "high"]
         assert data.labels("0").energy[0] == -10.1
@@ -414,6 +414,6 @@ def test_programs_may_call_a_box_periodic_and_turn_its_cell_round(tmp_path):
         atoms.calc.atoms = atoms.copy()
     made[1].pbc = made[1].calc.atoms.pbc = False
     paths = {"a": write(tmp_path / "a.xyz", made), "b": write(tmp_path / "b.xyz", turned)}
-    import_dataset(tmp_path / "d.h5", paths, match="geometry")
+    import_dataset(tmp_path / "d.h5", paths, match_by="geometry")
     with Dataset(tmp_path / "d.h5") as data:
         assert data.labels("a").energy.tolist() == data.labels("b").energy.tolist() == [-7.1, -8.1, -9.1, -10.1]

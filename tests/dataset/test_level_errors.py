@@ -69,7 +69,7 @@ def make(tmp_path):
 @pytest.fixture(scope="module")
 def shipped():
     with Dataset(ROOT / "data" / "beryllium.h5") as data:
-        yield data, compute_level_errors(data, list("12345"), bulk=423)
+        yield data, compute_level_errors(data, list("12345"), reference_configuration=423)
 
 
 def rms(values):
@@ -79,7 +79,7 @@ def rms(values):
 def test_the_table_is_what_its_columns_say(make):
     configurations, labels = made_up()
     bulk = 4
-    table = compute_level_errors(make(configurations, labels), LEVELS, bulk=IDS[bulk]).table.set_index("level")
+    table = compute_level_errors(make(configurations, labels), LEVELS, reference_configuration=IDS[bulk]).table.set_index("level")
     sizes = np.array([len(atoms) for atoms in configurations])
     for level in LEVELS[:-1]:
         error = np.array([a["energy"] - b["energy"] for a, b in zip(labels[level], labels["top"], strict=True)])
@@ -176,7 +176,7 @@ def test_the_shipped_table_is_that_of_plain_numpy(shipped):
         assert row.mean_energy_error == pytest.approx(error.mean())
         assert row.force_rmsd == pytest.approx(1000 * rms(labels.forces - reference.forces))
     assert errors.bulk_formula == "Be2"
-    assert compute_level_errors(data, list("12345")).bulk == 423  # ideal hcp is the ground state
+    assert compute_level_errors(data, list("12345")).reference_configuration == 423  # ideal hcp is the ground state
 
 
 def test_the_correlations_are_those_of_pandas(shipped):
@@ -206,10 +206,10 @@ def test_a_reference_that_few_have_leaves_the_others_out_and_counts_them(shipped
 
 def test_a_constant_per_atom_changes_the_unshifted_column_only(make):
     configurations, labels = made_up()
-    before = compute_level_errors(make(configurations, labels), LEVELS, bulk=IDS[2]).table
+    before = compute_level_errors(make(configurations, labels), LEVELS, reference_configuration=IDS[2]).table
     for one, atoms in zip(labels["low"], configurations, strict=True):
         one["energy"] += 0.7 * len(atoms)
-    after = compute_level_errors(make(configurations, labels), LEVELS, bulk=IDS[2]).table
+    after = compute_level_errors(make(configurations, labels), LEVELS, reference_configuration=IDS[2]).table
     assert after.loc[0, "energy_rmsd"] != pytest.approx(before.loc[0, "energy_rmsd"])
     assert after.loc[0, "mean_energy_error"] == pytest.approx(before.loc[0, "mean_energy_error"] + 700)
     same = ["energy_rmsd_bulk_shifted", "energy_rmsd_mean_shifted", "force_rmsd"]
@@ -229,7 +229,7 @@ def test_the_order_of_atoms_and_of_configurations_changes_nothing(make):
     order = rng.permutation(N)
     shuffled = {level: [labels[level][k] for k in order] for level in LEVELS}
     after = compute_level_errors(make([configurations[k] for k in order], shuffled, ids=[IDS[k] for k in order]), LEVELS)
-    assert after.bulk == before.bulk
+    assert after.reference_configuration == before.reference_configuration
     pd.testing.assert_frame_equal(after.table, before.table)
     pd.testing.assert_frame_equal(after.correlations, before.correlations)
 
@@ -255,14 +255,14 @@ def test_the_bulk_is_the_lowest_that_is_labelled_everywhere(make):
     configurations, labels = made_up()
     per_atom = [one["energy"] / len(atoms) for one, atoms in zip(labels["top"], configurations, strict=True)]
     first, second = np.argsort(per_atom)[:2]
-    assert compute_level_errors(make(configurations, labels), LEVELS).bulk == IDS[first]
+    assert compute_level_errors(make(configurations, labels), LEVELS).reference_configuration == IDS[first]
     labels["mid"][first] = None
     dataset = make(configurations, labels)
-    assert compute_level_errors(dataset, LEVELS).bulk == IDS[second]
+    assert compute_level_errors(dataset, LEVELS).reference_configuration == IDS[second]
     with pytest.raises(InputError, match=rf"configuration {IDS[first]} .* level 'mid'"):
-        compute_level_errors(dataset, LEVELS, bulk=IDS[first])
+        compute_level_errors(dataset, LEVELS, reference_configuration=IDS[first])
     with pytest.raises(InputError, match="id 7$"):
-        compute_level_errors(dataset, LEVELS, bulk=7)
+        compute_level_errors(dataset, LEVELS, reference_configuration=7)
 
 
 def test_without_a_configuration_at_every_level_there_is_no_bulk_shift(make):
@@ -270,7 +270,7 @@ def test_without_a_configuration_at_every_level_there_is_no_bulk_shift(make):
     for k in range(N):
         labels["low" if k % 2 else "mid"][k] = None
     errors = compute_level_errors(make(configurations, labels), LEVELS)
-    assert errors.bulk is None
+    assert errors.reference_configuration is None
     assert errors.table["energy_rmsd_bulk_shifted"].isna().all()
     assert errors.table["energy_rmsd"].notna().all()
     assert "no bulk shift" in list(build_level_tables(errors, LEVELS))[1].note

@@ -203,7 +203,7 @@ def test_design_of_the_shipped_data_is_the_same_for_any_number_of_processes(tmp_
     assert labelled.targets["5"][energy] == pytest.approx(some.labels("5").energy / some.n_atoms)
     assert (labelled.targets["1"][~energy] == some.labels("1").forces.ravel()).all()
     assert labelled.seconds["1"].tolist() == some.labels("1").seconds.tolist()
-    assert not labelled.missing("5").any()
+    assert not labelled.find_missing_labels("5").any()
 
 
 def test_design_from_arrays_and_blocks_agree(tmp_path):
@@ -295,10 +295,10 @@ def test_arrays_that_are_no_design_are_refused_in_one_sentence(change, said):
 
 def test_lists_are_arrays_and_none_is_a_missing_label():
     design = DesignMatrix.from_arrays([[1, 2]], ["energy"], [3], targets={"a": [None]}, column_levels=[0.0, 2.0])
-    assert design.missing("a").tolist() == [True]
+    assert design.find_missing_labels("a").tolist() == [True]
     assert design.column_levels.dtype == np.int64
     with pytest.raises(InputError, match="no level 'b'; it has a"):
-        design.missing("b")
+        design.find_missing_labels("b")
 
 
 def test_saving_keeps_what_made_a_design(tmp_path):
@@ -306,7 +306,7 @@ def test_saving_keeps_what_made_a_design(tmp_path):
     made = DesignMatrix.from_blocks([block], tmp_path / "a.h5", attributes={"basis": "{}", "structures": "x"})
     assert made.attributes == {"basis": "{}", "structures": "x"}
     assert made.save(tmp_path / "b.h5").attributes == made.attributes
-    assert made.in_memory().save(tmp_path / "a.h5").rows().tolist() == [[1, 1], [1, 1]]
+    assert made.load_into_memory().save(tmp_path / "a.h5").rows().tolist() == [[1, 1], [1, 1]]
 
 
 def test_a_failed_label_is_a_missing_one(tmp_path):
@@ -316,7 +316,7 @@ def test_a_failed_label_is_a_missing_one(tmp_path):
     with Dataset(tmp_path / "d.h5") as data:
         basis = SnapBasis(elements=["Be"], twojmax=1)
         design = compute_design(data, basis, tmp_path / "design.h5")
-        assert design.with_labels(data, ["x"]).missing("x").tolist() == [True, False]
+        assert design.with_labels(data, ["x"]).find_missing_labels("x").tolist() == [True, False]
         with pytest.raises(InputError, match="jobs must be at least 1"):
             compute_design(data, basis, tmp_path / "design.h5", jobs=0)
 

@@ -403,10 +403,10 @@ class TestSettings:
 
     def test_what_slurm_is_asked_for(self, tmp_path):
         """There is no queue here; the script that would be submitted is read instead."""
-        own = SlurmClusterSettings(queue="long", account="be", cores=4, memory="16GB", walltime="02:00:00", jobs=3,
+        own = SlurmClusterSettings(queue="long", account="be", cores=4, memory="16GB", walltime="02:00:00", max_jobs=3,
                            directives=["--constraint=cpu"], prologue=["module load gcc"])  # fmt: skip
         pytest.importorskip("dask_jobqueue")
-        made = start_slurm_cluster(own, tmp_path, start=False)
+        made = start_slurm_cluster(own, tmp_path, submit=False)
         try:
             script = made.job_script()
         finally:
@@ -429,7 +429,7 @@ class TestNothingFinishedIsLost:
         from paretofit.labelling.tasks import compute_label, task_key
 
         settings = LabelSettings.model_validate(LABELS)
-        atoms, level = bulk("Cu"), settings.chosen[0]
+        atoms, level = bulk("Cu"), settings.selected_levels[0]
         task = Task(3, atoms, level, task_key(atoms, level, settings.engine))
         record = compute_label(task, settings.engine, 0, tmp_path / "failed", tmp_path / FINISHED_FOLDER)
         (tmp_path / FINISHED_FOLDER / "cut.json").write_text('{"key": "off')
@@ -448,7 +448,7 @@ class TestNothingFinishedIsLost:
 
         write(tmp_path / "W.cif", bulk("W", "bcc", a=3.165, cubic=True))
         eam = {"commands": ["pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"], "elements": ["W"]}
-        engine = {"name": "ase", "calculator": "paretofit.core.lammps_library.lammps_calculator", "options": eam}
+        engine = {"name": "ase", "calculator": "paretofit.lammps_calculator", "options": eam}
         content = {
             "name": "s",
             "labelling": {"engine": engine, "ladder": [{"name": "eam"}]},
@@ -486,7 +486,7 @@ class TestFinishedSubsets:
         data = SweepInput(design.with_labels(beryllium, ["5"]), split.train, split.test)
         grid = SweepGrid(["5"], [2, 4], [(5.0, 1.0), (50.0, 1.0)], [30, 60, 90, 138], ["random"], 1)
         engine = make_engine(data, grid)
-        tasks = engine.walks(list_pending_fits(grid, list_draws(data, grid, engine.scores), {}))
+        tasks = engine.build_chains(list_pending_fits(grid, list_draws(data, grid, engine.scores), {}))
         return engine, max(tasks, key=len), data, grid
 
     def test_a_walk_that_died_goes_on_after_its_last_subset(self, walk, tmp_path, monkeypatch):
@@ -495,7 +495,7 @@ class TestFinishedSubsets:
         finished.folder.mkdir()
         expected = engine.run(task, finished)
         assert len(list(finished.folder.iterdir())) == len(task) == 3
-        finished.forget(task[1:])
+        finished.remove(task[1:])
         fitted, fit = [], FastEngine._fit
         monkeypatch.setattr(FastEngine, "_fit", lambda self, m, cells: fitted.append(cells.key) or fit(self, m, cells))
         assert engine.run(task, finished) == expected, "to the last bit"
@@ -531,6 +531,6 @@ class TestFinishedSubsets:
         finished.folder.mkdir()
         engine.run(task, finished)
         book = FitJournal(None, FitInputs(data.label_digests(["5"]), ""))
-        PartialResults(finished.folder, book.inputs).take_up(book)
+        PartialResults(finished.folder, book.inputs).merge_into(book)
         assert not book.fits
         assert not finished.folder.exists()

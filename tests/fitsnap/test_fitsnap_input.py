@@ -82,9 +82,9 @@ class TestTantalum:
         assert settings.groups[0] == Group("Displaced_A15", 1.0, 0.0, 100.0, 1.0, 1e-8)
         assert settings.groups[7] == Group("Liquid", 1.0, 0.0, 467.0, 1.0, 1e-8)
         assert len(settings.groups) == 12
-        assert (settings.metrics, settings.potential) == ("Ta_metrics.md", "Ta_pot")
-        assert "[EXTRAS] dump_truth" in settings.ignored
-        assert "[SOLVER] compute_testerrs" in settings.ignored
+        assert (settings.metrics_file, settings.potential_file) == ("Ta_metrics.md", "Ta_pot")
+        assert "[EXTRAS] dump_truth" in settings.ignored_keys
+        assert "[SOLVER] compute_testerrs" in settings.ignored_keys
 
     def test_all_files_of_all_groups_are_for_training(self):
         settings = read_fitsnap_input(TANTALUM / "Ta-example.in")

@@ -57,7 +57,7 @@ def whole_dataset(path: Path) -> None:
     """Everything that a dataset says."""
     with Dataset(path) as data:
         list(data)
-        data.structures_digest()
+        data.hash_structures()
         for level in data.levels:
             data.labels(level)
             data.label_records(level)

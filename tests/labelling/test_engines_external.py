@@ -200,10 +200,10 @@ def test_what_is_missing_is_named_with_what_would_be_right(tmp_path):
     (tmp_path / "Be.one.UPF").write_text('<PP_HEADER z_valence="2.0" is_paw="T" functional="PBE"/>')
     (tmp_path / "B.UPF").write_text(f"<PP_HEADER>\n{UPF_1}</PP_HEADER>")
     engine = Espresso(command="python3", pseudopotentials=tmp_path)
-    assert engine.electrons(Atoms("Be2B")) == 7
-    assert engine.potential("Be").kind == "paw"
-    assert engine.potential("B").kind == "ultrasoft"
-    assert engine.potential("B").functional == "SLA  PW   PBE  PBE"
+    assert engine.count_electrons(Atoms("Be2B")) == 7
+    assert engine.find_pseudopotential("Be").kind == "paw"
+    assert engine.find_pseudopotential("B").kind == "ultrasoft"
+    assert engine.find_pseudopotential("B").functional == "SLA  PW   PBE  PBE"
     with pytest.raises(InputError, match=r"no file O\*.UPF in"):
         engine.check(["Be", "O"])
     (tmp_path / "Be_two.upf").touch()
@@ -260,7 +260,7 @@ def test_vasp_gets_the_levels_settings_and_the_atoms_in_their_order(compound, tm
     assert engine.write_inputs(compound, level, tmp_path / "5" / "0") == ["POTCAR of Be_sv, O, Be_sv"]
     folder = tmp_path / "5" / "0"
     same = ase.io.read(folder / "POSCAR", format="vasp")
-    assert (same.numbers == compound.numbers).all()
+    assert (same.get_numbers == compound.numbers).all()
     assert same.positions == pytest.approx(compound.positions, abs=1e-12)
     assert same.cell[:] == pytest.approx(compound.cell[:], abs=1e-12)
     written = GenerateVaspInput()
@@ -286,8 +286,8 @@ def test_vasp_potcars_follow_the_poscar_and_give_the_valence(compound, tmp_path,
         (tmp_path / "potpaw_PBE" / name).mkdir(parents=True)
         text = f" PAW_PBE {name}\n   POMASS =   9.000; ZVAL   =    {valence}.000    mass and valenz\n"
         (tmp_path / "potpaw_PBE" / name / "POTCAR").write_text(text)
-    assert Vasp().electrons(compound) == 3 * 2 + 6
-    assert Vasp().description(["Be", "O"]).startswith("VASP, Be (")
+    assert Vasp().count_electrons(compound) == 3 * 2 + 6
+    assert Vasp().describe_version(["Be", "O"]).startswith("VASP, Be (")
     assert Vasp().write_inputs(compound, LEVELS["1"], tmp_path / "run") == []
     titles = [line for line in (tmp_path / "run" / "POTCAR").read_text().splitlines() if "PAW" in line]
     assert titles == [" PAW_PBE Be", " PAW_PBE O", " PAW_PBE Be"]
@@ -318,7 +318,7 @@ def test_inputs_that_run_elsewhere_come_back_as_labels(tmp_path):
     place = tmp_path / "inputs" / "1" / "0"
     subprocess.run([shutil.which("abinit"), "abinit.in"], cwd=place, check=True, capture_output=True)
     result = read_label_outputs(study, tmp_path / "inputs", out=tmp_path / "run")
-    assert (result.computed, result.failed, result.left) == (1, 0, 1)
+    assert (result.n_computed, result.n_failed, result.n_remaining) == (1, 0, 1)
     direct = Abinit().compute(bulk("Be"), LEVELS["1"], 0, tmp_path)
     with Dataset(tmp_path / "be.h5") as data:
         labels = data.labels("1")
@@ -334,7 +334,7 @@ def test_outputs_of_pw_are_imported_from_folders_and_unfinished_ones_named(tmp_p
     level = LEVELS["2"].model_copy(update={"functional": "LDA"})
     (tmp_path / "run").mkdir()
     outcome = engine.compute(atoms, level, 0, tmp_path / "run")
-    text = (tmp_path / "run" / engine.log).read_text()
+    text = (tmp_path / "run" / engine.log_name).read_text()
     for name, content in (("a/pw.out", text), ("b/scf.pwo", text.partition("JOB DONE")[0])):
         (tmp_path / "tree" / name).parent.mkdir(parents=True)
         (tmp_path / "tree" / name).write_text(content)

@@ -97,7 +97,7 @@ def test_an_element_without_paw_data_is_named():
 
 
 def test_what_is_recorded_names_versions_and_valence():
-    text = Gpaw().description(["Be"])
+    text = Gpaw().describe_version(["Be"])
     assert text.startswith("GPAW ")
     assert "Be: 2 valence electrons" in text
     assert LabelSettings().engine == Gpaw()

@@ -142,7 +142,7 @@ def test_labels_are_what_the_calculator_says_with_their_cost(folder):
     from ase.calculators.emt import EMT
 
     result = label_study(study_of(folder), jobs=2)
-    assert (result.computed, result.failed, result.left) == (16, 0, 0)
+    assert (result.n_computed, result.n_failed, result.n_remaining) == (16, 0, 0)
     with Dataset(folder / "copper.h5") as data:
         assert data.levels == ["low", "high"]
         labels = data.labels("high")
@@ -163,7 +163,7 @@ def test_what_is_finished_is_not_computed_again(folder):
     label_study(study_of(folder), jobs=1)
     before, stamp = calls(folder), (folder / "copper.h5").stat().st_mtime_ns
     result = label_study(study_of(folder), jobs=1)
-    assert result.computed == 0
+    assert result.n_computed == 0
     assert calls(folder) == before == 16
     assert (folder / "copper.h5").stat().st_mtime_ns == stamp
 
@@ -173,7 +173,7 @@ def test_a_structure_without_an_id_is_recognised_and_a_new_one_gets_the_next(fol
     more = ase.io.read(folder / "copper.extxyz", ":3")
     more.append(bulk("Cu", a=3.8, cubic=True))
     ase.io.write(folder / "copper.extxyz", more)
-    assert label_study(study_of(folder, levels=["low"]), jobs=1).computed == 1
+    assert label_study(study_of(folder, levels=["low"]), jobs=1).n_computed == 1
     with Dataset(folder / "copper.h5") as data:
         assert data.ids.tolist() == list(range(9))
         assert len(data[8]) == 4
@@ -216,7 +216,7 @@ def test_the_dataset_can_be_collected_while_labels_are_missing(folder):
     journal = folder / "runs" / "copper-labels" / "labels.jsonl"
     journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:5]))
     (folder / "copper.h5").unlink()
-    assert collect_labels(study).left == 11
+    assert collect_labels(study).n_remaining == 11
     with Dataset(folder / "copper.h5") as data:
         assert sum(int(data.labels(level).complete.sum()) for level in data.levels) == 5
 
@@ -228,7 +228,7 @@ def test_the_dataset_can_be_collected_while_labels_are_missing(folder):
 def test_a_failure_is_recorded_with_its_reason_and_the_others_are_computed(folder, bad, said, attempts):
     study = study_of(folder, options={"bad": bad, "atoms": 3})
     result = label_study(study, jobs=2)
-    assert (result.computed, result.failed) == (16, 4)
+    assert (result.n_computed, result.n_failed) == (16, 4)
     assert all(said in why for why in result.failures.values())
     assert said in format_labels(result)
     with Dataset(folder / "copper.h5") as data:
@@ -246,11 +246,11 @@ def test_failed_labels_are_computed_again_only_on_request(folder):
     study = study_of(folder, options={"bad": "raise", "atoms": 3})
     label_study(study, jobs=1)
     again = label_study(study, jobs=1)
-    assert again.computed == 0
+    assert again.n_computed == 0
     assert len(again.failures) == 4
     (folder / "counted.py").write_text(LABELLER.replace("if self.bad and", "if False and"))
     retried = label_study(study, jobs=1, retry_failed=True)
-    assert (retried.computed, retried.failed, retried.failures) == (4, 0, {})
+    assert (retried.n_computed, retried.n_failed, retried.failures) == (4, 0, {})
     with Dataset(folder / "copper.h5") as data:
         assert data.labels("low").complete.all()
 
@@ -293,7 +293,7 @@ def test_what_is_no_label_is_a_failure(folder, answer, said):
     text = LABELLER + f"        self.results['energy'] = self.results['free_energy'] = {answer}\n"
     (folder / "counted.py").write_text(text)
     result = label_study(study_of(folder, levels=["low"]), jobs=1)
-    assert result.failed == 8
+    assert result.n_failed == 8
     assert all(said in why for why in result.failures.values())
 
 
@@ -304,7 +304,7 @@ def test_a_damaged_line_of_the_journal_costs_one_label(folder):
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join([*lines[:2], '{"key": "broken}\n', "null\n", "{}\n", *lines[3:]]))
     result = label_study(study_of(folder, levels=["low"]), jobs=1)
-    assert (result.computed, result.held) == (1, 8)
+    assert (result.n_computed, result.n_complete) == (1, 8)
 
 
 def test_calculators_that_write_files_do_not_meet(folder):
@@ -323,7 +323,7 @@ class Filed(Counted):
 """
     )
     engine = {"name": "ase", "calculator": "counted.Filed", "options": {"log": str(folder / "calls.txt")}}
-    assert label_study(study_of(folder, engine=engine, levels=["low"]), jobs=2).failed == 0
+    assert label_study(study_of(folder, engine=engine, levels=["low"]), jobs=2).n_failed == 0
     assert not (folder / "input.txt").exists()
 
 
@@ -348,7 +348,7 @@ def test_labels_that_a_dataset_has_are_kept_to_the_last_bit(folder):
     given[5] = None
     levels = {"low": LevelData(given, {"functional": "PBE"}), "other": LevelData(given, {})}
     write_dataset(folder / "copper.h5", configurations, levels, ids=range(100, 108))
-    assert label_study(study_of(folder), jobs=1).computed == 1 + 8
+    assert label_study(study_of(folder), jobs=1).n_computed == 1 + 8
     with Dataset(folder / "copper.h5") as data:
         assert data.levels == ["low", "high", "other"]
         assert data.ids.tolist() == list(range(100, 108))
@@ -376,7 +376,7 @@ def test_inputs_for_another_machine_come_back_as_labels(folder):
     text = write_label_inputs(study, folder / "inputs")
     assert "8 labels" in text
     assert f"--read-outputs {folder / 'inputs'}" in text
-    assert read_label_outputs(study, folder / "inputs").left == 8  # nothing has run yet
+    assert read_label_outputs(study, folder / "inputs").n_remaining == 8  # nothing has run yet
     with Dataset(folder / "v.h5") as data:
         for atoms in data:
             place = folder / "inputs" / "3" / str(atoms.info["config_id"])
@@ -404,10 +404,10 @@ def test_the_cost_of_the_finest_level_is_foretold_from_the_cheap_ones(beryllium)
     terms, seconds, fine = np.array(terms), np.array(seconds), np.array(level_of) == "5"
     cheap = np.isin(level_of, ["1", "2", "3"])
     model = fit_cost_model(terms[cheap], seconds[cheap])
-    assert model.seconds(terms[fine]).sum() == pytest.approx(seconds[fine].sum(), rel=0.2)
+    assert model.predict_seconds(terms[fine]).sum() == pytest.approx(seconds[fine].sum(), rel=0.2)
     probe = choose_probe_labels(terms, 8, 60.0)
     assert len(probe) == len(set(probe)) <= 8
-    assert fit_cost_model(terms[probe], seconds[probe]).seconds(terms).sum() == pytest.approx(seconds.sum(), rel=0.3)
+    assert fit_cost_model(terms[probe], seconds[probe]).predict_seconds(terms).sum() == pytest.approx(seconds.sum(), rel=0.3)
 
 
 def test_a_dry_run_computes_a_few_and_keeps_them(folder):
@@ -416,7 +416,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
     assert 0 < model.n_labels <= 8
     assert calls(folder) == model.n_labels
     assert not (folder / "copper.h5").exists()
-    assert label_study(study_of(folder), jobs=1).computed == 16 - model.n_labels
+    assert label_study(study_of(folder), jobs=1).n_computed == 16 - model.n_labels
 
 
 # --- bad input --------------------------------------------------------------------------------------------------

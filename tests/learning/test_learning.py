@@ -26,7 +26,7 @@ from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings, SelectSettings
 from paretofit.learning.level_choice import choose_level, fit_learning_exponent, measure_level_noise, compute_label_seconds
 from paretofit.learning.loop_report import count_early_stops
-from paretofit.learning.md_run import MdEngine, Run
+from paretofit.learning.md_run import MdEngine, MdRun
 from paretofit.learning.model import TrainingData
 from paretofit.learning.selection import calibrate, select_frames, classify_frames
 from paretofit.learning.sets import TEST, TRAIN, assign_sets, choose_group_keys, assign_group_numbers
@@ -37,7 +37,7 @@ from paretofit.uncertainty.calibration import committee_error, disagreement
 
 EAM = {
     "name": "ase",
-    "calculator": "paretofit.core.lammps_library.lammps_calculator",
+    "calculator": "paretofit.lammps_calculator",
     "options": {"commands": ["pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"], "elements": ["W"]},
 }
 BROKEN = {"energy": 1e9, "forces": 1e9, "stress": 1e9}
@@ -76,7 +76,7 @@ def _lammps_potentials():
 def _no_pictures(monkeypatch):
     """They take most of a small loop's time; those of `done` are drawn."""
     monkeypatch.setattr(
-        "paretofit.learning.loop_report.draw_picture", lambda plan, _: ReportFigure(plan.name, "", missing="not drawn")
+        "paretofit.learning.loop_report.draw_picture", lambda plan, _: ReportFigure(plan.name, "", missing_reason="not drawn")
     )
 
 
@@ -107,7 +107,7 @@ class TestTheLoop:
         assert done.report.read_text().startswith("<!doctype html>")
         names = {path.name for path in (done.folder / "figures").glob("*.png")}
         assert names == {"errors.png", "parity.png", "disagreement.png", "detection.png", "map.png"}
-        assert len(LearnFolder(done.folder).iterations()) == 2
+        assert len(LearnFolder(done.folder).list_iterations()) == 2
         potential = LinearPotential.read(done.potential)
         assert len(potential.coefficients) == 4
         table = pd.read_csv(done.folder / "iterations.csv")
@@ -168,14 +168,14 @@ class TestTheLoop:
     def test_run_again_it_does_nothing(self, done):
         before = {path: path.stat().st_mtime_ns for path in (done.folder / "iterations").rglob("*.json")}
         again = learn(done.folder.parent / "s.yaml", out=done.folder, jobs=1)
-        assert again.reason == done.reason
+        assert again.stop_reason == done.reason
         unchanged = {path: path.stat().st_mtime_ns for path in before if path.name != "stopped.json"}
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
     def test_thresholds_that_are_met_stop_it_at_once(self, tmp_path):
         wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "broken": BROKEN}
         found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
-        assert found.reason == "the errors on the test set are below tolerance"
+        assert found.stop_reason == "the errors on the test set are below tolerance"
         assert len(found.iterations) == 1
         assert not (tmp_path / "run" / "iterations" / "01" / "trajectories").exists()
 
@@ -186,13 +186,13 @@ class TestTheLoop:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (tmp_path / "run" / "iterations" / "02").rmdir()
         first = LearnFolder(tmp_path / "run").iteration(1)
-        record = first.record("train")
+        record = first.read_record("train")
         record["rmse"][TEST]["energy"]["value"] = 1e9  # the test set is never good enough
-        first.finish("train", record)
+        first.write_record("train", record)
         wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "closest": 0.0,
                 "broken": BROKEN}  # fmt: skip
         found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
-        assert found.reason == "nothing that the dynamics found is above tolerance"
+        assert found.stop_reason == "nothing that the dynamics found is above tolerance"
         assert found.iterations["selected"].iloc[0] == 0
 
 
@@ -225,7 +225,7 @@ class TestDamage:
     def test_a_record_of_the_run_is_written_anew(self, done, tmp_path):
         shutil.copytree(done.folder, tmp_path / "run")
         (tmp_path / "run" / "run.json").write_text('{"study": "s')
-        assert learn(study(tmp_path), out=tmp_path / "run").reason == done.reason
+        assert learn(study(tmp_path), out=tmp_path / "run").stop_reason == done.reason
 
     def test_what_it_says_is_right(self, done, tmp_path):
         shutil.copytree(done.folder, tmp_path / "run")
@@ -273,7 +273,7 @@ class TestStages:
             learn(path, out=tmp_path / "run", stage="train")
         for stage in ("label", "train", "explore", "select"):
             found = learn(path, out=tmp_path / "run", stage=stage)
-            assert found.reason == f"stage '{stage}' of iteration 1"
+            assert found.stop_reason == f"stage '{stage}' of iteration 1"
         columns = ["test_energy", "test_forces", "slope_forces", "selected", "frames"]
         first = found.iterations[columns].iloc[0].astype(float)
         assert first.to_numpy() == pytest.approx(done.iterations[columns].iloc[0].astype(float).to_numpy(), rel=1e-6)
@@ -369,13 +369,13 @@ class TestWhatGoesWrong:
         settings = ExploreSettings(time_ps=1.0, interval_ps=0.1)
         near = atoms.copy()
         near.positions[1] = near.positions[0] + [1.3, 0, 0]
-        found = run_md(Run(0, near, 300.0, 0.0, 1), ENGINE, settings)
+        found = run_md(MdRun(0, near, 300.0, 0.0, 1), ENGINE, settings)
         assert found.reason.startswith(("the temperature reached", "atoms came closer"))
         assert len(found.frames) < 10
-        graded = run_md(Run(0, atoms, 300.0, 0.0, 1), ENGINE, settings, lambda _: 99.0)
+        graded = run_md(MdRun(0, atoms, 300.0, 0.0, 1), ENGINE, settings, lambda _: 99.0)
         assert graded.reason == "the extrapolation grade reached 99"
         assert len(graded.frames) == 1  # the structure that is outside is what needs a label
-        broken = run_md(Run(0, atoms, 300.0, 0.0, 1), MdEngine(("pair_style zero 5.0",), ("W",)), settings)
+        broken = run_md(MdRun(0, atoms, 300.0, 0.0, 1), MdEngine(("pair_style zero 5.0",), ("W",)), settings)
         assert "pair_coeff" in broken.reason or "coeffs" in broken.reason
 
     @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ class TestDynamics:
     def test_bulk_keeps_its_frame_and_its_temperature(self):
         atoms = bulk("W").repeat(4)
         atoms.rotate(33, (1, 2, 3), rotate_cell=True)
-        found = run_md(Run(0, atoms, 400.0, 0.0, 3), ENGINE, self.settings)
+        found = run_md(MdRun(0, atoms, 400.0, 0.0, 3), ENGINE, self.settings)
         assert (found.reason, len(found.frames), found.times) == ("", 3, pytest.approx([0.1, 0.2, 0.3]))
         last = found.frames[-1]
         assert last.cell.cellpar() == pytest.approx(atoms.cell.cellpar(), rel=0.03)
@@ -470,7 +470,7 @@ class TestDynamics:
         order.set_cell(slab.cell[[2, 0, 1]])
         order.pbc = (False, True, True)
         for atoms, vacuum in ((slab, 2), (order, 0)):
-            last = run_md(Run(0, atoms, 300.0, 0.0, 3), ENGINE, self.settings).frames[-1]
+            last = run_md(MdRun(0, atoms, 300.0, 0.0, 3), ENGINE, self.settings).frames[-1]
             assert np.array_equal(last.pbc, atoms.pbc)
             assert np.array_equal(last.cell[vacuum], atoms.cell[vacuum])
             plane = [k for k in range(3) if k != vacuum]
@@ -480,7 +480,7 @@ class TestDynamics:
     def test_a_cluster_runs_at_constant_volume(self):
         cluster = bulk("W", cubic=True).repeat(2)
         cluster.pbc = False
-        found = run_md(Run(0, cluster, 300.0, 50.0, 3), ENGINE, self.settings)
+        found = run_md(MdRun(0, cluster, 300.0, 50.0, 3), ENGINE, self.settings)
         assert found.reason == ""
         assert np.array_equal(found.frames[-1].cell[:], cluster.cell[:])
 
@@ -488,7 +488,7 @@ class TestDynamics:
         atoms = bulk("W", cubic=True).repeat(3)
         settings = ExploreSettings(time_ps=2.0, interval_ps=2.0)
         volumes = [
-            run_md(Run(0, atoms, 100.0, p, 3), ENGINE, settings).frames[-1].get_volume() for p in (-100.0, 200.0)
+            run_md(MdRun(0, atoms, 100.0, p, 3), ENGINE, settings).frames[-1].get_volume() for p in (-100.0, 200.0)
         ]
         bulk_modulus = 310.0  # GPa, of tungsten; 300 kbar are 30 GPa
         assert 1 - volumes[1] / volumes[0] == pytest.approx(30 / bulk_modulus, rel=0.5)
@@ -570,7 +570,7 @@ class TestSelection:
         return [bulk("W").repeat((4, 1, 1)) for _ in range(count)]
 
     def test_verdicts_by_hand(self):
-        settings = SelectSettings(tolerance={"energy": 10.0, "forces": 100.0}, broken={"energy": 500.0}, most=2)
+        settings = SelectSettings(tolerance={"energy": 10.0, "forces": 100.0}, discard_above={"energy": 500.0}, max_selected=2)
         pairs = pd.DataFrame({"energy": [1.0, 2, 3], "forces": [10.0, 20, 30], "stress": [np.nan] * 3})
         errors = pd.DataFrame({"energy": [2.0, 4, 6], "forces": [10.0, 20, 30], "stress": [np.nan] * 3})
         calibration = calibrate(pairs, errors, settings)
@@ -587,7 +587,7 @@ class TestSelection:
         assert drawn == {(1, 2), (1, 4), (2, 4)}
 
     def test_diverse_choice_takes_what_is_far_from_what_is_known(self):
-        settings = SelectSettings(how="diverse", most=2)
+        settings = SelectSettings(strategy="diverse", max_selected=2)
         table = pd.DataFrame({"verdict": ["not drawn"] * 4})
         described = np.array([[1.0, 0.0, 0.0], [1.0, 0.01, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
         found = select_frames(table, described, np.array([[1.0, 0.0, 0.0]] * 5), settings, np.random.default_rng(0))
@@ -652,15 +652,15 @@ class TestLevels:
 def test_the_shipped_studies_load():
     for name in ("learn_quick", "learn_beryllium"):
         loaded = load_learn_study(ROOT / "studies" / f"{name}.yaml")
-        assert loaded.learning.iterations >= 3
+        assert loaded.learning.max_iterations >= 3
 
 
 class TestWhatTheReviewFound:
     def test_the_report_counts_why_trajectories_ended(self, tmp_path):
         for k, heat in ((1, "3574"), (1, "1.2e+04"), (2, "9")):
             here = LearnFolder(tmp_path).iteration(k)
-            events = (here.record("explore") or {"events": []})["events"]
-            here.finish("explore", {"events": [*events, f"trajectory 3: the temperature reached {heat} K"]})
+            events = (here.read_record("explore") or {"events": []})["events"]
+            here.write_record("explore", {"events": [*events, f"trajectory 3: the temperature reached {heat} K"]})
         table = count_early_stops(LearnFolder(tmp_path))
         assert table.to_numpy().tolist() == [
             [1, "the temperature reached … K", 2],
@@ -673,7 +673,7 @@ class TestWhatTheReviewFound:
         for stage in ("explore", "select"):
             learn(path, out=tmp_path / "run", stage=stage)
         journal = (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes()
-        assert learn(path, out=tmp_path / "run").reason == "the maximum number of iterations"
+        assert learn(path, out=tmp_path / "run").stop_reason == "the maximum number of iterations"
         assert (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes() == journal
 
     def test_trajectories_of_other_settings_are_run_again(self, done, tmp_path):
@@ -709,15 +709,15 @@ class TestWhatTheReviewFound:
         atoms = bulk("W", cubic=True).repeat(2)
         for time_ps, interval_ps, count in ((0.1, 0.005, 20), (0.1, 0.03, 3), (0.05, 0.05, 1)):
             settings = ExploreSettings(time_ps=time_ps, interval_ps=interval_ps)
-            found = run_md(Run(0, atoms, 100.0, 0.0, 1), ENGINE, settings)
+            found = run_md(MdRun(0, atoms, 100.0, 0.0, 1), ENGINE, settings)
             assert len(found.frames) == count
             assert found.times[-1] == pytest.approx(count * interval_ps, rel=0.05)
 
     def test_a_box_that_swells_is_stopped(self):
         atoms = bulk("W", cubic=True).repeat(2)
         atoms.set_cell(atoms.cell * 0.7, scale_atoms=True)
-        settings = ExploreSettings(time_ps=5.0, interval_ps=0.1, stop_temperature=1e6)
-        found = run_md(Run(0, atoms, 100.0, -500.0, 1), ENGINE, settings)
+        settings = ExploreSettings(time_ps=5.0, interval_ps=0.1, stop_temperature_ratio=1e6)
+        found = run_md(MdRun(0, atoms, 100.0, -500.0, 1), ENGINE, settings)
         assert found.reason
 
     def test_what_judges_is_labelled_at_the_best_level(self, tmp_path):
@@ -744,7 +744,7 @@ class TestWhatTheReviewFound:
         found = learn(study(tmp_path, initial=20, iterations=2), out=tmp_path / "run")
         with Dataset(tmp_path / "run" / "dataset.h5") as data:
             assert sorted(data.ids.tolist())[20:] == list(range(24, 24 + int(found.iterations["labels"].iloc[1])))
-        assert learn(tmp_path / "s.yaml", out=tmp_path / "run").reason == "the maximum number of iterations"
+        assert learn(tmp_path / "s.yaml", out=tmp_path / "run").stop_reason == "the maximum number of iterations"
 
     def test_forces_that_vanish_do_not_stop_a_committee(self):
         """Ten held-out families, four of them crystals without forces."""
@@ -754,4 +754,4 @@ class TestWhatTheReviewFound:
         spread = np.where(group < 4, 1e-17, 0.1)
         residual = np.where(group < 4, 0.0, 0.2) * np.random.default_rng(0).normal(size=60)
         own = Uncertainty("bootstrap", {RowKind.FORCE: CalibrationData(spread, residual, group, group)}, {}, None, 1.0, {})
-        assert own.interval(RowKind.FORCE).factor > 0
+        assert own.fit_interval(RowKind.FORCE).factor > 0

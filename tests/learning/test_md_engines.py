@@ -14,7 +14,7 @@ from paretofit.core import lammps_calculator
 from paretofit.learning.explore import create_dynamics, run_md
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_frame import MdFrame
-from paretofit.learning.md_run import MdEngine, Run
+from paretofit.learning.md_run import MdEngine, MdRun
 from paretofit.learning.trajectories import _replace_paths_with_digests, add_dispersion
 from paretofit.potentials import format_dispersion_commands
 
@@ -51,19 +51,19 @@ def starts():
 
 
 def trajectory(atoms, engine, integrator, temperature=300.0, pressure=0.0, seed=3, **settings):
-    run = Run(0, atoms, temperature, pressure, seed)
+    run = MdRun(0, atoms, temperature, pressure, seed)
     return run_md(run, engine, ExploreSettings(integrator=integrator, **{**SHORT, **settings}))
 
 
 def means(atoms, engine, integrator, temperature, pressure, picoseconds, seed):
     """Temperature and swelling, averaged over a trajectory after 0.5 ps."""
-    run = Run(0, atoms, temperature, pressure, seed)
+    run = MdRun(0, atoms, temperature, pressure, seed)
     dynamics = create_dynamics(run, engine, ExploreSettings(integrator=integrator))
     dynamics.start()
     dynamics.advance(500)
     seen = [dynamics.advance(10) for _ in range(round(picoseconds * 100))]
     dynamics.close()
-    return np.mean([[now.temperature, now.swelling] for now in seen], axis=0)
+    return np.mean([[now.temperature, now.volume_ratio] for now in seen], axis=0)
 
 
 class Spring(Calculator):
@@ -137,7 +137,7 @@ class TestEnsemble:
         atoms.pbc = np.arange(3) < periodic
         seen = []
         for integrator in ("ase", "lammps"):
-            run, settings = Run(0, atoms, 500.0, 0.0, 1), ExploreSettings(integrator=integrator)
+            run, settings = MdRun(0, atoms, 500.0, 0.0, 1), ExploreSettings(integrator=integrator)
             dynamics = create_dynamics(run, MdEngine((), ("W",), Spring), settings)
             dynamics.start()
             seen.append([dynamics.advance(10).temperature for _ in range(150)])
@@ -149,7 +149,7 @@ class TestEnsemble:
 
     def test_nothing_drifts(self):
         for atoms in starts().values():
-            dynamics = create_dynamics(Run(0, atoms, 500.0, 0.0, 1), ENGINE, ExploreSettings())
+            dynamics = create_dynamics(MdRun(0, atoms, 500.0, 0.0, 1), ENGINE, ExploreSettings())
             dynamics.start()
             assert dynamics.advance(1).temperature == pytest.approx(500.0, rel=0.1)
             dynamics.advance(20)
@@ -189,12 +189,12 @@ class TestEnsemble:
     def test_the_barostat_takes_the_virial_of_the_whole_box(self):
         """The frame gives a calculator of a slab a box with vacuum, whose volume times its stress is the virial."""
         atoms = slab()
-        frame = MdFrame.of(atoms)
+        frame = MdFrame.from_structure(atoms)
         boxed = atoms.copy()
         boxed.set_positions(frame.positions)
         boxed.set_cell(frame.cell)
         boxed.pbc = True
-        boxed.calc = ENGINE.calculator()
+        boxed.calc = ENGINE.calculator_factory()
         strain = 1e-4
         energies = []
         for sign in (1, -1):
@@ -239,7 +239,7 @@ class TestWhatIsComputed:
         frames = {}
         for integrator in ("ase", "lammps"):
             frames[integrator] = trajectory(atoms, both, integrator, time_ps=0.005, interval_ps=0.005).frames[-1]
-            dynamics = create_dynamics(Run(0, atoms, 300.0, 0.0, 3), both, ExploreSettings(integrator=integrator))
+            dynamics = create_dynamics(MdRun(0, atoms, 300.0, 0.0, 3), both, ExploreSettings(integrator=integrator))
             dynamics.start()
             now = dynamics.advance(2)
             dynamics.close()
@@ -257,7 +257,7 @@ class TestWhatIsComputed:
     def test_what_is_computed_is_in_the_record(self):
         assert _replace_paths_with_digests(NATIVE) == [word for line in EAM for word in line.split()]
         assert _replace_paths_with_digests(ENGINE) != _replace_paths_with_digests(replace(ENGINE, digest="other"))
-        assert isinstance(ENGINE.calculator(), Calculator)
+        assert isinstance(ENGINE.calculator_factory(), Calculator)
         assert add_dispersion(ENGINE, "none") is ENGINE
 
 
@@ -306,7 +306,7 @@ class TestWhatGoesWrong:
         atoms.rattle(0.2, seed=2)
         found = trajectory(atoms, ENGINE, "ase", temperature=0.0, time_ps=0.5, interval_ps=0.5)
         assert found.reason == ""
-        calculator = SumCalculator([ENGINE.calculator()])
+        calculator = SumCalculator([ENGINE.calculator_factory()])
         cooled = found.frames[-1]
-        cooled.calc, atoms.calc = calculator, ENGINE.calculator()
+        cooled.calc, atoms.calc = calculator, ENGINE.calculator_factory()
         assert cooled.get_potential_energy() < atoms.get_potential_energy() - 5

@@ -66,7 +66,7 @@ def test_optimising_lowers_what_counts_and_leaves_alone_what_does_not(moments):
     found = optimise_weights(moments, start, importance, regulariser=1e-3)
     assert found.objective[1] < found.objective[0]
     for part in importance:
-        assert found.best[part] < found.start[part]
+        assert found.final_errors[part] < found.initial_errors[part]
     assert min(found.weights["good", kind] for kind in (E, F)) > max(
         found.weights[name, kind] for name in ("bad", "odd") for kind in (E, F)
     )
@@ -77,7 +77,7 @@ def test_optimising_lowers_what_counts_and_leaves_alone_what_does_not(moments):
 def test_the_front_between_two_objectives(moments):
     start = dict.fromkeys(moments.train, 1.0)
     objectives = {("good", E): 1.0, ("good", F): 2.0}, {("odd", F): 1.0}
-    found = trace_weight_front(moments, start, objectives, points=5, regulariser=1e-3)
+    found = trace_weight_front(moments, start, objectives, n_points=5, regulariser=1e-3)
     assert [share for share, _, _ in found] == [0.0, 0.25, 0.5, 0.75, 1.0]
     first, second = zip(*(errors for _, _, errors in found), strict=True)
     assert all(b >= a * (1 - 1e-3) for a, b in pairwise(first))

@@ -27,7 +27,7 @@ def engine_and_table(beryllium, tmp_path_factory):
 def test_every_point_of_the_path_is_a_fit(engine_and_table, twojmax, ratio):
     engine, _, table = engine_and_table
     limits = (ratio, 900.0) if ratio < 100 else (0.4, ratio)
-    path = compute_weight_path(engine.reduction, engine.reduction.train, engine.size_of(twojmax), ratios=limits, points=5)
+    path = compute_weight_path(engine.reduction, engine.reduction.train, engine.size_of(twojmax), ratio_limits=limits, n_points=5)
     at = 0 if ratio < 100 else -1
     fits = table[(table["twojmax"] == twojmax) & (table["w_energy"] == ratio)]
     for which, column in (("train", "train"), ("test", "test"), ("reference", "ref")):
@@ -63,7 +63,7 @@ def test_knee_and_preference_of_a_known_curve():
 def test_wrong_input_to_the_path(engine_and_table):
     engine, _, _ = engine_and_table
     with pytest.raises(InputError, match="ratios must ascend"):
-        compute_weight_path(engine.reduction, engine.reduction.train, 0, ratios=(10.0, 1.0))
+        compute_weight_path(engine.reduction, engine.reduction.train, 0, ratio_limits=(10.0, 1.0))
     with pytest.raises(InputError, match="needs energy rows and force rows"):
         compute_weight_path(engine.reduction, engine.reduction.empty_moments(), 0)
     with pytest.raises(InputError, match="preference must be a positive number"):

@@ -25,7 +25,7 @@ from paretofit.core import RowKind
 from paretofit.learning import MaceModel
 from paretofit.learning.explore import create_dynamics
 from paretofit.learning.learn_settings import ExploreSettings
-from paretofit.learning.md_run import Run
+from paretofit.learning.md_run import MdRun
 from paretofit.potentials import LabelledStructures, StructureLabels, MacePotential, read_potential
 from paretofit.potentials.mace import PRESETS, MaceData, MaceSettings, check_mace, train_mace_committee
 from paretofit.potentials.mace import training_member as member_module
@@ -74,7 +74,7 @@ def committee(tmp_path_factory):
     """Two tiny networks, trained once."""
     folder = tmp_path_factory.mktemp("mace")
     data = MaceData(labelled(12, 0), labelled(4, 1))
-    return train_mace_committee(tiny(epochs=4), data, folder, aside=labelled(12, 2), seed=3, jobs=2)
+    return train_mace_committee(tiny(epochs=4), data, folder, calibration_set=labelled(12, 2), seed=3, jobs=2)
 
 
 class TestSettings:
@@ -88,8 +88,8 @@ class TestSettings:
         own = MaceSettings(preset=preset, channels=7)
         assert own.channels == 7
         assert all(getattr(own, key) == value for key, value in PRESETS[preset].items() if key != "channels")
-        assert own.words.startswith("MACE like")
-        assert MaceSettings(preset=preset, members=3).words.startswith(f"MACE {preset}:")
+        assert own.description.startswith("MACE like")
+        assert MaceSettings(preset=preset, members=3).description.startswith(f"MACE {preset}:")
 
     @pytest.mark.parametrize(
         ("given", "said"),
@@ -121,7 +121,7 @@ class TestFiles:
         frames = ase.io.read(train, index=":")
         assert [one.info["config_energy_weight"] for one in frames] == [1, 0.25, 1]
         assert [one.info["config_stress_weight"] for one in frames] == [1, 0.5, 1]
-        for frame, label in zip(frames, data.train.labels, strict=True):
+        for frame, label in zip(frames, data.training_set.labels, strict=True):
             assert frame.info["REF_energy"] == pytest.approx(label.energy, abs=1e-7)
             assert np.allclose(frame.arrays["REF_forces"], label.forces, atol=1e-7)
             assert np.allclose(np.ravel(frame.info["REF_stress"]), label.stress[VOIGT_TO_TENSOR], atol=1e-7)
@@ -178,7 +178,7 @@ class TestWatching:
     @pytest.fixture
     def member(self, tmp_path):
         made = MemberTraining(tiny(epochs=50, patience=3), tmp_path / "member_0", ["1", "2"], {}, None, [])
-        assert not made.finished()
+        assert not made.check_finished()
         (made._work / "results").mkdir(parents=True)
         return made
 
@@ -304,7 +304,7 @@ class TestTrained:
         atoms = labelled(1, 9).structures[0]
         assert again.assess(atoms).energy_interval == committee.assess(atoms).energy_interval
         assert again.n_parameters == committee.n_parameters > 100
-        assert again.uncertainty.interval(RowKind.FORCE).half_width(np.array([0.1])) > 0
+        assert again.uncertainty.fit_interval(RowKind.FORCE).half_width(np.array([0.1])) > 0
 
     def test_what_is_missing_or_damaged_is_named(self, committee, tmp_path):
         folder = committee.models[0].parent
@@ -325,7 +325,7 @@ class TestTrained:
         monkeypatch.setattr(member_module.subprocess, "Popen", lambda *_, **__: pytest.fail("it trains again"))
         folder = committee.models[0].parent
         data = MaceData(labelled(12, 0), labelled(4, 1))
-        again = train_mace_committee(tiny(epochs=4), data, folder, aside=labelled(12, 2), seed=3)
+        again = train_mace_committee(tiny(epochs=4), data, folder, calibration_set=labelled(12, 2), seed=3)
         assert again.digest == committee.digest
 
     def test_evaluate_and_speed(self, committee, tmp_path):
@@ -441,7 +441,7 @@ class TestTraining:
         own = tiny(epochs=1, isolated_atoms=committee.record["isolated_atoms"])
         data = MaceData(labelled(12, 0), labelled(4, 1))
         cold = train_members(own, data, tmp_path / "cold", seed=1, jobs=2)
-        warm = train_members(own, data, tmp_path / "warm", seed=1, warm=committee.models, jobs=2)
+        warm = train_members(own, data, tmp_path / "warm", seed=1, warm_start_models=committee.models, jobs=2)
         assert [one.record["warm_start"] for one in (*cold, *warm)] == [False, False, True, True]
         first = [_first_loss(tmp_path / name / "member_0" / "attempt_0") for name in ("cold", "warm")]
         last = committee.record["members"][0]["validation"]["loss"]
@@ -452,10 +452,10 @@ class TestTraining:
     def test_fine_tuning_from_a_file(self, tmp_path, mode):
         """From a model of two elements, on one whose energies have another zero."""
         base = MaceData(labelled(12, 0, ["Cu", "Au"]), labelled(4, 1, ["Cu", "Au"]))
-        made = train_mace_committee(tiny(epochs=6), base, tmp_path / "base", aside=labelled(3, 2), seed=1, jobs=2)
+        made = train_mace_committee(tiny(epochs=6), base, tmp_path / "base", calibration_set=labelled(3, 2), seed=1, jobs=2)
         replay = {}
         if mode == "multihead":
-            rows = zip(base.train.structures, base.train.labels, strict=True)
+            rows = zip(base.training_set.structures, base.training_set.labels, strict=True)
             ase.io.write(tmp_path / "replay.extxyz", [build_mace_frame(*one) for one in rows])
             replay = {"replay": tmp_path / "replay.extxyz"}
         shifted = [[one._replace(energy=one.energy + 3.0 * 2) for one in part.labels] for part in
@@ -464,12 +464,12 @@ class TestTraining:
             LabelledStructures(labelled(8, 5).structures, shifted[0]), LabelledStructures(labelled(3, 6).structures, shifted[1])
         )
         own = tiny(epochs=2, foundation={"file": made.models[0], "mode": mode, **replay})
-        found = train_mace_committee(own, data, tmp_path / "fine", aside=data.validate, seed=1, jobs=2)
+        found = train_mace_committee(own, data, tmp_path / "fine", calibration_set=data.validation_set, seed=1, jobs=2)
         assert found.record["isolated_atoms"]["Cu"] == pytest.approx(made.record["isolated_atoms"]["Cu"] + 3.0, abs=0.5)
         errors = [found.predict(a).energy.mean() - one.energy for a, one in
-                  zip(data.validate.structures, data.validate.labels, strict=True)]  # fmt: skip
+                  zip(data.validation_set.structures, data.validation_set.labels, strict=True)]  # fmt: skip
         assert np.sqrt(np.mean(np.square(errors))) < 0.5
-        assert found.predict(data.validate.structures[0]).energy.shape == (2,)
+        assert found.predict(data.validation_set.structures[0]).energy.shape == (2,)
 
     def test_a_foundation_that_has_not_seen_an_element_is_named(self, committee, tmp_path):
         data = MaceData(labelled(4, 0, "Au"), labelled(3, 1, "Au"))
@@ -500,8 +500,8 @@ class TestTraining:
         if not torch.cuda.is_available():
             pytest.skip("torch finds no CUDA device on this machine")
         own = tiny(device="cuda", dtype="float64")
-        made = train_mace_committee(own, self.data, tmp_path, aside=self.data.validate, seed=1)
-        atoms = self.data.validate.structures[0]
+        made = train_mace_committee(own, self.data, tmp_path, calibration_set=self.data.validation_set, seed=1)
+        atoms = self.data.validation_set.structures[0]
         there = MacePotential(made.models, made.elements, "cpu", "float64").predict(atoms)
         assert np.allclose(made.predict(atoms).forces, there.forces, atol=1e-8)
 
@@ -528,7 +528,7 @@ def looped(tmp_path_factory):
         "labelling": {
             "engine": {
                 "name": "ase",
-                "calculator": "paretofit.core.lammps_library.lammps_calculator",
+                "calculator": "paretofit.lammps_calculator",
                 "options": {
                     "commands": ["pair_style eam/alloy", "pair_coeff * * W_zhou.eam.alloy W"],
                     "elements": ["W"],
@@ -599,8 +599,8 @@ class TestInTheLoop:
         committee = MaceModel(tiny(), ["W"]).load(looped.potential)
         atoms = bulk("W", "bcc", a=3.165, cubic=True)
         settings = ExploreSettings(time_ps=0.01, interval_ps=0.005, trajectories=1, integrator=integrator)
-        engine = committee.md_engine(0, looped.folder)
-        dynamics = create_dynamics(Run(0, atoms, 300.0, 0.0, 1), engine, settings)
+        engine = committee.build_md_engine(0, looped.folder)
+        dynamics = create_dynamics(MdRun(0, atoms, 300.0, 0.0, 1), engine, settings)
         dynamics.start()
         try:
             moment = dynamics.advance(5)
@@ -633,7 +633,7 @@ class TestOnTheFront:
         """Less the share that training is watched on, and nothing of the test set; labels cost the whole draw."""
         result, _ = front_run
         row = pd.read_csv(result.folder / "mace.csv").iloc[0]
-        known = read_potential(result.folder / row["folder"]).uncertainty.known
+        known = read_potential(result.folder / row["folder"]).uncertainty.structure_roles
         split = pd.read_csv(result.folder / "split.csv")
         where = {hash_structure(atoms): k for k, atoms in enumerate(beryllium)}
         members = sorted(where[key] for key in known)

@@ -128,10 +128,10 @@ def test_figures_and_front_of_the_command(tables, tmp_path, call):
 
 
 def test_without_weights_the_tradeoff_is_not_drawn_and_an_old_one_goes(tables, tmp_path):
-    analyse_published_tables(tables, figures=tmp_path)
-    study = analyse_published_tables(tables[1:], figures=tmp_path)
+    analyse_published_tables(tables, figures_folder=tmp_path)
+    study = analyse_published_tables(tables[1:], figures_folder=tmp_path)
     assert not (tmp_path / "energy_force.png").exists()
-    assert "same energy/force weight" in study.missing[0]
+    assert "same energy/force weight" in study.missing_figures[0]
     assert "not drawn: energy_force" in format_published(study)
 
 
@@ -275,8 +275,8 @@ def test_round_trip_of_the_authors_format(folder, tmp_path):
     summary = import_published(
         tmp_path / "d.h5", folder, allow_pickle=True, seconds={"2": 10.02, "10": 996.14}, settings={"2": {"encut": 300}}
     )
-    assert summary.labels == {"2": 3, "10": 4}
-    assert summary.missing == {"2": [5], "10": []}
+    assert summary.n_labels == {"2": 3, "10": 4}
+    assert summary.missing_ids == {"2": [5], "10": []}
     assert "stresses were left out" in summary.notes[0]
     with Dataset(tmp_path / "d.h5") as data:
         assert data.levels == ["2", "10"]  # by number
@@ -335,7 +335,7 @@ def test_labels_that_are_nan_are_missing(folder, tmp_path):
     level["forces"] = level["forces"].where(level["index"] != 7)  # NaN where an array should be
     hdf(level, folder / "Be_prec_10.h5")
     summary = import_published(tmp_path / "d.h5", folder, allow_pickle=True)
-    assert summary.missing["10"] == [3, 7]
+    assert summary.missing_ids["10"] == [3, 7]
 
 
 def test_the_ids_may_be_a_column(folder):
@@ -407,7 +407,7 @@ def test_the_published_study_is_the_papers_design(call):
     assert set(SIZES) <= set(study.sizes)
     assert study.split.train_fraction == 0.5
     assert study.repetitions == 50
-    assert study.cost.seconds == dict(SECONDS_PER_CONFIGURATION)
+    assert study.cost.label_seconds == dict(SECONDS_PER_CONFIGURATION)
     assert study.levels == list(SECONDS_PER_CONFIGURATION)
     if not study.dataset.exists():
         done = call("run", ROOT / "studies" / "published_beryllium.yaml")

@@ -63,7 +63,7 @@ def best_row(table, goal, budget=np.inf):
 
 def page_of(data):
     return render_report(
-        title="t", opening="o", findings=[], pictures=[], sheets=[], summary={}, warnings=[], explorer=data
+        title="t", opening="o", findings=[], figures=[], tables=[], summary={}, warnings=[], explorer=data
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_the_library_is_whole():
 @pytest.mark.parametrize("goal", ["energy", "force", "both"])
 def test_thinning_changes_no_recommendation(goal):
     table = settings(sizes=tuple(range(20, 420, 10)))
-    data = build_explorer_data(table, LEVELS, most=400)
+    data = build_explorer_data(table, LEVELS, max_settings=400)
     columns = pd.DataFrame(data["columns"])
     assert len(columns) == 400
     assert data["left_out"] == len(table) - 400
@@ -414,10 +414,10 @@ def test_the_yaml_of_a_point_is_a_study_of_that_point(page, table):
     assert study.twojmax == [row["twojmax"]]
     assert study.weights == [(row["weight_ratio"], 1.0)]
     assert study.sizes == [row["n_train"]]
-    assert study.samplings == [row["sampling"]]
+    assert study.sampling_methods == [row["sampling"]]
     assert study.basis.twojmax == 6
     assert study.leverage.twojmax == 4
-    assert study.cost.seconds == {level: STUDY["cost"]["seconds"][level] for level in study.levels}
+    assert study.cost.label_seconds == {level: STUDY["cost"]["seconds"][level] for level in study.levels}
     assert study.ridge == [0.0]
     page.eval("navigator.clipboard.writeText = (text) => { window.taken = text; return Promise.resolve(); }")
     page.click("#ex-copy-best")

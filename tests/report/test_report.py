@@ -111,7 +111,7 @@ def results():
 
 def test_errors_fall_is_said_when_they_fall(results):
     finding = assess_error_decrease(results, LEVELS)
-    assert finding.verdict == "yes"
+    assert finding.status == "yes"
     assert (finding.numbers["energy"] == "falls").all()
     assert len(finding.numbers) == 2 * 5 * 4  # 2Jmax, weights, steps
     assert "meV/atom" in finding.text
@@ -122,7 +122,7 @@ def test_a_rise_from_one_level_to_the_next_is_named(results):
     worse = results.copy()
     worse.loc[(worse["level"] == "4") & (worse["twojmax"] == 8), "ref_energy"] *= 10
     finding = assess_error_decrease(worse, LEVELS)
-    assert finding.verdict == "mixed"
+    assert finding.status == "mixed"
     rises = finding.numbers[finding.numbers["energy"] == "rises"]
     assert set(zip(rises["from"], rises["to"], rises["twojmax"], strict=True)) == {("3", "4", 8)}
     assert "from 3 to 4 at 2Jmax 8" in finding.text
@@ -130,13 +130,13 @@ def test_a_rise_from_one_level_to_the_next_is_named(results):
 
 def test_levels_that_all_get_worse_are_a_no(results):
     finding = assess_error_decrease(results, LEVELS[::-1])
-    assert finding.verdict == "no"
+    assert finding.status == "no"
 
 
 @pytest.mark.parametrize(("planted", "verdict"), [(True, "yes"), (False, "no")])
 def test_force_weight_effect_is_found_both_ways(planted, verdict):
     finding = assess_force_weight(synthetic(force_weight_helps=planted, repeats=2), LEVELS)
-    assert finding.verdict == verdict
+    assert finding.status == verdict
     low = finding.numbers[finding.numbers["level"].isin(["1", "2"])]
     assert set(low["answer"]) == {verdict}
     assert (low["best_ratio"] == (1.0 if planted else 150.0)).all()
@@ -151,7 +151,7 @@ def test_the_lowest_levels_are_those_of_the_paper():
 @pytest.mark.parametrize(("gain", "verdict"), [(0.6, "yes"), (1.7, "no"), (1.0, "no")])
 def test_sampling_verdict_follows_the_planted_gain(gain, verdict):
     finding = assess_leverage_sampling(synthetic(gain=gain, ratios=(5.0, 50.0)), LEVELS)
-    assert finding.verdict == verdict
+    assert finding.status == verdict
     words = {0.6: "significantly lower", 1.7: "significantly higher", 1.0: "no clear difference"}
     assert words[gain] in finding.text
 
@@ -192,7 +192,7 @@ def test_significance_of_nothing_is_seldom_claimed():
         shift = common[table["sampling"].map(names.index), table["repeat"]]
         for column in ("ref_energy", "ref_force"):
             table[column] *= np.exp(shift)
-        claims += assess_leverage_sampling(table, ["5"]).verdict == "yes"
+        claims += assess_leverage_sampling(table, ["5"]).status == "yes"
     assert claims <= 2
 
 
@@ -207,7 +207,7 @@ def test_front_finding_counts_points_and_costs(results):
         here = fits[fits["level"] == level]
         assert rows.loc[level, "points"] == len(here)
         assert rows.loc[level, "cheapest_s"] == here["label_seconds"].min()
-    assert finding.verdict in ("yes", "mixed")
+    assert finding.status in ("yes", "mixed")
 
 
 def test_cheaper_levels_that_are_no_worse_earn_their_place_and_useless_ones_do_not(results):
@@ -215,11 +215,11 @@ def test_cheaper_levels_that_are_no_worse_earn_their_place_and_useless_ones_do_n
     errors = ["ref_energy", "ref_force"]
     reference = (perfect["level"] == "5").to_numpy()
     perfect.loc[perfect["level"] == "4", errors] = perfect.loc[reference, errors].to_numpy()
-    assert assess_levels_on_front(perfect, front_of(perfect), LEVELS).verdict == "yes"
+    assert assess_levels_on_front(perfect, front_of(perfect), LEVELS).status == "yes"
     useless = results.copy()
     useless.loc[~reference, errors] *= 1e4
     finding = assess_levels_on_front(useless, front_of(useless), LEVELS)
-    assert finding.verdict == "no"
+    assert finding.status == "no"
     assert "never in energy and never in force" in finding.text
 
 
@@ -250,7 +250,7 @@ def test_best_buys_by_hand():
 def test_what_cannot_be_tested_says_why(change, names, reason):
     table = synthetic(**{"repeats": 4, "sizes": (20, POOL)} | change)
     findings = {finding.name: finding for finding in collect_findings(table, front_of(table), LEVELS)}
-    assert {name for name, finding in findings.items() if finding.verdict == "not tested"} == names
+    assert {name for name, finding in findings.items() if finding.status == "not tested"} == names
     assert any(reason in findings[name].text for name in names)
     assert all("In the paper" in finding.text for finding in findings.values())
 

@@ -114,8 +114,8 @@ def test_outputs_of_a_fitsnap_input_stay_in_the_folder(tmp_path):
     text = hostile.valid("fitsnap_input").decode() + "\n[OUTFILE]\nmetrics = ../../m\npotential = /tmp/../../p\n"
     (tmp_path / "in.in").write_text(text)
     settings = read_fitsnap_input(tmp_path / "in.in")
-    assert Path(settings.potential).name == "p", "fit_fitsnap takes the last part only"
-    assert Path(settings.metrics).stem == "m"
+    assert Path(settings.potential_file).name == "p", "fit_fitsnap takes the last part only"
+    assert Path(settings.metrics_file).stem == "m"
 
 
 def test_reading_leaves_a_database_as_it_is(tmp_path):
@@ -215,7 +215,7 @@ class Skeleton(HTMLParser):
 
 def section_page(word):
     table = pd.DataFrame({"structure": [word, "b"], word: [1.0, 2.0]})
-    pictures = [ReportFigure("p", word, b"<svg/>"), ReportFigure(word, word, missing=word)]
+    pictures = [ReportFigure("p", word, b"<svg/>"), ReportFigure(word, word, missing_reason=word)]
     return render_sections(
         title=word, opening=word, sections=[PageSection(word, table, pictures)], failures=[word], closing=word
     )
@@ -223,9 +223,9 @@ def section_page(word):
 
 def front_page(word):
     table = pd.DataFrame({"level": [word, "b"], word: [1.0, 2.0]})
-    pictures = [ReportFigure("p", word, b"<svg/>"), ReportFigure(word, "", missing=word)]
+    pictures = [ReportFigure("p", word, b"<svg/>"), ReportFigure(word, "", missing_reason=word)]
     return render_report(
-        title=word, opening=word, findings=[], pictures=pictures, sheets=[ReportTable(word, word, word, table)],
+        title=word, opening=word, findings=[], figures=pictures, tables=[ReportTable(word, word, word, table)],
         summary={word: word}, warnings=[word],
     )  # fmt: skip
 

@@ -129,7 +129,7 @@ def test_distortions_are_bounded_and_move_nothing_on_the_whole(atoms, fraction, 
 def test_distortions_point_everywhere_and_reach_their_bound():
     atoms, rng = BERYLLIUM() * (3, 3, 2), np.random.default_rng(1)
     nearest = nearest_distance(atoms)
-    made = [kinds.distort(atoms, rng, 0.3, nearest=nearest) for _ in range(200)]
+    made = [kinds.distort(atoms, rng, 0.3, nearest_distance_angstrom=nearest) for _ in range(200)]
     moves = np.concatenate([one.positions - atoms.positions for one in made])
     shares = np.linalg.norm(moves, axis=1) / (0.3 * nearest)
     assert 0.8 < shares.max() <= 1
@@ -293,7 +293,7 @@ def test_the_gate_counts_by_reason():
     turned.rotate(40, "x", rotate_cell=True)
     squeezed = cell.copy()
     squeezed.set_cell(0.4 * cell.cell[:], scale_atoms=True)
-    assert gate.admit(cell, "a")
+    assert gate.accept(cell, "a")
     for atoms in (
         moved,
         turned,
@@ -302,7 +302,7 @@ def test_the_gate_counts_by_reason():
         bulk("W"),
         Atoms("Be3", [[0, 0, 0], [2, 0, 0], [4, 0, 0]]),
     ):
-        assert not gate.admit(atoms, "a")
+        assert not gate.accept(atoms, "a")
     reasons = {why: count for (_, why), count in gate.rejected.items()}
     assert reasons == {
         "duplicate": 2,

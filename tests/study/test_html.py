@@ -180,8 +180,8 @@ def test_a_plan_shows_its_choice_and_alternatives(run):
     made = plan(run.results, budget="10 min")
     cells = shown(made).cells
     row = cells[cells.index("recommended") :][:9]
-    assert row[1:4] == [made.chosen["level"], f"{int(made.chosen['n_train'])}", "2"]
-    assert float(row[6].split()[0].replace(",", "")) == pytest.approx(made.chosen["energy"], rel=6e-3)
+    assert row[1:4] == [made.choice["level"], f"{int(made.choice['n_train'])}", "2"]
+    assert float(row[6].split()[0].replace(",", "")) == pytest.approx(made.choice["energy"], rel=6e-3)
     assert "for twice that" in cells
     assert len(made.by_level) == 1 or "extrapolated" in cells
 

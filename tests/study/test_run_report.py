@@ -41,7 +41,7 @@ def test_a_fit_of_a_run_is_exported_with_a_committee(finished, tmp_path):
     plain = export_potential(finished.folder, tmp_path / "plain", twojmax=2)
     made = export_potential(finished.folder, tmp_path / "p", twojmax=2, committee=CommitteeSettings(6))
     again = LinearPotential.read(tmp_path / "p")
-    assert again.mean == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
+    assert again.mean_coefficients == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
     split = pd.read_csv(finished.folder / "split.csv")
     assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == (split["set"] == "test").sum()
     assert "committee of 6 by bootstrap" in made.text

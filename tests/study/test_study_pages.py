@@ -73,7 +73,7 @@ def front_of(results, n_train=None):
 
 
 def sheets_of(results, levels=LEVELS, n_train=None):
-    return {sheet.file: sheet for sheet in build_front_tables(results, front_of(results, n_train), levels)}
+    return {sheet.file_stem: sheet for sheet in build_front_tables(results, front_of(results, n_train), levels)}
 
 
 def test_errors_are_the_medians_of_the_largest_model_and_subset(results):
@@ -292,14 +292,14 @@ def test_poor_results_give_what_they_can(case, tmp_path):
         assert not PURE_WORDS.search(sheet.note), sheet.note
         format_markdown(sheet.table)
     assert not PURE_WORDS.search(describe_budget(results, levels))
-    files = {sheet.file for sheet in sheets}
+    files = {sheet.file_stem for sheet in sheets}
     unknown = "cost" in case or case == "nothing finite"
     assert ("best_by_budget" in files) != unknown
     assert ("not known" in describe_budget(results, levels)) == unknown
     assert ("knee_points" in files) == (case != "nothing finite")
     for plan in plan_noise_figures(results, levels, None, pd.DataFrame(), pd.DataFrame()):
         picture = render_figure(plan, tmp_path)
-        assert picture.image or picture.missing
+        assert picture.image or picture.missing_reason
 
 
 def test_noise_table_is_the_correlation_of_the_points(real):
@@ -405,6 +405,6 @@ def test_every_plan_gives_a_picture(real, tmp_path):
     pictures = {plan.name: render_figure(plan, tmp_path) for plan in plan_noise_figures(results, LEVELS, paths, points, noise)}
     assert list(pictures) == ["training_tradeoff", "energy_against_cost", "label_noise_energy", "label_noise_force"]
     for name, picture in pictures.items():
-        assert picture.image, picture.missing
+        assert picture.image, picture.missing_reason
         assert not PURE_WORDS.search(picture.caption)
         assert (tmp_path / f"{name}.png").exists()

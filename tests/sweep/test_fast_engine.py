@@ -26,7 +26,7 @@ def real(beryllium, tmp_path_factory):
     path = tmp_path_factory.mktemp("fast") / "design.h5"
     design = compute_design(beryllium, SnapBasis(elements=["Be"], twojmax=8), path)
     split = split_configurations(np.arange(len(beryllium)), 0.7, 1)
-    return SweepInput(design.with_labels(beryllium, beryllium.levels).in_memory(), split.train, split.test)
+    return SweepInput(design.with_labels(beryllium, beryllium.levels).load_into_memory(), split.train, split.test)
 
 
 def parts_of(data, levels, size=500):
@@ -132,7 +132,7 @@ def test_dependent_columns_are_dropped_by_name_and_change_nothing(degenerate):
     )
     compare(degenerate, grid)
     engine = make_engine(degenerate, grid)
-    assert engine.dropped == ["a again", "nothing", "b - 3 d"], "not 'hidden', which the test rows have"
+    assert engine.dropped_columns == ["a again", "nothing", "b - 3 d"], "not 'hidden', which the test rows have"
 
 
 def test_columns_that_are_all_zero_are_refused(degenerate):
@@ -147,13 +147,13 @@ def test_columns_that_are_all_zero_are_refused(degenerate):
 def test_leverages_at_every_2jmax_from_the_reduction(real):
     parts = parts_of(real, ["5"])
     sizes = [real.design.columns_up_to(twojmax) for twojmax in (2, 4, 6, 8)]
-    reduction = Reduction.of(parts, sizes, energy_weight=12.25)
+    reduction = Reduction.from_parts(parts, sizes, energy_weight=12.25)
     found = compute_reduced_leverage(reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations)
     rows = real.rows_of(real.train)
     owner = np.searchsorted(real.train, real.design.configuration[rows])
     for p, ours in zip(sizes, found, strict=True):
         theirs = leverage_scores(real.design.take(rows), real.design.kind[rows], owner, energy_weight=150, columns=p)
-        assert ours.rows == pytest.approx(theirs.rows, abs=1e-8)
+        assert ours.whiten_rows == pytest.approx(theirs.rows, abs=1e-8)
         assert ours.regular[real.train] == pytest.approx(theirs.regular, abs=1e-8)
         assert ours.block[real.train] == pytest.approx(theirs.block, abs=1e-7)
         assert ours.rank == theirs.rank == p
@@ -162,13 +162,13 @@ def test_leverages_at_every_2jmax_from_the_reduction(real):
 @pytest.mark.parametrize("size", [37, 500, 5000])
 def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
     sizes = [120, 496]
-    one = Reduction.of(parts_of(real, ["2", "5"], 500), sizes, energy_weight=12.25)
-    other = Reduction.of(parts_of(real, ["2", "5"], size), sizes, energy_weight=12.25, run=ThreadMapper(2))
+    one = Reduction.from_parts(parts_of(real, ["2", "5"], 500), sizes, energy_weight=12.25)
+    other = Reduction.from_parts(parts_of(real, ["2", "5"], size), sizes, energy_weight=12.25, mapper=ThreadMapper(2))
     w = np.array([5.0, 1.0, 1.0])
-    ours, theirs = (r.test_rms(r.system(r.train, w).fit(1))[0].reference for r in (one, other))
+    ours, theirs = (r.test_rms(r.factorise(r.train_moments, w).fit(1))[0].reference_level for r in (one, other))
     assert ours == pytest.approx(theirs, rel=1e-10)
     if size == 500:
-        assert (one.train.parts[1].G == other.train.parts[1].G).all(), "threads do not change a bit"
+        assert (one.train_moments.by_kind[1].G == other.train_moments.by_kind[1].G).all(), "threads do not change a bit"
 
 
 def test_a_design_on_disk_gives_the_same_as_one_in_memory(real, tmp_path, monkeypatch):
@@ -268,7 +268,7 @@ def test_ridge_fit_equals_its_normal_equations_in_scaled_columns(real):
     fit = fit_wls(X, y, kind, energy_weight=5.0, ridge=choice.penalty[0])
     assert X @ choice.coefficients[:, 0] == pytest.approx(X @ fit.coefficients, abs=1e-8)
     left_out = leave_one_out(X, y, kind, group, energy_weight=5.0, ridge=choice.penalty[0])
-    assert choice.left_out[:, 0] == pytest.approx(left_out, abs=1e-8)
+    assert choice.loo_residuals[:, 0] == pytest.approx(left_out, abs=1e-8)
     with pytest.raises(InputError, match="ridge must be a finite number, not negative; got -1"):
         fit_wls(X, y, kind, ridge=-1)
 
@@ -298,7 +298,7 @@ def test_nearly_dependent_columns_are_kept(degenerate):
     }
     design = DesignMatrix.from_arrays(rows, degenerate.design.kind, degenerate.design.configuration, targets=targets)
     data, grid = replace(degenerate, design=design), SweepGrid(["b", "a"], [0], [(3.0, 1.0)], [30, 40], ["random"], 1)
-    assert make_engine(data, grid).dropped == []
+    assert make_engine(data, grid).dropped_columns == []
     fast, plain = run_sweep(data, grid), run_sweep(data, grid, engine="plain")
     assert fast["rank"].tolist() == plain["rank"].tolist() == [6] * 4
     assert fast["test_force"].to_numpy() == pytest.approx(plain["test_force"].to_numpy(), rel=1e-4)
@@ -329,7 +329,7 @@ def test_forces_alone_can_be_swept_at_random(degenerate):
         run_sweep(data, grid, engine="plain")["test_force"].to_numpy()
     )
     with pytest.raises(InputError, match="leverage sampling needs an energy row"):
-        run_sweep(data, replace(grid, samplings=["leverage"]))
+        run_sweep(data, replace(grid, sampling_methods=["leverage"]))
 
 
 def test_penalties_that_make_no_difference_do_not_follow_rounding(real):
@@ -351,11 +351,11 @@ def test_a_reduction_refuses_what_is_not_finite(real):
 
     for what in ("X", "Y"):
         with pytest.raises(InputError, match="must be finite"):
-            Reduction.of(lambda what=what: spoilt(what), [21])
+            Reduction.from_parts(lambda what=what: spoilt(what), [21])
     with pytest.raises(InputError, match="at most the number of columns, 0"):
-        Reduction.of(lambda: iter([]), [21])
+        Reduction.from_parts(lambda: iter([]), [21])
     with pytest.raises(InputError, match="at most the number of columns, 1596; got 2000"):
-        Reduction.of(parts, [21, 2000])
+        Reduction.from_parts(parts, [21, 2000])
 
 
 class TestKeptReductions:
@@ -374,7 +374,7 @@ class TestKeptReductions:
     @pytest.fixture
     def made(self, monkeypatch):
         """How often one is made."""
-        times, of = [], Reduction.of
+        times, of = [], Reduction.from_parts
         monkeypatch.setattr(Reduction, "of", lambda *some, **more: times.append(1) or of(*some, **more))
         return times
 

@@ -144,7 +144,7 @@ def test_subsets_are_nested_and_independent_of_the_rest_of_the_grid(data, grid):
     for sets in by_draw.values():
         assert all(small < large for small, large in pairwise(sets))
     alone = SweepGrid(grid.levels, grid.twojmax, grid.weights, [20], ["leverage"], 1)
-    assert set(next(alone.subsets(scores, n)).members) == by_draw["leverage", 0][1]
+    assert set(next(alone.draw_subsets(scores, n)).positions) == by_draw["leverage", 0][1]
     assert by_draw["leverage", 0][0] != by_draw["leverage", 1][0]
 
 

@@ -43,8 +43,8 @@ def test_a_slope_is_found_with_its_confidence():
     for _ in range(200):
         error = rng.uniform(0.1, 2.0, 60)
         found = calibrate_slope(np.abs(0.4 * error + 0.05 * rng.normal(size=60)), error)
-        inside += abs(found.slope - 0.4) < found.confidence
-        assert found.residual == pytest.approx(0.05, rel=0.4)
+        inside += abs(found.slope - 0.4) < found.slope_half_width
+        assert found.rms_residual == pytest.approx(0.05, rel=0.4)
     assert 0.9 < inside / 200 <= 1.0
     assert found.threshold(2.0) == pytest.approx(2.0 * found.slope)
     assert found.error(np.array([found.slope])) == pytest.approx([1.0])
@@ -119,11 +119,11 @@ class TestOtherCalibrations:
     def test_isotonic_regression_never_falls_and_finds_the_curve(self):
         spread, error = self.pairs()
         found = calibrate_isotonic(spread, error)
-        assert (np.diff(found.expected) >= 0).all()
+        assert (np.diff(found.expected_error) >= 0).all()
         assert found.error(np.array([0.5, 1.5])) == pytest.approx([0.25, 2.25], rel=0.2)
         limit = found.threshold(1.0)
         assert 0.85 < limit < 1.15
-        top = found.spread[-1], found.expected[-1]
+        top = found.spread[-1], found.expected_error[-1]
         assert found.threshold(100.0) == pytest.approx(top[0] * 100 / top[1])  # beyond, errors grow in proportion
         assert found.error(np.array([2 * top[0]])) == pytest.approx([2 * top[1]])
         few = calibrate_isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.1, 0.2, 5.0, 6.0]))
@@ -131,7 +131,7 @@ class TestOtherCalibrations:
         assert flagged.tolist() == [False, False, True, True]
         tied = calibrate_isotonic(np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.0, 1.0, 5.0, 6.0]))
         assert tied.error(np.array([1.0]))[0] == pytest.approx(2.0)
-        assert found.expected.mean() == pytest.approx(error.mean())
+        assert found.expected_error.mean() == pytest.approx(error.mean())
 
     @pytest.mark.parametrize("share", [0.5, 0.9])
     def test_the_quantile_line_minimises_the_pinball_loss(self, share):
@@ -178,7 +178,7 @@ class TestOtherCalibrations:
     def test_a_spread_of_zero_gets_the_smallest_that_counts(self):
         spread = np.r_[np.zeros(5), np.ones(45)]
         found = calibrate_conformal(spread, np.linspace(-1, 1, 50), 0.9)
-        assert found.floor == pytest.approx(0.1)
+        assert found.min_spread == pytest.approx(0.1)
         assert found.half_width(np.zeros(1))[0] == pytest.approx(0.1 * found.factor)
 
     def test_rates_on_a_grid(self):
@@ -207,7 +207,7 @@ def test_few_members_that_agree_by_chance_do_not_make_intervals_wide():
             scale = np.full(400, 1.0)
             spread = np.abs(rng.normal(0, scale)) / np.sqrt(2)
             residual = rng.normal(0, 3.0, 400)
-            made = calibrate_conformal(spread[:200], residual[:200], 0.9, members=members)
+            made = calibrate_conformal(spread[:200], residual[:200], 0.9, n_members=members)
             half = made.half_width(spread[200:])
             inside.append(np.abs(residual[200:]) <= half)
             own.append(np.median(half))
@@ -215,5 +215,5 @@ def test_few_members_that_agree_by_chance_do_not_make_intervals_wide():
         widths[members] = np.median(own)
     assert widths[2] < 0.5 * widths[None]
     assert widths[2] < 1.5 * 3.0 * 1.645
-    many = calibrate_conformal(spread, residual, members=50)
+    many = calibrate_conformal(spread, residual, n_members=50)
     assert many == calibrate_conformal(spread, residual)

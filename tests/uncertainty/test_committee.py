@@ -21,7 +21,7 @@ def data():
 def made(rows, targets, weights, group, seed=0):
     """The committee fit of rows in memory."""
     blocks, kinds = part_from_arrays(rows, targets, weights, group)
-    return CommitteeFit.of(blocks, np.arange(group.max() + 1), kinds, np.random.default_rng(seed))
+    return CommitteeFit.from_parts(blocks, np.arange(group.max() + 1), kinds, np.random.default_rng(seed))
 
 
 def test_the_fit_itself_is_the_plain_one(data):
@@ -57,10 +57,10 @@ def test_relatives_are_drawn_together(data):
     rows, targets, weights, configuration, _ = data
     family = np.arange(configuration.max() + 1) // 5
     blocks, kinds = part_from_arrays(rows, targets, weights, configuration)
-    fit = CommitteeFit.of(blocks, family, kinds, np.random.default_rng(0))
+    fit = CommitteeFit.from_parts(blocks, family, kinds, np.random.default_rng(0))
     together = made(rows, targets, weights, family[configuration], seed=0)
     for method in ("bootstrap", "subset"):
-        first, second = (one.members(3, np.random.default_rng(1), method=method) for one in (fit, together))
+        first, second = (one.draw_members(3, np.random.default_rng(1), method=method) for one in (fit, together))
         assert first == pytest.approx(second, rel=1e-9)
 
 
@@ -113,7 +113,7 @@ def test_the_hypercube_is_that_of_the_authors_package():
 def test_leverage_comes_from_the_same_factor(data):
     rows, targets, weights, group, _ = data
     fit = made(rows, targets, weights, group)
-    direct = TrainingLeverage.of(rows, weights)
+    direct = TrainingLeverage.from_rows(rows, weights)
     assert fit.leverage(rows, weights) == pytest.approx(direct(rows, weights), rel=1e-8)
 
 
@@ -134,10 +134,10 @@ def test_rows_may_come_in_any_order_and_blocks_and_a_seed_decides(data):
     for method in COMMITTEE_METHODS:
         whole = made(rows, targets, weights, group).members(3, np.random.default_rng(9), method=method)
         fits = [
-            CommitteeFit.of(pieces, np.arange(50), kinds, np.random.default_rng(0), threads=threads)
+            CommitteeFit.from_parts(pieces, np.arange(50), kinds, np.random.default_rng(0), threads=threads)
             for threads in (1, 3)
         ]
-        one, three = (fit.members(3, np.random.default_rng(9), method=method) for fit in fits)
+        one, three = (fit.draw_members(3, np.random.default_rng(9), method=method) for fit in fits)
         assert np.array_equal(one, three)
         if method != "pops":  # principal axes have no sign
             assert one == pytest.approx(whole, rel=1e-7)

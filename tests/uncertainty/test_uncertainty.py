@@ -92,10 +92,10 @@ class TestTheFit:
         other = fit_dataset(
             first_configurations(), folder / method, level="5", twojmax=4, committee=CommitteeSettings(6, method)
         ).potential
-        assert other.mean == pytest.approx(potential.mean, rel=1e-7, abs=1e-9)
-        assert other.uncertainty.method == method
+        assert other.mean_coefficients == pytest.approx(potential.mean, rel=1e-7, abs=1e-9)
+        assert other.uncertainty.committee_method == method
         assert len(other.coefficients) == 6
-        interval = other.uncertainty.interval(RowKind.FORCE)
+        interval = other.uncertainty.fit_interval(RowKind.FORCE)
         held = other.uncertainty.held_out[RowKind.FORCE]
         assert np.mean(np.abs(held.residual) <= interval.half_width(held.spread)) == pytest.approx(
             0.9, abs=0.05
@@ -109,7 +109,7 @@ class TestTheFit:
         )
         made = fit_dataset(study, folder / "s")
         assert (made.potential.basis.twojmax, made.potential.basis.quadratic) == (4, False)
-        assert "w_E/w_F 20, level 5" in made.setting
+        assert "w_E/w_F 20, level 5" in made.description
         assert made.n_train == round(0.75 * 197)
 
 
@@ -347,7 +347,7 @@ def test_members_that_are_identical_are_refused(tmp_path):
 
     rows = np.random.default_rng(0).normal(size=(60, 6))
     blocks, weights = part_from_arrays(rows, np.zeros(60), np.ones(60), np.arange(60))
-    fit = CommitteeFit.of(blocks, np.arange(60), weights, np.random.default_rng(0))
+    fit = CommitteeFit.from_parts(blocks, np.arange(60), weights, np.random.default_rng(0))
     with pytest.raises(InputError, match="all members of the committee are identical"):
         build_committee(None, fit, CommitteeSettings(4), [], LabelledStructures([], []))
 
@@ -369,11 +369,11 @@ class TestWhatTheReviewFound:
         with pytest.raises(InputError, match="needs 9 held-out configurations, or families of relatives"):
             fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4))
         made = fit_dataset(
-            tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4, coverage=0.6), hold_out=0.3
+            tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4, coverage=0.6), held_out_fraction=0.3
         ).potential.uncertainty
         held = made.held_out[RowKind.ENERGY]
         assert held.n_groups < 5 < len(held.spread)
-        assert made.interval(RowKind.ENERGY).coverage == 0.6
+        assert made.fit_interval(RowKind.ENERGY).coverage == 0.6
 
     def test_what_trained_is_inside(self, potential):
         own = evaluate_dataset(potential, first_configurations())
