@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from paretofit.dataset import Dataset, LevelData, write_dataset
 from paretofit.dataset.io import read_labels
+
+settings.register_profile("paretofit", deadline=None, derandomize=True)  # machines are shared, and slow at times
+settings.load_profile("paretofit")
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared"))

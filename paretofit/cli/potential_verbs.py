@@ -7,7 +7,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from paretofit.cli.common import CommitteeOption, CoverageOption, JobsOption, CommitteeMethodOption, app, read_committee_options, split_names
+from paretofit.cli.common import (
+    CommitteeMethodOption,
+    CommitteeOption,
+    CoverageOption,
+    JobsOption,
+    app,
+    read_committee_options,
+    split_names,
+)
 from paretofit.core import InputError
 
 

@@ -40,8 +40,8 @@ def label(
     from joblib import cpu_count
 
     from paretofit.commands import (
-        collect_labels,
         choose_label_jobs,
+        collect_labels,
         estimate_label_cost,
         format_estimate,
         format_labels,

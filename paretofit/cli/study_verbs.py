@@ -157,10 +157,10 @@ def pareto(
     ] = "",
 ) -> None:
     """Find the rows of a table that no other row beats in every objective."""
-    from paretofit.pareto import extract_front_from_csv, describe_front
+    from paretofit.pareto import describe_front, extract_front_from_csv
 
     if published:
-        from paretofit.commands import format_published, analyse_published_tables
+        from paretofit.commands import analyse_published_tables, format_published
 
         if group_by or aggregate != "median":
             raise InputError("--published takes medians over repetitions; leave out --group-by and --aggregate")
@@ -171,7 +171,9 @@ def pareto(
         raise InputError("pareto needs one table and --minimize COLUMN,...; several tables and --figures go with "
                          "--published")  # fmt: skip
     else:
-        front = extract_front_from_csv(tables[0], split_names(minimize), split_names(group_by), aggregate, out, drop_missing=drop_missing)
+        front = extract_front_from_csv(
+            tables[0], split_names(minimize), split_names(group_by), aggregate, out, drop_missing=drop_missing
+        )
     if anatomy:
         objectives = split_names(minimize) or ["ref_energy", "ref_force", "label_seconds"]
         typer.echo(describe_front(front, objectives, split_names(anatomy)), err=out is None)

@@ -6,8 +6,8 @@ from .export import export_potential as export_potential
 from .fit import fit_dataset as fit_dataset
 from .fitsnap_fit import fit_fitsnap as fit_fitsnap
 from .fitsnap_fit import format_fit as format_fit
-from .label import collect_labels as collect_labels
 from .label import choose_label_jobs as choose_label_jobs
+from .label import collect_labels as collect_labels
 from .label import estimate_label_cost as estimate_label_cost
 from .label import format_estimate as format_estimate
 from .label import format_labels as format_labels
@@ -17,8 +17,8 @@ from .label import write_label_inputs as write_label_inputs
 from .md_speed_table import evaluate_md_speed as evaluate_md_speed
 from .planning import Plan as Plan
 from .planning import plan as plan
-from .published import format_published as format_published
 from .published import analyse_published_tables as analyse_published_tables
+from .published import format_published as format_published
 from .select import format_selection as format_selection
 from .select import select_structures as select_structures
 from .validate import validate_potential as validate_potential

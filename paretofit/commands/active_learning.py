@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.commands.augment import load_augment_study
-from paretofit.commands.learn_start import CANDIDATES_FILE, start_loop, collect_elements, load_start_structures
+from paretofit.commands.learn_start import CANDIDATES_FILE, collect_elements, load_start_structures, start_loop
 from paretofit.core import InputError, write_text
 from paretofit.execution import use_cluster
 from paretofit.labelling import (
@@ -27,12 +27,12 @@ from paretofit.learning import (
     VALIDATE,
     Labeller,
     LearnFolder,
-    LearnStudy,
     LearningLoop,
+    LearnStudy,
     MaceModel,
     Model,
-    SnapModelSettings,
     SnapModel,
+    SnapModelSettings,
     journal_path,
     select_start_structures,
     write_csv,
@@ -42,7 +42,7 @@ from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_found
 from paretofit.structures import (
     make_mean_descriptor,
 )
-from paretofit.study import log_to_file, read_record, read_sections, open_run_folder, write_record
+from paretofit.study import log_to_file, open_run_folder, read_record, read_sections, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,7 +112,9 @@ def load_learn_study(path: Path | str) -> LearnStudy:
         "learning": study.learning.model_copy(
             update={
                 "structures": [folder / one for one in study.learning.structures],
-                "explore": explore.model_copy(update={"start": [folder / one for one in explore.start_structures]}),
+                "explore": explore.model_copy(
+                    update={"start_structures": [folder / one for one in explore.start_structures]}
+                ),
                 "model": model.resolve_paths(folder) if isinstance(model, MaceSettings) else model,
             }
         )
@@ -182,7 +184,9 @@ def learn(
 
             reserved = max((int(atoms.info["config_id"]) for atoms in candidates), default=-1)
             how = jobs, progress, told
-            loop = LearningLoop(folder, settings.learning, labeller, model, starts, make_mean_descriptor(elements), reserved, *how)
+            loop = LearningLoop(
+                folder, settings.learning, labeller, model, starts, make_mean_descriptor(elements), reserved, *how
+            )
             with use_cluster(settings.cluster, jobs, folder.path):
                 reason = loop.run(only_stage=stage, on_iteration=lambda _: _result(folder, "not yet"))
         return _result(folder, reason)

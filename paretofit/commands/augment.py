@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, TypeAdapter, ValidationError
 
-from paretofit.core import InputError, StrictSettings, get_shared_lammps, atomic_path, track, write_text
+from paretofit.core import InputError, StrictSettings, atomic_path, get_shared_lammps, track, write_text
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.descriptors import compute_atom_descriptors_and_gradient
 from paretofit.labelling import Level
@@ -20,15 +20,15 @@ from paretofit.labelling.engines import AnyEngine
 from paretofit.report.figures import save_candidate_figures, tabulate_candidates
 from paretofit.structures import (
     AugmentSettings,
-    Candidates,
     CandidateFilter,
+    Candidates,
     GeneratedConfiguration,
-    generate_candidates,
     check_packing,
+    generate_candidates,
     list_elements,
-    maximise_entropy,
-    make_mean_descriptor,
     make_comparison_basis,
+    make_mean_descriptor,
+    maximise_entropy,
 )
 from paretofit.study import read_sections
 
@@ -100,7 +100,9 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
     force = _largest_force(settings, elements, structures, names)
     found = Candidates()
     if structures and settings.n_candidates:
-        growing = generate_candidates(structures, names, settings, compute_descriptors=describe, compute_max_force=force)
+        growing = generate_candidates(
+            structures, names, settings, compute_descriptors=describe, compute_max_force=force
+        )
         for found in track(growing, settings.n_candidates, "candidates", enabled=progress):  # noqa: B007  (the last is all)
             pass
     grown = _grow(settings, found, force, progress)
@@ -152,7 +154,9 @@ def format_candidates(result: AugmentResult) -> str:
     atoms = sum(len(one) for one in found.structures)
     lines = [f"{result.path}: {len(found.structures)} candidates, {atoms} atoms"]
     if (made := len(found.structures) - kinds["entropy"]) != result.n_requested and made:
-        lines.append(f"'n' asks for {result.n_requested} without entropy; the kinds and their counts gave {made}")
+        lines.append(
+            f"'n_candidates' asks for {result.n_requested} without entropy; the kinds and their counts gave {made}"
+        )
     lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
     lines += [f"rejected {count} {kind}: {why}" for (kind, why), count in found.rejected.most_common()]
     lines += [f"no {kind}: {why}" for kind, why in found.skipped.items()]
@@ -181,7 +185,7 @@ def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
             names.append(name if len(frames.atoms) == 1 else f"{name}:{k}")
     if not (structures and settings.n_candidates) and not settings.entropy.count:
         raise InputError(
-            "there is nothing to make: name files under 'augmentation.structures' and a number of candidates, 'n', or "
+            "there is nothing to make: name files under 'augmentation.structures' and a number of candidates, 'n_candidates', or "
             "elements under 'augmentation.entropy' with a 'count'"
         )
     return structures, names
@@ -202,11 +206,11 @@ def _largest_force(
     if filters.max_force is None:
         return None
     if filters.force_engine is None:
-        raise InputError("'augmentation.filters.max_force' needs a 'reference': an engine, as under 'labelling'")
+        raise InputError("'augmentation.filters.max_force' needs a 'force_engine': an engine, as under 'labelling'")
     try:
         engine: Any = TypeAdapter(AnyEngine).validate_python(filters.force_engine)
     except ValidationError as error:
-        raise InputError(f"'augmentation.filters.reference' is no engine: {error.errors()[0]['msg']}") from error
+        raise InputError(f"'augmentation.filters.force_engine' is no engine: {error.errors()[0]['msg']}") from error
     engine.check(elements)
     level = Level(name="reference")
 
@@ -220,7 +224,7 @@ def _largest_force(
             raise
         except Exception as error:
             raise InputError(
-                f"the engine of 'augmentation.filters.reference' cannot compute {name}: {type(error).__name__}: "
+                f"the engine of 'augmentation.filters.force_engine' cannot compute {name}: {type(error).__name__}: "
                 f"{error}; choose one that knows {', '.join(elements)}, or leave out 'max_force'"
             ) from error
     return largest

@@ -22,10 +22,10 @@ from paretofit.potentials import (
     assess_all,
     build_calibration_tables,
     build_evaluation_tables,
+    compute_spread_limits,
     flag_configurations,
     predict_all,
     read_potential,
-    compute_spread_limits,
     summarise_by_set,
 )
 from paretofit.report.tables import write_table

@@ -18,12 +18,12 @@ from paretofit.potentials import (
     LabelledStructures,
     LinearPotential,
     SnapFiles,
-    check_exported_files,
     build_committee,
-    partition_training_rows,
+    check_exported_files,
     format_committee,
+    partition_training_rows,
 )
-from paretofit.study import RESULTS_FILE, check_finished, load_study, prepare_study, build_sweep_input
+from paretofit.study import RESULTS_FILE, build_sweep_input, check_finished, load_study, prepare_study
 from paretofit.sweep import EV_TO_MEV
 from paretofit.uncertainty import CommitteeFit
 

@@ -17,12 +17,19 @@ from paretofit.potentials import (
     CommitteeSettings,
     LabelledStructures,
     LinearPotential,
-    check_exported_files,
     build_committee,
-    partition_training_rows,
+    check_exported_files,
     format_committee,
+    partition_training_rows,
 )
-from paretofit.study import PreparedStudy, Study, infer_default_settings, load_or_compute_design, load_study, prepare_study
+from paretofit.study import (
+    PreparedStudy,
+    Study,
+    infer_default_settings,
+    load_or_compute_design,
+    load_study,
+    prepare_study,
+)
 from paretofit.uncertainty import CommitteeFit
 
 if TYPE_CHECKING:
@@ -201,7 +208,9 @@ def _study(
         "ridge": [0.0],
         "leverage": {},
         "group_weights": {},
-        "cost": {"seconds": dict.fromkeys([level if level is not None else levels[-1]], 1.0)},  # of no account here
+        "cost": {
+            "label_seconds": dict.fromkeys([level if level is not None else levels[-1]], 1.0)
+        },  # of no account here
     }
     try:
         return Study.model_validate(own)
@@ -240,7 +249,9 @@ def _errors(design: DesignMatrix, level: str, beta: np.ndarray, parts: dict[str,
 def _words(prepared: PreparedStudy, level: str, p: int) -> str:
     study: Any = prepared.study
     left = (
-        f"; {len(prepared.dropped_ids)} configurations without a label at this level left out" if prepared.dropped_ids else ""
+        f"; {len(prepared.dropped_ids)} configurations without a label at this level left out"
+        if prepared.dropped_ids
+        else ""
     )
     kind = "quadratic SNAP" if study.basis.quadratic else "SNAP"
     return f"{kind}, 2Jmax {study.twojmax[0]} ({p} columns), w_E/w_F {study.weights[0][0]:g}, level {level}{left}"

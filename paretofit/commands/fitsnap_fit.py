@@ -18,8 +18,8 @@ from ase import units
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, RowKind, get_shared_lammps, atomic_path, track, write_text
-from paretofit.dataset.io import parse_fitsnap_structures, load_json, read_frames
+from paretofit.core import InputError, RowKind, atomic_path, get_shared_lammps, track, write_text
+from paretofit.dataset.io import load_json, parse_fitsnap_structures, read_frames
 from paretofit.descriptors import (
     GPA_PER_BAR,
     ReferencePotential,
@@ -35,11 +35,11 @@ from paretofit.fitsnap import (
     FitRows,
     FitsnapInput,
     Group,
+    build_fitsnap_committee,
     check_fitsnap_committee,
     compute_fit_metrics,
-    build_fitsnap_committee,
-    list_group_files,
     format_fitsnap_table,
+    list_group_files,
     read_fitsnap_input,
     replace_weights,
     search_weights,

@@ -16,21 +16,21 @@ from paretofit.dataset import Dataset
 from paretofit.execution import use_cluster
 from paretofit.labelling import (
     JOURNAL_FILE,
-    CostTracker,
     CostModel,
+    CostTracker,
     LabelPlan,
     choose_probe_labels,
+    collect_failure_reasons,
     compute_labels,
     cost_terms,
-    format_seconds,
-    collect_failure_reasons,
     fit_cost_model,
-    is_record,
-    select_engine_labels,
-    open_label_journal,
+    format_seconds,
     format_wall_time,
+    is_record,
+    open_label_journal,
     plan_labels,
     read_output,
+    select_engine_labels,
     write_labels,
 )
 from paretofit.study import LabelStudy, load_label_study, log_to_file, open_run_folder
@@ -191,7 +191,9 @@ def estimate_label_cost(
             open_label_journal(folder) as journal,
             use_cluster(settings.cluster, jobs, folder),
         ):
-            chosen = choose_probe_labels(_terms(plan.tasks, settings), PROBES, PROBE_SECONDS)[: max(3, len(plan.tasks) // 4)]
+            chosen = choose_probe_labels(_terms(plan.tasks, settings), PROBES, PROBE_SECONDS)[
+                : max(3, len(plan.tasks) // 4)
+            ]
             probes = LabelPlan(plan.collected, [plan.tasks[k] for k in chosen], plan.finished_records, plan.task_keys)
             account = CostTracker(_estimates(probes, settings), jobs)
             for task, record in _shown(
@@ -208,7 +210,9 @@ def estimate_label_cost(
     return table.loc[order].reset_index(), _cost_model(plan, settings)
 
 
-def write_label_inputs(study: LabelStudy | Path | str, inputs_folder: Path | str, *, out: Path | str | None = None) -> str:
+def write_label_inputs(
+    study: LabelStudy | Path | str, inputs_folder: Path | str, *, out: Path | str | None = None
+) -> str:
     """Write the engine's input files of all missing labels, to be computed elsewhere and imported later.
 
     Parameters
@@ -230,7 +234,9 @@ def write_label_inputs(study: LabelStudy | Path | str, inputs_folder: Path | str
         If the engine has no input files, or one of them cannot be written.
     """
     settings = _settings(study)
-    plan = plan_labels(settings.labelling, settings.dataset, _finished(_folder(settings, out)).values(), require_engine=False)
+    plan = plan_labels(
+        settings.labelling, settings.dataset, _finished(_folder(settings, out)).values(), require_engine=False
+    )
     missing: dict[str, None] = {}
     for task in plan.tasks:
         place = Path(inputs_folder) / task.level.name / str(task.config_id)
@@ -274,7 +280,9 @@ def read_label_outputs(
     if not Path(outputs_folder).is_dir():
         raise InputError(f"no folder at {outputs_folder}; name the one that 'paretofit label --write-inputs' has made")
     with open_run_folder(_folder(settings, out), settings.name) as folder, open_label_journal(folder) as journal:
-        plan = plan_labels(settings.labelling, settings.dataset, journal.entries, retry_failed=True, require_engine=False)
+        plan = plan_labels(
+            settings.labelling, settings.dataset, journal.entries, retry_failed=True, require_engine=False
+        )
         taken = [record for task in plan.tasks if (record := read_output(task, engine, Path(outputs_folder)))]
         for record in taken:
             journal.append(record)
@@ -292,7 +300,9 @@ def _result(settings: LabelStudy, folder: Path, plan: LabelPlan, done: tuple[int
         with Dataset(settings.dataset) as data:
             held = sum(int(data.labels(level).complete.sum()) for level in data.levels)
     computed, failed, seconds = done
-    return LabelResult(settings.dataset, folder, computed, failed, len(plan.tasks), held, seconds, collect_failure_reasons(plan))
+    return LabelResult(
+        settings.dataset, folder, computed, failed, len(plan.tasks), held, seconds, collect_failure_reasons(plan)
+    )
 
 
 def _ids(dataset: Path) -> set[int]:
@@ -304,7 +314,9 @@ def _ids(dataset: Path) -> set[int]:
 
 def format_labels(result: LabelResult) -> str:
     """What a run did, as plain text: failed labels counted by reason."""
-    done = f"{result.n_complete} labels, {result.n_computed} of them new in {format_seconds(result.cpu_seconds, 'CPU ')}"
+    done = (
+        f"{result.n_complete} labels, {result.n_computed} of them new in {format_seconds(result.cpu_seconds, 'CPU ')}"
+    )
     left = f", {result.n_remaining} still to compute" if result.n_remaining else ", none is left to compute"
     lines = [f"{result.dataset}: {done}{left}"]
     counts = Counter((level, why) for (level, _), why in result.failures.items())
@@ -352,7 +364,9 @@ def _finished(folder: Path) -> dict[str, Record]:
 
 def _write(settings: LabelStudy, finished: dict[str, Record], *, compute: bool = True) -> LabelPlan:
     """Write the dataset from what stands there now: another command may have added to it in the meantime."""
-    there = plan_labels(settings.labelling, settings.dataset, finished.values(), retry_failed=True, require_engine=compute)
+    there = plan_labels(
+        settings.labelling, settings.dataset, finished.values(), retry_failed=True, require_engine=compute
+    )
     if any(key in there.finished_records for keys in there.task_keys.values() for key in keys.values()):
         write_labels(there, settings.labelling, settings.dataset)
     return plan_labels(settings.labelling, settings.dataset, finished.values(), require_engine=compute)

@@ -40,7 +40,7 @@ def start_loop(settings: LearnStudy, folder: LearnFolder, progress: bool) -> lis
         "augmentation": None if made is None else made.model_dump(mode="json", exclude={"structures", "output"}),
         "augmentation.structures": [] if made is None else [hash_file(one) for one in made.structures],
         "learning.structures": [hash_file(one) for one in own.structures if one.is_file()],
-        "learning.initial": own.n_initial,
+        "learning.n_initial": own.n_initial,
         "learning.sets": own.sets.model_dump(mode="json"),
         "learning.seed": own.seed,
     }
@@ -137,7 +137,7 @@ def load_start_structures(
         foreign = sorted({symbol for atoms in found for symbol in atoms.get_chemical_symbols()} - set(elements))
         if foreign:
             raise InputError(
-                f"'learning.explore.start' has {foreign[0]}, which no candidate has; the study is for "
+                f"'learning.explore.start_structures' has {foreign[0]}, which no candidate has; the study is for "
                 f"{', '.join(elements)}"
             )
         for atoms in found:

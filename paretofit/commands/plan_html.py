@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paretofit.core import render_list, render_table, escape_text
+from paretofit.core import escape_text, render_list, render_table
 from paretofit.report import format_duration, format_number
 from paretofit.study import SETTING_COLUMNS, setting_cells
 
@@ -47,5 +47,8 @@ def format_plan_html(
 
 def _option(row: pd.Series) -> Sequence[str]:
     star = " *" if row["beyond"] else ""
-    errors = [f"{format_number(row[k])} ({format_number(row[f'{k}_low'])} to {format_number(row[f'{k}_high'])}){star}" for k in KINDS]
+    errors = [
+        f"{format_number(row[k])} ({format_number(row[f'{k}_low'])} to {format_number(row[f'{k}_high'])}){star}"
+        for k in KINDS
+    ]
     return (*setting_cells(row), *errors, format_duration(row["label_seconds"]))

@@ -16,20 +16,27 @@ from paretofit.commands.plan_html import format_plan_html
 from paretofit.core import InputError
 from paretofit.pareto import (
     DEFAULT_EXTRAPOLATION_FACTOR,
-    SETTING_COLUMNS,
     MD_COST_COLUMN,
+    SETTING_COLUMNS,
     Limits,
-    choose_option_by,
     choose_option,
-    has_folds,
-    find_adjacent_measurements,
-    tabulate_options,
-    read_table,
-    find_reference_level,
+    choose_option_by,
     describe_setting,
+    find_adjacent_measurements,
+    find_reference_level,
+    has_folds,
+    read_table,
+    tabulate_options,
 )
 from paretofit.report import format_duration, format_number, format_ratio
-from paretofit.study import DEFAULT_PILOT_EXTRAPOLATION_FACTOR, RECORD_FILE, Study, check_digests, run_pilot, read_record
+from paretofit.study import (
+    DEFAULT_PILOT_EXTRAPOLATION_FACTOR,
+    RECORD_FILE,
+    Study,
+    check_digests,
+    read_record,
+    run_pilot,
+)
 
 UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "days": 86400.0}
 TEXT_COLUMNS = ("level", "sampling", "ridge", "solver")
@@ -102,12 +109,14 @@ class Plan:
             f"twojmax: [{int(row['twojmax'])}]",
             f"weights: [[{row['w_energy']:g}, {row['w_force']:g}]]",
             f"sizes: [{int(row['n_train'])}]",
-            f"samplings: [{'random' if row['sampling'] == 'all' else row['sampling']}]",
+            f"sampling_methods: [{'random' if row['sampling'] == 'all' else row['sampling']}]",
         ]
         return "\n".join(lines + ([f"ridge: [{row['ridge']}]"] if "ridge" in row.index else []))
 
     def _repr_html_(self) -> str:
-        asked = "the cheapest that is good enough" if self.limits.budget is None else format_duration(self.limits.budget)
+        asked = (
+            "the cheapest that is good enough" if self.limits.budget is None else format_duration(self.limits.budget)
+        )
         options = {"recommended": self.choice}
         if self.doubled_budget_choice is not None:
             options["for twice that"] = self.doubled_budget_choice
@@ -122,7 +131,11 @@ class Plan:
         row = self.choice
         lead = "" if self.limits.budget is None else f"with {format_duration(self.limits.budget)} of label time:"
         each = row["label_seconds"] / row["n_train"]
-        md = "" if not np.isfinite(row[MD_COST_COLUMN]) else f", MD {format_number(row[MD_COST_COLUMN])} µs for each atom and step"
+        md = (
+            ""
+            if not np.isfinite(row[MD_COST_COLUMN])
+            else f", MD {format_number(row[MD_COST_COLUMN])} µs for each atom and step"
+        )
         return [
             f"{'the cheapest that is good enough:' if self.limits.budget is None else lead} {describe_setting(row)}",
             f"  cost of the labels {format_duration(row['label_seconds'])}, {format_number(each)} s each{md}",
@@ -223,7 +236,13 @@ def plan(
     results, name = _results(source, n_pilot, out, jobs, progress)
     results = results.assign(level=results["level"].astype(str)) if "level" in results else results
     folded = has_folds(results)
-    reach = extrapolation_factor if extrapolation_factor is not None else DEFAULT_PILOT_EXTRAPOLATION_FACTOR if folded else DEFAULT_EXTRAPOLATION_FACTOR
+    reach = (
+        extrapolation_factor
+        if extrapolation_factor is not None
+        else DEFAULT_PILOT_EXTRAPOLATION_FACTOR
+        if folded
+        else DEFAULT_EXTRAPOLATION_FACTOR
+    )
     found = tabulate_options(results, budget=limits.budget, extrapolation_factor=reach)
     chosen = choose_option(found, limits, prefer)
     by_level, by_twojmax = (choose_option_by(found, limits, prefer, column) for column in ("level", "twojmax"))
@@ -364,7 +383,11 @@ def _notes(made: Plan, results: pd.DataFrame, found: pd.DataFrame, pilot: bool, 
 
 def _with_spread(row: pd.Series, name: str, unit: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    spread = f"80 %: {format_number(low)} to {format_number(high)}" if np.isfinite(low) else "a single fit, of unknown spread"
+    spread = (
+        f"80 %: {format_number(low)} to {format_number(high)}"
+        if np.isfinite(low)
+        else "a single fit, of unknown spread"
+    )
     text = f"{format_number(row[name])} {unit} ({spread})"
     return text + (", extrapolated" if row["beyond"] else "")
 

@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paretofit.core import InputError, remove_file, atomic_path
+from paretofit.core import InputError, atomic_path, remove_file
 from paretofit.pareto import pareto_front
-from paretofit.published import N_CONFIGURATIONS, ERROR_COLUMNS, FIT_COLUMNS, SECONDS_PER_CONFIGURATION, read_published
+from paretofit.published import ERROR_COLUMNS, FIT_COLUMNS, N_CONFIGURATIONS, SECONDS_PER_CONFIGURATION, read_published
 from paretofit.report.figures import (
     CannotDrawError,
+    get_parent_figure,
     plot_energy_force_by_twojmax,
     plot_energy_force_tradeoff,
     plot_force_error_against_cost,
-    get_parent_figure,
     plot_front_by_cost,
     plot_learning_curves,
     save_figure,

@@ -20,16 +20,16 @@ from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design, compu
 from paretofit.linear import (
     LeverageScores,
     Reduction,
-    select_d_optimal,
-    select_farthest_points,
-    leverage_scores,
     compute_reduced_leverage,
+    leverage_scores,
     row_weights,
     sample_configurations,
+    select_d_optimal,
+    select_farthest_points,
 )
-from paretofit.linear.reduction import ThreadMapper, RowBlock, split_rows
+from paretofit.linear.reduction import RowBlock, ThreadMapper, split_rows
 from paretofit.report.figures import save_candidate_figures, tabulate_candidates
-from paretofit.structures import list_elements, is_too_close, make_mean_descriptor, make_comparison_basis
+from paretofit.structures import is_too_close, list_elements, make_comparison_basis, make_mean_descriptor
 from paretofit.sweep import rows_per_block
 
 if TYPE_CHECKING:
@@ -126,7 +126,10 @@ def select_structures(
         raise InputError(f"the output is extended XYZ, a name that ends in .extxyz; got {out}")
     if Path(out).resolve() in {Path(one).resolve() for one in (candidates, already_labelled) if one is not None}:
         raise InputError(f"the output, {out}, is one of the files to read; give it a new name")
-    everything, there = _structures(Path(candidates)), _structures(Path(already_labelled)) if already_labelled is not None else []
+    everything, there = (
+        _structures(Path(candidates)),
+        _structures(Path(already_labelled)) if already_labelled is not None else [],
+    )
     labelled = {fingerprint_geometry(atoms) for atoms in there}
     structures = [atoms for atoms in everything if fingerprint_geometry(atoms) not in labelled]
     known = len(everything) - len(structures)
@@ -158,7 +161,9 @@ def select_structures(
 
 def _check_method(method: str, draw: bool | None, energy_weight: float) -> None:
     if method not in SELECTION_METHODS:
-        raise InputError(f"the method '{method}' is not one of {', '.join(SELECTION_METHODS)}{suggest_match(method, SELECTION_METHODS)}")
+        raise InputError(
+            f"the method '{method}' is not one of {', '.join(SELECTION_METHODS)}{suggest_match(method, SELECTION_METHODS)}"
+        )
     if draw is not None and method not in LEVERAGE_METHODS:
         raise InputError(f"drawing or taking the highest is for leverage scores; the method is '{method}'")
     if not (np.isfinite(energy_weight) and energy_weight > 0):
@@ -236,7 +241,11 @@ def format_selection(selection: Selection) -> str:
     """What was chosen, by kind, and where it is, as plain text."""
     chosen = selection.table[selection.table["rank"].notna()]
     lines = [f"{selection.path}: {len(chosen)} of {len(selection.table)} candidates, in the order of choice"]
-    lines += [f"{selection.n_already_labelled} more are labelled already, and left out"] if selection.n_already_labelled else []
+    lines += (
+        [f"{selection.n_already_labelled} more are labelled already, and left out"]
+        if selection.n_already_labelled
+        else []
+    )
     counts = chosen["kind"].value_counts()
     lines += [f"  {count:>6} {kind}" for kind, count in counts.items()]
     return "\n".join([*lines, str(_scores_file(selection.path)), *map(str, selection.figures)])

@@ -19,27 +19,27 @@ from paretofit.report.figures import (
     FigurePlan,
     plot_defects,
     plot_dimers,
-    render_figure,
     plot_energy_drift,
     plot_equations_of_state,
     plot_interlayer,
     plot_phonon_dispersion,
     plot_radial_distribution,
+    render_figure,
 )
 from paretofit.report.page import PageSection, render_sections
 from paretofit.validation import (
     KNOWN_PROTOTYPES,
-    PROPERTY_FUNCTIONS,
     PROPERTIES_WITHOUT_RELAXATION,
-    ValidationCase,
-    PropertyResult,
-    ValidationSettings,
+    PROPERTY_FUNCTIONS,
     PotentialSpec,
+    PropertyResult,
+    ValidationCase,
+    ValidationSettings,
     check_validate_extra,
+    describe_error,
     find_layer_gaps,
     measure_property,
     parse_potential,
-    describe_error,
     relax_crystal,
 )
 
@@ -172,7 +172,9 @@ def _check_names(properties: Sequence[str], settings: ValidationSettings) -> Non
     ):
         for name in names:
             if name not in known:
-                raise InputError(f"there is no {what} '{name}'{suggest_match(name, known)}; there are {', '.join(known)}")
+                raise InputError(
+                    f"there is no {what} '{name}'{suggest_match(name, known)}; there are {', '.join(known)}"
+                )
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -232,7 +234,9 @@ def _check_structures(given: Mapping[str, Atoms], subjects: Sequence[PotentialSp
             except InputError:
                 raise
             except Exception as error:
-                raise InputError(f"{subject.name} cannot compute structure '{name}': {describe_error(error)}") from error
+                raise InputError(
+                    f"{subject.name} cannot compute structure '{name}': {describe_error(error)}"
+                ) from error
             if not np.isfinite(energy):
                 raise InputError(f"{subject.name} gives structure '{name}' no finite energy; is its geometry right?")
 

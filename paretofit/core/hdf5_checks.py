@@ -21,7 +21,15 @@ LARGEST_PACKING = 2048  # numbers take at most this many times their bytes in th
 LARGEST_SEARCHED = 2 << 30  # bytes of a file in which heaps are looked at
 HEAP = b"GCOL\1\0\0\0"
 HEAP_DAMAGED = "a heap of texts in it is damaged"
-CORRUPT_FILE_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError)  # what h5py raises
+CORRUPT_FILE_ERRORS = (
+    OSError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    MemoryError,
+)  # what h5py raises
 
 
 def read_local_array(file: h5py.File, name: str, window: slice, dtype_kinds: str, row_shape: tuple[int, ...]) -> Array:

@@ -22,4 +22,6 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
     try:
         return factory(**json.loads(options_json))
     except Exception as error:  # whatever the calculator's own checks raise
-        raise InputError(f"the calculator '{dotted_name}' does not take the options {options_json}: {one_line(error)}") from error
+        raise InputError(
+            f"the calculator '{dotted_name}' does not take the options {options_json}: {one_line(error)}"
+        ) from error

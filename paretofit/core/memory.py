@@ -52,7 +52,9 @@ def require_memory(required_bytes: float, description: str, remedy: str, *, avai
     there = available_memory() if available_bytes is None else available_bytes
     if there is not None and required_bytes > there:
         kind = "memory" if available_bytes is None else "the GPU's memory"
-        raise InputError(f"{description} need about {_giga(required_bytes)} of {kind}, and {_giga(there)} are available; {remedy}")
+        raise InputError(
+            f"{description} need about {_giga(required_bytes)} of {kind}, and {_giga(there)} are available; {remedy}"
+        )
 
 
 def _giga(number: float) -> str:

@@ -1,6 +1,6 @@
-from .checks import check_level_name as check_level_name
-from .checks import as_float_array as as_float_array
 from .checks import abbreviate as abbreviate
+from .checks import as_float_array as as_float_array
+from .checks import check_level_name as check_level_name
 from .checks import parse_config_id as parse_config_id
 from .dataset import Dataset as Dataset
 from .io.exporter import ExportSummary as ExportSummary

@@ -72,7 +72,9 @@ def check_structure(atoms: Atoms, context: str) -> None:
     if not np.isfinite(values).all():
         raise InputError(f"{context} has positions or cell vectors that are not finite")
     if (largest := np.abs(values).max()) > LONGEST:
-        raise InputError(f"{context} has positions or cell vectors of {largest:.3g} Å; they must be below {LONGEST:g} Å")
+        raise InputError(
+            f"{context} has positions or cell vectors of {largest:.3g} Å; they must be below {LONGEST:g} Å"
+        )
     lengths = np.linalg.norm(cell, axis=1)
     if (cell.any(axis=1) & (lengths < SHORTEST)).any():
         raise InputError(

@@ -21,15 +21,15 @@ from paretofit.core import (
     CORRUPT_FILE_ERRORS,
     Array,
     InputError,
-    hash_array,
     check_global_heaps,
-    hash_json,
-    read_local_array,
-    one_line,
-    suggest_match,
     get_local_item,
+    hash_array,
+    hash_json,
+    one_line,
+    read_local_array,
+    suggest_match,
 )
-from paretofit.dataset.checks import check_level_name, check_structure, abbreviate, parse_config_id
+from paretofit.dataset.checks import abbreviate, check_level_name, check_structure, parse_config_id
 from paretofit.dataset.dataset_html import render_dataset
 from paretofit.dataset.labelled import STATUS_CODES, Labels
 

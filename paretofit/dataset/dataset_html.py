@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.core import MAX_SHOWN_ITEMS, InputError, render_list, render_table, escape_text
+from paretofit.core import MAX_SHOWN_ITEMS, InputError, escape_text, render_list, render_table
 from paretofit.dataset.quality.summary import describe_dataset
 
 if TYPE_CHECKING:
@@ -99,4 +99,7 @@ def _warnings(dataset: LabelledStructures) -> str:
 
 def _counts(counts: Counter[str]) -> str:
     shown = [f"{name} {count:,}" for name, count in counts.most_common(MAX_SHOWN_ITEMS)]
-    return ", ".join(shown) + (f" and {len(counts) - MAX_SHOWN_ITEMS} more" if len(counts) > MAX_SHOWN_ITEMS else "") or "none"
+    return (
+        ", ".join(shown) + (f" and {len(counts) - MAX_SHOWN_ITEMS} more" if len(counts) > MAX_SHOWN_ITEMS else "")
+        or "none"
+    )

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import Array, InputError, one_line, atomic_hdf5
-from paretofit.dataset.checks import check_level_name, check_structure, as_float_array, abbreviate, parse_config_id
+from paretofit.core import Array, InputError, atomic_hdf5, one_line
+from paretofit.dataset.checks import abbreviate, as_float_array, check_level_name, check_structure, parse_config_id
 from paretofit.dataset.dataset import SCHEMA_VERSION, STORED_UNITS
 from paretofit.dataset.labelled import STATUS_CODES
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from paretofit.core import Array, InputError, parse_row_kinds
-from paretofit.dataset import check_level_name, as_float_array, abbreviate
+from paretofit.dataset import abbreviate, as_float_array, check_level_name
 
 
 def validate_design_rows(rows: Any) -> Array:

@@ -10,7 +10,14 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import get_shared_lammps, track
 from paretofit.descriptors.basis import SnapBasis
-from paretofit.descriptors.rows import format_compute_command, create_lammps_atoms, extract_snap_array, pack_triangle, assign_types, translate_lammps_errors
+from paretofit.descriptors.rows import (
+    assign_types,
+    create_lammps_atoms,
+    extract_snap_array,
+    format_compute_command,
+    pack_triangle,
+    translate_lammps_errors,
+)
 from paretofit.execution import parallel_map
 
 if TYPE_CHECKING:
@@ -81,7 +88,9 @@ def compute_atom_descriptors_and_gradient(lammps: Any, basis: SnapBasis, atoms: 
     types, n = assign_types(basis, atoms), len(atoms)
     with translate_lammps_errors(atoms):
         rotation = create_lammps_atoms(lammps, basis, atoms, types)
-        array = extract_snap_array(lammps, basis, "quadraticflag 0 bikflag 1 dgradflag 1")[:, 3:][:, basis.component_order]
+        array = extract_snap_array(lammps, basis, "quadraticflag 0 bikflag 1 dgradflag 1")[:, 3:][
+            :, basis.component_order
+        ]
     values = np.array(array[:n])
     minus = array[n : n + 3 * n * n].reshape(n, n, 3, -1)  # atom j that moves, atom i that sees it, direction
     return values, -np.einsum("ab,jibk->jaik", rotation, minus)

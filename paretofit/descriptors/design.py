@@ -15,10 +15,22 @@ import h5py
 import numpy as np
 from ase import units
 
-from paretofit.core import InputError, RowKind, available_memory, atomic_hdf5, require_memory
+from paretofit.core import InputError, RowKind, atomic_hdf5, available_memory, require_memory
 from paretofit.dataset import STATUS_CODES
-from paretofit.descriptors.arrays import validate_by_level, validate_design_columns, validate_design_kinds, validate_design_rows, index_configurations
-from paretofit.descriptors.design_file import SCHEMA_VERSION, DesignBlock, read_design_index, open_design_file, write_array
+from paretofit.descriptors.arrays import (
+    index_configurations,
+    validate_by_level,
+    validate_design_columns,
+    validate_design_kinds,
+    validate_design_rows,
+)
+from paretofit.descriptors.design_file import (
+    SCHEMA_VERSION,
+    DesignBlock,
+    open_design_file,
+    read_design_index,
+    write_array,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +39,9 @@ if TYPE_CHECKING:
     from paretofit.dataset import Dataset
 
 BLOCK_ROWS = 4096
-MAX_ROWS_IN_MEMORY_BYTES = 2 << 30  # bytes of rows that are held in memory; above, they are read from the file as needed
+MAX_ROWS_IN_MEMORY_BYTES = (
+    2 << 30
+)  # bytes of rows that are held in memory; above, they are read from the file as needed
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,10 @@ class DesignMatrix:
         rows = validate_design_rows(rows)
         kinds, (positions, ids) = validate_design_kinds(kind, len(rows)), index_configurations(configuration, len(rows))
         levels, names = validate_design_columns(column_levels, column_names, rows.shape[1])
-        labels, costs = validate_by_level(targets, len(rows), "targets"), validate_by_level(seconds, len(ids), "seconds")
+        labels, costs = (
+            validate_by_level(targets, len(rows), "targets"),
+            validate_by_level(seconds, len(ids), "seconds"),
+        )
         return cls(
             kinds,
             positions,
@@ -163,7 +180,9 @@ class DesignMatrix:
                 "column_levels": levels,
             }
             arrays |= {f"targets/{level}": np.concatenate(parts) for level, parts in index.targets.items()}
-            arrays |= {f"seconds/{level}": cost for level, cost in validate_by_level(seconds, len(ids), "seconds").items()}
+            arrays |= {
+                f"seconds/{level}": cost for level, cost in validate_by_level(seconds, len(ids), "seconds").items()
+            }
             for name, array in arrays.items():
                 write_array(file, name, array)
                 check()

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from paretofit.core import CORRUPT_FILE_ERRORS, InputError, RowKind, check_global_heaps, check_members, read_local_array, one_line
+from paretofit.core import (
+    CORRUPT_FILE_ERRORS,
+    InputError,
+    RowKind,
+    check_global_heaps,
+    check_members,
+    one_line,
+    read_local_array,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.descriptors.rows import BAR_PER_EV_A3, GPA_PER_BAR, create_lammps_atoms, assign_types, translate_lammps_errors, rotate_voigt
+from paretofit.descriptors.rows import (
+    BAR_PER_EV_A3,
+    GPA_PER_BAR,
+    assign_types,
+    create_lammps_atoms,
+    rotate_voigt,
+    translate_lammps_errors,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -1,11 +1,11 @@
 from .cluster import ClusterSettings as ClusterSettings
 from .cluster import LabelJobSettings as LabelJobSettings
-from .cluster import get_active_client as get_active_client
 from .cluster import expand_cluster_name as expand_cluster_name
+from .cluster import get_active_client as get_active_client
 from .cluster import use_cluster as use_cluster
 from .isolated import SINGLE_THREAD_ENV as SINGLE_THREAD_ENV
 from .isolated import run_tasks as run_tasks
 from .parallel import ClusterRunner as ClusterRunner
+from .parallel import dump_function as dump_function
 from .parallel import exit_with_parent as exit_with_parent
 from .parallel import parallel_map as parallel_map
-from .parallel import dump_function as dump_function

@@ -119,7 +119,9 @@ class LabelJobSettings(SlurmJobSettings):
     cores: Count = Field(1, description="of each job, on which the engine's command starts MPI: mpirun -n 16 vasp_std")
 
 
-ClusterSettings = Annotated[LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings, Field(discriminator="name")]
+ClusterSettings = Annotated[
+    LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings, Field(discriminator="name")
+]
 
 
 def expand_cluster_name(value: Any) -> Any:
@@ -146,7 +148,9 @@ def get_worker_timeout() -> float | None:
 
 @contextmanager
 def use_cluster(
-    settings: LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings | None, jobs: int, folder: Path | None = None
+    settings: LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings | None,
+    jobs: int,
+    folder: Path | None = None,
 ) -> Iterator[None]:
     """Let the tasks of the block run on a cluster; without settings on processes of this machine, as ever.
 
@@ -222,7 +226,11 @@ def _cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
         return
     before = dict(os.environ)
     try:
-        made = start_slurm_cluster(settings, folder) if settings.name == "slurm" else local_cluster(settings.workers or jobs)
+        made = (
+            start_slurm_cluster(settings, folder)
+            if settings.name == "slurm"
+            else local_cluster(settings.workers or jobs)
+        )
     except InputError:
         raise
     except Exception as error:  # whatever dask makes of a setting
@@ -300,7 +308,9 @@ def start_slurm_cluster(settings: SlurmClusterSettings, folder: Path, *, submit:
     )
     if submit:
         _try_job(str(cluster.job_script()))
-        cluster.adapt(minimum_jobs=settings.max_jobs, maximum_jobs=settings.max_jobs)  # a job that ends is submitted again
+        cluster.adapt(
+            minimum_jobs=settings.max_jobs, maximum_jobs=settings.max_jobs
+        )  # a job that ends is submitted again
     return cluster
 
 

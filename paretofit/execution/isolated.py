@@ -13,9 +13,11 @@ from typing import TypeVar
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from paretofit.execution.cluster import get_active_client, get_job_pool
-from paretofit.execution.parallel import submit_to_cluster, exit_with_parent, translate_errors, wait_for_result
+from paretofit.execution.parallel import exit_with_parent, submit_to_cluster, translate_errors, wait_for_result
 
-SINGLE_THREAD_ENV = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")}
+SINGLE_THREAD_ENV = {
+    f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")
+}
 
 ATTEMPTS = 2  # of a task whose process dies beside a worker
 

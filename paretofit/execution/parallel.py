@@ -22,7 +22,7 @@ import psutil
 from joblib import Parallel, delayed
 
 from paretofit.core import ExecutionError, one_line
-from paretofit.execution.cluster import get_active_client, check_worker_threads, get_worker_timeout
+from paretofit.execution.cluster import check_worker_threads, get_active_client, get_worker_timeout
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -99,7 +99,9 @@ class JobPool:
 
 
 @contextmanager
-def open_job_pool(sbatch_options: Sequence[str], prologue: Sequence[str], max_jobs: int, folder: Path) -> Iterator[JobPool]:
+def open_job_pool(
+    sbatch_options: Sequence[str], prologue: Sequence[str], max_jobs: int, folder: Path
+) -> Iterator[JobPool]:
     """Make a pool that lasts for the block; jobs that run when it is left on an error go on.
 
     Parameters

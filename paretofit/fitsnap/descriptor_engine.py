@@ -24,9 +24,16 @@ import numpy as np
 from pydantic import ValidationError
 
 from paretofit.core import InputError, RowKind, one_line, suggest_match, track
-from paretofit.descriptors import GPA_PER_BAR, DesignBlock, DesignMatrix, SnapBasis, transform_to_lammps_frame, rotate_voigt
+from paretofit.descriptors import (
+    GPA_PER_BAR,
+    DesignBlock,
+    DesignMatrix,
+    SnapBasis,
+    rotate_voigt,
+    transform_to_lammps_frame,
+)
 from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS
-from paretofit.fitsnap.ini import FALSE_VALUES, UNSUPPORTED_SECTIONS, SUPPORTED_KEYS, parse_ini
+from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, parse_ini
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

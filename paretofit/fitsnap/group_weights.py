@@ -10,14 +10,16 @@ import pandas as pd
 
 from paretofit.core import InputError, RowKind, atomic_path
 from paretofit.descriptors import GPA_PER_BAR
-from paretofit.linear import GroupMoments, OptimisedWeights, GroupKind, optimise_weights, trace_weight_front
+from paretofit.linear import GroupKind, GroupMoments, OptimisedWeights, optimise_weights, trace_weight_front
 from paretofit.pareto import pareto_front
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-HELD_OUT_FRACTION = 0.3  # of each group's training configurations, on which weights are judged; half as many check the outcome
+HELD_OUT_FRACTION = (
+    0.3  # of each group's training configurations, on which weights are judged; half as many check the outcome
+)
 FITTED, JUDGED, UNSEEN, APART = range(4)
 DIFFERENCE = "difference:"
 

@@ -134,9 +134,14 @@ class IniFile:
 
     def get_numbers(self, section: str, key: str, default: float, n_values: int) -> tuple[float, ...]:
         """As many real numbers as there are elements; `default` for each where the key is missing."""
-        values = [parse_number(float, one) for one in self.get_text(section, key, " ".join([repr(default)] * n_values)).split()]
+        values = [
+            parse_number(float, one)
+            for one in self.get_text(section, key, " ".join([repr(default)] * n_values)).split()
+        ]
         if None in values:
-            raise self.build_error(section, key, "must be a real number" if n_values == 1 else f"must be {n_values} real numbers")
+            raise self.build_error(
+                section, key, "must be a real number" if n_values == 1 else f"must be {n_values} real numbers"
+            )
         if len(values) != n_values:
             each = "one number" if n_values == 1 else f"{n_values} numbers, one for each element"
             raise self.build_error(section, key, f"must be {each}")
@@ -180,7 +185,10 @@ def check_keys(ini: IniFile) -> None:
         if section in UNSUPPORTED_SECTIONS:
             raise InputError(f"{ini.path}: section [{section}] is not supported; {UNSUPPORTED_SECTIONS[section]}")
         if section not in SUPPORTED_KEYS:
-            hint = suggest_match_ignoring_case(section, SUPPORTED_KEYS) or f"; the sections are {', '.join(SUPPORTED_KEYS)}"
+            hint = (
+                suggest_match_ignoring_case(section, SUPPORTED_KEYS)
+                or f"; the sections are {', '.join(SUPPORTED_KEYS)}"
+            )
             raise InputError(f"{ini.path}: unknown section [{section}]{hint}")
         for key in ini.keys(section):
             _check_key(ini, section, key)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ase.data import atomic_numbers
 
 from paretofit.core import InputError, suggest_match
-from paretofit.fitsnap.ini import IGNORED_KEYS, IniFile, check_keys, suggest_match_ignoring_case, parse_number
+from paretofit.fitsnap.ini import IGNORED_KEYS, IniFile, check_keys, parse_number, suggest_match_ignoring_case
 from paretofit.fitsnap.input_groups import Group, read_groups
 
 CALCULATORS = ("LAMMPSSNAP",)

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from paretofit.core import InputError
-from paretofit.fitsnap.ini import GROUP_OPTIONS, IniFile, suggest_match_ignoring_case, parse_number
+from paretofit.fitsnap.ini import GROUP_OPTIONS, IniFile, parse_number, suggest_match_ignoring_case
 
 Item = TypeVar("Item")
 

@@ -184,7 +184,9 @@ def compute_labels(
                 remove_file(folder / FINISHED_FOLDER / f"{task.key}.json")
                 plan.finished_records[task.key] = record
                 if record["status"] == "failed":
-                    log.warning("configuration %d, level %s failed: %s", task.config_id, task.level.name, reason(record))
+                    log.warning(
+                        "configuration %d, level %s failed: %s", task.config_id, task.level.name, reason(record)
+                    )
                 yield task, record
     finally:
         remove_stale_scratch()

@@ -9,7 +9,7 @@ from ase import Atoms
 
 from paretofit.core import InputError
 from paretofit.dataset import Dataset, Label
-from paretofit.dataset.io import read_frames, is_same_geometry, read_labels
+from paretofit.dataset.io import is_same_geometry, read_frames, read_labels
 from paretofit.dataset.quality import fingerprint_geometry, has_close_atoms
 from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.label_settings import LabelSettings
@@ -148,5 +148,5 @@ def _check_structures(found: CollectedData, closest: float, needs_cell: bool) ->
         if closest and has_close_atoms(atoms, closest):
             raise InputError(
                 f"{which} has overlapping atoms, closer than {closest:g} of the sum of their covalent "
-                "radii; remove it, or lower 'labelling.closest'"
+                "radii; remove it, or lower 'labelling.min_distance_ratio'"
             )

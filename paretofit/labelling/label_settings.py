@@ -57,7 +57,9 @@ class LabelSettings(StrictSettings):
         given = values.get("ladder", "paper")
         if isinstance(given, str):
             if given not in PRESETS:
-                raise ValueError(f"the ladder '{given}' is not one of {', '.join(PRESETS)}{suggest_match(given, PRESETS)}")
+                raise ValueError(
+                    f"the ladder '{given}' is not one of {', '.join(PRESETS)}{suggest_match(given, PRESETS)}"
+                )
             given = [level.model_dump(exclude=set(COMMON)) for level in PRESETS[given]]
         if isinstance(given, list):
             common = {key: values[key] for key in COMMON if key in values}

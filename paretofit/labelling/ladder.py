@@ -31,8 +31,12 @@ class SmearingSettings(StrictSettings):
 class ScfSettings(StrictSettings):
     """When a self-consistent calculation is done; tight, or it masks what the level itself does."""
 
-    energy_ev_per_electron: StrictPositiveFloat = Field(1e-5, description="change of the energy, eV per valence electron")
-    density_electrons: StrictPositiveFloat = Field(1e-5, description="change of the density, electrons per valence electron")
+    energy_ev_per_electron: StrictPositiveFloat = Field(
+        1e-5, description="change of the energy, eV per valence electron"
+    )
+    density_electrons: StrictPositiveFloat = Field(
+        1e-5, description="change of the density, electrons per valence electron"
+    )
     max_iterations: Annotated[int, Field(ge=1, strict=True)] = Field(
         200, description="iterations of the first attempt; each retry has twice as many"
     )

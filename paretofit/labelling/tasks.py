@@ -45,7 +45,9 @@ def task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
     return hash_json([geometry, settings, engine.name, engine.collect_key_settings(sorted(set(atoms.symbols)))])
 
 
-def compute_label(task: Task, engine: Engine, retries: int, failed_folder: Path, finished_folder: Path | None = None) -> Record:
+def compute_label(
+    task: Task, engine: Engine, retries: int, failed_folder: Path, finished_folder: Path | None = None
+) -> Record:
     """Compute a label, with further attempts where self-consistency is not reached.
 
     Parameters

@@ -10,7 +10,7 @@ import pandas as pd
 
 from paretofit.learning.selection import PROPERTIES
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE
-from paretofit.potentials import tabulate_components, map_structures
+from paretofit.potentials import map_structures, tabulate_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -46,7 +46,7 @@ def select_start_structures(structures: Sequence[Atoms], max_atoms: int) -> list
     if not found:
         raise InputError(
             f"no structure of 2 to {max_atoms} atoms to start the dynamics from; name some under "
-            "'learning.explore.start', or raise 'learning.explore.max_atoms'"
+            "'learning.explore.start_structures', or raise 'learning.explore.max_atoms'"
         )
     return found
 
@@ -61,7 +61,8 @@ def plan_runs(starts: Sequence[Atoms], settings: ExploreSettings, rng: np.random
     temperatures, pressures = (_drawn(one, count, rng) for one in (settings.temperature_k, settings.pressure_kbar))
     seeds = rng.integers(1, 2**31 - 1, count)
     return [
-        MdRun(k, starts[int(order[k])], float(temperatures[k]), float(pressures[k]), int(seeds[k])) for k in range(count)
+        MdRun(k, starts[int(order[k])], float(temperatures[k]), float(pressures[k]), int(seeds[k]))
+        for k in range(count)
     ]
 
 

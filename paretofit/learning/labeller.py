@@ -9,8 +9,15 @@ import numpy as np
 
 from paretofit.core import InputError, track
 from paretofit.dataset import Dataset
-from paretofit.labelling import JOURNAL_FILE, LabelPlan, compute_labels, collect_failure_reasons, plan_labels, write_labels
-from paretofit.learning.level_choice import LevelChoice, choose_level, measure_level_noise, compute_label_seconds
+from paretofit.labelling import (
+    JOURNAL_FILE,
+    LabelPlan,
+    collect_failure_reasons,
+    compute_labels,
+    plan_labels,
+    write_labels,
+)
+from paretofit.learning.level_choice import LevelChoice, choose_level, compute_label_seconds, measure_level_noise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from paretofit.core import Name, StrictPositiveFloat, StrictSettings, StrictInt
+from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings
 from paretofit.potentials.mace import MaceSettings
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -89,12 +89,16 @@ class SnapModelSettings(StrictSettings):
         6, description="the largest of quadratic or linear SNAP; smaller while there are fewer than 8 rows for a column"
     )
     quadratic: bool = Field(True, description="false: linear SNAP")
-    rcutfac: StrictPositiveFloat = Field(4.812302818, description="Å; a pair of elements is seen up to rcutfac * (R_i + R_j)")
+    rcutfac: StrictPositiveFloat = Field(
+        4.812302818, description="Å; a pair of elements is seen up to rcutfac * (R_i + R_j)"
+    )
     radelem: dict[str, StrictPositiveFloat] = Field({}, description="R by element, 0.5 where not named")
     wj: dict[str, Number] = Field({}, description="weight by element, 1 where not named")
     weight_ratio: StrictPositiveFloat = Field(12.25, description="w_E/w_F")
     members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="of the committee")
-    committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field("bootstrap", description="how members are made")
+    committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field(
+        "bootstrap", description="how members are made"
+    )
 
 
 class ExploreSettings(StrictSettings):
@@ -107,10 +111,15 @@ class ExploreSettings(StrictSettings):
     integrator: Literal["ase", "lammps"] | None = Field(
         None, description="what integrates; by default lammps for SNAP and ase for neural networks"
     )
-    start_structures: list[Path] = Field([], description="files of structures to start from; by default initial candidates")
-    temperature_k: RangeOrGridSettings = Field(RangeOrGridSettings(low=0.0, high=1000.0), description="K: [lowest, highest] or {grid: [...]}")
+    start_structures: list[Path] = Field(
+        [], description="files of structures to start from; by default initial candidates"
+    )
+    temperature_k: RangeOrGridSettings = Field(
+        RangeOrGridSettings(low=0.0, high=1000.0), description="K: [lowest, highest] or {grid: [...]}"
+    )
     pressure_kbar: RangeOrGridSettings = Field(
-        RangeOrGridSettings(low=-5.0, high=5.0), description="kbar, along periodic directions: [lowest, highest] or {grid: [...]}"
+        RangeOrGridSettings(low=-5.0, high=5.0),
+        description="kbar, along periodic directions: [lowest, highest] or {grid: [...]}",
     )
     time_ps: StrictPositiveFloat = Field(10.0, description="length of a trajectory")
     interval_ps: StrictPositiveFloat = Field(1.0, description="between frames: long enough that they are not alike")
@@ -119,7 +128,9 @@ class ExploreSettings(StrictSettings):
     dispersion: Literal["none", "d2", "d3"] = Field("none", description="added during the dynamics (Grimme)")
     time_limit_s: StrictPositiveFloat = Field(3600.0, description="wall seconds after which a trajectory is given up")
     stop_grade: StrictPositiveFloat = Field(50.0, description="extrapolation grade at which a trajectory is stopped")
-    stop_temperature_ratio: StrictPositiveFloat = Field(5.0, description="times the one asked for, at which it is stopped")
+    stop_temperature_ratio: StrictPositiveFloat = Field(
+        5.0, description="times the one asked for, at which it is stopped"
+    )
 
     @field_validator("start_structures", mode="before")
     @classmethod
@@ -140,7 +151,9 @@ class SelectSettings(StrictSettings):
     """Which frames are labelled."""
 
     tolerance: ToleranceSettings = Field(ToleranceSettings(), description="errors that are good enough")
-    discard_above: DiscardSettings = Field(DiscardSettings(), description="errors above which a frame is taken for broken")
+    discard_above: DiscardSettings = Field(
+        DiscardSettings(), description="errors above which a frame is taken for broken"
+    )
     strategy: Literal["random", "diverse"] = Field(
         "random", description="among those above tolerance: at random, as in the paper, or as diverse as can be"
     )
@@ -160,7 +173,7 @@ class SelectSettings(StrictSettings):
         for name in ToleranceSettings.model_fields:
             good, worst = getattr(self.tolerance, name), getattr(self.discard_above, name)
             if worst <= good:
-                raise ValueError(f"'broken.{name}', {worst:g}, must be above 'tolerance.{name}', {good:g}")
+                raise ValueError(f"'discard_above.{name}', {worst:g}, must be above 'tolerance.{name}', {good:g}")
         return self
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from paretofit.core import InputError, hash_json, hash_file, remove_file, write_json_with_digest
+from paretofit.core import InputError, hash_file, hash_json, remove_file, write_json_with_digest
 from paretofit.dataset import Dataset
 from paretofit.learning.evaluation import SET_NAMES, evaluate_committee
 from paretofit.learning.explore import plan_runs, select_start_structures
@@ -29,10 +29,10 @@ from paretofit.learning.selection import (
     PROPERTIES,
     Calibration,
     calibrate,
-    select_frames,
     classify_frames,
+    select_frames,
 )
-from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_sets, choose_group_keys, assign_group_numbers
+from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_group_numbers, assign_sets, choose_group_keys
 from paretofit.learning.trajectories import run_trajectories
 from paretofit.potentials import map_structures
 from paretofit.uncertainty import detection_rates
@@ -266,7 +266,9 @@ class LearningLoop:
         known = pd.DataFrame(
             {"id": data.dataset.ids, "set": data.sets, "iteration": data.iteration, "level": data.level}
         )
-        judged = evaluate_committee(trained.committee, whole.structures, labels, known, jobs=self.jobs, progress=self.progress)
+        judged = evaluate_committee(
+            trained.committee, whole.structures, labels, known, jobs=self.jobs, progress=self.progress
+        )
         write_csv(judged.table, here.path / "errors.csv")
         write_csv(judged.components, here.path / "components.csv")
         counts = {name: int((data.sets == name).sum()) for name in SET_NAMES}

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import ase.io
 
-from paretofit.core import InputError, hash_files, hash_file, one_line, read_json_with_digest, atomic_path, write_json_with_digest
+from paretofit.core import (
+    InputError,
+    atomic_path,
+    hash_file,
+    hash_files,
+    one_line,
+    read_json_with_digest,
+    write_json_with_digest,
+)
 from paretofit.dataset.io import format_extxyz
 
 if TYPE_CHECKING:

@@ -15,17 +15,17 @@ from paretofit.dataset import Dataset
 from paretofit.learning.selection import PROPERTIES
 from paretofit.report.figures import (
     MIN_MAP_POINTS,
-    UNITS,
     MIN_RELATIVE_ERROR,
+    UNITS,
     FigurePlan,
-    tabulate_candidates,
+    embed_by_tsne,
     plot_detection,
     plot_disagreement_by_iteration,
-    render_figure,
     plot_errors_over_iterations,
     plot_map_by_iteration,
-    embed_by_tsne,
     plot_parity,
+    render_figure,
+    tabulate_candidates,
 )
 from paretofit.report.page import PageSection, render_sections
 from paretofit.structures import make_mean_descriptor
@@ -72,7 +72,9 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
         sections=[
             PageSection("Iterations", _shown(iterations), [named["errors"]]),
             PageSection("The last committee", _members(folder), [named["parity"]]),
-            PageSection("Disagreement and error", _calibration_shown(folder), [named["disagreement"], named["detection"]]),
+            PageSection(
+                "Disagreement and error", _calibration_shown(folder), [named["disagreement"], named["detection"]]
+            ),
             PageSection("Where the structures lie", _verdicts(iterations), [named["map"]]),
             PageSection("Trajectories that ended early", count_early_stops(folder), []),
         ],

@@ -10,7 +10,7 @@ import numpy as np
 from paretofit.core import InputError
 from paretofit.learning.level_choice import fit_level_offsets
 from paretofit.learning.md_run import MdEngine
-from paretofit.learning.model import TrainingResult, TrainingData, align_labels, compute_level_weights
+from paretofit.learning.model import TrainingData, TrainingResult, align_labels, compute_level_weights
 from paretofit.learning.sets import TRAIN, VALIDATE
 from paretofit.potentials import LabelledStructures, MacePotential
 from paretofit.potentials.mace import MaceData, train_mace_committee
@@ -74,7 +74,9 @@ class MaceModel:
         """Read a committee that `train` has written."""
         return MaceCommittee(MacePotential.read(folder))
 
-    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False) -> TrainingResult:
+    def train(
+        self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False
+    ) -> TrainingResult:
         """Train on the training set, watch and calibrate on the validation set, and write the committee.
 
         Raises
@@ -115,7 +117,11 @@ class MaceModel:
     def _before(self, data: TrainingData) -> MacePotential | None:
         """The committee of the iteration before, if it can be gone on with."""
         tuned = self.settings.foundation
-        if not self.settings.warm_start or data.previous_model is None or (tuned is not None and tuned.mode == "multihead"):
+        if (
+            not self.settings.warm_start
+            or data.previous_model is None
+            or (tuned is not None and tuned.mode == "multihead")
+        ):
             return None  # with several heads it begins with the foundation model each time
         try:
             before = MacePotential.read(data.previous_model)

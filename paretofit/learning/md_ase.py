@@ -18,7 +18,14 @@ from ase.md.nose_hoover_chain import MaskedMTKNPT, NoseHooverChainNVT, NoseHoove
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from paretofit.core import lammps_calculator
-from paretofit.learning.md_frame import BAROSTAT_TIME_PS, MIN_TEMPERATURE_K, THERMOSTAT_TIME_PS, MdFrame, MdSnapshot, describe_volume_problem
+from paretofit.learning.md_frame import (
+    BAROSTAT_TIME_PS,
+    MIN_TEMPERATURE_K,
+    THERMOSTAT_TIME_PS,
+    MdFrame,
+    MdSnapshot,
+    describe_volume_problem,
+)
 
 if TYPE_CHECKING:
     from paretofit.learning.md_run import MdEngine, MdRun
@@ -89,7 +96,9 @@ class AseDynamics:
             if describe_volume_problem(swelling) or not temperature < self.max_temperature:
                 break
         energy = float(self._atoms.get_potential_energy())
-        return MdSnapshot(self._frame.to_start_frame(self._atoms.positions, self._atoms.cell[:]), temperature, energy, swelling)
+        return MdSnapshot(
+            self._frame.to_start_frame(self._atoms.positions, self._atoms.cell[:]), temperature, energy, swelling
+        )
 
     def close(self) -> None:
         """Close LAMMPS where it was taken for a part of the potential."""

@@ -14,7 +14,14 @@ from ase import Atoms
 from ase.data import atomic_masses, atomic_numbers
 
 from paretofit.core import create_lammps
-from paretofit.learning.md_frame import BAROSTAT_TIME_PS, MIN_TEMPERATURE_K, THERMOSTAT_TIME_PS, MdFrame, MdSnapshot, describe_volume_problem
+from paretofit.learning.md_frame import (
+    BAROSTAT_TIME_PS,
+    MIN_TEMPERATURE_K,
+    THERMOSTAT_TIME_PS,
+    MdFrame,
+    MdSnapshot,
+    describe_volume_problem,
+)
 
 if TYPE_CHECKING:
     from paretofit.core import Array
@@ -68,7 +75,9 @@ class LammpsDynamics:
             f"velocity all create {heat!r} {self.run.seed} dist gaussian mom yes rot no\n"
             f"{_ensemble(self.run.pressure, self._frame.n_periodic, heat)}"
         )
-        self._external = self._with(self.engine.calculator_factory()) if self.engine.calculator_factory is not None else None
+        self._external = (
+            self._with(self.engine.calculator_factory()) if self.engine.calculator_factory is not None else None
+        )
 
     def _create_atoms(self, number: dict[str, int]) -> None:
         (xx, _, _), (xy, yy, _), (xz, yz, zz) = self._frame.cell.tolist()
@@ -96,7 +105,9 @@ class LammpsDynamics:
         low, cell = _box(self.lammps)
         positions = np.array(self.lammps.gather_atoms("x", 1, 3)).reshape(-1, 3) - low
         temperature, energy = (float(self.lammps.get_thermo(name)) for name in ("temp", "pe"))
-        return MdSnapshot(self._frame.to_start_frame(positions, cell), temperature, energy, self._frame.compute_volume_ratio(cell))
+        return MdSnapshot(
+            self._frame.to_start_frame(positions, cell), temperature, energy, self._frame.compute_volume_ratio(cell)
+        )
 
     def close(self) -> None:
         """Close LAMMPS."""
@@ -130,7 +141,9 @@ class _External:
 
     def _forces(self, places: Array, x: Array) -> Array:
         low, cell = _box(self.lammps)
-        if reason := describe_volume_problem(self.frame.compute_volume_ratio(cell)):  # a collapsed box has more neighbours than there is memory
+        if reason := describe_volume_problem(
+            self.frame.compute_volume_ratio(cell)
+        ):  # a collapsed box has more neighbours than there is memory
             raise ArithmeticError(reason)
         self.atoms.positions[places] = x - low
         self.atoms.cell[:] = cell

@@ -138,7 +138,9 @@ class TrainingResult:
     member_records: tuple[dict[str, Any], ...] = ()
 
 
-def without_offset(labels: StructureLabels, atoms: Atoms, level: str, offsets: Mapping[tuple[str, str], float]) -> StructureLabels:
+def without_offset(
+    labels: StructureLabels, atoms: Atoms, level: str, offsets: Mapping[tuple[str, str], float]
+) -> StructureLabels:
     """A label on the energy scale of the best level."""
     shift = sum(offsets.get((level, symbol), 0.0) for symbol in atoms.get_chemical_symbols())
     return labels._replace(energy=float(labels.energy) - shift)
@@ -215,7 +217,9 @@ class SnapModel:
         """Read a committee that `train` has written."""
         return SnapCommittee(LinearPotential.read(folder))
 
-    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False) -> TrainingResult:
+    def train(
+        self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False
+    ) -> TrainingResult:
         """Fit the training set, calibrate on the validation set, and write the committee.
 
         Raises

@@ -67,9 +67,13 @@ def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectS
         if known.sum() < MIN_CALIBRATION_POINTS:
             continue
         near = known & (error[name] <= NEAR * getattr(settings.tolerance, name))
-        if near.sum() >= 2 * MIN_CALIBRATION_POINTS:  # a few that are far off would decide where nothing is to be decided
+        if (
+            near.sum() >= 2 * MIN_CALIBRATION_POINTS
+        ):  # a few that are far off would decide where nothing is to be decided
             known = near
-        line: Any = CALIBRATIONS[settings.calibration](disagreement[name][known].to_numpy(), error[name][known].to_numpy())
+        line: Any = CALIBRATIONS[settings.calibration](
+            disagreement[name][known].to_numpy(), error[name][known].to_numpy()
+        )
         lines[name] = line
         thresholds[name] = lines[name].threshold(getattr(settings.tolerance, name))
     if not {"energy", "forces"} & set(lines):
@@ -83,7 +87,8 @@ def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectS
 def disagreements(assessments: Sequence[Assessment]) -> pd.DataFrame:
     """Disagreement of each structure by property: meV/atom, and the root mean square of meV/Å and meV/Å³."""
     rows = [
-        [one.energy_std, np.sqrt(np.mean(one.forces_std**2)), np.sqrt(np.mean(one.stress_std**2))] for one in assessments
+        [one.energy_std, np.sqrt(np.mean(one.forces_std**2)), np.sqrt(np.mean(one.stress_std**2))]
+        for one in assessments
     ]
     return 1000 * pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)
 
@@ -133,7 +138,11 @@ def classify_frames(
 
 
 def select_frames(
-    table: pd.DataFrame, descriptors: Array, known_descriptors: Array, settings: SelectSettings, rng: np.random.Generator
+    table: pd.DataFrame,
+    descriptors: Array,
+    known_descriptors: Array,
+    settings: SelectSettings,
+    rng: np.random.Generator,
 ) -> Array:
     """Positions of the frames to label, ascending: at random among the candidates, or as diverse as can be."""
     waiting = np.flatnonzero(table["verdict"] == WAITING)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretofit.core import InputError, hash_json, hash_file, read_json_with_digest, track, write_json_with_digest
+from paretofit.core import InputError, hash_file, hash_json, read_json_with_digest, track, write_json_with_digest
 from paretofit.execution import run_tasks
 from paretofit.learning.explore import run_md
 from paretofit.learning.loop_folder import write_frames
@@ -68,7 +68,9 @@ def run_trajectories(
     done = run_tasks(call, waiting, jobs, partial(_died, folder=folder, settings_digest=known))
     for _ in track(done, len(waiting), "dynamics", enabled=progress):
         pass
-    return [read_json_with_digest(_record(folder, run.number), "remove it, and the trajectory runs again") for run in runs]
+    return [
+        read_json_with_digest(_record(folder, run.number), "remove it, and the trajectory runs again") for run in runs
+    ]
 
 
 def _replace_paths_with_digests(engine: MdEngine) -> list[str]:

@@ -1,9 +1,9 @@
 from .design_selection import select_d_optimal as select_d_optimal
 from .design_selection import select_farthest_points as select_farthest_points
 from .factor import column_scales as column_scales
+from .group_optimisation import GroupKind as GroupKind
 from .group_optimisation import GroupMoments as GroupMoments
 from .group_optimisation import OptimisedWeights as OptimisedWeights
-from .group_optimisation import GroupKind as GroupKind
 from .group_optimisation import optimise_weights as optimise_weights
 from .group_optimisation import trace_weight_front as trace_weight_front
 from .leverage import LeverageScores as LeverageScores

@@ -212,7 +212,9 @@ def optimise_weights(
     )
     weights = dict(zip(parts, np.exp(found.x).tolist(), strict=True))
     before, after = (moments.objective(one, shares)[0] for one in (initial_weights, weights))
-    return OptimisedWeights(weights, moments.errors(initial_weights), moments.errors(weights), (before, after), evaluations)
+    return OptimisedWeights(
+        weights, moments.errors(initial_weights), moments.errors(weights), (before, after), evaluations
+    )
 
 
 def trace_weight_front(
@@ -255,7 +257,10 @@ def trace_weight_front(
 
 
 def _check(
-    moments: GroupMoments, parts: Sequence[GroupKind], start: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
+    moments: GroupMoments,
+    parts: Sequence[GroupKind],
+    start: Mapping[GroupKind, float],
+    importance: Mapping[GroupKind, float],
 ) -> None:
     for group, kind in parts:
         if not start.get((group, kind), 0.0) > 0:

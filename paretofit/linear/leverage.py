@@ -109,7 +109,11 @@ def column_space(A: Array) -> tuple[Array, int]:
     if A.shape[0] >= A.shape[1]:
         basis, R = scipy.linalg.qr(A, mode="economic", overwrite_a=True, check_finite=False)
         factor = TriangularFactor.from_triangle(R, tolerance)
-        return (basis, factor.rank) if factor.complete_decomposition is None else (basis @ factor.complete_decomposition[0], factor.rank)
+        return (
+            (basis, factor.rank)
+            if factor.complete_decomposition is None
+            else (basis @ factor.complete_decomposition[0], factor.rank)
+        )
     R = scipy.linalg.qr(A.T, mode="r", overwrite_a=True, check_finite=False)[0][: A.shape[0]]
     factor = TriangularFactor.from_triangle(np.asfortranarray(R), tolerance)
     if factor.complete_decomposition is None:  # as many independent rows as rows: the fit goes through all of them

@@ -12,7 +12,7 @@ import scipy.linalg
 from paretofit.core import Array, InputError
 from paretofit.linear.factor import column_scales
 from paretofit.linear.leverage import column_space
-from paretofit.linear.wls import validate_rows, penalty_rows, row_weights
+from paretofit.linear.wls import penalty_rows, row_weights, validate_rows
 
 UNDETERMINED = 1e-10  # an eigenvalue of I − H_bb below this: without these rows the fit is not determined
 

@@ -14,7 +14,7 @@ from paretofit.core import Array
 from paretofit.linear.factor import column_scales, rank_tolerance
 from paretofit.linear.leverage import column_space
 from paretofit.linear.loo import compute_loo_residuals
-from paretofit.linear.wls import validate_rows, row_weights
+from paretofit.linear.wls import row_weights, validate_rows
 
 TIE = 1e-6  # relative difference of leave-one-out losses that is no difference
 PENALTIES = tuple(float(f"1e{exponent}") for exponent in range(-14, 0))

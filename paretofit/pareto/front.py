@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError, atomic_path, suggest_match
-from paretofit.pareto.columns import find_finite_rows, check_column_names, extract_numbers, check_objectives
+from paretofit.pareto.columns import check_column_names, check_objectives, extract_numbers, find_finite_rows
 from paretofit.pareto.table import read_table
 
 AGGREGATES = ("median", "mean", "min", "max")

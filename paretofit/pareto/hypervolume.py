@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import InputError
-from paretofit.pareto.columns import find_finite_rows, extract_numbers, check_objectives
+from paretofit.pareto.columns import check_objectives, extract_numbers, find_finite_rows
 
 
 def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]) -> float:

@@ -127,7 +127,9 @@ class LearningCurve:
         sizes = np.asarray(sizes, dtype=float)
         here = np.log(np.minimum(sizes, self.sizes[-1]))
         known = np.log(self.sizes)
-        value, low, high = (np.exp(np.interp(here, known, np.log(one))) for one in (self.central_errors, *self.relative_quantiles))
+        value, low, high = (
+            np.exp(np.interp(here, known, np.log(one))) for one in (self.central_errors, *self.relative_quantiles)
+        )
         below, above = value * low, value * high
         beyond = sizes > self.sizes[-1]
         if beyond.any():
@@ -155,7 +157,9 @@ class LearningCurve:
     def _factors_by_reference(self, reference: LearningCurve, sizes: Array) -> Array:
         """ε² = ε_ref² + δ², with δ² from the last sizes that were measured."""
         last = slice(-FEWEST, None)
-        added = (self.bootstrap_errors[:, last] ** 2 - reference.bootstrap_errors[:, last] ** 2).mean(axis=1).clip(min=0.0)
+        added = (
+            (self.bootstrap_errors[:, last] ** 2 - reference.bootstrap_errors[:, last] ** 2).mean(axis=1).clip(min=0.0)
+        )
         least = np.zeros(REPLICAS)
         if self.label_error is not None:
             least += (self.min_learned_share * self.label_error / self.bootstrap_errors[:, -1]).clip(max=1.0)

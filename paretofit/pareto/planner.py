@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 Prefer = Literal["energy", "force", "both"]
 PREFERENCES = ("energy", "force", "both")
-SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # of a setting; ridge where there is one
+SETTING_COLUMNS = (
+    "level",
+    "twojmax",
+    "sampling",
+    "w_energy",
+    "w_force",
+    "ridge",
+)  # of a setting; ridge where there is one
 COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "n_train", "ref_energy", "ref_force", "label_seconds")
 MD_COST_COLUMN = "md_us_per_atom_step"
 # Share, at least, of the error of a level's labels that its models learn. In Tables 4 and 5 of the paper, levels 1 to
@@ -53,7 +60,9 @@ class Limits:
     max_md_cost: float | None = None
 
 
-def tabulate_options(results: pd.DataFrame, *, budget: float | None = None, extrapolation_factor: float = DEFAULT_EXTRAPOLATION_FACTOR) -> pd.DataFrame:
+def tabulate_options(
+    results: pd.DataFrame, *, budget: float | None = None, extrapolation_factor: float = DEFAULT_EXTRAPOLATION_FACTOR
+) -> pd.DataFrame:
     """Every setting of a results table at many numbers of configurations, with what to expect there.
 
     Parameters
@@ -83,7 +92,8 @@ def tabulate_options(results: pd.DataFrame, *, budget: float | None = None, extr
     table = _usable(results)
     top = find_reference_level(table)
     parts = [
-        _curve_options(key, rows, reference, top, budget, extrapolation_factor) for key, rows, reference in _settings(table)
+        _curve_options(key, rows, reference, top, budget, extrapolation_factor)
+        for key, rows, reference in _settings(table)
     ]
     found: pd.DataFrame = pd.concat(parts, ignore_index=True)
     return found

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from paretofit.core import RowKind, get_shared_lammps, track
 from paretofit.descriptors import compute_atom_descriptors
 from paretofit.execution import parallel_map
-from paretofit.uncertainty import EnvironmentGrade, CalibrationData
+from paretofit.uncertainty import CalibrationData, EnvironmentGrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +68,10 @@ def predict_spreads(
 
 
 def collect_calibration_data(
-    predicted: Sequence[tuple[StructureLabels, StructureLabels]], labels: Sequence[StructureLabels], n_atoms: Sequence[int], groups: Array
+    predicted: Sequence[tuple[StructureLabels, StructureLabels]],
+    labels: Sequence[StructureLabels],
+    n_atoms: Sequence[int],
+    groups: Array,
 ) -> dict[RowKind, CalibrationData]:
     """Spreads and residuals of labelled structures, as calibration needs them; kinds without any label are left out.
 
@@ -139,7 +142,9 @@ def _batch(structures: Sequence[Any], function: Callable[[Any, Any], Any], share
         return [function(shared, atoms) for atoms in structures]
 
 
-def _mean_and_spread(potential: LinearPotential | MacePotential, atoms: Atoms) -> tuple[StructureLabels, StructureLabels]:
+def _mean_and_spread(
+    potential: LinearPotential | MacePotential, atoms: Atoms
+) -> tuple[StructureLabels, StructureLabels]:
     members = potential.predict(atoms)
     energy = members.energy / len(atoms)
     return (

@@ -11,18 +11,23 @@ from ase import units
 
 from paretofit.core import InputError, RowKind
 from paretofit.linear.reduction import RowBlock, split_rows
-from paretofit.potentials.assessment import StructureLabels, collect_calibration_data, predict_spreads, fit_environment_grades
+from paretofit.potentials.assessment import (
+    StructureLabels,
+    collect_calibration_data,
+    fit_environment_grades,
+    predict_spreads,
+)
 from paretofit.potentials.linear_potential import LinearPotential
 from paretofit.uncertainty import (
-    HELD_OUT,
     COMMITTEE_METHODS,
+    HELD_OUT,
     TRAIN,
-    CommitteeFit,
     CalibrationData,
+    CommitteeFit,
     CommitteeMethod,
     Uncertainty,
-    min_calibration_size,
     hash_structure,
+    min_calibration_size,
 )
 
 if TYPE_CHECKING:
@@ -123,12 +128,15 @@ class LabelledStructures:
         return np.arange(len(self.structures)) if self.group is None else np.asarray(self.group)
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None) -> LabelledStructures:
+    def from_dataset(
+        cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None
+    ) -> LabelledStructures:
         """Some configurations of a dataset at one level; `group` is that of the whole dataset."""
         own = dataset.select(positions)
         found, at = own.labels(level), own.labels(level).offsets
         labels = [
-            StructureLabels(found.energy[k], found.forces[at[k] : at[k + 1]], found.stress[k]) for k in range(len(positions))
+            StructureLabels(found.energy[k], found.forces[at[k] : at[k + 1]], found.stress[k])
+            for k in range(len(positions))
         ]
         return cls(list(own), labels, None if group is None else group[positions])
 
@@ -192,7 +200,12 @@ def build_committee(
 
 
 def calibrate_committee(
-    committee: Any, training: Sequence[Atoms], calibration_set: LabelledStructures, *, jobs: int = 1, progress: bool = False
+    committee: Any,
+    training: Sequence[Atoms],
+    calibration_set: LabelledStructures,
+    *,
+    jobs: int = 1,
+    progress: bool = False,
 ) -> tuple[dict[RowKind, CalibrationData], dict[str, str]]:
     """What a committee says of labels that were held out, where there are enough, and which structures it knows.
 
@@ -207,7 +220,9 @@ def calibrate_committee(
     known = {hash_structure(atoms): HELD_OUT for atoms in calibration_set.structures}
     known |= {hash_structure(atoms): TRAIN for atoms in training}
     predicted = predict_spreads(committee, calibration_set.structures, jobs=jobs, progress=progress)
-    found = collect_calibration_data(predicted, calibration_set.labels, [len(atoms) for atoms in calibration_set.structures], calibration_set.groups)
+    found = collect_calibration_data(
+        predicted, calibration_set.labels, [len(atoms) for atoms in calibration_set.structures], calibration_set.groups
+    )
     return {kind: one for kind, one in found.items() if len(np.unique(one.configuration)) >= FEWEST}, known
 
 
@@ -227,7 +242,7 @@ def format_committee(potential: LinearPotential) -> str:
             said = f"{100 * own.coverage:g} % intervals, half width {wide:.4g} {unit} at the median"
         lines.append(
             f"{kind.name.lower():6} held out: rmse {rmse:.4g} {unit} on {len(np.unique(held.configuration))} "
-            f"configurations; {said}; disagreement = {line.slope:.3g} ± {line.confidence:.2g} × error"
+            f"configurations; {said}; disagreement = {line.slope:.3g} ± {line.slope_half_width:.2g} × error"
         )
     if own.held_out and RowKind.STRESS not in own.held_out:
         lines.append("stress is not calibrated: too few held-out configurations have a label of it")

@@ -67,7 +67,9 @@ def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str
     lines = [f"pair_style momb {D2_CUTOFF} {D2_S6} {D2_STEEPNESS}"]
     for (i, first), (j, second) in combinations_with_replacement(enumerate(elements, start=1), 2):
         c6 = float(np.sqrt(D2_PARAMETERS[first][0] * D2_PARAMETERS[second][0])) * EV_A6_PER_J_NM6
-        lines.append(f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2_PARAMETERS[first][1] + D2_PARAMETERS[second][1]:.6g}")
+        lines.append(
+            f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2_PARAMETERS[first][1] + D2_PARAMETERS[second][1]:.6g}"
+        )
     return [*lines, NEIGHBOURS]
 
 

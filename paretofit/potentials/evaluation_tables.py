@@ -10,7 +10,7 @@ from scipy.stats import norm, spearmanr
 
 from paretofit.core import InputError, RowKind
 from paretofit.potentials.committee_building import DISPLAY_UNITS
-from paretofit.uncertainty import Assessment, detection_map, detection_rates, hash_structure, classify_grade
+from paretofit.uncertainty import Assessment, classify_grade, detection_map, detection_rates, hash_structure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +42,9 @@ def build_evaluation_tables(
     """A row for each configuration, and one for each component."""
     own = potential.uncertainty
     rows, parts = [], []
-    for k, (atoms, label, info, one) in enumerate(zip(labelled.structures, labelled.labels, infos, assessments, strict=True)):
+    for k, (atoms, label, info, one) in enumerate(
+        zip(labelled.structures, labelled.labels, infos, assessments, strict=True)
+    ):
         row: dict[str, Any] = {
             "id": info["id"],
             "config_type": str(info.get("config_type", "")),
@@ -138,7 +140,9 @@ def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def compute_spread_limits(uncertainty: Uncertainty | None, tolerances: Mapping[str, float], calibration: str) -> dict[str, float]:
+def compute_spread_limits(
+    uncertainty: Uncertainty | None, tolerances: Mapping[str, float], calibration: str
+) -> dict[str, float]:
     """The disagreement that stands for each tolerance."""
     limits = {}
     for quantity, tolerance in tolerances.items():
@@ -148,11 +152,15 @@ def compute_spread_limits(uncertainty: Uncertainty | None, tolerances: Mapping[s
             raise InputError(f"the tolerance of the {quantity} must be above zero and finite; got {tolerance:g}")
         if uncertainty is not None:
             factor, _ = DISPLAY_UNITS[KINDS[quantity]]
-            limits[quantity] = factor * uncertainty.fit_calibration(KINDS[quantity], calibration).threshold(tolerance / factor)
+            limits[quantity] = factor * uncertainty.fit_calibration(KINDS[quantity], calibration).threshold(
+                tolerance / factor
+            )
     return limits
 
 
-def flag_configurations(table: pd.DataFrame, tolerances: Mapping[str, float], limits: Mapping[str, float]) -> pd.DataFrame:
+def flag_configurations(
+    table: pd.DataFrame, tolerances: Mapping[str, float], limits: Mapping[str, float]
+) -> pd.DataFrame:
     """Name in the table what is above a tolerance, and count."""
     if not limits:
         return pd.DataFrame()
@@ -175,7 +183,9 @@ def _rank(spread: pd.Series[float], error: pd.Series[float]) -> float:
     return float(spearmanr(spread[known], error[known]).statistic)
 
 
-def build_calibration_tables(uncertainty: Uncertainty, table: pd.DataFrame, components: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def build_calibration_tables(
+    uncertainty: Uncertainty, table: pd.DataFrame, components: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
     """Slopes of the calibration, detection rates by both thresholds, and coverage.
 
     Judged on new configurations or, if there are too few, on those that were held out, which is no test of the
@@ -191,7 +201,7 @@ def build_calibration_tables(uncertainty: Uncertainty, table: pd.DataFrame, comp
         if kind not in uncertainty.held_out or len(known) < LEAST:
             continue
         line = uncertainty.fit_calibration(kind)
-        slopes.append([quantity, line.slope, line.confidence, line.residual * DISPLAY_UNITS[kind][0], on])
+        slopes.append([quantity, line.slope, line.slope_half_width, line.residual * DISPLAY_UNITS[kind][0], on])
         spread, error = (known[f"{quantity}_{one}"].to_numpy() for one in ("std", "committee_error"))
         some = error > VANISHING * np.median(error)  # the others are forces that vanish by symmetry
         spread, error = spread[some], error[some]
@@ -206,7 +216,9 @@ def build_calibration_tables(uncertainty: Uncertainty, table: pd.DataFrame, comp
         for stated in STATED:
             if (count := uncertainty.held_out[kind].n_groups) * (1 - stated) < stated:
                 continue  # too few for a calibration of this share
-            half = DISPLAY_UNITS[kind][0] * _conformal(uncertainty, kind, stated).half_width(std / DISPLAY_UNITS[kind][0])
+            half = DISPLAY_UNITS[kind][0] * _conformal(uncertainty, kind, stated).half_width(
+                std / DISPLAY_UNITS[kind][0]
+            )
             curve.append(
                 [quantity, stated, on, count, np.mean(size <= half), np.mean(size <= norm.ppf((1 + stated) / 2) * std)]
             )

@@ -11,22 +11,35 @@ import numpy as np
 from ase import units
 from ase.geometry import complete_cell
 
-from paretofit.core import InputError, lammps_calculator, get_shared_lammps, remove_file
+from paretofit.core import InputError, get_shared_lammps, lammps_calculator, remove_file
 from paretofit.descriptors import (
     BAR_PER_EV_A3,
     GPA_PER_EV_A3,
     ReferencePotential,
+    build_vacuum_cell,
     compute_atom_descriptors,
     compute_atom_rows,
     compute_configuration_rows,
     compute_configuration_rows_with_stress,
     compute_reference_labels,
-    build_vacuum_cell,
 )
 from paretofit.potentials.calculator import REACH, CommitteeCalculator
 from paretofit.potentials.prediction import Prediction
-from paretofit.potentials.snap_format import SnapFiles, to_lammps_coefficients, read_snap, resolve_snap_paths, write_snap
-from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, build_assessment, read_committee, write_committee
+from paretofit.potentials.snap_format import (
+    SnapFiles,
+    read_snap,
+    resolve_snap_paths,
+    to_lammps_coefficients,
+    write_snap,
+)
+from paretofit.uncertainty import (
+    COMMITTEE_SUFFIX,
+    Assessment,
+    Uncertainty,
+    build_assessment,
+    read_committee,
+    write_committee,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,8 +21,8 @@ from paretofit.dataset import (
     ImportSummary,
     Label,
     LevelData,
-    as_float_array,
     abbreviate,
+    as_float_array,
     parse_config_id,
     write_dataset,
 )

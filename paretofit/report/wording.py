@@ -9,7 +9,7 @@ _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 def format_number(value: float, digits: int = 3) -> str:
     """`value` with `digits` significant digits and no exponent between 0.001 and a million.
 
-    >>> number(4217.7), number(5.051), number(0.01234), number(float("nan"))
+    >>> format_number(4217.7), format_number(5.051), format_number(0.01234), format_number(float("nan"))
     ('4,218', '5.05', '0.0123', '–')
     """
     value = float(value)
@@ -31,7 +31,7 @@ def format_ratio(ratio: float) -> str:
 def format_duration(seconds: float) -> str:
     """A time for humans.
 
-    >>> duration(12.34), duration(600), duration(7560), duration(400_000)
+    >>> format_duration(12.34), format_duration(600), format_duration(7560), format_duration(400_000)
     ('12.3 s', '10 min', '2.1 h', '4.63 days')
     """
     seconds = float(seconds)

@@ -5,9 +5,9 @@ from .disorder import check_packing as check_packing
 from .entropy import GeneratedConfiguration as GeneratedConfiguration
 from .entropy import maximise_entropy as maximise_entropy
 from .filters import CandidateFilter as CandidateFilter
-from .filters import is_too_close as is_too_close
 from .filters import get_radius as get_radius
+from .filters import is_too_close as is_too_close
 from .geometry import list_elements as list_elements
 from .geometry import nearest_distance as nearest_distance
-from .structure_vectors import make_mean_descriptor as make_mean_descriptor
 from .structure_vectors import make_comparison_basis as make_comparison_basis
+from .structure_vectors import make_mean_descriptor as make_mean_descriptor

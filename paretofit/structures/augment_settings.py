@@ -6,13 +6,13 @@ from typing import Annotated, Any, Self
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
-from paretofit.core import StrictPositiveFloat, StrictSettings, StrictInt
+from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings
 
 SHORTEST_CUTOFF, LONGEST_CUTOFF = 0.5, 25.0  # Å, what LAMMPS can do
 
 Count = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
-AUTO = "null: a share of 'n'"
+AUTO = "null: a share of 'n_candidates'"
 
 
 def check_symbols(symbols: list[str]) -> list[str]:
@@ -117,7 +117,7 @@ class FilterSettings(StrictSettings):
     duplicate_tolerance: Annotated[float, Field(ge=0, strict=True)] = Field(
         1e-4, description="structures whose descriptors differ by less than this share are the same"
     )
-    max_force: StrictPositiveFloat | None = Field(None, description="eV/Å, under 'reference'; null: any")
+    max_force: StrictPositiveFloat | None = Field(None, description="eV/Å, under 'force_engine'; null: any")
     force_engine: dict[str, Any] | None = Field(
         None, description="an engine, as under 'labelling', cheap enough to compute the forces of every candidate"
     )
@@ -132,9 +132,13 @@ class FilterSettings(StrictSettings):
 class EntropySettings(StrictSettings):
     """Configurations that maximise the entropy of the set, from elements alone."""
 
-    count: Count = Field(0, description="configurations of this kind, besides 'n'")
-    composition: dict[str, StrictPositiveFloat] = Field({}, description="shares by element, such as {Be: 1} or {W: 3, Be: 1}")
-    volume_per_atom: tuple[StrictPositiveFloat, StrictPositiveFloat] = Field((6.0, 12.0), description="Å³ for each atom, smallest and largest")
+    count: Count = Field(0, description="configurations of this kind, besides 'n_candidates'")
+    composition: dict[str, StrictPositiveFloat] = Field(
+        {}, description="shares by element, such as {Be: 1} or {W: 3, Be: 1}"
+    )
+    volume_per_atom: tuple[StrictPositiveFloat, StrictPositiveFloat] = Field(
+        (6.0, 12.0), description="Å³ for each atom, smallest and largest"
+    )
     n_atoms_range: tuple[Annotated[int, Field(ge=1, strict=True)], Annotated[int, Field(ge=1, strict=True)]] = Field(
         (8, 32), description="atoms, fewest and most"
     )
@@ -146,17 +150,19 @@ class EntropySettings(StrictSettings):
     min_distance_ratio: Annotated[float, Field(gt=0, lt=2, strict=True)] = Field(
         0.7, description="no two atoms closer than this share of the sum of their radii"
     )
-    max_starts: Annotated[int, Field(ge=1, strict=True)] = Field(3, description="beginnings, at most, until the set gains")
+    max_starts: Annotated[int, Field(ge=1, strict=True)] = Field(
+        3, description="beginnings, at most, until the set gains"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         check_symbols(list(self.composition))
-        for name in ("volume", "atoms"):
+        for name in ("volume_per_atom", "n_atoms_range"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"'{name}' goes from {low} to {high}; write the smaller first")
         if self.count and not self.composition:
-            raise ValueError("entropy needs 'elements', such as {Be: 1}")
+            raise ValueError("entropy needs 'composition', such as {Be: 1}")
         return self
 
 
@@ -196,6 +202,6 @@ class AugmentSettings(StrictSettings):
             raise ValueError(f"'clusters.min_atoms' must be at most 'max_atoms', {self.max_atoms}")
         if self.entropy.count and self.entropy.n_atoms_range[1] > self.max_atoms:
             raise ValueError(
-                f"'entropy.atoms' goes up to {self.entropy.n_atoms_range[1]}, more than 'max_atoms', {self.max_atoms}"
+                f"'entropy.n_atoms_range' goes up to {self.entropy.n_atoms_range[1]}, more than 'max_atoms', {self.max_atoms}"
             )
         return self

@@ -17,8 +17,8 @@ from paretofit.core import Array, InputError
 from paretofit.structures import operations as kinds
 from paretofit.structures.candidates import Candidates, Draw
 from paretofit.structures.filters import CandidateFilter, is_too_close
-from paretofit.structures.geometry import list_elements, nearest_distance, widest_gap, add_vacuum
-from paretofit.structures.maker import ParentStructure, CandidateGenerator
+from paretofit.structures.geometry import add_vacuum, list_elements, nearest_distance, widest_gap
+from paretofit.structures.maker import CandidateGenerator, ParentStructure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,13 +73,15 @@ def generate_candidates(
             yield found
     if len(found.structures) > settings.n_candidates:
         raise InputError(
-            f"'n' is {settings.n_candidates}, but supercells, slabs and free atoms alone are {len(found.structures)}; raise 'n', "
+            f"'n_candidates' is {settings.n_candidates}, but supercells, slabs and free atoms alone are {len(found.structures)}; raise 'n_candidates', "
             "or leave out slabs"
         )
     maker = CandidateGenerator(pool, settings, found, list_elements(structures))
     counts = maker.allocate_counts()
     if (given := len(found.structures) + sum(counts.values())) > settings.n_candidates:
-        raise InputError(f"'n' is {settings.n_candidates}, but the counts of the kinds come to {given}; raise 'n', or lower them")
+        raise InputError(
+            f"'n_candidates' is {settings.n_candidates}, but the counts of the kinds come to {given}; raise 'n_candidates', or lower them"
+        )
     for kind, count in counts.items():
         for number in range(count):
             rng = np.random.default_rng(seeds.spawn(1)[0])
@@ -106,7 +108,7 @@ def _check(structures: Sequence[Atoms], names: Sequence[str], settings: AugmentS
         if is_too_close(atoms, settings.filters.min_distance_ratio, settings.filters.radii):
             raise InputError(
                 f"{name} has overlapping atoms: the shortest distance is {nearest_distance(atoms):.3g} Å, below "
-                f"{settings.filters.min_distance_ratio:g} of the sum of the radii; correct it, or lower 'filters.closest'"
+                f"{settings.filters.min_distance_ratio:g} of the sum of the radii; correct it, or lower 'filters.min_distance_ratio'"
             )
         gap, axis = widest_gap(atoms)
         if gap > EMPTY:

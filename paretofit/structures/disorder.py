@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from paretofit.core import InputError
-from paretofit.structures.filters import is_too_close, get_radius
+from paretofit.structures.filters import get_radius, is_too_close
 
 if TYPE_CHECKING:
     from paretofit.core import Array
@@ -58,7 +58,7 @@ def generate_random_configuration(
             return atoms
     raise InputError(
         f"atoms cannot be kept apart at {settings.volume_per_atom[0]:g} to {settings.volume_per_atom[1]:g} Å³ for each atom; raise "
-        "'entropy.volume', or lower 'entropy.closest'"
+        "'entropy.volume_per_atom', or lower 'entropy.min_distance_ratio'"
     )
 
 
@@ -69,8 +69,8 @@ def check_packing(settings: EntropySettings, radii: dict[str, float] | None = No
     least = 4 / 3 * np.pi * settings.min_distance_ratio**3 * each / DENSEST
     if settings.volume_per_atom[0] < least:
         raise InputError(
-            f"'entropy.volume' begins at {settings.volume_per_atom[0]:g} Å³ for each atom, where atoms cannot be kept apart; "
-            f"raise it to {least:.3g} at least, or lower 'entropy.closest'"
+            f"'entropy.volume_per_atom' begins at {settings.volume_per_atom[0]:g} Å³ for each atom, where atoms cannot be kept apart; "
+            f"raise it to {least:.3g} at least, or lower 'entropy.min_distance_ratio'"
         )
 
 

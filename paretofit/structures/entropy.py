@@ -47,7 +47,9 @@ class DescriptorMoments:
 
     def add(self, values: Array) -> DescriptorMoments:
         """With further atoms, ``(N, K)``."""
-        return DescriptorMoments(self.count + len(values), self.total + values.sum(axis=0), self.squares + values.T @ values)
+        return DescriptorMoments(
+            self.count + len(values), self.total + values.sum(axis=0), self.squares + values.T @ values
+        )
 
     def covariance(self) -> Array:
         """``(K, K)``."""
@@ -136,7 +138,9 @@ def maximise_entropy(
         from_random = moments.add(first).entropy() - before
         if gain > 0:
             moments, kept = moments.add(values), kept + 1
-        yield GeneratedConfiguration(atoms, gain, from_random, moments.entropy() - climber.random_moments.entropy(), len(climbed))
+        yield GeneratedConfiguration(
+            atoms, gain, from_random, moments.entropy() - climber.random_moments.entropy(), len(climbed)
+        )
         if kept == settings.count:
             return
 
@@ -153,7 +157,9 @@ def compute_entropy_difference(values: Sequence[Array], random_values: Sequence[
     scale = np.maximum(reference.std(axis=0), 1e-12)
     ridge = RIDGE * np.eye(len(scale))
     both = (np.concatenate(list(values)) / scale, reference / scale)
-    own, other = (0.5 * np.linalg.slogdet(DescriptorMoments.from_descriptors(one).covariance() + ridge)[1] for one in both)
+    own, other = (
+        0.5 * np.linalg.slogdet(DescriptorMoments.from_descriptors(one).covariance() + ridge)[1] for one in both
+    )
     return float(own - other)
 
 

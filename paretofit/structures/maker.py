@@ -57,7 +57,11 @@ class CandidateGenerator:
     """
 
     def __init__(
-        self, pool: Sequence[ParentStructure], settings: AugmentSettings, candidates: Candidates, elements: Sequence[str]
+        self,
+        pool: Sequence[ParentStructure],
+        settings: AugmentSettings,
+        candidates: Candidates,
+        elements: Sequence[str],
     ) -> None:
         self._settings, self._found, self._elements = settings, candidates, list(elements)
         self._movable = [one for one in pool if len(one.atoms) > 1]
@@ -84,7 +88,7 @@ class CandidateGenerator:
         if settings.vacancies.share and not roomy:
             self._found.skipped["vacancy"] = (
                 f"no structure has more than {settings.vacancies.n_vacancies} atoms; raise 'min_length', or lower "
-                "'vacancies.atoms'"
+                "'vacancies.n_vacancies'"
             )
         if settings.alloys.count and not possible["alloy"]:
             self._found.skipped["alloy"] = "no structure has two elements; name them under 'alloys.elements'"
@@ -150,7 +154,9 @@ class CandidateGenerator:
         given = chosen.get_pair_distances()
         radius = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
         distances = {  # not below what the filter lets through
-            (a, b): max(kinds.get_pair_distance(given, a, b), 1.001 * filters.min_distance_ratio * (radius[a] + radius[b]))
+            (a, b): max(
+                kinds.get_pair_distance(given, a, b), 1.001 * filters.min_distance_ratio * (radius[a] + radius[b])
+            )
             for a in radius
             for b in radius
         }

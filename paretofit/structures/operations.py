@@ -14,7 +14,7 @@ from ase.build import make_supercell, surface
 from ase.data import atomic_numbers
 
 from paretofit.core import Array, InputError
-from paretofit.structures.geometry import nearest_distance, periodic_projector, measure_thickness, add_vacuum
+from paretofit.structures.geometry import add_vacuum, measure_thickness, nearest_distance, periodic_projector
 
 MAX_PLACEMENT_ATTEMPTS = 200  # to place an atom of a cluster, before the cluster is begun anew
 
@@ -41,7 +41,9 @@ def build_supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450
     return larger_cell
 
 
-def distort(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.3, *, nearest_distance_angstrom: float | None = None) -> Atoms:
+def distort(
+    atoms: Atoms, rng: np.random.Generator, fraction: float = 0.3, *, nearest_distance_angstrom: float | None = None
+) -> Atoms:
     """Displace every atom at random, by at most a fraction of the nearest-neighbour distance.
 
     The amplitude itself is uniform between 0 and the largest, so that small distortions occur as well as large ones;
@@ -59,7 +61,11 @@ def distort(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.3, *, ne
     copy: Atoms = atoms.copy()
     if len(atoms) == 1:
         return copy
-    most = fraction * (nearest_distance(atoms) if nearest_distance_angstrom is None else nearest_distance_angstrom) * rng.uniform()
+    most = (
+        fraction
+        * (nearest_distance(atoms) if nearest_distance_angstrom is None else nearest_distance_angstrom)
+        * rng.uniform()
+    )
     directions = rng.normal(size=(len(atoms), 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     moves = directions * rng.uniform(0.0, 1.0, (len(atoms), 1)) * most
@@ -118,7 +124,9 @@ def create_vacancies(atoms: Atoms, rng: np.random.Generator, n_vacancies: int = 
         If nothing would be left.
     """
     if n_vacancies >= len(atoms):
-        raise InputError(f"{n_vacancies} vacancies in {len(atoms)} atoms leave nothing; use larger cells, or fewer vacancies")
+        raise InputError(
+            f"{n_vacancies} vacancies in {len(atoms)} atoms leave nothing; use larger cells, or fewer vacancies"
+        )
     copy: Atoms = atoms.copy()
     del copy[sorted(rng.choice(len(atoms), n_vacancies, replace=False).tolist(), reverse=True)]
     return copy

@@ -72,6 +72,6 @@ def searched_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.nd
     try:
         found, _ = search_weights(fitted, 0, chosen.objectives, chosen.regulariser, study.seed)
     except InputError as error:
-        raise InputError(f"'group_weights.optimise' at 2Jmax = {twojmax}: {error}") from error
+        raise InputError(f"'group_weights.objectives' at 2Jmax = {twojmax}: {error}") from error
     weight = dict(zip((RowKind.ENERGY, RowKind.FORCE), study.weights[0], strict=True))
     return {part: value / weight[part[1]] for part, value in found.weights.items() if part[1] in weight}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from paretofit.core import FileName, Name, StrictSettings, StrictInt
+from paretofit.core import FileName, Name, StrictInt, StrictSettings
 from paretofit.potentials.mace import MaceSettings
 
 
@@ -52,4 +52,6 @@ class NetworkSettings(StrictSettings):
 
     def resolve_paths(self, folder: Path) -> NetworkSettings:
         """The same with paths relative to a folder, as this process sees them."""
-        return self.model_copy(update={"models": {name: one.resolve_paths(folder) for name, one in self.models.items()}})
+        return self.model_copy(
+            update={"models": {name: one.resolve_paths(folder) for name, one in self.models.items()}}
+        )

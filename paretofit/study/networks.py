@@ -17,10 +17,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from paretofit.core import InputError, RowKind, hash_array, hash_json, hash_file, remove_file, suggest_match, write_text
+from paretofit.core import InputError, RowKind, hash_array, hash_file, hash_json, remove_file, suggest_match, write_text
 from paretofit.dataset import describe_dataset, split_configurations
 from paretofit.descriptors import SnapBasis
-from paretofit.potentials import DISPLAY_UNITS, LabelledStructures, LinearPotential, partition_training_rows, collect_calibration_data, predict_spreads
+from paretofit.potentials import (
+    DISPLAY_UNITS,
+    LabelledStructures,
+    LinearPotential,
+    collect_calibration_data,
+    partition_training_rows,
+    predict_spreads,
+)
 from paretofit.potentials.mace import MaceData, check_foundation, check_mace, train_mace_committee
 from paretofit.study.analysis import select_md_cell, write_csv
 from paretofit.study.run_folder import NETWORK_CALIBRATION_FILE, NETWORKS_FILE
@@ -202,7 +209,9 @@ def _train(
         raise InputError("the study has no section 'mace'")
     log.info("network %s, level %s, %d configurations", point.name, point.level, len(point.subset))
     train, watch = _watched(split.groups[point.subset], own.validation_fraction, own.seed)
-    training, watched = (LabelledStructures.from_dataset(dataset, point.level, point.subset[one], split.groups) for one in (train, watch))
+    training, watched = (
+        LabelledStructures.from_dataset(dataset, point.level, point.subset[one], split.groups) for one in (train, watch)
+    )
     potential = train_mace_committee(
         point.settings, MaceData(training, watched), place, calibration_set=watched, seed=own.seed, coverage=COVERAGE,
         level=point.level, jobs=jobs, progress=progress,
@@ -280,7 +289,9 @@ def _linear(
 ) -> list[dict[str, Any]]:
     """The calibration of a committee of the linear model that is best on the same subset, by its force error."""
     first = results[(results["level"] == point.level) & (results["n_train"] == len(point.subset))]
-    first = first[(first["sampling"] == prepared.grid.sampling_methods[0]) & (first["repeat"] == 0)].dropna(subset="ref_force")
+    first = first[(first["sampling"] == prepared.grid.sampling_methods[0]) & (first["repeat"] == 0)].dropna(
+        subset="ref_force"
+    )
     if first.empty:
         return []
     best = first.sort_values("ref_force").iloc[0]
@@ -304,7 +315,9 @@ def _linear(
     return _calibrations(name, point, SNAP_MEMBERS, found)
 
 
-def _calibrations(name: str, point: _Point, members: int, found: Mapping[RowKind, CalibrationData]) -> list[dict[str, Any]]:
+def _calibrations(
+    name: str, point: _Point, members: int, found: Mapping[RowKind, CalibrationData]
+) -> list[dict[str, Any]]:
     """How far a committee's disagreement is to be trusted on the test set: one half calibrates, the other judges."""
     rows = []
     for kind, own in found.items():

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from paretofit.core import InputError, atomic_path, track
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
 from paretofit.execution import parallel_map
-from paretofit.study.analysis import measure_md_cost, add_md_cost
+from paretofit.study.analysis import add_md_cost, measure_md_cost
 from paretofit.study.pipeline import load_or_compute_design
 from paretofit.study.preparation import prepare_study
 from paretofit.study.run_folder import open_run_folder
@@ -82,10 +82,14 @@ def run_pilot(
     prepared = _drawn(prepare_study(study), n_configurations)
     folder = Path(out) if out is not None else Path("runs") / f"{study.name}-pilot"
     with prepared.dataset, open_run_folder(folder, f"{study.name}-pilot"):
-        design = load_or_compute_design(prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress)
+        design = load_or_compute_design(
+            prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress
+        )
         folds = list(_folds(prepared.split.groups, study.seed))
         data = build_sweep_input(prepared, design)
-        errors = compute_level_errors(prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration)
+        errors = compute_level_errors(
+            prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
+        )
         everybody = replace(data, train=np.arange(data.design.n_configurations))
         md = measure_md_cost(prepared, everybody, errors, folder)
         tasks = list(_tasks(data, prepared.grid, folds))

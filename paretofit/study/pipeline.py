@@ -18,26 +18,34 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from paretofit.core import InputError, hash_json, hash_files, hash_file, atomic_path
+from paretofit.core import InputError, atomic_path, hash_file, hash_files, hash_json
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.execution import LabelJobSettings, use_cluster
 from paretofit.linear.reduction import get_device
-from paretofit.study.analysis import measure_md_cost, measure_label_noise, add_md_cost, write_csv
+from paretofit.study.analysis import add_md_cost, measure_label_noise, measure_md_cost, write_csv
 from paretofit.study.networks import check_networks, evaluate_networks
 from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.result import RunResult
-from paretofit.study.run_folder import WEIGHT_KNEES_FILE, WEIGHT_PATH_FILE, RESULTS_FILE, link_dataset, log_to_file, open_run_folder, write_record
+from paretofit.study.run_folder import (
+    RESULTS_FILE,
+    WEIGHT_KNEES_FILE,
+    WEIGHT_PATH_FILE,
+    link_dataset,
+    log_to_file,
+    open_run_folder,
+    write_record,
+)
 from paretofit.study.run_report import DESIGN_FILE, OPTIONAL_FILES, STAGE_BY_FILE, write_run_report
-from paretofit.study.run_summary import StageUsage, measure_peak_memory_mb, summarise_run, collect_run_warnings
+from paretofit.study.run_summary import StageUsage, collect_run_warnings, measure_peak_memory_mb, summarise_run
 from paretofit.study.schema import Study, load_study
 from paretofit.study.sweep_data import build_sweep_input
 from paretofit.sweep import (
     FastEngine,
     check_reduction_memory,
+    compute_weight_paths,
     make_engine,
     run_sweep,
-    compute_weight_paths,
     write_results,
 )
 
@@ -96,7 +104,9 @@ def run_study(
         if settings.engine == "fast":  # before descriptors, which may take hours
             check_reduction_memory(settings.basis.n_features, jobs, get_device(settings.device))
         with _timed(clock, "describe"):
-            design = load_or_compute_design(prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress)
+            design = load_or_compute_design(
+                prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress
+            )
         data = build_sweep_input(prepared, design)
         with _timed(clock, "reduce"):
             engine = make_engine(data, prepared.grid, settings.engine, jobs=jobs, device=settings.device, folder=folder)
@@ -104,7 +114,9 @@ def run_study(
         with _timed(clock, "sweep"):
             results = run_sweep(data, prepared.grid, engine=engine, journal=folder, jobs=jobs, progress=progress)
         with _timed(clock, "analyse"):
-            errors = compute_level_errors(prepared.dataset, prepared.grid.levels, reference_configuration=settings.reference_configuration)
+            errors = compute_level_errors(
+                prepared.dataset, prepared.grid.levels, reference_configuration=settings.reference_configuration
+            )
             results = add_md_cost(results, measure_md_cost(prepared, data, errors, folder))
             write_results(results, folder / RESULTS_FILE)
             measure_label_noise(prepared, engine, folder)

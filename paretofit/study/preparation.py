@@ -46,7 +46,7 @@ def prepare_study(study: Study) -> PreparedStudy:
     for level in levels:
         _check_cost(study, dataset, level)
     if study.cost.label_seconds != "recorded" and (foreign := sorted(set(study.cost.label_seconds) - set(levels))):
-        raise InputError(f"'cost.seconds' has a number for '{foreign[0]}', which is no level of this study")
+        raise InputError(f"'cost.label_seconds' has a number for '{foreign[0]}', which is no level of this study")
     dropped = dataset.ids[~complete].tolist()
     if dropped and study.missing_labels == "error":
         lacking = ", ".join(f"level {level} {int((~one).sum())}" for level, one in have.items() if not one.all())
@@ -90,10 +90,10 @@ def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
             raise InputError(
                 f"{dataset.path}: {int(unknown.sum())} labels of level '{level}' have no (or negative) recorded "
                 f"seconds, the first with id {dataset.ids[unknown][0]}; give seconds per configuration for each level "
-                "in 'cost.seconds'"
+                "in 'cost.label_seconds'"
             )
     elif level not in study.cost.label_seconds:
-        raise InputError(f"'cost.seconds' has no number for level '{level}' of {dataset.path}")
+        raise InputError(f"'cost.label_seconds' has no number for level '{level}' of {dataset.path}")
 
 
 def _check_group_keys(study: Study, dataset: Dataset) -> None:

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paretofit.core import render_list, render_table, escape_text
-from paretofit.report import format_count, format_duration, join_items, format_number, format_ratio
+from paretofit.core import escape_text, render_list, render_table
+from paretofit.report import format_count, format_duration, format_number, format_ratio, join_items
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,12 @@ def _heading(count: int) -> str:
 
 
 def _point(row: pd.Series) -> Sequence[str]:
-    return (*setting_cells(row), format_number(row["ref_energy"]), format_number(row["ref_force"]), format_duration(row["label_seconds"]))
+    return (
+        *setting_cells(row),
+        format_number(row["ref_energy"]),
+        format_number(row["ref_force"]),
+        format_duration(row["label_seconds"]),
+    )
 
 
 def setting_cells(row: pd.Series) -> Sequence[str]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from paretofit.core import (
     LOCK_FILE_NAME,
     InputError,
+    atomic_path,
     hash_file,
     read_json_with_digest,
     read_yaml,
     remove_temporary_files,
-    atomic_path,
     write_json_with_digest,
     write_text,
 )

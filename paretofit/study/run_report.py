@@ -14,41 +14,48 @@ from paretofit.core import InputError
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
 from paretofit.report import Finding, write_report
 from paretofit.report.figures import (
-    combine_models,
-    plan_noise_figures,
     assess_networks,
-    plan_network_figures,
+    build_label_noise_table,
     build_network_tables,
     collect_network_warnings,
-    build_label_noise_table,
+    combine_models,
     describe_label_noise,
+    plan_network_figures,
+    plan_noise_figures,
 )
 from paretofit.report.page import (
     ExtraContent,
     ReportFigure,
     ReportTable,
-    describe_budget,
     build_front_tables,
-    plan_level_figures,
     build_level_tables,
+    describe_budget,
     describe_level_errors,
+    plan_level_figures,
 )
 from paretofit.report.tables import build_error_tables, build_model_table
-from paretofit.study.analysis import MD_FILE, NOISE_FILE, NOISE_POINTS_FILE, read_table_or_empty, select_paper_weights, write_csv
+from paretofit.study.analysis import (
+    MD_FILE,
+    NOISE_FILE,
+    NOISE_POINTS_FILE,
+    read_table_or_empty,
+    select_paper_weights,
+    write_csv,
+)
 from paretofit.study.run_folder import (
-    NETWORK_CALIBRATION_FILE,
     FRONT_FILE,
-    WEIGHT_KNEES_FILE,
+    NETWORK_CALIBRATION_FILE,
     NETWORKS_FILE,
-    WEIGHT_PATH_FILE,
     RECORD_FILE,
     RESULTS_FILE,
+    WEIGHT_KNEES_FILE,
+    WEIGHT_PATH_FILE,
     check_digests,
-    read_record,
     open_run_folder,
+    read_record,
 )
 from paretofit.study.schema import load_study
-from paretofit.study.study_front import substitute_loo_errors, tabulate_ridge_effect, find_study_front
+from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 
 if TYPE_CHECKING:
@@ -97,7 +104,9 @@ def rebuild_report(folder: Path | str) -> RunReport:
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
     prepared = prepare_study(study)
     with prepared.dataset, open_run_folder(folder, record["study"]):
-        errors = compute_level_errors(prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration)
+        errors = compute_level_errors(
+            prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
+        )
         return write_run_report(folder, prepared, errors, record["summary"], record["warnings"])
 
 
@@ -172,7 +181,9 @@ def _more(
     md = read_table_or_empty(folder / MD_FILE, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
     findings, plans, sheets = [], [], []
     if len(levels) > 1:
-        findings.append(_measured("labels", "How far are the labels of the cheaper levels off?", describe_level_errors(errors)))
+        findings.append(
+            _measured("labels", "How far are the labels of the cheaper levels off?", describe_level_errors(errors))
+        )
         plans, sheets = list(plan_level_figures(errors, levels)), list(build_level_tables(errors, levels))
     if len(noise):
         findings.append(_measured("noise", "How much of these errors do models ignore?", describe_label_noise(noise)))

@@ -13,12 +13,12 @@ from paretofit.core import (
     FileName,
     InputError,
     Name,
+    StrictInt,
     StrictPositiveFloat,
     StrictSettings,
-    StrictInt,
-    read_yaml,
     format_validation_error,
     list_settings,
+    read_yaml,
     suggest_match,
 )
 from paretofit.descriptors import SnapBasis
@@ -206,7 +206,9 @@ class Study(StrictSettings):
     def _known(cls, values: list[str]) -> list[str]:
         for value in values:
             if value not in SAMPLING_METHODS:
-                raise ValueError(f"'{value}' is not one of {', '.join(SAMPLING_METHODS)}{suggest_match(value, SAMPLING_METHODS)}")
+                raise ValueError(
+                    f"'{value}' is not one of {', '.join(SAMPLING_METHODS)}{suggest_match(value, SAMPLING_METHODS)}"
+                )
         return values
 
     @field_validator("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge")

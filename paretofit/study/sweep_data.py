@@ -22,7 +22,9 @@ def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInp
     study = prepared.study
     labelled = design.with_labels(prepared.dataset, prepared.grid.levels)
     if study.cost.label_seconds != "recorded":
-        given = {level: np.full(design.n_configurations, study.cost.label_seconds[level]) for level in prepared.grid.levels}
+        given = {
+            level: np.full(design.n_configurations, study.cost.label_seconds[level]) for level in prepared.grid.levels
+        }
         labelled = replace(labelled, seconds=given)
     weights = compute_group_factors(prepared, labelled)
     labelled = labelled if weights is None else labelled.with_row_weights(weights)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from paretofit.core import InputError, write_text
-from paretofit.dataset import Dataset, describe_dataset, assign_groups, split_configurations
+from paretofit.dataset import Dataset, assign_groups, describe_dataset, split_configurations
 from paretofit.study.schema import Study, load_study
 
 TEMPLATE = """\
@@ -34,7 +34,7 @@ levels: [{levels}]    # in order of cost; the last is the reference
 # w_E/w_F. There are about {components:.0f} force components to one energy in this data.
 weights: {weights}
 sizes: {sizes}    # configurations in the training subset
-samplings: [random, leverage, block-leverage]
+sampling_methods: [random, leverage, block-leverage]
 repetitions: 5
 seed: 1
 
@@ -50,7 +50,7 @@ APART = 0.15  # what the share of the training set may be off
 COST = """
 # No seconds are recorded with the labels: put in what one configuration costs at each level.
 cost:
-  seconds: {{{numbers}}}
+  label_seconds: {{{numbers}}}
 """
 
 

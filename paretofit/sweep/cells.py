@@ -74,7 +74,9 @@ def list_pending_fits(grid: SweepGrid, draws: list[Draw], finished_fits: Mapping
             for weights in grid.weights
         }
         pending = {weights: models for weights, models in pending.items() if models}
-        cells[draw.subset_key] = PendingFits(draw.subset_key, draw.configurations, (draw.sampling, draw.repeat), pending)
+        cells[draw.subset_key] = PendingFits(
+            draw.subset_key, draw.configurations, (draw.sampling, draw.repeat), pending
+        )
     return list(cells.values())
 
 
@@ -82,7 +84,10 @@ def split_into_tasks(pending_fits: list[PendingFits]) -> list[list[PendingFits]]
     """One task for each subset and 2Jmax, the largest first, so that none is left to the end."""
     single = [
         replace(
-            one, models_by_weights={weights: kept for weights, own in one.models_by_weights.items() if (kept := _of_size(own, twojmax))}
+            one,
+            models_by_weights={
+                weights: kept for weights, own in one.models_by_weights.items() if (kept := _of_size(own, twojmax))
+            },
         )
         for one in pending_fits
         for twojmax in sorted({twojmax for own in one.models_by_weights.values() for twojmax, _ in own}, reverse=True)

@@ -18,19 +18,19 @@ from paretofit.core import RowKind, require_memory
 from paretofit.execution import ClusterRunner, get_active_client
 from paretofit.linear import Reduction, compute_reduced_leverage, rms_by_kind, row_weights
 from paretofit.linear.reduction import (
-    MAX_CONDITION,
     CPU,
+    MAX_CONDITION,
     MAX_REFINABLE_CONDITION,
     Device,
     NestedFit,
-    ThreadMapper,
-    PrefetchMapper,
     PartMapper,
-    to_numpy,
+    PrefetchMapper,
+    ThreadMapper,
     prefetch,
+    to_numpy,
 )
 from paretofit.sweep.plain_engine import PlainEngine
-from paretofit.sweep.row_fits import RowSource, compute_loo_errors, build_level_rows
+from paretofit.sweep.row_fits import RowSource, build_level_rows, compute_loo_errors
 from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, rows_per_block
 from paretofit.sweep.stored_reduction import load_or_compute_reduction
 
@@ -107,7 +107,9 @@ class FastEngine:
         """Pass over the rows: the reduction, and the scores of those that train."""
         parts, device = self.stream.parts(), self.device
         free = data.design.n_constant
-        reduction = Reduction.from_parts(parts, sizes, energy_weight=_balance(data), unpenalised=free, mapper=run, device=device)
+        reduction = Reduction.from_parts(
+            parts, sizes, energy_weight=_balance(data), unpenalised=free, mapper=run, device=device
+        )
         if not data.has_leverage_scores():
             return reduction, None
         w_energy, w_force = data.leverage_weights
@@ -122,7 +124,7 @@ class FastEngine:
         return self.reduction.to(self.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "there"}
+        return {name: value for name, value in self.__dict__.items() if name != "device_copy"}
 
     def describe_conditioning(self) -> list[str]:
         """For each size of model its columns, their rank, and the condition number of weighted rows in unit columns."""
@@ -228,7 +230,9 @@ class _Subset:
 
     def _given(self, w: Array, ridge: float, sizes: Iterable[int]) -> dict[int, _Found | None]:
         """Fits with a given penalty, None where they cannot be trusted."""
-        if ridge > 0 and self.engine.dropped_columns:  # dependent columns share a penalty in a way that one alone does not
+        if (
+            ridge > 0 and self.engine.dropped_columns
+        ):  # dependent columns share a penalty in a way that one alone does not
             return dict.fromkeys(sizes)
         system = self.reduction.factorise(self.moments, w, ridge)
         found: dict[int, _Found | None] = {}

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from paretofit.core import JsonLines, hash_json, read_json_lines, atomic_path
+from paretofit.core import JsonLines, atomic_path, hash_json, read_json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

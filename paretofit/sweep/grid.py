@@ -71,7 +71,7 @@ class SweepGrid:
 
     def check(self, n_train: int) -> None:
         """Raise InputError where the grid asks for what `n_train` training configurations cannot give."""
-        for name in ("levels", "twojmax", "weights", "sizes", "samplings", "ridge"):
+        for name in ("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge"):
             values = getattr(self, name)
             if not values:
                 raise InputError(f"'{name}' must have at least one entry; got none")

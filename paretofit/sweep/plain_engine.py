@@ -44,7 +44,9 @@ class PlainEngine:
     @classmethod
     def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> PlainEngine:
         """Prepare for a grid."""
-        return cls(RowSource.from_sweep(data, grid), data.compute_leverage_scores() if data.has_leverage_scores() else None)
+        return cls(
+            RowSource.from_sweep(data, grid), data.compute_leverage_scores() if data.has_leverage_scores() else None
+        )
 
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
         """Fit one task; runs in a worker."""
@@ -52,7 +54,10 @@ class PlainEngine:
             return [row for cells in task for row in partial_results.load_or_fit(cells, self._fit)]
 
     def _fit(self, cells: PendingFits) -> list[Row]:
-        return [{"subset": cells.subset_key, **row} for row in self.source.fit(cells.configurations, cells.models_by_weights)]
+        return [
+            {"subset": cells.subset_key, **row}
+            for row in self.source.fit(cells.configurations, cells.models_by_weights)
+        ]
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
         """Memory that a task takes in its process, where its largest subset is fitted with its largest model."""

@@ -43,7 +43,9 @@ class RowSource:
         """Gather them; a design of moderate size is read into memory once."""
         levels = list(grid.levels)
         test = data.select_rows(data.test)
-        return cls(data.design.load_into_memory(), data.targets(levels), test, levels, data.loo_groups(), grid.leave_one_out)
+        return cls(
+            data.design.load_into_memory(), data.targets(levels), test, levels, data.loo_groups(), grid.leave_one_out
+        )
 
     def select_rows(self, configurations: Array) -> Array:
         """Row numbers of some configurations."""
@@ -51,12 +53,16 @@ class RowSource:
         wanted[configurations] = True
         return np.flatnonzero(wanted[self.design.configuration])
 
-    def estimate_fit_bytes(self, configurations: Array, models_by_weights: Mapping[tuple[float, float], list[tuple[int, Ridge]]]) -> float:
+    def estimate_fit_bytes(
+        self, configurations: Array, models_by_weights: Mapping[tuple[float, float], list[tuple[int, Ridge]]]
+    ) -> float:
         """Memory that fits of models to one subset take."""
         largest = max(self.design.columns_up_to(twojmax) for own in models_by_weights.values() for twojmax, _ in own)
         return 8 * FIT_COPIES * len(self.select_rows(configurations)) * largest
 
-    def fit(self, configurations: Array, models_by_weights: Mapping[tuple[float, float], list[tuple[int, Ridge]]]) -> Iterator[Row]:
+    def fit(
+        self, configurations: Array, models_by_weights: Mapping[tuple[float, float], list[tuple[int, Ridge]]]
+    ) -> Iterator[Row]:
         """Fit several models to one subset and measure their errors in meV/atom and meV/Å.
 
         Where rows are fewer than columns, all weights share a factorisation.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from paretofit.core import CORRUPT_FILE_ERRORS, RowKind, hash_json, atomic_hdf5
+from paretofit.core import CORRUPT_FILE_ERRORS, RowKind, atomic_hdf5, hash_json
 from paretofit.descriptors import write_array
 from paretofit.linear import LeverageScores, Reduction
 from paretofit.linear.reduction import KindMoments, Moments, ResidualFactor, Whitening
@@ -64,7 +64,11 @@ def _write(path: Path, key: str, reduction: Reduction, scores: LeverageScores | 
         "whitened_sizes": reduction.whitened_sizes,
         "baseline": reduction.baseline,
     }
-    arrays |= {f"whitening/{name}": getattr(whitening, name) for name in ("kept", "dropped", "R")}
+    arrays |= {
+        "whitening/kept": whitening.retained_columns,
+        "whitening/dropped": whitening.dropped_columns,
+        "whitening/R": whitening.R,
+    }
     for kind, part in reduction.train_moments.by_kind.items():
         arrays |= {f"train/{int(kind)}/{name}": getattr(part, name) for name in MOMENTS}
     arrays |= {f"test/{int(kind)}/R": factor.R for kind, factor in reduction.test_factors.items()}

@@ -8,8 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from paretofit.core import InputError, hash_array, available_memory, require_memory, suggest_match, track
-from paretofit.execution import get_active_client, parallel_map, dump_function
+from paretofit.core import InputError, available_memory, hash_array, require_memory, suggest_match, track
+from paretofit.execution import dump_function, get_active_client, parallel_map
 from paretofit.linear.reduction import CPU, get_device
 from paretofit.sweep.cells import list_draws, list_pending_fits, split_into_tasks
 from paretofit.sweep.fast_engine import FastEngine
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from paretofit.sweep.cells import PendingFits, Draw
+    from paretofit.sweep.cells import Draw, PendingFits
     from paretofit.sweep.grid import SweepGrid
     from paretofit.sweep.results import Row
     from paretofit.sweep.sweep_input import SweepInput
@@ -63,7 +63,9 @@ def make_engine(
         If the grid asks for what the data cannot give, a label is missing, or there is no such device.
     """
     if name not in ENGINES:
-        raise InputError(f"unknown engine '{name}'; it must be one of {', '.join(ENGINES)}{suggest_match(name, ENGINES)}")
+        raise InputError(
+            f"unknown engine '{name}'; it must be one of {', '.join(ENGINES)}{suggest_match(name, ENGINES)}"
+        )
     data.check(grid)
     place = get_device(device)
     if name == "plain":

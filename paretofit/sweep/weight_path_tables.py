@@ -54,7 +54,9 @@ def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFr
     with threadpool_limits(1):
         for twojmax in grid.twojmax:
             reduction = engine.reduction
-            path = compute_weight_path(reduction, reduction.train_moments, engine.get_size_index(twojmax), ratio_limits=limits, n_points=POINTS)
+            path = compute_weight_path(
+                reduction, reduction.train_moments, engine.get_size_index(twojmax), ratio_limits=limits, n_points=POINTS
+            )
             if path is None:
                 continue
             for k, level in enumerate(grid.levels):

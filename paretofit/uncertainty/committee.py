@@ -20,17 +20,17 @@ from paretofit.core import InputError
 from paretofit.linear.reduction import (
     GramAccumulator,
     NestedFactor,
-    ThreadMapper,
     Part,
     Parts,
     RowBlock,
+    ThreadMapper,
     Whitening,
     add_gram,
-    iterate_blocks,
     as_parts,
+    compute_whitening,
+    iterate_blocks,
     solve_rows,
     sum_parts,
-    compute_whitening,
 )
 from paretofit.uncertainty.extrapolation import TrainingLeverage
 
@@ -106,7 +106,9 @@ class CommitteeFit:
         sums = sum_parts(own, lambda: GramAccumulator(weights, p, 1), ThreadMapper(threads)).finish()
         with threadpool_limits(1):
             whitening = compute_whitening(sums, own, weights)
-            baseline = blas.dtrsm(1.0, whitening.R, sums.c[whitening.retained_columns], side=0, lower=0, trans_a=1)[:, 0]
+            baseline = blas.dtrsm(1.0, whitening.R, sums.c[whitening.retained_columns], side=0, lower=0, trans_a=1)[
+                :, 0
+            ]
         P = len(baseline)
         block_of = _blocks_of_groups(group, P, rng)
         moments = _BlockMoments(whitening, baseline, weights, block_of)

@@ -13,8 +13,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 import numpy as np
 
-from paretofit.core import CORRUPT_FILE_ERRORS, InputError, RowKind, hash_array, check_global_heaps, check_members, one_line, atomic_path
-from paretofit.uncertainty.calibration import CALIBRATIONS, ConformalIntervals, calibrate_conformal, disagreement, min_calibration_size
+from paretofit.core import (
+    CORRUPT_FILE_ERRORS,
+    InputError,
+    RowKind,
+    atomic_path,
+    check_global_heaps,
+    check_members,
+    hash_array,
+    one_line,
+)
+from paretofit.uncertainty.calibration import (
+    CALIBRATIONS,
+    ConformalIntervals,
+    calibrate_conformal,
+    disagreement,
+    min_calibration_size,
+)
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
 
 if TYPE_CHECKING:
@@ -27,7 +42,12 @@ if TYPE_CHECKING:
 
 COMMITTEE_SUFFIX = ".committee.h5"
 VERSION = 1
-GRADE = ("quadratic", "scale", "graded", "spanned")
+GRADE_DATASETS = {
+    "quadratic": "quadratic",
+    "scale": "scale",
+    "graded": "coefficient_map",
+    "spanned": "span_basis",
+}  # names in the file, and attributes of `EnvironmentGrade`
 SAME = 3  # decimals of Å to which positions and cells of one structure agree
 TRAIN, HELD_OUT = "train", "held out"
 
@@ -245,7 +265,9 @@ def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty 
             file["members"] = members
         if uncertainty is None:
             return
-        file.attrs.update({name: getattr(uncertainty, name) for name in ("method", "energy_weight", "coverage", "level")})
+        file.attrs.update(
+            {name: getattr(uncertainty, name) for name in ("method", "energy_weight", "coverage", "level")}
+        )
         if uncertainty.n_members is not None:
             file.attrs["members"] = uncertainty.n_members
         if uncertainty.leverage is not None:
@@ -255,8 +277,8 @@ def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty 
             for name, values in held_out._asdict().items():
                 file[f"held_out/{kind.name.lower()}/{name}"] = values
         for element, grade in uncertainty.environments.items():
-            for name in GRADE:
-                file[f"environments/{element}/{name}"] = getattr(grade, name)
+            for name, attribute in GRADE_DATASETS.items():
+                file[f"environments/{element}/{name}"] = getattr(grade, attribute)
         for role in (TRAIN, HELD_OUT):
             keys = sorted(key for key, one in uncertainty.structure_roles.items() if one == role)
             file[f"known/{role}"] = np.array(keys, dtype="S16")
@@ -317,7 +339,7 @@ def _read(file: h5py.File) -> Uncertainty | None:
         for name, group in file.get("held_out", {}).items()
     }
     environments = {
-        element: EnvironmentGrade(bool(group["quadratic"][()]), *(group[key][()] for key in GRADE[1:]))
+        element: EnvironmentGrade(bool(group["quadratic"][()]), *(group[key][()] for key in list(GRADE_DATASETS)[1:]))
         for element, group in file["environments"].items()
     }
     known = {key.decode(): role for role, keys in file["known"].items() for key in keys[()]}
@@ -339,7 +361,7 @@ def _inconsistent(members: Array, own: Uncertainty) -> str:
     leverage = own.leverage
     arrays = [members, *(one for held in own.held_out.values() for one in held)]
     arrays += [] if leverage is None else [leverage.R]
-    arrays += [getattr(one, name) for one in own.environments.values() for name in GRADE[1:]]
+    arrays += [getattr(one, name) for one in own.environments.values() for name in list(GRADE_DATASETS.values())[1:]]
     if not all(np.isfinite(one).all() for one in arrays):
         return "it has numbers that are not finite"
     if leverage is not None:

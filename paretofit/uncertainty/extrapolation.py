@@ -25,7 +25,10 @@ INDEPENDENT = 1e-10  # of the largest pivot: below, a column depends on others
 BLOCK = 4096  # rows that are worked on at once
 FIRST = 3  # times the number of columns: rows that are tried for the active set at once
 BESIDE = 1e-7  # of a row's norm that may lie beside what the training set spans
-EXTRAPOLATION_GRADE, STRONG_EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE, 2.0  # grades from which a configuration is at the edge, and outside
+EXTRAPOLATION_GRADE, STRONG_EXTRAPOLATION_GRADE = (
+    1 + 2 * MAXVOL_TOLERANCE,
+    2.0,
+)  # grades from which a configuration is at the edge, and outside
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ class TrainingLeverage:
     def __call__(self, rows: Array, weights: Array | None = None) -> Array:
         """``(m,)``: leverages of other rows ``(m, p)``, each with the weight that it would have."""
         weighted = rows if weights is None else rows * weights[:, None]
-        half = scipy.linalg.solve_triangular(self.R, weighted[:, self.retained_columns].T, trans="T", check_finite=False)
+        half = scipy.linalg.solve_triangular(
+            self.R, weighted[:, self.retained_columns].T, trans="T", check_finite=False
+        )
         return np.asarray(np.einsum("ij,ij->j", half, half))
 
 

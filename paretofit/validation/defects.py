@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atom
 
-from paretofit.validation.crystal import relax_structure, repeat_to_length, find_symmetry
+from paretofit.validation.crystal import find_symmetry, relax_structure, repeat_to_length
 from paretofit.validation.quantity import PropertyError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from ase.build import make_supercell
 
 from paretofit.core import InputError, get_shared_lammps
-from paretofit.descriptors import translate_lammps_errors, transform_to_lammps_frame
+from paretofit.descriptors import transform_to_lammps_frame, translate_lammps_errors
 from paretofit.potentials.mace import limit_torch_threads
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class MdSpeed:
         return 1e6 / self.us_per_atom_step
 
 
-def measure_md_speed(commands: Sequence[str], elements: Sequence[str], atoms: Atoms, *, seconds: float = SECONDS) -> MdSpeed:
+def measure_md_speed(
+    commands: Sequence[str], elements: Sequence[str], atoms: Atoms, *, seconds: float = SECONDS
+) -> MdSpeed:
     """Time LAMMPS in microcanonical MD with a potential, on one core.
 
     The atoms hardly move (a step is 1e-9 ps), so that even a bad potential stays together; neighbour lists are

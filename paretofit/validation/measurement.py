@@ -10,8 +10,15 @@ import pandas as pd
 
 from paretofit.core import one_line
 from paretofit.potentials import DISPERSION_METHODS
-from paretofit.validation.crystal import PROTOTYPES, standardize_cell, compute_lattice_quantities, build_prototype, relax_structure, repeat_to_length
-from paretofit.validation.defects import relax_defect_cells, compute_formation_energies
+from paretofit.validation.crystal import (
+    PROTOTYPES,
+    build_prototype,
+    compute_lattice_quantities,
+    relax_structure,
+    repeat_to_length,
+    standardize_cell,
+)
+from paretofit.validation.defects import compute_formation_energies, relax_defect_cells
 from paretofit.validation.dimer import compute_dimer_curve
 from paretofit.validation.elastic import compute_elastic_constants
 from paretofit.validation.interlayer import scan_interlayer_distance
@@ -19,7 +26,7 @@ from paretofit.validation.phonon_bands import compute_phonons
 from paretofit.validation.quantity import PropertyError, Quantity
 from paretofit.validation.stability import MdProtocol, run_stability_test
 from paretofit.validation.surfaces import Miller, choose_miller_indices, compute_surface_energy
-from paretofit.validation.volume_scan import BirchMurnaghanCurve, scale_to_minimum, compute_equation_of_state
+from paretofit.validation.volume_scan import BirchMurnaghanCurve, compute_equation_of_state, scale_to_minimum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,11 +131,17 @@ class PropertyResult:
     curves: dict[str, pd.DataFrame] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
-    def add_quantities(self, case: ValidationCase, quantities: Sequence[Quantity], structure_name: str | None = None) -> None:
+    def add_quantities(
+        self, case: ValidationCase, quantities: Sequence[Quantity], structure_name: str | None = None
+    ) -> None:
         """Quantities of the case's own potential."""
-        self.values += [(structure_name or case.structure_name, case.potential_index, quantity) for quantity in quantities]
+        self.values += [
+            (structure_name or case.structure_name, case.potential_index, quantity) for quantity in quantities
+        ]
 
-    def add_curve(self, case: ValidationCase, name: str, curve: pd.DataFrame, structure_name: str | None = None, **more: str) -> None:
+    def add_curve(
+        self, case: ValidationCase, name: str, curve: pd.DataFrame, structure_name: str | None = None, **more: str
+    ) -> None:
         """Append a curve to a table."""
         table = curve.assign(structure=structure_name or case.structure_name, potential=case.potential.name, **more)
         self.curves[name] = pd.concat([self.curves[name], table]) if name in self.curves else table
@@ -166,7 +179,9 @@ def _equations(case: ValidationCase) -> PropertyResult:
     return done
 
 
-def _equation(case: ValidationCase, done: PropertyResult, calculator: Any, name: str, atoms: Atoms) -> BirchMurnaghanCurve:
+def _equation(
+    case: ValidationCase, done: PropertyResult, calculator: Any, name: str, atoms: Atoms
+) -> BirchMurnaghanCurve:
     found = compute_equation_of_state(calculator, atoms, n_points=case.settings.effort.n_eos_points)
     done.add_quantities(case, found.quantities, name)
     done.add_curve(case, "eos", found.curve, name)
@@ -181,7 +196,9 @@ def _elastic(case: ValidationCase) -> PropertyResult:
 
 def _phonons(case: ValidationCase) -> PropertyResult:
     done = PropertyResult()
-    found = compute_phonons(case.make_calculator(), case.crystal, min_length=case.settings.effort.phonon_supercell_length)
+    found = compute_phonons(
+        case.make_calculator(), case.crystal, min_length=case.settings.effort.phonon_supercell_length
+    )
     done.add_quantities(case, found.quantities)
     for name, table in (("bands", found.bands), ("labels", found.labels), ("density", found.density_of_states)):
         done.add_curve(case, f"phonon_{name}", table)
@@ -192,10 +209,14 @@ def _defects(case: ValidationCase) -> PropertyResult:
     """The four-way table: this potential's relaxed cells, evaluated with every potential."""
     done, rows = PropertyResult(), []
     effort, sites = case.settings.effort, case.settings.interstitials
-    cells = relax_defect_cells(case.make_calculator(), case.crystal, min_length=effort.defect_supercell_length, interstitials=sites)
+    cells = relax_defect_cells(
+        case.make_calculator(), case.crystal, min_length=effort.defect_supercell_length, interstitials=sites
+    )
     done.failures += [f"{name}: {text}" for name, text in cells.failures.items()]
     for index, subject in enumerate(case.potentials):
-        energies = compute_formation_energies(subject.make_calculator(case.input_structure.get_chemical_symbols()), cells)
+        energies = compute_formation_energies(
+            subject.make_calculator(case.input_structure.get_chemical_symbols()), cells
+        )
         for name, energy in energies.items():
             rows.append((name, case.potential.name, subject.name, energy))
             if len(case.potentials) > 1:
@@ -215,7 +236,11 @@ def _surfaces(case: ValidationCase) -> PropertyResult:
         for relax in (False, True):
             try:
                 energy = compute_surface_energy(
-                    case.make_calculator(), case.crystal, indices, thickness=case.settings.effort.slab_thickness, relax=relax
+                    case.make_calculator(),
+                    case.crystal,
+                    indices,
+                    thickness=case.settings.effort.slab_thickness,
+                    relax=relax,
                 )
             except Exception as error:  # noqa: BLE001  (as in `measure_property`: the other surfaces go on)
                 done.failures.append(f"{name}: {describe_error(error)}")
@@ -247,12 +272,16 @@ def _interlayer(case: ValidationCase) -> PropertyResult:
 
 def _dynamics(case: ValidationCase) -> PropertyResult:
     done, effort = PropertyResult(), case.settings.effort
-    found = run_stability_test(case.potential, repeat_to_length(case.crystal, effort.md_supercell_length), effort.md_protocol)
+    found = run_stability_test(
+        case.potential, repeat_to_length(case.crystal, effort.md_supercell_length), effort.md_protocol
+    )
     done.add_quantities(case, found.quantities)
     done.add_curve(case, "md_energy", found.energies)
     done.add_curve(case, "md_rdf", found.rdf)
     if found.reason:
-        done.failures.append(f"ended after {found.survival_time_ps:.3g} ps of {found.requested_time_ps:.3g}: {found.reason}")
+        done.failures.append(
+            f"ended after {found.survival_time_ps:.3g} ps of {found.requested_time_ps:.3g}: {found.reason}"
+        )
     return done
 
 

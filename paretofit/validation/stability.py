@@ -16,7 +16,7 @@ from ase.data import atomic_masses, atomic_numbers
 from ase.neighborlist import neighbor_list
 
 from paretofit.core import get_shared_lammps
-from paretofit.descriptors import transform_to_lammps_frame, format_lammps_error
+from paretofit.descriptors import format_lammps_error, transform_to_lammps_frame
 from paretofit.validation.crystal import find_overlap_distance
 from paretofit.validation.quantity import PropertyError, Quantity
 
@@ -136,7 +136,9 @@ def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProto
     return _summarised(kept, reason, protocol)
 
 
-def compute_radial_distribution(frames: list[Atoms], *, max_distance: float = REACH, n_bins: int = BINS) -> pd.DataFrame:
+def compute_radial_distribution(
+    frames: list[Atoms], *, max_distance: float = REACH, n_bins: int = BINS
+) -> pd.DataFrame:
     """g(r) = n(r) / (N ρ 4πr² Δr), mean over frames: 1 for an ideal gas of any density.
 
     Returns
@@ -180,7 +182,9 @@ def _summarised(samples: list[Sample], reason: str, protocol: MdProtocol) -> Sta
         drift,
         float(np.mean([_kelvin(one) for one in free or last or samples] or [np.nan])),
         pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()}),
-        compute_radial_distribution([one.atoms for one in last[:: max(1, len(last) // FRAMES)]]) if last else pd.DataFrame(),
+        compute_radial_distribution([one.atoms for one in last[:: max(1, len(last) // FRAMES)]])
+        if last
+        else pd.DataFrame(),
     )
 
 

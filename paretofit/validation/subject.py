@@ -13,7 +13,13 @@ from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_masses, atomic_numbers
 
 from paretofit.core import InputError, import_calculator, lammps_calculator
-from paretofit.potentials import DISPERSION_METHODS, format_dispersion_commands, is_mace, overlay_commands, read_snap_files
+from paretofit.potentials import (
+    DISPERSION_METHODS,
+    format_dispersion_commands,
+    is_mace,
+    overlay_commands,
+    read_snap_files,
+)
 from paretofit.potentials.mace import MACE_FILE, read_mace_calculator
 
 if TYPE_CHECKING:

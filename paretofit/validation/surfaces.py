@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ase import units
 from ase.build import surface
 
-from paretofit.validation.crystal import HEXAGONAL_SPACE_GROUPS, compute_cell_heights, relax_structure, find_symmetry
+from paretofit.validation.crystal import HEXAGONAL_SPACE_GROUPS, compute_cell_heights, find_symmetry, relax_structure
 
 if TYPE_CHECKING:
     from ase import Atoms

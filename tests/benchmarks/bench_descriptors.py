@@ -189,7 +189,9 @@ def settings_table(configurations: list[Atoms], dataset: Dataset, options: Optio
                 measured.setdefault(key, []).append(describe(configurations, 10)[0])
             rows.create_lammps_atoms = usual
             for size in (8, 16, 32, 64, 128, 256):
-                measured.setdefault(("rows.BATCH", str(size), size == rows.GRADIENT_BATCH_ROWS), []).append(with_batch(size))
+                measured.setdefault(("rows.BATCH", str(size), size == rows.GRADIENT_BATCH_ROWS), []).append(
+                    with_batch(size)
+                )
             for size in (16, 64, 256, 1024):
                 key = ("compute.BATCH_ATOMS", str(size), size == compute_module.BATCH_ATOMS)
                 measured.setdefault(key, []).append(with_atoms(size))

@@ -24,11 +24,16 @@ from paretofit import Dataset, InputError
 from paretofit.commands import learn
 from paretofit.core import RowKind, lammps_calculator
 from paretofit.descriptors import DesignMatrix, compute_design
-from paretofit.learning import VALIDATE, SnapModelSettings, SnapModel
+from paretofit.learning import VALIDATE, SnapModel, SnapModelSettings
 from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.learn_study import LearnStudy
-from paretofit.learning.level_choice import choose_level, fit_learning_exponent, measure_level_noise, compute_label_seconds
+from paretofit.learning.level_choice import (
+    choose_level,
+    compute_label_seconds,
+    fit_learning_exponent,
+    measure_level_noise,
+)
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.model import TrainingData
 from paretofit.learning.sets import TRAIN
@@ -124,17 +129,17 @@ def study(folder: Path, seed: int, quick: bool) -> LearnStudy:
         "name": f"seed {seed}",
         "labelling": {"engine": engine, "ladder": [{"name": "eam"}]},
         "augmentation": {
-            "structures": [start], "n": 60 if quick else POOL, "seed": seed, "min_length": 5, "max_atoms": 24,
-            "isolated_atoms": False, "clusters": {"count": 0}, "slabs": {"millers": []},
+            "structures": [start], "n_candidates": 60 if quick else POOL, "seed": seed, "min_length": 5, "max_atoms": 24,
+            "isolated_atoms": False, "clusters": {"count": 0}, "slabs": {"miller_indices": []},
             "strained": {"compress": 0.05, "stretch": 0.1},
         },
         "learning": {
-            "initial": 30 if quick else INITIAL, "iterations": 2 if quick else 4, "seed": seed,
+            "n_initial": 30 if quick else INITIAL, "max_iterations": 2 if quick else 4, "seed": seed,
             "model": {"twojmax": 4 if quick else 6, "members": 8}, "explore": explore,
-            "sets": {"train": 0.899, "validate": 0.1, "test": 0.001},  # with errors on a test set it may end early
+            "sets": {"train": 0.899, "validation": 0.1, "test": 0.001},  # with errors on a test set it may end early
             "select": {
-                "tolerance": {"energy": NEVER, "forces": TOLERANCE, "stress": NEVER}, "most": MOST,
-                "broken": {"energy": 10 * NEVER, "stress": 10 * NEVER},
+                "tolerance": {"energy": NEVER, "forces": TOLERANCE, "stress": NEVER}, "max_selected": MOST,
+                "discard_above": {"energy": 10 * NEVER, "stress": 10 * NEVER},
             },
         },
     })  # fmt: skip
@@ -173,7 +178,7 @@ def one_seed(work: Path, seed: int, truth: Truth, quick: bool) -> Iterator[dict[
     base = study(work, seed, quick)
     begun = work / "begun"
     with patience(PATIENCE):  # the first iteration and its dynamics are everybody's
-        learn(with_learning(base, iterations=1), out=begun)
+        learn(with_learning(base, max_iterations=1), out=begun)
         learn(base, out=begun, stage="explore")
     yield row(FIRST, seed, begun, truth)
     folders = {name: work / name for name in VARIANTS[1:]}
@@ -190,10 +195,13 @@ def one_seed(work: Path, seed: int, truth: Truth, quick: bool) -> Iterator[dict[
         with patience(PATIENCE):
             for k, count in enumerate(counts, start=2):  # iterations one by one: each its own number of labels
                 if count:
-                    learn(with_learning(base, iterations=k, select={**change, "most": count}), out=folders[name])
+                    learn(
+                        with_learning(base, max_iterations=k, select={**change, "max_selected": count}),
+                        out=folders[name],
+                    )
         yield row(name, seed, folders[name], truth)
     with patience(PATIENCE):
-        learn(with_learning(base, iterations=1, initial=labelled(folders[LOOP])), out=folders[CANDIDATES])
+        learn(with_learning(base, max_iterations=1, n_initial=labelled(folders[LOOP])), out=folders[CANDIDATES])
     yield row(CANDIDATES, seed, folders[CANDIDATES], truth)
 
 

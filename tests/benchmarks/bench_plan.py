@@ -13,7 +13,14 @@ from common import ROOT, Options, Table, stage
 from paretofit.dataset import Dataset, LevelData, write_dataset
 from paretofit.pareto import Limits, choose_option, tabulate_options
 from paretofit.pareto.planner import compute_score
-from paretofit.study import DEFAULT_PILOT_EXTRAPOLATION_FACTOR, load_or_compute_design, load_study, run_pilot, prepare_study, build_sweep_input
+from paretofit.study import (
+    DEFAULT_PILOT_EXTRAPOLATION_FACTOR,
+    build_sweep_input,
+    load_or_compute_design,
+    load_study,
+    prepare_study,
+    run_pilot,
+)
 from paretofit.sweep import run_sweep
 
 PILOT = 40
@@ -40,7 +47,9 @@ def run(options_: Options) -> list[Table]:
     """Both tables."""
     full, pool = full_sweep(options_)
     pilots = 2 if options_.quick else 12
-    found = pd.concat([judged(pilot(options_, pool, seed), full, DEFAULT_PILOT_EXTRAPOLATION_FACTOR) for seed in range(pilots)])
+    found = pd.concat(
+        [judged(pilot(options_, pool, seed), full, DEFAULT_PILOT_EXTRAPOLATION_FACTOR) for seed in range(pilots)]
+    )
     largest = full["n_train"].max()
     hidden = judged(full[full["n_train"] < largest / 2], full, 2 * largest / sorted(set(full["n_train"]))[-3])
     title = f"{pilots} pilots of {PILOT} beryllium configurations at five levels"
@@ -52,11 +61,19 @@ def full_sweep(options_: Options) -> tuple[pd.DataFrame, np.ndarray]:
     path = options_.work / "plan_full.csv"
     study = load_study(ROOT / "studies" / "beryllium.yaml")
     sizes = [10, 15, 22, 32, 46, 66, 96, 140, 200, "all"]
-    changes = {"ridge": ["auto"], "twojmax": [2, 4, 6], "samplings": ["random"], "repetitions": 6, "sizes": sizes}
+    changes = {
+        "ridge": ["auto"],
+        "twojmax": [2, 4, 6],
+        "sampling_methods": ["random"],
+        "repetitions": 6,
+        "sizes": sizes,
+    }
     prepared = prepare_study(study.model_copy(update=changes))
     if not path.exists():
         with stage("the full sweep"):
-            design = load_or_compute_design(prepared.dataset, study.basis, options_.work / "plan_design.h5", jobs=options_.cores)
+            design = load_or_compute_design(
+                prepared.dataset, study.basis, options_.work / "plan_design.h5", jobs=options_.cores
+            )
             run_sweep(build_sweep_input(prepared, design), prepared.grid, jobs=options_.cores).to_csv(path, index=False)
     return pd.read_csv(path, dtype={"level": str, "ridge": str}), prepared.split.train
 
@@ -93,7 +110,8 @@ def judged(results: pd.DataFrame, full: pd.DataFrame, reach: float) -> pd.DataFr
     rows = []
     for budget in BUDGETS:
         offered, truth = (
-            tabulate_options(table, budget=budget, extrapolation_factor=one) for table, one in ((results, reach), (full, 1))
+            tabulate_options(table, budget=budget, extrapolation_factor=one)
+            for table, one in ((results, reach), (full, 1))
         )
         for prefer in PREFERENCES:
             chosen, best = choose_option(offered, Limits(budget), prefer), choose_option(truth, Limits(budget), prefer)

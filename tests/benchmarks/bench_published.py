@@ -48,7 +48,7 @@ levels: [1, 2, 3, 4, 5, 6]
 twojmax: {twojmax}
 weights: {weights}
 sizes: {sizes}
-samplings: [{samplings}]
+sampling_methods: [{samplings}]
 repetitions: {repetitions}
 leverage: {{energy_weight: 150, twojmax: {leverage}}}
 """

@@ -40,9 +40,15 @@ def run(options: Options) -> list[Table]:
     times: dict[str, list[float]] = {"reduction": [], "leverage pass": [], "matrix product": []}
     with stage("reduction, leverage and matrix product in turn"):
         for _ in range(max(options.repeats, 3)):
-            times["reduction"].append(seconds(lambda: Reduction.from_parts(parts, sizes, energy_weight=12.0, mapper=run))[0])
+            times["reduction"].append(
+                seconds(lambda: Reduction.from_parts(parts, sizes, energy_weight=12.0, mapper=run))[0]
+            )
             times["leverage pass"].append(
-                seconds(lambda: compute_reduced_leverage(engine.reduction, parts, weights, design.n_configurations, mapper=run))[0]
+                seconds(
+                    lambda: compute_reduced_leverage(
+                        engine.reduction, parts, weights, design.n_configurations, mapper=run
+                    )
+                )[0]
             )
             with threadpool_limits(options.cores):
                 times["matrix product"].append(seconds(lambda: left.T @ right)[0])

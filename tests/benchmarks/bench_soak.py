@@ -38,12 +38,12 @@ levels: [1, 3, 5]
 twojmax: [2, 4, 6]
 weights: [1, 12.25, 150]
 sizes: [20, 60, 120, all]
-samplings: [random, leverage, block-leverage]
+sampling_methods: [random, leverage, block-leverage]
 repetitions: 8
 leave_one_out: true
 cost: {{measure_md: false}}
 """
-LOOP = re.sub("iterations: 5", "iterations: 3", (ROOT / "studies" / "learn_quick.yaml").read_text())
+LOOP = re.sub("max_iterations: 5", "max_iterations: 3", (ROOT / "studies" / "learn_quick.yaml").read_text())
 LOOP = LOOP.replace("time_ps: 3", "time_ps: 1").replace("structures/", f"{ROOT}/studies/structures/")
 TIMES = re.compile("seconds|picoseconds_per|wall")
 HOW = {"all": 0.5, "one": 0.25, "SIGTERM": 0.15, "SIGINT": 0.1}

@@ -14,12 +14,16 @@ import numpy as np
 from ase.build import bulk
 from common import Options, Table, cpu_seconds, spread, stage
 
-from paretofit.commands import mean_of
-from paretofit.core import RowKind, lammps_calculator, get_shared_lammps
+from paretofit.core import RowKind, get_shared_lammps, lammps_calculator
 from paretofit.dataset import Dataset, LevelData, write_dataset
-from paretofit.descriptors import SnapBasis, compute_atom_descriptors, compute_atom_descriptors_and_gradient, compute_design
-from paretofit.linear import select_d_optimal, select_farthest_points, fit_wls, leverage_scores, sample_configurations
-from paretofit.structures import AugmentSettings, generate_candidates, maximise_entropy
+from paretofit.descriptors import (
+    SnapBasis,
+    compute_atom_descriptors,
+    compute_atom_descriptors_and_gradient,
+    compute_design,
+)
+from paretofit.linear import fit_wls, leverage_scores, sample_configurations, select_d_optimal, select_farthest_points
+from paretofit.structures import AugmentSettings, generate_candidates, make_mean_descriptor, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import generate_random_configuration
 from paretofit.structures.entropy import compute_entropy_difference
@@ -38,8 +42,14 @@ HOTTEST = 100.0  # eV/Å; what the filter max_force is for
 TWOJMAX = (4, 6)
 BASIS = SnapBasis(elements=["W"], twojmax=TWOJMAX[-1], rcutfac=4.8)
 TESTS = ("test random", "test maximised", "test pool")
-TUNGSTEN = {"elements": {"W": 1.0}, "volume": (14.0, 22.0), "atoms": (6, 14), "closest": 0.65, "twojmax": 4}
-BERYLLIUM = {"elements": {"Be": 1.0}, "volume": (6.0, 12.0), "atoms": (8, 32), "twojmax": 6}
+TUNGSTEN = {
+    "composition": {"W": 1.0},
+    "volume_per_atom": (14.0, 22.0),
+    "n_atoms_range": (6, 14),
+    "min_distance_ratio": 0.65,
+    "twojmax": 4,
+}
+BERYLLIUM = {"composition": {"Be": 1.0}, "volume_per_atom": (6.0, 12.0), "n_atoms_range": (8, 32), "twojmax": 6}
 SIZES = (20, 50, 100, 200)
 GROWN = (10, 20, 40, 80)
 
@@ -103,7 +113,9 @@ class _Laboratory:
         self.grown_sizes, self.sizes = grown_sizes, sizes
         rng = np.random.default_rng(2)
         held_out = settings.model_copy(update={"count": 20 if not options.quick else 4})
-        describe = partial(compute_atom_descriptors_and_gradient, get_shared_lammps(), make_comparison_basis(["W"], settings.twojmax))
+        describe = partial(
+            compute_atom_descriptors_and_gradient, get_shared_lammps(), make_comparison_basis(["W"], settings.twojmax)
+        )
         with stage("structures to choose from and to test on"):
             groups = {
                 "made": made,
@@ -233,12 +245,14 @@ def _augmented(n: int) -> list[Atoms]:
         max_atoms=16,
         min_length=5.0,
         isolated_atoms=False,
-        slabs={"millers": []},
+        slabs={"miller_indices": []},
         clusters={"count": 0},
-        vacancies={"atoms": 1},
+        vacancies={"n_vacancies": 1},
         strained={"fraction": 0.2, "stretch": 0.2, "compress": 0.1, "anisotropic": 0.05, "shear": 0.1},
     )
-    *_, found = generate_candidates([bulk("W", cubic=True)], ["bcc"], chosen, compute_descriptors=mean_of(["W"]))
+    *_, found = generate_candidates(
+        [bulk("W", cubic=True)], ["bcc"], chosen, compute_descriptors=make_mean_descriptor(["W"])
+    )
     return found.structures
 
 

@@ -289,7 +289,14 @@ def cost(both: bool, orders: tuple[int, ...], options: Options) -> Table:
     """Seconds of committees as ratios to one plain fit."""
     table = Table(
         "What 100 members cost, in plain fits",
-        ["set", "2Jmax", "rows", "fit_wls, s", "all moments", *(f"100 members: {method}" for method in COMMITTEE_METHODS)],
+        [
+            "set",
+            "2Jmax",
+            "rows",
+            "fit_wls, s",
+            "all moments",
+            *(f"100 members: {method}" for method in COMMITTEE_METHODS),
+        ],
         notes=[
             (
                 "The training part (60 %). fit_wls: one plain fit (QR) of it; the others as ratios "

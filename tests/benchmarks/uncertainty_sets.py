@@ -15,7 +15,7 @@ from common import LARGER, Options, Skip, stage
 from paretofit import Dataset, SnapBasis
 from paretofit.core import RowKind
 from paretofit.dataset import LevelData, assign_groups, split_configurations, write_dataset
-from paretofit.dataset.io import parse_fitsnap_structures, load_json
+from paretofit.dataset.io import load_json, parse_fitsnap_structures
 from paretofit.descriptors import DesignMatrix, compute_design
 from paretofit.linear.reduction import RowBlock
 from paretofit.uncertainty import CommitteeFit

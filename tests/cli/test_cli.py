@@ -6,17 +6,13 @@ import sys
 import pandas as pd
 import pytest
 from conftest import ROOT
+from helpers.command_line import call
 
 VERBS = [
     *("init", "run", "info", "import", "pareto", "export", "label", "augment", "select", "plan", "report", "fit"),
     *("evaluate", "validate", "learn"),
 ]
 BERYLLIUM = str(ROOT / "data" / "beryllium.h5")
-
-
-def call(*arguments, cwd=None):
-    command = [sys.executable, "-m", "paretofit.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -8,23 +8,25 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, graphene, molecule
 from ase.io import read, write
-from test_cli import call
-from test_structures import same
+from helpers.command_line import call
+from helpers.structures import same
 
 from paretofit import Dataset, InputError
-from paretofit.commands import augment_study, mean_of
+from paretofit.commands import augment_study
 from paretofit.dataset import LevelData, assign_groups, split_configurations, write_dataset
-from paretofit.structures import AugmentSettings, generate_candidates, is_too_close
+from paretofit.structures import AugmentSettings, generate_candidates, is_too_close, make_mean_descriptor
 from paretofit.study import load_study, write_template
 
 BERYLLIUM = partial(bulk, "Be", "hcp", a=2.286, c=3.584)
-SMALL = {"min_length": 6.0, "max_atoms": 60, "slabs": {"millers": [[1, 0, 0]], "thickness": 5.0}}
+SMALL = {"min_length": 6.0, "max_atoms": 60, "slabs": {"miller_indices": [[1, 0, 0]], "thickness": 5.0}}
 
 
 def candidates_of(atoms, name="input.cif", describe=True, **changes):
     chosen = AugmentSettings.model_validate({"n": 40, **SMALL, **changes})
     elements = sorted({*atoms.get_chemical_symbols(), *chosen.alloys.elements})
-    *_, found = generate_candidates([atoms], [name], chosen, compute_descriptors=mean_of(elements) if describe else None)
+    *_, found = generate_candidates(
+        [atoms], [name], chosen, compute_descriptors=make_mean_descriptor(elements) if describe else None
+    )
     return found
 
 
@@ -59,7 +61,7 @@ def test_one_input_gives_all_kinds_that_make_sense(name):
     assert {one.info["config_type"] for one in found.structures} == expected
     assert len(found.structures) + sum(found.given_up.values()) == 40
     assert [one.info["config_id"] for one in found.structures] == list(range(len(found.structures)))
-    described = [mean_of(sorted(set(atoms.get_chemical_symbols())))(one) for one in found.structures]
+    described = [make_mean_descriptor(sorted(set(atoms.get_chemical_symbols())))(one) for one in found.structures]
     for k, one in enumerate(found.structures):
         kind = one.info["config_type"]
         assert not is_too_close(one, 0.6)
@@ -93,7 +95,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
 
 
 def test_a_cell_of_one_atom_that_must_stay_so_is_only_strained():
-    found = candidates_of(bulk("Ta"), n=10, max_atoms=1, slabs={"millers": []}, clusters={"count": 0}, tries=3)
+    found = candidates_of(bulk("Ta"), n=10, max_atoms=1, slabs={"miller_indices": []}, clusters={"count": 0}, tries=3)
     kinds_made = Counter(one.info["config_type"] for one in found.structures)
     assert kinds_made == {"supercell": 1, "isolated": 1, "strained": 8}
 
@@ -108,7 +110,7 @@ def test_counts_alloys_strain_with_displacements_and_elements_from_elsewhere():
         alloys={"count": 3, "elements": ["Be", "W"]},
         vacancies={"share": 1.0, "atoms": 1},
         isolated_atoms=False,
-        slabs={"millers": []},
+        slabs={"miller_indices": []},
         substitutions={"share": 0.0},
     )
     made = Counter(one.info["config_type"] for one in found.structures)
@@ -120,7 +122,7 @@ def test_counts_alloys_strain_with_displacements_and_elements_from_elsewhere():
 
 
 def test_vacancies_that_are_impossible_are_said_and_give_their_share_away():
-    found = candidates_of(BERYLLIUM(), n=20, min_length=0.0, slabs={"millers": []}, distorted={"fraction": 0.4})
+    found = candidates_of(BERYLLIUM(), n=20, min_length=0.0, slabs={"miller_indices": []}, distorted={"fraction": 0.4})
     assert found.skipped == {
         "vacancy": "no structure has more than 2 atoms; raise 'min_length', or lower 'vacancies.atoms'"
     }
@@ -180,7 +182,7 @@ augmentation:
   n: {n}
   min_length: 5
   max_atoms: 30
-  slabs: {{millers: [[1, 0, 0]], thickness: 4}}
+  slabs: {{miller_indices: [[1, 0, 0]], thickness: 4}}
 {more}"""
 
 
@@ -231,7 +233,7 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  clusters: {distance: {Be-Xx: 1.9}}\n", "'Xx' is not a chemical symbol"),
         ("  clusters: {distance: {Be-W: 1.9}}\n", "no distance for the pair Be-Be"),
         ("  distorted: {count: 70}\n", "'n' is 14, but the counts of the kinds come to 94; raise 'n', or lower them"),
-        ("  slabs: {millers: [[0, 0, 0]]}\n", "not all zero"),
+        ("  slabs: {miller_indices: [[0, 0, 0]]}\n", "not all zero"),
         (
             "  entropy: {count: 1, elements: {Be: 1}, atoms: [4, 6], volume: [0.3, 0.4], steps: 0}\n",
             "atoms cannot be kept apart",
@@ -241,7 +243,7 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
 def test_a_study_that_cannot_be_is_refused_in_one_sentence(tmp_path, more, message):
     path = study_file(tmp_path, more=more)
     if "slabs" in more:
-        path.write_text(path.read_text().replace("  slabs: {millers: [[1, 0, 0]], thickness: 4}\n", ""))
+        path.write_text(path.read_text().replace("  slabs: {miller_indices: [[1, 0, 0]], thickness: 4}\n", ""))
     with pytest.raises(InputError, match=message) as caught:
         augment_study(path, figures=False)
     assert "\n" not in str(caught.value)
@@ -289,7 +291,7 @@ def test_no_input_is_overwritten_by_what_is_written_beside_the_output(tmp_path, 
     write(tmp_path / name, bulk("Be"), format="json" if name.endswith("json") else "extxyz")
     before = (tmp_path / name).read_bytes()
     (tmp_path / "s.yaml").write_text(
-        f"augmentation: {{structures: [{name}], output: bulk.extxyz, n: 8, max_atoms: 9, slabs: {{millers: []}}}}\n"
+        f"augmentation: {{structures: [{name}], output: bulk.extxyz, n: 8, max_atoms: 9, slabs: {{miller_indices: []}}}}\n"
     )
     if name != "counts.json":
         with pytest.raises(InputError, match=f"{name} is one of 'structures'; rename it"):
@@ -300,7 +302,7 @@ def test_no_input_is_overwritten_by_what_is_written_beside_the_output(tmp_path, 
 
 
 def test_stretched_crystals_of_large_atoms_are_not_all_alike():
-    found = candidates_of(bulk("Cs"), n=30, slabs={"millers": []}, distorted={"count": 0}, clusters={"count": 0})
+    found = candidates_of(bulk("Cs"), n=30, slabs={"miller_indices": []}, distorted={"count": 0}, clusters={"count": 0})
     strained = [one for one in found.structures if one.info["config_type"] == "strained"]
     factors = [float(one.info["made_by"].split()[-1]) for one in strained]
     assert max(factors) > 1.5

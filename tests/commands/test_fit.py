@@ -11,12 +11,12 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 from conftest import ROOT
+from helpers.command_line import call
 from scipy.spatial.transform import Rotation
-from test_cli import call
 
 from paretofit import Dataset, InputError, SnapBasis, compute_design
 from paretofit.commands import fit_fitsnap
-from paretofit.core import RowKind, lammps_calculator, get_shared_lammps
+from paretofit.core import RowKind, get_shared_lammps, lammps_calculator
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.descriptors import (
     ReferencePotential,
@@ -87,7 +87,7 @@ class TestTantalum:
 
     def test_optimised_weights_lower_held_out_errors(self, tantalum, tmp_path):
         result = fit_fitsnap(TANTALUM / "Ta-example.in", tmp_path, objectives=["energy", "force"], jobs=2)
-        assert result.optimised_weights.evaluate_objective[1] < result.optimised_weights.evaluate_objective[0] - 0.1
+        assert result.optimised_weights.objective[1] < result.optimised_weights.objective[0] - 0.1
         assert result.unseen_error_ratio < 1.0  # on configurations that the search never saw
         table = pd.read_csv(tmp_path / "weights.csv")
         assert set(table["kind"]) == {"energy", "force", "stress"}
@@ -296,7 +296,9 @@ class TestFit:
         rng = np.random.default_rng(5)
         noisy = [(atoms, {**own, "energy": own["energy"] + 0.3 * rng.normal()}) for atoms, own in structures]
         path = fitsnap_folder(tmp_path, noisy)
-        found = fit_fitsnap(path, tmp_path / "pot", objectives=["difference:c3/c20"], regulariser=1e-3).optimised_weights
+        found = fit_fitsnap(
+            path, tmp_path / "pot", objectives=["difference:c3/c20"], regulariser=1e-3
+        ).optimised_weights
         part = ("difference:c3/c20", RowKind.ENERGY)
         assert found.final_errors[part] < found.initial_errors[part]
         for wrong in ("difference:c3", "difference:c3/none"):
@@ -354,7 +356,8 @@ class TestRows:
         atoms = bulk("Be", "hcp", a=2.3, c=3.6) * (2, 2, 1)
         atoms.rattle(0.1, seed=1)
         plain, more = (
-            make(get_shared_lammps(), basis, atoms) for make in (compute_configuration_rows, compute_configuration_rows_with_stress)
+            make(get_shared_lammps(), basis, atoms)
+            for make in (compute_configuration_rows, compute_configuration_rows_with_stress)
         )
         assert more[0] == pytest.approx(plain[0], rel=1e-12)
         assert more[1] == pytest.approx(plain[1], rel=1e-9, abs=1e-9)

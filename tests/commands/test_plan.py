@@ -6,22 +6,21 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from helpers.command_line import call
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import call
-from test_structures import quick
 
 from paretofit import InputError, plan
 from paretofit.commands.planning import parse_duration
 from paretofit.pareto import (
     Limits,
-    select_best_by_budget,
     choose_option,
     compute_front_shares,
     find_knee,
     merge_adjacent_ranges,
-    tabulate_options,
     pareto_front,
+    select_best_by_budget,
+    tabulate_options,
 )
 from paretofit.pareto.learning_curve import LearningCurve
 from paretofit.pareto.planner import compute_score
@@ -60,14 +59,14 @@ def curve(errors, sizes=SIZES, **more):
 class TestLearningCurve:
     def test_between_sizes_it_is_straight_in_logarithms(self):
         own = curve([[100.0 / n**0.5] for n in SIZES])
-        found = own.at(np.array([10, 15, 100]))
+        found = own.predict(np.array([10, 15, 100]))
         assert found.value == pytest.approx(100 / np.sqrt([10, 15, 100]))
         assert not found.beyond.any()
 
     @pytest.mark.parametrize("exponent", [0.5, 0.7, 1.0])
     def test_beyond_it_follows_a_power_law_down_to_its_floor(self, exponent):
         truth = lambda n: 5 + 300 * n**-exponent  # noqa: E731  (one line, used twice)
-        own = curve([[truth(n)] * 3 for n in map(float, SIZES)], training=np.array([1.0]))
+        own = curve([[truth(n)] * 3 for n in map(float, SIZES)], training_errors=np.array([1.0]))
         found = own.at(np.array([320.0, 1600.0]))
         assert found.value == pytest.approx(truth(np.array([320.0, 1600.0])), rel=1e-6)
         assert found.beyond.all()
@@ -76,12 +75,12 @@ class TestLearningCurve:
 
     def test_it_never_falls_below_the_training_error(self):
         errors = [[100.0 * n**-0.5] for n in SIZES]
-        free, bound = curve(errors), curve(errors, training=np.array([7.0]))
+        free, bound = curve(errors), curve(errors, training_errors=np.array([7.0]))
         assert free.at(np.array([1e6])).value[0] < 1
         assert 7.0 <= bound.at(np.array([1e6])).value[0] < 7.9
 
     def test_a_cheaper_level_keeps_what_its_labels_add(self):
-        reference = curve([[5 + 300 / n] for n in SIZES], training=np.array([5.0]))
+        reference = curve([[5 + 300 / n] for n in SIZES], training_errors=np.array([5.0]))
         own = curve([[np.hypot(5 + 300 / n, 20.0)] for n in SIZES], reference=reference)
         assert own.at(np.array([1e5])).value[0] == pytest.approx(np.hypot(5, 20), rel=1e-3)
         held = curve([[5 + 300 / n] for n in SIZES], reference=reference, label_error=16.0)
@@ -89,14 +88,14 @@ class TestLearningCurve:
 
     def test_a_peak_at_small_sizes_is_not_fitted_and_no_slope_promises_nothing(self):
         peaked = curve([[30.0], [90.0], [50.0], [30.0], [20.0]])
-        assert peaked.at(np.array([320.0])).value[0] < 20.0
+        assert peaked.predict(np.array([320.0])).value[0] < 20.0
         rising = curve([[10.0], [11.0], [12.0], [13.0], [14.0]])
         assert rising.at(np.array([320.0])).value[0] == pytest.approx(14.0)
 
     def test_the_range_holds_four_draws_of_five_and_one_subset_borrows_it(self):
         draws = np.exp(0.2 * np.random.default_rng(0).normal(size=(5, 4000)))
         own = curve([*draws[:4], np.full(10, 1.0)])
-        found = own.at(np.array(SIZES, float))
+        found = own.predict(np.array(SIZES, float))
         for k in range(4):
             inside = (found.low[k] <= draws[k]) & (draws[k] <= found.high[k])
             assert inside.mean() == pytest.approx(0.8, abs=0.01)
@@ -104,7 +103,7 @@ class TestLearningCurve:
 
     def test_folds_are_joined_by_their_root_mean_square(self):
         errors = [np.array([3.0, 4.0, 12.0]) / n for n in SIZES]
-        own = curve(errors, folds=True)
+        own = curve(errors, has_folds=True)
         assert own.middles == pytest.approx([np.sqrt(169 / 3) / n for n in SIZES])
 
     @given(
@@ -112,11 +111,11 @@ class TestLearningCurve:
         st.floats(1.0, 50.0),
         st.lists(st.floats(0.1, 1e4), min_size=6, max_size=6),
     )
-    @quick(max_examples=60)
+    @settings(max_examples=60)
     def test_estimates_are_finite_positive_and_never_rise_beyond_what_was_measured(self, repeats, factor, levels):
         sizes = np.arange(1, 7) * 5.0
         own = curve([level * np.array(repeats) for level in levels], sizes)
-        found = own.at(np.array([7.0, 30.0 * factor]))
+        found = own.predict(np.array([7.0, 30.0 * factor]))
         known = np.isfinite(found.low)  # a single fit has no spread, but what is foretold beyond has
         assert known.all() == (len(set(repeats)) > 1) or known[1]
         assert (found.low[known] > 0).all()
@@ -182,7 +181,10 @@ class TestPlanner:
             plan(table(), budget=2000, min_md_speed=40_000)
 
     def test_extrapolation_is_said_and_limited(self):
-        within, beyond = plan(table(), budget=1e6, extrapolation_factor=1), plan(table(), budget=1e6, extrapolation_factor=3)
+        within, beyond = (
+            plan(table(), budget=1e6, extrapolation_factor=1),
+            plan(table(), budget=1e6, extrapolation_factor=3),
+        )
         assert within.choice["n_train"] == 160
         assert not within.choice["beyond"]
         assert 160 < beyond.choice["n_train"] <= 480
@@ -239,7 +241,7 @@ class TestPlanner:
             ({"budget": 20, "max_energy": 70}, "it takes .* s: level"),
             ({"budget": 900, "max_force": float("nan")}, "'max_force' must be a positive number"),
             ({"budget": 900, "prefer": "forces"}, "did you mean 'force'"),
-            ({"budget": 900, "extrapolate": 0.5}, "'extrapolate' must be at least 1"),
+            ({"budget": 900, "extrapolation_factor": 0.5}, "'extrapolate' must be at least 1"),
         ],
     )
     def test_what_cannot_be_is_one_sentence(self, changes, message):
@@ -299,7 +301,7 @@ class TestAnatomy:
         assert shares["share"].sum() == pytest.approx(1.0)
 
     @given(st.lists(st.tuples(st.floats(1, 1e3), st.floats(1, 1e3)), min_size=1, max_size=30), st.floats(1, 1e3))
-    @quick(max_examples=80)
+    @settings(max_examples=80)
     def test_the_staircase_gives_the_best_of_what_is_affordable(self, points, budget):
         frame = pd.DataFrame(points, columns=["cost", "error"])
         stairs = select_best_by_budget(frame, "error", "cost")

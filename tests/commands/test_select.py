@@ -6,16 +6,16 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
+from helpers.command_line import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import call
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design
 from paretofit.commands import select_structures
 from paretofit.commands.select import SELECTION_METHODS
 from paretofit.dataset import Dataset, write_dataset
-from paretofit.descriptors import compute_atom_descriptors_and_gradient, compute_energy_rows, compute_configuration_rows
-from paretofit.linear import column_scales, select_d_optimal, select_farthest_points, leverage_scores
+from paretofit.descriptors import compute_atom_descriptors_and_gradient, compute_configuration_rows, compute_energy_rows
+from paretofit.linear import column_scales, leverage_scores, select_d_optimal, select_farthest_points
 from paretofit.linear.design_selection import RELATIVE_PRIOR_RIDGE
 
 
@@ -36,7 +36,7 @@ def brute_force(rows, n, there):
 
 
 @given(seed=st.integers(0, 10**6), p=st.integers(1, 6), n_given=st.integers(0, 8))
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 def test_d_optimal_is_the_greedy_maximum_of_determinants(seed, p, n_given):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(20, p)) * rng.uniform(0.1, 10, p)
@@ -50,7 +50,7 @@ def test_d_optimal_is_the_greedy_maximum_of_determinants(seed, p, n_given):
 
 @pytest.mark.parametrize("choose", [select_d_optimal, select_farthest_points])
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 15))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 def test_a_smaller_choice_is_a_prefix_and_nothing_is_chosen_twice(choose, seed, n):
     rows = np.random.default_rng(seed).normal(size=(15, 3))
     everyone, scores = choose(rows, 15)
@@ -69,7 +69,7 @@ def test_what_is_there_already_is_not_chosen_again(choose):
 
 
 @given(seed=st.integers(0, 10**6), n_given=st.integers(0, 4))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 def test_farthest_point_is_the_farthest_in_standard_deviations(seed, n_given):
     rng = np.random.default_rng(seed)
     points, there = rng.normal(size=(12, 3)), rng.normal(size=(n_given, 3))
@@ -237,10 +237,10 @@ def test_the_command_line_end_to_end_with_figures(pool):
         ({"n": 0}, "number of candidates, 14; got 0"),
         ({"method": "leverge"}, "did you mean 'leverage'"),
         ({"candidates": "none.extxyz"}, "no file at .*none.extxyz"),
-        ({"given": "none.h5"}, "no dataset at .*none.h5"),
-        ({"output": "candidates.extxyz"}, "is one of the files to read; give it a new name"),
-        ({"output": "labelled.extxyz", "given": "labelled.extxyz"}, "is one of the files to read; give it a new name"),
-        ({"output": "selected"}, "a name that ends in .extxyz"),
+        ({"already_labelled": "none.h5"}, "no dataset at .*none.h5"),
+        ({"out": "candidates.extxyz"}, "is one of the files to read; give it a new name"),
+        ({"out": "labelled.extxyz", "already_labelled": "labelled.extxyz"}, "is one of the files to read; give it a new name"),
+        ({"out": "selected"}, "a name that ends in .extxyz"),
         ({"twojmax": 20}, "features, more than 20000; lower --twojmax"),
         ({"candidates": "empty.extxyz"}, "empty.extxyz"),
         ({"draw": False, "method": "random"}, "for leverage scores; the method is 'random'"),
@@ -266,7 +266,7 @@ def test_what_is_labelled_already_is_left_out_and_counted(pool):
     for atoms in both:
         atoms.info.pop("config_id", None)
     write(pool / "both.extxyz", both)
-    names = {"given": pool / "labelled.extxyz", "output": pool / "s.extxyz"}
+    names = {"already_labelled": pool / "labelled.extxyz", "out": pool / "s.extxyz"}
     found = select_structures(pool / "both.extxyz", 3, figures=False, **names)
     assert (found.n_already_labelled, len(found.table)) == (2, 14)
     with pytest.raises(InputError, match=r"14 \(2 more are labelled already\); got 15"):

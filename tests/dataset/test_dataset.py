@@ -12,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import Dataset, InputError
-from paretofit.core import remove_file, atomic_path, write_text
-from paretofit.dataset import LevelData, describe_dataset, format_dataset_info, assign_groups, split_configurations, write_dataset
+from paretofit.core import atomic_path, remove_file, write_text
+from paretofit.dataset import (
+    LevelData,
+    assign_groups,
+    describe_dataset,
+    format_dataset_info,
+    split_configurations,
+    write_dataset,
+)
 from paretofit.dataset.dataset import MAX_CHUNK_CONFIGURATIONS
 
 
@@ -78,7 +85,7 @@ def test_round_trip_to_the_last_bit(tmp_path):
 
 
 @given(st.lists(st.integers(0, 196), min_size=1, max_size=40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_selection_is_the_same_as_picking_one_by_one(positions):
     from conftest import ROOT
 
@@ -354,11 +361,11 @@ import numpy as np
 from ase import Atoms
 from paretofit import DesignMatrix, InputError
 from paretofit.dataset import LevelData, write_dataset
-from paretofit.descriptors import Block
+from paretofit.descriptors import DesignBlock
 from paretofit.files import write_text
 
 def design(path):
-    blocks = (Block(np.random.rand(500, 50), ["energy"] * 500, np.arange(500)) for _ in range(20))
+    blocks = (DesignBlock(np.random.rand(500, 50), ["energy"] * 500, np.arange(500)) for _ in range(20))
     DesignMatrix.from_blocks(blocks, path)
 
 def dataset(path):

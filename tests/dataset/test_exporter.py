@@ -84,7 +84,7 @@ def test_what_is_missing_or_failed_comes_back_as_such(tmp_path, end):
     assert_same(path, again(path, tmp_path / "again", end))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(info=st.dictionaries(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=6), JSON, max_size=4))
 @example({"": None, "b": "007", "c": "T", "d": "a, b", "e": "_JSON 1", "f": '\\"', "g": [[1], [1, 2]], "h": "1 2"})
 def test_whatever_is_known_of_a_configuration_comes_back(info):

@@ -395,7 +395,9 @@ def test_adding_refuses_what_contradicts(tmp_path):
 
 def test_a_cheaper_level_added_later_takes_its_place_in_the_order(tmp_path):
     path = first_dataset(tmp_path)
-    import_dataset(path, {"0": write(tmp_path / "0.xyz", frames(shift=3))}, append=True, level_order=["0", "low", "high"])
+    import_dataset(
+        path, {"0": write(tmp_path / "0.xyz", frames(shift=3))}, append=True, level_order=["0", "low", "high"]
+    )
     with Dataset(path) as data:
         assert data.levels == ["0", "low", "high"]
         assert data.labels("0").energy[0] == -10.1

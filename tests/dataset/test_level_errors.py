@@ -13,7 +13,7 @@ from paretofit.dataset import LevelData, write_dataset
 from paretofit.dataset.quality import MIN_FORCE_RMSD_MEV_PER_ANGSTROM, compute_level_errors
 from paretofit.dataset.quality.level_comparison import CORRELATED_PROPERTIES
 from paretofit.report.figures import CannotDrawError, level_figures, style
-from paretofit.report.page import plan_level_figures, build_level_tables, describe_level_errors
+from paretofit.report.page import build_level_tables, describe_level_errors, plan_level_figures
 from paretofit.report.tables.table_text import HEADINGS
 
 LEVELS = ["low", "mid", "top"]
@@ -79,7 +79,9 @@ def rms(values):
 def test_the_table_is_what_its_columns_say(make):
     configurations, labels = made_up()
     bulk = 4
-    table = compute_level_errors(make(configurations, labels), LEVELS, reference_configuration=IDS[bulk]).table.set_index("level")
+    table = compute_level_errors(
+        make(configurations, labels), LEVELS, reference_configuration=IDS[bulk]
+    ).table.set_index("level")
     sizes = np.array([len(atoms) for atoms in configurations])
     for level in LEVELS[:-1]:
         error = np.array([a["energy"] - b["energy"] for a, b in zip(labels[level], labels["top"], strict=True)])
@@ -175,7 +177,7 @@ def test_the_shipped_table_is_that_of_plain_numpy(shipped):
         assert row.energy_rmsd_mean_shifted == pytest.approx(np.std(error))
         assert row.mean_energy_error == pytest.approx(error.mean())
         assert row.force_rmsd == pytest.approx(1000 * rms(labels.forces - reference.forces))
-    assert errors.bulk_formula == "Be2"
+    assert errors.reference_formula == "Be2"
     assert compute_level_errors(data, list("12345")).reference_configuration == 423  # ideal hcp is the ground state
 
 
@@ -228,7 +230,9 @@ def test_the_order_of_atoms_and_of_configurations_changes_nothing(make):
             labels[level][k]["forces"] = labels[level][k]["forces"][order]
     order = rng.permutation(N)
     shuffled = {level: [labels[level][k] for k in order] for level in LEVELS}
-    after = compute_level_errors(make([configurations[k] for k in order], shuffled, ids=[IDS[k] for k in order]), LEVELS)
+    after = compute_level_errors(
+        make([configurations[k] for k in order], shuffled, ids=[IDS[k] for k in order]), LEVELS
+    )
     assert after.reference_configuration == before.reference_configuration
     pd.testing.assert_frame_equal(after.table, before.table)
     pd.testing.assert_frame_equal(after.correlations, before.correlations)

@@ -5,7 +5,6 @@ tests (ase/test/testdata/vasp), shortened to the lines that are read; where ASE 
 """
 
 import gzip
-import json
 from pathlib import Path
 
 import ase
@@ -17,71 +16,14 @@ from ase import Atoms, units
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
+from helpers.file_texts import HEADER, STEP, VASPRUN, fitsnap, outcar
 
 from paretofit import Dataset, InputError
 from paretofit.dataset import import_dataset
 from paretofit.dataset.io import read_frames
 
-HEADER = """ vasp.6.4.2 20Jul23 complex
- POTCAR:    PAW_PBE Be 06Sep2000
- POTCAR:    PAW_PBE Be 06Sep2000
-   ions per type =               2
-   ISPIN  =      1    spin polarized calculation?
-   NELM   =     60;   NELMIN=  2; NELMDL= -5     # of ELM steps
-"""
-STEP = """----------------------------------------- Iteration    {n}(  {iterations})  ------------------------------
-{end}
-  FORCE on cell =-STRESS in cart. coord.  units (eV):
-  in kB     100.00000   200.00000   300.00000    40.00000    50.00000    60.00000
-      direct lattice vectors                 reciprocal lattice vectors
-     2.200000000  0.000000000  0.000000000     0.454545455  0.000000000  0.000000000
-     0.100000000  3.300000000  0.000000000    -0.013774105  0.303030303  0.000000000
-     0.000000000  0.200000000  3.500000000     0.000787092 -0.017316017  0.285714286
-
- POSITION                                       TOTAL-FORCE (eV/Angst)
- -----------------------------------------------------------------------------------
-      0.00000      0.00000      {z:.5f}         0.100000     -0.200000      0.300000
-      1.10000      1.65000      1.75000        -0.100000      0.200000     -0.300000
- -----------------------------------------------------------------------------------
-  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)
-  ---------------------------------------------------
-  free  energy   TOTEN  =        {energy:.8f} eV
-
-  energy  without entropy=       -7.30000000  energy(sigma->0) =       -7.40000000
-
-"""
-REACHED = "------------------------ aborting loop because EDIFF is reached ------------------"
-TIMES = """ General timing and accounting informations for this job:
-                  Total CPU time used (sec):      {seconds:.3f}
-                         Elapsed time (sec):      999.0
-"""
-VASPRUN = """<?xml version="1.0" encoding="ISO-8859-1"?>
-<modeling>
- <kpoints><varray name="kpointlist"><v>0 0 0</v></varray><varray name="weights"><v>1.0</v></varray></kpoints>
- <parameters></parameters>
- <atominfo><array name="atoms"><set><rc><c>Be</c><c>1</c></rc><rc><c>Be</c><c>1</c></rc></set></array></atominfo>
- <structure name="initialpos"><crystal><varray name="basis"><v>2.2 0 0</v><v>0.1 3.3 0</v><v>0 0.2 3.5</v></varray>
- </crystal><varray name="positions"><v>0 0 0</v><v>0.5 0.5 0.5</v></varray></structure>
- <calculation>
-  <scstep><energy><i name="e_fr_energy">-7.5</i><i name="e_0_energy">-7.4</i></energy></scstep>
-  <structure><crystal><varray name="basis"><v>2.2 0 0</v><v>0.1 3.3 0</v><v>0 0.2 3.5</v></varray></crystal>
-  <varray name="positions"><v>0 0 0</v><v>0.5 0.5 0.5</v></varray></structure>
-  <varray name="forces"><v>0.1 -0.2 0.3</v><v>-0.1 0.2 -0.3</v></varray>
-  <varray name="stress"><v>100 40 60</v><v>40 200 50</v><v>60 50 300</v></varray>
-  <energy><i name="e_fr_energy">-7.5</i><i name="e_wo_entrp">-7.3</i><i name="e_0_energy">-7.4</i></energy>
- </calculation>
-</modeling>
-"""
 KBAR = 0.1 * units.GPa
 STRESS = -np.array([100, 200, 300, 50, 60, 40]) * KBAR  # xx, yy, zz, yz, xz, xy; VASP writes xx yy zz xy yz zx
-
-
-def outcar(energies=(-7.5,), seconds=30.0, iterations=12, end=REACHED):
-    steps = [
-        STEP.format(n=n + 1, iterations=iterations, end=end, energy=energy, z=0.01 * n)
-        for n, energy in enumerate(energies)
-    ]
-    return HEADER + "".join(steps) + ("" if seconds is None else TIMES.format(seconds=seconds))
 
 
 def save(path, text):
@@ -159,23 +101,6 @@ def test_a_folder_of_calculations_has_its_ids_from_the_folders(tmp_path):
         assert data.labels("5").energy.tolist() == [-2.0, -9.0, -10.0]
         assert data.labels("5").seconds.tolist() == [2.0, 9.0, 10.0], "the OUTCAR beside a vasprun.xml has the time"
         assert [record["source"] for record in data.info_records] == ["2/OUTCAR", "9/vasprun.xml", "10/OUTCAR"]
-
-
-def fitsnap(energy=-10.0, comment="# a comment, with { in it\n", **changes):
-    """A file of FitSNAP's with one compressed, sheared cell; dataset keys end in Style."""
-    frame = {
-        "NumAtoms": 2,
-        "Lattice": [[2.2, 0.0, 0.0], [1.0, 3.3, 0.0], [0.0, 0.2, 3.5]],
-        "Positions": [[0, 0, 0], [1.1, 1.65, 1.75]],
-        "AtomTypes": ["W", "Be"],
-        "Energy": energy,
-        "Forces": [[0.1, -0.2, 0.3], [-0.1, 0.2, -0.3]],
-        "Stress": [[1e5, 4e4, 6e4], [4e4, 2e5, 5e4], [6e4, 5e4, 3e5]],
-        "Charge": 0.5,
-    }
-    styles = {key: value for key, value in changes.items() if key.endswith("Style")}
-    frame.update({key: value for key, value in changes.items() if key not in styles})
-    return comment + json.dumps({"Dataset": {"Data": [frame], "StressStyle": "bar", "Label": "test", **styles}})
 
 
 @pytest.mark.parametrize("comment", ["# a comment, with { in it\n", "", "file Be_1\n"])

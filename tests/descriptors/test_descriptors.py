@@ -162,7 +162,10 @@ def test_directions_that_are_not_periodic(lammps):
     thick = sheet.copy()
     thick.cell[2] = [0, 0, 25]
     thick.pbc = True
-    assert relative_difference(*(compute_configuration_rows(lammps, basis, one)[0][None] for one in (sheet, thick))) < 1e-10
+    assert (
+        relative_difference(*(compute_configuration_rows(lammps, basis, one)[0][None] for one in (sheet, thick)))
+        < 1e-10
+    )
 
 
 def test_many_atoms_take_lammps_rows(lammps, monkeypatch):

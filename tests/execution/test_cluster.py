@@ -24,8 +24,13 @@ from typer.testing import CliRunner
 from paretofit import InputError, run_study
 from paretofit.cli import app
 from paretofit.core import ExecutionError, hash_array
-from paretofit.execution import get_active_client, run_tasks, use_cluster, parallel_map, dump_function
-from paretofit.execution.cluster import LocalClusterSettings, RunningClusterSettings, SlurmClusterSettings, start_slurm_cluster
+from paretofit.execution import dump_function, get_active_client, parallel_map, run_tasks, use_cluster
+from paretofit.execution.cluster import (
+    LocalClusterSettings,
+    RunningClusterSettings,
+    SlurmClusterSettings,
+    start_slurm_cluster,
+)
 from paretofit.study import load_study
 from paretofit.sweep import FastEngine, run_sweep
 from paretofit.sweep.finished_subsets import PartialResults
@@ -108,7 +113,10 @@ class TestTasks:
         assert list(parallel_map(fussy, range(3), 2)) == [0, 1, 2]
 
     def test_also_on_a_cluster_where_it_happens_every_time(self):
-        with use_cluster(LocalClusterSettings(workers=1), 1), pytest.raises(ExecutionError, match="was killed, or crashed"):
+        with (
+            use_cluster(LocalClusterSettings(workers=1), 1),
+            pytest.raises(ExecutionError, match="was killed, or crashed"),
+        ):
             list(parallel_map(suicidal, [2], 1))
 
     def test_a_cluster_whose_workers_have_left_is_said(self, monkeypatch):
@@ -174,7 +182,9 @@ class TestTasks:
             assert list(parallel_map(run, range(3), 1)) == [0, 1, 2]
         with use_cluster(scheduler, 1), dump_function(fussy, tmp_path) as run:
             next(tmp_path.glob(".tasks-*")).unlink()  # to a worker it looks the same
-            with pytest.raises(ExecutionError, match="does not see .*: all must see the run folder under the same path"):
+            with pytest.raises(
+                ExecutionError, match="does not see .*: all must see the run folder under the same path"
+            ):
                 list(parallel_map(run, range(3), 1))
         assert not list(tmp_path.iterdir())
 
@@ -293,7 +303,7 @@ class TestStudies:
             "twojmax": [2, 4],
             "weights": [1, 12.25],
             "sizes": [20, "all"],
-            "samplings": ["random", "leverage"],
+            "sampling_methods": ["random", "leverage"],
             "repetitions": 4,
             "cost": {"measure_md": False},
             **more,
@@ -398,7 +408,10 @@ class TestSettings:
     def test_without_dask_it_says_what_to_install(self, monkeypatch):
         found = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "distributed" else found(name))
-        with pytest.raises(InputError, match=r"pip install 'paretofit\[dask\]'"), use_cluster(LocalClusterSettings(), 1):
+        with (
+            pytest.raises(InputError, match=r"pip install 'paretofit\[dask\]'"),
+            use_cluster(LocalClusterSettings(), 1),
+        ):
             pass
 
     def test_what_slurm_is_asked_for(self, tmp_path):
@@ -453,7 +466,7 @@ class TestNothingFinishedIsLost:
             "name": "s",
             "labelling": {"engine": engine, "ladder": [{"name": "eam"}]},
             "augmentation": {"structures": ["W.cif"], "n": 24, "min_length": 2, "max_atoms": 4, "isolated_atoms": False,
-                             "clusters": {"count": 0}, "slabs": {"millers": []}},
+                             "clusters": {"count": 0}, "slabs": {"miller_indices": []}},
             "learning": {
                 "iterations": 2,
                 "model": {"twojmax": 2, "members": 3},

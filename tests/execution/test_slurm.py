@@ -152,13 +152,19 @@ def test_a_job_that_is_not_taken_is_said(tmp_path):
 class TestWhatIsMissing:
     def test_sbatch(self, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")
-        with pytest.raises(InputError, match="needs SLURM's sbatch, which is not here"), use_cluster(LabelJobSettings(), 1):
+        with (
+            pytest.raises(InputError, match="needs SLURM's sbatch, which is not here"),
+            use_cluster(LabelJobSettings(), 1),
+        ):
             pass
 
     def test_executorlib(self, monkeypatch):
         found = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pysqa" else found(name))
-        with pytest.raises(InputError, match=r"pip install 'paretofit\[executorlib\]'"), use_cluster(LabelJobSettings(), 1):
+        with (
+            pytest.raises(InputError, match=r"pip install 'paretofit\[executorlib\]'"),
+            use_cluster(LabelJobSettings(), 1),
+        ):
             pass
 
     def test_keys_of_others(self, tmp_path):

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from paretofit import Dataset, InputError, SnapBasis, compute_design
 from paretofit.core import RowKind
 from paretofit.dataset import LevelData, split_configurations, write_dataset
-from paretofit.dataset.io import parse_fitsnap_structures, load_json
+from paretofit.dataset.io import load_json, parse_fitsnap_structures
 from paretofit.descriptors import ReferencePotential, compute_reference_labels
 from paretofit.fitsnap import descriptor_engine as fitsnap_engine
 from paretofit.fitsnap import list_group_files, read_fitsnap_input

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.file_texts import SECTIONS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,16 +17,6 @@ from paretofit import InputError
 from paretofit.fitsnap import Group, list_group_files, read_fitsnap_input, split_group
 
 TANTALUM = Path(__file__).parents[3] / "shared" / "data" / "fitsnap_ta_linear"
-SECTIONS = {
-    "BISPECTRUM": "type = Ta\ntwojmax = 6",
-    "CALCULATOR": "calculator = LAMMPSSNAP",
-    "PATH": "dataPath = JSON",
-    "GROUPS": """
-group_sections = name training_size testing_size eweight fweight vweight
-group_types = str float float float float float
-Liquid = 0.5 0.25 467 1 1.0E-8
-""",
-}
 LISTED = "group_sections = name size eweight fweight\ngroup_types = str float float float\n"
 
 
@@ -110,7 +101,7 @@ def test_what_a_file_does_not_say_is_as_in_fitsnap(tmp_path):
     assert settings.reference.commands == ["pair_style zero 10.0", "pair_coeff * *"]
     assert (settings.solver.name, settings.solver.alpha, settings.scraper) == ("SVD", 0.0, "JSON")
     assert settings.data_path == tmp_path / "JSON"
-    assert settings.ignored == ()
+    assert settings.ignored_keys == ()
 
 
 def test_quadratic(tmp_path):

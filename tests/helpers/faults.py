@@ -21,7 +21,7 @@ levels: [4, 5]
 twojmax: [2, 4]
 weights: [1, 12.25]
 sizes: [20, 60]
-samplings: [random]
+sampling_methods: [random]
 repetitions: {repetitions}
 cost: {{measure_md: false}}
 """
@@ -173,7 +173,7 @@ class Slow(EMT):
 LOOP = """
 dataset: {dataset}
 labelling: {{engine: gpaw, levels: [5]}}
-learning: {{model: {{twojmax: 4}}, iterations: 1}}
+learning: {{model: {{twojmax: 4}}, max_iterations: 1}}
 """
 
 

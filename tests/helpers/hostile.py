@@ -18,9 +18,8 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ruamel.yaml import YAML
-from test_fitsnap_input import SECTIONS
-from test_readers import VASPRUN, fitsnap, outcar
 
+from helpers.file_texts import SECTIONS, VASPRUN, fitsnap, outcar
 from paretofit import Dataset, DesignMatrix, InputError
 from paretofit.dataset import LevelData, describe_dataset, import_dataset, read_level_settings, write_dataset
 from paretofit.dataset import dataset_html as html
@@ -135,7 +134,9 @@ def make_committee(path: Path) -> None:
     from paretofit.uncertainty import CalibrationData, Uncertainty, write_committee
     from paretofit.uncertainty.extrapolation import TrainingLeverage
 
-    held = CalibrationData(*(np.arange(4) if name == "configuration" else np.ones(4) for name in CalibrationData._fields))
+    held = CalibrationData(
+        *(np.arange(4) if name == "configuration" else np.ones(4) for name in CalibrationData._fields)
+    )
     grade = EnvironmentGrade(False, np.ones(4), np.ones((4, 4)), np.ones((4, 2)))
     own = Uncertainty(
         "bootstrap", {RowKind.ENERGY: held}, {"Be": grade}, TrainingLeverage(np.arange(4), np.eye(4)), 1.0,

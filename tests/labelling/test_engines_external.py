@@ -260,7 +260,7 @@ def test_vasp_gets_the_levels_settings_and_the_atoms_in_their_order(compound, tm
     assert engine.write_inputs(compound, level, tmp_path / "5" / "0") == ["POTCAR of Be_sv, O, Be_sv"]
     folder = tmp_path / "5" / "0"
     same = ase.io.read(folder / "POSCAR", format="vasp")
-    assert (same.get_numbers == compound.numbers).all()
+    assert (same.numbers == compound.numbers).all()
     assert same.positions == pytest.approx(compound.positions, abs=1e-12)
     assert same.cell[:] == pytest.approx(compound.cell[:], abs=1e-12)
     written = GenerateVaspInput()

@@ -27,7 +27,14 @@ from paretofit.commands import (
 )
 from paretofit.dataset import LevelData, describe_dataset, write_dataset
 from paretofit.execution import run_tasks
-from paretofit.labelling import PAPER_LADDER, LabelSettings, choose_probe_labels, cost_terms, fit_cost_model, kpoint_mesh
+from paretofit.labelling import (
+    PAPER_LADDER,
+    LabelSettings,
+    choose_probe_labels,
+    cost_terms,
+    fit_cost_model,
+    kpoint_mesh,
+)
 from paretofit.study import LabelStudy, load_label_study
 
 needs_gpaw = pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed (the extra 'dft')")
@@ -265,7 +272,7 @@ def test_the_order_of_work(folder, order):
 
 
 def test_only_some_configurations_at_a_level(folder):
-    label_study(study_of(folder, only={"high": {"max_atoms": 2, "limit": 3}}), jobs=1)
+    label_study(study_of(folder, subsets={"high": {"max_atoms": 2, "max_configurations": 3}}), jobs=1)
     with Dataset(folder / "copper.h5") as data:
         assert data.labels("low").complete.all()
         assert np.flatnonzero(data.labels("high").complete).tolist() == [0, 1, 4]
@@ -407,7 +414,9 @@ def test_the_cost_of_the_finest_level_is_foretold_from_the_cheap_ones(beryllium)
     assert model.predict_seconds(terms[fine]).sum() == pytest.approx(seconds[fine].sum(), rel=0.2)
     probe = choose_probe_labels(terms, 8, 60.0)
     assert len(probe) == len(set(probe)) <= 8
-    assert fit_cost_model(terms[probe], seconds[probe]).predict_seconds(terms).sum() == pytest.approx(seconds.sum(), rel=0.3)
+    assert fit_cost_model(terms[probe], seconds[probe]).predict_seconds(terms).sum() == pytest.approx(
+        seconds.sum(), rel=0.3
+    )
 
 
 def test_a_dry_run_computes_a_few_and_keeps_them(folder):
@@ -436,7 +445,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
         ("ladder: [{name: a, kspacing_per_angstrom: 0.2}, {name: b}]", "out of order"),
         ("ladder: papre", "'papre' is not one of paper; did you mean 'paper'"),
         ("levels: [9]", "'levels' names the level '9'; the ladder has 1, 2"),
-        ("only: {6: {max_atom: 2}}", "unknown key 'labelling.only.6.max_atom'; did you mean 'max_atoms'"),
+        ("subsets: {6: {max_atom: 2}}", "unknown key 'labelling.subsets.6.max_atom'; did you mean 'max_atoms'"),
         ("smearing: {width_ev: -0.1}", "width_ev': must be greater than 0"),
         ("structures: [nowhere.extxyz]", "no file at .*nowhere.extxyz"),
         ("ladder: [{name: a/b}]", "'a/b' cannot name a convergence level"),

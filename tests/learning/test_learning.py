@@ -21,15 +21,20 @@ from paretofit.cli import app
 from paretofit.commands import learn
 from paretofit.commands.active_learning import load_learn_study
 from paretofit.core import RowKind
-from paretofit.learning import VALIDATE, LearnFolder, SnapModelSettings, SnapModel, load_frames
+from paretofit.learning import VALIDATE, LearnFolder, SnapModel, SnapModelSettings, load_frames
 from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings, SelectSettings
-from paretofit.learning.level_choice import choose_level, fit_learning_exponent, measure_level_noise, compute_label_seconds
+from paretofit.learning.level_choice import (
+    choose_level,
+    compute_label_seconds,
+    fit_learning_exponent,
+    measure_level_noise,
+)
 from paretofit.learning.loop_report import count_early_stops
 from paretofit.learning.md_run import MdEngine, MdRun
 from paretofit.learning.model import TrainingData
-from paretofit.learning.selection import calibrate, select_frames, classify_frames
-from paretofit.learning.sets import TEST, TRAIN, assign_sets, choose_group_keys, assign_group_numbers
+from paretofit.learning.selection import calibrate, classify_frames, select_frames
+from paretofit.learning.sets import TEST, TRAIN, assign_group_numbers, assign_sets, choose_group_keys
 from paretofit.potentials import LinearPotential
 from paretofit.report.page import ReportFigure
 from paretofit.uncertainty import Assessment, detection_rates
@@ -46,20 +51,20 @@ SMALL = {
     "labelling": {"engine": EAM, "ladder": [{"name": "eam"}]},
     "augmentation": {
         "structures": ["W.cif"],
-        "n": 24,
+        "n_candidates": 24,
         "min_length": 5,
         "max_atoms": 16,
         "isolated_atoms": False,
         "clusters": {"count": 0},
-        "slabs": {"millers": []},
+        "slabs": {"miller_indices": []},
         "strained": {"compress": 0.05, "stretch": 0.1},
     },
     "learning": {
-        "iterations": 2,
-        "sets": {"train": 0.6, "validate": 0.2, "test": 0.2},
+        "max_iterations": 2,
+        "sets": {"train": 0.6, "validation": 0.2, "test": 0.2},
         "model": {"twojmax": 4, "members": 4},
         "explore": {"trajectories": 3, "temperature_k": [100, 600], "time_ps": 0.2, "interval_ps": 0.1},
-        "select": {"tolerance": {"energy": 1.0, "forces": 20.0, "stress": 1.0}, "most": 4},
+        "select": {"tolerance": {"energy": 1.0, "forces": 20.0, "stress": 1.0}, "max_selected": 4},
     },
 }
 
@@ -76,7 +81,8 @@ def _lammps_potentials():
 def _no_pictures(monkeypatch):
     """They take most of a small loop's time; those of `done` are drawn."""
     monkeypatch.setattr(
-        "paretofit.learning.loop_report.draw_picture", lambda plan, _: ReportFigure(plan.name, "", missing_reason="not drawn")
+        "paretofit.learning.loop_report.draw_picture",
+        lambda plan, _: ReportFigure(plan.name, "", missing_reason="not drawn"),
     )
 
 
@@ -173,7 +179,7 @@ class TestTheLoop:
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
     def test_thresholds_that_are_met_stop_it_at_once(self, tmp_path):
-        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "broken": BROKEN}
+        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "discard_above": BROKEN}
         found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert found.stop_reason == "the errors on the test set are below tolerance"
         assert len(found.iterations) == 1
@@ -189,8 +195,8 @@ class TestTheLoop:
         record = first.read_record("train")
         record["rmse"][TEST]["energy"]["value"] = 1e9  # the test set is never good enough
         first.write_record("train", record)
-        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "closest": 0.0,
-                "broken": BROKEN}  # fmt: skip
+        wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "min_distance_ratio": 0.0,
+                "discard_above": BROKEN}  # fmt: skip
         found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
         assert found.stop_reason == "nothing that the dynamics found is above tolerance"
         assert found.iterations["selected"].iloc[0] == 0
@@ -284,7 +290,7 @@ class TestStages:
                 {
                     "dataset": str(first_configurations()),
                     "labelling": {"engine": "gpaw", "levels": [5]},
-                    "learning": {"model": {"twojmax": 4}, "iterations": 1},
+                    "learning": {"model": {"twojmax": 4}, "max_iterations": 1},
                 }
             )
         )
@@ -356,7 +362,7 @@ class TestWhatGoesWrong:
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         engine = {"name": "ase", "calculator": "fragile.Fragile", "options": {"sigma": 2.4, "epsilon": 0.5, "rc": 6.0}}
-        path = study(tmp_path, labelling={"engine": engine}, iterations=1)
+        path = study(tmp_path, labelling={"engine": engine}, max_iterations=1)
         found = learn(path, out=tmp_path / "run")
         failed = json.loads((tmp_path / "run" / "iterations" / "01" / "label.json").read_text())["failed"]
         assert 0 < len(failed) < 24
@@ -400,16 +406,22 @@ class TestWhatGoesWrong:
             ({"model": {"members": 1}}, "learning.model.members"),
             ({"model": {"radelem": {"Xx": 0.4}}}, "'learning.model.radelem' names Xx; the structures have W"),
             ({"explore": {"max_atoms": 1}}, "no structure of 2 to 1 atoms to start the dynamics from"),
-            ({"explore": {"start": "al.xyz"}}, "'learning.explore.start' has Al, which no candidate has"),
+            (
+                {"explore": {"start_structures": "al.xyz"}},
+                "'learning.explore.start_structures' has Al, which no candidate has",
+            ),
             (
                 {"explore": {"temperature_k": [100, 200, 300]}},
                 r"a range has two ends; write \{grid: \[100, 200, 300\]\}",
             ),
             ({"explore": {"temperature_k": {"low": 1, "high": 2, "grid": [3]}}}, "a range or a grid, not both"),
             ({"explore": {"timestep_fs": 50}}, "timestep_fs"),
-            ({"select": {"broken": {"energy": 0.5}}}, "'broken.energy', 0.5, must be above 'tolerance.energy', 1"),
-            ({"level": {"pilot": 2}}, "pilot"),
-            ({"initial": 4}, "the validation set has 1, fewer than the 3 that a calibration needs"),
+            (
+                {"select": {"discard_above": {"energy": 0.5}}},
+                "'discard_above.energy', 0.5, must be above 'tolerance.energy', 1",
+            ),
+            ({"level": {"pilot_size": 2}}, "pilot"),
+            ({"n_initial": 4}, "the validation set has 1, fewer than the 3 that a calibration needs"),
             (
                 {
                     "labelling": {
@@ -436,7 +448,7 @@ class TestWhatGoesWrong:
 
     def test_too_few_to_calibrate(self, tmp_path):
         with pytest.raises(InputError, match="the validation set has 0, fewer than the 3 that a calibration needs"):
-            learn(study(tmp_path, sets={"train": 0.98, "validate": 0.01, "test": 0.01}), out=tmp_path / "run")
+            learn(study(tmp_path, sets={"train": 0.98, "validation": 0.01, "test": 0.01}), out=tmp_path / "run")
 
     def test_the_command_line_says_what_stage_there_is(self, tmp_path):
         done = CliRunner().invoke(
@@ -570,7 +582,9 @@ class TestSelection:
         return [bulk("W").repeat((4, 1, 1)) for _ in range(count)]
 
     def test_verdicts_by_hand(self):
-        settings = SelectSettings(tolerance={"energy": 10.0, "forces": 100.0}, discard_above={"energy": 500.0}, max_selected=2)
+        settings = SelectSettings(
+            tolerance={"energy": 10.0, "forces": 100.0}, discard_above={"energy": 500.0}, max_selected=2
+        )
         pairs = pd.DataFrame({"energy": [1.0, 2, 3], "forces": [10.0, 20, 30], "stress": [np.nan] * 3})
         errors = pd.DataFrame({"energy": [2.0, 4, 6], "forces": [10.0, 20, 30], "stress": [np.nan] * 3})
         calibration = calibrate(pairs, errors, settings)
@@ -583,7 +597,9 @@ class TestSelection:
         waiting = "not drawn"
         assert table["verdict"].tolist() == ["confident", waiting, waiting, "broken", waiting, "duplicate"]
         assert table["energy_expected"].tolist() == pytest.approx([8, 12, 8, 1200, 14, 14])
-        drawn = {tuple(select_frames(table, described, described[:0], settings, np.random.default_rng(k))) for k in range(30)}
+        drawn = {
+            tuple(select_frames(table, described, described[:0], settings, np.random.default_rng(k))) for k in range(30)
+        }
         assert drawn == {(1, 2), (1, 4), (2, 4)}
 
     def test_diverse_choice_takes_what_is_far_from_what_is_known(self):
@@ -682,7 +698,8 @@ class TestWhatTheReviewFound:
         for name in ("explore", "select"):
             (tmp_path / "run" / "iterations" / "01" / f"{name}.json").unlink()
         learn(
-            study(tmp_path, explore={"temperature_k": [50, 60], "trajectories": 2}, iterations=1), out=tmp_path / "run"
+            study(tmp_path, explore={"temperature_k": [50, 60], "trajectories": 2}, max_iterations=1),
+            out=tmp_path / "run",
         )
         learn(tmp_path / "s.yaml", out=tmp_path / "run", stage="explore")
         record = json.loads((tmp_path / "run" / "iterations" / "01" / "trajectories" / "000.json").read_text())
@@ -691,7 +708,7 @@ class TestWhatTheReviewFound:
     def test_another_start_needs_another_folder(self, done, tmp_path):
         shutil.copytree(done.folder, tmp_path / "run")
         with pytest.raises(InputError, match="'augmentation' has changed since .*run was begun"):
-            learn(study(tmp_path, augmentation={"n": 30}), out=tmp_path / "run")
+            learn(study(tmp_path, augmentation={"n_candidates": 30}), out=tmp_path / "run")
 
     def test_the_dataset_of_another_loop_is_taken_as_it_is(self, done, tmp_path):
         found = learn(self.with_dataset(tmp_path, done.folder / "dataset.h5"), out=tmp_path / "run")
@@ -700,7 +717,7 @@ class TestWhatTheReviewFound:
         assert total == [done.iterations["labels"].sum()]
 
     def with_dataset(self, folder, dataset):
-        path = study(folder, augmentation=None, iterations=1)
+        path = study(folder, augmentation=None, max_iterations=1)
         content = yaml.safe_load(path.read_text())
         path.write_text(yaml.safe_dump({**content, "dataset": str(dataset)}))
         return path
@@ -728,7 +745,9 @@ class TestWhatTheReviewFound:
             "options": {"epsilon": 0.5, "rc": 7.0},
         }
         ladder = [{"name": "lo", "options": {"sigma": 2.45}}, {"name": "hi", "options": {"sigma": 2.46}}]
-        path = study(tmp_path, labelling={"engine": engine, "ladder": ladder}, level={"pilot": 4}, iterations=1)
+        path = study(
+            tmp_path, labelling={"engine": engine, "ladder": ladder}, level={"pilot_size": 4}, max_iterations=1
+        )
         found = learn(path, out=tmp_path / "run")
         errors = pd.read_csv(tmp_path / "run" / "iterations" / "01" / "errors.csv")
         judges = errors[errors["set"] != TRAIN]
@@ -739,9 +758,9 @@ class TestWhatTheReviewFound:
 
     def test_candidates_that_wait_keep_their_ids(self, tmp_path):
         """Where not all are labelled, frames get ids beyond all candidates, and the run goes on when resumed."""
-        path = study(tmp_path, initial=20, iterations=1)
+        path = study(tmp_path, n_initial=20, max_iterations=1)
         learn(path, out=tmp_path / "run")
-        found = learn(study(tmp_path, initial=20, iterations=2), out=tmp_path / "run")
+        found = learn(study(tmp_path, n_initial=20, max_iterations=2), out=tmp_path / "run")
         with Dataset(tmp_path / "run" / "dataset.h5") as data:
             assert sorted(data.ids.tolist())[20:] == list(range(24, 24 + int(found.iterations["labels"].iloc[1])))
         assert learn(tmp_path / "s.yaml", out=tmp_path / "run").stop_reason == "the maximum number of iterations"
@@ -753,5 +772,7 @@ class TestWhatTheReviewFound:
         group = np.repeat(np.arange(10), 6)
         spread = np.where(group < 4, 1e-17, 0.1)
         residual = np.where(group < 4, 0.0, 0.2) * np.random.default_rng(0).normal(size=60)
-        own = Uncertainty("bootstrap", {RowKind.FORCE: CalibrationData(spread, residual, group, group)}, {}, None, 1.0, {})
+        own = Uncertainty(
+            "bootstrap", {RowKind.FORCE: CalibrationData(spread, residual, group, group)}, {}, None, 1.0, {}
+        )
         assert own.fit_interval(RowKind.FORCE).factor > 0

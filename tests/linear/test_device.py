@@ -14,8 +14,15 @@ from helpers.faults import STUDY
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, run_study
 from paretofit.dataset import split_configurations
-from paretofit.linear.reduction import CPU, add_gram, get_device, to_numpy, solve_rows
-from paretofit.linear.reduction.device import TorchDevice, cholesky, update_qr, solve_factored, symmetric_product
+from paretofit.linear.reduction import CPU, get_device, solve_rows, to_numpy
+from paretofit.linear.reduction.device import (
+    TorchDevice,
+    add_gram,
+    cholesky,
+    solve_factored,
+    symmetric_product,
+    update_qr,
+)
 from paretofit.study import load_study
 from paretofit.sweep import FastEngine, SweepGrid, SweepInput, run_sweep
 
@@ -70,7 +77,7 @@ def test_a_sweep_has_the_same_errors(real, name, more, monkeypatch):
         ["2", "5"], [2, 4, 6], [(1.0, 1.0), (150.0, 1.0)], [12, 60, 138], ["random", "leverage"], 2, **more
     )
     expected = run_sweep(real, grid)
-    monkeypatch.setattr(DesignMatrix, "in_memory", lambda self, *_: self)
+    monkeypatch.setattr(DesignMatrix, "load_into_memory", lambda self, *_: self)
     monkeypatch.setattr("paretofit.sweep.row_stream.BLOCK_BYTES", 1 << 18)
     found = run_sweep(real, grid, engine=FastEngine(real, grid, device=TorchDevice(name)))
     assert found["solver"].equals(expected["solver"])
@@ -153,7 +160,7 @@ class TestWhatIsSaid:
 
     def test_a_gpu_that_is_too_small(self, real, monkeypatch):
         monkeypatch.setattr("paretofit.core.memory.MIN_CHECKED_BYTES", 0)
-        monkeypatch.setattr(TorchDevice, "free", lambda _: 1000)
+        monkeypatch.setattr(TorchDevice, "available_memory", lambda _: 1000)
         grid = SweepGrid(["5"], [6], [(1.0, 1.0)], [100])
         with pytest.raises(InputError, match="moments of 496 columns need about .* of the GPU's memory, and 1e-06 GB"):
             FastEngine(real, grid, device=TorchDevice("cpu"))

@@ -35,7 +35,7 @@ def problem(rng, n, p, targets=1):
 
 
 @given(st.integers(1, 40), st.integers(1, 25), st.integers(0, 99), st.sampled_from([0.01, 1.0, 150.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_agrees_with_scipy_lstsq_in_scaled_columns(n, p, seed, weight):
     X, Y, kind = problem(np.random.default_rng(seed), n, p, 2)
     fit = fit_wls(X, Y, kind, energy_weight=weight, force_weight=2.0)
@@ -79,7 +79,7 @@ def test_agrees_with_extended_precision_where_normal_equations_fail():
 
 
 @given(st.integers(0, 999), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_planted_coefficients_come_back_whatever_the_weights(seed, w_energy, w_force):
     rng = np.random.default_rng(seed)
     X, _, kind = problem(rng, 40, 8)
@@ -166,7 +166,7 @@ def test_wrong_input_to_a_fit(change, message):
 
 
 @given(st.integers(2, 30), st.integers(1, 20), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_leverages_are_the_diagonal_of_the_hat_matrix(n, p, seed):
     rng = np.random.default_rng(seed)
     X, _, _ = problem(rng, n, p)

@@ -6,7 +6,7 @@ import pytest
 from paretofit import InputError, SnapBasis, compute_design
 from paretofit.dataset import split_configurations
 from paretofit.linear import WeightPath, compute_weight_path
-from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep, compute_weight_paths
+from paretofit.sweep import SweepGrid, SweepInput, compute_weight_paths, make_engine, run_sweep
 
 RATIOS = [0.5, 3.0, 40.0, 800.0]
 
@@ -27,7 +27,9 @@ def engine_and_table(beryllium, tmp_path_factory):
 def test_every_point_of_the_path_is_a_fit(engine_and_table, twojmax, ratio):
     engine, _, table = engine_and_table
     limits = (ratio, 900.0) if ratio < 100 else (0.4, ratio)
-    path = compute_weight_path(engine.reduction, engine.reduction.train, engine.size_of(twojmax), ratio_limits=limits, n_points=5)
+    path = compute_weight_path(
+        engine.reduction, engine.reduction.train_moments, engine.size_of(twojmax), ratio_limits=limits, n_points=5
+    )
     at = 0 if ratio < 100 else -1
     fits = table[(table["twojmax"] == twojmax) & (table["w_energy"] == ratio)]
     for which, column in (("train", "train"), ("test", "test"), ("reference", "ref")):
@@ -55,15 +57,15 @@ def hyperbola(ratio):
 
 def test_knee_and_preference_of_a_known_curve():
     path = hyperbola(np.geomspace(1e-3, 1e3, 601))
-    assert path.knee(0) == pytest.approx(1.0, rel=0.02)
+    assert path.knee_ratio(0) == pytest.approx(1.0, rel=0.02)
     for preference in (0.25, 1.0, 9.0):  # minimum of 1/r + r/preference
-        assert path.best(0, preference) == pytest.approx(np.sqrt(preference), rel=0.02)
+        assert path.best_ratio(0, preference) == pytest.approx(np.sqrt(preference), rel=0.02)
 
 
 def test_wrong_input_to_the_path(engine_and_table):
     engine, _, _ = engine_and_table
     with pytest.raises(InputError, match="ratios must ascend"):
-        compute_weight_path(engine.reduction, engine.reduction.train, 0, ratio_limits=(10.0, 1.0))
+        compute_weight_path(engine.reduction, engine.reduction.train_moments, 0, ratio_limits=(10.0, 1.0))
     with pytest.raises(InputError, match="needs energy rows and force rows"):
         compute_weight_path(engine.reduction, engine.reduction.empty_moments(), 0)
     with pytest.raises(InputError, match="preference must be a positive number"):

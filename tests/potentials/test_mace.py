@@ -26,11 +26,11 @@ from paretofit.learning import MaceModel
 from paretofit.learning.explore import create_dynamics
 from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_run import MdRun
-from paretofit.potentials import LabelledStructures, StructureLabels, MacePotential, read_potential
+from paretofit.potentials import LabelledStructures, MacePotential, StructureLabels, read_potential
 from paretofit.potentials.mace import PRESETS, MaceData, MaceSettings, check_mace, train_mace_committee
 from paretofit.potentials.mace import training_member as member_module
 from paretofit.potentials.mace.training import train_members
-from paretofit.potentials.mace.training_files import VOIGT_TO_TENSOR, estimate_atomic_energies, build_mace_frame
+from paretofit.potentials.mace.training_files import VOIGT_TO_TENSOR, build_mace_frame, estimate_atomic_energies
 from paretofit.potentials.mace.training_member import MemberTraining
 from paretofit.report.figures import assess_networks
 from paretofit.study import networks as networks_module
@@ -147,14 +147,17 @@ class TestFiles:
         energies = [-3.0 - 5.0, 2 * -3.0, -5.0]
         found = estimate_atomic_energies(tiny(), MaceData(of(cells, energies), of(cells, energies)))
         assert found == pytest.approx({"Na": -3.0, "Cl": -5.0})
-        found = estimate_atomic_energies(tiny(isolated_atoms={"Cl": -4.0}), MaceData(of(cells, energies), of(cells, energies)))
+        found = estimate_atomic_energies(
+            tiny(isolated_atoms={"Cl": -4.0}), MaceData(of(cells, energies), of(cells, energies))
+        )
         assert found["Cl"] == -4.0
         assert found["Na"] == pytest.approx((1.0 * -3.0 + 0.5 * (-4.0 + 0.5 * 4.0)) / (1.0 + 0.25))
 
     def test_something_must_be_there(self):
         with pytest.raises(InputError, match="to validate a network with"):
             MaceData(
-                labelled(2, 0), LabelledStructures([Atoms("Cu")], [StructureLabels(0.0, np.zeros((1, 3)), np.full(6, np.nan))])
+                labelled(2, 0),
+                LabelledStructures([Atoms("Cu")], [StructureLabels(0.0, np.zeros((1, 3)), np.full(6, np.nan))]),
             ).check()
 
 
@@ -416,7 +419,7 @@ class TestTraining:
 
     def test_killed_it_goes_on_from_its_checkpoint(self, tmp_path):
         script = (
-            "from pathlib import Path\nfrom test_mace import *\n"
+            "from pathlib import Path\nimport sys\nsys.path.insert(0, 'potentials')\nfrom test_mace import *\n"
             f"train_members(tiny(epochs=120, patience=120), TestTraining.data, Path({str(tmp_path)!r}), seed=1, jobs=2)"
         )
         process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[1])
@@ -452,7 +455,9 @@ class TestTraining:
     def test_fine_tuning_from_a_file(self, tmp_path, mode):
         """From a model of two elements, on one whose energies have another zero."""
         base = MaceData(labelled(12, 0, ["Cu", "Au"]), labelled(4, 1, ["Cu", "Au"]))
-        made = train_mace_committee(tiny(epochs=6), base, tmp_path / "base", calibration_set=labelled(3, 2), seed=1, jobs=2)
+        made = train_mace_committee(
+            tiny(epochs=6), base, tmp_path / "base", calibration_set=labelled(3, 2), seed=1, jobs=2
+        )
         replay = {}
         if mode == "multihead":
             rows = zip(base.training_set.structures, base.training_set.labels, strict=True)
@@ -461,7 +466,8 @@ class TestTraining:
         shifted = [[one._replace(energy=one.energy + 3.0 * 2) for one in part.labels] for part in
                    (labelled(8, 5), labelled(3, 6))]  # fmt: skip
         data = MaceData(
-            LabelledStructures(labelled(8, 5).structures, shifted[0]), LabelledStructures(labelled(3, 6).structures, shifted[1])
+            LabelledStructures(labelled(8, 5).structures, shifted[0]),
+            LabelledStructures(labelled(3, 6).structures, shifted[1]),
         )
         own = tiny(epochs=2, foundation={"file": made.models[0], "mode": mode, **replay})
         found = train_mace_committee(own, data, tmp_path / "fine", calibration_set=data.validation_set, seed=1, jobs=2)
@@ -536,14 +542,14 @@ def looped(tmp_path_factory):
             },
             "ladder": [{"name": "eam"}],
         },
-        "augmentation": {"structures": ["W.cif"], "n": 30, "min_length": 2, "max_atoms": 4, "isolated_atoms": False,
-                         "clusters": {"count": 0}, "slabs": {"millers": []}},
+        "augmentation": {"structures": ["W.cif"], "n_candidates": 30, "min_length": 2, "max_atoms": 4, "isolated_atoms": False,
+                         "clusters": {"count": 0}, "slabs": {"miller_indices": []}},
         "learning": {
-            "iterations": 2,
+            "max_iterations": 2,
             "model": {**TINY, "epochs": 3},
             "explore": {"trajectories": 2, "time_ps": 0.04, "interval_ps": 0.02, "temperature_k": [100, 500],
-                        "stop_grade": 1e9, "stop_temperature": 1e3},
-            "select": {"most": 5, "broken": dict.fromkeys(["energy", "forces", "stress"], 1e9), "closest": 0.1},
+                        "stop_grade": 1e9, "stop_temperature_ratio": 1e3},
+            "select": {"max_selected": 5, "discard_above": dict.fromkeys(["energy", "forces", "stress"], 1e9), "min_distance_ratio": 0.1},
         },
     }  # fmt: skip
     (folder / "s.yaml").write_text(yaml.safe_dump(content))

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from paretofit import Dataset, InputError
 from paretofit.cli import main
-from paretofit.commands import format_published, analyse_published_tables
+from paretofit.commands import analyse_published_tables, format_published
 from paretofit.published import SECONDS_PER_CONFIGURATION, import_published, read_published
 from paretofit.published.hdf_tables import read_published_folder
 from paretofit.study import load_study

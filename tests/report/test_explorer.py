@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.results import LEVELS as REPORT_LEVELS
+from helpers.results import POOL, front_of, synthetic
 from ruamel.yaml import YAML
-from test_report import LEVELS as REPORT_LEVELS
-from test_report import POOL, front_of, synthetic
 
 from paretofit.pareto import pareto_front
 from paretofit.report import write_report
 from paretofit.report.figures import style
-from paretofit.report.page.explorer import QUANTITIES, embed_explorer_data, build_explorer_data
+from paretofit.report.page.explorer import QUANTITIES, build_explorer_data, embed_explorer_data
 from paretofit.report.page.sweep_page import render_report
 from paretofit.report.tables import compute_medians
 from paretofit.report.tables.summaries import drop_duplicate_fits
@@ -33,8 +33,8 @@ LEVELS = ["1", "2", "3"]
 ERRORS = ["ref_energy", "ref_force"]
 STUDY = {
     "name": "be", "dataset": "be.h5", "basis": {"elements": ["Be"]}, "levels": LEVELS, "twojmax": [4, 6],
-    "weights": [1, 5], "sizes": [20], "samplings": ["random"], "leverage": {"twojmax": 4}, "ridge": [0.0, 0.1],
-    "cost": {"seconds": {"1": 1.0, "2": 3.0, "3": 40.0}}, "labelling": None,
+    "weights": [1, 5], "sizes": [20], "sampling_methods": ["random"], "leverage": {"twojmax": 4}, "ridge": [0.0, 0.1],
+    "cost": {"label_seconds": {"1": 1.0, "2": 3.0, "3": 40.0}}, "labelling": None,
 }  # fmt: skip
 
 
@@ -352,7 +352,9 @@ def test_equal_fits_of_the_whole_training_set_count_once(browser, tmp_path, tabl
     path = tmp_path / "report.html"
     path.write_text(page_of(build_explorer_data(same, LEVELS)), encoding="utf-8")
     browser.open(path, "#x=ref_force")
-    assert browser.state["front"] == len(drop_duplicate_fits(pareto_front(same, ["ref_force", "ref_energy", "label_seconds"])))
+    assert browser.state["front"] == len(
+        drop_duplicate_fits(pareto_front(same, ["ref_force", "ref_energy", "label_seconds"]))
+    )
     best = same.loc[browser.state["best"]]
     assert (best["n_train"], best["sampling"]) == (80, "random")
 

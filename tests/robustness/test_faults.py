@@ -485,10 +485,10 @@ import os, resource, sys
 import numpy as np
 from pathlib import Path
 from paretofit.descriptors.design import DesignMatrix
-from paretofit.descriptors.design_file import Block
+from paretofit.descriptors.design_file import DesignBlock
 from paretofit.errors import InputError
 rng, folder = np.random.default_rng(0), Path({str(tmp_path)!r})
-blocks = [Block(rng.normal(size=(40, 60)), np.zeros(40, int), np.full(40, k)) for k in range(20)]
+blocks = [DesignBlock(rng.normal(size=(40, 60)), np.zeros(40, int), np.full(40, k)) for k in range(20)]
 DesignMatrix.from_blocks(blocks, folder / "whole.h5")
 size = os.path.getsize(folder / "whole.h5")
 for limit in range(size - 1200, size, 50):

@@ -22,7 +22,7 @@ from paretofit.pareto import read_table
 from paretofit.study import load_study
 
 FEW = settings(
-    max_examples=40, deadline=None, derandomize=True, database=None,
+    max_examples=40, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 TOKENS = [

@@ -33,7 +33,7 @@ from paretofit.dataset.io import read_frames, read_labels
 from paretofit.fitsnap import read_fitsnap_input
 from paretofit.potentials import read_potential
 from paretofit.published import import_published
-from paretofit.report.page import ReportFigure, PageSection, ReportTable, render_sections
+from paretofit.report.page import PageSection, ReportFigure, ReportTable, render_sections
 from paretofit.report.page.sweep_page import render_report
 from paretofit.study import Study, load_label_study, load_study, run_study
 
@@ -79,7 +79,7 @@ def test_models_and_levels_name_files_too(name, tmp_path):
 
 
 @given(name=st.text(max_size=300))
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300, database=None)
 def test_a_level_that_is_accepted_is_one_file_name(name):
     try:
         check_level_name(name)

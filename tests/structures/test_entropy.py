@@ -8,17 +8,29 @@ from paretofit.descriptors import compute_atom_descriptors, compute_atom_descrip
 from paretofit.structures import is_too_close, maximise_entropy
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import find_close_pairs, generate_random_configuration
-from paretofit.structures.entropy import EntropyMaximiser, DescriptorMoments, compute_core_repulsion, compute_entropy_difference
+from paretofit.structures.entropy import (
+    DescriptorMoments,
+    EntropyMaximiser,
+    compute_core_repulsion,
+    compute_entropy_difference,
+)
 from paretofit.structures.structure_vectors import make_comparison_basis
 
 SETTINGS = EntropySettings(count=6, composition={"Be": 1.0}, n_atoms_range=(4, 8), twojmax=4, max_steps=15)
-MIXED = EntropySettings(count=3, composition={"W": 3.0, "Be": 1.0}, n_atoms_range=(4, 6), volume_per_atom=(12.0, 18.0), twojmax=2, max_steps=5)
+MIXED = EntropySettings(
+    count=3,
+    composition={"W": 3.0, "Be": 1.0},
+    n_atoms_range=(4, 6),
+    volume_per_atom=(12.0, 18.0),
+    twojmax=2,
+    max_steps=5,
+)
 
 
 @pytest.fixture
 def describe(lammps):
     def of(settings):
-        basis = make_comparison_basis(sorted(settings.elements), settings.twojmax, settings.cutoff)
+        basis = make_comparison_basis(sorted(settings.composition), settings.twojmax, settings.cutoff)
         return lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms)
 
     return of
@@ -29,7 +41,7 @@ def test_the_slope_is_the_derivative_of_what_is_maximised(describe, settings):
     rng = np.random.default_rng(3)
     climber = EntropyMaximiser(settings, describe(settings), rng, {})
     moments = climber.random_moments.add(rng.normal(size=(9, len(climber.random_moments.total))))
-    atoms = generate_random_configuration(settings.model_copy(update={"volume": settings.volume[:1] * 2}), rng)
+    atoms = generate_random_configuration(settings.model_copy(update={"volume_per_atom": settings.volume_per_atom[:1] * 2}), rng)
     assert compute_core_repulsion(atoms, settings.closest, {})[0] > 0  # the core is tested, too
     _, _, slope = climber.evaluate_objective(atoms, moments)
     step = 1e-5
@@ -73,7 +85,10 @@ def test_a_maximised_set_beats_random_ones_of_its_sizes_and_densities(lammps, de
     own = [compute_atom_descriptors(lammps, basis, one.atoms) for one in grown]
     others = [[compute_atom_descriptors(lammps, basis, one) for one in group] for group in random]
     everyone = [one for group in others for one in group]
-    assert compute_entropy_difference(own, everyone) > max(compute_entropy_difference(group, everyone) for group in others) + 3
+    assert (
+        compute_entropy_difference(own, everyone)
+        > max(compute_entropy_difference(group, everyone) for group in others) + 3
+    )
     assert [one.entropy for one in grown] == pytest.approx(np.cumsum([one.entropy_gain for one in grown]))
     assert sum(one.entropy_gain > one.random_gain for one in grown) == len(grown)
     for one in grown:
@@ -102,7 +117,7 @@ def test_random_configurations_keep_their_distance_at_any_density(volume):
 
 def test_what_is_too_dense_is_said_to_be_so():
     settings = EntropySettings(composition={"Be": 1.0}, n_atoms_range=(3, 3), volume_per_atom=(0.3, 0.3))
-    with pytest.raises(InputError, match="raise it to 1.72 at least, or lower 'entropy.closest'"):
+    with pytest.raises(InputError, match="raise it to 1.72 at least, or lower 'entropy.min_distance_ratio'"):
         generate_random_configuration(settings, np.random.default_rng(1))
 
 

@@ -8,20 +8,19 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, graphene
 from ase.geometry import find_mic
+from helpers.structures import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import InputError
-from paretofit.commands import mean_of
-from paretofit.structures import CandidateFilter, is_too_close, nearest_distance
+from paretofit.structures import CandidateFilter, is_too_close, make_mean_descriptor, nearest_distance
 from paretofit.structures import operations as kinds
 from paretofit.structures.augment_settings import FilterSettings
-from paretofit.structures.geometry import periodic_projector, measure_thickness, widest_gap, add_vacuum
+from paretofit.structures.geometry import add_vacuum, measure_thickness, periodic_projector, widest_gap
 
 BERYLLIUM = partial(bulk, "Be", "hcp", a=2.286, c=3.584)
 FLAGS = [(True, True, True), (True, True, False), (False, True, False), (True, False, True), (False, False, False)]
 PERIODIC = FLAGS[:-1]
-quick = partial(settings, deadline=None, derandomize=True)
 
 
 @st.composite
@@ -38,16 +37,6 @@ def structures(draw, flags=tuple(FLAGS), elements=("Be", "W"), largest=4):
 
 def flags_of(flags):
     return st.sampled_from(list(flags))
-
-
-def same(first, second):
-    """Equal to the last bit, whatever is in their info."""
-    return (
-        np.array_equal(first.numbers, second.numbers)
-        and np.array_equal(first.positions, second.positions)
-        and np.array_equal(first.cell[:], second.cell[:])
-        and np.array_equal(first.pbc, second.pbc)
-    )
 
 
 def brute_nearest(atoms, images=3):
@@ -76,7 +65,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(atoms=structures(), seed=st.integers(0, 99))
-@quick(max_examples=15)
+@settings(max_examples=15)
 def test_a_kind_changes_nothing_that_it_is_given_and_repeats_itself(kind, atoms, seed):
     before = atoms.copy()
     first = KINDS[kind](atoms, np.random.default_rng(seed))
@@ -87,7 +76,7 @@ def test_a_kind_changes_nothing_that_it_is_given_and_repeats_itself(kind, atoms,
 
 
 @given(atoms=structures())
-@quick(max_examples=40)
+@settings(max_examples=40)
 def test_the_nearest_distance_is_that_of_all_images(atoms):
     assert nearest_distance(atoms) == pytest.approx(brute_nearest(atoms))
 
@@ -98,7 +87,7 @@ def test_a_single_free_atom_has_no_neighbour():
 
 
 @given(atoms=structures(), length=st.floats(1.0, 20.0), most=st.integers(4, 200))
-@quick(max_examples=40)
+@settings(max_examples=40)
 def test_a_supercell_is_long_enough_unless_the_limit_stops_it(atoms, length, most):
     larger = kinds.build_supercell(atoms, length, most)
     assert len(larger) <= most
@@ -116,7 +105,7 @@ def test_a_supercell_is_long_enough_unless_the_limit_stops_it(atoms, length, mos
 
 
 @given(atoms=structures(), fraction=st.floats(0.0, 0.5), seed=st.integers(0, 10**6))
-@quick(max_examples=60)
+@settings(max_examples=60)
 def test_distortions_are_bounded_and_move_nothing_on_the_whole(atoms, fraction, seed):
     moves = kinds.distort(atoms, np.random.default_rng(seed), fraction).positions - atoms.positions
     if len(atoms) == 1:
@@ -137,7 +126,7 @@ def test_distortions_point_everywhere_and_reach_their_bound():
 
 
 @given(atoms=structures(PERIODIC), seed=st.integers(0, 10**6))
-@quick(max_examples=40)
+@settings(max_examples=40)
 def test_isotropic_strain_scales_what_is_periodic_only(atoms, seed):
     atoms = add_vacuum(atoms, 15.0)
     made = kinds.apply_strain(atoms, np.random.default_rng(seed))
@@ -152,7 +141,7 @@ def test_isotropic_strain_scales_what_is_periodic_only(atoms, seed):
 
 
 @given(atoms=structures([(True, True, True)]), seed=st.integers(0, 10**6))
-@quick(max_examples=30)
+@settings(max_examples=30)
 def test_strain_keeps_fractional_coordinates_and_the_bounds_of_its_tensor(atoms, seed):
     made = kinds.apply_strain(atoms, np.random.default_rng(seed), 0.0, 0.0, anisotropic=0.05, shear=0.1)
     assert made.get_scaled_positions(wrap=False) == pytest.approx(atoms.get_scaled_positions(wrap=False))
@@ -163,7 +152,7 @@ def test_strain_keeps_fractional_coordinates_and_the_bounds_of_its_tensor(atoms,
 
 
 @given(atoms=structures([(True, True, True)]), n=st.integers(1, 5), seed=st.integers(0, 99))
-@quick(max_examples=20)
+@settings(max_examples=20)
 def test_vacancies_leave_the_other_atoms_where_they_were(atoms, n, seed):
     larger = atoms * (2, 2, 2)
     made = kinds.create_vacancies(larger, np.random.default_rng(seed), n)
@@ -174,7 +163,7 @@ def test_vacancies_leave_the_other_atoms_where_they_were(atoms, n, seed):
 
 
 @given(n=st.integers(2, 14), seed=st.integers(0, 10**6), distance=st.floats(1.0, 3.0))
-@quick(max_examples=30)
+@settings(max_examples=30)
 def test_atoms_of_a_cluster_have_a_neighbour_between_one_and_root_three(n, seed, distance):
     rng = np.random.default_rng(seed)
     given_distances = {("Be", "Be"): distance, ("W", "Be"): 1.2 * distance, ("W", "W"): 1.5 * distance}
@@ -198,7 +187,7 @@ def test_a_cluster_that_cannot_be_is_said_to_be_so(monkeypatch):
 
 
 @given(atoms=structures([(True, True, True)]), miller=st.tuples(*[st.integers(-1, 2)] * 3))
-@quick(max_examples=30)
+@settings(max_examples=30)
 def test_slabs_are_thick_enough_dense_as_the_bulk_and_within_the_limit(atoms, miller):
     if not any(miller):
         with pytest.raises(InputError, match="not all zero"):
@@ -224,7 +213,7 @@ def test_a_slab_that_cannot_be_and_one_of_a_sheet():
 
 
 @given(atoms=structures(FLAGS[1:]), vacuum=st.floats(5.0, 20.0))
-@quick(max_examples=60)
+@settings(max_examples=60)
 def test_the_vacuum_lies_between_images_of_triclinic_cells(atoms, vacuum):
     made = add_vacuum(atoms, vacuum)
     relative = made.positions - made.positions[0]
@@ -245,7 +234,7 @@ def test_the_vacuum_lies_between_images_of_triclinic_cells(atoms, vacuum):
 
 
 @given(seed=st.integers(0, 10**6), fraction=st.floats(0.0, 1.0), n=st.integers(1, 6))
-@quick(max_examples=40)
+@settings(max_examples=40)
 def test_swaps_keep_the_composition_and_change_the_structure(seed, fraction, n):
     atoms = Atoms("W" * n + "Be" * 6, np.arange(3 * (n + 6)).reshape(-1, 3))
     made = kinds.swap_atoms(atoms, np.random.default_rng(seed), fraction)
@@ -265,7 +254,7 @@ def test_swaps_and_alloys_need_two_elements():
 
 
 @given(atoms=structures(), share=st.floats(0.3, 1.5))
-@quick(max_examples=40)
+@settings(max_examples=40)
 def test_too_close_is_by_pairs_of_radii(atoms, share):
     radius = {"Be": 1.0, "W": 1.6}
     radii = np.array([radius[symbol] for symbol in atoms.get_chemical_symbols()])
@@ -283,7 +272,7 @@ def test_the_gate_counts_by_reason():
     gate = CandidateFilter(
         FilterSettings(max_force=1.0),
         8,
-        mean_of(["Be", "W"]),
+        make_mean_descriptor(["Be", "W"]),
         lambda atoms: hot[str(atoms.symbols)],
     )
     cell = BERYLLIUM()
@@ -314,7 +303,7 @@ def test_the_gate_counts_by_reason():
 
 
 @given(atoms=structures([(True, True, True)]))
-@quick(max_examples=20)
+@settings(max_examples=20)
 def test_the_widest_gap_closes_as_the_crystal_repeats(atoms):
     gap, _ = widest_gap(atoms)
     assert (

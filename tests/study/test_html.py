@@ -119,7 +119,7 @@ def test_cells_say_what_is_missing_and_put_numbers_on_the_right():
 
 def test_large_datasets_are_not_searched_for_trouble(beryllium, monkeypatch):
     monkeypatch.setattr(html, "MAX_CHECKED_CONFIGURATIONS", 10)
-    monkeypatch.setattr(Dataset, "info", None)
+    monkeypatch.setattr(html, "describe_dataset", None)
     assert "More than 10 configurations" in shown(beryllium).text
 
 

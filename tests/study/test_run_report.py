@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import first_configurations
-from test_cli import call
-from test_study import SMALL, study_file
+from helpers.command_line import call
+from helpers.studies import SMALL, study_file
 
 from paretofit import Dataset, DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, run_study
 from paretofit.commands import export_potential
@@ -19,7 +19,7 @@ from paretofit.study import rebuild_report
 from paretofit.study.analysis import select_paper_weights
 from paretofit.validation import measure_md_speed
 
-TIMED = {"repetitions": 2, "samplings": ["random"], "cost": {"measure_md": True}}
+TIMED = {"repetitions": 2, "sampling_methods": ["random"], "cost": {"measure_md": True}}
 
 
 @pytest.fixture(scope="module")

@@ -14,32 +14,13 @@ import pandas as pd
 import pytest
 from conftest import ROOT, first_configurations
 from helpers.faults import no_report
-from ruamel.yaml import YAML
+from helpers.studies import study_file
 
 from paretofit import Dataset, InputError, pareto_front, run_study
 from paretofit.study import load_study, open_run_folder, write_template
 from paretofit.study.study_front import FRONT_GROUPS, FRONT_OBJECTIVES
 
-SMALL = {
-    "dataset": str(first_configurations()),
-    "basis": {"elements": ["Be"]},
-    "levels": [2, 4, 5],
-    "twojmax": [2, 4],
-    "weights": [1, 12.25],
-    "sizes": [20, 60, "all"],
-    "samplings": ["random", "leverage", "block-leverage"],
-    "repetitions": 3,
-    "cost": {"measure_md": False},  # what is timed differs from run to run
-}
 RESULTS = ("results.csv", "front.csv", "split.csv")
-
-
-def study_file(folder, **changes):
-    path = folder / "study.yaml"
-    content = {key: value for key, value in {**SMALL, **changes}.items() if value is not None}
-    with path.open("w") as stream:
-        YAML().dump(content, stream)
-    return path
 
 
 def journalled(folder):
@@ -114,17 +95,19 @@ def test_running_again_computes_nothing_again(finished, monkeypatch):
 
 @pytest.mark.usefixtures("_no_page")
 def test_an_edit_recomputes_only_what_it_touches(finished, tmp_path):
-    first = run_study(study_file(tmp_path, repetitions=1, samplings=["random"]), out=tmp_path / "run")
+    first = run_study(study_file(tmp_path, repetitions=1, sampling_methods=["random"]), out=tmp_path / "run")
     lines = journalled(first.folder)
     stamp = (first.folder / "design.h5").stat().st_mtime_ns
-    run_study(study_file(tmp_path, repetitions=1, samplings=["random"], weights=[1, 12.25, 50]), out=tmp_path / "run")
+    run_study(
+        study_file(tmp_path, repetitions=1, sampling_methods=["random"], weights=[1, 12.25, 50]), out=tmp_path / "run"
+    )
     assert journalled(first.folder) - lines == 3 * 2 * 3, "three sizes, two models and three levels at the new weight"
     assert (first.folder / "design.h5").stat().st_mtime_ns == stamp
 
 
 @pytest.mark.usefixtures("_no_page")
 def test_a_damaged_design_is_made_again(tmp_path):
-    study = study_file(tmp_path, repetitions=1, samplings=["random"])
+    study = study_file(tmp_path, repetitions=1, sampling_methods=["random"])
     result = run_study(study, out=tmp_path / "run")
     before = (result.folder / "results.csv").read_bytes()
     (result.folder / "design.h5").write_bytes((result.folder / "design.h5").read_bytes()[:2000])
@@ -148,7 +131,7 @@ def test_kill_and_repeat_gives_the_same_bytes(finished, tmp_path, delay):
 @pytest.mark.usefixtures("_no_page")
 def test_files_of_others_are_left_alone(tmp_path):
     """A folder that is not a run, another study's run, and a file where a folder should be."""
-    study = study_file(tmp_path, name="mine", repetitions=1, samplings=["random"], sizes=[20])
+    study = study_file(tmp_path, name="mine", repetitions=1, sampling_methods=["random"], sizes=[20])
     with pytest.raises(InputError, match=r"holds files that are not of a run \(such as study.yaml\)"):
         run_study(study, out=tmp_path)
     mine = tmp_path / "notes"
@@ -158,7 +141,7 @@ def test_files_of_others_are_left_alone(tmp_path):
         run_study(study, out=mine)
     assert (mine / "dataset.h5").read_text() == "precious"
     run_study(study, out=tmp_path / "run")
-    other = study_file(tmp_path, name="other", repetitions=1, samplings=["random"], sizes=[20])
+    other = study_file(tmp_path, name="other", repetitions=1, sampling_methods=["random"], sizes=[20])
     with pytest.raises(InputError, match="holds a run of the study 'mine', not of 'other'"):
         run_study(other, out=tmp_path / "run")
     with pytest.raises(InputError, match="cannot be used"):
@@ -167,7 +150,7 @@ def test_files_of_others_are_left_alone(tmp_path):
 
 @pytest.mark.usefixtures("_no_page")
 def test_two_runs_never_share_a_folder(tmp_path):
-    study = study_file(tmp_path, repetitions=1, samplings=["random"], sizes=[20])
+    study = study_file(tmp_path, repetitions=1, sampling_methods=["random"], sizes=[20])
     with open_run_folder(tmp_path / "run", "study"), pytest.raises(InputError, match="another run is using"):
         run_study(study, out=tmp_path / "run")
     assert len(run_study(study, out=tmp_path / "run").results)
@@ -196,7 +179,7 @@ def test_litter_of_a_kill_is_removed(finished):
 
 def test_ridge_is_one_more_factor_and_the_report_shows_what_it_changes(tmp_path):
     study = study_file(
-        tmp_path, ridge=[0.0, "auto"], leave_one_out=True, repetitions=2, samplings=["random"], sizes=[20, "all"]
+        tmp_path, ridge=[0.0, "auto"], leave_one_out=True, repetitions=2, sampling_methods=["random"], sizes=[20, "all"]
     )
     result = run_study(study, out=tmp_path / "run")
     assert set(result.results["ridge"]) == {0.0, "auto"}
@@ -214,7 +197,7 @@ def test_a_study_with_few_labels_needs_no_test_set(tmp_path):
         leave_one_out=True,
         ridge=["auto"],
         repetitions=2,
-        samplings=["random"],
+        sampling_methods=["random"],
         sizes=[15, 40],
     )
     result = run_study(study, out=tmp_path / "run")
@@ -267,7 +250,7 @@ def test_weights_of_groups_are_in_both_engines(tmp_path):
     with Dataset(first_configurations()) as data:
         kinds = sorted({record["config_type"] for record in data.info_records})
     chosen = {"energy": {kinds[0]: 5.0}, "force": {kinds[0]: 0.2, kinds[1]: 3.0}}
-    keys = {"repetitions": 1, "samplings": ["random"], "group_weights": chosen}
+    keys = {"repetitions": 1, "sampling_methods": ["random"], "group_weights": chosen}
     tables = {}
     for engine in ("fast", "plain"):
         study = study_file(tmp_path, **keys, engine=engine)
@@ -283,23 +266,25 @@ def test_weights_of_groups_are_in_both_engines(tmp_path):
 
 @pytest.mark.usefixtures("_no_page")
 def test_weights_of_groups_may_be_searched_for(tmp_path):
-    keys = {"repetitions": 1, "samplings": ["random"], "twojmax": [2], "weights": [12.25], "sizes": ["all"]}
+    keys = {"repetitions": 1, "sampling_methods": ["random"], "twojmax": [2], "weights": [12.25], "sizes": ["all"]}
     plain = run_study(study_file(tmp_path, **keys), out=tmp_path / "plain").results
-    asked = {"optimise": ["energy", "force"], "regulariser": 0.003}
+    asked = {"objectives": ["energy", "force"], "regulariser": 0.003}
     study = study_file(tmp_path, **keys, group_weights=asked)
     found, again = (run_study(study, out=tmp_path / name) for name in ("found", "again"))
     assert found.results.equals(again.results)
     assert any("Weights of groups were searched for" in warning for warning in found.warnings)
     errors = ["ref_energy", "ref_force"]
     assert not np.allclose(found.results[errors], plain[errors], rtol=1e-3)
-    with pytest.raises(InputError, match="'group_weights.optimise' at 2Jmax = 2: 'speed' is no objective"):
-        run_study(study_file(tmp_path, **keys, group_weights={"optimise": ["speed"]}), out=tmp_path / "wrong")
+    with pytest.raises(InputError, match="'group_weights.objectives' at 2Jmax = 2: 'speed' is no objective"):
+        run_study(study_file(tmp_path, **keys, group_weights={"objectives": ["speed"]}), out=tmp_path / "wrong")
 
 
 @pytest.mark.usefixtures("_no_page")
 def test_given_costs_replace_recorded_ones(tmp_path):
-    cost = {"measure_md": False, "seconds": {2: 1.0, 4: 5.0, 5: 50.0}, "md_us_per_atom_step": {4: 2.5}}
-    result = run_study(study_file(tmp_path, repetitions=1, samplings=["random"], cost=cost), out=tmp_path / "run")
+    cost = {"measure_md": False, "label_seconds": {2: 1.0, 4: 5.0, 5: 50.0}, "md_us_per_atom_step": {4: 2.5}}
+    result = run_study(
+        study_file(tmp_path, repetitions=1, sampling_methods=["random"], cost=cost), out=tmp_path / "run"
+    )
     table = result.results
     assert (
         table.loc[table["level"] == "5", "label_seconds"] == 50.0 * table.loc[table["level"] == "5", "n_train"]
@@ -317,7 +302,7 @@ def test_missing_labels_are_an_error_or_dropped_and_counted(tmp_path):
         run_study(study_file(tmp_path, dataset=str(data)), out=tmp_path / "run")
     assert not (tmp_path / "run").exists(), "nothing is made before the check"
     result = run_study(
-        study_file(tmp_path, dataset=str(data), missing_labels="drop", repetitions=1, samplings=["random"]),
+        study_file(tmp_path, dataset=str(data), missing_labels="drop", repetitions=1, sampling_methods=["random"]),
         out=tmp_path / "run",
     )
     assert any("2 configurations were left out" in warning for warning in result.warnings)
@@ -351,9 +336,9 @@ WRONG = [
     ({"basis": "Be"}, "'basis': must be keys and values of its own; got 'Be'"),
     ({"basis": {"elements": ["Be"], "rcutfac": 0.01}}, "0.01"),
     ({"basis": {"elements": ["Be"], "wj": float("nan")}}, "wj"),
-    ({"cost": {"seconds": 5}}, "'cost.seconds': must be 'recorded', or seconds per configuration by level"),
-    ({"cost": {"seconds": {2: 0, 4: 1, 5: 2}}}, "the seconds of level '2' must be a positive number; got 0"),
-    ({"cost": {"seconds": {2: 1.0, 4: 1.0, 5: 2.0, 7: 3.0}}}, "'7', which is no level of this study"),
+    ({"cost": {"label_seconds": 5}}, "'cost.label_seconds': must be 'recorded', or seconds per configuration by level"),
+    ({"cost": {"label_seconds": {2: 0, 4: 1, 5: 2}}}, "the seconds of level '2' must be a positive number; got 0"),
+    ({"cost": {"label_seconds": {2: 1.0, 4: 1.0, 5: 2.0, 7: 3.0}}}, "'7', which is no level of this study"),
     ({"split": {"group_by": ["config_tipe"]}}, "has 'config_tipe' in its info"),
     ({"repetitions": 10**20}, "less than or equal to 100000"),
     ({"ridge": [-1.0]}, "'ridge': each must be 'auto' or a number from 0 up to 1e6; got -1"),
@@ -368,9 +353,9 @@ WRONG = [
     ({"dataset": None}, "the key 'dataset' is missing"),
     ({"dataset": "nowhere.h5"}, "no dataset at"),
     ({"dataset": __file__}, "not an HDF5 file"),
-    ({"samplings": ["levrage"]}, "did you mean 'leverage'?"),
+    ({"sampling_methods": ["levrage"]}, "did you mean 'leverage'?"),
     ({"split": {"train_fraction": 1.5}}, "less than or equal to 1; got 1.5"),
-    ({"cost": {"seconds": {2: 1.0}}}, "no number for level '4'"),
+    ({"cost": {"label_seconds": {2: 1.0}}}, "no number for level '4'"),
     ({"basis": {"elements": ["Be"], "twojmax": 2}}, "smaller than the largest 'twojmax', 4"),
     ({"repetitions": 0}, "'repetitions'"),
     ({"name": "../escape"}, "'name'"),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, fit_wls, leverage_scores
 from paretofit.dataset import split_configurations
-from paretofit.linear import Reduction, choose_ridge, leave_one_out, compute_reduced_leverage
-from paretofit.linear.reduction import ThreadMapper, RowBlock, iterate_blocks, prefetch, split_rows
+from paretofit.linear import Reduction, choose_ridge, compute_reduced_leverage, leave_one_out
+from paretofit.linear.reduction import RowBlock, ThreadMapper, iterate_blocks, prefetch, split_rows
 from paretofit.sweep import SweepGrid, SweepInput, make_engine, run_sweep
 
 ERRORS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force", "ref_energy_shifted"]
@@ -83,7 +83,7 @@ def test_the_smallest_errors_against_extended_precision(real):
     ours = run_sweep(data, grid)
     assert ours["solver"].isin(["whitened", "refined"]).all()
     assert ours["train_energy"].min() < 1e-3
-    rows = data.rows_of(data.train)
+    rows = data.select_rows(data.train)
     kind = data.design.kind[rows]
     w = np.where(kind == 0, 1000.0, 1.0)[:, None].astype(np.longdouble)
     X = data.design.take(rows, data.design.columns_up_to(8)).astype(np.longdouble)
@@ -149,7 +149,7 @@ def test_leverages_at_every_2jmax_from_the_reduction(real):
     sizes = [real.design.columns_up_to(twojmax) for twojmax in (2, 4, 6, 8)]
     reduction = Reduction.from_parts(parts, sizes, energy_weight=12.25)
     found = compute_reduced_leverage(reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations)
-    rows = real.rows_of(real.train)
+    rows = real.select_rows(real.train)
     owner = np.searchsorted(real.train, real.design.configuration[rows])
     for p, ours in zip(sizes, found, strict=True):
         theirs = leverage_scores(real.design.take(rows), real.design.kind[rows], owner, energy_weight=150, columns=p)
@@ -175,7 +175,7 @@ def test_a_design_on_disk_gives_the_same_as_one_in_memory(real, tmp_path, monkey
     grid = SweepGrid(["2", "5"], [4, 6], [(5.0, 1.0)], [20, 100], ["random"], 2)
     whole = run_sweep(real, grid)
     on_disk = replace(real, design=real.design.save(tmp_path / "design.h5"))
-    monkeypatch.setattr(DesignMatrix, "in_memory", lambda self, *_: self)
+    monkeypatch.setattr(DesignMatrix, "load_into_memory", lambda self, *_: self)
     streamed = run_sweep(on_disk, grid)
     pd.testing.assert_frame_equal(whole, streamed, rtol=1e-9)
 
@@ -188,7 +188,7 @@ def test_leave_one_out_equals_refitting(real, engine, ridge):
     data = replace(real, train=members, leverage_columns=21)
     grid = SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [60], ["random"], 1, ridge=[ridge], leave_one_out=True)
     table = run_sweep(data, grid, engine=engine)
-    rows = data.rows_of(members)
+    rows = data.select_rows(members)
     owner, kind = data.design.configuration[rows], data.design.kind[rows]
     w = np.where(kind == 0, 12.25, 1.0)[:, None]
     Y = data.targets(["3", "5"])[rows]
@@ -213,7 +213,7 @@ def test_leave_one_out_equals_refitting(real, engine, ridge):
 
 def test_families_are_left_out_together(real):
     """Two copies of the same configurations: leaving out one copy tells nothing, leaving out both does."""
-    rows = real.rows_of(real.train[:40])
+    rows = real.select_rows(real.train[:40])
     X, y = np.tile(real.design.take(rows, 120), (2, 1)), np.tile(real.design.targets["5"][rows], 2)
     kind, owner = np.tile(real.design.kind[rows], 2), real.design.configuration[rows]
     alone = leave_one_out(X, y, kind, np.concatenate([owner, owner + 1000]), energy_weight=5)
@@ -261,7 +261,7 @@ def test_ridge_auto_takes_what_leave_one_out_prefers(real):
 
 
 def test_ridge_fit_equals_its_normal_equations_in_scaled_columns(real):
-    rows = real.rows_of(real.train[:50])
+    rows = real.select_rows(real.train[:50])
     X, y, kind = real.design.take(rows, 120), real.design.targets["5"][rows], real.design.kind[rows]
     group = real.design.configuration[rows]
     choice = choose_ridge(X, y, kind, group, energy_weight=5.0)
@@ -375,7 +375,7 @@ class TestKeptReductions:
     def made(self, monkeypatch):
         """How often one is made."""
         times, of = [], Reduction.from_parts
-        monkeypatch.setattr(Reduction, "of", lambda *some, **more: times.append(1) or of(*some, **more))
+        monkeypatch.setattr(Reduction, "from_parts", lambda *some, **more: times.append(1) or of(*some, **more))
         return times
 
     def test_it_gives_the_same_to_the_last_bit(self, real, kept, made):

@@ -37,7 +37,7 @@ def grid():
 def test_every_cell_equals_a_fit_by_hand(data, grid):
     results = run_sweep(data, grid)
     assert list(results.columns) == SWEEP_COLUMNS
-    assert len(results) == grid.n_fits() == 3 * 2 * 2 * 3 * (3 * 3 + 1)
+    assert len(results) == grid.count_fits() == 3 * 2 * 2 * 3 * (3 * 3 + 1)
     design, scores = data.design, data.scores()
     subsets = {(s.sampling, s.repeat, s.n_train): np.array(s.members) for s in grid.subsets(scores, len(data.train))}
     X = design.rows()
@@ -70,7 +70,7 @@ def test_bytes_do_not_depend_on_processes(data, grid, tmp_path):
     for jobs in (1, 2):
         write_results(run_sweep(data, grid, jobs=jobs), tmp_path / f"{jobs}.csv")
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
-    assert len(read_results(tmp_path / "1.csv")) == grid.n_fits()
+    assert len(read_results(tmp_path / "1.csv")) == grid.count_fits()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.77, 1.0])
@@ -137,7 +137,7 @@ def test_a_spoilt_journal_is_cut_where_it_is_spoilt(data, tmp_path, junk):
 
 
 def test_subsets_are_nested_and_independent_of_the_rest_of_the_grid(data, grid):
-    scores, n = data.scores(), len(data.train)
+    scores, n = data.compute_leverage_scores(), len(data.train)
     by_draw = {}
     for subset in grid.subsets(scores, n):
         by_draw.setdefault((subset.sampling, subset.repeat), []).append(set(subset.members))
@@ -156,7 +156,7 @@ def test_subsets_are_nested_and_independent_of_the_rest_of_the_grid(data, grid):
         ({"weights": [(0.0, 1.0)]}, "positive numbers; got 0"),
         ({"weights": [(1.0, -2.0)]}, "positive numbers"),
         ({"levels": ["2", "9"]}, "no labels of level '9'"),
-        ({"samplings": ["leverag"]}, "did you mean 'leverage'"),
+        ({"sampling_methods": ["leverag"]}, "did you mean 'leverage'"),
         ({"ridge": [-1.0]}, "'ridge' must be numbers, not negative, or 'auto'; got -1"),
         ({"twojmax": []}, "'twojmax' must have at least one entry"),
         ({"levels": ["5", "5"]}, "an entry twice"),

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_structures import quick
 
 from paretofit import InputError
 from paretofit.uncertainty import calibrate_conformal, detection_map, detection_rates
@@ -72,7 +71,7 @@ def test_intervals_cover_as_often_as_they_promise_whatever_the_spread(coverage):
 
 
 @given(st.integers(9, 60), st.integers(0, 1000))
-@quick(max_examples=50)
+@settings(max_examples=50)
 def test_the_factor_is_the_quantile_of_the_scores(n, seed):
     rng = np.random.default_rng(seed)
     spread, residual = rng.uniform(0.1, 1, n), rng.normal(size=n)

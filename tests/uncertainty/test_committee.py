@@ -38,7 +38,7 @@ def test_members_are_refits_of_the_drawn_rows(data, method):
     """With as many blocks as groups, a member is a plain fit of what was drawn: here drawn again by the same seed."""
     rows, targets, weights, group, _ = data
     fit = made(rows, targets, weights, group, seed=4)
-    found = fit.members(3, np.random.default_rng(5), method=method)
+    found = fit.draw_members(3, np.random.default_rng(5), method=method)
     n_groups = group.max() + 1
     block = np.random.default_rng(4).permutation(np.arange(n_groups))[group]
     rng = np.random.default_rng(5)
@@ -67,7 +67,7 @@ def test_relatives_are_drawn_together(data):
 def test_the_posterior_is_the_known_one(data):
     rows, targets, weights, group, truth = data
     fit = made(rows, targets, weights, group)
-    draws = fit.members(4000, np.random.default_rng(1), method="posterior")
+    draws = fit.draw_members(4000, np.random.default_rng(1), method="posterior")
     W = rows * weights[:, None]
     residual = (targets - rows @ fit.coefficients) * weights
     known = np.linalg.inv(W.T @ W) * (residual @ residual) / (len(rows) - 8)
@@ -88,7 +88,7 @@ def test_pops_holds_the_errors_of_a_model_that_is_wrong_where_others_do_not():
     rows, targets, fit = wrong_model()
     inside = {}
     for method in COMMITTEE_METHODS:
-        members = rows @ fit.members(200, np.random.default_rng(3), method=method).T
+        members = rows @ fit.draw_members(200, np.random.default_rng(3), method=method).T
         inside[method] = np.mean((members.min(axis=1) <= targets) & (targets <= members.max(axis=1)))
     assert inside["pops"] > 0.8
     assert max(inside["bootstrap"], inside["posterior"]) < 0.4
@@ -102,7 +102,7 @@ def test_the_hypercube_is_that_of_the_authors_package():
     theirs = package.POPSRegression(max_iter=1, lambda_init=1e-12, alpha_init=1.0, leverage_percentile=0.0).fit(
         U, targets
     )
-    axes, low, high = fit.hypercube()
+    axes, low, high = fit.bound_hypercube()
     overlap = axes.T @ theirs._hypercube_support
     assert np.abs(overlap) == pytest.approx(np.eye(3), abs=5e-3)
     signs = np.sign(np.diag(overlap))
@@ -119,7 +119,7 @@ def test_leverage_comes_from_the_same_factor(data):
 
 def test_rows_may_come_in_any_order_and_blocks_and_a_seed_decides(data):
     rows, targets, weights, group, _ = data
-    first, second = (made(rows, targets, weights, group).members(4, np.random.default_rng(7)) for _ in range(2))
+    first, second = (made(rows, targets, weights, group).draw_members(4, np.random.default_rng(7)) for _ in range(2))
     assert np.array_equal(first, second)
     order = np.random.default_rng(8).permutation(len(rows))
     shuffled = made(rows[order], targets[order], weights[order], group[order])
@@ -147,7 +147,7 @@ def test_a_column_that_depends_on_others_stays_at_zero(data):
     rows, targets, weights, group, _ = data
     more = np.hstack([rows, rows[:, :1] + rows[:, 1:2], np.zeros((len(rows), 1))])
     fit = made(more, targets, weights, group)
-    assert fit.members(3, np.random.default_rng(0))[:, 8:] == pytest.approx(0.0)
+    assert fit.draw_members(3, np.random.default_rng(0))[:, 8:] == pytest.approx(0.0)
     assert fit.coefficients[:8] == pytest.approx(made(rows, targets, weights, group).coefficients, rel=1e-8)
 
 
@@ -155,7 +155,7 @@ def test_what_is_no_committee(data):
     rows, targets, weights, group, _ = data
     fit, rng = made(rows, targets, weights, group), np.random.default_rng(0)
     with pytest.raises(InputError, match="two members at least; got 1"):
-        fit.members(1, rng)
+        fit.draw_members(1, rng)
     with pytest.raises(InputError, match="'bagging' is not one of bootstrap, subset, posterior, pops"):
         fit.members(4, rng, method="bagging")
     with pytest.raises(InputError, match="two groups of configurations at least; there is 1"):

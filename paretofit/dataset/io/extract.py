@@ -17,7 +17,11 @@ from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label
 
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
-CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # as `paretofit export` writes them
+CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = (
+    "config_info",
+    "label_info",
+    "label_status",
+)  # as `paretofit export` writes them
 QUANTITIES = ("energy", "forces", "stress")
 PREFIXES = ("REF_", "ref_", "DFT_", "dft_", "QM_", "qm_")
 VOIGT = [0, 4, 8, 5, 2, 1]  # xx, yy, zz, yz, xz, xy of a 3 x 3 tensor, row by row

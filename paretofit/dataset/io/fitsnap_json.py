@@ -17,7 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
 from paretofit.core import Array, InputError, one_line, suggest_match
-from paretofit.dataset.checks import as_float_array, abbreviate
+from paretofit.dataset.checks import abbreviate, as_float_array
 
 ENERGIES = {
     "electronvolt": 1.0,

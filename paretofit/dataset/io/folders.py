@@ -13,7 +13,7 @@ from pathlib import Path
 from ase import Atoms
 
 from paretofit.core import InputError
-from paretofit.dataset.io.structure_files import Frames, read_structures, format_notes
+from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures
 from paretofit.dataset.io.vasp import add_outcar_details
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"

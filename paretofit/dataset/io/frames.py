@@ -11,7 +11,7 @@ from pathlib import Path
 from paretofit.core import InputError
 from paretofit.dataset.checks import parse_config_id
 from paretofit.dataset.io.folders import read_folder
-from paretofit.dataset.io.structure_files import ID_KEYS, Frames, read_structures, format_notes
+from paretofit.dataset.io.structure_files import ID_KEYS, Frames, format_notes, read_structures
 
 
 def read_frames(path: Path, id_key: str | None) -> Frames:

@@ -16,21 +16,11 @@ from paretofit.core import InputError, read_yaml, suggest_match
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import SECONDS_KEYS, check_seconds_key, extract_file_labels, extract_prefixed_labels
 from paretofit.dataset.io.frames import read_frames
-from paretofit.dataset.io.matching import MatchResult, match_frames, is_same_geometry
+from paretofit.dataset.io.matching import MatchResult, match_frames
 from paretofit.dataset.io.stored_labels import LabelColumns, merge_labels, read_existing_dataset
 from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.quality.unit_checks import find_unit_warnings
 from paretofit.dataset.writer import Label, LevelData, dump_json, write_dataset
-
-__all__ = [
-    "Frames",
-    "ImportSummary",
-    "format_summary",
-    "import_dataset",
-    "read_frames",
-    "read_settings",
-    "same_geometry",
-]
 
 SHOWN = 5
 

@@ -41,7 +41,9 @@ CORRELATION_COLUMNS = [
 LABEL_COLUMNS = ["n_labels", "n_incomplete", "mean_seconds", "median_seconds"]
 CORRELATED_PROPERTIES = ("shortest_vector", "n_kpoints", "largest_kspacing", "atoms")
 """What an error may go with; columns of the table of configurations."""
-MIN_FORCE_RMSD_MEV_PER_ANGSTROM = 1e-3  # meV/Å; forces that differ by less are zero by symmetry, which says nothing about a level
+MIN_FORCE_RMSD_MEV_PER_ANGSTROM = (
+    1e-3  # meV/Å; forces that differ by less are zero by symmetry, which says nothing about a level
+)
 MOST_ATOMS = 20_000  # whose forces are kept for the figures; the errors are always those of all atoms
 _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, are spread evenly: no rhythm to fall in step with
 _ENOUGH = 10  # pairs, below which the p-value of a rank correlation, which is asymptotic, says nothing
@@ -97,7 +99,9 @@ class LevelErrors:
     correlations: pd.DataFrame
 
 
-def compute_level_errors(dataset: LabelledStructures, levels: Sequence[str], *, reference_configuration: int | None = None) -> LevelErrors:
+def compute_level_errors(
+    dataset: LabelledStructures, levels: Sequence[str], *, reference_configuration: int | None = None
+) -> LevelErrors:
     """Compare every level with the last of `levels` on the configurations whose labels are complete at both.
 
     With eₖ = 1000 (E_level,k − E_ref,k) / N_k the errors of a level in meV/atom, its table has √⟨e²⟩ (unshifted),

@@ -15,12 +15,12 @@ from pydantic import Field
 from paretofit.core import InputError
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import (
-    Pseudopotential,
     ProgramEngine,
-    parse_xml_attributes,
+    Pseudopotential,
+    capture_output,
     check_smearing_order,
     make_engine_error,
-    capture_output,
+    parse_xml_attributes,
     read_text_if_exists,
 )
 from paretofit.labelling.ladder import Level

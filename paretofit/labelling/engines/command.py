@@ -140,7 +140,9 @@ class ProgramEngine(Engine):
     def count_electrons(self, atoms: Atoms) -> float:
         """See `Engine.electrons`."""
         symbols = atoms.get_chemical_symbols()
-        return float(sum(symbols.count(symbol) * self.find_pseudopotential(symbol).valence_electrons for symbol in set(symbols)))
+        return float(
+            sum(symbols.count(symbol) * self.find_pseudopotential(symbol).valence_electrons for symbol in set(symbols))
+        )
 
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
         """See `Engine.compute`."""
@@ -156,7 +158,9 @@ class ProgramEngine(Engine):
     def read_cpu_seconds(self, folder: Path) -> float | None:
         """See `Engine.seconds`: the last time that the program's output states."""
         texts = [
-            read_text_if_exists(path) for path in sorted(folder.iterdir()) if path.is_file() and path.stat().st_size < MOST_TEXT
+            read_text_if_exists(path)
+            for path in sorted(folder.iterdir())
+            if path.is_file() and path.stat().st_size < MOST_TEXT
         ]
         found = [match for text in texts for match in re.findall(self.time_pattern, text)]
         return _seconds(found[-1]) if found else None
@@ -167,9 +171,14 @@ class ProgramEngine(Engine):
 
     def find_pseudopotentials(self, atoms: Atoms, level: Level, functional_option: str) -> dict[str, Pseudopotential]:
         """Pseudopotentials by element, lightest first; `functional_option` is the option that sets another functional."""
-        found = {symbol: self.find_pseudopotential(symbol) for symbol in Atoms(sorted(set(atoms.numbers))).get_chemical_symbols()}
+        found = {
+            symbol: self.find_pseudopotential(symbol)
+            for symbol in Atoms(sorted(set(atoms.numbers))).get_chemical_symbols()
+        }
         for symbol, one in found.items():
-            if functional_option not in self.merge_options(level) and not _same_functional(one.functional, level.functional):
+            if functional_option not in self.merge_options(level) and not _same_functional(
+                one.functional, level.functional
+            ):
                 raise InputError(
                     f"level '{level.name}' asks for the functional {level.functional}, {one.path} was made for "
                     f"{one_line(one.functional)}; name another file as files: {{{symbol}: FILE}}, or set '{functional_option}' "

@@ -11,7 +11,7 @@ from ase import Atoms
 from pydantic import Field
 
 from paretofit.core import InputError, one_line
-from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, require_cutoff, installed_version
+from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, installed_version, require_cutoff
 from paretofit.labelling.ladder import Level, SmearingSettings
 
 LOG = "gpaw.txt"

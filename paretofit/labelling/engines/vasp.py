@@ -14,7 +14,13 @@ from pydantic import Field
 
 from paretofit.core import InputError, one_line
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
-from paretofit.labelling.engines.command import Pseudopotential, ProgramEngine, make_engine_error, read_outcome, read_text_if_exists
+from paretofit.labelling.engines.command import (
+    ProgramEngine,
+    Pseudopotential,
+    make_engine_error,
+    read_outcome,
+    read_text_if_exists,
+)
 from paretofit.labelling.ladder import Level, SmearingSettings
 
 PSEUDOPOTENTIALS = "VASP_PP_PATH"  # as ASE and others call the folder above potpaw_PBE
@@ -34,7 +40,9 @@ class Vasp(ProgramEngine):
 
     title: ClassVar[str] = "VASP"
     time_pattern: ClassVar[str] = r"Total CPU time used \(sec\):\s*([\d.]+)"
-    install_hint: ClassVar[str] = "give the command that runs VASP here, or write its input files and run them elsewhere"
+    install_hint: ClassVar[str] = (
+        "give the command that runs VASP here, or write its input files and run them elsewhere"
+    )
     log_name: ClassVar[str] = "vasp.out"
 
     def version(self) -> str:

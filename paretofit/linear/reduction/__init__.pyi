@@ -1,8 +1,8 @@
 from .device import CPU as CPU
 from .device import Device as Device
 from .device import get_device as get_device
-from .device import to_numpy as to_numpy
 from .device import solve_rows as solve_rows
+from .device import to_numpy as to_numpy
 from .moments import KindMoments as KindMoments
 from .moments import Moments as Moments
 from .moments import NestedFactor as NestedFactor
@@ -12,13 +12,13 @@ from .reducer import MAX_REFINABLE_CONDITION as MAX_REFINABLE_CONDITION
 from .reducer import NestedFit as NestedFit
 from .residuals import ResidualFactor as ResidualFactor
 from .row_block import RowBlock as RowBlock
-from .streaming import ThreadMapper as ThreadMapper
 from .streaming import Part as Part
+from .streaming import PartMapper as PartMapper
 from .streaming import Parts as Parts
 from .streaming import PrefetchMapper as PrefetchMapper
-from .streaming import PartMapper as PartMapper
-from .streaming import iterate_blocks as iterate_blocks
+from .streaming import ThreadMapper as ThreadMapper
 from .streaming import as_parts as as_parts
+from .streaming import iterate_blocks as iterate_blocks
 from .streaming import prefetch as prefetch
 from .streaming import split_rows as split_rows
 from .streaming import sum_parts as sum_parts

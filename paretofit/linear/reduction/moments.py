@@ -19,9 +19,9 @@ from paretofit.linear.reduction.device import (
     cholesky,
     column_products,
     column_squares,
-    to_numpy,
     solve_factored,
     symmetric_product,
+    to_numpy,
 )
 
 CANCELLED = 1e-5  # of the terms' size: rounding of about 1e-15 in them is then 1e-10 in what is left
@@ -73,7 +73,9 @@ class Moments:
     def __init__(self, P: int, n_targets: int, kinds: list[RowKind], device: Device = CPU) -> None:
         self.P, self.device = P, device
         zeros = device.zeros
-        self.by_kind = {kind: KindMoments(zeros(P, P), zeros(P, n_targets), zeros(n_targets), zeros(P)) for kind in kinds}
+        self.by_kind = {
+            kind: KindMoments(zeros(P, P), zeros(P, n_targets), zeros(n_targets), zeros(P)) for kind in kinds
+        }
 
     def to(self, device: Device) -> "Moments":
         """The same on a device."""
@@ -108,7 +110,9 @@ class Moments:
 
     def column_norms(self, weights: Array) -> Array:
         """``(P,)``: norms of the weighted raw columns; 1 for a column of zeros, as in a plain fit."""
-        squares = sum((weights[kind] ** 2 * to_numpy(part.norms) for kind, part in self.by_kind.items()), np.zeros(self.P))
+        squares = sum(
+            (weights[kind] ** 2 * to_numpy(part.norms) for kind, part in self.by_kind.items()), np.zeros(self.P)
+        )
         return np.sqrt(np.where(squares > 0, squares, 1.0))
 
 

@@ -10,10 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import RowKind
 from paretofit.linear.leverage import LeverageScores
-from paretofit.linear.reduction.device import CPU, Device, to_numpy, solve_rows
+from paretofit.linear.reduction.device import CPU, Device, solve_rows, to_numpy
 from paretofit.linear.reduction.moments import NestedFactor
 from paretofit.linear.reduction.reducer import MAX_CONDITION
-from paretofit.linear.reduction.streaming import SERIAL_MAPPER, Parts, PartMapper, as_parts, map_blocks
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, as_parts, map_blocks
 
 if TYPE_CHECKING:
     from paretofit.core import Array

@@ -25,15 +25,15 @@ from paretofit.linear.reduction.device import (
     CPU,
     Device,
     add_gram,
-    get_array_device,
-    to_numpy,
-    solve_rows,
     concatenate,
+    get_array_device,
+    solve_rows,
     symmetric_product,
+    to_numpy,
 )
 from paretofit.linear.reduction.moments import Moments, NestedFactor
 from paretofit.linear.reduction.residuals import ResidualFactor
-from paretofit.linear.reduction.streaming import SERIAL_MAPPER, Parts, PartMapper, iterate_blocks, as_parts, sum_parts
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, as_parts, iterate_blocks, sum_parts
 from paretofit.linear.reduction.whitening import GramAccumulator, Whitening, compute_whitening
 from paretofit.linear.wls import row_weights
 
@@ -186,7 +186,9 @@ class Reduction:
 
     def empty_moments(self) -> Moments:
         """Moments of no rows, to grow a subset from."""
-        return Moments(self.train_moments.P, self.baseline.shape[1], list(self.train_moments.by_kind), self.train_moments.device)
+        return Moments(
+            self.train_moments.P, self.baseline.shape[1], list(self.train_moments.by_kind), self.train_moments.device
+        )
 
     def factorise(self, moments: Moments, weights: Array, ridge: float = 0.0) -> WeightedSystem:
         """Factorise a subset's moments at some weights: one Cholesky factor for all sizes and levels.

@@ -13,11 +13,11 @@ from paretofit.linear.reduction.device import (
     CPU,
     Device,
     column_squares,
-    get_array_device,
-    update_qr,
-    to_numpy,
-    qr_update_batch_size,
     concatenate,
+    get_array_device,
+    qr_update_batch_size,
+    to_numpy,
+    update_qr,
 )
 
 if TYPE_CHECKING:

@@ -35,6 +35,6 @@ class RowBlock(NamedTuple):
     def to(self, device: Device) -> RowBlock:
         """The same on a device; configurations stay where they are."""
         return self._replace(
-            **{name: device.put(getattr(self, name)) for name in ("X", "Y", "train")},
+            **{name: device.put(getattr(self, name)) for name in ("X", "Y", "is_train")},
             kind=device.put(np.asarray(self.kind, dtype=np.int64)),
         )

@@ -126,7 +126,9 @@ def compute_weight_path(
     """
     low, high = ratio_limits
     if not 0 < low < high < np.inf or n_points < 2:
-        raise InputError(f"ratios must ascend and be positive, with at least two points; got {ratio_limits} and {n_points}")
+        raise InputError(
+            f"ratios must ascend and be positive, with at least two points; got {ratio_limits} and {n_points}"
+        )
     energy, force = moments.by_kind.get(RowKind.ENERGY), moments.by_kind.get(RowKind.FORCE)
     if energy is None or force is None or not energy.n or not force.n:
         raise InputError("a weight path needs energy rows and force rows")

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from paretofit.core import InputError
-from paretofit.linear.reduction.device import CPU, Device, add_gram, column_squares, to_numpy, solve_rows
+from paretofit.linear.reduction.device import CPU, Device, add_gram, column_squares, solve_rows, to_numpy
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, Part, PartMapper, sum_parts
 
 if TYPE_CHECKING:
@@ -124,7 +124,9 @@ class GramAccumulator:
         return self
 
 
-def compute_whitening(sums: GramAccumulator, parts: Sequence[Part], weights: Array, mapper: PartMapper = SERIAL_MAPPER) -> Whitening:
+def compute_whitening(
+    sums: GramAccumulator, parts: Sequence[Part], weights: Array, mapper: PartMapper = SERIAL_MAPPER
+) -> Whitening:
     """Find R₀; if a column is suspect of depending on earlier ones, two more passes decide.
 
     Parameters
@@ -171,7 +173,9 @@ def _shifted_factor(G: Array, kept: Array) -> tuple[Array, Array]:
         shift *= 10  # rounding in a Gram of many rows can exceed the smallest shift
 
 
-def _dependent(parts: Sequence[Part], weights: Array, R: Array, clear: Array, suspects: Array, run: PartMapper) -> Array:
+def _dependent(
+    parts: Sequence[Part], weights: Array, R: Array, clear: Array, suspects: Array, run: PartMapper
+) -> Array:
     """Suspects that are combinations of earlier columns in every row, to training and test rows alike.
 
     Each is fitted to the whitened earlier columns, and the residual is measured on the rows themselves,

@@ -18,7 +18,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from paretofit.core import InputError, hash_file, write_text
 from paretofit.potentials.calculator import CommitteeCalculator
-from paretofit.potentials.mace.loading import compute_results, load_calculator, limit_torch_threads
+from paretofit.potentials.mace.loading import compute_results, limit_torch_threads, load_calculator
 from paretofit.potentials.prediction import Prediction
 from paretofit.uncertainty import (
     COMMITTEE_SUFFIX,
@@ -240,11 +240,17 @@ def _networks(models: tuple[str, ...], device: str, dtype: str) -> Any:
     return load_calculator(models, device, dtype)
 
 
-def fit_feature_grades(potential: MacePotential, structures: Sequence[Atoms], features: Sequence[Array]) -> dict[str, Any]:
+def fit_feature_grades(
+    potential: MacePotential, structures: Sequence[Atoms], features: Sequence[Array]
+) -> dict[str, Any]:
     """The grade of each element from the training atoms' features, see `MacePotential.descriptors`."""
     symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
     values = np.concatenate(list(features))
-    return {one: EnvironmentGrade.from_descriptors(values[symbols == one]) for one in potential.elements if (symbols == one).any()}
+    return {
+        one: EnvironmentGrade.from_descriptors(values[symbols == one])
+        for one in potential.elements
+        if (symbols == one).any()
+    }
 
 
 class MaceCalculator(CommitteeCalculator):

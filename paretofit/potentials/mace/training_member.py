@@ -18,7 +18,16 @@ import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from paretofit.core import InputError, hash_json, hash_file, read_json_with_digest, remove_file, atomic_path, write_json_with_digest, write_text
+from paretofit.core import (
+    InputError,
+    atomic_path,
+    hash_file,
+    hash_json,
+    read_json_with_digest,
+    remove_file,
+    write_json_with_digest,
+    write_text,
+)
 from paretofit.execution import SINGLE_THREAD_ENV
 
 if TYPE_CHECKING:
@@ -78,7 +87,9 @@ class MemberTraining:
         models = [self.warm_start_model, None if self.settings.foundation is None else self.settings.foundation.file]
         kept["foundation_model"] = ""
         kept |= {"more": " ".join(self.option_arguments)} if self.option_arguments else {}
-        return hash_json([kept, self.seeds, self.input_digests, [None if one is None else hash_file(one) for one in models]])
+        return hash_json(
+            [kept, self.seeds, self.input_digests, [None if one is None else hash_file(one) for one in models]]
+        )
 
     @property
     def _record(self) -> Path:
@@ -131,7 +142,11 @@ class MemberTraining:
         options = {**self.options, "seed": self.seeds[self.attempt], "work_dir": str(self._work.absolute()), **more}
         if self.warm_start_model is not None:
             options["foundation_model"] = str(self.warm_start_model.absolute())
-        words = [f"--{key}={value}" for key, value in options.items()] + [*self.option_arguments, "--ema", "--restart_latest"]
+        words = [f"--{key}={value}" for key, value in options.items()] + [
+            *self.option_arguments,
+            "--ema",
+            "--restart_latest",
+        ]
         words += ["--keep_checkpoints"]  # it takes the old one away before the new one stands
         command = [sys.executable, "-m", "paretofit.potentials.mace.training_worker", str(os.getpid()), *words]
         environment = {**os.environ, **SINGLE_THREAD_ENV, **self._environment, "PYTHONWARNINGS": "ignore"}

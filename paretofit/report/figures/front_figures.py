@@ -42,7 +42,9 @@ def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.n
     )  # fmt: skip
 
 
-def plot_force_error_against_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
+def plot_force_error_against_cost(
+    front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None
+) -> np.ndarray:
     """Force RMSE against DFT cost of the points on the front, coloured by energy RMSE.
 
     Parameters and returns as in `plot_front_by_cost`.

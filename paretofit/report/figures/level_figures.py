@@ -342,7 +342,9 @@ def _line(level: str, levels: Sequence[str]) -> dict[str, Any]:
 
 def _line_handle(level: str, levels: Sequence[str]) -> Line2D:
     last = level == levels[-1]
-    return Line2D([], [], label=f"level {style.escape_mathtext(level)}{', reference' if last else ''}", **_line(level, levels))
+    return Line2D(
+        [], [], label=f"level {style.escape_mathtext(level)}{', reference' if last else ''}", **_line(level, levels)
+    )
 
 
 def _draw_by_vector(ax: Axes, rows: pd.DataFrame, present: Sequence[str], levels: Sequence[str]) -> None:
@@ -356,7 +358,9 @@ def _draw_by_vector(ax: Axes, rows: pd.DataFrame, present: Sequence[str], levels
         colour = style.level_colour(level, levels)
         some = np.random.default_rng(0).permutation(np.flatnonzero(here))[:MAX_SHARED_PANEL_POINTS]
         ax.scatter(vectors[some], values[some], s=_size(len(vectors)), alpha=0.45, color=colour, **_POINTS)
-        _medians(ax, vectors[here], values[here], color=colour, marker=style.level_marker(level, levels), markersize=3.5)
+        _medians(
+            ax, vectors[here], values[here], color=colour, marker=style.level_marker(level, levels), markersize=3.5
+        )
     ax.set_yscale("log")
     low, high = float(np.quantile(seen, 0.005)), float(seen.max())
     ax.set_ylim(low / 1.3, high * 1.5)

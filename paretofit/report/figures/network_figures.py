@@ -19,7 +19,7 @@ from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL, Ca
 from paretofit.report.findings.finding import Finding
 from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.tables.summaries import compute_medians
-from paretofit.report.wording import format_count, format_duration, format_number, choose_time_unit
+from paretofit.report.wording import choose_time_unit, format_count, format_duration, format_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,7 +77,9 @@ def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
     known = known.assign(label_seconds=known["label_seconds"] / length)
     costs = {MD_COST_COLUMN: "MD cost (µs/atom/step)", "label_seconds": f"DFT cost ({unit})"}
     with style.publication_style():
-        axes: np.ndarray = Figure(figsize=(style.PAGE_WIDTH_IN, 0.86 * style.PAGE_WIDTH_IN), layout="constrained").subplots(2, 2)
+        axes: np.ndarray = Figure(
+            figsize=(style.PAGE_WIDTH_IN, 0.86 * style.PAGE_WIDTH_IN), layout="constrained"
+        ).subplots(2, 2)
         for row, (error, named) in zip(axes, ERRORS.items(), strict=True):
             for ax, (cost, label) in zip(row, costs.items(), strict=True):
                 _panel(ax, known, cost, error, levels)

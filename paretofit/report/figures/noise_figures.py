@@ -17,19 +17,19 @@ from matplotlib.patheffects import withStroke
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.drawing import FigurePlan
-from paretofit.report.figures.front_figures import plot_front_panels, add_cost_column
+from paretofit.report.figures.front_figures import add_cost_column, plot_front_panels
 from paretofit.report.figures.sweep_figures import (
     ENERGY_LABEL,
     FORCE_LABEL,
     CannotDrawError,
-    draw_level_line,
     annotate_weights,
+    draw_level_line,
     select_path_curve,
     select_tradeoff_rows,
 )
 from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.tables.summaries import compute_fronts_by_twojmax, compute_medians, describe_subset
-from paretofit.report.wording import format_count, join_items, format_levels, format_number, format_ratio
+from paretofit.report.wording import format_count, format_levels, format_number, format_ratio, join_items
 
 Kind = Literal["energy", "force"]
 UNITS: dict[str, str] = {"energy": "meV/atom", "force": "meV/Å"}
@@ -75,13 +75,17 @@ def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence
                 part = some[(some["level"] == level) & (some["weight_ratio"] == ratio)]
                 told = table[(table["kind"] == kind) & (table["weight_ratio"] == ratio)]
                 _draw_noise(ax, part, told[told["level"].astype(str) == level], level, levels)
-                ax.set_title(f"level {style.escape_mathtext(level)}, $w_E/w_F$ = {format_ratio(ratio)}", loc="left", fontsize=7)
+                ax.set_title(
+                    f"level {style.escape_mathtext(level)}, $w_E/w_F$ = {format_ratio(ratio)}", loc="left", fontsize=7
+                )
             row[0].set_ylabel(f"residual ({UNITS[kind]})")
         for ax in axes[-1]:
             ax.set_xlabel(f"label error ({UNITS[kind]})")
         handles = [Line2D([], [], label=label, **line) for label, line in _GUIDES.items()]
         style.get_parent_figure(axes).align_ylabels(axes[:, 0])
-        style.get_parent_figure(axes).legend(handles=handles, loc="outside lower center", ncols=3 if len(ratios) > 1 else 1)
+        style.get_parent_figure(axes).legend(
+            handles=handles, loc="outside lower center", ncols=3 if len(ratios) > 1 else 1
+        )
     return axes
 
 
@@ -118,7 +122,9 @@ def _reach(values: np.ndarray) -> float:
     return 1.15 * float(np.quantile(np.abs(values), _SHOWN)) or float(np.abs(values).max()) or 1.0
 
 
-def plot_training_tradeoff(results: pd.DataFrame, levels: Sequence[str], path_table: pd.DataFrame | None = None) -> Axes:
+def plot_training_tradeoff(
+    results: pd.DataFrame, levels: Sequence[str], path_table: pd.DataFrame | None = None
+) -> Axes:
     """Energy against force RMSE on the training set at the largest 2Jmax and subset: a line over weights per level.
 
     Parameters
@@ -307,7 +313,11 @@ def _ignored(known: pd.DataFrame) -> str:
     if clear.empty:
         return f"The correlation is clearly positive (above {CLEAR:g}/√n) in none: models learn the labels' error too."
     low, high = clear["slope"].min(), clear["slope"].max()
-    span = f"{format_number(low, 2)} of it" if len(clear) == 1 else f"{format_number(low, 2)} to {format_number(high, 2)} of it"
+    span = (
+        f"{format_number(low, 2)} of it"
+        if len(clear) == 1
+        else f"{format_number(low, 2)} to {format_number(high, 2)} of it"
+    )
     return (
         f"The correlation is clearly positive (above {CLEAR:g}/√n) in {cases}: there models ignore part of the labels' "
         f"error, by the slope {span}."

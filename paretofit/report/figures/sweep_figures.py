@@ -17,7 +17,13 @@ from matplotlib.patheffects import withStroke
 from paretofit.core import InputError
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
-from paretofit.report.tables.summaries import select_largest_subset, compute_medians, list_sampling_methods, prepare_results, compute_quantiles
+from paretofit.report.tables.summaries import (
+    compute_medians,
+    compute_quantiles,
+    list_sampling_methods,
+    prepare_results,
+    select_largest_subset,
+)
 from paretofit.report.wording import format_ratio
 
 ENERGY_LABEL = "energy RMSE (meV/atom)"

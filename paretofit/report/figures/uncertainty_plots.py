@@ -147,7 +147,9 @@ def plot_detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> n
                 grid = own.pivot_table(index="spread_limit", columns="error_limit", values=column, dropna=False)
                 image = ax.pcolormesh(grid.columns, grid.index, grid.to_numpy(), vmin=0, vmax=1, cmap="cividis",
                                       shading="nearest", rasterized=True)  # fmt: skip
-                set_axes_limits(ax, np.asarray(grid.columns, dtype=float), np.asarray(grid.index, dtype=float), np.inf, np.inf)
+                set_axes_limits(
+                    ax, np.asarray(grid.columns, dtype=float), np.asarray(grid.index, dtype=float), np.inf, np.inf
+                )
                 ax.set_xlim(grid.columns.min(), grid.columns.max())
                 ax.set_ylim(grid.index.min(), grid.index.max())
                 ax.grid(visible=False)
@@ -187,7 +189,9 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
             ax.set_ylim(0, 1)
             ax.set_xlabel(f"{quantity}: stated share")
         on = str(curve["judged_on"].iloc[0])
-        style.get_parent_figure(axes).suptitle(f"{on} configurations" + (", which calibrated" * (on == "held out")), fontsize=8)
+        style.get_parent_figure(axes).suptitle(
+            f"{on} configurations" + (", which calibrated" * (on == "held out")), fontsize=8
+        )
         axes[0].set_ylabel("share of labels in their intervals")
         axes[0].legend(loc="lower right")
     return axes
@@ -211,10 +215,14 @@ def plot_error_against_grade(table: pd.DataFrame) -> np.ndarray:
             for at in (1, 2):
                 ax.axvline(at, color="black", linewidth=0.6, linestyle=":")
             shown = error > MIN_RELATIVE_ERROR * error.median()
-            set_axes_limits(ax, finite["extrapolation_grade"].to_numpy()[shown], error.to_numpy()[shown], np.inf, np.inf)
+            set_axes_limits(
+                ax, finite["extrapolation_grade"].to_numpy()[shown], error.to_numpy()[shown], np.inf, np.inf
+            )
             ax.set_ylabel(f"{quantity} error ({UNITS[quantity][1]})")
         axes[0].legend(loc="best", framealpha=0.8, frameon=True)
-        style.get_parent_figure(axes).supxlabel("highest extrapolation grade of an atom (1: the edge, 2: outside)", fontsize=8)
+        style.get_parent_figure(axes).supxlabel(
+            "highest extrapolation grade of an atom (1: the edge, 2: outside)", fontsize=8
+        )
     return axes
 
 

@@ -7,8 +7,20 @@ import numpy as np
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.tables.summaries import OBJECTIVES, compute_fronts_by_twojmax, compute_medians, compute_overall_front
-from paretofit.report.wording import format_count, format_duration, format_duration_range, join_items, format_levels, format_number
+from paretofit.report.tables.summaries import (
+    OBJECTIVES,
+    compute_fronts_by_twojmax,
+    compute_medians,
+    compute_overall_front,
+)
+from paretofit.report.wording import (
+    format_count,
+    format_duration,
+    format_duration_range,
+    format_levels,
+    format_number,
+    join_items,
+)
 
 QUESTION = "Which levels are on the front, in which range of cost, and do cheaper ones earn their place?"
 PAPER = (

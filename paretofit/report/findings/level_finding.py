@@ -7,8 +7,8 @@ from itertools import pairwise
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.tables.summaries import select_largest_subset, compute_medians, describe_subset
-from paretofit.report.wording import format_count, join_items, format_number, format_ratio, capitalise_sentence
+from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
+from paretofit.report.wording import capitalise_sentence, format_count, format_number, format_ratio, join_items
 
 QUESTION = "Do errors against the reference fall from level to level?"
 PAPER = (
@@ -85,7 +85,9 @@ def _example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
     twojmax, ratio = rows["twojmax"].max(), ratios[len(ratios) // 2]
     part = rows[(rows["twojmax"] == twojmax) & (rows["weight_ratio"] == ratio)].set_index("level")
     here = [level for level in levels if level in part.index]
-    chains = [" → ".join(format_number(part.loc[level, column]) for level in here) for column in ("ref_energy", "ref_force")]
+    chains = [
+        " → ".join(format_number(part.loc[level, column]) for level in here) for column in ("ref_energy", "ref_force")
+    ]
     return (
         f"For levels {' → '.join(here)} at 2Jmax = {twojmax} and w_E/w_F = {format_ratio(ratio)} the errors go "
         f"{chains[0]} meV/atom and {chains[1]} meV/Å."

@@ -13,8 +13,8 @@ import pandas as pd
 from scipy import stats
 
 from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.tables.summaries import list_sampling_methods, prepare_results, compute_quantiles
-from paretofit.report.wording import format_count, join_items, format_number
+from paretofit.report.tables.summaries import compute_quantiles, list_sampling_methods, prepare_results
+from paretofit.report.wording import format_count, format_number, join_items
 
 QUESTION = "Does leverage sampling beat random sampling?"
 PAPER = (

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding, combine_answers
-from paretofit.report.tables.summaries import select_largest_subset, compute_medians, describe_subset
-from paretofit.report.wording import join_items, format_levels, format_number, format_ratio
+from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
+from paretofit.report.wording import format_levels, format_number, format_ratio, join_items
 
 QUESTION = "Does a larger force weight lower the energy error against the reference for the lowest levels?"
 PAPER = (

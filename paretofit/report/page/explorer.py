@@ -68,7 +68,11 @@ def build_explorer_data(
     return {
         "columns": columns,
         "levels": [
-            {"name": level, "colour": style.level_colour(level, levels), "symbol": _SYMBOLS[style.level_marker(level, levels)]}
+            {
+                "name": level,
+                "colour": style.level_colour(level, levels),
+                "symbol": _SYMBOLS[style.level_marker(level, levels)],
+            }
             for level in levels
         ],
         "samplings": samplings,

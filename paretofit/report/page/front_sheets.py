@@ -10,17 +10,24 @@ import pandas as pd
 
 from paretofit.pareto import (
     HYPERVOLUME_REFERENCE,
-    select_best_by_budget,
-    dominated_hypervolume,
     compute_front_shares,
+    dominated_hypervolume,
     find_knee,
     merge_adjacent_ranges,
     pareto_front,
     scale_objectives,
+    select_best_by_budget,
 )
 from paretofit.report.page.sweep_page import ReportTable
-from paretofit.report.tables.summaries import OBJECTIVES, compute_fronts_by_twojmax, compute_medians, drop_duplicate_fits, compute_overall_front, compute_weight_ratio
-from paretofit.report.wording import format_count, format_duration, join_items, format_number, format_ratio
+from paretofit.report.tables.summaries import (
+    OBJECTIVES,
+    compute_fronts_by_twojmax,
+    compute_medians,
+    compute_overall_front,
+    compute_weight_ratio,
+    drop_duplicate_fits,
+)
+from paretofit.report.wording import format_count, format_duration, format_number, format_ratio, join_items
 
 _ENERGY, _FORCE, COST_COLUMN = OBJECTIVES
 _MD = "md_us_per_atom_step"
@@ -84,13 +91,17 @@ def describe_budget(results: pd.DataFrame, levels: Sequence[str]) -> str:
 
 
 def _left_out(shortest: float) -> str:
-    return f" Ranges shorter than a factor of {format_number(10**shortest)} are left out, and those of one level joined."
+    return (
+        f" Ranges shorter than a factor of {format_number(10**shortest)} are left out, and those of one level joined."
+    )
 
 
 def _budget(row: "pd.Series[float]") -> str:
     """``"of 10 min to 2.1 h"``, ``"of 2.1 h and more"``."""
     start = format_duration(row["budget_from"])
-    return f"of {start} and more" if np.isinf(row["budget_to"]) else f"of {start} to {format_duration(row['budget_to'])}"
+    return (
+        f"of {start} and more" if np.isinf(row["budget_to"]) else f"of {start} to {format_duration(row['budget_to'])}"
+    )
 
 
 def _point_words(row: "pd.Series[float]") -> str:
@@ -229,7 +240,11 @@ def _knee_sheet(usable: pd.DataFrame, overall: pd.DataFrame, objectives: Sequenc
     rows = []
     for name, points in {**fronts, _ALL: overall}.items():
         knee = points.iloc[[find_knee(points, objectives)]]
-        cost = {COST_COLUMN: knee[COST_COLUMN], "DFT cost": [format_duration(value) for value in knee[COST_COLUMN]]} if COST_COLUMN in objectives else {}
+        cost = (
+            {COST_COLUMN: knee[COST_COLUMN], "DFT cost": [format_duration(value) for value in knee[COST_COLUMN]]}
+            if COST_COLUMN in objectives
+            else {}
+        )
         rows.append(
             pd.DataFrame(
                 {"models": name, "points": len(points), "level": knee["level"], **_point_columns(knee), **cost}
@@ -310,7 +325,11 @@ def _volume(points: pd.DataFrame, objectives: Sequence[str]) -> str:
     """Share of the box of scaled logarithms that a front dominates, in %."""
     names = list(objectives)
     inside = pd.DataFrame(scale_objectives(points, names), columns=names)
-    return format_number(100 * dominated_hypervolume(inside, names, [HYPERVOLUME_REFERENCE] * len(names)) / HYPERVOLUME_REFERENCE ** len(names))
+    return format_number(
+        100
+        * dominated_hypervolume(inside, names, [HYPERVOLUME_REFERENCE] * len(names))
+        / HYPERVOLUME_REFERENCE ** len(names)
+    )
 
 
 def _most(table: pd.DataFrame, share: str, volume: str) -> str:

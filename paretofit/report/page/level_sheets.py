@@ -11,7 +11,7 @@ from paretofit.dataset.quality import LevelErrors
 from paretofit.report.figures import level_figures
 from paretofit.report.figures.drawing import FigurePlan
 from paretofit.report.page.sweep_page import ReportTable
-from paretofit.report.wording import format_count, join_items, format_levels, format_number
+from paretofit.report.wording import format_count, format_levels, format_number, join_items
 
 TARGET = 1.0  # meV/atom, "often regarded as a target for accurate MLIPs" (section 3.1 of the paper)
 CLEAR = 0.001  # p-value below which a correlation is named
@@ -90,7 +90,9 @@ def build_level_tables(errors: LevelErrors, levels: Sequence[str]) -> Iterator[R
         "not vary. Forces that are zero by symmetry are left out. The p-values take the configurations for "
         "independent, and the four properties depend on one another."
     )
-    yield ReportTable("What the DFT errors go with", note, "level_correlations", errors.correlations.assign(property=names))
+    yield ReportTable(
+        "What the DFT errors go with", note, "level_correlations", errors.correlations.assign(property=names)
+    )
 
 
 def describe_level_errors(errors: LevelErrors) -> str:
@@ -168,7 +170,9 @@ def _errors_note(errors: LevelErrors, levels: Sequence[str]) -> str:
 def _size(errors: LevelErrors) -> str:
     """RMSDs from the lowest to the highest level, and which of them are below the target."""
     table = errors.table
-    energies, forces = (join_items(format_number(value) for value in table[name]) for name in ("energy_rmsd", "force_rmsd"))
+    energies, forces = (
+        join_items(format_number(value) for value in table[name]) for name in ("energy_rmsd", "force_rmsd")
+    )
     below = list(table.loc[table["energy_rmsd"] < TARGET, "level"])
     verdict = "none of them is" if len(table) > 1 else "the energy is not"
     if below:
@@ -193,7 +197,9 @@ def _bulk_shift(errors: LevelErrors) -> str:
     worse, better, same = ratio[ratio > 1 + _SAME], ratio[ratio < 1 - _SAME], ratio[(ratio - 1).abs() <= _SAME]
     said = []
     if len(worse):
-        said.append(f"raises the energy RMSD of {format_levels(list(worse.index))} (up to {format_number(worse.max())} times)")
+        said.append(
+            f"raises the energy RMSD of {format_levels(list(worse.index))} (up to {format_number(worse.max())} times)"
+        )
     if len(better):
         said.append(f"lowers that of {format_levels(list(better.index))} (down to {format_number(better.min())} times)")
     if len(same):

@@ -24,16 +24,23 @@ from paretofit.report.page.sweep_page import ReportFigure, ReportTable, render_r
 from paretofit.report.tables import table_text as tables
 from paretofit.report.tables.summaries import (
     FRONT_COLUMNS,
-    select_largest_subset,
     check_columns,
     compute_fronts_by_twojmax,
     compute_medians,
-    list_sampling_methods,
     compute_overall_front,
-    prepare_results,
     describe_subset,
+    list_sampling_methods,
+    prepare_results,
+    select_largest_subset,
 )
-from paretofit.report.wording import format_count, format_duration_range, join_items, format_levels, format_number, format_ratio
+from paretofit.report.wording import (
+    format_count,
+    format_duration_range,
+    format_levels,
+    format_number,
+    format_ratio,
+    join_items,
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,10 @@ def write_report(
         opening=_opening(results, front, levels),
         findings=findings,
         figures=[
-            *(render_figure(plan, folder / "figures") for plan in (*extra_content.figure_plans, *_plans(results, levels, path_table, extra_content))),
+            *(
+                render_figure(plan, folder / "figures")
+                for plan in (*extra_content.figure_plans, *_plans(results, levels, path_table, extra_content))
+            ),
             *extra_content.figures,
         ],
         tables=list(_sheets(results, front, levels, extra_tables or {}, extra_content.tables, folder / "tables")),

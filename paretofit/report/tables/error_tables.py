@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from paretofit.report.page.sweep_page import ReportTable
-from paretofit.report.tables.summaries import select_largest_subset, compute_medians, describe_subset
-from paretofit.report.wording import join_items, format_levels, format_number, format_ratio
+from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
+from paretofit.report.wording import format_levels, format_number, format_ratio, join_items
 
 _TRAINING, _OWN, _SHIFTED = "training", "own level", "shifted"
 _ENERGY = {"train_energy": _TRAINING, "test_energy": _OWN, "ref_energy": "", "ref_energy_shifted": _SHIFTED}

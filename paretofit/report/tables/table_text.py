@@ -11,7 +11,12 @@ import numpy as np
 import pandas as pd
 
 from paretofit.core import write_text
-from paretofit.report.tables.summaries import FRONT_COLUMNS, select_largest_subset, compute_medians, compute_weight_ratio
+from paretofit.report.tables.summaries import (
+    FRONT_COLUMNS,
+    compute_medians,
+    compute_weight_ratio,
+    select_largest_subset,
+)
 from paretofit.report.wording import format_number, format_ratio
 
 HEADINGS = {
