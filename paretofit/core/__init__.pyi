@@ -1,6 +1,8 @@
 from .arrays import Array as Array
+from .csv_files import write_csv as write_csv
 from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError
+from .errors import check_choice as check_choice
 from .errors import suggest_match as suggest_match
 from .files import DISK_WRITE_ERRNOS as DISK_WRITE_ERRNOS
 from .files import LOCK_FILE_NAME as LOCK_FILE_NAME
@@ -47,3 +49,5 @@ from .settings import StrictPositiveFloat as StrictPositiveFloat
 from .settings import StrictSettings as StrictSettings
 from .settings import format_validation_error as format_validation_error
 from .settings import list_settings as list_settings
+from .text import list_first as list_first
+from .text import natural_sort_key as natural_sort_key
