@@ -362,7 +362,7 @@ from ase import Atoms
 from paretofit import DesignMatrix, InputError
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.descriptors import DesignBlock
-from paretofit.files import write_text
+from paretofit.core import write_text
 
 def design(path):
     blocks = (DesignBlock(np.random.rand(500, 50), ["energy"] * 500, np.arange(500)) for _ in range(20))

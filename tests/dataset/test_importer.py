@@ -169,7 +169,7 @@ def prefixed(path, **changes):
         ({"high_seconds": -1.0}, {}, r"'high_seconds' must be a cost in seconds, at least 0; got -1"),
         ({"low_stress": np.zeros(5)}, {}, r"\(configuration 7\): 'low_stress' must be 6 numbers .* got 5"),
         ({"low_forces": np.zeros((2, 2))}, {}, r"'low_forces' must have the shape \(2, 3\)"),
-        ({}, {"energy_key": "{lvl}_e"}, r"the key of the energy, '\{lvl\}_e', cannot be used: only '\{level\}'"),
+        ({}, {"energy_key": "{lvl}_e"}, r"the key of the energy, '\{lvl\}_e', cannot be used: the only placeholder is '\{level\}'"),
         ({}, {"forces_key": "{level"}, r"the key of the forces, '\{level', cannot be used"),
         ({}, {"energy_key": "low_energy"}, r"'low_energy', must contain '\{level\}'"),
         ({}, {"seconds_key": "time"}, r"the key of the seconds, 'time', must contain '\{level\}'"),

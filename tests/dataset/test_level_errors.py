@@ -284,7 +284,7 @@ def test_without_a_configuration_at_every_level_there_is_no_bulk_shift(make):
 
 @pytest.mark.parametrize(
     ("levels", "said"),
-    [([], "none"), (["low", "low"], "'low' is there twice"), (["low", "up"], "'up'"), (["top", "mid"], "'top' and")],
+    [([], "none"), (["low", "low"], "'low' appears twice"), (["low", "up"], "'up'"), (["top", "mid"], "'top' and")],
 )
 def test_levels_that_cannot_be_compared_are_named(make, levels, said):
     configurations, labels = made_up()

@@ -264,7 +264,7 @@ def test_labels_under_mace_style_keys(tmp_path, prefix):
 def test_named_keys_come_before_results_and_unknown_ones_are_refused(tmp_path):
     path = keyed(tmp_path / "m.xyz", "REF_", calculator=7.0)
     summary = import_dataset(tmp_path / "d.h5", {"a": path})
-    assert "has 'REF_energy' beside 'energy'; 'energy' was taken" in summary.notes[0]
+    assert "has 'REF_energy' and 'energy'; 'energy' was used" in summary.notes[0]
     with Dataset(tmp_path / "d.h5") as data:
         assert data.labels("a").energy.tolist() == [7.0] * 3
     import_dataset(tmp_path / "d.h5", {"a": path}, energy_key="REF_energy")

@@ -209,7 +209,7 @@ def test_what_is_no_published_table(tmp_path, call):
     for paths, message in (
         ([lacking], "lacking.csv: is none of .* it lacks the columns 'Error Precision', 'Testing Force RMSE'"),
         ([strange], "did you mean 'Leverage'"),
-        ([level], "has level 7, for which no cost is given"),
+        ([level], "has level 7, which has no cost"),
         ([half], "'Subsample size' must be a whole positive number; got 99.5 in data row 1"),
         ([empty], "empty.csv: has no rows"),
         ([text], "text.csv: column 'Testing Energy RMSE' must hold numbers"),

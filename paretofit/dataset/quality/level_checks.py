@@ -55,8 +55,8 @@ def _find_risen_energies(dataset: DatasetView, lower: str, upper: str, rise: Arr
     largest = np.argmax(np.where(is_same_mesh, rise, -np.inf))
     text = (
         f"levels {lower} and {upper}: with the same k-points the energy of {n_risen} configurations rises with the "
-        f"cutoff, by up to {1000 * rise[largest]:.3g} meV/atom in configuration {dataset.ids[largest]}; it should fall: "
-        "a level is not converged, or the labels are swapped"
+        f"cutoff, by up to {1000 * rise[largest]:.3g} meV/atom in configuration {dataset.ids[largest]}; it should "
+        "fall: a level is not converged, or the labels are swapped"
     )
     return [text]
 

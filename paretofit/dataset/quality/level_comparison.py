@@ -267,16 +267,14 @@ def _summarize_errors(rows: pd.DataFrame, bulk_id: int | None, n: int) -> tuple[
 
 def _correlate(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
     """Return a row of the correlations, in the order of `CORRELATION_COLUMNS`."""
-    rows = rows[rows[name].notna()]
-    result: list[Any] = []
-    for error in ("energy_error", "force_rmsd"):
-        pairs = rows[rows["force_rmsd"] >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM] if error == "force_rmsd" else rows
-        values = pairs[error].abs().to_numpy(float), pairs[name].to_numpy(float)
-        result += [len(pairs), *_compute_rank_correlation(*values)]
-    return (rows["level"].iloc[0], name, *result)
+    known = rows[rows[name].notna()]
+    moved = known[known["force_rmsd"] >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
+    energy = _compute_rank_correlation(known["energy_error"].abs(), known[name])
+    force = _compute_rank_correlation(moved["force_rmsd"], moved[name])
+    return (rows["level"].iloc[0], name, len(known), *energy, len(moved), *force)
 
 
-def _compute_rank_correlation(first: Array, second: Array) -> tuple[float, float]:
+def _compute_rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
     """Return the rank correlation and its two-sided p-value; NaN for too few pairs or a constant quantity."""
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan, np.nan
