@@ -137,9 +137,8 @@ def _get_tag(section: type[BaseModel]) -> Any:
 
 
 def _is_union_branch(part: Any) -> bool:
-    return isinstance(part, str) and (
-        part.startswith(("literal[", "constrained-", "dict[", "[")) or part in {"int", "float"}
-    )
+    branches = ("literal[", "constrained-", "dict[", "[")
+    return isinstance(part, str) and (part.startswith(branches) or part in {"int", "float"})
 
 
 def _find_sections(annotation: Any) -> list[type[BaseModel]]:

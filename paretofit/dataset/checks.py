@@ -31,7 +31,7 @@ def check_level_name(name: Any) -> None:
         raise InputError(f"{abbreviate(name)} cannot name a convergence level: use letters, digits, '-', '_' or '.'")
     if len(text.encode()) > MAX_LEVEL_NAME_BYTES:
         raise InputError(
-            f"{abbreviate(name)} cannot name a convergence level: use at most {MAX_LEVEL_NAME_BYTES} bytes"
+            f"{abbreviate(name)} cannot name a convergence level: use {MAX_LEVEL_NAME_BYTES} bytes or less"
         )
 
 
@@ -81,17 +81,13 @@ def check_structure(atoms: Atoms, context: str) -> None:
     if len(atoms) == 0:
         raise InputError(f"{context} has no atoms")
     if atoms.numbers.min() < 0 or atoms.numbers.max() >= len(chemical_symbols):
-        raise InputError(
-            f"{context} has atomic numbers that belong to no element; they must be 1 to {len(chemical_symbols) - 1}"
-        )
+        raise InputError(f"{context} has atomic numbers of no element; they must be 1 to {len(chemical_symbols) - 1}")
     cell = np.array(atoms.cell[:])
     values = np.concatenate([atoms.positions.ravel(), cell.ravel()])
     if not np.isfinite(values).all():
         raise InputError(f"{context} has positions or cell vectors that are not finite")
     if (largest := np.abs(values).max()) > MAX_COORDINATE:
-        raise InputError(
-            f"{context} has positions or cell vectors of {largest:.3g} Å; they must be below {MAX_COORDINATE:g} Å"
-        )
+        raise InputError(f"{context} has coordinates of {largest:.3g} Å; they must be below {MAX_COORDINATE:g} Å")
     lengths = np.linalg.norm(cell, axis=1)
     if (cell.any(axis=1) & (lengths < MIN_CELL_VECTOR_LENGTH)).any():
         raise InputError(

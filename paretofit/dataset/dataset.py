@@ -81,19 +81,13 @@ class Dataset:
     def _load_index(self) -> None:
         version = self._read_attributes("/").get("schema_version")
         if version is None:
-            raise InputError(
-                f"{self.path} is an HDF5 file but not a paretofit dataset; create one with 'paretofit import'"
-            )
+            raise InputError(f"{self.path} is not a paretofit dataset; create one with 'paretofit import'")
         if not isinstance(version, int | np.integer):
-            raise InputError(
-                f"{self.path}: its schema_version must be a whole number; got {abbreviate(version)}; restore the "
-                "file from a copy or import it again"
-            )
+            problem = f"its schema_version must be a whole number; got {abbreviate(version)}"
+            raise InputError(f"{self.path}: {problem}; restore the file from a copy or import it again")
         if version > SCHEMA_VERSION:
-            raise InputError(
-                f"{self.path} has schema version {version}, newer than {SCHEMA_VERSION}, the newest that "
-                "this paretofit reads; update paretofit"
-            )
+            limit = f"newer than {SCHEMA_VERSION}, the newest that this paretofit reads"
+            raise InputError(f"{self.path} has schema version {version}, {limit}; update paretofit")
         self._offsets = self._read("configurations/offsets", slice(None)).astype(np.int64)
         self._ids = self._read("configurations/id", slice(None)).astype(np.int64)
         is_ascending = bool((self._offsets[1:] > self._offsets[:-1]).all())
@@ -177,15 +171,12 @@ class Dataset:
         """
         indices = np.asarray(positions)
         if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "biu"):
-            raise InputError(
-                f"{self.path}: positions must be a list of whole numbers or a mask; got {abbreviate(positions)}"
-            )
+            raise InputError(f"{self.path}: positions must be whole numbers or a mask; got {abbreviate(positions)}")
         if indices.dtype == bool and len(indices) != len(self):
             raise InputError(f"{self.path}: a mask must have {len(self)} entries; got {len(indices)}")
         if indices.size and indices.dtype != bool and (indices.min() < -len(self) or indices.max() >= len(self)):
-            raise InputError(
-                f"{self.path}: positions must be between 0 and {len(self) - 1}; got {indices.min()} to {indices.max()}"
-            )
+            limits = f"{indices.min()} to {indices.max()}"
+            raise InputError(f"{self.path}: positions must be between 0 and {len(self) - 1}; got {limits}")
         view = object.__new__(Dataset)
         view.__dict__.update(self.__dict__)
         view._index = self._index[indices if indices.size else indices.astype(int)]
@@ -251,18 +242,13 @@ class Dataset:
 
     def hash_structures(self) -> str:
         """Return the SHA-256 digest of the ids and geometries of this selection, independent of the labels."""
-        hashes = (
-            hash_array(np.concatenate([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()]))
-            for atoms in self
-        )
-        return hash_json([self.ids.tolist(), list(hashes)])
+        vectors = ([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()] for atoms in self)
+        return hash_json([self.ids.tolist(), [hash_array(np.concatenate(parts)) for parts in vectors]])
 
     def _check_level(self, level: str) -> None:
         if level not in self.levels:
-            raise InputError(
-                f"{self.path} has no convergence level '{level}'; it has {', '.join(self.levels) or 'none'}"
-                + suggest_match(level, self.levels)
-            )
+            known = (", ".join(self.levels) or "none") + suggest_match(level, self.levels)
+            raise InputError(f"{self.path} has no convergence level '{level}'; it has {known}")
 
     def _get_atom_window(self, run: Array) -> slice:
         return slice(int(self._offsets[run[0]]), int(self._offsets[run[-1] + 1]))
@@ -303,10 +289,8 @@ class Dataset:
         return record
 
     def _create_corruption_error(self, name: str, reason: object) -> InputError:
-        return InputError(
-            f"{self.path}: '{name}' cannot be read ({one_line(reason)}); the file is corrupt or incomplete: restore "
-            "it from a copy or import it again"
-        )
+        advice = "the file is corrupt or incomplete: restore it from a copy or import it again"
+        return InputError(f"{self.path}: '{name}' cannot be read ({one_line(reason)}); {advice}")
 
 
 def _open_file(path: Path) -> h5py.File:
@@ -318,9 +302,8 @@ def _open_file(path: Path) -> h5py.File:
         check_global_heaps(path)
         return h5py.File(path, "r")
     except CORRUPT_FILE_ERRORS as error:
-        raise InputError(
-            f"{path} is a corrupt or truncated HDF5 file ({one_line(error)}); restore it from a copy or import it again"
-        ) from error
+        reason = f"a corrupt or truncated HDF5 file ({one_line(error)})"
+        raise InputError(f"{path} is {reason}; restore it from a copy or import it again") from error
 
 
 def _split_into_runs(positions: Array) -> Iterator[Array]:

@@ -139,9 +139,7 @@ def _write_level(group: h5py.Group, name: str, level: LevelData, sizes: list[int
         try:
             group.attrs[str(key)] = _encode(value)
         except (ValueError, TypeError, OverflowError, OSError) as error:  # a NUL character, or a huge number or text
-            raise InputError(
-                f"level '{name}': its setting '{key}' cannot be stored in HDF5: {one_line(error)}"
-            ) from error
+            raise InputError(f"level '{name}': the setting '{key}' cannot be stored: {one_line(error)}") from error
 
 
 def _write_arrays(group: h5py.Group, arrays: Mapping[str, Array]) -> None:

@@ -67,11 +67,8 @@ def import_published(
     output: Path | str,
     folder: Path | str,
     *,
-    allow_pickle: bool = False,
-    seconds: Mapping[str, float] | None = None,
-    stress_unit: str | None = None,
-    stress_positive_in: Literal["compression", "tension"] = "compression",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    **options: Any,
 ) -> ImportSummary:
     """Import a published directory into a dataset file: ``paretofit import OUT.h5 --published FOLDER``.
 
@@ -79,10 +76,11 @@ def import_published(
     ----------
     output : path-like
         The dataset file to write; an existing file is replaced.
-    folder, allow_pickle, seconds, stress_unit, stress_positive_in
-        As in `read_published_folder`.
+    folder : path-like
     settings : mapping of level to mapping, optional
         Settings of each level, stored with its labels.
+    **options
+        Options of `read_published_folder`.
 
     Returns
     -------
@@ -94,13 +92,7 @@ def import_published(
     InputError
         As for `read_published_folder`, or if the settings or seconds name an unknown level.
     """
-    data = read_published_folder(
-        folder,
-        allow_pickle=allow_pickle,
-        seconds=seconds,
-        stress_unit=stress_unit,
-        stress_positive_in=stress_positive_in,
-    )
+    data = read_published_folder(folder, **options)
     _check_levels(settings or {}, data.levels, "settings")
     for level, level_settings in (settings or {}).items():
         data.levels[level].settings = dict(level_settings)
@@ -166,10 +158,7 @@ def read_published_folder(
 
 def _find_files(path: Path) -> tuple[Path, dict[str, Path]]:
     """Return the file of the structures, and the files of the levels in order of their number."""
-    requirement = (
-        f"a directory with one *{STRUCTURES_SUFFIX} (Be{STRUCTURES_SUFFIX}) and *{LEVEL_INFIX}N.h5 "
-        f"(Be{LEVEL_INFIX}1.h5, ...) is needed"
-    )
+    requirement = f"a directory with one NAME{STRUCTURES_SUFFIX} and NAME{LEVEL_INFIX}1.h5, ... is needed"
     if not path.is_dir():
         raise InputError(f"no directory at {path}; {requirement}")
     files = sorted(path.glob(f"*{STRUCTURES_SUFFIX}"))
@@ -205,9 +194,7 @@ def _read_hdf_table(path: Path) -> pd.DataFrame:
     except ImportError as error:
         if "tables" not in str(error):  # a class in the pickle is not installed
             raise InputError(f"{path} holds objects that cannot be loaded: {one_line(error)}") from error
-        raise InputError(
-            f"{path} needs PyTables, which is not installed: pip install 'paretofit[published]'"
-        ) from error
+        raise InputError(f"{path} needs PyTables, which is missing: pip install 'paretofit[published]'") from error
     except Exception as error:  # a pickle can raise any exception
         reason = one_line(error).rpartition("End of HDF5 error back trace ")[2] or type(error).__name__
         raise InputError(f"{path} cannot be read as a pandas table: {reason}") from error
@@ -225,9 +212,8 @@ def _read_structures(path: Path) -> dict[int, Atoms]:
     structures: dict[int, Atoms] = {}
     for config_id, atoms in sorted(zip(ids, table[ATOMS_COLUMN], strict=True), key=operator.itemgetter(0)):
         if not isinstance(atoms, Atoms):
-            raise InputError(
-                f"{path}: '{ATOMS_COLUMN}' of index {config_id} must be an ase.Atoms; got {abbreviate(atoms)}"
-            )
+            name = f"'{ATOMS_COLUMN}' of index {config_id}"
+            raise InputError(f"{path}: {name} must be an ase.Atoms; got {abbreviate(atoms)}")
         atoms.calc = None
         structures[config_id] = atoms
     return structures
@@ -240,9 +226,7 @@ def _parse_index(path: Path, index: Any) -> list[int]:
         raise InputError(f"{path}, index: {error}") from error
     repeated = find_first_duplicate(ids)
     if repeated is not None:
-        raise InputError(
-            f"{path}: the index {repeated} appears more than once; each configuration needs a different one"
-        )
+        raise InputError(f"{path}: the index {repeated} appears more than once; indices must be unique")
     return ids
 
 
@@ -252,10 +236,8 @@ def _read_labels(
     """Parse the labels of one level by index."""
     missing = [name for name in REQUIRED_COLUMNS if name not in table.columns]
     if missing:
-        raise InputError(
-            f"{path} must have the columns {', '.join(REQUIRED_COLUMNS)} and optionally stress; it lacks "
-            f"{', '.join(missing)}"
-        )
+        required = f"{', '.join(REQUIRED_COLUMNS)} and optionally stress"
+        raise InputError(f"{path} must have the columns {required}; it lacks {', '.join(missing)}")
     ids = _parse_index(path, table["index"])
     unknown = [config_id for config_id in ids if config_id not in structures]
     if unknown:

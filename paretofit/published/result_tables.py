@@ -32,9 +32,8 @@ from paretofit.core import InputError, check_choice
 from paretofit.dataset import find_first_duplicate
 from paretofit.pareto import extract_numbers, read_table
 
-SECONDS_PER_CONFIGURATION: Mapping[str, float] = MappingProxyType(
-    {"1": 8.33, "2": 10.02, "3": 14.80, "4": 19.18, "5": 91.99, "6": 996.14}
-)
+_SECONDS = {"1": 8.33, "2": 10.02, "3": 14.80, "4": 19.18, "5": 91.99, "6": 996.14}
+SECONDS_PER_CONFIGURATION: Mapping[str, float] = MappingProxyType(_SECONDS)
 N_CONFIGURATIONS = 10_000
 ERROR_COLUMNS = ("train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force")
 COLUMNS = [
@@ -72,29 +71,21 @@ class _TableFormat:
 
 
 _FIT_KEYS = ("Energy Weight", "2Jmax", "Train Precision")
-_AT_TRAINING_LEVEL, _AT_REFERENCE = "{} RMSE (train precision)", "Testing {} RMSE (6th precision)"
-_WEIGHTS = _TableFormat(
-    "weights", _FIT_KEYS, f"Training {_AT_TRAINING_LEVEL}", f"Testing {_AT_TRAINING_LEVEL}", _AT_REFERENCE
+_SUBSET_KEYS = ("Subsample size", *_FIT_KEYS)
+_TESTS = ("Testing {} RMSE (train precision)", "Testing {} RMSE (6th precision)")
+_WEIGHTS = _TableFormat("weights", _FIT_KEYS, "Training {} RMSE (train precision)", *_TESTS)
+_WEIGHTED_SAMPLING = _TableFormat(
+    "samplings and weights", _SUBSET_KEYS, "Subsampled {} RMSE (train precision)", *_TESTS
 )
 _SAMPLING = _TableFormat(
     "samplings",
-    ("Subsample size", *_FIT_KEYS, "Error Precision", "Sampling Method"),
+    (*_SUBSET_KEYS, "Error Precision", "Sampling Method"),
     "Subsampled {} RMSE",
     "Testing {} RMSE",
     "Testing {} RMSE",
 )
-_SAMPLING_AND_WEIGHTS = _TableFormat(
-    "samplings and weights",
-    ("Subsample size", *_FIT_KEYS),
-    f"Subsampled {_AT_TRAINING_LEVEL}",
-    f"Testing {_AT_TRAINING_LEVEL}",
-    _AT_REFERENCE,
-)
-TABLE_FORMATS = (
-    _SAMPLING_AND_WEIGHTS,
-    _SAMPLING,
-    _WEIGHTS,
-)  # in order of priority: the first has all columns of the last
+# In order of priority: the first has all columns of the last.
+TABLE_FORMATS = (_WEIGHTED_SAMPLING, _SAMPLING, _WEIGHTS)
 
 
 def read_published(
@@ -192,9 +183,8 @@ def _parse_counts(path: Path, numbers: pd.DataFrame, name: str) -> pd.Series:
     is_wrong = ~(np.isfinite(values) & (values > 0) & (values == np.round(values)))
     if is_wrong.any():
         first = int(np.argmax(is_wrong))
-        raise InputError(
-            f"{path}: '{name}' must be a whole positive number; got {values[first]:g} in data row {first + 1}"
-        )
+        row = f"data row {first + 1}"
+        raise InputError(f"{path}: '{name}' must be a whole positive number; got {values[first]:g} in {row}")
     return pd.Series(values.astype(np.int64), index=numbers.index)
 
 
@@ -203,16 +193,15 @@ def _parse_levels(path: Path, column: pd.Series, costs: Mapping[str, float], nam
     names = pd.Series([f"{value:g}" for value in column.to_numpy(dtype=float)], index=column.index, dtype=object)
     unknown = sorted(set(names) - set(costs))
     if unknown:
-        raise InputError(
-            f"{path}: '{name}' has level {unknown[0]}, which has no cost; the levels with a cost are {', '.join(costs)}"
-        )
+        known = ", ".join(costs)
+        raise InputError(f"{path}: '{name}' has level {unknown[0]}, which has no cost; those with a cost are {known}")
     return names
 
 
 def _parse_sampling_methods(path: Path, frame: pd.DataFrame, table_format: _TableFormat) -> pd.Series | str:
     """Return our names of the sampling methods; "random" if all configurations are in the training set."""
     if table_format is not _SAMPLING:
-        return "leverage" if table_format is _SAMPLING_AND_WEIGHTS else "random"
+        return "leverage" if table_format is _WEIGHTED_SAMPLING else "random"
     names = frame["Sampling Method"].astype(str)
     for name in sorted(set(names)):
         check_choice(f"{path}: 'Sampling Method'", name, _SAMPLING_METHODS)

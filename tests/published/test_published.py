@@ -211,7 +211,7 @@ def test_what_is_no_published_table(tmp_path, call):
         ([strange], "did you mean 'Leverage'"),
         ([level], "has level 7, which has no cost"),
         ([half], "'Subsample size' must be a whole positive number; got 99.5 in data row 1"),
-        ([empty], "empty.csv: has no rows"),
+        ([empty], "empty.csv: the table has no rows"),
         ([text], "text.csv: column 'Testing Energy RMSE' must hold numbers"),
         ([good, good], "is named twice"),
         ([], "there is no table"),
@@ -412,4 +412,4 @@ def test_the_published_study_is_the_papers_design(call):
     if not study.dataset.exists():
         done = call("run", ROOT / "studies" / "published_beryllium.yaml")
         assert done.returncode == 2
-        assert "'paretofit import' makes one" in done.stderr
+        assert "'paretofit import' creates one" in done.stderr

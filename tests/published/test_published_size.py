@@ -146,7 +146,7 @@ def test_runs_that_keep_to_the_formulas_give_the_whole():
 def test_memory_grows_with_rows_that_stay_in_the_file():
     done = {name: measured(plans.PLANS[name]) for name in ("A1", "A3", "A9", "B1")}
     for one in done.values():
-        held = one.files["design"] if one.files["design"] <= whole.MEMORY_LIMIT else 0
+        held = one.files["design"] if one.files["design"] <= whole.MAX_ROWS_IN_MEMORY_BYTES else 0
         one.memory_of_all["sweep"] = 500 + 1e-4 * one.rows + held / 1e6
     (table,) = whole.extrapolated(done, 1e12, 1e12)
     memory = {row[0]: float(row[3]) for row in table.rows}

@@ -109,9 +109,7 @@ def export_dataset(
         raise InputError(f"{folder} is a file; name a directory for the export")
     with Dataset(dataset) as data:
         names = list(dict.fromkeys(levels or data.levels))
-        columns = {
-            name: data.labels(name).complete for name in names
-        }  # refuses unknown levels before any file is written
+        columns = {name: data.labels(name).complete for name in names}  # refuses unknown levels before any writing
         paths = {name: folder / f"level_{name}.{format}" for name in names}
         for name, path in paths.items():
             writers[format](path, _label_structures(data, name, keys))

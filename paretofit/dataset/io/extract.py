@@ -133,9 +133,8 @@ def _choose_keys(frames: Frames, user_keys: Mapping[str, str]) -> tuple[KeyNames
     notes = [f"{frames.path}: labels were taken from {', '.join(implied.values())}"] if implied else []
     if has_results and prefixes and not user_keys:
         key = f"{prefixes[0]}energy"
-        notes.append(
-            f"{frames.path}: it has '{key}' and 'energy'; 'energy' was used: to use the other, add --energy-key {key}"
-        )
+        choice = f"'energy' was used: to use the other, add --energy-key {key}"
+        notes.append(f"{frames.path}: it has '{key}' and 'energy'; {choice}")
     return names, notes
 
 
@@ -182,17 +181,16 @@ def _format_key(quantity: str, pattern: str, level: str) -> str:
     try:
         return pattern.format(level=level)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"the key of the {quantity}, '{pattern}', cannot be used: the only placeholder is '{{level}}'"
-        ) from error
+        reason = "the only placeholder is '{level}'"
+        raise InputError(f"the key of the {quantity}, '{pattern}', cannot be used: {reason}") from error
 
 
 def _check_distinct(levels: Sequence[str], names: Mapping[str, Mapping[str, str]], patterns: Mapping[str, str]) -> None:
     """Refuse keys that several levels would share."""
     for quantity, pattern in patterns.items():
+        if len(set(levels)) < len(levels):
+            raise InputError(f"a level is named twice in {', '.join(levels)}; name each once")
         if len({names[level][quantity] for level in levels}) < len(levels):
-            if len(set(levels)) < len(levels):
-                raise InputError(f"a level is named twice in {', '.join(levels)}; name each once")
             raise InputError(f"the key of the {quantity}, '{pattern}', must contain '{{level}}' for several levels")
 
 

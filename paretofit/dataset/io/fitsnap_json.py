@@ -19,20 +19,14 @@ from paretofit.core import Array, InputError, one_line, read_text, suggest_match
 from paretofit.dataset.checks import abbreviate, as_float_array, convert_to_voigt
 
 ENERGIES = {
-    "electronvolt": 1.0,
-    "ev": 1.0,
-    "hartree": units.Hartree,
-    "rydberg": units.Rydberg,
-    "kcal/mol": units.kcal / units.mol,
-    "kj/mol": units.kJ / units.mol,
-}
+    "electronvolt": 1.0, "ev": 1.0, "hartree": units.Hartree, "rydberg": units.Rydberg,
+    "kcal/mol": units.kcal / units.mol, "kj/mol": units.kJ / units.mol,
+}  # fmt: skip
 LENGTHS = {"angstrom": 1.0, "bohr": units.Bohr, "nanometer": units.nm}
 FORCES = {
-    "electronvoltperangstrom": 1.0,
-    "ev/angstrom": 1.0,
-    "hartreeperbohr": units.Hartree / units.Bohr,
-    "rydbergperbohr": units.Rydberg / units.Bohr,
-}
+    "electronvoltperangstrom": 1.0, "ev/angstrom": 1.0,
+    "hartreeperbohr": units.Hartree / units.Bohr, "rydbergperbohr": units.Rydberg / units.Bohr,
+}  # fmt: skip
 STRESSES = {"bar": units.bar, "kbar": 1e3 * units.bar, "gpa": units.GPa, "pascal": units.Pascal, "pa": units.Pascal}
 STYLES: dict[str, tuple[str, dict[str, float]]] = {
     "Lattice": ("angstrom", LENGTHS),

@@ -41,10 +41,7 @@ def read_folder(path: Path) -> Frames:
     if calculations:
         sources, kind = calculations, f"{OUTCAR}, {XML} or output of pw.x"
     elif json_files and structure_files:
-        raise InputError(
-            f"{path} holds JSON files and other structures ({structure_files[0]}); move each kind to a separate "
-            "directory"
-        )
+        raise InputError(f"{path} holds JSON files and other structures ({structure_files[0]}); separate them")
     else:
         sources, kind = [[file] for file in json_files or structure_files], "JSON file" if json_files else "structures"
     if not sources:
@@ -60,9 +57,8 @@ def read_folder(path: Path) -> Frames:
             group = str(Path(atoms.info["source"]).parent)
             atoms.info.setdefault("config_type", group if group != "." else path.name)
     folders = [entry for entry in entries if entry.is_dir()]
-    frames.skipped += [
-        f"{folder}: no {kind}" for folder in _find_empty_folders(path, folders, [files[0] for files in sources])
-    ]
+    empty_folders = _find_empty_folders(path, folders, [files[0] for files in sources])
+    frames.skipped += [f"{folder}: no {kind}" for folder in empty_folders]
     return frames
 
 
@@ -93,9 +89,7 @@ def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
             break
         frames.skipped += problems
     if not frames.atoms:
-        raise InputError(
-            f"none of the {len(sources)} files in {path} can be read; the first error: {frames.skipped[0]}"
-        )
+        raise InputError(f"none of the {len(sources)} files in {path} can be read; first error: {frames.skipped[0]}")
     frames.origins = origins
     frames.notes = format_notes(path, notes)
     return frames
@@ -114,14 +108,13 @@ def _add_source_info(structures: list[Atoms], file: Path, path: Path, notes: Cou
 
 def _find_calculations(files: Sequence[Path]) -> list[list[Path]]:
     """Return vasprun.xml, which has more digits, and OUTCAR of each VASP calculation, and every output of pw.x."""
-    folders: dict[Path, list[Path]] = {}
+    folders: dict[Path, list[Path]] = {file.parent: [] for file in files}  # in order of appearance
     for name in (XML, OUTCAR):
         for file in files:
             if file.name in {name + suffix for suffix in COMPRESSION_SUFFIXES}:
-                folders.setdefault(file.parent, []).append(file)
-    order = {file.parent: k for k, file in reversed(list(enumerate(files)))}
+                folders[file.parent].append(file)
     espresso = [[file] for file in files if file.suffix in {".out", ".pwo"} and _is_pwscf_output(file)]
-    return [folders[folder] for folder in sorted(folders, key=order.__getitem__)] + espresso
+    return [*filter(None, folders.values()), *espresso]
 
 
 def _is_pwscf_output(file: Path) -> bool:

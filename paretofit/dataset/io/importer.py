@@ -122,9 +122,8 @@ def import_dataset(
     new_levels = [level for part in parts for level in part.labels]
     for level in settings or {}:
         if level not in new_levels:
-            raise InputError(
-                f"the settings describe level '{level}', which is not imported; the levels are {', '.join(new_levels)}"
-            )
+            problem = f"the settings describe level '{level}', which is not imported"
+            raise InputError(f"{problem}; the levels are {', '.join(new_levels)}")
     stored_settings: dict[str, dict[str, Any]] = {}
     if append:
         frames, labels, stored_settings = read_existing_dataset(Path(output))

@@ -6,7 +6,7 @@ structures.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,17 +55,13 @@ def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchR
     InputError
         If the structures cannot be matched, or the geometry of a configuration differs between files.
     """
-    methods: dict[str, Callable[[], MatchResult]] = {
-        "id": lambda: _match_by_id(parts),
-        "order": lambda: _match_by_order(parts),
-        "geometry": lambda: _match_by_geometry(parts, strict=False),
-    }
+    methods = {"id": _match_by_id, "order": _match_by_order, "geometry": _match_by_geometry}
     if match_by is not None:
         check_choice("match", match_by, methods)
     if not parts:
         raise InputError("no level to import; name at least one with its file")
     if match_by is not None:
-        return methods[match_by]()
+        return methods[match_by](parts)
     if all(part.ids is not None for part in parts):
         return _match_by_id(parts)
     if all(part.ids is None for part in parts) and _have_same_order(parts):
@@ -79,9 +75,7 @@ def _match_by_id(parts: Sequence[Frames]) -> MatchResult:
     positions: list[list[int]] = []
     for part in parts:
         if part.ids is None:
-            raise InputError(
-                f"{part.path}: not every structure has an id; match by geometry, or add a config_id to each"
-            )
+            raise InputError(f"{part.path}: not every structure has an id; match by geometry, or add a config_id")
         positions.append([position_of_id.setdefault(config_id, len(position_of_id)) for config_id in part.ids])
         for k, position in enumerate(positions[-1]):
             if position == len(atoms):
@@ -106,7 +100,7 @@ def _match_by_order(parts: Sequence[Frames]) -> MatchResult:
     return MatchResult(parts[0].atoms, ids, [list(range(n)) for _ in parts], [])
 
 
-def _match_by_geometry(parts: Sequence[Frames], *, strict: bool) -> MatchResult:
+def _match_by_geometry(parts: Sequence[Frames], strict: bool = False) -> MatchResult:
     """Match by geometry; `strict` refuses structures that look like one configuration in two geometries."""
     atoms = list(parts[0].atoms)
     origins: list[tuple[Frames, int]] = [(parts[0], k) for k in range(len(atoms))]  # part and frame of each

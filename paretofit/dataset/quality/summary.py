@@ -132,24 +132,14 @@ def _survey_structures(dataset: DatasetView) -> _Survey:
 
 
 def _find_structure_warnings(survey: _Survey) -> list[str]:
-    findings: list[tuple[list[Any], str, str]] = [
-        (survey.duplicates, "duplicate configurations", ""),
-        (
-            survey.flat,
-            "configurations are periodic along vectors that span no volume",
-            "; correct their cells, because nothing can be computed for them",
-        ),
-        (
-            survey.close,
-            f"configurations have atoms closer than {MIN_DISTANCE_RATIO} of the sum of their covalent radii",
-            "",
-        ),
-    ]
-    return [
-        f"{len(items)} {text}: {list_first(items, MAX_LISTED_ITEMS)}{advice}"
-        for items, text, advice in findings
-        if items
-    ]
+    close = f"have atoms closer than {MIN_DISTANCE_RATIO} of the sum of their covalent radii"
+    flat = "are periodic along vectors that span no volume, so that nothing can be computed for them"
+    findings: dict[str, list[Any]] = {
+        "duplicate configurations": survey.duplicates,
+        f"configurations {flat}": survey.flat,
+        f"configurations {close}": survey.close,
+    }
+    return [f"{len(ids)} {text}: {list_first(ids, MAX_LISTED_ITEMS)}" for text, ids in findings.items() if ids]
 
 
 def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
@@ -212,16 +202,12 @@ def _is_crowded(atoms: Atoms, radii: Array) -> bool:
 def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
     warnings = []
     missing = ids[~labels.complete]
-    is_partial = (
-        2 * len(missing) > len(ids) and not labels.failed.any()
-    )  # most configurations were never to be labelled
-    if len(missing) and not is_partial:
-        listed = list_first(missing, MAX_LISTED_ITEMS)
-        warnings.append(f"level {name}: {len(missing)} labels are missing or incomplete: {listed}")
-    negative = ids[labels.seconds < 0]
-    if len(negative):
-        listed = list_first(negative, MAX_LISTED_ITEMS)
-        warnings.append(f"level {name}: {len(negative)} labels have a negative cost: {listed}")
+    if 2 * len(missing) > len(ids) and not labels.failed.any():
+        missing = missing[:0]  # most configurations were not meant to be labelled
+    for problem, bad_ids in (("are missing or incomplete", missing), ("have a negative cost", ids[labels.seconds < 0])):
+        if len(bad_ids):
+            listed = list_first(bad_ids, MAX_LISTED_ITEMS)
+            warnings.append(f"level {name}: {len(bad_ids)} labels {problem}: {listed}")
     net_forces = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
     force_per_atom = np.linalg.norm(net_forces, axis=1) / np.diff(labels.offsets)
     n_unbalanced = int((force_per_atom > MAX_NET_FORCE).sum())

@@ -39,19 +39,15 @@ MAX_RANK_CORRELATION = -0.5  # of stress with volume
 MAX_P_VALUE = 1e-3
 WRONG_SIGN = "the opposite of ASE's sign (negative in compression)"
 
+# Values of 1 eV, 1 eV/Å and 1 eV/Å³ in other units.
 ENERGY_UNITS = {
-    "hartree": 1 / units.Hartree,
-    "rydberg": 1 / units.Rydberg,
-    "kcal/mol": units.mol / units.kcal,
-    "kJ/mol": units.mol / units.kJ,
-    "meV": 1e3,
-}
+    "hartree": 1 / units.Hartree, "rydberg": 1 / units.Rydberg, "kcal/mol": units.mol / units.kcal,
+    "kJ/mol": units.mol / units.kJ, "meV": 1e3,
+}  # fmt: skip
 FORCE_UNITS = {
-    "hartree/bohr": units.Bohr / units.Hartree,
-    "rydberg/bohr": units.Bohr / units.Rydberg,
-    "kcal/mol/Å": units.mol / units.kcal,
-    "meV/Å": 1e3,
-}
+    "hartree/bohr": units.Bohr / units.Hartree, "rydberg/bohr": units.Bohr / units.Rydberg,
+    "kcal/mol/Å": units.mol / units.kcal, "meV/Å": 1e3,
+}  # fmt: skip
 STRESS_UNITS = {"GPa": 1 / units.GPa, "kbar": 1e-3 / units.bar, "bar": 1 / units.bar}
 
 
@@ -170,10 +166,8 @@ def _check_level(level: str, labels: Labels, energies: Array, volumes: Array, gr
     """Return a suspicion from the energies per atom, stresses and volumes per atom of a level, or an empty string."""
     is_usable = np.isfinite(labels.stress).all(axis=1) & np.isfinite(volumes) & labels.complete
     stress = labels.stress[:, :3].mean(axis=1)
-    slopes = [
-        _fit_energy_to_stress(volumes[curve], energies[curve], stress[curve])
-        for curve in _find_curves(is_usable, volumes, groups)
-    ]
+    curves = _find_curves(is_usable, volumes, groups)
+    slopes = [_fit_energy_to_stress(volumes[curve], energies[curve], stress[curve]) for curve in curves]
     if not np.isnan(slopes).all():
         return _interpret_slope(level, float(np.nanmedian(slopes)))
     largest = float(np.abs(labels.stress[np.isfinite(labels.stress)]).max(initial=0.0))
