@@ -27,12 +27,11 @@ def check_level_name(name: Any) -> None:
         cannot be printed.
     """
     text = name if isinstance(name, str) else ""
+    message = f"{abbreviate(name)} cannot name a convergence level: use"
     if not text.strip() or "/" in text or text in {".", ".."} or not text.isprintable():
-        raise InputError(f"{abbreviate(name)} cannot name a convergence level: use letters, digits, '-', '_' or '.'")
+        raise InputError(f"{message} letters, digits, '-', '_' or '.'")
     if len(text.encode()) > MAX_LEVEL_NAME_BYTES:
-        raise InputError(
-            f"{abbreviate(name)} cannot name a convergence level: use {MAX_LEVEL_NAME_BYTES} bytes or less"
-        )
+        raise InputError(f"{message} at most {MAX_LEVEL_NAME_BYTES} bytes")
 
 
 def parse_config_id(value: Any) -> int:
@@ -90,10 +89,8 @@ def check_structure(atoms: Atoms, context: str) -> None:
         raise InputError(f"{context} has coordinates of {largest:.3g} Å; they must be below {MAX_COORDINATE:g} Å")
     lengths = np.linalg.norm(cell, axis=1)
     if (cell.any(axis=1) & (lengths < MIN_CELL_VECTOR_LENGTH)).any():
-        raise InputError(
-            f"{context} has a cell vector shorter than {MIN_CELL_VECTOR_LENGTH:g} Å; give its length in Å, or zeros "
-            "for no vector"
-        )
+        limit = f"shorter than {MIN_CELL_VECTOR_LENGTH:g} Å"
+        raise InputError(f"{context} has a cell vector {limit}; give its length in Å, or zeros for no vector")
 
 
 def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:

@@ -15,17 +15,17 @@ from paretofit.core import MAX_SHOWN_ITEMS, InputError, escape_text, list_first,
 from paretofit.dataset.quality.summary import apply_to_finite, describe_dataset
 
 if TYPE_CHECKING:
-    from paretofit.dataset.labelled import DatasetView
+    from paretofit.dataset.stored_dataset import StoredDataset
 
 MAX_CHECKED_CONFIGURATIONS = 1000  # checking them takes about two seconds
 
 
-def render_dataset(dataset: DatasetView) -> str:
+def render_dataset(dataset: StoredDataset) -> str:
     """Render tables of the configurations and levels of a dataset, and its warnings.
 
     Parameters
     ----------
-    dataset : DatasetView
+    dataset : Dataset
         A dataset or a selection.
 
     Returns
@@ -39,7 +39,7 @@ def render_dataset(dataset: DatasetView) -> str:
         return f"<p>{escape_text(dataset)}: {escape_text(error)}</p>"
 
 
-def _render_summary(dataset: DatasetView) -> str:
+def _render_summary(dataset: StoredDataset) -> str:
     n_atoms = dataset.n_atoms
     atoms_range = f" ({n_atoms.min()} to {n_atoms.max()} in each)" if len(n_atoms) else ""
     elements: Counter[str] = Counter()
@@ -57,7 +57,7 @@ def _render_summary(dataset: DatasetView) -> str:
     return title + render_table((), rows) + _render_levels(dataset) + _render_warnings(dataset)
 
 
-def _render_levels(dataset: DatasetView) -> str:
+def _render_levels(dataset: StoredDataset) -> str:
     if not dataset.levels:
         return "<p>no convergence levels: nothing is labelled yet</p>"
     columns: dict[str, list[Any]] = {}  # settings that fit into a cell
@@ -75,7 +75,7 @@ def _render_levels(dataset: DatasetView) -> str:
     return render_table(("level", "labels", "failed", "mean s", *differing), rows)
 
 
-def _render_warnings(dataset: DatasetView) -> str:
+def _render_warnings(dataset: StoredDataset) -> str:
     if len(dataset) > MAX_CHECKED_CONFIGURATIONS:
         size = f"{MAX_CHECKED_CONFIGURATIONS:,} configurations"
         return f"<p>More than {size}: use <code>describe_dataset</code> to check them.</p>"

@@ -1,18 +1,13 @@
-"""Labels of a convergence level, and the protocol of datasets that checks and summaries read."""
+"""Labels of a convergence level."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from ase import Atoms
-
     from paretofit.core import Array
 
 STATUS_CODES = {"missing": 0, "done": 1, "failed": 2}
@@ -66,36 +61,3 @@ class Labels:
         if not len(self.energy):
             return np.zeros(0)
         return np.asarray(np.add.reduceat(np.append(values, 0), self.offsets[:-1]))
-
-
-class DatasetView(Protocol):
-    """Interface of `Dataset` for the modules that `Dataset` itself uses."""
-
-    path: Path
-    levels: list[str]
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Atoms]: ...
-
-    def __getitem__(self, k: int) -> Atoms: ...
-
-    @property
-    def ids(self) -> Array:
-        """``(n,)`` ids of the configurations."""
-
-    @property
-    def n_atoms(self) -> Array:
-        """``(n,)`` numbers of atoms."""
-
-    def labels(self, level: str) -> Labels:
-        """Return the labels at a level."""
-
-    def label_records(self, level: str) -> list[dict[str, Any]]:
-        """Return the metadata of each label."""
-
-    def settings(self, level: str) -> dict[str, Any]:
-        """Return the settings of a level."""
-
-    def select_ids(self, ids: Sequence[int] | Array) -> Self:
-        """Return a view of the configurations with these ids."""

@@ -107,8 +107,7 @@ def split_configurations(groups: Array, train_fraction: float, seed: int) -> Spl
             if largest > n / 2 and n > 1
             else "change it, or add configurations"
         )
-        raise InputError(
-            f"a train_fraction of {train_fraction} of {n} configurations in {len(group_members)} groups, the largest "
-            f"with {largest}, leaves the training or the test set empty; {advice}"
-        )
+        groups_text = f"{n} configurations in {len(group_members)} groups, the largest with {largest}"
+        problem = "leaves the training or the test set empty"
+        raise InputError(f"a train_fraction of {train_fraction} of {groups_text}, {problem}; {advice}")
     return Split(np.flatnonzero(is_train), np.flatnonzero(~is_train), groups)

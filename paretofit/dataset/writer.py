@@ -19,8 +19,8 @@ from paretofit.dataset.checks import (
     find_first_duplicate,
     parse_config_id,
 )
-from paretofit.dataset.dataset import SCHEMA_VERSION, STORED_UNITS
 from paretofit.dataset.labelled import STATUS_CODES
+from paretofit.dataset.stored_dataset import SCHEMA_VERSION, STORED_UNITS
 
 Label = Mapping[str, Any]
 

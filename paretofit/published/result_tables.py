@@ -80,9 +80,7 @@ _WEIGHTED_SAMPLING = _TableFormat(
 _SAMPLING = _TableFormat(
     "samplings",
     (*_SUBSET_KEYS, "Error Precision", "Sampling Method"),
-    "Subsampled {} RMSE",
-    "Testing {} RMSE",
-    "Testing {} RMSE",
+    *("Subsampled {} RMSE", "Testing {} RMSE", "Testing {} RMSE"),
 )
 # In order of priority: the first has all columns of the last.
 TABLE_FORMATS = (_WEIGHTED_SAMPLING, _SAMPLING, _WEIGHTS)
@@ -131,9 +129,7 @@ def _parse_costs(cost_per_configuration: Mapping[str, float]) -> dict[str, float
         if not 0 < seconds < np.inf:
             raise InputError(f"the seconds of level '{level}' must be a positive number; got {seconds:g}")
     if not costs:
-        raise InputError(
-            "the cost per configuration names no level; give the seconds of each level, the reference last"
-        )
+        raise InputError("cost_per_configuration is empty; give the seconds of each level, the reference last")
     return costs
 
 

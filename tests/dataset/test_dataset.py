@@ -21,7 +21,7 @@ from paretofit.dataset import (
     split_configurations,
     write_dataset,
 )
-from paretofit.dataset.dataset import MAX_CHUNK_CONFIGURATIONS
+from paretofit.dataset.stored_dataset import MAX_CHUNK_CONFIGURATIONS
 
 
 def test_shipped_data_is_what_its_readme_says(beryllium):

@@ -16,7 +16,8 @@ from paretofit.core import list_first
 
 if TYPE_CHECKING:
     from paretofit.core import Array
-    from paretofit.dataset.labelled import DatasetView, Labels
+    from paretofit.dataset.labelled import Labels
+    from paretofit.dataset.stored_dataset import StoredDataset
 
 MAX_ENERGY_RISE = 1e-3  # eV/atom; grids and self-consistency leave a few tenths of a meV
 MAX_ENERGY_DEVIATION = 10.0  # robust standard deviations; the largest of 1,048 differences in beryllium data was 5.5
@@ -26,7 +27,7 @@ MIN_LABELS = 8  # for the search for outliers
 MAX_LISTED_ITEMS = 5
 
 
-def find_level_warnings(dataset: DatasetView) -> list[str]:
+def find_level_warnings(dataset: StoredDataset) -> list[str]:
     """Return a warning for each suspicious difference between neighbouring levels."""
     warnings: list[str] = []
     for lower, upper in pairwise(dataset.levels):
@@ -39,7 +40,7 @@ def find_level_warnings(dataset: DatasetView) -> list[str]:
     return warnings
 
 
-def _find_risen_energies(dataset: DatasetView, lower: str, upper: str, rise: Array) -> list[str]:
+def _find_risen_energies(dataset: StoredDataset, lower: str, upper: str, rise: Array) -> list[str]:
     """Find energies that rise (eV/atom) with the cutoff although no other setting changes."""
     settings = [dict(dataset.settings(level)) for level in (lower, upper)]
     cutoffs = [level_settings.pop("cutoff_ev", None) for level_settings in settings]

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.core import Array
-    from paretofit.dataset.labelled import DatasetView, Labels
+    from paretofit.dataset.labelled import Labels
+    from paretofit.dataset.stored_dataset import StoredDataset
 
 CONFIGURATION_COLUMNS = [
     "level", "config_id", "energy", "reference_energy", "energy_error", "force_rmsd", "atoms", "shortest_vector",
@@ -102,7 +103,7 @@ class LevelErrors:
 
 
 def compute_level_errors(
-    dataset: DatasetView, levels: Sequence[str], *, reference_configuration: int | None = None
+    dataset: StoredDataset, levels: Sequence[str], *, reference_configuration: int | None = None
 ) -> LevelErrors:
     """Compare every level with the last of `levels` on the configurations whose labels are complete at both.
 
@@ -139,7 +140,7 @@ def compute_level_errors(
 
 
 def _compare_levels(
-    dataset: DatasetView, names: Sequence[str], reference: Labels, reference_configuration: int | None
+    dataset: StoredDataset, names: Sequence[str], reference: Labels, reference_configuration: int | None
 ) -> LevelErrors:
     if not reference.complete.any():
         raise InputError(f"{dataset.path}: no configuration has an energy and all forces at level '{names[-1]}'")
@@ -177,7 +178,7 @@ def _compare_levels(
     )
 
 
-def _tabulate_geometries(dataset: DatasetView) -> pd.DataFrame:
+def _tabulate_geometries(dataset: StoredDataset) -> pd.DataFrame:
     """Tabulate ids, atoms, types, shortest vectors (Å) and lengths of reciprocal vectors (1/Å with the 2π)."""
     columns = ["config_id", "atoms", "config_type", "shortest_vector", "b1", "b2", "b3"]
     return pd.DataFrame([_describe_geometry(atoms) for atoms in dataset], columns=columns)
@@ -199,7 +200,7 @@ def _compute_reciprocal_lengths(atoms: Atoms) -> Array:
     return np.where(atoms.pbc, 2 * np.pi * np.linalg.norm(vectors, axis=1), 0.0)
 
 
-def _tabulate_meshes(dataset: DatasetView, level: str, geometries: pd.DataFrame) -> pd.DataFrame:
+def _tabulate_meshes(dataset: StoredDataset, level: str, geometries: pd.DataFrame) -> pd.DataFrame:
     """Return ``n_kpoints`` and ``largest_kspacing`` (1/Å) of the mesh of each label, or of the spacing of the level."""
     reciprocal = geometries[["b1", "b2", "b3"]].to_numpy(float)
     spacing = dataset.settings(level).get("kspacing_per_angstrom", np.nan)
@@ -240,7 +241,7 @@ def _sample_atoms(n: int) -> Array:
 
 
 def _choose_bulk(
-    dataset: DatasetView, names: Sequence[str], bulk_id: int | None, is_labelled: Array, energy: Array
+    dataset: StoredDataset, names: Sequence[str], bulk_id: int | None, is_labelled: Array, energy: Array
 ) -> int | None:
     """Check the requested bulk configuration, or choose the labelled one with the lowest energy per atom (eV)."""
     if bulk_id is None:
@@ -282,7 +283,7 @@ def _compute_rank_correlation(first: pd.Series, second: pd.Series) -> tuple[floa
     return float(result.statistic), float(result.pvalue) if len(first) >= _MIN_PAIRS else np.nan
 
 
-def _collect_settings(dataset: DatasetView, level: str, labels: Labels) -> dict[str, Any]:
+def _collect_settings(dataset: StoredDataset, level: str, labels: Labels) -> dict[str, Any]:
     complete = labels.complete
     seconds = labels.seconds[complete & np.isfinite(labels.seconds)]
     return {

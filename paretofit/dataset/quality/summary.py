@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from paretofit.core import Array
-    from paretofit.dataset.labelled import DatasetView, Labels
+    from paretofit.dataset.labelled import Labels
+    from paretofit.dataset.stored_dataset import StoredDataset
 
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
@@ -61,7 +62,7 @@ class DatasetSummary:
     warnings: list[str]
 
 
-def describe_dataset(dataset: DatasetView) -> DatasetSummary:
+def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     """Summarize a dataset and check its structures and labels.
 
     Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 of the sum of their
@@ -70,7 +71,7 @@ def describe_dataset(dataset: DatasetView) -> DatasetSummary:
 
     Parameters
     ----------
-    dataset : DatasetView
+    dataset : Dataset
 
     Returns
     -------
@@ -111,7 +112,7 @@ class _Survey:
     close: list[int] = field(default_factory=list)
 
 
-def _survey_structures(dataset: DatasetView) -> _Survey:
+def _survey_structures(dataset: StoredDataset) -> _Survey:
     survey = _Survey()
     first_ids: dict[str, int] = {}
     for atoms in dataset:
@@ -246,11 +247,9 @@ def format_dataset_info(info: DatasetSummary) -> str:
         TABLE_HEADER,
     ]
     for level in info.levels:
-        low, high = level.energy_range
-        lines.append(
-            f"{level.name:<10}{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
-            f"{level.mean_seconds:>10.2f}{f'{low:.3f} to {high:.3f}':>24}{level.max_force:>17.3f}"
-        )
+        energies = f"{level.energy_range[0]:.3f} to {level.energy_range[1]:.3f}"
+        counts = f"{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
+        lines.append(f"{level.name:<10}{counts}{level.mean_seconds:>10.2f}{energies:>24}{level.max_force:>17.3f}")
     lines += ["", *_format_settings(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
     return "\n".join(lines + ([] if info.warnings else ["no warnings"]))
 
@@ -262,10 +261,9 @@ def _format_settings(levels: list[LevelSummary]) -> list[str]:
     first = levels[0].settings if len(levels) > 1 else {}
     shared = {key for key, value in first.items() if all(level.settings.get(key) == value for level in levels)}
     lines = [f"all levels: {key}: {format_setting(first[key])}" for key in sorted(shared)]
-    others = {
-        level.name: {key: value for key, value in level.settings.items() if key not in shared} for level in levels
-    }
-    lines += [f"level {name}: {format_setting(settings)}" for name, settings in others.items() if settings]
+    for level in levels:
+        settings = {key: value for key, value in level.settings.items() if key not in shared}
+        lines += [f"level {level.name}: {format_setting(settings)}"] if settings else []
     return lines or ["no settings are recorded with the levels"]
 
 

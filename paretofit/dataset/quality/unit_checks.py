@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from paretofit.core import Array
-    from paretofit.dataset.labelled import DatasetView, Labels
+    from paretofit.dataset.labelled import Labels
+    from paretofit.dataset.stored_dataset import StoredDataset
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ FORCES = _Quantity("forces", "eV/Å", FORCE_UNITS)
 STRESS = _Quantity("stresses", "eV/Å³", STRESS_UNITS)
 
 
-def find_unit_warnings(dataset: DatasetView) -> list[str]:
+def find_unit_warnings(dataset: StoredDataset) -> list[str]:
     """Find labels in units other than eV and Å, and labels of the opposite sign.
 
     Parameters
@@ -91,7 +92,7 @@ def find_unit_warnings(dataset: DatasetView) -> list[str]:
     return [text for text in warnings if text]
 
 
-def _describe_geometries(dataset: DatasetView) -> tuple[Array, Array]:
+def _describe_geometries(dataset: StoredDataset) -> tuple[Array, Array]:
     """Return volumes per atom (NaN unless periodic in three directions), and groups of composition and type."""
     volumes, kinds = [], []
     for atoms in dataset:
@@ -101,7 +102,7 @@ def _describe_geometries(dataset: DatasetView) -> tuple[Array, Array]:
     return np.array(volumes), np.unique(kinds, return_inverse=True)[1]
 
 
-def _choose_reference(dataset: DatasetView) -> str:
+def _choose_reference(dataset: StoredDataset) -> str:
     """Return the last level with at least half as many labels as the level with the most."""
     counts = {level: int(dataset.labels(level).complete.sum()) for level in dataset.levels}
     return [level for level, count in counts.items() if 2 * count >= max(counts.values())][-1]
