@@ -79,8 +79,8 @@ def test_round_trip_to_the_last_bit(tmp_path):
         assert stored.complete.tolist() == [True, True, True, False, True]
         assert np.isnan(stored.energy[3])
         assert stored.status.tolist() == [1, 1, 1, 0, 1]
-        own = stored.offsets[1:3]
-        assert (stored.forces[own[0] : own[1]] == labels[1]["forces"]).all()
+        atoms_of_second = stored.offsets[1:3]
+        assert (stored.forces[atoms_of_second[0] : atoms_of_second[1]] == labels[1]["forces"]).all()
         assert (stored.stress[4] == labels[4]["stress"]).all()
 
 
@@ -383,11 +383,11 @@ except InputError as error:
 """
 
 
-@pytest.mark.parametrize(("what", "limit"), [("design", 10), ("design", 900_000), ("dataset", 60_000), ("text", 9)])
-def test_a_disk_that_fills_up_is_said_in_one_sentence(tmp_path, what, limit):
+@pytest.mark.parametrize(("writer", "limit"), [("design", 10), ("design", 900_000), ("dataset", 60_000), ("text", 9)])
+def test_a_disk_that_fills_up_is_said_in_one_sentence(tmp_path, writer, limit):
     """A limit on the size of files fails in the same call; HDF5 on its own ends in a segmentation fault."""
     target = tmp_path / "out"
-    command = [sys.executable, "-c", FULL_DISK, what, str(limit), str(target)]
+    command = [sys.executable, "-c", FULL_DISK, writer, str(limit), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr.strip() == f"{target} cannot be written: File too large; choose another path"
     assert done.returncode == 1

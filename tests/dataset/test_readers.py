@@ -135,7 +135,7 @@ def test_fitsnap_units_are_converted(tmp_path, style, value, quantity, factor):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (fitsnap(EnergyStyle="electronvolts"), "'EnergyStyle' is 'electronvolts', .* did you mean 'electronvolt'"),
         (fitsnap(PositionsStyle="fractional"), "'PositionsStyle' is 'fractional', which cannot be converted"),
@@ -151,8 +151,8 @@ def test_fitsnap_units_are_converted(tmp_path, style, value, quantity, factor):
         ('{"a": 1}', "cannot be read by ASE"),
     ],
 )
-def test_json_that_cannot_be_read(tmp_path, text, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_json_that_cannot_be_read(tmp_path, text, message):
+    with pytest.raises(InputError, match=message) as caught:
         import_dataset(tmp_path / "d.h5", {"a": save(tmp_path / "one.json", text)})
     assert "one.json" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -178,7 +178,7 @@ def test_a_fitsnap_tree_survives_a_bad_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({}, "holds no structures"),
         ({"a/notes.txt": "x"}, "holds no structures"),
@@ -189,11 +189,11 @@ def test_a_fitsnap_tree_survives_a_bad_file(tmp_path):
         ({"a.json": fitsnap(), "b.xyz": "1\n\nBe 0 0 0\n"}, "JSON files and other structures"),
     ],
 )
-def test_folders_that_hold_nothing(tmp_path, files, said):
+def test_folders_that_hold_nothing(tmp_path, files, message):
     (tmp_path / "folder").mkdir()
     for name, text in files.items():
         save(tmp_path / "folder" / name, text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         import_dataset(tmp_path / "d.h5", {"a": tmp_path / "folder"})
 
 

@@ -83,7 +83,7 @@ def test_medians_and_front_are_those_of_pandas(tables):
     assert len(got) == 6 * 17 + 3 * len(SIZES)
     pd.testing.assert_frame_equal(got, expected[OBJECTIVES], check_dtype=False, rtol=1e-12)
     points = expected[OBJECTIVES].to_numpy()
-    beaten = [((points <= one).all(axis=1) & (points < one).any(axis=1)).any() for one in points]
+    beaten = [((points <= point).all(axis=1) & (points < point).any(axis=1)).any() for point in points]
     on_front = set(expected.index[~np.array(beaten)])
     assert set(map(tuple, study.front[keys].to_numpy())) == on_front
     assert study.front["ref_energy"].is_monotonic_increasing
@@ -145,9 +145,9 @@ def sampling_rows(against=6, level=6, method="Leverage"):
             "Error Precision": against,
             "Sampling Method": method,
             **{
-                f"{where} {what} RMSE": [0.01, 0.03]
+                f"{where} {quantity} RMSE": [0.01, 0.03]
                 for where in ("Subsampled", "Training", "Testing")
-                for what in ("Energy", "Force")
+                for quantity in ("Energy", "Force")
             },
         }
     )
@@ -159,24 +159,24 @@ def written(frame, path):
 
 
 def test_errors_count_for_the_level_that_they_are_measured_against(tmp_path):
-    own = written(sampling_rows(against=4, level=4), tmp_path / "own.csv")
+    at_training_level = written(sampling_rows(against=4, level=4), tmp_path / "at_training_level.csv")
     top = written(sampling_rows(against=6, level=4), tmp_path / "top.csv")
-    results = read_published([own, top])
+    results = read_published([at_training_level, top])
     assert results["test_energy"].tolist()[:2] == [10, 30]
     assert results["ref_energy"].tolist()[2:] == [10, 30]
     assert results[["ref_energy", "ref_force"]][:2].isna().all(axis=None)
     assert results[["test_force", "train_energy"]][2:].isna().all(axis=None)
     assert results["repeat"].tolist() == [0, 1, 0, 1]
-    study = analyse_published_tables([own, top])  # both halves of one setting
+    study = analyse_published_tables([at_training_level, top])  # both halves of one setting
     assert study.medians.loc[0, ["test_energy", "ref_energy", "n_repeats"]].tolist() == [20, 20, 2]
     with pytest.raises(InputError, match="NaN or infinite in an objective"):
-        analyse_published_tables([own])
+        analyse_published_tables([at_training_level])
 
 
 def test_the_table_of_samplings_and_weights(tmp_path):
     errors = {
-        f"{where} {what} RMSE ({level} precision)": 0.001 * k
-        for k, (where, what, level) in enumerate(
+        f"{where} {quantity} RMSE ({level} precision)": 0.001 * k
+        for k, (where, quantity, level) in enumerate(
             (w, q, p)
             for p in ("train", "6th")
             for w in ("Subsampled", "Training", "Testing")
@@ -344,21 +344,21 @@ def test_the_ids_may_be_a_column(folder):
     assert read_published_folder(folder, allow_pickle=True).ids == sorted(IDS)
 
 
-def spoiled(frame, what):
+def spoiled(frame, change):
     """A level's table with one thing wrong."""
-    if what == "repeated":
+    if change == "repeated":
         return frame.assign(index=3)
-    if what == "foreign":
+    if change == "foreign":
         return frame.assign(index=frame["index"].replace({3: 4}))
-    if what == "forces":
-        return frame.assign(forces=[one[:-1] for one in frame["forces"]])
-    if what == "text":
+    if change == "forces":
+        return frame.assign(forces=[forces[:-1] for forces in frame["forces"]])
+    if change == "text":
         return frame.assign(energy="low")
     return frame.drop(columns=["energy", "forces"])
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("change", "message"),
     [
         ("repeated", "Be_prec_10.h5: the index 3 appears more than once"),
         ("foreign", "1 of its rows have an index without a structure, the first is 4"),
@@ -367,8 +367,8 @@ def spoiled(frame, what):
         ("columns", "it lacks energy, forces"),
     ],
 )
-def test_a_level_that_does_not_fit(folder, tmp_path, what, message):
-    hdf(spoiled(pd.read_hdf(folder / "Be_prec_10.h5"), what), folder / "Be_prec_10.h5")
+def test_a_level_that_does_not_fit(folder, tmp_path, change, message):
+    hdf(spoiled(pd.read_hdf(folder / "Be_prec_10.h5"), change), folder / "Be_prec_10.h5")
     with pytest.raises(InputError, match=message):
         import_published(tmp_path / "d.h5", folder, allow_pickle=True)
     assert not (tmp_path / "d.h5").exists()
