@@ -133,14 +133,15 @@ def _survey_structures(dataset: StoredDataset) -> _Survey:
 
 
 def _find_structure_warnings(survey: _Survey) -> list[str]:
-    close = f"have atoms closer than {MIN_DISTANCE_RATIO} of the sum of their covalent radii"
-    flat = "are periodic along vectors that span no volume, so that nothing can be computed for them"
-    findings: dict[str, list[Any]] = {
-        "duplicate configurations": survey.duplicates,
-        f"configurations {flat}": survey.flat,
-        f"configurations {close}": survey.close,
-    }
-    return [f"{len(ids)} {text}: {list_first(ids, MAX_LISTED_ITEMS)}" for text, ids in findings.items() if ids]
+    close = f"configurations have atoms closer than {MIN_DISTANCE_RATIO} of the sum of their covalent radii"
+    flat = "configurations are periodic along vectors that span no volume"
+    findings: list[tuple[list[Any], str, str]] = [
+        (survey.duplicates, "duplicate configurations", ""),
+        (survey.flat, flat, "; correct their cells, because nothing can be computed for them"),
+        (survey.close, close, ""),
+    ]
+    warnings = ((len(ids), text, list_first(ids, MAX_LISTED_ITEMS) + advice) for ids, text, advice in findings)
+    return [f"{count} {text}: {listed}" for count, text, listed in warnings if count]
 
 
 def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
