@@ -40,6 +40,11 @@ NO_STRESS_NOTE = (
     "stress_unit ('kbar' as VASP writes it, 'GPa' or 'eV/Å³')"
 )
 
+PICKLE_MESSAGE = (
+    "hold pickled Python objects, and opening them runs the code of their author; if you trust their source, add "
+    "--allow-pickle (allow_pickle=True)"
+)
+
 
 @dataclass
 class PublishedData:
@@ -125,24 +130,19 @@ def read_published_folder(
     Returns
     -------
     PublishedData
-        The ids are the column ``index`` of the structures, or the index of their table. Energies are total energies
-        in eV, forces are in eV/Å, as in the scripts of the authors.
+        The ids are the column ``index`` of the structures, or the index of their table. Energies are total, in eV.
 
     Raises
     ------
     InputError
-        If pickles are not allowed, PyTables is not installed, a file is missing or has another format, an index
-        repeats or has no structure, or a label has the wrong shape.
+        If pickles are not allowed, PyTables or a file is missing, or a file has another format or invalid content.
     """
     path = Path(folder)
     structures_file, level_files = _find_files(path)
     factor = _get_stress_factor(stress_unit, stress_positive_in)
     _check_levels(seconds or {}, level_files, "seconds")
     if not allow_pickle:
-        raise InputError(
-            f"{structures_file} and the other files of this format hold pickled Python objects, and opening them runs "
-            "the code of their author; if you trust their source, add --allow-pickle (allow_pickle=True)"
-        )
+        raise InputError(f"{structures_file} and the other files {PICKLE_MESSAGE}")
     structures = _read_structures(structures_file)
     data = PublishedData(list(structures.values()), list(structures), {})
     has_stresses = False

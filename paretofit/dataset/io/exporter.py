@@ -101,12 +101,8 @@ def export_dataset(
     """
     writers: dict[str, Callable[[Path, Iterator[Atoms]], None]] = {"extxyz": write_structures, "db": _write_database}
     check_choice("format", format, writers)
-    check_choice("keys", keys, KEY_PREFIXES)
-    if format == "db" and keys != "plain":
-        raise InputError(f"keys '{keys}' need the format 'extxyz'; an ASE database has fixed columns: use 'plain'")
     folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; name a directory for the export")
+    _check_options(folder, format, keys)
     with Dataset(dataset) as data:
         names = list(dict.fromkeys(levels or data.levels))
         columns = {name: data.labels(name).complete for name in names}  # refuses unknown levels before any writing
@@ -121,6 +117,14 @@ def export_dataset(
             unlabelled_ids={name: data.ids[~complete].tolist() for name, complete in columns.items()},
             settings_path=settings_path,
         )
+
+
+def _check_options(folder: Path, file_format: str, keys: str) -> None:
+    check_choice("keys", keys, KEY_PREFIXES)
+    if file_format == "db" and keys != "plain":
+        raise InputError(f"keys '{keys}' need the format 'extxyz'; an ASE database has fixed columns: use 'plain'")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a directory for the export")
 
 
 def _label_structures(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
