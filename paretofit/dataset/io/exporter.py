@@ -109,13 +109,12 @@ def export_dataset(
         paths = {name: folder / f"level_{name}.{format}" for name in names}
         for name, path in paths.items():
             writers[format](path, _label_structures(data, name, keys))
-        settings_path = folder / "levels.yaml"
-        write_text(settings_path, _format_settings(data, names))
+        write_text(folder / "levels.yaml", _format_settings(data, names))
         return ExportSummary(
             paths=paths,
             n_configurations=len(data),
             unlabelled_ids={name: data.ids[~complete].tolist() for name, complete in columns.items()},
-            settings_path=settings_path,
+            settings_path=folder / "levels.yaml",
         )
 
 
