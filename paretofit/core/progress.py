@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
 
@@ -17,8 +17,8 @@ def track(items: Iterable[T], total: int, description: str, *, enabled: bool) ->
     if not enabled:
         yield from items
         return
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "left", TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total)
         for item in items:
             yield item
@@ -40,9 +40,7 @@ def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[fl
     """
     console = Console(stderr=True)
     last_report = time.monotonic()
-    with Progress(
-        BarColumn(), TextColumn("{task.description}"), console=console, disable=not console.is_terminal
-    ) as bar:
+    with Progress(BarColumn(), "{task.description}", console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"0/{total}: {get_status()[1]}", total=1.0)
         for count, item in enumerate(items, start=1):
             yield item
