@@ -42,7 +42,7 @@ def write_dataset(
     levels: Mapping[str, LevelData],
     ids: Sequence[int] | None = None,
 ) -> None:
-    """Write configurations and their labels to one HDF5 file (DESIGN §5).
+    """Write configurations and their labels to one HDF5 file.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Leave-one-out residuals without refitting: one solve for each configuration or group (DESIGN §4.9).
+"""Leave-one-out residuals without refitting: one solve for each configuration or group.
 
-If predictions of the weighted rows are H y with H = V Vᵀ, then leaving out the rows b of one group changes
-their residuals from r_b to (I − H_bb)⁻¹ r_b.
+If predictions of the weighted rows are H y with H = V Vᵀ, then a fit without the rows b of one group changes their
+residuals from r_b to (I − H_bb)⁻¹ r_b (see `paretofit.linear.reduction`).
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from paretofit.linear.factor import column_scales
 from paretofit.linear.leverage import column_space
 from paretofit.linear.wls import penalty_rows, row_weights, validate_rows
 
-UNDETERMINED = 1e-10  # an eigenvalue of I − H_bb below this: without these rows the fit is not determined
+MIN_EIGENVALUE = 1e-10  # an eigenvalue of I − H_bb below this: without these rows the fit is not determined
 
 
 def leave_one_out(
@@ -29,14 +29,14 @@ def leave_one_out(
     ridge: float = 0.0,
     unpenalised: int = 0,
 ) -> Array:
-    """Residuals of each row in the fit that leaves its group out.
+    """Compute the residual of each row in a fit without its group.
 
     Parameters
     ----------
     rows, targets, kind, energy_weight, force_weight, stress_weight, ridge, unpenalised
         As in `fit_wls`. With a ridge, columns keep the scale that they have in all rows.
     group : (n,) int
-        The group of each row: its configuration, or a family of relatives.
+        The group of each row: its configuration, or a number that several configurations share.
 
     Returns
     -------
@@ -52,14 +52,11 @@ def leave_one_out(
     if np.shape(group) != (len(X),):
         raise InputError(f"group must have one number for each of the {len(X)} rows; got shape {np.shape(group)}")
     weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
-    A = X * weights
+    A, WY = X * weights, Y * weights
     A /= column_scales(A)
     if ridge > 0:
-        stacked, n = np.vstack([A, penalty_rows(A.shape[1], ridge, unpenalised)]), len(A)
-        V = column_space(stacked)[0][:n]
-    else:
-        V, _ = column_space(A)
-    WY = Y * weights
+        A = np.vstack([A, penalty_rows(A.shape[1], ridge, unpenalised)])
+    V = column_space(A)[0][: len(X)]
     residuals = compute_loo_residuals(V, WY - V @ (V.T @ WY), np.asarray(group)) / weights
     return residuals[:, 0] if np.ndim(targets) == 1 else residuals
 
@@ -70,18 +67,23 @@ def compute_loo_residuals(V: Array, residuals: Array, group: Array) -> Array:
     Parameters
     ----------
     V : (n, r) float64
+        Orthonormal basis of the column space.
     residuals : (n, n_targets) float64
-        Of the fit to all rows.
+        Residuals of the fit to all rows.
     group : (n,) int
     """
-    left_out = np.empty_like(residuals)
-    order = np.argsort(group, kind="stable")
-    bounds = np.flatnonzero(np.diff(group[order])) + 1
-    for own in np.split(order, bounds):
-        remaining = np.eye(len(own)) - V[own] @ V[own].T
+    loo_residuals = np.empty_like(residuals)
+    for members in split_by_group(group):
+        remaining = np.eye(len(members)) - V[members] @ V[members].T
         values, vectors = scipy.linalg.eigh(remaining, check_finite=False)
-        if values[0] < UNDETERMINED:
-            left_out[own] = np.nan
+        if values[0] < MIN_EIGENVALUE:
+            loo_residuals[members] = np.nan
         else:
-            left_out[own] = vectors @ ((vectors.T @ residuals[own]) / values[:, None])
-    return left_out
+            loo_residuals[members] = vectors @ ((vectors.T @ residuals[members]) / values[:, None])
+    return loo_residuals
+
+
+def split_by_group(group: Array) -> list[Array]:
+    """Positions of the members of each group, in ascending order of the groups' numbers."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)

@@ -1,4 +1,4 @@
-"""Ridge regression in scaled columns, for one penalty or for the one that leave-one-out prefers.
+"""Ridge regression in scaled columns, with the penalty that minimises the leave-one-out loss.
 
 The penalty is λ Σ (d_j β_j)² with d_j the norm of weighted column j, so that λ is a pure number: the weighted,
 column-scaled Gram matrix has eigenvalues that sum to the number of columns.
@@ -16,7 +16,7 @@ from paretofit.linear.leverage import column_space
 from paretofit.linear.loo import compute_loo_residuals
 from paretofit.linear.wls import row_weights, validate_rows
 
-TIE = 1e-6  # relative difference of leave-one-out losses that is no difference
+LOSS_TOLERANCE = 1e-6  # relative difference below which two leave-one-out losses count as equal
 PENALTIES = tuple(float(f"1e{exponent}") for exponent in range(-14, 0))
 
 
@@ -33,7 +33,7 @@ class RidgeChoice:
     rank : int
         Numerical rank of the weighted, column-scaled rows.
     condition : float
-        Ratio of their largest to their smallest singular value that is not zero, free columns aside.
+        Ratio of their largest to their smallest singular value that is not zero, without unpenalised columns.
     """
 
     coefficients: Array
@@ -55,52 +55,40 @@ def choose_ridge(
     unpenalised: int = 0,
     penalties: tuple[float, ...] = PENALTIES,
 ) -> RidgeChoice:
-    """Fit with the penalty that leave-one-out prefers, from one singular value decomposition.
+    """Fit with the penalty of the smallest leave-one-out loss, from one singular value decomposition.
 
-    Parameters
-    ----------
-    rows, targets, kind, energy_weight, force_weight, stress_weight, unpenalised
-        As in `fit_wls`.
-    group : (n,) int
-        What is left out together.
-    penalties : tuple of float
-        Candidates λ.
-
-    Returns
-    -------
-    RidgeChoice
+    `rows` to `unpenalised` are as in `fit_wls` and `leave_one_out`; `penalties` are the candidates λ, ascending.
     """
     X, Y, kinds = validate_rows(rows, targets, kind)
     weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
-    A = X * weights
+    A, WY = X * weights, Y * weights
     scale = column_scales(A)
     A /= scale
-    free, bound, WY = A[:, :unpenalised], A[:, unpenalised:], Y * weights
-    F, free_rank = column_space(free.copy()) if unpenalised else (A[:, :0], 0)
-    bound_only, left = bound - F @ (F.T @ bound), WY - F @ (F.T @ WY)
-    U, s, Vt = scipy.linalg.svd(bound_only, full_matrices=False, check_finite=False)
-    projected = U.T @ left
+    free, penalised = A[:, :unpenalised], A[:, unpenalised:]
+    F, free_rank = column_space(free.copy()) if unpenalised else (free, 0)
+    remaining = WY - F @ (F.T @ WY)
+    U, s, Vt = scipy.linalg.svd(penalised - F @ (F.T @ penalised), full_matrices=False, check_finite=False)
+    projected = U.T @ remaining
     best = BestPenalty()
     for penalty in penalties:
         filters = s**2 / (s**2 + penalty)
         V = np.hstack([F, U * np.sqrt(filters)])
-        left_out = compute_loo_residuals(V, left - U @ (filters[:, None] * projected), np.asarray(group))
-        best.update(penalty, left_out, (s / (s**2 + penalty))[:, None] * projected)
+        loo_residuals = compute_loo_residuals(V, remaining - U @ (filters[:, None] * projected), np.asarray(group))
+        best.update(penalty, loo_residuals, (s / (s**2 + penalty))[:, None] * projected)
     beta = np.empty((A.shape[1], Y.shape[1]))
     beta[unpenalised:] = Vt.T @ best.solution
     if unpenalised:
-        beta[:unpenalised] = scipy.linalg.lstsq(free, WY - bound @ beta[unpenalised:], check_finite=False)[0]
-    kept = s[s > rank_tolerance(A.shape) * s.max(initial=0.0)]
-    condition = float(kept[0] / kept[-1]) if len(kept) else float("inf")
-    rank = free_rank + len(kept)
-    return RidgeChoice(beta / scale[:, None], best.penalty, best.loo_residuals / weights, rank, condition)
+        beta[:unpenalised] = scipy.linalg.lstsq(free, WY - penalised @ beta[unpenalised:], check_finite=False)[0]
+    nonzero = s[s > rank_tolerance(A.shape) * s.max(initial=0.0)]
+    condition = float(nonzero[0] / nonzero[-1]) if len(nonzero) else float("inf")
+    residuals = best.loo_residuals / weights
+    return RidgeChoice(beta / scale[:, None], best.penalty, residuals, free_rank + len(nonzero), condition)
 
 
 class BestPenalty:
-    """For each target, of the penalties offered in ascending order, the one that leaves the least out.
+    """For each target, the penalty with the smallest leave-one-out loss among those offered in ascending order.
 
-    That is the largest one whose sum of squared leave-one-out residuals is within a millionth of the smallest:
-    where the data do not care, neither should rounding.
+    Among losses equal within `LOSS_TOLERANCE` it is the largest penalty, so that rounding does not decide.
 
     Attributes
     ----------
@@ -111,18 +99,16 @@ class BestPenalty:
     """
 
     def __init__(self) -> None:
-        self._lowest: Array | None = None
+        self._lowest_loss: Any = np.inf
         self.penalty = self.loo_residuals = self.solution = np.empty(0)
 
     def update(self, penalty: float, loo_residuals: Array, solution: Array) -> None:
-        """Compare one more penalty; residuals that are not determined lose."""
+        """Compare one more penalty; residuals that are not determined make its loss infinite."""
         losses = np.where(np.isfinite(loo_residuals), loo_residuals**2, np.inf).sum(axis=0)
-        if self._lowest is None:
-            self._lowest, self.penalty = losses, np.full(len(losses), penalty)
-            self.loo_residuals, self.solution = loo_residuals, solution
-            return
-        better = losses <= self._lowest * (1 + TIE)
-        self._lowest = np.minimum(losses, self._lowest)
+        better = losses <= self._lowest_loss * (1 + LOSS_TOLERANCE)
+        self._lowest_loss = np.minimum(losses, self._lowest_loss)
+        if not self.penalty.size:
+            self.penalty, self.loo_residuals, self.solution = np.full(len(losses), penalty), loo_residuals, solution
         self.penalty = np.where(better, penalty, self.penalty)
         self.loo_residuals = np.where(better, loo_residuals, self.loo_residuals)
         self.solution = np.where(better, solution, self.solution)

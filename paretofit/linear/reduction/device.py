@@ -1,7 +1,7 @@
-"""Where arrays are worked on: NumPy and BLAS on the processor, or PyTorch in double precision on a GPU.
+"""Devices for linear algebra: NumPy and BLAS on the processor, or PyTorch in double precision on a GPU.
 
-What the two have in common (operators, slices, sums) is written once, with whichever arrays come in. Here is the rest:
-making arrays, and the few operations that the two call differently. On the processor they are the BLAS and LAPACK calls
+Operators, slices and sums are written once for both kinds of array. This module has the rest: the creation of arrays,
+and the few operations that the two libraries call differently. On the processor they are the BLAS and LAPACK calls
 that leave other threads alone (see `paretofit.linear.reduction.native`).
 """
 
@@ -9,82 +9,78 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError
 from paretofit.linear.reduction import native
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
 
 
 class Device(Protocol):
-    """A place for arrays."""
+    """Hardware that holds arrays and computes with them."""
 
     def put(self, array: Array) -> Any:
-        """The array there, in double precision if it holds real numbers; not copied where it is there already."""
+        """The array on the device, real numbers in double precision; not copied if it is there already."""
 
     def zeros(self, *shape: int) -> Any:
         """Zeros of double precision."""
 
     def available_memory(self) -> int | None:
-        """Bytes of memory of its own that are free; None if it has none of its own."""
+        """Free bytes of the device's memory; None if it uses that of the machine."""
 
 
 @dataclass(frozen=True)
 class CpuDevice:
-    """NumPy arrays."""
+    """The processor, with NumPy arrays."""
 
     def put(self, array: Array) -> Any:
         """The array itself."""
         return array
 
     def zeros(self, *shape: int) -> Any:
-        """``shape`` zeros, a matrix in Fortran order, for BLAS to work in."""
+        """``shape`` zeros, a matrix in Fortran order, which BLAS modifies in place."""
         return np.zeros(shape, order="F")
 
     def available_memory(self) -> int | None:
-        """Its memory is that of the machine."""
+        """None: it uses the memory of the machine."""
         return None
 
 
 @dataclass(frozen=True)
 class TorchDevice:
-    """PyTorch tensors.
+    """A device of PyTorch, with tensors.
 
     Attributes
     ----------
     name : str
-        As PyTorch calls it: "cuda", "cuda:1", or "cpu", which is there for tests.
+        PyTorch's name: "cuda", "cuda:1", or "cpu" (for tests).
     """
 
     name: str
 
     def put(self, array: Array) -> Any:
         """A tensor with the same values."""
-        import torch  # noqa: PLC0415  (an extra)
-
-        own = np.asarray(array)
-        # PyTorch knows no read-only arrays, no big-endian and no backward ones.
-        return torch.from_numpy(np.require(own, requirements=["W", "A"])).to(self.name)
+        # PyTorch supports no read-only arrays, no big-endian ones and no negative strides.
+        return _torch().from_numpy(np.require(array, requirements=["W", "A", "E"])).to(self.name)
 
     def zeros(self, *shape: int) -> Any:
         """``shape`` zeros."""
-        import torch  # noqa: PLC0415  (an extra)
-
-        return torch.zeros(shape, dtype=torch.float64, device=self.name)
+        return _torch().zeros(shape, dtype=_torch().float64, device=self.name)
 
     def available_memory(self) -> int | None:
-        """Of the GPU."""
-        import torch  # noqa: PLC0415  (an extra)
-
-        return int(torch.cuda.mem_get_info(self.name)[0]) if self.name.startswith("cuda") else None
+        """Free bytes of the GPU's memory."""
+        return int(_torch().cuda.mem_get_info(self.name)[0]) if self.name.startswith("cuda") else None
 
 
 CPU = CpuDevice()
+
+
+def _torch() -> Any:
+    import torch  # noqa: PLC0415  (an optional dependency, and slow to import)
+
+    return torch
 
 
 def get_device(name: str) -> Device:
@@ -99,27 +95,25 @@ def get_device(name: str) -> Device:
         return CPU
     if importlib.util.find_spec("torch") is None:
         raise InputError(f"'device: {name}' needs PyTorch; install it with: pip install 'paretofit[gpu]'")
-    import torch  # noqa: PLC0415  (an extra)
-
-    if not torch.cuda.is_available():
-        built = "PyTorch sees none" if torch.version.cuda else "this PyTorch is built without CUDA"
-        raise InputError(f"'device: {name}' needs a GPU, and {built}; set 'device: cpu'")
+    if not _torch().cuda.is_available():
+        reason = "PyTorch finds none" if _torch().version.cuda else "this PyTorch is built without CUDA"
+        raise InputError(f"'device: {name}' needs a GPU, and {reason}; set 'device: cpu'")
     return TorchDevice(name)
 
 
 def get_array_device(array: Any) -> Device:
-    """Where an array is."""
+    """The device of an array."""
     return CPU if isinstance(array, np.ndarray) else TorchDevice(str(array.device))
 
 
 def to_numpy(array: Any) -> Array:
-    """The array in NumPy."""
+    """The array as a NumPy array."""
     return array if isinstance(array, np.ndarray) else np.asarray(array.cpu().numpy())
 
 
 def column_squares(A: Any) -> Any:
     """``(p,)``: sums of the squares of columns."""
-    return np.einsum("ij,ij->j", A, A) if isinstance(A, np.ndarray) else (A * A).sum(0)
+    return column_products(A, A)
 
 
 def column_products(A: Any, B: Any) -> Any:
@@ -128,7 +122,7 @@ def column_products(A: Any, B: Any) -> Any:
 
 
 def add_gram(G: Any, A: Any) -> None:
-    """Add AᵀA to G in place; of an array of NumPy to its upper triangle only."""
+    """Add AᵀA to G in place; with NumPy arrays to the upper triangle of G only."""
     if isinstance(A, np.ndarray):
         native.add_gram(G, np.ascontiguousarray(A))
     else:
@@ -136,7 +130,7 @@ def add_gram(G: Any, A: Any) -> None:
 
 
 def symmetric_product(G: Any, B: Any) -> Any:
-    """G B for a symmetric G ``(p, p)``, of which NumPy's may be an upper triangle."""
+    """G B for a symmetric G ``(p, p)``; a NumPy array needs its upper triangle only."""
     return blas.dsymm(1.0, G, B, lower=0) if isinstance(G, np.ndarray) else G @ B
 
 
@@ -146,18 +140,12 @@ def solve_rows(R: Any, X: Any) -> Any:
         U = np.array(X, dtype=np.float64, order="C", copy=True)
         native.solve_rows_in_place(np.asfortranarray(R), U)
         return U
-    import torch  # noqa: PLC0415  (an extra)
-
-    return torch.linalg.solve_triangular(R, X, upper=True, left=False)
+    return _torch().linalg.solve_triangular(R, X, upper=True, left=False)
 
 
 def concatenate(arrays: list[Any], axis: int) -> Any:
-    """Arrays one below the other (0) or side by side (1)."""
-    if isinstance(arrays[0], np.ndarray):
-        return np.concatenate(arrays, axis)
-    import torch  # noqa: PLC0415  (an extra)
-
-    return torch.cat(arrays, axis)
+    """Stack arrays along the rows (0) or the columns (1)."""
+    return np.concatenate(arrays, axis) if isinstance(arrays[0], np.ndarray) else _torch().cat(arrays, axis)
 
 
 def update_qr(R: Any, A: Any) -> Any:
@@ -165,35 +153,28 @@ def update_qr(R: Any, A: Any) -> Any:
     if isinstance(A, np.ndarray):
         native.update_qr(R, A)
         return R
-    import torch  # noqa: PLC0415  (an extra)
-
-    return torch.linalg.qr(torch.cat([R, A]), mode="r").R
+    return _torch().linalg.qr(concatenate([R, A], 0), mode="r").R
 
 
 def qr_update_batch_size(A: Any) -> int:
-    """Rows that are worth folding at once, for rows like A: fewer would read R more often than they are worth."""
+    """Number of rows like A from which an update of R pays for reading R."""
     return int(A.shape[1]) // 8 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
 
 
 def cholesky(M: Any) -> tuple[Any, int]:
     """R of M = RᵀR, and the size of the largest leading block that is positive definite; M is overwritten.
 
-    NumPy's M may be an upper triangle. What lies beyond that block is not defined.
+    A NumPy array needs its upper triangle only. R is not defined beyond that block.
     """
     if isinstance(M, np.ndarray):
         R, info = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
     else:
-        import torch  # noqa: PLC0415  (an extra)
-
-        R, found = torch.linalg.cholesky_ex(M, upper=True)
-        info = int(found)
-    return R, info - 1 if info > 0 else len(R)
+        R, info = _torch().linalg.cholesky_ex(M, upper=True)
+    return R, int(info) - 1 if info > 0 else len(R)
 
 
 def solve_factored(R: Any, c: Any) -> Any:
     """M⁻¹ c for M = RᵀR and ``(p, n)`` right-hand sides."""
     if isinstance(R, np.ndarray):
         return np.asarray(lapack.dpotrs(np.asfortranarray(R), np.asfortranarray(c), lower=0)[0])
-    import torch  # noqa: PLC0415  (an extra)
-
-    return torch.cholesky_solve(c, R, upper=True)
+    return _torch().cholesky_solve(c, R, upper=True)

@@ -1,17 +1,18 @@
-"""Moments of whitened rows by kind: what a fit and its training errors need, whatever the number of rows.
+"""Moments of whitened rows by kind: all that a fit and its training errors need, whatever the number of rows.
 
 Targets are residuals of a baseline fit, one for each 2Jmax and level. Then every term of
 ‖y' − U δ‖² = y'ᵀy' − 2 cᵀδ + δᵀGδ is of the size of the residual itself, and nothing cancels.
 """
 
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.linalg import lapack
 
 from paretofit.core import Array, RowKind
+from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
 from paretofit.linear.reduction.device import (
     CPU,
     Device,
@@ -24,15 +25,15 @@ from paretofit.linear.reduction.device import (
     to_numpy,
 )
 
-CANCELLED = 1e-5  # of the terms' size: rounding of about 1e-15 in them is then 1e-10 in what is left
+MIN_RELATIVE_REMAINDER = 1e-5  # of the terms' size: their rounding of about 1e-15 is then 1e-10 of the remainder
 
 
 @dataclass
 class KindMoments:
     """Sums over the rows of one kind.
 
-    G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², the squared norms Σ x² of the raw columns, and the number.
-    They are arrays of one device.
+    G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², the squared norms Σ x² of the raw columns, and the number of
+    rows. They are arrays of one device.
     """
 
     G: Any
@@ -49,21 +50,26 @@ class KindMoments:
         self.s += column_squares(Y)
         self.n += len(U)
 
+    def merge(self, other: "KindMoments") -> None:
+        """Add the sums of other rows."""
+        for name in ("G", "c", "s", "norms", "n"):
+            setattr(self, name, operator.iadd(getattr(self, name), getattr(other, name)))
+
     def to(self, device: Device) -> "KindMoments":
-        """The same on a device."""
-        G, c, s, norms = (device.put(to_numpy(one)) for one in (self.G, self.c, self.s, self.norms))
+        """Copy to a device."""
+        G, c, s, norms = (device.put(to_numpy(array)) for array in (self.G, self.c, self.s, self.norms))
         return KindMoments(G, c, s, norms, self.n)
 
     def sum_squared_residuals(self, delta: Any, columns: slice) -> tuple[Array, bool]:
         """Sums of squared residuals ‖y − U δ‖² for `delta` ``(p, n)`` and as many target columns.
 
-        Also whether one is so much smaller than its terms that it has fewer than ten digits left.
+        The second value says whether a sum is so much smaller than its terms that fewer than ten digits remain.
         """
         p = len(delta)
         square = to_numpy(column_products(symmetric_product(self.G[:p, :p], delta), delta))
         s = to_numpy(self.s[columns])
         total = s - 2 * to_numpy(column_products(self.c[:p, columns], delta)) + square
-        cancelled = total < CANCELLED * (s + square)
+        cancelled = total < MIN_RELATIVE_REMAINDER * (s + square)
         return np.maximum(total, 0.0), bool(cancelled.any())
 
 
@@ -78,27 +84,22 @@ class Moments:
         }
 
     def to(self, device: Device) -> "Moments":
-        """The same on a device."""
-        there = Moments(self.P, 0, [], device)
-        there.by_kind = {kind: part.to(device) for kind, part in self.by_kind.items()}
-        return there
+        """Copy to a device."""
+        copy = Moments(self.P, 0, [], device)
+        copy.by_kind = {kind: part.to(device) for kind, part in self.by_kind.items()}
+        return copy
 
     def add(self, U: Any, Y: Any, X: Any, kind: Any) -> None:
         """Add rows of any kinds."""
         for row_kind, part in self.by_kind.items():
-            own = kind == row_kind
-            if own.any():
-                part.add(U[own], Y[own], X[own])
+            mask = kind == row_kind
+            if mask.any():
+                part.add(U[mask], Y[mask], X[mask])
 
     def merge(self, other: "Moments") -> None:
         """Add the sums of other rows."""
         for row_kind, part in self.by_kind.items():
-            more = other.by_kind[row_kind]
-            part.G += more.G
-            part.c += more.c
-            part.s += more.s
-            part.norms += more.norms
-            part.n += more.n
+            part.merge(other.by_kind[row_kind])
 
     def form_normal_equations(self, weights: Array) -> tuple[Any, Any]:
         """M = Σ w² G (upper triangle) and Σ w² c over kinds."""
@@ -137,22 +138,19 @@ class NestedFactor:
         return cls(*cholesky(M))
 
     @cached_property
-    def _on_host(self) -> Array:
+    def _R_on_cpu(self) -> Array:
         return to_numpy(self.R)
 
     def condition(self, p: int) -> float:
         """Estimate of the condition number of the leading block of M, its diagonal scaled to one (1-norm).
 
-        Cholesky does not mind how columns are scaled, so neither does the estimate (A. van der Sluis, Numer.
-        Math. 14, 14 (1969)).
+        Column scaling does not affect the accuracy of Cholesky, so the estimate leaves it out (A. van der Sluis,
+        Numer. Math. 14, 14 (1969)).
         """
         if p > self.valid_size:
             return float("inf")
-        R = self._on_host[:p, :p]
-        norms = np.sqrt(np.einsum("ij,ij->j", R, R))
-        if not norms.all():
-            return float("inf")
-        reciprocal, _ = lapack.dtrcon(np.asfortranarray(R / norms), norm="1", uplo="U")
+        R = self._R_on_cpu[:p, :p]
+        reciprocal = estimate_reciprocal_condition(R / column_scales(R))
         return float(1.0 / reciprocal**2) if reciprocal > 0 else float("inf")
 
     def solve(self, c: Any) -> Any:

@@ -1,14 +1,15 @@
-"""Errors on a fixed set of rows from triangular factors: no rows are needed, and no squares cancel.
+"""Errors on a fixed set of rows from triangular factors, without the rows and without cancellation.
 
-[1 | U | Y] = Q R, blockwise: the sum of squares of U δ − y is that of R's columns combined alike, since Q
-does not change lengths. The column of ones comes first, so that what lies in R's first row is the mean.
+[1 | U | Y] = Q R, blockwise: the sum of squares of U δ − y is that of the same combination of R's columns, since Q
+does not change lengths. The column of ones comes first, so that R's first row holds the mean.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from paretofit.core import Array
 from paretofit.linear.reduction.device import (
     CPU,
     Device,
@@ -19,9 +20,6 @@ from paretofit.linear.reduction.device import (
     to_numpy,
     update_qr,
 )
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
 
 
 @dataclass
@@ -42,23 +40,23 @@ class ResidualFactor:
     _pending: list[Any] = field(default_factory=list)
 
     def add(self, U: Any, Y: Any) -> None:
-        """Add rows; a few are gathered before they are folded into the factor."""
-        self._take(concatenate([get_array_device(U).zeros(len(U), 1) + 1.0, U, Y], 1))
+        """Add rows, which are buffered until an update of the factor is efficient."""
+        self._append(concatenate([get_array_device(U).zeros(len(U), 1) + 1.0, U, Y], 1))
         self.n += len(U)
 
     def merge(self, other: ResidualFactor) -> None:
-        """Add the rows that another factor stands for."""
+        """Add the rows of another factor."""
         if other.n:
-            self._take(other.R)
+            self._append(other.R)
             self.n += other.n
 
-    def _take(self, rows: Any) -> None:
+    def _append(self, rows: Any) -> None:
         self._pending.append(rows)
         if sum(map(len, self._pending)) > qr_update_batch_size(rows):
             self.finish()
 
     def finish(self) -> None:
-        """Fold in what is pending, once and not in every copy."""
+        """Update the factor with the buffered rows."""
         if self._pending:
             rows = concatenate(self._pending, 0)
             width = rows.shape[1]
@@ -72,11 +70,11 @@ class ResidualFactor:
         return self._R if self._R is not None else CPU.zeros(0, self.P + 1)
 
     def to(self, device: Device) -> ResidualFactor:
-        """The same on a device."""
+        """Copy to a device."""
         return ResidualFactor(self.P, self.n, device.put(to_numpy(self.R)))
 
     def sum_squared_residuals(self, delta: Any, columns: Array) -> tuple[Array, Array]:
-        """Sums of squares of U δ − y, as they are and about their mean.
+        """Sums of squares of U δ − y, about zero and about their mean.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Rows of a design on their way through the reduction."""
+"""A block of rows of a design, the unit in which a reduction reads them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from paretofit.core import Array
+
 if TYPE_CHECKING:
-    from paretofit.core import Array
     from paretofit.linear.reduction.device import Device
 
 
 class RowBlock(NamedTuple):
-    """Some rows of the design on their way through the reduction.
+    """A block of rows of a design.
 
     Attributes
     ----------
@@ -23,7 +24,7 @@ class RowBlock(NamedTuple):
     configuration : (n,) int64
         Numbered from 0.
     is_train : (n,) bool
-        Rows that may train; the others test.
+        Training rows; the others are test rows.
     """
 
     X: Any
@@ -33,8 +34,6 @@ class RowBlock(NamedTuple):
     is_train: Any
 
     def to(self, device: Device) -> RowBlock:
-        """The same on a device; configurations stay where they are."""
-        return self._replace(
-            **{name: device.put(getattr(self, name)) for name in ("X", "Y", "is_train")},
-            kind=device.put(np.asarray(self.kind, dtype=np.int64)),
-        )
+        """Copy all but the configurations to a device."""
+        kind = device.put(np.asarray(self.kind, dtype=np.int64))
+        return self._replace(X=device.put(self.X), Y=device.put(self.Y), kind=kind, is_train=device.put(self.is_train))
