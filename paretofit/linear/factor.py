@@ -61,9 +61,7 @@ class TriangularFactor:
     def solve(self, rhs: Array, *, transposed: bool = False) -> Array:
         """Minimum-norm least-squares solution of T x = rhs, or Tᵀ x = rhs."""
         if self.complete_decomposition is None:
-            return np.asarray(
-                scipy.linalg.solve_triangular(self.T, rhs, trans=int(transposed), check_finite=False)
-            )
+            return np.asarray(scipy.linalg.solve_triangular(self.T, rhs, trans=int(transposed), check_finite=False))
         if self.rank == 0:
             return np.zeros((len(self.T), rhs.shape[1]))
         U, S, V = self.complete_decomposition

@@ -119,7 +119,9 @@ class GroupMoments:
     def errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
         """Held-out RMSE of each part."""
         delta, _ = self._solve(weights)
-        return {part: float(np.sqrt(sums.sum_squared_residuals(delta) / sums.n)) for part, sums in self.held_out.items()}
+        return {
+            part: float(np.sqrt(sums.sum_squared_residuals(delta) / sums.n)) for part, sums in self.held_out.items()
+        }
 
     def objective(
         self, weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
@@ -148,9 +150,12 @@ class GroupMoments:
 
     def _solve(self, weights: Mapping[GroupKind, float]) -> tuple[Array, tuple[Array, bool]]:
         """Whitened coefficients minus the baseline's ``(p,)``, and the Cholesky factor of M."""
-        M = sum(weights[part] ** 2 * sums.G for part, sums in self.train.items())
-        c = sum(weights[part] ** 2 * sums.c for part, sums in self.train.items())
-        M = M + RELATIVE_DIAGONAL_SHIFT * max(float(np.trace(M)) / len(M), 1e-300) * np.eye(len(M))
+        p = len(self.baseline)
+        M, c = np.zeros((p, p)), np.zeros(p)
+        for part, sums in self.train.items():
+            M += weights[part] ** 2 * sums.G
+            c += weights[part] ** 2 * sums.c
+        M[np.diag_indices(p)] += RELATIVE_DIAGONAL_SHIFT * max(float(np.trace(M)) / p, 1e-300)
         factor = scipy.linalg.cho_factor(M, lower=True, check_finite=False)
         return np.asarray(scipy.linalg.cho_solve(factor, c, check_finite=False)), factor
 

@@ -5,7 +5,7 @@ column-scaled Gram matrix has eigenvalues that sum to the number of columns.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -41,6 +41,7 @@ class RidgeChoice:
     loo_residuals: Array
     rank: int
     condition: float
+    solver: ClassVar[str] = "svd"
 
 
 def choose_ridge(

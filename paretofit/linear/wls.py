@@ -1,7 +1,7 @@
 """The plain fit: weighted least squares of stacked rows by orthogonal factorisation.
 
-All faster methods are tested against it. Columns are scaled to unit norm; QR with column pivoting decides a rank that is
-in doubt; a rank-deficient problem gets the minimum-norm solution in scaled columns. With fewer rows than columns one
+All faster methods are tested against it. Columns are scaled to unit norm; QR with column pivoting decides a rank that
+is in doubt; a rank-deficient problem gets the minimum-norm solution in scaled columns. With fewer rows than columns one
 factorisation serves all weights (`WideFactor`).
 
 >>> import numpy as np

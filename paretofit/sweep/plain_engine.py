@@ -1,8 +1,8 @@
 """The plain engine: every cell of the factorial is fitted from its rows with `fit_wls`.
 
-It is the oracle of the fast engine. The levels of a cell share one factorisation, and subsets that hold the
-same configurations share one fit. Linear algebra runs on one thread in each process, so that the numbers do
-not depend on the number of processes.
+The fast engine is tested against it. The levels of a cell share one factorisation, and subsets that hold the
+same configurations share one fit. Linear algebra runs on one thread in each process, so that results do not depend on
+the number of processes.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class PlainEngine:
     ----------
     source : RowSource
     scores : LeverageScores or None
-        Of the training configurations; None if one of them has no energy row.
+        Scores of the training configurations; None if one of them has no energy row.
     dropped_columns : list of str
-        Always empty: a plain fit finds dependent columns by itself.
+        Always empty: a plain fit detects dependent columns by itself.
     """
 
     source: RowSource
@@ -43,22 +43,15 @@ class PlainEngine:
 
     @classmethod
     def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> PlainEngine:
-        """Prepare for a grid."""
-        return cls(
-            RowSource.from_sweep(data, grid), data.compute_leverage_scores() if data.has_leverage_scores() else None
-        )
+        """Prepare the engine for a grid."""
+        scores = data.compute_leverage_scores() if data.has_leverage_scores() else None
+        return cls(RowSource.from_sweep(data, grid), scores)
 
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
         """Fit one task; runs in a worker."""
         with threadpool_limits(1):
-            return [row for cells in task for row in partial_results.load_or_fit(cells, self._fit)]
-
-    def _fit(self, cells: PendingFits) -> list[Row]:
-        return [
-            {"subset": cells.subset_key, **row}
-            for row in self.source.fit(cells.configurations, cells.models_by_weights)
-        ]
+            return [row for pending in task for row in partial_results.load_or_fit(pending, self.source.fit)]
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
-        """Memory that a task takes in its process, where its largest subset is fitted with its largest model."""
-        return max(self.source.estimate_fit_bytes(cells.configurations, cells.models_by_weights) for cells in task)
+        """Memory of a task in its process, in which its largest subset is fitted with its largest model."""
+        return max(self.source.estimate_fit_bytes(pending) for pending in task)

@@ -20,10 +20,11 @@ rounding (`paretofit.descriptors`).
 
     D⁻¹ XᵀW²X D⁻¹ + ε 1 = SᵀS,   R₀ = S D,   U = X R₀⁻¹
 
-gives columns U that are moderately conditioned, though those of X may not be (1e8 when scaled). R₀ need not be the exact
-QR factor: with ε from 1e-15 to 1e-10, test errors agreed with QR of all rows to nine digits (64,248 × 1,596 rows). R₀ is
-upper triangular, so the first p columns of U span the first p columns of X. A column whose pivot is tiny is tested
-against the rows themselves: if its residual after a fit to earlier columns is rounding, it is dropped, by name.
+gives columns U that are moderately conditioned, though those of X may not be (1e8 when scaled). R₀ need not be the
+exact QR factor: with ε from 1e-15 to 1e-10, test errors agreed with QR of all rows to nine digits (64,248 × 1,596
+rows). R₀ is upper triangular, so the first p columns of U span the first p columns of X. A column whose pivot is tiny
+is tested against the rows themselves: it is dropped, by name, if its residual after a fit to earlier columns is
+rounding.
 
 **Moments.** About a baseline θ (R₀⁻ᵀXᵀW²Y, or its leading block for a smaller model), y' = y − U θ, a subset of
 configurations is reduced to, for each kind k of row and for all levels at once,
@@ -45,16 +46,16 @@ norms of w U R⁻¹ = w X (R R₀)⁻¹, and their partial sums over the first p
 
     ‖y' − U δ‖² = s − 2 cᵀδ + δᵀGδ,
 
-where no term is larger than the residuals of the baseline; where the sum is below 1e-5 of its terms, digits are lost and
-rows are used instead. Test errors follow from one QR factor of the test rows of each kind,
+where no term is larger than the residuals of the baseline; where the sum is below 1e-5 of its terms, digits are lost
+and rows are used instead. Test errors follow from one QR factor of the test rows of each kind,
 
     [1 | U | y'] = Q R,   ‖U δ − y'‖² = ‖R_U δ − R_y'‖²,
 
 a sum of squares that cannot cancel. The first column is constant, so without the first row of R the norm is that about
 the mean.
 
-**Conditioning.** Normal equations in X square its condition number and lose the answer. cond(M), in whitened columns, is
-about the square of the ratio of w to the weights in R₀. It is estimated at every fit from R with unit columns:
+**Conditioning.** Normal equations in X square its condition number and lose the answer. cond(M), in whitened columns,
+is about the square of the ratio of w to the weights in R₀. It is estimated at every fit from R with unit columns:
 
     cond(M) ≤ 1e8        "whitened": the fit from moments agrees with QR to 1e-8;
     cond(M) ≤ 1e12       "refined": corrected semi-normal equations with the subset's rows,
@@ -74,8 +75,8 @@ each ratio costs O(p²), so the front of energy and force errors is a continuous
 residuals of a fit without them are (1 − V_b V_bᵀ)⁻¹ r_b; where that matrix is singular they are not determined.
 
 **Ridge.** A penalty λ Σ d_j² β_j², d_j being the norm of weighted column j (0 for unpenalised columns), is
-λ R₀⁻ᵀ diag(d²) R₀⁻¹ in whitened coefficients. R₀⁻¹ is triangular, so its leading blocks are the penalties of the smaller
-models, and it is added to M.
+λ R₀⁻ᵀ diag(d²) R₀⁻¹ in whitened coefficients. R₀⁻¹ is triangular, so its leading blocks are the penalties of the
+smaller models, and it is added to M.
 
 **Committees.** A bootstrap replicate counts configuration m n_m times, M = Σ n_m w² U_mᵀU_m: a sum of moments and one
 Cholesky factor for each member (`paretofit.uncertainty`). The same sums over groups of configurations with weights of

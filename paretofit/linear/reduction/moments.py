@@ -4,7 +4,6 @@ Targets are residuals of a baseline fit, one for each 2Jmax and level. Then ever
 ‖y' − U δ‖² = y'ᵀy' − 2 cᵀδ + δᵀGδ is of the size of the residual itself, and nothing cancels.
 """
 
-import operator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -52,8 +51,11 @@ class KindMoments:
 
     def merge(self, other: "KindMoments") -> None:
         """Add the sums of other rows."""
-        for name in ("G", "c", "s", "norms", "n"):
-            setattr(self, name, operator.iadd(getattr(self, name), getattr(other, name)))
+        self.G += other.G
+        self.c += other.c
+        self.s += other.s
+        self.norms += other.norms
+        self.n += other.n
 
     def to(self, device: Device) -> "KindMoments":
         """Copy to a device."""

@@ -2,7 +2,8 @@
 
 SciPy's own wrappers (`scipy.linalg.blas.dsyrk`, `dtrsm`) hold Python's global lock, so that threads that call
 them run one after the other. SciPy exports the same routines as C pointers (`scipy.linalg.cython_blas` and
-`cython_lapack`); called through ctypes they release the lock. The library is the same, and so are the results to the last bit.
+`cython_lapack`); called through ctypes they release the lock. The library is the same, and so are the results
+to the last bit.
 """
 
 import ctypes

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import Array
 from paretofit.linear.leverage import LeverageScores
 from paretofit.linear.reduction.device import CPU, Device, solve_rows, to_numpy
 from paretofit.linear.reduction.moments import NestedFactor
@@ -19,6 +18,7 @@ from paretofit.linear.reduction.reducer import MAX_CONDITION, Reduction
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, as_parts, map_blocks
 
 if TYPE_CHECKING:
+    from paretofit.core import Array
     from paretofit.linear.reduction.row_block import RowBlock
 
 

@@ -7,9 +7,8 @@ does not change lengths. The column of ones comes first, so that R's first row h
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from paretofit.core import Array
 from paretofit.linear.reduction.device import (
     CPU,
     Device,
@@ -20,6 +19,9 @@ from paretofit.linear.reduction.device import (
     to_numpy,
     update_qr,
 )
+
+if TYPE_CHECKING:
+    from paretofit.core import Array
 
 
 @dataclass

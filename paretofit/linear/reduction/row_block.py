@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from paretofit.core import Array
-
 if TYPE_CHECKING:
+    from paretofit.core import Array
     from paretofit.linear.reduction.device import Device
 
 

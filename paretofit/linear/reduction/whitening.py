@@ -7,7 +7,6 @@ U span the first p columns of X: smaller models stay leading blocks (see `pareto
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -129,8 +128,10 @@ class GramAccumulator:
     def merge(self, other: GramAccumulator) -> None:
         """Add the sums of another part."""
         self.kinds |= other.kinds
-        for name in ("G", "c", "norms", "n_train", "n_test"):
-            setattr(self, name, operator.iadd(getattr(self, name), getattr(other, name)))
+        self.G += other.G
+        self.c += other.c
+        self.norms += other.norms
+        self.n_train, self.n_test = self.n_train + other.n_train, self.n_test + other.n_test
 
     def finish(self) -> GramAccumulator:
         """Copy the sums to the processor."""
