@@ -74,13 +74,7 @@ class FastEngine:
     name = "fast"
 
     def __init__(
-        self,
-        data: SweepInput,
-        grid: SweepGrid,
-        *,
-        threads: int = 1,
-        device: Device = CPU,
-        folder: Path | None = None,
+        self, data: SweepInput, grid: SweepGrid, *, threads: int = 1, device: Device = CPU, folder: Path | None = None
     ) -> None:
         self.source, self.train, self.device = RowSource.from_sweep(data, grid), data.train, device
         self.stream = RowStream.from_source(self.source, data.train)

@@ -4,8 +4,8 @@ Pure arrays: a value may be an energy per atom, a force component or a stress co
 extensive energy or the norm of a vector.
 
 **Conformal intervals and small spreads.** Spreads below a tenth of their median (more, with few members) are raised to
-that floor. Values with such spreads, as forces that nearly vanish by symmetry, are inside any interval and would make the
-intervals of the other values too narrow. So they are left out of the calibration, provided that the intervals of the
+that floor. Values with such spreads, as forces that nearly vanish by symmetry, are inside any interval and would make
+the intervals of the other values too narrow. So they are left out of the calibration, provided that the intervals of the
 others, at the floor, hold as many of them as the coverage demands.
 """
 
@@ -264,8 +264,8 @@ def calibrate_conformal(
     """Compute the factor q such that prediction ± q·spread holds a new value with at least this probability.
 
     Split conformal prediction makes no assumption on the model or the spread; the new value must be exchangeable with
-    those of the calibration. The factor is the quantile of |residual| / spread over ``n + 1`` values, or groups, the new
-    one being infinite. With all spreads equal the intervals have one width.
+    those of the calibration. The factor is the quantile of |residual| / spread over ``n + 1`` values, or groups, the
+    new one being infinite. With all spreads equal the intervals have one width.
 
     Parameters
     ----------

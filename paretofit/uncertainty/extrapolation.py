@@ -1,8 +1,8 @@
 """Extrapolation grades of a linear model: leverage and the D-optimality (MaxVol) grade.
 
 Leverage h = x (XᵀX)⁻¹ xᵀ is below 1 for every training row, and is the change of a prediction for a unit of
-error in all labels. The grade γ = max |x A⁻¹| refers to an active set A of training rows with the largest determinant: a
-row with γ ≤ 1 is a combination of active rows with coefficients of at most 1 (interpolation), γ > 1 extrapolates.
+error in all labels. The grade γ = max |x A⁻¹| refers to an active set A of training rows with the largest determinant:
+a row with γ ≤ 1 is a combination of active rows with coefficients of at most 1 (interpolation), γ > 1 extrapolates.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.linalg import blas, lapack
@@ -18,38 +18,25 @@ from paretofit.core import Array, InputError
 from paretofit.linear.reduction import native
 
 
-class Device(Protocol):
-    """Hardware that holds arrays and computes with them."""
+@dataclass(frozen=True)
+class Device:
+    """Hardware that holds arrays and computes with them: the processor with NumPy, and base of other devices."""
 
     def put(self, array: Array) -> Any:
         """The array on the device, real numbers in double precision; not copied if it is there already."""
-
-    def zeros(self, *shape: int) -> Any:
-        """Zeros of double precision."""
-
-    def available_memory(self) -> int | None:
-        """Free bytes of the device's memory; None if it uses that of the machine."""
-
-
-@dataclass(frozen=True)
-class CpuDevice:
-    """The processor, with NumPy arrays."""
-
-    def put(self, array: Array) -> Any:
-        """The array itself."""
         return array
 
     def zeros(self, *shape: int) -> Any:
-        """``shape`` zeros, a matrix in Fortran order, which BLAS modifies in place."""
+        """Zeros of double precision; with NumPy a matrix in Fortran order, which BLAS modifies in place."""
         return np.zeros(shape, order="F")
 
     def available_memory(self) -> int | None:
-        """None: it uses the memory of the machine."""
+        """Free bytes of the device's memory; None if it uses that of the machine."""
         return None
 
 
 @dataclass(frozen=True)
-class TorchDevice:
+class TorchDevice(Device):
     """A device of PyTorch, with tensors.
 
     Attributes
@@ -74,7 +61,7 @@ class TorchDevice:
         return int(_torch().cuda.mem_get_info(self.name)[0]) if self.name.startswith("cuda") else None
 
 
-CPU = CpuDevice()
+CPU = Device()
 
 
 def _torch() -> Any:
