@@ -12,7 +12,7 @@ and with the held-out errors E(δ), dE/d ln w_gk = 2 w_gk² λᵀ U_gkᵀ(r_gk �
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
@@ -21,7 +21,7 @@ import scipy.optimize
 from paretofit.core import Array, InputError, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 GroupKind = tuple[str, RowKind]  # a group and a kind of row
 RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal: directions that no weighted row has keep the baseline's value
@@ -31,17 +31,49 @@ MAX_WEIGHT_RATIO = 1e4  # largest ratio of an optimised weight to its initial va
 NEGLIGIBLE_ERRORS = {RowKind.ENERGY: 1e-4, RowKind.FORCE: 1e-3, RowKind.STRESS: 1e-2}
 
 
-class GroupSums(NamedTuple):
-    """UᵀU ``(p, p)``, Uᵀr ``(p,)``, rᵀr and the number of rows."""
+@dataclass(frozen=True)
+class GroupSums:
+    """Moments of each part (a group and a kind of row), over which it iterates.
 
+    Attributes
+    ----------
+    parts : list of (group, kind)
+    G : (n_parts, p, p) float64
+        UᵀU.
+    c : (n_parts, p) float64
+        Uᵀr.
+    s : (n_parts,) float64
+        rᵀr.
+    n : (n_parts,) int64
+        Numbers of rows.
+    """
+
+    parts: list[GroupKind]
     G: Array
     c: Array
-    s: float
-    n: int
+    s: Array
+    n: Array
 
-    def sum_squared_residuals(self, delta: Array) -> float:
-        """‖r − U δ‖²."""
-        return max(float(self.s - 2 * self.c @ delta + delta @ self.G @ delta), 0.0)
+    @classmethod
+    def from_rows(cls, U: Array, r: Array, kind: Array, group: Array) -> GroupSums:
+        """Sum the rows of each group and kind."""
+        pairs = [(str(name), row_kind) for name in dict.fromkeys(group.tolist()) for row_kind in RowKind]
+        members = {pair: np.flatnonzero((group == pair[0]) & (kind == pair[1])) for pair in pairs}
+        rows = {part: index for part, index in members.items() if len(index)}
+        G, c = (np.array([U[index].T @ A[index] for index in rows.values()]) for A in (U, r))
+        s, n = (np.array([function(r[index]) for index in rows.values()]) for function in (lambda v: v @ v, len))
+        return cls(list(rows), G, c, s, n)
+
+    def __iter__(self) -> Iterator[GroupKind]:
+        return iter(self.parts)
+
+    def sum_squared_residuals(self, delta: Array) -> Array:
+        """‖r − U δ‖² of each part."""
+        return np.asarray(np.maximum(self.s - 2 * self.c @ delta + self.G @ delta @ delta, 0.0))
+
+    def gather(self, values: Mapping[GroupKind, float]) -> Array:
+        """The values of the parts as an array, 0 where there is none."""
+        return np.array([values.get(part, 0.0) for part in self.parts])
 
 
 @dataclass(frozen=True)
@@ -108,8 +140,9 @@ class GroupMoments:
         self.baseline = scipy.linalg.solve_triangular(R, Q.T @ (y[train] * weights[train])) / scale
         U = scipy.linalg.solve_triangular(R, (X / scale).T, trans="T", check_finite=False).T
         r = y - X @ self.baseline
-        self.train = _sum_by_group(U, r, kind, group, train)
-        self.held_out = _sum_by_group(U, r, kind, group, held_out)
+        self.train, self.held_out = (
+            GroupSums.from_rows(U[rows], r[rows], kind[rows], group[rows]) for rows in (train, held_out)
+        )
 
     def fit(self, weights: Mapping[GroupKind, float]) -> Array:
         """``(p,)``: coefficients of the weighted fit."""
@@ -118,10 +151,8 @@ class GroupMoments:
 
     def errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
         """Held-out RMSE of each part."""
-        delta, _ = self._solve(weights)
-        return {
-            part: float(np.sqrt(sums.sum_squared_residuals(delta) / sums.n)) for part, sums in self.held_out.items()
-        }
+        squares = self.held_out.sum_squared_residuals(self._solve(weights)[0])
+        return dict(zip(self.held_out, np.sqrt(squares / self.held_out.n).tolist(), strict=True))
 
     def objective(
         self, weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
@@ -136,26 +167,21 @@ class GroupMoments:
             For parts that are held out.
         """
         delta, factor = self._solve(weights)
-        value, slope = 0.0, np.zeros(len(delta))
-        for part, share in importance.items():
-            sums = self.held_out[part]
-            squares = sums.sum_squared_residuals(delta) + sums.n * NEGLIGIBLE_ERRORS[part[1]] ** 2
-            value += share * 0.5 * np.log(squares / sums.n)
-            slope += share * (sums.G @ delta - sums.c) / squares
+        train, held_out = self.train, self.held_out
+        negligible = np.array([NEGLIGIBLE_ERRORS[kind] for _, kind in held_out])
+        squares = held_out.sum_squared_residuals(delta) + held_out.n * negligible**2
+        shares = held_out.gather(importance)
+        slope = (shares / squares) @ (held_out.G @ delta - held_out.c)
         adjoint = scipy.linalg.cho_solve(factor, slope, check_finite=False)
-        return float(value), {
-            part: float(2 * weights[part] ** 2 * adjoint @ (sums.c - sums.G @ delta))
-            for part, sums in self.train.items()
-        }
+        gradient = 2 * train.gather(weights) ** 2 * ((train.c - train.G @ delta) @ adjoint)
+        value = float(shares @ np.log(squares / held_out.n)) / 2
+        return value, dict(zip(train, gradient.tolist(), strict=True))
 
     def _solve(self, weights: Mapping[GroupKind, float]) -> tuple[Array, tuple[Array, bool]]:
         """Whitened coefficients minus the baseline's ``(p,)``, and the Cholesky factor of M."""
-        p = len(self.baseline)
-        M, c = np.zeros((p, p)), np.zeros(p)
-        for part, sums in self.train.items():
-            M += weights[part] ** 2 * sums.G
-            c += weights[part] ** 2 * sums.c
-        M[np.diag_indices(p)] += RELATIVE_DIAGONAL_SHIFT * max(float(np.trace(M)) / p, 1e-300)
+        squares = self.train.gather(weights) ** 2
+        M, c = np.tensordot(squares, self.train.G, 1), squares @ self.train.c
+        M[np.diag_indices(len(c))] += RELATIVE_DIAGONAL_SHIFT * max(float(np.trace(M)) / len(c), 1e-300)
         factor = scipy.linalg.cho_factor(M, lower=True, check_finite=False)
         return np.asarray(scipy.linalg.cho_solve(factor, c, check_finite=False)), factor
 
@@ -189,7 +215,7 @@ def optimise_weights(
     InputError
         If a part of `importance` is not held out, or a weight is missing or not positive.
     """
-    parts = list(moments.train)
+    parts = moments.train.parts
     _check_weights(moments, initial_weights, importance)
     origin = np.log([initial_weights[part] for part in parts])
     shares = _normalise(importance)
@@ -262,14 +288,3 @@ def _check_weights(
             raise InputError(f"group '{group}' has no held-out {kind.name.lower()} rows to measure an error on")
     if not importance or not sum(importance.values()) > 0:
         raise InputError("there is no error to minimise; name at least one group and kind")
-
-
-def _sum_by_group(U: Array, r: Array, kind: Array, group: Array, rows: Array) -> dict[GroupKind, GroupSums]:
-    sums: dict[GroupKind, GroupSums] = {}
-    for name in dict.fromkeys(group[rows].tolist()):
-        for row_kind in RowKind:
-            selected = rows & (group == name) & (kind == row_kind)
-            if selected.any():
-                V, s = U[selected], r[selected]
-                sums[str(name), row_kind] = GroupSums(V.T @ V, V.T @ s, float(s @ s), int(selected.sum()))
-    return sums

@@ -5,8 +5,8 @@ extensive energy or the norm of a vector.
 
 **Conformal intervals and small spreads.** Spreads below a tenth of their median (more, with few members) are raised to
 that floor. Values with such spreads, as forces that nearly vanish by symmetry, are inside any interval and would make
-the intervals of the other values too narrow. So they are left out of the calibration, provided that the intervals of the
-others, at the floor, hold as many of them as the coverage demands.
+the intervals of the other values too narrow. So they are left out of the calibration, provided that the intervals of
+the others, at the floor, hold as many of them as the coverage demands.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Part
 
 if TYPE_CHECKING:
     from paretofit.core import Array
-    from paretofit.linear.reduction.row_block import RowBlock
+    from paretofit.linear.reduction.streaming import RowBlock
 
 
 def compute_reduced_leverage(

@@ -32,8 +32,7 @@ from paretofit.linear.reduction.device import (
     symmetric_product,
     to_numpy,
 )
-from paretofit.linear.reduction.moments import Moments, NestedFactor
-from paretofit.linear.reduction.residuals import ResidualFactor
+from paretofit.linear.reduction.moments import Moments, NestedFactor, ResidualFactor
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, as_parts, iterate_blocks, sum_parts
 from paretofit.linear.reduction.whitening import GramAccumulator, Whitening, compute_whitening
 from paretofit.linear.wls import row_weights
@@ -41,8 +40,7 @@ from paretofit.linear.wls import row_weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paretofit.linear.reduction.row_block import RowBlock
-    from paretofit.linear.reduction.streaming import Part
+    from paretofit.linear.reduction.streaming import Part, RowBlock
 
 MAX_CONDITION = 1e8  # up to this condition number a fit from moments agrees with one from rows to 1e-8
 MAX_REFINABLE_CONDITION = 1e12  # up to this one it does so after refinement with the rows

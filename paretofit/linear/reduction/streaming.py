@@ -1,4 +1,4 @@
-"""Sums over rows that come in parts: the same to the last bit for any number of threads or workers.
+"""Blocks of rows, and sums over rows that come in parts: the same to the last bit for any number of threads or workers.
 
 The rows of a design are cut into parts that depend on its shape only. Each part is summed by itself, block by block, on
 any thread or worker, and the sums are merged in the order of the parts. So a pass over the rows is a map and a
@@ -14,14 +14,44 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise, repeat
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
-    from paretofit.linear.reduction.row_block import RowBlock
+    from paretofit.core import Array
+    from paretofit.linear.reduction.device import Device
 
-Part = Callable[[], Iterable["RowBlock"]]  # yields its blocks again each time it is called
+
+class RowBlock(NamedTuple):
+    """A block of rows of a design.
+
+    Attributes
+    ----------
+    X : (n, p) float64
+    Y : (n, n_levels) float64
+    kind : (n,) int8
+        `RowKind`.
+    configuration : (n,) int64
+        Numbered from 0.
+    is_train : (n,) bool
+        Training rows; the others are test rows.
+    """
+
+    X: Any
+    Y: Any
+    kind: Any
+    configuration: Array
+    is_train: Any
+
+    def to(self, device: Device) -> RowBlock:
+        """Copy all but the configurations to a device."""
+        kind = device.put(np.asarray(self.kind, dtype=np.int64))
+        return self._replace(X=device.put(self.X), Y=device.put(self.Y), kind=kind, is_train=device.put(self.is_train))
+
+
+Part = Callable[[], Iterable[RowBlock]]  # yields its blocks again each time it is called
 Parts = Part | Sequence[Part]
 
 MIN_PARTS, MAX_PARTS = 4, 64  # enough for a few threads, and for a cluster
@@ -36,6 +66,26 @@ class Accumulator(Protocol):
 
     def merge(self, other: Self) -> None:
         """Add the sums of another part."""
+
+
+class ArraySums:
+    """Sums over blocks of the arrays that a function returns for each block."""
+
+    def __init__(self, function: Callable[[RowBlock], tuple[Array, ...]]) -> None:
+        self.function = function
+        self.arrays: tuple[Array, ...] = ()
+
+    def add(self, block: RowBlock) -> None:
+        """Add the arrays of a block."""
+        self._add(self.function(block))
+
+    def merge(self, other: ArraySums) -> None:
+        """Add the sums of another part."""
+        self._add(other.arrays)
+
+    def _add(self, arrays: tuple[Array, ...]) -> None:
+        pairs = zip(self.arrays, arrays, strict=True)
+        self.arrays = tuple(total + array for total, array in pairs) if self.arrays else arrays
 
 
 S = TypeVar("S", bound=Accumulator)

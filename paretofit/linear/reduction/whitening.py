@@ -17,12 +17,12 @@ from scipy.linalg import blas, lapack
 from paretofit.core import Array, InputError
 from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
 from paretofit.linear.reduction.device import CPU, Device, add_gram, column_squares, solve_rows, to_numpy
-from paretofit.linear.reduction.streaming import SERIAL_MAPPER, Part, PartMapper, sum_parts
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, ArraySums, Part, PartMapper, sum_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paretofit.linear.reduction.row_block import RowBlock
+    from paretofit.linear.reduction.streaming import RowBlock
 
 GRAM_SHIFT = 1e-14  # of the scaled Gram's mean diagonal, which is 1
 MAX_SUSPECT_PIVOT = 1e-11  # a pivot (squared sine of the angle to earlier columns) below this may be a dependent column
@@ -195,49 +195,30 @@ def _find_dependent_columns(parts: Sequence[Part], weights: Array, whitening: Wh
     where it is exact to rounding, which the pivot of a Gram matrix is not.
     """
     suspects = whitening.dropped_columns
-    fit = sum_parts(parts, partial(_ProjectionSums, whitening, weights), mapper)
-    L, info = lapack.dpotrf(fit.G, lower=0, clean=1)
+    gram, products = sum_parts(parts, partial(ArraySums, partial(_project, whitening, weights)), mapper).arrays
+    L, info = lapack.dpotrf(gram, lower=0, clean=1)
     if info:
         return suspects[:0]  # the retained columns are not independent either: each fit decides
-    coefficients = np.zeros_like(fit.C)
+    coefficients = np.zeros_like(products)
     for k, q in enumerate(np.searchsorted(whitening.retained_columns, suspects)):
-        coefficients[:q, k] = lapack.dpotrs(np.asfortranarray(L[:q, :q]), fit.C[:q, k : k + 1], lower=0)[0][:, 0]
-    squares = sum_parts(parts, partial(_ResidualSums, whitening, weights, coefficients), mapper)
-    return np.asarray(suspects[squares.residual <= MAX_DEPENDENT_RESIDUAL**2 * squares.norm])
+        coefficients[:q, k] = lapack.dpotrs(np.asfortranarray(L[:q, :q]), products[:q, k : k + 1], lower=0)[0][:, 0]
+    measure = partial(_measure_dependence, whitening, weights, coefficients)
+    residual, norm = sum_parts(parts, partial(ArraySums, measure), mapper).arrays
+    return np.asarray(suspects[residual <= MAX_DEPENDENT_RESIDUAL**2 * norm])
 
 
-class _ProjectionSums:
+def _project(whitening: Whitening, weights: Array, block: RowBlock) -> tuple[Array, Array]:
     """Products of the whitened retained columns with each other and with the dropped ones."""
-
-    def __init__(self, whitening: Whitening, weights: Array) -> None:
-        P, n = len(whitening.retained_columns), len(whitening.dropped_columns)
-        self.whitening, self.weights = whitening, weights
-        self.G, self.C = CPU.zeros(P, P), np.zeros((P, n))
-
-    def add(self, block: RowBlock) -> None:
-        A = block.X * self.weights[block.kind][:, None]
-        U = self.whitening.apply(A)
-        add_gram(self.G, U)
-        self.C += U.T @ A[:, self.whitening.dropped_columns]
-
-    def merge(self, other: _ProjectionSums) -> None:
-        self.G += other.G
-        self.C += other.C
+    A = block.X * weights[block.kind][:, None]
+    U, gram = whitening.apply(A), CPU.zeros(*whitening.R.shape)
+    add_gram(gram, U)
+    return gram, U.T @ A[:, whitening.dropped_columns]
 
 
-class _ResidualSums:
-    """Squares of the dropped columns, and of their residuals after a fit to earlier retained columns."""
-
-    def __init__(self, whitening: Whitening, weights: Array, coefficients: Array) -> None:
-        self.whitening, self.weights, self.coefficients = whitening, weights, coefficients
-        self.residual, self.norm = np.zeros((2, len(whitening.dropped_columns)))
-
-    def add(self, block: RowBlock) -> None:
-        A = block.X * self.weights[block.kind][:, None]
-        dropped = A[:, self.whitening.dropped_columns]
-        self.residual += column_squares(dropped - self.whitening.apply(A) @ self.coefficients)
-        self.norm += column_squares(dropped)
-
-    def merge(self, other: _ResidualSums) -> None:
-        self.residual += other.residual
-        self.norm += other.norm
+def _measure_dependence(
+    whitening: Whitening, weights: Array, coefficients: Array, block: RowBlock
+) -> tuple[Array, Array]:
+    """Squares of the residuals of the dropped columns after a fit to earlier retained ones, and of these columns."""
+    A = block.X * weights[block.kind][:, None]
+    dropped = A[:, whitening.dropped_columns]
+    return column_squares(dropped - whitening.apply(A) @ coefficients), column_squares(dropped)
