@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from paretofit.sweep.grid import Ridge, SweepGrid
     from paretofit.sweep.sweep_input import SweepInput
 
-Weights = tuple[float, float]  # w_E, w_F
-
 
 class Draw(NamedTuple):
     """One subset of the factorial: its factors, a key of its configurations, and their positions in the design."""
@@ -24,6 +23,14 @@ class Draw(NamedTuple):
     n_train: int
     subset_key: str
     configurations: Array
+
+
+class PendingModel(NamedTuple):
+    """A model whose fit is pending at some level: its weights w_E and w_F, 2Jmax and ridge."""
+
+    weights: tuple[float, float]
+    twojmax: int
+    ridge: Ridge
 
 
 @dataclass(frozen=True)
@@ -37,27 +44,15 @@ class PendingFits:
     configurations : (n,) int64
         Positions of the configurations in the design, ascending.
     draw : (str, int)
-        A sampling and repetition that drew it; the sets of one draw are nested.
-    models_by_weights : mapping of (w_E, w_F) to list of (2Jmax, ridge)
+        A sampling method and repetition that drew it; the sets of one draw are nested.
+    models : list of PendingModel
+        Those of the same weights and ridge follow each other.
     """
 
     subset_key: str
     configurations: Array
     draw: tuple[str, int]
-    models_by_weights: dict[Weights, list[tuple[int, Ridge]]]
-
-    @property
-    def twojmax_values(self) -> set[int]:
-        """Every 2Jmax of the models."""
-        return {twojmax for models in self.models_by_weights.values() for twojmax, _ in models}
-
-    def restrict(self, twojmax: int) -> PendingFits:
-        """The fits of one 2Jmax."""
-        selected = {
-            weights: [model for model in models if model[0] == twojmax]
-            for weights, models in self.models_by_weights.items()
-        }
-        return replace(self, models_by_weights=_drop_empty(selected))
+    models: list[PendingModel]
 
 
 def list_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None) -> list[Draw]:
@@ -75,34 +70,29 @@ def list_pending_fits(grid: SweepGrid, draws: Iterable[Draw], finished_fits: Map
     Subsets without pending fits are included: moments are accumulated subset by subset, and skipping one would change
     the rounding of the next.
     """
+    factors = product(grid.weights, grid.ridge, grid.twojmax)
+    all_models = [PendingModel(weights, twojmax, ridge) for weights, ridge, twojmax in factors]
     subsets: dict[str, PendingFits] = {}
     for draw in draws:
-        if draw.subset_key in subsets:
-            continue
-        pending = {
-            weights: [
-                (twojmax, ridge)
-                for twojmax in grid.twojmax
-                for ridge in grid.ridge
-                if any((draw.subset_key, twojmax, level, *weights, ridge) not in finished_fits for level in grid.levels)
+        if draw.subset_key not in subsets:
+            models = [
+                model
+                for model in all_models
+                if any(
+                    (draw.subset_key, model.twojmax, level, *model.weights, model.ridge) not in finished_fits
+                    for level in grid.levels
+                )
             ]
-            for weights in grid.weights
-        }
-        subsets[draw.subset_key] = PendingFits(
-            draw.subset_key, draw.configurations, (draw.sampling, draw.repeat), _drop_empty(pending)
-        )
+            names = draw.subset_key, draw.configurations, (draw.sampling, draw.repeat)
+            subsets[draw.subset_key] = PendingFits(*names, models)
     return list(subsets.values())
 
 
 def split_into_tasks(pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
     """One task for each subset and 2Jmax, the largest first, so that no long task is left to the end."""
     single = [
-        pending.restrict(twojmax)
+        replace(pending, models=[model for model in pending.models if model.twojmax == twojmax])
         for pending in pending_fits
-        for twojmax in sorted(pending.twojmax_values, reverse=True)
+        for twojmax in sorted({model.twojmax for model in pending.models}, reverse=True)
     ]
     return [[task] for task in sorted(single, key=lambda task: -len(task.configurations))]
-
-
-def _drop_empty(models_by_weights: dict[Weights, list[tuple[int, Ridge]]]) -> dict[Weights, list[tuple[int, Ridge]]]:
-    return {weights: models for weights, models in models_by_weights.items() if models}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -27,11 +28,11 @@ from paretofit.linear.reduction import (
     PartMapper,
     PrefetchMapper,
     ThreadMapper,
+    WeightedSystem,
     prefetch,
     to_numpy,
 )
-from paretofit.sweep.plain_engine import PlainEngine
-from paretofit.sweep.row_fits import RowSource, build_level_rows, compute_loo_errors, prefix_errors
+from paretofit.sweep.plain_engine import PlainEngine, RowSource, build_level_rows, compute_loo_errors, prefix_errors
 from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, rows_per_block
 from paretofit.sweep.stored_reduction import load_or_compute_reduction
 
@@ -39,10 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from paretofit.sweep.cells import PendingFits, Weights
-    from paretofit.sweep.finished_subsets import PartialResults
-    from paretofit.sweep.grid import Ridge, SweepGrid
-    from paretofit.sweep.results import Row
+    from paretofit.sweep.cells import PendingFits
+    from paretofit.sweep.grid import SweepGrid
+    from paretofit.sweep.results import PartialResults, Row
     from paretofit.sweep.sweep_input import SweepInput
 
 # Memory while the rows are reduced (upper bounds, measured with 1, 2 and 4 threads at P = 1500):
@@ -138,7 +138,7 @@ class FastEngine:
         chains = []
         for subsets in by_draw.values():
             chain = sorted(subsets, key=lambda pending: len(pending.configurations))
-            while chain and not chain[-1].models_by_weights:
+            while chain and not chain[-1].models:
                 chain.pop()
             chains += [chain] if chain else []
         return sorted(chains, key=lambda chain: -len(chain[-1].configurations))
@@ -159,10 +159,11 @@ class FastEngine:
         return fits
 
     def _fit(self, moments: Moments, pending: PendingFits) -> Iterator[Row]:
-        """Do the pending fits of one subset with these moments."""
+        """Fit all levels of the pending models to one subset, except for ill-conditioned ones."""
         subset = _Subset(self, moments, pending.configurations)
-        for weights, models in pending.models_by_weights.items():
-            yield from subset.fit(weights, models)
+        for (weights, ridge), models in groupby(pending.models, key=lambda model: (model.weights, model.ridge)):
+            if ridge != "auto" and not (ridge > 0 and self.dropped_columns):
+                yield from subset.fit(weights, ridge, [model.twojmax for model in models])
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
         """Memory of a task in its process."""
@@ -185,14 +186,6 @@ class FastEngine:
             moments.add(U, Y, raw, self.device.put(design.kind[window].astype(np.int64)))
 
 
-class _AccurateFit(NamedTuple):
-    """A fit, its training errors, and its weighted leave-one-out residuals if they are requested."""
-
-    fit: NestedFit
-    train_rms: dict[RowKind, Array]
-    loo_residuals: Array | None
-
-
 class _Subset:
     """Fits on one subset with known moments; its rows are read only if a fit needs them."""
 
@@ -207,62 +200,43 @@ class _Subset:
         U, Y, _ = self.engine.reduction.whiten_rows(design.take(rows), self.source.Y[rows])
         return U, Y, design.kind[rows], self.source.group[design.configuration[rows]]
 
-    def fit(self, weights: Weights, models: list[tuple[int, Ridge]]) -> Iterator[Row]:
-        """Fit all levels of several models at one pair of weights, except for ill-conditioned ones."""
-        w = row_weights(np.arange(3), *weights, weights[1])
-        for ridge in dict.fromkeys(ridge for _, ridge in models):
-            if ridge == "auto":
-                continue  # one decomposition of the rows serves all penalties
-            indices = {twojmax: self.engine.get_size_index(twojmax) for twojmax, penalty in models if penalty == ridge}
-            fits = self._fit_sizes(w, ridge, set(indices.values()))
-            for twojmax, index in indices.items():
-                if index not in fits:
-                    continue
-                condition = fits[index].fit.condition
-                cell = {
-                    "twojmax": twojmax,
-                    "w_energy": weights[0],
-                    "w_force": weights[1],
-                    "n_features": int(self.reduction.sizes[index]),
-                    "ridge": ridge,
-                    "rank": int(self.reduction.whitened_sizes[index]),
-                    "condition": condition,
-                    "solver": "whitened" if condition <= MAX_CONDITION else "refined",
-                }
-                errors = self._compute_errors(fits[index], w / w.max())
-                penalties = np.full(self.reduction.n_levels, ridge)
-                yield from build_level_rows(self.source.levels, cell, errors, penalties)
-
-    def _fit_sizes(self, w: Array, ridge: float, size_indices: set[int]) -> dict[int, _AccurateFit]:
-        """Fit the sizes at one penalty; those that are too ill-conditioned are missing in the result."""
-        if ridge > 0 and self.engine.dropped_columns:
-            return {}  # the penalty of a group of dependent columns is not that of the retained one alone
-        system = self.reduction.factorise(self.moments, w, ridge)
-        fits = {}
-        for index in sorted(size_indices):
+    def fit(self, weights: tuple[float, float], ridge: float, twojmax_values: list[int]) -> Iterator[Row]:
+        """Fit all levels at one pair of weights and one penalty."""
+        system = self.reduction.factorise(self.moments, row_weights(np.arange(3), *weights, weights[1]), ridge)
+        for twojmax in twojmax_values:
+            index = self.engine.get_size_index(twojmax)
             fit = system.fit(index, MAX_REFINABLE_CONDITION)
             if fit is None:
                 continue
-            train_rms, lost_digits = self.reduction.train_rms(self.moments, fit)
-            if lost_digits or fit.condition > MAX_CONDITION:
-                U, Y, kind, _ = self.rows
-                fit = system.refine(fit, U, Y, kind)
-                residuals = U[:, : len(fit.delta)] @ to_numpy(fit.delta) - Y[:, fit.target_columns]
-                train_rms = rms_by_kind(residuals, kind)
-            loo_residuals = system.compute_loo_residuals(fit, *self.rows) if self.source.leave_one_out else None
-            fits[index] = _AccurateFit(fit, train_rms, loo_residuals)
-        return fits
+            cell = {
+                "twojmax": twojmax,
+                "w_energy": weights[0],
+                "w_force": weights[1],
+                "n_features": int(self.reduction.sizes[index]),
+                "ridge": ridge,
+                "rank": int(self.reduction.whitened_sizes[index]),
+                "condition": fit.condition,
+                "solver": "whitened" if fit.condition <= MAX_CONDITION else "refined",
+            }
+            penalties = np.full(self.reduction.n_levels, ridge)
+            yield from build_level_rows(self.source.levels, cell, self._compute_errors(system, fit), penalties)
 
-    def _compute_errors(self, accurate: _AccurateFit, w: Array) -> dict[str, Array]:
-        test = self.reduction.test_rms(accurate.fit)
-        errors = prefix_errors("train", accurate.train_rms)
+    def _compute_errors(self, system: WeightedSystem, fit: NestedFit) -> dict[str, Array]:
+        """Errors of a fit, which is refined with the rows where its moments have too few digits."""
+        train, lost_digits = self.reduction.train_rms(self.moments, fit)
+        if lost_digits or fit.condition > MAX_CONDITION:
+            U, Y, kinds, _ = self.rows
+            fit = system.refine(fit, U, Y, kinds)
+            train = rms_by_kind(U[:, : len(fit.delta)] @ to_numpy(fit.delta) - Y[:, fit.target_columns], kinds)
+        test = self.reduction.test_rms(fit)
+        errors = prefix_errors("train", train)
         errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test.items()})
         errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test.items()})
         if RowKind.ENERGY in test:
             errors["ref_energy_shifted"] = test[RowKind.ENERGY].centred_reference
-        if accurate.loo_residuals is not None:
+        if self.source.leave_one_out:
             kinds = self.rows[2]
-            residuals = accurate.loo_residuals / w[kinds][:, None]
+            residuals = system.compute_loo_residuals(fit, *self.rows) / system.weights[kinds][:, None]
             errors |= compute_loo_errors(residuals, self.source.Y[self.row_indices], kinds)
         return errors
 

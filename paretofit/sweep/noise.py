@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from paretofit.core import RowKind
 from paretofit.linear import row_weights
 from paretofit.linear.reduction import MAX_CONDITION, NestedFit, iterate_blocks
-from paretofit.sweep.row_fits import EV_TO_MEV
+from paretofit.sweep.plain_engine import EV_TO_MEV
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

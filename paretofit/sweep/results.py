@@ -1,6 +1,7 @@
-"""The results table: its columns, its order, and the journal that makes a sweep resumable."""
+"""The results table, and the files that make a sweep resumable: the journal, and those of finished subsets."""
 
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,7 +11,8 @@ from typing import Any, Self
 
 import pandas as pd
 
-from paretofit.core import InputError, JsonLines, atomic_path, one_line, write_csv
+from paretofit.core import InputError, JsonLines, atomic_path, hash_json, one_line, read_json_lines, write_csv
+from paretofit.sweep.cells import PendingFits
 
 ERROR_COLUMNS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
 SWEEP_COLUMNS = [
@@ -94,6 +96,66 @@ class FitJournal:
     ) -> None:
         if self._lines is not None:
             self._lines.close()
+
+
+@dataclass(frozen=True)
+class PartialResults:
+    """Files of the subsets that a task has finished: a worker that is killed within a chain loses one subset.
+
+    The process that distributes tasks moves the files into its journal, when it receives the task's result or when it
+    starts again.
+
+    Attributes
+    ----------
+    folder : Path or None
+        With None, no files are written.
+    inputs : FitInputs
+    """
+
+    folder: Path | None
+    inputs: FitInputs
+
+    def load_or_fit(self, pending_fits: PendingFits, fit: Callable[[PendingFits], Iterable[Row]]) -> list[Row]:
+        """The fits of one subset: those of an interrupted task, or new ones."""
+        if not pending_fits.models:
+            return []
+        path = self._path(pending_fits)
+        if path is not None and path.exists() and (finished := self._read_complete(path)) is not None:
+            return finished
+        rows = [{"subset": pending_fits.subset_key, **row} for row in fit(pending_fits)]
+        if path is not None:
+            with atomic_path(path) as temporary, JsonLines(temporary) as lines:
+                lines.append(self.inputs.to_records(rows))
+                lines.append({"rows": len(rows)})
+        return rows
+
+    def _read_complete(self, path: Path) -> list[Row] | None:
+        """The fits of a file if none of them is missing or corrupt."""
+        entries = read_json_lines(path)[0]
+        rows = list(self.inputs.select_valid(entries[:-1]).values())
+        return rows if entries and entries[-1] == {"rows": len(rows)} else None
+
+    def remove(self, task: list[PendingFits]) -> None:
+        """Remove the files of a task, whose fits are in the journal."""
+        for pending in task:
+            if (path := self._path(pending)) is not None:
+                path.unlink(missing_ok=True)
+
+    def merge_into(self, journal: FitJournal) -> None:
+        """Move the fits of an interrupted run into the journal."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        for path in sorted(self.folder.glob("*.jsonl")):
+            with suppress(FileNotFoundError):  # a task of a killed run may still be writing elsewhere, and rename it
+                if rows := list(self.inputs.select_valid(read_json_lines(path)[0]).values()):
+                    journal.append(rows)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, pending_fits: PendingFits) -> Path | None:
+        if self.folder is None:
+            return None
+        inputs = [pending_fits.models, dict(self.inputs.label_digests), self.inputs.groups_digest]
+        return self.folder / f"{pending_fits.subset_key}-{hash_json(inputs)[:12]}.jsonl"
 
 
 def write_results(table: pd.DataFrame, path: Path | str) -> None:

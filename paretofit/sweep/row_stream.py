@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from paretofit.core import Array
-    from paretofit.sweep.row_fits import RowSource
+    from paretofit.sweep.plain_engine import RowSource
 
 BLOCK_BYTES = 16 << 20
 

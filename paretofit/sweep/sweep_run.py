@@ -13,9 +13,8 @@ from paretofit.execution import dump_function, get_active_client, parallel_map
 from paretofit.linear.reduction import CPU, get_device
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits, split_into_tasks
 from paretofit.sweep.fast_engine import FastEngine
-from paretofit.sweep.finished_subsets import PartialResults
 from paretofit.sweep.plain_engine import PlainEngine
-from paretofit.sweep.results import FitInputs, FitJournal, Row, build_results_table
+from paretofit.sweep.results import FitInputs, FitJournal, PartialResults, Row, build_results_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

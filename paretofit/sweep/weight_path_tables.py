@@ -9,8 +9,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from paretofit.linear import WeightPath, compute_weight_path
+from paretofit.sweep.plain_engine import EV_TO_MEV
 from paretofit.sweep.results import ERROR_COLUMNS
-from paretofit.sweep.row_fits import EV_TO_MEV
 
 if TYPE_CHECKING:
     from paretofit.sweep.fast_engine import FastEngine

@@ -30,11 +30,11 @@ def test_every_point_of_the_path_is_a_fit(engine_and_table, twojmax, ratio):
     path = compute_weight_path(
         engine.reduction, engine.reduction.train_moments, engine.get_size_index(twojmax), ratio_limits=limits, n_points=5
     )
-    at = 0 if ratio < 100 else -1
+    position = 0 if ratio < 100 else -1
     fits = table[(table["twojmax"] == twojmax) & (table["w_energy"] == ratio)]
-    for which, column in (("train", "train"), ("test", "test"), ("reference", "ref")):
-        assert 1000 * path.energy[which][at] == pytest.approx(fits[f"{column}_energy"].to_numpy(), rel=1e-8)
-        assert 1000 * path.force[which][at] == pytest.approx(fits[f"{column}_force"].to_numpy(), rel=1e-8)
+    for error_type, column in (("train", "train"), ("test", "test"), ("reference", "ref")):
+        assert 1000 * path.energy[error_type][position] == pytest.approx(fits[f"{column}_energy"].to_numpy(), rel=1e-8)
+        assert 1000 * path.force[error_type][position] == pytest.approx(fits[f"{column}_force"].to_numpy(), rel=1e-8)
 
 
 def test_more_energy_weight_never_raises_the_energy_error_in_training(engine_and_table):

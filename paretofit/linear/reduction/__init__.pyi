@@ -11,6 +11,7 @@ from .native import add_gram as add_gram
 from .reducer import MAX_CONDITION as MAX_CONDITION
 from .reducer import MAX_REFINABLE_CONDITION as MAX_REFINABLE_CONDITION
 from .reducer import NestedFit as NestedFit
+from .reducer import WeightedSystem as WeightedSystem
 from .streaming import Part as Part
 from .streaming import PartMapper as PartMapper
 from .streaming import Parts as Parts
