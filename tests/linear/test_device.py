@@ -115,7 +115,9 @@ def test_fits_of_another_device_are_not_reused(real, tmp_path):
     run_sweep(real, grid, journal=tmp_path, engine=numpy_engine)
     run_sweep(real, grid, journal=tmp_path, engine=torch_engine)
     assert len(list(tmp_path.glob("sweep-*.jsonl"))) == 2
-    pd.testing.assert_frame_equal(run_sweep(real, grid, journal=tmp_path, engine=torch_engine), expected, check_exact=True)
+    pd.testing.assert_frame_equal(
+        run_sweep(real, grid, journal=tmp_path, engine=torch_engine), expected, check_exact=True
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -28,7 +28,11 @@ def test_every_point_of_the_path_is_a_fit(engine_and_table, twojmax, ratio):
     engine, _, table = engine_and_table
     limits = (ratio, 900.0) if ratio < 100 else (0.4, ratio)
     path = compute_weight_path(
-        engine.reduction, engine.reduction.train_moments, engine.get_size_index(twojmax), ratio_limits=limits, n_points=5
+        engine.reduction,
+        engine.reduction.train_moments,
+        engine.get_size_index(twojmax),
+        ratio_limits=limits,
+        n_points=5,
     )
     position = 0 if ratio < 100 else -1
     fits = table[(table["twojmax"] == twojmax) & (table["w_energy"] == ratio)]

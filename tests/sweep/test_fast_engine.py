@@ -163,18 +163,25 @@ def test_leverages_at_every_2jmax_from_the_reduction(real):
 def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
     sizes = [120, 496]
     first = Reduction.from_parts(make_parts(real, ["2", "5"], 500), sizes, energy_weight=12.25)
-    second = Reduction.from_parts(make_parts(real, ["2", "5"], size), sizes, energy_weight=12.25, mapper=ThreadMapper(2))
+    second = Reduction.from_parts(
+        make_parts(real, ["2", "5"], size), sizes, energy_weight=12.25, mapper=ThreadMapper(2)
+    )
     w = np.array([5.0, 1.0, 1.0])
     ours, theirs = (r.test_rms(r.factorise(r.train_moments, w).fit(1))[0].reference_level for r in (first, second))
     assert ours == pytest.approx(theirs, rel=1e-10)
     if size == 500:
-        assert (first.train_moments.by_kind[1].G == second.train_moments.by_kind[1].G).all(), "threads do not change a bit"
+        assert (first.train_moments.by_kind[1].G == second.train_moments.by_kind[1].G).all(), (
+            "threads do not change a bit"
+        )
 
 
 def test_a_design_on_disk_gives_the_same_as_one_in_memory(real, tmp_path, monkeypatch):
-    grid = SweepGrid(["2", "5"], [4, 6], [(5.0, 1.0)], [20, 100], ["random"], 2)
-    whole = run_sweep(real, grid)
-    on_disk = replace(real, design=real.design.save(tmp_path / "design.h5"))
+    data, grid = (
+        replace(real, leverage_columns=120),
+        SweepGrid(["2", "5"], [4, 6], [(5.0, 1.0)], [20, 100], ["random"], 2),
+    )
+    whole = run_sweep(data, grid)
+    on_disk = replace(data, design=real.design.save(tmp_path / "design.h5"))
     monkeypatch.setattr(DesignMatrix, "load_into_memory", lambda self, *_: self)
     streamed = run_sweep(on_disk, grid)
     pd.testing.assert_frame_equal(whole, streamed, rtol=1e-9)
@@ -358,8 +365,12 @@ def test_a_reduction_refuses_what_is_not_finite(real):
         Reduction.from_parts(parts, [21, 2000])
 
 
-class TestKeptReductions:
-    """What took long is kept in the run folder, and taken from there whenever it is of the same inputs."""
+class TestStoredReductions:
+    """An expensive reduction is stored in the run folder, and reused if its inputs are the same."""
+
+    @pytest.fixture(scope="class")
+    def real(self, real):
+        return replace(real, leverage_columns=120)
 
     @pytest.fixture
     def stored(self, real, tmp_path, monkeypatch):
@@ -375,7 +386,9 @@ class TestKeptReductions:
     def calls(self, monkeypatch):
         """A list with an entry for each reduction that is computed."""
         calls, from_parts = [], Reduction.from_parts
-        monkeypatch.setattr(Reduction, "from_parts", lambda *parts, **more: calls.append(1) or from_parts(*parts, **more))
+        monkeypatch.setattr(
+            Reduction, "from_parts", lambda *parts, **more: calls.append(1) or from_parts(*parts, **more)
+        )
         return calls
 
     def test_results_are_the_same_to_the_last_bit(self, real, stored, calls):

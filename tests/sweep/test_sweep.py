@@ -40,7 +40,9 @@ def test_every_cell_equals_a_fit_by_hand(data, grid):
     assert list(results.columns) == SWEEP_COLUMNS
     assert len(results) == grid.count_fits() == 3 * 2 * 2 * 3 * (3 * 3 + 1)
     design, scores = data.design, data.compute_leverage_scores()
-    subsets = {(s.sampling, s.repeat, s.n_train): np.array(s.positions) for s in grid.draw_subsets(scores, len(data.train))}
+    subsets = {
+        (s.sampling, s.repeat, s.n_train): np.array(s.positions) for s in grid.draw_subsets(scores, len(data.train))
+    }
     X = design.rows()
     test = np.isin(design.configuration, data.test)
     for row in results.sample(25, random_state=1).itertuples():
