@@ -112,20 +112,28 @@ def run_sweep(
     if isinstance(engine, str):
         engine = make_engine(data, grid, engine, jobs=jobs, device=device, folder=folder)
     draws = list_draws(data, grid, engine.scores)
+    fits = _fit_pending(data, grid, engine, draws, folder, jobs, progress)
+    return _build_table(fits, data, grid, draws)
+
+
+def _fit_pending(
+    data: SweepInput, grid: SweepGrid, engine: Engine, draws: list[Draw], folder: Path | None, jobs: int, progress: bool
+) -> Mapping[Any, Row]:
+    """Do the fits that are not in the journal, and return all of them."""
     path = None if folder is None else journal_path(folder, data.digest(grid, engine.name))
     inputs = FitInputs(data.label_digests(list(grid.levels)), hash_array(data.loo_groups()))
     partial_results = PartialResults(None if path is None else path.with_suffix(".parts").absolute(), inputs)
-    with FitJournal(path, inputs) as fit_journal:
-        partial_results.merge_into(fit_journal)
+    with FitJournal(path, inputs) as journal:
+        partial_results.merge_into(journal)
         plain = engine if isinstance(engine, PlainEngine) else engine.plain
         if isinstance(engine, FastEngine):
-            tasks = engine.build_chains(list_pending_fits(grid, draws, fit_journal.fits))
+            tasks = engine.build_chains(list_pending_fits(grid, draws, journal.fits))
             processes = jobs if engine.device == CPU else 1  # a GPU serves one process
-            _run_tasks(engine, tasks, fit_journal, partial_results, processes, "fits from moments", progress)
-        tasks = split_into_tasks(list_pending_fits(grid, draws, fit_journal.fits))
-        _run_tasks(plain, tasks, fit_journal, partial_results, jobs, "fits from rows", progress)
-        partial_results.merge_into(fit_journal)
-        return _build_table(fit_journal.fits, data, grid, draws)
+            _run_tasks(engine, tasks, journal, partial_results, processes, "fits from moments", progress)
+        tasks = split_into_tasks(list_pending_fits(grid, draws, journal.fits))
+        _run_tasks(plain, tasks, journal, partial_results, jobs, "fits from rows", progress)
+        partial_results.merge_into(journal)
+        return journal.fits
 
 
 def journal_path(folder: Path | str, digest: str) -> Path:

@@ -15,7 +15,7 @@ from helpers.faults import STUDY
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, run_study
 from paretofit.dataset import split_configurations
 from paretofit.linear.reduction import CPU, get_device, solve_rows, to_numpy
-from paretofit.linear.reduction.device import (
+from paretofit.linear.reduction.linalg import (
     TorchDevice,
     add_gram,
     cholesky,

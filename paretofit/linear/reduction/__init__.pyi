@@ -1,8 +1,8 @@
-from .device import CPU as CPU
-from .device import Device as Device
-from .device import get_device as get_device
-from .device import solve_rows as solve_rows
-from .device import to_numpy as to_numpy
+from .linalg import CPU as CPU
+from .linalg import Device as Device
+from .linalg import get_device as get_device
+from .linalg import solve_rows as solve_rows
+from .linalg import to_numpy as to_numpy
 from .moments import KindMoments as KindMoments
 from .moments import Moments as Moments
 from .moments import NestedFactor as NestedFactor

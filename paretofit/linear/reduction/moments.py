@@ -12,21 +12,8 @@ import numpy as np
 
 from paretofit.core import Array, RowKind
 from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
-from paretofit.linear.reduction.device import (
-    CPU,
-    Device,
-    add_gram,
-    cholesky,
-    column_products,
-    column_squares,
-    concatenate,
-    get_array_device,
-    qr_update_batch_size,
-    solve_factored,
-    symmetric_product,
-    to_numpy,
-    update_qr,
-)
+from paretofit.linear.reduction import linalg
+from paretofit.linear.reduction.linalg import CPU, Device, to_numpy
 
 MIN_RELATIVE_REMAINDER = 1e-5  # of the terms' size: their rounding of about 1e-15 is then 1e-10 of the remainder
 
@@ -47,10 +34,10 @@ class KindMoments:
 
     def add(self, U: Any, Y: Any, X: Any) -> None:
         """Add whitened rows ``(n, P)`` with targets ``(n, n_targets)`` and the raw rows ``(n, P)``."""
-        self.norms += column_squares(X)
-        add_gram(self.G, U)
+        self.norms += linalg.column_squares(X)
+        linalg.add_gram(self.G, U)
         self.c += U.T @ Y
-        self.s += column_squares(Y)
+        self.s += linalg.column_squares(Y)
         self.n += len(U)
 
     def merge(self, other: "KindMoments") -> None:
@@ -72,9 +59,9 @@ class KindMoments:
         The second value says whether a sum is so much smaller than its terms that fewer than ten digits remain.
         """
         p = len(delta)
-        square = to_numpy(column_products(symmetric_product(self.G[:p, :p], delta), delta))
+        square = to_numpy(linalg.column_products(linalg.symmetric_product(self.G[:p, :p], delta), delta))
         s = to_numpy(self.s[columns])
-        total = s - 2 * to_numpy(column_products(self.c[:p, columns], delta)) + square
+        total = s - 2 * to_numpy(linalg.column_products(self.c[:p, columns], delta)) + square
         cancelled = total < MIN_RELATIVE_REMAINDER * (s + square)
         return np.maximum(total, 0.0), bool(cancelled.any())
 
@@ -141,7 +128,7 @@ class NestedFactor:
     @classmethod
     def from_moments(cls, M: Any) -> "NestedFactor":
         """Factorise M (upper triangle; overwritten)."""
-        return cls(*cholesky(M))
+        return cls(*linalg.cholesky(M))
 
     @cached_property
     def _R_on_cpu(self) -> Array:
@@ -162,7 +149,7 @@ class NestedFactor:
     def solve(self, c: Any) -> Any:
         """M_pp⁻¹ c for ``(p, n)`` right-hand sides."""
         p = len(c)
-        return solve_factored(self.R[:p, :p], c)
+        return linalg.solve_factored(self.R[:p, :p], c)
 
 
 @dataclass
@@ -187,7 +174,7 @@ class ResidualFactor:
 
     def add(self, U: Any, Y: Any) -> None:
         """Add rows, which are buffered until an update of the factor is efficient."""
-        self._append(concatenate([get_array_device(U).zeros(len(U), 1) + 1.0, U, Y], 1))
+        self._append(linalg.concatenate([linalg.get_array_device(U).zeros(len(U), 1) + 1.0, U, Y], 1))
         self.n += len(U)
 
     def merge(self, other: "ResidualFactor") -> None:
@@ -198,15 +185,17 @@ class ResidualFactor:
 
     def _append(self, rows: Any) -> None:
         self._pending.append(rows)
-        if sum(map(len, self._pending)) > qr_update_batch_size(rows):
+        if sum(map(len, self._pending)) > linalg.qr_update_batch_size(rows):
             self.finish()
 
     def finish(self) -> None:
         """Update the factor with the buffered rows."""
         if self._pending:
-            rows = concatenate(self._pending, 0)
+            rows = linalg.concatenate(self._pending, 0)
             width = rows.shape[1]
-            self._R = update_qr(get_array_device(rows).zeros(width, width) if self._R is None else self._R, rows)
+            self._R = linalg.update_qr(
+                linalg.get_array_device(rows).zeros(width, width) if self._R is None else self._R, rows
+            )
             self._pending = []
 
     @property
@@ -230,4 +219,4 @@ class ResidualFactor:
         """
         R = self.R
         combined = R[:, 1 : 1 + len(delta)] @ delta - R[:, 1 + self.P + columns]
-        return to_numpy(column_squares(combined)), to_numpy(column_squares(combined[1:]))
+        return to_numpy(linalg.column_squares(combined)), to_numpy(linalg.column_squares(combined[1:]))

@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from paretofit.linear.leverage import LeverageScores
-from paretofit.linear.reduction.device import CPU, Device, solve_rows, to_numpy
+from paretofit.linear.reduction.linalg import CPU, Device, solve_rows, to_numpy
 from paretofit.linear.reduction.moments import NestedFactor
 from paretofit.linear.reduction.reducer import MAX_CONDITION, Reduction
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, as_parts, map_blocks

@@ -22,16 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, InputError, RowKind
 from paretofit.linear.loo import compute_loo_residuals
-from paretofit.linear.reduction.device import (
-    CPU,
-    Device,
-    add_gram,
-    concatenate,
-    get_array_device,
-    solve_rows,
-    symmetric_product,
-    to_numpy,
-)
+from paretofit.linear.reduction import linalg
+from paretofit.linear.reduction.linalg import CPU, Device, to_numpy
 from paretofit.linear.reduction.moments import Moments, NestedFactor, ResidualFactor
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, as_parts, iterate_blocks, sum_parts
 from paretofit.linear.reduction.whitening import GramAccumulator, Whitening, compute_whitening
@@ -202,7 +194,7 @@ class Reduction:
         if ridge > 0:
             norms = np.where(self.whitening.retained_columns < self.unpenalised, 0.0, moments.column_norms(scaled))
             penalty = self.train_moments.device.zeros(*M.shape)
-            add_gram(penalty, self.train_moments.device.put(np.sqrt(ridge) * norms[:, None] * self.unwhitening))
+            linalg.add_gram(penalty, self.train_moments.device.put(np.sqrt(ridge) * norms[:, None] * self.unwhitening))
             M += penalty
         return WeightedSystem(self, NestedFactor.from_moments(M), c, penalty, scaled)
 
@@ -282,7 +274,7 @@ class WeightedSystem:
         columns = self.reduction.target_columns(size_index)
         right = self.c[:p, columns]
         if self.penalty is not None:
-            right = right - symmetric_product(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
+            right = right - linalg.symmetric_product(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
         return NestedFit(self.factor.solve(right), condition, columns)
 
     def refine(self, fit: NestedFit, U: Array, Y: Array, kind: Array) -> NestedFit:
@@ -294,12 +286,12 @@ class WeightedSystem:
         """
         p = len(fit.delta)
         w = self.weights[kind][:, None] ** 2
-        delta, device = fit.delta, get_array_device(fit.delta)
+        delta, device = fit.delta, linalg.get_array_device(fit.delta)
         for _ in range(N_REFINEMENTS):
             gradient = device.put(U[:, :p].T @ (w * (Y[:, fit.target_columns] - U[:, :p] @ to_numpy(delta))))
             if self.penalty is not None:
                 coefficients = self.reduction.baseline[:p, fit.target_columns] + delta
-                gradient -= symmetric_product(self.penalty[:p, :p], coefficients)
+                gradient -= linalg.symmetric_product(self.penalty[:p, :p], coefficients)
             delta = delta + self.factor.solve(gradient)
         return replace(fit, delta=delta)
 
@@ -307,7 +299,7 @@ class WeightedSystem:
         """Weighted leave-one-out residuals of the subset's whitened rows, ``(n, n_levels)``; see `leave_one_out`."""
         p = len(fit.delta)
         w = self.weights[kind][:, None]
-        V = solve_rows(to_numpy(self.factor.R)[:p, :p], U[:, :p] * w)
+        V = linalg.solve_rows(to_numpy(self.factor.R)[:p, :p], U[:, :p] * w)
         return compute_loo_residuals(V, (Y[:, fit.target_columns] - U[:, :p] @ to_numpy(fit.delta)) * w, group)
 
 
@@ -332,7 +324,7 @@ class _SecondPass:
             for row_kind, factor in self.test.items():
                 rows = ~train & (kind == row_kind)
                 if rows.any():
-                    factor.add(U[rows], concatenate([own_level[rows], reference[rows]], 1))
+                    factor.add(U[rows], linalg.concatenate([own_level[rows], reference[rows]], 1))
 
     def finish(self) -> _SecondPass:
         """Update the factors with their buffered rows."""
@@ -380,5 +372,5 @@ def _compute_baseline(sums: GramAccumulator, whitening: Whitening, whitened_size
 def _subtract_baseline(Y: Any, U: Any, baseline: Any) -> tuple[Any, Any]:
     """Residuals of the baseline at its own level, and against the last level."""
     prediction = U @ baseline
-    own_level = concatenate([Y] * (baseline.shape[1] // Y.shape[1]), 1) - prediction
+    own_level = linalg.concatenate([Y] * (baseline.shape[1] // Y.shape[1]), 1) - prediction
     return own_level, Y[:, -1:] - prediction

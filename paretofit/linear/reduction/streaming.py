@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from paretofit.core import Array
-    from paretofit.linear.reduction.device import Device
+    from paretofit.linear.reduction.linalg import Device
 
 
 class RowBlock(NamedTuple):

@@ -101,10 +101,8 @@ def compute_weight_path(
         Moments of the training subset; ``reduction.train_moments`` for the whole training set.
     size_index : int
         Position among the reduction's sizes.
-    ratio_limits : (float, float)
-        Limits of w_E/w_F.
-    n_points : int
-        Points of the curve.
+    ratio_limits, n_points
+        Limits of w_E/w_F, and number of points between them.
 
     Returns
     -------
@@ -129,9 +127,7 @@ def compute_weight_path(
         return None
     basis.diagonalise(moments, reduction.target_columns(size_index))
     ratio = np.geomspace(low, high, n_points)
-    errors: list[dict[tuple[str, str], Array]] = [
-        _measure_errors(reduction, moments, basis.fit(float(t))) for t in (ratio / middle) ** 2
-    ]
+    errors = [_measure_errors(reduction, moments, basis.fit(float(t))) for t in (ratio / middle) ** 2]
     curves = [
         {name: np.array([point[kind, name] for point in errors]) for name in ERROR_TYPES}
         for kind in KIND_NAMES.values()

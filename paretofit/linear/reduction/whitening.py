@@ -16,7 +16,7 @@ from scipy.linalg import blas, lapack
 
 from paretofit.core import Array, InputError
 from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
-from paretofit.linear.reduction.device import CPU, Device, add_gram, column_squares, solve_rows, to_numpy
+from paretofit.linear.reduction.linalg import CPU, Device, add_gram, column_squares, solve_rows, to_numpy
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, ArraySums, Part, PartMapper, sum_parts
 
 if TYPE_CHECKING:
