@@ -127,14 +127,11 @@ def _select_independent_rows(rows: Array) -> Array:
     n, p = rows.shape
     if n < p:
         raise InputError(f"an active set of {p} columns needs as many rows; there are {n}")
-    factor, pivots, info = lapack.dgetrf(rows)
-    size = np.abs(np.diag(factor))
-    if info > 0 or size.min() < MIN_RELATIVE_PIVOT * size.max():
+    positions, _, U = scipy.linalg.lu(rows, p_indices=True, check_finite=False)
+    pivots = np.abs(np.diag(U))
+    if not pivots.min() > MIN_RELATIVE_PIVOT * pivots.max():
         raise InputError(f"the rows do not suffice for an active set: {p} columns are not independent in them")
-    order = np.arange(n)
-    for k, other in enumerate(pivots):
-        order[[k, other]] = order[[other, k]]
-    return order[:p]
+    return np.argsort(positions)[:p]
 
 
 @dataclass(frozen=True)
