@@ -368,7 +368,7 @@ def test_a_reduction_refuses_what_is_not_finite(real):
 class TestStoredReductions:
     """An expensive reduction is stored in the run folder, and reused if its inputs are the same."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def real(self, real):
         return replace(real, leverage_columns=120)
 
