@@ -2,7 +2,7 @@
 
 A bispectrum component (j1, j2, j) does not depend on 2Jmax, so the features of a small 2Jmax are some of
 those of a larger one. Columns are ordered by the smallest 2Jmax at which they appear, constants first:
-every smaller model is a leading block of columns (DESIGN §4.1).
+every smaller model is a leading block of columns (see `paretofit.linear.reduction`).
 """
 
 from collections.abc import Mapping

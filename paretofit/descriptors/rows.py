@@ -1,7 +1,7 @@
 """Rows of one configuration from LAMMPS: an energy row and three force rows for each atom.
 
-Quadratic rows are products of the linear bispectrum and its gradient (DESIGN §4.2). Above `MAX_GRADIENT`
-atoms the dense gradient, 3N² rows, is too large and LAMMPS makes the quadratic rows itself.
+Quadratic rows are products of the linear bispectrum and its gradient (see `paretofit.linear.reduction`). Above
+`MAX_GRADIENT` atoms the dense gradient, 3N² rows, is too large and LAMMPS makes the quadratic rows itself.
 
 Every configuration is handed to LAMMPS as a three-dimensionally periodic cell in LAMMPS's frame: the
 lattice is Minkowski-reduced (the same crystal with short vectors), made right-handed and rotated, and the

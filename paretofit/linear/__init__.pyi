@@ -1,6 +1,7 @@
 from .design_selection import select_d_optimal as select_d_optimal
 from .design_selection import select_farthest_points as select_farthest_points
 from .factor import column_scales as column_scales
+from .factor import estimate_reciprocal_condition as estimate_reciprocal_condition
 from .group_optimisation import GroupKind as GroupKind
 from .group_optimisation import GroupMoments as GroupMoments
 from .group_optimisation import OptimisedWeights as OptimisedWeights
@@ -8,12 +9,13 @@ from .group_optimisation import optimise_weights as optimise_weights
 from .group_optimisation import trace_weight_front as trace_weight_front
 from .leverage import LeverageScores as LeverageScores
 from .leverage import leverage_scores as leverage_scores
+from .loo import choose_ridge as choose_ridge
 from .loo import leave_one_out as leave_one_out
+from .loo import split_by_group as split_by_group
 from .reduction.nested_leverage import compute_reduced_leverage as compute_reduced_leverage
 from .reduction.reducer import Reduction as Reduction
 from .reduction.weight_curve import WeightPath as WeightPath
 from .reduction.weight_curve import compute_weight_path as compute_weight_path
-from .ridge import choose_ridge as choose_ridge
 from .sampling import sample_configurations as sample_configurations
 from .wls import Fit as Fit
 from .wls import WideFactor as WideFactor

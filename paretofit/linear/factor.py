@@ -1,4 +1,4 @@
-"""One orthogonal factorisation, with the numerical rank decided where it is in doubt.
+"""Rank-revealing orthogonal factorisation that pays for pivoting only where the rank is in doubt.
 
 A tall matrix A = Q R and a wide one A = Rᵀ Qᵀ both leave a triangular matrix of the smaller dimension. If its
 condition number, estimated in the 1-norm, leaves no doubt about full rank, a triangular solve is all that is
@@ -25,6 +25,7 @@ class TriangularFactor:
     T : (k, k) float64
         Upper triangular.
     rank : int
+        Numerical rank.
     condition : float
         1-norm estimate of the condition number of T, or of S.
     complete_decomposition : tuple of arrays or None
@@ -39,7 +40,7 @@ class TriangularFactor:
     @classmethod
     def from_triangle(cls, T: Array, tolerance: float) -> "TriangularFactor":
         """Decide the rank of T; pivots below ``tolerance * largest`` count as zero."""
-        reciprocal = _reciprocal_condition(T)
+        reciprocal = estimate_reciprocal_condition(T)
         if reciprocal > tolerance:
             return cls(T, len(T), 1.0 / reciprocal, None)
         Q, R, order = scipy.linalg.qr(np.triu(T), pivoting=True, check_finite=False)
@@ -48,26 +49,30 @@ class TriangularFactor:
         Z, S = scipy.linalg.qr(R[:rank].T, mode="economic", check_finite=False)
         V = np.empty_like(Z)
         V[order] = Z
-        reciprocal = _reciprocal_condition(np.asfortranarray(S)) if rank else 0.0
+        reciprocal = estimate_reciprocal_condition(S) if rank else 0.0
         condition = 1.0 / reciprocal if reciprocal > 0 else float("inf")
         return cls(T, rank, condition, (Q[:, :rank], S, V))
+
+    @property
+    def solver(self) -> str:
+        """Name of the solver in results: "qr", or "rrqr" where column pivoting had to reveal the rank."""
+        return "qr" if self.complete_decomposition is None else "rrqr"
 
     def solve(self, rhs: Array, *, transposed: bool = False) -> Array:
         """Minimum-norm least-squares solution of T x = rhs, or Tᵀ x = rhs."""
         if self.complete_decomposition is None:
-            solution = scipy.linalg.solve_triangular(self.T, rhs, trans=int(transposed), check_finite=False)
-        elif self.rank == 0:
-            solution = np.zeros((len(self.T), rhs.shape[1]))
-        else:
-            U, S, V = self.complete_decomposition
-            left, right = (V, U) if transposed else (U, V)
-            inner = scipy.linalg.solve_triangular(S, left.T @ rhs, trans=int(not transposed), check_finite=False)
-            solution = right @ inner
-        return np.asarray(solution)
+            return np.asarray(scipy.linalg.solve_triangular(self.T, rhs, trans=int(transposed), check_finite=False))
+        if self.rank == 0:
+            return np.zeros((len(self.T), rhs.shape[1]))
+        U, S, V = self.complete_decomposition
+        left, right = (V, U) if transposed else (U, V)
+        inner = scipy.linalg.solve_triangular(S, left.T @ rhs, trans=int(not transposed), check_finite=False)
+        return np.asarray(right @ inner)
 
 
-def _reciprocal_condition(T: Array) -> float:
-    return float(lapack.dtrcon(T, norm="1", uplo="U")[0])
+def estimate_reciprocal_condition(R: Array) -> float:
+    """1-norm estimate of 1 / condition number of an upper triangular matrix; 0 if it is singular."""
+    return float(lapack.dtrcon(np.asfortranarray(R), norm="1", uplo="U")[0])
 
 
 def column_scales(A: Array) -> Array:
@@ -78,5 +83,5 @@ def column_scales(A: Array) -> Array:
 
 
 def rank_tolerance(shape: tuple[int, ...]) -> float:
-    """Pivots smaller than this times the largest are rounding errors: max(n, p) times epsilon."""
+    """Relative size below which pivots are rounding errors: max(n, p) times epsilon."""
     return float(max(shape) * np.finfo(np.float64).eps)

@@ -1,62 +1,95 @@
-"""Weights of groups of configurations: fits and held-out errors as functions of them, with exact gradients.
+"""Optimisation of the weights of groups of configurations by held-out errors, with exact gradients.
 
-Moments are kept for each group and kind of row, whitened (DESIGN §4.3) and about a baseline fit (§4.6), so that a fit
-with any weights is a sum of p × p matrices and one Cholesky factor, whatever the number of rows:
+Moments are accumulated for each group and kind of row, whitened and relative to a baseline fit (see
+`paretofit.linear.reduction`), so that a fit with any weights is a sum of p × p matrices and one Cholesky factor,
+whatever the number of rows:
 
     M(w) = Σ w_gk² U_gkᵀU_gk,   M δ = Σ w_gk² U_gkᵀ r_gk,
 
-and with the held-out errors E(δ), dE/d ln w_gk = 2 w_gk² λᵀ U_gkᵀ(r_gk − U_gk δ), where M λ = dE/dδ. Pure arrays.
+and with the held-out errors E(δ), dE/d ln w_gk = 2 w_gk² λᵀ U_gkᵀ(r_gk − U_gk δ), where M λ = dE/dδ.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 import scipy.optimize
 
-from paretofit.core import InputError, RowKind
+from paretofit.core import Array, InputError, RowKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from paretofit.core import Array
+    from collections.abc import Iterator, Mapping
 
 GroupKind = tuple[str, RowKind]  # a group and a kind of row
-RIDGE = 1e-13  # of the mean diagonal, so that a direction that no weighted row sees stays where the baseline has it
+RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal: directions that no weighted row has keep the baseline's value
+MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot: below, a column depends on others
+MAX_WEIGHT_RATIO = 1e4  # largest ratio of an optimised weight to its initial value, in either direction
 # Errors below which a fit is good enough, eV/atom, eV/Å and GPa: forces that are zero by symmetry have no logarithm.
 NEGLIGIBLE_ERRORS = {RowKind.ENERGY: 1e-4, RowKind.FORCE: 1e-3, RowKind.STRESS: 1e-2}
-SPAN = 1e4  # by how much a weight may differ from where it began
 
 
-class GroupSums(NamedTuple):
-    """UᵀU ``(p, p)``, Uᵀr ``(p,)``, rᵀr and the number of rows."""
+@dataclass(frozen=True)
+class GroupSums:
+    """Moments of each part (a group and a kind of row), over which it iterates.
 
+    Attributes
+    ----------
+    parts : list of (group, kind)
+    G : (n_parts, p, p) float64
+        UᵀU.
+    c : (n_parts, p) float64
+        Uᵀr.
+    s : (n_parts,) float64
+        rᵀr.
+    n : (n_parts,) int64
+        Numbers of rows.
+    """
+
+    parts: list[GroupKind]
     G: Array
     c: Array
-    s: float
-    n: int
+    s: Array
+    n: Array
 
-    def sum_squared_residuals(self, delta: Array) -> float:
-        """‖r − U δ‖²."""
-        return max(float(self.s - 2 * self.c @ delta + delta @ self.G @ delta), 0.0)
+    @classmethod
+    def from_rows(cls, U: Array, r: Array, kind: Array, group: Array) -> GroupSums:
+        """Sum the rows of each group and kind."""
+        pairs = [(str(name), row_kind) for name in dict.fromkeys(group.tolist()) for row_kind in RowKind]
+        members = {pair: np.flatnonzero((group == pair[0]) & (kind == pair[1])) for pair in pairs}
+        rows = {part: index for part, index in members.items() if len(index)}
+        G, c = (np.array([U[index].T @ A[index] for index in rows.values()]) for A in (U, r))
+        s, n = (np.array([function(r[index]) for index in rows.values()]) for function in (lambda v: v @ v, len))
+        return cls(list(rows), G, c, s, n)
+
+    def __iter__(self) -> Iterator[GroupKind]:
+        return iter(self.parts)
+
+    def sum_squared_residuals(self, delta: Array) -> Array:
+        """‖r − U δ‖² of each part."""
+        return np.asarray(np.maximum(self.s - 2 * self.c @ delta + self.G @ delta @ delta, 0.0))
+
+    def gather(self, values: Mapping[GroupKind, float]) -> Array:
+        """The values of the parts as an array, 0 where there is none."""
+        return np.array([values.get(part, 0.0) for part in self.parts])
 
 
 @dataclass(frozen=True)
 class OptimisedWeights:
-    """Weights that were found, and what they bring.
+    """Result of `optimise_weights`.
 
     Attributes
     ----------
     weights : dict of (group, kind) to float
+        The optimised weights.
     initial_errors, final_errors : dict of (group, kind) to float
         Held-out RMSE of each part before and after, in the rows' units.
     objective : (float, float)
-        Before and after, the regulariser left out.
+        Before and after, without the regulariser.
     n_evaluations : int
-        Fits that it took.
+        Number of fits.
     """
 
     weights: dict[GroupKind, float]
@@ -74,13 +107,15 @@ class GroupMoments:
     X : (n, p) float64
         Unweighted rows.
     y : (n,) float64
+        Targets.
     kind : (n,) int
         `RowKind`.
     group : (n,) str
+        Group of the row's configuration.
     held_out : (n,) bool
-        Rows that errors are measured on; the others are fitted.
+        Rows on which errors are measured; the others are fitted.
     weights : (n,) float64
-        With which the baseline is fitted, and rows are whitened.
+        Weights of the baseline fit and of the whitening.
 
     Raises
     ------
@@ -90,36 +125,34 @@ class GroupMoments:
 
     def __init__(self, X: Array, y: Array, kind: Array, group: Array, held_out: Array, weights: Array) -> None:
         if held_out.all() or not held_out.any():
-            raise InputError("weights need rows to fit and rows held out; there are none of one sort")
+            raise InputError("optimising weights needs rows to fit and rows held out; one of the two sets is empty")
         train = ~held_out
         A = X[train] * weights[train, None]
         scale = np.linalg.norm(A, axis=0)
         if not scale.all() or len(A) < X.shape[1]:
             raise InputError(
-                f"{X.shape[1]} coefficients are not determined by {len(A)} rows with these weights; take fewer columns"
+                f"{X.shape[1]} coefficients are not determined by {len(A)} rows with these weights; use fewer columns"
             )
         Q, R = scipy.linalg.qr(A / scale, mode="economic", check_finite=False)
-        if np.abs(np.diag(R)).min() < 1e-12 * np.abs(np.diag(R)).max():
-            raise InputError("columns depend on each other in the rows that are fitted; leave some out")
+        if np.abs(np.diag(R)).min() < MIN_RELATIVE_PIVOT * np.abs(np.diag(R)).max():
+            raise InputError("columns depend on each other in the rows that are fitted; remove the dependent columns")
         self._R, self._scale = R, scale
         self.baseline = scipy.linalg.solve_triangular(R, Q.T @ (y[train] * weights[train])) / scale
         U = scipy.linalg.solve_triangular(R, (X / scale).T, trans="T", check_finite=False).T
         r = y - X @ self.baseline
-        self.train = _sums(U, r, kind, group, train)
-        self.held_out = _sums(U, r, kind, group, held_out)
+        self.train, self.held_out = (
+            GroupSums.from_rows(U[rows], r[rows], kind[rows], group[rows]) for rows in (train, held_out)
+        )
 
     def fit(self, weights: Mapping[GroupKind, float]) -> Array:
-        """``(p,)``: the coefficients of the weighted fit."""
-        return self.coefficients(self._solve(weights)[0])
-
-    def coefficients(self, delta: Array) -> Array:
-        """Raw coefficients of a whitened difference from the baseline."""
+        """``(p,)``: coefficients of the weighted fit."""
+        delta, _ = self._solve(weights)
         return np.asarray(self.baseline + scipy.linalg.solve_triangular(self._R, delta) / self._scale)
 
     def errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
         """Held-out RMSE of each part."""
-        delta, _ = self._solve(weights)
-        return {part: float(np.sqrt(one.sum_squared_residuals(delta) / one.n)) for part, one in self.held_out.items()}
+        squares = self.held_out.sum_squared_residuals(self._solve(weights)[0])
+        return dict(zip(self.held_out, np.sqrt(squares / self.held_out.n).tolist(), strict=True))
 
     def objective(
         self, weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
@@ -129,31 +162,26 @@ class GroupMoments:
         Parameters
         ----------
         weights : mapping of part to float
-            Of the parts that are fitted.
+            For every part that is fitted.
         importance : mapping of part to float
-            Of parts that are held out.
+            For parts that are held out.
         """
         delta, factor = self._solve(weights)
-        value, slope = 0.0, np.zeros(len(delta))
-        for part, share in importance.items():
-            one = self.held_out[part]
-            squares = one.sum_squared_residuals(delta) + one.n * NEGLIGIBLE_ERRORS[part[1]] ** 2
-            value += share * 0.5 * np.log(squares / one.n)
-            slope += share * (one.G @ delta - one.c) / squares
+        train, held_out = self.train, self.held_out
+        negligible = np.array([NEGLIGIBLE_ERRORS[kind] for _, kind in held_out])
+        squares = held_out.sum_squared_residuals(delta) + held_out.n * negligible**2
+        shares = held_out.gather(importance)
+        slope = (shares / squares) @ (held_out.G @ delta - held_out.c)
         adjoint = scipy.linalg.cho_solve(factor, slope, check_finite=False)
-        gradient = {
-            part: float(2 * weights[part] ** 2 * adjoint @ (one.c - one.G @ delta)) for part, one in self.train.items()
-        }
-        return float(value), gradient
+        gradient = 2 * train.gather(weights) ** 2 * ((train.c - train.G @ delta) @ adjoint)
+        value = float(shares @ np.log(squares / held_out.n)) / 2
+        return value, dict(zip(train, gradient.tolist(), strict=True))
 
     def _solve(self, weights: Mapping[GroupKind, float]) -> tuple[Array, tuple[Array, bool]]:
-        p = len(self.baseline)
-        M, c = np.zeros((p, p)), np.zeros(p)
-        for part, one in self.train.items():
-            square = weights[part] ** 2
-            M += square * one.G
-            c += square * one.c
-        M[np.diag_indices(p)] += RIDGE * max(float(np.trace(M)) / p, 1e-300)
+        """Whitened coefficients minus the baseline's ``(p,)``, and the Cholesky factor of M."""
+        squares = self.train.gather(weights) ** 2
+        M, c = np.tensordot(squares, self.train.G, 1), squares @ self.train.c
+        M[np.diag_indices(len(c))] += RELATIVE_DIAGONAL_SHIFT * max(float(np.trace(M)) / len(c), 1e-300)
         factor = scipy.linalg.cho_factor(M, lower=True, check_finite=False)
         return np.asarray(scipy.linalg.cho_solve(factor, c, check_finite=False)), factor
 
@@ -166,9 +194,9 @@ def optimise_weights(
     regulariser: float = 0.01,
     max_iterations: int = 200,
 ) -> OptimisedWeights:
-    """Weights that minimise the held-out errors that count, not far from where they began.
+    """Minimise the mean logarithm of selected held-out errors over the weights, not far from their initial values.
 
-    The mean of their logarithms is what becomes small, so that a tenth of one error is worth a tenth of another.
+    With logarithms, a relative improvement counts alike in every error.
 
     Parameters
     ----------
@@ -176,45 +204,35 @@ def optimise_weights(
     initial_weights : mapping of part to float
         Positive, for every part that is fitted.
     importance : mapping of part to float
-        Of the held-out parts whose errors count.
+        Shares of the held-out errors in the objective.
     regulariser : float
-        ρ of ρ Σ (ln w − ln w₀)², which keeps weights that do not matter where they are.
+        ρ of ρ Σ (ln w − ln w₀)², which keeps weights without influence at their initial values.
     max_iterations : int
-        Of L-BFGS, at most.
-
-    Returns
-    -------
-    Optimised
+        Of L-BFGS.
 
     Raises
     ------
     InputError
         If a part of `importance` is not held out, or a weight is missing or not positive.
     """
-    parts = list(moments.train)
-    _check(moments, parts, initial_weights, importance)
+    parts = moments.train.parts
+    _check_weights(moments, initial_weights, importance)
     origin = np.log([initial_weights[part] for part in parts])
-    total = sum(importance.values())
-    shares = {part: share / total for part, share in importance.items()}
-    evaluations = 0
+    shares = _normalise(importance)
 
     def cost(logs: Array) -> tuple[float, Array]:
-        nonlocal evaluations
-        evaluations += 1
         value, gradient = moments.objective(dict(zip(parts, np.exp(logs), strict=True)), shares)
-        away = logs - origin
-        slope = np.array([gradient[part] for part in parts]) + 2 * regulariser * away
-        return value + regulariser * float(away @ away), slope
+        offset = logs - origin
+        slope = np.array([gradient[part] for part in parts]) + 2 * regulariser * offset
+        return value + regulariser * float(offset @ offset), slope
 
-    bounds = [(one - np.log(SPAN), one + np.log(SPAN)) for one in origin]
-    found = scipy.optimize.minimize(
-        cost, origin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_iterations}
-    )
-    weights = dict(zip(parts, np.exp(found.x).tolist(), strict=True))
-    before, after = (moments.objective(one, shares)[0] for one in (initial_weights, weights))
-    return OptimisedWeights(
-        weights, moments.errors(initial_weights), moments.errors(weights), (before, after), evaluations
-    )
+    bounds = [(log - np.log(MAX_WEIGHT_RATIO), log + np.log(MAX_WEIGHT_RATIO)) for log in origin]
+    options = {"maxiter": max_iterations}
+    optimum = scipy.optimize.minimize(cost, origin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    weights = dict(zip(parts, np.exp(optimum.x).tolist(), strict=True))
+    before, after = (moments.objective(mapping, shares)[0] for mapping in (initial_weights, weights))
+    errors = moments.errors(initial_weights), moments.errors(weights)
+    return OptimisedWeights(weights, *errors, (before, after), int(optimum.nfev))
 
 
 def trace_weight_front(
@@ -225,59 +243,48 @@ def trace_weight_front(
     n_points: int = 9,
     regulariser: float = 0.01,
 ) -> list[tuple[float, OptimisedWeights, tuple[float, float]]]:
-    """Weights between two objectives: optimised for mixtures of both.
+    """Optimise weights for mixtures of two objectives, which traces the front between them.
 
     Parameters
     ----------
     moments : GroupMoments
     initial_weights : mapping of part to float
     objectives : two mappings of part to float
-        The held-out parts that each of them counts.
+        Shares of the held-out errors in each objective.
     n_points : int
-        Mixtures, both ends among them.
+        Number of mixtures, including both ends.
     regulariser : float
         As in `optimise_weights`.
 
     Returns
     -------
-    list of (share of the second, Optimised, (first, second))
+    list of (share of the second, OptimisedWeights, (first, second))
         The two objectives as geometric means of held-out errors.
     """
-    shares = [{part: value / sum(one.values()) for part, value in one.items()} for one in objectives]
-    found = []
+    first, second = (_normalise(shares) for shares in objectives)
+    front = []
     for share in np.linspace(0.0, 1.0, n_points).tolist():
-        mixed: dict[GroupKind, float] = {}
-        for factor, one in zip((1.0 - share, share), shares, strict=True):
-            for part, value in one.items():
-                mixed[part] = mixed.get(part, 0.0) + factor * value
-        best = optimise_weights(moments, initial_weights, mixed, regulariser=regulariser)
-        first, second = (float(np.exp(moments.objective(best.weights, one)[0])) for one in shares)
-        found.append((share, best, (first, second)))
-    return found
+        parts = dict.fromkeys([*first, *second])
+        mixture = {part: (1.0 - share) * first.get(part, 0.0) + share * second.get(part, 0.0) for part in parts}
+        optimum = optimise_weights(moments, initial_weights, mixture, regulariser=regulariser)
+        means = (float(np.exp(moments.objective(optimum.weights, shares)[0])) for shares in (first, second))
+        front.append((share, optimum, (next(means), next(means))))
+    return front
 
 
-def _check(
-    moments: GroupMoments,
-    parts: Sequence[GroupKind],
-    start: Mapping[GroupKind, float],
-    importance: Mapping[GroupKind, float],
+def _normalise(importance: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
+    total = sum(importance.values())
+    return {part: share / total for part, share in importance.items()}
+
+
+def _check_weights(
+    moments: GroupMoments, initial_weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
 ) -> None:
-    for group, kind in parts:
-        if not start.get((group, kind), 0.0) > 0:
+    for group, kind in moments.train:
+        if not initial_weights.get((group, kind), 0.0) > 0:
             raise InputError(f"the {kind.name.lower()} weight of group '{group}' must be positive to be optimised")
-    for part in importance:
-        if part not in moments.held_out:
-            raise InputError(f"group '{part[0]}' has no held-out {part[1].name.lower()} rows whose error could count")
+    for group, kind in importance:
+        if (group, kind) not in moments.held_out:
+            raise InputError(f"group '{group}' has no held-out {kind.name.lower()} rows to measure an error on")
     if not importance or not sum(importance.values()) > 0:
-        raise InputError("no error is to be made small; name at least one group and kind")
-
-
-def _sums(U: Array, r: Array, kind: Array, group: Array, rows: Array) -> dict[GroupKind, GroupSums]:
-    found: dict[GroupKind, GroupSums] = {}
-    for name in dict.fromkeys(group[rows].tolist()):
-        for row_kind in RowKind:
-            own = rows & (group == name) & (kind == row_kind)
-            if own.any():
-                V, s = U[own], r[own]
-                found[str(name), row_kind] = GroupSums(V.T @ V, V.T @ s, float(s @ s), int(own.sum()))
-    return found
+        raise InputError("there is no error to minimise; name at least one group and kind")

@@ -1,6 +1,6 @@
-"""Leverage of rows and configurations: how much a fit listens to each of them.
+"""Leverage of rows and configurations: the influence of each of them on a fit.
 
-Leverage needs the rows only, no labels, so configurations can be chosen before any of them is paid for.
+Leverage needs the rows only, no labels, so configurations can be chosen before any of them is labelled.
 """
 
 from dataclasses import dataclass
@@ -21,18 +21,28 @@ class LeverageScores:
     Attributes
     ----------
     rows : (n,) float64
-        Diagonal of the hat matrix, between 0 and 1; they sum to the rank.
+        Diagonal of the hat matrix, between 0 and 1; the sum is the rank.
     regular : (n_configurations,) float64
         Leverage of the configuration's energy row.
     block : (n_configurations,) float64
         Sum over all rows of the configuration.
     rank : int
+        Numerical rank of the weighted rows.
     """
 
     rows: Array
     regular: Array
     block: Array
     rank: int
+
+    @classmethod
+    def from_row_leverages(
+        cls, values: Array, kinds: Array, configuration: Array, rank: int, n_configurations: int
+    ) -> "LeverageScores":
+        """Gather the leverages ``(n,)`` of rows of these kinds by configuration."""
+        energy = kinds == RowKind.ENERGY
+        regular = np.bincount(configuration[energy], values[energy], n_configurations)
+        return cls(np.minimum(values, 1.0), regular, np.bincount(configuration, values, n_configurations), rank)
 
 
 def leverage_scores(
@@ -45,7 +55,7 @@ def leverage_scores(
     stress_weight: float = 1.0,
     columns: int | None = None,
 ) -> LeverageScores:
-    """Leverage scores: the diagonal of H = X (XᵀX)⁻¹ Xᵀ = U Uᵀ for the weighted rows X = U Σ Vᵀ.
+    """Compute leverage scores: the diagonal of H = X (XᵀX)⁻¹ Xᵀ = U Uᵀ for the weighted rows X = U Σ Vᵀ.
 
     Parameters
     ----------
@@ -59,10 +69,6 @@ def leverage_scores(
     columns : int, optional
         Use only the first `columns` columns (a smaller 2Jmax of a nested model).
 
-    Returns
-    -------
-    LeverageScores
-
     Raises
     ------
     InputError
@@ -72,50 +78,35 @@ def leverage_scores(
     -----
     Equation 4 and section 2.3 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
-    X = np.asarray(rows, dtype=np.float64)
+    X, owner = np.asarray(rows, dtype=np.float64), np.asarray(configuration)
     if X.ndim != 2 or 0 in X.shape or not np.isfinite(X).all():
         raise InputError(f"rows must be finite and of the shape (n, p), both at least 1; got {X.shape}")
     if columns is not None and not 1 <= columns <= X.shape[1]:
-        raise InputError(f"columns must lie between 1 and {X.shape[1]}; got {columns}")
+        raise InputError(f"columns must be between 1 and {X.shape[1]}; got {columns}")
     kinds = parse_row_kinds(kind, len(X))
-    owner = np.asarray(configuration)
     if owner.shape != (len(X),) or owner.dtype.kind not in "iu" or owner.min() < 0:
         raise InputError(f"configuration must number the configuration of each of the {len(X)} rows from 0")
-    is_energy = kinds == RowKind.ENERGY
-    without = np.setdiff1d(owner, owner[is_energy])
-    if without.size:
-        raise InputError(f"configuration {without[0]} has no energy row, so it has no regular leverage")
-    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)
-    values, rank = _hat_diagonal(X[:, :columns] * weights[:, None])
-    n_configurations = int(owner.max()) + 1
-    return LeverageScores(
-        rows=values,
-        regular=np.bincount(owner[is_energy], values[is_energy], n_configurations),
-        block=np.bincount(owner, values, n_configurations),
-        rank=rank,
-    )
-
-
-def _hat_diagonal(A: Array) -> tuple[Array, int]:
-    """Squared row norms of an orthonormal basis of the column space, and its dimension; A is overwritten."""
+    without_energy = np.setdiff1d(owner, owner[kinds == RowKind.ENERGY])
+    if without_energy.size:
+        raise InputError(f"configuration {without_energy[0]} has no energy row, so it has no regular leverage")
+    A = X[:, :columns] * row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
     A /= column_scales(A)
     basis, rank = column_space(A)
-    return np.clip(np.einsum("ij,ij->i", basis, basis), 0.0, 1.0), rank
+    values = np.clip(np.einsum("ij,ij->i", basis, basis), 0.0, 1.0)
+    return LeverageScores.from_row_leverages(values, kinds, owner, rank, int(owner.max()) + 1)
 
 
 def column_space(A: Array) -> tuple[Array, int]:
     """Orthonormal basis ``(n, rank)`` of the space that A's columns span; A is overwritten."""
+    n, p = A.shape
     tolerance = rank_tolerance(A.shape)
-    if A.shape[0] >= A.shape[1]:
+    if n >= p:
         basis, R = scipy.linalg.qr(A, mode="economic", overwrite_a=True, check_finite=False)
         factor = TriangularFactor.from_triangle(R, tolerance)
-        return (
-            (basis, factor.rank)
-            if factor.complete_decomposition is None
-            else (basis @ factor.complete_decomposition[0], factor.rank)
-        )
-    R = scipy.linalg.qr(A.T, mode="r", overwrite_a=True, check_finite=False)[0][: A.shape[0]]
+        decomposition = factor.complete_decomposition
+        return basis if decomposition is None else basis @ decomposition[0], factor.rank
+    R = scipy.linalg.qr(A.T, mode="r", overwrite_a=True, check_finite=False)[0][:n]
     factor = TriangularFactor.from_triangle(np.asfortranarray(R), tolerance)
-    if factor.complete_decomposition is None:  # as many independent rows as rows: the fit goes through all of them
-        return np.eye(A.shape[0]), factor.rank
-    return factor.complete_decomposition[2], factor.rank
+    decomposition = factor.complete_decomposition
+    # Independent rows, fewer than columns: the fit goes through all of them.
+    return np.eye(n) if decomposition is None else decomposition[2], factor.rank

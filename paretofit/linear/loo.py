@@ -1,20 +1,26 @@
-"""Leave-one-out residuals without refitting: one solve for each configuration or group (DESIGN §4.9).
+"""Leave-one-out residuals without refitting, and ridge regression with the penalty that minimises them.
 
-If predictions of the weighted rows are H y with H = V Vᵀ, then leaving out the rows b of one group changes
-their residuals from r_b to (I − H_bb)⁻¹ r_b.
+If predictions of the weighted rows are H y with H = V Vᵀ, then a fit without the rows b of one group changes their
+residuals from r_b to (I − H_bb)⁻¹ r_b (see `paretofit.linear.reduction`): one solve for each configuration or group.
+
+The penalty is λ Σ (d_j β_j)² with d_j the norm of weighted column j, so that λ is a pure number: the weighted,
+column-scaled Gram matrix has eigenvalues that sum to the number of columns.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError
-from paretofit.linear.factor import column_scales
+from paretofit.linear.factor import column_scales, rank_tolerance
 from paretofit.linear.leverage import column_space
 from paretofit.linear.wls import penalty_rows, row_weights, validate_rows
 
-UNDETERMINED = 1e-10  # an eigenvalue of I − H_bb below this: without these rows the fit is not determined
+LOSS_TOLERANCE = 1e-6  # relative difference below which two leave-one-out losses count as equal
+PENALTIES = tuple(float(f"1e{exponent}") for exponent in range(-14, 0))
+MIN_EIGENVALUE = 1e-10  # an eigenvalue of I − H_bb below this: without these rows the fit is not determined
 
 
 def leave_one_out(
@@ -29,14 +35,14 @@ def leave_one_out(
     ridge: float = 0.0,
     unpenalised: int = 0,
 ) -> Array:
-    """Residuals of each row in the fit that leaves its group out.
+    """Compute the residual of each row in a fit without its group.
 
     Parameters
     ----------
     rows, targets, kind, energy_weight, force_weight, stress_weight, ridge, unpenalised
         As in `fit_wls`. With a ridge, columns keep the scale that they have in all rows.
     group : (n,) int
-        The group of each row: its configuration, or a family of relatives.
+        The group of each row: its configuration, or a number that several configurations share.
 
     Returns
     -------
@@ -52,14 +58,11 @@ def leave_one_out(
     if np.shape(group) != (len(X),):
         raise InputError(f"group must have one number for each of the {len(X)} rows; got shape {np.shape(group)}")
     weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
-    A = X * weights
+    A, WY = X * weights, Y * weights
     A /= column_scales(A)
     if ridge > 0:
-        stacked, n = np.vstack([A, penalty_rows(A.shape[1], ridge, unpenalised)]), len(A)
-        V = column_space(stacked)[0][:n]
-    else:
-        V, _ = column_space(A)
-    WY = Y * weights
+        A = np.vstack([A, penalty_rows(A.shape[1], ridge, unpenalised)])
+    V = column_space(A)[0][: len(X)]
     residuals = compute_loo_residuals(V, WY - V @ (V.T @ WY), np.asarray(group)) / weights
     return residuals[:, 0] if np.ndim(targets) == 1 else residuals
 
@@ -70,18 +73,118 @@ def compute_loo_residuals(V: Array, residuals: Array, group: Array) -> Array:
     Parameters
     ----------
     V : (n, r) float64
+        Orthonormal basis of the column space.
     residuals : (n, n_targets) float64
-        Of the fit to all rows.
+        Residuals of the fit to all rows.
     group : (n,) int
     """
-    left_out = np.empty_like(residuals)
-    order = np.argsort(group, kind="stable")
-    bounds = np.flatnonzero(np.diff(group[order])) + 1
-    for own in np.split(order, bounds):
-        remaining = np.eye(len(own)) - V[own] @ V[own].T
+    loo_residuals = np.empty_like(residuals)
+    for members in split_by_group(group):
+        remaining = np.eye(len(members)) - V[members] @ V[members].T
         values, vectors = scipy.linalg.eigh(remaining, check_finite=False)
-        if values[0] < UNDETERMINED:
-            left_out[own] = np.nan
+        if values[0] < MIN_EIGENVALUE:
+            loo_residuals[members] = np.nan
         else:
-            left_out[own] = vectors @ ((vectors.T @ residuals[own]) / values[:, None])
-    return left_out
+            loo_residuals[members] = vectors @ ((vectors.T @ residuals[members]) / values[:, None])
+    return loo_residuals
+
+
+def split_by_group(group: Array) -> list[Array]:
+    """Positions of the members of each group, in ascending order of the groups' numbers."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+
+
+@dataclass(frozen=True)
+class RidgeChoice:
+    """For each target the penalty with the smallest leave-one-out loss, and the fit with it.
+
+    Attributes
+    ----------
+    coefficients : (p, n_targets) float64
+    penalty : (n_targets,) float64
+    loo_residuals : (n, n_targets) float64
+        Leave-one-out residuals, unweighted.
+    rank : int
+        Numerical rank of the weighted, column-scaled rows.
+    condition : float
+        Ratio of their largest to their smallest singular value that is not zero, without unpenalised columns.
+    """
+
+    coefficients: Array
+    penalty: Array
+    loo_residuals: Array
+    rank: int
+    condition: float
+    solver: ClassVar[str] = "svd"
+
+
+def choose_ridge(
+    rows: Array,
+    targets: Array,
+    kind: Any,
+    group: Array,
+    *,
+    energy_weight: float = 1.0,
+    force_weight: float = 1.0,
+    stress_weight: float = 1.0,
+    unpenalised: int = 0,
+    penalties: tuple[float, ...] = PENALTIES,
+) -> RidgeChoice:
+    """Fit with the penalty of the smallest leave-one-out loss, from one singular value decomposition.
+
+    `rows` to `unpenalised` are as in `fit_wls` and `leave_one_out`; `penalties` are the candidates λ, ascending.
+    """
+    X, Y, kinds = validate_rows(rows, targets, kind)
+    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    A, WY = X * weights, Y * weights
+    scale = column_scales(A)
+    A /= scale
+    free, penalised = A[:, :unpenalised], A[:, unpenalised:]
+    F, free_rank = column_space(free.copy()) if unpenalised else (free, 0)
+    remaining = WY - F @ (F.T @ WY)
+    U, s, Vt = scipy.linalg.svd(penalised - F @ (F.T @ penalised), full_matrices=False, check_finite=False)
+    projected = U.T @ remaining
+    best = BestPenalty()
+    for penalty in penalties:
+        filters = s**2 / (s**2 + penalty)
+        V = np.hstack([F, U * np.sqrt(filters)])
+        loo_residuals = compute_loo_residuals(V, remaining - U @ (filters[:, None] * projected), np.asarray(group))
+        best.update(penalty, loo_residuals, (s / (s**2 + penalty))[:, None] * projected)
+    beta = np.empty((A.shape[1], Y.shape[1]))
+    beta[unpenalised:] = Vt.T @ best.solution
+    if unpenalised:
+        beta[:unpenalised] = scipy.linalg.lstsq(free, WY - penalised @ beta[unpenalised:], check_finite=False)[0]
+    nonzero = s[s > rank_tolerance(A.shape) * s.max(initial=0.0)]
+    condition = float(nonzero[0] / nonzero[-1]) if len(nonzero) else float("inf")
+    residuals = best.loo_residuals / weights
+    return RidgeChoice(beta / scale[:, None], best.penalty, residuals, free_rank + len(nonzero), condition)
+
+
+class BestPenalty:
+    """For each target, the penalty with the smallest leave-one-out loss among those offered in ascending order.
+
+    Among losses equal within `LOSS_TOLERANCE` it is the largest penalty, so that rounding does not decide.
+
+    Attributes
+    ----------
+    penalty : (n_targets,) float64
+    loo_residuals : (n, n_targets) float64
+        Weighted leave-one-out residuals.
+    solution : (p, n_targets) float64
+    """
+
+    def __init__(self) -> None:
+        self._lowest_loss: Any = np.inf
+        self.penalty = self.loo_residuals = self.solution = np.empty(0)
+
+    def update(self, penalty: float, loo_residuals: Array, solution: Array) -> None:
+        """Compare one more penalty; residuals that are not determined make its loss infinite."""
+        losses = np.where(np.isfinite(loo_residuals), loo_residuals**2, np.inf).sum(axis=0)
+        better = losses <= self._lowest_loss * (1 + LOSS_TOLERANCE)
+        self._lowest_loss = np.minimum(losses, self._lowest_loss)
+        if not self.penalty.size:
+            self.penalty, self.loo_residuals, self.solution = np.full(len(losses), penalty), loo_residuals, solution
+        self.penalty = np.where(better, penalty, self.penalty)
+        self.loo_residuals = np.where(better, loo_residuals, self.loo_residuals)
+        self.solution = np.where(better, solution, self.solution)

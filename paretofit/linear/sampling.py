@@ -1,16 +1,11 @@
-"""Drawing configurations without replacement, so that a smaller subset is a prefix of a larger one."""
+"""Draws of configurations without replacement in which a smaller subset is a prefix of a larger one."""
 
 import numpy as np
 
 from paretofit.core import Array, InputError
 
 
-def sample_configurations(
-    scores: Array,
-    n: int,
-    *,
-    rng: np.random.Generator | None = None,
-) -> Array:
+def sample_configurations(scores: Array, n: int, *, rng: np.random.Generator | None = None) -> Array:
     """Draw `n` configurations, each next one with probability proportional to its score.
 
     Parameters
@@ -19,7 +14,7 @@ def sample_configurations(
         Not negative: leverages, or equal numbers for uniform sampling. Configurations with a score of
         zero come last, in random order.
     n : int
-        How many, at most all of them.
+        Number of configurations to draw, at most all of them.
     rng : numpy.random.Generator, optional
         Without one the choice is deterministic: the `n` highest scores, ties in order of position.
 
@@ -55,5 +50,5 @@ def sample_configurations(
     clocks = rng.exponential(size=len(values))
     positive = values > 0
     with np.errstate(over="ignore"):  # a tiny score's clock may ring at infinity, still before a score of zero
-        ring = np.divide(clocks, values, out=np.full(len(values), np.inf), where=positive)
-    return np.lexsort((clocks, ring, ~positive))[:n]
+        ring_times = np.divide(clocks, values, out=np.full(len(values), np.inf), where=positive)
+    return np.lexsort((clocks, ring_times, ~positive))[:n]

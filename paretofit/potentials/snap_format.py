@@ -1,7 +1,7 @@
 """A fitted linear model as LAMMPS's SNAP files: ``.snapcoeff``, ``.snapparam`` and the lines that use them.
 
 LAMMPS keeps the components of an element in its own order and the products row by row behind them; our columns are in
-nested order (DESIGN §4.1). This module is where one becomes the other.
+nested order (see `paretofit.linear.reduction`). This module is where one becomes the other.
 """
 
 from __future__ import annotations

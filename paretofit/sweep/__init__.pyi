@@ -4,12 +4,12 @@ from .fast_engine import check_reduction_memory as check_reduction_memory
 from .grid import SAMPLING_METHODS as SAMPLING_METHODS
 from .grid import SweepGrid as SweepGrid
 from .noise import correlate_label_noise as correlate_label_noise
+from .plain_engine import EV_TO_MEV as EV_TO_MEV
 from .plain_engine import PlainEngine as PlainEngine
 from .results import SWEEP_COLUMNS as SWEEP_COLUMNS
 from .results import SWEEP_TEXT_COLUMNS as SWEEP_TEXT_COLUMNS
 from .results import read_results as read_results
 from .results import write_results as write_results
-from .row_fits import EV_TO_MEV as EV_TO_MEV
 from .row_stream import rows_per_block as rows_per_block
 from .sweep_input import SweepInput as SweepInput
 from .sweep_run import make_engine as make_engine

@@ -1,4 +1,4 @@
-"""The factors of a sweep and the subsets that its samplings draw."""
+"""The factors of a sweep and the subsets that its sampling methods draw."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,13 +7,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from paretofit.core import InputError, suggest_match
+from paretofit.core import InputError, check_choice
 from paretofit.linear import LeverageScores, sample_configurations
 
 LOO_COLUMNS = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
 Ridge = float | Literal["auto"]
 
-# Each sampling: the score it draws by (None: uniform), and whether it takes the highest scores instead.
+# For each sampling method the score by which it draws (None: uniform), and whether it takes the highest scores instead.
 SAMPLING_METHODS: dict[str, tuple[str | None, bool]] = {
     "random": (None, False),
     "leverage": ("regular", False),
@@ -48,12 +48,13 @@ class SweepGrid:
     sampling_methods : sequence of str
         Keys of `SAMPLING_METHODS`.
     repetitions : int
-        Draws for each random sampling; a deterministic one has a single repetition.
+        Draws for each random sampling method; a deterministic one has a single repetition.
     seed : int
+        Seed of the draws.
     md_cost : mapping of int to float
         2Jmax to microseconds for each atom and MD step, where known.
     ridge : sequence of float or "auto"
-        Penalties of scaled coefficients; 0 for none, "auto" for what leave-one-out prefers.
+        Penalties of scaled coefficients; 0 for none, "auto" for the one with the smallest leave-one-out loss.
     leave_one_out : bool
         Also compute leave-one-out errors of the training subset.
     """
@@ -70,23 +71,20 @@ class SweepGrid:
     leave_one_out: bool = False
 
     def check(self, n_train: int) -> None:
-        """Raise InputError where the grid asks for what `n_train` training configurations cannot give."""
+        """Raise InputError where the grid needs more than `n_train` training configurations, or a value is invalid."""
         for name in ("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge"):
             values = getattr(self, name)
             if not values:
                 raise InputError(f"'{name}' must have at least one entry; got none")
             if len(set(values)) != len(values):
-                raise InputError(f"'{name}' has an entry twice: {list(values)}")
+                raise InputError(f"'{name}' must not have the same entry twice; got {list(values)}")
         self._check_numbers()
-        for sampling in set(self.sampling_methods) - set(SAMPLING_METHODS):
-            raise InputError(
-                f"unknown sampling '{sampling}'; it must be one of {', '.join(SAMPLING_METHODS)}"
-                + suggest_match(sampling, SAMPLING_METHODS)
-            )
+        for sampling in self.sampling_methods:
+            check_choice("an entry of 'sampling_methods'", sampling, SAMPLING_METHODS)
         for size in self.sizes:
             if not 1 <= size <= n_train:
                 raise InputError(
-                    f"'sizes' must lie between 1 and the number of training configurations, {n_train}; got {size}"
+                    f"'sizes' must be between 1 and the number of training configurations, {n_train}; got {size}"
                 )
 
     def _check_numbers(self) -> None:
@@ -98,25 +96,25 @@ class SweepGrid:
                 raise InputError(f"'ridge' must be numbers, not negative, or 'auto'; got {ridge}")
 
     def count_fits(self) -> int:
-        """Rows of the results table."""
+        """Number of rows of the results table."""
         draws = sum(self.count_repetitions(sampling) for sampling in self.sampling_methods)
         models = len(self.levels) * len(self.twojmax) * len(self.weights) * len(self.ridge)
         return models * len(self.sizes) * draws
 
     def extra_columns(self) -> list[str]:
-        """Columns of the table beyond the standard ones."""
+        """Columns of the results table beyond the standard ones."""
         ridge = ["ridge", "ridge_lambda"] if list(self.ridge) != [0.0] else []
         return ridge + (LOO_COLUMNS if self.leave_one_out else [])
 
     def count_repetitions(self, sampling: str) -> int:
-        """Repetitions of a sampling: one where nothing is random."""
+        """Number of repetitions of a sampling method: one for a deterministic method."""
         return 1 if SAMPLING_METHODS[sampling][1] else self.repetitions
 
     def draw_subsets(self, scores: LeverageScores | None, n_train: int) -> Iterator[Subset]:
-        """Draw every subset; those of one sampling and repetition are nested.
+        """Draw every subset; those of one sampling method and repetition are nested.
 
-        Each draw's generator depends on the seed, the sampling's name and the repetition only, so that
-        adding a sampling or a size changes no other subset.
+        Each draw's generator depends on the seed, the method's name and the repetition only, so that
+        adding a method or a size changes no other subset.
         """
         for sampling in self.sampling_methods:
             score, deterministic = SAMPLING_METHODS[sampling]

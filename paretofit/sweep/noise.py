@@ -1,8 +1,8 @@
-"""How much of the error of cheap labels a model ignores: its residuals against what is wrong with the labels.
+"""Correlation of a model's residuals with the errors of cheap labels: does it ignore these errors or learn them?
 
 With r = y_l − Xβ_l the residuals of a model of level l on its own level, and e = y_l − y_ref the error of the labels, a
-model that smooths the error away has r = e + (what it cannot fit), a model that learns it has r unrelated to e. After
-Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
+model that smooths the error away has r = e + (misfit), and a model that learns it has r uncorrelated with e.
+After Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import RowKind
 from paretofit.linear import row_weights
-from paretofit.linear.reduction import MAX_CONDITION, iterate_blocks
-from paretofit.sweep.row_fits import EV_TO_MEV
+from paretofit.linear.reduction import MAX_CONDITION, NestedFit, iterate_blocks
+from paretofit.sweep.plain_engine import EV_TO_MEV
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from paretofit.core import Array
-    from paretofit.linear.reduction import NestedFit
     from paretofit.sweep.fast_engine import FastEngine
     from paretofit.sweep.grid import SweepGrid
 
-KINDS = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
-POINTS = 1500  # of each level, weight and kind that are kept for the figures
-TABLE = ["twojmax", "weight_ratio", "level", "kind", "n", "correlation", "slope", "label_error", "residual"]
+KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
+MAX_NOISE_POINTS = 1500  # for the figures, of each level, weight and kind
+MIN_ROWS = 3  # fewer have no meaningful correlation
+NOISE_COLUMNS = ["twojmax", "weight_ratio", "level", "kind", "n", "correlation", "slope", "label_error", "residual"]
+POINT_COLUMNS = ["weight_ratio", "level", "kind", "error", "residual"]
 
 
 def correlate_label_noise(
     engine: FastEngine, grid: SweepGrid, weights: Sequence[tuple[float, float]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Correlate residuals on the test set with the errors of the labels there, at the largest 2Jmax that is determined.
+    """Correlate residuals on the test set with the label errors there, at the largest 2Jmax that is determined.
 
     Parameters
     ----------
@@ -52,26 +53,25 @@ def correlate_label_noise(
     points : DataFrame
         ``weight_ratio``, ``level``, ``kind``, ``error`` and ``residual`` of at most 1,500 evenly spread test rows each.
     """
-    rows, points = [], []
+    rows, points = [], [pd.DataFrame(columns=POINT_COLUMNS)]
     with threadpool_limits(1):
-        fits = {pair: found for pair in weights if (found := _largest(engine, grid, pair)) is not None}
-        residuals, labels, kind = _test_residuals(engine, [fit for _, fit in fits.values()])
+        fits = {pair: fit for pair in weights if (fit := _fit_largest_model(engine, grid, pair)) is not None}
+        residuals, labels, kind = _compute_test_residuals(engine, [fit for _, fit in fits.values()])
     for ((w_energy, w_force), (twojmax, _)), residual in zip(fits.items(), residuals, strict=True):
         for k, level in enumerate(list(grid.levels)[:-1]):
-            for row_kind, name in KINDS.items():
-                own = kind == row_kind
-                e, r = EV_TO_MEV * (labels[own, k] - labels[own, -1]), EV_TO_MEV * residual[own, k]
-                if len(e) > 2:
-                    setting = {"weight_ratio": w_energy / w_force, "level": level, "kind": name}
-                    rows.append({"twojmax": twojmax, **setting, **_relation(e, r)})
-                    some = np.unique(np.linspace(0, len(e) - 1, min(len(e), POINTS)).astype(int))
-                    points.append(pd.DataFrame({**setting, "error": e[some], "residual": r[some]}))
-    empty = pd.DataFrame(columns=["weight_ratio", "level", "kind", "error", "residual"])
-    return pd.DataFrame(rows, columns=TABLE), (pd.concat(points, ignore_index=True) if points else empty)
+            for row_kind, name in KIND_NAMES.items():
+                mask = kind == row_kind
+                e, r = EV_TO_MEV * (labels[mask, k] - labels[mask, -1]), EV_TO_MEV * residual[mask, k]
+                if len(e) >= MIN_ROWS:
+                    factors = {"weight_ratio": w_energy / w_force, "level": level, "kind": name}
+                    rows.append({"twojmax": twojmax, **factors, **_correlate(e, r)})
+                    shown = np.unique(np.linspace(0, len(e) - 1, min(len(e), MAX_NOISE_POINTS)).astype(int))
+                    points.append(pd.DataFrame({**factors, "error": e[shown], "residual": r[shown]}))
+    return pd.DataFrame(rows, columns=NOISE_COLUMNS), pd.concat(points[1:] or points, ignore_index=True)
 
 
-def _largest(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, NestedFit] | None:
-    """The fit of the whole training set at the largest 2Jmax for which its moments can be trusted."""
+def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, NestedFit] | None:
+    """Fit the whole training set at the largest 2Jmax for which its moments are well-conditioned."""
     reduction = engine.reduction
     system = reduction.factorise(reduction.train_moments, row_weights(np.arange(3), *pair, pair[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
@@ -81,35 +81,36 @@ def _largest(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> 
     return None
 
 
-def _test_residuals(engine: FastEngine, fits: Sequence[NestedFit]) -> tuple[list[Array], Array, Array]:
+def _compute_test_residuals(engine: FastEngine, fits: Sequence[NestedFit]) -> tuple[list[Array], Array, Array]:
     """Label minus prediction of the test rows, ``(n, n_levels)`` for each fit, their labels, and their kinds.
 
-    One pass serves all fits. It multiplies rows with raw coefficients, which is all that correlations need, and does
-    without whitening.
+    One pass serves all fits. It multiplies rows with raw coefficients, which are accurate enough for correlations and
+    need no whitening.
     """
-    keep = engine.reduction.whitening.select_columns
-    raw = [engine.reduction.raw_coefficients(fit) for fit in fits]
+    select_columns = engine.reduction.whitening.select_columns
+    coefficients = [engine.reduction.raw_coefficients(fit) for fit in fits]
     residuals: list[list[Array]] = [[] for _ in fits]
-    labels, kinds = [np.empty((0, 1))], [np.empty(0, dtype=np.int8)]
+    labels, kinds = [], []
     for block in iterate_blocks(engine.stream.parts()) if fits else ():
-        if (test := ~block.is_train).any():
-            X, Y = keep(block.X[test]), block.Y[test]
-            for found, beta in zip(residuals, raw, strict=True):
-                found.append(Y - X[:, : len(beta)] @ beta)
-            labels.append(Y)
-            kinds.append(block.kind[test])
-    whole = [np.concatenate(found or labels) for found in residuals]
-    return whole, np.concatenate(labels[1:] or labels), np.concatenate(kinds)
+        test = ~block.is_train
+        X, Y = select_columns(block.X[test]), block.Y[test]
+        for parts, beta in zip(residuals, coefficients, strict=True):
+            parts.append(Y - X[:, : len(beta)] @ beta)
+        labels.append(Y)
+        kinds.append(block.kind[test])
+    if not fits:
+        return [], np.empty((0, 1)), np.empty(0, dtype=np.int8)
+    return [np.concatenate(parts) for parts in residuals], np.concatenate(labels), np.concatenate(kinds)
 
 
-def _relation(error: Array, residual: Array) -> dict[str, float]:
+def _correlate(error: Array, residual: Array) -> dict[str, float]:
     e, r = error - error.mean(), residual - residual.mean()
     ee, rr, er = float(e @ e), float(r @ r), float(e @ r)
-    known = ee > 0 and rr > 0
+    determined = ee > 0 and rr > 0
     return {
         "n": len(e),
-        "correlation": er / np.sqrt(ee * rr) if known else np.nan,
-        "slope": er / ee if known else np.nan,
+        "correlation": er / np.sqrt(ee * rr) if determined else np.nan,
+        "slope": er / ee if determined else np.nan,
         "label_error": np.sqrt(ee / len(e)),
         "residual": np.sqrt(rr / len(e)),
     }

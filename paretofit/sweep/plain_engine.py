@@ -1,26 +1,134 @@
 """The plain engine: every cell of the factorial is fitted from its rows with `fit_wls`.
 
-It is the oracle of the fast engine. The levels of a cell share one factorisation, and subsets that hold the
-same configurations share one fit. Linear algebra runs on one thread in each process, so that the numbers do
-not depend on the number of processes.
+The fast engine is tested against it. The levels of a cell share one factorisation, and subsets that hold the
+same configurations share one fit. Linear algebra runs on one thread in each process, so that results do not depend on
+the number of processes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.sweep.row_fits import RowSource
+from paretofit.core import FIT_COPIES, RowKind
+from paretofit.linear import (
+    LeverageScores,
+    WideFactor,
+    choose_ridge,
+    compress_rows,
+    fit_wls,
+    leave_one_out,
+    rms_by_kind,
+    row_weights,
+)
+from paretofit.sweep.results import SWEEP_COLUMNS, PartialResults, Row
 
 if TYPE_CHECKING:
-    from paretofit.linear import LeverageScores
+    from collections.abc import Iterator, Mapping
+
+    from paretofit.core import Array
+    from paretofit.descriptors import DesignMatrix
     from paretofit.sweep.cells import PendingFits
-    from paretofit.sweep.finished_subsets import PartialResults
     from paretofit.sweep.grid import SweepGrid
-    from paretofit.sweep.results import Row
     from paretofit.sweep.sweep_input import SweepInput
+
+EV_TO_MEV = 1000.0  # errors are reported in meV/atom and meV/Å
+MIN_COMPRESSION_RATIO = 2  # rows for each column from which a shared triangular factor pays
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Rows and labels for fits from rows.
+
+    With `compress`, weights share a triangular factor of many rows; the plain engine, a reference, does without.
+    """
+
+    design: DesignMatrix
+    Y: Array
+    test_rows: Array
+    levels: list[str]
+    group: Array
+    leave_one_out: bool
+    compress: bool = False
+
+    @classmethod
+    def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
+        """Gather the arrays; a design of moderate size is read into memory once."""
+        levels, design = list(grid.levels), data.design.load_into_memory()
+        return cls(
+            design, data.targets(levels), data.select_rows(data.test), levels, data.loo_groups(), grid.leave_one_out
+        )
+
+    def select_rows(self, configurations: Array) -> Array:
+        """Row numbers of some configurations, ascending."""
+        return np.flatnonzero(np.isin(self.design.configuration, configurations))
+
+    def estimate_fit_bytes(self, pending: PendingFits) -> float:
+        """Memory of the largest fit to a subset."""
+        columns = self.design.columns_up_to(max(model.twojmax for model in pending.models))
+        return 8 * FIT_COPIES * len(self.select_rows(pending.configurations)) * columns
+
+    def fit(self, pending: PendingFits) -> Iterator[Row]:
+        """Fit several models to one subset and measure their errors in meV/atom and meV/Å.
+
+        With fewer rows than columns, all weights share a factorisation.
+        """
+        train = self.select_rows(pending.configurations)
+        for twojmax in sorted({model.twojmax for model in pending.models}):
+            models = [model for model in pending.models if model.twojmax == twojmax]
+            p = self.design.columns_up_to(twojmax)
+            X = self.design.take(train, p, copies=FIT_COPIES)
+            n_unpenalised = sum(model.ridge == 0 for model in models)
+            wide = WideFactor.from_rows(X) if n_unpenalised and len(X) < p else None
+            compressed = None
+            if self.compress and n_unpenalised > 1 and len(X) > MIN_COMPRESSION_RATIO * p:
+                compressed = compress_rows(X, self.Y[train], self.design.kind[train])
+            for (w_energy, w_force), _, ridge in models:
+                cell = {"twojmax": twojmax, "w_energy": w_energy, "w_force": w_force, "n_features": p}
+                shared = (wide, compressed) if ridge == 0 else (None, None)
+                yield from self._fit_cell(train, X, {**cell, "ridge": ridge}, *shared)
+
+    def _fit_cell(
+        self, train: Array, X: Array, cell: Row, wide: WideFactor | None, compressed: tuple[Array, Array, Array] | None
+    ) -> Iterator[Row]:
+        """Fit one cell, all levels at once; cells of other weights share `wide` or `compressed`."""
+        rows = X, self.Y[train], self.design.kind[train]
+        _, Y, kind = rows
+        group = self.group[self.design.configuration[train]]
+        ridge, w_energy, w_force = (cell[name] for name in ("ridge", "w_energy", "w_force"))
+        weights = {"energy_weight": w_energy, "force_weight": w_force, "stress_weight": w_force}
+        options: dict[str, Any] = {**weights, "unpenalised": self.design.n_constant}
+        penalty, loo_residuals = np.full(len(self.levels), ridge if ridge != "auto" else np.nan), None
+        solution: Any
+        if ridge == "auto":
+            solution = choose_ridge(*rows, group, **options)
+            beta, penalty, loo_residuals = solution.coefficients, solution.penalty, solution.loo_residuals
+        elif wide is not None:
+            solution, beta = wide.factor, wide.solve(Y, row_weights(kind, w_energy, w_force, w_force)[:, None])
+        else:
+            solution = fit_wls(*(compressed or rows), **options, ridge=ridge)
+            if compressed and solution.solver != "qr":  # where the rank is in doubt, the rows themselves decide
+                solution = fit_wls(*rows, **weights)
+            beta = solution.coefficients
+        if self.leave_one_out and loo_residuals is None:
+            loo_residuals = leave_one_out(*rows, group, **options, ridge=ridge)
+        errors = prefix_errors("train", rms_by_kind(X @ beta - Y, kind)) | self._compute_test_errors(beta, X.shape[1])
+        if self.leave_one_out and loo_residuals is not None:
+            errors |= compute_loo_errors(loo_residuals, Y, kind)
+        cell |= {"rank": solution.rank, "condition": solution.condition, "solver": solution.solver}
+        yield from build_level_rows(self.levels, cell, errors, penalty)
+
+    def _compute_test_errors(self, beta: Array, p: int) -> dict[str, Array]:
+        kind, labels = self.design.kind[self.test_rows], self.Y[self.test_rows]
+        prediction = self.design.take(self.test_rows, p) @ beta
+        reference = prediction - labels[:, -1:]
+        errors = prefix_errors("test", rms_by_kind(prediction - labels, kind))
+        errors |= prefix_errors("ref", rms_by_kind(reference, kind))
+        energy = reference[kind == RowKind.ENERGY]
+        return errors | ({"ref_energy_shifted": np.std(energy, axis=0)} if len(energy) else {})
 
 
 @dataclass(frozen=True)
@@ -31,9 +139,9 @@ class PlainEngine:
     ----------
     source : RowSource
     scores : LeverageScores or None
-        Of the training configurations; None if one of them has no energy row.
+        Scores of the training configurations; None if one of them has no energy row.
     dropped_columns : list of str
-        Always empty: a plain fit finds dependent columns by itself.
+        Always empty: a plain fit detects dependent columns by itself.
     """
 
     source: RowSource
@@ -43,22 +151,37 @@ class PlainEngine:
 
     @classmethod
     def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> PlainEngine:
-        """Prepare for a grid."""
-        return cls(
-            RowSource.from_sweep(data, grid), data.compute_leverage_scores() if data.has_leverage_scores() else None
-        )
+        """Prepare the engine for a grid."""
+        scores = data.compute_leverage_scores() if data.has_leverage_scores() else None
+        return cls(RowSource.from_sweep(data, grid), scores)
 
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
         """Fit one task; runs in a worker."""
         with threadpool_limits(1):
-            return [row for cells in task for row in partial_results.load_or_fit(cells, self._fit)]
-
-    def _fit(self, cells: PendingFits) -> list[Row]:
-        return [
-            {"subset": cells.subset_key, **row}
-            for row in self.source.fit(cells.configurations, cells.models_by_weights)
-        ]
+            return [row for pending in task for row in partial_results.load_or_fit(pending, self.source.fit)]
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
-        """Memory that a task takes in its process, where its largest subset is fitted with its largest model."""
-        return max(self.source.estimate_fit_bytes(cells.configurations, cells.models_by_weights) for cells in task)
+        """Memory of a task in its process, in which its largest subset is fitted with its largest model."""
+        return max(self.source.estimate_fit_bytes(pending) for pending in task)
+
+
+def compute_loo_errors(loo_residuals: Array, Y: Array, kind: Array) -> dict[str, Array]:
+    """Leave-one-out errors at the own level and against the last one, from residuals and labels ``(n, n_levels)``."""
+    reference = loo_residuals + Y[:, -1:] - Y
+    return prefix_errors("loo", rms_by_kind(loo_residuals, kind)) | prefix_errors(
+        "loo_ref", rms_by_kind(reference, kind)
+    )
+
+
+def prefix_errors(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Array]:
+    """Name errors by a prefix and their kind of row."""
+    return {f"{prefix}_{kind.name.lower()}": value for kind, value in errors.items()}
+
+
+def build_level_rows(levels: list[str], cell: Row, errors: Mapping[str, Array], penalty: Array) -> Iterator[Row]:
+    """Yield one row for each level; errors are ``(n_levels,)`` in eV/atom and eV/Å."""
+    names = [name for name in SWEEP_COLUMNS if name.startswith(("train_", "test_", "ref_"))]
+    for k, level in enumerate(levels):
+        values = dict.fromkeys(names, float("nan"))
+        values |= {name: float(value[k]) * EV_TO_MEV for name, value in errors.items()}
+        yield {**cell, "level": level, "ridge_lambda": float(penalty[k]), **values}

@@ -1,6 +1,7 @@
-"""The results table: its columns, its order, and the journal that makes a sweep resumable."""
+"""The results table, and the files that make a sweep resumable: the journal, and those of finished subsets."""
 
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,29 +11,15 @@ from typing import Any, Self
 
 import pandas as pd
 
-from paretofit.core import InputError, JsonLines, atomic_path
+from paretofit.core import InputError, JsonLines, atomic_path, hash_json, one_line, read_json_lines, write_csv
+from paretofit.sweep.cells import PendingFits
 
+ERROR_COLUMNS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
 SWEEP_COLUMNS = [
-    "twojmax",
-    "level",
-    "sampling",
-    "n_train",
-    "repeat",
-    "w_energy",
-    "w_force",
-    "n_features",
-    "rank",
-    "condition",
-    "solver",
-    "train_energy",
-    "train_force",
-    "test_energy",
-    "test_force",
-    "ref_energy",
-    "ref_force",
-    "ref_energy_shifted",
-    "label_seconds",
-    "md_us_per_atom_step",
+    *("twojmax", "level", "sampling", "n_train", "repeat", "w_energy", "w_force"),
+    *("n_features", "rank", "condition", "solver"),
+    *(*ERROR_COLUMNS, "ref_energy_shifted"),
+    *("label_seconds", "md_us_per_atom_step"),
 ]
 SWEEP_TEXT_COLUMNS = ("level", "sampling", "solver")  # the other columns are numbers
 FIT_KEY = ("subset", "twojmax", "level", "w_energy", "w_force", "ridge")
@@ -42,52 +29,52 @@ Key = tuple[Any, ...]
 
 
 def fit_key(row: Mapping[str, Any]) -> Key:
-    """What identifies a fit: its configurations, whoever drew them, its level, model and weights."""
+    """Key of a fit: its configurations, whichever sampling method drew them, its level, model and weights."""
     return tuple(row[name] for name in FIT_KEY)
 
 
 @dataclass(frozen=True)
 class FitInputs:
-    """What a fit depends on besides its key and what its journal is for.
+    """Inputs of a fit besides its key and those that name its journal.
 
     Attributes
     ----------
     label_digests : mapping of level to str
         Hash of each level's labels; a fit to other labels is computed again.
     groups_digest : str
-        Hash of what leave-one-out leaves out together, on which the penalty "auto" depends.
+        Hash of the leave-one-out groups, on which the penalty "auto" depends.
     """
 
     label_digests: Mapping[str, str]
     groups_digest: str
 
     def to_records(self, fits: list[Row]) -> list[Row]:
-        """Fits as they are written."""
-        return [{**row, "inputs": self._of(row)} for row in fits]
+        """Add the digest of its inputs to each fit, for a file."""
+        return [{**row, "inputs": self._digest(row)} for row in fits]
 
     def select_valid(self, entries: Iterable[Any]) -> dict[Key, Row]:
-        """The fits of what was written that are still of these inputs."""
-        found: dict[Key, Row] = {}
+        """The fits in the entries of a file that were computed from these inputs."""
+        fits: dict[Key, Row] = {}
         for entry in entries:
-            with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is none of ours
+            with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is not a list of fits
                 rows = [(fit_key(row), row.pop("inputs"), row) for row in entry]
-                found |= {key: row for key, inputs, row in rows if inputs == self._of(row)}
-        return found
+                fits |= {key: row for key, inputs, row in rows if inputs == self._digest(row)}
+        return fits
 
-    def _of(self, row: Row) -> str:
+    def _digest(self, row: Row) -> str:
         labels = self.label_digests.get(row["level"], "")
         return f"{labels} {self.groups_digest}" if row["ridge"] == "auto" else labels
 
 
 class FitJournal:
-    """Finished fits, appended to a file as they come, so that none is lost or computed twice.
+    """Finished fits, appended to a file one task after the other, so that none is lost or computed twice.
 
-    Every line is a list of fits. Without a path, finished fits are kept in memory only.
+    Every line is a list of fits. Without a path, finished fits are stored in memory only.
 
     Parameters
     ----------
     path : path-like or None
-    inputs : Inputs
+    inputs : FitInputs
     """
 
     def __init__(self, path: Path | str | None, inputs: FitInputs) -> None:
@@ -111,19 +98,77 @@ class FitJournal:
             self._lines.close()
 
 
+@dataclass(frozen=True)
+class PartialResults:
+    """Files of the subsets that a task has finished: a worker that is killed within a chain loses one subset.
+
+    The process that distributes tasks moves the files into its journal, when it receives the task's result or when it
+    starts again.
+
+    Attributes
+    ----------
+    folder : Path or None
+        With None, no files are written.
+    inputs : FitInputs
+    """
+
+    folder: Path | None
+    inputs: FitInputs
+
+    def load_or_fit(self, pending_fits: PendingFits, fit: Callable[[PendingFits], Iterable[Row]]) -> list[Row]:
+        """The fits of one subset: those of an interrupted task, or new ones."""
+        if not pending_fits.models:
+            return []
+        path = self._path(pending_fits)
+        if path is not None and path.exists() and (finished := self._read_complete(path)) is not None:
+            return finished
+        rows = [{"subset": pending_fits.subset_key, **row} for row in fit(pending_fits)]
+        if path is not None:
+            with atomic_path(path) as temporary, JsonLines(temporary) as lines:
+                lines.append(self.inputs.to_records(rows))
+                lines.append({"rows": len(rows)})
+        return rows
+
+    def _read_complete(self, path: Path) -> list[Row] | None:
+        """The fits of a file if none of them is missing or corrupt."""
+        entries = read_json_lines(path)[0]
+        rows = list(self.inputs.select_valid(entries[:-1]).values())
+        return rows if entries and entries[-1] == {"rows": len(rows)} else None
+
+    def remove(self, task: list[PendingFits]) -> None:
+        """Remove the files of a task, whose fits are in the journal."""
+        for pending in task:
+            if (path := self._path(pending)) is not None:
+                path.unlink(missing_ok=True)
+
+    def merge_into(self, journal: FitJournal) -> None:
+        """Move the fits of an interrupted run into the journal."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        for path in sorted(self.folder.glob("*.jsonl")):
+            with suppress(FileNotFoundError):  # a task of a killed run may still be writing elsewhere, and rename it
+                if rows := list(self.inputs.select_valid(read_json_lines(path)[0]).values()):
+                    journal.append(rows)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, pending_fits: PendingFits) -> Path | None:
+        if self.folder is None:
+            return None
+        inputs = [pending_fits.models, dict(self.inputs.label_digests), self.inputs.groups_digest]
+        return self.folder / f"{pending_fits.subset_key}-{hash_json(inputs)[:12]}.jsonl"
+
+
 def write_results(table: pd.DataFrame, path: Path | str) -> None:
-    """Write the table as CSV with ten significant digits, and as Parquet where pyarrow is there."""
+    """Write the table as CSV with ten significant digits, and as Parquet if pyarrow is installed."""
     path = Path(path)
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
-    if find_spec("pyarrow") is None:
-        return
-    with atomic_path(path.with_suffix(".parquet")) as temporary:
-        table.to_parquet(temporary, index=False)
+    write_csv(table, path, digits=10)
+    if find_spec("pyarrow") is not None:
+        with atomic_path(path.with_suffix(".parquet")) as temporary:
+            table.to_parquet(temporary, index=False)
 
 
 def read_results(path: Path | str) -> pd.DataFrame:
-    """Read a results table; levels are names, so they stay text.
+    """Read a results table; levels are names, so they are read as text.
 
     Raises
     ------
@@ -133,9 +178,9 @@ def read_results(path: Path | str) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype={"level": str, "ridge": str})
     except FileNotFoundError as error:
-        raise InputError(f"no results table at {path}; 'paretofit run' makes one") from error
+        raise InputError(f"there is no results table at {path}; 'paretofit run' writes one") from error
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a CSV table: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} cannot be read as a CSV table: {one_line(error)}") from error
     missing = [name for name in SWEEP_COLUMNS if name not in table]
     if missing:
         raise InputError(f"{path} lacks the column '{missing[0]}' of a results table")
@@ -143,5 +188,5 @@ def read_results(path: Path | str) -> pd.DataFrame:
 
 
 def build_results_table(rows: Iterable[Row], extra_columns: Iterable[str]) -> pd.DataFrame:
-    """A table with the standard columns and those extra ones that the study asks for."""
+    """Build a table with the standard columns and the extra ones of the study."""
     return pd.DataFrame(rows, columns=[*SWEEP_COLUMNS, *extra_columns])

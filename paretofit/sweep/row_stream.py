@@ -1,4 +1,4 @@
-"""The rows of a sweep on their way through the reduction, in parts that any process can read by itself."""
+"""The rows of a sweep for the reduction, in parts that any process can read by itself."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.linear.reduction import RowBlock, split_rows
+from paretofit.linear.reduction import Part, RowBlock, split_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from paretofit.core import Array
-    from paretofit.linear.reduction import Part
-    from paretofit.sweep.row_fits import RowSource
+    from paretofit.sweep.plain_engine import RowSource
 
 BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class RowStream:
-    """The rows of all configurations that train or test, in blocks of moderate size.
+    """The rows of all training and test configurations, in blocks of moderate size.
 
     Attributes
     ----------
@@ -36,19 +35,18 @@ class RowStream:
 
     @classmethod
     def from_source(cls, source: RowSource, train: Array) -> RowStream:
-        """The training configurations, and the test rows of the source."""
-        is_train, is_test = (np.zeros(source.design.n_rows, dtype=bool) for _ in range(2))
-        is_train[source.select_rows(train)] = True
+        """The rows of training configurations, and the test rows of the source."""
+        is_test = np.zeros(source.design.n_rows, dtype=bool)
         is_test[source.test_rows] = True
-        return cls(source, is_train, is_test)
+        return cls(source, np.isin(source.design.configuration, train), is_test)
 
     def parts(self) -> list[Part]:
-        """Each reads its own window of rows."""
+        """Callables that each read a window of rows."""
         design = self.source.design
         return [partial(self.blocks, window) for window in split_rows(design.n_rows, design.n_features)]
 
     def blocks(self, part: slice) -> Iterator[RowBlock]:
-        """The blocks of a window of rows."""
+        """Read the blocks of a window of rows."""
         design, Y = self.source.design, self.source.Y
         for window, X in design.blocks(rows_per_block(design.n_features), part):
             train = self.is_train[window]
@@ -59,5 +57,5 @@ class RowStream:
 
 
 def rows_per_block(n_features: int) -> int:
-    """Rows of a block."""
+    """Number of rows in a block."""
     return max(1, BLOCK_BYTES // (8 * n_features))

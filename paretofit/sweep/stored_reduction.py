@@ -1,4 +1,8 @@
-"""A reduction that took its time is kept in the run folder: neither a stop nor an edit of the study repeats it."""
+"""Cache of the reduction in the run folder.
+
+A reduction that took longer than `MIN_REDUCTION_TIME_S` is stored and reused after an interruption or an edit of the
+study.
+"""
 
 from __future__ import annotations
 
@@ -20,64 +24,59 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REDUCTION = "reduction.h5"
-MIN_REDUCTION_TIME_S = 60.0  # seconds that it must have taken
-MOMENTS = ("G", "c", "s", "norms")
-SCORES = ("rows", "regular", "block")
+REDUCTION_FILE = "reduction.h5"
+MIN_REDUCTION_TIME_S = 60.0
+# Names of the datasets, and the order of the fields that they store.
+SIZES = ("sizes", "whitened_sizes", "n_levels", "unpenalised", "baseline")
+WHITENING = ("kept", "dropped", "R")
+MOMENTS = ("G", "c", "s", "norms", "n")
+SCORES = ("rows", "regular", "block", "rank")
 
-Made = tuple[Reduction, LeverageScores | None]
+ReductionAndScores = tuple[Reduction, LeverageScores | None]
 
 
-def load_or_compute_reduction(folder: Path | None, inputs: Any, compute: Callable[[], Made]) -> Made:
-    """The reduction of these inputs: that of the folder if it is there, else a new one, kept if it was expensive.
+def load_or_compute_reduction(
+    folder: Path | None, inputs: Any, compute: Callable[[], ReductionAndScores]
+) -> ReductionAndScores:
+    """Load the reduction of these inputs from the folder, or compute it and store it if it was expensive.
 
     Parameters
     ----------
     folder : Path or None
-        The run folder; without it nothing is kept.
+        The run folder; with None nothing is stored.
     inputs
-        All that it depends on, for a hash.
+        All inputs of the reduction, for a hash.
     compute : callable
     """
     if folder is None:
         return compute()
-    path, key = folder / REDUCTION, hash_json(inputs)
+    path, key = folder / REDUCTION_FILE, hash_json(inputs)
     try:
-        found = _read(path, key)
-    except CORRUPT_FILE_ERRORS as error:  # a damaged one is made again
-        log.warning("%s cannot be read (%s) and is made again", path, error)
-        found = None
-    if found is not None:
-        log.info("reduction: %s stands", path)
-        return found
+        stored = _read(path, key)
+    except CORRUPT_FILE_ERRORS as error:
+        log.warning("%s cannot be read (%s); the reduction is computed again", path, error)
+        stored = None
+    if stored is not None:
+        log.info("reduction: read from %s", path)
+        return stored
     start = time.perf_counter()
-    made = compute()
+    computed = compute()
     if time.perf_counter() - start >= MIN_REDUCTION_TIME_S:
-        _write(path, key, *made)
-    return made
+        _write(path, key, *computed)
+    return computed
 
 
 def _write(path: Path, key: str, reduction: Reduction, scores: LeverageScores | None) -> None:
     whitening = reduction.whitening
-    arrays: dict[str, Any] = {
-        "sizes": reduction.sizes,
-        "whitened_sizes": reduction.whitened_sizes,
-        "baseline": reduction.baseline,
-    }
-    arrays |= {
-        "whitening/kept": whitening.retained_columns,
-        "whitening/dropped": whitening.dropped_columns,
-        "whitening/R": whitening.R,
-    }
+    arrays: dict[str, Any] = {name: getattr(reduction, name) for name in SIZES}
+    fields = whitening.retained_columns, whitening.dropped_columns, whitening.R
+    arrays |= {f"whitening/{name}": array for name, array in zip(WHITENING, fields, strict=True)}
     for kind, part in reduction.train_moments.by_kind.items():
         arrays |= {f"train/{int(kind)}/{name}": getattr(part, name) for name in MOMENTS}
-    arrays |= {f"test/{int(kind)}/R": factor.R for kind, factor in reduction.test_factors.items()}
+    for kind, factor in reduction.test_factors.items():
+        arrays |= {f"test/{int(kind)}/n": factor.n, f"test/{int(kind)}/R": factor.R}
     if scores is not None:
         arrays |= {f"scores/{name}": getattr(scores, name) for name in SCORES}
-        arrays["scores/rank"] = scores.rank
-    arrays |= {f"train/{int(kind)}/n": part.n for kind, part in reduction.train_moments.by_kind.items()}
-    arrays |= {f"test/{int(kind)}/n": factor.n for kind, factor in reduction.test_factors.items()}
-    arrays |= {"n_levels": reduction.n_levels, "unpenalised": reduction.unpenalised}
     with atomic_hdf5(path) as (file, check):
         for name, array in arrays.items():
             write_array(file, name, np.atleast_1d(array))  # numbers too: HDF5 has checksums for arrays only
@@ -85,39 +84,30 @@ def _write(path: Path, key: str, reduction: Reduction, scores: LeverageScores | 
         file.attrs["key"] = key
 
 
-def _read(path: Path, key: str) -> Made | None:
-    """What is in the file, if it is of these inputs."""
+def _read(path: Path, key: str) -> ReductionAndScores | None:
+    """Read the file; None if there is none or if it was computed from other inputs."""
     if not path.is_file():
         return None
     with h5py.File(path, "r") as file:
         if file.attrs.get("key") != key:
             return None
 
-        def array(name: str) -> Any:
-            return np.asfortranarray(file[name][()])
+        def read(group: str, *names: str) -> list[Any]:
+            return [np.asfortranarray(file[f"{group}/{name}"][()]) for name in names]
 
-        whitening = Whitening(*(array(f"whitening/{name}") for name in ("kept", "dropped", "R")))
-        P = len(whitening.retained_columns)
-        train = Moments(P, 0, [])
+        sizes, whitened_sizes, n_levels, unpenalised, baseline = read("", *SIZES)
+        whitening = Whitening(*read("whitening", *WHITENING))
+        train = Moments(len(whitening.retained_columns), 0, [])
         for kind in file["train"]:
-            G, c, s, norms = (array(f"train/{kind}/{name}") for name in MOMENTS)
-            train.by_kind[RowKind(int(kind))] = KindMoments(G, c, s, norms, int(array(f"train/{kind}/n")[0]))
-        test = {
-            RowKind(int(kind)): ResidualFactor(P, int(array(f"test/{kind}/n")[0]), array(f"test/{kind}/R"))
-            for kind in file["test"]
-        }
-        made = Reduction(
-            array("sizes"),
-            array("whitened_sizes"),
-            int(array("n_levels")[0]),
-            whitening,
-            array("baseline"),
-            train,
-            test,
-            int(array("unpenalised")[0]),
-        )
+            G, c, s, norms, n = read(f"train/{kind}", *MOMENTS)
+            train.by_kind[RowKind(int(kind))] = KindMoments(G, c, s, norms, int(n[0]))
+        test = {}
+        for kind in file["test"]:
+            n, R = read(f"test/{kind}", "n", "R")
+            test[RowKind(int(kind))] = ResidualFactor(train.P, int(n[0]), R)
         scores = None
         if "scores" in file:
-            rows, regular, block = (array(f"scores/{name}") for name in SCORES)
-            scores = LeverageScores(rows, regular, block, int(array("scores/rank")[0]))
-        return made, scores
+            rows, regular, block, rank = read("scores", *SCORES)
+            scores = LeverageScores(rows, regular, block, int(rank[0]))
+    models = sizes, whitened_sizes, int(n_levels[0])
+    return Reduction(*models, whitening, baseline, train, test, int(unpenalised[0])), scores

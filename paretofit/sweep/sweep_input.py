@@ -1,4 +1,4 @@
-"""What a sweep works on: rows with their labels, who trains and who tests."""
+"""The input of a sweep: rows with their labels and the train/test split."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import FIT_COPIES, InputError, RowKind, hash_array, hash_json
+from paretofit.core import FIT_COPIES, Array, InputError, RowKind, hash_array, hash_json
 from paretofit.linear import LeverageScores, leverage_scores
 
 if TYPE_CHECKING:
-    from paretofit.core import Array
     from paretofit.descriptors import DesignMatrix
     from paretofit.sweep.grid import SweepGrid
 
 
 @dataclass(frozen=True)
 class SweepInput:
-    """Rows with their labels, who trains and who tests, and the leverage settings.
+    """Rows with their labels, the train/test split, and the settings of the leverage scores.
 
     Attributes
     ----------
@@ -31,9 +30,9 @@ class SweepInput:
     leverage_weights : (float, float)
         w_E and w_F of the leverage scores.
     leverage_columns : int, optional
-        Leading columns of which the scores are taken; by default all.
+        Leading columns of the scores; by default all.
     group : (n_configurations,) int64, optional
-        What leave-one-out leaves out together: families of relatives.
+        Group of each configuration for leave-one-out; by default each is a group of its own.
     """
 
     design: DesignMatrix
@@ -44,10 +43,8 @@ class SweepInput:
     group: Array | None = None
 
     def select_rows(self, configurations: Array) -> Array:
-        """Rows of some configurations, in the design's order."""
-        wanted = np.zeros(self.design.n_configurations, dtype=bool)
-        wanted[configurations] = True
-        return np.flatnonzero(wanted[self.design.configuration])
+        """Row numbers of some configurations, ascending."""
+        return np.flatnonzero(np.isin(self.design.configuration, configurations))
 
     def targets(self, levels: list[str]) -> Array:
         """``(n_rows, n_levels)``: labels of every row."""
@@ -64,7 +61,7 @@ class SweepInput:
         return bool(np.isin(self.train, energy).all())
 
     def compute_leverage_scores(self) -> LeverageScores:
-        """Leverage of the training configurations with respect to all of them, from their rows."""
+        """Compute the leverage of the training configurations with respect to all of them, from their rows."""
         design, rows = self.design, self.select_rows(self.train)
         w_energy, w_force = self.leverage_weights
         with threadpool_limits(1):
@@ -79,35 +76,35 @@ class SweepInput:
             )
 
     def check(self, grid: SweepGrid) -> None:
-        """Raise InputError where the grid asks for labels that are not there."""
+        """Raise InputError where the grid needs columns or labels that are missing."""
+        design = self.design
         grid.check(len(self.train))
         for twojmax in grid.twojmax:
-            if self.design.columns_up_to(twojmax) == 0:
+            if design.columns_up_to(twojmax) == 0:
                 raise InputError(
-                    f"'twojmax' must be at least {self.design.column_levels[0]}, the lowest order of a column; "
-                    f"got {twojmax}"
+                    f"'twojmax' must be at least {design.column_levels[0]}, the lowest order of a column; got {twojmax}"
                 )
         if any(sampling.endswith("leverage") for sampling in grid.sampling_methods) and not self.has_leverage_scores():
             raise InputError("leverage sampling needs an energy row for every training configuration; use 'random'")
         used = np.concatenate([self.train, self.test])
         for level in grid.levels:
-            if level not in self.design.targets:
+            if level not in design.targets:
                 raise InputError(
-                    f"there are no labels of level '{level}'; the design has {', '.join(self.design.targets) or 'none'}"
+                    f"there are no labels of level '{level}'; the design has {', '.join(design.targets) or 'none'}"
                 )
-            missing = used[self.design.find_missing_labels(level)[used]]
+            missing = used[design.find_missing_labels(level)[used]]
             if missing.size:
                 raise InputError(
                     f"level '{level}' has {missing.size} configurations with missing or NaN labels, the first with id "
-                    f"{self.design.ids[missing[0]]}; label them, or leave them out with 'missing_labels: drop'"
+                    f"{design.ids[missing[0]]}; label them, or leave them out with 'missing_labels: drop'"
                 )
 
     def loo_groups(self) -> Array:
-        """``(n_configurations,)``: what leave-one-out leaves out together; each configuration alone by default."""
+        """``(n_configurations,)``: the leave-one-out group of each configuration."""
         return np.arange(self.design.n_configurations) if self.group is None else self.group
 
     def subset_key(self, configurations: Array) -> str:
-        """Names a set of configurations, whoever drew it."""
+        """Key of a set of configurations, whichever sampling method drew it."""
         return hash_json(sorted(self.design.ids[configurations].tolist()))[:16]
 
     def label_digests(self, levels: list[str]) -> dict[str, str]:
@@ -115,7 +112,7 @@ class SweepInput:
         return {level: hash_array(self.design.targets[level]) for level in levels}
 
     def digest(self, grid: SweepGrid, engine: str) -> str:
-        """Hash of all that a fit's numbers depend on and that its key in the journal does not say."""
+        """Hash of all inputs of a fit that its key in the journal does not contain."""
         design = self.design
         basis = json.loads(design.attributes.get("basis", "null"))
         if isinstance(basis, dict):  # columns of a larger 2Jmax change nothing in those before them

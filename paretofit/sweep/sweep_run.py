@@ -1,4 +1,4 @@
-"""Running a sweep: what is still to be fitted, by which engine, in how many processes, and what is kept."""
+"""Running a sweep: the pending fits, the engine and the processes that do them, and the journal of their results."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ import logging
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from paretofit.core import InputError, available_memory, hash_array, require_memory, suggest_match, track
+from paretofit.core import available_memory, check_choice, hash_array, require_memory, track
 from paretofit.execution import dump_function, get_active_client, parallel_map
 from paretofit.linear.reduction import CPU, get_device
-from paretofit.sweep.cells import list_draws, list_pending_fits, split_into_tasks
+from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits, split_into_tasks
 from paretofit.sweep.fast_engine import FastEngine
-from paretofit.sweep.finished_subsets import PartialResults
 from paretofit.sweep.plain_engine import PlainEngine
-from paretofit.sweep.results import FitInputs, FitJournal, build_results_table
+from paretofit.sweep.results import FitInputs, FitJournal, PartialResults, Row, build_results_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-    from paretofit.sweep.cells import Draw, PendingFits
     from paretofit.sweep.grid import SweepGrid
-    from paretofit.sweep.results import Row
     from paretofit.sweep.sweep_input import SweepInput
 
 log = logging.getLogger(__name__)
 
-ENGINES = {"fast": FastEngine, "plain": PlainEngine}
+Engine: TypeAlias = FastEngine | PlainEngine
 EngineName = Literal["fast", "plain"]
+N_LOG_LINES = 10  # messages on the progress of a sweep
 
 
 def make_engine(
@@ -41,7 +39,7 @@ def make_engine(
     jobs: int = 1,
     device: str = "cpu",
     folder: Path | None = None,
-) -> FastEngine | PlainEngine:
+) -> Engine:
     """Check the grid against the data and prepare an engine: leverage scores, and for "fast" the reduction.
 
     Parameters
@@ -49,35 +47,32 @@ def make_engine(
     data : SweepInput
     grid : SweepGrid
     name : str
-        "fast", or "plain", which fits every cell from its rows and is the oracle of the other.
+        "fast", or "plain", which fits every cell from its rows and is the reference of the other.
     jobs : int
         Threads of the linear algebra while the rows are reduced; on a cluster its workers reduce them.
     device : {"cpu", "cuda"}
-        What the fast engine reduces the rows and fits from moments with; equal to 1e-8 of the errors.
+        Hardware on which the fast engine reduces the rows and fits from moments; errors agree to 1e-8.
     folder : Path, optional
-        The run folder: where an expensive reduction is kept, and workers of a cluster find what they need.
+        The run folder, which stores an expensive reduction and files for the workers of a cluster.
 
     Raises
     ------
     InputError
-        If the grid asks for what the data cannot give, a label is missing, or there is no such device.
+        If the data cannot serve the grid, a label is missing, or there is no such device.
     """
-    if name not in ENGINES:
-        raise InputError(
-            f"unknown engine '{name}'; it must be one of {', '.join(ENGINES)}{suggest_match(name, ENGINES)}"
-        )
+    check_choice("'engine'", name, ("fast", "plain"))
     data.check(grid)
-    place = get_device(device)
+    hardware = get_device(device)
     if name == "plain":
         return PlainEngine.from_sweep(data, grid)
-    return FastEngine(data, grid, threads=jobs, device=place, folder=folder)
+    return FastEngine(data, grid, threads=jobs, device=hardware, folder=folder)
 
 
 def run_sweep(
     data: SweepInput,
     grid: SweepGrid,
     *,
-    engine: FastEngine | PlainEngine | EngineName = "fast",
+    engine: Engine | EngineName = "fast",
     journal: Path | str | None = None,
     jobs: int = 1,
     device: str = "cpu",
@@ -85,106 +80,111 @@ def run_sweep(
 ) -> pd.DataFrame:
     """Fit every cell of the factorial and return the results table.
 
+    After sections 2.2, 2.3 and 3 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
+
     Parameters
     ----------
     data : SweepInput
     grid : SweepGrid
     engine : str or engine
-        "fast", "plain", or what `make_engine` returned.
+        "fast", "plain", or a result of `make_engine`.
     journal : path-like, optional
-        A folder for the journal of finished fits; with it, an interrupted sweep goes on where it stopped, and
-        an edit of the grid computes only what is new.
+        A folder for the journal of finished fits; with it, an interrupted sweep resumes, and an edit of the grid
+        computes only what is new.
     jobs : int
-        Processes; the numbers do not depend on it.
+        Number of processes; results do not depend on it.
     device : {"cpu", "cuda"}
-        As in `make_engine`, where `engine` is a name.
+        As in `make_engine`, if `engine` is a name.
     progress : bool
-        Show a bar with the time left.
+        Show a bar with the remaining time.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each fit with the columns of `COLUMNS`: energies in meV/atom, forces in meV/Å.
+        One row for each fit with the columns of `SWEEP_COLUMNS`: energies in meV/atom, forces in meV/Å.
 
     Raises
     ------
     InputError
-        If the grid asks for what the data cannot give, or a label is missing.
-
-    Notes
-    -----
-    Sections 2.2, 2.3 and 3 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
+        If the data cannot serve the grid, or a label is missing.
     """
     folder = None if journal is None else Path(journal)
-    worker = (
-        make_engine(data, grid, engine, jobs=jobs, device=device, folder=folder) if isinstance(engine, str) else engine
-    )
-    draws = list_draws(data, grid, worker.scores)
-    path = None if journal is None else journal_path(journal, data.digest(grid, worker.name))
+    if isinstance(engine, str):
+        engine = make_engine(data, grid, engine, jobs=jobs, device=device, folder=folder)
+    draws = list_draws(data, grid, engine.scores)
+    fits = _fit_pending(data, grid, engine, draws, folder, jobs, progress)
+    return _build_table(fits, data, grid, draws)
+
+
+def _fit_pending(
+    data: SweepInput, grid: SweepGrid, engine: Engine, draws: list[Draw], folder: Path | None, jobs: int, progress: bool
+) -> Mapping[Any, Row]:
+    """Do the fits that are not in the journal, and return all of them."""
+    path = None if folder is None else journal_path(folder, data.digest(grid, engine.name))
     inputs = FitInputs(data.label_digests(list(grid.levels)), hash_array(data.loo_groups()))
-    finished = PartialResults(None if path is None else path.with_suffix(".parts").absolute(), inputs)
-    with FitJournal(path, inputs) as book:
-        finished.merge_into(book)
-        if isinstance(worker, FastEngine):
-            walks = worker.build_chains(list_pending_fits(grid, draws, book.fits))
-            own = jobs if worker.device == CPU else 1  # a GPU works for one process
-            _work(worker, walks, book, finished, own, "fits from moments" if progress else None)
-        plain = worker.plain if isinstance(worker, FastEngine) else worker
-        rest = split_into_tasks(list_pending_fits(grid, draws, book.fits))
-        _work(plain, rest, book, finished, jobs, "fits from rows" if progress else None)
-        finished.merge_into(book)
-        return _table(book.fits, data, grid, draws)
+    partial_results = PartialResults(None if path is None else path.with_suffix(".parts").absolute(), inputs)
+    with FitJournal(path, inputs) as journal:
+        partial_results.merge_into(journal)
+        plain = engine if isinstance(engine, PlainEngine) else engine.plain
+        if isinstance(engine, FastEngine):
+            tasks = engine.build_chains(list_pending_fits(grid, draws, journal.fits))
+            processes = jobs if engine.device == CPU else 1  # a GPU serves one process
+            _run_tasks(engine, tasks, journal, partial_results, processes, "fits from moments", progress)
+        tasks = split_into_tasks(list_pending_fits(grid, draws, journal.fits))
+        _run_tasks(plain, tasks, journal, partial_results, jobs, "fits from rows", progress)
+        partial_results.merge_into(journal)
+        return journal.fits
 
 
-def journal_path(folder: Path | str, inputs: str) -> Path:
-    """The journal of these inputs in a run folder; other inputs have journals of their own."""
-    return Path(folder) / f"sweep-{inputs[:12]}.jsonl"
+def journal_path(folder: Path | str, digest: str) -> Path:
+    """Path of the journal of these inputs in a run folder; other inputs have journals of their own."""
+    return Path(folder) / f"sweep-{digest[:12]}.jsonl"
 
 
-def _work(
-    engine: FastEngine | PlainEngine,
+def _run_tasks(
+    engine: Engine,
     tasks: list[list[PendingFits]],
-    book: FitJournal,
-    finished: PartialResults,
+    journal: FitJournal,
+    partial_results: PartialResults,
     jobs: int,
-    title: str | None,
+    title: str,
+    progress: bool,
 ) -> None:
-    """Run tasks in parallel and keep what each has finished."""
+    """Run tasks in parallel and append the fits of each to the journal."""
     if not tasks:
         return
-    if get_active_client() is None:  # else they run elsewhere
+    if get_active_client() is None:  # else they run on other machines
         _check_memory(max(engine.estimate_task_bytes(task) for task in tasks), min(jobs, len(tasks)))
-    step = max(1, len(tasks) // 10)
-    place = finished.folder
-    if place is not None:
-        place.mkdir(exist_ok=True)
-    with dump_function(partial(_numbered, engine, finished), None if place is None else place.parent) as run:
-        results = parallel_map(run, enumerate(tasks), jobs, ordered=False)
-        shown = track(results, len(tasks), title or "", enabled=title is not None)
-        for done, (number, fits) in enumerate(shown, start=1):
-            book.append(fits)
-            finished.remove(tasks[number])
-            if done % step == 0:
-                log.info("%s: %d of %d tasks", title or "fits", done, len(tasks))
+    folder = partial_results.folder
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+    run_task = partial(_run_task, engine, partial_results)
+    with dump_function(run_task, None if folder is None else folder.parent) as function:
+        results = parallel_map(function, enumerate(tasks), jobs, ordered=False)
+        for n_done, (number, fits) in enumerate(track(results, len(tasks), title, enabled=progress), start=1):
+            journal.append(fits)
+            partial_results.remove(tasks[number])
+            if n_done % max(1, len(tasks) // N_LOG_LINES) == 0:
+                log.info("%s: %d of %d tasks", title, n_done, len(tasks))
 
 
-def _numbered(
-    engine: FastEngine | PlainEngine, finished: PartialResults, task: tuple[int, list[PendingFits]]
+def _run_task(
+    engine: Engine, partial_results: PartialResults, numbered_task: tuple[int, list[PendingFits]]
 ) -> tuple[int, list[Row]]:
     """Run one task in a worker."""
-    number, cells = task
-    return number, engine.run(cells, finished)
+    number, task = numbered_task
+    return number, engine.run(task, partial_results)
 
 
-def _check_memory(each: float, jobs: int) -> None:
-    """Refuse more processes than there is memory for."""
+def _check_memory(task_bytes: float, jobs: int) -> None:
+    """Refuse more processes than fit into the memory."""
     free = available_memory()
-    fitting = jobs if free is None or not each else int(free // each)
-    change = f"use --jobs {fitting}" if fitting else "lower 'twojmax', or use fewer configurations ('sizes')"
-    require_memory(each * jobs, f"fits in {jobs} process{'es' * (jobs > 1)}", change)
+    max_jobs = jobs if free is None or not task_bytes else int(free // task_bytes)
+    change = f"use --jobs {max_jobs}" if max_jobs else "lower 'twojmax', or use fewer configurations ('sizes')"
+    require_memory(task_bytes * jobs, f"fits in {jobs} process{'es' * (jobs > 1)}", change)
 
 
-def _table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:
+def _build_table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:
     """A row for each cell of the factorial, in its order."""
     seconds = dict(zip(grid.levels, data.label_seconds(list(grid.levels)).T, strict=True))
     cells = product(grid.twojmax, grid.levels, draws, grid.weights, grid.ridge)

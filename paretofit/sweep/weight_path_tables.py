@@ -8,31 +8,22 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from paretofit.linear import compute_weight_path
-from paretofit.sweep.row_fits import EV_TO_MEV
+from paretofit.linear import WeightPath, compute_weight_path
+from paretofit.sweep.plain_engine import EV_TO_MEV
+from paretofit.sweep.results import ERROR_COLUMNS
 
 if TYPE_CHECKING:
-    from paretofit.linear import WeightPath
     from paretofit.sweep.fast_engine import FastEngine
     from paretofit.sweep.grid import SweepGrid
 
-PATH_COLUMNS = [
-    "twojmax",
-    "level",
-    "weight_ratio",
-    "train_energy",
-    "train_force",
-    "test_energy",
-    "test_force",
-    "ref_energy",
-    "ref_force",
-]
-MARGIN = 3.0  # the curve goes on this far beyond the study's smallest and largest ratio
-POINTS = 81
+PATH_COLUMNS = ["twojmax", "level", "weight_ratio", *ERROR_COLUMNS]
+ERROR_TYPES = {"train": "train", "test": "test", "ref": "reference"}  # by the prefix of their columns
+RATIO_MARGIN = 3.0  # factor by which the curve extends beyond the study's smallest and largest ratio
+N_CURVE_POINTS = 81
 
 
 def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Errors as functions of w_E/w_F on the whole training set, and where each curve is at its best.
+    """Compute errors as functions of w_E/w_F on the whole training set, and the best ratios of each curve.
 
     Parameters
     ----------
@@ -43,46 +34,43 @@ def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFr
     -------
     paths : DataFrame
         A row for each 2Jmax, level and ratio, with the columns of `PATH_COLUMNS`; meV/atom and meV/Å. A 2Jmax
-        whose moments cannot be trusted is left out.
+        whose moments are ill-conditioned is left out.
     knees : DataFrame
         For each 2Jmax and level the ratio with the lowest energy error, with the lowest force error (both
         against the reference), and at the knee between them, with the errors there.
     """
     ratios = [w_energy / w_force for w_energy, w_force in grid.weights]
-    limits = (min(ratios) / MARGIN, max(ratios) * MARGIN)
-    paths, knees = [], []
+    limits = (min(ratios) / RATIO_MARGIN, max(ratios) * RATIO_MARGIN)
+    paths, knees, reduction = [pd.DataFrame(columns=PATH_COLUMNS)], [], engine.reduction
     with threadpool_limits(1):
         for twojmax in grid.twojmax:
-            reduction = engine.reduction
+            size_index = engine.get_size_index(twojmax)
             path = compute_weight_path(
-                reduction, reduction.train_moments, engine.get_size_index(twojmax), ratio_limits=limits, n_points=POINTS
+                reduction, reduction.train_moments, size_index, ratio_limits=limits, n_points=N_CURVE_POINTS
             )
-            if path is None:
-                continue
-            for k, level in enumerate(grid.levels):
-                paths.append(_curve(path, k).assign(twojmax=twojmax, level=level))
-                knees.append({"twojmax": twojmax, "level": level, **_best(path, k)})
-    empty = pd.DataFrame(columns=PATH_COLUMNS)
-    return (pd.concat(paths, ignore_index=True)[PATH_COLUMNS] if paths else empty), pd.DataFrame(knees)
+            if path is not None:
+                for k, level in enumerate(grid.levels):
+                    paths.append(_build_curve(path, k).assign(twojmax=twojmax, level=level))
+                    knees.append({"twojmax": twojmax, "level": level, **_find_best_ratios(path, k)})
+    return pd.concat(paths[1:] or paths, ignore_index=True)[PATH_COLUMNS], pd.DataFrame(knees)
 
 
-def _curve(path: WeightPath, k: int) -> pd.DataFrame:
-    names = {"train": "train", "test": "test", "ref": "reference"}
+def _build_curve(path: WeightPath, k: int) -> pd.DataFrame:
     columns = {"weight_ratio": path.ratio}
-    for short, name in names.items():
-        columns[f"{short}_energy"] = EV_TO_MEV * path.energy[name][:, k]
-        columns[f"{short}_force"] = EV_TO_MEV * path.force[name][:, k]
+    for prefix, error_type in ERROR_TYPES.items():
+        columns[f"{prefix}_energy"] = EV_TO_MEV * path.energy[error_type][:, k]
+        columns[f"{prefix}_force"] = EV_TO_MEV * path.force[error_type][:, k]
     return pd.DataFrame(columns)
 
 
-def _best(path: WeightPath, k: int) -> dict[str, float]:
+def _find_best_ratios(path: WeightPath, k: int) -> dict[str, float]:
     energy, force = path.energy["reference"][:, k], path.force["reference"][:, k]
     knee = path.knee_ratio(k)
-    at = int(np.argmin(np.abs(path.ratio - knee)))
+    nearest = int(np.argmin(np.abs(path.ratio - knee)))
     return {
         "ratio_of_lowest_energy": float(path.ratio[np.argmin(energy)]),
         "ratio_of_lowest_force": float(path.ratio[np.argmin(force)]),
         "knee_ratio": knee,
-        "knee_ref_energy": EV_TO_MEV * float(energy[at]),
-        "knee_ref_force": EV_TO_MEV * float(force[at]),
+        "knee_ref_energy": EV_TO_MEV * float(energy[nearest]),
+        "knee_ref_force": EV_TO_MEV * float(force[nearest]),
     }

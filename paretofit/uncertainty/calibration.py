@@ -1,7 +1,12 @@
-"""From the spread of a committee to errors: calibration on held-out labels, and intervals that hold whatever the model.
+"""Calibration of committees: from their spread to errors, and intervals that hold whatever the model.
 
 Pure arrays: a value may be an energy per atom, a force component or a stress component, in any unit; it never is an
 extensive energy or the norm of a vector.
+
+**Conformal intervals and small spreads.** Spreads below a tenth of their median (more, with few members) are raised to
+that floor. Values with such spreads, as forces that nearly vanish by symmetry, are inside any interval and would make
+the intervals of the other values too narrow. So they are left out of the calibration, provided that the intervals of
+the others, at the floor, hold as many of them as the coverage demands.
 """
 
 from __future__ import annotations
@@ -13,25 +18,25 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from paretofit.core import InputError
+from paretofit.linear import split_by_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from paretofit.core import Array
 
 MIN_RELATIVE_SPREAD = 0.1  # of the median spread
-Z = 1.959964  # standard deviations of a 95 % confidence interval
+MIN_CALIBRATION_PAIRS = 3
+NORMAL_QUANTILE_95 = 1.959964  # standard deviations of a 95 % confidence interval
 
 
 def disagreement(member_predictions: Array, configuration: Array | None = None) -> Array:
-    """D = √(⟨(L_j − ⟨L⟩)²⟩) over the members of a committee; of several values their root mean square.
+    """Compute D = √(⟨(L_j − ⟨L⟩)²⟩) over the members of a committee; for several values their root mean square.
 
     Parameters
     ----------
     member_predictions : (m, n) float64
         Predictions of the m members, two at least.
     configuration : (n,) int, optional
-        Values with the same number, such as the force components of a configuration, are taken together.
+        Values with the same number, such as the force components of a configuration, are averaged.
 
     Returns
     -------
@@ -47,26 +52,26 @@ def disagreement(member_predictions: Array, configuration: Array | None = None) 
     -----
     Equation 1 of Bidoggia et al. (2025).
     """
-    values = _members(member_predictions)
-    return _gathered(values.var(axis=0), configuration)
+    values = _check_members(member_predictions)
+    return _average_by_configuration(values.var(axis=0), configuration)
 
 
 def committee_error(member_predictions: Array, labels: Array, configuration: Array | None = None) -> Array:
-    """ε = √(⟨(L_j − L)²⟩) over the members, against the labels ``(n,)``; otherwise as `disagreement`.
+    """Compute ε = √(⟨(L_j − L)²⟩) over the members, against the labels ``(n,)``; otherwise as `disagreement`.
 
     Notes
     -----
     Equation 2 of Bidoggia et al. (2025). It contains the spread: ε² = D² + (⟨L⟩ − L)².
     """
-    values = _members(member_predictions)
+    values = _check_members(member_predictions)
     if np.shape(labels) != values.shape[1:]:
         raise InputError(f"there must be a label for each of {values.shape[1]} values; got {np.size(labels)}")
-    return _gathered(((values - labels) ** 2).mean(axis=0), configuration)
+    return _average_by_configuration(((values - labels) ** 2).mean(axis=0), configuration)
 
 
 @dataclass(frozen=True)
 class SlopeCalibration:
-    """τ = a ε through the origin.
+    """The line τ = a ε through the origin.
 
     Attributes
     ----------
@@ -84,16 +89,15 @@ class SlopeCalibration:
 
     def threshold(self, error: float) -> float:
         """The disagreement above which errors are above `error`."""
-        _check_positive(error)
-        return self.slope * error
+        return self.slope * _check_positive(error)
 
     def error(self, spread: Array) -> Array:
-        """The errors that disagreements stand for."""
+        """The errors that correspond to disagreements."""
         return np.asarray(spread / self.slope)
 
 
 def calibrate_slope(spread: Array, error: Array) -> SlopeCalibration:
-    """Fit the disagreements of labelled configurations, ``(n,)``, to their errors, ``(n,)``.
+    """Fit a line to the disagreements ``(n,)`` of labelled configurations as a function of their errors ``(n,)``.
 
     Raises
     ------
@@ -109,7 +113,8 @@ def calibrate_slope(spread: Array, error: Array) -> SlopeCalibration:
     slope = float(spread @ error) / squares
     residuals = spread - slope * error
     variance = float(residuals @ residuals) / (len(error) - 1)
-    return SlopeCalibration(slope, Z * float(np.sqrt(variance / squares)), float(np.sqrt(np.mean(residuals**2))))
+    half_width = NORMAL_QUANTILE_95 * float(np.sqrt(variance / squares))
+    return SlopeCalibration(slope, half_width, float(np.sqrt(np.mean(residuals**2))))
 
 
 def detection_rates(spread: Array, error: Array, spread_limit: float, error_limit: float) -> tuple[float, float]:
@@ -118,7 +123,7 @@ def detection_rates(spread: Array, error: Array, spread_limit: float, error_limi
     Returns
     -------
     (float, float)
-        TP / (TP + FN) and TP / (TP + FP); NaN where there is nothing to count.
+        TP / (TP + FN) and TP / (TP + FP); NaN where the denominator is zero.
 
     Raises
     ------
@@ -132,22 +137,21 @@ def detection_rates(spread: Array, error: Array, spread_limit: float, error_limi
     if not (spread_limit >= 0 and error_limit >= 0):
         raise InputError(f"thresholds must not be below zero; got {spread_limit} and {error_limit}")
     flagged, wrong = spread > spread_limit, error > error_limit
-    hits = int((flagged & wrong).sum())
-    rates = (hits / n if (n := int(one.sum())) else float("nan") for one in (wrong, flagged))
-    true_positive, predictive = rates
-    return true_positive, predictive
+    n_hits, n_wrong, n_flagged = (int(mask.sum()) for mask in (flagged & wrong, wrong, flagged))
+    nan = float("nan")
+    return n_hits / n_wrong if n_wrong else nan, n_hits / n_flagged if n_flagged else nan
 
 
 @dataclass(frozen=True)
 class IsotonicCalibration:
-    """Errors as a function of the disagreement that never falls; beyond the calibration's they grow in proportion.
+    """Errors as a monotonic function of the disagreement; beyond the largest one they grow in proportion.
 
     Attributes
     ----------
     spread : (n,) float64
-        Ascending, each once.
+        Ascending, without duplicates.
     expected_error : (n,) float64
-        Never falling.
+        Not decreasing.
     """
 
     spread: Array
@@ -155,21 +159,20 @@ class IsotonicCalibration:
 
     def threshold(self, error: float) -> float:
         """The disagreement above which errors are expected above `error`."""
-        _check_positive(error)
-        above = np.flatnonzero(self.expected_error > error)
+        above = np.flatnonzero(self.expected_error > _check_positive(error))
         if not len(above):
             return float(self.spread[-1] * error / self.expected_error[-1])
         return float(self.spread[above[0] - 1]) if above[0] else 0.0
 
     def error(self, spread: Array) -> Array:
-        """The errors that disagreements stand for."""
-        beyond = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
-        return np.asarray(np.interp(spread, self.spread, self.expected_error) * beyond)
+        """The errors that correspond to disagreements."""
+        excess = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
+        return np.asarray(np.interp(spread, self.spread, self.expected_error) * excess)
 
 
 @dataclass(frozen=True)
 class QuantileCalibration:
-    """A line through the origin below which a share of the errors lies: error = factor × disagreement.
+    """A line through the origin below which a quantile of the errors lies: error = factor × disagreement.
 
     Attributes
     ----------
@@ -181,12 +184,11 @@ class QuantileCalibration:
     quantile: float
 
     def threshold(self, error: float) -> float:
-        """The disagreement above which more than ``1 - share`` of the errors are above `error`."""
-        _check_positive(error)
-        return error / self.factor
+        """The disagreement above which more than ``1 - quantile`` of the errors are above `error`."""
+        return _check_positive(error) / self.factor
 
     def error(self, spread: Array) -> Array:
-        """What a share of the errors stays below."""
+        """The quantile of the errors at these disagreements."""
         return np.asarray(self.factor * spread)
 
 
@@ -200,7 +202,7 @@ def calibrate_isotonic(spread: Array, error: Array) -> IsotonicCalibration:
     """
     _check_pairs(spread, error)
     values, number, counts = np.unique(spread, return_inverse=True, return_counts=True)
-    means = np.bincount(number, error) / counts  # equal disagreements stand for one error
+    means = np.bincount(number, error) / counts  # equal disagreements correspond to one error
     return IsotonicCalibration(values, np.asarray(isotonic_regression(means, weights=counts).x))
 
 
@@ -216,12 +218,11 @@ def calibrate_quantile(spread: Array, error: Array, quantile: float = 0.9) -> Qu
     """
     _check_pairs(spread, error)
     if not 0 < quantile < 1:
-        raise InputError(f"the share of errors below the line must lie between 0 and 1; got {quantile}")
-    own = spread > 0
-    ratio = error[own] / spread[own]
-    order = np.argsort(ratio)
-    mass = np.cumsum(spread[own][order])
-    return QuantileCalibration(float(ratio[order][np.searchsorted(mass, quantile * mass[-1] * (1 - 1e-12))]), quantile)
+        raise InputError(f"the quantile of the errors below the line must be between 0 and 1; got {quantile}")
+    positive = spread > 0
+    ratio, weights = error[positive] / spread[positive], spread[positive]
+    target = quantile * float(weights.sum()) * (1 - 1e-12)  # so that rounding does not skip a value
+    return QuantileCalibration(_weighted_quantile(ratio, weights, target), quantile)
 
 
 CALIBRATIONS = {"slope": calibrate_slope, "isotonic": calibrate_isotonic, "quantile": calibrate_quantile}
@@ -229,22 +230,23 @@ CALIBRATIONS = {"slope": calibrate_slope, "isotonic": calibrate_isotonic, "quant
 
 def detection_map(spread: Array, error: Array, spread_limits: Array, error_limits: Array) -> tuple[Array, Array]:
     """`detection_rates` for all pairs of limits: two arrays ``(n_spread_limits, n_error_limits)``."""
-    rates = [[detection_rates(spread, error, one, other) for other in error_limits] for one in spread_limits]
-    values = np.array(rates)
-    return values[..., 0], values[..., 1]
+    rates = np.array([[detection_rates(spread, error, low, high) for high in error_limits] for low in spread_limits])
+    return rates[..., 0], rates[..., 1]
 
 
 @dataclass(frozen=True)
 class ConformalIntervals:
-    """Intervals around predictions that hold new labels with a stated probability.
+    """Intervals around predictions that hold new labels with a given probability.
 
     Attributes
     ----------
     factor : float
         Half widths in units of the spread.
     min_spread : float
-        The smallest spread that is taken at its word: forces that vanish by symmetry have none.
+        Lower bound of the spread. Forces that vanish by symmetry have no spread, and smaller values are raised to this
+        bound.
     coverage : float
+        The probability.
     """
 
     factor: float
@@ -259,33 +261,26 @@ class ConformalIntervals:
 def calibrate_conformal(
     spread: Array, residual: Array, coverage: float = 0.9, group: Array | None = None, n_members: int | None = None
 ) -> ConformalIntervals:
-    """The factor q such that prediction ± q·spread holds a new value with at least this probability.
+    """Compute the factor q such that prediction ± q·spread holds a new value with at least this probability.
 
-    Split conformal prediction: whatever the model and however bad the spread, if the new value is exchangeable with
-    those of the calibration. With all spreads equal the intervals have one width.
+    Split conformal prediction makes no assumption on the model or the spread; the new value must be exchangeable with
+    those of the calibration. The factor is the quantile of |residual| / spread over ``n + 1`` values, or groups, the
+    new one being infinite. With all spreads equal the intervals have one width.
 
     Parameters
     ----------
     spread : (n,) float64
-        Of held-out values that no member has seen.
+        Spreads of held-out values, which no member was trained on.
     residual : (n,) float64
-        Label minus prediction there.
+        Label minus prediction of these values.
     coverage : float
         Between 0 and 1.
     group : (n,) int, optional
-        Values that belong together, such as the force components of a configuration, resemble each other; then groups
-        are exchangeable, not values, and each counts as one.
+        Group of each value. Values of a group, such as the force components of a configuration, are correlated; then
+        groups are exchangeable, not values, and each group counts as one value.
     n_members : int, optional
-        Of the committee: few may agree by chance, so that a small spread says little. Two have the median spread as
-        their floor, three half of it, and so on.
-
-    Returns
-    -------
-    Conformal
-        Its factor is the quantile of |residual| / spread over ``n + 1`` values, or groups, the new one being infinite;
-        spreads below a tenth of their median (more, with few members) count as that. Such values (forces that nearly
-        vanish by symmetry) would be held by any interval and make those of the others too narrow: they are left out,
-        as long as the intervals of the others, at that floor, hold as many of them as is stated.
+        Size of the committee: few members may agree by chance, so that a small spread means little. With two the floor
+        of the spread is its median, with three half of it, and so on.
 
     Raises
     ------
@@ -298,83 +293,94 @@ def calibrate_conformal(
     H. Papadopoulos, A. Gammerman, V. Vovk, ICTAI (2008); groups after R. Dunn, L. Wasserman, A. Ramdas, J. Am. Stat.
     Assoc. 118, 2491 (2023).
     """
+    _check_conformal_input(spread, residual, coverage, group)
+    floor = max(MIN_RELATIVE_SPREAD, 0 if n_members is None else 1 / (n_members - 1)) * np.median(spread[spread > 0])
+    owner = np.arange(len(residual)) if group is None else np.asarray(group)
+
+    def calibrate(rows: Array) -> ConformalIntervals:
+        factor = _conformal_factor(np.maximum(spread[rows], floor), residual[rows], coverage, owner[rows])
+        return ConformalIntervals(factor, float(floor), coverage)
+
+    small = spread < floor
+    if small.any() and len(np.unique(owner[~small])) >= min_calibration_size(coverage):
+        intervals = calibrate(~small)
+        if np.mean(np.abs(residual[small]) <= intervals.half_width(spread[small])) >= coverage:
+            return intervals
+    return calibrate(np.ones(len(spread), dtype=bool))
+
+
+def _conformal_factor(spread: Array, residual: Array, coverage: float, group: Array) -> float:
+    """The quantile of |residual| / spread over groups that count one each, and one more that is infinite."""
+    names, number, counts = np.unique(group, return_inverse=True, return_counts=True)
+    min_size = min_calibration_size(coverage)
+    if len(names) < min_size:
+        raise InputError(
+            f"a coverage of {coverage:g} needs {min_size} held-out configurations for its calibration; there are "
+            f"{len(names)}: hold out more configurations, or set a lower coverage"
+        )
+    target = coverage * (len(names) + 1) - 1e-6
+    return _weighted_quantile(np.abs(residual) / spread, 1.0 / counts[number], target)
+
+
+def _weighted_quantile(values: Array, weights: Array, target: float) -> float:
+    """The smallest value at which the cumulative weight reaches `target`."""
+    order = np.argsort(values, kind="stable")
+    return float(values[order][np.searchsorted(np.cumsum(weights[order]), target)])
+
+
+def min_calibration_size(coverage: float) -> int:
+    """Smallest number of values, or groups, with which intervals of a coverage can be calibrated."""
+    return int(np.ceil(coverage / (1 - coverage) - 1e-9))
+
+
+def _check_positive(error: float) -> float:
+    if not error > 0:
+        raise InputError(f"an error threshold must be positive; got {error}")
+    return error
+
+
+def _check_conformal_input(spread: Array, residual: Array, coverage: float, group: Array | None) -> None:
     if not 0 < coverage < 1:
-        raise InputError(f"the coverage must lie between 0 and 1; got {coverage}")
+        raise InputError(f"the coverage must be between 0 and 1; got {coverage}")
     if len(spread) != len(residual) or (group is not None and len(group) != len(residual)):
         raise InputError(
             f"there must be a spread, and a group if there are any, for each residual; got {len(spread)} spreads, "
             f"{len(residual)} residuals{'' if group is None else f' and {len(group)} groups'}"
         )
     if not (np.isfinite(spread) & np.isfinite(residual) & (spread >= 0)).all():
-        raise InputError("spreads and residuals must be finite, and spreads not negative; leave out what has no label")
+        raise InputError(
+            "spreads and residuals must be finite, and spreads not negative; remove the values without a label"
+        )
     if not spread.any():
         raise InputError("conformal intervals need spreads above zero; are the members identical?")
-    share = MIN_RELATIVE_SPREAD if n_members is None else max(MIN_RELATIVE_SPREAD, 1 / (n_members - 1))
-    floor = share * float(np.median(spread[spread > 0]))
-    owner = np.arange(len(residual)) if group is None else np.asarray(group)
-    small = spread < floor
-    if small.any() and len(np.unique(owner[~small])) >= min_calibration_size(coverage):
-        own = ConformalIntervals(_factor(spread[~small], residual[~small], coverage, owner[~small]), floor, coverage)
-        if np.mean(np.abs(residual[small]) <= own.half_width(spread[small])) >= coverage:
-            return own
-    return ConformalIntervals(_factor(np.maximum(spread, floor), residual, coverage, owner), floor, coverage)
-
-
-def _factor(spread: Array, residual: Array, coverage: float, group: Array) -> float:
-    """The quantile of |residual| / spread over groups that count one each, and one more that is infinite."""
-    names, number, counts = np.unique(group, return_inverse=True, return_counts=True)
-    least = min_calibration_size(coverage)
-    if len(names) < least:
-        raise InputError(
-            f"a coverage of {coverage:g} needs {least} held-out configurations for its calibration; there are "
-            f"{len(names)}: hold out more, or ask for less"
-        )
-    scores = np.abs(residual) / spread
-    order = np.argsort(scores, kind="stable")
-    mass = np.cumsum(1.0 / counts[number][order])
-    return float(scores[order][np.searchsorted(mass, coverage * (len(names) + 1) - 1e-6)])
-
-
-def min_calibration_size(coverage: float) -> int:
-    """Values, or groups, that intervals of a coverage need for their calibration."""
-    return int(np.ceil(coverage / (1 - coverage) - 1e-9))
-
-
-def _check_positive(error: float) -> None:
-    if not error > 0:
-        raise InputError(f"an error threshold must be positive; got {error}")
 
 
 def _check_pairs(spread: Array, error: Array) -> None:
     if len(spread) != len(error):
         raise InputError(f"there must be an error for each disagreement; got {len(spread)} and {len(error)}")
-    if len(spread) < 3:
-        raise InputError(f"a calibration needs three disagreements with their errors at least; got {len(spread)}")
+    if len(spread) < MIN_CALIBRATION_PAIRS:
+        raise InputError(
+            f"a calibration needs at least {MIN_CALIBRATION_PAIRS} disagreements with their errors; got {len(spread)}"
+        )
     for name, values in (("disagreements", spread), ("errors", error)):
-        wrong = ~(np.isfinite(values) & (values >= 0))
-        if wrong.any():
-            raise InputError(f"{name} must be finite and not negative; {wrong.sum()} of {len(values)} are not")
+        invalid = ~(np.isfinite(values) & (values >= 0))
+        if invalid.any():
+            raise InputError(f"{name} must be finite and not negative; {invalid.sum()} of {len(values)} are not")
         if not values.any():
-            raise InputError(f"all {name} are zero: there is nothing to calibrate; are the members identical?")
+            raise InputError(f"all {name} are zero, so there is nothing to calibrate; are the members identical?")
 
 
-def _members(members: Array) -> Array:
-    values = np.asarray(members, dtype=np.float64)
+def _check_members(member_predictions: Array) -> Array:
+    values = np.asarray(member_predictions, dtype=np.float64)
     if values.ndim != 2:
-        raise InputError(f"the members' values must be an array (members, values); got shape {values.shape}")
+        raise InputError(f"the predictions of the members must have the shape (members, values); got {values.shape}")
     if len(values) < 2:
-        raise InputError(f"a committee needs two members at least; got {len(values)}")
+        raise InputError(f"a committee needs at least two members; got {len(values)}")
     return values
 
 
-def _gathered(squares: Array, configuration: Array | None) -> Array:
+def _average_by_configuration(squares: Array, configuration: Array | None) -> Array:
     """Root mean squares of the values of each configuration, or of each value alone."""
-    if configuration is None:
-        return np.asarray(np.sqrt(squares))
-    return np.array([np.sqrt(squares[own].mean()) for own in _groups(configuration)])
-
-
-def _groups(configuration: Array) -> Iterator[Array]:
-    order = np.argsort(configuration, kind="stable")
-    breaks = np.flatnonzero(np.diff(configuration[order])) + 1
-    return iter(np.split(order, breaks))
+    if configuration is not None:
+        squares = np.array([squares[members].mean() for members in split_by_group(configuration)])
+    return np.sqrt(squares)

@@ -96,7 +96,7 @@ def child(path: str, what: str, threads: int) -> None:
     from paretofit.linear import Reduction
     from paretofit.linear.reduction import ThreadMapper
     from paretofit.sweep import FastEngine, SweepGrid, SweepInput
-    from paretofit.sweep.row_fits import RowSource
+    from paretofit.sweep.plain_engine import RowSource
     from paretofit.sweep.row_stream import RowStream
 
     design_module.DesignMatrix.load_into_memory = lambda self, limit=0: self  # rows stay in the file

@@ -50,7 +50,7 @@ SPLITS, HALVES, MEMBERS, FEW = {4: 100, 8: 20}, 8, 50, 6
 SIZES = (30, 60, 120, 240)
 TRIED = ("bootstrap", "posterior", "pops", CONSTANT)
 WIDTHS = ("width", "median", "rank")
-VERDICTS = ("inside", "at the edge", "outside")
+VERDICTS = ("interpolation", "extrapolation", "strong extrapolation")
 
 
 def run(options: Options) -> list[Table]:

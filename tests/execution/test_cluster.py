@@ -33,8 +33,7 @@ from paretofit.execution.cluster import (
 )
 from paretofit.study import load_study
 from paretofit.sweep import FastEngine, run_sweep
-from paretofit.sweep.finished_subsets import PartialResults
-from paretofit.sweep.results import FitInputs, FitJournal
+from paretofit.sweep.results import FitInputs, FitJournal, PartialResults
 from paretofit.sweep.sweep_run import journal_path
 
 LABELS = {

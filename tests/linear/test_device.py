@@ -15,7 +15,7 @@ from helpers.faults import STUDY
 from paretofit import DesignMatrix, InputError, SnapBasis, compute_design, run_study
 from paretofit.dataset import split_configurations
 from paretofit.linear.reduction import CPU, get_device, solve_rows, to_numpy
-from paretofit.linear.reduction.device import (
+from paretofit.linear.reduction.linalg import (
     TorchDevice,
     add_gram,
     cholesky,
@@ -43,19 +43,19 @@ def real(beryllium, tmp_path_factory):
 def test_operations_are_those_of_lapack(name):
     rng, device = np.random.default_rng(0), TorchDevice(name)
     A, B = rng.normal(size=(50, 12)), rng.normal(size=(12, 3))
-    for place in (CPU, device):
-        G = place.zeros(12, 12)
-        add_gram(G, place.put(A))
-        assert to_numpy(symmetric_product(G, place.put(B))) == pytest.approx(A.T @ A @ B, rel=1e-12)
+    for hardware in (CPU, device):
+        G = hardware.zeros(12, 12)
+        add_gram(G, hardware.put(A))
+        assert to_numpy(symmetric_product(G, hardware.put(B))) == pytest.approx(A.T @ A @ B, rel=1e-12)
         R, valid = cholesky(G)
         assert valid == 12
         assert np.abs(np.triu(to_numpy(R))) == pytest.approx(np.abs(np.triu(np.linalg.qr(A)[1])), abs=1e-12)
-        assert to_numpy(solve_factored(R, place.put(B))) == pytest.approx(np.linalg.solve(A.T @ A, B), rel=1e-10)
-        U = to_numpy(solve_rows(R, place.put(A)))
+        assert to_numpy(solve_factored(R, hardware.put(B))) == pytest.approx(np.linalg.solve(A.T @ A, B), rel=1e-10)
+        U = to_numpy(solve_rows(R, hardware.put(A)))
         assert pytest.approx(np.eye(12), abs=1e-12) == U.T @ U
-        T = np.triu(to_numpy(update_qr(place.zeros(12, 12), place.put(A[:5]))))
+        T = np.triu(to_numpy(update_qr(hardware.zeros(12, 12), hardware.put(A[:5]))))
         assert pytest.approx(A[:5].T @ A[:5], abs=1e-12) == T.T @ T
-        T = np.triu(to_numpy(update_qr(place.put(np.asfortranarray(T)), place.put(A[5:]))))
+        T = np.triu(to_numpy(update_qr(hardware.put(np.asfortranarray(T)), hardware.put(A[5:]))))
         assert pytest.approx(A.T @ A, abs=1e-12) == T.T @ T
 
 
@@ -63,30 +63,30 @@ def test_operations_are_those_of_lapack(name):
 def test_a_singular_leading_block_is_found(name):
     A = np.random.default_rng(0).normal(size=(30, 5))
     A[:, 3] = 0
-    for place in (CPU, TorchDevice(name)):
-        G = place.zeros(5, 5)
-        add_gram(G, place.put(A))
+    for hardware in (CPU, TorchDevice(name)):
+        G = hardware.zeros(5, 5)
+        add_gram(G, hardware.put(A))
         assert cholesky(G)[1] == 3
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("more", [{}, {"ridge": [0.0, 1e-3], "leave_one_out": True}])
-def test_a_sweep_has_the_same_errors(real, name, more, monkeypatch):
+@pytest.mark.parametrize("factors", [{}, {"ridge": [0.0, 1e-3], "leave_one_out": True}])
+def test_a_sweep_has_the_same_errors(real, name, factors, monkeypatch):
     """Also where moments are refined with rows or given up, and where rows come from the file a few at a time."""
     grid = SweepGrid(
-        ["2", "5"], [2, 4, 6], [(1.0, 1.0), (150.0, 1.0)], [12, 60, 138], ["random", "leverage"], 2, **more
+        ["2", "5"], [2, 4, 6], [(1.0, 1.0), (150.0, 1.0)], [12, 60, 138], ["random", "leverage"], 2, **factors
     )
     expected = run_sweep(real, grid)
     monkeypatch.setattr(DesignMatrix, "load_into_memory", lambda self, *_: self)
     monkeypatch.setattr("paretofit.sweep.row_stream.BLOCK_BYTES", 1 << 18)
-    found = run_sweep(real, grid, engine=FastEngine(real, grid, device=TorchDevice(name)))
-    assert found["solver"].equals(expected["solver"])
-    assert {"whitened", "refined", "rrqr"} <= set(found["solver"])
+    table = run_sweep(real, grid, engine=FastEngine(real, grid, device=TorchDevice(name)))
+    assert table["solver"].equals(expected["solver"])
+    assert {"whitened", "refined", "rrqr"} <= set(table["solver"])
     for column in NUMBERS:
-        assert found[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-8, nan_ok=True), column
-    sure = (expected["solver"] == "whitened").to_numpy()  # what is left out of a singular fit has no such digits
-    for column in ["loo_energy", "loo_ref_force"] if more else []:
-        ours, theirs = found[column].to_numpy()[sure], expected[column].to_numpy()[sure]
+        assert table[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-8, nan_ok=True), column
+    determined = (expected["solver"] == "whitened").to_numpy()  # residuals of a singular fit have fewer digits
+    for column in ["loo_energy", "loo_ref_force"] if factors else []:
+        ours, theirs = table[column].to_numpy()[determined], expected[column].to_numpy()[determined]
         assert ours == pytest.approx(theirs, rel=1e-8), column
 
 
@@ -101,43 +101,45 @@ def test_scores_and_dropped_columns_are_the_same(real, name):
         column_levels=[*real.design.column_levels, 6],
     )
     data, grid = replace(real, design=doubled), SweepGrid(["5"], [6], [(12.0, 1.0)], [100])
-    there, here = (FastEngine(data, grid, device=device) for device in (TorchDevice(name), CPU))
-    assert there.dropped_columns == here.dropped_columns != []
-    assert there.scores.block == pytest.approx(here.scores.block, rel=1e-8)
-    assert there.scores.regular == pytest.approx(here.scores.regular, rel=1e-8)
+    ours, reference = (FastEngine(data, grid, device=device) for device in (TorchDevice(name), CPU))
+    assert ours.dropped_columns == reference.dropped_columns != []
+    assert ours.scores.block == pytest.approx(reference.scores.block, rel=1e-8)
+    assert ours.scores.regular == pytest.approx(reference.scores.regular, rel=1e-8)
 
 
-def test_fits_of_another_device_are_not_taken_for_its_own(real, tmp_path):
+def test_fits_of_another_device_are_not_reused(real, tmp_path):
     """They differ from the ninth digit on, and a file of results has those of one device."""
     grid = SweepGrid(["5"], [4], [(12.0, 1.0)], [60])
-    here, there = FastEngine(real, grid), FastEngine(real, grid, device=TorchDevice("cpu"))
-    expected = run_sweep(real, grid, engine=there)
-    run_sweep(real, grid, journal=tmp_path, engine=here)
-    run_sweep(real, grid, journal=tmp_path, engine=there)
+    numpy_engine, torch_engine = FastEngine(real, grid), FastEngine(real, grid, device=TorchDevice("cpu"))
+    expected = run_sweep(real, grid, engine=torch_engine)
+    run_sweep(real, grid, journal=tmp_path, engine=numpy_engine)
+    run_sweep(real, grid, journal=tmp_path, engine=torch_engine)
     assert len(list(tmp_path.glob("sweep-*.jsonl"))) == 2
-    pd.testing.assert_frame_equal(run_sweep(real, grid, journal=tmp_path, engine=there), expected, check_exact=True)
+    pd.testing.assert_frame_equal(
+        run_sweep(real, grid, journal=tmp_path, engine=torch_engine), expected, check_exact=True
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_study_on_a_gpu(tmp_path):
     text = STUDY.format(dataset=first_configurations(), repetitions=2)
-    found = []
+    tables = []
     for name in ("cpu", "cuda"):
         (tmp_path / f"{name}.yaml").write_text(text + f"device: {name}\n")
-        found.append(run_study(tmp_path / f"{name}.yaml", out=tmp_path / name).results)
-    assert found[1]["test_force"].to_numpy() == pytest.approx(found[0]["test_force"].to_numpy(), rel=1e-8)
+        tables.append(run_study(tmp_path / f"{name}.yaml", out=tmp_path / name).results)
+    assert tables[1]["test_force"].to_numpy() == pytest.approx(tables[0]["test_force"].to_numpy(), rel=1e-8)
 
 
-class TestWhatIsSaid:
-    def study(self, folder, **more):
-        content = {**yaml.safe_load(STUDY.format(dataset=first_configurations(), repetitions=1)), **more}
+class TestErrors:
+    def write_study(self, folder, **changes):
+        content = {**yaml.safe_load(STUDY.format(dataset=first_configurations(), repetitions=1)), **changes}
         (folder / "s.yaml").write_text(yaml.safe_dump(content))
         return folder / "s.yaml"
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
     def test_without_a_gpu(self, tmp_path):
         with pytest.raises(InputError, match="'device: cuda' needs a GPU, and .*; set 'device: cpu'"):
-            run_study(self.study(tmp_path, device="cuda"), out=tmp_path / "run")
+            run_study(self.write_study(tmp_path, device="cuda"), out=tmp_path / "run")
         assert not (tmp_path / "run").exists(), "before anything is spent"
 
     def test_without_torch(self, monkeypatch):
@@ -146,17 +148,17 @@ class TestWhatIsSaid:
             get_device("cuda")
 
     @pytest.mark.parametrize(
-        ("more", "said"),
+        ("changes", "message"),
         [
             ({"device": "gpu"}, "'device'"),
             ({"device": "cuda", "cluster": "local"}, "leave out 'cluster'"),
             ({"device": "cuda", "engine": "plain"}, "'plain' fits on the processor"),
         ],
     )
-    def test_what_cannot_be(self, tmp_path, more, said):
+    def test_conflicting_settings_are_refused(self, tmp_path, changes, message):
         with pytest.raises(InputError) as error:
-            load_study(self.study(tmp_path, **more))
-        assert said in str(error.value)
+            load_study(self.write_study(tmp_path, **changes))
+        assert message in str(error.value)
 
     def test_a_gpu_that_is_too_small(self, real, monkeypatch):
         monkeypatch.setattr("paretofit.core.memory.MIN_CHECKED_BYTES", 0)

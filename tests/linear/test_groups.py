@@ -1,4 +1,4 @@
-"""Weights of groups: fits from moments against plain fits, gradients against differences, and what they bring."""
+"""Weights of groups: fits from moments against plain fits, gradients against differences, and lower errors."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ E, F = RowKind.ENERGY, RowKind.FORCE
 
 @pytest.fixture(scope="module")
 def rows():
-    """Three groups; "bad" has labels that no model fits, "odd" wants other coefficients than the others."""
+    """Rows of three groups; no model fits the labels of "bad", and "odd" has other coefficients than the others."""
     rng = np.random.default_rng(0)
     n, p = 600, 12
     X = rng.normal(size=(n, p)) * np.logspace(0, -3, p)
@@ -33,7 +33,7 @@ def moments(rows):
     return GroupMoments(*rows, np.ones(len(rows[1])))
 
 
-def weights_of(moments, seed=0):
+def random_weights(moments, seed=0):
     rng = np.random.default_rng(seed)
     return {part: float(np.exp(2 * rng.normal())) for part in moments.train}
 
@@ -41,18 +41,18 @@ def weights_of(moments, seed=0):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_fit_from_moments_is_the_plain_fit(rows, moments, seed):
     X, y, kind, group, held_out = rows
-    weights = weights_of(moments, seed)
+    weights = random_weights(moments, seed)
     each = np.array([weights[name, RowKind(number)] for name, number in zip(group, kind, strict=True)])
     train = ~held_out
     plain = fit_wls(X[train], y[train], kind[train], weights=each[train])
     assert moments.fit(weights) == pytest.approx(plain.coefficients, rel=1e-9, abs=1e-12)
     for part, error in moments.errors(weights).items():
-        own = held_out & (group == part[0]) & (kind == part[1])
-        assert error == pytest.approx(np.sqrt(np.mean((y - X @ plain.coefficients)[own] ** 2)), rel=1e-9)
+        mask = held_out & (group == part[0]) & (kind == part[1])
+        assert error == pytest.approx(np.sqrt(np.mean((y - X @ plain.coefficients)[mask] ** 2)), rel=1e-9)
 
 
 def test_gradients_are_the_differences(moments):
-    weights, importance = weights_of(moments), {part: 0.5 + k for k, part in enumerate(moments.held_out)}
+    weights, importance = random_weights(moments), {part: 0.5 + k for k, part in enumerate(moments.held_out)}
     _, gradient = moments.objective(weights, importance)
     for part, slope in gradient.items():
         up, down = ({**weights, part: weights[part] * np.exp(step)} for step in (1e-5, -1e-5))
@@ -60,26 +60,26 @@ def test_gradients_are_the_differences(moments):
         assert slope == pytest.approx(difference, rel=1e-5, abs=1e-9)
 
 
-def test_optimising_lowers_what_counts_and_leaves_alone_what_does_not(moments):
+def test_optimisation_lowers_the_errors_of_the_objective_only(moments):
     start = dict.fromkeys(moments.train, 1.0)
     importance = {("good", E): 1.0, ("good", F): 1.0}
-    found = optimise_weights(moments, start, importance, regulariser=1e-3)
-    assert found.objective[1] < found.objective[0]
+    optimum = optimise_weights(moments, start, importance, regulariser=1e-3)
+    assert optimum.objective[1] < optimum.objective[0]
     for part in importance:
-        assert found.final_errors[part] < found.initial_errors[part]
-    assert min(found.weights["good", kind] for kind in (E, F)) > max(
-        found.weights[name, kind] for name in ("bad", "odd") for kind in (E, F)
+        assert optimum.final_errors[part] < optimum.initial_errors[part]
+    assert min(optimum.weights["good", kind] for kind in (E, F)) > max(
+        optimum.weights[name, kind] for name in ("bad", "odd") for kind in (E, F)
     )
-    held = optimise_weights(moments, start, importance, regulariser=1e6)
-    assert all(weight == pytest.approx(1.0, abs=1e-3) for weight in held.weights.values())
+    regularised = optimise_weights(moments, start, importance, regulariser=1e6)
+    assert all(weight == pytest.approx(1.0, abs=1e-3) for weight in regularised.weights.values())
 
 
 def test_the_front_between_two_objectives(moments):
     start = dict.fromkeys(moments.train, 1.0)
     objectives = {("good", E): 1.0, ("good", F): 2.0}, {("odd", F): 1.0}
-    found = trace_weight_front(moments, start, objectives, n_points=5, regulariser=1e-3)
-    assert [share for share, _, _ in found] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    first, second = zip(*(errors for _, _, errors in found), strict=True)
+    front = trace_weight_front(moments, start, objectives, n_points=5, regulariser=1e-3)
+    assert [share for share, _, _ in front] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    first, second = zip(*(errors for _, _, errors in front), strict=True)
     assert all(b >= a * (1 - 1e-3) for a, b in pairwise(first))
     assert all(b <= a * (1 + 1e-3) for a, b in pairwise(second))
     assert first[-1] > 1.05 * first[0]
@@ -97,7 +97,7 @@ def test_errors_that_are_zero_have_a_floor():
     assert gradient["a", E] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_what_cannot_be_optimised(rows, moments):
+def test_invalid_input_is_refused(rows, moments):
     X, y, kind, group, held_out = rows
     ones = np.ones(len(y))
     with pytest.raises(InputError, match="rows to fit and rows held out"):
@@ -111,5 +111,5 @@ def test_what_cannot_be_optimised(rows, moments):
         optimise_weights(moments, start, {("none", E): 1.0})
     with pytest.raises(InputError, match="the energy weight of group 'good' must be positive"):
         optimise_weights(moments, {**start, ("good", E): 0.0}, {("bad", E): 1.0})
-    with pytest.raises(InputError, match="no error is to be made small"):
+    with pytest.raises(InputError, match="no error to minimise"):
         optimise_weights(moments, start, {})

@@ -24,12 +24,12 @@ KINDS = ["energy", "force", "force", "force"]
 @pytest.fixture(scope="module")
 def real(beryllium, tmp_path_factory):
     """Rows of a part of the shipped data at 2Jmax up to 6, with labels of two levels."""
-    some = beryllium.select(np.arange(0, 197, 2))
+    subset = beryllium.select(np.arange(0, 197, 2))
     path = tmp_path_factory.mktemp("real") / "design.h5"
-    return compute_design(some, SnapBasis(elements=["Be"], twojmax=6), path).with_labels(some, ["2", "5"])
+    return compute_design(subset, SnapBasis(elements=["Be"], twojmax=6), path).with_labels(subset, ["2", "5"])
 
 
-def problem(rng, n, p, targets=1):
+def random_problem(rng, n, p, targets=1):
     kind = [KINDS[k % 4] for k in range(n)]
     return rng.normal(size=(n, p)), rng.normal(size=(n, targets)), kind
 
@@ -37,7 +37,7 @@ def problem(rng, n, p, targets=1):
 @given(st.integers(1, 40), st.integers(1, 25), st.integers(0, 99), st.sampled_from([0.01, 1.0, 150.0]))
 @settings(max_examples=60)
 def test_agrees_with_scipy_lstsq_in_scaled_columns(n, p, seed, weight):
-    X, Y, kind = problem(np.random.default_rng(seed), n, p, 2)
+    X, Y, kind = random_problem(np.random.default_rng(seed), n, p, 2)
     fit = fit_wls(X, Y, kind, energy_weight=weight, force_weight=2.0)
     w = np.where(np.array(kind) == "energy", weight, 2.0)
     A = X * w[:, None]
@@ -82,7 +82,7 @@ def test_agrees_with_extended_precision_where_normal_equations_fail():
 @settings(max_examples=30)
 def test_planted_coefficients_come_back_whatever_the_weights(seed, w_energy, w_force):
     rng = np.random.default_rng(seed)
-    X, _, kind = problem(rng, 40, 8)
+    X, _, kind = random_problem(rng, 40, 8)
     X *= 10.0 ** rng.uniform(-6, 6, size=8)
     beta = rng.normal(size=8)
     fit = fit_wls(X, X @ beta, kind, energy_weight=w_energy, force_weight=w_force)
@@ -92,9 +92,9 @@ def test_planted_coefficients_come_back_whatever_the_weights(seed, w_energy, w_f
 
 
 def test_only_ratios_of_weights_matter(real):
-    one = fit_wls(real.rows()[:, :120], real.targets["5"], real.kind, energy_weight=30, force_weight=2)
-    two = fit_wls(real.rows()[:, :120], real.targets["5"], real.kind, energy_weight=15, force_weight=1)
-    assert one.rmse["force"] == pytest.approx(two.rmse["force"], rel=1e-10)
+    first = fit_wls(real.rows()[:, :120], real.targets["5"], real.kind, energy_weight=30, force_weight=2)
+    second = fit_wls(real.rows()[:, :120], real.targets["5"], real.kind, energy_weight=15, force_weight=1)
+    assert first.rmse["force"] == pytest.approx(second.rmse["force"], rel=1e-10)
 
 
 def test_rank_deficient_fits_are_of_minimum_norm_in_scaled_columns():
@@ -112,9 +112,9 @@ def test_rank_deficient_fits_are_of_minimum_norm_in_scaled_columns():
 
 def test_fewer_rows_than_features_go_through_every_label(real):
     """Up to the net force, which no sum of pairwise opposite terms can have: 3 rows of each cell depend on others."""
-    some = np.isin(real.configuration, [0, 1, 2])
-    fit = fit_wls(real.rows()[some], real.targets["5"][some], real.kind[some])
-    assert fit.rank == some.sum() - 3 * 3
+    few = np.isin(real.configuration, [0, 1, 2])
+    fit = fit_wls(real.rows()[few], real.targets["5"][few], real.kind[few])
+    assert fit.rank == few.sum() - 3 * 3
     assert fit.rmse["energy"] < 1e-10
     assert fit.rmse["force"] < 1e-5
 
@@ -132,11 +132,11 @@ def test_compressed_rows_give_the_same_fit_at_every_weight(real, twojmax):
 
 def test_several_targets_share_one_factorisation(real):
     X, Y = real.rows()[:, :120], np.column_stack(list(real.targets.values()))
-    both = fit_wls(X, Y, real.kind, energy_weight=5)
+    fit = fit_wls(X, Y, real.kind, energy_weight=5)
     for k, level in enumerate(real.targets):
         alone = fit_wls(X, real.targets[level], real.kind, energy_weight=5)
-        assert both.coefficients[:, k] == pytest.approx(alone.coefficients, rel=1e-9, abs=1e-12)
-        assert both.rmse["energy"][k] == pytest.approx(alone.rmse["energy"])
+        assert fit.coefficients[:, k] == pytest.approx(alone.coefficients, rel=1e-9, abs=1e-12)
+        assert fit.rmse["energy"][k] == pytest.approx(alone.rmse["energy"])
 
 
 def test_stress_rows_take_part():
@@ -169,7 +169,7 @@ def test_wrong_input_to_a_fit(change, message):
 @settings(max_examples=60)
 def test_leverages_are_the_diagonal_of_the_hat_matrix(n, p, seed):
     rng = np.random.default_rng(seed)
-    X, _, _ = problem(rng, n, p)
+    X, _, _ = random_problem(rng, n, p)
     kind = np.array(["energy" if k % 3 == 0 else "force" for k in range(n)])
     owner = np.arange(n) // 3
     scores = leverage_scores(X, kind, owner, energy_weight=7.0)

@@ -28,13 +28,17 @@ def test_every_point_of_the_path_is_a_fit(engine_and_table, twojmax, ratio):
     engine, _, table = engine_and_table
     limits = (ratio, 900.0) if ratio < 100 else (0.4, ratio)
     path = compute_weight_path(
-        engine.reduction, engine.reduction.train_moments, engine.size_of(twojmax), ratio_limits=limits, n_points=5
+        engine.reduction,
+        engine.reduction.train_moments,
+        engine.get_size_index(twojmax),
+        ratio_limits=limits,
+        n_points=5,
     )
-    at = 0 if ratio < 100 else -1
+    position = 0 if ratio < 100 else -1
     fits = table[(table["twojmax"] == twojmax) & (table["w_energy"] == ratio)]
-    for which, column in (("train", "train"), ("test", "test"), ("reference", "ref")):
-        assert 1000 * path.energy[which][at] == pytest.approx(fits[f"{column}_energy"].to_numpy(), rel=1e-8)
-        assert 1000 * path.force[which][at] == pytest.approx(fits[f"{column}_force"].to_numpy(), rel=1e-8)
+    for error_type, column in (("train", "train"), ("test", "test"), ("reference", "ref")):
+        assert 1000 * path.energy[error_type][position] == pytest.approx(fits[f"{column}_energy"].to_numpy(), rel=1e-8)
+        assert 1000 * path.force[error_type][position] == pytest.approx(fits[f"{column}_force"].to_numpy(), rel=1e-8)
 
 
 def test_more_energy_weight_never_raises_the_energy_error_in_training(engine_and_table):
@@ -69,4 +73,4 @@ def test_wrong_input_to_the_path(engine_and_table):
     with pytest.raises(InputError, match="needs energy rows and force rows"):
         compute_weight_path(engine.reduction, engine.reduction.empty_moments(), 0)
     with pytest.raises(InputError, match="preference must be a positive number"):
-        hyperbola(np.array([1.0, 2.0])).best(0, 0.0)
+        hyperbola(np.array([1.0, 2.0])).best_ratio(0, 0.0)

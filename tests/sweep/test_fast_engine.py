@@ -29,7 +29,7 @@ def real(beryllium, tmp_path_factory):
     return SweepInput(design.with_labels(beryllium, beryllium.levels).load_into_memory(), split.train, split.test)
 
 
-def parts_of(data, levels, size=500):
+def make_parts(data, levels, size=500):
     train = np.isin(data.design.configuration, data.train)
     Y = data.targets(levels)
 
@@ -71,8 +71,8 @@ def test_real_data_all_levels_weights_1_to_1000(real, weights, sizes, samplings)
     grid = SweepGrid(list("12345"), [4, 6, 8], [(w, 1.0) for w in weights], sizes, samplings, 1)
     fast, _ = compare(replace(real, leverage_columns=120), grid)
     solvers = fast.groupby("solver").size()
-    assert solvers["whitened"] > 0.4 * len(fast), "the fast way must be the usual one"
-    assert {"rrqr"} <= set(solvers.index), "and small subsets of rich models need the other"
+    assert solvers["whitened"] > 0.4 * len(fast), "most fits must come from moments"
+    assert {"rrqr"} <= set(solvers.index), "and small subsets of large models need their rows"
     assert (fast.loc[fast["solver"] == "whitened", "condition"] < 1e8).all()
 
 
@@ -145,7 +145,7 @@ def test_columns_that_are_all_zero_are_refused(degenerate):
 
 
 def test_leverages_at_every_2jmax_from_the_reduction(real):
-    parts = parts_of(real, ["5"])
+    parts = make_parts(real, ["5"])
     sizes = [real.design.columns_up_to(twojmax) for twojmax in (2, 4, 6, 8)]
     reduction = Reduction.from_parts(parts, sizes, energy_weight=12.25)
     found = compute_reduced_leverage(reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations)
@@ -153,7 +153,7 @@ def test_leverages_at_every_2jmax_from_the_reduction(real):
     owner = np.searchsorted(real.train, real.design.configuration[rows])
     for p, ours in zip(sizes, found, strict=True):
         theirs = leverage_scores(real.design.take(rows), real.design.kind[rows], owner, energy_weight=150, columns=p)
-        assert ours.whiten_rows == pytest.approx(theirs.rows, abs=1e-8)
+        assert ours.rows == pytest.approx(theirs.rows, abs=1e-8)
         assert ours.regular[real.train] == pytest.approx(theirs.regular, abs=1e-8)
         assert ours.block[real.train] == pytest.approx(theirs.block, abs=1e-7)
         assert ours.rank == theirs.rank == p
@@ -162,19 +162,26 @@ def test_leverages_at_every_2jmax_from_the_reduction(real):
 @pytest.mark.parametrize("size", [37, 500, 5000])
 def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
     sizes = [120, 496]
-    one = Reduction.from_parts(parts_of(real, ["2", "5"], 500), sizes, energy_weight=12.25)
-    other = Reduction.from_parts(parts_of(real, ["2", "5"], size), sizes, energy_weight=12.25, mapper=ThreadMapper(2))
+    first = Reduction.from_parts(make_parts(real, ["2", "5"], 500), sizes, energy_weight=12.25)
+    second = Reduction.from_parts(
+        make_parts(real, ["2", "5"], size), sizes, energy_weight=12.25, mapper=ThreadMapper(2)
+    )
     w = np.array([5.0, 1.0, 1.0])
-    ours, theirs = (r.test_rms(r.factorise(r.train_moments, w).fit(1))[0].reference_level for r in (one, other))
+    ours, theirs = (r.test_rms(r.factorise(r.train_moments, w).fit(1))[0].reference_level for r in (first, second))
     assert ours == pytest.approx(theirs, rel=1e-10)
     if size == 500:
-        assert (one.train_moments.by_kind[1].G == other.train_moments.by_kind[1].G).all(), "threads do not change a bit"
+        assert (first.train_moments.by_kind[1].G == second.train_moments.by_kind[1].G).all(), (
+            "threads do not change a bit"
+        )
 
 
 def test_a_design_on_disk_gives_the_same_as_one_in_memory(real, tmp_path, monkeypatch):
-    grid = SweepGrid(["2", "5"], [4, 6], [(5.0, 1.0)], [20, 100], ["random"], 2)
-    whole = run_sweep(real, grid)
-    on_disk = replace(real, design=real.design.save(tmp_path / "design.h5"))
+    data, grid = (
+        replace(real, leverage_columns=120),
+        SweepGrid(["2", "5"], [4, 6], [(5.0, 1.0)], [20, 100], ["random"], 2),
+    )
+    whole = run_sweep(data, grid)
+    on_disk = replace(data, design=real.design.save(tmp_path / "design.h5"))
     monkeypatch.setattr(DesignMatrix, "load_into_memory", lambda self, *_: self)
     streamed = run_sweep(on_disk, grid)
     pd.testing.assert_frame_equal(whole, streamed, rtol=1e-9)
@@ -197,22 +204,22 @@ def test_leave_one_out_equals_refitting(real, engine, ridge):
         scale = np.linalg.norm(X * w, axis=0)
         A = X * w / scale
         residuals = np.empty_like(Y)
-        for one in members:
-            kept = owner != one
+        for member in members:
+            others = owner != member
             free = np.eye(A.shape[1])[1:]  # the atomic reference energy is not penalised
-            penalised = np.vstack([A[kept], np.sqrt(ridge) * free])
-            padded = np.vstack([(Y * w)[kept], np.zeros((len(free), 2))])
+            penalised = np.vstack([A[others], np.sqrt(ridge) * free])
+            padded = np.vstack([(Y * w)[others], np.zeros((len(free), 2))])
             beta = np.linalg.lstsq(penalised, padded)[0]
-            residuals[~kept] = Y[~kept] - X[~kept] / scale @ beta
+            residuals[~others] = Y[~others] - X[~others] / scale @ beta
         ours = table[table["twojmax"] == twojmax]
-        for column, own in (("loo_energy", kind == 0), ("loo_force", kind == 1)):
+        for column, mask in (("loo_energy", kind == 0), ("loo_force", kind == 1)):
             assert ours[column].to_numpy() == pytest.approx(
-                1000 * np.sqrt(np.mean(residuals[own] ** 2, axis=0)), rel=1e-7
+                1000 * np.sqrt(np.mean(residuals[mask] ** 2, axis=0)), rel=1e-7
             )
 
 
-def test_families_are_left_out_together(real):
-    """Two copies of the same configurations: leaving out one copy tells nothing, leaving out both does."""
+def test_a_group_is_left_out_as_a_whole(real):
+    """Two copies of the same configurations: the residuals without one copy mean nothing, those without both do."""
     rows = real.select_rows(real.train[:40])
     X, y = np.tile(real.design.take(rows, 120), (2, 1)), np.tile(real.design.targets["5"][rows], 2)
     kind, owner = np.tile(real.design.kind[rows], 2), real.design.configuration[rows]
@@ -223,7 +230,7 @@ def test_families_are_left_out_together(real):
     assert np.sqrt(np.nanmean(alone**2)) < np.sqrt(np.nanmean(honest**2))
 
 
-def test_what_the_other_rows_do_not_determine_is_nan():
+def test_undetermined_leave_one_out_residuals_are_nan():
     rows = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     residuals = leave_one_out(rows, np.array([1.0, 2.0, 3.0]), ["energy"] * 3, np.arange(3))
     assert residuals == pytest.approx([-1.0, 1.0, np.nan], nan_ok=True)
@@ -340,7 +347,7 @@ def test_penalties_that_make_no_difference_do_not_follow_rounding(real):
 
 
 def test_a_reduction_refuses_what_is_not_finite(real):
-    parts = parts_of(real, ["5"])
+    parts = make_parts(real, ["5"])
 
     def spoilt(what):
         for block in iterate_blocks(parts):
@@ -358,11 +365,15 @@ def test_a_reduction_refuses_what_is_not_finite(real):
         Reduction.from_parts(parts, [21, 2000])
 
 
-class TestKeptReductions:
-    """What took long is kept in the run folder, and taken from there whenever it is of the same inputs."""
+class TestStoredReductions:
+    """An expensive reduction is stored in the run folder, and reused if its inputs are the same."""
 
     @pytest.fixture
-    def kept(self, real, tmp_path, monkeypatch):
+    def real(self, real):
+        return replace(real, leverage_columns=120)
+
+    @pytest.fixture
+    def stored(self, real, tmp_path, monkeypatch):
         monkeypatch.setattr("paretofit.sweep.stored_reduction.MIN_REDUCTION_TIME_S", 0.0)
         grid = SweepGrid(["2", "5"], [4], [(5.0, 1.0)], [30], ["random", "leverage"], 1)
         table = run_sweep(real, grid, journal=tmp_path)
@@ -372,48 +383,50 @@ class TestKeptReductions:
         return tmp_path, grid, table
 
     @pytest.fixture
-    def made(self, monkeypatch):
-        """How often one is made."""
-        times, of = [], Reduction.from_parts
-        monkeypatch.setattr(Reduction, "from_parts", lambda *some, **more: times.append(1) or of(*some, **more))
-        return times
+    def calls(self, monkeypatch):
+        """A list with an entry for each reduction that is computed."""
+        calls, from_parts = [], Reduction.from_parts
+        monkeypatch.setattr(
+            Reduction, "from_parts", lambda *parts, **more: calls.append(1) or from_parts(*parts, **more)
+        )
+        return calls
 
-    def test_it_gives_the_same_to_the_last_bit(self, real, kept, made):
-        folder, grid, table = kept
+    def test_results_are_the_same_to_the_last_bit(self, real, stored, calls):
+        folder, grid, table = stored
         pd.testing.assert_frame_equal(run_sweep(real, grid, journal=folder), table, rtol=0, atol=0)
-        assert not made
+        assert not calls
         other = run_sweep(real, replace(grid, weights=[(7.0, 1.0)], repetitions=2), journal=folder)
         assert len(other) == 8
-        assert not made, "an edit of what fits are made changes nothing of it"
+        assert not calls, "the reduction does not depend on the fits of the grid"
 
-    @pytest.mark.parametrize("what", ["labels", "levels", "split", "twojmax", "leverage"])
-    def test_of_other_inputs_it_is_made_anew(self, real, kept, made, what):
-        folder, grid, _ = kept
+    @pytest.mark.parametrize("change", ["labels", "levels", "split", "twojmax", "leverage"])
+    def test_other_inputs_are_reduced_again(self, real, stored, calls, change):
+        folder, grid, _ = stored
         targets = {level: values + (level == "2") for level, values in real.design.targets.items()}
         data = {
             "labels": replace(real, design=replace(real.design, targets=targets)),
             "split": replace(real, train=real.train[:-1]),
             "leverage": replace(real, leverage_weights=(3.0, 1.0)),
-        }.get(what, real)
-        more = {"levels": {"levels": ["3", "5"]}, "twojmax": {"twojmax": [2, 4]}}.get(what, {})
+        }.get(change, real)
+        more = {"levels": {"levels": ["3", "5"]}, "twojmax": {"twojmax": [2, 4]}}.get(change, {})
         run_sweep(data, replace(grid, **more), journal=folder)
-        assert made
+        assert calls
 
-    @pytest.mark.parametrize("at", [0.001, 0.2, 0.5, 0.8, 0.99])
-    def test_a_damaged_one_is_made_again(self, real, kept, made, at):
-        folder, grid, table = kept
-        flip(folder / "reduction.h5", at)
-        found = run_sweep(real, grid, journal=folder)
-        pd.testing.assert_frame_equal(found, table, rtol=0, atol=0)
+    @pytest.mark.parametrize("position", [0.001, 0.2, 0.5, 0.8, 0.99])
+    def test_a_corrupt_file_is_replaced(self, real, stored, calls, position):
+        folder, grid, table = stored
+        flip(folder / "reduction.h5", position)
+        resumed = run_sweep(real, grid, journal=folder)
+        pd.testing.assert_frame_equal(resumed, table, rtol=0, atol=0)
 
-    def test_a_truncated_one_is_made_again(self, real, kept, made):
-        folder, grid, table = kept
+    def test_a_truncated_file_is_replaced(self, real, stored, calls):
+        folder, grid, table = stored
         content = (folder / "reduction.h5").read_bytes()
         (folder / "reduction.h5").write_bytes(content[: len(content) // 2])
         pd.testing.assert_frame_equal(run_sweep(real, grid, journal=folder), table, rtol=0, atol=0)
-        assert made
+        assert calls
 
-    def test_what_is_cheap_is_not_kept(self, real, tmp_path):
+    def test_a_cheap_reduction_is_not_stored(self, real, tmp_path):
         run_sweep(real, SweepGrid(["5"], [2], [(5.0, 1.0)], [30]), journal=tmp_path)
         assert not (tmp_path / "reduction.h5").exists()
 
@@ -437,14 +450,14 @@ def test_threads_take_parts_in_turn_and_give_results_in_order():
     running.close()
 
 
-def test_what_is_read_ahead_is_in_order_and_errors_come_through():
+def test_prefetched_blocks_are_in_order_and_errors_are_raised():
     assert list(prefetch(iter(range(10)))) == list(range(10))
 
     def failing():
         yield 1
         raise InputError("no more")
 
-    found = prefetch(failing())
-    assert next(found) == 1
+    blocks = prefetch(failing())
+    assert next(blocks) == 1
     with pytest.raises(InputError, match="no more"):
-        next(found)
+        next(blocks)

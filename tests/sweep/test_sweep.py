@@ -15,10 +15,11 @@ from paretofit.sweep import SWEEP_COLUMNS, SweepGrid, SweepInput, read_results, 
 
 @pytest.fixture(scope="module")
 def data(beryllium, tmp_path_factory):
-    some = beryllium.select(np.arange(0, 197, 3))
+    subset = beryllium.select(np.arange(0, 197, 3))
     path = tmp_path_factory.mktemp("sweep") / "design.h5"
-    design = compute_design(some, SnapBasis(elements=["Be"], twojmax=4), path).with_labels(some, some.levels)
-    split = split_configurations(np.arange(len(some)), 0.6, 3)
+    design = compute_design(subset, SnapBasis(elements=["Be"], twojmax=4), path)
+    design = design.with_labels(subset, subset.levels)
+    split = split_configurations(np.arange(len(subset)), 0.6, 3)
     return SweepInput(design, split.train, split.test, (150.0, 1.0))
 
 
@@ -38,15 +39,17 @@ def test_every_cell_equals_a_fit_by_hand(data, grid):
     results = run_sweep(data, grid)
     assert list(results.columns) == SWEEP_COLUMNS
     assert len(results) == grid.count_fits() == 3 * 2 * 2 * 3 * (3 * 3 + 1)
-    design, scores = data.design, data.scores()
-    subsets = {(s.sampling, s.repeat, s.n_train): np.array(s.members) for s in grid.subsets(scores, len(data.train))}
+    design, scores = data.design, data.compute_leverage_scores()
+    subsets = {
+        (s.sampling, s.repeat, s.n_train): np.array(s.positions) for s in grid.draw_subsets(scores, len(data.train))
+    }
     X = design.rows()
     test = np.isin(design.configuration, data.test)
     for row in results.sample(25, random_state=1).itertuples():
         members = data.train[subsets[row.sampling, row.repeat, row.n_train]]
-        own = np.isin(design.configuration, members)
+        rows = np.isin(design.configuration, members)
         p = design.columns_up_to(row.twojmax)
-        fit = fit_wls(X[own, :p], design.targets[row.level][own], design.kind[own], energy_weight=row.w_energy)
+        fit = fit_wls(X[rows, :p], design.targets[row.level][rows], design.kind[rows], energy_weight=row.w_energy)
         reference = (X[test, :p] @ fit.coefficients - design.targets["5"][test])[design.kind[test] == 0]
         own_level = (X[test, :p] @ fit.coefficients - design.targets[row.level][test])[design.kind[test] == 1]
         assert row.ref_energy == pytest.approx(1000 * np.sqrt(np.mean(reference**2)), rel=1e-7)
@@ -83,24 +86,24 @@ def test_a_journal_cut_anywhere_gives_the_same_bytes(data, grid, tmp_path, share
     assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "resumed.csv").read_bytes()
 
 
-def journalled(folder):
-    """Fits in all journals of a folder."""
+def count_journalled_fits(folder):
+    """Number of fits in all journals of a folder."""
     return sum(len(json.loads(line)) for path in folder.glob("sweep-*.jsonl") for line in path.read_text().splitlines())
 
 
 def test_only_what_is_new_is_computed(data, tmp_path):
     small = SweepGrid(["2", "5"], [2], [(1.0, 1.0)], [5, 20], ["random"], 2, seed=1)
     run_sweep(data, small, journal=tmp_path)
-    assert journalled(tmp_path) == 2 * 4
+    assert count_journalled_fits(tmp_path) == 2 * 4
     run_sweep(data, small, journal=tmp_path)
-    assert journalled(tmp_path) == 2 * 4, "nothing new"
+    assert count_journalled_fits(tmp_path) == 2 * 4, "nothing new"
     run_sweep(data, replace(small, weights=[(1.0, 1.0), (3.0, 1.0)]), journal=tmp_path)
-    assert journalled(tmp_path) == 2 * 4 * 2, "four subsets at the new weight"
+    assert count_journalled_fits(tmp_path) == 2 * 4 * 2, "four subsets at the new weight"
     run_sweep(data, replace(small, twojmax=[2, 4]), journal=tmp_path)
-    assert journalled(tmp_path) == 2 * 4 * 3, "the larger model only"
+    assert count_journalled_fits(tmp_path) == 2 * 4 * 3, "the larger model only"
     run_sweep(data, replace(small, seed=2), journal=tmp_path)
     run_sweep(replace(data, leverage_weights=(5.0, 1.0)), small, journal=tmp_path)
-    assert journalled(tmp_path) == 2 * 4 * 4, "other draws; coming back finds the old ones"
+    assert count_journalled_fits(tmp_path) == 2 * 4 * 4, "other draws; the old ones are found again"
     run_sweep(replace(data, test=data.test[1:]), small, journal=tmp_path)
     assert len(list(tmp_path.glob("sweep-*.jsonl"))) == 2, "another test set has a journal of its own"
 
@@ -110,7 +113,7 @@ def test_costs_are_not_part_of_a_fit(data, tmp_path):
     before = run_sweep(data, grid, journal=tmp_path)
     dearer = replace(data.design, seconds={level: 2 * values for level, values in data.design.seconds.items()})
     after = run_sweep(replace(data, design=dearer), grid, journal=tmp_path)
-    assert journalled(tmp_path) == 2
+    assert count_journalled_fits(tmp_path) == 2
     assert after["label_seconds"].to_numpy() == pytest.approx(2 * before["label_seconds"].to_numpy())
 
 
@@ -126,7 +129,7 @@ def test_changed_labels_of_one_level_recompute_that_level_only(data, tmp_path):
 
 
 @pytest.mark.parametrize("junk", [b'{"a": 1}\n', b"[1]\n", b"null\n", b"\x00\xff\n", b'[{"level": "2"}]\n'])
-def test_a_spoilt_journal_is_cut_where_it_is_spoilt(data, tmp_path, junk):
+def test_a_corrupt_journal_is_cut_at_the_corrupt_line(data, tmp_path, junk):
     grid = SweepGrid(["2", "5"], [2], [(1.0, 1.0)], [5, 20], ["random"], 2)
     write_results(run_sweep(data, grid, journal=tmp_path), tmp_path / "whole.csv")
     journal = next(tmp_path.glob("sweep-*.jsonl"))
@@ -139,8 +142,8 @@ def test_a_spoilt_journal_is_cut_where_it_is_spoilt(data, tmp_path, junk):
 def test_subsets_are_nested_and_independent_of_the_rest_of_the_grid(data, grid):
     scores, n = data.compute_leverage_scores(), len(data.train)
     by_draw = {}
-    for subset in grid.subsets(scores, n):
-        by_draw.setdefault((subset.sampling, subset.repeat), []).append(set(subset.members))
+    for subset in grid.draw_subsets(scores, n):
+        by_draw.setdefault((subset.sampling, subset.repeat), []).append(set(subset.positions))
     for sets in by_draw.values():
         assert all(small < large for small, large in pairwise(sets))
     alone = SweepGrid(grid.levels, grid.twojmax, grid.weights, [20], ["leverage"], 1)
@@ -159,7 +162,7 @@ def test_subsets_are_nested_and_independent_of_the_rest_of_the_grid(data, grid):
         ({"sampling_methods": ["leverag"]}, "did you mean 'leverage'"),
         ({"ridge": [-1.0]}, "'ridge' must be numbers, not negative, or 'auto'; got -1"),
         ({"twojmax": []}, "'twojmax' must have at least one entry"),
-        ({"levels": ["5", "5"]}, "an entry twice"),
+        ({"levels": ["5", "5"]}, "the same entry twice"),
     ],
 )
 def test_wrong_grids(data, change, message):

@@ -22,10 +22,10 @@ def committee():
     return rng.normal(size=(6, 40)), rng.normal(size=40), np.repeat(np.arange(8), 5)
 
 
-def test_disagreement_and_error_are_the_papers(committee):
+def test_disagreement_and_error_are_those_of_the_paper(committee):
     members, labels, configuration = committee
     mean = members.mean(axis=0)
-    direct = [np.sqrt(sum((one[k] - mean[k]) ** 2 for one in members) / 6) for k in range(40)]
+    direct = [np.sqrt(sum((member[k] - mean[k]) ** 2 for member in members) / 6) for k in range(40)]
     assert disagreement(members) == pytest.approx(direct)
     error = committee_error(members, labels)
     assert error**2 == pytest.approx(disagreement(members) ** 2 + (mean - labels) ** 2)
@@ -41,15 +41,15 @@ def test_a_slope_is_found_with_its_confidence():
     inside = 0
     for _ in range(200):
         error = rng.uniform(0.1, 2.0, 60)
-        found = calibrate_slope(np.abs(0.4 * error + 0.05 * rng.normal(size=60)), error)
-        inside += abs(found.slope - 0.4) < found.slope_half_width
-        assert found.rms_residual == pytest.approx(0.05, rel=0.4)
+        line = calibrate_slope(np.abs(0.4 * error + 0.05 * rng.normal(size=60)), error)
+        inside += abs(line.slope - 0.4) < line.slope_half_width
+        assert line.rms_residual == pytest.approx(0.05, rel=0.4)
     assert 0.9 < inside / 200 <= 1.0
-    assert found.threshold(2.0) == pytest.approx(2.0 * found.slope)
-    assert found.error(np.array([found.slope])) == pytest.approx([1.0])
+    assert line.threshold(2.0) == pytest.approx(2.0 * line.slope)
+    assert line.error(np.array([line.slope])) == pytest.approx([1.0])
 
 
-def test_rates_of_detection_are_those_that_are_counted():
+def test_detection_rates_are_counts():
     spread, error = np.array([0.1, 0.5, 0.9, 0.2]), np.array([0.2, 2.0, 0.3, 3.0])
     assert detection_rates(spread, error, 0.4, 1.0) == (0.5, 0.5)
     assert detection_rates(spread, error, 0.0, 1.0) == (1.0, 0.5)
@@ -64,7 +64,7 @@ def test_intervals_cover_as_often_as_they_promise_whatever_the_spread(coverage):
     covered = []
     for _ in range(400):
         residual = rng.standard_t(3, 61) * np.exp(rng.normal(size=61))
-        spread = np.exp(rng.normal(size=61))  # says nothing of the residual
+        spread = np.exp(rng.normal(size=61))  # independent of the residual
         q = calibrate_conformal(spread[:60], residual[:60], coverage)
         covered.append(abs(residual[60]) <= q.half_width(spread[60]))
     assert np.mean(covered) == pytest.approx(coverage, abs=0.06)
@@ -80,19 +80,19 @@ def test_the_factor_is_the_quantile_of_the_scores(n, seed):
     assert (scores <= q.factor).sum() == int(np.ceil((n + 1) * 0.9 - 1e-9))
 
 
-def test_what_cannot_be_calibrated(committee):
+def test_invalid_input_is_refused(committee):
     members, labels, _ = committee
     ones = np.ones(5)
     cases = [
-        (lambda: disagreement(members[:1]), "two members at least; got 1"),
-        (lambda: committee_error(members[0], labels), r"must be an array \(members, values\); got shape \(40,\)"),
+        (lambda: disagreement(members[:1]), "at least two members; got 1"),
+        (lambda: committee_error(members[0], labels), r"must have the shape \(members, values\); got \(40,\)"),
         (lambda: committee_error(members, labels[:3]), "a label for each of 40 values; got 3"),
         (lambda: calibrate_slope(ones, ones[:4]), "an error for each disagreement; got 5 and 4"),
         (lambda: calibrate_slope(ones, ones * np.nan), "errors must be finite and not negative; 5 of 5 are not"),
         (lambda: calibrate_conformal(ones, ones * np.nan, 0.5), "spreads and residuals must be finite"),
         (lambda: calibrate_conformal(ones, ones, 0.5, ones[:2]), "got 5 spreads, 5 residuals and 2 groups"),
         (lambda: detection_rates(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
-        (lambda: calibrate_slope(ones[:2], ones[:2]), "three disagreements with their errors at least; got 2"),
+        (lambda: calibrate_slope(ones[:2], ones[:2]), "at least 3 disagreements with their errors; got 2"),
         (lambda: calibrate_slope(0 * ones, ones), "all disagreements are zero"),
         (lambda: calibrate_slope(ones, -ones), "errors must be finite and not negative"),
         (lambda: calibrate_slope(ones, ones).threshold(0.0), "must be positive; got 0.0"),
@@ -141,7 +141,7 @@ class TestOtherCalibrations:
             left = error - factor * spread
             return np.sum(np.where(left > 0, share * left, (share - 1) * left))
 
-        assert loss(found.factor) <= min(loss(found.factor * one) for one in (0.98, 0.999, 1.001, 1.02))
+        assert loss(found.factor) <= min(loss(found.factor * scale) for scale in (0.98, 0.999, 1.001, 1.02))
         assert found.threshold(2.0) == pytest.approx(2.0 / found.factor)
         assert found.error(np.array([2.0])) == pytest.approx([2.0 * found.factor])
 
@@ -150,7 +150,7 @@ class TestOtherCalibrations:
         rng = np.random.default_rng(6)
         group = np.repeat(np.arange(12), [200, *[3] * 11])
         residual = rng.normal(size=len(group)) * np.where(group == 0, 10.0, 1.0)
-        pooled, grouped = (calibrate_conformal(np.ones(len(group)), residual, 0.8, one) for one in (None, group))
+        pooled, grouped = (calibrate_conformal(np.ones(len(group)), residual, 0.8, groups) for groups in (None, group))
         assert grouped.factor < 0.6 * pooled.factor
         inside = [np.mean(np.abs(residual[group == k]) <= grouped.factor) for k in range(12)]
         assert sum(inside) / 13 == pytest.approx(0.8, abs=0.03)
@@ -186,9 +186,9 @@ class TestOtherCalibrations:
         assert rate.shape == (2, 3)
         assert (rate[1, 2], predictive[1, 2]) == detection_rates(spread, error, 1.0, 2.0)
 
-    def test_what_they_refuse(self):
+    def test_invalid_pairs_are_refused(self):
         ones = np.ones(5)
-        with pytest.raises(InputError, match="share of errors below the line must lie between 0 and 1; got 1.0"):
+        with pytest.raises(InputError, match="quantile of the errors below the line must be between 0 and 1; got 1.0"):
             calibrate_quantile(ones, ones, 1.0)
         with pytest.raises(InputError, match="all errors are zero"):
             calibrate_isotonic(ones, 0 * ones)
@@ -201,17 +201,17 @@ def test_few_members_that_agree_by_chance_do_not_make_intervals_wide():
     rng = np.random.default_rng(4)
     widths = {}
     for members in (None, 2):
-        inside, own = [], []
+        inside, half_widths = [], []
         for _ in range(60):
             scale = np.full(400, 1.0)
             spread = np.abs(rng.normal(0, scale)) / np.sqrt(2)
             residual = rng.normal(0, 3.0, 400)
-            made = calibrate_conformal(spread[:200], residual[:200], 0.9, n_members=members)
-            half = made.half_width(spread[200:])
+            intervals = calibrate_conformal(spread[:200], residual[:200], 0.9, n_members=members)
+            half = intervals.half_width(spread[200:])
             inside.append(np.abs(residual[200:]) <= half)
-            own.append(np.median(half))
+            half_widths.append(np.median(half))
         assert np.mean(inside) > 0.885
-        widths[members] = np.median(own)
+        widths[members] = np.median(half_widths)
     assert widths[2] < 0.5 * widths[None]
     assert widths[2] < 1.5 * 3.0 * 1.645
     many = calibrate_conformal(spread, residual, n_members=50)

@@ -18,7 +18,7 @@ def data():
     return rows, targets, rng.uniform(0.5, 5, n), np.arange(n) // 8, truth
 
 
-def made(rows, targets, weights, group, seed=0):
+def fit_committee(rows, targets, weights, group, seed=0):
     """The committee fit of rows in memory."""
     blocks, kinds = part_from_arrays(rows, targets, weights, group)
     return CommitteeFit.from_parts(blocks, np.arange(group.max() + 1), kinds, np.random.default_rng(seed))
@@ -26,7 +26,7 @@ def made(rows, targets, weights, group, seed=0):
 
 def test_the_fit_itself_is_the_plain_one(data):
     rows, targets, weights, group, _ = data
-    fit = made(rows, targets, weights, group)
+    fit = fit_committee(rows, targets, weights, group)
     plain = fit_wls(rows, targets, ["force"] * len(rows), weights=weights)
     assert fit.coefficients == pytest.approx(plain.coefficients, rel=1e-9)
     residual = (targets - rows @ plain.coefficients) * weights
@@ -37,8 +37,8 @@ def test_the_fit_itself_is_the_plain_one(data):
 def test_members_are_refits_of_the_drawn_rows(data, method):
     """With as many blocks as groups, a member is a plain fit of what was drawn: here drawn again by the same seed."""
     rows, targets, weights, group, _ = data
-    fit = made(rows, targets, weights, group, seed=4)
-    found = fit.draw_members(3, np.random.default_rng(5), method=method)
+    fit = fit_committee(rows, targets, weights, group, seed=4)
+    members = fit.draw_members(3, np.random.default_rng(5), method=method)
     n_groups = group.max() + 1
     block = np.random.default_rng(4).permutation(np.arange(n_groups))[group]
     rng = np.random.default_rng(5)
@@ -46,27 +46,27 @@ def test_members_are_refits_of_the_drawn_rows(data, method):
         draws = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=3)
     else:
         draws = [np.isin(np.arange(n_groups), rng.permutation(n_groups)[: round(0.7 * n_groups)]) for _ in range(3)]
-    for member, counts in zip(found, np.array(draws, dtype=int), strict=True):
+    for member, counts in zip(members, np.array(draws, dtype=int), strict=True):
         each = np.repeat(np.arange(len(rows)), counts[block])
         plain = fit_wls(rows[each], targets[each], ["force"] * len(each), weights=weights[each])
         assert member == pytest.approx(plain.coefficients, rel=1e-7)
 
 
-def test_relatives_are_drawn_together(data):
-    """Groups of configurations: a member sees all rows of a family or none."""
+def test_groups_are_drawn_together(data):
+    """Groups of configurations: a member is fitted to all rows of a group or to none."""
     rows, targets, weights, configuration, _ = data
-    family = np.arange(configuration.max() + 1) // 5
+    group_of_configuration = np.arange(configuration.max() + 1) // 5
     blocks, kinds = part_from_arrays(rows, targets, weights, configuration)
-    fit = CommitteeFit.from_parts(blocks, family, kinds, np.random.default_rng(0))
-    together = made(rows, targets, weights, family[configuration], seed=0)
+    fit = CommitteeFit.from_parts(blocks, group_of_configuration, kinds, np.random.default_rng(0))
+    together = fit_committee(rows, targets, weights, group_of_configuration[configuration], seed=0)
     for method in ("bootstrap", "subset"):
-        first, second = (one.draw_members(3, np.random.default_rng(1), method=method) for one in (fit, together))
+        first, second = (each.draw_members(3, np.random.default_rng(1), method=method) for each in (fit, together))
         assert first == pytest.approx(second, rel=1e-9)
 
 
 def test_the_posterior_is_the_known_one(data):
     rows, targets, weights, group, truth = data
-    fit = made(rows, targets, weights, group)
+    fit = fit_committee(rows, targets, weights, group)
     draws = fit.draw_members(4000, np.random.default_rng(1), method="posterior")
     W = rows * weights[:, None]
     residual = (targets - rows @ fit.coefficients) * weights
@@ -81,7 +81,7 @@ def wrong_model():
     """A parabola for a sine, without any noise: the error is the model's."""
     x = np.random.default_rng(2).uniform(-1, 1, (3000, 1))
     rows = np.hstack([x**k for k in range(3)])
-    return rows, np.sin(4 * x[:, 0]), made(rows, np.sin(4 * x[:, 0]), np.ones(3000), np.arange(3000))
+    return rows, np.sin(4 * x[:, 0]), fit_committee(rows, np.sin(4 * x[:, 0]), np.ones(3000), np.arange(3000))
 
 
 def test_pops_holds_the_errors_of_a_model_that_is_wrong_where_others_do_not():
@@ -112,55 +112,57 @@ def test_the_hypercube_is_that_of_the_authors_package():
 
 def test_leverage_comes_from_the_same_factor(data):
     rows, targets, weights, group, _ = data
-    fit = made(rows, targets, weights, group)
+    fit = fit_committee(rows, targets, weights, group)
     direct = TrainingLeverage.from_rows(rows, weights)
     assert fit.leverage(rows, weights) == pytest.approx(direct(rows, weights), rel=1e-8)
 
 
 def test_rows_may_come_in_any_order_and_blocks_and_a_seed_decides(data):
     rows, targets, weights, group, _ = data
-    first, second = (made(rows, targets, weights, group).draw_members(4, np.random.default_rng(7)) for _ in range(2))
+    first, second = (
+        fit_committee(rows, targets, weights, group).draw_members(4, np.random.default_rng(7)) for _ in range(2)
+    )
     assert np.array_equal(first, second)
     order = np.random.default_rng(8).permutation(len(rows))
-    shuffled = made(rows[order], targets[order], weights[order], group[order])
-    assert shuffled.members(4, np.random.default_rng(7)) == pytest.approx(first, rel=1e-7)
+    shuffled = fit_committee(rows[order], targets[order], weights[order], group[order])
+    assert shuffled.draw_members(4, np.random.default_rng(7)) == pytest.approx(first, rel=1e-7)
     blocks, kinds = part_from_arrays(rows, targets, weights, group)
 
     def pieces():
         whole = next(iter(blocks()))
         for start in range(0, len(rows), 64):
-            yield type(whole)(*(one[start : start + 64] for one in whole))
+            yield type(whole)(*(array[start : start + 64] for array in whole))
 
     for method in COMMITTEE_METHODS:
-        whole = made(rows, targets, weights, group).members(3, np.random.default_rng(9), method=method)
+        whole = fit_committee(rows, targets, weights, group).draw_members(3, np.random.default_rng(9), method=method)
         fits = [
             CommitteeFit.from_parts(pieces, np.arange(50), kinds, np.random.default_rng(0), threads=threads)
             for threads in (1, 3)
         ]
-        one, three = (fit.draw_members(3, np.random.default_rng(9), method=method) for fit in fits)
-        assert np.array_equal(one, three)
+        serial, threaded = (fit.draw_members(3, np.random.default_rng(9), method=method) for fit in fits)
+        assert np.array_equal(serial, threaded)
         if method != "pops":  # principal axes have no sign
-            assert one == pytest.approx(whole, rel=1e-7)
+            assert serial == pytest.approx(whole, rel=1e-7)
 
 
 def test_a_column_that_depends_on_others_stays_at_zero(data):
     rows, targets, weights, group, _ = data
     more = np.hstack([rows, rows[:, :1] + rows[:, 1:2], np.zeros((len(rows), 1))])
-    fit = made(more, targets, weights, group)
+    fit = fit_committee(more, targets, weights, group)
     assert fit.draw_members(3, np.random.default_rng(0))[:, 8:] == pytest.approx(0.0)
-    assert fit.coefficients[:8] == pytest.approx(made(rows, targets, weights, group).coefficients, rel=1e-8)
+    assert fit.coefficients[:8] == pytest.approx(fit_committee(rows, targets, weights, group).coefficients, rel=1e-8)
 
 
-def test_what_is_no_committee(data):
+def test_invalid_input_is_refused(data):
     rows, targets, weights, group, _ = data
-    fit, rng = made(rows, targets, weights, group), np.random.default_rng(0)
-    with pytest.raises(InputError, match="two members at least; got 1"):
+    fit, rng = fit_committee(rows, targets, weights, group), np.random.default_rng(0)
+    with pytest.raises(InputError, match="at least two members; got 1"):
         fit.draw_members(1, rng)
-    with pytest.raises(InputError, match="'bagging' is not one of bootstrap, subset, posterior, pops"):
-        fit.members(4, rng, method="bagging")
-    with pytest.raises(InputError, match="two groups of configurations at least; there is 1"):
-        made(rows, targets, weights, 0 * group)
+    with pytest.raises(InputError, match="must be one of bootstrap, subset, posterior, pops; got 'bagging'"):
+        fit.draw_members(4, rng, method="bagging")
+    with pytest.raises(InputError, match="at least two groups of configurations; there is 1"):
+        fit_committee(rows, targets, weights, 0 * group)
     with pytest.raises(InputError, match="between 0 and 1; got 1.0"):
-        fit.members(4, rng, method="subset", fraction=1.0)
+        fit.draw_members(4, rng, method="subset", fraction=1.0)
     with pytest.raises(InputError, match="6 rows do not determine 8 coefficients"):
-        made(rows[:6], targets[:6], weights[:6], np.arange(6))
+        fit_committee(rows[:6], targets[:6], weights[:6], np.arange(6))

@@ -32,16 +32,16 @@ def test_the_active_set_has_the_largest_determinant_of_all():
     for seed in range(5):
         few = np.random.default_rng(seed).normal(size=(9, 3))
         found = ActiveSet.from_rows(few)
-        best = max(abs(np.linalg.det(few[list(one)])) for one in combinations(range(9), 3))
-        own = abs(np.linalg.det(few[found.row_indices]))
-        assert own >= best / (1 + MAXVOL_TOLERANCE) ** 3 / 1.5  # MaxVol is locally optimal
+        best = max(abs(np.linalg.det(few[list(rows)])) for rows in combinations(range(9), 3))
+        determinant = abs(np.linalg.det(few[found.row_indices]))
+        assert determinant >= best / (1 + MAXVOL_TOLERANCE) ** 3 / 1.5  # MaxVol is locally optimal
         for k, j in ((k, j) for k in range(9) for j in range(3)):  # no exchange of one row is better
             swapped = found.row_indices.copy()
             swapped[j] = k
-            assert abs(np.linalg.det(few[swapped])) <= own * (1 + 2 * MAXVOL_TOLERANCE)
+            assert abs(np.linalg.det(few[swapped])) <= determinant * (1 + 2 * MAXVOL_TOLERANCE)
 
 
-def test_grades_are_at_most_one_inside_and_grow_outside(rows):
+def test_grades_are_at_most_one_for_training_rows_and_grow_beyond(rows):
     found = ActiveSet.from_rows(rows)
     assert found.grade(rows).max() <= 1 + 2 * MAXVOL_TOLERANCE
     assert found.grade(rows[found.row_indices]) == pytest.approx(np.ones(5))
@@ -50,24 +50,27 @@ def test_grades_are_at_most_one_inside_and_grow_outside(rows):
     assert found.grade(rows) == pytest.approx(brute)
     scaled = ActiveSet.from_rows(rows * np.logspace(0, 3, 5))
     assert scaled.grade(rows * np.logspace(0, 3, 5)).max() <= 1 + 2 * MAXVOL_TOLERANCE
-    assert [classify_grade(one) for one in (0.3, 1.5, 7.0)] == ["inside", "at the edge", "outside"]
+    assert [classify_grade(grade) for grade in (0.3, 1.5, 7.0)] == [
+        "interpolation",
+        "extrapolation",
+        "strong extrapolation",
+    ]
 
 
-def test_configurations_far_away_are_outside(tmp_path):
+def test_distant_configurations_extrapolate(tmp_path):
     """The shipped far set, compressed and stretched, against the shipped training data."""
     from conftest import ROOT
 
-    basis, grades = SnapBasis(elements=["Be"], twojmax=4), {}
+    basis, rows = SnapBasis(elements=["Be"], twojmax=4), {}
     for name in ("beryllium", "beryllium_far"):
         with Dataset(ROOT / "data" / f"{name}.h5") as data:
             design = compute_design(data.select(np.arange(0, len(data), 2)), basis, tmp_path / f"{name}.h5")
-        own = design.rows()[design.kind == 0]
-        grades[name] = own
-    active = ActiveSet.from_rows(grades["beryllium"])
-    assert np.median(active.grade(grades["beryllium_far"])) > 2 * np.median(active.grade(grades["beryllium"]))
+        rows[name] = design.rows()[design.kind == 0]
+    active = ActiveSet.from_rows(rows["beryllium"])
+    assert np.median(active.grade(rows["beryllium_far"])) > 2 * np.median(active.grade(rows["beryllium"]))
 
 
-def test_what_has_no_grade(rows):
+def test_dependent_rows_are_refused(rows):
     with pytest.raises(InputError, match="an active set of 5 columns needs as many rows; there are 3"):
         ActiveSet.from_rows(rows[:3])
     with pytest.raises(InputError, match="not independent"):
@@ -83,7 +86,7 @@ class TestEnvironments:
         return np.hstack([np.ones((len(values), 1)), values, products])
 
     def test_grades_are_those_of_a_locally_optimal_set(self):
-        """Training atoms are inside, and a point is graded by its coefficients in some p of them."""
+        """Training atoms have grades up to one, and a point is graded by its coefficients in some p of them."""
         values = np.random.default_rng(3).normal(size=(3000, 4)) * np.logspace(0, -3, 4)
         for quadratic, columns in ((False, 5), (True, 15)):
             found = EnvironmentGrade.from_descriptors(values, quadratic=quadratic)
@@ -91,8 +94,8 @@ class TestEnvironments:
             assert found.coefficient_map.shape == (columns, columns)
             rows = self.features(values) if quadratic else np.hstack([np.ones((3000, 1)), values])
             active = rows[found(values) > 1 - 1e-9]
-            own = ActiveSet.from_rows(rows)
-            assert abs(np.linalg.slogdet(own.inverse)[1] + np.linalg.slogdet(active[:columns])[1]) < 2.0
+            active_set = ActiveSet.from_rows(rows)
+            assert abs(np.linalg.slogdet(active_set.inverse)[1] + np.linalg.slogdet(active[:columns])[1]) < 2.0
             brute = np.abs(np.linalg.solve(active[:columns].T, rows[:50].T)).max(axis=0)
             assert found(values[:50]) == pytest.approx(brute, rel=1e-6)
 
@@ -111,6 +114,6 @@ class TestEnvironments:
         found = EnvironmentGrade.from_descriptors(flat)
         assert found(flat).max() <= 1 + 3 * MAXVOL_TOLERANCE
         assert np.isinf(found(np.add(flat, [0, 0, 0, 0.1]))).all()
-        one = EnvironmentGrade.from_descriptors(np.tile([1.0, 2.0], (10, 1)))  # a perfect crystal and nothing else
-        assert one(np.array([[1.0, 2.0]]))[0] == pytest.approx(1.0)
-        assert np.isinf(one(np.array([[1.0, 2.1]])))[0]
+        crystal = EnvironmentGrade.from_descriptors(np.tile([1.0, 2.0], (10, 1)))  # a perfect crystal and nothing else
+        assert crystal(np.array([[1.0, 2.0]]))[0] == pytest.approx(1.0)
+        assert np.isinf(crystal(np.array([[1.0, 2.1]])))[0]

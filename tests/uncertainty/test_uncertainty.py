@@ -44,23 +44,27 @@ def far(potential, folder):
     return evaluate_dataset(potential, FAR, folder / "far", tolerances={"energy": 20.0, "force": 200.0})
 
 
-def role(potential, wanted):
-    """Positions in the dataset of what trained, or was held out."""
+def positions_of_role(potential, role):
+    """Positions in the dataset of training structures, or of held-out ones."""
     with Dataset(first_configurations()) as data:
-        return [k for k, atoms in enumerate(data) if potential.uncertainty.structure_roles.get(hash_structure(atoms)) == wanted]
+        return [
+            k
+            for k, atoms in enumerate(data)
+            if potential.uncertainty.structure_roles.get(hash_structure(atoms)) == role
+        ]
 
 
 class TestTheFit:
-    def test_it_is_the_plain_fit_of_what_trained(self, fitted, potential, folder):
+    def test_it_is_the_plain_fit_of_the_training_set(self, fitted, potential, folder):
         with Dataset(first_configurations()) as data:
             design = DesignMatrix.open(folder / "p" / "design.h5").with_labels(data, ["5"])
-        own = np.isin(design.configuration, role(potential, TRAIN))
+        own = np.isin(design.configuration, positions_of_role(potential, TRAIN))
         plain = fit_wls(
             design.rows()[own], design.targets["5"][own], design.kind[own], energy_weight=12.25, force_weight=1.0
         )
-        assert potential.mean == pytest.approx(plain.coefficients, rel=1e-7, abs=1e-9)
-        assert len(role(potential, TRAIN)) == fitted.n_train
-        assert len(role(potential, HELD_OUT)) == fitted.n_held_out
+        assert potential.mean_coefficients == pytest.approx(plain.coefficients, rel=1e-7, abs=1e-9)
+        assert len(positions_of_role(potential, TRAIN)) == fitted.n_train
+        assert len(positions_of_role(potential, HELD_OUT)) == fitted.n_held_out
         assert fitted.errors["train energy"] == pytest.approx(1000 * plain.rmse["energy"], rel=1e-7)
 
     def test_without_a_committee_it_is_the_same_potential(self, potential, folder):
@@ -68,8 +72,8 @@ class TestTheFit:
         assert alone.potential.coefficients == pytest.approx(potential.mean_coefficients, rel=1e-7, abs=1e-9)
         assert LinearPotential.read(folder / "alone").uncertainty is None
 
-    def test_the_calibration_is_what_the_members_say_of_the_labels(self, potential):
-        position = role(potential, HELD_OUT)[3]
+    def test_the_calibration_has_spreads_and_residuals_of_held_out_labels(self, potential):
+        position = positions_of_role(potential, HELD_OUT)[3]
         with Dataset(first_configurations()) as data:
             own = data.select(np.array([position]))
             atoms, labels = own[0], own.labels("5")
@@ -80,7 +84,7 @@ class TestTheFit:
         assert held.residual[here] == pytest.approx(
             labels.forces.ravel() - members.forces.mean(axis=0).ravel(), abs=1e-9
         )
-        spread, error = held.by_configuration()
+        spread, error = held.aggregate_by_configuration()
         flat = members.forces.reshape(8, -1)
         assert error[3] == pytest.approx(committee_error(flat, labels.forces.ravel(), np.zeros(flat.shape[1]))[0])
         assert spread[3] == pytest.approx(disagreement(flat, np.zeros(flat.shape[1]))[0])
@@ -97,11 +101,10 @@ class TestTheFit:
         assert len(other.coefficients) == 6
         interval = other.uncertainty.fit_interval(RowKind.FORCE)
         held = other.uncertainty.held_out[RowKind.FORCE]
-        assert np.mean(np.abs(held.residual) <= interval.half_width(held.spread)) == pytest.approx(
-            0.9, abs=0.05
-        )  # of 13 families
+        covered = np.abs(held.residual) <= interval.half_width(held.spread)
+        assert covered.mean() == pytest.approx(0.9, abs=0.05)
 
-    def test_a_study_says_the_rest(self, folder):
+    def test_a_study_sets_the_other_options(self, folder):
         study = folder / "s.yaml"
         study.write_text(
             f"dataset: {first_configurations()}\nbasis: {{elements: [Be], quadratic: false}}\ntwojmax: [2, 4]\n"
@@ -114,7 +117,7 @@ class TestTheFit:
 
 
 class TestTheFile:
-    def test_what_is_read_is_what_was_written(self, fitted, potential):
+    def test_a_file_is_read_as_it_was_written(self, fitted, potential):
         assert np.array_equal(potential.coefficients, fitted.potential.coefficients)
         atoms = bulk("Be").repeat((2, 1, 1))
         atoms.rattle(0.1, seed=1)
@@ -122,21 +125,21 @@ class TestTheFile:
         for name in vars(first):
             assert np.array_equal(getattr(first, name), getattr(second, name)), name
 
-    def test_a_single_potential_in_its_place_removes_it(self, potential, tmp_path):
+    def test_a_single_potential_of_the_same_name_removes_it(self, potential, tmp_path):
         potential.write(tmp_path)
         assert (tmp_path / "potential.committee.h5").is_file()
         potential.member(2).write(tmp_path)
         assert not (tmp_path / "potential.committee.h5").exists()
         assert LinearPotential.read(tmp_path).coefficients == pytest.approx(potential.coefficients[2])
 
-    def test_members_alone_are_kept_too(self, potential, tmp_path):
+    def test_members_without_calibration_are_stored(self, potential, tmp_path):
         LinearPotential(potential.basis, potential.coefficients).write(tmp_path)
         again = LinearPotential.read(tmp_path)
         assert np.array_equal(again.coefficients, potential.coefficients)
         with pytest.raises(InputError, match="no committee to assess by"):
             again.assess(bulk("Be"))
 
-    def test_of_another_potential_it_is_refused(self, potential, folder, tmp_path):
+    def test_the_file_of_another_potential_is_refused(self, potential, folder, tmp_path):
         potential.write(tmp_path)
         potential.member(1).write(tmp_path, "other")
         (tmp_path / "other.snapcoeff").rename(tmp_path / "potential.snapcoeff")
@@ -144,7 +147,7 @@ class TestTheFile:
             LinearPotential.read(tmp_path / "potential.mod")
         with h5py.File(tmp_path / "potential.committee.h5", "a") as file:
             del file["environments"]
-        with pytest.raises(InputError, match="is no complete committee"):
+        with pytest.raises(InputError, match="is not a complete committee file"):
             LinearPotential.read(tmp_path / "potential.mod")
         with pytest.raises(InputError, match="no member 8; the committee has 8"):
             potential.member(8)
@@ -168,7 +171,7 @@ class TestTheCalculator:
         atoms.positions[0] += 0.2
         assert get("energy_std", atoms) != before
 
-    def test_only_what_is_asked_for_is_computed(self, potential):
+    def test_only_requested_properties_are_computed(self, potential):
         atoms = bulk("Be")
         calculator = potential.calculator()
         calculator.calculate(atoms, ["extrapolation_grade"])
@@ -197,13 +200,13 @@ class TestTheCalculator:
 
 
 class TestExtrapolation:
-    def test_what_trained_is_inside_and_what_is_far_is_not(self, potential, far):
+    def test_training_structures_interpolate_and_distant_ones_do_not(self, potential, far):
         with Dataset(first_configurations()) as data:
-            inside = [potential.grades(data[k]).max() for k in role(potential, TRAIN)[::6]]
+            inside = [potential.compute_grades(data[k]).max() for k in positions_of_role(potential, TRAIN)[::6]]
         assert max(inside) <= 1.01
-        assert (far.table["verdict"] == "outside").mean() > 0.4
+        assert (far.table["verdict"] == "strong extrapolation").mean() > 0.4
         errors = far.table.groupby("verdict")["force_error"].median()
-        assert errors["outside"] > 3 * errors["inside"]
+        assert errors["strong extrapolation"] > 3 * errors["interpolation"]
 
     def test_the_grade_is_that_of_the_models_own_features(self, potential):
         assert potential.uncertainty.environments["Be"].quadratic
@@ -224,21 +227,23 @@ class TestExtrapolation:
 
     def test_leverages_of_atoms(self, potential):
         """Of a crystal's equal atoms each is the configuration's; otherwise x (XᵀX)⁻¹ xᵀ of its own row."""
-        assert potential.compute_atom_leverages(bulk("Be")) == pytest.approx([potential.assess(bulk("Be")).leverage] * 2)
+        assert potential.compute_atom_leverages(bulk("Be")) == pytest.approx(
+            [potential.assess(bulk("Be")).leverage] * 2
+        )
         atoms = bulk("Be").repeat((2, 1, 1))
         atoms.rattle(0.2, seed=5)
         row = 12.25 * compute_atom_rows(get_shared_lammps(), potential.basis, atoms)[2]
         own = potential.uncertainty.leverage
-        solved = np.linalg.solve(own.R.T, row[own.kept])
-        assert potential.atom_leverages(atoms)[2] == pytest.approx(solved @ solved, rel=1e-8)
+        solved = np.linalg.solve(own.R.T, row[own.retained_columns])
+        assert potential.compute_atom_leverages(atoms)[2] == pytest.approx(solved @ solved, rel=1e-8)
 
-    def test_an_element_that_never_trained_is_infinitely_far(self, potential):
+    def test_an_untrained_element_has_an_infinite_grade(self, potential):
         own = potential.uncertainty
         assert np.isinf(own.compute_grades(bulk("Al"), np.ones((1, 5)))).all()
 
 
 class TestEvaluation:
-    def test_the_table_is_what_the_potential_says(self, potential, far):
+    def test_the_table_has_the_assessments(self, potential, far):
         with Dataset(FAR) as data:
             atoms, labels = data[7], data.labels("5")
             forces = labels.forces[labels.offsets[7] : labels.offsets[8]]
@@ -265,7 +270,7 @@ class TestEvaluation:
         assert some["true_positive_rate"] == pytest.approx((spread[wrong] > some["spread_limit"]).mean())
 
     def test_tolerances_become_thresholds(self, potential, far):
-        line = potential.uncertainty.calibration(RowKind.ENERGY)
+        line = potential.uncertainty.fit_calibration(RowKind.ENERGY)
         row = far.thresholds.set_index("quantity").loc["energy"]
         assert row["spread_limit"] == pytest.approx(20 * line.slope)
         flagged = far.table["flagged"].str.contains("energy")
@@ -279,10 +284,10 @@ class TestEvaluation:
         assert other.thresholds["spread_limit"][0] > 0
         assert other.thresholds["true_positive_rate"][0] > 0.5
 
-    def test_what_trained_is_known_and_jobs_do_not_matter(self, potential):
+    def test_training_structures_are_recognised_whatever_the_jobs(self, potential):
         own = evaluate_dataset(potential, first_configurations())
         assert own.table["set"].value_counts().to_dict() == {"train": 158, "held out": 39}
-        assert own.table.index[own.table["set"] == "train"].tolist() == role(potential, TRAIN)
+        assert own.table.index[own.table["set"] == "train"].tolist() == positions_of_role(potential, TRAIN)
         again = evaluate_dataset(potential, first_configurations(), jobs=2)
         pd.testing.assert_frame_equal(own.table, again.table)
 
@@ -306,14 +311,13 @@ class TestEvaluation:
         )
 
 
-def call(*words):
-    """What the command line prints, and its exit code."""
-    done = CliRunner().invoke(app, [str(one) for one in words])
-    return done.exit_code, done.output, done.exception
+def run_cli(*arguments):
+    """Run the command line and return its exception."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments]).exception
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["fit", "DATA", "--committee", 1], "two members at least; got 1"),
         (["fit", "DATA", "--committee", 8, "--hold-out", 0.02], "needs 9 held-out configurations"),
@@ -329,21 +333,25 @@ def call(*words):
             ["evaluate", "POT", "DATA", "--max-energy", -1],
             "tolerance of the energy must be above zero and finite; got -1",
         ),
-        (["evaluate", "POT", "DATA", "--max-energy", 1, "--calibration", "spline"], "'spline' is not one of slope"),
+        (
+            ["evaluate", "POT", "DATA", "--max-energy", 1, "--calibration", "spline"],
+            "must be one of slope, isotonic, quantile; got 'spline'",
+        ),
         (["evaluate", "POT", "DATA", "--coverage", 0.99], "needs 99 held-out configurations"),
         (["evaluate", "POT", "DATA", "--level", "9"], "has no level '9'"),
         (["export", "DATA", "-o", "x", "--committee", 4], "--committee goes with a run"),
     ],
 )
-def test_wrong_input_is_one_sentence(fitted, folder, words, message):
-    places = {"DATA": first_configurations(), "POT": folder / "p"}
-    _, _, error = call(*(places.get(word, word) for word in words), *(["-o", folder / "w"] if "x" not in words else []))
+def test_invalid_input_is_refused(fitted, folder, arguments, message):
+    paths = {"DATA": first_configurations(), "POT": folder / "p"}
+    output = ["-o", folder / "w"] if "x" not in arguments else []
+    error = run_cli(*(paths.get(argument, argument) for argument in arguments), *output)
     assert isinstance(error, InputError)
     assert message in str(error)
 
 
 def test_members_that_are_identical_are_refused(tmp_path):
-    """Labels that the model gives exactly leave no residual to differ by."""
+    """Labels without residuals give members without differences."""
     from paretofit.potentials import LabelledStructures, build_committee
     from paretofit.uncertainty import CommitteeFit, part_from_arrays
 
@@ -354,21 +362,21 @@ def test_members_that_are_identical_are_refused(tmp_path):
         build_committee(None, fit, CommitteeSettings(4), [], LabelledStructures([], []))
 
 
-class TestWhatTheReviewFound:
+class TestRegressions:
     def test_labels_need_no_seconds(self, tmp_path):
         with Dataset(first_configurations()) as data:
             write_dataset(tmp_path / "d.h5", list(data), {"a": LevelData(without_seconds(data, "5"))}, data.ids)
         made = fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2)
         assert made.n_held_out == 39
 
-    def test_relatives_calibrate_as_one(self, tmp_path):
-        """197 configurations of 12 families cannot calibrate 90 % intervals: two or three families are held out."""
+    def test_a_group_counts_as_one_in_the_calibration(self, tmp_path):
+        """197 configurations in 12 groups cannot calibrate 90 % intervals: two or three groups are held out."""
         with Dataset(first_configurations()) as data:
             structures = list(data)
             for k, atoms in enumerate(structures):
                 atoms.info["parent"] = f"p{k % 12}"
             write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(read_labels(data, "5"))}, data.ids)
-        with pytest.raises(InputError, match="needs 9 held-out configurations, or families of relatives"):
+        with pytest.raises(InputError, match="needs 9 held-out configurations, or "):
             fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4))
         made = fit_dataset(
             tmp_path / "d.h5",
@@ -381,17 +389,17 @@ class TestWhatTheReviewFound:
         assert held.n_groups < 5 < len(held.spread)
         assert made.fit_interval(RowKind.ENERGY).coverage == 0.6
 
-    def test_what_trained_is_inside(self, potential):
+    def test_training_structures_interpolate(self, potential):
         own = evaluate_dataset(potential, first_configurations())
-        assert (own.table.loc[own.table["set"] == "train", "verdict"] == "inside").all()
+        assert (own.table.loc[own.table["set"] == "train", "verdict"] == "interpolation").all()
         assert "only new ones are a test" in own.text
 
-    def test_rows_enough_are_asked_for_before_descriptors_are_made(self, tmp_path):
+    def test_too_few_rows_are_refused_before_descriptors_are_computed(self, tmp_path):
         with pytest.raises(InputError, match="rows that train do not determine the 4278 coefficients of 2Jmax 10"):
             fit_dataset(first_configurations(), tmp_path / "p", twojmax=10, committee=CommitteeSettings(4))
         assert not (tmp_path / "p").exists()
 
-    def test_what_the_potential_cannot_see_is_named(self, potential, folder):
+    def test_an_unknown_element_is_named(self, potential, folder):
         ase.io.write(folder / "al.extxyz", [bulk("Be"), bulk("Al")])
         with pytest.raises(InputError, match=r"al.extxyz: configuration 1 has Al; the potential is for Be"):
             evaluate_dataset(potential, folder / "al.extxyz")
@@ -404,10 +412,10 @@ class TestWhatTheReviewFound:
             ("environments/Be/graded", np.ones((3, 3)), "grades of Be are of different sizes"),
             ("held_out/force/spread", np.full(5, np.nan), "numbers that are not finite"),
             ("members", np.ones((4, 121)), "all members are identical"),
-            ("members", np.ones((1, 121)), "two members at least"),
+            ("members", np.ones((1, 121)), "at least two members"),
         ],
     )
-    def test_damaged_files_are_one_sentence(self, potential, tmp_path, name, values, message):
+    def test_corrupt_files_are_refused(self, potential, tmp_path, name, values, message):
         potential.write(tmp_path)
         path = tmp_path / "potential.committee.h5"
         with h5py.File(path, "a") as file:
@@ -419,11 +427,11 @@ class TestWhatTheReviewFound:
         with h5py.File(path, "a") as file:
             file.attrs["committee_version"] = 99
         with pytest.raises(
-            InputError, match=r"^\S+ is a committee of version 99, this paretofit reads 1; fit it again$"
+            InputError, match=r"^\S+ is a committee of version 99, but this paretofit reads version 1; fit it again$"
         ):
             LinearPotential.read(tmp_path)
 
 
 def without_seconds(data, level):
-    """Labels without what they cost."""
-    return [None if one is None else {**one, "seconds": None} for one in read_labels(data, level)]
+    """Labels without their cost."""
+    return [None if label is None else {**label, "seconds": None} for label in read_labels(data, level)]

@@ -1,38 +1,29 @@
-"""Moments of whitened rows by kind: what a fit and its training errors need, whatever the number of rows.
+"""Moments and triangular factors of whitened rows: all that fits and errors need, whatever the number of rows.
 
 Targets are residuals of a baseline fit, one for each 2Jmax and level. Then every term of
 ‖y' − U δ‖² = y'ᵀy' − 2 cᵀδ + δᵀGδ is of the size of the residual itself, and nothing cancels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.linalg import lapack
 
 from paretofit.core import Array, RowKind
-from paretofit.linear.reduction.device import (
-    CPU,
-    Device,
-    add_gram,
-    cholesky,
-    column_products,
-    column_squares,
-    solve_factored,
-    symmetric_product,
-    to_numpy,
-)
+from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
+from paretofit.linear.reduction import linalg
+from paretofit.linear.reduction.linalg import CPU, Device, to_numpy
 
-CANCELLED = 1e-5  # of the terms' size: rounding of about 1e-15 in them is then 1e-10 in what is left
+MIN_RELATIVE_REMAINDER = 1e-5  # of the terms' size: their rounding of about 1e-15 is then 1e-10 of the remainder
 
 
 @dataclass
 class KindMoments:
     """Sums over the rows of one kind.
 
-    G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², the squared norms Σ x² of the raw columns, and the number.
-    They are arrays of one device.
+    G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², the squared norms Σ x² of the raw columns, and the number of
+    rows. They are arrays of one device.
     """
 
     G: Any
@@ -43,27 +34,35 @@ class KindMoments:
 
     def add(self, U: Any, Y: Any, X: Any) -> None:
         """Add whitened rows ``(n, P)`` with targets ``(n, n_targets)`` and the raw rows ``(n, P)``."""
-        self.norms += column_squares(X)
-        add_gram(self.G, U)
+        self.norms += linalg.column_squares(X)
+        linalg.add_gram(self.G, U)
         self.c += U.T @ Y
-        self.s += column_squares(Y)
+        self.s += linalg.column_squares(Y)
         self.n += len(U)
 
+    def merge(self, other: "KindMoments") -> None:
+        """Add the sums of other rows."""
+        self.G += other.G
+        self.c += other.c
+        self.s += other.s
+        self.norms += other.norms
+        self.n += other.n
+
     def to(self, device: Device) -> "KindMoments":
-        """The same on a device."""
-        G, c, s, norms = (device.put(to_numpy(one)) for one in (self.G, self.c, self.s, self.norms))
+        """Copy to a device."""
+        G, c, s, norms = (device.put(to_numpy(array)) for array in (self.G, self.c, self.s, self.norms))
         return KindMoments(G, c, s, norms, self.n)
 
     def sum_squared_residuals(self, delta: Any, columns: slice) -> tuple[Array, bool]:
         """Sums of squared residuals ‖y − U δ‖² for `delta` ``(p, n)`` and as many target columns.
 
-        Also whether one is so much smaller than its terms that it has fewer than ten digits left.
+        The second value says whether a sum is so much smaller than its terms that fewer than ten digits remain.
         """
         p = len(delta)
-        square = to_numpy(column_products(symmetric_product(self.G[:p, :p], delta), delta))
+        square = to_numpy(linalg.column_products(linalg.symmetric_product(self.G[:p, :p], delta), delta))
         s = to_numpy(self.s[columns])
-        total = s - 2 * to_numpy(column_products(self.c[:p, columns], delta)) + square
-        cancelled = total < CANCELLED * (s + square)
+        total = s - 2 * to_numpy(linalg.column_products(self.c[:p, columns], delta)) + square
+        cancelled = total < MIN_RELATIVE_REMAINDER * (s + square)
         return np.maximum(total, 0.0), bool(cancelled.any())
 
 
@@ -78,27 +77,22 @@ class Moments:
         }
 
     def to(self, device: Device) -> "Moments":
-        """The same on a device."""
-        there = Moments(self.P, 0, [], device)
-        there.by_kind = {kind: part.to(device) for kind, part in self.by_kind.items()}
-        return there
+        """Copy to a device."""
+        copy = Moments(self.P, 0, [], device)
+        copy.by_kind = {kind: part.to(device) for kind, part in self.by_kind.items()}
+        return copy
 
     def add(self, U: Any, Y: Any, X: Any, kind: Any) -> None:
         """Add rows of any kinds."""
         for row_kind, part in self.by_kind.items():
-            own = kind == row_kind
-            if own.any():
-                part.add(U[own], Y[own], X[own])
+            mask = kind == row_kind
+            if mask.any():
+                part.add(U[mask], Y[mask], X[mask])
 
     def merge(self, other: "Moments") -> None:
         """Add the sums of other rows."""
         for row_kind, part in self.by_kind.items():
-            more = other.by_kind[row_kind]
-            part.G += more.G
-            part.c += more.c
-            part.s += more.s
-            part.norms += more.norms
-            part.n += more.n
+            part.merge(other.by_kind[row_kind])
 
     def form_normal_equations(self, weights: Array) -> tuple[Any, Any]:
         """M = Σ w² G (upper triangle) and Σ w² c over kinds."""
@@ -134,28 +128,95 @@ class NestedFactor:
     @classmethod
     def from_moments(cls, M: Any) -> "NestedFactor":
         """Factorise M (upper triangle; overwritten)."""
-        return cls(*cholesky(M))
+        return cls(*linalg.cholesky(M))
 
     @cached_property
-    def _on_host(self) -> Array:
+    def _R_on_cpu(self) -> Array:
         return to_numpy(self.R)
 
     def condition(self, p: int) -> float:
         """Estimate of the condition number of the leading block of M, its diagonal scaled to one (1-norm).
 
-        Cholesky does not mind how columns are scaled, so neither does the estimate (A. van der Sluis, Numer.
-        Math. 14, 14 (1969)).
+        Column scaling does not affect the accuracy of Cholesky, so the estimate leaves it out (A. van der Sluis,
+        Numer. Math. 14, 14 (1969)).
         """
         if p > self.valid_size:
             return float("inf")
-        R = self._on_host[:p, :p]
-        norms = np.sqrt(np.einsum("ij,ij->j", R, R))
-        if not norms.all():
-            return float("inf")
-        reciprocal, _ = lapack.dtrcon(np.asfortranarray(R / norms), norm="1", uplo="U")
+        R = self._R_on_cpu[:p, :p]
+        reciprocal = estimate_reciprocal_condition(R / column_scales(R))
         return float(1.0 / reciprocal**2) if reciprocal > 0 else float("inf")
 
     def solve(self, c: Any) -> Any:
         """M_pp⁻¹ c for ``(p, n)`` right-hand sides."""
         p = len(c)
-        return solve_factored(self.R[:p, :p], c)
+        return linalg.solve_factored(self.R[:p, :p], c)
+
+
+@dataclass
+class ResidualFactor:
+    """The triangular factor of the augmented rows [1 | U | Y] of one kind, for errors without cancellation.
+
+    [1 | U | Y] = Q R, blockwise: the sum of squares of U δ − y is that of the same combination of R's columns, since Q
+    does not change lengths. The column of ones comes first, so that R's first row holds the mean.
+
+    Attributes
+    ----------
+    P : int
+        Columns of U.
+    n : int
+        Rows so far.
+    """
+
+    P: int
+    n: int = 0
+    _R: Any = None
+    _pending: list[Any] = field(default_factory=list)
+
+    def add(self, U: Any, Y: Any) -> None:
+        """Add rows, which are buffered until an update of the factor is efficient."""
+        self._append(linalg.concatenate([linalg.get_array_device(U).zeros(len(U), 1) + 1.0, U, Y], 1))
+        self.n += len(U)
+
+    def merge(self, other: "ResidualFactor") -> None:
+        """Add the rows of another factor."""
+        if other.n:
+            self._append(other.R)
+            self.n += other.n
+
+    def _append(self, rows: Any) -> None:
+        self._pending.append(rows)
+        if sum(map(len, self._pending)) > linalg.qr_update_batch_size(rows):
+            self.finish()
+
+    def finish(self) -> None:
+        """Update the factor with the buffered rows."""
+        if self._pending:
+            rows = linalg.concatenate(self._pending, 0)
+            width = rows.shape[1]
+            self._R = linalg.update_qr(
+                linalg.get_array_device(rows).zeros(width, width) if self._R is None else self._R, rows
+            )
+            self._pending = []
+
+    @property
+    def R(self) -> Any:
+        """The factor, upper triangular; with fewer rows than columns its last rows are zero."""
+        self.finish()
+        return self._R if self._R is not None else CPU.zeros(0, self.P + 1)
+
+    def to(self, device: Device) -> "ResidualFactor":
+        """Copy to a device."""
+        return ResidualFactor(self.P, self.n, device.put(to_numpy(self.R)))
+
+    def sum_squared_residuals(self, delta: Any, columns: Array) -> tuple[Array, Array]:
+        """Sums of squares of U δ − y, about zero and about their mean.
+
+        Parameters
+        ----------
+        delta : (p, n) float64
+        columns : (n,) int64
+            Target column for each column of `delta`.
+        """
+        R = self.R
+        combined = R[:, 1 : 1 + len(delta)] @ delta - R[:, 1 + self.P + columns]
+        return to_numpy(linalg.column_squares(combined)), to_numpy(linalg.column_squares(combined[1:]))

@@ -3,10 +3,11 @@
 Passes over the rows, blockwise, all at the rate of matrix products: Gram matrix (→ R₀), whitened moments of
 the training rows (→ a baseline fit for each 2Jmax and level), leverages, and triangular factors of the test
 rows. Afterwards any weighted fit of a subset needs that subset's moments only, and its test errors need no
-rows at all. Memory is a few (P, P) matrices and a block, whatever the number of rows.
+rows at all. Memory is a few (P, P) matrices and a block, whatever the number of rows. The equations are in
+`paretofit.linear.reduction`.
 
-This module knows arrays only. Rows come in parts (see `streaming`), each a callable that yields `RowBlock`s
- afresh each time it is called; a pass over them is a map and a reduction, on threads, a GPU, or a cluster.
+Rows come in parts (see `streaming`), each a callable that yields `RowBlock`s again each time it is called; a pass over
+them is a map and a reduction, on threads, a GPU, or a cluster.
 """
 
 from __future__ import annotations
@@ -16,23 +17,14 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, RowKind
+from paretofit.core import Array, InputError, RowKind
 from paretofit.linear.loo import compute_loo_residuals
-from paretofit.linear.reduction.device import (
-    CPU,
-    Device,
-    add_gram,
-    concatenate,
-    get_array_device,
-    solve_rows,
-    symmetric_product,
-    to_numpy,
-)
-from paretofit.linear.reduction.moments import Moments, NestedFactor
-from paretofit.linear.reduction.residuals import ResidualFactor
+from paretofit.linear.reduction import linalg
+from paretofit.linear.reduction.linalg import CPU, Device, to_numpy
+from paretofit.linear.reduction.moments import Moments, NestedFactor, ResidualFactor
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, as_parts, iterate_blocks, sum_parts
 from paretofit.linear.reduction.whitening import GramAccumulator, Whitening, compute_whitening
 from paretofit.linear.wls import row_weights
@@ -40,16 +32,18 @@ from paretofit.linear.wls import row_weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from paretofit.core import Array
-    from paretofit.linear.reduction.row_block import RowBlock
+    from paretofit.linear.reduction.streaming import Part, RowBlock
 
-MAX_CONDITION = 1e8  # up to here a fit from moments agrees with one from rows to 1e-8
-MAX_REFINABLE_CONDITION = 1e12  # up to here it does so after refinement with the rows
-REFINEMENTS = 2
+MAX_CONDITION = 1e8  # up to this condition number a fit from moments agrees with one from rows to 1e-8
+MAX_REFINABLE_CONDITION = 1e12  # up to this one it does so after refinement with the rows
+N_REFINEMENTS = 2
 
 
 class HeldOutErrors(NamedTuple):
-    """Root mean squared test residuals, ``(n_levels,)`` each: at the own level, at the last, and about its mean."""
+    """Root mean squared test residuals, ``(n_levels,)`` each.
+
+    Against labels of the fit's own level, against those of the last level, and the latter about their mean.
+    """
 
     own_level: Array
     reference_level: Array
@@ -58,7 +52,7 @@ class HeldOutErrors(NamedTuple):
 
 @dataclass(frozen=True)
 class NestedFit:
-    """Fits of all levels at one size of model, as differences from the baseline.
+    """Fits of all levels at one model size, as differences from the baseline.
 
     Attributes
     ----------
@@ -77,7 +71,7 @@ class NestedFit:
 
 @dataclass(frozen=True)
 class Reduction:
-    """What is left of the rows.
+    """The triangular factors and moments to which the rows are reduced.
 
     Attributes
     ----------
@@ -86,15 +80,17 @@ class Reduction:
     whitened_sizes : (n_sizes,) int64
         The same among the whitened columns.
     n_levels : int
+        Number of convergence levels.
     whitening : Whitening
+        R₀ and the retained columns.
     baseline : (P, n_sizes * n_levels) float64
         Whitened coefficients of the baseline fit of each size and level.
     train_moments : Moments
-        Of the training rows, targets being residuals of the baseline.
+        Moments of the training rows, with the residuals of the baseline as targets.
     test_factors : mapping of RowKind to ResidualFactor
-        Of the test rows, with the residuals at each level and against the last one.
+        Factors of the test rows, with the residuals at each level and against the last one.
     unpenalised : int
-        Leading columns of X that a ridge penalty leaves free.
+        Leading columns of X without ridge penalty.
     """
 
     sizes: Array
@@ -128,46 +124,37 @@ class Reduction:
         sizes : sequence of int
             Leading columns of each model, ascending.
         energy_weight, force_weight, stress_weight : float
-            Of the Gram matrix and the baseline: a typical choice of the study.
+            Weights of the Gram matrix and the baseline: a typical choice of the study.
         unpenalised : int
-            Leading columns that a ridge penalty leaves free.
-        mapper : Run
-            Where parts are summed; the result does not depend on it.
+            Leading columns without ridge penalty.
+        mapper : PartMapper
+            Computes the sums of the parts; the result does not depend on it.
         device : Device
-            What sums them. The reduction is on the processor, and the same to rounding.
+            Hardware of the sums. The reduction is on the processor, and the same to rounding.
 
         Raises
         ------
         InputError
             If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
         """
-        counts = np.asarray(sizes, dtype=np.int64)
-        if counts.ndim != 1 or not len(counts) or counts[0] < 1 or (np.diff(counts) <= 0).any():
-            raise InputError(f"sizes must be ascending numbers of columns; got {list(sizes)}")
-        weights = row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
-        own = as_parts(parts)
-        first = next(iterate_blocks(own), None)
-        if first is None or counts[-1] > first.X.shape[1]:
-            columns = 0 if first is None else first.X.shape[1]
-            raise InputError(f"sizes must be at most the number of columns, {columns}; got {counts[-1]}")
-        n_levels = first.Y.shape[1]
-        sums = sum_parts(own, partial(GramAccumulator, weights, int(counts[-1]), n_levels, device), mapper).finish()
+        parts, weights = as_parts(parts), row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
+        columns, n_levels = _check_sizes(parts, sizes)
+        create = partial(GramAccumulator, weights, int(columns[-1]), n_levels, device)
+        sums = sum_parts(parts, create, mapper).finish()
         if not sums.n_train:
             raise InputError("a reduction needs training rows; got none")
         with threadpool_limits(1):  # threads within a product would change its rounding
-            whitening = compute_whitening(sums, own, weights, mapper)
-            inner = np.array([whitening.count_retained(int(p)) for p in counts])
-            baseline = _baseline(sums, whitening, inner)
+            whitening = compute_whitening(sums, parts, weights, mapper)
+            whitened_sizes = np.array([whitening.count_retained(int(p)) for p in columns])
+            baseline = _compute_baseline(sums, whitening, whitened_sizes)
         kinds = [RowKind(kind) for kind in sorted(sums.kinds)]
-        del sums
-        second = sum_parts(own, partial(_SecondPass, whitening, baseline, kinds, device), mapper)
-        for factor in second.test.values():
-            factor.finish()
-        made = cls(counts, inner, n_levels, whitening, baseline, second.train, second.test, unpenalised)
-        return made.to(CPU)
+        del sums  # its memory is needed for the moments
+        second = sum_parts(parts, partial(_SecondPass, whitening, baseline, kinds, device), mapper).finish()
+        fields = columns, whitened_sizes, n_levels, whitening, baseline, second.train, second.test, unpenalised
+        return cls(*fields).to(CPU)
 
     def to(self, device: Device) -> Reduction:
-        """The same with what fits are made from on a device."""
+        """Copy to a device all that fits are computed from."""
         if device == self.train_moments.device:
             return self
         return replace(
@@ -179,16 +166,15 @@ class Reduction:
         )
 
     def whiten_rows(self, X: Array, Y: Array) -> tuple[Any, Any, Any]:
-        """Whitened rows, their targets (residuals of the baseline) and the kept raw columns of rows of the design."""
-        there, labels = (self.train_moments.device.put(array) for array in (X, Y))
-        U = self.whitening.apply(there)
-        return U, _targets(labels, U, self.baseline)[0], self.whitening.select_columns(there)
+        """Whitened rows, their targets (residuals of the baseline) and the retained raw columns of rows of a design."""
+        raw, labels = (self.train_moments.device.put(array) for array in (X, Y))
+        U = self.whitening.apply(raw)
+        return U, _subtract_baseline(labels, U, self.baseline)[0], self.whitening.select_columns(raw)
 
     def empty_moments(self) -> Moments:
-        """Moments of no rows, to grow a subset from."""
-        return Moments(
-            self.train_moments.P, self.baseline.shape[1], list(self.train_moments.by_kind), self.train_moments.device
-        )
+        """Moments of no rows, to which those of a subset are added."""
+        moments = self.train_moments
+        return Moments(moments.P, self.baseline.shape[1], list(moments.by_kind), moments.device)
 
     def factorise(self, moments: Moments, weights: Array, ridge: float = 0.0) -> WeightedSystem:
         """Factorise a subset's moments at some weights: one Cholesky factor for all sizes and levels.
@@ -196,7 +182,7 @@ class Reduction:
         Parameters
         ----------
         moments : Moments
-            Of the subset.
+            Moments of the subset.
         weights : (3,) float64
             w_E, w_F, w_S.
         ridge : float
@@ -208,7 +194,7 @@ class Reduction:
         if ridge > 0:
             norms = np.where(self.whitening.retained_columns < self.unpenalised, 0.0, moments.column_norms(scaled))
             penalty = self.train_moments.device.zeros(*M.shape)
-            add_gram(penalty, self.train_moments.device.put(np.sqrt(ridge) * norms[:, None] * self.unwhitening))
+            linalg.add_gram(penalty, self.train_moments.device.put(np.sqrt(ridge) * norms[:, None] * self.unwhitening))
             M += penalty
         return WeightedSystem(self, NestedFactor.from_moments(M), c, penalty, scaled)
 
@@ -218,10 +204,9 @@ class Reduction:
         return np.asarray(lapack.dtrtri(to_numpy(self.whitening.R), lower=0)[0])
 
     def raw_coefficients(self, fit: NestedFit) -> Array:
-        """``(p, n_levels)``: coefficients of the kept raw columns, without the care that errors need."""
-        whitened = to_numpy(self.baseline)[: len(fit.delta), fit.target_columns] + to_numpy(fit.delta)
-        R = to_numpy(self.whitening.R)[: len(whitened), : len(whitened)]
-        return np.asarray(lapack.dtrtrs(np.asfortranarray(R), np.asfortranarray(whitened), lower=0)[0])
+        """``(p, n_levels)``: coefficients of the retained raw columns, less accurate than the errors of the fit."""
+        baseline = to_numpy(self.baseline)[: len(fit.delta), fit.target_columns]
+        return self.whitening.to_raw(baseline + to_numpy(fit.delta))
 
     def target_columns(self, size_index: int) -> slice:
         """The targets' columns that belong to one of `sizes`."""
@@ -230,26 +215,26 @@ class Reduction:
     def train_rms(self, moments: Moments, fit: NestedFit) -> tuple[dict[RowKind, Array], bool]:
         """Root mean squared residuals of the subset's rows, ``(n_levels,)`` for each kind.
 
-        Also whether any of them is so small against the baseline's that too many digits have cancelled.
+        The second value says whether one of them is so small compared with the baseline's that too many digits have
+        cancelled.
         """
-        rms, lost = {}, False
+        rms, lost_digits = {}, False
         for kind, part in moments.by_kind.items():
             if part.n:
                 squares, cancelled = part.sum_squared_residuals(fit.delta, fit.target_columns)
                 rms[kind] = np.sqrt(squares / part.n)
-                lost |= cancelled
-        return rms, lost
+                lost_digits |= cancelled
+        return rms, lost_digits
 
     def test_rms(self, fit: NestedFit) -> dict[RowKind, HeldOutErrors]:
         """Root mean squared residuals of the test rows of each kind."""
-        n_targets = self.baseline.shape[1]
         columns = np.arange(fit.target_columns.start, fit.target_columns.stop)
         rms = {}
         for kind, factor in self.test_factors.items():
             if factor.n:
-                own, _ = factor.sum_squared_residuals(fit.delta, columns)
-                reference, centred = factor.sum_squared_residuals(fit.delta, columns + n_targets)
-                rms[kind] = HeldOutErrors(*(np.sqrt(total / factor.n) for total in (own, reference, centred)))
+                own_level, _ = factor.sum_squared_residuals(fit.delta, columns)
+                reference = factor.sum_squared_residuals(fit.delta, columns + self.baseline.shape[1])
+                rms[kind] = HeldOutErrors(*(np.sqrt(squares / factor.n) for squares in (own_level, *reference)))
         return rms
 
 
@@ -261,7 +246,9 @@ class WeightedSystem:
     ----------
     reduction : Reduction
     factor : NestedFactor
+        Cholesky factor of the weighted moments.
     c : (P, n_targets) float64
+        Right-hand sides.
     penalty : (P, P) float64 or None
         Upper triangle, times λ.
     weights : (3,) float64
@@ -278,7 +265,7 @@ class WeightedSystem:
         """Fit all levels at one of the reduction's sizes.
 
         None if the moments are singular, or their condition number is above `max_condition`, where the solution has
-        too few digits.
+        too few accurate digits.
         """
         p = int(self.reduction.whitened_sizes[size_index])
         condition = self.factor.condition(p)
@@ -287,24 +274,24 @@ class WeightedSystem:
         columns = self.reduction.target_columns(size_index)
         right = self.c[:p, columns]
         if self.penalty is not None:
-            right = right - symmetric_product(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
+            right = right - linalg.symmetric_product(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
         return NestedFit(self.factor.solve(right), condition, columns)
 
     def refine(self, fit: NestedFit, U: Array, Y: Array, kind: Array) -> NestedFit:
         """Refine with the subset's own whitened rows (corrected semi-normal equations), which are on the processor.
 
-        The factor solves for a correction; the residual that it corrects comes from rows, where no squares have
-        cancelled. Each step gains a factor of about 1 / (condition × epsilon). (Å. Björck, Linear Algebra Appl.
+        The factor solves for a correction; the residual that it corrects is computed from rows, where no squares
+        have cancelled. Each step gains a factor of about 1 / (condition × epsilon). (Å. Björck, Linear Algebra Appl.
         88/89, 31 (1987).)
         """
         p = len(fit.delta)
         w = self.weights[kind][:, None] ** 2
-        delta, device = fit.delta, get_array_device(fit.delta)
-        for _ in range(REFINEMENTS):
+        delta, device = fit.delta, linalg.get_array_device(fit.delta)
+        for _ in range(N_REFINEMENTS):
             gradient = device.put(U[:, :p].T @ (w * (Y[:, fit.target_columns] - U[:, :p] @ to_numpy(delta))))
             if self.penalty is not None:
-                whole = self.reduction.baseline[:p, fit.target_columns] + delta
-                gradient -= symmetric_product(self.penalty[:p, :p], whole)
+                coefficients = self.reduction.baseline[:p, fit.target_columns] + delta
+                gradient -= linalg.symmetric_product(self.penalty[:p, :p], coefficients)
             delta = delta + self.factor.solve(gradient)
         return replace(fit, delta=delta)
 
@@ -312,7 +299,7 @@ class WeightedSystem:
         """Weighted leave-one-out residuals of the subset's whitened rows, ``(n, n_levels)``; see `leave_one_out`."""
         p = len(fit.delta)
         w = self.weights[kind][:, None]
-        V = solve_rows(to_numpy(self.factor.R)[:p, :p], U[:, :p] * w)
+        V = linalg.solve_rows(to_numpy(self.factor.R)[:p, :p], U[:, :p] * w)
         return compute_loo_residuals(V, (Y[:, fit.target_columns] - U[:, :p] @ to_numpy(fit.delta)) * w, group)
 
 
@@ -330,44 +317,60 @@ class _SecondPass:
         n_train, n = int(block.is_train.sum()), len(block.X)
         X, Y, kind, _, train = block.to(self.device)
         U = self.whitening.apply(X)
-        own, reference = _targets(Y, U, self.baseline)
+        own_level, reference = _subtract_baseline(Y, U, self.baseline)
         if n_train:
-            self.train.add(U[train], own[train], self.whitening.select_columns(X)[train], kind[train])
+            self.train.add(U[train], own_level[train], self.whitening.select_columns(X)[train], kind[train])
         if n_train < n:
             for row_kind, factor in self.test.items():
                 rows = ~train & (kind == row_kind)
                 if rows.any():
-                    factor.add(U[rows], concatenate([own[rows], reference[rows]], 1))
+                    factor.add(U[rows], linalg.concatenate([own_level[rows], reference[rows]], 1))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is sent back from another process: the sums alone."""
+    def finish(self) -> _SecondPass:
+        """Update the factors with their buffered rows."""
         for factor in self.test.values():
             factor.finish()
-        return {"train": self.train, "test": self.test}
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the sums only: another process returns nothing else."""
+        return {"train": self.finish().train, "test": self.test}
 
     def merge(self, other: _SecondPass) -> None:
-        """Add another part's sums."""
+        """Add the sums of another part."""
         self.train.merge(other.train)
         for kind, factor in self.test.items():
             factor.merge(other.test[kind])
 
 
-def _baseline(sums: GramAccumulator, whitening: Whitening, inner: Array) -> Array:
-    """Fits of the whole training set at every size and level, from the first pass.
+def _check_sizes(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[Array, int]:
+    """The sizes as an array, and the number of levels of the rows."""
+    columns = np.asarray(sizes, dtype=np.int64)
+    if columns.ndim != 1 or not len(columns) or columns[0] < 1 or (np.diff(columns) <= 0).any():
+        raise InputError(f"sizes must be ascending numbers of columns; got {list(sizes)}")
+    first = next(iterate_blocks(parts), None)
+    n_columns = 0 if first is None else first.X.shape[1]
+    if first is None or columns[-1] > n_columns:
+        raise InputError(f"sizes must be at most the number of columns, {n_columns}; got {columns[-1]}")
+    return columns, first.Y.shape[1]
+
+
+def _compute_baseline(sums: GramAccumulator, whitening: Whitening, whitened_sizes: Array) -> Array:
+    """Approximate fits of the whole training set at every size and level, from the first pass.
 
     Any coefficients would do: the better they fit, the fewer digits are lost later. In whitened columns the
     Gram matrix is nearly the unit matrix, so the fit of a smaller model is the leading part of a larger one's.
     """
-    theta = blas.dtrsm(1.0, whitening.R, sums.c[whitening.retained_columns], side=0, lower=0, trans_a=1)
+    theta = whitening.solve_transposed(sums.c)
     n_levels = theta.shape[1]
-    baseline = CPU.zeros(len(theta), len(inner) * n_levels)
-    for size, p in enumerate(inner):
-        baseline[:p, size * n_levels : (size + 1) * n_levels] = theta[:p]
+    baseline = CPU.zeros(len(theta), len(whitened_sizes) * n_levels)
+    for index, p in enumerate(whitened_sizes):
+        baseline[:p, index * n_levels : (index + 1) * n_levels] = theta[:p]
     return np.asarray(baseline)
 
 
-def _targets(Y: Any, U: Any, baseline: Any) -> tuple[Any, Any]:
+def _subtract_baseline(Y: Any, U: Any, baseline: Any) -> tuple[Any, Any]:
     """Residuals of the baseline at its own level, and against the last level."""
     prediction = U @ baseline
-    own = concatenate([Y] * (baseline.shape[1] // Y.shape[1]), 1) - prediction
-    return own, Y[:, -1:] - prediction
+    own_level = linalg.concatenate([Y] * (baseline.shape[1] // Y.shape[1]), 1) - prediction
+    return own_level, Y[:, -1:] - prediction

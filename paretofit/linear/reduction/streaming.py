@@ -1,8 +1,8 @@
-"""Sums over rows that come in parts: the same to the last bit for any number of threads or workers.
+"""Blocks of rows, and sums over rows that come in parts: the same to the last bit for any number of threads or workers.
 
-The rows of a design are cut into parts that depend on its shape only. Each part is summed by itself, block by block,
-wherever there is room for it, and the sums are merged in the order of the parts. So a pass over the rows is a map and a
-reduction: on threads, or by whoever hands in another `Run`. Linear algebra runs on one thread in each part: how a
+The rows of a design are cut into parts that depend on its shape only. Each part is summed by itself, block by block, on
+any thread or worker, and the sums are merged in the order of the parts. So a pass over the rows is a map and a
+reduction, on threads or by any other `PartMapper`. Linear algebra runs on one thread in each part: the way in which a
 library splits a product over threads would change its rounding.
 """
 
@@ -13,29 +13,79 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from itertools import islice, pairwise, repeat
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
-    from paretofit.linear.reduction.row_block import RowBlock
+    from paretofit.core import Array
+    from paretofit.linear.reduction.linalg import Device
 
-Part = Callable[[], Iterable["RowBlock"]]  # yields its blocks afresh each time it is called
+
+class RowBlock(NamedTuple):
+    """A block of rows of a design.
+
+    Attributes
+    ----------
+    X : (n, p) float64
+    Y : (n, n_levels) float64
+    kind : (n,) int8
+        `RowKind`.
+    configuration : (n,) int64
+        Numbered from 0.
+    is_train : (n,) bool
+        Training rows; the others are test rows.
+    """
+
+    X: Any
+    Y: Any
+    kind: Any
+    configuration: Array
+    is_train: Any
+
+    def to(self, device: Device) -> RowBlock:
+        """Copy all but the configurations to a device."""
+        kind = device.put(np.asarray(self.kind, dtype=np.int64))
+        return self._replace(X=device.put(self.X), Y=device.put(self.Y), kind=kind, is_train=device.put(self.is_train))
+
+
+Part = Callable[[], Iterable[RowBlock]]  # yields its blocks again each time it is called
 Parts = Part | Sequence[Part]
 
-FEWEST, MOST = 4, 64  # parts: work for a few threads, and for a cluster
-WORTH = 16  # rows of a part for each column: what merging costs is little beside summing so many
+MIN_PARTS, MAX_PARTS = 4, 64  # enough for a few threads, and for a cluster
+MIN_ROWS_PER_COLUMN = 16  # rows of a part for each column: merging then costs little compared with summing
 
 
 class Accumulator(Protocol):
-    """What can be summed over blocks."""
+    """Sums over blocks."""
 
     def add(self, block: Any) -> None:
         """Add a block."""
 
     def merge(self, other: Self) -> None:
-        """Add what another part has summed."""
+        """Add the sums of another part."""
+
+
+class ArraySums:
+    """Sums over blocks of the arrays that a function returns for each block."""
+
+    def __init__(self, function: Callable[[RowBlock], tuple[Array, ...]]) -> None:
+        self.function = function
+        self.arrays: tuple[Array, ...] = ()
+
+    def add(self, block: RowBlock) -> None:
+        """Add the arrays of a block."""
+        self._add(self.function(block))
+
+    def merge(self, other: ArraySums) -> None:
+        """Add the sums of another part."""
+        self._add(other.arrays)
+
+    def _add(self, arrays: tuple[Array, ...]) -> None:
+        pairs = zip(self.arrays, arrays, strict=True)
+        self.arrays = tuple(total + array for total, array in pairs) if self.arrays else arrays
 
 
 S = TypeVar("S", bound=Accumulator)
@@ -46,32 +96,23 @@ class PartMapper(Protocol):
     """Yields a function of each part, in the order of the parts, wherever they are computed."""
 
     def __call__(self, function: Callable[[Part], T], parts: Sequence[Part]) -> Iterator[T]:
-        """Run them."""
+        """Apply the function to the parts."""
 
 
 @dataclass(frozen=True)
 class ThreadMapper:
-    """Parts on threads of this process; only so many are summed, or wait to be merged, at a time."""
+    """Maps parts on threads of this process; at most `threads` parts are summed, or wait to be merged, at a time."""
 
     threads: int = 1
 
     def __call__(self, function: Callable[[Part], T], parts: Sequence[Part]) -> Iterator[T]:
-        """Run them."""
+        """Apply the function to the parts."""
         if self.threads == 1:
             yield from map(function, parts)
             return
         with ThreadPoolExecutor(self.threads) as pool:
-            running: deque[Future[T]] = deque()
-            try:
-                for part in parts:
-                    running.append(pool.submit(function, part))
-                    if len(running) > self.threads:
-                        yield running.popleft().result()
-                while running:
-                    yield running.popleft().result()
-            finally:
-                for one in running:
-                    one.cancel()
+            futures = (pool.submit(function, part) for part in parts)
+            yield from _iterate_results(futures, self.threads + 1)
 
 
 SERIAL_MAPPER = ThreadMapper()
@@ -79,84 +120,89 @@ SERIAL_MAPPER = ThreadMapper()
 
 @dataclass(frozen=True)
 class PrefetchMapper:
-    """One part after the other, its next blocks being read while one is worked on elsewhere, as on a GPU."""
+    """Maps one part after the other and reads the next blocks during the computation, such as that of a GPU."""
 
     def __call__(self, function: Callable[[Part], T], parts: Sequence[Part]) -> Iterator[T]:
-        """Run them."""
+        """Apply the function to the parts."""
         for part in parts:
             yield function(lambda part=part: prefetch(part()))  # type: ignore[misc]
 
 
 def prefetch(blocks: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """Yield what another thread takes from `blocks`, at most `depth` ahead."""
+    """Yield blocks that another thread reads, at most `depth` ahead."""
+    source, end = iter(blocks), object()
     with ThreadPoolExecutor(1) as reader:
-        source, ahead = iter(blocks), deque[Future[Any]]()
-        end = object()
-        try:
-            while True:
-                while len(ahead) < depth:
-                    ahead.append(reader.submit(next, source, end))
-                if (block := ahead.popleft().result()) is end:
-                    return
-                yield block
-        finally:
-            for one in ahead:
-                one.cancel()
+        futures = (reader.submit(next, source, end) for _ in repeat(None))
+        for block in _iterate_results(futures, depth):
+            if block is end:
+                return
+            yield block
+
+
+def _iterate_results(futures: Iterator[Future[Any]], depth: int) -> Iterator[Any]:
+    """Yield results in order with `depth` calls submitted ahead; cancel those that wait if the caller stops."""
+    ahead: deque[Future[Any]] = deque()
+    try:
+        while True:
+            ahead.extend(islice(futures, depth - len(ahead)))
+            if not ahead:
+                return
+            yield ahead.popleft().result()
+    finally:
+        for future in ahead:
+            future.cancel()
 
 
 def split_rows(n_rows: int, n_columns: int) -> list[slice]:
-    """Windows of rows, in order, that are parts."""
-    n = min(max(FEWEST, min(n_rows // (WORTH * max(n_columns, 1)), MOST)), max(n_rows, 1))
-    bounds = [k * n_rows // n for k in range(n + 1)]
+    """Split the rows into the windows that are parts, in order."""
+    n_parts = max(MIN_PARTS, min(n_rows // (MIN_ROWS_PER_COLUMN * max(n_columns, 1)), MAX_PARTS))
+    n_parts = min(n_parts, max(n_rows, 1))
+    bounds = [k * n_rows // n_parts for k in range(n_parts + 1)]
     return [slice(*pair) for pair in pairwise(bounds)]
 
 
 def as_parts(parts: Parts) -> Sequence[Part]:
-    """A single part may stand for all."""
+    """Wrap a single part in a list."""
     return [parts] if callable(parts) else parts
 
 
 def iterate_blocks(parts: Sequence[Part]) -> Iterator[RowBlock]:
-    """The blocks of all parts, in order."""
+    """Iterate over the blocks of all parts, in order."""
     return (block for part in parts for block in part())
 
 
 def sum_parts(parts: Sequence[Part], create: Callable[[], S], mapper: PartMapper) -> S:
-    """Sum all blocks into what `create` returns.
+    """Sum all blocks in an accumulator.
 
     Parameters
     ----------
     parts : sequence of callable
     create : callable
-        Returns empty sums; pickled where `mapper` needs it.
-    mapper : Run
-
-    Returns
-    -------
-    Sums
+        Returns an empty accumulator; pickled where `mapper` needs it.
+    mapper : PartMapper
     """
     with threadpool_limits(1):
-        found = mapper(partial(_summed, create), parts)
-        total = next(found)
-        for one in found:
-            total.merge(one)
+        sums = mapper(partial(_sum_part, create), parts)
+        total = next(sums)
+        for part_sums in sums:
+            total.merge(part_sums)
     return total
 
 
 def map_blocks(parts: Sequence[Part], function: Callable[[Any], T], mapper: PartMapper) -> list[T]:
     """Apply a function to every block, results in order."""
     with threadpool_limits(1):
-        return [one for several in mapper(partial(_mapped, function), parts) for one in several]
+        return [result for results in mapper(partial(_map_part, function), parts) for result in results]
 
 
-def _summed(make: Callable[[], S], part: Part) -> S:
-    sums = make()
+def _sum_part(create: Callable[[], S], part: Part) -> S:
+    sums = create()
     with threadpool_limits(1):
         for block in part():
             sums.add(block)
     return sums
 
 
-def _mapped(function: Callable[[Any], T], part: Part) -> list[T]:
+def _map_part(function: Callable[[Any], T], part: Part) -> list[T]:
     with threadpool_limits(1):
         return [function(block) for block in part()]

@@ -1,0 +1,228 @@
+"""Uncertainty of a potential: error bars of its predictions, and the distance of a structure from its training set.
+
+Energies are per atom, eV; forces eV/Å; stresses eV/Å³.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from paretofit.core import InputError, RowKind, check_choice, hash_array
+from paretofit.uncertainty.calibration import (
+    CALIBRATIONS,
+    ConformalIntervals,
+    calibrate_conformal,
+    disagreement,
+    min_calibration_size,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ase import Atoms
+
+    from paretofit.core import Array
+    from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
+
+GEOMETRY_DECIMALS = 3  # of Å to which positions and cells of the same structure agree
+TRAIN, HELD_OUT = "train", "held out"
+
+
+class CalibrationData(NamedTuple):
+    """Spreads and residuals of a committee for labels that it was not trained on.
+
+    Attributes
+    ----------
+    spread : (n,) float64
+        Standard deviations over the members.
+    residual : (n,) float64
+        Label minus prediction.
+    configuration : (n,) int64
+        Configuration of each value.
+    group : (n,) int64
+        Group of that configuration: groups are exchangeable.
+    """
+
+    spread: Array
+    residual: Array
+    configuration: Array
+    group: Array
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return len(np.unique(self.group))
+
+    def aggregate_by_configuration(self) -> tuple[Array, Array]:
+        """Disagreement and error of each configuration (equations 1 and 2 of Bidoggia et al., 2025), ascending."""
+        _, number, counts = np.unique(self.configuration, return_inverse=True, return_counts=True)
+        spread, error = (np.bincount(number, values**2) / counts for values in (self.spread, self.residual))
+        return np.sqrt(spread), np.sqrt(spread + error)
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Calibration of a committee, and a description of its training set.
+
+    Attributes
+    ----------
+    method : str
+        How the members were drawn or trained.
+    held_out : mapping of RowKind to CalibrationData
+        Empty if nothing was held out; stress only if it is labelled.
+    environments : mapping of element to EnvironmentGrade
+        Grades of atoms.
+    leverage : TrainingLeverage or None
+        None for a network, which has no rows.
+    energy_weight : float
+        w_E, the weight of an energy row in the leverage.
+    structure_roles : mapping of str to str
+        "train" or "held out" by `hash_structure`.
+    coverage : float
+        Default coverage of the intervals.
+    level : str
+        Convergence level of the labels.
+    n_members : int or None
+        Size of a committee so small that its disagreement may be small by chance.
+    """
+
+    method: str
+    held_out: Mapping[RowKind, CalibrationData]
+    environments: Mapping[str, EnvironmentGrade]
+    leverage: TrainingLeverage | None
+    energy_weight: float
+    structure_roles: Mapping[str, str]
+    coverage: float = 0.9
+    level: str = ""
+    n_members: int | None = None
+    _intervals: dict[tuple[RowKind, float], ConformalIntervals] = field(default_factory=dict, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        counts = [f"{len(data.residual)} {kind.name.lower()}" for kind, data in self.held_out.items()]
+        calibration = ", ".join(counts) or "nothing"
+        return f"Uncertainty({self.method}, calibrated on {calibration}, {100 * self.coverage:g} % intervals)"
+
+    def fit_interval(self, kind: RowKind, coverage: float | None = None) -> ConformalIntervals | None:
+        """Calibrate the conformal interval of energies per atom, force components or stress components.
+
+        None if nothing of this kind was held out, and, for the default coverage and for stresses, if too few
+        configurations were.
+
+        Raises
+        ------
+        InputError
+            If too few were held out for a requested coverage.
+        """
+        data = self.held_out.get(kind)
+        optional = coverage is None or kind == RowKind.STRESS  # stress labels are often few
+        key = kind, self.coverage if coverage is None else coverage
+        if data is None or (optional and data.n_groups < min_calibration_size(key[1])):
+            return None
+        if key not in self._intervals:
+            self._intervals[key] = calibrate_conformal(data.spread, data.residual, key[1], data.group, self.n_members)
+        return self._intervals[key]
+
+    def fit_calibration(self, kind: RowKind, method: str = "slope") -> Any:
+        """Calibrate errors of configurations by their disagreements: "slope" (τ = aε), "isotonic" or "quantile".
+
+        Returns
+        -------
+        SlopeCalibration, IsotonicCalibration or QuantileCalibration
+            Each with ``threshold(error)`` and ``error(spread)``.
+
+        Raises
+        ------
+        InputError
+            If the method is not one of these, or nothing of this kind was held out.
+        """
+        check_choice("the calibration", method, CALIBRATIONS)
+        if kind not in self.held_out:
+            raise InputError(f"there are no held-out {kind.name.lower()} labels to calibrate on; fit again with some")
+        return CALIBRATIONS[method](*self.held_out[kind].aggregate_by_configuration())
+
+    def compute_grades(self, atoms: Atoms, descriptors: Array) -> Array:
+        """``(N,)``: extrapolation grade of each atom (γ > 1 extrapolates), from its descriptors ``(N, K)``."""
+        symbols = np.array(atoms.get_chemical_symbols())
+        grades = np.full(len(symbols), np.inf)
+        for element, grade in self.environments.items():
+            mask = symbols == element
+            if mask.any():
+                grades[mask] = grade(descriptors[mask])
+        return grades
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Prediction of a committee for one structure, with its uncertainty.
+
+    Attributes
+    ----------
+    energy, forces, stress
+        Of the potential: eV, (N, 3) eV/Å, (6,) eV/Å³ (NaN where not periodic in three directions).
+    energy_std, forces_std, stress_std
+        Standard deviations over the members: eV/atom, (N, 3) eV/Å, (6,) eV/Å³.
+    energy_interval, forces_interval, stress_interval
+        Half widths of the conformal intervals in the same units; NaN where not calibrated.
+    grades : (N,) float64
+        D-optimality grade of each atom; above 1 it extrapolates.
+    leverage : float
+        Of the structure's energy row; below 1 for training structures; NaN for a network.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array
+    energy_std: float
+    forces_std: Array
+    stress_std: Array
+    energy_interval: float
+    forces_interval: Array
+    stress_interval: Array
+    grades: Array
+    leverage: float
+
+    @property
+    def grade(self) -> float:
+        """The highest grade of an atom."""
+        return float(self.grades.max())
+
+
+def build_assessment(
+    members: Any, uncertainty: Uncertainty, grades: Array, leverage: float, coverage: float | None = None
+) -> Assessment:
+    """Assess a structure by the predictions of the members.
+
+    Parameters
+    ----------
+    members : Prediction
+        ``energy`` (m,), ``forces`` (m, N, 3), ``stress`` (m, 6).
+    uncertainty : Uncertainty
+    grades : (N,) float64
+    leverage : float
+    coverage : float, optional
+        Coverage of the intervals; by default that of `uncertainty`.
+    """
+    n = len(grades)
+    spreads = [
+        disagreement(members.energy[:, None] / n)[0],
+        disagreement(members.forces.reshape(len(members.forces), -1)).reshape(n, 3),
+        disagreement(members.stress),
+    ]
+    intervals = [uncertainty.fit_interval(kind, coverage) for kind in (RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS)]
+    widths = [
+        spread * np.nan if interval is None else interval.half_width(spread)
+        for interval, spread in zip(intervals, spreads, strict=True)
+    ]
+    means = [float(members.energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)]
+    values: list[Any] = [*means, float(spreads[0]), *spreads[1:], float(widths[0]), *widths[1:], grades, leverage]
+    return Assessment(*values)
+
+
+def hash_structure(atoms: Atoms) -> str:
+    """Hash a structure up to a thousandth of an Å, to recognise training structures."""
+    lengths = np.concatenate([atoms.cell[:].ravel(), atoms.positions.ravel()])
+    geometry = np.round(lengths, GEOMETRY_DECIMALS) + 0.0  # no -0.0
+    return hash_array(np.concatenate([atoms.numbers, atoms.pbc, geometry]))[:16]
