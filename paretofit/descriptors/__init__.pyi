@@ -4,6 +4,7 @@ from .atoms import compute_atom_rows as compute_atom_rows
 from .atoms import compute_energy_rows as compute_energy_rows
 from .atoms import compute_mean_descriptors as compute_mean_descriptors
 from .basis import SnapBasis as SnapBasis
+from .batches import map_structures as map_structures
 from .compute import compute_design as compute_design
 from .design import DesignMatrix as DesignMatrix
 from .design_file import DesignBlock as DesignBlock
