@@ -133,7 +133,7 @@ class TestTheFile:
         LinearPotential(potential.basis, potential.coefficients).write(tmp_path)
         again = LinearPotential.read(tmp_path)
         assert np.array_equal(again.coefficients, potential.coefficients)
-        with pytest.raises(InputError, match="no committee to assess by"):
+        with pytest.raises(InputError, match="no committee that could assess it"):
             again.assess(bulk("Be"))
 
     def test_of_another_potential_it_is_refused(self, potential, folder, tmp_path):
@@ -315,9 +315,9 @@ def call(*words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit", "DATA", "--committee", 1], "two members at least; got 1"),
+        (["fit", "DATA", "--committee", 1], "at least two members; got 1"),
         (["fit", "DATA", "--committee", 8, "--hold-out", 0.02], "needs 9 held-out configurations"),
-        (["fit", "DATA", "--committee", 8, "--method", "bagging"], "'bagging' is not one of bootstrap"),
+        (["fit", "DATA", "--committee", 8, "--method", "bagging"], "must be one of bootstrap, subset, posterior, pops; got 'bagging'"),
         (["fit", "DATA", "--method", "pops"], "say how many members with --committee"),
         (["fit", "DATA", "--committee", 8, "--coverage", 1.5], "coverage must lie between 0 and 1; got 1.5"),
         (["fit", "DATA", "--level", "9"], "has no level '9'"),
@@ -368,7 +368,7 @@ class TestWhatTheReviewFound:
             for k, atoms in enumerate(structures):
                 atoms.info["parent"] = f"p{k % 12}"
             write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(read_labels(data, "5"))}, data.ids)
-        with pytest.raises(InputError, match="needs 9 held-out configurations, or families of relatives"):
+        with pytest.raises(InputError, match="needs 9 held-out configurations, or groups of them"):
             fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4))
         made = fit_dataset(
             tmp_path / "d.h5",
