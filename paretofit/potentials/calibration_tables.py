@@ -43,7 +43,9 @@ def build_calibration_tables(
         if kind not in uncertainty.held_out or len(labelled) < MIN_CONFIGURATIONS:
             continue
         line = uncertainty.fit_calibration(kind)
-        slopes.append([quantity, line.slope, line.slope_half_width, line.residual * DISPLAY_UNITS[kind][0], test_set])
+        slopes.append(
+            [quantity, line.slope, line.slope_half_width, line.rms_residual * DISPLAY_UNITS[kind][0], test_set]
+        )
         rates += _tabulate_rates(quantity, labelled)
         coverages += _tabulate_coverage(quantity, uncertainty, test_set, rows[rows["quantity"] == quantity])
     return {

@@ -99,7 +99,8 @@ def write_snap(
     model = _select_basis(basis, len(coefficients))
     if not np.isfinite(coefficients).all():
         raise InputError(f"the potential '{name}' has coefficients that are not finite; fit it again with a ridge")
-    files = SnapFiles(*(folder / f"{name}{suffix}" for suffix in SUFFIXES), list(model.elements), reference)
+    coefficient_file, parameter_file, include_file = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
+    files = SnapFiles(coefficient_file, parameter_file, include_file, list(model.elements), reference)
     write_text(files.coefficients, _format_coefficients(model, coefficients))
     write_text(files.parameters, _format_parameters(model))
     write_text(files.include, _format_include(files))

@@ -98,7 +98,7 @@ class TestSettings:
             ({"foundation": {"file": "a.model", "replay": "b.xyz"}}, "only with 'mode: multihead'"),
             ({"epochs": 10, "stage_two": {"start": 10}}, "must be smaller than 'epochs'"),
             ({"options": {"lr": 0.1}}, "use the key 'learning_rate'"),
-            ({"options": {"seed": 1}}, "leave it out"),
+            ({"options": {"seed": 1}}, "remove it"),
             ({"preset": "huge"}, "'published', 'medium', 'small' or 'tiny'"),
             ({"members": 1}, "greater than or equal to 2"),
         ],
@@ -182,12 +182,12 @@ class TestWatching:
     def member(self, tmp_path):
         made = MemberTraining(tiny(epochs=50, patience=3), tmp_path / "member_0", ["1", "2"], {}, None, [])
         assert not made.check_finished()
-        (made._work / "results").mkdir(parents=True)
+        (made._attempt_folder / "results").mkdir(parents=True)
         return made
 
     @staticmethod
     def log(member, *entries):
-        with (member._work / "results" / "member_run-1_train.txt").open("a") as stream:
+        with (member._attempt_folder / "results" / "member_run-1_train.txt").open("a") as stream:
             for entry in entries:
                 stream.write(entry if isinstance(entry, str) else json.dumps(entry) + "\n")
 
@@ -198,10 +198,10 @@ class TestWatching:
     def test_enough_after_patience(self, member):
         self.log(member, self.epoch(None, 9.0), *(self.epoch(k, one) for k, one in enumerate([5, 3, 4, 4])))
         assert member._read_log() == ""
-        assert (member._best(), member._is_enough()) == (1, False)
+        assert (member._find_best_epoch(), member._can_stop()) == (1, False)
         self.log(member, self.epoch(4, 3.5))
         member._read_log()
-        assert member._is_enough()
+        assert member._can_stop()
 
     def test_not_finite_is_said(self, member):
         self.log(member, self.epoch(None, 9.0), {"mode": "opt", "epoch": 2, "loss": float("nan"), "time": 0.1})
@@ -221,14 +221,14 @@ class TestWatching:
         self.log(member, self.epoch(None, 3.0), self.epoch(2, 3.5))
         member._read_log()
         assert sorted(member.history) == [0, 1, 2]
-        assert member._initial == 9.0
+        assert member._initial_loss == 9.0
 
     def test_the_last_two_checkpoints_of_each_stage_stay(self, member):
-        folder = member._work / "checkpoints"
+        folder = member._attempt_folder / "checkpoints"
         folder.mkdir()
         for name in ("epoch-1", "epoch-9", "epoch-10", "epoch-20_swa", "epoch-21_swa", "epoch-100_swa"):
             (folder / f"member_run-1_{name}.pt").touch()
-        member._prune()
+        member._prune_checkpoints()
         assert sorted(one.name.split("epoch-")[1] for one in folder.iterdir()) == [
             "10.pt", "100_swa.pt", "21_swa.pt", "9.pt"]  # fmt: skip
 
@@ -236,14 +236,14 @@ class TestWatching:
         monkeypatch.setattr(member, "_launch", lambda more: None)
         self.log(member, self.epoch(None, 1.0), self.epoch(0, 2.0))
         member._read_log()
-        member._conclude()
-        assert (member.attempt, member.over) == (1, False)
-        assert "not below the 1 that it began with" in member.replaced
+        member._complete()
+        assert (member.attempt, member.is_done) == (1, False)
+        assert "not below the initial 1" in member.replacement_reason
         member.history = {0: {"loss": 2.0}}
-        member._initial = 1.0
-        member._conclude()
-        assert member.over
-        assert member.failed.startswith("member_0: its error")
+        member._initial_loss = 1.0
+        member._complete()
+        assert member.is_done
+        assert member.failure.startswith("member_0: its error")
 
 
 @needs_mace
@@ -285,15 +285,15 @@ class TestTrained:
         turned.rotate(37, (1, 2, 3), rotate_cell=True)
         one, other = committee.predict(atoms), committee.predict(turned)
         assert np.allclose(one.energy, other.energy, atol=1e-4)
-        assert np.allclose(committee.descriptors(atoms), committee.descriptors(turned), atol=1e-4)
-        assert committee.grades(turned) == pytest.approx(committee.grades(atoms), abs=1e-3)
+        assert np.allclose(committee.compute_descriptors(atoms), committee.compute_descriptors(turned), atol=1e-4)
+        assert committee.compute_grades(turned) == pytest.approx(committee.compute_grades(atoms), abs=1e-3)
 
     def test_what_trained_is_inside_and_what_is_far_is_not(self, committee):
         known = labelled(12, 0).structures
-        assert max(committee.grades(atoms).max() for atoms in known) < 1.01
+        assert max(committee.compute_grades(atoms).max() for atoms in known) < 1.01
         squeezed = known[0].copy()
         squeezed.set_cell(squeezed.cell[:] * 0.7, scale_atoms=True)
-        assert committee.grades(squeezed).max() > 2
+        assert committee.compute_grades(squeezed).max() > 2
 
     def test_a_molecule_has_no_stress(self, committee):
         assert np.isnan(committee.predict(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.3]])).stress).all()
@@ -321,7 +321,7 @@ class TestTrained:
         with pytest.raises(InputError, match="cannot be loaded as a MACE model"):
             read_potential(tmp_path).member(1).predict(bulk("Cu"))
         (tmp_path / "mace.json").write_text("{")
-        with pytest.raises(InputError, match="no complete MACE committee"):
+        with pytest.raises(InputError, match="not a complete MACE committee"):
             read_potential(tmp_path)
 
     def test_training_again_keeps_what_stands(self, committee, monkeypatch):
@@ -480,7 +480,7 @@ class TestTraining:
     def test_a_foundation_that_has_not_seen_an_element_is_named(self, committee, tmp_path):
         data = MaceData(labelled(4, 0, "Au"), labelled(3, 1, "Au"))
         own = tiny(foundation={"file": committee.models[0]})
-        with pytest.raises(InputError, match="has not seen Au; it knows Cu"):
+        with pytest.raises(InputError, match="lacks Au; it has Cu"):
             train_members(own, data, tmp_path, seed=1)
 
     def test_options_of_mace_are_handed_on_and_checked(self):
@@ -489,7 +489,7 @@ class TestTraining:
             InputError, match=r"'options.num_radial_bases' is no option .*did you mean 'num_radial_basis'"
         ):
             check_mace("cpu", {"num_radial_bases": 1})
-        with pytest.raises(InputError, match="'options.num_radial_basis': mace_run_train refuses 'ten'"):
+        with pytest.raises(InputError, match="'options.num_radial_basis': mace_run_train rejects 'ten'"):
             check_mace("cpu", {"num_radial_basis": "ten"})
 
     def test_cuda_where_there_is_none(self):
@@ -662,8 +662,8 @@ class TestOnTheFront:
     def test_what_is_trained_is_kept_and_only_what_is_new_is_trained(self, front_run, beryllium, monkeypatch):
         result, path = front_run
         trained = []
-        original = networks_module.mace_committee
-        monkeypatch.setattr(networks_module, "mace_committee",
+        original = networks_module.train_mace_committee
+        monkeypatch.setattr(networks_module, "train_mace_committee",
                             lambda *args, **more: trained.append(more["level"]) or original(*args, **more))  # fmt: skip
         before = (result.folder / "mace.csv").read_bytes()
         run_study(path, out=result.folder)
