@@ -15,6 +15,7 @@ from paretofit.descriptors.rows import (
     extract_per_atom,
     format_compute_command,
     pack_triangle,
+    sum_features,
     translate_lammps_errors,
 )
 
@@ -110,14 +111,8 @@ def compute_energy_row(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
     Equal to that of `compute_configuration_rows` and much cheaper.
     """
     values, types = compute_atom_descriptors(lammps, basis, atoms), assign_types(basis, atoms)
-    sums = []
-    for element in range(1, len(basis.elements) + 1):
-        element_values = values[types == element]
-        sums.append(element_values.sum(axis=0))
-        if basis.quadratic:
-            sums.append(pack_triangle((element_values.T @ element_values)[None])[0])
     counts = np.bincount(types - 1, minlength=len(basis.elements))
-    return np.concatenate([counts, np.concatenate(sums)[basis.column_order]]) / len(atoms)
+    return np.concatenate([counts, sum_features(basis, values, types)]) / len(atoms)
 
 
 def compute_energy_rows(

@@ -301,16 +301,24 @@ def _compute_product_sums(lammps: Any, basis: SnapBasis, types: Array) -> tuple[
     n = len(types)
     B, dB = extract_atom_gradient(lammps, basis, n)
     dB = dB.transpose(0, 2, 1, 3).reshape(3 * n, n, -1)
-    sums, gradients = [], []
+    gradients = []
     for element in range(1, len(basis.elements) + 1):
-        element_atoms = types == element
-        element_B, element_dB = B[element_atoms], dB[:, element_atoms]
-        sums.append(element_B.sum(axis=0))
+        element_dB = dB[:, types == element]
         gradients.append(element_dB.sum(axis=1))
         if basis.quadratic:
+            gradients.append(_compute_quadratic_gradient(B[types == element], element_dB))
+    return sum_features(basis, B, types), np.concatenate(gradients, axis=1)[:, basis.column_order]
+
+
+def sum_features(basis: SnapBasis, B: Array, types: Array) -> Array:
+    """Sum the features of all atoms by element, ``(n_features - n_elements,)`` in nested order."""
+    sums = []
+    for element in range(1, len(basis.elements) + 1):
+        element_B = B[types == element]
+        sums.append(element_B.sum(axis=0))
+        if basis.quadratic:
             sums.append(pack_triangle((element_B.T @ element_B)[None])[0])
-            gradients.append(_compute_quadratic_gradient(element_B, element_dB))
-    return np.concatenate(sums)[basis.column_order], np.concatenate(gradients, axis=1)[:, basis.column_order]
+    return np.concatenate(sums)[basis.column_order]
 
 
 def _compute_quadratic_gradient(B: Array, dB: Array) -> Array:

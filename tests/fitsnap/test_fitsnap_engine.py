@@ -249,7 +249,7 @@ SNAP = {"BISPECTRUM": {"type": "Be"}}
         (SNAP | {"REFERENCE": {"units": "real"}}, "units must be metal"),
         (CUSTOM | {"REFERENCE": {"pair_style": "zbl 4.0 4.8"}}, "no reference potential with LAMMPSCUSTOM"),
         ({"BISPECTRUM": 4}, "must be a mapping"),
-        ("nowhere.in", "no file at nowhere.in"),
+        ("nowhere.in", "there is no file at nowhere.in"),
         (4, "a mapping of FitSNAP's sections or a path"),
     ],
 )
@@ -287,13 +287,13 @@ def test_stress_needs_a_crystal(tmp_path):
 
 @installed
 def test_a_process_that_dies_is_one_sentence(tmp_path, monkeypatch):
-    describe = fitsnap_engine._Worker.describe
+    describe = fitsnap_engine._Worker.compute_rows
 
     def killed(self, *of_what):
         self._process.kill()
         return describe(self, *of_what)
 
-    monkeypatch.setattr(fitsnap_engine._Worker, "describe", killed)
+    monkeypatch.setattr(fitsnap_engine._Worker, "compute_rows", killed)
     dataset = dataset_of(tmp_path / "data.h5", [bulk("Be")], ids=[4])
     with pytest.raises(InputError, match=r"configuration 4: FitSNAP ended with exit code -9$"):
         compute_fitsnap_design(dataset, SNAP, tmp_path / "fitsnap.h5")

@@ -122,7 +122,7 @@ def test_two_elements_with_a_reference_for_each_pair(tmp_path):
     assert settings.bispectrum.twojmax == 8
     assert settings.bispectrum.radelem == (0.5, 0.417932464)
     assert settings.eshift == {"W": 0.0, "Be": -1.5}
-    assert settings.reference.pair_coeff == ("* * zero", "1 1 zbl 74 74", "1 2 zbl 74 4", "2 2 zbl 4 4")
+    assert settings.reference.pair_coeffs == ("* * zero", "1 1 zbl 74 74", "1 2 zbl 74 4", "2 2 zbl 4 4")
 
 
 def test_explicit_elements_and_an_inner_switch(tmp_path):
@@ -286,7 +286,7 @@ class TestRefused:
             (LISTED + "A = -0.5 1 1", ["A", "size", "'-0.5'"]),
             ("group_sections = name size\ngroup_types = str int\nA = 0.5", ["A", "size is declared int", "'0.5'"]),
             ("group_sections = name size eweigth\nA = 1 1", ["eweigth", "did you mean 'eweight'"]),
-            ("group_sections = name size size\nA = 1 1", ["doubled", "size"]),
+            ("group_sections = name size size\nA = 1 1", ["twice", "size"]),
             ("group_sections = size name\nA = 1", ["must begin with 'name'"]),
             ("group_sections = name eweight\nA = 1", ["training_size"]),
             ("group_sections = name size training_size\nA = 1 1", ["training_size"]),
@@ -299,10 +299,10 @@ class TestRefused:
         refused(tmp_path, "[GROUPS]", *words, GROUPS=body)
 
     def test_files_that_are_no_inputs(self, tmp_path):
-        refused(tmp_path, "is no FitSNAP input", text="type = Ta\n")
-        refused(tmp_path, "is no FitSNAP input", "line", text="[PATH]\ndataPath JSON\n")
-        refused(tmp_path, "is no FitSNAP input", "'dataPath'", text="[PATH]\ndataPath = a\ndataPath = b\n")
-        with pytest.raises(InputError, match="no file at"):
+        refused(tmp_path, "is not a FitSNAP input", text="type = Ta\n")
+        refused(tmp_path, "is not a FitSNAP input", "line", text="[PATH]\ndataPath JSON\n")
+        refused(tmp_path, "is not a FitSNAP input", "'dataPath'", text="[PATH]\ndataPath = a\ndataPath = b\n")
+        with pytest.raises(InputError, match="there is no file at"):
             read_fitsnap_input(tmp_path / "nowhere.in")
         with pytest.raises(InputError, match="cannot be read"):
             read_fitsnap_input(tmp_path)
@@ -313,10 +313,10 @@ class TestRefused:
 
 def test_groups_without_a_folder_or_files_are_named(tmp_path):
     settings = read(tmp_path)
-    with pytest.raises(InputError, match=r"\[PATH\] dataPath: no folder at"):
+    with pytest.raises(InputError, match=r"\[PATH\] dataPath: there is no directory"):
         list_group_files(settings)
     (tmp_path / "JSON" / "Liquids").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"'Liquid' has no folder.*did you mean 'Liquids'"):
+    with pytest.raises(InputError, match=r"'Liquid' has no directory.*did you mean 'Liquids'"):
         list_group_files(settings)
     settings = replace(settings, groups=(replace(settings.groups[0], name="Liquids"),))
     (tmp_path / "JSON" / "Liquids" / "._a.json").touch()
@@ -347,8 +347,8 @@ class TestSplit:
 
     def test_what_is_not_as_asked_is_said(self):
         assert split_group(range(4), group(0.5, 0.5)).note == ""
-        assert "2 of 4 are for neither" in split_group(range(4), group(1, 1)).note
-        assert "taken: 4 and 0" in split_group(range(4), group(9, 1)).note
+        assert "2 of 4 configurations are in neither" in split_group(range(4), group(1, 1)).note
+        assert "used: 4 and 0" in split_group(range(4), group(9, 1)).note
 
     @given(
         n=st.integers(0, 40),
