@@ -241,7 +241,7 @@ def test_designs_that_cannot_be(tmp_path):
     with pytest.raises(InputError, match="at least one block"):
         DesignMatrix.from_blocks([], tmp_path / "d.h5")
     (tmp_path / "d.h5").write_text("no")
-    with pytest.raises(InputError, match="damaged or truncated"):
+    with pytest.raises(InputError, match="corrupt or truncated"):
         DesignMatrix.open(tmp_path / "d.h5")
 
 
@@ -270,9 +270,9 @@ def test_two_elements_through_a_dataset(tmp_path):
         ({"rows": np.array([[1, "2"], [3, 4]], dtype=object)}, "rows must be real numbers"),
         ({"rows": np.ones((2, 2)) * 1j}, "rows must be real numbers"),
         ({"rows": [1.0, 2.0]}, r"\(n_rows, n_features\)"),
-        ({"kind": None}, "kind must say .* for each of the 2 rows, in a list; got None"),
-        ({"kind": "energy"}, "in a list; got 'energy'"),
-        ({"kind": [["energy"], []]}, "kind must say"),
+        ({"kind": None}, "kind must be a list .* for each of the 2 rows; got None"),
+        ({"kind": "energy"}, "kind must be a list .* got 'energy'"),
+        ({"kind": [["energy"], []]}, "kind must be a list"),
         ({"configuration": [[0], []]}, "configuration must be a whole number for each of the 2 rows"),
         ({"configuration": [0.5, 1]}, "configuration must be a whole number"),
         ({"targets": "dft"}, "targets must be a mapping of level to 2 numbers.* got 'dft'"),
