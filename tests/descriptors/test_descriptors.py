@@ -353,7 +353,7 @@ def test_lammps_is_quoted_without_its_source_lines(lammps):
         "(src/src/nbin_standard.cpp:213)\nLast input line: run 0 post no"
     )
     assert format_lammps_error(Exception(noisy)) == "Too many bins"
-    dense = Atoms("Be", cell=np.eye(3) * 0.05, pbc=True, info={"config_id": 4})
+    dense = Atoms("Be", cell=np.eye(3) * 0.02, pbc=True, info={"config_id": 4})
     with pytest.raises(InputError, match="configuration 4: LAMMPS stopped with: ") as caught:
         compute_configuration_rows(lammps, SnapBasis(elements=["Be"], twojmax=1), dense)
     assert not any(part in str(caught.value) for part in ("http", "src/", "Last input", "\n"))
@@ -384,8 +384,15 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not SHARED_MEMORY_FOLDER.is_dir(), reason=f"no {SHARED_MEMORY_FOLDER}")
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    ("jobs", "fails"),
+    [
+        (1, False),
+        (2, True),
+        pytest.param(1, True, marks=pytest.mark.slow),
+        pytest.param(2, False, marks=pytest.mark.slow),
+    ],
+)
 def test_no_process_leaves_shared_memory_behind(tmp_path, jobs, fails):
     """Also where joblib kills its workers, because one of them could not describe a configuration."""
     crystals = [bulk("Be", "bcc", a=2.5).repeat(3) for _ in range(12)]

@@ -583,7 +583,7 @@ def front_run(beryllium, tmp_path_factory):
 @needs_mace
 class TestInTheLoop:
     def test_two_iterations(self, looped):
-        assert looped.reason == "the maximum number of iterations"
+        assert looped.stop_reason == "the maximum number of iterations"
         assert looped.iterations["iteration"].tolist() == [1, 2]
         assert np.isfinite(looped.iterations[["test_energy", "test_forces", "test_stress"]].to_numpy()).all()
         assert looped.report.stat().st_size > 10_000
@@ -659,6 +659,7 @@ class TestOnTheFront:
         assert "Committees, next to each other" in text
         assert (front_run[0].folder / "figures" / "networks.png").stat().st_size > 10_000
 
+    @pytest.mark.slow
     def test_what_is_trained_is_kept_and_only_what_is_new_is_trained(self, front_run, beryllium, monkeypatch):
         result, path = front_run
         trained = []
