@@ -33,14 +33,14 @@ def read(folder, **sections):
     return read_fitsnap_input(write(folder, **sections))
 
 
-def refused(folder, *words, text=None, **sections):
+def refused(folder, *texts, text=None, **sections):
     """The input is refused, in one line that names the file and each of `words`."""
     path = write(folder, text, **sections)
     with pytest.raises(InputError) as caught:
         read_fitsnap_input(path)
     message = str(caught.value)
     assert "\n" not in message
-    for word in (str(path), *words):
+    for word in (str(path), *texts):
         assert word in message
     return message
 
@@ -80,11 +80,11 @@ class TestTantalum:
     def test_all_files_of_all_groups_are_for_training(self):
         settings = read_fitsnap_input(TANTALUM / "Ta-example.in")
         files = list_group_files(settings)
-        assert sum(len(one) for one in files.values()) == 363
-        assert [one.name for one in files["Elastic_BCC"][9:11]] == ["BCC_deformed_9.json", "BCC_deformed_10.json"]
-        for one in settings.groups:
-            split = split_group(files[one.name], one)
-            assert (split.training, split.testing, split.note) == (files[one.name], [], "")
+        assert sum(len(entry) for entry in files.values()) == 363
+        assert [entry.name for entry in files["Elastic_BCC"][9:11]] == ["BCC_deformed_9.json", "BCC_deformed_10.json"]
+        for entry in settings.groups:
+            split = split_group(files[entry.name], entry)
+            assert (split.training, split.testing, split.note) == (files[entry.name], [], "")
 
 
 def test_what_a_file_does_not_say_is_as_in_fitsnap(tmp_path):
@@ -181,7 +181,7 @@ def test_a_group_file_replaces_the_section(tmp_path):
 def test_smartweights_and_a_seed(tmp_path):
     settings = read(tmp_path, GROUPS=SECTIONS["GROUPS"] + "smartweights = 1\nrandom_sampling = 1\nrandom_seed = 7")
     assert (settings.smartweights, settings.random_sampling, settings.random_seed) == (True, True, 7)
-    assert [one.name for one in settings.groups] == ["Liquid"]
+    assert [entry.name for entry in settings.groups] == ["Liquid"]
 
 
 class TestRefused:
@@ -195,7 +195,7 @@ class TestRefused:
         refused(tmp_path, "[TRAINSHIFT]", "[ESHIFT]", TRAINSHIFT="Ta = 1")
 
     @pytest.mark.parametrize(
-        ("section", "line", "words"),
+        ("section", "line", "texts"),
         [
             ("BISPECTRUM", "rcutfacc = 4", ["rcutfacc", "did you mean 'rcutfac'"]),
             ("BISPECTRUM", "TWOJMAX = 4", ["TWOJMAX", "did you mean 'twojmax'"]),
@@ -208,8 +208,8 @@ class TestRefused:
             ("EXTRAS", "dump_trth = 1", ["dump_trth", "did you mean 'dump_truth'"]),
         ],
     )
-    def test_unknown_keys(self, tmp_path, section, line, words):
-        refused(tmp_path, f"[{section}]", *words, **{section: SECTIONS.get(section, "") + "\n" + line})
+    def test_unknown_keys(self, tmp_path, section, line, texts):
+        refused(tmp_path, f"[{section}]", *texts, **{section: SECTIONS.get(section, "") + "\n" + line})
 
     @pytest.mark.parametrize(
         ("section", "line"),
@@ -249,7 +249,7 @@ class TestRefused:
         refused(tmp_path, "twojmax", "'6.5'", BISPECTRUM="type = W\ntwojmax = 6.5")
 
     @pytest.mark.parametrize(
-        ("body", "words"),
+        ("body", "texts"),
         [
             ("type = Ta\nrcutfac = 4,6", ["rcutfac", "real number", "'4,6'"]),
             ("type = Ta\nrmin0 = nan", ["rmin0", "'nan'"]),
@@ -263,8 +263,8 @@ class TestRefused:
             ("twojmax = 6", ["type"]),
         ],
     )
-    def test_values_of_the_descriptors(self, tmp_path, body, words):
-        refused(tmp_path, "[BISPECTRUM]", *words, BISPECTRUM=body)
+    def test_values_of_the_descriptors(self, tmp_path, body, texts):
+        refused(tmp_path, "[BISPECTRUM]", *texts, BISPECTRUM=body)
 
     def test_units_and_atom_style(self, tmp_path):
         refused(tmp_path, "units", "metal", "'real'", REFERENCE="units = real")
@@ -276,7 +276,7 @@ class TestRefused:
         refused(tmp_path, "[GROUPS] has no groups", GROUPS=None)
 
     @pytest.mark.parametrize(
-        ("body", "words"),
+        ("body", "texts"),
         [
             (LISTED + "A = 1.0 100", ["A has 2 values", "names 3", "size eweight fweight"]),
             (LISTED + "A = 1.0 1 1\nsmartweight = 1", ["smartweight", "did you mean 'smartweights'"]),
@@ -295,8 +295,8 @@ class TestRefused:
             (LISTED + "random_seed = 0.5\nA = 1 1 1", ["random_seed", "whole number"]),
         ],
     )
-    def test_groups(self, tmp_path, body, words):
-        refused(tmp_path, "[GROUPS]", *words, GROUPS=body)
+    def test_groups(self, tmp_path, body, texts):
+        refused(tmp_path, "[GROUPS]", *texts, GROUPS=body)
 
     def test_files_that_are_no_inputs(self, tmp_path):
         refused(tmp_path, "is not a FitSNAP input", text="type = Ta\n")
