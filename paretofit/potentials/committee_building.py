@@ -80,7 +80,7 @@ class CommitteeSettings:
             raise InputError(f"a committee needs at least two members; got {self.members}")
         check_choice("the method of a committee", self.method, COMMITTEE_METHODS)
         if not 0 < self.coverage < 1:
-            raise InputError(f"the coverage must be between 0 and 1; got {self.coverage:g}")
+            raise InputError(f"the coverage must lie between 0 and 1; got {self.coverage:g}")
         min_groups = min_calibration_size(self.coverage)
         if n_calibration_groups is not None and n_calibration_groups < min_groups:
             raise InputError(

@@ -4,6 +4,7 @@ The inputs below are written after FitSNAP's public examples (Ta_Linear_JCP2014,
 InP_JPCA2020, Ta_XYZ, Ta_PACE_RIDGE).
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from paretofit import InputError
 from paretofit.fitsnap import Group, list_group_files, read_fitsnap_input, split_group
 
-TANTALUM = Path(__file__).parents[3] / "shared" / "data" / "fitsnap_ta_linear"
+SHARED = Path(os.environ.get("PARETOFIT_SHARED", Path(__file__).parents[3] / "shared"))
+TANTALUM = SHARED / "data" / "fitsnap_ta_linear"
 LISTED = "group_sections = name size eweight fweight\ngroup_types = str float float float\n"
 
 
