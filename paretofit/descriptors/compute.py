@@ -41,16 +41,14 @@ def compute_design(
     Parameters
     ----------
     dataset : Dataset
-        Its labels are attached with `DesignMatrix.with_labels`; descriptors need only the structures.
+        Its labels are attached with `DesignMatrix.with_labels`.
     basis : SnapBasis
     path : path-like
         The HDF5 file to write, atomically.
     stress : bool
         Also compute six stress rows of each configuration, which must be periodic in three directions.
-    jobs : int
-        Number of processes.
-    progress : bool
-        Show a progress bar.
+    jobs, progress
+        Number of processes, and whether to show a progress bar.
 
     Returns
     -------
@@ -60,8 +58,7 @@ def compute_design(
     Raises
     ------
     InputError
-        If the dataset is empty, the descriptors of a configuration cannot be computed (the message names it), `jobs`
-        is below 1, or the file cannot be written.
+        If the dataset is empty, LAMMPS fails for a configuration, `jobs` is below 1, or the file cannot be written.
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1; got {jobs}")

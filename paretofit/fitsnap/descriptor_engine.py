@@ -69,12 +69,11 @@ def compute_fitsnap_design(
     Parameters
     ----------
     dataset : Dataset
-        Its labels are attached with `DesignMatrix.with_labels`; descriptors need only the structures.
+        Its labels are attached with `DesignMatrix.with_labels`.
     settings : mapping of section to mapping of key to value, or path-like
         As in a FitSNAP input, or such a file. Used are CALCULATOR's ``calculator``, the section of its descriptors
         and REFERENCE; switches for energy, force and stress rows are ignored. Calculators are LAMMPSSNAP (section
-        BISPECTRUM), LAMMPSCUSTOM (section CUSTOM; the pair descriptors of FitSNAP's networks, as a linear model), and
-        LAMMPSPACE (section ACE) if LAMMPS has the package ML-PACE.
+        BISPECTRUM), LAMMPSCUSTOM (CUSTOM; the pair descriptors of FitSNAP's networks) and LAMMPSPACE (ACE).
     path : path-like
         The HDF5 file to write, atomically.
     stress : bool
@@ -85,8 +84,7 @@ def compute_fitsnap_design(
     Returns
     -------
     DesignMatrix
-        ``1 + 3N`` rows for each configuration in the dataset's order, or ``7 + 3N``: energy per atom (eV), forces
-        (eV/Å) in the frame of the configuration, stress (GPa, positive in tension, ASE's Voigt order). Columns of
+        Rows as those of `compute_design`. Columns of
         LAMMPSSNAP are in nested order and have the names of `compute_design`, others are in FitSNAP's order. The
         first ones are a constant for each element if FitSNAP has them (``bzeroflag = 0``). With a pair_style other
         than zero in REFERENCE the level "reference" has the values of that potential for the rows; see

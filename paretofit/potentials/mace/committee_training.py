@@ -47,19 +47,15 @@ def train_mace_committee(
     ----------
     settings : MaceSettings
     data : MaceData
-        Training set, and the validation set that decides when training stops.
     folder : Path
-        Directory of the potential. Files that only training needs are in ``training``; an interrupted training resumes
-        from its checkpoints.
+        Directory of the potential. An interrupted training resumes from the checkpoints in its ``training``.
     calibration_set : LabelledStructures
         May be the validation set, with slightly overconfident intervals, or empty.
     seed : int
     warm_start_models : sequence of Path
         A model for each member, from which its training starts.
-    coverage : float
-        Coverage of the intervals.
-    level : str
-        Level of the labels.
+    coverage, level
+        Of the intervals, and of the labels.
 
     Raises
     ------
@@ -69,8 +65,7 @@ def train_mace_committee(
     check_mace(settings.device, settings.options)
     members = train_members(
         settings, data, folder / TRAINING_FOLDER, seed=seed, warm_start_models=warm_start_models, jobs=jobs,
-        progress=progress,
-    )  # fmt: skip
+        progress=progress)  # fmt: skip
     record: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
         "isolated_atoms": estimate_atomic_energies(settings, data),

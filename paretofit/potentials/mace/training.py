@@ -44,14 +44,10 @@ def train_members(
     data : MaceData
     folder : Path
         Directory of the training; members in it that were trained from the same inputs are used.
-    seed : int
-        Seed from which those of the members are drawn.
-    warm_start_models : sequence of Path
-        A model for each member, from which its training starts.
-    jobs : int
-        Number of members that train at a time; on GPUs it is one on each.
-    progress : bool
-        Show a progress bar of epochs.
+    seed, warm_start_models
+        As in `train_mace_committee`.
+    jobs, progress
+        Number of members that train at a time (on GPUs one on each), and whether to show a progress bar.
 
     Returns
     -------
