@@ -40,9 +40,6 @@ def compute_design(
 
     Parameters
     ----------
-    dataset : Dataset
-        Its labels are attached with `DesignMatrix.with_labels`.
-    basis : SnapBasis
     path : path-like
         The HDF5 file to write, atomically.
     stress : bool

@@ -74,27 +74,20 @@ def compute_fitsnap_design(
         As in a FitSNAP input, or such a file. Used are CALCULATOR's ``calculator``, the section of its descriptors
         and REFERENCE; switches for energy, force and stress rows are ignored. Calculators are LAMMPSSNAP (section
         BISPECTRUM), LAMMPSCUSTOM (CUSTOM; the pair descriptors of FitSNAP's networks) and LAMMPSPACE (ACE).
-    path : path-like
-        The HDF5 file to write, atomically.
-    stress : bool
-        Also compute six stress rows of each configuration, which must be periodic in three directions.
-    progress : bool
-        Show a progress bar.
+    path, stress, progress
+        As in `compute_design`.
 
     Returns
     -------
     DesignMatrix
-        Rows as those of `compute_design`. Columns of
-        LAMMPSSNAP are in nested order and have the names of `compute_design`, others are in FitSNAP's order. The
-        first ones are a constant for each element if FitSNAP has them (``bzeroflag = 0``). With a pair_style other
-        than zero in REFERENCE the level "reference" has the values of that potential for the rows; see
-        `with_labels_above_reference`.
+        Rows as those of `compute_design`. Columns of LAMMPSSNAP are in nested order, too, others in FitSNAP's order,
+        after a constant for each element if FitSNAP has them (``bzeroflag = 0``). With a pair_style other than zero in
+        REFERENCE the level "reference" has the values of that potential; see `with_labels_above_reference`.
 
     Raises
     ------
     InputError
-        If FitSNAP is not installed, a setting cannot be used, FitSNAP rejects a configuration (the message names it),
-        or the file cannot be written.
+        If FitSNAP is not installed or rejects a setting or a configuration, or the file cannot be written.
     """
     if importlib.util.find_spec("fitsnap3lib") is None:
         raise InputError("FitSNAP is not installed; install it with: pip install 'paretofit[fitsnap]'")

@@ -45,8 +45,6 @@ def train_mace_committee(
 
     Parameters
     ----------
-    settings : MaceSettings
-    data : MaceData
     folder : Path
         Directory of the potential. An interrupted training resumes from the checkpoints in its ``training``.
     calibration_set : LabelledStructures
@@ -54,8 +52,6 @@ def train_mace_committee(
     seed : int
     warm_start_models : sequence of Path
         A model for each member, from which its training starts.
-    coverage, level
-        Of the intervals, and of the labels.
 
     Raises
     ------

@@ -49,10 +49,7 @@ def train_members(
     jobs, progress
         Number of members that train at a time (on GPUs one on each), and whether to show a progress bar.
 
-    Returns
-    -------
-    list of TrainedMember
-        Without members whose second attempt failed, too.
+    Members whose second attempt failed, too, are missing in the result.
 
     Raises
     ------
