@@ -143,7 +143,7 @@ def fit_fitsnap(
     settings = read_fitsnap_input(path)
     basis, reference = (
         _basis(settings),
-        ReferencePotential(settings.reference.pair_style, settings.reference.pair_coeff),
+        settings.reference,
     )
     structures, groups, training, notes = _structures(settings)
     if committee is not None:

@@ -4,6 +4,7 @@ from .atoms import compute_atom_rows as compute_atom_rows
 from .atoms import compute_energy_rows as compute_energy_rows
 from .atoms import compute_mean_descriptors as compute_mean_descriptors
 from .basis import SnapBasis as SnapBasis
+from .batches import map_structures as map_structures
 from .compute import compute_design as compute_design
 from .design import DesignMatrix as DesignMatrix
 from .design_file import DesignBlock as DesignBlock
@@ -14,9 +15,11 @@ from .reference import compute_reference_labels as compute_reference_labels
 from .rows import BAR_PER_EV_A3 as BAR_PER_EV_A3
 from .rows import GPA_PER_BAR as GPA_PER_BAR
 from .rows import build_vacuum_cell as build_vacuum_cell
+from .rows import check_finite as check_finite
 from .rows import compute_configuration_rows as compute_configuration_rows
 from .rows import compute_configuration_rows_with_stress as compute_configuration_rows_with_stress
 from .rows import format_lammps_error as format_lammps_error
+from .rows import name_configuration as name_configuration
 from .rows import rotate_voigt as rotate_voigt
 from .rows import transform_to_lammps_frame as transform_to_lammps_frame
 from .rows import translate_lammps_errors as translate_lammps_errors

@@ -1,8 +1,8 @@
 """The SNAP basis and the order of its columns.
 
-A bispectrum component (j1, j2, j) does not depend on 2Jmax, so the features of a small 2Jmax are some of
+A bispectrum component (j1, j2, j) does not depend on 2Jmax, so the features of a small 2Jmax are a subset of
 those of a larger one. Columns are ordered by the smallest 2Jmax at which they appear, constants first:
-every smaller model is a leading block of columns (see `paretofit.linear.reduction`).
+every smaller model is a leading block of columns, see `paretofit.linear.reduction`.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from paretofit.core import Array
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-# Å. Below, no two atoms see each other and LAMMPS's cell lists have no end; above, an atom has tens of
-# thousands of neighbours and LAMMPS gives up.
-SHORTEST_CUTOFF, LONGEST_CUTOFF = 0.5, 25.0
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Below the minimum no atoms are neighbours and LAMMPS's cell lists grow without bound; above the maximum an atom has
+# tens of thousands of neighbours and LAMMPS fails.
+MIN_CUTOFF_A, MAX_CUTOFF_A = 0.5, 25.0
+LIST_DEFAULTS = {"radelem": 0.5, "wj": 1.0}  # for each element
 
 
 class SnapBasis(BaseModel):
@@ -44,83 +44,85 @@ class SnapBasis(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
 
-    elements: list[str] = Field(min_length=1, description="chemical symbols, in the order of LAMMPS's types")
-    twojmax: int = Field(8, ge=0, le=20, description="angular order 2Jmax of the largest model")
-    rcutfac: Positive = Field(4.812302818, description="cutoff factor, Å: pairs reach rcutfac * (R_i + R_j)")
-    rfac0: float = Field(0.99363, gt=0, le=1, description="fraction of π that the distance maps to")
-    rmin0: float = Field(0.0, ge=0, allow_inf_nan=False, description="distance that maps to zero, Å")
-    radelem: list[Positive] = Field([], description="radius R of each element in units of rcutfac; 0.5 each")
-    wj: list[Finite] = Field([], description="weight of each element as a neighbour; 1 each")
-    quadratic: bool = Field(True, description="products of components (qSNAP)")
-    bzeroflag: bool = Field(True, description="subtract the bispectrum of an isolated atom")
-    chemflag: bool = Field(False, description="explicit multi-element bispectrum (EME-SNAP)")
-    switchflag: bool = Field(True, description="smooth switching to zero at the cutoff")
-    bnormflag: bool = Field(False, description="components divided by 2j + 1")
+    elements: list[str] = Field(min_length=1, description="Chemical symbols, in the order of LAMMPS's atom types.")
+    twojmax: int = Field(8, ge=0, le=20, description="Angular order 2Jmax of the largest model.")
+    rcutfac: PositiveFloat = Field(4.812302818, description="Cutoff factor, Å; cutoffs are rcutfac * (R_i + R_j).")
+    rfac0: float = Field(0.99363, gt=0, le=1, description="Fraction of π to which the cutoff distance is mapped.")
+    rmin0: float = Field(0.0, ge=0, allow_inf_nan=False, description="Distance that is mapped to zero, Å.")
+    radelem: list[PositiveFloat] = Field(
+        [], description="Radius R of each element in units of rcutfac; 0.5 for each by default."
+    )
+    wj: list[FiniteFloat] = Field([], description="Weight of each element as a neighbour; 1 for each by default.")
+    quadratic: bool = Field(True, description="Whether products of components are features too (qSNAP).")
+    bzeroflag: bool = Field(True, description="Whether the bispectrum of an isolated atom is subtracted.")
+    chemflag: bool = Field(False, description="Whether the bispectrum is resolved by element (EME-SNAP).")
+    switchflag: bool = Field(True, description="Whether contributions are switched smoothly to zero at the cutoff.")
+    bnormflag: bool = Field(False, description="Whether components are divided by 2j + 1.")
     wselfallflag: bool = Field(
-        False, description="with chemflag: self-contributions of all elements, not of the own one"
+        False, description="With chemflag, whether an atom contributes to the density of all elements."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _fill_lists(cls, values: Any) -> Any:
-        """One number serves all elements; none means the default; tuples and arrays are lists."""
+        """Turn tuples and arrays into lists; repeat one number, or the default, for every element."""
         if not isinstance(values, dict):
             return values
         values = dict(values)
         for key in ("elements", "radelem", "wj"):
-            given = values.get(key)
-            if isinstance(given, tuple | np.ndarray):
-                values[key] = list(given)
-            elif isinstance(given, Mapping):
-                raise ValueError(  # noqa: TRY004  (pydantic makes a validation error of no other)
+            value = values.get(key)
+            if isinstance(value, tuple | np.ndarray):
+                values[key] = list(value)
+            elif isinstance(value, Mapping):
+                raise ValueError(  # noqa: TRY004  (pydantic turns no other exception into a validation error)
                     f"{key} must be a list with one entry for each element, in the same order, not a mapping"
                 )
         if isinstance(values.get("elements"), list):
-            for key, default in (("radelem", 0.5), ("wj", 1.0)):
-                given = default if values.get(key) in (None, []) else values[key]
-                values[key] = given if isinstance(given, list) else [given] * len(values["elements"])
+            for key, default in LIST_DEFAULTS.items():
+                value = default if values.get(key) in (None, []) else values[key]
+                values[key] = value if isinstance(value, list) else [value] * len(values["elements"])
         return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         for symbol in self.elements:
-            if not atomic_numbers.get(symbol):  # ASE's "X", number 0, stands for no element
+            if not atomic_numbers.get(symbol):  # ASE's "X" has number 0 and is no element
                 raise ValueError(f"'{symbol}' is not a chemical symbol")
         if len(set(self.elements)) != len(self.elements):
             raise ValueError(f"an element appears twice in {self.elements}")
-        for key in ("radelem", "wj"):
-            if len(getattr(self, key)) != len(self.elements):
+        for key in LIST_DEFAULTS:
+            if (length := len(getattr(self, key))) != len(self.elements):
                 raise ValueError(
-                    f"{key} must have one value for each of the {len(self.elements)} elements; "
-                    f"got {len(getattr(self, key))}"
+                    f"{key} must have one value for each of the {len(self.elements)} elements; got {length}"
                 )
-        self._check_lengths()
-        return self
-
-    def _check_lengths(self) -> None:
-        if not SHORTEST_CUTOFF <= self.cutoff <= LONGEST_CUTOFF:
+        if not MIN_CUTOFF_A <= self.cutoff <= MAX_CUTOFF_A:
             raise ValueError(
-                f"the cutoff, rcutfac * 2 * max(radelem), must lie between {SHORTEST_CUTOFF:g} and "
-                f"{LONGEST_CUTOFF:g} Å; got {self.cutoff:g}"
+                f"the cutoff, rcutfac * 2 * max(radelem), must lie between {MIN_CUTOFF_A:g} and {MAX_CUTOFF_A:g} Å; "
+                f"got {self.cutoff:g}"
             )
-        shortest = self.rcutfac * 2 * min(self.radelem)
-        if self.rmin0 >= shortest:
+        min_cutoff = self.rcutfac * 2 * min(self.radelem)
+        if self.rmin0 >= min_cutoff:
             raise ValueError(
-                f"rmin0 must be smaller than the shortest cutoff, rcutfac * 2 * min(radelem) = {shortest:g} Å; "
+                f"rmin0 must be smaller than the shortest cutoff, rcutfac * 2 * min(radelem) = {min_cutoff:g} Å; "
                 f"got {self.rmin0:g}"
             )
+        return self
 
     def __eq__(self, other: object) -> bool:
-        """Whether the settings are the same; what is cached does not count."""
+        """Compare the settings only: pydantic would compare cached properties too."""
         return isinstance(other, SnapBasis) and self.model_dump() == other.model_dump()
 
     def __hash__(self) -> int:
-        """Of the settings."""
+        """Hash the settings."""
         return hash(self.model_dump_json())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the settings only: the cached properties of a large basis take megabytes in every task."""
+        return type(self).model_validate_json, (self.model_dump_json(),)
 
     @property
     def cutoff(self) -> float:
-        """The largest distance, in Å, at which two atoms see each other."""
+        """Largest cutoff of a pair of elements, Å."""
         return self.rcutfac * 2 * max(self.radelem)
 
     @cached_property
@@ -134,13 +136,13 @@ class SnapBasis(BaseModel):
             if j >= j1
         ]
         if not self.chemflag:
-            return list(triples)
+            return [*triples]
         species = range(len(self.elements))
         return [(*chemistry, *triple) for chemistry in product(species, repeat=3) for triple in triples]
 
     @cached_property
     def component_order(self) -> Array:
-        """``(K,) int``: LAMMPS's components in nested order, by the smallest 2Jmax that has them."""
+        """Indices of LAMMPS's components in nested order, by the smallest 2Jmax that has them, ``(K,) int``."""
         return np.argsort([component[-1] for component in self.lammps_components], kind="stable")
 
     @cached_property
@@ -150,12 +152,12 @@ class SnapBasis(BaseModel):
 
     @property
     def n_components(self) -> int:
-        """K, the number of bispectrum components of an atom."""
+        """Number K of bispectrum components of an atom."""
         return len(self.lammps_components)
 
     @cached_property
     def _local_levels(self) -> Array:
-        """2Jmax of the columns of one element before they are sorted: linear, then upper triangle."""
+        """Smallest 2Jmax of each column of one element before sorting: linear, then upper triangle."""
         linear = np.array([component[-1] for component in self.components])
         if not self.quadratic:
             return linear
@@ -164,34 +166,51 @@ class SnapBasis(BaseModel):
 
     @cached_property
     def column_order(self) -> Array:
-        """``(n_features - n_elements,) int``: from element-wise [linear, triangle] columns to nested order."""
+        """Indices of [linear, upper triangle] of each element in nested order, ``(n_features - n_elements,)``."""
         return np.argsort(np.tile(self._local_levels, len(self.elements)), kind="stable")
 
     @cached_property
+    def lammps_columns(self) -> Array:
+        """Indices of LAMMPS's columns in nested order, ``(n_features - n_elements,)``; constants are not counted.
+
+        LAMMPS has [linear, upper triangle] of each element too, but of components in its own order.
+        """
+        K, order = self.n_components, self.component_order
+        columns = order
+        if self.quadratic:
+            triangle = np.triu_indices(K)
+            products = np.zeros((K, K), dtype=int)
+            products[triangle] = K + np.arange(len(triangle[0]))
+            products = np.maximum(products, products.T)
+            columns = np.concatenate([order, products[order[triangle[0]], order[triangle[1]]]])
+        offsets = len(columns) * np.arange(len(self.elements))[:, None]
+        return np.asarray((offsets + columns).ravel()[self.column_order])
+
+    @cached_property
     def column_levels(self) -> Array:
-        """``(n_features,) int``: the smallest 2Jmax at which a column appears; 0 for the constants."""
-        levels = np.tile(self._local_levels, len(self.elements))[self.column_order]
+        """Smallest 2Jmax at which each column appears, ``(n_features,) int``; 0 for the constants."""
+        levels = np.sort(np.tile(self._local_levels, len(self.elements)))
         return np.concatenate([np.zeros(len(self.elements), dtype=int), levels])
 
     @property
     def n_features(self) -> int:
-        """Columns at the largest 2Jmax, the constants included."""
+        """Number of columns at the largest 2Jmax, including the constants."""
         return len(self.column_levels)
 
     def columns_up_to(self, twojmax: int) -> int:
-        """Leading columns that make up the model of a smaller 2Jmax."""
+        """Number of leading columns that form the model of a smaller 2Jmax."""
         return int(np.searchsorted(self.column_levels, twojmax, side="right"))
 
     @cached_property
     def column_names(self) -> list[str]:
         """Names such as ``1[Be]``, ``B(2,1,1)[Be]`` and ``B(2,1,1)*B(2,2,2)[Be]``, in nested order."""
-        names = [self._component_name(component) for component in self.components]
+        names = [self._format_component(component) for component in self.components]
         local = list(names)
         if self.quadratic:
             local += [f"{names[k]}*{names[m]}" for k, m in zip(*np.triu_indices(len(names)), strict=True)]
         flat = [f"{name}[{symbol}]" for symbol in self.elements for name in local]
         return [f"1[{symbol}]" for symbol in self.elements] + [flat[k] for k in self.column_order]
 
-    def _component_name(self, component: tuple[int, ...]) -> str:
+    def _format_component(self, component: tuple[int, ...]) -> str:
         chemistry = "".join(self.elements[e] for e in component[:-3])
         return f"B{chemistry}({','.join(str(j) for j in component[-3:])})"

@@ -1,26 +1,30 @@
-"""Descriptors of a whole dataset, once, at the largest 2Jmax, in parallel, into one design file."""
+"""Parallel computation of the descriptors of a dataset, at the largest 2Jmax, into one design file."""
 
 from __future__ import annotations
 
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import InputError, RowKind, get_shared_lammps, track
 from paretofit.dataset import Dataset
-from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.design import DesignMatrix
 from paretofit.descriptors.design_file import DesignBlock
-from paretofit.descriptors.rows import compute_configuration_rows, compute_configuration_rows_with_stress
+from paretofit.descriptors.rows import (
+    check_elements,
+    compute_configuration_rows,
+    compute_configuration_rows_with_stress,
+)
 from paretofit.execution import parallel_map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from paretofit.core import Array
+    from paretofit.descriptors.basis import SnapBasis
 
-BATCH_ATOMS = 64  # atoms handed to a worker at once: tens of milliseconds of work, a few MB of rows
+BATCH_ATOMS = 64  # atoms passed to a worker at once: tens of milliseconds of work, a few MB of rows
 
 
 def compute_design(
@@ -36,17 +40,12 @@ def compute_design(
 
     Parameters
     ----------
-    dataset : Dataset
-        Its labels are attached with `DesignMatrix.with_labels`; descriptors need only the structures.
-    basis : SnapBasis
     path : path-like
-        The HDF5 file to write, whole or not at all.
+        The HDF5 file to write, atomically.
     stress : bool
-        Also six stress rows for each configuration, all of which must be periodic in three directions.
-    jobs : int
-        Processes.
-    progress : bool
-        Show a bar.
+        Also compute six stress rows of each configuration, which must be periodic in three directions.
+    jobs, progress
+        Number of processes, and whether to show a progress bar.
 
     Returns
     -------
@@ -56,18 +55,17 @@ def compute_design(
     Raises
     ------
     InputError
-        If the dataset is empty, a configuration cannot be described (the message names it), `jobs` is
-        not at least 1, or the file cannot be written.
+        If the dataset is empty, LAMMPS fails for a configuration, `jobs` is below 1, or the file cannot be written.
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1; got {jobs}")
     if len(dataset) == 0:
-        raise InputError(f"{dataset.path} holds no configurations to describe")
-    _check_elements(dataset, basis)
-    batches = list(_batches(dataset))
-    place = str(dataset.path.absolute())
-    describe = partial(_describe, path=place, basis_json=basis.model_dump_json(), stress=stress)
-    blocks = parallel_map(describe, (dataset.ids[batch].tolist() for batch in batches), jobs)
+        raise InputError(f"{dataset.path} contains no configurations")
+    for atoms in dataset:  # fail before the first expensive step
+        check_elements(atoms, basis, f"{dataset.path}: ")
+    batches = _split_batches(dataset)
+    compute = partial(_compute_block, path=str(dataset.path.absolute()), basis=basis, stress=stress)
+    blocks = parallel_map(compute, (dataset.ids[batch].tolist() for batch in batches), jobs)
     return DesignMatrix.from_blocks(
         track(blocks, len(batches), "descriptors", enabled=progress),
         path,
@@ -81,44 +79,33 @@ def compute_design(
     )
 
 
-def _check_elements(dataset: Dataset, basis: SnapBasis) -> None:
-    """Fail before the first expensive step: every element must have SNAP parameters."""
-    for atoms in dataset:
-        foreign = set(atoms.get_chemical_symbols()) - set(basis.elements)
-        if foreign:
-            raise InputError(
-                f"{dataset.path}: configuration {atoms.info['config_id']} has {min(foreign)}, an element without "
-                f"SNAP parameters; the basis has {', '.join(basis.elements)}: add it to 'elements'"
-            )
-
-
-def _batches(dataset: Dataset) -> Iterator[np.ndarray[Any, Any]]:
-    """Positions of consecutive configurations with about BATCH_ATOMS atoms in all."""
+def _split_batches(dataset: Dataset) -> list[Array]:
+    """Split positions into batches of consecutive configurations with about BATCH_ATOMS atoms each."""
     number = np.cumsum(dataset.n_atoms) // BATCH_ATOMS
-    return iter(np.split(np.arange(len(number)), np.flatnonzero(np.diff(number)) + 1))
+    return np.split(np.arange(len(number)), np.flatnonzero(np.diff(number)) + 1)
 
 
 @cache
-def _process_dataset(path: str, written: tuple[int, ...]) -> Dataset:
-    """One open dataset for each process, and another once the file is written anew.
+def _open_dataset(path: str, file_version: tuple[int, ...]) -> Dataset:
+    """Open a dataset once in each process, and again when the file is written anew.
 
-    `written` is its time and its inode: clocks jump, but a file that is replaced while it is open gets another inode.
+    `file_version` is its time, inode and size: clocks jump, but a file that is replaced while it is open gets another
+    inode.
     """
-    del written
+    del file_version
     return Dataset(path)
 
 
-def _describe(ids: list[int], path: str, basis_json: str, stress: bool) -> DesignBlock:
-    """Describe some configurations; runs in a worker."""
-    basis = SnapBasis.model_validate_json(basis_json)
+def _compute_block(ids: list[int], path: str, basis: SnapBasis, stress: bool) -> DesignBlock:
+    """Compute the rows of a batch of configurations in a worker."""
     file = Path(path).stat()
-    written = (file.st_mtime_ns, file.st_ino, file.st_size)
-    rows, kinds, numbers = [], [], []
+    dataset = _open_dataset(path, (file.st_mtime_ns, file.st_ino, file.st_size))
+    compute_rows = compute_configuration_rows_with_stress if stress else compute_configuration_rows
+    rows, kinds, configurations = [], [], []
     with threadpool_limits(1):
-        for identity, atoms in zip(ids, _process_dataset(path, written).select_ids(ids), strict=True):
-            make = compute_configuration_rows_with_stress if stress else compute_configuration_rows
-            energy_row, *others = make(get_shared_lammps(), basis, atoms)
-            rows += [energy_row[None], *others]
+        for config_id, atoms in zip(ids, dataset.select_ids(ids), strict=True):
+            energy_row, *other_rows = compute_rows(get_shared_lammps(), basis, atoms)
+            rows += [energy_row[None], *other_rows]
             kinds += [RowKind.ENERGY] + [RowKind.FORCE] * (3 * len(atoms)) + [RowKind.STRESS] * (6 * stress)
-            numbers += [identity] * (1 + 3 * len(atoms) + 6 * stress)
-    return DesignBlock(np.concatenate(rows), np.array(kinds), np.array(numbers))
+            configurations += [config_id] * (1 + 3 * len(atoms) + 6 * stress)
+    return DesignBlock(np.concatenate(rows), np.array(kinds), np.array(configurations))

@@ -1,7 +1,7 @@
-"""The design matrix: rows of a linear model, what each row stands for, and the labels beside them.
+"""The design matrix: rows of a linear model, the kind and configuration of each row, and its labels.
 
-It comes from `compute_design`, or from anybody's arrays (`DesignMatrix.from_arrays`, or `from_blocks` for
-what does not fit into memory): everything downstream works on any linear model. An energy row gives the
+It is computed by `compute_design` or built from a user's arrays (`DesignMatrix.from_arrays`, or `from_blocks` for
+rows that do not fit into memory), so that everything downstream works on any linear model. An energy row gives the
 energy per atom in eV, a force row one force component in eV/Å, a stress row one component in GPa.
 """
 
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from paretofit.dataset import Dataset
 
 BLOCK_ROWS = 4096
-MAX_ROWS_IN_MEMORY_BYTES = (
-    2 << 30
-)  # bytes of rows that are held in memory; above, they are read from the file as needed
+MAX_ROWS_IN_MEMORY_BYTES = 2 << 30  # of rows that are held in memory; above, they are read from the file when needed
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,11 @@ class DesignMatrix:
     seconds : mapping of level to (n_configurations,) float64
         Cost of each configuration's label.
     path : Path or None
-        The file that the rows are in.
+        File with the rows.
     attributes : mapping of str to str
-        What made the file: ``basis`` (JSON) and ``structures`` (a hash) from `compute_design`.
+        Origin of the rows: ``basis`` (JSON) and ``structures`` (a hash) from `compute_design`.
     row_weights : (n_rows,) float64, optional
-        Rows are handed out multiplied by these, as targets are; see `with_row_weights`.
+        Factors by which rows are multiplied when they are read; see `with_row_weights`.
     """
 
     kind: Array
@@ -95,7 +93,7 @@ class DesignMatrix:
         column_names: Sequence[str] | None = None,
         n_constant: int = 0,
     ) -> Self:
-        """Take the rows of any linear model (ACE, UF3, the A and b of FitSNAP, ...).
+        """Build a design matrix from the rows of any linear model (ACE, UF3, the A and b of FitSNAP, ...).
 
         Parameters
         ----------
@@ -113,7 +111,7 @@ class DesignMatrix:
             For nested models, ascending: the order at which a column appears.
         column_names : sequence of str, optional
         n_constant : int
-            Leading columns that are reference energies of atoms; a ridge penalty leaves them free.
+            Number of leading columns that are reference energies of atoms, which a ridge does not penalise.
 
         Raises
         ------
@@ -122,23 +120,13 @@ class DesignMatrix:
             numbers, or a level's name cannot be used (see `check_level_name`).
         """
         rows = validate_design_rows(rows)
-        kinds, (positions, ids) = validate_design_kinds(kind, len(rows)), index_configurations(configuration, len(rows))
+        kinds = validate_design_kinds(kind, len(rows))
+        positions, ids = index_configurations(configuration, len(rows))
         levels, names = validate_design_columns(column_levels, column_names, rows.shape[1])
-        labels, costs = (
-            validate_by_level(targets, len(rows), "targets"),
-            validate_by_level(seconds, len(ids), "seconds"),
-        )
-        return cls(
-            kinds,
-            positions,
-            ids,
-            levels,
-            names,
-            labels,
-            costs,
-            attributes={"constant_columns": str(n_constant)},
-            _rows=rows,
-        )
+        labels = validate_by_level(targets, len(rows), "targets")
+        costs = validate_by_level(seconds, len(ids), "seconds")
+        attributes = {"constant_columns": str(n_constant)}
+        return cls(kinds, positions, ids, levels, names, labels, costs, attributes=attributes, _rows=rows)
 
     @classmethod
     def from_blocks(
@@ -151,58 +139,56 @@ class DesignMatrix:
         column_names: Sequence[str] | None = None,
         attributes: Mapping[str, str] | None = None,
     ) -> Self:
-        """Stream rows into an HDF5 file, whole or not at all, and open it.
+        """Stream rows into an HDF5 file, which is written atomically, and open it.
 
         Parameters
         ----------
-        blocks : iterable of Block
+        blocks : iterable of DesignBlock
             All of the same width and with the same levels.
         path : path-like
             The file to write.
         seconds, column_levels, column_names
             As in `from_arrays`.
         attributes : mapping of str to str, optional
-            Kept as attributes of the file.
+            Stored as attributes of the file.
 
         Raises
         ------
         InputError
-            As `from_arrays`, and if there are no blocks or they do not fit together.
+            As `from_arrays`, and if there are no blocks or their columns or levels differ.
         """
         with atomic_hdf5(path) as (file, check):
-            index = _write_blocks(file, blocks, check)
-            levels, names = validate_design_columns(column_levels, column_names, index.width)
-            positions, ids = index_configurations(np.concatenate(index.configuration), index.n_rows)
-            arrays: dict[str, Any] = {
-                "kind": np.concatenate(index.kind),
-                "configuration": positions,
-                "ids": ids,
-                "column_levels": levels,
-            }
-            arrays |= {f"targets/{level}": np.concatenate(parts) for level, parts in index.targets.items()}
-            arrays |= {
-                f"seconds/{level}": cost for level, cost in validate_by_level(seconds, len(ids), "seconds").items()
-            }
-            for name, array in arrays.items():
-                write_array(file, name, array)
-                check()
+            parts = _write_blocks(file, blocks, check)
+            n_rows, width = file["rows"].shape
+            levels, names = validate_design_columns(column_levels, column_names, width)
+            configuration = np.concatenate([part.ids[part.configuration] for part in parts])
+            positions, ids = index_configurations(configuration, n_rows)
+            write_array(file, "kind", np.concatenate([part.kind for part in parts]))
+            write_array(file, "configuration", positions)
+            write_array(file, "ids", ids)
+            write_array(file, "column_levels", levels)
+            for level in parts[0].targets:
+                write_array(file, f"targets/{level}", np.concatenate([part.targets[level] for part in parts]))
+            for level, costs in validate_by_level(seconds, len(ids), "seconds").items():
+                write_array(file, f"seconds/{level}", costs)
+            check()
             file.create_dataset("column_names", data=np.array(names, object), dtype=h5py.string_dtype())
             file.attrs.update({**(attributes or {}), "design_version": SCHEMA_VERSION})
         return cls.open(path)
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Open a design file; rows stay on disk until they are asked for.
+        """Open a design file; rows are read only when they are used.
 
         Raises
         ------
         InputError
-            If the file is absent, not HDF5, damaged, or not a design matrix.
+            If the file is missing, not HDF5, corrupt, or not a design matrix.
         """
         return cls(path=Path(path), **read_design_index(Path(path)))
 
     def save(self, path: Path | str) -> Self:
-        """Write to an HDF5 file and return the design that reads from it."""
+        """Write to an HDF5 file and return the design that reads from that file."""
         blocks = (
             DesignBlock(
                 rows,
@@ -223,39 +209,39 @@ class DesignMatrix:
 
     @property
     def n_constant(self) -> int:
-        """Leading columns that are reference energies of atoms; a ridge penalty leaves them free."""
+        """Number of leading columns that are reference energies of atoms, which a ridge does not penalise."""
         return int(self.attributes.get("constant_columns", 0))
 
     @property
     def n_rows(self) -> int:
-        """Rows of all kinds."""
+        """Number of rows of all kinds."""
         return len(self.kind)
 
     @property
     def n_features(self) -> int:
-        """Columns, the constants included."""
+        """Number of columns, including the constants."""
         return len(self.column_levels)
 
     @property
     def n_configurations(self) -> int:
-        """Configurations that have rows."""
+        """Number of configurations that have rows."""
         return len(self.ids)
 
     def columns_up_to(self, twojmax: int) -> int:
-        """Leading columns that make up the model of a smaller 2Jmax."""
+        """Number of leading columns that form the model of a smaller 2Jmax."""
         return int(np.searchsorted(self.column_levels, twojmax, side="right"))
 
     def rows(self) -> Array:
-        """Return all rows, ``(n_rows, n_features) float64``, read into memory if they are in a file."""
+        """Return all rows, ``(n_rows, n_features) float64``, in memory."""
         if self._rows is not None:
-            return self._weighted(self._rows, slice(None))
+            return self._apply_weights(self._rows, slice(None))
         with open_design_file(self._file_path()) as file:
-            return self._weighted(np.asarray(file["rows"][()]), slice(None))
+            return self._apply_weights(np.asarray(file["rows"][()]), slice(None))
 
     def with_row_weights(self, weights: Array) -> Self:
-        """Return the same design with rows and targets multiplied by a weight each, such as those of groups.
+        """Return the same design with every row and its targets multiplied by a weight, such as that of its group.
 
-        A fit of weighted rows is the fit with these weights, besides those of the kinds of row.
+        They act in a fit in addition to the weights of the row kinds.
 
         Parameters
         ----------
@@ -265,25 +251,25 @@ class DesignMatrix:
         targets = {level: values * weights for level, values in self.targets.items()}
         return replace(self, targets=targets, row_weights=weights)
 
-    def _weighted(self, rows: Array, which: Any) -> Array:
-        return rows if self.row_weights is None else rows * self.row_weights[which, None]
+    def _apply_weights(self, rows: Array, index: Any) -> Array:
+        return rows if self.row_weights is None else rows * self.row_weights[index, None]
 
     def load_into_memory(self, max_bytes: int = MAX_ROWS_IN_MEMORY_BYTES) -> Self:
-        """Return the same design with its rows in memory if they take at most `max_bytes` bytes, else as it is.
+        """Return the same design with its rows in memory, or itself if they take more than `max_bytes`.
 
-        They never take more than a quarter of the memory that is available.
+        The limit is lowered to a quarter of the available memory.
         """
-        free = available_memory()
-        most = max_bytes if free is None else min(max_bytes, free // 4)
-        if self._rows is not None or 8 * self.n_rows * self.n_features > most:
+        free_bytes = available_memory()
+        limit = max_bytes if free_bytes is None else min(max_bytes, free_bytes // 4)
+        if self._rows is not None or 8 * self.n_rows * self.n_features > limit:
             return self
         return replace(self, _rows=replace(self, row_weights=None).rows())
 
     def take(self, indices: Array, columns: int | None = None, *, copies: float = 2) -> Array:
-        """Return some rows, ``(n, columns) float64``; `indices` ascend. From a file, runs of rows are read at once.
+        """Return the rows at ascending `indices`, ``(n, columns) float64``; contiguous rows of a file are read at once.
 
-        `copies` is how many times their memory is needed, besides what is in memory already: refused where it is not
-        there.
+        `copies` is the number of copies of these rows that the caller needs in all; an `InputError` is raised if the
+        available memory is too small for them.
         """
         width = self.n_features if columns is None else columns
         require_memory(
@@ -292,36 +278,36 @@ class DesignMatrix:
             "lower 'twojmax', use fewer configurations ('sizes') or fewer --jobs",
         )
         if self._rows is not None:
-            return self._weighted(self._rows[indices, :columns], indices)
+            return self._apply_weights(self._rows[indices, :columns], indices)
         breaks = np.flatnonzero(np.diff(indices) != 1) + 1
         with open_design_file(self._file_path()) as file:
             parts = [file["rows"][run[0] : run[-1] + 1, :columns] for run in np.split(indices, breaks) if len(run)]
-        return self._weighted(np.concatenate([np.empty((0, width)), *parts]), indices)
+        return self._apply_weights(np.concatenate([np.empty((0, width)), *parts]), indices)
 
     def blocks(self, size: int = BLOCK_ROWS, row_range: slice | None = None) -> Iterator[tuple[slice, Array]]:
-        """Yield windows of at most `size` rows, in order, with those rows: all, or those of a larger window."""
+        """Yield windows of at most `size` consecutive rows with these rows, of all rows or of `row_range`."""
         begin, end = (0, self.n_rows) if row_range is None else (row_range.start, row_range.stop)
         windows = [slice(start, min(start + size, end)) for start in range(begin, end, size)]
         if self._rows is not None:
-            yield from ((window, self._weighted(self._rows[window], window)) for window in windows)
+            yield from ((window, self._apply_weights(self._rows[window], window)) for window in windows)
             return
         with open_design_file(self._file_path()) as file:
             for window in windows:
-                yield window, self._weighted(file["rows"][window], window)
+                yield window, self._apply_weights(file["rows"][window], window)
 
     def with_labels(self, dataset: Dataset, levels: Sequence[str]) -> Self:
-        """Return the same rows with the labels of a dataset beside them; NaN where one is missing or failed.
+        """Return the same rows with the labels of a dataset; NaN where a label is missing or failed.
 
-        Rows must be as `compute_design` makes them: for each configuration its energy row, then its
-        force rows, then, if there are any, its six stress rows.
+        Rows must be in the order of `compute_design`: for each configuration the energy row, then the force rows,
+        then the six stress rows if there are any.
 
         Raises
         ------
         InputError
-            If the dataset lacks a level or a configuration, or their rows do not match.
+            If the dataset lacks a level or a configuration, or its atoms do not match the rows.
         """
-        own = dataset.select_ids(self.ids)
-        sizes = own.n_atoms
+        selected = dataset.select_ids(self.ids)
+        sizes = selected.n_atoms
         n_stress = 6 if (self.kind == RowKind.STRESS).any() else 0
         lengths = 1 + 3 * sizes + n_stress
         expected = [RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS]
@@ -330,7 +316,7 @@ class DesignMatrix:
             raise InputError(f"the rows of {self.path or 'the design'} do not match the atoms of {dataset.path}")
         targets, seconds = {}, {}
         for level in levels:
-            labels = own.labels(level)
+            labels = selected.labels(level)
             column = np.empty(self.n_rows)
             column[self.kind == RowKind.ENERGY] = labels.energy / sizes
             column[self.kind == RowKind.FORCE] = labels.forces.ravel()
@@ -341,55 +327,39 @@ class DesignMatrix:
         return replace(self, targets=targets, seconds=seconds)
 
     def find_missing_labels(self, level: str) -> Array:
-        """``(n_configurations,) bool``: configurations with a row whose label at `level` is missing."""
+        """Mask of the configurations that have a row without a label at `level`, ``(n_configurations,) bool``."""
         if level not in self.targets:
             raise InputError(f"the design has no level '{level}'; it has {', '.join(self.targets) or 'none'}")
-        bad = np.zeros(self.n_configurations, dtype=bool)
-        bad[self.configuration[~np.isfinite(self.targets[level])]] = True
-        return bad
+        is_missing = np.zeros(self.n_configurations, dtype=bool)
+        is_missing[self.configuration[~np.isfinite(self.targets[level])]] = True
+        return is_missing
 
     def _file_path(self) -> Path:
         if self.path is None:
-            raise InputError("the design matrix has neither rows nor a file")
+            raise InputError("the design matrix has neither rows in memory nor a file")
         return self.path
 
 
-@dataclass
-class _Index:
-    """What is gathered about the rows while they are written."""
-
-    width: int = 0
-    n_rows: int = 0
-    kind: list[Array] = field(default_factory=list)
-    configuration: list[Array] = field(default_factory=list)
-    targets: dict[str, list[Array]] = field(default_factory=dict)
-
-
-def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check: Callable[[], None]) -> _Index:
-    index = _Index()
+def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check: Callable[[], None]) -> list[DesignMatrix]:
+    """Append the rows of all blocks to the file; return the blocks as designs without their rows."""
+    parts: list[DesignMatrix] = []
     rows: Any = None
     for block in blocks:
         part = DesignMatrix.from_arrays(block.rows, block.kind, block.configuration, targets=block.targets)
+        width = part.n_features
         if rows is None:
-            index.width = part.n_features
-            chunk = (max(1, min(1024, (1 << 20) // (8 * index.width))), index.width)
-            rows = file.create_dataset(
-                "rows", (0, index.width), "f8", maxshape=(None, index.width), chunks=chunk, fletcher32=True
-            )
-            index.targets = {level: [] for level in part.targets}
-        if part.n_features != index.width or set(part.targets) != set(index.targets):
+            chunk = (max(1, min(1024, (1 << 20) // (8 * width))), width)
+            rows = file.create_dataset("rows", (0, width), "f8", maxshape=(None, width), chunks=chunk, fletcher32=True)
+        first_levels = list(parts[0].targets if parts else part.targets)
+        if width != rows.shape[1] or set(part.targets) != set(first_levels):
             raise InputError(
-                f"blocks must have the same columns and levels; the first has {index.width} columns and levels "
-                f"{list(index.targets)}, another {part.n_features} and {list(part.targets)}"
+                f"blocks must have the same columns and levels; the first has {rows.shape[1]} columns and levels "
+                f"{first_levels}, another {width} and {list(part.targets)}"
             )
-        rows.resize(index.n_rows + part.n_rows, axis=0)
-        rows[index.n_rows :] = part.rows()
+        rows.resize(len(rows) + part.n_rows, axis=0)
+        rows[-part.n_rows :] = part.rows()
         check()
-        index.n_rows += part.n_rows
-        index.kind.append(part.kind)
-        index.configuration.append(np.asarray(block.configuration, dtype=np.int64))
-        for level, values in part.targets.items():
-            index.targets[level].append(values)
-    if rows is None:
+        parts.append(replace(part, column_names=[], _rows=None))
+    if not parts:
         raise InputError("a design matrix needs at least one block of rows; got none")
-    return index
+    return parts

@@ -1,9 +1,9 @@
-"""The file of a design matrix: what goes into it, opening it, and arrays with checksums in it.
+"""The HDF5 file of a design matrix: its blocks, its index, and arrays with checksums.
 
-Rows are read as they are needed, long after the file was opened, and a flipped bit of one would change a fit without a
-word. HDF5's Fletcher-32 of every chunk makes it an error. On one core, from memory, it takes writing from 3.6 to
-1.3 GB/s and reading from 11 to 3.7 GB/s, where descriptors come at some 10 MB/s and a pass of the reduction at less
-than 1 GB/s.
+Rows are read when they are needed, long after the file was opened, and a flipped bit would silently change a fit. The
+Fletcher-32 checksum of every chunk makes it an error. On one core, from memory, it lowers the rate of writing from 3.6
+to 1.3 GB/s and of reading from 11 to 3.7 GB/s; descriptors are computed at some 10 MB/s, and a pass of the reduction
+reads less than 1 GB/s.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class DesignBlock:
-    """Some rows on their way into a design matrix.
+    """A block of rows that are written to a design matrix.
 
     Attributes
     ----------
@@ -57,9 +57,9 @@ class DesignBlock:
 
 @contextmanager
 def open_design_file(path: Path) -> Iterator[h5py.File]:
-    """Open a design file; whatever fails in it becomes one sentence."""
+    """Open a design file; every failure inside is raised as an `InputError` that names the file."""
     if not path.is_file():
-        raise InputError(f"no design file at {path}; 'paretofit run' or compute_design makes one")
+        raise InputError(f"there is no design file at {path}; 'paretofit run' or compute_design writes one")
     try:
         with h5py.File(path, "r") as file:
             _check_version(file, path)
@@ -67,49 +67,49 @@ def open_design_file(path: Path) -> Iterator[h5py.File]:
     except InputError:
         raise
     except CORRUPT_FILE_ERRORS as error:
-        raise InputError(f"{path} is damaged or truncated ({one_line(error)}); delete it and make it again") from error
+        raise InputError(f"{path} is corrupt or truncated ({one_line(error)}); delete it and run again") from error
 
 
 def read_design_index(path: Path) -> dict[str, Any]:
-    """All but the rows of a design file, by the names that `paretofit.descriptors.design.DesignMatrix` has for it.
+    """Read all but the rows of a design file, as keyword arguments of `DesignMatrix`.
 
     Raises
     ------
     InputError
-        If anything of it is missing, of another length than the rows ask for, or in another file.
+        If an array is missing, has a length that does not match the rows, or is stored in another file.
     """
     with open_design_file(path) as file:
         check_global_heaps(path)
         check_members(file)
         n, p = file["rows"].shape
 
-        def numbers(name: str, kinds: str, length: int | None = None) -> Array:
+        def read_array(name: str, kinds: str, length: int | None = None) -> Array:
             values = read_local_array(file, name, slice(0, length), kinds, ())
             if len(values) < len(file[name]):
-                raise ValueError(f"'{name}' is longer than the {length} that the rows ask for")
+                raise ValueError(f"'{name}' has more than the {length} values that match the rows")
             return values
 
         def by_level(name: str, length: int) -> dict[str, Array]:
-            return {level: numbers(f"{name}/{level}", "f", length) for level in file.get(name, {})}
+            return {level: read_array(f"{name}/{level}", "f", length) for level in file.get(name, {})}
 
-        ids, names = numbers("ids", "iu"), numbers("column_names", "O", p)
-        kind, owners = numbers("kind", "iu", n), numbers("configuration", "iu", n)
-        if n and not (owners.min() >= 0 and owners.max() < len(ids) and set(np.unique(kind)) <= set(RowKind)):
-            raise ValueError("a row is of no configuration or of no kind")
+        ids, names = read_array("ids", "iu"), read_array("column_names", "O", p)
+        kind, positions = read_array("kind", "iu", n), read_array("configuration", "iu", n)
+        if n and not (positions.min() >= 0 and positions.max() < len(ids) and set(np.unique(kind)) <= set(RowKind)):
+            raise ValueError("a row belongs to no configuration or has no kind")
         attributes = {key: str(value) for key, value in file.attrs.items() if key != "design_version"}
         int(attributes.get("constant_columns", 0))
         return {
-            "kind": kind, "configuration": owners, "ids": ids, "column_levels": numbers("column_levels", "iu", p),
+            "kind": kind, "configuration": positions, "ids": ids, "column_levels": read_array("column_levels", "iu", p),
             "column_names": [name.decode() for name in names], "targets": by_level("targets", n),
             "seconds": by_level("seconds", len(ids)), "attributes": attributes,
         }  # fmt: skip
 
 
 def write_array(file: h5py.File, name: str, array: Array) -> None:
-    """Write an array with checksums; HDF5 has none for one without elements."""
+    """Write an array with checksums, which HDF5 does not support for an empty one."""
     file.create_dataset(name, data=array, fletcher32=True if array.size else None)
 
 
 def _check_version(file: h5py.File, path: Path) -> None:
     if file.attrs.get("design_version") != SCHEMA_VERSION:
-        raise InputError(f"{path} is not a design matrix of this version; make it again")
+        raise InputError(f"{path} is not a design matrix of this version; compute it again")

@@ -1,4 +1,4 @@
-"""A reference potential of LAMMPS that a fit is made on top of, such as ZBL: what it gives for a configuration."""
+"""Reference potentials of LAMMPS, such as ZBL, whose energies are subtracted before a fit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from paretofit.descriptors.rows import (
     GPA_PER_BAR,
     assign_types,
     create_lammps_atoms,
+    extract_per_atom,
     rotate_voigt,
     translate_lammps_errors,
 )
@@ -22,19 +23,20 @@ if TYPE_CHECKING:
     from paretofit.core import Array
     from paretofit.descriptors.basis import SnapBasis
 
-VOIGT = [0, 1, 2, 5, 4, 3]  # LAMMPS's pressure is xx, yy, zz, xy, xz, yz
+GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # with the factor of LAMMPS
+LAMMPS_TO_VOIGT = [0, 1, 2, 5, 4, 3]  # LAMMPS's pressure is xx, yy, zz, xy, xz, yz
 
 
 @dataclass(frozen=True)
 class ReferencePotential:
-    """Lines of a LAMMPS script.
+    """A reference potential as lines of a LAMMPS script.
 
     Attributes
     ----------
     pair_style : str
-        Without the keyword, such as ``"hybrid/overlay zero 10.0 zbl 4.0 4.8"``.
+        Arguments of the command, such as ``"hybrid/overlay zero 10.0 zbl 4.0 4.8"``.
     pair_coeffs : tuple of str
-        Without the keyword, such as ``"* * zbl 73 73"``.
+        Arguments of each command, such as ``"* * zbl 73 73"``.
     """
 
     pair_style: str
@@ -42,8 +44,8 @@ class ReferencePotential:
 
     @property
     def commands(self) -> list[str]:
-        """The lines with their keywords."""
-        return [f"pair_style {self.pair_style}", *(f"pair_coeff {one}" for one in self.pair_coeffs)]
+        """Complete ``pair_style`` and ``pair_coeff`` lines."""
+        return [f"pair_style {self.pair_style}", *(f"pair_coeff {arguments}" for arguments in self.pair_coeffs)]
 
 
 def compute_reference_labels(
@@ -72,19 +74,15 @@ def compute_reference_labels(
     Raises
     ------
     InputError
-        If LAMMPS refuses the potential or the configuration.
+        If LAMMPS rejects the potential or the configuration.
     """
     types = assign_types(basis, atoms)
     with translate_lammps_errors(atoms):
         rotation = create_lammps_atoms(lammps, basis, atoms, types)
-        lammps.commands_string("\n".join([*reference.commands, "compute push all pressure NULL virial"]))
-        lammps.commands_string("thermo_style custom step pe c_push[1]\nthermo_modify norm no\nrun 0 post no")
+        lammps.commands_string("\n".join([*reference.commands, "compute virial all pressure NULL virial"]))
+        lammps.commands_string("thermo_style custom step pe c_virial[1]\nthermo_modify norm no\nrun 0 post no")
         energy = float(lammps.get_thermo("pe"))
-        pressure = np.array(lammps.numpy.extract_compute("push", 0, 1))[VOIGT]
-        order = np.argsort(np.array(lammps.numpy.extract_atom("id"))[: len(atoms)])
-        forces = np.array(lammps.numpy.extract_atom("f"))[: len(atoms)][order]
+        pressure = np.array(lammps.numpy.extract_compute("virial", 0, 1))[LAMMPS_TO_VOIGT]
+        forces = extract_per_atom(lammps, lammps.numpy.extract_atom("f"), len(atoms))
     stress = -rotate_voigt(pressure * GPA_PER_BAR, rotation) if atoms.pbc.all() else np.full(6, np.nan)
     return energy, forces @ rotation.T, stress
-
-
-GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # GPa for eV/Å³, as LAMMPS has it

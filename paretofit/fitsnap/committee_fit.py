@@ -1,4 +1,4 @@
-"""The committee of a FitSNAP input: configurations are drawn, each by itself, and its testing part calibrates."""
+"""Committee of a FitSNAP input: configurations are resampled, and its testing part is the calibration set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check_fitsnap_committee(committee: CommitteeSettings, settings: FitsnapInput, training: Sequence[bool]) -> None:
-    """Refuse what cannot be, before anything is computed."""
+    """Check the settings of a committee before anything is computed."""
     if settings.solver.name == "RIDGE":
         raise InputError(f"{settings.path}: a committee of a RIDGE fit is not supported; use 'solver = SVD'")
     committee.check(training.count(False) or None)
@@ -37,33 +37,35 @@ def build_fitsnap_committee(
     jobs: int,
     progress: bool,
 ) -> LinearPotential:
-    """The committee around a fit; configurations are drawn, each by itself."""
-    own = rows.is_training
-    X = rows.X[own].copy()
-    X[:, :n_excluded_columns] = 0.0  # no column of the fit
-    names, number = np.unique(rows.configuration[own], return_inverse=True)
-    blocks, weights = part_from_arrays(X, rows.y[own], rows.weight[own], number)
-    fit = CommitteeFit.from_parts(blocks, np.arange(len(names)), weights, np.random.default_rng([committee.seed, 0]))
-    aside = [atoms for atoms, trains in zip(*structures_and_flags, strict=True) if not trains]
-    energy = rows.weight[own][rows.kind[own] == RowKind.ENERGY]
+    """Build the committee around a fit; every configuration is resampled by itself."""
+    training = rows.select(rows.is_training)
+    X = training.X.copy()
+    X[:, :n_excluded_columns] = 0.0  # they are no columns of the fit
+    configurations, number = np.unique(training.configuration, return_inverse=True)
+    blocks, weights = part_from_arrays(X, training.y, training.weight, number)
+    rng = np.random.default_rng([committee.seed, 0])
+    fit = CommitteeFit.from_parts(blocks, np.arange(len(configurations)), weights, rng)
+    pairs = list(zip(*structures_and_flags, strict=True))
+    held_out = [atoms for atoms, is_training in pairs if not is_training]
+    energy_weights = training.weight[training.kind == RowKind.ENERGY]
     return build_committee(
         potential.basis,
         fit,
         committee,
-        [atoms for atoms, trains in zip(*structures_and_flags, strict=True) if trains],
-        LabelledStructures(aside, [_labels(atoms, settings) for atoms in aside]),
+        [atoms for atoms, is_training in pairs if is_training],
+        LabelledStructures(held_out, [_read_labels(atoms, settings) for atoms in held_out]),
         centre=potential.coefficients,
         reference=potential.reference,
-        energy_weight=float(np.median(energy)) if len(energy) else 1.0,
+        energy_weight=float(np.median(energy_weights)) if len(energy_weights) else 1.0,
         jobs=jobs,
         progress=progress,
     )
 
 
-def _labels(atoms: Atoms, settings: FitsnapInput) -> StructureLabels:
-    """Labels of a structure, energies on the scale of the fit; stresses where they count."""
+def _read_labels(atoms: Atoms, settings: FitsnapInput) -> StructureLabels:
+    """Labels of a structure, with energies shifted as in the fit, and stresses if they are fitted."""
     results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
-    shift = sum(settings.eshift.get(one, 0.0) for one in atoms.get_chemical_symbols())
+    shift = sum(settings.eshift.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols())
     stress = results.get("stress") if settings.calculator.stress else None
     return StructureLabels(
         results.get("energy", np.nan) + shift,

@@ -1,18 +1,18 @@
-"""FitSNAP's input files (``.in``): what they ask for, with FitSNAP's own defaults where a key is missing.
+"""Reader of FitSNAP's input files (``.in``), with FitSNAP's defaults of missing keys.
 
-Nothing is fitted here and no structure is read. The one idea: every key of a file is either read, or known not to
-change the fit and listed in ``ignored``, or refused by name; none is passed over. Defaults and meanings are those of
-FitSNAP 3.1 (``fitsnap3lib/io/sections``, ``fitsnap3lib/scrapers``). Keys are case-sensitive there, and so here.
+Nothing is fitted here and no structure is read. Every key of a file is either read, or known not to change the fit and
+listed in ``ignored_keys``, or refused by name. Defaults and meanings are those of FitSNAP 3.1
+(``fitsnap3lib/io/sections``, ``fitsnap3lib/scrapers``). Keys are case-sensitive, as in FitSNAP.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ase.data import atomic_numbers
 
-from paretofit.core import InputError, suggest_match
+from paretofit.core import InputError, natural_sort_key, suggest_match
+from paretofit.descriptors import ReferencePotential
 from paretofit.fitsnap.ini import IGNORED_KEYS, IniFile, check_keys, parse_number, suggest_match_ignoring_case
 from paretofit.fitsnap.input_groups import Group, read_groups
 
@@ -26,14 +26,15 @@ OTHER_SOLVERS = (
 SCRAPERS = ("JSON", "XYZ")
 OTHER_SCRAPERS = ("VASP", "ASE", "HDF5", "FAIRCHEM", "PACEMAKER")
 XYZ_SUFFIXES = (".extxyz", ".xyz")  # in FitSNAP's order of preference
+FLAGS = ("bzeroflag", "chemflag", "quadraticflag", "switchflag", "bnormflag", "wselfallflag", "switchinnerflag")
 
 
 @dataclass(frozen=True)
 class Bispectrum:
-    """The descriptors, in the words of LAMMPS's ``compute snap``; lists have one value for each element.
+    """Settings of the descriptors, named as in LAMMPS's ``compute snap``; tuples have one value for each element.
 
-    `rcutfac` and `rmin0` are in Å (`rcutfac` times the sum of two `radelem`). With `bzeroflag` FitSNAP has no
-    constant columns at all, without it one for each element.
+    `rcutfac` and `rmin0` are in Å (the cutoff is `rcutfac` times the sum of two `radelem`). With `bzeroflag` FitSNAP
+    has no constant columns, without it one for each element.
     """
 
     elements: tuple[str, ...]
@@ -56,7 +57,7 @@ class Bispectrum:
 
 @dataclass(frozen=True)
 class Calculator:
-    """Which rows are fitted."""
+    """Kinds of rows that are fitted."""
 
     energy: bool
     force: bool
@@ -64,25 +65,10 @@ class Calculator:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The LAMMPS potential that is subtracted from the labels before the fit."""
-
-    units: str
-    atom_style: str
-    pair_style: str
-    pair_coeff: tuple[str, ...]
-
-    @property
-    def commands(self) -> list[str]:
-        """LAMMPS's lines, in order. FitSNAP lower-cases them; file names and elements are kept as written here."""
-        return [f"pair_style {self.pair_style}", *(f"pair_coeff {one}" for one in self.pair_coeff)]
-
-
-@dataclass(frozen=True)
 class Solver:
-    """SVD, minimum-norm least squares with singular values below 1e-13 of the largest dropped, or RIDGE.
+    """SVD, minimum-norm least squares without singular values below 1e-13 of the largest, or RIDGE.
 
-    `alpha` is zero for SVD; with RIDGE the loss gets alpha ‖β‖², constant columns included, coefficients not scaled.
+    `alpha` is zero for SVD; RIDGE adds alpha ‖β‖² to the loss, with the constant columns and unscaled coefficients.
     """
 
     name: str
@@ -91,20 +77,21 @@ class Solver:
 
 @dataclass(frozen=True)
 class FitsnapInput:
-    """All that a FitSNAP input asks for.
+    """Content of a FitSNAP input.
 
-    `eshift` (eV, every element) is added to the energy of each atom of that element. With `smartweights` FitSNAP
-    divides each weight of a configuration by the number of configurations of its group that are trained on (tested
-    on, for a test configuration), and the force weight also by 3N, and by 6 where stresses are fitted (so written:
-    it is not the stress weight that it divides). A `random_seed` of 0 means that none was chosen. `metrics_file` and
-    `potential_file` are names of output files. `ignored_keys` names the keys that the file sets and that do not change the fit.
+    `eshift` (eV, every element) is added to the energy of each atom of that element. `reference` is subtracted from the
+    labels; FitSNAP converts its lines to lower case, which would change names of files and elements. With
+    `smartweights` FitSNAP divides each weight of a configuration by the number of training configurations of its group
+    (of testing configurations, for one of them), and the force weight also by 3N, and by 6 if stresses are fitted (in
+    FitSNAP it is indeed not the stress weight). A `random_seed` of 0 means that none was chosen. `metrics_file` and
+    `potential_file` are names of output files. `ignored_keys` are keys of the file that do not change the fit.
     """
 
     path: Path
     bispectrum: Bispectrum
     calculator: Calculator
     eshift: Mapping[str, float]
-    reference: Reference
+    reference: ReferencePotential
     groups: tuple[Group, ...]
     smartweights: bool
     random_sampling: bool
@@ -123,28 +110,28 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
     Parameters
     ----------
     path : path
-        A ``.in`` file; paths in it are taken from its folder.
+        A ``.in`` file; paths in it are relative to its directory.
 
     Raises
     ------
     InputError
-        If it cannot be read, or a section, a key or a value is unknown, wrong or not supported.
+        If it cannot be read, or a section, key or value is unknown, invalid or not supported.
     """
     ini = IniFile(Path(path))
     check_keys(ini)
-    bispectrum = _bispectrum(ini)
+    bispectrum = _read_bispectrum(ini)
     folder = ini.path.parent
     return FitsnapInput(
         path=ini.path,
         bispectrum=bispectrum,
-        calculator=_calculator(ini),
-        eshift=_eshift(ini, bispectrum.elements),
-        reference=_reference(ini),
+        calculator=_read_calculator(ini),
+        eshift=_read_shifts(ini, bispectrum.elements),
+        reference=_read_reference(ini),
         groups=read_groups(ini),
         smartweights=ini.get_flag("GROUPS", "smartweights", default=False),
         random_sampling=ini.get_flag("GROUPS", "random_sampling", default=False),
-        random_seed=_seed(ini),
-        solver=_solver(ini),
+        random_seed=_read_seed(ini),
+        solver=_read_solver(ini),
         scraper=ini.get_choice("SCRAPER", "scraper", SCRAPERS, OTHER_SCRAPERS),
         data_path=folder / ini.get_text("PATH", "dataPath", "JSON"),
         metrics_file=ini.get_text("OUTFILE", "metrics", "fitsnap_metrics"),
@@ -156,56 +143,45 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
 
 
 def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
-    """Files of each group: the JSON files of its folder, in natural order of their names, or its one XYZ file.
+    """List the files of each group: the JSON files of its directory in natural order, or its one XYZ file.
 
-    FitSNAP takes files in the order in which the file system lists them, so that groups that are split have other
-    members there from machine to machine. In its XYZ files stress is in bar and positive in compression.
+    FitSNAP reads files in the order in which the file system lists them, so that the parts of a group that is split
+    differ between machines. In its XYZ files stress is in bar and positive in compression.
 
     Raises
     ------
     InputError
-        If a group has no folder or no files.
+        If a group has no directory or no files.
     """
     try:
         if not fitsnap_input.data_path.is_dir():
-            raise InputError(f"{fitsnap_input.path}: [PATH] dataPath: no folder at {fitsnap_input.data_path}")
-        find = _json_files if fitsnap_input.scraper == "JSON" else _xyz_files
-        return {group.name: find(fitsnap_input, group.name) for group in fitsnap_input.groups}
+            raise InputError(f"{fitsnap_input.path}: [PATH] dataPath: there is no directory {fitsnap_input.data_path}")
+        list_files = _list_json_files if fitsnap_input.scraper == "JSON" else _find_xyz_file
+        return {group.name: list_files(fitsnap_input, group.name) for group in fitsnap_input.groups}
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}; make it readable") from error
 
 
-def _bispectrum(ini: IniFile) -> Bispectrum:
-    section = "BISPECTRUM"
-    elements = _elements(ini)
+def _read_bispectrum(ini: IniFile) -> Bispectrum:
+    section, elements = "BISPECTRUM", _read_elements(ini)
     n = len(elements)
-    inner = ini.get_flag(section, "switchinnerflag", default=False)
-
-    def flag(key: str, *, default: bool = False) -> bool:
-        return ini.get_flag(section, key, default=default)
-
+    flags = {key: ini.get_flag(section, key, default=key == "switchflag") for key in FLAGS}
     return Bispectrum(
         elements=elements,
-        twojmax=_twojmax(ini, n),
+        twojmax=_read_twojmax(ini, n),
         rcutfac=ini.get_number(section, "rcutfac", 4.67637),
         rfac0=ini.get_number(section, "rfac0", 0.99363),
         rmin0=ini.get_number(section, "rmin0", 0.0),
         wj=ini.get_numbers(section, "wj", 1.0, n),
         radelem=ini.get_numbers(section, "radelem", 0.5, n),
-        bzeroflag=flag("bzeroflag"),
-        chemflag=flag("chemflag"),
-        quadraticflag=flag("quadraticflag"),
-        switchflag=flag("switchflag", default=True),
-        bnormflag=flag("bnormflag"),
-        wselfallflag=flag("wselfallflag"),
-        switchinnerflag=inner,
-        sinner=ini.get_numbers(section, "sinner", 0.9, n) if inner else (),
-        dinner=ini.get_numbers(section, "dinner", 0.1, n) if inner else (),
+        sinner=ini.get_numbers(section, "sinner", 0.9, n) if flags["switchinnerflag"] else (),
+        dinner=ini.get_numbers(section, "dinner", 0.1, n) if flags["switchinnerflag"] else (),
+        **flags,
     )
 
 
-def _elements(ini: IniFile) -> tuple[str, ...]:
-    if "type" not in ini.keys("BISPECTRUM"):  # FitSNAP would take hydrogen
+def _read_elements(ini: IniFile) -> tuple[str, ...]:
+    if "type" not in ini.keys("BISPECTRUM"):  # FitSNAP's default is hydrogen
         raise InputError(f"{ini.path}: [BISPECTRUM] has no 'type'; it lists the elements, such as 'type = W Be'")
     elements = tuple(ini.get_text("BISPECTRUM", "type", "").split())
     for symbol in elements:
@@ -216,17 +192,17 @@ def _elements(ini: IniFile) -> tuple[str, ...]:
     return elements
 
 
-def _twojmax(ini: IniFile, n: int) -> int:
+def _read_twojmax(ini: IniFile, n_elements: int) -> int:
     values = ini.get_text("BISPECTRUM", "twojmax", "6").split()
     if len(set(values)) > 1:
         raise ini.build_error("BISPECTRUM", "twojmax", "must be the same for all elements")
     value = parse_number(int, values[0])
-    if value is None or value < 0 or len(values) not in {1, n}:
+    if value is None or value < 0 or len(values) not in {1, n_elements}:
         raise ini.build_error("BISPECTRUM", "twojmax", "must be a whole number, once or for each element")
     return value
 
 
-def _calculator(ini: IniFile) -> Calculator:
+def _read_calculator(ini: IniFile) -> Calculator:
     ini.get_choice("CALCULATOR", "calculator", CALCULATORS, OTHER_CALCULATORS)
     rows = {key: ini.get_flag("CALCULATOR", key, default=True) for key in ("energy", "force", "stress")}
     if not any(rows.values()):
@@ -234,51 +210,46 @@ def _calculator(ini: IniFile) -> Calculator:
     return Calculator(**rows)
 
 
-def _eshift(ini: IniFile, elements: Sequence[str]) -> dict[str, float]:
+def _read_shifts(ini: IniFile, elements: Sequence[str]) -> dict[str, float]:
     for key in ini.keys("ESHIFT"):
         if key not in elements:
-            raise InputError(
-                f"{ini.path}: [ESHIFT] unknown key '{key}'; the elements are {', '.join(elements)}"
-                f"{suggest_match_ignoring_case(key, elements)}"
-            )
+            hint = suggest_match_ignoring_case(key, elements)
+            raise InputError(f"{ini.path}: [ESHIFT] unknown key '{key}'; the elements are {', '.join(elements)}{hint}")
     return {symbol: ini.get_number("ESHIFT", symbol, 0.0) for symbol in elements}
 
 
-def _reference(ini: IniFile) -> Reference:
-    units = ini.get_text("REFERENCE", "units", "metal").lower()
-    if units != "metal":
+def _read_reference(ini: IniFile) -> ReferencePotential:
+    if ini.get_text("REFERENCE", "units", "metal").lower() != "metal":
         raise ini.build_error("REFERENCE", "units", "must be metal (eV, Å, bar)")
-    atom_style = ini.get_text("REFERENCE", "atom_style", "atomic").lower()
-    if atom_style != "atomic":
+    if ini.get_text("REFERENCE", "atom_style", "atomic").lower() != "atomic":
         raise ini.build_error("REFERENCE", "atom_style", "must be atomic; charges and spins of atoms are not read")
     pair_style = ini.get_text("REFERENCE", "pair_style", "zero 10.0")
     keys = [key for key in ini.keys("REFERENCE") if key.startswith("pair_coeff")]
-    pair_coeff = tuple(ini.get_text("REFERENCE", key, "") for key in keys)
-    if not pair_coeff and pair_style.split()[0] == "zero":
-        pair_coeff = ("* *",)  # LAMMPS wants it said
-    return Reference(units, atom_style, pair_style, pair_coeff)
+    pair_coeffs = tuple(ini.get_text("REFERENCE", key, "") for key in keys)
+    if not pair_coeffs and pair_style.split()[0] == "zero":
+        pair_coeffs = ("* *",)  # LAMMPS requires the line
+    return ReferencePotential(pair_style, pair_coeffs)
 
 
-def _seed(ini: IniFile) -> int:
+def _read_seed(ini: IniFile) -> int:
     seed = ini.get_number("GROUPS", "random_seed", 0.0)
     if seed < 0 or not seed.is_integer():
         raise ini.build_error("GROUPS", "random_seed", "must be a whole number")
     return int(seed)
 
 
-def _solver(ini: IniFile) -> Solver:
+def _read_solver(ini: IniFile) -> Solver:
     name = ini.get_choice("SOLVER", "solver", SOLVERS, OTHER_SOLVERS)
     if name != "RIDGE":
         if "RIDGE" in ini.sections:
             raise InputError(
-                f"{ini.path}: section [RIDGE] is there but the solver in [SOLVER] is {name}; write solver = RIDGE, or "
-                "leave out the section"
+                f"{ini.path} has a section [RIDGE], but the solver in [SOLVER] is {name}; write solver = RIDGE, or "
+                "remove the section"
             )
         return Solver(name, 0.0)
     if ini.get_flag("EXTRAS", "apply_transpose", default=False):
         raise InputError(
-            f"{ini.path}: [EXTRAS] apply_transpose = 1 is not supported with RIDGE, whose penalty it changes; "
-            "leave it out"
+            f"{ini.path}: [EXTRAS] apply_transpose = 1 changes the penalty of RIDGE and is not supported; remove it"
         )
     alpha = ini.get_number("RIDGE", "alpha", 1e-8)
     if alpha < 0:
@@ -286,32 +257,29 @@ def _solver(ini: IniFile) -> Solver:
     return Solver(name, alpha)
 
 
-def _json_files(settings: FitsnapInput, group: str) -> list[Path]:
+def _list_json_files(settings: FitsnapInput, group: str) -> list[Path]:
     folder = settings.data_path / group
     if not folder.is_dir():
-        raise InputError(f"{settings.path}: group '{group}' has no folder: there is no {folder}{_near(folder)}")
-    files = [one for one in folder.glob("*.json") if not one.name.startswith(".")]
+        raise InputError(
+            f"{settings.path}: group '{group}' has no directory: there is no {folder}{_suggest_path(folder)}"
+        )
+    files = [file for file in folder.glob("*.json") if not file.name.startswith(".")]
     if not files:
         raise InputError(f"{settings.path}: group '{group}' has no files: {folder} needs JSON files (*.json)")
-    return sorted(files, key=_natural)
+    return sorted(files, key=lambda file: natural_sort_key(file.name))
 
 
-def _xyz_files(settings: FitsnapInput, group: str) -> list[Path]:
-    files = [settings.data_path / f"{group}{suffix}" for suffix in XYZ_SUFFIXES]
-    found = [one for one in files if one.is_file()]
-    if not found:
+def _find_xyz_file(settings: FitsnapInput, group: str) -> list[Path]:
+    candidates = [settings.data_path / f"{group}{suffix}" for suffix in XYZ_SUFFIXES]
+    files = [file for file in candidates if file.is_file()]
+    if not files:
         raise InputError(
-            f"{settings.path}: group '{group}' has no file: there is neither {files[0]} nor {files[1]}"
-            f"{_near(settings.data_path / group)}"
+            f"{settings.path}: group '{group}' has no file: there is neither {candidates[0]} nor {candidates[1]}"
+            f"{_suggest_path(settings.data_path / group)}"
         )
-    return found[:1]
+    return files[:1]
 
 
-def _near(path: Path) -> str:
-    return suggest_match(path.name, sorted({one.stem if one.is_file() else one.name for one in path.parent.iterdir()}))
-
-
-def _natural(file: Path) -> list[tuple[int, int, str]]:
-    """Sort key in which BCC_9 stands before BCC_10."""
-    parts = re.split(r"(\d+)", file.name)
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts]
+def _suggest_path(path: Path) -> str:
+    names = {sibling.stem if sibling.is_file() else sibling.name for sibling in path.parent.iterdir()}
+    return suggest_match(path.name, sorted(names))

@@ -1,4 +1,4 @@
-"""Groups of configurations in FitSNAP's input files: how much of each is for training, and with which weights."""
+"""Groups of configurations in FitSNAP's input files: sizes of their training and testing parts, and their weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ WEIGHTS = ("eweight", "fweight", "vweight")
 
 @dataclass(frozen=True)
 class Group:
-    """A group of configurations, how much of it is for training, and what multiplies its rows.
+    """A group of configurations, the sizes of its parts, and the weights of its rows.
 
-    A size is a fraction of the group where it is a float, from 0 to 1, and a number of configurations where it is an
-    int. A `testing_size` of None is all that training leaves (FitSNAP's column ``size``, given as a fraction).
-    Weights multiply rows, and so enter the loss squared; stress rows are in bar.
+    A size is a fraction of the group, from 0 to 1, if it is a float, and a number of configurations if it is an int.
+    With a `testing_size` of None all that are not in the training part are in the testing part (FitSNAP's column
+    ``size``, as a fraction). Weights multiply rows, so that they enter the loss squared; stress rows are in bar.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Group:
 
 @dataclass(frozen=True)
 class GroupSplit(Generic[Item]):
-    """Training and testing parts of a group; `note` is a sentence where they are not what the sizes ask for."""
+    """Training and testing parts of a group; `note` is a message if they differ from the requested sizes."""
 
     training: list[Item]
     testing: list[Item]
@@ -42,35 +42,35 @@ class GroupSplit(Generic[Item]):
 
 
 def read_groups(ini: IniFile) -> tuple[Group, ...]:
-    """The groups of an input, from its section or from a file of their own.
+    """Read the groups of an input from its section, or from a file that it names.
 
     Raises
     ------
     InputError
-        If there are none, or a line is wrong.
+        If there are none, or a line is invalid.
     """
-    names, kinds = _columns(ini)
-    lines = _group_file(ini) if "groupFile" in ini.keys("PATH") else _group_section(ini)
+    names, kinds = _read_columns(ini)
+    lines = _read_group_file(ini) if "groupFile" in ini.keys("PATH") else _read_group_section(ini)
     if not lines:
         raise InputError(
             f"{ini.path}: [GROUPS] has no groups; give a line for each, such as 'Liquid = 1.0 0.0 100 1 1e-8' with "
             f"values for {' '.join(names[1:])}"
         )
-    return tuple(_group(where, name, values, names[1:], kinds[1:]) for where, name, values in lines)
+    return tuple(_parse_group(where, name, values, names[1:], kinds[1:]) for where, name, values in lines)
 
 
-def _columns(ini: IniFile) -> tuple[list[str], list[str]]:
-    """Names and types of the columns of a group's line, the name of the group first."""
+def _read_columns(ini: IniFile) -> tuple[list[str], list[str]]:
+    """Names and types of the columns of a group's line, beginning with the name of the group."""
     names = ini.get_text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
     kinds = ini.get_text("GROUPS", "group_types", "str float float float float").split()
     if names[0] != "name":
         raise ini.build_error("GROUPS", "group_sections", "must begin with 'name'")
     for column in names[1:]:
-        if column not in SIZES + WEIGHTS or names.count(column) > 1:
-            word = "doubled" if names.count(column) > 1 else "unknown"
-            known = [*SIZES, *WEIGHTS]
-            hint = suggest_match_ignoring_case(column, known) if word == "unknown" else ""
-            raise ini.build_error("GROUPS", "group_sections", f"has the {word} column '{column}'{hint}")
+        if names.count(column) > 1:
+            raise ini.build_error("GROUPS", "group_sections", f"has the column '{column}' twice")
+        if column not in SIZES + WEIGHTS:
+            hint = suggest_match_ignoring_case(column, SIZES + WEIGHTS)
+            raise ini.build_error("GROUPS", "group_sections", f"has the unknown column '{column}'{hint}")
     if ("size" in names) == ("training_size" in names):
         raise ini.build_error("GROUPS", "group_sections", "must have one of the columns 'training_size' and 'size'")
     if len(kinds) != len(names):
@@ -80,39 +80,39 @@ def _columns(ini: IniFile) -> tuple[list[str], list[str]]:
     return names, kinds
 
 
-def _group_section(ini: IniFile) -> list[tuple[str, str, list[str]]]:
-    """Where each group stands, its name and the values of its columns."""
+def _read_group_section(ini: IniFile) -> list[tuple[str, str, list[str]]]:
+    """Location of each group, its name and the values of its columns."""
     names = [key for key in ini.keys("GROUPS") if key not in GROUP_OPTIONS]
     return [(f"{ini.path}: [GROUPS] {name}", name, ini.get_text("GROUPS", name, "").split()) for name in names]
 
 
-def _group_file(ini: IniFile) -> list[tuple[str, str, list[str]]]:
+def _read_group_file(ini: IniFile) -> list[tuple[str, str, list[str]]]:
     path = ini.path.parent / ini.get_text("PATH", "groupFile", "")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"{ini.path}: [PATH] groupFile: {path} cannot be read: {reason}; name the groups") from error
-    tables = [(k, line.partition("#")[0].split()) for k, line in enumerate(lines, start=1)]
-    return [(f"{path}, line {k}: {words[0]}", words[0], words[1:]) for k, words in tables if words]
+        raise InputError(f"{ini.path}: [PATH] groupFile: {path} cannot be read: {reason}; name a file") from error
+    rows = [(k, line.partition("#")[0].split()) for k, line in enumerate(lines, start=1)]
+    return [(f"{path}, line {k}: {fields[0]}", fields[0], fields[1:]) for k, fields in rows if fields]
 
 
-def _group(where: str, name: str, values: Sequence[str], columns: Sequence[str], kinds: Sequence[str]) -> Group:
+def _parse_group(where: str, name: str, values: Sequence[str], columns: Sequence[str], kinds: Sequence[str]) -> Group:
     if len(values) != len(columns):
         hint = suggest_match_ignoring_case(name, GROUP_OPTIONS)  # a mistyped option looks like a group
         raise InputError(
             f"{where} has {len(values)} values, but group_sections names {len(columns)}: {' '.join(columns)}{hint}"
         )
     row = dict(zip(columns, zip(values, kinds, strict=True), strict=True))
-    weights = [_weight(where, column, *row.get(column, ("1", "float"))) for column in WEIGHTS]
-    training = _size(where, "size" if "size" in row else "training_size", row)
-    testing = _size(where, "testing_size", row) if "testing_size" in row else 0
-    rest = "size" in row and isinstance(training, float) and testing == 0
-    return Group(name, training, None if rest else testing, *weights)
+    weights = [_parse_weight(where, column, *row.get(column, ("1", "float"))) for column in WEIGHTS]
+    training = _parse_size(where, "size" if "size" in row else "training_size", row)
+    testing = _parse_size(where, "testing_size", row) if "testing_size" in row else 0
+    tests_all_others = "size" in row and isinstance(training, float) and testing == 0
+    return Group(name, training, None if tests_all_others else testing, *weights)
 
 
-def _size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float | int:
-    """FitSNAP's rule: what is declared float and at most 1 is a fraction, all else a number of configurations."""
+def _parse_size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float | int:
+    """Parse a size by FitSNAP's rule: floats up to 1 are fractions, all others are numbers of configurations."""
     text, kind = row[column]
     if kind == "int":
         count = parse_number(int, text)
@@ -127,7 +127,7 @@ def _size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float 
     return value if value <= 1 else int(value)
 
 
-def _weight(where: str, column: str, text: str, kind: str) -> float:
+def _parse_weight(where: str, column: str, text: str, kind: str) -> float:
     value: float | None = parse_number(int, text) if kind == "int" else parse_number(float, text)
     if value is None or value < 0:
         declared = "whole number (group_types declares int)" if kind == "int" else "number"
@@ -135,17 +135,17 @@ def _weight(where: str, column: str, text: str, kind: str) -> float:
     return float(value)
 
 
-def _count(size: float, n: int) -> int:
+def _count_configurations(size: float, n: int) -> int:
     if isinstance(size, int):
         return size
     return max(1, int(size * n + 0.5)) if 0 < size < 1 else int(size) * n
 
 
 def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | None = None) -> GroupSplit[Item]:
-    """Split a group's files or configurations into a training and a testing part, with FitSNAP's sizes.
+    """Split the files or configurations of a group into a training and a testing part, as FitSNAP does.
 
-    A fraction f of n is max(1, ⌊f n + 1/2⌋) configurations, and zero only where f is. Training comes first, testing
-    directly after it, and is cut where both are more than n; what is left is in neither.
+    A fraction f of n is max(1, ⌊f n + 1/2⌋) configurations, and zero only if f is. The testing part follows the
+    training part, and is truncated where both exceed n; the rest is in neither.
 
     Parameters
     ----------
@@ -153,26 +153,25 @@ def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | 
         Files (JSON) or configurations (XYZ) of the group.
     group : Group
     rng : numpy.random.Generator, optional
-        Shuffles first, where the input says ``random_sampling = 1``.
+        Shuffles the items first, for an input with ``random_sampling = 1``.
 
     Examples
     --------
     >>> split = split_group(range(5), Group("Liquid", 0.5, 0.2, 100.0, 1.0, 1e-8))
     >>> split.training, split.testing, split.note
-    ([0, 1, 2], [3], "group 'Liquid': 1 of 5 is for neither training nor testing")
+    ([0, 1, 2], [3], "group 'Liquid': 1 of 5 configurations are in neither part")
     """
     n = len(items)
-    training = _count(group.training_size, n)
-    testing = n - training if group.testing_size is None else _count(group.testing_size, n)
+    training = _count_configurations(group.training_size, n)
+    testing = n - training if group.testing_size is None else _count_configurations(group.testing_size, n)
     order = range(n) if rng is None else rng.permutation(n)
     first, last = min(training, n), min(training + max(testing, 0), n)
     note = ""
     if training + testing > n:
         note = (
-            f"group '{group.name}': {training} for training and {testing} for testing are more than the {n} there "
-            f"are; taken: {first} and {last - first}"
+            f"group '{group.name}': {training} training and {testing} testing configurations exceed the {n} of the "
+            f"group; used: {first} and {last - first}"
         )
     elif last < n:
-        note = f"group '{group.name}': {n - last} of {n} {'is' if n - last == 1 else 'are'} for neither training nor "
-        note += "testing"
+        note = f"group '{group.name}': {n - last} of {n} configurations are in neither part"
     return GroupSplit([items[k] for k in order[:first]], [items[k] for k in order[first:last]], note)

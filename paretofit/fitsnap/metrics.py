@@ -1,7 +1,8 @@
-"""FitSNAP's table of errors of a fit, as numbers and as FitSNAP writes it."""
+"""Table of the errors of a fit with the columns of FitSNAP, and its text in FitSNAP's format."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,46 +15,45 @@ if TYPE_CHECKING:
     from paretofit.fitsnap.group_weights import FitRows
 
 KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
-# What FitSNAP shows errors of stress in: bar, positive in compression; ours are GPa, positive in tension.
+# FitSNAP reports stresses in bar, positive in compression; ours are in GPa, positive in tension.
 DISPLAY_FACTORS = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
 METRICS = ["set", "group", "weighting", "kind", "ncount", "mae", "rmse", "rsq"]
 
 
 def compute_fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame:
-    """FitSNAP's table of errors, for training and for testing rows.
+    """Compute FitSNAP's table of errors, for training and for testing rows.
 
     ``rsq`` is 1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)² over rows that are, or are not, multiplied by their weights.
     """
     residual = rows.X @ coefficients - rows.y
     table = []
-    for name, own in (("training", rows.is_training), ("testing", ~rows.is_training)):
-        for group in ("*ALL", *dict.fromkeys(rows.group[own].tolist())):
-            here = own if group == "*ALL" else own & (rows.group == group)
-            for weighting in ("Unweighted", "Weighted"):
-                for kind, label in KINDS.items():
-                    some = here & (rows.kind == kind)
-                    if some.any():
-                        factor = DISPLAY_FACTORS[kind] if weighting == "Unweighted" else rows.weight[some]
-                        values = _errors(residual[some] * factor, rows.y[some] * factor)
-                        table.append([name, group, weighting, label, int(some.sum()), *values])
+    for name, in_set in (("training", rows.is_training), ("testing", ~rows.is_training)):
+        for group in ("*ALL", *dict.fromkeys(rows.group[in_set].tolist())):
+            in_group = in_set if group == "*ALL" else in_set & (rows.group == group)
+            for weighting, (kind, label) in product(("Unweighted", "Weighted"), KINDS.items()):
+                selected = in_group & (rows.kind == kind)
+                if selected.any():
+                    factor = DISPLAY_FACTORS[kind] if weighting == "Unweighted" else rows.weight[selected]
+                    values = _compute_errors(residual[selected] * factor, rows.y[selected] * factor)
+                    table.append([name, group, weighting, label, int(selected.sum()), *values])
     return pd.DataFrame(table, columns=METRICS)
 
 
 def format_fitsnap_table(metrics: pd.DataFrame) -> str:
-    """The training errors as FitSNAP writes them, in Markdown."""
-    own = metrics[metrics["set"] == "training"]
-    names = [f"('{row['group']}', '{row['weighting']}', '{row['kind']}')" for _, row in own.iterrows()]
+    """Format the training errors as FitSNAP does, in Markdown."""
+    training = metrics[metrics["set"] == "training"]
+    names = [f"('{row['group']}', '{row['weighting']}', '{row['kind']}')" for _, row in training.iterrows()]
     width = max(map(len, names))
     lines = [f"| {'':{width}} | {'ncount':>8} | {'mae':>13} | {'rmse':>13} | {'rsq':>13} |"]
     lines.append(f"|:{'-' * (width + 1)}|{'-' * 9}:|{'-' * 14}:|{'-' * 14}:|{'-' * 14}:|")
-    for name, (_, row) in zip(names, own.iterrows(), strict=True):
+    for name, (_, row) in zip(names, training.iterrows(), strict=True):
         values = " | ".join(f"{row[column]:13.6g}" for column in ("mae", "rmse", "rsq"))
         lines.append(f"| {name:{width}} | {row['ncount']:8d} | {values} |")
     return "\n".join(lines) + "\n"
 
 
-def _errors(residual: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+def _compute_errors(residual: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     squares = float(residual @ residual)
-    spread = float(((truth - truth.mean()) ** 2).sum())
+    spread = float(((labels - labels.mean()) ** 2).sum())
     rsq = 1 - squares / spread if spread > 0 else float("nan")
     return float(np.abs(residual).mean()), float(np.sqrt(squares / len(residual))), rsq

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from paretofit.descriptors import map_structures
 from paretofit.learning.selection import PROPERTIES
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE
-from paretofit.potentials import map_structures, tabulate_components
+from paretofit.potentials import tabulate_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

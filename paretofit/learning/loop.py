@@ -16,6 +16,7 @@ import pandas as pd
 
 from paretofit.core import InputError, hash_file, hash_json, remove_file, write_json_with_digest
 from paretofit.dataset import Dataset
+from paretofit.descriptors import map_structures
 from paretofit.learning.evaluation import SET_NAMES, evaluate_committee
 from paretofit.learning.explore import plan_runs, select_start_structures
 from paretofit.learning.level_choice import fit_learning_exponent, measure_level_noise
@@ -34,7 +35,6 @@ from paretofit.learning.selection import (
 )
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_group_numbers, assign_sets, choose_group_keys
 from paretofit.learning.trajectories import run_trajectories
-from paretofit.potentials import map_structures
 from paretofit.uncertainty import detection_rates
 
 if TYPE_CHECKING:

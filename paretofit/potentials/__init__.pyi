@@ -1,9 +1,8 @@
-from .assessment import StructureLabels as StructureLabels
 from .assessment import assess_all as assess_all
 from .assessment import collect_calibration_data as collect_calibration_data
-from .assessment import map_structures as map_structures
 from .assessment import predict_all as predict_all
 from .assessment import predict_spreads as predict_spreads
+from .calibration_tables import build_calibration_tables as build_calibration_tables
 from .committee_building import DISPLAY_UNITS as DISPLAY_UNITS
 from .committee_building import CommitteeSettings as CommitteeSettings
 from .committee_building import LabelledStructures as LabelledStructures
@@ -13,7 +12,6 @@ from .committee_building import partition_training_rows as partition_training_ro
 from .dispersion import DISPERSION_METHODS as DISPERSION_METHODS
 from .dispersion import format_dispersion_commands as format_dispersion_commands
 from .dispersion import overlay_commands as overlay_commands
-from .evaluation_tables import build_calibration_tables as build_calibration_tables
 from .evaluation_tables import build_evaluation_tables as build_evaluation_tables
 from .evaluation_tables import compute_spread_limits as compute_spread_limits
 from .evaluation_tables import flag_configurations as flag_configurations
@@ -23,6 +21,7 @@ from .linear_potential import LinearPotential as LinearPotential
 from .linear_potential import check_exported_files as check_exported_files
 from .mace.mace_potential import MacePotential as MacePotential
 from .mace.mace_potential import is_mace as is_mace
+from .prediction import StructureLabels as StructureLabels
 from .reading import read_potential as read_potential
 from .snap_format import SnapFiles as SnapFiles
 from .snap_format import read_snap as read_snap

@@ -1,23 +1,19 @@
-"""A fitted committee becomes a potential that knows its errors: members, calibration, and what they were trained on."""
+"""Building a committee potential from a fit: members, calibration on held-out structures, and grades of atoms."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from ase import units
 
-from paretofit.core import InputError, RowKind
+from paretofit.core import InputError, RowKind, check_choice
 from paretofit.linear.reduction import RowBlock, split_rows
-from paretofit.potentials.assessment import (
-    StructureLabels,
-    collect_calibration_data,
-    fit_environment_grades,
-    predict_spreads,
-)
+from paretofit.potentials.assessment import collect_calibration_data, fit_linear_grades, predict_spreads
 from paretofit.potentials.linear_potential import LinearPotential
+from paretofit.potentials.prediction import StructureLabels
 from paretofit.uncertainty import (
     COMMITTEE_METHODS,
     HELD_OUT,
@@ -39,9 +35,10 @@ if TYPE_CHECKING:
     from paretofit.dataset import Dataset
     from paretofit.descriptors import DesignMatrix, ReferencePotential, SnapBasis
     from paretofit.linear.reduction import Part
+    from paretofit.potentials.committee_potential import CommitteePotential
 
-FEWEST = 3  # held-out configurations with a label, for the slope of a calibration
-DISPLAY_UNITS = {
+MIN_CALIBRATION_CONFIGURATIONS = 3  # with a label of the quantity, for the slope of a calibration
+DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit
     RowKind.ENERGY: (1000.0, "meV/atom"),
     RowKind.FORCE: (1000.0, "meV/Å"),
     RowKind.STRESS: (1 / units.GPa, "GPa"),
@@ -50,15 +47,15 @@ DISPLAY_UNITS = {
 
 @dataclass(frozen=True)
 class CommitteeSettings:
-    """What a committee is to be.
+    """Settings of a committee.
 
     Attributes
     ----------
     members : int
-        Two at least.
+        Number of members, at least two.
     method : {"bootstrap", "subset", "posterior", "pops"}
     coverage : float
-        Of the intervals.
+        Coverage of the intervals.
     seed : int
     """
 
@@ -68,55 +65,57 @@ class CommitteeSettings:
     seed: int = 1
 
     def check(self, n_calibration_groups: int | None) -> None:
-        """Refuse what cannot be, before anything is computed.
+        """Check the settings before anything is computed.
 
         Parameters
         ----------
         n_calibration_groups : int or None
-            Families of relatives that calibrate; None if there will be no calibration.
+            Number of groups in the calibration set; None if there is no calibration.
 
         Raises
         ------
         InputError
         """
         if self.members < 2:
-            raise InputError(f"a committee needs two members at least; got {self.members}")
-        if self.method not in COMMITTEE_METHODS:
-            raise InputError(f"the method '{self.method}' is not one of {', '.join(COMMITTEE_METHODS)}")
+            raise InputError(f"a committee needs at least two members; got {self.members}")
+        check_choice("the method of a committee", self.method, COMMITTEE_METHODS)
         if not 0 < self.coverage < 1:
             raise InputError(f"the coverage must lie between 0 and 1; got {self.coverage:g}")
-        least = min_calibration_size(self.coverage)
-        if n_calibration_groups is not None and n_calibration_groups < least:
+        min_groups = min_calibration_size(self.coverage)
+        if n_calibration_groups is not None and n_calibration_groups < min_groups:
             raise InputError(
-                f"a coverage of {self.coverage:g} needs {least} held-out configurations, or families of relatives, for "
-                f"its calibration; there are {n_calibration_groups}: hold out more, or ask for less"
+                f"a coverage of {self.coverage:g} needs {min_groups} held-out configurations, or groups of them, for "
+                f"its calibration; there are {n_calibration_groups}: hold out more, or lower the coverage"
             )
 
 
 def partition_training_rows(design: DesignMatrix, level: str, positions: Array, columns: int) -> list[Part]:
-    """Training rows of some configurations, ascending, at one level; configurations are numbered as in `positions`."""
-    trains = np.zeros(design.n_configurations, dtype=bool)
-    trains[positions] = True
+    """Partition the rows of the training configurations at one level, for a reduction in parallel.
 
-    def blocks(part: slice) -> Iterator[RowBlock]:
+    `positions` ascend, and rows are numbered by their configuration's index in it.
+    """
+    is_training = np.zeros(design.n_configurations, dtype=bool)
+    is_training[positions] = True
+
+    def read_blocks(part: slice) -> Iterator[RowBlock]:
         for window, rows in design.blocks(row_range=part):
             owner = design.configuration[window]
-            own = trains[owner]
-            if own.any():
+            selected = is_training[owner]
+            if selected.any():
                 yield RowBlock(
-                    rows[own, :columns],
-                    design.targets[level][window][own, None],
-                    design.kind[window][own],
-                    np.searchsorted(positions, owner[own]),
-                    np.ones(int(own.sum()), dtype=bool),
+                    rows[selected, :columns],
+                    design.targets[level][window][selected, None],
+                    design.kind[window][selected],
+                    np.searchsorted(positions, owner[selected]),
+                    np.ones(int(selected.sum()), dtype=bool),
                 )
 
-    return [partial(blocks, part) for part in split_rows(design.n_rows, columns)]
+    return [partial(read_blocks, part) for part in split_rows(design.n_rows, columns)]
 
 
 @dataclass(frozen=True)
 class LabelledStructures:
-    """Structures with their labels, and the family of relatives that each is in (by default each in its own)."""
+    """Structures with their labels, and the group of each, by default a group for every structure."""
 
     structures: Sequence[Atoms]
     labels: Sequence[StructureLabels]
@@ -124,21 +123,19 @@ class LabelledStructures:
 
     @property
     def groups(self) -> Array:
-        """``(n,)``: families."""
+        """Group of each structure, ``(n,) int``."""
         return np.arange(len(self.structures)) if self.group is None else np.asarray(self.group)
 
     @classmethod
     def from_dataset(
         cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None
     ) -> LabelledStructures:
-        """Some configurations of a dataset at one level; `group` is that of the whole dataset."""
-        own = dataset.select(positions)
-        found, at = own.labels(level), own.labels(level).offsets
-        labels = [
-            StructureLabels(found.energy[k], found.forces[at[k] : at[k + 1]], found.stress[k])
-            for k in range(len(positions))
-        ]
-        return cls(list(own), labels, None if group is None else group[positions])
+        """Take configurations of a dataset at one level; `group` is that of each configuration of the dataset."""
+        selected = dataset.select(positions)
+        labels = selected.labels(level)
+        forces = np.split(labels.forces, labels.offsets[1:-1])
+        parts = map(StructureLabels, labels.energy, forces, labels.stress)
+        return cls(list(selected), list(parts), None if group is None else group[positions])
 
 
 def build_committee(
@@ -156,98 +153,106 @@ def build_committee(
     jobs: int = 1,
     progress: bool = False,
 ) -> LinearPotential:
-    """Draw the members, calibrate them on what was held out, and grade atoms by the training set.
+    """Draw the members, calibrate them on the held-out structures, and fit grades of atoms to the training set.
 
     Parameters
     ----------
     basis : SnapBasis
-        Of the model's own 2Jmax.
+        Of the 2Jmax of the model.
     fit : CommitteeFit
     settings : CommitteeSettings
     training : sequence of ase.Atoms
-    calibration_set : Labelled
-        Held out; may be empty, and then there are no intervals.
+    calibration_set : LabelledStructures
+        Held-out structures; without any there are no intervals.
     centre : (p,) float64, optional
-        What the members are moved to have as their mean: the potential is then the plain fit; by default that of `fit`.
+        Coefficients to which the mean of the members is shifted; by default those of `fit`.
     reference : ReferencePotential, optional
     energy_weight : float
         w_E, for leverages.
     level : str
-        Of the labels.
+        Level of the labels.
     columns : int, optional
-        Leading columns of the fit that are the model's; what follows belongs to the labels, such as offsets of levels.
+        Number of leading columns of the fit that belong to the model; the others belong to the labels, such as offsets
+        of levels.
     """
-    members = fit.draw_members(
-        settings.members, np.random.default_rng(settings.seed), method=cast("CommitteeMethod", settings.method)
+    members = _draw_members(fit, settings, centre)[:, :columns]
+    committee = LinearPotential(basis, members, reference)
+    calibration, roles = calibrate_committee(committee, training, calibration_set, jobs=jobs, progress=progress)
+    grades = fit_linear_grades(basis, training, jobs=jobs, progress=progress)
+    leverage = fit.leverage.restrict_columns(members.shape[1])
+    uncertainty = Uncertainty(
+        settings.method, calibration, grades, leverage, energy_weight, roles, settings.coverage, level
     )
+    return replace(committee, uncertainty=uncertainty)
+
+
+def _draw_members(fit: CommitteeFit, settings: CommitteeSettings, centre: Array | None) -> Array:
+    """Draw the coefficients of the members, ``(m, p)``, and shift their mean to `centre`."""
+    method = cast("CommitteeMethod", settings.method)
+    members = fit.draw_members(settings.members, np.random.default_rng(settings.seed), method=method)
     members += (fit.coefficients if centre is None else centre) - members.mean(axis=0)
     if np.ptp(members, axis=0).max() <= 0:
-        raise InputError("all members of the committee are identical: there is nothing to go by; add configurations")
-    members = members[:, :columns]
-    bare = LinearPotential(basis, members, reference)
-    calibrated, known = calibrate_committee(bare, training, calibration_set, jobs=jobs, progress=progress)
-    uncertainty = Uncertainty(
-        settings.method,
-        calibrated,
-        fit_environment_grades(basis, training, jobs=jobs, progress=progress),
-        fit.leverage.restrict_columns(members.shape[1]),
-        energy_weight,
-        known,
-        settings.coverage,
-        level,
-    )
-    return LinearPotential(basis, members, reference, uncertainty)
+        raise InputError(
+            "all members of the committee are identical, so that their spread carries no information; add training "
+            "configurations"
+        )
+    return members
 
 
 def calibrate_committee(
-    committee: Any,
+    committee: CommitteePotential,
     training: Sequence[Atoms],
     calibration_set: LabelledStructures,
     *,
     jobs: int = 1,
     progress: bool = False,
 ) -> tuple[dict[RowKind, CalibrationData], dict[str, str]]:
-    """What a committee says of labels that were held out, where there are enough, and which structures it knows.
+    """Collect spreads and residuals of held-out labels, where there are enough, and the role of each structure.
 
     Parameters
     ----------
     committee : LinearPotential or MacePotential
-        The committee, which need know nothing of its errors yet.
+        The committee, which needs no uncertainty yet.
     training : sequence of ase.Atoms
-    calibration_set : Labelled
-        Held out; may be empty.
+    calibration_set : LabelledStructures
+        Held-out structures; may be empty.
     """
-    known = {hash_structure(atoms): HELD_OUT for atoms in calibration_set.structures}
-    known |= {hash_structure(atoms): TRAIN for atoms in training}
-    predicted = predict_spreads(committee, calibration_set.structures, jobs=jobs, progress=progress)
-    found = collect_calibration_data(
-        predicted, calibration_set.labels, [len(atoms) for atoms in calibration_set.structures], calibration_set.groups
-    )
-    return {kind: one for kind, one in found.items() if len(np.unique(one.configuration)) >= FEWEST}, known
+    held_out = calibration_set.structures
+    roles = {hash_structure(atoms): HELD_OUT for atoms in held_out}
+    roles |= {hash_structure(atoms): TRAIN for atoms in training}
+    predicted = predict_spreads(committee, held_out, jobs=jobs, progress=progress)
+    n_atoms = [len(atoms) for atoms in held_out]
+    calibration = collect_calibration_data(predicted, calibration_set.labels, n_atoms, calibration_set.groups)
+    return {
+        kind: data
+        for kind, data in calibration.items()
+        if len(np.unique(data.configuration)) >= MIN_CALIBRATION_CONFIGURATIONS
+    }, roles
 
 
 def format_committee(potential: LinearPotential) -> str:
-    """How a committee is calibrated, as plain text."""
-    own = potential.uncertainty
-    if own is None:
+    """Format the calibration of a committee as plain text."""
+    uncertainty = potential.uncertainty
+    if uncertainty is None:
         return "no committee"
-    lines = [f"committee of {len(potential.coefficients)} by {own.method}"]
-    for kind, held in own.held_out.items():
+    coverage = f"{100 * uncertainty.coverage:g} % intervals"
+    lines = [f"committee of {len(potential.coefficients)} by {uncertainty.method}"]
+    for kind, held_out in uncertainty.held_out.items():
         factor, unit = DISPLAY_UNITS[kind]
-        line, interval = own.fit_calibration(kind), own.fit_interval(kind)
-        rmse = factor * float(np.sqrt(np.mean(held.residual**2)))
-        said = f"too few for {100 * own.coverage:g} % intervals"
+        line, interval = uncertainty.fit_calibration(kind), uncertainty.fit_interval(kind)
+        rmse = factor * float(np.sqrt(np.mean(held_out.residual**2)))
+        interval_text = f"too few for {coverage}"
         if interval is not None:
-            wide = factor * float(np.median(interval.half_width(held.spread)))
-            said = f"{100 * own.coverage:g} % intervals, half width {wide:.4g} {unit} at the median"
+            half_width = factor * float(np.median(interval.half_width(held_out.spread)))
+            interval_text = f"median half width of the {coverage} {half_width:.4g} {unit}"
         lines.append(
-            f"{kind.name.lower():6} held out: rmse {rmse:.4g} {unit} on {len(np.unique(held.configuration))} "
-            f"configurations; {said}; disagreement = {line.slope:.3g} ± {line.slope_half_width:.2g} × error"
+            f"{kind.name.lower():6} held out: rmse {rmse:.4g} {unit} on {len(np.unique(held_out.configuration))} "
+            f"configurations; {interval_text}; disagreement = {line.slope:.3g} ± {line.slope_half_width:.2g} × error"
         )
-    if own.held_out and RowKind.STRESS not in own.held_out:
-        lines.append("stress is not calibrated: too few held-out configurations have a label of it")
-    if potential.basis.quadratic and not all(one.quadratic for one in own.environments.values()):
-        lines.append("grades are by the linear descriptors: fewer than two atoms trained for each column")
-    if not own.held_out:
-        lines.append("not calibrated, for nothing was held out: standard deviations and grades only, no intervals")
+    if uncertainty.held_out and RowKind.STRESS not in uncertainty.held_out:
+        lines.append("stresses are not calibrated: too few held-out configurations have a stress label")
+    if potential.basis.quadratic and not all(grade.quadratic for grade in uncertainty.environments.values()):
+        lines.append("grades use the linear descriptors only: there are fewer than two training atoms for each column")
+    if not uncertainty.held_out:
+        lines.append("not calibrated, as nothing was held out: there are standard deviations and grades, no intervals")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""Dispersion on top of any potential: Grimme's D2 (``pair_style momb``) or D3 (``dispersion/d3``) of LAMMPS.
+"""Dispersion that is added to any potential: Grimme's D2 (``pair_style momb``) or D3 (``dispersion/d3``) of LAMMPS.
 
-D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), with C6 the geometric mean and R the sum of two atoms' values.
+D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), with C6 the geometric mean and R the sum of the values of two atoms.
 S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds it to its potentials in this form.
 """
 
@@ -10,8 +10,9 @@ from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ase.data import chemical_symbols
 
-from paretofit.core import InputError
+from paretofit.core import InputError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,15 +20,13 @@ if TYPE_CHECKING:
 DISPERSION_METHODS = ("d2", "d3")
 D2_S6 = 0.75  # of PBE
 D2_STEEPNESS = 20.0  # d
-D2_CUTOFF = 30.0  # Å; a pair's energy there is 1e-8 eV for carbon
-NEIGHBOURS = "neigh_modify one 40000 page 800000"  # as many as lie within such cutoffs
-D3_CUTOFFS = "30.0 20.0"  # Å: of the energy, and of coordination numbers
+D2_CUTOFF_A = 30.0  # at which the energy of a pair of carbon atoms is 1e-8 eV
+NEIGHBOUR_COMMAND = "neigh_modify one 40000 page 800000"  # for the number of neighbours within such cutoffs
+D3_CUTOFFS_A = "30.0 20.0"  # of the energy, and of coordination numbers
 EV_A6_PER_J_NM6 = 1e6 / 96485.33212  # J nm⁶/mol in eV Å⁶
 
 # C6 in J nm⁶/mol and R in Å, from hydrogen to xenon; the d elements of a row share a value.
-_FIRST = ["H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar", "K", "Ca"]
-_SECOND = ["Ga", "Ge", "As", "Se", "Br", "Kr", "Rb", "Sr"]
-_THIRD = ["In", "Sn", "Sb", "Te", "I", "Xe"]
+_S_AND_P_ELEMENTS = [*chemical_symbols[1:21], *chemical_symbols[31:39], *chemical_symbols[49:55]]
 _C6 = (
     0.14, 0.08, 1.61, 1.61, 3.13, 1.75, 1.23, 0.70, 0.75, 0.63, 5.71, 5.71, 10.79, 9.23, 7.84, 5.57, 5.07, 4.61,
     10.80, 10.80, 16.99, 17.10, 16.37, 12.64, 12.47, 12.01, 24.67, 24.67, 37.32, 38.71, 38.44, 31.74, 31.50, 29.99,
@@ -37,68 +36,68 @@ _R = (
     1.639, 1.595, 1.485, 1.474, 1.650, 1.727, 1.760, 1.771, 1.749, 1.727, 1.628, 1.606, 1.672, 1.804, 1.881, 1.892,
     1.892, 1.881,
 )  # fmt: skip
-D2_PARAMETERS = dict(zip([*_FIRST, *_SECOND, *_THIRD], zip(_C6, _R, strict=True), strict=True))
-D2_PARAMETERS |= dict.fromkeys(["Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn"], (10.80, 1.562))
-D2_PARAMETERS |= dict.fromkeys(["Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd"], (24.67, 1.639))
+D2_PARAMETERS = dict(zip(_S_AND_P_ELEMENTS, zip(_C6, _R, strict=True), strict=True))
+D2_PARAMETERS |= dict.fromkeys(chemical_symbols[21:31], (10.80, 1.562))
+D2_PARAMETERS |= dict.fromkeys(chemical_symbols[39:49], (24.67, 1.639))
 
 
 def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str]:
-    """``pair_style`` and ``pair_coeff`` lines of dispersion alone, for PBE.
+    """Format the ``pair_style`` and ``pair_coeff`` lines of the dispersion alone, for PBE.
 
     Parameters
     ----------
     method : {"d2", "d3"}
-        D3 is that with Becke and Johnson's damping.
+        D3 has the damping of Becke and Johnson.
     elements : sequence of str
-        Of LAMMPS's atom types, in order.
+        Element of each LAMMPS atom type, in order.
 
     Raises
     ------
     InputError
-        If there is no such kind, or no D2 parameters of an element (there are none beyond xenon).
+        If there is no such method, or no D2 parameters of an element (there are none beyond xenon).
     """
+    check_choice("dispersion", method, DISPERSION_METHODS)
     if method == "d3":
-        return [f"pair_style dispersion/d3 bj pbe {D3_CUTOFFS}", f"pair_coeff * * {' '.join(elements)}", NEIGHBOURS]
-    if method != "d2":
-        raise InputError(f"dispersion is one of {', '.join(DISPERSION_METHODS)}; got '{method}'")
+        coefficients = f"pair_coeff * * {' '.join(elements)}"
+        return [f"pair_style dispersion/d3 bj pbe {D3_CUTOFFS_A}", coefficients, NEIGHBOUR_COMMAND]
     unknown = [symbol for symbol in elements if symbol not in D2_PARAMETERS]
     if unknown:
-        raise InputError(f"Grimme's D2 has no parameters of {unknown[0]}; take d3")
-    lines = [f"pair_style momb {D2_CUTOFF} {D2_S6} {D2_STEEPNESS}"]
+        raise InputError(f"Grimme's D2 has no parameters of {unknown[0]}; use d3")
+    lines = [f"pair_style momb {D2_CUTOFF_A} {D2_S6} {D2_STEEPNESS}"]
     for (i, first), (j, second) in combinations_with_replacement(enumerate(elements, start=1), 2):
         c6 = float(np.sqrt(D2_PARAMETERS[first][0] * D2_PARAMETERS[second][0])) * EV_A6_PER_J_NM6
         lines.append(
             f"pair_coeff {i} {j} 0.0 1.0 1.0 {c6:.8g} {D2_PARAMETERS[first][1] + D2_PARAMETERS[second][1]:.6g}"
         )
-    return [*lines, NEIGHBOURS]
+    return [*lines, NEIGHBOUR_COMMAND]
 
 
 def overlay_commands(commands: Sequence[str], added_commands: Sequence[str]) -> list[str]:
-    """The lines of two potentials as one ``hybrid/overlay``.
+    """Combine the lines of two potentials to one ``hybrid/overlay``.
 
     Parameters
     ----------
     commands : sequence of str
-        ``pair_style`` and ``pair_coeff`` lines, and perhaps others, which stay; a ``hybrid/overlay`` is extended.
+        ``pair_style`` and ``pair_coeff`` lines, and others, which are not changed; a ``hybrid/overlay`` is extended.
     added_commands : sequence of str
-        The same of a potential of one simple style.
+        Lines of a potential of one simple style.
     """
     style = next((line.split(None, 1)[1] for line in commands if line.split()[:1] == ["pair_style"]), None)
     if style is None:
         raise InputError("a potential without a pair_style line cannot be overlaid")
-    simple = not style.startswith("hybrid")
-    if not simple and not style.startswith("hybrid/overlay"):
+    is_simple = not style.startswith("hybrid")
+    if not is_simple and not style.startswith("hybrid/overlay"):
         raise InputError(f"a potential of style {style.split()[0]} cannot be overlaid; write it as hybrid/overlay")
-    base = f"hybrid/overlay {style}" if simple else style
+    base = f"hybrid/overlay {style}" if is_simple else style
     lines = [
         f"pair_style {base} {added_commands[0].split(None, 1)[1]}" if line.split()[:1] == ["pair_style"]
-        else _named(line, style.split()[0]) if simple else line
+        else _insert_style(line, style.split()[0]) if is_simple else line
         for line in commands
     ]  # fmt: skip
-    return lines + [_named(line, added_commands[0].split()[1]) for line in added_commands[1:]]
+    return lines + [_insert_style(line, added_commands[0].split()[1]) for line in added_commands[1:]]
 
 
-def _named(line: str, style: str) -> str:
-    """A ``pair_coeff`` line with the name of its style behind the two types; any other line as it is."""
-    words = line.split(None, 3)
-    return " ".join([*words[:3], style, *words[3:]]) if words[:1] == ["pair_coeff"] else line
+def _insert_style(line: str, style: str) -> str:
+    """Insert the name of the style after the two types of a ``pair_coeff`` line; other lines are not changed."""
+    fields = line.split(None, 3)
+    return " ".join([*fields[:3], style, *fields[3:]]) if fields[:1] == ["pair_coeff"] else line

@@ -1,17 +1,29 @@
-"""Predictions of a potential."""
+"""Energy, forces and stress of a configuration, as labels and as predictions of a potential."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from paretofit.core import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
     from paretofit.core import Array
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a potential gives for a configuration.
+class StructureLabels(NamedTuple):
+    """Labels of one structure: eV, (N, 3) eV/Å, (6,) eV/Å³; NaN where there is no label."""
+
+    energy: float
+    forces: Array
+    stress: Array
+
+
+class Prediction(NamedTuple):
+    """Predictions of a potential, or of every member of a committee, for one structure.
 
     Attributes
     ----------
@@ -26,3 +38,9 @@ class Prediction:
     energy: Any
     forces: Array
     stress: Array
+
+
+def check_elements(atoms: Atoms, elements: Sequence[str]) -> None:
+    """Refuse a structure with an element that a potential lacks."""
+    if unknown := sorted(set(atoms.get_chemical_symbols()) - set(elements)):
+        raise InputError(f"there is no {unknown[0]} in this potential; it has {', '.join(elements)}")

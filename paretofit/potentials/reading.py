@@ -1,4 +1,4 @@
-"""Any potential from its files."""
+"""Reading of a potential of any kind from its files."""
 
 from pathlib import Path
 
@@ -12,7 +12,6 @@ def read_potential(path: Path | str) -> LinearPotential | MacePotential:
     Raises
     ------
     InputError
-        If a file is missing or damaged.
+        If a file is missing or corrupt.
     """
-    place = Path(path)
-    return MacePotential.read(place) if is_mace(place) else LinearPotential.read(place)
+    return MacePotential.read(path) if is_mace(Path(path)) else LinearPotential.read(path)

@@ -1,7 +1,7 @@
-"""A fitted linear model as LAMMPS's SNAP files: ``.snapcoeff``, ``.snapparam`` and the lines that use them.
+"""LAMMPS's SNAP files of a linear model: ``.snapcoeff``, ``.snapparam`` and the ``.mod`` that uses them.
 
-LAMMPS keeps the components of an element in its own order and the products row by row behind them; our columns are in
-nested order (see `paretofit.linear.reduction`). This module is where one becomes the other.
+LAMMPS has the components of an element in its own order, followed by the products row by row; our columns are in nested
+order, see `SnapBasis`. This module converts between them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
-from paretofit.core import InputError, write_text
+from paretofit.core import InputError, list_first, write_text
 from paretofit.descriptors import ReferencePotential, SnapBasis
+from paretofit.potentials.dispersion import overlay_commands
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,31 +22,34 @@ if TYPE_CHECKING:
     from paretofit.core import Array
 
 
-# Of a .snapparam, as LAMMPS has them.
-DEFAULTS = {
-    "rfac0": 0.99363,
-    "rmin0": 0.0,
-    "bzeroflag": 1.0,
-    "switchflag": 1.0,
-    "quadraticflag": 0.0,
-    "chemflag": 0.0,
-    "bnormflag": 0.0,
-    "wselfallflag": 0.0,
+# Keys of a .snapparam: attribute of the basis, type, and LAMMPS's default (None where LAMMPS has none).
+PARAMETERS: dict[str, tuple[str, type, float | None]] = {
+    "rcutfac": ("rcutfac", float, None),
+    "twojmax": ("twojmax", int, None),
+    "rfac0": ("rfac0", float, 0.99363),
+    "rmin0": ("rmin0", float, 0.0),
+    "bzeroflag": ("bzeroflag", bool, 1.0),
+    "switchflag": ("switchflag", bool, 1.0),
+    "quadraticflag": ("quadratic", bool, 0.0),
+    "chemflag": ("chemflag", bool, 0.0),
+    "bnormflag": ("bnormflag", bool, 0.0),
+    "wselfallflag": ("wselfallflag", bool, 0.0),
 }
+SUFFIXES = (".snapcoeff", ".snapparam", ".mod")
 
 
 @dataclass(frozen=True)
 class SnapFiles:
-    """Where a potential's files are.
+    """Paths of a potential's files.
 
     Attributes
     ----------
     coefficients, parameters, include : Path
         ``NAME.snapcoeff``, ``NAME.snapparam``, and ``NAME.mod`` with the lines for a LAMMPS script.
     elements : list of str
-        In the order of LAMMPS's atom types.
+        Element of each LAMMPS atom type, in order.
     reference : ReferencePotential or None
-        What the model was fitted on top of, overlaid.
+        Reference potential of the fit, which is overlaid.
     """
 
     coefficients: Path
@@ -56,27 +60,13 @@ class SnapFiles:
 
     @property
     def commands(self) -> list[str]:
-        """``pair_style`` and ``pair_coeff``, with absolute paths."""
+        """``pair_style`` and ``pair_coeff`` lines with absolute paths."""
         return self.format_commands(f'"{self.coefficients.resolve()}"', f'"{self.parameters.resolve()}"')
 
     def format_commands(self, coefficients: str, parameters: str) -> list[str]:
-        """The lines of a script that use the two files under these names."""
-        used = f"{coefficients} {parameters} {' '.join(self.elements)}"
-        if self.reference is None:
-            return ["pair_style snap", f"pair_coeff * * {used}"]
-        style, coeffs = overlay(self.reference)
-        return [f"pair_style {style} snap", *(f"pair_coeff {one}" for one in coeffs), f"pair_coeff * * snap {used}"]
-
-
-def overlay(reference: ReferencePotential) -> tuple[str, list[str]]:
-    """A reference potential as sub-styles of ``hybrid/overlay``: the style, and the coefficients of each sub-style."""
-    style, *_ = reference.pair_style.split()
-    if style == "hybrid/overlay":
-        return reference.pair_style, list(reference.pair_coeffs)
-    if style.startswith("hybrid"):
-        raise InputError(f"a reference potential of style {style} cannot be overlaid; write it as hybrid/overlay")
-    split = [one.split() for one in reference.pair_coeffs]
-    return f"hybrid/overlay {reference.pair_style}", [" ".join([*one[:2], style, *one[2:]]) for one in split]
+        """Format the lines of a script that use the two files under these names."""
+        snap = ["pair_style snap", f"pair_coeff * * {coefficients} {parameters} {' '.join(self.elements)}"]
+        return snap if self.reference is None else overlay_commands(self.reference.commands, snap)
 
 
 def write_snap(
@@ -87,15 +77,15 @@ def write_snap(
     Parameters
     ----------
     folder : Path
-        Made if need be.
+        Created if it does not exist.
     name : str
-        Of the files.
+        Stem of the file names.
     basis : SnapBasis
-        Of the largest 2Jmax; the model may be one of a smaller 2Jmax.
+        Of the largest 2Jmax; the model may have a smaller one.
     coefficients : (p,) float64
-        In nested order, p being the number of columns up to some 2Jmax; eV and, for products, eV.
+        In nested order, p being the number of columns up to some 2Jmax; eV.
     reference : ReferencePotential, optional
-        Overlaid in the include file.
+        Overlaid in the ``.mod`` file.
 
     Returns
     -------
@@ -104,74 +94,63 @@ def write_snap(
     Raises
     ------
     InputError
-        If there is no 2Jmax with so many columns, or a coefficient is not finite.
+        If no 2Jmax has this number of columns, or a coefficient is not finite.
     """
-    model = _model_basis(basis, len(coefficients))
+    model = _select_basis(basis, len(coefficients))
     if not np.isfinite(coefficients).all():
         raise InputError(f"the potential '{name}' has coefficients that are not finite; fit it again with a ridge")
-    files = SnapFiles(
-        folder / f"{name}.snapcoeff",
-        folder / f"{name}.snapparam",
-        folder / f"{name}.mod",
-        list(model.elements),
-        reference,
-    )
-    write_text(files.coefficients, _coefficient_text(model, coefficients))
-    write_text(files.parameters, _parameter_text(model))
-    write_text(files.include, _include_text(files))
+    coefficient_file, parameter_file, include_file = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
+    files = SnapFiles(coefficient_file, parameter_file, include_file, list(model.elements), reference)
+    write_text(files.coefficients, _format_coefficients(model, coefficients))
+    write_text(files.parameters, _format_parameters(model))
+    write_text(files.include, _format_include(files))
     return files
 
 
 def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
-    """Coefficients in LAMMPS's order, ``(n_elements, 1 + K [+ K(K+1)/2])``: constant, components, products.
+    """Convert coefficients to LAMMPS's order, ``(n_elements, 1 + K [+ K(K+1)/2])``: constant, components, products.
 
-    With chemflag several components are equal, and a fit may share a coefficient among them in any way. LAMMPS's energy
-    does not depend on how, but its forces are the energy's gradient only if equal components have equal coefficients
-    (``SNA::compute_yi`` takes one for another), so they are shared out evenly.
+    With chemflag several components are equal, and a fit may distribute a coefficient among them in any way. LAMMPS's
+    energy does not depend on it, but its forces are the gradient of the energy only if equal components have equal
+    coefficients (``SNA::compute_yi`` uses one of them for the others), so that they are averaged.
     """
-    n_elements, K = len(basis.elements), basis.n_components
+    n_elements = len(basis.elements)
     local = np.empty(basis.n_features - n_elements)
-    local[basis.column_order] = coefficients[n_elements:]  # element by element: linear, then upper triangle
-    order, share = basis.component_order, _shared(basis)
-    table = np.empty((n_elements, 1 + len(local) // n_elements))
-    for element, values in enumerate(local.reshape(n_elements, -1)):
-        linear = np.empty(K)
-        linear[order] = values[:K]
-        linear = share @ linear
-        table[element, 0] = coefficients[element]
-        table[element, 1 : K + 1] = linear
-        if basis.quadratic:
-            products = np.zeros((K, K))
-            rows, columns = np.triu_indices(K)
-            products[order[rows], order[columns]] = values[K:]
-            products = share @ (products + products.T - np.diag(np.diag(products))) @ share
-            table[element, K + 1 :] = products[rows, columns]
+    local[basis.lammps_columns] = coefficients[n_elements:]
+    table = np.column_stack([coefficients[:n_elements], local.reshape(n_elements, -1)])
+    if basis.chemflag:
+        _average_equal_components(basis, table)
     return table
 
 
-def _shared(basis: SnapBasis) -> Array:
-    """``(K, K)``: the mean over equal components, in LAMMPS's order; the identity without chemflag."""
+def _average_equal_components(basis: SnapBasis, table: Array) -> None:
+    """Replace the coefficients of equal components, and of their products, by their mean, in place."""
     K = basis.n_components
-    if not basis.chemflag:
-        return np.eye(K)
     equal: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for k, (e1, e2, e3, j1, j2, j) in enumerate(basis.lammps_components):
         equal.setdefault(tuple(sorted([(j1, e1), (j2, e2), (j, e3)])), []).append(k)
-    mean = np.zeros((K, K))
+    average = np.zeros((K, K))
     for members in equal.values():
-        mean[np.ix_(members, members)] = 1 / len(members)
-    return mean
+        average[np.ix_(members, members)] = 1 / len(members)
+    triangle = np.triu_indices(K)
+    for row in table:
+        row[1 : K + 1] = average @ row[1 : K + 1]
+        if basis.quadratic:
+            products = np.zeros((K, K))
+            products[triangle] = row[K + 1 :]
+            symmetric = products + products.T - np.diag(np.diag(products))
+            row[K + 1 :] = (average @ symmetric @ average)[triangle]
 
 
-def _model_basis(basis: SnapBasis, columns: int) -> SnapBasis:
-    """The basis of the 2Jmax that has so many columns."""
+def _select_basis(basis: SnapBasis, n_columns: int) -> SnapBasis:
+    """Return the basis of the 2Jmax that has this number of columns."""
     sizes = {basis.columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
-    if columns not in sizes:
-        raise InputError(f"{columns} coefficients belong to no 2Jmax of the basis; there are {sorted(sizes)}")
-    return SnapBasis(**{**basis.model_dump(), "twojmax": sizes[columns]})  # a copy would keep what is cached
+    if n_columns not in sizes:
+        raise InputError(f"{n_columns} coefficients belong to no 2Jmax of the basis; there are {sorted(sizes)}")
+    return SnapBasis(**{**basis.model_dump(), "twojmax": sizes[n_columns]})  # a copy would keep the cached properties
 
 
-def _coefficient_text(basis: SnapBasis, coefficients: Array) -> str:
+def _format_coefficients(basis: SnapBasis, coefficients: Array) -> str:
     table = to_lammps_coefficients(basis, coefficients)
     lines = ["# SNAP coefficients written by paretofit", f"{len(basis.elements)} {table.shape[1]}"]
     for symbol, radius, weight, values in zip(basis.elements, basis.radelem, basis.wj, table, strict=True):
@@ -180,24 +159,15 @@ def _coefficient_text(basis: SnapBasis, coefficients: Array) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _parameter_text(basis: SnapBasis) -> str:
-    settings = {
-        "rcutfac": repr(basis.rcutfac),
-        "twojmax": basis.twojmax,
-        "rfac0": repr(basis.rfac0),
-        "rmin0": repr(basis.rmin0),
-        "bzeroflag": int(basis.bzeroflag),
-        "switchflag": int(basis.switchflag),
-        "quadraticflag": int(basis.quadratic),
-        "chemflag": int(basis.chemflag),
-        "bnormflag": int(basis.bnormflag),
-        "wselfallflag": int(basis.wselfallflag),
-    }
-    lines = [f"{key} {value}" for key, value in settings.items()]
-    return "\n".join(["# SNAP parameters written by paretofit", *lines]) + "\n"
+def _format_parameters(basis: SnapBasis) -> str:
+    lines = ["# SNAP parameters written by paretofit"]
+    for key, (attribute, value_type, _) in PARAMETERS.items():
+        value = getattr(basis, attribute)
+        lines.append(f"{key} {value!r}" if value_type is float else f"{key} {int(value)}")
+    return "\n".join(lines) + "\n"
 
 
-def _include_text(files: SnapFiles) -> str:
+def _format_include(files: SnapFiles) -> str:
     masses = [float(atomic_masses[atomic_numbers[symbol]]) for symbol in files.elements]
     lines = [f"# include this where the two files are; atom types are {', '.join(files.elements)}, units metal"]
     lines += [f"mass {k} {mass:.6g}" for k, mass in enumerate(masses, start=1)]
@@ -211,8 +181,8 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     Parameters
     ----------
     path : Path
-        ``.mod``, ``.snapcoeff`` or ``.snapparam``, or a folder that holds one potential. The reference potential is
-        that of the ``.mod`` beside them, where there is one.
+        ``.mod``, ``.snapcoeff`` or ``.snapparam``, or a directory with one potential. The reference potential is
+        read from the ``.mod``, if it exists.
 
     Returns
     -------
@@ -229,63 +199,41 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     coefficients, parameters, include = resolve_snap_paths(path)
     settings = _read_parameters(parameters)
     elements, table = _read_coefficients(coefficients)
-    known = {"rcutfac", "twojmax", *DEFAULTS}
-    for key in set(settings) - known:
-        if float(settings[key]) != 0:
-            raise InputError(f"{parameters}: '{key} {settings[key]}' is not supported; it must be 0")
-    values = {**DEFAULTS, **{key: float(value) for key, value in settings.items()}}
     basis = SnapBasis(
         elements=[symbol for symbol, _, _ in elements],
         radelem=[radius for _, radius, _ in elements],
         wj=[weight for _, _, weight in elements],
-        twojmax=int(values["twojmax"]),
-        quadratic=bool(values["quadraticflag"]),
-        **{key: values[key] for key in ("rcutfac", "rfac0", "rmin0")},
-        **{key: bool(values[key]) for key in ("bzeroflag", "switchflag", "chemflag", "bnormflag", "wselfallflag")},
+        **{attribute: value_type(settings[key]) for key, (attribute, value_type, _) in PARAMETERS.items()},
     )
     width = 1 + (basis.n_features - len(elements)) // len(elements)
     if table.shape[1] != width:
         raise InputError(
-            f"{coefficients} has {table.shape[1]} coefficients for each element, {parameters} asks {width}"
+            f"{coefficients} has {table.shape[1]} coefficients for each element, but {parameters} requires {width}"
         )
-    return basis, nested_coefficients(basis, table), _read_reference(include)
+    return basis, to_nested_coefficients(basis, table), _read_reference(include)
 
 
 def read_snap_files(path: Path) -> SnapFiles:
-    """The files of a potential that is there already, as `read_snap` finds them."""
+    """Find the files of an existing potential; see `read_snap`."""
     basis, _, reference = read_snap(path)
     return SnapFiles(*resolve_snap_paths(path), list(basis.elements), reference)
 
 
-def nested_coefficients(basis: SnapBasis, table: Array) -> Array:
-    """The inverse of `to_lammps_coefficients`: ``(n_elements, 1 + K [+ K(K+1)/2])`` to ``(n_features,)``."""
-    n_elements, K, order = len(basis.elements), basis.n_components, basis.component_order
-    local = []
-    for values in table:
-        parts = [values[1 : K + 1][order]]
-        if basis.quadratic:
-            products = np.zeros((K, K))
-            rows, columns = np.triu_indices(K)
-            products[rows, columns] = values[K + 1 :]
-            products = products + products.T - np.diag(np.diag(products))
-            parts.append(products[order[rows], order[columns]])
-        local.append(np.concatenate(parts))
-    nested = np.empty(basis.n_features)
-    nested[:n_elements] = table[:, 0]
-    nested[n_elements:] = np.concatenate(local)[basis.column_order]
-    return nested
+def to_nested_coefficients(basis: SnapBasis, table: Array) -> Array:
+    """Convert LAMMPS's coefficients, ``(n_elements, 1 + K [+ K(K+1)/2])``, to nested order, ``(n_features,)``."""
+    return np.concatenate([table[:, 0], table[:, 1:].ravel()[basis.lammps_columns]])
 
 
 def resolve_snap_paths(path: Path) -> tuple[Path, Path, Path]:
-    """The ``.snapcoeff``, ``.snapparam`` and ``.mod`` of a potential that one of them, or their folder, stands for."""
+    """Find the ``.snapcoeff``, ``.snapparam`` and ``.mod`` of a potential from one of them, or from their directory."""
     if path.is_dir():
-        found = sorted(path.glob("*.snapcoeff"))
-        if len(found) != 1:
-            names = ", ".join(one.name for one in found) or "none"
-            raise InputError(f"{path} must hold one potential, a file .snapcoeff; it has {names}: name the file itself")
-        path = found[0]
-    if path.suffix not in {".snapcoeff", ".snapparam", ".mod"}:
-        raise InputError(f"{path} is no SNAP potential; name its .snapcoeff, .snapparam or .mod, or their folder")
+        candidates = sorted(path.glob("*.snapcoeff"))
+        if len(candidates) != 1:
+            names = list_first([file.name for file in candidates], 5) or "none"
+            raise InputError(f"{path} must have one file .snapcoeff; it has {names}: give the path of the file")
+        path = candidates[0]
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path} is not a SNAP potential; give its .snapcoeff, .snapparam or .mod, or their directory")
     files = path.with_suffix(".snapcoeff"), path.with_suffix(".snapparam"), path.with_suffix(".mod")
     for file in files[:2]:
         if not file.is_file():
@@ -293,46 +241,51 @@ def resolve_snap_paths(path: Path) -> tuple[Path, Path, Path]:
     return files
 
 
-def _words(path: Path) -> list[list[str]]:
-    """Lines without comments, as words."""
+def _split_lines(path: Path) -> list[list[str]]:
+    """Fields of every line that is not empty, without comments."""
     lines = (line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines())
-    return [words for words in lines if words]
+    return [fields for fields in lines if fields]
 
 
-def _read_parameters(path: Path) -> dict[str, str]:
-    settings = {words[0]: words[1] for words in _words(path) if len(words) == 2}
-    for key in ("rcutfac", "twojmax"):
-        if key not in settings:
-            raise InputError(f"{path} has no '{key}'; it is no .snapparam")
-    for key, value in settings.items():
+def _read_parameters(path: Path) -> dict[str, float]:
+    """Read the keys of `PARAMETERS`, with LAMMPS's defaults; other keys must be zero."""
+    texts = dict(fields for fields in _split_lines(path) if len(fields) == 2)
+    settings = {}
+    for key, text in texts.items():
         try:
-            float(value)
+            settings[key] = float(text)
         except ValueError as error:
-            raise InputError(f"{path}: '{key}' must be a number; got '{value}'") from error
-    return settings
+            raise InputError(f"{path}: '{key}' must be a number; got '{text}'") from error
+        if key not in PARAMETERS and settings[key] != 0:
+            raise InputError(f"{path}: '{key} {text}' is not supported; it must be 0")
+    for key, (_, _, default) in PARAMETERS.items():
+        if key not in settings and default is None:
+            raise InputError(f"{path} has no '{key}', so that it is not a .snapparam")
+    return {key: default for key, (_, _, default) in PARAMETERS.items() if default is not None} | settings
 
 
 def _read_coefficients(path: Path) -> tuple[list[tuple[str, float, float]], Array]:
-    words = _words(path)
+    lines = _split_lines(path)
     try:
-        n_elements, width = (int(one) for one in words[0])
+        n_elements, width = (int(field) for field in lines[0])
         elements, rows = [], []
         for k in range(n_elements):
-            head, *block = words[1 + k * (width + 1) : 1 + (k + 1) * (width + 1)]
+            head, *block = lines[1 + k * (width + 1) : 1 + (k + 1) * (width + 1)]
             elements.append((head[0], float(head[1]), float(head[2])))
-            rows.append([float(one[0]) for one in block])
+            rows.append([float(fields[0]) for fields in block])
         table = np.array(rows).reshape(n_elements, width)
     except (ValueError, IndexError) as error:
-        raise InputError(f"{path} is no complete .snapcoeff: {error}; restore it from a copy") from error
+        raise InputError(f"{path} is not a complete .snapcoeff: {error}; restore it from a copy") from error
     return elements, table
 
 
 def _read_reference(include: Path) -> ReferencePotential | None:
     if not include.is_file():
         return None
-    words = _words(include)
-    style = next((one[1:] for one in words if one[0] == "pair_style"), [])
+    lines = _split_lines(include)
+    style = next((fields[1:] for fields in lines if fields[0] == "pair_style"), [])
     if len(style) < 2 or style[0] != "hybrid/overlay":
         return None
-    kept = [one[1:] for one in words if one[0] == "pair_coeff" and "snap" not in one[3:4]]
-    return ReferencePotential(" ".join(one for one in style if one != "snap"), tuple(" ".join(one) for one in kept))
+    coeffs = [fields[1:] for fields in lines if fields[0] == "pair_coeff" and "snap" not in fields[3:4]]
+    pair_style = " ".join(word for word in style if word != "snap")
+    return ReferencePotential(pair_style, tuple(" ".join(fields) for fields in coeffs))

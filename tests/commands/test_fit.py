@@ -447,7 +447,7 @@ class TestCalculator:
         truth, _ = labelled(n=2)
         files = truth.write(tmp_path, "be")
         write(tmp_path / "be.xyz", bulk("Be"))
-        for name, message in (("none", "is no SNAP potential"), ("be.xyz", "is no SNAP potential")):
+        for name, message in (("none", "is not a SNAP potential"), ("be.xyz", "is not a SNAP potential")):
             with pytest.raises(InputError, match=message):
                 LinearPotential.read(tmp_path / name)
         files.coefficients.write_text("\n".join(files.coefficients.read_text().splitlines()[:-3]))

@@ -33,12 +33,12 @@ CUSTOM = {
 
 def settings(basis):
     """FitSNAP's settings of a basis."""
-    own = {
+    section = {
         "numTypes": len(basis.elements), "type": basis.elements, "twojmax": [basis.twojmax] * len(basis.elements),
         "quadraticflag": basis.quadratic,
     }  # fmt: skip
-    same = ("rcutfac", "rfac0", "rmin0", "wj", "radelem", "bzeroflag", "chemflag", "bnormflag", "wselfallflag")
-    return {"BISPECTRUM": own | {key: getattr(basis, key) for key in same}}
+    equal_keys = ("rcutfac", "rfac0", "rmin0", "wj", "radelem", "bzeroflag", "chemflag", "bnormflag", "wselfallflag")
+    return {"BISPECTRUM": section | {key: getattr(basis, key) for key in equal_keys}}
 
 
 def turned(atoms, rotation):
@@ -69,14 +69,14 @@ def dataset_of(path, configurations, levels=None, ids=None):
 
 def differences(ours, theirs, kinds):
     """For each kind of row the largest difference, in units of each column's largest entry."""
-    found = {}
+    deviations = {}
     for kind in RowKind:
-        own = kinds == kind
-        if own.any():
-            scale = np.abs(theirs[own]).max(axis=0)
-            difference = np.abs(ours[own] - theirs[own]) / np.where(scale > 0, scale, 1)
-            found[kind.name] = float(difference.max())
-    return found
+        selected = kinds == kind
+        if selected.any():
+            scale = np.abs(theirs[selected]).max(axis=0)
+            difference = np.abs(ours[selected] - theirs[selected]) / np.where(scale > 0, scale, 1)
+            deviations[kind.name] = float(difference.max())
+    return deviations
 
 
 @installed
@@ -101,9 +101,9 @@ def test_rows_are_the_native_ones(tmp_path, flags):
     assert design.n_constant == native.n_constant == len(basis.elements)
     for name in ("column_levels", "kind", "configuration", "ids"):
         np.testing.assert_array_equal(getattr(design, name), getattr(native, name))
-    found = differences(design.rows(), native.rows(), native.kind)
-    print(found)  # noqa: T201  (pytest -s shows the deviations)
-    assert max(found.values()) < 1e-9
+    deviations = differences(design.rows(), native.rows(), native.kind)
+    print(deviations)  # noqa: T201  (pytest -s shows the deviations)
+    assert max(deviations.values()) < 1e-9
 
 
 @installed
@@ -119,8 +119,8 @@ def test_molecules_slabs_and_no_constants(tmp_path):
 
 
 @installed
-@pytest.mark.parametrize("asked", ["LAMMPSSNAP", "LAMMPSCUSTOM"])
-def test_forces_and_stresses_are_derivatives_of_energies(tmp_path, asked):
+@pytest.mark.parametrize("calculator", ["LAMMPSSNAP", "LAMMPSCUSTOM"])
+def test_forces_and_stresses_are_derivatives_of_energies(tmp_path, calculator):
     basis = SnapBasis(elements=["W", "Be"], twojmax=4, quadratic=False)
     atoms, h = structures(basis.elements)[1], 1e-4
     moved = [atoms]
@@ -132,15 +132,15 @@ def test_forces_and_stresses_are_derivatives_of_energies(tmp_path, asked):
         strained.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
         moved += [displaced, strained]
     dataset = dataset_of(tmp_path / "data.h5", moved)
-    chosen = settings(basis) if asked == "LAMMPSSNAP" else CUSTOM
-    design = compute_fitsnap_design(dataset, chosen, tmp_path / "fitsnap.h5", stress=True)
+    sections = settings(basis) if calculator == "LAMMPSSNAP" else CUSTOM
+    design = compute_fitsnap_design(dataset, sections, tmp_path / "fitsnap.h5", stress=True)
     rows, n = design.rows(), len(atoms)
     energy = n * rows[design.kind == RowKind.ENERGY]
     force, shear = -(energy[1] - energy[3]) / (2 * h), (energy[2] - energy[4]) / (2 * h) / atoms.cell.volume
     np.testing.assert_allclose(rows[1 + 3 * 2 + 1], force, rtol=1e-4, atol=1e-5 * np.abs(force).max())
     gpa = 160.21765
     np.testing.assert_allclose(rows[1 + 3 * n + 5], shear * gpa, rtol=1e-4, atol=1e-5 * gpa * np.abs(shear).max())
-    if asked == "LAMMPSCUSTOM":
+    if calculator == "LAMMPSCUSTOM":
         assert design.column_names[:3] == ["pairs", "radial(1)", "radial(2)"]
         assert design.n_features == 8
 
@@ -152,24 +152,24 @@ def test_reference_potential_and_the_fit(tmp_path, lammps):
     rng = np.random.default_rng(1)
     atoms, labels = [], []
     for _ in range(6):
-        one = turned(bulk("Ta", cubic=True), Rotation.random(rng=rng).as_matrix()) * (2, 1, 1)
-        one.rattle(0.3, rng=rng)
-        atoms.append(one)
+        structure = turned(bulk("Ta", cubic=True), Rotation.random(rng=rng).as_matrix()) * (2, 1, 1)
+        structure.rattle(0.3, rng=rng)
+        atoms.append(structure)
     truth = rng.normal(size=basis.n_features)
     dataset = dataset_of(tmp_path / "bare.h5", atoms)
     rows = compute_design(dataset, basis, tmp_path / "native.h5", stress=True).rows()
     expected = []
-    for one, own in zip(atoms, np.split(rows, 6), strict=True):
-        energy, forces, stress = compute_reference_labels(lammps, basis, reference, one)
-        expected.append(np.concatenate([[energy / len(one)], forces.ravel(), stress]))
-        total = own @ truth + expected[-1]
-        n = 3 * len(one)
-        labels.append({"energy": total[0] * len(one), "forces": total[1 : 1 + n].reshape(-1, 3),
+    for structure, structure_rows in zip(atoms, np.split(rows, 6), strict=True):
+        energy, forces, stress = compute_reference_labels(lammps, basis, reference, structure)
+        expected.append(np.concatenate([[energy / len(structure)], forces.ravel(), stress]))
+        total = structure_rows @ truth + expected[-1]
+        n = 3 * len(structure)
+        labels.append({"energy": total[0] * len(structure), "forces": total[1 : 1 + n].reshape(-1, 3),
                        "stress": total[1 + n :] / 160.2176634})  # fmt: skip
     labelled = dataset_of(tmp_path / "data.h5", atoms, {"dft": LevelData(labels)})
-    given = settings(basis) | {"REFERENCE": {"pair_style": reference.pair_style, "pair_coeff1": "* * zero",
+    sections = settings(basis) | {"REFERENCE": {"pair_style": reference.pair_style, "pair_coeff1": "* * zero",
                                              "pair_coeff2": "* * zbl 73 73"}}  # fmt: skip
-    design = compute_fitsnap_design(labelled, given, tmp_path / "fitsnap.h5", stress=True)
+    design = compute_fitsnap_design(labelled, sections, tmp_path / "fitsnap.h5", stress=True)
     np.testing.assert_allclose(design.targets["reference"], np.concatenate(expected), rtol=1e-9, atol=1e-9)
     above = with_labels_above_reference(design, labelled, ["dft"])
     fit = fit_wls(above.rows(), above.targets["dft"], above.kind)
@@ -181,15 +181,15 @@ def test_reference_potential_and_the_fit(tmp_path, lammps):
 
 @installed
 def test_a_sweep_gives_what_it_gives_on_native_rows(tmp_path, beryllium):
-    some = beryllium.select(np.arange(0, 197, 10))
+    subset = beryllium.select(np.arange(0, 197, 10))
     basis = SnapBasis(elements=["Be"], twojmax=4, quadratic=False, bzeroflag=False)
-    native = compute_design(some, basis, tmp_path / "native.h5")
-    design = compute_fitsnap_design(some, settings(basis), tmp_path / "fitsnap.h5")
-    split = split_configurations(np.arange(len(some)), 0.6, 3)
-    grid = SweepGrid(some.levels[-2:], [2, 4], [(1.0, 1.0), (12.25, 1.0)], [5, 10], ["random", "leverage"], 2)
+    native = compute_design(subset, basis, tmp_path / "native.h5")
+    design = compute_fitsnap_design(subset, settings(basis), tmp_path / "fitsnap.h5")
+    split = split_configurations(np.arange(len(subset)), 0.6, 3)
+    grid = SweepGrid(subset.levels[-2:], [2, 4], [(1.0, 1.0), (12.25, 1.0)], [5, 10], ["random", "leverage"], 2)
     ours, theirs = (
-        run_sweep(SweepInput(one.with_labels(some, some.levels), split.train, split.test, (150.0, 1.0)), grid)
-        for one in (design, native)
+        run_sweep(SweepInput(candidate.with_labels(subset, subset.levels), split.train, split.test, (150.0, 1.0)), grid)
+        for candidate in (design, native)
     )
     errors = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
     np.testing.assert_allclose(ours[errors], theirs[errors], rtol=1e-6)
@@ -198,15 +198,19 @@ def test_a_sweep_gives_what_it_gives_on_native_rows(tmp_path, beryllium):
 @installed
 def test_an_input_file_as_it_is_gives_the_published_coefficients(tmp_path, shared_data):
     file = shared_data / "fitsnap_ta_linear" / "Ta-example.in"
-    asked = read_fitsnap_input(file)
+    fitsnap_input = read_fitsnap_input(file)
     atoms, labels, weights = [], [], []
-    for group, files in zip(asked.groups, list_group_files(asked).values(), strict=True):
-        each = [one for name in files for one in parse_fitsnap_structures(name, load_json(name), Counter())]
-        atoms += each
-        labels += [{key: one.calc.results[key] for key in ("energy", "forces", "stress")} for one in each]
-        own = [group.energy_weight, group.force_weight, group.stress_weight * 1e4]  # FitSNAP's are for bar
-        weights += [np.repeat(own, [1, 3 * len(one), 6]) for one in each]
-    dataset = dataset_of(tmp_path / "data.h5", [one.copy() for one in atoms], {"dft": LevelData(labels)})
+    for group, files in zip(fitsnap_input.groups, list_group_files(fitsnap_input).values(), strict=True):
+        members = [
+            structure for name in files for structure in parse_fitsnap_structures(name, load_json(name), Counter())
+        ]
+        atoms += members
+        labels += [
+            {key: structure.calc.results[key] for key in ("energy", "forces", "stress")} for structure in members
+        ]
+        group_weights = [group.energy_weight, group.force_weight, group.stress_weight * 1e4]  # FitSNAP's are for bar
+        weights += [np.repeat(group_weights, [1, 3 * len(structure), 6]) for structure in members]
+    dataset = dataset_of(tmp_path / "data.h5", [structure.copy() for structure in atoms], {"dft": LevelData(labels)})
     design = compute_fitsnap_design(dataset, file, tmp_path / "fitsnap.h5", stress=True)
     above = with_labels_above_reference(design, dataset, ["dft"])
     fit = fit_wls(above.rows(), above.targets["dft"], above.kind, weights=np.concatenate(weights))
@@ -224,7 +228,7 @@ def test_nothing_leaks(tmp_path, capfd, monkeypatch):
     before = set(sys.modules)
     compute_fitsnap_design(dataset, {"BISPECTRUM": {"type": "Be"}}, "fitsnap.h5")
     assert capfd.readouterr() == ("", "")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["data.h5", "fitsnap.h5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.h5", "fitsnap.h5"]
     assert not {name for name in set(sys.modules) - before if name.startswith(("fitsnap", "torch", "mpi4py"))}
 
 
@@ -239,7 +243,7 @@ SNAP = {"BISPECTRUM": {"type": "Be"}}
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("sections", "message"),
     [
         ({"BISPECTRUMS": {}}, r"\[BISPECTRUMS\]; did you mean 'BISPECTRUM'"),
         ({"CALCULATOR": {"calculator": "LAMMPSNAP"}}, "did you mean 'LAMMPSSNAP'"),
@@ -249,20 +253,20 @@ SNAP = {"BISPECTRUM": {"type": "Be"}}
         (SNAP | {"REFERENCE": {"units": "real"}}, "units must be metal"),
         (CUSTOM | {"REFERENCE": {"pair_style": "zbl 4.0 4.8"}}, "no reference potential with LAMMPSCUSTOM"),
         ({"BISPECTRUM": 4}, "must be a mapping"),
-        ("nowhere.in", "no file at nowhere.in"),
+        ("nowhere.in", "there is no file at nowhere.in"),
         (4, "a mapping of FitSNAP's sections or a path"),
     ],
 )
-def test_wrong_settings_are_said_before_fitsnap_starts(tmp_path, monkeypatch, given, said):
+def test_wrong_settings_are_said_before_fitsnap_starts(tmp_path, monkeypatch, sections, message):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: "there")
     dataset = dataset_of(tmp_path / "data.h5", [bulk("Be")])
-    with pytest.raises(InputError, match=said):
-        compute_fitsnap_design(dataset, given, tmp_path / "fitsnap.h5")
+    with pytest.raises(InputError, match=message):
+        compute_fitsnap_design(dataset, sections, tmp_path / "fitsnap.h5")
 
 
 @installed
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("sections", "message"),
     [
         ({"BISPECTRUM": {"type": "Be", "twojmaxx": 6}}, "FitSNAP stopped with: .*twojmaxx"),
         ({"BISPECTRUM": {"type": "H"}}, "configuration 4 has Be.*add it to 'type'"),
@@ -270,10 +274,10 @@ def test_wrong_settings_are_said_before_fitsnap_starts(tmp_path, monkeypatch, gi
         ({"CALCULATOR": {"calculator": "LAMMPSPACE"}, "ACE": {"type": "Be"}}, "ML-PACE"),
     ],
 )
-def test_what_fitsnap_refuses_is_one_sentence(tmp_path, given, said):
+def test_what_fitsnap_refuses_is_one_sentence(tmp_path, sections, message):
     dataset = dataset_of(tmp_path / "data.h5", [bulk("Be")], ids=[4])
-    with pytest.raises(InputError, match=said) as error:
-        compute_fitsnap_design(dataset, given, tmp_path / "fitsnap.h5")
+    with pytest.raises(InputError, match=message) as error:
+        compute_fitsnap_design(dataset, sections, tmp_path / "fitsnap.h5")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "fitsnap.h5").exists()
 
@@ -287,13 +291,13 @@ def test_stress_needs_a_crystal(tmp_path):
 
 @installed
 def test_a_process_that_dies_is_one_sentence(tmp_path, monkeypatch):
-    describe = fitsnap_engine._Worker.describe
+    describe = fitsnap_engine._Worker.compute_rows
 
     def killed(self, *of_what):
         self._process.kill()
         return describe(self, *of_what)
 
-    monkeypatch.setattr(fitsnap_engine._Worker, "describe", killed)
+    monkeypatch.setattr(fitsnap_engine._Worker, "compute_rows", killed)
     dataset = dataset_of(tmp_path / "data.h5", [bulk("Be")], ids=[4])
     with pytest.raises(InputError, match=r"configuration 4: FitSNAP ended with exit code -9$"):
         compute_fitsnap_design(dataset, SNAP, tmp_path / "fitsnap.h5")

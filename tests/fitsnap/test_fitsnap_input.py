@@ -4,6 +4,7 @@ The inputs below are written after FitSNAP's public examples (Ta_Linear_JCP2014,
 InP_JPCA2020, Ta_XYZ, Ta_PACE_RIDGE).
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from paretofit import InputError
 from paretofit.fitsnap import Group, list_group_files, read_fitsnap_input, split_group
 
-TANTALUM = Path(__file__).parents[3] / "shared" / "data" / "fitsnap_ta_linear"
+SHARED = Path(os.environ.get("PARETOFIT_SHARED", Path(__file__).parents[3] / "shared"))
+TANTALUM = SHARED / "data" / "fitsnap_ta_linear"
 LISTED = "group_sections = name size eweight fweight\ngroup_types = str float float float\n"
 
 
@@ -33,14 +35,14 @@ def read(folder, **sections):
     return read_fitsnap_input(write(folder, **sections))
 
 
-def refused(folder, *words, text=None, **sections):
+def refused(folder, *texts, text=None, **sections):
     """The input is refused, in one line that names the file and each of `words`."""
     path = write(folder, text, **sections)
     with pytest.raises(InputError) as caught:
         read_fitsnap_input(path)
     message = str(caught.value)
     assert "\n" not in message
-    for word in (str(path), *words):
+    for word in (str(path), *texts):
         assert word in message
     return message
 
@@ -80,11 +82,11 @@ class TestTantalum:
     def test_all_files_of_all_groups_are_for_training(self):
         settings = read_fitsnap_input(TANTALUM / "Ta-example.in")
         files = list_group_files(settings)
-        assert sum(len(one) for one in files.values()) == 363
-        assert [one.name for one in files["Elastic_BCC"][9:11]] == ["BCC_deformed_9.json", "BCC_deformed_10.json"]
-        for one in settings.groups:
-            split = split_group(files[one.name], one)
-            assert (split.training, split.testing, split.note) == (files[one.name], [], "")
+        assert sum(len(entry) for entry in files.values()) == 363
+        assert [entry.name for entry in files["Elastic_BCC"][9:11]] == ["BCC_deformed_9.json", "BCC_deformed_10.json"]
+        for entry in settings.groups:
+            split = split_group(files[entry.name], entry)
+            assert (split.training, split.testing, split.note) == (files[entry.name], [], "")
 
 
 def test_what_a_file_does_not_say_is_as_in_fitsnap(tmp_path):
@@ -122,7 +124,7 @@ def test_two_elements_with_a_reference_for_each_pair(tmp_path):
     assert settings.bispectrum.twojmax == 8
     assert settings.bispectrum.radelem == (0.5, 0.417932464)
     assert settings.eshift == {"W": 0.0, "Be": -1.5}
-    assert settings.reference.pair_coeff == ("* * zero", "1 1 zbl 74 74", "1 2 zbl 74 4", "2 2 zbl 4 4")
+    assert settings.reference.pair_coeffs == ("* * zero", "1 1 zbl 74 74", "1 2 zbl 74 4", "2 2 zbl 4 4")
 
 
 def test_explicit_elements_and_an_inner_switch(tmp_path):
@@ -181,7 +183,7 @@ def test_a_group_file_replaces_the_section(tmp_path):
 def test_smartweights_and_a_seed(tmp_path):
     settings = read(tmp_path, GROUPS=SECTIONS["GROUPS"] + "smartweights = 1\nrandom_sampling = 1\nrandom_seed = 7")
     assert (settings.smartweights, settings.random_sampling, settings.random_seed) == (True, True, 7)
-    assert [one.name for one in settings.groups] == ["Liquid"]
+    assert [entry.name for entry in settings.groups] == ["Liquid"]
 
 
 class TestRefused:
@@ -195,7 +197,7 @@ class TestRefused:
         refused(tmp_path, "[TRAINSHIFT]", "[ESHIFT]", TRAINSHIFT="Ta = 1")
 
     @pytest.mark.parametrize(
-        ("section", "line", "words"),
+        ("section", "line", "texts"),
         [
             ("BISPECTRUM", "rcutfacc = 4", ["rcutfacc", "did you mean 'rcutfac'"]),
             ("BISPECTRUM", "TWOJMAX = 4", ["TWOJMAX", "did you mean 'twojmax'"]),
@@ -208,8 +210,8 @@ class TestRefused:
             ("EXTRAS", "dump_trth = 1", ["dump_trth", "did you mean 'dump_truth'"]),
         ],
     )
-    def test_unknown_keys(self, tmp_path, section, line, words):
-        refused(tmp_path, f"[{section}]", *words, **{section: SECTIONS.get(section, "") + "\n" + line})
+    def test_unknown_keys(self, tmp_path, section, line, texts):
+        refused(tmp_path, f"[{section}]", *texts, **{section: SECTIONS.get(section, "") + "\n" + line})
 
     @pytest.mark.parametrize(
         ("section", "line"),
@@ -249,7 +251,7 @@ class TestRefused:
         refused(tmp_path, "twojmax", "'6.5'", BISPECTRUM="type = W\ntwojmax = 6.5")
 
     @pytest.mark.parametrize(
-        ("body", "words"),
+        ("body", "texts"),
         [
             ("type = Ta\nrcutfac = 4,6", ["rcutfac", "real number", "'4,6'"]),
             ("type = Ta\nrmin0 = nan", ["rmin0", "'nan'"]),
@@ -263,8 +265,8 @@ class TestRefused:
             ("twojmax = 6", ["type"]),
         ],
     )
-    def test_values_of_the_descriptors(self, tmp_path, body, words):
-        refused(tmp_path, "[BISPECTRUM]", *words, BISPECTRUM=body)
+    def test_values_of_the_descriptors(self, tmp_path, body, texts):
+        refused(tmp_path, "[BISPECTRUM]", *texts, BISPECTRUM=body)
 
     def test_units_and_atom_style(self, tmp_path):
         refused(tmp_path, "units", "metal", "'real'", REFERENCE="units = real")
@@ -276,7 +278,7 @@ class TestRefused:
         refused(tmp_path, "[GROUPS] has no groups", GROUPS=None)
 
     @pytest.mark.parametrize(
-        ("body", "words"),
+        ("body", "texts"),
         [
             (LISTED + "A = 1.0 100", ["A has 2 values", "names 3", "size eweight fweight"]),
             (LISTED + "A = 1.0 1 1\nsmartweight = 1", ["smartweight", "did you mean 'smartweights'"]),
@@ -286,7 +288,7 @@ class TestRefused:
             (LISTED + "A = -0.5 1 1", ["A", "size", "'-0.5'"]),
             ("group_sections = name size\ngroup_types = str int\nA = 0.5", ["A", "size is declared int", "'0.5'"]),
             ("group_sections = name size eweigth\nA = 1 1", ["eweigth", "did you mean 'eweight'"]),
-            ("group_sections = name size size\nA = 1 1", ["doubled", "size"]),
+            ("group_sections = name size size\nA = 1 1", ["twice", "size"]),
             ("group_sections = size name\nA = 1", ["must begin with 'name'"]),
             ("group_sections = name eweight\nA = 1", ["training_size"]),
             ("group_sections = name size training_size\nA = 1 1", ["training_size"]),
@@ -295,14 +297,14 @@ class TestRefused:
             (LISTED + "random_seed = 0.5\nA = 1 1 1", ["random_seed", "whole number"]),
         ],
     )
-    def test_groups(self, tmp_path, body, words):
-        refused(tmp_path, "[GROUPS]", *words, GROUPS=body)
+    def test_groups(self, tmp_path, body, texts):
+        refused(tmp_path, "[GROUPS]", *texts, GROUPS=body)
 
     def test_files_that_are_no_inputs(self, tmp_path):
-        refused(tmp_path, "is no FitSNAP input", text="type = Ta\n")
-        refused(tmp_path, "is no FitSNAP input", "line", text="[PATH]\ndataPath JSON\n")
-        refused(tmp_path, "is no FitSNAP input", "'dataPath'", text="[PATH]\ndataPath = a\ndataPath = b\n")
-        with pytest.raises(InputError, match="no file at"):
+        refused(tmp_path, "is not a FitSNAP input", text="type = Ta\n")
+        refused(tmp_path, "is not a FitSNAP input", "line", text="[PATH]\ndataPath JSON\n")
+        refused(tmp_path, "is not a FitSNAP input", "'dataPath'", text="[PATH]\ndataPath = a\ndataPath = b\n")
+        with pytest.raises(InputError, match="there is no file at"):
             read_fitsnap_input(tmp_path / "nowhere.in")
         with pytest.raises(InputError, match="cannot be read"):
             read_fitsnap_input(tmp_path)
@@ -313,10 +315,10 @@ class TestRefused:
 
 def test_groups_without_a_folder_or_files_are_named(tmp_path):
     settings = read(tmp_path)
-    with pytest.raises(InputError, match=r"\[PATH\] dataPath: no folder at"):
+    with pytest.raises(InputError, match=r"\[PATH\] dataPath: there is no directory"):
         list_group_files(settings)
     (tmp_path / "JSON" / "Liquids").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"'Liquid' has no folder.*did you mean 'Liquids'"):
+    with pytest.raises(InputError, match=r"'Liquid' has no directory.*did you mean 'Liquids'"):
         list_group_files(settings)
     settings = replace(settings, groups=(replace(settings.groups[0], name="Liquids"),))
     (tmp_path / "JSON" / "Liquids" / "._a.json").touch()
@@ -347,8 +349,8 @@ class TestSplit:
 
     def test_what_is_not_as_asked_is_said(self):
         assert split_group(range(4), group(0.5, 0.5)).note == ""
-        assert "2 of 4 are for neither" in split_group(range(4), group(1, 1)).note
-        assert "taken: 4 and 0" in split_group(range(4), group(9, 1)).note
+        assert "2 of 4 configurations are in neither" in split_group(range(4), group(1, 1)).note
+        assert "used: 4 and 0" in split_group(range(4), group(9, 1)).note
 
     @given(
         n=st.integers(0, 40),

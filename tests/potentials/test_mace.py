@@ -79,33 +79,33 @@ def committee(tmp_path_factory):
 
 class TestSettings:
     def test_published_defaults(self):
-        own = MaceSettings()
-        assert (own.r_max, own.layers, own.batch_size, own.epochs) == (4.5, 2, 1, 500)
-        assert (own.channels, own.max_l, own.correlation) == (128, 1, 3)  # MACE's own
+        settings = MaceSettings()
+        assert (settings.r_max, settings.layers, settings.batch_size, settings.epochs) == (4.5, 2, 1, 500)
+        assert (settings.channels, settings.max_l, settings.correlation) == (128, 1, 3)  # MACE's own
 
     @pytest.mark.parametrize("preset", PRESETS)
     def test_presets_fill_what_is_not_given(self, preset):
-        own = MaceSettings(preset=preset, channels=7)
-        assert own.channels == 7
-        assert all(getattr(own, key) == value for key, value in PRESETS[preset].items() if key != "channels")
-        assert own.description.startswith("MACE like")
+        settings = MaceSettings(preset=preset, channels=7)
+        assert settings.channels == 7
+        assert all(getattr(settings, key) == value for key, value in PRESETS[preset].items() if key != "channels")
+        assert settings.description.startswith("MACE like")
         assert MaceSettings(preset=preset, members=3).description.startswith(f"MACE {preset}:")
 
     @pytest.mark.parametrize(
-        ("given", "said"),
+        ("changes", "message"),
         [
             ({"foundation": {"file": "a.model", "mode": "multihead"}}, "needs 'replay'"),
             ({"foundation": {"file": "a.model", "replay": "b.xyz"}}, "only with 'mode: multihead'"),
             ({"epochs": 10, "stage_two": {"start": 10}}, "must be smaller than 'epochs'"),
             ({"options": {"lr": 0.1}}, "use the key 'learning_rate'"),
-            ({"options": {"seed": 1}}, "leave it out"),
+            ({"options": {"seed": 1}}, "remove it"),
             ({"preset": "huge"}, "'published', 'medium', 'small' or 'tiny'"),
             ({"members": 1}, "greater than or equal to 2"),
         ],
     )
-    def test_what_cannot_be_is_said(self, given, said):
-        with pytest.raises(ValueError, match=said.replace("(", r"\(")):
-            MaceSettings(**given)
+    def test_what_cannot_be_is_said(self, changes, message):
+        with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+            MaceSettings(**changes)
 
 
 class TestFiles:
@@ -119,8 +119,8 @@ class TestFiles:
         data = MaceData(labelled(3, 0), labelled(2, 1), np.array([[1, 1], [0.25, 0.5], [1, 1]]))
         train, validate = data.write(tmp_path)
         frames = ase.io.read(train, index=":")
-        assert [one.info["config_energy_weight"] for one in frames] == [1, 0.25, 1]
-        assert [one.info["config_stress_weight"] for one in frames] == [1, 0.5, 1]
+        assert [item.info["config_energy_weight"] for item in frames] == [1, 0.25, 1]
+        assert [item.info["config_stress_weight"] for item in frames] == [1, 0.5, 1]
         for frame, label in zip(frames, data.training_set.labels, strict=True):
             assert frame.info["REF_energy"] == pytest.approx(label.energy, abs=1e-7)
             assert np.allclose(frame.arrays["REF_forces"], label.forces, atol=1e-7)
@@ -133,11 +133,12 @@ class TestFiles:
         assert "charge" not in build_mace_frame(atoms, StructureLabels(1.0, np.zeros((1, 3)), np.full(6, np.nan))).info
 
     def test_isolated_atoms_give_their_energy_and_stay_out(self, tmp_path):
-        own = labelled(3, 0)
+        rattled = labelled(3, 0)
         whole = LabelledStructures(
-            [Atoms("Cu"), *own.structures], [StructureLabels(-1.5, np.zeros((1, 3)), np.full(6, np.nan)), *own.labels]
+            [Atoms("Cu"), *rattled.structures],
+            [StructureLabels(-1.5, np.zeros((1, 3)), np.full(6, np.nan)), *rattled.labels],
         )
-        data = MaceData(whole, own)
+        data = MaceData(whole, rattled)
         assert estimate_atomic_energies(tiny(), data) == {"Cu": -1.5}
         assert estimate_atomic_energies(tiny(isolated_atoms={"Cu": -2.0}), data) == {"Cu": -2.0}
         assert len(ase.io.read(data.write(tmp_path)[0], index=":")) == 3
@@ -145,13 +146,13 @@ class TestFiles:
     def test_regression_of_energies_on_composition(self):
         cells = [bulk("NaCl", "rocksalt", a=5.6), bulk("Na", cubic=True), bulk("Cl", "fcc", a=4.0)]
         energies = [-3.0 - 5.0, 2 * -3.0, -5.0]
-        found = estimate_atomic_energies(tiny(), MaceData(of(cells, energies), of(cells, energies)))
-        assert found == pytest.approx({"Na": -3.0, "Cl": -5.0})
-        found = estimate_atomic_energies(
+        energies_by_element = estimate_atomic_energies(tiny(), MaceData(of(cells, energies), of(cells, energies)))
+        assert energies_by_element == pytest.approx({"Na": -3.0, "Cl": -5.0})
+        energies_by_element = estimate_atomic_energies(
             tiny(isolated_atoms={"Cl": -4.0}), MaceData(of(cells, energies), of(cells, energies))
         )
-        assert found["Cl"] == -4.0
-        assert found["Na"] == pytest.approx((1.0 * -3.0 + 0.5 * (-4.0 + 0.5 * 4.0)) / (1.0 + 0.25))
+        assert energies_by_element["Cl"] == -4.0
+        assert energies_by_element["Na"] == pytest.approx((1.0 * -3.0 + 0.5 * (-4.0 + 0.5 * 4.0)) / (1.0 + 0.25))
 
     def test_something_must_be_there(self):
         with pytest.raises(InputError, match="to validate a network with"):
@@ -169,9 +170,9 @@ class TestWithoutTheExtra:
 
     @pytest.mark.skipif(not MISSING, reason="the extra 'mace' is installed")
     def test_the_command_line_says_so_too(self, tmp_path):
-        found = CliRunner().invoke(app, ["learn", "studies/learn_mace_quick.yaml", "--out", str(tmp_path / "run")])
-        assert found.exit_code != 0
-        assert "paretofit[mace]" in str(found.exception or found.output)
+        result = CliRunner().invoke(app, ["learn", "studies/learn_mace_quick.yaml", "--out", str(tmp_path / "run")])
+        assert result.exit_code != 0
+        assert "paretofit[mace]" in str(result.exception or result.output)
         assert not (tmp_path / "run").exists()
 
 
@@ -180,14 +181,14 @@ class TestWatching:
 
     @pytest.fixture
     def member(self, tmp_path):
-        made = MemberTraining(tiny(epochs=50, patience=3), tmp_path / "member_0", ["1", "2"], {}, None, [])
-        assert not made.check_finished()
-        (made._work / "results").mkdir(parents=True)
-        return made
+        training = MemberTraining(tiny(epochs=50, patience=3), tmp_path / "member_0", ["1", "2"], {}, None, [])
+        assert not training.check_finished()
+        (training._attempt_folder / "results").mkdir(parents=True)
+        return training
 
     @staticmethod
     def log(member, *entries):
-        with (member._work / "results" / "member_run-1_train.txt").open("a") as stream:
+        with (member._attempt_folder / "results" / "member_run-1_train.txt").open("a") as stream:
             for entry in entries:
                 stream.write(entry if isinstance(entry, str) else json.dumps(entry) + "\n")
 
@@ -196,12 +197,12 @@ class TestWatching:
         return {"mode": "eval", "epoch": number, "loss": loss, "time": 0.5, "rmse_f": loss}
 
     def test_enough_after_patience(self, member):
-        self.log(member, self.epoch(None, 9.0), *(self.epoch(k, one) for k, one in enumerate([5, 3, 4, 4])))
+        self.log(member, self.epoch(None, 9.0), *(self.epoch(k, item) for k, item in enumerate([5, 3, 4, 4])))
         assert member._read_log() == ""
-        assert (member._best(), member._is_enough()) == (1, False)
+        assert (member._find_best_epoch(), member._can_stop()) == (1, False)
         self.log(member, self.epoch(4, 3.5))
         member._read_log()
-        assert member._is_enough()
+        assert member._can_stop()
 
     def test_not_finite_is_said(self, member):
         self.log(member, self.epoch(None, 9.0), {"mode": "opt", "epoch": 2, "loss": float("nan"), "time": 0.1})
@@ -221,54 +222,54 @@ class TestWatching:
         self.log(member, self.epoch(None, 3.0), self.epoch(2, 3.5))
         member._read_log()
         assert sorted(member.history) == [0, 1, 2]
-        assert member._initial == 9.0
+        assert member._initial_loss == 9.0
 
     def test_the_last_two_checkpoints_of_each_stage_stay(self, member):
-        folder = member._work / "checkpoints"
+        folder = member._attempt_folder / "checkpoints"
         folder.mkdir()
         for name in ("epoch-1", "epoch-9", "epoch-10", "epoch-20_swa", "epoch-21_swa", "epoch-100_swa"):
             (folder / f"member_run-1_{name}.pt").touch()
-        member._prune()
-        assert sorted(one.name.split("epoch-")[1] for one in folder.iterdir()) == [
+        member._prune_checkpoints()
+        assert sorted(item.name.split("epoch-")[1] for item in folder.iterdir()) == [
             "10.pt", "100_swa.pt", "21_swa.pt", "9.pt"]  # fmt: skip
 
     def test_a_network_that_learns_nothing_is_replaced(self, member, monkeypatch):
         monkeypatch.setattr(member, "_launch", lambda more: None)
         self.log(member, self.epoch(None, 1.0), self.epoch(0, 2.0))
         member._read_log()
-        member._conclude()
-        assert (member.attempt, member.over) == (1, False)
-        assert "not below the 1 that it began with" in member.replaced
+        member._complete()
+        assert (member.attempt, member.is_done) == (1, False)
+        assert "not below the initial 1" in member.replacement_reason
         member.history = {0: {"loss": 2.0}}
-        member._initial = 1.0
-        member._conclude()
-        assert member.over
-        assert member.failed.startswith("member_0: its error")
+        member._initial_loss = 1.0
+        member._complete()
+        assert member.is_done
+        assert member.failure.startswith("member_0: its error")
 
 
 @needs_mace
 class TestTrained:
     def test_members_differ_and_their_mean_is_the_potential(self, committee):
         atoms = labelled(1, 9).structures[0]
-        found, members = committee.assess_and_predict(atoms)
+        result, members = committee.assess_and_predict(atoms)
         assert members.energy.shape == (2,)
         assert members.energy[0] != members.energy[1]
-        assert found.energy == pytest.approx(members.energy.mean())
-        assert np.allclose(found.forces_std, members.forces.std(axis=0))
-        assert np.isfinite([found.energy_interval, *found.forces_interval.ravel(), *found.stress_interval]).all()
+        assert result.energy == pytest.approx(members.energy.mean())
+        assert np.allclose(result.forces_std, members.forces.std(axis=0))
+        assert np.isfinite([result.energy_interval, *result.forces_interval.ravel(), *result.stress_interval]).all()
 
     def test_ase_gives_the_same(self, committee):
         atoms = labelled(1, 9).structures[0]
-        own = committee.member(1).predict(atoms)
+        expected = committee.member(1).predict(atoms)
         atoms.calc = committee.member(1).calculator()
-        assert atoms.get_potential_energy() == pytest.approx(own.energy[0], abs=1e-6)
-        assert np.allclose(atoms.get_forces(), own.forces[0], atol=1e-6)
-        assert np.allclose(atoms.get_stress(), own.stress[0], atol=1e-7)
+        assert atoms.get_potential_energy() == pytest.approx(expected.energy[0], abs=1e-6)
+        assert np.allclose(atoms.get_forces(), expected.forces[0], atol=1e-6)
+        assert np.allclose(atoms.get_stress(), expected.stress[0], atol=1e-7)
 
     def test_forces_and_stress_are_derivatives(self, committee):
         atoms = labelled(1, 9).structures[0]
         exact = MacePotential(committee.models, committee.elements, "cpu", "float64")
-        own, step = exact.predict(atoms), 1e-4
+        prediction, step = exact.predict(atoms), 1e-4
         for sign, store in ((1, "up"), (-1, "down")):
             moved = atoms.copy()
             moved.positions[0, 1] += sign * step
@@ -276,24 +277,24 @@ class TestTrained:
             strained.set_cell(atoms.cell[:] @ (np.eye(3) + sign * step * np.diag([1, 0, 0])), scale_atoms=True)
             setattr(self, store, (exact.predict(moved).energy, exact.predict(strained).energy))
         slopes = [(a - b) / (2 * step) for a, b in zip(self.up, self.down, strict=True)]
-        assert np.allclose(-slopes[0], own.forces[:, 0, 1], atol=1e-6)
-        assert np.allclose(slopes[1] / atoms.get_volume(), own.stress[:, 0], atol=1e-7)
+        assert np.allclose(-slopes[0], prediction.forces[:, 0, 1], atol=1e-6)
+        assert np.allclose(slopes[1] / atoms.get_volume(), prediction.stress[:, 0], atol=1e-7)
 
     def test_rotations_change_nothing(self, committee):
         atoms = labelled(1, 9).structures[0]
         turned = atoms.copy()
         turned.rotate(37, (1, 2, 3), rotate_cell=True)
-        one, other = committee.predict(atoms), committee.predict(turned)
-        assert np.allclose(one.energy, other.energy, atol=1e-4)
-        assert np.allclose(committee.descriptors(atoms), committee.descriptors(turned), atol=1e-4)
-        assert committee.grades(turned) == pytest.approx(committee.grades(atoms), abs=1e-3)
+        first, second = committee.predict(atoms), committee.predict(turned)
+        assert np.allclose(first.energy, second.energy, atol=1e-4)
+        assert np.allclose(committee.compute_descriptors(atoms), committee.compute_descriptors(turned), atol=1e-4)
+        assert committee.compute_grades(turned) == pytest.approx(committee.compute_grades(atoms), abs=1e-3)
 
     def test_what_trained_is_inside_and_what_is_far_is_not(self, committee):
         known = labelled(12, 0).structures
-        assert max(committee.grades(atoms).max() for atoms in known) < 1.01
+        assert max(committee.compute_grades(atoms).max() for atoms in known) < 1.01
         squeezed = known[0].copy()
         squeezed.set_cell(squeezed.cell[:] * 0.7, scale_atoms=True)
-        assert committee.grades(squeezed).max() > 2
+        assert committee.compute_grades(squeezed).max() > 2
 
     def test_a_molecule_has_no_stress(self, committee):
         assert np.isnan(committee.predict(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.3]])).stress).all()
@@ -321,7 +322,7 @@ class TestTrained:
         with pytest.raises(InputError, match="cannot be loaded as a MACE model"):
             read_potential(tmp_path).member(1).predict(bulk("Cu"))
         (tmp_path / "mace.json").write_text("{")
-        with pytest.raises(InputError, match="no complete MACE committee"):
+        with pytest.raises(InputError, match="not a complete MACE committee"):
             read_potential(tmp_path)
 
     def test_training_again_keeps_what_stands(self, committee, monkeypatch):
@@ -332,17 +333,17 @@ class TestTrained:
         assert again.digest == committee.digest
 
     def test_evaluate_and_speed(self, committee, tmp_path):
-        own = labelled(6, 5)
-        frames = [build_mace_frame(a, one) for a, one in zip(own.structures, own.labels, strict=True)]
-        for frame, one in zip(frames, own.labels, strict=True):
-            frame.info = {"energy": one.energy}
+        test_set = labelled(6, 5)
+        frames = [build_mace_frame(a, item) for a, item in zip(test_set.structures, test_set.labels, strict=True)]
+        for frame, item in zip(frames, test_set.labels, strict=True):
+            frame.info = {"energy": item.energy}
             frame.arrays["forces"] = frame.arrays.pop("REF_forces")
         ase.io.write(tmp_path / "own.extxyz", frames)
         folder = committee.models[0].parent
         arguments = ["evaluate", str(folder), str(tmp_path / "own.extxyz"), "-o", str(tmp_path / "out"), "--md-speed"]
-        found = CliRunner().invoke(app, [*arguments, "--jobs", "1"])
-        assert found.exit_code == 0, found.output
-        assert "µs for each atom and step" in found.output
+        result = CliRunner().invoke(app, [*arguments, "--jobs", "1"])
+        assert result.exit_code == 0, result.output
+        assert "µs for each atom and step" in result.output
         table = pd.read_csv(tmp_path / "out" / "evaluation.csv")
         assert table["force_std"].gt(0).all()
         assert table["verdict"].notna().all()
@@ -365,22 +366,22 @@ class TestTraining:
     data = MaceData(labelled(8, 0), labelled(3, 1))
 
     def test_early_stopping_takes_the_best_epoch(self, tmp_path):
-        found = train_members(tiny(epochs=40, patience=1, learning_rate=0.5), self.data, tmp_path, seed=1, jobs=2)
-        for one in found:
-            assert one.record["epochs"] < 40
-            assert one.record["stopped_early"]
-            log = next((tmp_path / one.model.stem).glob("attempt_*/results/*.txt")).read_text().splitlines()
+        members = train_members(tiny(epochs=40, patience=1, learning_rate=0.5), self.data, tmp_path, seed=1, jobs=2)
+        for member in members:
+            assert member.record["epochs"] < 40
+            assert member.record["stopped_early"]
+            log = next((tmp_path / member.model.stem).glob("attempt_*/results/*.txt")).read_text().splitlines()
             losses = {e["epoch"]: e["loss"] for e in map(json.loads, log) if e["mode"] == "eval"}
             losses.pop(None)
-            assert one.record["best_epoch"] == min(losses, key=losses.get)
+            assert member.record["best_epoch"] == min(losses, key=losses.get)
 
     @pytest.mark.slow
     def test_diverging_members_are_replaced_once_and_then_fail(self, tmp_path):
-        own = tiny(learning_rate=1e18, options={"clip_grad": 1e30})
+        settings = tiny(learning_rate=1e18, options={"clip_grad": 1e30})
         with pytest.raises(
             InputError, match=r"2 of 2 networks could not be trained, twice: member_0: .*not finite|not below"
         ):
-            train_members(own, self.data, tmp_path, seed=1, jobs=2)
+            train_members(settings, self.data, tmp_path, seed=1, jobs=2)
         assert (tmp_path / "member_0" / "attempt_1" / "failed.txt").is_file()
 
     def test_one_that_diverges_is_replaced_and_said(self, tmp_path, monkeypatch):
@@ -392,10 +393,10 @@ class TestTraining:
             launch(self, {**more, **({"clip_grad": "1e30"} if wrong else {})})
 
         monkeypatch.setattr(MemberTraining, "_launch", poisoned)
-        found = train_members(tiny(), self.data, tmp_path, seed=1, jobs=2)
-        assert [bool(one.record["replaced"]) for one in found] == [False, True]
-        assert "not finite" in found[1].record["replaced"] or "not below" in found[1].record["replaced"]
-        assert found[1].record["seed"] != found[0].record["seed"]
+        members = train_members(tiny(), self.data, tmp_path, seed=1, jobs=2)
+        assert [bool(member.record["replaced"]) for member in members] == [False, True]
+        assert "not finite" in members[1].record["replaced"] or "not below" in members[1].record["replaced"]
+        assert members[1].record["seed"] != members[0].record["seed"]
 
     @pytest.mark.slow
     def test_what_mace_refuses_is_said_in_its_words(self, tmp_path):
@@ -404,18 +405,18 @@ class TestTraining:
 
     @pytest.mark.slow
     def test_stage_two_is_what_is_used(self, tmp_path):
-        found = train_members(tiny(epochs=4, stage_two={"start": 2}), self.data, tmp_path, seed=1, jobs=2)
-        assert all(one.record["stage_two"] and one.record["best_epoch"] >= 2 for one in found)
+        members = train_members(tiny(epochs=4, stage_two={"start": 2}), self.data, tmp_path, seed=1, jobs=2)
+        assert all(member.record["stage_two"] and member.record["best_epoch"] >= 2 for member in members)
 
     def test_stage_two_begins_early_and_stops_early(self, tmp_path):
         """At such learning rates nothing gets better for long."""
-        two = {"start": 2000, "learning_rate": 0.5}
-        own = tiny(epochs=4000, patience=2, learning_rate=0.5, stage_two=two)
-        (one, _) = train_members(own, self.data, tmp_path, seed=1, jobs=2)
-        assert one.record["stage_two"]
-        assert one.record["best_epoch"] >= 2000
-        assert one.record["stopped_early"]
-        assert one.record["epochs"] < 4000
+        stage_two = {"start": 2000, "learning_rate": 0.5}
+        settings = tiny(epochs=4000, patience=2, learning_rate=0.5, stage_two=stage_two)
+        (member, _) = train_members(settings, self.data, tmp_path, seed=1, jobs=2)
+        assert member.record["stage_two"]
+        assert member.record["best_epoch"] >= 2000
+        assert member.record["stopped_early"]
+        assert member.record["epochs"] < 4000
 
     def test_killed_it_goes_on_from_its_checkpoint(self, tmp_path):
         script = (
@@ -424,28 +425,28 @@ class TestTraining:
         )
         process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[1])
         folders = [tmp_path / f"member_{k}" / "attempt_0" for k in range(2)]
-        while process.poll() is None and not all(_epochs(one / "results") > 4 for one in folders):
+        while process.poll() is None and not all(_epochs(member / "results") > 4 for member in folders):
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         time.sleep(3)  # the members notice that it is gone
         assert not any((tmp_path / f"member_{k}.json").exists() for k in range(2))
         (folders[0] / "checkpoints" / "member_run-1_epoch-9999.pt").write_bytes(b"cut off")
-        found = train_members(tiny(epochs=120, patience=120), self.data, tmp_path, seed=1, jobs=2)
-        for one, folder in zip(found, folders, strict=True):
-            assert one.record["epochs"] == 120
-            assert one.record["replaced"] == ""
+        members = train_members(tiny(epochs=120, patience=120), self.data, tmp_path, seed=1, jobs=2)
+        for member, folder in zip(members, folders, strict=True):
+            assert member.record["epochs"] == 120
+            assert member.record["replaced"] == ""
             log = next((folder / "results").glob("*.txt")).read_text().splitlines()
             validated = [e["epoch"] for e in map(json.loads, log) if e["mode"] == "eval"]
             assert validated.count(None) == 2  # two processes,
             assert validated.count(0) == 1  # and the second did not begin at the beginning
 
     def test_warm_start_begins_where_the_last_one_ended(self, committee, tmp_path):
-        own = tiny(epochs=1, isolated_atoms=committee.record["isolated_atoms"])
+        settings = tiny(epochs=1, isolated_atoms=committee.record["isolated_atoms"])
         data = MaceData(labelled(12, 0), labelled(4, 1))
-        cold = train_members(own, data, tmp_path / "cold", seed=1, jobs=2)
-        warm = train_members(own, data, tmp_path / "warm", seed=1, warm_start_models=committee.models, jobs=2)
-        assert [one.record["warm_start"] for one in (*cold, *warm)] == [False, False, True, True]
+        cold = train_members(settings, data, tmp_path / "cold", seed=1, jobs=2)
+        warm = train_members(settings, data, tmp_path / "warm", seed=1, warm_start_models=committee.models, jobs=2)
+        assert [member.record["warm_start"] for member in (*cold, *warm)] == [False, False, True, True]
         first = [_first_loss(tmp_path / name / "member_0" / "attempt_0") for name in ("cold", "warm")]
         last = committee.record["members"][0]["validation"]["loss"]
         assert first[1] == pytest.approx(last, rel=0.05)
@@ -455,33 +456,37 @@ class TestTraining:
     def test_fine_tuning_from_a_file(self, tmp_path, mode):
         """From a model of two elements, on one whose energies have another zero."""
         base = MaceData(labelled(12, 0, ["Cu", "Au"]), labelled(4, 1, ["Cu", "Au"]))
-        made = train_mace_committee(
+        base_committee = train_mace_committee(
             tiny(epochs=6), base, tmp_path / "base", calibration_set=labelled(3, 2), seed=1, jobs=2
         )
         replay = {}
         if mode == "multihead":
             rows = zip(base.training_set.structures, base.training_set.labels, strict=True)
-            ase.io.write(tmp_path / "replay.extxyz", [build_mace_frame(*one) for one in rows])
+            ase.io.write(tmp_path / "replay.extxyz", [build_mace_frame(*item) for item in rows])
             replay = {"replay": tmp_path / "replay.extxyz"}
-        shifted = [[one._replace(energy=one.energy + 3.0 * 2) for one in part.labels] for part in
+        shifted = [[item._replace(energy=item.energy + 3.0 * 2) for item in part.labels] for part in
                    (labelled(8, 5), labelled(3, 6))]  # fmt: skip
         data = MaceData(
             LabelledStructures(labelled(8, 5).structures, shifted[0]),
             LabelledStructures(labelled(3, 6).structures, shifted[1]),
         )
-        own = tiny(epochs=2, foundation={"file": made.models[0], "mode": mode, **replay})
-        found = train_mace_committee(own, data, tmp_path / "fine", calibration_set=data.validation_set, seed=1, jobs=2)
-        assert found.record["isolated_atoms"]["Cu"] == pytest.approx(made.record["isolated_atoms"]["Cu"] + 3.0, abs=0.5)
-        errors = [found.predict(a).energy.mean() - one.energy for a, one in
+        settings = tiny(epochs=2, foundation={"file": base_committee.models[0], "mode": mode, **replay})
+        tuned = train_mace_committee(
+            settings, data, tmp_path / "fine", calibration_set=data.validation_set, seed=1, jobs=2
+        )
+        assert tuned.record["isolated_atoms"]["Cu"] == pytest.approx(
+            base_committee.record["isolated_atoms"]["Cu"] + 3.0, abs=0.5
+        )
+        errors = [tuned.predict(a).energy.mean() - item.energy for a, item in
                   zip(data.validation_set.structures, data.validation_set.labels, strict=True)]  # fmt: skip
         assert np.sqrt(np.mean(np.square(errors))) < 0.5
-        assert found.predict(data.validation_set.structures[0]).energy.shape == (2,)
+        assert tuned.predict(data.validation_set.structures[0]).energy.shape == (2,)
 
     def test_a_foundation_that_has_not_seen_an_element_is_named(self, committee, tmp_path):
         data = MaceData(labelled(4, 0, "Au"), labelled(3, 1, "Au"))
-        own = tiny(foundation={"file": committee.models[0]})
-        with pytest.raises(InputError, match="has not seen Au; it knows Cu"):
-            train_members(own, data, tmp_path, seed=1)
+        settings = tiny(foundation={"file": committee.models[0]})
+        with pytest.raises(InputError, match="lacks Au; it has Cu"):
+            train_members(settings, data, tmp_path, seed=1)
 
     def test_options_of_mace_are_handed_on_and_checked(self):
         check_mace("cpu", {"num_radial_basis": 10, "amsgrad": True})
@@ -489,7 +494,7 @@ class TestTraining:
             InputError, match=r"'options.num_radial_bases' is no option .*did you mean 'num_radial_basis'"
         ):
             check_mace("cpu", {"num_radial_bases": 1})
-        with pytest.raises(InputError, match="'options.num_radial_basis': mace_run_train refuses 'ten'"):
+        with pytest.raises(InputError, match="'options.num_radial_basis': mace_run_train rejects 'ten'"):
             check_mace("cpu", {"num_radial_basis": "ten"})
 
     def test_cuda_where_there_is_none(self):
@@ -505,20 +510,22 @@ class TestTraining:
 
         if not torch.cuda.is_available():
             pytest.skip("torch finds no CUDA device on this machine")
-        own = tiny(device="cuda", dtype="float64")
-        made = train_mace_committee(own, self.data, tmp_path, calibration_set=self.data.validation_set, seed=1)
+        settings = tiny(device="cuda", dtype="float64")
+        potential = train_mace_committee(
+            settings, self.data, tmp_path, calibration_set=self.data.validation_set, seed=1
+        )
         atoms = self.data.validation_set.structures[0]
-        there = MacePotential(made.models, made.elements, "cpu", "float64").predict(atoms)
-        assert np.allclose(made.predict(atoms).forces, there.forces, atol=1e-8)
+        cpu_prediction = MacePotential(potential.models, potential.elements, "cpu", "float64").predict(atoms)
+        assert np.allclose(potential.predict(atoms).forces, cpu_prediction.forces, atol=1e-8)
 
 
 def _epochs(folder):
-    return sum(one.read_text().count('"mode": "eval"') for one in folder.glob("*.txt"))
+    return sum(item.read_text().count('"mode": "eval"') for item in folder.glob("*.txt"))
 
 
 def _first_loss(folder):
     entries = map(json.loads, next((folder / "results").glob("*.txt")).read_text().splitlines())
-    return next(one["loss"] for one in entries if one["mode"] == "eval" and one["epoch"] is None)
+    return next(item["loss"] for item in entries if item["mode"] == "eval" and item["epoch"] is None)
 
 
 ROOT = Path(__file__).parents[2]
@@ -542,14 +549,15 @@ def looped(tmp_path_factory):
             },
             "ladder": [{"name": "eam"}],
         },
-        "augmentation": {"structures": ["W.cif"], "n_candidates": 30, "min_length": 2, "max_atoms": 4, "isolated_atoms": False,
-                         "clusters": {"count": 0}, "slabs": {"miller_indices": []}},
+        "augmentation": {"structures": ["W.cif"], "n_candidates": 30, "min_length": 2, "max_atoms": 4,
+                         "isolated_atoms": False, "clusters": {"count": 0}, "slabs": {"miller_indices": []}},
         "learning": {
             "max_iterations": 2,
             "model": {**TINY, "epochs": 3},
             "explore": {"trajectories": 2, "time_ps": 0.04, "interval_ps": 0.02, "temperature_k": [100, 500],
                         "stop_grade": 1e9, "stop_temperature_ratio": 1e3},
-            "select": {"max_selected": 5, "discard_above": dict.fromkeys(["energy", "forces", "stress"], 1e9), "min_distance_ratio": 0.1},
+            "select": {"max_selected": 5, "discard_above": dict.fromkeys(["energy", "forces", "stress"], 1e9),
+                       "min_distance_ratio": 0.1},
         },
     }  # fmt: skip
     (folder / "s.yaml").write_text(yaml.safe_dump(content))
@@ -557,7 +565,7 @@ def looped(tmp_path_factory):
 
 
 def content_of(beryllium, **more):
-    own = {"models": {"small_one": {"preset": "tiny", **SMALL}}, "sizes": [40], **more}
+    mace_section = {"models": {"small_one": {"preset": "tiny", **SMALL}}, "sizes": [40], **more}
     return {
         "name": "s",
         "dataset": str(beryllium.path),
@@ -568,7 +576,7 @@ def content_of(beryllium, **more):
         "sizes": [40, "all"],
         "repetitions": 2,
         "cost": {"measure_md": True},
-        "mace": own,
+        "mace": mace_section,
     }
 
 
@@ -583,7 +591,7 @@ def front_run(beryllium, tmp_path_factory):
 @needs_mace
 class TestInTheLoop:
     def test_two_iterations(self, looped):
-        assert looped.reason == "the maximum number of iterations"
+        assert looped.stop_reason == "the maximum number of iterations"
         assert looped.iterations["iteration"].tolist() == [1, 2]
         assert np.isfinite(looped.iterations[["test_energy", "test_forces", "test_stress"]].to_numpy()).all()
         assert looped.report.stat().st_size > 10_000
@@ -627,9 +635,12 @@ class TestOnTheFront:
         test = beryllium.select(np.flatnonzero(split["set"] == "test"))
         labels = test.labels("5")
         potential = read_potential(result.folder / row["folder"])
-        said = [potential.predict(atoms) for atoms in test]
-        energy = [1000 * (one.energy.mean() - e) / len(a) for one, e, a in zip(said, labels.energy, test, strict=True)]
-        forces = np.concatenate([one.forces.mean(axis=0) for one in said]) - labels.forces
+        predictions = [potential.predict(atoms) for atoms in test]
+        energy = [
+            1000 * (item.energy.mean() - e) / len(a)
+            for item, e, a in zip(predictions, labels.energy, test, strict=True)
+        ]
+        forces = np.concatenate([item.forces.mean(axis=0) for item in predictions]) - labels.forces
         assert row["ref_energy"] == row["test_energy"] == pytest.approx(np.sqrt(np.mean(np.square(energy))), rel=1e-6)
         assert row["ref_force"] == pytest.approx(1000 * np.sqrt(np.mean(forces**2)), rel=1e-6)
         assert row["ref_energy_shifted"] == pytest.approx(np.std(energy), rel=1e-6)
@@ -659,11 +670,12 @@ class TestOnTheFront:
         assert "Committees, next to each other" in text
         assert (front_run[0].folder / "figures" / "networks.png").stat().st_size > 10_000
 
+    @pytest.mark.slow
     def test_what_is_trained_is_kept_and_only_what_is_new_is_trained(self, front_run, beryllium, monkeypatch):
         result, path = front_run
         trained = []
-        original = networks_module.mace_committee
-        monkeypatch.setattr(networks_module, "mace_committee",
+        original = networks_module.train_mace_committee
+        monkeypatch.setattr(networks_module, "train_mace_committee",
                             lambda *args, **more: trained.append(more["level"]) or original(*args, **more))  # fmt: skip
         before = (result.folder / "mace.csv").read_bytes()
         run_study(path, out=result.folder)
@@ -682,7 +694,7 @@ class TestAskedWrongly:
     """Before anything is spent."""
 
     @pytest.mark.parametrize(
-        ("own", "said"),
+        ("mace_section", "message"),
         [
             ({"models": ["huge"]}, "'mace.models.huge.preset': must be 'published', 'medium', 'small' or 'tiny'"),
             ({"models": [{"preset": "tiny"}]}, "a list holds names of presets"),
@@ -695,11 +707,11 @@ class TestAskedWrongly:
             ),
         ],
     )
-    def test_it_is_said_in_a_sentence(self, beryllium, tmp_path, monkeypatch, own, said):
+    def test_it_is_said_in_a_sentence(self, beryllium, tmp_path, monkeypatch, mace_section, message):
         monkeypatch.setattr(networks_module, "check_mace", lambda *_: None)
         path = tmp_path / "s.yaml"
-        path.write_text(yaml.safe_dump(content_of(beryllium, **own)))
-        with pytest.raises(InputError, match=said.replace("(", r"\(")):
+        path.write_text(yaml.safe_dump(content_of(beryllium, **mace_section)))
+        with pytest.raises(InputError, match=message.replace("(", r"\(")):
             run_study(path, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
@@ -709,10 +721,10 @@ class TestAskedWrongly:
                                "md_us_per_atom_step": [50.0, 10.0], "label_seconds": [1000.0, 1000.0]})  # fmt: skip
         network = linear.iloc[:1].assign(family="MACE", model="small", ref_force=60.0, ref_energy=12.0,
                                          md_us_per_atom_step=200.0, label_seconds=400.0, n_train=40)  # fmt: skip
-        words = assess_networks(pd.concat([linear, network])).answer
-        assert "60 meV/Å, less than the best linear model" in words
-        assert "12 meV/atom, more than the best linear model" in words
-        assert "at 4 times its MD cost" in words
-        assert "reaches with 6.67 min (level 5, 40 configurations)" in words
-        assert "1 of 1 network and 2 of 2 linear models are on the front" in words
+        answer = assess_networks(pd.concat([linear, network])).answer
+        assert "60 meV/Å, less than the best linear model" in answer
+        assert "12 meV/atom, more than the best linear model" in answer
+        assert "at 4 times its MD cost" in answer
+        assert "reaches with 6.67 min (level 5, 40 configurations)" in answer
+        assert "1 of 1 network and 2 of 2 linear models are on the front" in answer
         assert assess_networks(linear) is None

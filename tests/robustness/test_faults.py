@@ -358,7 +358,7 @@ class TestDamage:
     @pytest.mark.parametrize("at", [0.2, 0.4, 0.6, 0.8])
     def test_a_flipped_bit_in_the_rows(self, undisturbed, run, tmp_path, at):
         flip(run / "design.h5", at)
-        with pytest.raises(InputError, match=r"design\.h5 is damaged or truncated .*delete it and make it again"):
+        with pytest.raises(InputError, match=r"design\.h5 is corrupt or truncated .*delete it and run again"):
             run_study(tmp_path / "study.yaml", out=run)
         (run / "design.h5").unlink()
         run_study(tmp_path / "study.yaml", out=run)

@@ -1,4 +1,4 @@
-"""From labelled structures to a committee of MACE networks that knows its errors."""
+"""Training of a MACE committee on labelled structures, with its calibration and grades of atoms."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from paretofit.core import atomic_path
-from paretofit.potentials.assessment import map_structures
+from paretofit.descriptors import map_structures
+from paretofit.potentials.assessment import fit_environment_grades
 from paretofit.potentials.committee_building import calibrate_committee
 from paretofit.potentials.mace.loading import check_mace
-from paretofit.potentials.mace.mace_potential import MacePotential, fit_feature_grades
+from paretofit.potentials.mace.mace_potential import MacePotential
 from paretofit.potentials.mace.training import train_members
 from paretofit.potentials.mace.training_files import estimate_atomic_energies
 from paretofit.uncertainty import Uncertainty
@@ -18,15 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ase import Atoms
-
-    from paretofit.core import Array
     from paretofit.potentials.committee_building import LabelledStructures
     from paretofit.potentials.mace.mace_settings import MaceSettings
     from paretofit.potentials.mace.training_files import MaceData
+    from paretofit.potentials.mace.training_member import TrainedMember
 
 METHOD = "seeds"  # how the members differ
-TRAINING_FOLDER = "training"  # subfolder of what only training needs
+TRAINING_FOLDER = "training"  # subdirectory with files that only the training needs
 
 
 def train_mace_committee(
@@ -42,56 +41,50 @@ def train_mace_committee(
     jobs: int = 1,
     progress: bool = False,
 ) -> MacePotential:
-    """Train a committee, calibrate it on what was held out, grade atoms by the training set, and write it.
+    """Train a committee, calibrate it on the held-out structures, fit grades to the training set, and write it.
 
     Parameters
     ----------
-    settings : MaceSettings
-    data : MaceData
-        What trains, and what training is watched on.
     folder : Path
-        What only training needs is in ``training`` there; a training that was cut off goes on from its checkpoints.
-    calibration_set : Labelled
-        What calibrates; may be that which training is watched on (then a little too confident), or empty.
+        Directory of the potential. An interrupted training resumes from the checkpoints in its ``training``.
+    calibration_set : LabelledStructures
+        May be the validation set, with slightly overconfident intervals, or empty.
     seed : int
     warm_start_models : sequence of Path
-        A model for each member to start from.
-    coverage : float
-        Of the intervals.
-    level : str
-        Of the labels.
+        A model for each member, from which its training starts.
 
     Raises
     ------
     InputError
-        If MACE or the device is not there, there is nothing to train on, or too many networks diverge.
+        If MACE or the device is missing, there are no configurations to train on, or too many networks diverge.
     """
     check_mace(settings.device, settings.options)
     members = train_members(
-        settings, data, folder / TRAINING_FOLDER, seed=seed, warm_start_models=warm_start_models, jobs=jobs, progress=progress
-    )  # fmt: skip
-    models = []
-    for k, one in enumerate(members):
-        models.append(folder / f"member_{k}.model")
-        with atomic_path(models[-1]) as temporary:
-            temporary.write_bytes(one.model.read_bytes())
+        settings, data, folder / TRAINING_FOLDER, seed=seed, warm_start_models=warm_start_models, jobs=jobs,
+        progress=progress)  # fmt: skip
     record: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
         "isolated_atoms": estimate_atomic_energies(settings, data),
-        "members": [one.record for one in members],
+        "members": [member.record for member in members],
         "failed": settings.members - len(members),
     }
-    bare = MacePotential(tuple(models), tuple(data.elements), settings.device, settings.dtype, None, record)
-    training = list(data.training_set.structures)
-    features = map_structures(_features, bare, training, "atoms", jobs, progress)
-    calibrated, known = calibrate_committee(bare, training, calibration_set, jobs=jobs, progress=progress)
-    grades = fit_feature_grades(bare, training, features)
-    made = replace(
-        bare, uncertainty=Uncertainty(METHOD, calibrated, grades, None, 1.0, known, coverage, level, len(models))
-    )
-    made.write(folder)
-    return made
+    models = _store_models(members, folder)
+    committee = MacePotential(models, tuple(data.elements), settings.device, settings.dtype, None, record)
+    structures = list(data.training_set.structures)
+    descriptors = map_structures(MacePotential.compute_descriptors, committee, structures, "atoms", jobs, progress)
+    calibration, roles = calibrate_committee(committee, structures, calibration_set, jobs=jobs, progress=progress)
+    grades = fit_environment_grades(committee.elements, structures, descriptors)
+    uncertainty = Uncertainty(METHOD, calibration, grades, None, 1.0, roles, coverage, level, len(models))
+    calibrated = replace(committee, uncertainty=uncertainty)
+    calibrated.write(folder)
+    return calibrated
 
 
-def _features(potential: MacePotential, atoms: Atoms) -> Array:
-    return potential.compute_descriptors(atoms)
+def _store_models(members: Sequence[TrainedMember], folder: Path) -> tuple[Path, ...]:
+    """Copy the networks to the directory of the potential."""
+    paths = []
+    for k, member in enumerate(members):
+        paths.append(folder / f"member_{k}.model")
+        with atomic_path(paths[-1]) as temporary_path:
+            temporary_path.write_bytes(member.model.read_bytes())
+    return tuple(paths)

@@ -1,4 +1,4 @@
-"""Loading MACE, which is an extra, and its networks, quietly and only when they are used."""
+"""Loading of MACE, which is an extra, and of its networks, without output and only when they are used."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from paretofit.core import InputError, one_line, suggest_match
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-UNLOADABLE = OSError, RuntimeError, EOFError, AttributeError, LookupError, ValueError, ImportError, UnpicklingError
+LOAD_ERRORS = OSError, RuntimeError, EOFError, AttributeError, LookupError, ValueError, ImportError, UnpicklingError
 
 
 def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) -> None:
-    """Refuse what this machine cannot do, before anything is spent.
+    """Check that MACE and the device are available, before any expensive step.
 
     Parameters
     ----------
@@ -33,75 +33,76 @@ def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) ->
     Raises
     ------
     InputError
-        If MACE is not installed, there is no such device, or mace_run_train has no such option or refuses its value.
+        If MACE is not installed, there is no such device, or mace_run_train has no such option or rejects its value.
     """
     if importlib.util.find_spec("mace") is None or importlib.util.find_spec("torch") is None:
         raise InputError("MACE is not installed; install it with: pip install 'paretofit[mace]'")
     if device == "cuda":
-        import torch  # noqa: PLC0415  (seconds, and the extra)
+        import torch  # noqa: PLC0415  (takes seconds, and is an extra)
 
         if not torch.cuda.is_available():
-            built = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no GPU here"
-            raise InputError(f"'device: cuda' needs a GPU, and {built}; set 'device: cpu'")
+            reason = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no GPU"
+            raise InputError(f"'device: cuda' needs a GPU, and {reason}; set 'device: cpu'")
     if options:
         build_option_arguments(options)
 
 
 def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Further options as mace_run_train takes them.
+    """Format further options as command-line arguments of mace_run_train.
 
     Raises
     ------
     InputError
-        If it has no such option, or refuses the value.
+        If it has no such option, or rejects the value.
     """
     if not options:
         return []
-    with _quiet():
-        from mace.tools import build_default_arg_parser  # noqa: PLC0415
+    with _suppress_output():
+        from mace.tools import build_default_arg_parser  # noqa: PLC0415  (takes seconds, and is an extra)
 
         parser = build_default_arg_parser()
-    actions = {word.lstrip("-"): action for action in parser._actions for word in action.option_strings}  # noqa: SLF001
+    flags = [(flag, action) for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  (no other way)
+    actions = {flag.lstrip("-"): action for flag, action in flags}
     if unknown := sorted(set(options) - set(actions)):
         raise InputError(
-            f"'options.{unknown[0]}' is no option of mace_run_train, whose --help lists them"
+            f"'options.{unknown[0]}' is no option of mace_run_train; see mace_run_train --help"
             f"{suggest_match(unknown[0], actions)}"
         )
-    words = []
+    arguments = []
     for name, value in options.items():
-        flag = actions[name].nargs == 0
-        own = [f"--{name}"] if flag and value else [] if flag else [f"--{name}={value}"]
-        said = io.StringIO()
+        is_flag = actions[name].nargs == 0
+        argument = [f"--{name}"] if is_flag and value else [] if is_flag else [f"--{name}={value}"]
+        stderr = io.StringIO()
         try:
-            with redirect_stderr(said):
-                parser.parse_args(["--name=check", *own])
+            with redirect_stderr(stderr):
+                parser.parse_args(["--name=check", *argument])
         except SystemExit as error:
-            reason = one_line(said.getvalue().strip().rpartition("error: ")[2])
-            raise InputError(f"'options.{name}': mace_run_train refuses {value!r} ({reason})") from error
-        words += own
-    return words
+            reason = one_line(stderr.getvalue().strip().rpartition("error: ")[2])
+            raise InputError(f"'options.{name}': mace_run_train rejects {value!r} ({reason})") from error
+        arguments += argument
+    return arguments
 
 
-def load_calculator(models: Sequence[str], device: str, dtype: str, **more: Any) -> Any:
-    """MACE's ASE calculator of some networks; `more` is handed on to it.
+def load_calculator(models: Sequence[str], device: str, dtype: str, **keywords: Any) -> Any:
+    """Load MACE's ASE calculator of networks; `keywords` are passed to it.
 
     Raises
     ------
     InputError
-        If MACE is not installed, or a file is none of its models.
+        If MACE is not installed, or a file is not a MACE model.
     """
     check_mace(device)
-    with _quiet():
-        from mace.calculators import MACECalculator  # noqa: PLC0415  (must come before e3nn)
+    with _suppress_output():
+        from mace.calculators import MACECalculator  # noqa: PLC0415  (MACE must be imported before e3nn)
 
         try:
-            return MACECalculator(model_paths=list(models), device=device, default_dtype=dtype, **more)
-        except UNLOADABLE as error:
+            return MACECalculator(model_paths=list(models), device=device, default_dtype=dtype, **keywords)
+        except LOAD_ERRORS as error:
             raise InputError(f"{models[0]} cannot be loaded as a MACE model: {one_line(error)}") from error
 
 
 def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:
-    """MACE's results for the bare structure: keys of its info, such as a charge, would be taken for input."""
+    """Compute MACE's results without the structure's info, of which it would use keys such as a charge."""
     calculator.calculate(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
     results: dict[str, Any] = calculator.results
     return results
@@ -109,27 +110,27 @@ def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:
 
 @contextmanager
 def limit_torch_threads() -> Iterator[None]:
-    """Networks of this size gain nothing from threads, and numbers are not to depend on how many there are."""
-    import torch  # noqa: PLC0415  (the extra)
+    """Use one thread: small networks gain nothing from more, and results must not depend on their number."""
+    import torch  # noqa: PLC0415  (an extra)
 
-    before = torch.get_num_threads()
+    n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(n_threads)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what MACE and torch print and warn of when they are loaded."""
+def _suppress_output() -> Iterator[None]:
+    """Suppress output, warnings and log messages of MACE and torch while they are loaded."""
     level, handlers = logging.root.manager.disable, list(logging.root.handlers)
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), open(os.devnull, "w") as nothing, redirect_stdout(nothing):  # noqa: PTH123
+        with warnings.catch_warnings(), open(os.devnull, "w") as null, redirect_stdout(null):  # noqa: PTH123  (a device)
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(level)
-        for handler in [one for one in logging.root.handlers if one not in handlers]:
-            logging.root.removeHandler(handler)  # it would print what only belongs into our log
+        for handler in [handler for handler in logging.root.handlers if handler not in handlers]:
+            logging.root.removeHandler(handler)  # MACE adds one that would print our log messages

@@ -1,7 +1,7 @@
-"""A committee of MACE networks as a potential: predictions, error bars, extrapolation grades, an ASE calculator.
+"""Committees of MACE networks as potentials: predictions, error bars, extrapolation grades and an ASE calculator.
 
-A folder holds ``mace.json`` (which networks, of what, how they were trained), ``member_K.model`` (MACE's own files),
-and ``mace.committee.h5`` (calibration and grades, as beside linear potentials). Networks are loaded when they are used.
+The directory of a potential has ``mace.json`` (its networks, elements and training), ``member_K.model`` (MACE's files)
+and ``mace.committee.h5`` (calibration and grades, as of linear potentials). Networks are loaded when they are used.
 """
 
 from __future__ import annotations
@@ -18,42 +18,33 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from paretofit.core import InputError, hash_file, write_text
 from paretofit.potentials.calculator import CommitteeCalculator
+from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.mace.loading import compute_results, limit_torch_threads, load_calculator
-from paretofit.potentials.prediction import Prediction
-from paretofit.uncertainty import (
-    COMMITTEE_SUFFIX,
-    Assessment,
-    EnvironmentGrade,
-    Uncertainty,
-    build_assessment,
-    read_uncertainty,
-    write_committee,
-)
+from paretofit.potentials.prediction import Prediction, check_elements
+from paretofit.uncertainty import COMMITTEE_SUFFIX, Uncertainty, read_uncertainty, write_committee
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from paretofit.core import Array
 
 MACE_FILE, VERSION = "mace.json", 1
-COMMITTEE = f"mace{COMMITTEE_SUFFIX}"
+COMMITTEE_FILE = f"mace{COMMITTEE_SUFFIX}"
 
 
 @dataclass(frozen=True)
-class MacePotential:
-    """MACE networks, whose mean is the potential.
+class MacePotential(CommitteePotential):
+    """A committee of MACE networks, whose mean is the potential.
 
     Attributes
     ----------
     models : tuple of Path
-        A file for each member.
+        File of each member.
     elements : tuple of str
     device : {"cpu", "cuda"}
     dtype : {"float32", "float64"}
     uncertainty : Uncertainty or None
-        Its calibration, and what it was trained on.
+        Calibration and training set.
     record : dict
-        How it was trained.
+        Record of the training.
     """
 
     models: tuple[Path, ...]
@@ -65,93 +56,97 @@ class MacePotential:
 
     @classmethod
     def read(cls, path: Path | str) -> MacePotential:
-        """Read a committee from its folder, or the ``mace.json`` in it.
+        """Read a committee from its directory, or from the ``mace.json`` in it.
 
         Raises
         ------
         InputError
-            If a file is missing or damaged.
+            If a file is missing or corrupt.
         """
-        place = Path(path)
-        folder = place.parent if place.name == MACE_FILE else place
+        folder = Path(path).parent if Path(path).name == MACE_FILE else Path(path)
+        file = folder / MACE_FILE
         try:
-            content = json.loads((folder / MACE_FILE).read_text(encoding="utf-8"))
-            version, names = content["version"], [str(one) for one in content["models"]]
-            own = tuple(str(one) for one in content["elements"]), str(content["device"]), str(content["dtype"])
+            record = json.loads(file.read_text(encoding="utf-8"))
+            version, models = record["version"], tuple(folder / Path(str(name)).name for name in record["models"])
+            elements, device, dtype = tuple(map(str, record["elements"])), str(record["device"]), str(record["dtype"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder / MACE_FILE} is no complete MACE committee ({error}); train it again") from error
+            raise InputError(f"{file} is not a complete MACE committee ({error}); train it again") from error
         if version != VERSION:
-            raise InputError(f"{folder / MACE_FILE} is of version {version}, this paretofit reads {VERSION}")
-        models = tuple(folder / Path(name).name for name in names)
-        if missing := [str(one) for one in models if not one.is_file()]:
-            raise InputError(f"{missing[0]}, which {folder / MACE_FILE} names, is missing")
-        committee = folder / COMMITTEE
-        return cls(models, *own, read_uncertainty(committee) if committee.is_file() else None, content)
+            raise InputError(f"{file} has version {version}; this paretofit reads version {VERSION}")
+        if missing := [str(model) for model in models if not model.is_file()]:
+            raise InputError(f"{missing[0]}, which {file} names, is missing")
+        committee = folder / COMMITTEE_FILE
+        uncertainty = read_uncertainty(committee) if committee.is_file() else None
+        return cls(models, elements, device, dtype, uncertainty, record)
 
     def write(self, folder: Path) -> None:
-        """Write ``mace.json`` and what is known of the errors; the networks must be in the folder already."""
+        """Write ``mace.json`` and the uncertainty; the networks must be in the directory already."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.uncertainty is not None:
-            write_committee(folder / COMMITTEE, None, self.uncertainty)
-        content = {"version": VERSION, "models": [one.name for one in self.models], "elements": list(self.elements),
-                   "device": self.device, "dtype": self.dtype, **(self.record or {})}  # fmt: skip
+            write_committee(folder / COMMITTEE_FILE, None, self.uncertainty)
+        content = {"version": VERSION, "models": [model.name for model in self.models],
+                   "elements": list(self.elements), "device": self.device, "dtype": self.dtype,
+                   **(self.record or {})}  # fmt: skip
         write_text(folder / MACE_FILE, json.dumps(content, indent=1) + "\n")
 
     @property
     def n_members(self) -> int:
-        """How many there are."""
+        """Number of networks."""
         return len(self.models)
 
     @property
     def n_parameters(self) -> int:
-        """Of one network."""
-        return sum(int(one.numel()) for one in self.member(0)._loaded().models[0].parameters())  # noqa: SLF001
+        """Number of parameters of one network."""
+        network = self.member(0)._load().models[0]  # noqa: SLF001  (the same class)
+        return sum(int(parameter.numel()) for parameter in network.parameters())
+
+    @property
+    def _member_records(self) -> list[dict[str, Any]]:
+        return list((self.record or {}).get("members", []))
 
     @property
     def epochs_text(self) -> str:
-        """For how many epochs the members were trained, in words."""
-        counts = sorted(int(one["epochs"]) for one in (self.record or {}).get("members", []))
+        """Number of epochs of the members' training, as text."""
+        counts = sorted(int(member["epochs"]) for member in self._member_records)
         if not counts:
             return "unknown epochs"
         return f"{counts[0]} epochs" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} epochs"
 
     def training_table(self) -> tuple[dict[str, Any], ...]:
-        """How each member was trained, errors on the validation set in meV/atom and meV/Å."""
+        """Training of each member, with errors on the validation set in meV/atom and meV/Å."""
+        names = ("seed", "epochs", "best_epoch", "stage_two", "stopped_early", "warm_start", "seconds")
         return tuple(
             {
                 "member": k,
-                **{name: one[name] for name in ("seed", "epochs", "best_epoch", "stage_two", "stopped_early")},
-                "warm_start": one["warm_start"],
-                "seconds": one["seconds"],
-                "energy": 1000 * one["validation"].get("rmse_e_per_atom", float("nan")),
-                "forces": 1000 * one["validation"].get("rmse_f", float("nan")),
+                **{name: member[name] for name in names},
+                "energy": 1000 * member["validation"].get("rmse_e_per_atom", float("nan")),
+                "forces": 1000 * member["validation"].get("rmse_f", float("nan")),
             }
-            for k, one in enumerate((self.record or {}).get("members", []))
+            for k, member in enumerate(self._member_records)
         )
 
     @property
     def events(self) -> tuple[str, ...]:
-        """Which members were replaced, and why; and how many are missing."""
-        own = self.record or {}
-        told = [
-            f"member {k} was replaced once ({one['replaced']})"
-            for k, one in enumerate(own.get("members", []))
-            if one["replaced"]
+        """Messages on members that were replaced, and on the number of missing ones."""
+        events = [
+            f"member {k} was replaced once ({member['replaced']})"
+            for k, member in enumerate(self._member_records)
+            if member["replaced"]
         ]
-        failed = own.get("failed", 0)
-        return (*told, *([f"{failed} members failed twice and are left out"] if failed else []))
+        n_failed = (self.record or {}).get("failed", 0)
+        return (*events, *([f"{n_failed} members failed twice and are missing"] if n_failed else []))
 
     @property
     def digest(self) -> str:
-        """Of the networks, wherever they are."""
-        return ",".join(hash_file(one) for one in self.models)
+        """Digest of the networks, independent of their location."""
+        return ",".join(hash_file(model) for model in self.models)
 
     def without_uncertainty(self) -> MacePotential:
-        """The potential without what is known of its errors."""
+        """Return the committee without its uncertainty."""
         return replace(self, uncertainty=None)
 
     def member(self, k: int) -> MacePotential:
-        """One member as a potential of its own."""
+        """Return one member as a single potential."""
         if not 0 <= k < len(self.models):
             raise InputError(f"there is no member {k}; the committee has {len(self.models)}")
         return replace(self, models=(self.models[k],), uncertainty=None)
@@ -162,105 +157,71 @@ class MacePotential:
         Raises
         ------
         InputError
-            If an element is not among those of the networks.
+            If the networks lack an element.
         """
-        if foreign := sorted(set(atoms.get_chemical_symbols()) - set(self.elements)):
-            raise InputError(f"there is no {foreign[0]} in this potential; it has {', '.join(self.elements)}")
+        check_elements(atoms, self.elements)
         with limit_torch_threads():
-            results = compute_results(self._loaded(), atoms)
-        m = len(self.models)
-        energy = np.asarray(results["energy_comm"] if m > 1 else [results["energy"]], dtype=float)
-        forces = np.asarray(results["forces_comm"] if m > 1 else results["forces"][None], dtype=float)
-        stress = np.full((m, 6), np.nan)
-        if atoms.pbc.all():
-            whole = results["stress_comm"] if m > 1 else None
-            stress = results["stress"][None] if whole is None else np.array(
-                [full_3x3_to_voigt_6_stress(one) for one in whole])  # fmt: skip
-        return Prediction(energy, forces, np.asarray(stress, dtype=float))
-
-    def assess(self, atoms: Atoms, *, coverage: float | None = None) -> Assessment:
-        """Energy, forces and stress of the mean, with standard deviations, intervals and grades."""
-        return self.assess_and_predict(atoms, coverage)[0]
-
-    def assess_and_predict(self, atoms: Atoms, coverage: float | None = None) -> tuple[Assessment, Prediction]:
-        """`assess`, and what each member predicts.
-
-        Raises
-        ------
-        InputError
-            If it knows nothing of its errors, or the coverage cannot be had.
-        """
-        members = self.predict(atoms)
-        return build_assessment(members, self._known(), self.compute_grades(atoms), float("nan"), coverage), members
-
-    def compute_grades(self, atoms: Atoms) -> Array:
-        """``(N,)``: how far each atom is outside of the training set (γ > 1), by the first member's own features."""
-        return self._known().compute_grades(atoms, self.compute_descriptors(atoms))
-
-    def _known(self) -> Uncertainty:
-        if self.uncertainty is None:
-            raise InputError("this potential knows nothing of its training set; train it with a committee")
-        return self.uncertainty
+            results = compute_results(self._load(), atoms)
+        if len(self.models) > 1:
+            energy, forces = results["energy_comm"], results["forces_comm"]
+            stress = [*map(full_3x3_to_voigt_6_stress, results["stress_comm"])] if atoms.pbc.all() else None
+        else:
+            energy, forces = [results["energy"]], results["forces"][None]
+            stress = results["stress"][None] if atoms.pbc.all() else None
+        shape = (len(self.models), 6)
+        return Prediction(
+            np.asarray(energy, dtype=float),
+            np.asarray(forces, dtype=float),
+            np.full(shape, np.nan) if stress is None else np.asarray(stress, dtype=float),
+        )
 
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """``(N, K)``: what the first member knows of each atom, invariant under rotations.
+        """Invariant features of each atom in the first member, ``(N, K)``.
 
-        In double precision: features are so much alike that grades would otherwise be of rounding errors.
+        In double precision: features are so similar that grades of float32 ones would be dominated by rounding errors.
         """
+        calculator = replace(self.member(0), dtype="float64")._load()  # noqa: SLF001  (the same class)
         with limit_torch_threads():
-            bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-            found = replace(self.member(0), dtype="float64")._loaded().get_descriptors(bare, invariants_only=True)  # noqa: SLF001
-        return np.asarray(found, dtype=float).reshape(len(atoms), -1)
+            structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)  # without info
+            features = calculator.get_descriptors(structure, invariants_only=True)
+        return np.asarray(features, dtype=float).reshape(len(atoms), -1)
 
-    def _loaded(self) -> Any:
-        return _networks(tuple(str(one) for one in self.models), self.device, self.dtype)
+    def _load(self) -> Any:
+        return _load_cached(tuple(map(str, self.models)), self.device, self.dtype)
 
     def calculator(self, *, include_members: bool = False) -> MaceCalculator:
-        """An ASE calculator of the mean, with the committee's error bars and grades; see `CommitteeCalculator`."""
+        """Create an ASE calculator of the mean, with error bars and grades; see `CommitteeCalculator`."""
         return MaceCalculator(self, include_members=include_members)
 
     def calculator_factory(self) -> partial[Any]:
-        """What makes MACE's own calculator of these networks, here or in another process."""
-        return partial(load_calculator, tuple(str(one) for one in self.models), self.device, self.dtype)
+        """Return a function that creates MACE's calculator of these networks, in this or another process."""
+        return partial(load_calculator, tuple(map(str, self.models)), self.device, self.dtype)
 
 
 def is_mace(path: Path) -> bool:
-    """Whether a path is that of a MACE committee."""
+    """Return whether a path is that of a MACE committee."""
     return (path / MACE_FILE).is_file() or (path.name == MACE_FILE and path.is_file())
 
 
 def read_mace_calculator(folder: str) -> Any:
-    """The ASE calculator of the networks in a folder; what ``paretofit validate`` names them by."""
+    """Create the ASE calculator of the networks in a directory, as for ``paretofit validate``."""
     return MacePotential.read(folder).calculator()
 
 
 @cache
-def _networks(models: tuple[str, ...], device: str, dtype: str) -> Any:
-    """Loaded once in each process."""
+def _load_cached(models: tuple[str, ...], device: str, dtype: str) -> Any:
+    """Load networks once in each process."""
     return load_calculator(models, device, dtype)
 
 
-def fit_feature_grades(
-    potential: MacePotential, structures: Sequence[Atoms], features: Sequence[Array]
-) -> dict[str, Any]:
-    """The grade of each element from the training atoms' features, see `MacePotential.descriptors`."""
-    symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
-    values = np.concatenate(list(features))
-    return {
-        one: EnvironmentGrade.from_descriptors(values[symbols == one])
-        for one in potential.elements
-        if (symbols == one).any()
-    }
-
-
 class MaceCalculator(CommitteeCalculator):
-    """ASE calculator of a `MacePotential`; MACE's own computes its mean. See `CommitteeCalculator`."""
+    """ASE calculator of a `MacePotential`, whose mean MACE computes. See `CommitteeCalculator`."""
 
     def __init__(self, potential: MacePotential, *, include_members: bool = False) -> None:
         super().__init__(potential, include_members=include_members)
         self._mace = potential.calculator_factory()()
 
-    def _of_mean(self, given: Atoms) -> dict[str, object]:
-        found = compute_results(self._mace, given)
-        names = ("energy", "forces", *(("stress",) if given.pbc.all() else ()))
-        return {name: found[name] for name in names} | {"free_energy": found["energy"]}
+    def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
+        results = compute_results(self._mace, atoms)
+        names = ("energy", "forces", "stress") if atoms.pbc.all() else ("energy", "forces")
+        return {name: results[name] for name in names} | {"free_energy": results["energy"]}

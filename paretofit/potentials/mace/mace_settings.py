@@ -1,4 +1,4 @@
-"""What a MACE network is to be and how it is trained: keys of a study's YAML file, with presets."""
+"""Settings of a MACE network and its training, as keys of a study's YAML file, with presets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from paretofit.core import StrictPositiveFloat, StrictSettings
+from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
-# The sizes of paper 1 are MACE's own defaults, with its cutoff of 4.5 Å; the others train on a CPU, see
-# tests/benchmarks/RESULTS.md for what each reaches and costs.
+# The sizes of paper 1 are MACE's defaults, with the paper's cutoff of 4.5 Å; the others can be trained on a CPU. Their
+# errors and costs are in tests/benchmarks/RESULTS.md.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "medium": {"channels": 32, "max_l": 1, "correlation": 2, "batch_size": 4, "epochs": 100, "patience": 25,
@@ -28,103 +28,99 @@ PRESETS: dict[str, dict[str, Any]] = {
 class LossWeightSettings(StrictSettings):
     """Weights of the squared errors of each property in the loss (eV, eV/Å, eV/Å³)."""
 
-    energy: Weight = Field(100.0, description="of energies per atom")
-    forces: Weight = Field(100.0, description="of force components")
-    stress: Weight = Field(10_000.0, description="of stress components, where there are any")
+    energy: Weight = Field(100.0, description="Weight of energies per atom.")
+    forces: Weight = Field(100.0, description="Weight of force components.")
+    stress: Weight = Field(10_000.0, description="Weight of stress components, if the labels have stresses.")
 
 
 class StageTwoSettings(StrictSettings):
-    """A second stage with more weight on energies, whose model is used then (MACE's ``--swa``)."""
+    """A second stage with more weight on energies, whose network is used (MACE's ``--swa``)."""
 
-    start: Count | None = Field(None, description="epoch at which it starts, at the latest; by default at 3/4")
-    weights: LossWeightSettings = Field(LossWeightSettings(energy=1000.0), description="of its loss")
-    learning_rate: StrictPositiveFloat = Field(0.001, description="of its optimiser")
+    start: Count | None = Field(None, description="Latest epoch of its start; by default 3/4 of all epochs.")
+    weights: LossWeightSettings = Field(LossWeightSettings(energy=1000.0), description="Weights of the stage's loss.")
+    learning_rate: StrictPositiveFloat = Field(0.001, description="Learning rate of the stage's optimiser.")
 
 
 class FoundationSettings(StrictSettings):
-    """A trained model to start from, such as one of the MACE foundation models, given as a file."""
+    """A file with a trained model from which training starts, such as one of the MACE foundation models."""
 
-    file: Path = Field(description="the model; it is unpickled, so that it must come from somebody you trust")
+    file: Path = Field(description="File of the model. It is unpickled, so that it must come from a trusted source.")
     mode: Literal["naive", "multihead"] = Field(
-        "naive", description="'multihead' also learns 'replay', so that what the model knows is not forgotten"
+        "naive",
+        description="With 'multihead' the network also learns 'replay', so as not to forget it.",
     )
-    replay: Path | None = Field(None, description="labelled structures (extended XYZ) of the model's own training")
-    head: str | None = Field(None, description="head of the model to start from, where it has several")
+    replay: Path | None = Field(None, description="Labelled structures (extended XYZ) of its first training.")
+    head: str | None = Field(None, description="Head of the model from which training starts, if it has several.")
 
     @model_validator(mode="after")
-    def _replayed(self) -> Self:
+    def _check_replay(self) -> Self:
         if self.mode == "multihead" and self.replay is None:
-            raise ValueError("mode 'multihead' needs 'replay', structures that the model was trained on")
+            raise ValueError("mode 'multihead' needs 'replay', structures on which the model was trained")
         if self.mode == "naive" and self.replay is not None:
-            raise ValueError("'replay' has a meaning only with 'mode: multihead'")
+            raise ValueError("'replay' is used only with 'mode: multihead'")
         return self
 
 
 class MaceSettings(StrictSettings):
     """A committee of MACE networks (extra ``mace``)."""
 
-    name: Literal["mace"] = Field("mace", description="says that it is MACE")
+    name: Literal["mace"] = Field("mace", description="Kind of the model.")
     preset: Literal["published", "medium", "small", "tiny"] = Field(
-        "published", description="where the keys below are not given: as published, or smaller ones for a CPU"
+        "published", description="Defaults of the keys below."
     )
-    members: Annotated[int, Field(ge=2, strict=True)] = Field(4, description="of the committee; they differ in seed")
-    r_max: StrictPositiveFloat = Field(4.5, description="Å; cutoff of a layer")
-    layers: Count = Field(2, description="of message passing")
-    channels: Count = Field(128, description="of each layer")
-    max_l: Annotated[int, Field(ge=0, le=4, strict=True)] = Field(1, description="L of the messages; 0: invariant")
-    max_ell: Annotated[int, Field(ge=1, le=6, strict=True)] = Field(3, description="l of the spherical harmonics")
-    correlation: Annotated[int, Field(ge=1, le=4, strict=True)] = Field(3, description="body order less one, by layer")
-    epochs: Count = Field(500, description="at most")
-    patience: Count = Field(50, description="epochs without a smaller error on the validation set, to stop after")
-    batch_size: Count = Field(1, description="configurations in a gradient step")
-    learning_rate: StrictPositiveFloat = Field(0.01, description="of the optimiser")
-    dtype: Literal["float32", "float64"] = Field("float64", description="of the network; float32 is faster")
-    weights: LossWeightSettings = Field(LossWeightSettings(), description="of the loss")
-    stage_two: StageTwoSettings | None = Field(None, description="a second stage of training; by default there is none")
+    members: StrictInt = Field(4, ge=2, description="Number of networks, which differ in their seeds.")
+    r_max: StrictPositiveFloat = Field(4.5, description="Cutoff of a layer, Å.")
+    layers: Count = Field(2, description="Number of message-passing layers.")
+    channels: Count = Field(128, description="Number of channels of each layer.")
+    max_l: StrictInt = Field(1, ge=0, le=4, description="Highest order L of messages; 0 for invariant ones.")
+    max_ell: StrictInt = Field(3, ge=1, le=6, description="Highest order l of spherical harmonics.")
+    correlation: StrictInt = Field(3, ge=1, le=4, description="Correlation order of a layer: its body order minus one.")
+    epochs: Count = Field(500, description="Maximum number of epochs.")
+    patience: Count = Field(50, description="Epochs without a smaller validation error until training stops.")
+    batch_size: Count = Field(1, description="Number of configurations in a gradient step.")
+    learning_rate: StrictPositiveFloat = Field(0.01, description="Learning rate of the optimiser.")
+    dtype: Literal["float32", "float64"] = Field("float64", description="Floating-point type; float32 is faster.")
+    weights: LossWeightSettings = Field(LossWeightSettings(), description="Weights of the loss.")
+    stage_two: StageTwoSettings | None = Field(None, description="Second stage of training; by default there is none.")
     ema_decay: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
-        0.99, description="of the moving average of parameters that is validated and kept"
+        0.99, description="Decay of the moving average of parameters."
     )
-    isolated_atoms: dict[str, float] = Field(
-        {}, description="energy by element, eV; by default of labelled isolated atoms, else by regression"
-    )
-    warm_start: bool = Field(True, description="in a loop: start from the members of the iteration before")
-    foundation: FoundationSettings | None = Field(None, description="a trained model to start from")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="what trains and evaluates")
-    options: dict[str, str | float | bool] = Field(
-        {}, description="any further options of mace_run_train, without the dashes, such as num_radial_basis: 10"
-    )
+    isolated_atoms: dict[str, float] = Field({}, description="Isolated atoms, eV; by default labelled or fitted.")
+    warm_start: bool = Field(True, description="Whether networks start from those of the previous iteration.")
+    foundation: FoundationSettings | None = Field(None, description="Trained model from which training starts.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Device for training and evaluation.")
+    options: dict[str, str | float | bool] = Field({}, description="Other options of mace_run_train, without dashes.")
 
     @model_validator(mode="before")
     @classmethod
-    def _of_preset(cls, values: Any) -> Any:
-        """Keys that are not given are those of the preset."""
+    def _apply_preset(cls, values: Any) -> Any:
+        """Use the preset's values of missing keys."""
         if isinstance(values, dict) and isinstance(values.get("preset"), str):
             return {**PRESETS.get(values["preset"], {}), **values}
         return values
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _check_options(self) -> Self:
         if self.stage_two is not None and not self.stage_two_start < self.epochs:
             raise ValueError(f"'stage_two.start', {self.stage_two_start}, must be smaller than 'epochs', {self.epochs}")
-        if taken := sorted(set(self.options) & set(OWN)):
-            raise ValueError(f"'options.{taken[0]}' is set by paretofit; {OWN[taken[0]]}")
+        if reserved := sorted(set(self.options) & set(RESERVED_OPTIONS)):
+            raise ValueError(f"'options.{reserved[0]}' is set by paretofit; {RESERVED_OPTIONS[reserved[0]]}")
         return self
 
     @property
     def stage_two_start(self) -> int:
-        """The epoch at which stage two starts, at the latest."""
+        """Epoch at which stage two starts at the latest."""
         start = None if self.stage_two is None else self.stage_two.start
         return max(1, self.epochs * 3 // 4) if start is None else start
 
     @property
     def foundation_files(self) -> dict[str, Path]:
-        """Files of the foundation model by key, if there are any."""
-        own = self.foundation
-        files = {} if own is None else {"file": own.file, "replay": own.replay}
-        return {key: path for key, path in files.items() if path is not None}
+        """Files of the foundation model by key; empty without such a model."""
+        paths = {key: getattr(self.foundation, key, None) for key in ("file", "replay")}
+        return {key: path for key, path in paths.items() if path is not None}
 
     def resolve_paths(self, folder: Path) -> MaceSettings:
-        """The same with paths relative to a folder, as this process sees them."""
+        """Return the same settings with paths relative to a directory resolved."""
         if self.foundation is None:
             return self
         files = {key: folder / path for key, path in self.foundation_files.items()}
@@ -132,30 +128,35 @@ class MaceSettings(StrictSettings):
 
     @property
     def description(self) -> str:
-        """What it is, in a few words."""
-        size = f"MACE {self.preset}" if self == type(self)(**self._given()) else f"MACE like '{self.preset}'"
-        return f"{size}: {self.channels} channels, L={self.max_l}, {self.layers} layers, {self.r_max:g} Å"
-
-    def _given(self) -> dict[str, Any]:
-        """What the preset alone would be, with what is no part of the network's size."""
-        apart = {"members", "warm_start", "device", "isolated_atoms"}
-        return {"preset": self.preset, **{name: getattr(self, name) for name in apart}}
+        """Short description of the network."""
+        # Keys that do not change the network are taken from these settings, so that only the others are compared.
+        unrelated = {key: getattr(self, key) for key in ("members", "warm_start", "device", "isolated_atoms")}
+        is_preset = self == type(self)(preset=self.preset, **unrelated)
+        name = f"MACE {self.preset}" if is_preset else f"MACE like '{self.preset}'"
+        return f"{name}: {self.channels} channels, L={self.max_l}, {self.layers} layers, {self.r_max:g} Å"
 
 
-_USE = "use the key '{}'"
-OWN = {
-    **{name: _USE.format(key) for name, key in {
-        "r_max": "r_max", "num_interactions": "layers", "num_channels": "channels", "max_L": "max_l",
-        "max_ell": "max_ell", "correlation": "correlation", "max_num_epochs": "epochs", "patience": "patience",
-        "batch_size": "batch_size", "lr": "learning_rate", "default_dtype": "dtype", "energy_weight": "weights.energy",
-        "forces_weight": "weights.forces", "stress_weight": "weights.stress", "swa": "stage_two",
-        "start_swa": "stage_two.start", "swa_lr": "stage_two.learning_rate", "ema_decay": "ema_decay",
-        "swa_energy_weight": "stage_two.weights.energy", "swa_forces_weight": "stage_two.weights.forces",
-        "swa_stress_weight": "stage_two.weights.stress", "E0s": "isolated_atoms", "device": "device",
-        "foundation_model": "foundation.file", "foundation_head": "foundation.head",
-        "multiheads_finetuning": "foundation.mode", "pt_train_file": "foundation.replay",
-    }.items()},
-    **dict.fromkeys(
-        ["name", "seed", "work_dir", "log_dir", "model_dir", "checkpoints_dir", "results_dir", "train_file",
-         "valid_file", "test_file", "restart_latest", "plot", "ema", "loss", "dry_run"], "leave it out"),
+# Options of mace_run_train that are set to a key of `MaceSettings` as it is.
+OPTION_KEYS = {
+    "r_max": "r_max", "num_interactions": "layers", "num_channels": "channels", "max_L": "max_l", "max_ell": "max_ell",
+    "correlation": "correlation", "max_num_epochs": "epochs", "lr": "learning_rate", "default_dtype": "dtype",
+    "ema_decay": "ema_decay", "device": "device",
 }  # fmt: skip
+# Other options that follow from a key, and options that a user must not set.
+DERIVED_OPTION_KEYS = {
+    "patience": "patience", "batch_size": "batch_size", "energy_weight": "weights.energy",
+    "forces_weight": "weights.forces", "stress_weight": "weights.stress", "swa": "stage_two",
+    "start_swa": "stage_two.start", "swa_lr": "stage_two.learning_rate",
+    "swa_energy_weight": "stage_two.weights.energy", "swa_forces_weight": "stage_two.weights.forces",
+    "swa_stress_weight": "stage_two.weights.stress", "E0s": "isolated_atoms", "foundation_model": "foundation.file",
+    "foundation_head": "foundation.head", "multiheads_finetuning": "foundation.mode",
+    "pt_train_file": "foundation.replay",
+}  # fmt: skip
+INTERNAL_OPTIONS = (
+    *("name", "seed", "work_dir", "log_dir", "model_dir", "checkpoints_dir", "results_dir", "train_file", "valid_file"),
+    *("test_file", "restart_latest", "plot", "ema", "loss", "dry_run"),
+)
+RESERVED_OPTIONS = {
+    **{option: f"use the key '{key}'" for option, key in (OPTION_KEYS | DERIVED_OPTION_KEYS).items()},
+    **dict.fromkeys(INTERNAL_OPTIONS, "remove it"),
+}

@@ -1,4 +1,4 @@
-"""Training a committee of MACE networks: the options that its members share, and as many at a time as there is room."""
+"""Training of a committee of MACE networks: options that its members share, and parallel subprocesses."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ase.data import atomic_numbers
 from paretofit.core import ExecutionError, hash_file, track
 from paretofit.execution import get_active_client, parallel_map
 from paretofit.potentials.mace.loading import build_option_arguments
+from paretofit.potentials.mace.mace_settings import OPTION_KEYS
 from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_energies, write_replay
 from paretofit.potentials.mace.training_member import MAX_ATTEMPTS, MODEL_NAME, MemberTraining, TrainedMember
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from paretofit.potentials.mace.mace_settings import MaceSettings
 
-POLL = 0.3  # seconds between looks
+POLL_INTERVAL_S = 0.3
 
 
 def train_members(
@@ -35,158 +36,149 @@ def train_members(
     jobs: int = 1,
     progress: bool = False,
 ) -> list[TrainedMember]:
-    """Train the members that are not finished, going on from their checkpoints.
+    """Train the members that are not finished, resuming from their checkpoints.
 
     Parameters
     ----------
     settings : MaceSettings
     data : MaceData
     folder : Path
-        Of the training; members that stand there and were made from the same inputs are kept.
-    seed : int
-        Of which those of the members are drawn.
-    warm_start_models : sequence of Path
-        A model for each member to start from.
-    jobs : int
-        Members at a time; on GPUs one on each.
-    progress : bool
-        Show a bar of epochs.
+        Directory of the training; members in it that were trained from the same inputs are used.
+    seed, warm_start_models
+        As in `train_mace_committee`.
+    jobs, progress
+        Number of members that train at a time (on GPUs one on each), and whether to show a progress bar.
 
-    Returns
-    -------
-    list of TrainedMember
-        Without those whose second attempt failed, too.
+    Members whose second attempt failed, too, are missing in the result.
 
     Raises
     ------
     InputError
-        If there is nothing to train on.
-    FailedError
-        If fewer than two members are left.
+        If there are no configurations to train on.
+    ExecutionError
+        If fewer than two members could be trained.
     """
     data.check()
-    folder = folder.absolute()  # workers may be elsewhere
-    train, validate = data.write(folder)
-    options = _options(settings, data, train, validate, folder)
-    seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, MAX_ATTEMPTS)).tolist()
-    inputs, more = [hash_file(train), hash_file(validate)], build_option_arguments(settings.options)
-    starts = [warm_start_models[k] if k < len(warm_start_models) else None for k in range(settings.members)]
-    members = [
-        MemberTraining(settings, folder / f"member_{k}", [str(one) for one in own], options, start, inputs, more)
-        for k, (own, start) in enumerate(zip(seeds, starts, strict=True))
-    ]
-    total = settings.members * settings.epochs
-    running = _supervise(members, _slots(settings, jobs)) if get_active_client() is None else _elsewhere(members)
-    for _ in track(running, total, "MACE epochs", enabled=progress):
+    folder = folder.absolute()  # workers may have another working directory
+    members = _prepare_members(settings, data, folder, seed, warm_start_models)
+    if get_active_client() is None:
+        epochs = _supervise(members, _list_environments(settings, jobs))
+    else:
+        epochs = _train_on_cluster(members)
+    for _ in track(epochs, settings.members * settings.epochs, "MACE epochs", enabled=progress):
         pass
-    made = [one.read_result() for one in members if not one.failure]
-    if len(made) < 2:
-        reasons = "; ".join(dict.fromkeys(one.failure for one in members if one.failure))
+    trained = [member.read_result() for member in members if not member.failure]
+    if len(trained) < 2:
+        reasons = "; ".join(dict.fromkeys(member.failure for member in members if member.failure))
         raise ExecutionError(
-            f"{settings.members - len(made)} of {settings.members} networks could not be trained, twice: {reasons}; "
+            f"{settings.members - len(trained)} of {settings.members} networks could not be trained, twice: {reasons}; "
             f"the logs are under {folder}"
         )
-    return made
+    return trained
 
 
-def _slots(settings: MaceSettings, jobs: int) -> list[dict[str, str]]:
-    """The environment of each member that may train at the same time."""
+def _prepare_members(
+    settings: MaceSettings, data: MaceData, folder: Path, seed: int, warm_start_models: Sequence[Path]
+) -> list[MemberTraining]:
+    """Write the files of the training, and draw the seeds of the members."""
+    files = data.write(folder)
+    options = _build_options(settings, data, files, folder)
+    digests, arguments = [hash_file(file) for file in files], build_option_arguments(settings.options)
+    seeds = np.random.default_rng([seed, 7]).integers(1, 2**31 - 1, (settings.members, MAX_ATTEMPTS)).tolist()
+    models = [*warm_start_models[: settings.members], *[None] * (settings.members - len(warm_start_models))]
+    return [
+        MemberTraining(
+            settings, folder / f"member_{k}", list(map(str, seeds[k])), options, models[k], digests, arguments
+        )
+        for k in range(settings.members)
+    ]
+
+
+def _list_environments(settings: MaceSettings, jobs: int) -> list[dict[str, str]]:
+    """Environment variables of each member that may train at the same time."""
     if settings.device == "cpu":
         return [{"CUDA_VISIBLE_DEVICES": ""}] * max(1, jobs)
-    import torch  # noqa: PLC0415  (seconds, and the extra)
+    import torch  # noqa: PLC0415  (takes seconds, and is an extra)
 
-    there = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = there.split(",") if there else [str(k) for k in range(torch.cuda.device_count())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(k) for k in range(torch.cuda.device_count())]
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
 
 
-def _supervise(members: Sequence[MemberTraining], slots: Sequence[dict[str, str]]) -> Iterator[None]:
-    """Run the members, as many at a time as there are slots; yield for each epoch."""
-    waiting = deque(one for one in members if not one.check_finished())
+def _supervise(members: Sequence[MemberTraining], environments: Sequence[dict[str, str]]) -> Iterator[None]:
+    """Train members, at most one in each environment at a time; yield for each epoch."""
+    waiting: deque[MemberTraining] = deque()
     running: dict[int, MemberTraining] = {}
-    for one in members:
-        if one not in waiting:
-            yield from [None] * one.settings.epochs
+    for member in members:
+        if member.check_finished():
+            yield from [None] * member.settings.epochs
+        else:
+            waiting.append(member)
     try:
         while waiting or running:
-            for slot in range(len(slots)):
+            for slot, environment in enumerate(environments):
                 if slot not in running and waiting:
                     running[slot] = waiting.popleft()
-                    running[slot].start(slots[slot])
-            time.sleep(POLL)
-            for slot, one in list(running.items()):
-                yield from [None] * one.poll()
-                if one.is_done:
+                    running[slot].start(environment)
+            time.sleep(POLL_INTERVAL_S)
+            for slot, member in list(running.items()):
+                yield from [None] * member.poll()
+                if member.is_done:
                     del running[slot]
     finally:
-        for one in running.values():
-            one.stop()
+        for member in running.values():
+            member.stop()
 
 
-def _elsewhere(members: Sequence[MemberTraining]) -> Iterator[None]:
-    """On the workers of a cluster, a member each, in the folder that they share with us; yield for each epoch."""
-    for number, failed in parallel_map(_alone, list(enumerate(members)), 1, ordered=False):
-        members[number].failure = failed
+def _train_on_cluster(members: Sequence[MemberTraining]) -> Iterator[None]:
+    """Train each member on a worker of a cluster, which shares the directory; yield for each epoch."""
+    for number, failure in parallel_map(_train_in_worker, list(enumerate(members)), 1, ordered=False):
+        members[number].failure = failure
         yield from [None] * members[number].settings.epochs
 
 
-def _alone(task: tuple[int, MemberTraining]) -> tuple[int, str]:
-    """Train one member, in a worker; say why it failed, if it did."""
+def _train_in_worker(task: tuple[int, MemberTraining]) -> tuple[int, str]:
+    """Train one member; return its number and the reason of a failure."""
     number, member = task
     for _ in _supervise([member], [{"CUDA_VISIBLE_DEVICES": ""} if member.settings.device == "cpu" else {}]):
         pass
     return number, member.failure
 
 
-def _options(settings: MaceSettings, data: MaceData, train: Path, validate: Path, folder: Path) -> dict[str, str]:
+def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Path], folder: Path) -> dict[str, str]:
     """Options of mace_run_train that all members share."""
-    n_train = sum(len(atoms) > 1 or bool(atoms.pbc.any()) for atoms in data.training_set.structures)
-    weights = {"energy": settings.weights.energy, "forces": settings.weights.forces, "stress": settings.weights.stress}
+    is_isolated = [len(atoms) == 1 and not atoms.pbc.any() for atoms in data.training_set.structures]
     energies = {atomic_numbers[symbol]: energy for symbol, energy in estimate_atomic_energies(settings, data).items()}
+    quantities = ("energy", "forces", "stress") if data.has_stress else ("energy", "forces")
     options: dict[str, Any] = {
+        **{option: getattr(settings, key) for option, key in OPTION_KEYS.items()},
         "name": MODEL_NAME,
-        "train_file": train.absolute(),
-        "valid_file": validate.absolute(),
+        "train_file": files[0].absolute(),
+        "valid_file": files[1].absolute(),
         "model": "MACE",
-        "r_max": settings.r_max,
-        "num_interactions": settings.layers,
-        "num_channels": settings.channels,
-        "max_L": settings.max_l,
-        "max_ell": settings.max_ell,
-        "correlation": settings.correlation,
-        "max_num_epochs": settings.epochs,
-        "batch_size": min(settings.batch_size, n_train),  # a batch that is not full is left out
+        "batch_size": min(settings.batch_size, is_isolated.count(False)),  # MACE drops a batch that is not full
         "valid_batch_size": 16,
-        "lr": settings.learning_rate,
         "scheduler_patience": max(1, settings.patience // 3),
-        "default_dtype": settings.dtype,
         "loss": "stress" if data.has_stress else "weighted",
-        **{f"{name}_weight": value for name, value in weights.items() if data.has_stress or name != "stress"},
-        "ema_decay": settings.ema_decay,
+        **{f"{name}_weight": getattr(settings.weights, name) for name in quantities},
         "E0s": energies,
-        "device": settings.device,
         "plot": False,
         "multiheads_finetuning": False,
     }
-    if settings.stage_two is not None:
-        two = settings.stage_two
-        options |= {"start_swa": settings.stage_two_start, "swa_lr": two.learning_rate, "patience": settings.patience,
-                    "swa_energy_weight": two.weights.energy, "swa_forces_weight": two.weights.forces}  # fmt: skip
-        options |= {"swa_stress_weight": two.weights.stress} if data.has_stress else {}
-    if settings.foundation is not None:
-        options |= _fine_tuning(settings, folder)
+    if (stage_two := settings.stage_two) is not None:
+        options |= {
+            "start_swa": settings.stage_two_start,
+            "swa_lr": stage_two.learning_rate,
+            "patience": settings.patience,
+            **{f"swa_{name}_weight": getattr(stage_two.weights, name) for name in quantities},
+        }
+    if (foundation := settings.foundation) is not None:
+        options["foundation_model"] = foundation.file.absolute()
+        if foundation.head is not None:
+            options["foundation_head"] = foundation.head
+        if foundation.mode == "multihead" and foundation.replay is not None:
+            replay = (folder / "replay.extxyz").absolute()
+            write_replay(foundation.replay, replay)
+            # force_mh_ft_lr: the learning rate is the user's, not MACE's default for multihead fine-tuning.
+            options |= {"multiheads_finetuning": True, "pt_train_file": replay, "force_mh_ft_lr": True}
     return {key: str(value) for key, value in options.items()}
-
-
-def _fine_tuning(settings: MaceSettings, folder: Path) -> dict[str, Any]:
-    own = settings.foundation
-    if own is None:
-        return {}
-    options: dict[str, Any] = {"foundation_model": own.file.absolute()}
-    if own.head is not None:
-        options["foundation_head"] = own.head
-    if own.mode == "multihead" and own.replay is not None:
-        write_replay(own.replay, folder / "replay.extxyz")
-        options |= {"multiheads_finetuning": True, "pt_train_file": (folder / "replay.extxyz").absolute()}
-        options |= {"force_mh_ft_lr": True}  # the learning rate is the user's
-    return options

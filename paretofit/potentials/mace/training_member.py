@@ -1,7 +1,7 @@
-"""One network of a committee: the subprocess that trains it, watched, stopped, resumed and replaced.
+"""Training of one network of a committee in a subprocess that is monitored, stopped, resumed and replaced.
 
-mace_run_train is used from outside, by its options, its checkpoints and the errors that it logs for each epoch. By
-itself it neither stops early (its ``--patience`` only begins stage two) nor notices that a network has diverged.
+mace_run_train is controlled by its options, its checkpoints and the errors that it logs for each epoch. It neither
+stops early (its ``--patience`` only begins stage two) nor detects that a network has diverged.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ if TYPE_CHECKING:
 
     from paretofit.potentials.mace.mace_settings import MaceSettings
 
-WORSE = 10.0  # times the error that it began with, at which a network that was trained before has diverged
+MAX_RELATIVE_LOSS = 10.0  # of the initial one, above which a network that had been trained before has diverged
 MAX_ATTEMPTS = 2  # for each member
 CHECKPOINT = re.compile(r"_epoch-(\d+)(_swa)?\.pt$")
 MODEL_NAME = "member"
+LOGGED_ERRORS = ("loss", "rmse_e_per_atom", "rmse_f", "rmse_stress")
 
 
 @dataclass(frozen=True)
 class TrainedMember:
-    """A network, and how it came about.
+    """A trained network and the record of its training.
 
     Attributes
     ----------
@@ -59,7 +60,7 @@ class TrainedMember:
 
 @dataclass(eq=False)
 class MemberTraining:
-    """One member: its subprocess, what that has logged, and what is to be done about it."""
+    """Training of one member: its subprocess, the log of that, and the decision to stop, resume or replace it."""
 
     settings: MaceSettings
     folder: Path
@@ -73,240 +74,239 @@ class MemberTraining:
     attempt: int = 0
     replacement_reason: str = ""
     history: dict[int, dict[str, float]] = field(default_factory=dict)
-    _initial: float = math.nan
-    _seconds: float = 0.0
-    _read: int = 0
-    _ticks: int = 0
-    _finishing: bool = False
+    _initial_loss: float = math.nan
+    _training_seconds: float = 0.0
+    _log_position: int = 0
+    _n_reported_epochs: int = 0
+    _is_finishing: bool = False
     _process: subprocess.Popen[bytes] | None = None
     _environment: dict[str, str] = field(default_factory=dict)
 
-    def _digest(self) -> str:
-        """Of all that the network depends on, wherever the files are."""
-        kept = {key: value for key, value in self.options.items() if not key.endswith("_file")}
-        models = [self.warm_start_model, None if self.settings.foundation is None else self.settings.foundation.file]
-        kept["foundation_model"] = ""
-        kept |= {"more": " ".join(self.option_arguments)} if self.option_arguments else {}
-        return hash_json(
-            [kept, self.seeds, self.input_digests, [None if one is None else hash_file(one) for one in models]]
-        )
-
     @property
-    def _record(self) -> Path:
-        return self.folder.with_suffix(".json")
-
-    def check_finished(self) -> bool:
-        """Whether it stands, made from the same inputs; what was made from others is taken away."""
-        try:
-            known = json.loads((self.folder / "inputs.json").read_text())
-        except (OSError, ValueError):
-            known = None
-        own = self._digest()
-        if known != own:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            remove_file(self._record)
-            remove_file(self._model)
-            self.folder.mkdir(parents=True)
-            write_text(self.folder / "inputs.json", json.dumps(own) + "\n")
-        try:
-            return self.read_result().record.get("sha256") in {None, hash_file(self._model)}
-        except (InputError, OSError):  # not there yet, or damaged
-            return False
-
-    @property
-    def _model(self) -> Path:
+    def _model_path(self) -> Path:
         return self.folder.with_suffix(".model")
 
-    def read_result(self) -> TrainedMember:
-        """The network and its record."""
-        return TrainedMember(self._model, read_json_with_digest(self._record, "remove it, and it is trained again"))
+    @property
+    def _record_path(self) -> Path:
+        return self.folder.with_suffix(".json")
 
     @property
-    def _work(self) -> Path:
+    def _attempt_folder(self) -> Path:
         return self.folder / f"attempt_{self.attempt}"
 
+    def _compute_digest(self) -> str:
+        """Digest of all inputs of the network, independent of the location of its files."""
+        options = {key: value for key, value in self.options.items() if not key.endswith("_file")}
+        options["foundation_model"] = ""
+        options |= {"more": " ".join(self.option_arguments)} if self.option_arguments else {}
+        models = [self.warm_start_model, None if self.settings.foundation is None else self.settings.foundation.file]
+        model_digests = [None if model is None else hash_file(model) for model in models]
+        return hash_json([options, self.seeds, self.input_digests, model_digests])
+
+    def check_finished(self) -> bool:
+        """Return whether a trained network exists for exactly these inputs; delete results of other inputs."""
+        try:
+            stored_digest = json.loads((self.folder / "inputs.json").read_text())
+        except (OSError, ValueError):
+            stored_digest = None
+        digest = self._compute_digest()
+        if stored_digest != digest:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_file(self._record_path)
+            remove_file(self._model_path)
+            self.folder.mkdir(parents=True)
+            write_text(self.folder / "inputs.json", json.dumps(digest) + "\n")
+        try:
+            return self.read_result().record.get("sha256") in {None, hash_file(self._model_path)}
+        except (InputError, OSError):  # missing or corrupt
+            return False
+
+    def read_result(self) -> TrainedMember:
+        """Read the record of the trained network."""
+        record = read_json_with_digest(self._record_path, "remove it, and the member is trained again")
+        return TrainedMember(self._model_path, record)
+
     def start(self, environment: dict[str, str]) -> None:
-        """Begin, or go on from the last whole checkpoint."""
+        """Start the subprocess, or resume from its last complete checkpoint."""
         self._environment = environment
         for attempt in range(1, MAX_ATTEMPTS):
-            why = self.folder / f"attempt_{attempt - 1}" / "failed.txt"
-            if why.is_file():
-                self.attempt, self.replacement_reason = attempt, why.read_text().strip()
-        self._work.mkdir(parents=True, exist_ok=True)
-        for path in self._checkpoints():
-            if not zipfile.is_zipfile(path):  # cut off while it was written
+            reason_file = self.folder / f"attempt_{attempt - 1}" / "failed.txt"
+            if reason_file.is_file():
+                self.attempt, self.replacement_reason = attempt, reason_file.read_text().strip()
+        for path in self._list_checkpoints():
+            if not zipfile.is_zipfile(path):  # truncated by a kill
                 path.unlink()
         self._launch({})
 
-    def _launch(self, more: dict[str, str]) -> None:
-        options = {**self.options, "seed": self.seeds[self.attempt], "work_dir": str(self._work.absolute()), **more}
+    def _launch(self, changed_options: dict[str, str]) -> None:
+        folder = self._attempt_folder
+        folder.mkdir(parents=True, exist_ok=True)
+        options = {**self.options, "seed": self.seeds[self.attempt], "work_dir": str(folder.absolute())}
+        options |= changed_options
         if self.warm_start_model is not None:
             options["foundation_model"] = str(self.warm_start_model.absolute())
-        words = [f"--{key}={value}" for key, value in options.items()] + [
-            *self.option_arguments,
-            "--ema",
-            "--restart_latest",
-        ]
-        words += ["--keep_checkpoints"]  # it takes the old one away before the new one stands
-        command = [sys.executable, "-m", "paretofit.potentials.mace.training_worker", str(os.getpid()), *words]
+        arguments = [f"--{key}={value}" for key, value in options.items()] + self.option_arguments
+        # Without --keep_checkpoints MACE deletes the last checkpoint before the next one is complete.
+        arguments += ["--ema", "--restart_latest", "--keep_checkpoints"]
+        command = [sys.executable, "-m", "paretofit.potentials.mace.training_worker", str(os.getpid()), *arguments]
         environment = {**os.environ, **SINGLE_THREAD_ENV, **self._environment, "PYTHONWARNINGS": "ignore"}
-        with (self._work / "output.log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+        with (folder / "output.log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603  (our own module, with options that MACE's parser has checked)
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
             )
 
     def stop(self) -> None:
-        """End the subprocess."""
+        """Kill the subprocess, if it runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
 
     def poll(self) -> int:
-        """Read what is new, act on it, and return how many epochs have been done since the last look."""
-        before = self._ticks
-        ended = self._process is None or self._process.poll() is not None  # before reading: nothing comes after
-        trouble = self._read_log()
-        if not self._finishing:
-            self._ticks = max([self._ticks, *(epoch + 1 for epoch in self.history)])
-        if trouble:
-            self._give_up(trouble)
-        elif ended and (self._process is None or self._process.returncode != 0):
-            self._give_up(self._last_words())
-        elif ended:
-            self._conclude()
-        elif not self._finishing and self._is_enough():
+        """Read new log lines, act on them, and return the number of epochs that were completed since the last poll."""
+        n_before = self._n_reported_epochs
+        has_ended = self._process is None or self._process.poll() is not None  # before the log is read
+        problem = self._read_log()
+        if not self._is_finishing:
+            self._n_reported_epochs = max([n_before, *(epoch + 1 for epoch in self.history)])
+        if not problem and has_ended and (self._process is None or self._process.returncode != 0):
+            problem = self._describe_exit()
+        if problem:
+            self._replace(problem)
+        elif has_ended:
+            self._complete()
+        elif not self._is_finishing and self._can_stop():
             self.stop()
-            self._finish()
+            self._write_best_network()
         else:
-            self._prune()
+            self._prune_checkpoints()
         if self.is_done:
-            self._ticks = self.settings.epochs
-        return max(0, self._ticks - before)
+            self._n_reported_epochs = self.settings.epochs
+        return max(0, self._n_reported_epochs - n_before)
 
     def _read_log(self) -> str:
-        """Take in the lines that are whole; return what is wrong with the training, if anything."""
-        path = next(iter(sorted((self._work / "results").glob("*_train.txt"))), None)
+        """Read new complete lines of the log; return a description of a divergence, or an empty string."""
+        path = next(iter(sorted((self._attempt_folder / "results").glob("*_train.txt"))), None)
         if path is None:
             return ""
         with path.open("rb") as stream:
-            stream.seek(self._read)
+            stream.seek(self._log_position)
             content = stream.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.splitlines():
+        complete = content[: content.rfind(b"\n") + 1]
+        self._log_position += len(complete)
+        for line in complete.splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:  # cut off by a kill
+            except ValueError:  # truncated by a kill
                 continue
-            self._seconds += float(entry.get("time") or 0.0)
-            loss = float(entry["loss"])
+            self._training_seconds += float(entry.get("time") or 0.0)
+            loss, epoch = float(entry["loss"]), entry["epoch"]
             if not math.isfinite(loss):
-                when = "before training" if entry["epoch"] is None else f"at epoch {entry['epoch']}"
-                return f"the loss is not finite {when}"
+                return f"the loss is not finite {'before training' if epoch is None else f'at epoch {epoch}'}"
             if entry["mode"] != "eval":
                 continue
-            if entry["epoch"] is None:
-                self._initial = loss if math.isnan(self._initial) else self._initial
+            if epoch is None:
+                self._initial_loss = loss if math.isnan(self._initial_loss) else self._initial_loss
                 continue
-            epoch = int(entry["epoch"])  # what a run before did beyond its checkpoint is done again
-            self.history = {k: one for k, one in self.history.items() if k < epoch}
-            self.history[epoch] = {key: entry[key] for key in ("loss", "rmse_e_per_atom", "rmse_f", "rmse_stress")
-                                   if entry.get(key) is not None}  # fmt: skip
+            # A resumed run repeats the epochs after its checkpoint.
+            self.history = {earlier: errors for earlier, errors in self.history.items() if earlier < int(epoch)}
+            self.history[int(epoch)] = {key: entry[key] for key in LOGGED_ERRORS if entry.get(key) is not None}
         return ""
 
-    def _stage(self) -> dict[int, dict[str, float]]:
-        """Epochs of the last stage, whose network is used."""
+    def _select_last_stage(self) -> dict[int, dict[str, float]]:
+        """Errors by epoch of the last stage, whose network is used."""
         start = self.settings.stage_two_start if self.settings.stage_two is not None else 0
-        late = {epoch: one for epoch, one in self.history.items() if epoch >= start}
-        return late or self.history
+        return {epoch: errors for epoch, errors in self.history.items() if epoch >= start} or self.history
 
-    def _best(self) -> int:
-        own = self._stage()
-        return min(own, key=lambda epoch: own[epoch]["loss"])
+    def _find_best_epoch(self) -> int:
+        stage = self._select_last_stage()
+        return min(stage, key=lambda epoch: stage[epoch]["loss"])
 
-    def _is_enough(self) -> bool:
-        own = self._stage()
-        if not own or (self.settings.stage_two is not None and max(own) < self.settings.stage_two_start):
-            return False  # MACE itself goes on to stage two
-        return max(own) - self._best() >= self.settings.patience
+    def _can_stop(self) -> bool:
+        """Return whether the error has not decreased for `patience` epochs of the last stage."""
+        last_epoch = max(self._select_last_stage(), default=-1)
+        if last_epoch < 0 or (self.settings.stage_two is not None and last_epoch < self.settings.stage_two_start):
+            return False  # MACE itself begins stage two
+        return last_epoch - self._find_best_epoch() >= self.settings.patience
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self._work / "checkpoints").glob("*.pt"), key=_epoch)
+    def _list_checkpoints(self) -> list[Path]:
+        return sorted((self._attempt_folder / "checkpoints").glob("*.pt"), key=_parse_epoch)
 
-    def _finish(self) -> None:
-        """Let MACE write the network of the best epoch: nothing is left to train."""
-        best = self._best()
-        for path in self._checkpoints():
-            if _epoch(path) > best or not zipfile.is_zipfile(path):
+    def _write_best_network(self) -> None:
+        """Let MACE write the network of the best epoch: it resumes from that checkpoint with no epochs left."""
+        best = self._find_best_epoch()
+        for path in self._list_checkpoints():
+            if _parse_epoch(path) > best or not zipfile.is_zipfile(path):
                 path.unlink()
-        last = max((_epoch(path) for path in self._checkpoints()), default=0)
-        more = {"max_num_epochs": str(last)}
+        last = max((_parse_epoch(path) for path in self._list_checkpoints()), default=0)
+        changed_options = {"max_num_epochs": str(last)}
         if self.settings.stage_two is not None:
-            more["start_swa"] = str(last - 1)  # else MACE takes it that there was none
-        self._finishing = True
-        self._launch(more)
+            changed_options["start_swa"] = str(last - 1)  # otherwise MACE assumes that there was no stage two
+        self._is_finishing = True
+        self._launch(changed_options)
 
-    def _prune(self) -> None:
-        """Leave the last two checkpoints of each stage."""
-        paths = self._checkpoints()
-        for late in (False, True):
-            own = [path for path in paths if path.stem.endswith("_swa") is late]
-            for path in own[:-2]:
+    def _prune_checkpoints(self) -> None:
+        """Delete all but the last two checkpoints of each stage."""
+        for is_stage_two in (False, True):
+            paths = [path for path in self._list_checkpoints() if path.stem.endswith("_swa") is is_stage_two]
+            for path in paths[:-2]:
                 path.unlink(missing_ok=True)
 
-    def _give_up(self, reason: str) -> None:
-        """Try once more with another seed, or fail."""
+    def _replace(self, reason: str) -> None:
+        """Start again with another seed, or fail after the last attempt."""
         self.stop()
-        write_text(self._work / "failed.txt", f"seed {self.seeds[self.attempt]}: {reason}\n")
+        seed_and_reason = f"seed {self.seeds[self.attempt]}: {reason}"
+        write_text(self._attempt_folder / "failed.txt", f"{seed_and_reason}\n")
         if self.attempt + 1 >= MAX_ATTEMPTS:
             self.failure, self.is_done = f"{self.folder.name}: {reason}", True
             return
-        self.replacement_reason, self.attempt = f"seed {self.seeds[self.attempt]}: {reason}", self.attempt + 1
-        self.history, self._initial, self._read, self._finishing = {}, math.nan, 0, False
-        self._work.mkdir(parents=True, exist_ok=True)
+        self.replacement_reason, self.attempt = seed_and_reason, self.attempt + 1
+        self.history, self._initial_loss, self._log_position, self._is_finishing = {}, math.nan, 0, False
         self._launch({})
 
-    def _conclude(self) -> None:
-        """Keep the network and its record."""
+    def _complete(self) -> None:
+        """Store the network and its record, or replace a member that has not learned."""
         if not self.history:
-            self._give_up("it ended before its first epoch")
+            self._replace("it ended before its first epoch")
             return
-        best = self._best()
-        worst = WORSE if self.warm_start_model is not None or self.settings.foundation is not None else 1.0
-        first_stage = self.settings.stage_two is None  # the losses of the stages differ
-        if first_stage and self.history[best]["loss"] > worst * self._initial:
-            self._give_up(
-                f"its error on the validation set, a loss of {self.history[best]['loss']:.3g}, is not below the "
-                f"{self._initial:.3g} that it began with"
+        best = self._find_best_epoch()
+        loss = self.history[best]["loss"]
+        was_trained = self.warm_start_model is not None or self.settings.foundation is not None
+        max_loss = self._initial_loss * (MAX_RELATIVE_LOSS if was_trained else 1.0)
+        if self.settings.stage_two is None and loss > max_loss:  # the losses of two stages cannot be compared
+            self._replace(
+                f"its error on the validation set, a loss of {loss:.3g}, is not below the "
+                f"initial {self._initial_loss:.3g}"
             )
             return
-        two = self._work / f"{MODEL_NAME}_stagetwo.model"
-        with atomic_path(self._model) as temporary:
-            shutil.copyfile(two if two.is_file() else self._work / f"{MODEL_NAME}.model", temporary)
+        folder = self._attempt_folder
+        stage_two_model = folder / f"{MODEL_NAME}_stagetwo.model"
+        has_stage_two = stage_two_model.is_file()
+        with atomic_path(self._model_path) as temporary_path:
+            shutil.copyfile(stage_two_model if has_stage_two else folder / f"{MODEL_NAME}.model", temporary_path)
         record = {
             "seed": int(self.seeds[self.attempt]),
             "epochs": max(self.history) + 1,
             "best_epoch": best,
-            "stage_two": two.is_file(),
-            "stopped_early": self._finishing,
+            "stage_two": has_stage_two,
+            "stopped_early": self._is_finishing,
             "warm_start": self.warm_start_model is not None,
-            "seconds": round(self._seconds, 2),
+            "seconds": round(self._training_seconds, 2),
             "validation": self.history[best],
             "replaced": self.replacement_reason,
         }
-        write_json_with_digest(self._record, {**record, "sha256": hash_file(self._model)})
-        shutil.rmtree(self._work / "checkpoints", ignore_errors=True)
-        for path in self._work.glob("*.model"):
+        write_json_with_digest(self._record_path, {**record, "sha256": hash_file(self._model_path)})
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        for path in folder.glob("*.model"):
             path.unlink()
         self.is_done = True
 
-    def _last_words(self) -> str:
-        """The last line of what a subprocess that failed has said."""
-        lines = (self._work / "output.log").read_text(encoding="utf-8", errors="replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-        return f"mace_run_train ended with {self._process.returncode if self._process else '?'}: {said}"
+    def _describe_exit(self) -> str:
+        """Describe the end of a subprocess by its exit code and its last line of output."""
+        lines = (self._attempt_folder / "output.log").read_text(encoding="utf-8", errors="replace").split("\n")
+        last_line = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+        return f"mace_run_train ended with {self._process.returncode if self._process else '?'}: {last_line}"
 
 
-def _epoch(path: Path) -> int:
-    found = CHECKPOINT.search(path.name)
-    return int(found.group(1)) if found else -1
+def _parse_epoch(path: Path) -> int:
+    match = CHECKPOINT.search(path.name)
+    return int(match.group(1)) if match else -1

@@ -1,4 +1,4 @@
-"""``mace_run_train`` in a process that does not outlive the one that started it: ``-m ...worker PARENT OPTIONS``."""
+"""``mace_run_train`` in a process that ends with its parent: ``-m ...training_worker PARENT_ID OPTIONS``."""
 
 import sys
 
@@ -6,9 +6,9 @@ from paretofit.execution import exit_with_parent
 
 
 def main() -> None:
-    """Train; the first argument is the process to follow, all others are mace_run_train's."""
+    """Train; the first argument is the id of the parent process, all others are options of mace_run_train."""
     exit_with_parent(int(sys.argv.pop(1)))
-    from mace.cli.run_train import main as train  # noqa: PLC0415  (seconds of import, and the extra)
+    from mace.cli.run_train import main as train  # noqa: PLC0415  (takes seconds, and is an extra)
 
     train()
 

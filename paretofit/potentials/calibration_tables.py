@@ -1,0 +1,99 @@
+"""Tables of the calibration of a committee: slopes, detection rates by both thresholds, and coverage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from paretofit.core import InputError
+from paretofit.potentials.committee_building import DISPLAY_UNITS
+from paretofit.potentials.evaluation_tables import KINDS, NEW
+from paretofit.uncertainty import detection_map
+
+if TYPE_CHECKING:
+    from paretofit.core import Array, RowKind
+    from paretofit.uncertainty import ConformalIntervals, Uncertainty
+
+MIN_RELATIVE_ERROR = 1e-3  # of the median error; smaller ones are of forces that vanish by symmetry
+MIN_CONFIGURATIONS = 5  # labelled ones that did not train, for a figure of calibration
+N_LIMITS = 40  # thresholds along each axis of the map of detection rates
+STATED_COVERAGES = np.linspace(0.05, 0.95, 19)
+SLOPE_COLUMNS = ("quantity", "slope", "confidence", "residual", "judged_on")
+RATE_COLUMNS = ("quantity", "spread_limit", "error_limit", "true_positive_rate", "positive_predictive_value")
+COVERAGE_COLUMNS = ("quantity", "stated", "judged_on", "calibrated_on", "conformal", "spread")
+
+
+def build_calibration_tables(
+    uncertainty: Uncertainty, table: pd.DataFrame, components: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """Tabulate slopes of the calibration, detection rates by both thresholds, and coverage.
+
+    They are evaluated on new configurations or, if there are too few, on held-out ones. The latter is no test of the
+    calibration, which was fitted to them.
+    """
+    slopes, rates, coverages = [], [], []
+    test_set = NEW if (table["set"] == NEW).sum() >= MIN_CONFIGURATIONS else "held out"
+    evaluated = table[table["set"] == test_set]
+    rows = components[components["configuration"].isin(evaluated.index) & components["error"].notna()]
+    for quantity, kind in KINDS.items():
+        labelled = evaluated[evaluated[f"{quantity}_error"].notna()]
+        if kind not in uncertainty.held_out or len(labelled) < MIN_CONFIGURATIONS:
+            continue
+        line = uncertainty.fit_calibration(kind)
+        slopes.append(
+            [quantity, line.slope, line.slope_half_width, line.rms_residual * DISPLAY_UNITS[kind][0], test_set]
+        )
+        rates += _tabulate_rates(quantity, labelled)
+        coverages += _tabulate_coverage(quantity, uncertainty, test_set, rows[rows["quantity"] == quantity])
+    return {
+        "slopes": pd.DataFrame(slopes, columns=list(SLOPE_COLUMNS)),
+        "detection": pd.DataFrame(rates, columns=list(RATE_COLUMNS)),
+        "coverage": pd.DataFrame(coverages, columns=list(COVERAGE_COLUMNS)),
+    }
+
+
+def _tabulate_rates(quantity: str, labelled: pd.DataFrame) -> list[list[Any]]:
+    """Detection rates for every pair of limits of the disagreement and the error."""
+    spread, error = (labelled[f"{quantity}_{name}"].to_numpy() for name in ("std", "committee_error"))
+    is_significant = error > MIN_RELATIVE_ERROR * np.median(error)
+    spread, error = spread[is_significant], error[is_significant]
+    spread_limits, error_limits = _space_limits(spread), _space_limits(error)
+    maps = detection_map(spread, error, spread_limits, error_limits)
+    return [
+        [quantity, spread_limits[i], error_limits[j], *(float(rates[i, j]) for rates in maps)]
+        for i, j in np.ndindex(maps[0].shape)
+    ]
+
+
+def _tabulate_coverage(
+    quantity: str, uncertainty: Uncertainty, test_set: str, components: pd.DataFrame
+) -> list[list[Any]]:
+    """Fractions of errors within conformal intervals, and within those of a normal distribution, by stated coverage."""
+    kind = KINDS[quantity]
+    factor, _ = DISPLAY_UNITS[kind]
+    n_groups = uncertainty.held_out[kind].n_groups
+    size, std = components["error"].abs().to_numpy(), components["std"].to_numpy()
+    rows = []
+    for stated in STATED_COVERAGES:
+        if n_groups * (1 - stated) < stated:
+            continue  # too few groups for a calibration of this coverage
+        half_width = factor * _require_interval(uncertainty, kind, stated).half_width(std / factor)
+        normal = np.mean(size <= norm.ppf((1 + stated) / 2) * std)
+        rows.append([quantity, stated, test_set, n_groups, np.mean(size <= half_width), normal])
+    return rows
+
+
+def _require_interval(uncertainty: Uncertainty, kind: RowKind, coverage: float) -> ConformalIntervals:
+    interval = uncertainty.fit_interval(kind, coverage)
+    if interval is None:
+        raise InputError(f"no {kind.name.lower()} was held out for a calibration; fit again with some held out")
+    return interval
+
+
+def _space_limits(values: Array) -> Array:
+    """Thresholds from the smallest to the largest positive value, evenly spaced on a logarithmic axis."""
+    positive = values[values > 0]
+    return np.geomspace(positive.min(), positive.max(), N_LIMITS) if len(positive) else np.array([1.0])

@@ -1,0 +1,86 @@
+"""Common base of the potentials: assessment of a structure by a committee, with error bars and grades."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from paretofit.core import InputError
+from paretofit.uncertainty import Assessment, Uncertainty, build_assessment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from ase import Atoms
+
+    from paretofit.core import Array
+    from paretofit.potentials.prediction import Prediction
+
+
+class CommitteePotential(ABC):
+    """A potential that may be a committee with a calibration."""
+
+    if TYPE_CHECKING:  # fields or properties of the subclasses, which are data classes
+
+        @property
+        def elements(self) -> Sequence[str]:
+            """Chemical symbols of the elements."""
+
+        @property
+        def uncertainty(self) -> Uncertainty | None:
+            """Calibration and training set of a committee; None of a single potential."""
+
+    @abstractmethod
+    def without_uncertainty(self) -> Self:
+        """Return the potential without its calibration."""
+
+    @abstractmethod
+    def predict(self, atoms: Atoms) -> Prediction:
+        """Predict energy, forces and stress of a configuration, for every member at once."""
+
+    @abstractmethod
+    def compute_descriptors(self, atoms: Atoms) -> Array:
+        """Descriptors of each atom by which it is graded, ``(N, K)``."""
+
+    def assess(self, atoms: Atoms, *, coverage: float | None = None) -> Assessment:
+        """Predict with the mean of the committee, with standard deviations, intervals and grades.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        coverage : float, optional
+            Coverage of the intervals; by default that of the fit, 0.9.
+
+        Raises
+        ------
+        InputError
+            If the potential is no committee, has no data on its training set, or too few configurations calibrate
+            this coverage.
+        """
+        return self.assess_and_predict(atoms, coverage)[0]
+
+    def assess_and_predict(self, atoms: Atoms, coverage: float | None = None) -> tuple[Assessment, Prediction]:
+        """Return the result of `assess` and the predictions of every member."""
+        uncertainty = self.require_uncertainty()
+        members, leverage = self._predict_with_leverage(atoms)
+        return build_assessment(members, uncertainty, self.compute_grades(atoms), leverage, coverage), members
+
+    def compute_grades(self, atoms: Atoms) -> Array:
+        """Extrapolation grade γ of each atom, ``(N,)``; above 1 outside the training set. Much cheaper than forces.
+
+        Raises
+        ------
+        InputError
+            If the potential has no data on its training set.
+        """
+        return self.require_uncertainty().compute_grades(atoms, self.compute_descriptors(atoms))
+
+    def require_uncertainty(self) -> Uncertainty:
+        """Return the uncertainty of the committee, or raise an `InputError` if there is none."""
+        if self.uncertainty is None:
+            raise InputError("this potential has no data on its errors and training set; fit it with a committee")
+        return self.uncertainty
+
+    def _predict_with_leverage(self, atoms: Atoms) -> tuple[Prediction, float]:
+        return self.predict(atoms), float("nan")
