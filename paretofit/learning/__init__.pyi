@@ -10,7 +10,6 @@ from .loop import LearningLoop as LearningLoop
 from .loop_folder import RESTART_ADVICE as RESTART_ADVICE
 from .loop_folder import LearnFolder as LearnFolder
 from .loop_folder import load_frames as load_frames
-from .loop_folder import write_csv as write_csv
 from .loop_folder import write_frames as write_frames
 from .loop_report import write_learn_report as write_learn_report
 from .mace_model import MaceModel as MaceModel

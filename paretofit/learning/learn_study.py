@@ -1,4 +1,4 @@
-"""The parts of a study that the active-learning loop needs."""
+"""Sections of a study that the active-learning loop needs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ from paretofit.structures import AugmentSettings
 
 
 class LearnStudy(StrictSettings):
-    """The part of a study that `paretofit learn` needs."""
+    """Sections of a study that `paretofit learn` needs."""
 
     name: str = "study"
-    dataset: Path | None = Field(None, description="labelled configurations to begin with (HDF5), if there are any")
-    labelling: LabelSettings = Field(description="what computes the labels")
-    augmentation: AugmentSettings | None = Field(None, description="how the first candidates are made")
+    dataset: Path | None = Field(None, description="labelled configurations (HDF5) to start from, if there are any")
+    labelling: LabelSettings = Field(description="the engine and the levels that compute the labels")
+    augmentation: AugmentSettings | None = Field(None, description="generation of the first candidates")
     learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
     cluster: ClusterSettings | None = Field(None, description="where tasks run")
 
     @field_validator("cluster", mode="before")
     @classmethod
-    def _cluster(cls, value: Any) -> Any:
+    def _expand_cluster(cls, value: Any) -> Any:
         return expand_cluster_name(value)

@@ -1,8 +1,9 @@
-"""What the engines of molecular dynamics share: frame, constants of the ensemble, and what they tell.
+"""Coordinate frame and ensemble constants that all molecular-dynamics engines share.
 
-Every engine runs in the same box, whose first vectors are the periodic ones (the first along x, the second in the
-xy plane), and which is periodic in all directions, with vacuum where the start is not. So a calculator has a volume
-and a stress whatever it makes of missing periodicity, and barostats along x, y and z leave the vacuum as it is.
+Every engine runs in the same box. Its first cell vectors are the periodic ones (the first along x, the second in the
+xy plane), and it is periodic in all directions, with vacuum along the directions in which the start structure is not
+periodic. Calculators therefore always have a volume and a stress, and barostats along x, y and z do not change the
+vacuum.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ from paretofit.descriptors import build_vacuum_cell
 if TYPE_CHECKING:
     from paretofit.core import Array
 
-VACUUM = 12.0  # Å beside what is not periodic
-THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0  # ps
-MIN_TEMPERATURE_K = 1.0  # K: what "0 K" is run at
-SWOLLEN = 3.0  # times the volume of the start, or a share of it, at which a trajectory is stopped
+VACUUM_A = 12.0  # Å, along non-periodic directions
+THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0
+MIN_TEMPERATURE_K = 1.0  # lower temperatures are run at this one: a thermostat at 0 K divides by zero
+MAX_VOLUME_RATIO = 3.0  # a trajectory is stopped if its volume grows or shrinks by this factor
 
 
 @dataclass(frozen=True)
 class MdSnapshot:
-    """What an engine tells of the atoms as they are now.
+    """State of a running trajectory.
 
     Attributes
     ----------
     atoms : ase.Atoms
-        In the frame and with the periodicity of the start.
+        In the coordinate frame and with the periodicity of the start structure.
     temperature : float
         K, of 3N - 3 degrees of freedom.
     energy : float
         Potential energy, eV.
     volume_ratio : float
-        Volume of the box, relative to that of the start.
+        Volume of the box divided by the volume at the start.
     """
 
     atoms: Atoms
@@ -47,35 +48,35 @@ class MdSnapshot:
 
 
 class Dynamics(Protocol):
-    """An engine with one trajectory in it."""
+    """An engine that integrates one trajectory."""
 
     def start(self) -> None:
-        """Set everything up; whatever raises here is the reason why there is no trajectory."""
+        """Set up atoms, potential and ensemble; an exception is recorded as the reason for an empty trajectory."""
 
     def advance(self, steps: int) -> MdSnapshot:
-        """Go on by some steps, or by fewer where things go wrong."""
+        """Integrate the given number of steps, or fewer if the trajectory becomes unphysical."""
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Release the resources of the engine."""
 
 
 @dataclass
 class MdFrame:
-    """A start in the frame of the dynamics, and the way back.
+    """Transformation between the frame of a start structure and the frame of the engines.
 
     Attributes
     ----------
     start_structure : ase.Atoms
     order : list of int
-        Of the start's cell vectors: the periodic ones first.
+        Order of the start structure's cell vectors in the box: the periodic ones first.
     rotation : (3, 3) float64
-        Positions of the start times this are positions of the dynamics.
+        Row vectors of the start structure times this matrix are vectors of the box.
     shift : (3,) float64
-        Å, added then: the atoms lie in the middle of the box.
+        Å, added after the rotation; it centres the atoms in the box.
     cell : (3, 3) float64
-        Å, of the box at the start; a vector a row, lower triangular.
+        Å, the initial box; vectors are rows, lower triangular.
     positions : (N, 3) float64
-        Å, from the box's corner: those of the last look.
+        Å, from the corner of the box, at the last call of `to_start_frame`; atoms are followed across the box.
     """
 
     start_structure: Atoms
@@ -87,7 +88,7 @@ class MdFrame:
 
     @classmethod
     def from_structure(cls, atoms: Atoms) -> MdFrame:
-        """The frame for a start.
+        """Build the frame for a start structure.
 
         Raises
         ------
@@ -95,49 +96,52 @@ class MdFrame:
             If a periodic cell vector has no length.
         """
         order = [*np.flatnonzero(atoms.pbc).tolist(), *np.flatnonzero(~np.asarray(atoms.pbc)).tolist()]
-        cell = build_vacuum_cell(atoms, VACUUM)[order]
-        if np.linalg.det(cell) < 0:  # right-handed: turn the last axis round, which is vacuum or any
+        cell = build_vacuum_cell(atoms, VACUUM_A)[order]
+        if np.linalg.det(cell) < 0:  # make it right-handed by the last axis: it is vacuum, or any of three
             cell[2] *= -1
         q, r = np.linalg.qr(cell.T)
         signs = np.sign(np.diag(r))
         rotation, box = q * signs, np.tril(r.T * signs)
-        turned = atoms.positions @ rotation
-        shift = 0.5 * box.sum(axis=0) - turned.mean(axis=0)
-        return cls(atoms, order, rotation, shift, box, turned + shift)
+        rotated_positions = atoms.positions @ rotation
+        shift = 0.5 * box.sum(axis=0) - rotated_positions.mean(axis=0)
+        return cls(atoms, order, rotation, shift, box, rotated_positions + shift)
 
     @property
     def n_periodic(self) -> int:
-        """Directions in which the start is periodic: the first of x, y and z."""
+        """Number of periodic directions of the start structure; they are the first of x, y and z."""
         return int(np.sum(self.start_structure.pbc))
 
     def compute_volume_ratio(self, cell: Array) -> float:
-        """The volume of a box, relative to that of the start."""
+        """Compute the volume of a box divided by the volume at the start."""
         return float(abs(np.linalg.det(cell) / np.linalg.det(self.cell)))
 
     def to_start_frame(self, positions: Array, cell: Array) -> Atoms:
-        """The atoms in the frame of the start; along directions that are not periodic they are followed across the box.
+        """Transform atoms to the frame of the start structure.
+
+        Atoms are unwrapped along the directions that are not periodic, relative to the previous call.
 
         Parameters
         ----------
         positions : (N, 3) float64
-            Å, from the box's corner; any image.
+            Å, from the corner of the box; any periodic image.
         cell : (3, 3) float64
             Å, of the box.
         """
-        moved = np.linalg.solve(cell.T, (positions - self.positions).T).T
-        self.positions = self.positions + (moved - np.round(moved)) @ cell
-        made = np.array(self.start_structure.cell[:])
-        turned = cell @ self.rotation.T
-        for place, axis in enumerate(self.order):
-            if self.start_structure.pbc[axis]:
-                made[axis] = turned[place]
-        x = (self.positions - self.shift) @ self.rotation.T
-        atoms = Atoms(self.start_structure.numbers, x, cell=made, pbc=self.start_structure.pbc)
+        scaled_steps = np.linalg.solve(cell.T, (positions - self.positions).T).T
+        self.positions = self.positions + (scaled_steps - np.round(scaled_steps)) @ cell
+        start_cell, pbc = np.array(self.start_structure.cell[:]), self.start_structure.pbc
+        rotated_cell = cell @ self.rotation.T
+        for row, axis in enumerate(self.order):
+            if pbc[axis]:
+                start_cell[axis] = rotated_cell[row]
+        start_positions = (self.positions - self.shift) @ self.rotation.T
+        atoms = Atoms(self.start_structure.numbers, start_positions, cell=start_cell, pbc=pbc)
         atoms.wrap()
         return atoms
 
 
 def describe_volume_problem(volume_ratio: float) -> str:
-    """What is wrong with a volume, relative to that of the start; empty where nothing is."""
-    fine = 1 / SWOLLEN < volume_ratio < SWOLLEN
-    return "" if fine else f"the volume reached {volume_ratio:.2g} times that of the start"
+    """Describe an unphysical volume ratio; an empty string if the volume is acceptable."""
+    if 1 / MAX_VOLUME_RATIO < volume_ratio < MAX_VOLUME_RATIO:
+        return ""
+    return f"the volume reached {volume_ratio:.2g} times that of the start"

@@ -1,4 +1,4 @@
-"""One trajectory of molecular dynamics: what to run, by what, and its result."""
+"""Input and result of one molecular-dynamics trajectory."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MdEngine:
-    """What forces are computed by: LAMMPS, a calculator, or the sum of both.
+    """Source of the forces: a LAMMPS potential, an ASE calculator, or the sum of the two.
 
     Attributes
     ----------
     commands : tuple of str
-        ``pair_style`` and ``pair_coeff`` lines, units metal; empty where a calculator computes by itself.
+        ``pair_style`` and ``pair_coeff`` lines, units metal; empty if the calculator computes everything.
     elements : tuple of str
-        Of the atom types, in order.
+        Elements of the atom types, in order.
     calculator_factory : callable, optional
-        Makes an ASE calculator, in the process that runs the trajectory; it can be pickled.
+        Creates an ASE calculator in the process that runs the trajectory; it must be picklable.
     digest : str
-        Names what the calculator computes by, for the record of a finished trajectory.
+        Identifies the calculator's parameters in the record of a finished trajectory.
     """
 
     commands: tuple[str, ...]
@@ -36,17 +36,20 @@ class MdEngine:
 
 @dataclass(frozen=True)
 class MdRun:
-    """One trajectory to run.
+    """Start structure and conditions of one trajectory.
 
     Attributes
     ----------
     number : int
+        Number of the trajectory in its iteration.
     atoms : ase.Atoms
+        Start structure.
     temperature : float
         K.
     pressure : float
         kbar.
     seed : int
+        Random seed of the initial velocities.
     """
 
     number: int
@@ -58,16 +61,16 @@ class MdRun:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What became of a run.
+    """Frames of a finished trajectory.
 
     Attributes
     ----------
     frames : list of ase.Atoms
-        In the frame and with the periodicity of the start.
+        In the coordinate frame and with the periodicity of the start structure.
     times : list of float
         ps.
     reason : str
-        Why it ended early; empty where it did not.
+        Why the trajectory ended early; empty if it did not.
     """
 
     frames: list[Atoms]

@@ -1,4 +1,4 @@
-"""The trajectories of an iteration: tasks of their own, each with its frames and then its record on disk."""
+"""Trajectories of an iteration as separate tasks, each with its frames and its record on disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import resource
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from paretofit.learning.md_run import MdEngine, MdRun
     from paretofit.learning.model import Committee
 
-MOST_BYTES = 4 << 30  # that a trajectory may take
+MAX_TRAJECTORY_BYTES = 4 << 30  # memory of a trajectory in LAMMPS
 
 
 def run_trajectories(
@@ -44,129 +44,141 @@ def run_trajectories(
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of MdRun
     engine : MdEngine
     settings : ExploreSettings
     committee : Committee
-        Whose grades stop a trajectory.
+        Its extrapolation grades stop a trajectory.
     folder : Path
-        Of the trajectories.
+        Folder of the trajectories.
     iteration : int
     """
     folder.mkdir(parents=True, exist_ok=True)
-    known = hash_json([settings.model_dump(mode="json"), _replace_paths_with_digests(engine)])
-    waiting = [run for run in runs if not _stands(folder, run.number, known)]
-    call = partial(
-        _run_one,
-        engine=engine,
-        settings=settings,
-        committee=committee,
-        folder=folder,
-        iteration=iteration,
-        settings_digest=known,
+    settings_digest = hash_json([settings.model_dump(mode="json"), _replace_paths_with_digests(engine)])
+    files = TrajectoryFiles(folder, settings_digest)
+    waiting = [run for run in runs if not files.is_finished(run.number)]
+    run_task = partial(
+        _run_task, engine=engine, settings=settings, committee=committee, files=files, iteration=iteration
     )
-    done = run_tasks(call, waiting, jobs, partial(_died, folder=folder, settings_digest=known))
-    for _ in track(done, len(waiting), "dynamics", enabled=progress):
+    results = run_tasks(run_task, waiting, jobs, partial(_record_crash, files=files))
+    for _ in track(results, len(waiting), "dynamics", enabled=progress):
         pass
-    return [
-        read_json_with_digest(_record(folder, run.number), "remove it, and the trajectory runs again") for run in runs
-    ]
+    remedy = "remove it, and the trajectory runs again"
+    return [read_json_with_digest(files.record(run.number), remedy) for run in runs]
 
 
 def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
-    """The lines of a potential with what is in its files, wherever those are, and the digest of its calculator."""
+    """List the words of an engine's commands, paths replaced by digests of their content, and its calculator's digest.
+
+    The list identifies the potential wherever its files are.
+    """
     words = [word.strip('"') for line in engine.commands for word in line.split()]
-    found = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
-    return [*found, engine.digest] if engine.digest else found
+    identifiers = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
+    return [*identifiers, engine.digest] if engine.digest else identifiers
 
 
-def _stands(folder: Path, number: int, settings_digest: str) -> bool:
-    """Whether a trajectory is finished, with these settings, and nothing of it is damaged."""
-    try:
-        record = read_json_with_digest(_record(folder, number), "")
-        frames = hash_file(_frames(folder, number))
-    except (InputError, OSError):
-        return False
-    return bool(record["settings"] == settings_digest) and record.get("sha256") in {None, frames}
+@dataclass(frozen=True)
+class TrajectoryFiles:
+    """Files of the trajectories of an iteration.
+
+    Attributes
+    ----------
+    folder : Path
+    settings_digest : str
+        Hash of what the trajectories depend on, in the record of each.
+    """
+
+    folder: Path
+    settings_digest: str
+
+    def record(self, number: int) -> Path:
+        """Return the path of a trajectory's record."""
+        return self.folder / f"{number:03d}.json"
+
+    def frames(self, number: int) -> Path:
+        """Return the path of a trajectory's frames."""
+        return self.folder / f"{number:03d}.extxyz"
+
+    def is_finished(self, number: int) -> bool:
+        """Whether a trajectory is finished, with these settings, and its files are not corrupt."""
+        try:
+            record = read_json_with_digest(self.record(number), "")
+            frames_digest = hash_file(self.frames(number))
+        except (InputError, OSError):
+            return False
+        return bool(record["settings"] == self.settings_digest) and record.get("sha256") in {None, frames_digest}
+
+    def write(self, frames: list[Atoms], record: dict[str, Any]) -> None:
+        """Write a trajectory's frames, then its record, which marks it as finished."""
+        frames_path = self.frames(record["number"])
+        write_frames(frames_path, frames)
+        complete = {**record, "settings": self.settings_digest, "sha256": hash_file(frames_path)}
+        write_json_with_digest(self.record(record["number"]), complete)
 
 
 @contextmanager
-def _limited(seconds: float, *, memory: bool) -> Iterator[None]:
-    """Limits of time, and perhaps of memory.
+def _resource_limits(seconds: float, *, limit_memory: bool) -> Iterator[None]:
+    """Limit the wall time and, optionally, the memory of this process.
 
-    A box that collapses has more and more images of its atoms: LAMMPS is to fail before the machine does. What takes
-    too long ends this process, for LAMMPS may hang where no exception reaches it.
+    A box that collapses contains more and more images of its atoms: LAMMPS must fail before the machine runs out of
+    memory. The time limit kills the process, because LAMMPS may hang where no exception reaches it.
     """
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    if memory:
+    original_limits = resource.getrlimit(resource.RLIMIT_AS)
+    if limit_memory:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        allowed = used + MOST_BYTES if before[1] == resource.RLIM_INFINITY else min(used + MOST_BYTES, before[1])
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
+        hard_limit = original_limits[1]
+        allowed = used + MAX_TRAJECTORY_BYTES
+        allowed = allowed if hard_limit == resource.RLIM_INFINITY else min(allowed, hard_limit)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, hard_limit))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        resource.setrlimit(resource.RLIMIT_AS, before)
+        resource.setrlimit(resource.RLIMIT_AS, original_limits)
 
 
-def _record(folder: Path, number: int) -> Path:
-    return folder / f"{number:03d}.json"
-
-
-def _frames(folder: Path, number: int) -> Path:
-    return folder / f"{number:03d}.extxyz"
-
-
-def _finish(folder: Path, frames: list[Atoms], record: dict[str, Any]) -> None:
-    """Write a trajectory's frames, then its record, which makes it finished."""
-    number = record["number"]
-    write_frames(_frames(folder, number), frames)
-    write_json_with_digest(_record(folder, number), {**record, "sha256": hash_file(_frames(folder, number))})
-
-
-def _run_one(
+def _run_task(
     run: MdRun,
     engine: MdEngine,
     settings: ExploreSettings,
     committee: Committee,
-    folder: Path,
+    files: TrajectoryFiles,
     iteration: int,
-    settings_digest: str,
 ) -> None:
-    """One trajectory, in a worker: its frames, then its record."""
+    """Run one trajectory in a worker and write its files."""
     start = time.process_time()
-    # No limit of memory for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
-    # looked at in every step instead.
-    with _limited(settings.time_limit_s, memory=engine.calculator_factory is None):
-        found = run_md(run, add_dispersion(engine, settings.dispersion), settings, committee.compute_max_grade)
-    name = f"{iteration:02d}-{run.number:03d}"
-    for atoms, moment in zip(found.frames, found.times, strict=True):
+    # No memory limit for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
+    # checked in every step instead.
+    with _resource_limits(settings.time_limit_s, limit_memory=engine.calculator_factory is None):
+        engine = add_dispersion(engine, settings.dispersion)
+        trajectory = run_md(run, engine, settings, committee.compute_max_grade)
+    started_from = {"started_from": int(run.atoms.info.get("config_id", -1))}
+    for atoms, time_ps in zip(trajectory.frames, trajectory.times, strict=True):
         atoms.info = {
-            "trajectory": name,
-            "time_ps": round(moment, 6),
+            "trajectory": f"{iteration:02d}-{run.number:03d}",
+            "time_ps": round(time_ps, 6),
             "temperature_k": round(run.temperature, 3),
             "pressure_kbar": round(run.pressure, 3),
-            "started_from": int(run.atoms.info.get("config_id", -1)),
+            **started_from,
         }
     record = {
         "number": run.number,
         "temperature_k": run.temperature,
         "pressure_kbar": run.pressure,
         "seed": run.seed,
-        "started_from": int(run.atoms.info.get("config_id", -1)),
-        "frames": len(found.frames),
-        "picoseconds": found.times[-1] if found.times else 0.0,
-        "reason": found.reason,
-        "settings": settings_digest,
+        **started_from,
+        "frames": len(trajectory.frames),
+        "picoseconds": trajectory.times[-1] if trajectory.times else 0.0,
+        "reason": trajectory.reason,
         "cpu_seconds": round(time.process_time() - start, 2),
     }
-    _finish(folder, found.frames, record)
+    files.write(trajectory.frames, record)
 
 
 def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
-    """An engine with Grimme's dispersion on top: overlaid in LAMMPS, or LAMMPS's beside a calculator's.
+    """Add Grimme's dispersion to an engine: overlaid on a LAMMPS potential, or by LAMMPS beside a calculator.
 
     Parameters
     ----------
@@ -179,8 +191,7 @@ def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
     return replace(engine, commands=tuple(overlay_commands(engine.commands, lines) if engine.commands else lines))
 
 
-def _died(run: MdRun, folder: Path, settings_digest: str) -> None:
-    """A trajectory whose process died."""
-    record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died, or took too long",
-              "settings": settings_digest}  # fmt: skip
-    _finish(folder, [], record)
+def _record_crash(run: MdRun, files: TrajectoryFiles) -> None:
+    """Record a trajectory whose process was killed."""
+    reason = "the process died, or took too long"
+    files.write([], {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": reason})
