@@ -7,7 +7,7 @@ barostats along the periodic directions only, others at constant volume. LAMMPS 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.core import Array
-    from paretofit.learning.learn_settings import ExploreSettings, RangeOrGridSettings
+    from paretofit.learning.learn_settings import ExploreSettings
     from paretofit.learning.md_frame import Dynamics, MdSnapshot
 
 MAX_CHECK_INTERVAL_STEPS = 20  # between checks of temperature, volume and distances
@@ -68,10 +68,10 @@ def plan_runs(start_structures: Sequence[Atoms], settings: ExploreSettings, rng:
     ]
 
 
-def _draw_condition(values: RangeOrGridSettings, count: int, rng: np.random.Generator) -> Array:
+def _draw_condition(values: Any, count: int, rng: np.random.Generator) -> Array:
     if values.grid:
         return np.resize(np.asarray(values.grid, dtype=float), count)
-    return np.asarray(rng.uniform(values.low, values.high, count))  # type: ignore[arg-type]  (validated: not None)
+    return np.asarray(rng.uniform(values.low, values.high, count))
 
 
 def run_md(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
         f"iteration {k}: {event}" for k, record in folder.read_records("train") for event in record.get("events", [])
     ]
     calibrations = _tabulate_calibrations(folder).rename(columns={"of": "iteration"}).fillna(np.nan)
-    sections = (
+    sections: tuple[tuple[str, pd.DataFrame, list[str]], ...] = (
         ("Iterations", _format_iterations(iterations), ["errors"]),
         ("The last committee", _tabulate_members(folder), ["parity"]),
         ("Disagreement and error", calibrations, ["disagreement", "detection"]),
@@ -98,7 +98,7 @@ def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[Fig
     components = pd.read_csv(folder.iteration(max(trained)).path / "components.csv")
     all_errors = pd.concat([table.assign(of=k) for k, table in errors.items()])
     trained_iterations = iterations[iterations["iteration"].isin(trained)]
-    plots = {
+    plots: dict[str, tuple[Any, str]] = {
         "errors": (
             partial(plot_errors_over_iterations, trained_iterations),
             "Errors of the potential by iteration; bars: standard deviation of the errors of its members.",

@@ -117,7 +117,8 @@ class TrainingData:
 
     def select_labelled(self, indices: Array) -> LabelledStructures:
         """Select structures with their labels, each at its own level."""
-        structures, labels = {}, {}
+        structures: dict[int, Atoms] = {}
+        labels: dict[int, StructureLabels] = {}
         for name in dict.fromkeys(self.level[indices].tolist()):
             level_indices = indices[self.level[indices] == name]
             part = LabelledStructures.from_dataset(self.dataset, name, level_indices)

@@ -1,5 +1,6 @@
 from .crystal import PROTOTYPES as PROTOTYPES
 from .crystal import build_reference_crystal as build_reference_crystal
+from .crystal import compute_energy as compute_energy
 from .interlayer import find_layer_gaps as find_layer_gaps
 from .lammps_crystal import create_lammps_crystal as create_lammps_crystal
 from .md_timing import MdSpeed as MdSpeed

@@ -49,7 +49,8 @@ def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: fl
         closer than half the sum of their covalent radii.
     """
     copy = attach_calculator(atoms, calculator)
-    optimizer = BFGS(FrechetCellFilter(copy) if relax_cell else copy, logfile=None)
+    moving: Any = FrechetCellFilter(copy) if relax_cell else copy
+    optimizer = BFGS(moving, logfile=None)
     for _ in optimizer.irun(fmax=fmax, steps=MAX_RELAXATION_STEPS):
         volume_ratio = copy.get_volume() / atoms.get_volume()
         if not 1 / MAX_RELAXED_VOLUME_RATIO < volume_ratio < MAX_RELAXED_VOLUME_RATIO:

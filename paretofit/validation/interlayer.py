@@ -28,7 +28,7 @@ class InterlayerScan:
     Attributes
     ----------
     curve : DataFrame
-        ``distance`` (Å, between the planes that face each other) and ``energy`` (meV/atom, relative to separated layers).
+        ``distance`` (Å, between facing planes) and ``energy`` (meV/atom, relative to separated layers).
     """
 
     curve: pd.DataFrame

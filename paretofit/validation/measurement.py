@@ -233,9 +233,7 @@ def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
                 energy = compute_surface_energy(calculator, case.crystal, indices, thickness=thickness, relax=relax)
                 result.add_quantities(case, [Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy)])
                 if energy < 0:
-                    result.failures.append(
-                        f"{name}: the energy of a slab is {-energy:.3g} J/m² below that of the crystal, which is unstable"
-                    )
+                    result.failures.append(f"{name}: a slab is {-energy:.3g} J/m² below the crystal, which is unstable")
 
 
 def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -> None:

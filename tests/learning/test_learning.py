@@ -81,7 +81,7 @@ def _lammps_potentials():
 def _no_pictures(monkeypatch):
     """They take most of a small loop's time; those of `done` are drawn."""
     monkeypatch.setattr(
-        "paretofit.learning.loop_report.draw_picture",
+        "paretofit.learning.loop_report.render_figure",
         lambda plan, _: ReportFigure(plan.name, "", missing_reason="not drawn"),
     )
 
@@ -108,7 +108,7 @@ def done(tmp_path_factory):
 
 class TestTheLoop:
     def test_it_ends_by_itself_with_everything_in_its_place(self, done):
-        assert done.reason == "the maximum number of iterations"
+        assert done.stop_reason == "the maximum number of iterations"
         assert len(done.iterations) == 2
         assert done.report.read_text().startswith("<!doctype html>")
         names = {path.name for path in (done.folder / "figures").glob("*.png")}
@@ -174,7 +174,7 @@ class TestTheLoop:
     def test_run_again_it_does_nothing(self, done):
         before = {path: path.stat().st_mtime_ns for path in (done.folder / "iterations").rglob("*.json")}
         again = learn(done.folder.parent / "s.yaml", out=done.folder, jobs=1)
-        assert again.stop_reason == done.reason
+        assert again.stop_reason == done.stop_reason
         unchanged = {path: path.stat().st_mtime_ns for path in before if path.name != "stopped.json"}
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
@@ -198,7 +198,7 @@ class TestTheLoop:
         wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "min_distance_ratio": 0.0,
                 "discard_above": BROKEN}  # fmt: skip
         found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
-        assert found.stop_reason == "nothing that the dynamics found is above tolerance"
+        assert found.stop_reason == "no frame of the dynamics is above tolerance"
         assert found.iterations["selected"].iloc[0] == 0
 
 
@@ -225,13 +225,13 @@ class TestDamage:
             path.unlink()
         if name in {"sets.json", "iterations/02/structures.extxyz"}:  # of a finished loop nobody asks for them
             (tmp_path / "run" / "iterations" / "02" / "label.json").unlink()
-        with pytest.raises(InputError, match=f"{name} is damaged.*(remove|restore) .*(again|--out)"):
+        with pytest.raises(InputError, match=f"{name} is corrupt.*(remove|restore) .*(again|--out)"):
             learn(study(tmp_path), out=tmp_path / "run")
 
     def test_a_record_of_the_run_is_written_anew(self, done, tmp_path):
         shutil.copytree(done.folder, tmp_path / "run")
         (tmp_path / "run" / "run.json").write_text('{"study": "s')
-        assert learn(study(tmp_path), out=tmp_path / "run").stop_reason == done.reason
+        assert learn(study(tmp_path), out=tmp_path / "run").stop_reason == done.stop_reason
 
     def test_what_it_says_is_right(self, done, tmp_path):
         shutil.copytree(done.folder, tmp_path / "run")

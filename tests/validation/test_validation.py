@@ -93,7 +93,7 @@ def test_prototypes_have_their_volume_and_neighbours():
     for name, neighbours in (("fcc", 12), ("bcc", 8), ("hcp", 12), ("sc", 6), ("diamond", 4)):
         atoms = crystal.build_prototype(name, "Cu", 12.0)
         assert atoms.get_volume() / len(atoms) == pytest.approx(12.0)
-        g = md_stability.compute_radial_distribution([atoms], reach=4.0, n_bins=4000)
+        g = md_stability.compute_radial_distribution([atoms], max_distance=4.0, n_bins=4000)
         first = g["distance"][g["g"] > 0].iloc[0]
         near = g["distance"] < first + 0.02
         shell = 4 / 3 * np.pi * ((g["distance"] + 5e-4) ** 3 - (g["distance"] - 5e-4) ** 3) / 12.0
@@ -129,7 +129,7 @@ def test_elastic_constants_are_curvatures_of_the_energy(name):
 def test_tungsten_snap_has_its_authors_numbers(tungsten):
     """Wood and Thompson, arXiv:1702.07042: a = 3.1803 Å and elastic constants near the DFT they fitted."""
     subject, atoms = tungsten
-    C = compute_elastic_constants(subject.calculator(), atoms).constants
+    C = compute_elastic_constants(subject.make_calculator(), atoms).constants
     assert subject.elements == ("W",)
     assert atoms.cell.lengths()[0] == pytest.approx(3.180, abs=0.002)
     assert [C[0, 0], C[0, 1], C[3, 3]] == pytest.approx([518, 195, 144], abs=3)
@@ -238,7 +238,7 @@ def test_dispersion_is_overlaid_on_any_potential(tungsten):
     subject, atoms = tungsten
     energies = []
     for calculator in (
-        subject.calculator(),
+        subject.make_calculator(),
         lammps_calculator(format_dispersion_commands("d3", ["W"]), ["W"]),
         parse_potential(f"{TUNGSTEN}+d3").make_calculator(),
     ):
@@ -329,7 +329,7 @@ def test_a_dimer_that_turns_attractive_is_found(tmp_path):
 def test_radial_distribution_is_one_in_an_ideal_gas_and_twelve_in_fcc():
     rng = np.random.default_rng(3)
     gas = Atoms("Ar400", positions=rng.uniform(0, 20, (400, 3)), cell=[20, 20, 20], pbc=True)
-    g = md_stability.compute_radial_distribution([gas], reach=7.0, n_bins=14)
+    g = md_stability.compute_radial_distribution([gas], max_distance=7.0, n_bins=14)
     assert g["g"].iloc[4:].to_numpy() == pytest.approx(1.0, abs=0.08)
 
 
