@@ -14,17 +14,7 @@ import pandas as pd
 from paretofit.core import InputError, one_line, remove_file, suggest_match, track, write_csv, write_text
 from paretofit.dataset.io import read_frames
 from paretofit.pareto import read_table
-from paretofit.report.figures import (
-    FigurePlan,
-    plot_defects,
-    plot_dimers,
-    plot_energy_drift,
-    plot_equations_of_state,
-    plot_interlayer,
-    plot_phonon_dispersion,
-    plot_radial_distribution,
-    render_figure,
-)
+from paretofit.report import figures
 from paretofit.report.page import PageSection, render_sections
 from paretofit.validation import (
     PROPERTIES_WITHOUT_RELAXATION,
@@ -45,7 +35,7 @@ from paretofit.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ase import Atoms
 
@@ -57,17 +47,20 @@ CURVES = (
 )  # fmt: skip
 FIGURES = {
     "eos": (
-        plot_equations_of_state,
+        figures.plot_equations_of_state,
         "Energy as a function of volume, with fitted Birch-Murnaghan equations of state.",
     ),
     "defects": (
-        plot_defects,
+        figures.plot_defects,
         "Formation energies of defects, relaxed with one potential and evaluated with any.",
     ),
-    "interlayer": (plot_interlayer, "Energy as a function of the distance of layers, without and with dispersion."),
-    "dimer": (plot_dimers, "Energy of two atoms down to short distances; logarithmic above 1 eV."),
-    "md_rdf": (plot_radial_distribution, "Radial distribution function of dynamics with a thermostat."),
-    "md_energy": (plot_energy_drift, "Total energy of dynamics without a thermostat."),
+    "interlayer": (
+        figures.plot_interlayer,
+        "Energy as a function of the distance of layers, without and with dispersion.",
+    ),
+    "dimer": (figures.plot_dimers, "Energy of two atoms down to short distances; logarithmic above 1 eV."),
+    "md_rdf": (figures.plot_radial_distribution, "Radial distribution function of dynamics with a thermostat."),
+    "md_energy": (figures.plot_energy_drift, "Total energy of dynamics without a thermostat."),
 }
 TITLES = {
     "lattice": "relaxed crystal",
@@ -159,13 +152,8 @@ def validate_potential(
     """
     check_validate_extra()
     settings = settings or ValidationSettings()
-    for names, choices, kind in (
-        (properties, PROPERTY_FUNCTIONS, "property"),
-        (settings.prototypes, PROTOTYPES, "prototype"),
-    ):
-        if unknown := [name for name in names if name not in choices]:
-            suggestion = suggest_match(unknown[0], choices)
-            raise InputError(f"there is no {kind} '{unknown[0]}'{suggestion}; there are {', '.join(choices)}")
+    _check_names("property", properties, PROPERTY_FUNCTIONS)
+    _check_names("prototype", settings.prototypes, PROTOTYPES)
     potentials, reference_table = [parse_potential(str(potential))], pd.DataFrame()
     if against is not None and str(against).endswith(".csv"):
         reference_table = _read_reference_table(Path(against))
@@ -181,6 +169,14 @@ def validate_potential(
     result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name)
     _write_result(result, settings)
     return result
+
+
+def _check_names(kind: str, names: Sequence[str], choices: Collection[str]) -> None:
+    for name in names:
+        if name not in choices:
+            raise InputError(
+                f"there is no {kind} '{name}'{suggest_match(name, choices)}; there are {', '.join(choices)}"
+            )
 
 
 def _read_reference_table(path: Path) -> pd.DataFrame:
@@ -310,12 +306,12 @@ def _write_result(result: ValidationResult, settings: ValidationSettings) -> Non
             write_csv(result.curves[name], path, digits=None)
         else:
             remove_file(path)
-    figures = [render_figure(plan, folder / "figures") for plan in _plan_figures(result.curves)]
+    drawn = [figures.render_figure(plan, folder / "figures") for plan in _plan_figures(result.curves)]
     write_csv(result.table, folder / "validation.csv", digits=None)
     write_csv(result.failures, folder / "failures.csv", digits=None)
     record = {"potential": result.potential, "reference": result.reference, "settings": asdict(settings)}
     write_text(folder / "validation.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    sections = list(_build_sections(result, figures))
+    sections = list(_build_sections(result, drawn))
     write_text(folder / "validation.md", _format_markdown(result, sections))
     page = render_sections(
         title=f"Validation of {result.potential}",
@@ -326,27 +322,27 @@ def _write_result(result: ValidationResult, settings: ValidationSettings) -> Non
     write_text(folder / "validation.html", page)
 
 
-def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[FigurePlan]:
+def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[figures.FigurePlan]:
     """Plan the figures for which there are curves."""
     for name, (draw, caption) in FIGURES.items():
         if name in curves:
-            yield FigurePlan(name, partial(draw, curves[name]), partial(str, caption), wide=False)
+            yield figures.FigurePlan(name, partial(draw, curves[name]), partial(str, caption), wide=False)
     bands = curves.get("phonon_bands", pd.DataFrame({"structure": []}))
     for number, structure in enumerate(bands["structure"].unique(), start=1):
         tables = [curves[f"phonon_{part}"] for part in ("bands", "labels", "density")]
         caption = f"Phonons of {structure}: dispersion and density of states; imaginary frequencies are negative."
-        yield FigurePlan(
+        yield figures.FigurePlan(
             "phonons" if number == 1 else f"phonons_{number}",
-            partial(plot_phonon_dispersion, *(table[table["structure"] == structure] for table in tables)),
+            partial(figures.plot_phonon_dispersion, *(table[table["structure"] == structure] for table in tables)),
             partial(str, caption),
         )
 
 
-def _build_sections(result: ValidationResult, figures: Sequence[ReportFigure]) -> Iterator[PageSection]:
+def _build_sections(result: ValidationResult, drawn: Sequence[ReportFigure]) -> Iterator[PageSection]:
     empty_columns = [] if result.reference else ["reference", "difference"]
     for name, title in TITLES.items():
         table = result.table[result.table["property"] == name].drop(columns=["property", *empty_columns])
-        own_figures = [figure for figure in figures if figure.name.split("_")[0] == name]
+        own_figures = [figure for figure in drawn if figure.name.split("_")[0] == name]
         if len(table) or own_figures:
             yield PageSection(title.capitalize(), table.reset_index(drop=True), own_figures)
 

@@ -2,8 +2,8 @@ from .explore import select_start_structures as select_start_structures
 from .labeller import Labeller as Labeller
 from .labeller import journal_path as journal_path
 from .learn_settings import LearnSettings as LearnSettings
+from .learn_settings import LearnStudy as LearnStudy
 from .learn_settings import SnapModelSettings as SnapModelSettings
-from .learn_study import LearnStudy as LearnStudy
 from .loop import NO_FRAMES as NO_FRAMES
 from .loop import STAGES as STAGES
 from .loop import LearningLoop as LearningLoop

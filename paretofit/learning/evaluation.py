@@ -13,13 +13,11 @@ from paretofit.learning.sets import TEST, TRAIN, VALIDATE
 from paretofit.potentials import map_structures, tabulate_components
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ase import Atoms
 
     from paretofit.core import Array
     from paretofit.learning.model import Committee
-    from paretofit.potentials import StructureLabels
+    from paretofit.potentials import LabelledStructures, StructureLabels
 
 SET_NAMES = (TRAIN, VALIDATE, TEST)
 FIRST_TEST = "first_test"  # the test set of the first iteration, which does not become harder
@@ -60,8 +58,7 @@ class _Comparison(NamedTuple):
 
 def evaluate_committee(
     committee: Committee,
-    structures: Sequence[Atoms],
-    labels: Sequence[StructureLabels],
+    labelled: LabelledStructures,
     records: pd.DataFrame,
     *,
     jobs: int = 1,
@@ -72,17 +69,16 @@ def evaluate_committee(
     Parameters
     ----------
     committee : Committee
-    structures : sequence of ase.Atoms
-    labels : sequence of StructureLabels
+    labelled : LabelledStructures
     records : DataFrame
         ``id, set, iteration`` of each structure.
     """
-    pairs = list(zip(structures, labels, strict=True))
+    pairs = list(zip(labelled.structures, labelled.labels, strict=True))
     comparisons = map_structures(_compare, committee, pairs, "errors", jobs, progress)
     n = len(comparisons)
     squared_errors = np.array([row.squared_errors for row in comparisons]).reshape(n, -1, len(PROPERTIES))
     counts = np.array([row.counts for row in comparisons]).reshape(n, len(PROPERTIES))
-    table = records.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in structures])
+    table = records.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in labelled.structures])
     table["extrapolation_grade"] = [row.grade for row in comparisons]
     for k, name in enumerate(PROPERTIES):
         table[f"{name}_std"] = [row.spread[k] for row in comparisons]

@@ -9,22 +9,15 @@ import numpy as np
 
 from paretofit.core import InputError, track
 from paretofit.dataset import Dataset
-from paretofit.labelling import (
-    JOURNAL_FILE,
-    LabelPlan,
-    collect_failure_reasons,
-    compute_labels,
-    plan_labels,
-    write_labels,
-)
-from paretofit.learning.level_choice import choose_level, compute_label_seconds, measure_level_noise
+from paretofit.labelling import JOURNAL_FILE, collect_failure_reasons, compute_labels, plan_labels, write_labels
+from paretofit.learning.level_choice import LevelChoice, choose_level, compute_label_seconds, measure_level_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from paretofit.core import JsonLines
-    from paretofit.labelling import LabelSettings
+    from paretofit.labelling import LabelPlan, LabelSettings
     from paretofit.learning.learn_settings import LevelSettings
     from paretofit.learning.loop_folder import IterationFolder, LearnFolder
 
@@ -32,30 +25,31 @@ N_TRIAL_LABELS = 3  # computed before all others, in case the engine does not wo
 FIRST_ERROR_RATIO = 0.3  # assumed error of a first model, relative to the spread of the labels
 
 
-class ModelState(NamedTuple):
-    """State of the previous model, for the choice of the level.
+class LabelRequest(NamedTuple):
+    """Structures to label, and the state of the previous model for the choice of the level.
 
     Attributes
     ----------
-    error : (float, float) or None
-        Validation errors, eV/atom and eV/Å; None without a model.
+    iteration : IterationFolder
+        Its structures are labelled.
+    ids : list of int
+        Their ids.
+    held_out_ids : set of int
+        Ids of the validation and test sets: if the level is chosen, they are labelled at the best one.
+    model_error : (float, float) or None
+        Validation errors of the previous model, eV/atom and eV/Å; None without a model.
     n_train : int
         Size of its training set.
     exponent : float
         Exponent of the learning curve so far.
     """
 
-    error: tuple[float, float] | None
+    iteration: IterationFolder
+    ids: list[int]
+    held_out_ids: set[int]
+    model_error: tuple[float, float] | None
     n_train: int
     exponent: float
-
-
-class _LevelPlan(NamedTuple):
-    """Configurations to label by level, with the description of the choice and its table."""
-
-    ids_by_level: dict[str, set[int]]
-    description: str
-    table: list[dict[str, float | str]]
 
 
 @dataclass(frozen=True)
@@ -104,24 +98,12 @@ class Labeller:
             settings = self.settings.model_copy(update={"structures": [candidates] if has_candidates else []})
             plan_labels(settings, self.folder.dataset, [])
 
-    def label(
-        self,
-        iteration: IterationFolder,
-        ids: Sequence[int],
-        held_out_ids: set[int],
-        state: ModelState,
-        rng: np.random.Generator,
-    ) -> dict[str, Any]:
+    def label(self, request: LabelRequest, rng: np.random.Generator) -> dict[str, Any]:
         """Label the structures of an iteration.
 
         Parameters
         ----------
-        iteration : IterationFolder
-        ids : sequence of int
-            Ids of its structures.
-        held_out_ids : set of int
-            Ids of the validation and test sets: if the level is chosen, they are labelled at the best one.
-        state : ModelState
+        request : LabelRequest
         rng : numpy.random.Generator
             Draws the structures of the pilot.
 
@@ -131,47 +113,40 @@ class Labeller:
             ``level``, ``words`` (reason of the level), ``levels`` (table of `LevelChoice`), ``labels`` (their number),
             ``failed`` (reasons by label) and ``seconds``.
         """
-        plan = self._plan_levels(iteration, ids, held_out_ids, state, rng)
-        self._compute_trial_labels(iteration, plan.ids_by_level)
-        reasons = collect_failure_reasons(self._compute(iteration, plan.ids_by_level))
+        ids_by_level, choice = self._plan_levels(request, rng)
+        self._compute_trial_labels(request.iteration, ids_by_level)
+        reasons = collect_failure_reasons(self._compute(request.iteration, ids_by_level))
         with Dataset(self.folder.dataset) as data:
-            selected = np.isin(data.ids, list(ids))
-            seconds = sum(float(np.nansum(data.labels(name).seconds[selected])) for name in data.levels)
-            n_labels = sum(int(data.labels(name).complete[selected].sum()) for name in data.levels)
+            selected = np.isin(data.ids, request.ids)
+            labels = [data.labels(name) for name in data.levels]
+            seconds = sum(float(np.nansum(level_labels.seconds[selected])) for level_labels in labels)
+            n_labels = sum(int(level_labels.complete[selected].sum()) for level_labels in labels)
         return {
-            "level": next(iter(plan.ids_by_level)),
-            "words": plan.description,
-            "levels": plan.table,
+            "level": next(iter(ids_by_level)),
+            "words": choice.description,
+            "levels": choice.table,
             "labels": n_labels,
-            "failed": {f"{level} {k}": reason for (level, k), reason in reasons.items() if k in set(ids)},
+            "failed": {f"{level} {k}": reason for (level, k), reason in reasons.items() if k in set(request.ids)},
             "seconds": seconds,
         }
 
-    def _plan_levels(
-        self,
-        iteration: IterationFolder,
-        ids: Sequence[int],
-        held_out_ids: set[int],
-        state: ModelState,
-        rng: np.random.Generator,
-    ) -> _LevelPlan:
+    def _plan_levels(self, request: LabelRequest, rng: np.random.Generator) -> tuple[dict[str, set[int]], LevelChoice]:
         """Decide the level of each label, after a pilot at all levels if the levels' errors are unknown."""
-        best, fixed = self.level_names[-1], self.level_settings.fixed
+        levels, fixed, ids = self.level_names, self.level_settings.fixed, set(request.ids)
         if fixed is not None:
-            return _LevelPlan({fixed: set(ids)}, f"level {fixed}, as fixed", [])
-        if len(self.level_names) == 1:
-            return _LevelPlan({best: set(ids)}, f"level {best}", [])
+            return {fixed: ids}, LevelChoice(fixed, [], f"level {fixed}, as fixed")
+        if len(levels) == 1:
+            return {levels[0]: ids}, LevelChoice(levels[0], [], f"level {levels[0]}")
         if not self._has_level_noise():
-            pilot = set(rng.permutation(np.asarray(ids))[: self.level_settings.pilot_size].tolist())
-            self._compute(iteration, dict.fromkeys(self.level_names, pilot))
-        error = state.error or self._estimate_first_error()
+            pilot = set(rng.permutation(np.asarray(request.ids))[: self.level_settings.pilot_size].tolist())
+            self._compute(request.iteration, dict.fromkeys(levels, pilot))
+        error, n_train = request.model_error or self._estimate_first_error(), max(request.n_train, 1)
         with Dataset(self.folder.dataset) as data:
-            noise, seconds = measure_level_noise(data, self.level_names), compute_label_seconds(data, self.level_names)
-        n_train = max(state.n_train, 1)
-        choice = choose_level(self.level_names, noise, seconds, error, n_train, len(ids), state.exponent)
-        ids_by_level = {choice.name: set(ids) - held_out_ids}
-        ids_by_level[best] = ids_by_level.get(best, set()) | held_out_ids
-        return _LevelPlan(ids_by_level, choice.description, choice.table)
+            noise, seconds = measure_level_noise(data, levels), compute_label_seconds(data, levels)
+        choice = choose_level(levels, noise, seconds, error, n_train, len(request.ids), request.exponent)
+        ids_by_level = {choice.name: ids - request.held_out_ids}
+        ids_by_level[levels[-1]] = ids_by_level.get(levels[-1], set()) | request.held_out_ids
+        return ids_by_level, choice
 
     def _compute_trial_labels(self, iteration: IterationFolder, ids_by_level: Mapping[str, set[int]]) -> None:
         """Compute the very first labels of a loop.

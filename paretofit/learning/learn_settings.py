@@ -1,6 +1,4 @@
-"""Settings of the active-learning loop: the section 'learning' of a study."""
-
-from __future__ import annotations
+"""Settings of the active-learning loop: the section 'learning' of a study, and the others that the loop needs."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -8,7 +6,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings
+from paretofit.execution import ClusterSettings, expand_cluster_name
+from paretofit.labelling import LabelSettings
 from paretofit.potentials.mace import MaceSettings
+from paretofit.structures import AugmentSettings
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
@@ -202,3 +203,16 @@ class LearnSettings(StrictSettings):
         if isinstance(value, str):
             return {"name": value}
         return {"name": "snap", **value} if isinstance(value, dict) else value
+
+
+class LearnStudy(StrictSettings):
+    """Sections of a study that `paretofit learn` needs."""
+
+    name: str = "study"
+    dataset: Path | None = Field(None, description="labelled configurations (HDF5) to start from, if there are any")
+    labelling: LabelSettings = Field(description="the engine and the levels that compute the labels")
+    augmentation: AugmentSettings | None = Field(None, description="generation of the first candidates")
+    learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
+    cluster: Annotated[ClusterSettings | None, BeforeValidator(expand_cluster_name)] = Field(
+        None, description="where tasks run"
+    )

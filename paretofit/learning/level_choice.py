@@ -7,8 +7,9 @@ one with the largest predicted error reduction per second of label cost; the lar
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_EXPONENT = 0.5  # of errors, ε(n) ∝ n^(-1/2), until two sizes of the training set are known
 EXPONENT_BOUNDS = 0.1, 0.5  # fitted exponents are clipped to this range
 EXPONENT_ITERATIONS = 3  # the exponent is fitted to this many last iterations
+TABLE_COLUMNS = ("level", "seconds", "own_energy", "own_force", "foretold", "gain_per_hour")
 MIN_COMMON_LABELS = 3  # configurations with labels at two levels, for the difference of the levels
 
 
@@ -40,7 +42,7 @@ class LevelChoice:
     """
 
     name: str
-    table: list[dict[str, float | str]]
+    table: list[dict[str, Any]]
     description: str
 
 
@@ -126,18 +128,6 @@ def fit_learning_exponent(history: Sequence[tuple[int, float]]) -> float:
     return float(np.clip(-np.polyfit(n, error, 1)[0], *EXPONENT_BOUNDS))
 
 
-@dataclass(frozen=True)
-class _LevelRow:
-    """Row of `LevelChoice.table`; the names are keys of ``label.json``."""
-
-    level: str
-    seconds: float
-    own_energy: float
-    own_force: float
-    foretold: float
-    gain_per_hour: float
-
-
 def choose_level(
     levels: Sequence[str],
     noise: Mapping[str, tuple[float, float]],
@@ -148,6 +138,8 @@ def choose_level(
     exponent: float = DEFAULT_EXPONENT,
 ) -> LevelChoice:
     """Choose the level at which `n_new` labels reduce the error most per second of label cost.
+
+    It is the best level if nothing is known of the others, or if no labels would reduce the error.
 
     Parameters
     ----------
@@ -163,15 +155,10 @@ def choose_level(
         Number of structures to label.
     exponent : float
         α of the learning curve.
-
-    Returns
-    -------
-    LevelChoice
-        The best level if nothing is known of the others, or if no labels would reduce the error.
     """
     best = levels[-1]
     noise = {**noise, best: (0.0, 0.0)}
-    rows = []
+    table: list[dict[str, Any]] = []
     for name in levels:
         if name not in noise or name not in seconds or best not in seconds:
             continue
@@ -179,17 +166,18 @@ def choose_level(
             continue  # the model would learn the level's own error
         error_ratio = _predict_error_ratio(noise[name], model_error, n_train, n_new, exponent)
         gain_per_hour = 3600 * (1 - error_ratio) / (n_new * seconds[name])
-        rows.append(_LevelRow(name, seconds[name], *noise[name], error_ratio, gain_per_hour))
-    if not rows:
+        values = (name, seconds[name], *noise[name], error_ratio, gain_per_hour)
+        table.append(dict(zip(TABLE_COLUMNS, values, strict=True)))
+    if not table:
         return LevelChoice(best, [], f"level {best}: nothing is known of others")
-    row = max(rows, key=lambda row: row.gain_per_hour)
-    if row.gain_per_hour <= 0:
-        row = next(row for row in rows if row.level == best)
+    row = max(table, key=itemgetter("gain_per_hour"))
+    if row["gain_per_hour"] <= 0:
+        row = next(row for row in table if row["level"] == best)
     description = (
-        f"level {row.level}: {n_new} labels of {row.seconds:.3g} s are predicted to reduce the error to "
-        f"{row.foretold:.2f} of its present value"
+        f"level {row['level']}: {n_new} labels of {row['seconds']:.3g} s are predicted to reduce the error to "
+        f"{row['foretold']:.2f} of its present value"
     )
-    return LevelChoice(row.level, [asdict(row) for row in rows], description)
+    return LevelChoice(row["level"], table, description)
 
 
 def _predict_error_ratio(

@@ -16,27 +16,13 @@ import pandas as pd
 
 from paretofit.core import InputError, hash_file, hash_json, remove_file, write_csv
 from paretofit.dataset import Dataset
+from paretofit.learning import selection, training_data
 from paretofit.learning.evaluation import SET_NAMES, evaluate_committee
 from paretofit.learning.explore import plan_runs, select_start_structures
-from paretofit.learning.labeller import ModelState
+from paretofit.learning.labeller import LabelRequest
 from paretofit.learning.loop_folder import load_frames, write_frames
-from paretofit.learning.model import Committee, align_labels
-from paretofit.learning.selection import (
-    BROKEN,
-    CHOSEN,
-    DUPLICATE,
-    PROPERTIES,
-    calibrate_on_validation_set,
-    classify_frames,
-    select_frames,
-)
+from paretofit.learning.model import Committee
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE
-from paretofit.learning.training_data import (
-    assign_new_sets,
-    fit_loop_exponent,
-    get_validation_error,
-    load_training_data,
-)
 from paretofit.learning.trajectories import run_trajectories
 from paretofit.potentials import map_structures
 
@@ -162,42 +148,39 @@ class LearningLoop:
     def _hash_settings(self, stage: str) -> str:
         """Hash the settings that the result of a stage depends on, in addition to the results of earlier stages."""
         settings = self.settings
-        section: Any = {
-            "label": self.labeller.level_settings,
-            "train": settings.model,
-            "explore": settings.explore,
-            "select": settings.select,
-        }[stage]
-        return hash_json([settings.seed, section.model_dump(mode="json")])
+        sections = dict(zip(STAGES, (settings.level, settings.model, settings.explore, settings.select), strict=True))
+        return hash_json([settings.seed, sections[stage].model_dump(mode="json")])
 
     def _create_rng(self, k: int, purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.settings.seed, k, purpose])
 
     def _label(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         structures = self.folder.read_iteration_structures(k)
-        sets = assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
+        sets = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
         previous = self.folder.iteration(k - 1).read_record("train") if k > 1 else None
-        error, n_train = (None, 0) if previous is None else (get_validation_error(previous), previous["counts"][TRAIN])
+        error, n_train = (
+            (None, 0) if previous is None else (training_data.get_validation_error(previous), previous["counts"][TRAIN])
+        )
         ids = [int(atoms.info["config_id"]) for atoms in structures]
         held_out_ids = {config_id for config_id in ids if sets[config_id] != TRAIN}
         result: dict[str, Any] = {"level": "", "words": "all structures have labels already", "labels": 0, "failed": {},
                                   "seconds": 0.0, "levels": []}  # fmt: skip
         if structures:
-            state = ModelState(error, int(n_train), fit_loop_exponent(self.folder, k))
-            result = self.labeller.label(iteration, ids, held_out_ids, state, self._create_rng(k, 0))
+            exponent = training_data.fit_loop_exponent(self.folder, k)
+            request = LabelRequest(iteration, ids, held_out_ids, error, int(n_train), exponent)
+            result = self.labeller.label(request, self._create_rng(k, 0))
         failed = f", {len(result['failed'])} failed" if result["failed"] else ""
         message = f"{result['labels']} labels{failed}, {result['seconds']:.1f} s of CPU; {result['words']}"
         return {**result, "said": message}
 
     def _train(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
-        data = load_training_data(self.folder, k, self.labeller.level_names)
+        data = training_data.load_training_data(self.folder, k, self.labeller.level_names)
         seed = int(self._create_rng(k, 2).integers(2**31))
         execution: dict[str, Any] = {"jobs": self.jobs, "progress": self.progress}
         trained = self.model.train(data, iteration.model.absolute(), seed=seed, **execution)
-        labelled = data.select_labelled(np.arange(len(data.dataset)))
-        labels = align_labels(labelled, data.level, trained.offsets)
+        labelled = data.select_aligned(np.arange(len(data.dataset)), trained.offsets)
         columns = {"id": data.dataset.ids, "set": data.sets, "iteration": data.iteration, "level": data.level}
-        errors = evaluate_committee(trained.committee, labelled.structures, labels, pd.DataFrame(columns), **execution)
+        errors = evaluate_committee(trained.committee, labelled, pd.DataFrame(columns), **execution)
         write_csv(errors.table, iteration.path / "errors.csv", CSV_DIGITS)
         write_csv(errors.components, iteration.path / "components.csv", CSV_DIGITS)
         counts = {name: int((data.sets == name).sum()) for name in SET_NAMES}
@@ -217,7 +200,7 @@ class LearningLoop:
 
     def _is_accurate(self, rmse: dict[str, dict[str, float]]) -> bool:
         """Whether all known errors are below tolerance, and at least one is known."""
-        tolerance, errors = self.settings.select.tolerance, {name: rmse[name]["value"] for name in PROPERTIES}
+        tolerance, errors = self.settings.select.tolerance, {name: rmse[name]["value"] for name in selection.PROPERTIES}
         known = {name: error for name, error in errors.items() if np.isfinite(error)}
         return bool(known) and all(error <= getattr(tolerance, name) for name, error in known.items())
 
@@ -244,7 +227,9 @@ class LearningLoop:
     def _select(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         settings, committee = self.settings.select, self.model.load(iteration.model.absolute())
         errors = pd.read_csv(iteration.path / "errors.csv")
-        calibration, calibration_record = calibrate_on_validation_set(errors[errors["set"] == VALIDATE], settings)
+        calibration, calibration_record = selection.calibrate_on_validation_set(
+            errors[errors["set"] == VALIDATE], settings
+        )
         result: dict[str, Any] = {"calibration": calibration_record, "verdicts": {}, "selected": 0}
         remedy = f"remove {iteration.path / 'explore.json'}, and it runs again"
         numbers = range(self.settings.explore.trajectories)
@@ -259,16 +244,22 @@ class LearningLoop:
             known = np.array([self.descriptor_function(atoms) for atoms in data.select(np.flatnonzero(earlier))])
             last_id = max(int(data.ids[earlier].max()), self.max_reserved_id)
         descriptors = np.array([self.descriptor_function(atoms) for atoms in frames])
-        table = classify_frames(frames, assessments, calibration, settings, descriptors, known)
-        chosen = select_frames(table, descriptors, known, settings, self._create_rng(k, 4))
-        table.loc[chosen, "verdict"] = CHOSEN
+        table = selection.classify_frames(frames, assessments, calibration, settings, descriptors, known)
+        chosen = selection.select_frames(table, descriptors, known, settings, self._create_rng(k, 4))
+        table.loc[chosen, "verdict"] = selection.CHOSEN
         origins = pd.DataFrame([{key: atoms.info.get(key) for key in ("trajectory", "time_ps")} for atoms in frames])
         write_csv(pd.concat([origins, table], axis=1), iteration.path / "frames.csv", CSV_DIGITS)
         verdicts = {str(name): int(count) for name, count in table["verdict"].value_counts().items()}
         message = ", ".join(f"{count} {name}" for name, count in verdicts.items())
         result |= {"said": message, "verdicts": verdicts, "selected": len(chosen)}
         if not len(chosen):
-            reason = ALL_BROKEN if BROKEN in verdicts else ALL_KNOWN if DUPLICATE in verdicts else CONVERGED
+            reason = (
+                ALL_BROKEN
+                if selection.BROKEN in verdicts
+                else ALL_KNOWN
+                if selection.DUPLICATE in verdicts
+                else CONVERGED
+            )
             return {**result, "said": f"{message}; nothing to label", "stop": reason}
         path = self.folder.iteration(k + 1).structures
         write_frames(path, [_to_configuration(frames[frame], last_id + number, k + 1)

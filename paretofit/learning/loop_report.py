@@ -13,20 +13,8 @@ import pandas as pd
 from paretofit.core import write_text
 from paretofit.dataset import Dataset
 from paretofit.learning.selection import PROPERTIES
-from paretofit.report.figures import (
-    MIN_MAP_POINTS,
-    MIN_RELATIVE_ERROR,
-    UNITS,
-    FigurePlan,
-    embed_by_tsne,
-    plot_detection,
-    plot_disagreement_by_iteration,
-    plot_errors_over_iterations,
-    plot_map_by_iteration,
-    plot_parity,
-    render_figure,
-    tabulate_candidates,
-)
+from paretofit.report import figures
+from paretofit.report.figures import FigurePlan, render_figure
 from paretofit.report.page import PageSection, render_sections
 from paretofit.structures import list_elements, make_mean_descriptor
 from paretofit.uncertainty import detection_map
@@ -60,7 +48,7 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
     Path
         Path of the page.
     """
-    figures = {plan.name: render_figure(plan, folder.path / "figures") for plan in _plan_figures(folder, iterations)}
+    drawn = {plan.name: render_figure(plan, folder.path / "figures") for plan in _plan_figures(folder, iterations)}
     failures = [
         f"label of {key}: {reason}"
         for _, record in folder.read_records("label")
@@ -80,7 +68,7 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
     page = render_sections(
         title="Active learning",
         opening=_format_opening(folder, iterations, stop_reason),
-        sections=[PageSection(title, table, [figures[name] for name in names]) for title, table, names in sections],
+        sections=[PageSection(title, table, [drawn[name] for name in names]) for title, table, names in sections],
         failures=failures,
         closing="In full: iterations.csv, and errors.csv and frames.csv of each iteration; all labels: dataset.h5.",
     )
@@ -100,15 +88,15 @@ def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[Fig
     trained_iterations = iterations[iterations["iteration"].isin(trained)]
     plots: dict[str, tuple[Any, str]] = {
         "errors": (
-            partial(plot_errors_over_iterations, trained_iterations),
+            partial(figures.plot_errors_over_iterations, trained_iterations),
             "Errors of the potential by iteration; bars: standard deviation of the errors of its members.",
         ),
         "parity": (
-            partial(plot_parity, last_errors, components),
+            partial(figures.plot_parity, last_errors, components),
             "Predictions of the last committee against labels, with histograms of the errors.",
         ),
         "disagreement": (
-            partial(plot_disagreement_by_iteration, all_errors, _tabulate_calibrations(folder)),
+            partial(figures.plot_disagreement_by_iteration, all_errors, _tabulate_calibrations(folder)),
             "Disagreement against error on the validation and test sets; line: the last calibration.",
         ),
         "detection": (
@@ -140,8 +128,8 @@ def _plot_detection_map(errors: pd.DataFrame) -> np.ndarray:
     for name, quantity in QUANTITY_NAMES.items():
         columns = [f"{name}_std", f"{name}_committee_error"]
         spread, error = held_out[columns[0]], held_out[columns[1]]
-        points = held_out[error.gt(MIN_RELATIVE_ERROR * error.median()) & spread.gt(0)]
-        if len(points) < MIN_MAP_POINTS:
+        points = held_out[error.gt(figures.MIN_RELATIVE_ERROR * error.median()) & spread.gt(0)]
+        if len(points) < figures.MIN_MAP_POINTS:
             continue
         factor = GPA_PER_MEV_A3 if name == "stress" else 1.0  # the unit of the other figures of evaluations
         values = [factor * points[column].to_numpy() for column in columns]
@@ -152,22 +140,24 @@ def _plot_detection_map(errors: pd.DataFrame) -> np.ndarray:
             for i, j in np.ndindex(rates[0].shape)
         ]
     columns = ["quantity", "spread_limit", "error_limit", "true_positive_rate", "positive_predictive_value"]
-    return plot_detection(pd.DataFrame(rows, columns=columns))
+    return figures.plot_detection(pd.DataFrame(rows, columns=columns))
 
 
 def _plot_structure_map(folder: LearnFolder) -> Axes:
     with Dataset(folder.dataset) as data:
         structures = list(data)
         iteration = np.array([int(info.get("iteration", 1)) for info in data.info_records])
-    table = tabulate_candidates(structures, make_mean_descriptor(list_elements(structures)))
-    return plot_map_by_iteration(embed_by_tsne(table), iteration, "t-SNE")
+    table = figures.tabulate_candidates(structures, make_mean_descriptor(list_elements(structures)))
+    return figures.plot_map_by_iteration(figures.embed_by_tsne(table), iteration, "t-SNE")
 
 
 def _format_iterations(iterations: pd.DataFrame) -> pd.DataFrame:
     titles = {name: name for name in ("iteration", "n_train", "n_validate", "n_test", "labels", "failed", "level")}
     titles |= {f"n_{name}": name for name in ("train", "validate", "test")} | {"label_seconds": "label cost (s)"}
     for name in PROPERTIES:
-        titles |= {f"{set_name}_{name}": f"{name}, {set_name} ({UNITS[name]})" for set_name in ("train", "test")}
+        titles |= {
+            f"{set_name}_{name}": f"{name}, {set_name} ({figures.UNITS[name]})" for set_name in ("train", "test")
+        }
     titles |= {name: name for name in ("frames", "selected", "ended")}
     table = iterations[[name for name in titles if name in iterations]].rename(columns=titles)
     return table.astype({"level": str}) if "level" in table else table

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from paretofit.core import InputError
 from paretofit.learning.level_choice import fit_level_offsets
-from paretofit.learning.model import Committee, TrainingData, TrainingResult, align_labels, compute_level_weights
+from paretofit.learning.model import Committee, TrainingData, TrainingResult, compute_level_weights
 from paretofit.learning.sets import TRAIN, VALIDATE
-from paretofit.potentials import LabelledStructures, MacePotential
+from paretofit.potentials import MacePotential
 from paretofit.potentials.mace import MaceData, train_mace_committee
 from paretofit.structures import list_elements
 
@@ -62,7 +62,7 @@ class MaceModel:
                 "label more, or begin with more candidates"
             )
         offsets = fit_level_offsets(data.dataset, data.levels, sorted(set(data.level.tolist())), self.elements)
-        train_set, validation_set = (_select_aligned(data, indices, offsets) for indices in (train, validation))
+        train_set, validation_set = (data.select_aligned(indices, offsets) for indices in (train, validation))
         weights = np.array([compute_level_weights(data, str(name))[:2] for name in data.level[train]]) ** 2
         previous, settings = self._read_previous(data), self.settings
         if previous is not None:  # a network that is trained further keeps its zero of energy
@@ -98,10 +98,3 @@ class MaceModel:
         old_settings, settings = previous.record["settings"], self.settings.model_dump()
         is_same_shape = all(old_settings[name] == settings[name] for name in SHAPE_SETTINGS)
         return previous if is_same_shape else None
-
-
-def _select_aligned(data: TrainingData, indices: Any, offsets: dict[tuple[str, str], float]) -> LabelledStructures:
-    """Select labelled structures of a set, with energies on the scale of the best level."""
-    labelled = data.select_labelled(indices)
-    labels = align_labels(labelled, data.level[indices], offsets)
-    return LabelledStructures(labelled.structures, labels, data.groups[indices])

@@ -8,8 +8,7 @@ strain a skewed cell isotropically.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
@@ -18,57 +17,41 @@ from ase.md.nose_hoover_chain import MaskedMTKNPT, NoseHooverChainNVT, NoseHoove
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from paretofit.core import lammps_calculator
-from paretofit.learning.md_frame import (
-    BAROSTAT_TIME_PS,
-    MIN_TEMPERATURE_K,
-    THERMOSTAT_TIME_PS,
-    MdFrame,
-    MdSnapshot,
-    describe_volume_problem,
-)
-
-if TYPE_CHECKING:
-    from paretofit.learning.md_run import MdEngine, MdRun
+from paretofit.learning import md_frame
+from paretofit.learning.md_frame import Dynamics, MdFrame, MdSnapshot
 
 PS = 1000 * units.fs
 KBAR = 0.1 * units.GPa
 CHAIN_SUBSTEPS = 5  # per time step: with 1 the chains overflow if the start is 1000 times hotter than the target
 
 
-@dataclass
-class AseDynamics:
-    """A trajectory that ASE integrates.
-
-    Attributes
-    ----------
-    run : MdRun
-    engine : MdEngine
-    timestep : float
-        ps.
-    max_temperature : float
-        K, above which `advance` returns early.
-    """
-
-    run: MdRun
-    engine: MdEngine
-    timestep: float
-    max_temperature: float
+class AseDynamics(Dynamics):
+    """A trajectory that ASE integrates."""
 
     def start(self) -> None:
         """Set up atoms, potential and ensemble."""
         self._lammps_calculators: list[Any] = []
         self._frame = MdFrame.from_structure(self.run.atoms)
-        temperature = max(self.run.temperature, MIN_TEMPERATURE_K)
         self._atoms = Atoms(self.run.atoms.numbers, self._frame.positions, cell=self._frame.cell, pbc=True)
         self._atoms.calc = self._create_calculator()
-        thermalize_momenta(self._atoms, temperature_K=temperature, rng=np.random.default_rng(self.run.seed))
+        thermalize_momenta(self._atoms, temperature_K=self.temperature, rng=np.random.default_rng(self.run.seed))
         Stationary(self._atoms, preserve_temperature=False)
-        self._atoms.set_momenta(self._atoms.get_momenta() * np.sqrt(temperature / _compute_temperature(self._atoms)))
-        settings = {"timestep": self.timestep * PS, "temperature_K": temperature, "tdamp": THERMOSTAT_TIME_PS * PS}
+        self._atoms.set_momenta(
+            self._atoms.get_momenta() * np.sqrt(self.temperature / _compute_temperature(self._atoms))
+        )
+        settings = {
+            "timestep": self.timestep * PS,
+            "temperature_K": self.temperature,
+            "tdamp": md_frame.THERMOSTAT_TIME_PS * PS,
+        }
         if not self._frame.n_periodic:
             self._dynamics: Any = _Nvt(self._atoms, **settings)
             return
-        settings |= {"pressure_au": self.run.pressure * KBAR, "pdamp": BAROSTAT_TIME_PS * PS, "ploop": CHAIN_SUBSTEPS}
+        settings |= {
+            "pressure_au": self.run.pressure * KBAR,
+            "pdamp": md_frame.BAROSTAT_TIME_PS * PS,
+            "ploop": CHAIN_SUBSTEPS,
+        }
         self._dynamics = _Npt(self._atoms, mask=np.arange(3) < self._frame.n_periodic, **settings)
 
     def _create_calculator(self) -> Any:
@@ -85,7 +68,7 @@ class AseDynamics:
             self._dynamics.step()
             volume_ratio = self._frame.compute_volume_ratio(self._atoms.cell[:])
             temperature = _compute_temperature(self._atoms)
-            if describe_volume_problem(volume_ratio) or not temperature < self.max_temperature:
+            if md_frame.describe_volume_problem(volume_ratio) or not temperature < self.max_temperature:
                 break
         energy = float(self._atoms.get_potential_energy())
         atoms = self._frame.to_start_frame(self._atoms.positions, self._atoms.cell[:])

@@ -8,8 +8,9 @@ vacuum.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -18,6 +19,7 @@ from paretofit.descriptors import build_vacuum_cell
 
 if TYPE_CHECKING:
     from paretofit.core import Array
+    from paretofit.learning.md_run import MdEngine, MdRun
 
 VACUUM_A = 12.0  # Å, along non-periodic directions
 THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0
@@ -47,15 +49,37 @@ class MdSnapshot:
     volume_ratio: float
 
 
-class Dynamics(Protocol):
-    """An engine that integrates one trajectory."""
+@dataclass
+class Dynamics(ABC):
+    """An engine that integrates one trajectory.
 
+    Attributes
+    ----------
+    run : MdRun
+    engine : MdEngine
+    timestep : float
+        ps.
+    max_temperature : float
+        K, above which `advance` returns early.
+    """
+
+    run: MdRun
+    engine: MdEngine
+    timestep: float
+    max_temperature: float
+
+    def __post_init__(self) -> None:
+        self.temperature = max(self.run.temperature, MIN_TEMPERATURE_K)
+
+    @abstractmethod
     def start(self) -> None:
         """Set up atoms, potential and ensemble; an exception is recorded as the reason for an empty trajectory."""
 
+    @abstractmethod
     def advance(self, steps: int) -> MdSnapshot:
         """Integrate the given number of steps, or fewer if the trajectory becomes unphysical."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release the resources of the engine."""
 

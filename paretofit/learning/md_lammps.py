@@ -13,37 +13,20 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import create_lammps
-from paretofit.learning.md_frame import (
-    BAROSTAT_TIME_PS,
-    MIN_TEMPERATURE_K,
-    THERMOSTAT_TIME_PS,
-    MdFrame,
-    MdSnapshot,
-    describe_volume_problem,
-)
+from paretofit.learning import md_frame
+from paretofit.learning.md_frame import Dynamics, MdFrame, MdSnapshot
 from paretofit.validation import create_lammps_crystal
 
 if TYPE_CHECKING:
     from paretofit.core import Array
-    from paretofit.learning.md_run import MdEngine, MdRun
 
 EMPTY_POTENTIAL = ("pair_style zero 1.0", "pair_coeff * *")  # LAMMPS does not run without a pair style
 LAMMPS_VIRIAL_ORDER = [0, 1, 2, 5, 4, 3]  # from ASE's xx, yy, zz, yz, xz, xy to LAMMPS's xx, yy, zz, xy, xz, yz
 
 
 @dataclass
-class LammpsDynamics:
+class LammpsDynamics(Dynamics):
     """A trajectory that LAMMPS integrates.
-
-    Attributes
-    ----------
-    run : MdRun
-    engine : MdEngine
-    timestep : float
-        ps.
-    max_temperature : float
-        K, above which `advance` returns early.
-    lammps : lammps.lammps
 
     Raises
     ------
@@ -51,10 +34,6 @@ class LammpsDynamics:
         If LAMMPS cannot be loaded.
     """
 
-    run: MdRun
-    engine: MdEngine
-    timestep: float
-    max_temperature: float
     lammps: Any = field(default_factory=create_lammps)
 
     def start(self) -> None:
@@ -63,15 +42,14 @@ class LammpsDynamics:
         self._is_running = False
         symbols = self.run.atoms.get_chemical_symbols()
         create_lammps_crystal(self.lammps, self.engine.elements, symbols, self._frame.cell, self._frame.positions)
-        temperature = max(self.run.temperature, MIN_TEMPERATURE_K)
         potential = self.engine.commands or EMPTY_POTENTIAL
         lines = [*potential, "neighbor 1.0 bin", "neigh_modify delay 0", f"timestep {self.timestep!r}"]
         self.lammps.commands_string(
             "\n".join(lines) + "\nthermo 1\nthermo_style custom step temp pe\nthermo_modify lost error norm no\n"
             # checked in every step: atoms that fly apart within one step corrupt the memory of LAMMPS
             f"variable hot equal temp\nfix halt all halt 1 v_hot > {self.max_temperature!r} error soft message no\n"
-            f"velocity all create {temperature!r} {self.run.seed} dist gaussian mom yes rot no\n"
-            f"{_format_ensemble_command(self.run.pressure, self._frame.n_periodic, temperature)}"
+            f"velocity all create {self.temperature!r} {self.run.seed} dist gaussian mom yes rot no\n"
+            f"{_format_ensemble_command(self.run.pressure, self._frame.n_periodic, self.temperature)}"
         )
         self._external = None
         if self.engine.calculator_factory is not None:
@@ -125,7 +103,7 @@ class _External:
     def _compute_forces(self, indices: Array, x: Array) -> Array:
         corner, cell = _read_box(self.lammps)
         # a collapsed box has more neighbours than fit into memory
-        if reason := describe_volume_problem(self.frame.compute_volume_ratio(cell)):
+        if reason := md_frame.describe_volume_problem(self.frame.compute_volume_ratio(cell)):
             raise ArithmeticError(reason)
         self.atoms.positions[indices] = x - corner
         self.atoms.cell[:] = cell
@@ -148,9 +126,9 @@ def _read_box(lammps: Any) -> tuple[Array, Array]:
 
 def _format_ensemble_command(pressure_kbar: float, n_periodic: int, temperature: float) -> str:
     """Format the fix for NPT along the periodic directions, the first axes of the box, or for NVT if there is none."""
-    thermostat = f"temp {temperature!r} {temperature!r} {THERMOSTAT_TIME_PS}"
+    thermostat = f"temp {temperature!r} {temperature!r} {md_frame.THERMOSTAT_TIME_PS}"
     if not n_periodic:
         return f"fix motion all nvt {thermostat}"
     pressure = pressure_kbar * 1000  # bar
-    barostats = " ".join(f"{axis} {pressure!r} {pressure!r} {BAROSTAT_TIME_PS}" for axis in "xyz"[:n_periodic])
+    barostats = " ".join(f"{axis} {pressure!r} {pressure!r} {md_frame.BAROSTAT_TIME_PS}" for axis in "xyz"[:n_periodic])
     return f"fix motion all npt {thermostat} {barostats}"

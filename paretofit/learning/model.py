@@ -124,7 +124,16 @@ class TrainingData:
             part = LabelledStructures.from_dataset(self.dataset, name, level_indices)
             structures |= dict(zip(level_indices.tolist(), part.structures, strict=True))
             labels |= dict(zip(level_indices.tolist(), part.labels, strict=True))
-        return LabelledStructures([structures[k] for k in indices.tolist()], [labels[k] for k in indices.tolist()])
+        order = indices.tolist()
+        return LabelledStructures([structures[k] for k in order], [labels[k] for k in order], self.groups[indices])
+
+    def select_aligned(self, indices: Array, offsets: Mapping[tuple[str, str], float]) -> LabelledStructures:
+        """Select labelled structures and shift their energies to the energy scale of the best level."""
+        labelled, aligned = self.select_labelled(indices), []
+        for labels, atoms, level in zip(labelled.labels, labelled.structures, self.level[indices], strict=True):
+            shift = sum(offsets.get((str(level), symbol), 0.0) for symbol in atoms.get_chemical_symbols())
+            aligned.append(labels._replace(energy=float(labels.energy) - shift))
+        return LabelledStructures(labelled.structures, aligned, labelled.groups)
 
 
 @dataclass(frozen=True)
@@ -149,17 +158,6 @@ class TrainingResult:
     description: str
     events: tuple[str, ...] = ()
     member_records: tuple[dict[str, Any], ...] = ()
-
-
-def align_labels(
-    labelled: LabelledStructures, levels: Sequence[str] | Array, offsets: Mapping[tuple[str, str], float]
-) -> list[StructureLabels]:
-    """Shift the energies of labels, each of its own level, to the energy scale of the best level."""
-    aligned = []
-    for labels, atoms, level in zip(labelled.labels, labelled.structures, levels, strict=True):
-        shift = sum(offsets.get((str(level), symbol), 0.0) for symbol in atoms.get_chemical_symbols())
-        aligned.append(labels._replace(energy=float(labels.energy) - shift))
-    return aligned
 
 
 @dataclass(frozen=True)
@@ -219,14 +217,12 @@ class SnapModel:
         fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=jobs)
         offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
         offsets = dict(zip(offset_names, map(float, fit.coefficients[n_columns:].ravel()), strict=True))
-        held_out = data.select_labelled(validation)
-        held_out_labels = align_labels(held_out, data.level[validation], offsets)
         potential = build_committee(
             self.build_basis(twojmax),
             fit,
             CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed),
             list(data.dataset.select(train)),
-            LabelledStructures(held_out.structures, held_out_labels, data.groups[validation]),
+            data.select_aligned(validation, offsets),
             energy_weight=self.settings.weight_ratio,
             level=data.levels[-1],
             columns=n_columns,

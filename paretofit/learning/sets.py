@@ -26,7 +26,7 @@ def assign_sets(
     group_by: Sequence[str],
     rng: np.random.Generator,
 ) -> dict[int, str]:
-    """Assign a set to every configuration that has none.
+    """Assign a set to every configuration that has none; return all sets by ``config_id``.
 
     Free atoms, cells of one atom and input structures go to the training set. Other configurations follow their group,
     and MD frames follow the structure that the trajectory started from. New groups, in random order, go to the set that
@@ -43,11 +43,6 @@ def assign_sets(
     group_by : sequence of str
         Keys whose equal values make a group, from `choose_group_keys`.
     rng : numpy.random.Generator
-
-    Returns
-    -------
-    dict of int to str
-        Set of every configuration by ``config_id``.
     """
     ids = [int(atoms.info["config_id"]) for atoms in structures]
     group_numbers = assign_group_numbers(structures, group_by)

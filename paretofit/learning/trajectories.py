@@ -7,7 +7,6 @@ import signal
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,11 @@ from paretofit.core import InputError, hash_file, hash_json, read_json_with_dige
 from paretofit.execution import run_tasks
 from paretofit.learning.explore import run_md
 from paretofit.learning.loop_folder import write_frames
+from paretofit.learning.md_run import Trajectory
 from paretofit.potentials import format_dispersion_commands, overlay_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from ase import Atoms
 
     from paretofit.learning.learn_settings import ExploreSettings
     from paretofit.learning.md_run import MdEngine, MdRun
@@ -55,16 +53,13 @@ def run_trajectories(
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings_digest = hash_json([settings.model_dump(mode="json"), _replace_paths_with_digests(engine)])
-    files = TrajectoryFiles(folder, settings_digest)
-    waiting = [run for run in runs if not files.is_finished(run.number)]
-    run_task = partial(
-        _run_task, engine=engine, settings=settings, committee=committee, files=files, iteration=iteration
-    )
-    results = run_tasks(run_task, waiting, jobs, partial(_record_crash, files=files))
+    runner = _TrajectoryRunner(engine, settings, committee, folder, iteration, settings_digest)
+    waiting = [run for run in runs if not runner.is_finished(run)]
+    results = run_tasks(runner.run, waiting, jobs, runner.record_crash)
     for _ in track(results, len(waiting), "dynamics", enabled=progress):
         pass
     remedy = "remove it, and the trajectory runs again"
-    return [read_json_with_digest(files.record(run.number), remedy) for run in runs]
+    return [read_json_with_digest(runner.record_path(run), remedy) for run in runs]
 
 
 def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
@@ -78,42 +73,67 @@ def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
 
 
 @dataclass(frozen=True)
-class TrajectoryFiles:
-    """Files of the trajectories of an iteration.
+class _TrajectoryRunner:
+    """Runs trajectories of an iteration in workers, and writes the frames and the record of each."""
 
-    Attributes
-    ----------
-    folder : Path
-    settings_digest : str
-        Hash of what the trajectories depend on, in the record of each.
-    """
-
+    engine: MdEngine
+    settings: ExploreSettings
+    committee: Committee
     folder: Path
-    settings_digest: str
+    iteration: int
+    settings_digest: str  # of what the trajectories depend on
 
-    def record(self, number: int) -> Path:
-        """Return the path of a trajectory's record."""
-        return self.folder / f"{number:03d}.json"
+    def record_path(self, run: MdRun) -> Path:
+        """Return the path of a trajectory's record; its frames are beside it."""
+        return self.folder / f"{run.number:03d}.json"
 
-    def frames(self, number: int) -> Path:
-        """Return the path of a trajectory's frames."""
-        return self.folder / f"{number:03d}.extxyz"
-
-    def is_finished(self, number: int) -> bool:
+    def is_finished(self, run: MdRun) -> bool:
         """Whether a trajectory is finished, with these settings, and its files are not corrupt."""
         try:
-            record = read_json_with_digest(self.record(number), "")
-            frames_digest = hash_file(self.frames(number))
+            record = read_json_with_digest(self.record_path(run), "")
+            frames_digest = hash_file(self.record_path(run).with_suffix(".extxyz"))
         except (InputError, OSError):
             return False
         return bool(record["settings"] == self.settings_digest) and record.get("sha256") in {None, frames_digest}
 
-    def write(self, frames: list[Atoms], record: dict[str, Any]) -> None:
+    def run(self, run: MdRun) -> None:
+        """Run one trajectory and write its files."""
+        start = time.process_time()
+        engine, settings = add_dispersion(self.engine, self.settings.dispersion), self.settings
+        # No memory limit for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
+        # checked in every step instead.
+        with _resource_limits(settings.time_limit_s, limit_memory=engine.calculator_factory is None):
+            trajectory = run_md(run, engine, settings, self.committee.compute_max_grade)
+        started_from = int(run.atoms.info.get("config_id", -1))
+        for atoms, time_ps in zip(trajectory.frames, trajectory.times, strict=True):
+            atoms.info = {
+                "trajectory": f"{self.iteration:02d}-{run.number:03d}",
+                "time_ps": round(time_ps, 6),
+                "temperature_k": round(run.temperature, 3),
+                "pressure_kbar": round(run.pressure, 3),
+                "started_from": started_from,
+            }
+        conditions = {"temperature_k": run.temperature, "pressure_kbar": run.pressure, "seed": run.seed}
+        cpu_seconds = round(time.process_time() - start, 2)
+        self._write(run, trajectory, **conditions, started_from=started_from, cpu_seconds=cpu_seconds)
+
+    def record_crash(self, run: MdRun) -> None:
+        """Record a trajectory whose process was killed."""
+        self._write(run, Trajectory([], [], "the process died, or took too long"))
+
+    def _write(self, run: MdRun, trajectory: Trajectory, **details: Any) -> None:
         """Write a trajectory's frames, then its record, which marks it as finished."""
-        frames_path = self.frames(record["number"])
-        write_frames(frames_path, frames)
-        complete = {**record, "settings": self.settings_digest, "sha256": hash_file(frames_path)}
-        write_json_with_digest(self.record(record["number"]), complete)
+        frames_path = self.record_path(run).with_suffix(".extxyz")
+        write_frames(frames_path, trajectory.frames)
+        record = {
+            "number": run.number,
+            "frames": len(trajectory.frames),
+            "picoseconds": trajectory.times[-1] if trajectory.times else 0.0,
+            "reason": trajectory.reason,
+            "settings": self.settings_digest,
+            "sha256": hash_file(frames_path),
+        }
+        write_json_with_digest(self.record_path(run), record | details)
 
 
 @contextmanager
@@ -139,44 +159,6 @@ def _resource_limits(seconds: float, *, limit_memory: bool) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, original_limits)
 
 
-def _run_task(
-    run: MdRun,
-    engine: MdEngine,
-    settings: ExploreSettings,
-    committee: Committee,
-    files: TrajectoryFiles,
-    iteration: int,
-) -> None:
-    """Run one trajectory in a worker and write its files."""
-    start = time.process_time()
-    # No memory limit for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
-    # checked in every step instead.
-    with _resource_limits(settings.time_limit_s, limit_memory=engine.calculator_factory is None):
-        engine = add_dispersion(engine, settings.dispersion)
-        trajectory = run_md(run, engine, settings, committee.compute_max_grade)
-    started_from = {"started_from": int(run.atoms.info.get("config_id", -1))}
-    for atoms, time_ps in zip(trajectory.frames, trajectory.times, strict=True):
-        atoms.info = {
-            "trajectory": f"{iteration:02d}-{run.number:03d}",
-            "time_ps": round(time_ps, 6),
-            "temperature_k": round(run.temperature, 3),
-            "pressure_kbar": round(run.pressure, 3),
-            **started_from,
-        }
-    record = {
-        "number": run.number,
-        "temperature_k": run.temperature,
-        "pressure_kbar": run.pressure,
-        "seed": run.seed,
-        **started_from,
-        "frames": len(trajectory.frames),
-        "picoseconds": trajectory.times[-1] if trajectory.times else 0.0,
-        "reason": trajectory.reason,
-        "cpu_seconds": round(time.process_time() - start, 2),
-    }
-    files.write(trajectory.frames, record)
-
-
 def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
     """Add Grimme's dispersion to an engine: overlaid on a LAMMPS potential, or by LAMMPS beside a calculator.
 
@@ -189,9 +171,3 @@ def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
         return engine
     lines = format_dispersion_commands(kind, engine.elements)
     return replace(engine, commands=tuple(overlay_commands(engine.commands, lines) if engine.commands else lines))
-
-
-def _record_crash(run: MdRun, files: TrajectoryFiles) -> None:
-    """Record a trajectory whose process was killed."""
-    reason = "the process died, or took too long"
-    files.write([], {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": reason})

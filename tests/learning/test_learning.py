@@ -267,7 +267,7 @@ class TestStages:
     def test_the_page_is_written_once_after_each_iteration(self, tmp_path, monkeypatch):
         written = []
         monkeypatch.setattr(
-            "paretofit.learning.loop_report.write_learn_report",
+            "paretofit.learning.write_learn_report",
             lambda folder, _, reason: written.append(reason) or folder.path / "report.html",
         )
         learn(study(tmp_path), out=tmp_path / "run")
