@@ -13,27 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from paretofit import learning
 from paretofit.commands.augment import load_augment_study
 from paretofit.commands.learn_start import CANDIDATES_FILE, collect_elements, load_start_structures, start_loop
 from paretofit.core import InputError, write_csv, write_text
 from paretofit.execution import use_cluster
 from paretofit.labelling import open_label_journal
-from paretofit.learning import (
-    NO_FRAMES,
-    PROPERTIES,
-    STAGES,
-    VALIDATE,
-    Labeller,
-    LearnFolder,
-    LearningLoop,
-    LearnStudy,
-    MaceModel,
-    Model,
-    SnapModel,
-    SnapModelSettings,
-    journal_path,
-    select_start_structures,
-)
 from paretofit.potentials import format_dispersion_commands
 from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace
 from paretofit.structures import make_mean_descriptor
@@ -50,7 +35,7 @@ CALIBRATION_COLUMNS = {
     "threshold": "threshold",
     "tpr": "true_positive_rate",
     "ppv": "positive_predictive_value",
-}  # of iterations.csv
+}  # fmt: skip  (of iterations.csv)
 
 
 @dataclass(frozen=True)
@@ -78,7 +63,7 @@ class LearnResult:
     @property
     def failed(self) -> bool:
         """Whether the loop ended because it could not continue, not because it was finished."""
-        return self.stop_reason == NO_FRAMES
+        return self.stop_reason == learning.NO_FRAMES
 
     @property
     def text(self) -> str:
@@ -90,7 +75,7 @@ class LearnResult:
         return "\n".join([title, table, f"ended: {self.stop_reason}", str(self.potential), str(self.report)])
 
 
-def load_learn_study(path: Path | str) -> LearnStudy:
+def load_learn_study(path: Path | str) -> learning.LearnStudy:
     """Read what `paretofit learn` needs from a study's YAML file; paths in it are relative to the file.
 
     Raises
@@ -99,18 +84,18 @@ def load_learn_study(path: Path | str) -> LearnStudy:
         If the file is not valid; the message names the file and the key.
     """
     path = Path(path)
-    study, folder = read_sections(LearnStudy, path), path.parent
+    study, folder = read_sections(learning.LearnStudy, path), path.parent
     if study.labelling.structures:
         raise InputError(f"{path}: 'labelling.structures' has no meaning here; name files under 'learning.structures'")
-    learning = study.learning
-    explore, model = learning.explore, learning.model
+    section = study.learning
+    explore, model = section.explore, section.model
     start_structures = [folder / name for name in explore.start_structures]
     updates: dict[str, Any] = {
-        "structures": [folder / name for name in learning.structures],
+        "structures": [folder / name for name in section.structures],
         "explore": explore.model_copy(update={"start_structures": start_structures}),
         "model": model.resolve_paths(folder) if isinstance(model, MaceSettings) else model,
     }
-    sections: dict[str, Any] = {"learning": learning.model_copy(update=updates)}
+    sections: dict[str, Any] = {"learning": section.model_copy(update=updates)}
     if study.dataset is not None:
         sections["dataset"] = folder / study.dataset
     if study.augmentation is not None:
@@ -119,7 +104,7 @@ def load_learn_study(path: Path | str) -> LearnStudy:
 
 
 def learn(
-    study: LearnStudy | Path | str,
+    study: learning.LearnStudy | Path | str,
     *,
     out: Path | str | None = None,
     stage: str | None = None,
@@ -148,16 +133,16 @@ def learn(
     InputError
         If the study cannot be used; nothing has been computed then.
     """
-    settings = study if isinstance(study, LearnStudy) else load_learn_study(study)
-    if stage is not None and stage not in STAGES:
-        raise InputError(f"there is no stage '{stage}'; there are {', '.join(STAGES)}")
+    settings = study if isinstance(study, learning.LearnStudy) else load_learn_study(study)
+    if stage is not None and stage not in learning.STAGES:
+        raise InputError(f"there is no stage '{stage}'; there are {', '.join(learning.STAGES)}")
     _check_study(settings)
     path = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
     with open_run_folder(path, settings.name) as run_path, log_to_file(run_path / "learn.log"):
-        folder = LearnFolder(run_path)
+        folder = learning.LearnFolder(run_path)
         write_text(run_path / "study.json", settings.model_dump_json(indent=1) + "\n")
-        with open_label_journal(journal_path(folder).parent) as journal:
-            labeller = Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
+        with open_label_journal(learning.journal_path(folder).parent) as journal:
+            labeller = learning.Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
             loop = _build_loop(settings, labeller, stage, notify)
             with use_cluster(settings.cluster, jobs, run_path):
                 reason = loop.run(only_stage=stage, on_iteration=lambda _: _write_result(folder, "not yet"))
@@ -165,28 +150,28 @@ def learn(
 
 
 def _build_loop(
-    settings: LearnStudy, labeller: Labeller, stage: str | None, notify: Callable[[str], object]
-) -> LearningLoop:
+    settings: learning.LearnStudy, labeller: learning.Labeller, stage: str | None, notify: Callable[[str], object]
+) -> learning.LearningLoop:
     """Prepare the first candidates and build the loop; everything is checked before anything is computed."""
-    folder, learning = labeller.folder, settings.learning
+    folder, section = labeller.folder, settings.learning
     candidates = start_loop(settings, folder, labeller.progress)
     elements = collect_elements(candidates, folder)
-    will_label = bool(candidates) or learning.max_iterations > 1
+    will_label = bool(candidates) or section.max_iterations > 1
     labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
-    start_structures = load_start_structures(learning, candidates, folder, elements)
-    select_start_structures(start_structures, learning.explore.max_atoms)
-    if learning.explore.dispersion != "none":
-        format_dispersion_commands(learning.explore.dispersion, elements)  # raises if parameters are missing
+    start_structures = load_start_structures(section, candidates, folder, elements)
+    learning.select_start_structures(start_structures, section.explore.max_atoms)
+    if section.explore.dispersion != "none":
+        format_dispersion_commands(section.explore.dispersion, elements)  # raises if parameters are missing
 
     def announce(message: str) -> None:
         log.info("%s", message)
         notify(message)
 
-    return LearningLoop(
+    return learning.LearningLoop(
         folder,
-        learning,
+        section,
         labeller,
-        _create_model(learning.model, elements, folder.path / "designs"),
+        _create_model(section.model, elements, folder.path / "designs"),
         start_structures,
         make_mean_descriptor(elements),
         max((int(atoms.info["config_id"]) for atoms in candidates), default=-1),
@@ -196,25 +181,25 @@ def _build_loop(
     )
 
 
-def _check_study(settings: LearnStudy) -> None:
+def _check_study(settings: learning.LearnStudy) -> None:
     """Check levels and files of a study before anything is computed."""
-    learning = settings.learning
-    levels, fixed = [level.name for level in settings.labelling.selected_levels], learning.level.fixed
+    section = settings.learning
+    levels, fixed = [level.name for level in settings.labelling.selected_levels], section.level.fixed
     if fixed is not None and fixed not in levels:
         raise InputError(f"'learning.level.fixed' is '{fixed}', and 'labelling' has the levels {', '.join(levels)}")
-    if settings.augmentation is None and not learning.structures and settings.dataset is None:
+    if settings.augmentation is None and not section.structures and settings.dataset is None:
         raise InputError(
             "there are no structures to begin with: give an 'augmentation', 'learning.structures', or a labelled "
             "'dataset'"
         )
     paths = {
-        "learning.structures": learning.structures,
-        "learning.explore.start_structures": learning.explore.start_structures,
+        "learning.structures": section.structures,
+        "learning.explore.start_structures": section.explore.start_structures,
         "augmentation.structures": [] if settings.augmentation is None else settings.augmentation.structures,
     }
-    if isinstance(learning.model, MaceSettings):
-        check_mace(learning.model.device, learning.model.options)
-        foundation_files = learning.model.foundation_files
+    if isinstance(section.model, MaceSettings):
+        check_mace(section.model.device, section.model.options)
+        foundation_files = section.model.foundation_files
         paths |= {f"learning.model.foundation.{key}": [path] for key, path in foundation_files.items()}
     for key, path in ((key, path) for key, key_paths in paths.items() for path in key_paths):
         if not path.exists():
@@ -223,18 +208,20 @@ def _check_study(settings: LearnStudy) -> None:
         raise InputError(f"no dataset at {settings.dataset}; leave 'dataset' out to begin without labels")
 
 
-def _create_model(settings: SnapModelSettings | MaceSettings, elements: Sequence[str], designs: Path) -> Model:
+def _create_model(
+    settings: learning.SnapModelSettings | MaceSettings, elements: Sequence[str], designs: Path
+) -> learning.Model:
     """Create the model after a check that its settings name no other elements."""
     for key in ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj"):
         if foreign := sorted(set(getattr(settings, key)) - set(elements)):
             raise InputError(f"'learning.model.{key}' names {foreign[0]}; the structures have {', '.join(elements)}")
     if isinstance(settings, MaceSettings):
         check_foundation(settings, elements)
-        return MaceModel(settings, elements)
-    return SnapModel(settings, elements, designs)
+        return learning.MaceModel(settings, elements)
+    return learning.SnapModel(settings, elements, designs)
 
 
-def tabulate_iterations(folder: LearnFolder) -> pd.DataFrame:
+def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
     """Tabulate the iterations that have started from the records of their stages.
 
     ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential; ``*_members`` and ``*_spread``
@@ -244,7 +231,7 @@ def tabulate_iterations(folder: LearnFolder) -> pd.DataFrame:
     rows = []
     for k in folder.list_iterations():
         iteration = folder.iteration(k)
-        records = [iteration.read_record(stage) or {} for stage in STAGES]
+        records = [iteration.read_record(stage) or {} for stage in learning.STAGES]
         label, train, explore, select = records
         row: dict[str, Any] = {"iteration": k}
         row |= {f"n_{set_name}": count for set_name, count in train.get("counts", {}).items()}
@@ -266,12 +253,10 @@ def tabulate_iterations(folder: LearnFolder) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _write_result(folder: LearnFolder, reason: str) -> LearnResult:
+def _write_result(folder: learning.LearnFolder, reason: str) -> LearnResult:
     """Write the table of iterations, the last committee, the report and the record of the run."""
-    from paretofit.learning import write_learn_report  # noqa: PLC0415  (matplotlib)
-
     table = tabulate_iterations(folder)
-    for column in (*(f"test_{name}" for name in PROPERTIES), "n_train", f"n_{VALIDATE}", "n_test"):
+    for column in (*(f"test_{name}" for name in learning.PROPERTIES), "n_train", f"n_{learning.VALIDATE}", "n_test"):
         if column not in table:
             table[column] = np.nan
     write_csv(table, folder.path / "iterations.csv", digits=8)
@@ -279,7 +264,7 @@ def _write_result(folder: LearnFolder, reason: str) -> LearnResult:
     if trained := [k for k, _ in folder.read_records("train")]:
         ignore = shutil.ignore_patterns(TRAINING_FOLDER)
         shutil.copytree(folder.iteration(max(trained)).model, potential, ignore=ignore, dirs_exist_ok=True)
-        report = write_learn_report(folder, table, reason)
+        report = learning.write_learn_report(folder, table, reason)
     record = {"study": read_record(folder.path)["study"], "ended": reason,
               "python": platform.python_version(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip
     write_record(folder.path, record)

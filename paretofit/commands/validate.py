@@ -11,28 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from paretofit import validation
 from paretofit.core import InputError, one_line, remove_file, suggest_match, track, write_csv, write_text
 from paretofit.dataset.io import read_frames
 from paretofit.pareto import read_table
 from paretofit.report import figures
 from paretofit.report.page import PageSection, render_sections
-from paretofit.validation import (
-    PROPERTIES_WITHOUT_RELAXATION,
-    PROPERTY_FUNCTIONS,
-    PROTOTYPES,
-    PotentialSpec,
-    PropertyResult,
-    ValidationCase,
-    ValidationSettings,
-    build_reference_crystal,
-    check_validate_extra,
-    compute_energy,
-    describe_error,
-    find_layer_gaps,
-    measure_property,
-    parse_potential,
-    relax_crystal,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -120,7 +104,7 @@ def validate_potential(
     against: str | Path | None = None,
     structures: Sequence[Path | str] = (),
     properties: Sequence[str] = (),
-    settings: ValidationSettings | None = None,
+    settings: validation.ValidationSettings | None = None,
     progress: bool = False,
 ) -> ValidationResult:
     """Compute properties of a potential, optionally beside another one, and write tables, figures and a page.
@@ -150,17 +134,11 @@ def validate_potential(
     InputError
         If a potential or a structure cannot be used. A property that fails is recorded, and the others are computed.
     """
-    check_validate_extra()
-    settings = settings or ValidationSettings()
-    _check_names("property", properties, PROPERTY_FUNCTIONS)
-    _check_names("prototype", settings.prototypes, PROTOTYPES)
-    potentials, reference_table = [parse_potential(str(potential))], pd.DataFrame()
-    if against is not None and str(against).endswith(".csv"):
-        reference_table = _read_reference_table(Path(against))
-    elif against is not None:
-        reference = parse_potential(str(against))
-        same_name = reference.name == potentials[0].name
-        potentials.append(replace(reference, name=f"{reference.name} (reference)") if same_name else reference)
+    validation.check_validate_extra()
+    settings = settings or validation.ValidationSettings()
+    _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
+    _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
+    potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
     loaded = _load_structures(structures, potentials)
     _check_structures(loaded, potentials)
     values, failures, curves = _measure_all(potentials, loaded, list(properties), settings, progress=progress)
@@ -169,6 +147,17 @@ def validate_potential(
     result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name)
     _write_result(result, settings)
     return result
+
+
+def _parse_potentials(potential: str, against: str | None) -> tuple[list[validation.PotentialSpec], pd.DataFrame]:
+    """Parse one or two potentials, or read the table of the reference."""
+    potentials = [validation.parse_potential(potential)]
+    if against is None or against.endswith(".csv"):
+        return potentials, pd.DataFrame() if against is None else _read_reference_table(Path(against))
+    reference = validation.parse_potential(against)
+    if reference.name == potentials[0].name:
+        reference = replace(reference, name=f"{reference.name} (reference)")
+    return [*potentials, reference], pd.DataFrame()
 
 
 def _check_names(kind: str, names: Sequence[str], choices: Collection[str]) -> None:
@@ -191,7 +180,7 @@ def _read_reference_table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: the column 'potential' must be numbers: {one_line(error)}") from error
 
 
-def _load_structures(paths: Sequence[Path | str], potentials: Sequence[PotentialSpec]) -> dict[str, Atoms]:
+def _load_structures(paths: Sequence[Path | str], potentials: Sequence[validation.PotentialSpec]) -> dict[str, Atoms]:
     """Read structures by name, or build the crystals of the potential's elements."""
     structures: dict[str, Atoms] = {}
     for path in map(Path, paths):
@@ -204,14 +193,14 @@ def _load_structures(paths: Sequence[Path | str], potentials: Sequence[Potential
     elements = next((potential.elements for potential in potentials if potential.elements), ())
     if not elements:
         raise InputError("a calculator does not say which elements it is for; name a structure with --structure")
-    crystals = {symbol: build_reference_crystal(symbol) for symbol in elements}
+    crystals = {symbol: validation.build_reference_crystal(symbol) for symbol in elements}
     structures = {symbol: atoms for symbol, atoms in crystals.items() if atoms is not None}
     if not structures:
         raise InputError(f"ASE knows no crystal of {', '.join(elements)}; name a structure with --structure")
     return structures
 
 
-def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[PotentialSpec]) -> None:
+def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[validation.PotentialSpec]) -> None:
     """Compute the energy of each structure with each potential, so that wrong input fails before anything expensive."""
     for name, atoms in structures.items():
         if not atoms.pbc.all():
@@ -226,12 +215,12 @@ def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[Pote
                     f"{', '.join(potential.elements)}"
                 )
             try:
-                energy = compute_energy(atoms, potential.make_calculator(symbols))
+                energy = validation.compute_energy(atoms, potential.make_calculator(symbols))
             except InputError:
                 raise
             except Exception as error:
                 raise InputError(
-                    f"{potential.name} cannot compute structure '{name}': {describe_error(error)}"
+                    f"{potential.name} cannot compute structure '{name}': {validation.describe_error(error)}"
                 ) from error
             if not np.isfinite(energy):
                 raise InputError(f"{potential.name} gives structure '{name}' no finite energy; is its geometry right?")
@@ -241,10 +230,10 @@ Values = list[tuple[str, str, int, str, str, float]]
 
 
 def _measure_all(
-    potentials: Sequence[PotentialSpec],
+    potentials: Sequence[validation.PotentialSpec],
     structures: Mapping[str, Atoms],
     properties: list[str],
-    settings: ValidationSettings,
+    settings: validation.ValidationSettings,
     *,
     progress: bool,
 ) -> tuple[Values, pd.DataFrame, dict[str, pd.DataFrame]]:
@@ -252,8 +241,8 @@ def _measure_all(
     tasks = [
         (name, structure, k)
         for structure, atoms in structures.items()
-        for name in properties or PROPERTY_FUNCTIONS
-        if properties or name != "interlayer" or len(find_layer_gaps(atoms)[1])
+        for name in properties or validation.PROPERTY_FUNCTIONS
+        if properties or name != "interlayer" or len(validation.find_layer_gaps(atoms)[1])
         for k in range(len(potentials))
     ]
     values: Values = []
@@ -262,11 +251,13 @@ def _measure_all(
     relax_once = cache(lambda structure, k: _relax_or_explain(potentials[k], structures[structure]))
     for name, structure, k in track(tasks, len(tasks), "properties", enabled=progress):
         atoms = structures[structure]
-        crystal = atoms if name in PROPERTIES_WITHOUT_RELAXATION else relax_once(structure, k)
+        crystal = atoms if name in validation.PROPERTIES_WITHOUT_RELAXATION else relax_once(structure, k)
         if isinstance(crystal, str):
-            result = PropertyResult(failures=[crystal])
+            result = validation.PropertyResult(failures=[crystal])
         else:
-            result = measure_property(name, ValidationCase(potentials, k, structure, atoms, crystal, settings))
+            result = validation.measure_property(
+                name, validation.ValidationCase(potentials, k, structure, atoms, crystal, settings)
+            )
         values += [(name, label, j, *quantity) for label, j, quantity in result.values]
         failures += [(name, structure, potentials[k].name, reason) for reason in result.failures]
         for kind, table in result.curves.items():
@@ -275,12 +266,12 @@ def _measure_all(
     return values, failure_table, {kind: pd.concat(tables, ignore_index=True) for kind, tables in curves.items()}
 
 
-def _relax_or_explain(potential: PotentialSpec, atoms: Atoms) -> Atoms | str:
+def _relax_or_explain(potential: validation.PotentialSpec, atoms: Atoms) -> Atoms | str:
     """Relax a crystal, or return the reason why all properties that need it fail."""
     try:
-        return relax_crystal(potential, atoms)
+        return validation.relax_crystal(potential, atoms)
     except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
-        return f"there is no relaxed crystal: {describe_error(error)}"
+        return f"there is no relaxed crystal: {validation.describe_error(error)}"
 
 
 def _tabulate_values(values: Values, reference_table: pd.DataFrame) -> pd.DataFrame:
@@ -298,7 +289,7 @@ def _tabulate_values(values: Values, reference_table: pd.DataFrame) -> pd.DataFr
     return table
 
 
-def _write_result(result: ValidationResult, settings: ValidationSettings) -> None:
+def _write_result(result: ValidationResult, settings: validation.ValidationSettings) -> None:
     folder = result.folder
     for name in CURVES:
         path = folder / "tables" / f"{name}.csv"

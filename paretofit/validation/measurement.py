@@ -11,14 +11,7 @@ import pandas as pd
 
 from paretofit.core import one_line
 from paretofit.potentials import DISPERSION_METHODS
-from paretofit.validation.crystal import (
-    build_prototype,
-    compute_energy,
-    compute_lattice_quantities,
-    relax_structure,
-    repeat_to_length,
-    standardize_cell,
-)
+from paretofit.validation import crystal
 from paretofit.validation.defects import compute_formation_energies, relax_defect_cells
 from paretofit.validation.dimer import compute_dimer_curve
 from paretofit.validation.elastic import compute_elastic_constants
@@ -161,12 +154,14 @@ class PropertyResult:
 def relax_crystal(potential: PotentialSpec, atoms: Atoms) -> Atoms:
     """Relax cell and positions, and return the conventional standard cell (spglib)."""
     calculator = potential.make_calculator(atoms.get_chemical_symbols())
-    return standardize_cell(relax_structure(calculator, atoms, relax_cell=True))
+    return crystal.standardize_cell(crystal.relax_structure(calculator, atoms, relax_cell=True))
 
 
 def _measure_lattice(case: ValidationCase, result: PropertyResult) -> None:
-    energy = compute_energy(case.crystal, case.make_calculator()) / len(case.crystal)
-    result.add_quantities(case, [*compute_lattice_quantities(case.crystal), Quantity("energy", "eV/atom", energy)])
+    energy = crystal.compute_energy(case.crystal, case.make_calculator()) / len(case.crystal)
+    result.add_quantities(
+        case, [*crystal.compute_lattice_quantities(case.crystal), Quantity("energy", "eV/atom", energy)]
+    )
 
 
 def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) -> None:
@@ -186,7 +181,7 @@ def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) ->
     for prototype in case.settings.prototypes:
         name = f"{prototype} {min(symbols)}"
         with result.record_failure(name):
-            atoms = scale_to_minimum(calculator, build_prototype(prototype, min(symbols), volume))
+            atoms = scale_to_minimum(calculator, crystal.build_prototype(prototype, min(symbols), volume))
             energy = 1e3 * (measure(name, atoms).energy - crystal_energy)
             result.add_quantities(case, [Quantity(f"E0 above {case.structure_name}", "meV/atom", energy)], name)
 
@@ -252,7 +247,7 @@ def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -
 
 def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
     effort = case.settings.effort
-    supercell = repeat_to_length(case.crystal, effort.md_supercell_length)
+    supercell = crystal.repeat_to_length(case.crystal, effort.md_supercell_length)
     test = run_stability_test(case.potential, supercell, effort.md_protocol)
     result.add_quantities(case, test.quantities)
     result.add_curve(case, "md_energy", test.energies)
