@@ -14,9 +14,8 @@ import numpy as np
 from paretofit.core import InputError
 from paretofit.descriptors import format_lammps_error
 from paretofit.learning.md_ase import AseDynamics
-from paretofit.learning.md_frame import describe_volume_problem
 from paretofit.learning.md_lammps import LammpsDynamics
-from paretofit.learning.md_run import MdEngine, MdRun, Trajectory
+from paretofit.learning.md_run import MdEngine, MdRun, Trajectory, describe_volume_problem
 from paretofit.structures import is_too_close
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
     from paretofit.learning.learn_settings import ExploreSettings
-    from paretofit.learning.md_frame import Dynamics, MdSnapshot
+    from paretofit.learning.md_run import Dynamics, MdSnapshot
 
 MAX_CHECK_INTERVAL_STEPS = 20  # between checks of temperature, volume and distances
 GRADE_CHECK_INTERVAL = 5  # checks between evaluations of the extrapolation grade, which cost as much as many steps

@@ -137,12 +137,11 @@ class Labeller:
             return {fixed: ids}, LevelChoice(fixed, [], f"level {fixed}, as fixed")
         if len(levels) == 1:
             return {levels[0]: ids}, LevelChoice(levels[0], [], f"level {levels[0]}")
-        if not self._has_level_noise():
+        if not self._measure_levels()[0]:
             pilot = set(rng.permutation(np.asarray(request.ids))[: self.level_settings.pilot_size].tolist())
             self._compute(request.iteration, dict.fromkeys(levels, pilot))
         error, n_train = request.model_error or self._estimate_first_error(), max(request.n_train, 1)
-        with Dataset(self.folder.dataset) as data:
-            noise, seconds = measure_level_noise(data, levels), compute_label_seconds(data, levels)
+        noise, seconds = self._measure_levels()
         choice = choose_level(levels, noise, seconds, error, n_train, len(request.ids), request.exponent)
         ids_by_level = {choice.name: ids - request.held_out_ids}
         ids_by_level[levels[-1]] = ids_by_level.get(levels[-1], set()) | request.held_out_ids
@@ -167,12 +166,12 @@ class Labeller:
                 f"the first {len(trial_ids)} labels all failed: {next(iter(reasons.values()))}; mend 'labelling'"
             )
 
-    def _has_level_noise(self) -> bool:
-        """Whether the error of any level is known."""
+    def _measure_levels(self) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+        """Measure the errors of the levels and the seconds of their labels; empty without a dataset."""
         if not self.folder.dataset.exists():
-            return False
+            return {}, {}
         with Dataset(self.folder.dataset) as data:
-            return bool(measure_level_noise(data, self.level_names))
+            return measure_level_noise(data, self.level_names), compute_label_seconds(data, self.level_names)
 
     def _estimate_first_error(self) -> tuple[float, float]:
         """Estimate the error of a first model (eV/atom, eV/Å) from the spread of the best labels of the pilot."""

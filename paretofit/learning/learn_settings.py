@@ -70,9 +70,7 @@ class SetShareSettings(StrictSettings):
     train: Share = Field(0.8, description="share of the training set")
     validation: Share = Field(0.1, description="share of the validation set, which calibrates the committee")
     test: Share = Field(0.1, description="share of the test set, which is used for nothing else")
-    group_by: list[str] = Field(
-        ["parent", "trajectory"], description="keys of a configuration's info whose equal values make a group"
-    )
+    group_by: list[str] = Field(["parent", "trajectory"], description="keys whose equal values make a group")
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
@@ -90,9 +88,7 @@ class SnapModelSettings(StrictSettings):
         6, description="largest 2Jmax; a smaller one is used while there are fewer than 8 rows per column"
     )
     quadratic: bool = Field(True, description="quadratic SNAP; false for linear SNAP")
-    rcutfac: StrictPositiveFloat = Field(
-        4.812302818, description="scale of the cutoff in Å: that of a pair of elements is rcutfac * (R_i + R_j)"
-    )
+    rcutfac: StrictPositiveFloat = Field(4.812302818, description="cutoff of a pair of elements in Å / (R_i + R_j)")
     radelem: dict[str, StrictPositiveFloat] = Field({}, description="cutoff radius R by element, 0.5 by default")
     wj: dict[str, Number] = Field({}, description="weight by element, 1 by default")
     weight_ratio: StrictPositiveFloat = Field(12.25, description="ratio of energy to force weight, w_E/w_F")
@@ -106,9 +102,7 @@ class ExploreSettings(StrictSettings):
     """Molecular dynamics with a member of the committee."""
 
     trajectories: Count = Field(20, description="number of trajectories in each iteration")
-    driver: Literal["member", "mean"] = Field(
-        "member", description="potential of the dynamics: a random member of the committee, or their more stable mean"
-    )
+    driver: Literal["member", "mean"] = Field("member", description="potential: a random member, or the stabler mean")
     integrator: Literal["ase", "lammps"] | None = Field(
         None, description="program that integrates; by default lammps for SNAP and ase for neural networks"
     )
@@ -127,9 +121,7 @@ class ExploreSettings(StrictSettings):
     dispersion: Literal["none", "d2", "d3"] = Field("none", description="Grimme's dispersion added to the dynamics")
     time_limit_s: StrictPositiveFloat = Field(3600.0, description="wall time in s after which a trajectory is killed")
     stop_grade: StrictPositiveFloat = Field(50.0, description="extrapolation grade at which a trajectory is stopped")
-    stop_temperature_ratio: StrictPositiveFloat = Field(
-        5.0, description="ratio to the set temperature at which a trajectory is stopped"
-    )
+    stop_temperature_ratio: StrictPositiveFloat = Field(5.0, description="stop above this multiple of the temperature")
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:
@@ -145,9 +137,7 @@ class SelectSettings(StrictSettings):
     """Selection of the frames to label."""
 
     tolerance: ToleranceSettings = Field(ToleranceSettings(), description="largest acceptable errors")
-    discard_above: DiscardSettings = Field(
-        DiscardSettings(), description="predicted errors above which a frame is discarded as unphysical"
-    )
+    discard_above: DiscardSettings = Field(DiscardSettings(), description="predicted errors of unphysical frames")
     strategy: Literal["random", "diverse"] = Field(
         "random", description="choice among frames above tolerance: at random, as in the paper, or for diversity"
     )

@@ -17,8 +17,8 @@ from ase.md.nose_hoover_chain import MaskedMTKNPT, NoseHooverChainNVT, NoseHoove
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from paretofit.core import lammps_calculator
-from paretofit.learning import md_frame
-from paretofit.learning.md_frame import Dynamics, MdFrame, MdSnapshot
+from paretofit.learning import md_run
+from paretofit.learning.md_run import Dynamics, MdFrame, MdSnapshot
 
 PS = 1000 * units.fs
 KBAR = 0.1 * units.GPa
@@ -42,14 +42,14 @@ class AseDynamics(Dynamics):
         settings = {
             "timestep": self.timestep * PS,
             "temperature_K": self.temperature,
-            "tdamp": md_frame.THERMOSTAT_TIME_PS * PS,
+            "tdamp": md_run.THERMOSTAT_TIME_PS * PS,
         }
         if not self._frame.n_periodic:
             self._dynamics: Any = _Nvt(self._atoms, **settings)
             return
         settings |= {
             "pressure_au": self.run.pressure * KBAR,
-            "pdamp": md_frame.BAROSTAT_TIME_PS * PS,
+            "pdamp": md_run.BAROSTAT_TIME_PS * PS,
             "ploop": CHAIN_SUBSTEPS,
         }
         self._dynamics = _Npt(self._atoms, mask=np.arange(3) < self._frame.n_periodic, **settings)
@@ -68,7 +68,7 @@ class AseDynamics(Dynamics):
             self._dynamics.step()
             volume_ratio = self._frame.compute_volume_ratio(self._atoms.cell[:])
             temperature = _compute_temperature(self._atoms)
-            if md_frame.describe_volume_problem(volume_ratio) or not temperature < self.max_temperature:
+            if md_run.describe_volume_problem(volume_ratio) or not temperature < self.max_temperature:
                 break
         energy = float(self._atoms.get_potential_energy())
         atoms = self._frame.to_start_frame(self._atoms.positions, self._atoms.cell[:])

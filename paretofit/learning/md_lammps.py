@@ -13,8 +13,8 @@ import numpy as np
 from ase import Atoms
 
 from paretofit.core import create_lammps
-from paretofit.learning import md_frame
-from paretofit.learning.md_frame import Dynamics, MdFrame, MdSnapshot
+from paretofit.learning import md_run
+from paretofit.learning.md_run import Dynamics, MdFrame, MdSnapshot
 from paretofit.validation import create_lammps_crystal
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class _External:
     def _compute_forces(self, indices: Array, x: Array) -> Array:
         corner, cell = _read_box(self.lammps)
         # a collapsed box has more neighbours than fit into memory
-        if reason := md_frame.describe_volume_problem(self.frame.compute_volume_ratio(cell)):
+        if reason := md_run.describe_volume_problem(self.frame.compute_volume_ratio(cell)):
             raise ArithmeticError(reason)
         self.atoms.positions[indices] = x - corner
         self.atoms.cell[:] = cell
@@ -126,9 +126,9 @@ def _read_box(lammps: Any) -> tuple[Array, Array]:
 
 def _format_ensemble_command(pressure_kbar: float, n_periodic: int, temperature: float) -> str:
     """Format the fix for NPT along the periodic directions, the first axes of the box, or for NVT if there is none."""
-    thermostat = f"temp {temperature!r} {temperature!r} {md_frame.THERMOSTAT_TIME_PS}"
+    thermostat = f"temp {temperature!r} {temperature!r} {md_run.THERMOSTAT_TIME_PS}"
     if not n_periodic:
         return f"fix motion all nvt {thermostat}"
     pressure = pressure_kbar * 1000  # bar
-    barostats = " ".join(f"{axis} {pressure!r} {pressure!r} {md_frame.BAROSTAT_TIME_PS}" for axis in "xyz"[:n_periodic])
+    barostats = " ".join(f"{axis} {pressure!r} {pressure!r} {md_run.BAROSTAT_TIME_PS}" for axis in "xyz"[:n_periodic])
     return f"fix motion all npt {thermostat} {barostats}"

@@ -13,8 +13,7 @@ from ase.calculators.mixing import SumCalculator
 from paretofit.core import lammps_calculator
 from paretofit.learning.explore import create_dynamics, run_md
 from paretofit.learning.learn_settings import ExploreSettings
-from paretofit.learning.md_frame import MdFrame
-from paretofit.learning.md_run import MdEngine, MdRun
+from paretofit.learning.md_run import MdEngine, MdFrame, MdRun
 from paretofit.learning.trajectories import _replace_paths_with_digests, add_dispersion
 from paretofit.potentials import format_dispersion_commands
 
