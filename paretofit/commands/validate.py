@@ -297,12 +297,12 @@ def _write_result(result: ValidationResult, settings: validation.ValidationSetti
             write_csv(result.curves[name], path, digits=None)
         else:
             remove_file(path)
-    drawn = [figures.render_figure(plan, folder / "figures") for plan in _plan_figures(result.curves)]
+    report_figures = [figures.render_figure(plan, folder / "figures") for plan in _plan_figures(result.curves)]
     write_csv(result.table, folder / "validation.csv", digits=None)
     write_csv(result.failures, folder / "failures.csv", digits=None)
     record = {"potential": result.potential, "reference": result.reference, "settings": asdict(settings)}
     write_text(folder / "validation.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    sections = list(_build_sections(result, drawn))
+    sections = list(_build_sections(result, report_figures))
     write_text(folder / "validation.md", _format_markdown(result, sections))
     page = render_sections(
         title=f"Validation of {result.potential}",
@@ -329,11 +329,11 @@ def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[figures.Figure
         )
 
 
-def _build_sections(result: ValidationResult, drawn: Sequence[ReportFigure]) -> Iterator[PageSection]:
+def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFigure]) -> Iterator[PageSection]:
     empty_columns = [] if result.reference else ["reference", "difference"]
     for name, title in TITLES.items():
         table = result.table[result.table["property"] == name].drop(columns=["property", *empty_columns])
-        section_figures = [figure for figure in drawn if figure.name.split("_")[0] == name]
+        section_figures = [figure for figure in report_figures if figure.name.split("_")[0] == name]
         if len(table) or section_figures:
             yield PageSection(title.capitalize(), table.reset_index(drop=True), section_figures)
 

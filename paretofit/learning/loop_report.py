@@ -48,7 +48,9 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
     Path
         Path of the page.
     """
-    drawn = {plan.name: render_figure(plan, folder.path / "figures") for plan in _plan_figures(folder, iterations)}
+    report_figures = {
+        plan.name: render_figure(plan, folder.path / "figures") for plan in _plan_figures(folder, iterations)
+    }
     failures = [
         f"label of {key}: {reason}"
         for _, record in folder.read_records("label")
@@ -68,7 +70,9 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
     page = render_sections(
         title="Active learning",
         opening=_format_opening(folder, iterations, stop_reason),
-        sections=[PageSection(title, table, [drawn[name] for name in names]) for title, table, names in sections],
+        sections=[
+            PageSection(title, table, [report_figures[name] for name in names]) for title, table, names in sections
+        ],
         failures=failures,
         closing="In full: iterations.csv, and errors.csv and frames.csv of each iteration; all labels: dataset.h5.",
     )
