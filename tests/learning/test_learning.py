@@ -206,7 +206,7 @@ class TestCorruptFiles:
     """A corrupt file in the folder of a loop is reported by its name with advice."""
 
     @pytest.mark.parametrize(
-        ("name", "how"),
+        ("name", "fault"),
         [*((name, fault) for fault in ("flipped", "cut") for name in (
             "sets.json", "start.json", "candidates.extxyz", "iterations/01/errors.csv", "iterations/01/train.json",
             "iterations/02/label.json", "iterations/02/train.json", "iterations/02/components.csv",

@@ -439,7 +439,7 @@ def test_a_table_is_a_reference(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("potential", "more", "message"),
+    ("potential", "arguments", "message"),
     [
         ("none.mod", {}, "there is no file none.mod"),
         ("ase.calculators.emt.ETM", {}, "cannot be imported"),
