@@ -223,7 +223,7 @@ class TestCorruptFiles:
             path.write_bytes(content[: len(content) // 2])
         else:
             path.unlink()
-        if name in {"sets.json", "iterations/02/structures.extxyz"}:  # of a finished loop nobody asks for them
+        if name in {"sets.json", "iterations/02/structures.extxyz"}:  # a finished loop does not read them
             (tmp_path / "run" / "iterations" / "02" / "label.json").unlink()
         with pytest.raises(InputError, match=f"{name} is corrupt.*(remove|restore) .*(again|--out)"):
             learn(study(tmp_path), out=tmp_path / "run")
