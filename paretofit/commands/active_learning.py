@@ -1,4 +1,4 @@
-"""`paretofit learn`: from a study's section 'learning' to a potential, and a report of how it came about."""
+"""`paretofit learn`: active learning from the section 'learning' of a study to a potential and a report."""
 
 from __future__ import annotations
 
@@ -13,35 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from paretofit import learning
 from paretofit.commands.augment import load_augment_study
 from paretofit.commands.learn_start import CANDIDATES_FILE, collect_elements, load_start_structures, start_loop
-from paretofit.core import InputError, write_text
+from paretofit.core import InputError, write_csv, write_text
 from paretofit.execution import use_cluster
-from paretofit.labelling import (
-    open_label_journal,
-)
-from paretofit.learning import (
-    NO_FRAMES,
-    PROPERTIES,
-    STAGES,
-    VALIDATE,
-    Labeller,
-    LearnFolder,
-    LearningLoop,
-    LearnStudy,
-    MaceModel,
-    Model,
-    SnapModel,
-    SnapModelSettings,
-    journal_path,
-    select_start_structures,
-    write_csv,
-)
+from paretofit.labelling import open_label_journal
 from paretofit.potentials import format_dispersion_commands
 from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace
-from paretofit.structures import (
-    make_mean_descriptor,
-)
+from paretofit.structures import make_mean_descriptor
 from paretofit.study import log_to_file, open_run_folder, read_record, read_sections, write_record
 
 if TYPE_CHECKING:
@@ -50,27 +30,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CALIBRATED = {
+CALIBRATION_COLUMNS = {
     "slope": "slope",
     "threshold": "threshold",
     "tpr": "true_positive_rate",
     "ppv": "positive_predictive_value",
-}  # columns of iterations.csv
+}  # fmt: skip  (of iterations.csv)
 
 
 @dataclass(frozen=True)
 class LearnResult:
-    """What a loop came to.
+    """Result of an active-learning loop.
 
     Attributes
     ----------
     folder : Path
     potential : Path
-        The folder of the last committee.
+        Folder of the last committee.
     iterations : DataFrame
-        As ``iterations.csv``.
+        The table of ``iterations.csv``.
     stop_reason : str
-        Why it ended.
+        Why the loop ended.
     report : Path
     """
 
@@ -82,54 +62,49 @@ class LearnResult:
 
     @property
     def failed(self) -> bool:
-        """Whether it ended because nothing could be done, and not because it was done."""
-        return self.stop_reason == NO_FRAMES
+        """Whether the loop ended because it could not continue, not because it was finished."""
+        return self.stop_reason == learning.NO_FRAMES
 
     @property
     def text(self) -> str:
-        """How it went, as plain text."""
+        """Table of the iterations, reason of the end and paths as plain text."""
         columns = ["iteration", "n_train", "n_validate", "n_test", "labels", "label_seconds", "level",
                    "test_energy", "test_forces", "test_stress", "selected"]  # fmt: skip
-        shown = self.iterations[columns].to_string(index=False, float_format=lambda one: f"{one:.4g}", na_rep="–")
-        return "\n".join([
-            "errors on the test set in meV/atom, meV/Å, meV/Å³", shown, f"ended: {self.stop_reason}",
-            str(self.potential), str(self.report),
-        ])  # fmt: skip
+        table = self.iterations[columns].to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
+        title = "errors on the test set in meV/atom, meV/Å, meV/Å³"
+        return "\n".join([title, table, f"ended: {self.stop_reason}", str(self.potential), str(self.report)])
 
 
-def load_learn_study(path: Path | str) -> LearnStudy:
+def load_learn_study(path: Path | str) -> learning.LearnStudy:
     """Read what `paretofit learn` needs from a study's YAML file; paths in it are relative to the file.
 
     Raises
     ------
     InputError
-        With one sentence that names the file and the key.
+        If the file is not valid; the message names the file and the key.
     """
-    place = Path(path)
-    study, folder = read_sections(LearnStudy, place), place.parent
-    explore, model = study.learning.explore, study.learning.model
-    located: dict[str, Any] = {
-        "learning": study.learning.model_copy(
-            update={
-                "structures": [folder / one for one in study.learning.structures],
-                "explore": explore.model_copy(
-                    update={"start_structures": [folder / one for one in explore.start_structures]}
-                ),
-                "model": model.resolve_paths(folder) if isinstance(model, MaceSettings) else model,
-            }
-        )
-    }
-    if study.dataset is not None:
-        located["dataset"] = folder / study.dataset
-    if study.augmentation is not None:
-        located["augmentation"] = load_augment_study(place).augmentation
+    path = Path(path)
+    study, folder = read_sections(learning.LearnStudy, path), path.parent
     if study.labelling.structures:
-        raise InputError(f"{place}: 'labelling.structures' has no meaning here; name files under 'learning.structures'")
-    return study.model_copy(update=located)
+        raise InputError(f"{path}: 'labelling.structures' has no meaning here; name files under 'learning.structures'")
+    section = study.learning
+    explore, model = section.explore, section.model
+    start_structures = [folder / name for name in explore.start_structures]
+    updates: dict[str, Any] = {
+        "structures": [folder / name for name in section.structures],
+        "explore": explore.model_copy(update={"start_structures": start_structures}),
+        "model": model.resolve_paths(folder) if isinstance(model, MaceSettings) else model,
+    }
+    sections: dict[str, Any] = {"learning": section.model_copy(update=updates)}
+    if study.dataset is not None:
+        sections["dataset"] = folder / study.dataset
+    if study.augmentation is not None:
+        sections["augmentation"] = load_augment_study(path).augmentation
+    return study.model_copy(update=sections)
 
 
 def learn(
-    study: LearnStudy | Path | str,
+    study: learning.LearnStudy | Path | str,
     *,
     out: Path | str | None = None,
     stage: str | None = None,
@@ -137,143 +112,159 @@ def learn(
     progress: bool = False,
     notify: Callable[[str], object] = str,
 ) -> LearnResult:
-    """Run the loop until it ends by itself; run again, it goes on where it was stopped.
+    """Run the active-learning loop until it ends, or resume it.
 
     Parameters
     ----------
     study : LearnStudy or path-like
     out : path-like, optional
-        The run folder; by default ``runs/<name>-learn`` in the working folder.
+        Run folder; by default ``runs/<name>-learn`` in the working folder.
     stage : {"label", "train", "explore", "select"}, optional
-        Do this stage of the present iteration, and no other.
+        Run only this stage of the present iteration.
     jobs : int
         Processes.
     progress : bool
-        Show bars.
+        Show progress bars.
     notify : callable
-        Told each stage that is over.
+        Receives a message after each stage.
 
     Raises
     ------
     InputError
-        If the study cannot be used; nothing has been spent then.
+        If the study cannot be used; nothing has been computed then.
     """
-    settings = study if isinstance(study, LearnStudy) else load_learn_study(study)
-    if stage is not None and stage not in STAGES:
-        raise InputError(f"there is no stage '{stage}'; there are {', '.join(STAGES)}")
-    _check(settings)
-    target = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
-    with open_run_folder(target, settings.name) as place, log_to_file(place / "learn.log"):
-        folder = LearnFolder(place)
-        write_text(place / "study.json", settings.model_dump_json(indent=1) + "\n")
-        candidates = start_loop(settings, folder, progress)
-        elements = collect_elements(candidates, folder)
-        with open_label_journal(journal_path(folder).parent) as journal:
-            labeller = Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
-            labels = bool(candidates) or settings.learning.max_iterations > 1
-            labeller.check(folder.path / CANDIDATES_FILE, will_compute=labels and stage in {None, "label"})
-            starts = load_start_structures(settings.learning, candidates, folder, elements)
-            select_start_structures(starts, settings.learning.explore.max_atoms)
-            if settings.learning.explore.dispersion != "none":
-                format_dispersion_commands(settings.learning.explore.dispersion, elements)  # says what it lacks
-            model = _model(settings.learning.model, elements, place / "designs")
-
-            def told(words: str) -> None:
-                log.info("%s", words)
-                notify(words)
-
-            reserved = max((int(atoms.info["config_id"]) for atoms in candidates), default=-1)
-            how = jobs, progress, told
-            loop = LearningLoop(
-                folder, settings.learning, labeller, model, starts, make_mean_descriptor(elements), reserved, *how
-            )
-            with use_cluster(settings.cluster, jobs, folder.path):
-                reason = loop.run(only_stage=stage, on_iteration=lambda _: _result(folder, "not yet"))
-        return _result(folder, reason)
+    settings = study if isinstance(study, learning.LearnStudy) else load_learn_study(study)
+    if stage is not None and stage not in learning.STAGES:
+        raise InputError(f"there is no stage '{stage}'; there are {', '.join(learning.STAGES)}")
+    _check_study(settings)
+    path = Path(out) if out is not None else Path("runs") / f"{settings.name}-learn"
+    with open_run_folder(path, settings.name) as run_path, log_to_file(run_path / "learn.log"):
+        folder = learning.LearnFolder(run_path)
+        write_text(run_path / "study.json", settings.model_dump_json(indent=1) + "\n")
+        with open_label_journal(learning.journal_path(folder).parent) as journal:
+            labeller = learning.Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
+            loop = _build_loop(settings, labeller, stage, notify)
+            with use_cluster(settings.cluster, jobs, run_path):
+                reason = loop.run(only_stage=stage, on_iteration=lambda _: _write_result(folder, "not yet"))
+        return _write_result(folder, reason)
 
 
-def _check(settings: LearnStudy) -> None:
-    """What can be known to be wrong before anything is spent."""
-    levels = [one.name for one in settings.labelling.selected_levels]
-    fixed = settings.learning.level.fixed
+def _build_loop(
+    settings: learning.LearnStudy, labeller: learning.Labeller, stage: str | None, notify: Callable[[str], object]
+) -> learning.LearningLoop:
+    """Prepare the first candidates and build the loop; everything is checked before anything is computed."""
+    folder, section = labeller.folder, settings.learning
+    candidates = start_loop(settings, folder, labeller.progress)
+    elements = collect_elements(candidates, folder)
+    will_label = bool(candidates) or section.max_iterations > 1
+    labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
+    start_structures = load_start_structures(section, candidates, folder, elements)
+    learning.select_start_structures(start_structures, section.explore.max_atoms)
+    if section.explore.dispersion != "none":
+        format_dispersion_commands(section.explore.dispersion, elements)  # raises if parameters are missing
+
+    def announce(message: str) -> None:
+        log.info("%s", message)
+        notify(message)
+
+    return learning.LearningLoop(
+        folder,
+        section,
+        labeller,
+        _create_model(section.model, elements, folder.path / "designs"),
+        start_structures,
+        make_mean_descriptor(elements),
+        max((int(atoms.info["config_id"]) for atoms in candidates), default=-1),
+        labeller.jobs,
+        labeller.progress,
+        announce,
+    )
+
+
+def _check_study(settings: learning.LearnStudy) -> None:
+    """Check levels and files of a study before anything is computed."""
+    section = settings.learning
+    levels, fixed = [level.name for level in settings.labelling.selected_levels], section.level.fixed
     if fixed is not None and fixed not in levels:
         raise InputError(f"'learning.level.fixed' is '{fixed}', and 'labelling' has the levels {', '.join(levels)}")
-    if settings.augmentation is None and not settings.learning.structures and settings.dataset is None:
+    if settings.augmentation is None and not section.structures and settings.dataset is None:
         raise InputError(
             "there are no structures to begin with: give an 'augmentation', 'learning.structures', or a labelled "
             "'dataset'"
         )
-    own = settings.learning
-    sources = {"learning.structures": own.structures, "learning.explore.start": own.explore.start_structures}
-    if isinstance(own.model, MaceSettings):
-        check_mace(own.model.device, own.model.options)
-        sources |= {f"learning.model.foundation.{key}": [path] for key, path in own.model.foundation_files.items()}
-    sources["augmentation.structures"] = [] if settings.augmentation is None else settings.augmentation.structures
-    for key, paths in sources.items():
-        for path in paths:
-            if not path.exists():
-                raise InputError(f"'{key}': there is no file at {path}")
+    paths = {
+        "learning.structures": section.structures,
+        "learning.explore.start_structures": section.explore.start_structures,
+        "augmentation.structures": [] if settings.augmentation is None else settings.augmentation.structures,
+    }
+    if isinstance(section.model, MaceSettings):
+        check_mace(section.model.device, section.model.options)
+        foundation_files = section.model.foundation_files
+        paths |= {f"learning.model.foundation.{key}": [path] for key, path in foundation_files.items()}
+    for key, path in ((key, path) for key, key_paths in paths.items() for path in key_paths):
+        if not path.exists():
+            raise InputError(f"'{key}': there is no file at {path}")
     if settings.dataset is not None and not settings.dataset.exists():
         raise InputError(f"no dataset at {settings.dataset}; leave 'dataset' out to begin without labels")
 
 
-def _model(settings: SnapModelSettings | MaceSettings, elements: Sequence[str], designs: Path) -> Model:
-    """The model that is trained, checked against the elements."""
-    own = ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj")
-    for key in own:
+def _create_model(
+    settings: learning.SnapModelSettings | MaceSettings, elements: Sequence[str], designs: Path
+) -> learning.Model:
+    """Create the model after a check that its settings name no other elements."""
+    for key in ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj"):
         if foreign := sorted(set(getattr(settings, key)) - set(elements)):
             raise InputError(f"'learning.model.{key}' names {foreign[0]}; the structures have {', '.join(elements)}")
     if isinstance(settings, MaceSettings):
         check_foundation(settings, elements)
-        return MaceModel(settings, elements)
-    return SnapModel(settings, elements, designs)
+        return learning.MaceModel(settings, elements)
+    return learning.SnapModel(settings, elements, designs)
 
 
-def iterations_table(folder: LearnFolder) -> pd.DataFrame:
-    """A row for each iteration that has begun, from the records of its stages.
+def tabulate_iterations(folder: learning.LearnFolder) -> pd.DataFrame:
+    """Tabulate the iterations that have started from the records of their stages.
 
-    ``train_*``, ``validate_*``, ``test_*``: root mean squared errors of the potential; ``*_members``, ``*_spread``:
-    mean and standard deviation of those of the members by themselves; meV/atom, meV/Å, meV/Å³. ``slope_*``: of the
-    calibration.
+    ``train_*``, ``validate_*``, ``test_*`` are root mean square errors of the potential; ``*_members`` and ``*_spread``
+    are mean and standard deviation of the errors of the individual members; meV/atom, meV/Å, meV/Å³. ``slope_*`` is
+    the slope of the calibration.
     """
     rows = []
     for k in folder.list_iterations():
-        here = folder.iteration(k)
-        label, train, explore, select = (here.read_record(stage) or {} for stage in STAGES)
+        iteration = folder.iteration(k)
+        records = [iteration.read_record(stage) or {} for stage in learning.STAGES]
+        label, train, explore, select = records
         row: dict[str, Any] = {"iteration": k}
-        row |= {f"n_{name}": count for name, count in train.get("counts", {}).items()}
+        row |= {f"n_{set_name}": count for set_name, count in train.get("counts", {}).items()}
         row |= {key: label.get(key) for key in ("labels", "level")}
         row |= {"failed": len(label.get("failed", {})), "label_seconds": label.get("seconds")}
-        for name, errors in train.get("rmse", {}).items():
-            for one, values in errors.items():
-                row[f"{name}_{one}"] = values["value"]
-                row |= {f"{name}_{one}_{what}": values[what] for what in ("members", "spread")}
-        for one, line in select.get("calibration", {}).items():
-            row |= {f"{short}_{one}": line[name] for short, name in CALIBRATED.items()}
+        for set_name, errors in train.get("rmse", {}).items():
+            for name, values in errors.items():
+                row[f"{set_name}_{name}"] = values["value"]
+                row |= {f"{set_name}_{name}_{key}": values[key] for key in ("members", "spread")}
+        for name, curve in select.get("calibration", {}).items():
+            row |= {f"{column}_{name}": curve[key] for column, key in CALIBRATION_COLUMNS.items()}
         row |= {key: explore.get(key) for key in ("frames", "picoseconds")}
         row |= {"ended_early": len(explore.get("events", []))}
-        row |= {name.replace(" ", "_"): count for name, count in select.get("verdicts", {}).items()}
+        row |= {verdict.replace(" ", "_"): count for verdict, count in select.get("verdicts", {}).items()}
         row |= {"selected": select.get("selected")}
-        row |= {"wall_seconds": sum(one.get("wall_seconds", 0) for one in (label, train, explore, select))}
-        row["ended"] = (here.read_record("stopped") or {}).get("reason", "")
+        row |= {"wall_seconds": sum(record.get("wall_seconds", 0) for record in records)}
+        row["ended"] = (iteration.read_record("stopped") or {}).get("reason", "")
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _result(folder: LearnFolder, reason: str) -> LearnResult:
-    from paretofit.learning import write_learn_report  # noqa: PLC0415  (matplotlib)
-
-    table = iterations_table(folder)
-    for column in (*(f"test_{name}" for name in PROPERTIES), "n_train", f"n_{VALIDATE}", "n_test"):
+def _write_result(folder: learning.LearnFolder, reason: str) -> LearnResult:
+    """Write the table of iterations, the last committee, the report and the record of the run."""
+    table = tabulate_iterations(folder)
+    for column in (*(f"test_{name}" for name in learning.PROPERTIES), "n_train", f"n_{learning.VALIDATE}", "n_test"):
         if column not in table:
             table[column] = np.nan
-    write_csv(table, folder.path / "iterations.csv")
-    trained = [k for k in folder.list_iterations() if folder.iteration(k).read_record("train")]
-    potential = folder.path / "potential"
-    if trained:
-        apart = shutil.ignore_patterns(TRAINING_FOLDER)
-        shutil.copytree(folder.iteration(max(trained)).model, potential, ignore=apart, dirs_exist_ok=True)
-    report = write_learn_report(folder, table, reason) if trained else folder.path / "learn.log"
+    write_csv(table, folder.path / "iterations.csv", digits=8)
+    potential, report = folder.path / "potential", folder.path / "learn.log"
+    if trained := [k for k, _ in folder.read_records("train")]:
+        ignore = shutil.ignore_patterns(TRAINING_FOLDER)
+        shutil.copytree(folder.iteration(max(trained)).model, potential, ignore=ignore, dirs_exist_ok=True)
+        report = learning.write_learn_report(folder, table, reason)
     record = {"study": read_record(folder.path)["study"], "ended": reason,
               "python": platform.python_version(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip
     write_record(folder.path, record)

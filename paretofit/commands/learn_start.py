@@ -1,4 +1,4 @@
-"""What a loop begins with: candidates, the labelled dataset, and structures for the dynamics."""
+"""Start of an active-learning loop: candidates, the labelled dataset, and start structures of the dynamics."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from paretofit.core import InputError, hash_file, read_json_with_digest, write_j
 from paretofit.dataset import Dataset, LevelData, describe_dataset, write_dataset
 from paretofit.dataset.io import read_frames, read_labels
 from paretofit.learning import RESTART_ADVICE, LearnFolder, load_frames, write_frames
+from paretofit.structures import list_elements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Any
 
     from ase import Atoms
 
@@ -25,55 +27,61 @@ CANDIDATES_FILE = "candidates.extxyz"
 
 
 def start_loop(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
-    """The first candidates, made once; and the first iteration's structures.
+    """Generate the candidates and the structures of the first iteration, unless they exist; return the candidates.
 
     Raises
     ------
     InputError
-        If the study asks for other candidates than those that are there, or they are damaged.
+        If the existing candidates are corrupt, or the study asks for others.
     """
-    place, mark = folder.path / CANDIDATES_FILE, folder.path / "start.json"
-    own = settings.learning
-    made = settings.augmentation
-    asked = {
-        "dataset": None if settings.dataset is None else hash_file(settings.dataset),
-        "augmentation": None if made is None else made.model_dump(mode="json", exclude={"structures", "output"}),
-        "augmentation.structures": [] if made is None else [hash_file(one) for one in made.structures],
-        "learning.structures": [hash_file(one) for one in own.structures if one.is_file()],
-        "learning.n_initial": own.n_initial,
-        "learning.sets": own.sets.model_dump(mode="json"),
-        "learning.seed": own.seed,
-    }
-    asked = json.loads(json.dumps(asked))
-    if mark.is_file():
-        before = read_json_with_digest(mark, RESTART_ADVICE)
-        changed = [key for key, value in asked.items() if before.get(key) != value]
-        if changed:
-            raise InputError(
-                f"'{changed[0]}' has changed since {folder.path} was begun with other candidates; name another folder "
-                "with --out, or undo the change"
-            )
-        if not (place.is_file() and before.get(CANDIDATES_FILE) in {None, hash_file(place)}):
-            raise InputError(f"{place} is damaged or missing: it is not what the run has written; {RESTART_ADVICE}")
-    else:
-        if settings.dataset is not None:
-            _copy_dataset(settings.dataset, folder.dataset)
-        write_frames(place, _candidates(settings, folder, progress))
-        write_json_with_digest(mark, {**asked, CANDIDATES_FILE: hash_file(place)})
-    candidates = load_frames(place, RESTART_ADVICE)
-    first = folder.iteration(1)
-    if first.read_record("label") is None:
-        count = settings.learning.n_initial
-        chosen = candidates
+    path = folder.path / CANDIDATES_FILE
+    _write_or_check_candidates(settings, folder, path, progress)
+    candidates = load_frames(path, RESTART_ADVICE)
+    iteration, count = folder.iteration(1), settings.learning.n_initial
+    if iteration.read_record("label") is None:
+        initial = candidates
         if count is not None and count < len(candidates):
             rng = np.random.default_rng([settings.learning.seed, 0, 5])
-            chosen = [candidates[k] for k in np.sort(rng.permutation(len(candidates))[:count])]
-        write_frames(first.structures, chosen)
+            initial = [candidates[k] for k in np.sort(rng.permutation(len(candidates))[:count])]
+        write_frames(iteration.structures, initial)
     return candidates
 
 
+def _write_or_check_candidates(settings: LearnStudy, folder: LearnFolder, path: Path, progress: bool) -> None:
+    record_path, inputs = folder.path / "start.json", _collect_inputs(settings)
+    if not record_path.is_file():
+        if settings.dataset is not None:
+            _copy_dataset(settings.dataset, folder.dataset)
+        write_frames(path, _generate_candidates(settings, folder, progress))
+        write_json_with_digest(record_path, {**inputs, CANDIDATES_FILE: hash_file(path)})
+        return
+    record = read_json_with_digest(record_path, RESTART_ADVICE)
+    if changed := [key for key, value in inputs.items() if record.get(key) != value]:
+        raise InputError(
+            f"'{changed[0]}' has changed since {folder.path} was begun with other candidates; name another folder "
+            "with --out, or undo the change"
+        )
+    if not (path.is_file() and record.get(CANDIDATES_FILE) in {None, hash_file(path)}):
+        raise InputError(f"{path} is corrupt or missing: it is not what the run has written; {RESTART_ADVICE}")
+
+
+def _collect_inputs(settings: LearnStudy) -> dict[str, Any]:
+    """Collect what the candidates depend on, files by their hashes, as it is read back from JSON."""
+    learning, augmentation = settings.learning, settings.augmentation
+    inputs = {
+        "dataset": None if settings.dataset is None else hash_file(settings.dataset),
+        "augmentation": augmentation and augmentation.model_dump(mode="json", exclude={"structures", "output"}),
+        "augmentation.structures": [hash_file(path) for path in augmentation.structures] if augmentation else [],
+        "learning.structures": [hash_file(path) for path in learning.structures if path.is_file()],
+        "learning.n_initial": learning.n_initial,
+        "learning.sets": learning.sets.model_dump(mode="json"),
+        "learning.seed": learning.seed,
+    }
+    return dict(json.loads(json.dumps(inputs)))
+
+
 def _copy_dataset(source: Path, target: Path) -> None:
-    """The labelled dataset as the loop's own; what it says of iterations was another loop's."""
+    """Copy the labelled dataset without what another loop wrote about its iterations."""
     with Dataset(source) as data:
         structures = list(data)
         for atoms in structures:
@@ -83,66 +91,68 @@ def _copy_dataset(source: Path, target: Path) -> None:
         write_dataset(target, structures, levels, data.ids.tolist())
 
 
-def _candidates(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
-    """Of the augmentation and of files, with ids of their own."""
-    found: list[Atoms] = []
+def _generate_candidates(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
+    """Generate candidates by augmentation, add those of files, and number them after the dataset's configurations."""
+    first_id = 0
+    if settings.dataset is not None:
+        with Dataset(settings.dataset) as data:
+            first_id = int(data.ids.max(initial=-1)) + 1
+    candidates: list[Atoms] = []
     if settings.augmentation is not None:
-        own = settings.augmentation.model_copy(update={"output": folder.path / "augmented.extxyz"})
-        made = augment_study(AugmentStudy(name=settings.name, augmentation=own), figures=False, progress=progress)
-        found += _numbered(made.candidates.structures, 0, "augmented")
+        augmentation = settings.augmentation.model_copy(update={"output": folder.path / "augmented.extxyz"})
+        study = AugmentStudy(name=settings.name, augmentation=augmentation)
+        result = augment_study(study, figures=False, progress=progress)
+        candidates += _number_structures(result.candidates.structures, first_id, "augmented")
     for path in settings.learning.structures:
-        found += _numbered(read_frames(path, None).atoms, len(found), path.stem)
-    if settings.dataset is None:
-        return found
-    with Dataset(settings.dataset) as data:
-        highest = int(data.ids.max(initial=-1))
-    for atoms in found:
-        atoms.info["config_id"] += highest + 1
-    return found
+        candidates += _number_structures(read_frames(path, None).atoms, first_id + len(candidates), path.stem)
+    return candidates
 
 
-def _numbered(structures: Sequence[Atoms], first: int, name: str) -> list[Atoms]:
-    """Copies with new ids; what says who is related to whom belongs to their file."""
-    made = []
+def _number_structures(structures: Sequence[Atoms], first_id: int, source_name: str) -> list[Atoms]:
+    """Copy structures with new ids.
+
+    Group keys (parent, family, trajectory) are prefixed with the name of the source, so that files do not share groups.
+    """
+    copies = []
     for k, atoms in enumerate(structures):
         copy: Atoms = atoms.copy()
         copy.calc = None
-        kin = {key: f"{name}:{atoms.info[key]}" for key in ("parent", "family", "trajectory") if key in atoms.info}
-        copy.info = {**atoms.info, **kin, "config_id": first + k, "iteration": 1}
-        made.append(copy)
-    return made
+        keys = [key for key in ("parent", "family", "trajectory") if key in atoms.info]
+        groups = {key: f"{source_name}:{atoms.info[key]}" for key in keys}
+        copy.info = {**atoms.info, **groups, "config_id": first_id + k, "iteration": 1}
+        copies.append(copy)
+    return copies
 
 
 def collect_elements(candidates: Sequence[Atoms], folder: LearnFolder) -> list[str]:
-    """Symbols of the candidates and of what is labelled, sorted."""
-    found = {symbol for atoms in candidates for symbol in atoms.get_chemical_symbols()}
+    """Collect the symbols of the candidates and of the labelled configurations, sorted."""
+    elements = set(list_elements(candidates))
     if folder.dataset.exists():
         with Dataset(folder.dataset) as data:
-            found |= set(describe_dataset(data).species)
-    return sorted(found)
+            elements |= set(describe_dataset(data).species)
+    return sorted(elements)
 
 
 def load_start_structures(
     settings: LearnSettings, candidates: Sequence[Atoms], folder: LearnFolder, elements: Sequence[str]
 ) -> list[Atoms]:
-    """What the dynamics starts from: as given, the first candidates, or what was labelled before.
+    """Load start structures of the dynamics: those of the settings, the candidates, or the labelled configurations.
 
     Raises
     ------
     InputError
-        If what is given has an element that no candidate has.
+        If a start structure of the settings has an element that no candidate has.
     """
     if settings.explore.start_structures:
-        found = [atoms for path in settings.explore.start_structures for atoms in read_frames(path, None).atoms]
-        foreign = sorted({symbol for atoms in found for symbol in atoms.get_chemical_symbols()} - set(elements))
-        if foreign:
+        structures = [atoms for path in settings.explore.start_structures for atoms in read_frames(path, None).atoms]
+        if foreign := sorted(set(list_elements(structures)) - set(elements)):
             raise InputError(
                 f"'learning.explore.start_structures' has {foreign[0]}, which no candidate has; the study is for "
                 f"{', '.join(elements)}"
             )
-        for atoms in found:
-            atoms.info.pop("config_id", None)  # not one of ours
-        return found
+        for atoms in structures:
+            atoms.info.pop("config_id", None)  # it is not an id of this loop
+        return structures
     if not candidates:
         with Dataset(folder.dataset) as data:
             return [atoms for atoms in data if int(atoms.info.get("iteration", 1)) == 1]

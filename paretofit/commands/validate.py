@@ -1,50 +1,25 @@
-"""`paretofit validate`: the properties that people check, of one or two potentials, in tables, figures and a page."""
+"""`paretofit validate`: physical properties of one or two potentials in tables, figures and a page."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from ase.build import bulk
 
-from paretofit.core import InputError, one_line, remove_file, suggest_match, track, write_text
+from paretofit import validation
+from paretofit.core import InputError, one_line, remove_file, suggest_match, track, write_csv, write_text
 from paretofit.dataset.io import read_frames
 from paretofit.pareto import read_table
-from paretofit.report.figures import (
-    FigurePlan,
-    plot_defects,
-    plot_dimers,
-    plot_energy_drift,
-    plot_equations_of_state,
-    plot_interlayer,
-    plot_phonon_dispersion,
-    plot_radial_distribution,
-    render_figure,
-)
+from paretofit.report import figures
 from paretofit.report.page import PageSection, render_sections
-from paretofit.validation import (
-    KNOWN_PROTOTYPES,
-    PROPERTIES_WITHOUT_RELAXATION,
-    PROPERTY_FUNCTIONS,
-    PotentialSpec,
-    PropertyResult,
-    ValidationCase,
-    ValidationSettings,
-    check_validate_extra,
-    describe_error,
-    find_layer_gaps,
-    measure_property,
-    parse_potential,
-    relax_crystal,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ase import Atoms
 
@@ -54,6 +29,23 @@ KEYS = ["property", "structure", "quantity", "unit"]
 CURVES = (
     "eos", "phonon_bands", "phonon_labels", "phonon_density", "defects", "interlayer", "dimer", "md_energy", "md_rdf",
 )  # fmt: skip
+FIGURES = {
+    "eos": (
+        figures.plot_equations_of_state,
+        "Energy as a function of volume, with fitted Birch-Murnaghan equations of state.",
+    ),
+    "defects": (
+        figures.plot_defects,
+        "Formation energies of defects, relaxed with one potential and evaluated with any.",
+    ),
+    "interlayer": (
+        figures.plot_interlayer,
+        "Energy as a function of the distance of layers, without and with dispersion.",
+    ),
+    "dimer": (figures.plot_dimers, "Energy of two atoms down to short distances; logarithmic above 1 eV."),
+    "md_rdf": (figures.plot_radial_distribution, "Radial distribution function of dynamics with a thermostat."),
+    "md_energy": (figures.plot_energy_drift, "Total energy of dynamics without a thermostat."),
+}
 TITLES = {
     "lattice": "relaxed crystal",
     "eos": "equation of state",
@@ -69,7 +61,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What a validation found.
+    """Result of a validation.
 
     Attributes
     ----------
@@ -78,11 +70,11 @@ class ValidationResult:
     table : DataFrame
         ``property``, ``structure``, ``quantity``, ``unit``, ``potential``, ``reference``, ``difference``.
     failures : DataFrame
-        ``property``, ``structure``, ``potential``, ``describe_error``.
+        ``property``, ``structure``, ``potential``, ``reason``.
     curves : dict of str to DataFrame
-        What the figures show.
+        Data of the figures.
     potential, reference : str
-        Names; the second empty where there is none.
+        Names; the second is empty without a reference.
     """
 
     folder: Path
@@ -94,11 +86,15 @@ class ValidationResult:
 
     @property
     def text(self) -> str:
-        """The table and what failed, as plain text."""
-        shown = self.table if self.reference else self.table.drop(columns=["reference", "difference"])
-        lines = [shown.to_string(index=False, float_format=lambda value: f"{value:.5g}", na_rep="–")]
-        lines += _failed(self)
-        return "\n".join([*lines, f"{self.folder / 'validation.html'}"])
+        """Table, failures and path of the page as plain text."""
+        table = self.table if self.reference else self.table.drop(columns=["reference", "difference"])
+        lines = [table.to_string(index=False, float_format=lambda value: f"{value:.5g}", na_rep="–")]
+        return "\n".join([*lines, *self.failure_lines, f"{self.folder / 'validation.html'}"])
+
+    @property
+    def failure_lines(self) -> list[str]:
+        """A line for each failure."""
+        return [f"{row.property}, {row.structure}, {row.potential}: {row.reason}" for row in self.failures.itertuples()]
 
 
 def validate_potential(
@@ -108,76 +104,71 @@ def validate_potential(
     against: str | Path | None = None,
     structures: Sequence[Path | str] = (),
     properties: Sequence[str] = (),
-    settings: ValidationSettings | None = None,
+    settings: validation.ValidationSettings | None = None,
     progress: bool = False,
 ) -> ValidationResult:
-    """Measure properties of a potential, perhaps beside another one, and write tables, figures and a page.
+    """Compute properties of a potential, optionally beside another one, and write tables, figures and a page.
 
     Parameters
     ----------
     potential : str or Path
         See `paretofit.validation.subject.parse_potential`.
     out : path-like
-        Where everything is written.
+        Folder of the results.
     against : str or Path, optional
         Another potential, a reference calculator, or a ``.csv`` with the columns ``property``, ``structure``,
         ``quantity`` and ``potential``, such as another validation's ``validation.csv``.
     structures : sequence of path-like
-        Files that ASE reads, the first structure of each; by default the crystals that ASE knows of the potential's
-        elements.
+        Files that ASE reads, of which the first structure is used; by default the crystals that ASE knows of the
+        potential's elements.
     properties : sequence of str
-        Some of lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; all by default, interlayer
-        for what is layered.
-    settings : Settings, optional
+        Some of lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; by default all, interlayer
+        only for layered structures.
+    settings : ValidationSettings, optional
         Sizes, prototypes, surfaces, interstitials.
     progress : bool
-        Draw a bar.
+        Show a progress bar.
 
     Raises
     ------
     InputError
-        If a potential or a structure cannot be used. A property that fails is recorded, and the others go on.
+        If a potential or a structure cannot be used. A property that fails is recorded, and the others are computed.
     """
-    check_validate_extra()
-    settings = settings or ValidationSettings()
-    _check_names(properties, settings)
-    subjects, known = _compared(str(potential), None if against is None else str(against))
-    given = _structures(structures, subjects)
-    _check_structures(given, subjects)
-    values, failures, curves = _collected(subjects, given, list(properties), settings, progress=progress)
-    rows = pd.DataFrame(failures, columns=["property", "structure", "potential", "reason"])
-    reference = subjects[1].name if len(subjects) == 2 else str(against or "")
-    result = ValidationResult(Path(out), _table(values, known), rows, curves, subjects[0].name, reference)
-    _write(result, settings)
+    validation.check_validate_extra()
+    settings = settings or validation.ValidationSettings()
+    _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
+    _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
+    potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
+    loaded = _load_structures(structures, potentials)
+    _check_structures(loaded, potentials)
+    values, failures, curves = _measure_all(potentials, loaded, list(properties), settings, progress=progress)
+    reference_name = potentials[1].name if len(potentials) == 2 else str(against or "")
+    table = _tabulate_values(values, reference_table)
+    result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name)
+    _write_result(result, settings)
     return result
 
 
-def _compared(potential: str, against: str | None) -> tuple[list[PotentialSpec], pd.DataFrame]:
-    """One or two potentials, and the numbers of a reference table."""
-    subjects = [parse_potential(potential)]
+def _parse_potentials(potential: str, against: str | None) -> tuple[list[validation.PotentialSpec], pd.DataFrame]:
+    """Parse one or two potentials, or read the table of the reference."""
+    potentials = [validation.parse_potential(potential)]
     if against is None or against.endswith(".csv"):
-        return subjects, pd.DataFrame() if against is None else _read_table(Path(against))
-    return [*subjects, _other(parse_potential(against), subjects[0])], pd.DataFrame()
+        return potentials, pd.DataFrame() if against is None else _read_reference_table(Path(against))
+    reference = validation.parse_potential(against)
+    if reference.name == potentials[0].name:
+        reference = replace(reference, name=f"{reference.name} (reference)")
+    return [*potentials, reference], pd.DataFrame()
 
 
-def _other(second: PotentialSpec, first: PotentialSpec) -> PotentialSpec:
-    """With another name where both are called the same."""
-    return replace(second, name=f"{second.name} (reference)") if second.name == first.name else second
+def _check_names(kind: str, names: Sequence[str], choices: Collection[str]) -> None:
+    for name in names:
+        if name not in choices:
+            raise InputError(
+                f"there is no {kind} '{name}'{suggest_match(name, choices)}; there are {', '.join(choices)}"
+            )
 
 
-def _check_names(properties: Sequence[str], settings: ValidationSettings) -> None:
-    for names, known, what in (
-        (properties, PROPERTY_FUNCTIONS, "property"),
-        (settings.prototypes, KNOWN_PROTOTYPES, "prototype"),
-    ):
-        for name in names:
-            if name not in known:
-                raise InputError(
-                    f"there is no {what} '{name}'{suggest_match(name, known)}; there are {', '.join(known)}"
-                )
-
-
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_reference_table(path: Path) -> pd.DataFrame:
     needed = {"property", "structure", "quantity", "potential"}
     table = read_table(path)
     missing = sorted(needed - set(table.columns))
@@ -189,215 +180,176 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: the column 'potential' must be numbers: {one_line(error)}") from error
 
 
-def _structures(paths: Sequence[Path | str], subjects: Sequence[PotentialSpec]) -> dict[str, Atoms]:
-    if paths:
-        found: dict[str, Atoms] = {}
-        for path in map(Path, paths):
-            name = path.stem
-            while name in found:
-                name += "'"
-            found[name] = read_frames(path, None).atoms[0]
-        return found
-    elements = subjects[0].elements or (subjects[1].elements if len(subjects) > 1 else ())
+def _load_structures(paths: Sequence[Path | str], potentials: Sequence[validation.PotentialSpec]) -> dict[str, Atoms]:
+    """Read structures by name, or build the crystals of the potential's elements."""
+    structures: dict[str, Atoms] = {}
+    for path in map(Path, paths):
+        name = path.stem
+        while name in structures:
+            name += "'"
+        structures[name] = read_frames(path, None).atoms[0]
+    if structures:
+        return structures
+    elements = next((potential.elements for potential in potentials if potential.elements), ())
     if not elements:
         raise InputError("a calculator does not say which elements it is for; name a structure with --structure")
-    found = {}
-    for symbol in elements:
-        try:
-            found[symbol] = bulk(symbol)
-        except (ValueError, KeyError, RuntimeError):
-            continue
-    if not found:
+    crystals = {symbol: validation.build_reference_crystal(symbol) for symbol in elements}
+    structures = {symbol: atoms for symbol, atoms in crystals.items() if atoms is not None}
+    if not structures:
         raise InputError(f"ASE knows no crystal of {', '.join(elements)}; name a structure with --structure")
-    return found
+    return structures
 
 
-def _check_structures(given: Mapping[str, Atoms], subjects: Sequence[PotentialSpec]) -> None:
-    """Everything that would fail at once fails before anything long has started."""
-    for name, atoms in given.items():
-        symbols = atoms.get_chemical_symbols()
+def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[validation.PotentialSpec]) -> None:
+    """Compute the energy of each structure with each potential, so that wrong input fails before anything expensive."""
+    for name, atoms in structures.items():
         if not atoms.pbc.all():
             raise InputError(
-                f"structure '{name}' is not periodic in three directions; give it a cell, and vacuum there"
+                f"structure '{name}' is not periodic in three directions; give it a cell with vacuum along the others"
             )
-        for subject in subjects:
-            foreign = sorted(set(symbols) - set(subject.elements)) if subject.elements else []
-            if foreign:
+        symbols = atoms.get_chemical_symbols()
+        for potential in potentials:
+            if foreign := sorted(set(symbols) - set(potential.elements or symbols)):
                 raise InputError(
-                    f"structure '{name}' has {foreign[0]}, which {subject.name} lacks; it has "
-                    f"{', '.join(subject.elements)}"
+                    f"structure '{name}' has {foreign[0]}, which {potential.name} lacks; it has "
+                    f"{', '.join(potential.elements)}"
                 )
-            copy = atoms.copy()
             try:
-                copy.calc = subject.make_calculator(symbols)
-                energy = float(copy.get_potential_energy())
+                energy = validation.compute_energy(atoms, potential.make_calculator(symbols))
             except InputError:
                 raise
             except Exception as error:
                 raise InputError(
-                    f"{subject.name} cannot compute structure '{name}': {describe_error(error)}"
+                    f"{potential.name} cannot compute structure '{name}': {validation.describe_error(error)}"
                 ) from error
             if not np.isfinite(energy):
-                raise InputError(f"{subject.name} gives structure '{name}' no finite energy; is its geometry right?")
+                raise InputError(f"{potential.name} gives structure '{name}' no finite energy; is its geometry right?")
 
 
 Values = list[tuple[str, str, int, str, str, float]]
-Failures = list[tuple[str, str, str, str]]
 
 
-def _collected(
-    subjects: Sequence[PotentialSpec],
-    given: Mapping[str, Atoms],
+def _measure_all(
+    potentials: Sequence[validation.PotentialSpec],
+    structures: Mapping[str, Atoms],
     properties: list[str],
-    settings: ValidationSettings,
+    settings: validation.ValidationSettings,
     *,
     progress: bool,
-) -> tuple[Values, Failures, dict[str, pd.DataFrame]]:
-    """All properties of all structures with all potentials."""
-    wanted = [
-        (name, structure)
-        for structure, atoms in given.items()
-        for name in properties or PROPERTY_FUNCTIONS
-        if properties or name != "interlayer" or len(find_layer_gaps(atoms)[1])
+) -> tuple[Values, pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Compute all properties of all structures with all potentials: values, failures and curves."""
+    tasks = [
+        (name, structure, k)
+        for structure, atoms in structures.items()
+        for name in properties or validation.PROPERTY_FUNCTIONS
+        if properties or name != "interlayer" or len(validation.find_layer_gaps(atoms)[1])
+        for k in range(len(potentials))
     ]
-    tasks = [(name, structure, k) for name, structure in wanted for k in range(len(subjects))]
     values: Values = []
-    failures: Failures = []
+    failures: list[tuple[str, str, str, str]] = []
     curves: dict[str, list[pd.DataFrame]] = {}
-    crystals: dict[tuple[str, int], Atoms | str] = {}
+    relax_once = cache(lambda structure, k: _relax_or_explain(potentials[k], structures[structure]))
     for name, structure, k in track(tasks, len(tasks), "properties", enabled=progress):
-        done = _measured(name, structure, k, subjects, given[structure], settings, crystals)
-        values += [(name, place, j, *quantity) for place, j, quantity in done.values]
-        failures += [(name, structure, subjects[k].name, text) for text in done.failures]
-        for kind, table in done.curves.items():
+        atoms = structures[structure]
+        crystal = atoms if name in validation.PROPERTIES_WITHOUT_RELAXATION else relax_once(structure, k)
+        if isinstance(crystal, str):
+            result = validation.PropertyResult(failures=[crystal])
+        else:
+            result = validation.measure_property(
+                name, validation.ValidationCase(potentials, k, structure, atoms, crystal, settings)
+            )
+        values += [(name, label, j, *quantity) for label, j, quantity in result.values]
+        failures += [(name, structure, potentials[k].name, reason) for reason in result.failures]
+        for kind, table in result.curves.items():
             curves.setdefault(kind, []).append(table)
-    return values, failures, {kind: pd.concat(parts, ignore_index=True) for kind, parts in curves.items()}
+    failure_table = pd.DataFrame(failures, columns=["property", "structure", "potential", "reason"])
+    return values, failure_table, {kind: pd.concat(tables, ignore_index=True) for kind, tables in curves.items()}
 
 
-def _measured(
-    name: str,
-    structure: str,
-    k: int,
-    subjects: Sequence[PotentialSpec],
-    atoms: Atoms,
-    settings: ValidationSettings,
-    crystals: dict[tuple[str, int], Atoms | str],
-) -> PropertyResult:
-    """One property; the relaxed crystal is made once, and its failure is that of all that need it."""
-    if name in PROPERTIES_WITHOUT_RELAXATION:
-        return measure_property(name, ValidationCase(subjects, k, structure, atoms, atoms, settings))
-    if (structure, k) not in crystals:
-        try:
-            crystals[structure, k] = relax_crystal(subjects[k], atoms)
-        except Exception as error:  # noqa: BLE001  (a calculator may raise anything; what needs no crystal goes on)
-            crystals[structure, k] = f"there is no relaxed crystal: {describe_error(error)}"
-    crystal = crystals[structure, k]
-    if isinstance(crystal, str):
-        return PropertyResult(failures=[crystal])
-    return measure_property(name, ValidationCase(subjects, k, structure, atoms, crystal, settings))
+def _relax_or_explain(potential: validation.PotentialSpec, atoms: Atoms) -> Atoms | str:
+    """Relax a crystal, or return the reason why all properties that need it fail."""
+    try:
+        return validation.relax_crystal(potential, atoms)
+    except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
+        return f"there is no relaxed crystal: {validation.describe_error(error)}"
 
 
-def _table(values: Values, known: pd.DataFrame) -> pd.DataFrame:
-    """A row for each quantity, the two potentials side by side."""
+def _tabulate_values(values: Values, reference_table: pd.DataFrame) -> pd.DataFrame:
+    """Tabulate each quantity of the two potentials, or of the potential and the reference table, side by side."""
     rows: dict[tuple[str, str, str, str], dict[int, float]] = {}
     for name, structure, k, quantity, unit, value in values:
         rows.setdefault((name, structure, quantity, unit), {})[k] = float(value)
-    table = pd.DataFrame([[*key, own.get(0), own.get(1)] for key, own in rows.items()])
+    table = pd.DataFrame([[*key, row.get(0), row.get(1)] for key, row in rows.items()])
     table = table.reindex(columns=range(6)).set_axis([*KEYS, "potential", "reference"], axis=1)
-    if not known.empty:
-        look = known.drop_duplicates(KEYS[:3]).set_index(KEYS[:3])["potential"]
-        table["reference"] = look.reindex(pd.MultiIndex.from_frame(table[KEYS[:3]])).to_numpy()
+    if not reference_table.empty:
+        known = reference_table.drop_duplicates(KEYS[:3]).set_index(KEYS[:3])["potential"]
+        table["reference"] = known.reindex(pd.MultiIndex.from_frame(table[KEYS[:3]])).to_numpy()
     table = table.astype({"potential": float, "reference": float})
     table["difference"] = table["potential"] - table["reference"]
     return table
 
 
-def _write(result: ValidationResult, settings: ValidationSettings) -> None:
+def _write_result(result: ValidationResult, settings: validation.ValidationSettings) -> None:
     folder = result.folder
     for name in CURVES:
+        path = folder / "tables" / f"{name}.csv"
         if name in result.curves:
-            write_text(folder / "tables" / f"{name}.csv", result.curves[name].to_csv(index=False))
+            write_csv(result.curves[name], path, digits=None)
         else:
-            remove_file(folder / "tables" / f"{name}.csv")
-    pictures = [render_figure(plan, folder / "figures") for plan in _plans(result.curves)]
-    write_text(folder / "validation.csv", result.table.to_csv(index=False))
-    write_text(folder / "failures.csv", result.failures.to_csv(index=False))
-    settings_text = {"potential": result.potential, "reference": result.reference, "settings": asdict(settings)}
-    write_text(folder / "validation.json", json.dumps(settings_text, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / "validation.md", _markdown(result, pictures))
-    write_text(folder / "validation.html", _page(result, pictures))
-
-
-def _plans(curves: Mapping[str, pd.DataFrame]) -> Iterator[FigurePlan]:
-    """The figures that there are curves for."""
-    single = (
-        (
-            "eos",
-            plot_equations_of_state,
-            "Energy against volume; fitted by Birch and Murnaghan's equation of state.",
-        ),
-        (
-            "defects",
-            plot_defects,
-            "Formation energies of defects, relaxed with one and evaluated with any potential.",
-        ),
-        ("interlayer", plot_interlayer, "Energy against the distance of layers, without and with dispersion."),
-        ("dimer", plot_dimers, "Two atoms down to short distance; logarithmic beyond 1 eV."),
-        ("md_rdf", plot_radial_distribution, "Radial distribution function in dynamics with a thermostat."),
-        ("md_energy", plot_energy_drift, "Total energy in dynamics without a thermostat."),
+            remove_file(path)
+    report_figures = [figures.render_figure(plan, folder / "figures") for plan in _plan_figures(result.curves)]
+    write_csv(result.table, folder / "validation.csv", digits=None)
+    write_csv(result.failures, folder / "failures.csv", digits=None)
+    record = {"potential": result.potential, "reference": result.reference, "settings": asdict(settings)}
+    write_text(folder / "validation.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    sections = list(_build_sections(result, report_figures))
+    write_text(folder / "validation.md", _format_markdown(result, sections))
+    page = render_sections(
+        title=f"Validation of {result.potential}",
+        opening=_format_opening(result),
+        sections=sections,
+        failures=result.failure_lines,
     )
-    for name, draw, caption in single:
+    write_text(folder / "validation.html", page)
+
+
+def _plan_figures(curves: Mapping[str, pd.DataFrame]) -> Iterator[figures.FigurePlan]:
+    """Plan the figures for which there are curves."""
+    for name, (draw, caption) in FIGURES.items():
         if name in curves:
-            yield FigurePlan(name, partial(draw, curves[name]), partial(str, caption), wide=False)
+            yield figures.FigurePlan(name, partial(draw, curves[name]), partial(str, caption), wide=False)
     bands = curves.get("phonon_bands", pd.DataFrame({"structure": []}))
-    for number, structure in enumerate(dict.fromkeys(bands["structure"])):
-        parts = [curves[f"phonon_{part}"] for part in ("bands", "labels", "density")]
-        tables = [part[part["structure"] == structure] for part in parts]
-        yield FigurePlan(
-            "phonons" if number == 0 else f"phonons_{number + 1}",
-            partial(plot_phonon_dispersion, *tables),
-            partial(str, f"Phonons of {structure}: dispersion and density of states; imaginary ones below zero."),
+    for number, structure in enumerate(bands["structure"].unique(), start=1):
+        tables = [curves[f"phonon_{part}"] for part in ("bands", "labels", "density")]
+        caption = f"Phonons of {structure}: dispersion and density of states; imaginary frequencies are negative."
+        yield figures.FigurePlan(
+            "phonons" if number == 1 else f"phonons_{number}",
+            partial(figures.plot_phonon_dispersion, *(table[table["structure"] == structure] for table in tables)),
+            partial(str, caption),
         )
 
 
-def _sections(result: ValidationResult, pictures: Sequence[ReportFigure]) -> Iterator[PageSection]:
-    left_out = [] if result.reference else ["reference", "difference"]
+def _build_sections(result: ValidationResult, report_figures: Sequence[ReportFigure]) -> Iterator[PageSection]:
+    empty_columns = [] if result.reference else ["reference", "difference"]
     for name, title in TITLES.items():
-        table = result.table[result.table["property"] == name].drop(columns=["property", *left_out])
-        own = [one for one in pictures if one.name.split("_")[0] == name]
-        if len(table) or own:
-            yield PageSection(title.capitalize(), table.reset_index(drop=True), own)
+        table = result.table[result.table["property"] == name].drop(columns=["property", *empty_columns])
+        section_figures = [figure for figure in report_figures if figure.name.split("_")[0] == name]
+        if len(table) or section_figures:
+            yield PageSection(title.capitalize(), table.reset_index(drop=True), section_figures)
 
 
-def _failed(result: ValidationResult) -> list[str]:
-    """A line for each failure."""
-    return [f"{one.property}, {one.structure}, {one.potential}: {one.reason}" for one in _rows(result.failures)]
+def _format_opening(result: ValidationResult) -> str:
+    comparison = f" beside {result.reference}" if result.reference else ""
+    counts = f"{len(result.table)} numbers, {len(result.failures)} failures"
+    return f"Properties of {result.potential}{comparison}: {counts}."
 
 
-def _page(result: ValidationResult, pictures: Sequence[ReportFigure]) -> str:
-    return render_sections(
-        title=f"Validation of {result.potential}",
-        opening=_opening(result),
-        sections=list(_sections(result, pictures)),
-        failures=_failed(result),
-    )
-
-
-def _opening(result: ValidationResult) -> str:
-    beside = f" beside {result.reference}" if result.reference else ""
-    counted = f"{len(result.table)} numbers, {len(result.failures)} failures"
-    return f"Properties of {result.potential}{beside}: {counted}."
-
-
-def _markdown(result: ValidationResult, pictures: Sequence[ReportFigure]) -> str:
-    parts = [f"# Validation of {result.potential}\n\n{_opening(result)}\n"]
+def _format_markdown(result: ValidationResult, sections: Sequence[PageSection]) -> str:
+    parts = [f"# Validation of {result.potential}\n\n{_format_opening(result)}\n"]
     if len(result.failures):
-        parts.append("## What failed\n\n" + "".join(f"- {line}\n" for line in _failed(result)))
-    for section in _sections(result, pictures):
+        parts.append("## Failures\n\n" + "".join(f"- {line}\n" for line in result.failure_lines))
+    for section in sections:
         parts.append(f"## {section.title}\n\n{section.markdown}")
-        parts += [f"![{one.caption}](figures/{one.name}.png)\n" for one in section.figures if not one.missing_reason]
+        parts += [f"![{figure.caption}](figures/{figure.name}.png)\n" for figure in section.figures
+                  if not figure.missing_reason]  # fmt: skip
     return "\n".join(parts)
-
-
-def _rows(table: pd.DataFrame) -> list[pd.Series]:
-    return [row for _, row in table.iterrows()]

@@ -2,15 +2,14 @@ from .explore import select_start_structures as select_start_structures
 from .labeller import Labeller as Labeller
 from .labeller import journal_path as journal_path
 from .learn_settings import LearnSettings as LearnSettings
+from .learn_settings import LearnStudy as LearnStudy
 from .learn_settings import SnapModelSettings as SnapModelSettings
-from .learn_study import LearnStudy as LearnStudy
 from .loop import NO_FRAMES as NO_FRAMES
 from .loop import STAGES as STAGES
 from .loop import LearningLoop as LearningLoop
 from .loop_folder import RESTART_ADVICE as RESTART_ADVICE
 from .loop_folder import LearnFolder as LearnFolder
 from .loop_folder import load_frames as load_frames
-from .loop_folder import write_csv as write_csv
 from .loop_folder import write_frames as write_frames
 from .loop_report import write_learn_report as write_learn_report
 from .mace_model import MaceModel as MaceModel

@@ -1,9 +1,9 @@
-"""How good the committee of an iteration is: errors of every labelled configuration, by set, and of every member."""
+"""Errors of a committee on all labelled configurations, by set and by member."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,15 +14,14 @@ from paretofit.learning.sets import TEST, TRAIN, VALIDATE
 from paretofit.potentials import tabulate_components
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ase import Atoms
 
+    from paretofit.core import Array
     from paretofit.learning.model import Committee
-    from paretofit.potentials import StructureLabels
+    from paretofit.potentials import LabelledStructures, StructureLabels
 
 SET_NAMES = (TRAIN, VALIDATE, TEST)
-FIRST_TEST = "first_test"  # of the first iteration: the one that does not become harder
+FIRST_TEST = "first_test"  # the test set of the first iteration, which does not become harder
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,14 @@ class CommitteeErrors:
     Attributes
     ----------
     table : DataFrame
-        A row for each: ``id, set, iteration, n_atoms, extrapolation_grade``, and by property ``*_std`` (disagreement),
-        ``*_committee_error`` (equation 2) and ``*_error`` (root mean square of the mean's error); meV/atom, meV/Å,
-        meV/Å³; NaN where there is no label.
+        A row per configuration: ``id, set, iteration, n_atoms, extrapolation_grade``, and by property ``*_std``
+        (disagreement), ``*_committee_error`` (equation 2) and ``*_error`` (root mean square error of the mean);
+        meV/atom, meV/Å, meV/Å³; NaN without a label.
     components : DataFrame
         Of the validation and test sets: ``configuration`` (row of the table), ``quantity, label, prediction, error``.
     rmse : dict of str to dict
-        By set and property: ``value`` of the potential (the members' mean), and ``members`` and ``spread``, mean and
-        standard deviation of what the members have by themselves.
+        By set and property: ``value`` of the potential (the mean of the members), and ``members`` and ``spread``, the
+        mean and standard deviation of the errors of the individual members.
     """
 
     table: pd.DataFrame
@@ -47,10 +46,20 @@ class CommitteeErrors:
     rmse: dict[str, dict[str, dict[str, float]]]
 
 
+class _Comparison(NamedTuple):
+    """Comparison of a committee with the labels of one structure; columns are properties."""
+
+    squared_errors: Array  # (n_members, 3), mean over components
+    counts: list[int]  # (3,) labelled components
+    spread: list[float]  # (3,)
+    error: list[float]  # (3,)
+    grade: float
+    components: pd.DataFrame
+
+
 def evaluate_committee(
     committee: Committee,
-    structures: Sequence[Atoms],
-    labels: Sequence[StructureLabels],
+    labelled: LabelledStructures,
     records: pd.DataFrame,
     *,
     jobs: int = 1,
@@ -61,65 +70,74 @@ def evaluate_committee(
     Parameters
     ----------
     committee : Committee
-    structures : sequence of ase.Atoms
-    labels : sequence of Labels
+    labelled : LabelledStructures
     records : DataFrame
-        ``id, set, iteration`` of each.
+        ``id, set, iteration`` of each structure.
     """
-    pairs = list(zip(structures, labels, strict=True))
-    found = map_structures(_compare, committee, pairs, "errors", jobs, progress)
-    squares = np.array([one["squares"] for one in found]).reshape(len(found), -1, len(PROPERTIES))
-    counts = np.array([one["counts"] for one in found]).reshape(len(found), len(PROPERTIES))
-    table = records.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in structures])
-    table["extrapolation_grade"] = [one["grade"] for one in found]
+    pairs = list(zip(labelled.structures, labelled.labels, strict=True))
+    comparisons = map_structures(_compare, committee, pairs, "errors", jobs, progress)
+    n = len(comparisons)
+    squared_errors = np.array([row.squared_errors for row in comparisons]).reshape(n, -1, len(PROPERTIES))
+    counts = np.array([row.counts for row in comparisons]).reshape(n, len(PROPERTIES))
+    table = records.reset_index(drop=True).assign(n_atoms=[len(atoms) for atoms in labelled.structures])
+    table["extrapolation_grade"] = [row.grade for row in comparisons]
     for k, name in enumerate(PROPERTIES):
-        table[f"{name}_std"] = [one["spread"][k] for one in found]
-        table[f"{name}_committee_error"] = 1000 * np.sqrt(squares[:, :, k].mean(axis=1))
-        table[f"{name}_error"] = [one["error"][k] for one in found]
+        table[f"{name}_std"] = [row.spread[k] for row in comparisons]
+        table[f"{name}_committee_error"] = 1000 * np.sqrt(squared_errors[:, :, k].mean(axis=1))
+        table[f"{name}_error"] = [row.error[k] for row in comparisons]
+    errors = table[[f"{name}_error" for name in PROPERTIES]].to_numpy()
     rmse = {}
     for name in (*SET_NAMES, FIRST_TEST):
-        own = (table["set"] == name.removeprefix("first_")).to_numpy()
+        members = (table["set"] == name.removeprefix("first_")).to_numpy()
         if name == FIRST_TEST:
-            own = own & (table["iteration"] == 1).to_numpy()
-        weighted = np.nansum(squares[own] * counts[own][:, None, :], axis=0) / np.maximum(counts[own].sum(axis=0), 1)
-        there = counts[own].sum(axis=0) > 0
-        members = np.where(there, 1000 * np.sqrt(weighted), np.nan)
-        errors = table.loc[own, [f"{one}_error" for one in PROPERTIES]].to_numpy()
-        whole = np.nansum(errors**2 * counts[own], axis=0) / np.maximum(counts[own].sum(axis=0), 1)
-        value = np.where(there, np.sqrt(whole), np.nan)
-        rmse[name] = {
-            one: {
-                "value": float(value[k]),
-                "members": float(members[:, k].mean()),
-                "spread": float(members[:, k].std()),
-            }
-            for k, one in enumerate(PROPERTIES)
-        }
-    parts = [one["components"].assign(configuration=k) for k, one in enumerate(found) if table["set"][k] != TRAIN]
-    components = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"quantity": []})
+            members = members & (table["iteration"] == 1).to_numpy()
+        rmse[name] = _compute_rmse(squared_errors[members], errors[members], counts[members])
+    tables = [row.components.assign(configuration=k) for k, row in enumerate(comparisons) if table["set"][k] != TRAIN]
+    components = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"quantity": []})
     return CommitteeErrors(table, components, rmse)
 
 
-def _compare(committee: Committee, pair: tuple[Atoms, StructureLabels]) -> dict[str, Any]:
-    """One structure; runs in a worker."""
-    atoms, label = pair
-    assessed, members = committee.assess_members(atoms)
-    n = len(atoms)
-    values = (members.energy[:, None] / n, members.forces.reshape(len(members.forces), -1), members.stress)
-    truth = (np.atleast_1d(label.energy) / n, np.ravel(label.forces), np.ravel(label.stress))
-    squares, counts, spread, error = [], [], [], []
-    for own, true in zip(values, truth, strict=True):
-        here = np.isfinite(true) & np.isfinite(own).all(axis=0)
-        counts.append(int(here.sum()))
-        squares.append(((own - true) ** 2)[:, here].mean(axis=1) if here.any() else np.full(len(own), np.nan))
-        error.append(1000 * float(np.sqrt(np.mean((own.mean(axis=0) - true)[here] ** 2))) if here.any() else np.nan)
-        finite = np.isfinite(own).all(axis=0)
-        spread.append(1000 * float(np.sqrt(own[:, finite].var(axis=0).mean())) if finite.any() else np.nan)
+def _compute_rmse(squared_errors: Array, errors: Array, counts: Array) -> dict[str, dict[str, float]]:
+    """Compute the root mean square errors of a set, weighted by the number of labelled components; NaN without labels.
+
+    Parameters
+    ----------
+    squared_errors : (n, n_members, 3) float64
+    errors : (n, 3) float64
+        Of the mean of the members, meV.
+    counts : (n, 3) int
+    """
+    totals = counts.sum(axis=0)
+
+    def average(values: Array, weights: Array) -> Array:
+        weighted = np.nansum(values * weights, axis=0) / np.maximum(totals, 1)
+        return np.where(totals > 0, np.sqrt(weighted), np.nan)
+
+    members = 1000 * average(squared_errors, counts[:, None, :])
+    value = average(errors**2, counts)
     return {
-        "squares": np.transpose(squares),
-        "counts": counts,
-        "spread": spread,
-        "error": error,
-        "grade": assessed.grade,
-        "components": tabulate_components(label, assessed, n),
+        name: {"value": float(value[k]), "members": float(members[:, k].mean()), "spread": float(members[:, k].std())}
+        for k, name in enumerate(PROPERTIES)
     }
+
+
+def _compare(committee: Committee, pair: tuple[Atoms, StructureLabels]) -> _Comparison:
+    """Compare one structure with its label, in a worker."""
+    atoms, label = pair
+    assessment, members = committee.assess_members(atoms)
+    n = len(atoms)
+    predictions = (members.energy[:, None] / n, members.forces.reshape(len(members.forces), -1), members.stress)
+    truths = (np.atleast_1d(label.energy) / n, np.ravel(label.forces), np.ravel(label.stress))
+    squared_errors, counts, spread, error = [], [], [], []
+    for predicted, true in zip(predictions, truths, strict=True):
+        finite = np.isfinite(predicted).all(axis=0)
+        labelled = np.isfinite(true) & finite
+        has_label = labelled.any()
+        deviation = (predicted - true)[:, labelled]
+        mean_deviation = (predicted.mean(axis=0) - true)[labelled]
+        counts.append(int(labelled.sum()))
+        squared_errors.append((deviation**2).mean(axis=1) if has_label else np.full(len(predicted), np.nan))
+        error.append(1000 * float(np.sqrt(np.mean(mean_deviation**2))) if has_label else np.nan)
+        spread.append(1000 * float(np.sqrt(predicted[:, finite].var(axis=0).mean())) if finite.any() else np.nan)
+    components = tabulate_components(label, assessment, n)
+    return _Comparison(np.transpose(squared_errors), counts, spread, error, assessment.grade, components)

@@ -1,40 +1,60 @@
-"""The labelling stage of an iteration: what is missing is computed, at the level that is worth it."""
+"""Labelling stage of an iteration: computes missing labels at the level with the best ratio of benefit to cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from paretofit.core import InputError, track
 from paretofit.dataset import Dataset
-from paretofit.labelling import (
-    JOURNAL_FILE,
-    LabelPlan,
-    collect_failure_reasons,
-    compute_labels,
-    plan_labels,
-    write_labels,
-)
+from paretofit.labelling import JOURNAL_FILE, collect_failure_reasons, compute_labels, plan_labels, write_labels
 from paretofit.learning.level_choice import LevelChoice, choose_level, compute_label_seconds, measure_level_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from paretofit.core import JsonLines
-    from paretofit.labelling import LabelSettings
+    from paretofit.labelling import LabelPlan, LabelSettings
     from paretofit.learning.learn_settings import LevelSettings
     from paretofit.learning.loop_folder import IterationFolder, LearnFolder
 
-TRIED = 3  # labels, before all the others
-FIRST_ERROR = 0.3  # of the spread of the labels: what a first model is taken to be off
+N_TRIAL_LABELS = 3  # computed before all others, in case the engine does not work at all
+FIRST_ERROR_RATIO = 0.3  # assumed error of a first model, relative to the spread of the labels
+
+
+class LabelRequest(NamedTuple):
+    """Structures to label, and the state of the previous model for the choice of the level.
+
+    Attributes
+    ----------
+    iteration : IterationFolder
+        Its structures are labelled.
+    ids : list of int
+        Their ids.
+    held_out_ids : set of int
+        Ids of the validation and test sets: if the level is chosen, they are labelled at the best one.
+    model_error : (float, float) or None
+        Validation errors of the previous model, eV/atom and eV/Å; None without a model.
+    n_train : int
+        Size of its training set.
+    exponent : float
+        Exponent of the learning curve so far.
+    """
+
+    iteration: IterationFolder
+    ids: list[int]
+    held_out_ids: set[int]
+    model_error: tuple[float, float] | None
+    n_train: int
+    exponent: float
 
 
 @dataclass(frozen=True)
 class Labeller:
-    """Computes labels, keeps each in a journal the moment it is there, and knows what they cost.
+    """Computes labels, records each in a journal as soon as it is finished, and knows their costs.
 
     Attributes
     ----------
@@ -56,143 +76,133 @@ class Labeller:
     @property
     def level_names(self) -> list[str]:
         """Names of the levels, the best last."""
-        return [one.name for one in self.settings.selected_levels]
+        return [level.name for level in self.settings.selected_levels]
 
     def check(self, candidates: Path, *, will_compute: bool = True) -> None:
-        """Refuse what cannot be labelled, before anything is spent: engine, levels, structures, a dataset's labels.
+        """Check engine, levels, structures and a dataset's labels before anything is computed.
 
         Parameters
         ----------
         candidates : Path
-            Their file.
+            File of the candidates.
         will_compute : bool
-            Whether labels will be computed; without, there is nothing to check.
+            Whether labels will be computed; otherwise nothing is checked.
 
         Raises
         ------
         InputError
             See `paretofit.labelling.compute.plan_labels`.
         """
-        if not will_compute:
-            return
-        there = candidates.exists() and candidates.stat().st_size
-        settings = self.settings.model_copy(update={"structures": [candidates] if there else []})
-        plan_labels(settings, self.folder.dataset, [])
+        if will_compute:
+            has_candidates = candidates.exists() and candidates.stat().st_size
+            settings = self.settings.model_copy(update={"structures": [candidates] if has_candidates else []})
+            plan_labels(settings, self.folder.dataset, [])
 
-    def label(
-        self,
-        iteration: IterationFolder,
-        ids: Sequence[int],
-        evaluation_ids: set[int],
-        model_error: tuple[float, float] | None,
-        n_train: int,
-        exponent: float,
-        rng: np.random.Generator,
-    ) -> dict[str, Any]:
-        """Label the structures of an iteration; return what it took.
+    def label(self, request: LabelRequest, rng: np.random.Generator) -> dict[str, Any]:
+        """Label the structures of an iteration.
 
         Parameters
         ----------
-        iteration : IterationFolder
-        ids : sequence of int
-            Of its structures.
-        evaluation_ids : set of int
-            Those that calibrate or test: where the level is chosen, they are labelled at the best.
-        model_error : (float, float) or None
-            Of the model before: eV/atom and eV/Å.
-        n_train : int
-            Labels that train now.
-        exponent : float
-            Of the learning curve so far.
+        request : LabelRequest
         rng : numpy.random.Generator
-            Of the pilot.
+            Draws the structures of the pilot.
+
+        Returns
+        -------
+        dict
+            ``level``, ``words`` (reason of the level), ``levels`` (table of `LevelChoice`), ``labels`` (their number),
+            ``failed`` (reasons by label) and ``seconds``.
         """
-        wanted = {name: set(ids) for name in self.level_names[-1:]}
-        words = f"level {self.level_names[-1]}"
-        choice: LevelChoice | None = None
-        if self.level_settings.fixed is not None:
-            wanted, words = {self.level_settings.fixed: set(ids)}, f"level {self.level_settings.fixed}, as fixed"
-        elif len(self.level_names) > 1:
-            if not self._known_levels():
-                pilot = set(rng.permutation(np.asarray(ids))[: self.level_settings.pilot_size].tolist())
-                self._compute(iteration, dict.fromkeys(self.level_names, pilot))
-            choice = self._choose(model_error or self._spread(), n_train, len(ids), exponent)
-            wanted, words = {choice.name: set(ids) - evaluation_ids}, choice.description
-            wanted[self.level_names[-1]] = wanted.get(self.level_names[-1], set()) | evaluation_ids
-        self._try_a_few(iteration, wanted)
-        plan = self._compute(iteration, wanted)
-        failed = {f"{level} {k}": why for (level, k), why in collect_failure_reasons(plan).items() if k in set(ids)}
+        ids_by_level, choice = self._plan_levels(request, rng)
+        self._compute_trial_labels(request.iteration, ids_by_level)
+        reasons = collect_failure_reasons(self._compute(request.iteration, ids_by_level))
         with Dataset(self.folder.dataset) as data:
-            here = np.isin(data.ids, list(ids))
-            spent = sum(float(np.nansum(data.labels(name).seconds[here])) for name in data.levels)
-            done = sum(int(data.labels(name).complete[here].sum()) for name in data.levels)
+            selected = np.isin(data.ids, request.ids)
+            labels = [data.labels(name) for name in data.levels]
+            seconds = sum(float(np.nansum(level_labels.seconds[selected])) for level_labels in labels)
+            n_labels = sum(int(level_labels.complete[selected].sum()) for level_labels in labels)
         return {
-            "level": next(iter(wanted)),
-            "words": words,
-            "levels": [] if choice is None else choice.table,
-            "labels": done,
-            "failed": failed,
-            "seconds": spent,
+            "level": next(iter(ids_by_level)),
+            "words": choice.description,
+            "levels": choice.table,
+            "labels": n_labels,
+            "failed": {f"{level} {k}": reason for (level, k), reason in reasons.items() if k in set(request.ids)},
+            "seconds": seconds,
         }
 
-    def _try_a_few(self, iteration: IterationFolder, wanted: dict[str, set[int]]) -> None:
-        """Refuse an engine that cannot do any of the first labels, before all of them are tried.
+    def _plan_levels(self, request: LabelRequest, rng: np.random.Generator) -> tuple[dict[str, set[int]], LevelChoice]:
+        """Decide the level of each label, after a pilot at all levels if the levels' errors are unknown."""
+        levels, fixed, ids = self.level_names, self.level_settings.fixed, set(request.ids)
+        if fixed is not None:
+            return {fixed: ids}, LevelChoice(fixed, [], f"level {fixed}, as fixed")
+        if len(levels) == 1:
+            return {levels[0]: ids}, LevelChoice(levels[0], [], f"level {levels[0]}")
+        if not self._measure_levels()[0]:
+            pilot = set(rng.permutation(np.asarray(request.ids))[: self.level_settings.pilot_size].tolist())
+            self._compute(request.iteration, dict.fromkeys(levels, pilot))
+        error, n_train = request.model_error or self._estimate_first_error(), max(request.n_train, 1)
+        noise, seconds = self._measure_levels()
+        choice = choose_level(levels, noise, seconds, error, n_train, len(request.ids), request.exponent)
+        ids_by_level = {choice.name: ids - request.held_out_ids}
+        ids_by_level[levels[-1]] = ids_by_level.get(levels[-1], set()) | request.held_out_ids
+        return ids_by_level, choice
+
+    def _compute_trial_labels(self, iteration: IterationFolder, ids_by_level: Mapping[str, set[int]]) -> None:
+        """Compute the very first labels of a loop.
 
         Raises
         ------
         InputError
-            With the reason of the first.
+            If all of them fail, with the reason of the first.
         """
         if self.folder.dataset.exists():
             return
-        name = next(iter(wanted))
-        order = sorted(wanted[name])
-        few = {order[k] for k in np.linspace(0, len(order) - 1, TRIED).astype(int)} if order else set()
-        reasons = collect_failure_reasons(self._compute(iteration, {name: few}))
-        if few and len(reasons) == len(few):
+        level, ids = next(iter(ids_by_level.items()))
+        order = sorted(ids)
+        trial_ids = {order[k] for k in np.linspace(0, len(order) - 1, N_TRIAL_LABELS).astype(int)} if order else set()
+        reasons = collect_failure_reasons(self._compute(iteration, {level: trial_ids}))
+        if trial_ids and len(reasons) == len(trial_ids):
             raise InputError(
-                f"the first {len(few)} labels all failed: {next(iter(reasons.values()))}; mend 'labelling'"
+                f"the first {len(trial_ids)} labels all failed: {next(iter(reasons.values()))}; mend 'labelling'"
             )
 
-    def _known_levels(self) -> bool:
-        """Whether it is known what the levels are off."""
+    def _measure_levels(self) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+        """Measure the errors of the levels and the seconds of their labels; empty without a dataset."""
         if not self.folder.dataset.exists():
-            return False
+            return {}, {}
         with Dataset(self.folder.dataset) as data:
-            return bool(measure_level_noise(data, self.level_names))
+            return measure_level_noise(data, self.level_names), compute_label_seconds(data, self.level_names)
 
-    def _choose(self, error: tuple[float, float], n: int, wanted: int, exponent: float) -> LevelChoice:
-        with Dataset(self.folder.dataset) as data:
-            noise, seconds = measure_level_noise(data, self.level_names), compute_label_seconds(data, self.level_names)
-        return choose_level(self.level_names, noise, seconds, error, max(n, 1), wanted, exponent)
-
-    def _spread(self) -> tuple[float, float]:
-        """What the pilot's best labels say of how far off a first model will be."""
+    def _estimate_first_error(self) -> tuple[float, float]:
+        """Estimate the error of a first model (eV/atom, eV/Å) from the spread of the best labels of the pilot."""
         with Dataset(self.folder.dataset) as data:
             labels = data.labels(self.level_names[-1])
-            known = labels.complete
-            forces = labels.forces[np.repeat(known, data.n_atoms)]
-            energy = labels.energy[known] / data.n_atoms[known]
-        scale = np.std(energy) if len(energy) > 1 else 1.0, np.sqrt(np.mean(forces**2)) if len(forces) else 1.0
-        return FIRST_ERROR * max(float(scale[0]), 1e-3), FIRST_ERROR * max(float(scale[1]), 1e-2)
+            forces = labels.forces[np.repeat(labels.complete, data.n_atoms)]
+            energy = labels.energy[labels.complete] / data.n_atoms[labels.complete]
+        energy_spread = float(np.std(energy)) if len(energy) > 1 else 1.0
+        force_spread = float(np.sqrt(np.mean(forces**2))) if len(forces) else 1.0
+        return FIRST_ERROR_RATIO * max(energy_spread, 1e-3), FIRST_ERROR_RATIO * max(force_spread, 1e-2)
 
-    def _compute(self, iteration: IterationFolder, wanted: dict[str, set[int]]) -> LabelPlan:
-        """Compute these labels, as far as they are not there, and write the dataset."""
-        settings = self.settings.model_copy(update={"structures": [iteration.structures], "levels": list(wanted)})
+    def _compute(self, iteration: IterationFolder, ids_by_level: Mapping[str, set[int]]) -> LabelPlan:
+        """Compute those of the labels that are missing, and write the dataset."""
+        settings = self.settings.model_copy(update={"structures": [iteration.structures], "levels": list(ids_by_level)})
         plan = plan_labels(settings, self.folder.dataset, self.journal.entries)
-        tasks = [task for task in plan.tasks if task.config_id in wanted[task.level.name]]
-        kept = {name: {k: key for k, key in keys.items() if k in wanted[name]} for name, keys in plan.task_keys.items()}
-        plan = replace(plan, tasks=tasks, task_keys=kept)
-        computing = compute_labels(plan, settings, self.journal, self.folder.path / "labels", self.jobs)
+        tasks = [task for task in plan.tasks if task.config_id in ids_by_level[task.level.name]]
+        task_keys = {
+            name: {k: key for k, key in keys.items() if k in ids_by_level[name]}
+            for name, keys in plan.task_keys.items()
+        }
+        plan = replace(plan, tasks=tasks, task_keys=task_keys)
+        results = compute_labels(plan, settings, self.journal, self.folder.path / "labels", self.jobs)
         try:
-            for _, record in track(computing, len(tasks), "labels", enabled=self.progress and bool(tasks)):
+            for _, record in track(results, len(tasks), "labels", enabled=self.progress and bool(tasks)):
                 self.journal.entries.append(record)
         finally:
-            computing.close()
+            results.close()
             write_labels(plan, self.settings, self.folder.dataset)
         return plan
 
 
 def journal_path(folder: LearnFolder) -> Path:
-    """Where finished labels are."""
+    """Return the path of the journal of finished labels."""
     return folder.path / "labels" / JOURNAL_FILE

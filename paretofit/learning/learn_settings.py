@@ -1,31 +1,33 @@
-"""What the loop does: the section 'learning' of a study."""
-
-from __future__ import annotations
+"""Settings of the active-learning loop: the section 'learning' of a study, and the others that the loop needs."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings
+from paretofit.execution import ClusterSettings, expand_cluster_name
+from paretofit.labelling import LabelSettings
 from paretofit.potentials.mace import MaceSettings
+from paretofit.structures import AugmentSettings
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
+PathList = Annotated[list[Path], BeforeValidator(lambda value: [value] if isinstance(value, str | Path) else value)]
 
 
 class RangeOrGridSettings(StrictSettings):
-    """Values of a condition of the dynamics: a range to draw from, or a grid to go through."""
+    """Values of a condition of the dynamics: a range to draw from, or a grid of values to use in turn."""
 
-    low: Number | None = Field(None, description="the lowest of a range")
-    high: Number | None = Field(None, description="the highest of a range")
-    grid: list[Number] = Field([], description="values that are taken in turn, instead of a range")
+    low: Number | None = Field(None, description="lowest value of the range")
+    high: Number | None = Field(None, description="highest value of the range")
+    grid: list[Number] = Field([], description="values that are used in turn, instead of a range")
 
     @model_validator(mode="before")
     @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        """Two numbers are a range, one number is itself."""
+    def _expand_short_form(cls, value: Any) -> Any:
+        """Accept two numbers as a range and one number as a grid."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             return {"grid": [value]}
         if isinstance(value, list | tuple):
@@ -35,46 +37,43 @@ class RangeOrGridSettings(StrictSettings):
         return value
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if self.grid:
             if self.low is not None or self.high is not None:
                 raise ValueError("give a range or a grid, not both")
-            return self
-        if self.low is None or self.high is None:
+        elif self.low is None or self.high is None:
             raise ValueError("give a range, [lowest, highest], or values, {grid: [...]}")
-        if self.low > self.high:
+        elif self.low > self.high:
             raise ValueError(f"the range goes from {self.low:g} to {self.high:g}; write the lower end first")
         return self
 
 
 class ToleranceSettings(StrictSettings):
-    """Errors of a configuration by property."""
+    """Largest acceptable errors of a configuration by property."""
 
-    energy: StrictPositiveFloat = Field(1.0, description="meV/atom")
-    forces: StrictPositiveFloat = Field(100.0, description="meV/Å")
-    stress: StrictPositiveFloat = Field(1.0, description="meV/Å³")
+    energy: StrictPositiveFloat = Field(1.0, description="error of the energy, meV/atom")
+    forces: StrictPositiveFloat = Field(100.0, description="error of the forces, meV/Å")
+    stress: StrictPositiveFloat = Field(1.0, description="error of the stress, meV/Å³")
 
 
 class DiscardSettings(ToleranceSettings):
-    """Errors, as the committee foretells them, above which a configuration is taken for broken and left out."""
+    """Predicted errors above which a frame is discarded as unphysical."""
 
-    energy: StrictPositiveFloat = Field(5000.0, description="meV/atom")
-    forces: StrictPositiveFloat = Field(50_000.0, description="meV/Å")
-    stress: StrictPositiveFloat = Field(5000.0, description="meV/Å³")
+    energy: StrictPositiveFloat = Field(5000.0, description="predicted error of the energy, meV/atom")
+    forces: StrictPositiveFloat = Field(50_000.0, description="predicted error of the forces, meV/Å")
+    stress: StrictPositiveFloat = Field(5000.0, description="predicted error of the stress, meV/Å³")
 
 
 class SetShareSettings(StrictSettings):
-    """Shares of the sets; each configuration keeps its set for ever, with its relatives."""
+    """Shares of the sets; each configuration stays in its set, together with its group."""
 
-    train: Share = Field(0.8, description="share that trains")
-    validation: Share = Field(0.1, description="share that calibrates")
-    test: Share = Field(0.1, description="share that judges, and nothing else")
-    group_by: list[str] = Field(
-        ["parent", "trajectory"], description="keys of a configuration's info whose equal values mean relatives"
-    )
+    train: Share = Field(0.8, description="share of the training set")
+    validation: Share = Field(0.1, description="share of the validation set, which calibrates the committee")
+    test: Share = Field(0.1, description="share of the test set, which is used for nothing else")
+    group_by: list[str] = Field(["parent", "trajectory"], description="keys whose equal values make a group")
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _check_sum(self) -> Self:
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"the shares must add up to 1; they add up to {total:g}")
@@ -84,96 +83,81 @@ class SetShareSettings(StrictSettings):
 class SnapModelSettings(StrictSettings):
     """A committee of quadratic or linear SNAP models."""
 
-    name: Literal["snap"] = Field("snap", description="says that it is SNAP")
+    name: Literal["snap"] = Field("snap", description="selects SNAP")
     twojmax: Annotated[int, Field(ge=0, le=20, strict=True)] = Field(
-        6, description="the largest of quadratic or linear SNAP; smaller while there are fewer than 8 rows for a column"
+        6, description="largest 2Jmax; a smaller one is used while there are fewer than 8 rows per column"
     )
-    quadratic: bool = Field(True, description="false: linear SNAP")
-    rcutfac: StrictPositiveFloat = Field(
-        4.812302818, description="Å; a pair of elements is seen up to rcutfac * (R_i + R_j)"
-    )
-    radelem: dict[str, StrictPositiveFloat] = Field({}, description="R by element, 0.5 where not named")
-    wj: dict[str, Number] = Field({}, description="weight by element, 1 where not named")
-    weight_ratio: StrictPositiveFloat = Field(12.25, description="w_E/w_F")
-    members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="of the committee")
+    quadratic: bool = Field(True, description="quadratic SNAP; false for linear SNAP")
+    rcutfac: StrictPositiveFloat = Field(4.812302818, description="cutoff of a pair of elements in Å / (R_i + R_j)")
+    radelem: dict[str, StrictPositiveFloat] = Field({}, description="cutoff radius R by element, 0.5 by default")
+    wj: dict[str, Number] = Field({}, description="weight by element, 1 by default")
+    weight_ratio: StrictPositiveFloat = Field(12.25, description="ratio of energy to force weight, w_E/w_F")
+    members: Annotated[int, Field(ge=2, strict=True)] = Field(8, description="number of members of the committee")
     committee_method: Literal["bootstrap", "subset", "posterior", "pops"] = Field(
-        "bootstrap", description="how members are made"
+        "bootstrap", description="how the members are generated"
     )
 
 
 class ExploreSettings(StrictSettings):
     """Molecular dynamics with a member of the committee."""
 
-    trajectories: Count = Field(20, description="in each iteration")
-    driver: Literal["member", "mean"] = Field(
-        "member", description="what moves the atoms: a random member of the committee, or their mean, which is steadier"
-    )
+    trajectories: Count = Field(20, description="number of trajectories in each iteration")
+    driver: Literal["member", "mean"] = Field("member", description="potential: a random member, or the stabler mean")
     integrator: Literal["ase", "lammps"] | None = Field(
-        None, description="what integrates; by default lammps for SNAP and ase for neural networks"
+        None, description="program that integrates; by default lammps for SNAP and ase for neural networks"
     )
-    start_structures: list[Path] = Field(
-        [], description="files of structures to start from; by default initial candidates"
-    )
+    start_structures: PathList = Field([], description="files of start structures; by default the initial candidates")
     temperature_k: RangeOrGridSettings = Field(
-        RangeOrGridSettings(low=0.0, high=1000.0), description="K: [lowest, highest] or {grid: [...]}"
+        RangeOrGridSettings(low=0.0, high=1000.0), description="temperatures in K: [lowest, highest] or {grid: [...]}"
     )
     pressure_kbar: RangeOrGridSettings = Field(
         RangeOrGridSettings(low=-5.0, high=5.0),
-        description="kbar, along periodic directions: [lowest, highest] or {grid: [...]}",
+        description="pressures in kbar along periodic directions: [lowest, highest] or {grid: [...]}",
     )
-    time_ps: StrictPositiveFloat = Field(10.0, description="length of a trajectory")
-    interval_ps: StrictPositiveFloat = Field(1.0, description="between frames: long enough that they are not alike")
-    timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="of the integrator")
-    max_atoms: Count = Field(300, description="larger structures are not started from")
-    dispersion: Literal["none", "d2", "d3"] = Field("none", description="added during the dynamics (Grimme)")
-    time_limit_s: StrictPositiveFloat = Field(3600.0, description="wall seconds after which a trajectory is given up")
+    time_ps: StrictPositiveFloat = Field(10.0, description="length of a trajectory in ps")
+    interval_ps: StrictPositiveFloat = Field(1.0, description="time between frames in ps; long enough that they differ")
+    timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="time step in fs")
+    max_atoms: Count = Field(300, description="largest number of atoms of a start structure")
+    dispersion: Literal["none", "d2", "d3"] = Field("none", description="Grimme's dispersion added to the dynamics")
+    time_limit_s: StrictPositiveFloat = Field(3600.0, description="wall time in s after which a trajectory is killed")
     stop_grade: StrictPositiveFloat = Field(50.0, description="extrapolation grade at which a trajectory is stopped")
-    stop_temperature_ratio: StrictPositiveFloat = Field(
-        5.0, description="times the one asked for, at which it is stopped"
-    )
-
-    @field_validator("start_structures", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
+    stop_temperature_ratio: StrictPositiveFloat = Field(5.0, description="stop above this multiple of the temperature")
 
     @model_validator(mode="after")
-    def _physical(self) -> Self:
-        coldest = min(self.temperature_k.grid) if self.temperature_k.grid else self.temperature_k.low or 0.0
-        if coldest < 0:
-            raise ValueError(f"'temperature_k' is in K and cannot be below zero; got {coldest:g}")
+    def _check_conditions(self) -> Self:
+        lowest = min(self.temperature_k.grid) if self.temperature_k.grid else self.temperature_k.low or 0.0
+        if lowest < 0:
+            raise ValueError(f"'temperature_k' is in K and cannot be below zero; got {lowest:g}")
         if self.interval_ps > self.time_ps:
             raise ValueError(f"'interval_ps', {self.interval_ps:g}, is longer than 'time_ps', {self.time_ps:g}")
         return self
 
 
 class SelectSettings(StrictSettings):
-    """Which frames are labelled."""
+    """Selection of the frames to label."""
 
-    tolerance: ToleranceSettings = Field(ToleranceSettings(), description="errors that are good enough")
-    discard_above: DiscardSettings = Field(
-        DiscardSettings(), description="errors above which a frame is taken for broken"
-    )
+    tolerance: ToleranceSettings = Field(ToleranceSettings(), description="largest acceptable errors")
+    discard_above: DiscardSettings = Field(DiscardSettings(), description="predicted errors of unphysical frames")
     strategy: Literal["random", "diverse"] = Field(
-        "random", description="among those above tolerance: at random, as in the paper, or as diverse as can be"
+        "random", description="choice among frames above tolerance: at random, as in the paper, or for diversity"
     )
-    max_selected: Count = Field(1000, description="in one iteration")
+    max_selected: Count = Field(1000, description="largest number of frames selected in an iteration")
     calibration: Literal["slope", "isotonic", "quantile"] = Field(
-        "slope", description="from the disagreement to the error: tau = a * epsilon, or see 'paretofit evaluate'"
+        "slope", description="relation of disagreement and error: tau = a * epsilon, or see 'paretofit evaluate'"
     )
     min_distance_ratio: Annotated[float, Field(ge=0, lt=2, strict=True)] = Field(
-        0.6, description="frames with atoms closer than this share of the sum of their covalent radii are broken"
+        0.6, description="smallest distance of two atoms, relative to the sum of their covalent radii"
     )
     duplicate_tolerance: Annotated[float, Field(ge=0, strict=True)] = Field(
         0.001, description="relative distance of mean descriptors below which two structures are the same"
     )
 
     @model_validator(mode="after")
-    def _apart(self) -> Self:
+    def _check_limits(self) -> Self:
         for name in ToleranceSettings.model_fields:
-            good, worst = getattr(self.tolerance, name), getattr(self.discard_above, name)
-            if worst <= good:
-                raise ValueError(f"'discard_above.{name}', {worst:g}, must be above 'tolerance.{name}', {good:g}")
+            tolerance, limit = getattr(self.tolerance, name), getattr(self.discard_above, name)
+            if limit <= tolerance:
+                raise ValueError(f"'discard_above.{name}', {limit:g}, must be above 'tolerance.{name}', {tolerance:g}")
         return self
 
 
@@ -181,38 +165,44 @@ AnyModel = Annotated[SnapModelSettings | MaceSettings, Field(discriminator="name
 
 
 class LevelSettings(StrictSettings):
-    """At which convergence level new labels are computed."""
+    """Convergence level of new labels."""
 
-    fixed: Name | None = Field(None, description="a level of 'labelling'; by default its only one, or chosen")
+    fixed: Name | None = Field(None, description="level of all new labels; by default the only one, or chosen by cost")
     pilot_size: Annotated[int, Field(ge=3, strict=True)] = Field(
-        12, description="structures that are labelled at every level first, where it is chosen"
+        12, description="number of structures that are first labelled at every level, if the level is chosen"
     )
 
 
 class LearnSettings(StrictSettings):
     """The active-learning loop."""
 
-    structures: list[Path] = Field(
-        [], description="files of candidates to label first, besides those of 'augmentation' and labelled ones"
-    )
-    n_initial: Count | None = Field(None, description="of those, how many at random; by default all")
-    max_iterations: Count = Field(10, description="at most")
-    seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="of everything random")
+    structures: PathList = Field([], description="files of candidates, in addition to those of 'augmentation'")
+    n_initial: Count | None = Field(None, description="number of candidates to label first; by default all")
+    max_iterations: Count = Field(10, description="largest number of iterations")
+    seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="random seed of the loop")
     sets: SetShareSettings = Field(SetShareSettings(), description="training, validation and test set")
-    model: AnyModel = Field(SnapModelSettings(), description="the committee that is trained: name: snap, or name: mace")
+    model: AnyModel = Field(SnapModelSettings(), description="model of the committee: name: snap, or name: mace")
     explore: ExploreSettings = Field(ExploreSettings(), description="molecular dynamics")
-    select: SelectSettings = Field(SelectSettings(), description="which frames are labelled")
-    level: LevelSettings = Field(LevelSettings(), description="the convergence level of new labels")
-
-    @field_validator("structures", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
+    select: SelectSettings = Field(SelectSettings(), description="selection of the frames to label")
+    level: LevelSettings = Field(LevelSettings(), description="convergence level of new labels")
 
     @field_validator("model", mode="before")
     @classmethod
-    def _snap_by_default(cls, value: Any) -> Any:
-        """A name alone is a model with its defaults; keys without a name are of SNAP."""
+    def _expand_model(cls, value: Any) -> Any:
+        """Accept a name as a model with its defaults, and keys without a name as those of SNAP."""
         if isinstance(value, str):
             return {"name": value}
         return {"name": "snap", **value} if isinstance(value, dict) else value
+
+
+class LearnStudy(StrictSettings):
+    """Sections of a study that `paretofit learn` needs."""
+
+    name: str = "study"
+    dataset: Path | None = Field(None, description="labelled configurations (HDF5) to start from, if there are any")
+    labelling: LabelSettings = Field(description="the engine and the levels that compute the labels")
+    augmentation: AugmentSettings | None = Field(None, description="generation of the first candidates")
+    learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
+    cluster: Annotated[ClusterSettings | None, BeforeValidator(expand_cluster_name)] = Field(
+        None, description="where tasks run"
+    )

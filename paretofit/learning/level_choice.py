@@ -1,14 +1,15 @@
-"""At which convergence level new labels are worth computing: cheap ones early, better ones when errors come down.
+"""Choice of the convergence level of new labels: cheap levels early, better ones when errors come down.
 
-A model of n labels has the error ε(n) of a learning curve, and m labels of a level that is off by δ add that to what
-they teach: ε² = ε(n + m)² + (m / (n + m)) δ². Of the levels that are less off than the model, in energies and in
-forces, that one is taken which brings the worse of the two errors down most for each second.
+A model of n labels has the error ε(n) of a learning curve, and m labels of a level whose own error is δ give
+ε² = ε(n + m)² + (m / (n + m)) δ². Of the levels whose error is below the model's, in energies and in forces, choose the
+one with the largest predicted error reduction per second of label cost; the larger of the two relative errors counts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,102 +18,114 @@ from paretofit.core import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from paretofit.core import Array
     from paretofit.dataset import Dataset
 
-EXPONENT = 0.5  # of errors, ε(n) ∝ n^(-1/2), until two sizes of training set have been seen
-RANGE = 0.1, 0.5  # of the exponent that is believed
-RECENT = 3  # iterations that the exponent is of
+DEFAULT_EXPONENT = 0.5  # of errors, ε(n) ∝ n^(-1/2), until two sizes of the training set are known
+EXPONENT_BOUNDS = 0.1, 0.5  # fitted exponents are clipped to this range
+EXPONENT_ITERATIONS = 3  # the exponent is fitted to this many last iterations
+TABLE_COLUMNS = ("level", "seconds", "own_energy", "own_force", "foretold", "gain_per_hour")
+MIN_COMMON_LABELS = 3  # configurations with labels at two levels, for the difference of the levels
 
 
 @dataclass(frozen=True)
 class LevelChoice:
-    """The level of the next labels, and why.
+    """Level of the next labels, and the reasons.
 
     Attributes
     ----------
     name : str
     table : list of dict
-        By level: ``level, seconds, own_energy, own_force, foretold`` (error relative to the present one),
-        ``gain_per_hour``.
+        By level: ``level, seconds, own_energy, own_force`` (the level's own errors), ``foretold`` (predicted error
+        relative to the present one), ``gain_per_hour``.
     description : str
     """
 
     name: str
-    table: list[dict[str, float | str]]
+    table: list[dict[str, Any]]
     description: str
 
 
-def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """What each level's labels are off from the best one's: energies (eV/atom, shifted by their mean) and forces.
+def _find_common_labels(dataset: Dataset, level: str, best_level: str) -> Array:
+    """Return indices of the configurations that have complete labels at two levels."""
+    return np.flatnonzero(dataset.labels(level).complete & dataset.labels(best_level).complete)
 
-    From configurations that have labels at both; levels without three such are left out.
+
+def measure_level_noise(dataset: Dataset, levels: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Measure the errors of each level's labels against those of the best (last) level.
+
+    Levels that share fewer than three labelled configurations with the best one are left out.
+
+    Returns
+    -------
+    dict of str to (float, float)
+        Standard deviation of the energy difference (eV/atom) and root mean square of the force difference (eV/Å).
     """
     if not levels or levels[-1] not in dataset.levels:
         return {}
-    best, found = dataset.labels(levels[-1]), {}
-    for name in levels[:-1]:
-        if name not in dataset.levels:
+    best, noise = dataset.labels(levels[-1]), {}
+    for name in (name for name in levels[:-1] if name in dataset.levels):
+        common = _find_common_labels(dataset, name, levels[-1])
+        if len(common) < MIN_COMMON_LABELS:
             continue
-        own = dataset.labels(name)
-        both = np.flatnonzero(own.complete & best.complete)
-        if len(both) < 3:
-            continue
-        energy = (own.energy - best.energy)[both] / dataset.n_atoms[both]
-        atoms = np.concatenate([np.arange(best.offsets[k], best.offsets[k + 1]) for k in both])
-        forces = own.forces[atoms] - best.forces[atoms]
-        found[name] = float(np.std(energy)), float(np.sqrt(np.mean(forces**2)))
-    return found
+        labels = dataset.labels(name)
+        energy = (labels.energy - best.energy)[common] / dataset.n_atoms[common]
+        atoms = np.concatenate([np.arange(best.offsets[k], best.offsets[k + 1]) for k in common])
+        forces = labels.forces[atoms] - best.forces[atoms]
+        noise[name] = float(np.std(energy)), float(np.sqrt(np.mean(forces**2)))
+    return noise
 
 
 def fit_level_offsets(
     dataset: Dataset, levels: Sequence[str], used_levels: Sequence[str], elements: Sequence[str]
 ) -> dict[tuple[str, str], float]:
-    """What an atom of each element adds to the energy of each used level beyond that of the best one, eV.
+    """Fit the energy offset per atom (eV) of each used level and element relative to the best (last) level.
 
-    By least squares over the configurations that have labels at both, energies per atom.
+    The fit is a least-squares fit of energies per atom over the configurations that have labels at both levels.
 
     Raises
     ------
     InputError
-        If there are none.
+        If there are no such configurations.
     """
-    best = dataset.labels(levels[-1])
-    found: dict[tuple[str, str], float] = {}
-    for name in used_levels:
-        if name == levels[-1]:
-            continue
-        own = dataset.labels(name)
-        both = np.flatnonzero(own.complete & best.complete)
-        if not len(both):
+    best_level = levels[-1]
+    offsets: dict[tuple[str, str], float] = {}
+    for name in (name for name in used_levels if name != best_level):
+        common = _find_common_labels(dataset, name, best_level)
+        if not len(common):
             raise InputError(
-                f"labels of level '{name}' cannot be put on the energy scale of level '{levels[-1]}': no configuration "
+                f"labels of level '{name}' cannot be put on the energy scale of level '{best_level}': no configuration "
                 "has both; label some at both"
             )
-        symbols = [atoms.get_chemical_symbols() for atoms in dataset.select(both)]
-        counts = np.array([[one.count(element) / len(one) for element in elements] for one in symbols])
-        excess = (own.energy - best.energy)[both] / dataset.n_atoms[both]
-        fitted = np.linalg.lstsq(counts, excess, rcond=None)[0]
-        found |= {(name, element): float(value) for element, value in zip(elements, fitted, strict=True)}
-    return found
+        symbols = [atoms.get_chemical_symbols() for atoms in dataset.select(common)]
+        fractions = np.array([[row.count(element) / len(row) for element in elements] for row in symbols])
+        difference = dataset.labels(name).energy - dataset.labels(best_level).energy
+        fitted = np.linalg.lstsq(fractions, difference[common] / dataset.n_atoms[common], rcond=None)[0]
+        offsets |= {(name, element): float(value) for element, value in zip(elements, fitted, strict=True)}
+    return offsets
 
 
 def compute_label_seconds(dataset: Dataset, levels: Sequence[str]) -> dict[str, float]:
-    """Mean seconds of a label by level, where recorded; of configurations that all such levels have, if there are."""
+    """Compute the mean seconds of a label by level, where recorded.
+
+    The means are over the configurations that are labelled at all of these levels, if there are any.
+    """
     recorded = {name: dataset.labels(name).seconds for name in levels if name in dataset.levels}
-    known = {name: one for name, one in recorded.items() if np.isfinite(one).any()}
-    if not known:
+    recorded = {name: seconds for name, seconds in recorded.items() if np.isfinite(seconds).any()}
+    if not recorded:
         return {}
-    common = np.logical_and.reduce([np.isfinite(one) for one in known.values()])
-    return {name: float(np.nanmean(one[common] if common.any() else one)) for name, one in known.items()}
+    common = np.logical_and.reduce([np.isfinite(seconds) for seconds in recorded.values()])
+    used = common if common.any() else slice(None)
+    return {name: float(np.nanmean(seconds[used])) for name, seconds in recorded.items()}
 
 
 def fit_learning_exponent(history: Sequence[tuple[int, float]]) -> float:
-    """α of ε ∝ n^(-α) from training set sizes and errors of the last iterations (`RECENT`)."""
-    recent = history[-RECENT:]
+    """Fit α of ε ∝ n^(-α) to training-set sizes and errors of the last iterations."""
+    recent = history[-EXPONENT_ITERATIONS:]
     if len({n for n, _ in recent}) < 2:
-        return EXPONENT
+        return DEFAULT_EXPONENT
     n, error = np.log(np.array(recent)).T
-    return float(np.clip(-np.polyfit(n, error, 1)[0], *RANGE))
+    return float(np.clip(-np.polyfit(n, error, 1)[0], *EXPONENT_BOUNDS))
 
 
 def choose_level(
@@ -122,9 +135,11 @@ def choose_level(
     model_error: tuple[float, float],
     n_train: int,
     n_new: int,
-    exponent: float = EXPONENT,
+    exponent: float = DEFAULT_EXPONENT,
 ) -> LevelChoice:
-    """The level at which `n_new` labels bring the error down most for each second that they cost.
+    """Choose the level at which `n_new` labels reduce the error most per second of label cost.
+
+    It is the best level if nothing is known of the others, or if no labels would reduce the error.
 
     Parameters
     ----------
@@ -133,47 +148,42 @@ def choose_level(
     noise, seconds : mapping
         From `measure_level_noise` and `compute_label_seconds`; levels that lack one are not considered.
     model_error : (float, float)
-        Of the model now: energy (eV/atom) and forces (eV/Å).
+        Errors of the present model: energy (eV/atom) and forces (eV/Å).
     n_train : int
-        Labels that train now.
+        Size of the present training set.
     n_new : int
-        Structures that wait for a label.
+        Number of structures to label.
     exponent : float
-
-    Returns
-    -------
-    LevelChoice
-        Also the best level, if nothing else is known.
+        α of the learning curve.
     """
     best = levels[-1]
-    table: list[dict[str, float | str]] = []
+    noise = {**noise, best: (0.0, 0.0)}
+    table: list[dict[str, Any]] = []
     for name in levels:
-        own = (0.0, 0.0) if name == best else noise.get(name)
-        if own is None or name not in seconds or best not in seconds:
+        if name not in noise or name not in seconds or best not in seconds:
             continue
-        if any(d > e for d, e in zip(own, model_error, strict=True)):
-            continue  # it would teach its own error
-        share = n_new / (n_train + n_new)
-        falls = (n_train / (n_train + n_new)) ** (2 * exponent)
-        foretold = max(float(np.sqrt(falls + share * (d / e) ** 2)) for d, e in zip(own, model_error, strict=True))
-        gain = 3600 * (1 - foretold) / (n_new * seconds[name])
-        table.append(
-            {
-                "level": name,
-                "seconds": seconds[name],
-                "own_energy": own[0],
-                "own_force": own[1],
-                "foretold": foretold,
-                "gain_per_hour": gain,
-            }
-        )
+        if any(d > e for d, e in zip(noise[name], model_error, strict=True)):
+            continue  # the model would learn the level's own error
+        error_ratio = _predict_error_ratio(noise[name], model_error, n_train, n_new, exponent)
+        gain_per_hour = 3600 * (1 - error_ratio) / (n_new * seconds[name])
+        values = (name, seconds[name], *noise[name], error_ratio, gain_per_hour)
+        table.append(dict(zip(TABLE_COLUMNS, values, strict=True)))
     if not table:
         return LevelChoice(best, [], f"level {best}: nothing is known of others")
-    chosen = max(table, key=lambda row: float(row["gain_per_hour"]))
-    name = best if float(chosen["gain_per_hour"]) <= 0 else str(chosen["level"])
-    row = next(row for row in table if row["level"] == name)
-    words = (
-        f"level {name}: {n_new} labels of {float(row['seconds']):.3g} s are foretold to bring the error to "
-        f"{float(row['foretold']):.2f} of what it is"
+    row = max(table, key=itemgetter("gain_per_hour"))
+    if row["gain_per_hour"] <= 0:
+        row = next(row for row in table if row["level"] == best)
+    description = (
+        f"level {row['level']}: {n_new} labels of {row['seconds']:.3g} s are predicted to reduce the error to "
+        f"{row['foretold']:.2f} of its present value"
     )
-    return LevelChoice(name, table, words)
+    return LevelChoice(row["level"], table, description)
+
+
+def _predict_error_ratio(
+    noise: tuple[float, float], model_error: tuple[float, float], n_train: int, n_new: int, exponent: float
+) -> float:
+    """Predict the larger of the relative energy and force errors after `n_new` labels of a level."""
+    share = n_new / (n_train + n_new)
+    reduction = (n_train / (n_train + n_new)) ** (2 * exponent)
+    return max(float(np.sqrt(reduction + share * (d / e) ** 2)) for d, e in zip(noise, model_error, strict=True))

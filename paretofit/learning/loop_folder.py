@@ -1,4 +1,4 @@
-"""Where everything of a run stands, and what is finished: a stage is done when its record has its final name."""
+"""Files of a loop's run folder; a stage is finished when its record exists under its final name."""
 
 from __future__ import annotations
 
@@ -19,163 +19,160 @@ from paretofit.core import (
 from paretofit.dataset.io import format_extxyz
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    import pandas as pd
     from ase import Atoms
 
-RESTART_ADVICE = "restore it from a copy, or begin anew in another folder with --out"
-FILES = {
+RESTART_ADVICE = "restore it from a copy, or start a new run in another folder with --out"
+STAGE_FILES = {
     "train": ("errors.csv", "components.csv", "model/*"),
     "explore": ("trajectories/*.extxyz",),
     "select": ("frames.csv",),
-}  # of an iteration, by the stage that makes them
+}  # patterns, relative to the folder of an iteration
 
 
 @dataclass(frozen=True)
 class LearnFolder:
-    """The run folder of a loop."""
+    """Run folder of a loop."""
 
     path: Path
 
     @property
     def dataset(self) -> Path:
-        """All labelled configurations, of all iterations."""
+        """All labelled configurations of all iterations."""
         return self.path / "dataset.h5"
 
     @property
     def sets(self) -> Path:
-        """Which set each configuration is in, by id; for ever."""
+        """Set of each configuration by id, and the keys that define groups."""
         return self.path / "sets.json"
 
     def read_set_assignment(self) -> dict[str, Any]:
-        """Sets by configuration, and the keys that tell relatives, as they were given before.
+        """Read the sets of the configurations and the keys that define groups; empty before the first iteration.
 
         Raises
         ------
         InputError
-            If they are damaged, or missing where the loop has begun.
+            If the file is corrupt, or missing although the loop has labels.
         """
-        begun = self.sets.is_file() or self.iteration(1).read_record("label") is not None
-        return read_json_with_digest(self.sets, RESTART_ADVICE) if begun else {}
+        has_started = self.sets.is_file() or self.iteration(1).read_record("label") is not None
+        return read_json_with_digest(self.sets, RESTART_ADVICE) if has_started else {}
 
     def read_iteration_structures(self, k: int) -> list[Atoms]:
-        """What iteration `k` is to label: candidates, or what the one before has selected.
+        """Read the structures to label in iteration `k`: candidates, or frames selected in the previous iteration.
 
         Raises
         ------
         InputError
-            If that is damaged.
+            If the file is corrupt or missing.
         """
         path = self.iteration(k).structures
         if k == 1:
             return load_frames(path, f"remove {path}, and it is made again")
-        before = self.iteration(k - 1)
-        remedy = f"remove {before.path / 'select.json'}, and it is made again"
-        found = load_frames(path, remedy)
-        if (before.read_record("select") or {}).get("structures") not in {None, hash_file(path)}:
-            raise InputError(f"{path} is damaged: it is not what was selected; {remedy}")
-        return found
+        previous = self.iteration(k - 1)
+        remedy = f"remove {previous.path / 'select.json'}, and it is made again"
+        frames = load_frames(path, remedy)
+        if (previous.read_record("select") or {}).get("structures") not in {None, hash_file(path)}:
+            raise InputError(f"{path} is corrupt: it is not what was selected; {remedy}")
+        return frames
 
     def iteration(self, k: int) -> IterationFolder:
-        """The folder of one iteration, numbered from 1."""
+        """Return the folder of an iteration, numbered from 1."""
         return IterationFolder(self.path / "iterations" / f"{k:02d}")
 
     def list_iterations(self) -> list[int]:
-        """Numbers of the iterations that have begun."""
-        return sorted(int(one.name) for one in (self.path / "iterations").glob("[0-9]*") if one.is_dir())
+        """List the numbers of the iterations that have started."""
+        folders = (self.path / "iterations").glob("[0-9]*")
+        return sorted(int(folder.name) for folder in folders if folder.is_dir())
+
+    def read_records(self, stage: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the number of each iteration in which a stage is finished, and the record of the stage."""
+        for k in self.list_iterations():
+            record = self.iteration(k).read_record(stage)
+            if record is not None:
+                yield k, record
 
 
 @dataclass(frozen=True)
 class IterationFolder:
-    """The folder of one iteration."""
+    """Folder of one iteration."""
 
     path: Path
 
     @property
     def structures(self) -> Path:
-        """What is to be labelled."""
+        """Structures to label."""
         return self.path / "structures.extxyz"
 
     @property
     def model(self) -> Path:
-        """The committee."""
+        """Folder of the committee."""
         return self.path / "model"
 
     @property
     def trajectories(self) -> Path:
-        """Frames of each trajectory, with a record beside them."""
+        """Folder with the frames and the record of each trajectory."""
         return self.path / "trajectories"
 
     def read_record(self, stage: str) -> dict[str, Any] | None:
-        """What a finished stage has written; None if it is not finished.
+        """Read the record of a finished stage; None if the stage is not finished.
 
         Raises
         ------
         InputError
-            If it has changed since.
+            If the record is corrupt.
         """
         path = self.path / f"{stage}.json"
         return read_json_with_digest(path, "remove it, and the stage is done again") if path.is_file() else None
 
     def write_record(self, stage: str, record: dict[str, Any]) -> dict[str, Any]:
-        """Write a stage's record with digests of its files, which makes it finished."""
+        """Write the record of a stage with digests of its files, which marks the stage as finished."""
         self.path.mkdir(parents=True, exist_ok=True)
-        files = [path for pattern in FILES.get(stage, ()) for path in sorted(self.path.glob(pattern)) if path.is_file()]
-        made = hash_files(self.path, [path.relative_to(self.path).as_posix() for path in files])
-        write_json_with_digest(self.path / f"{stage}.json", {**record, "sha256": made})
+        paths = [path for pattern in STAGE_FILES.get(stage, ()) for path in sorted(self.path.glob(pattern))]
+        names = [path.relative_to(self.path).as_posix() for path in paths if path.is_file()]
+        write_json_with_digest(self.path / f"{stage}.json", {**record, "sha256": hash_files(self.path, names)})
         return record
 
     def check_files(self, stage: str, suffix: str = "") -> None:
-        """See that the files of a finished stage, or those of one kind, are as it has left them.
+        """Check that the files of a finished stage, or those with a suffix, are unchanged.
 
         Raises
         ------
         InputError
-            If one has changed or is missing.
+            If a file has changed or is missing.
         """
-        for name, known in (self.read_record(stage) or {}).get("sha256", {}).items():
+        for name, digest in (self.read_record(stage) or {}).get("sha256", {}).items():
             path = self.path / name
-            if name.endswith(suffix) and not (path.is_file() and hash_file(path) == known):
+            if name.endswith(suffix) and not (path.is_file() and hash_file(path) == digest):
                 raise InputError(
-                    f"{path} is damaged or missing: it is not what the stage '{stage}' has written; remove "
+                    f"{path} is corrupt or missing: it is not what the stage '{stage}' has written; remove "
                     f"{self.path / stage}.json, and it is done again"
                 )
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
-
-
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
-    """Write structures as extended XYZ with all their digits, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    """Write structures as extended XYZ with all their digits, atomically."""
+    with atomic_path(path) as temporary_path, temporary_path.open("w", encoding="utf-8") as stream:
         for atoms in frames:
             stream.write(format_extxyz(atoms))
 
 
 def load_frames(path: Path, remedy: str) -> list[Atoms]:
-    """Read what `write_frames` has written; an empty file holds none.
+    """Read what `write_frames` has written; an empty file holds no frames.
 
     Parameters
     ----------
     path : Path
     remedy : str
-        What would be right where it cannot be read.
+        Advice for the error message.
 
     Raises
     ------
     InputError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
-        if not path.stat().st_size:
-            return []
-        return list(ase.io.read(path, index=":", format="extxyz"))
+        return list(ase.io.read(path, index=":", format="extxyz")) if path.stat().st_size else []
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is damaged or missing ({one_line(error)}); {remedy}") from error
+        raise InputError(f"{path} is corrupt or missing ({one_line(error)}); {remedy}") from error

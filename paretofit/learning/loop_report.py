@@ -1,11 +1,11 @@
-"""The report of an active-learning loop: iterations, errors, calibration, where the structures lie, what went wrong."""
+"""Report of an active-learning loop: iterations, errors, calibration, map of the structures, failures."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,22 +13,10 @@ import pandas as pd
 from paretofit.core import write_text
 from paretofit.dataset import Dataset
 from paretofit.learning.selection import PROPERTIES
-from paretofit.report.figures import (
-    MIN_MAP_POINTS,
-    MIN_RELATIVE_ERROR,
-    UNITS,
-    FigurePlan,
-    embed_by_tsne,
-    plot_detection,
-    plot_disagreement_by_iteration,
-    plot_errors_over_iterations,
-    plot_map_by_iteration,
-    plot_parity,
-    render_figure,
-    tabulate_candidates,
-)
+from paretofit.report import figures
+from paretofit.report.figures import FigurePlan, render_figure
 from paretofit.report.page import PageSection, render_sections
-from paretofit.structures import make_mean_descriptor
+from paretofit.structures import list_elements, make_mean_descriptor
 from paretofit.uncertainty import detection_map
 
 if TYPE_CHECKING:
@@ -39,9 +27,9 @@ if TYPE_CHECKING:
 
     from paretofit.learning.loop_folder import LearnFolder
 
-LIMITS = 30  # thresholds along each axis of the map of detection rates
-QUANTITY = {"energy": "energy", "forces": "force", "stress": "stress"}
-GPA = 0.1602176634  # GPa for meV/Å³
+N_MAP_LIMITS = 30  # thresholds along each axis of the map of detection rates
+QUANTITY_NAMES = {"energy": "energy", "forces": "force", "stress": "stress"}
+GPA_PER_MEV_A3 = 0.1602176634
 
 
 def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reason: str) -> Path:
@@ -51,34 +39,41 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
     ----------
     folder : LearnFolder
     iterations : DataFrame
-        As ``iterations.csv``.
+        The table of ``iterations.csv``.
     stop_reason : str
         Why the loop ended.
 
     Returns
     -------
     Path
-        Of the page.
+        Path of the page.
     """
-    pictures = [render_figure(plan, folder.path / "figures") for plan in _plans(folder, iterations)]
-    named = {one.name: one for one in pictures}
-    failed = [f"label of {key}: {why}" for k in folder.list_iterations()
-              for key, why in (folder.iteration(k).read_record("label") or {}).get("failed", {}).items()]  # fmt: skip
-    failed += [f"iteration {k}: {event}" for k in folder.list_iterations()
-               for event in (folder.iteration(k).read_record("train") or {}).get("events", [])]  # fmt: skip
+    report_figures = {
+        plan.name: render_figure(plan, folder.path / "figures") for plan in _plan_figures(folder, iterations)
+    }
+    failures = [
+        f"label of {key}: {reason}"
+        for _, record in folder.read_records("label")
+        for key, reason in record.get("failed", {}).items()
+    ]
+    failures += [
+        f"iteration {k}: {event}" for k, record in folder.read_records("train") for event in record.get("events", [])
+    ]
+    calibrations = _tabulate_calibrations(folder).rename(columns={"of": "iteration"}).fillna(np.nan)
+    sections: tuple[tuple[str, pd.DataFrame, list[str]], ...] = (
+        ("Iterations", _format_iterations(iterations), ["errors"]),
+        ("The last committee", _tabulate_members(folder), ["parity"]),
+        ("Disagreement and error", calibrations, ["disagreement", "detection"]),
+        ("Map of the structures", _tabulate_verdicts(iterations), ["map"]),
+        ("Trajectories that ended early", count_early_stops(folder), []),
+    )
     page = render_sections(
         title="Active learning",
-        opening=_opening(folder, iterations, stop_reason),
+        opening=_format_opening(folder, iterations, stop_reason),
         sections=[
-            PageSection("Iterations", _shown(iterations), [named["errors"]]),
-            PageSection("The last committee", _members(folder), [named["parity"]]),
-            PageSection(
-                "Disagreement and error", _calibration_shown(folder), [named["disagreement"], named["detection"]]
-            ),
-            PageSection("Where the structures lie", _verdicts(iterations), [named["map"]]),
-            PageSection("Trajectories that ended early", count_early_stops(folder), []),
+            PageSection(title, table, [report_figures[name] for name in names]) for title, table, names in sections
         ],
-        failures=failed,
+        failures=failures,
         closing="In full: iterations.csv, and errors.csv and frames.csv of each iteration; all labels: dataset.h5.",
     )
     path = folder.path / "report.html"
@@ -86,128 +81,121 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
     return path
 
 
-def _plans(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan]:
-    trained = [k for k in folder.list_iterations() if folder.iteration(k).read_record("train")]
+def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan]:
+    trained = [k for k, _ in folder.read_records("train")]
     for k in trained:
         folder.iteration(k).check_files("train", ".csv")
-    last = folder.iteration(max(trained)).path
-    table, components = pd.read_csv(last / "errors.csv"), pd.read_csv(last / "components.csv")
-    every = pd.concat([pd.read_csv(folder.iteration(k).path / "errors.csv").assign(of=k) for k in trained])
-    yield FigurePlan(
-        "errors",
-        partial(plot_errors_over_iterations, iterations[iterations["iteration"].isin(trained)]),
-        partial(str, "Errors of the potential by iteration; bars: standard deviation of the errors of its members."),
-    )
-    yield FigurePlan(
-        "parity",
-        partial(plot_parity, table, components),
-        partial(str, "Predictions of the last committee against labels, with histograms of the errors."),
-    )
-    yield FigurePlan(
-        "disagreement",
-        partial(plot_disagreement_by_iteration, every, _calibrations(folder)),
-        partial(str, "Disagreement against error of what did not train; line: the last calibration."),
-    )
-    yield FigurePlan(
-        "detection",
-        partial(_detection, table),
-        partial(str, "True-positive rate and positive predictive value of the last committee by both thresholds."),
-    )
-    yield FigurePlan(
-        "map",
-        partial(_map, folder),
-        partial(str, "t-SNE of mean descriptors of all labelled configurations, by the iteration that added them."),
-        wide=False,
-    )
+    errors = {k: pd.read_csv(folder.iteration(k).path / "errors.csv") for k in trained}
+    last_errors = errors[max(trained)]
+    components = pd.read_csv(folder.iteration(max(trained)).path / "components.csv")
+    all_errors = pd.concat([table.assign(of=k) for k, table in errors.items()])
+    trained_iterations = iterations[iterations["iteration"].isin(trained)]
+    plots: dict[str, tuple[Any, str]] = {
+        "errors": (
+            partial(figures.plot_errors_over_iterations, trained_iterations),
+            "Errors of the potential by iteration; bars: standard deviation of the errors of its members.",
+        ),
+        "parity": (
+            partial(figures.plot_parity, last_errors, components),
+            "Predictions of the last committee against labels, with histograms of the errors.",
+        ),
+        "disagreement": (
+            partial(figures.plot_disagreement_by_iteration, all_errors, _tabulate_calibrations(folder)),
+            "Disagreement against error on the validation and test sets; line: the last calibration.",
+        ),
+        "detection": (
+            partial(_plot_detection_map, last_errors),
+            "True-positive rate and positive predictive value of the last committee by both thresholds.",
+        ),
+        "map": (
+            partial(_plot_structure_map, folder),
+            "t-SNE of mean descriptors of all labelled configurations, by the iteration that added them.",
+        ),
+    }
+    for name, (draw, caption) in plots.items():
+        yield FigurePlan(name, draw, partial(str, caption), wide=name != "map")
 
 
-def _calibrations(folder: LearnFolder) -> pd.DataFrame:
+def _tabulate_calibrations(folder: LearnFolder) -> pd.DataFrame:
     rows = [
-        {"of": k, "property": name, **line}
-        for k in folder.list_iterations()
-        for name, line in (folder.iteration(k).read_record("select") or {}).get("calibration", {}).items()
+        {"of": k, "property": name, **curve}
+        for k, record in folder.read_records("select")
+        for name, curve in record.get("calibration", {}).items()
     ]
     columns = ["of", "property", "slope", "confidence", "threshold", "true_positive_rate", "positive_predictive_value"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _calibration_shown(folder: LearnFolder) -> pd.DataFrame:
-    return _calibrations(folder).rename(columns={"of": "iteration"}).fillna(np.nan)
-
-
-def _detection(table: pd.DataFrame) -> np.ndarray:
-    """The maps of detection rates of what did not train."""
-    apart, rows = table[table["set"] != "train"], []
-    for name in PROPERTIES:
-        size = apart[f"{name}_committee_error"]
-        known = apart[size.gt(MIN_RELATIVE_ERROR * size.median()) & apart[f"{name}_std"].gt(0)]
-        if len(known) < MIN_MAP_POINTS:
+def _plot_detection_map(errors: pd.DataFrame) -> np.ndarray:
+    """Draw the maps of detection rates of the validation and test sets."""
+    held_out, rows = errors[errors["set"] != "train"], []
+    for name, quantity in QUANTITY_NAMES.items():
+        columns = [f"{name}_std", f"{name}_committee_error"]
+        spread, error = held_out[columns[0]], held_out[columns[1]]
+        points = held_out[error.gt(figures.MIN_RELATIVE_ERROR * error.median()) & spread.gt(0)]
+        if len(points) < figures.MIN_MAP_POINTS:
             continue
-        factor = GPA if name == "stress" else 1.0  # as in the other figures of evaluations
-        spread, error = (factor * known[f"{name}_{one}"].to_numpy() for one in ("std", "committee_error"))
-        limits = [np.geomspace(one.min(), one.max(), LIMITS) for one in (spread, error)]
-        found = detection_map(spread, error, *limits)
-        rows += [[QUANTITY[name], limits[0][i], limits[1][j], found[0][i, j], found[1][i, j]]
-                 for i, j in np.ndindex(found[0].shape)]  # fmt: skip
+        factor = GPA_PER_MEV_A3 if name == "stress" else 1.0  # the unit of the other figures of evaluations
+        values = [factor * points[column].to_numpy() for column in columns]
+        limits = [np.geomspace(array.min(), array.max(), N_MAP_LIMITS) for array in values]
+        rates = detection_map(*values, *limits)
+        rows += [
+            [quantity, limits[0][i], limits[1][j], rates[0][i, j], rates[1][i, j]]
+            for i, j in np.ndindex(rates[0].shape)
+        ]
     columns = ["quantity", "spread_limit", "error_limit", "true_positive_rate", "positive_predictive_value"]
-    return plot_detection(pd.DataFrame(rows, columns=columns))
+    return figures.plot_detection(pd.DataFrame(rows, columns=columns))
 
 
-def _map(folder: LearnFolder) -> Axes:
+def _plot_structure_map(folder: LearnFolder) -> Axes:
     with Dataset(folder.dataset) as data:
         structures = list(data)
-        iteration = np.array([int(one.get("iteration", 1)) for one in data.info_records])
-    elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
-    table = tabulate_candidates(structures, make_mean_descriptor(elements))
-    return plot_map_by_iteration(embed_by_tsne(table), iteration, "t-SNE")
+        iteration = np.array([int(info.get("iteration", 1)) for info in data.info_records])
+    table = figures.tabulate_candidates(structures, make_mean_descriptor(list_elements(structures)))
+    return figures.plot_map_by_iteration(figures.embed_by_tsne(table), iteration, "t-SNE")
 
 
-def _shown(iterations: pd.DataFrame) -> pd.DataFrame:
-    errors = [f"{name}_{one}" for one in PROPERTIES for name in ("train", "test")]
-    wanted = ["iteration", "n_train", "n_validate", "n_test", "labels", "failed", "level", "label_seconds"]
-    wanted += [*errors, "frames", "selected", "ended"]
-    names = {f"n_{one}": one for one in ("train", "validate", "test")}  # counts, by set
-    names |= {f"{name}_{one}": f"{one}, {name} ({UNITS[one]})" for one in PROPERTIES for name in ("train", "test")}
-    names |= {"label_seconds": "label cost (s)"}
-    shown = iterations[[one for one in wanted if one in iterations]].rename(columns=names)
-    return shown.astype({"level": str}) if "level" in shown else shown
+def _format_iterations(iterations: pd.DataFrame) -> pd.DataFrame:
+    titles = {name: name for name in ("iteration", "n_train", "n_validate", "n_test", "labels", "failed", "level")}
+    titles |= {f"n_{name}": name for name in ("train", "validate", "test")} | {"label_seconds": "label cost (s)"}
+    for name in PROPERTIES:
+        titles |= {
+            f"{set_name}_{name}": f"{name}, {set_name} ({figures.UNITS[name]})" for set_name in ("train", "test")
+        }
+    titles |= {name: name for name in ("frames", "selected", "ended")}
+    table = iterations[[name for name in titles if name in iterations]].rename(columns=titles)
+    return table.astype({"level": str}) if "level" in table else table
 
 
 def count_early_stops(folder: LearnFolder) -> pd.DataFrame:
-    """Why trajectories were stopped, counted."""
-    counts: Counter[tuple[int, str]] = Counter()
-    for k in folder.list_iterations():
-        for event in (folder.iteration(k).read_record("explore") or {}).get("events", []):
-            counts[k, re.sub(r"\d[\d.e+-]*", "…", event.split(": ", 1)[1])] += 1
-    return pd.DataFrame(
-        [[k, why, n] for (k, why), n in counts.items()], columns=["iteration", "reason", "trajectories"]
+    """Count why trajectories ended early, by iteration; numbers in the reasons are replaced by "…"."""
+    counts = Counter(
+        (k, re.sub(r"\d[\d.e+-]*", "…", event.split(": ", 1)[1]))
+        for k, record in folder.read_records("explore")
+        for event in record.get("events", [])
     )
+    rows = [[k, reason, count] for (k, reason), count in counts.items()]
+    return pd.DataFrame(rows, columns=["iteration", "reason", "trajectories"])
 
 
-def _members(folder: LearnFolder) -> pd.DataFrame:
-    """How the members of each iteration were trained, where there is something to say: networks."""
-    rows = [
-        {"iteration": k, **one}
-        for k in folder.list_iterations()
-        for one in (folder.iteration(k).read_record("train") or {}).get("members", [])
-    ]
-    names = {"energy": "energy, validate (meV/atom)", "forces": "forces, validate (meV/Å)"}
-    table = pd.DataFrame(rows).rename(columns=names).drop(columns="seed", errors="ignore")
-    for name in ("stage_two", "stopped_early", "warm_start"):
-        if name in table:
-            table[name] = table[name].map({True: "yes", False: "no"})
+def _tabulate_members(folder: LearnFolder) -> pd.DataFrame:
+    """Tabulate how the members of each iteration were trained; empty for models without training records."""
+    rows = [{"iteration": k, **row} for k, record in folder.read_records("train") for row in record.get("members", [])]
+    titles = {"energy": "energy, validate (meV/atom)", "forces": "forces, validate (meV/Å)"}
+    table = pd.DataFrame(rows).rename(columns=titles).drop(columns="seed", errors="ignore")
+    for name in table.columns.intersection(["stage_two", "stopped_early", "warm_start"]):
+        table[name] = table[name].map({True: "yes", False: "no"})
     return table
 
 
-def _verdicts(iterations: pd.DataFrame) -> pd.DataFrame:
-    wanted = ["iteration", "frames", "ended_early", "confident", "broken", "duplicate", "not_drawn", "chosen"]
-    return iterations[[one for one in wanted if one in iterations]]
+def _tabulate_verdicts(iterations: pd.DataFrame) -> pd.DataFrame:
+    columns = ["iteration", "frames", "ended_early", "confident", "broken", "duplicate", "not_drawn", "chosen"]
+    return iterations[[name for name in columns if name in iterations]]
 
 
-def _opening(folder: LearnFolder, iterations: pd.DataFrame, reason: str) -> str:
+def _format_opening(folder: LearnFolder, iterations: pd.DataFrame, stop_reason: str) -> str:
     labels, seconds = iterations["labels"].sum(), iterations["label_seconds"].sum()
-    trained = [one["model"] for k in folder.list_iterations() if (one := folder.iteration(k).read_record("train"))]
-    model = f"Model: {trained[-1]}. " if trained else ""
-    return (
-        f"{model}{len(iterations)} iterations, {labels:.0f} labels, {seconds:.3g} s of CPU for them. Ended: {reason}."
-    )
+    models = [record["model"] for _, record in folder.read_records("train")]
+    model = f"Model: {models[-1]}. " if models else ""
+    counts = f"{len(iterations)} iterations, {labels:.0f} labels, {seconds:.3g} s of CPU for them"
+    return f"{model}{counts}. Ended: {stop_reason}."

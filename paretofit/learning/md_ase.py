@@ -1,15 +1,14 @@
-"""Molecular dynamics in ASE, for calculators: the equations, masses and chains of LAMMPS's ``fix nvt`` and ``fix npt``.
+"""Molecular dynamics in ASE with the equations, masses and chains of LAMMPS's ``fix nvt`` and ``fix npt``.
 
-That is Nosé-Hoover chains, and the barostats of Martyna, Tobias and Klein, J. Chem. Phys. 101, 4177 (1994). ASE counts
-3N degrees of freedom, where the momentum of the whole is zero and only 3N - 3 are there: 8 atoms would run 14 % too
-hot. It also puts barostats along the vectors of the cell, which cannot strain a skewed cell evenly. Both are set right
-here; the integrators are ASE's.
+These are Nosé-Hoover chains and the barostats of Martyna, Tobias and Klein, J. Chem. Phys. 101, 4177 (1994). The
+integrators are ASE's, with two corrections. ASE counts 3N degrees of freedom although the total momentum is zero and
+only 3N - 3 are left: 8 atoms would run 14 % too hot. It also puts barostats along the cell vectors, which cannot
+strain a skewed cell isotropically.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
@@ -18,128 +17,103 @@ from ase.md.nose_hoover_chain import MaskedMTKNPT, NoseHooverChainNVT, NoseHoove
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from paretofit.core import lammps_calculator
-from paretofit.learning.md_frame import (
-    BAROSTAT_TIME_PS,
-    MIN_TEMPERATURE_K,
-    THERMOSTAT_TIME_PS,
-    MdFrame,
-    MdSnapshot,
-    describe_volume_problem,
-)
-
-if TYPE_CHECKING:
-    from paretofit.learning.md_run import MdEngine, MdRun
+from paretofit.learning import md_run
+from paretofit.learning.md_run import Dynamics, MdFrame, MdSnapshot
 
 PS = 1000 * units.fs
 KBAR = 0.1 * units.GPa
-SUBSTEPS = 5  # of the chains in a step: with 1 they overflow where the start is 1000 times hotter than asked for
+CHAIN_SUBSTEPS = 5  # per time step: with 1 the chains overflow if the start is 1000 times hotter than the target
 
 
-@dataclass
-class AseDynamics:
-    """A trajectory in ASE.
-
-    Attributes
-    ----------
-    run : Run
-    engine : MdEngine
-    timestep : float
-        ps.
-    max_temperature : float
-        K, at which it stops between two looks.
-    """
-
-    run: MdRun
-    engine: MdEngine
-    timestep: float
-    max_temperature: float
+class AseDynamics(Dynamics):
+    """A trajectory that ASE integrates."""
 
     def start(self) -> None:
-        """Atoms, potential and ensemble."""
-        self._held: list[Any] = []
+        """Set up atoms, potential and ensemble."""
+        self._lammps_calculators: list[Any] = []
         self._frame = MdFrame.from_structure(self.run.atoms)
-        heat = max(self.run.temperature, MIN_TEMPERATURE_K)
         self._atoms = Atoms(self.run.atoms.numbers, self._frame.positions, cell=self._frame.cell, pbc=True)
-        self._atoms.calc = self._calculator()
-        thermalize_momenta(self._atoms, temperature_K=heat, rng=np.random.default_rng(self.run.seed))
+        self._atoms.calc = self._create_calculator()
+        thermalize_momenta(self._atoms, temperature_K=self.temperature, rng=np.random.default_rng(self.run.seed))
         Stationary(self._atoms, preserve_temperature=False)
-        self._atoms.set_momenta(self._atoms.get_momenta() * np.sqrt(heat / _temperature(self._atoms)))
-        along = np.arange(3) < self._frame.n_periodic
-        common = {"timestep": self.timestep * PS, "temperature_K": heat, "tdamp": THERMOSTAT_TIME_PS * PS}
-        self._dynamics = (
-            _Npt(
-                self._atoms,
-                mask=along,
-                pressure_au=self.run.pressure * KBAR,
-                pdamp=BAROSTAT_TIME_PS * PS,
-                ploop=SUBSTEPS,
-                **common,
-            )
-            if along.any()
-            else _Nvt(self._atoms, **common)
+        self._atoms.set_momenta(
+            self._atoms.get_momenta() * np.sqrt(self.temperature / _compute_temperature(self._atoms))
         )
+        settings = {
+            "timestep": self.timestep * PS,
+            "temperature_K": self.temperature,
+            "tdamp": md_run.THERMOSTAT_TIME_PS * PS,
+        }
+        if not self._frame.n_periodic:
+            self._dynamics: Any = _Nvt(self._atoms, **settings)
+            return
+        settings |= {
+            "pressure_au": self.run.pressure * KBAR,
+            "pdamp": md_run.BAROSTAT_TIME_PS * PS,
+            "ploop": CHAIN_SUBSTEPS,
+        }
+        self._dynamics = _Npt(self._atoms, mask=np.arange(3) < self._frame.n_periodic, **settings)
 
-    def _calculator(self) -> Any:
-        """The calculator, the LAMMPS lines as one, or their sum."""
-        parts = [] if self.engine.calculator_factory is None else [self.engine.calculator_factory()]
+    def _create_calculator(self) -> Any:
+        """Create the ASE calculator, a calculator of the LAMMPS commands, or the sum of the two."""
+        calculators = [] if self.engine.calculator_factory is None else [self.engine.calculator_factory()]
         if self.engine.commands:
-            self._held.append(lammps_calculator(self.engine.commands, self.engine.elements))
-        parts += self._held
-        return parts[0] if len(parts) == 1 else SumCalculator(parts)
+            self._lammps_calculators.append(lammps_calculator(self.engine.commands, self.engine.elements))
+        calculators += self._lammps_calculators
+        return calculators[0] if len(calculators) == 1 else SumCalculator(calculators)
 
     def advance(self, steps: int) -> MdSnapshot:
-        """Go on by some steps; fewer where it becomes far too hot or the box too small or large."""
+        """Integrate; stop early if the temperature or the volume is out of bounds."""
         for _ in range(steps):
             self._dynamics.step()
-            swelling = self._frame.compute_volume_ratio(self._atoms.cell[:])
-            temperature = _temperature(self._atoms)
-            if describe_volume_problem(swelling) or not temperature < self.max_temperature:
+            volume_ratio = self._frame.compute_volume_ratio(self._atoms.cell[:])
+            temperature = _compute_temperature(self._atoms)
+            if md_run.describe_volume_problem(volume_ratio) or not temperature < self.max_temperature:
                 break
         energy = float(self._atoms.get_potential_energy())
-        return MdSnapshot(
-            self._frame.to_start_frame(self._atoms.positions, self._atoms.cell[:]), temperature, energy, swelling
-        )
+        atoms = self._frame.to_start_frame(self._atoms.positions, self._atoms.cell[:])
+        return MdSnapshot(atoms, temperature, energy, volume_ratio)
 
     def close(self) -> None:
-        """Close LAMMPS where it was taken for a part of the potential."""
-        for calculator in self._held:
+        """Close the LAMMPS instances of the potential."""
+        for calculator in self._lammps_calculators:
             calculator.clean()
 
 
-def _temperature(atoms: Atoms) -> float:
-    """K, of what moves freely when nothing drifts."""
+def _compute_temperature(atoms: Atoms) -> float:
+    """Compute the temperature (K) of the 3N - 3 degrees of freedom that are left if the total momentum is zero."""
     return float(2 * atoms.get_kinetic_energy() / ((3 * len(atoms) - 3) * units.kB))
 
 
-def _thermostat(dynamics: Any, heat: float, damping: float) -> NoseHooverChainThermostat:
-    """One for 3N - 3 degrees of freedom."""
+def _create_thermostat(dynamics: Any, settings: dict[str, Any]) -> NoseHooverChainThermostat:
+    """Create a chain for 3N - 3 degrees of freedom."""
     return NoseHooverChainThermostat(
         num_atoms_global=len(dynamics.atoms) - 1,
         masses=dynamics.masses,
-        temperature_K=heat,
-        tdamp=damping,
-        tloop=SUBSTEPS,
+        temperature_K=settings["temperature_K"],
+        tdamp=settings["tdamp"],
+        tloop=CHAIN_SUBSTEPS,
     )
 
 
 class _Nvt(NoseHooverChainNVT):
-    """A Nosé-Hoover chain of 3N - 3 degrees of freedom."""
+    """Nosé-Hoover chain with 3N - 3 degrees of freedom."""
 
     def __init__(self, atoms: Atoms, **settings: Any) -> None:
         super().__init__(atoms, **settings)
-        self._thermostat = _thermostat(self, settings["temperature_K"], settings["tdamp"])
+        self._thermostat = _create_thermostat(self, settings)
 
 
 class _Npt(MaskedMTKNPT):
-    """Chains of 3N - 3 degrees of freedom, with a barostat along each of some of x, y and z.
+    """Nosé-Hoover chains with 3N - 3 degrees of freedom, and independent barostats along x, y and z.
 
-    The mask is an array: a tuple, which ASE asks for, would index nothing as soon as one of it is false.
+    The mask must be an array: ASE asks for a tuple, which would index nothing as soon as one of its values is false.
     """
 
     def __init__(self, atoms: Atoms, **settings: Any) -> None:
         super().__init__(atoms, **settings)
         self._num_atoms_global = len(atoms) - 1
-        self._thermostat = _thermostat(self, settings["temperature_K"], settings["tdamp"])
+        self._thermostat = _create_thermostat(self, settings)
 
     def _init_cell_momenta(self) -> None:
         super()._init_cell_momenta()

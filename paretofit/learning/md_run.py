@@ -1,31 +1,49 @@
-"""One trajectory of molecular dynamics: what to run, by what, and its result."""
+"""Input, state and result of one molecular-dynamics trajectory, and the coordinate frame that all engines share.
+
+Every engine runs in the same box. Its first cell vectors are the periodic ones (the first along x, the second in the
+xy plane), and it is periodic in all directions, with vacuum along the directions in which the start structure is not
+periodic. Calculators therefore always have a volume and a stress, and barostats along x, y and z do not change the
+vacuum.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+from paretofit.descriptors import build_vacuum_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ase import Atoms
     from ase.calculators.calculator import Calculator
+
+    from paretofit.core import Array
+
+VACUUM_A = 12.0  # Å, along non-periodic directions
+THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0
+MIN_TEMPERATURE_K = 1.0  # lower temperatures are run at this one: a thermostat at 0 K divides by zero
+MAX_VOLUME_RATIO = 3.0  # a trajectory is stopped if its volume grows or shrinks by this factor
 
 
 @dataclass(frozen=True)
 class MdEngine:
-    """What forces are computed by: LAMMPS, a calculator, or the sum of both.
+    """Source of the forces: a LAMMPS potential, an ASE calculator, or the sum of the two.
 
     Attributes
     ----------
     commands : tuple of str
-        ``pair_style`` and ``pair_coeff`` lines, units metal; empty where a calculator computes by itself.
+        ``pair_style`` and ``pair_coeff`` lines, units metal; empty if the calculator computes everything.
     elements : tuple of str
-        Of the atom types, in order.
+        Elements of the atom types, in order.
     calculator_factory : callable, optional
-        Makes an ASE calculator, in the process that runs the trajectory; it can be pickled.
+        Creates an ASE calculator in the process that runs the trajectory; it must be picklable.
     digest : str
-        Names what the calculator computes by, for the record of a finished trajectory.
+        Identifies the calculator's parameters in the record of a finished trajectory.
     """
 
     commands: tuple[str, ...]
@@ -36,17 +54,20 @@ class MdEngine:
 
 @dataclass(frozen=True)
 class MdRun:
-    """One trajectory to run.
+    """Start structure and conditions of one trajectory.
 
     Attributes
     ----------
     number : int
+        Number of the trajectory in its iteration.
     atoms : ase.Atoms
+        Start structure.
     temperature : float
         K.
     pressure : float
         kbar.
     seed : int
+        Random seed of the initial velocities.
     """
 
     number: int
@@ -58,18 +79,162 @@ class MdRun:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What became of a run.
+    """Frames of a finished trajectory.
 
     Attributes
     ----------
     frames : list of ase.Atoms
-        In the frame and with the periodicity of the start.
+        In the coordinate frame and with the periodicity of the start structure.
     times : list of float
         ps.
     reason : str
-        Why it ended early; empty where it did not.
+        Why the trajectory ended early; empty if it did not.
     """
 
     frames: list[Atoms]
     times: list[float]
     reason: str
+
+
+@dataclass(frozen=True)
+class MdSnapshot:
+    """State of a running trajectory.
+
+    Attributes
+    ----------
+    atoms : ase.Atoms
+        In the coordinate frame and with the periodicity of the start structure.
+    temperature : float
+        K, of 3N - 3 degrees of freedom.
+    energy : float
+        Potential energy, eV.
+    volume_ratio : float
+        Volume of the box divided by the volume at the start.
+    """
+
+    atoms: Atoms
+    temperature: float
+    energy: float
+    volume_ratio: float
+
+
+@dataclass
+class Dynamics(ABC):
+    """An engine that integrates one trajectory.
+
+    Attributes
+    ----------
+    run : MdRun
+    engine : MdEngine
+    timestep : float
+        ps.
+    max_temperature : float
+        K, above which `advance` returns early.
+    """
+
+    run: MdRun
+    engine: MdEngine
+    timestep: float
+    max_temperature: float
+
+    def __post_init__(self) -> None:
+        self.temperature = max(self.run.temperature, MIN_TEMPERATURE_K)
+
+    @abstractmethod
+    def start(self) -> None:
+        """Set up atoms, potential and ensemble; an exception is recorded as the reason for an empty trajectory."""
+
+    @abstractmethod
+    def advance(self, steps: int) -> MdSnapshot:
+        """Integrate the given number of steps, or fewer if the trajectory becomes unphysical."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the resources of the engine."""
+
+
+@dataclass
+class MdFrame:
+    """Transformation between the frame of a start structure and the frame of the engines.
+
+    Attributes
+    ----------
+    start_structure : ase.Atoms
+    order : list of int
+        Order of the start structure's cell vectors in the box: the periodic ones first.
+    rotation : (3, 3) float64
+        Row vectors of the start structure times this matrix are vectors of the box.
+    shift : (3,) float64
+        Å, added after the rotation; it centres the atoms in the box.
+    cell : (3, 3) float64
+        Å, the initial box; vectors are rows, lower triangular.
+    positions : (N, 3) float64
+        Å, from the corner of the box, at the last call of `to_start_frame`; atoms are followed across the box.
+    """
+
+    start_structure: Atoms
+    order: list[int]
+    rotation: Array
+    shift: Array
+    cell: Array
+    positions: Array
+
+    @classmethod
+    def from_structure(cls, atoms: Atoms) -> MdFrame:
+        """Build the frame for a start structure.
+
+        Raises
+        ------
+        InputError
+            If a periodic cell vector has no length.
+        """
+        order = [*np.flatnonzero(atoms.pbc).tolist(), *np.flatnonzero(~np.asarray(atoms.pbc)).tolist()]
+        cell = build_vacuum_cell(atoms, VACUUM_A)[order]
+        if np.linalg.det(cell) < 0:  # make it right-handed by the last axis: it is vacuum, or any of three
+            cell[2] *= -1
+        q, r = np.linalg.qr(cell.T)
+        signs = np.sign(np.diag(r))
+        rotation, box = q * signs, np.tril(r.T * signs)
+        rotated_positions = atoms.positions @ rotation
+        shift = 0.5 * box.sum(axis=0) - rotated_positions.mean(axis=0)
+        return cls(atoms, order, rotation, shift, box, rotated_positions + shift)
+
+    @property
+    def n_periodic(self) -> int:
+        """Number of periodic directions of the start structure; they are the first of x, y and z."""
+        return int(np.sum(self.start_structure.pbc))
+
+    def compute_volume_ratio(self, cell: Array) -> float:
+        """Compute the volume of a box divided by the volume at the start."""
+        return float(abs(np.linalg.det(cell) / np.linalg.det(self.cell)))
+
+    def to_start_frame(self, positions: Array, cell: Array) -> Atoms:
+        """Transform atoms to the frame of the start structure.
+
+        Atoms are unwrapped along the directions that are not periodic, relative to the previous call.
+
+        Parameters
+        ----------
+        positions : (N, 3) float64
+            Å, from the corner of the box; any periodic image.
+        cell : (3, 3) float64
+            Å, of the box.
+        """
+        scaled_steps = np.linalg.solve(cell.T, (positions - self.positions).T).T
+        self.positions = self.positions + (scaled_steps - np.round(scaled_steps)) @ cell
+        start_cell, pbc = np.array(self.start_structure.cell[:]), self.start_structure.pbc
+        rotated_cell = cell @ self.rotation.T
+        for row, axis in enumerate(self.order):
+            if pbc[axis]:
+                start_cell[axis] = rotated_cell[row]
+        start_positions = (self.positions - self.shift) @ self.rotation.T
+        atoms = Atoms(self.start_structure.numbers, start_positions, cell=start_cell, pbc=pbc)
+        atoms.wrap()
+        return atoms
+
+
+def describe_volume_problem(volume_ratio: float) -> str:
+    """Describe an unphysical volume ratio; an empty string if the volume is acceptable."""
+    if 1 / MAX_VOLUME_RATIO < volume_ratio < MAX_VOLUME_RATIO:
+        return ""
+    return f"the volume reached {volume_ratio:.2g} times that of the start"

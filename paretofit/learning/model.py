@@ -1,8 +1,8 @@
-"""Models that the loop trains, behind one small protocol; here the committee of quadratic SNAP models.
+"""Models that the loop trains, behind one small protocol, and the committee of SNAP models.
 
-Labels of several convergence levels may stand in one training set: energies of all but the best level have an offset
-per atom of each element, which is fitted beside the model, and rows count less where a level's own error is large
-against that of the model.
+A training set may contain labels of several convergence levels. Energies of all but the best level then have an offset
+per atom of each element, which is fitted together with the model, and rows have a lower weight if the error of their
+level is large compared to that of the model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.sets import TRAIN, VALIDATE
 from paretofit.linear.reduction import RowBlock
-from paretofit.potentials import CommitteeSettings, LabelledStructures, LinearPotential, build_committee
+from paretofit.potentials import CommitteeSettings, LabelledStructures, LinearPotential, MacePotential, build_committee
 from paretofit.uncertainty import CommitteeFit
 
 if TYPE_CHECKING:
@@ -34,31 +34,44 @@ if TYPE_CHECKING:
     from paretofit.potentials import StructureLabels
     from paretofit.uncertainty import Assessment
 
-ROWS = 8.0  # for each column; with fewer a smaller 2Jmax is taken
+MIN_ROWS_PER_COLUMN = 8.0  # a smaller 2Jmax is used with fewer rows
 
 
-class Committee(Protocol):
-    """What a trained model says of structures, and what molecular dynamics is run with."""
+@dataclass(frozen=True)
+class Committee:
+    """A trained committee, as the loop uses it."""
+
+    potential: LinearPotential | MacePotential
 
     @property
     def n_members(self) -> int:
-        """How many there are."""
+        """Number of members."""
+        potential = self.potential
+        return potential.n_members if isinstance(potential, MacePotential) else len(potential.coefficients)
 
     def assess(self, atoms: Atoms) -> Assessment:
-        """Values with disagreements, intervals and grades."""
+        """Predict values with disagreements, intervals and extrapolation grades."""
+        return self.potential.assess(atoms)
 
     def assess_members(self, atoms: Atoms) -> tuple[Assessment, Any]:
-        """The same, and what each member predicts."""
+        """Predict like `assess`; return the predictions of each member as well."""
+        return self.potential.assess_and_predict(atoms)
 
     def compute_max_grade(self, atoms: Atoms) -> float:
-        """The highest extrapolation grade of an atom, cheap enough for every few steps."""
+        """Compute the highest extrapolation grade of the atoms, cheaply enough for every few steps."""
+        return float(self.potential.compute_grades(atoms).max())
 
     def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:
-        """One member, or their mean, for LAMMPS, with its files in `folder`."""
+        """Build an engine for one member, or for their mean; LAMMPS files are written to `folder`."""
+        potential = self.potential.without_uncertainty() if member is None else self.potential.member(member)
+        if isinstance(potential, MacePotential):
+            return MdEngine((), potential.elements, potential.calculator_factory(), potential.digest)
+        files = potential.write(folder, "mean" if member is None else f"member_{member}")
+        return MdEngine(tuple(files.commands), tuple(files.elements))
 
 
 class Model(Protocol):
-    """What can be trained on labelled structures."""
+    """A kind of model that can be trained on labelled structures."""
 
     def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int, progress: bool) -> TrainingResult:
         """Train a committee and write it to a folder."""
@@ -77,19 +90,19 @@ class TrainingData:
     sets : (n,) str
         "train", "validate" or "test".
     level : (n,) str
-        Whose label each configuration is used with.
+        Level of the label that is used for each configuration.
     groups : (n,) int64
-        Relatives share a number.
+        Group number of each configuration.
     iteration : (n,) int64
-        When each was added.
+        Iteration that added each configuration.
     levels : list of str
-        In order, the best last.
+        Names in order, the best last.
     level_noise : mapping of str to (float, float)
-        Errors of a level's own energies (eV/atom, shifted) and forces (eV/Å) against the best, where known.
+        Errors of a level's energies (eV/atom, shifted) and forces (eV/Å) against the best level, where known.
     previous_error : (float, float) or None
-        Errors of the model before, likewise.
+        The same errors of the previous model.
     previous_model : Path or None
-        The folder of the model before.
+        Folder of the previous model.
     """
 
     dataset: Dataset
@@ -103,32 +116,41 @@ class TrainingData:
     previous_model: Path | None = None
 
     def select_labelled(self, indices: Array) -> LabelledStructures:
-        """Structures and labels, each at its own level."""
-        structures, labels = [], []
+        """Select structures with their labels, each at its own level."""
+        structures: dict[int, Atoms] = {}
+        labels: dict[int, StructureLabels] = {}
         for name in dict.fromkeys(self.level[indices].tolist()):
-            part = LabelledStructures.from_dataset(self.dataset, name, indices[self.level[indices] == name])
-            structures += list(part.structures)
-            labels += list(part.labels)
-        order = np.argsort(np.concatenate([indices[self.level[indices] == name] for name in dict.fromkeys(
-            self.level[indices].tolist())])) if len(indices) else np.empty(0, dtype=int)  # fmt: skip
-        return LabelledStructures([structures[k] for k in order], [labels[k] for k in order])
+            level_indices = indices[self.level[indices] == name]
+            part = LabelledStructures.from_dataset(self.dataset, name, level_indices)
+            structures |= dict(zip(level_indices.tolist(), part.structures, strict=True))
+            labels |= dict(zip(level_indices.tolist(), part.labels, strict=True))
+        order = indices.tolist()
+        return LabelledStructures([structures[k] for k in order], [labels[k] for k in order], self.groups[indices])
+
+    def select_aligned(self, indices: Array, offsets: Mapping[tuple[str, str], float]) -> LabelledStructures:
+        """Select labelled structures and shift their energies to the energy scale of the best level."""
+        labelled, aligned = self.select_labelled(indices), []
+        for labels, atoms, level in zip(labelled.labels, labelled.structures, self.level[indices], strict=True):
+            shift = sum(offsets.get((str(level), symbol), 0.0) for symbol in atoms.get_chemical_symbols())
+            aligned.append(labels._replace(energy=float(labels.energy) - shift))
+        return LabelledStructures(labelled.structures, aligned, labelled.groups)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A committee, and what goes with its labels.
+    """A trained committee and its energy offsets.
 
     Attributes
     ----------
     committee : Committee
     offsets : mapping of (str, str) to float
-        By level and element, eV: what a label's energy is above that of the best level.
+        By level and element: energy per atom (eV) of the level's labels minus that of the best level.
     description : str
-        What was trained.
+        Size of the model and of its training set.
     events : tuple of str
-        What went wrong on the way, and what was done about it.
+        Problems during training, and how they were solved.
     member_records : tuple of dict
-        Rows of a table on how each member was trained; empty where there is nothing to say.
+        Rows of a table on the training of each member; empty for SNAP.
     """
 
     committee: Committee
@@ -138,63 +160,17 @@ class TrainingResult:
     member_records: tuple[dict[str, Any], ...] = ()
 
 
-def without_offset(
-    labels: StructureLabels, atoms: Atoms, level: str, offsets: Mapping[tuple[str, str], float]
-) -> StructureLabels:
-    """A label on the energy scale of the best level."""
-    shift = sum(offsets.get((level, symbol), 0.0) for symbol in atoms.get_chemical_symbols())
-    return labels._replace(energy=float(labels.energy) - shift)
-
-
-def align_labels(
-    labelled: LabelledStructures, levels: Sequence[str] | Array, offsets: Mapping[tuple[str, str], float]
-) -> list[StructureLabels]:
-    """Labels, each of its own level, on the energy scale of the best one."""
-    rows = zip(labelled.labels, labelled.structures, levels, strict=True)
-    return [without_offset(label, atoms, str(level), offsets) for label, atoms, level in rows]
-
-
-@dataclass(frozen=True)
-class SnapCommittee:
-    """A committee of SNAP models, see `Committee`."""
-
-    potential: LinearPotential
-
-    @property
-    def n_members(self) -> int:
-        """How many there are."""
-        return len(self.potential.coefficients)
-
-    def assess(self, atoms: Atoms) -> Assessment:
-        """See `Committee`."""
-        return self.potential.assess(atoms)
-
-    def assess_members(self, atoms: Atoms) -> tuple[Assessment, Any]:
-        """See `Committee`."""
-        return self.potential.assess_and_predict(atoms)
-
-    def compute_max_grade(self, atoms: Atoms) -> float:
-        """See `Committee`."""
-        return float(self.potential.compute_grades(atoms).max())
-
-    def build_md_engine(self, member: int | None, folder: Path) -> MdEngine:
-        """See `Committee`."""
-        one = self.potential.without_uncertainty() if member is None else self.potential.member(member)
-        files = one.write(folder, "mean" if member is None else f"member_{member}")
-        return MdEngine(tuple(files.commands), tuple(files.elements))
-
-
 @dataclass(frozen=True)
 class SnapModel:
     """Quadratic or linear SNAP, trained by weighted least squares.
 
     Attributes
     ----------
-    settings : ModelSettings
+    settings : SnapModelSettings
     elements : sequence of str
-        All that will ever occur.
+        All elements of the study.
     design_folder : Path
-        A folder for descriptors, so that those of an iteration are computed once.
+        Folder for descriptors, so that those of an iteration are computed once.
     """
 
     settings: SnapModelSettings
@@ -202,20 +178,20 @@ class SnapModel:
     design_folder: Path
 
     def build_basis(self, twojmax: int) -> SnapBasis:
-        """The basis at a 2Jmax."""
-        own = self.settings
+        """Build the basis at a 2Jmax."""
+        settings = self.settings
         return SnapBasis(
             elements=list(self.elements),
             twojmax=twojmax,
-            quadratic=own.quadratic,
-            rcutfac=own.rcutfac,
-            radelem=[own.radelem.get(symbol, 0.5) for symbol in self.elements],
-            wj=[own.wj.get(symbol, 1.0) for symbol in self.elements],
+            quadratic=settings.quadratic,
+            rcutfac=settings.rcutfac,
+            radelem=[settings.radelem.get(symbol, 0.5) for symbol in self.elements],
+            wj=[settings.wj.get(symbol, 1.0) for symbol in self.elements],
         )
 
-    def load(self, folder: Path) -> SnapCommittee:
+    def load(self, folder: Path) -> Committee:
         """Read a committee that `train` has written."""
-        return SnapCommittee(LinearPotential.read(folder))
+        return Committee(LinearPotential.read(folder))
 
     def train(
         self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False
@@ -225,112 +201,111 @@ class SnapModel:
         Raises
         ------
         InputError
-            If there is nothing to train on, or the rows do not determine the smallest model.
+            If the training set is empty, or its rows do not determine the smallest model.
         """
-        train = np.flatnonzero(data.sets == TRAIN)
+        train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
         if not len(train):
             raise InputError("no labelled configuration is in the training set; label more, or look at what failed")
-        designs = self._designs(data, jobs, progress)
+        designs = self._load_or_compute_designs(data, jobs, progress)
         n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
-        twojmax = self._affordable(designs[0][1], n_rows)
-        p = designs[0][1].columns_up_to(twojmax)
-        extra = [name for name in data.levels if name != data.levels[-1] and (data.level[train] == name).any()]
+        twojmax = self._choose_twojmax(designs[0][1], n_rows)
+        n_columns = designs[0][1].columns_up_to(twojmax)
+        shifted_levels = [name for name in data.levels[:-1] if (data.level[train] == name).any()]
+        parts = _build_parts(data, designs, train, n_columns, shifted_levels, len(self.elements))
         weights = np.array([self.settings.weight_ratio, 1.0, 1.0])
-        parts = _parts(data, designs, train, p, extra, len(self.elements))
         rng = np.random.default_rng([seed, 0])
         fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=jobs)
-        found = fit.coefficients[p:].reshape(len(extra), len(self.elements))
-        offsets = {(name, symbol): float(found[k, e]) for k, name in enumerate(extra)
-                   for e, symbol in enumerate(self.elements)}  # fmt: skip
-        aside = data.select_labelled(held := np.flatnonzero(data.sets == VALIDATE))
+        offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
+        offsets = dict(zip(offset_names, map(float, fit.coefficients[n_columns:].ravel()), strict=True))
         potential = build_committee(
             self.build_basis(twojmax),
             fit,
             CommitteeSettings(self.settings.members, self.settings.committee_method, seed=seed),
             list(data.dataset.select(train)),
-            LabelledStructures(aside.structures, align_labels(aside, data.level[held], offsets), data.groups[held]),
+            data.select_aligned(validation, offsets),
             energy_weight=self.settings.weight_ratio,
             level=data.levels[-1],
-            columns=p,
+            columns=n_columns,
             jobs=jobs,
             progress=progress,
         )
         potential.write(folder)
-        return TrainingResult(SnapCommittee(potential), offsets, f"2Jmax {twojmax}, {p} columns, {n_rows} rows")
+        return TrainingResult(Committee(potential), offsets, f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows")
 
-    def _affordable(self, design: DesignMatrix, n_rows: int) -> int:
-        """The largest 2Jmax, up to the one asked for, with rows enough."""
-        sizes = sorted({int(one) for one in design.column_levels} | {self.settings.twojmax})
-        fitting = [one for one in sizes if ROWS * design.columns_up_to(one) <= n_rows and one <= self.settings.twojmax]
-        return max(fitting, default=sizes[0])
+    def _choose_twojmax(self, design: DesignMatrix, n_rows: int) -> int:
+        """Choose the largest 2Jmax, up to that of the settings, for which there are enough rows."""
+        largest = self.settings.twojmax
+        sizes = sorted({int(twojmax) for twojmax in design.column_levels} | {largest})
+        max_columns = n_rows / MIN_ROWS_PER_COLUMN
+        return max((size for size in sizes if size <= largest and design.columns_up_to(size) <= max_columns),
+                   default=sizes[0])  # fmt: skip
 
-    def _designs(self, data: TrainingData, jobs: int, progress: bool) -> list[tuple[Array, DesignMatrix]]:
-        """Positions in the dataset and rows of the configurations of each iteration."""
-        basis, made = self.build_basis(self.settings.twojmax), []
+    def _load_or_compute_designs(
+        self, data: TrainingData, jobs: int, progress: bool
+    ) -> list[tuple[Array, DesignMatrix]]:
+        """Return the indices in the dataset and the rows of the configurations of each iteration."""
+        basis, designs = self.build_basis(self.settings.twojmax), []
         for k in np.unique(data.iteration).tolist():
-            positions = np.flatnonzero(data.iteration == k)
-            own = data.dataset.select(positions)
+            indices = np.flatnonzero(data.iteration == k)
+            dataset = data.dataset.select(indices)
             path = self.design_folder / f"design-{k:02d}.h5"
-            design = _standing(path, own, basis)
+            design = _open_design(path, dataset, basis)
             if design is None:
-                design = compute_design(own, basis, path, jobs=jobs, progress=progress)
-            made.append((positions, design.with_labels(own, data.levels)))
-        return made
+                design = compute_design(dataset, basis, path, jobs=jobs, progress=progress)
+            designs.append((indices, design.with_labels(dataset, data.levels)))
+        return designs
 
 
-def _standing(path: Path, dataset: Dataset, basis: SnapBasis) -> DesignMatrix | None:
-    """The design of these structures, if the file holds it."""
+def _open_design(path: Path, dataset: Dataset, basis: SnapBasis) -> DesignMatrix | None:
+    """Open a design file; None if it does not exist, is corrupt, or is of other structures or another basis."""
     try:
         design = DesignMatrix.open(path)
     except InputError:
         return None
-    same = design.attributes.get("structures") == dataset.hash_structures()
-    return design if same and SnapBasis.model_validate_json(design.attributes["basis"]) == basis else None
+    is_same = design.attributes.get("structures") == dataset.hash_structures()
+    return design if is_same and SnapBasis.model_validate_json(design.attributes["basis"]) == basis else None
 
 
-def _parts(
+def _build_parts(
     data: TrainingData,
     designs: Sequence[tuple[Array, DesignMatrix]],
     train: Array,
-    p: int,
-    extra: Sequence[str],
+    n_columns: int,
+    shifted_levels: Sequence[str],
     n_elements: int,
 ) -> list[Part]:
-    """Training rows with columns for the offsets of levels, each row weighted by what its level is worth."""
-    place = np.full(len(data.dataset), -1)
-    place[train] = np.arange(len(train))
+    """Build the training rows with columns for the offsets of levels, each row weighted by the error of its level."""
+    train_numbers = np.full(len(data.dataset), -1)
+    train_numbers[train] = np.arange(len(train))
+    level_numbers = np.array([data.levels.index(name) for name in data.level])
+    level_weights = np.array([compute_level_weights(data, name) for name in data.levels])
 
-    def blocks(positions: Array, design: DesignMatrix) -> Iterator[RowBlock]:
+    def iterate_blocks(indices: Array, design: DesignMatrix) -> Iterator[RowBlock]:
         for window, rows in design.blocks():
-            owner = positions[design.configuration[window]]
-            level, kind = data.level[owner], design.kind[window]
-            own = place[owner] >= 0
-            if not own.any():
+            owner = indices[design.configuration[window]]
+            level, kind = level_numbers[owner], design.kind[window]
+            used = train_numbers[owner] >= 0
+            if not used.any():
                 continue
-            y = np.choose(
-                np.searchsorted(np.arange(len(data.levels)), [data.levels.index(one) for one in level]),
-                [design.targets[name][window] for name in data.levels],
-            )
-            X = np.hstack([rows[:, :p], *(_offset(rows, kind, level == name, n_elements) for name in extra)])
-            w = np.array([compute_level_weights(data, str(one)) for one in level])[np.arange(len(level)), kind]
+            targets = np.stack([design.targets[name][window] for name in data.levels])
+            y = targets[level, np.arange(len(level))]
+            # columns of an offset: the composition, in the energy rows of its level
+            is_shifted = [(kind == RowKind.ENERGY) & (level == data.levels.index(name)) for name in shifted_levels]
+            X = np.hstack([rows[:, :n_columns], *(rows[:, :n_elements] * mask[:, None] for mask in is_shifted)])
+            w = level_weights[level, kind]
+            is_complete = np.ones(int(used.sum()), dtype=bool)
             yield RowBlock(
-                (X * w[:, None])[own],
-                (y * w)[own, None],
-                kind[own],
-                place[owner][own],
-                np.ones(int(own.sum()), dtype=bool),
+                (X * w[:, None])[used], (y * w)[used, None], kind[used], train_numbers[owner][used], is_complete
             )
 
-    return [partial(blocks, positions, design) for positions, design in designs]
-
-
-def _offset(rows: Array, kind: Array, here: Array, n_elements: int) -> Array:
-    """Columns of a level's offset: the composition, in its energy rows."""
-    return np.asarray(rows[:, :n_elements] * ((kind == RowKind.ENERGY) & here)[:, None])
+    return [partial(iterate_blocks, indices, design) for indices, design in designs]
 
 
 def compute_level_weights(data: TrainingData, level: str) -> tuple[float, float, float]:
-    """Weights of a level's energy, force and stress rows: s / √(s² + δ²), s the model's error and δ the level's own."""
+    """Compute the weights of a level's energy, force and stress rows.
+
+    They are s / √(s² + δ²), with the error s of the previous model and the error δ of the level's labels.
+    """
     if data.previous_error is None or level not in data.level_noise:
         return 1.0, 1.0, 1.0
     energy, force = (s / np.hypot(s, d) for s, d in zip(data.previous_error, data.level_noise[level], strict=True))

@@ -1,4 +1,4 @@
-"""Which frames of the dynamics are labelled: those whose error, by the calibrated disagreement, is above tolerance."""
+"""Selection of the MD frames to label: those whose error, predicted from the disagreement, is above tolerance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from paretofit.core import InputError
 from paretofit.linear import select_d_optimal
 from paretofit.structures import is_too_close
-from paretofit.uncertainty import CALIBRATIONS
+from paretofit.uncertainty import CALIBRATIONS, detection_rates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from paretofit.uncertainty import Assessment
 
 PROPERTIES = ("energy", "forces", "stress")
-NEAR = 30.0  # times the tolerance: errors beyond do not calibrate, if there are enough others
-MIN_CALIBRATION_POINTS = 3  # configurations with a label, for a calibration
+OUTLIER_RATIO = 30.0  # times the tolerance: larger errors are left out of a calibration if enough others remain
+MIN_CALIBRATION_POINTS = 3  # labelled configurations
 CONFIDENT, BROKEN, DUPLICATE, WAITING, CHOSEN = "confident", "broken", "duplicate", "not drawn", "chosen"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """From disagreements to errors, by property; meV/atom, meV/Å, meV/Å³.
+    """Relation of disagreements to errors by property; meV/atom, meV/Å, meV/Å³.
 
     Attributes
     ----------
     curves : dict of str to Slope, Isotonic or QuantileLine
-        Properties that are calibrated.
+        The properties that can be calibrated.
     thresholds : dict of str to float
-        Disagreements above which errors are above tolerance.
+        Disagreements above which the predicted error is above tolerance.
     """
 
     curves: dict[str, Any]
@@ -46,13 +46,13 @@ class Calibration:
 
 
 def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectSettings) -> Calibration:
-    """Calibrate each property on held-out labelled configurations, those that are not hopelessly off.
+    """Calibrate each property on held-out labelled configurations, without outliers.
 
     Parameters
     ----------
     disagreement, error : DataFrame
         Columns "energy", "forces", "stress": disagreements and errors of the committee (equations 1 and 2 of
-        Bidoggia et al., 2025); NaN where there is no label.
+        Bidoggia et al., 2025); NaN without a label.
     settings : SelectSettings
 
     Raises
@@ -60,35 +60,66 @@ def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectS
     InputError
         If neither energies nor forces can be calibrated.
     """
-    lines: dict[str, Any] = {}
+    curves: dict[str, Any] = {}
     thresholds: dict[str, float] = {}
     for name in PROPERTIES:
-        known = disagreement[name].notna() & error[name].notna()
-        if known.sum() < MIN_CALIBRATION_POINTS:
+        tolerance = getattr(settings.tolerance, name)
+        labelled = disagreement[name].notna() & error[name].notna()
+        if labelled.sum() < MIN_CALIBRATION_POINTS:
             continue
-        near = known & (error[name] <= NEAR * getattr(settings.tolerance, name))
-        if (
-            near.sum() >= 2 * MIN_CALIBRATION_POINTS
-        ):  # a few that are far off would decide where nothing is to be decided
-            known = near
-        line: Any = CALIBRATIONS[settings.calibration](
-            disagreement[name][known].to_numpy(), error[name][known].to_numpy()
-        )
-        lines[name] = line
-        thresholds[name] = lines[name].threshold(getattr(settings.tolerance, name))
-    if not {"energy", "forces"} & set(lines):
+        # a few outliers would dominate the fit far above the tolerance, where its accuracy is irrelevant
+        inliers = labelled & (error[name] <= OUTLIER_RATIO * tolerance)
+        points = inliers if inliers.sum() >= 2 * MIN_CALIBRATION_POINTS else labelled
+        fit_curve = CALIBRATIONS[settings.calibration]
+        curves[name] = fit_curve(disagreement[name][points].to_numpy(), error[name][points].to_numpy())
+        thresholds[name] = curves[name].threshold(tolerance)
+    if not {"energy", "forces"} & set(curves):
         raise InputError(
-            f"the validation set has {len(disagreement)} labelled configurations, fewer than the {MIN_CALIBRATION_POINTS} that a calibration "
-            "needs; label more candidates first, or raise 'learning.sets.validate'"
+            f"the validation set has {len(disagreement)} labelled configurations, fewer than the "
+            f"{MIN_CALIBRATION_POINTS} that a calibration needs; label more candidates first, or raise "
+            "'learning.sets.validation'"
         )
-    return Calibration(lines, thresholds)
+    return Calibration(curves, thresholds)
 
 
-def disagreements(assessments: Sequence[Assessment]) -> pd.DataFrame:
-    """Disagreement of each structure by property: meV/atom, and the root mean square of meV/Å and meV/Å³."""
+def calibrate_on_validation_set(
+    validation_errors: pd.DataFrame, settings: SelectSettings
+) -> tuple[Calibration, dict[str, dict[str, float | None]]]:
+    """Calibrate on the rows of ``errors.csv`` that belong to the validation set.
+
+    Returns
+    -------
+    calibration : Calibration
+    record : dict of str to dict
+        By property: ``threshold``, ``slope`` and ``confidence`` of the curve, and ``true_positive_rate`` and
+        ``positive_predictive_value`` of the threshold.
+    """
+    disagreement, error = (
+        validation_errors[[f"{name}_{suffix}" for name in PROPERTIES]].set_axis(list(PROPERTIES), axis=1)
+        for suffix in ("std", "committee_error")
+    )
+    calibration = calibrate(disagreement, error, settings)
+    record = {}
+    for name, curve in calibration.curves.items():
+        labelled = disagreement[name].notna() & error[name].notna()
+        points = disagreement[name][labelled].to_numpy(), error[name][labelled].to_numpy()
+        rates = detection_rates(*points, calibration.thresholds[name], getattr(settings.tolerance, name))
+        true_positive_rate, predictive_value = (None if np.isnan(rate) else rate for rate in rates)
+        record[name] = {
+            "threshold": calibration.thresholds[name],
+            "slope": getattr(curve, "slope", None),
+            "confidence": getattr(curve, "confidence", None),
+            "true_positive_rate": true_positive_rate,
+            "positive_predictive_value": predictive_value,
+        }
+    return calibration, record
+
+
+def tabulate_disagreements(assessments: Sequence[Assessment]) -> pd.DataFrame:
+    """Tabulate the disagreement of each structure: meV/atom, and root mean squares in meV/Å and meV/Å³."""
     rows = [
-        [one.energy_std, np.sqrt(np.mean(one.forces_std**2)), np.sqrt(np.mean(one.stress_std**2))]
-        for one in assessments
+        [assessment.energy_std, *(np.sqrt(np.mean(std**2)) for std in (assessment.forces_std, assessment.stress_std))]
+        for assessment in assessments
     ]
     return 1000 * pd.DataFrame(rows, columns=list(PROPERTIES), dtype=float)
 
@@ -101,7 +132,7 @@ def classify_frames(
     descriptors: Array,
     known_descriptors: Array,
 ) -> pd.DataFrame:
-    """Say of every frame what it is: confident, broken, a duplicate, or a candidate.
+    """Classify every frame as confident, broken (unphysical), duplicate, or a candidate for labelling.
 
     Parameters
     ----------
@@ -112,28 +143,29 @@ def classify_frames(
     descriptors : (n, d) float64
         Mean descriptors of the frames.
     known_descriptors : (m, d) float64
-        The same of what is labelled.
+        Mean descriptors of the labelled configurations.
 
     Returns
     -------
     DataFrame
-        ``energy_std, forces_std, stress_std, energy_expected`` and so on (errors as the disagreement foretells them),
+        ``energy_std, forces_std, stress_std``, ``energy_expected`` and so on (errors predicted from the disagreement),
         ``extrapolation_grade``, ``above`` (properties above tolerance), ``verdict``.
     """
-    spread = disagreements(assessments)
-    table = spread.add_suffix("_std")
-    above, broken = [], np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
-    for name, line in calibration.curves.items():
-        expected = line.error(spread[name].to_numpy())
-        table[f"{name}_expected"] = expected
-        broken |= expected > getattr(settings.discard_above, name)
-        above.append(np.where(spread[name] > calibration.thresholds[name], name, ""))
-    table["extrapolation_grade"] = [one.grade for one in assessments]
-    table["above"] = [" ".join(filter(None, one)) for one in zip(*above, strict=True)]
+    disagreement = tabulate_disagreements(assessments)
+    table = disagreement.add_suffix("_std")
+    broken = np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
+    above = []
+    for name, curve in calibration.curves.items():
+        predicted_error = curve.error(disagreement[name].to_numpy())
+        table[f"{name}_expected"] = predicted_error
+        broken |= predicted_error > getattr(settings.discard_above, name)
+        above.append(np.where(disagreement[name] > calibration.thresholds[name], name, ""))
+    table["extrapolation_grade"] = [assessment.grade for assessment in assessments]
+    table["above"] = [" ".join(filter(None, names)) for names in zip(*above, strict=True)]
     table["verdict"] = np.where(broken, BROKEN, np.where(table["above"] == "", CONFIDENT, WAITING))
     waiting = np.flatnonzero(table["verdict"] == WAITING)
-    for k in waiting[_duplicates(descriptors[waiting], known_descriptors, settings.duplicate_tolerance)]:
-        table.loc[k, "verdict"] = DUPLICATE
+    duplicates = _find_duplicates(descriptors[waiting], known_descriptors, settings.duplicate_tolerance)
+    table.loc[waiting[duplicates], "verdict"] = DUPLICATE
     return table
 
 
@@ -144,7 +176,7 @@ def select_frames(
     settings: SelectSettings,
     rng: np.random.Generator,
 ) -> Array:
-    """Positions of the frames to label, ascending: at random among the candidates, or as diverse as can be."""
+    """Select frames to label among the candidates, at random or for diversity; return their row indices, ascending."""
     waiting = np.flatnonzero(table["verdict"] == WAITING)
     count = min(settings.max_selected, len(waiting))
     if settings.strategy == "random" or count == len(waiting):
@@ -153,13 +185,16 @@ def select_frames(
     return np.sort(waiting[order])
 
 
-def _duplicates(described: Array, known: Array, tolerance: float) -> Array:
-    """Which of some structures are like a known one, or an earlier one among them that is not itself like another."""
-    found = np.zeros(len(described), dtype=bool)
-    if not len(described) or tolerance == 0:
-        return found
-    tree = cKDTree(np.vstack([known.reshape(-1, described.shape[1]), described]))
-    near = tree.query_ball_point(described, tolerance * np.linalg.norm(described, axis=1))
-    for k, others in enumerate(near):
-        found[k] = any(one < len(known) or (one - len(known) < k and not found[one - len(known)]) for one in others)
-    return found
+def _find_duplicates(descriptors: Array, known_descriptors: Array, tolerance: float) -> Array:
+    """Flag structures that duplicate a known one, or an earlier one that is not itself a duplicate: ``(n,)`` bool."""
+    duplicates = np.zeros(len(descriptors), dtype=bool)
+    if not len(descriptors) or tolerance == 0:
+        return duplicates
+    n_known = len(known_descriptors)
+    tree = cKDTree(np.vstack([known_descriptors.reshape(-1, descriptors.shape[1]), descriptors]))
+    near = tree.query_ball_point(descriptors, tolerance * np.linalg.norm(descriptors, axis=1))
+    for k, neighbours in enumerate(near):
+        duplicates[k] = any(
+            index < n_known or (index - n_known < k and not duplicates[index - n_known]) for index in neighbours
+        )
+    return duplicates

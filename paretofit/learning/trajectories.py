@@ -1,4 +1,4 @@
-"""The trajectories of an iteration: tasks of their own, each with its frames and then its record on disk."""
+"""Trajectories of an iteration as separate tasks, each with its frames and its record on disk."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import resource
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,17 @@ from paretofit.core import InputError, hash_file, hash_json, read_json_with_dige
 from paretofit.execution import run_tasks
 from paretofit.learning.explore import run_md
 from paretofit.learning.loop_folder import write_frames
+from paretofit.learning.md_run import Trajectory
 from paretofit.potentials import format_dispersion_commands, overlay_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ase import Atoms
-
     from paretofit.learning.learn_settings import ExploreSettings
     from paretofit.learning.md_run import MdEngine, MdRun
     from paretofit.learning.model import Committee
 
-MOST_BYTES = 4 << 30  # that a trajectory may take
+MAX_TRAJECTORY_BYTES = 4 << 30  # memory of a trajectory in LAMMPS
 
 
 def run_trajectories(
@@ -44,129 +42,125 @@ def run_trajectories(
 
     Parameters
     ----------
-    runs : sequence of Run
+    runs : sequence of MdRun
     engine : MdEngine
     settings : ExploreSettings
     committee : Committee
-        Whose grades stop a trajectory.
+        Its extrapolation grades stop a trajectory.
     folder : Path
-        Of the trajectories.
+        Folder of the trajectories.
     iteration : int
     """
     folder.mkdir(parents=True, exist_ok=True)
-    known = hash_json([settings.model_dump(mode="json"), _replace_paths_with_digests(engine)])
-    waiting = [run for run in runs if not _stands(folder, run.number, known)]
-    call = partial(
-        _run_one,
-        engine=engine,
-        settings=settings,
-        committee=committee,
-        folder=folder,
-        iteration=iteration,
-        settings_digest=known,
-    )
-    done = run_tasks(call, waiting, jobs, partial(_died, folder=folder, settings_digest=known))
-    for _ in track(done, len(waiting), "dynamics", enabled=progress):
+    settings_digest = hash_json([settings.model_dump(mode="json"), _replace_paths_with_digests(engine)])
+    runner = _TrajectoryRunner(engine, settings, committee, folder, iteration, settings_digest)
+    waiting = [run for run in runs if not runner.is_finished(run)]
+    results = run_tasks(runner.run, waiting, jobs, runner.record_crash)
+    for _ in track(results, len(waiting), "dynamics", enabled=progress):
         pass
-    return [
-        read_json_with_digest(_record(folder, run.number), "remove it, and the trajectory runs again") for run in runs
-    ]
+    remedy = "remove it, and the trajectory runs again"
+    return [read_json_with_digest(runner.record_path(run), remedy) for run in runs]
 
 
 def _replace_paths_with_digests(engine: MdEngine) -> list[str]:
-    """The lines of a potential with what is in its files, wherever those are, and the digest of its calculator."""
-    words = [word.strip('"') for line in engine.commands for word in line.split()]
-    found = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in words]
-    return [*found, engine.digest] if engine.digest else found
+    """List the tokens of an engine's commands, paths replaced by digests of their content, and its calculator's digest.
+
+    The list identifies the potential wherever its files are.
+    """
+    tokens = [word.strip('"') for line in engine.commands for word in line.split()]
+    identifiers = [hash_file(Path(word)) if "/" in word and Path(word).is_file() else word for word in tokens]
+    return [*identifiers, engine.digest] if engine.digest else identifiers
 
 
-def _stands(folder: Path, number: int, settings_digest: str) -> bool:
-    """Whether a trajectory is finished, with these settings, and nothing of it is damaged."""
-    try:
-        record = read_json_with_digest(_record(folder, number), "")
-        frames = hash_file(_frames(folder, number))
-    except (InputError, OSError):
-        return False
-    return bool(record["settings"] == settings_digest) and record.get("sha256") in {None, frames}
+@dataclass(frozen=True)
+class _TrajectoryRunner:
+    """Runs trajectories of an iteration in workers, and writes the frames and the record of each."""
+
+    engine: MdEngine
+    settings: ExploreSettings
+    committee: Committee
+    folder: Path
+    iteration: int
+    settings_digest: str  # of what the trajectories depend on
+
+    def record_path(self, run: MdRun) -> Path:
+        """Return the path of a trajectory's record; its frames are beside it."""
+        return self.folder / f"{run.number:03d}.json"
+
+    def is_finished(self, run: MdRun) -> bool:
+        """Whether a trajectory is finished, with these settings, and its files are not corrupt."""
+        try:
+            record = read_json_with_digest(self.record_path(run), "")
+            frames_digest = hash_file(self.record_path(run).with_suffix(".extxyz"))
+        except (InputError, OSError):
+            return False
+        return bool(record["settings"] == self.settings_digest) and record.get("sha256") in {None, frames_digest}
+
+    def run(self, run: MdRun) -> None:
+        """Run one trajectory and write its files."""
+        start = time.process_time()
+        engine, settings = add_dispersion(self.engine, self.settings.dispersion), self.settings
+        # No memory limit for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
+        # checked in every step instead.
+        with _resource_limits(settings.time_limit_s, limit_memory=engine.calculator_factory is None):
+            trajectory = run_md(run, engine, settings, self.committee.compute_max_grade)
+        started_from = int(run.atoms.info.get("config_id", -1))
+        for atoms, time_ps in zip(trajectory.frames, trajectory.times, strict=True):
+            atoms.info = {
+                "trajectory": f"{self.iteration:02d}-{run.number:03d}",
+                "time_ps": round(time_ps, 6),
+                "temperature_k": round(run.temperature, 3),
+                "pressure_kbar": round(run.pressure, 3),
+                "started_from": started_from,
+            }
+        conditions = {"temperature_k": run.temperature, "pressure_kbar": run.pressure, "seed": run.seed}
+        cpu_seconds = round(time.process_time() - start, 2)
+        self._write(run, trajectory, **conditions, started_from=started_from, cpu_seconds=cpu_seconds)
+
+    def record_crash(self, run: MdRun) -> None:
+        """Record a trajectory whose process was killed."""
+        self._write(run, Trajectory([], [], "the process died, or took too long"))
+
+    def _write(self, run: MdRun, trajectory: Trajectory, **details: Any) -> None:
+        """Write a trajectory's frames, then its record, which marks it as finished."""
+        frames_path = self.record_path(run).with_suffix(".extxyz")
+        write_frames(frames_path, trajectory.frames)
+        record = {
+            "number": run.number,
+            "frames": len(trajectory.frames),
+            "picoseconds": trajectory.times[-1] if trajectory.times else 0.0,
+            "reason": trajectory.reason,
+            "settings": self.settings_digest,
+            "sha256": hash_file(frames_path),
+        }
+        write_json_with_digest(self.record_path(run), record | details)
 
 
 @contextmanager
-def _limited(seconds: float, *, memory: bool) -> Iterator[None]:
-    """Limits of time, and perhaps of memory.
+def _resource_limits(seconds: float, *, limit_memory: bool) -> Iterator[None]:
+    """Limit the wall time and, optionally, the memory of this process.
 
-    A box that collapses has more and more images of its atoms: LAMMPS is to fail before the machine does. What takes
-    too long ends this process, for LAMMPS may hang where no exception reaches it.
+    A box that collapses contains more and more images of its atoms: LAMMPS must fail before the machine runs out of
+    memory. The time limit kills the process, because LAMMPS may hang where no exception reaches it.
     """
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    if memory:
+    original_limits = resource.getrlimit(resource.RLIMIT_AS)
+    if limit_memory:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        allowed = used + MOST_BYTES if before[1] == resource.RLIM_INFINITY else min(used + MOST_BYTES, before[1])
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
+        hard_limit = original_limits[1]
+        allowed = used + MAX_TRAJECTORY_BYTES
+        allowed = allowed if hard_limit == resource.RLIM_INFINITY else min(allowed, hard_limit)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, hard_limit))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def _record(folder: Path, number: int) -> Path:
-    return folder / f"{number:03d}.json"
-
-
-def _frames(folder: Path, number: int) -> Path:
-    return folder / f"{number:03d}.extxyz"
-
-
-def _finish(folder: Path, frames: list[Atoms], record: dict[str, Any]) -> None:
-    """Write a trajectory's frames, then its record, which makes it finished."""
-    number = record["number"]
-    write_frames(_frames(folder, number), frames)
-    write_json_with_digest(_record(folder, number), {**record, "sha256": hash_file(_frames(folder, number))})
-
-
-def _run_one(
-    run: MdRun,
-    engine: MdEngine,
-    settings: ExploreSettings,
-    committee: Committee,
-    folder: Path,
-    iteration: int,
-    settings_digest: str,
-) -> None:
-    """One trajectory, in a worker: its frames, then its record."""
-    start = time.process_time()
-    # No limit of memory for a calculator: CUDA reserves far more addresses than it uses, at any time. The volume is
-    # looked at in every step instead.
-    with _limited(settings.time_limit_s, memory=engine.calculator_factory is None):
-        found = run_md(run, add_dispersion(engine, settings.dispersion), settings, committee.compute_max_grade)
-    name = f"{iteration:02d}-{run.number:03d}"
-    for atoms, moment in zip(found.frames, found.times, strict=True):
-        atoms.info = {
-            "trajectory": name,
-            "time_ps": round(moment, 6),
-            "temperature_k": round(run.temperature, 3),
-            "pressure_kbar": round(run.pressure, 3),
-            "started_from": int(run.atoms.info.get("config_id", -1)),
-        }
-    record = {
-        "number": run.number,
-        "temperature_k": run.temperature,
-        "pressure_kbar": run.pressure,
-        "seed": run.seed,
-        "started_from": int(run.atoms.info.get("config_id", -1)),
-        "frames": len(found.frames),
-        "picoseconds": found.times[-1] if found.times else 0.0,
-        "reason": found.reason,
-        "settings": settings_digest,
-        "cpu_seconds": round(time.process_time() - start, 2),
-    }
-    _finish(folder, found.frames, record)
+        resource.setrlimit(resource.RLIMIT_AS, original_limits)
 
 
 def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
-    """An engine with Grimme's dispersion on top: overlaid in LAMMPS, or LAMMPS's beside a calculator's.
+    """Add Grimme's dispersion to an engine: overlaid on a LAMMPS potential, or by LAMMPS beside a calculator.
 
     Parameters
     ----------
@@ -177,10 +171,3 @@ def add_dispersion(engine: MdEngine, kind: str) -> MdEngine:
         return engine
     lines = format_dispersion_commands(kind, engine.elements)
     return replace(engine, commands=tuple(overlay_commands(engine.commands, lines) if engine.commands else lines))
-
-
-def _died(run: MdRun, folder: Path, settings_digest: str) -> None:
-    """A trajectory whose process died."""
-    record = {"number": run.number, "frames": 0, "picoseconds": 0.0, "reason": "the process died, or took too long",
-              "settings": settings_digest}  # fmt: skip
-    _finish(folder, [], record)

@@ -1,8 +1,11 @@
+from .crystal import PROTOTYPES as PROTOTYPES
+from .crystal import build_reference_crystal as build_reference_crystal
+from .crystal import compute_energy as compute_energy
 from .interlayer import find_layer_gaps as find_layer_gaps
+from .lammps_crystal import create_lammps_crystal as create_lammps_crystal
 from .md_timing import MdSpeed as MdSpeed
 from .md_timing import measure_md_speed as measure_md_speed
 from .md_timing import measure_network_speed as measure_network_speed
-from .measurement import KNOWN_PROTOTYPES as KNOWN_PROTOTYPES
 from .measurement import PROPERTIES_WITHOUT_RELAXATION as PROPERTIES_WITHOUT_RELAXATION
 from .measurement import PROPERTY_FUNCTIONS as PROPERTY_FUNCTIONS
 from .measurement import QUICK_EFFORT as QUICK_EFFORT

@@ -1,4 +1,4 @@
-"""Cells that properties are computed in: relaxed, in the standard setting, repeated; and prototypes of an element."""
+"""Crystals whose properties are computed: relaxed, standardised and repeated cells, and prototypes of an element."""
 
 from __future__ import annotations
 
@@ -17,113 +17,132 @@ from paretofit.validation.quantity import PropertyError, Quantity
 if TYPE_CHECKING:
     from paretofit.core import Array
 
-FMAX = 1e-3  # eV/Å; of the cell's degrees of freedom as ASE's FrechetCellFilter scales them
-STEPS = 400
-TOO_CLOSE = 0.5  # of the sum of the covalent radii
-SWOLLEN = 2.0  # a relaxation that changes the volume by this factor has left the crystal
-SYMMETRY = 1e-3  # Å
+CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; of the cell's degrees of freedom as ASE's FrechetCellFilter scales them
+FORCE_TOLERANCE = 0.01  # eV/Å, of large cells and of cells whose positions have little effect
+MAX_RELAXATION_STEPS = 400
+MIN_DISTANCE_RATIO = 0.5  # of the sum of the covalent radii
+MAX_RELAXED_VOLUME_RATIO = 2.0  # a relaxation that changes the volume by this factor has left the crystal
+SYMMETRY_TOLERANCE_A = 1e-3  # Å
 HEXAGONAL_SPACE_GROUPS = range(143, 195)  # numbers of the trigonal and hexagonal space groups
 PROTOTYPES = ("fcc", "bcc", "hcp", "sc", "diamond")
 
 
-def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: float = FMAX) -> Atoms:
-    """A copy with relaxed positions, and cell where asked for, that still has its calculator.
+def attach_calculator(atoms: Atoms, calculator: Any) -> Atoms:
+    """Copy a structure and attach a calculator."""
+    copy: Atoms = atoms.copy()
+    copy.calc = calculator
+    return copy
+
+
+def compute_energy(atoms: Atoms, calculator: Any) -> float:
+    """Compute the potential energy (eV) of a structure."""
+    return float(attach_calculator(atoms, calculator).get_potential_energy())
+
+
+def relax_structure(calculator: Any, atoms: Atoms, *, relax_cell: bool, fmax: float = CRYSTAL_FORCE_TOLERANCE) -> Atoms:
+    """Relax the positions, and the cell if requested, of a copy; the result keeps its calculator.
 
     Raises
     ------
     PropertyError
-        If it does not converge in 400 steps, the volume changes by more than a factor of two, or atoms come closer
-        than half the sum of their covalent radii.
+        If the relaxation does not converge in 400 steps, the volume changes by more than a factor of two, or atoms come
+        closer than half the sum of their covalent radii.
     """
-    copy: Atoms = atoms.copy()
-    copy.calc = calculator
+    copy = attach_calculator(atoms, calculator)
     moving: Any = FrechetCellFilter(copy) if relax_cell else copy
     optimizer = BFGS(moving, logfile=None)
-    for _ in optimizer.irun(fmax=fmax, steps=STEPS):
-        swollen = copy.get_volume() / atoms.get_volume()
-        if not 1 / SWOLLEN < swollen < SWOLLEN:
-            raise PropertyError(f"the relaxation changes the volume by a factor of {swollen:.2g}")
+    for _ in optimizer.irun(fmax=fmax, steps=MAX_RELAXATION_STEPS):
+        volume_ratio = copy.get_volume() / atoms.get_volume()
+        if not 1 / MAX_RELAXED_VOLUME_RATIO < volume_ratio < MAX_RELAXED_VOLUME_RATIO:
+            raise PropertyError(f"the relaxation changes the volume by a factor of {volume_ratio:.2g}")
         if not np.isfinite(copy.get_potential_energy()):
             raise PropertyError("the energy is not finite in the relaxation")
     if not optimizer.converged():
-        raise PropertyError(f"the relaxation has not converged to {fmax:g} eV/Å in {STEPS} steps")
-    closest = find_overlap_distance(copy)
-    if closest is not None:
+        raise PropertyError(f"the relaxation has not converged to {fmax:g} eV/Å in {MAX_RELAXATION_STEPS} steps")
+    if (closest := find_overlap_distance(copy)) is not None:
         raise PropertyError(f"atoms fall into one another in the relaxation, to {closest:.2g} Å")
     return copy
 
 
+def relax_positions_if_needed(calculator: Any, atoms: Atoms, fmax: float) -> Atoms:
+    """Attach a calculator; relax the positions if symmetry does not keep the forces below `fmax` (eV/Å)."""
+    copy = attach_calculator(atoms, calculator)
+    if np.abs(copy.get_forces()).max() <= fmax:
+        return copy
+    return relax_structure(calculator, atoms, relax_cell=False, fmax=fmax)
+
+
 def find_overlap_distance(atoms: Atoms) -> float | None:
-    """The smallest distance (Å) of two atoms, where one is below half the sum of their covalent radii."""
+    """Find the smallest distance (Å) of two atoms that are closer than half the sum of their covalent radii."""
     radii = covalent_radii[atoms.numbers]
-    i, j, distance = neighbor_list("ijd", atoms, 2 * TOO_CLOSE * float(radii.max()))
-    close = distance < TOO_CLOSE * (radii[i] + radii[j])
-    return float(distance[close].min()) if close.any() else None
+    i, j, distance = neighbor_list("ijd", atoms, 2 * MIN_DISTANCE_RATIO * float(radii.max()))
+    overlapping = distance < MIN_DISTANCE_RATIO * (radii[i] + radii[j])
+    return float(distance[overlapping].min()) if overlapping.any() else None
 
 
 def find_symmetry(atoms: Atoms) -> Any:
-    """Spglib's dataset, within 1e-3 Å."""
-    import spglib  # noqa: PLC0415  (an extra)
-
-    found = spglib.get_symmetry_dataset(_as_tuple(atoms), symprec=SYMMETRY)
-    if found is None:
-        raise PropertyError("spglib finds no symmetry, not even the translations")
-    return found
+    """Return spglib's symmetry dataset, within 1e-3 Å."""
+    return _call_spglib("get_symmetry_dataset", atoms, "spglib finds no symmetry, not even the translations")
 
 
 def standardize_cell(atoms: Atoms) -> Atoms:
-    """The conventional standard cell of spglib: what Miller indices and elastic constants refer to."""
-    import spglib  # noqa: PLC0415  (an extra)
-
-    found = spglib.standardize_cell(_as_tuple(atoms), symprec=SYMMETRY)
-    if found is None:
-        raise PropertyError("spglib finds no standard cell")
-    cell, scaled, numbers = found
+    """Return spglib's conventional standard cell, which Miller indices and elastic constants refer to."""
+    cell, scaled, numbers = _call_spglib("standardize_cell", atoms, "spglib finds no standard cell")
     return Atoms(numbers, cell=cell, scaled_positions=scaled, pbc=True)
 
 
-def _as_tuple(atoms: Atoms) -> Any:
-    """As spglib takes a crystal."""
-    return atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers
+def _call_spglib(function: str, atoms: Atoms, failure: str) -> Any:
+    import spglib  # noqa: PLC0415  (an extra)
+
+    crystal = atoms.cell[:], atoms.get_scaled_positions(), atoms.numbers
+    result = getattr(spglib, function)(crystal, symprec=SYMMETRY_TOLERANCE_A)
+    if result is None:
+        raise PropertyError(failure)
+    return result
 
 
 def compute_cell_heights(atoms: Atoms) -> Array:
-    """``(3,)``: distances between opposite faces of the cell, Å."""
+    """Compute the distances between opposite faces of the cell, ``(3,)``, Å."""
     return np.asarray(1 / np.linalg.norm(atoms.cell.reciprocal()[:], axis=1))
 
 
 def compute_repeats(atoms: Atoms, min_length: float) -> Array:
-    """``(3,)`` int: repetitions that make every distance between opposite faces at least `min_length` (Å)."""
+    """Compute repetitions, ``(3,)`` int, for distances between opposite faces of at least `min_length` (Å)."""
     return np.asarray(np.maximum(1, np.ceil(min_length / compute_cell_heights(atoms) - 1e-6)).astype(int))
 
 
 def repeat_to_length(atoms: Atoms, min_length: float) -> Atoms:
-    """Repeated to `min_length`, see `compute_repeats`."""
-    larger: Atoms = make_supercell(atoms, np.diag(compute_repeats(atoms, min_length)))
-    return larger
+    """Repeat a crystal to `min_length`, see `compute_repeats`."""
+    supercell: Atoms = make_supercell(atoms, np.diag(compute_repeats(atoms, min_length)))
+    return supercell
 
 
 def build_prototype(name: str, symbol: str, volume_per_atom: float) -> Atoms:
-    """A crystal of one element at a volume (Å³/atom); hcp with the ideal c/a."""
+    """Build a crystal of one element at a volume (Å³/atom); hcp has the ideal c/a."""
     atoms = bulk(symbol, name, a=3.0, c=3.0 * np.sqrt(8 / 3)) if name == "hcp" else bulk(symbol, name, a=3.0)
     scale = (volume_per_atom * len(atoms) / atoms.get_volume()) ** (1 / 3)
     atoms.set_cell(atoms.cell[:] * scale, scale_atoms=True)
     return atoms
 
 
+def build_reference_crystal(symbol: str) -> Atoms | None:
+    """Build the crystal that ASE knows of an element; None if it knows none."""
+    try:
+        return bulk(symbol)
+    except (ValueError, KeyError, RuntimeError):
+        return None
+
+
 def compute_lattice_quantities(atoms: Atoms) -> list[Quantity]:
-    """Lattice constants of the conventional cell, c/a where a = b ≠ c, and volume per atom."""
+    """List lattice constants of the conventional cell, c/a where a = b ≠ c, unusual angles, and volume per atom."""
     a, b, c, *angles = atoms.cell.cellpar()
-    found = [Quantity("a", "Å", a)]
-    if abs(b - a) > SYMMETRY:
-        found.append(Quantity("b", "Å", b))
-    if abs(c - a) > SYMMETRY:
-        found.append(Quantity("c", "Å", c))
-    if len(found) == 2 and abs(c - a) > SYMMETRY:
-        found.append(Quantity("c/a", "", c / a))
-    found += [
+    quantities = [Quantity("a", "Å", a)]
+    quantities += [Quantity(name, "Å", x) for name, x in (("b", b), ("c", c)) if abs(x - a) > SYMMETRY_TOLERANCE_A]
+    if [quantity.name for quantity in quantities] == ["a", "c"]:
+        quantities.append(Quantity("c/a", "", c / a))
+    quantities += [
         Quantity(name, "°", angle)
         for name, angle in zip(("alpha", "beta", "gamma"), angles, strict=True)
         if min(abs(angle - 90), abs(angle - 120)) > 0.01
     ]
-    return [*found, Quantity("volume", "Å³/atom", atoms.get_volume() / len(atoms))]
+    return [*quantities, Quantity("volume", "Å³/atom", atoms.get_volume() / len(atoms))]

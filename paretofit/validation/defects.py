@@ -1,7 +1,7 @@
 """Formation energies of point defects, each relaxed with one potential and evaluated with any.
 
-E_f = E(defective) - E(pristine) + n E(pristine)/N with n atoms removed (paper 1): of an element, whose own crystal is
-the reservoir.
+E_f = E(defective) - E(pristine) + n E(pristine)/N with n atoms removed (paper 1), for elements: the reservoir is the
+element's own crystal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atom
 
-from paretofit.validation.crystal import find_symmetry, relax_structure, repeat_to_length
+from paretofit.validation.crystal import (
+    FORCE_TOLERANCE,
+    compute_energy,
+    find_symmetry,
+    relax_structure,
+    repeat_to_length,
+)
 from paretofit.validation.quantity import PropertyError
 
 if TYPE_CHECKING:
@@ -20,12 +26,10 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-FMAX = 0.01  # eV/Å
-
 
 @dataclass(frozen=True)
 class DefectCells:
-    """Cells with defects, relaxed at the lattice constants of the pristine one.
+    """Cells with defects, relaxed at the lattice constants of the pristine cell.
 
     Attributes
     ----------
@@ -33,7 +37,7 @@ class DefectCells:
     cells : dict of str to ase.Atoms
         By name: ``vacancy``, ``divacancy``, ``interstitial 1``, ...
     failures : dict of str to str
-        Why a defect has no cell.
+        Reasons of the defects that could not be relaxed.
     """
 
     pristine: Atoms
@@ -44,7 +48,7 @@ class DefectCells:
 def relax_defect_cells(
     calculator: Any, crystal: Atoms, *, min_length: float, interstitials: Sequence[Sequence[float]] = ()
 ) -> DefectCells:
-    """Vacancies on each inequivalent site, the nearest divacancy, and interstitials, relaxed.
+    """Relax vacancies on each inequivalent site, the nearest divacancy, and interstitials.
 
     Parameters
     ----------
@@ -52,69 +56,62 @@ def relax_defect_cells(
     crystal : ase.Atoms
         Relaxed crystal of one element.
     min_length : float
-        Of the supercell, at least, Å.
+        Smallest distance between opposite faces of the supercell, Å.
     interstitials : sequence of (3,) float
         Sites in fractions of the vectors of `crystal`.
 
     Raises
     ------
     PropertyError
-        If it has several elements: the energy of a removed atom would be ambiguous.
+        If there are several elements: the energy of a removed atom would be ambiguous.
     """
     if len(set(crystal.numbers)) > 1:
         raise PropertyError("formation energies of a compound need chemical potentials; only elements are supported")
     pristine = repeat_to_length(crystal, min_length)
     cells, failures = {}, {}
-    for name, start in _unrelaxed(crystal, pristine, interstitials).items():
+    for name, atoms in _build_unrelaxed_cells(crystal, pristine, interstitials).items():
         try:
-            final = relax_structure(calculator, start, relax_cell=False, fmax=FMAX)
+            cells[name] = relax_structure(calculator, atoms, relax_cell=False, fmax=FORCE_TOLERANCE)
+            cells[name].calc = None  # the calculator is used for other cells
         except PropertyError as error:
             failures[name] = str(error)
-            continue
-        final.calc = None  # the calculator goes on with other cells
-        cells[name] = final
     return DefectCells(pristine, cells, failures)
 
 
 def compute_formation_energies(calculator: Any, defects: DefectCells) -> dict[str, float]:
-    """Formation energy (eV) of each defect, its cell taken as it is."""
-    pristine = defects.pristine.copy()
-    pristine.calc = calculator
-    per_atom = pristine.get_potential_energy() / len(pristine)
-    found = {}
-    for name, cell in defects.cells.items():
-        copy = cell.copy()
-        copy.calc = calculator
-        found[name] = float(copy.get_potential_energy() - len(cell) * per_atom)
-    return found
+    """Compute the formation energy (eV) of each defect without further relaxation."""
+    energy_per_atom = compute_energy(defects.pristine, calculator) / len(defects.pristine)
+    return {name: compute_energy(cell, calculator) - len(cell) * energy_per_atom
+            for name, cell in defects.cells.items()}  # fmt: skip
 
 
-def _unrelaxed(crystal: Atoms, pristine: Atoms, interstitials: Sequence[Sequence[float]]) -> dict[str, Atoms]:
+def _build_unrelaxed_cells(
+    crystal: Atoms, pristine: Atoms, interstitials: Sequence[Sequence[float]]
+) -> dict[str, Atoms]:
     sites = sorted(set(find_symmetry(crystal).equivalent_atoms.tolist()))
-    position = crystal.positions
-    found = {}
-    for site in sites:
-        place = _nearest(pristine, position[site])
-        name = "vacancy" if len(sites) == 1 else f"vacancy {site + 1}"
-        found[name] = _without(pristine, [place])
-    first = _nearest(pristine, position[sites[0]])
+    indices = {site: _find_nearest_atom(pristine, crystal.positions[site]) for site in sites}
+    cells = {}
+    for site, index in indices.items():
+        cells["vacancy" if len(sites) == 1 else f"vacancy {site + 1}"] = _remove_atoms(pristine, [index])
+    first = indices[sites[0]]
     distances = pristine.get_distances(first, range(len(pristine)), mic=True)
     distances[first] = np.inf
-    found["divacancy"] = _without(pristine, [first, int(np.argmin(distances))])
+    cells["divacancy"] = _remove_atoms(pristine, [first, int(np.argmin(distances))])
     for number, site in enumerate(interstitials, start=1):
-        added = pristine.copy()
-        added.append(Atom(crystal.symbols[0], np.asarray(site) @ crystal.cell[:]))
-        added.wrap()
-        found[f"interstitial {number}"] = added
-    return found
+        cell = pristine.copy()
+        cell.append(Atom(crystal.symbols[0], np.asarray(site) @ crystal.cell[:]))
+        cell.wrap()
+        cells[f"interstitial {number}"] = cell
+    return cells
 
 
-def _nearest(atoms: Atoms, position: Any) -> int:
-    """The atom at a position of the crystal that `atoms` repeats."""
+def _find_nearest_atom(atoms: Atoms, position: Any) -> int:
+    """Find the atom of a supercell at a position of the crystal."""
     scaled = atoms.cell.scaled_positions(atoms.positions - position)
     return int(np.argmin(np.abs(scaled - np.round(scaled)).sum(axis=1)))
 
 
-def _without(atoms: Atoms, removed: list[int]) -> Atoms:
-    kept: Atoms = atoms[[k for k in range(len(atoms)) if k not in removed]]
-    return kept
+def _remove_atoms(atoms: Atoms, indices: list[int]) -> Atoms:
+    copy: Atoms = atoms.copy()
+    del copy[indices]
+    return copy

@@ -1,4 +1,4 @@
-"""Cold curve of two atoms down to short distance: is it repulsive where nothing was trained?"""
+"""Energy of two atoms down to short distances, where potentials without training data may become attractive."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import pandas as pd
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 
+from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import Quantity
 
-BOX = 40.0  # Å
-NEAREST, FARTHEST = 0.3, 6.0  # Å
+BOX_LENGTH_A = 40.0
+MIN_DISTANCE_A, MAX_DISTANCE_A = 0.3, 6.0
 
 
 @dataclass(frozen=True)
 class DimerCurve:
-    """Energy of two atoms.
+    """Energy of two atoms as a function of their distance.
 
     Attributes
     ----------
     curve : DataFrame
-        ``distance`` (Å) and ``energy`` (eV, from atoms apart).
+        ``distance`` (Å) and ``energy`` (eV, relative to separated atoms).
     covalent_distance : float
         Sum of the covalent radii, Å.
     """
@@ -33,46 +34,39 @@ class DimerCurve:
 
     @property
     def minimum_index(self) -> int:
-        """The row of the lowest energy outside of half the sum of the covalent radii."""
-        outside = self.curve["distance"].to_numpy() >= self.covalent_distance / 2
-        energy = np.where(outside, self.curve["energy"].to_numpy(), np.inf)
-        return int(np.argmin(energy))
+        """Row of the lowest energy at distances above half the sum of the covalent radii."""
+        is_outside = self.curve["distance"].to_numpy() >= self.covalent_distance / 2
+        return int(np.argmin(np.where(is_outside, self.curve["energy"].to_numpy(), np.inf)))
 
     @property
     def inner_turning_distance(self) -> float:
-        """Å: coming from the minimum inwards, where the energy first falls again; 0 where it never does."""
+        """Distance (Å) inside the minimum below which the energy falls again; 0 if it never does."""
         inwards = self.curve.iloc[: self.minimum_index + 1].iloc[::-1]
         falls = np.flatnonzero(np.diff(inwards["energy"].to_numpy()) < 0)
         return float(inwards["distance"].iloc[falls[0]]) if len(falls) else 0.0
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Distance and depth of the minimum, the wall at half the covalent distance, and where it turns attractive."""
-        lowest = self.curve.iloc[self.minimum_index]
+        """Distance and depth of the minimum, the wall at half the covalent distance, and the turning distance."""
+        minimum = self.curve.iloc[self.minimum_index]
         wall = float(np.interp(self.covalent_distance / 2, self.curve["distance"], self.curve["energy"]))
         return [
-            Quantity("bond length", "Å", float(lowest["distance"])),
-            Quantity("depth", "eV", float(-lowest["energy"])),
+            Quantity("bond length", "Å", float(minimum["distance"])),
+            Quantity("depth", "eV", float(-minimum["energy"])),
             Quantity("energy at half the covalent distance", "eV", wall),
             Quantity("attractive again below", "Å", self.inner_turning_distance),
         ]
 
 
 def compute_dimer_curve(calculator: Any, first: str, second: str, *, n_points: int = 115) -> DimerCurve:
-    """Energy (eV) of two atoms from 0.3 to 6 Å, less that of each alone, in a periodic box of 40 Å."""
-    alone = {symbol: _energy(calculator, Atoms(symbol, positions=[[0, 0, 0]])) for symbol in {first, second}}
-    distances = np.linspace(NEAREST, FARTHEST, n_points)
-    apart = alone[first] + alone[second]
-    energies = [
-        _energy(calculator, Atoms([first, second], positions=[[0, 0, 0], [d, 0, 0]])) - apart for d in distances
-    ]
-    bond = covalent_radii[[atomic_numbers[first], atomic_numbers[second]]].sum()
-    return DimerCurve(pd.DataFrame({"distance": distances, "energy": energies}), float(bond))
+    """Compute the energy (eV) of two atoms from 0.3 to 6 Å, minus that of each atom, in a periodic box of 40 Å."""
 
+    def compute_energy_in_box(symbols: list[str], distance: float) -> float:
+        positions = [[BOX_LENGTH_A / 4 + k * distance, *[BOX_LENGTH_A / 4] * 2] for k in range(len(symbols))]
+        return compute_energy(Atoms(symbols, positions=positions, cell=[BOX_LENGTH_A] * 3, pbc=True), calculator)
 
-def _energy(calculator: Any, atoms: Atoms) -> float:
-    atoms.set_cell([BOX] * 3)
-    atoms.pbc = True
-    atoms.positions += BOX / 4
-    atoms.calc = calculator
-    return float(atoms.get_potential_energy())
+    separated = sum(compute_energy_in_box([symbol], 0.0) for symbol in (first, second))
+    distances = np.linspace(MIN_DISTANCE_A, MAX_DISTANCE_A, n_points)
+    energies = [compute_energy_in_box([first, second], distance) - separated for distance in distances]
+    covalent_distance = covalent_radii[[atomic_numbers[first], atomic_numbers[second]]].sum()
+    return DimerCurve(pd.DataFrame({"distance": distances, "energy": energies}), float(covalent_distance))

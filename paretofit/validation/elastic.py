@@ -1,4 +1,4 @@
-"""Elastic constants from stress differences of strained cells whose positions are relaxed."""
+"""Elastic constants from stress differences of strained cells with relaxed positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import units
 
-from paretofit.validation.crystal import relax_structure
+from paretofit.validation.crystal import CRYSTAL_FORCE_TOLERANCE, relax_positions_if_needed
 from paretofit.validation.quantity import Quantity
 
 if TYPE_CHECKING:
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from paretofit.core import Array
 
 STRAIN = 0.005
-FMAX = 1e-3  # eV/Å
-SMALL = 0.01  # of the largest constant: one that is below is zero by symmetry, or noise
+MIN_CONSTANT_RATIO = 0.01  # of the largest constant: smaller ones are zero by symmetry, or noise
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-ALWAYS = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)}
+ALWAYS_SHOWN = {(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2), (3, 3), (4, 4), (5, 5)}
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class ElasticTensor:
     Attributes
     ----------
     constants : (6, 6) float64
-        GPa, Voigt's order xx, yy, zz, yz, xz, xy, engineering shear strains, symmetric.
+        GPa, in Voigt's order xx, yy, zz, yz, xz, xy, for engineering shear strains; symmetric.
     asymmetry : float
-        Largest |C_ij - C_ji| before it was made symmetric, GPa: how good the differences are.
+        Largest |C_ij - C_ji| before symmetrisation, GPa: a measure of the accuracy of the differences.
     """
 
     constants: Array
@@ -41,14 +40,14 @@ class ElasticTensor:
 
     @property
     def voigt(self) -> tuple[float, float]:
-        """Voigt's bulk and shear modulus, GPa."""
+        """Bulk and shear modulus of Voigt, GPa."""
         C = self.constants
         trace, rest, shear = np.trace(C[:3, :3]), C[0, 1] + C[0, 2] + C[1, 2], np.trace(C[3:, 3:])
         return float((trace + 2 * rest) / 9), float((trace - rest + 3 * shear) / 15)
 
     @property
     def reuss(self) -> tuple[float, float]:
-        """Reuss's bulk and shear modulus, GPa; the bulk modulus is that under hydrostatic pressure."""
+        """Bulk and shear modulus of Reuss, GPa; the bulk modulus is the one under hydrostatic pressure."""
         S = np.linalg.inv(self.constants)
         trace, rest, shear = np.trace(S[:3, :3]), S[0, 1] + S[0, 2] + S[1, 2], np.trace(S[3:, 3:])
         return float(1 / (trace + 2 * rest)), float(15 / (4 * (trace - rest) + 3 * shear))
@@ -57,58 +56,51 @@ class ElasticTensor:
     def quantities(self) -> list[Quantity]:
         """The constants that are not zero by symmetry, moduli, and the lowest eigenvalue (Born: it is positive)."""
         C = self.constants
-        wanted = [
-            (i, j)
+        values = {
+            f"C{i + 1}{j + 1}": C[i, j]
             for i, j in combinations_with_replacement(range(6), 2)
-            if (i, j) in ALWAYS or abs(C[i, j]) > SMALL * abs(C).max()
-        ]
-        found = [Quantity(f"C{i + 1}{j + 1}", "GPa", float(C[i, j])) for i, j in wanted]
-        names = ("B Voigt", "G Voigt", "B Reuss", "G Reuss")
-        found += [Quantity(name, "GPa", value) for name, value in zip(names, (*self.voigt, *self.reuss), strict=True)]
-        return [*found, Quantity("lowest eigenvalue of C", "GPa", float(np.linalg.eigvalsh(C)[0]))]
+            if (i, j) in ALWAYS_SHOWN or abs(C[i, j]) > MIN_CONSTANT_RATIO * abs(C).max()
+        }
+        values |= dict(zip(("B Voigt", "G Voigt", "B Reuss", "G Reuss"), (*self.voigt, *self.reuss), strict=True))
+        values["lowest eigenvalue of C"] = np.linalg.eigvalsh(C)[0]
+        return [Quantity(name, "GPa", float(value)) for name, value in values.items()]
 
 
 def compute_elastic_constants(calculator: Any, atoms: Atoms, *, strain: float = STRAIN) -> ElasticTensor:
-    """C_ij = ∂σ_i/∂ε_j by central differences, positions relaxed in each strained cell.
+    """Compute C_ij = ∂σ_i/∂ε_j by central differences, with positions relaxed in each strained cell.
 
     Parameters
     ----------
     calculator : ase calculator
-        With stress.
+        It must compute stresses.
     atoms : ase.Atoms
-        Relaxed, cell too: the constants are those at zero stress.
+        Crystal with relaxed cell and positions: the constants are those at zero stress.
     strain : float
-        Of each Voigt component, either way; shear strains are engineering ones, 2ε.
+        Strain of each Voigt component in both directions; shear strains are engineering strains, 2ε.
 
     Raises
     ------
     PropertyError
-        If positions do not relax.
+        If the positions cannot be relaxed.
     """
     C = np.empty((6, 6))
     for column in range(6):
-        plus, minus = (_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))
+        plus, minus = (_compute_stress(calculator, atoms, column, sign * strain) for sign in (1, -1))
         C[:, column] = (plus - minus) / (2 * strain)
     C /= units.GPa
     return ElasticTensor((C + C.T) / 2, float(np.abs(C - C.T).max()))
 
 
 def apply_voigt_strain(atoms: Atoms, column: int, strain: float) -> Atoms:
-    """A copy under one Voigt strain: cell and positions times 1 + ε, ε symmetric."""
+    """Copy a structure under one Voigt strain: cell and positions times 1 + ε, with ε symmetric."""
     i, j = VOIGT[column]
     deformation = np.eye(3)
-    if i == j:
-        deformation[i, i] += strain
-    else:
-        deformation[i, j] = deformation[j, i] = strain / 2
+    deformation[i, j] = deformation[j, i] = 1 + strain if i == j else strain / 2
     copy: Atoms = atoms.copy()
     copy.set_cell(atoms.cell[:] @ deformation, scale_atoms=True)
     return copy
 
 
-def _stress(calculator: Any, atoms: Atoms, column: int, strain: float) -> Array:
-    here = apply_voigt_strain(atoms, column, strain)
-    here.calc = calculator
-    if np.abs(here.get_forces()).max() > FMAX:
-        here = relax_structure(calculator, here, relax_cell=False, fmax=FMAX)
-    return np.asarray(here.get_stress())
+def _compute_stress(calculator: Any, atoms: Atoms, column: int, strain: float) -> Array:
+    strained = apply_voigt_strain(atoms, column, strain)
+    return np.asarray(relax_positions_if_needed(calculator, strained, CRYSTAL_FORCE_TOLERANCE).get_stress())

@@ -1,7 +1,8 @@
-"""The properties by name: each measured for one potential and one structure, with what goes into the tables."""
+"""Properties by name: each is computed for one potential and one structure, as quantities and curves for the tables."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,7 @@ import pandas as pd
 
 from paretofit.core import one_line
 from paretofit.potentials import DISPERSION_METHODS
-from paretofit.validation.crystal import (
-    PROTOTYPES,
-    build_prototype,
-    compute_lattice_quantities,
-    relax_structure,
-    repeat_to_length,
-    standardize_cell,
-)
+from paretofit.validation import crystal
 from paretofit.validation.defects import compute_formation_energies, relax_defect_cells
 from paretofit.validation.dimer import compute_dimer_curve
 from paretofit.validation.elastic import compute_elastic_constants
@@ -29,7 +23,7 @@ from paretofit.validation.surfaces import Miller, choose_miller_indices, compute
 from paretofit.validation.volume_scan import BirchMurnaghanCurve, compute_equation_of_state, scale_to_minimum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ase import Atoms
 
@@ -44,9 +38,9 @@ class Effort:
     ----------
     phonon_supercell_length, defect_supercell_length, slab_thickness, md_supercell_length : float
         Smallest distance between opposite faces of a supercell, or thickness, Å.
-    md_protocol : Protocol
-        Of the dynamics.
+    md_protocol : MdProtocol
     n_eos_points : int
+        Number of volumes of an equation of state.
     """
 
     phonon_supercell_length: float = 12.0
@@ -62,7 +56,7 @@ QUICK_EFFORT = Effort(8.0, 7.0, 8.0, 6.0, MdProtocol(nvt_time_ps=0.5, nve_time_p
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """What is measured, and how.
+    """Settings of a validation.
 
     Attributes
     ----------
@@ -70,9 +64,9 @@ class ValidationSettings:
     prototypes : tuple of str
         Crystals of an element whose equations of state are compared.
     surfaces : tuple of (h, k, l)
-        Of the conventional cell; empty for low ones that suit it.
+        Miller indices that refer to the conventional cell; by default low ones that suit it.
     interstitials : tuple of (3,) float
-        Fractions of the conventional cell.
+        Sites in fractions of the conventional cell.
     """
 
     effort: Effort = field(default_factory=Effort)
@@ -83,18 +77,19 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class ValidationCase:
-    """A potential among those that are compared, and a structure.
+    """One of the compared potentials and a structure.
 
     Attributes
     ----------
-    potentials : sequence of Subject
+    potentials : sequence of PotentialSpec
     potential_index : int
-        Which of them.
+        Index of the potential of this case.
     structure_name : str
     input_structure : ase.Atoms
     crystal : ase.Atoms
-        Relaxed with this potential, in the standard setting; as given for what needs no relaxed crystal.
-    settings : Settings
+        Relaxed with this potential, as conventional standard cell; the input structure for properties that need no
+        relaxed crystal.
+    settings : ValidationSettings
     """
 
     potentials: Sequence[PotentialSpec]
@@ -106,22 +101,22 @@ class ValidationCase:
 
     @property
     def potential(self) -> PotentialSpec:
-        """The potential."""
+        """Potential of this case."""
         return self.potentials[self.potential_index]
 
-    def make_calculator(self) -> Any:
-        """A new calculator of it."""
-        return self.potential.make_calculator(self.input_structure.get_chemical_symbols())
+    def make_calculator(self, potential: PotentialSpec | None = None) -> Any:
+        """Create a calculator of this potential, or of another one, for the elements of the structure."""
+        return (potential or self.potential).make_calculator(self.input_structure.get_chemical_symbols())
 
 
 @dataclass
 class PropertyResult:
-    """Numbers, curves and reasons for what is missing.
+    """Quantities and curves of a property, and reasons for what is missing.
 
     Attributes
     ----------
     values : list of (str, int, Quantity)
-        Structure, which potential's, and the number.
+        Name of the structure, index of the potential, and quantity.
     curves : dict of str to DataFrame
         By the name of their table; ``structure`` and ``potential`` are columns.
     failures : list of str
@@ -134,189 +129,166 @@ class PropertyResult:
     def add_quantities(
         self, case: ValidationCase, quantities: Sequence[Quantity], structure_name: str | None = None
     ) -> None:
-        """Quantities of the case's own potential."""
-        self.values += [
-            (structure_name or case.structure_name, case.potential_index, quantity) for quantity in quantities
-        ]
+        """Add quantities of the potential of a case."""
+        name = structure_name or case.structure_name
+        self.values += [(name, case.potential_index, quantity) for quantity in quantities]
 
     def add_curve(
-        self, case: ValidationCase, name: str, curve: pd.DataFrame, structure_name: str | None = None, **more: str
+        self, case: ValidationCase, name: str, curve: pd.DataFrame, structure_name: str | None = None, **columns: str
     ) -> None:
         """Append a curve to a table."""
-        table = curve.assign(structure=structure_name or case.structure_name, potential=case.potential.name, **more)
+        table = curve.assign(structure=structure_name or case.structure_name, potential=case.potential.name, **columns)
         self.curves[name] = pd.concat([self.curves[name], table]) if name in self.curves else table
+
+    @contextmanager
+    def record_failure(self, name: str, *fatal: type[Exception]) -> Iterator[None]:
+        """Record an exception as a failure of a part, so that other parts are computed; `fatal` ones are raised."""
+        try:
+            yield
+        except fatal:
+            raise
+        except Exception as error:  # noqa: BLE001  (a calculator may raise anything, as in `measure_property`)
+            self.failures.append(f"{name}: {describe_error(error)}")
 
 
 def relax_crystal(potential: PotentialSpec, atoms: Atoms) -> Atoms:
-    """Cell and positions relaxed, then brought into the standard setting (spglib)."""
+    """Relax cell and positions, and return the conventional standard cell (spglib)."""
     calculator = potential.make_calculator(atoms.get_chemical_symbols())
-    return standardize_cell(relax_structure(calculator, atoms, relax_cell=True))
+    return crystal.standardize_cell(crystal.relax_structure(calculator, atoms, relax_cell=True))
 
 
-def _lattice(case: ValidationCase) -> PropertyResult:
-    done = PropertyResult()
-    case.crystal.calc = case.make_calculator()
-    energy = case.crystal.get_potential_energy() / len(case.crystal)
-    done.add_quantities(case, [*compute_lattice_quantities(case.crystal), Quantity("energy", "eV/atom", float(energy))])
-    case.crystal.calc = None
-    return done
+def _measure_lattice(case: ValidationCase, result: PropertyResult) -> None:
+    energy = crystal.compute_energy(case.crystal, case.make_calculator()) / len(case.crystal)
+    result.add_quantities(
+        case, [*crystal.compute_lattice_quantities(case.crystal), Quantity("energy", "eV/atom", energy)]
+    )
 
 
-def _equations(case: ValidationCase) -> PropertyResult:
-    done, calculator = PropertyResult(), case.make_calculator()
-    own = _equation(case, done, calculator, case.structure_name, case.crystal)
+def _measure_equations_of_state(case: ValidationCase, result: PropertyResult) -> None:
+    calculator = case.make_calculator()
+
+    def measure(name: str, atoms: Atoms) -> BirchMurnaghanCurve:
+        equation = compute_equation_of_state(calculator, atoms, n_points=case.settings.effort.n_eos_points)
+        result.add_quantities(case, equation.quantities, name)
+        result.add_curve(case, "eos", equation.curve, name)
+        return equation
+
+    crystal_energy = measure(case.structure_name, case.crystal).energy
     symbols = set(case.input_structure.get_chemical_symbols())
-    for name in case.settings.prototypes if len(symbols) == 1 else ():
-        symbol = min(symbols)
-        try:
-            start = build_prototype(name, symbol, case.crystal.get_volume() / len(case.crystal))
-            found = _equation(case, done, calculator, f"{name} {symbol}", scale_to_minimum(calculator, start))
-        except Exception as error:  # noqa: BLE001  (as in `measure_property`: the other prototypes go on)
-            done.failures.append(f"{name} {symbol}: {describe_error(error)}")
-            continue
-        above = Quantity(f"E0 above {case.structure_name}", "meV/atom", 1e3 * (found.energy - own.energy))
-        done.add_quantities(case, [above], f"{name} {symbol}")
-    return done
+    if len(symbols) > 1:
+        return
+    volume = case.crystal.get_volume() / len(case.crystal)
+    for prototype in case.settings.prototypes:
+        name = f"{prototype} {min(symbols)}"
+        with result.record_failure(name):
+            atoms = scale_to_minimum(calculator, crystal.build_prototype(prototype, min(symbols), volume))
+            energy = 1e3 * (measure(name, atoms).energy - crystal_energy)
+            result.add_quantities(case, [Quantity(f"E0 above {case.structure_name}", "meV/atom", energy)], name)
 
 
-def _equation(
-    case: ValidationCase, done: PropertyResult, calculator: Any, name: str, atoms: Atoms
-) -> BirchMurnaghanCurve:
-    found = compute_equation_of_state(calculator, atoms, n_points=case.settings.effort.n_eos_points)
-    done.add_quantities(case, found.quantities, name)
-    done.add_curve(case, "eos", found.curve, name)
-    return found
+def _measure_elastic_constants(case: ValidationCase, result: PropertyResult) -> None:
+    result.add_quantities(case, compute_elastic_constants(case.make_calculator(), case.crystal).quantities)
 
 
-def _elastic(case: ValidationCase) -> PropertyResult:
-    done = PropertyResult()
-    done.add_quantities(case, compute_elastic_constants(case.make_calculator(), case.crystal).quantities)
-    return done
+def _measure_phonons(case: ValidationCase, result: PropertyResult) -> None:
+    min_length = case.settings.effort.phonon_supercell_length
+    phonons = compute_phonons(case.make_calculator(), case.crystal, min_length=min_length)
+    result.add_quantities(case, phonons.quantities)
+    result.add_curve(case, "phonon_bands", phonons.bands)
+    result.add_curve(case, "phonon_labels", phonons.labels)
+    result.add_curve(case, "phonon_density", phonons.density_of_states)
 
 
-def _phonons(case: ValidationCase) -> PropertyResult:
-    done = PropertyResult()
-    found = compute_phonons(
-        case.make_calculator(), case.crystal, min_length=case.settings.effort.phonon_supercell_length
-    )
-    done.add_quantities(case, found.quantities)
-    for name, table in (("bands", found.bands), ("labels", found.labels), ("density", found.density_of_states)):
-        done.add_curve(case, f"phonon_{name}", table)
-    return done
-
-
-def _defects(case: ValidationCase) -> PropertyResult:
-    """The four-way table: this potential's relaxed cells, evaluated with every potential."""
-    done, rows = PropertyResult(), []
-    effort, sites = case.settings.effort, case.settings.interstitials
-    cells = relax_defect_cells(
-        case.make_calculator(), case.crystal, min_length=effort.defect_supercell_length, interstitials=sites
-    )
-    done.failures += [f"{name}: {text}" for name, text in cells.failures.items()]
-    for index, subject in enumerate(case.potentials):
-        energies = compute_formation_energies(
-            subject.make_calculator(case.input_structure.get_chemical_symbols()), cells
-        )
-        for name, energy in energies.items():
-            rows.append((name, case.potential.name, subject.name, energy))
+def _measure_defects(case: ValidationCase, result: PropertyResult) -> None:
+    """Evaluate the cells that this potential has relaxed with every potential."""
+    min_length, interstitials = case.settings.effort.defect_supercell_length, case.settings.interstitials
+    calculator = case.make_calculator()
+    cells = relax_defect_cells(calculator, case.crystal, min_length=min_length, interstitials=interstitials)
+    result.failures += [f"{name}: {reason}" for name, reason in cells.failures.items()]
+    rows = []
+    for index, potential in enumerate(case.potentials):
+        for name, energy in compute_formation_energies(case.make_calculator(potential), cells).items():
+            rows.append((name, case.potential.name, potential.name, energy))
             if len(case.potentials) > 1:
-                four = Quantity(f"{name}, relaxed with {case.potential.name}", "eV", energy)
-                done.values.append((case.structure_name, index, four))
+                quantity = Quantity(f"{name}, relaxed with {case.potential.name}", "eV", energy)
+                result.values.append((case.structure_name, index, quantity))
             if index == case.potential_index:
-                done.add_quantities(case, [Quantity(f"{name}, relaxed by itself", "eV", energy)])
+                result.add_quantities(case, [Quantity(f"{name}, relaxed by itself", "eV", energy)])
     columns = ["defect", "relaxed_with", "evaluated_with", "energy"]
-    done.add_curve(case, "defects", pd.DataFrame(rows, columns=columns))
-    return done
+    result.add_curve(case, "defects", pd.DataFrame(rows, columns=columns))
 
 
-def _surfaces(case: ValidationCase) -> PropertyResult:
-    done = PropertyResult()
+def _measure_surfaces(case: ValidationCase, result: PropertyResult) -> None:
+    thickness = case.settings.effort.slab_thickness
     for indices in case.settings.surfaces or choose_miller_indices(case.crystal):
         name = "({})".format("".join(map(str, indices)))
         for relax in (False, True):
-            try:
-                energy = compute_surface_energy(
-                    case.make_calculator(),
-                    case.crystal,
-                    indices,
-                    thickness=case.settings.effort.slab_thickness,
-                    relax=relax,
-                )
-            except Exception as error:  # noqa: BLE001  (as in `measure_property`: the other surfaces go on)
-                done.failures.append(f"{name}: {describe_error(error)}")
-                continue
-            done.add_quantities(case, [Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy)])
-            if energy < 0:
-                done.failures.append(f"{name}: a slab lies {-energy:.3g} J/m² below the crystal, which falls apart")
-    return done
+            with result.record_failure(name):
+                calculator = case.make_calculator()
+                energy = compute_surface_energy(calculator, case.crystal, indices, thickness=thickness, relax=relax)
+                result.add_quantities(case, [Quantity(f"{name}, {'relaxed' if relax else 'as cut'}", "J/m²", energy)])
+                if energy < 0:
+                    result.failures.append(f"{name}: a slab is {-energy:.3g} J/m² below the crystal, which is unstable")
 
 
-def _interlayer(case: ValidationCase) -> PropertyResult:
-    """The structure as given, as in paper 1, without and with dispersion."""
-    done, symbols = PropertyResult(), case.input_structure.get_chemical_symbols()
-    has_some = case.potential.name.endswith(tuple(f"+{kind}" for kind in DISPERSION_METHODS))
-    for kind in ("", *(() if has_some else DISPERSION_METHODS)):
-        try:
-            subject = case.potential.with_dispersion(kind) if kind else case.potential
-            found = scan_interlayer_distance(subject.make_calculator(symbols), case.input_structure)
-        except PropertyError:
-            raise
-        except Exception as error:  # noqa: BLE001  (as in `measure_property`: D2 has no parameters of heavy elements, ...)
-            done.failures.append(f"{kind or 'no dispersion'}: {describe_error(error)}")
-            continue
-        words = f", {kind.upper()}" if kind else ""
-        done.add_quantities(case, [Quantity(f"{one.name}{words}", one.unit, one.value) for one in found.quantities])
-        done.add_curve(case, "interlayer", found.curve, dispersion=kind.upper() or "none")
-    return done
+def _measure_interlayer_distance(case: ValidationCase, result: PropertyResult) -> None:
+    """Scan the input structure, as in paper 1, without and with dispersion."""
+    has_dispersion = case.potential.name.endswith(tuple(f"+{method}" for method in DISPERSION_METHODS))
+    for method in ("", *(() if has_dispersion else DISPERSION_METHODS)):
+        with result.record_failure(method or "no dispersion", PropertyError):
+            potential = case.potential.with_dispersion(method) if method else case.potential
+            calculator = case.make_calculator(potential)  # fails if D2 has no parameters of an element, ...
+            scan = scan_interlayer_distance(calculator, case.input_structure)
+            suffix = f", {method.upper()}" if method else ""
+            quantities = [quantity._replace(name=f"{quantity.name}{suffix}") for quantity in scan.quantities]
+            result.add_quantities(case, quantities)
+            result.add_curve(case, "interlayer", scan.curve, dispersion=method.upper() or "none")
 
 
-def _dynamics(case: ValidationCase) -> PropertyResult:
-    done, effort = PropertyResult(), case.settings.effort
-    found = run_stability_test(
-        case.potential, repeat_to_length(case.crystal, effort.md_supercell_length), effort.md_protocol
-    )
-    done.add_quantities(case, found.quantities)
-    done.add_curve(case, "md_energy", found.energies)
-    done.add_curve(case, "md_rdf", found.rdf)
-    if found.reason:
-        done.failures.append(
-            f"ended after {found.survival_time_ps:.3g} ps of {found.requested_time_ps:.3g}: {found.reason}"
-        )
-    return done
+def _measure_dynamics(case: ValidationCase, result: PropertyResult) -> None:
+    effort = case.settings.effort
+    supercell = crystal.repeat_to_length(case.crystal, effort.md_supercell_length)
+    test = run_stability_test(case.potential, supercell, effort.md_protocol)
+    result.add_quantities(case, test.quantities)
+    result.add_curve(case, "md_energy", test.energies)
+    result.add_curve(case, "md_rdf", test.rdf)
+    if test.reason:
+        times = f"{test.survival_time_ps:.3g} ps of {test.requested_time_ps:.3g}"
+        result.failures.append(f"ended after {times}: {test.reason}")
 
 
-def _dimers(case: ValidationCase) -> PropertyResult:
-    done, calculator = PropertyResult(), case.make_calculator()
-    for first, second in combinations_with_replacement(sorted(set(case.input_structure.get_chemical_symbols())), 2):
-        found = compute_dimer_curve(calculator, first, second)
-        done.add_quantities(case, found.quantities, f"{first}-{second}")
-        done.add_curve(case, "dimer", found.curve, f"{first}-{second}")
-    return done
+def _measure_dimers(case: ValidationCase, result: PropertyResult) -> None:
+    calculator, symbols = case.make_calculator(), sorted(set(case.input_structure.get_chemical_symbols()))
+    for first, second in combinations_with_replacement(symbols, 2):
+        dimer = compute_dimer_curve(calculator, first, second)
+        result.add_quantities(case, dimer.quantities, f"{first}-{second}")
+        result.add_curve(case, "dimer", dimer.curve, f"{first}-{second}")
 
 
-PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase], PropertyResult]] = {
-    "lattice": _lattice,
-    "eos": _equations,
-    "elastic": _elastic,
-    "phonons": _phonons,
-    "defects": _defects,
-    "surfaces": _surfaces,
-    "interlayer": _interlayer,
-    "dimer": _dimers,
-    "md": _dynamics,
+PROPERTY_FUNCTIONS: dict[str, Callable[[ValidationCase, PropertyResult], None]] = {
+    "lattice": _measure_lattice,
+    "eos": _measure_equations_of_state,
+    "elastic": _measure_elastic_constants,
+    "phonons": _measure_phonons,
+    "defects": _measure_defects,
+    "surfaces": _measure_surfaces,
+    "interlayer": _measure_interlayer_distance,
+    "dimer": _measure_dimers,
+    "md": _measure_dynamics,
 }
-PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # need no relaxed crystal
-KNOWN_PROTOTYPES = PROTOTYPES
+PROPERTIES_WITHOUT_RELAXATION = ("interlayer", "dimer")  # they use the input structure
 
 
 def measure_property(name: str, case: ValidationCase) -> PropertyResult:
-    """One property of one potential for one structure; what goes wrong becomes its reason, never an exception."""
+    """Compute one property of one potential for one structure; an exception becomes the reason of a failure."""
+    result = PropertyResult()
     try:
-        return PROPERTY_FUNCTIONS[name](case)
-    except Exception as error:  # noqa: BLE001  (a calculator may raise anything; the other properties go on)
+        PROPERTY_FUNCTIONS[name](case, result)
+    except Exception as error:  # noqa: BLE001  (a calculator may raise anything; other properties are computed)
         return PropertyResult(failures=[describe_error(error)])
+    return result
 
 
 def describe_error(error: Exception) -> str:
-    """An exception as a phrase."""
+    """Describe an exception in one line."""
     return one_line(error) or type(error).__name__

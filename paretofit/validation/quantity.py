@@ -1,4 +1,4 @@
-"""One number that a validation gives, and what all of them share."""
+"""Quantities and errors that all properties of a validation share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from paretofit.core import InputError
 
 
 class Quantity(NamedTuple):
-    """A named number with its unit; ``""`` for what has none."""
+    """A named number with its unit, which is empty for dimensionless quantities."""
 
     name: str
     unit: str
@@ -16,11 +16,11 @@ class Quantity(NamedTuple):
 
 
 class PropertyError(RuntimeError):
-    """A property that cannot be had from this potential for this structure; the message is the reason."""
+    """A property cannot be computed with this potential for this structure; the message is the reason."""
 
 
 def check_validate_extra() -> None:
-    """Raise an `InputError` unless the packages of the extra `validate` are there."""
+    """Raise an `InputError` if packages of the extra `validate` are not installed."""
     try:
         import phonopy  # noqa: F401, PLC0415  (an extra)
         import spglib  # noqa: F401, PLC0415

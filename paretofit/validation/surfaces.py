@@ -1,65 +1,72 @@
-"""Surface energies: a slab's energy above that of as many atoms in the crystal, over its two faces."""
+"""Surface energies of slabs with two equal faces."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from ase import units
 from ase.build import surface
 
-from paretofit.validation.crystal import HEXAGONAL_SPACE_GROUPS, compute_cell_heights, find_symmetry, relax_structure
+from paretofit.validation.crystal import (
+    FORCE_TOLERANCE,
+    HEXAGONAL_SPACE_GROUPS,
+    compute_cell_heights,
+    compute_energy,
+    find_symmetry,
+    relax_structure,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-THICKNESS = 12.0  # Å
-VACUUM = 8.0  # Å on each side
-FMAX = 0.01  # eV/Å
-JOULE_PER_SQUARE_METRE = 1e20 / units.J  # eV/Å² is divided by units.J / 1e20
+MIN_SLAB_THICKNESS_A = 12.0
+VACUUM_PER_SIDE_A = 8.0
+JOULE_PER_SQUARE_METRE = 1e20 / units.J  # one eV/Å² in J/m²
 
 Miller = tuple[int, int, int]
 
 
 def choose_miller_indices(crystal: Atoms) -> list[Miller]:
-    """Low Miller indices of a conventional cell: (001), (100), (110) of a hexagonal one, else (100), (110), (111)."""
+    """Choose low Miller indices: (001), (100), (110) of a hexagonal conventional cell, else (100), (110), (111)."""
     if find_symmetry(crystal).number in HEXAGONAL_SPACE_GROUPS:
         return [(0, 0, 1), (1, 0, 0), (1, 1, 0)]
     return [(1, 0, 0), (1, 1, 0), (1, 1, 1)]
 
 
 def compute_surface_energy(
-    calculator: Any, crystal: Atoms, miller_indices: Miller, *, thickness: float = THICKNESS, relax: bool = True
+    calculator: Any,
+    crystal: Atoms,
+    miller_indices: Miller,
+    *,
+    thickness: float = MIN_SLAB_THICKNESS_A,
+    relax: bool = True,
 ) -> float:
-    """γ = (E(slab) - N E(crystal)/N₀) / 2A in J/m².
+    """Compute γ = (E(slab) - N E(crystal)/N₀) / 2A in J/m².
 
     Parameters
     ----------
     calculator : ase calculator
     crystal : ase.Atoms
-        Relaxed conventional cell, which the indices refer to; three indices also for hexagonal cells.
+        Relaxed conventional cell, which the indices refer to.
     miller_indices : (h, k, l)
+        Three indices, also for hexagonal cells.
     thickness : float
-        Of the slab at least, Å.
+        Smallest thickness of the slab, Å.
     relax : bool
-        Relax the positions; else the crystal is cut and left as it is.
+        Relax the positions of the slab; otherwise they are those of the crystal.
 
     Raises
     ------
     PropertyError
-        If the slab does not relax.
+        If the slab cannot be relaxed.
     """
-    bulk = crystal.copy()
-    bulk.calc = calculator
-    per_atom = bulk.get_potential_energy() / len(bulk)
-    one = surface(crystal, miller_indices, 1, periodic=True)
-    layers = max(2, -int(-thickness // compute_cell_heights(one)[2]))
-    slab = surface(crystal, miller_indices, layers, vacuum=VACUUM, periodic=True)
-    slab.calc = calculator
-    final = relax_structure(calculator, slab, relax_cell=False, fmax=FMAX) if relax else slab
-    a, b = final.cell[0], final.cell[1]
-    area = float((sum(x**2 for x in _cross(a, b))) ** 0.5)
-    return float((final.get_potential_energy() - len(final) * per_atom) / (2 * area) * JOULE_PER_SQUARE_METRE)
-
-
-def _cross(a: Any, b: Any) -> tuple[float, float, float]:
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+    energy_per_atom = compute_energy(crystal, calculator) / len(crystal)
+    layer_height = compute_cell_heights(surface(crystal, miller_indices, 1, periodic=True))[2]
+    n_layers = max(2, -int(-thickness // layer_height))
+    slab = surface(crystal, miller_indices, n_layers, vacuum=VACUUM_PER_SIDE_A, periodic=True)
+    if relax:
+        slab = relax_structure(calculator, slab, relax_cell=False, fmax=FORCE_TOLERANCE)
+    area = float(np.linalg.norm(np.cross(slab.cell[0], slab.cell[1])))
+    excess_energy = compute_energy(slab, calculator) - len(slab) * energy_per_atom
+    return excess_energy / (2 * area) * JOULE_PER_SQUARE_METRE

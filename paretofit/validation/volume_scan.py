@@ -1,4 +1,4 @@
-"""Energy against volume, and Birch and Murnaghan's equation of state through its bottom."""
+"""Energy as a function of volume, and the Birch-Murnaghan equation of state around its minimum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ase import units
 from ase.eos import EquationOfState
 from scipy.optimize import minimize_scalar
 
-from paretofit.validation.crystal import relax_structure
+from paretofit.validation.crystal import FORCE_TOLERANCE, compute_energy, relax_positions_if_needed
 from paretofit.validation.quantity import PropertyError, Quantity
 
 if TYPE_CHECKING:
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
 
-SPAN = 0.25  # of the volume, either way: what is drawn
-FITTED = 0.06  # of the volume, either way: what the equation of state is fitted to
+SCAN_RANGE = 0.25  # relative change of the volume, in both directions, of the curve that is drawn
+FIT_RANGE = 0.06  # relative change of the volume, in both directions, of the points that are fitted
 FIT_POINTS = 9
-POINTS = 21
-SEARCHED = (0.6, 1.7)  # times the volume at hand, where the minimum of a prototype is looked for
+SCAN_POINTS = 21
+SEARCH_RANGE = (0.6, 1.7)  # times the present volume: where the minimum of a prototype is searched
+SEARCH_POINTS = 23
 
 
 @dataclass(frozen=True)
 class BirchMurnaghanCurve:
-    """Birch and Murnaghan's equation of state.
+    """Birch-Murnaghan equation of state.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ class BirchMurnaghanCurve:
 
     @property
     def quantities(self) -> list[Quantity]:
-        """V0, E0, B, B'."""
+        """V0, E0, B and B'."""
         return [
             Quantity("V0", "Å³/atom", self.volume),
             Quantity("E0", "eV/atom", self.energy),
@@ -58,12 +59,12 @@ class BirchMurnaghanCurve:
 
 
 def fit_birch_murnaghan(volumes: Array, energies: Array) -> tuple[float, float, float, float]:
-    """V0 (Å³), E0 (eV), B (GPa) and B' from `ase.eos`, of energies (n,) in eV at volumes (n,) in Å³.
+    """Fit V0 (Å³), E0 (eV), B (GPa) and B' with `ase.eos` to energies (n,) in eV at volumes (n,) in Å³.
 
     Raises
     ------
     PropertyError
-        If there is no minimum among the volumes.
+        If there is no minimum inside the range of volumes.
     """
     lowest = int(np.argmin(energies))
     if not np.isfinite(energies).all() or lowest in {0, len(energies) - 1}:
@@ -76,8 +77,8 @@ def fit_birch_murnaghan(volumes: Array, energies: Array) -> tuple[float, float, 
     return float(volume), float(energy), float(modulus / units.GPa), float(equation.eos_parameters[2])
 
 
-def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = POINTS) -> BirchMurnaghanCurve:
-    """Scan the volume at constant shape, positions relaxed at each, and fit the equation of state.
+def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = SCAN_POINTS) -> BirchMurnaghanCurve:
+    """Scan the volume at constant shape, with positions relaxed at each volume, and fit the equation of state.
 
     Parameters
     ----------
@@ -85,62 +86,57 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     atoms : ase.Atoms
         Near its equilibrium volume.
     n_points : int
-        Of the scan over ±25 % that is drawn; nine within ±6 % are fitted.
+        Number of volumes of the scan over ±25 % that is drawn; nine volumes within ±6 % are fitted.
 
     Raises
     ------
     PropertyError
-        If there is no minimum, or positions do not relax.
+        If there is no minimum, or positions cannot be relaxed.
     """
-    near = np.linspace(1 - FITTED, 1 + FITTED, FIT_POINTS)
-    far = np.linspace(1 - SPAN, 1 + SPAN, n_points)
-    volumes, energies = _scan(calculator, atoms, near)
-    found = fit_birch_murnaghan(volumes, energies)
-    far_volumes, far_energies = _scan(calculator, atoms, far[np.abs(far - 1) > FITTED])
-    curve = pd.DataFrame(
-        {"volume": np.append(volumes, far_volumes), "energy": np.append(energies, far_energies)}
-    ).sort_values("volume", ignore_index=True)
-    return BirchMurnaghanCurve(*found, curve)
+    fitted = _scan_volumes(calculator, atoms, np.linspace(1 - FIT_RANGE, 1 + FIT_RANGE, FIT_POINTS))
+    parameters = fit_birch_murnaghan(*fitted.to_numpy().T)
+    factors = np.linspace(1 - SCAN_RANGE, 1 + SCAN_RANGE, n_points)
+    outer = _scan_volumes(calculator, atoms, factors[np.abs(factors - 1) > FIT_RANGE])
+    return BirchMurnaghanCurve(*parameters, pd.concat([fitted, outer]).sort_values("volume", ignore_index=True))
 
 
-def _scan(calculator: Any, atoms: Atoms, factors: Array) -> tuple[Array, Array]:
-    """Volumes (Å³/atom) and energies (eV/atom), positions relaxed where symmetry does not hold them."""
+def _scan_volumes(calculator: Any, atoms: Atoms, factors: Array) -> pd.DataFrame:
+    """Tabulate ``volume`` (Å³/atom) and ``energy`` (eV/atom), with relaxed positions, at factors of the volume."""
     rows = []
     for factor in factors:
-        here = _scaled(calculator, atoms, float(factor))
-        if np.abs(here.get_forces()).max() > 0.01:
-            here = relax_structure(calculator, here, relax_cell=False, fmax=0.01)
-        rows.append((here.get_volume() / len(atoms), here.get_potential_energy() / len(atoms)))
-    volumes, energies = np.array(rows).T
-    return volumes, energies
+        relaxed = relax_positions_if_needed(calculator, _scale_volume(atoms, factor), FORCE_TOLERANCE)
+        rows.append((relaxed.get_volume() / len(atoms), relaxed.get_potential_energy() / len(atoms)))
+    return pd.DataFrame(rows, columns=["volume", "energy"])
 
 
 def scale_to_minimum(calculator: Any, atoms: Atoms) -> Atoms:
-    """A copy at the nearest volume where the energy has a minimum, its shape kept: where a prototype's scan is centred.
+    """Scale a structure to the nearest volume at which the energy has a minimum, at constant shape.
 
-    The nearest, not the deepest: far from what it was fitted to, a potential may fall below any crystal.
+    The volume is the centre of a prototype's scan. The nearest minimum is used, not the deepest: far from its training
+    data, a potential may have an energy below that of any crystal.
 
     Raises
     ------
     PropertyError
         If the energy has no minimum between 0.6 and 1.7 times the volume.
     """
-    grid = np.linspace(*SEARCHED, 23)
-    energies = np.array([_scaled(calculator, atoms, float(x)).get_potential_energy() for x in grid])
+
+    def compute_energy_at(factor: float) -> float:
+        return compute_energy(_scale_volume(atoms, factor), calculator)
+
+    grid = np.linspace(*SEARCH_RANGE, SEARCH_POINTS)
+    energies = np.array([compute_energy_at(factor) for factor in grid])
     middle = energies[1:-1]
     minima = 1 + np.flatnonzero((middle < energies[:-2]) & (middle <= energies[2:]))
     if not len(minima):
         raise PropertyError("the energy has no minimum between 0.6 and 1.7 times the volume of the structure")
-    lowest = int(minima[np.argmin(np.abs(grid[minima] - 1))])
-    bounds = float(grid[lowest - 1]), float(grid[lowest + 1])
-    best = minimize_scalar(
-        lambda x: _scaled(calculator, atoms, float(x)).get_potential_energy(), bounds=bounds, method="bounded"
-    )
-    return _scaled(calculator, atoms, float(best.x))
+    nearest = int(minima[np.argmin(np.abs(grid[minima] - 1))])
+    bounds = float(grid[nearest - 1]), float(grid[nearest + 1])
+    minimum = minimize_scalar(compute_energy_at, bounds=bounds, method="bounded")
+    return _scale_volume(atoms, minimum.x)
 
 
-def _scaled(calculator: Any, atoms: Atoms, factor: float) -> Atoms:
+def _scale_volume(atoms: Atoms, factor: float) -> Atoms:
     copy: Atoms = atoms.copy()
-    copy.set_cell(atoms.cell[:] * factor ** (1 / 3), scale_atoms=True)
-    copy.calc = calculator
+    copy.set_cell(atoms.cell[:] * float(factor) ** (1 / 3), scale_atoms=True)
     return copy

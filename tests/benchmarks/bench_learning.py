@@ -26,8 +26,7 @@ from paretofit.core import RowKind, lammps_calculator
 from paretofit.descriptors import DesignMatrix, compute_design
 from paretofit.learning import VALIDATE, SnapModel, SnapModelSettings
 from paretofit.learning.explore import plan_runs, run_md
-from paretofit.learning.learn_settings import ExploreSettings
-from paretofit.learning.learn_study import LearnStudy
+from paretofit.learning.learn_settings import ExploreSettings, LearnStudy
 from paretofit.learning.level_choice import (
     choose_level,
     compute_label_seconds,

@@ -1,4 +1,4 @@
-"""The active-learning loop: its parts against hand computation, its stages, its resuming, and what goes wrong."""
+"""The active-learning loop: its parts against hand computation, its stages, resumption and failures."""
 
 import json
 import shutil
@@ -79,9 +79,9 @@ def _lammps_potentials():
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    """They take most of a small loop's time; those of `done` are drawn."""
+    """Skip the figures, which take most of a small loop's time; those of `finished_loop` are drawn."""
     monkeypatch.setattr(
-        "paretofit.learning.loop_report.draw_picture",
+        "paretofit.learning.loop_report.render_figure",
         lambda plan, _: ReportFigure(plan.name, "", missing_reason="not drawn"),
     )
 
@@ -100,30 +100,30 @@ def study(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """One loop of two iterations, run to its end."""
+def finished_loop(tmp_path_factory):
+    """A loop of two iterations."""
     folder = tmp_path_factory.mktemp("learn")
     return learn(study(folder), out=folder / "run", jobs=2)
 
 
 class TestTheLoop:
-    def test_it_ends_by_itself_with_everything_in_its_place(self, done):
-        assert done.reason == "the maximum number of iterations"
-        assert len(done.iterations) == 2
-        assert done.report.read_text().startswith("<!doctype html>")
-        names = {path.name for path in (done.folder / "figures").glob("*.png")}
+    def test_loop_ends_with_all_files(self, finished_loop):
+        assert finished_loop.stop_reason == "the maximum number of iterations"
+        assert len(finished_loop.iterations) == 2
+        assert finished_loop.report.read_text().startswith("<!doctype html>")
+        names = {path.name for path in (finished_loop.folder / "figures").glob("*.png")}
         assert names == {"errors.png", "parity.png", "disagreement.png", "detection.png", "map.png"}
-        assert len(LearnFolder(done.folder).list_iterations()) == 2
-        potential = LinearPotential.read(done.potential)
+        assert len(LearnFolder(finished_loop.folder).list_iterations()) == 2
+        potential = LinearPotential.read(finished_loop.potential)
         assert len(potential.coefficients) == 4
-        table = pd.read_csv(done.folder / "iterations.csv")
+        table = pd.read_csv(finished_loop.folder / "iterations.csv")
         assert table["labels"].tolist() == [24, table["selected"][0]]
         assert 0 < table["selected"][0] <= 4
         assert (table["n_train"] + table["n_validate"] + table["n_test"]).tolist() == table["labels"].cumsum().tolist()
 
-    def test_the_table_is_what_the_committee_says(self, done):
-        """RMSE of the test set, disagreement, error, slope and rates, once more from the files."""
-        folder = LearnFolder(done.folder)
+    def test_errors_agree_with_the_committee(self, finished_loop):
+        """RMSE of the test set, disagreement, error, slope and rates, computed from the files."""
+        folder = LearnFolder(finished_loop.folder)
         potential = LinearPotential.read(folder.iteration(1).model)
         errors = pd.read_csv(folder.iteration(1).path / "errors.csv")
         with Dataset(folder.dataset) as data:
@@ -133,29 +133,29 @@ class TestTheLoop:
                 k = int(np.flatnonzero(data.ids == row["id"])[0])
                 members = potential.predict(data[k]).forces.reshape(4, -1)
                 truth = labels.forces[labels.offsets[k] : labels.offsets[k + 1]].ravel()
-                one = np.zeros(len(truth))
-                spread.append(1000 * disagreement(members, one)[0])
-                error.append(1000 * committee_error(members, truth, one)[0])
+                zeros = np.zeros(len(truth))
+                spread.append(1000 * disagreement(members, zeros)[0])
+                error.append(1000 * committee_error(members, truth, zeros)[0])
                 sums.append((row["set"], ((members - truth) ** 2).sum(axis=1), len(truth)))
         assert errors["forces_std"].to_numpy() == pytest.approx(spread, rel=1e-5)
         assert errors["forces_committee_error"].to_numpy() == pytest.approx(error, rel=1e-5)
-        test = [one for one in sums if one[0] == TEST]
-        rmse = 1000 * np.sqrt(sum(one[1] for one in test) / sum(one[2] for one in test))
-        first = done.iterations.iloc[0]
-        assert first["test_forces_members"] == pytest.approx(rmse.mean(), rel=1e-6)
-        assert first["test_forces_spread"] == pytest.approx(rmse.std(), rel=1e-6)
-        assert first["test_forces"] < rmse.mean()  # the mean of the members is better than they are
-        held = (errors["set"] == VALIDATE).to_numpy()
-        tau, epsilon = np.array(spread)[held], np.array(error)[held]
-        near = epsilon <= 30 * 20.0
-        line = (tau[near], epsilon[near]) if near.sum() >= 6 else (tau, epsilon)
-        assert first["slope_forces"] == pytest.approx(line[0] @ line[1] / (line[1] @ line[1]), rel=1e-4)
-        assert first["threshold_forces"] == pytest.approx(20.0 * first["slope_forces"])
-        rates = detection_rates(tau, epsilon, first["threshold_forces"], 20.0)
-        assert (first["tpr_forces"], first["ppv_forces"]) == pytest.approx(rates)
+        test = [zeros for zeros in sums if zeros[0] == TEST]
+        rmse = 1000 * np.sqrt(sum(zeros[1] for zeros in test) / sum(zeros[2] for zeros in test))
+        first_row = finished_loop.iterations.iloc[0]
+        assert first_row["test_forces_members"] == pytest.approx(rmse.mean(), rel=1e-6)
+        assert first_row["test_forces_spread"] == pytest.approx(rmse.std(), rel=1e-6)
+        assert first_row["test_forces"] < rmse.mean()  # the mean of the members is better than they are
+        is_validation = (errors["set"] == VALIDATE).to_numpy()
+        tau, epsilon = np.array(spread)[is_validation], np.array(error)[is_validation]
+        is_inlier = epsilon <= 30 * 20.0
+        line = (tau[is_inlier], epsilon[is_inlier]) if is_inlier.sum() >= 6 else (tau, epsilon)
+        assert first_row["slope_forces"] == pytest.approx(line[0] @ line[1] / (line[1] @ line[1]), rel=1e-4)
+        assert first_row["threshold_forces"] == pytest.approx(20.0 * first_row["slope_forces"])
+        rates = detection_rates(tau, epsilon, first_row["threshold_forces"], 20.0)
+        assert (first_row["tpr_forces"], first_row["ppv_forces"]) == pytest.approx(rates)
 
-    def test_frames_that_were_chosen_are_the_next_labels(self, done):
-        folder = LearnFolder(done.folder)
+    def test_chosen_frames_are_labelled_next(self, finished_loop):
+        folder = LearnFolder(finished_loop.folder)
         frames = pd.read_csv(folder.iteration(1).path / "frames.csv")
         chosen = frames[frames["verdict"] == "chosen"]
         structures = load_frames(folder.iteration(2).structures, "")
@@ -163,128 +163,134 @@ class TestTheLoop:
         assert (chosen["above"] != "").all()
         with Dataset(folder.dataset) as data:
             assert data.labels("eam").complete.all()
-            mine = [one for one in data.info_records if one.get("iteration") == 2]
-        assert [one["trajectory"] for one in mine] == [atoms.info["trajectory"] for atoms in structures]
+            new_records = [record for record in data.info_records if record.get("iteration") == 2]
+        assert [record["trajectory"] for record in new_records] == [atoms.info["trajectory"] for atoms in structures]
 
-    def test_everybody_keeps_the_set(self, done):
-        folder = LearnFolder(done.folder)
+    def test_configurations_stay_in_their_set(self, finished_loop):
+        folder = LearnFolder(finished_loop.folder)
         first, second = (pd.read_csv(folder.iteration(k).path / "errors.csv").set_index("id")["set"] for k in (1, 2))
         assert second.loc[first.index].equals(first)
 
-    def test_run_again_it_does_nothing(self, done):
-        before = {path: path.stat().st_mtime_ns for path in (done.folder / "iterations").rglob("*.json")}
-        again = learn(done.folder.parent / "s.yaml", out=done.folder, jobs=1)
-        assert again.stop_reason == done.reason
+    def test_finished_loop_is_not_repeated(self, finished_loop):
+        before = {path: path.stat().st_mtime_ns for path in (finished_loop.folder / "iterations").rglob("*.json")}
+        repeated = learn(finished_loop.folder.parent / "s.yaml", out=finished_loop.folder, jobs=1)
+        assert repeated.stop_reason == finished_loop.stop_reason
         unchanged = {path: path.stat().st_mtime_ns for path in before if path.name != "stopped.json"}
         assert unchanged == {path: at for path, at in before.items() if path.name != "stopped.json"}
 
-    def test_thresholds_that_are_met_stop_it_at_once(self, tmp_path):
+    def test_loop_stops_if_test_errors_are_below_tolerance(self, tmp_path):
         wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "discard_above": BROKEN}
-        found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
-        assert found.stop_reason == "the errors on the test set are below tolerance"
-        assert len(found.iterations) == 1
+        result = learn(study(tmp_path, select=wide), out=tmp_path / "run")
+        assert result.stop_reason == "the errors on the test set are below tolerance"
+        assert len(result.iterations) == 1
         assert not (tmp_path / "run" / "iterations" / "01" / "trajectories").exists()
 
-    def test_it_stops_where_nothing_is_above_tolerance(self, done, tmp_path):
-        """A test set that is never good enough, and a tolerance that everything else is below."""
-        shutil.copytree(done.folder, tmp_path / "run")
+    def test_loop_stops_if_no_frame_is_above_tolerance(self, finished_loop, tmp_path):
+        """A test set with large errors, and a tolerance above the error of every frame."""
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
         for path in (tmp_path / "run" / "iterations" / "02").glob("*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (tmp_path / "run" / "iterations" / "02").rmdir()
-        first = LearnFolder(tmp_path / "run").iteration(1)
-        record = first.read_record("train")
-        record["rmse"][TEST]["energy"]["value"] = 1e9  # the test set is never good enough
-        first.write_record("train", record)
+        iteration = LearnFolder(tmp_path / "run").iteration(1)
+        record = iteration.read_record("train")
+        record["rmse"][TEST]["energy"]["value"] = 1e9
+        iteration.write_record("train", record)
         wide = {"tolerance": {"energy": 1e5, "forces": 1e6, "stress": 1e6}, "min_distance_ratio": 0.0,
                 "discard_above": BROKEN}  # fmt: skip
-        found = learn(study(tmp_path, select=wide), out=tmp_path / "run")
-        assert found.stop_reason == "nothing that the dynamics found is above tolerance"
-        assert found.iterations["selected"].iloc[0] == 0
+        result = learn(study(tmp_path, select=wide), out=tmp_path / "run")
+        assert result.stop_reason == "no frame of the dynamics is above tolerance"
+        assert result.iterations["selected"].iloc[0] == 0
 
 
-class TestDamage:
-    """What stands in the folder of a loop is as it was written, or is refused by its name with what would be right."""
+class TestCorruptFiles:
+    """A corrupt file in the folder of a loop is reported by its name with advice."""
 
     @pytest.mark.parametrize(
-        ("name", "how"),
-        [*((name, how) for how in ("flipped", "cut") for name in (
+        ("name", "fault"),
+        [*((name, fault) for fault in ("flipped", "cut") for name in (
             "sets.json", "start.json", "candidates.extxyz", "iterations/01/errors.csv", "iterations/01/train.json",
             "iterations/02/label.json", "iterations/02/train.json", "iterations/02/components.csv",
             "iterations/02/structures.extxyz", "iterations/02/model/potential.snapcoeff")),
          *((name, "gone") for name in ("sets.json", "candidates.extxyz", "iterations/01/errors.csv"))],
     )  # fmt: skip
-    def test_it_is_said(self, done, tmp_path, name, how):
-        shutil.copytree(done.folder, tmp_path / "run")
+    def test_corrupt_files_are_reported(self, finished_loop, tmp_path, name, fault):
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
         path = tmp_path / "run" / name
         content = path.read_bytes()
-        if how == "flipped":
+        if fault == "flipped":
             flip(path, content.rindex(b"3") if b"3" in content else 0.5)  # a digit becomes another one
-        elif how == "cut":
+        elif fault == "cut":
             path.write_bytes(content[: len(content) // 2])
         else:
             path.unlink()
-        if name in {"sets.json", "iterations/02/structures.extxyz"}:  # of a finished loop nobody asks for them
+        if name in {"sets.json", "iterations/02/structures.extxyz"}:  # a finished loop does not read them
             (tmp_path / "run" / "iterations" / "02" / "label.json").unlink()
-        with pytest.raises(InputError, match=f"{name} is damaged.*(remove|restore) .*(again|--out)"):
+        with pytest.raises(InputError, match=f"{name} is corrupt.*(remove|restore) .*(again|--out)"):
             learn(study(tmp_path), out=tmp_path / "run")
 
-    def test_a_record_of_the_run_is_written_anew(self, done, tmp_path):
-        shutil.copytree(done.folder, tmp_path / "run")
+    def test_corrupt_run_record_is_rewritten(self, finished_loop, tmp_path):
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
         (tmp_path / "run" / "run.json").write_text('{"study": "s')
-        assert learn(study(tmp_path), out=tmp_path / "run").stop_reason == done.reason
+        assert learn(study(tmp_path), out=tmp_path / "run").stop_reason == finished_loop.stop_reason
 
-    def test_what_it_says_is_right(self, done, tmp_path):
-        shutil.copytree(done.folder, tmp_path / "run")
-        here = LearnFolder(tmp_path / "run").iteration(2).path
-        (here / "errors.csv").write_text("id,set\n")
-        with pytest.raises(InputError, match=f"remove {here / 'train.json'}"):
+    def test_advice_of_the_message_works(self, finished_loop, tmp_path):
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
+        iteration_path = LearnFolder(tmp_path / "run").iteration(2).path
+        (iteration_path / "errors.csv").write_text("id,set\n")
+        with pytest.raises(InputError, match=f"remove {iteration_path / 'train.json'}"):
             learn(study(tmp_path), out=tmp_path / "run")
-        (here / "train.json").unlink()
+        (iteration_path / "train.json").unlink()
         learn(study(tmp_path), out=tmp_path / "run")
-        assert (here / "errors.csv").read_bytes() == (done.folder / "iterations" / "02" / "errors.csv").read_bytes()
+        assert (iteration_path / "errors.csv").read_bytes() == (
+            finished_loop.folder / "iterations" / "02" / "errors.csv"
+        ).read_bytes()
 
     @pytest.mark.parametrize("suffix", ["json", "extxyz"])
-    def test_a_damaged_trajectory_runs_again(self, done, tmp_path, suffix):
-        shutil.copytree(done.folder, tmp_path / "run")
-        here = LearnFolder(tmp_path / "run").iteration(1)
-        frames = {path.name: path.read_bytes() for path in here.trajectories.glob("*.extxyz")}
-        written = (here.trajectories / "001.extxyz").stat().st_mtime_ns
-        flip(here.trajectories / f"000.{suffix}", 0.6)
-        (here.path / "explore.json").unlink()
+    def test_corrupt_trajectory_is_repeated(self, finished_loop, tmp_path, suffix):
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
+        iteration = LearnFolder(tmp_path / "run").iteration(1)
+        frames = {path.name: path.read_bytes() for path in iteration.trajectories.glob("*.extxyz")}
+        written = (iteration.trajectories / "001.extxyz").stat().st_mtime_ns
+        flip(iteration.trajectories / f"000.{suffix}", 0.6)
+        (iteration.path / "explore.json").unlink()
         learn(study(tmp_path), out=tmp_path / "run", stage="explore")
-        assert {path.name: path.read_bytes() for path in here.trajectories.glob("*.extxyz")} == frames
-        assert (here.trajectories / "001.extxyz").stat().st_mtime_ns == written
+        assert {path.name: path.read_bytes() for path in iteration.trajectories.glob("*.extxyz")} == frames
+        assert (iteration.trajectories / "001.extxyz").stat().st_mtime_ns == written
 
-    def test_a_finished_iteration_that_lacks_a_stage_is_gone_through_again(self, done, tmp_path):
-        shutil.copytree(done.folder, tmp_path / "run")
-        first = LearnFolder(tmp_path / "run").iteration(1).path
-        (first / "train.json").unlink()
+    def test_missing_stage_of_a_finished_iteration_is_repeated(self, finished_loop, tmp_path):
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
+        iteration_path = LearnFolder(tmp_path / "run").iteration(1).path
+        (iteration_path / "train.json").unlink()
         learn(study(tmp_path), out=tmp_path / "run")
-        assert (first / "errors.csv").read_bytes() == (done.folder / "iterations" / "01" / "errors.csv").read_bytes()
+        assert (iteration_path / "errors.csv").read_bytes() == (
+            finished_loop.folder / "iterations" / "01" / "errors.csv"
+        ).read_bytes()
 
 
 class TestStages:
-    def test_the_page_is_written_once_after_each_iteration(self, tmp_path, monkeypatch):
+    def test_report_is_written_once_per_iteration(self, tmp_path, monkeypatch):
         written = []
         monkeypatch.setattr(
-            "paretofit.learning.loop_report.write_learn_report",
+            "paretofit.learning.write_learn_report",
             lambda folder, _, reason: written.append(reason) or folder.path / "report.html",
         )
         learn(study(tmp_path), out=tmp_path / "run")
         assert written == ["not yet", "the maximum number of iterations"]
 
-    def test_one_after_the_other_by_hand_is_the_loop(self, done, tmp_path):
+    def test_single_stages_give_the_same_result_as_the_loop(self, finished_loop, tmp_path):
         path = study(tmp_path)
         with pytest.raises(InputError, match="stage 'train' of iteration 1 needs 'label' first"):
             learn(path, out=tmp_path / "run", stage="train")
         for stage in ("label", "train", "explore", "select"):
-            found = learn(path, out=tmp_path / "run", stage=stage)
-            assert found.stop_reason == f"stage '{stage}' of iteration 1"
+            result = learn(path, out=tmp_path / "run", stage=stage)
+            assert result.stop_reason == f"stage '{stage}' of iteration 1"
         columns = ["test_energy", "test_forces", "slope_forces", "selected", "frames"]
-        first = found.iterations[columns].iloc[0].astype(float)
-        assert first.to_numpy() == pytest.approx(done.iterations[columns].iloc[0].astype(float).to_numpy(), rel=1e-6)
+        first_row = result.iterations[columns].iloc[0].astype(float)
+        assert first_row.to_numpy() == pytest.approx(
+            finished_loop.iterations[columns].iloc[0].astype(float).to_numpy(), rel=1e-6
+        )
 
-    def test_a_labelled_dataset_trains_without_any_label(self, tmp_path):
+    def test_labelled_dataset_needs_no_labels(self, tmp_path):
         (tmp_path / "s.yaml").write_text(
             yaml.safe_dump(
                 {
@@ -294,39 +300,45 @@ class TestStages:
                 }
             )
         )
-        found = learn(tmp_path / "s.yaml", out=tmp_path / "run")
-        assert found.iterations["labels"].tolist() == [0]
-        assert found.iterations["n_train"].iloc[0] > 140
-        assert found.iterations["test_forces"].iloc[0] < 600
+        result = learn(tmp_path / "s.yaml", out=tmp_path / "run")
+        assert result.iterations["labels"].tolist() == [0]
+        assert result.iterations["n_train"].iloc[0] > 140
+        assert result.iterations["test_forces"].iloc[0] < 600
 
     @pytest.mark.parametrize("stage", ["label", "train", "explore", "select"])
-    def test_a_stage_that_was_cut_short_is_done_again(self, done, tmp_path, stage):
-        """Without its record, and with half of its files, the same numbers come out, and labels are not paid twice."""
-        shutil.copytree(done.folder, tmp_path / "run")
-        here = LearnFolder(tmp_path / "run").iteration(2 if stage in {"label", "train"} else 1)
+    def test_incomplete_stage_is_repeated(self, finished_loop, tmp_path, stage):
+        """Without its record and half of its files, the results are the same, and labels are not computed again."""
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
+        iteration = LearnFolder(tmp_path / "run").iteration(2 if stage in {"label", "train"} else 1)
         if stage in {"explore", "select"}:
             shutil.rmtree(tmp_path / "run" / "iterations" / "02")
         for name in ("label", "train", "explore", "select")[("label", "train", "explore", "select").index(stage) :]:
-            (here.path / f"{name}.json").unlink(missing_ok=True)
+            (iteration.path / f"{name}.json").unlink(missing_ok=True)
         if stage == "explore":
-            (here.trajectories / "001.json").unlink()
-            (here.trajectories / "001.extxyz").write_text("16\nhalf")
+            (iteration.trajectories / "001.json").unlink()
+            (iteration.trajectories / "001.extxyz").write_text("16\nhalf")
         journal = (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes()
-        again = learn(study(tmp_path), out=tmp_path / "run")
+        resumed = learn(study(tmp_path), out=tmp_path / "run")
         assert (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes() == journal
-        columns = [one for one in done.iterations if "seconds" not in one and done.iterations[one].dtype != object]
-        pd.testing.assert_frame_equal(again.iterations[columns], done.iterations[columns], rtol=1e-6, check_dtype=False)
+        columns = [
+            column
+            for column in finished_loop.iterations
+            if "seconds" not in column and finished_loop.iterations[column].dtype != object
+        ]
+        pd.testing.assert_frame_equal(
+            resumed.iterations[columns], finished_loop.iterations[columns], rtol=1e-6, check_dtype=False
+        )
 
-    def test_a_change_of_settings_redoes_the_last_stage_only(self, done, tmp_path):
-        shutil.copytree(done.folder, tmp_path / "run")
+    def test_changed_settings_repeat_the_last_stage_only(self, finished_loop, tmp_path):
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
         before = (tmp_path / "run" / "iterations" / "01" / "train.json").stat().st_mtime_ns
-        found = learn(study(tmp_path, model={"members": 5}), out=tmp_path / "run")
-        assert len(LinearPotential.read(found.potential).coefficients) == 5
+        result = learn(study(tmp_path, model={"members": 5}), out=tmp_path / "run")
+        assert len(LinearPotential.read(result.potential).coefficients) == 5
         assert (tmp_path / "run" / "iterations" / "01" / "train.json").stat().st_mtime_ns == before
 
     @pytest.mark.slow
-    def test_killed_at_any_moment_it_goes_on_and_pays_nothing_twice(self, done, tmp_path):
-        """In every stage of both iterations, as the log tells them, and at random."""
+    def test_killed_loop_resumes_without_repeating_labels(self, finished_loop, tmp_path):
+        """Kill it in every stage of both iterations, according to the log, and at random times."""
         log, rng = tmp_path / "run" / "learn.log", np.random.default_rng(0)
         stages = [f"iteration {k}, {stage}:" for k in (1, 2) for stage in ("label", "train", "explore", "select")]
         arguments = ["learn", study(tmp_path), "--out", tmp_path / "run", "--jobs", 1]
@@ -338,18 +350,24 @@ class TestStages:
                 assert soon(lambda process=process, before=before: says(log, before, 0) or process.poll() is not None)
                 time.sleep(rng.uniform(0, 0.5))
             if process.poll() is None:
-                _, family = stop(process, signal.SIGKILL, group=True)
-                assert soon(lambda family=family: gone(family))
-        found = learn(tmp_path / "s.yaml", out=tmp_path / "run")
+                _, process_ids = stop(process, signal.SIGKILL, group=True)
+                assert soon(lambda process_ids=process_ids: gone(process_ids))
+        result = learn(tmp_path / "s.yaml", out=tmp_path / "run")
         assert not litter(tmp_path / "run")
-        columns = [one for one in done.iterations if "seconds" not in one and done.iterations[one].dtype != object]
-        pd.testing.assert_frame_equal(found.iterations[columns], done.iterations[columns], rtol=1e-6, check_dtype=False)
+        columns = [
+            column
+            for column in finished_loop.iterations
+            if "seconds" not in column and finished_loop.iterations[column].dtype != object
+        ]
+        pd.testing.assert_frame_equal(
+            result.iterations[columns], finished_loop.iterations[columns], rtol=1e-6, check_dtype=False
+        )
         keys = [json.loads(line)["key"] for line in (tmp_path / "run" / "labels" / "labels.jsonl").open()]
-        assert len(keys) == len(set(keys)) == done.iterations["labels"].sum()
+        assert len(keys) == len(set(keys)) == finished_loop.iterations["labels"].sum()
 
 
-class TestWhatGoesWrong:
-    def test_labels_that_fail_are_counted_and_left_out(self, tmp_path, monkeypatch):
+class TestFailures:
+    def test_failed_labels_are_counted(self, tmp_path, monkeypatch):
         (tmp_path / "fragile.py").write_text(
             "from ase.calculators.calculator import CalculationFailed\n"
             "from ase.calculators.lj import LennardJones\n"
@@ -363,24 +381,24 @@ class TestWhatGoesWrong:
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         engine = {"name": "ase", "calculator": "fragile.Fragile", "options": {"sigma": 2.4, "epsilon": 0.5, "rc": 6.0}}
         path = study(tmp_path, labelling={"engine": engine}, max_iterations=1)
-        found = learn(path, out=tmp_path / "run")
+        result = learn(path, out=tmp_path / "run")
         failed = json.loads((tmp_path / "run" / "iterations" / "01" / "label.json").read_text())["failed"]
         assert 0 < len(failed) < 24
-        assert found.iterations["failed"].tolist() == [len(failed)]
-        assert found.iterations[["n_train", "n_validate", "n_test"]].sum(axis=1).tolist() == [24 - len(failed)]
-        assert "no convergence" in found.report.read_text()
+        assert result.iterations["failed"].tolist() == [len(failed)]
+        assert result.iterations[["n_train", "n_validate", "n_test"]].sum(axis=1).tolist() == [24 - len(failed)]
+        assert "no convergence" in result.report.read_text()
 
-    def test_dynamics_that_explode_are_stopped_with_their_frames(self):
+    def test_unphysical_dynamics_are_stopped(self):
         atoms = bulk("W", cubic=True).repeat(2)
         settings = ExploreSettings(time_ps=1.0, interval_ps=0.1)
-        near = atoms.copy()
-        near.positions[1] = near.positions[0] + [1.3, 0, 0]
-        found = run_md(MdRun(0, near, 300.0, 0.0, 1), ENGINE, settings)
-        assert found.reason.startswith(("the temperature reached", "atoms came closer"))
-        assert len(found.frames) < 10
+        overlapping = atoms.copy()
+        overlapping.positions[1] = overlapping.positions[0] + [1.3, 0, 0]
+        exploded = run_md(MdRun(0, overlapping, 300.0, 0.0, 1), ENGINE, settings)
+        assert exploded.reason.startswith(("the temperature reached", "atoms came closer"))
+        assert len(exploded.frames) < 10
         graded = run_md(MdRun(0, atoms, 300.0, 0.0, 1), ENGINE, settings, lambda _: 99.0)
         assert graded.reason == "the extrapolation grade reached 99"
-        assert len(graded.frames) == 1  # the structure that is outside is what needs a label
+        assert len(graded.frames) == 1  # the structure with the high grade needs a label
         broken = run_md(MdRun(0, atoms, 300.0, 0.0, 1), MdEngine(("pair_style zero 5.0",), ("W",)), settings)
         assert "pair_coeff" in broken.reason or "coeffs" in broken.reason
 
@@ -438,7 +456,7 @@ class TestWhatGoesWrong:
             ),
         ],
     )
-    def test_wrong_input_is_one_sentence_before_anything_is_spent(self, tmp_path, changes, message):
+    def test_wrong_input_is_reported_before_any_label(self, tmp_path, changes, message):
         path = study(tmp_path, **changes)
         with pytest.raises(InputError, match=message):
             learn(path, out=tmp_path / "run")
@@ -446,26 +464,26 @@ class TestWhatGoesWrong:
             journal = tmp_path / "run" / "labels" / "labels.jsonl"
             assert not journal.exists() or not journal.read_text()
 
-    def test_too_few_to_calibrate(self, tmp_path):
+    def test_too_small_validation_set_is_reported(self, tmp_path):
         with pytest.raises(InputError, match="the validation set has 0, fewer than the 3 that a calibration needs"):
             learn(study(tmp_path, sets={"train": 0.98, "validation": 0.01, "test": 0.01}), out=tmp_path / "run")
 
-    def test_the_command_line_says_what_stage_there_is(self, tmp_path):
-        done = CliRunner().invoke(
+    def test_unknown_stage_is_reported_with_the_choices(self, tmp_path):
+        outcome = CliRunner().invoke(
             app, ["learn", str(study(tmp_path)), "--stage", "guess", "--out", str(tmp_path / "r")]
         )
-        assert "there is no stage 'guess'; there are label, train, explore, select" in str(done.exception)
+        assert "there is no stage 'guess'; there are label, train, explore, select" in str(outcome.exception)
 
 
 class TestDynamics:
     settings = ExploreSettings(time_ps=0.3, interval_ps=0.1)
 
-    def test_bulk_keeps_its_frame_and_its_temperature(self):
+    def test_crystal_keeps_its_orientation(self):
         atoms = bulk("W").repeat(4)
         atoms.rotate(33, (1, 2, 3), rotate_cell=True)
-        found = run_md(MdRun(0, atoms, 400.0, 0.0, 3), ENGINE, self.settings)
-        assert (found.reason, len(found.frames), found.times) == ("", 3, pytest.approx([0.1, 0.2, 0.3]))
-        last = found.frames[-1]
+        trajectory = run_md(MdRun(0, atoms, 400.0, 0.0, 3), ENGINE, self.settings)
+        assert (trajectory.reason, len(trajectory.frames), trajectory.times) == ("", 3, pytest.approx([0.1, 0.2, 0.3]))
+        last = trajectory.frames[-1]
         assert last.cell.cellpar() == pytest.approx(atoms.cell.cellpar(), rel=0.03)
         assert (
             np.linalg.norm(last.cell[0] / np.linalg.norm(last.cell[0]) - atoms.cell[0] / np.linalg.norm(atoms.cell[0]))
@@ -475,7 +493,7 @@ class TestDynamics:
         moved = (scaled - np.round(scaled)) @ atoms.cell[:]
         assert 0.01 < np.abs(moved).max() < 1.0
 
-    def test_a_slab_is_pressed_along_its_periodic_directions_only(self):
+    def test_barostat_acts_along_periodic_directions_only(self):
         slab = bcc110("W", (3, 3, 4), vacuum=8)
         slab.pbc = (True, True, False)
         order = slab.copy()
@@ -492,11 +510,11 @@ class TestDynamics:
     def test_a_cluster_runs_at_constant_volume(self):
         cluster = bulk("W", cubic=True).repeat(2)
         cluster.pbc = False
-        found = run_md(MdRun(0, cluster, 300.0, 50.0, 3), ENGINE, self.settings)
-        assert found.reason == ""
-        assert np.array_equal(found.frames[-1].cell[:], cluster.cell[:])
+        trajectory = run_md(MdRun(0, cluster, 300.0, 50.0, 3), ENGINE, self.settings)
+        assert trajectory.reason == ""
+        assert np.array_equal(trajectory.frames[-1].cell[:], cluster.cell[:])
 
-    def test_pressure_presses(self):
+    def test_pressure_reduces_the_volume(self):
         atoms = bulk("W", cubic=True).repeat(3)
         settings = ExploreSettings(time_ps=2.0, interval_ps=2.0)
         volumes = [
@@ -512,66 +530,66 @@ class TestDynamics:
         assert [run.pressure for run in runs] == [0, 10, 20, 0, 10, 20]
         assert all(100 <= run.temperature <= 200 for run in runs)
         assert sorted(len(run.atoms) for run in runs) == [1, 1, 1, 8, 8, 8]
-        again = plan_runs(starts, settings, np.random.default_rng(0))
-        assert [run.seed for run in again] == [run.seed for run in runs]
+        repeated = plan_runs(starts, settings, np.random.default_rng(0))
+        assert [run.seed for run in repeated] == [run.seed for run in runs]
 
 
 class TestSets:
-    def made(self, records):
-        found = []
+    def make_structures(self, records):
+        structures = []
         for k, record in enumerate(records):
             atoms = bulk("W").repeat((2, 1, 1))
             atoms.info = {"config_id": k, **record}
-            found.append(atoms)
-        return found
+            structures.append(atoms)
+        return structures
 
-    def test_shares_relatives_and_what_always_trains(self):
-        structures = self.made([{"trajectory": f"t{k // 5}"} for k in range(200)])
-        structures += self.made([{"config_type": "isolated"}] * 3)[:0]
+    def test_shares_groups_and_fixed_training_configurations(self):
+        structures = self.make_structures([{"trajectory": f"t{k // 5}"} for k in range(200)])
+        structures += self.make_structures([{"config_type": "isolated"}] * 3)[:0]
         structures[7].info["config_type"] = "input"
         structures[8] = Atoms("W", cell=[3, 3, 3], pbc=True, info={"config_id": 8, "trajectory": "t1"})
         shares = {TRAIN: 0.8, VALIDATE: 0.1, TEST: 0.1}
-        found = assign_sets(structures, {}, shares, ["parent", "trajectory"], np.random.default_rng(1))
-        counts = pd.Series(found).value_counts()
+        sets = assign_sets(structures, {}, shares, ["parent", "trajectory"], np.random.default_rng(1))
+        counts = pd.Series(sets).value_counts()
         assert counts[TRAIN] == pytest.approx(160, abs=6)
         assert counts[VALIDATE] == pytest.approx(20, abs=6)
-        assert found[7] == found[8] == TRAIN
-        for family in range(40):
-            own = {found[5 * family + k] for k in range(5) if 5 * family + k not in (7, 8)}
-            assert len(own) == 1
+        assert sets[7] == sets[8] == TRAIN
+        for group in range(40):
+            group_sets = {sets[5 * group + k] for k in range(5) if 5 * group + k not in (7, 8)}
+            assert len(group_sets) == 1
 
-    def test_what_was_given_stays_and_relatives_follow(self):
-        structures = self.made([{"trajectory": f"t{k // 2}"} for k in range(20)])
+    def test_known_sets_stay_and_groups_follow(self):
+        structures = self.make_structures([{"trajectory": f"t{k // 2}"} for k in range(20)])
         known = dict.fromkeys(range(0, 20, 2), TEST)
-        found = assign_sets(
+        sets = assign_sets(
             structures, known, {TRAIN: 0.8, VALIDATE: 0.1, TEST: 0.1}, ["trajectory"], np.random.default_rng(1)
         )
-        assert set(found.values()) == {TEST}
+        assert set(sets.values()) == {TEST}
 
-    def test_one_parent_of_all_is_no_family(self):
-        structures = self.made([{"parent": "a.cif", "family": f"f{k // 4}"} for k in range(40)])
+    def test_common_parent_makes_no_group(self):
+        structures = self.make_structures([{"parent": "a.cif", "family": f"f{k // 4}"} for k in range(40)])
         keys = choose_group_keys(structures, ["parent", "trajectory"])
         assert keys == ["trajectory", "family"]
         assert len(set(assign_group_numbers(structures, keys).tolist())) == 10
         assert choose_group_keys(structures[:1], ["parent"]) == ["parent"]
 
-    def test_frames_go_with_what_they_started_from(self):
-        structures = self.made([{}] * 10 + [{"trajectory": f"01-{k}", "started_from": k} for k in range(10)])
+    def test_frames_follow_their_start_structure(self):
+        structures = self.make_structures([{}] * 10 + [{"trajectory": f"01-{k}", "started_from": k} for k in range(10)])
         shares = {TRAIN: 0.5, VALIDATE: 0.25, TEST: 0.25}
         known = assign_sets(structures[:10], {}, shares, ["trajectory"], np.random.default_rng(0))
-        found = assign_sets(structures, known, shares, ["trajectory"], np.random.default_rng(1))
-        assert [found[10 + k] for k in range(10)] == [known[k] for k in range(10)]
+        sets = assign_sets(structures, known, shares, ["trajectory"], np.random.default_rng(1))
+        assert [sets[10 + k] for k in range(10)] == [known[k] for k in range(10)]
 
 
 class TestSelection:
-    def test_what_is_hopelessly_off_does_not_calibrate(self):
+    def test_outliers_do_not_affect_the_calibration(self):
         settings = SelectSettings(tolerance={"energy": 1.0, "forces": 1.0})
         error = pd.DataFrame({"energy": [1.0, 2, 3, 4, 5, 6, 4000], "forces": [1.0] * 7, "stress": [np.nan] * 7})
         spread = pd.DataFrame(
             {"energy": [*(0.5 * error["energy"][:6]), 4000], "forces": [1.0] * 7, "stress": [np.nan] * 7}
         )
         assert calibrate(spread, error, settings).thresholds["energy"] == pytest.approx(0.5)
-        assert calibrate(spread[3:], error[3:], settings).thresholds["energy"] > 0.9  # too few others
+        assert calibrate(spread[3:], error[3:], settings).thresholds["energy"] > 0.9  # too few inliers
 
     def assessed(self, energy, forces, grade=0.5):
         n = 4
@@ -589,7 +607,7 @@ class TestSelection:
         errors = pd.DataFrame({"energy": [2.0, 4, 6], "forces": [10.0, 20, 30], "stress": [np.nan] * 3})
         calibration = calibrate(pairs, errors, settings)
         assert calibration.thresholds == {"energy": pytest.approx(5.0), "forces": pytest.approx(100.0)}
-        assessed = [self.assessed(*one) for one in
+        assessed = [self.assessed(*spreads) for spreads in
                     [(0.004, 0.05), (0.006, 0.05), (0.004, 0.2), (0.6, 0.05), (0.007, 0.2), (0.007, 0.2)]]  # fmt: skip
         described = np.array([[1.0, 0], [2, 0], [3, 0], [4, 0], [5, 0], [5, 1e-5]])
         table = classify_frames(self.frames(6), assessed, calibration, settings, described, np.array([[9.0, 9]]))
@@ -602,14 +620,14 @@ class TestSelection:
         }
         assert drawn == {(1, 2), (1, 4), (2, 4)}
 
-    def test_diverse_choice_takes_what_is_far_from_what_is_known(self):
+    def test_diverse_strategy_selects_frames_far_from_known_ones(self):
         settings = SelectSettings(strategy="diverse", max_selected=2)
         table = pd.DataFrame({"verdict": ["not drawn"] * 4})
         described = np.array([[1.0, 0.0, 0.0], [1.0, 0.01, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-        found = select_frames(table, described, np.array([[1.0, 0.0, 0.0]] * 5), settings, np.random.default_rng(0))
-        assert found.tolist() == [2, 3]
+        selected = select_frames(table, described, np.array([[1.0, 0.0, 0.0]] * 5), settings, np.random.default_rng(0))
+        assert selected.tolist() == [2, 3]
 
-    def test_structures_whose_atoms_overlap_are_broken(self):
+    def test_overlapping_atoms_are_broken(self):
         settings = SelectSettings()
         atoms = bulk("W").repeat((4, 1, 1))
         atoms.positions[1] = atoms.positions[0] + [1.0, 0, 0]
@@ -620,7 +638,7 @@ class TestSelection:
 
 
 class TestLevels:
-    def test_the_cheap_level_early_and_the_good_one_late(self):
+    def test_cheap_level_is_chosen_early_and_good_level_late(self):
         levels = ["cheap", "good"]
         noise, seconds = {"cheap": (0.02, 0.1)}, {"cheap": 1.0, "good": 10.0}
         early = choose_level(levels, noise, seconds, (0.2, 1.0), 20, 20)
@@ -636,7 +654,7 @@ class TestLevels:
         assert energies.name == "good"  # the cheap level's energies are worse than the model's
         assert fit_learning_exponent([(10, 4.0)]) == 0.5
 
-    def test_noise_and_cost_come_from_what_has_labels_at_both(self):
+    def test_noise_and_cost_are_measured_on_common_labels(self):
         with Dataset(first_configurations()) as data:
             noise, seconds = measure_level_noise(data, ["2", "3", "5"]), compute_label_seconds(data, ["2", "3", "5"])
             energy = (data.labels("3").energy - data.labels("5").energy) / data.n_atoms
@@ -645,16 +663,16 @@ class TestLevels:
         assert seconds["2"] < seconds["3"] < seconds["5"]
 
     def test_mixed_levels_have_an_offset_and_less_weight(self, tmp_path):
-        """Half of the labels 0.7 eV/atom off: the offset is found, and predictions are on the better level's scale."""
+        """Half of the labels are shifted by 0.7 eV/atom: predictions are on the scale of the better level."""
         with Dataset(first_configurations()) as data:
             n = len(data)
             sets = np.array([VALIDATE if k % 5 == 0 else TRAIN for k in range(n)])
             level = np.array(["3" if k % 2 else "5" for k in range(n)], dtype=object)
-            made = TrainingData(data, sets, level, np.arange(n), np.ones(n, dtype=int), ["3", "5"],
+            training_data = TrainingData(data, sets, level, np.arange(n), np.ones(n, dtype=int), ["3", "5"],
                                 measure_level_noise(data, ["3", "5"]), (0.02, 0.1))  # fmt: skip
             model = SnapModel(SnapModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
             (tmp_path / "designs").mkdir()
-            trained = model.train(made, tmp_path / "model", seed=1)
+            trained = model.train(training_data, tmp_path / "model", seed=1)
             labels3, labels5 = data.labels("3"), data.labels("5")
             shift = float(np.mean((labels3.energy - labels5.energy) / data.n_atoms))
             assert trained.offsets["3", "Be"] == pytest.approx(shift, abs=0.01)
@@ -671,20 +689,20 @@ def test_the_shipped_studies_load():
         assert loaded.learning.max_iterations >= 3
 
 
-class TestWhatTheReviewFound:
+class TestRegressions:
     def test_the_report_counts_why_trajectories_ended(self, tmp_path):
         for k, heat in ((1, "3574"), (1, "1.2e+04"), (2, "9")):
-            here = LearnFolder(tmp_path).iteration(k)
-            events = (here.read_record("explore") or {"events": []})["events"]
-            here.write_record("explore", {"events": [*events, f"trajectory 3: the temperature reached {heat} K"]})
+            iteration = LearnFolder(tmp_path).iteration(k)
+            events = (iteration.read_record("explore") or {"events": []})["events"]
+            iteration.write_record("explore", {"events": [*events, f"trajectory 3: the temperature reached {heat} K"]})
         table = count_early_stops(LearnFolder(tmp_path))
         assert table.to_numpy().tolist() == [
             [1, "the temperature reached … K", 2],
             [2, "the temperature reached … K", 1],
         ]
 
-    def test_the_number_of_iterations_is_kept_whatever_stages_are_asked_for(self, done, tmp_path):
-        shutil.copytree(done.folder, tmp_path / "run")
+    def test_single_stages_do_not_exceed_the_number_of_iterations(self, finished_loop, tmp_path):
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
         path = study(tmp_path)
         for stage in ("explore", "select"):
             learn(path, out=tmp_path / "run", stage=stage)
@@ -692,8 +710,8 @@ class TestWhatTheReviewFound:
         assert learn(path, out=tmp_path / "run").stop_reason == "the maximum number of iterations"
         assert (tmp_path / "run" / "labels" / "labels.jsonl").read_bytes() == journal
 
-    def test_trajectories_of_other_settings_are_run_again(self, done, tmp_path):
-        shutil.copytree(done.folder, tmp_path / "run")
+    def test_trajectories_of_other_settings_are_repeated(self, finished_loop, tmp_path):
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
         shutil.rmtree(tmp_path / "run" / "iterations" / "02")
         for name in ("explore", "select"):
             (tmp_path / "run" / "iterations" / "01" / f"{name}.json").unlink()
@@ -705,16 +723,16 @@ class TestWhatTheReviewFound:
         record = json.loads((tmp_path / "run" / "iterations" / "01" / "trajectories" / "000.json").read_text())
         assert 50 <= record["temperature_k"] <= 60
 
-    def test_another_start_needs_another_folder(self, done, tmp_path):
-        shutil.copytree(done.folder, tmp_path / "run")
+    def test_changed_candidates_need_another_folder(self, finished_loop, tmp_path):
+        shutil.copytree(finished_loop.folder, tmp_path / "run")
         with pytest.raises(InputError, match="'augmentation' has changed since .*run was begun"):
             learn(study(tmp_path, augmentation={"n_candidates": 30}), out=tmp_path / "run")
 
-    def test_the_dataset_of_another_loop_is_taken_as_it_is(self, done, tmp_path):
-        found = learn(self.with_dataset(tmp_path, done.folder / "dataset.h5"), out=tmp_path / "run")
-        assert found.iterations["labels"].tolist() == [0]
-        total = found.iterations[["n_train", "n_validate", "n_test"]].sum(axis=1).tolist()
-        assert total == [done.iterations["labels"].sum()]
+    def test_dataset_of_another_loop_is_accepted(self, finished_loop, tmp_path):
+        result = learn(self.with_dataset(tmp_path, finished_loop.folder / "dataset.h5"), out=tmp_path / "run")
+        assert result.iterations["labels"].tolist() == [0]
+        total = result.iterations[["n_train", "n_validate", "n_test"]].sum(axis=1).tolist()
+        assert total == [finished_loop.iterations["labels"].sum()]
 
     def with_dataset(self, folder, dataset):
         path = study(folder, augmentation=None, max_iterations=1)
@@ -722,23 +740,23 @@ class TestWhatTheReviewFound:
         path.write_text(yaml.safe_dump({**content, "dataset": str(dataset)}))
         return path
 
-    def test_frames_and_lengths_are_as_asked(self):
+    def test_number_and_times_of_frames(self):
         atoms = bulk("W", cubic=True).repeat(2)
         for time_ps, interval_ps, count in ((0.1, 0.005, 20), (0.1, 0.03, 3), (0.05, 0.05, 1)):
             settings = ExploreSettings(time_ps=time_ps, interval_ps=interval_ps)
-            found = run_md(MdRun(0, atoms, 100.0, 0.0, 1), ENGINE, settings)
-            assert len(found.frames) == count
-            assert found.times[-1] == pytest.approx(count * interval_ps, rel=0.05)
+            trajectory = run_md(MdRun(0, atoms, 100.0, 0.0, 1), ENGINE, settings)
+            assert len(trajectory.frames) == count
+            assert trajectory.times[-1] == pytest.approx(count * interval_ps, rel=0.05)
 
-    def test_a_box_that_swells_is_stopped(self):
+    def test_expanding_box_is_stopped(self):
         atoms = bulk("W", cubic=True).repeat(2)
         atoms.set_cell(atoms.cell * 0.7, scale_atoms=True)
         settings = ExploreSettings(time_ps=5.0, interval_ps=0.1, stop_temperature_ratio=1e6)
-        found = run_md(MdRun(0, atoms, 100.0, -500.0, 1), ENGINE, settings)
-        assert found.reason
+        trajectory = run_md(MdRun(0, atoms, 100.0, -500.0, 1), ENGINE, settings)
+        assert trajectory.reason
 
-    def test_what_judges_is_labelled_at_the_best_level(self, tmp_path):
-        """Two levels of one calculator, the cheap one off by its length scale."""
+    def test_held_out_sets_are_labelled_at_the_best_level(self, tmp_path):
+        """Two levels of one calculator, which differ in the length scale."""
         engine = {
             "name": "ase",
             "calculator": "ase.calculators.lj.LennardJones",
@@ -748,31 +766,31 @@ class TestWhatTheReviewFound:
         path = study(
             tmp_path, labelling={"engine": engine, "ladder": ladder}, level={"pilot_size": 4}, max_iterations=1
         )
-        found = learn(path, out=tmp_path / "run")
+        result = learn(path, out=tmp_path / "run")
         errors = pd.read_csv(tmp_path / "run" / "iterations" / "01" / "errors.csv")
-        judges = errors[errors["set"] != TRAIN]
-        assert (judges["level"] == "hi").all()
-        assert len(judges) >= 8
-        with Dataset(found.folder / "dataset.h5") as data:
+        held_out = errors[errors["set"] != TRAIN]
+        assert (held_out["level"] == "hi").all()
+        assert len(held_out) >= 8
+        with Dataset(result.folder / "dataset.h5") as data:
             assert data.labels("lo").complete.sum() >= 4
 
-    def test_candidates_that_wait_keep_their_ids(self, tmp_path):
-        """Where not all are labelled, frames get ids beyond all candidates, and the run goes on when resumed."""
+    def test_unlabelled_candidates_keep_their_ids(self, tmp_path):
+        """If not all candidates are labelled, frames get ids beyond all candidates, and the run can be resumed."""
         path = study(tmp_path, n_initial=20, max_iterations=1)
         learn(path, out=tmp_path / "run")
-        found = learn(study(tmp_path, n_initial=20, max_iterations=2), out=tmp_path / "run")
+        result = learn(study(tmp_path, n_initial=20, max_iterations=2), out=tmp_path / "run")
         with Dataset(tmp_path / "run" / "dataset.h5") as data:
-            assert sorted(data.ids.tolist())[20:] == list(range(24, 24 + int(found.iterations["labels"].iloc[1])))
+            assert sorted(data.ids.tolist())[20:] == list(range(24, 24 + int(result.iterations["labels"].iloc[1])))
         assert learn(tmp_path / "s.yaml", out=tmp_path / "run").stop_reason == "the maximum number of iterations"
 
-    def test_forces_that_vanish_do_not_stop_a_committee(self):
-        """Ten held-out families, four of them crystals without forces."""
+    def test_vanishing_forces_allow_conformal_intervals(self):
+        """Ten held-out groups, four of them crystals without forces."""
         from paretofit.uncertainty import CalibrationData, Uncertainty
 
         group = np.repeat(np.arange(10), 6)
         spread = np.where(group < 4, 1e-17, 0.1)
         residual = np.where(group < 4, 0.0, 0.2) * np.random.default_rng(0).normal(size=60)
-        own = Uncertainty(
+        uncertainty = Uncertainty(
             "bootstrap", {RowKind.FORCE: CalibrationData(spread, residual, group, group)}, {}, None, 1.0, {}
         )
-        assert own.fit_interval(RowKind.FORCE).factor > 0
+        assert uncertainty.fit_interval(RowKind.FORCE).factor > 0

@@ -1,4 +1,4 @@
-"""Properties of potentials against what is known: analytic functions, energies by hand, symmetry, published numbers."""
+"""Properties of potentials against analytic functions, energies by hand, symmetry and published numbers."""
 
 import subprocess
 import sys
@@ -12,9 +12,11 @@ from ase import Atoms, units
 from ase.build import bulk, fcc111, graphene
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from typer.testing import CliRunner
 
 pytest.importorskip("phonopy")
 
+from paretofit.cli import app, main
 from paretofit.commands import validate_potential
 from paretofit.core import InputError
 from paretofit.potentials import format_dispersion_commands, overlay_commands
@@ -62,9 +64,9 @@ def graphite():
     atoms = graphene(a=2.46, vacuum=None, size=(1, 1, 1))
     atoms.set_cell([*atoms.cell[:2], [0, 0, 6.7]])
     atoms.pbc = True
-    second = atoms.copy()
-    second.positions += [0, 1.42, 3.35]
-    return atoms + second
+    second_layer = atoms.copy()
+    second_layer.positions += [0, 1.42, 3.35]
+    return atoms + second_layer
 
 
 # --- equation of state
@@ -81,23 +83,23 @@ def test_equation_of_state_of_a_known_function():
 
 
 def test_emt_copper_bulk_modulus_from_energies_and_from_stresses(copper):
-    found = compute_equation_of_state(EMT(), copper)
+    equation = compute_equation_of_state(EMT(), copper)
     assert copper.cell.lengths()[0] == pytest.approx(3.59, abs=0.005)  # as ASE's own tests of EMT have it
-    assert found.volume == pytest.approx(copper.get_volume() / 4, rel=1e-3)
-    assert found.bulk_modulus == pytest.approx(compute_elastic_constants(EMT(), copper).reuss[0], rel=0.01)
-    assert found.curve["volume"].is_monotonic_increasing
-    assert len(set(found.curve["volume"])) == len(found.curve)
+    assert equation.volume == pytest.approx(copper.get_volume() / 4, rel=1e-3)
+    assert equation.bulk_modulus == pytest.approx(compute_elastic_constants(EMT(), copper).reuss[0], rel=0.01)
+    assert equation.curve["volume"].is_monotonic_increasing
+    assert len(set(equation.curve["volume"])) == len(equation.curve)
 
 
 def test_prototypes_have_their_volume_and_neighbours():
     for name, neighbours in (("fcc", 12), ("bcc", 8), ("hcp", 12), ("sc", 6), ("diamond", 4)):
         atoms = crystal.build_prototype(name, "Cu", 12.0)
         assert atoms.get_volume() / len(atoms) == pytest.approx(12.0)
-        g = md_stability.compute_radial_distribution([atoms], reach=4.0, n_bins=4000)
-        first = g["distance"][g["g"] > 0].iloc[0]
-        near = g["distance"] < first + 0.02
+        g = md_stability.compute_radial_distribution([atoms], max_distance=4.0, n_bins=4000)
+        nearest = g["distance"][g["g"] > 0].iloc[0]
+        is_first_shell = g["distance"] < nearest + 0.02
         shell = 4 / 3 * np.pi * ((g["distance"] + 5e-4) ** 3 - (g["distance"] - 5e-4) ** 3) / 12.0
-        assert (g["g"] * shell)[near].sum() == pytest.approx(neighbours, rel=1e-6)
+        assert (g["g"] * shell)[is_first_shell].sum() == pytest.approx(neighbours, rel=1e-6)
     with pytest.raises(PropertyError, match="no minimum"):
         scale_to_minimum(EMT(), crystal.build_prototype("fcc", "Cu", 80.0))
 
@@ -109,27 +111,29 @@ def test_prototypes_have_their_volume_and_neighbours():
 def test_elastic_constants_are_curvatures_of_the_energy(name):
     start = crystal.build_prototype(name, "Cu", 11.5)
     atoms = crystal.standardize_cell(crystal.relax_structure(EMT(), start, relax_cell=True))
-    found = compute_elastic_constants(EMT(), atoms)
+    tensor = compute_elastic_constants(EMT(), atoms)
     for column in (0, 2, 3, 5):
         energies = []
         for strain in (-0.004, 0, 0.004):
-            one = crystal.relax_structure(EMT(), apply_voigt_strain(atoms, column, strain), relax_cell=False, fmax=1e-4)
-            energies.append(one.get_potential_energy())
+            strained = crystal.relax_structure(
+                EMT(), apply_voigt_strain(atoms, column, strain), relax_cell=False, fmax=1e-4
+            )
+            energies.append(strained.get_potential_energy())
         curvature = (energies[0] - 2 * energies[1] + energies[2]) / 0.004**2 / atoms.get_volume() / units.GPa
-        assert found.constants[column, column] == pytest.approx(curvature, rel=0.01)
-    C = found.constants
+        assert tensor.constants[column, column] == pytest.approx(curvature, rel=0.01)
+    C = tensor.constants
     if name == "hcp":  # isotropic in its plane, once positions relax
         assert C[5, 5] == pytest.approx((C[0, 0] - C[0, 1]) / 2, rel=0.01)
     else:
         assert C[3, 3] == pytest.approx(C[4, 4])
-        assert found.reuss[0] == pytest.approx(found.voigt[0])
-    assert found.reuss[1] <= found.voigt[1]
+        assert tensor.reuss[0] == pytest.approx(tensor.voigt[0])
+    assert tensor.reuss[1] <= tensor.voigt[1]
 
 
 def test_tungsten_snap_has_its_authors_numbers(tungsten):
     """Wood and Thompson, arXiv:1702.07042: a = 3.1803 Å and elastic constants near the DFT they fitted."""
     subject, atoms = tungsten
-    C = compute_elastic_constants(subject.calculator(), atoms).constants
+    C = compute_elastic_constants(subject.make_calculator(), atoms).constants
     assert subject.elements == ("W",)
     assert atoms.cell.lengths()[0] == pytest.approx(3.180, abs=0.002)
     assert [C[0, 0], C[0, 1], C[3, 3]] == pytest.approx([518, 195, 144], abs=3)
@@ -139,13 +143,13 @@ def test_tungsten_snap_has_its_authors_numbers(tungsten):
 
 
 def test_phonons_vanish_at_gamma_and_states_are_counted(copper):
-    found = compute_phonons(EMT(), copper, min_length=7.0)
-    assert np.abs(found.gamma_frequencies).max() < 1e-4
-    assert not found.has_imaginary_modes
-    x, y = found.density_of_states["frequency"], found.density_of_states["density"]
+    phonons = compute_phonons(EMT(), copper, min_length=7.0)
+    assert np.abs(phonons.gamma_frequencies).max() < 1e-4
+    assert not phonons.has_imaginary_modes
+    x, y = phonons.density_of_states["frequency"], phonons.density_of_states["density"]
     assert np.trapezoid(y, x) == pytest.approx(3.0, rel=0.02)
-    assert found.bands["mode"].nunique() == 3
-    assert 6.5 < found.max_frequency < 9.0  # copper: 7.3 THz measured
+    assert phonons.bands["mode"].nunique() == 3
+    assert 6.5 < phonons.max_frequency < 9.0  # copper: 7.3 THz measured
 
 
 def test_unstable_crystal_has_imaginary_phonons():
@@ -160,14 +164,14 @@ def test_vacancy_is_the_energy_difference_by_hand(copper):
     cells = defects.relax_defect_cells(EMT(), copper, min_length=7.0)
     assert len(cells.cells["vacancy"]) == len(cells.pristine) - 1
     assert len(cells.cells["divacancy"]) == len(cells.pristine) - 2
-    found = defects.compute_formation_energies(EMT(), cells)
+    energies = defects.compute_formation_energies(EMT(), cells)
     pristine = copper.repeat(2)
     pristine.calc = EMT()
-    whole = pristine.get_potential_energy()
+    pristine_energy = pristine.get_potential_energy()
     without = crystal.relax_structure(EMT(), pristine[1:], relax_cell=False, fmax=0.01)
-    by_hand = without.get_potential_energy() - whole * (len(pristine) - 1) / len(pristine)
-    assert found["vacancy"] == pytest.approx(by_hand, abs=1e-3)
-    assert found["divacancy"] < 2 * found["vacancy"]  # neighbouring vacancies bind
+    by_hand = without.get_potential_energy() - pristine_energy * (len(pristine) - 1) / len(pristine)
+    assert energies["vacancy"] == pytest.approx(by_hand, abs=1e-3)
+    assert energies["divacancy"] < 2 * energies["vacancy"]  # neighbouring vacancies bind
     gap = cells.cells["divacancy"]
     missing = [p for p in cells.pristine.positions if gap.get_distances(0, 0)[0] >= 0 and _absent(gap, p)]
     assert np.linalg.norm(_short(missing[1] - missing[0], gap)) == pytest.approx(copper.cell[0, 0] / 2**0.5)
@@ -205,13 +209,13 @@ def test_surface_energy_does_not_depend_on_the_slab(copper):
     assert surfaces.choose_miller_indices(bulk("Be"))[0] == (0, 0, 1)
 
 
-def test_falling_together_is_a_failure(tmp_path):
+def test_overlapping_atoms_are_a_failure(tmp_path):
     script = tmp_path / "attractive.lmp"
     script.write_text("# elements: Ar\npair_style buck 8.0\npair_coeff * * 50.0 0.32 600.0\n")
     pair = Atoms("Ar2", positions=[[0, 0, 0], [1.9, 0.1, 0]], cell=[20, 20, 20], pbc=True)
     assert crystal.find_overlap_distance(pair) is None  # 1.06 Å is half the sum of the radii
-    near = Atoms("Ar2", positions=[[0, 0, 0.2], [0.6, 0, 19.8]], cell=[20, 20, 20], pbc=True)
-    assert crystal.find_overlap_distance(near) == pytest.approx(np.hypot(0.6, 0.4))
+    overlapping = Atoms("Ar2", positions=[[0, 0, 0.2], [0.6, 0, 19.8]], cell=[20, 20, 20], pbc=True)
+    assert crystal.find_overlap_distance(overlapping) == pytest.approx(np.hypot(0.6, 0.4))
     with pytest.raises(PropertyError, match="fall into|not converged|not finite|Too many|Non-numeric"):
         crystal.relax_structure(parse_potential(str(script)).make_calculator(), pair, relax_cell=False)
 
@@ -232,13 +236,13 @@ def test_d2_is_grimmes_formula():
         format_dispersion_commands("d2", ["W"])
 
 
-def test_dispersion_is_overlaid_on_any_potential(tungsten):
+def test_dispersion_is_added_to_any_potential(tungsten):
     from paretofit.core import lammps_calculator
 
     subject, atoms = tungsten
     energies = []
     for calculator in (
-        subject.calculator(),
+        subject.make_calculator(),
         lammps_calculator(format_dispersion_commands("d3", ["W"]), ["W"]),
         parse_potential(f"{TUNGSTEN}+d3").make_calculator(),
     ):
@@ -252,7 +256,7 @@ def test_dispersion_is_overlaid_on_any_potential(tungsten):
     assert lines[2].startswith("pair_coeff 1 1 momb ")
 
 
-def test_layers_are_found_wherever_the_cell_is_cut():
+def test_layers_do_not_depend_on_the_origin_of_the_cell():
     atoms = graphite()
     layer, widths = find_layer_gaps(atoms)
     assert widths == pytest.approx([3.35, 3.35])
@@ -270,9 +274,9 @@ def test_layers_are_found_wherever_the_cell_is_cut():
 
 
 def test_thick_layers_keep_their_shape():
-    one = Atoms("S2Mo", positions=[[0, 0, 0.3], [0, 0, 3.1], [1.6, 0.9, 1.7]], cell=[3.2, 3.2, 6.4], pbc=True)
+    atoms = Atoms("S2Mo", positions=[[0, 0, 0.3], [0, 0, 3.1], [1.6, 0.9, 1.7]], cell=[3.2, 3.2, 6.4], pbc=True)
     for shift in (0.0, 2.0, 4.0):
-        moved = one.copy()
+        moved = atoms.copy()
         moved.positions[:, 2] += shift
         moved.wrap()
         assert find_layer_gaps(moved)[1] == pytest.approx([6.4 - 2.8])
@@ -287,7 +291,9 @@ def test_layers_bind_with_dispersion(tmp_path):
     plain, with_d2 = (parse_potential(f"{script}{kind}") for kind in ("", "+d2"))
     assert plain.elements == ("C",)
     assert scan_interlayer_distance(plain.make_calculator(), graphite()).quantities[1].value < 1.0
-    distance, depth = (one.value for one in scan_interlayer_distance(with_d2.make_calculator(), graphite()).quantities)
+    distance, depth = (
+        quantity.value for quantity in scan_interlayer_distance(with_d2.make_calculator(), graphite()).quantities
+    )
     assert distance == pytest.approx(3.0, abs=0.4)
     assert depth > 20
 
@@ -297,8 +303,8 @@ def test_graphite_of_airebo_has_its_published_distance(tmp_path):
     script = tmp_path / "airebo.lmp"
     script.write_text("pair_style airebo 3.0\npair_coeff * * CH.airebo C\n")
     distance, depth = (
-        one.value
-        for one in scan_interlayer_distance(parse_potential(str(script)).make_calculator(), graphite()).quantities
+        quantity.value
+        for quantity in scan_interlayer_distance(parse_potential(str(script)).make_calculator(), graphite()).quantities
     )
     assert distance == pytest.approx(3.36, abs=0.05)
     assert depth == pytest.approx(45, abs=8)
@@ -308,34 +314,34 @@ def test_graphite_of_airebo_has_its_published_distance(tmp_path):
 
 
 def test_argon_dimer():
-    found = compute_dimer_curve(LennardJones(**ARGON, rc=30.0), "Ar", "Ar", n_points=571)
-    assert found.quantities[0].value == pytest.approx(3.4 * 2 ** (1 / 6), abs=0.01)
-    assert found.quantities[1].value == pytest.approx(0.0103, rel=1e-3)
-    assert found.inner_turning_distance == 0.0
+    dimer = compute_dimer_curve(LennardJones(**ARGON, rc=30.0), "Ar", "Ar", n_points=571)
+    assert dimer.quantities[0].value == pytest.approx(3.4 * 2 ** (1 / 6), abs=0.01)
+    assert dimer.quantities[1].value == pytest.approx(0.0103, rel=1e-3)
+    assert dimer.inner_turning_distance == 0.0
 
 
-def test_a_dimer_that_turns_attractive_is_found(tmp_path):
+def test_inner_turning_distance_of_a_dimer(tmp_path):
     script = tmp_path / "buck.lmp"
     script.write_text("# elements: Ar\nunits metal\npair_style buck 12.0\npair_coeff * * 5000.0 0.32 60.0\n")
-    found = compute_dimer_curve(parse_potential(str(script)).make_calculator(), "Ar", "Ar")
+    dimer = compute_dimer_curve(parse_potential(str(script)).make_calculator(), "Ar", "Ar")
     r = np.linspace(0.3, 3, 20000)
     top = r[np.argmax(5000 * np.exp(-r / 0.32) - 60 / r**6)]
-    assert found.inner_turning_distance == pytest.approx(top, abs=0.06)
+    assert dimer.inner_turning_distance == pytest.approx(top, abs=0.06)
 
 
 # --- dynamics
 
 
-def test_radial_distribution_is_one_in_an_ideal_gas_and_twelve_in_fcc():
+def test_radial_distribution_of_an_ideal_gas_is_one():
     rng = np.random.default_rng(3)
     gas = Atoms("Ar400", positions=rng.uniform(0, 20, (400, 3)), cell=[20, 20, 20], pbc=True)
-    g = md_stability.compute_radial_distribution([gas], reach=7.0, n_bins=14)
+    g = md_stability.compute_radial_distribution([gas], max_distance=7.0, n_bins=14)
     assert g["g"].iloc[4:].to_numpy() == pytest.approx(1.0, abs=0.08)
 
 
-def test_snap_tungsten_conserves_energy_and_gives_the_same_again(tungsten):
+def test_snap_tungsten_conserves_energy_and_is_reproducible(tungsten):
     subject, atoms = tungsten
-    protocol = md_stability.MdProtocol(300.0, nvt_time_ps=0.2, nve_time_ps=0.3)
+    protocol = md_stability.MdProtocol(300.0, nvt_time_ps=0.2, nve_time_ps=0.2)
     first, second = (
         md_stability.run_stability_test(subject, crystal.repeat_to_length(atoms, 6.0), protocol) for _ in range(2)
     )
@@ -347,11 +353,11 @@ def test_snap_tungsten_conserves_energy_and_gives_the_same_again(tungsten):
     pd.testing.assert_frame_equal(first.energies, second.energies)
 
 
-def test_ase_dynamics_is_the_same_protocol(copper):
+def test_ase_dynamics_conserves_energy(copper):
     protocol = md_stability.MdProtocol(300.0, nvt_time_ps=0.1, nve_time_ps=0.2)
-    found = md_stability.run_stability_test(parse_potential(EMT_PATH), crystal.repeat_to_length(copper, 6.0), protocol)
-    assert found.reason == ""
-    assert abs(found.energy_drift) < 0.5
+    result = md_stability.run_stability_test(parse_potential(EMT_PATH), crystal.repeat_to_length(copper, 6.0), protocol)
+    assert result.reason == ""
+    assert abs(result.energy_drift) < 0.5
 
 
 def test_a_potential_that_collapses_does_not_survive(tmp_path):
@@ -359,31 +365,31 @@ def test_a_potential_that_collapses_does_not_survive(tmp_path):
     script.write_text("# elements: Ar\npair_style buck 8.0\npair_coeff * * 50.0 0.32 600.0\n")
     atoms = bulk("Ar", a=5.2, cubic=True).repeat(2)
     protocol = md_stability.MdProtocol(600.0, nvt_time_ps=4.0, nve_time_ps=0.1)
-    found = md_stability.run_stability_test(parse_potential(str(script)), atoms, protocol)
-    assert found.survival_time_ps < 4.0
-    assert found.reason
-    assert np.isnan(found.energy_drift)
+    result = md_stability.run_stability_test(parse_potential(str(script)), atoms, protocol)
+    assert result.survival_time_ps < 4.0
+    assert result.reason
+    assert np.isnan(result.energy_drift)
 
 
 # --- all together
 
 
 @pytest.fixture(scope="module")
-def side_by_side(tmp_path_factory):
-    """EMT copper beside EAM copper, small."""
+def comparison(tmp_path_factory):
+    """Quick validation of EAM copper beside EMT copper."""
     folder = tmp_path_factory.mktemp("validation")
     eam = folder / "eam.lmp"
     eam.write_text("pair_style eam/alloy\npair_coeff * * Cu_mishin1.eam.alloy Cu\n")
     bulk("Cu").write(folder / "cu.cif")
     settings = ValidationSettings(effort=QUICK_EFFORT, prototypes=("bcc",), surfaces=((1, 1, 1),))
-    some = ("lattice", "eos", "elastic", "phonons", "defects", "surfaces", "interlayer", "dimer")
+    properties = ("lattice", "eos", "elastic", "phonons", "defects", "surfaces", "interlayer", "dimer")
     return validate_potential(
-        eam, folder / "out", against=EMT_PATH, structures=[folder / "cu.cif"], properties=some, settings=settings
+        eam, folder / "out", against=EMT_PATH, structures=[folder / "cu.cif"], properties=properties, settings=settings
     )
 
 
-def test_two_potentials_stand_side_by_side(side_by_side):
-    result = side_by_side
+def test_two_potentials_are_compared(comparison):
+    result = comparison
     table = pd.read_csv(result.folder / "validation.csv").set_index(["property", "structure", "quantity"])
     assert list(table.columns) == ["unit", "potential", "reference", "difference"]
     a = table.loc[("lattice", "cu", "a")]
@@ -393,28 +399,28 @@ def test_two_potentials_stand_side_by_side(side_by_side):
     assert mishin == pytest.approx([169.9, 122.6, 76.2], abs=0.8)
     four = table.sort_index().loc[("defects", "cu")]
     assert four.loc["vacancy, relaxed by itself", "potential"] == pytest.approx(1.272, abs=0.03)
-    own = four.loc["vacancy, relaxed with EMT"]
-    assert own["reference"] == pytest.approx(four.loc["vacancy, relaxed by itself", "reference"])
-    assert own["potential"] > 0
+    relaxed_with_emt = four.loc["vacancy, relaxed with EMT"]
+    assert relaxed_with_emt["reference"] == pytest.approx(four.loc["vacancy, relaxed by itself", "reference"])
+    assert relaxed_with_emt["potential"] > 0
     assert table.loc[("eos", "bcc Cu", "E0 above cu"), "potential"] == pytest.approx(46, abs=3)
 
 
-def test_what_fails_is_recorded_and_the_rest_goes_on(side_by_side):
-    failed = side_by_side.failures
+def test_failure_is_recorded_and_other_properties_are_computed(comparison):
+    failed = comparison.failures
     assert set(failed["property"]) == {"interlayer"}
     assert "no layers" in failed["reason"].iloc[0]
-    assert "no layers" in (side_by_side.folder / "validation.html").read_text()
+    assert "no layers" in (comparison.folder / "validation.html").read_text()
 
 
-def test_every_figure_and_table_is_written(side_by_side):
-    folder = side_by_side.folder
+def test_every_figure_and_table_is_written(comparison):
+    folder = comparison.folder
     for name in ("eos", "defects", "dimer", "phonons"):
         for kind in ("png", "svg"):
             assert (folder / "figures" / f"{name}.{kind}").stat().st_size > 3000
     text = (folder / "validation.md").read_text()
     assert "## Elastic constants" in text
     assert "| cu | a | Å | 3.615 | 3.59 | 0.02509 |" in text
-    curves = side_by_side.curves
+    curves = comparison.curves
     axes = figures.plot_phonon_dispersion(*(curves[f"phonon_{part}"] for part in ("bands", "labels", "density")))
     assert axes[0].get_ylabel() == "frequency (THz)"
 
@@ -433,7 +439,7 @@ def test_a_table_is_a_reference(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("potential", "more", "message"),
+    ("potential", "arguments", "message"),
     [
         ("none.mod", {}, "there is no file none.mod"),
         ("ase.calculators.emt.ETM", {}, "cannot be imported"),
@@ -450,32 +456,39 @@ def test_a_table_is_a_reference(tmp_path):
         ("unnamed.lmp", {}, "# elements:"),
     ],
 )
-def test_wrong_input_is_one_sentence(tmp_path, monkeypatch, potential, more, message):
+def test_wrong_input_is_reported_in_one_line(tmp_path, monkeypatch, potential, arguments, message):
     monkeypatch.chdir(tmp_path)
     bulk("Fe").write("Fe.cif")
     Path("empty.lmp").write_text("units metal\n")
     Path("real.lmp").write_text("units real\npair_style lj/cut 8\n")
     Path("unnamed.lmp").write_text("pair_style lj/cut 8\npair_coeff 1 1 1 1\n")
-    more = {**more, "structures": [f"{name}.cif" if name == "Fe" else name for name in more.get("structures", [])]}
+    arguments = {
+        **arguments,
+        "structures": [f"{name}.cif" if name == "Fe" else name for name in arguments.get("structures", [])],
+    }
     with pytest.raises(InputError) as raised:
-        validate_potential(potential, tmp_path / "out", **more)
+        validate_potential(potential, tmp_path / "out", **arguments)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_command_line(tmp_path):
-    def call(*arguments):
-        command = [sys.executable, "-m", "paretofit.cli", "validate", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "paretofit validate" in CliRunner().invoke(app, ["validate", "--help"]).stdout
+    arguments = [TUNGSTEN, "--quick", "--property", "lattice,elastic", "-o", "out"]
+    command = [sys.executable, "-m", "paretofit.cli", "validate", *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "C11" in finished.stdout
 
-    assert "paretofit validate" in call("--help").stdout
-    done = call(TUNGSTEN, "--quick", "--property", "lattice,elastic", "-o", "out")
-    assert done.returncode == 0, done.stderr
-    assert "C11" in done.stdout
-    wrong = call(TUNGSTEN, "--surface", "1,1")
-    assert wrong.returncode == 2
-    assert "--surface needs three numbers" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+
+def test_wrong_option_is_reported_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["paretofit", "validate", TUNGSTEN, "--surface", "1,1"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert "--surface needs three numbers" in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.slow

@@ -1,0 +1,115 @@
+"""Labelled configurations of a loop with their sets, as its models are trained on them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paretofit.core import InputError, write_json_with_digest
+from paretofit.dataset import Dataset
+from paretofit.learning.level_choice import fit_learning_exponent, measure_level_noise
+from paretofit.learning.model import TrainingData
+from paretofit.learning.selection import MIN_CALIBRATION_POINTS
+from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_group_numbers, assign_sets, choose_group_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+    from paretofit.learning.learn_settings import SetShareSettings
+    from paretofit.learning.loop_folder import LearnFolder
+
+
+def assign_new_sets(
+    folder: LearnFolder, settings: SetShareSettings, new: Sequence[Atoms], rng: np.random.Generator
+) -> dict[int, str]:
+    """Assign a set to new configurations, before they are labelled, and write ``sets.json``.
+
+    Raises
+    ------
+    InputError
+        If the training or the validation set is too small.
+    """
+    assignment = folder.read_set_assignment()
+    structures = list(new)
+    if folder.dataset.exists():
+        new_ids = {int(atoms.info["config_id"]) for atoms in new}
+        with Dataset(folder.dataset) as data:
+            structures = [atoms for atoms in data if int(atoms.info["config_id"]) not in new_ids] + structures
+    keys = assignment.get("group_by") or choose_group_keys(structures, settings.group_by)
+    known_sets = {int(k): str(name) for k, name in assignment.get("sets", {}).items()}
+    shares = {TRAIN: settings.train, VALIDATE: settings.validation, TEST: settings.test}
+    sets = assign_sets(structures, known_sets, shares, keys, rng)
+    counts = Counter(sets.values())
+    if counts[VALIDATE] < MIN_CALIBRATION_POINTS or counts[TRAIN] < 2:
+        raise InputError(
+            f"of {len(sets)} configurations {counts[TRAIN]} are in the training set and the validation set has "
+            f"{counts[VALIDATE]}, fewer than the {MIN_CALIBRATION_POINTS} that a calibration needs; begin with more "
+            "candidates, or raise 'learning.sets.validation'"
+        )
+    write_json_with_digest(folder.sets, {"group_by": keys, "sets": sets})
+    return sets
+
+
+def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) -> TrainingData:
+    """Load the labelled configurations up to iteration `k`, each with its best label.
+
+    Parameters
+    ----------
+    folder : LearnFolder
+    k : int
+    level_names : sequence of str
+        The levels of the study, the best last; other levels of the dataset come before them.
+
+    Raises
+    ------
+    InputError
+        If no configuration has a label.
+    """
+    dataset = Dataset(folder.dataset)
+    assignment = folder.read_set_assignment()
+    levels = [name for name in dataset.levels if name not in level_names]
+    levels += [name for name in level_names if name in dataset.levels]
+    best_level = np.full(len(dataset), "", dtype=object)
+    for name in levels:
+        best_level[dataset.labels(name).complete] = name
+    iteration = np.array([int(info.get("iteration", 1)) for info in dataset.info_records])
+    labelled = np.flatnonzero((best_level != "") & (iteration <= k))
+    if not len(labelled):
+        raise InputError("no configuration has a label; look at what failed in iterations/01/label.json")
+    subset = dataset.select(labelled)
+    used_levels = [name for name in levels if (best_level[labelled] == name).any() or name == levels[-1]]
+    previous = folder.iteration(k - 1)
+    previous_record = previous.read_record("train") if k > 1 else None
+    return TrainingData(
+        subset,
+        np.array([assignment["sets"][str(config_id)] for config_id in subset.ids]),
+        best_level[labelled],
+        assign_group_numbers(list(subset), assignment["group_by"]),
+        iteration[labelled],
+        used_levels,
+        measure_level_noise(dataset, used_levels),
+        None if previous_record is None else get_validation_error(previous_record),
+        None if previous_record is None else previous.model,
+    )
+
+
+def get_validation_error(record: dict[str, Any]) -> tuple[float, float] | None:
+    """Return the validation errors in the record of a training, eV/atom and eV/Å; None without labels."""
+    rmse = record["rmse"][VALIDATE]
+    errors = rmse["energy"]["value"] / 1000, rmse["forces"]["value"] / 1000
+    return errors if np.isfinite(errors).all() and min(errors) > 0 else None
+
+
+def fit_loop_exponent(folder: LearnFolder, k: int) -> float:
+    """Fit the exponent of the learning curve to the iterations before `k` whose model is as large as the last one."""
+    records = [record for number, record in folder.read_records("train") if number < k]
+    history = [
+        (int(record["counts"][TRAIN]), record["rmse"][VALIDATE]["forces"]["value"])
+        for record in records
+        if record["model"] == records[-1]["model"]
+    ]
+    return fit_learning_exponent([(n, error) for n, error in history if np.isfinite(error) and error > 0])

@@ -1,0 +1,42 @@
+"""Periodic crystals in LAMMPS, in units metal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ase.data import atomic_masses, atomic_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from paretofit.core import Array
+
+
+def create_lammps_crystal(
+    lammps: Any, elements: Sequence[str], symbols: Sequence[str], cell: Array, positions: Array
+) -> None:
+    """Clear LAMMPS and create a triclinic box with atoms and their masses.
+
+    Parameters
+    ----------
+    lammps : lammps.lammps
+    elements : sequence of str
+        Elements of the atom types, in order.
+    symbols : sequence of str
+        Element of each atom.
+    cell : (3, 3) float64
+        Å; vectors are rows, lower triangular.
+    positions : (N, 3) float64
+        Å, from the corner of the box.
+    """
+    (xx, _, _), (xy, yy, _), (xz, yz, zz) = cell.tolist()
+    types = {symbol: number for number, symbol in enumerate(elements, start=1)}
+    lammps.command("clear")
+    lammps.commands_string(
+        "units metal\natom_style atomic\natom_modify map array\nbox tilt large\n"
+        f"region cell prism 0 {xx!r} 0 {yy!r} 0 {zz!r} {xy!r} {xz!r} {yz!r}\ncreate_box {len(types)} cell"
+    )
+    ids = list(range(1, len(symbols) + 1))
+    lammps.create_atoms(len(ids), ids, [types[symbol] for symbol in symbols], positions.ravel().tolist())
+    masses = (f"mass {number} {float(atomic_masses[atomic_numbers[symbol]])!r}" for symbol, number in types.items())
+    lammps.commands_string("\n".join(masses))
