@@ -277,8 +277,8 @@ def test_without_a_configuration_at_every_level_there_is_no_bulk_shift(make):
     assert errors.reference_configuration is None
     assert errors.table["energy_rmsd_bulk_shifted"].isna().all()
     assert errors.table["energy_rmsd"].notna().all()
-    assert "no bulk shift" in list(build_level_tables(errors, LEVELS))[1].note
-    assert "bulk" not in describe_level_errors(errors)
+    assert "no reference configuration for a shift" in list(build_level_tables(errors, LEVELS))[1].note
+    assert "reference configuration" not in describe_level_errors(errors)
     figures_of(errors, LEVELS)
 
 
@@ -386,7 +386,7 @@ def test_the_words_say_what_the_table_says(shipped):
     _, errors = shipped
     words = describe_level_errors(errors)
     assert "none of them is below 1 meV/atom" in words
-    assert "bulk configuration 423 (Be2) raises the energy RMSD of levels 2 and 4 (up to 2.16 times)" in words
+    assert "reference configuration 423 (Be2) raises the energy RMSD of levels 2 and 4 (up to 2.16 times)" in words
     assert "lowers that of levels 1 and 3 (down to 0.882 times)" in words
     assert "the number of atoms at levels 1 and 4 (ρ = −0.75 and −0.2)" in words
 
@@ -403,4 +403,4 @@ def test_of_few_configurations_no_correlation_is_called_clear(make):
     errors = compute_level_errors(few, LEVELS)
     assert errors.correlations["energy_correlation"].notna().any()
     assert errors.correlations["energy_p_value"].isna().all()
-    assert "goes" not in describe_level_errors(errors)
+    assert "correlat" not in describe_level_errors(errors)

@@ -303,7 +303,7 @@ def test_levels_are_names(tmp_path):
         (b"a,b\n1,2\n1,2,3\n", "line 3"),
         (b"a,b\n1,2,3\n1,2,3\n", "more fields than the header"),
         (b"a,b,c\n1,2,3\n\n1,2\n", "line 4 has 2 fields"),
-        (b'a,b\n"1,2\n', "not a proper CSV"),
+        (b'a,b\n"1,2\n', "not a valid CSV"),
         (b"a,b\n", "no rows"),
         (b"a,b\n1,2\nx,2\n", "'x' in data row 2"),
         (b"b,c\n1,2\n", "no column 'a'"),

@@ -419,7 +419,7 @@ def test_the_yaml_of_a_point_is_a_study_of_that_point(page, table):
     assert study.sampling_methods == [row["sampling"]]
     assert study.basis.twojmax == 6
     assert study.leverage.twojmax == 4
-    assert study.cost.label_seconds == {level: STUDY["cost"]["seconds"][level] for level in study.levels}
+    assert study.cost.label_seconds == {level: STUDY["cost"]["label_seconds"][level] for level in study.levels}
     assert study.ridge == [0.0]
     page.eval("navigator.clipboard.writeText = (text) => { window.taken = text; return Promise.resolve(); }")
     page.click("#ex-copy-best")

@@ -22,8 +22,7 @@ from paretofit.report.findings import (
     assess_levels_on_front,
     assess_leverage_sampling,
 )
-from paretofit.report.findings.front_finding import _rows as front_rows
-from paretofit.report.findings.front_finding import find_best_levels
+from paretofit.report.findings.front_finding import find_best_levels, tabulate_front_levels
 from paretofit.report.findings.weight_finding import select_lowest_levels
 from paretofit.report.tables import OBJECTIVES, compute_fronts_by_twojmax, compute_medians
 from paretofit.report.tables import table_text as tables
@@ -193,9 +192,9 @@ def test_columns_of_the_front_finding_begin_with_what_a_row_is(results):
     ]  # fmt: skip
     front = pd.DataFrame({"level": list("1213"), "label_seconds": [1.0, 2.0, 3.0, 4.0]})
     front = front.assign(ref_energy=[9.0, 8.0, 7.0, 6.0], ref_force=[1.0, 2.0, 2.0, 2.0])
-    again = front_rows(front, "all", ["1", "2", "3"]).set_index("level")
-    assert again.loc["1", ["energy_from_s", "energy_to_s"]].tolist() == [1.0, 4.0], "from the first time to the last"
-    assert np.isnan(again.loc["3", "force_from_s"])
+    table = tabulate_front_levels(front, "all", ["1", "2", "3"]).set_index("level")
+    assert table.loc["1", ["energy_from_s", "energy_to_s"]].tolist() == [1.0, 4.0], "from the first time to the last"
+    assert np.isnan(table.loc["3", "force_from_s"])
 
 
 def test_sampling_text_says_what_its_averages_are(results):
