@@ -24,7 +24,7 @@ from paretofit.report.findings import (
 )
 from paretofit.report.findings.front_finding import find_best_levels, tabulate_front_levels
 from paretofit.report.findings.weight_finding import select_lowest_levels
-from paretofit.report.tables import OBJECTIVES, compute_fronts_by_twojmax, compute_medians
+from paretofit.report.tables import OBJECTIVES, build_model_table, compute_fronts_by_twojmax, compute_medians
 from paretofit.report.tables import table_text as tables
 
 BARE = {"title": "t", "summary": {}}
@@ -449,9 +449,10 @@ def test_cost_of_a_level_is_what_was_planted(results):
 
 
 def test_models_show_md_cost_only_where_it_is_known(results):
-    assert "md_us_per_atom_step" not in tables.tabulate_models(results, LEVELS)
+    assert "md_us_per_atom_step" not in build_model_table(results, LEVELS, pd.DataFrame()).table
     timed = results.assign(md_us_per_atom_step=results["twojmax"] * 1.5)
-    assert tables.tabulate_models(timed, LEVELS)["md_us_per_atom_step"].to_list() == [6.0, 12.0]
+    table = build_model_table(timed, LEVELS, pd.DataFrame()).table
+    assert table["md_us_per_atom_step"].to_list() == [6.0, 12.0]
 
 
 def test_words():

@@ -144,8 +144,8 @@ def build_network_tables(networks: pd.DataFrame, calibration: pd.DataFrame) -> I
         return
     note = (
         "Trained on the first draw of each size, without the validation share that monitors the training, and "
-        "evaluated on the test set of the linear models. Errors are those of the mean of the committee; MD is timed with "
-        "a single member, in ASE, on one core."
+        "evaluated on the test set of the linear models. Errors are those of the mean of the committee; MD is timed "
+        "with a single member, in ASE, on one core."
     )
     yield ReportTable("Networks", note, "networks", networks.drop(columns=["folder", "events"], errors="ignore"))
     if len(calibration):
@@ -207,6 +207,6 @@ def _describe_cheaper_network(networks: pd.DataFrame, linear: pd.DataFrame) -> s
     network = networks.iloc[0]
     return (
         f"The force error of the best linear model, with labels of {format_duration(best['label_seconds'])}, is "
-        f"reached by {network['model']} with labels of {format_duration(network['label_seconds'])} (level {network['level']}, "
-        f"{network['n_train']} configurations)."
+        f"reached by {network['model']} with labels of {format_duration(network['label_seconds'])} (level "
+        f"{network['level']}, {network['n_train']} configurations)."
     )

@@ -29,9 +29,9 @@ def build_label_noise_table(table: pd.DataFrame) -> ReportTable:
     headings = {"n": "test rows", "label_error": f"label error {unit}", "residual": f"residual {unit}"}
     note = join_sentences(
         "Residuals of a model on the test set, with the labels of its training level, against the errors of these "
-        "labels (level minus reference): Pearson's correlation, the slope of the residual on the label error (1: the model "
-        "ignores the error, 0: it learns the error), and the standard deviations of both. The force components of a "
-        "configuration are not independent.",
+        "labels (level minus reference): Pearson's correlation, the slope of the residual on the label error (1: the "
+        "model ignores the error, 0: it learns the error), and the standard deviations of both. The force components of "
+        "a configuration are not independent.",
         _describe_strongest(table),
     )
     return ReportTable("Residuals against label errors", note, "label_noise", table.rename(columns=headings))

@@ -215,10 +215,7 @@ def plot_learning_curves(
 
 
 def select_learning_rows(
-    results: pd.DataFrame,
-    levels: Sequence[str],
-    twojmax: int | None = None,
-    weight_ratio: float | None = None,
+    results: pd.DataFrame, levels: Sequence[str], twojmax: int | None = None, weight_ratio: float | None = None
 ) -> pd.DataFrame:
     """Select the fits of a learning curve: those of the reference level, one 2Jmax and one w_E/w_F."""
     frame = prepare_results(results, levels)

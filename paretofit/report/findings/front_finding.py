@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paretofit.pareto import merge_adjacent_ranges, select_best_by_budget
 from paretofit.report.figures.style import UNITS
 from paretofit.report.findings.finding import Finding, FindingStatus
 from paretofit.report.tables.summaries import (
@@ -116,11 +117,10 @@ def find_best_levels(front: pd.DataFrame, column: str) -> list[tuple[str, float,
 
     Adjacent ranges of the same level are merged; the last range ends at infinity.
     """
-    ordered = front.sort_values(["label_seconds", column])
-    improvements = ordered[ordered[column] < ordered[column].cummin().shift(fill_value=np.inf)]
-    changes = improvements[improvements["level"] != improvements["level"].shift()]
-    starts = [float(value) for value in changes["label_seconds"]]
-    return list(zip(changes["level"], starts, [*starts[1:], float("inf")], strict=True))
+    if front.empty:
+        return []
+    ranges = merge_adjacent_ranges(select_best_by_budget(front, column, "label_seconds"), "level")
+    return list(ranges[["level", "budget_from", "budget_to"]].itertuples(index=False, name=None))
 
 
 def _find_budget_limits(front: pd.DataFrame, settings: pd.DataFrame, reference: str) -> dict[str, Any]:

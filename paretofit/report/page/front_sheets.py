@@ -269,8 +269,8 @@ def _build_share_table(
         table[counts] = table[counts].fillna(0).astype(int)
         table = table.fillna(0.0)
         note += (
-            f" With the MD cost as a further objective it has {format_count(len(front_with_md), 'point')} and dominates "
-            f"{_format_volume(front_with_md, objectives_with_md)} % of its box."
+            f" With the MD cost as a further objective it has {format_count(len(front_with_md), 'point')} and "
+            f"dominates {_format_volume(front_with_md, objectives_with_md)} % of its box."
         )
     return ReportTable("Shares of the front", note, "front_shares", table)
 

@@ -155,7 +155,8 @@ def _describe_cost(errors: LevelErrors) -> str:
     )  # fmt: skip
     return (
         f"a label at level {last['level']} costs {format_number(last['mean_seconds'] / first['mean_seconds'])} times "
-        f"as much as one at level {first['level']}, in the mean of {format_count_range(counts, 'complete label')}.{caveat}"
+        f"as much as one at level {first['level']}, in the mean of "
+        f"{format_count_range(counts, 'complete label')}.{caveat}"
     )
 
 

@@ -22,6 +22,7 @@ from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import build_explorer_data
 from paretofit.report.page.sweep_page import ReportFigure, ReportTable, render_report
 from paretofit.report.tables import table_text as tables
+from paretofit.report.tables.error_tables import build_model_table
 from paretofit.report.tables.summaries import (
     ERROR_KINDS,
     FRONT_COLUMNS,
@@ -264,10 +265,9 @@ def _write_tables(
             "DFT cost of a level", "Median over subsets of their cost per configuration.", "costs",
             tables.tabulate_costs(results, levels),
         ),
-        ReportTable("Models", "Features of each 2Jmax.", "models", tables.tabulate_models(results, levels)),
     ]  # fmt: skip
-    if "models" in {table.file_stem for table in leading_tables}:
-        report_tables.pop()
+    if "models" not in {table.file_stem for table in leading_tables}:
+        report_tables.append(build_model_table(results, levels, pd.DataFrame()))
     used_names = {"errors", *(table.file_stem for table in report_tables)}
     for table in (*report_tables, *_name_extra_tables(extra_tables, used_names)):
         tables.write_table(folder, table.file_stem, table.table)

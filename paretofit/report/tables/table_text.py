@@ -123,13 +123,6 @@ def tabulate_costs(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame
     return table
 
 
-def tabulate_models(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Tabulate features and, where it was measured, MD cost of each 2Jmax, as in Table 2 of the paper."""
-    table = compute_medians(results, levels).groupby("twojmax")[["n_features", "md_us_per_atom_step"]].median()
-    table = table.reset_index().astype({"n_features": int})
-    return table if table["md_us_per_atom_step"].notna().any() else table.drop(columns="md_us_per_atom_step")
-
-
 def format_heading(column: object) -> str:
     """Return the heading of a column, with its unit."""
     name = str(column)
