@@ -704,15 +704,15 @@ class TestAskedWrongly:
         assert not (tmp_path / "run").exists()
 
     def test_the_words_of_the_figure(self):
-        linear = pd.DataFrame({"family": "linear", "model": "2Jmax 6", "level": "5", "n_train": 100,
+        linear = pd.DataFrame({"model_type": "linear", "model": "2Jmax 6", "level": "5", "n_train": 100,
                                "ref_force": [100.0, 200.0], "ref_energy": [10.0, 30.0],
                                "md_us_per_atom_step": [50.0, 10.0], "label_seconds": [1000.0, 1000.0]})  # fmt: skip
-        network = linear.iloc[:1].assign(family="MACE", model="small", ref_force=60.0, ref_energy=12.0,
+        network = linear.iloc[:1].assign(model_type="MACE", model="small", ref_force=60.0, ref_energy=12.0,
                                          md_us_per_atom_step=200.0, label_seconds=400.0, n_train=40)  # fmt: skip
         words = assess_networks(pd.concat([linear, network])).answer
-        assert "60 meV/Å, less than the best linear model" in words
-        assert "12 meV/atom, more than the best linear model" in words
+        assert "60 meV/Å (small, level 5, 40 configurations), lower than that of the linear models" in words
+        assert "12 meV/atom (small, level 5, 40 configurations), higher than that of the linear models" in words
         assert "at 4 times its MD cost" in words
-        assert "reaches with 6.67 min (level 5, 40 configurations)" in words
+        assert "is reached by small with labels of 6.67 min (level 5, 40 configurations)" in words
         assert "1 of 1 network and 2 of 2 linear models are on the front" in words
         assert assess_networks(linear) is None

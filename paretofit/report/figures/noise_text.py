@@ -30,8 +30,8 @@ def build_label_noise_table(table: pd.DataFrame) -> ReportTable:
     note = join_sentences(
         "Residuals of a model on the test set, with the labels of its training level, against the errors of these "
         "labels (level minus reference): Pearson's correlation, the slope of the residual on the label error (1: the "
-        "model ignores the error, 0: it learns the error), and the standard deviations of both. The force components of "
-        "a configuration are not independent.",
+        "model ignores the error, 0: it learns the error), and the standard deviations of both. The force components "
+        "of a configuration are not independent.",
         _describe_strongest(table),
     )
     return ReportTable("Residuals against label errors", note, "label_noise", table.rename(columns=headings))
@@ -92,8 +92,8 @@ def _describe_ignored_errors(known: pd.DataFrame) -> str:
         return f"{claim} none of the cases: models learn the label errors, too."
     low, high = (format_number(value, 2) for value in (positive["slope"].min(), positive["slope"].max()))
     return (
-        f"{claim} {len(positive)} of {format_count(len(known), 'case')}: there models ignore part of the label errors, "
-        f"according to the slope {low if len(positive) == 1 else f'{low} to {high}'} of it."
+        f"{claim} {len(positive)} of {format_count(len(known), 'case')}, in which models ignore part of the "
+        f"label errors: a share of {low if len(positive) == 1 else f'{low} to {high}'} according to the slope."
     )
 
 

@@ -126,7 +126,9 @@ def _describe_reference_start(ranges: dict[str, pd.DataFrame], reference: str) -
     for name, table in ranges.items():
         if name != _ALL:
             is_best = table["level"].iloc[-1] == reference
-            start = f"from {format_duration(table['budget_from'].iloc[-1])}" if is_best else "at no large budget"
+            start = (
+                f"for {format_duration(table['budget_from'].iloc[-1])} and more" if is_best else "at no large budget"
+            )
             names_by_start.setdefault(start, []).append(name.removeprefix("2Jmax = "))
     texts = [f"at 2Jmax = {join_items(names)} {start}" for start, names in names_by_start.items()]
     return f"The reference, level {reference}, is the best {'; '.join(texts)}."
