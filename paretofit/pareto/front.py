@@ -1,8 +1,20 @@
 """The Pareto front of any table: the rows that no other row dominates.
 
-All objectives are minimised; to maximise a column, pass its negative. The meaning of the columns does not matter, and
-nothing is plotted. moocore computes the dominance, in C; this module checks that the columns are numeric, aggregates
-repetitions first, and counts the rows that it drops.
+Row x dominates row y if x_k <= y_k for every objective k and x_k < y_k for at least one. Rows that are equal in every
+objective do not dominate each other, so all ties are part of the front. All objectives are minimised; to maximise a
+column, pass its negative.
+
+moocore computes the dominance, in C: O(n log n) up to three objectives, O(n log^(m-2) n) above, by H. T. Kung, F. Luccio
+and F. P. Preparata, J. ACM 22, 469 (1975). A million rows take about a quarter of a second; with four objectives, four
+seconds if all of them are on the front. This module checks that the columns are numeric, aggregates repetitions first,
+and counts the rows that it drops.
+
+>>> table = pd.DataFrame({"cost": [1, 1, 2, 3], "error": [5.0, 5.0, 4.0, 4.5]})
+>>> pareto_front(table, ["cost", "error"])
+   cost  error
+0     1    5.0
+1     1    5.0
+2     2    4.0
 """
 
 from collections.abc import Sequence
@@ -29,18 +41,14 @@ def pareto_front(
 ) -> pd.DataFrame:
     """Select the rows that no other row dominates, with every objective minimised.
 
-    Row x dominates row y if x_k <= y_k for every objective k and x_k < y_k for at least one. Rows that are equal in
-    every objective do not dominate each other, so all ties are part of the front.
-
     Parameters
     ----------
     frame : (n_rows, n_columns)
         Any table.
     objectives : (m,)
-        Columns to minimise, m >= 1. Every value must be finite.
+        Columns to minimise, m >= 1, with finite values.
     group_by
-        Rows that are equal in all of these columns are repetitions: they are aggregated to one point before the front
-        is computed. NaN equals NaN here. None or empty: every row is a point.
+        Rows that are equal in all of these columns (NaN equals NaN) are repetitions, aggregated to one point.
     aggregate : {"median", "mean", "min", "max"}
         How each objective is aggregated over repetitions. Without `group_by` it has no effect.
     drop_missing
@@ -49,31 +57,13 @@ def pareto_front(
     Returns
     -------
     DataFrame
-        Sorted by the objectives in the order given, ties in the order of `frame` (of the groups).
-        Without `group_by`: rows of `frame`, with all of its columns and its index. With it: the
-        `group_by` columns, the aggregated objectives, and ``n_repeats``, the number of rows of each point.
-        ``front.attrs["dropped_rows"]`` is the number of rows that `drop_missing` left out.
+        Rows of `frame` with its index, sorted by the objectives; with `group_by` its columns, the aggregated
+        objectives and ``n_repeats``. ``attrs["dropped_rows"]`` is the number of rows that `drop_missing` left out.
 
     Raises
     ------
     InputError
-        If a column is missing, named twice or not numeric; there are no objectives or no rows; an objective is NaN or
-        infinite; the aggregate is unknown.
-
-    Notes
-    -----
-    O(n log n) up to three objectives, O(n log^(m-2) n) above, by H. T. Kung, F. Luccio and
-    F. P. Preparata, J. ACM 22, 469 (1975), as implemented in moocore. A million rows take about a
-    quarter of a second; at four objectives, four seconds if all of them are on the front.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"cost": [1, 1, 2, 3], "error": [5.0, 5.0, 4.0, 4.5]})
-    >>> pareto_front(table, ["cost", "error"])
-       cost  error
-    0     1    5.0
-    1     1    5.0
-    2     2    4.0
+        If an objective or a group column is invalid, or there are no objectives or rows.
     """
     objectives = check_objectives(frame, objectives)
     groups = _check_group_columns(frame, objectives, group_by)

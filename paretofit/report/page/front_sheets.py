@@ -189,7 +189,7 @@ def _build_budget_table(priced: pd.DataFrame) -> ReportTable:
     fronts = _compute_fronts(priced)
     ranges = {(name, key): _find_ranges(points, key) for name, points in fronts.items() for key in CRITERIA}
     shown, min_decades = _drop_short_ranges(ranges, MAX_TABLE_ROWS, MAX_MIN_DECADES["table"])
-    table = pd.concat([_format_ranges(part, *key) for key, part in shown.items()], ignore_index=True)
+    table = pd.concat([_format_ranges(rows, *key) for key, rows in shown.items()], ignore_index=True)
     note = (
         "The level with the lowest error against the reference for a DFT budget. A range begins at the cost of the "
         "first setting of the level and ends where another level is better; “both” is the lowest √(energy · force). "

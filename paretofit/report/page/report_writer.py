@@ -81,7 +81,7 @@ def write_report(
     study: Mapping[str, Any] | None = None,
     extra_content: ExtraContent | None = None,
 ) -> Path:
-    """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and ``report.html`` into a folder.
+    """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and, last, ``report.html`` into a folder; return its path.
 
     A figure that cannot be drawn from the data is left out, and the page gives the reason.
 
@@ -92,16 +92,11 @@ def write_report(
     front : DataFrame, a row per point that is not dominated, with the columns `FRONT_COLUMNS`
     levels : names of the convergence levels by cost, the last is the reference
     title : heading of the page
-    summary : how the results were computed, an entry for each line of the last section of the page
-    warnings : sentences for a section of warnings
+    summary, warnings : entries of the last sections of the page
     extra_tables : more tables for the page, by title
     path_table : continuous energy/force curves of the largest subset, drawn below the points of the figures
     study : settings as in the YAML file of the study; the page derives the YAML of a single point from them
     extra_content : findings, figures and tables beyond those of the results table
-
-    Returns
-    -------
-    Path of ``report.html``, which is written last.
 
     Raises
     ------

@@ -204,9 +204,9 @@ def _describe_md_costs(table: pd.DataFrame, timings: pd.DataFrame) -> str:
         spread = measured["spread"].max()
         agree = f"; repeated timings agree within a factor of {format_number(spread)}" if np.isfinite(spread) else ""
         sentences.append(f"The cost was measured in LAMMPS on one core, with a cell of {cells} atoms{agree}.")
-    given = known.loc[known["speed is"] == "given", "twojmax"]
-    if len(given):
-        sentences.append(f"For 2Jmax = {join_items(given)} the cost is given, not measured.")
+    not_measured = known.loc[known["speed is"] == "given", "twojmax"]
+    if len(not_measured):
+        sentences.append(f"For 2Jmax = {join_items(not_measured)} the cost is given, not measured.")
     if len(known) > 1:
         first, last = known.iloc[0], known.iloc[-1]
         sentences.append(
