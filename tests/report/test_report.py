@@ -360,7 +360,7 @@ def test_names_from_data_are_escaped(tmp_path):
 
 
 def test_a_figure_that_cannot_be_drawn_removes_an_older_one(tmp_path):
-    table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40))
+    table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40), ratios=(5.0, 50.0))
     write_report(tmp_path, table, front_of(table), LEVELS, **BARE)
     assert (tmp_path / "figures/energy_force.svg").exists()
     assert (tmp_path / "tables/finding_weights.csv").exists()
@@ -388,7 +388,7 @@ def test_a_figure_that_cannot_be_drawn_removes_an_older_one(tmp_path):
     ],
 )
 def test_a_report_of_very_few_results(tmp_path, change):
-    table = synthetic(**{"repeats": 2} | change)
+    table = synthetic(**{"repeats": 2, "ratios": (5.0, 50.0), "sizes": (20, POOL)} | change)
     page = write_report(tmp_path, table, front_of(table), LEVELS, **BARE)
     assert "nan" not in re.sub(
         r"data-key=\"nan\"|data:image[^\"]*", "", page.read_text().split("<body>")[1].split("<script>")[0]
@@ -403,7 +403,7 @@ def test_huge_and_infinite_errors_do_not_stop_the_report(tmp_path, results):
 
 
 def test_levels_read_as_numbers_become_text(tmp_path):
-    table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40))
+    table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40), ratios=(5.0, 50.0))
     front = front_of(table)
     pages = [
         write_report(tmp_path / kind, table.astype({"level": kind}), front.astype({"level": kind}), LEVELS, **BARE)

@@ -83,16 +83,13 @@ def write_report(
 ) -> Path:
     """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and, last, ``report.html`` into a folder; return its path.
 
-    A figure that cannot be drawn from the data is left out, and the page gives the reason.
-
     Parameters
     ----------
     folder : output folder; created if needed
     results : DataFrame, a row per fit, with the columns of ``results.csv`` (meV/atom, meV/Å, s)
     front : DataFrame, a row per point that is not dominated, with the columns `FRONT_COLUMNS`
     levels : names of the convergence levels by cost, the last is the reference
-    title : heading of the page
-    summary, warnings : entries of the last sections of the page
+    title, summary, warnings : heading of the page, and entries of its last sections
     extra_tables : more tables for the page, by title
     path_table : continuous energy/force curves of the largest subset, drawn below the points of the figures
     study : settings as in the YAML file of the study; the page derives the YAML of a single point from them
@@ -110,16 +107,13 @@ def write_report(
     findings = [*extra.findings, *collect_findings(results, front, levels)]
     _write_finding_tables(folder / "tables", findings)
     plans = [*extra.figure_plans, *_plan_figures(results, levels, path_table), *extra.later_figure_plans]
+    figures = [*(render_figure(plan, folder / "figures") for plan in plans), *extra.figures]
+    report_tables = list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables"))
     text = render_report(
-        title=title,
-        opening=_describe_study(results, front, levels),
-        findings=findings,
-        figures=[*(render_figure(plan, folder / "figures") for plan in plans), *extra.figures],
-        tables=list(_write_tables(results, front, levels, extra_tables or {}, extra.tables, folder / "tables")),
-        summary=summary,
-        warnings=warnings,
+        title=title, opening=_describe_study(results, front, levels), findings=findings, figures=figures,
+        tables=report_tables, summary=summary, warnings=warnings,
         explorer=build_explorer_data(compute_medians(results, levels), levels, study),
-    )
+    )  # fmt: skip
     write_text(folder / "report.html", text)
     return folder / "report.html"
 
