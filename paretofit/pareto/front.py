@@ -4,10 +4,10 @@ Row x dominates row y if x_k <= y_k for every objective k and x_k < y_k for at l
 objective do not dominate each other, so all ties are part of the front. All objectives are minimised; to maximise a
 column, pass its negative.
 
-moocore computes the dominance, in C: O(n log n) up to three objectives, O(n log^(m-2) n) above, by H. T. Kung, F.
-Luccio and F. P. Preparata, J. ACM 22, 469 (1975). A million rows take about a quarter of a second; with four objectives, four
-seconds if all of them are on the front. This module checks that the columns are numeric, aggregates repetitions first,
-and counts the rows that it drops.
+moocore computes the dominance, in C: O(n log n) up to three objectives, O(n log^(m-2) n) above, by H. T. Kung,
+F. Luccio and F. P. Preparata, J. ACM 22, 469 (1975). A million rows take about a quarter of a second; with four
+objectives, four seconds if all of them are on the front. This module checks that the columns are numeric, aggregates
+repetitions first, and counts the rows that it drops.
 
 >>> table = pd.DataFrame({"cost": [1, 1, 2, 3], "error": [5.0, 5.0, 4.0, 4.5]})
 >>> pareto_front(table, ["cost", "error"])
