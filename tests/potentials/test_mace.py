@@ -655,8 +655,8 @@ class TestOnTheFront:
         assert table["model"].unique().tolist() == ["MACE small_one", "qSNAP 2Jmax 4"]
         assert table["inside"].between(0.6, 1).all()
         text = (front_run[0].folder / "report.html").read_text()
-        assert "When is a network worth it?" in text
-        assert "Committees, next to each other" in text
+        assert "Are networks better than linear models, and at which cost?" in text
+        assert "Comparison of committees" in text
         assert (front_run[0].folder / "figures" / "networks.png").stat().st_size > 10_000
 
     def test_what_is_trained_is_kept_and_only_what_is_new_is_trained(self, front_run, beryllium, monkeypatch):
