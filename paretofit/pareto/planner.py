@@ -52,19 +52,16 @@ class Limits:
     max_force: float | None = None
     max_md_cost: float | None = None
 
-    def select_fast(self, options: pd.DataFrame) -> pd.DataFrame:
-        """Select the options that are within the limit of the MD cost."""
-        return options if self.max_md_cost is None else options[options[MD_COST_COLUMN] <= self.max_md_cost]
-
-    def select_accurate(self, options: pd.DataFrame) -> pd.DataFrame:
-        """Select the options that are within the limits of the errors."""
-        for name, limit in (("energy", self.max_energy), ("force", self.max_force)):
-            options = options if limit is None else options[options[name] <= limit]
+    def select(self, options: pd.DataFrame, *columns: str) -> pd.DataFrame:
+        """Select the options within the limits of some columns; by default, within all limits."""
+        limits = {
+            "label_seconds": self.budget, "energy": self.max_energy, "force": self.max_force,
+            MD_COST_COLUMN: self.max_md_cost,
+        }  # fmt: skip
+        for column in columns or limits:
+            if (limit := limits[column]) is not None:
+                options = options[options[column] <= limit]
         return options
-
-    def select_affordable(self, options: pd.DataFrame) -> pd.DataFrame:
-        """Select the options that are within the budget."""
-        return options if self.budget is None else options[options["label_seconds"] <= self.budget]
 
 
 def tabulate_options(
@@ -131,7 +128,7 @@ def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -
         If no option is within the limits; the message says what the nearest one costs or reaches.
     """
     compute_score(options, prefer)  # report an unknown preference before any other problem
-    affordable = limits.select_affordable(options)
+    affordable = limits.select(options, "label_seconds")
     if affordable.empty:
         cheapest = select_minimum(options, "label_seconds")
         raise InputError(
@@ -139,9 +136,9 @@ def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -
             f"s ({describe_setting(cheapest)}); raise it"
         )
     _check_md_limit(affordable, limits)
-    candidates = limits.select_accurate(limits.select_fast(affordable))
+    candidates = limits.select(affordable)
     if candidates.empty:
-        raise InputError(_explain_unreachable(options, limits.select_fast(affordable), limits))
+        raise InputError(_explain_unreachable(options, limits.select(affordable, MD_COST_COLUMN), limits))
     if limits.budget is None:
         return select_minimum(candidates, "label_seconds")
     return select_minimum(candidates.assign(_score=compute_score(candidates, prefer)), "_score").drop("_score")
@@ -163,8 +160,8 @@ def select_minimum(options: pd.DataFrame, column: str) -> pd.Series:
 
 def choose_option_by(options: pd.DataFrame, limits: Limits, prefer: str, column: str) -> pd.DataFrame:
     """Choose the best option within the limits for each value of a column, sorted by the score."""
-    allowed = limits.select_accurate(limits.select_fast(limits.select_affordable(options)))
-    table = pd.DataFrame([choose_option(group, limits, prefer) for _, group in allowed.groupby(column, sort=False)])
+    groups = limits.select(options).groupby(column, sort=False)
+    table = pd.DataFrame([choose_option(group, limits, prefer) for _, group in groups])
     return table.iloc[np.argsort(compute_score(table, prefer).to_numpy(), kind="stable")].reset_index(drop=True)
 
 
@@ -308,7 +305,7 @@ def _check_md_limit(options: pd.DataFrame, limits: Limits) -> None:
             f"the results have no MD cost ('{MD_COST_COLUMN}'), so the MD speed cannot be limited; run the study "
             "again, which measures it, or give 'cost.md_us_per_atom_step' in the study"
         )
-    if limits.select_fast(options).empty:
+    if limits.select(options, MD_COST_COLUMN).empty:
         fastest = select_minimum(options, MD_COST_COLUMN)
         cost = fastest[MD_COST_COLUMN]
         raise InputError(
@@ -327,7 +324,7 @@ def _explain_unreachable(options: pd.DataFrame, affordable: pd.DataFrame, limits
             suffix = ", extrapolated" if lowest["beyond"] else ""
             targets.append(f"{subject} error of {limit:g} {unit} (the lowest is {lowest[name]:.4g}{suffix})")
     within = "" if limits.budget is None else f" within {limits.budget:g} s"
-    accurate = limits.select_accurate(limits.select_fast(options))
+    accurate = limits.select(options, "energy", "force", MD_COST_COLUMN)
     remedy = "loosen the limits, or study larger subsets and models"
     if len(accurate):
         cheapest = select_minimum(accurate, "label_seconds")

@@ -50,12 +50,16 @@ def plot_force_error_against_cost(
 
     Parameters and returns as in `plot_front_by_cost`.
     """
+    return plot_error_against_cost(front, levels, axes, y=("ref_force", FORCE_LABEL), face=("ref_energy", ENERGY_LABEL))
+
+
+def plot_error_against_cost(
+    front: pd.DataFrame, levels: Sequence[str], axes: np.ndarray | None, y: tuple[str, str], face: tuple[str, str]
+) -> np.ndarray:
+    """Plot an error against DFT cost, coloured by the other error; `y` and `face` are each a column and its label."""
     frame, unit = add_cost_column(front)
-    return plot_front_panels(
-        frame, levels, axes,
-        x=("cost", f"DFT cost ({unit})"), y=("ref_force", f"test {FORCE_LABEL}"),
-        face=("ref_energy", ENERGY_LABEL),
-    )  # fmt: skip
+    x = ("cost", f"DFT cost ({unit})")
+    return plot_front_panels(frame, levels, axes, x=x, y=(y[0], f"test {y[1]}"), face=face)
 
 
 def add_cost_column(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:

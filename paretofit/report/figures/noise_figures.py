@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
 from paretofit.report.figures.drawing import FigurePlan
-from paretofit.report.figures.front_figures import add_cost_column, plot_front_panels
+from paretofit.report.figures.front_figures import plot_error_against_cost
 from paretofit.report.figures.noise_text import format_correlation, format_twojmax
 from paretofit.report.figures.style import UNITS, CannotDrawError
 from paretofit.report.figures.sweep_figures import (
@@ -174,11 +174,7 @@ def plot_energy_error_against_cost(front: pd.DataFrame, levels: Sequence[str]) -
 
     Parameters and returns as in `paretofit.report.figures.front_figures.plot_front_by_cost`.
     """
-    frame, unit = add_cost_column(front)
-    return plot_front_panels(
-        frame, levels, None,
-        x=("cost", f"DFT cost ({unit})"), y=("ref_energy", f"test {ENERGY_LABEL}"), face=("ref_force", FORCE_LABEL),
-    )  # fmt: skip
+    return plot_error_against_cost(front, levels, None, y=("ref_energy", ENERGY_LABEL), face=("ref_force", FORCE_LABEL))
 
 
 def plan_noise_figures(

@@ -156,8 +156,11 @@ def _compute_fronts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     that is better in the other error.
     """
     fronts = compute_fronts_by_twojmax(table)
-    by_name = {f"2Jmax = {value}": points for value, points in fronts.groupby("twojmax")}
-    return {**by_name, _ALL: pareto_front(fronts, OBJECTIVES)}
+    return {**_name_fronts(fronts), _ALL: pareto_front(fronts, OBJECTIVES)}
+
+
+def _name_fronts(fronts: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {f"2Jmax = {value}": points for value, points in fronts.groupby("twojmax")}
 
 
 def _find_ranges(points: pd.DataFrame, criterion: str) -> pd.DataFrame:
@@ -223,9 +226,8 @@ def _format_ranges(ranges: pd.DataFrame, name: str, criterion: str) -> pd.DataFr
 
 def _build_knee_table(usable: pd.DataFrame, overall: pd.DataFrame, objectives: Sequence[str]) -> ReportTable:
     has_cost = COST_COLUMN in objectives
-    fronts = {f"2Jmax = {value}": points for value, points in compute_fronts_by_twojmax(usable).groupby("twojmax")}
     rows = []
-    for name, points in {**fronts, _ALL: overall}.items():
+    for name, points in {**_name_fronts(compute_fronts_by_twojmax(usable)), _ALL: overall}.items():
         knee = points.iloc[[find_knee(points, objectives)]]
         columns = {"models": name, "points": len(points), "level": knee["level"], **knee[_POINT_COLUMNS]}
         if has_cost:
