@@ -5,6 +5,7 @@ from .front import extract_front_from_csv as extract_front_from_csv
 from .front import pareto_front as pareto_front
 from .front_shape import HYPERVOLUME_REFERENCE as HYPERVOLUME_REFERENCE
 from .front_shape import compute_front_shares as compute_front_shares
+from .front_shape import compute_hypervolume_share as compute_hypervolume_share
 from .front_shape import describe_front as describe_front
 from .front_shape import find_knee as find_knee
 from .front_shape import merge_adjacent_ranges as merge_adjacent_ranges

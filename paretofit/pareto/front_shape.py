@@ -1,7 +1,7 @@
-"""What a front is made of: its knee, how much of it each group holds, and which point each budget buys.
+"""Analysis of a front: its knee, the share of each group, and the best point for each budget.
 
-For any table and any number of objectives, all minimised. Errors and costs span decades, so that distances are between
-logarithms, each objective scaled to run from 0 at its lowest to 1 at its highest on the front.
+For any table and any number of objectives, all minimised. Because errors and costs span decades, distances are computed
+between logarithms, each scaled to run from 0 at the lowest to 1 at the highest value of the objective on the front.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from paretofit.pareto.hypervolume import dominated_hypervolume
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HYPERVOLUME_REFERENCE = 1.05  # of the box of a hypervolume, in scaled objectives: the worst points still count
+HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points still contribute
 
 
 def find_knee(front: pd.DataFrame, objectives: Sequence[str]) -> int:
-    """Where a front turns: the position of the row farthest below the plane through its extremes.
+    """Return the position of the knee of a front, the row farthest below the plane through its extremes.
 
-    The plane is Σ x = const in scaled logarithms, so that the knee has the lowest sum; for two objectives this is the
+    The plane is Σ x = const in scaled logarithms, so that the knee has the lowest sum; for two objectives it has the
     largest distance from the chord.
 
     Parameters
     ----------
     front : DataFrame
     objectives : sequence of str
-        Columns; positive and finite.
+        Columns with positive finite values.
 
     Raises
     ------
     InputError
-        If a column is missing or not positive, or there are no rows.
+        If a column is missing or not positive everywhere, or if there are no rows.
     """
     return int(np.argmin(scale_objectives(front, objectives).sum(axis=1)))
 
 
 def scale_objectives(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarray:
-    """``(n, m)``: logarithms of the objectives, from 0 at the lowest to 1 at the highest; 0 where all are equal."""
+    """Scale the logarithms of the objectives from 0 (lowest) to 1 (highest), ``(n, m)``; 0 if all are equal."""
     names = check_objectives(front, objectives)
     values = extract_numbers(front, names)
     find_finite_rows(values, drop_missing=False)
@@ -53,30 +53,29 @@ def scale_objectives(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarr
         raise InputError(f"'{column}' must be positive everywhere to be compared by its logarithm")
     logs = np.log(points)
     low, span = logs.min(axis=0), np.ptp(logs, axis=0)
-    result: np.ndarray = (logs - low) / np.where(span > 0, span, 1.0)
-    return result
+    return np.asarray((logs - low) / np.where(span > 0, span, 1.0))
 
 
 def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.DataFrame:
-    """How much of a front each value of a column holds.
+    """Compute the share of a front that each value of a column has.
 
     Returns
     -------
     DataFrame
         A row for each value: ``points``, ``share`` of the points, and ``volume_lost``: the share of the dominated
-        hypervolume (in scaled logarithms) that is gone without it. A value whose points others nearly match holds many
-        points and little volume.
+        hypervolume (in scaled logarithms) that is lost without its points. A value whose points are nearly matched by
+        those of others has many points and loses little volume.
     """
     if by not in front.columns:
         raise InputError(f"there is no column '{by}' among {', '.join(map(str, front.columns))}")
     names = list(objectives)
     points = pd.DataFrame(scale_objectives(front, names), columns=names, index=front.index)
-    whole = _volume(points)
+    total_volume = _compute_volume(points)
     rows = []
-    for value, part in front.groupby(by, sort=True):
-        rest = points.drop(part.index)
-        lost = 1.0 - _volume(rest) / whole if len(rest) else 1.0
-        rows.append({by: value, "points": len(part), "share": len(part) / len(front), "volume_lost": lost})
+    for value, group in front.groupby(by, sort=True):
+        others = points.drop(group.index)
+        lost = 1.0 - _compute_volume(others) / total_volume if len(others) else 1.0
+        rows.append({by: value, "points": len(group), "share": len(group) / len(front), "volume_lost": lost})
     return pd.DataFrame(rows)
 
 
@@ -87,46 +86,49 @@ def describe_front(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[
     ----------
     front : DataFrame
     objectives : sequence of str
-        Columns; positive and finite.
+        Columns with positive finite values.
     by : sequence of str
-        Columns whose values' shares are shown.
+        Columns for whose values the shares are listed.
     """
     names = list(objectives)
-    points = pd.DataFrame(scale_objectives(front, names), columns=names)
-    knee = {str(name): value for name, value in front.iloc[find_knee(front, names)].items()}
-    volume = _volume(points) / HYPERVOLUME_REFERENCE ** len(names)
-    told = [
+    knee = front.iloc[find_knee(front, names)].items()
+    texts = [f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in knee]
+    volume = compute_hypervolume_share(front, names)
+    lines = [
         f"hypervolume {volume:.4f} of the box up to {HYPERVOLUME_REFERENCE:g} times the span of each logarithm",
-        "knee: " + ", ".join(f"{name} {_shown(knee[name])}" for name in knee),
+        "knee: " + ", ".join(texts),
     ]
     for column in by:
         shares = compute_front_shares(front, names, column)
-        told += [shares.to_string(index=False, float_format=lambda value: f"{value:.3f}")]
-    return "\n".join(told)
+        lines.append(shares.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    return "\n".join(lines)
 
 
-def _shown(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def compute_hypervolume_share(front: pd.DataFrame, objectives: Sequence[str]) -> float:
+    """Compute the share of the box up to `HYPERVOLUME_REFERENCE` that a front dominates, in scaled logarithms."""
+    names = list(objectives)
+    points = pd.DataFrame(scale_objectives(front, names), columns=names)
+    return _compute_volume(points) / HYPERVOLUME_REFERENCE ** len(names)
 
 
-def _volume(points: pd.DataFrame) -> float:
+def _compute_volume(points: pd.DataFrame) -> float:
     return dominated_hypervolume(points, list(points.columns), [HYPERVOLUME_REFERENCE] * points.shape[1])
 
 
 def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.DataFrame:
-    """Which row has the lowest error at every budget: the staircase of the best so far.
+    """Select the row with the lowest error for every budget, as a staircase of falling errors.
 
     Parameters
     ----------
     points : DataFrame
-        Any rows; those that are dominated in error and cost fall out.
+        Rows that are dominated in error and cost are dropped.
     error, cost : str
-        Columns.
+        Names of columns.
 
     Returns
     -------
     DataFrame
-        The rows in order of cost, with ``budget_from`` (its own cost) and ``budget_to`` (where the next takes over;
+        Rows in order of cost, with ``budget_from`` (the cost of the row) and ``budget_to`` (the cost of the next row;
         infinite for the last).
     """
     stairs = pareto_front(points, [cost, error]).drop_duplicates([cost, error])
@@ -136,7 +138,7 @@ def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.Dat
 
 
 def merge_adjacent_ranges(staircase: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Neighbouring rows of a staircase with the same value of a column as one, the last of them standing for all."""
+    """Merge adjacent rows of a staircase that have the same value of a column; the last of them is the result."""
     run = (staircase[by] != staircase[by].shift()).cumsum()
     last = staircase.groupby(run, sort=True).tail(1).reset_index(drop=True)
     starts = staircase.groupby(run, sort=True)["budget_from"].first().to_numpy()

@@ -1,4 +1,4 @@
-"""How much a front dominates, as one number: for comparing fronts, not for taking them."""
+"""The dominated hypervolume of a front: a single number by which fronts are compared."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from paretofit.pareto.columns import check_objectives, extract_numbers, find_fin
 
 
 def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]) -> float:
-    """The volume between the front and a reference point; of two fronts, the larger is the better one.
+    """Compute the volume between a front and a reference point; a larger volume means a better front.
 
     The Lebesgue measure of {z : x <= z <= r for some row x}, with r the reference point. Rows that are
     dominated, or worse than the reference in some objective, add nothing.
@@ -23,23 +23,23 @@ def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], refere
     objectives : (m,)
         Columns to minimise. Every value must be finite.
     reference : (m,)
-        The reference point, in the order and the units of `objectives`.
+        Reference point, in the order and the units of `objectives`.
 
     Returns
     -------
     float
-        In the product of the objectives' units; 0.0 where no row is below the reference.
+        In the product of the objectives' units; 0.0 if no row is below the reference.
 
     Raises
     ------
     InputError
-        As in `pareto_front`, or the reference is not m finite numbers.
+        As in `pareto_front`, or if the reference is not m finite numbers.
 
     Notes
     -----
     E. Zitzler and L. Thiele, IEEE Trans. Evol. Comput. 3, 257 (1999); computed by moocore, in
-    O(n log n) for three objectives or fewer, O(n^2) for four, and O(n^(m-2)) at worst above, where n
-    counts the rows of the front.
+    O(n log n) for three objectives or fewer, O(n^2) for four, and O(n^(m-2)) at worst above, where n is the number of
+    rows of the front.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], refere
     3.0
     """
     objectives = check_objectives(frame, objectives)
-    corner = _reference_point(reference, objectives)
+    corner = _check_reference_point(reference, objectives)
     values = extract_numbers(frame, objectives)
     find_finite_rows(values, drop_missing=False)
     points = values.to_numpy(dtype=np.float64)
@@ -56,7 +56,7 @@ def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], refere
     return float(moocore.hypervolume(points, ref=corner))
 
 
-def _reference_point(reference: Sequence[float], objectives: Sequence[str]) -> np.ndarray:
+def _check_reference_point(reference: Sequence[float], objectives: Sequence[str]) -> np.ndarray:
     try:
         corner = np.asarray(reference, dtype=np.float64)
     except (TypeError, ValueError):

@@ -1,10 +1,10 @@
-"""Learning curves: the error of a setting at any number of configurations, from the sizes at which it was measured.
+"""Learning curves: the error of a setting for any number of configurations, predicted from measured sizes.
 
-Between measured sizes the curve is straight in log(error) against log(n). Beyond the largest, at the reference level,
-it follows ε(n) = ε∞ + A n^(-α), with ε∞ at least the training error there, which rises towards it. At a cheaper level,
-ε(n)² = ε_ref(n)² + δ², where δ, what a model learns of the error of the level's labels, stays what it was, and lies
-between a share of that error and all of it where that is known. How far this can be trusted comes from drawing the
-repetitions anew, and from an allowance for the form of the curve. Nothing here knows atoms.
+Between measured sizes, log(error) is linear in log(n). Above the largest size, at the reference level, the curve is
+ε(n) = ε∞ + A n^(-α), where ε∞ is at least the training error at the largest size, a lower bound of the limit. At a
+cheaper level, ε(n)² = ε_ref(n)² + δ², where δ is the part of the level's label error that a model learns. δ does not
+depend on n, and lies between a share of the label error and all of it where that error is known. Prediction intervals
+combine a bootstrap over the repetitions with a fixed relative error for the assumed form of the curve.
 """
 
 from __future__ import annotations
@@ -18,21 +18,18 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 EXPONENTS = np.array([0.35, 0.5, 0.7, 1.0])  # α of errors; 1/2 where squared errors fall as 1/n
-REPLICAS = 100  # of a curve, from repetitions drawn anew
-TAIL = 5  # sizes, at most, to which the curve beyond is fitted
-FEWEST = 3  # sizes below which nothing beyond the largest can be said
-LOW, HIGH = 0.1, 0.9  # quantiles of the spread
-Z = 1.2816  # half width of the interval between them, in standard deviations of a normal distribution
-# Relative error of the form of the curve, times the root of 1 + ln(n/n_k). With it nine of ten errors of what is
-# recommended from pilots of 40 lie within the range foretold (shipped data; tests/benchmarks/RESULTS.md), and fewer of
-# those of other settings.
-FORM = 0.25
-# The largest exponent that is promised: where hardly more rows than coefficients have been seen (not in folds, which
-# have a ridge), errors fall from a peak, and would be foretold to fall on.
-STEEPEST = {False: 0.5, True: 1.0}
-LEARNED = (
-    0.5  # share, at least, of a level's error that a model of it learns; 0.2 to 0.95 in the paper's Tables 4 and 5
-)
+N_REPLICAS = 100  # bootstrap replicas of a curve
+MAX_FITTED_SIZES = 5  # the largest sizes, to which the power law is fitted
+MIN_FITTED_SIZES = 3  # with fewer sizes, no decrease above the largest is predicted
+LOW_QUANTILE, HIGH_QUANTILE = 0.1, 0.9  # ends of a prediction interval
+INTERVAL_HALF_WIDTH = 1.2816  # of that interval, in standard deviations of a normal distribution
+# Relative error of the form of the curve, times the root of 1 + ln(n/n_k). With it nine of ten errors of the settings
+# recommended from pilots of 40 lie within the predicted interval (shipped data; tests/benchmarks/RESULTS.md), and fewer
+# of those of other settings.
+FORM_RELATIVE_ERROR = 0.25
+# Largest exponent of a prediction, without and with folds. Where hardly more rows than coefficients were measured (not
+# in folds, which are fitted with a ridge), errors fall from a peak, and a fit would predict that they fall on as fast.
+MAX_EXPONENT = {False: 0.5, True: 1.0}
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,11 @@ class Estimates:
     Attributes
     ----------
     value : (m,) float
-        What the middle one of many draws would have.
+        Median over draws of the training set.
     low, high : (m,) float
-        Between which four draws of five would lie.
+        Ends of the interval that contains 80 % of the draws.
     is_extrapolated : (m,) bool
-        Larger than any size that was measured.
+        Whether the size is larger than any that was measured.
     """
 
     value: Array
@@ -64,19 +61,19 @@ class LearningCurve:
     sizes : (k,) float
         Increasing.
     errors : tuple of k arrays
-        Errors of the repetitions at each size, positive; where there are equally many at every size, the same place
+        Positive errors of the repetitions at each size; if there are equally many at every size, the same position
         means the same repetition.
     has_folds : bool
-        The repetitions are parts of one test set, as in cross-validation: the error is their root mean square, and what
-        is unsure about it comes from drawing the parts anew.
+        Whether the repetitions are folds of a cross-validation: the error is their root mean square, and its
+        uncertainty comes from a bootstrap over the folds.
     training_errors : array, optional
-        Training errors of the repetitions at the largest size, for a curve of the reference level.
+        Training errors of the repetitions at the largest size; for a curve of the reference level.
     reference_curve : LearningCurve, optional
-        The same setting at the reference level, for one of a cheaper level.
+        Curve of the same setting at the reference level; for a curve of a cheaper level.
     label_error : float, optional
         RMSD of the labels of a cheaper level against those of the reference.
     min_learned_share : float
-        Share, at least, of that error which a model of the level learns.
+        Minimum share of the label error that a model of the level learns.
     """
 
     sizes: Array
@@ -89,129 +86,129 @@ class LearningCurve:
 
     @cached_property
     def central_errors(self) -> Array:
-        """``(k,)``: the median of the repetitions, or the root mean square of the folds."""
-        return np.array([self._middle(one) for one in self.errors])
+        """Median over the repetitions, or root mean square over the folds, ``(k,)``."""
+        return np.array([self._average(errors) for errors in self.errors])
 
     @cached_property
     def bootstrap_errors(self) -> Array:
-        """``(REPLICAS, k)``: the middles of repetitions drawn anew, the same ones at every size."""
-        return np.column_stack([self._drawn_middles(one) for one in self.errors])
+        """Central errors of bootstrap replicas of the repetitions, the same at every size, ``(N_REPLICAS, k)``."""
+        return np.column_stack([self._average_replicas(errors) for errors in self.errors])
 
-    def _middle(self, errors: Array, axis: int | None = None) -> Array:
+    def _average(self, errors: Array, axis: int | None = None) -> Array:
         return np.asarray(np.sqrt(np.mean(errors**2, axis=axis)) if self.has_folds else np.median(errors, axis=axis))
 
-    def _drawn_middles(self, errors: Array) -> Array:
-        """``(REPLICAS,)``; the generator is always the same, so that a table always gives the same plan."""
-        places = np.random.default_rng(0).random((REPLICAS, len(errors))) * len(errors)
-        return self._middle(errors[places.astype(int)], axis=1)
+    def _average_replicas(self, errors: Array) -> Array:
+        """Average bootstrap replicas, ``(N_REPLICAS,)``; a fixed seed gives the same plan every time."""
+        positions = np.random.default_rng(0).random((N_REPLICAS, len(errors))) * len(errors)
+        return self._average(errors[positions.astype(int)], axis=1)
 
     @cached_property
     def relative_quantiles(self) -> tuple[Array, Array]:
-        """10 % and 90 % quantiles over the middle, each ``(k,)``.
+        """10 % and 90 % quantiles divided by the central error, each ``(k,)``.
 
-        Where every repetition is the same fit, as with the whole training set, the spread is that of the size before,
-        smaller by the root of the ratio of the sizes; NaN where there is none before.
+        If every repetition is the same fit, as with the whole training set, the spread is that of the previous size,
+        scaled by the root of the ratio of the sizes; NaN if there is no previous size.
         """
         low, high = np.full((2, len(self.sizes)), np.nan)
-        drawn = self.bootstrap_errors.T if self.has_folds else self.errors
-        for k, (errors, middle) in enumerate(zip(drawn, self.central_errors, strict=True)):
+        samples = self.bootstrap_errors.T if self.has_folds else self.errors
+        for k, (errors, center) in enumerate(zip(samples, self.central_errors, strict=True)):
             if len(np.unique(errors)) > 1:
-                low[k], high[k] = np.quantile(errors, [LOW, HIGH]) / middle
+                low[k], high[k] = np.quantile(errors, [LOW_QUANTILE, HIGH_QUANTILE]) / center
             elif k:
                 shrink = np.sqrt(self.sizes[k - 1] / self.sizes[k])
                 low[k], high[k] = low[k - 1] ** shrink, high[k - 1] ** shrink
         return low, high
 
     def predict(self, sizes: Array) -> Estimates:
-        """The errors to be expected with other numbers of configurations, ``(m,)``, none below the smallest."""
+        """Predict the errors for other numbers of configurations, ``(m,)``, none below the smallest measured size."""
         sizes = np.asarray(sizes, dtype=float)
-        here = np.log(np.minimum(sizes, self.sizes[-1]))
-        known = np.log(self.sizes)
-        value, low, high = (
-            np.exp(np.interp(here, known, np.log(one))) for one in (self.central_errors, *self.relative_quantiles)
+        log_sizes, log_measured_sizes = np.log(np.minimum(sizes, self.sizes[-1])), np.log(self.sizes)
+        value, low_ratio, high_ratio = (
+            np.exp(np.interp(log_sizes, log_measured_sizes, np.log(column)))
+            for column in (self.central_errors, *self.relative_quantiles)
         )
-        below, above = value * low, value * high
+        low, high = value * low_ratio, value * high_ratio
         beyond = sizes > self.sizes[-1]
         if beyond.any():
-            factors = np.log(self.extrapolate_factors(sizes[beyond]))
-            steepest = -STEEPEST[self.has_folds] * np.log(sizes[beyond] / self.sizes[-1])
-            value[beyond] *= np.exp(np.maximum(np.median(factors, axis=0), steepest))
-            form = FORM * np.sqrt(1 + np.log(sizes[beyond] / self.sizes[-1]))
-            doubt = Z * np.hypot(np.std(factors, axis=0), form)
-            low, high = np.where(np.isnan(low), 1.0, low), np.where(np.isnan(high), 1.0, high)
-            for bound, spread, sign in ((below, low, -1.0), (above, high, 1.0)):
-                bound[beyond] = value[beyond] * np.exp(sign * np.hypot(np.log(spread[beyond]), doubt))
-        return Estimates(value, below, above, beyond)
+            log_growth = np.log(sizes[beyond] / self.sizes[-1])
+            log_factors = np.log(self.extrapolate_factors(sizes[beyond]))
+            steepest = -MAX_EXPONENT[self.has_folds] * log_growth
+            value[beyond] *= np.exp(np.maximum(np.median(log_factors, axis=0), steepest))
+            form_error = FORM_RELATIVE_ERROR * np.sqrt(1 + log_growth)
+            half_width = INTERVAL_HALF_WIDTH * np.hypot(np.std(log_factors, axis=0), form_error)
+            for bound, ratio, sign in ((low, low_ratio, -1.0), (high, high_ratio, 1.0)):
+                log_ratio = np.log(np.where(np.isnan(ratio), 1.0, ratio)[beyond])
+                bound[beyond] = value[beyond] * np.exp(sign * np.hypot(log_ratio, half_width))
+        return Estimates(value, low, high, beyond)
 
     def extrapolate_factors(self, sizes: Array) -> Array:
-        """By how much errors change from the largest measured size to larger ones, ``(REPLICAS, m)``."""
+        """Predict the ratio of errors at larger sizes to that at the largest measured size, ``(N_REPLICAS, m)``."""
         if self.reference_curve is not None and np.array_equal(self.reference_curve.sizes, self.sizes):
-            return self._factors_by_reference(self.reference_curve, sizes)
-        start = int(np.argmax(self.central_errors))  # small subsets of rich models first get worse
-        first = max(start, len(self.sizes) - TAIL)
-        if len(self.sizes) - first < FEWEST:  # no slope to go on: no gain is promised
-            return np.ones((REPLICAS, len(sizes)))
-        floors = np.zeros(REPLICAS) if self.training_errors is None else self._drawn_middles(self.training_errors)
+            return self._extrapolate_from_reference(self.reference_curve, sizes)
+        peak = int(np.argmax(self.central_errors))  # errors of large models first rise with the size of small subsets
+        first = max(peak, len(self.sizes) - MAX_FITTED_SIZES)
+        if len(self.sizes) - first < MIN_FITTED_SIZES:  # too few sizes for a slope: predict no improvement
+            return np.ones((N_REPLICAS, len(sizes)))
+        floors = np.zeros(N_REPLICAS) if self.training_errors is None else self._average_replicas(self.training_errors)
         return power_law_factors(self.sizes[first:], self.bootstrap_errors[:, first:], sizes, floors)
 
-    def _factors_by_reference(self, reference: LearningCurve, sizes: Array) -> Array:
-        """ε² = ε_ref² + δ², with δ² from the last sizes that were measured."""
-        last = slice(-FEWEST, None)
-        added = (
-            (self.bootstrap_errors[:, last] ** 2 - reference.bootstrap_errors[:, last] ** 2).mean(axis=1).clip(min=0.0)
-        )
-        least = np.zeros(REPLICAS)
+    def _extrapolate_from_reference(self, reference: LearningCurve, sizes: Array) -> Array:
+        """Extrapolate ε² = ε_ref² + δ², with δ² from the last measured sizes."""
+        differences = self.bootstrap_errors**2 - reference.bootstrap_errors**2
+        learned_square = differences[:, -MIN_FITTED_SIZES:].mean(axis=1).clip(min=0.0)
+        min_ratio = np.zeros(N_REPLICAS)
         if self.label_error is not None:
-            least += (self.min_learned_share * self.label_error / self.bootstrap_errors[:, -1]).clip(max=1.0)
-            added = added.clip((self.min_learned_share * self.label_error) ** 2, self.label_error**2)
+            min_learned = self.min_learned_share * self.label_error
+            min_ratio += (min_learned / self.bootstrap_errors[:, -1]).clip(max=1.0)
+            learned_square = learned_square.clip(min_learned**2, self.label_error**2)
         start = reference.bootstrap_errors[:, -1]
-        later = start[:, None] * reference.extrapolate_factors(sizes)
-        ratio = np.sqrt((later**2 + added[:, None]) / (start**2 + added)[:, None])
-        return np.asarray(np.maximum(ratio, least[:, None]))
+        reference_errors = start[:, None] * reference.extrapolate_factors(sizes)
+        ratio = np.sqrt((reference_errors**2 + learned_square[:, None]) / (start**2 + learned_square)[:, None])
+        return np.asarray(np.maximum(ratio, min_ratio[:, None]))
 
 
 def power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, min_limits: Array) -> Array:
-    """ε(n)/ε(n_k) of the curve ε∞ + A n^(-α) that fits best, with ε∞ at least a floor and A at least zero.
+    """Fit ε(n) = ε∞ + A n^(-α) with bounds on ε∞ and A ≥ 0, and return ε(n)/ε(n_k).
 
-    Least squares of relative deviations; α from `EXPONENTS`.
+    Relative deviations are minimised by least squares; α is the best of `EXPONENTS`.
 
     Parameters
     ----------
     measured_sizes : (k,) float
-        Sizes that were measured, the last being n_k.
+        Measured sizes, the last one being n_k.
     errors : (b, k) float
-        Errors there, a row for each curve.
+        Errors at these sizes, a row for each curve.
     sizes : (m,) float
         Sizes n.
     min_limits : (b,) float
-        Least ε∞; taken as the smallest error where it is larger.
+        Lower bound of ε∞; where it is larger than the smallest error, that error is used.
 
     Returns
     -------
     (b, m) float
     """
     min_limits = np.minimum(min_limits, errors.min(axis=1))
-    best = np.full(len(errors), np.inf)
+    best_misfit = np.full(len(errors), np.inf)
     factors = np.ones((len(errors), len(sizes)))
     for exponent in EXPONENTS:
         decay = (measured_sizes / measured_sizes[-1]) ** -exponent
-        above, slope, misfit = _two_coefficients(1.0 / errors, decay / errors, 1.0 - min_limits[:, None] / errors)
-        limit = min_limits + above
+        excess, slope, misfit = _fit_two_coefficients(1.0 / errors, decay / errors, 1.0 - min_limits[:, None] / errors)
+        limit = min_limits + excess
         curve = limit[:, None] + slope[:, None] * (sizes / measured_sizes[-1]) ** -exponent
-        better = misfit < best
+        better = misfit < best_misfit
         factors[better] = (curve / (limit + slope)[:, None])[better]
-        best = np.minimum(best, misfit)
+        best_misfit = np.minimum(best_misfit, misfit)
     return np.maximum(factors, (min_limits / errors[:, -1])[:, None])
 
 
-def _two_coefficients(constant: Array, decay: Array, target: Array) -> tuple[Array, Array, Array]:
-    """Least squares of ``a constant + s decay = target`` for each row, a and s at least zero; and the misfit."""
-    cc, dd, cd = ((one * other).sum(axis=1) for one, other in ((constant, constant), (decay, decay), (constant, decay)))
+def _fit_two_coefficients(constant: Array, decay: Array, target: Array) -> tuple[Array, Array, Array]:
+    """Solve min |a constant + s decay - target|² for each row, with a, s ≥ 0; return a, s and the misfit."""
+    cc, dd, cd = (constant * constant).sum(axis=1), (decay * decay).sum(axis=1), (constant * decay).sum(axis=1)
     ct, dt = (constant * target).sum(axis=1), (decay * target).sum(axis=1)
     determinant = np.maximum(cc * dd - cd**2, 1e-300)
-    above, slope = (ct * dd - dt * cd) / determinant, (dt * cc - ct * cd) / determinant
-    only_above, only_slope = np.maximum(ct / cc, 0.0), np.maximum(dt / dd, 0.0)
-    above, slope = np.where(slope < 0, only_above, above), np.where(slope < 0, 0.0, slope)
-    above, slope = np.where(above < 0, 0.0, above), np.where(above < 0, only_slope, slope)
-    misfit = ((above[:, None] * constant + slope[:, None] * decay - target) ** 2).sum(axis=1)
-    return above, slope, misfit
+    offset, slope = (ct * dd - dt * cd) / determinant, (dt * cc - ct * cd) / determinant
+    # A negative coefficient is set to zero, and the other one is fitted alone.
+    offset, slope = np.where(slope < 0, np.maximum(ct / cc, 0.0), offset), np.where(slope < 0, 0.0, slope)
+    offset, slope = np.where(offset < 0, 0.0, offset), np.where(offset < 0, np.maximum(dt / dd, 0.0), slope)
+    misfit = ((offset[:, None] * constant + slope[:, None] * decay - target) ** 2).sum(axis=1)
+    return offset, slope, misfit

@@ -1,8 +1,7 @@
-"""Reading any CSV, without guessing.
+"""Strict reader of CSV files.
 
-A reader that guesses fills short rows with NaN, turns a surplus field into an index, renames the second of
-two columns with one name and reads a level called ``01`` as 1. This one refuses the first three and keeps
-the fourth as it is written.
+pandas fills short rows with NaN, turns a surplus field into an index, renames the second of two columns with the same
+name and reads a level called ``01`` as 1. Here the first three are errors, and names of levels stay text.
 """
 
 import csv
@@ -14,9 +13,21 @@ import pandas as pd
 
 from paretofit.core import InputError
 
+_ADVICE = "a CSV file with a header line is needed"
+_PROBLEMS: dict[type[Exception], str] = {  # the first match counts
+    FileNotFoundError: "there is no such file",
+    IsADirectoryError: "the path is a folder",
+    OSError: "the file cannot be read ({})",
+    UnicodeDecodeError: "the file is not UTF-8 text",
+    pd.errors.EmptyDataError: "the file is empty",
+    pd.errors.ParserWarning: "the rows have more fields than the header",
+    pd.errors.ParserError: "the file is not a valid CSV ({})",
+    csv.Error: "the file is not a valid CSV ({})",
+}
+
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """Read a CSV with a header line; a column ``level`` is read as text, because levels are names.
+    """Read a CSV file with a header line; a column ``level`` is read as text, because levels are names.
 
     Parameters
     ----------
@@ -32,53 +43,41 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is missing, a folder, unreadable, empty, not UTF-8 text or not a CSV, a column's name
-        stands twice in the header, or a line has more or fewer fields than the header.
+        If the file is missing, a folder, unreadable, empty, not UTF-8 text or not a CSV, if the header has two columns
+        with the same name, or if a line has more or fewer fields than the header.
     """
     path = Path(path)
-    wanted = "a CSV file with a header line is needed"
     try:
-        # Of a few dozen bare carriage returns pandas's parser makes millions of rows (seen with pandas 3.1).
+        # pandas 3.1 makes millions of rows out of a few dozen bare carriage returns.
         content = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if b"\0" in content:  # valid UTF-8, but pandas before 3 cuts a column name off there
-            raise InputError(f"{path}: is binary, not text; {wanted}")
+        if b"\0" in content:  # valid UTF-8, but pandas before 3 truncates a column name at a null byte
+            raise InputError(f"{path}: the file is binary, not text; {_ADVICE}")
         with warnings.catch_warnings():
-            # With index_col=False pandas cuts surplus fields off and only warns about it.
+            # With index_col=False pandas drops surplus fields and only warns about it.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(io.BytesIO(content), dtype={"level": str}, index_col=False, low_memory=False)
-        _refuse_repeated_names(path, content)
-        _refuse_short_rows(path, content, frame)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; {wanted}") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; {wanted}") from None
-    except OSError as problem:
-        raise InputError(f"{path}: cannot be read ({problem.strerror}); {wanted}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text; {wanted}") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: is empty; {wanted}") from None
-    except pd.errors.ParserWarning:
-        raise InputError(f"{path}: the rows have more fields than the header; {wanted}") from None
-    except (pd.errors.ParserError, csv.Error) as problem:
-        detail = str(problem).split("C error: ")[-1].strip()
-        raise InputError(f"{path}: is not a proper CSV ({detail}); {wanted}") from None
+        _check_header(path, content)
+        _check_row_lengths(path, content, frame)
+    except tuple(_PROBLEMS) as error:
+        problem = next(text for kind, text in _PROBLEMS.items() if isinstance(error, kind))
+        detail = getattr(error, "strerror", None) or str(error).split("C error: ")[-1].strip()
+        raise InputError(f"{path}: {problem.format(detail)}; {_ADVICE}") from None
     return frame
 
 
-def _refuse_repeated_names(path: Path, content: bytes) -> None:
-    """Refuse a header that names a column twice: pandas would call the second one ``a.1``."""
+def _check_header(path: Path, content: bytes) -> None:
+    """Check that no two columns have the same name: pandas would rename the second one to ``a.1``."""
     lines = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=""))
     header = next((fields for fields in lines if len(fields) > 1 or "".join(fields).strip()), [])
     for position, name in enumerate(header):
         if name and name in header[:position]:
-            raise InputError(f"{path}: {header.count(name)} columns are called '{name}'; give each a name of its own")
+            raise InputError(f"{path}: {header.count(name)} columns are called '{name}'; give each a unique name")
 
 
-def _refuse_short_rows(path: Path, content: bytes, frame: pd.DataFrame) -> None:
-    """Refuse a line with fewer fields than the header, which pandas fills with NaN in silence.
+def _check_row_lengths(path: Path, content: bytes, frame: pd.DataFrame) -> None:
+    """Check that no line has fewer fields than the header: pandas would silently fill it with NaN.
 
-    Such a line leaves NaN in the last column, so most tables are not parsed twice.
+    Such a line leaves NaN in the last column, so that most tables need not be parsed twice.
     """
     if not frame.iloc[:, -1].hasnans:
         return
@@ -87,6 +86,6 @@ def _refuse_short_rows(path: Path, content: bytes, frame: pd.DataFrame) -> None:
     for fields in lines:
         if fields and len(fields) < width:
             raise InputError(
-                f"{path}: line {lines.line_num} has {len(fields)} fields where the header has "
-                f"{width}; write every line in full (an empty field is a missing value)"
+                f"{path}: line {lines.line_num} has {len(fields)} fields, but the header has {width}; write every "
+                "field (an empty field is a missing value)"
             )

@@ -61,7 +61,7 @@ class TestLearningCurve:
         own = curve([[100.0 / n**0.5] for n in SIZES])
         found = own.predict(np.array([10, 15, 100]))
         assert found.value == pytest.approx(100 / np.sqrt([10, 15, 100]))
-        assert not found.beyond.any()
+        assert not found.is_extrapolated.any()
 
     @pytest.mark.parametrize("exponent", [0.5, 0.7, 1.0])
     def test_beyond_it_follows_a_power_law_down_to_its_floor(self, exponent):
@@ -69,7 +69,7 @@ class TestLearningCurve:
         own = curve([[truth(n)] * 3 for n in map(float, SIZES)], training_errors=np.array([1.0]))
         found = own.at(np.array([320.0, 1600.0]))
         assert found.value == pytest.approx(truth(np.array([320.0, 1600.0])), rel=1e-6)
-        assert found.beyond.all()
+        assert found.is_extrapolated.all()
         assert (found.low < found.value).all()
         assert (found.value < found.high).all()
 
@@ -238,7 +238,7 @@ class TestPlanner:
             ({"budget": -3}, "a budget is a positive number"),
             ({"budget": 900, "max_energy": 0.1}, "reaches an energy error of 0.1 meV/atom .the lowest is"),
             ({"budget": 900, "max_force": 0.1}, "reaches a force error of 0.1 meV/Å .the lowest is"),
-            ({"budget": 20, "max_energy": 70}, "it takes .* s: level"),
+            ({"budget": 20, "max_energy": 70}, "cheapest setting that does costs .* s: level"),
             ({"budget": 900, "max_force": float("nan")}, "'max_force' must be a positive number"),
             ({"budget": 900, "prefer": "forces"}, "did you mean 'force'"),
             ({"budget": 900, "extrapolation_factor": 0.5}, "'extrapolate' must be at least 1"),

@@ -29,7 +29,7 @@ published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published ta
 
 @st.composite
 def tables(draw, max_rows=60):
-    """A table of 1 to 5 integer objectives from so small a range that ties abound."""
+    """A table of 1 to 5 integer objectives from a range so small that there are many ties."""
     m = draw(st.integers(1, 5))
     top = draw(st.integers(1, 5))
     rows = draw(st.lists(st.tuples(*[st.integers(-top, top)] * m), min_size=1, max_size=max_rows))
@@ -48,27 +48,27 @@ def rows_of(frame):
     return sorted(frame.itertuples(index=False, name=None))
 
 
-# --- what a front is -------------------------------------------------------------------------------------
+# --- definition of a front -------------------------------------------------------------------------------------
 
 
 @given(tables())
-def test_front_is_what_brute_force_finds_and_ties_all_stay(table):
-    found = pareto_front(table, list(table.columns))
-    assert sorted(found.index) == brute_force(table.to_numpy().tolist())
+def test_front_equals_brute_force_and_has_all_ties(table):
+    result = pareto_front(table, list(table.columns))
+    assert sorted(result.index) == brute_force(table.to_numpy().tolist())
 
 
 @given(tables())
 def test_no_row_of_the_front_is_dominated_and_every_other_row_is(table):
-    found = pareto_front(table, list(table.columns))
-    kept = found.to_numpy().tolist()
-    assert not any(dominates(x, y) for x, y in itertools.product(table.to_numpy().tolist(), kept))
-    for y in table.drop(index=found.index).to_numpy().tolist():
-        assert any(dominates(x, y) for x in kept)
+    result = pareto_front(table, list(table.columns))
+    front_rows = result.to_numpy().tolist()
+    assert not any(dominates(x, y) for x, y in itertools.product(table.to_numpy().tolist(), front_rows))
+    for y in table.drop(index=result.index).to_numpy().tolist():
+        assert any(dominates(x, y) for x in front_rows)
 
 
 @pytest.mark.parametrize("m", range(1, 9))
-def test_front_of_hundreds_of_points_is_what_brute_force_finds(m):
-    # Above a few dozen points and three objectives moocore takes another algorithm.
+def test_front_of_hundreds_of_points_equals_brute_force(m):
+    # Above a few dozen points and three objectives moocore uses another algorithm.
     rng = np.random.default_rng(m)
     points = rng.integers(-4, 5, size=(300, m)).astype(float)
     points[points == 0] *= rng.choice([-1.0, 1.0], size=np.count_nonzero(points == 0))  # -0.0 ties with 0.0
@@ -94,25 +94,25 @@ def test_front_does_not_depend_on_a_monotone_map_of_one_objective(table, monoton
 @given(tables())
 def test_front_of_a_front_is_itself(table):
     names = list(table.columns)
-    once = pareto_front(table, names)
-    pd.testing.assert_frame_equal(pareto_front(once, names), once)
+    first_front = pareto_front(table, names)
+    pd.testing.assert_frame_equal(pareto_front(first_front, names), first_front)
 
 
 @given(tables())
 def test_front_is_sorted_by_the_objectives_in_order(table):
-    found = pareto_front(table, list(table.columns))
-    keys = list(zip(*(found[name] for name in found), found.index, strict=True))
+    result = pareto_front(table, list(table.columns))
+    keys = list(zip(*(result[name] for name in result), result.index, strict=True))
     assert keys == sorted(keys)
 
 
-def test_front_keeps_every_column_and_the_index_and_leaves_the_table_alone():
+def test_front_has_every_column_and_the_index_and_does_not_change_the_table():
     table = pd.DataFrame({"name": ["p", "q", "r"], "cost": [3, 1, 2], "error": [1.0, 3.0, 9.0]}, index=["x", "y", "z"])
     before = table.copy(deep=True)
-    found = pareto_front(table, ["cost", "error"])
-    pd.testing.assert_frame_equal(found, table.loc[["y", "x"]])
+    result = pareto_front(table, ["cost", "error"])
+    pd.testing.assert_frame_equal(result, table.loc[["y", "x"]])
     pd.testing.assert_frame_equal(table, before)
     assert not table.attrs
-    assert found.attrs["dropped_rows"] == 0
+    assert result.attrs["dropped_rows"] == 0
 
 
 def test_integers_that_differ_only_beyond_float64_do_not_tie():
@@ -120,7 +120,7 @@ def test_integers_that_differ_only_beyond_float64_do_not_tie():
     assert list(pareto_front(table, ["time", "error"]).index) == [1]
 
 
-def test_numbers_kept_as_text_or_as_booleans_are_compared_as_numbers():
+def test_text_and_booleans_are_compared_as_numbers():
     table = pd.DataFrame({"level": ["10", "9", "11"], "failed": [False, True, True]})
     assert list(pareto_front(table, ["level"]).index) == [1]
     assert list(pareto_front(table, ["failed", "level"]).index) == [0, 1]
@@ -141,7 +141,7 @@ REPETITIONS = pd.DataFrame(
 
 def test_median_over_repetitions_by_hand():
     # low 10: median 3; high 10: 1.5; low 20: 3.5, dearer and worse than low 10.
-    found = pareto_front(REPETITIONS, ["cost", "error"], group_by=["level", "n"])
+    result = pareto_front(REPETITIONS, ["cost", "error"], group_by=["level", "n"])
     expected = pd.DataFrame(
         {
             "level": ["low", "high"],
@@ -151,23 +151,23 @@ def test_median_over_repetitions_by_hand():
             "n_repeats": [3, 2],
         }
     )
-    pd.testing.assert_frame_equal(found, expected)
+    pd.testing.assert_frame_equal(result, expected)
 
 
 @pytest.mark.parametrize(("aggregate", "low"), [("median", 3), ("mean", 14 / 3), ("min", 2), ("max", 9)])
 def test_each_aggregate_by_hand(aggregate, low):
-    found = pareto_front(REPETITIONS.query("n == 10"), ["cost", "error"], ["level"], aggregate)
-    assert found["error"].iloc[0] == pytest.approx(low)
+    result = pareto_front(REPETITIONS.query("n == 10"), ["cost", "error"], ["level"], aggregate)
+    assert result["error"].iloc[0] == pytest.approx(low)
 
 
-def test_missing_keys_are_a_group_of_their_own():
+def test_missing_keys_form_one_group():
     table = pd.DataFrame({"key": ["a", None, None, "b"], "error": [2.0, 1.0, 3.0, 2.0]})
-    found = pareto_front(table, ["error"], group_by=["key"])
-    assert found["key"].isna().tolist() == [False, False, True]
-    assert found["n_repeats"].tolist() == [1, 1, 2]
+    result = pareto_front(table, ["error"], group_by=["key"])
+    assert result["key"].isna().tolist() == [False, False, True]
+    assert result["n_repeats"].tolist() == [1, 1, 2]
 
 
-def test_categories_without_rows_are_no_points():
+def test_categories_without_rows_are_not_points():
     table = pd.DataFrame({"key": pd.Categorical(["a", "b"], ["a", "b", "c"]), "error": [1.0, 1.0]})
     assert len(pareto_front(table, ["error"], group_by=["key"])) == 2
 
@@ -198,7 +198,7 @@ BAD = pd.DataFrame(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         ({"objectives": ["cots"]}, ["'cots'", "level", "did you mean 'cost'"]),
         ({"objectives": ["cost"], "group_by": ["levle"]}, ["'levle'", "did you mean 'level'"]),
@@ -214,25 +214,25 @@ BAD = pd.DataFrame(
         ({"objectives": ["cost"], "aggregate": "medain"}, ["'medain'", *AGGREGATES, "did you mean 'median'"]),
     ],
 )
-def test_bad_input_is_named_in_one_sentence(arguments, said):
+def test_invalid_input_raises_a_one_line_message(arguments, expected):
     with pytest.raises(InputError) as caught:
         pareto_front(BAD, **arguments)
     message = str(caught.value)
-    assert all(part in message for part in said), message
+    assert all(part in message for part in expected), message
     assert "\n" not in message
 
 
-def test_a_table_without_rows_or_with_two_columns_of_one_name_is_refused():
+def test_a_table_without_rows_or_with_a_repeated_column_name_is_rejected():
     with pytest.raises(InputError, match="no rows"):
         pareto_front(BAD.iloc[:0], ["cost"])
     with pytest.raises(InputError, match="2 columns are called 'a'"):
         pareto_front(pd.DataFrame([[1, 2]], columns=["a", "a"]), ["a"])
 
 
-def test_rows_left_out_are_counted():
-    found = pareto_front(BAD, ["cost", "error"], drop_missing=True)
-    assert list(found.index) == [0]
-    assert found.attrs["dropped_rows"] == 2
+def test_dropped_rows_are_counted():
+    result = pareto_front(BAD, ["cost", "error"], drop_missing=True)
+    assert list(result.index) == [0]
+    assert result.attrs["dropped_rows"] == 2
     grouped = pareto_front(BAD.drop(columns="n_repeats"), ["error"], ["level"], drop_missing=True)
     assert grouped.attrs["dropped_rows"] == 2
     assert grouped["n_repeats"].tolist() == [1]
@@ -263,11 +263,11 @@ def test_hypervolume_counts_the_dominated_unit_cells(table):
 
 
 @pytest.mark.parametrize(
-    ("reference", "said"),
+    ("reference", "expected"),
     [([1.0], "each of the 2"), ([1.0, np.nan], "finite"), (["a", "b"], "numbers"), (1.0, "each of the 2")],
 )
-def test_a_reference_that_does_not_fit_the_objectives_is_refused(reference, said):
-    with pytest.raises(InputError, match=said):
+def test_a_reference_that_does_not_match_the_objectives_is_rejected(reference, expected):
+    with pytest.raises(InputError, match=expected):
         dominated_hypervolume(BAD, ["cost", "n_repeats"], reference)
     with pytest.raises(InputError, match="'error'"):
         dominated_hypervolume(BAD, ["cost", "error"], [9, 9])
@@ -276,16 +276,16 @@ def test_a_reference_that_does_not_fit_the_objectives_is_refused(reference, said
 # --- files -----------------------------------------------------------------------------------------------
 
 
-def test_front_of_file_writes_what_it_returns(tmp_path):
+def test_front_of_a_file_is_written_as_it_is_returned(tmp_path):
     source, out = tmp_path / "results.csv", tmp_path / "new" / "front.csv"
     REPETITIONS.to_csv(source, index=False)
-    found = extract_front_from_csv(source, ["cost", "error"], ["level", "n"], out=out)
-    pd.testing.assert_frame_equal(read_table(out), found, check_dtype=False)  # 4.0 is written as 4
+    result = extract_front_from_csv(source, ["cost", "error"], ["level", "n"], out=out)
+    pd.testing.assert_frame_equal(read_table(out), result, check_dtype=False)  # 4.0 is written as 4
     assert out.read_text().splitlines()[0] == "level,n,cost,error,n_repeats"
     assert not list(out.parent.glob(".*"))
 
 
-def test_levels_are_names(tmp_path):
+def test_levels_are_read_as_text(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("level,n\n01,1\n1,2\n")
     assert read_table(path)["level"].tolist() == ["01", "1"]
@@ -293,7 +293,7 @@ def test_levels_are_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "empty"),
         (b"\n\n", "empty"),
@@ -303,7 +303,7 @@ def test_levels_are_names(tmp_path):
         (b"a,b\n1,2\n1,2,3\n", "line 3"),
         (b"a,b\n1,2,3\n1,2,3\n", "more fields than the header"),
         (b"a,b,c\n1,2,3\n\n1,2\n", "line 4 has 2 fields"),
-        (b'a,b\n"1,2\n', "not a proper CSV"),
+        (b'a,b\n"1,2\n', "not a valid CSV"),
         (b"a,b\n", "no rows"),
         (b"a,b\n1,2\nx,2\n", "'x' in data row 2"),
         (b"b,c\n1,2\n", "no column 'a'"),
@@ -312,21 +312,21 @@ def test_levels_are_names(tmp_path):
         (b'\xef\xbb\xbf\n  \n"b",a,b\n1,2,3\n', "2 columns are called 'b'"),
     ],
 )
-def test_a_file_that_is_no_proper_table_is_named_and_nothing_is_written(tmp_path, content, said):
+def test_an_invalid_file_is_named_and_nothing_is_written(tmp_path, content, expected):
     path, out = tmp_path / "table.csv", tmp_path / "front.csv"
     path.write_bytes(content)
-    out.write_text("what was there")
+    out.write_text("earlier content")
     with pytest.raises(InputError) as caught:
         extract_front_from_csv(path, ["a"], out=out)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
-    assert said in message
+    assert expected in message
     assert "\n" not in message
-    assert out.read_text() == "what was there"
+    assert out.read_text() == "earlier content"
     assert sorted(tmp_path.iterdir()) == [out, path]
 
 
-def test_a_missing_file_a_folder_and_the_table_itself_are_refused(tmp_path):
+def test_missing_files_folders_and_the_table_itself_are_rejected(tmp_path):
     path = tmp_path / "table.csv"
     with pytest.raises(InputError, match="no such file"):
         read_table(path)
@@ -343,20 +343,20 @@ def test_a_missing_file_a_folder_and_the_table_itself_are_refused(tmp_path):
     assert path.read_text() == "a\n1\n"
 
 
-def test_a_trailing_comma_and_missing_values_in_the_last_column_are_fine(tmp_path):
+def test_trailing_commas_and_missing_values_in_the_last_column_are_valid(tmp_path):
     path = tmp_path / "table.csv"
     path.write_bytes(b"\xef\xbb\xbfa,b\r\n1,2,\r\n2,,\r\n")
     assert read_table(path)["b"].isna().tolist() == [False, True]
 
 
 @given(st.binary(max_size=60) | st.text('ab01,"\n\r .e-', max_size=60).map(str.encode))
-def test_any_bytes_give_a_table_or_one_sentence(tmp_path_factory, content):
+def test_any_bytes_give_a_table_or_an_input_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(content)
     try:
         assert isinstance(read_table(path), pd.DataFrame)
     except InputError as problem:
-        assert str(problem).startswith(f"{path}: ")  # noqa: PT017 - a table is as good an answer
+        assert str(problem).startswith(f"{path}: ")  # noqa: PT017 - a table is a valid result, too
 
 
 # --- the published study ---------------------------------------------------------------------------------
@@ -368,9 +368,9 @@ def test_published_fits_are_all_on_the_front_of_their_own_training_errors():
     table = read_table(PUBLISHED / "energy_force_front_twojmax6.csv")
     objectives = ["Training Energy RMSE (train precision)", "Training Force RMSE (train precision)"]
     for _, fits in table.groupby("Train Precision"):
-        found = pareto_front(fits, objectives)
-        assert len(found) == len(fits) == 17
-        assert found["Energy Weight"].is_monotonic_decreasing
+        result = pareto_front(fits, objectives)
+        assert len(result) == len(fits) == 17
+        assert result["Energy Weight"].is_monotonic_decreasing
 
 
 @published
@@ -381,9 +381,9 @@ def test_published_test_errors_against_brute_force():
         "Testing Force RMSE (6th precision)",
         "Train Precision",
     ]
-    found = pareto_front(table, objectives)
-    assert sorted(found.index) == brute_force(table[objectives].to_numpy().tolist())
-    assert set(found["Train Precision"]) == {1, 2, 3, 4, 5, 6}
+    result = pareto_front(table, objectives)
+    assert sorted(result.index) == brute_force(table[objectives].to_numpy().tolist())
+    assert set(result["Train Precision"]) == {1, 2, 3, 4, 5, 6}
 
 
 @published
@@ -391,15 +391,15 @@ def test_published_sampling_medians_against_the_standard_library():
     table = pd.concat([read_table(path) for path in sorted(PUBLISHED.glob("sampling_*.csv"))])
     objectives = ["Subsample size", "Testing Energy RMSE", "Testing Force RMSE"]
     table["size"] = table["Subsample size"]
-    found = pareto_front(table, objectives, group_by=["size", "Sampling Method"])
+    result = pareto_front(table, objectives, group_by=["size", "Sampling Method"])
     points = {
         key: tuple(statistics.median(rows[name]) for name in objectives)
         for key, rows in table.groupby(["size", "Sampling Method"])
     }
     front_keys = {list(points)[i] for i in brute_force(list(points.values()))}
-    assert set(zip(found["size"], found["Sampling Method"], strict=True)) == front_keys
-    assert (found["n_repeats"] == 50).all()
-    for row in found.itertuples(index=False):
+    assert set(zip(result["size"], result["Sampling Method"], strict=True)) == front_keys
+    assert (result["n_repeats"] == 50).all()
+    for row in result.itertuples(index=False):
         assert row[2:5] == pytest.approx(points[row[:2]])
 
 

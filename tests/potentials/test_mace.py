@@ -666,8 +666,8 @@ class TestOnTheFront:
         assert table["model"].unique().tolist() == ["MACE small_one", "qSNAP 2Jmax 4"]
         assert table["inside"].between(0.6, 1).all()
         text = (front_run[0].folder / "report.html").read_text()
-        assert "When is a network worth it?" in text
-        assert "Committees, next to each other" in text
+        assert "Are networks better than linear models, and at which cost?" in text
+        assert "Comparison of committees" in text
         assert (front_run[0].folder / "figures" / "networks.png").stat().st_size > 10_000
 
     @pytest.mark.slow
@@ -716,15 +716,15 @@ class TestAskedWrongly:
         assert not (tmp_path / "run").exists()
 
     def test_the_words_of_the_figure(self):
-        linear = pd.DataFrame({"family": "linear", "model": "2Jmax 6", "level": "5", "n_train": 100,
+        linear = pd.DataFrame({"model_type": "linear", "model": "2Jmax 6", "level": "5", "n_train": 100,
                                "ref_force": [100.0, 200.0], "ref_energy": [10.0, 30.0],
                                "md_us_per_atom_step": [50.0, 10.0], "label_seconds": [1000.0, 1000.0]})  # fmt: skip
-        network = linear.iloc[:1].assign(family="MACE", model="small", ref_force=60.0, ref_energy=12.0,
+        network = linear.iloc[:1].assign(model_type="MACE", model="small", ref_force=60.0, ref_energy=12.0,
                                          md_us_per_atom_step=200.0, label_seconds=400.0, n_train=40)  # fmt: skip
-        answer = assess_networks(pd.concat([linear, network])).answer
-        assert "60 meV/Å, less than the best linear model" in answer
-        assert "12 meV/atom, more than the best linear model" in answer
-        assert "at 4 times its MD cost" in answer
-        assert "reaches with 6.67 min (level 5, 40 configurations)" in answer
-        assert "1 of 1 network and 2 of 2 linear models are on the front" in answer
+        words = assess_networks(pd.concat([linear, network])).answer
+        assert "60 meV/Å (small, level 5, 40 configurations), lower than that of the linear models" in words
+        assert "12 meV/atom (small, level 5, 40 configurations), higher than that of the linear models" in words
+        assert "at 4 times its MD cost" in words
+        assert "is reached by small with labels of 6.67 min (level 5, 40 configurations)" in words
+        assert "1 of 1 network and 2 of 2 linear models are on the front" in words
         assert assess_networks(linear) is None

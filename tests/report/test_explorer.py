@@ -91,7 +91,7 @@ def test_every_marker_of_the_figures_has_a_symbol():
     assert len(set(shapes)) == len(style.MARKERS)
 
 
-def test_what_is_not_finite_is_unknown():
+def test_values_that_are_not_finite_are_unknown():
     table = settings()
     table.loc[0, "ref_energy"], table.loc[1, "label_seconds"] = np.inf, np.nan
     columns = build_explorer_data(table, LEVELS)["columns"]
@@ -107,7 +107,7 @@ def test_text_in_a_script_element_cannot_end_it():
     assert json.loads(text)["levels"][0]["name"] == evil
 
 
-def test_the_library_is_whole():
+def test_the_library_is_complete():
     packed = embed_explorer_data({})["plotly"]
     assert gzip.decompress(base64.b64decode(packed)).startswith(b"/**\n* plotly.js")
     assert packed is embed_explorer_data({})["plotly"] or packed == embed_explorer_data({})["plotly"]
@@ -121,16 +121,16 @@ def test_thinning_changes_no_recommendation(goal):
     assert len(columns) == 400
     assert data["left_out"] == len(table) - 400
     for level, twojmax, sampling in itertools.product((None, "1", "3"), (4, 6), ("random", "leverage")):
-        keep = (table["twojmax"] == twojmax) & (table["sampling"] == sampling)
-        kept = (columns["twojmax"] == twojmax) & (columns["sampling"] == data["samplings"].index(sampling))
+        mask = (table["twojmax"] == twojmax) & (table["sampling"] == sampling)
+        selected = (columns["twojmax"] == twojmax) & (columns["sampling"] == data["samplings"].index(sampling))
         if level is not None:
-            keep &= table["level"] == level
-            kept &= columns["level"] == LEVELS.index(level)
+            mask &= table["level"] == level
+            selected &= columns["level"] == LEVELS.index(level)
         for budget in (30.0, 100.0, 500.0, 3000.0, np.inf):
-            if not (table[keep]["label_seconds"] <= budget).any():
+            if not (table[mask]["label_seconds"] <= budget).any():
                 continue
-            whole = table.loc[best_row(table[keep], goal, budget), ERRORS]
-            thin = columns.loc[best_row(columns[kept], goal, budget), ERRORS]
+            whole = table.loc[best_row(table[mask], goal, budget), ERRORS]
+            thin = columns.loc[best_row(columns[selected], goal, budget), ERRORS]
             assert np.allclose(whole.astype(float), thin, rtol=1e-6)
 
 
@@ -147,7 +147,7 @@ def test_twenty_thousand_settings_are_a_page_of_few_megabytes():
 
 
 class Page:
-    """A tab of a headless Chromium, spoken to through the DevTools protocol."""
+    """A tab of a headless Chromium, controlled through the DevTools protocol."""
 
     def __init__(self, socket):
         self.socket, self.count, self.complaints = socket, itertools.count(1), []
@@ -165,25 +165,25 @@ class Page:
                 return message["result"]
 
     def _listen(self, message):
-        """Keep what a console would show in red, and what would leave the page."""
-        kind, said = message.get("method"), message.get("params", {})
-        address = said.get("request", {}).get("url", "")
-        loud = {
+        """Record errors of the console and requests that would leave the page."""
+        kind, parameters = message.get("method"), message.get("params", {})
+        address = parameters.get("request", {}).get("url", "")
+        is_complaint = {
             "Runtime.exceptionThrown": True,
-            "Runtime.consoleAPICalled": said.get("type") in ("error", "warning", "assert"),
-            "Log.entryAdded": said.get("entry", {}).get("level") in ("error", "warning"),
+            "Runtime.consoleAPICalled": parameters.get("type") in ("error", "warning", "assert"),
+            "Log.entryAdded": parameters.get("entry", {}).get("level") in ("error", "warning"),
             "Network.requestWillBeSent": not address.startswith(("file:", "data:", "blob:")),
         }  # fmt: skip
-        if loud.get(kind):
+        if is_complaint.get(kind):
             self.complaints.append(message)
 
     def eval(self, expression):
         """The value of a JavaScript expression, promises waited for."""
-        done = self.send(
+        reply = self.send(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True
         )
-        assert "exceptionDetails" not in done, done
-        return done["result"].get("value")
+        assert "exceptionDetails" not in reply, reply
+        return reply["result"].get("value")
 
     def open(self, path, fragment=""):
         """Show a page from its beginning, and wait for its plot."""
@@ -220,8 +220,8 @@ class Page:
     @property
     def state(self):
         """What the explorer shows: numbers of rows, drawn points and front points; the best row or None."""
-        found = self.eval("({...document.querySelector('.explorer').dataset})")
-        return {name: int(found[name]) if found[name] else None for name in ("rows", "drawn", "front", "best")}
+        dataset = self.eval("({...document.querySelector('.explorer').dataset})")
+        return {name: int(dataset[name]) if dataset[name] else None for name in ("rows", "drawn", "front", "best")}
 
 
 @contextmanager
@@ -272,7 +272,7 @@ def table():
 
 @pytest.fixture
 def page(browser, table, tmp_path):
-    """The explorer of `table`, newly opened; whatever the test does, the console stays quiet."""
+    """The explorer of `table`, newly opened; whatever the test does, the console stays empty."""
     path = tmp_path / "report.html"
     path.write_text(page_of(build_explorer_data(table, LEVELS, STUDY)), encoding="utf-8")
     browser.path = path
@@ -282,7 +282,7 @@ def page(browser, table, tmp_path):
     assert not browser.complaints
 
 
-def test_it_loads_quietly_and_draws_every_setting(page, table):
+def test_it_loads_without_complaints_and_draws_every_setting(page, table):
     front = pareto_front(table, ["label_seconds", "ref_energy"])
     assert page.state == {
         "rows": len(table), "drawn": len(table), "front": len(front), "best": best_row(table, "both")
@@ -317,8 +317,8 @@ def test_the_slider_moves_the_recommendation_as_brute_force_does(page, table, go
         budget = float(page.eval("new URLSearchParams(location.hash.slice(1)).get('budget')") or "inf")
         assert page.state["best"] == best_row(table, goal, budget)
         row = table.loc[page.state["best"]]
-        said = page.text("#ex-advice")
-        assert f"level {row['level']}, 2Jmax = {row['twojmax']}, {row['n_train']} configurations" in said
+        advice = page.text("#ex-advice")
+        assert f"level {row['level']}, 2Jmax = {row['twojmax']}, {row['n_train']} configurations" in advice
         seen.add(page.state["best"])
     assert len(seen) > 2
 
@@ -384,13 +384,13 @@ def test_a_cost_below_the_cheapest_names_the_cheapest(page, table):
 
 def test_a_click_selects_a_point_and_so_do_the_buttons(page, table):
     page.click("[name=ex-show][value=front]")
-    where = page.eval(
+    position = page.eval(
         "(() => { document.querySelector('#ex-plot').scrollIntoView(); "
         "const r = document.querySelector('#ex-plot .point').getBoundingClientRect(); "
         "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
     )
     for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-        page.send("Input.dispatchMouseEvent", type=kind, x=where[0], y=where[1], button="left", clickCount=1)
+        page.send("Input.dispatchMouseEvent", type=kind, x=position[0], y=position[1], button="left", clickCount=1)
         time.sleep(0.3)
     page.wait("location.hash.includes('point=')")
     page.settle()
@@ -419,7 +419,7 @@ def test_the_yaml_of_a_point_is_a_study_of_that_point(page, table):
     assert study.sampling_methods == [row["sampling"]]
     assert study.basis.twojmax == 6
     assert study.leverage.twojmax == 4
-    assert study.cost.label_seconds == {level: STUDY["cost"]["seconds"][level] for level in study.levels}
+    assert study.cost.label_seconds == {level: STUDY["cost"]["label_seconds"][level] for level in study.levels}
     assert study.ridge == [0.0]
     page.eval("navigator.clipboard.writeText = (text) => { window.taken = text; return Promise.resolve(); }")
     page.click("#ex-copy-best")
@@ -513,7 +513,7 @@ def test_the_page_of_a_report_recommends_from_its_medians(browser, tmp_path):
     assert not browser.complaints
 
 
-def test_without_javascript_a_sentence_points_on(table):
+def test_without_javascript_a_sentence_links_to_the_figures(table):
     text = page_of(build_explorer_data(table, LEVELS))
     assert "<noscript>" in text
     assert 'id="ex-body" hidden' in text

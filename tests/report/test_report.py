@@ -1,4 +1,4 @@
-"""The report says what the numbers say: planted truths are found, whichever way they were planted."""
+"""The report agrees with its numbers: planted effects are reported, in either direction."""
 
 import html
 import re
@@ -11,8 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from paretofit.core import InputError
-from paretofit.report import collect_findings, write_report
-from paretofit.report import wording as words
+from paretofit.report import collect_findings, wording, write_report
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import front_figures, style
 from paretofit.report.figures import sweep_figures as figures
@@ -22,10 +21,9 @@ from paretofit.report.findings import (
     assess_levels_on_front,
     assess_leverage_sampling,
 )
-from paretofit.report.findings.front_finding import _rows as front_rows
-from paretofit.report.findings.front_finding import find_best_levels
+from paretofit.report.findings.front_finding import find_best_levels, tabulate_front_levels
 from paretofit.report.findings.weight_finding import select_lowest_levels
-from paretofit.report.tables import OBJECTIVES, compute_fronts_by_twojmax, compute_medians
+from paretofit.report.tables import OBJECTIVES, build_model_table, compute_fronts_by_twojmax, compute_medians
 from paretofit.report.tables import table_text as tables
 
 BARE = {"title": "t", "summary": {}}
@@ -36,10 +34,10 @@ def results():
     return synthetic()
 
 
-# Findings: what was planted is what is said, both ways.
+# Findings: planted effects are reported in either direction.
 
 
-def test_errors_fall_is_said_when_they_fall(results):
+def test_falling_errors_are_reported(results):
     finding = assess_error_decrease(results, LEVELS)
     assert finding.status == "yes"
     assert (finding.numbers["energy"] == "falls").all()
@@ -48,7 +46,7 @@ def test_errors_fall_is_said_when_they_fall(results):
     assert "meV/Å" in finding.text
 
 
-def test_a_rise_from_one_level_to_the_next_is_named(results):
+def test_a_rise_from_one_level_to_the_next_is_reported(results):
     worse = results.copy()
     worse.loc[(worse["level"] == "4") & (worse["twojmax"] == 8), "ref_energy"] *= 10
     finding = assess_error_decrease(worse, LEVELS)
@@ -58,17 +56,17 @@ def test_a_rise_from_one_level_to_the_next_is_named(results):
     assert "from 3 to 4 at 2Jmax 8" in finding.text
 
 
-def test_levels_that_all_get_worse_are_a_no(results):
+def test_levels_that_all_get_worse_give_no(results):
     finding = assess_error_decrease(results, LEVELS[::-1])
     assert finding.status == "no"
 
 
-@pytest.mark.parametrize(("planted", "verdict"), [(True, "yes"), (False, "no")])
-def test_force_weight_effect_is_found_both_ways(planted, verdict):
+@pytest.mark.parametrize(("planted", "status"), [(True, "yes"), (False, "no")])
+def test_force_weight_effect_is_reported_in_either_direction(planted, status):
     finding = assess_force_weight(synthetic(force_weight_helps=planted, repeats=2), LEVELS)
-    assert finding.status == verdict
+    assert finding.status == status
     low = finding.numbers[finding.numbers["level"].isin(["1", "2"])]
-    assert set(low["answer"]) == {verdict}
+    assert set(low["answer"]) == {status}
     assert (low["best_ratio"] == (1.0 if planted else 150.0)).all()
 
 
@@ -78,12 +76,12 @@ def test_the_lowest_levels_are_those_of_the_paper():
     assert select_lowest_levels(["5"]) == []
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(0.6, "yes"), (1.7, "no"), (1.0, "no")])
-def test_sampling_verdict_follows_the_planted_gain(gain, verdict):
+@pytest.mark.parametrize(("gain", "status"), [(0.6, "yes"), (1.7, "no"), (1.0, "no")])
+def test_sampling_status_follows_the_planted_gain(gain, status):
     finding = assess_leverage_sampling(synthetic(gain=gain, ratios=(5.0, 50.0)), LEVELS)
-    assert finding.status == verdict
-    words = {0.6: "significantly lower", 1.7: "significantly higher", 1.0: "no clear difference"}
-    assert words[gain] in finding.text
+    assert finding.status == status
+    outcomes = {0.6: "significantly lower", 1.7: "significantly higher", 1.0: "no clear difference"}
+    assert outcomes[gain] in finding.text
 
 
 def test_sampling_ratios_are_those_of_the_table(results):
@@ -109,8 +107,8 @@ def test_the_whole_training_set_does_not_count_for_sampling(results):
     assert "left out" not in assess_leverage_sampling(smaller, LEVELS).text
 
 
-def test_significance_of_nothing_is_seldom_claimed():
-    """Twenty tables without a difference: the rank test over repetitions must not cry wolf.
+def test_false_positives_are_rare():
+    """Twenty tables without a difference: the rank test over repetitions must not find one.
 
     Cells that share repetitions are not independent; a test over cells would fail here.
     """
@@ -134,13 +132,13 @@ def test_front_finding_counts_points_and_costs(results):
     fits = front.drop_duplicates(["twojmax", "level", "n_train", "w_energy", *OBJECTIVES])
     assert len(fits) < len(front)
     for level in LEVELS:
-        here = fits[fits["level"] == level]
-        assert rows.loc[level, "points"] == len(here)
-        assert rows.loc[level, "cheapest_s"] == here["label_seconds"].min()
+        points = fits[fits["level"] == level]
+        assert rows.loc[level, "points"] == len(points)
+        assert rows.loc[level, "cheapest_s"] == points["label_seconds"].min()
     assert finding.status in ("yes", "mixed")
 
 
-def test_cheaper_levels_that_are_no_worse_earn_their_place_and_useless_ones_do_not(results):
+def test_cheaper_levels_are_worth_using_only_if_they_are_no_worse(results):
     perfect = results.copy()
     errors = ["ref_energy", "ref_force"]
     reference = (perfect["level"] == "5").to_numpy()
@@ -153,7 +151,7 @@ def test_cheaper_levels_that_are_no_worse_earn_their_place_and_useless_ones_do_n
     assert "never in energy and never in force" in finding.text
 
 
-def test_best_buys_by_hand():
+def test_best_levels_by_hand():
     front = pd.DataFrame(
         {
             "level": ["1", "1", "2", "3"],
@@ -177,7 +175,7 @@ def test_best_buys_by_hand():
         ({"seconds": dict.fromkeys(LEVELS, np.nan)}, {"front"}, "no setting has finite errors and a known label cost"),
     ],
 )
-def test_what_cannot_be_tested_says_why(change, names, reason):
+def test_a_finding_that_cannot_be_tested_gives_the_reason(change, names, reason):
     table = synthetic(**{"repeats": 4, "sizes": (20, POOL)} | change)
     findings = {finding.name: finding for finding in collect_findings(table, front_of(table), LEVELS)}
     assert {name for name, finding in findings.items() if finding.status == "not tested"} == names
@@ -185,7 +183,7 @@ def test_what_cannot_be_tested_says_why(change, names, reason):
     assert all("In the paper" in finding.text for finding in findings.values())
 
 
-def test_columns_of_the_front_finding_begin_with_what_a_row_is(results):
+def test_columns_of_the_front_finding_begin_with_the_setting(results):
     numbers = assess_levels_on_front(results, front_of(results), LEVELS).numbers
     assert list(numbers.columns) == [
         "twojmax", "level", "points", "cheapest_s", "dearest_s", "lowest_energy", "lowest_force",
@@ -193,12 +191,12 @@ def test_columns_of_the_front_finding_begin_with_what_a_row_is(results):
     ]  # fmt: skip
     front = pd.DataFrame({"level": list("1213"), "label_seconds": [1.0, 2.0, 3.0, 4.0]})
     front = front.assign(ref_energy=[9.0, 8.0, 7.0, 6.0], ref_force=[1.0, 2.0, 2.0, 2.0])
-    again = front_rows(front, "all", ["1", "2", "3"]).set_index("level")
-    assert again.loc["1", ["energy_from_s", "energy_to_s"]].tolist() == [1.0, 4.0], "from the first time to the last"
-    assert np.isnan(again.loc["3", "force_from_s"])
+    table = tabulate_front_levels(front, "all", ["1", "2", "3"]).set_index("level")
+    assert table.loc["1", ["energy_from_s", "energy_to_s"]].tolist() == [1.0, 4.0], "from the first time to the last"
+    assert np.isnan(table.loc["3", "force_from_s"])
 
 
-def test_sampling_text_says_what_its_averages_are(results):
+def test_sampling_text_explains_its_averages(results):
     text = assess_leverage_sampling(results, LEVELS).text
     assert re.search(r"on average 0\.\d\d times that of random sampling, its spread 0\.\d\d times;", text)
     assert "averages over cells are geometric means" in text
@@ -257,12 +255,12 @@ def test_a_level_outside_of_every_panel_is_marked_in_the_legend(results, drawn):
     for name in ("tradeoff", "by_twojmax", "front"):
         assert entries(drawn[name][0].figure.legends[0])[:2] == ["level 1 (outside)", "level 2"]
     assert entries(drawn["cost"][0].figure.legends[0])[0] == "level 1"  # its force errors are shown
-    own = figures.plot_energy_force_tradeoff(results, LEVELS, ax=Figure().subplots())
-    assert entries(own.get_legend())[0] == "level 1 (outside)"
+    ax = figures.plot_energy_force_tradeoff(results, LEVELS, ax=Figure().subplots())
+    assert entries(ax.get_legend())[0] == "level 1 (outside)"
 
 
 @pytest.mark.parametrize("count", [3, 5])
-def test_the_place_that_an_odd_number_of_panels_leaves_holds_the_legend(count):
+def test_the_empty_position_of_an_odd_number_of_panels_has_the_legend(count):
     table = synthetic(twojmax=tuple([2, 4, 6, 8, 10][:count]), repeats=1, sizes=(20, 40))
     for axes in (
         figures.plot_energy_force_by_twojmax(table, LEVELS),
@@ -290,7 +288,7 @@ def test_figures_draw_into_given_axes(results):
     assert "50" in pair[0].get_title(loc="left")
 
 
-def test_points_outside_are_counted_never_dropped_in_silence(results):
+def test_points_outside_are_counted_not_silently_dropped(results):
     ax = figures.plot_energy_force_tradeoff(results, LEVELS)
     assert ax.get_title(loc="right") == "10 points outside: level 1"  # 5 weights, on own level and reference
     assert ax.get_xlim()[1] < 1000
@@ -320,7 +318,7 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path, results):
         assert (tmp_path / f"a/x.{kind}").read_bytes() == (tmp_path / f"b/x.{kind}").read_bytes()
 
 
-def test_a_level_called_dollar_is_not_mathematics(tmp_path):
+def test_dollar_signs_in_level_names_are_not_mathematics(tmp_path):
     table = synthetic(levels=["$a", "b_$"], repeats=1, seconds={"$a": 1.0, "b_$": 2.0}, noise=False)
     ax = figures.plot_energy_force_tradeoff(table, ["$a", "b_$"])
     assert len(style.save_figure(ax.figure, tmp_path, "x")) == 2
@@ -329,7 +327,7 @@ def test_a_level_called_dollar_is_not_mathematics(tmp_path):
 # The page and its folder.
 
 
-def test_the_report_is_whole_and_leaves_nothing_behind(tmp_path, results):
+def test_the_report_is_complete_and_leaves_no_other_files(tmp_path, results):
     page = write_report(
         tmp_path, results, front_of(results), LEVELS, title="Be", summary={"split": "70 %"},
         warnings=["two configurations are equal"], extra_tables={"Errors": pd.DataFrame({"a|b": [1]})},
@@ -361,8 +359,8 @@ def test_names_from_data_are_escaped(tmp_path):
     assert html.escape(evil) in text
 
 
-def test_a_figure_that_cannot_be_drawn_leaves_no_older_one(tmp_path):
-    table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40))
+def test_a_figure_that_cannot_be_drawn_removes_an_older_one(tmp_path):
+    table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40), ratios=(5.0, 50.0))
     write_report(tmp_path, table, front_of(table), LEVELS, **BARE)
     assert (tmp_path / "figures/energy_force.svg").exists()
     assert (tmp_path / "tables/finding_weights.csv").exists()
@@ -389,23 +387,23 @@ def test_a_figure_that_cannot_be_drawn_leaves_no_older_one(tmp_path):
         {"seconds": {"1": 0.0, "2": np.nan, "3": 0.0, "4": 1.0, "5": 2.0}},
     ],
 )
-def test_a_report_of_very_little(tmp_path, change):
-    table = synthetic(**{"repeats": 2} | change)
+def test_a_report_of_very_few_results(tmp_path, change):
+    table = synthetic(**{"repeats": 2, "ratios": (5.0, 50.0), "sizes": (20, POOL)} | change)
     page = write_report(tmp_path, table, front_of(table), LEVELS, **BARE)
     assert "nan" not in re.sub(
         r"data-key=\"nan\"|data:image[^\"]*", "", page.read_text().split("<body>")[1].split("<script>")[0]
     )
 
 
-def test_hopeless_and_infinite_errors_do_not_stop_the_report(tmp_path, results):
+def test_huge_and_infinite_errors_do_not_stop_the_report(tmp_path, results):
     table = results[results["twojmax"] == 4].copy()
     table.loc[table["n_train"] == 20, ["ref_energy", "ref_force"]] = np.inf
     table.loc[table["level"] == "1", "ref_energy"] = np.nan
     assert write_report(tmp_path, table, front_of(table), LEVELS, **BARE).exists()
 
 
-def test_levels_read_as_numbers_are_names(tmp_path):
-    table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40))
+def test_levels_read_as_numbers_become_text(tmp_path):
+    table = synthetic(twojmax=(4,), repeats=1, sizes=(20, 40), ratios=(5.0, 50.0))
     front = front_of(table)
     pages = [
         write_report(tmp_path / kind, table.astype({"level": kind}), front.astype({"level": kind}), LEVELS, **BARE)
@@ -421,7 +419,7 @@ def test_a_folder_where_a_figure_should_be_is_named(tmp_path):
         write_report(tmp_path, table, front_of(table), LEVELS, **BARE)
 
 
-def test_wrong_tables_are_refused_in_one_sentence(tmp_path, results):
+def test_invalid_tables_raise_a_clear_message(tmp_path, results):
     front = front_of(results)
     with pytest.raises(InputError, match="lacks ref_force"):
         write_report(tmp_path, results.drop(columns="ref_force"), front, LEVELS, **BARE)
@@ -450,14 +448,15 @@ def test_cost_of_a_level_is_what_was_planted(results):
 
 
 def test_models_show_md_cost_only_where_it_is_known(results):
-    assert "md_us_per_atom_step" not in tables.tabulate_models(results, LEVELS)
+    assert "md_us_per_atom_step" not in build_model_table(results, LEVELS, pd.DataFrame()).table
     timed = results.assign(md_us_per_atom_step=results["twojmax"] * 1.5)
-    assert tables.tabulate_models(timed, LEVELS)["md_us_per_atom_step"].to_list() == [6.0, 12.0]
+    table = build_model_table(timed, LEVELS, pd.DataFrame()).table
+    assert table["md_us_per_atom_step"].to_list() == [6.0, 12.0]
 
 
-def test_words():
-    assert words.format_duration_range(600, 7560) == "from 10 min to 2.1 h"
-    assert words.format_duration_range(5, 5) == "at 5 s"
-    assert words.join_items(["a"]) == "a"
-    assert words.join_items([]) == ""
-    assert words.capitalise_sentence("at 2Jmax 8") == "At 2Jmax 8."
+def test_wording():
+    assert wording.format_duration_range(600, 7560) == "from 10 min to 2.1 h"
+    assert wording.format_duration_range(5, 5) == "at 5 s"
+    assert wording.join_items(["a"]) == "a"
+    assert wording.join_items([]) == ""
+    assert wording.capitalise_sentence("at 2Jmax 8") == "At 2Jmax 8."

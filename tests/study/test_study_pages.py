@@ -121,7 +121,7 @@ def test_notes_of_the_error_tables_say_what_the_table_holds():
         f"{format_number(cells['2'] / cells['5'])} and {format_number(cells['3'] / cells['5'])} times that error"
         in energy.note
     )
-    assert "is off by" in force.note
+    assert "the force error of the model of level 5 is" in force.note
     # 0.9 times the error against the reference is below 1.1 times, at every level but the reference
     assert "at levels 2 and 3 for w_E/w_F = 12.25 and at levels 2 and 3 for w_E/w_F = 150" in energy.note
     assert "lowers the energy error of no level" not in energy.note
@@ -370,7 +370,7 @@ def test_noise_in_words_follows_the_numbers():
     strong = noise_rows(0.9, slope=0.8)
     strong.loc[strong["weight_ratio"] == 150.0, "correlation"] = 0.5
     words = describe_label_noise(strong)
-    assert "in 8 of 8 cases: there models ignore part of the labels' error, by the slope 0.8 to 0.8" in words
+    assert "in 8 of 8 cases, in which models ignore part of the label errors: a share of 0.8 to 0.8" in words
     assert "is higher in 4 of 4 pairs" in words
     assert "more than 3 times" not in words
     assert "in none" in describe_label_noise(noise_rows(0.1))

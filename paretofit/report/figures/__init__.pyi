@@ -6,8 +6,6 @@ from .drawing import FigurePlan as FigurePlan
 from .drawing import render_figure as render_figure
 from .front_figures import plot_force_error_against_cost as plot_force_error_against_cost
 from .front_figures import plot_front_by_cost as plot_front_by_cost
-from .learning_figures import MIN_RELATIVE_ERROR as MIN_RELATIVE_ERROR
-from .learning_figures import UNITS as UNITS
 from .learning_figures import plot_disagreement_by_iteration as plot_disagreement_by_iteration
 from .learning_figures import plot_errors_over_iterations as plot_errors_over_iterations
 from .learning_figures import plot_map_by_iteration as plot_map_by_iteration
@@ -16,12 +14,14 @@ from .network_figures import build_network_tables as build_network_tables
 from .network_figures import collect_network_warnings as collect_network_warnings
 from .network_figures import combine_models as combine_models
 from .network_figures import plan_network_figures as plan_network_figures
-from .noise_figures import build_label_noise_table as build_label_noise_table
-from .noise_figures import describe_label_noise as describe_label_noise
 from .noise_figures import plan_noise_figures as plan_noise_figures
+from .noise_text import build_label_noise_table as build_label_noise_table
+from .noise_text import describe_label_noise as describe_label_noise
+from .style import MIN_RELATIVE_ERROR as MIN_RELATIVE_ERROR
+from .style import UNITS as UNITS
+from .style import CannotDrawError as CannotDrawError
 from .style import get_parent_figure as get_parent_figure
 from .style import save_figure as save_figure
-from .sweep_figures import CannotDrawError as CannotDrawError
 from .sweep_figures import plot_energy_force_by_twojmax as plot_energy_force_by_twojmax
 from .sweep_figures import plot_energy_force_tradeoff as plot_energy_force_tradeoff
 from .sweep_figures import plot_learning_curves as plot_learning_curves

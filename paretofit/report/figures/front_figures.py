@@ -1,7 +1,7 @@
-"""The figures of the front: errors coloured by DFT cost, and errors against DFT cost.
+"""Figures of the front: errors coloured by DFT cost, and errors against DFT cost, with a panel for each 2Jmax.
 
-A panel for each 2Jmax. The shape of a marker and the colour of its rim are the level's, as in every
-other figure; its face carries the third objective, on a logarithmic scale that the panels share.
+The shape of a marker and the colour of its rim show the level, as in every other figure; its face shows the third
+objective, on a logarithmic scale that all panels share.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,15 @@ from matplotlib.colors import LogNorm, Normalize
 
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
-from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL, CannotDrawError
+from paretofit.report.figures.style import CannotDrawError
+from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL
 from paretofit.report.wording import choose_time_unit
 
-_MAP = "viridis"  # rises evenly in lightness, for colour-blind readers and black-and-white print
+_COLOUR_MAP = "viridis"  # even in lightness, for colour-blind readers and black-and-white print
 
 
 def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
-    """Energy against force RMSE of the points on the front, coloured by DFT cost; a panel for each 2Jmax.
+    """Plot energy against force RMSE of the points on the front, coloured by DFT cost; a panel for each 2Jmax.
 
     Parameters
     ----------
@@ -45,24 +46,28 @@ def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.n
 def plot_force_error_against_cost(
     front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None
 ) -> np.ndarray:
-    """Force RMSE against DFT cost of the points on the front, coloured by energy RMSE.
+    """Plot force RMSE against DFT cost of the points on the front, coloured by energy RMSE.
 
     Parameters and returns as in `plot_front_by_cost`.
     """
+    return plot_error_against_cost(front, levels, axes, y=("ref_force", FORCE_LABEL), face=("ref_energy", ENERGY_LABEL))
+
+
+def plot_error_against_cost(
+    front: pd.DataFrame, levels: Sequence[str], axes: np.ndarray | None, y: tuple[str, str], face: tuple[str, str]
+) -> np.ndarray:
+    """Plot an error against DFT cost, coloured by the other error; `y` and `face` are each a column and its label."""
     frame, unit = add_cost_column(front)
-    return plot_front_panels(
-        frame, levels, axes,
-        x=("cost", f"DFT cost ({unit})"), y=("ref_force", f"test {FORCE_LABEL}"),
-        face=("ref_energy", ENERGY_LABEL),
-    )  # fmt: skip
+    x = ("cost", f"DFT cost ({unit})")
+    return plot_front_panels(frame, levels, axes, x=x, y=(y[0], f"test {y[1]}"), face=face)
 
 
 def add_cost_column(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The front with a column ``cost`` in the unit that suits it, and that unit."""
+    """Add a column ``cost`` in the unit that suits it, and return the table and the unit."""
     seconds = front["label_seconds"].to_numpy(dtype=float)
     known = seconds[np.isfinite(seconds) & (seconds > 0)]
     if known.size == 0:
-        raise CannotDrawError("No point of the front has a DFT cost above zero, so cost cannot be drawn.")
+        raise CannotDrawError("No point of the front has a DFT cost above zero, so the cost cannot be drawn.")
     length, unit = choose_time_unit(float(np.median(known)))
     return front.assign(cost=seconds / length, level=front["level"].astype(str)), unit
 
@@ -71,11 +76,11 @@ def plot_front_panels(
     frame: pd.DataFrame, levels: Sequence[str], axes: np.ndarray | None, *,
     x: tuple[str, str], y: tuple[str, str], face: tuple[str, str],
 ) -> np.ndarray:  # fmt: skip
-    """Points of a front, a panel for each 2Jmax; `x`, `y` and `face` are a column and its label each."""
+    """Plot a front, a panel for each 2Jmax; `x`, `y` and `face` are each a column and its label."""
     values = sorted(set(frame["twojmax"]))
     with style.publication_style():
         axes = style.create_panels(len(values)) if axes is None else axes
-        norm, extend = _shared_norm(frame[face[0]].to_numpy(dtype=float), every=face[0] == "cost")
+        norm, extend = _choose_norm(frame[face[0]].to_numpy(dtype=float), show_all=face[0] == "cost")
         inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
             inside |= _draw_panel(ax, frame[frame["twojmax"] == twojmax], levels, (x[0], y[0], face[0]), norm)
@@ -84,7 +89,7 @@ def plot_front_panels(
             ax.set_ylabel(y[1])
         figure = style.get_parent_figure(axes)
         bar = figure.colorbar(
-            ScalarMappable(norm, _MAP), ax=list(axes), label=face[1], aspect=30, pad=0.02, extend=extend
+            ScalarMappable(norm, _COLOUR_MAP), ax=list(axes), label=face[1], aspect=30, pad=0.02, extend=extend
         )
         if isinstance(norm, LogNorm):
             axes_tools.set_log_ticks(bar.ax, "y", norm.vmin or 1.0, norm.vmax or 1.0)
@@ -93,12 +98,12 @@ def plot_front_panels(
     return axes
 
 
-def _shared_norm(values: np.ndarray, *, every: bool) -> tuple[Normalize, str]:
-    """Logarithmic over the useful values (or every positive one), linear where all are nearly equal.
+def _choose_norm(values: np.ndarray, *, show_all: bool) -> tuple[Normalize, str]:
+    """Choose a norm, logarithmic over the inliers (or all positive values), linear if all are nearly equal.
 
-    Also which end of the colour bar is pointed, because values lie beyond it.
+    Also return which end of the colour bar is pointed, because there are values beyond it.
     """
-    shown = values[axes_tools.find_inliers(values, np.inf if every else axes_tools.MAX_ERROR_RATIO)]
+    shown = values[axes_tools.find_inliers(values, np.inf if show_all else axes_tools.MAX_ERROR_RATIO)]
     low, high = (float(shown.min()), float(shown.max())) if shown.size else (1.0, 1.0)
     extend = "max" if np.nanmax(values) > high else "neither"
     return (LogNorm(low, high) if high > 1.05 * low else Normalize(0.9 * low, 1.1 * high)), extend
@@ -107,15 +112,15 @@ def _shared_norm(values: np.ndarray, *, every: bool) -> tuple[Normalize, str]:
 def _draw_panel(
     ax: Axes, rows: pd.DataFrame, levels: Sequence[str], columns: tuple[str, str, str], norm: Normalize
 ) -> set[str]:
-    """Draw one panel; return the levels that have a point inside of its axes."""
+    """Draw a panel, and return the levels that have a point inside its axes."""
     x, y, face = (rows[column].to_numpy(dtype=float) for column in columns)
     axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf if columns[0] == "cost" else axes_tools.MAX_ERROR_RATIO)
     axes_tools.annotate_outside(ax, x, y, list(rows["level"]), "level")
     for level in levels:
-        here = (rows["level"] == level).to_numpy()
-        if here.any():
+        mask = (rows["level"] == level).to_numpy()
+        if mask.any():
             ax.scatter(
-                x[here], y[here], c=face[here], cmap=_MAP, norm=norm, s=22, linewidths=0.8,
+                x[mask], y[mask], c=face[mask], cmap=_COLOUR_MAP, norm=norm, s=22, linewidths=0.8,
                 marker=style.level_marker(level, levels), edgecolors=style.level_colour(level, levels),
                 label=f"level {level}",
             )  # fmt: skip

@@ -1,7 +1,7 @@
-"""How the figures look: one colour and one marker for each convergence level, print sizes, saving.
+"""Style of the figures: a colour and a marker for each convergence level, sizes for print, and saving.
 
-The colour of a level depends only on its place in the list of levels, so it is the same in every
-figure. Figures are made without pyplot: no backend is chosen and nothing stays open.
+The colour of a level depends only on its position in the list of levels, so it is the same in every figure. Figures are
+created without pyplot: no backend is selected, and no figure stays open.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -16,16 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
-from paretofit.core import atomic_path
+from paretofit.core import InputError, atomic_path
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without its yellow, which is too pale for
 # lines on white, and two of Paul Tol's muted colours. Lightness alternates, for black-and-white print.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000", "#882255", "#999933")
-# As many again, and a count that shares no factor with the colours': 99 levels differ in one or the other.
+# 11 markers and 9 colours have no common factor, so that 99 levels differ in one or the other.
 MARKERS = ("v", "^", "s", "D", "o", "P", "X", "<", ">", "p", "h")
 
-# Samplings appear in figures of one level, so their colours only need to differ from one another.
+# Sampling methods appear in figures of a single level, so their colours only need to differ from each other.
 _SAMPLING_STYLES = {
     "random": ("#777777", "o", "-"),
     "leverage": ("#AA3377", "s", "-"),
@@ -36,11 +37,14 @@ _SAMPLING_STYLES = {
 
 COLUMN_WIDTH_IN = 8 / 2.54  # inches: one column of a journal
 PAGE_WIDTH_IN = 17 / 2.54  # inches: both columns
-LEGEND_AXES_LABEL = "spare"  # label of the axes that hold a legend instead of a picture
+LEGEND_AXES_LABEL = "spare"  # label of axes that hold a legend instead of a plot
+HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps text and lines readable on top of points
+MIN_RELATIVE_ERROR = 1e-3  # of the median; smaller errors are zero by symmetry and are not drawn
+UNITS = {"energy": "meV/atom", "force": "meV/Å", "forces": "meV/Å", "stress": "meV/Å³"}
 
 _RC: Any = {  # matplotlib types the keys one by one
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same picture on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib: the same image on every machine
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -64,40 +68,44 @@ _RC: Any = {  # matplotlib types the keys one by one
 }
 
 
+class CannotDrawError(InputError):
+    """A figure that cannot be drawn from the data; the report shows the message instead of the figure."""
+
+
 @contextmanager
 def publication_style() -> Iterator[None]:
-    """The rcParams in which the figures are drawn and saved, for the length of a ``with`` block."""
+    """Use the rcParams of the figures within a ``with`` block."""
     with mpl.rc_context(_RC):
         yield
 
 
 def level_colour(level: str, levels: Sequence[str]) -> str:
-    """The colour of a convergence level, from its place in `levels`."""
+    """Return the colour of a convergence level, from its position in `levels`."""
     return COLOURS[list(levels).index(level) % len(COLOURS)]
 
 
 def level_marker(level: str, levels: Sequence[str]) -> str:
-    """The marker of a convergence level, from its place in `levels`."""
+    """Return the marker of a convergence level, from its position in `levels`."""
     return MARKERS[list(levels).index(level) % len(MARKERS)]
 
 
 def sampling_style(sampling: str) -> tuple[str, str, str]:
-    """Colour, marker and line style of a sampling method."""
+    """Return colour, marker and line style of a sampling method."""
     return _SAMPLING_STYLES.get(sampling, ("#4477AA", "P", "--"))
 
 
 def escape_mathtext(text: str) -> str:
-    """`text` with its dollar signs escaped: names come from data and are not mathematics."""
+    """Escape the dollar signs of a text: names come from data and are not mathematics."""
     return text.replace("$", r"\$")
 
 
 def build_level_handles(
     levels: Sequence[str], drawn: Sequence[str], inside: Collection[str], *, line: bool = True
 ) -> list[Line2D]:
-    """Legend entries of the levels in `drawn`, in the order of `levels`.
+    """Build the legend entries of the levels in `drawn`, in the order of `levels`.
 
-    A level that is not `inside` of the axes of any panel is marked as outside. With ``line=False`` the
-    marker is hollow, as where the face of a marker says something else.
+    A level with no point `inside` the axes of any panel is marked as outside. With ``line=False`` the marker is hollow,
+    for figures in which the face of a marker shows another quantity.
     """
     return [
         Line2D(
@@ -113,50 +121,63 @@ def build_level_handles(
 
 
 def ensure_axes(ax: Axes | None, height: float = 0.95) -> Axes:
-    """`ax`, or the axes of a new figure one column wide; `height` is a multiple of the width."""
+    """Return `ax`, or the axes of a new figure one column wide; `height` is a multiple of the width."""
     if ax is not None:
         return ax
     return Figure(figsize=(COLUMN_WIDTH_IN, COLUMN_WIDTH_IN * height), layout="constrained").subplots()
 
 
 def create_panels(count: int) -> np.ndarray:
-    """Axes of a new figure with `count` panels, two in a row (one column wide if there is only one).
+    """Create the axes of a new figure with `count` panels, two in a row (one column wide if there is only one).
 
-    Of an odd number the last place holds the legend, see `add_legend_below`.
+    With an odd number of panels the last position holds the legend, see `add_legend_below`.
     """
     columns, rows = min(count, 2), (count + 1) // 2
     width = PAGE_WIDTH_IN if columns == 2 else COLUMN_WIDTH_IN
     spare = rows * columns > count
     figure = Figure(figsize=(width, rows * 2.45 + (0.1 if spare else 0.55)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for empty in axes[count:]:
-        empty.set_axis_off()
-        empty.set_label(LEGEND_AXES_LABEL)
+    for legend_ax in axes[count:]:
+        legend_ax.set_axis_off()
+        legend_ax.set_label(LEGEND_AXES_LABEL)
     return axes[:count]
 
 
+def create_row(count: int, width: float = COLUMN_WIDTH_IN, height: float = 2.7) -> np.ndarray:
+    """Create the axes of a new figure with `count` panels side by side; `width` (inches) is that of a panel."""
+    if not count:
+        raise CannotDrawError("there is nothing to draw")
+    figure = Figure(figsize=(min(PAGE_WIDTH_IN, width * count), height), layout="constrained")
+    return np.asarray(figure.subplots(1, count, squeeze=False)[0])
+
+
 def add_legend_below(axes: np.ndarray, handles: Sequence[Artist], columns: int) -> Legend:
-    """One legend for all panels: in the place that an odd number of them leaves empty, else below them."""
+    """Add one legend for all panels, in the position that an odd number of panels leaves empty, else below them."""
     figure = get_parent_figure(axes)
-    for spare in figure.axes:
-        if spare.get_label() == LEGEND_AXES_LABEL:
-            return spare.legend(handles=handles, loc="center", ncols=2 if len(handles) > 6 else 1, fontsize=8)
+    for ax in figure.axes:
+        if ax.get_label() == LEGEND_AXES_LABEL:
+            return ax.legend(handles=handles, loc="center", ncols=2 if len(handles) > 6 else 1, fontsize=8)
     return figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
+def add_note(ax: Axes, text: str) -> None:
+    """Write a small grey note above the axes, on the right."""
+    ax.set_title(escape_mathtext(text), loc="right", fontsize=6, color="#666666")
+
+
 def get_parent_figure(axes: Axes | np.ndarray) -> Figure:
-    """The figure that holds an axes, or the first of an array of them."""
+    """Return the figure of an axes, or of the first of an array of axes."""
     first = axes if isinstance(axes, Axes) else axes.flat[0]
     figure = first.get_figure(root=True)
     if figure is None:
-        raise ValueError("the axes belong to no figure; hand in axes made by Figure.subplots")
+        raise ValueError("the axes belong to no figure; pass axes created by Figure.subplots")
     return figure
 
 
 def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
-    """Write ``folder/name.png`` and ``folder/name.svg``, each whole or not at all.
+    """Write ``folder/name.png`` and ``folder/name.svg`` atomically.
 
-    The same figure gives the same bytes: no date, and a fixed salt for the SVG's identifiers.
+    The same figure gives the same bytes: without a date, and with a fixed salt for the identifiers of the SVG.
     """
     paths = []
     metadata: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None}}

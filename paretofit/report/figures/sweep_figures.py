@@ -1,8 +1,7 @@
-"""The figures of one level or one subset size: energy against force errors, and the learning curves.
+"""Figures of a level or a subset size: energy against force errors, and learning curves.
 
-Each figure is a function of the results table that returns its axes; with no `ax` given it makes a
-figure of its own, reachable through ``ax.figure``. What cannot be drawn raises `CannotDrawError` and
-says why.
+Each figure is a function of the results table that returns its axes; without `ax` it creates a new figure,
+``ax.figure``. A figure that cannot be drawn raises `CannotDrawError` with the reason.
 """
 
 from collections.abc import Sequence
@@ -12,11 +11,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 
-from paretofit.core import InputError
 from paretofit.report.figures import axes as axes_tools
 from paretofit.report.figures import style
+from paretofit.report.figures.style import CannotDrawError
 from paretofit.report.tables.summaries import (
     compute_medians,
     compute_quantiles,
@@ -28,11 +26,7 @@ from paretofit.report.wording import format_ratio
 
 ENERGY_LABEL = "energy RMSE (meV/atom)"
 FORCE_LABEL = "force RMSE (meV/Å)"
-_BAND = (0.1, 0.9)
-
-
-class CannotDrawError(InputError):
-    """A figure that the data cannot fill; the message is the sentence that stands in its place."""
+_BAND_QUANTILES = (0.1, 0.9)
 
 
 def plot_energy_force_tradeoff(
@@ -43,18 +37,18 @@ def plot_energy_force_tradeoff(
     ax: Axes | None = None,
     path_table: pd.DataFrame | None = None,
 ) -> Axes:
-    """Energy against force RMSE of the test set at the largest subset: for each level a line over weights.
+    """Plot energy against force RMSE of the test set at the largest subset, a line over weights for each level.
 
-    Solid: against the reference level; dotted: against the level that the model was trained on. Where `path_table`
-    has the continuous curve, it is drawn under the points instead of straight lines between them.
+    Solid: against the reference level; dotted: against the level that the model was trained on. If `path_table` has the
+    continuous curve, it replaces the straight lines between the points.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names by cost, the last is the reference
-    twojmax : which model, the largest by default
-    ax : where to draw; a new figure one column wide by default
-    path_table : DataFrame, a row per 2Jmax, level and ratio, as `paretofit.sweep.weight_path_tables.compute_weight_paths` gives it
+    twojmax : model size, the largest by default
+    ax : Axes to draw into; a new figure one column wide by default
+    path_table : DataFrame, a row per 2Jmax, level and ratio, from `paretofit.sweep.compute_weight_paths`
 
     Returns
     -------
@@ -66,11 +60,11 @@ def plot_energy_force_tradeoff(
     if rows.empty:
         raise CannotDrawError(f"There are no results at 2Jmax = {chosen}.")
     with style.publication_style():
-        own = ax is None
+        is_new = ax is None
         ax = style.ensure_axes(ax)
         inside = _draw_tradeoff(ax, rows, levels, path_table)
-        handles = _tradeoff_handles(rows, levels, inside)
-        if own:
+        handles = _build_tradeoff_handles(rows, levels, inside)
+        if is_new:
             style.get_parent_figure(ax).legend(handles=handles, loc="outside lower center", ncols=2)
         else:
             ax.legend(handles=handles, loc="best")
@@ -80,7 +74,7 @@ def plot_energy_force_tradeoff(
 def plot_energy_force_by_twojmax(
     results: pd.DataFrame, levels: Sequence[str], *, path_table: pd.DataFrame | None = None
 ) -> np.ndarray:
-    """`plot_energy_force_tradeoff` for every 2Jmax, a panel each.
+    """Plot `plot_energy_force_tradeoff` for every 2Jmax, with a panel for each.
 
     Returns
     -------
@@ -93,12 +87,12 @@ def plot_energy_force_by_twojmax(
         inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
             inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels, path_table)
-        style.add_legend_below(axes, _tradeoff_handles(rows, levels, inside), 4 if len(axes) > 1 else 2)
+        style.add_legend_below(axes, _build_tradeoff_handles(rows, levels, inside), 4 if len(axes) > 1 else 2)
     return axes
 
 
 def select_tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Medians at the largest subset, once there is more than one w_E/w_F among them."""
+    """Select the medians at the largest subset, and check that they have more than one w_E/w_F."""
     rows = select_largest_subset(compute_medians(results, levels))
     if rows["weight_ratio"].nunique() < 2:
         raise CannotDrawError("All fits have the same energy/force weight, so there is no trade-off to draw.")
@@ -106,20 +100,20 @@ def select_tradeoff_rows(results: pd.DataFrame, levels: Sequence[str]) -> pd.Dat
 
 
 def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: pd.DataFrame | None) -> set[str]:
-    """Draw one panel; return the levels that have a point inside of its axes."""
-    parts = []
+    """Draw a panel, and return the levels that have a point inside its axes."""
+    drawn_points = []
     curves = paths[paths["twojmax"] == rows["twojmax"].iloc[0]] if paths is not None else None
-    for level, part in _by_level(rows.sort_values("weight_ratio"), levels):
-        for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # its own level is the reference
-            points = part[["level", f"{kind}_energy", f"{kind}_force"]].set_axis(["level", "x", "y"], axis=1)
-            curve = None if curves is None else select_path_curve(curves, level, kind, part["weight_ratio"])
+    for level, group in _group_by_level(rows.sort_values("weight_ratio"), levels):
+        for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # the same errors at the reference level
+            points = group[["level", f"{kind}_energy", f"{kind}_force"]].set_axis(["level", "x", "y"], axis=1)
+            curve = None if curves is None else select_path_curve(curves, level, kind, group["weight_ratio"])
             draw_level_line(ax, points, levels, reference=kind == "ref", curve=curve)
-            parts.append(points)
-    points = pd.concat(parts)
-    useful = axes_tools.find_inliers(rows["ref_energy"].to_numpy(float))
-    useful &= axes_tools.find_inliers(rows["ref_force"].to_numpy(float))
-    # A level that is hopeless against the reference does not get to stretch the axes with its own errors.
-    shown = points["level"].isin(rows["level"][useful]).to_numpy()
+            drawn_points.append(points)
+    points = pd.concat(drawn_points)
+    is_inlier = axes_tools.find_inliers(rows["ref_energy"].to_numpy(float))
+    is_inlier &= axes_tools.find_inliers(rows["ref_force"].to_numpy(float))
+    # The limits ignore levels whose errors against the reference are outliers.
+    shown = points["level"].isin(rows["level"][is_inlier]).to_numpy()
     x, y = points["x"].to_numpy(float), points["y"].to_numpy(float)
     axes_tools.set_axes_limits(ax, x[shown], y[shown])
     axes_tools.annotate_outside(ax, x, y, list(points["level"]), "level")
@@ -131,17 +125,17 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
 
 
 def select_path_curve(path_table: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.DataFrame | None:
-    """The continuous line of one level between the smallest and largest ratio of its points, if there is one."""
-    margin = 1.0001  # of rounding in the ratios
+    """Select the continuous curve of a level between the smallest and largest ratio of its points; None without one."""
+    margin = 1.0001  # ratios are rounded
     inside = path_table["weight_ratio"].between(ratios.min() / margin, ratios.max() * margin)
-    own = path_table[inside & (path_table["level"].astype(str) == level)]
-    return None if own.empty else own[[f"{kind}_energy", f"{kind}_force"]].set_axis(["x", "y"], axis=1)
+    curve = path_table[inside & (path_table["level"].astype(str) == level)]
+    return None if curve.empty else curve[[f"{kind}_energy", f"{kind}_force"]].set_axis(["x", "y"], axis=1)
 
 
 def draw_level_line(
     ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool, curve: pd.DataFrame | None
 ) -> None:
-    """The line of one level over the weights: solid and filled against the reference, else dotted and hollow."""
+    """Draw the line of a level over the weights: solid and filled against the reference, else dotted and hollow."""
     level = points["level"].iloc[0]
     colour = style.level_colour(level, levels)
     line: dict[str, Any] = {"linestyle": "-" if reference else ":", "linewidth": 1.2 if reference else 1.0}
@@ -156,40 +150,31 @@ def draw_level_line(
 
 
 def annotate_weights(ax: Axes, rows: pd.DataFrame, levels: Sequence[str]) -> None:
-    """The smallest and largest w_E/w_F beside the ends of the line of the highest level there is."""
-    *_, (_, part) = _by_level(rows, levels)
-    part = part.sort_values("weight_ratio")
-    ends = ((0, "{}", (5, 0), "center"), (-1, "{}", (2, 4), "bottom"))
-    for place, text, offset, side in ends:
-        row = part.iloc[place]
+    """Write the smallest and largest w_E/w_F at the ends of the line of the highest level."""
+    *_, (_, highest) = _group_by_level(rows, levels)
+    highest = highest.sort_values("weight_ratio")
+    for position, offset, alignment in ((0, (5, 0), "center"), (-1, (2, 4), "bottom")):
+        row = highest.iloc[position]
         ax.annotate(
-            text.format(format_ratio(row["weight_ratio"])), (row["ref_energy"], row["ref_force"]),
-            xytext=offset, textcoords="offset points", fontsize=6, verticalalignment=side,
-            annotation_clip=True, path_effects=[withStroke(linewidth=2, foreground="white")],
+            format_ratio(row["weight_ratio"]), (row["ref_energy"], row["ref_force"]), xytext=offset,
+            textcoords="offset points", fontsize=6, verticalalignment=alignment, annotation_clip=True,
+            path_effects=style.HALO,
         )  # fmt: skip
 
 
-def _by_level(rows: pd.DataFrame, levels: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+def _group_by_level(rows: pd.DataFrame, levels: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
     return [(level, rows[rows["level"] == level]) for level in levels if (rows["level"] == level).any()]
 
 
-def _tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str], inside: set[str]) -> list[Line2D]:
+def _build_tradeoff_handles(rows: pd.DataFrame, levels: Sequence[str], inside: set[str]) -> list[Line2D]:
     handles = style.build_level_handles(levels, list(rows["level"]), inside)
     reference = style.escape_mathtext(levels[-1])
     handles.append(Line2D([], [], color="#444444", label=f"tested against level {reference}"))
     if set(rows["level"]) - {levels[-1]}:
         handles.append(
-            Line2D(
-                [],
-                [],
-                color="#444444",
-                linestyle=":",
-                marker="o",
-                markerfacecolor="white",
-                markersize=3,
-                label="tested on own level",
-            )
-        )
+            Line2D([], [], color="#444444", linestyle=":", marker="o", markerfacecolor="white", markersize=3,
+                   label="tested on own level")
+        )  # fmt: skip
     return handles
 
 
@@ -201,7 +186,7 @@ def plot_learning_curves(
     weight_ratio: float | None = None,
     axes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Energy and force RMSE against subset size, a line for each sampling, at the reference level.
+    """Plot energy and force RMSE against subset size at the reference level, a line for each sampling method.
 
     Lines are medians over repetitions, bands run from the 10th to the 90th percentile.
 
@@ -209,7 +194,7 @@ def plot_learning_curves(
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names by cost, the last is the reference
-    twojmax, weight_ratio : which model and w_E/w_F; see `default_cell`
+    twojmax, weight_ratio : model size and w_E/w_F; by default those of `choose_default_cell`
     axes : (2,) array of Axes to draw into, energy first; a new figure by default
 
     Returns
@@ -220,71 +205,65 @@ def plot_learning_curves(
     with style.publication_style():
         axes = style.create_panels(2) if axes is None else axes
         for ax, column, label in zip(axes, ("ref_energy", "ref_force"), (ENERGY_LABEL, FORCE_LABEL), strict=True):
-            _draw_learning(ax, rows, column)
+            _draw_learning_curves(ax, rows, column)
             ax.set_ylabel(f"test {label}")
         handles, labels = axes[0].get_legend_handles_labels()
         style.get_parent_figure(axes).legend(handles, labels, loc="outside lower center", ncols=5)
-        axes[0].set_title(_cell_title(rows), loc="left")
+        ratio = format_ratio(rows["weight_ratio"].iloc[0])
+        axes[0].set_title(f"2Jmax = {rows['twojmax'].iloc[0]}, $w_E/w_F$ = {ratio}", loc="left")
     return axes
 
 
 def select_learning_rows(
-    results: pd.DataFrame,
-    levels: Sequence[str],
-    twojmax: int | None = None,
-    weight_ratio: float | None = None,
+    results: pd.DataFrame, levels: Sequence[str], twojmax: int | None = None, weight_ratio: float | None = None
 ) -> pd.DataFrame:
-    """The fits of one learning curve: reference level, one 2Jmax, one w_E/w_F (by default `default_cell`)."""
+    """Select the fits of a learning curve: those of the reference level, one 2Jmax and one w_E/w_F."""
     frame = prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
     if frame.empty:
         raise CannotDrawError(f"There are no fits to the reference level, {levels[-1]}.")
     if twojmax is None or weight_ratio is None:
-        default = default_cell(frame)
-        twojmax = default[0] if twojmax is None else twojmax
-        weight_ratio = default[1] if weight_ratio is None else weight_ratio
+        default_twojmax, default_ratio = choose_default_cell(frame)
+        twojmax = default_twojmax if twojmax is None else twojmax
+        weight_ratio = default_ratio if weight_ratio is None else weight_ratio
     frame = frame[(frame["twojmax"] == twojmax) & np.isclose(frame["weight_ratio"], weight_ratio, rtol=1e-5)]
     if frame["n_train"].nunique() < 2:
         raise CannotDrawError("All fits have the same subset size, so there is no learning curve to draw.")
     return frame
 
 
-def default_cell(frame: pd.DataFrame) -> tuple[int, float]:
-    """2Jmax and w_E/w_F of the learning curve that says most.
+def choose_default_cell(frame: pd.DataFrame) -> tuple[int, float]:
+    """Choose 2Jmax and w_E/w_F of the learning curve.
 
-    The 2Jmax is the largest for which at least half of the subset sizes determine all features (rank
-    equal to the number of features), or the smallest one; the w_E/w_F is the middle one.
+    The 2Jmax is the largest for which at least half of the subset sizes determine all features (rank equal to the
+    number of features), or else the smallest; the w_E/w_F is the middle one.
     """
-    full = (frame["rank"] >= frame["n_features"]).groupby([frame["twojmax"], frame["n_train"]]).mean() > 0.5
-    share = full.groupby("twojmax").mean()
+    has_full_rank = (frame["rank"] >= frame["n_features"]).groupby([frame["twojmax"], frame["n_train"]]).mean() > 0.5
+    share = has_full_rank.groupby("twojmax").mean()
     determined = [value for value in share.index if share[value] >= 0.5]
     ratios = sorted(set(frame["weight_ratio"]))
     return int(max(determined, default=min(share.index))), float(ratios[len(ratios) // 2])
 
 
-def _cell_title(rows: pd.DataFrame) -> str:
-    return f"2Jmax = {rows['twojmax'].iloc[0]}, $w_E/w_F$ = {format_ratio(rows['weight_ratio'].iloc[0])}"
-
-
-def _draw_learning(ax: Axes, rows: pd.DataFrame, column: str) -> None:
-    sizes_drawn, values, names, lows = [], [], [], []
+def _draw_learning_curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
+    all_sizes, all_medians, names, lower_ends = [], [], [], []
     for sampling in list_sampling_methods(rows):
         colour, marker, line = style.sampling_style(sampling)
         grouped = rows[rows["sampling"] == sampling].groupby("n_train")[column]
-        middle = grouped.median()
-        sizes, centre = middle.index.to_numpy(dtype=float), middle.to_numpy(dtype=float)
-        ax.plot(sizes, centre, line, color=colour, marker=marker, label=style.escape_mathtext(sampling))
+        medians = grouped.median().astype(float)
+        sizes = medians.index.to_numpy(dtype=float)
+        ax.plot(sizes, medians.to_numpy(), line, color=colour, marker=marker, label=style.escape_mathtext(sampling))
         if grouped.size().max() > 1:
-            low, high = np.array([compute_quantiles(part, _BAND) for _, part in grouped]).T
+            low, high = np.array([compute_quantiles(errors, _BAND_QUANTILES) for _, errors in grouped]).T
             ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
-            lows.append(low)
-        sizes_drawn.append(sizes)
-        values.append(centre)
-        names += [sampling] * len(centre)
-    x, y = np.concatenate(sizes_drawn), np.concatenate(values)
+            lower_ends.append(low)
+        all_sizes.append(sizes)
+        all_medians.append(medians.to_numpy())
+        names += [sampling] * len(medians)
+    x, y = np.concatenate(all_sizes), np.concatenate(all_medians)
     inside = axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf)
-    if lows and inside.any():  # the bands' lower ends too; the upper ones may leave the axes
-        below = np.concatenate(lows)
-        axes_tools.set_axis_limits(ax, "y", np.concatenate([y[inside], below[axes_tools.find_inliers(below)]]))
+    if lower_ends and inside.any():  # show the lower ends of the bands, too; the upper ones may be outside the axes
+        low = np.concatenate(lower_ends)
+        axes_tools.set_axis_limits(ax, "y", np.concatenate([y[inside], low[axes_tools.find_inliers(low)]]))
     axes_tools.annotate_outside(ax, x, y, names)
     ax.set_xlabel("training configurations")

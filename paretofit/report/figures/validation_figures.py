@@ -1,7 +1,7 @@
-"""Figures of a validation: each a function of a table of curves that returns its axes.
+"""Figures of a validation: each is a function of a table of curves that returns its axes.
 
-Every table has the columns ``structure`` and ``potential``. Colours tell structures apart (or potentials, where
-there is one structure), and the line tells potentials: the first solid, the second dashed.
+Every table has the columns ``structure`` and ``potential``. Colours distinguish structures (or potentials, if there is
+a single structure), and line styles distinguish potentials: the first is solid, the second dashed.
 """
 
 from __future__ import annotations
@@ -13,56 +13,47 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from paretofit.report.figures import style
-from paretofit.report.figures.sweep_figures import CannotDrawError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-LINES = ("-", "--", ":", "-.")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#882255", "#999933", "#56B4E9")
-WALL = 10.0  # eV: how much of a dimer's wall is shown
-HIGH = 1.6  # eV/atom above the lowest that an equation of state shows
+LINE_STYLES = ("-", "--", ":", "-.")
+COLOURS = tuple(style.COLOURS[k] for k in (4, 5, 2, 3, 6, 0, 7, 8, 1))  # dark and distinct colours first
+MAX_EOS_ENERGY = 1.6  # eV/atom above the lowest energy
 
 
 def plot_equations_of_state(eos: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Energy (eV/atom) against volume (Å³/atom), each potential from its lowest (paper 1, Fig. 7).
+    """Plot energy (eV/atom, relative to the lowest of each potential) against volume (Å³/atom; paper 1, Fig. 7).
 
     Parameters
     ----------
     eos : DataFrame
         ``volume``, ``energy``, ``structure``, ``potential``.
-    ax : where to draw; a new figure by default
+    ax : Axes to draw into; a new figure by default
     """
-    _check(eos)
+    _require_rows(eos)
     shifted = eos.assign(energy=eos["energy"] - eos.groupby("potential")["energy"].transform("min"))
-    with style.publication_style():
-        ax = style.ensure_axes(ax, 1.05)
-        _lines(ax, shifted, "volume", "energy", "structure")
-        ax.set_ylim(-0.03, min(HIGH, float(shifted["energy"].max()) * 1.05))
-        ax.set_xlabel("volume (Å³/atom)")
-        ax.set_ylabel("energy above the lowest (eV/atom)")
-        _legend(ax, shifted, "structure")
+    labels = ("volume (Å³/atom)", "energy above the lowest (eV/atom)")
+    ax = _plot_curves(shifted, ("volume", "energy"), labels, ax, height=1.05)
+    ax.set_ylim(-0.03, min(MAX_EOS_ENERGY, float(shifted["energy"].max()) * 1.05))
     return ax
 
 
 def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: pd.DataFrame) -> np.ndarray:
-    """Dispersion and density of states of one structure (paper 1, Fig. 8); imaginary frequencies are below zero.
+    """Plot dispersion and density of states of a structure (paper 1, Fig. 8); imaginary frequencies are negative.
 
     Parameters
     ----------
     bands, labels, density : DataFrame
-        As `paretofit.validation.phonon_bands.PhononSpectrum` has them, with ``potential``. The path of a second potential is
-        stretched onto the first one's.
+        As in `PhononSpectrum` of the room validation, with ``potential``. The path of a second potential is scaled to
+        the length of that of the first.
 
     Returns
     -------
     (2,) array of Axes
     """
-    _check(bands)
+    _require_rows(bands)
     with style.publication_style():
         figure = Figure(figsize=(style.PAGE_WIDTH_IN * 0.8, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 1]})
@@ -70,99 +61,94 @@ def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: p
         ticks = labels[labels["potential"] == potentials[0]]
         for k, name in enumerate(potentials):
             _draw_bands(left, bands[bands["potential"] == name], ticks["distance"].max(), k)
-            own = density[density["potential"] == name]
-            right.plot(own["density"], own["frequency"], LINES[k % 4], color=COLOURS[k])
-        at = ticks.groupby("distance", sort=True)["label"].agg(lambda names: "|".join(dict.fromkeys(names)))
-        left.set_xticks(list(at.index), [text.replace("G", "Γ") for text in at], fontsize=6)
+            states = density[density["potential"] == name]
+            right.plot(states["density"], states["frequency"], _line_style(k), color=COLOURS[k])
+        points = ticks.groupby("distance", sort=True)["label"].agg(lambda names: "|".join(dict.fromkeys(names)))
+        left.set_xticks(list(points.index), [text.replace("G", "Γ") for text in points], fontsize=6)
         left.set_xlim(0, ticks["distance"].max())
         left.set_ylabel("frequency (THz)")
         right.set_xlabel("states (1/THz/cell)")
         right.set_xlim(left=0)
         for ax in (left, right):
             ax.axhline(0, color="#888888", linewidth=0.6)
-        handles = [_handle(name, COLOURS[k], LINES[k % 4]) for k, name in enumerate(potentials)]
+        handles = [_build_handle(name, COLOURS[k], _line_style(k)) for k, name in enumerate(potentials)]
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return np.array([left, right])
 
 
 def _draw_bands(ax: Axes, bands: pd.DataFrame, end: float, k: int) -> None:
-    wide = bands.reset_index(drop=True)
-    scale = end / wide["distance"].max()
-    for _, mode in wide.groupby(["segment", "mode"]):
-        ax.plot(mode["distance"] * scale, mode["frequency"], LINES[k % 4], color=COLOURS[k], linewidth=0.9)
+    scale = end / bands["distance"].max()
+    for _, mode in bands.groupby(["segment", "mode"]):
+        ax.plot(mode["distance"] * scale, mode["frequency"], _line_style(k), color=COLOURS[k], linewidth=0.9)
 
 
 def plot_interlayer(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Energy (meV/atom) against the distance of layers (Å), without and with dispersion (paper 1, Fig. 6)."""
-    _check(curve)
-    with style.publication_style():
-        ax = style.ensure_axes(ax)
-        _lines(ax, curve, "distance", "energy", "dispersion")
-        lowest = float(curve["energy"].min())
-        ax.set_ylim(1.15 * min(lowest, -5.0), max(20.0, -1.2 * lowest))
-        ax.axhline(0, color="#888888", linewidth=0.6)
-        ax.set_xlabel("distance of the layers (Å)")
-        ax.set_ylabel("energy from layers apart (meV/atom)")
-        _legend(ax, curve, "dispersion", "dispersion: ")
+    """Plot energy (meV/atom) against interlayer distance (Å), without and with dispersion (paper 1, Fig. 6)."""
+    labels = ("interlayer distance (Å)", "energy relative to separate layers (meV/atom)")
+    ax = _plot_curves(curve, ("distance", "energy"), labels, ax, baseline=0.0, kind="dispersion")
+    lowest = float(curve["energy"].min())
+    ax.set_ylim(1.15 * min(lowest, -5.0), max(20.0, -1.2 * lowest))
     return ax
 
 
 def plot_dimers(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Energy (eV) of two atoms against their distance (Å): linear to 1 eV, logarithmic beyond."""
-    _check(curve)
-    with style.publication_style():
-        ax = style.ensure_axes(ax)
-        _lines(ax, curve, "distance", "energy", "structure")
-        ax.set_yscale("symlog", linthresh=1.0)
-        ax.axhline(0, color="#888888", linewidth=0.6)
-        ax.set_xlabel("distance (Å)")
-        ax.set_ylabel("energy from atoms apart (eV)")
-        _legend(ax, curve, "structure")
+    """Plot energy (eV) against distance (Å) of two atoms: linear up to 1 eV, logarithmic above."""
+    labels = ("distance (Å)", "energy relative to separate atoms (eV)")
+    ax = _plot_curves(curve, ("distance", "energy"), labels, ax, baseline=0.0)
+    ax.set_yscale("symlog", linthresh=1.0)
     return ax
 
 
 def plot_radial_distribution(rdf: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """g(r) in the dynamics with thermostat."""
-    _check(rdf)
-    with style.publication_style():
-        ax = style.ensure_axes(ax)
-        _lines(ax, rdf, "distance", "g", "structure")
-        ax.axhline(1, color="#888888", linewidth=0.6)
-        ax.set_xlabel("distance (Å)")
-        ax.set_ylabel("g(r)")
-        ax.set_ylim(bottom=0)
-        _legend(ax, rdf, "structure")
+    """Plot g(r) of dynamics with a thermostat."""
+    ax = _plot_curves(rdf, ("distance", "g"), ("distance (Å)", "g(r)"), ax, baseline=1.0)
+    ax.set_ylim(bottom=0)
     return ax
 
 
 def plot_energy_drift(energies: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Total energy (meV/atom, from its first value) against time (ps) without thermostat."""
-    _check(energies)
+    """Plot the change of the total energy (meV/atom) against time (ps) in dynamics without a thermostat."""
+    return _plot_curves(energies, ("time", "energy"), ("time (ps)", "change of the total energy (meV/atom)"), ax)
+
+
+def _plot_curves(
+    table: pd.DataFrame, columns: tuple[str, str], labels: tuple[str, str], ax: Axes | None, *,
+    baseline: float | None = None, kind: str = "structure", height: float = 0.95,
+) -> Axes:  # fmt: skip
+    """Plot a column against another, a curve for each structure, potential and value of `kind`, with a legend."""
+    _require_rows(table)
     with style.publication_style():
-        ax = style.ensure_axes(ax)
-        _lines(ax, energies, "time", "energy", "structure")
-        ax.set_xlabel("time (ps)")
-        ax.set_ylabel("change of the total energy (meV/atom)")
-        _legend(ax, energies, "structure")
+        ax = style.ensure_axes(ax, height)
+        kinds, potentials = (list(dict.fromkeys(table[name])) for name in (kind, "potential"))
+        for (name, potential, _), curve in table.groupby([kind, "potential", "structure"], sort=False):
+            line = potentials.index(potential)
+            colour = COLOURS[(line if len(kinds) == 1 else kinds.index(name)) % len(COLOURS)]
+            ax.plot(curve[columns[0]], curve[columns[1]], _line_style(line), color=colour)
+        if baseline is not None:
+            ax.axhline(baseline, color="#888888", linewidth=0.6)
+        ax.set_xlabel(labels[0])
+        ax.set_ylabel(labels[1])
+        prefix = "" if kind == "structure" else f"{kind}: "
+        _add_legend(ax, [f"{prefix}{name}" for name in kinds], potentials)
     return ax
 
 
 def plot_defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Formation energies (eV), a bar for each pair of relaxing and evaluating potential (paper 1, Table I)."""
-    _check(table)
-    ways = table[["relaxed_with", "evaluated_with"]].drop_duplicates().to_numpy().tolist()
-    places = (table["structure"] + ": " + table["defect"]).to_numpy()
-    if len(set(table["structure"])) == 1:
-        places = table["defect"].to_numpy()
-    names = list(dict.fromkeys(places))
+    """Plot formation energies (eV), a bar for each pair of relaxing and evaluating potential (paper 1, Table I)."""
+    _require_rows(table)
+    pairs = table[["relaxed_with", "evaluated_with"]].drop_duplicates().to_numpy().tolist()
+    defects = table["defect"].to_numpy()
+    if len(set(table["structure"])) > 1:
+        defects = (table["structure"] + ": " + table["defect"]).to_numpy()
+    names = list(dict.fromkeys(defects))
     with style.publication_style():
         ax = style.ensure_axes(ax)
-        width = 0.8 / len(ways)
-        for k, (first, second) in enumerate(ways):
-            own = (table["relaxed_with"] == first) & (table["evaluated_with"] == second)
-            x = np.array([names.index(name) for name in places[own]]) + (k - (len(ways) - 1) / 2) * width
-            label = style.escape_mathtext(f"relaxed: {first}, evaluated: {second}")
-            ax.bar(x, table.loc[own, "energy"], width, color=COLOURS[k % len(COLOURS)], label=label)
+        width = 0.8 / len(pairs)
+        for k, (relaxed, evaluated) in enumerate(pairs):
+            rows = (table["relaxed_with"] == relaxed) & (table["evaluated_with"] == evaluated)
+            x = np.array([names.index(name) for name in defects[rows]]) + (k - (len(pairs) - 1) / 2) * width
+            label = style.escape_mathtext(f"relaxed: {relaxed}, evaluated: {evaluated}")
+            ax.bar(x, table.loc[rows, "energy"], width, color=COLOURS[k % len(COLOURS)], label=label)
         ax.set_xticks(range(len(names)), [style.escape_mathtext(name) for name in names])
         ax.grid(visible=False, axis="x")
         ax.set_ylabel("formation energy (eV)")
@@ -170,36 +156,26 @@ def plot_defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _check(table: pd.DataFrame) -> None:
+def _require_rows(table: pd.DataFrame) -> None:
     if table.empty:
-        raise CannotDrawError("There is nothing to draw.")
+        raise style.CannotDrawError("There is nothing to draw.")
 
 
-def _lines(ax: Axes, table: pd.DataFrame, x: str, y: str, kind: str) -> None:
-    kinds, potentials = (list(dict.fromkeys(table[name])) for name in (kind, "potential"))
-    for (name, potential, _), part in table.groupby([kind, "potential", "structure"], sort=False):
-        k = potentials.index(potential) if len(kinds) == 1 else kinds.index(name)
-        line = LINES[potentials.index(potential) % len(LINES)]
-        ax.plot(part[x], part[y], line, color=COLOURS[k % len(COLOURS)])
-
-
-def _legend(ax: Axes, table: pd.DataFrame, kind: str, prefix: str = "") -> None:
-    kinds, potentials = (list(dict.fromkeys(table[name])) for name in (kind, "potential"))
-    handles: list[Artist] = []
-    if len(kinds) > 1:
-        handles += [_handle(f"{prefix}{name}", COLOURS[k % len(COLOURS)], "-") for k, name in enumerate(kinds)]
-    if len(potentials) > 1 or len(kinds) == 1:
-        alone = len(kinds) == 1
+def _add_legend(ax: Axes, kinds: list[str], potentials: list[str]) -> None:
+    """Add a legend of kinds by colour, and of potentials by line style where they differ."""
+    is_single = len(kinds) == 1
+    handles = [] if is_single else [_build_handle(name, COLOURS[k % len(COLOURS)]) for k, name in enumerate(kinds)]
+    if len(potentials) > 1 or is_single:
         handles += [
-            _handle(name, COLOURS[k] if alone else "#555555", LINES[k % len(LINES)])
+            _build_handle(name, COLOURS[k % len(COLOURS)] if is_single else "#555555", _line_style(k))
             for k, name in enumerate(potentials)
         ]
-    _below(ax, handles)
+    style.get_parent_figure(ax).legend(handles=handles, loc="outside lower center", ncols=2)
 
 
-def _below(ax: Axes, handles: Sequence[Artist]) -> None:
-    style.get_parent_figure(ax).legend(handles=list(handles), loc="outside lower center", ncols=2)
+def _line_style(k: int) -> str:
+    return LINE_STYLES[k % len(LINE_STYLES)]
 
 
-def _handle(name: str, colour: str, line: Any) -> Line2D:
+def _build_handle(name: str, colour: str, line: Any = "-") -> Line2D:
     return Line2D([], [], color=colour, linestyle=line, label=style.escape_mathtext(name))

@@ -1,4 +1,4 @@
-"""What a finding is: a question, what the numbers answer, and the numbers."""
+"""A finding: a question, the answer that the results give, and the numbers behind it."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,12 +14,12 @@ class Finding:
 
     Attributes
     ----------
-    name : short name, used for the file of its numbers
-    question : as a reader would ask it
-    status : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` where the question is "how much"
+    name : short name, also of the file of its numbers
+    question : question that the finding answers
+    status : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` if yes and no do not apply
     answer : a few plain sentences with numbers and units
-    published_result : what the published study found
-    numbers : the table behind the text, empty where nothing could be tested
+    published_result : result of the published study
+    numbers : table behind the answer; empty if nothing could be tested
     """
 
     name: str
@@ -29,14 +29,19 @@ class Finding:
     published_result: str
     numbers: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
 
+    @classmethod
+    def not_tested(cls, name: str, question: str, reason: str, published_result: str) -> "Finding":
+        """Build a finding that could not be tested, with the reason as its answer."""
+        return cls(name, question, "not tested", f"Not tested: {reason}.", published_result)
+
     @property
     def text(self) -> str:
-        """The answer, and what the paper found."""
+        """Answer, followed by the result of the published study."""
         return f"{self.answer} {self.published_result}"
 
 
 def combine_answers(answers: list[str]) -> FindingStatus:
-    """``"yes"`` or ``"no"`` where all answers agree, else ``"mixed"``; without answers ``"not tested"``."""
+    """Return ``"yes"`` or ``"no"`` if all answers agree, else ``"mixed"``; without answers ``"not tested"``."""
     if not answers:
         return "not tested"
     if set(answers) == {"yes"}:

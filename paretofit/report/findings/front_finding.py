@@ -1,4 +1,4 @@
-"""Which levels are on the front, in which range of cost, and do the cheaper ones earn their place?"""
+"""Finding on the front: which levels are on it, at which costs, and are cheaper levels worth using?"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paretofit.pareto import merge_adjacent_ranges, select_best_by_budget
+from paretofit.report.figures.style import UNITS
 from paretofit.report.findings.finding import Finding, FindingStatus
 from paretofit.report.tables.summaries import (
+    ERROR_KINDS,
     OBJECTIVES,
     compute_fronts_by_twojmax,
     compute_medians,
     compute_overall_front,
+    select_finite_rows,
 )
 from paretofit.report.wording import (
     format_count,
@@ -22,20 +26,20 @@ from paretofit.report.wording import (
     join_items,
 )
 
-QUESTION = "Which levels are on the front, in which range of cost, and do cheaper ones earn their place?"
+QUESTION = "Which levels are on the front, at which costs, and are cheaper levels worth using?"
 PAPER = (
     "In the paper levels 1 and 2 of 6 are absent; 10 to 20 minutes of DFT favour level 3, 20 to 1,000 "
-    "minutes level 4 and more than 3,000 minutes level 5, while level 6 appears only at the very edge."
+    "minutes level 4 and more than 3,000 minutes level 5, while level 6 appears only at the highest cost."
 )
-KINDS = {"ref_energy": "energy", "ref_force": "force"}
+MAX_LISTED_RANGES = 6  # ranges of budget in a sentence
 
 
 def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Finding:
-    """Say which levels are on the front, and which of them a budget for labels is best spent on.
+    """Assess which levels are on the front, and which level is best for each budget of labels.
 
-    The cheapest setting of all is always on a front that counts cost, however bad it is. The verdict
-    is therefore stricter: a cheaper level earns its place where it still gives the lowest error at
-    some budget that would also pay for the reference level.
+    The cheapest setting is always on a front that includes cost, however large its errors are. The status is therefore
+    stricter: a cheaper level is worth using if it gives the lowest error at some budget that would also pay for the
+    reference level.
 
     Parameters
     ----------
@@ -46,27 +50,32 @@ def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: S
     Returns
     -------
     Finding
-        Yes where a cheaper level earns its place for energy and force errors at every 2Jmax, no where
-        for none, else mixed. ``numbers`` has a row per (2Jmax or all, level); ``energy_from_s`` is the
-        budget from which the level gives the lowest energy error for the first time, ``energy_to_s``
-        the one from which it does no more.
+        Yes if a cheaper level is worth using for energy and force errors at every 2Jmax, no if at none, else mixed.
+        ``numbers`` has a row per (2Jmax or all, level); ``energy_from_s`` and ``energy_to_s`` are the lowest and the
+        highest budget at which the level gives the lowest energy error.
     """
-    table = compute_medians(results, levels)
-    table = table[np.isfinite(table[OBJECTIVES].to_numpy(dtype=float)).all(axis=1)]
-    reason = _untestable(table, levels)
+    table = select_finite_rows(compute_medians(results, levels), OBJECTIVES)
+    reason = _find_obstacle(table, levels)
     if reason:
-        return Finding("front", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
-    fronts = {str(value): part for value, part in compute_fronts_by_twojmax(table).groupby("twojmax")}
+        return Finding.not_tested("front", QUESTION, reason, PAPER)
+    fronts = {str(value): rows for value, rows in compute_fronts_by_twojmax(table).groupby("twojmax")}
     fronts["all"] = compute_overall_front(front)
-    numbers = pd.concat([_rows(part, value, levels) for value, part in fronts.items()], ignore_index=True)
-    earned = pd.DataFrame(
-        [_earned(fronts[str(value)], rows, levels[-1]) | {"twojmax": value} for value, rows in table.groupby("twojmax")]
-    )
-    text = " ".join([_points(fronts["all"], numbers, levels), _budgets(fronts["all"]), _places(earned)])
-    return Finding("front", QUESTION, _verdict(earned), text, PAPER, numbers)
+    numbers = pd.concat([tabulate_front_levels(rows, name, levels) for name, rows in fronts.items()], ignore_index=True)
+    limits = pd.DataFrame(
+        [_find_budget_limits(fronts[str(value)], rows, levels[-1]) | {"twojmax": value}
+         for value, rows in table.groupby("twojmax")]
+    )  # fmt: skip
+    sentences = [
+        _describe_points(fronts["all"], numbers, levels),
+        _describe_budgets(fronts["all"]),
+        _describe_limits(limits),
+    ]
+    is_worth_using = limits[list(ERROR_KINDS.values())].notna().to_numpy()
+    status: FindingStatus = "yes" if is_worth_using.all() else "mixed" if is_worth_using.any() else "no"
+    return Finding("front", QUESTION, status, " ".join(sentences), PAPER, numbers)
 
 
-def _untestable(table: pd.DataFrame, levels: Sequence[str]) -> str:
+def _find_obstacle(table: pd.DataFrame, levels: Sequence[str]) -> str:
     present = [level for level in levels if level in set(table["level"])]
     if not present:
         return "no setting has finite errors and a known label cost"
@@ -75,61 +84,61 @@ def _untestable(table: pd.DataFrame, levels: Sequence[str]) -> str:
     if levels[-1] not in present:
         return f"there are no fits to the reference level, {levels[-1]}"
     if not (table["label_seconds"] > 0).any():
-        return "no setting has a label cost above zero, so cheaper cannot be told from dearer"
+        return "no setting has a label cost above zero, so cheaper levels cannot be distinguished from expensive ones"
     return ""
 
 
-def _rows(front: pd.DataFrame, twojmax: str, levels: Sequence[str]) -> pd.DataFrame:
-    """A row for each level: its points on this front, and the budgets (s) at which it is the best buy."""
+def tabulate_front_levels(front: pd.DataFrame, twojmax: str, levels: Sequence[str]) -> pd.DataFrame:
+    """Tabulate, for each level, its points on a front and the budgets (s) at which it gives the lowest error."""
     rows: dict[str, dict[str, Any]] = {}
     for level in levels:
-        here = front[front["level"] == level]
+        points = front[front["level"] == level]
         rows[level] = {
             "twojmax": twojmax,
             "level": level,
-            "points": len(here),
-            "cheapest_s": here["label_seconds"].min(),
-            "dearest_s": here["label_seconds"].max(),
-            "lowest_energy": here["ref_energy"].min(),
-            "lowest_force": here["ref_force"].min(),
+            "points": len(points),
+            "cheapest_s": points["label_seconds"].min(),
+            "dearest_s": points["label_seconds"].max(),
+            "lowest_energy": points["ref_energy"].min(),
+            "lowest_force": points["ref_force"].min(),
         }
-    for column, kind in KINDS.items():
+    for column, kind in ERROR_KINDS.items():
         for row in rows.values():
             row |= {f"{kind}_from_s": np.nan, f"{kind}_to_s": np.nan}
         for level, start, end in find_best_levels(front, column):
-            first = rows[level][f"{kind}_from_s"]
-            rows[level] |= {f"{kind}_from_s": start if np.isnan(first) else first, f"{kind}_to_s": end}
+            previous_start = rows[level][f"{kind}_from_s"]
+            first_start = start if np.isnan(previous_start) else previous_start
+            rows[level] |= {f"{kind}_from_s": first_start, f"{kind}_to_s": end}
     return pd.DataFrame(list(rows.values()))
 
 
 def find_best_levels(front: pd.DataFrame, column: str) -> list[tuple[str, float, float]]:
-    """Which level gives the lowest error at a budget, as (level, from, to) in seconds of label cost.
+    """Find the level with the lowest error for each range of budgets, as (level, from, to) in seconds of label cost.
 
-    Neighbouring ranges of the same level are one; the last range has no end (infinity).
+    Adjacent ranges of the same level are merged; the last range ends at infinity.
     """
-    ordered = front.sort_values(["label_seconds", column])
-    record = ordered[ordered[column] < ordered[column].cummin().shift(fill_value=np.inf)]
-    changes = record[record["level"] != record["level"].shift()]
-    starts = [float(value) for value in changes["label_seconds"]]
-    return list(zip(changes["level"], starts, [*starts[1:], float("inf")], strict=True))
+    if front.empty:
+        return []
+    ranges = merge_adjacent_ranges(select_best_by_budget(front, column, "label_seconds"), "level")
+    return list(ranges[["level", "budget_from", "budget_to"]].itertuples(index=False, name=None))
 
 
-def _earned(front: pd.DataFrame, settings: pd.DataFrame, reference: str) -> dict[str, Any]:
-    """For energy and force: up to which budget (s) a cheaper level wins though the reference is affordable.
+def _find_budget_limits(front: pd.DataFrame, settings: pd.DataFrame, reference: str) -> dict[str, Any]:
+    """Find the budget (s) up to which a cheaper level is better although the reference level is affordable.
 
-    NaN where none does; infinity where the reference level never gives the lowest error.
+    For energy and force; NaN if no cheaper level is, infinity if the reference level never gives the lowest error.
     """
     affordable = settings.loc[settings["level"] == reference, "label_seconds"].min()
-    found: dict[str, Any] = {"affordable": affordable}
-    for column, kind in KINDS.items():
+    limits: dict[str, Any] = {"affordable": affordable}
+    for column, kind in ERROR_KINDS.items():
         ends = [end for level, _, end in find_best_levels(front, column) if level != reference and end > affordable]
-        found[kind] = max(ends, default=float("nan"))
-    return found
+        limits[kind] = max(ends, default=float("nan"))
+    return limits
 
 
-def _points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequence[str]) -> str:
+def _describe_points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequence[str]) -> str:
     rows = numbers[(numbers["twojmax"] == "all") & (numbers["points"] > 0)]
-    named = [
+    shares = [
         f"level {row['level']} ({row['points']} {format_duration_range(row['cheapest_s'], row['dearest_s'])})"
         for _, row in rows.iterrows()
     ]
@@ -137,39 +146,34 @@ def _points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequence[str]) -
     missing = f"; {format_levels(absent)} {'is' if len(absent) == 1 else 'are'} absent" if absent else ""
     return (
         f"The front over all 2Jmax has {format_count(len(front), 'point')}, by the DFT cost of the training "
-        f"labels: {join_items(named)}{missing}."
+        f"labels: {join_items(shares)}{missing}."
     )
 
 
-def _budgets(front: pd.DataFrame, most: int = 6) -> str:
+def _describe_budgets(front: pd.DataFrame) -> str:
     parts = []
-    for (column, kind), unit in zip(KINDS.items(), ("meV/atom", "meV/Å"), strict=True):
-        buys = find_best_levels(front, column)
-        named = [f"level {level} from {format_duration(start)}" for level, start, _ in buys[:most]]
-        if len(buys) > most:
-            more = format_count(len(buys) - most + 1, "more change")
-            named[-1] = f"{more} up to level {buys[-1][0]} from {format_duration(buys[-1][1])}"
-        lowest = f"down to {format_number(front[column].min())} {unit}"
-        parts.append(f"the lowest {kind} error comes from {join_items(named)} ({lowest})")
+    for column, kind in ERROR_KINDS.items():
+        ranges = find_best_levels(front, column)
+        starts = [f"level {level} from {format_duration(start)}" for level, start, _ in ranges[:MAX_LISTED_RANGES]]
+        if len(ranges) > MAX_LISTED_RANGES:
+            more = format_count(len(ranges) - MAX_LISTED_RANGES + 1, "more change")
+            starts[-1] = f"{more} up to level {ranges[-1][0]} from {format_duration(ranges[-1][1])}"
+        lowest = f"down to {format_number(front[column].min())} {UNITS[kind]}"
+        parts.append(f"the lowest {kind} error comes from {join_items(starts)} ({lowest})")
     return f"As the budget grows, {'; '.join(parts)}."
 
 
-def _places(earned: pd.DataFrame) -> str:
-    """By 2Jmax, up to which budget a cheaper level wins although the reference could be paid for."""
-    named = []
-    for _, row in earned.iterrows():
-        ends = [_until(row[kind], kind) for kind in KINDS.values()]
+def _describe_limits(limits: pd.DataFrame) -> str:
+    """Describe, by 2Jmax, up to which budget a cheaper level is better although the reference level is affordable."""
+    cases = []
+    for _, row in limits.iterrows():
+        ends = [_describe_end(row[kind], kind) for kind in ERROR_KINDS.values()]
         start = format_duration(row["affordable"])
-        named.append(f"at 2Jmax = {row['twojmax']:.0f} (reference affordable from {start}) {join_items(ends)}")
-    return f"Where the reference level is affordable too, cheaper levels still win {'; '.join(named)}."
+        cases.append(f"at 2Jmax = {row['twojmax']:.0f} (reference affordable from {start}) {join_items(ends)}")
+    return f"Where the reference level is also affordable, cheaper levels are better {'; '.join(cases)}."
 
 
-def _until(end: float, kind: str) -> str:
+def _describe_end(end: float, kind: str) -> str:
     if np.isnan(end):
         return f"never in {kind}"
     return f"at every budget in {kind}" if np.isinf(end) else f"up to {format_duration(end)} in {kind}"
-
-
-def _verdict(earned: pd.DataFrame) -> FindingStatus:
-    won = earned[list(KINDS.values())].notna().to_numpy()
-    return "yes" if won.all() else "mixed" if won.any() else "no"

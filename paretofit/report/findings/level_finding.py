@@ -1,4 +1,4 @@
-"""Do errors against the reference fall from each convergence level to the next?"""
+"""Finding on levels: do errors against the reference fall from each convergence level to the next?"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ PAPER = (
     "In the paper they fall up to level 5 of 6, and the last two levels give the same errors "
     "(5.05 meV/atom and 110.5 meV/Å at w_E/w_F = 150)."
 )
-SAME = 0.01  # relative; a smaller change is called none: the published errors saturate to this precision
-_PER_CENT = f"{100 * SAME:.0f} %"
+MIN_RELATIVE_CHANGE = 0.01  # errors that change by less are called equal, as the published errors at saturation
+MAX_LISTED_STEPS = 3  # steps in a sentence
 
 
 def assess_error_decrease(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
-    """Compare neighbouring levels at the largest subset, for every 2Jmax and w_E/w_F.
+    """Compare adjacent levels at the largest subset, for every 2Jmax and w_E/w_F.
 
     Parameters
     ----------
@@ -30,81 +30,79 @@ def assess_error_decrease(results: pd.DataFrame, levels: Sequence[str]) -> Findi
     Returns
     -------
     Finding
-        Yes: no step rises by more than 1 % and some fall; no: none falls; else mixed. ``numbers`` has a
-        row per (2Jmax, w_E/w_F, step).
+        Yes if no error rises by more than 1 % and some fall, no if none falls, else mixed. ``numbers`` has a row per
+        (2Jmax, w_E/w_F, step).
     """
     rows = select_largest_subset(compute_medians(results, levels))
-    steps = pd.DataFrame(_steps(rows, levels))
+    steps = pd.DataFrame(_list_steps(rows, levels))
     if steps.empty:
-        reason = f"Not tested: the results hold only level {join_items(sorted(set(rows['level'])))}, and it takes two."
-        return Finding("levels", QUESTION, "not tested", reason, PAPER)
+        reason = f"the results hold only level {join_items(sorted(set(rows['level'])))}, and it takes two"
+        return Finding.not_tested("levels", QUESTION, reason, PAPER)
     counts = [
-        f"the {kind} error falls in {(steps[kind] == 'falls').sum()}, stays within {_PER_CENT} in "
-        f"{(steps[kind] == 'same').sum()} and rises in {(steps[kind] == 'rises').sum()}"
-        for kind in ("energy", "force")
+        f"the {kind} error falls in {changes.count('falls')}, stays within {100 * MIN_RELATIVE_CHANGE:.0f} % in "
+        f"{changes.count('same')} and rises in {changes.count('rises')}"
+        for kind, changes in steps[["energy", "force"]].to_dict("list").items()
     ]
     text = (
         f"At the largest subset ({describe_subset(rows)}), of {format_count(len(steps), 'step')} from one level to "
         f"the next (each 2Jmax and w_E/w_F), {counts[0]}; {counts[1]}. "
-        f"{_example(rows, levels)} {_exceptions(steps)}"
+        f"{_describe_example(rows, levels)} {_describe_exceptions(steps)}"
     )
-    return Finding("levels", QUESTION, _verdict(steps), text.strip(), PAPER, steps)
+    return Finding("levels", QUESTION, _combine_changes(steps), text.strip(), PAPER, steps)
 
 
-def _steps(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[dict[str, object]]:
+def _list_steps(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[dict[str, object]]:
     present = [level for level in levels if level in set(rows["level"])]
-    for (twojmax, ratio), part in rows.groupby(["twojmax", "weight_ratio"]):
-        errors = part.set_index("level")[["ref_energy", "ref_force"]]
-        here = [level for level in present if level in errors.index]
-        for lower, higher in pairwise(here):
+    for (twojmax, ratio), group in rows.groupby(["twojmax", "weight_ratio"]):
+        errors = group.set_index("level")[["ref_energy", "ref_force"]]
+        for lower, higher in pairwise(level for level in present if level in errors.index):
             step: dict[str, object] = {"twojmax": twojmax, "weight_ratio": ratio, "from": lower, "to": higher}
             for kind in ("energy", "force"):
                 before, after = (float(errors[f"ref_{kind}"][level]) for level in (lower, higher))
-                step |= {f"{kind}_before": before, f"{kind}_after": after, kind: _change(before, after)}
+                step |= {f"{kind}_before": before, f"{kind}_after": after, kind: _name_change(before, after)}
             yield step
 
 
-def _change(before: float, after: float) -> str:
+def _name_change(before: float, after: float) -> str:
     if math.isnan(before) or math.isnan(after):
         return "unknown"
-    if after > before * (1 + SAME):
+    if after > before * (1 + MIN_RELATIVE_CHANGE):
         return "rises"
-    return "falls" if after < before * (1 - SAME) else "same"
+    return "falls" if after < before * (1 - MIN_RELATIVE_CHANGE) else "same"
 
 
-def _verdict(steps: pd.DataFrame) -> FindingStatus:
+def _combine_changes(steps: pd.DataFrame) -> FindingStatus:
     changes = set(steps["energy"]) | set(steps["force"])
     if "falls" not in changes:
         return "no"
     return "mixed" if "rises" in changes else "yes"
 
 
-def _example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
-    """The chain of errors at the largest 2Jmax and the middle weight."""
+def _describe_example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
+    """List the errors of all levels at the largest 2Jmax and the middle weight ratio."""
     ratios = sorted(set(rows["weight_ratio"]))
     twojmax, ratio = rows["twojmax"].max(), ratios[len(ratios) // 2]
-    part = rows[(rows["twojmax"] == twojmax) & (rows["weight_ratio"] == ratio)].set_index("level")
-    here = [level for level in levels if level in part.index]
-    chains = [
-        " → ".join(format_number(part.loc[level, column]) for level in here) for column in ("ref_energy", "ref_force")
-    ]
+    errors = rows[(rows["twojmax"] == twojmax) & (rows["weight_ratio"] == ratio)].set_index("level")
+    present = [level for level in levels if level in errors.index]
+    chains = [" → ".join(map(format_number, errors.loc[present, column])) for column in ("ref_energy", "ref_force")]
     return (
-        f"For levels {' → '.join(here)} at 2Jmax = {twojmax} and w_E/w_F = {format_ratio(ratio)} the errors go "
+        f"For levels {' → '.join(present)} at 2Jmax = {twojmax} and w_E/w_F = {format_ratio(ratio)} the errors are "
         f"{chains[0]} meV/atom and {chains[1]} meV/Å."
     )
 
 
-def _exceptions(steps: pd.DataFrame, most: int = 3) -> str:
-    """Where errors do not fall, by step; the rest is in the numbers."""
+def _describe_exceptions(steps: pd.DataFrame) -> str:
+    """List the steps at which errors do not fall; the table of numbers has all of them."""
     parts = []
     for kind in ("energy", "force"):
-        against = steps[steps[kind].isin(["rises", "same"])]
-        named = [
-            f"from {lower} to {higher} at 2Jmax {join_items(sorted(set(part['twojmax'])))} ({len(part)} of "
+        exceptions = steps[steps[kind].isin(["rises", "same"])]
+        texts = [
+            f"from {lower} to {higher} at 2Jmax {join_items(sorted(set(group['twojmax'])))} ({len(group)} of "
             f"{((steps['from'] == lower) & (steps['to'] == higher)).sum()})"
-            for (lower, higher), part in against.groupby(["from", "to"], sort=False)
+            for (lower, higher), group in exceptions.groupby(["from", "to"], sort=False)
         ]
-        if named:
-            rest = f" and {format_count(len(named) - most, 'other step')}" if len(named) > most else ""
-            parts.append(f"the {kind} error does not fall {join_items(named[:most])}{rest}")
+        n_more = len(texts) - MAX_LISTED_STEPS
+        if texts:
+            rest = f" and {format_count(n_more, 'other step')}" if n_more > 0 else ""
+            parts.append(f"the {kind} error does not fall {join_items(texts[:MAX_LISTED_STEPS])}{rest}")
     return f"{capitalise_sentence('; '.join(parts))} " if parts else ""

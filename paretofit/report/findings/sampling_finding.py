@@ -1,8 +1,8 @@
-"""Does leverage sampling beat random sampling at equal subset size?
+"""Finding on sampling: does leverage sampling give lower errors than random sampling at equal subset size?
 
-Subsets of growing size contain one another, so the cells of one repetition are not independent of each
-other; the repetitions are. The test therefore ranks within each cell, averages the ranks of a
-repetition over all cells to one number, and compares these numbers between samplings.
+Subsets of a repetition are nested, so the cells (2Jmax, w_E/w_F, subset size) of a repetition depend on each other, but
+the repetitions are independent. The test therefore ranks the errors within each cell, averages the ranks of a
+repetition over all cells, and compares these averages between sampling methods.
 """
 
 from collections.abc import Sequence
@@ -13,38 +13,32 @@ import pandas as pd
 from scipy import stats
 
 from paretofit.report.findings.finding import Finding, FindingStatus
-from paretofit.report.tables.summaries import compute_quantiles, list_sampling_methods, prepare_results
-from paretofit.report.wording import format_count, format_number, join_items
+from paretofit.report.tables.summaries import ERROR_KINDS, compute_quantiles, list_sampling_methods, prepare_results
+from paretofit.report.wording import format_count, format_number, join_items, join_sentences
 
-QUESTION = "Does leverage sampling beat random sampling?"
+QUESTION = "Does leverage sampling give lower errors than random sampling?"
 PAPER = (
-    "In the paper both leverage samplings beat random clearly, in error and in spread; block leverage "
+    "In the paper both leverage methods give clearly lower errors and spreads than random sampling; block leverage "
     "gives slightly lower force errors, regular leverage slightly lower energy errors."
 )
-KINDS = {"ref_energy": "energy", "ref_force": "force"}
 CELL = ["twojmax", "weight_ratio", "n_train"]
 _METHOD = (
     "Fits are compared at the reference level and at equal subset size, 2Jmax and w_E/w_F (a cell). In each "
     "cell the medians over repetitions, and the ranges from their 10th to their 90th percentile (the spreads), "
     "are divided by those of random sampling; averages over cells are geometric means. p is of a rank test."
 )
-_OUTCOMES = {
-    "yes": "significantly lower",
-    "no": "significantly higher",
-    "no difference": "no clear difference",
-}
 TESTED = ("leverage", "block-leverage")
-ALPHA = 0.05
-# Two samplings with four repetitions each can just reach p < 0.05 in a two-sided rank test (p = 0.029).
-LEAST_REPEATS = 4
-# Fits to the same configurations in another order agree far better than this, different subsets never do.
-SAME_FIT = 1e-3
+SIGNIFICANCE_LEVEL = 0.05
+# With four repetitions of both sampling methods, p < 0.05 is possible in a two-sided rank test (p = 0.029).
+MIN_REPEATS = 4
+# Fits to the same configurations in another order agree far better than this, fits to different subsets never do.
+SAME_FIT_RELATIVE_TOLERANCE = 1e-3
 
 
 def assess_leverage_sampling(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     """Compare leverage and block-leverage with random sampling at the reference level.
 
-    Cells (2Jmax, w_E/w_F, subset size) in which all samplings coincide, because the subset is the whole
+    Cells (2Jmax, w_E/w_F, subset size) in which all sampling methods give the same fit, because the subset is the whole
     training set, are left out.
 
     Parameters
@@ -55,165 +49,158 @@ def assess_leverage_sampling(results: pd.DataFrame, levels: Sequence[str]) -> Fi
     Returns
     -------
     Finding
-        Yes or no where both samplings agree for both energy and force errors (p < 0.05), else mixed;
-        no also where no difference is significant. ``numbers`` has a row per cell, sampling and kind of
-        error.
+        Yes if both methods have lower energy and force errors (p < 0.05), mixed if only some do, no if none does.
+        ``numbers`` has a row per cell, sampling method and kind of error.
     """
     frame = prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
     others = [name for name in list_sampling_methods(frame) if name != "random"]
-    if reason := _untestable(frame, levels):
-        return Finding("sampling", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
-    frame, whole = without_whole_set(frame)
-    cells = _cells(frame, others) if set(frame["sampling"]) > {"random"} else pd.DataFrame()
+    if reason := _find_obstacle(frame, levels):
+        return Finding.not_tested("sampling", QUESTION, reason, PAPER)
+    frame, whole_set_sizes = drop_whole_training_set(frame)
+    cells = _compare_cells(frame, others) if set(frame["sampling"]) > {"random"} else pd.DataFrame()
     if cells.empty:
         reason = "no subset size below the whole training set has both random and leverage sampling"
-        return Finding("sampling", QUESTION, "not tested", f"Not tested: {reason}.", PAPER)
-    scores = [_score(frame, cells, name, kind) for name in others if name in TESTED for kind in KINDS.values()]
+        return Finding.not_tested("sampling", QUESTION, reason, PAPER)
+    tested = [name for name in others if name in TESTED]
+    scores = [_score_method(frame, cells, name, *kind) for name in tested for kind in ERROR_KINDS.items()]
     repeats = min(score["repeats"] for score in scores)
-    caveat = "" if repeats >= LEAST_REPEATS else _too_few(repeats)
-    text = f"{_sentences(scores)} {caveat}{_METHOD} {_left_out(whole)}".strip()
-    return Finding("sampling", QUESTION, "not tested" if caveat else _verdict(scores), text, PAPER, cells)
+    caveat = "" if repeats >= MIN_REPEATS else _describe_missing_repeats(repeats)
+    text = join_sentences(_describe_scores(scores), caveat, _METHOD, _describe_dropped_sizes(whole_set_sizes))
+    answers = {_answer(score) for score in scores}
+    status: FindingStatus = "yes" if answers == {"yes"} else "mixed" if "yes" in answers else "no"
+    return Finding("sampling", QUESTION, "not tested" if caveat else status, text, PAPER, cells)
 
 
-def _untestable(frame: pd.DataFrame, levels: Sequence[str]) -> str:
+def _find_obstacle(frame: pd.DataFrame, levels: Sequence[str]) -> str:
     samplings = set(frame["sampling"])
     if frame.empty:
         return f"there are no fits to the reference level, {levels[-1]}"
     if "random" not in samplings:
         return "there are no fits with random sampling"
-    if not samplings & {"leverage", "block-leverage"}:
+    if not samplings & set(TESTED):
         return "there are no fits with leverage sampling"
     return ""
 
 
-def without_whole_set(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
-    """Leave out the largest subset size of a 2Jmax where all samplings and repetitions give one answer.
+def drop_whole_training_set(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
+    """Drop the largest subset size of a 2Jmax if all sampling methods and repetitions give the same fit there.
 
     Returns
     -------
-    The other rows, and the subset sizes that were left out.
+    The other rows, and the subset sizes that were dropped.
     """
-    keep = pd.Series(True, index=frame.index)
+    is_subset = pd.Series(True, index=frame.index)
     sizes = set()
     for _, rows in frame.groupby("twojmax"):
         largest = rows[rows["n_train"] == rows["n_train"].max()]
         if len(largest) == largest["weight_ratio"].nunique():
-            continue  # a single fit for each weight has nothing to coincide with
-        errors = largest.groupby("weight_ratio")[list(KINDS)]
-        if ((errors.max() - errors.min()) <= SAME_FIT * errors.min().abs()).all(axis=None):
-            keep[largest.index] = False
+            continue  # a single fit for each weight cannot be compared with another
+        errors = largest.groupby("weight_ratio")[list(ERROR_KINDS)]
+        if ((errors.max() - errors.min()) <= SAME_FIT_RELATIVE_TOLERANCE * errors.min().abs()).all(axis=None):
+            is_subset[largest.index] = False
             sizes.add(int(largest["n_train"].iloc[0]))
-    return frame[keep], sorted(sizes)
+    return frame[is_subset], sorted(sizes)
 
 
-def _cells(frame: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
-    """A row per cell, sampling and kind of error: ratios of medians and of spreads to those of random."""
-    parts = []
-    for column, kind in KINDS.items():
-        middle = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc="median")
-        spread = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc=_spread)
-        spread = spread.reindex_like(middle)
+def _compare_cells(frame: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
+    """Tabulate, per cell, method and kind of error, the ratios of medians and spreads to those of random sampling."""
+    tables = []
+    for column, kind in ERROR_KINDS.items():
+        medians = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc="median")
+        spread = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc=_compute_spread)
+        spread = spread.reindex_like(medians)
         for name in others:
             table = pd.DataFrame({
                 "sampling": name,
                 "error": kind,
-                "random_median": middle["random"],
-                "median": middle[name],
-                "ratio_of_medians": middle[name] / middle["random"],
+                "random_median": medians["random"],
+                "median": medians[name],
+                "ratio_of_medians": medians[name] / medians["random"],
                 "ratio_of_spreads": (spread[name] / spread["random"]).where(spread["random"] > 0),
             })  # fmt: skip
             usable = np.isfinite(table["ratio_of_medians"]) & (table["ratio_of_medians"] > 0)
-            parts.append(table[usable].reset_index())
-    cells: pd.DataFrame = pd.concat(parts, ignore_index=True)
+            tables.append(table[usable].reset_index())
+    cells: pd.DataFrame = pd.concat(tables, ignore_index=True)
     return cells
 
 
-def _spread(values: pd.Series) -> float:
+def _compute_spread(values: pd.Series) -> float:
     low, high = compute_quantiles(values, (0.1, 0.9))
     return high - low
 
 
-def _score(frame: pd.DataFrame, cells: pd.DataFrame, name: str, kind: str) -> dict[str, Any]:
-    """Over all cells: wins, geometric means of the ratios, and the p-value of the rank test."""
-    mine = cells[(cells["sampling"] == name) & (cells["error"] == kind)]
-    column = next(key for key, value in KINDS.items() if value == kind)
-    ranks = _mean_ranks(frame, column, name)
-    mine_ranks, random_ranks = ranks[name], ranks["random"]
-    repeats = min(len(mine_ranks), len(random_ranks))
-    p = np.nan
-    if repeats >= LEAST_REPEATS:
-        p = stats.mannwhitneyu(list(mine_ranks), list(random_ranks), alternative="two-sided").pvalue
+def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, name: str, column: str, kind: str) -> dict[str, Any]:
+    """Count the cells with lower errors, average the ratios geometrically, and compute the p-value of the rank test."""
+    own_cells = cells[(cells["sampling"] == name) & (cells["error"] == kind)]
+    ranks, random_ranks = _average_ranks(frame, column, name)
+    repeats = min(len(ranks), len(random_ranks))
+    p_value = np.nan
+    if repeats >= MIN_REPEATS:
+        p_value = stats.mannwhitneyu(list(ranks), list(random_ranks), alternative="two-sided").pvalue
     return {
         "sampling": name,
         "kind": kind,
-        "cells": len(mine),
-        "wins": int((mine["ratio_of_medians"] < 1).sum()),
-        "ratio": _geometric_mean(mine["ratio_of_medians"]),
-        "spread": _geometric_mean(mine["ratio_of_spreads"]),
-        "lower": bool(repeats and mine_ranks.mean() < random_ranks.mean()),
+        "cells": len(own_cells),
+        "wins": int((own_cells["ratio_of_medians"] < 1).sum()),
+        "ratio": _compute_geometric_mean(own_cells["ratio_of_medians"]),
+        "spread": _compute_geometric_mean(own_cells["ratio_of_spreads"]),
+        "lower": bool(repeats and ranks.mean() < random_ranks.mean()),
         "repeats": repeats,
-        "p": float(p),
+        "p": float(p_value),
     }
 
 
-def _mean_ranks(frame: pd.DataFrame, column: str, name: str) -> dict[str, np.ndarray]:
-    """For `name` and random, the rank of each repetition's error among all of a cell, averaged over cells.
+def _average_ranks(frame: pd.DataFrame, column: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the errors of all repetitions within a cell, and average the ranks of each over cells; `name`, then random.
 
-    Only cells that hold every repetition of both samplings count, so that all averages are over the same.
+    Only cells with every repetition of both methods are used, so that all averages are over the same cells.
     """
-    pair = frame[frame["sampling"].isin([name, "random"]) & np.isfinite(frame[column])]
-    table = pair.pivot_table(index=CELL, columns=["sampling", "repeat"], values=column).dropna()
+    errors = frame[frame["sampling"].isin([name, "random"]) & np.isfinite(frame[column])]
+    table = errors.pivot_table(index=CELL, columns=["sampling", "repeat"], values=column).dropna()
     ranks = table.rank(axis=1).mean(axis=0)
-    return {
-        sampling: ranks[ranks.index.get_level_values("sampling") == sampling].to_numpy(dtype=float)
-        for sampling in (name, "random")
-    }
+    sampling = ranks.index.get_level_values("sampling")
+    return ranks[sampling == name].to_numpy(dtype=float), ranks[sampling == "random"].to_numpy(dtype=float)
 
 
-def _geometric_mean(ratios: pd.Series) -> float:
+def _compute_geometric_mean(ratios: pd.Series) -> float:
     values = ratios.to_numpy(dtype=float)
     values = values[np.isfinite(values) & (values > 0)]
     return float(np.exp(np.log(values).mean())) if values.size else float("nan")
 
 
 def _answer(score: dict[str, Any]) -> str:
-    if not score["p"] < ALPHA:
-        return "no difference"
+    if not score["p"] < SIGNIFICANCE_LEVEL:
+        return "no clear difference"
     return "yes" if score["lower"] else "no"
 
 
-def _verdict(scores: Sequence[dict[str, Any]]) -> FindingStatus:
-    answers = {_answer(score) for score in scores}
-    if answers == {"yes"}:
-        return "yes"
-    return "mixed" if "yes" in answers else "no"
-
-
-def _left_out(sizes: Sequence[int]) -> str:
+def _describe_dropped_sizes(sizes: Sequence[int]) -> str:
     if not sizes:
         return ""
     return (
-        f"Subsets of {join_items(sizes)} configurations are left out: they are the whole training set, where "
-        "all samplings coincide."
+        f"Subsets of {join_items(sizes)} configurations are left out: they are the whole training set, for which all "
+        "sampling methods give the same fit."
     )
 
 
-def _too_few(repeats: int) -> str:
+def _describe_missing_repeats(repeats: int) -> str:
     return (
-        f"Whether this is more than chance is not tested: all cells share {format_count(repeats, 'repetition')}, "
-        f"and it takes {LEAST_REPEATS}. "
+        f"The significance is not tested: all cells share {format_count(repeats, 'repetition')}, and it takes "
+        f"{MIN_REPEATS}."
     )
 
 
-def _sentences(scores: Sequence[dict[str, Any]]) -> str:
-    """One sentence for each sampling, on energy and force errors."""
-    named: dict[str, list[str]] = {}
+def _describe_scores(scores: Sequence[dict[str, Any]]) -> str:
+    """Describe the energy and force errors of each sampling method in a sentence."""
+    outcomes = {"yes": "significantly lower", "no": "significantly higher"}
+    parts_by_method: dict[str, list[str]] = {}
     for score in scores:
         spread = "" if np.isnan(score["spread"]) else f", its spread {score['spread']:.2f} times"
-        test = "" if np.isnan(score["p"]) else f"; {_OUTCOMES[_answer(score)]}, p = {format_number(score['p'], 2)}"
-        named.setdefault(score["sampling"], []).append(
+        answer = _answer(score)
+        test = "" if np.isnan(score["p"]) else f"; {outcomes.get(answer, answer)}, p = {format_number(score['p'], 2)}"
+        parts_by_method.setdefault(score["sampling"], []).append(
             f"the {score['kind']} error is lower in {score['wins']} of {format_count(score['cells'], 'cell')} "
             f"(on average {score['ratio']:.2f} times that of random sampling{spread}{test})"
         )
-    return " ".join(f"With {name} sampling {join_items(parts)}." for name, parts in named.items())
+    return " ".join(f"With {name} sampling {join_items(parts)}." for name, parts in parts_by_method.items())

@@ -1,8 +1,8 @@
-"""What the page's explorer shows: every setting as a point, small enough to carry inside the page.
+"""Data of the interactive explorer of the page: every setting as a point, in a compact form.
 
-The choosing, filtering and drawing is the page's own (``explorer.html`` and ``explorer_script.html``, with
-plotly.js). This module only turns a table into columns that JSON can hold, and packs the library. Nothing
-here is computed anew: the recommendation of the page is a minimum over these columns.
+The page itself (``explorer.html`` and ``explorer_script.html``, with plotly.js) filters, recommends and draws. This
+module only converts a table to columns for JSON and compresses the library; the recommendation of the page is a minimum
+over these columns.
 """
 
 import base64
@@ -20,51 +20,56 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
+from paretofit.pareto import MD_COST_COLUMN
 from paretofit.report.figures import style
 from paretofit.report.tables.summaries import OBJECTIVES, list_sampling_methods
 
-QUANTITIES = {  # what can be an axis: its name and its unit
+QUANTITIES = {  # name and unit of each possible axis
     "ref_energy": ("energy error", "meV/atom"),
     "ref_energy_shifted": ("energy error, shifted", "meV/atom"),
     "ref_force": ("force error", "meV/Å"),
     "label_seconds": ("DFT cost", "s"),
-    "md_us_per_atom_step": ("MD cost", "µs/atom/step"),
+    MD_COST_COLUMN: ("MD cost", "µs/atom/step"),
     "n_train": ("training configurations", ""),
 }
-MOST = 20_000  # settings on the page: about 1.3 MB, and fronts that a laptop finds in a tenth of a second
-_OTHERS = ["twojmax", "weight_ratio", "test_energy", "test_force", "n_features", "n_repeats"]
-_DIGITS = 7  # significant: more than any error has, so that rounding changes no minimum
-_SYMBOLS = {
+MAX_SETTINGS = 20_000  # about 1.3 MB on the page, and a laptop computes their front in a tenth of a second
+_OTHER_COLUMNS = ["twojmax", "weight_ratio", "test_energy", "test_force", "n_features", "n_repeats"]
+_SIGNIFICANT_DIGITS = 7  # more than any error has, so that rounding changes no minimum
+_SYMBOLS = {  # of plotly, by marker of matplotlib
     "v": "triangle-down", "^": "triangle-up", "s": "square", "D": "diamond", "o": "circle", "P": "cross", "X": "x",
     "<": "triangle-left", ">": "triangle-right", "p": "pentagon", "h": "hexagon",
 }  # fmt: skip
 
 
 def build_explorer_data(
-    points: pd.DataFrame, levels: Sequence[str], study: Mapping[str, Any] | None = None, *, max_settings: int = MOST
+    points: pd.DataFrame,
+    levels: Sequence[str],
+    study: Mapping[str, Any] | None = None,
+    *,
+    max_settings: int = MAX_SETTINGS,
 ) -> dict[str, Any]:
-    """The settings as columns of numbers, with what is needed to draw and to name them.
+    """Convert settings to columns of numbers, with the names, colours and units of the page.
 
     Parameters
     ----------
     points : DataFrame, a row per setting
-        As `paretofit.report.tables.summaries.compute_medians` gives it: errors in meV/atom and meV/Å, ``label_seconds`` in s,
-        ``md_us_per_atom_step`` in µs. A value that is not finite is unknown.
+        From `paretofit.report.tables.compute_medians`: errors in meV/atom and meV/Å, ``label_seconds`` in s,
+        ``md_us_per_atom_step`` in µs. A value that is not finite counts as unknown.
     levels : names of the convergence levels by cost, the last is the reference
-    study : settings of the study, as in its YAML file; makes the YAML of a point a whole study
-    max_settings : settings to keep at most; beyond it those far from the front of their level, 2Jmax and sampling go
+    study : settings of the study, as in its YAML file; with them the YAML of a point is a complete study
+    max_settings : maximum number of settings; those far from the front of their level, 2Jmax and sampling are dropped
 
     Returns
     -------
-    dict that JSON can hold: ``columns`` (lists of equal length, None where unknown; ``level`` and ``sampling``
-    are places in the lists of that name), ``levels``, ``samplings``, ``quantities``, ``left_out`` (settings
-    dropped), ``base`` (YAML of the study without the point's own keys, by level) and ``reference``.
+    dict for JSON: ``columns`` (lists of equal length, None where unknown; ``level`` and ``sampling`` are indices of the
+    lists ``levels`` and ``samplings``), ``levels``, ``samplings``, ``quantities``, ``left_out`` (number of dropped
+    settings), ``base`` (YAML of the study without the keys that a point sets, by level) and ``reference``.
     """
     levels, samplings = [str(level) for level in levels], list_sampling_methods(points)
-    kept = _nearest_the_fronts(points.reset_index(drop=True), max_settings)
-    columns = {name: _rounded(kept[name]) for name in [*QUANTITIES, *_OTHERS]}
-    columns["level"] = [levels.index(str(level)) for level in kept["level"]]
-    columns["sampling"] = [samplings.index(sampling) for sampling in kept["sampling"]]
+    selected = _select_near_fronts(points.reset_index(drop=True), max_settings)
+    columns = {name: _round_values(selected[name]) for name in [*QUANTITIES, *_OTHER_COLUMNS]}
+    columns["level"] = [levels.index(str(level)) for level in selected["level"]]
+    columns["sampling"] = [samplings.index(sampling) for sampling in selected["sampling"]]
     return {
         "columns": columns,
         "levels": [
@@ -77,68 +82,70 @@ def build_explorer_data(
         ],
         "samplings": samplings,
         "quantities": {name: {"label": label, "unit": unit} for name, (label, unit) in QUANTITIES.items()},
-        "left_out": len(points) - len(kept),
-        "base": [] if study is None else [_base(study, {level, levels[-1]}) for level in levels],
+        "left_out": len(points) - len(selected),
+        "base": [] if study is None else [_format_base_study(study, {level, levels[-1]}) for level in levels],
         "reference": levels[-1],
     }
 
 
 def embed_explorer_data(data: Mapping[str, Any]) -> dict[str, Markup]:
-    """The data and the library as text that may stand inside a ``<script>`` element.
+    """Encode the data and the library as text for ``<script>`` elements.
 
     Returns
     -------
-    dict with ``data``, JSON in which no character can end the element, and ``plotly``, the library as
-    base64 of gzip: 2 MB of the page instead of 5.
+    dict with ``data``, JSON without characters that could end the element, and ``plotly``, the library as base64 of
+    gzip (2 MB instead of 5).
     """
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # all beyond ASCII is escaped
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # escapes all characters beyond ASCII
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return {"data": Markup(text), "plotly": Markup(_library())}  # noqa: S704  (escaped above; base64)
+    return {"data": Markup(text), "plotly": Markup(_compress_library())}  # noqa: S704  (escaped above; base64)
 
 
 @cache
-def _library() -> str:
-    packed = gzip.compress(get_plotlyjs().encode("utf-8"), mtime=0)  # no date: the same page, the same bytes
-    return base64.b64encode(packed).decode("ascii")
+def _compress_library() -> str:
+    compressed = gzip.compress(get_plotlyjs().encode("utf-8"), mtime=0)  # without a date, bytes are reproducible
+    return base64.b64encode(compressed).decode("ascii")
 
 
-def _nearest_the_fronts(points: pd.DataFrame, most: int) -> pd.DataFrame:
-    """At most `most` rows: first the front of each level, 2Jmax and sampling, then what is next behind it.
+def _select_near_fronts(points: pd.DataFrame, max_rows: int) -> pd.DataFrame:
+    """Select rows by their Pareto rank within a level, 2Jmax and sampling method, those on the front first.
 
-    The best of any selection of levels, models and samplings is the best of one of them, so as long as
-    these fronts have room no recommendation changes.
+    The best setting of any selection of levels, models and methods is on one of these fronts, so that no recommendation
+    changes as long as all fronts are selected.
     """
-    if len(points) <= most:
+    if len(points) <= max_rows:
         return points
     values = points[OBJECTIVES].to_numpy(dtype=float)
     values = np.where(np.isfinite(values), values, np.inf)
     rank = np.zeros(len(points), dtype=int)
     for rows in points.groupby(["twojmax", "level", "sampling"]).indices.values():
         rank[rows] = moocore.pareto_rank(values[rows])
-    return points.iloc[np.sort(np.argsort(rank, kind="stable")[:most])]
+    return points.iloc[np.sort(np.argsort(rank, kind="stable")[:max_rows])]
 
 
-def _rounded(column: pd.Series) -> list[float | int | None]:
-    """Numbers of few digits, whole ones without a point; None where a value is not finite."""
-    short = [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in column.to_numpy(dtype=float)]
-    return [int(value) if value is not None and value.is_integer() else value for value in short]
+def _round_values(column: pd.Series) -> list[float | int | None]:
+    """Round values, and convert whole numbers to int; None where a value is not finite."""
+    rounded = [
+        float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if np.isfinite(value) else None for value in column.to_numpy(float)
+    ]
+    return [int(value) if value is not None and value.is_integer() else value for value in rounded]
 
 
-def _base(study: Mapping[str, Any], levels: set[str]) -> str:
-    """YAML of a study of one level and the reference, without the keys that a point sets."""
-    own = {"levels", "twojmax", "weights", "sizes", "samplings", "labelling", "augmentation"}
-    content = {key: value for key, value in study.items() if key not in own and value is not None}
-    if study.get("twojmax"):  # the leverage scores and the descriptors stay those of the whole study
+def _format_base_study(study: Mapping[str, Any], levels: set[str]) -> str:
+    """Format the YAML of a study of one level and the reference, without the keys that a point sets."""
+    omitted_keys = {"levels", "twojmax", "weights", "sizes", "sampling_methods", "labelling", "augmentation"}
+    content = {key: value for key, value in study.items() if key not in omitted_keys and value is not None}
+    if study.get("twojmax"):  # leverage scores and descriptors stay those of the complete study
         largest = max(study["twojmax"])
         content["basis"] = {"twojmax": largest, **(study.get("basis") or {})}
         leverage = {key: value for key, value in (study.get("leverage") or {}).items() if value is not None}
         content["leverage"] = {"twojmax": largest, **leverage}
-    if study.get("ridge"):  # figures and points are those of the first penalty
+    if study.get("ridge"):  # figures and points show the first penalty
         content["ridge"] = list(study["ridge"])[:1]
     cost = dict(study.get("cost") or {})
-    if isinstance(cost.get("seconds"), Mapping):
-        content["cost"] = cost | {"seconds": {k: v for k, v in cost["seconds"].items() if str(k) in levels}}
+    if isinstance(seconds := cost.get("label_seconds"), Mapping):
+        content["cost"] = cost | {"label_seconds": {key: seconds[key] for key in seconds if str(key) in levels}}
     stream, yaml = io.StringIO(), YAML()
     yaml.default_flow_style = None  # lists of numbers on one line
     yaml.dump(content, stream)

@@ -1,6 +1,6 @@
-"""What the report says of the DFT errors themselves: figures with captions, tables with notes, and the gist in words.
+"""DFT errors of the convergence levels in the report: figures with captions, tables with notes, and a summary.
 
-Every number in a sentence is computed from the tables of `LevelErrors`, and nothing is drawn or fitted here.
+Every number in a sentence is computed from the tables of `LevelErrors`; nothing is fitted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,19 @@ from paretofit.dataset.quality import LevelErrors
 from paretofit.report.figures import level_figures
 from paretofit.report.figures.drawing import FigurePlan
 from paretofit.report.page.sweep_page import ReportTable
-from paretofit.report.wording import format_count, format_levels, format_number, join_items
+from paretofit.report.wording import (
+    format_count_range,
+    format_levels,
+    format_number,
+    format_signed,
+    join_items,
+    join_sentences,
+)
 
-TARGET = 1.0  # meV/atom, "often regarded as a target for accurate MLIPs" (section 3.1 of the paper)
-CLEAR = 0.001  # p-value below which a correlation is named
-_SAME = 0.05  # a shift that changes the RMSD by less than this share neither helps nor harms
-_NAMES = {
+TARGET_RMSD = 1.0  # meV/atom, "often regarded as a target for accurate MLIPs" (section 3.1 of the paper)
+MAX_P_VALUE = 0.001  # for correlations that are mentioned
+_MIN_RELATIVE_CHANGE = 0.05  # of the RMSD, for a shift to count as an improvement or a deterioration
+_PROPERTY_NAMES = {
     "shortest_vector": "the shortest cell vector",
     "n_kpoints": "the number of k-points",
     "largest_kspacing": "the largest k-point spacing",
@@ -25,7 +32,7 @@ _NAMES = {
 
 
 def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[FigurePlan]:
-    """The figures of the error analysis.
+    """Plan the figures of the error analysis.
 
     Parameters
     ----------
@@ -36,36 +43,36 @@ def plan_level_figures(errors: LevelErrors, levels: Sequence[str]) -> Iterator[F
     ------
     FigurePlan
     """
-    points, forces = errors.configurations, errors.forces
-    colour = "Colour: the shortest cell vector over the periodic directions, the same scale in all panels."
-
+    points, forces, reference = errors.configurations, errors.forces, errors.reference_level
+    colour = "The colour is the shortest cell vector over the periodic directions, on the same scale in all panels."
     yield FigurePlan(
         "level_energies", lambda: level_figures.plot_energy_parity(points, levels),
-        lambda: f"Energy per atom at each level against level {errors.reference_level}, and below it the error, level minus "
-        f"reference, of {_span(points.groupby('level').size(), 'configuration')}. {colour}"
-        f"{_median('Rings: medians', points)}{_drawn(points, level_figures.MAX_PARITY_POINTS)}",
+        lambda: f"Energy per atom at each level against level {reference}, and below it the error, level minus "
+        f"reference, of {_count_points(points, 'configuration')}. {colour}"
+        f"{_describe_medians('Rings: medians', points)}{_describe_limit(points, level_figures.MAX_PARITY_POINTS)}",
     )  # fmt: skip
     yield FigurePlan(
         "level_forces", lambda: level_figures.plot_force_parity(forces, levels),
-        lambda: f"Force components at each level against level {errors.reference_level}, and below them the errors, of "
-        f"{_span(forces.groupby('level').size(), 'component')}. {colour}"
-        f"{_median('Rings: medians', forces)}{_drawn(forces, level_figures.MAX_PARITY_POINTS)}",
+        lambda: f"Force components at each level against level {reference}, and below them the errors, of "
+        f"{_count_points(forces, 'component')}. {colour}"
+        f"{_describe_medians('Rings: medians', forces)}{_describe_limit(forces, level_figures.MAX_PARITY_POINTS)}",
     )  # fmt: skip
     yield FigurePlan(
         "level_distributions", lambda: level_figures.plot_distributions(points, forces, levels),
         lambda: "Probability density of the energies per atom (Gaussian kernel, the same at every level) and of the "
-        f"force components (counted in bins, logarithmic axis). {_moments(errors)}",
+        f"force components (counted in bins, logarithmic axis). {_describe_distributions(errors)}",
     )  # fmt: skip
     yield FigurePlan(
         "level_errors_by_vector", lambda: level_figures.plot_errors_by_vector(points, levels),
-        lambda: f"Size of the energy error and force RMSD of a configuration against level {errors.reference_level}, by its "
-        "shortest cell vector. Forces that are zero by symmetry have no error and lie outside."
-        f"{_median('Lines: medians', points)}{_drawn(points, level_figures.MAX_SHARED_PANEL_POINTS)}",
+        lambda: f"Absolute energy error and force RMSD of a configuration against level {reference}, by its shortest "
+        "cell vector. Forces that are zero by symmetry have no error and are outside the axes."
+        f"{_describe_medians('Lines: medians', points)}"
+        f"{_describe_limit(points, level_figures.MAX_SHARED_PANEL_POINTS)}",
     )  # fmt: skip
 
 
 def build_level_tables(errors: LevelErrors, levels: Sequence[str]) -> Iterator[ReportTable]:
-    """The tables of the error analysis: settings and cost, errors, and what the errors go with.
+    """Build the tables of the error analysis: settings and cost, errors, and correlations of the errors.
 
     Parameters
     ----------
@@ -74,181 +81,179 @@ def build_level_tables(errors: LevelErrors, levels: Sequence[str]) -> Iterator[R
 
     Yields
     ------
-    Sheet
+    ReportTable
     """
+    names = format_levels(list(errors.settings["level"]))
     yield ReportTable(
-        "Convergence levels", f"Settings and cost of {format_levels(list(errors.settings['level']))}: {_cost(errors)}",
-        "level_settings", errors.settings,
+        "Convergence levels", f"Settings and cost of {names}: {_describe_cost(errors)}", "level_settings",
+        errors.settings,
     )  # fmt: skip
     if errors.table.empty:
         return
-    yield ReportTable("DFT errors of the levels", _errors_note(errors, levels), "level_errors", errors.table)
-    names = errors.correlations["property"].map(lambda name: _NAMES[name].removeprefix("the "))
+    yield ReportTable("DFT errors of the levels", _describe_error_table(errors, levels), "level_errors", errors.table)
+    properties = errors.correlations["property"].map(lambda name: _PROPERTY_NAMES[name].removeprefix("the "))
     note = (
-        "Spearman's rank correlation of the size of the energy error and of the force RMSD of a configuration with "
-        "its geometry and its k-point mesh at that level, and the p-value of no correlation; – where one side does "
-        "not vary. Forces that are zero by symmetry are left out. The p-values take the configurations for "
-        "independent, and the four properties depend on one another."
+        "Spearman's rank correlation of the absolute energy error and of the force RMSD of a configuration with its "
+        "geometry and its k-point mesh at that level, and the p-value of no correlation; – if one side does not vary. "
+        "Forces that are zero by symmetry are left out. The p-values assume independent configurations, and the four "
+        "properties depend on each other."
     )
     yield ReportTable(
-        "What the DFT errors go with", note, "level_correlations", errors.correlations.assign(property=names)
+        "Correlations of the DFT errors", note, "level_correlations", errors.correlations.assign(property=properties)
     )
 
 
 def describe_level_errors(errors: LevelErrors) -> str:
-    """Two to four sentences: which levels are good, whether a shift helps, and what the errors go with."""
+    """Summarise in two to four sentences the errors of the levels, the effect of shifts, and the correlations."""
     if errors.table.empty:
         return f"Level {errors.reference_level} is the only convergence level, so there are no DFT errors to compare."
-    sentences = [_size(errors), _bulk_shift(errors), _mean_shift(errors), _correlated(errors)]
-    return " ".join(part for part in sentences if part)
-
-
-def _span(sizes: "pd.Series[int]", noun: str) -> str:
-    low, high = int(sizes.min()), int(sizes.max())
-    return format_count(high, noun) if low == high else f"{low:,} to {format_count(high, noun)}"
-
-
-def _drawn(points: pd.DataFrame, most: int) -> str:
-    """The sentence on the points that are drawn, where these are not all."""
-    return f" Of each level at most {most:,} points are drawn." if points.groupby("level").size().max() > most else ""
-
-
-def _median(what: str, points: pd.DataFrame) -> str:
-    """The sentence on the medians, where there are points enough to draw them."""
-    enough = points.groupby("level").size().max() >= level_figures.MIN_MEDIAN_POINTS
-    return f" {what} in equal intervals of at least {level_figures.MIN_INTERVAL_POINTS} points." if enough else ""
-
-
-def _moments(errors: LevelErrors) -> str:
-    """What the reference's distributions span, in a sentence."""
-    energies, forces = errors.configurations["reference_energy"], errors.forces["reference"]
-    return (
-        f"At level {errors.reference_level} the energies run from {_signed(energies.min())} to {_signed(energies.max())} "
-        f"eV/atom, and the force components have a standard deviation of {format_number(forces.std(ddof=0))} eV/Å and reach "
-        f"{format_number(forces.abs().max())} eV/Å."
+    return join_sentences(
+        _describe_errors(errors),
+        _describe_reference_shift(errors),
+        _describe_mean_shift(errors),
+        _describe_correlations(errors.correlations, "energy", "The absolute energy error"),
+        _describe_correlations(errors.correlations, "force", "The force RMSD"),
     )
 
 
-def _cost(errors: LevelErrors) -> str:
-    """How the mean cost grows over the levels, and how many labels it is a mean of."""
+def _count_points(points: pd.DataFrame, noun: str) -> str:
+    return format_count_range(points.groupby("level").size(), noun)
+
+
+def _describe_limit(points: pd.DataFrame, max_points: int) -> str:
+    """Describe how many points are drawn, if these are not all."""
+    is_limited = points.groupby("level").size().max() > max_points
+    return f" At most {max_points:,} points are drawn for each level." if is_limited else ""
+
+
+def _describe_medians(subject: str, points: pd.DataFrame) -> str:
+    """Describe the medians, if there are enough points to draw them."""
+    has_medians = points.groupby("level").size().max() >= level_figures.MIN_MEDIAN_POINTS
+    return (
+        f" {subject} in equal intervals of at least {level_figures.MIN_INTERVAL_POINTS} points." if has_medians else ""
+    )
+
+
+def _describe_distributions(errors: LevelErrors) -> str:
+    energies, forces = errors.configurations["reference_energy"], errors.forces["reference"]
+    return (
+        f"At level {errors.reference_level} the energies range from {format_signed(energies.min())} to "
+        f"{format_signed(energies.max())} eV/atom, and the force components have a standard deviation of "
+        f"{format_number(forces.std(ddof=0))} eV/Å and a maximum of {format_number(forces.abs().max())} eV/Å."
+    )
+
+
+def _describe_cost(errors: LevelErrors) -> str:
+    """Describe how the mean cost grows with the level, and the number of labels in the mean."""
     known = errors.settings.dropna(subset=["mean_seconds"])
     if len(known) < 2 or not known["mean_seconds"].iloc[0] > 0:
         return "the cost of the labels is not recorded at two levels."
     first, last = known.iloc[0], known.iloc[-1]
     counts = errors.settings["n_labels"]
-    apart = (
-        ""
-        if counts.min() == counts.max()
-        else " The levels have labels of different configurations, so compare with care."
-    )
+    caveat = "" if counts.min() == counts.max() else (
+        " The levels have labels of different configurations, so compare with care."
+    )  # fmt: skip
     return (
-        f"a label at level {last['level']} costs {format_number(last['mean_seconds'] / first['mean_seconds'])} times as much "
-        f"as one at level {first['level']}, in the mean of {_span(counts, 'complete label')}.{apart}"
+        f"a label at level {last['level']} costs {format_number(last['mean_seconds'] / first['mean_seconds'])} times "
+        f"as much as one at level {first['level']}, in the mean of "
+        f"{format_count_range(counts, 'complete label')}.{caveat}"
     )
 
 
-def _errors_note(errors: LevelErrors, levels: Sequence[str]) -> str:
-    """How the table is made: the reference, the bulk configuration, and what was left out."""
-    if errors.reference_configuration is None:
-        shift = "No configuration is labelled at every level, so there is no bulk shift."
-    else:
-        shift = f"The bulk shift takes off the error of configuration {errors.reference_configuration} ({errors.reference_formula})."
-    left = errors.table.loc[errors.table["n_left_out"] > 0]
-    missing = ""
-    if len(left):
-        names = [level for level in levels if level in set(left["level"])]
-        missing = (
-            f" At {format_levels(names)}, {_span(left['n_left_out'], 'configuration')} of the dataset are left out, "
-            "because a label is missing or incomplete at that level or at the reference."
+def _describe_error_table(errors: LevelErrors, levels: Sequence[str]) -> str:
+    """Describe the reference, the shifts, and the configurations that were left out."""
+    shift = "No configuration is labelled at every level, so there is no reference configuration for a shift."
+    if errors.reference_configuration is not None:
+        shift = (
+            "The shift by the reference configuration subtracts the error of configuration "
+            f"{errors.reference_configuration} ({errors.reference_formula})."
         )
-    return (
-        f"Root mean square differences from level {errors.reference_level}; errors are level minus reference. {shift} The "
-        f"mean shift takes off the mean error, which depends on the dataset.{missing}"
+    incomplete = errors.table.loc[errors.table["n_left_out"] > 0]
+    omission = ""
+    if len(incomplete):
+        names = [level for level in levels if level in set(incomplete["level"])]
+        count = format_count_range(incomplete["n_left_out"], "configuration")
+        omission = (
+            f"At {format_levels(names)}, {count} of the dataset are left out, because a label is missing or incomplete "
+            "at that level or at the reference."
+        )
+    return join_sentences(
+        f"Root mean square differences from level {errors.reference_level}; errors are level minus reference.",
+        shift,
+        "The shift by the mean error depends on the dataset.",
+        omission,
     )
 
 
-def _size(errors: LevelErrors) -> str:
-    """RMSDs from the lowest to the highest level, and which of them are below the target."""
+def _describe_errors(errors: LevelErrors) -> str:
+    """List the RMSDs from the lowest to the highest level, and the levels below the target."""
     table = errors.table
-    energies, forces = (
-        join_items(format_number(value) for value in table[name]) for name in ("energy_rmsd", "force_rmsd")
-    )
-    below = list(table.loc[table["energy_rmsd"] < TARGET, "level"])
-    verdict = "none of them is" if len(table) > 1 else "the energy is not"
+    energies, forces = (join_items(map(format_number, table[name])) for name in ("energy_rmsd", "force_rmsd"))
+    below = list(table.loc[table["energy_rmsd"] < TARGET_RMSD, "level"])
+    result = "none of them is" if len(table) > 1 else "the energy is not"
     if below:
-        verdict = f"{format_levels(below)} {'is' if len(below) == 1 else 'are'}"
+        result = f"{format_levels(below)} {'is' if len(below) == 1 else 'are'}"
+    verb = "differs" if len(table) == 1 else "differ"
     return (
-        f"Against level {errors.reference_level}, {format_levels(list(table['level']))} differ{_s(table)} by {energies} "
-        f"meV/atom in energy and {forces} meV/Å in force (RMSD over "
-        f"{_span(table['n_configurations'], 'configuration')}); {verdict} below {format_number(TARGET)} meV/atom."
+        f"Against level {errors.reference_level}, {format_levels(list(table['level']))} {verb} by {energies} meV/atom "
+        f"in energy and {forces} meV/Å in force (RMSD over "
+        f"{format_count_range(table['n_configurations'], 'configuration')}); {result} below "
+        f"{format_number(TARGET_RMSD)} meV/atom."
     )
 
 
-def _s(table: pd.DataFrame) -> str:
-    return "s" if len(table) == 1 else ""
-
-
-def _bulk_shift(errors: LevelErrors) -> str:
-    """Whether taking off the bulk configuration's error brings the energies closer."""
+def _describe_reference_shift(errors: LevelErrors) -> str:
+    """Describe whether subtracting the error of the reference configuration lowers the energy errors."""
     table = errors.table
     if errors.reference_configuration is None:
         return ""
     ratio = (table["energy_rmsd_bulk_shifted"] / table["energy_rmsd"]).set_axis(table["level"]).dropna()
-    worse, better, same = ratio[ratio > 1 + _SAME], ratio[ratio < 1 - _SAME], ratio[(ratio - 1).abs() <= _SAME]
-    said = []
+    worse, better = ratio[ratio > 1 + _MIN_RELATIVE_CHANGE], ratio[ratio < 1 - _MIN_RELATIVE_CHANGE]
+    same = ratio[(ratio - 1).abs() <= _MIN_RELATIVE_CHANGE]
+    effects = []
     if len(worse):
-        said.append(
-            f"raises the energy RMSD of {format_levels(list(worse.index))} (up to {format_number(worse.max())} times)"
-        )
+        effects.append(f"raises that of {format_levels(list(worse.index))} (up to {format_number(worse.max())} times)")
     if len(better):
-        said.append(f"lowers that of {format_levels(list(better.index))} (down to {format_number(better.min())} times)")
+        effects.append(
+            f"lowers that of {format_levels(list(better.index))} (down to {format_number(better.min())} times)"
+        )
     if len(same):
-        said.append(f"hardly changes that of {format_levels(list(same.index))}")
-    if not said:
+        effects.append(f"hardly changes that of {format_levels(list(same.index))}")
+    if not effects:
         return ""
-    said[0] = said[0].replace("that of", "the energy RMSD of")
-    return f"Shifting by the bulk configuration {errors.reference_configuration} ({errors.reference_formula}) {join_items(said)}."
-
-
-def _mean_shift(errors: LevelErrors) -> str:
-    """How much of the energy error is a constant."""
-    table = errors.table[errors.table["energy_rmsd"] > 0]
-    if table.empty:
-        return ""
-    share = ((table["mean_energy_error"] / table["energy_rmsd"]) ** 2).to_numpy(float)
-    most = int(share.argmax())
+    effects[0] = effects[0].replace("that of", "the energy RMSD of")
     return (
-        f"A constant offset makes up at most {format_number(100 * share[most], 2)} % of the mean square energy error "
-        f"(level {table['level'].iloc[most]})."
+        f"The shift by the reference configuration {errors.reference_configuration} ({errors.reference_formula}) "
+        f"{join_items(effects)}."
     )
 
 
-def _correlated(errors: LevelErrors) -> str:
-    """The property that each level's errors go with most, where that is clear."""
+def _describe_mean_shift(errors: LevelErrors) -> str:
+    """Describe how much of the energy error is a constant."""
+    table = errors.table[errors.table["energy_rmsd"] > 0].set_index("level")
+    if table.empty:
+        return ""
+    share = (table["mean_energy_error"] / table["energy_rmsd"]) ** 2
+    return (
+        f"A constant offset makes up at most {format_number(100 * share.max(), 2)} % of the mean square energy error "
+        f"(level {share.idxmax()})."
+    )
+
+
+def _describe_correlations(correlations: pd.DataFrame, kind: str, subject: str) -> str:
+    """Name the property that the errors of each level correlate with most strongly, if that is significant."""
+    known = correlations[correlations[f"{kind}_p_value"].notna()]
+    significant = known[known[f"{kind}_p_value"] < MAX_P_VALUE]
+    others = [level for level in dict.fromkeys(known["level"]) if level not in set(significant["level"])]
+    if significant.empty:
+        names = join_items(_PROPERTY_NAMES.values())
+        return f"{subject} has no significant correlation (p < {MAX_P_VALUE:g}) with {names}." if others else ""
+    strength = significant[f"{kind}_correlation"].abs()
+    strongest = significant.loc[strength.groupby(significant["level"], sort=False).idxmax()]
     parts = [
-        _strongest(errors.correlations, "energy", "The size of the energy error"),
-        _strongest(errors.correlations, "force", "The force RMSD"),
+        f"{_PROPERTY_NAMES[str(name)]} at {format_levels(list(rows['level']))} "
+        f"(ρ = {join_items(format_signed(value, 2) for value in rows[f'{kind}_correlation'])})"
+        for name, rows in strongest.groupby("property", sort=False)
     ]
-    return " ".join(part for part in parts if part)
-
-
-def _strongest(correlations: pd.DataFrame, which: str, subject: str) -> str:
-    known = correlations[correlations[f"{which}_p_value"].notna()]
-    clear = known[known[f"{which}_p_value"] < CLEAR]
-    rest = [level for level in dict.fromkeys(known["level"]) if level not in set(clear["level"])]
-    if clear.empty:
-        return f"{subject} goes clearly (p < {CLEAR:g}) with none of {join_items(_NAMES.values())}." if rest else ""
-    size = clear[f"{which}_correlation"].abs()
-    top = clear.loc[size.groupby(clear["level"], sort=False).idxmax()]
-    said = [
-        f"{_NAMES[str(name)]} at {format_levels(list(rows['level']))} "
-        f"(ρ = {join_items(_signed(value, 2) for value in rows[f'{which}_correlation'])})"
-        for name, rows in top.groupby("property", sort=False)
-    ]
-    without = f", and clearly (p < {CLEAR:g}) with nothing at {format_levels(rest)}" if rest else ""
-    return f"{subject} goes most with {join_items(said)}{without}."
-
-
-def _signed(value: float, digits: int = 3) -> str:
-    """A number with a minus sign in place of a hyphen."""
-    return format_number(value, digits).replace("-", "−")
+    exception = f"; at {format_levels(others)} no correlation is significant (p < {MAX_P_VALUE:g})" if others else ""
+    return f"{subject} correlates most strongly with {join_items(parts)}{exception}."

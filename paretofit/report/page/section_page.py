@@ -1,13 +1,13 @@
-"""A page of sections, of a validation or of active learning: numbers and figures in one file that loads nothing."""
+"""Page of sections with tables and figures, for validation and active learning, as a single HTML file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import jinja2
 import numpy as np
 
+from paretofit.report.page.templates import render_template
 from paretofit.report.tables.table_text import format_heading, format_markdown
 from paretofit.report.wording import format_number
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from paretofit.report.page.sweep_page import ReportFigure
 
-NOISE = 1e-6
-CLOSING = "The numbers in full: validation.csv; the curves: tables/; what was asked for: validation.json."
+MIN_SHOWN_VALUE = 1e-6  # smaller numbers are shown as zero
+CLOSING = "All numbers are in validation.csv, the curves in tables/, and the settings in validation.json."
 
 
 @dataclass(frozen=True)
 class PageSection:
-    """A part of the page: its title, its numbers, its figures."""
+    """A section of the page: title, table and figures."""
 
     title: str
     table: pd.DataFrame
@@ -32,12 +32,12 @@ class PageSection:
 
     @property
     def headings(self) -> list[str]:
-        """Of the columns, as people read them."""
+        """Headings of the columns."""
         return [format_heading(column) for column in self.table.columns]
 
     @property
     def rows(self) -> list[list[tuple[str, bool]]]:
-        """Texts, and whether each is a number."""
+        """Text of each cell, and whether it is a number."""
         return [
             [(format_value(value), not isinstance(value, str)) for value in row]
             for row in self.table.itertuples(index=False, name=None)
@@ -45,24 +45,21 @@ class PageSection:
 
     @property
     def markdown(self) -> str:
-        """The table in Markdown."""
+        """Table in Markdown."""
         return format_markdown(self.table.map(format_value))
 
 
 def format_value(value: object) -> str:
-    """A text as it is, a number with four significant digits; what is below 1e-6 in our units is noise."""
+    """Format a value: text unchanged, numbers with four significant digits, and zero for numbers below 1e-6."""
     if isinstance(value, (int, float, np.number)):
-        return format_number(0.0 if abs(float(value)) < NOISE else float(value), 4)
+        return format_number(0.0 if abs(float(value)) < MIN_SHOWN_VALUE else float(value), 4)
     return str(value)
 
 
 def render_sections(
     *, title: str, opening: str, sections: Sequence[PageSection], failures: Sequence[str], closing: str = CLOSING
 ) -> str:
-    """The HTML of sections; everything that comes from data is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("paretofit", "report/page"),
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    template = environment.get_template("sections.html")
-    return template.render(title=title, opening=opening, sections=sections, failures=failures, closing=closing)
+    """Render the HTML of sections; everything that comes from data is escaped."""
+    return render_template(
+        "sections.html", title=title, opening=opening, sections=sections, failures=failures, closing=closing
+    )

@@ -1,19 +1,16 @@
-"""The page: one HTML file that holds its pictures, loads nothing and works without a network.
-
-Everything that comes from data or from the caller passes through jinja2's escaping.
-"""
+"""The report of a sweep as a single HTML file that contains its images, loads nothing and works offline."""
 
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
 from paretofit.report.findings.finding import Finding
 from paretofit.report.page.explorer import embed_explorer_data
+from paretofit.report.page.templates import render_template
 from paretofit.report.tables.table_text import format_cell, format_heading
 
 PAPER = (
@@ -21,12 +18,12 @@ PAPER = (
     "potentials: exploring the trade-off between DFT convergence, MLIP expressivity, and computational cost, "
     "Digital Discovery (2025), doi 10.1039/d5dd00294j"
 )
-_LONGEST = 150  # rows of a table behind a finding that are shown in the page; a longer one is a file
+_MAX_FINDING_ROWS = 150  # longer tables of a finding are not on the page, only in their file
 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure on the page: its caption, and either its picture or why there is none."""
+    """A figure on the page: its caption, and either its image or the reason why there is none."""
 
     name: str
     caption: str
@@ -38,13 +35,13 @@ class ReportFigure:
 
     @property
     def data_uri(self) -> str:
-        """The picture as a data URI."""
+        """Image as a data URI."""
         return f"data:{self.mime};base64," + base64.b64encode(self.image).decode("ascii")
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table on the page: its title, a sentence on what it holds, and the file that has it in full."""
+    """A table on the page: its title, a note on its content, and the stem of the file that contains it."""
 
     title: str
     note: str
@@ -63,30 +60,27 @@ def render_report(
     warnings: Sequence[str],
     explorer: Mapping[str, Any] | None = None,
 ) -> str:
-    """The HTML of a report.
+    """Render the HTML of a report.
 
     Parameters
     ----------
     title, opening : heading and first paragraph
-    findings, figures, tables : shown in the order given
-    summary : how it was computed, a line for each entry
-    warnings : shown where there are any
-    explorer : what `paretofit.report.page.explorer.build_explorer_data` gives; None leaves the interactive part out
+    findings, figures, tables : shown in the given order
+    summary : how the results were computed, a line for each entry
+    warnings : sentences for the last section
+    explorer : data from `paretofit.report.page.explorer.build_explorer_data`; None omits the interactive part
 
     Returns
     -------
     The whole page as text.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("paretofit", "report/page"),
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("report.html").render(
+    return render_template(
+        "report.html",
         title=title,
         opening=opening,
-        findings=[(finding, _table(finding.numbers, _LONGEST)) for finding in findings],
+        findings=[(finding, _format_rows(finding.numbers, _MAX_FINDING_ROWS)) for finding in findings],
         figures=figures,
-        tables=[(table, _table(table.table)) for table in tables],
+        tables=[(table, _format_rows(table.table)) for table in tables],
         summary=summary,
         warnings=warnings,
         explorer=None if explorer is None else embed_explorer_data(explorer),
@@ -94,20 +88,20 @@ def render_report(
     )
 
 
-def _table(table: pd.DataFrame, longest: int | None = None) -> dict[str, Any]:
-    """What the template needs: headings, and rows of (text, number to sort by or None)."""
+def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[str, Any]:
+    """Format a table for the template: headings, and rows of (text, number to sort by or None)."""
     rows: list[list[tuple[str, float | None]]] = []
-    if longest is None or len(table) <= longest:
+    if len(table) <= max_rows:
         rows = [
             [(format_cell(column, value), _sort_key(value)) for column, value in zip(table.columns, row, strict=True)]
             for row in table.itertuples(index=False, name=None)
         ]
-    headings = [_name_and_unit(format_heading(column)) for column in table.columns]
+    headings = [_split_unit(format_heading(column)) for column in table.columns]
     return {"headings": headings, "rows": rows, "length": len(table)}
 
 
-def _name_and_unit(text: str) -> tuple[str, str]:
-    """``"force (meV/Å)"`` as its two parts, so that no line breaks within the unit."""
+def _split_unit(text: str) -> tuple[str, str]:
+    """Split ``"force (meV/Å)"`` into name and unit, so that no line breaks within the unit."""
     name, bracket, unit = text.rpartition(" (")
     return (name, f"({unit}") if bracket and unit.endswith(")") else (text, "")
 

@@ -1,7 +1,6 @@
-"""The tables of the paper that compare levels at one size: energy and force errors at two weightings, and the models.
+"""Tables 4, 5 and 2 of Baghishov et al., Digital Discovery (2025): errors by level at two weight ratios, and models.
 
-Tables 4, 5 and 2 of Baghishov et al., Digital Discovery (2025). Columns carry the headings that people read, because
-which weightings there are depends on the study.
+The columns of Tables 4 and 5 have headings instead of fixed names, because the weight ratios depend on the study.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,14 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paretofit.pareto import MD_COST_COLUMN
+from paretofit.report.figures.style import UNITS
 from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
-from paretofit.report.wording import format_levels, format_number, format_ratio, join_items
+from paretofit.report.wording import format_levels, format_number, format_ratio, join_items, join_sentences
 
-_TRAINING, _OWN, _SHIFTED = "training", "own level", "shifted"
-_ENERGY = {"train_energy": _TRAINING, "test_energy": _OWN, "ref_energy": "", "ref_energy_shifted": _SHIFTED}
-_FORCE = {"train_force": _TRAINING, "test_force": _OWN, "ref_force": ""}
-_SAME = 0.01  # relative; a smaller difference is not counted as one
+# Columns of the results by heading; REFERENCE stands for the name of the reference level.
+_ENERGY = {
+    "train_energy": "training", "test_energy": "own level", "ref_energy": "REFERENCE",
+    "ref_energy_shifted": "REFERENCE, shifted",
+}  # fmt: skip
+_FORCE = {"train_force": "training", "test_force": "own level", "ref_force": "REFERENCE"}
+_MIN_RELATIVE_DIFFERENCE = 0.01  # smaller differences do not count
 MD_SPEED_HEADING = "atoms·steps/s"
 
 Errors = dict[str, dict[str, float]]  # by level and column of the results
@@ -26,147 +30,142 @@ Errors = dict[str, dict[str, float]]  # by level and column of the results
 def build_error_tables(
     results: pd.DataFrame, levels: Sequence[str], weights: Sequence[tuple[float, float]]
 ) -> Iterator[ReportTable]:
-    """Tables 4 and 5: energy and force errors of every level at the largest 2Jmax and the largest subset.
+    """Build Tables 4 and 5: energy and force errors of every level at the largest 2Jmax and the largest subset.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names by cost, the last is the reference
-    weights : one or two pairs w_E, w_F; see `paretofit.study.analysis.select_paper_weights`. One that was not swept is left out
+    weights : one or two pairs w_E, w_F; pairs that were not swept are left out
 
     Yields
     ------
-    Sheet
-        Energies, then forces: medians over repetitions, a row per level. Nothing where none of `weights` was swept.
+    ReportTable
+        Energies, then forces: medians over repetitions, a row per level. Nothing if none of `weights` was swept.
     """
     rows = select_largest_subset(compute_medians(results, levels))
     rows = rows[rows["twojmax"] == rows["twojmax"].max()]
     ratios = list(dict.fromkeys(float(f"{w_energy / w_force:.6g}") for w_energy, w_force in weights))
-    parts = {ratio: _by_level(rows[rows["weight_ratio"] == ratio], levels) for ratio in ratios}
-    parts = {ratio: part for ratio, part in parts.items() if part}
-    if not parts:
+    errors_by_ratio = {ratio: _group_by_level(rows[rows["weight_ratio"] == ratio], levels) for ratio in ratios}
+    errors_by_ratio = {ratio: errors for ratio, errors in errors_by_ratio.items() if errors}
+    if not errors_by_ratio:
         return
     setting = (
         f"Median RMSE over repetitions at 2Jmax = {rows['twojmax'].iloc[0]}, the largest, trained on "
-        f"{describe_subset(rows)}, on the training set and on the test set, there against the level trained on and "
-        f"against level {levels[-1]}, the reference."
+        f"{describe_subset(rows)}, for the training set and for the test set; the test errors are given against the "
+        f"level trained on and against level {levels[-1]}, the reference."
     )
-    energy = [
-        setting,
-        "Shifted: less the mean error.",
-        *(_against_reference(part, "ref_energy", ratio, levels, "meV/atom") for ratio, part in parts.items()),
-        _closer_to_reference(parts, levels),
-        _force_weight(parts),
-        _shift(parts),
+    energy_sentences = [
+        "Shifted: without the mean error.",
+        *(_compare_with_reference(errors, "energy", ratio, levels) for ratio, errors in errors_by_ratio.items()),
+        _find_unlearned_errors(errors_by_ratio, levels),
+        _compare_force_weights(errors_by_ratio),
+        _find_largest_shift(errors_by_ratio),
     ]
-    yield ReportTable(
-        "Energy errors by weighting", _joined(energy), "energy_errors_by_weighting",
-        _side_by_side(parts, levels, _ENERGY, "meV/atom"),
-    )  # fmt: skip
-    force = [setting, *(_against_reference(part, "ref_force", ratio, levels, "meV/Å") for ratio, part in parts.items())]
-    yield ReportTable(
-        "Force errors by weighting", _joined(force), "force_errors_by_weighting",
-        _side_by_side(parts, levels, _FORCE, "meV/Å"),
-    )  # fmt: skip
+    force_sentences = [
+        _compare_with_reference(errors, "force", ratio, levels) for ratio, errors in errors_by_ratio.items()
+    ]
+    for kind, columns, sentences in (("energy", _ENERGY, energy_sentences), ("force", _FORCE, force_sentences)):
+        yield ReportTable(
+            f"{kind.capitalize()} errors by weighting", join_sentences(setting, *sentences),
+            f"{kind}_errors_by_weighting", _join_weightings(errors_by_ratio, levels, columns, UNITS[kind]),
+        )  # fmt: skip
 
 
-def _by_level(rows: pd.DataFrame, levels: Sequence[str]) -> Errors:
-    """Errors by level and column."""
-    found = rows.set_index("level")[[*_ENERGY, *_FORCE]].astype(float).to_dict(orient="index")
-    return {level: {str(name): value for name, value in found[level].items()} for level in levels if level in found}
+def _group_by_level(rows: pd.DataFrame, levels: Sequence[str]) -> Errors:
+    errors = rows.set_index("level")[[*_ENERGY, *_FORCE]].astype(float).to_dict(orient="index")
+    return {level: {str(name): value for name, value in errors[level].items()} for level in levels if level in errors}
 
 
-def _side_by_side(
-    parts: dict[float, Errors], levels: Sequence[str], columns: dict[str, str], unit: str
+def _join_weightings(
+    errors_by_ratio: dict[float, Errors], levels: Sequence[str], columns: dict[str, str], unit: str
 ) -> pd.DataFrame:
-    """A row per level, the columns of each weighting under their headings."""
-    present = [level for level in levels if any(level in part for part in parts.values())]
+    """Join the errors of all weight ratios to a table with a row per level."""
+    present = [level for level in levels if any(level in errors for errors in errors_by_ratio.values())]
     table: dict[str, list[Any]] = {"level": present}
-    for ratio, part in parts.items():
-        for column, name in columns.items():
-            words = name if name in (_TRAINING, _OWN) else ", ".join(filter(None, (f"level {levels[-1]}", name)))
-            heading = f"w_E/w_F = {format_ratio(ratio)}: {words} ({unit})"
-            table[heading] = [part[level][column] if level in part else np.nan for level in present]
+    for ratio, errors in errors_by_ratio.items():
+        for column, template in columns.items():
+            heading = template.replace("REFERENCE", f"level {levels[-1]}")
+            table[f"w_E/w_F = {format_ratio(ratio)}: {heading} ({unit})"] = [
+                errors[level][column] if level in errors else np.nan for level in present
+            ]
     return pd.DataFrame(table)
 
 
-def _joined(sentences: Sequence[str]) -> str:
-    return " ".join(text for text in sentences if text)
-
-
-def _against_reference(part: Errors, column: str, ratio: float, levels: Sequence[str], unit: str) -> str:
-    """Errors of the other levels as multiples of what the reference's own model has."""
-    errors = {level: row[column] for level, row in part.items() if np.isfinite(row[column])}
-    own = errors.pop(levels[-1], 0.0)
-    if own <= 0 or not errors:
+def _compare_with_reference(errors: Errors, kind: str, ratio: float, levels: Sequence[str]) -> str:
+    """Describe the errors of other levels as multiples of the error of the model of the reference level."""
+    column = f"ref_{kind}"
+    values = {level: row[column] for level, row in errors.items() if np.isfinite(row[column])}
+    reference_error = values.pop(levels[-1], 0.0)
+    if reference_error <= 0 or not values:
         return ""
-    times = join_items(format_number(error / own) for error in errors.values())
-    one = len(errors) == 1
+    ratios = join_items(format_number(value / reference_error) for value in values.values())
+    verb = "that of {} is {} times" if len(values) == 1 else "those of {} are {} times"
     return (
-        f"At w_E/w_F = {format_ratio(ratio)} the model of level {levels[-1]} is off by {format_number(own)} {unit}, and "
-        f"{'that' if one else 'those'} of {format_levels(list(errors))} {'has' if one else 'have'} {times} times that "
+        f"At w_E/w_F = {format_ratio(ratio)} the {kind} error of the model of level {levels[-1]} is "
+        f"{format_number(reference_error)} {UNITS[kind]}; {verb.format(format_levels(list(values)), ratios)} that "
         "error."
     )
 
 
-def _closer_to_reference(parts: dict[float, Errors], levels: Sequence[str]) -> str:
-    """For which levels a model is closer to the reference than to its own labels."""
-    said = []
-    for ratio, part in parts.items():
+def _find_unlearned_errors(errors_by_ratio: dict[float, Errors], levels: Sequence[str]) -> str:
+    """List the levels at which the energies of a model are closer to the reference than to its training level."""
+    cases = []
+    for ratio, errors in errors_by_ratio.items():
         closer = [
             level
-            for level, row in part.items()
-            if level != levels[-1] and row["ref_energy_shifted"] < (1 - _SAME) * row["test_energy"]
+            for level, row in errors.items()
+            if level != levels[-1] and row["ref_energy_shifted"] < (1 - _MIN_RELATIVE_DIFFERENCE) * row["test_energy"]
         ]
         if closer:
-            said.append(f"at {format_levels(closer)} for w_E/w_F = {format_ratio(ratio)}")
-    if not said:
+            cases.append(f"at {format_levels(closer)} for w_E/w_F = {format_ratio(ratio)}")
+    if not cases:
         return ""
     return (
-        f"Less their mean error, energies are closer to level {levels[-1]} than to the labels of the level trained on "
-        f"{join_items(said)}: there part of the labels' error is not learned."
+        f"Without their mean error, energies are closer to level {levels[-1]} than to the labels of the level trained "
+        f"on {join_items(cases)}: these models do not learn part of the labels' error."
     )
 
 
-def _force_weight(parts: dict[float, Errors]) -> str:
-    """For which levels the weighting with the higher force weight gives the better energies."""
-    if len(parts) != 2:
+def _compare_force_weights(errors_by_ratio: dict[float, Errors]) -> str:
+    """List the levels at which the higher of two force weights gives the lower energy errors."""
+    if len(errors_by_ratio) != 2:
         return ""
-    low, high = parts[min(parts)], parts[max(parts)]
+    low, high = errors_by_ratio[min(errors_by_ratio)], errors_by_ratio[max(errors_by_ratio)]
     pairs = {level: (low[level]["ref_energy"], high[level]["ref_energy"]) for level in low if level in high}
     factors = {level: a / b for level, (a, b) in pairs.items() if np.isfinite([a, b]).all() and b > 0}
-    better = {level: factor for level, factor in factors.items() if factor < 1 - _SAME}
+    improved = {level: factor for level, factor in factors.items() if factor < 1 - _MIN_RELATIVE_DIFFERENCE}
     if not factors:
         return ""
-    start = f"The higher force weight, w_E/w_F = {format_ratio(min(parts))},"
-    if not better:
-        return f"{start} lowers the energy error of no level."
-    times = join_items(format_number(factor) for factor in better.values())
-    return f"{start} multiplies the energy error of {format_levels(list(better))} by {times}."
+    subject = f"The higher force weight, w_E/w_F = {format_ratio(min(errors_by_ratio))},"
+    if not improved:
+        return f"{subject} lowers the energy error of no level."
+    times = join_items(format_number(factor) for factor in improved.values())
+    return f"{subject} multiplies the energy error of {format_levels(list(improved))} by {times}."
 
 
-def _shift(parts: dict[float, Errors]) -> str:
-    """The level whose energies a constant shift improves most."""
+def _find_largest_shift(errors_by_ratio: dict[float, Errors]) -> str:
+    """Name the level whose energy errors fall most when the mean error is subtracted."""
     pairs = {
         (ratio, level): (row["ref_energy"], row["ref_energy_shifted"])
-        for ratio, part in parts.items()
-        for level, row in part.items()
+        for ratio, errors in errors_by_ratio.items()
+        for level, row in errors.items()
         if np.isfinite([row["ref_energy"], row["ref_energy_shifted"]]).all() and row["ref_energy"] > 0
     }
     if not pairs:
         return ""
     ratio, level = min(pairs, key=lambda key: pairs[key][1] / pairs[key][0])
     before, after = pairs[ratio, level]
-    if after > (1 - _SAME) * before:
+    if after > (1 - _MIN_RELATIVE_DIFFERENCE) * before:
         return "The shift lowers no energy error by more than 1 %."
     return (
-        f"The shift helps most at level {level} and w_E/w_F = {format_ratio(ratio)}, from {format_number(before)} to "
-        f"{format_number(after)} meV/atom."
+        f"The shift has the largest effect at level {level} and w_E/w_F = {format_ratio(ratio)}, from "
+        f"{format_number(before)} to {format_number(after)} meV/atom."
     )
 
 
 def build_model_table(results: pd.DataFrame, levels: Sequence[str], md_timings: pd.DataFrame) -> ReportTable:
-    """Table 2: features and MD speed of each 2Jmax.
+    """Build Table 2: features and MD speed of each 2Jmax.
 
     Parameters
     ----------
@@ -174,45 +173,45 @@ def build_model_table(results: pd.DataFrame, levels: Sequence[str], md_timings: 
     levels : names by cost, the last is the reference
     md_timings : DataFrame
         ``twojmax``, ``md_us_per_atom_step``, ``spread`` (largest over smallest timing) and ``atoms`` (of the timed
-        cell; 0: given in the study); may be empty, and then what the results have counts as given.
+        cell; 0: given in the study). If it is empty, the costs in the results count as given.
 
     Returns
     -------
-    Sheet
-        A row per 2Jmax; without the speeds where none is known.
+    ReportTable
+        A row per 2Jmax; without the speeds if none is known.
     """
-    own = compute_medians(results, levels).groupby("twojmax")[["n_features", "md_us_per_atom_step"]].median()
-    table = own[["n_features"]].reset_index().astype({"n_features": int})
-    timed = md_timings.set_index("twojmax") if len(md_timings) else own.assign(spread=np.nan, atoms=0)
-    costs = table["twojmax"].map(timed["md_us_per_atom_step"]).astype(float)
+    models = compute_medians(results, levels).groupby("twojmax")[["n_features", MD_COST_COLUMN]].median()
+    table = models[["n_features"]].reset_index().astype({"n_features": int})
+    timings = md_timings.set_index("twojmax") if len(md_timings) else models.assign(spread=np.nan, atoms=0)
+    costs = table["twojmax"].map(timings[MD_COST_COLUMN]).astype(float)
     costs = costs.where(np.isfinite(costs) & (costs > 0))
     note = "Features of each 2Jmax. The MD speed of the models is not known."
     if costs.notna().any():
-        atoms = table["twojmax"].map(timed["atoms"]).fillna(0)
-        table["md_us_per_atom_step"] = costs
+        is_measured = table["twojmax"].map(timings["atoms"]).fillna(0) > 0
+        table[MD_COST_COLUMN] = costs
         table[MD_SPEED_HEADING] = 1e6 / costs
-        table["speed is"] = np.where(costs.isna(), "–", np.where(atoms > 0, "measured", "given"))
-        note = _model_note(table, timed)
+        table["speed is"] = np.where(costs.isna(), "–", np.where(is_measured, "measured", "given"))
+        note = _describe_md_costs(table, timings)
     return ReportTable("Models", note, "models", table)
 
 
-def _model_note(table: pd.DataFrame, timed: pd.DataFrame) -> str:
-    known = table.dropna(subset=["md_us_per_atom_step"])
+def _describe_md_costs(table: pd.DataFrame, timings: pd.DataFrame) -> str:
+    known = table.dropna(subset=[MD_COST_COLUMN])
     sentences = ["Features of each 2Jmax, and the cost of MD with the model."]
-    measured = timed.loc[timed.index.isin(known["twojmax"]) & (timed["atoms"] > 0)]
+    measured = timings.loc[timings.index.isin(known["twojmax"]) & (timings["atoms"] > 0)]
     if len(measured):
         cells = join_items(f"{int(count):,}" for count in sorted(set(measured["atoms"])))
         spread = measured["spread"].max()
         agree = f"; repeated timings agree within a factor of {format_number(spread)}" if np.isfinite(spread) else ""
-        sentences.append(f"Measured in LAMMPS on one core, with a cell of {cells} atoms{agree}.")
-    if (known["speed is"] == "given").any():
-        named = join_items(known.loc[known["speed is"] == "given", "twojmax"])
-        sentences.append(f"For 2Jmax = {named} the cost is given, not measured.")
+        sentences.append(f"The cost was measured in LAMMPS on one core, with a cell of {cells} atoms{agree}.")
+    not_measured = known.loc[known["speed is"] == "given", "twojmax"]
+    if len(not_measured):
+        sentences.append(f"For 2Jmax = {join_items(not_measured)} the cost is given, not measured.")
     if len(known) > 1:
         first, last = known.iloc[0], known.iloc[-1]
         sentences.append(
             f"From 2Jmax = {first['twojmax']} to {last['twojmax']} the model has "
             f"{format_number(last['n_features'] / first['n_features'])} times as many features, and a step costs "
-            f"{format_number(last['md_us_per_atom_step'] / first['md_us_per_atom_step'])} times as much."
+            f"{format_number(last[MD_COST_COLUMN] / first[MD_COST_COLUMN])} times as much."
         )
     return " ".join(sentences)

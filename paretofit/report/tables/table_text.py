@@ -1,7 +1,7 @@
-"""The small tables of the report: errors by level and weight, the front, costs and models.
+"""Tables of the report: errors by level and weight, the front, costs and models, and their text in Markdown.
 
-Every table is a DataFrame whose columns keep the names of the results (CSV); people read it with the
-headings and units of `HEADINGS` (Markdown and HTML).
+Every table is a DataFrame with the column names of the results (as in CSV files); Markdown and HTML have the headings
+and units of `HEADINGS`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from paretofit.core import write_text
+from paretofit.core import write_csv, write_text
 from paretofit.report.tables.summaries import (
     FRONT_COLUMNS,
     compute_medians,
@@ -52,7 +52,7 @@ HEADINGS = {
     "lowest_energy": "lowest energy (meV/atom)",
     "lowest_force": "lowest force (meV/Å)",
     "cheapest_s": "cheapest (s)",
-    "dearest_s": "dearest (s)",
+    "dearest_s": "most expensive (s)",
     "energy_from_s": "lowest energy from (s)",
     "energy_to_s": "lowest energy to (s)",
     "force_from_s": "lowest force from (s)",
@@ -66,8 +66,8 @@ HEADINGS = {
     "n_configurations": "configurations",
     "n_left_out": "left out",
     "energy_rmsd": "energy RMSD, unshifted (meV/atom)",
-    "energy_rmsd_bulk_shifted": "energy RMSD, bulk-shifted (meV/atom)",
-    "energy_rmsd_mean_shifted": "energy RMSD, mean-shifted (meV/atom)",
+    "energy_rmsd_bulk_shifted": "energy RMSD, shifted by the reference configuration (meV/atom)",
+    "energy_rmsd_mean_shifted": "energy RMSD, shifted by the mean error (meV/atom)",
     "mean_energy_error": "mean energy error (meV/atom)",
     "force_rmsd": "force RMSD (meV/Å)",
     "energy_correlation": "rank correlation, energy error",
@@ -80,7 +80,7 @@ HEADINGS = {
 
 
 def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Errors at the largest subset, as in Tables 4 and 5 of the paper, for every 2Jmax and w_E/w_F.
+    """Tabulate errors at the largest subset for every 2Jmax and w_E/w_F, as in Tables 4 and 5 of the paper.
 
     Parameters
     ----------
@@ -96,56 +96,42 @@ def tabulate_errors(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
         "twojmax", "weight_ratio", "level", "n_train", "train_energy", "test_energy", "ref_energy",
         "ref_energy_shifted", "train_force", "test_force", "ref_force",
     ]  # fmt: skip
-    return _by_level(rows, levels, ["twojmax", "weight_ratio"])[columns]
+    rank = rows["level"].map({level: index for index, level in enumerate(levels)})
+    ordered = rows.assign(_rank=rank).sort_values(["twojmax", "weight_ratio", "_rank"], ignore_index=True)
+    return ordered[columns]
 
 
 def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
-    """The points of the front by DFT cost, with w_E/w_F in place of the two weights."""
+    """Tabulate the points of the front by DFT cost, with w_E/w_F instead of the two weights."""
     table = front.assign(weight_ratio=compute_weight_ratio(front), level=front["level"].astype(str))
     columns = [name for name in FRONT_COLUMNS if name not in ("w_energy", "w_force")]
     columns.insert(columns.index("n_train") + 1, "weight_ratio")
-    if "overall" in front.columns:  # a front for each 2Jmax, with a mark on what is on the one over all
+    if "overall" in front.columns:  # marks the points of the fronts of each 2Jmax that are on the front over all 2Jmax
         columns.append("overall")
         table["overall"] = table["overall"].map({True: "yes", False: "no"})
     return table.sort_values(["label_seconds", "ref_energy"])[columns].reset_index(drop=True)
 
 
 def tabulate_costs(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """What a label costs at each level: the median of label_seconds / n_train at the largest subset (s)."""
+    """Tabulate the cost of a label at each level: the median of label_seconds / n_train at the largest subset (s)."""
     rows = select_largest_subset(compute_medians(results, levels))
-    each = (rows["label_seconds"] / rows["n_train"]).groupby(rows["level"]).median()
-    table = pd.DataFrame({"level": [level for level in levels if level in each.index]})
-    table["seconds_per_configuration"] = table["level"].map(each).astype(float)
-    reference = float(each.get(levels[-1], np.nan))
-    table["relative_cost"] = table["seconds_per_configuration"] / (reference if reference > 0 else np.nan)
+    unit_costs = (rows["label_seconds"] / rows["n_train"]).groupby(rows["level"]).median()
+    table = pd.DataFrame({"level": [level for level in levels if level in unit_costs.index]})
+    table["seconds_per_configuration"] = table["level"].map(unit_costs).astype(float)
+    reference_cost = float(unit_costs.get(levels[-1], np.nan))
+    table["relative_cost"] = table["seconds_per_configuration"] / (reference_cost if reference_cost > 0 else np.nan)
     return table
 
 
-def tabulate_models(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Features and, where it was measured, MD cost of each 2Jmax (as in Table 2 of the paper)."""
-    table = compute_medians(results, levels).groupby("twojmax")[["n_features", "md_us_per_atom_step"]].median()
-    table = table.reset_index().astype({"n_features": int})
-    return table if table["md_us_per_atom_step"].notna().any() else table.drop(columns="md_us_per_atom_step")
-
-
-def _by_level(rows: pd.DataFrame, levels: Sequence[str], first: Sequence[str]) -> pd.DataFrame:
-    """Sort by the columns `first`, then by the place of the level in `levels`."""
-    place = rows["level"].map({level: index for index, level in enumerate(levels)})
-    table: pd.DataFrame = rows.assign(_place=place).sort_values([*first, "_place"], ignore_index=True)
-    return table.drop(columns="_place")
-
-
 def format_heading(column: object) -> str:
-    """A column's name as people read it, with its unit."""
+    """Return the heading of a column, with its unit."""
     name = str(column)
     return HEADINGS.get(name, name if " " in name else name.replace("_", " "))
 
 
 def format_cell(column: object, value: object) -> str:
-    """A value as people read it: 3 significant digits, ratios and whole numbers as they are."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        return str(value)
-    if isinstance(value, (int, np.integer)):
+    """Format a value: numbers with 3 significant digits, ratios with 6, integers and text unchanged."""
+    if not isinstance(value, (float, np.floating)):
         return str(value)
     if str(column) in ("weight_ratio", "smallest_ratio", "largest_ratio", "best_ratio"):
         return format_ratio(float(value))
@@ -153,7 +139,7 @@ def format_cell(column: object, value: object) -> str:
 
 
 def format_markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, with headings and units."""
+    """Format a table in Markdown, with headings and units."""
     lines = [[format_heading(column) for column in table.columns], ["---"] * len(table.columns)]
     lines += [
         [format_cell(column, value) for column, value in zip(table.columns, row, strict=True)]
@@ -164,8 +150,8 @@ def format_markdown(table: pd.DataFrame) -> str:
 
 
 def write_table(folder: Path | str, name: str, table: pd.DataFrame) -> list[Path]:
-    """Write ``folder/name.csv`` (full precision) and ``folder/name.md``, each whole or not at all."""
+    """Write ``folder/name.csv`` (full precision) and ``folder/name.md`` atomically."""
     paths = [Path(folder) / f"{name}.csv", Path(folder) / f"{name}.md"]
-    write_text(paths[0], table.to_csv(index=False, lineterminator="\n"))
+    write_csv(table, paths[0], digits=None)
     write_text(paths[1], format_markdown(table))
     return paths

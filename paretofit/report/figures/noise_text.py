@@ -1,0 +1,126 @@
+"""Label noise in the report: table and summary of the correlation of residuals with label errors.
+
+After Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
+"""
+
+import numpy as np
+import pandas as pd
+
+from paretofit.report.page.sweep_page import ReportTable
+from paretofit.report.tables.summaries import select_finite_rows
+from paretofit.report.wording import (
+    format_count,
+    format_levels,
+    format_number,
+    format_ratio,
+    join_items,
+    join_sentences,
+)
+
+# Correlations above this multiple of 1/√n, the standard deviation for n independent pairs, count as positive.
+MIN_CORRELATION_SIGMAS = 3.0
+MIN_RESIDUAL_RATIO = 3.0  # residuals above this multiple of the label errors hide them
+_NOUNS = {"energy": "energies", "force": "force components"}
+
+
+def build_label_noise_table(table: pd.DataFrame) -> ReportTable:
+    """Build the table of correlations and slopes, a row for each weighting, level and kind of row."""
+    unit = "(meV/atom or meV/Å)"
+    headings = {"n": "test rows", "label_error": f"label error {unit}", "residual": f"residual {unit}"}
+    note = join_sentences(
+        "Residuals of a model on the test set, with the labels of its training level, against the errors of these "
+        "labels (level minus reference): Pearson's correlation, the slope of the residual on the label error (1: the "
+        "model ignores the error, 0: it learns the error), and the standard deviations of both. The force components "
+        "of a configuration are not independent.",
+        _describe_strongest(table),
+    )
+    return ReportTable("Residuals against label errors", note, "label_noise", table.rename(columns=headings))
+
+
+def _describe_strongest(table: pd.DataFrame) -> str:
+    known = table[table["correlation"].notna()]
+    if known.empty:
+        return ""
+    strongest = known.iloc[int(known["correlation"].abs().to_numpy(dtype=float).argmax())]
+    return (
+        f"The strongest correlation is {format_correlation(strongest['correlation'])}, of "
+        f"{_NOUNS[strongest['kind']]} at level {strongest['level']} and w_E/w_F = "
+        f"{format_ratio(strongest['weight_ratio'])}."
+    )
+
+
+def describe_label_noise(table: pd.DataFrame) -> str:
+    """Summarise the correlations, whether models ignore part of the label errors, and the effect of weights."""
+    known = select_finite_rows(table, ["correlation", "slope"])
+    if known.empty:
+        return "No residual can be compared with a label error."
+    known = known.assign(level=known["level"].astype(str))
+    return join_sentences(
+        f"The models have {format_twojmax(known)}.",
+        *(_describe_correlations(str(kind), rows) for kind, rows in known.groupby("kind", sort=False)),
+        _describe_ignored_errors(known),
+        _compare_weightings(known),
+        _describe_hidden_errors(known),
+    )
+
+
+def format_twojmax(table: pd.DataFrame) -> str:
+    """Format the model sizes of a table: ``"2Jmax = 4 and 6"``."""
+    return f"2Jmax = {join_items(sorted(set(table['twojmax'])))}"
+
+
+def format_correlation(value: float) -> str:
+    """Format a number with two decimals and a minus sign instead of a hyphen."""
+    return f"{float(value):.2f}".replace("-", "−")
+
+
+def _describe_correlations(kind: str, rows: pd.DataFrame) -> str:
+    """List the correlations of energies or forces by level, for each weighting."""
+    parts: list[str] = []
+    for ratio, group in rows.groupby("weight_ratio"):
+        values = join_items(format_correlation(value) for value in group["correlation"])
+        levels = "" if parts else f" at {format_levels(list(group['level']))}"
+        parts.append(f"{values}{levels} with w_E/w_F = {format_ratio(float(str(ratio)))}")
+    return f"The correlation of residuals and label errors of {_NOUNS[kind]} is {'; '.join(parts)}."
+
+
+def _describe_ignored_errors(known: pd.DataFrame) -> str:
+    """Describe whether models ignore part of the label errors, and how much according to the slope."""
+    positive = known[known["correlation"] > MIN_CORRELATION_SIGMAS / np.sqrt(known["n"].to_numpy(dtype=float))]
+    claim = f"The correlation is significantly positive (above {MIN_CORRELATION_SIGMAS:g}/√n) in"
+    if positive.empty:
+        return f"{claim} none of the cases: models learn the label errors, too."
+    low, high = (format_number(value, 2) for value in (positive["slope"].min(), positive["slope"].max()))
+    return (
+        f"{claim} {len(positive)} of {format_count(len(known), 'case')}, in which models ignore part of the "
+        f"label errors: a share of {low if len(positive) == 1 else f'{low} to {high}'} according to the slope."
+    )
+
+
+def _compare_weightings(known: pd.DataFrame) -> str:
+    """Count the cases in which more of the label errors is ignored with the higher of two force weights."""
+    ratios = sorted(set(known["weight_ratio"]))
+    pairs = known.pivot_table(index=["level", "kind"], columns="weight_ratio", values="correlation").dropna()
+    if len(ratios) != 2 or pairs.empty:
+        return ""
+    n_higher = int((pairs[ratios[0]] > pairs[ratios[1]]).sum())
+    return (
+        f"With the higher force weight, w_E/w_F = {format_ratio(ratios[0])}, the correlation is higher in {n_higher} "
+        f"of {format_count(len(pairs), 'pair')}."
+    )
+
+
+def _describe_hidden_errors(known: pd.DataFrame) -> str:
+    """List the cases in which the errors of the model are so large that they hide those of the labels."""
+    hidden = known[known["residual"] > MIN_RESIDUAL_RATIO * known["label_error"]]
+    if hidden.empty:
+        return ""
+    cases = [
+        f"{_NOUNS[str(kind)]} of {format_levels(list(dict.fromkeys(rows['level'])))} at w_E/w_F = "
+        f"{format_ratio(float(str(ratio)))}"
+        for (kind, ratio), rows in hidden.groupby(["kind", "weight_ratio"], sort=False)
+    ]
+    return (
+        f"The residuals are more than {MIN_RESIDUAL_RATIO:g} times as large as the label errors, and hide them, for "
+        f"{join_items(cases)}."
+    )
