@@ -11,6 +11,7 @@ from .learning_figures import UNITS as UNITS
 from .learning_figures import plot_disagreement_by_iteration as plot_disagreement_by_iteration
 from .learning_figures import plot_errors_over_iterations as plot_errors_over_iterations
 from .learning_figures import plot_map_by_iteration as plot_map_by_iteration
+from .level_figures import plot_energy_parity as plot_energy_parity
 from .network_figures import assess_networks as assess_networks
 from .network_figures import build_network_tables as build_network_tables
 from .network_figures import collect_network_warnings as collect_network_warnings
@@ -19,7 +20,10 @@ from .network_figures import plan_network_figures as plan_network_figures
 from .noise_figures import build_label_noise_table as build_label_noise_table
 from .noise_figures import describe_label_noise as describe_label_noise
 from .noise_figures import plan_noise_figures as plan_noise_figures
+from .style import COLOURS as COLOURS
 from .style import get_parent_figure as get_parent_figure
+from .style import level_colour as level_colour
+from .style import level_marker as level_marker
 from .style import save_figure as save_figure
 from .sweep_figures import CannotDrawError as CannotDrawError
 from .sweep_figures import plot_energy_force_by_twojmax as plot_energy_force_by_twojmax
