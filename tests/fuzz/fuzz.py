@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of the readers of files; not part of the test suite.
 
-atheris calls a reader with files that reach more and more of its code. The reader must return or raise an InputError; any
-other error, and more than ten seconds or 4 GB, stop the search, and the file is stored as ``crash-*``, ``timeout-*`` or
-``oom-*``. In a separate environment with paretofit and the extra `test`::
+atheris calls a reader with files that reach more and more of its code. The reader must return or raise an InputError.
+Any other error, and more than ten seconds or 4 GB, stop the search, and the file is stored as ``crash-*``,
+``timeout-*`` or ``oom-*``. In a separate environment with paretofit and the extra `test`::
 
     pip install atheris
     python tests/fuzz/fuzz.py study -max_total_time=120
@@ -10,8 +10,8 @@ other error, and more than ten seconds or 4 GB, stop the search, and the file is
 
 The kinds of files are those of ``tests/helpers/hostile.py``: study, levels, extxyz, vasprun, outcar, fitsnap_json,
 fitsnap_input, ase_json, ase_db, traj, dataset, design, committee and csv. Each error gets a short test in
-``tests/robustness/test_hostile.py``. A corrupt HDF5 file can also end in a signal inside the HDF5 library, which is not an
-error of paretofit.
+``tests/robustness/test_hostile.py``. A corrupt HDF5 file can also end in a signal inside the HDF5 library, which is not
+an error of paretofit.
 """
 
 import sys
