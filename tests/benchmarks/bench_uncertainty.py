@@ -140,8 +140,8 @@ def notes_of(name: str, first: Problem) -> list[str]:
         (
             f"Components that vanish by symmetry ({vanishing} rows with a norm below {ZERO:g} of their kind's median) "
             "are excluded from calibration and test: any interval covers them. by all rows: conformal, if they are "
-            f"included, like the rest, as in `fit --committee`, where spreads below {MIN_RELATIVE_SPREAD:g} of the median "
-            "are set apart; tested as before. constant width: no committee, the same interval for all."
+            f"included, like the rest, as in `fit --committee`, where spreads below {MIN_RELATIVE_SPREAD:g} of the "
+            "median are set apart; tested as before. constant width: no committee, the same interval for all."
         ),
         f"pops: from rows with at least {MIN_RELATIVE_LEVERAGE:g} of the mean leverage.",
     ]
