@@ -47,13 +47,13 @@ def first_configurations():
     folder = Path(tempfile.mkdtemp(prefix="paretofit-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with Dataset(ROOT / "data" / "beryllium.h5") as shipped:
-        some = shipped[:FIRST]
+        selected = shipped[:FIRST]
         levels = {
-            name: LevelData(read_labels(some, name), some.settings(name))
-            for name in some.levels
-            if some.labels(name).complete.all()
+            name: LevelData(read_labels(selected, name), selected.settings(name))
+            for name in selected.levels
+            if selected.labels(name).complete.all()
         }
-        write_dataset(folder / "beryllium.h5", list(some), levels, some.ids)
+        write_dataset(folder / "beryllium.h5", list(selected), levels, selected.ids)
     return folder / "beryllium.h5"
 
 

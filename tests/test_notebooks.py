@@ -1,7 +1,7 @@
-"""The notebooks run from top to bottom in a fresh kernel, what they say is true, and what is stored is fit to publish.
+"""The notebooks run from top to bottom in a fresh kernel, their statements hold, and their stored outputs are clean.
 
-``python tests/test_notebooks.py`` executes them and stores their outputs; with an argument such as 03, only
-those that have it in their name.
+``python tests/test_notebooks.py`` executes all notebooks and stores their outputs; an argument such as 03 selects the
+notebooks whose name contains it.
 """
 
 import json
@@ -19,97 +19,95 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NAMES = ["01_pareto_study", "02_leverage_sampling", "03_plan_a_budget", "04_bring_your_own_data"]
-LARGEST = 400_000  # bytes
-CELL_SECONDS = 240
-MACHINE = r"(?<![<\w])/(home|tmp|work|usr|root|Users|var|opt|private)\b|[A-Z]:\\|file:/"
+MAX_NOTEBOOK_BYTES = 400_000
+CELL_TIMEOUT_S = 240
+LOCAL_PATH_PATTERN = r"(?<![<\w])/(home|tmp|work|usr|root|Users|var|opt|private)\b|[A-Z]:\\|file:/"
 
-# What the text of a notebook claims of its outputs, as code that runs in its kernel after the last cell.
+# Statements of the text about the outputs, as code that runs in the kernel after the last cell.
 CLAIMS = {
     "01_pareto_study": """
-for name, value in by_hand.items():
-    assert np.isclose(value, medians.query(same).iloc[0][name], rtol=1e-6), name
-cheap_first = winners.sort_values("budget_from")
-assert cheap_first["ref_force"].is_monotonic_decreasing
-for _, step in stairs.iterrows():
-    within = medians[medians["label_seconds"] <= step["budget_from"]]
-    assert within["ref_force"].min() == step["ref_force"], "the staircase is that of a search through the table"
-at_1 = errors.configurations.query("level == '1'")
-small = at_1["shortest_vector"] < 2.3
-wrong = at_1["energy_error"].abs()
-assert wrong[small].median() > 2 * wrong[~small].median(), "at level 1 the smallest cells are far off"
+for name, value in recomputed.items():
+    assert np.isclose(value, medians.query(same_setting).iloc[0][name], rtol=1e-6), name
+assert best_levels.sort_values("budget_from")["ref_force"].is_monotonic_decreasing
+for _, step in best_settings.iterrows():
+    affordable = medians[medians["label_seconds"] <= step["budget_from"]]
+    assert affordable["ref_force"].min() == step["ref_force"], "an exhaustive search finds the same setting"
+errors_at_1 = errors.configurations.query("level == '1'")
+is_small = errors_at_1["shortest_vector"] < 2.3
+energy_errors = errors_at_1["energy_error"].abs()
+assert energy_errors[is_small].median() > 2 * energy_errors[~is_small].median(), "level 1 is poor for small cells"
 """,
     "02_leverage_sampling": """
 assert np.isclose(scores.rows.sum(), scores.rank)
-of_6 = median_errors(results, 6)
-assert (of_6["block-leverage"] < of_6["random"]).all(), "drawing by block leverage gains at every size"
-assert of_6.loc[25, "top-block-leverage"] > of_6.loc[25, "random"], "the highest scores are worse for the fewest"
-assert of_6.loc[140, "top-block-leverage"] < of_6.loc[140, "random"], "and good for many"
-gain = {t: (1 - m["block-leverage"] / m["random"]) for t, m in ((4, median_errors(results, 4)), (6, of_6))}
-assert gain[4].mean() < gain[6].mean(), "there is less to gain at 2Jmax = 4"
-assert (at_6["leverage"] > at_4["leverage"]).all(), "regular leverage loses by scores at 2Jmax = 6"
-assert (at_6["block-leverage"] < 1.1 * at_4["block-leverage"]).all(), "block leverage does not mind"
+errors_at_6 = median_errors(results, 6)
+assert (errors_at_6["block-leverage"] < errors_at_6["random"]).all(), "block leverage is better at every size"
+assert errors_at_6.loc[25, "top-block-leverage"] > errors_at_6.loc[25, "random"], "few: the highest scores are worse"
+assert errors_at_6.loc[140, "top-block-leverage"] < errors_at_6.loc[140, "random"], "many: they are better"
+gain = {t: (1 - m["block-leverage"] / m["random"]) for t, m in ((4, median_errors(results, 4)), (6, errors_at_6))}
+assert gain[4].mean() < gain[6].mean(), "the gain is smaller at 2Jmax = 4"
+assert (at_6["leverage"] > at_4["leverage"]).all(), "regular leverage is worse with scores at 2Jmax = 6"
+assert (at_6["block-leverage"] < 1.1 * at_4["block-leverage"]).all(), "block leverage is not"
 """,
     "03_plan_a_budget": """
-assert checks["inside"].mean() > 0.4
+assert checks["in_range"].mean() > 0.4
 assert cost["level 5"] > 0.5 * cost.sum(), "the reference level takes most of a pilot's cost"
-assert (worse.max() < 40).all(), "the pilots' choices are not far from that of the finished study"
-assert ten_minutes.chosen["label_seconds"] <= 600
+assert (excess.max() < 40).all(), "the pilots' choices are similar to that of the finished study"
+assert ten_minutes.choice["label_seconds"] <= 600
 """,
     "04_bring_your_own_data": """
 assert difference < 1e-8, "LAMMPS and the rows give the same forces"
-assert (best["cheap"] < 1.05 * best["good"]).all(), "models that are much worse than their labels do not notice"
-assert (best.to_numpy() > 3 * label_error).all(), "and these models are"
+assert (best["cheap"] < 1.05 * best["good"]).all(), "the level hardly matters if the model has much larger errors"
+assert (best.to_numpy() > 3 * label_error).all(), "as these models have"
 """,
 }
 
 
 def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
-    """Run a notebook in a fresh kernel that works beside it, then its claims; what fails names its cell."""
+    """Run a notebook in a fresh kernel in its folder, then its claims; an error names the cell that failed."""
     notebook = nbformat.read(path, 4)
     claims = nbformat.v4.new_code_cell(CLAIMS[path.stem])
     notebook.cells.append(claims)
     client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     )
-    with client.setup_kernel(cwd=str(path.parent), env=environment(folder)):
+    with client.setup_kernel(cwd=str(path.parent), env=kernel_environment(folder)):
         for number, cell in enumerate(notebook.cells):
-            what = "claims" if cell is claims else f"cell {number + 1}"
+            cell_name = "claims" if cell is claims else f"cell {number + 1}"
             try:
                 client.execute_cell(cell, number, store_history=cell is not claims)
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-                raise AssertionError(f"{path.name}, {what}: {plain[-3000:]}") from None
+                message = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+                raise AssertionError(f"{path.name}, {cell_name}: {message[-3000:]}") from None
     notebook.cells.remove(claims)
     return notebook
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """The kernel's: one thread, and temporary files in a folder of their own."""
+def kernel_environment(folder: Path) -> dict[str, str]:
+    """Return an environment with one thread and a separate folder for temporary files."""
     return {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "IPYTHONDIR": str(folder / "ipython")}
 
 
-def cells_of(path):
+def read_cells(path):
     return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
-def listing(folder):
+def list_modification_times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if "__pycache__" not in path.parts}
 
 
-def test_all_notebooks_are_there():
-    assert [path.stem for path in NOTEBOOKS] == NAMES
+def test_every_notebook_has_claims():
+    assert [path.stem for path in NOTEBOOKS] == list(CLAIMS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_cell_runs_and_the_text_is_true(path, tmp_path):
-    before = {name: listing(ROOT / name) for name in ("notebooks", "data", "studies")}
+def test_every_cell_runs_and_its_claims_hold(path, tmp_path):
+    before = {name: list_modification_times(ROOT / name) for name in ("notebooks", "data", "studies")}
     execute(path, tmp_path)
-    assert {name: listing(ROOT / name) for name in before} == before, "it leaves nothing behind in the checkout"
-    assert not list(tmp_path.glob("paretofit-*")), "and cleans up its temporary folder"
+    assert {name: list_modification_times(ROOT / name) for name in before} == before, "the checkout is unchanged"
+    assert not list(tmp_path.glob("paretofit-*")), "the temporary folder is removed"
 
 
-def test_a_failure_names_its_cell(tmp_path, monkeypatch):
+def test_error_names_its_cell(tmp_path, monkeypatch):
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_markdown_cell("# A"), nbformat.v4.new_code_cell("1 / 0")]
     )
@@ -120,21 +118,21 @@ def test_a_failure_names_its_cell(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_stored_outputs_are_whole_and_small(path):
-    assert path.stat().st_size < LARGEST
-    code = [cell for cell in cells_of(path) if cell["cell_type"] == "code"]
+def test_stored_outputs_are_complete_and_small(path):
+    assert path.stat().st_size < MAX_NOTEBOOK_BYTES
+    code = [cell for cell in read_cells(path) if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1)), "executed from top to bottom"
     outputs = [output for cell in code for output in cell["outputs"]]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     for output in outputs:
         assert output["output_type"] != "error", output
         assert output.get("name") != "stderr", output
-    for cell in cells_of(path):
-        assert cell["metadata"] == {}, "no times of execution, no state of an editor"
+    for cell in read_cells(path):
+        assert cell["metadata"] == {}, "no execution times and no editor state"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_nothing_of_the_machine_is_stored(path):
+def test_stored_outputs_name_no_machine(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         texts = ["".join(cell["source"])]
@@ -142,15 +140,15 @@ def test_nothing_of_the_machine_is_stored(path):
             data = {kind: value for kind, value in output.get("data", {}).items() if kind != "image/png"}
             texts += ["".join(output.get("text", []))] + ["".join(value) for value in data.values()]
         for text in texts:
-            assert not re.search(MACHINE, text), text
+            assert not re.search(LOCAL_PATH_PATTERN, text), text
             assert socket.gethostname() not in text
-            assert not re.search(r"0x[0-9a-f]{6,}", text), "no addresses in memory"
+            assert not re.search(r"0x[0-9a-f]{6,}", text), "no memory addresses"
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
     assert notebook["metadata"]["language_info"] == {"name": "python"}
 
 
 def store(path: Path) -> None:
-    """Execute a notebook and write its outputs, without what belongs to this machine and this moment."""
+    """Execute a notebook and store its outputs without times, paths and metadata of this machine."""
     with tempfile.TemporaryDirectory() as folder:
         notebook = execute(path, Path(folder))
         for cell in notebook.cells:
@@ -167,7 +165,7 @@ def store(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for chosen in NOTEBOOKS:
-        if len(sys.argv) == 1 or any(word in chosen.stem for word in sys.argv[1:]):
-            store(chosen)
-            sys.stdout.write(f"{chosen.name}: {chosen.stat().st_size // 1000} kB\n")
+    for notebook_path in NOTEBOOKS:
+        if len(sys.argv) == 1 or any(argument in notebook_path.stem for argument in sys.argv[1:]):
+            store(notebook_path)
+            sys.stdout.write(f"{notebook_path.name}: {notebook_path.stat().st_size // 1000} kB\n")

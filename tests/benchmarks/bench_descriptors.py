@@ -1,4 +1,4 @@
-"""Descriptors for 2Jmax 4, 6, 8 and 10 against FitSNAP and LAMMPS, and what the settings of ours cost.
+"""Descriptors for 2Jmax 4, 6, 8 and 10 against FitSNAP and LAMMPS, and the cost of their settings.
 
 Ours is one pass at 2Jmax = 10, whose leading columns are the smaller models. FitSNAP computes each 2Jmax from
 scratch, as its examples do, in an environment of its own (`--fitsnap-python`). LAMMPS alone is
@@ -48,7 +48,7 @@ def fitsnap_json(atoms: Atoms, labels: dict[str, Any]) -> dict[str, Any]:
 
 
 def sample_of_larger(folder: Path, *, quick: bool) -> list[Atoms]:
-    """Some of the larger set, also copied to `folder` for FitSNAP."""
+    """A sample of the larger set, also copied to `folder` for FitSNAP."""
     from common import larger_configurations
 
     configurations, labels = larger_configurations()
@@ -65,7 +65,7 @@ def sample_of_larger(folder: Path, *, quick: bool) -> list[Atoms]:
 
 
 def sample_of_shipped(dataset: Dataset, folder: Path, *, quick: bool) -> list[Atoms]:
-    """Every fifth of the shipped set, also written to `folder` for FitSNAP, which takes a minute for all of it."""
+    """Every fifth configuration of the shipped set, also written to `folder` for FitSNAP, which is slow."""
     shutil.rmtree(folder, ignore_errors=True)
     labels = dataset.labels(dataset.levels[-1])
     forces = np.split(labels.forces, np.cumsum(dataset.n_atoms)[:-1])
@@ -84,7 +84,7 @@ def _write_json(path: Path, entry: dict[str, Any]) -> None:
 
 
 def describe(configurations: list[Atoms], twojmax: int, *, direct: bool = False) -> tuple[np.ndarray, list]:
-    """(wall, CPU) seconds of our rows, and for each configuration what FitSNAP's side also prints."""
+    """Wall and CPU seconds of our rows, and for each configuration the numbers that the FitSNAP script prints."""
     basis, lammps = SnapBasis(elements=["Be"], twojmax=twojmax), create_lammps()
     basis.column_order  # noqa: B018  (a cached property, made once for each process)
     checks = []
@@ -98,18 +98,18 @@ def describe(configurations: list[Atoms], twojmax: int, *, direct: bool = False)
 
 
 def fitsnap(python: str, folder: Path, twojmax: int, cutoff: str = "10.0") -> tuple[np.ndarray, list]:
-    """The same by FitSNAP."""
+    """Wall and CPU seconds of FitSNAP, and the numbers that it prints."""
     script = Path(__file__).with_name("fitsnap_side.py")
     command = [python, str(script), str(folder), str(twojmax), cutoff]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     if done.returncode:
         raise Skip(f"FitSNAP does not run: {done.stderr.strip().splitlines()[-1]}")
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    return np.array([found["wall"], found["cpu"]]), sorted(found["checks"])
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    return np.array([result["wall"], result["cpu"]]), sorted(result["checks"])
 
 
 def compare(name: str, configurations: list[Atoms], folder: Path, options: Options, table: Table) -> None:
-    """Add the rows of one set."""
+    """Add the rows of a set to the table."""
     ours, alone, theirs = [], [], []
     describe(configurations[:2], 10)  # load the library
     with stage(f"{name}: {len(configurations)} configurations, {options.repeats} times"):
@@ -120,8 +120,8 @@ def compare(name: str, configurations: list[Atoms], folder: Path, options: Optio
             if options.fitsnap_python:
                 parts = [fitsnap(options.fitsnap_python, folder, twojmax) for twojmax in TWOJMAX]
                 theirs.append(sum(elapsed for elapsed, _ in parts))
-                found = {entry[0]: entry[1:] for entry in parts[-1][1]}
-                reference = np.array([found[f"{k}.json"] for k in range(1, len(configurations) + 1)])
+                entries = {entry[0]: entry[1:] for entry in parts[-1][1]}
+                reference = np.array([entries[f"{k}.json"] for k in range(1, len(configurations) + 1)])
                 # The forces of a perfect crystal are rounding errors: compare with the largest, too.
                 if not np.allclose(checks, reference, rtol=1e-8, atol=1e-10 * np.abs(reference).max()):
                     raise RuntimeError(f"our rows and FitSNAP's differ: {checks} against {reference.tolist()}")
@@ -133,7 +133,7 @@ def compare(name: str, configurations: list[Atoms], folder: Path, options: Optio
 
 
 def _columns(times: np.ndarray, ours: np.ndarray) -> list[str]:
-    """Wall, CPU, and the ratio of each to ours."""
+    """Format wall and CPU seconds, and the ratio of each to ours."""
     ratio = times / ours
     return [" / ".join(spread(column)) for column in (times[:, 0], times[:, 1], ratio[:, 0], ratio[:, 1])]
 
@@ -144,7 +144,7 @@ def _atoms(configurations: list[Atoms]) -> str:
 
 
 def settings_table(configurations: list[Atoms], dataset: Dataset, options: Options) -> Table:
-    """What decides the batch and cutoff settings."""
+    """Seconds for different batch and cutoff settings."""
     table = Table(
         "Settings of our descriptors at 2Jmax = 10",
         ["setting", "value", "wall, s", "CPU, s", "wall against the setting in use"],
@@ -164,21 +164,21 @@ def settings_table(configurations: list[Atoms], dataset: Dataset, options: Optio
         return rotation
 
     def with_batch(size: int) -> np.ndarray:
-        kept, rows.GRADIENT_BATCH_ROWS = rows.GRADIENT_BATCH_ROWS, size
+        previous_size, rows.GRADIENT_BATCH_ROWS = rows.GRADIENT_BATCH_ROWS, size
         try:
             return describe(configurations, 10)[0]
         finally:
-            rows.GRADIENT_BATCH_ROWS = kept
+            rows.GRADIENT_BATCH_ROWS = previous_size
 
     def with_atoms(size: int) -> np.ndarray:
-        kept, compute_module.BATCH_ATOMS = compute_module.BATCH_ATOMS, size
+        previous_size, compute_module.BATCH_ATOMS = compute_module.BATCH_ATOMS, size
         try:
             wall, cpu = time.perf_counter(), cpu_seconds()
             basis = SnapBasis(elements=["Be"], twojmax=10)
             compute_design(dataset, basis, options.work / "settings.h5", jobs=options.cores)
             return np.array([time.perf_counter() - wall, cpu_seconds() - cpu])
         finally:
-            compute_module.BATCH_ATOMS = kept
+            compute_module.BATCH_ATOMS = previous_size
 
     with_atoms(64)  # start the worker processes
     with stage("settings"):
@@ -205,7 +205,7 @@ def settings_table(configurations: list[Atoms], dataset: Dataset, options: Optio
 
 
 def run(options: Options) -> list[Table]:
-    """Both sets, and the settings."""
+    """Compare both sets, and the settings."""
     table = Table(
         "Descriptors for 2Jmax 4, 6, 8 and 10, one thread",
         ["set", "what", "wall, s", "CPU, s", "wall ratio", "CPU ratio"],
@@ -221,11 +221,11 @@ def run(options: Options) -> list[Table]:
         table.notes.append("FitSNAP: left out, no --fitsnap-python was given.")
     shipped = shipped_dataset()
     folder = options.work / "fitsnap_shipped"
-    some = sample_of_shipped(shipped, folder, quick=options.quick)
-    compare(f"shipped, {len(some)} configurations of {_atoms(some)} atoms", some, folder, options, table)
+    sample = sample_of_shipped(shipped, folder, quick=options.quick)
+    compare(f"shipped, {len(sample)} configurations of {_atoms(sample)} atoms", sample, folder, options, table)
     if not LARGER.is_dir():
         table.notes.append(f"larger: skipped, no data at {LARGER}")
-        return [table, settings_table(some, shipped, options)]
+        return [table, settings_table(sample, shipped, options)]
     folder = options.work / "fitsnap_larger"
     sample = sample_of_larger(folder, quick=options.quick)
     compare(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run(options: Options) -> list[Table]:
-    """The whole training set and a part of the larger set."""
+    """Time fits to the whole training set and to a part of it."""
     try:
         design = with_copies(design_of(larger_dataset(options.work), "larger", options), 5).load_into_memory()
     except Skip as reason:
@@ -56,7 +56,7 @@ def run(options: Options) -> list[Table]:
             rows, ours, theirs, condition = _times(engine, design, members, options.repeats)
         fits = len(grid.levels) * len(TWOJMAX)
         largest = theirs[TWOJMAX.index(8)]
-        for what, mine, other in (
+        for label, mine, other in (
             ("same fits", ours, len(grid.levels) * theirs.sum(axis=0)),
             ("one of them", ours / fits, largest),
             ("undivided", ours, largest),
@@ -66,7 +66,7 @@ def run(options: Options) -> list[Table]:
                 len(members),
                 rows,
                 f"{condition:.0e}",
-                what,
+                label,
                 *(" / ".join(spread(values)) for values in (mine, other, ratio)),
             )
     return [table]

@@ -10,27 +10,27 @@ from paretofit.pareto import pareto_front
 
 
 def cases(rows: int) -> dict[str, tuple[pd.DataFrame, list[str], list[str]]]:
-    """Name of each case to (table, objectives, group_by)."""
+    """Table, objectives and group_by of each case, by name."""
     rng = np.random.default_rng(0)
-    found = {}
+    tables = {}
     for m in (2, 3, 4):
         points = rng.random((rows, m))
         names = [f"f{k}" for k in range(m)]
-        found[f"{m} uniform"] = (pd.DataFrame(points, columns=names), names, [])
+        tables[f"{m} uniform"] = (pd.DataFrame(points, columns=names), names, [])
         plane = points.copy()
         plane[:, -1] = m - plane[:, :-1].sum(axis=1)
-        found[f"{m} plane"] = (pd.DataFrame(plane, columns=names), names, [])
+        tables[f"{m} plane"] = (pd.DataFrame(plane, columns=names), names, [])
         keys = {
             "level": rng.choice(list("abcde"), rows),
             "twojmax": rng.choice([2, 4, 6, 8], rows),
             "n_train": rng.integers(0, max(rows // 200, 1), rows),
         }
-        found[f"{m} grouped"] = (pd.DataFrame(points, columns=names).assign(**keys), names, list(keys))
-    return found
+        tables[f"{m} grouped"] = (pd.DataFrame(points, columns=names).assign(**keys), names, list(keys))
+    return tables
 
 
 def run(options: Options) -> list[Table]:
-    """All cases."""
+    """Time all cases."""
     count = 10**5 if options.quick else 10**6
     table = Table(
         f"The front of {count:,} points",

@@ -1,4 +1,4 @@
-"""The active-learning loop against random choice at equal numbers of labels, and its choice of level against fixed.
+"""The active-learning loop against random choice, and its choice of levels against fixed levels.
 
 Part A: labels from a tungsten EAM potential that LAMMPS ships, errors on molecular dynamics with that potential itself,
 which no model had a part in. Part B: real DFT labels of beryllium at four levels, with the seconds that they took;
@@ -73,24 +73,24 @@ STRATEGIES = (
 
 
 def run(options: Options) -> list[Table]:
-    """All tables."""
+    """Compute all tables."""
     return [active(options), *levels(options)]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Frames of dynamics with the potential that gives the labels: (eV) and (eV/Å)."""
+    """Frames of dynamics with the potential that also labels: energies (eV) and forces (eV/Å)."""
 
     frames: list[Atoms]
     energy: list[float]
     forces: list[np.ndarray]
 
     def rmse(self, potential: LinearPotential) -> tuple[float, float]:
-        """Of the mean of a committee: meV/atom, meV/Å."""
-        found = [potential.predict(atoms) for atoms in self.frames]
-        energy = [(p.energy.mean() - e) / len(a) for p, e, a in zip(found, self.energy, self.frames, strict=True)]
-        forces = [(p.forces.mean(axis=0) - f).ravel() for p, f in zip(found, self.forces, strict=True)]
-        return tuple(1e3 * float(np.sqrt(np.mean(one**2))) for one in (np.array(energy), np.concatenate(forces)))
+        """Errors of the mean of a committee: meV/atom, meV/Å."""
+        predictions = [potential.predict(atoms) for atoms in self.frames]
+        energy = [(p.energy.mean() - e) / len(a) for p, e, a in zip(predictions, self.energy, self.frames, strict=True)]
+        forces = [(p.forces.mean(axis=0) - f).ravel() for p, f in zip(predictions, self.forces, strict=True)]
+        return tuple(1e3 * float(np.sqrt(np.mean(errors**2))) for errors in (np.array(energy), np.concatenate(forces)))
 
 
 def independent(count: int) -> Truth:
@@ -102,7 +102,7 @@ def independent(count: int) -> Truth:
         starts += [whole, whole[1:]]
     settings = ExploreSettings(trajectories=count, time_ps=2.0, interval_ps=1.0, **CONDITIONS)
     runs = plan_runs(starts, settings, np.random.default_rng(0))
-    frames = [atoms for one in runs for atoms in run_md(one, ENGINE, settings).frames]
+    frames = [atoms for md_run in runs for atoms in run_md(md_run, ENGINE, settings).frames]
     energy, forces = [], []
     for atoms in frames:
         copy = atoms.copy()
@@ -113,7 +113,7 @@ def independent(count: int) -> Truth:
 
 
 def study(folder: Path, seed: int, quick: bool) -> LearnStudy:
-    """As studies/learn_quick.yaml, with mild strains and short dynamics."""
+    """Study as studies/learn_quick.yaml, with mild strains and short dynamics."""
     folder.mkdir()
     bulk("W", cubic=True).write(start := folder / "W.cif")
     engine = {
@@ -128,8 +128,8 @@ def study(folder: Path, seed: int, quick: bool) -> LearnStudy:
         "name": f"seed {seed}",
         "labelling": {"engine": engine, "ladder": [{"name": "eam"}]},
         "augmentation": {
-            "structures": [start], "n_candidates": 60 if quick else POOL, "seed": seed, "min_length": 5, "max_atoms": 24,
-            "isolated_atoms": False, "clusters": {"count": 0}, "slabs": {"miller_indices": []},
+            "structures": [start], "n_candidates": 60 if quick else POOL, "seed": seed, "min_length": 5,
+            "max_atoms": 24, "isolated_atoms": False, "clusters": {"count": 0}, "slabs": {"miller_indices": []},
             "strained": {"compress": 0.05, "stretch": 0.1},
         },
         "learning": {
@@ -145,15 +145,18 @@ def study(folder: Path, seed: int, quick: bool) -> LearnStudy:
 
 
 def with_learning(study: LearnStudy, **changes: object) -> LearnStudy:
-    """The study with other settings of the loop; a dictionary changes a section's own."""
-    own = study.learning
-    made = {k: getattr(own, k).model_copy(update=one) if isinstance(one, dict) else one for k, one in changes.items()}
-    return study.model_copy(update={"learning": own.model_copy(update=made)})
+    """Copy of the study with changed settings of the loop; a dictionary changes keys of a section."""
+    learn_settings = study.learning
+    updated = {
+        k: getattr(learn_settings, k).model_copy(update=change) if isinstance(change, dict) else change
+        for k, change in changes.items()
+    }
+    return study.model_copy(update={"learning": learn_settings.model_copy(update=updated)})
 
 
 @contextmanager
 def patience(seconds: int) -> Iterator[None]:
-    """Raise TimeoutError in what takes longer."""
+    """Raise TimeoutError after a time limit."""
 
     def over(*_: object) -> None:
         raise TimeoutError(f"not done after {seconds} s")
@@ -167,13 +170,13 @@ def patience(seconds: int) -> Iterator[None]:
 
 
 def labelled(folder: Path) -> int:
-    """Labels of a run."""
+    """Number of labels of a run."""
     with Dataset(folder / "dataset.h5") as data:
         return len(data)
 
 
 def one_seed(work: Path, seed: int, truth: Truth, quick: bool) -> Iterator[dict[str, object]]:
-    """A row for each variant: labels, errors, and of the loop what share of the frames was above tolerance."""
+    """A row for each variant: labels, errors, and for the loop the fraction of frames above the tolerance."""
     base = study(work, seed, quick)
     begun = work / "begun"
     with patience(PATIENCE):  # the first iteration and its dynamics are everybody's
@@ -187,7 +190,7 @@ def one_seed(work: Path, seed: int, truth: Truth, quick: bool) -> Iterator[dict[
         done = learn(base, out=folders[LOOP]).iterations
     counts = done["selected"].fillna(0).astype(int).tolist()[: base.learning.max_iterations - 1]
     frames = [pd.read_csv(path) for path in sorted(folders[LOOP].glob("iterations/*/frames.csv"))]
-    above = float(np.mean([(one["forces_expected"] > TOLERANCE).mean() for one in frames]))
+    above = float(np.mean([(frame_table["forces_expected"] > TOLERANCE).mean() for frame_table in frames]))
     yield {**row(LOOP, seed, folders[LOOP], truth), "above": above, "early": float(done["ended_early"].sum())}
     anything = base.learning.select.tolerance.model_copy(update={"forces": EVERYTHING})
     for name, change in {RANDOM: {"tolerance": anything}, DIVERSE: {"how": "diverse"}}.items():
@@ -205,54 +208,54 @@ def one_seed(work: Path, seed: int, truth: Truth, quick: bool) -> Iterator[dict[
 
 
 def row(name: str, seed: int, folder: Path, truth: Truth) -> dict[str, object]:
-    """Errors of a run's last committee."""
+    """Errors of the last committee of a run."""
     energy, forces = truth.rmse(LinearPotential.read(folder / "potential"))
     return {"variant": name, "seed": seed, "labels": labelled(folder), "energy": energy, "forces": forces}
 
 
 def active(options: Options) -> Table:
-    """The loop against random choice."""
+    """Compare the loop with random choice."""
     with stage("dynamics with the EAM potential"):
         truth = independent(4 if options.quick else 32)
-    found: list[dict[str, object]] = []
+    records: list[dict[str, object]] = []
     lost: list[str] = []
     for seed in range(1 if options.quick else RUNS):
-        kept = options.work / f"learning-{seed}.json"  # with --work, seeds that are done are not done again
+        result_file = options.work / f"learning-{seed}.json"  # with --work, seeds that are done are not done again
         with stage(f"seed {seed} of the loop"):
             try:
-                if not kept.exists():
+                if not result_file.exists():
                     shutil.rmtree(options.work / f"learning-{seed}", ignore_errors=True)
                     rows = list(one_seed(options.work / f"learning-{seed}", seed, truth, options.quick))
-                    kept.write_text(json.dumps(rows))
-                found += json.loads(kept.read_text())
+                    result_file.write_text(json.dumps(rows))
+                records += json.loads(result_file.read_text())
             except (TimeoutError, InputError) as reason:
                 lost.append(f"seed {seed}: {reason}")
     table = Table(
         "The loop against random choice: tungsten, labels by an EAM potential",
         ["variant", "seeds", "labels", "energy, meV/atom", "forces, meV/Å", "loop better: energy", "forces", "by seed"],
     )
-    frame = pd.DataFrame(found)
+    frame = pd.DataFrame(records)
     wide = frame.pivot_table(index="seed", columns="variant", values=["labels", "energy", "forces"])
     for name in VARIANTS:
-        own = wide.xs(name, level="variant", axis=1)
-        better = [] if name == LOOP else [beaten(wide, one, name) for one in ("energy", "forces")]
+        variant_errors = wide.xs(name, level="variant", axis=1)
+        better = [] if name == LOOP else [beaten(wide, quantity, name) for quantity in ("energy", "forces")]
         table.add(
-            name, int(own["forces"].notna().sum()), f"{own['labels'].median():.0f}", f"{own['energy'].median():.1f}",
-            f"{own['forces'].median():.0f}", *(better or ("", "")),
-            " ".join(f"{one:.0f}" for one in own["forces"]),
+            name, int(variant_errors["forces"].notna().sum()), f"{variant_errors['labels'].median():.0f}",
+            f"{variant_errors['energy'].median():.1f}", f"{variant_errors['forces'].median():.0f}",
+            *(better or ("", "")), " ".join(f"{value:.0f}" for value in variant_errors["forces"]),
         )  # fmt: skip
     table.notes = notes_of_active(len(truth.frames), frame, lost)
     return table
 
 
 def beaten(wide: pd.DataFrame, measure: str, name: str) -> str:
-    """In how many seeds the loop has the smaller error, and the median ratio of its error to the other's."""
+    """Number of seeds in which the loop has the smaller error, and the median ratio of the errors."""
     ratio = (wide[measure, LOOP] / wide[measure, name]).dropna()
     return f"{int((ratio < 1).sum())} of {len(ratio)}, × {ratio.median():.2f}"
 
 
 def notes_of_active(n_frames: int, frame: pd.DataFrame, lost: Sequence[str]) -> list[str]:
-    """What has to be said about the table."""
+    """Notes below the table."""
     tested = (
         f"RMSE of the committee's mean on {n_frames} frames of dynamics with the EAM potential itself, cells of 16 and "
         "54 atoms with and without a vacancy, 300 to 2000 K, -50 to 100 kbar; median over seeds, forces also by seed. "
@@ -284,20 +287,22 @@ class Levels:
     seconds: dict[str, np.ndarray]
 
     def residual(self, members: np.ndarray, which: np.ndarray, kind: RowKind) -> np.ndarray:
-        """``(n_members, n)``: prediction less label of the best level; eV/atom or eV/Å."""
+        """``(n_members, n)`` residuals, prediction minus label of the best level; eV/atom or eV/Å."""
         rows = np.isin(self.design.configuration, which) & (self.design.kind == kind)
         return members @ self.X[rows, : members.shape[1]].T - self.design.targets[BEST][rows]
 
     def errors(self, members: np.ndarray, which: np.ndarray) -> dict[str, float]:
-        """Of the members' mean: see `MEASURES`."""
-        energy, force = (self.residual(members, which, one).mean(axis=0) for one in (RowKind.ENERGY, RowKind.FORCE))
+        """Errors of the mean of the members, see `MEASURES`."""
+        energy, force = (
+            self.residual(members, which, row_kind).mean(axis=0) for row_kind in (RowKind.ENERGY, RowKind.FORCE)
+        )
         parts = (energy, energy - energy.mean(), force)
-        return {name: 1e3 * float(np.sqrt(np.mean(one**2))) for name, one in zip(MEASURES, parts, strict=True)}
+        return {name: 1e3 * float(np.sqrt(np.mean(part**2))) for name, part in zip(MEASURES, parts, strict=True)}
 
-    def foretold(self, members: np.ndarray, which: np.ndarray) -> tuple[float, float]:
-        """What the loop takes for the model's error: mean over the members, eV/atom and eV/Å."""
-        found = (self.residual(members, which, one) for one in (RowKind.ENERGY, RowKind.FORCE))
-        return tuple(float(np.sqrt(np.mean(one**2, axis=1)).mean()) for one in found)
+    def predict_error(self, members: np.ndarray, which: np.ndarray) -> tuple[float, float]:
+        """Error of the model as the loop estimates it: mean over the members, eV/atom and eV/Å."""
+        residuals = (self.residual(members, which, row_kind) for row_kind in (RowKind.ENERGY, RowKind.FORCE))
+        return tuple(float(np.sqrt(np.mean(residual**2, axis=1)).mean()) for residual in residuals)
 
 
 def prepared(options: Options, twojmax: int) -> Levels:
@@ -311,48 +316,51 @@ def prepared(options: Options, twojmax: int) -> Levels:
     return Levels(data, rows, design, model, folder, seconds)
 
 
-def strategy(own: Levels, name: str, seed: int, batches: int) -> Iterator[dict[str, object]]:
+def strategy(level_data: Levels, name: str, seed: int, batches: int) -> Iterator[dict[str, object]]:
     """A row after each training: seconds spent, and errors on the test set."""
-    order = np.random.default_rng(seed).permutation(len(own.data))
+    order = np.random.default_rng(seed).permutation(len(level_data.data))
     test, aside, pool = np.split(order, [HELD, HELD + ASIDE])
     fixed = name != CHOSEN
     level = np.full(len(order), name if fixed else BEST, dtype=object)
     sets = np.full(len(order), "pool", dtype=object)
     sets[aside], batch = VALIDATE, pool[:PILOT]
-    pilot = own.data.select(batch)
+    pilot = level_data.data.select(batch)
     noise, price = ({}, {}) if fixed else (measure_level_noise(pilot, LEVELS), compute_label_seconds(pilot, LEVELS))
-    spent = float(sum(own.seconds[one][batch].sum() for one in ([name] if fixed else LEVELS)))
+    spent = float(sum(level_data.seconds[level_name][batch].sum() for level_name in ([name] if fixed else LEVELS)))
     history: list[tuple[int, float]] = []
     error: tuple[float, float] | None = None
     for k in range(batches):
         sets[batch] = TRAIN
         train = sets == TRAIN
-        made = TrainingData(own.data, sets, level, np.arange(len(order)), np.ones(len(order), dtype=int),
-                            [name] if fixed else LEVELS, noise, error)  # fmt: skip
-        members = own.model.train(made, own.folder / "model", seed=seed).committee.potential.coefficients
-        error = own.foretold(members, aside)
+        row_indices, iterations = np.arange(len(order)), np.ones(len(order), dtype=int)
+        used_levels = [name] if fixed else LEVELS
+        training_data = TrainingData(level_data.data, sets, level, row_indices, iterations, used_levels, noise, error)
+        members = level_data.model.train(
+            training_data, level_data.folder / "model", seed=seed
+        ).committee.potential.coefficients
+        error = level_data.predict_error(members, aside)
         history.append((int(train.sum()), error[1]))
-        counts = {f"n_{one}": int((train & (level == one)).sum()) for one in LEVELS}
+        counts = {f"n_{level_name}": int((train & (level == level_name)).sum()) for level_name in LEVELS}
         yield {"strategy": name, "seed": seed, "seconds": spent, "n": int(train.sum()), **counts,
-               **own.errors(members, test), "aside": float(own.seconds[BEST][aside].sum())}  # fmt: skip
+               **level_data.errors(members, test), "aside": float(level_data.seconds[BEST][aside].sum())}  # fmt: skip
         batch = pool[PILOT + k * BATCH : PILOT + (k + 1) * BATCH]
         if not len(batch):
             return
         if not fixed:
             exponent = fit_learning_exponent(history)
             level[batch] = choose_level(LEVELS, noise, price, error, int(train.sum()), len(batch), exponent).name
-        spent += float(sum(own.seconds[level[one]][one] for one in batch))
+        spent += float(sum(level_data.seconds[level[index]][index] for index in batch))
 
 
 def levels(options: Options) -> list[Table]:
-    """Choosing a level against fixed ones, for two sizes of model."""
+    """Compare the choice of levels with fixed levels, for two model sizes."""
     tables, batches = [], 4 if options.quick else 100
     for twojmax, seeds in ({4: 1} if options.quick else SEEDS).items():
-        own, found = prepared(options, twojmax), []
+        level_data, records = prepared(options, twojmax), []
         with stage(f"{seeds} seeds of levels at 2Jmax = {twojmax}"):
             for seed, name in product(range(seeds), (*LEVELS[1:][::-1], CHOSEN)):
-                found += strategy(own, name, seed, batches)
-        frame = pd.DataFrame(found)
+                records += strategy(level_data, name, seed, batches)
+        frame = pd.DataFrame(records)
         paid = frame[frame["strategy"] == CHOSEN]
         paid = paid.assign(strategy=PAID, seconds=paid["seconds"] + paid["aside"])
         tables += [targets(pd.concat([frame, paid]), twojmax, seeds), ends(frame, twojmax, seeds)]
@@ -360,11 +368,15 @@ def levels(options: Options) -> list[Table]:
 
 
 def targets(frame: pd.DataFrame, twojmax: int, seeds: int) -> Table:
-    """Seconds of DFT until an error is reached."""
+    """DFT seconds until an error is reached."""
     strategies = frame["strategy"].drop_duplicates().tolist()
     table = Table(
         f"Beryllium, 2Jmax = {twojmax}: seconds of DFT until an error is reached, {seeds} seeds",
-        ["error of", "target", *(f"level {one}" if one in LEVELS else one for one in strategies)],
+        [
+            "error of",
+            "target",
+            *(f"level {strategy_name}" if strategy_name in LEVELS else strategy_name for strategy_name in strategies),
+        ],
         notes=[REACHED, STRATEGIES],
     )
     best = frame[frame["strategy"] == BEST]
@@ -372,40 +384,46 @@ def targets(frame: pd.DataFrame, twojmax: int, seeds: int) -> Table:
         if n not in best["n"].to_numpy():
             continue
         target = float(best[best["n"] == n][measure].median())
-        reached = {one: first(frame[frame["strategy"] == one], measure, target) for one in strategies}
-        middle = {one: float(np.median(values)) for one, values in reached.items()}
+        reached = {
+            strategy_name: first(frame[frame["strategy"] == strategy_name], measure, target)
+            for strategy_name in strategies
+        }
+        middle = {strategy_name: float(np.median(values)) for strategy_name, values in reached.items()}
         table.add(
             MEASURES[measure], f"{target:.1f}",
-            *(cell(middle[one], middle[BEST], int(np.isfinite(reached[one]).sum())) for one in strategies),
+            *(
+                cell(middle[strategy_name], middle[BEST], int(np.isfinite(reached[strategy_name]).sum()))
+                for strategy_name in strategies
+            ),
         )  # fmt: skip
     return table
 
 
 def cell(value: float, best: float, count: int) -> str:
-    """Seconds, ratio, seeds."""
+    """Format seconds, ratio and number of seeds."""
     return f"{value:.0f} s × {value / best:.2f} ({count})" if np.isfinite(value) else f"– ({count})"
 
 
 def first(frame: pd.DataFrame, measure: str, target: float) -> list[float]:
-    """Seconds of each seed at the first training that is as good."""
-    found = []
-    for _, own in frame.groupby("seed"):
-        good = own[own[measure] <= target]
-        found.append(float(good["seconds"].iloc[0]) if len(good) else np.inf)
-    return found
+    """Seconds of each seed at the first training that reaches the target."""
+    records = []
+    for _, seed_rows in frame.groupby("seed"):
+        good = seed_rows[seed_rows[measure] <= target]
+        records.append(float(good["seconds"].iloc[0]) if len(good) else np.inf)
+    return records
 
 
 def ends(frame: pd.DataFrame, twojmax: int, seeds: int) -> Table:
-    """What each strategy comes to when the pool is used up, and along the way."""
+    """Errors and costs of each strategy at several training-set sizes, up to the whole pool."""
     table = Table(
         f"Beryllium, 2Jmax = {twojmax}: errors against seconds, {seeds} seeds",
         ["strategy", "labels", "seconds", "at levels " + "/".join(LEVELS), *MEASURES.values()],
         notes=["Medians over seeds."],
     )
-    for (name, n), own in frame.groupby(["strategy", "n"], sort=False):
+    for (name, n), strategy_rows in frame.groupby(["strategy", "n"], sort=False):
         if n not in (*REFERENCE, PILOT, frame["n"].max()):
             continue
-        middle = own.median(numeric_only=True)
-        counts = "/".join(f"{middle[f'n_{one}']:.0f}" for one in LEVELS)
-        table.add(name, n, f"{middle['seconds']:.0f}", counts, *(f"{middle[one]:.1f}" for one in MEASURES))
+        middle = strategy_rows.median(numeric_only=True)
+        counts = "/".join(f"{middle[f'n_{level_name}']:.0f}" for level_name in LEVELS)
+        table.add(name, n, f"{middle['seconds']:.0f}", counts, *(f"{middle[quantity]:.1f}" for quantity in MEASURES))
     return table

@@ -1,8 +1,8 @@
 """Peak memory of the reduction against the number of rows; it must not grow with them.
 
 The real design of the larger set is written to a file once, twice, four and eight times over, with ids made
-distinct. Each reduction runs in a process of its own, with rows read from the file in blocks, and tells the
-largest resident memory the operating system saw. `python bench_memory.py FILE WHAT THREADS` is that process.
+distinct. Each reduction runs in a separate process, with rows read from the file in blocks, and reports the
+peak resident memory. `python bench_memory.py FILE WHAT THREADS` is that process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WHAT = ("start", "reduction", "engine")
 
 
 def tiled(design: DesignMatrix, times: int, path: Path) -> Path:
-    """The design several times over in one file."""
+    """Write a file with several copies of the design."""
     if path.exists():
         return path
 
@@ -44,16 +44,16 @@ def tiled(design: DesignMatrix, times: int, path: Path) -> Path:
     return path
 
 
-def measured(path: Path, what: str, threads: int) -> tuple[float, float]:
-    """Peak memory in MiB and seconds, of a process of its own."""
-    command = [sys.executable, __file__, str(path), what, str(threads)]
+def measured(path: Path, step: str, threads: int) -> tuple[float, float]:
+    """Peak memory (MiB) and seconds of a separate process."""
+    command = [sys.executable, __file__, str(path), step, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
-    return found["peak"], found["seconds"]
+    result = json.loads(done.stdout)
+    return result["peak"], result["seconds"]
 
 
 def run(options: Options) -> list[Table]:
-    """The reduction and the whole engine over 1, 2, 4 and 8 times the rows."""
+    """Measure the reduction and the engine with 1, 2, 4 and 8 times the rows."""
     try:
         design = design_of(larger_dataset(options.work), "larger", options, 6 if options.quick else 8)
     except Skip as reason:
@@ -73,24 +73,24 @@ def run(options: Options) -> list[Table]:
     first: dict[str, float] = {}
     for times in TIMES[:3] if options.quick else TIMES:
         path = tiled(design, times, options.work / f"tiled_{times}_{design.n_features}.h5")
-        for what in WHAT:
-            with stage(f"{what}, {times} times the rows"):
-                results = np.array([measured(path, what, options.cores) for _ in range(options.repeats)])
+        for step in WHAT:
+            with stage(f"{step}, {times} times the rows"):
+                results = np.array([measured(path, step, options.cores) for _ in range(options.repeats)])
             peaks = results[:, 0]
-            first.setdefault(what, float(np.median(peaks)))
+            first.setdefault(step, float(np.median(peaks)))
             size = path.stat().st_size / 2**20
             table.add(
                 times * design.n_rows,
                 f"{size:.0f}",
-                what,
+                step,
                 " / ".join(spread(peaks, ".0f")),
-                f"{np.median(peaks) / first[what]:.2f}",
+                f"{np.median(peaks) / first[step]:.2f}",
                 " / ".join(spread(results[:, 1])),
             )
     return [table]
 
 
-def child(path: str, what: str, threads: int) -> None:
+def child(path: str, step: str, threads: int) -> None:
     """Reduce one file and print the peak."""
     from paretofit.descriptors import design as design_module
     from paretofit.linear import Reduction
@@ -107,9 +107,9 @@ def child(path: str, what: str, threads: int) -> None:
     grid = SweepGrid(list(design.targets), twojmax, [(12.0, 1.0)], [80], ("random",), 1)
     data = SweepInput(design, train, test)
     start = time.perf_counter()
-    if what == "engine":
+    if step == "engine":
         FastEngine(data, grid, threads=threads)
-    elif what == "reduction":
+    elif step == "reduction":
         parts = RowStream.from_source(RowSource.from_sweep(data, grid), train).parts()
         Reduction.from_parts(parts, [sizes[t] for t in twojmax], energy_weight=12.0, mapper=ThreadMapper(threads))
     elapsed = time.perf_counter() - start

@@ -1,7 +1,7 @@
-"""What `paretofit plan` recommends from less than there is, against what the whole says of it.
+"""Recommendations of `paretofit plan` from a part of the data, against the results of the full sweep.
 
-From a pilot of 40 configurations, and from a sweep whose largest subsets are hidden: how much worse than the best is
-the recommended setting, as the full sweep judges it, and how often does the truth lie in the range foretold?
+From a pilot of 40 configurations, and from a sweep without its largest subsets: by how much does the error of the
+recommended setting exceed the lowest one in the full sweep, and how often is the measured error in the predicted range?
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from paretofit.sweep import run_sweep
 PILOT = 40
 BUDGETS = (300, 1200, 4800)
 PREFERENCES = ("both", "energy", "force")
-JUDGED = (
-    "error / best: of the recommended setting and of the best one within the budget, both as the full sweep has them "
+ERROR_NOTE = (
+    "error / best: error of the recommended setting and of the best one within the budget, both from the full sweep "
     "(298 configurations, ridge by leave-one-out, six repetitions); both: root of the product."
 )
-RANGE = (
-    "foretold / found: geometric mean. inside range: share of energy and force errors that the full sweep finds in the "
-    "range foretold, which should hold four of five."
+RANGE_NOTE = (
+    "predicted / measured: geometric mean. in range: fraction of energy and force errors of the full sweep within the "
+    "predicted range, nominally 0.8."
 )
 STUDY = """\
 dataset: pilot.h5
@@ -44,20 +44,25 @@ split: {group_by: []}
 
 
 def run(options_: Options) -> list[Table]:
-    """Both tables."""
+    """Compute both tables."""
     full, pool = full_sweep(options_)
     pilots = 2 if options_.quick else 12
-    found = pd.concat(
-        [judged(pilot(options_, pool, seed), full, DEFAULT_PILOT_EXTRAPOLATION_FACTOR) for seed in range(pilots)]
+    comparisons = pd.concat(
+        [
+            compare_with_full_sweep(pilot(options_, pool, seed), full, DEFAULT_PILOT_EXTRAPOLATION_FACTOR)
+            for seed in range(pilots)
+        ]
     )
     largest = full["n_train"].max()
-    hidden = judged(full[full["n_train"] < largest / 2], full, 2 * largest / sorted(set(full["n_train"]))[-3])
+    hidden = compare_with_full_sweep(
+        full[full["n_train"] < largest / 2], full, 2 * largest / sorted(set(full["n_train"]))[-3]
+    )
     title = f"{pilots} pilots of {PILOT} beryllium configurations at five levels"
-    return [summary(title, found), summary(f"Subsets above {largest // 2} configurations hidden", hidden)]
+    return [summary(title, comparisons), summary(f"Subsets above {largest // 2} configurations hidden", hidden)]
 
 
 def full_sweep(options_: Options) -> tuple[pd.DataFrame, np.ndarray]:
-    """The sweep that judges, ridge by leave-one-out, and the positions of its training configurations."""
+    """The full sweep, with ridge by leave-one-out, and the positions of its training configurations."""
     path = options_.work / "plan_full.csv"
     study = load_study(ROOT / "studies" / "beryllium.yaml")
     sizes = [10, 15, 22, 32, 46, 66, 96, 140, 200, "all"]
@@ -79,49 +84,50 @@ def full_sweep(options_: Options) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def pilot(options_: Options, pool: np.ndarray, seed: int) -> pd.DataFrame:
-    """The cross-validated pilot of some training configurations."""
+    """Results of a cross-validated pilot of random training configurations."""
     folder = options_.work / f"plan_pilot_{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     chosen = np.sort(np.random.default_rng(seed).choice(pool, PILOT, replace=False))
     with Dataset(ROOT / "data" / "beryllium.h5") as data:
-        some = data.select(chosen)
-        labels = {level: some.labels(level) for level in "12345"}
+        pilot_data = data.select(chosen)
+        labels = {level: pilot_data.labels(level) for level in "12345"}
         rows = {
             level: LevelData(
                 [
                     {
-                        "energy": own.energy[k],
-                        "forces": own.forces[own.offsets[k] : own.offsets[k + 1]],
-                        "seconds": own.seconds[k],
+                        "energy": level_labels.energy[k],
+                        "forces": level_labels.forces[level_labels.offsets[k] : level_labels.offsets[k + 1]],
+                        "seconds": level_labels.seconds[k],
                     }
-                    for k in range(len(some))
+                    for k in range(len(pilot_data))
                 ]
             )
-            for level, own in labels.items()
+            for level, level_labels in labels.items()
         }
-        write_dataset(folder / "pilot.h5", list(some), rows)
+        write_dataset(folder / "pilot.h5", list(pilot_data), rows)
     (folder / "pilot.yaml").write_text(STUDY)
     with stage(f"pilot {seed}"):
         return run_pilot(folder / "pilot.yaml", out=folder / "run", jobs=options_.cores)
 
 
-def judged(results: pd.DataFrame, full: pd.DataFrame, reach: float) -> pd.DataFrame:
-    """A row for each budget and preference: what was chosen, what it is worth, and what was best."""
+def compare_with_full_sweep(results: pd.DataFrame, full: pd.DataFrame, reach: float) -> pd.DataFrame:
+    """A row for each budget and preference: the choice, its measured error, and the lowest error."""
     rows = []
     for budget in BUDGETS:
         offered, truth = (
-            tabulate_options(table, budget=budget, extrapolation_factor=one)
-            for table, one in ((results, reach), (full, 1))
+            tabulate_options(table, budget=budget, extrapolation_factor=factor)
+            for table, factor in ((results, reach), (full, 1))
         )
         for prefer in PREFERENCES:
             chosen, best = choose_option(offered, Limits(budget), prefer), choose_option(truth, Limits(budget), prefer)
             same = (truth[["level", "twojmax", "w_energy"]] == chosen[["level", "twojmax", "w_energy"]]).all(axis=1)
-            own = truth[same]
-            # more configurations than the full sweep has: judged at as many as it has, which it can but improve on
-            own = own.iloc[[int(np.argmin(np.abs(own["n_train"] - chosen["n_train"])))]]
-            reached = float(compute_score(own, prefer).iloc[0])
+            same_setting = truth[same]
+            # choices beyond the sizes of the full sweep are compared at its largest size, which is a lower bound
+            same_setting = same_setting.iloc[[int(np.argmin(np.abs(same_setting["n_train"] - chosen["n_train"])))]]
+            reached = float(compute_score(same_setting, prefer).iloc[0])
             inside = [
-                chosen[f"{kind}_low"] <= own[kind].iloc[0] <= chosen[f"{kind}_high"] for kind in ("energy", "force")
+                chosen[f"{kind}_low"] <= same_setting[kind].iloc[0] <= chosen[f"{kind}_high"]
+                for kind in ("energy", "force")
             ]
             rows.append(
                 {
@@ -136,19 +142,19 @@ def judged(results: pd.DataFrame, full: pd.DataFrame, reach: float) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def summary(title: str, found: pd.DataFrame) -> Table:
+def summary(title: str, comparisons: pd.DataFrame) -> Table:
     """Medians and extremes by budget and preference."""
     table = Table(
         title,
-        ["budget, s", "lowest", "chosen levels", "error / best: median", "largest", "foretold / found", "inside range"],
-        notes=[JUDGED, RANGE],
+        ["budget, s", "lowest", "chosen levels", "error / best: median", "largest", "predicted / measured", "in range"],
+        notes=[ERROR_NOTE, RANGE_NOTE],
     )
-    for (budget, prefer), rows in found.groupby(["budget", "prefer"], sort=False):
+    for (budget, prefer), rows in comparisons.groupby(["budget", "prefer"], sort=False):
         levels = ", ".join(f"{level}: {count}" for level, count in rows["level"].value_counts().sort_index().items())
         middle, most = rows["regret"].median(), rows["regret"].max()
         promise = np.exp(np.log(rows["promise"]).mean())
         table.add(
             budget, prefer, levels, f"{middle:.2f}", f"{most:.2f}", f"{promise:.2f}", f"{rows['inside'].mean():.2f}"
         )
-    table.notes.append(f"All together: {found['inside'].mean():.2f} inside the range.")
+    table.notes.append(f"All together: {comparisons['inside'].mean():.2f} in the range.")
     return table

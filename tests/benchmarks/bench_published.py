@@ -55,13 +55,13 @@ leverage: {{energy_weight: 150, twojmax: {leverage}}}
 
 
 def run(options: Options) -> list[Table]:
-    """Do what is not done yet; tables of what was measured, and of the whole."""
+    """Run the unfinished studies; return tables of the measurements and of the extrapolated study."""
     plans = QUICK if options.quick else PLANS
     names = os.environ.get("PARETOFIT_PUBLISHED", "").replace(",", " ").split() or list(plans)
     if unknown := set(names) - set(plans):
         raise Skip(f"PARETOFIT_PUBLISHED names '{min(unknown)}'; there are {', '.join(plans)}")
     book = options.work / ("published_quick.json" if options.quick else "published.json")
-    done, refused = _kept(book, plans, options.cores), []
+    done, refused = _load_finished(book, plans, options.cores), []
     for name in names:
         if name in done:
             continue
@@ -70,30 +70,30 @@ def run(options: Options) -> list[Table]:
                 done[name] = measure(name, plans[name], options)
         except Skip as reason:
             refused.append(f"{name} was left out: {reason}.")
-        write_text(book, json.dumps({key: asdict(one) for key, one in done.items()}, indent=1))
+        write_text(book, json.dumps({key: asdict(measurement) for key, measurement in done.items()}, indent=1))
     if not done:
         raise Skip(" ".join(refused))
     done = {name: done[name] for name in plans if name in done}
     first = times(done)
     first.notes += refused
-    there = shutil.disk_usage(options.work).free, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return [first, memory_and_disk(done), *extrapolated(done, *there)]
+    available = shutil.disk_usage(options.work).free, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return [first, memory_and_disk(done), *extrapolated(done, *available)]
 
 
-def _kept(book: Path, plans: dict[str, Plan], cores: int) -> dict[str, Measured]:
-    """Runs that are done, if they are of the same plan and number of cores."""
+def _load_finished(book: Path, plans: dict[str, Plan], cores: int) -> dict[str, Measured]:
+    """Finished runs with the same plan and number of cores."""
     if not book.exists():
         return {}
-    kept = {}
+    finished = {}
     for name, fields in json.loads(book.read_text()).items():
         plan = Plan(**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("plan").items()})
         if plan == plans.get(name) and fields["cores"] == cores:
-            kept[name] = Measured(plan, **fields)
-    return kept
+            finished[name] = Measured(plan, **fields)
+    return finished
 
 
 def measure(name: str, plan: Plan, options: Options) -> Measured:
-    """Run one study from nothing, read its numbers, and delete what is large."""
+    """Run a study, read its measurements, and delete its large files."""
     needed, free = ROOM * 8 * plan.n * (1 + 3 * ATOMS) * plan.columns, shutil.disk_usage(options.work).free
     if needed > free:
         raise Skip(f"it needs {needed / 1e9:.0f} GB of disk, and {free / 1e9:.0f} are free")
@@ -104,16 +104,16 @@ def measure(name: str, plan: Plan, options: Options) -> Measured:
     study.write_text(_study(name, plan, dataset))
     shutil.rmtree(folder, ignore_errors=True)  # what a stopped run has left behind would not be measured
     command = [sys.executable, "-m", "paretofit.cli", "run", str(study), "--out", str(folder)]
-    with (options.work / f"published_{name}.log").open("w") as said:
-        process = subprocess.Popen([*command, "--jobs", str(options.cores)], stdout=said, stderr=subprocess.STDOUT)
+    with (options.work / f"published_{name}.log").open("w") as log:
+        process = subprocess.Popen([*command, "--jobs", str(options.cores)], stdout=log, stderr=subprocess.STDOUT)
         with watched(process.pid, folder / "run.log") as seen:
             status = process.wait()
     if status:
-        raise RuntimeError(f"run {name} failed:\n{Path(said.name).read_text()[-2000:]}")
-    found = _read(plan, options.cores, folder, seen)
+        raise RuntimeError(f"run {name} failed:\n{Path(log.name).read_text()[-2000:]}")
+    measurement = _read(plan, options.cores, folder, seen)
     for large in ("design.h5", "reduction.h5", "dataset.h5"):
         (folder / large).unlink(missing_ok=True)
-    return found
+    return measurement
 
 
 def _study(name: str, plan: Plan, dataset: Path) -> str:
@@ -130,7 +130,7 @@ def _study(name: str, plan: Plan, dataset: Path) -> str:
 
 
 def _read(plan: Plan, cores: int, folder: Path, seen: Seen) -> Measured:
-    """The numbers of a finished run."""
+    """Measurements of a finished run."""
     record = json.loads((folder / "run.json").read_text())
     results = pd.read_csv(folder / "results.csv", usecols=["solver", "n_train"])
     design = DesignMatrix.open(folder / "design.h5")
@@ -141,7 +141,7 @@ def _read(plan: Plan, cores: int, folder: Path, seen: Seen) -> Measured:
         "journal": sum(size for name, size in sizes.items() if name.startswith("sweep-")),
         "whole": sum(sizes.values()) - sizes.get("dataset.h5", 0),
     }
-    solvers = {str(name): [len(own), int(own.max())] for name, own in results.groupby("solver")["n_train"]}
+    solvers = {str(name): [len(sizes), int(sizes.max())] for name, sizes in results.groupby("solver")["n_train"]}
     seconds, memory = ({name: record[key][name] for name in STAGES} for key in ("seconds", "peak_megabytes"))
     return Measured(plan, cores, design.n_rows, len(results), seconds, seen.cpu, memory, seen.memory, files, solvers)
 
@@ -159,13 +159,22 @@ def times(done: dict[str, Measured]) -> Table:
             ),
         ],
     )
-    for name, one in done.items():
-        size = one.size
-        counts = [f"{size.configurations}", f"{one.rows}", f"{size.columns}", f"{one.fits}"]
-        seconds = [_both(one.seconds[own], one.cpu.get(own), ".1f") for own in STAGES]
-        table.add(name, ", ".join(map(str, one.plan.twojmax)), *counts, *seconds, f"{sum(one.cpu.values()):.0f}")
-        ways = ", ".join(f"{solver} {n} (of up to {most})" for solver, (n, most) in sorted(one.solvers.items()))
-        subsets = f"{min(one.plan.sizes)} to {max(one.plan.sizes)} configurations"
+    for name, measurement in done.items():
+        size = measurement.size
+        counts = [f"{size.configurations}", f"{measurement.rows}", f"{size.columns}", f"{measurement.fits}"]
+        seconds = [
+            _format_pair(measurement.seconds[stage_name], measurement.cpu.get(stage_name), ".1f")
+            for stage_name in STAGES
+        ]
+        table.add(
+            name,
+            ", ".join(map(str, measurement.plan.twojmax)),
+            *counts,
+            *seconds,
+            f"{sum(measurement.cpu.values()):.0f}",
+        )
+        ways = ", ".join(f"{solver} {n} (of up to {most})" for solver, (n, most) in sorted(measurement.solvers.items()))
+        subsets = f"{min(measurement.plan.sizes)} to {max(measurement.plan.sizes)} configurations"
         table.notes.append(f"{name}: subsets of {subsets}; fits by solver (and the largest subset): {ways}.")
     return table
 
@@ -184,11 +193,14 @@ def memory_and_disk(done: dict[str, Measured]) -> Table:
             "Disk: of the run folder, without the dataset.",
         ],
     )
-    for name, one in done.items():
-        both = [_both(one.memory[own], one.memory_of_all.get(own), ".0f") for own in STAGES]
-        table.add(name, *both, *(f"{one.files[key] / 1e6:.3g}" for key in (*FILES, "whole")))
+    for name, measurement in done.items():
+        memory_cells = [
+            _format_pair(measurement.memory[stage_name], measurement.memory_of_all.get(stage_name), ".0f")
+            for stage_name in STAGES
+        ]
+        table.add(name, *memory_cells, *(f"{measurement.files[key] / 1e6:.3g}" for key in (*FILES, "whole")))
     return table
 
 
-def _both(first: float, second: float | None, form: str) -> str:
+def _format_pair(first: float, second: float | None, form: str) -> str:
     return f"{first:{form}} / {'–' if second is None else format(second, '.0f')}"

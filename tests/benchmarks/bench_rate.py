@@ -64,9 +64,9 @@ def run(options: Options) -> list[Table]:
     )
     table.notes[-1] = "Not counted" + table.notes[-1]
     product = counts["matrix product"] / np.array(times["matrix product"])
-    for what, elapsed in times.items():
-        rate = counts[what] / np.array(elapsed)
+    for step, elapsed in times.items():
+        rate = counts[step] / np.array(elapsed)
         table.add(
-            what, f"{counts[what] / 1e9:.0f}", *(" / ".join(spread(v)) for v in (elapsed, rate / 1e9, rate / product))
+            step, f"{counts[step] / 1e9:.0f}", *(" / ".join(spread(v)) for v in (elapsed, rate / 1e9, rate / product))
         )
     return [table]

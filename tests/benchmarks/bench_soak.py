@@ -1,10 +1,10 @@
-"""An hour of studies and loops that are killed at random, and go on: they end with the bytes of an undisturbed run.
+"""An hour of studies and loops that are killed at random and resumed: their files equal those of an undisturbed run.
 
 A study, the same study on a dask cluster of this machine, and an active-learning loop are run once without
-disturbance. Then, until the time is over, each in turn is begun in a new folder and killed at random moments: the whole
-process group with SIGKILL, as by a power cut; a single process of it with SIGKILL, as by the out-of-memory killer; or
-with SIGTERM or SIGINT, as by a queue or a user. It is called again until it ends by itself, and its files are compared
-with the undisturbed ones, byte by byte. What is not compared are times, and pages that hold some.
+disturbance. Then, until the time is over, each in turn is started in a new folder and killed at random times: the whole
+process group with SIGKILL, as by a power cut; a single process with SIGKILL, as by the out-of-memory killer; or with
+SIGTERM or SIGINT, as by a queue or a user. It is started again until it ends by itself, and its files are compared with
+the undisturbed ones, byte by byte, except measured times and pages that contain them.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ TIMES = re.compile("seconds|picoseconds_per|wall")
 HOW = {"all": 0.5, "one": 0.25, "SIGTERM": 0.15, "SIGINT": 0.1}
 ENDS = {"SIGTERM": 143, "SIGINT": 130}
 
-WHAT = (
+WORK_NOTE = (
     "study: 4 sizes, 3 samplings and 8 repetitions × 2Jmax 2, 4, 6 × 3 levels × 3 weights, with leave-one-out; "
     "cluster: the same on dask; loop: three shorter iterations of "
     "studies/learn\\_quick.yaml."
 )
-HOW_KILLED = (
-    "Each run has a folder of its own and is called until it ends by itself. Before that it is killed after 2 s and an "
+KILL_NOTE = (
+    "Each run has a separate folder and is started until it ends by itself. Before that it is killed after 2 s and an "
     "exponentially distributed time, at the mean a third of the undisturbed: 'all' is SIGKILL for the process and its "
     "children, 'one' for one of the children; SIGTERM and SIGINT are for the process."
 )
-WHAT_IS_WRONG = (
+ERRORS_NOTE = (
     "Wrong is a byte that differs from the undisturbed run's (columns of measured times aside), another exit code, a "
     "process or a temporary file that stays, a traceback, no end."
 )
@@ -67,7 +67,7 @@ WHAT_IS_WRONG = (
 
 @dataclass(frozen=True)
 class Work:
-    """A command that can be repeated, and what it must leave behind."""
+    """A command that can be repeated, and the files that it must write."""
 
     name: str
     verb: str
@@ -76,7 +76,7 @@ class Work:
     log: str
 
     def arguments(self, folder: Path, jobs: int) -> list[str]:
-        """Its command line."""
+        """Command line of the work."""
         return command(self.verb, folder / f"{self.name}.yaml", "--out", folder / "run", "--jobs", jobs)
 
 
@@ -91,8 +91,8 @@ WORKS = [
 
 
 @dataclass
-class Told:
-    """What has happened to one kind of work."""
+class Tally:
+    """Counts of runs, calls, kills and errors of one kind of work."""
 
     seconds: float = 0.0
     runs: int = 0
@@ -104,76 +104,76 @@ class Told:
 
 
 def contents(work: Work, folder: Path) -> dict[str, bytes]:
-    """The files that are compared, without columns of times."""
-    found = {}
+    """Contents of the compared files, without columns of times."""
+    files = {}
     for pattern in work.files:
         for path in sorted((folder / "run").glob(pattern)):
             name = str(path.relative_to(folder / "run"))
-            found[name] = _without_times(path) if path.suffix == ".csv" else path.read_bytes()
-    return found
+            files[name] = _without_times(path) if path.suffix == ".csv" else path.read_bytes()
+    return files
 
 
 def _without_times(path: Path) -> bytes:
     content = path.read_bytes()
     first = content.split(b"\n", 1)[0].decode()
-    times = [one for one in first.split(",") if TIMES.search(one) and one != "label_seconds"]
+    times = [column for column in first.split(",") if TIMES.search(column) and column != "label_seconds"]
     if path.name == "iterations.csv":
         times.append("label_seconds")
     if not times:
         return content
-    table = pd.read_csv(path, dtype=str).drop(columns=[one for one in times if one in first.split(",")])
+    table = pd.read_csv(path, dtype=str).drop(columns=[column for column in times if column in first.split(",")])
     return table.to_csv(index=False).encode()
 
 
 def begin(work: Work, folder: Path, jobs: int) -> subprocess.Popen[str]:
-    """Call it, in a process group of its own."""
-    with (folder / "said.txt").open("a") as said:
-        return subprocess.Popen(work.arguments(folder, jobs), stdout=said, stderr=said, start_new_session=True)
+    """Start the command in a separate process group."""
+    with (folder / "output.txt").open("a") as output:
+        return subprocess.Popen(work.arguments(folder, jobs), stdout=output, stderr=output, start_new_session=True)
 
 
 def prepared(work: Work, folder: Path) -> Path:
-    """A new folder with the study."""
+    """Create a folder with the study."""
     folder.mkdir(parents=True)
     (folder / f"{work.name}.yaml").write_text(work.text)
     return folder
 
 
 def disturbed(
-    work: Work, folder: Path, jobs: int, expected: dict[str, bytes], told: Told, rng: np.random.Generator
+    work: Work, folder: Path, jobs: int, expected: dict[str, bytes], tally: Tally, rng: np.random.Generator
 ) -> None:
-    """One run that is killed again and again until it has ended by itself."""
+    """Kill and restart a run until it ends by itself."""
     prepared(work, folder)
     while True:
         process, before = begin(work, folder, jobs), _size(folder / "run" / work.log)
-        told.calls += 1
+        tally.calls += 1
         try:
-            code = process.wait(timeout=2.0 + rng.exponential(told.seconds / 3))
+            code = process.wait(timeout=2.0 + rng.exponential(tally.seconds / 3))
         except subprocess.TimeoutExpired:
-            code = _kill(process, folder / "run" / work.log, before, told, rng)
+            code = _kill(process, folder / "run" / work.log, before, tally, rng)
         if code == 0:
             break
         if code not in {-signal.SIGKILL, 1, *ENDS.values()}:
-            told.wrong.append(f"{folder.name}: exit code {code}")
-    told.runs += 1
-    found = contents(work, folder)
-    told.files += len(found)
-    told.wrong += [f"{folder.name}: {name}" for name in expected if found.get(name) != expected[name]]
-    told.wrong += [f"{folder.name}: {name} is too many" for name in found if name not in expected]
+            tally.wrong.append(f"{folder.name}: exit code {code}")
+    tally.runs += 1
+    result_files = contents(work, folder)
+    tally.files += len(result_files)
+    tally.wrong += [f"{folder.name}: {name}" for name in expected if result_files.get(name) != expected[name]]
+    tally.wrong += [f"{folder.name}: {name} is too many" for name in result_files if name not in expected]
     scratch = Path(os.environ["TMPDIR"]).glob(f"{SCRATCH_PREFIX}*")
-    told.wrong += [f"{folder.name}: {path} was left" for path in [*litter(folder / "run"), *scratch]]
-    if "Traceback" in (folder / "said.txt").read_text():
-        told.wrong.append(f"{folder.name}: a traceback")
+    tally.wrong += [f"{folder.name}: {path} was left" for path in [*litter(folder / "run"), *scratch]]
+    if "Traceback" in (folder / "output.txt").read_text():
+        tally.wrong.append(f"{folder.name}: a traceback")
 
 
-def _kill(process: subprocess.Popen[str], log: Path, before: int, told: Told, rng: np.random.Generator) -> int:
-    """End it one way or another; its exit code. One that has logged nothing yet is still being loaded by Python."""
+def _kill(process: subprocess.Popen[str], log: Path, before: int, tally: Tally, rng: np.random.Generator) -> int:
+    """Kill a run and return its exit code. A run without a log entry is still importing modules."""
     how = str(rng.choice(list(HOW), p=list(HOW.values())))
     family = descendants(process.pid)
-    workers = [one for one in family if not _is_tracker(one)]
+    workers = [member for member in family if not _is_tracker(member)]
     if _size(log) == before or (how == "one" and not workers):
         how = "all"
-    told.stages[_stage_of(log)] += 1
-    told.kills[how] += 1
+    tally.stages[_stage_of(log)] += 1
+    tally.kills[how] += 1
     if how == "all":
         os.killpg(process.pid, signal.SIGKILL)
     elif how == "one":
@@ -182,15 +182,15 @@ def _kill(process: subprocess.Popen[str], log: Path, before: int, told: Told, rn
     else:
         process.send_signal(getattr(signal, how))
     try:
-        code = process.wait(timeout=max(600.0, 10 * told.seconds))
+        code = process.wait(timeout=max(600.0, 10 * tally.seconds))
     except subprocess.TimeoutExpired:
-        told.wrong.append(f"{log.parent.parent.name}: hangs after {how}")
+        tally.wrong.append(f"{log.parent.parent.name}: hangs after {how}")
         os.killpg(process.pid, signal.SIGKILL)
         return process.wait()
     if how in ENDS and code not in {ENDS[how], 0}:
-        told.wrong.append(f"{log.parent.parent.name}: exit code {code} after {how}")
+        tally.wrong.append(f"{log.parent.parent.name}: exit code {code} after {how}")
     if code != 0 and not soon(lambda: gone(family)):
-        told.wrong.append(f"{log.parent.parent.name}: processes are left after {how}")
+        tally.wrong.append(f"{log.parent.parent.name}: processes are left after {how}")
     return code
 
 
@@ -199,79 +199,92 @@ def _size(log: Path) -> int:
 
 
 def _is_tracker(process: int) -> bool:
-    """A process of Python's own, which removes what the others have left; it is no worker."""
+    """Return whether a process is the resource tracker of Python instead of a worker."""
     with suppress(OSError):
         return b"resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes()
     return True
 
 
 def _stage_of(log: Path) -> str:
-    """What was under way, as the log tells it."""
+    """Stage that was running according to the log."""
     try:
         lines = log.read_text().splitlines()
     except OSError:
         return "start"
     for line in reversed(lines):
-        if found := re.search(r"(?:INFO|WARNING|ERROR) (describe|reduce|sweep|analyse|networks|report): started", line):
-            return found[1]
-        if found := re.search(r"iteration \d+, (label|train|explore|select)", line):
-            return f"after {found[1]}"
+        if match := re.search(r"(?:INFO|WARNING|ERROR) (describe|reduce|sweep|analyse|networks|report): started", line):
+            return match[1]
+        if match := re.search(r"iteration \d+, (label|train|explore|select)", line):
+            return f"after {match[1]}"
         if "study " in line:
             break
     return "start"
 
 
 def run(options: Options) -> list[Table]:
-    """An hour, or PARETOFIT_SOAK_MINUTES."""
+    """Kill runs for an hour, or PARETOFIT_SOAK_MINUTES."""
     minutes = 1.0 if options.quick else MINUTES
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background jobs ignore it, and so their children
     rng = np.random.default_rng(int(os.environ.get("PARETOFIT_SOAK_SEED", "1")))
-    place = options.work / "soak"
-    os.environ["TMPDIR"] = str(place / "tmp")
-    (place / "tmp").mkdir(parents=True)
-    told = {work.name: Told() for work in WORKS}
+    folder_of_runs = options.work / "soak"
+    os.environ["TMPDIR"] = str(folder_of_runs / "tmp")
+    (folder_of_runs / "tmp").mkdir(parents=True)
+    tallies = {work.name: Tally() for work in WORKS}
     expected = {}
     for work in WORKS:
-        folder = prepared(work, place / f"{work.name}-undisturbed")
+        folder = prepared(work, folder_of_runs / f"{work.name}-undisturbed")
         with stage(f"{work.name}, undisturbed"):
             start = time.monotonic()
             if begin(work, folder, options.cores).wait() != 0:
-                raise RuntimeError((folder / "said.txt").read_text())
-            told[work.name].seconds = time.monotonic() - start
+                raise RuntimeError((folder / "output.txt").read_text())
+            tallies[work.name].seconds = time.monotonic() - start
         expected[work.name] = contents(work, folder)
     same = [name for name in expected["study"] if expected["study"][name] != expected["cluster"].get(name)]
-    told["cluster"].wrong += [f"undisturbed: {name} is not as without a cluster" for name in same]
+    tallies["cluster"].wrong += [f"undisturbed: {name} is not as without a cluster" for name in same]
     end, number = time.monotonic() + 60 * minutes, 0
     while time.monotonic() < end:
         work = WORKS[number % len(WORKS)]
         with stage(f"{work.name}, run {number + 1}"):
             disturbed(
-                work, place / f"{work.name}-{number:03d}", options.cores, expected[work.name], told[work.name], rng
+                work,
+                folder_of_runs / f"{work.name}-{number:03d}",
+                options.cores,
+                expected[work.name],
+                tallies[work.name],
+                rng,
             )
         number += 1
-        for one in told.values():
-            for wrong in one.wrong:
+        for tally in tallies.values():
+            for wrong in tally.wrong:
                 print(f"    WRONG: {wrong}", flush=True)
-    return [_table(told, minutes, options.cores)]
+    return [_table(tallies, minutes, options.cores)]
 
 
-def _table(told: dict[str, Told], minutes: float, cores: int) -> Table:
+def _table(tallies: dict[str, Tally], minutes: float, cores: int) -> Table:
     table = Table(
         f"{minutes:.0f} minutes of kills, {cores} processes",
         ["work", "undisturbed, s", "runs", "calls", "kills", "files compared", "different or wrong"],
         notes=[
-            WHAT,
-            HOW_KILLED,
-            f"{WHAT_IS_WRONG} Compared are {', '.join(dict.fromkeys([*STUDY_FILES, *LOOP_FILES]))}.",
+            WORK_NOTE,
+            KILL_NOTE,
+            f"{ERRORS_NOTE} Compared are {', '.join(dict.fromkeys([*STUDY_FILES, *LOOP_FILES]))}.",
         ],
     )
-    for name, one in told.items():
-        kills = ", ".join(f"{how} {n}" for how, n in sorted(one.kills.items()))
-        table.add(name, f"{one.seconds:.0f}", one.runs, one.calls, kills or "none", one.files, len(one.wrong) or "none")
-        stages = ", ".join(f"{where} {n}" for where, n in one.stages.most_common())
+    for name, tally in tallies.items():
+        kills = ", ".join(f"{how} {n}" for how, n in sorted(tally.kills.items()))
+        table.add(
+            name,
+            f"{tally.seconds:.0f}",
+            tally.runs,
+            tally.calls,
+            kills or "none",
+            tally.files,
+            len(tally.wrong) or "none",
+        )
+        stages = ", ".join(f"{where} {n}" for where, n in tally.stages.most_common())
         table.notes.append(f"{name} was killed during: {stages or 'nothing'}.")
-    wrong = [one for work in told.values() for one in work.wrong]
-    table.notes += [f"WRONG: {one}" for one in wrong]
+    wrong = [error for work in tallies.values() for error in work.wrong]
+    table.notes += [f"WRONG: {error}" for error in wrong]
     return table

@@ -1,4 +1,4 @@
-"""Does it pay to make and choose structures with care? Entropy of sets, and learning curves of fits to them.
+"""Benefit of generating and selecting structures: entropy of sets, and learning curves of fits to them.
 
 Labels are those of an embedded-atom potential that ships with LAMMPS, which is not in the space of the models that
 are fitted.
@@ -55,7 +55,7 @@ GROWN = (10, 20, 40, 80)
 
 
 def run(options: Options) -> list[Table]:
-    """Entropy of sets, fits to what was made, and fits to what was chosen."""
+    """Entropy of sets, fits to generated structures, and fits to selected structures."""
     grown_sizes, sizes, draws = (GROWN, SIZES, 10) if not options.quick else ((4, 8), (10, 20), 3)
     beryllium = EntropySettings(count=grown_sizes[-2], **BERYLLIUM)
     tungsten = EntropySettings(count=grown_sizes[-1], **TUNGSTEN)
@@ -68,8 +68,8 @@ def run(options: Options) -> list[Table]:
         ],
     )
     _entropies(table, "Be, 2Jmax = 6, 8-32 atoms", beryllium, grown_sizes[:-1])
-    made = _entropies(table, "W, 2Jmax = 4, 6-14 atoms", tungsten, grown_sizes)
-    lab = _Laboratory(options, tungsten, made, grown_sizes, sizes)
+    cells_by_entropy = _entropies(table, "W, 2Jmax = 4, 6-14 atoms", tungsten, grown_sizes)
+    lab = _Laboratory(options, tungsten, cells_by_entropy, grown_sizes, sizes)
     return [table, lab.of_generation(draws), lab.of_choice(draws)]
 
 
@@ -82,11 +82,11 @@ def _entropies(table: Table, name: str, settings: EntropySettings, sizes: tuple[
         grown = list(maximise_entropy(settings, partial(compute_atom_descriptors_and_gradient, lammps, basis), rng))
         spent = cpu_seconds() - start
         random = [generate_random_configuration(settings, rng) for _ in range(200)]
-        values = [compute_atom_descriptors(lammps, basis, one.atoms) for one in grown]
-        others = [compute_atom_descriptors(lammps, basis, one) for one in random]
+        values = [compute_atom_descriptors(lammps, basis, generated.atoms) for generated in grown]
+        others = [compute_atom_descriptors(lammps, basis, atoms) for atoms in random]
     for n in sizes:
         sets = [rng.permutation(len(others))[:n] for _ in range(10)]
-        chance = [compute_entropy_difference([others[k] for k in one], others) for one in sets]
+        chance = [compute_entropy_difference([others[k] for k in indices], others) for indices in sets]
         last = n == sizes[-1]
         table.add(
             name,
@@ -96,17 +96,17 @@ def _entropies(table: Table, name: str, settings: EntropySettings, sizes: tuple[
             sum(map(len, values[:n])),
             f"{spent:.0f}" if last else "",
         )
-    return [one.atoms for one in grown]
+    return [generated.atoms for generated in grown]
 
 
 class _Laboratory:
-    """Configurations with labels and rows: a pool to choose from, sets that were made, and what to test on."""
+    """Configurations with labels and rows: a pool to select from, generated sets, and test sets."""
 
     def __init__(
         self,
         options: Options,
         settings: EntropySettings,
-        made: list[Atoms],
+        generated: list[Atoms],
         grown_sizes: tuple[int, ...],
         sizes: tuple[int, ...],
     ) -> None:
@@ -118,10 +118,10 @@ class _Laboratory:
         )
         with stage("structures to choose from and to test on"):
             groups = {
-                "made": made,
-                "random": [generate_random_configuration(settings, rng) for _ in range(3 * len(made))],
+                "made": generated,
+                "random": [generate_random_configuration(settings, rng) for _ in range(3 * len(generated))],
                 "test random": [generate_random_configuration(settings, rng) for _ in range(60)],
-                "test maximised": [one.atoms for one in maximise_entropy(held_out, describe, rng)],
+                "test maximised": [configuration.atoms for configuration in maximise_entropy(held_out, describe, rng)],
                 "pool": _augmented(600 if not options.quick else 120),
             }
         structures = [atoms for group in groups.values() for atoms in group]
@@ -138,11 +138,13 @@ class _Laboratory:
     def errors(self, train: np.ndarray, test: str, columns: int) -> tuple[float, float]:
         """RMSE of energies, meV/atom, and of forces, meV/Å, on a test set, of a fit of the leading columns."""
         kind, configuration = self.design.kind, self.design.configuration
-        own = np.isin(configuration, train)
-        fit = fit_wls(self.X[own, :columns], self.y[own], kind[own], energy_weight=ENERGY_WEIGHT)
-        there = np.isin(configuration, np.flatnonzero(self.group == test))
-        wrong = 1000 * (self.X[there, :columns] @ fit.coefficients - self.y[there])
-        is_energy = kind[there] == RowKind.ENERGY
+        is_training = np.isin(configuration, train)
+        fit = fit_wls(
+            self.X[is_training, :columns], self.y[is_training], kind[is_training], energy_weight=ENERGY_WEIGHT
+        )
+        is_tested = np.isin(configuration, np.flatnonzero(self.group == test))
+        wrong = 1000 * (self.X[is_tested, :columns] @ fit.coefficients - self.y[is_tested])
+        is_energy = kind[is_tested] == RowKind.ENERGY
         return tuple(float(np.sqrt(np.mean(wrong[chosen] ** 2))) for chosen in (is_energy, ~is_energy))
 
     def of_generation(self, draws: int) -> Table:
@@ -176,20 +178,20 @@ class _Laboratory:
             ],
         )
         rng = np.random.default_rng(3)
-        made, random = (np.flatnonzero(self.group == name) for name in ("made", "random"))
+        generated, random = (np.flatnonzero(self.group == name) for name in ("made", "random"))
         with stage("fits to what was made"):
             for (twojmax, columns), test in product(self.columns.items(), TESTS):
-                for n in (size for size in self.grown_sizes if size <= len(made)):
+                for n in (size for size in self.grown_sizes if size <= len(generated)):
                     chance = [self.errors(rng.permutation(random)[:n], test, columns) for _ in range(draws)]
-                    own = self.errors(made[:n], test, columns)
-                    _line(table, [twojmax, test.removeprefix("test "), n], own, chance)
+                    errors = self.errors(generated[:n], test, columns)
+                    _line(table, [twojmax, test.removeprefix("test "), n], errors, chance)
         return table
 
     def _count(self, name: str) -> int:
         return int((self.group == name).sum())
 
     def of_choice(self, draws: int) -> Table:
-        """Fits to n configurations chosen from a common pool, and to n random ones of it."""
+        """Fits to n configurations selected from a pool, and to n random ones."""
         table = Table(
             "Force error in meV/Å (energy error in meV/atom) of quadratic SNAP fitted to n configurations "
             "chosen from a pool",
@@ -211,16 +213,16 @@ class _Laboratory:
             methods = self._methods(columns)
             for (name, choose), n in product(methods.items(), self.sizes):
                 repeats = draws if "drawn" in name else 1
-                found = [error(self.pool[choose(n, rng)]) for _ in range(repeats)]
-                _line(table, [twojmax, name, n], tuple(np.median(found, axis=0)), chance[n])
+                errors = [error(self.pool[choose(n, rng)]) for _ in range(repeats)]
+                _line(table, [twojmax, name, n], tuple(np.median(errors, axis=0)), chance[n])
         return table
 
     def _methods(self, columns: int) -> dict[str, Callable[[int, np.random.Generator], np.ndarray]]:
         kind, configuration = self.design.kind, self.design.configuration
-        own = np.isin(configuration, self.pool)
-        X, place = self.X[own, :columns], np.searchsorted(self.pool, configuration[own])
-        scores = leverage_scores(X, kind[own], place, energy_weight=150.0)
-        rows = X[kind[own] == RowKind.ENERGY]
+        is_pool = np.isin(configuration, self.pool)
+        X, place = self.X[is_pool, :columns], np.searchsorted(self.pool, configuration[is_pool])
+        scores = leverage_scores(X, kind[is_pool], place, energy_weight=150.0)
+        rows = X[kind[is_pool] == RowKind.ENERGY]
         return {
             "leverage": lambda n, _: sample_configurations(scores.regular, n),
             "leverage, drawn": lambda n, rng: sample_configurations(scores.regular, n, rng=rng),
@@ -231,11 +233,11 @@ class _Laboratory:
         }
 
 
-def _line(table: Table, first: list[object], own: tuple[float, ...], chance: list[tuple[float, float]]) -> None:
+def _line(table: Table, first: list[object], errors: tuple[float, ...], chance: list[tuple[float, float]]) -> None:
     energies, forces = np.array(chance).T
-    shares = f"{np.mean(own[1] < forces):.1f} / {np.mean(own[0] < energies):.1f}"
+    shares = f"{np.mean(errors[1] < forces):.1f} / {np.mean(errors[0] < energies):.1f}"
     quantiles = [f"{np.quantile(forces, q):.0f} ({np.quantile(energies, q):.1f})" for q in (0.5, 0, 1)]
-    table.add(*first, f"{own[1]:.0f} ({own[0]:.1f})", *quantiles, shares)
+    table.add(*first, f"{errors[1]:.0f} ({errors[0]:.1f})", *quantiles, shares)
 
 
 def _augmented(n: int) -> list[Atoms]:
@@ -250,14 +252,14 @@ def _augmented(n: int) -> list[Atoms]:
         vacancies={"n_vacancies": 1},
         strained={"fraction": 0.2, "stretch": 0.2, "compress": 0.1, "anisotropic": 0.05, "shear": 0.1},
     )
-    *_, found = generate_candidates(
+    *_, candidates = generate_candidates(
         [bulk("W", cubic=True)], ["bcc"], chosen, compute_descriptors=make_mean_descriptor(["W"])
     )
-    return found.structures
+    return candidates.structures
 
 
 def _labelled(structures: list[Atoms], options: Options) -> tuple[DesignMatrix, np.ndarray]:
-    """Rows and labels, and which configurations are not too hot."""
+    """Rows and labels, and the configurations below the energy limit."""
     calculator = lammps_calculator(POTENTIAL, ["W"])
     labels = []
     for atoms in structures:

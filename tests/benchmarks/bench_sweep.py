@@ -1,4 +1,4 @@
-"""The whole sweep against the published algorithm, written as literally as its description.
+"""The full sweep against the published algorithm, implemented literally from its description.
 
 Published (Baghishov et al., Digital Discovery 2025, and its scripts): for each subset, 2Jmax, level and pair of
 weights, one `scipy.linalg.lstsq(A, y, 1e-13)` of the weighted rows, then a product with all rows for the errors.
@@ -45,12 +45,12 @@ AGREE = 1e-6
 
 
 def published_lstsq(A: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Coefficients as the published scripts get them: SVD-based, raw columns, and this cutoff."""
+    """Coefficients as in the published scripts: by SVD, with raw columns and their cutoff."""
     return scipy.linalg.lstsq(A, y, 1e-13)[0]
 
 
 def careful_lstsq(A: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The same with columns of unit norm and singular values down to rounding, to compare errors with."""
+    """Accurate coefficients: columns of unit norm, singular values down to rounding."""
     scale = np.linalg.norm(A, axis=0)
     scale[scale == 0] = 1.0
     return scipy.linalg.lstsq(A / scale, y)[0] / scale
@@ -58,7 +58,7 @@ def careful_lstsq(A: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the factorial for the published algorithm; X has the columns of its 2Jmax."""
+    """A cell of the factorial for the published algorithm; X has the columns of its 2Jmax."""
 
     key: tuple[int, int, str, tuple[float, float]]
     X: np.ndarray
@@ -75,7 +75,7 @@ class Cell:
         return np.array([1000 * np.sqrt(np.mean(residuals[rows] ** 2)) for rows in groups])
 
     def run(self) -> tuple[float, float, np.ndarray, np.ndarray]:
-        """Wall and CPU seconds of the published algorithm, its errors, and careful ones; runs in a worker."""
+        """Wall and CPU seconds of the published algorithm, its errors, and accurate ones; runs in a worker."""
         with threadpool_limits(1):
             wall, cpu = time.perf_counter(), time.process_time()
             literal = self.errors(published_lstsq)
@@ -102,15 +102,15 @@ def sampled_cells(data: SweepInput, grid: SweepGrid, members: dict[int, np.ndarr
 
 def differences(table: pd.DataFrame, cells: list[Cell], results: list) -> np.ndarray:
     """``(n, 2)``: relative difference of our errors to the literal and to the careful ones; full rank only."""
-    found = []
+    errors = []
     for cell, (_, _, literal, careful) in zip(cells, results, strict=True):
         twojmax, size, level, weights = cell.key
         chosen = (table.twojmax == twojmax) & (table.n_train == size) & (table.level == level)
         row = table[chosen & (table.w_energy == weights[0])].iloc[0]
         if row["rank"] == row["n_features"]:  # otherwise the fit is not unique
             ours = row[["train_energy", "train_force", "test_energy", "test_force"]].to_numpy(dtype=float)
-            found.append([np.max(np.abs(ours / other - 1)) for other in (literal, careful)])
-    return np.array(found)
+            errors.append([np.max(np.abs(ours / other - 1)) for other in (literal, careful)])
+    return np.array(errors)
 
 
 def measure(name: str, design: DesignMatrix, sizes: list[int], samples: int, options: Options) -> tuple[list, list]:
@@ -139,11 +139,11 @@ def measure(name: str, design: DesignMatrix, sizes: list[int], samples: int, opt
     times[:, 0] /= options.cores  # processes share the cells without a gap
     fast = np.array(ours)
     lines = []
-    for k, what in enumerate(("wall", "CPU")):
+    for k, clock in enumerate(("wall", "CPU")):
         ratio = [times[:, k].min() / fast[:, k].max(), np.median(times[:, k]) / np.median(fast[:, k])]
         ratio.append(times[:, k].max() / fast[:, k].min())
         columns = [" / ".join(spread(values)) for values in (times[:, k], fast[:, k])]
-        lines.append([name, design.n_rows, grid.count_fits(), what, *columns, " / ".join(f"{x:.0f}" for x in ratio)])
+        lines.append([name, design.n_rows, grid.count_fits(), clock, *columns, " / ".join(f"{x:.0f}" for x in ratio)])
     ways = ", ".join(f"{n} {solver}" for solver, n in tables[-1]["solver"].value_counts().items())
     off = differences(tables[-1], cells, results)
     agrees = "agrees" if off[:, 1].max() < AGREE else "DOES NOT AGREE"
@@ -162,7 +162,7 @@ def measure(name: str, design: DesignMatrix, sizes: list[int], samples: int, opt
 
 
 def run(options: Options) -> list[Table]:
-    """Both datasets."""
+    """Compare both datasets."""
     table = Table(
         "One draw of the factorial: 2Jmax 4, 6, 8 × 5 levels × 6 weights × 6 sizes",
         ["set", "rows", "fits", "time", "published, s", "ours, s", "ratio"],

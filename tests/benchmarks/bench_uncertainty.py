@@ -1,8 +1,8 @@
 """Which error bars cover the true errors of a linear model: bootstrap, subsets, posterior, POPS, conformal intervals.
 
-On fresh splits of real data by families into rows that train, rows that calibrate and rows that test, at a 2Jmax too
-small for the data (4: the model is misspecified) and a rich one (8). Then outside the domain, with more and more
-training data, and what a committee costs against one fit.
+On random splits of real data by groups into training, calibration and test set, at a 2Jmax that is too small for the
+data (4: the model is misspecified) and at a large one (8). Then far from the training set, with growing training sets,
+and the cost of a committee relative to one fit.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ SPLITS, HALVES, MEMBERS, FEW = {4: 100, 8: 20}, 8, 50, 6
 SIZES = (30, 60, 120, 240)
 TRIED = ("bootstrap", "posterior", "pops", CONSTANT)
 WIDTHS = ("width", "median", "rank")
-VERDICTS = ("interpolation", "extrapolation", "strong extrapolation")
+GRADE_CLASSES = ("interpolation", "extrapolation", "strong extrapolation")
 
 
 def run(options: Options) -> list[Table]:
-    """All tables."""
+    """Compute all tables."""
     orders = (4,) if options.quick else (4, 8)
     splits, few = ({4: 2}, 1) if options.quick else (SPLITS, FEW)
     shipped = {order: problem(shipped_dataset(), "shipped", "5", order, options) for order in orders}
@@ -69,14 +69,14 @@ def run(options: Options) -> list[Table]:
 
 
 def half_width(calibrate: Held, test: Held) -> np.ndarray:
-    """Of the conformal intervals; a configuration counts as one, however many components it has."""
-    found = calibrate_conformal(calibrate.spread, calibrate.residual, COVERAGE, calibrate.configuration)
-    return found.half_width(test.spread)
+    """Half width of the conformal intervals; all components of a configuration count as one."""
+    intervals = calibrate_conformal(calibrate.spread, calibrate.residual, COVERAGE, calibrate.configuration)
+    return intervals.half_width(test.spread)
 
 
-def judged(calibrate: Held, test: Held, unit: float) -> dict[str, float]:
-    """What there is to say of one spread."""
-    calibrate_all, calibrate, test = calibrate, calibrate.judged(), test.judged()
+def evaluate_spread(calibrate: Held, test: Held, unit: float) -> dict[str, float]:
+    """Coverage, width and rank correlation of a spread."""
+    calibrate_all, calibrate, test = calibrate, calibrate.without_vanishing(), test.without_vanishing()
     width, error = half_width(calibrate, test), np.abs(test.residual)
     equal = np.ptp(test.spread) == 0
     return {
@@ -93,23 +93,23 @@ def judged(calibrate: Held, test: Held, unit: float) -> dict[str, float]:
 
 def compared(name: str, problems: dict[int, Problem], splits: dict[int, int]) -> Table:
     """Coverage, sharpness and rank correlation by method."""
-    found = []
-    for twojmax, one in problems.items():
+    records = []
+    for twojmax, problem_at_twojmax in problems.items():
         with stage(f"{splits[twojmax]} splits of the {name} set at 2Jmax = {twojmax}"):
             for seed in range(splits[twojmax]):
                 methods = [m for m in COMMITTEE_METHODS if m != "subset" or seed < FEW or twojmax < 8]
-                found += [{"twojmax": twojmax, **row} for row in one_split(one, seed, methods)]
+                records += [{"twojmax": twojmax, **row} for row in one_split(problem_at_twojmax, seed, methods)]
     first = next(iter(problems.values()))
-    families, rows = len(np.unique(first.group)), int(np.isfinite(first.y).sum())
+    groups, rows = len(np.unique(first.group)), int(np.isfinite(first.y).sum())
     table = Table(
-        f"The {name} set: {len(first.group)} configurations in {families} families, {rows} labels",
+        f"The {name} set: {len(first.group)} configurations in {groups} groups, {rows} labels",
         ["2Jmax", "of", "RMSE", "method", "splits", "bare", "conformal", "by all rows", "by component", *WIDTHS],
         notes=notes_of(name, first),
     )
-    for (twojmax, kind, method), own in pd.DataFrame(found).groupby(["twojmax", "kind", "method"], sort=False):
-        mean, deviation = own.mean(numeric_only=True), own["coverage"].std()
+    for (twojmax, kind, method), group in pd.DataFrame(records).groupby(["twojmax", "kind", "method"], sort=False):
+        mean, deviation = group.mean(numeric_only=True), group["coverage"].std()
         table.add(
-            twojmax, kind, sized(mean["rmse"], kind), method, own["seed"].nunique(), share(mean["bare"]),
+            twojmax, kind, sized(mean["rmse"], kind), method, group["seed"].nunique(), share(mean["bare"]),
             f"{mean['coverage']:.3f} ± {deviation:.3f}", share(mean["all"]), share(mean["component"]),
             sized(mean["width"], kind), sized(mean["median"], kind), share(mean["rank"]),
         )  # fmt: skip
@@ -117,19 +117,19 @@ def compared(name: str, problems: dict[int, Problem], splits: dict[int, int]) ->
 
 
 def notes_of(name: str, first: Problem) -> list[str]:
-    """What has to be said of a set's table."""
+    """Notes below the table of a set."""
     vanishing = " and ".join(f"{first.vanishing(KINDS[kind])} {kind}" for kind in ("force", "stress"))
     stresses = len(np.unique(first.configuration[first.labelled(first.configuration, KINDS["stress"])]))
-    found = [
+    records = [
         (
-            f"Mean over fresh splits by families: 60 % train, the others are divided {HALVES} times in halves that "
-            f"calibrate and test; ± standard deviation over all of these. {MEMBERS} members, centred on the fit; "
+            f"Mean over random splits by groups: 60 % are the training set, the others are divided {HALVES} times into "
+            f"calibration and test set; ± standard deviation over all of these. {MEMBERS} members, centred on the fit; "
             f"w_E/w_F = {ENERGY_WEIGHT:g}; stresses do not train, and {stresses} of {len(first.group)} configurations "
             "have them. RMSE and widths in meV/atom, meV/Å and GPa."
         ),
         (
-            "Each configuration is a family of its own, since the data name no relatives: frames of one molecular "
-            "dynamics run may stand on both sides of a split."
+            "Each configuration is a separate group, since the data contain no group keys: frames of one molecular "
+            "dynamics run may be in both parts of a split."
         ),
         (
             f"bare: share of errors within ± {Z} standard deviations of the members, nominally 0.90. conformal: "
@@ -139,19 +139,19 @@ def notes_of(name: str, first: Problem) -> list[str]:
         ),
         (
             f"Components that vanish by symmetry ({vanishing} rows with a norm below {ZERO:g} of their kind's median) "
-            "neither calibrate nor are judged: any interval covers them. by all rows: conformal, if they calibrate "
-            f"like the rest, as in `fit --committee`, where spreads below {MIN_RELATIVE_SPREAD:g} of the median are set apart; "
-            "judged as before. constant width: no committee, the same interval for all."
+            "are excluded from calibration and test: any interval covers them. by all rows: conformal, if they are "
+            f"included, like the rest, as in `fit --committee`, where spreads below {MIN_RELATIVE_SPREAD:g} of the "
+            "median are set apart; tested as before. constant width: no committee, the same interval for all."
         ),
         f"pops: from rows with at least {MIN_RELATIVE_LEVERAGE:g} of the mean leverage.",
     ]
     if name == "larger":
-        found.append(
+        records.append(
             "Mean widths and RMSE are dominated by a few configurations of equations of state far up in energy: read "
             "the medians. The files say that stresses are in bar; they are in kbar (their median ratio "
             "to what a model of energies and forces at 2Jmax = 8 foretells is then 1.00), and are taken so here."
         )
-    return found
+    return records
 
 
 def one_split(problem: Problem, seed: int, methods: list[str]) -> list[dict[str, object]]:
@@ -160,30 +160,30 @@ def one_split(problem: Problem, seed: int, methods: list[str]) -> list[dict[str,
     split = split_configurations(problem.group, 0.6, seed)
     fit = fitted(problem, split.train, rng)
     halves = [halved(problem.group, split.test, HALVES * seed + k) for k in range(HALVES)]
-    found = []
+    records = []
     for method in methods:
         members = fit.draw_members(MEMBERS, rng, method=method)
         rest = {kind: held(problem, fit, members, split.test, number) for kind, number in KINDS.items()}
         for kind, (calibrate, test) in product(KINDS, halves):
             pair = rest[kind].of(calibrate), rest[kind].of(test)
-            found.append({"seed": seed, "kind": kind, "method": method, **judged(*pair, UNITS[kind])})
+            records.append({"seed": seed, "kind": kind, "method": method, **evaluate_spread(*pair, UNITS[kind])})
             if method == methods[-1]:
-                alike = (one.constant() for one in pair)
-                found.append({"seed": seed, "kind": kind, "method": CONSTANT, **judged(*alike, UNITS[kind])})
-    return sorted(found, key=lambda row: row["kind"])
+                alike = (part.constant() for part in pair)
+                records.append({"seed": seed, "kind": kind, "method": CONSTANT, **evaluate_spread(*alike, UNITS[kind])})
+    return sorted(records, key=lambda row: row["kind"])
 
 
 def outside(shipped: dict[int, Problem], splits: int, options: Options) -> Table:
-    """The same intervals for `beryllium_far`, by what the grade says."""
+    """Intervals for `beryllium_far` by extrapolation grade."""
     near_set, far_set = shipped_dataset(), Dataset(ROOT / "data" / "beryllium_far.h5")
-    found = []
+    records = []
     for twojmax, near in shipped.items():
         far = problem(far_set, "far", "5", twojmax, options)
-        environments = [descriptors(one, twojmax) for one in (near_set, far_set)]
+        environments = [descriptors(data, twojmax) for data in (near_set, far_set)]
         with stage(f"{splits} splits and the far set at 2Jmax = {twojmax}"):
             for seed in range(splits):
-                own = far_split(near, far, environments, seed)
-                found += [{**row, "twojmax": twojmax, "by": f"{row['by']} at 2Jmax = {twojmax}"} for row in own]
+                group = far_split(near, far, environments, seed)
+                records += [{**row, "twojmax": twojmax, "by": f"{row['by']} at 2Jmax = {twojmax}"} for row in group]
     table = Table(
         f"Outside the domain: trained and calibrated on the shipped set, tested on beryllium_far ({len(far.group)})",
         ["2Jmax", "tested on", "grade", "share", "of", "RMSE", *TRIED],
@@ -193,20 +193,25 @@ def outside(shipped: dict[int, Problem], splits: int, options: Options) -> Table
                 "splits taken together. meV/atom, meV/Å, GPa. test: the test part of the shipped set."
             ),
             (
-                f"grade: the highest of the configuration's atoms with respect to the atoms that train: inside up to "
-                f"{EXTRAPOLATION_GRADE:g}, at the edge up to {STRONG_EXTRAPOLATION_GRADE:g}. share: of the configurations. By the features of the "
-                f"quadratic model where there are {MIN_ATOMS_PER_COLUMN} atoms for each column, else by a constant and the linear "
-                f"components, as `fit --committee` does: {'; '.join(dict.fromkeys(row['by'] for row in found))}."
+                "grade: the highest of the configuration's atoms with respect to the training set: interpolation up to "
+                f"{EXTRAPOLATION_GRADE:g}, extrapolation up to {STRONG_EXTRAPOLATION_GRADE:g}. share: of the "
+                "configurations. By the features of the quadratic model where there are "
+                f"{MIN_ATOMS_PER_COLUMN} atoms for each column, else by a constant and the linear "
+                f"components, as `fit --committee` does: {'; '.join(dict.fromkeys(row['by'] for row in records))}."
             ),
         ],
     )
     keys = ["twojmax", "set", "verdict", "kind"]
-    for key, own in pd.DataFrame(found).groupby(keys, sort=False):
-        total = own.sum(numeric_only=True)
+    for key, group in pd.DataFrame(records).groupby(keys, sort=False):
+        total = group.sum(numeric_only=True)
         *before, kind = key
         rmse = UNITS[kind] * np.sqrt(total["squares"] / total["rows"])
         table.add(
-            *before, share(own["share"].mean()), kind, sized(rmse, kind), *(share(total[m] / total["n"]) for m in TRIED)
+            *before,
+            share(group["share"].mean()),
+            kind,
+            sized(rmse, kind),
+            *(share(total[m] / total["n"]) for m in TRIED),
         )
     return table
 
@@ -219,7 +224,7 @@ def descriptors(dataset: Dataset, twojmax: int) -> list[np.ndarray]:
 def far_split(
     near: Problem, far: Problem, environments: list[list[np.ndarray]], seed: int
 ) -> Iterator[dict[str, object]]:
-    """A row for each set, verdict and kind: sums of coverages over configurations, and of squared errors over rows."""
+    """A row for each set, grade and kind: sums of coverages over configurations, and of squared errors over rows."""
     rng = np.random.default_rng(seed)
     train, calibrate, test = three(near.group, seed)
     fit = fitted(near, train, rng)
@@ -228,23 +233,23 @@ def far_split(
     grade = EnvironmentGrade.from_descriptors(atoms, quadratic=len(atoms) >= MIN_ATOMS_PER_COLUMN * columns)
     by = f"{'quadratic' if grade.quadratic else 'linear'} (about {round(len(atoms), -2)} atoms for {columns} columns)"
     tried = {"test": (near, test, environments[0]), "far": (far, np.arange(len(far.group)), environments[1])}
-    for name, (one, own, atoms) in tried.items():
-        said = np.array([classify_grade(grade(atoms[k]).max()) for k in own])
-        chosen = {"all": own, **{wanted: own[said == wanted] for wanted in VERDICTS}}
+    for name, (tested_problem, indices, atoms) in tried.items():
+        grades = np.array([classify_grade(grade(atoms[k]).max()) for k in indices])
+        chosen = {"all": indices, **{wanted: indices[grades == wanted] for wanted in GRADE_CLASSES}}
         for wanted, kind in product([key for key in chosen if len(chosen[key])], KINDS):
             row: dict[str, object] = {"set": name, "verdict": wanted, "kind": kind}
             for method, members in committees.items():
                 a = held(near, fit, members, calibrate, KINDS[kind])
-                b = held(one, fit, members, chosen[wanted], KINDS[kind]).judged()
+                b = held(tested_problem, fit, members, chosen[wanted], KINDS[kind]).without_vanishing()
                 n = len(np.unique(b.configuration))
-                for key, pair in {method: (a.judged(), b), CONSTANT: (a.constant(), b.constant())}.items():
+                for key, pair in {method: (a.without_vanishing(), b), CONSTANT: (a.constant(), b.constant())}.items():
                     row[key] = n and n * b.mean(np.abs(b.residual) <= half_width(*pair))
             row |= {"n": n, "rows": len(b.residual), "squares": float(b.residual @ b.residual), "by": by}
-            yield {**row, "share": len(chosen[wanted]) / len(own)}
+            yield {**row, "share": len(chosen[wanted]) / len(indices)}
 
 
 def shrinking(problem: Problem, splits: int) -> Table:
-    """Error and spreads against the number of training configurations."""
+    """Errors and spreads as functions of the number of training configurations."""
     table = Table(
         "More data at 2Jmax = 4: the error and the spreads",
         ["configurations", "of", "RMSE", *COMMITTEE_METHODS, *(f"{method} / RMSE" for method in COMMITTEE_METHODS)],
@@ -256,9 +261,9 @@ def shrinking(problem: Problem, splits: int) -> Table:
         ],
     )
     with stage(f"{splits} splits with {SIZES[0]} to {SIZES[-1]} configurations"):
-        found = [row for seed in range(splits) for row in grown(problem, seed)]
-    for (size, kind), own in pd.DataFrame(found).groupby(["size", "kind"]):
-        middle = own[["rmse", *COMMITTEE_METHODS]].median()
+        records = [row for seed in range(splits) for row in grown(problem, seed)]
+    for (size, kind), group in pd.DataFrame(records).groupby(["size", "kind"]):
+        middle = group[["rmse", *COMMITTEE_METHODS]].median()
         table.add(
             size,
             kind,
@@ -269,7 +274,7 @@ def shrinking(problem: Problem, splits: int) -> Table:
 
 
 def grown(problem: Problem, seed: int) -> Iterator[dict[str, object]]:
-    """A row for each size and kind, of one split."""
+    """A row for each size and kind of a split."""
     rng = np.random.default_rng(seed)
     train, _, test = three(problem.group, seed)
     train = rng.permutation(train)
@@ -279,16 +284,16 @@ def grown(problem: Problem, seed: int) -> Iterator[dict[str, object]]:
         for kind in ("energy", "force"):
             row: dict[str, object] = {"size": size, "kind": kind}
             for method, members in committees.items():
-                one = held(problem, fit, members, test, KINDS[kind]).judged()
-                row[method] = 1e3 * float(np.sqrt(np.mean(one.spread**2)))
-                row["rmse"] = 1e3 * float(np.sqrt(np.mean(one.residual**2)))
+                test_set = held(problem, fit, members, test, KINDS[kind]).without_vanishing()
+                row[method] = 1e3 * float(np.sqrt(np.mean(test_set.spread**2)))
+                row["rmse"] = 1e3 * float(np.sqrt(np.mean(test_set.residual**2)))
             yield row
 
 
-def cost(both: bool, orders: tuple[int, ...], options: Options) -> Table:
-    """Seconds of committees as ratios to one plain fit."""
+def cost(with_larger_set: bool, orders: tuple[int, ...], options: Options) -> Table:
+    """Seconds of committees, relative to a single fit."""
     table = Table(
-        "What 100 members cost, in plain fits",
+        "Cost of 100 members, in single fits",
         [
             "set",
             "2Jmax",
@@ -306,12 +311,12 @@ def cost(both: bool, orders: tuple[int, ...], options: Options) -> Table:
         ],
     )
     sets = {"shipped": (shipped_dataset(), "5")}
-    if both:
+    if with_larger_set:
         sets["larger"] = (larger_with_stress(options), "vasp")
     for (name, (dataset, level)), twojmax in product(sets.items(), orders):
-        own = problem(dataset, name, level, twojmax, options)
+        set_problem = problem(dataset, name, level, twojmax, options)
         with stage(f"cost with the {name} set at 2Jmax = {twojmax}"), threadpool_limits(1):
-            rows, plain, times = priced(own, options.repeats)
+            rows, plain, times = priced(set_problem, options.repeats)
         table.add(
             name, twojmax, rows, " / ".join(spread(plain)), *(" / ".join(spread(t / np.median(plain))) for t in times)
         )
@@ -319,7 +324,7 @@ def cost(both: bool, orders: tuple[int, ...], options: Options) -> Table:
 
 
 def priced(problem: Problem, repeats: int) -> tuple[int, np.ndarray, list[np.ndarray]]:
-    """Rows, seconds of a plain fit, and those of all moments and of 100 members by each method."""
+    """Rows, seconds of a single fit, and those of all moments and of 100 members by each method."""
     rng = np.random.default_rng(0)
     train = three(problem.group, 0)[0]
     rows = problem.training_rows(train)
@@ -335,10 +340,10 @@ def priced(problem: Problem, repeats: int) -> tuple[int, np.ndarray, list[np.nda
 
 
 def share(value: float) -> str:
-    """A share or a correlation."""
+    """Format a fraction or a correlation."""
     return "–" if np.isnan(value) else f"{value:.2f}"
 
 
 def sized(value: float, kind: str) -> str:
-    """An error or a width: meV/atom, meV/Å or GPa."""
+    """Format an error or a width: meV/atom, meV/Å or GPa."""
     return f"{value:.2f}" if kind == "stress" else f"{value:.1f}"

@@ -33,7 +33,7 @@ GENERATIONS = 60
 
 
 def run(options: Options) -> list[Table]:
-    """Both searches from the published weights, on three draws of what is held out."""
+    """Both optimisations from the published weights, with three random held-out sets."""
     if not INPUT.exists():
         raise Skip(f"there is no {INPUT}")
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def run(options: Options) -> list[Table]:
 
 
 def held_out(rows: FitRows, seed: int) -> np.ndarray:
-    """Some configurations of every group."""
+    """Random configurations of every group."""
     rng = np.random.default_rng(seed)
     chosen = np.zeros(int(rows.configuration.max()) + 1, dtype=bool)
     for group in dict.fromkeys(rows.group.tolist()):
@@ -67,19 +67,19 @@ def held_out(rows: FitRows, seed: int) -> np.ndarray:
 
 
 def parts_of(rows: FitRows) -> dict[tuple[str, RowKind], np.ndarray]:
-    """Masks of each group's rows of a kind."""
-    found = {}
+    """Masks of the rows of each group and kind."""
+    parts = {}
     for group in dict.fromkeys(rows.group.tolist()):
         for kind in RowKind:
-            own = (rows.group == group) & (rows.kind == kind)
-            if own.any():
-                found[group, kind] = own
-    return found
+            mask = (rows.group == group) & (rows.kind == kind)
+            if mask.any():
+                parts[group, kind] = mask
+    return parts
 
 
 def starting(rows: FitRows) -> dict[tuple[str, RowKind], float]:
     """The published weights."""
-    return {part: float(rows.weight[own][0]) for part, own in parts_of(rows).items()}
+    return {part: float(rows.weight[mask][0]) for part, mask in parts_of(rows).items()}
 
 
 def by_gradient(rows: FitRows, held: np.ndarray, seed: int, generations: int) -> tuple[float, float, int]:
@@ -88,16 +88,16 @@ def by_gradient(rows: FitRows, held: np.ndarray, seed: int, generations: int) ->
     weight = np.maximum(rows.weight, 1e-12 * rows.weight.max())
     moments = GroupMoments(rows.X, rows.y, rows.kind, rows.group, held, weight)
     importance = {part: 1.0 for part in moments.held_out if part[1] != RowKind.STRESS}
-    found = optimise_weights(moments, starting(rows), importance, regulariser=0.0)
-    return (*found.objective, found.n_evaluations)
+    optimised = optimise_weights(moments, starting(rows), importance, regulariser=0.0)
+    return (*optimised.objective, optimised.n_evaluations)
 
 
 def by_genes(rows: FitRows, held: np.ndarray, seed: int, generations: int) -> tuple[float, float, int]:
-    """A genetic algorithm, every individual refitted from its rows."""
+    """A genetic algorithm, in which every individual is fitted from its rows."""
     rng = np.random.default_rng(seed)
     masks, origin = parts_of(rows), np.log(np.array(list(starting(rows).values())))
     names = list(masks)
-    judged = [(own & held, part[1]) for part, own in masks.items() if part[1] != RowKind.STRESS]
+    judged = [(mask & held, part[1]) for part, mask in masks.items() if part[1] != RowKind.STRESS]
 
     def cost(logs: np.ndarray) -> float:
         weight = np.zeros(len(rows.y))
@@ -109,7 +109,7 @@ def by_genes(rows: FitRows, held: np.ndarray, seed: int, generations: int) -> tu
         return float(np.mean([0.5 * np.log(np.mean(residual[o] ** 2) + NEGLIGIBLE_ERRORS[k] ** 2) for o, k in judged]))
 
     population = [origin] + [origin + rng.normal(size=len(origin)) for _ in range(POPULATION - 1)]
-    costs = [cost(one) for one in population]
+    costs = [cost(candidate) for candidate in population]
     first, fits = costs[0], len(population)
     for _ in range(generations):
         order = np.argsort(costs)
@@ -118,8 +118,8 @@ def by_genes(rows: FitRows, held: np.ndarray, seed: int, generations: int) -> tu
             a, b = (min(rng.integers(POPULATION, size=3), key=lambda k: costs[k]) for _ in range(2))
             mixed = np.where(rng.random(len(origin)) < 0.5, population[a], population[b])
             children.append(mixed + MUTATION * rng.normal(size=len(origin)) * (rng.random(len(origin)) < 0.2))
-        kept = [population[k] for k in order[:ELITES]]
-        costs = [costs[k] for k in order[:ELITES]] + [cost(one) for one in children]
-        population = kept + children
+        elites = [population[k] for k in order[:ELITES]]
+        costs = [costs[k] for k in order[:ELITES]] + [cost(child) for child in children]
+        population = elites + children
         fits += len(children)
     return first, float(min(costs)), fits

@@ -1,7 +1,7 @@
-"""What the benchmarks share: the data, timing, tables, and the description of the machine.
+"""Shared parts of the benchmarks: data, timing, tables, and the description of the machine.
 
-Nothing is timed here. Real data come from the shipped set (`shipped`) and from the larger one beside the
-checkout (`larger`), whose descriptors are kept in a working folder because they take a minute.
+Data come from the shipped set (`shipped`) and from the larger set next to the checkout (`larger`), whose descriptors
+are stored in a working folder because they take a minute.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ SHARED = Path(os.environ.get("PARETOFIT_SHARED", ROOT.parent / "shared"))
 LARGER = SHARED / "data" / "fitsnap_be_json"
 
 
-class Skip(Exception):  # noqa: N818  (it is no error)
-    """A benchmark that cannot run here; the message says why."""
+class Skip(Exception):  # noqa: N818  (not an error)
+    """A benchmark that cannot run; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for.
+    """Options of the command line.
 
     Attributes
     ----------
     work : Path
-        Folder for what is made once: datasets, descriptors, tiled designs.
+        Folder for datasets, descriptors and tiled designs, which are computed once.
     cores : int
         Threads or processes of both sides of each comparison.
     repeats : int
     quick : bool
-        Smaller problems: for trying the suite, not for its numbers.
+        Smaller problems, to test the suite.
     fitsnap_python : str
         Python of an environment that has fitsnap3.
     """
@@ -61,7 +61,7 @@ class Options:
 
 @dataclass
 class Table:
-    """A table of a benchmark with what has to be said about it."""
+    """A table of a benchmark, with notes."""
 
     title: str
     header: Sequence[str]
@@ -73,7 +73,7 @@ class Table:
         self.rows.append([str(cell) for cell in cells])
 
     def markdown(self) -> str:
-        """As Markdown that also reads well as text."""
+        """Format the table as Markdown with aligned columns."""
         lines = [list(self.header), *self.rows]
         widths = [max(len(line[k]) for line in lines) for k in range(len(self.header))]
         text = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
@@ -87,7 +87,7 @@ def spread(values: Sequence[float] | np.ndarray, form: str = ".3g") -> list[str]
 
 
 def seconds(work: Callable[[], object], repeats: int = 1) -> np.ndarray:
-    """``(repeats,)``: wall-clock seconds of each run."""
+    """Return the wall-clock seconds of each run, ``(repeats,)``."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -97,25 +97,25 @@ def seconds(work: Callable[[], object], repeats: int = 1) -> np.ndarray:
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process, its threads and its living and finished children, as far as /proc tells."""
-    own = os.times()
-    total = own.user + own.system + own.children_user + own.children_system
+    """CPU seconds of this process, its threads, and its running and finished children, from /proc."""
+    process_times = os.times()
+    total = process_times.user + process_times.system + process_times.children_user + process_times.children_system
     ticks = os.sysconf("SC_CLK_TCK")
-    family = {os.getpid()}
+    processes = {os.getpid()}
     for path in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda path: int(path.parent.name)):
         try:
             fields = path.read_text().rsplit(")", 1)[1].split()
         except OSError:  # it has just ended
             continue
-        if int(fields[1]) in family:  # children have larger numbers than their parents
-            family.add(int(path.parent.name))
+        if int(fields[1]) in processes:  # children have larger numbers than their parents
+            processes.add(int(path.parent.name))
             total += sum(map(int, fields[11:15])) / ticks
     return total
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Say what is going on, and how long it took."""
+    """Print the name of a stage and its duration."""
     print(f"  {name} ...", end="", flush=True)
     start = time.perf_counter()
     yield
@@ -155,7 +155,7 @@ def larger_configurations() -> tuple[list[Atoms], list[dict[str, object]]]:
 
 
 def larger_dataset(work: Path) -> Dataset:
-    """The same as a dataset, in the working folder."""
+    """Dataset of the larger set in the working folder."""
     path = work / "larger.h5"
     if not path.exists():
         configurations, labels = larger_configurations()
@@ -172,13 +172,13 @@ def design_of(dataset: Dataset, name: str, options: Options, twojmax: int = 8) -
     """Descriptors of a dataset with its labels; computed once for each working folder."""
     path = options.work / f"design_{name}_{twojmax}.h5"
     if not path.exists():
-        with stage(f"descriptors of the {name} set at 2Jmax = {twojmax} (kept in the working folder)"):
+        with stage(f"descriptors of the {name} set at 2Jmax = {twojmax} (stored in the working folder)"):
             compute_design(dataset, SnapBasis(elements=["Be"], twojmax=twojmax), path, jobs=options.cores)
     return DesignMatrix.open(path).with_labels(dataset, dataset.levels)
 
 
 def with_copies(design: DesignMatrix, n_levels: int) -> DesignMatrix:
-    """The design with perturbed copies of its one level, for timing; the level itself is the last."""
+    """The design with perturbed copies of its only level, for timing; the level itself is the last."""
     (truth,) = design.targets.values()
     rng = np.random.default_rng(0)
     scale = np.array([truth[design.kind == kind].std() if (design.kind == kind).any() else 0.0 for kind in RowKind])
@@ -187,7 +187,7 @@ def with_copies(design: DesignMatrix, n_levels: int) -> DesignMatrix:
 
 
 def train_test(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """70 % of the configurations train, 30 % test."""
+    """Random train/test split, 70 % to 30 %."""
     order = np.random.default_rng(1).permutation(n)
     cut = int(0.7 * n)
     return np.sort(order[:cut]), np.sort(order[cut:])

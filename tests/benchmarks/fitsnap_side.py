@@ -80,8 +80,8 @@ def settings(folder: str, twojmax: int, cutoff: str) -> dict:
 def main() -> None:
     """Describe the folder's configurations and print the result."""
     folder, twojmax, cutoff = sys.argv[1:]
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         shims()
         import numpy as np
         from fitsnap3lib.fitsnap import FitSnap

@@ -47,12 +47,12 @@ class Plan:
 
     @property
     def sizes(self) -> list[int]:
-        """Of the subsets, the whole training half included."""
+        """Number of subsets, including the whole training half."""
         return scaled_sizes(self.n // 2)[-self.n_sizes :]
 
     @property
     def columns(self) -> int:
-        """Of the design."""
+        """Number of rows of the design."""
         return SnapBasis(elements=["Be"], twojmax=max(self.twojmax)).n_features
 
     def size(self, rows: int) -> Size:
@@ -112,7 +112,7 @@ QUICK = {"A1": Plan(60, (2,), n_sizes=2), "B1": Plan(30, (2, 4), n_sizes=2)}
 
 @dataclass
 class Measured:
-    """What one run took.
+    """Measurements of a run.
 
     Attributes
     ----------
@@ -152,9 +152,9 @@ class Measured:
         return self.plan.size(self.rows)
 
     def clock(self, name: str, *, cpu: bool = False) -> float:
-        """Seconds of a stage: wall clock, or CPU where that was seen."""
+        """Seconds of a stage: wall clock, or CPU if it was measured."""
         return (self.cpu.get(name, 0.0) if cpu else 0.0) or self.seconds[name]
 
     def largest_memory(self, name: str) -> float:
-        """MB of a stage: of all processes where that was seen, else of the main one, with files that it mapped."""
+        """Memory of a stage (MB): of all processes if measured, else of the main process, with mapped files."""
         return self.memory_of_all.get(name, self.memory[name])

@@ -1,4 +1,4 @@
-"""A made-up dataset of the size of the published one: 20,000 cells of 50 beryllium atoms at six levels.
+"""A synthetic dataset of the size of the published one: 20,000 cells of 50 beryllium atoms at six levels.
 
     python tests/benchmarks/published_size.py OUT.h5 -n 20000 --atoms 50 --seed 1 --jobs 2
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Published:
-    """What the paper says of a level: seconds of a label, and its errors against level 6.
+    """Published values of a level: seconds of a label, and its errors against level 6.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ IMAGES = np.array([image for image in product((-1, 0, 1), repeat=3) if image > (
 
 @dataclass(frozen=True)
 class Raw:
-    """A structure before the cheap levels have their errors.
+    """A structure before the errors of the cheap levels are added.
 
     Attributes
     ----------
@@ -149,8 +149,8 @@ def make_dataset(path: Path, n: int, *, atoms: int = 50, seed: int = 1, jobs: in
     """
     count = max(n, SCALED_ON)
     batches = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-    made = parallel_map(partial(_raws, atoms=atoms, seed=seed), batches, jobs)
-    tracked = (raw for batch in made for raw in batch)
+    results = parallel_map(partial(_raws, atoms=atoms, seed=seed), batches, jobs)
+    tracked = (raw for batch in results for raw in batch)
     raws = track(tracked, count, "structures and labels", enabled=progress)
     first = list(islice(raws, SCALED_ON))
     errors = scaled_errors(first, np.random.default_rng(seed))
@@ -171,7 +171,9 @@ def make_dataset(path: Path, n: int, *, atoms: int = 50, seed: int = 1, jobs: in
     for raw in raws:
         keep(raw)
     settings = {"source": "made up: tests/benchmarks/published_size.py"}
-    write_dataset(path, configurations, {level: LevelData(own, settings) for level, own in labels.items()})
+    write_dataset(
+        path, configurations, {level: LevelData(level_labels, settings) for level, level_labels in labels.items()}
+    )
 
 
 def packing(number: int, atoms: int, seed: int) -> Atoms:
@@ -219,7 +221,7 @@ def reference_potential() -> ReferencePotential:
 
 
 def raw_labels(atoms: Atoms) -> Raw:
-    """Labels of level 6, and the rows that errors are made of."""
+    """Labels of level 6, and the rows from which errors are generated."""
     lammps = get_shared_lammps()
     energy, forces, _ = compute_reference_labels(lammps, ERROR_BASIS, reference_potential(), atoms)
     row, rows = compute_configuration_rows(lammps, ERROR_BASIS, atoms, direct=True)
@@ -227,7 +229,7 @@ def raw_labels(atoms: Atoms) -> Raw:
 
 
 def _raws(numbers: Sequence[int], atoms: int, seed: int) -> list[Raw]:
-    """Some structures; runs in a worker."""
+    """Generate a batch of structures; runs in a worker."""
     with threadpool_limits(1):
         return [raw_labels(packing(number, atoms, seed)) for number in numbers]
 
@@ -252,9 +254,9 @@ def scaled_errors(raws: Sequence[Raw], rng: np.random.Generator) -> Errors:
     force_rows = np.concatenate([raw.force_rows for raw in raws])
     quiet = _quiet_models(energy_rows, force_rows)
     cells = np.array([cell_errors(raw.atoms.cell[:]) for raw in raws])
-    common, *own = rng.normal(size=(len(ERRONEOUS) + 1, quiet.shape[1]))
+    common, *deviations = rng.normal(size=(len(ERRONEOUS) + 1, quiet.shape[1]))
     scales = []
-    for level, mixture, g in zip(ERRONEOUS, own, cells.T, strict=True):
+    for level, mixture, g in zip(ERRONEOUS, deviations, cells.T, strict=True):
         published = LEVELS[level]
         c = quiet @ (np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * mixture)
         c *= published.force / 1000 / np.sqrt(np.mean((force_rows @ c) ** 2))
@@ -288,18 +290,18 @@ def added_scale(s: np.ndarray, g: np.ndarray, spread: float) -> float:
 def statistics(data: Dataset) -> list[tuple[str, float, float, float]]:
     """Level, and its errors against level 6 as in `Published`: energy, centred, force."""
     labels = {level: data.labels(level) for level in LEVELS}
-    found = []
+    errors = []
     for level in ERRONEOUS:
         energy = 1000 * (labels[level].energy - labels["6"].energy) / data.n_atoms
         force = 1000 * (labels[level].forces - labels["6"].forces)
-        found.append(
+        errors.append(
             (level, float(np.sqrt(np.mean(energy**2))), float(energy.std()), float(np.sqrt(np.mean(force**2))))
         )
-    return found
+    return errors
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT.h5")
     parser.add_argument("-n", type=int, default=20_000, help="configurations (20000)")
@@ -315,10 +317,10 @@ def main() -> None:
     print("level: energy, less its mean (meV/atom), force (meV/Å), and as published")
     with Dataset(arguments.out) as data:
         reached = statistics(data)
-    for level, *found in reached:
+    for level, *errors in reached:
         published = LEVELS[level]
         wanted = (published.energy, published.centred, published.force)
-        print(f"{level}: {', '.join(f'{a:.2f} ({b:.2f})' for a, b in zip(found, wanted, strict=True))}")
+        print(f"{level}: {', '.join(f'{a:.2f} ({b:.2f})' for a, b in zip(errors, wanted, strict=True))}")
 
 
 if __name__ == "__main__":

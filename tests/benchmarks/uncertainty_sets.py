@@ -1,4 +1,4 @@
-"""Sets for `bench_uncertainty`: rows of real data with stress rows beside them, splits by families, fits and spreads.
+"""Data for `bench_uncertainty`: rows with stress rows, splits by groups, fits and spreads.
 
 Energies and forces train; stresses are only judged. Nothing is timed here.
 """
@@ -77,20 +77,20 @@ class Held:
     configuration: np.ndarray
     seen: np.ndarray
 
-    def _where(self, own: np.ndarray) -> Held:
-        return Held(self.residual[own], self.spread[own], self.configuration[own], self.seen[own])
+    def _where(self, indices: np.ndarray) -> Held:
+        return Held(self.residual[indices], self.spread[indices], self.configuration[indices], self.seen[indices])
 
     def of(self, configurations: np.ndarray) -> Held:
-        """Those of some configurations."""
+        """Rows of the selected configurations."""
         return self._where(np.isin(self.configuration, configurations))
 
-    def judged(self) -> Held:
-        """Without what vanishes by symmetry."""
+    def without_vanishing(self) -> Held:
+        """Rows that do not vanish by symmetry."""
         return self._where(self.seen)
 
     def constant(self) -> Held:
         """The same residuals with one spread for all; nothing tells a calibration then what vanishes."""
-        return replace(self.judged(), spread=np.ones(self.seen.sum()))
+        return replace(self.without_vanishing(), spread=np.ones(self.seen.sum()))
 
     def mean(self, values: np.ndarray) -> float:
         """Mean over configurations of their means."""
@@ -110,15 +110,15 @@ def larger_with_stress(options: Options) -> Dataset:
     if not path.exists():
         notes: Counter[str] = Counter()
         files = sorted(LARGER.glob("*/*.json"))
-        found = [atoms for one in files for atoms in parse_fitsnap_structures(one, load_json(one), notes)]
-        found = [atoms for atoms in found if set(atoms.get_chemical_symbols()) == {"Be"}]
-        labels = [dict(atoms.calc.results) for atoms in found]
+        structures = [atoms for path in files for atoms in parse_fitsnap_structures(path, load_json(path), notes)]
+        structures = [atoms for atoms in structures if set(atoms.get_chemical_symbols()) == {"Be"}]
+        labels = [dict(atoms.calc.results) for atoms in structures]
         for label in labels:
             if "stress" in label:
                 label["stress"] = MISLABELLED * label["stress"]
-        for atoms in found:
+        for atoms in structures:
             atoms.calc, atoms.info = None, {}
-        write_dataset(path, found, {"vasp": LevelData(labels)})
+        write_dataset(path, structures, {"vasp": LevelData(labels)})
     return Dataset(path)
 
 
@@ -129,8 +129,8 @@ def problem(dataset: Dataset, name: str, level: str, twojmax: int, options: Opti
     norm = np.linalg.norm(X, axis=1)
     seen = np.ones(len(X), dtype=bool)
     for kind in (RowKind.FORCE, RowKind.STRESS):
-        own = design.kind == kind
-        seen[own] = norm[own] > ZERO * np.median(norm[own])
+        is_kind = design.kind == kind
+        seen[is_kind] = norm[is_kind] > ZERO * np.median(norm[is_kind])
     group = assign_groups(dataset.ids, dataset.info_records, ["parent", "trajectory"])
     return Problem(X, design.targets[level], design.kind, design.configuration, seen, group)
 
@@ -139,7 +139,7 @@ def with_stress(dataset: Dataset, name: str, options: Options, twojmax: int) -> 
     """Descriptors with stress rows; computed once for each working folder."""
     path = options.work / f"design_{name}_stress_{twojmax}.h5"
     if not path.exists():
-        with stage(f"descriptors of the {name} set at 2Jmax = {twojmax} (kept in the working folder)"):
+        with stage(f"descriptors of the {name} set at 2Jmax = {twojmax} (stored in the working folder)"):
             compute_design(dataset, basis_of(twojmax), path, stress=True, jobs=options.cores)
     return DesignMatrix.open(path)
 
@@ -170,8 +170,10 @@ def fitted(problem: Problem, train: np.ndarray, rng: np.random.Generator) -> Com
 
     def blocks() -> Iterator[RowBlock]:
         for start in range(0, len(X), BLOCK_ROWS):
-            own = slice(start, start + BLOCK_ROWS)
-            yield RowBlock(X[own], y[own], kind[own], configuration[own], np.ones(len(X[own]), dtype=bool))
+            window = slice(start, start + BLOCK_ROWS)
+            yield RowBlock(
+                X[window], y[window], kind[window], configuration[window], np.ones(len(X[window]), dtype=bool)
+            )
 
     return CommitteeFit.from_parts(blocks, problem.group, WEIGHTS, rng)
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-INTERVAL = 1.0  # seconds between two looks
+INTERVAL = 1.0  # seconds between two measurements
 
 
 class Seen(NamedTuple):
-    """What was seen of the processes of a run, by stage: the most memory at once, MB, and CPU seconds."""
+    """Peak memory (MB) and CPU seconds of the processes of a run, by stage."""
 
     memory: dict[str, float]
     cpu: dict[str, float]
@@ -23,9 +23,9 @@ class Seen(NamedTuple):
 
 @contextmanager
 def watched(process: int, log: Path) -> Iterator[Seen]:
-    """Watch a process and those it starts; without /proc nothing is seen.
+    """Measure a process and its children; without /proc nothing is measured.
 
-    Nobody waits for the workers of joblib, so that the system's account of children that have ended lacks them.
+    The workers of joblib are not waited for, so that the CPU time of finished children in the process table lacks them.
     """
     seen, spent = Seen({}, {}), {}
     over = threading.Event()
@@ -50,7 +50,7 @@ def watched(process: int, log: Path) -> Iterator[Seen]:
 
 
 def _stage_in(log: Path) -> str:
-    """The stage that a run's log says was started last."""
+    """The stage that was started last according to the log of a run."""
     if not log.exists():
         return ""
     started = [line.split() for line in log.read_text().splitlines() if line.endswith(": started")]
@@ -58,7 +58,7 @@ def _stage_in(log: Path) -> str:
 
 
 def family(process: int) -> set[int]:
-    """A process and all below it."""
+    """A process and all its descendants."""
     members = {process}
     for status in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda path: int(path.parent.name)):
         with suppress(OSError, IndexError):
@@ -68,7 +68,7 @@ def family(process: int) -> set[int]:
 
 
 def _fields(status: Path) -> list[str]:
-    """Of /proc/PID/stat, from the third on: names may have blanks and brackets."""
+    """Fields of /proc/PID/stat from the third on; the name before may contain blanks and brackets."""
     return status.read_text().rsplit(")", 1)[1].split()
 
 
@@ -77,6 +77,6 @@ def _cpu_seconds(process: int) -> float:
 
 
 def _megabytes(process: int) -> float:
-    """Memory, that shared with other processes in parts."""
+    """Memory, with shared memory divided between its processes (PSS)."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

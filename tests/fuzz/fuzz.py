@@ -1,16 +1,17 @@
-"""Coverage-guided fuzzing of whatever reads a file; no part of the tests.
+"""Coverage-guided fuzzing of the readers of files; not part of the test suite.
 
-atheris feeds a reader with files that reach ever more of its code. The reader must come back or raise an InputError;
-anything else, more than ten seconds and more than 4 GB stop the search, and the file is kept as ``crash-*``,
-``timeout-*`` or ``oom-*``. In an environment of its own, with paretofit and its tests' packages::
+atheris calls a reader with files that reach more and more of its code. The reader must return or raise an InputError.
+Any other error, and more than ten seconds or 4 GB, stop the search, and the file is stored as ``crash-*``,
+``timeout-*`` or ``oom-*``. In a separate environment with paretofit and the extra `test`::
 
     pip install atheris
     python tests/fuzz/fuzz.py study -max_total_time=120
-    python tests/fuzz/fuzz.py study crash-0123...        # that one file again
+    python tests/fuzz/fuzz.py study crash-0123...        # repeats a single file
 
-The kinds are those of ``tests/hostile.py``: study, levels, extxyz, vasprun, outcar, fitsnap_json, fitsnap_input,
-ase_json, ase_db, traj, dataset, design, committee and csv. What is found gets a test of a few lines in
-``tests/test_hostile.py``. Damaged HDF5 also ends in HDF5 itself, with a signal: that is not ours.
+The kinds of files are those of ``tests/helpers/hostile.py``: study, levels, extxyz, vasprun, outcar, fitsnap_json,
+fitsnap_input, ase_json, ase_db, traj, dataset, design, committee and csv. Each error gets a short test in
+``tests/robustness/test_hostile.py``. A corrupt HDF5 file can also end in a signal inside the HDF5 library, which is not
+an error of paretofit.
 """
 
 import sys
@@ -31,18 +32,19 @@ LIMITS = ["-timeout=10", "-rss_limit_mb=4096", "-close_fd_mask=0"]
 
 
 def main(kind: str, *options: str) -> None:
-    """Fuzz the reader of one kind, beginning with a valid file."""
+    """Fuzz the reader of one kind of file, starting from a valid file."""
     warnings.simplefilter("ignore")
-    place = Path(tempfile.mkdtemp(prefix=f"fuzz-{kind}-"))
-    (place / "valid").mkdir()
-    (place / "valid" / "0").write_bytes(hostile.valid(kind))
+    folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{kind}-"))
+    (folder / "valid").mkdir()
+    (folder / "valid" / "0").write_bytes(hostile.valid(kind))
 
-    def one(content: bytes) -> None:
+    def read_content(content: bytes) -> None:
         with suppress(InputError):
-            hostile.feed(kind, content, place)
+            hostile.feed(kind, content, folder)
 
     files = [option for option in options if not option.startswith("-")]
-    atheris.Setup([sys.argv[0], *LIMITS, *options, *([] if files else [str(place / "valid")])], one)
+    corpus = [] if files else [str(folder / "valid")]
+    atheris.Setup([sys.argv[0], *LIMITS, *options, *corpus], read_content)
     atheris.Fuzz()
 
 

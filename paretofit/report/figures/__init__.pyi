@@ -9,6 +9,7 @@ from .front_figures import plot_front_by_cost as plot_front_by_cost
 from .learning_figures import plot_disagreement_by_iteration as plot_disagreement_by_iteration
 from .learning_figures import plot_errors_over_iterations as plot_errors_over_iterations
 from .learning_figures import plot_map_by_iteration as plot_map_by_iteration
+from .level_figures import plot_energy_parity as plot_energy_parity
 from .network_figures import assess_networks as assess_networks
 from .network_figures import build_network_tables as build_network_tables
 from .network_figures import collect_network_warnings as collect_network_warnings
@@ -20,7 +21,10 @@ from .noise_text import describe_label_noise as describe_label_noise
 from .style import MIN_RELATIVE_ERROR as MIN_RELATIVE_ERROR
 from .style import UNITS as UNITS
 from .style import CannotDrawError as CannotDrawError
+from .style import COLOURS as COLOURS
 from .style import get_parent_figure as get_parent_figure
+from .style import level_colour as level_colour
+from .style import level_marker as level_marker
 from .style import save_figure as save_figure
 from .sweep_figures import plot_energy_force_by_twojmax as plot_energy_force_by_twojmax
 from .sweep_figures import plot_energy_force_tradeoff as plot_energy_force_tradeoff
