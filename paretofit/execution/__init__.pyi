@@ -9,3 +9,4 @@ from .parallel import ClusterRunner as ClusterRunner
 from .parallel import dump_function as dump_function
 from .parallel import exit_with_parent as exit_with_parent
 from .parallel import parallel_map as parallel_map
+from .run_context import RunContext as RunContext
