@@ -25,12 +25,8 @@ from paretofit import InputError, run_study
 from paretofit.cli import app
 from paretofit.core import ExecutionError, hash_array
 from paretofit.execution import dump_function, get_active_client, parallel_map, run_tasks, use_cluster
-from paretofit.execution.cluster import (
-    LocalClusterSettings,
-    RunningClusterSettings,
-    SlurmClusterSettings,
-    start_slurm_cluster,
-)
+from paretofit.execution.cluster import start_slurm_cluster
+from paretofit.execution.cluster_settings import LocalClusterSettings, RunningClusterSettings, SlurmClusterSettings
 from paretofit.study import load_study
 from paretofit.sweep import FastEngine, run_sweep
 from paretofit.sweep.finished_subsets import PartialResults
@@ -121,7 +117,7 @@ class TestTasks:
 
     def test_a_cluster_whose_workers_have_left_is_said(self, monkeypatch):
         monkeypatch.setattr("paretofit.execution.cluster.CLUSTER_TIMEOUT_S", 2.0)
-        monkeypatch.setattr("paretofit.execution.parallel.WORKER_POLL_INTERVAL_S", 0.5)
+        monkeypatch.setattr("paretofit.execution.dask_executor.WORKER_POLL_INTERVAL_S", 0.5)
         with (
             distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as running,
             use_cluster(RunningClusterSettings(scheduler=running.scheduler_address), 1),
@@ -262,7 +258,7 @@ def test_a_scheduler_that_hangs(tmp_path, monkeypatch):
     with started_by_somebody(tmp_path) as (scheduler, _):
         found = parallel_map(abs, range(100), 1)
         assert next(found) == 0
-        monkeypatch.setattr("paretofit.execution.parallel.SCHEDULER_TIMEOUT_S", 2.0)
+        monkeypatch.setattr("paretofit.execution.dask_executor.SCHEDULER_TIMEOUT_S", 2.0)
         scheduler.send_signal(signal.SIGSTOP)
         with pytest.raises(ExecutionError, match="the scheduler of the cluster has not answered for 2 s"):
             list(found)
@@ -270,7 +266,7 @@ def test_a_scheduler_that_hangs(tmp_path, monkeypatch):
 
 
 def test_workers_of_another_version(tmp_path, monkeypatch):
-    monkeypatch.setattr("paretofit.execution.cluster.__version__", "9.9")
+    monkeypatch.setattr("paretofit.execution.dask_executor.__version__", "9.9")
     with (
         pytest.raises(
             InputError, match=r"the worker tcp://.* has paretofit .*, and this is 9\.9; start workers in this"
@@ -283,7 +279,7 @@ def test_workers_of_another_version(tmp_path, monkeypatch):
 @pytest.mark.parametrize("ordered", [True, False])
 def test_the_last_worker_goes_with_results_that_nobody_has_fetched(tmp_path, monkeypatch, ordered):
     monkeypatch.setattr("paretofit.execution.cluster.CLUSTER_TIMEOUT_S", 2.0)
-    monkeypatch.setattr("paretofit.execution.parallel.WORKER_POLL_INTERVAL_S", 0.5)
+    monkeypatch.setattr("paretofit.execution.dask_executor.WORKER_POLL_INTERVAL_S", 0.5)
     with started_by_somebody(tmp_path) as (_, worker):
         found = parallel_map(abs, range(4), 1, ordered=ordered)
         assert next(found) == 0

@@ -11,9 +11,10 @@ import ase.io
 import pytest
 from ase.build import bulk
 from helpers.faults import LABELS, begin, call, gone, in_one_sentence, small_disk, soon, stop
+from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from paretofit import Dataset
-from paretofit.execution import isolated as module
+from paretofit.execution import run_tasks
 from paretofit.labelling.scratch import SCRATCH_PREFIX, remove_stale_scratch, scratch_folder
 
 STUDY = LABELS.replace("slow.Slow", "program.Program")
@@ -110,7 +111,7 @@ def test_a_full_disk_is_no_failure_of_a_label(folder):
 
 
 def test_a_task_is_handed_out_again_where_a_process_had_just_died(monkeypatch):
-    submit, count = module.ProcessPoolExecutor.submit, []
+    submit, count = ProcessPoolExecutor.submit, []
 
     def sometimes(pool, function, task):
         count.append(task)
@@ -118,5 +119,5 @@ def test_a_task_is_handed_out_again_where_a_process_had_just_died(monkeypatch):
             raise BrokenProcessPool
         return submit(pool, function, task)
 
-    monkeypatch.setattr(module.ProcessPoolExecutor, "submit", sometimes)
-    assert dict(module.run_tasks(abs, range(-6, 0), 2, lambda _: None)) == {-k: k for k in range(1, 7)}
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", sometimes)
+    assert dict(run_tasks(abs, range(-6, 0), 2, lambda _: None)) == {-k: k for k in range(1, 7)}
