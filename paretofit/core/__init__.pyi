@@ -1,6 +1,8 @@
 from .arrays import Array as Array
+from .csv_files import write_csv as write_csv
 from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError
+from .errors import check_choice as check_choice
 from .errors import suggest_match as suggest_match
 from .files import DISK_WRITE_ERRNOS as DISK_WRITE_ERRNOS
 from .files import LOCK_FILE_NAME as LOCK_FILE_NAME
@@ -12,6 +14,7 @@ from .files import hash_files as hash_files
 from .files import hash_json as hash_json
 from .files import one_line as one_line
 from .files import read_json_with_digest as read_json_with_digest
+from .files import read_text as read_text
 from .files import read_yaml as read_yaml
 from .files import remove_file as remove_file
 from .files import remove_temporary_files as remove_temporary_files
@@ -47,3 +50,5 @@ from .settings import StrictPositiveFloat as StrictPositiveFloat
 from .settings import StrictSettings as StrictSettings
 from .settings import format_validation_error as format_validation_error
 from .settings import list_settings as list_settings
+from .text import list_first as list_first
+from .text import natural_sort_key as natural_sort_key
