@@ -204,8 +204,7 @@ class AugmentSettings(StrictSettings):
             raise ValueError("'clusters.min_atoms' must be at most 'clusters.max_atoms'")
         if clusters.count and clusters.min_atoms > self.max_atoms:
             raise ValueError(f"'clusters.min_atoms' must be at most 'max_atoms', {self.max_atoms}")
-        if entropy.count and entropy.n_atoms_range[1] > self.max_atoms:
-            raise ValueError(
-                f"'entropy.n_atoms_range' goes up to {entropy.n_atoms_range[1]}, more than 'max_atoms', {self.max_atoms}"
-            )
+        largest = entropy.n_atoms_range[1]
+        if entropy.count and largest > self.max_atoms:
+            raise ValueError(f"'entropy.n_atoms_range' goes up to {largest}, more than 'max_atoms', {self.max_atoms}")
         return self

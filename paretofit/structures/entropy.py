@@ -184,7 +184,7 @@ class EntropyMaximiser:
 
     def generate(self, moments: DescriptorMoments) -> tuple[GeneratedConfiguration, DescriptorMoments]:
         """The best of several starts, up to the first that raises the entropy, and the moments of a set with it."""
-        before, starts = moments.entropy(), []
+        before, starts = moments.entropy(), list[tuple[GeneratedConfiguration, DescriptorMoments]]()
         while len(starts) < self._settings.max_starts and (not starts or starts[-1][0].entropy_gain <= 0):
             start = generate_random_configuration(self._settings, self._rng, self._radii)
             atoms, values, random_values = self.maximise(start, moments)

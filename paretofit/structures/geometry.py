@@ -108,4 +108,6 @@ def measure_thickness(atoms: Atoms) -> float:
 
 def _complete_cell(atoms: Atoms) -> Array:
     """``(3, 3)``: the cell, with unit vectors perpendicular to the periodic ones in place of the others."""
-    return np.array(complete_cell(drop_vacuum_vectors(atoms).cell))
+    cell = np.array(drop_vacuum_vectors(atoms).cell)
+    cell[~atoms.pbc] = complete_cell(cell)[~atoms.pbc]  # which also returns the others with rounding errors
+    return cell

@@ -87,7 +87,7 @@ class CandidateGenerator:
         n_parents -= sum(weights[kind] * count for kind, count in requested.items() if count is not None)
         shares = {kind: DEFAULT_SHARES[kind] for kind in possible if requested[kind] is None}
         unit = max(n_parents, 0.0) / max(sum(weights[kind] * share for kind, share in shares.items()), 1e-9)
-        counts = {kind: 0 for kind in requested}
+        counts = dict.fromkeys(requested, 0)
         for kind in possible:
             count = requested[kind]
             counts[kind] = int(shares[kind] * unit) if count is None else count
@@ -156,9 +156,9 @@ class CandidateGenerator:
         requested = clusters.get_pair_distances()
         radii = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
         distances = {}
-        for pair in product(radii, repeat=2):
-            smallest = 1.001 * filters.min_distance_ratio * (radii[pair[0]] + radii[pair[1]])  # the filter's limit
-            distances[pair] = max(kinds.get_pair_distance(requested, *pair), smallest)
+        for first, second in product(radii, repeat=2):
+            smallest = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])  # the filter's limit
+            distances[first, second] = max(kinds.get_pair_distance(requested, first, second), smallest)
         atoms = kinds.build_cluster(symbols, rng, distances, self.settings.vacuum)
         return atoms, f"{size} atoms one by one", None
 

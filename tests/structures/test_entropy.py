@@ -42,7 +42,7 @@ def test_the_slope_is_the_derivative_of_what_is_maximised(describe, settings):
     climber = EntropyMaximiser(settings, describe(settings), rng, {})
     moments = climber.random_moments.add(rng.normal(size=(9, len(climber.random_moments.total))))
     atoms = generate_random_configuration(settings.model_copy(update={"volume_per_atom": settings.volume_per_atom[:1] * 2}), rng)
-    assert compute_core_repulsion(atoms, settings.closest, {})[0] > 0  # the core is tested, too
+    assert compute_core_repulsion(atoms, settings.min_distance_ratio, {})[0] > 0  # the core is tested, too
     _, _, slope = climber.evaluate_objective(atoms, moments)
     step = 1e-5
     for k, axis in [(0, 0), (1, 2), (3, 1)]:
