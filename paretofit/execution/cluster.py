@@ -3,8 +3,6 @@
 Results do not depend on the cluster on which tasks run.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import os
@@ -12,19 +10,15 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from paretofit.core import InputError, one_line
-from paretofit.execution.cluster_settings import REQUIRED_PACKAGES
+from paretofit.execution.cluster_settings import REQUIRED_PACKAGES, AnyClusterSettings, SlurmClusterSettings
 from paretofit.execution.dask_executor import DaskExecutor, check_worker_threads, check_worker_versions
 from paretofit.execution.slurm_jobs import JobExecutor, open_job_executor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from paretofit.execution.cluster_settings import AnyClusterSettings, SlurmClusterSettings
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from paretofit import __version__
 from paretofit.core import ExecutionError, InputError
-from paretofit.execution.executors import LostTaskError
+from paretofit.execution.executors import LostTaskError, TaskExecutor
 
 INITIAL_TASKS = 8  # tasks that wait for the first worker
 WORKER_POLL_INTERVAL_S = 10.0
@@ -16,7 +16,7 @@ SCHEDULER_TIMEOUT_S = 300.0  # without an answer, after which the scheduler has 
 VERSION_CHECK_TIMEOUT_S = 10.0
 
 
-class DaskExecutor:
+class DaskExecutor(TaskExecutor):
     """The workers of a cluster.
 
     Parameters
@@ -30,7 +30,7 @@ class DaskExecutor:
         self.client, self._worker_timeout_s = client, worker_timeout_s
 
     @property
-    def max_pending(self) -> int:
+    def max_pending(self) -> int:  # type: ignore[override]  # workers come and go
         """Two tasks for each worker; `InputError` if one that came later has several threads."""
         try:
             n_threads = self._count_threads()
@@ -74,9 +74,6 @@ class DaskExecutor:
                     raise LostTaskError(str(error)) from error
                 raise
 
-    def release(self, future: Any) -> None:
-        """See `TaskExecutor`."""
-
     def cancel(self, futures: Sequence[Any]) -> None:
         """See `TaskExecutor`."""
         self.client.cancel(list(futures))
@@ -84,15 +81,12 @@ class DaskExecutor:
     def _count_threads(self) -> dict[str, int]:
         """Threads of the workers by their addresses."""
         try:
-            n_threads: dict[str, int] = self.client.sync(
-                self.client.scheduler.ncores, callback_timeout=SCHEDULER_TIMEOUT_S
-            )
+            return dict(self.client.sync(self.client.scheduler.ncores, callback_timeout=SCHEDULER_TIMEOUT_S))
         except TimeoutError as error:
             raise ExecutionError(
                 f"the scheduler of the cluster has not answered for {SCHEDULER_TIMEOUT_S:.0f} s; start the cluster "
                 "again, then repeat the command: it resumes"
             ) from error
-        return n_threads
 
 
 def check_worker_threads(n_threads: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Where tasks run: one protocol for processes of this machine, workers of a cluster and jobs of a queue.
+"""Where tasks run: one interface to processes of this machine, workers of a cluster and jobs of a queue.
 
 An executor has the shape of `concurrent.futures.Executor`. What it adds is what long runs need: how many tasks to hand
 out at a time, an error of its own for a task whose worker was lost, and what to do with a result once it is stored.
@@ -7,6 +7,7 @@ out at a time, an error of its own for a task whose worker was lost, and what to
 import multiprocessing
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
@@ -14,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import psutil
@@ -35,27 +36,30 @@ class LostTaskError(Exception):
     """The process, worker or job of a task ended without a result."""
 
 
-class TaskExecutor(Protocol):
-    """What runs tasks. A future is whatever `submit` returns; it has the method ``done()``."""
+class TaskExecutor(ABC):
+    """What runs tasks. Futures are those of `concurrent.futures`, unless a subclass has others with ``done()``."""
 
-    @property
-    def max_pending(self) -> int:
-        """Number of tasks to hand out before the first of them is finished; it may change during a run."""
+    max_pending: int  # tasks to hand out before the first of them is finished; it may change during a run
 
+    @abstractmethod
     def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
         """Hand out a task; return its future."""
 
     def wait(self, futures: Sequence[Any]) -> None:
         """Wait until at least one of the futures is done; `ExecutionError` if none can be."""
+        wait_for_futures(futures, return_when=FIRST_COMPLETED)
 
     def get_result(self, future: Any) -> Any:
-        """Result of a finished task; what it raised, or `LostTaskError`."""
+        """Result of a finished task; raise what it raised, or `LostTaskError`."""
+        return future.result()
 
-    def release(self, future: Any) -> None:
+    def release(self, future: Any) -> None:  # noqa: B027  (most executors have nothing to do)
         """Forget a task whose result has been stored."""
 
     def cancel(self, futures: Sequence[Any]) -> None:
         """Give up tasks that have not been started."""
+        for future in futures:
+            future.cancel()
 
 
 def run_ahead(
@@ -100,7 +104,7 @@ def run_ahead(
             executor.cancel([future for _, future in pending])
 
 
-class LocalExecutor:
+class LocalExecutor(TaskExecutor):
     """Tasks in this process: each runs when it is submitted."""
 
     max_pending = 1
@@ -114,24 +118,8 @@ class LocalExecutor:
             future.set_exception(error)
         return future
 
-    def wait(self, futures: Sequence[Any]) -> None:
-        """See `TaskExecutor`."""
-        wait_for_futures(futures, return_when=FIRST_COMPLETED)
 
-    def get_result(self, future: Any) -> Any:
-        """See `TaskExecutor`."""
-        return future.result()
-
-    def release(self, future: Any) -> None:
-        """See `TaskExecutor`."""
-
-    def cancel(self, futures: Sequence[Any]) -> None:
-        """See `TaskExecutor`."""
-        for future in futures:
-            future.cancel()
-
-
-class ProcessExecutor(LocalExecutor):
+class ProcessExecutor(TaskExecutor):
     """Processes of this machine (loky); when one dies, all are replaced, and the tasks that they had are lost.
 
     Parameters

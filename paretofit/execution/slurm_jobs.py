@@ -4,24 +4,19 @@ A task is a file with a function and its argument, and a job that reads it; its 
 process that submits may end or be killed: the next one finds the job still in the queue, or its result.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from subprocess import CalledProcessError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import joblib
 
 from paretofit.core import InputError, one_line
-from paretofit.execution.executors import LocalExecutor, LostTaskError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from paretofit.execution.cluster_settings import LabelJobSettings
+from paretofit.execution.cluster_settings import LabelJobSettings
+from paretofit.execution.executors import LostTaskError, TaskExecutor
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +31,7 @@ SBATCH_TEMPLATE = """#!/bin/bash
 """
 
 
-class JobExecutor(LocalExecutor):
+class JobExecutor(TaskExecutor):
     """A job of the queue for each task.
 
     Parameters
@@ -104,11 +99,9 @@ def open_job_executor(settings: LabelJobSettings, folder: Path) -> Iterator[JobE
         head="\n".join(f"#SBATCH {line}" for line in lines), prologue="\n".join(settings.prologue)
     )
     folder.mkdir(parents=True, exist_ok=True)
+    template = {"submission_template": text}
     executor = SlurmClusterExecutor(
-        cache_directory=str(folder),
-        resource_dict={"submission_template": text},
-        refresh_rate=POLL_INTERVAL_S,
-        wait=False,
+        cache_directory=str(folder), resource_dict=template, refresh_rate=POLL_INTERVAL_S, wait=False
     )
     try:
         yield JobExecutor(executor, settings.max_jobs, folder)

@@ -8,7 +8,6 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings
 
-MIN_CUTOFF_ANGSTROM, MAX_CUTOFF_ANGSTROM = 0.5, 25.0  # what LAMMPS accepts
 DEFAULT_COUNT_HELP = "Number of these candidates; null: a share of 'n_candidates'."
 
 
@@ -25,30 +24,29 @@ PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 ClusterSize = Annotated[int, Field(ge=2, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 NonNegativeFloat = Annotated[float, Field(ge=0, strict=True)]
+Compression = Annotated[float, Field(ge=0, lt=1, strict=True)]
+DistanceRatio = Annotated[float, Field(ge=0, lt=2, strict=True)]
+PositiveRatio = Annotated[float, Field(gt=0, lt=2, strict=True)]
+Cutoff = Annotated[float, Field(ge=0.5, le=25.0, strict=True)]  # Å, what LAMMPS accepts
+VolumeRange = tuple[StrictPositiveFloat, StrictPositiveFloat]
 
 
 class DistortionSettings(StrictSettings):
     """Random displacements of all atoms."""
 
     count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
-    fraction: Fraction = Field(
-        0.3, description="Largest displacement, as a fraction of the nearest-neighbour distance."
-    )
+    fraction: Fraction = Field(0.3, description="Largest displacement over the nearest-neighbour distance.")
 
 
 class StrainSettings(StrictSettings):
     """Strain along the periodic directions."""
 
     count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
-    compress: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(
-        0.2, description="Largest isotropic compression."
-    )
+    compress: Compression = Field(0.2, description="Largest isotropic compression.")
     stretch: NonNegativeFloat = Field(0.6, description="Largest isotropic extension.")
     anisotropic: Fraction = Field(0.0, description="Largest additional strain of each direction.")
     shear: Fraction = Field(0.0, description="Largest shear strain.")
-    fraction: Fraction = Field(
-        0.0, description="Largest additional displacement, as a fraction of the nearest-neighbour distance."
-    )
+    fraction: Fraction = Field(0.0, description="Largest displacement besides, over the nearest-neighbour distance.")
 
 
 class VacancySettings(StrictSettings):
@@ -120,45 +118,25 @@ class AlloySettings(StrictSettings):
 class FilterSettings(StrictSettings):
     """Conditions that a candidate must meet."""
 
-    min_distance_ratio: Annotated[float, Field(ge=0, lt=2, strict=True)] = Field(
-        0.6, description="Smallest distance of two atoms, as a fraction of the sum of their radii."
-    )
-    radii: dict[Symbol, StrictPositiveFloat] = Field(
-        {}, description="Radius, Å, by element; by default covalent radii."
-    )
-    duplicate_tolerance: NonNegativeFloat = Field(
-        1e-4, description="Relative difference of the descriptors below which two structures are duplicates."
-    )
-    max_force: StrictPositiveFloat | None = Field(
-        None, description="Largest force, eV/Å, that 'force_engine' may compute; null: any."
-    )
-    force_engine: dict[str, Any] | None = Field(
-        None, description="Engine, as under 'labelling', that is cheap enough to compute the forces of every candidate."
-    )
+    min_distance_ratio: DistanceRatio = Field(0.6, description="Smallest distance over the sum of two radii.")
+    radii: dict[Symbol, StrictPositiveFloat] = Field({}, description="Radii by element, Å; by default covalent.")
+    duplicate_tolerance: NonNegativeFloat = Field(1e-4, description="Relative difference of descriptors of duplicates.")
+    max_force: StrictPositiveFloat | None = Field(None, description="Largest force, eV/Å; null: any.")
+    force_engine: dict[str, Any] | None = Field(None, description="Cheap engine for 'max_force', as under 'labelling'.")
 
 
 class EntropySettings(StrictSettings):
     """Configurations that maximise the entropy of the set, generated from elements alone."""
 
     count: Count = Field(0, description="Number of these configurations, in addition to 'n_candidates'.")
-    composition: dict[Symbol, StrictPositiveFloat] = Field(
-        {}, description="Proportions of the elements, such as {Be: 1} or {W: 3, Be: 1}."
-    )
-    volume_per_atom: tuple[StrictPositiveFloat, StrictPositiveFloat] = Field(
-        (6.0, 12.0), description="Smallest and largest volume per atom, Å³."
-    )
+    composition: dict[Symbol, StrictPositiveFloat] = Field({}, description="Element ratios, such as {W: 3, Be: 1}.")
+    volume_per_atom: VolumeRange = Field((6.0, 12.0), description="Smallest and largest volume per atom, Å³.")
     n_atoms_range: tuple[PositiveInt, PositiveInt] = Field((8, 32), description="Smallest and largest number of atoms.")
     twojmax: Annotated[int, Field(ge=0, le=8, strict=True)] = Field(6, description="2J_max of the descriptors.")
-    cutoff: Annotated[float, Field(ge=MIN_CUTOFF_ANGSTROM, le=MAX_CUTOFF_ANGSTROM, strict=True)] = Field(
-        4.8, description="Cutoff of the descriptors, Å."
-    )
+    cutoff: Cutoff = Field(4.8, description="Cutoff of the descriptors, Å.")
     max_steps: Count = Field(30, description="Largest number of gradient steps for each configuration.")
-    min_distance_ratio: Annotated[float, Field(gt=0, lt=2, strict=True)] = Field(
-        0.7, description="Smallest distance of two atoms, as a fraction of the sum of their radii."
-    )
-    max_starts: PositiveInt = Field(
-        3, description="Largest number of random starts for each configuration, until the entropy of the set grows."
-    )
+    min_distance_ratio: PositiveRatio = Field(0.7, description="Smallest distance over the sum of two radii.")
+    max_starts: PositiveInt = Field(3, description="Largest number of random starts until the set's entropy grows.")
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
@@ -178,9 +156,7 @@ class AugmentSettings(StrictSettings):
     output: Path = Field(Path("candidates.extxyz"), description="Extended XYZ file to write.")
     n_candidates: Count = Field(1000, description="Total number of candidates, without those of 'entropy'.")
     seed: Count = Field(1, description="Random seed of all candidates.")
-    min_length: NonNegativeFloat = Field(
-        18.0, description="Length, Å, up to which structures are repeated along periodic directions."
-    )
+    min_length: NonNegativeFloat = Field(18.0, description="Smallest periodic length of supercells, Å.")
     max_atoms: PositiveInt = Field(450, description="Largest number of atoms of a candidate.")
     vacuum: StrictPositiveFloat = Field(15.0, description="Vacuum, Å, along directions that are not periodic.")
     distorted: DistortionSettings = Field(DistortionSettings(), description="Random displacements.")

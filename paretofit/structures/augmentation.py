@@ -4,26 +4,19 @@ Every candidate has a random generator of its own, so that none depends on how o
 the same settings give the same candidates to the last bit.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING
 
 import numpy as np
+from ase import Atoms
 
 from paretofit.core import Array, InputError
 from paretofit.structures import operations as kinds
+from paretofit.structures.augment_settings import AugmentSettings
 from paretofit.structures.candidates import Candidates
 from paretofit.structures.filters import CandidateFilter, is_too_close
 from paretofit.structures.geometry import add_vacuum, list_elements, nearest_distance, widest_gap
 from paretofit.structures.maker import CandidateGenerator, ParentStructure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ase import Atoms
-
-    from paretofit.structures.augment_settings import AugmentSettings
 
 MAX_GAP_ANGSTROM = 8.0  # between planes of atoms; layers of any crystal are closer
 ORDINALS = ("first", "second", "third")

@@ -1,7 +1,5 @@
 """Generated candidates and how they were made."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 

@@ -1,20 +1,14 @@
 """Disordered configurations: atoms at random in a random cell, none closer than the smallest distance allowed."""
 
-from __future__ import annotations
-
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError
+from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.filters import get_radius, is_too_close
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
-    from paretofit.structures.augment_settings import EntropySettings
 
 PLACEMENT_TRIALS = 30  # positions for each atom, of which the best is taken if all are too close
 MAX_RELAXATION_STEPS = 100  # that push atoms apart, before the configuration is restarted

@@ -7,23 +7,17 @@ its atoms apart; it joins the set if that raises the entropy. After M. Karabin a
 (2020), and A. Subramanyam and D. Perez, arXiv:2407.10361.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 import scipy.linalg
+from ase import Atoms
 
+from paretofit.core import Array
+from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import find_close_pairs, generate_random_configuration
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.structures.augment_settings import EntropySettings
 
 RIDGE = 1e-6  # of the variance of random configurations, so that linearly dependent descriptors do no harm
 SAMPLES_PER_DESCRIPTOR = 10  # atoms of random configurations
@@ -43,14 +37,14 @@ class DescriptorMoments:
     squares: Array
 
     @classmethod
-    def from_descriptors(cls, values: Array) -> DescriptorMoments:
+    def from_descriptors(cls, values: Array) -> Self:
         """Moments of the atoms of ``(N, K)``."""
         return cls(len(values), values.sum(axis=0), values.T @ values)
 
-    def add(self, values: Array) -> DescriptorMoments:
+    def add(self, values: Array) -> Self:
         """Moments that include further atoms, ``(N, K)``."""
         new = self.from_descriptors(values)
-        return DescriptorMoments(self.count + new.count, self.total + new.total, self.squares + new.squares)
+        return type(self)(self.count + new.count, self.total + new.total, self.squares + new.squares)
 
     def covariance(self) -> Array:
         """Covariance C, ``(K, K)``."""

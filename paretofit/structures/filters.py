@@ -1,24 +1,17 @@
 """Conditions that a candidate must meet: not too close, too large, under too large forces, or a duplicate."""
 
-from __future__ import annotations
-
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 
 from paretofit.core import Array, InputError
 from paretofit.dataset.quality import fingerprint_geometry
+from paretofit.structures.augment_settings import FilterSettings
 from paretofit.structures.geometry import shortest_pair_distances
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from ase import Atoms
-
-    from paretofit.structures.augment_settings import FilterSettings
 
 TOO_CLOSE = "atoms too close"
 TOO_MANY = "too many atoms"

@@ -4,20 +4,14 @@ Cell vectors are rows. Along directions that are not periodic a cell vector only
 in this module depends on its length.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 from ase.neighborlist import neighbor_list
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from paretofit.core import Array
-
+from paretofit.core import Array
 
 INITIAL_RANGE_ANGSTROM = 3.0  # the first radius within which neighbours are searched
 

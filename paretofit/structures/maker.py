@@ -1,25 +1,18 @@
 """Candidates of each random kind: how many of them, from which structure, with which settings."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
+from ase import Atoms
 
 from paretofit.core import InputError
 from paretofit.structures import operations as kinds
+from paretofit.structures.augment_settings import AugmentSettings
+from paretofit.structures.candidates import Candidates, Draw
 from paretofit.structures.filters import get_radius
 from paretofit.structures.geometry import list_elements
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ase import Atoms
-
-    from paretofit.structures.augment_settings import AugmentSettings
-    from paretofit.structures.candidates import Candidates, Draw
 
 DEFAULT_SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
 

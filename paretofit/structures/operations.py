@@ -4,8 +4,6 @@ Defaults are those of Bidoggia et al. (2025), section I.A.2. No function changes
 directions that are not periodic as they are.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,20 +1,13 @@
 """Mean descriptors of a structure, for comparing structures."""
 
-from __future__ import annotations
+from collections.abc import Callable, Sequence
 
-from typing import TYPE_CHECKING
+from ase import Atoms
 
-from paretofit.core import get_shared_lammps
+from paretofit.core import Array, get_shared_lammps
 from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import SnapBasis, compute_mean_descriptors
 from paretofit.structures.filters import get_radius
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
 
 DUPLICATE_TWOJMAX = 4
 MIN_CUTOFF_ANGSTROM = 4.8  # of the descriptors by which duplicates are found and the map is drawn

@@ -161,8 +161,8 @@ def test_a_failure_ends_with_the_programs_own_words(case, tmp_path):
 def test_versions_files_and_valence_are_recorded(case):
     engine, atoms, _ = case
     engine.check(["Be"] if engine.name == "abinit" else ["Al"])
-    assert engine.electrons(atoms) == {"abinit": 2 * 2, "espresso": 2 * 3}[engine.name]
-    text = engine.description(atoms.get_chemical_symbols()[:1])
+    assert engine.count_electrons(atoms) == {"abinit": 2 * 2, "espresso": 2 * 3}[engine.name]
+    text = engine.describe_version(atoms.get_chemical_symbols()[:1])
     assert any(name in text for name in ("Be.PBE.gz (", "Al.pz-vbc.UPF ("))
     assert "unknown" not in text
 

@@ -292,7 +292,7 @@ def _square_or_die(number):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ("float('nan')", "the energy that it gave is not finite"),
+        ("float('nan')", "the energy of the engine is not finite"),
         ("[1.0, 2.0]", "TypeError"),
     ],
 )
@@ -449,7 +449,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
         ("smearing: {width_ev: -0.1}", "width_ev': must be greater than 0"),
         ("structures: [nowhere.extxyz]", "no file at .*nowhere.extxyz"),
         ("ladder: [{name: a/b}]", "'a/b' cannot name a convergence level"),
-        ("ladder: [{name: a}, {name: b}]", "the levels 'a' and 'b' say the same"),
+        ("ladder: [{name: a}, {name: b}]", "levels 'a' and 'b' have identical settings"),
         ("engine: gpaw, ladder: [{name: a, cutoff_ev: 300}]", "has no 'kspacing_per_angstrom'|not installed"),
         ("structure: [copper.extxyz]", "unknown key 'labelling.structure'; did you mean 'structures'"),
         ("structures: []", "there is nothing to label"),

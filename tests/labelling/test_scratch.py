@@ -101,7 +101,7 @@ def test_a_full_disk_is_no_failure_of_a_label(folder):
         assert done.returncode == 1
         assert f"{folder / 'disk'} on " in in_one_sentence(done)
         assert "is full" in done.stderr
-        assert "set TMPDIR to another place" in done.stderr
+        assert "set TMPDIR to another directory" in done.stderr
         (folder / "write").unlink()
         resize(16384)
         again = call("label", "s.yaml", "--jobs", 1, cwd=folder)

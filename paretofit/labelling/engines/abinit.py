@@ -14,13 +14,7 @@ from pydantic import Field
 
 from paretofit.core import InputError
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
-from paretofit.labelling.engines.command import (
-    ProgramEngine,
-    Pseudopotential,
-    capture_output,
-    parse_xml_attributes,
-    read_text_if_exists,
-)
+from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, parse_xml_attributes, read_if_exists
 from paretofit.labelling.ladder import Level
 
 NOT_CONVERGED = "was not enough scf cycles to converge"  # in upper or lower case, depending on the version
@@ -54,7 +48,7 @@ class Abinit(ProgramEngine):
 
     def version(self) -> str:
         """See `ProgramEngine.version`."""
-        return capture_output([*self.command_line, "--version"]).strip() or "unknown"
+        return self.capture_output("--version").strip() or "unknown"
 
     def find_pseudopotential(self, symbol: str) -> Pseudopotential:
         """See `ProgramEngine.find_pseudopotential`."""
@@ -67,14 +61,15 @@ class Abinit(ProgramEngine):
                 "pip install gpaw-data"
             )
         setups = Path(data.origin).parent / "setups"
-        if symbol not in self.files and not (setups / f"{symbol}.PBE.gz").is_file():
+        if symbol in self.files:
+            return _read_header(self.find_file(setups, symbol, ()))
+        path = setups / f"{symbol}.PBE.gz"
+        if not path.is_file():
             raise InputError(
                 f"gpaw-data has no PAW data for {symbol}; name a folder of files SYMBOL*.xml or SYMBOL*.psp8 as "
                 "'pseudopotentials'"
             )
-        if symbol in self.files:
-            return _read_header(self.find_file(setups, symbol, ()))
-        return _read_header(setups / f"{symbol}.PBE.gz")
+        return _read_header(path)
 
     def write(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> list[str]:
         """See `ProgramEngine.write`; pseudopotentials are copied to the directory."""
@@ -101,7 +96,7 @@ class Abinit(ProgramEngine):
 
     def read(self, folder: Path, exit_status: int) -> Outcome:
         """See `ProgramEngine.read`."""
-        output, log = read_text_if_exists(folder / "abinit.abo"), read_text_if_exists(folder / self.log_name)
+        output, log = read_if_exists(folder / "abinit.abo"), read_if_exists(folder / self.log_name)
         if NOT_CONVERGED in (output + log).lower():
             steps = len(re.findall(r"^ ETOT", log, re.MULTILINE))
             raise NotConvergedError(f"ABINIT was not converged after {steps} iterations")

@@ -167,7 +167,7 @@ class ProgramEngine(Engine):
         times: list[str] = []
         for path in sorted(folder.iterdir()):
             if path.is_file() and path.stat().st_size < MAX_LOG_BYTES:
-                times += re.findall(self.time_pattern, read_text_if_exists(path))
+                times += re.findall(self.time_pattern, read_if_exists(path))
         return _parse_seconds(times[-1]) if times else None
 
     def merge_options(self, level: Level) -> dict[str, Any]:
@@ -211,6 +211,22 @@ class ProgramEngine(Engine):
             )
         return folder / names[0]
 
+    def capture_output(self, *arguments: str) -> str:
+        """Output of the program that is asked for its version; empty if it cannot be run."""
+        with TemporaryDirectory() as folder, suppress(OSError, subprocess.TimeoutExpired):  # pw.x leaves files behind
+            line = [*self.command_line, *arguments]
+            process = subprocess.run(  # noqa: S603  (the user's own command line)
+                line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+            )
+            return process.stdout.decode(errors="replace")
+        return ""
+
+    def read_outcome(self, path: Path, file_format: str, info: dict[str, Any]) -> Outcome:
+        """Read an output file by ASE; the energy is the one whose derivatives are the forces (TS subtracted)."""
+        atoms = cast("Atoms", read(path, index=-1, format=file_format))
+        energy = atoms.get_potential_energy(force_consistent=True)
+        return Outcome(float(energy), atoms.get_forces(), atoms.get_stress(), info)
+
     def make_error(self, exit_status: int, log_text: str, pattern: str) -> EngineError:
         """The error of a run that failed: the last match of `pattern` in the log, or the last line of it."""
         lines = re.findall(pattern, log_text, re.DOTALL) or [line for line in log_text.splitlines() if line.strip()]
@@ -244,24 +260,7 @@ def run_program(command_line: list[str], folder: Path, log_name: str) -> int:
         )
 
 
-def capture_output(command_line: list[str]) -> str:
-    """Output of a program that is asked for its version; empty if it cannot be run."""
-    with TemporaryDirectory() as folder, suppress(OSError, subprocess.TimeoutExpired):  # pw.x leaves files behind
-        process = subprocess.run(  # noqa: S603  (the user's own command line)
-            command_line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
-        )
-        return process.stdout.decode(errors="replace")
-    return ""
-
-
-def read_outcome(path: Path, file_format: str, info: dict[str, Any]) -> Outcome:
-    """Read an output file by ASE; the energy is the one whose derivatives are the forces (TS subtracted)."""
-    atoms = cast("Atoms", read(path, index=-1, format=file_format))
-    energy = atoms.get_potential_energy(force_consistent=True)
-    return Outcome(float(energy), atoms.get_forces(), atoms.get_stress(), info)
-
-
-def read_text_if_exists(path: Path) -> str:
+def read_if_exists(path: Path) -> str:
     """Text of an output file; empty if the program ended before writing it."""
     return path.read_text(errors="replace") if path.is_file() else ""
 

@@ -14,14 +14,7 @@ from pydantic import Field
 
 from paretofit.core import InputError, StrictPositiveFloat
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
-from paretofit.labelling.engines.command import (
-    ProgramEngine,
-    Pseudopotential,
-    capture_output,
-    parse_xml_attributes,
-    read_outcome,
-    read_text_if_exists,
-)
+from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, parse_xml_attributes, read_if_exists
 from paretofit.labelling.ladder import Level
 
 INPUT_FILE = "espresso.pwi"
@@ -56,7 +49,7 @@ class Espresso(ProgramEngine):
 
     def version(self) -> str:
         """See `ProgramEngine.version`."""
-        match = re.search(r"Program PWSCF\s+v\.\s*(\S+)", capture_output(self.command_line))
+        match = re.search(r"Program PWSCF\s+v\.\s*(\S+)", self.capture_output())
         return match[1] if match else "unknown"
 
     def find_pseudopotential(self, symbol: str) -> Pseudopotential:
@@ -86,7 +79,7 @@ class Espresso(ProgramEngine):
 
     def read(self, folder: Path, exit_status: int) -> Outcome:
         """See `ProgramEngine.read`."""
-        output = read_text_if_exists(folder / self.log_name)
+        output = read_if_exists(folder / self.log_name)
         for message in NOT_CONVERGED:
             if message in output:
                 raise NotConvergedError(f"pw.x ended with: {message}")
@@ -97,7 +90,9 @@ class Espresso(ProgramEngine):
             info["iterations"] = int(match[1])
         if match := re.search(r"the Fermi energy is\s+(\S+) ev", output):
             info["fermi_ev"] = float(match[1])
-        return read_outcome(folder / self.log_name, "espresso-out", info)  # its line "!    total energy" includes -TS
+        return self.read_outcome(
+            folder / self.log_name, "espresso-out", info
+        )  # its line "!    total energy" includes -TS
 
 
 @lru_cache(maxsize=128)

@@ -14,12 +14,7 @@ from pydantic import Field
 
 from paretofit.core import InputError, one_line
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
-from paretofit.labelling.engines.command import (
-    ProgramEngine,
-    Pseudopotential,
-    read_outcome,
-    read_text_if_exists,
-)
+from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, read_if_exists
 from paretofit.labelling.ladder import Level, SmearingSettings
 
 POTCAR_PATH_VARIABLE = "VASP_PP_PATH"  # of the environment, as in ASE: the directory above potpaw_PBE
@@ -81,9 +76,9 @@ class Vasp(ProgramEngine):
 
     def read(self, folder: Path, exit_status: int) -> Outcome:
         """See `ProgramEngine.read`."""
-        output = read_text_if_exists(folder / "OUTCAR")
+        output = read_if_exists(folder / "OUTCAR")
         if exit_status or "General timing" not in output:
-            log = read_text_if_exists(folder / self.log_name)
+            log = read_if_exists(folder / self.log_name)
             raise self.make_error(exit_status, log + output, r"\n([^\n]*(?:ERROR|Error|BAD NEWS|LAPACK)[^\n]*)")
         iterations = len(re.findall(r"- Iteration ", output))
         if CONVERGED not in output:
@@ -91,7 +86,7 @@ class Vasp(ProgramEngine):
         info: dict[str, Any] = {"iterations": iterations, "version": output.split(maxsplit=1)[0]}
         if energies := re.findall(r"E-fermi\s*:\s*(\S+)", output):
             info["fermi_ev"] = float(energies[-1])
-        return read_outcome(folder / "vasprun.xml", "vasp-xml", info)
+        return self.read_outcome(folder / "vasprun.xml", "vasp-xml", info)
 
     def _find_folder(self) -> Path | None:
         parent = os.environ.get(POTCAR_PATH_VARIABLE)
