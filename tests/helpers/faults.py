@@ -49,9 +49,9 @@ def call(*arguments, cwd=None):
 def in_one_sentence(done):
     """What a command said when it stopped: one line that begins with its name, and no traceback."""
     assert "Traceback" not in done.stderr, done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("paretofit: ")]
-    assert len(said) == 1, done.stderr
-    return said[0]
+    messages = [line for line in done.stderr.splitlines() if line.startswith("paretofit: ")]
+    assert len(messages) == 1, done.stderr
+    return messages[0]
 
 
 def begin(*arguments, cwd=None):
@@ -74,19 +74,19 @@ def stop(process, number, *, group):
 
 
 def descendants(parent):
-    found = []
+    pids = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             words = status.read_text().rpartition(")")[2].split()
         except OSError:  # ended meanwhile
             continue
         if int(words[1]) == parent:
-            found += [int(status.parent.name), *descendants(int(status.parent.name))]
-    return found
+            pids += [int(status.parent.name), *descendants(int(status.parent.name))]
+    return pids
 
 
 def gone(processes):
-    return not any(Path(f"/proc/{one}").exists() for one in processes)
+    return not any(Path(f"/proc/{pid}").exists() for pid in processes)
 
 
 def soon(condition, seconds=60):

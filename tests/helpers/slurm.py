@@ -55,7 +55,7 @@ def running_slurm(folder):
     key = folder / "munge" / "key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o600)
-    own = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
     commands = [
         ["munged", "-F", f"--key-file={key}", f"--socket={folder}/munge.socket", f"--pid-file={folder}/munge/pid",
          f"--seed-file={folder}/munge/seed", f"--log-file={folder}/munge/log"],
@@ -67,16 +67,18 @@ def running_slurm(folder):
         for command in commands:
             with (folder / f"{command[0]}.out").open("wb") as out:
                 whole = [_program(command[0]), *command[1:]]
-                daemons.append(subprocess.Popen(whole, env=own, stdout=out, stderr=out))
+                daemons.append(subprocess.Popen(whole, env=environment, stdout=out, stderr=out))
             time.sleep(1.0)
-        if not _idle(own):
-            said = "; ".join((folder / f"{command[0]}.out").read_text()[-300:] for command in commands)
-            pytest.skip(f"SLURM does not start here: {said}")
+        if not _idle(environment):
+            logs = "; ".join((folder / f"{command[0]}.out").read_text()[-300:] for command in commands)
+            pytest.skip(f"SLURM does not start here: {logs}")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SLURM_CONF", own["SLURM_CONF"])
+            patch.setenv("SLURM_CONF", environment["SLURM_CONF"])
             yield
     finally:
-        subprocess.run([_program("scancel"), "--user=root", "--full"], env=own, check=False, capture_output=True)
+        subprocess.run(
+            [_program("scancel"), "--user=root", "--full"], env=environment, check=False, capture_output=True
+        )
         for daemon in reversed(daemons):
             daemon.terminate()
             daemon.wait(30)
@@ -88,11 +90,11 @@ def _program(name):
 
 def _free_ports(n):
     sockets = [socket.socket() for _ in range(n)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for server in sockets:
+        server.bind(("127.0.0.1", 0))
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
     return ports
 
 

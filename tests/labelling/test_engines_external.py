@@ -42,7 +42,7 @@ needs_espresso = pytest.mark.skipif(
     shutil.which("pw.x") is None or not (UPF / "Al.pz-vbc.UPF").exists(),
     reason="pw.x or its example pseudopotentials (apt install quantum-espresso-data) are not installed",
 )
-both = pytest.mark.parametrize(
+for_each_program = pytest.mark.parametrize(
     "case", [pytest.param("abinit", marks=needs_abinit), pytest.param("espresso", marks=needs_espresso)], indirect=True
 )
 
@@ -72,11 +72,11 @@ def against_gpaw(beryllium, tmp_path, chosen):
     ids = beryllium.ids.tolist()
     energies, forces, stress = [], [], []
     for level, identity in chosen:
-        one = beryllium.select([ids.index(identity)])
-        stored, folder = one.labels(level), tmp_path / f"{level}-{identity}"
+        configuration = beryllium.select([ids.index(identity)])
+        stored, folder = configuration.labels(level), tmp_path / f"{level}-{identity}"
         folder.mkdir()
-        outcome = Abinit().compute(one[0], LEVELS[level], 0, folder)
-        energies.append((outcome.energy - stored.energy[0]) / len(one[0]))
+        outcome = Abinit().compute(configuration[0], LEVELS[level], 0, folder)
+        energies.append((outcome.energy - stored.energy[0]) / len(configuration[0]))
         forces.append(np.abs(outcome.forces - stored.forces).max())
         stress.append(np.abs(outcome.stress - stored.stress[0]).max())
     return max(forces), max(stress), np.ptp(energies)
@@ -101,7 +101,7 @@ def test_abinit_and_gpaw_agree_on_eight_atoms_far_from_equilibrium(beryllium, tm
     assert energy < 0.002
 
 
-@both
+@for_each_program
 def test_forces_are_the_derivative_of_the_energy_that_is_given(case, tmp_path):
     """With so wide a smearing E and F = E - TS have clearly different slopes."""
     engine, atoms, level = case
@@ -119,7 +119,7 @@ def test_forces_are_the_derivative_of_the_energy_that_is_given(case, tmp_path):
     assert 0 < outcome.info["fermi_ev"] < 15
 
 
-@both
+@for_each_program
 def test_a_rotated_or_left_handed_cell_is_the_same_crystal(case, tmp_path):
     engine, atoms, level = case
     outcome = engine.compute(atoms, level, 0, tmp_path)
@@ -136,7 +136,7 @@ def test_a_rotated_or_left_handed_cell_is_the_same_crystal(case, tmp_path):
     assert other.stress == pytest.approx(outcome.stress, abs=0.05 * GPa)
 
 
-@both
+@for_each_program
 def test_what_is_not_converged_is_no_label_and_gentler_mixing_gives_the_same_one(case, tmp_path):
     engine, atoms, level = case
     hasty = level.model_copy(update={"scf": ScfSettings(max_iterations=1)})
@@ -147,17 +147,17 @@ def test_what_is_not_converged_is_no_label_and_gentler_mixing_gives_the_same_one
     assert third.forces == pytest.approx(first.forces, abs=2e-3)
 
 
-@both
+@for_each_program
 def test_a_failure_ends_with_the_programs_own_words(case, tmp_path):
     engine, atoms, level = case
-    key, value, said = {"abinit": ("foo", 1, "FOO"), "espresso": ("mixing_mode", "foo", "mixing foo")}[engine.name]
-    with pytest.raises(EngineError, match=said):
+    key, value, message = {"abinit": ("foo", 1, "FOO"), "espresso": ("mixing_mode", "foo", "mixing foo")}[engine.name]
+    with pytest.raises(EngineError, match=message):
         engine.compute(atoms, level.model_copy(update={"options": {key: value}}), 0, tmp_path)
     with pytest.raises(EngineError, match="vacuum"):
         engine.compute(Atoms("H"), level, 0, tmp_path)
 
 
-@both
+@for_each_program
 def test_versions_files_and_valence_are_recorded(case):
     engine, atoms, _ = case
     engine.check(["Be"] if engine.name == "abinit" else ["Al"])
@@ -167,7 +167,7 @@ def test_versions_files_and_valence_are_recorded(case):
     assert "unknown" not in text
 
 
-@both
+@for_each_program
 def test_written_inputs_need_nothing_from_elsewhere(case, tmp_path):
     engine, atoms, level = case
     assert engine.write_inputs(atoms, level, tmp_path / "here") == []
@@ -224,15 +224,15 @@ def test_settings_that_an_engine_cannot_follow_are_refused(tmp_path):
     (tmp_path / "Be.UPF").write_text('<PP_HEADER z_valence="2.0" functional="SLA PW PBX PBC"/>')
     engine, atoms, level = Espresso(pseudopotentials=tmp_path), bulk("Be"), LEVELS["1"]
     engine.write_inputs(atoms, level, tmp_path / "fine")
-    for change, said in (
+    for change, message in (
         ({"functional": "LDA"}, "functional LDA"),
         ({"cutoff_ev": None}, "cutoff_ev"),
         ({"options": {"ecut": 3}}, "no option 'ecut'"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             engine.write_inputs(atoms, level.model_copy(update=change), tmp_path / "wrong")
-    for change, said in (({"smearing": SmearingSettings(order=2)}, "order 2"), ({"cutoff_ev": None}, "cutoff_ev")):
-        with pytest.raises(InputError, match=said):
+    for change, message in (({"smearing": SmearingSettings(order=2)}, "order 2"), ({"cutoff_ev": None}, "cutoff_ev")):
+        with pytest.raises(InputError, match=message):
             engine.check_level(level.model_copy(update=change))
     with pytest.raises(InputError, match="no input files"):
         Gpaw().write_inputs(atoms, level, tmp_path / "gpaw")
@@ -339,7 +339,7 @@ def test_outputs_of_pw_are_imported_from_folders_and_unfinished_ones_named(tmp_p
         (tmp_path / "tree" / name).parent.mkdir(parents=True)
         (tmp_path / "tree" / name).write_text(content)
     summary = import_dataset(tmp_path / "d.h5", {"a": str(tmp_path / "tree")})
-    assert any("scf.pwo is the output of a pw.x run that has not ended" in one for one in summary.skipped)
+    assert any("scf.pwo is the output of a pw.x run that has not ended" in text for text in summary.skipped)
     with Dataset(tmp_path / "d.h5") as data:
         labels = data.labels("a")
     assert labels.energy == pytest.approx([outcome.energy], abs=1e-6)

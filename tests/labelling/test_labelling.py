@@ -155,9 +155,9 @@ def test_labels_are_what_the_calculator_says_with_their_cost(folder):
         labels = data.labels("high")
         for k, atoms in enumerate(data):
             atoms.calc = EMT()
-            own = slice(labels.offsets[k], labels.offsets[k + 1])
+            rows = slice(labels.offsets[k], labels.offsets[k + 1])
             assert labels.energy[k] == pytest.approx(atoms.get_potential_energy(force_consistent=True), abs=1e-10)
-            assert labels.forces[own] == pytest.approx(atoms.get_forces(), abs=1e-10)
+            assert labels.forces[rows] == pytest.approx(atoms.get_forces(), abs=1e-10)
             assert labels.stress[k] == pytest.approx(atoms.get_stress(), abs=1e-12)
         assert (labels.seconds > 0).all()
         record = data.label_records("high")[0]
@@ -202,13 +202,13 @@ def test_kill_loses_only_what_was_running(folder):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    kept = [json.loads(line)["key"] for line in journal.read_text().splitlines() if line.endswith("}")]
+    keys_before = [json.loads(line)["key"] for line in journal.read_text().splitlines() if line.endswith("}")]
     assert not (folder / "copper.h5").exists()
     with journal.open("a") as stream:
         stream.write('{"key": "cut sho')  # what a kill in the middle of a line leaves
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     finished = [json.loads(line)["key"] for line in journal.read_text().splitlines()]
-    assert finished[: len(kept)] == kept
+    assert finished[: len(keys_before)] == keys_before
     assert len(finished) == len(set(finished)) == 16
     assert calls(folder) <= 16 + 2  # two were running
     with Dataset(folder / "copper.h5") as data:
@@ -229,21 +229,21 @@ def test_the_dataset_can_be_collected_while_labels_are_missing(folder):
 
 
 @pytest.mark.parametrize(
-    ("bad", "said", "attempts"),
+    ("bad", "message", "attempts"),
     [("scf", "no luck", 3), ("raise", "the pseudopotential is broken", 1), ("die", "the process died", 1)],
 )
-def test_a_failure_is_recorded_with_its_reason_and_the_others_are_computed(folder, bad, said, attempts):
+def test_a_failure_is_recorded_with_its_reason_and_the_others_are_computed(folder, bad, message, attempts):
     study = study_of(folder, options={"bad": bad, "atoms": 3})
     result = label_study(study, jobs=2)
     assert (result.n_computed, result.n_failed) == (16, 4)
-    assert all(said in why for why in result.failures.values())
-    assert said in format_labels(result)
+    assert all(message in why for why in result.failures.values())
+    assert message in format_labels(result)
     with Dataset(folder / "copper.h5") as data:
         labels = data.labels("low")
         assert (labels.status == 2).tolist() == (data.n_atoms == 3).tolist()
         assert labels.complete.tolist() == (data.n_atoms != 3).tolist()
         record = data.label_records("low")[2]
-        assert said in record["reasons"][-1]
+        assert message in record["reasons"][-1]
         assert record["attempts"] == attempts
         assert not record["converged"]
         assert any("failed" in warning or "missing" in warning for warning in describe_dataset(data).warnings)
@@ -268,7 +268,7 @@ def test_the_order_of_work(folder, order):
     lines = (folder / "runs" / "copper-labels" / "labels.jsonl").read_text().splitlines()
     done = [(json.loads(line)["id"], json.loads(line)["level"]) for line in lines]
     whole = [(k, level) for k in range(8) for level in ("low", "high")]
-    assert done == (whole if order == "configurations" else sorted(whole, key=lambda one: one[1] == "high"))
+    assert done == (whole if order == "configurations" else sorted(whole, key=lambda entry: entry[1] == "high"))
 
 
 def test_only_some_configurations_at_a_level(folder):
@@ -290,18 +290,18 @@ def _square_or_die(number):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         ("float('nan')", "the energy of the engine is not finite"),
         ("[1.0, 2.0]", "TypeError"),
     ],
 )
-def test_what_is_no_label_is_a_failure(folder, answer, said):
+def test_what_is_no_label_is_a_failure(folder, answer, message):
     text = LABELLER + f"        self.results['energy'] = self.results['free_energy'] = {answer}\n"
     (folder / "counted.py").write_text(text)
     result = label_study(study_of(folder, levels=["low"]), jobs=1)
     assert result.n_failed == 8
-    assert all(said in why for why in result.failures.values())
+    assert all(message in why for why in result.failures.values())
 
 
 def test_a_damaged_line_of_the_journal_costs_one_label(folder):
@@ -348,20 +348,20 @@ def test_labels_of_two_engines_are_not_mixed(folder):
 
 def test_labels_that_a_dataset_has_are_kept_to_the_last_bit(folder):
     configurations = ase.io.read(folder / "copper.extxyz", ":")
-    given = [
-        {"energy": -k / 3, "forces": np.full((len(one), 3), k / 7), "seconds": 1.5, "info": {"note": "by hand"}}
-        for k, one in enumerate(configurations)
+    labels_before = [
+        {"energy": -k / 3, "forces": np.full((len(atoms), 3), k / 7), "seconds": 1.5, "info": {"note": "by hand"}}
+        for k, atoms in enumerate(configurations)
     ]
-    given[5] = None
-    levels = {"low": LevelData(given, {"functional": "PBE"}), "other": LevelData(given, {})}
+    labels_before[5] = None
+    levels = {"low": LevelData(labels_before, {"functional": "PBE"}), "other": LevelData(labels_before, {})}
     write_dataset(folder / "copper.h5", configurations, levels, ids=range(100, 108))
     assert label_study(study_of(folder), jobs=1).n_computed == 1 + 8
     with Dataset(folder / "copper.h5") as data:
         assert data.levels == ["low", "high", "other"]
         assert data.ids.tolist() == list(range(100, 108))
         labels = data.labels("low")
-        kept = np.arange(8) != 5
-        assert (labels.energy[kept] == -np.arange(8)[kept] / 3).all()
+        is_unchanged = np.arange(8) != 5
+        assert (labels.energy[is_unchanged] == -np.arange(8)[is_unchanged] / 3).all()
         assert labels.complete[5]
         assert data.label_records("low")[0] == {"note": "by hand"}
         assert np.isnan(data.labels("other").energy[5])
@@ -432,7 +432,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
 
 
 @pytest.mark.parametrize(
-    ("labelling", "said"),
+    ("labelling", "message"),
     [
         ("engine: gpwa", "'labelling.engine': 'gpwa' is not one of .*did you mean 'gpaw'"),
         ("engine: {name: ase, calculator: no.such.Module}", "'no.such.Module' cannot be imported"),
@@ -455,11 +455,11 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
         ("structures: []", "there is nothing to label"),
     ],
 )
-def test_wrong_studies_are_refused_before_anything_is_computed(folder, labelling, said):
+def test_wrong_studies_are_refused_before_anything_is_computed(folder, labelling, message):
     engine = "" if labelling.startswith("engine") else "engine: {name: ase, calculator: ase.calculators.emt.EMT}, "
     structures = "" if labelling.startswith("struct") else "structures: [copper.extxyz], "
     (folder / "s.yaml").write_text(f"dataset: out.h5\nlabelling: {{{structures}{engine}{labelling}}}\n")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         label_study(load_label_study(folder / "s.yaml"), jobs=1)
     assert not (folder / "out.h5").exists()
 
@@ -471,7 +471,7 @@ def test_a_study_without_labelling_says_which_section_is_missing(folder):
 
 
 @pytest.mark.parametrize(
-    ("atoms", "said"),
+    ("atoms", "message"),
     [
         (Atoms("Cu2", [[0, 0, 0], [0.5, 0, 0]], cell=[5, 5, 5], pbc=True), "configuration 0 has overlapping atoms"),
         (Atoms("Cu", [[0, 0, 0]], cell=[1, 5, 5], pbc=True), "configuration 0 has overlapping atoms"),
@@ -480,17 +480,17 @@ def test_a_study_without_labelling_says_which_section_is_missing(folder):
         (Atoms("Cu", [[0, 0, 0]], cell=[5, 5, 5], pbc=True, magmoms=[1.0]), "initial magmoms"),
     ],
 )
-def test_structures_that_cannot_be_computed_are_named(folder, atoms, said):
+def test_structures_that_cannot_be_computed_are_named(folder, atoms, message):
     ase.io.write(folder / "copper.extxyz", atoms)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         label_study(study_of(folder), jobs=1)
     assert calls(folder) == 0
 
 
 def test_an_id_that_belongs_to_two_geometries_is_named(folder):
     atoms = ase.io.read(folder / "copper.extxyz", ":2")
-    for one in atoms:
-        one.info["config_id"] = 7
+    for structure in atoms:
+        structure.info["config_id"] = 7
     ase.io.write(folder / "a.extxyz", atoms[0])
     ase.io.write(folder / "b.extxyz", atoms[1])
     with pytest.raises(InputError, match=r"b.extxyz: structure 0 .*configuration 7 has another geometry"):

@@ -114,7 +114,7 @@ class TestPlacesThatCannotBeWritten:
                 fill(path, written)
             assert len(written) > 10
             with JsonLines(path) as again:
-                assert [one["k"] for one in again.entries] == written
+                assert [entry["k"] for entry in again.entries] == written
 
     @pytest.mark.parametrize("place", ["", "read-only/copper.h5"])
     def test_labels_begin_where_their_dataset_can_be_written(self, tmp_path, place):
@@ -223,22 +223,22 @@ class TestSignals:
         assert "finished labels are kept, the same command goes on from there" in in_one_sentence(done)
         assert (tmp_path / "copper.h5").exists()
         assert soon(lambda: gone(family))
-        kept = journal.read_text()
+        text_before = journal.read_text()
         again = call("label", "labels.yaml", "--jobs", 2, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
-        assert journal.read_text().startswith(kept)
+        assert journal.read_text().startswith(text_before)
         assert len(read_json_lines(journal)[0]) == N_LABELS
         assert not litter(tmp_path), "also of workers that the signal ended"
 
     def test_a_task_that_is_handed_out_at_that_moment(self, monkeypatch):
         """loky's thread raises over a task that it comes to after the end; seldom, unless it is as slow as here."""
-        look, looks, raised, said = _ExecutorManagerThread.wait_result_broken_or_wakeup, [], [], []
+        look, looks, raised, printed = _ExecutorManagerThread.wait_result_broken_or_wakeup, [], [], []
 
         def slow(thread):
             looks.append(thread.name)
-            found = look(thread)
+            result = look(thread)
             time.sleep(0.5)
-            return found
+            return result
 
         def end():
             with ProcessPoolExecutor(1) as pool:
@@ -251,17 +251,17 @@ class TestSignals:
         monkeypatch.setattr(_ExecutorManagerThread, "wait_result_broken_or_wakeup", slow)
         monkeypatch.setattr(threading, "excepthook", raised.append)
         end()
-        assert [one.exc_type for one in raised] == [KeyError]
-        monkeypatch.setattr(threading, "excepthook", said.append)
+        assert [arguments.exc_type for arguments in raised] == [KeyError]
+        monkeypatch.setattr(threading, "excepthook", printed.append)
         terminate = signal.getsignal(signal.SIGTERM)
         stopping.catch_sigterm()
         signal.signal(signal.SIGTERM, terminate)
         end()
-        assert said == []
+        assert printed == []
         thread = threading.Thread(target=int, args=("what is wrong otherwise is said",))
         thread.start()
         thread.join()
-        assert [one.exc_type for one in said] == [ValueError]
+        assert [arguments.exc_type for arguments in printed] == [ValueError]
 
     def test_after_the_end_is_too_late(self):
         script = (
@@ -387,17 +387,17 @@ class TestDamage:
         shutil.copy(first_configurations(), data)
         text = study(tmp_path).read_text().replace(str(first_configurations()), str(data))
         (tmp_path / "study.yaml").write_text(text)
-        size, said = data.stat().st_size, 0
+        size, n_errors = data.stat().st_size, 0
         for at in np.linspace(0.05, 0.95, 13):
             shutil.copy(first_configurations(), data)
             flip(data, int(at * size))
             try:
                 run_study(tmp_path / "study.yaml", out=tmp_path / f"run-{at}")
             except InputError as error:
-                said += "damaged" in str(error)
+                n_errors += "damaged" in str(error)
             else:
                 assert results(tmp_path / f"run-{at}") == results(undisturbed), "of a level that is not used"
-        assert said >= 3
+        assert n_errors >= 3
 
     def test_a_line_that_is_nested_too_deeply(self, tmp_path):
         path = tmp_path / "j.jsonl"
@@ -442,15 +442,15 @@ class TestKills:
     def test_of_labels(self, tmp_path):
         label_study(tmp_path)
         journal, rng = tmp_path / "runs" / "labels-labels" / "labels.jsonl", np.random.default_rng(8)
-        kept = ""
+        text_before = ""
         for _ in range(10):
             process = begin("label", "labels.yaml", "--jobs", 2, cwd=tmp_path)
             time.sleep(rng.uniform(0.8, 3.5))
             _, family = stop(process, signal.SIGKILL, group=True)
             assert soon(lambda family=family: gone(family))
             whole = journal.read_text().rpartition("\n")[0] if journal.exists() else ""
-            assert whole.startswith(kept)
-            kept = whole
+            assert whole.startswith(text_before)
+            text_before = whole
         assert call("label", "labels.yaml", "--jobs", 2, cwd=tmp_path).returncode == 0
         keys = [record["key"] for record in read_json_lines(journal)[0]]
         assert len(keys) == len(set(keys)) == N_LABELS
@@ -503,6 +503,6 @@ for limit in range(size - 1200, size, 50):
         sys.exit(f"{{limit}} of {{size}} bytes: {{status}}")
 print(sorted(one.name for one in folder.iterdir()))
 """
-    found = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert ".design" not in found.stdout
+    process = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert ".design" not in process.stdout
