@@ -56,7 +56,11 @@ def running(folder):
 
 @pytest.mark.parametrize(
     ("number", "more"),
-    [(signal.SIGKILL, ""), (signal.SIGTERM, ""), (signal.SIGTERM, "cluster: {name: local, workers: 2}\n")],
+    [
+        (signal.SIGKILL, ""),
+        pytest.param(signal.SIGTERM, "", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "cluster: {name: local, workers: 2}\n", marks=pytest.mark.slow),
+    ],
 )
 def test_programs_end_with_the_command(folder, number, more):
     (folder / "s.yaml").write_text(STUDY + more)
