@@ -21,4 +21,8 @@ from .published import analyse_published_tables as analyse_published_tables
 from .published import format_published as format_published
 from .select import format_selection as format_selection
 from .select import select_structures as select_structures
+from .study_sections import AugmentStudy as AugmentStudy
+from .study_sections import LabelStudy as LabelStudy
+from .study_sections import load_augment_study as load_augment_study
+from .study_sections import load_label_study as load_label_study
 from .validate import validate_potential as validate_potential

@@ -1,6 +1,5 @@
 from .cluster import ClusterSettings as ClusterSettings
 from .cluster import LabelJobSettings as LabelJobSettings
-from .cluster import expand_cluster_name as expand_cluster_name
 from .cluster import get_active_client as get_active_client
 from .cluster import use_cluster as use_cluster
 from .isolated import SINGLE_THREAD_ENV as SINGLE_THREAD_ENV

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from paretofit import __version__
 from paretofit.core import InputError, StrictSettings, one_line
@@ -119,16 +119,18 @@ class LabelJobSettings(SlurmJobSettings):
     cores: Count = Field(1, description="of each job, on which the engine's command starts MPI: mpirun -n 16 vasp_std")
 
 
-ClusterSettings = Annotated[
-    LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings, Field(discriminator="name")
-]
-
-
-def expand_cluster_name(value: Any) -> Any:
+def _expand_cluster_name(value: Any) -> Any:
     """A name alone is a cluster with its defaults."""
     if value is not None and not isinstance(value, str | dict | StrictSettings):
         raise ValueError(f"must be one of {', '.join(NEEDED)}, or a section with that as its name")
     return {"name": value} if isinstance(value, str) else value
+
+
+ClusterSettings = Annotated[
+    LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings,
+    Field(discriminator="name"),
+    BeforeValidator(_expand_cluster_name),
+]
 
 
 def get_job_pool() -> JobPool | None:

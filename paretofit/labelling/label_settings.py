@@ -1,11 +1,10 @@
 """What to label, how, and in which order: the section 'labelling' of a study."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from paretofit.core import Name, StrictSettings, suggest_match
+from paretofit.core import Name, StrictSettings, StudyPaths, suggest_match
 from paretofit.labelling.engines.any_engine import AnyEngine
 from paretofit.labelling.engines.gpaw import Gpaw
 from paretofit.labelling.ladder import PAPER_LADDER, Level, ScfSettings, SmearingSettings, check_ladder
@@ -25,7 +24,7 @@ class LevelSubsetSettings(StrictSettings):
 class LabelSettings(StrictSettings):
     """What to label, how, and in which order."""
 
-    structures: list[Path] = Field(
+    structures: StudyPaths = Field(
         [],
         description="files to take configurations from, besides the dataset itself: datasets, or anything ASE reads",
     )
@@ -65,11 +64,6 @@ class LabelSettings(StrictSettings):
             common = {key: values[key] for key in COMMON if key in values}
             given = [{**common, **one} if isinstance(one, dict) else one for one in given]
         return {**values, "ladder": given}
-
-    @field_validator("structures", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
 
     @field_validator("engine", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
-from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings
+from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
 
 SHORTEST_CUTOFF, LONGEST_CUTOFF = 0.5, 25.0  # Å, what LAMMPS can do
 
@@ -169,8 +169,8 @@ class EntropySettings(StrictSettings):
 class AugmentSettings(StrictSettings):
     """What to make out of a handful of structures."""
 
-    structures: list[Path] = Field([], description="files of structures to begin from, anything ASE reads")
-    output: Path = Field(Path("candidates.extxyz"), description="extended XYZ to write")
+    structures: StudyPaths = Field([], description="files of structures to begin from, anything ASE reads")
+    output: StudyPath = Field(Path("candidates.extxyz"), description="extended XYZ to write")
     n_candidates: Count = Field(1000, description="candidates in all, besides those of 'entropy'")
     seed: Count = Field(1, description="of everything random")
     min_length: Annotated[float, Field(ge=0, strict=True)] = Field(

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.io.abinit import read_abinit_outputs, write_abinit_in
 from pydantic import Field
 
-from paretofit.core import InputError
+from paretofit.core import AbsoluteStudyPath, InputError
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import (
     ProgramEngine,
@@ -36,7 +36,7 @@ class Abinit(ProgramEngine):
 
     name: Literal["abinit"] = Field("abinit", description="ABINIT, plane waves, by default the PAW data of gpaw-data")
     command: str | None = Field("abinit", description="command line that starts ABINIT")
-    pseudopotentials: Path | None = Field(
+    pseudopotentials: AbsoluteStudyPath | None = Field(
         None, description="folder of files SYMBOL*.xml, SYMBOL*.xml.gz or SYMBOL*.psp8; null: gpaw-data's for PBE"
     )
 

@@ -23,7 +23,7 @@ from ase import Atoms
 from ase.io import read
 from pydantic import Field, field_validator
 
-from paretofit.core import InputError, one_line
+from paretofit.core import AbsoluteStudyPath, InputError, one_line
 from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.labelling.engines.base import Engine, EngineError, Outcome, require_cutoff
 from paretofit.labelling.ladder import Level
@@ -61,7 +61,7 @@ class ProgramEngine(Engine):
     """A program, the folder of its pseudopotentials, and the way from a level to a result."""
 
     command: str | None = Field(None, description="command line that starts the program")
-    pseudopotentials: Path | None = Field(None, description="folder of pseudopotential files")
+    pseudopotentials: AbsoluteStudyPath | None = Field(None, description="folder of pseudopotential files")
     files: dict[str, str] = Field({}, description="file name by element, where the folder has several for one")
 
     needs_cell: ClassVar[bool] = True

@@ -12,7 +12,7 @@ from ase.io.espresso_namelist.namelist import Namelist
 from ase.units import Ry
 from pydantic import Field
 
-from paretofit.core import InputError, StrictPositiveFloat
+from paretofit.core import AbsoluteStudyPath, InputError, StrictPositiveFloat
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import (
     ProgramEngine,
@@ -42,7 +42,7 @@ class Espresso(ProgramEngine):
 
     name: Literal["espresso"] = Field("espresso", description="Quantum ESPRESSO (pw.x), your UPF pseudopotentials")
     command: str | None = Field("pw.x", description="command line that starts pw.x")
-    pseudopotentials: Path | None = Field(None, description="folder of files SYMBOL*.UPF")
+    pseudopotentials: AbsoluteStudyPath | None = Field(None, description="folder of files SYMBOL*.UPF")
     density_cutoff: StrictPositiveFloat | None = Field(
         None,
         description="cutoff of the density in units of that of the wavefunctions; null: 8 with ultrasoft or PAW "

@@ -12,7 +12,7 @@ from ase.calculators.vasp.create_input import GenerateVaspInput
 from ase.io.vasp import write_vasp
 from pydantic import Field
 
-from paretofit.core import InputError, one_line
+from paretofit.core import AbsoluteStudyPath, InputError, one_line
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import (
     ProgramEngine,
@@ -33,7 +33,7 @@ class Vasp(ProgramEngine):
 
     name: Literal["vasp"] = Field("vasp", description="VASP, your own program and POTCAR files")
     command: str | None = Field(None, description="command line that starts VASP, such as mpirun -n 16 vasp_std")
-    pseudopotentials: Path | None = Field(
+    pseudopotentials: AbsoluteStudyPath | None = Field(
         None, description="folder of SYMBOL/POTCAR; null: the folder potpaw_PBE in the environment's VASP_PP_PATH"
     )
     files: dict[str, str] = Field({}, description="folder by element, where it is not the symbol, such as Be_sv")
