@@ -1,6 +1,8 @@
 from .arrays import Array as Array
+from .csv_files import write_csv as write_csv
 from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError
+from .errors import check_choice as check_choice
 from .errors import suggest_match as suggest_match
 from .files import DISK_WRITE_ERRNOS as DISK_WRITE_ERRNOS
 from .files import LOCK_FILE_NAME as LOCK_FILE_NAME
@@ -51,3 +53,5 @@ from .study_paths import FOLDER_KEY as FOLDER_KEY
 from .study_paths import AbsoluteStudyPath as AbsoluteStudyPath
 from .study_paths import StudyPath as StudyPath
 from .study_paths import StudyPaths as StudyPaths
+from .text import list_first as list_first
+from .text import natural_sort_key as natural_sort_key

@@ -11,6 +11,7 @@ from .result import setting_cells as setting_cells
 from .run_folder import RECORD_FILE as RECORD_FILE
 from .run_folder import RESULTS_FILE as RESULTS_FILE
 from .run_folder import check_digests as check_digests
+from .run_folder import check_stages as check_stages
 from .run_folder import log_to_file as log_to_file
 from .run_folder import open_run_folder as open_run_folder
 from .run_folder import read_record as read_record

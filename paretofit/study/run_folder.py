@@ -24,11 +24,12 @@ from paretofit.core import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 RECORD_FILE = "run.json"
 RERUN_ADVICE = "run the study again"
+RESUME_ADVICE = "run the same paretofit run again, it resumes"
 RESULTS_FILE, FRONT_FILE = "results.csv", "front.csv"
 WEIGHT_PATH_FILE, WEIGHT_KNEES_FILE = "weight_path.csv", "weight_knees.csv"
 NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
@@ -119,6 +120,22 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record.get("study"), str):
         raise InputError(f"{folder / RECORD_FILE} does not name its study; {RERUN_ADVICE}")
     return record
+
+
+def check_stages(folder: Path, stage_by_file: Mapping[str, str]) -> dict[str, Any]:
+    """Check that the files of some stages of a run exist; return its record.
+
+    Raises
+    ------
+    InputError
+        If the folder is not a run folder, or with the first stage whose file is missing.
+    """
+    if not (folder / RECORD_FILE).exists():
+        raise InputError(f"{folder} is not a run folder: it has no {RECORD_FILE}; name one that paretofit run has made")
+    for name, stage in stage_by_file.items():
+        if not (folder / name).exists():
+            raise InputError(f"{folder} is not finished: the stage '{stage}' is missing (no {name}); {RESUME_ADVICE}")
+    return read_record(folder)
 
 
 def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> None:

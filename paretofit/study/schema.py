@@ -121,15 +121,21 @@ class Study(StrictSettings):
     dataset: StudyPath = Field(description="dataset (HDF5); the path is relative to the study file")
     basis: SnapBasis = Field(description="SNAP basis; its 2Jmax is by default the largest of 'twojmax'")
     split: SplitSettings = Field(SplitSettings(), description="train/test split")
-    levels: list[Name] = Field([], description="convergence levels in order of cost, the reference last; by default all of the dataset")
-    twojmax: list[Annotated[StrictInt, Field(ge=0, le=20)]] = Field([4, 6, 8], min_length=1, description="values of 2Jmax")
+    levels: list[Name] = Field(
+        [], description="convergence levels in order of cost, the reference last; by default all of the dataset"
+    )
+    twojmax: list[Annotated[StrictInt, Field(ge=0, le=20)]] = Field(
+        [4, 6, 8], min_length=1, description="values of 2Jmax"
+    )
     weights: list[tuple[Weight, Weight]] = Field(
         [(12.25, 1.0)], min_length=1, description="pairs [w_E, w_F] or ratios w_E/w_F, from 1e-6 to 1e6"
     )
     sizes: list[Annotated[StrictInt, Field(ge=1)] | Literal["all"]] = Field(
         ["all"], min_length=1, description="numbers of configurations in the training subset; 'all' is the training set"
     )
-    sampling_methods: list[str] = Field(["random"], min_length=1, description=f"sampling methods of the subsets: {SAMPLING_TEXT}")
+    sampling_methods: list[str] = Field(
+        ["random"], min_length=1, description=f"sampling methods of the subsets: {SAMPLING_TEXT}"
+    )
     repetitions: StrictInt = Field(10, ge=1, le=100_000, description="number of draws of each random sampling method")
     seed: StrictInt = Field(1, ge=0, description="random seed of the draws")
     ridge: list[Annotated[float, Field(ge=0, lt=1e6, strict=True)] | Literal["auto"]] = Field(
@@ -142,7 +148,8 @@ class Study(StrictSettings):
     cost: CostSettings = Field(CostSettings(), description="cost of labels and of MD")
     group_weights: GroupWeightSettings = Field(GroupWeightSettings(), description="weights of groups of configurations")
     engine: Literal["fast", "plain"] = Field(
-        "fast", description="'fast' fits from moments; 'plain' fits every cell from its rows, much slower, as a reference"
+        "fast",
+        description="'fast' fits from moments; 'plain' fits every cell from its rows, much slower, as a reference",
     )
     device: Literal["cpu", "cuda"] = Field(
         "cpu", description="device that reduces the rows and fits; 'cuda' is a GPU, in float64 (extra: gpu)"
@@ -185,7 +192,9 @@ class Study(StrictSettings):
             return values
         for value in values:
             pair = value if isinstance(value, list | tuple) else (value, 1.0)
-            if len(pair) != 2 or not all(isinstance(number, int | float) and not isinstance(number, bool) for number in pair):
+            if len(pair) != 2 or not all(
+                isinstance(number, int | float) and not isinstance(number, bool) for number in pair
+            ):
                 raise ValueError(f"each must be a ratio w_E/w_F or a pair [w_E, w_F] of numbers; got {value}")
         return [value if isinstance(value, list | tuple) else (value, 1.0) for value in values]
 

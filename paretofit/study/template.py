@@ -215,8 +215,6 @@ def _choose_weights(components: float) -> list[float]:
 
 def _choose_subset_sizes(n_train: int) -> list[int | str]:
     if n_train < 2:
-        raise InputError(
-            f"a study needs at least ten configurations or so; the training set would have {n_train}"
-        )
+        raise InputError(f"a study needs at least ten configurations or so; the training set would have {n_train}")
     sizes = np.unique(np.geomspace(min(max(5, n_train / 16), n_train), n_train, 6).astype(int)[:-1])
     return [*(int(size) for size in sizes if size < n_train), "all"]
