@@ -15,7 +15,9 @@ class LabelStudy(StrictSettings):
     """The sections of a study that `paretofit label` reads."""
 
     name: FileName = "study"
-    dataset: StudyPath = Field(description="dataset (HDF5) to create or complete; the path is relative to the study file")
+    dataset: StudyPath = Field(
+        description="dataset (HDF5) to create or complete; the path is relative to the study file"
+    )
     labelling: LabelSettings = Field(description="configurations to label, the engine, and the convergence levels")
     cluster: ClusterSettings | None = Field(None, description="cluster that computes the labels")
 
