@@ -39,8 +39,7 @@ WeightFrontOption = Annotated[
     ),
 ]
 RegulariserOption = Annotated[
-    float,
-    typer.Option(min=0.0, help="With --fitsnap: strength of the regularisation towards the initial weights."),
+    float, typer.Option(min=0.0, help="With --fitsnap: strength of the regularisation towards the initial weights.")
 ]
 HeldOutOption = Annotated[
     float | None,
@@ -50,8 +49,7 @@ HeldOutOption = Annotated[
     ),
 ]
 TwojmaxOption = Annotated[
-    int | None,
-    typer.Option(help="2Jmax of the model.", show_default="the largest, up to 8, that has enough rows"),
+    int | None, typer.Option(help="2Jmax of the model.", show_default="the largest, up to 8, that has enough rows")
 ]
 ConfigurationsArgument = Annotated[
     Path | None,

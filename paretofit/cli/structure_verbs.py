@@ -38,8 +38,7 @@ ReadOutputsOption = Annotated[
     Path | None, typer.Option(help="Read the finished outputs from such a folder instead of computing.")
 ]
 LabelledOption = Annotated[
-    Path | None,
-    typer.Option(help="Structures that are labelled already; they count, but are not selected again."),
+    Path | None, typer.Option(help="Structures that are labelled already; they count, but are not selected again.")
 ]
 DrawOption = Annotated[
     bool | None,
@@ -99,8 +98,7 @@ def augment(
     study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'augmentation'.")],
     *,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Extended XYZ file to write.", show_default="augmentation.output"),
+        Path | None, typer.Option("--out", "-o", help="Extended XYZ file to write.", show_default="augmentation.output")
     ] = None,
     figures: FiguresOption = True,
     progress: ProgressOption = True,
@@ -123,8 +121,7 @@ def select(
     *,
     max_selected: Annotated[int, typer.Option("--max-selected", "-n", help="Number of structures to select.")],
     method: Annotated[
-        str,
-        typer.Option(help="Selection method: leverage, block-leverage, d-optimal, farthest-point or random."),
+        str, typer.Option(help="Selection method: leverage, block-leverage, d-optimal, farthest-point or random.")
     ] = "d-optimal",
     already_labelled: LabelledOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Extended XYZ file to write.")] = Path("selected.extxyz"),

@@ -22,8 +22,7 @@ BudgetOption = Annotated[
     str | None, typer.Option(help="Computing time available for labels, such as 600 (s), 90min, 20h or 3d.")
 ]
 MinSpeedOption = Annotated[
-    float | None,
-    typer.Option(help="Lowest acceptable MD speed of the potential (atom-steps/s on one core)."),
+    float | None, typer.Option(help="Lowest acceptable MD speed of the potential (atom-steps/s on one core).")
 ]
 ExtrapolationOption = Annotated[
     float | None,
@@ -48,14 +47,12 @@ MinimizeOption = Annotated[
     ),
 ]
 FrontFileOption = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="CSV file to write the front to.", show_default="standard output"),
+    Path | None, typer.Option("--out", "-o", help="CSV file to write the front to.", show_default="standard output")
 ]
 PublishedOption = Annotated[
     bool,
     typer.Option(
-        "--published",
-        help="Read the published tables: medians over repetitions, with a label cost per level.",
+        "--published", help="Read the published tables: medians over repetitions, with a label cost per level."
     ),
 ]
 SummariseOption = Annotated[
@@ -212,8 +209,7 @@ def learn(
     *,
     out: RunFolderOption = None,
     stage: Annotated[
-        str | None,
-        typer.Option(help="Run only this stage of the current iteration: label, train, explore or select."),
+        str | None, typer.Option(help="Run only this stage of the current iteration: label, train, explore or select.")
     ] = None,
     jobs: JobsOption,
     progress: ProgressOption = True,

@@ -51,9 +51,7 @@ InterstitialsOption = Annotated[
 TimeOption = Annotated[
     float | None,
     typer.Option(
-        min=0.1,
-        help="Length of the molecular dynamics with thermostat (ps).",
-        show_default="10, or 0.5 with --quick",
+        min=0.1, help="Length of the molecular dynamics with thermostat (ps).", show_default="10, or 0.5 with --quick"
     ),
 ]
 
@@ -67,8 +65,7 @@ def validate(
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("validation"),
     against: Annotated[
-        str | None,
-        typer.Option(help="Reference to compare with: another potential, or the validation.csv of one."),
+        str | None, typer.Option(help="Reference to compare with: another potential, or the validation.csv of one.")
     ] = None,
     structure: StructuresOption = None,
     properties: PropertiesOption = "",

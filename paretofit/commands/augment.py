@@ -219,10 +219,7 @@ def _make_force_function(
 
 
 def _add_entropy_candidates(
-    settings: AugmentSettings,
-    candidates: Candidates,
-    compute_force: Callable[[Atoms], float] | None,
-    progress: bool,
+    settings: AugmentSettings, candidates: Candidates, compute_force: Callable[[Atoms], float] | None, progress: bool
 ) -> pd.DataFrame:
     """Add entropy-maximised configurations to the candidates; return their gains."""
     entropy, rows = settings.entropy, []

@@ -98,15 +98,15 @@ class Evaluation:
             lines.append(f"too few configurations were held out for intervals of {self.coverage:.0%}")
         else:
             lines.append(
-                f"*_inside: fraction of labels in their intervals, which should be {self.coverage:.0%} for configurations "
-                "like the held-out ones; *_rank: Spearman's rank correlation of disagreement and error"
+                f"*_inside: fraction of labels in their intervals, which should be {self.coverage:.0%} for "
+                "configurations like the held-out ones; *_rank: Spearman's rank correlation of disagreement and error"
             )
             if (self.table["set"] == "held out").any():
                 lines.append("the intervals are calibrated on the held-out configurations: only new ones test them")
         if len(self.thresholds):
             thresholds = self.thresholds.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="–")
             lines.append(
-                f"configurations above the tolerances outside the training set (evaluation.csv names them):\n{thresholds}"
+                f"configurations above the tolerances, without the training set (see evaluation.csv):\n{thresholds}"
             )
         return "\n".join([*lines, *([str(self.folder)] if self.folder else [])])
 

@@ -149,9 +149,9 @@ def _summarise(metrics: pd.DataFrame, optimum: OptimisedWeights | None, ratio: f
     if optimum is not None:
         before, after = np.exp(optimum.objective)
         lines.append(
-            f"weights: the geometric mean of the held-out errors in the objective is {after / before:.3f} of its initial "
-            f"value ({optimum.n_evaluations} fits), and {ratio:.3f} on configurations that the search did not use; "
-            "weights.csv has the weights"
+            f"weights: the geometric mean of the held-out errors in the objective is {after / before:.3f} of its "
+            f"initial value ({optimum.n_evaluations} fits), and {ratio:.3f} on configurations that the search did "
+            "not use; weights.csv has the weights"
         )
         if ratio > 1:
             lines.append("warning: these weights are overfitted to the held-out configurations; raise --regulariser")

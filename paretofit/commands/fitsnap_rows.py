@@ -149,8 +149,8 @@ def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Se
         unlabelled = [atoms for atoms in structures if atoms.calc is None or names[kind] not in atoms.calc.results]
         if unlabelled and kind != RowKind.STRESS:
             raise InputError(
-                f"{unlabelled[0].info['config_id']} has no {names[kind]} (nor have {len(unlabelled) - 1} others); add it, or "
-                f"set [CALCULATOR] {kind.name.lower()} = 0 in {settings.path}"
+                f"{unlabelled[0].info['config_id']} has no {names[kind]} (nor have {len(unlabelled) - 1} others); add "
+                f"it, or set [CALCULATOR] {kind.name.lower()} = 0 in {settings.path}"
             )
 
 

@@ -17,10 +17,7 @@ KINDS = ("energy", "force")
 
 
 def format_plan_html(
-    heading: str,
-    options: Mapping[str, pd.Series],
-    best: Mapping[str, pd.DataFrame],
-    notes: Sequence[str],
+    heading: str, options: Mapping[str, pd.Series], best: Mapping[str, pd.DataFrame], notes: Sequence[str]
 ) -> str:
     """Format the choice, that for twice the budget, the best of each level and of each 2Jmax, and notes.
 

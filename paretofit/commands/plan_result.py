@@ -28,9 +28,9 @@ class Plan:
     Attributes
     ----------
     choice : pandas.Series
-        ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling``, ``label_seconds``, and the expected
-        errors: ``energy`` (meV/atom), ``force`` (meV/Å), each with ``_low`` and ``_high`` (80 % of draws are between);
-        ``beyond`` where they are extrapolated.
+        ``level``, ``n_train``, ``twojmax``, ``w_energy``, ``w_force``, ``sampling``, ``label_seconds``, and the
+        expected errors: ``energy`` (meV/atom), ``force`` (meV/Å), each with ``_low`` and ``_high`` (80 % of
+        draws are between); ``beyond`` where they are extrapolated.
     limits : Limits
     prefer : str
     doubled_budget_choice : pandas.Series or None

@@ -186,7 +186,7 @@ def _check_distances(structures: Sequence[Atoms], source: Path | str) -> None:
             raise InputError(f"{name} has positions that are not finite, or an atom X; correct or remove it")
         if is_too_close(atoms, MIN_DISTANCE_RATIO):
             raise InputError(
-                f"{name} has two atoms within {MIN_DISTANCE_RATIO} of the sum of their covalent radii; correct or remove it"
+                f"{name} has two atoms within {MIN_DISTANCE_RATIO} of the sum of their covalent radii; correct it"
             )
 
 
@@ -232,11 +232,7 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
     def stream_blocks(part: slice) -> Iterator[RowBlock]:
         for window, X in design.blocks(rows_per_block(design.n_features), part):
             yield RowBlock(
-                X,
-                np.zeros((len(X), 1)),
-                design.kind[window],
-                design.configuration[window],
-                np.ones(len(X), dtype=bool),
+                X, np.zeros((len(X), 1)), design.kind[window], design.configuration[window], np.ones(len(X), dtype=bool)
             )
 
     parts = [partial(stream_blocks, part) for part in split_rows(design.n_rows, design.n_features)]

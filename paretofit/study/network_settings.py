@@ -18,7 +18,7 @@ class NetworkSettings(StrictSettings):
 
     models: dict[FileName, MaceSettings] = Field(
         {"small": MaceSettings(preset="small", members=2)},
-        description="presets, such as [tiny, small], or settings by the name of the model, {wide: {preset: small, ...}}",
+        description="presets, such as [tiny, small], or settings by model name, {wide: {preset: small, ...}}",
     )
     levels: list[Name] = Field([], description="convergence levels of the training labels; by default the reference")
     sizes: list[Annotated[StrictInt, Field(ge=1)] | Literal["all"]] = Field(

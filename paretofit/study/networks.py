@@ -117,8 +117,8 @@ def _check_sizes(prepared: PreparedStudy) -> None:
         if size not in prepared.grid.sizes:
             sizes = ", ".join("all" if size == n_train else str(size) for size in prepared.grid.sizes)
             raise InputError(
-                f"'mace.sizes' has {size}, which is not one of the study's 'sizes', so that there is no linear model to "
-                f"compare with; they are {sizes}"
+                f"'mace.sizes' has {size}, which is not one of the study's 'sizes', so that no linear model can be "
+                f"compared; they are {sizes}"
             )
         if size < MIN_NETWORK_SIZE:
             raise InputError(f"'mace.sizes' has {size}; a network needs at least {MIN_NETWORK_SIZE} configurations")

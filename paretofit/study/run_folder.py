@@ -74,7 +74,8 @@ def _check_owner(folder: Path, name: str) -> None:
     owner = _find_owner(folder)
     if owner is None and others and (folder / RECORD_FILE).exists():
         raise InputError(
-            f"{folder / RECORD_FILE} is corrupt; if this is a run of '{name}', write {json.dumps({'study': name})} into it"
+            f"{folder / RECORD_FILE} is corrupt; if this is a run of '{name}', write "
+            f"{json.dumps({'study': name})} into it"
         )
     if owner is None and others:
         raise InputError(

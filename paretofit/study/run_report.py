@@ -112,11 +112,7 @@ def rebuild_report(folder: Path | str) -> RunReport:
 
 
 def write_run_report(
-    folder: Path,
-    prepared: PreparedStudy,
-    errors: LevelErrors,
-    summary: dict[str, str],
-    warnings: list[str],
+    folder: Path, prepared: PreparedStudy, errors: LevelErrors, summary: dict[str, str], warnings: list[str]
 ) -> RunReport:
     """Write front, figures, tables and page of a run from the tables that are in its folder."""
     results = _read_whole_results(folder, prepared)
@@ -165,8 +161,8 @@ def _read_whole_results(folder: Path, prepared: PreparedStudy) -> pd.DataFrame:
         is_whole = False
     if not is_whole:
         raise InputError(
-            f"{folder / RESULTS_FILE} is corrupt: it must have {n_fits} complete rows; run the same paretofit run again, "
-            "which writes it from the finished fits"
+            f"{folder / RESULTS_FILE} is corrupt: it must have {n_fits} complete rows; run the same paretofit run "
+            "again, which writes it from the finished fits"
         )
     return results
 
@@ -234,7 +230,7 @@ def _make_finding(name: str, question: str, answer: str) -> Finding:
 
 
 def _read_settings(folder: Path, prepared: PreparedStudy) -> dict[str, Any]:
-    """Read the settings of the study, with its own path of the dataset instead of that of the copy in the run folder."""
+    """Read the settings of the study, with the path of its dataset instead of that of the copy."""
     settings: dict[str, Any] = json.loads(prepared.study.model_dump_json(by_alias=True))
     return {**settings, "dataset": str(load_study(folder / "study.yaml").dataset)}
 

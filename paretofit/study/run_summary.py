@@ -51,8 +51,8 @@ def summarise_run(
         "Design": f"{design.n_rows} rows by {design.n_features} columns, "
         f"{8 * design.n_rows * design.n_features / 1e6:.0f} MB",
         "Factorial": f"{grid.count_fits()} fits: {len(grid.levels)} levels × 2Jmax {list(grid.twojmax)} × "
-        f"{len(grid.weights)} weights × {len(grid.sizes)} sizes × sampling methods {', '.join(grid.sampling_methods)} × "
-        f"{grid.repetitions} repetitions, seed {grid.seed}",
+        f"{len(grid.weights)} weights × {len(grid.sizes)} sizes × sampling methods "
+        f"{', '.join(grid.sampling_methods)} × {grid.repetitions} repetitions, seed {grid.seed}",
         "Solver": f"{', '.join(f'{name} {count}' for name, count in solvers.items())}; {deficient} fits are "
         "rank-deficient (fewer independent rows than features) and have the minimum-norm solution",
         "Cost of labels": "seconds recorded with each label"
@@ -94,8 +94,8 @@ def collect_run_warnings(prepared: PreparedStudy, engine: FastEngine | PlainEngi
 def _warn_about_columns(engine: FastEngine | PlainEngine) -> Iterator[str]:
     if engine.dropped_columns:
         yield (
-            f"{len(engine.dropped_columns)} columns of the design depend linearly on earlier ones in every row and were "
-            f"dropped: {list_first(engine.dropped_columns, 10)}."
+            f"{len(engine.dropped_columns)} columns of the design depend linearly on earlier ones in every row and "
+            f"were dropped: {list_first(engine.dropped_columns, 10)}."
         )
 
 
@@ -105,8 +105,8 @@ def _warn_about_costs(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
     for k in range(1, len(levels)):
         if seconds[k] < seconds[k - 1]:
             yield (
-                f"Level {levels[k]} is listed after level {levels[k - 1]} but costs less; levels are listed in order of "
-                f"cost, and the last, {levels[-1]}, is the reference."
+                f"Level {levels[k]} is listed after level {levels[k - 1]} but costs less; levels are listed in order "
+                f"of cost, and the last, {levels[-1]}, is the reference."
             )
 
 
@@ -136,9 +136,9 @@ def _warn_about_leverage(prepared: PreparedStudy, engine: FastEngine | PlainEngi
     if methods and spread < MIN_LEVERAGE_SPREAD * mean:
         columns = data.leverage_columns or data.design.n_features
         yield (
-            f"Leverage scores are nearly uniform: with {columns} features for {len(data.train)} training configurations "
-            f"the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (at most 1), so that leverage sampling is "
-            "close to random sampling; lower leverage.twojmax or leverage.energy_weight."
+            f"Leverage scores are nearly uniform: with {columns} features for {len(data.train)} training "
+            f"configurations the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (at most 1), so that "
+            "leverage sampling is close to random sampling; lower leverage.twojmax or leverage.energy_weight."
         )
 
 
@@ -149,15 +149,15 @@ def _warn_about_sizes(prepared: PreparedStudy, data: SweepInput) -> Iterator[str
         n_features = data.design.columns_up_to(twojmax)
         if n_rows < 2 * n_features:
             yield (
-                f"At 2Jmax = {twojmax} the whole training set has only {n_rows} rows for {n_features} features: the fits "
-                "may follow the noise of the labels."
+                f"At 2Jmax = {twojmax} the whole training set has only {n_rows} rows for {n_features} features: the "
+                "fits may follow the noise of the labels."
             )
     components = int((data.design.kind[train_rows] == RowKind.FORCE).sum()) / len(data.train)
     largest = max(w_energy / w_force for w_energy, w_force in prepared.grid.weights)
     if largest > 20 * components:
         yield (
-            f"The largest weight ratio, {largest:g}, nearly ignores forces: there are {components:.0f} force components "
-            "per energy."
+            f"The largest weight ratio, {largest:g}, nearly ignores forces: there are {components:.0f} force "
+            "components per energy."
         )
 
 

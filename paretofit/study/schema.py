@@ -141,7 +141,7 @@ class Study(StrictSettings):
     ridge: list[Annotated[float, Field(ge=0, lt=1e6, strict=True)] | Literal["auto"]] = Field(
         [0.0],
         min_length=1,
-        description="ridge penalties λ of the coefficients of scaled columns: 0 for none, 'auto' to minimise the leave-one-out error",
+        description="ridge penalties λ in scaled columns: 0 for none, 'auto' to minimise the leave-one-out error",
     )
     leave_one_out: bool = Field(False, description="also compute leave-one-out errors, leaving out whole groups")
     leverage: LeverageSettings = Field(LeverageSettings(), description="settings of the leverage scores")
@@ -162,13 +162,11 @@ class Study(StrictSettings):
     mace: NetworkSettings | None = Field(None, description="MACE networks to compare on the same front (extra: mace)")
     cluster: ClusterSettings | None = Field(
         None,
-        description="cluster that runs the tasks: local (dask), address, slurm, or executorlib (labels); by default processes of this "
-        "machine",
+        description="cluster that runs the tasks: local (dask), address, slurm, or executorlib; by default none",
     )
     reference_configuration: int | None = Field(
         None,
-        description="id of the configuration to which energies are shifted; by default the one of lowest energy at the reference "
-        "level",
+        description="id of the configuration to which energies are shifted; by default that of lowest energy",
     )
     missing_labels: Literal["error", "drop"] = Field(
         "error", description="'drop' excludes and counts configurations that lack a label at any level"
