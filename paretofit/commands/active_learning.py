@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from paretofit.commands.augment import load_augment_study
 from paretofit.commands.learn_start import CANDIDATES_FILE, collect_elements, load_start_structures, start_loop
 from paretofit.core import InputError, write_text
 from paretofit.execution import use_cluster
@@ -105,27 +104,10 @@ def load_learn_study(path: Path | str) -> LearnStudy:
     InputError
         With one sentence that names the file and the key.
     """
-    place = Path(path)
-    study, folder = read_sections(LearnStudy, place), place.parent
-    explore, model = study.learning.explore, study.learning.model
-    located: dict[str, Any] = {
-        "learning": study.learning.model_copy(
-            update={
-                "structures": [folder / one for one in study.learning.structures],
-                "explore": explore.model_copy(
-                    update={"start_structures": [folder / one for one in explore.start_structures]}
-                ),
-                "model": model.resolve_paths(folder) if isinstance(model, MaceSettings) else model,
-            }
-        )
-    }
-    if study.dataset is not None:
-        located["dataset"] = folder / study.dataset
-    if study.augmentation is not None:
-        located["augmentation"] = load_augment_study(place).augmentation
+    study = read_sections(LearnStudy, path)
     if study.labelling.structures:
-        raise InputError(f"{place}: 'labelling.structures' has no meaning here; name files under 'learning.structures'")
-    return study.model_copy(update=located)
+        raise InputError(f"{path}: 'labelling.structures' has no meaning here; name files under 'learning.structures'")
+    return study
 
 
 def learn(

@@ -43,5 +43,5 @@ def _crystal(symbol: str) -> Atoms:
     try:
         atoms: Atoms = bulk(symbol)
     except (ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"ASE knows no crystal of {symbol}; name a structure with --cell") from error
+        raise InputError(f"ASE knows no crystal of {symbol}; name a structure with --structure") from error
     return atoms

@@ -2,7 +2,6 @@ from .cluster import get_active_client as get_active_client
 from .cluster import use_cluster as use_cluster
 from .cluster_settings import ClusterSettings as ClusterSettings
 from .cluster_settings import LabelJobSettings as LabelJobSettings
-from .cluster_settings import expand_cluster_name as expand_cluster_name
 from .executors import SINGLE_THREAD_ENV as SINGLE_THREAD_ENV
 from .executors import TaskExecutor as TaskExecutor
 from .executors import exit_with_parent as exit_with_parent

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from paretofit.core import StrictSettings
 
@@ -95,12 +95,12 @@ class LabelJobSettings(SlurmJobSettings):
     )
 
 
-AnyClusterSettings = LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings
-ClusterSettings = Annotated[AnyClusterSettings, Field(discriminator="name")]
-
-
-def expand_cluster_name(value: Any) -> Any:
+def _expand_cluster_name(value: Any) -> Any:
     """Turn a name alone into a section with its defaults."""
     if value is not None and not isinstance(value, str | dict | StrictSettings):
         raise ValueError(f"must be one of {', '.join(REQUIRED_PACKAGES)}, or a section with that as its name")
     return {"name": value} if isinstance(value, str) else value
+
+
+AnyClusterSettings = LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings
+ClusterSettings = Annotated[AnyClusterSettings, Field(discriminator="name"), BeforeValidator(_expand_cluster_name)]

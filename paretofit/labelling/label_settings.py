@@ -1,11 +1,10 @@
 """Section 'labelling' of a study: which configurations to label, by which engine, at which levels."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from paretofit.core import Name, StrictSettings, suggest_match
+from paretofit.core import Name, StrictSettings, StudyPaths, suggest_match
 from paretofit.labelling.engines.any_engine import AnyEngine
 from paretofit.labelling.engines.gpaw import Gpaw
 from paretofit.labelling.ladder import PAPER_LADDER, Level, ScfSettings, SmearingSettings, check_ladder
@@ -14,7 +13,6 @@ PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 Retries = Annotated[int, Field(ge=0, le=5, strict=True)]
 DistanceRatio = Annotated[float, Field(ge=0, lt=2, strict=True)]
 LabelOrder = Literal["configurations", "levels"]
-PathList = Annotated[list[Path], BeforeValidator(lambda paths: [paths] if isinstance(paths, str | Path) else paths)]
 NamedEngine = Annotated[AnyEngine, BeforeValidator(lambda name: {"name": name} if isinstance(name, str) else name)]
 COMMON_KEYS = ("functional", "smearing", "scf")  # of all levels that do not set them
 PRESETS = {"paper": PAPER_LADDER}
@@ -30,7 +28,7 @@ class LevelSubsetSettings(StrictSettings):
 class LabelSettings(StrictSettings):
     """Configurations to label, the engine, and the levels of the ladder."""
 
-    structures: PathList = Field([], description="Files of further configurations: datasets, or any format of ASE.")
+    structures: StudyPaths = Field([], description="Files of further configurations: datasets, or any format of ASE.")
     engine: NamedEngine = Field(Gpaw(), description="Engine that computes the labels: its name, or keys and values.")
     ladder: Annotated[tuple[Level, ...], AfterValidator(check_ladder)] = Field(
         PAPER_LADDER, min_length=1, description="'paper' (the six levels of Table 1) or a list of levels."

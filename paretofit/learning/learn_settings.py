@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings
+from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings, StudyPaths
 from paretofit.potentials.mace import MaceSettings
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -111,7 +110,7 @@ class ExploreSettings(StrictSettings):
     integrator: Literal["ase", "lammps"] | None = Field(
         None, description="what integrates; by default lammps for SNAP and ase for neural networks"
     )
-    start_structures: list[Path] = Field(
+    start_structures: StudyPaths = Field(
         [], description="files of structures to start from; by default initial candidates"
     )
     temperature_k: RangeOrGridSettings = Field(
@@ -131,11 +130,6 @@ class ExploreSettings(StrictSettings):
     stop_temperature_ratio: StrictPositiveFloat = Field(
         5.0, description="times the one asked for, at which it is stopped"
     )
-
-    @field_validator("start_structures", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
 
     @model_validator(mode="after")
     def _physical(self) -> Self:
@@ -192,7 +186,7 @@ class LevelSettings(StrictSettings):
 class LearnSettings(StrictSettings):
     """The active-learning loop."""
 
-    structures: list[Path] = Field(
+    structures: StudyPaths = Field(
         [], description="files of candidates to label first, besides those of 'augmentation' and labelled ones"
     )
     n_initial: Count | None = Field(None, description="of those, how many at random; by default all")
@@ -203,11 +197,6 @@ class LearnSettings(StrictSettings):
     explore: ExploreSettings = Field(ExploreSettings(), description="molecular dynamics")
     select: SelectSettings = Field(SelectSettings(), description="which frames are labelled")
     level: LevelSettings = Field(LevelSettings(), description="the convergence level of new labels")
-
-    @field_validator("structures", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
 
     @field_validator("model", mode="before")
     @classmethod

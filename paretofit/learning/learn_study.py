@@ -1,12 +1,9 @@
 """The parts of a study that the active-learning loop needs."""
 
-from pathlib import Path
-from typing import Any
+from pydantic import Field
 
-from pydantic import Field, field_validator
-
-from paretofit.core import StrictSettings
-from paretofit.execution import ClusterSettings, expand_cluster_name
+from paretofit.core import StrictSettings, StudyPath
+from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.learning.learn_settings import LearnSettings
 from paretofit.structures import AugmentSettings
@@ -16,13 +13,8 @@ class LearnStudy(StrictSettings):
     """The part of a study that `paretofit learn` needs."""
 
     name: str = "study"
-    dataset: Path | None = Field(None, description="labelled configurations to begin with (HDF5), if there are any")
+    dataset: StudyPath | None = Field(None, description="labelled configurations to begin with (HDF5), if there are any")
     labelling: LabelSettings = Field(description="what computes the labels")
     augmentation: AugmentSettings | None = Field(None, description="how the first candidates are made")
     learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
     cluster: ClusterSettings | None = Field(None, description="where tasks run")
-
-    @field_validator("cluster", mode="before")
-    @classmethod
-    def _cluster(cls, value: Any) -> Any:
-        return expand_cluster_name(value)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from ase.data import atomic_numbers
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings
+from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
 
 DEFAULT_COUNT_HELP = "Number of these candidates; null: a share of 'n_candidates'."
 
@@ -152,8 +152,8 @@ class EntropySettings(StrictSettings):
 class AugmentSettings(StrictSettings):
     """Candidates to generate from a handful of structures."""
 
-    structures: list[Path] = Field([], description="Files with the structures to start from, in any format of ASE.")
-    output: Path = Field(Path("candidates.extxyz"), description="Extended XYZ file to write.")
+    structures: StudyPaths = Field([], description="Files with the structures to start from, in any format of ASE.")
+    output: StudyPath = Field(Path("candidates.extxyz"), description="Extended XYZ file to write.")
     n_candidates: Count = Field(1000, description="Total number of candidates, without those of 'entropy'.")
     seed: Count = Field(1, description="Random seed of all candidates.")
     min_length: NonNegativeFloat = Field(18.0, description="Smallest periodic length of supercells, Å.")

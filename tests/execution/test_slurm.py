@@ -15,7 +15,7 @@ from helpers.slurm import cancel, queue, running_slurm
 
 from paretofit import Dataset, InputError, run_study
 from paretofit.execution import LabelJobSettings, use_cluster
-from paretofit.study import load_label_study
+from paretofit.commands import load_label_study
 
 pytest.importorskip("distributed", reason="needs the extra dask")
 pytest.importorskip("executorlib", reason="needs the extra executorlib")

@@ -35,7 +35,7 @@ from paretofit.labelling import (
     fit_cost_model,
     kpoint_mesh,
 )
-from paretofit.study import LabelStudy, load_label_study
+from paretofit.commands import LabelStudy, load_label_study
 
 needs_gpaw = pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed (the extra 'dft')")
 

@@ -191,7 +191,7 @@ class TestSignals:
         done, family = stop(process, number, group=group)
         word, code = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
         assert done.returncode == code, done.stderr
-        assert in_one_sentence(done) == f"paretofit: {word}; the same command goes on where this one stopped"
+        assert in_one_sentence(done) == f"paretofit: {word}; the same command resumes"
         assert not litter(run)
         assert not (run / "results.csv").exists()
         assert soon(lambda: gone(family)), "nobody is left behind"
@@ -281,7 +281,7 @@ class TestSignals:
         assert soon((tmp_path / "run" / "iterations" / "01").exists)
         done, family = stop(process, signal.SIGTERM, group=False)
         assert done.returncode == 143, done.stderr
-        assert in_one_sentence(done).endswith("the same command goes on where this one stopped")
+        assert in_one_sentence(done).endswith("the same command resumes")
         assert not litter(tmp_path / "run")
         assert soon(lambda: gone(family))
         assert learn(tmp_path / "s.yaml", out=tmp_path / "run").report.exists()
@@ -333,7 +333,7 @@ class TestDamage:
     def test_a_flipped_bit_in_what_a_report_is_made_from(self, undisturbed, run, tmp_path, name):
         flip(run / name, digit(run / name) if name != "dataset.h5" else 0.5)
         for read in (rebuild_report, lambda folder: export_potential(folder, tmp_path / "p")):
-            with pytest.raises(InputError, match=f"{name} is damaged: it is not what the run has written; run "):
+            with pytest.raises(InputError, match=f"{name} is corrupt: its content is not what the run has written; run "):
                 read(run)
         run_study(tmp_path / "study.yaml", out=run)
         assert (run / name).read_bytes()[:64] == (undisturbed / name).read_bytes()[:64]
@@ -341,7 +341,7 @@ class TestDamage:
 
     def test_a_plan_reads_no_damaged_results(self, run):
         flip(run / "results.csv", digit(run / "results.csv"))
-        with pytest.raises(InputError, match=r"results\.csv is damaged"):
+        with pytest.raises(InputError, match=r"results\.csv is corrupt"):
             read_results(run)
 
     def test_a_record_cut_short(self, undisturbed, run, tmp_path):
@@ -352,7 +352,7 @@ class TestDamage:
         assert results(run) == results(undisturbed)
         (run / "run.json").write_bytes(b"\x00" * 100)
         (run / "study.yaml").unlink()
-        with pytest.raises(InputError, match=r"run\.json is damaged; if this is a run of 'study', write"):
+        with pytest.raises(InputError, match=r"run\.json is corrupt; if this is a run of 'study', write"):
             run_study(tmp_path / "study.yaml", out=run)
 
     @pytest.mark.parametrize("at", [0.2, 0.4, 0.6, 0.8])

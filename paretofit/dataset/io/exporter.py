@@ -56,7 +56,7 @@ class ExportSummary:
         Ids of configurations that were written without an energy and forces, because their label is missing,
         incomplete or failed.
     settings_path : Path
-        The levels' settings, as ``paretofit import --settings`` reads them.
+        The levels' settings, as ``paretofit import --level-settings`` reads them.
     """
 
     paths: dict[str, Path]

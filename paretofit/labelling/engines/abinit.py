@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.io.abinit import read_abinit_outputs, write_abinit_in
 from pydantic import Field
 
-from paretofit.core import InputError
+from paretofit.core import AbsoluteStudyPath, InputError
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, parse_xml_attributes, read_if_exists
 from paretofit.labelling.ladder import Level
@@ -34,7 +34,7 @@ class Abinit(ProgramEngine):
 
     name: Literal["abinit"] = Field("abinit", description="ABINIT, by default with the PAW data of gpaw-data.")
     command: str | None = Field("abinit", description="Command line that starts ABINIT.")
-    pseudopotentials: Path | None = Field(
+    pseudopotentials: AbsoluteStudyPath | None = Field(
         None,
         description="Directory of files SYMBOL*.xml, SYMBOL*.xml.gz or SYMBOL*.psp8; null: those of gpaw-data for PBE.",
     )

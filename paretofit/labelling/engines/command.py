@@ -25,7 +25,7 @@ from ase import Atoms
 from ase.io import read
 from pydantic import Field, field_validator
 
-from paretofit.core import InputError, one_line
+from paretofit.core import AbsoluteStudyPath, InputError, one_line
 from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.labelling.engines.base import Engine, EngineError, Outcome, require_cutoff
 from paretofit.labelling.ladder import Level
@@ -63,7 +63,7 @@ class ProgramEngine(Engine):
     """An external program with a directory of pseudopotentials."""
 
     command: str | None = Field(None, description="Command line that starts the program.")
-    pseudopotentials: Path | None = Field(None, description="Directory of pseudopotential files.")
+    pseudopotentials: AbsoluteStudyPath | None = Field(None, description="Directory of pseudopotential files.")
     files: dict[str, str] = Field({}, description="File name by element, if the directory has several for it.")
 
     needs_cell: ClassVar[bool] = True

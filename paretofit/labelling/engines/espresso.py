@@ -12,7 +12,7 @@ from ase.io.espresso_namelist.namelist import Namelist
 from ase.units import Ry
 from pydantic import Field
 
-from paretofit.core import InputError, StrictPositiveFloat
+from paretofit.core import AbsoluteStudyPath, InputError, StrictPositiveFloat
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, parse_xml_attributes, read_if_exists
 from paretofit.labelling.ladder import Level
@@ -33,7 +33,7 @@ class Espresso(ProgramEngine):
 
     name: Literal["espresso"] = Field("espresso", description="Quantum ESPRESSO (pw.x) with UPF pseudopotentials.")
     command: str | None = Field("pw.x", description="Command line that starts pw.x.")
-    pseudopotentials: Path | None = Field(None, description="Directory of files SYMBOL*.UPF.")
+    pseudopotentials: AbsoluteStudyPath | None = Field(None, description="Directory of files SYMBOL*.UPF.")
     density_cutoff: StrictPositiveFloat | None = Field(
         None,
         description="Cutoff of the density over that of the wavefunctions; null: 8 with ultrasoft or PAW "

@@ -12,7 +12,7 @@ from ase.calculators.vasp.create_input import GenerateVaspInput
 from ase.io.vasp import write_vasp
 from pydantic import Field
 
-from paretofit.core import InputError, one_line
+from paretofit.core import AbsoluteStudyPath, InputError, one_line
 from paretofit.labelling.engines.base import NotConvergedError, Outcome, require_cutoff
 from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, read_if_exists
 from paretofit.labelling.ladder import Level, SmearingSettings
@@ -27,7 +27,7 @@ class Vasp(ProgramEngine):
 
     name: Literal["vasp"] = Field("vasp", description="VASP with your own program and POTCAR files.")
     command: str | None = Field(None, description="Command line that starts VASP, such as mpirun -n 16 vasp_std.")
-    pseudopotentials: Path | None = Field(
+    pseudopotentials: AbsoluteStudyPath | None = Field(
         None, description="Directory of SYMBOL/POTCAR; null: potpaw_PBE in $VASP_PP_PATH."
     )
     files: dict[str, str] = Field({}, description="Subdirectory by element, if it is not the symbol, such as Be_sv.")

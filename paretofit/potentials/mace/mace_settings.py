@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  (pydantic)
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from paretofit.core import StrictPositiveFloat, StrictSettings
+from paretofit.core import StrictPositiveFloat, StrictSettings, StudyPath
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -44,11 +46,11 @@ class StageTwoSettings(StrictSettings):
 class FoundationSettings(StrictSettings):
     """A trained model to start from, such as one of the MACE foundation models, given as a file."""
 
-    file: Path = Field(description="the model; it is unpickled, so that it must come from somebody you trust")
+    file: StudyPath = Field(description="the model; it is unpickled, so that it must come from somebody you trust")
     mode: Literal["naive", "multihead"] = Field(
         "naive", description="'multihead' also learns 'replay', so that what the model knows is not forgotten"
     )
-    replay: Path | None = Field(None, description="labelled structures (extended XYZ) of the model's own training")
+    replay: StudyPath | None = Field(None, description="labelled structures (extended XYZ) of the model's own training")
     head: str | None = Field(None, description="head of the model to start from, where it has several")
 
     @model_validator(mode="after")
@@ -122,13 +124,6 @@ class MaceSettings(StrictSettings):
         own = self.foundation
         files = {} if own is None else {"file": own.file, "replay": own.replay}
         return {key: path for key, path in files.items() if path is not None}
-
-    def resolve_paths(self, folder: Path) -> MaceSettings:
-        """The same with paths relative to a folder, as this process sees them."""
-        if self.foundation is None:
-            return self
-        files = {key: folder / path for key, path in self.foundation_files.items()}
-        return self.model_copy(update={"foundation": self.foundation.model_copy(update=files)})
 
     @property
     def description(self) -> str:
