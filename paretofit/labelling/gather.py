@@ -13,6 +13,7 @@ from paretofit.dataset.io import is_same_geometry, read_frames, read_labels
 from paretofit.dataset.quality import fingerprint_geometry, has_close_atoms
 from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.label_settings import LabelSettings
+from paretofit.structures import list_elements
 
 MIN_CELL_VOLUME_A3 = 1e-6
 COMPARED_SETTINGS = ("cutoff_ev", "kspacing_per_angstrom", "functional", "smearing")
@@ -31,7 +32,7 @@ class CollectedData:
     @property
     def elements(self) -> list[str]:
         """Chemical symbols of all configurations, sorted."""
-        return sorted({symbol for atoms in self.configurations.values() for symbol in atoms.get_chemical_symbols()})
+        return list_elements(self.configurations.values())
 
     def add(self, atoms: Atoms, config_id: int | None, origin: str) -> None:
         """Add a configuration, unless it is known."""

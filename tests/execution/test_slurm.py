@@ -14,8 +14,8 @@ from helpers.faults import STUDY, begin, call, in_one_sentence, no_report, soon,
 from helpers.slurm import cancel, queue, running_slurm
 
 from paretofit import Dataset, InputError, run_study
-from paretofit.execution import LabelJobSettings, use_cluster
 from paretofit.commands import load_label_study
+from paretofit.execution import LabelJobSettings, use_cluster
 
 pytest.importorskip("distributed", reason="needs the extra dask")
 pytest.importorskip("executorlib", reason="needs the extra executorlib")

@@ -16,11 +16,10 @@ from ase.units import GPa
 from scipy.spatial.transform import Rotation
 
 from paretofit import Dataset, InputError
-from paretofit.commands import read_label_outputs, write_label_inputs
+from paretofit.commands import LabelStudy, read_label_outputs, write_label_inputs
 from paretofit.dataset import import_dataset
 from paretofit.labelling import PAPER_LADDER, LabelSettings, Level, ScfSettings, SmearingSettings
 from paretofit.labelling.engines import Abinit, EngineError, Espresso, Gpaw, NotConvergedError, Vasp
-from paretofit.commands import LabelStudy
 
 LEVELS = {level.name: level for level in PAPER_LADDER}
 SHEAR = np.array([[0, 0.03, 0], [0.02, 0, 0.01], [0, 0, 0.04]])

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from paretofit import Dataset, InputError
 from paretofit.commands import (
+    LabelStudy,
     collect_labels,
     estimate_label_cost,
     format_labels,
     label_study,
+    load_label_study,
     read_label_outputs,
     write_label_inputs,
 )
@@ -35,7 +37,6 @@ from paretofit.labelling import (
     fit_cost_model,
     kpoint_mesh,
 )
-from paretofit.commands import LabelStudy, load_label_study
 
 needs_gpaw = pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed (the extra 'dft')")
 
