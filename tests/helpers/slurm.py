@@ -1,4 +1,4 @@
-"""A SLURM of one node on this machine, for tests: its own configuration, ports and state, and nothing left behind."""
+"""A SLURM of one node on this machine, with its own configuration, ports and state."""
 
 import os
 import shutil
@@ -45,11 +45,11 @@ def running_slurm(folder):
     """Start the daemons (munged, slurmctld, slurmd of Debian's slurm-wlm), and point sbatch and the rest at them."""
     lacking = [name for name in ("sbatch", "slurmctld", "slurmd", "munged") if _program(name) is None]
     if lacking or os.getuid() != 0:
-        pytest.skip(f"a SLURM of one's own needs root and the programs of slurm-wlm; missing: {lacking or 'root'}")
+        pytest.skip(f"a private SLURM needs root and the programs of slurm-wlm; missing: {lacking or 'root'}")
     for name in ("spool", "state", "munge"):
         (folder / name).mkdir(parents=True)
     for above in (folder, *folder.parents[:-1]):
-        above.chmod(0o755)  # munge insists on folders that others can enter
+        above.chmod(0o755)  # munge requires directories that others can enter
     text = CONFIGURATION.format(folder=folder, ports=_free_ports(2))
     (folder / "slurm.conf").write_text(text)
     key = folder / "munge" / "key"
@@ -110,7 +110,7 @@ def _idle(environment):
 
 
 def queue():
-    """What is in the queue: lines of job number, state and folder."""
+    """List the jobs of the queue as lines of id, state and directory."""
     return subprocess.run(
         [_program("squeue"), "-h", "-o", "%i %t %Z"], capture_output=True, text=True, check=True
     ).stdout.splitlines()

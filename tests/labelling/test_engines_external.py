@@ -101,7 +101,7 @@ def test_abinit_and_gpaw_agree_on_eight_atoms_far_from_equilibrium(beryllium, tm
 
 
 @for_each_program
-def test_forces_are_the_derivative_of_the_energy_that_is_given(case, tmp_path):
+def test_forces_are_the_derivative_of_the_energy(case, tmp_path):
     """With so wide a smearing E and F = E - TS have clearly different slopes."""
     engine, atoms, level = case
     level = level.model_copy(update={"smearing": SmearingSettings(method="fermi-dirac", width_ev=0.8)})
@@ -136,7 +136,7 @@ def test_a_rotated_or_left_handed_cell_is_the_same_crystal(case, tmp_path):
 
 
 @for_each_program
-def test_what_is_not_converged_is_no_label_and_gentler_mixing_gives_the_same_one(case, tmp_path):
+def test_unconverged_results_are_refused_and_gentler_mixing_gives_the_same_label(case, tmp_path):
     engine, atoms, level = case
     hasty = level.model_copy(update={"scf": ScfSettings(max_iterations=1)})
     with pytest.raises(NotConvergedError, match="onverge"):
@@ -147,7 +147,7 @@ def test_what_is_not_converged_is_no_label_and_gentler_mixing_gives_the_same_one
 
 
 @for_each_program
-def test_a_failure_ends_with_the_programs_own_words(case, tmp_path):
+def test_an_error_has_the_message_of_the_program(case, tmp_path):
     engine, atoms, level = case
     key, value, message = {"abinit": ("foo", 1, "FOO"), "espresso": ("mixing_mode", "foo", "mixing foo")}[engine.name]
     with pytest.raises(EngineError, match=message):
@@ -167,7 +167,7 @@ def test_versions_files_and_valence_are_recorded(case):
 
 
 @for_each_program
-def test_written_inputs_need_nothing_from_elsewhere(case, tmp_path):
+def test_written_inputs_are_complete(case, tmp_path):
     engine, atoms, level = case
     assert engine.write_inputs(atoms, level, tmp_path / "here") == []
     inputs = next(path for path in (tmp_path / "here").iterdir() if path.name in {"abinit.in", "espresso.pwi"})
@@ -195,7 +195,7 @@ def test_abinit_takes_norm_conserving_files_too(tmp_path):
         engine.compute(bulk("Al"), LEVELS["2"].model_copy(update={"functional": "PBEsol"}), 0, tmp_path)
 
 
-def test_what_is_missing_is_named_with_what_would_be_right(tmp_path):
+def test_missing_files_and_programs_are_named(tmp_path):
     (tmp_path / "Be.one.UPF").write_text('<PP_HEADER z_valence="2.0" is_paw="T" functional="PBE"/>')
     (tmp_path / "B.UPF").write_text(f"<PP_HEADER>\n{UPF_1}</PP_HEADER>")
     engine = Espresso(command="python3", pseudopotentials=tmp_path)
@@ -308,14 +308,14 @@ def test_vasp_mixes_more_gently_with_each_attempt(compound, tmp_path):
 
 
 @needs_abinit
-def test_inputs_that_run_elsewhere_come_back_as_labels(tmp_path):
+def test_outputs_of_another_machine_become_labels(tmp_path):
     """Inputs for two labels, one of which runs: it is read as it would have been computed, the other stays to do."""
     ase.io.write(tmp_path / "be.extxyz", [bulk("Be"), bulk("Be", a=2.3, c=3.6)])
     settings = LabelSettings(structures=[tmp_path / "be.extxyz"], engine=Abinit(), levels=["1"])
     study = LabelStudy(name="be", dataset=tmp_path / "be.h5", labelling=settings)
     write_label_inputs(study, tmp_path / "inputs", out=tmp_path / "run")
-    place = tmp_path / "inputs" / "1" / "0"
-    subprocess.run([shutil.which("abinit"), "abinit.in"], cwd=place, check=True, capture_output=True)
+    label_folder = tmp_path / "inputs" / "1" / "0"
+    subprocess.run([shutil.which("abinit"), "abinit.in"], cwd=label_folder, check=True, capture_output=True)
     result = read_label_outputs(study, tmp_path / "inputs", out=tmp_path / "run")
     assert (result.n_computed, result.n_failed, result.n_remaining) == (1, 0, 1)
     direct = Abinit().compute(bulk("Be"), LEVELS["1"], 0, tmp_path)

@@ -1,4 +1,4 @@
-"""Labels: meshes by hand, what a kill leaves, what failure leaves, what stays as it was."""
+"""Labels: k-point meshes, resuming after a kill, failures, and labels that are kept."""
 
 import json
 import os
@@ -47,7 +47,7 @@ from ase.calculators.calculator import SCFError
 from ase.calculators.emt import EMT
 
 class Counted(EMT):
-    '''EMT that writes down when it starts, and misbehaves on request.'''
+    '''EMT that logs its calls, and fails on request.'''
 
     def __init__(self, log, seconds=0.0, bad=None, atoms=0, factor=1.0):
         super().__init__()
@@ -67,7 +67,7 @@ class Counted(EMT):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with copper structures of one to four atoms, and a labeller that counts."""
+    """A directory with copper structures of one to four atoms, and a calculator that logs its calls."""
     (tmp_path / "counted.py").write_text(LABELLER)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "counted", raising=False)
@@ -120,7 +120,7 @@ def test_a_direction_that_is_not_periodic_has_one_point():
 
 
 @given(st.floats(0.05, 2.0), st.integers(0, 10_000))
-def test_a_mesh_is_never_coarser_than_asked_and_does_not_depend_on_orientation(spacing, seed):
+def test_a_mesh_is_never_coarser_than_its_spacing_nor_depends_on_orientation(spacing, seed):
     rng = np.random.default_rng(seed)
     cell = np.eye(3) * 4 + rng.normal(0, 0.5, (3, 3))
     mesh = kpoint_mesh(cell, [True] * 3, spacing)
@@ -131,7 +131,7 @@ def test_a_mesh_is_never_coarser_than_asked_and_does_not_depend_on_orientation(s
     assert kpoint_mesh(cell @ rotation.T, [True] * 3, spacing) == mesh
 
 
-def test_meshes_are_those_that_the_shipped_labels_were_computed_with(beryllium):
+def test_meshes_are_those_of_the_shipped_labels(beryllium):
     for level in PAPER_LADDER[:5]:
         recorded = [tuple(record["kpts"]) for record in beryllium.label_records(level.name)]
         assert [level.kpoints(atoms) for atoms in beryllium] == recorded
@@ -146,7 +146,7 @@ def test_the_preset_is_table_1_of_the_paper():
 # --- running, resuming, failing ---------------------------------------------------------------------------------
 
 
-def test_labels_are_what_the_calculator_says_with_their_cost(folder):
+def test_labels_are_those_of_the_calculator_with_their_cost(folder):
     from ase.calculators.emt import EMT
 
     result = label_study(study_of(folder), jobs=2)
@@ -167,7 +167,7 @@ def test_labels_are_what_the_calculator_says_with_their_cost(folder):
         assert data[0].info["config_type"] == "rattled"
 
 
-def test_what_is_finished_is_not_computed_again(folder):
+def test_finished_labels_are_not_computed_again(folder):
     label_study(study_of(folder), jobs=1)
     before, stamp = calls(folder), (folder / "copper.h5").stat().st_mtime_ns
     result = label_study(study_of(folder), jobs=1)
@@ -187,7 +187,7 @@ def test_a_structure_without_an_id_is_recognised_and_a_new_one_gets_the_next(fol
         assert len(data[8]) == 4
 
 
-def test_kill_loses_only_what_was_running(folder):
+def test_a_kill_loses_only_running_labels(folder):
     """kill -9 the command with all its workers, repeat it: every label is there, none was finished twice."""
     (folder / "study.yaml").write_text(
         "dataset: copper.h5\nlabelling:\n  structures: [copper.extxyz]\n"
@@ -279,7 +279,7 @@ def test_only_some_configurations_at_a_level(folder):
         assert np.flatnonzero(data.labels("high").complete).tolist() == [0, 1, 4]
 
 
-def test_processes_that_die_take_only_their_own_task():
+def test_a_dying_process_loses_only_its_task():
     results = dict(run_tasks(_square_or_die, [1, 2, 3, 4, 5, 6], 2, lambda _: -1))
     assert results == {1: 1, 2: 4, 3: -1, 4: 16, 5: 25, 6: 36}
 
@@ -297,7 +297,7 @@ def _square_or_die(number):
         ("[1.0, 2.0]", "TypeError"),
     ],
 )
-def test_what_is_no_label_is_a_failure(folder, answer, message):
+def test_an_invalid_result_is_a_failure(folder, answer, message):
     text = LABELLER + f"        self.results['energy'] = self.results['free_energy'] = {answer}\n"
     (folder / "counted.py").write_text(text)
     result = label_study(study_of(folder, levels=["low"]), jobs=1)
@@ -305,7 +305,7 @@ def test_what_is_no_label_is_a_failure(folder, answer, message):
     assert all(message in why for why in result.failures.values())
 
 
-def test_a_damaged_line_of_the_journal_costs_one_label(folder):
+def test_a_corrupt_line_of_the_journal_costs_one_label(folder):
     label_study(study_of(folder, levels=["low"]), jobs=1)
     (folder / "copper.h5").unlink()
     journal = folder / "runs" / "copper-labels" / "labels.jsonl"
@@ -315,7 +315,7 @@ def test_a_damaged_line_of_the_journal_costs_one_label(folder):
     assert (result.n_computed, result.n_complete) == (1, 8)
 
 
-def test_calculators_that_write_files_do_not_meet(folder):
+def test_calculators_that_write_files_do_not_interfere(folder):
     """A calculator that reads back what it wrote into its directory must find its own file there."""
     (folder / "counted.py").write_text(
         LABELLER
@@ -344,10 +344,10 @@ def test_labels_of_two_engines_are_not_mixed(folder):
         label_study(study_of(folder, engine=engine), jobs=1)
 
 
-# --- what is there stays ----------------------------------------------------------------------------------------
+# --- existing labels ----------------------------------------------------------------------------------------
 
 
-def test_labels_that_a_dataset_has_are_kept_to_the_last_bit(folder):
+def test_existing_labels_are_kept_to_the_last_bit(folder):
     configurations = ase.io.read(folder / "copper.extxyz", ":")
     labels_before = [
         {"energy": -k / 3, "forces": np.full((len(atoms), 3), k / 7), "seconds": 1.5, "info": {"note": "by hand"}}
@@ -375,8 +375,8 @@ def test_labels_of_other_settings_are_not_mixed(folder):
         label_study(study_of(folder), jobs=1)
 
 
-def test_inputs_for_another_machine_come_back_as_labels(folder):
-    """VASP's inputs for every missing label, in folders that bear the ids which the dataset then has."""
+def test_input_files_have_the_ids_of_the_dataset(folder):
+    """Inputs of VASP for every missing label, in directories named by the ids of the dataset."""
     from ase.io.vasp import read_vasp
 
     settings = {"structures": [folder / "copper.extxyz"], "engine": "vasp", "levels": ["3"]}
@@ -387,14 +387,14 @@ def test_inputs_for_another_machine_come_back_as_labels(folder):
     assert read_label_outputs(study, folder / "inputs").n_remaining == 8  # nothing has run yet
     with Dataset(folder / "v.h5") as data:
         for atoms in data:
-            place = folder / "inputs" / "3" / str(atoms.info["config_id"])
-            written = read_vasp(place / "POSCAR")
+            label_folder = folder / "inputs" / "3" / str(atoms.info["config_id"])
+            written = read_vasp(label_folder / "POSCAR")
             assert written.positions == pytest.approx(atoms.positions, abs=1e-12)
-            mesh = tuple(int(n) for n in (place / "KPOINTS").read_text().split("\n")[3].split())
+            mesh = tuple(int(n) for n in (label_folder / "KPOINTS").read_text().split("\n")[3].split())
             assert mesh == PAPER_LADDER[2].kpoints(atoms)
 
 
-def test_an_engine_without_input_files_says_so(folder):
+def test_an_engine_without_input_files_is_refused(folder):
     with pytest.raises(InputError, match="the engine 'ase' has no input files to write"):
         write_label_inputs(study_of(folder), folder / "inputs")
 
@@ -402,7 +402,7 @@ def test_an_engine_without_input_files_says_so(folder):
 # --- cost -------------------------------------------------------------------------------------------------------
 
 
-def test_the_cost_of_the_finest_level_is_foretold_from_the_cheap_ones(beryllium):
+def test_the_cost_of_the_finest_level_is_predicted_from_cheap_ones(beryllium):
     engine = LabelSettings.model_validate({"engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"}}).engine
     terms, seconds, level_of = [], [], []
     for level in PAPER_LADDER[:5]:
@@ -465,7 +465,7 @@ def test_wrong_studies_are_refused_before_anything_is_computed(folder, labelling
     assert not (folder / "out.h5").exists()
 
 
-def test_a_study_without_labelling_says_which_section_is_missing(folder):
+def test_a_study_without_labelling_is_refused(folder):
     (folder / "s.yaml").write_text("dataset: out.h5\n")
     with pytest.raises(InputError, match="the key 'labelling' is missing"):
         load_label_study(folder / "s.yaml")
@@ -481,14 +481,14 @@ def test_a_study_without_labelling_says_which_section_is_missing(folder):
         (Atoms("Cu", [[0, 0, 0]], cell=[5, 5, 5], pbc=True, magmoms=[1.0]), "initial magmoms"),
     ],
 )
-def test_structures_that_cannot_be_computed_are_named(folder, atoms, message):
+def test_unusable_structures_are_refused(folder, atoms, message):
     ase.io.write(folder / "copper.extxyz", atoms)
     with pytest.raises(InputError, match=message):
         label_study(study_of(folder), jobs=1)
     assert calls(folder) == 0
 
 
-def test_an_id_that_belongs_to_two_geometries_is_named(folder):
+def test_an_id_of_two_geometries_is_refused(folder):
     atoms = ase.io.read(folder / "copper.extxyz", ":2")
     for structure in atoms:
         structure.info["config_id"] = 7

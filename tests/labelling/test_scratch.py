@@ -83,11 +83,11 @@ def test_only_unused_directories_are_removed(tmp_path, monkeypatch):
     with scratch_folder() as scratch:
         left = scratch.with_name(scratch.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
         elsewhere = scratch.with_name(f"{SCRATCH_PREFIX}-another.machine-{ended.pid}-abcdefgh")
-        for place in (left / "0", elsewhere):
-            place.mkdir(parents=True)
+        for path in (left / "0", elsewhere):
+            path.mkdir(parents=True)
         programs = [
-            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=place)
-            for place in (left / "0", scratch)
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=path)
+            for path in (left / "0", scratch)
         ]
         remove_stale_scratch()
         assert programs[0].wait(10) == -signal.SIGKILL
