@@ -80,7 +80,7 @@ def run_ahead(
     executor : TaskExecutor
     function : callable
     tasks : iterable
-        Consumed only as there is room.
+        Consumed only as needed.
     ordered : bool
         Whether to keep the order of the tasks; otherwise tasks are yielded as they finish.
     max_pending : int, optional
@@ -89,8 +89,8 @@ def run_ahead(
     source, pending = iter(tasks), list[tuple[T, Any]]()
     try:
         while True:
-            room = (executor.max_pending if max_pending is None else max_pending) - len(pending)
-            pending += [(task, executor.submit(function, task)) for task in islice(source, max(0, room))]
+            n_free = (executor.max_pending if max_pending is None else max_pending) - len(pending)
+            pending += [(task, executor.submit(function, task)) for task in islice(source, max(0, n_free))]
             if not pending:
                 return
             executor.wait([future for _, future in (pending[:1] if ordered else pending)])

@@ -33,7 +33,7 @@ def parallel_map(
     function : callable
         Runs in another process if `jobs` is above one or a cluster is active.
     tasks : iterable
-        Consumed as there is room.
+        Consumed only as needed.
     jobs : int
         Processes; a cluster uses all of its workers instead.
     ordered : bool
@@ -59,12 +59,7 @@ def parallel_map(
 
 
 def run_tasks(
-    function: Callable[[T], R],
-    tasks: Iterable[T],
-    jobs: int,
-    on_crash: Callable[[T], R],
-    *,
-    job_per_task: bool = False,
+    function: Callable[[T], R], tasks: Iterable[T], jobs: int, on_crash: Callable[[T], R], *, job_per_task: bool = False
 ) -> Generator[tuple[T, R], None, None]:
     """Yield each task with its result as they finish, from processes of one thread each; a crash costs one task only.
 

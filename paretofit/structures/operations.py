@@ -15,7 +15,7 @@ from ase.data import atomic_numbers
 from paretofit.core import Array, InputError
 from paretofit.structures.geometry import add_vacuum, measure_thickness, nearest_distance, periodic_projector
 
-MAX_PLACEMENT_ATTEMPTS = 200  # to place an atom of a cluster before it is restarted, and restarts
+MAX_PLACEMENT_ATTEMPTS = 200  # of each atom of a cluster, and restarts of the cluster
 
 
 def build_supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450) -> Atoms:
