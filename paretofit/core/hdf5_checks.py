@@ -118,9 +118,8 @@ def check_global_heaps(path: Path) -> None:
                 raise OSError(CORRUPT_HEAP_MESSAGE)
             while position + 16 <= end:
                 size = int.from_bytes(content[position + 8 : position + 16], "little")
-                is_object = any(
-                    content[position : position + 2]
-                )  # object 0 is free space, whose size includes its header
+                # Object 0 is free space, whose size includes the header.
+                is_object = any(content[position : position + 2])
                 length = 16 + (size + 7) // 8 * 8 if is_object else size
                 if not 16 <= length <= end - position:
                     raise OSError(CORRUPT_HEAP_MESSAGE)

@@ -27,9 +27,8 @@ def render_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         Floats are written with four digits, missing values as a dash.
     """
     head = "".join(_render_cell(name, "th") for name in header)
-    body = "".join(
-        f"<tr>{''.join(_render_cell(_format_value(value), 'td', bool(header)) for value in row)}</tr>" for row in rows
-    )
+    cells = ((_render_cell(_format_value(value), "td", bool(header)) for value in row) for row in rows)
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
     return f"<table>{f'<thead><tr>{head}</tr></thead>' if header else ''}<tbody>{body}</tbody></table>"
 
 

@@ -16,13 +16,10 @@ def import_calculator(dotted_name: str, options_json: str) -> Any:
     try:
         factory = getattr(import_module(module), name)
     except Exception as error:  # no such module, or any error of its code
-        raise InputError(
-            f"the calculator '{dotted_name}' cannot be imported: {one_line(error)}; install its package, or correct "
-            "the name"
-        ) from error
+        reason = f"{one_line(error)}; install its package, or correct the name"
+        raise InputError(f"the calculator '{dotted_name}' cannot be imported: {reason}") from error
     try:
         return factory(**json.loads(options_json))
     except Exception as error:  # any error of the calculator's own checks
-        raise InputError(
-            f"the calculator '{dotted_name}' does not accept the options {options_json}: {one_line(error)}"
-        ) from error
+        reason = f"does not accept the options {options_json}: {one_line(error)}"
+        raise InputError(f"the calculator '{dotted_name}' {reason}") from error

@@ -58,7 +58,7 @@ class JsonLines:
         ExecutionError
             If the entry cannot be written; earlier entries are safe.
         """
-        line = json.dumps([_add_checksum(item) for item in entry] if isinstance(entry, list) else _add_checksum(entry))
+        line = json.dumps([*map(_add_checksum, entry)] if isinstance(entry, list) else _add_checksum(entry))
         try:
             self._stream.write(line + "\n")
             self._stream.flush()

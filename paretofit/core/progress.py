@@ -5,14 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 T = TypeVar("T")
 
@@ -24,14 +17,7 @@ def track(items: Iterable[T], total: int, description: str, *, enabled: bool) ->
     if not enabled:
         yield from items
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total)
         for item in items:
@@ -53,24 +39,15 @@ def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[fl
         Returns the completed share of the work, 0 to 1, and a line of text about it.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from _report_each_minute(items, total, get_status, console)
-        return
-    columns = (BarColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console) as bar:
+    last_report = time.monotonic()
+    with Progress(
+        BarColumn(), TextColumn("{task.description}"), console=console, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task(f"0/{total}: {get_status()[1]}", total=1.0)
         for count, item in enumerate(items, start=1):
             yield item
             share, text = get_status()
             bar.update(task, completed=share, description=f"{count}/{total}: {text}")
-
-
-def _report_each_minute(
-    items: Iterable[T], total: int, get_status: Callable[[], tuple[float, str]], console: Console
-) -> Iterator[T]:
-    last_report = time.monotonic()
-    for count, item in enumerate(items, start=1):
-        yield item
-        if time.monotonic() - last_report > REPORT_INTERVAL_S or count == total:
-            last_report = time.monotonic()
-            console.print(f"{count} of {total}: {get_status()[1]}", highlight=False, soft_wrap=True)
+            if bar.disable and (time.monotonic() - last_report > REPORT_INTERVAL_S or count == total):
+                last_report = time.monotonic()
+                console.print(f"{count} of {total}: {text}", highlight=False, soft_wrap=True)

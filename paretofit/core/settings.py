@@ -53,7 +53,7 @@ def format_validation_error(error: ValidationError, model: type[BaseModel]) -> s
             text += f"; the known keys are {', '.join(fields)}"
     elif first["type"] == "missing":
         meaning = fields[str(first["loc"][-1])].description
-        text = f"the key '{key}' is missing; it sets {meaning or 'a value that has no default'}"
+        text = f"the key '{key}' is missing; it gives {meaning or 'a value that has no default'}"
     else:
         text = f"'{key}': {_describe_problem(first)}" if key else _describe_problem(first)
     return one_line(text) + (f" (and {n_others} more)" if n_others else "")
@@ -137,9 +137,8 @@ def _get_tag(section: type[BaseModel]) -> Any:
 
 
 def _is_union_branch(part: Any) -> bool:
-    return isinstance(part, str) and (
-        part.startswith(("literal[", "constrained-", "dict[", "[")) or part in {"int", "float"}
-    )
+    branches = ("literal[", "constrained-", "dict[", "[")
+    return isinstance(part, str) and (part.startswith(branches) or part in {"int", "float"})
 
 
 def _find_sections(annotation: Any) -> list[type[BaseModel]]:

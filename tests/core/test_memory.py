@@ -43,8 +43,8 @@ class TestWhatIsAvailable:
 
     def test_of_a_job_of_version_1(self, machine):
         (machine / "cgroup").write_text("9:cpu:/job\n4:memory:/slurm/job\n0::/\n")
-        place = machine / "groups" / "memory" / "slurm"
-        group(place, "memory.limit_in_bytes", 5 * GB, "memory.usage_in_bytes", "total_inactive_file")
+        folder = machine / "groups" / "memory" / "slurm"
+        group(folder, "memory.limit_in_bytes", 5 * GB, "memory.usage_in_bytes", "total_inactive_file")
         assert memory.available_memory() == 3 * GB
 
     def test_of_a_system_that_does_not_tell(self, machine):
@@ -54,8 +54,8 @@ class TestWhatIsAvailable:
         memory.require_memory(1e18, "arrays", "nothing")
 
     def test_here(self):
-        found = memory.available_memory()
-        assert found is None or found > 0
+        n_bytes = memory.available_memory()
+        assert n_bytes is None or n_bytes > 0
 
 
 def test_the_sentence_has_both_numbers_and_the_setting(machine):
@@ -76,13 +76,15 @@ def test_a_process_that_needs_nothing_is_no_division_by_zero(machine):
     _check_memory(0.0, 3)
 
 
-@pytest.mark.parametrize(("engine", "said"), [("fast", "moments of 120 columns"), ("plain", "rows by 120 columns")])
-def test_a_study_says_what_to_lower(tmp_path, monkeypatch, engine, said):
+@pytest.mark.parametrize(("engine", "message"), [("fast", "moments of 120 columns"), ("plain", "rows by 120 columns")])
+def test_a_study_says_what_to_lower(tmp_path, monkeypatch, engine, message):
     monkeypatch.setattr(memory, "MIN_CHECKED_BYTES", 0)
     monkeypatch.setattr("paretofit.core.memory.available_memory", lambda: 10**6)
     path = tmp_path / "study.yaml"
     path.write_text(STUDY.format(dataset=first_configurations(), repetitions=1) + f"engine: {engine}\n")
-    with pytest.raises(InputError, match=f"{said} need about .* GB of memory, and 0.001 GB are available; lower 'two"):
+    with pytest.raises(
+        InputError, match=f"{message} need about .* GB of memory, and 0.001 GB are available; lower 'two"
+    ):
         run_study(path, out=tmp_path / "run")
     monkeypatch.undo()
     described = (tmp_path / "run" / "design.h5").exists()

@@ -21,7 +21,7 @@ from paretofit.dataset import (
     split_configurations,
     write_dataset,
 )
-from paretofit.dataset.dataset import MAX_CHUNK_CONFIGURATIONS
+from paretofit.dataset.stored_dataset import MAX_CHUNK_CONFIGURATIONS
 
 
 def test_shipped_data_is_what_its_readme_says(beryllium):
@@ -79,8 +79,8 @@ def test_round_trip_to_the_last_bit(tmp_path):
         assert stored.complete.tolist() == [True, True, True, False, True]
         assert np.isnan(stored.energy[3])
         assert stored.status.tolist() == [1, 1, 1, 0, 1]
-        own = stored.offsets[1:3]
-        assert (stored.forces[own[0] : own[1]] == labels[1]["forces"]).all()
+        atoms_of_second = stored.offsets[1:3]
+        assert (stored.forces[atoms_of_second[0] : atoms_of_second[1]] == labels[1]["forces"]).all()
         assert (stored.stress[4] == labels[4]["stress"]).all()
 
 
@@ -338,7 +338,7 @@ def test_info_names_cells_without_volume_and_negative_costs(tmp_path):
 def test_where_nothing_can_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("x")
     for target in (tmp_path, tmp_path / "file" / "d.h5", "/proc/d.h5", tmp_path / "a\0b", tmp_path / ("x" * 300)):
-        with pytest.raises(InputError, match="cannot be written: .*; name another place") as caught:
+        with pytest.raises(InputError, match="cannot be written: .*; choose another path") as caught:
             write_dataset(target, [Atoms("Be")], {})
         assert "\n" not in str(caught.value)
         with pytest.raises(InputError, match="cannot be written"):
@@ -362,7 +362,7 @@ from ase import Atoms
 from paretofit import DesignMatrix, InputError
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.descriptors import DesignBlock
-from paretofit.files import write_text
+from paretofit.core import write_text
 
 def design(path):
     blocks = (DesignBlock(np.random.rand(500, 50), ["energy"] * 500, np.arange(500)) for _ in range(20))
@@ -383,12 +383,12 @@ except InputError as error:
 """
 
 
-@pytest.mark.parametrize(("what", "limit"), [("design", 10), ("design", 900_000), ("dataset", 60_000), ("text", 9)])
-def test_a_disk_that_fills_up_is_said_in_one_sentence(tmp_path, what, limit):
+@pytest.mark.parametrize(("writer", "limit"), [("design", 10), ("design", 900_000), ("dataset", 60_000), ("text", 9)])
+def test_a_disk_that_fills_up_is_said_in_one_sentence(tmp_path, writer, limit):
     """A limit on the size of files fails in the same call; HDF5 on its own ends in a segmentation fault."""
     target = tmp_path / "out"
-    command = [sys.executable, "-c", FULL_DISK, what, str(limit), str(target)]
+    command = [sys.executable, "-c", FULL_DISK, writer, str(limit), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == f"{target} cannot be written: File too large; name another place"
+    assert done.stderr.strip() == f"{target} cannot be written: File too large; choose another path"
     assert done.returncode == 1
     assert not list(tmp_path.iterdir())

@@ -34,21 +34,24 @@ def again(path, folder, end="extxyz", **options):
 
 
 def assert_same(first, second):
-    with Dataset(first) as one, Dataset(second) as two:
-        assert one.ids.tolist() == two.ids.tolist()
-        assert one.hash_structures() == two.hash_structures(), "geometries, to the last bit"
-        assert one.info_records == two.info_records
-        assert one.levels == two.levels
-        for level in one.levels:
-            assert one.settings(level) == two.settings(level)
-            assert one.label_records(level) == two.label_records(level)
-            mine, theirs = one.labels(level), two.labels(level)
+    with Dataset(first) as expected, Dataset(second) as actual:
+        assert expected.ids.tolist() == actual.ids.tolist()
+        assert expected.hash_structures() == actual.hash_structures(), "geometries, to the last bit"
+        assert expected.info_records == actual.info_records
+        assert expected.levels == actual.levels
+        for level in expected.levels:
+            assert expected.settings(level) == actual.settings(level)
+            assert expected.label_records(level) == actual.label_records(level)
+            expected_labels, actual_labels = expected.labels(level), actual.labels(level)
             for name in ("energy", "forces", "stress", "seconds", "status"):
-                np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), err_msg=f"{level} {name}")
+                np.testing.assert_array_equal(
+                    getattr(expected_labels, name), getattr(actual_labels, name), err_msg=f"{level} {name}"
+                )
 
 
-@pytest.mark.parametrize("end", ["extxyz", "db"])
-@pytest.mark.parametrize("name", ["beryllium", "beryllium_far"])
+@pytest.mark.parametrize(
+    ("name", "end"), [("beryllium", "extxyz"), ("beryllium_far", "extxyz"), ("beryllium_far", "db")]
+)
 def test_shipped_data_come_back_to_the_last_bit(tmp_path, name, end):
     path = ROOT / "data" / f"{name}.h5"
     assert_same(path, again(path, tmp_path, end))
@@ -122,7 +125,7 @@ def test_mace_keys_come_back_too(tmp_path):
     path = random_dataset(tmp_path / "first.h5")
     summary = export_dataset(path, tmp_path, keys="mace")
     result = import_dataset(tmp_path / "d.h5", summary.paths, settings=read_level_settings(summary.settings_path))
-    assert result.notes == [f"{summary.paths['a b']}: taken from REF_energy, REF_forces, REF_stress"]
+    assert result.notes == [f"{summary.paths['a b']}: labels were taken from REF_energy, REF_forces, REF_stress"]
     assert_same(path, tmp_path / "d.h5")
 
 
@@ -136,7 +139,7 @@ def test_info_that_looks_like_a_label_is_set_aside(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"format": "xyz"}, "format must be one of extxyz, db; got 'xyz'; did you mean 'extxyz'"),
         ({"keys": "nequip"}, "keys must be one of plain, mace"),
@@ -144,11 +147,11 @@ def test_info_that_looks_like_a_label_is_set_aside(tmp_path):
         ({"keys": "mace", "format": "db"}, "use 'plain'"),
     ],
 )
-def test_what_cannot_be_exported(small_dataset, tmp_path, options, said):
-    with pytest.raises(InputError, match=said):
+def test_what_cannot_be_exported(small_dataset, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
         export_dataset(small_dataset, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match=r"small\.h5 is a file; name a folder"):
+    with pytest.raises(InputError, match=r"small\.h5 is a file; name a directory"):
         export_dataset(small_dataset, small_dataset)
 
 

@@ -45,7 +45,7 @@ def test_an_energy_that_rises_with_the_cutoff_is_named(tmp_path):
     def swap(low, high):
         low[3]["energy"], high[3]["energy"] = high[3]["energy"], low[3]["energy"]
 
-    (text,) = (one for one in warnings_of(tmp_path, swap) if "rises" in one)
+    (text,) = (text for text in warnings_of(tmp_path, swap) if "rises" in text)
     assert "levels a and b" in text
     assert "in configuration 3" in text
 
@@ -53,17 +53,17 @@ def test_an_energy_that_rises_with_the_cutoff_is_named(tmp_path):
 @pytest.mark.parametrize("upper", [{"functional": "LDA"}, {"cutoff_ev": 300.0}])
 def test_energies_may_rise_where_more_than_the_cutoff_changes(tmp_path, upper):
     def lift(low, high):
-        for one in high:
-            one["energy"] += 0.1
+        for label in high:
+            label["energy"] += 0.1
 
     assert warnings_of(tmp_path, lift, upper) == []
 
 
 def test_energies_may_rise_where_the_mesh_changes(tmp_path):
     def lift(low, high):
-        for one in high:
-            one["energy"] += 0.1
-            one["info"] = {"kpts": [9, 9, 6]}
+        for label in high:
+            label["energy"] += 0.1
+            label["info"] = {"kpts": [9, 9, 6]}
 
     assert warnings_of(tmp_path, lift) == []
 

@@ -105,18 +105,20 @@ def test_configurations_and_forces_hold_every_label_in_its_unit(make):
     assert len(rows) == 2 * N
     for level in ("low", "mid"):
         forces = errors.forces[errors.forces["level"] == level]
-        np.testing.assert_allclose(forces["force"], np.concatenate([one["forces"].ravel() for one in labels[level]]))
         np.testing.assert_allclose(
-            forces["reference"], np.concatenate([one["forces"].ravel() for one in labels["top"]])
+            forces["force"], np.concatenate([label["forces"].ravel() for label in labels[level]])
+        )
+        np.testing.assert_allclose(
+            forces["reference"], np.concatenate([label["forces"].ravel() for label in labels["top"]])
         )
         for k, atoms in enumerate(configurations):
-            row, own, top = rows.loc[(level, IDS[k])], labels[level][k], labels["top"][k]
+            row, label, top = rows.loc[(level, IDS[k])], labels[level][k], labels["top"][k]
             assert row["atoms"] == len(atoms)
             assert row["config_type"] == atoms.info["config_type"]
-            assert row["energy"] == pytest.approx(own["energy"] / len(atoms))
+            assert row["energy"] == pytest.approx(label["energy"] / len(atoms))
             assert row["reference_energy"] == pytest.approx(top["energy"] / len(atoms))
-            assert row["energy_error"] == pytest.approx(1000 * (own["energy"] - top["energy"]) / len(atoms))
-            assert row["force_rmsd"] == pytest.approx(1000 * rms(own["forces"] - top["forces"]))
+            assert row["energy_error"] == pytest.approx(1000 * (label["energy"] - top["energy"]) / len(atoms))
+            assert row["force_rmsd"] == pytest.approx(1000 * rms(label["forces"] - top["forces"]))
             assert row["shortest_vector"] == pytest.approx(min(np.linalg.norm(vector) for vector in atoms.cell))
 
 
@@ -130,7 +132,7 @@ def test_settings_are_those_of_table_1_and_what_else_differs(make):
     assert list(settings["smearing"]) == ["gaussian, 0.1 eV", "–", "–"]
     assert list(settings["engine"]) == ["–", "one", "two"]
     for level in LEVELS:
-        seconds = [one["seconds"] for one in labels[level]]
+        seconds = [label["seconds"] for label in labels[level]]
         assert settings.loc[level, "n_labels"] == N
         assert settings.loc[level, "mean_seconds"] == pytest.approx(np.mean(seconds))
         assert settings.loc[level, "median_seconds"] == pytest.approx(np.median(seconds))
@@ -209,8 +211,8 @@ def test_a_reference_that_few_have_leaves_the_others_out_and_counts_them(shipped
 def test_a_constant_per_atom_changes_the_unshifted_column_only(make):
     configurations, labels = made_up()
     before = compute_level_errors(make(configurations, labels), LEVELS, reference_configuration=IDS[2]).table
-    for one, atoms in zip(labels["low"], configurations, strict=True):
-        one["energy"] += 0.7 * len(atoms)
+    for label, atoms in zip(labels["low"], configurations, strict=True):
+        label["energy"] += 0.7 * len(atoms)
     after = compute_level_errors(make(configurations, labels), LEVELS, reference_configuration=IDS[2]).table
     assert after.loc[0, "energy_rmsd"] != pytest.approx(before.loc[0, "energy_rmsd"])
     assert after.loc[0, "mean_energy_error"] == pytest.approx(before.loc[0, "mean_energy_error"] + 700)
@@ -249,15 +251,15 @@ def test_labels_that_are_missing_failed_or_not_finite_are_left_out(make):
     assert list(errors.table["n_left_out"]) == [4, 1]
     assert list(errors.settings["n_incomplete"]) == [2, 0, 1]
     assert errors.table.drop(columns="level").notna().all(axis=None)
-    kept = errors.configurations.loc[errors.configurations["level"] == "low", "config_id"]
-    assert list(kept) == IDS[4:]
+    ids = errors.configurations.loc[errors.configurations["level"] == "low", "config_id"]
+    assert list(ids) == IDS[4:]
     same = compute_level_errors(make(configurations, labels).select(np.arange(4, N)), LEVELS)
     pd.testing.assert_series_equal(same.table.loc[0].drop("n_left_out"), errors.table.loc[0].drop("n_left_out"))
 
 
 def test_the_bulk_is_the_lowest_that_is_labelled_everywhere(make):
     configurations, labels = made_up()
-    per_atom = [one["energy"] / len(atoms) for one, atoms in zip(labels["top"], configurations, strict=True)]
+    per_atom = [label["energy"] / len(atoms) for label, atoms in zip(labels["top"], configurations, strict=True)]
     first, second = np.argsort(per_atom)[:2]
     assert compute_level_errors(make(configurations, labels), LEVELS).reference_configuration == IDS[first]
     labels["mid"][first] = None
@@ -283,13 +285,13 @@ def test_without_a_configuration_at_every_level_there_is_no_bulk_shift(make):
 
 
 @pytest.mark.parametrize(
-    ("levels", "said"),
-    [([], "none"), (["low", "low"], "'low' is there twice"), (["low", "up"], "'up'"), (["top", "mid"], "'top' and")],
+    ("levels", "message"),
+    [([], "none"), (["low", "low"], "'low' appears twice"), (["low", "up"], "'up'"), (["top", "mid"], "'top' and")],
 )
-def test_levels_that_cannot_be_compared_are_named(make, levels, said):
+def test_levels_that_cannot_be_compared_are_named(make, levels, message):
     configurations, labels = made_up()
     labels["top"] = [None] * N
-    with pytest.raises(InputError, match=said.replace("'top' and", "'top' and level 'mid'")):
+    with pytest.raises(InputError, match=message.replace("'top' and", "'top' and level 'mid'")):
         compute_level_errors(make(configurations, labels), levels)
 
 
@@ -312,7 +314,7 @@ def figures_of(errors, levels):
     return {plan.name: (plan.draw(), plan.caption()) for plan in plan_level_figures(errors, levels)}
 
 
-@pytest.mark.parametrize("levels", [list("45"), list("12345"), list("123456")])
+@pytest.mark.parametrize("levels", [list("45"), list("123456")])
 def test_figures_of_the_shipped_data_are_drawn_small_and_in_the_levels_colours(shipped, tmp_path, levels):
     data, _ = shipped
     drawn = figures_of(compute_level_errors(data, levels), levels)
@@ -374,7 +376,7 @@ def test_of_many_atoms_an_even_choice_is_kept_the_same_at_every_level(make, monk
 
     configurations, labels = made_up()
     whole = compute_level_errors(make(configurations, labels), LEVELS)
-    monkeypatch.setattr(module, "MOST_ATOMS", 12)
+    monkeypatch.setattr(module, "MAX_SAMPLED_ATOMS", 12)
     part = compute_level_errors(make(configurations, labels), LEVELS)
     assert len(part.forces) == pytest.approx(2 * 3 * 12, abs=6)
     low, mid = (part.forces.loc[part.forces["level"] == level, "reference"].to_numpy() for level in LEVELS[:-1])
@@ -384,11 +386,11 @@ def test_of_many_atoms_an_even_choice_is_kept_the_same_at_every_level(make, monk
 
 def test_the_words_say_what_the_table_says(shipped):
     _, errors = shipped
-    words = describe_level_errors(errors)
-    assert "none of them is below 1 meV/atom" in words
-    assert "bulk configuration 423 (Be2) raises the energy RMSD of levels 2 and 4 (up to 2.16 times)" in words
-    assert "lowers that of levels 1 and 3 (down to 0.882 times)" in words
-    assert "the number of atoms at levels 1 and 4 (ρ = −0.75 and −0.2)" in words
+    text = describe_level_errors(errors)
+    assert "none of them is below 1 meV/atom" in text
+    assert "bulk configuration 423 (Be2) raises the energy RMSD of levels 2 and 4 (up to 2.16 times)" in text
+    assert "lowers that of levels 1 and 3 (down to 0.882 times)" in text
+    assert "the number of atoms at levels 1 and 4 (ρ = −0.75 and −0.2)" in text
 
 
 def test_every_column_that_is_shown_has_a_heading(shipped):

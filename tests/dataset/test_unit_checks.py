@@ -25,7 +25,8 @@ def changed(path, level, quantity, factor, count=None, source="beryllium"):
         levels = {name: read_labels(data, name) for name in data.levels}
         factors = np.broadcast_to(factor, len(data))
         levels[level] = [
-            {**label, quantity: label[quantity] * one} for label, one in zip(levels[level], factors, strict=True)
+            {**label, quantity: label[quantity] * label_factor}
+            for label, label_factor in zip(levels[level], factors, strict=True)
         ]
         write_dataset(path, list(data), {name: LevelData(column) for name, column in levels.items()}, data.ids.tolist())
     with Dataset(path) as data:
@@ -38,13 +39,13 @@ def test_the_shipped_data_raise_no_alarm(source):
     with Dataset(ROOT / "data" / f"{source}.h5") as data:
         assert find_unit_warnings(data) == []
         rng = np.random.default_rng(0)
-        for count in [1, 3, *range(5, 20)]:
+        for count in [1, 3, *range(5, 20, 4)]:
             assert find_unit_warnings(data.select(rng.permutation(len(data))[:count])) == []
 
 
 @pytest.mark.parametrize("source", ["beryllium", "beryllium_far"])
 @pytest.mark.parametrize(
-    ("quantity", "factor", "said"),
+    ("quantity", "factor", "message"),
     [
         ("energy", 1 / units.Hartree, "level 3: its energies are .* as if level 3 were in hartree instead of eV"),
         ("energy", 1 / units.Rydberg, "in rydberg instead of eV"),
@@ -59,9 +60,9 @@ def test_the_shipped_data_raise_no_alarm(source):
         ("stress", -1, "level 3: its stresses are .* opposite sign"),
     ],
 )
-def test_one_level_that_differs_by_a_unit_or_a_sign(tmp_path, source, quantity, factor, said):
+def test_one_level_that_differs_by_a_unit_or_a_sign(tmp_path, source, quantity, factor, message):
     texts = changed(tmp_path / "d.h5", "3", quantity, factor, source=source)
-    assert any(re.search(said, text) for text in texts), texts
+    assert any(re.search(message, text) for text in texts), texts
 
 
 def test_where_the_reference_is_wrong_it_is_named(tmp_path):
@@ -101,7 +102,7 @@ def curve(path, energy=1.0, stress=1.0):
 
 
 @pytest.mark.parametrize(
-    ("factors", "said"),
+    ("factors", "message"),
     [
         ({"stress": 1 / units.GPa}, "as if the stresses were in GPa instead of eV/Å³"),
         ({"stress": 1 / KBAR}, "in kbar instead of eV/Å³"),
@@ -111,11 +112,11 @@ def curve(path, energy=1.0, stress=1.0):
         ({"energy": 1 / units.Hartree}, "the energies were in hartree instead of eV"),
     ],
 )
-def test_energy_and_stress_must_fit_along_a_volume_curve(tmp_path, factors, said):
+def test_energy_and_stress_must_fit_along_a_volume_curve(tmp_path, factors, message):
     """dE = V tr(stress) / 3 dlnV needs no second level."""
     texts = curve(tmp_path / "d.h5", **factors)
     assert len(texts) == 1
-    assert said in texts[0]
+    assert message in texts[0]
     assert curve(tmp_path / "right.h5") == []
 
 

@@ -83,7 +83,7 @@ def test_medians_and_front_are_those_of_pandas(tables):
     assert len(got) == 6 * 17 + 3 * len(SIZES)
     pd.testing.assert_frame_equal(got, expected[OBJECTIVES], check_dtype=False, rtol=1e-12)
     points = expected[OBJECTIVES].to_numpy()
-    beaten = [((points <= one).all(axis=1) & (points < one).any(axis=1)).any() for one in points]
+    beaten = [((points <= point).all(axis=1) & (points < point).any(axis=1)).any() for point in points]
     on_front = set(expected.index[~np.array(beaten)])
     assert set(map(tuple, study.front[keys].to_numpy())) == on_front
     assert study.front["ref_energy"].is_monotonic_increasing
@@ -145,9 +145,9 @@ def sampling_rows(against=6, level=6, method="Leverage"):
             "Error Precision": against,
             "Sampling Method": method,
             **{
-                f"{where} {what} RMSE": [0.01, 0.03]
+                f"{where} {quantity} RMSE": [0.01, 0.03]
                 for where in ("Subsampled", "Training", "Testing")
-                for what in ("Energy", "Force")
+                for quantity in ("Energy", "Force")
             },
         }
     )
@@ -159,24 +159,24 @@ def written(frame, path):
 
 
 def test_errors_count_for_the_level_that_they_are_measured_against(tmp_path):
-    own = written(sampling_rows(against=4, level=4), tmp_path / "own.csv")
+    at_training_level = written(sampling_rows(against=4, level=4), tmp_path / "at_training_level.csv")
     top = written(sampling_rows(against=6, level=4), tmp_path / "top.csv")
-    results = read_published([own, top])
+    results = read_published([at_training_level, top])
     assert results["test_energy"].tolist()[:2] == [10, 30]
     assert results["ref_energy"].tolist()[2:] == [10, 30]
     assert results[["ref_energy", "ref_force"]][:2].isna().all(axis=None)
     assert results[["test_force", "train_energy"]][2:].isna().all(axis=None)
     assert results["repeat"].tolist() == [0, 1, 0, 1]
-    study = analyse_published_tables([own, top])  # both halves of one setting
+    study = analyse_published_tables([at_training_level, top])  # both halves of one setting
     assert study.medians.loc[0, ["test_energy", "ref_energy", "n_repeats"]].tolist() == [20, 20, 2]
     with pytest.raises(InputError, match="NaN or infinite in an objective"):
-        analyse_published_tables([own])
+        analyse_published_tables([at_training_level])
 
 
 def test_the_table_of_samplings_and_weights(tmp_path):
     errors = {
-        f"{where} {what} RMSE ({level} precision)": 0.001 * k
-        for k, (where, what, level) in enumerate(
+        f"{where} {quantity} RMSE ({level} precision)": 0.001 * k
+        for k, (where, quantity, level) in enumerate(
             (w, q, p)
             for p in ("train", "6th")
             for w in ("Subsampled", "Training", "Testing")
@@ -209,9 +209,9 @@ def test_what_is_no_published_table(tmp_path, call):
     for paths, message in (
         ([lacking], "lacking.csv: is none of .* it lacks the columns 'Error Precision', 'Testing Force RMSE'"),
         ([strange], "did you mean 'Leverage'"),
-        ([level], "has level 7, for which no cost is given"),
+        ([level], "has level 7, which has no cost"),
         ([half], "'Subsample size' must be a whole positive number; got 99.5 in data row 1"),
-        ([empty], "empty.csv: has no rows"),
+        ([empty], "empty.csv: the table has no rows"),
         ([text], "text.csv: column 'Testing Energy RMSE' must hold numbers"),
         ([good, good], "is named twice"),
         ([], "there is no table"),
@@ -309,7 +309,7 @@ def test_nothing_is_opened_without_the_flag(folder, tmp_path, monkeypatch):
         pytest.fail("a pickle was opened")
 
     monkeypatch.setattr(pd, "read_hdf", refuse)
-    with pytest.raises(InputError, match="runs whatever code .* --allow-pickle"):
+    with pytest.raises(InputError, match="runs the code .* --allow-pickle"):
         import_published(tmp_path / "d.h5", folder)
     assert not (tmp_path / "d.h5").exists()
 
@@ -344,21 +344,21 @@ def test_the_ids_may_be_a_column(folder):
     assert read_published_folder(folder, allow_pickle=True).ids == sorted(IDS)
 
 
-def spoiled(frame, what):
+def spoiled(frame, change):
     """A level's table with one thing wrong."""
-    if what == "repeated":
+    if change == "repeated":
         return frame.assign(index=3)
-    if what == "foreign":
+    if change == "foreign":
         return frame.assign(index=frame["index"].replace({3: 4}))
-    if what == "forces":
-        return frame.assign(forces=[one[:-1] for one in frame["forces"]])
-    if what == "text":
+    if change == "forces":
+        return frame.assign(forces=[forces[:-1] for forces in frame["forces"]])
+    if change == "text":
         return frame.assign(energy="low")
     return frame.drop(columns=["energy", "forces"])
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("change", "message"),
     [
         ("repeated", "Be_prec_10.h5: the index 3 appears more than once"),
         ("foreign", "1 of its rows have an index without a structure, the first is 4"),
@@ -367,8 +367,8 @@ def spoiled(frame, what):
         ("columns", "it lacks energy, forces"),
     ],
 )
-def test_a_level_that_does_not_fit(folder, tmp_path, what, message):
-    hdf(spoiled(pd.read_hdf(folder / "Be_prec_10.h5"), what), folder / "Be_prec_10.h5")
+def test_a_level_that_does_not_fit(folder, tmp_path, change, message):
+    hdf(spoiled(pd.read_hdf(folder / "Be_prec_10.h5"), change), folder / "Be_prec_10.h5")
     with pytest.raises(InputError, match=message):
         import_published(tmp_path / "d.h5", folder, allow_pickle=True)
     assert not (tmp_path / "d.h5").exists()
@@ -376,14 +376,14 @@ def test_a_level_that_does_not_fit(folder, tmp_path, what, message):
 
 def test_folders_that_do_not_fit(folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no folder at"):
+    with pytest.raises(InputError, match="no directory at"):
         read_published_folder(tmp_path / "none", allow_pickle=True)
     with pytest.raises(InputError, match="has 0 files"):
         read_published_folder(tmp_path / "empty", allow_pickle=True)
-    with pytest.raises(InputError, match="the seconds name level '6'; the levels of the folder are 2, 10"):
+    with pytest.raises(InputError, match="the seconds name level '6'; the levels of the directory are 2, 10"):
         read_published_folder(folder, allow_pickle=True, seconds={"2": 10.02, "6": 996.14})
     (folder / "Be_prec_3.h5").write_text("no HDF5")
-    with pytest.raises(InputError, match="Be_prec_3.h5 cannot be read as a table that pandas wrote") as caught:
+    with pytest.raises(InputError, match="Be_prec_3.h5 cannot be read as a pandas table") as caught:
         read_published_folder(folder, allow_pickle=True)
     assert "\n" not in str(caught.value)
     hdf(pd.DataFrame({"ASEatoms": ["Be2"]}), folder / "Be_structures.h5")
@@ -412,4 +412,4 @@ def test_the_published_study_is_the_papers_design(call):
     if not study.dataset.exists():
         done = call("run", ROOT / "studies" / "published_beryllium.yaml")
         assert done.returncode == 2
-        assert "'paretofit import' makes one" in done.stderr
+        assert "'paretofit import' creates one" in done.stderr

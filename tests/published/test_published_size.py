@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import bench_published as bench
 import published_plans as plans
-import published_size as made
+import published_size
 import published_whole as whole
 
 ATOMS, N = 16, 220
@@ -23,40 +23,40 @@ ATOMS, N = 16, 220
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("published") / "made.h5"
-    made.make_dataset(path, N, atoms=ATOMS)
+    published_size.make_dataset(path, N, atoms=ATOMS)
     with Dataset(path) as data:
         yield data
 
 
 def test_errors_of_the_levels_are_the_published_ones(dataset):
-    first = dataset.select(np.arange(made.SCALED_ON))
+    first = dataset.select(np.arange(published_size.SCALED_ON))
     for data, tolerance in ((first, 1e-9), (dataset, 0.05)):
-        for level, *found in made.statistics(data):
-            published = made.LEVELS[level]
-            assert found == pytest.approx([published.energy, published.centred, published.force], rel=tolerance)
-    assert dataset.levels == list(made.LEVELS)
+        for level, *values in published_size.statistics(data):
+            published = published_size.LEVELS[level]
+            assert values == pytest.approx([published.energy, published.centred, published.force], rel=tolerance)
+    assert dataset.levels == list(published_size.LEVELS)
     assert np.unique(dataset.labels("5").seconds) == [91.99]
 
 
 @pytest.fixture(scope="module")
 def raws():
-    return [made.raw_labels(made.packing(number, ATOMS, 3)) for number in range(40)]
+    return [published_size.raw_labels(published_size.packing(number, ATOMS, 3)) for number in range(40)]
 
 
 def test_energies_that_vary_too_much_are_refused(raws, monkeypatch):
-    monkeypatch.setattr(made, "QUIET", 1e-6)
+    monkeypatch.setattr(published_size, "QUIET", 1e-6)
     with pytest.raises(InputError, match="more atoms"):
-        made.scaled_errors(raws, np.random.default_rng(0))
+        published_size.scaled_errors(raws, np.random.default_rng(0))
 
 
 def test_forces_of_every_level_are_the_derivative_of_its_energy(raws):
-    errors = made.scaled_errors(raws, np.random.default_rng(0))
+    errors = published_size.scaled_errors(raws, np.random.default_rng(0))
     centre, step = raws[0], 1e-4
     energies = []
     for sign in (1, -1):
         moved = centre.atoms.copy()
         moved.positions[4, 1] += sign * step
-        raw = made.raw_labels(moved)
+        raw = published_size.raw_labels(moved)
         energies.append(np.append(errors.of(raw)[0], raw.energy))
     slopes = (energies[0] - energies[1]) / (2 * step)
     forces = np.append(errors.of(centre)[1][:, 4, 1], centre.forces[4, 1])
@@ -65,14 +65,14 @@ def test_forces_of_every_level_are_the_derivative_of_its_energy(raws):
 
 def test_structures_are_dense_and_none_of_their_atoms_too_close(dataset):
     for atoms in list(dataset)[:50]:
-        assert nearest_distance(atoms) >= made.CLOSEST
-        assert made.VOLUME[0] <= atoms.cell.volume / len(atoms) <= made.VOLUME[1]
+        assert nearest_distance(atoms) >= published_size.CLOSEST
+        assert published_size.VOLUME[0] <= atoms.cell.volume / len(atoms) <= published_size.VOLUME[1]
 
 
 def test_a_short_dataset_is_the_beginning_of_a_long_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(made, "SCALED_ON", 40)
-    made.make_dataset(tmp_path / "long.h5", 42, atoms=ATOMS)
-    made.make_dataset(tmp_path / "short.h5", 3, atoms=ATOMS, jobs=2)
+    monkeypatch.setattr(published_size, "SCALED_ON", 40)
+    published_size.make_dataset(tmp_path / "long.h5", 42, atoms=ATOMS)
+    published_size.make_dataset(tmp_path / "short.h5", 3, atoms=ATOMS, jobs=2)
     with Dataset(tmp_path / "short.h5") as short, Dataset(tmp_path / "long.h5") as long:
         assert (len(short), len(long)) == (3, 42)
         for level in short.levels:
@@ -145,15 +145,15 @@ def test_runs_that_keep_to_the_formulas_give_the_whole():
 
 def test_memory_grows_with_rows_that_stay_in_the_file():
     done = {name: measured(plans.PLANS[name]) for name in ("A1", "A3", "A9", "B1")}
-    for one in done.values():
-        held = one.files["design"] if one.files["design"] <= whole.MEMORY_LIMIT else 0
-        one.memory_of_all["sweep"] = 500 + 1e-4 * one.rows + held / 1e6
+    for run in done.values():
+        held = run.files["design"] if run.files["design"] <= whole.MAX_ROWS_IN_MEMORY_BYTES else 0
+        run.memory_of_all["sweep"] = 500 + 1e-4 * run.rows + held / 1e6
     (table,) = whole.extrapolated(done, 1e12, 1e12)
     memory = {row[0]: float(row[3]) for row in table.rows}
     assert memory["sweep"] == pytest.approx((500 + 1e-4 * plans.WHOLE.rows) / 1000, rel=0.06)
 
 
 def test_tables_of_some_runs_only():
-    some = {name: measured(plans.PLANS[name]) for name in ("A9", "C1")}
-    assert whole.extrapolated(some, 1e12, 1e12) == []
-    assert len(bench.times(some).rows) == len(bench.memory_and_disk(some).rows) == 2
+    runs = {name: measured(plans.PLANS[name]) for name in ("A9", "C1")}
+    assert whole.extrapolated(runs, 1e12, 1e12) == []
+    assert len(bench.times(runs).rows) == len(bench.memory_and_disk(runs).rows) == 2

@@ -100,7 +100,7 @@ class TestUnwritablePaths:
             tmp_path / "disk", 14 * bool(whole) + (sum(map(sizes.get, whole)) + sizes[half] // 2) // 1000
         ) as resize:
             run = tmp_path / "disk" / "run"
-            with pytest.raises(InputError, match="No space left on device; .*make room"):
+            with pytest.raises(InputError, match="No space left on device; .*free disk space"):
                 run_study(study(tmp_path), out=run)
             assert not litter(run)
             resize(40_000)
@@ -126,14 +126,14 @@ class TestUnwritablePaths:
             done = call("label", "labels.yaml", cwd=tmp_path)
         assert done.returncode == 2
         assert "cannot be written" in in_one_sentence(done)
-        assert "name another place" in done.stderr
+        assert "choose another path" in done.stderr
         assert not (tmp_path / "runs" / "labels-labels" / "labels.jsonl").read_text(), "before the first label"
 
     def test_exports_on_a_full_disk(self, undisturbed, tmp_path):
         with small_disk(tmp_path / "disk", 8) as resize:
             done = call("export", undisturbed, "-o", tmp_path / "disk" / "p")
             assert done.returncode == 1, "the input is right"
-            assert "No space left on device; make room" in in_one_sentence(done)
+            assert "No space left on device; free disk space" in in_one_sentence(done)
             assert not litter(tmp_path / "disk")
             resize(1000)
             again = export_potential(undisturbed, tmp_path / "disk" / "p").potential
@@ -396,7 +396,7 @@ class TestCorruption:
             try:
                 run_study(tmp_path / "study.yaml", out=tmp_path / f"run-{at}")
             except InputError as error:
-                n_errors += "damaged" in str(error)
+                n_errors += "corrupt" in str(error)
             else:
                 assert results(tmp_path / f"run-{at}") == results(undisturbed), "of a level that is not used"
         assert n_errors >= 3

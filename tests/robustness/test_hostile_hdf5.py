@@ -24,9 +24,10 @@ def test_truncated_hdf5_is_refused(kind, share, tmp_path):
 
 
 FLIPS = """
-import sys, hostile, tempfile
+import sys, tempfile
 import numpy as np
 from pathlib import Path
+from helpers import hostile
 from paretofit import InputError
 kind, rng, folder = sys.argv[1], np.random.default_rng(1), Path(tempfile.mkdtemp(dir=sys.argv[2]))
 for _ in range(150):

@@ -1,0 +1,307 @@
+"""Read-only access to the dataset file: configurations and their labels at several convergence levels.
+
+The atoms of all configurations are concatenated; configuration k has the atoms ``offsets[k]:offsets[k + 1]``. Data are
+read in chunks of consecutive configurations, so that memory does not grow with the file. Cell vectors are rows (ASE's
+convention). `paretofit.dataset.writer` writes the file.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import h5py
+import numpy as np
+from ase import Atoms
+
+from paretofit.core import (
+    CORRUPT_FILE_ERRORS,
+    Array,
+    InputError,
+    check_global_heaps,
+    get_local_item,
+    hash_array,
+    hash_json,
+    one_line,
+    read_local_array,
+    suggest_match,
+)
+from paretofit.dataset.checks import abbreviate, check_level_name, check_structure, parse_config_id
+from paretofit.dataset.labelled import STATUS_CODES, Labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+SCHEMA_VERSION = 1
+STORED_UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
+MAX_CHUNK_CONFIGURATIONS = 512
+INTEGER_KINDS, REAL_KINDS, TEXT_KINDS = "biu", "fiu", "OS"  # accepted kinds of numpy types
+COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # type kinds and row shape of each array
+    **dict.fromkeys(("numbers", "offsets", "id", "status"), (INTEGER_KINDS, ())),
+    **dict.fromkeys(("energy", "seconds"), (REAL_KINDS, ())),
+    **dict.fromkeys(("positions", "forces"), (REAL_KINDS, (3,))),
+    "cell": (REAL_KINDS, (3, 3)), "stress": (REAL_KINDS, (6,)), "pbc": (INTEGER_KINDS, (3,)), "info": (TEXT_KINDS, ()),
+}  # fmt: skip
+
+
+class StoredDataset:
+    """A dataset file, opened read-only, or a selection of its configurations; see `Dataset`."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._file = _open_file(self.path)
+        try:
+            self._load_index()
+        except InputError:
+            self._file.close()
+            raise
+
+    def _load_index(self) -> None:
+        version = self._read_attributes("/").get("schema_version")
+        if version is None:
+            raise InputError(f"{self.path} is not a paretofit dataset; create one with 'paretofit import'")
+        if not isinstance(version, int | np.integer):
+            problem = f"its schema_version must be a whole number; got {abbreviate(version)}"
+            raise InputError(f"{self.path}: {problem}; restore the file from a copy or import it again")
+        if version > SCHEMA_VERSION:
+            limit = f"newer than {SCHEMA_VERSION}, the newest that this paretofit reads"
+            raise InputError(f"{self.path} has schema version {version}, {limit}; update paretofit")
+        self._offsets = self._read("configurations/offsets", slice(None)).astype(np.int64)
+        self._ids = self._read("configurations/id", slice(None)).astype(np.int64)
+        is_ascending = bool((self._offsets[1:] > self._offsets[:-1]).all())
+        if len(self._offsets) != len(self._ids) + 1 or self._offsets[0] != 0 or not is_ascending:
+            raise self._create_corruption_error("configurations/offsets", "they do not match the ids")
+        if len(np.unique(self._ids)) < len(self._ids):
+            raise self._create_corruption_error("configurations/id", "an id appears twice")
+        self._index = np.arange(len(self._ids))
+        order = np.asarray(self._read_attributes("levels").get("order", []), object)
+        self.levels: list[str] = np.atleast_1d(order).tolist()
+        for name in self.levels:
+            try:
+                check_level_name(name)
+            except InputError as error:
+                raise self._create_corruption_error("levels", error) from error
+
+    def close(self) -> None:
+        """Close the file, also for all selections from it."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception_details: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __repr__(self) -> str:
+        return f"Dataset('{self.path}', {len(self)} configurations, levels {self.levels})"
+
+    def __iter__(self) -> Iterator[Atoms]:
+        for run in _split_into_runs(self._index):
+            yield from self._read_atoms(run)
+
+    @overload
+    def __getitem__(self, k: int) -> Atoms: ...
+
+    @overload
+    def __getitem__(self, k: slice) -> Self: ...
+
+    def __getitem__(self, k: int | slice) -> Atoms | Self:
+        """Return configuration `k` (a position, not an id) as ASE atoms, or a view of a slice."""
+        if isinstance(k, slice):
+            return self.select(np.arange(len(self))[k])
+        position = operator.index(k)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"{self.path}: there is no configuration number {position}; it has {len(self)}")
+        return next(self._read_atoms(self._index[[position]]))
+
+    @property
+    def ids(self) -> Array:
+        """``(n,) int64``: ids of the configurations, which never change."""
+        return np.asarray(self._ids[self._index])
+
+    @property
+    def n_atoms(self) -> Array:
+        """``(n,) int64``: numbers of atoms."""
+        return np.asarray(np.diff(self._offsets)[self._index])
+
+    @property
+    def info_records(self) -> list[dict[str, Any]]:
+        """Metadata of each configuration (config_type, parent, trajectory, source, ...)."""
+        return [
+            self._parse_record(text, "configurations/info")
+            for run in _split_into_runs(self._index)
+            for text in self._read("configurations/info", _get_window(run))
+        ]
+
+    def select(self, positions: Sequence[int] | Array) -> Self:
+        """Return a view of configurations, selected by position in any order, or by boolean mask.
+
+        Raises
+        ------
+        InputError
+            If a position is outside the dataset or not a whole number, or a mask has another length.
+        """
+        indices = np.asarray(positions)
+        if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "biu"):
+            raise InputError(f"{self.path}: positions must be whole numbers or a mask; got {abbreviate(positions)}")
+        if indices.dtype == bool and len(indices) != len(self):
+            raise InputError(f"{self.path}: a mask must have {len(self)} entries; got {len(indices)}")
+        if indices.size and indices.dtype != bool and (indices.min() < -len(self) or indices.max() >= len(self)):
+            limits = f"{indices.min()} to {indices.max()}"
+            raise InputError(f"{self.path}: positions must be between 0 and {len(self) - 1}; got {limits}")
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._index = self._index[indices if indices.size else indices.astype(int)]
+        return view
+
+    def select_ids(self, ids: Sequence[int] | Array) -> Self:
+        """Return a view of the configurations with these ids, in this order.
+
+        Raises
+        ------
+        InputError
+            If an id is not in the dataset.
+        """
+        positions = {int(config_id): k for k, config_id in enumerate(self.ids)}
+        try:
+            return self.select(np.array([positions[parse_config_id(value)] for value in ids], dtype=int))
+        except KeyError as error:
+            raise InputError(f"{self.path} has no configuration with id {error}") from error
+
+    def labels(self, level: str) -> Labels:
+        """Return the labels of this selection at one convergence level.
+
+        Raises
+        ------
+        InputError
+            If the dataset lacks the level.
+        """
+        self._check_level(level)
+        runs = list(_split_into_runs(self._index))
+
+        def read_column(name: str, empty: Array, window: Callable[[Array], slice] = _get_window) -> Array:
+            return np.concatenate([empty, *(self._read(f"levels/{level}/{name}", window(run)) for run in runs)])
+
+        status = read_column("status", np.empty(0, np.int8))
+        if not set(np.unique(status)) <= set(STATUS_CODES.values()):
+            raise self._create_corruption_error(f"levels/{level}/status", f"it must be one of {STATUS_CODES}")
+        return Labels(
+            energy=read_column("energy", np.empty(0)),
+            forces=read_column("forces", np.empty((0, 3)), self._get_atom_window),
+            stress=read_column("stress", np.empty((0, 6))),
+            seconds=read_column("seconds", np.empty(0)),
+            status=status,
+            offsets=np.concatenate([[0], np.cumsum(self.n_atoms)]),
+        )
+
+    def label_records(self, level: str) -> list[dict[str, Any]]:
+        """Return the metadata of each label: k-point mesh, wall and CPU seconds, iterations, ...
+
+        Raises
+        ------
+        InputError
+            If the dataset lacks the level.
+        """
+        self._check_level(level)
+        name = f"levels/{level}/info"
+        texts = (text for run in _split_into_runs(self._index) for text in self._read(name, _get_window(run)))
+        return [self._parse_record(text or "{}", name) for text in texts]
+
+    def settings(self, level: str) -> dict[str, Any]:
+        """Return the settings of the calculations at a level."""
+        self._check_level(level)
+        return {key: _decode(value) for key, value in self._read_attributes(f"levels/{level}").items()}
+
+    def hash_structures(self) -> str:
+        """Return the SHA-256 digest of the ids and geometries of this selection, independent of the labels."""
+        vectors = ([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()] for atoms in self)
+        return hash_json([self.ids.tolist(), [hash_array(np.concatenate(parts)) for parts in vectors]])
+
+    def _check_level(self, level: str) -> None:
+        if level not in self.levels:
+            known = (", ".join(self.levels) or "none") + suggest_match(level, self.levels)
+            raise InputError(f"{self.path} has no convergence level '{level}'; it has {known}")
+
+    def _get_atom_window(self, run: Array) -> slice:
+        return slice(int(self._offsets[run[0]]), int(self._offsets[run[-1] + 1]))
+
+    def _read_atoms(self, run: Array) -> Iterator[Atoms]:
+        window, atom_window = _get_window(run), self._get_atom_window(run)
+        numbers = self._read("configurations/numbers", atom_window)
+        coordinates = self._read("configurations/positions", atom_window)
+        cells = self._read("configurations/cell", window)
+        periodic = self._read("configurations/pbc", window)
+        texts = self._read("configurations/info", window)
+        for k, position in enumerate(run):
+            rows = slice(*(self._offsets[position : position + 2] - atom_window.start))
+            info = {**self._parse_record(texts[k], "configurations/info"), "config_id": int(self._ids[position])}
+            atoms = Atoms(numbers[rows], coordinates[rows], cell=cells[k], pbc=periodic[k] != 0, info=info)
+            check_structure(atoms, f"{self.path}: configuration {info['config_id']}")
+            yield atoms
+
+    def _read(self, name: str, window: slice) -> Array:
+        try:
+            return read_local_array(self._file, name, window, *COLUMNS[name.rpartition("/")[2]])
+        except CORRUPT_FILE_ERRORS as error:
+            raise self._create_corruption_error(name, error) from error
+
+    def _read_attributes(self, name: str) -> dict[str, Any]:
+        try:
+            return dict((self._file if name == "/" else get_local_item(self._file, name)).attrs)
+        except CORRUPT_FILE_ERRORS as error:
+            raise self._create_corruption_error(name, error) from error
+
+    def _parse_record(self, text: Any, name: str) -> dict[str, Any]:
+        try:
+            record = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._create_corruption_error(name, error) from error
+        if not isinstance(record, dict):
+            raise self._create_corruption_error(name, f"it must be a JSON object, not {abbreviate(record)}")
+        return record
+
+    def _create_corruption_error(self, name: str, reason: object) -> InputError:
+        advice = "the file is corrupt or incomplete: restore it from a copy or import it again"
+        return InputError(f"{self.path}: '{name}' cannot be read ({one_line(reason)}); {advice}")
+
+
+def _open_file(path: Path) -> h5py.File:
+    if not path.exists():
+        raise InputError(f"no dataset at {path}; 'paretofit import' creates one from labelled structures")
+    if path.is_dir() or not h5py.is_hdf5(path):
+        raise InputError(f"{path} is not an HDF5 file; 'paretofit import' creates a dataset from other formats")
+    try:
+        check_global_heaps(path)
+        return h5py.File(path, "r")
+    except CORRUPT_FILE_ERRORS as error:
+        reason = f"a corrupt or truncated HDF5 file ({one_line(error)})"
+        raise InputError(f"{path} is {reason}; restore it from a copy or import it again") from error
+
+
+def _split_into_runs(positions: Array) -> Iterator[Array]:
+    """Split positions into runs of at most `MAX_CHUNK_CONFIGURATIONS` consecutive positions, in the same order."""
+    start = 0
+    for k in range(1, len(positions) + 1):
+        if k == len(positions) or positions[k] != positions[k - 1] + 1 or k - start == MAX_CHUNK_CONFIGURATIONS:
+            yield positions[start:k]
+            start = k
+
+
+def _get_window(run: Array) -> slice:
+    return slice(int(run[0]), int(run[-1]) + 1)
+
+
+def _decode(value: Any) -> Any:
+    """Undo `writer._encode`, which stores lists, mappings and None as JSON text."""
+    if isinstance(value, str) and (value[:1] in "[{" or value == "null"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value.item() if isinstance(value, np.generic) else value
