@@ -110,7 +110,7 @@ class TestUnwritablePaths:
     def test_a_journal_on_a_full_disk_keeps_its_entries(self, tmp_path):
         with small_disk(tmp_path / "disk", 64):
             path, written = tmp_path / "disk" / "j.jsonl", []
-            with pytest.raises(InputError, match="No space left on device; what is finished is kept"):
+            with pytest.raises(InputError, match="No space left on device; finished results are kept"):
                 fill(path, written)
             assert len(written) > 10
             with JsonLines(path) as again:
@@ -220,7 +220,7 @@ class TestSignals:
         assert soon(lambda: journal.exists() and journal.read_text().count("\n") > 3)
         done, pids = stop(process, number, group=True)
         assert done.returncode == code, done.stderr
-        assert "finished labels are kept, the same command goes on from there" in in_one_sentence(done)
+        assert "finished labels are kept, and the same command resumes" in in_one_sentence(done)
         assert (tmp_path / "copper.h5").exists()
         assert soon(lambda: gone(pids))
         text_before = journal.read_text()
@@ -334,7 +334,7 @@ class TestCorruption:
         flip(run / name, digit(run / name) if name != "dataset.h5" else 0.5)
         for read in (rebuild_report, lambda folder: export_potential(folder, tmp_path / "p")):
             with pytest.raises(
-                InputError, match=f"{name} is corrupt: its content is not what the run has written; run "
+                InputError, match=f"{name} is corrupt: its content is not what the run (has written|wrote); run "
             ):
                 read(run)
         run_study(tmp_path / "study.yaml", out=run)
