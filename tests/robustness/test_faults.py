@@ -348,7 +348,7 @@ class TestCorruption:
 
     def test_a_truncated_record(self, undisturbed, run, tmp_path):
         (run / "run.json").write_bytes((run / "run.json").read_bytes()[:300])
-        with pytest.raises(InputError, match=r"run\.json is damaged"):
+        with pytest.raises(InputError, match=r"run\.json is corrupt"):
             rebuild_report(run)
         run_study(tmp_path / "study.yaml", out=run)
         assert results(run) == results(undisturbed)
