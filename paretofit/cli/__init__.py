@@ -1,47 +1,58 @@
-"""The command line: verbs, progress, exit codes; every verb calls one public function.
+"""The command line: options, help, progress and exit codes; every verb calls one public function.
 
-Exit code 0: done; 1: the work failed; 2: the input is wrong, said in one sentence.
+Exit code 0: done; 1: the work failed; 2: the input is wrong, and the message says why.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import signal
 import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from paretofit import __version__
 from paretofit.cli import dataset_verbs, potential_verbs, structure_verbs, study_verbs, validation_verbs  # noqa: F401  (their verbs are registered)
-from paretofit.cli.common import app, console
+from paretofit.cli.options import app
 from paretofit.core import ExecutionError, InputError
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line and turn wrong input into one sentence and exit code 2, work that failed into 1."""
+    """Run the command line; wrong input gives one message and exit code 2, work that failed exit code 1."""
     try:
         app()
     except InputError as error:
-        Console(stderr=True, soft_wrap=True).print(f"paretofit: {error}", markup=False, highlight=False)
+        typer.echo(f"paretofit: {error}", err=True)
         sys.exit(1 if isinstance(error, ExecutionError) else 2)
     finally:
-        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # what is over and said cannot be stopped
+        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # the result is printed: nothing is left to stop
 
 
-def _version(value: bool) -> None:
+def _print_version(value: bool) -> None:
     if value:
-        console.print(f"paretofit {__version__}")
+        typer.echo(f"paretofit {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _callback(
+def _set_up(
+    context: typer.Context,
+    *,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and results only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the log to the terminal.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    del version  # its callback has exited
+    context.ensure_object(dict)["quiet"] = quiet
+    if verbose:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger = logging.getLogger("paretofit")
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)

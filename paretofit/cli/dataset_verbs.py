@@ -1,178 +1,203 @@
-"""Verbs around datasets."""
+"""Verbs for datasets: info, import and export."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paretofit.cli.common import (
+from paretofit.cli.options import (
     CommitteeMethodOption,
     CommitteeOption,
     CoverageOption,
     JobsOption,
+    JsonOption,
+    ProgressOption,
+    WeightRatioOption,
     app,
+    print_result,
     read_committee_options,
     split_names,
 )
 from paretofit.core import InputError
-from paretofit.dataset import describe_dataset
+
+if TYPE_CHECKING:
+    from paretofit.dataset import ExportSummary
+
+KEY_HELP = {
+    "energy": "Key of the total energies (eV).",
+    "forces": "Key of the forces (eV/Å).",
+    "stress": "Key of the stress (eV/Å³).",
+    "id": "Key of the configuration ids.",
+    "seconds": "Key of the computing time of a label (s).",
+}
+EnergyKeyOption = Annotated[
+    str | None,
+    typer.Option(help=KEY_HELP["energy"], show_default="the key that ASE reads, REF_energy or {level}_energy"),
+]
+SecondsKeyOption = Annotated[
+    str | None, typer.Option(help=KEY_HELP["seconds"], show_default="seconds, cpu_seconds or wall_seconds")
+]
+LevelPathsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--level",
+        help="Level and its file or folder, NAME=PATH; repeat for each level, cheapest first. With --file: NAME only.",
+    ),
+]
+MatchOption = Annotated[
+    str | None,
+    typer.Option(help="How structures of different files are matched: id, geometry or order.", show_default="id"),
+]
+PublishedOption = Annotated[
+    Path | None, typer.Option(help="Folder with the published data set (Be_structures.h5, Be_prec_1.h5, ...).")
+]
+PickleOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Unpickle the published files. Unpickling can run code: use it only for files that you trust.",
+    ),
+]
+FormatOption = Annotated[
+    str, typer.Option("--format", help="File format of an exported dataset: extxyz or db (ASE database).")
+]
+LabelKeysOption = Annotated[
+    str, typer.Option(help="Naming of the labels in an exported dataset: plain, or mace (REF_energy, ...).")
+]
+FitLevelsOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Convergence level of the labels. With a dataset it may be repeated.", show_default="all"),
+]
+SourceArgument = Annotated[
+    Path, typer.Argument(help="Dataset to export (HDF5), or folder of a finished run to export a fit from.")
+]
 
 
 @app.command(epilog="Example:  paretofit info data/beryllium.h5")
-def info(dataset: Annotated[Path, typer.Argument(help="A dataset (HDF5).")]) -> None:
-    """Show what is in a dataset, and what deserves a second look."""
-    from paretofit.dataset import Dataset, format_dataset_info
+def info(
+    dataset: Annotated[Path, typer.Argument(help="Dataset to describe (HDF5).")], *, as_json: JsonOption = False
+) -> None:
+    """Describe a dataset, with warnings about labels and structures that deserve a second look."""
+    from paretofit.dataset import Dataset, describe_dataset, format_dataset_info
 
     with Dataset(dataset) as data:
-        typer.echo(format_dataset_info(describe_dataset(data)))
+        summary = describe_dataset(data)
+    print_result(summary, format_dataset_info(summary), as_json=as_json)
 
 
 @app.command(
     name="import",
-    epilog="Examples:  paretofit import data.h5 --level 1=cheap.extxyz --level 2=good.extxyz --settings levels.yaml"
+    epilog="Examples:  paretofit import data.h5 --level 1=cheap.extxyz --level 2=good.extxyz --level-settings l.yaml"
     "   |   paretofit import data.h5 --level 5=runs/level_5/   |   paretofit import data.h5 --level 6=new.extxyz --add"
     "   |   paretofit import data.h5 --file all.extxyz --level cheap --level good --energy-key '{level}_energy'",
 )
 def import_(
-    output: Annotated[Path, typer.Argument(help="The dataset to write (HDF5).")],
-    level: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--level", help="NAME=FILE or NAME=FOLDER for each level, cheapest first; with --file NAME only."),
+    dataset: Annotated[Path, typer.Argument(help="Dataset to write (HDF5).")],
+    *,
+    level: LevelPathsOption = None,
+    file: Annotated[Path | None, typer.Option(help="One file that holds the labels of every level.")] = None,
+    level_settings: Annotated[
+        Path | None, typer.Option(help="YAML file with the DFT settings of each level, stored with its labels.")
     ] = None,
-    file: Annotated[Optional[Path], typer.Option("--file", help="One file with every level's labels.")] = None,  # noqa: UP045
-    settings: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--settings", help="YAML with a list 'levels' of name and settings, kept with the labels."),
-    ] = None,
-    energy_key: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Key of the energies, eV.", show_default="what ASE reads, REF_energy or {level}_energy"),
-    ] = None,
-    forces_key: Annotated[Optional[str], typer.Option(help="Key of the forces, eV/Å.")] = None,  # noqa: UP045
-    stress_key: Annotated[Optional[str], typer.Option(help="Key of the stress, eV/Å³.")] = None,  # noqa: UP045
-    id_key: Annotated[Optional[str], typer.Option(help="Key of the ids.", show_default="config_id or id")] = None,  # noqa: UP045
-    seconds_key: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Key of a label's cost.", show_default="seconds, cpu_seconds or wall_seconds"),
-    ] = None,
-    match: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="id, geometry or order: what makes structures of two files the same.", show_default="id"),
-    ] = None,
-    add: Annotated[bool, typer.Option("--add", help="Keep what the dataset holds, and add to it.")] = False,
-    order: Annotated[str, typer.Option(help="All levels, cheapest first, separated by commas.")] = "",
-    published: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--published", help="A folder of the published form: Be_structures.h5, Be_prec_1.h5, ..."),
-    ] = None,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Open its pickles, which can run code: only if you trust them.")
-    ] = False,
+    energy_key: EnergyKeyOption = None,
+    forces_key: Annotated[str | None, typer.Option(help=KEY_HELP["forces"])] = None,
+    stress_key: Annotated[str | None, typer.Option(help=KEY_HELP["stress"])] = None,
+    id_key: Annotated[str | None, typer.Option(help=KEY_HELP["id"], show_default="config_id or id")] = None,
+    seconds_key: SecondsKeyOption = None,
+    match: MatchOption = None,
+    add: Annotated[bool, typer.Option("--add", help="Add to the existing dataset instead of replacing it.")] = False,
+    level_order: Annotated[str, typer.Option(help="Order of all levels, cheapest first, separated by commas.")] = "",
+    published: PublishedOption = None,
+    allow_pickle: PickleOption = False,
 ) -> None:
     """Import labelled structures: any file that ASE reads, ASE databases, FitSNAP JSON, VASP output, and folders."""
     from paretofit.dataset import format_import_summary, import_dataset, read_level_settings
 
+    settings = read_level_settings(level_settings) if level_settings else None
+    keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "id_key": id_key,
+            "seconds_key": seconds_key}  # fmt: skip
     if published is not None:
         from paretofit.published import import_published
 
-        if level or file or energy_key or forces_key or stress_key or id_key or seconds_key or match or add or order:
-            raise InputError("--published goes with --allow-pickle and --settings only; leave the other options out")
-        how = read_level_settings(settings) if settings else None
-        typer.echo(format_import_summary(import_published(output, published, allow_pickle=allow_pickle, settings=how)))
-        return
-    if not level:
+        if level or file or any(keys.values()) or match or add or level_order:
+            raise InputError("--published can be combined with --allow-pickle and --level-settings only")
+        summary = import_published(dataset, published, allow_pickle=allow_pickle, settings=settings)
+    elif not level:
         raise InputError("import needs --level NAME=FILE for each level, or --published FOLDER")
-    summary = import_dataset(
-        output,
-        _sources(level) if file is None else file,
-        levels=level,
-        energy_key=energy_key,
-        forces_key=forces_key,
-        stress_key=stress_key,
-        id_key=id_key,
-        seconds_key=seconds_key,
-        settings=read_level_settings(settings) if settings else None,
-        match_by=match,
-        append=add,
-        level_order=split_names(order) or None,
-    )
+    else:
+        source = _parse_level_paths(level) if file is None else file
+        summary = import_dataset(dataset, source, levels=level, settings=settings, match_by=match, append=add,
+                                 level_order=split_names(level_order) or None, **keys)  # fmt: skip
     typer.echo(format_import_summary(summary))
 
 
-def _sources(level: list[str]) -> dict[str, str]:
-    for entry in level:
+def _parse_level_paths(entries: list[str]) -> dict[str, str]:
+    for entry in entries:
         if "=" not in entry:
             raise InputError(f"--level needs NAME=FILE (or NAME with --file); got '{entry}'")
-    sources = dict(entry.split("=", 1) for entry in level)
-    if len(sources) != len(level):
+    sources = dict(entry.split("=", 1) for entry in entries)
+    if len(sources) != len(entries):
         raise InputError("--level names a level twice")
     return sources
 
 
 @app.command(
     epilog="Examples:  paretofit export data/beryllium.h5 -o exported   |   paretofit export data.h5 -o exported "
-    "--level 5 --keys mace   |   paretofit export runs/quick-1a2b3c4d -o potential --level 5 --twojmax 6 --weight 12.25"
+    "--level 5 --label-keys mace   |   paretofit export runs/quick-1a2b3c4d -o potential --level 5 --twojmax 6 "
+    "--weight-ratio 12.25"
 )
 def export(
-    source: Annotated[Path, typer.Argument(help="A dataset (HDF5), or a finished run, one fit of which is written.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
-    level: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--level", help="Dataset: once for each level to export. Run: of the fit.", show_default="all"),
+    source: SourceArgument,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
+    level: FitLevelsOption = None,
+    format_: FormatOption = "extxyz",
+    label_keys: LabelKeysOption = "plain",
+    twojmax: Annotated[int | None, typer.Option(help="2Jmax of the fit to export.", show_default="largest")] = None,
+    weight_ratio: WeightRatioOption = None,
+    n_train: Annotated[
+        int | None, typer.Option(help="Number of training configurations of the fit.", show_default="largest")
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help="Dataset: extxyz, or db for an ASE database.")] = "extxyz",
-    keys: Annotated[str, typer.Option("--keys", help="Dataset: plain, or mace for REF_energy and so on.")] = "plain",
-    twojmax: Annotated[Optional[int], typer.Option(help="Run: of the fit.", show_default="largest")] = None,  # noqa: UP045
-    weight: Annotated[Optional[float], typer.Option(help="Run: w_E/w_F.", show_default="best")] = None,  # noqa: UP045
-    n_train: Annotated[Optional[int], typer.Option(help="Run: configurations.", show_default="largest")] = None,  # noqa: UP045
-    sampling: Annotated[Optional[str], typer.Option(help="Run: how they were drawn.", show_default="best")] = None,  # noqa: UP045
-    repeat: Annotated[int, typer.Option(min=0, help="Run: which draw.")] = 0,
-    ridge: Annotated[Optional[str], typer.Option(help="Run: which penalty.", show_default="best")] = None,  # noqa: UP045
-    name: Annotated[str, typer.Option(help="Run: of the potential's files.")] = "potential",
+    sampling: Annotated[str | None, typer.Option(help="Sampling method of the fit.", show_default="best")] = None,
+    repetition: Annotated[int, typer.Option(min=0, help="Repetition (random draw) of the fit to export.")] = 0,
+    ridge: Annotated[str | None, typer.Option(help="Ridge penalty of the fit.", show_default="best")] = None,
+    name: Annotated[str, typer.Option(help="Base name of the potential's files.")] = "potential",
     committee: CommitteeOption = None,
-    method: CommitteeMethodOption = "bootstrap",
+    committee_method: CommitteeMethodOption = "bootstrap",
     coverage: CoverageOption = 0.9,
-    seed: Annotated[int, typer.Option(min=0, help="Run: of the committee.")] = 1,
-    jobs: JobsOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the committee.")] = 1,
+    jobs: JobsOption,
+    progress: ProgressOption = True,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a dataset's levels as files that other programs read, or a fit of a run as a LAMMPS potential."""
-    if source.is_dir():
-        from joblib import cpu_count
+    """Export the levels of a dataset to files that other programs read, or a fit of a run as a LAMMPS potential."""
+    if not source.is_dir():
+        if committee is not None:
+            raise InputError(f"{source} is a dataset; --committee needs a run, or use 'paretofit fit {source}'")
+        from paretofit.dataset import export_dataset
 
-        from paretofit.commands import export_potential
-
-        if level is not None and len(level) > 1:
-            raise InputError("a potential is fitted to one level; give --level once")
-        made = export_potential(
-            source,
-            output,
-            level=None if level is None else level[0],
-            twojmax=twojmax,
-            weight_ratio=weight,
-            n_train=n_train,
-            sampling=sampling,
-            repeat=repeat,
-            ridge=ridge,
-            name=name,
-            committee=read_committee_options(committee, method, coverage, seed),
-            jobs=jobs or cpu_count(),
-            progress=True,
-        )
-        typer.echo(made.text)
+        summary = export_dataset(source, out, levels=level, format=format_, keys=label_keys)
+        print_result(summary, _format_export(summary), as_json=as_json)
         return
-    if committee is not None:
-        raise InputError(f"{source} is a dataset; --committee goes with a run, or with 'paretofit fit {source}'")
-    from paretofit.dataset import export_dataset
+    from paretofit.commands import export_potential
 
-    summary = export_dataset(source, output, levels=level, format=format_, keys=keys)
-    for level_name, path in summary.paths.items():
-        without = summary.unlabelled_ids[level_name]
-        note = f", {len(without)} of them without a complete label (ids {_some(without)})" if without else ""
-        typer.echo(f"{path}: {summary.n_configurations} configurations{note}")
-    typer.echo(f"{summary.settings_path}: the levels' settings")
+    if level is not None and len(level) > 1:
+        raise InputError("a potential is fitted to one level; give --level once")
+    fit = export_potential(
+        source, out, level=level[0] if level else None, twojmax=twojmax, weight_ratio=weight_ratio, n_train=n_train,
+        sampling=sampling, repeat=repetition, ridge=ridge, name=name, jobs=jobs, progress=progress,
+        committee=read_committee_options(committee, committee_method, coverage, seed),
+    )  # fmt: skip
+    print_result(fit, fit.text, as_json=as_json, exclude=("potential",))
 
 
-def _some(ids: list[int]) -> str:
-    return ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+def _format_export(summary: ExportSummary) -> str:
+    lines = []
+    for level, path in summary.paths.items():
+        ids = summary.unlabelled_ids[level]
+        shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+        note = f", {len(ids)} of them without a complete label (ids {shown})" if ids else ""
+        lines.append(f"{path}: {summary.n_configurations} configurations{note}")
+    return "\n".join([*lines, f"{summary.settings_path}: the settings of the levels"])

@@ -1,22 +1,79 @@
-"""Verbs around potentials."""
+"""Verbs for potentials: fit and evaluate."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any
 
 import typer
 
-from paretofit.cli.common import (
+from paretofit.cli.options import (
     CommitteeMethodOption,
     CommitteeOption,
     CoverageOption,
     JobsOption,
+    JsonOption,
+    LevelOption,
+    ProgressOption,
+    WeightRatioOption,
     app,
+    print_result,
     read_committee_options,
     split_names,
 )
 from paretofit.core import InputError
+
+ObjectivesOption = Annotated[
+    str,
+    typer.Option(
+        "--optimise-weights",
+        help="With --fitsnap: objectives for which group weights are optimised, separated by commas: energy, force, "
+        "stress, GROUP:force, or difference:FILE_A/FILE_B.",
+    ),
+]
+WeightFrontOption = Annotated[
+    bool,
+    typer.Option(
+        "--weight-front",
+        help="With --fitsnap: also compute the Pareto front of two objectives and write it to weights_front.csv.",
+    ),
+]
+RegulariserOption = Annotated[
+    float, typer.Option(min=0.0, help="With --fitsnap: strength of the regularisation towards the initial weights.")
+]
+HeldOutOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Fraction of the configurations excluded from training and used to calibrate the committee.",
+        show_default="0.2",
+    ),
+]
+TwojmaxOption = Annotated[
+    int | None, typer.Option(help="2Jmax of the model.", show_default="the largest, up to 8, that has enough rows")
+]
+ConfigurationsArgument = Annotated[
+    Path | None,
+    typer.Argument(help="Configurations to evaluate: a dataset (HDF5) or any file that ASE reads, labelled or not."),
+]
+EvaluationCoverageOption = Annotated[
+    float | None,
+    typer.Option(help="Fraction of labels that the prediction intervals must contain.", show_default="the potential's"),
+]
+MaxEnergyOption = Annotated[
+    float | None, typer.Option(help="Energy error above which configurations are flagged (meV/atom).")
+]
+MaxForceOption = Annotated[
+    float | None, typer.Option(help="Force error above which configurations are flagged (meV/Å).")
+]
+MaxStressOption = Annotated[
+    float | None, typer.Option(help="Stress error above which configurations are flagged (GPa).")
+]
+TimedStructureOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Structure for the speed measurement, any file that ASE reads.", show_default="the element's crystal"
+    ),
+]
 
 
 @app.command(
@@ -24,146 +81,94 @@ from paretofit.core import InputError
     "--fitsnap Ta-example.in -o potential   |   the same with --optimise-weights energy,force"
 )
 def fit(
+    *,
     source: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="A dataset (HDF5), or a study (YAML) whose dataset, basis and split are taken."),
+        Path | None,
+        typer.Argument(help="Dataset (HDF5), or study (YAML) that gives dataset, basis and train/test split."),
     ] = None,
-    fitsnap: Annotated[Optional[Path], typer.Option("--fitsnap", help="A FitSNAP input (.in), as it is.")] = None,  # noqa: UP045
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("potential"),
-    level: Annotated[Optional[str], typer.Option(help="Of the labels.", show_default="the last")] = None,  # noqa: UP045
-    twojmax: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Of the model.", show_default="the largest, up to 8, for which there are rows enough"),
-    ] = None,
-    weight: Annotated[Optional[float], typer.Option(help="w_E/w_F.", show_default="12.25, or the study's")] = None,  # noqa: UP045
-    hold_out: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Share of the configurations that calibrates and does not train.", show_default="0.2"),
-    ] = None,
+    fitsnap: Annotated[Path | None, typer.Option(help="FitSNAP input file (.in) to fit instead of a dataset.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the potential to.")] = Path("potential"),
+    level: LevelOption = None,
+    twojmax: TwojmaxOption = None,
+    weight_ratio: WeightRatioOption = None,
+    held_out_fraction: HeldOutOption = None,
     committee: CommitteeOption = None,
-    method: CommitteeMethodOption = "bootstrap",
+    committee_method: CommitteeMethodOption = "bootstrap",
     coverage: CoverageOption = 0.9,
-    optimise_weights: Annotated[
-        str,
-        typer.Option(
-            help="--fitsnap: search for group weights: energy, force, stress, Liquid:force, difference:a/b of files."
-        ),
-    ] = "",
-    front: Annotated[
-        bool, typer.Option("--front", help="--fitsnap: also the front between two objectives, as weights_front.csv.")
-    ] = False,
-    regulariser: Annotated[
-        float, typer.Option(min=0.0, help="--fitsnap: how strongly weights are held where they are.")
-    ] = 0.01,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is held out, and of the committee.")] = 1,
-    jobs: JobsOption = None,
+    optimise_weights: ObjectivesOption = "",
+    weight_front: WeightFrontOption = False,
+    regulariser: RegulariserOption = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the train/test split and of the committee.")] = 1,
+    jobs: JobsOption,
+    progress: ProgressOption = True,
+    as_json: JsonOption = False,
 ) -> None:
-    """Fit a dataset, or what a FitSNAP input says, and write a LAMMPS potential, with a committee if asked for."""
-    from joblib import cpu_count
+    """Fit a dataset, or the data of a FitSNAP input, and write a LAMMPS potential, with --committee a committee."""
+    from paretofit.commands import fit_dataset, fit_fitsnap
 
-    from paretofit.commands import fit_fitsnap, format_fit
-
+    choices = {"level": level, "twojmax": twojmax, "weight_ratio": weight_ratio, "held_out_fraction": held_out_fraction}
+    options: dict[str, Any] = {"seed": seed, "jobs": jobs, "progress": progress}
     if (source is None) == (fitsnap is None):
         raise InputError("fit needs a dataset or a study, or --fitsnap INPUT, and not both")
+    if fitsnap is None and (optimise_weights or weight_front):
+        raise InputError("--optimise-weights and --weight-front go with --fitsnap; a study has 'group_weights'")
+    if fitsnap is not None and any(value is not None for value in choices.values()):
+        raise InputError("--level, --twojmax, --weight-ratio and --held-out-fraction go with a dataset; a FitSNAP "
+                         "input has its own settings")  # fmt: skip
+    options["committee"] = read_committee_options(committee, committee_method, coverage, seed)
     if source is not None:
-        from paretofit.commands import fit_dataset
-
-        if optimise_weights or front:
-            raise InputError("--optimise-weights and --front go with --fitsnap; a study has 'group_weights'")
-        fitted = fit_dataset(
-            source,
-            output,
-            level=level,
-            twojmax=twojmax,
-            weight_ratio=weight,
-            held_out_fraction=hold_out,
-            committee=read_committee_options(committee, method, coverage, seed),
-            seed=seed,
-            jobs=jobs or cpu_count(),
-            progress=True,
-        )
-        typer.echo(fitted.text)
-        return
-    assert fitsnap is not None  # noqa: S101  (one of the two is there)
-    if any(one is not None for one in (level, twojmax, weight, hold_out)):
-        raise InputError("--level, --twojmax, --weight and --hold-out go with a dataset; a FitSNAP input says its own")
-    made = fit_fitsnap(
-        fitsnap,
-        output,
-        objectives=split_names(optimise_weights),
-        front=front,
-        regulariser=regulariser,
-        seed=seed,
-        committee=read_committee_options(committee, method, coverage, seed),
-        jobs=jobs or cpu_count(),
-        progress=True,
-    )
-    typer.echo(format_fit(made))
+        result: Any = fit_dataset(source, out, **choices, **options)  # type: ignore[arg-type]
+    else:
+        result = fit_fitsnap(str(fitsnap), out, objectives=split_names(optimise_weights), front=weight_front,
+                             regulariser=regulariser, **options)  # fmt: skip
+    print_result(result, result.text, as_json=as_json, exclude=("potential", "rows"))
 
 
 @app.command(
     epilog="Examples:  paretofit evaluate potential data/beryllium_far.h5 -o evaluation   |   paretofit evaluate "
-    "potential candidates.extxyz   |   paretofit evaluate potential --md-speed --cell bulk.cif"
+    "potential candidates.extxyz   |   paretofit evaluate potential --md-speed --structure bulk.cif"
 )
 def evaluate(
     potential: Annotated[
-        Path, typer.Argument(help="A SNAP potential (.mod or .snapcoeff) or the folder of any, also of MACE networks.")
+        Path, typer.Argument(help="SNAP potential (.mod or .snapcoeff), or folder of a SNAP or MACE potential.")
     ],
-    dataset: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="A dataset (HDF5), or anything ASE reads, labelled or not."),
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for tables and figures.")] = Path(
+    dataset: ConfigurationsArgument = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write tables and figures to.")] = Path(
         "evaluation"
     ),
-    level: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Whose labels.", show_default="the potential's, or the last"),
-    ] = None,
-    coverage: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Share of labels that the intervals are to hold.", show_default="the potential's"),
-    ] = None,
-    max_energy: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="meV/atom: flag what the disagreement says is worse."),
-    ] = None,
-    max_force: Annotated[Optional[float], typer.Option(help="meV/Å: the same.")] = None,  # noqa: UP045
-    max_stress: Annotated[Optional[float], typer.Option(help="GPa: the same.")] = None,  # noqa: UP045
+    level: LevelOption = None,
+    coverage: EvaluationCoverageOption = None,
+    max_energy: MaxEnergyOption = None,
+    max_force: MaxForceOption = None,
+    max_stress: MaxStressOption = None,
     calibration: Annotated[
-        str, typer.Option(help="From errors to disagreements: slope, isotonic or quantile.")
+        str, typer.Option(help="Calibration from disagreement to error: slope, isotonic or quantile.")
     ] = "slope",
-    md_speed: Annotated[bool, typer.Option("--md-speed", help="Time dynamics on one core.")] = False,
-    cell: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Structure to time it on, anything ASE reads.", show_default="the element's crystal"),
-    ] = None,
-    jobs: JobsOption = None,
+    md_speed: Annotated[
+        bool, typer.Option("--md-speed", help="Measure the speed of molecular dynamics on one core.")
+    ] = False,
+    structure: TimedStructureOption = None,
+    jobs: JobsOption,
+    progress: ProgressOption = True,
+    as_json: JsonOption = False,
 ) -> None:
-    """Errors of a potential and, of a committee, disagreements, intervals and extrapolation grades; or its speed."""
-    from joblib import cpu_count
-
+    """Compute errors of a potential; of a committee also disagreements, intervals and extrapolation grades."""
     from paretofit.commands import evaluate_dataset, evaluate_md_speed
 
     if not md_speed and dataset is None:
         raise InputError("evaluate needs a dataset, or --md-speed, or both")
     if dataset is not None:
         tolerances = {"energy": max_energy, "force": max_force, "stress": max_stress}
-        found = evaluate_dataset(
-            potential,
-            dataset,
-            output,
-            level=level,
-            coverage=coverage,
-            tolerances={key: value for key, value in tolerances.items() if value is not None},
-            calibration=calibration,
-            jobs=jobs or cpu_count(),
-            progress=True,
-        )
-        typer.echo(found.text)
+        evaluation = evaluate_dataset(
+            potential, dataset, out, level=level, coverage=coverage, calibration=calibration, jobs=jobs,
+            tolerances={key: value for key, value in tolerances.items() if value is not None}, progress=progress,
+        )  # fmt: skip
+        print_result(evaluation, evaluation.text, as_json=as_json, exclude=("potential", "components"))
     if md_speed:
-        speed = evaluate_md_speed(potential, cell)
-        typer.echo(
+        speed = evaluate_md_speed(potential, structure)
+        text = (
             f"{speed.us_per_atom_step:.4g} µs for each atom and step, {speed.atom_steps_per_second:.4g} atoms·steps/s "
             f"on one core ({speed.n_atoms} atoms, slowest of three timings {speed.max_min_ratio:.2f} times the fastest)"
         )
+        print_result(speed, text, as_json=as_json)

@@ -1,7 +1,7 @@
-"""What stops a command from outside: Ctrl-C, a batch system's SIGTERM, a full disk, memory; each ends in one sentence.
+"""How a command ends when it is stopped from outside: Ctrl-C, a batch system's SIGTERM, a full disk, lack of memory.
 
-What is finished is on disk under its final name by then, so there is nothing to save here: temporary files and
-worker processes go as the exception passes those who made them.
+Each ends with one message and an exit code. Finished results are on disk under their final names by then, so nothing is
+saved here; the exception removes temporary files and worker processes as it passes the code that created them.
 """
 
 from __future__ import annotations
@@ -22,75 +22,74 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-GOES_ON = {
-    "run": "the same command goes on where this one stopped",
-    "learn": "the same command goes on where this one stopped",
-    "label": "finished labels are kept, the same command goes on from there",
+RESUME_ADVICE = {
+    "run": "the same command resumes",
+    "learn": "the same command resumes",
+    "label": "finished labels are kept, and the same command resumes",
 }
-AGAIN = "what stood before is untouched; the same command begins again"
-PLACE = {
+RESTART_ADVICE = "earlier files are unchanged; the same command starts again"
+DISK_ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
-    errno.EROFS: "name a place that can be written",
-    errno.EACCES: "give yourself permission, or name another place",
-    errno.EIO: "look at the disk",
-    errno.EEXIST: "move away what stands there",
-    errno.ENOTDIR: "move away what stands there",
-    errno.EISDIR: "move away what stands there",
-}  # trouble of a place, not of the work
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "change the permissions, or choose another folder",
+    errno.EIO: "check the disk",
+    errno.EEXIST: "move the existing file away",
+    errno.ENOTDIR: "move the existing file away",
+    errno.EISDIR: "move the existing folder away",
+}  # errors of the file system, as opposed to errors of the program
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what cleans up after Ctrl-C does so here, too."""
+    """SIGTERM, as an exception: everything that cleans up after Ctrl-C then does so here, too."""
 
 
 class VerbGroup(TyperGroup):
-    """The command line's verbs, each of which ends with a sentence however it is stopped."""
+    """The verbs of the command line; each ends with a message however it is stopped."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb; exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect, 1 without room to work."""
+        """Run a verb; exit code 130 after Ctrl-C and 143 after SIGTERM, as shells expect, 1 without memory or disk."""
         catch_sigterm()
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            warnings.simplefilter("ignore")  # joblib counts what its workers did in vain
-            word, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
-            _say(f"{word}; {GOES_ON.get(ctx.invoked_subcommand, AGAIN)}")
-            raise typer.Exit(code) from None
+            warnings.simplefilter("ignore")  # joblib warns about the results that its stopped workers lost
+            cause, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+            message = f"{cause}; {_advise(ctx)}"
         except MemoryError as error:
             reason = f" ({one_line(error)})" if str(error) else ""
-            _say(f"there is not enough memory{reason}; use fewer --jobs, or a smaller study (twojmax, sizes)")
-            raise typer.Exit(1) from None
+            code = 1
+            message = f"there is not enough memory{reason}; use fewer --jobs, or a smaller study (twojmax, sizes)"
         except OSError as error:
-            if error.errno not in PLACE:
+            if error.errno not in DISK_ADVICE:
                 raise
-            place = f"{error.filename}: " if error.filename else ""
-            then = GOES_ON.get(ctx.invoked_subcommand, AGAIN)
-            _say(f"{place}{error.strerror}; {PLACE[error.errno]}, then {then}")
-            raise typer.Exit(1) from None
+            path = f"{error.filename}: " if error.filename else ""
+            code, message = 1, f"{path}{error.strerror}; {DISK_ADVICE[error.errno]}, then {_advise(ctx)}"
+        typer.echo(f"paretofit: {message}", err=True)
+        raise typer.Exit(code)
+
+
+def _advise(ctx: Any) -> str:
+    return RESUME_ADVICE.get(ctx.invoked_subcommand, RESTART_ADVICE)
 
 
 def catch_sigterm() -> None:
-    """Make SIGTERM an exception, once: `timeout` and batch systems send it to a process and again to its group."""
-    signal.signal(signal.SIGTERM, _terminated)
-    if getattr(threading.excepthook, "func", None) is not _in_a_thread:
-        threading.excepthook = partial(_in_a_thread, threading.excepthook)
+    """Turn the first SIGTERM into an exception: `timeout` and batch systems send it to a process and to its group."""
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    if getattr(threading.excepthook, "func", None) is not _report_thread_exception:
+        threading.excepthook = partial(_report_thread_exception, threading.excepthook)
 
 
-def _in_a_thread(print_it: Callable[[Any], Any], what: threading.ExceptHookArgs) -> None:
-    """Print what a thread raised, unless it is loky's over a task that was handed out just before the end."""
-    trace = what.exc_traceback
+def _report_thread_exception(report: Callable[[Any], Any], arguments: threading.ExceptHookArgs) -> None:
+    """Report an exception of a thread, except the one that loky raises while submitting a task during shutdown."""
+    trace = arguments.exc_traceback
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     if trace is None or trace.tb_frame.f_code.co_name != "add_call_item_to_queue":
-        print_it(what)
+        report(arguments)
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
     del frame
     signal.signal(number, signal.SIG_IGN)
     raise Terminated
-
-
-def _say(words: str) -> None:
-    typer.echo(f"paretofit: {words}", err=True)

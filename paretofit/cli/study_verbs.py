@@ -1,212 +1,227 @@
-"""Verbs that make, run and read studies."""
+"""Verbs for studies and results tables: init, run, report, plan, pareto and learn."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from paretofit.cli.common import JobsOption, app, console, split_names
+from paretofit.cli.options import (
+    JobsOption,
+    JsonOption,
+    ProgressOption,
+    RunFolderOption,
+    app,
+    print_result,
+    split_names,
+)
 from paretofit.core import InputError
+
+BudgetOption = Annotated[
+    str | None, typer.Option(help="Computing time available for labels, such as 600 (s), 90min, 20h or 3d.")
+]
+MinSpeedOption = Annotated[
+    float | None, typer.Option(help="Lowest acceptable MD speed of the potential (atom-steps/s on one core).")
+]
+ExtrapolationOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Largest number of configurations to recommend, as a multiple of the largest measured number.",
+        show_default="2, or 30 for a pilot",
+    ),
+]
+PilotSizeOption = Annotated[
+    int | None,
+    typer.Option(help="With a study: number of configurations to draw at random for the pilot.", show_default="all"),
+]
+PilotFolderOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="With a study: folder for the pilot's results.", show_default="runs/<name>-pilot"),
+]
+MinimizeOption = Annotated[
+    str,
+    typer.Option(
+        help="Columns to minimise, separated by commas.",
+        show_default="with --published ref_energy,ref_force,label_seconds",
+    ),
+]
+FrontFileOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="CSV file to write the front to.", show_default="standard output")
+]
+PublishedOption = Annotated[
+    bool,
+    typer.Option(
+        "--published", help="Read the published tables: medians over repetitions, with a label cost per level."
+    ),
+]
+SummariseOption = Annotated[
+    str,
+    typer.Option(help="Also print hypervolume, knee point, and the share of the front by the values of these columns."),
+]
 
 
 @app.command(epilog="Example:  paretofit init data/beryllium.h5 -o my_study.yaml")
 def init(
-    dataset: Annotated[Optional[Path], typer.Argument(help="A dataset (HDF5).")] = None,  # noqa: UP045  (typer)
-    output: Annotated[Path, typer.Option("--output", "-o", help="The study to write.")] = Path("study.yaml"),
-    keys: Annotated[bool, typer.Option("--keys", help="List every key of a study and stop.")] = False,
+    dataset: Annotated[Path | None, typer.Argument(help="Dataset to write a study for (HDF5).")] = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Study to write (YAML).")] = Path("study.yaml"),
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Print every key of a study with its default and meaning, and exit.")
+    ] = False,
+    schema: Annotated[Path | None, typer.Option(help="Write the JSON Schema of studies to this file and exit.")] = None,
 ) -> None:
-    """Write a commented study for a dataset."""
-    from paretofit.study import tabulate_settings, write_template
+    """Write a commented study for a dataset, and beside it the JSON Schema that editors use for completion."""
+    from paretofit.study import tabulate_settings, write_json_schema, write_template
 
-    if keys:
+    if schema is not None:
+        typer.echo(f"{write_json_schema(schema)}")
+    elif keys:
         for key, default, meaning in tabulate_settings():
             typer.echo(f"{key:<46} {default:<20} {meaning}")
-        return
-    if dataset is None:
+    elif dataset is None:
         raise InputError("init needs a dataset: paretofit init DATASET.h5")
-    path = write_template(dataset, output)
-    console.print(f"{path} written; look through it, then: paretofit run {path}", highlight=False)
+    else:
+        path = write_template(dataset, out)
+        typer.echo(f"{path} is written; check it, then: paretofit run {path}")
 
 
 @app.command(epilog="Example:  paretofit run studies/quick.yaml --jobs 2")
 def run(
-    study: Annotated[Path, typer.Argument(help="The study (YAML).")],
-    out: Annotated[Optional[Path], typer.Option("--out", help="Run folder.", show_default="runs/<name>-<hash>")] = None,  # noqa: UP045
-    jobs: JobsOption = None,
+    study: Annotated[Path, typer.Argument(help="Study to run (YAML).")],
+    *,
+    out: RunFolderOption = None,
+    jobs: JobsOption,
+    progress: ProgressOption = True,
+    as_json: JsonOption = False,
 ) -> None:
-    """Run a study: descriptors, sweep, front, report. Run again, it goes on where it stopped."""
-    from joblib import cpu_count
-
+    """Run a study: descriptors, sweep, front, report. The same command resumes a run that was stopped."""
     from paretofit.study import run_study
 
-    result = run_study(study, out=out, jobs=jobs or cpu_count(), progress=True)
-    for warning in result.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.stage_seconds.items())
-    overall = int(result.front["overall"].sum())
-    console.print(
-        f"{len(result.results)} fits; medians over repetitions: {overall} points on the front over all 2Jmax, "
-        f"{len(result.front)} on the fronts of each ({seconds})",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"{result.report}", soft_wrap=True, highlight=False)
+    result = run_study(study, out=out, jobs=jobs, progress=progress)
+    print_result(result, result.text, as_json=as_json)
 
 
 @app.command(epilog="Example:  paretofit report runs/beryllium-1a2b3c4d")
-def report(run: Annotated[Path, typer.Argument(help="The folder of a finished run.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")], *, as_json: JsonOption = False
+) -> None:
     """Write front, figures, tables and report.html of a run again, without fitting."""
     from paretofit.study import rebuild_report
 
-    made = rebuild_report(run)
-    for warning in made.warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{made.path}", soft_wrap=True, highlight=False)
+    result = rebuild_report(run)
+    text = "\n".join([*(f"warning: {warning}" for warning in result.warnings), str(result.path)])
+    print_result(result, text, as_json=as_json)
 
 
 @app.command(
     name="plan",
     epilog="Examples:  paretofit plan runs/quick-1a2b3c4d --budget 2h   |   paretofit plan results.csv --max-energy 25 "
-    "--max-force 150   |   paretofit plan pilot.yaml --budget 20h --md-speed 5000 --json",
+    "--max-force 150   |   paretofit plan pilot.yaml --budget 20h --min-md-speed 5000 --json",
 )
 def plan_(
-    source: Annotated[
-        Path, typer.Argument(help="A run folder, a results table (CSV), or the study of a pilot (YAML).")
-    ],
-    budget: Annotated[Optional[str], typer.Option(help="For labels, core time: 600, 90min, 20h, 3d.")] = None,  # noqa: UP045
-    max_energy: Annotated[Optional[float], typer.Option(help="Largest energy error, meV/atom.")] = None,  # noqa: UP045
-    max_force: Annotated[Optional[float], typer.Option(help="Largest force error, meV/Å.")] = None,  # noqa: UP045
-    md_speed: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Least speed of the potential, atoms·steps/s on a core."),
-    ] = None,
-    prefer: Annotated[
-        str, typer.Option(help="Which error to make lowest: both (their product), energy, force.")
-    ] = "both",
-    extrapolate: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="How many times more configurations than measured may be recommended.", show_default="2; 30"),
-    ] = None,
-    pilot: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Pilot: take so many of its dataset's configurations, at random.", show_default="all"),
-    ] = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--out", help="Pilot: where its fits are kept.", show_default="runs/<name>-pilot"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, for scripts.")] = False,
+    source: Annotated[Path, typer.Argument(help="Run folder, results table (CSV), or study of a pilot (YAML).")],
+    *,
+    budget: BudgetOption = None,
+    max_energy: Annotated[float | None, typer.Option(help="Largest acceptable energy error (meV/atom).")] = None,
+    max_force: Annotated[float | None, typer.Option(help="Largest acceptable force error (meV/Å).")] = None,
+    min_md_speed: MinSpeedOption = None,
+    prefer: Annotated[str, typer.Option(help="Error to minimise: energy, force, or both (their product).")] = "both",
+    extrapolation_factor: ExtrapolationOption = None,
+    pilot_size: PilotSizeOption = None,
+    out: PilotFolderOption = None,
     study: Annotated[
-        bool, typer.Option("--study", help="Write only the keys of a study that fits exactly this.")
+        bool, typer.Option("--study", help="Print only the keys of a study that fits exactly this choice.")
     ] = False,
-    jobs: JobsOption = None,
+    jobs: JobsOption,
+    progress: ProgressOption = True,
+    as_json: JsonOption = False,
 ) -> None:
-    """Say what to run with a budget: level, configurations, 2Jmax and weights, with the errors to expect."""
-    import json
-
-    from joblib import cpu_count
-
+    """Recommend level, configurations, 2Jmax and weights for a budget, with the errors to expect."""
     from paretofit.commands import plan
 
-    made = plan(
-        source,
-        budget=budget,
-        max_energy=max_energy,
-        max_force=max_force,
-        min_md_speed=md_speed,
-        prefer=prefer,
-        extrapolation_factor=extrapolate,
-        n_pilot=pilot,
-        out=out,
-        jobs=jobs or cpu_count(),
-        progress=not as_json,
-    )
-    typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else made.study_text if study else made.text)
+    choice = plan(
+        source, budget=budget, max_energy=max_energy, max_force=max_force, min_md_speed=min_md_speed, prefer=prefer,
+        extrapolation_factor=extrapolation_factor, n_pilot=pilot_size, out=out, jobs=jobs, progress=progress,
+    )  # fmt: skip
+    print_result(choice.to_dict(), choice.study_text if study else choice.text, as_json=as_json)
 
 
 @app.command(
     epilog="Examples:  paretofit pareto results.csv --minimize ref_energy,ref_force,label_seconds --group-by level"
-    "   |   paretofit pareto published/*.csv --published --figures figures --out front.csv"
+    "   |   paretofit pareto published/*.csv --published --figures-folder figures --out front.csv"
 )
 def pareto(
-    tables: Annotated[list[Path], typer.Argument(help="Any CSV; with --published one or several.")],
-    minimize: Annotated[
-        str,
-        typer.Option(
-            help="Columns to minimise, separated by commas.",
-            show_default="with --published ref_energy,ref_force,label_seconds",
-        ),
+    tables: Annotated[list[Path], typer.Argument(help="Results table (CSV); with --published one or several.")],
+    *,
+    minimize: MinimizeOption = "",
+    group_by: Annotated[
+        str, typer.Option(help="Columns that identify a setting; rows with equal values are repetitions of it.")
     ] = "",
-    group_by: Annotated[str, typer.Option("--group-by", help="Rows with equal values here are repetitions.")] = "",
-    aggregate: Annotated[
-        str, typer.Option("--aggregate", help="median, mean, min or max over repetitions.")
-    ] = "median",
-    out: Annotated[Optional[Path], typer.Option("--out", help="Write the front to this CSV.")] = None,  # noqa: UP045
-    drop_missing: Annotated[bool, typer.Option("--drop-missing", help="Leave out rows with missing values.")] = False,
-    published: Annotated[
-        bool, typer.Option("--published", help="The published tables: medians over repetitions, a cost per level.")
+    aggregate: Annotated[str, typer.Option(help="Statistic over repetitions: median, mean, min or max.")] = "median",
+    out: FrontFileOption = None,
+    drop_missing: Annotated[
+        bool, typer.Option("--drop-missing", help="Drop rows with missing values (they are counted).")
     ] = False,
-    figures: Annotated[Optional[Path], typer.Option(help="With --published: folder for the paper's figures.")] = None,  # noqa: UP045
-    anatomy: Annotated[
-        str,
-        typer.Option(help="Also say hypervolume, knee, and how much of the front the values of these columns hold."),
-    ] = "",
+    published: PublishedOption = False,
+    figures_folder: Annotated[
+        Path | None, typer.Option(help="With --published: folder for the paper's figures.")
+    ] = None,
+    summarise: SummariseOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Find the rows of a table that no other row beats in every objective."""
     from paretofit.pareto import describe_front, extract_front_from_csv
 
+    objectives = split_names(minimize)
     if published:
         from paretofit.commands import analyse_published_tables, format_published
 
         if group_by or aggregate != "median":
             raise InputError("--published takes medians over repetitions; leave out --group-by and --aggregate")
-        study = analyse_published_tables(tables, minimize=split_names(minimize), out=out, figures_folder=figures)
-        typer.echo(format_published(study), err=out is None)
+        study = analyse_published_tables(tables, minimize=objectives, out=out, figures_folder=figures_folder)
+        typer.echo(format_published(study), err=out is None or as_json)
         front = study.front
-    elif len(tables) != 1 or not minimize or figures is not None:
-        raise InputError("pareto needs one table and --minimize COLUMN,...; several tables and --figures go with "
-                         "--published")  # fmt: skip
+        objectives = objectives or ["ref_energy", "ref_force", "label_seconds"]
+    elif len(tables) != 1 or not minimize or figures_folder is not None:
+        raise InputError("pareto needs one table and --minimize COLUMN,...; several tables and --figures-folder go "
+                         "with --published")  # fmt: skip
     else:
         front = extract_front_from_csv(
-            tables[0], split_names(minimize), split_names(group_by), aggregate, out, drop_missing=drop_missing
+            tables[0], objectives, split_names(group_by), aggregate, out, drop_missing=drop_missing
         )
-    if anatomy:
-        objectives = split_names(minimize) or ["ref_energy", "ref_force", "label_seconds"]
-        typer.echo(describe_front(front, objectives, split_names(anatomy)), err=out is None)
-    if dropped := front.attrs["dropped_rows"]:
-        Console(stderr=True).print(f"{dropped} rows with missing values were left out", highlight=False)
+    if summarise:
+        typer.echo(describe_front(front, objectives, split_names(summarise)), err=out is None or as_json)
+    if n_dropped := front.attrs["dropped_rows"]:
+        typer.echo(f"{n_dropped} rows with missing values were dropped", err=True)
+    text = f"{len(front)} rows on the front, written to {out}"
     if out is None:
-        sys.stdout.write(front.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
-    else:
-        console.print(f"{len(front)} rows on the front, written to {out}", highlight=False)
+        text = front.to_csv(index=False, float_format="%.10g", lineterminator="\n").removesuffix("\n")
+    print_result(front, text, as_json=as_json)
 
 
 @app.command(
-    epilog="Examples:  paretofit learn studies/learn_quick.yaml   |   again, after a stop or a kill: it goes on   |   "
+    epilog="Examples:  paretofit learn studies/learn_quick.yaml   |   the same command resumes after a stop   |   "
     "paretofit learn my.yaml --stage explore"
 )
 def learn(
-    study: Annotated[Path, typer.Argument(help="The study (YAML), with the section 'learning'.")],
-    out: Annotated[Optional[Path], typer.Option("--out", help="Run folder.", show_default="runs/<name>-learn")] = None,  # noqa: UP045
+    study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'learning'.")],
+    *,
+    out: RunFolderOption = None,
     stage: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Only this stage of the present iteration: label, train, explore or select."),
+        str | None, typer.Option(help="Run only this stage of the current iteration: label, train, explore or select.")
     ] = None,
-    jobs: JobsOption = None,
+    jobs: JobsOption,
+    progress: ProgressOption = True,
+    as_json: JsonOption = False,
 ) -> None:
-    """Active learning: label, train a committee, explore by MD, select what is uncertain, and again."""
-    from joblib import cpu_count
+    """Run the active-learning loop: label, train a committee, explore by MD, select uncertain frames, repeat."""
+    from paretofit import commands
 
-    from paretofit.commands import learn as run_learn
+    def notify(message: str) -> None:
+        typer.echo(message, err=as_json)
 
-    def say(words: str) -> None:
-        console.print(words, highlight=False, markup=False, soft_wrap=True)
-
-    result = run_learn(study, out=out, stage=stage, jobs=jobs or cpu_count(), progress=True, notify=say)
-    typer.echo(result.text)
+    result = commands.learn(study, out=out, stage=stage, jobs=jobs, progress=progress, notify=notify)
+    print_result(result, result.text, as_json=as_json)
     if result.failed:
         raise typer.Exit(1)

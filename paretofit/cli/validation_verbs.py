@@ -1,28 +1,58 @@
-"""The verb that checks a potential on physics."""
+"""The verb validate."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-from paretofit.cli.common import app, console, split_names
+from paretofit.cli.options import JsonOption, ProgressOption, app, print_result, split_names
 from paretofit.core import InputError
 
 T = TypeVar("T", int, float)
-Structures = Annotated[
-    Optional[list[Path]],  # noqa: UP045  (typer)
-    typer.Option(help="A structure, anything ASE reads; may be repeated.", show_default="the elements' crystals"),
+PotentialArgument = Annotated[
+    str,
+    typer.Argument(
+        help="SNAP potential (files or folder), MACE committee folder, file with LAMMPS pair_style lines, or ASE "
+        "calculator (module.Class). Append +d2 or +d3 to add dispersion."
+    ),
 ]
-Surfaces = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(help="Miller indices, 1,1,1; may be repeated.", show_default="three low ones"),
+StructuresOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Structure to validate, any file that ASE reads; may be repeated.", show_default="the elements' crystals"
+    ),
 ]
-Sites = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(help="A site in fractions of the conventional cell, 0.5,0.5,0.5; may be repeated."),
+PropertiesOption = Annotated[
+    str,
+    typer.Option(
+        "--property",
+        help="Properties to compute, separated by commas: lattice, eos, elastic, phonons, defects, surfaces, "
+        "interlayer, dimer, md.",
+        show_default="all",
+    ),
+]
+PrototypesOption = Annotated[
+    str, typer.Option(help="Crystal structures whose equations of state are compared, separated by commas.")
+]
+SurfacesOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Miller indices of a surface, such as 1,1,1; may be repeated.", show_default="three low ones"),
+]
+InterstitialsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Interstitial site in fractional coordinates of the conventional cell, such as 0.5,0.5,0.5; may be "
+        "repeated."
+    ),
+]
+TimeOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1, help="Length of the molecular dynamics with thermostat (ps).", show_default="10, or 0.5 with --quick"
+    ),
 ]
 
 
@@ -31,67 +61,46 @@ Sites = Annotated[
     "validate potential --against ase.calculators.emt.EMT --structure cu.cif --quick -o checks"
 )
 def validate(
-    potential: Annotated[
-        str,
-        typer.Argument(
-            help="A SNAP potential's files or folder, a MACE committee's folder, a file with the pair_style lines of a "
-            "LAMMPS script, or an ASE "
-            "calculator, module.Class; with +d2 or +d3 at its end dispersion is added."
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("validation"),
+    potential: PotentialArgument,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("validation"),
     against: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Another one of these to compare with, or the validation.csv of one."),
+        str | None, typer.Option(help="Reference to compare with: another potential, or the validation.csv of one.")
     ] = None,
-    structure: Structures = None,
-    properties: Annotated[
-        str,
-        typer.Option(
-            "--property",
-            help="By commas: lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md.",
-            show_default="all",
-        ),
-    ] = "",
-    prototypes: Annotated[str, typer.Option(help="Crystals of an element whose equations of state are compared.")] = (
-        "fcc,bcc,hcp"
-    ),
-    surface: Surfaces = None,
-    interstitial: Sites = None,
-    temperature: Annotated[float, typer.Option(min=1.0, help="Of the dynamics, K.")] = 300.0,
-    time: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(min=0.1, help="Of the dynamics with a thermostat, ps.", show_default="10, or 0.5 with --quick"),
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small cells and short dynamics.")] = False,
+    structure: StructuresOption = None,
+    properties: PropertiesOption = "",
+    prototypes: PrototypesOption = "fcc,bcc,hcp",
+    surface: SurfacesOption = None,
+    interstitial: InterstitialsOption = None,
+    temperature: Annotated[float, typer.Option(min=1.0, help="Temperature of the molecular dynamics (K).")] = 300.0,
+    md_time: TimeOption = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Use small cells and short dynamics.")] = False,
+    progress: ProgressOption = True,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a potential on physics: crystals, elasticity, phonons, defects, surfaces, dynamics, short distances."""
-    from paretofit.commands import validate_potential as run
+    from paretofit.commands import validate_potential
     from paretofit.validation import QUICK_EFFORT, Effort, ValidationSettings
 
     effort = QUICK_EFFORT if quick else Effort()
-    protocol = replace(effort.md_protocol, temperature=temperature, nvt_time_ps=time or effort.md_protocol.nvt_time_ps)
+    nvt_time_ps = md_time or effort.md_protocol.nvt_time_ps
+    protocol = replace(effort.md_protocol, temperature=temperature, nvt_time_ps=nvt_time_ps)
     settings = ValidationSettings(
         replace(effort, md_protocol=protocol),
         tuple(split_names(prototypes)),
-        tuple(_three("--surface", text, int) for text in surface or []),
-        tuple(_three("--interstitial", text, float) for text in interstitial or []),
+        tuple(_parse_triple("--surface", text, int) for text in surface or []),
+        tuple(_parse_triple("--interstitial", text, float) for text in interstitial or []),
     )
-    result = run(
-        potential,
-        output,
-        against=against,
-        structures=structure or (),
-        properties=split_names(properties),
-        settings=settings,
-        progress=True,
-    )
-    console.print(result.text, markup=False, highlight=False, soft_wrap=True)
+    result = validate_potential(
+        potential, out, against=against, structures=structure or (), properties=split_names(properties),
+        settings=settings, progress=progress,
+    )  # fmt: skip
+    print_result(result, result.text, as_json=as_json)
 
 
-def _three(option: str, text: str, kind: type[T]) -> tuple[T, T, T]:
+def _parse_triple(option: str, text: str, number_type: type[T]) -> tuple[T, T, T]:
     try:
-        a, b, c = (kind(part) for part in text.split(","))
+        a, b, c = (number_type(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(f"{option} needs three numbers separated by commas; got '{text}'") from error
     return a, b, c

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from paretofit import learning
-from paretofit.commands.augment import load_augment_study
 from paretofit.commands.learn_start import CANDIDATES_FILE, collect_elements, load_start_structures, start_loop
 from paretofit.core import InputError, write_csv, write_text
 from paretofit.execution import use_cluster
@@ -83,24 +82,10 @@ def load_learn_study(path: Path | str) -> learning.LearnStudy:
     InputError
         If the file is not valid; the message names the file and the key.
     """
-    path = Path(path)
-    study, folder = read_sections(learning.LearnStudy, path), path.parent
+    study = read_sections(learning.LearnStudy, path)
     if study.labelling.structures:
         raise InputError(f"{path}: 'labelling.structures' has no meaning here; name files under 'learning.structures'")
-    section = study.learning
-    explore, model = section.explore, section.model
-    start_structures = [folder / name for name in explore.start_structures]
-    updates: dict[str, Any] = {
-        "structures": [folder / name for name in section.structures],
-        "explore": explore.model_copy(update={"start_structures": start_structures}),
-        "model": model.resolve_paths(folder) if isinstance(model, MaceSettings) else model,
-    }
-    sections: dict[str, Any] = {"learning": section.model_copy(update=updates)}
-    if study.dataset is not None:
-        sections["dataset"] = folder / study.dataset
-    if study.augmentation is not None:
-        sections["augmentation"] = load_augment_study(path).augmentation
-    return study.model_copy(update=sections)
+    return study
 
 
 def learn(

@@ -1,4 +1,4 @@
-"""`paretofit augment`: from a study's section 'augmentation' to a file of candidates, with counts and pictures."""
+"""`paretofit augment`: generate candidates for labelling from the section 'augmentation' of a study."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from paretofit.core import InputError, StrictSettings, atomic_path, get_shared_lammps, track, write_text
+from paretofit.commands.study_sections import AugmentStudy, load_augment_study
+from paretofit.core import InputError, get_shared_lammps, track, write_csv, write_text
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.descriptors import compute_atom_descriptors_and_gradient
 from paretofit.labelling import Level
@@ -30,7 +31,6 @@ from paretofit.structures import (
     make_mean_descriptor,
     maximise_entropy,
 )
-from paretofit.study import read_sections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,28 +38,25 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-class AugmentStudy(StrictSettings):
-    """The part of a study that `paretofit augment` needs; a study for it alone may leave out the rest."""
-
-    name: str = "study"
-    augmentation: AugmentSettings = Field(description="what to make out of a handful of structures")
+OUTPUT_SUFFIXES = ("_counts.json", "_entropy.csv")
+GAIN_COLUMNS = ["config_id", "n_atoms", "gain", "from_random", "entropy", "tries"]
 
 
 @dataclass(frozen=True)
 class AugmentResult:
-    """What an augmentation made, and where.
+    """The candidates of an augmentation, and the files with them.
 
     Attributes
     ----------
     path : Path
         The candidates, extended XYZ.
     n_requested : int
-        For how many candidates, besides the entropy-maximised ones.
+        Number of candidates that the study requests, besides the entropy-maximised ones.
     figures : list of Path
     candidates : Candidates
     entropy : pandas.DataFrame
-        For each entropy-maximised configuration its atoms, its ``gain``, what the random configuration that it
-        began from would have brought (``from_random``), and the ``entropy`` of the set with it.
+        For each entropy-maximised configuration its number of atoms, its ``gain``, the gain of the random
+        configuration that it was started from (``from_random``), and the ``entropy`` of the set with it.
     """
 
     path: Path
@@ -69,17 +66,21 @@ class AugmentResult:
     entropy: pd.DataFrame
 
 
-def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, progress: bool = False) -> AugmentResult:
-    """Make the candidates that a study asks for.
+def augment_study(
+    study: AugmentStudy | Path | str, *, out: Path | str | None = None, figures: bool = True, progress: bool = False
+) -> AugmentResult:
+    """Generate the candidates of a study.
 
     Parameters
     ----------
     study : AugmentStudy or path-like
         A YAML file with a section 'augmentation', or the study itself.
+    out : path-like, optional
+        Extended XYZ file to write; by default ``augmentation.output``.
     figures : bool
-        Draw the map of the candidates and the distributions of volumes and distances, beside the output.
+        Draw a map of the candidates and histograms of volume and distance, beside the output.
     progress : bool
-        Show a bar.
+        Show progress bars.
 
     Returns
     -------
@@ -91,89 +92,78 @@ def augment_study(study: AugmentStudy | Path | str, *, figures: bool = True, pro
         If the structures or settings cannot be used; nothing is written then.
     """
     settings = (study if isinstance(study, AugmentStudy) else load_augment_study(study)).augmentation
+    if out is not None:
+        settings = settings.model_copy(update={"output": Path(out)})
     _check_outputs(settings)
     if settings.entropy.count:
         check_packing(settings.entropy, settings.filters.radii)
-    structures, names = _inputs(settings)
-    elements = _elements(structures, settings)
+    structures, names = _read_inputs(settings)
+    elements = _collect_elements(structures, settings)
     describe = make_mean_descriptor(elements)
-    force = _largest_force(settings, elements, structures, names)
-    found = Candidates()
+    compute_force = _make_force_function(settings, elements, structures, names)
+    candidates = Candidates()
     if structures and settings.n_candidates:
-        growing = generate_candidates(
-            structures, names, settings, compute_descriptors=describe, compute_max_force=force
+        states = generate_candidates(
+            structures, names, settings, compute_descriptors=describe, compute_max_force=compute_force
         )
-        for found in track(growing, settings.n_candidates, "candidates", enabled=progress):  # noqa: B007  (the last is all)
+        for candidates in track(states, settings.n_candidates, "candidates", enabled=progress):  # noqa: B007  (the last is all)
             pass
-    grown = _grow(settings, found, force, progress)
-    if not found.structures:
-        raise InputError("no candidate passed the filters; look at 'augmentation.filters' and at the structures")
-    write_structures(settings.output, found.structures)
-    _write_counts(settings, found, grown)
-    pictures: list[Path] = []
+    gains = _add_entropy_candidates(settings, candidates, compute_force, progress)
+    if not candidates.structures:
+        raise InputError("no candidate passed the filters; check 'augmentation.filters' and the structures")
+    write_structures(settings.output, candidates.structures)
+    _write_counts(settings, candidates, gains)
+    figure_paths: list[Path] = []
     if figures:
-        table = tabulate_candidates(found.structures, describe)
-        pictures = save_candidate_figures(table, figures_folder(settings.output))
-    return AugmentResult(settings.output, settings.n_candidates, pictures, found, grown)
+        table = tabulate_candidates(candidates.structures, describe)
+        figure_paths = save_candidate_figures(table, add_suffix(settings.output, "_figures"))
+    return AugmentResult(settings.output, settings.n_candidates, figure_paths, candidates, gains)
 
 
 def _check_outputs(settings: AugmentSettings) -> None:
     inputs = {path.resolve() for path in settings.structures}
-    for path in (settings.output, counts_file(settings.output), entropy_file(settings.output)):
+    for path in (settings.output, *(add_suffix(settings.output, suffix) for suffix in OUTPUT_SUFFIXES)):
         if path.resolve() in inputs:
             raise InputError(f"'augmentation.output', {settings.output}: {path} is one of 'structures'; rename it")
 
 
-def counts_file(output: Path) -> Path:
-    """Where the counts beside a file of candidates are."""
-    return output.with_name(f"{output.stem}_counts.json")
-
-
-def entropy_file(output: Path) -> Path:
-    """Where the gains of the entropy-maximised configurations are."""
-    return output.with_name(f"{output.stem}_entropy.csv")
-
-
-def load_augment_study(path: Path | str) -> AugmentStudy:
-    """Read what `paretofit augment` needs from a study's YAML file; paths in it are relative to the file."""
-    study = read_sections(AugmentStudy, Path(path))
-    folder, settings = Path(path).parent, study.augmentation
-    located = {"structures": [folder / one for one in settings.structures], "output": folder / settings.output}
-    return study.model_copy(update={"augmentation": settings.model_copy(update=located)})
-
-
-def figures_folder(output: Path) -> Path:
-    """Where the figures of a file of structures are put."""
-    return output.with_name(f"{output.stem}_figures")
+def add_suffix(path: Path, suffix: str) -> Path:
+    """Path of a file or folder beside another file, such as ``candidates_counts.json``."""
+    return path.with_name(f"{path.stem}{suffix}")
 
 
 def format_candidates(result: AugmentResult) -> str:
-    """Counts by kind, what was rejected and why, and where the files are, as plain text."""
-    found = result.candidates
-    kinds = Counter(str(atoms.info["config_type"]) for atoms in found.structures)
-    atoms = sum(len(one) for one in found.structures)
-    lines = [f"{result.path}: {len(found.structures)} candidates, {atoms} atoms"]
-    if (made := len(found.structures) - kinds["entropy"]) != result.n_requested and made:
+    """Counts by kind, rejections with their reasons, and the files, as plain text."""
+    candidates = result.candidates
+    kinds = _count_kinds(candidates)
+    n_atoms = sum(map(len, candidates.structures))
+    lines = [f"{result.path}: {len(candidates.structures)} candidates, {n_atoms} atoms"]
+    if (n_generated := len(candidates.structures) - kinds["entropy"]) != result.n_requested and n_generated:
         lines.append(
-            f"'n_candidates' asks for {result.n_requested} without entropy; the kinds and their counts gave {made}"
+            f"'n_candidates' is {result.n_requested}, without entropy; the kinds and their counts gave {n_generated}"
         )
     lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
-    lines += [f"rejected {count} {kind}: {why}" for (kind, why), count in found.rejected.most_common()]
-    lines += [f"no {kind}: {why}" for kind, why in found.skipped.items()]
-    lines += [f"given up {count} {kind}, mostly for: {why}" for (kind, why), count in found.given_up.items()]
+    lines += [f"rejected {count} {kind}: {reason}" for (kind, reason), count in candidates.rejected.most_common()]
+    lines += [f"no {kind}: {reason}" for kind, reason in candidates.skipped.items()]
+    lines += [f"gave up {count} {kind}, mostly because: {why}" for (kind, why), count in candidates.given_up.items()]
     if len(result.entropy):
-        gain, random = result.entropy[["gain", "from_random"]].median()
+        gain, random_gain = result.entropy[["gain", "from_random"]].median()
         lines.append(
             f"entropy of the maximised set: {result.entropy['entropy'].iloc[-1]:.3f} above random; median gain of a "
-            f"configuration {gain:.3f}, of the random one that it began from {random:.3f}"
+            f"configuration {gain:.3f}, of the random one that it was started from {random_gain:.3f}"
         )
     return "\n".join([*lines, *map(str, result.figures)])
 
 
-def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
+def _count_kinds(candidates: Candidates) -> Counter[str]:
+    return Counter(str(atoms.info["config_type"]) for atoms in candidates.structures)
+
+
+def _read_inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
+    """Read the structures to start from, and make a name for each."""
     structures: list[Atoms] = []
     names: list[str] = []
-    shared = Counter(path.name for path in settings.structures)
+    name_counts = Counter(path.name for path in settings.structures)
     for path in settings.structures:
         try:
             frames = read_frames(path, None)
@@ -181,27 +171,25 @@ def _inputs(settings: AugmentSettings) -> tuple[list[Atoms], list[str]]:
             raise InputError(f"'augmentation.structures': {error}") from error
         for k, atoms in enumerate(frames.atoms):
             structures.append(atoms)
-            name = path.name if shared[path.name] == 1 else str(path)
+            name = path.name if name_counts[path.name] == 1 else str(path)
             names.append(name if len(frames.atoms) == 1 else f"{name}:{k}")
     if not (structures and settings.n_candidates) and not settings.entropy.count:
         raise InputError(
-            "there is nothing to make: name files under 'augmentation.structures' and a number of candidates, 'n_candidates', or "
-            "elements under 'augmentation.entropy' with a 'count'"
+            "there is nothing to generate: set 'augmentation.structures' and 'augmentation.n_candidates', or "
+            "'augmentation.entropy' with 'composition' and 'count'"
         )
     return structures, names
 
 
-def _elements(structures: Sequence[Atoms], settings: AugmentSettings) -> list[str]:
-    there = set(list_elements(structures))
-    return sorted(
-        there | set(settings.entropy.composition if settings.entropy.count else ()) | set(settings.alloys.elements)
-    )
+def _collect_elements(structures: Sequence[Atoms], settings: AugmentSettings) -> list[str]:
+    entropy_elements = settings.entropy.composition if settings.entropy.count else ()
+    return sorted({*list_elements(structures), *entropy_elements, *settings.alloys.elements})
 
 
-def _largest_force(
+def _make_force_function(
     settings: AugmentSettings, elements: Sequence[str], structures: Sequence[Atoms], names: Sequence[str]
 ) -> Callable[[Atoms], float] | None:
-    """Largest force under the reference, eV/Å, which must at least be able to compute the structures given."""
+    """Make a function for the largest force on an atom (eV/Å), and check that it works for the structures."""
     filters = settings.filters
     if filters.max_force is None:
         return None
@@ -210,73 +198,78 @@ def _largest_force(
     try:
         engine: Any = TypeAdapter(AnyEngine).validate_python(filters.force_engine)
     except ValidationError as error:
-        raise InputError(f"'augmentation.filters.force_engine' is no engine: {error.errors()[0]['msg']}") from error
+        raise InputError(f"'augmentation.filters.force_engine' is not an engine: {error.errors()[0]['msg']}") from error
     engine.check(elements)
     level = Level(name="reference")
 
-    def largest(atoms: Atoms) -> float:
+    def compute_max_force(atoms: Atoms) -> float:
         return float(np.linalg.norm(engine.compute(atoms, level, 0, Path()).forces, axis=1).max())
 
     for atoms, name in zip(structures, names, strict=True):
         try:
-            largest(atoms)
+            compute_max_force(atoms)
         except InputError:
             raise
         except Exception as error:
             raise InputError(
                 f"the engine of 'augmentation.filters.force_engine' cannot compute {name}: {type(error).__name__}: "
-                f"{error}; choose one that knows {', '.join(elements)}, or leave out 'max_force'"
+                f"{error}; choose one that supports {', '.join(elements)}, or remove 'max_force'"
             ) from error
-    return largest
+    return compute_max_force
 
 
-def _grow(
-    settings: AugmentSettings, found: Candidates, force: Callable[[Atoms], float] | None, progress: bool
+def _add_entropy_candidates(
+    settings: AugmentSettings, candidates: Candidates, compute_force: Callable[[Atoms], float] | None, progress: bool
 ) -> pd.DataFrame:
     """Add entropy-maximised configurations to the candidates; return their gains."""
-    chosen, rows = settings.entropy, []
-    columns = ["config_id", "n_atoms", "gain", "from_random", "entropy", "tries"]
-    if not chosen.count:
-        return pd.DataFrame(columns=columns)
-    lammps, basis = get_shared_lammps(), make_comparison_basis(list(chosen.composition), chosen.twojmax, chosen.cutoff)
+    entropy, rows = settings.entropy, []
+    if not entropy.count:
+        return pd.DataFrame(columns=GAIN_COLUMNS)
+    lammps = get_shared_lammps()
+    basis = make_comparison_basis(list(entropy.composition), entropy.twojmax, entropy.cutoff)
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(1,)))
-    gate = CandidateFilter(settings.filters, chosen.n_atoms_range[1], None, force, found.rejected)
-    grown: Iterable[GeneratedConfiguration] = maximise_entropy(
-        chosen, lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
+    candidate_filter = CandidateFilter(
+        settings.filters, entropy.n_atoms_range[1], None, compute_force, candidates.rejected
     )
-    for one in track(_gaining(grown, found), chosen.count, "entropy", enabled=progress):
-        if gate.accept(one.atoms, "entropy"):
-            identity = len(found.structures)
-            one.atoms.info = {
-                "config_id": identity,
+    generated: Iterable[GeneratedConfiguration] = maximise_entropy(
+        entropy, lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
+    )
+    for result in track(_drop_losses(generated, candidates), entropy.count, "entropy", enabled=progress):
+        if candidate_filter.accept(result.atoms, "entropy"):
+            config_id = len(candidates.structures)
+            result.atoms.info = {
+                "config_id": config_id,
                 "config_type": "entropy",
-                "family": identity,
-                "made_by": f"entropy of the set raised by {one.entropy_gain:.4f}",
+                "family": config_id,
+                "made_by": f"entropy of the set raised by {result.entropy_gain:.4f}",
             }
-            found.structures.append(one.atoms)
-            rows.append([identity, len(one.atoms), one.entropy_gain, one.random_gain, one.entropy, one.n_starts])
-    return pd.DataFrame(rows, columns=columns)
+            candidates.structures.append(result.atoms)
+            rows.append(
+                [config_id, len(result.atoms), result.entropy_gain, result.random_gain, result.entropy, result.n_starts]
+            )
+    return pd.DataFrame(rows, columns=GAIN_COLUMNS)
 
 
-def _gaining(grown: Iterable[GeneratedConfiguration], found: Candidates) -> Iterator[GeneratedConfiguration]:
-    for one in grown:
-        if one.entropy_gain > 0:
-            yield one
+def _drop_losses(
+    generated: Iterable[GeneratedConfiguration], candidates: Candidates
+) -> Iterator[GeneratedConfiguration]:
+    for result in generated:
+        if result.entropy_gain > 0:
+            yield result
         else:
-            found.rejected["entropy", "would lower the entropy of the set"] += 1
+            candidates.rejected["entropy", "would lower the entropy of the set"] += 1
 
 
-def _write_counts(settings: AugmentSettings, found: Candidates, grown: pd.DataFrame) -> None:
-    """What was made and what was refused, and the settings, beside the output."""
-    counts = Counter(str(atoms.info["config_type"]) for atoms in found.structures)
+def _write_counts(settings: AugmentSettings, candidates: Candidates, gains: pd.DataFrame) -> None:
+    """Write counts and rejections, the settings, and the gains in entropy beside the output."""
     record = {
-        "candidates": dict(counts),
-        "rejected": {f"{kind}: {why}": count for (kind, why), count in found.rejected.items()},
-        "skipped": found.skipped,
-        "given_up": {f"{kind}: {why}": count for (kind, why), count in found.given_up.items()},
+        "candidates": dict(_count_kinds(candidates)),
+        "rejected": {f"{kind}: {reason}": count for (kind, reason), count in candidates.rejected.items()},
+        "skipped": candidates.skipped,
+        "given_up": {f"{kind}: {reason}": count for (kind, reason), count in candidates.given_up.items()},
         "settings": settings.model_dump(mode="json"),
     }
-    write_text(counts_file(settings.output), json.dumps(record, indent=1) + "\n")
-    if len(grown):
-        with atomic_path(entropy_file(settings.output)) as temporary:
-            grown.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    counts_suffix, entropy_suffix = OUTPUT_SUFFIXES
+    write_text(add_suffix(settings.output, counts_suffix), json.dumps(record, indent=1) + "\n")
+    if len(gains):
+        write_csv(gains, add_suffix(settings.output, entropy_suffix))

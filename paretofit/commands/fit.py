@@ -1,27 +1,18 @@
-"""`paretofit fit DATASET`: one model of a dataset or a study, a part held out, and a committee if it is asked for."""
+"""`paretofit fit DATASET`: one model of a dataset or a study, with held-out configurations, or a committee."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
 
-from paretofit.core import FIT_COPIES, InputError, RowKind, format_validation_error
+from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
+from paretofit.core import InputError, RowKind, format_validation_error
 from paretofit.dataset import Dataset
-from paretofit.descriptors import SnapBasis
-from paretofit.linear import fit_wls
-from paretofit.potentials import (
-    CommitteeSettings,
-    LabelledStructures,
-    LinearPotential,
-    build_committee,
-    check_exported_files,
-    format_committee,
-    partition_training_rows,
-)
+from paretofit.potentials import LinearPotential
 from paretofit.study import (
     PreparedStudy,
     Study,
@@ -30,54 +21,35 @@ from paretofit.study import (
     load_study,
     prepare_study,
 )
-from paretofit.uncertainty import CommitteeFit
 
 if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
-    from paretofit.potentials import SnapFiles
+    from paretofit.potentials import CommitteeSettings
 
-CHECKED = 20  # held-out structures, at most, on which LAMMPS is compared with the model
-HOLD_OUT = 0.2  # of the configurations, unless the study says
+N_CHECKED = 20  # held-out structures, at most, on which LAMMPS is compared with the model
+HELD_OUT_FRACTION = 0.2  # unless the study has another
 MILLI = 1000.0
 
 
 @dataclass(frozen=True)
-class DatasetFit:
+class DatasetFit(FittedPotential):
     """A potential that was fitted to a dataset.
 
     Attributes
     ----------
-    potential : LinearPotential
-    files : SnapFiles
     n_train, n_held_out : int
     errors : dict
-        "train energy" and so on: root mean squared, meV/atom and meV/Å.
-    deviation : float
-        Of LAMMPS with the files from the model.
-    description : str
-        In words.
+        Root mean square errors, "train energy" and so on, meV/atom and meV/Å.
     """
 
-    potential: LinearPotential
-    files: SnapFiles
     n_train: int
     n_held_out: int
     errors: dict[str, float]
-    deviation: float
-    description: str
 
     @property
-    def text(self) -> str:
-        """What was fitted and how good it is, as plain text."""
-        lines = [self.description]
-        for part, count in (("train", self.n_train), ("held out", self.n_held_out)):
-            if count:
-                energy, force = (self.errors[f"{part} {kind}"] for kind in ("energy", "force"))
-                lines.append(f"{part}: {count} configurations, rmse {energy:.4g} meV/atom and {force:.4g} meV/Å")
-        if self.potential.uncertainty is not None:
-            lines.append(format_committee(self.potential))
-        lines.append(f"LAMMPS gives the model's energies, forces and stress within {self.deviation:.1e}")
-        return "\n".join([*lines, *map(str, (self.files.coefficients, self.files.parameters, self.files.include))])
+    def description(self) -> str:
+        """Model, weights and level."""
+        return self.summary[0]
 
 
 def fit_dataset(
@@ -99,159 +71,143 @@ def fit_dataset(
     Parameters
     ----------
     source : path-like
-        A dataset (HDF5), or a study (YAML) whose dataset, basis and split are taken.
+        A dataset (HDF5), or a study (YAML) that gives dataset, basis and train/test split.
     out : path-like
-        The folder to write to; ``design.h5`` in it is used again by the next fit.
+        The folder to write to; its ``design.h5`` is used again by the next fit.
     level : str, optional
-        By default the last that at least half of the configurations have: the reference.
+        Convergence level; by default the last that at least half of the configurations have: the reference.
     twojmax : int, optional
         By default the study's largest, or the largest for which the dataset has enough rows, up to 8.
     weight_ratio : float, optional
-        w_E/w_F; by default the middle one of the study, or 12.25.
+        w_E/w_F; by default the median of the study's, or 12.25.
     held_out_fraction : float, optional
-        Share of the configurations, by families of relatives, that does not train and calibrates the committee.
+        Fraction of the configurations, in whole groups, that is excluded from training and calibrates the committee.
     committee : CommitteeSettings, optional
     seed : int, optional
-        Of what is held out.
+        Random seed of the split.
     name : str
-        Of the files.
-    jobs : int
-        Processes.
-    progress : bool
-        Show bars.
+        Base name of the files.
+    jobs, progress
+        Number of processes, and whether to show progress bars.
 
     Raises
     ------
     InputError
         If the source, a level or a setting cannot be used.
     """
-    study = _study(Path(source), level, twojmax, weight_ratio, held_out_fraction, seed)
+    study = _make_single_fit_study(Path(source), level, twojmax, weight_ratio, held_out_fraction, seed)
     prepared = prepare_study(study)
-    split, chosen = prepared.split, study.levels[0]
+    split, level, (size,) = prepared.split, study.levels[0], study.twojmax
     if committee is not None:
-        committee.check(len(np.unique(split.groups[split.test])) or None)
-    rows = int(len(split.train) + 3 * prepared.dataset.n_atoms[split.train].sum())
-    if committee is not None and rows <= study.basis.columns_up_to(study.twojmax[0]):
-        raise InputError(
-            f"{source}: {rows} rows that train do not determine the {study.basis.columns_up_to(study.twojmax[0])} "
-            f"coefficients of 2Jmax {study.twojmax[0]}; take a smaller --twojmax, or more configurations"
-        )
+        check_committee_size(committee, prepared)
+        _check_determined(source, prepared)
     with prepared.dataset as dataset:
         design = load_or_compute_design(dataset, study.basis, Path(out) / "design.h5", jobs=jobs, progress=progress)
-        design = design.with_labels(dataset, [chosen])
-        basis = SnapBasis(**{**study.basis.model_dump(), "twojmax": study.twojmax[0]})
-        w = np.array([study.weights[0][0], study.weights[0][1], 1.0])
-        aside = LabelledStructures.from_dataset(dataset, chosen, split.test, split.groups)
-        p = design.columns_up_to(study.twojmax[0])
+        design = design.with_labels(dataset, [level])
+        fit = DesignFit(prepared, design, level, size, split.train, study.weights[0])
         if committee is None:
-            potential = LinearPotential(basis, _plain(design, chosen, split.train, p, w))
+            potential = LinearPotential(fit.basis, np.asarray(fit.fit_single().coefficients))
         else:
-            parts = partition_training_rows(design, chosen, split.train, p)
-            rng = np.random.default_rng([committee.seed, 0])
-            fit = CommitteeFit.from_parts(parts, split.groups[split.train], w, rng, threads=jobs)
-            training = list(dataset.select(split.train))
-            potential = build_committee(
-                basis,
-                fit,
-                committee,
-                training,
-                aside,
-                energy_weight=float(w[0]),
-                level=chosen,
-                jobs=jobs,
-                progress=progress,
-            )
-        errors = _errors(design, chosen, potential.mean_coefficients, {"train": split.train, "held out": split.test})
-        files = potential.write(out, name)
-        some = split.test if len(split.test) else split.train
-        some = some[np.unique(np.linspace(0, len(some) - 1, CHECKED).astype(int))]
-        deviation = check_exported_files(files, potential, list(dataset.select(some)))
-    return DatasetFit(
-        potential, files, len(split.train), len(split.test), errors, deviation, _words(prepared, chosen, p)
-    )
+            potential = fit.fit_committee(committee, jobs=jobs, progress=progress)
+        errors = _compute_errors(design, level, potential.mean_coefficients, prepared)
+        files, deviation = fit.write(potential, out, name, N_CHECKED)
+    summary = _summarise(prepared, design.columns_up_to(size), errors)
+    return DatasetFit(potential, files, deviation, summary, len(split.train), len(split.test), errors)
 
 
-def _study(
-    source: Path, level: str | None, twojmax: int | None, ratio: float | None, hold_out: float | None, seed: int | None
+def _check_determined(source: Path | str, prepared: PreparedStudy) -> None:
+    train, size = prepared.split.train, prepared.study.twojmax[0]
+    n_rows = int(len(train) + 3 * prepared.dataset.n_atoms[train].sum())
+    n_columns = prepared.study.basis.columns_up_to(size)
+    if n_rows <= n_columns:
+        raise InputError(
+            f"{source}: the {n_rows} rows of the training set do not determine the {n_columns} coefficients of 2Jmax "
+            f"{size}; use a smaller --twojmax, or more configurations"
+        )
+
+
+def _make_single_fit_study(
+    source: Path,
+    level: str | None,
+    twojmax: int | None,
+    ratio: float | None,
+    held_out_fraction: float | None,
+    seed: int | None,
 ) -> Study:
-    """One setting, as a study of one fit."""
-    if source.suffix in {".yaml", ".yml"}:
-        given = load_study(source)
-        values = {key: getattr(given, key) for key in Study.model_fields}
-        with Dataset(given.dataset) as data:
-            levels, known = given.levels or data.levels, data.levels
+    """Make a study of one fit from a study or a dataset."""
+    if is_study_path(source):
+        study = load_study(source)
+        values = {key: getattr(study, key) for key in Study.model_fields}
+        with Dataset(study.dataset) as data:
+            levels, known_levels = study.levels or data.levels, data.levels
     else:
         with Dataset(source) as data:
-            values = {"dataset": source, **infer_default_settings(data, HOLD_OUT)}
-            levels, known = values.pop("levels"), data.levels
-    if level is not None and level not in known:
-        raise InputError(f"{source} has no level '{level}'; it has {', '.join(known) or 'none'}")
+            values = {"dataset": source, **infer_default_settings(data, HELD_OUT_FRACTION)}
+            levels, known_levels = values.pop("levels"), data.levels
+    if level is not None and level not in known_levels:
+        raise InputError(f"{source} has no level '{level}'; it has {', '.join(known_levels) or 'none'}")
+    level = levels[-1] if level is None else level
     ratios = sorted(pair[0] / pair[1] for pair in values["weights"])
-    basis, size = values["basis"], twojmax if twojmax is not None else max(values["twojmax"])
+    basis, size = dict(values["basis"]), twojmax if twojmax is not None else max(values["twojmax"])
     split = dict(values["split"])
-    if hold_out is not None:
-        if not 0 <= hold_out < 1:
-            raise InputError(f"the share that is held out must be from 0 to below 1; got {hold_out:g}")
-        split["train_fraction"] = 1 - hold_out
+    if held_out_fraction is not None:
+        if not 0 <= held_out_fraction < 1:
+            raise InputError(f"the held-out fraction must be from 0 to below 1; got {held_out_fraction:g}")
+        split["train_fraction"] = 1 - held_out_fraction
     if seed is not None:
         split["seed"] = seed
-    own = {
+    single = {
         **values,
-        "basis": {**dict(basis), "twojmax": max(size, dict(basis).get("twojmax", size))},
+        "basis": {**basis, "twojmax": max(size, basis.get("twojmax", size))},
         "split": split,
-        "levels": [level if level is not None else levels[-1]],
+        "levels": [level],
         "twojmax": [size],
         "weights": [(ratio if ratio is not None else ratios[len(ratios) // 2], 1.0)],
-        "leave_one_out": split.get("train_fraction") == 1,  # what a study without a test set needs
+        "leave_one_out": split.get("train_fraction") == 1,  # which a study without a test set needs
         "missing_labels": "drop",
         "sizes": ["all"],
         "ridge": [0.0],
         "leverage": {},
         "group_weights": {},
-        "cost": {
-            "label_seconds": dict.fromkeys([level if level is not None else levels[-1]], 1.0)
-        },  # of no account here
+        "cost": {"label_seconds": {level: 1.0}},  # the cost is not used
     }
     try:
-        return Study.model_validate(own)
+        return Study.model_validate(single)
     except ValidationError as error:
         raise InputError(f"{source}: {format_validation_error(error, Study)}") from error
 
 
-def _plain(design: DesignMatrix, level: str, members: np.ndarray, p: int, w: np.ndarray) -> np.ndarray:
-    """Coefficients of the plain fit."""
-    rows = np.flatnonzero(np.isin(design.configuration, members))
-    fit = fit_wls(
-        design.take(rows, p, copies=FIT_COPIES),
-        design.targets[level][rows],
-        design.kind[rows],
-        energy_weight=float(w[0]),
-        force_weight=float(w[1]),
-    )
-    return np.asarray(fit.coefficients)
+def is_study_path(path: Path | str) -> bool:
+    """Whether a path is that of a study, by its suffix."""
+    return Path(path).suffix in {".yaml", ".yml"}
 
 
-def _errors(design: DesignMatrix, level: str, beta: np.ndarray, parts: dict[str, np.ndarray]) -> dict[str, float]:
-    """Root mean squared residuals of energies per atom and forces, in thousandths, in one pass over the rows."""
-    squares = {(name, kind): [0.0, 0] for name in parts for kind in (RowKind.ENERGY, RowKind.FORCE)}
+def _compute_errors(
+    design: DesignMatrix, level: str, coefficients: np.ndarray, prepared: PreparedStudy
+) -> dict[str, float]:
+    """Root mean square errors of energies per atom and forces, in meV, in one pass over the rows."""
+    sets = {"train": prepared.split.train, "held out": prepared.split.test}
+    squares = {(name, kind): [0.0, 0] for name in sets for kind in (RowKind.ENERGY, RowKind.FORCE)}
     for window, rows in design.blocks():
-        residual = (rows[:, : len(beta)] @ beta - design.targets[level][window]) ** 2
+        squared = (rows[:, : len(coefficients)] @ coefficients - design.targets[level][window]) ** 2
         for (name, kind), total in squares.items():
-            own = np.isin(design.configuration[window], parts[name]) & (design.kind[window] == kind)
-            total[0] += float(residual[own].sum())
-            total[1] += int(own.sum())
+            is_in_set = np.isin(design.configuration[window], sets[name]) & (design.kind[window] == kind)
+            total[0] += float(squared[is_in_set].sum())
+            total[1] += int(is_in_set.sum())
     return {
         f"{name} {kind.name.lower()}": MILLI * float(np.sqrt(total / count)) if count else float("nan")
         for (name, kind), (total, count) in squares.items()
     }
 
 
-def _words(prepared: PreparedStudy, level: str, p: int) -> str:
-    study: Any = prepared.study
-    left = (
-        f"; {len(prepared.dropped_ids)} configurations without a label at this level left out"
-        if prepared.dropped_ids
-        else ""
-    )
-    kind = "quadratic SNAP" if study.basis.quadratic else "SNAP"
-    return f"{kind}, 2Jmax {study.twojmax[0]} ({p} columns), w_E/w_F {study.weights[0][0]:g}, level {level}{left}"
+def _summarise(prepared: PreparedStudy, n_columns: int, errors: dict[str, float]) -> list[str]:
+    study, split, n_dropped = prepared.study, prepared.split, len(prepared.dropped_ids)
+    model = "quadratic SNAP" if study.basis.quadratic else "SNAP"
+    note = f"; {n_dropped} configurations without a label at this level are not used" if n_dropped else ""
+    size, ratio = study.twojmax[0], study.weights[0][0]
+    lines = [f"{model}, 2Jmax {size} ({n_columns} columns), w_E/w_F {ratio:g}, level {study.levels[0]}{note}"]
+    for name, positions in (("train", split.train), ("held out", split.test)):
+        if len(positions):
+            energy, force = (errors[f"{name} {kind}"] for kind in ("energy", "force"))
+            lines.append(f"{name}: {len(positions)} configurations, rmse {energy:.4g} meV/atom and {force:.4g} meV/Å")
+    return lines

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.commands.augment import AugmentStudy, augment_study
+from paretofit.commands.augment import augment_study
+from paretofit.commands.study_sections import AugmentStudy
 from paretofit.core import InputError, hash_file, read_json_with_digest, write_json_with_digest
 from paretofit.dataset import Dataset, LevelData, describe_dataset, write_dataset
 from paretofit.dataset.io import read_frames, read_labels

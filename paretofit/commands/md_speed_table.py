@@ -40,5 +40,5 @@ def _load_crystal(path: Path | str | None, symbol: str) -> Atoms:
     """Read a structure, or build the crystal of an element."""
     atoms = build_reference_crystal(symbol) if path is None else read_frames(Path(path), None).atoms[0]
     if atoms is None:
-        raise InputError(f"ASE knows no crystal of {symbol}; name a structure with --cell")
+        raise InputError(f"ASE knows no crystal of {symbol}; name a structure with --structure")
     return atoms

@@ -1,4 +1,4 @@
-"""A plan as a notebook shows it: tables in HTML. Everything that comes from data is escaped."""
+"""A plan as the HTML tables of a notebook; everything that comes from data is escaped."""
 
 from __future__ import annotations
 
@@ -17,27 +17,24 @@ KINDS = ("energy", "force")
 
 
 def format_plan_html(
-    heading: str,
-    options: Mapping[str, pd.Series],
-    best: Mapping[str, pd.DataFrame],
-    notes: Sequence[str],
+    heading: str, options: Mapping[str, pd.Series], best: Mapping[str, pd.DataFrame], notes: Sequence[str]
 ) -> str:
-    """The recommendation, what doubling the budget gives, the best of each level and of each 2Jmax, and notes.
+    """Format the choice, that for twice the budget, the best of each level and of each 2Jmax, and notes.
 
     Parameters
     ----------
     heading : str
-        What was asked for, and what was compared.
+        The goal, and the settings that were compared.
     options : mapping of str to Series
-        The recommended setting, and that for twice the budget, as `paretofit.commands.Plan` holds them.
+        The recommended setting, and that for twice the budget, as in `paretofit.commands.Plan`.
     best : mapping of str to DataFrame
-        The best settings of each level and of each 2Jmax, as `paretofit.commands.planning.comparison` shows them.
+        The best settings of each level and of each 2Jmax, formatted for reading.
     notes : sequence of str
     """
     header = ("", *SETTING_COLUMNS[:5], "expected meV/atom", "expected meV/Å", SETTING_COLUMNS[-1])
-    rows = [(name, *_option(option)) for name, option in options.items()]
+    rows = [(name, *_format_option(option)) for name, option in options.items()]
     parts = [f"<p><b>Plan</b>: {escape_text(heading)}</p>", render_table(header, rows)]
-    parts.append("<p>In brackets: where four of five draws would lie. * beyond what was measured.</p>")
+    parts.append("<p>In brackets: the range of 80 % of the draws. * extrapolated.</p>")
     for name, choices in best.items():
         if len(choices) > 1:
             parts.append(f"<p>The best of each {name} within the same limits:</p>")
@@ -45,7 +42,7 @@ def format_plan_html(
     return "".join(parts) + (f"<p>Notes:</p>{render_list(notes)}" if notes else "")
 
 
-def _option(row: pd.Series) -> Sequence[str]:
+def _format_option(row: pd.Series) -> Sequence[str]:
     star = " *" if row["beyond"] else ""
     errors = [
         f"{format_number(row[k])} ({format_number(row[f'{k}_low'])} to {format_number(row[f'{k}_high'])}){star}"

@@ -1,7 +1,7 @@
-"""The published results tables as a study: medians, front and the paper's figures, without a single fit.
+"""The published results tables as a study: medians, front and the paper's figures, without fits.
 
-What the report draws from a run is drawn from these tables; what they do not hold (rank, condition, shifted errors,
-MD cost) is NaN, and no figure reads it.
+The figures are those of a run's report. Columns that the published tables lack (rank, condition, shifted errors, MD
+cost) are NaN, and no figure uses them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from paretofit.core import InputError, atomic_path, remove_file
+from paretofit.core import InputError, remove_file, write_csv
 from paretofit.pareto import pareto_front
 from paretofit.published import ERROR_COLUMNS, FIT_COLUMNS, N_CONFIGURATIONS, SECONDS_PER_CONFIGURATION, read_published
 from paretofit.report.figures import (
@@ -34,7 +34,7 @@ Draw = Callable[[], Axes | np.ndarray]
 
 @dataclass
 class PublishedStudy:
-    """What the published tables say.
+    """Medians, front and figures of the published tables.
 
     Attributes
     ----------
@@ -43,13 +43,12 @@ class PublishedStudy:
     medians : DataFrame, a row per setting
         Median of every error over repetitions, ``label_seconds`` and ``n_repeats``; meV/atom, meV/Å, s.
     front : DataFrame
-        The rows of `compute_medians` that no other beats in every objective, sorted by the objectives.
-        ``front.attrs["dropped_rows"]`` is the number of those that lack an objective, as where errors are measured
-        against another level than the reference.
+        The Pareto front of the medians, sorted by the objectives. ``front.attrs["dropped_rows"]`` is the number of
+        rows without an objective, as where errors are measured against another level than the reference.
     figures : list of Path
-        The PNG files; an SVG is beside each.
+        The PNG files; each has an SVG file beside it.
     missing_figures : list of str
-        A sentence for each figure that these tables cannot fill.
+        A message for each figure for which the tables have no data.
     """
 
     results: pd.DataFrame
@@ -76,13 +75,13 @@ def analyse_published_tables(
     minimize : sequence of str
         Objectives; by default energy error, force error (both against the reference) and the cost of the labels.
     cost_per_configuration : mapping of level to float
-        Seconds of one label, cheapest level first, the last is the reference.
+        Computing time of one label (s), cheapest level first, the last is the reference.
     out : path-like, optional
         The CSV of the front to write, ten significant digits.
     figures_folder : path-like, optional
-        Folder for the figures, made if need be: energy against force errors over weights (the paper's Fig. 4 and 5),
-        learning curves by sampling (Fig. 6), the front coloured by cost (Fig. 7) and against cost (Fig. 8), all of
-        weights in `DRAWN_RATIOS` only: beyond, errors of eV would stretch the axes.
+        Folder for the figures: energy against force errors over weights (the paper's Fig. 4 and 5),
+        learning curves by sampling (Fig. 6), the front coloured by cost (Fig. 7) and against cost (Fig. 8), only for
+        the weights in `DRAWN_RATIOS`: others have errors of eV, which would stretch the axes.
 
     Returns
     -------
@@ -91,10 +90,10 @@ def analyse_published_tables(
     Raises
     ------
     InputError
-        As `read_published` and `pareto_front`; or `out` is one of the tables or cannot be written.
+        As `read_published` and `pareto_front`; or if `out` is one of the tables or cannot be written.
     """
     if out is not None and Path(out).resolve() in [Path(path).resolve() for path in paths]:
-        raise InputError(f"{out}: is one of the tables; write the front to another file")
+        raise InputError(f"{out} is one of the tables; write the front to another file")
     results = read_published(paths, cost_per_configuration)
     grouped = results.groupby(FIT_COLUMNS, sort=True)
     table = grouped[[*ERROR_COLUMNS, "label_seconds"]].median()
@@ -103,15 +102,14 @@ def analyse_published_tables(
     front = pareto_front(table, list(minimize) or OBJECTIVES, drop_missing=True).reset_index(drop=True)
     study = PublishedStudy(results, table, front)
     if out is not None:
-        with atomic_path(out) as temporary:
-            front.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+        write_csv(front, out)
     if figures_folder is not None:
-        _draw(study, [str(level) for level in cost_per_configuration], Path(figures_folder))
+        _draw_figures(study, [str(level) for level in cost_per_configuration], Path(figures_folder))
     return study
 
 
 def format_published(study: PublishedStudy) -> str:
-    """What was found, in a few lines."""
+    """Format the counts, the figures and the missing figures as plain text."""
     fits, settings = len(study.results), len(study.medians)
     repetitions = study.medians["n_repeats"].max()
     counts = f"{fits} fits; medians over up to {repetitions} repetitions give {settings} settings"
@@ -124,18 +122,18 @@ def format_published(study: PublishedStudy) -> str:
     return "\n".join(lines)
 
 
-def _draw(study: PublishedStudy, levels: list[str], folder: Path) -> None:
-    """Draw what the tables can fill; of the rest, an older figure is removed and a sentence kept."""
+def _draw_figures(study: PublishedStudy, levels: list[str], folder: Path) -> None:
+    """Draw the figures; where the tables have no data for one, remove an older figure and note the reason."""
     fits = study.results.reindex(columns=RESULT_COLUMNS).assign(solver="published")
     fits = fits[fits["w_energy"].between(*DRAWN_RATIOS)]  # w_F is 1
     plans: dict[str, Draw] = {
-        "energy_force": lambda: _tradeoff(fits, levels),
-        "front": lambda: plot_front_by_cost(_fronts(fits, levels), levels),
-        "error_against_cost": lambda: plot_force_error_against_cost(_fronts(fits, levels), levels),
+        "energy_force": lambda: _plot_tradeoff(fits, levels),
+        "front": lambda: plot_front_by_cost(_compute_fronts(fits, levels), levels),
+        "error_against_cost": lambda: plot_force_error_against_cost(_compute_fronts(fits, levels), levels),
     }
     for twojmax in sorted(set(study.results["twojmax"])):
         rows = fits[fits["twojmax"] == twojmax]
-        plans[f"learning_curves_twojmax{twojmax}"] = partial(_learning, rows, levels)
+        plans[f"learning_curves_twojmax{twojmax}"] = partial(_plot_learning_curves, rows, levels)
     for name, draw in plans.items():
         try:
             saved = save_figure(get_parent_figure(draw()), folder, name)
@@ -147,17 +145,17 @@ def _draw(study: PublishedStudy, levels: list[str], folder: Path) -> None:
             study.figures += [path for path in saved if path.suffix == ".png"]
 
 
-def _tradeoff(fits: pd.DataFrame, levels: list[str]) -> Axes | np.ndarray:
+def _plot_tradeoff(fits: pd.DataFrame, levels: list[str]) -> Axes | np.ndarray:
     """Energy against force errors over weights at the largest subset, a panel for each 2Jmax."""
     if len(set(fits["twojmax"])) > 1:
         return plot_energy_force_by_twojmax(fits, levels)
     return plot_energy_force_tradeoff(fits, levels)
 
 
-def _learning(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
-    """Learning curves of one 2Jmax at the reference, at the w_E/w_F that most samplings and sizes have.
+def _plot_learning_curves(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
+    """Plot learning curves of one 2Jmax at the reference, at the w_E/w_F with the most sampling methods and sizes.
 
-    What the whole training set gives is a line across: the tables have nothing between 1,000 and all of it.
+    Errors of the whole training set are horizontal lines: the tables have no sizes between 1,000 and all of it.
     """
     rows = fits[fits["level"] == levels[-1]]
     whole = rows["n_train"] == N_CONFIGURATIONS
@@ -165,17 +163,17 @@ def _learning(fits: pd.DataFrame, levels: list[str]) -> np.ndarray:
     if counts.empty:
         raise CannotDrawError("There are no fits to subsets at the reference level.")
     ratio = counts.index.to_numpy(dtype=float)[0]
-    chosen = rows["w_energy"] == ratio
-    subsets = rows[chosen & ~whole]
+    has_ratio = rows["w_energy"] == ratio
+    subsets = rows[has_ratio & ~whole]
     axes = plot_learning_curves(subsets, levels, twojmax=int(subsets["twojmax"].iloc[0]), weight_ratio=ratio)
     for ax, column in zip(axes, ("ref_energy", "ref_force"), strict=True):
-        for value in rows.loc[chosen & whole, column].dropna():
-            _line_across(ax, float(value), f"all {N_CONFIGURATIONS:,}")
+        for value in rows.loc[has_ratio & whole, column].dropna():
+            _draw_horizontal_line(ax, float(value), f"all {N_CONFIGURATIONS:,}")
     return axes
 
 
-def _line_across(ax: Axes, value: float, text: str) -> None:
-    """A dashed line at `value`, inside of the axes, with its name under it at the left."""
+def _draw_horizontal_line(ax: Axes, value: float, text: str) -> None:
+    """Draw a dashed line at `value`, with its name below it at the left; extend the axes where needed."""
     bottom, top = ax.get_ylim()
     ax.set_ylim(min(bottom, value - 0.1 * (top - value)), top)
     ax.axhline(value, color="#444444", linestyle="--", linewidth=0.8)
@@ -185,9 +183,9 @@ def _line_across(ax: Axes, value: float, text: str) -> None:
     )  # fmt: skip
 
 
-def _fronts(fits: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
-    """The front of each 2Jmax, from rows that are measured against the reference."""
+def _compute_fronts(fits: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
+    """Compute the front of each 2Jmax, from errors against the reference."""
     fronts = compute_fronts_by_twojmax(compute_medians(fits, levels))
     if fronts.empty:
-        raise CannotDrawError("No errors against the reference level are there.")
+        raise CannotDrawError("There are no errors against the reference level.")
     return fronts

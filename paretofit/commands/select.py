@@ -1,4 +1,4 @@
-"""`paretofit select`: which candidates to pay for, by their descriptors alone."""
+"""`paretofit select`: select the structures that are worth labelling, by their descriptors alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from paretofit.commands.augment import figures_folder
-from paretofit.core import InputError, atomic_path, suggest_match
+from paretofit.commands.augment import add_suffix
+from paretofit.core import InputError, check_choice, write_csv
 from paretofit.dataset import Dataset, write_dataset
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.dataset.quality import fingerprint_geometry
@@ -39,26 +39,27 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
 
+SCORES_SUFFIX = "_scores.csv"
 LEVERAGE_METHODS = ("leverage", "block-leverage")
 SELECTION_METHODS = (*LEVERAGE_METHODS, "d-optimal", "farthest-point", "random")
-DATASETS = {".h5", ".hdf5"}
-OVERLAP = 0.3  # of the sum of covalent radii; nearer than any two nuclei are meant to be
-MOST_FEATURES = 20_000  # their moments take 3.2 GB
+DATASET_SUFFIXES = {".h5", ".hdf5"}
+MIN_DISTANCE_RATIO = 0.3  # to the sum of covalent radii; no two nuclei of a real structure are closer
+MAX_FEATURES = 20_000  # their moments take 3.2 GB
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen.
+    """Selected structures.
 
     Attributes
     ----------
     path : Path
     table : pandas.DataFrame
         A row for each candidate: ``position``, ``config_id``, ``kind``, ``rank`` (1 is the first choice; empty where
-        it is not chosen) and ``score``.
+        it is not selected) and ``score``.
     figures : list of Path
     n_already_labelled : int
-        Candidates that were left out because they are labelled already.
+        Number of candidates that were dropped because they are labelled already.
     """
 
     path: Path
@@ -83,191 +84,195 @@ def select_structures(
     figures: bool = True,
     progress: bool = False,
 ) -> Selection:
-    """Choose structures to label and write them in the order of choice.
+    """Select structures to label and write them in the order of choice.
 
     Parameters
     ----------
     candidates : path-like
         A dataset, or any file of structures that ASE reads.
     n : int
-        How many.
+        Number of structures to select.
     method : {"leverage", "block-leverage", "d-optimal", "farthest-point", "random"}
-        By the leverage of the energy row, or summed over all rows of a configuration; by the determinant of the
-        energy rows' moments; by distance in descriptor space; or at random.
+        By the leverage of the energy row, or of all rows of a configuration; by the determinant of the moments of the
+        energy rows; by distance in descriptor space; or at random.
     already_labelled : path-like, optional
-        What is labelled already: it counts, but is not chosen.
+        Structures that are labelled already; they count, but are not selected again.
     out : path-like
-        Extended XYZ; a table of scores is written beside it.
+        Extended XYZ file to write; a table of scores is written beside it.
     basis : SnapBasis, optional
         By default a quadratic SNAP basis at `twojmax` with a cutoff of 4.8 Å.
     twojmax : int
-        Of the default basis.
+        2Jmax of the default basis.
     energy_weight : float
-        w_E of leverage scores, where w_F is 1.
+        Energy weight w_E of the leverage scores (w_F is 1).
     draw : bool, optional
-        Leverage: draw with probabilities proportional to the scores, as the paper does and by default; else take the
-        highest, which fits no better than a random choice where there are few (tests/benchmarks/RESULTS.md).
+        With leverage methods: draw with probabilities proportional to the scores, as in the paper and by default; else
+        take the highest scores, which is no better than a random choice of few (tests/benchmarks/RESULTS.md).
     seed : int
-        Of everything random.
+        Random seed of the selection.
     jobs : int
-        Processes.
+        Number of processes.
     figures : bool
-        Draw the map, the chosen ones marked.
+        Draw a map of the candidates with the selected ones marked.
     progress : bool
-        Show bars.
+        Show progress bars.
 
     Raises
     ------
     InputError
         If a file cannot be used, `n` is larger than the number of candidates, or the method is not known.
     """
+    out = Path(out)
     _check_method(method, draw, energy_weight)
-    if Path(out).suffix not in {".extxyz", ".xyz"}:
-        raise InputError(f"the output is extended XYZ, a name that ends in .extxyz; got {out}")
-    if Path(out).resolve() in {Path(one).resolve() for one in (candidates, already_labelled) if one is not None}:
-        raise InputError(f"the output, {out}, is one of the files to read; give it a new name")
-    everything, there = (
-        _structures(Path(candidates)),
-        _structures(Path(already_labelled)) if already_labelled is not None else [],
-    )
-    labelled = {fingerprint_geometry(atoms) for atoms in there}
-    structures = [atoms for atoms in everything if fingerprint_geometry(atoms) not in labelled]
-    known = len(everything) - len(structures)
+    _check_output(out, candidates, already_labelled)
+    structures, labelled, n_known = _load_candidates(candidates, already_labelled)
     if not 1 <= n <= len(structures):
-        less = f" ({known} more are labelled already)" if known else ""
-        raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}{less}; got {n}")
-    _check_apart(structures, candidates)
-    described = basis or _default_basis([*structures, *there], twojmax)
-    if described.n_features > MOST_FEATURES:
+        note = f" ({n_known} more are labelled already)" if n_known else ""
+        raise InputError(f"n must be at least 1 and at most the number of candidates, {len(structures)}{note}; got {n}")
+    _check_distances(structures, candidates)
+    basis = basis or _make_default_basis([*structures, *labelled], twojmax)
+    if basis.n_features > MAX_FEATURES:
         raise InputError(
-            f"2Jmax {described.twojmax} with {len(described.elements)} elements has {described.n_features} features, "
-            f"more than {MOST_FEATURES}; lower --twojmax"
+            f"2Jmax {basis.twojmax} with {len(basis.elements)} elements has {basis.n_features} features, "
+            f"more than {MAX_FEATURES}; lower --twojmax"
         )
-    pool = _Pool(structures, there, described, jobs, progress)
+    pool = _Pool(structures, labelled, basis, jobs, progress)
     rng = np.random.default_rng(seed)
     if method == "random":
-        chosen = sample_configurations(np.ones(len(structures)), n, rng=rng)
         scores = np.ones(len(structures))
+        selected = sample_configurations(scores, n, rng=rng)
     elif method in LEVERAGE_METHODS:
-        scores = pool.leverage(energy_weight, method)
-        chosen = sample_configurations(scores, n, rng=None if draw is False else rng)
+        scores = pool.compute_leverage(energy_weight, method)
+        selected = sample_configurations(scores, n, rng=None if draw is False else rng)
     else:
-        chosen, scores = pool.greedily(select_d_optimal if method == "d-optimal" else select_farthest_points, n)
-    table = _table(structures, chosen, scores)
-    _write(Path(out), structures, chosen, table, method)
-    pictures = _figures(structures, chosen, Path(out)) if figures else []
-    return Selection(Path(out), table, pictures, known)
+        greedy = select_d_optimal if method == "d-optimal" else select_farthest_points
+        selected, scores = pool.select_greedily(greedy, n)
+    table = _tabulate_scores(structures, selected, scores)
+    _write_selection(out, structures, selected, table, method)
+    figure_paths = _draw_map(structures, selected, out) if figures else []
+    return Selection(out, table, figure_paths, n_known)
+
+
+def _check_output(out: Path, *inputs: Path | str | None) -> None:
+    if out.suffix not in {".extxyz", ".xyz"}:
+        raise InputError(f"the output is extended XYZ, so that its name must end in .extxyz; got {out}")
+    if out.resolve() in {Path(path).resolve() for path in inputs if path is not None}:
+        raise InputError(f"the output, {out}, is one of the files to read; give it a new name")
+
+
+def _load_candidates(
+    candidates: Path | str, already_labelled: Path | str | None
+) -> tuple[list[Atoms], list[Atoms], int]:
+    """Read candidates and labelled structures; drop candidates that are labelled already, and count them."""
+    structures = _read_structures(Path(candidates))
+    labelled = _read_structures(Path(already_labelled)) if already_labelled is not None else []
+    labelled_geometries = {fingerprint_geometry(atoms) for atoms in labelled}
+    unlabelled = [atoms for atoms in structures if fingerprint_geometry(atoms) not in labelled_geometries]
+    return unlabelled, labelled, len(structures) - len(unlabelled)
 
 
 def _check_method(method: str, draw: bool | None, energy_weight: float) -> None:
-    if method not in SELECTION_METHODS:
-        raise InputError(
-            f"the method '{method}' is not one of {', '.join(SELECTION_METHODS)}{suggest_match(method, SELECTION_METHODS)}"
-        )
+    check_choice("method", method, SELECTION_METHODS)
     if draw is not None and method not in LEVERAGE_METHODS:
-        raise InputError(f"drawing or taking the highest is for leverage scores; the method is '{method}'")
+        raise InputError(f"--draw and --top need a leverage method; the method is '{method}'")
     if not (np.isfinite(energy_weight) and energy_weight > 0):
         raise InputError(f"the energy weight must be positive; got {energy_weight}")
 
 
-def _check_apart(structures: Sequence[Atoms], source: Path | str) -> None:
+def _check_distances(structures: Sequence[Atoms], source: Path | str) -> None:
     for position, atoms in enumerate(structures):
         name = f"configuration {atoms.info.get('config_id', position)} of {source}"
         if not (np.isfinite(atoms.positions).all() and atoms.numbers.all()):
-            raise InputError(f"{name} has positions that are not finite, or an atom X; correct it, or leave it out")
-        if is_too_close(atoms, OVERLAP):
+            raise InputError(f"{name} has positions that are not finite, or an atom X; correct or remove it")
+        if is_too_close(atoms, MIN_DISTANCE_RATIO):
             raise InputError(
-                f"{name} has two atoms within {OVERLAP} of the sum of their covalent radii; correct it, or leave it out"
+                f"{name} has two atoms within {MIN_DISTANCE_RATIO} of the sum of their covalent radii; correct it"
             )
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """Candidates, what is labelled already, and how both are described."""
+    """Candidates and labelled structures, and the basis that describes them."""
 
     structures: list[Atoms]
-    there: list[Atoms]
+    labelled: list[Atoms]
     basis: SnapBasis
     jobs: int
     progress: bool
 
-    def greedily(self, choose: Callable[[Array, int, Array], tuple[Array, Array]], n: int) -> tuple[Array, Array]:
-        """By energy rows, one after the other; scores are what each choice brought, NaN for the others."""
-        both = [*self.structures, *self.there]
-        rows = compute_energy_rows(both, self.basis, jobs=self.jobs, progress=self.progress)
-        chosen, gains = choose(rows[: len(self.structures)], n, rows[len(self.structures) :])
+    def select_greedily(
+        self, select: Callable[[Array, int, Array], tuple[Array, Array]], n: int
+    ) -> tuple[Array, Array]:
+        """Select by energy rows, one after the other; scores are the gain of each choice, NaN for the others."""
+        rows = compute_energy_rows(
+            [*self.structures, *self.labelled], self.basis, jobs=self.jobs, progress=self.progress
+        )
+        selected, gains = select(rows[: len(self.structures)], n, rows[len(self.structures) :])
         scores = np.full(len(self.structures), np.nan)
-        scores[chosen] = gains
-        return chosen, scores
+        scores[selected] = gains
+        return selected, scores
 
-    def leverage(self, energy_weight: float, method: str) -> Array:
-        """Leverage of the candidates in the rows of candidates and labelled configurations together."""
+    def compute_leverage(self, energy_weight: float, method: str) -> Array:
+        """Leverage of the candidates among the rows of candidates and labelled structures together."""
         with tempfile.TemporaryDirectory(prefix="paretofit-select-") as folder:
             path = Path(folder) / "structures.h5"
-            write_dataset(path, [*self.structures, *self.there], {})
+            write_dataset(path, [*self.structures, *self.labelled], {})
             with Dataset(path) as data:
                 design = compute_design(
                     data, self.basis, Path(folder) / "design.h5", jobs=self.jobs, progress=self.progress
                 )
-            scores = _design_leverage(design, energy_weight, self.jobs)
+            scores = _compute_design_leverage(design, energy_weight, self.jobs)
         values = scores.regular if method == "leverage" else scores.block
         return np.asarray(values[: len(self.structures)])
 
 
-def _design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -> LeverageScores:
-    """Leverage of all configurations, streamed; from the rows in memory where these have not full rank."""
+def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads: int) -> LeverageScores:
+    """Leverage of all configurations, from streamed rows; where these lack full rank, from the rows in memory."""
 
-    def blocks(part: slice) -> Iterator[RowBlock]:
+    def stream_blocks(part: slice) -> Iterator[RowBlock]:
         for window, X in design.blocks(rows_per_block(design.n_features), part):
             yield RowBlock(
-                X,
-                np.zeros((len(X), 1)),
-                design.kind[window],
-                design.configuration[window],
-                np.ones(len(X), dtype=bool),
+                X, np.zeros((len(X), 1)), design.kind[window], design.configuration[window], np.ones(len(X), dtype=bool)
             )
 
-    parts = [partial(blocks, part) for part in split_rows(design.n_rows, design.n_features)]
-    run = ThreadMapper(threads)
-    reduction = Reduction.from_parts(parts, [design.n_features], energy_weight=energy_weight, mapper=run)
+    parts = [partial(stream_blocks, part) for part in split_rows(design.n_rows, design.n_features)]
+    mapper = ThreadMapper(threads)
+    reduction = Reduction.from_parts(parts, [design.n_features], energy_weight=energy_weight, mapper=mapper)
     weights = row_weights(np.arange(3), energy_weight, 1.0, 1.0)
-    (found,) = compute_reduced_leverage(reduction, parts, weights, design.n_configurations, mapper=run)
-    if found is not None:
-        return found
+    (scores,) = compute_reduced_leverage(reduction, parts, weights, design.n_configurations, mapper=mapper)
+    if scores is not None:
+        return scores
     return leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=energy_weight)
 
 
 def format_selection(selection: Selection) -> str:
-    """What was chosen, by kind, and where it is, as plain text."""
-    chosen = selection.table[selection.table["rank"].notna()]
-    lines = [f"{selection.path}: {len(chosen)} of {len(selection.table)} candidates, in the order of choice"]
-    lines += (
-        [f"{selection.n_already_labelled} more are labelled already, and left out"]
-        if selection.n_already_labelled
-        else []
-    )
-    counts = chosen["kind"].value_counts()
+    """Counts of the selected structures by kind, and the files, as plain text."""
+    selected = selection.table[selection.table["rank"].notna()]
+    lines = [f"{selection.path}: {len(selected)} of {len(selection.table)} candidates, in the order of choice"]
+    if selection.n_already_labelled:
+        lines.append(f"{selection.n_already_labelled} more are labelled already and were not considered")
+    counts = selected["kind"].value_counts()
     lines += [f"  {count:>6} {kind}" for kind, count in counts.items()]
-    return "\n".join([*lines, str(_scores_file(selection.path)), *map(str, selection.figures)])
+    return "\n".join([*lines, str(add_suffix(selection.path, SCORES_SUFFIX)), *map(str, selection.figures)])
 
 
-def _structures(path: Path) -> list[Atoms]:
-    if path.suffix in DATASETS:
+def _read_structures(path: Path) -> list[Atoms]:
+    if path.suffix in DATASET_SUFFIXES:
         with Dataset(path) as data:
             return list(data)
     frames = read_frames(path, None)
-    for atoms, identity in zip(frames.atoms, frames.ids or (), strict=frames.ids is not None):
-        atoms.info["config_id"] = identity
+    for atoms, config_id in zip(frames.atoms, frames.ids or (), strict=frames.ids is not None):
+        atoms.info["config_id"] = config_id
     return frames.atoms
 
 
-def _default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:
+def _make_default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:
     return make_comparison_basis(list_elements(structures), twojmax).model_copy(update={"quadratic": True})
 
 
-def _table(structures: Sequence[Atoms], chosen: Array, scores: Array) -> pd.DataFrame:
+def _tabulate_scores(structures: Sequence[Atoms], selected: Array, scores: Array) -> pd.DataFrame:
     rank = np.full(len(structures), np.nan)
-    rank[chosen] = np.arange(1, len(chosen) + 1)
+    rank[selected] = np.arange(1, len(selected) + 1)
     return pd.DataFrame(
         {
             "position": np.arange(len(structures)),
@@ -279,24 +284,21 @@ def _table(structures: Sequence[Atoms], chosen: Array, scores: Array) -> pd.Data
     )
 
 
-def _scores_file(output: Path) -> Path:
-    return output.with_name(f"{output.stem}_scores.csv")
-
-
-def _write(output: Path, structures: Sequence[Atoms], chosen: Array, table: pd.DataFrame, method: str) -> None:
+def _write_selection(
+    output: Path, structures: Sequence[Atoms], selected: Array, table: pd.DataFrame, method: str
+) -> None:
     ranked = []
-    for rank, position in enumerate(chosen.tolist(), start=1):
+    for rank, position in enumerate(selected.tolist(), start=1):
         atoms = structures[position].copy()
         score = float(table["score"].iloc[position])
         atoms.info |= {"selected_by": method, "selected_rank": rank, "selected_score": score}
         ranked.append(atoms)
     write_structures(output, ranked)
-    with atomic_path(_scores_file(output)) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    write_csv(table, add_suffix(output, SCORES_SUFFIX))
 
 
-def _figures(structures: Sequence[Atoms], chosen: Array, output: Path) -> list[Path]:
+def _draw_map(structures: Sequence[Atoms], selected: Array, output: Path) -> list[Path]:
     marked = np.zeros(len(structures), dtype=bool)
-    marked[chosen] = True
+    marked[selected] = True
     table = tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))).assign(chosen=marked)
-    return save_candidate_figures(table, figures_folder(output))
+    return save_candidate_figures(table, add_suffix(output, "_figures"))

@@ -50,5 +50,9 @@ from .settings import StrictPositiveFloat as StrictPositiveFloat
 from .settings import StrictSettings as StrictSettings
 from .settings import format_validation_error as format_validation_error
 from .settings import list_settings as list_settings
+from .study_paths import FOLDER_KEY as FOLDER_KEY
+from .study_paths import AbsoluteStudyPath as AbsoluteStudyPath
+from .study_paths import StudyPath as StudyPath
+from .study_paths import StudyPaths as StudyPaths
 from .text import list_first as list_first
 from .text import natural_sort_key as natural_sort_key

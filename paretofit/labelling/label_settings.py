@@ -1,94 +1,72 @@
-"""What to label, how, and in which order: the section 'labelling' of a study."""
+"""Section 'labelling' of a study: which configurations to label, by which engine, at which levels."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from paretofit.core import Name, StrictSettings, suggest_match
+from paretofit.core import Name, StrictSettings, StudyPaths, suggest_match
 from paretofit.labelling.engines.any_engine import AnyEngine
 from paretofit.labelling.engines.gpaw import Gpaw
 from paretofit.labelling.ladder import PAPER_LADDER, Level, ScfSettings, SmearingSettings, check_ladder
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-COMMON = ("functional", "smearing", "scf")
+PositiveInt = Annotated[int, Field(ge=1, strict=True)]
+Retries = Annotated[int, Field(ge=0, le=5, strict=True)]
+DistanceRatio = Annotated[float, Field(ge=0, lt=2, strict=True)]
+LabelOrder = Literal["configurations", "levels"]
+NamedEngine = Annotated[AnyEngine, BeforeValidator(lambda name: {"name": name} if isinstance(name, str) else name)]
+COMMON_KEYS = ("functional", "smearing", "scf")  # of all levels that do not set them
 PRESETS = {"paper": PAPER_LADDER}
 
 
 class LevelSubsetSettings(StrictSettings):
-    """Which configurations get a label at a level."""
+    """Configurations that are labelled at a level."""
 
-    max_atoms: Count | None = Field(None, description="only configurations with at most this many atoms")
-    max_configurations: Count | None = Field(None, description="only this many of those, the cheapest")
+    max_atoms: PositiveInt | None = Field(None, description="Largest number of atoms of these configurations.")
+    max_configurations: PositiveInt | None = Field(None, description="Largest number of these; the cheapest ones.")
 
 
 class LabelSettings(StrictSettings):
-    """What to label, how, and in which order."""
+    """Configurations to label, the engine, and the levels of the ladder."""
 
-    structures: list[Path] = Field(
-        [],
-        description="files to take configurations from, besides the dataset itself: datasets, or anything ASE reads",
+    structures: StudyPaths = Field([], description="Files of further configurations: datasets, or any format of ASE.")
+    engine: NamedEngine = Field(Gpaw(), description="Engine that computes the labels: its name, or keys and values.")
+    ladder: Annotated[tuple[Level, ...], AfterValidator(check_ladder)] = Field(
+        PAPER_LADDER, min_length=1, description="'paper' (the six levels of Table 1) or a list of levels."
     )
-    engine: AnyEngine = Field(Gpaw(), description="what computes the labels: a name, or keys and values")
-    ladder: tuple[Level, ...] = Field(
-        PAPER_LADDER, min_length=1, description="'paper' (the six levels of Table 1) or a list of levels"
-    )
-    levels: list[Name] = Field([], description="which levels of the ladder; by default all")
-    subsets: dict[Name, LevelSubsetSettings] = Field({}, description="which configurations, by level, where not all")
-    functional: str = Field("PBE", description="of every level that does not say otherwise")
-    smearing: SmearingSettings = Field(SmearingSettings(), description="of every level that does not say otherwise")
-    scf: ScfSettings = Field(ScfSettings(), description="of every level that does not say otherwise")
-    order: Literal["configurations", "levels"] = Field(
-        "configurations", description="finish all levels of a configuration first, or a level of all configurations"
-    )
-    retries: Annotated[int, Field(ge=0, le=5, strict=True)] = Field(
-        2, description="further attempts, with gentler mixing, where self-consistency is not reached"
-    )
-    min_distance_ratio: Annotated[float, Field(ge=0, lt=2, strict=True)] = Field(
-        0.5, description="atoms closer than this share of the sum of their covalent radii are refused"
-    )
+    levels: list[Name] = Field([], description="Levels of the ladder to label; by default all.")
+    subsets: dict[Name, LevelSubsetSettings] = Field({}, description="Configurations by level, if not all.")
+    functional: str = Field("PBE", description="Functional of every level that does not set it.")
+    smearing: SmearingSettings = Field(SmearingSettings(), description="Smearing of every level that does not set it.")
+    scf: ScfSettings = Field(ScfSettings(), description="Self-consistency of every level that does not set it.")
+    order: LabelOrder = Field("configurations", description="What to finish first: a configuration or a level.")
+    retries: Retries = Field(2, description="Further attempts with gentler mixing if self-consistency is not reached.")
+    min_distance_ratio: DistanceRatio = Field(0.5, description="Smallest distance over the sum of two covalent radii.")
 
     @model_validator(mode="before")
     @classmethod
-    def _common_to_levels(cls, values: Any) -> Any:
-        """Expand a preset's name and hand common settings down to the levels."""
+    def _expand_ladder(cls, values: Any) -> Any:
+        """Replace the name of a preset by its levels, and add the common settings to levels without them."""
         if not isinstance(values, dict):
             return values
-        given = values.get("ladder", "paper")
-        if isinstance(given, str):
-            if given not in PRESETS:
+        ladder = values.get("ladder", "paper")
+        if isinstance(ladder, str):
+            if ladder not in PRESETS:
                 raise ValueError(
-                    f"the ladder '{given}' is not one of {', '.join(PRESETS)}{suggest_match(given, PRESETS)}"
+                    f"the ladder '{ladder}' is not one of {', '.join(PRESETS)}{suggest_match(ladder, PRESETS)}"
                 )
-            given = [level.model_dump(exclude=set(COMMON)) for level in PRESETS[given]]
-        if isinstance(given, list):
-            common = {key: values[key] for key in COMMON if key in values}
-            given = [{**common, **one} if isinstance(one, dict) else one for one in given]
-        return {**values, "ladder": given}
-
-    @field_validator("structures", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str | Path) else value
-
-    @field_validator("engine", mode="before")
-    @classmethod
-    def _by_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @field_validator("ladder")
-    @classmethod
-    def _in_order(cls, value: tuple[Level, ...]) -> tuple[Level, ...]:
-        check_ladder(value)
-        return value
+            ladder = [level.model_dump(exclude=set(COMMON_KEYS)) for level in PRESETS[ladder]]
+        if isinstance(ladder, list):
+            common = {key: values[key] for key in COMMON_KEYS if key in values}
+            ladder = [{**common, **level} if isinstance(level, dict) else level for level in ladder]
+        return {**values, "ladder": ladder}
 
     @model_validator(mode="after")
-    def _known_levels(self) -> Self:
-        names = [level.name for level in self.ladder]
-        for key, chosen in (("levels", self.levels), ("only", self.subsets)):
-            for name in chosen:
-                if name not in names:
-                    raise ValueError(f"'{key}' names the level '{name}'; the ladder has {', '.join(names)}")
+    def _check_level_names(self) -> Self:
+        known = [level.name for level in self.ladder]
+        for key, names in (("levels", self.levels), ("subsets", self.subsets)):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"'{key}' names the level '{name}'; the ladder has {', '.join(known)}")
         return self
 
     @property

@@ -1,7 +1,6 @@
 """The convergence ladder: named DFT settings in order of cost, the reference last.
 
-A level says how finely the calculation is done, not by which code: every engine turns the same level
-into its own input.
+A level sets the accuracy of a calculation, not the code: every engine translates the same level to its own input.
 """
 
 from collections.abc import Sequence
@@ -15,50 +14,45 @@ from pydantic import Field, field_validator
 from paretofit.core import Array, Name, StrictPositiveFloat, StrictSettings
 from paretofit.dataset import check_level_name
 
-EXACT = 1e-9  # a quotient this close above a whole number is that number: 2.0000000001 points are 2
+PositiveInt = Annotated[int, Field(ge=1, strict=True)]
+CEIL_TOLERANCE = 1e-9  # a quotient this close above an integer is rounded down: 2.0000000001 points are 2
 
 
 class SmearingSettings(StrictSettings):
     """Occupation of the states near the Fermi level."""
 
     method: Literal["methfessel-paxton", "fermi-dirac", "gaussian", "fixed"] = Field(
-        "methfessel-paxton", description="'fixed': whole occupations, for insulators"
+        "methfessel-paxton", description="Smearing method; 'fixed': integer occupations, for insulators."
     )
-    order: Annotated[int, Field(ge=1, le=4, strict=True)] = Field(1, description="of Methfessel-Paxton")
-    width_ev: StrictPositiveFloat = Field(0.2, description="width, eV")
+    order: Annotated[int, Field(ge=1, le=4, strict=True)] = Field(1, description="Order of Methfessel-Paxton smearing.")
+    width_ev: StrictPositiveFloat = Field(0.2, description="Width, eV.")
 
 
 class ScfSettings(StrictSettings):
-    """When a self-consistent calculation is done; tight, or it masks what the level itself does."""
+    """Convergence of the self-consistent field; it must be tight, or its errors hide those of the level."""
 
-    energy_ev_per_electron: StrictPositiveFloat = Field(
-        1e-5, description="change of the energy, eV per valence electron"
-    )
-    density_electrons: StrictPositiveFloat = Field(
-        1e-5, description="change of the density, electrons per valence electron"
-    )
-    max_iterations: Annotated[int, Field(ge=1, strict=True)] = Field(
-        200, description="iterations of the first attempt; each retry has twice as many"
-    )
+    energy_ev_per_electron: StrictPositiveFloat = Field(1e-5, description="Change of the energy, eV per electron.")
+    density_electrons: StrictPositiveFloat = Field(1e-5, description="Change of the density per valence electron.")
+    max_iterations: PositiveInt = Field(200, description="Iterations; each retry has twice as many.")
 
 
 class Level(StrictSettings):
-    """One rung of the ladder."""
+    """Convergence level of the ladder."""
 
-    name: Name = Field(description="the level's name in the dataset")
-    cutoff_ev: StrictPositiveFloat | None = Field(None, description="plane-wave cutoff, eV")
+    name: Name = Field(description="Name of the level in the dataset.")
+    cutoff_ev: StrictPositiveFloat | None = Field(None, description="Plane-wave cutoff, eV.")
     kspacing_per_angstrom: StrictPositiveFloat | None = Field(
-        None, description="k-point spacing, 1/Å, with the 2π (VASP's KSPACING); null: Gamma only"
+        None, description="k-point spacing, 1/Å, including the 2π (KSPACING of VASP); null: Gamma only."
     )
-    functional: str = Field("PBE", description="exchange-correlation functional")
-    smearing: SmearingSettings = Field(SmearingSettings(), description="smearing")
-    scf: ScfSettings = Field(ScfSettings(), description="self-consistency")
-    options: dict[str, Any] = Field({}, description="further keywords for the engine's calculator at this level")
+    functional: str = Field("PBE", description="Exchange-correlation functional.")
+    smearing: SmearingSettings = Field(SmearingSettings(), description="Smearing of the occupations.")
+    scf: ScfSettings = Field(ScfSettings(), description="Convergence of the self-consistent field.")
+    options: dict[str, Any] = Field({}, description="Further keywords of the engine's calculator at this level.")
 
     @field_validator("name")
     @classmethod
-    def _usable(cls, value: str) -> str:
-        check_level_name(value)  # the dataset's rule, before anything is computed
+    def _check_name(cls, value: str) -> str:
+        check_level_name(value)  # as the dataset does, but before anything is computed
         return value
 
     def kpoints(self, atoms: Atoms) -> tuple[int, int, int]:
@@ -66,10 +60,10 @@ class Level(StrictSettings):
         return kpoint_mesh(atoms.cell[:], atoms.pbc, self.kspacing_per_angstrom)
 
     def to_metadata(self) -> dict[str, Any]:
-        """What is stored with the level's labels."""
-        kept = self.model_dump(exclude={"name", "options", "scf"})
+        """Settings that are stored with the labels of the level."""
+        metadata = self.model_dump(exclude={"name", "options", "scf"})
         tolerances = self.scf.model_dump(exclude={"max_iterations"})
-        return {**kept, "scf": tolerances, **({"options": self.options} if self.options else {})}
+        return {**metadata, "scf": tolerances, **({"options": self.options} if self.options else {})}
 
     def resolution(self) -> tuple[float, float]:
         """Cutoff, and minus the k-point spacing: both grow from level to level."""
@@ -85,34 +79,29 @@ PAPER_LADDER = tuple(
 """The six levels of Table 1 in Baghishov et al., doi 10.1039/d5dd00294j."""
 
 
-def check_ladder(levels: Sequence[Level]) -> None:
-    """Refuse a ladder whose names repeat, or that is not ordered by cost.
-
-    Raises
-    ------
-    ValueError
-        If a level is coarser than the one before it in cutoff or k-point spacing.
-    """
+def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    """Raise `ValueError` if names repeat, or a level is coarser than the one before it in cutoff or k-point spacing."""
     names = [level.name for level in levels]
     if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
-        raise ValueError(f"the level '{repeated[0]}' is there twice")
+        raise ValueError(f"the ladder has two levels with the name '{repeated[0]}'; rename one of them")
     for lower, upper in pairwise(levels):
         if lower.model_dump(exclude={"name"}) == upper.model_dump(exclude={"name"}):
-            raise ValueError(f"the levels '{lower.name}' and '{upper.name}' say the same; leave one of them out")
-        if any(above < below for below, above in zip(lower.resolution(), upper.resolution(), strict=True)):
+            raise ValueError(f"levels '{lower.name}' and '{upper.name}' have identical settings; remove one of them")
+        if any(fine < coarse for coarse, fine in zip(lower.resolution(), upper.resolution(), strict=True)):
             raise ValueError(
-                f"the ladder is out of order: level '{upper.name}' ({_described(upper)}) is coarser than "
-                f"'{lower.name}' ({_described(lower)}) before it; order levels by cost, the reference last"
+                f"the ladder is out of order: level '{upper.name}' ({_describe(upper)}) is coarser than "
+                f"'{lower.name}' ({_describe(lower)}) before it; order levels by cost, the reference last"
             )
+    return levels
 
 
-def _described(level: Level) -> str:
+def _describe(level: Level) -> str:
     spacing = level.kspacing_per_angstrom
     return f"{level.cutoff_ev or 0:g} eV, {'Gamma only' if spacing is None else f'{spacing:g} 1/Å'}"
 
 
 def kpoint_mesh(cell: Array, pbc: Sequence[bool] | Array, spacing: float | None) -> tuple[int, int, int]:
-    """Gamma-centred mesh ``N_i = max(1, ceil(|b_i| / spacing))``, reciprocal vectors with the 2π.
+    """Gamma-centred mesh ``N_i = max(1, ceil(|b_i| / spacing))``, with reciprocal vectors that include the 2π.
 
     Parameters
     ----------
@@ -121,7 +110,7 @@ def kpoint_mesh(cell: Array, pbc: Sequence[bool] | Array, spacing: float | None)
     pbc : (3,) bool
         One point along directions that are not periodic.
     spacing : float or None
-        1/Å, as VASP's KSPACING; None: Gamma only.
+        1/Å, as KSPACING of VASP; None: Gamma only.
 
     Returns
     -------
@@ -143,6 +132,6 @@ def kpoint_mesh(cell: Array, pbc: Sequence[bool] | Array, spacing: float | None)
         raise ValueError(f"the k-point spacing must be above 0; got {spacing}")
     complete = Atoms(cell=cell).cell.complete()
     lengths = 2 * np.pi * np.linalg.norm(complete.reciprocal()[:], axis=1)
-    counts = np.maximum(1, np.ceil(lengths / spacing - EXACT)).astype(int)
+    counts = np.maximum(1, np.ceil(lengths / spacing - CEIL_TOLERANCE)).astype(int)
     x, y, z = (int(count) if periodic else 1 for count, periodic in zip(counts, pbc, strict=True))
     return (x, y, z)

@@ -1,12 +1,11 @@
 """Settings of the active-learning loop: the section 'learning' of a study, and the others that the loop needs."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings
-from paretofit.execution import ClusterSettings, expand_cluster_name
+from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
+from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.potentials.mace import MaceSettings
 from paretofit.structures import AugmentSettings
@@ -14,7 +13,6 @@ from paretofit.structures import AugmentSettings
 Count = Annotated[int, Field(ge=1, strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, lt=1, strict=True)]
-PathList = Annotated[list[Path], BeforeValidator(lambda value: [value] if isinstance(value, str | Path) else value)]
 
 
 class RangeOrGridSettings(StrictSettings):
@@ -106,7 +104,7 @@ class ExploreSettings(StrictSettings):
     integrator: Literal["ase", "lammps"] | None = Field(
         None, description="program that integrates; by default lammps for SNAP and ase for neural networks"
     )
-    start_structures: PathList = Field([], description="files of start structures; by default the initial candidates")
+    start_structures: StudyPaths = Field([], description="files of start structures; by default the initial candidates")
     temperature_k: RangeOrGridSettings = Field(
         RangeOrGridSettings(low=0.0, high=1000.0), description="temperatures in K: [lowest, highest] or {grid: [...]}"
     )
@@ -176,7 +174,7 @@ class LevelSettings(StrictSettings):
 class LearnSettings(StrictSettings):
     """The active-learning loop."""
 
-    structures: PathList = Field([], description="files of candidates, in addition to those of 'augmentation'")
+    structures: StudyPaths = Field([], description="files of candidates, in addition to those of 'augmentation'")
     n_initial: Count | None = Field(None, description="number of candidates to label first; by default all")
     max_iterations: Count = Field(10, description="largest number of iterations")
     seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="random seed of the loop")
@@ -199,10 +197,8 @@ class LearnStudy(StrictSettings):
     """Sections of a study that `paretofit learn` needs."""
 
     name: str = "study"
-    dataset: Path | None = Field(None, description="labelled configurations (HDF5) to start from, if there are any")
+    dataset: StudyPath | None = Field(None, description="labelled configurations (HDF5) to start from, if there are any")
     labelling: LabelSettings = Field(description="the engine and the levels that compute the labels")
     augmentation: AugmentSettings | None = Field(None, description="generation of the first candidates")
     learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")
-    cluster: Annotated[ClusterSettings | None, BeforeValidator(expand_cluster_name)] = Field(
-        None, description="where tasks run"
-    )
+    cluster: ClusterSettings | None = Field(None, description="where tasks run")

@@ -1,162 +1,145 @@
-"""What to make out of a handful of structures: the section 'augmentation' of a study."""
+"""Section 'augmentation' of a study: the candidates to generate from a handful of structures."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from ase.data import atomic_numbers
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings
+from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
 
-SHORTEST_CUTOFF, LONGEST_CUTOFF = 0.5, 25.0  # Å, what LAMMPS can do
+DEFAULT_COUNT_HELP = "Number of these candidates; null: a share of 'n_candidates'."
 
+
+def check_symbol(symbol: str) -> str:
+    """Refuse what is not a chemical symbol."""
+    if not atomic_numbers.get(symbol):
+        raise ValueError(f"'{symbol}' is not a chemical symbol")
+    return symbol
+
+
+Symbol = Annotated[str, AfterValidator(check_symbol)]
 Count = Annotated[int, Field(ge=0, strict=True)]
-Share = Annotated[float, Field(ge=0, le=1, strict=True)]
-AUTO = "null: a share of 'n_candidates'"
-
-
-def check_symbols(symbols: list[str]) -> list[str]:
-    """Refuse what is no chemical symbol."""
-    for symbol in symbols:
-        if not atomic_numbers.get(symbol):
-            raise ValueError(f"'{symbol}' is not a chemical symbol")
-    return symbols
+PositiveInt = Annotated[int, Field(ge=1, strict=True)]
+ClusterSize = Annotated[int, Field(ge=2, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+NonNegativeFloat = Annotated[float, Field(ge=0, strict=True)]
+Compression = Annotated[float, Field(ge=0, lt=1, strict=True)]
+DistanceRatio = Annotated[float, Field(ge=0, lt=2, strict=True)]
+PositiveRatio = Annotated[float, Field(gt=0, lt=2, strict=True)]
+Cutoff = Annotated[float, Field(ge=0.5, le=25.0, strict=True)]  # Å, what LAMMPS accepts
+VolumeRange = tuple[StrictPositiveFloat, StrictPositiveFloat]
 
 
 class DistortionSettings(StrictSettings):
     """Random displacements of all atoms."""
 
-    count: Count | None = Field(None, description=AUTO)
-    fraction: Share = Field(0.3, description="largest displacement, as a share of the nearest-neighbour distance")
+    count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
+    fraction: Fraction = Field(0.3, description="Largest displacement over the nearest-neighbour distance.")
 
 
 class StrainSettings(StrictSettings):
     """Strain along the periodic directions."""
 
-    count: Count | None = Field(None, description=AUTO)
-    compress: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(0.2, description="largest isotropic compression")
-    stretch: Annotated[float, Field(ge=0, strict=True)] = Field(0.6, description="largest isotropic extension")
-    anisotropic: Share = Field(0.0, description="largest further strain of each direction")
-    shear: Share = Field(0.0, description="largest shear strain")
-    fraction: Share = Field(
-        0.0, description="displacements besides, at most this share of the nearest-neighbour distance"
-    )
+    count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
+    compress: Compression = Field(0.2, description="Largest isotropic compression.")
+    stretch: NonNegativeFloat = Field(0.6, description="Largest isotropic extension.")
+    anisotropic: Fraction = Field(0.0, description="Largest additional strain of each direction.")
+    shear: Fraction = Field(0.0, description="Largest shear strain.")
+    fraction: Fraction = Field(0.0, description="Largest displacement besides, over the nearest-neighbour distance.")
 
 
 class VacancySettings(StrictSettings):
     """Atoms removed from distorted structures."""
 
-    share: Share = Field(0.3, description="vacancy structures for each distorted one, their parents")
-    n_vacancies: Annotated[int, Field(ge=1, strict=True)] = Field(2, description="atoms to remove")
+    share: Fraction = Field(0.3, description="Number of vacancy structures for each distorted structure.")
+    n_vacancies: PositiveInt = Field(2, description="Number of atoms to remove.")
 
 
 class AtomClusterSettings(StrictSettings):
     """Free clusters, assembled atom by atom."""
 
-    count: Count | None = Field(None, description=AUTO)
+    count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
     distance: StrictPositiveFloat | dict[str, StrictPositiveFloat] = Field(
-        1.5, description="Å; neighbours lie between 1 and √3 times this; or by pair, such as {Si-C: 1.9, Si-Si: 2.3}"
+        1.5, description="Distance, Å, of neighbours: 1 to √3 times this; or by pair, such as {Si-C: 1.9, Si-Si: 2.3}."
     )
-    min_atoms: Annotated[int, Field(ge=2, strict=True)] = Field(2, description="smallest cluster")
-    max_atoms: Annotated[int, Field(ge=2, strict=True)] = Field(30, description="largest cluster")
+    min_atoms: ClusterSize = Field(2, description="Number of atoms of the smallest cluster.")
+    max_atoms: ClusterSize = Field(30, description="Number of atoms of the largest cluster.")
 
     @field_validator("distance")
     @classmethod
-    def _pairs(cls, value: Any) -> Any:
+    def _check_pairs(cls, value: Any) -> Any:
         for pair in value if isinstance(value, dict) else ():
-            if len(pair.split("-")) != 2:
+            symbols = pair.split("-")
+            if len(symbols) != 2:
                 raise ValueError(f"'{pair}' is not a pair of elements such as Si-C")
-            check_symbols(pair.split("-"))
+            for symbol in symbols:
+                check_symbol(symbol)
         return value
 
     def get_pair_distances(self) -> float | dict[tuple[str, str], float]:
         """The distance, or the distance by pair of symbols."""
         if not isinstance(self.distance, dict):
             return self.distance
-        pairs = {tuple(pair.split("-")): value for pair, value in self.distance.items()}
-        return {(first, second): value for (first, second), value in pairs.items()}
+        return {(pair.split("-")[0], pair.split("-")[1]): value for pair, value in self.distance.items()}
 
 
 class SlabSettings(StrictSettings):
     """Slabs of every structure that is periodic in three directions."""
 
     miller_indices: list[tuple[StrictInt, StrictInt, StrictInt]] = Field(
-        [(1, 1, 1), (1, 1, 0), (1, 0, 0)], description="Miller indices, of the cell vectors as given; [] for no slabs"
+        [(1, 1, 1), (1, 1, 0), (1, 0, 0)],
+        description="Miller indices that refer to the cell vectors of the structure; [] for no slabs.",
     )
-    min_thickness: StrictPositiveFloat = Field(10.0, description="Å, at least")
+    min_thickness: StrictPositiveFloat = Field(10.0, description="Smallest thickness, Å.")
 
 
 class SubstitutionSettings(StrictSettings):
     """Atoms of different elements swapped, in structures of several species."""
 
-    share: Share = Field(0.2, description="substituted structures for each that was made before, their parents")
-    swapped_fraction: Share = Field(0.2, description="share of the atoms that move")
+    share: Fraction = Field(0.2, description="Number of substituted structures for each candidate of the other kinds.")
+    swapped_fraction: Fraction = Field(0.2, description="Fraction of the atoms that are swapped.")
 
 
 class AlloySettings(StrictSettings):
     """Sites occupied at random, in structures of several species."""
 
-    count: Count | None = Field(None, description=AUTO)
-    elements: list[str] = Field([], description="by default those of the structure")
+    count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
+    elements: list[Symbol] = Field([], description="Elements of the alloy; by default those of the structure.")
 
     @field_validator("elements")
     @classmethod
-    def _symbols(cls, values: list[str]) -> list[str]:
-        if len(set(values)) == 1:
-            raise ValueError(f"an alloy needs two elements or more; got {values[0]} alone")
-        return check_symbols(values)
+    def _check_number(cls, symbols: list[str]) -> list[str]:
+        if len(set(symbols)) == 1:
+            raise ValueError(f"an alloy needs two elements or more; got {symbols[0]} alone")
+        return symbols
 
 
 class FilterSettings(StrictSettings):
-    """What a candidate must not be."""
+    """Conditions that a candidate must meet."""
 
-    min_distance_ratio: Annotated[float, Field(ge=0, lt=2, strict=True)] = Field(
-        0.6, description="atoms closer than this share of the sum of their radii are refused"
-    )
-    radii: dict[str, StrictPositiveFloat] = Field({}, description="Å by element; by default covalent radii")
-    duplicate_tolerance: Annotated[float, Field(ge=0, strict=True)] = Field(
-        1e-4, description="structures whose descriptors differ by less than this share are the same"
-    )
-    max_force: StrictPositiveFloat | None = Field(None, description="eV/Å, under 'force_engine'; null: any")
-    force_engine: dict[str, Any] | None = Field(
-        None, description="an engine, as under 'labelling', cheap enough to compute the forces of every candidate"
-    )
-
-    @field_validator("radii")
-    @classmethod
-    def _symbols(cls, values: dict[str, float]) -> dict[str, float]:
-        check_symbols(list(values))
-        return values
+    min_distance_ratio: DistanceRatio = Field(0.6, description="Smallest distance over the sum of two radii.")
+    radii: dict[Symbol, StrictPositiveFloat] = Field({}, description="Radii by element, Å; by default covalent.")
+    duplicate_tolerance: NonNegativeFloat = Field(1e-4, description="Relative difference of descriptors of duplicates.")
+    max_force: StrictPositiveFloat | None = Field(None, description="Largest force, eV/Å; null: any.")
+    force_engine: dict[str, Any] | None = Field(None, description="Cheap engine for 'max_force', as under 'labelling'.")
 
 
 class EntropySettings(StrictSettings):
-    """Configurations that maximise the entropy of the set, from elements alone."""
+    """Configurations that maximise the entropy of the set, generated from elements alone."""
 
-    count: Count = Field(0, description="configurations of this kind, besides 'n_candidates'")
-    composition: dict[str, StrictPositiveFloat] = Field(
-        {}, description="shares by element, such as {Be: 1} or {W: 3, Be: 1}"
-    )
-    volume_per_atom: tuple[StrictPositiveFloat, StrictPositiveFloat] = Field(
-        (6.0, 12.0), description="Å³ for each atom, smallest and largest"
-    )
-    n_atoms_range: tuple[Annotated[int, Field(ge=1, strict=True)], Annotated[int, Field(ge=1, strict=True)]] = Field(
-        (8, 32), description="atoms, fewest and most"
-    )
-    twojmax: Annotated[int, Field(ge=0, le=8, strict=True)] = Field(6, description="of the descriptors")
-    cutoff: Annotated[float, Field(ge=SHORTEST_CUTOFF, le=LONGEST_CUTOFF, strict=True)] = Field(
-        4.8, description="Å, of the descriptors"
-    )
-    max_steps: Count = Field(30, description="gradient steps for each configuration")
-    min_distance_ratio: Annotated[float, Field(gt=0, lt=2, strict=True)] = Field(
-        0.7, description="no two atoms closer than this share of the sum of their radii"
-    )
-    max_starts: Annotated[int, Field(ge=1, strict=True)] = Field(
-        3, description="beginnings, at most, until the set gains"
-    )
+    count: Count = Field(0, description="Number of these configurations, in addition to 'n_candidates'.")
+    composition: dict[Symbol, StrictPositiveFloat] = Field({}, description="Element ratios, such as {W: 3, Be: 1}.")
+    volume_per_atom: VolumeRange = Field((6.0, 12.0), description="Smallest and largest volume per atom, Å³.")
+    n_atoms_range: tuple[PositiveInt, PositiveInt] = Field((8, 32), description="Smallest and largest number of atoms.")
+    twojmax: Annotated[int, Field(ge=0, le=8, strict=True)] = Field(6, description="2J_max of the descriptors.")
+    cutoff: Cutoff = Field(4.8, description="Cutoff of the descriptors, Å.")
+    max_steps: Count = Field(30, description="Largest number of gradient steps for each configuration.")
+    min_distance_ratio: PositiveRatio = Field(0.7, description="Smallest distance over the sum of two radii.")
+    max_starts: PositiveInt = Field(3, description="Largest number of random starts until the set's entropy grows.")
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        check_symbols(list(self.composition))
+    def _check_ranges(self) -> Self:
         for name in ("volume_per_atom", "n_atoms_range"):
             low, high = getattr(self, name)
             if low > high:
@@ -167,41 +150,37 @@ class EntropySettings(StrictSettings):
 
 
 class AugmentSettings(StrictSettings):
-    """What to make out of a handful of structures."""
+    """Candidates to generate from a handful of structures."""
 
-    structures: list[Path] = Field([], description="files of structures to begin from, anything ASE reads")
-    output: Path = Field(Path("candidates.extxyz"), description="extended XYZ to write")
-    n_candidates: Count = Field(1000, description="candidates in all, besides those of 'entropy'")
-    seed: Count = Field(1, description="of everything random")
-    min_length: Annotated[float, Field(ge=0, strict=True)] = Field(
-        18.0, description="Å; structures are repeated until every periodic length is at least this"
-    )
-    max_atoms: Annotated[int, Field(ge=1, strict=True)] = Field(450, description="atoms in a candidate, at most")
-    vacuum: StrictPositiveFloat = Field(15.0, description="Å along directions that are not periodic")
-    distorted: DistortionSettings = Field(DistortionSettings(), description="distortions")
-    strained: StrainSettings = Field(StrainSettings(), description="strain")
-    vacancies: VacancySettings = Field(VacancySettings(), description="vacancies")
-    clusters: AtomClusterSettings = Field(AtomClusterSettings(), description="clusters")
-    slabs: SlabSettings = Field(SlabSettings(), description="slabs")
-    isolated_atoms: bool = Field(True, description="one free atom of each element")
-    substitutions: SubstitutionSettings = Field(SubstitutionSettings(), description="substitutions")
-    alloys: AlloySettings = Field(AlloySettings(), description="alloys")
-    entropy: EntropySettings = Field(EntropySettings(), description="entropy-maximised configurations")
-    filters: FilterSettings = Field(FilterSettings(), description="filters")
-    max_attempts: Annotated[int, Field(ge=1, strict=True)] = Field(
-        50, description="attempts at each candidate before it is given up, and counted"
-    )
+    structures: StudyPaths = Field([], description="Files with the structures to start from, in any format of ASE.")
+    output: StudyPath = Field(Path("candidates.extxyz"), description="Extended XYZ file to write.")
+    n_candidates: Count = Field(1000, description="Total number of candidates, without those of 'entropy'.")
+    seed: Count = Field(1, description="Random seed of all candidates.")
+    min_length: NonNegativeFloat = Field(18.0, description="Smallest periodic length of supercells, Å.")
+    max_atoms: PositiveInt = Field(450, description="Largest number of atoms of a candidate.")
+    vacuum: StrictPositiveFloat = Field(15.0, description="Vacuum, Å, along directions that are not periodic.")
+    distorted: DistortionSettings = Field(DistortionSettings(), description="Random displacements.")
+    strained: StrainSettings = Field(StrainSettings(), description="Random strains.")
+    vacancies: VacancySettings = Field(VacancySettings(), description="Vacancies in distorted structures.")
+    clusters: AtomClusterSettings = Field(AtomClusterSettings(), description="Free clusters.")
+    slabs: SlabSettings = Field(SlabSettings(), description="Slabs of bulk structures.")
+    isolated_atoms: bool = Field(True, description="Whether to add a free atom of each element.")
+    substitutions: SubstitutionSettings = Field(SubstitutionSettings(), description="Swaps of different elements.")
+    alloys: AlloySettings = Field(AlloySettings(), description="Sites occupied at random.")
+    entropy: EntropySettings = Field(EntropySettings(), description="Entropy-maximised configurations.")
+    filters: FilterSettings = Field(FilterSettings(), description="Conditions that a candidate must meet.")
+    max_attempts: PositiveInt = Field(50, description="Attempts at a candidate before it is given up, and counted.")
 
     @model_validator(mode="after")
-    def _writable(self) -> Self:
+    def _check_limits(self) -> Self:
+        clusters, entropy = self.clusters, self.entropy
         if self.output.suffix not in {".extxyz", ".xyz"}:
             raise ValueError(f"'output' is extended XYZ, a name that ends in .extxyz; got {self.output.name}")
-        if self.clusters.min_atoms > self.clusters.max_atoms:
+        if clusters.min_atoms > clusters.max_atoms:
             raise ValueError("'clusters.min_atoms' must be at most 'clusters.max_atoms'")
-        if self.clusters.count and self.clusters.min_atoms > self.max_atoms:
+        if clusters.count and clusters.min_atoms > self.max_atoms:
             raise ValueError(f"'clusters.min_atoms' must be at most 'max_atoms', {self.max_atoms}")
-        if self.entropy.count and self.entropy.n_atoms_range[1] > self.max_atoms:
-            raise ValueError(
-                f"'entropy.n_atoms_range' goes up to {self.entropy.n_atoms_range[1]}, more than 'max_atoms', {self.max_atoms}"
-            )
+        largest = entropy.n_atoms_range[1]
+        if entropy.count and largest > self.max_atoms:
+            raise ValueError(f"'entropy.n_atoms_range' goes up to {largest}, more than 'max_atoms', {self.max_atoms}")
         return self

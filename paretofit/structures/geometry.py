@@ -1,25 +1,19 @@
 """Lengths, directions and distances of structures that may be periodic in any number of directions.
 
-Cell vectors are rows. Along directions that are not periodic a cell vector only says where the vacuum is; nothing
-here depends on its length.
+Cell vectors are rows. Along directions that are not periodic a cell vector only tells where the vacuum is; nothing
+in this module depends on its length.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 from ase.neighborlist import neighbor_list
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from paretofit.core import Array
 
-    from paretofit.core import Array
-
-
-FIRST_REACH = 3.0  # Å; the first radius in which neighbours are looked for
+INITIAL_RANGE_ANGSTROM = 3.0  # the first radius within which neighbours are searched
 
 
 def list_elements(structures: Iterable[Atoms]) -> list[str]:
@@ -27,7 +21,7 @@ def list_elements(structures: Iterable[Atoms]) -> list[str]:
     return sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
 
 
-def spanned(atoms: Atoms) -> Atoms:
+def drop_vacuum_vectors(atoms: Atoms) -> Atoms:
     """A copy whose cell has only its periodic vectors, which is all that distances depend on."""
     copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     copy.cell[~copy.pbc] = 0.0
@@ -36,22 +30,22 @@ def spanned(atoms: Atoms) -> Atoms:
 
 def nearest_distance(atoms: Atoms) -> float:
     """Shortest distance between two atoms, or an atom and its own image, Å; infinite for a single free atom."""
-    copy = spanned(atoms)
+    copy = drop_vacuum_vectors(atoms)
     longest = float(np.linalg.norm(np.array(copy.cell[copy.pbc]).reshape(-1, 3), axis=1).sum())
     extent = float(np.linalg.norm(np.ptp(copy.positions, axis=0)))
-    reach = FIRST_REACH
+    radius = INITIAL_RANGE_ANGSTROM
     while True:
-        distances = neighbor_list("d", copy, reach)
+        distances = neighbor_list("d", copy, radius)
         if len(distances):
             return float(distances.min())
-        if reach > longest + extent + FIRST_REACH:
+        if radius > longest + extent + INITIAL_RANGE_ANGSTROM:
             return float("inf")
-        reach *= 2
+        radius *= 2
 
 
-def shortest_pair_distances(atoms: Atoms, reach: float) -> dict[tuple[int, int], float]:
-    """Shortest distance by pair of atomic numbers, Å, among pairs closer than `reach`."""
-    first, second, distances = neighbor_list("ijd", spanned(atoms), reach)
+def shortest_pair_distances(atoms: Atoms, max_distance: float) -> dict[tuple[int, int], float]:
+    """Shortest distance by pair of atomic numbers, Å, among pairs closer than `max_distance`."""
+    first, second, distances = neighbor_list("ijd", drop_vacuum_vectors(atoms), max_distance)
     shortest: dict[tuple[int, int], float] = {}
     for i, j, distance in zip(atoms.numbers[first], atoms.numbers[second], distances, strict=True):
         pair = (min(int(i), int(j)), max(int(i), int(j)))
@@ -62,24 +56,18 @@ def shortest_pair_distances(atoms: Atoms, reach: float) -> dict[tuple[int, int],
 def periodic_projector(atoms: Atoms) -> Array:
     """``(3, 3)``: the projection onto the space that the periodic cell vectors span."""
     vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
-    if not len(vectors):
-        return np.zeros((3, 3))
     basis, _ = np.linalg.qr(vectors.T)
     return np.asarray(basis @ basis.T)
 
 
 def add_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
-    """A copy with `vacuum` Å of empty space along every direction that is not periodic, atoms in its middle.
+    """A copy with `vacuum` Å of empty space along every direction that is not periodic, and the atoms in its middle.
 
-    Those cell vectors stand at right angles to the periodic ones and to each other, whatever the cell was before, so
-    that the space between images is what is asked for in a triclinic cell, too.
+    Those cell vectors become perpendicular to the periodic ones and to each other, whatever the cell was before, so
+    that the space between images is as requested in a triclinic cell, too.
     """
     copy: Atoms = atoms.copy()
-    if copy.pbc.all():
-        return copy
-    cell = np.array(copy.cell[:])
-    cell[~copy.pbc] = 0.0
-    cell[~copy.pbc] = np.array(complete_cell(cell))[~copy.pbc]  # unit vectors at right angles
+    cell = _complete_cell(copy)
     for axis in np.flatnonzero(~copy.pbc):
         unit = cell[axis] / np.linalg.norm(cell[axis])
         heights = copy.positions @ unit
@@ -91,25 +79,29 @@ def add_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
 
 
 def widest_gap(atoms: Atoms) -> tuple[float, int]:
-    """Widest empty space between planes of atoms along a periodic direction, Å, and the number of that cell vector.
+    """Widest empty space between planes of atoms along a periodic direction, Å, and the index of that cell vector.
 
-    Measured at right angles to the other two cell vectors; 0 where nothing is periodic.
+    Measured perpendicular to the other two cell vectors; 0 if nothing is periodic.
     """
-    cell = np.array(complete_cell(spanned(atoms).cell))
+    cell = _complete_cell(atoms)
     widest = 0.0, 0
     for axis in np.flatnonzero(atoms.pbc).tolist():
         normal = np.cross(cell[axis - 2], cell[axis - 1])
         height = abs(float(cell[axis] @ normal)) / float(np.linalg.norm(normal))
-        places = np.sort(np.linalg.solve(cell.T, atoms.positions.T)[axis] % 1.0)
-        gaps = np.diff(places, append=places[0] + 1.0)
+        coordinates = np.sort(np.linalg.solve(cell.T, atoms.positions.T)[axis] % 1.0)
+        gaps = np.diff(coordinates, append=coordinates[0] + 1.0)
         widest = max(widest, (float(gaps.max()) * height, axis))
     return widest
 
 
 def measure_thickness(atoms: Atoms) -> float:
-    """Largest extent of the atoms along a direction that is not periodic, Å; 0 where all are."""
-    cell = np.array(atoms.cell[:])
-    cell[~atoms.pbc] = 0.0
-    cell = np.array(complete_cell(cell))
-    extents = [float(np.ptp(atoms.positions @ (v / np.linalg.norm(v)))) for v in cell[~atoms.pbc]]
-    return max(extents, default=0.0)
+    """Largest extent of the atoms along a direction that is not periodic, Å; 0 if all are periodic."""
+    vectors = _complete_cell(atoms)[~atoms.pbc]
+    return max((float(np.ptp(atoms.positions @ (v / np.linalg.norm(v)))) for v in vectors), default=0.0)
+
+
+def _complete_cell(atoms: Atoms) -> Array:
+    """``(3, 3)``: the cell, with unit vectors perpendicular to the periodic ones in place of the others."""
+    cell = np.array(drop_vacuum_vectors(atoms).cell)
+    cell[~atoms.pbc] = complete_cell(cell)[~atoms.pbc]  # which also returns the others with rounding errors
+    return cell

@@ -1,38 +1,33 @@
 """Candidates of each random kind: how many of them, from which structure, with which settings."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import product
 
 import numpy as np
+from ase import Atoms
 
 from paretofit.core import InputError
 from paretofit.structures import operations as kinds
+from paretofit.structures.augment_settings import AugmentSettings
+from paretofit.structures.candidates import Candidates, Draw
 from paretofit.structures.filters import get_radius
+from paretofit.structures.geometry import list_elements
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ase import Atoms
-
-    from paretofit.structures.augment_settings import AugmentSettings
-    from paretofit.structures.candidates import Candidates, Draw
-
-SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
+DEFAULT_SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.0}
 
 
 @dataclass(frozen=True)
 class ParentStructure:
-    """A structure that others are made from.
+    """A structure that candidates are made from.
 
     Attributes
     ----------
     atoms : ase.Atoms
     input_name : str
-        Of the input that it comes from.
+        Name of the input that it was made from.
     description : str
-        Its own kind and ``config_id``.
+        Its kind and ``config_id``.
     nearest_distance : float
         Nearest-neighbour distance, Å.
     """
@@ -48,12 +43,12 @@ class CandidateGenerator:
 
     Parameters
     ----------
-    pool : sequence of Base
+    pool : sequence of ParentStructure
     settings : AugmentSettings
-    found : Candidates
-        What was made so far; vacancies and substitutions are made from it.
+    candidates : Candidates
+        Those generated so far; vacancies and substitutions are made from them.
     elements : sequence of str
-        Of clusters.
+        Elements of clusters.
     """
 
     def __init__(
@@ -63,137 +58,135 @@ class CandidateGenerator:
         candidates: Candidates,
         elements: Sequence[str],
     ) -> None:
-        self._settings, self._found, self._elements = settings, candidates, list(elements)
-        self._movable = [one for one in pool if len(one.atoms) > 1]
-        self._periodic = [one for one in pool if one.atoms.pbc.any()]
-        self._mixed = [one for one in pool if _is_mixed(one.atoms)]
+        self.settings, self.candidates, self._elements = settings, candidates, list(elements)
+        self._movable = [parent for parent in pool if len(parent.atoms) > 1]
+        self._periodic = [parent for parent in pool if parent.atoms.pbc.any()]
+        self._mixed = [parent for parent in pool if _is_mixed(parent.atoms)]
+        self._alloyable = self._movable if len(settings.alloys.elements) > 1 else self._mixed
         self._parents: dict[str, list[Atoms]] = {}
 
     def allocate_counts(self) -> dict[str, int]:
-        """How many of each kind make up the number that is asked for, in the order in which they are made."""
-        settings = self._settings
-        given = {
+        """Number of candidates of each kind, in the order in which they are generated, that add up to the total."""
+        settings, n_deterministic = self.settings, len(self.candidates.structures)
+        requested = {
             "distorted": settings.distorted.count,
             "strained": settings.strained.count,
             "cluster": settings.clusters.count,
             "alloy": settings.alloys.count,
         }
-        possible = {
-            "distorted": bool(self._movable),
-            "strained": bool(self._periodic),
-            "cluster": True,
-            "alloy": bool(self._movable if len(settings.alloys.elements) > 1 else self._mixed),
-        }
-        roomy = any(len(one.atoms) > settings.vacancies.n_vacancies for one in self._movable)
-        if settings.vacancies.share and not roomy:
-            self._found.skipped["vacancy"] = (
-                f"no structure has more than {settings.vacancies.n_vacancies} atoms; raise 'min_length', or lower "
-                "'vacancies.n_vacancies'"
-            )
-        if settings.alloys.count and not possible["alloy"]:
-            self._found.skipped["alloy"] = "no structure has two elements; name them under 'alloys.elements'"
-        lost = settings.vacancies.share if roomy else 0.0
-        swapped = settings.substitutions.share if self._mixed or possible["alloy"] else 0.0
-        left = (settings.n_candidates - len(self._found.structures)) / (1 + swapped)
-        children = {kind: 1 + (lost if kind == "distorted" else 0.0) for kind in given}
-        left -= sum(children[kind] * count for kind, count in given.items() if count is not None)
-        open_kinds = {kind: SHARES[kind] for kind, count in given.items() if count is None and possible[kind]}
-        unit = max(left, 0.0) / max(sum(children[kind] * share for kind, share in open_kinds.items()), 1e-9)
-        counts = {
-            kind: int(open_kinds.get(kind, 0.0) * unit) if count is None else count for kind, count in given.items()
-        }
-        counts = {kind: count if possible[kind] else 0 for kind, count in counts.items()}
-        counts["vacancy"] = int(lost * counts["distorted"])
-        made = sum(counts.values())
-        counts["substituted"] = int(swapped * (made + len(self._found.structures)))
-        short = settings.n_candidates - len(self._found.structures) - sum(counts.values())
-        filler = next((kind for kind in open_kinds if counts[kind]), None)  # what rounding has left over
+        vacancy_share, swapped_share, possible = self._find_possible_kinds()
+        n_parents = (settings.n_candidates - n_deterministic) / (1 + swapped_share)  # without substitutions
+        weights = {kind: 1 + (vacancy_share if kind == "distorted" else 0.0) for kind in requested}
+        n_parents -= sum(weights[kind] * count for kind, count in requested.items() if count is not None)
+        shares = {kind: DEFAULT_SHARES[kind] for kind in possible if requested[kind] is None}
+        unit = max(n_parents, 0.0) / max(sum(weights[kind] * share for kind, share in shares.items()), 1e-9)
+        counts = dict.fromkeys(requested, 0)
+        for kind in possible:
+            count = requested[kind]
+            counts[kind] = int(shares[kind] * unit) if count is None else count
+        counts["vacancy"] = int(vacancy_share * counts["distorted"])
+        counts["substituted"] = int(swapped_share * (n_deterministic + sum(counts.values())))
+        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # of rounding
+        filler = next((kind for kind in shares if counts[kind]), None)
         if filler is not None:
-            counts[filler] += max(short, 0)
+            counts[filler] += max(remainder, 0)
         return counts
 
+    def _find_possible_kinds(self) -> tuple[float, float, list[str]]:
+        """Shares of vacancies and substitutions, and the other kinds that these structures allow."""
+        settings, candidates = self.settings, self.candidates
+        n_vacancies, vacancy_share = settings.vacancies.n_vacancies, settings.vacancies.share
+        if not any(len(parent.atoms) > n_vacancies for parent in self._movable):
+            if vacancy_share:
+                candidates.skipped["vacancy"] = (
+                    f"no structure has more than {n_vacancies} atoms; raise 'min_length', or lower "
+                    "'vacancies.n_vacancies'"
+                )
+            vacancy_share = 0.0
+        if settings.alloys.count and not self._alloyable:
+            candidates.skipped["alloy"] = "no structure has two elements; name them under 'alloys.elements'"
+        pools = {"distorted": self._movable, "strained": self._periodic, "cluster": [True], "alloy": self._alloyable}
+        swapped_share = settings.substitutions.share if self._mixed or self._alloyable else 0.0
+        return vacancy_share, swapped_share, [kind for kind, pool in pools.items() if pool]
+
     def choose_filler_kind(self, counts: dict[str, int]) -> str | None:
-        """The kind that takes the place of what was given up: one whose count was not given, if it is made at all."""
-        settings = self._settings
-        free = {"distorted": settings.distorted.count, "strained": settings.strained.count}
-        return next((kind for kind, count in free.items() if count is None and counts[kind]), None)
+        """The kind that replaces candidates that were given up: one without a requested count, if there are any."""
+        requested = {"distorted": self.settings.distorted.count, "strained": self.settings.strained.count}
+        return next((kind for kind, count in requested.items() if count is None and counts[kind]), None)
 
     def generate(self, kind: str, index: int, rng: np.random.Generator) -> Draw:
-        """One attempt at candidate `index` of a kind; `InputError` if this draw cannot be made."""
+        """Attempt to generate candidate `index` of a kind; `InputError` if this draw is impossible."""
         return {
-            "distorted": self._distorted,
-            "strained": self._strained,
-            "cluster": self._cluster,
-            "alloy": self._alloy,
-            "vacancy": self._vacancy,
-            "substituted": self._substituted,
+            "distorted": self._distort,
+            "strained": self._strain,
+            "cluster": self._build_cluster,
+            "alloy": self._randomise_species,
+            "vacancy": self._create_vacancies,
+            "substituted": self._swap_atoms,
         }[kind](index, rng)
 
-    def _distorted(self, number: int, rng: np.random.Generator) -> Draw:
-        base, fraction = self._movable[number % len(self._movable)], self._settings.distorted.fraction
-        atoms = kinds.distort(base.atoms, rng, fraction, nearest_distance_angstrom=base.nearest_distance)
-        largest = float(np.linalg.norm(atoms.positions - base.atoms.positions, axis=1).max())
-        return atoms, f"{base.description} displaced by up to {largest:.3f} Å", base.input_name
+    def _distort(self, index: int, rng: np.random.Generator) -> Draw:
+        parent, fraction = self._movable[index % len(self._movable)], self.settings.distorted.fraction
+        atoms = kinds.distort(parent.atoms, rng, fraction, nearest_distance_angstrom=parent.nearest_distance)
+        largest = float(np.linalg.norm(atoms.positions - parent.atoms.positions, axis=1).max())
+        return atoms, f"{parent.description} displaced by up to {largest:.3f} Å", parent.input_name
 
-    def _strained(self, number: int, rng: np.random.Generator) -> Draw:
-        base, chosen = self._periodic[number % len(self._periodic)], self._settings.strained
-        atoms = kinds.apply_strain(base.atoms, rng, chosen.compress, chosen.stretch, chosen.anisotropic, chosen.shear)
-        axis = int(np.argmax(base.atoms.pbc))
-        factor = atoms.cell.lengths()[axis] / base.atoms.cell.lengths()[axis]
-        how = f"{base.description} strained; first periodic length times {factor:.4f}"
-        if not chosen.fraction:
-            return atoms, how, base.input_name
-        return kinds.distort(atoms, rng, chosen.fraction), f"{how}; displaced", base.input_name
+    def _strain(self, index: int, rng: np.random.Generator) -> Draw:
+        parent, strain = self._periodic[index % len(self._periodic)], self.settings.strained
+        atoms = kinds.apply_strain(parent.atoms, rng, strain.compress, strain.stretch, strain.anisotropic, strain.shear)
+        axis = int(np.argmax(parent.atoms.pbc))
+        factor = atoms.cell.lengths()[axis] / parent.atoms.cell.lengths()[axis]
+        how = f"{parent.description} strained; first periodic length times {factor:.4f}"
+        if not strain.fraction:
+            return atoms, how, parent.input_name
+        return kinds.distort(atoms, rng, strain.fraction), f"{how}; displaced", parent.input_name
 
-    def _cluster(self, number: int, rng: np.random.Generator) -> Draw:
-        del number
-        chosen, filters = self._settings.clusters, self._settings.filters
-        largest = min(chosen.max_atoms, self._settings.max_atoms)
-        size = int(rng.integers(min(chosen.min_atoms, largest), largest + 1))
+    def _build_cluster(self, _index: int, rng: np.random.Generator) -> Draw:
+        clusters, filters = self.settings.clusters, self.settings.filters
+        largest = min(clusters.max_atoms, self.settings.max_atoms)
+        size = int(rng.integers(min(clusters.min_atoms, largest), largest + 1))
         symbols = [str(symbol) for symbol in rng.choice(self._elements, size)]
-        given = chosen.get_pair_distances()
-        radius = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
-        distances = {  # not below what the filter lets through
-            (a, b): max(
-                kinds.get_pair_distance(given, a, b), 1.001 * filters.min_distance_ratio * (radius[a] + radius[b])
-            )
-            for a in radius
-            for b in radius
-        }
-        atoms = kinds.build_cluster(symbols, rng, distances, self._settings.vacuum)
+        requested = clusters.get_pair_distances()
+        radii = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
+        distances = {}
+        for first, second in product(radii, repeat=2):
+            smallest = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])  # the filter's limit
+            distances[first, second] = max(kinds.get_pair_distance(requested, first, second), smallest)
+        atoms = kinds.build_cluster(symbols, rng, distances, self.settings.vacuum)
         return atoms, f"{size} atoms one by one", None
 
-    def _alloy(self, number: int, rng: np.random.Generator) -> Draw:
-        elements = self._settings.alloys.elements
-        pool = self._movable if len(elements) > 1 else self._mixed
-        base = pool[number % len(pool)]
-        atoms = kinds.randomise_species(base.atoms, rng, elements or sorted(set(base.atoms.get_chemical_symbols())))
-        return atoms, f"sites of {base.description} occupied at random: {atoms.get_chemical_formula()}", base.input_name
+    def _randomise_species(self, index: int, rng: np.random.Generator) -> Draw:
+        parent = self._alloyable[index % len(self._alloyable)]
+        elements = self.settings.alloys.elements or list_elements([parent.atoms])
+        atoms = kinds.randomise_species(parent.atoms, rng, elements)
+        how = f"sites of {parent.description} occupied at random: {atoms.get_chemical_formula()}"
+        return atoms, how, parent.input_name
 
-    def _vacancy(self, number: int, rng: np.random.Generator) -> Draw:
-        del number
-        n = self._settings.vacancies.n_vacancies
-        parents = self._parents_of("vacancy", lambda one: one.info["config_type"] == "distorted" and len(one) > n)
-        if not parents:
-            raise InputError("no distorted structure was made to remove atoms from")
-        parent = parents[int(rng.integers(len(parents)))]
+    def _create_vacancies(self, _index: int, rng: np.random.Generator) -> Draw:
+        n = self.settings.vacancies.n_vacancies
+        parent = self._draw_parent(
+            "vacancy",
+            lambda atoms: atoms.info["config_type"] == "distorted" and len(atoms) > n,
+            "no distorted structure was made to remove atoms from",
+            rng,
+        )
         return kinds.create_vacancies(parent, rng, n), f"{n} atoms removed", int(parent.info["config_id"])
 
-    def _substituted(self, number: int, rng: np.random.Generator) -> Draw:
-        del number
-        parents = self._parents_of("substituted", _is_mixed)
-        if not parents:
-            raise InputError("no structure has two elements to swap")
-        parent = parents[int(rng.integers(len(parents)))]
-        atoms = kinds.swap_atoms(parent, rng, self._settings.substitutions.swapped_fraction)
-        moved = int((atoms.numbers != parent.numbers).sum())
-        return atoms, f"{moved} atoms swapped", int(parent.info["config_id"])
+    def _swap_atoms(self, _index: int, rng: np.random.Generator) -> Draw:
+        parent = self._draw_parent("substituted", _is_mixed, "no structure has two elements to swap", rng)
+        atoms = kinds.swap_atoms(parent, rng, self.settings.substitutions.swapped_fraction)
+        n_swapped = int((atoms.numbers != parent.numbers).sum())
+        return atoms, f"{n_swapped} atoms swapped", int(parent.info["config_id"])
 
-    def _parents_of(self, kind: str, fit: Callable[[Atoms], bool]) -> list[Atoms]:
-        """What was there that fits, when the first of a kind was made."""
+    def _draw_parent(
+        self, kind: str, is_parent: Callable[[Atoms], bool], error: str, rng: np.random.Generator
+    ) -> Atoms:
+        """Draw one of the candidates that qualify as parents, fixed when the first child of this kind is generated."""
         if kind not in self._parents:
-            self._parents[kind] = [one for one in self._found.structures if fit(one)]
-        return self._parents[kind]
+            self._parents[kind] = [atoms for atoms in self.candidates.structures if is_parent(atoms)]
+        if not self._parents[kind]:
+            raise InputError(error)
+        return self._parents[kind][int(rng.integers(len(self._parents[kind])))]
 
 
 def _is_mixed(atoms: Atoms) -> bool:

@@ -1,11 +1,10 @@
-"""Each kind of augmentation as a function: a structure and a random generator in, a new structure out.
+"""Each kind of augmentation as a function from a structure and a random generator to a new structure.
 
-Defaults are those of Bidoggia et al. (2025), section I.A.2. No function changes what it is given, and every one
-returns a structure whose directions that are not periodic are as they were.
+Defaults are those of Bidoggia et al. (2025), section I.A.2. No function changes its arguments, and all keep the
+directions that are not periodic as they are.
 """
 
-from __future__ import annotations
-
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,22 +15,17 @@ from ase.data import atomic_numbers
 from paretofit.core import Array, InputError
 from paretofit.structures.geometry import add_vacuum, measure_thickness, nearest_distance, periodic_projector
 
-MAX_PLACEMENT_ATTEMPTS = 200  # to place an atom of a cluster, before the cluster is begun anew
+MAX_PLACEMENT_ATTEMPTS = 200  # of each atom of a cluster, and restarts of the cluster
 
 
 def build_supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450) -> Atoms:
     """Repeat a structure until each periodic cell vector is at least `min_length` Å long, within `max_atoms`.
 
-    The shortest vector grows first, so that a cell which the limit stops is as compact as it can be.
+    The shortest vector grows first, so that a cell that reaches the limit is as compact as possible.
     """
-    repeats = np.ones(3, dtype=int)
-    lengths = atoms.cell.lengths()
-    growing = np.array(atoms.pbc)
-    while True:
-        current = np.where(growing & (repeats * lengths < min_length), repeats * lengths, np.inf)
-        if not np.isfinite(current).any():
-            break
-        axis = int(np.argmin(current))
+    repeats, lengths, growing = np.ones(3, dtype=int), atoms.cell.lengths(), np.array(atoms.pbc)
+    while (growing := growing & (repeats * lengths < min_length)).any():
+        axis = int(np.argmin(np.where(growing, repeats * lengths, np.inf)))
         larger = repeats + np.eye(3, dtype=int)[axis]
         if len(atoms) * int(np.prod(larger)) > max_atoms:
             growing[axis] = False
@@ -47,8 +41,8 @@ def distort(
     """Displace every atom at random, by at most a fraction of the nearest-neighbour distance.
 
     The amplitude itself is uniform between 0 and the largest, so that small distortions occur as well as large ones;
-    directions are isotropic, and the mean displacement is zero. A single atom stays where it is: moving all atoms of
-    a cell together changes nothing.
+    directions are isotropic, and the mean displacement is zero. A single atom is not displaced, because moving all
+    atoms of a cell together changes nothing.
 
     Parameters
     ----------
@@ -56,21 +50,18 @@ def distort(
     rng : numpy.random.Generator
     fraction : float
     nearest_distance_angstrom : float, optional
-        The nearest-neighbour distance, Å, where it is known.
+        Nearest-neighbour distance, Å, if it is known.
     """
     copy: Atoms = atoms.copy()
     if len(atoms) == 1:
         return copy
-    most = (
-        fraction
-        * (nearest_distance(atoms) if nearest_distance_angstrom is None else nearest_distance_angstrom)
-        * rng.uniform()
-    )
+    nearest = nearest_distance(atoms) if nearest_distance_angstrom is None else nearest_distance_angstrom
+    amplitude = fraction * nearest * rng.uniform()
     directions = rng.normal(size=(len(atoms), 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    moves = directions * rng.uniform(0.0, 1.0, (len(atoms), 1)) * most
+    moves = directions * rng.uniform(0.0, 1.0, (len(atoms), 1)) * amplitude
     moves -= moves.mean(axis=0)
-    moves *= min(1.0, most / max(float(np.linalg.norm(moves, axis=1).max()), 1e-300))
+    moves *= min(1.0, amplitude / max(float(np.linalg.norm(moves, axis=1).max()), 1e-300))
     copy.positions += moves
     return copy
 
@@ -83,16 +74,16 @@ def apply_strain(
     anisotropic: float = 0.0,
     shear: float = 0.0,
 ) -> Atoms:
-    """Strain a structure along its periodic directions; a vacuum, and what is thick or free, stays as it is.
+    """Strain a structure along its periodic directions; the vacuum and the thickness of slabs stay as they are.
 
     Parameters
     ----------
     atoms : ase.Atoms
     rng : numpy.random.Generator
     compress, stretch : float
-        Isotropic: lengths times a factor between ``1 - compress`` and ``1 + stretch``.
+        Isotropic strain: lengths times a factor between ``1 - compress`` and ``1 + stretch``.
     anisotropic : float
-        Further normal strains, independent in each direction, between plus and minus this.
+        Additional normal strains, independent in each direction, between plus and minus this.
     shear : float
         Shear strains γ = 2ε between plus and minus this; without rotation.
     """
@@ -116,13 +107,7 @@ def deform(atoms: Atoms, gradient: Array) -> Atoms:
 
 
 def create_vacancies(atoms: Atoms, rng: np.random.Generator, n_vacancies: int = 2) -> Atoms:
-    """Remove `n_vacancies` atoms at random.
-
-    Raises
-    ------
-    InputError
-        If nothing would be left.
-    """
+    """Remove `n_vacancies` atoms at random; `InputError` if no atom would be left."""
     if n_vacancies >= len(atoms):
         raise InputError(
             f"{n_vacancies} vacancies in {len(atoms)} atoms leave nothing; use larger cells, or fewer vacancies"
@@ -143,17 +128,17 @@ def build_cluster(
     Parameters
     ----------
     symbols : sequence of str
-        In the order in which they are placed.
+        Elements in the order in which they are placed.
     rng : numpy.random.Generator
     distance : float or mapping of pair to float
-        Å; for each pair of species, in either order.
+        Å; for each pair of elements, in either order.
     vacuum : float
-        Å around it.
+        Å around the cluster.
 
     Raises
     ------
     InputError
-        If no place is found for an atom, however often the cluster is begun anew.
+        If an atom cannot be placed, however often the cluster is restarted.
     """
     for _ in range(MAX_PLACEMENT_ATTEMPTS):
         positions = _cluster_positions(symbols, rng, distance)
@@ -165,31 +150,31 @@ def build_cluster(
 def _cluster_positions(
     symbols: Sequence[str], rng: np.random.Generator, distance: float | Mapping[tuple[str, str], float]
 ) -> Array | None:
-    placed = np.zeros((1, 3))
+    """``(N, 3)``, Å; None if an atom could not be placed."""
+    positions = np.zeros((1, 3))
     for k in range(1, len(symbols)):
-        least = np.array([get_pair_distance(distance, symbols[k], other) for other in symbols[:k]])
+        smallest = np.array([get_pair_distance(distance, symbols[k], other) for other in symbols[:k]])
         for _ in range(MAX_PLACEMENT_ATTEMPTS):
             partner = int(rng.integers(k))
             direction = rng.normal(size=3)
-            radius = least[partner] * rng.uniform(1.0, np.sqrt(3.0))
-            trial = placed[partner] + radius * direction / np.linalg.norm(direction)
-            ratios = np.linalg.norm(placed - trial, axis=1) / least
-            if ratios.min() >= 1.0:
-                placed = np.vstack([placed, trial])
+            radius = smallest[partner] * rng.uniform(1.0, np.sqrt(3.0))
+            trial = positions[partner] + radius * direction / np.linalg.norm(direction)
+            if (np.linalg.norm(positions - trial, axis=1) / smallest).min() >= 1.0:
+                positions = np.vstack([positions, trial])
                 break
         else:
             return None
-    return placed
+    return positions
 
 
 def get_pair_distance(distance: float | Mapping[tuple[str, str], float], first: str, second: str) -> float:
-    """The distance of a pair of species, whichever way round it is given."""
+    """The distance of a pair of elements, in either order."""
     if not isinstance(distance, Mapping):
         return distance
-    found = distance.get((first, second), distance.get((second, first)))
-    if found is None:
+    pair = (first, second) if (first, second) in distance else (second, first)
+    if pair not in distance:
         raise InputError(f"no distance is given for the pair {first}-{second}; add it")
-    return found
+    return distance[pair]
 
 
 def cut_slab(
@@ -202,6 +187,9 @@ def cut_slab(
 ) -> Atoms:
     """Cut a slab of at least `min_thickness` Å; Miller indices refer to the cell vectors of `bulk`.
 
+    A common factor of the indices is removed: (0 2 2) is the plane (0 1 1), and ASE's `surface` (3.29) loses atoms
+    of a cell cut along indices that are not coprime.
+
     Parameters
     ----------
     bulk : ase.Atoms
@@ -211,25 +199,27 @@ def cut_slab(
         Å.
     max_atoms : int
     min_length : float
-        Å; in-plane vectors are repeated up to this, within `max_atoms`.
+        Å; in-plane vectors are repeated to at least this length, within `max_atoms`.
 
     Raises
     ------
     InputError
-        If `bulk` is not a bulk, the indices are all zero, or no slab thick enough has so few atoms.
+        If `bulk` is not periodic in three directions, the indices are all zero, or all slabs of that thickness have
+        more atoms than the limit.
     """
     name = "(" + " ".join(str(index) for index in miller) + ")"
     if not bulk.pbc.all():
         raise InputError(f"a slab {name} needs a structure that is periodic in three directions")
     if len(miller) != 3 or not any(miller):
         raise InputError(f"Miller indices must be three whole numbers, not all zero; got {name}")
-    for layers in range(1, max_atoms + 1):
-        cut = surface(bulk, tuple(int(index) for index in miller), layers)
-        if len(cut) > max_atoms:
+    coprime = tuple(int(index) // math.gcd(*map(int, miller)) for index in miller)
+    for n_layers in range(1, max_atoms + 1):
+        slab = surface(bulk, coprime, n_layers)
+        if len(slab) > max_atoms:
             break
-        cut.pbc = (True, True, False)
-        if measure_thickness(cut) >= min_thickness:
-            return add_vacuum(build_supercell(cut, min_length, max_atoms), vacuum)
+        slab.pbc = (True, True, False)
+        if measure_thickness(slab) >= min_thickness:
+            return add_vacuum(build_supercell(slab, min_length, max_atoms), vacuum)
     raise InputError(
         f"no slab {name} of at least {min_thickness:g} Å has at most {max_atoms} atoms; raise the atom limit or "
         "lower the thickness"
@@ -242,7 +232,7 @@ def build_isolated_atom(symbol: str, vacuum: float = 15.0) -> Atoms:
 
 
 def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) -> Atoms:
-    """Swap pairs of atoms of different elements, until a fraction of all atoms has moved; none moves twice.
+    """Swap pairs of atoms of different elements until a fraction of all atoms has moved; none moves twice.
 
     Raises
     ------
@@ -250,16 +240,15 @@ def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) ->
         If there is only one element: swaps would give the same structure again.
     """
     numbers = np.array(atoms.numbers)
-    waiting = np.arange(len(numbers))
+    candidates = np.arange(len(numbers))
     if len(set(numbers.tolist())) < 2:
         raise InputError(f"{atoms.get_chemical_formula()} has a single element: swapping its atoms changes nothing")
     for _ in range(max(1, round(fraction * len(atoms) / 2))):
-        first = int(rng.choice(waiting))
-        others = waiting[numbers[waiting] != numbers[first]]
-        second = int(rng.choice(others))
+        first = int(rng.choice(candidates))
+        second = int(rng.choice(candidates[numbers[candidates] != numbers[first]]))
         numbers[[first, second]] = numbers[[second, first]]
-        waiting = waiting[(waiting != first) & (waiting != second)]
-        if len(set(numbers[waiting].tolist())) < 2:  # the rarer element has moved altogether
+        candidates = candidates[(candidates != first) & (candidates != second)]
+        if len(set(numbers[candidates].tolist())) < 2:  # all atoms of the rarer element have moved
             break
     copy: Atoms = atoms.copy()
     copy.numbers = numbers
@@ -267,13 +256,7 @@ def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) ->
 
 
 def randomise_species(atoms: Atoms, rng: np.random.Generator, elements: Sequence[str]) -> Atoms:
-    """Occupy the sites at random by several elements, in a composition that is itself random.
-
-    Raises
-    ------
-    InputError
-        If fewer than two elements are given.
-    """
+    """Occupy the sites at random by two elements or more, in a composition that is itself random."""
     if len(set(elements)) < 2:
         raise InputError(f"an alloy needs two elements or more; got {', '.join(elements) or 'none'}")
     shares = rng.dirichlet(np.ones(len(elements)))

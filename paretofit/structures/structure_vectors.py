@@ -1,36 +1,26 @@
-"""Mean descriptors of a structure, by which structures are compared."""
+"""Mean descriptors of a structure, for comparing structures."""
 
-from __future__ import annotations
+from collections.abc import Callable, Sequence
 
-from typing import TYPE_CHECKING
+from ase import Atoms
 
-from paretofit.core import get_shared_lammps
+from paretofit.core import Array, get_shared_lammps
 from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import SnapBasis, compute_mean_descriptors
 from paretofit.structures.filters import get_radius
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-
-
 DUPLICATE_TWOJMAX = 4
-
-
-CUTOFF = 4.8  # Å, at least, of the descriptors by which duplicates are found and the map is drawn
+MIN_CUTOFF_ANGSTROM = 4.8  # of the descriptors by which duplicates are found and the map is drawn
 
 
 def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
-    """A linear SNAP basis that tells elements apart by their weights, for comparing structures.
+    """A linear SNAP basis that distinguishes elements by their weights, for comparing structures.
 
-    The cutoff is by default 4.8 Å, or twice the longest sum of covalent radii where that is more: bonds that are
-    stretched by 60 % are still seen.
+    The cutoff is by default 4.8 Å, or twice the longest sum of covalent radii if that is more, so that it includes
+    bonds that are stretched by 60 %.
     """
     if cutoff is None:
-        cutoff = max(CUTOFF, 4 * max(get_radius(symbol, None) for symbol in elements))
+        cutoff = max(MIN_CUTOFF_ANGSTROM, 4 * max(get_radius(symbol, None) for symbol in elements))
     weights = [1.0 - 0.5 * k / len(elements) for k in range(len(elements))]
     return SnapBasis(
         elements=list(elements),
@@ -43,7 +33,7 @@ def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float |
 
 
 def make_mean_descriptor(elements: Sequence[str]) -> Callable[[Atoms], Array]:
-    """Mean descriptors of a structure, by which structures are compared; those of a structure are computed once."""
+    """Make a function that returns the mean descriptors of a structure, and computes those of each structure once."""
     lammps, basis = get_shared_lammps(), make_comparison_basis(elements, DUPLICATE_TWOJMAX)
     known: dict[str, Array] = {}
 

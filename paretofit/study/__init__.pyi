@@ -1,3 +1,4 @@
+from .json_schema import write_json_schema as write_json_schema
 from .pilot import DEFAULT_PILOT_EXTRAPOLATION_FACTOR as DEFAULT_PILOT_EXTRAPOLATION_FACTOR
 from .pilot import run_pilot as run_pilot
 from .pipeline import load_or_compute_design as load_or_compute_design
@@ -10,15 +11,14 @@ from .result import setting_cells as setting_cells
 from .run_folder import RECORD_FILE as RECORD_FILE
 from .run_folder import RESULTS_FILE as RESULTS_FILE
 from .run_folder import check_digests as check_digests
+from .run_folder import check_stages as check_stages
 from .run_folder import log_to_file as log_to_file
 from .run_folder import open_run_folder as open_run_folder
 from .run_folder import read_record as read_record
 from .run_folder import write_record as write_record
 from .run_report import check_finished as check_finished
 from .run_report import rebuild_report as rebuild_report
-from .schema import LabelStudy as LabelStudy
 from .schema import Study as Study
-from .schema import load_label_study as load_label_study
 from .schema import load_study as load_study
 from .schema import read_sections as read_sections
 from .schema import tabulate_settings as tabulate_settings

@@ -1,4 +1,4 @@
-"""What a run computes besides its fits: the errors of the labels, how much of them models ignore, and the MD speed."""
+"""Analyses of a run besides its fits: label errors, their correlation with residuals, and MD speed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from paretofit.core import atomic_path
+from paretofit.core import write_csv
 from paretofit.linear import fit_wls
 from paretofit.potentials import write_snap
 from paretofit.sweep import FastEngine, correlate_label_noise
@@ -29,13 +29,14 @@ log = logging.getLogger(__name__)
 MD_FILE = "md_speed.csv"
 NOISE_FILE = "label_noise.csv"
 NOISE_POINTS_FILE = "label_noise_points.csv"
-PAPER_RATIOS = (12.25, 150.0)  # of Tables 4 and 5: higher force weight, higher energy weight
-MD_SECONDS = 0.3  # for each of three timings
-FIT_ON = 40  # configurations that the timed potential is fitted to; its speed does not depend on them
+PAPER_RATIOS = (12.25, 150.0)  # w_E/w_F of Tables 4 and 5: higher force weight, higher energy weight
+MD_SECONDS = 0.3  # duration of each of three timings
+N_MD_TRAINING = 40  # configurations that the timed potential is fitted to; its speed does not depend on them
+MD_COLUMNS = ["twojmax", "md_us_per_atom_step", "spread", "atoms"]
 
 
 def select_paper_weights(weights: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The two weightings of Tables 4 and 5: those nearest to the paper's 12.25 and 150, or the two extremes.
+    """Select two weightings as in Tables 4 and 5: those nearest to the ratios 12.25 and 150, or the two extremes.
 
     Parameters
     ----------
@@ -43,37 +44,38 @@ def select_paper_weights(weights: Sequence[tuple[float, float]]) -> list[tuple[f
         Pairs w_E, w_F.
     """
     ratios = np.array([w_energy / w_force for w_energy, w_force in weights])
-    near = [int(np.argmin(np.abs(np.log(ratios / wanted)))) for wanted in PAPER_RATIOS]
-    if near[0] == near[1] and len(weights) > 1:
-        near = [int(np.argmin(ratios)), int(np.argmax(ratios))]
-    return [(weights[k][0], weights[k][1]) for k in dict.fromkeys(near)]
+    indices = [int(np.argmin(np.abs(np.log(ratios / ratio)))) for ratio in PAPER_RATIOS]
+    if indices[0] == indices[1] and len(weights) > 1:
+        indices = [int(np.argmin(ratios)), int(np.argmax(ratios))]
+    return [(weights[k][0], weights[k][1]) for k in dict.fromkeys(indices)]
 
 
 def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErrors, folder: Path) -> pd.DataFrame:
-    """MD cost of each 2Jmax, once for a run folder: LAMMPS is timed with the exported potential.
+    """Measure the MD cost of each 2Jmax with LAMMPS and an exported potential, once for a run folder.
 
     Returns
     -------
     DataFrame
-        ``twojmax``, ``md_us_per_atom_step``, ``spread``, ``atoms``; what the study gives is taken as it is.
+        ``twojmax``, ``md_us_per_atom_step``, ``spread``, ``atoms``; costs in the study's settings are not measured.
     """
-    given = prepared.study.cost.md_us_per_atom_step
-    path = folder / MD_FILE
-    known = read_table_or_empty(path, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
+    cost, path = prepared.study.cost, folder / MD_FILE
+    table = read_table_or_empty(path, MD_COLUMNS)
     cell = select_md_cell(prepared, errors)
     for twojmax in prepared.grid.twojmax:
-        if twojmax in given or twojmax in set(known["twojmax"]) or not prepared.study.cost.measure_md or cell is None:
+        is_known = twojmax in cost.md_us_per_atom_step or twojmax in set(table["twojmax"])
+        if is_known or not cost.measure_md or cell is None:
             continue
-        speed = measure_md_speed(*_potential(prepared, data, twojmax, folder), cell, seconds=MD_SECONDS)
+        speed = measure_md_speed(*_export_md_potential(prepared, data, twojmax, folder), cell, seconds=MD_SECONDS)
         log.info(
             "MD at 2Jmax %d: %.3g µs for each atom and step, %d atoms", twojmax, speed.us_per_atom_step, speed.n_atoms
         )
         row = [twojmax, speed.us_per_atom_step, speed.max_min_ratio, speed.n_atoms]
-        known = pd.concat([known, pd.DataFrame([row], columns=known.columns)], ignore_index=True)
-        write_csv(known, path)
-    known = known[~known["twojmax"].isin(list(given))]
-    told = pd.DataFrame([[t, us, np.nan, 0] for t, us in given.items()], columns=known.columns)
-    table = pd.concat([known, told], ignore_index=True) if len(told) else known
+        table = pd.concat([table, pd.DataFrame([row], columns=table.columns)], ignore_index=True)
+        write_csv(table, path)
+    table = table[~table["twojmax"].isin(list(cost.md_us_per_atom_step))]
+    settings = [[twojmax, us, np.nan, 0] for twojmax, us in cost.md_us_per_atom_step.items()]
+    if settings:
+        table = pd.concat([table, pd.DataFrame(settings, columns=table.columns)], ignore_index=True)
     table = table[table["twojmax"].isin(prepared.grid.twojmax)].astype({"twojmax": int, "atoms": int})
     return table.sort_values("twojmax", ignore_index=True)
 
@@ -81,7 +83,7 @@ def measure_md_cost(prepared: PreparedStudy, data: SweepInput, errors: LevelErro
 def measure_label_noise(
     prepared: PreparedStudy, engine: FastEngine | PlainEngine, folder: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Residuals against label errors at the two weightings of Tables 4 and 5, written beside the results."""
+    """Correlate residuals with label errors at two weightings, see `select_paper_weights`, and write the tables."""
     if not isinstance(engine, FastEngine) or not len(prepared.split.test) or len(prepared.grid.levels) < 2:
         for name in (NOISE_FILE, NOISE_POINTS_FILE):
             (folder / name).unlink(missing_ok=True)
@@ -93,28 +95,22 @@ def measure_label_noise(
 
 
 def add_md_cost(results: pd.DataFrame, md: pd.DataFrame) -> pd.DataFrame:
-    """The results with the MD cost of each 2Jmax."""
+    """Add the MD cost of each 2Jmax to a results table."""
     costs = dict(zip(md["twojmax"], md["md_us_per_atom_step"], strict=True))
     return results.assign(md_us_per_atom_step=results["twojmax"].map(costs).astype(float))
 
 
 def read_table_or_empty(path: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """A table that an earlier run wrote; empty where there is none or it is damaged."""
+    """Read a table of an earlier run; it is empty where the file is missing or corrupt."""
     try:
         table = pd.read_csv(path, dtype={"level": str})
-    except (FileNotFoundError, ValueError):  # pandas: an empty or damaged file
+    except (FileNotFoundError, ValueError):  # pandas: an empty or corrupt file
         return pd.DataFrame(columns=list(columns))
     return table if set(columns) <= set(table.columns) else pd.DataFrame(columns=list(columns))
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Ten significant digits, whole or not at all."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
-
-
 def select_md_cell(prepared: PreparedStudy, errors: LevelErrors) -> Atoms | None:
-    """What MD is timed on: the bulk configuration, or the first that is periodic in three directions."""
+    """Select the cell of the MD timing: the reference configuration, or else the first periodic one."""
     dataset = prepared.dataset
     order = np.arange(len(dataset))
     if errors.reference_configuration is not None:
@@ -126,9 +122,11 @@ def select_md_cell(prepared: PreparedStudy, errors: LevelErrors) -> Atoms | None
     return None
 
 
-def _potential(prepared: PreparedStudy, data: SweepInput, twojmax: int, folder: Path) -> tuple[list[str], list[str]]:
-    """The exported potential of a 2Jmax as LAMMPS commands and elements."""
-    rows = data.select_rows(data.train[:FIT_ON])
+def _export_md_potential(
+    prepared: PreparedStudy, data: SweepInput, twojmax: int, folder: Path
+) -> tuple[list[str], list[str]]:
+    """Fit and export a potential of one 2Jmax; return its LAMMPS commands and elements."""
+    rows = data.select_rows(data.train[:N_MD_TRAINING])
     p, level = data.design.columns_up_to(twojmax), prepared.grid.levels[-1]
     X, y, kind = data.design.take(rows, p), data.design.targets[level][rows], data.design.kind[rows]
     fit = fit_wls(X, y, kind, energy_weight=PAPER_RATIOS[0], force_weight=1.0)

@@ -1,4 +1,4 @@
-"""Weights of groups of configurations in a study: as given, or searched for on its training set."""
+"""Weights of groups of configurations in a study: from its settings, or optimised on its training set."""
 
 from __future__ import annotations
 
@@ -17,61 +17,63 @@ Factors = dict[tuple[str, RowKind], float]
 
 
 def compute_group_factors(prepared: PreparedStudy, design: DesignMatrix) -> np.ndarray | None:
-    """``(n_rows,)``: factors of the training rows by group and kind; None where the study has none.
+    """Factors of the training rows by group and kind, ``(n_rows,)``; None where the study has none.
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedStudy
     design : DesignMatrix
         With labels.
 
     Raises
     ------
     InputError
-        If a group is not there, or factors are to be searched for and the training set does not determine a model.
+        If a group does not exist, or factors are to be optimised and the training set does not determine a model.
     """
-    chosen = prepared.study.group_weights
-    if not (chosen.energy or chosen.force or chosen.objectives):
+    settings = prepared.study.group_weights
+    if not (settings.energy or settings.force or settings.objectives):
         return None
-    names = np.array([str(record.get(chosen.group_key)) for record in prepared.dataset.info_records])
-    for group in {**chosen.energy, **chosen.force}:
+    names = np.array([str(record.get(settings.group_key)) for record in prepared.dataset.info_records])
+    for group in {**settings.energy, **settings.force}:
         if group not in names:
             raise InputError(
                 f"'group_weights' names the group '{group}', but no configuration of {prepared.study.dataset} has "
-                f"{chosen.group_key} {group}; there are {', '.join(sorted(set(names.tolist())))}{suggest_match(group, names)}"
+                f"{settings.group_key} {group}; the groups are {', '.join(sorted(set(names.tolist())))}"
+                f"{suggest_match(group, names)}"
             )
-    given: Factors = {(name, RowKind.ENERGY): factor for name, factor in chosen.energy.items()}
-    given |= {(name, RowKind.FORCE): factor for name, factor in chosen.force.items()}
-    factors = searched_factors(prepared, design, names, given) if chosen.objectives else given
+    factors: Factors = {(name, RowKind.ENERGY): factor for name, factor in settings.energy.items()}
+    factors |= {(name, RowKind.FORCE): factor for name, factor in settings.force.items()}
+    if settings.objectives:
+        factors = _optimise_factors(prepared, design, names, factors)
     groups = names[design.configuration]
-    each = np.ones(design.n_rows)
+    row_factors = np.ones(design.n_rows)
     train = np.isin(design.configuration, prepared.split.train)
     for (name, kind), factor in factors.items():
-        each[train & (design.kind == kind) & (groups == name)] = factor
-    return each
+        row_factors[train & (design.kind == kind) & (groups == name)] = factor
+    return row_factors
 
 
-def searched_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.ndarray, given: Factors) -> Factors:
-    """Factors that make the held-out errors of the training set small, at the reference level and first weights."""
-    chosen, study = prepared.study.group_weights, prepared.study
-    twojmax = min(study.twojmax) if chosen.twojmax is None else chosen.twojmax
+def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.ndarray, initial: Factors) -> Factors:
+    """Optimise factors for held-out errors of the training set, at the reference level and the first weights."""
+    study, settings = prepared.study, prepared.study.group_weights
+    twojmax = min(study.twojmax) if settings.twojmax is None else settings.twojmax
     rows = np.flatnonzero(np.isin(design.configuration, prepared.split.train))
     kind, configuration = design.kind[rows], design.configuration[rows]
-    base = np.array([*study.weights[0], 1.0])[kind]
+    base_weights = np.array([*study.weights[0], 1.0])[kind]
     group = names[configuration]
-    start = np.array([given.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)])
-    fitted = FitRows(
+    start = np.array([initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)])
+    fit_rows = FitRows(
         design.take(rows, design.columns_up_to(twojmax)),
         design.targets[prepared.grid.levels[-1]][rows],
         kind,
         group,
         configuration,
-        base * start,
+        base_weights * start,
         np.ones(len(rows), dtype=bool),
     )
     try:
-        found, _ = search_weights(fitted, 0, chosen.objectives, chosen.regulariser, study.seed)
+        optimum, _ = search_weights(fit_rows, 0, settings.objectives, settings.regulariser, study.seed)
     except InputError as error:
         raise InputError(f"'group_weights.objectives' at 2Jmax = {twojmax}: {error}") from error
     weight = dict(zip((RowKind.ENERGY, RowKind.FORCE), study.weights[0], strict=True))
-    return {part: value / weight[part[1]] for part, value in found.weights.items() if part[1] in weight}
+    return {part: value / weight[part[1]] for part, value in optimum.weights.items() if part[1] in weight}

@@ -1,44 +1,50 @@
-"""Neural networks next to the linear models of a study: its section 'mace'."""
+"""Settings of the neural networks that a study compares with its linear models: its section 'mace'."""
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  (pydantic)
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from paretofit.core import FileName, Name, StrictInt, StrictSettings
 from paretofit.potentials.mace import MaceSettings
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 class NetworkSettings(StrictSettings):
-    """MACE networks on the same data as the linear models (extra ``mace``): every model × level × size is a point."""
+    """MACE networks on the data of the linear models (extra ``mace``); every model × level × size is a point."""
 
     models: dict[FileName, MaceSettings] = Field(
         {"small": MaceSettings(preset="small", members=2)},
-        description="presets, [tiny, small], or keys and values by a name of your own, {wide: {preset: small, ...}}",
+        description="presets, such as [tiny, small], or settings by model name, {wide: {preset: small, ...}}",
     )
-    levels: list[Name] = Field([], description="whose labels train; by default the reference")
+    levels: list[Name] = Field([], description="convergence levels of the training labels; by default the reference")
     sizes: list[Annotated[StrictInt, Field(ge=1)] | Literal["all"]] = Field(
-        ["all"], min_length=1, description="configurations in the training subset, those of the first draw"
+        ["all"],
+        min_length=1,
+        description="numbers of configurations in the training subset, which is that of the first draw",
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
-        0.1, description="share of the subset on which training is watched, and which does not train"
+        0.1, description="fraction of the subset that is used for validation during training"
     )
-    seed: Annotated[StrictInt, Field(ge=0)] = Field(1, description="of the members' seeds, and of that share")
+    seed: Annotated[StrictInt, Field(ge=0)] = Field(
+        1, description="random seed of the members and of the validation set"
+    )
 
     @field_validator("models", mode="before")
     @classmethod
-    def _presets(cls, value: Any) -> Any:
-        """Names alone are presets, as committees of two."""
+    def _expand_presets(cls, value: Any) -> Any:
+        """Expand the names of presets to committees of two."""
         if isinstance(value, str):
             value = [value]
         if isinstance(value, list | tuple):
-            if not all(isinstance(one, str) for one in value):
-                raise ValueError("a list holds names of presets; give keys and values by name, {wide: {preset: small}}")
-            value = {one: {"preset": one, "members": 2} for one in value}
+            if not all(isinstance(name, str) for name in value):
+                raise ValueError("a list must hold names of presets; give settings by name, {wide: {preset: small}}")
+            value = {name: {"preset": name, "members": 2} for name in value}
         if value == {}:
-            raise ValueError("name at least one model, or leave 'mace' out")
+            raise ValueError("name at least one model, or remove 'mace'")
         return value
 
     @property
@@ -49,9 +55,3 @@ class NetworkSettings(StrictSettings):
             for name, model in self.models.items()
             for key, path in model.foundation_files.items()
         }
-
-    def resolve_paths(self, folder: Path) -> NetworkSettings:
-        """The same with paths relative to a folder, as this process sees them."""
-        return self.model_copy(
-            update={"models": {name: one.resolve_paths(folder) for name, one in self.models.items()}}
-        )

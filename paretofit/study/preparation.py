@@ -1,4 +1,4 @@
-"""A study checked against its dataset, before anything expensive."""
+"""Check of a study against its dataset, and the train/test split."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from paretofit.core import InputError, suggest_match
 from paretofit.dataset import Dataset, Split, assign_groups, split_configurations
 from paretofit.linear.reduction import get_device
 from paretofit.study.schema import SplitSettings, Study
-from paretofit.sweep import (
-    SweepGrid,
-)
+from paretofit.sweep import SweepGrid
 
 
 @dataclass(frozen=True)
 class PreparedStudy:
-    """A study checked against its dataset, before anything expensive."""
+    """A study that fits its dataset, with the split and the grid of fits.
+
+    ``dataset`` has only the configurations with complete labels; ``dropped_ids`` are the ids of the others.
+    """
 
     study: Study
     dataset: Dataset
@@ -27,46 +28,48 @@ class PreparedStudy:
 
 
 def prepare_study(study: Study) -> PreparedStudy:
-    """Check a study against its dataset and draw the split; cheap, and before the first expensive step.
+    """Check a study against its dataset and draw the split; this is cheap and comes before any expensive step.
 
     Raises
     ------
     InputError
-        Naming the key, the level or the configuration.
+        With the key, the level or the configuration that is wrong.
     """
-    get_device(study.device)  # says what it lacks
+    get_device(study.device)  # raises where the device or its library is missing
     dataset = Dataset(study.dataset)
     if len(dataset) == 0:
         raise InputError(f"{study.dataset} holds no configurations")
     levels = study.levels or dataset.levels
     if not levels:
         raise InputError(f"{study.dataset} has no convergence level; import labels into it")
-    have = {level: dataset.labels(level).complete for level in levels}
-    complete = np.logical_and.reduce(list(have.values()))
+    complete_by_level = {level: dataset.labels(level).complete for level in levels}
+    complete = np.logical_and.reduce(list(complete_by_level.values()))
     for level in levels:
         _check_cost(study, dataset, level)
     if study.cost.label_seconds != "recorded" and (foreign := sorted(set(study.cost.label_seconds) - set(levels))):
-        raise InputError(f"'cost.label_seconds' has a number for '{foreign[0]}', which is no level of this study")
+        raise InputError(f"'cost.label_seconds' has a number for '{foreign[0]}', which is not a level of this study")
     dropped = dataset.ids[~complete].tolist()
     if dropped and study.missing_labels == "error":
-        lacking = ", ".join(f"level {level} {int((~one).sum())}" for level, one in have.items() if not one.all())
+        missing_counts = ", ".join(
+            f"level {level} {int((~mask).sum())}" for level, mask in complete_by_level.items() if not mask.all()
+        )
         raise InputError(
             f"{study.dataset}: {len(dropped)} configurations lack a label (or have NaN) at one of the levels "
-            f"({lacking}), the first with id {dropped[0]}; label them, leave a level out of 'levels', or set "
+            f"({missing_counts}), the first with id {dropped[0]}; label them, remove a level from 'levels', or set "
             "'missing_labels: drop'"
         )
     if len(dropped) == len(dataset):
         raise InputError(f"{study.dataset}: no configuration has labels at all of the levels {', '.join(levels)}")
-    kept = dataset.select(np.flatnonzero(complete))
-    _check_group_keys(study, kept)
-    group = assign_groups(kept.ids, kept.info_records, study.split.group_by)
-    split = split_configurations(group, study.split.train_fraction, study.split.seed)
-    grid = _grid(study, levels, len(split.train))
+    labelled = dataset.select(np.flatnonzero(complete))
+    _check_group_keys(study, labelled)
+    groups = assign_groups(labelled.ids, labelled.info_records, study.split.group_by)
+    split = split_configurations(groups, study.split.train_fraction, study.split.seed)
+    grid = _make_grid(study, levels, len(split.train))
     grid.check(len(split.train))
-    return PreparedStudy(study, kept, split, grid, dropped)
+    return PreparedStudy(study, labelled, split, grid, dropped)
 
 
-def _grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
+def _make_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:
     sizes = list(dict.fromkeys(n_train if size == "all" else size for size in study.sizes))
     return SweepGrid(
         levels=levels,
@@ -97,7 +100,7 @@ def _check_cost(study: Study, dataset: Dataset, level: str) -> None:
 
 
 def _check_group_keys(study: Study, dataset: Dataset) -> None:
-    """A misspelt key would let relatives leak into the test set without a word."""
+    """Refuse a misspelt key: configurations of one group would be in the training and the test set, silently."""
     if study.split.group_by == SplitSettings.model_fields["group_by"].default:
         return
     known = sorted({key for record in dataset.info_records for key in record})

@@ -1,4 +1,4 @@
-"""The result of a run, and how a notebook shows it: tables in HTML. Everything that comes from data is escaped."""
+"""The result of a run, as text and as the HTML tables of a notebook; everything that comes from data is escaped."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-ROWS = 8  # of the front
+MAX_FRONT_ROWS = 8
 SETTING_COLUMNS = ("level", "configurations", "2Jmax", "w_E/w_F", "sampling", "meV/atom", "meV/Å", "cost of the labels")
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run made: its folder, the results table, the front, and where the report is."""
+    """Result of a run: its folder, results table, front and report."""
 
     folder: Path
     results: pd.DataFrame
@@ -31,6 +31,17 @@ class RunResult:
     report: Path
     warnings: list[str]
     stage_seconds: dict[str, float]
+
+    @property
+    def text(self) -> str:
+        """Warnings, counts, the time of each stage and the path of the report."""
+        seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in self.stage_seconds.items())
+        n_overall = int(self.front["overall"].sum())
+        counts = (
+            f"{len(self.results)} fits; medians over repetitions: {n_overall} points on the front over all 2Jmax, "
+            f"{len(self.front)} on the fronts of each ({seconds})"
+        )
+        return "\n".join([*(f"warning: {warning}" for warning in self.warnings), counts, str(self.report)])
 
     def __repr__(self) -> str:
         return format_run(self)
@@ -40,7 +51,7 @@ class RunResult:
 
 
 def format_run_html(run: RunResult) -> str:
-    """What was run, its lowest errors, the first rows of the front, warnings, and where the report is.
+    """Format the settings of a run, its lowest errors, the first rows of the front, warnings and a link as HTML.
 
     Parameters
     ----------
@@ -49,18 +60,18 @@ def format_run_html(run: RunResult) -> str:
     front = run.front[run.front["overall"]] if "overall" in run.front else run.front
     best = front.sort_values("ref_force")
     parts = [
-        f"<p><b>Run</b> {escape_text(run.folder.name)}: {_report_link(run.report)}</p>",
-        render_table((), _what_was_run(run)),
-        f"<p>Lowest errors against level {escape_text(_reference(run.results))}, medians over repetitions:</p>",
-        render_table(("lowest", *SETTING_COLUMNS), _lowest(front)),
-        f"<p>{_heading(len(front))}</p>",
-        render_table(SETTING_COLUMNS, (_point(row) for _, row in best.head(ROWS).iterrows())),
+        f"<p><b>Run</b> {escape_text(run.folder.name)}: {_make_report_link(run.report)}</p>",
+        render_table((), _list_settings(run)),
+        f"<p>Lowest errors against level {escape_text(run.results['level'].iloc[-1])}, medians over repetitions:</p>",
+        render_table(("lowest", *SETTING_COLUMNS), _list_lowest_errors(front)),
+        f"<p>{_format_heading(len(front))}</p>",
+        render_table(SETTING_COLUMNS, (_format_point(row) for _, row in best.head(MAX_FRONT_ROWS).iterrows())),
     ]
     return "".join(parts) + (f"<p>Warnings:</p>{render_list(run.warnings)}" if run.warnings else "")
 
 
 def format_run(run: RunResult) -> str:
-    """One line: where, how many fits, the lowest errors."""
+    """Format the folder, the number of fits and the lowest errors in one line."""
     front = run.front
     lowest = ""
     if len(front):
@@ -69,7 +80,7 @@ def format_run(run: RunResult) -> str:
     return f"RunResult('{run.folder}', {format_count(len(run.results), 'fit')}, {len(front)} on the fronts{lowest})"
 
 
-def _what_was_run(run: RunResult) -> list[tuple[str, str]]:
+def _list_settings(run: RunResult) -> list[tuple[str, str]]:
     results = run.results
     ratios = sorted(set(results["w_energy"] / results["w_force"]))
     seconds = sum(run.stage_seconds.values())
@@ -84,24 +95,19 @@ def _what_was_run(run: RunResult) -> list[tuple[str, str]]:
     ]
 
 
-def _reference(results: pd.DataFrame) -> str:
-    """The last level: those of a run stand in order of cost."""
-    return str(results["level"].iloc[-1])
-
-
-def _lowest(front: pd.DataFrame) -> list[tuple[str, ...]]:
+def _list_lowest_errors(front: pd.DataFrame) -> list[tuple[str, ...]]:
     if front.empty:
         return []
     columns = (("energy error", "ref_energy"), ("force error", "ref_force"))
-    return [(name, *_point(front.iloc[int(front[column].argmin())])) for name, column in columns]
+    return [(name, *_format_point(front.iloc[int(front[column].argmin())])) for name, column in columns]
 
 
-def _heading(count: int) -> str:
-    shown = f", the {ROWS} with the lowest force errors" if count > ROWS else ""
+def _format_heading(count: int) -> str:
+    shown = f", the {MAX_FRONT_ROWS} with the lowest force errors" if count > MAX_FRONT_ROWS else ""
     return f"Front of energy error, force error and cost: {format_count(count, 'point')}{shown}:"
 
 
-def _point(row: pd.Series) -> Sequence[str]:
+def _format_point(row: pd.Series) -> Sequence[str]:
     return (
         *setting_cells(row),
         format_number(row["ref_energy"]),
@@ -111,14 +117,14 @@ def _point(row: pd.Series) -> Sequence[str]:
 
 
 def setting_cells(row: pd.Series) -> Sequence[str]:
-    """Level, configurations, 2Jmax, weight ratio and sampling of a row, as the first of `SETTING_COLUMNS`."""
+    """Format level, configurations, 2Jmax, weight ratio and sampling: the first of `SETTING_COLUMNS`."""
     ratio = format_ratio(row["w_energy"] / row["w_force"])
     return (str(row["level"]), f"{int(row['n_train']):,}", f"{int(row['twojmax'])}", ratio, str(row["sampling"]))
 
 
-def _report_link(report: Path) -> str:
-    """A link that Jupyter serves where the report lies under the working folder, else one of the file itself."""
+def _make_report_link(report: Path) -> str:
+    """Make a link: relative where the report is below the working folder, as Jupyter serves it, else a file URI."""
     path = report.resolve()
-    inside = path.is_relative_to(Path.cwd())
-    target = Path(os.path.relpath(path)).as_posix() if inside else path.as_uri()
+    is_below = path.is_relative_to(Path.cwd())
+    target = Path(os.path.relpath(path)).as_posix() if is_below else path.as_uri()
     return f'<a href="{escape(target)}" target="_blank">{escape_text(report)}</a>'

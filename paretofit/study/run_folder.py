@@ -1,4 +1,4 @@
-"""The run folder: nobody else's files are touched, two runs never share it, and a kill leaves no litter."""
+"""Run folders: ownership check, exclusive lock, record, and removal of temporary files that a killed run left."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from paretofit.core import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 RECORD_FILE = "run.json"
-AGAIN = "run the study again"
+RERUN_ADVICE = "run the study again"
+RESUME_ADVICE = "run the same paretofit run again, it resumes"
 RESULTS_FILE, FRONT_FILE = "results.csv", "front.csv"
 WEIGHT_PATH_FILE, WEIGHT_KNEES_FILE = "weight_path.csv", "weight_knees.csv"
 NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
@@ -36,13 +37,12 @@ NETWORKS_FILE, NETWORK_CALIBRATION_FILE = "mace.csv", "mace_calibration.csv"
 
 @contextmanager
 def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
-    """Make or reopen the run folder of a study and hold it for this process.
+    """Create or reopen the run folder of a study and lock it for this process.
 
     Raises
     ------
     InputError
-        If the folder cannot be written, holds files that are not of a run, is of another study, or is
-        in use.
+        If the folder cannot be written, holds files that are not of a run, belongs to another study, or is in use.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,20 +61,21 @@ def open_run_folder(folder: Path, name: str) -> Iterator[Path]:
             ) from error
         except OSError as error:  # some network file systems cannot lock
             raise InputError(
-                f"the run folder {folder} cannot be locked: {error.strerror}; name one on another disk with --out"
+                f"the run folder {folder} cannot be locked: {error.strerror}; name a folder on another disk with --out"
             ) from error
-        if _recorded(folder) is None:
+        if _read_study_name(folder) is None:
             write_text(folder / RECORD_FILE, json.dumps({"study": name}) + "\n")
-        remove_temporary_files(folder)  # the lock says that whoever wrote them is not running any more
+        remove_temporary_files(folder)  # the lock proves that the process that wrote them has ended
         yield folder
 
 
 def _check_owner(folder: Path, name: str) -> None:
     others = [path.name for path in folder.iterdir() if path.name not in {LOCK_FILE_NAME, RECORD_FILE}]
-    owner = _owner(folder)
+    owner = _find_owner(folder)
     if owner is None and others and (folder / RECORD_FILE).exists():
         raise InputError(
-            f"{folder / RECORD_FILE} is damaged; if this is a run of '{name}', write {json.dumps({'study': name})} into it"
+            f"{folder / RECORD_FILE} is corrupt; if this is a run of '{name}', write "
+            f"{json.dumps({'study': name})} into it"
         )
     if owner is None and others:
         raise InputError(
@@ -86,16 +87,16 @@ def _check_owner(folder: Path, name: str) -> None:
         )
 
 
-def _owner(folder: Path) -> str | None:
-    """The study that a folder is of; where the record is damaged, the study beside it tells."""
-    if (folder / RECORD_FILE).exists() and _recorded(folder) is None:
-        for beside in ("study.yaml", "study.json"):  # YAML holds JSON
+def _find_owner(folder: Path) -> str | None:
+    """Find the study that a folder belongs to; where the record is corrupt, from the copy of the study."""
+    if (folder / RECORD_FILE).exists() and _read_study_name(folder) is None:
+        for name in ("study.yaml", "study.json"):  # JSON is YAML
             with suppress(InputError, TypeError, KeyError):
-                return str(read_yaml(folder / beside)["name"])
-    return _recorded(folder)
+                return str(read_yaml(folder / name)["name"])
+    return _read_study_name(folder)
 
 
-def _recorded(folder: Path) -> str | None:
+def _read_study_name(folder: Path) -> str | None:
     try:
         content: Any = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
         return str(content["study"])
@@ -104,45 +105,61 @@ def _recorded(folder: Path) -> str | None:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write what a finished run says of itself, with a digest of that."""
+    """Write the record of a run, with a digest of its content."""
     write_json_with_digest(folder / RECORD_FILE, record)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What a run says of itself; no more than its study's name where it is not finished.
+    """Read the record of a run; it has only the name of the study where the run is not finished.
 
     Raises
     ------
     InputError
-        If it is not what the run has written.
+        If the record is not as the run wrote it.
     """
-    record = read_json_with_digest(folder / RECORD_FILE, AGAIN)
+    record = read_json_with_digest(folder / RECORD_FILE, RERUN_ADVICE)
     if not isinstance(record.get("study"), str):
-        raise InputError(f"{folder / RECORD_FILE} does not say which study it is of; {AGAIN}")
+        raise InputError(f"{folder / RECORD_FILE} does not name its study; {RERUN_ADVICE}")
     return record
 
 
-def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> None:
-    """Refuse files of a run that are not as the run wrote them: a changed digit looks like any other.
-
-    Runs of older versions have recorded none, and a file that is absent is not this function's business.
+def check_stages(folder: Path, stage_by_file: Mapping[str, str]) -> dict[str, Any]:
+    """Check that the files of some stages of a run exist; return its record.
 
     Raises
     ------
     InputError
-        Naming the first such file.
+        If the folder is not a run folder, or with the first stage whose file is missing.
     """
-    known: dict[str, str] = record.get("sha256", {})
-    for name in known if names is None else set(names) & set(known):
-        if (folder / name).exists() and hash_file(folder / name) != known[name]:
+    if not (folder / RECORD_FILE).exists():
+        raise InputError(f"{folder} is not a run folder: it has no {RECORD_FILE}; name one that paretofit run has made")
+    for name, stage in stage_by_file.items():
+        if not (folder / name).exists():
+            raise InputError(f"{folder} is not finished: the stage '{stage}' is missing (no {name}); {RESUME_ADVICE}")
+    return read_record(folder)
+
+
+def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | None = None) -> None:
+    """Refuse files of a run whose content has changed since: a changed digit looks like any other.
+
+    Files without a recorded digest (from older versions) and files that do not exist are not checked.
+
+    Raises
+    ------
+    InputError
+        With the first such file.
+    """
+    digests: dict[str, str] = record.get("sha256", {})
+    for name in digests if names is None else set(names) & set(digests):
+        if (folder / name).exists() and hash_file(folder / name) != digests[name]:
             raise InputError(
-                f"{folder / name} is damaged: it is not what the run has written; run the same paretofit run again, "
-                "which writes it from what is finished"
+                f"{folder / name} is corrupt: its content is not what the run has written; run the same paretofit run "
+                "again, which writes it from the finished fits"
             )
 
 
 def link_dataset(source: Path, target: Path) -> None:
-    """Keep the labels that a run used beside it: as a hard link where the file system can, else a copy."""
+    """Keep the dataset of a run in its folder: as a hard link where the file system allows it, else as a copy."""
     if target.exists() and (target.samefile(source) or hash_file(target) == hash_file(source)):
         return
     target.unlink(missing_ok=True)
@@ -154,7 +171,7 @@ def link_dataset(source: Path, target: Path) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk ends in silence: what cannot be written says so by itself where it matters."""
+    """A log that ignores a full disk: writing a result fails with a message of its own."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exception(), OSError):
@@ -167,7 +184,7 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Send this package's log to the run's file as well."""
+    """Write the log of this package also to a file."""
     try:
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The report of a run, from the files that its stages have left: written at its end, and again whenever asked for."""
+"""The report of a run, written from the files of its stages, at the end of the run or later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from paretofit.core import InputError
+from paretofit.core import InputError, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
 from paretofit.report import Finding, write_report
 from paretofit.report.figures import (
@@ -35,12 +35,12 @@ from paretofit.report.page import (
 )
 from paretofit.report.tables import build_error_tables, build_model_table
 from paretofit.study.analysis import (
+    MD_COLUMNS,
     MD_FILE,
     NOISE_FILE,
     NOISE_POINTS_FILE,
     read_table_or_empty,
     select_paper_weights,
-    write_csv,
 )
 from paretofit.study.run_folder import (
     FRONT_FILE,
@@ -48,11 +48,12 @@ from paretofit.study.run_folder import (
     NETWORKS_FILE,
     RECORD_FILE,
     RESULTS_FILE,
+    RESUME_ADVICE,
     WEIGHT_KNEES_FILE,
     WEIGHT_PATH_FILE,
     check_digests,
+    check_stages,
     open_run_folder,
-    read_record,
 )
 from paretofit.study.schema import load_study
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
@@ -61,7 +62,7 @@ from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
 if TYPE_CHECKING:
     from paretofit.study.preparation import PreparedStudy
 
-DESIGN_FILE, VALIDATION = "design.h5", "validation"
+DESIGN_FILE, VALIDATION_FOLDER = "design.h5", "validation"
 OPTIONAL_FILES = (
     DESIGN_FILE,
     MD_FILE,
@@ -71,13 +72,13 @@ OPTIONAL_FILES = (
     WEIGHT_KNEES_FILE,
     NETWORKS_FILE,
     NETWORK_CALIBRATION_FILE,
-)  # a run that has written them needs them
+)  # a report needs those of them that the run has written
 STAGE_BY_FILE = {"study.yaml": "start", "dataset.h5": "start", "split.csv": "reduce", RESULTS_FILE: "sweep"}
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """A report that was written: where it is, the front in it, and its warnings."""
+    """A report: its path, the front in it, and its warnings."""
 
     path: Path
     front: pd.DataFrame
@@ -85,7 +86,7 @@ class RunReport:
 
 
 def rebuild_report(folder: Path | str) -> RunReport:
-    """Write the report of a finished run again, from its files; nothing is fitted.
+    """Write the report of a finished run again, from its files, without fitting.
 
     Parameters
     ----------
@@ -95,11 +96,11 @@ def rebuild_report(folder: Path | str) -> RunReport:
     Raises
     ------
     InputError
-        If it is no run folder, or the run is not finished: says which stage is missing.
+        If the folder is not a run folder, or the run is not finished; the message names the missing stage.
     """
     folder = Path(folder)
     record = check_finished(folder)
-    from paretofit.study.preparation import prepare_study  # noqa: PLC0415  (which writes reports, too)
+    from paretofit.study.preparation import prepare_study  # noqa: PLC0415  (loads the numerics)
 
     study = load_study(folder / "study.yaml").model_copy(update={"dataset": folder / "dataset.h5"})
     prepared = prepare_study(study)
@@ -111,14 +112,10 @@ def rebuild_report(folder: Path | str) -> RunReport:
 
 
 def write_run_report(
-    folder: Path,
-    prepared: PreparedStudy,
-    errors: LevelErrors,
-    summary: dict[str, str],
-    warnings: list[str],
+    folder: Path, prepared: PreparedStudy, errors: LevelErrors, summary: dict[str, str], warnings: list[str]
 ) -> RunReport:
     """Write front, figures, tables and page of a run from the tables that are in its folder."""
-    results = _results(folder, prepared)
+    results = _read_whole_results(folder, prepared)
     warnings = list(warnings)
     shown = results if len(prepared.split.test) else substitute_loo_errors(results, warnings)
     n_train, levels = len(prepared.split.train), list(prepared.grid.levels)
@@ -126,48 +123,51 @@ def write_run_report(
     front = find_study_front(shown, n_train)
     write_csv(front, folder / FRONT_FILE)
     page_front, page_warnings = front, warnings
-    extra: dict[str, pd.DataFrame] = {}
+    extra_tables: dict[str, pd.DataFrame] = {}
     if len(knees := read_table_or_empty(folder / WEIGHT_KNEES_FILE)):
-        extra["Best weight ratios of the whole training set"] = knees
+        extra_tables["Best weight ratios of the whole training set"] = knees
     if "ridge" in shown:
         first = str(prepared.grid.ridge[0])
-        extra["What a ridge penalty changes"] = tabulate_ridge_effect(shown, front)
-        page_warnings = [*warnings, f"Figures and findings are those of ridge = {first}; the table shows the others."]
+        extra_tables["Effect of a ridge penalty"] = tabulate_ridge_effect(shown, front)
+        page_warnings = [
+            *warnings,
+            f"Figures and findings are for ridge = {first}; the table shows the other penalties.",
+        ]
         shown = shown[shown["ridge"].astype(str) == first]
         page_front = find_study_front(shown.drop(columns="ridge"), n_train)
     paths = read_table_or_empty(folder / WEIGHT_PATH_FILE)
-    drawn = paths if len(paths) and n_train in prepared.grid.sizes else None
+    weight_path = paths if len(paths) and n_train in prepared.grid.sizes else None
     report = write_report(
         folder, shown, page_front, levels, title=prepared.study.name, summary=summary, warnings=page_warnings,
-        extra_tables=extra, path_table=drawn, study=_settings(folder, prepared),
-        extra_content=_more(folder, prepared, shown, page_front, errors, drawn),
+        extra_tables=extra_tables, path_table=weight_path, study=_read_settings(folder, prepared),
+        extra_content=_collect_content(folder, prepared, shown, page_front, errors, weight_path),
     )  # fmt: skip
     return RunReport(report, front, warnings)
 
 
-def _results(folder: Path, prepared: PreparedStudy) -> pd.DataFrame:
-    """The results table, whole."""
+def _read_whole_results(folder: Path, prepared: PreparedStudy) -> pd.DataFrame:
+    """Read the results table and check that it is complete."""
     n_fits = prepared.grid.count_fits()
     try:
         results = pd.read_csv(folder / RESULTS_FILE, dtype={"level": str, "ridge": str})
-        whole = (
+        is_whole = (
             len(results) == n_fits
             and set(SWEEP_COLUMNS) <= set(results)
             and not results[["level", "n_train", "w_force"]].isna().any(axis=None)
         )
-        whole &= (folder / RESULTS_FILE).read_bytes().endswith(b"\n")
-        whole &= all(is_numeric_dtype(results[name]) for name in SWEEP_COLUMNS if name not in SWEEP_TEXT_COLUMNS)
+        is_whole &= (folder / RESULTS_FILE).read_bytes().endswith(b"\n")
+        is_whole &= all(is_numeric_dtype(results[name]) for name in SWEEP_COLUMNS if name not in SWEEP_TEXT_COLUMNS)
     except (ValueError, KeyError):  # pandas: a line with too many fields, an empty file
-        whole = False
-    if not whole:
+        is_whole = False
+    if not is_whole:
         raise InputError(
-            f"{folder / RESULTS_FILE} is damaged: it must have {n_fits} complete rows; run the same paretofit run again, "
-            "which writes it from what is finished"
+            f"{folder / RESULTS_FILE} is corrupt: it must have {n_fits} complete rows; run the same paretofit run "
+            "again, which writes it from the finished fits"
         )
     return results
 
 
-def _more(
+def _collect_content(
     folder: Path,
     prepared: PreparedStudy,
     results: pd.DataFrame,
@@ -175,92 +175,84 @@ def _more(
     errors: LevelErrors,
     paths: pd.DataFrame | None,
 ) -> ExtraContent:
-    """What the report says of labels, noise, models and budgets."""
+    """Collect findings, figures and tables about labels, noise, models, networks and budgets."""
     levels, weights = list(prepared.grid.levels), select_paper_weights(prepared.grid.weights)
     noise, points = (read_table_or_empty(folder / name) for name in (NOISE_FILE, NOISE_POINTS_FILE))
-    md = read_table_or_empty(folder / MD_FILE, ["twojmax", "md_us_per_atom_step", "spread", "atoms"])
-    findings, plans, sheets = [], [], []
+    md = read_table_or_empty(folder / MD_FILE, MD_COLUMNS)
+    findings, figures, tables = [], [], []
     if len(levels) > 1:
         findings.append(
-            _measured("labels", "How far are the labels of the cheaper levels off?", describe_level_errors(errors))
+            _make_finding("labels", "How large are the errors of the cheaper levels?", describe_level_errors(errors))
         )
-        plans, sheets = list(plan_level_figures(errors, levels)), list(build_level_tables(errors, levels))
+        figures, tables = list(plan_level_figures(errors, levels)), list(build_level_tables(errors, levels))
     if len(noise):
-        findings.append(_measured("noise", "How much of these errors do models ignore?", describe_label_noise(noise)))
-        sheets.append(build_label_noise_table(noise))
-    findings.append(_measured("budget", "Which level does a budget favour?", describe_budget(results, levels)))
-    sheets += [
+        findings.append(
+            _make_finding("noise", "How much of these errors do models ignore?", describe_label_noise(noise))
+        )
+        tables.append(build_label_noise_table(noise))
+    findings.append(_make_finding("budget", "Which level does a budget favour?", describe_budget(results, levels)))
+    tables += [
         *build_error_tables(results, levels, weights),
         build_model_table(results, levels, md),
         *build_front_tables(results, front, levels),
     ]
-    later = list(plan_noise_figures(results, levels, paths, points, noise))
+    noise_figures = list(plan_noise_figures(results, levels, paths, points, noise))
     networks = read_table_or_empty(folder / NETWORKS_FILE)
     if len(networks):
-        together = combine_models(results, networks, levels)
-        findings += [one for one in [assess_networks(together)] if one]
-        sheets += build_network_tables(networks, read_table_or_empty(folder / NETWORK_CALIBRATION_FILE))
-        plans += plan_network_figures(together, levels)
-    table, pictures = _validation(folder / VALIDATION)
-    sheets += [] if table is None else [table]
-    return ExtraContent(findings, plans, sheets, later, pictures)
+        models = combine_models(results, networks, levels)
+        findings += filter(None, [assess_networks(models)])
+        tables += build_network_tables(networks, read_table_or_empty(folder / NETWORK_CALIBRATION_FILE))
+        figures += plan_network_figures(models, levels)
+    validation_tables, pictures = _read_validation(folder / VALIDATION_FOLDER)
+    return ExtraContent(findings, figures, tables + validation_tables, noise_figures, pictures)
 
 
-def _validation(folder: Path) -> tuple[ReportTable | None, list[ReportFigure]]:
-    """What ``paretofit validate -o RUN/validation`` has left in the run folder, if anything."""
+def _read_validation(folder: Path) -> tuple[list[ReportTable], list[ReportFigure]]:
+    """Read the results of ``paretofit validate -o RUN/validation``, if there are any."""
     table = read_table_or_empty(folder / "validation.csv")
     if table.empty:
-        return None, []
-    note = "A potential checked on physics by paretofit validate; what failed is in validation/failures.csv."
+        return [], []
+    note = "Properties of a potential from paretofit validate; those that failed are in validation/failures.csv."
     pictures = [
         ReportFigure(
-            f"validation_{one.stem}",
-            f"Validation: {one.stem.replace('_', ' ')}.",
-            one.read_bytes(),
-            location=f"{VALIDATION}/figures/{one.stem}",
+            f"validation_{path.stem}",
+            f"Validation: {path.stem.replace('_', ' ')}.",
+            path.read_bytes(),
+            location=f"{VALIDATION_FOLDER}/figures/{path.stem}",
         )
-        for one in sorted((folder / "figures").glob("*.svg"))
+        for path in sorted((folder / "figures").glob("*.svg"))
     ]
-    return ReportTable("Validation on physics", note, "validation", table), pictures
+    return [ReportTable("Validation on physics", note, "validation", table)], pictures
 
 
-def _measured(name: str, question: str, answer: str) -> Finding:
+def _make_finding(name: str, question: str, answer: str) -> Finding:
     return Finding(name, question, "measured", answer, "")
 
 
-def _settings(folder: Path, prepared: PreparedStudy) -> dict[str, Any]:
-    """The study with the dataset that it names, not the copy in the run folder."""
+def _read_settings(folder: Path, prepared: PreparedStudy) -> dict[str, Any]:
+    """Read the settings of the study, with the path of its dataset instead of that of the copy."""
     settings: dict[str, Any] = json.loads(prepared.study.model_dump_json(by_alias=True))
     return {**settings, "dataset": str(load_study(folder / "study.yaml").dataset)}
 
 
 def check_finished(folder: Path) -> dict[str, Any]:
-    """What a finished run says about itself.
+    """Check that a run is finished and its files are as the run wrote them; return its record.
 
     Raises
     ------
     InputError
-        If it is no run folder, or the run is not finished: says which stage is missing.
+        If the folder is not a run folder, or the run is not finished; the message names the missing stage.
     """
-    if not (folder / RECORD_FILE).exists():
-        raise InputError(f"{folder} is no run folder: it has no {RECORD_FILE}; name one that paretofit run has made")
-    for name, stage in STAGE_BY_FILE.items():
-        if not (folder / name).exists():
-            raise InputError(
-                f"{folder} is not finished: the stage '{stage}' is missing (no {name}); run the same paretofit run "
-                "again, it goes on where it stopped"
-            )
-    record = read_record(folder)
+    record = check_stages(folder, STAGE_BY_FILE)
     for name in record.get("files", ()):
         if not (folder / name).exists():
             stage = "describe" if name == DESIGN_FILE else "analyse"
             raise InputError(
-                f"{folder} is not complete: {name} is missing, of the stage '{stage}'; run the same paretofit run again"
+                f"{folder} is not complete: {name} of the stage '{stage}' is missing; run the same paretofit run again"
             )
     if "summary" not in record:
         raise InputError(
-            f"{folder} is not finished: the stage 'report' is missing ({RECORD_FILE} has no summary); run the same "
-            "paretofit run again, it goes on where it stopped"
+            f"{folder} is not finished: the stage 'report' is missing ({RECORD_FILE} has no summary); {RESUME_ADVICE}"
         )
     check_digests(folder, record)
     return record

@@ -1,36 +1,30 @@
-"""What a run says about itself: how it was computed, and what to be careful with."""
+"""Summary and warnings of a run, for its report."""
 
 from __future__ import annotations
 
 import logging
-import resource
-import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.core import RowKind
+from paretofit.core import RowKind, list_first
 from paretofit.dataset import describe_dataset
 from paretofit.sweep import FastEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
     from paretofit.descriptors import DesignMatrix
     from paretofit.study.preparation import PreparedStudy
+    from paretofit.study.provenance import StageUsage
     from paretofit.sweep import PlainEngine, SweepInput
 
 log = logging.getLogger(__name__)
 
 
-FLAT = 0.1  # relative spread of leverage scores below which drawing by them is close to uniform
-
-
-class StageUsage(NamedTuple):
-    """What a stage took: seconds, and the largest memory of the main process until its end, in MB."""
-
-    seconds: float
-    peak_memory_mb: float
+MIN_LEVERAGE_SPREAD = 0.1  # relative spread of leverage scores below which sampling by them is nearly uniform
 
 
 def summarise_run(
@@ -40,7 +34,7 @@ def summarise_run(
     results: pd.DataFrame,
     stage_usage: dict[str, StageUsage],
 ) -> dict[str, str]:
-    """Headings and sentences for "How this was computed"."""
+    """Headings and texts of the section "How this was computed" of the report."""
     study, split, grid = prepared.study, prepared.split, prepared.grid
     basis = study.basis
     solvers = results["solver"].value_counts()
@@ -49,16 +43,16 @@ def summarise_run(
         "Dataset": f"{study.dataset.name}: {len(prepared.dataset)} configurations, "
         f"{int(prepared.dataset.n_atoms.sum())} atoms, levels {', '.join(grid.levels)} "
         f"(reference: {grid.levels[-1]})",
-        "Split": f"{len(split.train)} configurations to train on and {len(split.test)} to test on, in "
-        f"{len(np.unique(split.groups))} groups of relatives, seed {study.split.seed}",
+        "Split": f"{len(split.train)} configurations in the training set and {len(split.test)} in the test set, in "
+        f"{len(np.unique(split.groups))} groups, seed {study.split.seed}",
         "Basis": f"{'quadratic ' if basis.quadratic else ''}SNAP, elements {', '.join(basis.elements)}, rcutfac "
         f"{basis.rcutfac}, rfac0 {basis.rfac0}, rmin0 {basis.rmin0}, bzeroflag {int(basis.bzeroflag)}, switchflag "
         f"{int(basis.switchflag)}, chemflag {int(basis.chemflag)}",
         "Design": f"{design.n_rows} rows by {design.n_features} columns, "
         f"{8 * design.n_rows * design.n_features / 1e6:.0f} MB",
         "Factorial": f"{grid.count_fits()} fits: {len(grid.levels)} levels × 2Jmax {list(grid.twojmax)} × "
-        f"{len(grid.weights)} weights × {len(grid.sizes)} sizes × samplings {', '.join(grid.sampling_methods)} × "
-        f"{grid.repetitions} repetitions, seed {grid.seed}",
+        f"{len(grid.weights)} weights × {len(grid.sizes)} sizes × sampling methods "
+        f"{', '.join(grid.sampling_methods)} × {grid.repetitions} repetitions, seed {grid.seed}",
         "Solver": f"{', '.join(f'{name} {count}' for name, count in solvers.items())}; {deficient} fits are "
         "rank-deficient (fewer independent rows than features) and have the minimum-norm solution",
         "Cost of labels": "seconds recorded with each label"
@@ -71,8 +65,8 @@ def summarise_run(
         "'whitened' (trusted up to 1e8, which is 1e4 for the rows) or 'refined' (with the rows, up to 1e12), of the "
         "weighted rows with columns scaled to unit norm where it is 'qr', 'rrqr' or 'svd'",
         "Stages": ", ".join(
-            f"{stage} {spent.seconds:.1f} s (peak memory so far {spent.peak_memory_mb:.0f} MB)"
-            for stage, spent in stage_usage.items()
+            f"{stage} {usage.seconds:.1f} s (peak memory so far {usage.peak_memory_mb:.0f} MB)"
+            for stage, usage in stage_usage.items()
         )
         + "; memory is that of the main process",
     }
@@ -84,78 +78,98 @@ def summarise_run(
 
 
 def collect_run_warnings(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> list[str]:
-    """Sentences about what in this study makes its answers weaker than they look."""
-    grid, scores = prepared.grid, engine.scores
-    warnings = [f"Dataset: {text}." for text in describe_dataset(prepared.dataset).warnings]
+    """Warnings about properties of a study that make its results less reliable than they look."""
+    dataset_warnings = [f"Dataset: {text}." for text in describe_dataset(prepared.dataset).warnings]
+    return [
+        *dataset_warnings,
+        *_warn_about_columns(engine),
+        *_warn_about_costs(prepared, data),
+        *_warn_about_group_weights(prepared, data),
+        *_warn_about_dropped(prepared),
+        *_warn_about_leverage(prepared, engine, data),
+        *_warn_about_sizes(prepared, data),
+    ]
+
+
+def _warn_about_columns(engine: FastEngine | PlainEngine) -> Iterator[str]:
     if engine.dropped_columns:
-        warnings.append(
-            f"{len(engine.dropped_columns)} columns of the design depend linearly on earlier ones in every row and were "
-            f"left out: {', '.join(engine.dropped_columns[:10])}{', ...' if len(engine.dropped_columns) > 10 else ''}."
+        yield (
+            f"{len(engine.dropped_columns)} columns of the design depend linearly on earlier ones in every row and "
+            f"were dropped: {list_first(engine.dropped_columns, 10)}."
         )
-    seconds = [float(np.nanmedian(data.label_seconds(list(grid.levels))[:, k])) for k in range(len(grid.levels))]
-    warnings.extend(
-        f"Level {grid.levels[k]} stands after level {grid.levels[k - 1]} but costs less; levels are listed in order of "
-        f"cost, and the last, {grid.levels[-1]}, is the reference."
-        for k in range(1, len(seconds))
-        if seconds[k] < seconds[k - 1]
+
+
+def _warn_about_costs(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
+    levels = list(prepared.grid.levels)
+    seconds = np.nanmedian(data.label_seconds(levels), axis=0)
+    for k in range(1, len(levels)):
+        if seconds[k] < seconds[k - 1]:
+            yield (
+                f"Level {levels[k]} is listed after level {levels[k - 1]} but costs less; levels are listed in order "
+                f"of cost, and the last, {levels[-1]}, is the reference."
+            )
+
+
+def _warn_about_group_weights(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
+    if data.design.row_weights is None:
+        return
+    yield (
+        "Training errors (train_*) are those of rows multiplied by the weights of their groups; test errors are not "
+        "weighted."
     )
-    if data.design.row_weights is not None:
-        warnings.append(
-            "Training errors (train_*) are those of rows multiplied by the weights of their groups; test errors are "
-            "not weighted."
-        )
-        if prepared.study.group_weights.objectives:
-            warnings.append(f"Weights of groups were searched for: {_factors(prepared, data)}.")
+    if prepared.study.group_weights.objectives:
+        yield f"Weights of groups were optimised: {_format_group_factors(prepared, data)}."
+
+
+def _warn_about_dropped(prepared: PreparedStudy) -> Iterator[str]:
     if prepared.dropped_ids:
-        warnings.append(
-            f"{len(prepared.dropped_ids)} configurations were left out because they lack a label at one of the levels "
+        yield (
+            f"{len(prepared.dropped_ids)} configurations were excluded because they lack a label at one of the levels "
             f"(missing_labels: drop); the first has id {prepared.dropped_ids[0]}."
         )
-    drawn = [name for name in grid.sampling_methods if name.endswith("leverage")]
-    regular = np.zeros(1) if scores is None else scores.regular
+
+
+def _warn_about_leverage(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> Iterator[str]:
+    methods = [name for name in prepared.grid.sampling_methods if name.endswith("leverage")]
+    regular = np.zeros(1) if engine.scores is None else engine.scores.regular
     mean, spread = float(np.mean(regular)), float(np.std(regular))
-    if drawn and spread < FLAT * mean:
+    if methods and spread < MIN_LEVERAGE_SPREAD * mean:
         columns = data.leverage_columns or data.design.n_features
-        warnings.append(
-            f"Leverage scores hardly tell configurations apart: with {columns} features for {len(data.train)} "
-            f"training configurations the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (1 is the most "
-            "there is), so that leverage sampling is close to random; set leverage.twojmax or leverage.energy_weight "
-            "lower."
+        yield (
+            f"Leverage scores are nearly uniform: with {columns} features for {len(data.train)} training "
+            f"configurations the leverages of the energy rows are {mean:.3f} ± {spread:.3f} (at most 1), so that "
+            "leverage sampling is close to random sampling; lower leverage.twojmax or leverage.energy_weight."
         )
+
+
+def _warn_about_sizes(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
     train_rows = np.isin(data.design.configuration, data.train)
     n_rows = int(train_rows.sum())
-    for twojmax in grid.twojmax:
-        features = data.design.columns_up_to(twojmax)
-        if n_rows < 2 * features:
-            warnings.append(
-                f"At 2Jmax = {twojmax} the {features} features face only {n_rows} rows of the whole training set: "
-                "expect fits that follow the noise."
+    for twojmax in prepared.grid.twojmax:
+        n_features = data.design.columns_up_to(twojmax)
+        if n_rows < 2 * n_features:
+            yield (
+                f"At 2Jmax = {twojmax} the whole training set has only {n_rows} rows for {n_features} features: the "
+                "fits may follow the noise of the labels."
             )
     components = int((data.design.kind[train_rows] == RowKind.FORCE).sum()) / len(data.train)
-    largest = max(w_energy / w_force for w_energy, w_force in grid.weights)
+    largest = max(w_energy / w_force for w_energy, w_force in prepared.grid.weights)
     if largest > 20 * components:
-        warnings.append(
-            f"The largest weight ratio, {largest:g}, all but ignores forces: there are {components:.0f} force "
-            "components to one energy."
+        yield (
+            f"The largest weight ratio, {largest:g}, nearly ignores forces: there are {components:.0f} force "
+            "components per energy."
         )
-    return warnings
 
 
-def _factors(prepared: PreparedStudy, data: SweepInput) -> str:
-    """The factors by group and kind, as they stand on the rows."""
-    design, told = data.design, []
-    by = prepared.study.group_weights.group_key
-    names = np.array([str(record.get(by)) for record in prepared.dataset.info_records])[design.configuration]
+def _format_group_factors(prepared: PreparedStudy, data: SweepInput) -> str:
+    """Format the factors of the rows by group and kind."""
+    design, texts = data.design, []
+    key = prepared.study.group_weights.group_key
+    names = np.array([str(record.get(key)) for record in prepared.dataset.info_records])[design.configuration]
     train = np.isin(design.configuration, data.train)
     for name in dict.fromkeys(names[train].tolist()):
         for kind in (RowKind.ENERGY, RowKind.FORCE):
-            own = train & (names == name) & (design.kind == kind)
-            if own.any() and design.row_weights is not None:
-                told.append(f"{name} {kind.name.lower()} {design.row_weights[own][0]:.3g}")
-    return ", ".join(told)
-
-
-def measure_peak_memory_mb() -> float:
-    """The largest memory that this process has had so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+            rows = train & (names == name) & (design.kind == kind)
+            if rows.any() and design.row_weights is not None:
+                texts.append(f"{name} {kind.name.lower()} {design.row_weights[rows][0]:.3g}")
+    return ", ".join(texts)

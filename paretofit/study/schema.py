@@ -1,6 +1,6 @@
-"""The study file: every setting once, with its type, default, unit and one sentence.
+"""The settings of a sweep study: each is declared once, with its type, default, unit and meaning.
 
-The table of settings, the error messages and the checks all come from here.
+The table of settings, the JSON Schema, the error messages and the checks are all derived from these classes.
 """
 
 import re
@@ -10,19 +10,21 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from paretofit.core import (
+    FOLDER_KEY,
     FileName,
     InputError,
     Name,
     StrictInt,
     StrictPositiveFloat,
     StrictSettings,
+    StudyPath,
     format_validation_error,
     list_settings,
     read_yaml,
     suggest_match,
 )
 from paretofit.descriptors import SnapBasis
-from paretofit.execution import ClusterSettings, expand_cluster_name
+from paretofit.execution import ClusterSettings
 from paretofit.labelling import LabelSettings
 from paretofit.learning import LearnSettings
 from paretofit.structures import AugmentSettings
@@ -30,54 +32,55 @@ from paretofit.study.network_settings import NetworkSettings
 from paretofit.sweep import SAMPLING_METHODS
 
 S = TypeVar("S", bound=StrictSettings)
-APART = (
-    "dataset",
-    "labelling",
-    "augmentation",
-    "learning",
-    "cluster",
-)  # keys that may stand in a file without the rest of a study
+INDEPENDENT_KEYS = {"dataset", "labelling", "augmentation", "learning", "cluster"}  # valid without a sweep in the file
+SAMPLING_TEXT = ", ".join(SAMPLING_METHODS)
 
 Weight = Annotated[float, Field(ge=1e-6, le=1e6, strict=True)]
 
 
 class SplitSettings(StrictSettings):
-    """Who trains and who tests."""
+    """The train/test split."""
 
     train_fraction: float = Field(
-        0.7, gt=0, le=1, description="share of the configurations that may train; 1 with leave_one_out: no test set"
+        0.7,
+        gt=0,
+        le=1,
+        description="fraction of the configurations in the training set; 1 means no test set and needs leave_one_out",
     )
-    seed: StrictInt = Field(1, ge=0, description="seed of the random split")
+    seed: StrictInt = Field(1, ge=0, description="random seed of the split")
     group_by: list[str] = Field(
-        ["parent", "trajectory"], description="keys of a configuration's info whose equal values mean relatives"
+        ["parent", "trajectory"],
+        description="info keys; configurations with equal values form a group that stays in one set",
     )
 
 
 class LeverageSettings(StrictSettings):
-    """How leverage scores are taken."""
+    """Leverage scores."""
 
-    energy_weight: Weight = Field(150.0, description="w_E of the leverage scores; the paper's 150")
-    force_weight: Weight = Field(1.0, description="w_F of the leverage scores")
+    energy_weight: Weight = Field(150.0, description="energy weight w_E of the leverage scores; 150 as in the paper")
+    force_weight: Weight = Field(1.0, description="force weight w_F of the leverage scores")
     twojmax: Annotated[int, Field(ge=0, strict=True)] | None = Field(
-        None, description="2Jmax of the scores; by default the largest of the study"
+        None, description="2Jmax at which the scores are computed; by default the largest of the study"
     )
 
 
 class CostSettings(StrictSettings):
-    """What labels and MD steps cost."""
+    """Cost of labels and of MD steps."""
 
     label_seconds: Literal["recorded"] | dict[Name, StrictPositiveFloat] = Field(
-        "recorded", description="'recorded': the seconds stored with each label; or seconds per configuration by level"
+        "recorded",
+        description="computing time of labels: 'recorded' takes the seconds stored with each label; or seconds per "
+        "configuration by level",
     )
     md_us_per_atom_step: dict[int, StrictPositiveFloat] = Field(
-        {}, description="microseconds of MD for each atom and step, by 2Jmax, where known"
+        {}, description="known MD cost by 2Jmax (µs per atom and step)"
     )
-    measure_md: bool = Field(True, description="time LAMMPS for each 2Jmax whose MD cost is not given; on one core")
+    measure_md: bool = Field(True, description="measure the MD cost of every other 2Jmax with LAMMPS on one core")
 
     @field_validator("label_seconds", mode="before")
     @classmethod
-    def _by_level(cls, value: Any) -> Any:
-        """Say what is wrong of the two forms that it may take."""
+    def _check_seconds(cls, value: Any) -> Any:
+        """Check both allowed forms here: pydantic's message would list the failures of each."""
         if value == "recorded":
             return value
         if not isinstance(value, dict):
@@ -90,82 +93,89 @@ class CostSettings(StrictSettings):
 
 
 class GroupWeightSettings(StrictSettings):
-    """Weights of groups of configurations, besides w_E and w_F, in training only."""
+    """Weights of groups of configurations, applied in training on top of w_E and w_F."""
 
-    group_key: str = Field("config_type", description="key of a configuration's info that names its group")
-    energy: dict[Name, Weight] = Field({}, description="factor of the energy weight by group; 1 where not named")
-    force: dict[Name, Weight] = Field({}, description="factor of the force weight by group; 1 where not named")
+    group_key: str = Field("config_type", description="info key that names the group of a configuration")
+    energy: dict[Name, Weight] = Field({}, description="factor of the energy weight by group; 1 for other groups")
+    force: dict[Name, Weight] = Field({}, description="factor of the force weight by group; 1 for other groups")
     objectives: list[str] = Field(
         [],
-        description="search for factors that make held-out errors small: energy, force, or of a group, Liquid:force; "
-        "at the reference level, from the factors above",
+        description="held-out errors for which the factors are optimised, at the reference level and starting from the "
+        "factors above: energy, force, or those of a group, such as Liquid:force",
     )
     twojmax: Annotated[int, Field(ge=0, strict=True)] | None = Field(
-        None, description="2Jmax at which they are searched for; by default the smallest of the study"
+        None, description="2Jmax of the optimisation; by default the smallest of the study"
     )
     regulariser: Annotated[float, Field(ge=0, strict=True)] = Field(
-        0.01, description="how strongly factors are held where they began"
+        0.01, description="strength of the regularisation towards the initial factors"
     )
 
 
 class Study(StrictSettings):
-    """A full-factorial study, as its YAML file says it.
+    """Settings of a full-factorial study.
 
-    Use `load_study` to read one from a file, or make one from keyword arguments.
+    `load_study` reads them from a YAML file; keyword arguments work as well.
     """
 
-    name: FileName = Field("study", description="names the run folder; letters, digits, . _ -")
-    dataset: Path = Field(description="the dataset (HDF5), relative to the study file")
-    basis: SnapBasis = Field(description="the SNAP basis; its 2Jmax is the largest of 'twojmax'")
-    split: SplitSettings = Field(SplitSettings(), description="training and test set")
-    levels: list[Name] = Field([], description="levels in order of cost, the reference last; by default all")
-    twojmax: list[Annotated[StrictInt, Field(ge=0, le=20)]] = Field([4, 6, 8], min_length=1, description="model sizes")
+    name: FileName = Field("study", description="name of the study and its run folder: letters, digits, . _ -")
+    dataset: StudyPath = Field(description="dataset (HDF5); the path is relative to the study file")
+    basis: SnapBasis = Field(description="SNAP basis; its 2Jmax is by default the largest of 'twojmax'")
+    split: SplitSettings = Field(SplitSettings(), description="train/test split")
+    levels: list[Name] = Field(
+        [], description="convergence levels in order of cost, the reference last; by default all of the dataset"
+    )
+    twojmax: list[Annotated[StrictInt, Field(ge=0, le=20)]] = Field(
+        [4, 6, 8], min_length=1, description="values of 2Jmax"
+    )
     weights: list[tuple[Weight, Weight]] = Field(
-        [(12.25, 1.0)], min_length=1, description="pairs [w_E, w_F], or ratios w_E/w_F; from 1e-6 to 1e6"
+        [(12.25, 1.0)], min_length=1, description="pairs [w_E, w_F] or ratios w_E/w_F, from 1e-6 to 1e6"
     )
     sizes: list[Annotated[StrictInt, Field(ge=1)] | Literal["all"]] = Field(
-        ["all"], min_length=1, description="configurations in the training subset; 'all' of the training set"
+        ["all"], min_length=1, description="numbers of configurations in the training subset; 'all' is the training set"
     )
-    sampling_methods: list[str] = Field(["random"], min_length=1, description=f"any of {', '.join(SAMPLING_METHODS)}")
-    repetitions: StrictInt = Field(10, ge=1, le=100_000, description="draws of each random sampling")
-    seed: StrictInt = Field(1, ge=0, description="seed of the draws")
+    sampling_methods: list[str] = Field(
+        ["random"], min_length=1, description=f"sampling methods of the subsets: {SAMPLING_TEXT}"
+    )
+    repetitions: StrictInt = Field(10, ge=1, le=100_000, description="number of draws of each random sampling method")
+    seed: StrictInt = Field(1, ge=0, description="random seed of the draws")
     ridge: list[Annotated[float, Field(ge=0, lt=1e6, strict=True)] | Literal["auto"]] = Field(
         [0.0],
         min_length=1,
-        description="penalties λ of coefficients in scaled columns: 0 for none, 'auto' for what leave-one-out prefers",
+        description="ridge penalties λ in scaled columns: 0 for none, 'auto' to minimise the leave-one-out error",
     )
-    leave_one_out: bool = Field(False, description="also leave-one-out errors, families of relatives left out together")
-    leverage: LeverageSettings = Field(LeverageSettings(), description="leverage scores")
+    leave_one_out: bool = Field(False, description="also compute leave-one-out errors, leaving out whole groups")
+    leverage: LeverageSettings = Field(LeverageSettings(), description="settings of the leverage scores")
     cost: CostSettings = Field(CostSettings(), description="cost of labels and of MD")
     group_weights: GroupWeightSettings = Field(GroupWeightSettings(), description="weights of groups of configurations")
     engine: Literal["fast", "plain"] = Field(
-        "fast", description="'plain' fits every cell from its rows; much slower, the oracle of 'fast'"
+        "fast",
+        description="'fast' fits from moments; 'plain' fits every cell from its rows, much slower, as a reference",
     )
     device: Literal["cpu", "cuda"] = Field(
-        "cpu", description="what reduces the rows and fits from moments; 'cuda': a GPU, in float64 (extra: gpu)"
+        "cpu", description="device that reduces the rows and fits; 'cuda' is a GPU, in float64 (extra: gpu)"
     )
-    labelling: LabelSettings | None = Field(None, description="how the labels are computed, for 'paretofit label'")
+    labelling: LabelSettings | None = Field(None, description="computation of labels, for 'paretofit label'")
     augmentation: AugmentSettings | None = Field(
-        None, description="how new structures are made from a few, for 'paretofit augment'"
+        None, description="generation of new structures, for 'paretofit augment'"
     )
-    learning: LearnSettings | None = Field(None, description="the active-learning loop, for 'paretofit learn'")
-    mace: NetworkSettings | None = Field(None, description="MACE networks on the same front (extra: mace)")
+    learning: LearnSettings | None = Field(None, description="active-learning loop, for 'paretofit learn'")
+    mace: NetworkSettings | None = Field(None, description="MACE networks to compare on the same front (extra: mace)")
     cluster: ClusterSettings | None = Field(
         None,
-        description="where tasks run: local (dask), address, slurm, or executorlib (labels); by default processes here",
+        description="cluster that runs the tasks: local (dask), address, slurm, or executorlib; by default none",
     )
     reference_configuration: int | None = Field(
         None,
-        description="id of the configuration by which energies are shifted; by default the lowest at the reference",
+        description="id of the configuration to which energies are shifted; by default that of lowest energy",
     )
     missing_labels: Literal["error", "drop"] = Field(
-        "error", description="'drop' leaves out configurations that lack a label at any level, and counts them"
+        "error", description="'drop' excludes and counts configurations that lack a label at any level"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _basis_has_largest(cls, values: Any) -> Any:
-        """The basis is computed once, at the largest 2Jmax of the study, unless it says larger."""
+    def _set_basis_twojmax(cls, values: Any) -> Any:
+        """Descriptors are computed once: the default 2Jmax of the basis is the largest of the study."""
         if isinstance(values, dict) and isinstance(values.get("basis"), dict):
             sizes = values.get("twojmax", cls.model_fields["twojmax"].default)
             if isinstance(sizes, list) and sizes and all(isinstance(size, int) for size in sizes):
@@ -174,25 +184,22 @@ class Study(StrictSettings):
 
     @field_validator("weights", mode="before")
     @classmethod
-    def _ratios(cls, values: Any) -> Any:
-        """A number is a ratio w_E/w_F."""
+    def _expand_ratios(cls, values: Any) -> Any:
+        """Read a single number as a ratio w_E/w_F."""
         if not isinstance(values, list):
             return values
         for value in values:
             pair = value if isinstance(value, list | tuple) else (value, 1.0)
-            if len(pair) != 2 or any(isinstance(one, bool) or not isinstance(one, int | float) for one in pair):
+            if len(pair) != 2 or not all(
+                isinstance(number, int | float) and not isinstance(number, bool) for number in pair
+            ):
                 raise ValueError(f"each must be a ratio w_E/w_F or a pair [w_E, w_F] of numbers; got {value}")
         return [value if isinstance(value, list | tuple) else (value, 1.0) for value in values]
 
-    @field_validator("cluster", mode="before")
-    @classmethod
-    def _cluster(cls, value: Any) -> Any:
-        return expand_cluster_name(value)
-
     @field_validator("ridge", mode="before")
     @classmethod
-    def _penalties(cls, values: Any) -> Any:
-        """Say what a penalty may be, whichever of the two forms was meant."""
+    def _check_penalties(cls, values: Any) -> Any:
+        """Check both allowed forms here: pydantic's message would list the failures of each."""
         if not isinstance(values, list) or not values:
             raise ValueError("must be a list of penalties, such as [0, auto]")
         for value in values:
@@ -203,34 +210,32 @@ class Study(StrictSettings):
 
     @field_validator("sampling_methods")
     @classmethod
-    def _known(cls, values: list[str]) -> list[str]:
+    def _check_methods(cls, values: list[str]) -> list[str]:
         for value in values:
             if value not in SAMPLING_METHODS:
-                raise ValueError(
-                    f"'{value}' is not one of {', '.join(SAMPLING_METHODS)}{suggest_match(value, SAMPLING_METHODS)}"
-                )
+                raise ValueError(f"'{value}' is not one of {SAMPLING_TEXT}{suggest_match(value, SAMPLING_METHODS)}")
         return values
 
     @field_validator("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge")
     @classmethod
-    def _once(cls, values: list[Any]) -> list[Any]:
+    def _check_unique(cls, values: list[Any]) -> list[Any]:
         repeated = [value for k, value in enumerate(values) if value in values[:k]]
         if repeated:
-            raise ValueError(f"{repeated[0]} is there twice")
+            raise ValueError(f"{repeated[0]} is listed twice")
         return values
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         largest = max(self.twojmax)
         if self.basis.twojmax < largest:
             raise ValueError(f"basis.twojmax is {self.basis.twojmax}, smaller than the largest 'twojmax', {largest}")
         if self.device == "cuda" and self.cluster is not None:
-            raise ValueError("'device: cuda' works on the GPU of this machine; leave out 'cluster'")
+            raise ValueError("'device: cuda' uses the GPU of this machine; remove 'cluster'")
         if self.device == "cuda" and self.engine == "plain":
-            raise ValueError("'device: cuda' is for the engine 'fast'; 'plain' fits on the processor")
+            raise ValueError("'device: cuda' needs the engine 'fast'; 'plain' fits on the processor")
         if self.split.train_fraction == 1 and not self.leave_one_out:
             raise ValueError(
-                "a train_fraction of 1 leaves no test set; set 'leave_one_out: true' to judge fits without"
+                "a train_fraction of 1 leaves no test set; set 'leave_one_out: true' to evaluate fits without one"
             )
         if self.leverage.twojmax is not None and self.leverage.twojmax > self.basis.twojmax:
             raise ValueError(
@@ -239,22 +244,8 @@ class Study(StrictSettings):
         return self
 
 
-class _Named(StrictSettings):
+class _Name(StrictSettings):
     name: FileName
-
-
-class LabelStudy(StrictSettings):
-    """The part of a study that `paretofit label` needs; a study for it alone may leave out the rest."""
-
-    name: FileName = Study.model_fields["name"].default
-    dataset: Path = Field(description="the dataset (HDF5) to make or to complete, relative to the study file")
-    labelling: LabelSettings = Field(description="what to label, how, and in which order")
-    cluster: ClusterSettings | None = Field(None, description="where labels are computed")
-
-    @field_validator("cluster", mode="before")
-    @classmethod
-    def _cluster(cls, value: Any) -> Any:
-        return expand_cluster_name(value)
 
 
 def load_study(path: Path | str) -> Study:
@@ -263,69 +254,50 @@ def load_study(path: Path | str) -> Study:
     Raises
     ------
     InputError
-        With one sentence that names the file and the key.
+        With the file and the key that is wrong.
     """
-    study = _validated(Study, Path(path), _content(Path(path)))
-    return study.model_copy(update=_located(study, Path(path).parent))
+    path = Path(path)
+    return _validate(Study, path, _read_content(path))
 
 
-def load_label_study(path: Path | str) -> LabelStudy:
-    """Read what `paretofit label` needs from a study's YAML file; the rest is checked where it is there.
+def read_sections(model: type[S], path: Path | str) -> S:
+    """Read the sections of a study that one verb needs; the file may also have the sections of other verbs.
+
+    Parameters
+    ----------
+    model : type
+        Settings with the sections of the verb as fields.
+    path : path-like
+        The YAML file; paths in it are relative to the file.
 
     Raises
     ------
     InputError
-        With one sentence that names the file and the key.
+        With the file and the key that is wrong.
     """
-    study = read_sections(LabelStudy, Path(path))
-    return study.model_copy(update=_located(study, Path(path).parent))
+    path = Path(path)
+    content = _read_content(path)
+    other_keys = set(Study.model_fields) - set(model.model_fields)
+    if set(content) & other_keys - INDEPENDENT_KEYS:  # a sweep study: all of it is checked
+        _validate(Study, path, content)
+    _validate(_Name, path, {"name": content["name"]})
+    return _validate(model, path, {key: value for key, value in content.items() if key not in other_keys})
 
 
-def read_sections(model: type[S], path: Path) -> S:
-    """Read the sections of a study that one verb needs; the sections of other verbs may stand beside them.
-
-    Raises
-    ------
-    InputError
-        With one sentence that names the file and the key.
-    """
-    content = _content(path)
-    others = set(Study.model_fields) - set(model.model_fields)
-    if set(content) & others - set(APART):  # a whole study: all of it is checked
-        _validated(Study, path, content)
-    _validated(_Named, path, {"name": content["name"]})
-    return _validated(model, path, {key: value for key, value in content.items() if key not in others})
-
-
-def _content(path: Path) -> dict[str, Any]:
+def _read_content(path: Path) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold keys and values, such as 'dataset: data.h5'")
     return {"name": re.sub(r"[^A-Za-z0-9._-]+|^[._-]+", "-", path.stem).lstrip("-._") or "study", **content}
 
 
-def _validated(model: type[S], path: Path, content: dict[str, Any]) -> S:
+def _validate(model: type[S], path: Path, content: dict[str, Any]) -> S:
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context={FOLDER_KEY: path.parent})
     except ValidationError as error:
         raise InputError(f"{path}: {format_validation_error(error, model)}") from error
 
 
-def _located(study: Study | LabelStudy, folder: Path) -> dict[str, Any]:
-    """Paths relative to the study file, as this process sees them."""
-    located: dict[str, Any] = {"dataset": folder / study.dataset}
-    if study.labelling is not None:
-        structures = [folder / path for path in study.labelling.structures]
-        engine = study.labelling.engine
-        potentials = getattr(engine, "pseudopotentials", None)
-        if potentials is not None:
-            engine = engine.model_copy(update={"pseudopotentials": folder.absolute() / potentials})
-        located["labelling"] = study.labelling.model_copy(update={"structures": structures, "engine": engine})
-    if isinstance(study, Study) and study.mace is not None:
-        located["mace"] = study.mace.resolve_paths(folder)
-    return located
-
-
 def tabulate_settings() -> list[tuple[str, str, str]]:
-    """Key, default and meaning of every setting, for the documentation."""
+    """Key, default (YAML) and meaning of every setting."""
     return list(list_settings(Study))

@@ -1,4 +1,4 @@
-"""The data of a sweep, from a prepared study and its design."""
+"""Input of a sweep, from a prepared study and its design matrix."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretofit.study.group_factors import compute_group_factors
-from paretofit.sweep import (
-    SweepInput,
-)
+from paretofit.sweep import SweepInput
 
 if TYPE_CHECKING:
     from paretofit.descriptors import DesignMatrix
@@ -18,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInput:
-    """What the sweep of a prepared study works on."""
+    """Build the input of the sweep of a prepared study."""
     study = prepared.study
     labelled = design.with_labels(prepared.dataset, prepared.grid.levels)
     if study.cost.label_seconds != "recorded":
-        given = {
+        seconds = {
             level: np.full(design.n_configurations, study.cost.label_seconds[level]) for level in prepared.grid.levels
         }
-        labelled = replace(labelled, seconds=given)
+        labelled = replace(labelled, seconds=seconds)
     weights = compute_group_factors(prepared, labelled)
     labelled = labelled if weights is None else labelled.with_row_weights(weights)
     twojmax = max(study.twojmax) if study.leverage.twojmax is None else study.leverage.twojmax

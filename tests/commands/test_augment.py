@@ -254,7 +254,7 @@ def test_nothing_to_begin_from_and_a_file_that_is_not_there(tmp_path):
     (tmp_path / "s.yaml").write_text("augmentation: {n: 3}\n")
     done = call("augment", "s.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "nothing to make: name files under 'augmentation.structures'" in done.stderr
+    assert "nothing to generate: set 'augmentation.structures'" in done.stderr
     assert "Traceback" not in done.stderr
     (tmp_path / "s.yaml").write_text("augmentation: {structures: [none.cif]}\n")
     with pytest.raises(InputError, match="'augmentation.structures': no file at .*none.cif"):

@@ -267,7 +267,7 @@ class TestPlanner:
         assert "twojmax: [" in call("plan", "results.csv", "--max-energy", "70", "--study", cwd=tmp_path).stdout
         for arguments, text in (
             (("nothing", "--budget", "1h"), "nothing"),
-            ((".", "--budget", "1h"), "no run folder"),
+            ((".", "--budget", "1h"), "not a run folder"),
             (("results.csv",), "needs a budget"),
         ):
             wrong = call("plan", *arguments, cwd=tmp_path)
@@ -314,11 +314,11 @@ class TestAnatomy:
     def test_the_command_line_says_what_a_front_is_made_of(self, tmp_path):
         table(noise=0.0).to_csv(tmp_path / "t.csv", index=False)
         arguments = ("t.csv", "--minimize", "ref_energy,label_seconds", "--group-by", "level,twojmax,n_train")
-        done = call("pareto", *arguments, "--anatomy", "level,twojmax", "--out", "front.csv", cwd=tmp_path)
+        done = call("pareto", *arguments, "--summarise", "level,twojmax", "--out", "front.csv", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         for text in ("hypervolume 0.", "knee: level ", "volume_lost", "rows on the front"):
             assert text in done.stdout
-        wrong = call("pareto", *arguments, "--anatomy", "levels", cwd=tmp_path)
+        wrong = call("pareto", *arguments, "--summarise", "levels", cwd=tmp_path)
         assert wrong.returncode == 2
         assert "there is no column 'levels' among level" in wrong.stderr
 

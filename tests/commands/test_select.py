@@ -223,7 +223,7 @@ def test_draws_by_score_depend_on_the_seed_and_on_nothing_else(pool):
 
 
 def test_the_command_line_end_to_end_with_figures(pool):
-    done = call("select", "candidates.extxyz", "-n", "5", "--given", "labelled.extxyz", "--jobs", "1", cwd=pool)
+    done = call("select", "candidates.extxyz", "-n", "5", "--already-labelled", "labelled.extxyz", "--jobs", "1", cwd=pool)
     assert done.returncode == 0, done.stderr
     assert "5 of 14 candidates" in done.stdout
     assert (pool / "selected_figures" / "map.png").stat().st_size > 5000

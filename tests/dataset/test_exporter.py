@@ -164,7 +164,7 @@ def test_the_command_line_exports_and_imports(small_dataset, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "level_good.extxyz: 12 configurations\n" in done.stdout
     assert not (tmp_path / "out" / "level_cheap.extxyz").exists()
-    done = call("import", "new.h5", "--level", "good=out/level_good.extxyz", "--settings", "out/levels.yaml")
+    done = call("import", "new.h5", "--level", "good=out/level_good.extxyz", "--level-settings", "out/levels.yaml")
     assert done.returncode == 0, done.stderr
     assert "level good: 12 labels" in done.stdout
     assert call("export", "none.h5", "-o", "out").returncode == 2

@@ -1,4 +1,4 @@
-"""Jobs of a real SLURM queue, of one node: dask's workers, and labels that are jobs of their own."""
+"""Jobs of a real SLURM queue of one node: workers of dask, and a job for each label."""
 
 import importlib.util
 import signal
@@ -14,13 +14,13 @@ from helpers.faults import STUDY, begin, call, in_one_sentence, no_report, soon,
 from helpers.slurm import cancel, queue, running_slurm
 
 from paretofit import Dataset, InputError, run_study
+from paretofit.commands import load_label_study
 from paretofit.execution import LabelJobSettings, use_cluster
-from paretofit.study import load_label_study
 
 pytest.importorskip("distributed", reason="needs the extra dask")
 pytest.importorskip("executorlib", reason="needs the extra executorlib")
 
-JOBS = {"name": "executorlib", "jobs": 2, "memory": "500M", "walltime": "00:05:00"}
+JOBS = {"name": "executorlib", "max_jobs": 2, "memory": "500M", "walltime": "00:05:00"}
 SLEEPY = """
 import os, time
 from ase.calculators.emt import EMT
@@ -65,31 +65,31 @@ def check(folder, n=4):
 
 def test_a_study_on_dask_workers_of_a_queue(tmp_path):
     text = STUDY.format(dataset=first_configurations(), repetitions=2)
-    found = []
-    for name, more in (("here", ""), ("there", "cluster: {name: slurm, cores: 2, memory: 2GB, walltime: '00:10:00'}")):
+    tables = []
+    for name, more in (("local", ""), ("slurm", "cluster: {name: slurm, cores: 2, memory: 2GB, walltime: '00:10:00'}")):
         (tmp_path / f"{name}.yaml").write_text(f"{text}{more}\n")
-        found.append((run_study(tmp_path / f"{name}.yaml", out=tmp_path / name).folder / "results.csv").read_bytes())
-    assert found[0] == found[1]
+        tables.append((run_study(tmp_path / f"{name}.yaml", out=tmp_path / name).folder / "results.csv").read_bytes())
+    assert tables[0] == tables[1]
     assert soon(lambda: not queue())
-    assert next((tmp_path / "there" / "jobs").glob("dask-worker-*.out"), None), "logs of jobs are in the run folder"
+    assert next((tmp_path / "slurm" / "jobs").glob("dask-worker-*.out"), None), "logs of jobs are in the run folder"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"queue": "nowhere"}, "the queue does not take such a job .*; look at 'cluster'"),
         ({"memory": "900GB"}, "the queue does not take such a job .*; look at 'cluster'"),
         ({"interface": "ib9"}, "'cluster: slurm' cannot be started: .*'ib9' is not a valid network interface"),
     ],
 )
-def test_jobs_of_workers_that_cannot_be_are_said(tmp_path, wrong, said):
+def test_impossible_jobs_of_workers_are_refused(tmp_path, wrong, message):
     text = STUDY.format(dataset=first_configurations(), repetitions=1)
     (tmp_path / "s.yaml").write_text(text + yaml.safe_dump({"cluster": {"name": "slurm", **wrong}}))
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         run_study(tmp_path / "s.yaml", out=tmp_path / "run")
 
 
-def test_each_label_is_a_job(tmp_path):
+def test_each_label_runs_as_a_job(tmp_path):
     path = labels(tmp_path)
     done = call("label", path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -97,11 +97,11 @@ def test_each_label_is_a_job(tmp_path):
     assert not (tmp_path / "runs" / "s-labels" / "jobs").exists()
 
 
-def test_a_job_is_asked_for_as_the_study_says(tmp_path, monkeypatch):
-    """What sbatch would get: read from the script of a job that waits, for its time has not come."""
+def test_jobs_request_what_the_study_sets(tmp_path, monkeypatch):
+    """The script of a job that cannot start yet has the options of sbatch."""
     monkeypatch.setenv("SLEEPY", "60")
-    own = {"cores": 2, "directives": ["--comment={{x}}", "--begin=now+1hour"], "prologue": ["export A={{b}}"]}
-    process = begin("label", labels(tmp_path, 1, queue="main", **own), cwd=tmp_path)
+    settings = {"cores": 2, "directives": ["--comment={{x}}", "--begin=now+1hour"], "prologue": ["export A={{b}}"]}
+    process = begin("label", labels(tmp_path, 1, queue="main", **settings), cwd=tmp_path)
     assert soon(lambda: len(queue()) == 1)
     script = next((tmp_path / "runs" / "s-labels" / "jobs").glob("*/run_queue.sh")).read_text()
     stop(process, signal.SIGKILL, group=True)
@@ -111,7 +111,7 @@ def test_a_job_is_asked_for_as_the_study_says(tmp_path, monkeypatch):
     assert "export A={{b}}\n" in script
 
 
-def test_who_was_killed_takes_up_the_jobs_that_went_on(tmp_path, monkeypatch):
+def test_a_killed_run_resumes_with_the_jobs_in_the_queue(tmp_path, monkeypatch):
     monkeypatch.setenv("SLEEPY", "8")
     path = labels(tmp_path, 2)
     process = begin("label", path, cwd=tmp_path)
@@ -127,7 +127,7 @@ def test_who_was_killed_takes_up_the_jobs_that_went_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_fails_its_label_only(tmp_path, monkeypatch):
+def test_a_killed_job_fails_only_its_label(tmp_path, monkeypatch):
     monkeypatch.setenv("SLEEPY", "3")
     path = labels(tmp_path, 3)
     process = begin("label", path, cwd=tmp_path)
@@ -142,14 +142,14 @@ def test_a_job_that_is_killed_fails_its_label_only(tmp_path, monkeypatch):
     check(tmp_path, 3)
 
 
-def test_a_job_that_is_not_taken_is_said(tmp_path):
+def test_a_refused_job_is_an_error(tmp_path):
     done = call("label", labels(tmp_path, queue="nowhere"), cwd=tmp_path)
     assert done.returncode == 2
     assert "was not taken (sbatch: error: invalid partition specified: nowhere" in in_one_sentence(done)
     assert not (tmp_path / "cu.h5").exists()
 
 
-class TestWhatIsMissing:
+class TestMissingRequirements:
     def test_sbatch(self, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")
         with (
@@ -159,14 +159,14 @@ class TestWhatIsMissing:
             pass
 
     def test_executorlib(self, monkeypatch):
-        found = importlib.util.find_spec
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pysqa" else found(name))
+        find_spec = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pysqa" else find_spec(name))
         with (
             pytest.raises(InputError, match=r"pip install 'paretofit\[executorlib\]'"),
             use_cluster(LabelJobSettings(), 1),
         ):
             pass
 
-    def test_keys_of_others(self, tmp_path):
+    def test_unknown_keys(self, tmp_path):
         with pytest.raises(InputError, match="unknown key 'cluster.interface'"):
             load_label_study(labels(tmp_path, interface="ib0"))

@@ -1,4 +1,4 @@
-"""Commands that are stopped, folders that cannot be written and bits that flip, for tests of what comes of them."""
+"""Commands that are stopped, directories that cannot be written, and flipped bits."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ cost: {{measure_md: false}}
 
 @contextmanager
 def no_report():
-    """Runs without a page: it takes most of a small run's time, and what it is made from stands before."""
+    """Do not write report pages, which take most of the time of a small run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "paretofit.study.pipeline.write_run_report",
@@ -47,15 +47,15 @@ def call(*arguments, cwd=None):
 
 
 def in_one_sentence(done):
-    """What a command said when it stopped: one line that begins with its name, and no traceback."""
+    """The error message of a command: one line that begins with its name, and no traceback."""
     assert "Traceback" not in done.stderr, done.stderr
-    said = [line for line in done.stderr.splitlines() if line.startswith("paretofit: ")]
-    assert len(said) == 1, done.stderr
-    return said[0]
+    messages = [line for line in done.stderr.splitlines() if line.startswith("paretofit: ")]
+    assert len(messages) == 1, done.stderr
+    return messages[0]
 
 
 def begin(*arguments, cwd=None):
-    """A command in a process group of its own."""
+    """Start a command in a process group of its own."""
     if (
         signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     ):  # tests in a shell's background, which children would take over
@@ -66,31 +66,31 @@ def begin(*arguments, cwd=None):
 
 
 def stop(process, number, *, group):
-    """Send a signal, to the process or as a terminal does to its group; what it said, and which processes it had."""
-    family = descendants(process.pid)
+    """Send a signal to a process or its group; return the process when it has ended, and its descendants."""
+    pids = descendants(process.pid)
     (os.killpg if group else os.kill)(process.pid, number)
     out, err = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err), family
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err), pids
 
 
 def descendants(parent):
-    found = []
+    pids = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
-            words = status.read_text().rpartition(")")[2].split()
+            fields = status.read_text().rpartition(")")[2].split()
         except OSError:  # ended meanwhile
             continue
-        if int(words[1]) == parent:
-            found += [int(status.parent.name), *descendants(int(status.parent.name))]
-    return found
+        if int(fields[1]) == parent:
+            pids += [int(status.parent.name), *descendants(int(status.parent.name))]
+    return pids
 
 
 def gone(processes):
-    return not any(Path(f"/proc/{one}").exists() for one in processes)
+    return not any(Path(f"/proc/{pid}").exists() for pid in processes)
 
 
 def soon(condition, seconds=60):
-    """Wait for something that happens in its own time."""
+    """Wait for a condition; return whether it was met in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -100,7 +100,7 @@ def soon(condition, seconds=60):
 
 
 def says(path, text, seconds=60):
-    """Whether a file has a text, or gets it soon."""
+    """Whether a file contains a text, now or soon."""
     return soon(lambda: path.exists() and text in path.read_text(), seconds)
 
 
@@ -110,28 +110,28 @@ def litter(folder):
 
 
 def flip(path, at):
-    """Change one bit of a file, at a share of its length or at a byte."""
+    """Flip one bit of a file, at a fraction of its length or at a byte."""
     content = bytearray(path.read_bytes())
-    place = int(at * len(content)) if isinstance(at, float) else at
-    content[place] ^= 4
-    path.unlink()  # a hard link is not to be changed
+    position = int(at * len(content)) if isinstance(at, float) else at
+    content[position] ^= 4
+    path.unlink()  # the other names of a hard link must not change
     path.write_bytes(content)
 
 
 @contextmanager
-def small_disk(place, size):
-    """A file system in memory of so many kilobytes, and a function that makes it larger."""
-    place.mkdir()
-    _mount("-t", "tmpfs", "-o", f"size={size}k", "tmpfs", place)
+def small_disk(folder, size):
+    """Mount a file system in memory of a size in kB; yield a function that makes it larger."""
+    folder.mkdir()
+    _mount("-t", "tmpfs", "-o", f"size={size}k", "tmpfs", folder)
     try:
-        yield lambda larger: _mount("-o", f"remount,size={larger}k", place)
+        yield lambda larger: _mount("-o", f"remount,size={larger}k", folder)
     finally:
-        _unmount(place)
+        _unmount(folder)
 
 
 @contextmanager
 def read_only(folder):
-    """A folder that nobody can write to, root included."""
+    """Make a directory read-only, also for root."""
     _mount("--bind", folder, folder)
     try:
         _mount("-o", "remount,bind,ro", folder)
@@ -149,8 +149,8 @@ def _mount(*arguments):
         pytest.skip(f"mount is not allowed: {done.stderr.strip()}")
 
 
-def _unmount(place):
-    subprocess.run([shutil.which("umount"), "-l", str(place)], check=True)
+def _unmount(folder):
+    subprocess.run([shutil.which("umount"), "-l", str(folder)], check=True)
 
 
 N_LABELS = 30
@@ -178,7 +178,7 @@ learning: {{model: {{twojmax: 4}}, max_iterations: 1}}
 
 
 def label_study(folder):
-    """A study of labels, of a calculator that takes its time."""
+    """Write a study of labels with a slow calculator."""
     import ase.io
     from ase.build import bulk
 

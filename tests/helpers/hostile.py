@@ -21,11 +21,12 @@ from ruamel.yaml import YAML
 
 from helpers.file_texts import SECTIONS, VASPRUN, fitsnap, outcar
 from paretofit import Dataset, DesignMatrix, InputError
+from paretofit.commands import load_label_study
 from paretofit.dataset import LevelData, describe_dataset, import_dataset, read_level_settings, write_dataset
 from paretofit.dataset import dataset_html as html
 from paretofit.fitsnap import read_fitsnap_input
 from paretofit.pareto import extract_front_from_csv
-from paretofit.study import load_label_study, load_study
+from paretofit.study import load_study
 from paretofit.uncertainty import EnvironmentGrade, read_committee
 
 STUDIES = Path(__file__).parents[2] / "studies"

@@ -1,4 +1,4 @@
-"""A SLURM of one node on this machine, for tests: its own configuration, ports and state, and nothing left behind."""
+"""A SLURM of one node on this machine, with its own configuration, ports and state."""
 
 import os
 import shutil
@@ -45,17 +45,17 @@ def running_slurm(folder):
     """Start the daemons (munged, slurmctld, slurmd of Debian's slurm-wlm), and point sbatch and the rest at them."""
     lacking = [name for name in ("sbatch", "slurmctld", "slurmd", "munged") if _program(name) is None]
     if lacking or os.getuid() != 0:
-        pytest.skip(f"a SLURM of one's own needs root and the programs of slurm-wlm; missing: {lacking or 'root'}")
+        pytest.skip(f"a private SLURM needs root and the programs of slurm-wlm; missing: {lacking or 'root'}")
     for name in ("spool", "state", "munge"):
         (folder / name).mkdir(parents=True)
     for above in (folder, *folder.parents[:-1]):
-        above.chmod(0o755)  # munge insists on folders that others can enter
+        above.chmod(0o755)  # munge requires directories that others can enter
     text = CONFIGURATION.format(folder=folder, ports=_free_ports(2))
     (folder / "slurm.conf").write_text(text)
     key = folder / "munge" / "key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o600)
-    own = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
     commands = [
         ["munged", "-F", f"--key-file={key}", f"--socket={folder}/munge.socket", f"--pid-file={folder}/munge/pid",
          f"--seed-file={folder}/munge/seed", f"--log-file={folder}/munge/log"],
@@ -67,16 +67,18 @@ def running_slurm(folder):
         for command in commands:
             with (folder / f"{command[0]}.out").open("wb") as out:
                 whole = [_program(command[0]), *command[1:]]
-                daemons.append(subprocess.Popen(whole, env=own, stdout=out, stderr=out))
+                daemons.append(subprocess.Popen(whole, env=environment, stdout=out, stderr=out))
             time.sleep(1.0)
-        if not _idle(own):
-            said = "; ".join((folder / f"{command[0]}.out").read_text()[-300:] for command in commands)
-            pytest.skip(f"SLURM does not start here: {said}")
+        if not _idle(environment):
+            logs = "; ".join((folder / f"{command[0]}.out").read_text()[-300:] for command in commands)
+            pytest.skip(f"SLURM does not start here: {logs}")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SLURM_CONF", own["SLURM_CONF"])
+            patch.setenv("SLURM_CONF", environment["SLURM_CONF"])
             yield
     finally:
-        subprocess.run([_program("scancel"), "--user=root", "--full"], env=own, check=False, capture_output=True)
+        subprocess.run(
+            [_program("scancel"), "--user=root", "--full"], env=environment, check=False, capture_output=True
+        )
         for daemon in reversed(daemons):
             daemon.terminate()
             daemon.wait(30)
@@ -88,11 +90,11 @@ def _program(name):
 
 def _free_ports(n):
     sockets = [socket.socket() for _ in range(n)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for server in sockets:
+        server.bind(("127.0.0.1", 0))
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
     return ports
 
 
@@ -108,7 +110,7 @@ def _idle(environment):
 
 
 def queue():
-    """What is in the queue: lines of job number, state and folder."""
+    """List the jobs of the queue as lines of id, state and directory."""
     return subprocess.run(
         [_program("squeue"), "-h", "-o", "%i %t %Z"], capture_output=True, text=True, check=True
     ).stdout.splitlines()

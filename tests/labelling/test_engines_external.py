@@ -16,11 +16,10 @@ from ase.units import GPa
 from scipy.spatial.transform import Rotation
 
 from paretofit import Dataset, InputError
-from paretofit.commands import read_label_outputs, write_label_inputs
+from paretofit.commands import LabelStudy, read_label_outputs, write_label_inputs
 from paretofit.dataset import import_dataset
 from paretofit.labelling import PAPER_LADDER, LabelSettings, Level, ScfSettings, SmearingSettings
 from paretofit.labelling.engines import Abinit, EngineError, Espresso, Gpaw, NotConvergedError, Vasp
-from paretofit.study import LabelStudy
 
 LEVELS = {level.name: level for level in PAPER_LADDER}
 SHEAR = np.array([[0, 0.03, 0], [0.02, 0, 0.01], [0, 0, 0.04]])
@@ -42,7 +41,7 @@ needs_espresso = pytest.mark.skipif(
     shutil.which("pw.x") is None or not (UPF / "Al.pz-vbc.UPF").exists(),
     reason="pw.x or its example pseudopotentials (apt install quantum-espresso-data) are not installed",
 )
-both = pytest.mark.parametrize(
+for_each_program = pytest.mark.parametrize(
     "case", [pytest.param("abinit", marks=needs_abinit), pytest.param("espresso", marks=needs_espresso)], indirect=True
 )
 
@@ -72,11 +71,11 @@ def against_gpaw(beryllium, tmp_path, chosen):
     ids = beryllium.ids.tolist()
     energies, forces, stress = [], [], []
     for level, identity in chosen:
-        one = beryllium.select([ids.index(identity)])
-        stored, folder = one.labels(level), tmp_path / f"{level}-{identity}"
+        configuration = beryllium.select([ids.index(identity)])
+        stored, folder = configuration.labels(level), tmp_path / f"{level}-{identity}"
         folder.mkdir()
-        outcome = Abinit().compute(one[0], LEVELS[level], 0, folder)
-        energies.append((outcome.energy - stored.energy[0]) / len(one[0]))
+        outcome = Abinit().compute(configuration[0], LEVELS[level], 0, folder)
+        energies.append((outcome.energy - stored.energy[0]) / len(configuration[0]))
         forces.append(np.abs(outcome.forces - stored.forces).max())
         stress.append(np.abs(outcome.stress - stored.stress[0]).max())
     return max(forces), max(stress), np.ptp(energies)
@@ -101,8 +100,8 @@ def test_abinit_and_gpaw_agree_on_eight_atoms_far_from_equilibrium(beryllium, tm
     assert energy < 0.002
 
 
-@both
-def test_forces_are_the_derivative_of_the_energy_that_is_given(case, tmp_path):
+@for_each_program
+def test_forces_are_the_derivative_of_the_energy(case, tmp_path):
     """With so wide a smearing E and F = E - TS have clearly different slopes."""
     engine, atoms, level = case
     level = level.model_copy(update={"smearing": SmearingSettings(method="fermi-dirac", width_ev=0.8)})
@@ -119,7 +118,7 @@ def test_forces_are_the_derivative_of_the_energy_that_is_given(case, tmp_path):
     assert 0 < outcome.info["fermi_ev"] < 15
 
 
-@both
+@for_each_program
 def test_a_rotated_or_left_handed_cell_is_the_same_crystal(case, tmp_path):
     engine, atoms, level = case
     outcome = engine.compute(atoms, level, 0, tmp_path)
@@ -136,8 +135,8 @@ def test_a_rotated_or_left_handed_cell_is_the_same_crystal(case, tmp_path):
     assert other.stress == pytest.approx(outcome.stress, abs=0.05 * GPa)
 
 
-@both
-def test_what_is_not_converged_is_no_label_and_gentler_mixing_gives_the_same_one(case, tmp_path):
+@for_each_program
+def test_unconverged_results_are_refused_and_gentler_mixing_gives_the_same_label(case, tmp_path):
     engine, atoms, level = case
     hasty = level.model_copy(update={"scf": ScfSettings(max_iterations=1)})
     with pytest.raises(NotConvergedError, match="onverge"):
@@ -147,28 +146,28 @@ def test_what_is_not_converged_is_no_label_and_gentler_mixing_gives_the_same_one
     assert third.forces == pytest.approx(first.forces, abs=2e-3)
 
 
-@both
-def test_a_failure_ends_with_the_programs_own_words(case, tmp_path):
+@for_each_program
+def test_an_error_has_the_message_of_the_program(case, tmp_path):
     engine, atoms, level = case
-    key, value, said = {"abinit": ("foo", 1, "FOO"), "espresso": ("mixing_mode", "foo", "mixing foo")}[engine.name]
-    with pytest.raises(EngineError, match=said):
+    key, value, message = {"abinit": ("foo", 1, "FOO"), "espresso": ("mixing_mode", "foo", "mixing foo")}[engine.name]
+    with pytest.raises(EngineError, match=message):
         engine.compute(atoms, level.model_copy(update={"options": {key: value}}), 0, tmp_path)
     with pytest.raises(EngineError, match="vacuum"):
         engine.compute(Atoms("H"), level, 0, tmp_path)
 
 
-@both
+@for_each_program
 def test_versions_files_and_valence_are_recorded(case):
     engine, atoms, _ = case
     engine.check(["Be"] if engine.name == "abinit" else ["Al"])
-    assert engine.electrons(atoms) == {"abinit": 2 * 2, "espresso": 2 * 3}[engine.name]
-    text = engine.description(atoms.get_chemical_symbols()[:1])
+    assert engine.count_electrons(atoms) == {"abinit": 2 * 2, "espresso": 2 * 3}[engine.name]
+    text = engine.describe_version(atoms.get_chemical_symbols()[:1])
     assert any(name in text for name in ("Be.PBE.gz (", "Al.pz-vbc.UPF ("))
     assert "unknown" not in text
 
 
-@both
-def test_written_inputs_need_nothing_from_elsewhere(case, tmp_path):
+@for_each_program
+def test_written_inputs_are_complete(case, tmp_path):
     engine, atoms, level = case
     assert engine.write_inputs(atoms, level, tmp_path / "here") == []
     inputs = next(path for path in (tmp_path / "here").iterdir() if path.name in {"abinit.in", "espresso.pwi"})
@@ -196,7 +195,7 @@ def test_abinit_takes_norm_conserving_files_too(tmp_path):
         engine.compute(bulk("Al"), LEVELS["2"].model_copy(update={"functional": "PBEsol"}), 0, tmp_path)
 
 
-def test_what_is_missing_is_named_with_what_would_be_right(tmp_path):
+def test_missing_files_and_programs_are_named(tmp_path):
     (tmp_path / "Be.one.UPF").write_text('<PP_HEADER z_valence="2.0" is_paw="T" functional="PBE"/>')
     (tmp_path / "B.UPF").write_text(f"<PP_HEADER>\n{UPF_1}</PP_HEADER>")
     engine = Espresso(command="python3", pseudopotentials=tmp_path)
@@ -224,15 +223,15 @@ def test_settings_that_an_engine_cannot_follow_are_refused(tmp_path):
     (tmp_path / "Be.UPF").write_text('<PP_HEADER z_valence="2.0" functional="SLA PW PBX PBC"/>')
     engine, atoms, level = Espresso(pseudopotentials=tmp_path), bulk("Be"), LEVELS["1"]
     engine.write_inputs(atoms, level, tmp_path / "fine")
-    for change, said in (
+    for change, message in (
         ({"functional": "LDA"}, "functional LDA"),
         ({"cutoff_ev": None}, "cutoff_ev"),
         ({"options": {"ecut": 3}}, "no option 'ecut'"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             engine.write_inputs(atoms, level.model_copy(update=change), tmp_path / "wrong")
-    for change, said in (({"smearing": SmearingSettings(order=2)}, "order 2"), ({"cutoff_ev": None}, "cutoff_ev")):
-        with pytest.raises(InputError, match=said):
+    for change, message in (({"smearing": SmearingSettings(order=2)}, "order 2"), ({"cutoff_ev": None}, "cutoff_ev")):
+        with pytest.raises(InputError, match=message):
             engine.check_level(level.model_copy(update=change))
     with pytest.raises(InputError, match="no input files"):
         Gpaw().write_inputs(atoms, level, tmp_path / "gpaw")
@@ -309,14 +308,14 @@ def test_vasp_mixes_more_gently_with_each_attempt(compound, tmp_path):
 
 
 @needs_abinit
-def test_inputs_that_run_elsewhere_come_back_as_labels(tmp_path):
+def test_outputs_of_another_machine_become_labels(tmp_path):
     """Inputs for two labels, one of which runs: it is read as it would have been computed, the other stays to do."""
     ase.io.write(tmp_path / "be.extxyz", [bulk("Be"), bulk("Be", a=2.3, c=3.6)])
     settings = LabelSettings(structures=[tmp_path / "be.extxyz"], engine=Abinit(), levels=["1"])
     study = LabelStudy(name="be", dataset=tmp_path / "be.h5", labelling=settings)
     write_label_inputs(study, tmp_path / "inputs", out=tmp_path / "run")
-    place = tmp_path / "inputs" / "1" / "0"
-    subprocess.run([shutil.which("abinit"), "abinit.in"], cwd=place, check=True, capture_output=True)
+    label_folder = tmp_path / "inputs" / "1" / "0"
+    subprocess.run([shutil.which("abinit"), "abinit.in"], cwd=label_folder, check=True, capture_output=True)
     result = read_label_outputs(study, tmp_path / "inputs", out=tmp_path / "run")
     assert (result.n_computed, result.n_failed, result.n_remaining) == (1, 0, 1)
     direct = Abinit().compute(bulk("Be"), LEVELS["1"], 0, tmp_path)
@@ -339,7 +338,7 @@ def test_outputs_of_pw_are_imported_from_folders_and_unfinished_ones_named(tmp_p
         (tmp_path / "tree" / name).parent.mkdir(parents=True)
         (tmp_path / "tree" / name).write_text(content)
     summary = import_dataset(tmp_path / "d.h5", {"a": str(tmp_path / "tree")})
-    assert any("scf.pwo is the output of an unfinished pw.x run" in one for one in summary.skipped)
+    assert any("scf.pwo is the output of an unfinished pw.x run" in text for text in summary.skipped)
     with Dataset(tmp_path / "d.h5") as data:
         labels = data.labels("a")
     assert labels.energy == pytest.approx([outcome.energy], abs=1e-6)

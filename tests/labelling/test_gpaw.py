@@ -34,9 +34,9 @@ def beryllium_cell(a=2.27, ratio=1.57):
 @pytest.mark.parametrize("level", PAPER_LADDER[:3], ids=lambda level: level.name)
 def test_shipped_labels_come_out_again(beryllium, tmp_path, level):
     smallest = int(np.argmin(beryllium.n_atoms))
-    one = beryllium.select([smallest])
-    stored = one.labels(level.name)
-    outcome = Gpaw().compute(one[0], level, 0, tmp_path)
+    configuration = beryllium.select([smallest])
+    stored = configuration.labels(level.name)
+    outcome = Gpaw().compute(configuration[0], level, 0, tmp_path)
     assert outcome.energy == pytest.approx(stored.energy[0], abs=1e-6)
     assert outcome.forces == pytest.approx(stored.forces, abs=1e-5)
     assert outcome.stress == pytest.approx(stored.stress[0], abs=1e-6)

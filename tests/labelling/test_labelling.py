@@ -1,4 +1,4 @@
-"""Labels: meshes by hand, what a kill leaves, what failure leaves, what stays as it was."""
+"""Labels: k-point meshes, resuming after a kill, failures, and labels that are kept."""
 
 import json
 import os
@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from paretofit import Dataset, InputError
 from paretofit.commands import (
+    LabelStudy,
     collect_labels,
     estimate_label_cost,
     format_labels,
     label_study,
+    load_label_study,
     read_label_outputs,
     write_label_inputs,
 )
@@ -35,7 +37,6 @@ from paretofit.labelling import (
     fit_cost_model,
     kpoint_mesh,
 )
-from paretofit.study import LabelStudy, load_label_study
 
 needs_gpaw = pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed (the extra 'dft')")
 
@@ -46,7 +47,7 @@ from ase.calculators.calculator import SCFError
 from ase.calculators.emt import EMT
 
 class Counted(EMT):
-    '''EMT that writes down when it starts, and misbehaves on request.'''
+    '''EMT that logs its calls, and fails on request.'''
 
     def __init__(self, log, seconds=0.0, bad=None, atoms=0, factor=1.0):
         super().__init__()
@@ -66,7 +67,7 @@ class Counted(EMT):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with copper structures of one to four atoms, and a labeller that counts."""
+    """A directory with copper structures of one to four atoms, and a calculator that logs its calls."""
     (tmp_path / "counted.py").write_text(LABELLER)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "counted", raising=False)
@@ -119,7 +120,7 @@ def test_a_direction_that_is_not_periodic_has_one_point():
 
 
 @given(st.floats(0.05, 2.0), st.integers(0, 10_000))
-def test_a_mesh_is_never_coarser_than_asked_and_does_not_depend_on_orientation(spacing, seed):
+def test_a_mesh_is_never_coarser_than_its_spacing_nor_depends_on_orientation(spacing, seed):
     rng = np.random.default_rng(seed)
     cell = np.eye(3) * 4 + rng.normal(0, 0.5, (3, 3))
     mesh = kpoint_mesh(cell, [True] * 3, spacing)
@@ -130,7 +131,7 @@ def test_a_mesh_is_never_coarser_than_asked_and_does_not_depend_on_orientation(s
     assert kpoint_mesh(cell @ rotation.T, [True] * 3, spacing) == mesh
 
 
-def test_meshes_are_those_that_the_shipped_labels_were_computed_with(beryllium):
+def test_meshes_are_those_of_the_shipped_labels(beryllium):
     for level in PAPER_LADDER[:5]:
         recorded = [tuple(record["kpts"]) for record in beryllium.label_records(level.name)]
         assert [level.kpoints(atoms) for atoms in beryllium] == recorded
@@ -145,7 +146,7 @@ def test_the_preset_is_table_1_of_the_paper():
 # --- running, resuming, failing ---------------------------------------------------------------------------------
 
 
-def test_labels_are_what_the_calculator_says_with_their_cost(folder):
+def test_labels_are_those_of_the_calculator_with_their_cost(folder):
     from ase.calculators.emt import EMT
 
     result = label_study(study_of(folder), jobs=2)
@@ -155,9 +156,9 @@ def test_labels_are_what_the_calculator_says_with_their_cost(folder):
         labels = data.labels("high")
         for k, atoms in enumerate(data):
             atoms.calc = EMT()
-            own = slice(labels.offsets[k], labels.offsets[k + 1])
+            rows = slice(labels.offsets[k], labels.offsets[k + 1])
             assert labels.energy[k] == pytest.approx(atoms.get_potential_energy(force_consistent=True), abs=1e-10)
-            assert labels.forces[own] == pytest.approx(atoms.get_forces(), abs=1e-10)
+            assert labels.forces[rows] == pytest.approx(atoms.get_forces(), abs=1e-10)
             assert labels.stress[k] == pytest.approx(atoms.get_stress(), abs=1e-12)
         assert (labels.seconds > 0).all()
         record = data.label_records("high")[0]
@@ -166,7 +167,7 @@ def test_labels_are_what_the_calculator_says_with_their_cost(folder):
         assert data[0].info["config_type"] == "rattled"
 
 
-def test_what_is_finished_is_not_computed_again(folder):
+def test_finished_labels_are_not_computed_again(folder):
     label_study(study_of(folder), jobs=1)
     before, stamp = calls(folder), (folder / "copper.h5").stat().st_mtime_ns
     result = label_study(study_of(folder), jobs=1)
@@ -186,7 +187,7 @@ def test_a_structure_without_an_id_is_recognised_and_a_new_one_gets_the_next(fol
         assert len(data[8]) == 4
 
 
-def test_kill_loses_only_what_was_running(folder):
+def test_a_kill_loses_only_running_labels(folder):
     """kill -9 the command with all its workers, repeat it: every label is there, none was finished twice."""
     (folder / "study.yaml").write_text(
         "dataset: copper.h5\nlabelling:\n  structures: [copper.extxyz]\n"
@@ -202,13 +203,13 @@ def test_kill_loses_only_what_was_running(folder):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    kept = [json.loads(line)["key"] for line in journal.read_text().splitlines() if line.endswith("}")]
+    keys_before = [json.loads(line)["key"] for line in journal.read_text().splitlines() if line.endswith("}")]
     assert not (folder / "copper.h5").exists()
     with journal.open("a") as stream:
         stream.write('{"key": "cut sho')  # what a kill in the middle of a line leaves
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     finished = [json.loads(line)["key"] for line in journal.read_text().splitlines()]
-    assert finished[: len(kept)] == kept
+    assert finished[: len(keys_before)] == keys_before
     assert len(finished) == len(set(finished)) == 16
     assert calls(folder) <= 16 + 2  # two were running
     with Dataset(folder / "copper.h5") as data:
@@ -229,21 +230,21 @@ def test_the_dataset_can_be_collected_while_labels_are_missing(folder):
 
 
 @pytest.mark.parametrize(
-    ("bad", "said", "attempts"),
+    ("bad", "message", "attempts"),
     [("scf", "no luck", 3), ("raise", "the pseudopotential is broken", 1), ("die", "the process died", 1)],
 )
-def test_a_failure_is_recorded_with_its_reason_and_the_others_are_computed(folder, bad, said, attempts):
-    study = study_of(folder, options={"bad": bad, "atoms": 3})
+def test_a_failure_is_recorded_with_its_reason_and_the_others_are_computed(folder, bad, message, attempts):
+    study = study_of(folder, options={"bad": bad, "atoms": 3}, levels=["low"])
     result = label_study(study, jobs=2)
-    assert (result.n_computed, result.n_failed) == (16, 4)
-    assert all(said in why for why in result.failures.values())
-    assert said in format_labels(result)
+    assert (result.n_computed, result.n_failed) == (8, 2)
+    assert all(message in why for why in result.failures.values())
+    assert message in format_labels(result)
     with Dataset(folder / "copper.h5") as data:
         labels = data.labels("low")
         assert (labels.status == 2).tolist() == (data.n_atoms == 3).tolist()
         assert labels.complete.tolist() == (data.n_atoms != 3).tolist()
         record = data.label_records("low")[2]
-        assert said in record["reasons"][-1]
+        assert message in record["reasons"][-1]
         assert record["attempts"] == attempts
         assert not record["converged"]
         assert any("failed" in warning or "missing" in warning for warning in describe_dataset(data).warnings)
@@ -268,7 +269,7 @@ def test_the_order_of_work(folder, order):
     lines = (folder / "runs" / "copper-labels" / "labels.jsonl").read_text().splitlines()
     done = [(json.loads(line)["id"], json.loads(line)["level"]) for line in lines]
     whole = [(k, level) for k in range(8) for level in ("low", "high")]
-    assert done == (whole if order == "configurations" else sorted(whole, key=lambda one: one[1] == "high"))
+    assert done == (whole if order == "configurations" else sorted(whole, key=lambda entry: entry[1] == "high"))
 
 
 def test_only_some_configurations_at_a_level(folder):
@@ -278,7 +279,7 @@ def test_only_some_configurations_at_a_level(folder):
         assert np.flatnonzero(data.labels("high").complete).tolist() == [0, 1, 4]
 
 
-def test_processes_that_die_take_only_their_own_task():
+def test_a_dying_process_loses_only_its_task():
     results = dict(run_tasks(_square_or_die, [1, 2, 3, 4, 5, 6], 2, lambda _: -1))
     assert results == {1: 1, 2: 4, 3: -1, 4: 16, 5: 25, 6: 36}
 
@@ -290,21 +291,21 @@ def _square_or_die(number):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
-        ("float('nan')", "the energy that it gave is not finite"),
+        ("float('nan')", "the energy of the engine is not finite"),
         ("[1.0, 2.0]", "TypeError"),
     ],
 )
-def test_what_is_no_label_is_a_failure(folder, answer, said):
+def test_an_invalid_result_is_a_failure(folder, answer, message):
     text = LABELLER + f"        self.results['energy'] = self.results['free_energy'] = {answer}\n"
     (folder / "counted.py").write_text(text)
     result = label_study(study_of(folder, levels=["low"]), jobs=1)
     assert result.n_failed == 8
-    assert all(said in why for why in result.failures.values())
+    assert all(message in why for why in result.failures.values())
 
 
-def test_a_damaged_line_of_the_journal_costs_one_label(folder):
+def test_a_corrupt_line_of_the_journal_costs_one_label(folder):
     label_study(study_of(folder, levels=["low"]), jobs=1)
     (folder / "copper.h5").unlink()
     journal = folder / "runs" / "copper-labels" / "labels.jsonl"
@@ -314,7 +315,7 @@ def test_a_damaged_line_of_the_journal_costs_one_label(folder):
     assert (result.n_computed, result.n_complete) == (1, 8)
 
 
-def test_calculators_that_write_files_do_not_meet(folder):
+def test_calculators_that_write_files_do_not_interfere(folder):
     """A calculator that reads back what it wrote into its directory must find its own file there."""
     (folder / "counted.py").write_text(
         LABELLER
@@ -343,25 +344,25 @@ def test_labels_of_two_engines_are_not_mixed(folder):
         label_study(study_of(folder, engine=engine), jobs=1)
 
 
-# --- what is there stays ----------------------------------------------------------------------------------------
+# --- existing labels ----------------------------------------------------------------------------------------
 
 
-def test_labels_that_a_dataset_has_are_kept_to_the_last_bit(folder):
+def test_existing_labels_are_kept_to_the_last_bit(folder):
     configurations = ase.io.read(folder / "copper.extxyz", ":")
-    given = [
-        {"energy": -k / 3, "forces": np.full((len(one), 3), k / 7), "seconds": 1.5, "info": {"note": "by hand"}}
-        for k, one in enumerate(configurations)
+    labels_before = [
+        {"energy": -k / 3, "forces": np.full((len(atoms), 3), k / 7), "seconds": 1.5, "info": {"note": "by hand"}}
+        for k, atoms in enumerate(configurations)
     ]
-    given[5] = None
-    levels = {"low": LevelData(given, {"functional": "PBE"}), "other": LevelData(given, {})}
+    labels_before[5] = None
+    levels = {"low": LevelData(labels_before, {"functional": "PBE"}), "other": LevelData(labels_before, {})}
     write_dataset(folder / "copper.h5", configurations, levels, ids=range(100, 108))
     assert label_study(study_of(folder), jobs=1).n_computed == 1 + 8
     with Dataset(folder / "copper.h5") as data:
         assert data.levels == ["low", "high", "other"]
         assert data.ids.tolist() == list(range(100, 108))
         labels = data.labels("low")
-        kept = np.arange(8) != 5
-        assert (labels.energy[kept] == -np.arange(8)[kept] / 3).all()
+        is_unchanged = np.arange(8) != 5
+        assert (labels.energy[is_unchanged] == -np.arange(8)[is_unchanged] / 3).all()
         assert labels.complete[5]
         assert data.label_records("low")[0] == {"note": "by hand"}
         assert np.isnan(data.labels("other").energy[5])
@@ -374,8 +375,8 @@ def test_labels_of_other_settings_are_not_mixed(folder):
         label_study(study_of(folder), jobs=1)
 
 
-def test_inputs_for_another_machine_come_back_as_labels(folder):
-    """VASP's inputs for every missing label, in folders that bear the ids which the dataset then has."""
+def test_input_files_have_the_ids_of_the_dataset(folder):
+    """Inputs of VASP for every missing label, in directories named by the ids of the dataset."""
     from ase.io.vasp import read_vasp
 
     settings = {"structures": [folder / "copper.extxyz"], "engine": "vasp", "levels": ["3"]}
@@ -386,14 +387,14 @@ def test_inputs_for_another_machine_come_back_as_labels(folder):
     assert read_label_outputs(study, folder / "inputs").n_remaining == 8  # nothing has run yet
     with Dataset(folder / "v.h5") as data:
         for atoms in data:
-            place = folder / "inputs" / "3" / str(atoms.info["config_id"])
-            written = read_vasp(place / "POSCAR")
+            label_folder = folder / "inputs" / "3" / str(atoms.info["config_id"])
+            written = read_vasp(label_folder / "POSCAR")
             assert written.positions == pytest.approx(atoms.positions, abs=1e-12)
-            mesh = tuple(int(n) for n in (place / "KPOINTS").read_text().split("\n")[3].split())
+            mesh = tuple(int(n) for n in (label_folder / "KPOINTS").read_text().split("\n")[3].split())
             assert mesh == PAPER_LADDER[2].kpoints(atoms)
 
 
-def test_an_engine_without_input_files_says_so(folder):
+def test_an_engine_without_input_files_is_refused(folder):
     with pytest.raises(InputError, match="the engine 'ase' has no input files to write"):
         write_label_inputs(study_of(folder), folder / "inputs")
 
@@ -401,7 +402,7 @@ def test_an_engine_without_input_files_says_so(folder):
 # --- cost -------------------------------------------------------------------------------------------------------
 
 
-def test_the_cost_of_the_finest_level_is_foretold_from_the_cheap_ones(beryllium):
+def test_the_cost_of_the_finest_level_is_predicted_from_cheap_ones(beryllium):
     engine = LabelSettings.model_validate({"engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"}}).engine
     terms, seconds, level_of = [], [], []
     for level in PAPER_LADDER[:5]:
@@ -432,7 +433,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
 
 
 @pytest.mark.parametrize(
-    ("labelling", "said"),
+    ("labelling", "message"),
     [
         ("engine: gpwa", "'labelling.engine': 'gpwa' is not one of .*did you mean 'gpaw'"),
         ("engine: {name: ase, calculator: no.such.Module}", "'no.such.Module' cannot be imported"),
@@ -449,29 +450,29 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
         ("smearing: {width_ev: -0.1}", "width_ev': must be greater than 0"),
         ("structures: [nowhere.extxyz]", "no file at .*nowhere.extxyz"),
         ("ladder: [{name: a/b}]", "'a/b' cannot name a convergence level"),
-        ("ladder: [{name: a}, {name: b}]", "the levels 'a' and 'b' say the same"),
+        ("ladder: [{name: a}, {name: b}]", "levels 'a' and 'b' have identical settings"),
         ("engine: gpaw, ladder: [{name: a, cutoff_ev: 300}]", "has no 'kspacing_per_angstrom'|not installed"),
         ("structure: [copper.extxyz]", "unknown key 'labelling.structure'; did you mean 'structures'"),
         ("structures: []", "there is nothing to label"),
     ],
 )
-def test_wrong_studies_are_refused_before_anything_is_computed(folder, labelling, said):
+def test_wrong_studies_are_refused_before_anything_is_computed(folder, labelling, message):
     engine = "" if labelling.startswith("engine") else "engine: {name: ase, calculator: ase.calculators.emt.EMT}, "
     structures = "" if labelling.startswith("struct") else "structures: [copper.extxyz], "
     (folder / "s.yaml").write_text(f"dataset: out.h5\nlabelling: {{{structures}{engine}{labelling}}}\n")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         label_study(load_label_study(folder / "s.yaml"), jobs=1)
     assert not (folder / "out.h5").exists()
 
 
-def test_a_study_without_labelling_says_which_section_is_missing(folder):
+def test_a_study_without_labelling_is_refused(folder):
     (folder / "s.yaml").write_text("dataset: out.h5\n")
-    with pytest.raises(InputError, match="the key 'labelling' is missing; it gives what to label"):
+    with pytest.raises(InputError, match="the key 'labelling' is missing"):
         load_label_study(folder / "s.yaml")
 
 
 @pytest.mark.parametrize(
-    ("atoms", "said"),
+    ("atoms", "message"),
     [
         (Atoms("Cu2", [[0, 0, 0], [0.5, 0, 0]], cell=[5, 5, 5], pbc=True), "configuration 0 has overlapping atoms"),
         (Atoms("Cu", [[0, 0, 0]], cell=[1, 5, 5], pbc=True), "configuration 0 has overlapping atoms"),
@@ -480,17 +481,17 @@ def test_a_study_without_labelling_says_which_section_is_missing(folder):
         (Atoms("Cu", [[0, 0, 0]], cell=[5, 5, 5], pbc=True, magmoms=[1.0]), "initial magmoms"),
     ],
 )
-def test_structures_that_cannot_be_computed_are_named(folder, atoms, said):
+def test_unusable_structures_are_refused(folder, atoms, message):
     ase.io.write(folder / "copper.extxyz", atoms)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         label_study(study_of(folder), jobs=1)
     assert calls(folder) == 0
 
 
-def test_an_id_that_belongs_to_two_geometries_is_named(folder):
+def test_an_id_of_two_geometries_is_refused(folder):
     atoms = ase.io.read(folder / "copper.extxyz", ":2")
-    for one in atoms:
-        one.info["config_id"] = 7
+    for structure in atoms:
+        structure.info["config_id"] = 7
     ase.io.write(folder / "a.extxyz", atoms[0])
     ase.io.write(folder / "b.extxyz", atoms[1])
     with pytest.raises(InputError, match=r"b.extxyz: structure 0 .*configuration 7 has another geometry"):

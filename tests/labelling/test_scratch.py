@@ -1,4 +1,4 @@
-"""What labels leave behind: no program and no folder of a process that was killed, and no failure for want of space."""
+"""Labels leave no program and no directory of a killed process, and a full disk is not a failure of a label."""
 
 import os
 import signal
@@ -11,9 +11,10 @@ import ase.io
 import pytest
 from ase.build import bulk
 from helpers.faults import LABELS, begin, call, gone, in_one_sentence, small_disk, soon, stop
+from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from paretofit import Dataset
-from paretofit.execution import isolated as module
+from paretofit.execution import run_tasks
 from paretofit.labelling.scratch import SCRATCH_PREFIX, remove_stale_scratch, scratch_folder
 
 STUDY = LABELS.replace("slow.Slow", "program.Program")
@@ -36,7 +37,7 @@ class Program(EMT):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Labels whose calculator starts a program, or writes a megabyte; and a folder for what is temporary."""
+    """A study whose calculator starts a program or writes a megabyte, and a directory for temporary files."""
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "s.yaml").write_text(STUDY)
     (tmp_path / "tmp").mkdir()
@@ -47,15 +48,19 @@ def folder(tmp_path, monkeypatch):
 
 
 def running(folder):
-    """Programs that labels have started, once there are two."""
-    found = folder / "pids"
-    assert soon(lambda: len(list(found.iterdir())) >= 2)
-    return [int(path.name) for path in found.iterdir()]
+    """Process ids of programs that labels have started, once there are two."""
+    pid_folder = folder / "pids"
+    assert soon(lambda: len(list(pid_folder.iterdir())) >= 2)
+    return [int(path.name) for path in pid_folder.iterdir()]
 
 
 @pytest.mark.parametrize(
     ("number", "more"),
-    [(signal.SIGKILL, ""), (signal.SIGTERM, ""), (signal.SIGTERM, "cluster: {name: local, workers: 2}\n")],
+    [
+        (signal.SIGKILL, ""),
+        pytest.param(signal.SIGTERM, "", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "cluster: {name: local, workers: 2}\n", marks=pytest.mark.slow),
+    ],
 )
 def test_programs_end_with_the_command(folder, number, more):
     (folder / "s.yaml").write_text(STUDY + more)
@@ -71,28 +76,28 @@ def test_programs_end_with_the_command(folder, number, more):
     assert not list((folder / "tmp").glob(f"{SCRATCH_PREFIX}*"))
 
 
-def test_only_what_nobody_uses_is_cleared_up(tmp_path, monkeypatch):
+def test_only_unused_directories_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    with scratch_folder() as own:
-        left = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
-        elsewhere = own.with_name(f"{SCRATCH_PREFIX}-another.machine-{ended.pid}-abcdefgh")
-        for place in (left / "0", elsewhere):
-            place.mkdir(parents=True)
+    with scratch_folder() as scratch:
+        left = scratch.with_name(scratch.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+        elsewhere = scratch.with_name(f"{SCRATCH_PREFIX}-another.machine-{ended.pid}-abcdefgh")
+        for path in (left / "0", elsewhere):
+            path.mkdir(parents=True)
         programs = [
-            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=place)
-            for place in (left / "0", own)
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=path)
+            for path in (left / "0", scratch)
         ]
         remove_stale_scratch()
         assert programs[0].wait(10) == -signal.SIGKILL
         assert programs[1].poll() is None
         programs[1].kill()
         programs[1].wait()
-        assert set(tmp_path.iterdir()) == {own, elsewhere}
+        assert set(tmp_path.iterdir()) == {scratch, elsewhere}
 
 
-def test_a_full_disk_is_no_failure_of_a_label(folder):
+def test_a_full_disk_is_not_a_failure_of_a_label(folder):
     (folder / "write").touch()
     with small_disk(folder / "disk", 2560) as resize:
         os.environ["TMPDIR"] = str(folder / "disk")  # which the fixture sets back
@@ -100,7 +105,7 @@ def test_a_full_disk_is_no_failure_of_a_label(folder):
         assert done.returncode == 1
         assert f"{folder / 'disk'} on " in in_one_sentence(done)
         assert "is full" in done.stderr
-        assert "set TMPDIR to another place" in done.stderr
+        assert "set TMPDIR to another directory" in done.stderr
         (folder / "write").unlink()
         resize(16384)
         again = call("label", "s.yaml", "--jobs", 1, cwd=folder)
@@ -109,14 +114,14 @@ def test_a_full_disk_is_no_failure_of_a_label(folder):
         assert data.labels("emt").complete.all()
 
 
-def test_a_task_is_handed_out_again_where_a_process_had_just_died(monkeypatch):
-    submit, count = module.ProcessPoolExecutor.submit, []
+def test_a_task_is_submitted_again_if_a_process_has_just_died(monkeypatch):
+    submit, count = ProcessPoolExecutor.submit, []
 
-    def sometimes(pool, function, task):
+    def fail_sometimes(pool, function, task):
         count.append(task)
         if len(count) in {1, 3, 4}:
             raise BrokenProcessPool
         return submit(pool, function, task)
 
-    monkeypatch.setattr(module.ProcessPoolExecutor, "submit", sometimes)
-    assert dict(module.run_tasks(abs, range(-6, 0), 2, lambda _: None)) == {-k: k for k in range(1, 7)}
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", fail_sometimes)
+    assert dict(run_tasks(abs, range(-6, 0), 2, lambda _: None)) == {-k: k for k in range(1, 7)}

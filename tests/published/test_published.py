@@ -115,7 +115,7 @@ def test_published_sampling_helps_as_the_paper_says(tables):
 
 def test_figures_and_front_of_the_command(tables, tmp_path, call):
     out, figures = tmp_path / "front.csv", tmp_path / "figures"
-    done = call("pareto", *tables, "--published", "--figures", figures, "--out", out)
+    done = call("pareto", *tables, "--published", "--figures-folder", figures, "--out", out)
     assert done.returncode == 0, done.stderr
     names = {"energy_force", "front", "error_against_cost", "learning_curves_twojmax6"}
     assert {path.stem for path in figures.glob("*.png")} == {path.stem for path in figures.glob("*.svg")} == names

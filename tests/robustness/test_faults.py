@@ -1,4 +1,4 @@
-"""What comes of kills, signals, full disks, flipped bits and jumping clocks: nothing is lost, nothing wrong is used."""
+"""Kills, signals, full disks, flipped bits and wrong clocks: no result is lost, and no wrong one is used."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ def results(folder):
     return (folder / "results.csv").read_bytes()
 
 
-class TestPlacesThatCannotBeWritten:
+class TestUnwritablePaths:
     def test_a_read_only_folder(self, tmp_path):
         (tmp_path / "run").mkdir()
         with read_only(tmp_path / "run"):
@@ -79,7 +79,7 @@ class TestPlacesThatCannotBeWritten:
         assert done.returncode == 2
         assert "cannot be used: Read-only file system; name another one with --out" in in_one_sentence(done)
 
-    def test_a_dataset_in_a_read_only_folder_is_enough(self, undisturbed, tmp_path):
+    def test_a_dataset_in_a_read_only_folder(self, undisturbed, tmp_path):
         data = tmp_path / "data"
         data.mkdir()
         shutil.copy(first_configurations(), data / "beryllium.h5")
@@ -94,7 +94,7 @@ class TestPlacesThatCannotBeWritten:
         [([], "dataset.h5"), (["dataset.h5"], "design.h5"), (["dataset.h5", "design.h5"], "split.csv")],
     )
     def test_a_disk_that_fills_up(self, undisturbed, tmp_path, whole, half):
-        """In the dataset's copy, the design, or the tables; with room, the same command goes on."""
+        """In the dataset's copy, the design, or the tables; with free space, the same command resumes."""
         sizes = {path.name: path.stat().st_size for path in undisturbed.iterdir()}
         with small_disk(
             tmp_path / "disk", 14 * bool(whole) + (sum(map(sizes.get, whole)) + sizes[half] // 2) // 1000
@@ -107,17 +107,17 @@ class TestPlacesThatCannotBeWritten:
             run_study(tmp_path / "study.yaml", out=run)
             assert results(run) == results(undisturbed)
 
-    def test_a_journal_on_a_full_disk_keeps_what_it_has(self, tmp_path):
+    def test_a_journal_on_a_full_disk_keeps_its_entries(self, tmp_path):
         with small_disk(tmp_path / "disk", 64):
             path, written = tmp_path / "disk" / "j.jsonl", []
-            with pytest.raises(InputError, match="No space left on device; what is finished is kept"):
+            with pytest.raises(InputError, match="No space left on device; finished results are kept"):
                 fill(path, written)
             assert len(written) > 10
             with JsonLines(path) as again:
-                assert [one["k"] for one in again.entries] == written
+                assert [entry["k"] for entry in again.entries] == written
 
     @pytest.mark.parametrize("place", ["", "read-only/copper.h5"])
-    def test_labels_begin_where_their_dataset_can_be_written(self, tmp_path, place):
+    def test_labels_need_a_writable_dataset(self, tmp_path, place):
         label_study(tmp_path)
         (tmp_path / "read-only").mkdir()
         text = (tmp_path / "labels.yaml").read_text().replace("dataset: copper.h5", f"dataset: {tmp_path / place}")
@@ -140,8 +140,8 @@ class TestPlacesThatCannotBeWritten:
         assert again.coefficients == pytest.approx(export_potential(undisturbed, tmp_path / "q").potential.coefficients)
 
 
-class TestTwoAtOnce:
-    def test_the_second_is_refused_and_the_first_goes_on(self, undisturbed, tmp_path):
+class TestConcurrentRuns:
+    def test_the_second_is_refused_and_the_first_continues(self, undisturbed, tmp_path):
         path = study(tmp_path)
         first = begin("run", path, "--out", tmp_path / "run", "--jobs", 1)
         assert says(tmp_path / "run" / "run.log", "describe: started")
@@ -163,7 +163,7 @@ class TestTwoAtOnce:
         assert results(tmp_path / "run") == results(undisturbed)
         assert not litter(tmp_path / "run")
 
-    def test_a_disk_that_cannot_lock_is_not_another_run(self, tmp_path, monkeypatch):
+    def test_a_disk_without_locks_is_not_mistaken_for_another_run(self, tmp_path, monkeypatch):
         def refuse(*_):
             raise OSError(37, "No locks available")
 
@@ -173,7 +173,7 @@ class TestTwoAtOnce:
 
 
 class TestSignals:
-    """130 after Ctrl-C, which goes to the whole group, and 143 after SIGTERM, which goes to one or to all."""
+    """Exit code 130 after Ctrl-C, sent to the whole group, and 143 after SIGTERM, sent to one process or to all."""
 
     @pytest.mark.parametrize(
         ("stage", "number", "group", "jobs"),
@@ -188,57 +188,57 @@ class TestSignals:
         run = tmp_path / "run"
         process = begin("run", study(tmp_path, 2 if stage == "describe" else 100), "--out", run, "--jobs", jobs)
         assert says(run / "run.log", f"{stage}: started")
-        done, family = stop(process, number, group=group)
+        done, pids = stop(process, number, group=group)
         word, code = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
         assert done.returncode == code, done.stderr
-        assert in_one_sentence(done) == f"paretofit: {word}; the same command goes on where this one stopped"
+        assert in_one_sentence(done) == f"paretofit: {word}; the same command resumes"
         assert not litter(run)
         assert not (run / "results.csv").exists()
-        assert soon(lambda: gone(family)), "nobody is left behind"
+        assert soon(lambda: gone(pids)), "no process is left"
         run_study(study(tmp_path), out=run)
         assert results(run) == results(undisturbed)
 
-    def test_of_a_study_on_dask_whose_workers_do_not_hear_it(self, undisturbed, tmp_path):
+    def test_of_a_study_on_dask_whose_workers_ignore_it(self, undisturbed, tmp_path):
         pytest.importorskip("distributed", reason="needs the extra dask")
         run, path = tmp_path / "run", study(tmp_path, 100)
         path.write_text(f"{path.read_text()}cluster: {{name: local, workers: 2}}\n")
         process = begin("run", path, "--out", run)
         assert says(run / "run.log", "sweep: started")
-        done, family = stop(process, signal.SIGINT, group=True)
+        done, pids = stop(process, signal.SIGINT, group=True)
         assert done.returncode == 130, done.stderr
         assert done.stderr.splitlines()[-1:] == [in_one_sentence(done)], "nor do they say anything"
         assert not litter(run)
-        assert soon(lambda: gone(family)), "nobody is left behind"
+        assert soon(lambda: gone(pids)), "no process is left"
         run_study(study(tmp_path), out=run)
         assert results(run) == results(undisturbed)
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_of_labels_and_the_dataset_has_what_is_finished(self, tmp_path, number, code):
+    def test_of_labels_and_the_dataset_has_the_finished_ones(self, tmp_path, number, code):
         label_study(tmp_path)
         process = begin("label", "labels.yaml", "--jobs", 2, cwd=tmp_path)
         journal = tmp_path / "runs" / "labels-labels" / "labels.jsonl"
         assert soon(lambda: journal.exists() and journal.read_text().count("\n") > 3)
-        done, family = stop(process, number, group=True)
+        done, pids = stop(process, number, group=True)
         assert done.returncode == code, done.stderr
-        assert "finished labels are kept, the same command goes on from there" in in_one_sentence(done)
+        assert "finished labels are kept, and the same command resumes" in in_one_sentence(done)
         assert (tmp_path / "copper.h5").exists()
-        assert soon(lambda: gone(family))
-        kept = journal.read_text()
+        assert soon(lambda: gone(pids))
+        text_before = journal.read_text()
         again = call("label", "labels.yaml", "--jobs", 2, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
-        assert journal.read_text().startswith(kept)
+        assert journal.read_text().startswith(text_before)
         assert len(read_json_lines(journal)[0]) == N_LABELS
         assert not litter(tmp_path), "also of workers that the signal ended"
 
-    def test_a_task_that_is_handed_out_at_that_moment(self, monkeypatch):
-        """loky's thread raises over a task that it comes to after the end; seldom, unless it is as slow as here."""
-        look, looks, raised, said = _ExecutorManagerThread.wait_result_broken_or_wakeup, [], [], []
+    def test_a_task_that_is_submitted_at_that_moment(self, monkeypatch):
+        """loky's thread raises an error for a task that it reaches after shutdown: rare, unless it is slowed down."""
+        look, looks, raised, printed = _ExecutorManagerThread.wait_result_broken_or_wakeup, [], [], []
 
         def slow(thread):
             looks.append(thread.name)
-            found = look(thread)
+            result = look(thread)
             time.sleep(0.5)
-            return found
+            return result
 
         def end():
             with ProcessPoolExecutor(1) as pool:
@@ -251,19 +251,19 @@ class TestSignals:
         monkeypatch.setattr(_ExecutorManagerThread, "wait_result_broken_or_wakeup", slow)
         monkeypatch.setattr(threading, "excepthook", raised.append)
         end()
-        assert [one.exc_type for one in raised] == [KeyError]
-        monkeypatch.setattr(threading, "excepthook", said.append)
+        assert [arguments.exc_type for arguments in raised] == [KeyError]
+        monkeypatch.setattr(threading, "excepthook", printed.append)
         terminate = signal.getsignal(signal.SIGTERM)
         stopping.catch_sigterm()
         signal.signal(signal.SIGTERM, terminate)
         end()
-        assert said == []
+        assert printed == []
         thread = threading.Thread(target=int, args=("what is wrong otherwise is said",))
         thread.start()
         thread.join()
-        assert [one.exc_type for one in said] == [ValueError]
+        assert [arguments.exc_type for arguments in printed] == [ValueError]
 
-    def test_after_the_end_is_too_late(self):
+    def test_at_exit_of_the_interpreter(self):
         script = (
             "import atexit, os, signal, sys\n"
             "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
@@ -279,19 +279,19 @@ class TestSignals:
         (tmp_path / "s.yaml").write_text(LOOP.format(dataset=first_configurations()))
         process = begin("learn", "s.yaml", "--out", "run", "--jobs", 1, cwd=tmp_path)
         assert soon((tmp_path / "run" / "iterations" / "01").exists)
-        done, family = stop(process, signal.SIGTERM, group=False)
+        done, pids = stop(process, signal.SIGTERM, group=False)
         assert done.returncode == 143, done.stderr
-        assert in_one_sentence(done).endswith("the same command goes on where this one stopped")
+        assert in_one_sentence(done).endswith("the same command resumes")
         assert not litter(tmp_path / "run")
-        assert soon(lambda: gone(family))
+        assert soon(lambda: gone(pids))
         assert learn(tmp_path / "s.yaml", out=tmp_path / "run").report.exists()
 
 
 class TestClocks:
-    """What stands and what is made again follows from contents, whatever the clock says."""
+    """Files are reused or made again according to their content, whatever the clock says."""
 
     @pytest.mark.parametrize("jump", [-10 * 365 * 86400, 10 * 365 * 86400])
-    def test_old_and_new_files_are_told_by_what_is_in_them(self, run, tmp_path, jump, monkeypatch):
+    def test_files_are_identified_by_content(self, run, tmp_path, jump, monkeypatch):
         stamp = time.time() + jump
         for path in run.iterdir():
             os.utime(path, (stamp, stamp))
@@ -303,7 +303,7 @@ class TestClocks:
         assert results(run) == before
 
     @pytest.mark.parametrize("jump", [-10 * 365 * 86400, 0, 10 * 365 * 86400])
-    def test_other_labels_are_other_labels_with_any_date(self, undisturbed, tmp_path, jump):
+    def test_changed_labels_are_noticed_with_any_date(self, undisturbed, tmp_path, jump):
         import h5py
 
         data = tmp_path / "beryllium.h5"
@@ -324,35 +324,37 @@ class TestClocks:
         assert results(tmp_path / "run") == results(tmp_path / "afresh")
 
 
-class TestDamage:
-    """A flipped bit is repaired or said; it never becomes a number of a report."""
+class TestCorruption:
+    """A flipped bit is repaired or reported; it never becomes a number of a report."""
 
     @pytest.mark.parametrize(
         "name", ["results.csv", "split.csv", "label_noise.csv", "dataset.h5", "study.yaml", "run.json"]
     )
-    def test_a_flipped_bit_in_what_a_report_is_made_from(self, undisturbed, run, tmp_path, name):
+    def test_a_flipped_bit_in_the_input_of_a_report(self, undisturbed, run, tmp_path, name):
         flip(run / name, digit(run / name) if name != "dataset.h5" else 0.5)
         for read in (rebuild_report, lambda folder: export_potential(folder, tmp_path / "p")):
-            with pytest.raises(InputError, match=f"{name} is corrupt: its content is not what the run wrote; run "):
+            with pytest.raises(
+                InputError, match=f"{name} is corrupt: its content is not what the run (has written|wrote); run "
+            ):
                 read(run)
         run_study(tmp_path / "study.yaml", out=run)
         assert (run / name).read_bytes()[:64] == (undisturbed / name).read_bytes()[:64]
         assert results(run) == results(undisturbed)
 
-    def test_a_plan_reads_no_damaged_results(self, run):
+    def test_a_plan_refuses_corrupt_results(self, run):
         flip(run / "results.csv", digit(run / "results.csv"))
-        with pytest.raises(InputError, match=r"results\.csv is damaged"):
+        with pytest.raises(InputError, match=r"results\.csv is corrupt"):
             read_results(run)
 
-    def test_a_record_cut_short(self, undisturbed, run, tmp_path):
+    def test_a_truncated_record(self, undisturbed, run, tmp_path):
         (run / "run.json").write_bytes((run / "run.json").read_bytes()[:300])
-        with pytest.raises(InputError, match=r"run\.json is damaged"):
+        with pytest.raises(InputError, match=r"run\.json is corrupt"):
             rebuild_report(run)
         run_study(tmp_path / "study.yaml", out=run)
         assert results(run) == results(undisturbed)
         (run / "run.json").write_bytes(b"\x00" * 100)
         (run / "study.yaml").unlink()
-        with pytest.raises(InputError, match=r"run\.json is damaged; if this is a run of 'study', write"):
+        with pytest.raises(InputError, match=r"run\.json is corrupt; if this is a run of 'study', write"):
             run_study(tmp_path / "study.yaml", out=run)
 
     @pytest.mark.parametrize("at", [0.2, 0.4, 0.6, 0.8])
@@ -382,29 +384,29 @@ class TestDamage:
         run_study(tmp_path / "study.yaml", out=run)
         assert results(run) == results(undisturbed)
 
-    def test_a_flipped_bit_in_the_dataset_is_said_where_it_matters(self, undisturbed, tmp_path):
+    def test_a_flipped_bit_in_the_dataset_is_reported_if_it_matters(self, undisturbed, tmp_path):
         data = tmp_path / "beryllium.h5"
         shutil.copy(first_configurations(), data)
         text = study(tmp_path).read_text().replace(str(first_configurations()), str(data))
         (tmp_path / "study.yaml").write_text(text)
-        size, said = data.stat().st_size, 0
+        size, n_errors = data.stat().st_size, 0
         for at in np.linspace(0.05, 0.95, 13):
             shutil.copy(first_configurations(), data)
             flip(data, int(at * size))
             try:
                 run_study(tmp_path / "study.yaml", out=tmp_path / f"run-{at}")
             except InputError as error:
-                said += "corrupt" in str(error)
+                n_errors += "corrupt" in str(error)
             else:
                 assert results(tmp_path / f"run-{at}") == results(undisturbed), "of a level that is not used"
-        assert said >= 3
+        assert n_errors >= 3
 
     def test_a_line_that_is_nested_too_deeply(self, tmp_path):
         path = tmp_path / "j.jsonl"
         path.write_text("[" * 100_000 + '\n{"k": 1}\n')
         assert read_json_lines(path)[0] == [{"k": 1}]
 
-    def test_something_else_where_parts_of_the_sweep_are_kept(self, undisturbed, run):
+    def test_a_file_in_place_of_the_directory_of_sweep_parts(self, undisturbed, run):
         (journal,) = run.glob("sweep-*.jsonl")
         journal.unlink()
         (run / "results.csv").unlink()
@@ -425,8 +427,8 @@ class TestKills:
         for _ in range(10):
             process = begin("run", path, "--out", run, "--jobs", 2)
             time.sleep(rng.uniform(1.0, 9.0))
-            _, family = stop(process, signal.SIGKILL, group=True)
-            assert soon(lambda family=family: gone(family))
+            _, pids = stop(process, signal.SIGKILL, group=True)
+            assert soon(lambda pids=pids: gone(pids))
             if (run / "results.csv").exists():
                 assert results(run) == expected
             if rng.random() < 0.3:  # so that early stages are met again
@@ -442,15 +444,15 @@ class TestKills:
     def test_of_labels(self, tmp_path):
         label_study(tmp_path)
         journal, rng = tmp_path / "runs" / "labels-labels" / "labels.jsonl", np.random.default_rng(8)
-        kept = ""
+        text_before = ""
         for _ in range(10):
             process = begin("label", "labels.yaml", "--jobs", 2, cwd=tmp_path)
             time.sleep(rng.uniform(0.8, 3.5))
-            _, family = stop(process, signal.SIGKILL, group=True)
-            assert soon(lambda family=family: gone(family))
+            _, pids = stop(process, signal.SIGKILL, group=True)
+            assert soon(lambda pids=pids: gone(pids))
             whole = journal.read_text().rpartition("\n")[0] if journal.exists() else ""
-            assert whole.startswith(kept)
-            kept = whole
+            assert whole.startswith(text_before)
+            text_before = whole
         assert call("label", "labels.yaml", "--jobs", 2, cwd=tmp_path).returncode == 0
         keys = [record["key"] for record in read_json_lines(journal)[0]]
         assert len(keys) == len(set(keys)) == N_LABELS
@@ -478,15 +480,15 @@ def digit(path):
     )
 
 
-def test_a_disk_that_fills_in_the_last_bytes_of_a_design(tmp_path):
-    """HDF5 reads back what it has written: where that got lost, it must not take garbage for its own and crash."""
+def test_a_disk_that_is_full_in_the_last_bytes_of_a_design(tmp_path):
+    """HDF5 reads back what it has written; if that was lost, it must not crash on garbage."""
     script = f"""
 import os, resource, sys
 import numpy as np
 from pathlib import Path
 from paretofit.descriptors.design import DesignMatrix
 from paretofit.descriptors.design_file import DesignBlock
-from paretofit.errors import InputError
+from paretofit.core import InputError
 rng, folder = np.random.default_rng(0), Path({str(tmp_path)!r})
 blocks = [DesignBlock(rng.normal(size=(40, 60)), np.zeros(40, int), np.full(40, k)) for k in range(20)]
 DesignMatrix.from_blocks(blocks, folder / "whole.h5")
@@ -501,8 +503,8 @@ for limit in range(size - 1200, size, 50):
         os._exit(0)
     if os.WIFSIGNALED(status := os.wait()[1]) or os.WEXITSTATUS(status) not in (0, 2):
         sys.exit(f"{{limit}} of {{size}} bytes: {{status}}")
-print(sorted(one.name for one in folder.iterdir()))
+print(sorted(path.name for path in folder.iterdir()))
 """
-    found = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert ".design" not in found.stdout
+    process = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert ".design" not in process.stdout

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from paretofit import Dataset, DesignMatrix, InputError
 from paretofit.commands.active_learning import load_learn_study
-from paretofit.commands.augment import load_augment_study
+from paretofit.commands import load_augment_study, load_label_study
 from paretofit.dataset import (
     LevelData,
     check_level_name,
@@ -35,7 +35,7 @@ from paretofit.potentials import read_potential
 from paretofit.published import import_published
 from paretofit.report.page import PageSection, ReportFigure, ReportTable, render_sections
 from paretofit.report.page.sweep_page import render_report
-from paretofit.study import Study, load_label_study, load_study, run_study
+from paretofit.study import Study, load_study, run_study
 
 # What is written lies where it was asked for.
 

@@ -24,11 +24,11 @@ PERIODIC = FLAGS[:-1]
 
 
 @st.composite
-def structures(draw, flags=tuple(FLAGS), elements=("Be", "W"), largest=4):
+def structures(draw, flags=tuple(FLAGS), elements=("Be", "W"), max_atoms=4):
     """A triclinic cell with one atom or a few, none of them close."""
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
     cell = 4.0 * np.eye(3) + rng.uniform(-1.2, 1.2, (3, 3))
-    sites = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])[: draw(st.integers(1, largest))]
+    sites = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])[: draw(st.integers(1, max_atoms))]
     sites = sites + rng.uniform(-0.03, 0.03, sites.shape)
     return Atoms(
         rng.choice(elements, len(sites)).tolist(), scaled_positions=sites, cell=cell, pbc=draw(flags_of(flags))
@@ -66,7 +66,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @given(atoms=structures(), seed=st.integers(0, 99))
 @settings(max_examples=15)
-def test_a_kind_changes_nothing_that_it_is_given_and_repeats_itself(kind, atoms, seed):
+def test_kinds_do_not_change_their_arguments_and_are_reproducible(kind, atoms, seed):
     before = atoms.copy()
     first = KINDS[kind](atoms, np.random.default_rng(seed))
     assert same(atoms, before)
@@ -86,18 +86,18 @@ def test_a_single_free_atom_has_no_neighbour():
     assert not is_too_close(Atoms("Be"), 1.0)
 
 
-@given(atoms=structures(), length=st.floats(1.0, 20.0), most=st.integers(4, 200))
+@given(atoms=structures(), length=st.floats(1.0, 20.0), max_atoms=st.integers(4, 200))
 @settings(max_examples=40)
-def test_a_supercell_is_long_enough_unless_the_limit_stops_it(atoms, length, most):
-    larger = kinds.build_supercell(atoms, length, most)
-    assert len(larger) <= most
+def test_a_supercell_is_long_enough_unless_the_limit_stops_it(atoms, length, max_atoms):
+    larger = kinds.build_supercell(atoms, length, max_atoms)
+    assert len(larger) <= max_atoms
     assert len(larger) % len(atoms) == 0
     repeats = np.round(larger.cell.lengths() / atoms.cell.lengths()).astype(int)
     assert (repeats[~atoms.pbc] == 1).all()
     assert len(larger) == len(atoms) * np.prod(repeats)
     for axis in np.flatnonzero(atoms.pbc):
         more = len(larger) // repeats[axis] * (repeats[axis] + 1)
-        assert larger.cell.lengths()[axis] >= length or more > most
+        assert larger.cell.lengths()[axis] >= length or more > max_atoms
         assert repeats[axis] == 1 or larger.cell.lengths()[axis] - atoms.cell.lengths()[axis] < length
     if atoms.pbc.all():
         assert larger.cell.volume / len(larger) == pytest.approx(atoms.cell.volume / len(atoms))
@@ -106,7 +106,7 @@ def test_a_supercell_is_long_enough_unless_the_limit_stops_it(atoms, length, mos
 
 @given(atoms=structures(), fraction=st.floats(0.0, 0.5), seed=st.integers(0, 10**6))
 @settings(max_examples=60)
-def test_distortions_are_bounded_and_move_nothing_on_the_whole(atoms, fraction, seed):
+def test_distortions_are_bounded_and_have_zero_mean(atoms, fraction, seed):
     moves = kinds.distort(atoms, np.random.default_rng(seed), fraction).positions - atoms.positions
     if len(atoms) == 1:
         assert not moves.any()
@@ -115,11 +115,11 @@ def test_distortions_are_bounded_and_move_nothing_on_the_whole(atoms, fraction, 
     assert np.abs(moves.mean(axis=0)).max() < 1e-12
 
 
-def test_distortions_point_everywhere_and_reach_their_bound():
+def test_distortions_are_isotropic_and_reach_their_bound():
     atoms, rng = BERYLLIUM() * (3, 3, 2), np.random.default_rng(1)
     nearest = nearest_distance(atoms)
-    made = [kinds.distort(atoms, rng, 0.3, nearest_distance_angstrom=nearest) for _ in range(200)]
-    moves = np.concatenate([one.positions - atoms.positions for one in made])
+    distorted = [kinds.distort(atoms, rng, 0.3, nearest_distance_angstrom=nearest) for _ in range(200)]
+    moves = np.concatenate([structure.positions - atoms.positions for structure in distorted])
     shares = np.linalg.norm(moves, axis=1) / (0.3 * nearest)
     assert 0.8 < shares.max() <= 1
     assert np.abs((moves > 0).mean(axis=0) - 0.5).max() < 0.02  # [0, 1) instead of [-1, 1) would give 1
@@ -127,25 +127,25 @@ def test_distortions_point_everywhere_and_reach_their_bound():
 
 @given(atoms=structures(PERIODIC), seed=st.integers(0, 10**6))
 @settings(max_examples=40)
-def test_isotropic_strain_scales_what_is_periodic_only(atoms, seed):
+def test_isotropic_strain_scales_only_periodic_directions(atoms, seed):
     atoms = add_vacuum(atoms, 15.0)
-    made = kinds.apply_strain(atoms, np.random.default_rng(seed))
-    factors = made.cell.lengths()[atoms.pbc] / atoms.cell.lengths()[atoms.pbc]
+    strained = kinds.apply_strain(atoms, np.random.default_rng(seed))
+    factors = strained.cell.lengths()[atoms.pbc] / atoms.cell.lengths()[atoms.pbc]
     assert 0.8 <= factors[0] <= 1.6
     assert factors == pytest.approx(factors[0])
-    assert np.array_equal(made.cell[~atoms.pbc], atoms.cell[~atoms.pbc])
+    assert np.array_equal(strained.cell[~atoms.pbc], atoms.cell[~atoms.pbc])
     across = np.eye(3) - periodic_projector(atoms)
-    assert made.positions @ across == pytest.approx(atoms.positions @ across, abs=1e-9)
+    assert strained.positions @ across == pytest.approx(atoms.positions @ across, abs=1e-9)
     inside = atoms.positions @ periodic_projector(atoms)
-    assert made.positions @ periodic_projector(atoms) == pytest.approx(factors[0] * inside, abs=1e-9)
+    assert strained.positions @ periodic_projector(atoms) == pytest.approx(factors[0] * inside, abs=1e-9)
 
 
 @given(atoms=structures([(True, True, True)]), seed=st.integers(0, 10**6))
 @settings(max_examples=30)
 def test_strain_keeps_fractional_coordinates_and_the_bounds_of_its_tensor(atoms, seed):
-    made = kinds.apply_strain(atoms, np.random.default_rng(seed), 0.0, 0.0, anisotropic=0.05, shear=0.1)
-    assert made.get_scaled_positions(wrap=False) == pytest.approx(atoms.get_scaled_positions(wrap=False))
-    gradient = np.linalg.solve(atoms.cell[:], made.cell[:])
+    strained = kinds.apply_strain(atoms, np.random.default_rng(seed), 0.0, 0.0, anisotropic=0.05, shear=0.1)
+    assert strained.get_scaled_positions(wrap=False) == pytest.approx(atoms.get_scaled_positions(wrap=False))
+    gradient = np.linalg.solve(atoms.cell[:], strained.cell[:])
     assert gradient == pytest.approx(gradient.T, abs=1e-10)  # no rotation
     assert np.abs(np.diag(gradient) - 1).max() <= 0.05 + 1e-9
     assert np.abs(gradient[np.triu_indices(3, 1)]).max() <= 0.05 + 1e-9  # a shear of 0.1 is ε_xy = ε_yx = 0.05
@@ -153,11 +153,11 @@ def test_strain_keeps_fractional_coordinates_and_the_bounds_of_its_tensor(atoms,
 
 @given(atoms=structures([(True, True, True)]), n=st.integers(1, 5), seed=st.integers(0, 99))
 @settings(max_examples=20)
-def test_vacancies_leave_the_other_atoms_where_they_were(atoms, n, seed):
+def test_vacancies_do_not_move_the_other_atoms(atoms, n, seed):
     larger = atoms * (2, 2, 2)
-    made = kinds.create_vacancies(larger, np.random.default_rng(seed), n)
-    assert len(made) == len(larger) - n
-    assert {tuple(row) for row in made.positions} < {tuple(row) for row in larger.positions}
+    defective = kinds.create_vacancies(larger, np.random.default_rng(seed), n)
+    assert len(defective) == len(larger) - n
+    assert {tuple(row) for row in defective.positions} < {tuple(row) for row in larger.positions}
     with pytest.raises(InputError, match="leave nothing"):
         kinds.create_vacancies(atoms, np.random.default_rng(seed), len(atoms))
 
@@ -167,17 +167,17 @@ def test_vacancies_leave_the_other_atoms_where_they_were(atoms, n, seed):
 def test_atoms_of_a_cluster_have_a_neighbour_between_one_and_root_three(n, seed, distance):
     rng = np.random.default_rng(seed)
     given_distances = {("Be", "Be"): distance, ("W", "Be"): 1.2 * distance, ("W", "W"): 1.5 * distance}
-    made = kinds.build_cluster(rng.choice(["Be", "W"], n).tolist(), rng, given_distances)
-    symbols = made.get_chemical_symbols()
-    assert len(made) == n
-    assert not made.pbc.any()
+    cluster = kinds.build_cluster(rng.choice(["Be", "W"], n).tolist(), rng, given_distances)
+    symbols = cluster.get_chemical_symbols()
+    assert len(cluster) == n
+    assert not cluster.pbc.any()
     allowed = [[kinds.get_pair_distance(given_distances, a, b) for b in symbols] for a in symbols]
-    ratios = made.get_all_distances() / allowed + 9 * np.eye(n)
+    ratios = cluster.get_all_distances() / allowed + 9 * np.eye(n)
     assert ratios.min() >= 1 - 1e-12
     assert ratios[1:].min(axis=1).max() <= np.sqrt(3) + 1e-12
 
 
-def test_a_cluster_that_cannot_be_is_said_to_be_so(monkeypatch):
+def test_impossible_clusters_are_refused(monkeypatch):
     monkeypatch.setattr(kinds, "MAX_PLACEMENT_ATTEMPTS", 3)
     monkeypatch.setattr(kinds, "_cluster_positions", lambda *_: None)
     with pytest.raises(InputError, match="no cluster of 5 atoms"):
@@ -193,19 +193,25 @@ def test_slabs_are_thick_enough_dense_as_the_bulk_and_within_the_limit(atoms, mi
         with pytest.raises(InputError, match="not all zero"):
             kinds.cut_slab(atoms, miller)
         return
-    made = kinds.cut_slab(atoms, miller, 8.0, 400)
-    assert made.pbc.tolist() == [True, True, False]
-    assert measure_thickness(made) >= 8.0
-    assert len(made) <= 400
-    assert Counter(made.symbols).keys() == Counter(atoms.symbols).keys()
-    assert np.linalg.norm(made.cell[2]) - measure_thickness(made) == pytest.approx(15.0)
-    area = np.linalg.norm(np.cross(made.cell[0], made.cell[1]))
-    layer = len(made) * atoms.cell.volume / len(atoms) / area  # as thick as the same atoms are in the bulk
-    assert measure_thickness(made) <= layer + 1e-6
-    assert nearest_distance(made) >= nearest_distance(atoms) - 1e-9
+    slab = kinds.cut_slab(atoms, miller, 8.0, 400)
+    assert slab.pbc.tolist() == [True, True, False]
+    assert measure_thickness(slab) >= 8.0
+    assert len(slab) <= 400
+    assert Counter(slab.symbols).keys() == Counter(atoms.symbols).keys()
+    assert np.linalg.norm(slab.cell[2]) - measure_thickness(slab) == pytest.approx(15.0)
+    area = np.linalg.norm(np.cross(slab.cell[0], slab.cell[1]))
+    layer = len(slab) * atoms.cell.volume / len(atoms) / area  # as thick as the same atoms are in the bulk
+    assert measure_thickness(slab) <= layer + 1e-6
+    assert nearest_distance(slab) >= nearest_distance(atoms) - 1e-9
 
 
-def test_a_slab_that_cannot_be_and_one_of_a_sheet():
+@pytest.mark.parametrize("miller", [(0, 2, 2), (-2, 0, 2), (2, 2, 2), (0, 3, 0)])
+def test_a_common_factor_of_miller_indices_does_not_matter(miller):
+    coprime = tuple(np.array(miller) // np.gcd.reduce(miller))
+    assert same(kinds.cut_slab(BERYLLIUM(), miller), kinds.cut_slab(BERYLLIUM(), coprime))
+
+
+def test_impossible_slabs_are_refused():
     with pytest.raises(InputError, match="no slab .1 1 1. of at least 100 Å has at most 20 atoms"):
         kinds.cut_slab(BERYLLIUM(), (1, 1, 1), 100.0, 20)
     with pytest.raises(InputError, match="periodic in three directions"):
@@ -214,21 +220,21 @@ def test_a_slab_that_cannot_be_and_one_of_a_sheet():
 
 @given(atoms=structures(FLAGS[1:]), vacuum=st.floats(5.0, 20.0))
 @settings(max_examples=60)
-def test_the_vacuum_lies_between_images_of_triclinic_cells(atoms, vacuum):
-    made = add_vacuum(atoms, vacuum)
-    relative = made.positions - made.positions[0]
+def test_vacuum_separates_images_of_triclinic_cells(atoms, vacuum):
+    padded = add_vacuum(atoms, vacuum)
+    relative = padded.positions - padded.positions[0]
     assert relative == pytest.approx(atoms.positions - atoms.positions[0])
-    assert np.array_equal(made.cell[made.pbc], atoms.cell[made.pbc])
-    for axis in np.flatnonzero(~made.pbc):
-        unit = made.cell[axis] / np.linalg.norm(made.cell[axis])
-        heights = made.positions @ unit
-        assert np.linalg.norm(made.cell[axis]) - np.ptp(heights) == pytest.approx(vacuum)
-        assert np.delete(made.cell[:], axis, axis=0) @ unit == pytest.approx([0, 0], abs=1e-9)
-        assert made.get_scaled_positions(wrap=False)[:, axis].min() >= 0
-    everywhere = made.copy()
+    assert np.array_equal(padded.cell[padded.pbc], atoms.cell[padded.pbc])
+    for axis in np.flatnonzero(~padded.pbc):
+        unit = padded.cell[axis] / np.linalg.norm(padded.cell[axis])
+        heights = padded.positions @ unit
+        assert np.linalg.norm(padded.cell[axis]) - np.ptp(heights) == pytest.approx(vacuum)
+        assert np.delete(padded.cell[:], axis, axis=0) @ unit == pytest.approx([0, 0], abs=1e-9)
+        assert padded.get_scaled_positions(wrap=False)[:, axis].min() >= 0
+    everywhere = padded.copy()
     everywhere.pbc = True  # as plane-wave codes see it
     images = np.array(list(np.ndindex(3, 3, 3))) - 1
-    across = images[(images[:, ~made.pbc] != 0).any(axis=1)] @ made.cell[:]
+    across = images[(images[:, ~padded.pbc] != 0).any(axis=1)] @ padded.cell[:]
     away = everywhere.positions[:, None, None] + across[None, None] - everywhere.positions[None, :, None]
     assert np.linalg.norm(away, axis=-1).min() >= vacuum - 1e-9
 
@@ -237,11 +243,11 @@ def test_the_vacuum_lies_between_images_of_triclinic_cells(atoms, vacuum):
 @settings(max_examples=40)
 def test_swaps_keep_the_composition_and_change_the_structure(seed, fraction, n):
     atoms = Atoms("W" * n + "Be" * 6, np.arange(3 * (n + 6)).reshape(-1, 3))
-    made = kinds.swap_atoms(atoms, np.random.default_rng(seed), fraction)
-    assert Counter(made.symbols) == Counter(atoms.symbols)
-    moved = int((made.numbers != atoms.numbers).sum())
+    swapped = kinds.swap_atoms(atoms, np.random.default_rng(seed), fraction)
+    assert Counter(swapped.symbols) == Counter(atoms.symbols)
+    moved = int((swapped.numbers != atoms.numbers).sum())
     assert moved == 2 * min(n, max(1, round(fraction * len(atoms) / 2)))
-    assert np.array_equal(made.positions, atoms.positions)
+    assert np.array_equal(swapped.positions, atoms.positions)
 
 
 def test_swaps_and_alloys_need_two_elements():
@@ -249,27 +255,27 @@ def test_swaps_and_alloys_need_two_elements():
         kinds.swap_atoms(BERYLLIUM(), np.random.default_rng(1))
     with pytest.raises(InputError, match="two elements"):
         kinds.randomise_species(BERYLLIUM(), np.random.default_rng(1), ["Be"])
-    made = kinds.randomise_species(BERYLLIUM() * (3, 3, 3), np.random.default_rng(1), ["Be", "W"])
-    assert set(made.symbols) <= {"Be", "W"}
+    alloy = kinds.randomise_species(BERYLLIUM() * (3, 3, 3), np.random.default_rng(1), ["Be", "W"])
+    assert set(alloy.symbols) <= {"Be", "W"}
 
 
 @given(atoms=structures(), share=st.floats(0.3, 1.5))
 @settings(max_examples=40)
-def test_too_close_is_by_pairs_of_radii(atoms, share):
+def test_too_close_depends_on_pairs_of_radii(atoms, share):
     radius = {"Be": 1.0, "W": 1.6}
     radii = np.array([radius[symbol] for symbol in atoms.get_chemical_symbols()])
     larger = atoms.repeat([3 if periodic else 1 for periodic in atoms.pbc])
     away = larger.positions[:, None] - larger.positions[None]
     flat, _ = find_mic(away.reshape(-1, 3), larger.cell, larger.pbc)
     distances = np.linalg.norm(flat, axis=1).reshape(len(larger), -1) + 99 * np.eye(len(larger))
-    both = np.resize(radii, len(larger))
-    expected = bool((distances < share * (both[:, None] + both[None])).any())
+    all_radii = np.resize(radii, len(larger))
+    expected = bool((distances < share * (all_radii[:, None] + all_radii[None])).any())
     assert is_too_close(atoms, share, radius) == expected
 
 
-def test_the_gate_counts_by_reason():
+def test_filter_counts_rejections_by_reason():
     hot = {"W": 99.0, "Be2": 0.1}
-    gate = CandidateFilter(
+    candidate_filter = CandidateFilter(
         FilterSettings(max_force=1.0),
         8,
         make_mean_descriptor(["Be", "W"]),
@@ -282,7 +288,7 @@ def test_the_gate_counts_by_reason():
     turned.rotate(40, "x", rotate_cell=True)
     squeezed = cell.copy()
     squeezed.set_cell(0.4 * cell.cell[:], scale_atoms=True)
-    assert gate.accept(cell, "a")
+    assert candidate_filter.accept(cell, "a")
     for atoms in (
         moved,
         turned,
@@ -291,8 +297,8 @@ def test_the_gate_counts_by_reason():
         bulk("W"),
         Atoms("Be3", [[0, 0, 0], [2, 0, 0], [4, 0, 0]]),
     ):
-        assert not gate.accept(atoms, "a")
-    reasons = {why: count for (_, why), count in gate.rejected.items()}
+        assert not candidate_filter.accept(atoms, "a")
+    reasons = {why: count for (_, why), count in candidate_filter.rejected.items()}
     assert reasons == {
         "duplicate": 2,
         "atoms too close": 1,

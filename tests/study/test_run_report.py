@@ -70,7 +70,7 @@ class TestRebuilding:
     @pytest.mark.parametrize(
         ("missing", "message"),
         [
-            ("run.json", "is no run folder"),
+            ("run.json", "is not a run folder"),
             ("results.csv", "the stage 'sweep' is missing .no results.csv."),
             ("split.csv", "the stage 'reduce' is missing .no split.csv."),
             ("md_speed.csv", "md_speed.csv is missing, of the stage 'analyse'"),
@@ -91,7 +91,7 @@ class TestRebuilding:
         shutil.copytree(finished.folder, folder)
         text = (folder / "results.csv").read_text()
         (folder / "results.csv").write_text(text[:cut])
-        with pytest.raises(InputError, match=r"results.csv is damaged: .*run the same paretofit run again"):
+        with pytest.raises(InputError, match=r"results.csv is corrupt: .*run the same paretofit run again"):
             rebuild_report(folder)
 
     @pytest.mark.parametrize("change", [{"sampling": "samplings"}, {"ref_force": "force"}, "x"])
@@ -106,7 +106,7 @@ class TestRebuilding:
         else:
             table = table.rename(columns=change)
         table.to_csv(folder / "results.csv", index=False)
-        with pytest.raises(InputError, match=r"results.csv is damaged"):
+        with pytest.raises(InputError, match=r"results.csv is corrupt"):
             rebuild_report(folder)
 
     def test_a_run_that_was_stopped_before_its_report(self, finished, tmp_path):

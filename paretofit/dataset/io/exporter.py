@@ -57,7 +57,7 @@ class ExportSummary:
         Configurations that were written without an energy and forces, because their label is missing, incomplete or
         failed.
     settings_path : Path
-        Settings of the levels, in the format of ``paretofit import --settings``.
+        Settings of the levels, in the format of ``paretofit import --level-settings``.
     """
 
     paths: dict[str, Path]

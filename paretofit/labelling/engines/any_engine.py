@@ -1,4 +1,4 @@
-"""The engines that a study may name."""
+"""Union of all engines, chosen by their name in a study."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What every engine does: say whether it can, and compute one label."""
+"""Interface of all engines: check what is installed and requested, and compute one label."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one calculation gave.
+    """Result of one calculation.
 
     Attributes
     ----------
@@ -45,72 +45,54 @@ class Outcome:
 
 
 class Engine(StrictSettings, ABC):
-    """Settings of an engine and the way to use it; frozen, so that it travels to worker processes."""
+    """Settings of an engine and how to run it; frozen, so that it can be sent to worker processes."""
 
     needs_cell: ClassVar[bool] = False
 
     name: str
-    options: dict[str, Any] = Field({}, description="further keywords for the calculator, as it documents them")
+    options: dict[str, Any] = Field({}, description="Further keywords of the calculator, as it documents them.")
 
     @abstractmethod
     def check(self, elements: Iterable[str]) -> None:
-        """Find out whether the engine is installed and has its data for these elements.
-
-        Raises
-        ------
-        InputError
-            With what to install, or which file is missing.
-        """
+        """Raise `InputError` with what to install, or which file of these elements is missing."""
 
     def check_level(self, level: Level) -> None:
-        """Find out whether the engine can do what a level asks for.
-
-        Raises
-        ------
-        InputError
-            With the setting that it lacks.
-        """
+        """Raise `InputError` with the setting of a level that the engine does not support."""
 
     def collect_key_settings(self, elements: Iterable[str]) -> dict[str, Any]:
-        """What labels depend on besides the level and the engine's name; where programs and files lie is not."""
+        """Settings that labels depend on besides the level and the engine's name; paths are not among them."""
         del elements
         return self.model_dump(exclude={"name"}, exclude_defaults=True)
 
     def warm_up(self, level: Level) -> None:
-        """Load what a process needs once, so that its first label does not pay for it."""
+        """Load what a process needs once, so that it does not count as cost of the first label."""
 
     @property
     def program(self) -> str:
-        """The program that computes, in one word: the first of `description`."""
+        """Name of the program in one word, the first of `describe_version`."""
         return self.describe_version([]).split()[0]
 
     def read_cpu_seconds(self, folder: Path) -> float | None:
-        """CPU seconds that a calculation elsewhere took, as its output says; None where it does not."""
+        """CPU seconds of a calculation on another machine, from its output; None if it does not tell."""
         del folder
         return None
 
     def read(self, folder: Path, exit_status: int) -> Outcome:
-        """Read the output of a calculation that was run elsewhere; errors as those of `compute`.
-
-        Raises
-        ------
-        InputError
-            If the engine has no output files.
-        """
+        """Read the output of another machine; errors as of `compute`, or `InputError` without files."""
         del folder, exit_status
         raise InputError(f"the engine '{self.name}' has no output files to read; choose vasp, espresso or abinit")
 
     def make_level_metadata(self, level: Level) -> dict[str, Any]:
-        """The settings of a level that this engine follows, as they are kept with its labels."""
+        """The settings of a level that this engine uses, as they are stored with its labels."""
         return level.to_metadata()
 
     @abstractmethod
     def describe_version(self, elements: Iterable[str]) -> str:
-        """Name, version and data, as it is kept with the labels."""
+        """Name, version and data of the engine, as stored with the labels."""
 
     @abstractmethod
     def count_electrons(self, atoms: Atoms) -> float:
-        """Electrons that are computed explicitly; what the cost is estimated from."""
+        """Number of electrons that are computed explicitly, for the cost estimate."""
 
     @abstractmethod
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
@@ -121,9 +103,9 @@ class Engine(StrictSettings, ABC):
         atoms : ase.Atoms
         level : Level
         attempt : int
-            0 at first; with each further one mixing is gentler and there are twice as many iterations.
+            0 at first; each further one has gentler mixing and twice as many iterations.
         folder : Path
-            For files; the engine's own log is kept from there if the label fails.
+            Directory for files, which are kept if the label fails.
 
         Raises
         ------
@@ -134,37 +116,31 @@ class Engine(StrictSettings, ABC):
         """
 
     def write_inputs(self, atoms: Atoms, level: Level, folder: Path) -> list[str]:
-        """Write the input files of one label, to be computed elsewhere and imported later.
+        """Write the input files of one label, to be computed on another machine and imported later.
 
         Parameters
         ----------
         atoms : ase.Atoms
         level : Level
         folder : Path
-            Where the files go; it is made if it is missing.
+            Directory of the files; it is created if it is missing.
 
         Returns
         -------
         list of str
-            What the user still has to put there.
+            Files that the user still has to add.
 
         Raises
         ------
         InputError
-            If the engine has no input files, or lacks what it writes them from.
+            If the engine has no input files, or a file that it needs is missing.
         """
         del atoms, level, folder
         raise InputError(f"the engine '{self.name}' has no input files to write; choose vasp, espresso or abinit")
 
 
 def require_cutoff(level: Level) -> float:
-    """Plane-wave cutoff of a level, eV.
-
-    Raises
-    ------
-    InputError
-        If it has none.
-    """
+    """Plane-wave cutoff of a level, eV; `InputError` if it has none."""
     if level.cutoff_ev is None:
         raise InputError(f"level '{level.name}' has no 'cutoff_ev', which plane waves need")
     return level.cutoff_ev

@@ -14,9 +14,9 @@ from paretofit.core import InputError, one_line
 from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, installed_version, require_cutoff
 from paretofit.labelling.ladder import Level, SmearingSettings
 
-LOG = "gpaw.txt"
-INSTALL = "the engine 'gpaw' is not installed; CC=g++ pip install \"paretofit[dft]\" builds it"
-MIXING = {"beta": 0.05, "nmaxold": 5, "weight": 50.0}  # GPAW's own for periodic systems
+LOG_FILE = "gpaw.txt"
+INSTALL_HINT = "the engine 'gpaw' is not installed; CC=g++ pip install \"paretofit[dft]\" builds it"
+MIXING = {"beta": 0.05, "nmaxold": 5, "weight": 50.0}  # GPAW's defaults for periodic systems
 
 
 class Gpaw(Engine):
@@ -24,25 +24,25 @@ class Gpaw(Engine):
 
     needs_cell: ClassVar[bool] = True
 
-    name: Literal["gpaw"] = Field("gpaw", description="GPAW, plane waves, PAW data of gpaw-data")
+    name: Literal["gpaw"] = Field("gpaw", description="GPAW in plane-wave mode, with the PAW data of gpaw-data.")
 
     def check(self, elements: Iterable[str]) -> None:
         """See `Engine.check`."""
         for symbol in elements:
-            _valence_electrons(symbol)
+            _count_valence_electrons(symbol)
 
     def check_level(self, level: Level) -> None:
         """See `Engine.check_level`."""
         require_cutoff(level)
         if find_spec("gpaw") is None:
-            raise InputError(INSTALL)
+            raise InputError(INSTALL_HINT)
         from gpaw.xc import XC  # noqa: PLC0415  (an extra)
 
         try:
             XC(level.functional)
         except (NameError, ValueError, ImportError) as error:
             raise InputError(
-                f"level '{level.name}' asks for the functional {level.functional}, which this GPAW does not have "
+                f"level '{level.name}' requests the functional {level.functional}, which this GPAW does not have "
                 f"({one_line(error)}); without libxc it has LDA, PBE, revPBE, RPBE and PW91"
             ) from error
 
@@ -52,14 +52,14 @@ class Gpaw(Engine):
         import_module("gpaw")
 
     def describe_version(self, elements: Iterable[str]) -> str:
-        """See `Engine.description`."""
-        valence = ", ".join(f"{symbol}: {_valence_electrons(symbol):g} valence electrons" for symbol in elements)
+        """See `Engine.describe_version`."""
+        valence = ", ".join(f"{symbol}: {_count_valence_electrons(symbol):g} valence electrons" for symbol in elements)
         data = f"gpaw-data {installed_version('gpaw-data')} PAW setups ({valence})"
         return f"GPAW {installed_version('gpaw')}, plane waves, {data}"
 
     def count_electrons(self, atoms: Atoms) -> float:
-        """See `Engine.electrons`."""
-        return float(sum(_valence_electrons(symbol) for symbol in atoms.get_chemical_symbols()))
+        """See `Engine.count_electrons`."""
+        return float(sum(_count_valence_electrons(symbol) for symbol in atoms.get_chemical_symbols()))
 
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
         """See `Engine.compute`."""
@@ -67,9 +67,9 @@ class Gpaw(Engine):
 
         kpoints = {"size": level.kpoints(atoms), "gamma": True}
         atoms = atoms.copy()
-        atoms.pbc = True  # plane waves are periodic; along vacuum the mesh has one point
-        parameters = {**_parameters(level, attempt), "kpts": kpoints, **self.options, **level.options}
-        atoms.calc = GPAW(**parameters, txt=str(folder / LOG))
+        atoms.pbc = True  # plane waves are periodic; the mesh has one point along vacuum
+        parameters = {**_make_parameters(level, attempt), "kpts": kpoints, **self.options, **level.options}
+        atoms.calc = GPAW(**parameters, txt=str(folder / LOG_FILE))
         try:
             energy = atoms.get_potential_energy(force_consistent=True)
         except KohnShamConvergenceError as error:
@@ -82,9 +82,9 @@ class Gpaw(Engine):
 
 
 @cache
-def _valence_electrons(symbol: str) -> float:
+def _count_valence_electrons(symbol: str) -> float:
     if find_spec("gpaw") is None:
-        raise InputError(INSTALL)
+        raise InputError(INSTALL_HINT)
     from gpaw.setup_data import SetupData  # noqa: PLC0415  (an extra)
 
     try:
@@ -96,20 +96,20 @@ def _valence_electrons(symbol: str) -> float:
     return float(valence)
 
 
-def _parameters(level: Level, attempt: int) -> dict[str, Any]:
+def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
     scf = level.scf
-    gentler = {**MIXING, "beta": 0.02 / 2 ** (attempt - 1), "nmaxold": 8, "weight": 100.0}
+    gentle_mixing = {**MIXING, "beta": 0.02 / 2 ** (attempt - 1), "nmaxold": 8, "weight": 100.0}
     return {
         "mode": {"name": "pw", "ecut": level.cutoff_ev},
         "xc": level.functional,
-        "occupations": _occupations(level.smearing),
+        "occupations": _make_occupations(level.smearing),
         "convergence": {"energy": scf.energy_ev_per_electron, "density": scf.density_electrons},
         "maxiter": scf.max_iterations * 2**attempt,
-        **({"mixer": gentler} if attempt else {}),
+        **({"mixer": gentle_mixing} if attempt else {}),
     }
 
 
-def _occupations(smearing: SmearingSettings) -> dict[str, Any]:
+def _make_occupations(smearing: SmearingSettings) -> dict[str, Any]:
     if smearing.method == "gaussian":  # Methfessel-Paxton of order 0
         return {"name": "methfessel-paxton", "order": 0, "width": smearing.width_ev}
     if smearing.method == "fixed":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  (pydantic)
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings
+from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, StudyPath
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -44,12 +44,12 @@ class StageTwoSettings(StrictSettings):
 class FoundationSettings(StrictSettings):
     """A file with a trained model from which training starts, such as one of the MACE foundation models."""
 
-    file: Path = Field(description="File of the model. It is unpickled, so that it must come from a trusted source.")
+    file: StudyPath = Field(description="File of the model. It is unpickled, so that it must come from a trusted source.")
     mode: Literal["naive", "multihead"] = Field(
         "naive",
         description="With 'multihead' the network also learns 'replay', so as not to forget it.",
     )
-    replay: Path | None = Field(None, description="Labelled structures (extended XYZ) of its first training.")
+    replay: StudyPath | None = Field(None, description="Labelled structures (extended XYZ) of its first training.")
     head: str | None = Field(None, description="Head of the model from which training starts, if it has several.")
 
     @model_validator(mode="after")
@@ -118,13 +118,6 @@ class MaceSettings(StrictSettings):
         """Files of the foundation model by key; empty without such a model."""
         paths = {key: getattr(self.foundation, key, None) for key in ("file", "replay")}
         return {key: path for key, path in paths.items() if path is not None}
-
-    def resolve_paths(self, folder: Path) -> MaceSettings:
-        """Return the same settings with paths relative to a directory resolved."""
-        if self.foundation is None:
-            return self
-        files = {key: folder / path for key, path in self.foundation_files.items()}
-        return self.model_copy(update={"foundation": self.foundation.model_copy(update=files)})
 
     @property
     def description(self) -> str:

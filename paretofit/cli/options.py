@@ -1,0 +1,137 @@
+"""The application, options that several verbs share, and how verbs print their results."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+
+from paretofit.cli.stopping import VerbGroup
+from paretofit.core import InputError
+
+if TYPE_CHECKING:
+    from paretofit.potentials import CommitteeSettings
+
+app = typer.Typer(
+    name="paretofit",
+    cls=VerbGroup,
+    help="Decide how to make an interatomic potential: DFT convergence, data, model and weights on one Pareto front.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _count_cores() -> int:
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def _store_json(context: typer.Context, value: bool) -> bool:
+    context.find_root().ensure_object(dict)["json"] = value
+    return value
+
+
+def _resolve_progress(context: typer.Context, value: bool) -> bool:
+    settings = context.find_root().ensure_object(dict)
+    return value and not settings.get("quiet") and not settings.get("json")
+
+
+JobsOption = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        default_factory=_count_cores,
+        help="Number of processes on this machine; results do not depend on it.",
+        show_default="one for each core",
+    ),
+]
+ProgressOption = Annotated[
+    bool,
+    typer.Option("--progress/--no-progress", callback=_resolve_progress, help="Show progress bars.", show_default=True),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", is_eager=True, callback=_store_json, help="Print the result as JSON.")
+]
+LevelOption = Annotated[
+    str | None, typer.Option("--level", help="Convergence level of the labels.", show_default="the last")
+]
+WeightRatioOption = Annotated[
+    float | None,
+    typer.Option("--weight-ratio", help="Weight ratio w_E/w_F of energies to forces.", show_default="see below"),
+]
+RunFolderOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Run folder.", show_default="runs/<name>-<hash> or runs/<name>-<verb>"),
+]
+FiguresOption = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw a map of the candidates.")]
+CommitteeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--committee",
+        help="Number of committee members; a committee gives error bars, intervals and extrapolation grades.",
+    ),
+]
+CommitteeMethodOption = Annotated[
+    str,
+    typer.Option(
+        "--committee-method",
+        help="Method that generates the committee members: bootstrap, subset, posterior or pops. Needs --committee.",
+    ),
+]
+CoverageOption = Annotated[
+    float, typer.Option("--coverage", help="Fraction of labels that the prediction intervals must contain.")
+]
+
+
+def read_committee_options(members: int | None, method: str, coverage: float, seed: int) -> CommitteeSettings | None:
+    """Return the settings of the committee that the options ask for, if any."""
+    from paretofit.potentials import CommitteeSettings
+
+    if members is None:
+        if method != "bootstrap":
+            raise InputError(f"--committee-method {method} needs a committee; say how many members with --committee")
+        return None
+    return CommitteeSettings(members, method, coverage, seed)
+
+
+def split_names(text: str) -> list[str]:
+    """Split names that are separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def print_result(result: Any, text: str, *, as_json: bool, exclude: Collection[str] = ()) -> None:
+    """Print the text of a result, or its fields, less some that are not for reading, as JSON."""
+    if as_json and dataclasses.is_dataclass(result):
+        fields = dataclasses.fields(result)
+        result = {field.name: getattr(result, field.name) for field in fields if field.name not in exclude}
+    typer.echo(json.dumps(_to_plain(result), indent=1) if as_json else text)
+
+
+def _to_plain(value: Any) -> Any:
+    """Convert a result to what JSON can hold: tables become lists of rows, numbers that are not finite null."""
+    if isinstance(value, pd.DataFrame):
+        value = value.to_dict("records")
+    elif isinstance(value, pd.Series):
+        value = value.to_dict()
+    elif isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    elif dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_to_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,188 @@
+"""Structures, groups and weighted rows of a FitSNAP input, as FitSNAP makes them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from ase import units
+from threadpoolctl import threadpool_limits
+
+from paretofit.core import InputError, RowKind, get_shared_lammps, track
+from paretofit.dataset.io import load_json, parse_fitsnap_structures, read_frames
+from paretofit.descriptors import (
+    GPA_PER_BAR,
+    ReferencePotential,
+    SnapBasis,
+    compute_configuration_rows,
+    compute_configuration_rows_with_stress,
+    compute_reference_labels,
+    rotate_voigt,
+)
+from paretofit.execution import parallel_map
+from paretofit.fitsnap import FitRows, FitsnapInput, Group, list_group_files, split_group
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+
+BATCH_SIZE = 8  # structures in a task
+MIN_CELL_VOLUME = 1e-9  # Å³
+
+
+class GroupedStructures(NamedTuple):
+    """Structures with the group of each, and whether each is in the training set."""
+
+    structures: list[Atoms]
+    groups: list[Group]
+    is_training: list[bool]
+
+
+def read_grouped_structures(settings: FitsnapInput) -> tuple[GroupedStructures, list[str]]:
+    """Read the structures of all groups and split them into training and testing; also return notes."""
+    files = list_group_files(settings)
+    grouped = GroupedStructures([], [], [])
+    counts: Counter[str] = Counter()
+    notes = []
+    rng = np.random.default_rng(settings.random_seed or None) if settings.random_sampling else None
+    for group in settings.groups:
+        members = [atoms for file in files[group.name] for atoms in _read_structures(file, settings.scraper, counts)]
+        split = split_group(members, group, rng)
+        notes += [split.note] if split.note else []
+        for part, is_training in ((split.training, True), (split.testing, False)):
+            grouped.structures.extend(part)
+            grouped.groups.extend([group] * len(part))
+            grouped.is_training.extend([is_training] * len(part))
+    notes += [f"{count} structures: {note}" for note, count in counts.items()]
+    if not any(grouped.is_training):
+        raise InputError(f"{settings.path}: no group has a configuration to train on; give a training_size")
+    return grouped, notes
+
+
+def _read_structures(file: Path, scraper: str, counts: Counter[str]) -> list[Atoms]:
+    if scraper == "JSON":
+        frames = parse_fitsnap_structures(file, load_json(file), counts, keep_zero_stress=True)
+    else:
+        frames = read_frames(file, None).atoms
+        for atoms in frames:  # FitSNAP's XYZ has stress in bar, positive in compression
+            if atoms.calc is not None and "stress" in atoms.calc.results:
+                atoms.calc.results["stress"] = -np.asarray(atoms.calc.results["stress"]) * units.bar
+    for k, atoms in enumerate(frames):
+        atoms.info["config_id"] = str(file) if len(frames) == 1 else f"{file}:{k}"
+        _rotate_to_lammps_frame(atoms)
+    return frames
+
+
+def _rotate_to_lammps_frame(atoms: Atoms) -> None:
+    """Rotate cell, positions and labels as FitSNAP does: the weights of stress components depend on the frame."""
+    if abs(atoms.cell.volume) < MIN_CELL_VOLUME:
+        return
+    cell, rotation = atoms.cell.standard_form()
+    atoms.positions = atoms.positions @ rotation.T
+    atoms.set_cell(cell, scale_atoms=False)
+    results = {} if atoms.calc is None else atoms.calc.results
+    if "forces" in results:
+        results["forces"] = results["forces"] @ rotation.T
+    if "stress" in results:
+        results["stress"] = rotate_voigt(np.asarray(results["stress"]), rotation)
+
+
+def compute_fit_rows(
+    settings: FitsnapInput,
+    basis: SnapBasis,
+    reference: ReferencePotential,
+    grouped: GroupedStructures,
+    jobs: int,
+    progress: bool,
+) -> FitRows:
+    """Compute the weighted rows of all structures, less the reference potential.
+
+    Raises
+    ------
+    InputError
+        If a structure lacks a label or cannot be described.
+    """
+    structures, groups, is_training = grouped
+    kinds = _list_kinds(settings)
+    _check_labels(settings, structures, kinds)
+    batches = [structures[start : start + BATCH_SIZE] for start in range(0, len(structures), BATCH_SIZE)]
+    compute = partial(_compute_batch, basis_json=basis.model_dump_json(), reference=reference, kinds=kinds)
+    results = parallel_map(compute, batches, jobs)
+    try:
+        parts = [part for batch in track(results, len(batches), "descriptors", enabled=progress) for part in batch]
+    except InputError as error:
+        raise InputError(f"{settings.path}: {error}") from error
+    X, y, kind = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    lengths = [len(part[0]) for part in parts]
+    shift = np.array([sum(settings.eshift.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()) / len(atoms)
+                      for atoms in structures])  # fmt: skip
+    y += np.where(kind == RowKind.ENERGY, np.repeat(shift, lengths), 0.0)
+    counts = Counter((group.name, training) for group, training in zip(groups, is_training, strict=True))
+    weight = np.concatenate(
+        [
+            _weight_rows(settings, group, atoms, part[2], counts[group.name, training])
+            for group, training, atoms, part in zip(groups, is_training, structures, parts, strict=True)
+        ]
+    )
+    names = np.repeat([group.name for group in groups], lengths)
+    configuration = np.repeat(np.arange(len(parts)), lengths)
+    file_names = tuple(Path(str(atoms.info["config_id"])).stem for atoms in structures)
+    return FitRows(X, y, kind, names, configuration, weight, np.repeat(is_training, lengths), file_names)
+
+
+def _list_kinds(settings: FitsnapInput) -> list[RowKind]:
+    calculator = settings.calculator
+    flags = (calculator.energy, calculator.force, calculator.stress)
+    kinds = [kind for kind, is_on in zip(RowKind, flags, strict=True) if is_on]
+    if not kinds:
+        raise InputError(f"{settings.path}: [CALCULATOR] has no energy, force or stress; set at least one of them to 1")
+    return kinds
+
+
+def _check_labels(settings: FitsnapInput, structures: Sequence[Atoms], kinds: Sequence[RowKind]) -> None:
+    names = {RowKind.ENERGY: "energy", RowKind.FORCE: "forces", RowKind.STRESS: "stress"}
+    for kind in kinds:
+        unlabelled = [atoms for atoms in structures if atoms.calc is None or names[kind] not in atoms.calc.results]
+        if unlabelled and kind != RowKind.STRESS:
+            raise InputError(
+                f"{unlabelled[0].info['config_id']} has no {names[kind]} (nor have {len(unlabelled) - 1} others); add "
+                f"it, or set [CALCULATOR] {kind.name.lower()} = 0 in {settings.path}"
+            )
+
+
+def _compute_batch(
+    structures: Sequence[Atoms], basis_json: str, reference: ReferencePotential, kinds: Sequence[RowKind]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Compute rows, labels and kinds of structures, in a worker; stress rows without a label are dropped."""
+    basis, computed = SnapBasis.model_validate_json(basis_json), []
+    with threadpool_limits(1):
+        for atoms in structures:
+            results: dict[str, Any] = atoms.calc.results
+            has_stress = RowKind.STRESS in kinds and "stress" in results
+            compute = compute_configuration_rows_with_stress if has_stress else compute_configuration_rows
+            energy_row, force_rows, *stress_rows = compute(get_shared_lammps(), basis, atoms)
+            energy, forces, stress = compute_reference_labels(get_shared_lammps(), basis, reference, atoms)
+            parts = []
+            if RowKind.ENERGY in kinds:
+                parts.append((energy_row[None], [(results["energy"] - energy) / len(atoms)], RowKind.ENERGY))
+            if RowKind.FORCE in kinds:
+                parts.append((force_rows, (results["forces"] - forces).ravel(), RowKind.FORCE))
+            if has_stress:
+                parts.append((stress_rows[0], results["stress"] / units.GPa - stress, RowKind.STRESS))
+            rows, labels, row_kinds = zip(*parts, strict=True)
+            kind = np.repeat([int(row_kind) for row_kind in row_kinds], [len(part) for part in rows]).astype(np.int8)
+            computed.append((np.concatenate(rows), np.concatenate(labels), kind))
+    return computed
+
+
+def _weight_rows(settings: FitsnapInput, group: Group, atoms: Atoms, kind: np.ndarray, count: int) -> np.ndarray:
+    """Weight of each row; FitSNAP's stress weights are for bar."""
+    energy, force, stress = group.energy_weight, group.force_weight, group.stress_weight
+    if settings.smartweights:
+        energy, force, stress = energy / count, force / count / (3 * len(atoms)), stress / count
+        force /= 6 if RowKind.STRESS in _list_kinds(settings) else 1  # FitSNAP divides this weight only
+    return np.asarray(np.array([energy, force, stress / GPA_PER_BAR])[kind])

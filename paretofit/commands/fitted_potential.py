@@ -1,0 +1,156 @@
+"""From labelled rows to a potential and its files: what `fit`, `fit --fitsnap` and `export` have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretofit.core import FIT_COPIES
+from paretofit.descriptors import SnapBasis
+from paretofit.linear import fit_wls
+from paretofit.potentials import (
+    LabelledStructures,
+    LinearPotential,
+    SnapFiles,
+    build_committee,
+    check_exported_files,
+    format_committee,
+    partition_training_rows,
+)
+from paretofit.uncertainty import CommitteeFit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from paretofit.core import Array
+    from paretofit.descriptors import DesignMatrix
+    from paretofit.linear import Fit
+    from paretofit.potentials import CommitteeSettings
+    from paretofit.study import PreparedStudy
+
+
+@dataclass(frozen=True)
+class FittedPotential:
+    """A potential that was fitted and written for LAMMPS.
+
+    Attributes
+    ----------
+    potential : LinearPotential
+    files : SnapFiles
+    deviation : float
+        Largest relative deviation of LAMMPS with these files from the model.
+    summary : list of str
+        Lines about the fit and its errors.
+    notes : list of str
+    """
+
+    potential: LinearPotential
+    files: SnapFiles
+    deviation: float
+    summary: list[str]
+    notes: list[str] = field(default_factory=list, kw_only=True)
+
+    @property
+    def text(self) -> str:
+        """The summary, the committee, the check with LAMMPS, the files and the notes, as plain text."""
+        has_committee = self.potential.uncertainty is not None
+        return "\n".join(
+            [
+                *self.summary,
+                *([format_committee(self.potential)] if has_committee else []),
+                f"LAMMPS gives the model's energies, forces and stress within {self.deviation:.1e}",
+                *map(str, (self.files.coefficients, self.files.parameters, self.files.include)),
+                *(f"note: {note}" for note in self.notes),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class DesignFit:
+    """A model to fit to a design matrix with labels.
+
+    Attributes
+    ----------
+    prepared : PreparedStudy
+        With the basis, the dataset and the groups.
+    design : DesignMatrix
+        With labels.
+    level : str
+    twojmax : int
+    members : ndarray of int
+        Positions of the configurations in the training set.
+    weights : (float, float)
+        w_E and w_F.
+    """
+
+    prepared: PreparedStudy
+    design: DesignMatrix
+    level: str
+    twojmax: int
+    members: Array
+    weights: tuple[float, float]
+
+    @property
+    def basis(self) -> SnapBasis:
+        """The basis at the 2Jmax of the model."""
+        return SnapBasis(**{**self.prepared.study.basis.model_dump(), "twojmax": self.twojmax})
+
+    def fit_single(self, ridge: float = 0.0) -> Fit:
+        """Fit one potential."""
+        rows = np.flatnonzero(np.isin(self.design.configuration, self.members))
+        return fit_wls(
+            self.design.take(rows, self.design.columns_up_to(self.twojmax), copies=FIT_COPIES),
+            self.design.targets[self.level][rows],
+            self.design.kind[rows],
+            energy_weight=self.weights[0],
+            force_weight=self.weights[1],
+            ridge=ridge,
+            unpenalised=self.design.n_constant,
+        )
+
+    def fit_committee(
+        self, settings: CommitteeSettings, centre: Array | None = None, *, jobs: int, progress: bool
+    ) -> LinearPotential:
+        """Fit a committee, drawing groups as a whole, and calibrate it on the test set."""
+        dataset, split = self.prepared.dataset, self.prepared.split
+        parts = partition_training_rows(self.design, self.level, self.members, self.design.columns_up_to(self.twojmax))
+        rng = np.random.default_rng([settings.seed, 0])
+        row_weights = np.array([*self.weights, 1.0])
+        return build_committee(
+            self.basis,
+            CommitteeFit.from_parts(parts, split.groups[self.members], row_weights, rng, threads=jobs),
+            settings,
+            list(dataset.select(self.members)),
+            LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups),
+            centre=centre,
+            energy_weight=self.weights[0],
+            level=self.level,
+            jobs=jobs,
+            progress=progress,
+        )
+
+    def write(self, potential: LinearPotential, out: Path | str, name: str, limit: int) -> tuple[SnapFiles, float]:
+        """Write a potential; compare it with LAMMPS on test configurations, or without a test set on training ones."""
+        split = self.prepared.split
+        positions = split.test if len(split.test) else split.train
+        structures = list(self.prepared.dataset.select(positions[spread_evenly(len(positions), limit)]))
+        files = potential.write(out, name)
+        return files, check_exported_files(files, potential, structures)
+
+
+def check_committee_size(settings: CommitteeSettings, prepared: PreparedStudy) -> None:
+    """Check that the test set has enough groups to calibrate a committee.
+
+    Raises
+    ------
+    InputError
+        With the number of configurations that are needed.
+    """
+    settings.check(len(np.unique(prepared.split.groups[prepared.split.test])) or None)
+
+
+def spread_evenly(n: int, limit: int) -> Array:
+    """At most `limit` indices below `n`, at equal distances."""
+    return np.unique(np.linspace(0, n - 1, limit).astype(int))

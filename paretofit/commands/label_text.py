@@ -1,0 +1,53 @@
+"""The results of `paretofit label` as plain text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from paretofit.labelling import format_seconds, format_wall_time
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from paretofit.commands.label import LabelResult
+    from paretofit.labelling import CostModel
+
+
+def format_labels(result: LabelResult) -> str:
+    """Counts of labels, and of failed labels by reason."""
+    cost = format_seconds(result.cpu_seconds, "CPU ")
+    remaining = f"{result.n_remaining} still to compute" if result.n_remaining else "none is left to compute"
+    lines = [f"{result.dataset}: {result.n_complete} labels, {result.n_computed} of them new in {cost}, {remaining}"]
+    counts = Counter((level, reason) for (level, _), reason in result.failures.items())
+    examples = {(level, reason): config_id for (level, config_id), reason in reversed(result.failures.items())}
+    for (level, reason), count in counts.items():
+        lines.append(f"level {level}: {count} failed, such as configuration {examples[level, reason]}: {reason}")
+    if counts:
+        lines.append(
+            f"the engine's files are in {result.folder / 'failed'}; --retry-failed computes these labels again"
+        )
+    return "\n".join(lines)
+
+
+def format_estimate(table: pd.DataFrame, model: CostModel, jobs: int) -> str:
+    """Estimated cost of the missing labels: a line for each level, the sum, and the basis of the estimate."""
+    if table.empty:
+        return "nothing to do: no label is missing"
+    lines = [f"{'level':<10}{'labels':>8}{'CPU hours':>12}{'mean s':>10}{'largest s':>12}"]
+    for row in table.to_dict("records"):
+        numbers = f"{row['cpu_hours']:>12.3g}{row['mean_seconds']:>10.3g}{row['largest_seconds']:>12.3g}"
+        lines.append(f"{row['level']:<10}{row['to_do']:>8}{numbers}")
+    n_labels, cpu_hours = int(table["to_do"].sum()), float(table["cpu_hours"].sum())
+    lines.append(f"{'all':<10}{n_labels:>8}{cpu_hours:>12.3g}")
+    lines.append(f"about {format_wall_time(3600 * cpu_hours, min(jobs, n_labels))}")
+    if model.n_labels:
+        factor = np.exp(model.rms_log_residual)
+        lines.append(
+            f"from {model.n_labels} finished labels, which the model reproduces within a factor of {factor:.2f}"
+        )
+    else:
+        lines.append("no label is finished yet: only the order of magnitude is known")
+    return "\n".join(lines)

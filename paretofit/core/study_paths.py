@@ -1,0 +1,25 @@
+"""Types of paths in a study file: relative to the folder of the file, which pydantic's validation context names."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+
+FOLDER_KEY = "folder"
+
+
+def _join_folder(path: Path, info: ValidationInfo) -> Path:
+    return info.context[FOLDER_KEY] / path if info.context else path
+
+
+def _join_absolute_folder(path: Path, info: ValidationInfo) -> Path:
+    return _join_folder(path, info).absolute() if info.context else path
+
+
+def _wrap_single_path(value: Any) -> Any:
+    return [value] if isinstance(value, str | Path) else value
+
+
+StudyPath = Annotated[Path, AfterValidator(_join_folder)]  # without a context, as it is
+AbsoluteStudyPath = Annotated[Path, AfterValidator(_join_absolute_folder)]  # for programs that run in other folders
+StudyPaths = Annotated[list[StudyPath], BeforeValidator(_wrap_single_path)]  # one path may stand for a list

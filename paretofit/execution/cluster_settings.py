@@ -1,0 +1,106 @@
+"""Section 'cluster' of a study: where its tasks run."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from paretofit.core import StrictSettings
+
+PositiveInt = Annotated[int, Field(ge=1, strict=True)]
+MAX_PORT = 65535
+REQUIRED_PACKAGES = {
+    "local": ("distributed",),
+    "address": ("distributed",),
+    "slurm": ("distributed", "dask_jobqueue"),
+    "executorlib": ("executorlib", "pysqa"),
+}
+
+
+class LocalClusterSettings(StrictSettings):
+    """dask on this machine."""
+
+    name: Literal["local"] = Field("local", description="Processes of this machine.")
+    workers: PositiveInt | None = Field(None, description="Processes of one thread; by default those of --jobs.")
+
+
+class RunningClusterSettings(StrictSettings):
+    """A dask cluster that is running already."""
+
+    name: Literal["address"] = Field("address", description="A scheduler that is running already.")
+    scheduler: str = Field(
+        description="Address of the scheduler, such as tcp://10.0.0.1:8786; its workers must have one thread each and "
+        "see the same directories."
+    )
+
+    @field_validator("scheduler")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        match = re.fullmatch(r"(tcp|tls)://[^\s/]+:(\d{1,5})", value)
+        if match is None or int(match[2]) > MAX_PORT:
+            raise ValueError("must be an address such as tcp://10.0.0.1:8786")
+        return value
+
+
+class SlurmJobSettings(StrictSettings):
+    """What is requested from a SLURM queue."""
+
+    queue: str | None = Field(None, description="Partition; by default that of the cluster.")
+    account: str | None = Field(None, description="Account that the time is charged to.")
+    max_jobs: PositiveInt = Field(1, description="Largest number of jobs in the queue at a time.")
+    memory: str = Field("4GB", description="Memory of each job.")
+    directives: list[str] = Field([], description="Further sbatch options, such as '--constraint=cpu'.")
+    prologue: list[str] = Field([], description="Shell lines to run first, such as 'module load ...'.")
+    walltime: str = Field("01:00:00", description="Walltime of each job, HH:MM:SS.")
+
+    @field_validator("walltime", mode="before")
+    @classmethod
+    def _check_walltime(cls, value: Any) -> Any:
+        if not isinstance(value, str) or not re.fullmatch(r"\d{1,3}:[0-5]\d:[0-5]\d", value):
+            raise ValueError("must be hours, minutes and seconds, in quotes, such as '12:00:00'")
+        if not value.strip("0:"):
+            raise ValueError("must be longer than nothing")
+        return value
+
+    @field_validator("memory")
+    @classmethod
+    def _check_memory(cls, value: str) -> str:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*[KMGT](i?B)?", value, re.IGNORECASE)
+        if match is None or not float(match[1]):
+            raise ValueError("must be a number above 0 with its unit, such as 16GB")
+        return value
+
+    @property
+    def walltime_s(self) -> int:
+        """The walltime in seconds."""
+        hours, minutes, seconds = map(int, self.walltime.split(":"))
+        return 3600 * hours + 60 * minutes + seconds
+
+
+class SlurmClusterSettings(SlurmJobSettings):
+    """dask workers in jobs of a SLURM queue (dask-jobqueue); run paretofit where sbatch is, in a session that lasts."""
+
+    name: Literal["slurm"] = Field("slurm", description="Jobs that are submitted for the workers.")
+    cores: PositiveInt = Field(1, description="Cores of each job: as many workers of one thread.")
+    walltime: str = Field("01:00:00", description="Walltime of each job, HH:MM:SS; its workers end 5 minutes earlier.")
+    interface: str | None = Field(None, description="Network interface, such as ib0.")
+
+
+class LabelJobSettings(SlurmJobSettings):
+    """A job for each label (executorlib), for DFT codes that run on many cores by MPI; all else runs here."""
+
+    name: Literal["executorlib"] = Field("executorlib", description="A job for each label.")
+    cores: PositiveInt = Field(
+        1, description="Cores of each job, on which the engine's command starts MPI: mpirun -n 16 vasp_std."
+    )
+
+
+def _expand_cluster_name(value: Any) -> Any:
+    """Turn a name alone into a section with its defaults."""
+    if value is not None and not isinstance(value, str | dict | StrictSettings):
+        raise ValueError(f"must be one of {', '.join(REQUIRED_PACKAGES)}, or a section with that as its name")
+    return {"name": value} if isinstance(value, str) else value
+
+
+AnyClusterSettings = LocalClusterSettings | RunningClusterSettings | SlurmClusterSettings | LabelJobSettings
+ClusterSettings = Annotated[AnyClusterSettings, Field(discriminator="name"), BeforeValidator(_expand_cluster_name)]

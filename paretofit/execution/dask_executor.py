@@ -1,0 +1,115 @@
+"""Tasks on the workers of a dask cluster, which come and go."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any
+
+from paretofit import __version__
+from paretofit.core import ExecutionError, InputError
+from paretofit.execution.executors import LostTaskError, TaskExecutor
+
+INITIAL_TASKS = 8  # tasks that wait for the first worker
+WORKER_POLL_INTERVAL_S = 10.0
+SCHEDULER_TIMEOUT_S = 300.0  # without an answer, after which the scheduler has hung
+VERSION_CHECK_TIMEOUT_S = 10.0
+
+
+class DaskExecutor(TaskExecutor):
+    """The workers of a cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    worker_timeout_s : float or None
+        How long the cluster may have no workers; None if a queue may take its time.
+    """
+
+    def __init__(self, client: Any, worker_timeout_s: float | None) -> None:
+        self.client, self._worker_timeout_s = client, worker_timeout_s
+
+    @property
+    def max_pending(self) -> int:  # type: ignore[override]  # workers come and go
+        """Two tasks for each worker; `InputError` if one that came later has several threads."""
+        try:
+            n_threads = self._count_threads()
+        except OSError:  # the scheduler has ended, which the tasks will report
+            return INITIAL_TASKS
+        check_worker_threads(n_threads)
+        return 2 * len(n_threads) or INITIAL_TASKS
+
+    def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
+        """See `TaskExecutor`."""
+        return self.client.submit(function, task, pure=False)
+
+    def wait(self, futures: Sequence[Any]) -> None:
+        """See `TaskExecutor`."""
+        from distributed import wait  # noqa: PLC0415  (an extra)
+
+        last_seen = time.monotonic()
+        while True:
+            with suppress(TimeoutError):
+                wait(list(futures), timeout=WORKER_POLL_INTERVAL_S, return_when="FIRST_COMPLETED")
+                return
+            if self.client.status != "running" or self._count_threads():
+                last_seen = time.monotonic()
+            elif self._worker_timeout_s is not None and time.monotonic() - last_seen > self._worker_timeout_s:
+                raise ExecutionError(
+                    f"the cluster has had no workers for {self._worker_timeout_s:.0f} s; start some with 'dask worker "
+                    "--nthreads 1', then repeat the command: it resumes"
+                )
+
+    def get_result(self, future: Any) -> Any:
+        """See `TaskExecutor`; if the worker that holds a result is gone, another one computes it again."""
+        timeout_s = WORKER_POLL_INTERVAL_S
+        while True:
+            self.wait([future])
+            try:
+                return future.result(timeout=timeout_s)
+            except TimeoutError:  # dask itself would wait for ever, even without workers; large results take longer
+                timeout_s *= 2
+            except Exception as error:
+                if type(error).__name__ == "KilledWorker":
+                    raise LostTaskError(str(error)) from error
+                raise
+
+    def cancel(self, futures: Sequence[Any]) -> None:
+        """See `TaskExecutor`."""
+        self.client.cancel(list(futures))
+
+    def _count_threads(self) -> dict[str, int]:
+        """Threads of the workers by their addresses."""
+        try:
+            return dict(self.client.sync(self.client.scheduler.ncores, callback_timeout=SCHEDULER_TIMEOUT_S))
+        except TimeoutError as error:
+            raise ExecutionError(
+                f"the scheduler of the cluster has not answered for {SCHEDULER_TIMEOUT_S:.0f} s; start the cluster "
+                "again, then repeat the command: it resumes"
+            ) from error
+
+
+def check_worker_threads(n_threads: dict[str, int]) -> None:
+    """Raise `InputError` if a worker has several threads: LAMMPS and DFT codes cannot be used by two at once."""
+    for address, count in n_threads.items():
+        if count > 1:
+            raise InputError(
+                f"'cluster': the worker {address} has {count} threads; start workers with --nthreads 1, and as many "
+                "as there are cores with --nworkers"
+            )
+
+
+def check_worker_versions(client: Any, addresses: Iterable[str]) -> None:
+    """Raise `InputError` if a worker that answers soon has another paretofit; busy ones are not waited for."""
+    from distributed import wait  # noqa: PLC0415  (an extra)
+
+    futures = {address: client.submit(version, "paretofit", workers=[address], pure=False) for address in addresses}
+    with suppress(TimeoutError):
+        wait(list(futures.values()), timeout=VERSION_CHECK_TIMEOUT_S)
+    for address, future in futures.items():
+        if future.status == "error" or (future.status == "finished" and future.result() != __version__):
+            package = f"paretofit {future.result()}" if future.status == "finished" else "no paretofit"
+            raise InputError(
+                f"'cluster': the worker {address} has {package}, and this is {__version__}; start workers in this "
+                "environment"
+            )

@@ -1,0 +1,42 @@
+"""What a whole run has in common: its processes, its progress bars, its folder and its random seed."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from paretofit.core import track
+from paretofit.execution.parallel import parallel_map
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Settings of a run that every step of it needs; results do not depend on `jobs`, `progress` or `folder`.
+
+    Attributes
+    ----------
+    jobs : int
+        Processes on this machine; an active cluster (see `use_cluster`) is used instead of them.
+    progress : bool
+        Whether progress is drawn on standard error.
+    folder : Path, optional
+        The run folder; None where nothing is stored.
+    seed : int, optional
+        Random seed; None where nothing is random.
+    """
+
+    jobs: int = 1
+    progress: bool = False
+    folder: Path | None = None
+    seed: int | None = None
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T], **options: Any) -> Iterator[R]:
+        """Yield a function of each task, computed by the processes of the run; options are those of `parallel_map`."""
+        return parallel_map(function, tasks, self.jobs, **options)
+
+    def track(self, iterable: Iterable[T], total: int, text: str) -> Iterator[T]:
+        """Yield the items of `iterable`; draw a progress bar with `text` where the run shows progress."""
+        return track(iterable, total, text, enabled=self.progress)

