@@ -14,6 +14,7 @@ from .files import hash_files as hash_files
 from .files import hash_json as hash_json
 from .files import one_line as one_line
 from .files import read_json_with_digest as read_json_with_digest
+from .files import read_text as read_text
 from .files import read_yaml as read_yaml
 from .files import remove_file as remove_file
 from .files import remove_temporary_files as remove_temporary_files

@@ -1,4 +1,4 @@
-"""The type of arrays in signatures; shapes, dtypes and units stand in the docstrings."""
+"""The type of arrays in signatures; docstrings give shapes, dtypes and units."""
 
 from typing import Any
 

@@ -7,20 +7,19 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Input that cannot be used.
 
-    The message is one sentence that names the file, key or configuration, what is wrong, and what
-    would be right.
+    The message names the file, key or configuration, says what is wrong, and how to correct it.
     """
 
 
 class ExecutionError(InputError):
-    """Work that failed though the input can be used; the command line turns it into exit code 1.
+    """Work that failed although the input is valid; the command line turns it into exit code 1.
 
     The message says what failed, and where to look.
     """
 
 
 def suggest_match(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'weights'?"`` where `word` is close to a known one, else an empty string."""
+    """Return ``"; did you mean 'weights'?"`` if `word` resembles a known word, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed.
+"""Atomic writing of files under a temporary name that is then renamed, reading, and hashing.
 
 A reader never sees a half-written file, and a file under its final name means its stage is done.
 """
@@ -20,87 +20,87 @@ from ruamel.yaml.error import YAMLError
 
 from paretofit.core.errors import ExecutionError, InputError
 
-MOST_VALUES, LONGEST_NUMBER = 1_000_000, 10_000  # in a YAML file: values, and bits of a whole number
-LOCK_FILE_NAME = "run.lock"  # in a folder that a run holds for itself
-TEMPORARY = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # names of `tempfile.mkstemp` in `atomic_path`
-DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # raised in mid-file, without a file name
+MAX_YAML_VALUES = 1_000_000
+MAX_INTEGER_BITS = 10_000
+LOCK_FILE_NAME = "run.lock"  # locks the directory of a run
+TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # names of `tempfile.mkstemp` in `atomic_path`
+DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # write errors that name no file
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes that name.
 
-    On an error the temporary file is removed and whatever stood at `path` is left as it was.
+    On an error the temporary file is removed and an existing file at `path` is unchanged.
 
     Raises
     ------
     InputError
-        If nothing can be written there: a folder has that name, permission or space is missing, ...
+        If the file cannot be written: `path` is a directory, permission or disk space is missing, ...
     """
     path = Path(path)
-    temporary = _temporary_beside(path)
+    temporary = _create_temporary_file(path)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private; users share run folders
+        temporary.chmod(0o666 & ~_umask())  # mkstemp sets 0600, but users share run directories
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename != str(temporary) and error.errno not in DISK_WRITE_ERRNOS:  # another file's trouble
+        if error.filename != str(temporary) and error.errno not in DISK_WRITE_ERRNOS:  # an error of another file
             raise
-        raise _not_written(path, error) from error
+        raise _translate_write_error(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _temporary_beside(path: Path) -> Path:
-    """An empty file of a new name in the folder of `path`, which is made where it is missing."""
-    if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises where a folder above cannot be entered)
-        raise InputError(f"{path} cannot be written: it is a folder; name another place")
+def _create_temporary_file(path: Path) -> Path:
+    """Create an empty file in the directory of `path`, and that directory if it is missing."""
+    if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if a parent directory cannot be entered)
+        raise InputError(f"{path} cannot be written: it is a directory; choose another path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise _not_written(path, error) from error
+        raise _translate_write_error(path, error) from error
     os.close(handle)
     return Path(name)
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what `atomic_path` has left in a folder, and those in it, where it was killed."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = [one for one in folders if not Path(place, one, LOCK_FILE_NAME).exists()]  # another run's
-        for name in names:
-            if TEMPORARY.fullmatch(name):
-                Path(place, name).unlink(missing_ok=True)
+    """Remove, recursively, temporary files that killed processes left behind, except in directories of other runs."""
+    for parent, subfolders, file_names in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not Path(parent, name, LOCK_FILE_NAME).exists()]
+        for name in filter(TEMPORARY_NAME.fullmatch, file_names):
+            Path(parent, name).unlink(missing_ok=True)
 
 
 def check_writable(path: Path | str) -> None:
-    """See that a file can be written, before the work that it is for; nothing is left there.
+    """Check, before any work begins, that a file can be written; no file is created.
 
     Raises
     ------
     InputError
-        As of `atomic_path`.
+        As for `atomic_path`.
     """
-    _temporary_beside(Path(path)).unlink()
+    _create_temporary_file(Path(path)).unlink()
 
 
-def _not_written(path: Path, error: OSError | ValueError) -> InputError:
+def _translate_write_error(path: Path, error: OSError | ValueError) -> InputError:
     reason = getattr(error, "strerror", None) or one_line(error)
     if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
-        return ExecutionError(f"{path} cannot be written: {reason}; make room, or name another place")
-    return InputError(f"{path} cannot be written: {reason}; name another place")
+        return ExecutionError(f"{path} cannot be written: {reason}; free disk space, or choose another path")
+    return InputError(f"{path} cannot be written: {reason}; choose another path")
 
 
 def one_line(text: object) -> str:
-    """`text` without line breaks and repeated blanks: other programs' errors, quoted in a sentence of ours."""
+    """Collapse line breaks and repeated blanks, for errors of other programs that a message quotes."""
     return " ".join(str(text).split())
 
 
 def remove_file(path: Path | str) -> None:
-    """Remove a file if it is there.
+    """Remove a file if it exists.
 
     Raises
     ------
@@ -110,49 +110,75 @@ def remove_file(path: Path | str) -> None:
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{path} cannot be removed: {error.strerror}; remove it, or name another place") from error
+        raise InputError(
+            f"{path} cannot be removed: {error.strerror}; remove it yourself, or choose another path"
+        ) from error
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json_with_digest(path: Path | str, record: dict[str, Any]) -> None:
-    """Write a JSON object with a digest of itself, whole or not at all."""
-    plain = json.loads(json.dumps(record))  # keys that are numbers become texts before the digest, too
+    """Write a JSON object atomically, with a digest of its content."""
+    plain = json.loads(json.dumps(record))  # converts numeric keys to text before they are hashed
     write_text(path, json.dumps({**plain, "digest": hash_json(plain)}, indent=1) + "\n")
 
 
 def read_json_with_digest(path: Path | str, remedy: str) -> dict[str, Any]:
-    """Read what `write_json_with_digest` has written; a file of an older version bears no digest.
+    """Read a file of `write_json_with_digest` and verify its digest; files of older versions have none.
 
     Parameters
     ----------
     path : path-like
     remedy : str
-        What would be right.
+        What the user should do if the file is corrupt; ends the error message.
 
     Raises
     ------
     InputError
-        If it is not what was written.
+        If the file is missing or corrupt.
     """
     try:
         record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        whole = record.pop("digest", None) in {None, hash_json(record)}
+        is_intact = record.pop("digest", None) in {None, hash_json(record)}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        whole = False
-    if not whole:
-        state = "damaged" if Path(path).is_file() else "damaged or missing"
-        raise InputError(f"{path} is {state}: it is not what the run has written; {remedy}")
+        is_intact = False
+    if not is_intact:
+        state = "corrupt" if Path(path).is_file() else "corrupt or missing"
+        raise InputError(f"{path} is {state}: its content is not what the run wrote; {remedy}")
     return record
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of those files of a folder that are there, for its record."""
+    """Return the SHA-256 digests of those of the named files that exist."""
     return {name: hash_file(folder / name) for name in names if (folder / name).exists()}
+
+
+def read_text(path: Path | str, description: str) -> str:
+    """Read a UTF-8 text file.
+
+    Parameters
+    ----------
+    path : path-like
+    description : str
+        Kind of the file, for error messages: "YAML file".
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cannot be read, or is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"no file at {path}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text; name a {description}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; name a {description}") from error
 
 
 def read_yaml(path: Path | str) -> Any:
@@ -161,64 +187,57 @@ def read_yaml(path: Path | str) -> Any:
     Raises
     ------
     InputError
-        If there is no such file, or it is not YAML (a key that appears twice is an error, too).
+        If the file cannot be read or is not valid YAML; a key that appears twice is an error, too.
     """
-    path = Path(path)
+    text = read_text(path, "YAML file")
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig"))
-        _check_extent(content, {})
-    except FileNotFoundError as error:
-        raise InputError(f"no file at {path}") from error
+        content = YAML(typ="safe", pure=True).load(text)
+        _count_yaml_values(content, {})
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
+        location = f", line {mark.line + 1}" if mark else ""
         problem = one_line(getattr(error, "problem", None) or error)
         if "mapping values are not allowed" in problem:
             problem += "; put text that contains ': ' in quotes"
-        raise InputError(f"{path}{where} is not valid YAML: {problem}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; name a YAML file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; name a YAML file") from error
-    except (ValueError, TypeError, RecursionError) as error:  # a date that does not exist, a list as a key, ...
+        raise InputError(f"{path}{location} is not valid YAML: {problem}") from error
+    except (ValueError, TypeError, RecursionError) as error:  # an invalid date, a list as a key, ...
         raise InputError(f"{path} is not valid YAML: {one_line(error)}") from error
     return content
 
 
-def _check_extent(value: Any, extents: dict[int, int]) -> int:
-    """How many values there are with all aliases written out, where one that stands twice is counted twice.
+def _count_yaml_values(value: Any, counts: dict[int, int]) -> int:
+    """Count the values with all aliases expanded, and refuse too many.
 
-    A few lines of aliases of aliases can stand for more than any memory holds, and what repeats them in a message
-    writes them out.
+    A few lines of aliases of aliases can expand to more values than memory holds, as soon as a message prints them.
     """
-    if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
         raise ValueError(f"a number of {value.bit_length()} bits is too long")
     if not isinstance(value, dict | list | tuple | set):
         return 1
-    if id(value) not in extents:
-        extents[id(value)] = MOST_VALUES  # while its own values are counted: it may be one of them
-        inner = [*value, *value.values()] if isinstance(value, dict) else value
-        extents[id(value)] = 1 + sum(_check_extent(one, extents) for one in inner)
-    if extents[id(value)] >= MOST_VALUES:
-        raise ValueError(f"its aliases stand for more than {MOST_VALUES:,} values, or for what they stand in")
-    return extents[id(value)]
+    if id(value) not in counts:
+        counts[id(value)] = MAX_YAML_VALUES  # refuses a value that contains itself
+        items = [*value, *value.values()] if isinstance(value, dict) else value
+        counts[id(value)] = 1 + sum(_count_yaml_values(item, counts) for item in items)
+    if counts[id(value)] >= MAX_YAML_VALUES:
+        raise ValueError(f"its aliases expand to more than {MAX_YAML_VALUES:,} values, or contain themselves")
+    return counts[id(value)]
 
 
 def hash_json(value: Any) -> str:
-    """SHA-256, as hex, of anything that JSON can hold; the order of keys does not matter."""
+    """Return the SHA-256 digest, as hex, of a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_array(array: np.ndarray[Any, Any]) -> str:
-    """SHA-256, as hex, of an array's shape, type and bytes."""
+    """Return the SHA-256 digest, as hex, of the shape, type and bytes of an array."""
     contiguous = np.ascontiguousarray(array)
     head = f"{contiguous.shape}{contiguous.dtype.str}".encode()
     return hashlib.sha256(head + contiguous.tobytes()).hexdigest()
 
 
 def hash_file(path: Path | str) -> str:
-    """SHA-256, as hex, of a file's bytes."""
+    """Return the SHA-256 digest, as hex, of the bytes of a file."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

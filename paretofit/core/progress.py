@@ -1,4 +1,4 @@
-"""Progress of long work, as an option of the library; nothing is printed unless it is asked for."""
+"""Progress displays of long work, on standard error and only on request."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,11 +16,11 @@ from rich.progress import (
 
 T = TypeVar("T")
 
-MINUTE = 60.0
+REPORT_INTERVAL_S = 60.0
 
 
 def track(items: Iterable[T], total: int, description: str, *, enabled: bool) -> Iterator[T]:
-    """Yield `items`; if `enabled`, draw a bar with the time elapsed and left on standard error."""
+    """Yield `items`; if `enabled`, draw a progress bar with the elapsed and remaining time."""
     if not enabled:
         yield from items
         return
@@ -40,17 +40,17 @@ def track(items: Iterable[T], total: int, description: str, *, enabled: bool) ->
 
 
 def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[float, str]]) -> Iterator[T]:
-    """Yield `items` and show what they have cost so far and what is left, on standard error.
+    """Yield `items` and show the progress with a line of text about the cost.
 
-    On a terminal a bar; elsewhere, as in a batch job's log, a line each minute.
+    Draws a bar on a terminal, and prints a line per minute elsewhere, as in the log of a batch job.
 
     Parameters
     ----------
     items : iterable
     total : int
-        How many there are.
+        Number of items.
     get_status : callable
-        Share of the work that is done, 0 to 1, and a line of text about it.
+        Returns the completed share of the work, 0 to 1, and a line of text about it.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -66,11 +66,11 @@ def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[fl
 
 
 def _report_each_minute(
-    items: Iterable[T], total: int, spending: Callable[[], tuple[float, str]], console: Console
+    items: Iterable[T], total: int, get_status: Callable[[], tuple[float, str]], console: Console
 ) -> Iterator[T]:
-    shown = time.monotonic()
+    last_report = time.monotonic()
     for count, item in enumerate(items, start=1):
         yield item
-        if time.monotonic() - shown > MINUTE or count == total:
-            shown = time.monotonic()
-            console.print(f"{count} of {total}: {spending()[1]}", highlight=False, soft_wrap=True)
+        if time.monotonic() - last_report > REPORT_INTERVAL_S or count == total:
+            last_report = time.monotonic()
+            console.print(f"{count} of {total}: {get_status()[1]}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The kinds of row that a linear model of energies has."""
+"""The kinds of rows in a linear model of energies."""
 
 from enum import IntEnum
 from typing import Any
@@ -9,7 +9,7 @@ from paretofit.core.errors import InputError
 
 
 class RowKind(IntEnum):
-    """What a row stands for: energy per atom (eV), a force component (eV/Å), a stress component (GPa)."""
+    """Quantity of a row: energy per atom (eV), a force component (eV/Å), a stress component (GPa)."""
 
     ENERGY = 0
     FORCE = 1
@@ -22,7 +22,7 @@ def parse_row_kinds(kinds: Any, n_rows: int) -> np.ndarray[Any, np.dtype[np.int8
     Raises
     ------
     InputError
-        If there are not `n_rows` of them, or one is not "energy", "force" or "stress".
+        If the number of kinds is not `n_rows`, or a kind is not "energy", "force" or "stress".
     """
     values = np.asarray(kinds)
     if values.dtype.kind in "UOS":
@@ -32,6 +32,6 @@ def parse_row_kinds(kinds: Any, n_rows: int) -> np.ndarray[Any, np.dtype[np.int8
             raise InputError(f"a row's kind must be 'energy', 'force' or 'stress'; got {error}") from error
     if values.shape != (n_rows,) or not np.isin(values, list(RowKind)).all():
         raise InputError(
-            f"kind must say 'energy', 'force' or 'stress' for each of the {n_rows} rows; got shape {values.shape}"
+            f"kind must be 'energy', 'force' or 'stress' for each of the {n_rows} rows; got shape {values.shape}"
         )
     return values.astype(np.int8)

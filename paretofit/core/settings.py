@@ -1,149 +1,166 @@
-"""What all settings have in common: a base class, a few types, and errors in the words of somebody who writes YAML."""
+"""Base class and common types of all settings, and their validation errors in the terms of the YAML file."""
 
+import io
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
+from ruamel.yaml import YAML
 
 from paretofit.core.errors import suggest_match
 from paretofit.core.files import one_line
 
-LONGEST = 200  # characters of a value that messages repeat
+MAX_QUOTED_LENGTH = 200  # characters of a value in a message
+MAX_YAML_WIDTH = 10_000  # characters: no line breaks in defaults
 
-StrictInt = Annotated[int, Field(strict=True)]  # strict: true and false are no numbers here
+StrictInt = Annotated[int, Field(strict=True)]  # strict: refuses true and false
 StrictPositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
 
-def _file_name(value: str) -> str:
+def _check_file_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
         raise ValueError("must be at most 100 letters, digits, '.', '_' and '-', the first a letter or a digit")
     return value
 
 
-FileName = Annotated[Name, AfterValidator(_file_name)]  # a part of a path that leads nowhere else
+FileName = Annotated[Name, AfterValidator(_check_file_name)]  # cannot lead to another directory
 
 
 class StrictSettings(BaseModel):
-    """A part of the settings: unknown keys are errors, nothing changes after reading."""
+    """Section of the settings that is immutable and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def format_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing wrong, in words, and how many more there are; unknown keys first.
+    """Describe the first validation error, unknown keys first, and count the others.
 
     Parameters
     ----------
     error : pydantic.ValidationError
     model : type
-        The settings that were read.
+        Class of the settings.
     """
-    problems = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    first, more = problems[0], len(problems) - 1
-    absent = first["type"] in {"extra_forbidden", "missing"}  # its last part is no key of the sections around it
-    keys, sections = _walk(model, first["loc"][:-1] if absent else first["loc"])
-    key = ".".join([*keys, str(first["loc"][-1])] if absent else keys)
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    first, n_others = problems[0], len(problems) - 1
+    is_absent = first["type"] in {"extra_forbidden", "missing"}  # the last part of its location is no field
+    keys, sections = _resolve_location(model, first["loc"][:-1] if is_absent else first["loc"])
+    key = ".".join([*keys, str(first["loc"][-1])] if is_absent else keys)
     fields = {name: field for section in sections for name, field in section.model_fields.items()}
     if first["type"] == "extra_forbidden":
         text = f"unknown key '{key}'{suggest_match(str(first['loc'][-1]), fields)}"
         if "did you mean" not in text:
-            text += f"; the keys there are {', '.join(fields)}"
+            text += f"; the known keys are {', '.join(fields)}"
     elif first["type"] == "missing":
         meaning = fields[str(first["loc"][-1])].description
         text = f"the key '{key}' is missing; it gives {meaning or 'a value that has no default'}"
     else:
-        text = f"'{key}': {_plain(first)}" if key else _plain(first)
-    return one_line(text) + (f" (and {more} more)" if more else "")
+        text = f"'{key}': {_describe_problem(first)}" if key else _describe_problem(first)
+    return one_line(text) + (f" (and {n_others} more)" if n_others else "")
 
 
 def list_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Key, default and meaning of every setting, sections inside others unfolded."""
+    """Yield the key, default and description of every setting, including those of nested sections."""
     for name, field in model.model_fields.items():
-        inner = _sections(field.annotation)
-        if isinstance(field.annotation, type) and inner == [field.annotation]:
-            yield from list_settings(inner[0], f"{prefix}{name}.")
+        sections = _find_sections(field.annotation)
+        if sections == [field.annotation]:
+            yield from list_settings(sections[0], f"{prefix}{name}.")
             continue
-        yield prefix + name, _default(field), field.description or ""
-        for one in inner:
-            mark = "[]" if get_origin(field.annotation) in {list, tuple} else f"({_tag(one)})" if _tag(one) else ""
-            yield from list_settings(one, f"{prefix}{name}{mark}.")
+        yield prefix + name, _format_default(field), field.description or ""
+        is_list = get_origin(field.annotation) in {list, tuple}
+        for section in sections:
+            tag = _get_tag(section)
+            suffix = "[]" if is_list else f"({tag})" if tag else ""
+            yield from list_settings(section, f"{prefix}{name}{suffix}.")
 
 
-def _default(field: Any) -> str:
+def _format_default(field: Any) -> str:
+    """Format a default as YAML, on one line."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return str(getattr(value, "name", "see below"))
-    nested = isinstance(value, list | tuple) and value and isinstance(value[0], BaseModel)
-    return "see below" if nested or value is PydanticUndefined else str(value)
+    is_nested = isinstance(value, list | tuple) and value and isinstance(value[0], BaseModel)
+    if is_nested or value is PydanticUndefined:
+        return "see below"
+    if isinstance(value, dict):
+        value = {
+            key: item.model_dump(exclude_unset=True) if isinstance(item, BaseModel) else item
+            for key, item in value.items()
+        }
+    stream, yaml = io.StringIO(), YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.width = True, MAX_YAML_WIDTH
+    yaml.dump(to_jsonable_python(value), stream)
+    return stream.getvalue().removesuffix("...\n").strip()
 
 
-def _plain(problem: Any) -> str:
-    """Pydantic's message in the words of somebody who writes YAML."""
-    given = problem["input"]
-    value = "" if isinstance(given, dict | BaseModel) else f"; got {_cut(repr(given))}"
+def _describe_problem(problem: Any) -> str:
+    """Translate pydantic's message into the terms of the YAML file."""
+    value = problem["input"]
+    quoted = "" if isinstance(value, dict | BaseModel) else f"; got {_truncate(repr(value))}"
     if problem["type"] == "too_short":
-        return f"must have at least {problem['ctx']['min_length']} of them{value}"
+        return f"must have at least {problem['ctx']['min_length']} of them{quoted}"
     if problem["type"] in {"list_type", "tuple_type"}:
-        return f"must be a list{value}; write [{_cut(str(given))}]" if value else "must be a list"
+        return f"must be a list{quoted}; write [{_truncate(str(value))}]" if quoted else "must be a list"
     if problem["type"] in {"model_type", "dict_type"}:
-        return f"must be keys and values of its own{value}"
+        return f"must be a mapping of keys to values{quoted}"
     if problem["type"] == "path_type":
-        return f"must be the path of a file{value}"
+        return f"must be the path of a file{quoted}"
     if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         expected = problem["ctx"].get("expected_tags", "")
         known = [tag.strip(" '") for tag in expected.split(",")]
         tag = str(problem["ctx"].get("tag", ""))
         return f"'{tag}' is not one of {', '.join(known)}{suggest_match(tag, known)}" if tag else "needs a 'name'"
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    shown = "" if problem["type"] == "value_error" and isinstance(given, list | dict) else value
-    return f"{message[:1].lower()}{message[1:]}{shown}"
+    if problem["type"] == "value_error" and isinstance(value, list | dict):
+        quoted = ""
+    return f"{message[:1].lower()}{message[1:]}{quoted}"
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+def _truncate(text: str) -> str:
+    return text if len(text) <= MAX_QUOTED_LENGTH else f"{text[:MAX_QUOTED_LENGTH]}..."
 
 
-def _walk(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
-    """The keys of a location as a YAML file has them, and the sections that its last key may stand in.
+def _resolve_location(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """Return the YAML keys of an error's location, and the sections that its last key may hold.
 
-    Pydantic also names the branches of unions there, which a reader of the YAML does not know.
+    Pydantic's locations also contain the branches of unions, which do not exist in the YAML file.
     """
     keys: list[str] = []
     sections = [model]
     for part in location:
-        field = next((one.model_fields[part] for one in sections if part in one.model_fields), None)
+        field = next((section.model_fields[part] for section in sections if part in section.model_fields), None)
         if field is not None:
-            sections = _sections(field.annotation)
-        elif tagged := [one for one in sections if _tag(one) == part]:
+            sections = _find_sections(field.annotation)
+        elif tagged := [section for section in sections if _get_tag(section) == part]:
             sections = tagged
             continue
-        elif _is_branch(part):
+        elif _is_union_branch(part):
             continue
         keys.append(str(part))
     return keys, sections
 
 
-def _tag(section: type[BaseModel]) -> Any:
+def _get_tag(section: type[BaseModel]) -> Any:
     field = section.model_fields.get("name")
     return None if field is None else field.default
 
 
-def _is_branch(part: Any) -> bool:
+def _is_union_branch(part: Any) -> bool:
     return isinstance(part, str) and (
         part.startswith(("literal[", "constrained-", "dict[", "[")) or part in {"int", "float"}
     )
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a value of this type can hold."""
+def _find_sections(annotation: Any) -> list[type[BaseModel]]:
+    """Return the sections that a value of this type can hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     origin = get_origin(annotation)
     if origin in {list, tuple, dict, Union, Annotated} or str(origin) == "<class 'types.UnionType'>":
-        return [one for argument in get_args(annotation) for one in _sections(argument)]
+        return [section for argument in get_args(annotation) for section in _find_sections(argument)]
     return []

@@ -1,6 +1,8 @@
 from .checks import abbreviate as abbreviate
 from .checks import as_float_array as as_float_array
 from .checks import check_level_name as check_level_name
+from .checks import convert_to_voigt as convert_to_voigt
+from .checks import find_first_duplicate as find_first_duplicate
 from .checks import parse_config_id as parse_config_id
 from .dataset import Dataset as Dataset
 from .io.exporter import ExportSummary as ExportSummary
@@ -9,6 +11,7 @@ from .io.importer import ImportSummary as ImportSummary
 from .io.importer import format_import_summary as format_import_summary
 from .io.importer import import_dataset as import_dataset
 from .io.importer import read_level_settings as read_level_settings
+from .io.importer import summarize_import as summarize_import
 from .labelled import STATUS_CODES as STATUS_CODES
 from .labelled import Labels as Labels
 from .quality.summary import DatasetSummary as DatasetSummary

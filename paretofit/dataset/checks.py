@@ -1,123 +1,159 @@
-"""What may name a level, be an id or be a number: the same rules for every file and every array."""
+"""Validation of level names, ids, structures and arrays, the same for every file format."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from paretofit.core import Array, InputError
+from paretofit.core import Array, InputError, one_line
 
-SHORTEST, LONGEST = 1e-6, 1e9  # Å; beyond, geometry is lost in rounding and LAPACK's loops may not end
-LONGEST_NAME = 200  # characters; a level names files, which can have 255 bytes
+T = TypeVar("T")
+
+MIN_CELL_VECTOR_LENGTH = 1e-6  # Å
+MAX_COORDINATE = 1e9  # Å; beyond it, rounding destroys the geometry, and iterations in LAPACK may not end
+MAX_LEVEL_NAME_BYTES = 200  # file names, which contain the name of the level, can have 255 bytes
+VOIGT_INDICES = [0, 4, 8, 5, 2, 1]  # xx, yy, zz, yz, xz, xy of a flattened 3 x 3 tensor
 
 
 def check_level_name(name: Any) -> None:
-    """Refuse what cannot name a group of an HDF5 file, or what nobody could read in a table.
+    """Check that a name can be used for an HDF5 group, in file names and in tables.
 
     Raises
     ------
     InputError
-        If it is not text, blank, ``.`` or ``..``, longer than 200 bytes, or has a slash or a character that cannot
-        be printed.
+        If the name is not text, is blank, ``.`` or ``..``, is longer than 200 bytes, or has a slash or a character that
+        cannot be printed.
     """
     text = name if isinstance(name, str) else ""
     if not text.strip() or "/" in text or text in {".", ".."} or not text.isprintable():
         raise InputError(f"{abbreviate(name)} cannot name a convergence level: use letters, digits, '-', '_' or '.'")
-    if len(text.encode()) > LONGEST_NAME:
-        raise InputError(f"{abbreviate(name)} cannot name a convergence level: use at most {LONGEST_NAME} letters")
+    if len(text.encode()) > MAX_LEVEL_NAME_BYTES:
+        raise InputError(
+            f"{abbreviate(name)} cannot name a convergence level: use at most {MAX_LEVEL_NAME_BYTES} bytes"
+        )
 
 
 def parse_config_id(value: Any) -> int:
-    """Take an id as it stands: 7, 7.0 and "7" are the id 7; 1.7 is none.
+    """Convert an id to an integer: 7, 7.0 and "7" are the id 7; 1.7 is refused.
 
     Raises
     ------
     InputError
-        If it is not a whole number between -2^63 and 2^63 - 1.
+        If the id is not a whole number between -2^63 and 2^63 - 1.
     """
     try:
         number = int(value)
-        whole = isinstance(value, str) or bool(number == value)
+        is_whole = isinstance(value, str) or bool(number == value)
     except (TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole or not -(2**63) <= number < 2**63:
+        is_whole = False
+    if not is_whole or not -(2**63) <= number < 2**63:
         raise InputError(f"a configuration's id must be a whole number; got {abbreviate(value)}")
     return number
 
 
+def find_first_duplicate(values: Iterable[T]) -> T | None:
+    """Return the first value that repeats an earlier one, or None if all values differ."""
+    seen: set[T] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
+
+
 def check_structure(atoms: Atoms, context: str) -> None:
-    """Refuse what cannot be a structure.
+    """Check that atoms form a valid structure.
 
     Parameters
     ----------
     atoms : ase.Atoms
     context : str
-        Begins the sentence of an error: "configuration 7".
+        Begins the error message: "configuration 7".
 
     Raises
     ------
     InputError
-        If there are no atoms, an atomic number is no element's, or positions or cell vectors are not finite or beyond
-        1e9 Å, or a cell vector is shorter than 1e-6 Å but not zero.
+        If there are no atoms, an atomic number belongs to no element, positions or cell vectors are not finite or
+        exceed 1e9 Å, or a cell vector is shorter than 1e-6 Å but not zero.
     """
     if len(atoms) == 0:
         raise InputError(f"{context} has no atoms")
     if atoms.numbers.min() < 0 or atoms.numbers.max() >= len(chemical_symbols):
         raise InputError(
-            f"{context} has atomic numbers that are no element's; they must be 1 to {len(chemical_symbols) - 1}"
+            f"{context} has atomic numbers that belong to no element; they must be 1 to {len(chemical_symbols) - 1}"
         )
     cell = np.array(atoms.cell[:])
     values = np.concatenate([atoms.positions.ravel(), cell.ravel()])
     if not np.isfinite(values).all():
         raise InputError(f"{context} has positions or cell vectors that are not finite")
-    if (largest := np.abs(values).max()) > LONGEST:
+    if (largest := np.abs(values).max()) > MAX_COORDINATE:
         raise InputError(
-            f"{context} has positions or cell vectors of {largest:.3g} Å; they must be below {LONGEST:g} Å"
+            f"{context} has positions or cell vectors of {largest:.3g} Å; they must be below {MAX_COORDINATE:g} Å"
         )
     lengths = np.linalg.norm(cell, axis=1)
-    if (cell.any(axis=1) & (lengths < SHORTEST)).any():
+    if (cell.any(axis=1) & (lengths < MIN_CELL_VECTOR_LENGTH)).any():
         raise InputError(
-            f"{context} has a cell vector shorter than {SHORTEST:g} Å; give its length in Å, or zeros for none"
+            f"{context} has a cell vector shorter than {MIN_CELL_VECTOR_LENGTH:g} Å; give its length in Å, or zeros "
+            "for no vector"
         )
 
 
 def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
-    """Take anything array-like as real numbers, float64; None becomes NaN.
+    """Convert anything array-like to float64; None becomes NaN.
 
     Parameters
     ----------
     value
-        Text and complex numbers are refused, not converted.
+        Text and complex numbers are refused.
     name
-        Begins the sentence of an error: "targets of level 'a'".
+        Begins the error message: "targets of level 'a'".
     shape
-        The shape that it must have, if it must have one.
+        Required shape; by default any.
 
     Raises
     ------
     InputError
-        If it is not real numbers, or of another shape.
+        If the values are not real numbers or have another shape.
     """
     try:
-        given = np.asarray(value)
-        held = {type(one) for one in given.ravel()} if given.dtype.kind == "O" else set()
-        text = any(issubclass(one, str | bytes) for one in held)
-        array = given.astype(np.float64, copy=False) if given.dtype.kind in "biufO" and not text else None
-    except (TypeError, ValueError, OverflowError):  # lists of unequal length, no numbers, or too large
+        original = np.asarray(value)
+        has_text = original.dtype.kind == "O" and any(isinstance(item, str | bytes) for item in original.flat)
+        is_real = original.dtype.kind in "biufO" and not has_text
+        array = original.astype(np.float64, copy=False) if is_real else None
+    except (TypeError, ValueError, OverflowError):  # lists of unequal length, or huge integers
         array = None
     if array is None:
-        single = shape == ()
-        raise InputError(
-            f"{name} must be {'a real number' if single else 'real numbers in rows of equal length'}; "
-            f"got {abbreviate(value)}"
-        )
+        expected = "a real number" if shape == () else "real numbers in rows of equal length"
+        raise InputError(f"{name} must be {expected}; got {abbreviate(value)}")
     if shape is not None and array.shape != shape:
         raise InputError(f"{name} must have the shape {shape}; got {array.shape}")
     return array
 
 
+def convert_to_voigt(tensor: Array, context: str, tolerance: float) -> Array:
+    """Convert a symmetric tensor, (3, 3), to ``(6,)`` in ASE's Voigt order; NaN stays NaN.
+
+    Parameters
+    ----------
+    tensor : (3, 3) float64
+    context : str
+        Begins the error message.
+    tolerance : float
+        Maximum difference from the transposed tensor, relative to the largest component.
+
+    Raises
+    ------
+    InputError
+        If the tensor is not symmetric.
+    """
+    if np.abs(tensor - tensor.T).max() > tolerance * np.abs(tensor).max():
+        raise InputError(f"{context} must be a symmetric 3 x 3 tensor; got {abbreviate(tensor.tolist())}")
+    return np.asarray(((tensor + tensor.T) / 2).ravel()[VOIGT_INDICES])
+
+
 def abbreviate(value: Any, max_length: int = 40) -> str:
-    """What was given, on one line and at most about `max_length` characters long."""
-    text = " ".join(repr(value).split())
+    """Return the repr of a value on one line, truncated to about `max_length` characters."""
+    text = one_line(repr(value))
     return text if len(text) <= max_length else f"{text[:max_length]}..."

@@ -1,9 +1,8 @@
-"""The dataset file, read-only: configurations, and their labels at several convergence levels.
+"""Read-only access to the dataset file: configurations and their labels at several convergence levels.
 
-Atoms of all configurations lie one after the other ("ragged"); configuration k owns the atoms
-``offsets[k]:offsets[k + 1]``. Everything is read in chunks of consecutive configurations, so that
-memory does not grow with the file. Cell vectors are rows (ASE's convention). Writing is done in
-`paretofit.dataset.writer`.
+The atoms of all configurations are concatenated; configuration k has the atoms ``offsets[k]:offsets[k + 1]``. Data are
+read in chunks of consecutive configurations, so that memory does not grow with the file. Cell vectors are rows (ASE's
+convention). `paretofit.dataset.writer` writes the file.
 """
 
 from __future__ import annotations
@@ -35,18 +34,17 @@ from paretofit.dataset.labelled import STATUS_CODES, Labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
 
 SCHEMA_VERSION = 1
 STORED_UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
 MAX_CHUNK_CONFIGURATIONS = 512
-WHOLE, REAL, TEXT = "biu", "fiu", "OS"  # kinds of numpy types that do for whole numbers, real numbers, texts
-COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # the kind of each array, and the shape of what it has for each
-    **dict.fromkeys(("numbers", "offsets", "id", "status"), (WHOLE, ())),
-    **dict.fromkeys(("energy", "seconds"), (REAL, ())),
-    **dict.fromkeys(("positions", "forces"), (REAL, (3,))),
-    "cell": (REAL, (3, 3)), "stress": (REAL, (6,)), "pbc": (WHOLE, (3,)), "info": (TEXT, ()),
+INTEGER_KINDS, REAL_KINDS, TEXT_KINDS = "biu", "fiu", "OS"  # accepted kinds of numpy types
+COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # type kinds and row shape of each array
+    **dict.fromkeys(("numbers", "offsets", "id", "status"), (INTEGER_KINDS, ())),
+    **dict.fromkeys(("energy", "seconds"), (REAL_KINDS, ())),
+    **dict.fromkeys(("positions", "forces"), (REAL_KINDS, (3,))),
+    "cell": (REAL_KINDS, (3, 3)), "stress": (REAL_KINDS, (6,)), "pbc": (INTEGER_KINDS, (3,)), "info": (TEXT_KINDS, ()),
 }  # fmt: skip
 
 
@@ -56,12 +54,12 @@ class Dataset:
     Parameters
     ----------
     path : path-like
-        An HDF5 file as `write_dataset` makes it.
+        An HDF5 file that `write_dataset` wrote.
 
     Raises
     ------
     InputError
-        If the file is absent, not HDF5, damaged, or not a paretofit dataset.
+        If the file is missing, not HDF5, corrupt, or not a paretofit dataset.
 
     Examples
     --------
@@ -73,7 +71,7 @@ class Dataset:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._file = _open(self.path)
+        self._file = _open_file(self.path)
         try:
             self._load_index()
         except InputError:
@@ -81,10 +79,10 @@ class Dataset:
             raise
 
     def _load_index(self) -> None:
-        version = self._attributes("/").get("schema_version")
+        version = self._read_attributes("/").get("schema_version")
         if version is None:
             raise InputError(
-                f"{self.path} is an HDF5 file but not a paretofit dataset; make one with 'paretofit import'"
+                f"{self.path} is an HDF5 file but not a paretofit dataset; create one with 'paretofit import'"
             )
         if not isinstance(version, int | np.integer):
             raise InputError(
@@ -98,29 +96,28 @@ class Dataset:
             )
         self._offsets = self._read("configurations/offsets", slice(None)).astype(np.int64)
         self._ids = self._read("configurations/id", slice(None)).astype(np.int64)
-        ascending = bool((self._offsets[1:] > self._offsets[:-1]).all())
-        if len(self._offsets) != len(self._ids) + 1 or self._offsets[0] != 0 or not ascending:
-            raise self._damaged("configurations/offsets", "they do not fit the ids")
+        is_ascending = bool((self._offsets[1:] > self._offsets[:-1]).all())
+        if len(self._offsets) != len(self._ids) + 1 or self._offsets[0] != 0 or not is_ascending:
+            raise self._create_corruption_error("configurations/offsets", "they do not match the ids")
         if len(np.unique(self._ids)) < len(self._ids):
-            raise self._damaged("configurations/id", "one of them is there twice")
+            raise self._create_corruption_error("configurations/id", "an id appears twice")
         self._index = np.arange(len(self._ids))
-        self.levels: list[str] = np.atleast_1d(np.asarray(self._attributes("levels").get("order", []), object)).tolist()
+        order = np.asarray(self._read_attributes("levels").get("order", []), object)
+        self.levels: list[str] = np.atleast_1d(order).tolist()
         for name in self.levels:
             try:
                 check_level_name(name)
             except InputError as error:
-                raise self._damaged("levels", error) from error
+                raise self._create_corruption_error("levels", error) from error
 
     def close(self) -> None:
-        """Close the file, also for all selections made from it."""
+        """Close the file, also for all selections from it."""
         self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception_details: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -133,8 +130,8 @@ class Dataset:
         return render_dataset(self)
 
     def __iter__(self) -> Iterator[Atoms]:
-        for positions in _runs(self._index):
-            yield from self._atoms(positions)
+        for run in _split_into_runs(self._index):
+            yield from self._read_atoms(run)
 
     @overload
     def __getitem__(self, k: int) -> Atoms: ...
@@ -143,74 +140,73 @@ class Dataset:
     def __getitem__(self, k: slice) -> Dataset: ...
 
     def __getitem__(self, k: int | slice) -> Atoms | Dataset:
-        """Configuration number `k` of this selection (a position, not an id) as ASE atoms; of a slice, a view."""
+        """Return configuration `k` (a position, not an id) as ASE atoms, or a view of a slice."""
         if isinstance(k, slice):
             return self.select(np.arange(len(self))[k])
         position = operator.index(k)
         if not -len(self) <= position < len(self):
             raise IndexError(f"{self.path}: there is no configuration number {position}; it has {len(self)}")
-        return next(self._atoms(self._index[[position]]))
+        return next(self._read_atoms(self._index[[position]]))
 
     @property
     def ids(self) -> Array:
-        """``(n,) int64``: the ids of the configurations, the same from import to report."""
+        """``(n,) int64``: ids of the configurations, which never change."""
         return np.asarray(self._ids[self._index])
 
     @property
     def n_atoms(self) -> Array:
-        """``(n,) int64``: atoms in each configuration."""
+        """``(n,) int64``: numbers of atoms."""
         return np.asarray(np.diff(self._offsets)[self._index])
 
     @property
     def info_records(self) -> list[dict[str, Any]]:
-        """What is known of each configuration (config_type, parent, trajectory, source, ...)."""
+        """Metadata of each configuration (config_type, parent, trajectory, source, ...)."""
         return [
-            self._record(text)
-            for positions in _runs(self._index)
-            for text in self._read("configurations/info", _slice(positions))
+            self._parse_record(text, "configurations/info")
+            for run in _split_into_runs(self._index)
+            for text in self._read("configurations/info", _get_window(run))
         ]
 
     def select(self, positions: Sequence[int] | Array) -> Dataset:
-        """A view of some configurations, by position or by boolean mask, in the order given.
+        """Return a view of configurations, selected by position in any order, or by boolean mask.
 
         Raises
         ------
         InputError
             If a position is outside the dataset or not a whole number, or a mask has another length.
         """
-        wanted = np.asarray(positions)
-        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "biu"):
+        indices = np.asarray(positions)
+        if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "biu"):
             raise InputError(
                 f"{self.path}: positions must be a list of whole numbers or a mask; got {abbreviate(positions)}"
             )
-        if wanted.dtype == bool and len(wanted) != len(self):
-            raise InputError(f"{self.path}: a mask must have {len(self)} entries; got {len(wanted)}")
-        if wanted.size and wanted.dtype != bool and (wanted.min() < -len(self) or wanted.max() >= len(self)):
+        if indices.dtype == bool and len(indices) != len(self):
+            raise InputError(f"{self.path}: a mask must have {len(self)} entries; got {len(indices)}")
+        if indices.size and indices.dtype != bool and (indices.min() < -len(self) or indices.max() >= len(self)):
             raise InputError(
-                f"{self.path}: positions must lie between 0 and {len(self) - 1}; got {wanted.min()} to {wanted.max()}"
+                f"{self.path}: positions must be between 0 and {len(self) - 1}; got {indices.min()} to {indices.max()}"
             )
         view = object.__new__(Dataset)
         view.__dict__.update(self.__dict__)
-        view._index = self._index[wanted if wanted.size else wanted.astype(int)]
+        view._index = self._index[indices if indices.size else indices.astype(int)]
         return view
 
     def select_ids(self, ids: Sequence[int] | Array) -> Dataset:
-        """A view of the configurations with these ids, in this order.
+        """Return a view of the configurations with these ids, in this order.
 
         Raises
         ------
         InputError
             If an id is not in the dataset.
         """
-        where = {int(identity): k for k, identity in enumerate(self.ids)}
-        wanted = [parse_config_id(identity) for identity in ids]
-        unknown = [identity for identity in wanted if identity not in where]
-        if unknown:
-            raise InputError(f"{self.path} has no configuration with id {unknown[0]}")
-        return self.select(np.array([where[identity] for identity in wanted], dtype=int))
+        positions = {int(config_id): k for k, config_id in enumerate(self.ids)}
+        try:
+            return self.select(np.array([positions[parse_config_id(value)] for value in ids], dtype=int))
+        except KeyError as error:
+            raise InputError(f"{self.path} has no configuration with id {error}") from error
 
     def labels(self, level: str) -> Labels:
-        """Labels of this selection at one convergence level.
+        """Return the labels of this selection at one convergence level.
 
         Raises
         ------
@@ -218,25 +214,25 @@ class Dataset:
             If the dataset lacks the level.
         """
         self._check_level(level)
-        runs = list(_runs(self._index))
+        runs = list(_split_into_runs(self._index))
 
-        def column(name: str, empty: Array, window: Callable[[Array], slice] = _slice) -> Array:
+        def read_column(name: str, empty: Array, window: Callable[[Array], slice] = _get_window) -> Array:
             return np.concatenate([empty, *(self._read(f"levels/{level}/{name}", window(run)) for run in runs)])
 
-        status = column("status", np.empty(0, np.int8))
+        status = read_column("status", np.empty(0, np.int8))
         if not set(np.unique(status)) <= set(STATUS_CODES.values()):
-            raise self._damaged(f"levels/{level}/status", f"it must be one of {STATUS_CODES}")
+            raise self._create_corruption_error(f"levels/{level}/status", f"it must be one of {STATUS_CODES}")
         return Labels(
-            energy=column("energy", np.empty(0)),
-            forces=column("forces", np.empty((0, 3)), self._atom_window),
-            stress=column("stress", np.empty((0, 6))),
-            seconds=column("seconds", np.empty(0)),
+            energy=read_column("energy", np.empty(0)),
+            forces=read_column("forces", np.empty((0, 3)), self._get_atom_window),
+            stress=read_column("stress", np.empty((0, 6))),
+            seconds=read_column("seconds", np.empty(0)),
             status=status,
             offsets=np.concatenate([[0], np.cumsum(self.n_atoms)]),
         )
 
     def label_records(self, level: str) -> list[dict[str, Any]]:
-        """What is known of each label of a level: k-point mesh, wall and CPU seconds, iterations, ...
+        """Return the metadata of each label: k-point mesh, wall and CPU seconds, iterations, ...
 
         Raises
         ------
@@ -245,21 +241,21 @@ class Dataset:
         """
         self._check_level(level)
         name = f"levels/{level}/info"
-        texts = (text for run in _runs(self._index) for text in self._read(name, _slice(run)))
-        return [self._record(text or "{}", name) for text in texts]
+        texts = (text for run in _split_into_runs(self._index) for text in self._read(name, _get_window(run)))
+        return [self._parse_record(text or "{}", name) for text in texts]
 
     def settings(self, level: str) -> dict[str, Any]:
-        """The settings that the labels of a level were computed with."""
+        """Return the settings of the calculations at a level."""
         self._check_level(level)
-        return {key: _decode(value) for key, value in self._attributes(f"levels/{level}").items()}
+        return {key: _decode(value) for key, value in self._read_attributes(f"levels/{level}").items()}
 
     def hash_structures(self) -> str:
-        """SHA-256 of the ids and geometries of this selection, whatever its labels."""
-        numbers = (
+        """Return the SHA-256 digest of the ids and geometries of this selection, independent of the labels."""
+        hashes = (
             hash_array(np.concatenate([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()]))
             for atoms in self
         )
-        return hash_json([self.ids.tolist(), list(numbers)])
+        return hash_json([self.ids.tolist(), list(hashes)])
 
     def _check_level(self, level: str) -> None:
         if level not in self.levels:
@@ -268,67 +264,67 @@ class Dataset:
                 + suggest_match(level, self.levels)
             )
 
-    def _atom_window(self, positions: Array) -> slice:
-        return slice(int(self._offsets[positions[0]]), int(self._offsets[positions[-1] + 1]))
+    def _get_atom_window(self, run: Array) -> slice:
+        return slice(int(self._offsets[run[0]]), int(self._offsets[run[-1] + 1]))
 
-    def _atoms(self, positions: Array) -> Iterator[Atoms]:
-        window, atoms = _slice(positions), self._atom_window(positions)
-        numbers = self._read("configurations/numbers", atoms)
-        coordinates = self._read("configurations/positions", atoms)
+    def _read_atoms(self, run: Array) -> Iterator[Atoms]:
+        window, atom_window = _get_window(run), self._get_atom_window(run)
+        numbers = self._read("configurations/numbers", atom_window)
+        coordinates = self._read("configurations/positions", atom_window)
         cells = self._read("configurations/cell", window)
         periodic = self._read("configurations/pbc", window)
-        info = self._read("configurations/info", window)
-        for k, position in enumerate(positions):
-            own = slice(*(self._offsets[position : position + 2] - atoms.start))
-            record = {**self._record(info[k]), "config_id": int(self._ids[position])}
-            made = Atoms(numbers[own], coordinates[own], cell=cells[k], pbc=periodic[k] != 0, info=record)
-            check_structure(made, f"{self.path}: configuration {record['config_id']}")
-            yield made
+        texts = self._read("configurations/info", window)
+        for k, position in enumerate(run):
+            rows = slice(*(self._offsets[position : position + 2] - atom_window.start))
+            info = {**self._parse_record(texts[k], "configurations/info"), "config_id": int(self._ids[position])}
+            atoms = Atoms(numbers[rows], coordinates[rows], cell=cells[k], pbc=periodic[k] != 0, info=info)
+            check_structure(atoms, f"{self.path}: configuration {info['config_id']}")
+            yield atoms
 
     def _read(self, name: str, window: slice) -> Array:
         try:
             return read_local_array(self._file, name, window, *COLUMNS[name.rpartition("/")[2]])
         except CORRUPT_FILE_ERRORS as error:
-            raise self._damaged(name, error) from error
+            raise self._create_corruption_error(name, error) from error
 
-    def _attributes(self, name: str) -> dict[str, Any]:
+    def _read_attributes(self, name: str) -> dict[str, Any]:
         try:
             return dict((self._file if name == "/" else get_local_item(self._file, name)).attrs)
         except CORRUPT_FILE_ERRORS as error:
-            raise self._damaged(name, error) from error
+            raise self._create_corruption_error(name, error) from error
 
-    def _record(self, text: Any, name: str = "configurations/info") -> dict[str, Any]:
+    def _parse_record(self, text: Any, name: str) -> dict[str, Any]:
         try:
             record = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:
-            raise self._damaged(name, error) from error
+            raise self._create_corruption_error(name, error) from error
         if not isinstance(record, dict):
-            raise self._damaged(name, f"it must hold keys and values, not {abbreviate(record)}")
+            raise self._create_corruption_error(name, f"it must be a JSON object, not {abbreviate(record)}")
         return record
 
-    def _damaged(self, name: str, reason: object) -> InputError:
+    def _create_corruption_error(self, name: str, reason: object) -> InputError:
         return InputError(
-            f"{self.path}: '{name}' cannot be read ({one_line(reason)}); the file is damaged or incomplete: restore "
+            f"{self.path}: '{name}' cannot be read ({one_line(reason)}); the file is corrupt or incomplete: restore "
             "it from a copy or import it again"
         )
 
 
-def _open(path: Path) -> h5py.File:
+def _open_file(path: Path) -> h5py.File:
     if not path.exists():
-        raise InputError(f"no dataset at {path}; 'paretofit import' makes one from labelled structures")
+        raise InputError(f"no dataset at {path}; 'paretofit import' creates one from labelled structures")
     if path.is_dir() or not h5py.is_hdf5(path):
-        raise InputError(f"{path} is not an HDF5 file; 'paretofit import' makes a dataset from other formats")
+        raise InputError(f"{path} is not an HDF5 file; 'paretofit import' creates a dataset from other formats")
     try:
         check_global_heaps(path)
         return h5py.File(path, "r")
     except CORRUPT_FILE_ERRORS as error:
         raise InputError(
-            f"{path} is a damaged or truncated HDF5 file ({one_line(error)}); restore it from a copy or import it again"
+            f"{path} is a corrupt or truncated HDF5 file ({one_line(error)}); restore it from a copy or import it again"
         ) from error
 
 
-def _runs(positions: Array) -> Iterator[Array]:
-    """Split positions into runs of consecutive ones, at most CHUNK long, keeping their order."""
+def _split_into_runs(positions: Array) -> Iterator[Array]:
+    """Split positions into runs of at most `MAX_CHUNK_CONFIGURATIONS` consecutive positions, in the same order."""
     start = 0
     for k in range(1, len(positions) + 1):
         if k == len(positions) or positions[k] != positions[k - 1] + 1 or k - start == MAX_CHUNK_CONFIGURATIONS:
@@ -336,12 +332,12 @@ def _runs(positions: Array) -> Iterator[Array]:
             start = k
 
 
-def _slice(run: Array) -> slice:
+def _get_window(run: Array) -> slice:
     return slice(int(run[0]), int(run[-1]) + 1)
 
 
 def _decode(value: Any) -> Any:
-    """Undo `writer._encode`: lists, mappings and None are kept as JSON text."""
+    """Undo `writer._encode`, which stores lists, mappings and None as JSON text."""
     if isinstance(value, str) and (value[:1] in "[{" or value == "null"):
         try:
             return json.loads(value)

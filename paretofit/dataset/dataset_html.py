@@ -1,7 +1,7 @@
-"""A dataset as a notebook shows it: a few small tables in HTML.
+"""HTML summary of a dataset for notebooks.
 
-It must come at once, so that geometries and labels are looked at for trouble only where there are few of them.
-Everything that comes from the file is escaped.
+It must appear at once, so that geometries and labels are checked only in small datasets. All text from the file is
+escaped.
 """
 
 from __future__ import annotations
@@ -11,95 +11,77 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paretofit.core import MAX_SHOWN_ITEMS, InputError, escape_text, render_list, render_table
-from paretofit.dataset.quality.summary import describe_dataset
+from paretofit.core import MAX_SHOWN_ITEMS, InputError, escape_text, list_first, render_list, render_table
+from paretofit.dataset.quality.summary import apply_to_finite, describe_dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from paretofit.dataset.labelled import DatasetView
 
-    from paretofit.core import Array
-    from paretofit.dataset.labelled import LabelledStructures
-
-MAX_CHECKED_CONFIGURATIONS = 1000  # configurations up to which the checks of `Dataset.info` are made: about two seconds
+MAX_CHECKED_CONFIGURATIONS = 1000  # checking them takes about two seconds
 
 
-def render_dataset(dataset: LabelledStructures) -> str:
-    """Configurations, elements, kinds, levels with what their labels cost, and warnings.
+def render_dataset(dataset: DatasetView) -> str:
+    """Render tables of the configurations and levels of a dataset, and its warnings.
 
     Parameters
     ----------
-    dataset : LabelledStructures
-        Also a selection.
+    dataset : DatasetView
+        A dataset or a selection.
 
     Returns
     -------
     str
-        HTML. Of a dataset that cannot be read (closed, damaged) the sentence that says so.
+        HTML; for a dataset that cannot be read (closed, corrupt) the error message.
     """
     try:
-        return _summary(dataset)
+        return _render_summary(dataset)
     except InputError as error:
         return f"<p>{escape_text(dataset)}: {escape_text(error)}</p>"
 
 
-def _summary(dataset: LabelledStructures) -> str:
-    sizes = dataset.n_atoms
-    each = f" ({sizes.min()} to {sizes.max()} in each)" if len(sizes) else ""
+def _render_summary(dataset: DatasetView) -> str:
+    n_atoms = dataset.n_atoms
+    atoms_range = f" ({n_atoms.min()} to {n_atoms.max()} in each)" if len(n_atoms) else ""
     elements: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
+    config_types: Counter[str] = Counter()
     for atoms in dataset:
         elements.update(atoms.get_chemical_symbols())
-        kinds[str(atoms.info.get("config_type", "-"))] += 1
-    facts = [
+        config_types[str(atoms.info.get("config_type", "-"))] += 1
+    rows = [
         ("configurations", f"{len(dataset):,}"),
-        ("atoms", f"{sizes.sum():,}{each}"),
-        ("elements", _counts(elements)),
-        ("kinds (config_type)", _counts(kinds)),
+        ("atoms", f"{n_atoms.sum():,}{atoms_range}"),
+        ("elements", _format_counts(elements)),
+        ("kinds (config_type)", _format_counts(config_types)),
     ]
-    return f"<p><b>Dataset</b> {escape_text(dataset.path)}</p>{render_table((), facts)}{_levels(dataset)}{_warnings(dataset)}"
+    title = f"<p><b>Dataset</b> {escape_text(dataset.path)}</p>"
+    return title + render_table((), rows) + _render_levels(dataset) + _render_warnings(dataset)
 
 
-def _levels(dataset: LabelledStructures) -> str:
+def _render_levels(dataset: DatasetView) -> str:
     if not dataset.levels:
         return "<p>no convergence levels: nothing is labelled yet</p>"
-    settings = [_plain_settings(dataset.settings(level)) for level in dataset.levels]
-    differing = [key for key in dict.fromkeys(key for one in settings for key in one) if _differs(key, settings)]
-    rows = [
-        (level, *_label_counts(dataset, level), *(own.get(key, "") for key in differing))
-        for level, own in zip(dataset.levels, settings, strict=True)
-    ]
+    columns: dict[str, list[Any]] = {}  # settings that fit into a cell
+    for k, level in enumerate(dataset.levels):
+        for key, value in dataset.settings(level).items():
+            if not isinstance(value, dict | list):
+                columns.setdefault(key, [""] * len(dataset.levels))[k] = value
+    differing = {key: column for key, column in columns.items() if len(set(map(repr, column))) > 1}
+    rows = []
+    for k, level in enumerate(dataset.levels):
+        labels = dataset.labels(level)
+        counts = int(labels.complete.sum()), int(labels.failed.sum())
+        settings = (column[k] for column in differing.values())
+        rows.append((level, *counts, apply_to_finite(np.mean, labels.seconds), *settings))
     return render_table(("level", "labels", "failed", "mean s", *differing), rows)
 
 
-def _label_counts(dataset: LabelledStructures, level: str) -> tuple[int, int, float]:
-    labels = dataset.labels(level)
-    return int(labels.complete.sum()), int((labels.status == 2).sum()), _mean(labels.seconds)
-
-
-def _plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Those that fit into a cell."""
-    return {key: value for key, value in settings.items() if not isinstance(value, dict | list)}
-
-
-def _differs(key: str, settings: Sequence[dict[str, Any]]) -> bool:
-    return len({repr(own.get(key)) for own in settings}) > 1
-
-
-def _mean(values: Array) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
-
-
-def _warnings(dataset: LabelledStructures) -> str:
+def _render_warnings(dataset: DatasetView) -> str:
     if len(dataset) > MAX_CHECKED_CONFIGURATIONS:
-        return f"<p>More than {MAX_CHECKED_CONFIGURATIONS:,} configurations: <code>info()</code> looks for trouble.</p>"
+        size = f"{MAX_CHECKED_CONFIGURATIONS:,} configurations"
+        return f"<p>More than {size}: use <code>describe_dataset</code> to check them.</p>"
     warnings = describe_dataset(dataset).warnings
     return f"<p>Warnings:</p>{render_list(warnings)}" if warnings else "<p>no warnings</p>"
 
 
-def _counts(counts: Counter[str]) -> str:
-    shown = [f"{name} {count:,}" for name, count in counts.most_common(MAX_SHOWN_ITEMS)]
-    return (
-        ", ".join(shown) + (f" and {len(counts) - MAX_SHOWN_ITEMS} more" if len(counts) > MAX_SHOWN_ITEMS else "")
-        or "none"
-    )
+def _format_counts(counts: Counter[str]) -> str:
+    return list_first([f"{name} {count:,}" for name, count in counts.most_common()], MAX_SHOWN_ITEMS) or "none"

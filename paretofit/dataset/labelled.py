@@ -1,4 +1,4 @@
-"""Labels of a convergence level, and what checks and summaries need of a dataset."""
+"""Labels of a convergence level, and the protocol of datasets that checks and summaries read."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ STATUS_CODES = {"missing": 0, "done": 1, "failed": 2}
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of some configurations at one convergence level; NaN where one is missing.
+    """Labels of configurations at one convergence level; NaN where a label is missing.
 
     Attributes
     ----------
     energy : (n,) float64
-        Total energies in eV, the force-consistent ones.
+        Total force-consistent energies in eV.
     forces : (n_atoms, 3) float64
-        eV/Å, the atoms of all configurations one after the other.
+        eV/Å, the atoms of all configurations concatenated.
     stress : (n, 6) float64
         eV/Å³, in ASE's Voigt order (xx, yy, zz, yz, xz, xy) and sign.
     seconds : (n,) float64
-        What each label cost.
+        Cost of each label.
     status : (n,) int8
         0 missing, 1 done, 2 failed.
     offsets : (n + 1,) int64
-        Configuration k owns ``forces[offsets[k]:offsets[k + 1]]``.
+        Configuration k has ``forces[offsets[k]:offsets[k + 1]]``.
     """
 
     energy: Array
@@ -47,15 +47,19 @@ class Labels:
 
     @property
     def complete(self) -> Array:
-        """``(n,) bool``: configurations whose energy and all of whose forces are finite, if they did not fail."""
-        done = np.asarray(self.status != STATUS_CODES["failed"])
-        return done & np.isfinite(self.energy) & self.forces_complete
+        """``(n,) bool``: configurations that did not fail and whose energy and forces are all finite."""
+        return ~self.failed & np.isfinite(self.energy) & self.forces_complete
+
+    @property
+    def failed(self) -> Array:
+        """``(n,) bool``: configurations whose calculation failed."""
+        return np.asarray(self.status == STATUS_CODES["failed"])
 
     @property
     def forces_complete(self) -> Array:
-        """``(n,) bool``: configurations all of whose forces are finite."""
-        bad = np.asarray(~np.isfinite(self.forces).all(axis=-1))
-        return np.asarray(self.sum_over_atoms(bad) == 0)
+        """``(n,) bool``: configurations whose forces are all finite."""
+        is_incomplete = np.asarray(~np.isfinite(self.forces).all(axis=-1))
+        return np.asarray(self.sum_over_atoms(is_incomplete) == 0)
 
     def sum_over_atoms(self, values: Array) -> Array:
         """Sum ``(n_atoms,)`` values over the atoms of each configuration: ``(n,)``."""
@@ -64,8 +68,8 @@ class Labels:
         return np.asarray(np.add.reduceat(np.append(values, 0), self.offsets[:-1]))
 
 
-class LabelledStructures(Protocol):
-    """Structures with labels at some levels: a `Dataset`, for what it is built on."""
+class DatasetView(Protocol):
+    """Interface of `Dataset` for the modules that `Dataset` itself uses."""
 
     path: Path
     levels: list[str]
@@ -78,20 +82,20 @@ class LabelledStructures(Protocol):
 
     @property
     def ids(self) -> Array:
-        """``(n,)`` whole numbers."""
+        """``(n,)`` ids of the configurations."""
 
     @property
     def n_atoms(self) -> Array:
-        """``(n,)`` atoms of each configuration."""
+        """``(n,)`` numbers of atoms."""
 
     def labels(self, level: str) -> Labels:
-        """Labels at a level."""
+        """Return the labels at a level."""
 
     def label_records(self, level: str) -> list[dict[str, Any]]:
-        """What is known of each label beside its numbers."""
+        """Return the metadata of each label."""
 
     def settings(self, level: str) -> dict[str, Any]:
-        """Settings of a level."""
+        """Return the settings of a level."""
 
     def select_ids(self, ids: Sequence[int] | Array) -> Self:
-        """The configurations with these ids."""
+        """Return a view of the configurations with these ids."""

@@ -338,7 +338,7 @@ def test_info_names_cells_without_volume_and_negative_costs(tmp_path):
 def test_where_nothing_can_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("x")
     for target in (tmp_path, tmp_path / "file" / "d.h5", "/proc/d.h5", tmp_path / "a\0b", tmp_path / ("x" * 300)):
-        with pytest.raises(InputError, match="cannot be written: .*; name another place") as caught:
+        with pytest.raises(InputError, match="cannot be written: .*; choose another path") as caught:
             write_dataset(target, [Atoms("Be")], {})
         assert "\n" not in str(caught.value)
         with pytest.raises(InputError, match="cannot be written"):
@@ -362,7 +362,7 @@ from ase import Atoms
 from paretofit import DesignMatrix, InputError
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.descriptors import DesignBlock
-from paretofit.files import write_text
+from paretofit.core import write_text
 
 def design(path):
     blocks = (DesignBlock(np.random.rand(500, 50), ["energy"] * 500, np.arange(500)) for _ in range(20))
@@ -389,6 +389,6 @@ def test_a_disk_that_fills_up_is_said_in_one_sentence(tmp_path, what, limit):
     target = tmp_path / "out"
     command = [sys.executable, "-c", FULL_DISK, what, str(limit), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == f"{target} cannot be written: File too large; name another place"
+    assert done.stderr.strip() == f"{target} cannot be written: File too large; choose another path"
     assert done.returncode == 1
     assert not list(tmp_path.iterdir())

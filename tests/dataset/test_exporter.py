@@ -122,7 +122,7 @@ def test_mace_keys_come_back_too(tmp_path):
     path = random_dataset(tmp_path / "first.h5")
     summary = export_dataset(path, tmp_path, keys="mace")
     result = import_dataset(tmp_path / "d.h5", summary.paths, settings=read_level_settings(summary.settings_path))
-    assert result.notes == [f"{summary.paths['a b']}: taken from REF_energy, REF_forces, REF_stress"]
+    assert result.notes == [f"{summary.paths['a b']}: labels were taken from REF_energy, REF_forces, REF_stress"]
     assert_same(path, tmp_path / "d.h5")
 
 
@@ -148,7 +148,7 @@ def test_what_cannot_be_exported(small_dataset, tmp_path, options, said):
     with pytest.raises(InputError, match=said):
         export_dataset(small_dataset, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match=r"small\.h5 is a file; name a folder"):
+    with pytest.raises(InputError, match=r"small\.h5 is a file; name a directory"):
         export_dataset(small_dataset, small_dataset)
 
 

@@ -169,7 +169,7 @@ def prefixed(path, **changes):
         ({"high_seconds": -1.0}, {}, r"'high_seconds' must be a cost in seconds, at least 0; got -1"),
         ({"low_stress": np.zeros(5)}, {}, r"\(configuration 7\): 'low_stress' must be 6 numbers .* got 5"),
         ({"low_forces": np.zeros((2, 2))}, {}, r"'low_forces' must have the shape \(2, 3\)"),
-        ({}, {"energy_key": "{lvl}_e"}, r"the key of the energy, '\{lvl\}_e', cannot be used: only '\{level\}'"),
+        ({}, {"energy_key": "{lvl}_e"}, r"the key of the energy, '\{lvl\}_e', cannot be used: the only placeholder is '\{level\}'"),
         ({}, {"forces_key": "{level"}, r"the key of the forces, '\{level', cannot be used"),
         ({}, {"energy_key": "low_energy"}, r"'low_energy', must contain '\{level\}'"),
         ({}, {"seconds_key": "time"}, r"the key of the seconds, 'time', must contain '\{level\}'"),
@@ -246,7 +246,7 @@ def test_atoms_may_be_wrapped_or_shifted_by_lattice_vectors(tmp_path):
         ({"energy": [1.0]}, r"energy must have the shape \(\)"),
         ({"forces": [[1.0, 2.0], [3.0]]}, "forces must be real numbers"),
         ({"status": "finished"}, "status must be one of missing, done, failed; got 'finished'"),
-        ({"info": {"x": {1: 1, "b": 2}}}, "cannot be kept as JSON"),
+        ({"info": {"x": {1: 1, "b": 2}}}, "cannot be stored as JSON"),
     ],
 )
 def test_labels_that_are_no_labels(tmp_path, label, said):
@@ -382,7 +382,7 @@ def test_adding_refuses_what_contradicts(tmp_path):
     ):
         import_dataset(path, other, append=True)
     same = {"high": write(tmp_path / "same.xyz", frames(shift=1))}
-    with pytest.raises(InputError, match="level 'high' say cutoff_ev 700, the dataset says 500"):
+    with pytest.raises(InputError, match="level 'high' have cutoff_ev 700, the dataset has 500"):
         import_dataset(path, same, append=True, settings={"high": {"cutoff_ev": 700}})
     with pytest.raises(InputError, match="no dataset at"):
         import_dataset(tmp_path / "none.h5", same, append=True)

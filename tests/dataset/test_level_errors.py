@@ -284,7 +284,7 @@ def test_without_a_configuration_at_every_level_there_is_no_bulk_shift(make):
 
 @pytest.mark.parametrize(
     ("levels", "said"),
-    [([], "none"), (["low", "low"], "'low' is there twice"), (["low", "up"], "'up'"), (["top", "mid"], "'top' and")],
+    [([], "none"), (["low", "low"], "'low' appears twice"), (["low", "up"], "'up'"), (["top", "mid"], "'top' and")],
 )
 def test_levels_that_cannot_be_compared_are_named(make, levels, said):
     configurations, labels = made_up()
@@ -374,7 +374,7 @@ def test_of_many_atoms_an_even_choice_is_kept_the_same_at_every_level(make, monk
 
     configurations, labels = made_up()
     whole = compute_level_errors(make(configurations, labels), LEVELS)
-    monkeypatch.setattr(module, "MOST_ATOMS", 12)
+    monkeypatch.setattr(module, "MAX_SAMPLED_ATOMS", 12)
     part = compute_level_errors(make(configurations, labels), LEVELS)
     assert len(part.forces) == pytest.approx(2 * 3 * 12, abs=6)
     low, mid = (part.forces.loc[part.forces["level"] == level, "reference"].to_numpy() for level in LEVELS[:-1])

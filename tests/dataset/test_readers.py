@@ -59,19 +59,19 @@ def test_what_is_unfinished_or_not_converged_is_said(tmp_path):
     path = save(tmp_path / "OUTCAR", outcar([-7.0, -7.2], seconds=None) + STEP[:80].format(n=3, iterations=1, end=""))
     summary = import_dataset(tmp_path / "d.h5", {"a": path})
     assert summary.n_configurations == 2
-    assert summary.notes == [f"{path}: unfinished calculations, whose complete steps were taken (1)"]
+    assert summary.notes == [f"{path}: unfinished calculations, whose complete steps were imported (1)"]
     save(path, outcar(iterations=60, end=""))
     summary = import_dataset(tmp_path / "d.h5", {"a": path})
     assert "did not converge" in summary.notes[0]
     with Dataset(tmp_path / "d.h5") as data:
         assert data.info_records[0]["scf_converged"] is False
     for text in (HEADER, outcar()[: len(HEADER) + 200]):
-        with pytest.raises(InputError, match="OUTCAR is unfinished or damaged: it holds no complete energy"):
+        with pytest.raises(InputError, match="OUTCAR is unfinished or corrupt: it holds no complete energy"):
             import_dataset(tmp_path / "d.h5", {"a": save(path, text)})
     xml = save(
         tmp_path / "vasprun.xml", VASPRUN[: VASPRUN.index('<energy><i name="e_fr_energy">-7.5</i><i name="e_wo')]
     )
-    with pytest.raises(InputError, match=r"vasprun\.xml is unfinished or damaged"):
+    with pytest.raises(InputError, match=r"vasprun\.xml is unfinished or corrupt"):
         import_dataset(tmp_path / "d.h5", {"a": xml})
 
 
@@ -167,7 +167,7 @@ def test_a_fitsnap_tree_survives_a_bad_file(tmp_path):
     save(tmp_path / "JSON" / "Bulk" / "Be_7.json", fitsnap()[:100])
     (tmp_path / "JSON" / "Empty").mkdir()
     summary = import_dataset(tmp_path / "d.h5", {"a": tmp_path / "JSON"})
-    assert summary.notes == [f"{tmp_path / 'JSON'}: stresses that are exactly zero were taken as not computed (3)"]
+    assert summary.notes == [f"{tmp_path / 'JSON'}: stresses that are exactly zero were treated as not computed (3)"]
     assert len(summary.skipped) == 2
     assert "Be_7.json is not complete JSON" in summary.skipped[0]
     assert summary.skipped[1].endswith("JSON/Empty: no JSON file")
@@ -184,7 +184,7 @@ def test_a_fitsnap_tree_survives_a_bad_file(tmp_path):
         ({"a/notes.txt": "x"}, "holds no structures"),
         (
             {"a/1.json": fitsnap()[:50], "a/2.json": "{}"},
-            r"none of the 2 files in .* can be read; the first: .*1\.json",
+            r"none of the 2 files in .* can be read; the first error: .*1\.json",
         ),
         ({"a.json": fitsnap(), "b.xyz": "1\n\nBe 0 0 0\n"}, "JSON files and other structures"),
     ],
@@ -264,7 +264,7 @@ def test_labels_under_mace_style_keys(tmp_path, prefix):
 def test_named_keys_come_before_results_and_unknown_ones_are_refused(tmp_path):
     path = keyed(tmp_path / "m.xyz", "REF_", calculator=7.0)
     summary = import_dataset(tmp_path / "d.h5", {"a": path})
-    assert "has 'REF_energy' beside 'energy'; 'energy' was taken" in summary.notes[0]
+    assert "has 'REF_energy' and 'energy'; 'energy' was used" in summary.notes[0]
     with Dataset(tmp_path / "d.h5") as data:
         assert data.labels("a").energy.tolist() == [7.0] * 3
     import_dataset(tmp_path / "d.h5", {"a": path}, energy_key="REF_energy")

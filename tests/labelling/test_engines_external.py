@@ -339,7 +339,7 @@ def test_outputs_of_pw_are_imported_from_folders_and_unfinished_ones_named(tmp_p
         (tmp_path / "tree" / name).parent.mkdir(parents=True)
         (tmp_path / "tree" / name).write_text(content)
     summary = import_dataset(tmp_path / "d.h5", {"a": str(tmp_path / "tree")})
-    assert any("scf.pwo is the output of a pw.x run that has not ended" in one for one in summary.skipped)
+    assert any("scf.pwo is the output of an unfinished pw.x run" in one for one in summary.skipped)
     with Dataset(tmp_path / "d.h5") as data:
         labels = data.labels("a")
     assert labels.energy == pytest.approx([outcome.energy], abs=1e-6)

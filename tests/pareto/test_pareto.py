@@ -338,7 +338,7 @@ def test_a_missing_file_a_folder_and_the_table_itself_are_refused(tmp_path):
     with pytest.raises(InputError, match="is the table itself"):
         extract_front_from_csv(path, ["a"], out=path)
     for out in (path / "front.csv", "/proc/front.csv", tmp_path / "a\0b"):
-        with pytest.raises(InputError, match="cannot be written: .*; name another place"):
+        with pytest.raises(InputError, match="cannot be written: .*; choose another path"):
             extract_front_from_csv(path, ["a"], out=out)
     assert path.read_text() == "a\n1\n"
 

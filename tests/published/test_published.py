@@ -209,7 +209,7 @@ def test_what_is_no_published_table(tmp_path, call):
     for paths, message in (
         ([lacking], "lacking.csv: is none of .* it lacks the columns 'Error Precision', 'Testing Force RMSE'"),
         ([strange], "did you mean 'Leverage'"),
-        ([level], "has level 7, for which no cost is given"),
+        ([level], "has level 7, which has no cost"),
         ([half], "'Subsample size' must be a whole positive number; got 99.5 in data row 1"),
         ([empty], "empty.csv: has no rows"),
         ([text], "text.csv: column 'Testing Energy RMSE' must hold numbers"),
@@ -309,7 +309,7 @@ def test_nothing_is_opened_without_the_flag(folder, tmp_path, monkeypatch):
         pytest.fail("a pickle was opened")
 
     monkeypatch.setattr(pd, "read_hdf", refuse)
-    with pytest.raises(InputError, match="runs whatever code .* --allow-pickle"):
+    with pytest.raises(InputError, match="runs the code .* --allow-pickle"):
         import_published(tmp_path / "d.h5", folder)
     assert not (tmp_path / "d.h5").exists()
 
@@ -376,14 +376,14 @@ def test_a_level_that_does_not_fit(folder, tmp_path, what, message):
 
 def test_folders_that_do_not_fit(folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no folder at"):
+    with pytest.raises(InputError, match="no directory at"):
         read_published_folder(tmp_path / "none", allow_pickle=True)
     with pytest.raises(InputError, match="has 0 files"):
         read_published_folder(tmp_path / "empty", allow_pickle=True)
-    with pytest.raises(InputError, match="the seconds name level '6'; the levels of the folder are 2, 10"):
+    with pytest.raises(InputError, match="the seconds name level '6'; the levels of the directory are 2, 10"):
         read_published_folder(folder, allow_pickle=True, seconds={"2": 10.02, "6": 996.14})
     (folder / "Be_prec_3.h5").write_text("no HDF5")
-    with pytest.raises(InputError, match="Be_prec_3.h5 cannot be read as a table that pandas wrote") as caught:
+    with pytest.raises(InputError, match="Be_prec_3.h5 cannot be read as a pandas table") as caught:
         read_published_folder(folder, allow_pickle=True)
     assert "\n" not in str(caught.value)
     hdf(pd.DataFrame({"ASEatoms": ["Be2"]}), folder / "Be_structures.h5")

@@ -100,7 +100,7 @@ class TestPlacesThatCannotBeWritten:
             tmp_path / "disk", 14 * bool(whole) + (sum(map(sizes.get, whole)) + sizes[half] // 2) // 1000
         ) as resize:
             run = tmp_path / "disk" / "run"
-            with pytest.raises(InputError, match="No space left on device; .*make room"):
+            with pytest.raises(InputError, match="No space left on device; .*free disk space"):
                 run_study(study(tmp_path), out=run)
             assert not litter(run)
             resize(40_000)
@@ -126,14 +126,14 @@ class TestPlacesThatCannotBeWritten:
             done = call("label", "labels.yaml", cwd=tmp_path)
         assert done.returncode == 2
         assert "cannot be written" in in_one_sentence(done)
-        assert "name another place" in done.stderr
+        assert "choose another path" in done.stderr
         assert not (tmp_path / "runs" / "labels-labels" / "labels.jsonl").read_text(), "before the first label"
 
     def test_exports_on_a_full_disk(self, undisturbed, tmp_path):
         with small_disk(tmp_path / "disk", 8) as resize:
             done = call("export", undisturbed, "-o", tmp_path / "disk" / "p")
             assert done.returncode == 1, "the input is right"
-            assert "No space left on device; make room" in in_one_sentence(done)
+            assert "No space left on device; free disk space" in in_one_sentence(done)
             assert not litter(tmp_path / "disk")
             resize(1000)
             again = export_potential(undisturbed, tmp_path / "disk" / "p").potential
@@ -333,7 +333,7 @@ class TestDamage:
     def test_a_flipped_bit_in_what_a_report_is_made_from(self, undisturbed, run, tmp_path, name):
         flip(run / name, digit(run / name) if name != "dataset.h5" else 0.5)
         for read in (rebuild_report, lambda folder: export_potential(folder, tmp_path / "p")):
-            with pytest.raises(InputError, match=f"{name} is corrupt: its content is not what the run has written; run "):
+            with pytest.raises(InputError, match=f"{name} is corrupt: its content is not what the run wrote; run "):
                 read(run)
         run_study(tmp_path / "study.yaml", out=run)
         assert (run / name).read_bytes()[:64] == (undisturbed / name).read_bytes()[:64]
@@ -394,7 +394,7 @@ class TestDamage:
             try:
                 run_study(tmp_path / "study.yaml", out=tmp_path / f"run-{at}")
             except InputError as error:
-                said += "damaged" in str(error)
+                said += "corrupt" in str(error)
             else:
                 assert results(tmp_path / f"run-{at}") == results(undisturbed), "of a level that is not used"
         assert said >= 3

@@ -333,7 +333,7 @@ WRONG = [
     ({"weights": [1.0e300]}, "less than or equal to 1000000"),
     ({"sizes": [True]}, "'sizes.0'"),
     ({"sizes": 20}, "must be a list; got 20; write [20]"),
-    ({"basis": "Be"}, "'basis': must be keys and values of its own; got 'Be'"),
+    ({"basis": "Be"}, "'basis': must be a mapping of keys to values; got 'Be'"),
     ({"basis": {"elements": ["Be"], "rcutfac": 0.01}}, "0.01"),
     ({"basis": {"elements": ["Be"], "wj": float("nan")}}, "wj"),
     ({"cost": {"label_seconds": 5}}, "'cost.label_seconds': must be 'recorded', or seconds per configuration by level"),

@@ -1,12 +1,13 @@
-"""A dataset's levels as files for other programs: extended XYZ or ASE databases, one for each level.
+"""Export of a dataset to other programs: one extended XYZ file or ASE database for each level.
 
-Every number comes back from the file as it was, to the last bit. Configurations whose label is missing or failed are
-written without one, and counted. What is beside the labels (ids, info, seconds, what is known of a label) is kept, so
-that `paretofit import` makes the same dataset again; the levels' settings go into a ``levels.yaml``.
+Numbers are written without rounding. Configurations whose label is missing or failed are written without a label, and
+counted. Ids, info, seconds and the metadata of labels are written, too, so that `paretofit import` reproduces the
+dataset; the settings of the levels are written to ``levels.yaml``.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from io import StringIO
@@ -21,7 +22,7 @@ from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, output_colum
 from ase.stress import voigt_6_to_full_3x3_stress
 from ruamel.yaml import YAML
 
-from paretofit.core import InputError, atomic_path, suggest_match, write_text
+from paretofit.core import InputError, atomic_path, check_choice, write_text
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, SECONDS_KEYS
 from paretofit.dataset.io.stored_labels import read_labels
@@ -36,27 +37,27 @@ if TYPE_CHECKING:
     from paretofit.core import Array
     from paretofit.dataset.writer import Label
 
-KEYS = {"plain": "", "mace": "REF_"}
-OWN_KEYS = {CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, "Lattice", "Properties", "pbc", "virial", "uid"}
-RESERVED = {*all_properties, *SECONDS_KEYS, *ID_KEYS, *OWN_KEYS}
-EXACT = "%.17g"
-ROUNDED = "%16.8f"  # how ASE writes columns
+KEY_PREFIXES = {"plain": "", "mace": "REF_"}
+PARETOFIT_KEYS = {CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, "Lattice", "Properties", "pbc", "virial", "uid"}
+RESERVED_KEYS = {*all_properties, *SECONDS_KEYS, *ID_KEYS, *PARETOFIT_KEYS}
+EXACT_FORMAT = "%.17g"
+ROUNDED_FORMAT = "%16.8f"  # ASE's format of columns
 
 
 @dataclass
 class ExportSummary:
-    """What an export wrote.
+    """Files and counts of an export.
 
     Attributes
     ----------
     paths : mapping of level to Path
     n_configurations : int
-        In each file.
+        Number of configurations in each file.
     unlabelled_ids : mapping of level to list of int
-        Ids of configurations that were written without an energy and forces, because their label is missing,
-        incomplete or failed.
+        Configurations that were written without an energy and forces, because their label is missing, incomplete or
+        failed.
     settings_path : Path
-        The levels' settings, as ``paretofit import --level-settings`` reads them.
+        Settings of the levels, in the format of ``paretofit import --level-settings``.
     """
 
     paths: dict[str, Path]
@@ -70,23 +71,23 @@ def export_dataset(
     output: Path | str,
     *,
     levels: Sequence[str] | None = None,
-    format: str = "extxyz",  # noqa: A002  (the word of the command line and of ASE)
+    format: str = "extxyz",  # noqa: A002  (the name of the option and of ASE)
     keys: str = "plain",
 ) -> ExportSummary:
-    """Write one file for each level: ``level_<name>.extxyz`` or ``level_<name>.db``.
+    """Export a file for each level: ``level_<name>.extxyz`` or ``level_<name>.db``.
 
     Parameters
     ----------
     dataset : path-like
     output : path-like
-        A folder; made where it is missing. Each file is written whole or not at all.
+        A directory, created if it is missing. Each file is written atomically.
     levels : sequence of str, optional
         By default all.
     format : {"extxyz", "db"}
         Extended XYZ with 17 digits, or an ASE database.
     keys : {"plain", "mace"}
         ``energy``, ``free_energy``, ``forces`` and ``stress``, or ``REF_energy``, ``REF_forces`` and
-        ``REF_stress`` as MACE's training reads them. Energies in eV (total, force-consistent), forces in eV/Å,
+        ``REF_stress`` as the training of MACE reads them. Energies in eV (total, force-consistent), forces in eV/Å,
         stress in eV/Å³ (nine components, ASE's sign).
 
     Returns
@@ -96,67 +97,66 @@ def export_dataset(
     Raises
     ------
     InputError
-        If the dataset cannot be read or lacks a level, a word is not known, or a file cannot be written.
+        If the dataset cannot be read or lacks a level, an option is unknown, or a file cannot be written.
     """
-    writers: dict[str, Callable[[Path, Iterator[Atoms]], None]] = {"extxyz": _write_extxyz, "db": _write_database}
-    _check_word("format", format, writers)
-    _check_word("keys", keys, KEYS)
+    writers: dict[str, Callable[[Path, Iterator[Atoms]], None]] = {"extxyz": write_structures, "db": _write_database}
+    check_choice("format", format, writers)
+    check_choice("keys", keys, KEY_PREFIXES)
     if format == "db" and keys != "plain":
-        raise InputError(f"keys '{keys}' are for extended XYZ; an ASE database has columns of its own: use 'plain'")
+        raise InputError(f"keys '{keys}' need the format 'extxyz'; an ASE database has fixed columns: use 'plain'")
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; name a folder to export to")
+        raise InputError(f"{folder} is a file; name a directory for the export")
     with Dataset(dataset) as data:
         names = list(dict.fromkeys(levels or data.levels))
-        columns = {name: data.labels(name).complete for name in names}  # an unknown level is refused before any work
+        columns = {
+            name: data.labels(name).complete for name in names
+        }  # refuses unknown levels before any file is written
         paths = {name: folder / f"level_{name}.{format}" for name in names}
         for name, path in paths.items():
-            writers[format](path, _labelled(data, name, keys))
-        settings = folder / "levels.yaml"
-        write_text(settings, _settings_text(data, names))
+            writers[format](path, _label_structures(data, name, keys))
+        settings_path = folder / "levels.yaml"
+        write_text(settings_path, _format_settings(data, names))
         return ExportSummary(
             paths=paths,
             n_configurations=len(data),
             unlabelled_ids={name: data.ids[~complete].tolist() for name, complete in columns.items()},
-            settings_path=settings,
+            settings_path=settings_path,
         )
 
 
-def _check_word(name: str, word: str, known: Mapping[str, Any]) -> None:
-    if word not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}; got '{word}'{suggest_match(word, known)}")
-
-
-def _labelled(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
-    """Each configuration with its label in a calculator, or under keys of its info and arrays."""
-    labels = RESERVED | {f"{KEYS[keys]}{quantity}" for quantity in all_properties}
+def _label_structures(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
+    """Yield each configuration with its label in a calculator, or under keys of its info and arrays."""
+    prefix = KEY_PREFIXES[keys]
+    reserved = RESERVED_KEYS | {f"{prefix}{quantity}" for quantity in all_properties}
     for atoms, label in zip(data, read_labels(data, level), strict=True):
-        identity = atoms.info.pop("config_id")
-        own = {key: value for key, value in atoms.info.items() if key not in labels}
-        aside = {key: value for key, value in atoms.info.items() if key in labels}
-        atoms.info = {"config_id": identity, **own, **({CONFIG_INFO_KEY: aside} if aside else {}), **_about(label)}
-        results = _results(label)
+        info = {"config_id": atoms.info.pop("config_id")}
+        info.update({key: value for key, value in atoms.info.items() if key not in reserved})
+        if moved := {key: value for key, value in atoms.info.items() if key in reserved}:
+            info[CONFIG_INFO_KEY] = moved
+        atoms.info = {**info, **_collect_metadata(label)}
+        results = _collect_results(label)
         if keys == "plain":
             atoms.calc = SinglePointCalculator(atoms, **results) if results else None
         else:
-            _prefix(atoms, results, KEYS[keys])
+            _store_results(atoms, results, prefix)
         yield atoms
 
 
-def _about(label: Label | None) -> dict[str, Any]:
-    """What is known of a label beside its numbers."""
+def _collect_metadata(label: Label | None) -> dict[str, Any]:
+    """Return the cost, info and failure of a label under the keys of an export."""
     if label is None:
         return {}
-    about: dict[str, Any] = {"seconds": float(label["seconds"])} if np.isfinite(label["seconds"]) else {}
+    metadata: dict[str, Any] = {"seconds": float(label["seconds"])} if np.isfinite(label["seconds"]) else {}
     if label["info"]:
-        about[LABEL_INFO_KEY] = label["info"]
+        metadata[LABEL_INFO_KEY] = label["info"]
     if label["status"] == "failed":
-        about[LABEL_STATUS_KEY] = "failed"
-    return about
+        metadata[LABEL_STATUS_KEY] = "failed"
+    return metadata
 
 
-def _results(label: Label | None) -> dict[str, Any]:
-    """The numbers of a label that are there; none where it failed."""
+def _collect_results(label: Label | None) -> dict[str, Any]:
+    """Return the finite quantities of a label that did not fail."""
     if label is None or label["status"] == "failed":
         return {}
     results: dict[str, Any] = {}
@@ -166,7 +166,7 @@ def _results(label: Label | None) -> dict[str, Any]:
     return results
 
 
-def _prefix(atoms: Atoms, results: Mapping[str, Any], prefix: str) -> None:
+def _store_results(atoms: Atoms, results: Mapping[str, Any], prefix: str) -> None:
     for name, value in results.items():
         if name == "forces":
             atoms.arrays[prefix + name] = value
@@ -176,72 +176,68 @@ def _prefix(atoms: Atoms, results: Mapping[str, Any], prefix: str) -> None:
             atoms.info[prefix + name] = value
 
 
-def _write_extxyz(path: Path, structures: Iterator[Atoms]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
+    """Write structures as extended XYZ atomically and without rounding."""
+    with atomic_path(path) as temporary_path, temporary_path.open("w", encoding="utf-8") as stream:
         for atoms in structures:
             stream.write(format_extxyz(atoms))
 
 
 def format_extxyz(atoms: Atoms) -> str:
-    """A structure as extended XYZ from which ASE reads the same numbers to the last bit.
+    """Format a structure as extended XYZ without rounding.
 
     Parameters
     ----------
     atoms : ase.Atoms
-        Its calculator's results (eV, eV/Å, eV/Å³), info and arrays are written; ASE's own writer rounds the
+        The results of its calculator (eV, eV/Å, eV/Å³), info and arrays are written; ASE's writer would round
         columns to eight decimals.
 
     Returns
     -------
     str
-        With the line break at its end. What ASE cannot read back as info stands in the mapping ``config_info``.
+        Ends with a line break. Info that ASE could not read back is stored in the mapping ``config_info``.
     """
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
-    frame = atoms.copy()
-    frame.info = {}
     if "stress" in results:
-        frame.info["stress"] = voigt_6_to_full_3x3_stress(results.pop("stress"))
+        results["stress"] = voigt_6_to_full_3x3_stress(results.pop("stress"))
     columns: dict[str, Array] = {"symbols": np.array(atoms.get_chemical_symbols()), "positions": atoms.positions}
     columns.update({key: value for key, value in atoms.arrays.items() if key not in {"numbers", "positions"}})
     if "forces" in results:
         columns["forces"] = results.pop("forces")
-    frame.info = {**_readable(atoms.info), **results, **frame.info}
+    frame = atoms.copy()
+    frame.info = {**_convert_info(atoms.info), **results}
     comment, _, _, row = output_column_format(frame, list(columns), columns)
-    row = row.replace(ROUNDED, EXACT)
-    rows = zip(*(_flat(values) for values in columns.values()), strict=True)
-    lines = [row % tuple(value for part in parts for value in part) for parts in rows]
+    row = row.replace(ROUNDED_FORMAT, EXACT_FORMAT)
+    blocks = (np.asarray(values).reshape(len(atoms), -1).tolist() for values in columns.values())
+    lines = [row % tuple(itertools.chain(*parts)) for parts in zip(*blocks, strict=True)]
     return f"{len(atoms)}\n{comment}\n{''.join(lines)}"
 
 
-def _flat(values: Array) -> list[list[Any]]:
-    return np.asarray(values).reshape(len(values), -1).tolist()
-
-
-def _readable(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Each value as ASE reads it back, if need be as JSON text ("007", "T", None); else in a mapping of its own."""
-    written: dict[str, Any] = {}
-    aside = dict(info.get(CONFIG_INFO_KEY, {}))
+def _convert_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert values that ASE would not read back ("007", "T", None) to JSON text, or move them to ``config_info``."""
+    converted: dict[str, Any] = {}
+    moved = dict(info.get(CONFIG_INFO_KEY, {}))
     for key, value in info.items():
-        ways = [way for way in (value, _as_json(value)) if _comes_back(key, way, value)]
-        if ways:
-            written[key] = ways[0]
+        candidates = (candidate for candidate in (value, _format_json(value)) if _is_read_back(key, candidate, value))
+        if (candidate := next(candidates, None)) is not None:
+            converted[key] = candidate
         elif key != CONFIG_INFO_KEY:
-            aside[key] = value
-    if aside:
-        written[CONFIG_INFO_KEY] = _as_json(aside)
-    return written
+            moved[key] = value
+    if moved:
+        converted[CONFIG_INFO_KEY] = _format_json(moved)
+    return converted
 
 
-def _as_json(value: Any) -> str:
-    return "_JSON " + dump_json(value).replace("\\", "\\\\")  # ASE escapes quotes, but not these
+def _format_json(value: Any) -> str:
+    return "_JSON " + dump_json(value).replace("\\", "\\\\")  # ASE escapes quotes, but not backslashes
 
 
-def _comes_back(key: str, way: Any, value: Any) -> bool:
+def _is_read_back(key: str, candidate: Any, value: Any) -> bool:
     try:
-        read = key_val_str_to_dict(key_val_dict_to_str({key: way}))
+        content = key_val_str_to_dict(key_val_dict_to_str({key: candidate}))
     except (ValueError, TypeError):  # lists of unequal length
         return False
-    return dump_json(read) == dump_json({key: value})
+    return dump_json(content) == dump_json({key: value})
 
 
 def _write_database(path: Path, structures: Iterator[Atoms]) -> None:
@@ -251,18 +247,11 @@ def _write_database(path: Path, structures: Iterator[Atoms]) -> None:
             database.write(atoms, key_value_pairs={"config_id": info.pop("config_id")}, data=info)
 
 
-def _settings_text(data: Dataset, names: Sequence[str]) -> str:
+def _format_settings(data: Dataset, names: Sequence[str]) -> str:
     stream = StringIO()
     levels = [{"name": name, **json.loads(dump_json(data.settings(name)))} for name in names]
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel hints None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel's type hint is None
     yaml.dump({"levels": levels}, stream)
     return stream.getvalue()
-
-
-def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
-    """Write structures as extended XYZ with all their digits, whole or not at all."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for atoms in structures:
-            stream.write(format_extxyz(atoms))

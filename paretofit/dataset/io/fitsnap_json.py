@@ -1,8 +1,7 @@
-"""FitSNAP's JSON files: a line of comment, then ``{"Dataset": {"Data": [...], "EnergyStyle": ..., ...}}``.
+"""Reader of FitSNAP's JSON files: a comment line, then ``{"Dataset": {"Data": [...], "EnergyStyle": ..., ...}}``.
 
-The units are named in the file (``...Style``) and converted; a unit that is not known is refused, not guessed.
-Stress is positive in compression there and negative in ASE. Rows of ``Lattice`` are cell vectors, in the frame of
-the positions and forces.
+The file names its units (``...Style``), which are converted; unknown units are refused. FitSNAP's stress is positive
+in compression, ASE's is negative. Rows of ``Lattice`` are cell vectors, in the frame of the positions and forces.
 """
 
 import json
@@ -16,8 +15,8 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
-from paretofit.core import Array, InputError, one_line, suggest_match
-from paretofit.dataset.checks import abbreviate, as_float_array
+from paretofit.core import Array, InputError, one_line, read_text, suggest_match
+from paretofit.dataset.checks import abbreviate, as_float_array, convert_to_voigt
 
 ENERGIES = {
     "electronvolt": 1.0,
@@ -43,26 +42,23 @@ STYLES: dict[str, tuple[str, dict[str, float]]] = {
     "Stress": ("bar", STRESSES),
     "AtomType": ("chemicalsymbol", {"chemicalsymbol": 1.0}),
 }
-REQUIRED = ("Lattice", "Positions", "AtomTypes")
-TAKEN = {*REQUIRED, "Energy", "Forces", "Stress", "NumAtoms"}
-ZERO_STRESS = "stresses that are exactly zero were taken as not computed"
-ASYMMETRY = 1e-4  # of the largest component
+REQUIRED_KEYS = ("Lattice", "Positions", "AtomTypes")
+PARSED_KEYS = {*REQUIRED_KEYS, "Energy", "Forces", "Stress", "NumAtoms"}
+ZERO_STRESS_NOTE = "stresses that are exactly zero were treated as not computed"
+STRESS_ASYMMETRY_TOLERANCE = 1e-4  # relative to the largest component
 
 
 def load_json(path: Path) -> Any:
-    """The content of a JSON file, without the line of comment that FitSNAP's files begin with.
+    """Read a JSON file, and skip the comment line at the beginning of FitSNAP's files.
 
     Raises
     ------
     InputError
         If the file cannot be read or is not complete JSON.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}; name a file of UTF-8 text") from error
+    text = read_text(path, "JSON file")
     if text[:1] and text[0] not in "{[":
-        text = "\n" + text.partition("\n")[2]  # an empty line keeps the line numbers of messages
+        text = "\n" + text.partition("\n")[2]  # the empty line preserves the line numbers in messages
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -70,52 +66,52 @@ def load_json(path: Path) -> Any:
 
 
 def is_fitsnap(content: Any) -> bool:
-    """Whether a JSON file's content is a FitSNAP dataset."""
+    """Return whether the content of a JSON file is a FitSNAP dataset."""
     return isinstance(content, Mapping) and "Dataset" in content
 
 
 def parse_fitsnap_structures(
     path: Path, content: Mapping[str, Any], notes: Counter[str], *, keep_zero_stress: bool = False
 ) -> list[Atoms]:
-    """Structures of a FitSNAP JSON file with their labels in ASE's units and signs.
+    """Convert the content of a FitSNAP JSON file to structures with labels in ASE's units and signs.
 
     Parameters
     ----------
     path : Path
-        For messages.
+        Path for error messages.
     content : mapping
         From `load_json`.
     notes : Counter
-        What deserves to be said of the import is counted here.
+        Counts of notes on the import, updated in place.
     keep_zero_stress : bool
-        Take stresses that are exactly zero as labels, as FitSNAP does; by default they were not computed.
+        Accept stresses that are exactly zero, as FitSNAP does; by default they are treated as not computed.
 
     Returns
     -------
     list of ase.Atoms
-        Energy in eV, forces in eV/Å, stress in eV/Å³ (negative in compression) in a calculator; what else the
-        file says of a structure in its info.
+        Energy in eV, forces in eV/Å, stress in eV/Å³ (negative in compression) in a calculator; the other keys of
+        the file in the info.
 
     Raises
     ------
     InputError
-        If something is missing, of the wrong shape, or in a unit that is not known.
+        If a key is missing, a value has the wrong shape, or a unit is unknown.
     """
     dataset = content["Dataset"]
     frames = dataset.get("Data") if isinstance(dataset, Mapping) else None
-    if not isinstance(frames, list) or not frames or not all(isinstance(one, Mapping) for one in frames):
-        raise InputError(f"{path} holds no structures: 'Dataset' needs a list 'Data' with at least one")
-    factors = _factors(path, dataset)
+    if not isinstance(frames, list) or not frames or not all(isinstance(frame, Mapping) for frame in frames):
+        raise InputError(f"{path} holds no structures: 'Dataset' needs a list 'Data' of at least one structure")
+    factors = _get_unit_factors(path, dataset)
     common = {key: value for key, value in dataset.items() if key != "Data" and not key.endswith("Style")}
     if "Label" in common:
         common["comment"] = common.pop("Label")
     return [
-        _structure(f"{path}: structure {k}", one, factors, common, None if keep_zero_stress else notes)
-        for k, one in enumerate(frames)
+        _build_structure(f"{path}: structure {k}", frame, factors, common, None if keep_zero_stress else notes)
+        for k, frame in enumerate(frames)
     ]
 
 
-def _factors(path: Path, dataset: Mapping[str, Any]) -> dict[str, float]:
+def _get_unit_factors(path: Path, dataset: Mapping[str, Any]) -> dict[str, float]:
     """For each quantity the number that takes its unit to ASE's."""
     factors: dict[str, float] = {}
     for name, (default, known) in STYLES.items():
@@ -130,55 +126,47 @@ def _factors(path: Path, dataset: Mapping[str, Any]) -> dict[str, float]:
     return factors
 
 
-def _structure(
-    where: str,
+def _build_structure(
+    context: str,
     frame: Mapping[str, Any],
     factors: Mapping[str, float],
     common: Mapping[str, Any],
     notes: Counter[str] | None,
 ) -> Atoms:
-    symbols = _symbols(where, frame)
+    symbols = _parse_symbols(context, frame)
     n = len(symbols)
 
-    def numbers(key: str, shape: tuple[int, ...]) -> Array:
-        return np.asarray(as_float_array(frame[key], f"{where}: '{key}'", shape) * factors[key])
+    def convert(key: str, shape: tuple[int, ...]) -> Array:
+        return np.asarray(as_float_array(frame[key], f"{context}: '{key}'", shape) * factors[key])
 
-    atoms = Atoms(symbols, positions=numbers("Positions", (n, 3)), cell=numbers("Lattice", (3, 3)), pbc=True)
+    atoms = Atoms(symbols, positions=convert("Positions", (n, 3)), cell=convert("Lattice", (3, 3)), pbc=True)
     results: dict[str, Any] = {}
     if frame.get("Energy") is not None:
-        results["energy"] = float(numbers("Energy", ()))
+        results["energy"] = float(convert("Energy", ()))
     if frame.get("Forces") is not None:
-        results["forces"] = numbers("Forces", (n, 3))
+        results["forces"] = convert("Forces", (n, 3))
     if frame.get("Stress") is not None:
-        stress = -numbers("Stress", (3, 3))
+        stress = -convert("Stress", (3, 3))
         if stress.any() or notes is None:
-            results["stress"] = _symmetric(stress, where)
+            results["stress"] = convert_to_voigt(stress, f"{context}: 'Stress'", STRESS_ASYMMETRY_TOLERANCE)
         else:
-            notes[ZERO_STRESS] += 1
+            notes[ZERO_STRESS_NOTE] += 1
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
-    atoms.info = {**common, **{key: value for key, value in frame.items() if key not in TAKEN}}
+    atoms.info = {**common, **{key: value for key, value in frame.items() if key not in PARSED_KEYS}}
     return atoms
 
 
-def _symbols(where: str, frame: Mapping[str, Any]) -> list[str]:
-    missing = [key for key in REQUIRED if key not in frame]
+def _parse_symbols(context: str, frame: Mapping[str, Any]) -> list[str]:
+    missing = [key for key in REQUIRED_KEYS if key not in frame]
     if missing:
-        raise InputError(f"{where} has no '{missing[0]}'; a FitSNAP structure needs {', '.join(REQUIRED)}")
+        raise InputError(f"{context} has no '{missing[0]}'; a FitSNAP structure needs {', '.join(REQUIRED_KEYS)}")
     symbols = frame["AtomTypes"]
     if not isinstance(symbols, list) or not symbols:
-        raise InputError(f"{where}: 'AtomTypes' must be a list of chemical symbols; got {abbreviate(symbols)}")
+        raise InputError(f"{context}: 'AtomTypes' must be a list of chemical symbols; got {abbreviate(symbols)}")
     unknown = [symbol for symbol in symbols if not isinstance(symbol, str) or symbol not in atomic_numbers]
     if unknown:
-        raise InputError(f"{where}: 'AtomTypes' must be chemical symbols; got {abbreviate(unknown[0])}")
-    if float(as_float_array(frame.get("NumAtoms", len(symbols)), f"{where}: 'NumAtoms'", ())) != len(symbols):
-        raise InputError(f"{where}: 'NumAtoms' is {frame['NumAtoms']} but 'AtomTypes' has {len(symbols)} entries")
+        raise InputError(f"{context}: 'AtomTypes' must be chemical symbols; got {abbreviate(unknown[0])}")
+    if float(as_float_array(frame.get("NumAtoms", len(symbols)), f"{context}: 'NumAtoms'", ())) != len(symbols):
+        raise InputError(f"{context}: 'NumAtoms' is {frame['NumAtoms']} but 'AtomTypes' has {len(symbols)} entries")
     return symbols
-
-
-def _symmetric(stress: Array, where: str) -> Array:
-    """``(6,)``: a tensor in ASE's Voigt order."""
-    if np.abs(stress - stress.T).max() > ASYMMETRY * np.abs(stress).max():
-        raise InputError(f"{where}: 'Stress' must be a symmetric 3 x 3 tensor; got {abbreviate(stress.tolist())}")
-    mean = (stress + stress.T) / 2
-    return np.asarray(mean.ravel()[[0, 4, 8, 5, 2, 1]])

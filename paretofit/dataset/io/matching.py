@@ -1,9 +1,11 @@
-"""Which structures of several files are the same configuration: by id, by geometry, or by their order.
+"""Matching of structures from several files to configurations, by id, geometry or order.
 
-Geometries are found with a tree over quantities that do not change when atoms are moved by lattice vectors and that
-change little under rounding, and then compared atom by atom: no rounding boundary can part two equal structures.
+A tree of invariants finds candidates: invariants do not change when atoms are translated by lattice vectors, and change
+little under rounding. Candidates are then compared atom by atom, so that no rounding boundary separates two equal
+structures.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,24 +13,24 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial import cKDTree
 
-from paretofit.core import Array, InputError, suggest_match
+from paretofit.core import Array, InputError, check_choice
 from paretofit.dataset.io.structure_files import Frames
 
 GEOMETRY_TOLERANCE = 1e-4  # Å; extended XYZ is often written with five to eight digits
-NEAR = 3e-3  # Å, of the invariants: several times what differences below the tolerance can make
-GOLDEN = 0.6180339887498949
+INVARIANT_TOLERANCE = 3e-3  # Å; several times the effect of geometry differences below the tolerance
+GOLDEN_RATIO = 0.6180339887498949  # its multiples modulo 1 give all atoms different weights
 
 
 @dataclass
 class MatchResult:
-    """Every configuration once, in order of first appearance.
+    """Configurations of all files, each once and in order of first appearance.
 
     Attributes
     ----------
     atoms : list of ase.Atoms
     ids : list of int
     positions : list of list of int
-        For each part and each of its frames the position in `atoms`.
+        For each file and each of its frames the position in `atoms`.
     notes : list of str
     """
 
@@ -39,40 +41,40 @@ class MatchResult:
 
 
 def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchResult:
-    """Find the configurations that several files share.
+    """Match the structures of several files.
 
     Parameters
     ----------
     parts : sequence of Frames
     match_by : {"id", "geometry", "order"}, optional
-        By default by id where all files have ids; else by order where all have as many structures of the same
-        geometries; else by geometry.
+        By default by id if all files have ids; else by order if all files have the same geometries in the same order;
+        else by geometry.
 
     Raises
     ------
     InputError
-        If they cannot be matched in that way, or the geometry of a configuration differs between files.
+        If the structures cannot be matched, or the geometry of a configuration differs between files.
     """
-    ways: dict[str, Callable[[], MatchResult]] = {
-        "id": lambda: _by_id(parts),
-        "order": lambda: _by_order(parts),
-        "geometry": lambda: _by_geometry(parts, strict=False),
+    methods: dict[str, Callable[[], MatchResult]] = {
+        "id": lambda: _match_by_id(parts),
+        "order": lambda: _match_by_order(parts),
+        "geometry": lambda: _match_by_geometry(parts, strict=False),
     }
-    if match_by is not None and match_by not in ways:
-        raise InputError(f"match must be one of {', '.join(ways)}; got '{match_by}'{suggest_match(match_by, ways)}")
+    if match_by is not None:
+        check_choice("match", match_by, methods)
     if not parts:
         raise InputError("no level to import; name at least one with its file")
     if match_by is not None:
-        return ways[match_by]()
-    if all(one.ids is not None for one in parts):
-        return _by_id(parts)
-    if all(one.ids is None for one in parts) and _same_order(parts):
-        return _by_order(parts)
-    return _by_geometry(parts, strict=True)
+        return methods[match_by]()
+    if all(part.ids is not None for part in parts):
+        return _match_by_id(parts)
+    if all(part.ids is None for part in parts) and _have_same_order(parts):
+        return _match_by_order(parts)
+    return _match_by_geometry(parts, strict=True)
 
 
-def _by_id(parts: Sequence[Frames]) -> MatchResult:
-    known: dict[int, int] = {}
+def _match_by_id(parts: Sequence[Frames]) -> MatchResult:
+    position_of_id: dict[int, int] = {}
     atoms: list[Atoms] = []
     positions: list[list[int]] = []
     for part in parts:
@@ -80,16 +82,16 @@ def _by_id(parts: Sequence[Frames]) -> MatchResult:
             raise InputError(
                 f"{part.path}: not every structure has an id; match by geometry, or add a config_id to each"
             )
-        positions.append([known.setdefault(identity, len(known)) for identity in part.ids])
-        for k, at in enumerate(positions[-1]):
-            if at == len(atoms):
+        positions.append([position_of_id.setdefault(config_id, len(position_of_id)) for config_id in part.ids])
+        for k, position in enumerate(positions[-1]):
+            if position == len(atoms):
                 atoms.append(part.atoms[k])
             else:
-                _check_geometry(atoms[at], part, k)
-    return MatchResult(atoms, list(known), positions, [])
+                _check_geometry(atoms[position], part, k)
+    return MatchResult(atoms, list(position_of_id), positions, [])
 
 
-def _by_order(parts: Sequence[Frames]) -> MatchResult:
+def _match_by_order(parts: Sequence[Frames]) -> MatchResult:
     first = next((part for part in parts if part.ids is not None), parts[0])
     n = len(first.atoms)
     for part in parts:
@@ -104,108 +106,98 @@ def _by_order(parts: Sequence[Frames]) -> MatchResult:
     return MatchResult(parts[0].atoms, ids, [list(range(n)) for _ in parts], [])
 
 
-def _by_geometry(parts: Sequence[Frames], *, strict: bool) -> MatchResult:
-    """Match by geometry; `strict` refuses what looks like one configuration in two geometries."""
+def _match_by_geometry(parts: Sequence[Frames], *, strict: bool) -> MatchResult:
+    """Match by geometry; `strict` refuses structures that look like one configuration in two geometries."""
     atoms = list(parts[0].atoms)
-    owner: list[tuple[Frames, int]] = [(parts[0], k) for k in range(len(atoms))]
+    origins: list[tuple[Frames, int]] = [(parts[0], k) for k in range(len(atoms))]  # part and frame of each
     positions = [list(range(len(atoms)))]
     notes: list[str] = []
     for part in parts[1:]:
-        before = len(atoms)
-        found = _find(atoms, part.atoms)
-        new = [k for k, at in enumerate(found) if at is None]
+        n_earlier = len(atoms)
+        matches = _find_matches(atoms, part.atoms)
+        new = [k for k, position in enumerate(matches) if position is None]
         if strict:
-            _check_found(parts[0], part, found, new)
+            _check_new_structures(parts[0], part, new)
         if new:
-            notes.append(f"{part.path}: {len(new)} of {len(found)} structures are in no earlier file")
+            notes.append(f"{part.path}: {len(new)} of {len(matches)} structures are in no earlier file")
         for k in new:
-            found[k] = len(atoms)
+            matches[k] = len(atoms)
             atoms.append(part.atoms[k])
-            owner.append((part, k))
-        positions.append([at for at in found if at is not None])
-        notes += _other_ids(part, positions[-1], owner, before)
+            origins.append((part, k))
+        positions.append([position for position in matches if position is not None])
+        notes += _note_changed_ids(part, positions[-1], origins[:n_earlier])
     notes.insert(0, "structures were matched by geometry")
-    return MatchResult(atoms, _ids(owner), positions, notes)
+    return MatchResult(atoms, _assign_ids(origins), positions, notes)
 
 
-def _find(known: Sequence[Atoms], wanted: Sequence[Atoms]) -> list[int | None]:
-    """For each wanted structure the position of the same one among the known, each at most once."""
-    buckets: dict[bytes, list[int]] = {}
-    for k, one in enumerate(known):
-        buckets.setdefault(_kind(one), []).append(k)
-    trees = {kind: cKDTree([_invariants(known[k]) for k in members]) for kind, members in buckets.items()}
+def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list[int | None]:
+    """Return for each target the position of an equal structure, which is used at most once, or None."""
+    members: dict[bytes, list[int]] = {}  # positions of the structures with the same sequence of elements
+    for k, atoms in enumerate(structures):
+        members.setdefault(atoms.numbers.tobytes(), []).append(k)
+    trees = {key: cKDTree([_compute_invariants(structures[k]) for k in group]) for key, group in members.items()}
     used: set[int] = set()
-    found: list[int | None] = []
-    for one in wanted:
-        kind = _kind(one)
-        near = sorted(trees[kind].query_ball_point(_invariants(one), NEAR)) if kind in trees else []
-        candidates = (buckets[kind][k] for k in near)
-        at = next((k for k in candidates if k not in used and is_same_geometry(known[k], one)), None)
-        found.append(at)
-        used.update([] if at is None else [at])
-    return found
+    matches: list[int | None] = []
+    for atoms in targets:
+        key = atoms.numbers.tobytes()
+        neighbors = trees[key].query_ball_point(_compute_invariants(atoms), INVARIANT_TOLERANCE) if key in trees else []
+        candidates = (members[key][k] for k in sorted(neighbors))
+        match = next((k for k in candidates if k not in used and is_same_geometry(structures[k], atoms)), None)
+        matches.append(match)
+        used.update([] if match is None else [match])
+    return matches
 
 
-def _kind(atoms: Atoms) -> bytes:
-    return bytes(atoms.numbers.astype(np.int16).tobytes())
+def _compute_invariants(atoms: Atoms) -> Array:
+    """Return ``(15,)`` Å: the right-handed cell, and a weighted mean of the atoms' phases along each cell vector.
 
-
-def _invariants(atoms: Atoms) -> Array:
-    """``(15,)`` Å: the right-handed cell, and along each of its vectors a weighted mean of the atoms' phases.
-
-    The mean of w_i exp(2 pi i s_i), times h / (2 pi), with fractional coordinates s and the height h of the cell. It
-    is the same whether or not a direction is called periodic; weights that differ tell atoms apart.
+    The mean is that of w_i exp(2 pi i s_i), times h / (2 pi), with fractional coordinates s and the height h of the
+    cell. It does not depend on the periodicity. Different weights w distinguish permutations of atoms.
     """
-    whole = atoms.cell.complete()[:]
-    hand = -1.0 if np.linalg.det(whole) < 0 else 1.0
-    inverse = np.linalg.pinv(hand * whole)
+    cell = atoms.cell.complete()[:]
+    handedness = -1.0 if np.linalg.det(cell) < 0 else 1.0
+    inverse = np.linalg.pinv(handedness * cell)
     heights = 1 / np.maximum(np.linalg.norm(inverse, axis=0), 1e-12)
-    weights = (np.arange(1, len(atoms) + 1) * GOLDEN % 1)[:, np.newaxis]
-    phase = (weights * np.exp(2j * np.pi * (atoms.positions @ inverse))).mean(axis=0) * heights / (2 * np.pi)
-    return np.concatenate([hand * atoms.cell[:].ravel(), phase.real, phase.imag])
+    weights = (np.arange(1, len(atoms) + 1) * GOLDEN_RATIO % 1)[:, np.newaxis]
+    phases = (weights * np.exp(2j * np.pi * (atoms.positions @ inverse))).mean(axis=0) * heights / (2 * np.pi)
+    return np.concatenate([handedness * atoms.cell[:].ravel(), phases.real, phases.imag])
 
 
-def _check_found(first: Frames, part: Frames, found: Sequence[int | None], new: Sequence[int]) -> None:
-    if new and len(found) == len(first.atoms):
+def _check_new_structures(first: Frames, part: Frames, new: Sequence[int]) -> None:
+    if new and len(part.atoms) == len(first.atoms):
         raise InputError(
-            f"{part.describe_frame(new[0])} has another geometry than every structure of {first.path}; correct it, or match "
-            "by geometry to take it as a configuration of its own"
+            f"{part.describe_frame(new[0])} has another geometry than every structure of {first.path}; correct it, or "
+            "match by geometry to import it as a separate configuration"
         )
-    if len(new) == len(found):
+    if len(new) == len(part.atoms):
         raise InputError(
             f"{part.path}: no structure has the geometry of one in {first.path}, and without configuration ids they "
             "cannot be matched otherwise; all levels must be labels of the same atoms"
         )
 
 
-def _other_ids(part: Frames, positions: Sequence[int], owner: Sequence[tuple[Frames, int]], before: int) -> list[str]:
-    """A note where a file's ids give way to those of an earlier file."""
-    if part.ids is None:
-        return []
-    changed = 0
-    for identity, at in zip(part.ids, positions, strict=True):
-        other, k = owner[at]
-        changed += at < before and other.ids is not None and other.ids[k] != identity
-    return [f"{part.path}: {changed} structures have another id in an earlier file, which counts"] if changed else []
+def _note_changed_ids(part: Frames, positions: Sequence[int], origins: Sequence[tuple[Frames, int]]) -> list[str]:
+    """Return a note if ids of earlier files, whose structures have `origins`, replace ids of this file."""
+    n_changed = 0
+    for config_id, position in zip(part.ids or [], positions, strict=False):
+        if position < len(origins):
+            earlier, k = origins[position]
+            n_changed += earlier.ids is not None and earlier.ids[k] != config_id
+    text = f"{part.path}: {n_changed} structures have another id in an earlier file, which is used"
+    return [text] if n_changed else []
 
 
-def _ids(owner: Sequence[tuple[Frames, int]]) -> list[int]:
-    """The ids that files give; new ones, above all of those, where there is none or it is taken."""
-    given = [part.ids[k] if part.ids is not None else None for part, k in owner]
-    following = max((one for one in given if one is not None), default=-1) + 1
-    taken: set[int] = set()
-    ids = []
-    for one in given:
-        if one is None or one in taken:
-            identity, following = following, following + 1
-        else:
-            identity = one
-        taken.add(identity)
-        ids.append(identity)
-    return ids
+def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
+    """Return the ids of the files, and new ids, above all of those, for structures without an id or with a used one."""
+    file_ids = [part.ids[k] if part.ids is not None else None for part, k in origins]
+    new_ids = itertools.count(max((value for value in file_ids if value is not None), default=-1) + 1)
+    ids: dict[int, None] = {}  # an ordered set
+    for file_id in file_ids:
+        ids[next(new_ids) if file_id is None or file_id in ids else file_id] = None
+    return list(ids)
 
 
-def _same_order(parts: Sequence[Frames]) -> bool:
+def _have_same_order(parts: Sequence[Frames]) -> bool:
     first = parts[0].atoms
     return all(len(part.atoms) == len(first) and all(map(is_same_geometry, first, part.atoms)) for part in parts[1:])
 
@@ -213,28 +205,28 @@ def _same_order(parts: Sequence[Frames]) -> bool:
 def _check_geometry(first: Atoms, part: Frames, k: int) -> None:
     if not is_same_geometry(first, part.atoms[k]):
         raise InputError(
-            f"{part.describe_frame(k)} has another geometry than the same configuration in an earlier file; all levels must be "
-            "labels of the same atoms"
+            f"{part.describe_frame(k)} has another geometry than the same configuration in an earlier file; all levels "
+            "must be labels of the same atoms"
         )
 
 
 def is_same_geometry(first: Atoms, second: Atoms) -> bool:
-    """Whether two structures are the same atoms at the same places, up to periodic images and rounding in files.
+    """Return whether two structures have the same atoms at the same positions, up to periodic images and rounding.
 
-    Plane-wave codes call a slab or a molecule in its box periodic, and turn a left-handed cell round: neither changes
-    what was computed.
+    Plane-wave codes treat a slab or a molecule in a box as periodic, and invert left-handed cells; neither changes the
+    calculation.
     """
     return bool(
         len(first) == len(second)
         and (first.numbers == second.numbers).all()
         and ((first.pbc == second.pbc).all() or first.pbc.all() or second.pbc.all())
         and any(np.allclose(first.cell[:], s * second.cell[:], rtol=0, atol=GEOMETRY_TOLERANCE) for s in (1, -1))
-        and np.abs(_displacements(first, second)).max(initial=0.0) < GEOMETRY_TOLERANCE
+        and np.abs(_compute_displacements(first, second)).max(initial=0.0) < GEOMETRY_TOLERANCE
     )
 
 
-def _displacements(first: Atoms, second: Atoms) -> Array:
-    """``(N, 3)`` Å: from the atoms of one structure to the same atoms, or their periodic images, in another."""
+def _compute_displacements(first: Atoms, second: Atoms) -> Array:
+    """Return ``(N, 3)`` Å: displacements of the atoms, or their closest periodic images, between two structures."""
     difference, cell = second.positions - first.positions, np.array(first.cell[:])
     images = np.round(difference @ np.linalg.pinv(cell)) * (first.pbc | second.pbc)
     return np.asarray(difference - images @ cell)

@@ -1,48 +1,47 @@
-"""Adding to a dataset: its levels and labels beside new ones, where nothing that is there may change."""
+"""Labels of an existing dataset, and merging of new labels without changing existing ones."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.labelled import STATUS_CODES
 from paretofit.dataset.writer import Label
 
-SAME = 1e-6  # eV, eV/Å, eV/Å³: files are often written with eight digits
-STATES = {number: name for name, number in STATUS_CODES.items()}
+LABEL_TOLERANCE = 1e-6  # eV, eV/Å, eV/Å³: files are often written with eight digits
+STATUS_NAMES = {number: name for name, number in STATUS_CODES.items()}
 
 LabelColumns = dict[str, list[Label | None]]
 
 
 def read_existing_dataset(path: Path) -> tuple[Frames, LabelColumns, dict[str, dict[str, Any]]]:
-    """A dataset's configurations, all of its labels and the settings of its levels.
+    """Read the configurations of a dataset, all labels and the settings of the levels.
 
     Raises
     ------
     InputError
-        If it cannot be read.
+        If the dataset cannot be read.
     """
     with Dataset(path) as data:
-        atoms = list(data)
-        for one in atoms:
-            del one.info["config_id"]
-        frames = Frames(path, atoms, data.ids.tolist())
+        structures = list(data)
+        for atoms in structures:
+            del atoms.info["config_id"]
+        frames = Frames(path, structures, data.ids.tolist())
         labels = {level: read_labels(data, level) for level in data.levels}
         return frames, labels, {level: data.settings(level) for level in data.levels}
 
 
 def read_labels(data: Dataset, level: str) -> list[Label | None]:
-    """Labels of a level as `paretofit.dataset.write_dataset` takes them, also incomplete and failed ones.
+    """Read the labels of a level, also incomplete and failed ones, in the form of `paretofit.dataset.write_dataset`.
 
     Returns
     -------
     list of mapping or None
         ``energy`` (eV), ``forces`` ((N, 3), eV/Å), ``stress`` ((6,), eV/Å³), ``seconds``, ``status`` and ``info``;
-        NaN where a number is missing, None where there is nothing at all.
+        NaN where a number is missing, None where a configuration has no label at all.
     """
     labels, records = data.labels(level), data.label_records(level)
     column: list[Label | None] = []
@@ -53,29 +52,26 @@ def read_labels(data: Dataset, level: str) -> list[Label | None]:
             "stress": labels.stress[k],
             "seconds": labels.seconds[k],
         }
-        empty = labels.status[k] == STATUS_CODES["missing"] and not record and not _any_finite(label)
-        column.append(None if empty else {**label, "status": STATES[int(labels.status[k])], "info": record})
+        is_missing = labels.status[k] == STATUS_CODES["missing"] and not record
+        is_missing = is_missing and not any(np.isfinite(value).any() for value in label.values())
+        column.append(None if is_missing else {**label, "status": STATUS_NAMES[int(labels.status[k])], "info": record})
     return column
 
 
-def _any_finite(label: Mapping[str, Any]) -> bool:
-    return any(bool(np.isfinite(value).any()) for value in label.values())
-
-
 def merge_labels(old: Label | None, new: Label | None, context: str, level: str) -> Label | None:
-    """The label to keep: what is there, filled up with what is new.
+    """Merge a new label into an old one: values of the old label have priority.
 
     Parameters
     ----------
     old, new : mapping or None
     context : str
-        File and structure of the new label, for the message.
+        File and structure of the new label, for the error message.
     level : str
 
     Raises
     ------
     InputError
-        If both say something else of the energy, forces or stress.
+        If the energies, forces or stresses of the labels differ.
     """
     if old is None or new is None:
         return old or new
@@ -83,19 +79,19 @@ def merge_labels(old: Label | None, new: Label | None, context: str, level: str)
         return new if old.get("status") == "failed" else old
     merged = dict(old)
     for quantity in ("energy", "forces", "stress"):
-        have, given = _numbers(old.get(quantity)), _numbers(new.get(quantity))
-        both = np.isfinite(have) & np.isfinite(given)
-        difference = np.abs(have - given)[both].max(initial=0.0)
-        if difference > SAME:
+        old_values, new_values = _convert_to_array(old.get(quantity)), _convert_to_array(new.get(quantity))
+        is_shared = np.isfinite(old_values) & np.isfinite(new_values)
+        difference = np.abs(old_values - new_values)[is_shared].max(initial=0.0)
+        if difference > LABEL_TOLERANCE:
             raise InputError(
-                f"{context}: its {quantity} differs by {difference:.3g} from the one that the dataset has at level "
-                f"'{level}'; give the new labels a level of their own, or remove them"
+                f"{context}: its {quantity} differs by {difference:.3g} from that in the dataset at level "
+                f"'{level}'; import the new labels as another level, or remove them"
             )
-        merged[quantity] = np.where(np.isfinite(have), have, given)
-    if not np.isfinite(_numbers(old.get("seconds"))):
+        merged[quantity] = np.where(np.isfinite(old_values), old_values, new_values)
+    if not np.isfinite(_convert_to_array(old.get("seconds"))):
         merged["seconds"] = new.get("seconds")
     return {**merged, "status": "done", "info": {**new.get("info", {}), **old.get("info", {})}}
 
 
-def _numbers(value: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _convert_to_array(value: Any) -> Array:
     return np.asarray(np.nan if value is None else value, dtype=np.float64)

@@ -1,10 +1,9 @@
-"""Structures of one file, in any format that ASE reads, FitSNAP's JSON and VASP's output."""
+"""Reader of structures from one file in any format of ASE, FitSNAP's JSON or VASP's output."""
 
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import ase.db
 import ase.io
@@ -17,31 +16,27 @@ from paretofit.dataset.io.fitsnap_json import is_fitsnap, load_json, parse_fitsn
 from paretofit.dataset.io.vasp import read_vasp_structures
 
 ID_KEYS = ("config_id", "id", "configuration_id")
-DATABASES = {"db", "json"}
-
-
-WIDTHS = re.compile(rb":[RILS]:(\d+)")  # columns of each property of extended XYZ
-
-
-CUT = "it ends in the middle of a structure"
+DATABASE_FORMATS = {"db", "json"}
+COLUMN_COUNTS = re.compile(rb":[RILS]:(\d+)")  # columns of each property of extended XYZ
+TRUNCATED_MESSAGE = "it ends in the middle of a structure"
 
 
 @dataclass
 class Frames:
-    """The structures of one file or folder, with their ids where all of them carry one.
+    """Structures of a file or directory, with their ids if all of them have one.
 
     Attributes
     ----------
     path : Path
     atoms : list of ase.Atoms
-        Labels in their calculators, info or arrays; the ids are taken out of their info.
+        Labels are in their calculators, info or arrays; the ids are removed from their info.
     ids : list of int or None
     origins : list of str, optional
-        The file of each structure, where the path is a folder.
+        File of each structure, if `path` is a directory.
     skipped : list of str
-        A sentence for each file of a folder that could not be read.
+        Message for each file of a directory that could not be read.
     notes : list of str
-        What deserves to be said.
+        Remarks for the user.
     """
 
     path: Path
@@ -52,20 +47,20 @@ class Frames:
     notes: list[str] = field(default_factory=list)
 
     def describe_frame(self, k: int) -> str:
-        """Frame `k` as it is called in messages."""
-        place = f"{self.path}: structure {k}" if self.origins is None else self.origins[k]
-        return place + ("" if self.ids is None else f" (configuration {self.ids[k]})")
+        """Return the name of frame `k` in messages."""
+        origin = f"{self.path}: structure {k}" if self.origins is None else self.origins[k]
+        return origin + ("" if self.ids is None else f" (configuration {self.ids[k]})")
 
 
 def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
-    """All structures of one file; what deserves to be said of them is counted in `notes`.
+    """Read all structures of a file; `notes` counts remarks on them.
 
     Raises
     ------
     InputError
-        If the file cannot be read, holds no structures, or one of them cannot be (see `check_structure`).
+        If the file cannot be read or holds no structures, or a structure is invalid (see `check_structure`).
     """
-    structures = _structures(path, notes)
+    structures = _parse_structures(path, notes)
     if not structures:
         raise InputError(f"{path} holds no structures")
     for k, atoms in enumerate(structures):
@@ -73,69 +68,67 @@ def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     return structures
 
 
-def _structures(path: Path, notes: Counter[str]) -> list[Atoms]:
+def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     if path.suffix == ".json":
         content = load_json(path)
         if is_fitsnap(content):
             return parse_fitsnap_structures(path, content, notes)
     try:
-        kind = filetype(str(path))
-        if kind in {"vasp-out", "vasp-xml"}:
-            return read_vasp_structures(path, kind, notes)
-        if kind == "espresso-out":
-            _check_ended(path)
-        if kind in {"extxyz", "xyz"}:
+        file_format = filetype(str(path))
+        if file_format in {"vasp-out", "vasp-xml"}:
+            return read_vasp_structures(path, file_format, notes)
+        if file_format == "espresso-out":
+            _check_finished(path)
+        if file_format in {"extxyz", "xyz"}:
             _check_counts(path)
-        read = _database_rows(path) if kind in DATABASES else _read(path, kind)
+        if file_format in DATABASE_FORMATS:
+            return _read_database(path)
+        # Without the last argument, ASE would read the file ``a`` if the name is ``a@1.xyz``.
+        frames = ase.io.read(path, index=":", format=file_format, do_not_split_by_at_sign=True)
     except InputError:
         raise
-    except Exception as error:  # ASE's readers raise whatever their format's parser meets
-        cut = "StopIteration" in one_line(error) or isinstance(error, StopIteration)
-        reason = CUT if cut else one_line(error) or type(error).__name__
+    except Exception as error:  # the parsers of ASE's readers raise any exception
+        is_truncated = "StopIteration" in one_line(error) or isinstance(error, StopIteration)
+        reason = TRUNCATED_MESSAGE if is_truncated else one_line(error) or type(error).__name__
         raise InputError(f"{path} cannot be read by ASE: {reason}") from error
-    return list(read) if isinstance(read, list) else [read]
-
-
-def _read(path: Path, kind: str) -> Any:
-    """ASE's reader, which without the last argument opens ``a`` where the name is ``a@1.xyz``."""
-    return ase.io.read(path, index=":", format=kind, do_not_split_by_at_sign=True)
+    return frames if isinstance(frames, list) else [frames]
 
 
 def _check_counts(path: Path) -> None:
-    """Refuse more atoms than the file has lines, or more columns than a line has characters: ASE tries to read them.
+    """Refuse more atoms than the file has lines, or more columns than a line has characters, which ASE would allocate.
 
     Raises
     ------
     InputError
-        With the number that is too large.
+        If a number is too large; the message gives it.
     """
     with open_with_compression(str(path), "rb") as stream:
         while (first := stream.readline()).strip():
             try:
                 count = int(first)
-            except ValueError:  # lines of a cell may follow a structure; else ASE will say what is wrong
+            except ValueError:  # lines of a cell may follow a structure; ASE reports other errors
                 return
-            widest = max(map(int, WIDTHS.findall(stream.readline())), default=0)
+            n_columns = max(map(int, COLUMN_COUNTS.findall(stream.readline())), default=0)
             for _ in range(count):
                 line = stream.readline()
                 if not line:
-                    raise InputError(f"{path} cannot be read by ASE: {CUT}, which has {count} atoms")
-                if widest > len(line):
-                    raise InputError(f"{path}: its 'Properties' name {widest} columns; its lines have fewer")
+                    raise InputError(f"{path} cannot be read by ASE: {TRUNCATED_MESSAGE}, which has {count} atoms")
+                if n_columns > len(line):
+                    raise InputError(f"{path}: its 'Properties' declare {n_columns} columns, but its lines have fewer")
 
 
-def _check_ended(path: Path) -> None:
+def _check_finished(path: Path) -> None:
     if "JOB DONE" not in path.read_text(encoding="utf-8", errors="replace"):
-        raise InputError(f"{path} is the output of a pw.x run that has not ended; leave it out, or run it to its end")
+        raise InputError(f"{path} is the output of an unfinished pw.x run; finish the run, or remove the file")
 
 
 def format_notes(path: Path, notes: Counter[str]) -> list[str]:
-    """Counted notes as lines: ``"folder: stresses that are zero ... (12)"``."""
+    """Format counted notes as lines: ``"folder: stresses that are zero ... (12)"``."""
     return [f"{path}: {text} ({count})" for text, count in notes.items()]
 
 
-def _database_rows(path: Path) -> list[Atoms]:
-    """Rows of an ASE database; their key-value pairs and data become info, their number the ``id``."""
+def _read_database(path: Path) -> list[Atoms]:
+    """Read the rows of an ASE database, with key-value pairs and data as info, and the row number as ``id``."""
     structures = []
     with ase.db.connect(path, serial=True) as database:
         for row in database.select():

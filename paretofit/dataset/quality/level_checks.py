@@ -1,85 +1,84 @@
-"""Labels of neighbouring convergence levels against each other: what cannot be right, and what stands out.
+"""Checks of the labels of neighbouring convergence levels against each other.
 
-A low level is wrong by design, and errors of a k-point mesh can have any sign. Two things still hold: with the same
-mesh a higher cutoff never raises the energy (the plane waves of the lower one are a subset, and the energy is
-variational), and a configuration whose error is many times everybody else's deserves a look.
+A low level has errors by design, and errors of a k-point mesh can have any sign. Two checks are still possible: with
+the same mesh a higher cutoff never raises the energy (the plane waves of the lower cutoff are a subset, and the energy
+is variational), and a configuration whose error is many times that of the others is an outlier.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretofit.core import list_first
+
 if TYPE_CHECKING:
     from paretofit.core import Array
-    from paretofit.dataset.labelled import LabelledStructures, Labels
+    from paretofit.dataset.labelled import DatasetView, Labels
 
-RISE = 1e-3  # eV/atom; grids and self-consistency leave a few tenths of a meV
-FAR = 10.0  # robust standard deviations; the largest of 1,048 differences in beryllium data was 5.5
-FAR_FORCE = 15.0  # times the median force difference; the largest there was 7
-LEAST = 1e-3  # eV/atom and eV/Å: differences below this never stand out
-ENOUGH = 8  # labels from which on one can stand out
+MAX_ENERGY_RISE = 1e-3  # eV/atom; grids and self-consistency leave a few tenths of a meV
+MAX_ENERGY_DEVIATION = 10.0  # robust standard deviations; the largest of 1,048 differences in beryllium data was 5.5
+MAX_FORCE_RATIO = 15.0  # relative to the median force difference; the largest in the same data was 7
+MIN_DIFFERENCE = 1e-3  # eV/atom and eV/Å; scales below it are replaced by it
+MIN_LABELS = 8  # for the search for outliers
+MAX_LISTED_ITEMS = 5
 
 
-def find_level_warnings(dataset: LabelledStructures) -> list[str]:
-    """What deserves a second look in the differences between neighbouring levels, in the dataset's order."""
+def find_level_warnings(dataset: DatasetView) -> list[str]:
+    """Return a warning for each suspicious difference between neighbouring levels."""
     warnings: list[str] = []
     for lower, upper in pairwise(dataset.levels):
         first, second = dataset.labels(lower), dataset.labels(upper)
-        both = np.asarray(first.complete & second.complete)
-        name = f"levels {lower} and {upper}"
-        warnings += _risen(dataset, lower, upper, first, second, both, name)
-        if both.sum() >= ENOUGH:
-            warnings += _outliers(dataset.ids, first, second, both, name)
+        is_shared = np.asarray(first.complete & second.complete)
+        rise = (second.energy - first.energy) / dataset.n_atoms
+        warnings += _find_risen_energies(dataset, lower, upper, np.where(is_shared, rise, 0.0))
+        if is_shared.sum() >= MIN_LABELS:
+            warnings += _find_outliers(dataset.ids, first, second, is_shared, f"levels {lower} and {upper}")
     return warnings
 
 
-def _risen(
-    dataset: LabelledStructures, lower: str, upper: str, first: Labels, second: Labels, both: Array, name: str
-) -> list[str]:
-    """Energies that rise with the cutoff although nothing else changes."""
+def _find_risen_energies(dataset: DatasetView, lower: str, upper: str, rise: Array) -> list[str]:
+    """Find energies that rise (eV/atom) with the cutoff although no other setting changes."""
     settings = [dict(dataset.settings(level)) for level in (lower, upper)]
-    cutoffs = [one.pop("cutoff_ev", None) for one in settings]
-    for one in settings:
-        one.pop("kspacing_per_angstrom", None)
+    cutoffs = [level_settings.pop("cutoff_ev", None) for level_settings in settings]
+    for level_settings in settings:
+        level_settings.pop("kspacing_per_angstrom", None)
     if None in cutoffs or not cutoffs[0] < cutoffs[1] or settings[0] != settings[1]:
         return []
     meshes = [[record.get("kpts") for record in dataset.label_records(level)] for level in (lower, upper)]
-    same = np.array([one is not None and one == other for one, other in zip(*meshes, strict=True)], dtype=bool)
-    rise = (second.energy - first.energy) / dataset.n_atoms
-    bad = np.flatnonzero(both & same & (rise > RISE))
-    if not len(bad):
+    is_same_mesh = np.array([mesh is not None and mesh == other for mesh, other in zip(*meshes, strict=True)])
+    n_risen = int((is_same_mesh & (rise > MAX_ENERGY_RISE)).sum())
+    if not n_risen:
         return []
-    worst = bad[np.argmax(rise[bad])]
+    largest = np.argmax(np.where(is_same_mesh, rise, -np.inf))
     text = (
-        f"{name}: with the same k-points the energy of {len(bad)} configurations rises with the cutoff, by up to "
-        f"{1000 * rise[worst]:.3g} meV/atom in configuration {dataset.ids[worst]}; it must fall: one of the two is "
-        "not converged, or the labels are swapped"
+        f"levels {lower} and {upper}: with the same k-points the energy of {n_risen} configurations rises with the "
+        f"cutoff, by up to {1000 * rise[largest]:.3g} meV/atom in configuration {dataset.ids[largest]}; it should "
+        "fall: a level is not converged, or the labels are swapped"
     )
     return [text]
 
 
-def _outliers(ids: Array, first: Labels, second: Labels, both: Array, name: str) -> list[str]:
+def _find_outliers(ids: Array, first: Labels, second: Labels, is_shared: Array, name: str) -> list[str]:
     sizes = np.diff(first.offsets)
     energy = (second.energy - first.energy) / sizes
     squares = second.sum_over_atoms(((second.forces - first.forces) ** 2).sum(axis=1))
     force = np.sqrt(squares / (3 * sizes))
-    centre = np.median(energy[both])
-    spread = max(1.4826 * float(np.median(np.abs(energy[both] - centre))), LEAST)
-    distance = np.where(both, np.abs(energy - centre) / spread, 0.0)
-    ratio = np.where(both, force / max(float(np.median(force[both])), LEAST), 0.0)
-    return [
-        *_far(ids, distance, FAR, f"{name}: the energy difference", "robust standard deviations from the others"),
-        *_far(ids, ratio, FAR_FORCE, f"{name}: the force difference", "times the median one"),
-    ]
-
-
-def _far(ids: Array, size: Array, limit: float, what: str, unit: str) -> list[str]:
-    bad: Any = np.flatnonzero(size > limit)
-    if not len(bad):
-        return []
-    worst = bad[np.argsort(-size[bad], kind="stable")][:5]
-    shown = ", ".join(str(ids[k]) for k in worst) + (" and others" if len(bad) > len(worst) else "")
-    return [f"{what} of {len(bad)} configurations is an outlier, up to {size[worst[0]]:.3g} {unit}: {shown}"]
+    center = np.median(energy[is_shared])
+    spread = max(1.4826 * float(np.median(np.abs(energy[is_shared] - center))), MIN_DIFFERENCE)
+    deviation = np.where(is_shared, np.abs(energy - center) / spread, 0.0)
+    ratio = np.where(is_shared, force / max(float(np.median(force[is_shared])), MIN_DIFFERENCE), 0.0)
+    warnings = []
+    for quantity, scores, limit, unit in (
+        ("energy", deviation, MAX_ENERGY_DEVIATION, "robust standard deviations from the others"),
+        ("force", ratio, MAX_FORCE_RATIO, "times the median one"),
+    ):
+        outliers = [k for k in np.argsort(-scores, kind="stable") if scores[k] > limit]
+        if outliers:
+            warnings.append(
+                f"{name}: the {quantity} difference of {len(outliers)} configurations is an outlier, up to "
+                f"{scores[outliers[0]]:.3g} {unit}: {list_first(ids[outliers], MAX_LISTED_ITEMS)}"
+            )
+    return warnings

@@ -1,8 +1,8 @@
-"""What a convergence level gets wrong: its labels against those of the reference, configuration by configuration.
+"""Errors of the labels of each convergence level against the reference, configuration by configuration.
 
-It is for the error analysis of a whole dataset (Tables 1 and 3 and Figures 2 and 3 of Baghishov et al., doi
-10.1039/d5dd00294j), not for finding wrong labels, which is what `paretofit.dataset.quality.level_checks` does. An
-error is always level minus reference, so a positive one means that the level's energy is too high.
+This is the error analysis of a whole dataset (Tables 1 and 3 and Figures 2 and 3 of Baghishov et al., doi
+10.1039/d5dd00294j); `paretofit.dataset.quality.level_checks` looks for wrong labels. An error is always level minus
+reference: if it is positive, the energy of the level is too high.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from paretofit.core import InputError
+from paretofit.dataset.checks import find_first_duplicate
 from paretofit.dataset.labelled import STATUS_CODES
+from paretofit.dataset.quality.summary import format_setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.core import Array
-    from paretofit.dataset.labelled import LabelledStructures, Labels
+    from paretofit.dataset.labelled import DatasetView, Labels
 
 CONFIGURATION_COLUMNS = [
     "level", "config_id", "energy", "reference_energy", "energy_error", "force_rmsd", "atoms", "shortest_vector",
@@ -40,53 +42,53 @@ CORRELATION_COLUMNS = [
 ]  # fmt: skip
 LABEL_COLUMNS = ["n_labels", "n_incomplete", "mean_seconds", "median_seconds"]
 CORRELATED_PROPERTIES = ("shortest_vector", "n_kpoints", "largest_kspacing", "atoms")
-"""What an error may go with; columns of the table of configurations."""
-MIN_FORCE_RMSD_MEV_PER_ANGSTROM = (
-    1e-3  # meV/Å; forces that differ by less are zero by symmetry, which says nothing about a level
-)
-MOST_ATOMS = 20_000  # whose forces are kept for the figures; the errors are always those of all atoms
-_GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, are spread evenly: no rhythm to fall in step with
-_ENOUGH = 10  # pairs, below which the p-value of a rank correlation, which is asymptotic, says nothing
-_EXACT = 1e-9  # as the labeller: a quotient this close above a whole number is that number
+"""Properties whose correlation with the errors is computed; columns of the table of configurations."""
+MIN_FORCE_RMSD_MEV_PER_ANGSTROM = 1e-3  # meV/Å; smaller differences are between forces that are zero by symmetry
+MAX_SAMPLED_ATOMS = 20_000  # atoms whose forces are kept for figures; errors are always those of all atoms
+# Golden ratio: its multiples modulo 1 form a low-discrepancy sequence, so that the sample of atoms does not alias with
+# the period of a cell.
+_GOLDEN_RATIO = 0.6180339887498949
+_MIN_PAIRS = 10  # for p-values of rank correlations, which are asymptotic
+_MESH_TOLERANCE = 1e-9  # as in labelling: a quotient this close above a whole number is that number
 
 
 @dataclass(frozen=True)
 class LevelErrors:
-    """Errors of every convergence level against the last one, the reference.
+    """Errors of every convergence level against the last level, the reference.
 
     Attributes
     ----------
     reference_level : str
-        The level that the others are compared with.
+        The level with which the others are compared.
     reference_configuration : int or None
-        Id of the configuration whose error is taken off in the bulk-shifted column; None where no configuration is
+        Id of the configuration whose error is subtracted in the bulk-shifted column; None if no configuration is
         labelled at every level.
     reference_formula : str
-        Its formula, as in ``"Be2"``; empty without one.
+        Its formula, as in ``"Be2"``, or an empty string.
     settings : DataFrame
-        A row per level, the reference too: ``level``, ``cutoff_ev``, ``kspacing_per_angstrom`` (1/Å with the 2π,
+        A row per level, including the reference: ``level``, ``cutoff_ev``, ``kspacing_per_angstrom`` (1/Å with the 2π,
         or ``"Gamma only"``), ``smearing``, other settings in which the levels differ, ``n_labels`` (complete ones),
-        ``n_incomplete`` (begun or failed, with an energy or a force missing), and ``mean_seconds`` and
-        ``median_seconds`` of the complete ones.
+        ``n_incomplete`` (started or failed, without an energy or a force), and ``mean_seconds`` and ``median_seconds``
+        of the complete ones.
     table : DataFrame
         A row per level below the reference: ``level``, ``n_configurations`` (complete labels at both levels),
-        ``n_left_out`` (those of the dataset that are not), ``energy_rmsd``, ``energy_rmsd_bulk_shifted``,
+        ``n_left_out`` (the other configurations), ``energy_rmsd``, ``energy_rmsd_bulk_shifted``,
         ``energy_rmsd_mean_shifted`` and ``mean_energy_error`` in meV/atom, ``force_rmsd`` of a component in meV/Å.
     configurations : DataFrame
         A row per level below the reference and configuration: the columns `CONFIGURATION_COLUMNS`. ``energy`` and
         ``reference_energy`` are in eV/atom, ``energy_error`` is signed and in meV/atom, ``force_rmsd`` in meV/Å,
-        ``shortest_vector`` in Å over the periodic directions (NaN where there are none), ``n_kpoints`` counts the
-        whole mesh of the level's label and ``largest_kspacing`` is its largest distance in 1/Å with the 2π, over
-        the periodic directions. Both are NaN where neither the label nor the level says what the mesh was.
+        ``shortest_vector`` in Å over the periodic directions (NaN if there are none), ``n_kpoints`` counts the
+        whole mesh of the label and ``largest_kspacing`` is its largest spacing in 1/Å with the 2π, over the periodic
+        directions. Both are NaN if neither the label nor the level records the mesh.
     forces : DataFrame
-        A row per level and force component: the columns `FORCE_COLUMNS`, eV/Å and Å. Of more than `MOST_ATOMS`
-        atoms an evenly spread choice, the same one at every level.
+        A row per level and force component: the columns `FORCE_COLUMNS`, eV/Å and Å. Of more than
+        `MAX_SAMPLED_ATOMS` atoms a uniform sample, the same one at every level.
     correlations : DataFrame
-        A row per level and one of `CORRELATED_PROPERTIES` (column ``property``): Spearman's rank correlation with the size of
-        the energy error and with the force RMSD (``energy_correlation``, ``force_correlation``), their two-sided
+        A row per level and one of `CORRELATED_PROPERTIES` (column ``property``): Spearman's rank correlation with the
+        absolute energy error and with the force RMSD (``energy_correlation``, ``force_correlation``), their two-sided
         p-values (``energy_p_value``, ``force_p_value``) and the numbers of configurations (``n_energies``,
-        ``n_forces``); those whose force RMSD is below `MIN_FORCE_RMSD_MEV_PER_ANGSTROM` do not count for the forces. NaN where either side
-        does not vary, and no p-value for fewer than 10.
+        ``n_forces``, without those whose force RMSD is below `MIN_FORCE_RMSD_MEV_PER_ANGSTROM`). NaN if a quantity
+        does not vary, and no p-value for fewer than 10 configurations.
     """
 
     reference_level: str
@@ -100,7 +102,7 @@ class LevelErrors:
 
 
 def compute_level_errors(
-    dataset: LabelledStructures, levels: Sequence[str], *, reference_configuration: int | None = None
+    dataset: DatasetView, levels: Sequence[str], *, reference_configuration: int | None = None
 ) -> LevelErrors:
     """Compare every level with the last of `levels` on the configurations whose labels are complete at both.
 
@@ -109,14 +111,14 @@ def compute_level_errors(
 
     Parameters
     ----------
-    dataset : LabelledStructures
-        Or a selection of one.
+    dataset : Dataset
+        A dataset or a selection.
     levels : sequence of str
-        Names of convergence levels by cost, the last is the reference.
+        Convergence levels in order of cost; the last is the reference.
     reference_configuration : int, optional
-        Id of the configuration that the bulk shift refers to; by default the one with the lowest energy per atom
-        at the reference among those labelled at every level. With more than one species the lowest energy per
-        atom says more about composition than about stability: name one.
+        Id of the reference configuration of the bulk shift; by default the one with the lowest energy per atom at
+        the reference level, of those labelled at every level. Name one if there are several species, as the lowest
+        energy per atom then depends more on composition than on stability.
 
     Returns
     -------
@@ -125,99 +127,71 @@ def compute_level_errors(
     Raises
     ------
     InputError
-        If `levels` is empty or repeats a level, the dataset lacks one of them or the bulk configuration, that one
-        is not labelled at every level, or no configuration is labelled at both a level and the reference.
+        If `levels` is empty or repeats a level, the dataset lacks a level or the reference configuration, that
+        configuration is not labelled at every level, or no configuration is labelled at a level and the reference.
     """
-    names = _checked_names(levels)
-    reference = dataset.labels(names[-1])
+    names = [str(level) for level in levels]
+    if not names:
+        raise InputError("levels must name at least one convergence level, got none")
+    if (repeated := find_first_duplicate(names)) is not None:
+        raise InputError(f"levels must name each convergence level once; '{repeated}' appears twice")
+    return _compare_levels(dataset, names, dataset.labels(names[-1]), reference_configuration)
+
+
+def _compare_levels(
+    dataset: DatasetView, names: Sequence[str], reference: Labels, reference_configuration: int | None
+) -> LevelErrors:
     if not reference.complete.any():
         raise InputError(f"{dataset.path}: no configuration has an energy and all forces at level '{names[-1]}'")
-    parts = _Parts(settings=[], configurations=[], forces=[], everywhere=reference.complete)
-    geometries, kept = _geometries(dataset), _evenly_spread(int(dataset.n_atoms.sum()))
-    for level in names[:-1]:  # one level's labels in memory at a time, beside the reference
-        _compare(parts, dataset, level, names[-1], reference, geometries, kept)
-    parts.settings.append(_settings_row(dataset, names[-1], reference))
-    chosen = _bulk(dataset, names, reference_configuration, parts.everywhere, reference.energy / dataset.n_atoms)
-    rows = [_table_row(part, chosen, len(dataset)) for part in parts.configurations]
-    correlations = [_correlation(part, name) for part in parts.configurations for name in CORRELATED_PROPERTIES]
+    geometries = _tabulate_geometries(dataset)
+    is_sampled = _sample_atoms(int(dataset.n_atoms.sum()))
+    is_labelled = reference.complete
+    settings, configurations, forces = [], [], []
+    for level in names[:-1]:  # keeps the labels of one level in memory at a time, besides the reference
+        labels = dataset.labels(level)
+        is_shared = np.asarray(labels.complete & reference.complete)
+        if not is_shared.any():
+            raise InputError(
+                f"{dataset.path}: no configuration has an energy and all forces at both level '{level}' and level "
+                f"'{names[-1]}', the reference; omit one of the two"
+            )
+        is_labelled = is_labelled & is_shared
+        settings.append(_collect_settings(dataset, level, labels))
+        rows = _tabulate_errors(labels, reference, geometries).join(_tabulate_meshes(dataset, level, geometries))
+        configurations.append(rows[is_shared].assign(level=level)[CONFIGURATION_COLUMNS])
+        is_kept = is_sampled & np.repeat(is_shared, dataset.n_atoms)
+        forces.append(_tabulate_forces(labels, reference, geometries, is_kept).assign(level=level)[FORCE_COLUMNS])
+    settings.append(_collect_settings(dataset, names[-1], reference))
+    bulk_id = _choose_bulk(dataset, names, reference_configuration, is_labelled, reference.energy / dataset.n_atoms)
+    table = [_summarize_errors(rows, bulk_id, len(dataset)) for rows in configurations]
+    correlations = [_correlate(rows, name) for rows in configurations for name in CORRELATED_PROPERTIES]
     return LevelErrors(
         reference_level=names[-1],
-        reference_configuration=chosen,
-        reference_formula="" if chosen is None else str(dataset.select_ids([chosen])[0].get_chemical_formula()),
-        settings=_settings_table(parts.settings),
-        table=pd.DataFrame(rows, columns=TABLE_COLUMNS),
-        configurations=_joined(parts.configurations, CONFIGURATION_COLUMNS),
-        forces=_joined(parts.forces, FORCE_COLUMNS),
+        reference_configuration=bulk_id,
+        reference_formula="" if bulk_id is None else str(dataset.select_ids([bulk_id])[0].get_chemical_formula()),
+        settings=_tabulate_settings(settings),
+        table=pd.DataFrame(table, columns=TABLE_COLUMNS),
+        configurations=_concatenate(configurations, CONFIGURATION_COLUMNS),
+        forces=_concatenate(forces, FORCE_COLUMNS),
         correlations=pd.DataFrame(correlations, columns=CORRELATION_COLUMNS),
     )
 
 
-@dataclass
-class _Parts:
-    """What the comparison of one level after the other adds to."""
-
-    settings: list[dict[str, Any]]
-    configurations: list[pd.DataFrame]
-    forces: list[pd.DataFrame]
-    everywhere: Array  # (n,) bool, labelled at every level so far
-
-
-def _compare(
-    parts: _Parts,
-    dataset: LabelledStructures,
-    level: str,
-    name: str,
-    reference: Labels,
-    geometries: pd.DataFrame,
-    kept: Array,
-) -> None:
-    """Add one level, compared with the labels of the reference, which is called `name`."""
-    labels = dataset.labels(level)
-    both = _shared(dataset, level, name, labels, reference)
-    rows = _errors(labels, reference, geometries).join(_meshes(dataset, level, geometries))
-    forces = _forces(labels, reference, geometries, both, kept)
-    parts.everywhere = parts.everywhere & both
-    parts.settings.append(_settings_row(dataset, level, labels))
-    parts.configurations.append(rows[both].assign(level=level)[CONFIGURATION_COLUMNS])
-    parts.forces.append(forces.assign(level=level)[FORCE_COLUMNS])
-
-
-def _checked_names(levels: Sequence[str]) -> list[str]:
-    names = [str(level) for level in levels]
-    if not names:
-        raise InputError("levels must name at least one convergence level, got none")
-    if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
-        raise InputError(f"levels must name each convergence level once; '{repeated[0]}' is there twice")
-    return names
-
-
-def _shared(dataset: LabelledStructures, level: str, name: str, labels: Labels, reference: Labels) -> Array:
-    """``(n,) bool``: configurations whose labels are complete at both levels."""
-    both = np.asarray(labels.complete & reference.complete)
-    if not both.any():
-        raise InputError(
-            f"{dataset.path}: no configuration has an energy and all forces at both level '{level}' and level "
-            f"'{name}', the reference; leave out one of the two"
-        )
-    return both
-
-
-def _geometries(dataset: LabelledStructures) -> pd.DataFrame:
-    """A row per configuration: its id, atoms, type, shortest vector (Å) and reciprocal lengths (1/Å with the 2π)."""
-    rows = [_geometry(atoms) for atoms in dataset]
+def _tabulate_geometries(dataset: DatasetView) -> pd.DataFrame:
+    """Tabulate ids, atoms, types, shortest vectors (Å) and lengths of reciprocal vectors (1/Å with the 2π)."""
     columns = ["config_id", "atoms", "config_type", "shortest_vector", "b1", "b2", "b3"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame([_describe_geometry(atoms) for atoms in dataset], columns=columns)
 
 
-def _geometry(atoms: Atoms) -> tuple[Any, ...]:
-    kind = atoms.info.get("config_type", atoms.info.get("kind", "-"))
+def _describe_geometry(atoms: Atoms) -> tuple[Any, ...]:
+    config_type = atoms.info.get("config_type", atoms.info.get("kind", "-"))
     lengths = np.asarray(atoms.cell.lengths())[atoms.pbc]
     shortest = float(lengths.min()) if lengths.all() and lengths.size else np.nan
-    return (atoms.info["config_id"], len(atoms), str(kind), shortest, *_reciprocal(atoms))
+    return (atoms.info["config_id"], len(atoms), str(config_type), shortest, *_compute_reciprocal_lengths(atoms))
 
 
-def _reciprocal(atoms: Atoms) -> Array:
-    """``(3,)`` lengths of the reciprocal vectors in 1/Å with the 2π; 0 along directions that are not periodic."""
+def _compute_reciprocal_lengths(atoms: Atoms) -> Array:
+    """Return ``(3,)`` lengths of the reciprocal vectors in 1/Å with the 2π; 0 along non-periodic directions."""
     try:
         vectors = np.asarray(atoms.cell.complete().reciprocal()[:])
     except (np.linalg.LinAlgError, ValueError):  # the cell spans no volume
@@ -225,14 +199,14 @@ def _reciprocal(atoms: Atoms) -> Array:
     return np.where(atoms.pbc, 2 * np.pi * np.linalg.norm(vectors, axis=1), 0.0)
 
 
-def _meshes(dataset: LabelledStructures, level: str, geometries: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``n_kpoints`` and ``largest_kspacing`` (1/Å): of the label's own mesh, or of the level's spacing."""
+def _tabulate_meshes(dataset: DatasetView, level: str, geometries: pd.DataFrame) -> pd.DataFrame:
+    """Return ``n_kpoints`` and ``largest_kspacing`` (1/Å) of the mesh of each label, or of the spacing of the level."""
     reciprocal = geometries[["b1", "b2", "b3"]].to_numpy(float)
     spacing = dataset.settings(level).get("kspacing_per_angstrom", np.nan)
     mesh = np.ones(reciprocal.shape)  # None: Gamma only
     if spacing is not None:
-        known = isinstance(spacing, int | float) and spacing > 0
-        mesh = np.maximum(1, np.ceil(reciprocal / (spacing if known else np.nan) - _EXACT))
+        is_valid = isinstance(spacing, int | float) and spacing > 0
+        mesh = np.maximum(1, np.ceil(reciprocal / (spacing if is_valid else np.nan) - _MESH_TOLERANCE))
     for k, record in enumerate(dataset.label_records(level)):
         points = record.get("kpts")
         if isinstance(points, list) and len(points) == 3 and all(isinstance(n, int) and n > 0 for n in points):
@@ -241,8 +215,8 @@ def _meshes(dataset: LabelledStructures, level: str, geometries: pd.DataFrame) -
     return pd.DataFrame({"n_kpoints": mesh.prod(axis=1), "largest_kspacing": np.where(distance > 0, distance, np.nan)})
 
 
-def _errors(labels: Labels, reference: Labels, geometries: pd.DataFrame) -> pd.DataFrame:
-    """The geometries with energies per atom (eV), their error (meV/atom) and the force RMSD (meV/Å)."""
+def _tabulate_errors(labels: Labels, reference: Labels, geometries: pd.DataFrame) -> pd.DataFrame:
+    """Add energies per atom (eV), their errors (meV/atom) and force RMSDs (meV/Å) to the geometries."""
     atoms = geometries["atoms"].to_numpy()
     squares = ((labels.forces - reference.forces) ** 2).sum(axis=1)
     return geometries.assign(
@@ -253,64 +227,62 @@ def _errors(labels: Labels, reference: Labels, geometries: pd.DataFrame) -> pd.D
     )
 
 
-def _forces(labels: Labels, reference: Labels, geometries: pd.DataFrame, both: Array, kept: Array) -> pd.DataFrame:
-    """A row per force component (eV/Å) of the atoms that are kept, in the configurations labelled at both."""
-    atoms = geometries["atoms"].to_numpy()
-    chosen = kept & np.repeat(both, atoms)
-    rows = 3 * np.bincount(np.repeat(np.arange(len(atoms)), atoms)[chosen], minlength=len(atoms))
-    repeated = geometries[["config_id", "shortest_vector"]].loc[np.repeat(geometries.index, rows)]
-    return repeated.assign(force=labels.forces[chosen].ravel(), reference=reference.forces[chosen].ravel())
+def _tabulate_forces(labels: Labels, reference: Labels, geometries: pd.DataFrame, is_kept: Array) -> pd.DataFrame:
+    """Return a row per force component (eV/Å) of the atoms to keep, (n_atoms,) bool."""
+    n_components = 3 * labels.sum_over_atoms(is_kept).astype(int)
+    rows = geometries[["config_id", "shortest_vector"]].loc[np.repeat(geometries.index, n_components)]
+    return rows.assign(force=labels.forces[is_kept].ravel(), reference=reference.forces[is_kept].ravel())
 
 
-def _evenly_spread(n: int) -> Array:
-    """``(n,) bool``: at most about `MOST_ATOMS` of n atoms, in no rhythm that a cell or a molecule could share."""
-    return np.asarray((np.arange(n) * _GOLDEN) % 1.0 < MOST_ATOMS / max(n, 1))
+def _sample_atoms(n: int) -> Array:
+    """Return ``(n,) bool``: a uniform sample of at most about `MAX_SAMPLED_ATOMS` of n atoms."""
+    return np.asarray((np.arange(n) * _GOLDEN_RATIO) % 1.0 < MAX_SAMPLED_ATOMS / max(n, 1))
 
 
-def _bulk(
-    dataset: LabelledStructures, names: Sequence[str], bulk: int | None, everywhere: Array, energy: Array
+def _choose_bulk(
+    dataset: DatasetView, names: Sequence[str], bulk_id: int | None, is_labelled: Array, energy: Array
 ) -> int | None:
-    """The id of the bulk configuration: the one asked for, or the lowest in energy (eV/atom) of those that may be."""
-    if bulk is None:
-        lowest = np.argmin(np.where(everywhere, energy, np.inf))
-        return int(dataset.ids[lowest]) if everywhere.any() else None
-    one = dataset.select_ids([bulk])
+    """Check the requested bulk configuration, or choose the labelled one with the lowest energy per atom (eV)."""
+    if bulk_id is None:
+        lowest = np.argmin(np.where(is_labelled, energy, np.inf))
+        return int(dataset.ids[lowest]) if is_labelled.any() else None
+    bulk = dataset.select_ids([bulk_id])
     for level in names:
-        if not one.labels(level).complete.all():
+        if not bulk.labels(level).complete.all():
             raise InputError(
-                f"{dataset.path}: configuration {bulk} cannot serve as the bulk reference, because it lacks an energy "
-                f"or forces at level '{level}'; name one that is labelled at every level"
+                f"{dataset.path}: configuration {bulk_id} cannot be the bulk reference, because it lacks an energy or "
+                f"forces at level '{level}'; name a configuration that is labelled at every level"
             )
-    return int(bulk)
+    return int(bulk_id)
 
 
-def _table_row(rows: pd.DataFrame, bulk: int | None, n: int) -> tuple[Any, ...]:
-    """One row of the table, in the order of `TABLE_COLUMNS`."""
+def _summarize_errors(rows: pd.DataFrame, bulk_id: int | None, n: int) -> tuple[Any, ...]:
+    """Return a row of the table, in the order of `TABLE_COLUMNS`."""
     error = rows["energy_error"].to_numpy(float)
-    shift = np.nan if bulk is None else error[rows["config_id"].to_numpy() == bulk][0]
+    bulk_error = np.nan if bulk_id is None else error[rows["config_id"].to_numpy() == bulk_id][0]
     squares = np.average(rows["force_rmsd"].to_numpy(float) ** 2, weights=rows["atoms"].to_numpy(float))
-    shifted = [float(np.sqrt(np.mean((error - by) ** 2))) for by in (0.0, shift, error.mean())]
-    return (rows["level"].iloc[0], len(rows), n - len(rows), *shifted, float(error.mean()), float(np.sqrt(squares)))
+    rmsds = [float(np.sqrt(np.mean((error - shift) ** 2))) for shift in (0.0, bulk_error, error.mean())]
+    return (rows["level"].iloc[0], len(rows), n - len(rows), *rmsds, float(error.mean()), float(np.sqrt(squares)))
 
 
-def _correlation(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
-    """One row of the correlations, in the order of `CORRELATION_COLUMNS`."""
+def _correlate(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
+    """Return a row of the correlations, in the order of `CORRELATION_COLUMNS`."""
     known = rows[rows[name].notna()]
     moved = known[known["force_rmsd"] >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
-    energy = _spearman(known["energy_error"].abs().to_numpy(float), known[name].to_numpy(float))
-    force = _spearman(moved["force_rmsd"].to_numpy(float), moved[name].to_numpy(float))
+    energy = _compute_rank_correlation(known["energy_error"].abs(), known[name])
+    force = _compute_rank_correlation(moved["force_rmsd"], moved[name])
     return (rows["level"].iloc[0], name, len(known), *energy, len(moved), *force)
 
 
-def _spearman(first: Array, second: Array) -> tuple[float, float]:
-    """Rank correlation and two-sided p-value; NaN where there are too few pairs or one side does not vary."""
+def _compute_rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
+    """Return the rank correlation and its two-sided p-value; NaN for too few pairs or a constant quantity."""
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan, np.nan
     result = spearmanr(first, second)
-    return float(result.statistic), float(result.pvalue) if len(first) >= _ENOUGH else np.nan
+    return float(result.statistic), float(result.pvalue) if len(first) >= _MIN_PAIRS else np.nan
 
 
-def _settings_row(dataset: LabelledStructures, level: str, labels: Labels) -> dict[str, Any]:
+def _collect_settings(dataset: DatasetView, level: str, labels: Labels) -> dict[str, Any]:
     complete = labels.complete
     seconds = labels.seconds[complete & np.isfinite(labels.seconds)]
     return {
@@ -323,43 +295,35 @@ def _settings_row(dataset: LabelledStructures, level: str, labels: Labels) -> di
     }
 
 
-def _settings_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The settings that Table 1 has, and those others in which the levels differ."""
-    first, last = ["cutoff_ev", "kspacing_per_angstrom", "smearing"], LABEL_COLUMNS
-    others = {key: None for row in rows for key in row if key not in {"level", *first, *last}}
+def _tabulate_settings(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Tabulate the settings of Table 1, and the other settings in which the levels differ."""
+    known = {"level", "cutoff_ev", "kspacing_per_angstrom", "smearing", *LABEL_COLUMNS}
+    others = dict.fromkeys(key for row in rows for key in row if key not in known)
     differing = [key for key in others if any(row.get(key) != rows[0].get(key) for row in rows)]
+    spacings = [row.get("kspacing_per_angstrom", np.nan) for row in rows]
     return pd.DataFrame(
         {
             "level": [row["level"] for row in rows],
             "cutoff_ev": [np.nan if row.get("cutoff_ev") is None else row["cutoff_ev"] for row in rows],
-            "kspacing_per_angstrom": [_spacing(row) for row in rows],
-            "smearing": [_smearing(row.get("smearing")) for row in rows],
-            **{key: [_text(row.get(key)) for row in rows] for key in differing},
-            **{key: [row[key] for row in rows] for key in last},
+            "kspacing_per_angstrom": ["Gamma only" if spacing is None else spacing for spacing in spacings],
+            "smearing": [_format_smearing(row.get("smearing")) for row in rows],
+            **{key: [_format_optional(row.get(key)) for row in rows] for key in differing},
+            **{key: [row[key] for row in rows] for key in LABEL_COLUMNS},
         }
     )
 
 
-def _spacing(row: Mapping[str, Any]) -> Any:
-    """The k-point spacing as it is written in Table 1; NaN where it is not recorded."""
-    spacing = row.get("kspacing_per_angstrom", np.nan)
-    return "Gamma only" if spacing is None else spacing
-
-
-def _smearing(value: Any) -> str:
-    """``"methfessel-paxton of order 1, 0.2 eV"`` of the labeller's record, anything else as it stands."""
+def _format_smearing(value: Any) -> str:
+    """Format a record of the labelling as ``"methfessel-paxton of order 1, 0.2 eV"``, other values unchanged."""
     if not isinstance(value, dict) or not {"method", "width_ev"} <= set(value):
-        return _text(value)
+        return _format_optional(value)
     order = f" of order {value['order']}" if value["method"] == "methfessel-paxton" and "order" in value else ""
     return f"{value['method']}{order}, {value['width_ev']} eV"
 
 
-def _text(value: Any) -> str:
-    """A setting as people read it; ``"–"`` where it is not recorded."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items())
-    return "–" if value is None else str(value)
+def _format_optional(value: Any) -> str:
+    return "–" if value is None else format_setting(value)
 
 
-def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(columns))
+def _concatenate(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))

@@ -1,10 +1,10 @@
-"""What is in a dataset, and what in it deserves a second look before money is spent on it."""
+"""Summary of a dataset: counts, ranges, and warnings about suspicious structures and labels."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,24 +13,27 @@ from ase.geometry import minkowski_reduce
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.spatial import cKDTree
 
+from paretofit.core import list_first
+from paretofit.dataset.checks import MIN_CELL_VECTOR_LENGTH
 from paretofit.dataset.quality.level_checks import find_level_warnings
 from paretofit.dataset.quality.unit_checks import find_unit_warnings
 
 if TYPE_CHECKING:
-    from paretofit.core import Array
-    from paretofit.dataset.labelled import LabelledStructures, Labels
+    from collections.abc import Callable
 
-TOO_CLOSE = 0.6  # of the sum of covalent radii
-NET_FORCE = 0.01  # eV/Å for each atom; plane-wave codes leave a few meV/Å
-FLAT = 1e-6  # least singular value of the normalised cell vectors
-SHORTEST = 1e-6  # Å
-SHOWN = 5
-HEADER = "level      energies  forces stresses  failed    mean s         energy, eV/atom  max force, eV/Å"
+    from paretofit.core import Array
+    from paretofit.dataset.labelled import DatasetView, Labels
+
+MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
+MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
+MIN_SINGULAR_VALUE = 1e-6  # of normalized cell vectors
+MAX_LISTED_ITEMS = 5
+TABLE_HEADER = "level      energies  forces stresses  failed    mean s         energy, eV/atom  max force, eV/Å"
 
 
 @dataclass(frozen=True)
 class LevelSummary:
-    """Labels of one level: counts, cost, and ranges (eV/atom, eV/Å); NaN where there are none."""
+    """Labels of one level: counts, cost, and ranges (eV/atom, eV/Å); NaN without labels."""
 
     name: str
     settings: dict[str, Any]
@@ -58,79 +61,98 @@ class DatasetSummary:
     warnings: list[str]
 
 
-def describe_dataset(dataset: LabelledStructures) -> DatasetSummary:
-    """Summarise a dataset and look for trouble.
+def describe_dataset(dataset: DatasetView) -> DatasetSummary:
+    """Summarize a dataset and check its structures and labels.
 
-    Warnings are given for duplicate configurations, periodic cells without volume, atoms closer than 0.6 of the
-    sum of their covalent radii, missing or failed labels, negative costs, forces that do not sum to zero, and
-    units or signs that look wrong.
+    Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 of the sum of their
+    covalent radii, missing or failed labels, negative costs, forces that do not sum to zero, and suspicious units or
+    signs.
 
     Parameters
     ----------
-    dataset : LabelledStructures
+    dataset : DatasetView
 
     Returns
     -------
-    DatasetInfo
+    DatasetSummary
         Volumes in Å³/atom, over configurations that are periodic in three directions and have a volume.
     """
-    species: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    seen: dict[str, int] = {}
-    duplicates, close, flat, volumes = [], [], [], []
-    for atoms in dataset:
-        identity = atoms.info["config_id"]
-        species.update(atoms.get_chemical_symbols())
-        kinds[str(atoms.info.get("config_type", "-"))] += 1
-        first = seen.setdefault(fingerprint_geometry(atoms), identity)
-        if first != identity:
-            duplicates.append(f"{identity} = {first}")
-        if not _independent(atoms.cell[atoms.pbc]):
-            flat.append(str(identity))
-            continue
-        if atoms.pbc.all():
-            volumes.append(atoms.cell.volume / len(atoms))
-        if has_close_atoms(atoms):
-            close.append(str(identity))
-    warnings = _structure_warnings(duplicates, flat, close)
+    survey = _survey_structures(dataset)
+    warnings = _find_structure_warnings(survey)
     levels = []
-    for name in dataset.levels:  # one level's labels in memory at a time
-        levels.append(_summarise(name, dataset.settings(name), labels := dataset.labels(name)))
-        warnings.extend(_label_warnings(name, labels, dataset.ids))
-    warnings.extend(find_unit_warnings(dataset))
-    warnings.extend(find_level_warnings(dataset))
-    sizes = dataset.n_atoms
+    for name in dataset.levels:  # keeps the labels of one level in memory at a time
+        labels = dataset.labels(name)
+        levels.append(_summarize_level(name, dataset.settings(name), labels))
+        warnings += _find_label_warnings(name, labels, dataset.ids)
+    warnings += find_unit_warnings(dataset) + find_level_warnings(dataset)
+    sizes, volumes = dataset.n_atoms, survey.volumes
     return DatasetSummary(
         path=str(dataset.path),
         n_configurations=len(dataset),
         n_atoms=int(sizes.sum()),
         atoms_range=(int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0),
-        species=dict(species),
-        config_types=dict(kinds.most_common()),
+        species=dict(survey.species),
+        config_types=dict(survey.config_types.most_common()),
         volume_range=(min(volumes, default=np.nan), max(volumes, default=np.nan)),
         levels=levels,
         warnings=warnings,
     )
 
 
-def _structure_warnings(duplicates: list[str], flat: list[str], close: list[str]) -> list[str]:
-    warnings = []
-    if duplicates:
-        warnings.append(f"{len(duplicates)} duplicate configurations: {_some(duplicates)}")
-    if flat:
-        warnings.append(
-            f"{len(flat)} configurations are periodic along vectors that span no volume: {_some(flat)}; correct "
-            "their cells, or nothing can be computed for them"
-        )
-    if close:
-        warnings.append(
-            f"{len(close)} configurations have atoms closer than {TOO_CLOSE} of the sum of their covalent "
-            f"radii: {_some(close)}"
-        )
-    return warnings
+@dataclass
+class _Survey:
+    """Counts and findings of the structures of a dataset; `duplicates`, `flat` and `close` list configurations."""
+
+    species: Counter[str] = field(default_factory=Counter)
+    config_types: Counter[str] = field(default_factory=Counter)
+    volumes: list[float] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    flat: list[int] = field(default_factory=list)
+    close: list[int] = field(default_factory=list)
 
 
-def _summarise(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
+def _survey_structures(dataset: DatasetView) -> _Survey:
+    survey = _Survey()
+    first_ids: dict[str, int] = {}
+    for atoms in dataset:
+        config_id = atoms.info["config_id"]
+        survey.species.update(atoms.get_chemical_symbols())
+        survey.config_types[str(atoms.info.get("config_type", "-"))] += 1
+        first_id = first_ids.setdefault(fingerprint_geometry(atoms), config_id)
+        if first_id != config_id:
+            survey.duplicates.append(f"{config_id} = {first_id}")
+        if not _are_independent(atoms.cell[atoms.pbc]):
+            survey.flat.append(config_id)
+            continue
+        if atoms.pbc.all():
+            survey.volumes.append(atoms.cell.volume / len(atoms))
+        if has_close_atoms(atoms):
+            survey.close.append(config_id)
+    return survey
+
+
+def _find_structure_warnings(survey: _Survey) -> list[str]:
+    findings: list[tuple[list[Any], str, str]] = [
+        (survey.duplicates, "duplicate configurations", ""),
+        (
+            survey.flat,
+            "configurations are periodic along vectors that span no volume",
+            "; correct their cells, because nothing can be computed for them",
+        ),
+        (
+            survey.close,
+            f"configurations have atoms closer than {MIN_DISTANCE_RATIO} of the sum of their covalent radii",
+            "",
+        ),
+    ]
+    return [
+        f"{len(items)} {text}: {list_first(items, MAX_LISTED_ITEMS)}{advice}"
+        for items, text, advice in findings
+        if items
+    ]
+
+
+def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
     sizes = np.diff(labels.offsets)
     per_atom = labels.energy / sizes
     return LevelSummary(
@@ -139,96 +161,103 @@ def _summarise(name: str, settings: dict[str, Any], labels: Labels) -> LevelSumm
         n_energies=int(np.isfinite(labels.energy).sum()),
         n_forces=int(labels.forces_complete.sum()),
         n_stresses=int(np.isfinite(labels.stress).all(axis=1).sum()),
-        n_failed=int((labels.status == 2).sum()),
-        mean_seconds=_finite(np.mean, labels.seconds),
-        energy_range=(_finite(np.min, per_atom), _finite(np.max, per_atom)),
-        max_force=_finite(np.max, np.linalg.norm(labels.forces, axis=1)),
+        n_failed=int(labels.failed.sum()),
+        mean_seconds=apply_to_finite(np.mean, labels.seconds),
+        energy_range=(apply_to_finite(np.min, per_atom), apply_to_finite(np.max, per_atom)),
+        max_force=apply_to_finite(np.max, np.linalg.norm(labels.forces, axis=1)),
     )
 
 
-def _independent(vectors: Array) -> bool:
-    """Whether cell vectors, (n, 3), span n dimensions: none is zero, no three lie in one plane."""
+def _are_independent(vectors: Array) -> bool:
+    """Return whether cell vectors, (n, 3), span n dimensions."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not len(vectors) or (lengths < SHORTEST).any():
+    if not len(vectors) or (lengths < MIN_CELL_VECTOR_LENGTH).any():
         return not len(vectors)
-    return bool(np.linalg.matrix_rank(vectors / lengths, tol=FLAT) == len(vectors))
+    return bool(np.linalg.matrix_rank(vectors / lengths, tol=MIN_SINGULAR_VALUE) == len(vectors))
 
 
-def has_close_atoms(atoms: Atoms, min_distance_ratio: float = TOO_CLOSE) -> bool:
-    """Whether two atoms, or an atom and its own image, are closer than `min_distance_ratio` of the sum of their covalent radii."""
-    spanned = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    spanned.cell[~atoms.pbc] = 0.0  # a vector along which nothing is periodic may be anything; zero always works
-    reach = np.array(natural_cutoffs(atoms, mult=min_distance_ratio))
-    return _crowded(spanned, reach) or len(neighbor_list("i", spanned, reach)) > 0
+def has_close_atoms(atoms: Atoms, min_distance_ratio: float = MIN_DISTANCE_RATIO) -> bool:
+    """Return whether two atoms, or an atom and its image, are too close.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    min_distance_ratio : float
+        Minimum distance relative to the sum of the covalent radii.
+    """
+    structure = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    structure.cell[~atoms.pbc] = 0.0  # vectors along directions that are not periodic may be arbitrary
+    radii = np.array(natural_cutoffs(atoms, mult=min_distance_ratio))
+    return _is_crowded(structure, radii) or len(neighbor_list("i", structure, radii)) > 0
 
 
-def _crowded(atoms: Atoms, reach: Array) -> bool:
-    """Whether some atoms are so close that a list of all that are could fill the memory: a quick look beforehand.
+def _is_crowded(atoms: Atoms, radii: Array) -> bool:
+    """Return whether atoms are so close that a neighbour list could fill the memory.
 
-    What it leaves has shortest lattice vectors and nearest atoms at a distance, so that neighbours are few.
+    Other structures have lattice vectors and nearest neighbours that are long enough for a short list.
     """
     if atoms.pbc.any():
         try:
             cell = minkowski_reduce(atoms.cell, atoms.pbc)[0]
-        except RuntimeError:  # flat beyond what numbers can hold
+        except RuntimeError:  # numerically flat
             return True
-        if np.linalg.norm(cell[atoms.pbc], axis=1).min() < 2 * reach.max(initial=0.0):
+        if np.linalg.norm(cell[atoms.pbc], axis=1).min() < 2 * radii.max(initial=0.0):
             return True
         atoms.set_cell(cell)
         atoms.wrap()
-    near = cKDTree(atoms.positions).query(atoms.positions, k=2)[0][:, 1]
-    return bool(near.min(initial=np.inf) < 2 * reach.min(initial=np.inf))
+    distances = cKDTree(atoms.positions).query(atoms.positions, k=2)[0][:, 1]
+    return bool(distances.min(initial=np.inf) < 2 * radii.min(initial=np.inf))
 
 
-def _label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
+def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
     warnings = []
     missing = ids[~labels.complete]
-    few = 2 * len(missing) > len(ids) and not (labels.status == 2).any()  # a level that only some were meant to have
-    if len(missing) and not few:
-        warnings.append(f"level {name}: {len(missing)} labels are missing or incomplete: {_some(missing)}")
+    is_partial = (
+        2 * len(missing) > len(ids) and not labels.failed.any()
+    )  # most configurations were never to be labelled
+    if len(missing) and not is_partial:
+        listed = list_first(missing, MAX_LISTED_ITEMS)
+        warnings.append(f"level {name}: {len(missing)} labels are missing or incomplete: {listed}")
     negative = ids[labels.seconds < 0]
     if len(negative):
-        warnings.append(f"level {name}: {len(negative)} labels have a negative cost: {_some(negative)}")
-    net = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
-    size = np.linalg.norm(net, axis=1) / np.diff(labels.offsets)
-    bad = np.flatnonzero(size > NET_FORCE)
-    if len(bad):
-        worst = bad[np.argmax(size[bad])]
+        listed = list_first(negative, MAX_LISTED_ITEMS)
+        warnings.append(f"level {name}: {len(negative)} labels have a negative cost: {listed}")
+    net_forces = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
+    force_per_atom = np.linalg.norm(net_forces, axis=1) / np.diff(labels.offsets)
+    n_unbalanced = int((force_per_atom > MAX_NET_FORCE).sum())
+    if n_unbalanced:
+        largest = np.nanargmax(force_per_atom)
         warnings.append(
-            f"level {name}: forces do not sum to zero in {len(bad)} labels (more than {NET_FORCE} eV/Å for each "
-            f"atom; the largest is {size[worst]:.3g} in configuration {ids[worst]})"
+            f"level {name}: forces do not sum to zero in {n_unbalanced} labels (more than {MAX_NET_FORCE} eV/Å per "
+            f"atom; the largest is {force_per_atom[largest]:.3g} in configuration {ids[largest]})"
         )
     return warnings
 
 
-def _finite(function: Any, values: Array) -> float:
-    kept = values[np.isfinite(values)]
-    return float(function(kept)) if kept.size else float("nan")
+def apply_to_finite(function: Callable[[Array], Any], values: Array) -> float:
+    """Apply a reduction such as the mean to the finite values; NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(function(finite)) if finite.size else float("nan")
 
 
 def fingerprint_geometry(atoms: Atoms) -> str:
-    """Equal for equal geometries, up to 1e-5 Å and a translation of all atoms."""
+    """Return a text that is equal for equal geometries, up to 1e-5 Å and a translation of all atoms."""
     offsets = atoms.positions - atoms.positions[0]
     rounded = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0
     key = rounded.tobytes() + atoms.numbers.tobytes() + np.asarray(atoms.pbc).tobytes()
     return hashlib.sha256(key).hexdigest()
 
 
-def _some(items: Any) -> str:
-    shown = [str(item) for item in items[:SHOWN]]
-    return ", ".join(shown) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
-
-
 def format_dataset_info(info: DatasetSummary) -> str:
-    """The summary as plain text: a table with a line for each level, their settings, and the warnings."""
+    """Format a summary as plain text: a table of the levels, their settings, and the warnings."""
     lines = [
         f"{info.path}: {info.n_configurations} configurations, {info.n_atoms} atoms",
         f"atoms:    {info.atoms_range[0]} to {info.atoms_range[1]} in each",
-        f"species:  {_counts(info.species)}",
-        f"types:    {_counts(info.config_types)}",
+        f"species:  {format_setting(info.species)}",
+        f"types:    {format_setting(info.config_types)}",
         f"volume:   {info.volume_range[0]:.2f} to {info.volume_range[1]:.2f} Å³/atom",
         "",
-        HEADER,
+        TABLE_HEADER,
     ]
     for level in info.levels:
         low, high = level.energy_range
@@ -236,25 +265,24 @@ def format_dataset_info(info: DatasetSummary) -> str:
             f"{level.name:<10}{level.n_energies:>9}{level.n_forces:>8}{level.n_stresses:>9}{level.n_failed:>8}"
             f"{level.mean_seconds:>10.2f}{f'{low:.3f} to {high:.3f}':>24}{level.max_force:>17.3f}"
         )
-    lines += ["", *_settings_lines(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
+    lines += ["", *_format_settings(info.levels), "", *(f"warning: {text}" for text in info.warnings or [])]
     return "\n".join(lines + ([] if info.warnings else ["no warnings"]))
 
 
-def _settings_lines(levels: list[LevelSummary]) -> list[str]:
-    """Settings that all levels share once, the others for each level."""
+def _format_settings(levels: list[LevelSummary]) -> list[str]:
+    """Format the settings that all levels share once, and the others for each level."""
     if not levels:
         return ["no levels"]
-    first = levels[0].settings
-    shared = {key for key, value in first.items() if all(one.settings.get(key) == value for one in levels)}
-    lines = [f"all levels: {key}: {_plain(first[key])}" for key in sorted(shared)] if len(levels) > 1 else []
-    own = {one.name: {k: v for k, v in one.settings.items() if len(levels) == 1 or k not in shared} for one in levels}
-    lines += [f"level {name}: {_plain(settings)}" for name, settings in own.items() if settings]
+    first = levels[0].settings if len(levels) > 1 else {}
+    shared = {key for key, value in first.items() if all(level.settings.get(key) == value for level in levels)}
+    lines = [f"all levels: {key}: {format_setting(first[key])}" for key in sorted(shared)]
+    others = {
+        level.name: {key: value for key, value in level.settings.items() if key not in shared} for level in levels
+    }
+    lines += [f"level {name}: {format_setting(settings)}" for name, settings in others.items() if settings]
     return lines or ["no settings are recorded with the levels"]
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
-
-
-def _plain(value: Any) -> str:
+def format_setting(value: Any) -> str:
+    """Format a setting, of a mapping its keys and values, for people to read."""
     return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)

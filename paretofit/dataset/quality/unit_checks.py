@@ -1,38 +1,42 @@
-"""Units and signs that look wrong in a dataset's labels, where the numbers themselves can tell.
+"""Detection of wrong units and signs from the values of the labels.
 
-Between levels: labels of the same configurations differ by convergence, not by 27.2. Within a level: the energy must
-change with the volume as the stress says, dE = V tr(stress)/3 dlnV, and what is compressed must push outwards. Each
-check speaks only where the numbers leave no doubt: levels far from convergence must not raise an alarm.
+Between levels, labels of the same configurations differ by convergence, and not by a factor of 27.2. Within a level,
+the energy changes with the volume according to the stress, dE = V tr(stress)/3 dlnV, and compressed cells have a
+negative stress. Each check reports only unambiguous cases, so that levels far from convergence cause no warning.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from ase import units
 from scipy.stats import spearmanr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from paretofit.core import Array
-    from paretofit.dataset.labelled import LabelledStructures, Labels
+    from paretofit.dataset.labelled import DatasetView, Labels
 
-LEAST = 5  # labels, below which nothing is said
-ALIKE = 0.9  # least correlation between two levels,
-CERTAIN = 0.7  # and its least value at three standard errors below (Fisher's transformation)
-CLOSE = 0.15  # of a factor, in its logarithm
-CURVE = 0.95  # least correlation of the energy with the integral of the stress
-CURVE_LEAST = 8  # points of a curve
-SMOOTH = 0.3  # most of sum (E_k+1 - E_k)^2 / sum (E_k - mean)^2: about 2 for noise, below 0.15 for an equation of state
-CURVE_CLOSE = 0.4
-SPAN = 1.05  # least ratio of volumes
-LARGEST = 10.0  # eV/Å³, 1602 GPa
-TENSION = 0.3  # eV/Å³, 48 GPa: more than any solid stands
-UNORDERED = -0.5  # rank correlation of stress with volume
-CHANCE = 1e-3
+T = TypeVar("T")
+
+MIN_LABELS = 5
+MIN_CORRELATION = 0.9  # between two levels
+MIN_CORRELATION_BOUND = 0.7  # the same at three standard errors below (Fisher's transformation)
+MAX_LOG_DIFFERENCE = 0.15  # of a ratio from the factor between two units
+MIN_CURVE_CORRELATION = 0.95  # of the energy with the integral of the stress
+MIN_CURVE_POINTS = 8
+# Of sum (E_k+1 - E_k)^2 / sum (E_k - mean)^2, which is about 2 for noise, and below 0.15 for an equation of state.
+MAX_ROUGHNESS = 0.3
+MAX_CURVE_LOG_DIFFERENCE = 0.4  # of a slope from the factor between two units
+MIN_VOLUME_RATIO = 1.05  # of the largest and the smallest cell
+MAX_STRESS = 10.0  # eV/Å³, 1602 GPa
+MAX_TENSION = 0.3  # eV/Å³, 48 GPa, more than any solid withstands
+MAX_RANK_CORRELATION = -0.5  # of stress with volume
+MAX_P_VALUE = 1e-3
 WRONG_SIGN = "the opposite of ASE's sign (negative in compression)"
 
 ENERGY_UNITS = {
@@ -53,11 +57,11 @@ STRESS_UNITS = {"GPa": 1 / units.GPa, "kbar": 1e-3 / units.bar, "bar": 1 / units
 
 @dataclass(frozen=True)
 class _Quantity:
-    """One kind of label: what it is called, its unit, and the size of 1 in that unit in other units."""
+    """A quantity of labels: its name, its unit, and the value of one such unit in other units."""
 
     name: str
     unit: str
-    others: dict[str, float]
+    other_units: dict[str, float]
 
 
 ENERGY = _Quantity("energies", "eV", ENERGY_UNITS)
@@ -65,167 +69,168 @@ FORCES = _Quantity("forces", "eV/Å", FORCE_UNITS)
 STRESS = _Quantity("stresses", "eV/Å³", STRESS_UNITS)
 
 
-def find_unit_warnings(dataset: LabelledStructures) -> list[str]:
-    """Look for labels in another unit than eV and Å, or of the opposite sign.
+def find_unit_warnings(dataset: DatasetView) -> list[str]:
+    """Find labels in units other than eV and Å, and labels of the opposite sign.
 
     Parameters
     ----------
-    dataset : LabelledStructures
+    dataset : Dataset
 
     Returns
     -------
     list of str
-        A sentence for each suspicion; empty where there is none, or too few labels to tell.
+        A message for each suspicion; empty also if there are too few labels.
     """
     if not dataset.levels or not len(dataset):
         return []
-    sizes, volumes, groups = _geometry(dataset)
-    last = _reference(dataset)
-    reference = dataset.labels(last)
+    volumes, groups = _describe_geometries(dataset)
+    reference_level = _choose_reference(dataset)
+    reference = dataset.labels(reference_level)
     warnings = []
     for level in dataset.levels:
-        labels = reference if level == last else dataset.labels(level)
+        labels = reference if level == reference_level else dataset.labels(level)
         if labels is not reference:
-            warnings += _against(level, labels, last, reference, sizes)
-        warnings += _within(level, labels, sizes, volumes, groups)
-    return warnings
+            warnings += _compare_levels(level, labels, reference_level, reference, dataset.n_atoms)
+        warnings.append(_check_level(level, labels, labels.energy / dataset.n_atoms, volumes, groups))
+    return [text for text in warnings if text]
 
 
-def _geometry(dataset: LabelledStructures) -> tuple[Array, Array, Array]:
-    """Atoms, volumes per atom (NaN where not periodic in three directions), and numbers of comparable groups."""
+def _describe_geometries(dataset: DatasetView) -> tuple[Array, Array]:
+    """Return volumes per atom (NaN unless periodic in three directions), and groups of composition and type."""
     volumes, kinds = [], []
     for atoms in dataset:
-        bulk = atoms.pbc.all() and atoms.cell.volume > 0
-        volumes.append(atoms.cell.volume / len(atoms) if bulk else np.nan)
-        kinds.append((atoms.symbols.formula.reduce()[0].format("hill"), str(atoms.info.get("config_type"))))
-    numbers = {kind: k for k, kind in enumerate(dict.fromkeys(kinds))}
-    return dataset.n_atoms, np.array(volumes), np.array([numbers[kind] for kind in kinds])
+        has_volume = atoms.pbc.all() and atoms.cell.volume > 0
+        volumes.append(atoms.cell.volume / len(atoms) if has_volume else np.nan)
+        kinds.append(f"{atoms.symbols.formula.reduce()[0]:hill} {atoms.info.get('config_type')}")
+    return np.array(volumes), np.unique(kinds, return_inverse=True)[1]
 
 
-def _reference(dataset: LabelledStructures) -> str:
-    """The last level that not only a few configurations have."""
+def _choose_reference(dataset: DatasetView) -> str:
+    """Return the last level with at least half as many labels as the level with the most."""
     counts = {level: int(dataset.labels(level).complete.sum()) for level in dataset.levels}
     return [level for level, count in counts.items() if 2 * count >= max(counts.values())][-1]
 
 
-def _against(level: str, labels: Labels, other: str, reference: Labels, sizes: Array) -> list[str]:
-    """Suspicions from the labels that two levels share."""
-    both = labels.complete & reference.complete
-    if both.sum() < LEAST:
+def _compare_levels(level: str, labels: Labels, other: str, reference: Labels, sizes: Array) -> list[str]:
+    """Return suspicions from the labels that two levels share; an empty string where a check finds nothing."""
+    is_shared = labels.complete & reference.complete
+    if is_shared.sum() < MIN_LABELS:
         return []
-    atoms = np.repeat(both, sizes)
-    stresses = both & np.isfinite(labels.stress).all(axis=1) & np.isfinite(reference.stress).all(axis=1)
-    energies = [(one.energy / sizes)[both] for one in (labels, reference)]
-    found = [
-        _compare(ENERGY, level, other, *(one - one.mean() for one in energies)),
-        _compare(FORCES, level, other, labels.forces[atoms].ravel(), reference.forces[atoms].ravel()),
-        _compare(STRESS, level, other, labels.stress[stresses].ravel(), reference.stress[stresses].ravel()),
-        _energy_per_atom(level, other, labels.energy[both], reference.energy[both], sizes[both]),
+    atoms = np.repeat(is_shared, sizes)
+    stresses = is_shared & np.isfinite(labels.stress).all(axis=1) & np.isfinite(reference.stress).all(axis=1)
+    energies = (labels.energy[is_shared], reference.energy[is_shared])
+    per_atom = [energy / sizes[is_shared] for energy in energies]
+    return [
+        _compare_values(ENERGY, level, other, *(energy - energy.mean() for energy in per_atom)),
+        _compare_values(FORCES, level, other, labels.forces[atoms].ravel(), reference.forces[atoms].ravel()),
+        _compare_values(STRESS, level, other, labels.stress[stresses].ravel(), reference.stress[stresses].ravel()),
+        _detect_energies_per_atom(level, other, *energies, sizes[is_shared]),
     ]
-    return [text for text in found if text]
 
 
-def _compare(quantity: _Quantity, level: str, other: str, mine: Array, theirs: Array) -> str:
-    """A suspicion where the numbers of two levels are alike up to a factor, or an empty string."""
-    norms = float(np.linalg.norm(mine) * np.linalg.norm(theirs))
-    if len(mine) < LEAST or not norms:
+def _compare_values(quantity: _Quantity, level: str, other: str, values: Array, reference: Array) -> str:
+    """Return a suspicion if the values of two levels are proportional, or an empty string."""
+    norms = np.linalg.norm(values), np.linalg.norm(reference)
+    if len(values) < MIN_LABELS or not all(norms):
         return ""
-    alike = float(mine @ theirs) / norms
-    slope = float(np.linalg.norm(mine) / np.linalg.norm(theirs)) * np.sign(alike)
-    certain = np.tanh(np.arctanh(min(abs(alike), 1 - 1e-12)) - 3 / np.sqrt(len(mine) - 3))
-    if abs(alike) < ALIKE or certain < CERTAIN:
+    correlation = float(values @ reference / (norms[0] * norms[1]))
+    slope = float(norms[0] / norms[1] * np.sign(correlation))
+    bound = np.tanh(np.arctanh(min(abs(correlation), 1 - 1e-12)) - 3 / np.sqrt(len(values) - 3))
+    if abs(correlation) < MIN_CORRELATION or bound < MIN_CORRELATION_BOUND:
         return ""
-    start = f"level {level}: its {quantity.name} are {slope:.4g} times those of level {other} (correlation {alike:.2f})"
-    sign = " and of the opposite sign" if slope < 0 else ""
-    suspects = [(unit, level, factor) for unit, factor in quantity.others.items()]
-    suspects += [(unit, other, 1 / factor) for unit, factor in quantity.others.items()]
-    unit, wrong, factor = min(suspects, key=lambda one: _distance(abs(slope), one[2]))
-    if _distance(abs(slope), factor) < CLOSE:
-        return f"{start}, as if level {wrong} were in {unit} instead of {quantity.unit}{sign}"
-    return f"{start}: one of the two has the opposite sign" if slope < 0 else ""
+    text = f"level {level}: its {quantity.name} are {slope:.4g} times those of level {other}"
+    text += f" (correlation {correlation:.2f})"
+    factors = {(level, unit): factor for unit, factor in quantity.other_units.items()}
+    factors |= {(other, unit): 1 / factor for unit, factor in quantity.other_units.items()}
+    (wrong_level, unit), difference = _find_closest(abs(slope), factors)
+    if difference < MAX_LOG_DIFFERENCE:
+        sign = " and of the opposite sign" if slope < 0 else ""
+        return f"{text}, as if level {wrong_level} were in {unit} instead of {quantity.unit}{sign}"
+    return f"{text}: one of the two has the opposite sign" if slope < 0 else ""
 
 
-def _energy_per_atom(level: str, other: str, mine: Array, theirs: Array, sizes: Array) -> str:
-    """A suspicion where energies of one of two levels are per atom: total energies are kept."""
-    if (sizes < 2).all() or not (mine.all() and theirs.all()):
+def _find_closest(value: float, factors: Mapping[T, float]) -> tuple[T, float]:
+    """Return the key of the factor that is closest to a positive value, and the difference of their logarithms."""
+    differences = {key: float(abs(np.log(value / factor))) for key, factor in factors.items()}
+    return min(differences.items(), key=operator.itemgetter(1))
+
+
+def _detect_energies_per_atom(level: str, other: str, energies: Array, reference: Array, sizes: Array) -> str:
+    """Return a suspicion if the energies of one of two levels are energies per atom, or an empty string."""
+    if (sizes < 2).all() or not (energies.all() and reference.all()):
         return ""
-    ratio = mine / theirs
-    for wrong, expected in ((level, 1 / sizes), (other, sizes)):
-        several = sizes > 1
-        if (np.abs(np.log(np.maximum(ratio / expected, 1e-9)))[several] < CLOSE).all():
-            return f"level {wrong}: its energies look like energies per atom; total energies in eV are meant"
+    for wrong_level, expected in ((level, 1 / sizes), (other, sizes)):
+        difference = np.abs(np.log(np.maximum(energies / reference / expected, 1e-9)))
+        if (difference[sizes > 1] < MAX_LOG_DIFFERENCE).all():
+            return f"level {wrong_level}: its energies look like energies per atom; total energies in eV are expected"
     return ""
 
 
-def _distance(value: float, expected: float) -> float:
-    """Between two positive numbers, in the logarithm."""
-    return float(abs(np.log(value / expected)))
-
-
-def _within(level: str, labels: Labels, sizes: Array, volumes: Array, groups: Array) -> list[str]:
-    """Suspicions from the energies, stresses and volumes of one level."""
-    usable = np.isfinite(labels.stress).all(axis=1) & np.isfinite(volumes) & labels.complete
-    mean = labels.stress[:, :3].mean(axis=1)
-    energies = labels.energy / sizes
+def _check_level(level: str, labels: Labels, energies: Array, volumes: Array, groups: Array) -> str:
+    """Return a suspicion from the energies per atom, stresses and volumes per atom of a level, or an empty string."""
+    is_usable = np.isfinite(labels.stress).all(axis=1) & np.isfinite(volumes) & labels.complete
+    stress = labels.stress[:, :3].mean(axis=1)
     slopes = [
-        slope
-        for group in _members(usable, volumes, groups)
-        if (slope := _energy_against_stress(volumes[group], energies[group], mean[group])) is not None
+        _fit_energy_to_stress(volumes[curve], energies[curve], stress[curve])
+        for curve in _find_curves(is_usable, volumes, groups)
     ]
-    if slopes:
-        text = _of_slope(level, float(np.median(slopes)))
-        return [text] if text else []
+    if not np.isnan(slopes).all():
+        return _interpret_slope(level, float(np.nanmedian(slopes)))
     largest = float(np.abs(labels.stress[np.isfinite(labels.stress)]).max(initial=0.0))
-    if largest > LARGEST:
+    if largest > MAX_STRESS:
         size = f"{largest:.4g} eV/Å³ ({largest / units.GPa:.0f} GPa)"
-        return [f"level {level}: stresses up to {size} look like GPa, kbar or bar instead of eV/Å³"]
-    wrong = _sign_is_wrong(volumes[usable], mean[usable])
-    return [f"level {level}: compressed cells are under tension; the stresses have {WRONG_SIGN}"] if wrong else []
+        return f"level {level}: stresses up to {size} look like GPa, kbar or bar instead of eV/Å³"
+    if _has_wrong_sign(volumes[is_usable], stress[is_usable]):
+        return f"level {level}: compressed cells are under tension; the stresses have {WRONG_SIGN}"
+    return ""
 
 
-def _members(usable: Array, volumes: Array, groups: Array) -> Iterator[Array]:
-    """Configurations of one composition and type whose volumes differ, in order of volume."""
-    for number in np.unique(groups[usable]):
-        members = np.flatnonzero(usable & (groups == number))
-        members = members[np.argsort(volumes[members])]
-        if len(members) >= CURVE_LEAST and volumes[members[-1]] > SPAN * volumes[members[0]]:
-            yield members
+def _find_curves(is_usable: Array, volumes: Array, groups: Array) -> Iterator[Array]:
+    """Yield configurations of one composition and type whose volumes differ, in order of volume."""
+    for group in np.unique(groups[is_usable]):
+        curve = np.flatnonzero(is_usable & (groups == group))
+        curve = curve[np.argsort(volumes[curve])]
+        if len(curve) >= MIN_CURVE_POINTS and volumes[curve[-1]] > MIN_VOLUME_RATIO * volumes[curve[0]]:
+            yield curve
 
 
-def _energy_against_stress(volumes: Array, energies: Array, mean: Array) -> float | None:
-    """Slope of the energies with the integral of the mean stress over the volume, 1 where units and sign fit.
+def _fit_energy_to_stress(volumes: Array, energies: Array, stress: Array) -> float:
+    """Fit the energies to the integral of the mean stress over the volume, and return the slope.
 
-    None where the energies are no smooth curve: structures that differ by more than their volume.
+    The slope is 1 if units and sign are correct, and NaN if the energies are no smooth curve, because the structures
+    differ by more than their volume.
     """
-    steps = (mean[1:] + mean[:-1]) / 2 * np.diff(volumes)
+    steps = (stress[1:] + stress[:-1]) / 2 * np.diff(volumes)
     work = np.concatenate([[0.0], np.cumsum(steps)])
     spread = float(((energies - energies.mean()) ** 2).sum())
-    if spread == 0 or work.std() == 0 or float((np.diff(energies) ** 2).sum()) > SMOOTH * spread:
-        return None
-    if abs(np.corrcoef(work, energies)[0, 1]) < CURVE:
-        return None
+    if spread == 0 or work.std() == 0 or float((np.diff(energies) ** 2).sum()) > MAX_ROUGHNESS * spread:
+        return np.nan
+    if abs(np.corrcoef(work, energies)[0, 1]) < MIN_CURVE_CORRELATION:
+        return np.nan
     return float(np.polyfit(work, energies, 1)[0])
 
 
-def _of_slope(level: str, slope: float) -> str:
-    start = f"level {level}: its energies change {slope:.3g} times as much with the volume as its stresses say"
-    sign = f", and the stresses have {WRONG_SIGN}" if slope < 0 else ""
-    suspects = [("the stresses were kbar taken for bar", 1e3)]
-    suspects += [(f"the stresses were in {unit} instead of eV/Å³", 1 / factor) for unit, factor in STRESS_UNITS.items()]
-    suspects += [(f"the energies were in {unit} instead of eV", factor) for unit, factor in ENERGY_UNITS.items()]
-    what, factor = min(suspects, key=lambda one: _distance(abs(slope), one[1]))
-    if _distance(abs(slope), factor) < CURVE_CLOSE:
-        return f"{start}, as if {what}{sign}"
-    return f"level {level}: the energies rise where the stresses say they fall: those have {WRONG_SIGN}" if sign else ""
+def _interpret_slope(level: str, slope: float) -> str:
+    factors = {"the stresses were kbar taken for bar": 1e3}
+    factors |= {f"the stresses were in {unit} instead of eV/Å³": 1 / factor for unit, factor in STRESS_UNITS.items()}
+    factors |= {f"the energies were in {unit} instead of eV": factor for unit, factor in ENERGY_UNITS.items()}
+    cause, difference = _find_closest(abs(slope), factors)
+    if difference < MAX_CURVE_LOG_DIFFERENCE:
+        sign = f", and the stresses have {WRONG_SIGN}" if slope < 0 else ""
+        text = f"level {level}: its energies change {slope:.3g} times as much with the volume as its stresses predict"
+        return f"{text}, as if {cause}{sign}"
+    if slope < 0:
+        return f"level {level}: its energies rise where its stresses predict a fall: the stresses have {WRONG_SIGN}"
+    return ""
 
 
-def _sign_is_wrong(volumes: Array, mean: Array) -> bool:
-    """Whether stress falls with the volume, from tension in the smallest cells to compression in the largest."""
-    if len(volumes) < LEAST or volumes.max() < SPAN * volumes.min():
+def _has_wrong_sign(volumes: Array, stress: Array) -> bool:
+    """Return whether stress falls with the volume, from tension in the smallest to compression in the largest cells."""
+    if len(volumes) < MIN_LABELS or volumes.max() < MIN_VOLUME_RATIO * volumes.min():
         return False
     order = np.argsort(volumes)
     third = max(1, len(order) // 3)
-    small, large = float(mean[order[:third]].mean()), float(mean[order[-third:]].mean())
-    rank = spearmanr(volumes, mean)
-    falls = rank.statistic < UNORDERED and rank.pvalue < CHANCE
-    return bool(falls and small > 0 and (large < 0 or small > TENSION))
+    small, large = float(stress[order[:third]].mean()), float(stress[order[-third:]].mean())
+    rank = spearmanr(volumes, stress)
+    is_falling = rank.statistic < MAX_RANK_CORRELATION and rank.pvalue < MAX_P_VALUE
+    return bool(is_falling and small > 0 and (large < 0 or small > MAX_TENSION))
