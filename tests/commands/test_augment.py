@@ -18,11 +18,11 @@ from paretofit.structures import AugmentSettings, generate_candidates, is_too_cl
 from paretofit.study import load_study, write_template
 
 BERYLLIUM = partial(bulk, "Be", "hcp", a=2.286, c=3.584)
-SMALL = {"min_length": 6.0, "max_atoms": 60, "slabs": {"miller_indices": [[1, 0, 0]], "thickness": 5.0}}
+SMALL = {"min_length": 6.0, "max_atoms": 60, "slabs": {"miller_indices": [[1, 0, 0]], "min_thickness": 5.0}}
 
 
 def candidates_of(atoms, name="input.cif", describe=True, **changes):
-    chosen = AugmentSettings.model_validate({"n": 40, **SMALL, **changes})
+    chosen = AugmentSettings.model_validate({"n_candidates": 40, **SMALL, **changes})
     elements = sorted({*atoms.get_chemical_symbols(), *chosen.alloys.elements})
     *_, actual = generate_candidates(
         [atoms], [name], chosen, compute_descriptors=make_mean_descriptor(elements) if describe else None
@@ -88,14 +88,14 @@ def test_one_input_gives_all_kinds_that_make_sense(name):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
-    first, second = (candidates_of(BERYLLIUM(), n=20).structures for _ in range(2))
+    first, second = (candidates_of(BERYLLIUM(), n_candidates=20).structures for _ in range(2))
     assert all(same(item, other) and item.info == other.info for item, other in zip(first, second, strict=True))
-    third = candidates_of(BERYLLIUM(), n=20, seed=2).structures
+    third = candidates_of(BERYLLIUM(), n_candidates=20, seed=2).structures
     assert not all(same(item, other) for item, other in zip(first, third, strict=True))
 
 
 def test_a_cell_of_one_atom_that_must_stay_so_is_only_strained():
-    actual = candidates_of(bulk("Ta"), n=10, max_atoms=1, slabs={"miller_indices": []}, clusters={"count": 0}, tries=3)
+    actual = candidates_of(bulk("Ta"), n_candidates=10, max_atoms=1, slabs={"miller_indices": []}, clusters={"count": 0}, max_attempts=3)
     kinds_made = Counter(item.info["config_type"] for item in actual.structures)
     assert kinds_made == {"supercell": 1, "isolated": 1, "strained": 8}
 
@@ -108,7 +108,7 @@ def test_counts_alloys_strain_with_displacements_and_elements_from_elsewhere():
         strained={"count": 4, "fraction": 0.2},
         clusters={"count": 2},
         alloys={"count": 3, "elements": ["Be", "W"]},
-        vacancies={"share": 1.0, "atoms": 1},
+        vacancies={"share": 1.0, "n_vacancies": 1},
         isolated_atoms=False,
         slabs={"miller_indices": []},
         substitutions={"share": 0.0},
@@ -122,7 +122,7 @@ def test_counts_alloys_strain_with_displacements_and_elements_from_elsewhere():
 
 
 def test_vacancies_that_are_impossible_are_said_and_give_their_share_away():
-    actual = candidates_of(BERYLLIUM(), n=20, min_length=0.0, slabs={"miller_indices": []}, distorted={"fraction": 0.4})
+    actual = candidates_of(BERYLLIUM(), n_candidates=20, min_length=0.0, slabs={"miller_indices": []}, distorted={"fraction": 0.4})
     assert actual.skipped == {
         "vacancy": "no structure has more than 2 atoms; raise 'min_length', or lower 'vacancies.atoms'"
     }
@@ -131,7 +131,7 @@ def test_vacancies_that_are_impossible_are_said_and_give_their_share_away():
 
 
 def test_what_is_made_of_a_slab_says_so():
-    result = candidates_of(BERYLLIUM(), n=40).structures
+    result = candidates_of(BERYLLIUM(), n_candidates=40).structures
     slab = next(item.info["config_id"] for item in result if item.info["config_type"] == "slab")
     from_slab = [item for item in result if item.info["made_by"].startswith(f"slab {slab} displaced")]
     assert from_slab
@@ -155,9 +155,9 @@ def test_loops_end_and_what_is_given_up_is_counted():
     ("atoms", "changes", "message"),
     [
         (Atoms("Be2", [[0, 0, 0], [0, 0, 0.5]]), {}, "overlapping atoms: the shortest distance is 0.5 Å"),
-        (BERYLLIUM(), {"slabs": {"thickness": 40.0}, "max_atoms": 10}, "no slab .* raise the atom limit"),
+        (BERYLLIUM(), {"slabs": {"min_thickness": 40.0}, "max_atoms": 10}, "no slab .* raise the atom limit"),
         (BERYLLIUM() * (3, 3, 3), {"max_atoms": 20}, "has 54 atoms, more than 'max_atoms', 20"),
-        (BERYLLIUM(), {"n": 2}, "'n' is 2, but .* alone are 3"),
+        (BERYLLIUM(), {"n_candidates": 2}, "'n_candidates' is 2, but .* alone are 3"),
         (Atoms("Be", pbc=True), {}, "cell vectors of zero length or that lie in one plane"),
         (
             Atoms("Be2", [[0, 0, 0], [0, 0, 2.0]], cell=[3, 3, 18], pbc=True),
@@ -179,10 +179,10 @@ def test_no_structures():
 STUDY = """\
 augmentation:
   structures: [be.cif]
-  n: {n}
+  n_candidates: {n}
   min_length: 5
   max_atoms: 30
-  slabs: {{miller_indices: [[1, 0, 0]], thickness: 4}}
+  slabs: {{miller_indices: [[1, 0, 0]], min_thickness: 4}}
 {more}"""
 
 
@@ -194,7 +194,7 @@ def study_file(folder, n=14, more=""):
 
 
 def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
-    path = study_file(tmp_path, more="  entropy: {count: 2, elements: {Be: 1}, atoms: [4, 6], twojmax: 2, steps: 3}\n")
+    path = study_file(tmp_path, more="  entropy: {count: 2, composition: {Be: 1}, n_atoms_range: [4, 6], twojmax: 2, max_steps: 3}\n")
     done = call("augment", path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in ("16 candidates", "2 entropy", "above random", "map.png", "distributions.png"):
@@ -215,27 +215,27 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
     [
         ("  vacancys: {share: 0.1}\n", "unknown key 'augmentation.vacancys'; did you mean 'vacancies'"),
         ("  strained: {strech: 0.1}\n", "did you mean 'stretch'"),
-        ("  entropy: {count: 3, elements: {Be: 1}}\n", "'entropy.atoms' goes up to 32, more than 'max_atoms', 30"),
+        ("  entropy: {count: 3, composition: {Be: 1}}\n", "'entropy.n_atoms_range' goes up to 32, more than 'max_atoms', 30"),
         ("  alloys: {elements: [Be]}\n", "an alloy needs two elements or more; got Be alone"),
-        ("  entropy: {count: 3}\n", "entropy needs 'elements'"),
-        ("  entropy: {count: 3, elements: {Bee: 1}}\n", "'Bee' is not a chemical symbol"),
+        ("  entropy: {count: 3}\n", "entropy needs 'composition'"),
+        ("  entropy: {count: 3, composition: {Bee: 1}}\n", "'Bee' is not a chemical symbol"),
         ("  alloys: {elements: [Be, Xx]}\n", "'Xx' is not a chemical symbol"),
-        ("  entropy: {count: 1, elements: {Be: 1}, volume: [9, 5]}\n", "write the smaller first"),
+        ("  entropy: {count: 1, composition: {Be: 1}, volume_per_atom: [9, 5]}\n", "write the smaller first"),
         ("  output: candidates\n", "extended XYZ"),
         ("  clusters: {distance: {SiC: 1.9}}\n", "not a pair of elements"),
         ("  filters: {max_force: 5}\n", "needs a 'reference'"),
-        ("  filters: {max_force: 5, reference: {name: abacus}}\n", "reference"),
+        ("  filters: {max_force: 5, force_engine: {name: abacus}}\n", "force_engine"),
         (
-            "  filters: {max_force: 5, reference: {name: ase, calculator: ase.calculators.emt.EMT}}\n",
+            "  filters: {max_force: 5, force_engine: {name: ase, calculator: ase.calculators.emt.EMT}}\n",
             "cannot compute be.cif: NotImplementedError: .*choose one that knows Be, or leave out 'max_force'",
         ),
         ("  filters: {radii: {Bx: 1.0}}\n", "'Bx' is not a chemical symbol"),
         ("  clusters: {distance: {Be-Xx: 1.9}}\n", "'Xx' is not a chemical symbol"),
         ("  clusters: {distance: {Be-W: 1.9}}\n", "no distance for the pair Be-Be"),
-        ("  distorted: {count: 70}\n", "'n' is 14, but the counts of the kinds come to 94; raise 'n', or lower them"),
+        ("  distorted: {count: 70}\n", "'n_candidates' is 14, but the counts of the kinds come to 94; raise 'n_candidates', or lower them"),
         ("  slabs: {miller_indices: [[0, 0, 0]]}\n", "not all zero"),
         (
-            "  entropy: {count: 1, elements: {Be: 1}, atoms: [4, 6], volume: [0.3, 0.4], steps: 0}\n",
+            "  entropy: {count: 1, composition: {Be: 1}, n_atoms_range: [4, 6], volume_per_atom: [0.3, 0.4], max_steps: 0}\n",
             "atoms cannot be kept apart",
         ),
     ],
@@ -243,7 +243,7 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
 def test_a_study_that_cannot_be_is_refused_in_one_sentence(tmp_path, more, message):
     path = study_file(tmp_path, more=more)
     if "slabs" in more:
-        path.write_text(path.read_text().replace("  slabs: {miller_indices: [[1, 0, 0]], thickness: 4}\n", ""))
+        path.write_text(path.read_text().replace("  slabs: {miller_indices: [[1, 0, 0]], min_thickness: 4}\n", ""))
     with pytest.raises(InputError, match=message) as caught:
         augment_study(path, figures=False)
     assert "\n" not in str(caught.value)
@@ -251,7 +251,7 @@ def test_a_study_that_cannot_be_is_refused_in_one_sentence(tmp_path, more, messa
 
 
 def test_nothing_to_begin_from_and_a_file_that_is_not_there(tmp_path):
-    (tmp_path / "s.yaml").write_text("augmentation: {n: 3}\n")
+    (tmp_path / "s.yaml").write_text("augmentation: {n_candidates: 3}\n")
     done = call("augment", "s.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "nothing to generate: set 'augmentation.structures'" in done.stderr
@@ -262,14 +262,14 @@ def test_nothing_to_begin_from_and_a_file_that_is_not_there(tmp_path):
 
 
 def test_forces_under_a_reference_are_a_filter(tmp_path):
-    more = "  filters: {max_force: 1.0e-9, reference: {name: ase, calculator: ase.calculators.lj.LennardJones}}\n"
-    path = study_file(tmp_path, n=5, more="  tries: 2\n  isolated_atoms: false\n" + more)
+    more = "  filters: {max_force: 1.0e-9, force_engine: {name: ase, calculator: ase.calculators.lj.LennardJones}}\n"
+    path = study_file(tmp_path, n=5, more="  max_attempts: 2\n  isolated_atoms: false\n" + more)
     actual = augment_study(path, figures=False).candidates
     assert any("forces too large" in why for _, why in actual.rejected)
 
 
 def test_candidates_of_one_input_can_be_split_by_family(tmp_path):
-    result = candidates_of(BERYLLIUM(), n=40, describe=False).structures
+    result = candidates_of(BERYLLIUM(), n_candidates=40, describe=False).structures
     labels = [{"energy": -1.0, "forces": np.zeros((len(item), 3)), "seconds": 1.0} for item in result]
     crystals = [k for k, item in enumerate(result) if "parent" in item.info]
     write_dataset(tmp_path / "d.h5", [result[k] for k in crystals], {"a": LevelData([labels[k] for k in crystals])})
@@ -304,7 +304,7 @@ def test_no_input_is_overwritten_by_what_is_written_beside_the_output(tmp_path, 
 
 def test_stretched_crystals_of_large_atoms_are_not_all_alike():
     actual = candidates_of(
-        bulk("Cs"), n=30, slabs={"miller_indices": []}, distorted={"count": 0}, clusters={"count": 0}
+        bulk("Cs"), n_candidates=30, slabs={"miller_indices": []}, distorted={"count": 0}, clusters={"count": 0}
     )
     strained = [item for item in actual.structures if item.info["config_type"] == "strained"]
     factors = [float(item.info["made_by"].split()[-1]) for item in strained]
@@ -313,19 +313,19 @@ def test_stretched_crystals_of_large_atoms_are_not_all_alike():
 
 
 def test_a_vacuum_is_that_wide_after_atoms_have_moved():
-    for item in candidates_of(graphene(vacuum=4.0), n=20).structures:
+    for item in candidates_of(graphene(vacuum=4.0), n_candidates=20).structures:
         if item.info["config_type"] == "distorted":
             assert item.cell.lengths()[2] - np.ptp(item.positions[:, 2]) == pytest.approx(15.0)
 
 
 def test_what_is_given_up_is_replaced():
-    actual = candidates_of(bulk("TiC", "rocksalt", a=4.33), n=60, min_length=0.0, alloys={"count": 20}, tries=5)
+    actual = candidates_of(bulk("TiC", "rocksalt", a=4.33), n_candidates=60, min_length=0.0, alloys={"count": 20}, max_attempts=5)
     assert any(kind == "alloy" for kind, _ in actual.given_up)
     assert len(actual.structures) == 60
 
 
 def test_entropy_alone_with_structures_at_hand(tmp_path):
-    more = "  entropy: {count: 2, elements: {Be: 1}, atoms: [4, 6], twojmax: 2, steps: 3}\n"
+    more = "  entropy: {count: 2, composition: {Be: 1}, n_atoms_range: [4, 6], twojmax: 2, max_steps: 3}\n"
     result = augment_study(study_file(tmp_path, n=0, more=more), figures=False).candidates.structures
     assert [item.info["config_type"] for item in result] == ["entropy", "entropy"]
 
@@ -333,7 +333,7 @@ def test_entropy_alone_with_structures_at_hand(tmp_path):
 def test_the_output_is_never_an_input(tmp_path):
     write(tmp_path / "be.extxyz", bulk("Be"))
     before = (tmp_path / "be.extxyz").read_bytes()
-    (tmp_path / "s.yaml").write_text("augmentation: {structures: [be.extxyz], output: be.extxyz, n: 20}\n")
+    (tmp_path / "s.yaml").write_text("augmentation: {structures: [be.extxyz], output: be.extxyz, n_candidates: 20}\n")
     with pytest.raises(InputError, match=r"is one of 'structures'; rename it"):
         augment_study(tmp_path / "s.yaml")
     assert (tmp_path / "be.extxyz").read_bytes() == before

@@ -322,7 +322,7 @@ class TestFit:
         path = fitsnap_folder(tmp_path, structures)
         with pytest.raises(InputError, match="'forces' is no objective"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["forces"])
-        with pytest.raises(InputError, match="a front is between two objectives"):
+        with pytest.raises(InputError, match="a front needs two objectives"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["energy"], front=True)
         with pytest.raises(InputError, match="groups are small, large"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["medium:force"])

@@ -236,8 +236,8 @@ class TestPlanner:
         [
             ({"budget": 5}, "below the cheapest point, which costs 10 s"),
             ({}, "needs a budget"),
-            ({"budget": "5 parsecs"}, "a budget is a positive number of seconds"),
-            ({"budget": -3}, "a budget is a positive number"),
+            ({"budget": "5 parsecs"}, "a budget must be a positive number of seconds"),
+            ({"budget": -3}, "a budget must be a positive number"),
             ({"budget": 900, "max_energy": 0.1}, "reaches an energy error of 0.1 meV/atom .the lowest is"),
             ({"budget": 900, "max_force": 0.1}, "reaches a force error of 0.1 meV/Å .the lowest is"),
             ({"budget": 20, "max_energy": 70}, "it takes .* s: level"),

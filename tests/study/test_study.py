@@ -338,7 +338,7 @@ WRONG = [
     ({"basis": {"elements": ["Be"], "wj": float("nan")}}, "wj"),
     ({"cost": {"label_seconds": 5}}, "'cost.label_seconds': must be 'recorded', or seconds per configuration by level"),
     ({"cost": {"label_seconds": {2: 0, 4: 1, 5: 2}}}, "the seconds of level '2' must be a positive number; got 0"),
-    ({"cost": {"label_seconds": {2: 1.0, 4: 1.0, 5: 2.0, 7: 3.0}}}, "'7', which is no level of this study"),
+    ({"cost": {"label_seconds": {2: 1.0, 4: 1.0, 5: 2.0, 7: 3.0}}}, "'7', which is not a level of this study"),
     ({"split": {"group_by": ["config_tipe"]}}, "has 'config_tipe' in its info"),
     ({"repetitions": 10**20}, "less than or equal to 100000"),
     ({"ridge": [-1.0]}, "'ridge': each must be 'auto' or a number from 0 up to 1e6; got -1"),
