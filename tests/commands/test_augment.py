@@ -95,7 +95,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
 
 
 def test_a_cell_of_one_atom_that_must_stay_so_is_only_strained():
-    actual = candidates_of(bulk("Ta"), n_candidates=10, max_atoms=1, slabs={"miller_indices": []}, clusters={"count": 0}, max_attempts=3)
+    actual = candidates_of(
+        bulk("Ta"), n_candidates=10, max_atoms=1, slabs={"miller_indices": []}, clusters={"count": 0}, max_attempts=3
+    )
     kinds_made = Counter(item.info["config_type"] for item in actual.structures)
     assert kinds_made == {"supercell": 1, "isolated": 1, "strained": 8}
 
@@ -122,7 +124,9 @@ def test_counts_alloys_strain_with_displacements_and_elements_from_elsewhere():
 
 
 def test_vacancies_that_are_impossible_are_said_and_give_their_share_away():
-    actual = candidates_of(BERYLLIUM(), n_candidates=20, min_length=0.0, slabs={"miller_indices": []}, distorted={"fraction": 0.4})
+    actual = candidates_of(
+        BERYLLIUM(), n_candidates=20, min_length=0.0, slabs={"miller_indices": []}, distorted={"fraction": 0.4}
+    )
     assert actual.skipped == {
         "vacancy": "no structure has more than 2 atoms; raise 'min_length', or lower 'vacancies.atoms'"
     }
@@ -194,7 +198,9 @@ def study_file(folder, n=14, more=""):
 
 
 def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
-    path = study_file(tmp_path, more="  entropy: {count: 2, composition: {Be: 1}, n_atoms_range: [4, 6], twojmax: 2, max_steps: 3}\n")
+    path = study_file(
+        tmp_path, more="  entropy: {count: 2, composition: {Be: 1}, n_atoms_range: [4, 6], twojmax: 2, max_steps: 3}\n"
+    )
     done = call("augment", path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in ("16 candidates", "2 entropy", "above random", "map.png", "distributions.png"):
@@ -215,7 +221,10 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
     [
         ("  vacancys: {share: 0.1}\n", "unknown key 'augmentation.vacancys'; did you mean 'vacancies'"),
         ("  strained: {strech: 0.1}\n", "did you mean 'stretch'"),
-        ("  entropy: {count: 3, composition: {Be: 1}}\n", "'entropy.n_atoms_range' goes up to 32, more than 'max_atoms', 30"),
+        (
+            "  entropy: {count: 3, composition: {Be: 1}}\n",
+            "'entropy.n_atoms_range' goes up to 32, more than 'max_atoms', 30",
+        ),
         ("  alloys: {elements: [Be]}\n", "an alloy needs two elements or more; got Be alone"),
         ("  entropy: {count: 3}\n", "entropy needs 'composition'"),
         ("  entropy: {count: 3, composition: {Bee: 1}}\n", "'Bee' is not a chemical symbol"),
@@ -232,10 +241,14 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  filters: {radii: {Bx: 1.0}}\n", "'Bx' is not a chemical symbol"),
         ("  clusters: {distance: {Be-Xx: 1.9}}\n", "'Xx' is not a chemical symbol"),
         ("  clusters: {distance: {Be-W: 1.9}}\n", "no distance for the pair Be-Be"),
-        ("  distorted: {count: 70}\n", "'n_candidates' is 14, but the counts of the kinds come to 94; raise 'n_candidates', or lower them"),
+        (
+            "  distorted: {count: 70}\n",
+            "'n_candidates' is 14, but the counts of the kinds come to 94; raise 'n_candidates', or lower them",
+        ),
         ("  slabs: {miller_indices: [[0, 0, 0]]}\n", "not all zero"),
         (
-            "  entropy: {count: 1, composition: {Be: 1}, n_atoms_range: [4, 6], volume_per_atom: [0.3, 0.4], max_steps: 0}\n",
+            "  entropy: {count: 1, composition: {Be: 1}, n_atoms_range: [4, 6], volume_per_atom: [0.3, 0.4], "
+            "max_steps: 0}\n",
             "atoms cannot be kept apart",
         ),
     ],
@@ -319,7 +332,9 @@ def test_a_vacuum_is_that_wide_after_atoms_have_moved():
 
 
 def test_what_is_given_up_is_replaced():
-    actual = candidates_of(bulk("TiC", "rocksalt", a=4.33), n_candidates=60, min_length=0.0, alloys={"count": 20}, max_attempts=5)
+    actual = candidates_of(
+        bulk("TiC", "rocksalt", a=4.33), n_candidates=60, min_length=0.0, alloys={"count": 20}, max_attempts=5
+    )
     assert any(kind == "alloy" for kind, _ in actual.given_up)
     assert len(actual.structures) == 60
 

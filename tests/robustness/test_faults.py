@@ -220,7 +220,7 @@ class TestSignals:
         assert soon(lambda: journal.exists() and journal.read_text().count("\n") > 3)
         done, family = stop(process, number, group=True)
         assert done.returncode == code, done.stderr
-        assert "finished labels are kept, the same command goes on from there" in in_one_sentence(done)
+        assert "finished labels are kept, and the same command resumes" in in_one_sentence(done)
         assert (tmp_path / "copper.h5").exists()
         assert soon(lambda: gone(family))
         kept = journal.read_text()

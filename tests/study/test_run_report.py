@@ -73,8 +73,8 @@ class TestRebuilding:
             ("run.json", "is not a run folder"),
             ("results.csv", "the stage 'sweep' is missing .no results.csv."),
             ("split.csv", "the stage 'reduce' is missing .no split.csv."),
-            ("md_speed.csv", "md_speed.csv is missing, of the stage 'analyse'"),
-            ("design.h5", "design.h5 is missing, of the stage 'describe'"),
+            ("md_speed.csv", "md_speed.csv of the stage 'analyse' is missing"),
+            ("design.h5", "design.h5 of the stage 'describe' is missing"),
         ],
     )
     def test_an_unfinished_run_says_which_stage_is_missing(self, finished, tmp_path, missing, message):

@@ -384,7 +384,7 @@ class TestWhatTheReviewFound:
     def test_what_trained_is_inside(self, potential):
         own = evaluate_dataset(potential, first_configurations())
         assert (own.table.loc[own.table["set"] == "train", "verdict"] == "inside").all()
-        assert "only new ones are a test" in own.text
+        assert "only new ones test them" in own.text
 
     def test_rows_enough_are_asked_for_before_descriptors_are_made(self, tmp_path):
         with pytest.raises(InputError, match="rows that train do not determine the 4278 coefficients of 2Jmax 10"):
