@@ -247,8 +247,10 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ),
         ("  slabs: {miller_indices: [[0, 0, 0]]}\n", "not all zero"),
         (
-            "  entropy: {count: 1, composition: {Be: 1}, n_atoms_range: [4, 6], volume_per_atom: [0.3, 0.4], "
-            "max_steps: 0}\n",
+            (
+                "  entropy: {count: 1, composition: {Be: 1}, n_atoms_range: [4, 6], volume_per_atom: [0.3, 0.4], "
+                "max_steps: 0}\n"
+            ),
             "atoms cannot be kept apart",
         ),
     ],
