@@ -232,11 +232,11 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  entropy: {count: 1, composition: {Be: 1}, volume_per_atom: [9, 5]}\n", "write the smaller first"),
         ("  output: candidates\n", "extended XYZ"),
         ("  clusters: {distance: {SiC: 1.9}}\n", "not a pair of elements"),
-        ("  filters: {max_force: 5}\n", "needs a 'reference'"),
+        ("  filters: {max_force: 5}\n", "needs a 'force_engine'"),
         ("  filters: {max_force: 5, force_engine: {name: abacus}}\n", "force_engine"),
         (
             "  filters: {max_force: 5, force_engine: {name: ase, calculator: ase.calculators.emt.EMT}}\n",
-            "cannot compute be.cif: NotImplementedError: .*choose one that knows Be, or leave out 'max_force'",
+            "cannot compute be.cif: NotImplementedError: .*choose one that supports Be, or remove 'max_force'",
         ),
         ("  filters: {radii: {Bx: 1.0}}\n", "'Bx' is not a chemical symbol"),
         ("  clusters: {distance: {Be-Xx: 1.9}}\n", "'Xx' is not a chemical symbol"),
