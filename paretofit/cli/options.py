@@ -68,7 +68,11 @@ LevelOption = Annotated[
 ]
 WeightRatioOption = Annotated[
     float | None,
-    typer.Option("--weight-ratio", help="Weight ratio w_E/w_F of energies to forces.", show_default="see below"),
+    typer.Option(
+        "--weight-ratio",
+        help="Weight ratio w_E/w_F of energies to forces.",
+        show_default="12.25 or the study's; of a run: best",
+    ),
 ]
 RunFolderOption = Annotated[
     Path | None,

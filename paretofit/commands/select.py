@@ -137,16 +137,7 @@ def select_structures(
             f"more than {MAX_FEATURES}; lower --twojmax"
         )
     pool = _Pool(structures, labelled, basis, jobs, progress)
-    rng = np.random.default_rng(seed)
-    if method == "random":
-        scores = np.ones(len(structures))
-        selected = sample_configurations(scores, n, rng=rng)
-    elif method in LEVERAGE_METHODS:
-        scores = pool.compute_leverage(energy_weight, method)
-        selected = sample_configurations(scores, n, rng=None if draw is False else rng)
-    else:
-        greedy = select_d_optimal if method == "d-optimal" else select_farthest_points
-        selected, scores = pool.select_greedily(greedy, n)
+    selected, scores = pool.select(method, n, energy_weight, draw, np.random.default_rng(seed))
     table = _tabulate_scores(structures, selected, scores)
     _write_selection(out, structures, selected, table, method)
     figure_paths = _draw_map(structures, selected, out) if figures else []
@@ -199,6 +190,18 @@ class _Pool:
     basis: SnapBasis
     jobs: int
     progress: bool
+
+    def select(
+        self, method: str, n: int, energy_weight: float, draw: bool | None, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Select candidates; return their positions and the scores of all."""
+        if method == "random":
+            scores = np.ones(len(self.structures))
+            return sample_configurations(scores, n, rng=rng), scores
+        if method in LEVERAGE_METHODS:
+            scores = self.compute_leverage(energy_weight, method)
+            return sample_configurations(scores, n, rng=None if draw is False else rng), scores
+        return self.select_greedily(select_d_optimal if method == "d-optimal" else select_farthest_points, n)
 
     def select_greedily(
         self, select: Callable[[Array, int, Array], tuple[Array, Array]], n: int

@@ -1,16 +1,19 @@
 """Base class and common types of all settings, and their validation errors in the terms of the YAML file."""
 
+import io
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
+from ruamel.yaml import YAML
 
 from paretofit.core.errors import suggest_match
 from paretofit.core.files import one_line
 
 MAX_QUOTED_LENGTH = 200  # characters of a value in a message
+MAX_YAML_WIDTH = 10_000  # characters: no line breaks in defaults
 
 StrictInt = Annotated[int, Field(strict=True)]  # strict: refuses true and false
 StrictPositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
@@ -75,13 +78,24 @@ def list_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
 
 
 def _format_default(field: Any) -> str:
+    """Format a default as YAML, on one line."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return str(getattr(value, "name", "see below"))
     is_nested = isinstance(value, list | tuple) and value and isinstance(value[0], BaseModel)
-    return "see below" if is_nested or value is PydanticUndefined else str(value)
+    if is_nested or value is PydanticUndefined:
+        return "see below"
+    if isinstance(value, dict):
+        value = {
+            key: item.model_dump(exclude_unset=True) if isinstance(item, BaseModel) else item
+            for key, item in value.items()
+        }
+    stream, yaml = io.StringIO(), YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.width = True, MAX_YAML_WIDTH
+    yaml.dump(to_jsonable_python(value), stream)
+    return stream.getvalue().removesuffix("...\n").strip()
 
 
 def _describe_problem(problem: Any) -> str:

@@ -82,22 +82,25 @@ def run_pilot(
     prepared = _draw_configurations(prepare_study(study), n_configurations)
     folder = Path(out) if out is not None else Path("runs") / f"{study.name}-pilot"
     with prepared.dataset, open_run_folder(folder, f"{study.name}-pilot"):
-        design = load_or_compute_design(
-            prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress
-        )
-        folds = list(_draw_folds(prepared.split.groups, study.seed))
-        data = build_sweep_input(prepared, design)
-        errors = compute_level_errors(
-            prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
-        )
-        whole = replace(data, train=np.arange(data.design.n_configurations))
-        md = measure_md_cost(prepared, whole, errors, folder)
-        tasks = list(_list_tasks(data, prepared.grid, folds))
-        fits = parallel_map(partial(_fit_fold, folder=folder.absolute()), tasks, jobs)
-        tables = list(track(fits, len(tasks), "folds of the pilot", enabled=progress))
-        results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
-        results = add_md_cost(results.merge(_tabulate_label_errors(prepared, errors), on="level"), md)
-        write_csv(results, folder / RESULTS_FILE)
+        return _cross_validate(prepared, folder, jobs, progress)
+
+
+def _cross_validate(prepared: PreparedStudy, folder: Path, jobs: int, progress: bool) -> pd.DataFrame:
+    study = prepared.study
+    design = load_or_compute_design(prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress)
+    folds = list(_draw_folds(prepared.split.groups, study.seed))
+    data = build_sweep_input(prepared, design)
+    errors = compute_level_errors(
+        prepared.dataset, list(prepared.grid.levels), reference_configuration=study.reference_configuration
+    )
+    whole = replace(data, train=np.arange(data.design.n_configurations))
+    md = measure_md_cost(prepared, whole, errors, folder)
+    tasks = list(_list_tasks(data, prepared.grid, folds))
+    fits = parallel_map(partial(_fit_fold, folder=folder.absolute()), tasks, jobs)
+    tables = list(track(fits, len(tasks), "folds of the pilot", enabled=progress))
+    results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
+    results = add_md_cost(results.merge(_tabulate_label_errors(prepared, errors), on="level"), md)
+    write_csv(results, folder / RESULTS_FILE)
     table: pd.DataFrame = results.astype({"level": str, "ridge": str})
     return table
 

@@ -153,7 +153,7 @@ def check_digests(folder: Path, record: dict[str, Any], names: Iterable[str] | N
     for name in digests if names is None else set(names) & set(digests):
         if (folder / name).exists() and hash_file(folder / name) != digests[name]:
             raise InputError(
-                f"{folder / name} is corrupt: its content is not what the run has written; run the same paretofit run "
+                f"{folder / name} is corrupt: its content is not what the run wrote; run the same paretofit run "
                 "again, which writes it from the finished fits"
             )
 

@@ -41,12 +41,12 @@ def tantalum(tmp_path_factory):
 
 def published_metrics():
     """Lines of FitSNAP's own table: (group, weighting, kind) to count, mae, rmse, rsq as they are printed."""
-    found = {}
+    actual = {}
     for line in (TANTALUM / "Ta_metrics.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if match := re.fullmatch(r"\('(.+)', '(\w+)', '(\w+)'\)", cells[0]):
-            found[match.groups()] = cells[1:]
-    return found
+            actual[match.groups()] = cells[1:]
+    return actual
 
 
 @needs_tantalum
@@ -58,9 +58,9 @@ class TestTantalum:
             for line in (TANTALUM / "Ta_pot.snapcoeff").read_text().splitlines()
             if "B[" in line
         ]
-        own = to_lammps_coefficients(result.potential.basis, result.potential.coefficients)[0]
+        selected = to_lammps_coefficients(result.potential.basis, result.potential.coefficients)[0]
         assert len(published) == 31
-        assert own == pytest.approx(published, rel=1e-9)
+        assert selected == pytest.approx(published, rel=1e-9)
         basis, coefficients, reference = read_snap(folder / "Ta_pot.mod")
         assert basis == result.potential.basis
         assert np.array_equal(coefficients, result.potential.coefficients)
@@ -148,7 +148,7 @@ def labelled(seed=0, n=14, turn=None):
     rng = np.random.default_rng(seed)
     basis = SnapBasis(elements=["Be"], twojmax=4, rcutfac=4.8, quadratic=False)
     truth = LinearPotential(basis, rng.normal(size=basis.n_features) / (5 + np.arange(basis.n_features)), ZBL)
-    found = []
+    actual = []
     for k in range(n):
         atoms = bulk("Be", "hcp", a=2.3, c=3.6) * ((1, 1, 1) if k < n // 2 else (2, 2, 1))
         atoms.set_cell(atoms.cell @ (np.eye(3) + 0.05 * rng.normal(size=(3, 3))), scale_atoms=True)
@@ -160,8 +160,8 @@ def labelled(seed=0, n=14, turn=None):
             atoms.set_cell(atoms.cell @ matrix.T, scale_atoms=True)
             results["forces"] = results["forces"] @ matrix.T
             results["stress"] = rotate_voigt(results["stress"], matrix)
-        found.append((atoms, results))
-    return truth, found
+        actual.append((atoms, results))
+    return truth, actual
 
 
 def fitsnap_folder(folder, structures, **changes):
@@ -202,7 +202,10 @@ class TestFit:
             (tmp_path / name).mkdir()
             _, structures = labelled(turn=turn)
             rng = np.random.default_rng(3)
-            noisy = [(atoms, {**own, "energy": own["energy"] + noise * rng.normal()}) for atoms, own in structures]
+            noisy = [
+                (atoms, {**selected, "energy": selected["energy"] + noise * rng.normal()})
+                for atoms, selected in structures
+            ]
             path = fitsnap_folder(tmp_path / name, noisy)
             path.write_text(path.read_text().replace("1e-6", "1e-4"))
             fits.append(fit_fitsnap(path, tmp_path / name / "pot"))
@@ -231,13 +234,13 @@ class TestFit:
         path = fitsnap_folder(tmp_path, structures, bzero=1, train="0.7")
         path.write_text(re.sub(r"(small|large) = 0.7 0.0", r"\1 = 0.7 0.3", path.read_text()))
         plain = fit_fitsnap(path, tmp_path / "plain")
-        made = fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, method="posterior"))
+        created = fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, method="posterior"))
         again = LinearPotential.read(tmp_path / "pot")
         assert again.coefficients.shape == (5, len(plain.potential.coefficients))
         assert again.mean_coefficients == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
         assert (again.coefficients[:, 0] == 0).all()
         assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == 12
-        assert made.potential.assess(structures[0][0]).grade > 0
+        assert created.potential.assess(structures[0][0]).grade > 0
         with pytest.raises(InputError, match="needs 19 held-out configurations"):
             fit_fitsnap(path, tmp_path / "pot", committee=CommitteeSettings(5, coverage=0.95))
         replace(tmp_path, "solver = SVD", "solver = RIDGE")
@@ -251,7 +254,7 @@ class TestFit:
                 lambda folder: (folder / "JSON" / "small" / "c1.json").write_text("# x\n{"),
                 "c1.json is not complete JSON",
             ),
-            (lambda folder: [one.unlink() for one in (folder / "JSON" / "large").iterdir()], "large"),
+            (lambda folder: [item.unlink() for item in (folder / "JSON" / "large").iterdir()], "large"),
             (
                 lambda folder: (
                     replace(folder, "type = Be", "type = W"),
@@ -286,7 +289,7 @@ class TestFit:
 
     def test_stresses_of_zero_are_labels_as_in_fitsnap(self, tmp_path):
         _, structures = labelled(n=6)
-        flat = [(atoms, {**own, "stress": np.zeros(6)}) for atoms, own in structures]
+        flat = [(atoms, {**selected, "stress": np.zeros(6)}) for atoms, selected in structures]
         metrics = fit_fitsnap(fitsnap_folder(tmp_path, flat), tmp_path / "pot").metrics
         whole = metrics[(metrics["group"] == "*ALL") & (metrics["kind"] == "Stress")]
         assert set(whole["ncount"]) == {36}
@@ -294,13 +297,15 @@ class TestFit:
     def test_the_difference_of_two_structures_may_be_what_counts(self, tmp_path):
         _, structures = labelled(n=24)
         rng = np.random.default_rng(5)
-        noisy = [(atoms, {**own, "energy": own["energy"] + 0.3 * rng.normal()}) for atoms, own in structures]
+        noisy = [
+            (atoms, {**selected, "energy": selected["energy"] + 0.3 * rng.normal()}) for atoms, selected in structures
+        ]
         path = fitsnap_folder(tmp_path, noisy)
-        found = fit_fitsnap(
+        actual = fit_fitsnap(
             path, tmp_path / "pot", objectives=["difference:c3/c20"], regulariser=1e-3
         ).optimised_weights
         part = ("difference:c3/c20", RowKind.ENERGY)
-        assert found.final_errors[part] < found.initial_errors[part]
+        assert actual.final_errors[part] < actual.initial_errors[part]
         for wrong in ("difference:c3", "difference:c3/none"):
             with pytest.raises(InputError, match="must name two structures by their files"):
                 fit_fitsnap(path, tmp_path / "pot", objectives=[wrong])
@@ -309,15 +314,15 @@ class TestFit:
         _, structures = labelled(n=24)
         path = fitsnap_folder(tmp_path, structures)
         path.write_text(path.read_text().replace("large = 1.0 0.0 30 1 1e-6", "large = 1.0 0.0 0 0 0"))
-        found = fit_fitsnap(path, tmp_path / "pot", objectives=["energy"]).optimised_weights
-        assert {group for group, _ in found.weights} == {"small"}
+        actual = fit_fitsnap(path, tmp_path / "pot", objectives=["energy"]).optimised_weights
+        assert {group for group, _ in actual.weights} == {"small"}
 
     def test_objectives_that_are_none(self, tmp_path):
         _, structures = labelled()
         path = fitsnap_folder(tmp_path, structures)
         with pytest.raises(InputError, match="'forces' is no objective"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["forces"])
-        with pytest.raises(InputError, match="a front is between two objectives"):
+        with pytest.raises(InputError, match="a front needs two objectives"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["energy"], front=True)
         with pytest.raises(InputError, match="groups are small, large"):
             fit_fitsnap(path, tmp_path / "pot", objectives=["medium:force"])
@@ -337,7 +342,7 @@ class TestRows:
         atoms = bulk("Be", "hcp", a=2.3, c=3.6) * (2, 1, 1)
         atoms.positions += 0.1 * rng.normal(size=atoms.positions.shape)
         atoms.rotate(37, (1, 2, 3), rotate_cell=True)
-        own = compute_configuration_rows_with_stress(get_shared_lammps(), basis, atoms)[2] @ beta
+        selected = compute_configuration_rows_with_stress(get_shared_lammps(), basis, atoms)[2] @ beta
         for k, (i, j) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):
             energies = []
             for sign in (1, -1):
@@ -349,7 +354,7 @@ class TestRows:
                 energies.append(compute_configuration_rows(get_shared_lammps(), basis, moved)[0] @ beta * len(atoms))
             # with both of a pair strained by half, dE/dγ is one component
             slope = (energies[0] - energies[1]) / 2e-5 / atoms.cell.volume * 160.21765
-            assert own[k] == pytest.approx(slope, rel=1e-5, abs=1e-4)
+            assert selected[k] == pytest.approx(slope, rel=1e-5, abs=1e-4)
 
     def test_energy_and_force_rows_are_those_without_stress(self):
         basis = SnapBasis(elements=["Be"], twojmax=4)
@@ -412,10 +417,10 @@ class TestCalculator:
             free = atoms.copy()
             free.pbc = pbc
             free.set_cell(np.zeros((3, 3)) if cell is None else cell)
-            own = truth.predict(free)
+            selected = truth.predict(free)
             free.calc = truth.calculator()
-            assert free.get_potential_energy() == pytest.approx(own.energy, rel=1e-9)
-            assert free.get_forces() == pytest.approx(own.forces, abs=1e-8)
+            assert free.get_potential_energy() == pytest.approx(selected.energy, rel=1e-9)
+            assert free.get_forces() == pytest.approx(selected.forces, abs=1e-8)
             assert "stress" not in free.calc.results
         atoms.numbers[0] = 74
         atoms.calc = truth.calculator()

@@ -53,58 +53,58 @@ def table(repeats=7, noise=0.1, seed=0, sizes=SIZES):
 
 
 def curve(errors, sizes=SIZES, **more):
-    return LearningCurve(np.array(sizes, float), tuple(np.atleast_1d(one).astype(float) for one in errors), **more)
+    return LearningCurve(np.array(sizes, float), tuple(np.atleast_1d(item).astype(float) for item in errors), **more)
 
 
 class TestLearningCurve:
     def test_between_sizes_it_is_straight_in_logarithms(self):
-        own = curve([[100.0 / n**0.5] for n in SIZES])
-        found = own.predict(np.array([10, 15, 100]))
-        assert found.value == pytest.approx(100 / np.sqrt([10, 15, 100]))
-        assert not found.is_extrapolated.any()
+        selected = curve([[100.0 / n**0.5] for n in SIZES])
+        actual = selected.predict(np.array([10, 15, 100]))
+        assert actual.value == pytest.approx(100 / np.sqrt([10, 15, 100]))
+        assert not actual.is_extrapolated.any()
 
     @pytest.mark.parametrize("exponent", [0.5, 0.7, 1.0])
     def test_beyond_it_follows_a_power_law_down_to_its_floor(self, exponent):
         truth = lambda n: 5 + 300 * n**-exponent  # noqa: E731  (one line, used twice)
-        own = curve([[truth(n)] * 3 for n in map(float, SIZES)], training_errors=np.array([1.0]))
-        found = own.at(np.array([320.0, 1600.0]))
-        assert found.value == pytest.approx(truth(np.array([320.0, 1600.0])), rel=1e-6)
-        assert found.is_extrapolated.all()
-        assert (found.low < found.value).all()
-        assert (found.value < found.high).all()
+        selected = curve([[truth(n)] * 3 for n in map(float, SIZES)], training_errors=np.array([1.0]))
+        actual = selected.predict(np.array([320.0, 1600.0]))
+        assert actual.value == pytest.approx(truth(np.array([320.0, 1600.0])), rel=1e-6)
+        assert actual.is_extrapolated.all()
+        assert (actual.low < actual.value).all()
+        assert (actual.value < actual.high).all()
 
     def test_it_never_falls_below_the_training_error(self):
         errors = [[100.0 * n**-0.5] for n in SIZES]
         free, bound = curve(errors), curve(errors, training_errors=np.array([7.0]))
-        assert free.at(np.array([1e6])).value[0] < 1
-        assert 7.0 <= bound.at(np.array([1e6])).value[0] < 7.9
+        assert free.predict(np.array([1e6])).value[0] < 1
+        assert 7.0 <= bound.predict(np.array([1e6])).value[0] < 7.9
 
     def test_a_cheaper_level_keeps_what_its_labels_add(self):
         reference = curve([[5 + 300 / n] for n in SIZES], training_errors=np.array([5.0]))
-        own = curve([[np.hypot(5 + 300 / n, 20.0)] for n in SIZES], reference=reference)
-        assert own.at(np.array([1e5])).value[0] == pytest.approx(np.hypot(5, 20), rel=1e-3)
-        held = curve([[5 + 300 / n] for n in SIZES], reference=reference, label_error=16.0)
-        assert held.at(np.array([1e5])).value[0] > 0.9 * np.hypot(5, 8.0) * 6.875 / np.hypot(6.875, 8.0)
+        selected = curve([[np.hypot(5 + 300 / n, 20.0)] for n in SIZES], reference_curve=reference)
+        assert selected.predict(np.array([1e5])).value[0] == pytest.approx(np.hypot(5, 20), rel=1e-3)
+        held = curve([[5 + 300 / n] for n in SIZES], reference_curve=reference, label_error=16.0)
+        assert held.predict(np.array([1e5])).value[0] > 0.9 * np.hypot(5, 8.0) * 6.875 / np.hypot(6.875, 8.0)
 
     def test_a_peak_at_small_sizes_is_not_fitted_and_no_slope_promises_nothing(self):
         peaked = curve([[30.0], [90.0], [50.0], [30.0], [20.0]])
         assert peaked.predict(np.array([320.0])).value[0] < 20.0
         rising = curve([[10.0], [11.0], [12.0], [13.0], [14.0]])
-        assert rising.at(np.array([320.0])).value[0] == pytest.approx(14.0)
+        assert rising.predict(np.array([320.0])).value[0] == pytest.approx(14.0)
 
     def test_the_range_holds_four_draws_of_five_and_one_subset_borrows_it(self):
         draws = np.exp(0.2 * np.random.default_rng(0).normal(size=(5, 4000)))
-        own = curve([*draws[:4], np.full(10, 1.0)])
-        found = own.predict(np.array(SIZES, float))
+        selected = curve([*draws[:4], np.full(10, 1.0)])
+        actual = selected.predict(np.array(SIZES, float))
         for k in range(4):
-            inside = (found.low[k] <= draws[k]) & (draws[k] <= found.high[k])
+            inside = (actual.low[k] <= draws[k]) & (draws[k] <= actual.high[k])
             assert inside.mean() == pytest.approx(0.8, abs=0.01)
-        assert found.high[4] == pytest.approx(found.high[3] ** np.sqrt(0.5) * found.value[4], rel=0.05)
+        assert actual.high[4] == pytest.approx(actual.high[3] ** np.sqrt(0.5) * actual.value[4], rel=0.05)
 
     def test_folds_are_joined_by_their_root_mean_square(self):
         errors = [np.array([3.0, 4.0, 12.0]) / n for n in SIZES]
-        own = curve(errors, has_folds=True)
-        assert own.middles == pytest.approx([np.sqrt(169 / 3) / n for n in SIZES])
+        selected = curve(errors, has_folds=True)
+        assert selected.central_errors == pytest.approx([np.sqrt(169 / 3) / n for n in SIZES])
 
     @given(
         st.lists(st.floats(0.1, 1e4), min_size=1, max_size=6),
@@ -114,14 +114,14 @@ class TestLearningCurve:
     @settings(max_examples=60)
     def test_estimates_are_finite_positive_and_never_rise_beyond_what_was_measured(self, repeats, factor, levels):
         sizes = np.arange(1, 7) * 5.0
-        own = curve([level * np.array(repeats) for level in levels], sizes)
-        found = own.predict(np.array([7.0, 30.0 * factor]))
-        known = np.isfinite(found.low)  # a single fit has no spread, but what is foretold beyond has
+        selected = curve([level * np.array(repeats) for level in levels], sizes)
+        actual = selected.predict(np.array([7.0, 30.0 * factor]))
+        known = np.isfinite(actual.low)  # a single fit has no spread, but what is foretold beyond has
         assert known.all() == (len(set(repeats)) > 1) or known[1]
-        assert (found.low[known] > 0).all()
-        assert (found.low[known] <= found.value[known] * (1 + 1e-9)).all()
-        assert np.isfinite(found.high[known]).all()
-        assert found.value[1] <= own.middles[-1] * (1 + 1e-9)
+        assert (actual.low[known] > 0).all()
+        assert (actual.low[known] <= actual.value[known] * (1 + 1e-9)).all()
+        assert np.isfinite(actual.high[known]).all()
+        assert actual.value[1] <= selected.central_errors[-1] * (1 + 1e-9)
 
 
 def brute_force(results, budget, prefer):
@@ -144,28 +144,28 @@ class TestPlanner:
     @pytest.mark.parametrize("budget", [40, 200, 900, 5000, 1e6])
     def test_it_finds_what_brute_force_finds(self, budget, prefer):
         results = table()
-        found = tabulate_options(results, budget=budget, extrapolation_factor=1)
-        chosen = choose_option(found, Limits(budget), prefer)
+        actual = tabulate_options(results, budget=budget, extrapolation_factor=1)
+        chosen = choose_option(actual, Limits(budget), prefer)
         value, key = brute_force(results, budget, prefer)
-        own = float(compute_score(pd.DataFrame([chosen]), prefer).iloc[0])
-        assert own == pytest.approx(value, rel=2e-3)  # the planner looks at some forty sizes, not at all
+        selected = float(compute_score(pd.DataFrame([chosen]), prefer).iloc[0])
+        assert selected == pytest.approx(value, rel=2e-3)  # the planner looks at some forty sizes, not at all
         assert (chosen["level"], chosen["twojmax"], chosen["w_energy"]) == key[:3]
         assert chosen["label_seconds"] <= budget
         assert not chosen["beyond"]
 
     def test_the_cheapest_that_is_good_enough(self):
         results = table(noise=0.0)
-        made = plan(results, max_energy=60.0, extrapolation_factor=1)
-        found = tabulate_options(results, extrapolation_factor=1)
-        fit = found[found["energy"] <= 60.0]
-        assert made.choice["label_seconds"] == fit["label_seconds"].min()
-        assert made.choice["energy"] <= 60.0
+        result = plan(results, max_energy=60.0, extrapolation_factor=1)
+        actual = tabulate_options(results, extrapolation_factor=1)
+        fit = actual[actual["energy"] <= 60.0]
+        assert result.choice["label_seconds"] == fit["label_seconds"].min()
+        assert result.choice["energy"] <= 60.0
 
     def test_more_money_never_makes_it_worse_and_doubling_says_by_how_much(self):
         results = table()
         scores = [
-            float(np.sqrt(made.choice["energy"] * made.choice["force"]))
-            for made in (plan(results, budget=budget) for budget in (50, 100, 200, 400, 800))
+            float(np.sqrt(result.choice["energy"] * result.choice["force"]))
+            for result in (plan(results, budget=budget) for budget in (50, 100, 200, 400, 800))
         ]
         assert all(after <= before * (1 + 1e-3) for before, after in pairwise(scores))
         once, twice = plan(results, budget=400), plan(results, budget=800)
@@ -173,10 +173,10 @@ class TestPlanner:
         assert once.doubled_budget_choice["label_seconds"] <= 800
 
     def test_an_md_speed_rules_out_slow_models(self):
-        made = plan(table(), budget=2000, min_md_speed=30_000)
-        assert made.choice["twojmax"] == 2
-        assert set(made.by_twojmax["twojmax"]) == {2}
-        assert made.doubled_budget_choice["twojmax"] == 2
+        result = plan(table(), budget=2000, min_md_speed=30_000)
+        assert result.choice["twojmax"] == 2
+        assert set(result.by_twojmax["twojmax"]) == {2}
+        assert result.doubled_budget_choice["twojmax"] == 2
         with pytest.raises(InputError, match="the fastest, 2Jmax = 2, needs 30"):
             plan(table(), budget=2000, min_md_speed=40_000)
 
@@ -194,21 +194,23 @@ class TestPlanner:
 
     def test_what_it_says_is_in_the_table(self):
         results = table()
-        made = plan(results, budget=300, extrapolation_factor=1)
-        row = made.choice
-        own = results[(results[["level", "twojmax", "w_energy"]] == row[["level", "twojmax", "w_energy"]]).all(axis=1)]
-        for _, near in made.measurements.iterrows():
-            part = own[own["n_train"] == near["n_train"]]
+        result = plan(results, budget=300, extrapolation_factor=1)
+        row = result.choice
+        selected = results[
+            (results[["level", "twojmax", "w_energy"]] == row[["level", "twojmax", "w_energy"]]).all(axis=1)
+        ]
+        for _, near in result.measurements.iterrows():
+            part = selected[selected["n_train"] == near["n_train"]]
             assert near["ref_energy"] == part["ref_energy"].median()
             assert near["repetitions"] == len(part)
-        assert set(made.by_level["level"]) <= set("abc")
-        assert made.by_level["energy"].iloc[0] == row["energy"]
+        assert set(result.by_level["level"]) <= set("abc")
+        assert result.by_level["energy"].iloc[0] == row["energy"]
 
     def test_one_fit_has_no_spread(self):
-        made = plan(table(repeats=1), budget=300, extrapolation_factor=1)
-        assert np.isnan(made.choice["energy_low"])
-        assert "a single fit, of unknown spread" in made.text
-        assert made.to_dict()["plan"]["energy_low"] is None
+        result = plan(table(repeats=1), budget=300, extrapolation_factor=1)
+        assert np.isnan(result.choice["energy_low"])
+        assert "a single fit, of unknown spread" in result.text
+        assert result.to_dict()["plan"]["energy_low"] is None
 
     def test_a_study_without_a_test_set_is_planned_by_leave_one_out(self):
         results = table()
@@ -217,25 +219,25 @@ class TestPlanner:
         pd.testing.assert_series_equal(plan(hidden, budget=300).choice, plan(results, budget=300).choice)
 
     def test_the_keys_of_a_study_keep_the_reference(self):
-        made = plan(table(), budget=100)
-        assert made.reference == "c"
-        assert f"levels: [{made.choice['level']}, c]" in made.study_text
+        result = plan(table(), budget=100)
+        assert result.reference == "c"
+        assert f"levels: [{result.choice['level']}, c]" in result.study_text
 
     def test_json_html_and_the_keys_of_a_study(self):
-        made = plan(table(), budget="10 min")
-        told = json.loads(json.dumps(made.to_dict()))
-        assert told["plan"]["level"] == made.choice["level"]
-        assert told["limits"]["budget"] == 600
-        assert "sizes: [" in made.study_text
-        assert "<table" in made._repr_html_()
+        result = plan(table(), budget="10 min")
+        messages = json.loads(json.dumps(result.to_dict()))
+        assert messages["plan"]["level"] == result.choice["level"]
+        assert messages["limits"]["budget"] == 600
+        assert "sizes: [" in result.study_text
+        assert "<table" in result._repr_html_()
 
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
             ({"budget": 5}, "below the cheapest point, which costs 10 s"),
             ({}, "needs a budget"),
-            ({"budget": "5 parsecs"}, "a budget is a positive number of seconds"),
-            ({"budget": -3}, "a budget is a positive number"),
+            ({"budget": "5 parsecs"}, "a budget must be a positive number of seconds"),
+            ({"budget": -3}, "a budget must be a positive number"),
             ({"budget": 900, "max_energy": 0.1}, "reaches an energy error of 0.1 meV/atom .the lowest is"),
             ({"budget": 900, "max_force": 0.1}, "reaches a force error of 0.1 meV/Å .the lowest is"),
             ({"budget": 20, "max_energy": 70}, "cheapest setting that does costs .* s: level"),
@@ -262,8 +264,8 @@ class TestPlanner:
         done = call("plan", "results.csv", "--budget", "5min", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "why: the lowest product of both errors of 18 settings" in done.stdout
-        told = json.loads(call("plan", "results.csv", "--budget", "5min", "--json", cwd=tmp_path).stdout)
-        assert told["plan"]["label_seconds"] <= 300
+        messages = json.loads(call("plan", "results.csv", "--budget", "5min", "--json", cwd=tmp_path).stdout)
+        assert messages["plan"]["label_seconds"] <= 300
         assert "twojmax: [" in call("plan", "results.csv", "--max-energy", "70", "--study", cwd=tmp_path).stdout
         for arguments, text in (
             (("nothing", "--budget", "1h"), "nothing"),

@@ -19,10 +19,10 @@ from paretofit.linear import column_scales, leverage_scores, select_d_optimal, s
 from paretofit.linear.design_selection import RELATIVE_PRIOR_RIDGE
 
 
-def brute_force(rows, n, there):
+def brute_force(rows, n, existing):
     """The best next row by determinants, one after the other."""
-    scale = column_scales(np.vstack([rows, there]))
-    X, Y = rows / scale, there / scale
+    scale = column_scales(np.vstack([rows, existing]))
+    X, Y = rows / scale, existing / scale
     M = Y.T @ Y + RELATIVE_PRIOR_RIDGE * max(1.0, len(X) / len(scale)) * np.eye(len(scale))
     chosen, gains = [], []
     for _ in range(n):
@@ -40,9 +40,9 @@ def brute_force(rows, n, there):
 def test_d_optimal_is_the_greedy_maximum_of_determinants(seed, p, n_given):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(20, p)) * rng.uniform(0.1, 10, p)
-    there = rng.normal(size=(n_given, p))
-    chosen, gains = select_d_optimal(rows, 8, there)
-    expected, rises = brute_force(rows, 8, there)
+    existing = rng.normal(size=(n_given, p))
+    chosen, gains = select_d_optimal(rows, 8, existing)
+    expected, rises = brute_force(rows, 8, existing)
     assert chosen.tolist() == expected
     assert gains == pytest.approx(rises, rel=1e-6, abs=1e-8)
     assert (np.diff(gains) <= 1e-9).all()
@@ -54,9 +54,9 @@ def test_d_optimal_is_the_greedy_maximum_of_determinants(seed, p, n_given):
 def test_a_smaller_choice_is_a_prefix_and_nothing_is_chosen_twice(choose, seed, n):
     rows = np.random.default_rng(seed).normal(size=(15, 3))
     everyone, scores = choose(rows, 15)
-    some, less = choose(rows, n)
+    sample, less = choose(rows, n)
     assert sorted(everyone.tolist()) == list(range(15))
-    assert np.array_equal(some, everyone[:n])
+    assert np.array_equal(sample, everyone[:n])
     assert np.array_equal(less, scores[:n])
 
 
@@ -72,10 +72,10 @@ def test_what_is_there_already_is_not_chosen_again(choose):
 @settings(max_examples=20)
 def test_farthest_point_is_the_farthest_in_standard_deviations(seed, n_given):
     rng = np.random.default_rng(seed)
-    points, there = rng.normal(size=(12, 3)), rng.normal(size=(n_given, 3))
-    chosen, distances = select_farthest_points(points, 6, there)
-    both = np.vstack([points, there])
-    scaled, known = points / both.std(axis=0), list(there / both.std(axis=0))
+    points, existing = rng.normal(size=(12, 3)), rng.normal(size=(n_given, 3))
+    chosen, distances = select_farthest_points(points, 6, existing)
+    combined = np.vstack([points, existing])
+    scaled, known = points / combined.std(axis=0), list(existing / combined.std(axis=0))
     if not n_given:
         assert chosen[0] == np.argmax(np.linalg.norm(scaled - scaled.mean(axis=0), axis=1))
         known.append(scaled[chosen[0]])
@@ -87,7 +87,7 @@ def test_farthest_point_is_the_farthest_in_standard_deviations(seed, n_given):
 
 
 @pytest.mark.parametrize(
-    ("rows", "n", "there", "message"),
+    ("rows", "n", "existing", "message"),
     [
         (np.zeros((3, 2)), 4, None, "number of candidates, 3; got 4"),
         (np.zeros((3, 2)), 0, None, "got 0"),
@@ -97,9 +97,9 @@ def test_farthest_point_is_the_farthest_in_standard_deviations(seed, n_given):
     ],
 )
 @pytest.mark.parametrize("choose", [select_d_optimal, select_farthest_points])
-def test_rows_that_cannot_be_chosen_from(choose, rows, n, there, message):
+def test_rows_that_cannot_be_chosen_from(choose, rows, n, existing, message):
     with pytest.raises(InputError, match=message):
-        choose(rows, n, there)
+        choose(rows, n, existing)
 
 
 @pytest.mark.parametrize("choose", [select_d_optimal, select_farthest_points])
@@ -114,26 +114,26 @@ def test_columns_that_say_nothing_do_no_harm(choose):
 def cells(n=14, elements=("Be",), seed=0):
     """Small distorted cells with kinds."""
     rng = np.random.default_rng(seed)
-    made = []
+    result = []
     for k in range(n):
         atoms = bulk("Be", "hcp", a=2.2 + 0.03 * (k % 5), c=3.6)
         atoms.positions += rng.normal(scale=0.05 + 0.02 * (k % 3), size=(2, 3))
         atoms.symbols = rng.choice(elements, 2)
         atoms.info = {"config_id": 100 + k, "config_type": "even" if k % 2 == 0 else "odd"}
-        made.append(atoms)
-    return made
+        result.append(atoms)
+    return result
 
 
 @pytest.mark.parametrize("quadratic", [True, False])
 @pytest.mark.parametrize("elements", [("Be",), ("Be", "W")])
 def test_energy_rows_are_those_of_the_whole_configuration(lammps, quadratic, elements):
     basis = SnapBasis(elements=list(elements), twojmax=4, quadratic=quadratic, wj=[1.0, 0.6][: len(elements)])
-    made = [*cells(3, elements), Atoms("Be2", [[0, 0, 0], [0, 0, 2.1]]), Atoms("Be", cell=[3, 3, 9], pbc=[1, 1, 0])]
-    rows = compute_energy_rows(made, basis)
+    result = [*cells(3, elements), Atoms("Be2", [[0, 0, 0], [0, 0, 2.1]]), Atoms("Be", cell=[3, 3, 9], pbc=[1, 1, 0])]
+    rows = compute_energy_rows(result, basis)
     assert rows.shape == (5, basis.n_features)
-    for row, atoms in zip(rows, made, strict=True):
+    for row, atoms in zip(rows, result, strict=True):
         assert row == pytest.approx(compute_configuration_rows(lammps, basis, atoms)[0], rel=1e-10, abs=1e-10)
-    assert np.array_equal(rows, compute_energy_rows(made, basis, jobs=2))
+    assert np.array_equal(rows, compute_energy_rows(result, basis, jobs=2))
 
 
 def test_the_gradient_of_atoms_is_the_derivative_in_a_turned_cell(lammps):
@@ -145,7 +145,7 @@ def test_the_gradient_of_atoms_is_the_derivative_in_a_turned_cell(lammps):
         plus, minus = atoms.copy(), atoms.copy()
         plus.positions[j, axis] += 1e-5
         minus.positions[j, axis] -= 1e-5
-        values = [compute_atom_descriptors_and_gradient(lammps, basis, one)[0] for one in (plus, minus)]
+        values = [compute_atom_descriptors_and_gradient(lammps, basis, item)[0] for item in (plus, minus)]
         assert gradient[j, axis] == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5, abs=1e-5)
 
 
@@ -160,13 +160,13 @@ def pool(tmp_path):
 def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
     monkeypatch.setattr("paretofit.sweep.row_stream.BLOCK_BYTES", 1 << 12)  # so that rows come in several blocks
     basis = SnapBasis(elements=["Be"], twojmax=twojmax)
-    both = [*read(pool / "candidates.extxyz", ":"), *read(pool / "labelled.extxyz", ":")]
-    write_dataset(pool / "d.h5", both, {})
+    combined = [*read(pool / "candidates.extxyz", ":"), *read(pool / "labelled.extxyz", ":")]
+    write_dataset(pool / "d.h5", combined, {})
     with Dataset(pool / "d.h5") as data:
         design: DesignMatrix = compute_design(data, basis, pool / "design.h5")
     expected = leverage_scores(design.rows(), design.kind, design.configuration, energy_weight=50.0)
     for method, scores in [("leverage", expected.regular), ("block-leverage", expected.block)]:
-        found = select_structures(
+        actual = select_structures(
             pool / "candidates.extxyz",
             5,
             method=method,
@@ -177,35 +177,35 @@ def test_leverage_is_that_of_the_rows(pool, twojmax, monkeypatch):
             out=pool / "s.extxyz",
             figures=False,
         )
-        assert found.table["score"].to_numpy() == pytest.approx(scores[:14], rel=1e-6)
-        ranks = found.table.dropna(subset="rank").sort_values("rank")
+        assert actual.table["score"].to_numpy() == pytest.approx(scores[:14], rel=1e-6)
+        ranks = actual.table.dropna(subset="rank").sort_values("rank")
         assert ranks["score"].is_monotonic_decreasing
-        assert ranks["score"].iloc[-1] >= found.table.loc[found.table["rank"].isna(), "score"].max()
+        assert ranks["score"].iloc[-1] >= actual.table.loc[actual.table["rank"].isna(), "score"].max()
 
 
 @pytest.mark.parametrize("method", SELECTION_METHODS)
 def test_choices_are_written_in_order_with_scores(pool, method):
-    found = [
+    actual = [
         select_structures(
             pool / "candidates.extxyz", n, method=method, twojmax=2, out=pool / f"s{n}.extxyz", figures=False
         )
         for n in (3, 6)
     ]
     few, many = (read(pool / f"s{n}.extxyz", ":") for n in (3, 6))
-    assert [one.info["config_id"] for one in few] == [one.info["config_id"] for one in many][:3]
-    assert [one.info["selected_rank"] for one in many] == [1, 2, 3, 4, 5, 6]
-    assert {one.info["selected_by"] for one in many} == {method}
+    assert [item.info["config_id"] for item in few] == [item.info["config_id"] for item in many][:3]
+    assert [item.info["selected_rank"] for item in many] == [1, 2, 3, 4, 5, 6]
+    assert {item.info["selected_by"] for item in many} == {method}
     table = pd.read_csv(pool / "s6_scores.csv")
     assert len(table) == 14
     assert table.dropna(subset="rank").sort_values("rank")["config_id"].tolist() == [
-        one.info["config_id"] for one in many
+        item.info["config_id"] for item in many
     ]
-    assert found[1].table["kind"].tolist() == ["even", "odd"] * 7
+    assert actual[1].table["kind"].tolist() == ["even", "odd"] * 7
 
 
 def test_draws_by_score_depend_on_the_seed_and_on_nothing_else(pool):
     def chosen(seed, jobs=1):
-        found = select_structures(
+        actual = select_structures(
             pool / "candidates.extxyz",
             7,
             method="leverage",
@@ -216,14 +216,16 @@ def test_draws_by_score_depend_on_the_seed_and_on_nothing_else(pool):
             out=pool / "s.extxyz",
             figures=False,
         )
-        return found.table["rank"].fillna(0).tolist()
+        return actual.table["rank"].fillna(0).tolist()
 
     assert chosen(1) == chosen(1, jobs=2)
     assert chosen(1) != chosen(2)
 
 
 def test_the_command_line_end_to_end_with_figures(pool):
-    done = call("select", "candidates.extxyz", "-n", "5", "--already-labelled", "labelled.extxyz", "--jobs", "1", cwd=pool)
+    done = call(
+        "select", "candidates.extxyz", "-n", "5", "--already-labelled", "labelled.extxyz", "--jobs", "1", cwd=pool
+    )
     assert done.returncode == 0, done.stderr
     assert "5 of 14 candidates" in done.stdout
     assert (pool / "selected_figures" / "map.png").stat().st_size > 5000
@@ -239,11 +241,14 @@ def test_the_command_line_end_to_end_with_figures(pool):
         ({"candidates": "none.extxyz"}, "no file at .*none.extxyz"),
         ({"already_labelled": "none.h5"}, "no dataset at .*none.h5"),
         ({"out": "candidates.extxyz"}, "is one of the files to read; give it a new name"),
-        ({"out": "labelled.extxyz", "already_labelled": "labelled.extxyz"}, "is one of the files to read; give it a new name"),
-        ({"out": "selected"}, "a name that ends in .extxyz"),
+        (
+            {"out": "labelled.extxyz", "already_labelled": "labelled.extxyz"},
+            "is one of the files to read; give it a new name",
+        ),
+        ({"out": "selected"}, "its name must end in .extxyz"),
         ({"twojmax": 20}, "features, more than 20000; lower --twojmax"),
         ({"candidates": "empty.extxyz"}, "empty.extxyz"),
-        ({"draw": False, "method": "random"}, "for leverage scores; the method is 'random'"),
+        ({"draw": False, "method": "random"}, "need a leverage method; the method is 'random'"),
         ({"energy_weight": 0.0}, "energy weight must be positive; got 0.0"),
         ({"candidates": "overlap.extxyz"}, "configuration 1 of overlap.extxyz has two atoms within 0.3 of the sum"),
         ({"basis": SnapBasis(elements=["W"])}, "has Be, an element without SNAP parameters"),
@@ -262,13 +267,13 @@ def test_wrong_input_is_one_sentence(pool, changes, message, monkeypatch):
 
 
 def test_what_is_labelled_already_is_left_out_and_counted(pool):
-    both = [*read(pool / "candidates.extxyz", ":"), *read(pool / "labelled.extxyz", ":2")]
-    for atoms in both:
+    combined = [*read(pool / "candidates.extxyz", ":"), *read(pool / "labelled.extxyz", ":2")]
+    for atoms in combined:
         atoms.info.pop("config_id", None)
-    write(pool / "both.extxyz", both)
+    write(pool / "both.extxyz", combined)
     names = {"already_labelled": pool / "labelled.extxyz", "out": pool / "s.extxyz"}
-    found = select_structures(pool / "both.extxyz", 3, figures=False, **names)
-    assert (found.n_already_labelled, len(found.table)) == (2, 14)
+    actual = select_structures(pool / "both.extxyz", 3, figures=False, **names)
+    assert (actual.n_already_labelled, len(actual.table)) == (2, 14)
     with pytest.raises(InputError, match=r"14 \(2 more are labelled already\); got 15"):
         select_structures(pool / "both.extxyz", 15, **names)
 

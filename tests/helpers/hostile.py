@@ -139,11 +139,11 @@ def make_committee(path: Path) -> None:
         *(np.arange(4) if name == "configuration" else np.ones(4) for name in CalibrationData._fields)
     )
     grade = EnvironmentGrade(False, np.ones(4), np.ones((4, 4)), np.ones((4, 2)))
-    own = Uncertainty(
+    selected = Uncertainty(
         "bootstrap", {RowKind.ENERGY: held}, {"Be": grade}, TrainingLeverage(np.arange(4), np.eye(4)), 1.0,
         {"0" * 16: "train"}, 0.9, "a",
     )  # fmt: skip
-    write_committee(path, np.random.default_rng(0).normal(size=(3, 4)), own)
+    write_committee(path, np.random.default_rng(0).normal(size=(3, 4)), selected)
 
 
 def _database(path: Path) -> None:

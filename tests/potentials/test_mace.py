@@ -699,8 +699,8 @@ class TestAskedWrongly:
             ({"models": ["huge"]}, "'mace.models.huge.preset': must be 'published', 'medium', 'small' or 'tiny'"),
             ({"models": [{"preset": "tiny"}]}, "a list holds names of presets"),
             ({"models": {"a": {"chanels": 3}}}, "did you mean 'channels'"),
-            ({"levels": ["7"]}, "'mace.levels' has '7', which is no level of this study"),
-            ({"sizes": [41]}, "'mace.sizes' has 41, which is none of the study's 'sizes'"),
+            ({"levels": ["7"]}, "'mace.levels' has '7', which is not a level of this study"),
+            ({"sizes": [41]}, "'mace.sizes' has 41, which is not one of the study's 'sizes'"),
             (
                 {"models": {"a": {"foundation": {"file": "no.model"}}}},
                 "'mace.models.a.foundation.file': there is no file",

@@ -60,26 +60,26 @@ EDIT = st.tuples(st.sampled_from(EDITS), st.floats(0, 1), st.floats(0, 1), st.sa
 
 
 def accepts_or_refuses(kind, content, folder):
-    said = ""
+    message = ""
     try:
         feed(kind, content, folder)
     except InputError as error:
-        said = str(error)
-    assert "\n" not in said
+        message = str(error)
+    assert "\n" not in message
 
 
 def edited(content, edits):
     changed = bytearray(content)
-    for what, first, second, token, byte in edits:
+    for case, first, second, token, byte in edits:
         at, length = int(first * max(len(changed) - 1, 0)), 1 + int(second * 40)
-        if what == "flip" and changed:
+        if case == "flip" and changed:
             changed[at] = byte
-        elif what == "cut":
+        elif case == "cut":
             del changed[at:]
-        elif what == "copy":
+        elif case == "copy":
             changed[at:at] = changed[int(second * len(changed)) :][:length]
-        elif what != "flip":
-            changed[at : at + (0 if what == "insert" else length)] = b"" if what == "delete" else token
+        elif case != "flip":
+            changed[at : at + (0 if case == "insert" else length)] = b"" if case == "delete" else token
     return bytes(changed)
 
 
@@ -132,14 +132,14 @@ def test_any_change_of_a_study_is_read_or_refused(data, tmp_path):
         where = content
         for key in way:
             where = where[key]
-        what = data.draw(st.sampled_from(["value", "value", "remove", "nest", "rename"]))
+        case = data.draw(st.sampled_from(["value", "value", "remove", "nest", "rename"]))
         value = where[last]
-        if what == "remove":
+        if case == "remove":
             del where[last]
-        elif what == "rename" and isinstance(where, dict):
+        elif case == "rename" and isinstance(where, dict):
             where[data.draw(st.text(max_size=8))] = where.pop(last)
         else:
-            where[last] = [value] if what == "nest" else data.draw(ODD)
+            where[last] = [value] if case == "nest" else data.draw(ODD)
     accepts_or_refuses("study", yaml_text(content).encode("utf-8", "surrogatepass"), tmp_path)
 
 
@@ -147,7 +147,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]\n" fo
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (LAUGHS + "dataset: d.h5\nweights: *a59\n", "aliases"),
         ("dataset: d.h5\nweights: &a [*a]\n", "aliases"),
@@ -163,9 +163,9 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]\n" fo
         ("dataset: d.h5\nbasis: {elements: [Be]}\nweights: [.inf]\n", "weights"),
     ],
 )
-def test_yaml_that_is_meant_to_hurt(text, said, tmp_path):
+def test_yaml_that_is_meant_to_hurt(text, message, tmp_path):
     (tmp_path / "s.yaml").write_text(text)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         load_study(tmp_path / "s.yaml")
     assert len(str(caught.value)) < 600
 
@@ -197,17 +197,17 @@ def test_a_number_too_large_for_a_float_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("2\nLattice", "299999999999\nLattice"), "middle of a structure"),
         (("2\nLattice", "+299999999999\nLattice"), "middle of a structure"),
         (("forces:R:3", "forces:R:399999999999"), "columns"),
     ],
 )
-def test_claims_of_an_xyz_file_are_not_believed(change, said, tmp_path):
+def test_claims_of_an_xyz_file_are_not_believed(change, message, tmp_path):
     """ASE would read on behind the end of the file, or make as many columns."""
     (tmp_path / "a.extxyz").write_text(hostile.XYZ.replace(*change))
-    assert said in refused(import_dataset, tmp_path / "o.h5", {"a": tmp_path / "a.extxyz"})
+    assert message in refused(import_dataset, tmp_path / "o.h5", {"a": tmp_path / "a.extxyz"})
 
 
 def test_a_cell_far_too_small_is_seen_without_a_list_of_all_its_neighbours():

@@ -113,9 +113,9 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("what", STRANGE)
-def test_datasets_of_other_shapes_types_and_sizes_are_refused(what, tmp_path):
-    path = changed_dataset(tmp_path / "a.h5", STRANGE[what])
+@pytest.mark.parametrize("case", STRANGE)
+def test_datasets_of_other_shapes_types_and_sizes_are_refused(case, tmp_path):
+    path = changed_dataset(tmp_path / "a.h5", STRANGE[case])
     assert str(path) in refused(hostile.whole_dataset, path)
 
 

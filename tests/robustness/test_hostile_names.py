@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import Dataset, DesignMatrix, InputError
-from paretofit.commands.active_learning import load_learn_study
 from paretofit.commands import load_augment_study, load_label_study
+from paretofit.commands.active_learning import load_learn_study
 from paretofit.dataset import (
     LevelData,
     check_level_name,
@@ -43,7 +43,7 @@ OUTWARD = ["../out", "../../out", "/var/out", "a/b", "a\0b", "a\nb", "..", ".", 
 
 
 def listing(folder):
-    return sorted(str(one.relative_to(folder)) for one in folder.rglob("*"))
+    return sorted(str(item.relative_to(folder)) for item in folder.rglob("*"))
 
 
 @pytest.mark.parametrize("name", OUTWARD)
@@ -59,7 +59,7 @@ def test_a_study_is_called_what_can_be_a_folder(name, load, tmp_path):
 
 def test_a_study_without_a_name_is_called_after_its_file(tmp_path):
     for stem, name in {"..my études 1": "my-tudes-1", "ü": "study", "a.b-c_d": "a.b-c_d"}.items():
-        content = {key: one for key, one in study_content().items() if key != "name"}
+        content = {key: item for key, item in study_content().items() if key != "name"}
         (tmp_path / f"{stem}.yaml").write_text(yaml_text(content))
         assert load_study(tmp_path / f"{stem}.yaml").name == name
 
@@ -95,9 +95,9 @@ def test_nothing_in_a_dataset_names_a_file(tmp_path):
     work = tmp_path / "inner" / "work"
     work.mkdir(parents=True)
     atoms = [hostile.structure(0.1 * k) for k in range(3)]
-    for k, one in enumerate(atoms):
-        one.calc = None
-        one.info = dict.fromkeys(("config_type", "trajectory", "source", "parent", "../../key"), f"../../out{k}")
+    for k, item in enumerate(atoms):
+        item.calc = None
+        item.info = dict.fromkeys(("config_type", "trajectory", "source", "parent", "../../key"), f"../../out{k}")
     labels = [{"energy": -7.0, "forces": np.zeros((2, 3)), "info": {"source": "/var/out"}}] * 3
     write_dataset(work / "d.h5", atoms, {"..x": LevelData(labels, {"../../functional": "../../out"})})
     with Dataset(work / "d.h5") as data:
@@ -105,7 +105,7 @@ def test_nothing_in_a_dataset_names_a_file(tmp_path):
     for kind in ("extxyz", "db"):
         (path,) = export_dataset(work / "d.h5", work / kind, format=kind).paths.values()
         import_dataset(work / f"{kind}.h5", {"a": path})
-    assert all(one in {"inner", "inner/work"} or one.startswith("inner/work/") for one in listing(tmp_path))
+    assert all(item in {"inner", "inner/work"} or item.startswith("inner/work/") for item in listing(tmp_path))
     assert listing(work) == ["d.h5", "db", "db.h5", "db/level_..x.db", "db/levels.yaml", "extxyz", "extxyz.h5",
                              "extxyz/level_..x.extxyz", "extxyz/levels.yaml"]  # fmt: skip
 
@@ -241,28 +241,30 @@ def relabelled(path, name, word):
     """The first configurations with another name for a level, and a word for their type and relations."""
     with Dataset(first_configurations()) as data:
         atoms = list(data)
-        for one in atoms:
-            one.info = {**one.info, "config_type": f"{word} {str(one.info['config_type'])[:3]}", "source": word}
-        some = data.levels[-2:]
-        levels = {f"{name}{k}": LevelData(read_labels(data, one), {"functional": word}) for k, one in enumerate(some)}
+        for item in atoms:
+            item.info = {**item.info, "config_type": f"{word} {str(item.info['config_type'])[:3]}", "source": word}
+        sample = data.levels[-2:]
+        levels = {
+            f"{name}{k}": LevelData(read_labels(data, item), {"functional": word}) for k, item in enumerate(sample)
+        }
     write_dataset(path, atoms, levels)
     return path, list(levels)
 
 
 def test_the_report_of_a_run_has_no_element_from_data(tmp_path):
     pages = {}
-    for place, name, word in (("plain", "level", "word"), ("evil", LEVEL, EVIL)):
-        dataset, levels = relabelled(tmp_path / f"{place}.h5", name, word)
+    for location, name, word in (("plain", "level", "word"), ("evil", LEVEL, EVIL)):
+        dataset, levels = relabelled(tmp_path / f"{location}.h5", name, word)
         study = Study(
             name="same", dataset=dataset, basis={"elements": ["Be"]}, levels=levels, twojmax=[2], weights=[1, 12.25],
             sizes=[20, 60], repetitions=2, cost={"md_us_per_atom_step": {2: 20}},
         )  # fmt: skip
-        run = run_study(study, out=tmp_path / place)
+        run = run_study(study, out=tmp_path / location)
         text = run.report.read_text(encoding="utf-8")
-        assert "{{ 7*7 }}" in text or place == "plain", "names of levels are on the page"
-        pages[place] = Skeleton(text)
+        assert "{{ 7*7 }}" in text or location == "plain", "names of levels are on the page"
+        pages[location] = Skeleton(text)
     assert pages["evil"].elements == pages["plain"].elements
     assert f"{LEVEL}1" in pages["evil"].text
     assert json.loads((tmp_path / "evil" / "run.json").read_text())["study"] == "same"
-    outside = [one for one in listing(tmp_path) if one.split("/")[0] not in {"plain", "evil", "plain.h5", "evil.h5"}]
+    outside = [item for item in listing(tmp_path) if item.split("/")[0] not in {"plain", "evil", "plain.h5", "evil.h5"}]
     assert not outside

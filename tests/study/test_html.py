@@ -45,9 +45,9 @@ class Reader(HTMLParser):
 
 
 def shown(thing):
-    found = Reader(thing._repr_html_())
-    assert found.tags <= ALLOWED
-    return found
+    actual = Reader(thing._repr_html_())
+    assert actual.tags <= ALLOWED
+    return actual
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def run(tmp_path_factory):
 
 def hostile_dataset(path):
     atoms = [Atoms("Be", cell=[2, 2, 2 + 0.1 * k], pbc=True) for k in range(3)]
-    for one in atoms:
-        one.info["config_type"] = HOSTILE
+    for item in atoms:
+        item.info["config_type"] = HOSTILE
     labels = [{"energy": -3.0 - k, "forces": np.zeros((1, 3)), "seconds": 1.0 + k} for k in range(3)]
     levels = {"a": LevelData(labels, {"functional": HOSTILE, "scf": {"x": 1}}), "b": LevelData([*labels[:2], None])}
     write_dataset(path, atoms, levels)
@@ -76,13 +76,13 @@ def hostile_dataset(path):
 
 
 def test_a_dataset_shows_its_counts_levels_and_costs(beryllium):
-    found = shown(beryllium)
-    cells = found.cells
+    actual = shown(beryllium)
+    cells = actual.cells
     assert cells[cells.index("configurations") + 1] == f"{len(beryllium)}"
     assert cells[cells.index("atoms") + 1].startswith(f"{beryllium.n_atoms.sum():,} (")
     assert f"Be {beryllium.n_atoms.sum():,}" in cells
     kinds = pd.Series([record["config_type"] for record in beryllium.info_records]).value_counts()
-    assert f"{kinds.index[0]} {kinds.iloc[0]}" in found.text
+    assert f"{kinds.index[0]} {kinds.iloc[0]}" in actual.text
     for level in beryllium.levels:
         row = cells[cells.index(level) :][:6]
         labels = beryllium.labels(level)
@@ -98,11 +98,11 @@ def test_a_selection_shows_its_own_counts(beryllium):
 
 def test_names_from_a_dataset_are_escaped(tmp_path):
     with Dataset(hostile_dataset(tmp_path / "<b>.h5")) as data:
-        found = shown(data)
-        assert "script" not in found.tags
-        assert HOSTILE in found.text
-        assert "<b>.h5" in found.text
-        assert "labels are missing" in found.text, "warnings are shown"
+        actual = shown(data)
+        assert "script" not in actual.tags
+        assert HOSTILE in actual.text
+        assert "<b>.h5" in actual.text
+        assert "labels are missing" in actual.text, "warnings are shown"
 
 
 def test_endless_texts_and_lists_are_cut():
@@ -134,17 +134,17 @@ def test_unlabelled_empty_and_closed_datasets_can_be_shown(tmp_path, small_datas
 
 
 def test_a_run_shows_what_was_run_its_lowest_errors_and_its_report(run):
-    found = shown(run)
-    cells = found.cells
+    actual = shown(run)
+    cells = actual.cells
     assert cells[cells.index("fits") + 1].startswith(f"{len(run.results)} in ")
     assert cells[cells.index("levels") + 1] == "3 and 5"
     assert cells[cells.index("w_E/w_F") + 1] == "1 and 12.25"
     overall = run.front[run.front["overall"]]
-    for name, column, place in (("energy error", "ref_energy", 6), ("force error", "ref_force", 7)):
-        shown_value = cells[cells.index(name) + place].replace(",", "")
+    for name, column, folder in (("energy error", "ref_energy", 6), ("force error", "ref_force", 7)):
+        shown_value = cells[cells.index(name) + folder].replace(",", "")
         assert float(shown_value) == pytest.approx(overall[column].min(), rel=6e-3)
-    assert f"{len(overall)} point" in found.text
-    assert found.links == [run.report.resolve().as_uri()]
+    assert f"{len(overall)} point" in actual.text
+    assert actual.links == [run.report.resolve().as_uri()]
 
 
 def test_the_report_of_a_run_under_the_working_folder_has_a_relative_link(run, monkeypatch):
@@ -156,18 +156,18 @@ def test_names_from_a_run_are_escaped(run):
     results = run.results.assign(level=HOSTILE, sampling=HOSTILE)
     front = run.front.assign(level=HOSTILE, sampling=HOSTILE)
     odd = RunResult(Path("<i>"), results, front, Path('"<i>.html'), [HOSTILE], {"sweep": 1.0})
-    found = shown(odd)
-    assert "i" not in found.tags
-    assert HOSTILE in found.text
-    assert len(found.links) == 1
+    actual = shown(odd)
+    assert "i" not in actual.tags
+    assert HOSTILE in actual.text
+    assert len(actual.links) == 1
 
 
 def test_a_run_and_a_plan_are_one_line_of_text(run):
     assert repr(run).startswith(f"RunResult('{run.folder}', {len(run.results)} fits")
-    made = plan(run.results, budget="10 min")
-    assert repr(made).startswith("Plan(with 10 min")
-    for one in (run, made):
-        assert len(repr(one).splitlines()) == 1
+    result = plan(run.results, budget="10 min")
+    assert repr(result).startswith("Plan(with 10 min")
+    for item in (run, result):
+        assert len(repr(item).splitlines()) == 1
 
 
 def test_a_run_without_a_front_can_be_shown(run):
@@ -177,17 +177,17 @@ def test_a_run_without_a_front_can_be_shown(run):
 
 
 def test_a_plan_shows_its_choice_and_alternatives(run):
-    made = plan(run.results, budget="10 min")
-    cells = shown(made).cells
+    result = plan(run.results, budget="10 min")
+    cells = shown(result).cells
     row = cells[cells.index("recommended") :][:9]
-    assert row[1:4] == [made.choice["level"], f"{int(made.choice['n_train'])}", "2"]
-    assert float(row[6].split()[0].replace(",", "")) == pytest.approx(made.choice["energy"], rel=6e-3)
+    assert row[1:4] == [result.choice["level"], f"{int(result.choice['n_train'])}", "2"]
+    assert float(row[6].split()[0].replace(",", "")) == pytest.approx(result.choice["energy"], rel=6e-3)
     assert "for twice that" in cells
-    assert len(made.by_level) == 1 or "extrapolated" in cells
+    assert len(result.by_level) == 1 or "extrapolated" in cells
 
 
 def test_names_from_a_plan_are_escaped(run):
-    made = plan(run.results.assign(sampling=HOSTILE), budget="10 min")
-    found = shown(made)
-    assert "script" not in found.tags
-    assert HOSTILE in found.text
+    result = plan(run.results.assign(sampling=HOSTILE), budget="10 min")
+    actual = shown(result)
+    assert "script" not in actual.tags
+    assert HOSTILE in actual.text

@@ -31,27 +31,27 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def design(tmp_path_factory):
     with Dataset(first_configurations()) as data:
-        some = data.select(np.arange(40))
-        made = compute_design(some, SnapBasis(elements=["Be"], twojmax=6), tmp_path_factory.mktemp("d") / "d.h5")
-        return made.with_labels(some, ["4", "5"]), list(some)
+        sample = data.select(np.arange(40))
+        result = compute_design(sample, SnapBasis(elements=["Be"], twojmax=6), tmp_path_factory.mktemp("d") / "d.h5")
+        return result.with_labels(sample, ["4", "5"]), list(sample)
 
 
 def test_a_fit_of_a_run_is_exported_with_a_committee(finished, tmp_path):
     """Around the fit of the table, drawn from its subset, calibrated on the run's test set."""
     plain = export_potential(finished.folder, tmp_path / "plain", twojmax=2)
-    made = export_potential(finished.folder, tmp_path / "p", twojmax=2, committee=CommitteeSettings(6))
+    result = export_potential(finished.folder, tmp_path / "p", twojmax=2, committee=CommitteeSettings(6))
     again = LinearPotential.read(tmp_path / "p")
     assert again.mean_coefficients == pytest.approx(plain.potential.coefficients, rel=1e-9, abs=1e-12)
     split = pd.read_csv(finished.folder / "split.csv")
     assert again.uncertainty.held_out[RowKind.ENERGY].n_groups == (split["set"] == "test").sum()
-    assert "committee of 6 by bootstrap" in made.text
+    assert "committee of 6 by bootstrap" in result.text
 
 
 class TestRebuilding:
     def test_it_writes_the_same_report_without_fitting(self, finished, tmp_path):
         folder = tmp_path / "run"
         shutil.copytree(finished.folder, folder)
-        kept = {path: path.read_bytes() for path in (folder / "tables").glob("*")}
+        remaining = {path: path.read_bytes() for path in (folder / "tables").glob("*")}
         front, page = (folder / "front.csv").read_bytes(), (folder / "report.html").read_text()
         for path in [*(folder / "tables").glob("*"), folder / "front.csv", folder / "report.html"]:
             path.unlink()
@@ -59,7 +59,7 @@ class TestRebuilding:
             journal.unlink()
         rebuild_report(folder)
         assert (folder / "front.csv").read_bytes() == front
-        assert {path: path.read_bytes() for path in (folder / "tables").glob("*")} == kept
+        assert {path: path.read_bytes() for path in (folder / "tables").glob("*")} == remaining
         assert (folder / "report.html").read_text() == page
 
     def test_the_command_line(self, finished):
@@ -73,8 +73,8 @@ class TestRebuilding:
             ("run.json", "is not a run folder"),
             ("results.csv", "the stage 'sweep' is missing .no results.csv."),
             ("split.csv", "the stage 'reduce' is missing .no split.csv."),
-            ("md_speed.csv", "md_speed.csv is missing, of the stage 'analyse'"),
-            ("design.h5", "design.h5 is missing, of the stage 'describe'"),
+            ("md_speed.csv", "md_speed.csv of the stage 'analyse' is missing"),
+            ("design.h5", "design.h5 of the stage 'describe' is missing"),
         ],
     )
     def test_an_unfinished_run_says_which_stage_is_missing(self, finished, tmp_path, missing, message):
@@ -148,14 +148,14 @@ class TestPotentials:
     def test_exported_files_give_the_models_energies_and_forces_in_lammps(self, tmp_path, twojmax, quadratic):
         basis = SnapBasis(elements=["Be"], twojmax=6, quadratic=quadratic)
         with Dataset(first_configurations()) as data:
-            some = data.select(np.arange(12))
-            made = compute_design(some, basis, tmp_path / "d.h5").with_labels(some, ["5"])
-            structures = list(some)
-        p = made.columns_up_to(twojmax)
-        X = made.rows()[:, :p]
-        fit = fit_wls(X, made.targets["5"], made.kind, energy_weight=12.25, force_weight=1)
+            sample = data.select(np.arange(12))
+            result = compute_design(sample, basis, tmp_path / "d.h5").with_labels(sample, ["5"])
+            structures = list(sample)
+        p = result.columns_up_to(twojmax)
+        X = result.rows()[:, :p]
+        fit = fit_wls(X, result.targets["5"], result.kind, energy_weight=12.25, force_weight=1)
         files = write_snap(tmp_path, "be", basis, fit.coefficients)
-        self.check(files, structures, made, X @ fit.coefficients)
+        self.check(files, structures, result, X @ fit.coefficients)
 
     @pytest.mark.parametrize(("chemflag", "quadratic"), [(False, True), (True, False), (True, True)])
     def test_two_elements(self, tmp_path, chemflag, quadratic):
@@ -168,21 +168,21 @@ class TestPotentials:
         basis = SnapBasis(elements=["Be", "W"], twojmax=2 if chemflag else 4, radelem=[0.4, 0.5], wj=[1.0, 0.7],
                           chemflag=chemflag, quadratic=quadratic)  # fmt: skip
         with Dataset(tmp_path / "two.h5") as data:
-            made = compute_design(data, basis, tmp_path / "d.h5")
+            result = compute_design(data, basis, tmp_path / "d.h5")
         coefficients = rng.normal(size=basis.n_features) / (1 + np.arange(basis.n_features))
         files = write_snap(tmp_path, "two", basis, coefficients)
-        self.check(files, structures, made, made.rows() @ coefficients)
+        self.check(files, structures, result, result.rows() @ coefficients)
 
     @staticmethod
-    def check(files, structures, made, predicted):
+    def check(files, structures, result, predicted):
         calculator = lammps_calculator(files.commands, files.elements)
         for k, atoms in enumerate(structures):
             if not atoms.pbc.all():
                 continue
             atoms.calc = calculator
-            own = np.flatnonzero(made.configuration == k)
-            energy, forces = predicted[own[0]], predicted[own[1:]].reshape(-1, 3)
-            assert made.kind[own[0]] == RowKind.ENERGY
+            selected = np.flatnonzero(result.configuration == k)
+            energy, forces = predicted[selected[0]], predicted[selected[1:]].reshape(-1, 3)
+            assert result.kind[selected[0]] == RowKind.ENERGY
             scale = max(1.0, float(np.abs(forces).max()))
             assert atoms.get_potential_energy() / len(atoms) == pytest.approx(energy, abs=1e-9 * scale)
             assert atoms.get_forces() == pytest.approx(forces, abs=1e-8 * scale)
@@ -224,20 +224,20 @@ def test_residuals_against_label_errors_are_those_of_a_plain_fit(finished):
     split = pd.read_csv(finished.folder / "split.csv")
     design = DesignMatrix.open(finished.folder / "design.h5")
     with Dataset(finished.folder / "dataset.h5") as data:
-        made = design.with_labels(data, ["2", "4", "5"])
-    train = (split["set"] == "train").to_numpy()[made.configuration]
-    p = made.columns_up_to(int(table["twojmax"].iloc[0]))
-    X, kind = made.rows()[:, :p], made.kind
+        result = design.with_labels(data, ["2", "4", "5"])
+    train = (split["set"] == "train").to_numpy()[result.configuration]
+    p = result.columns_up_to(int(table["twojmax"].iloc[0]))
+    X, kind = result.rows()[:, :p], result.kind
     assert len(table) == 2 * 2 * 2
     for _, row in table.iterrows():
-        y = made.targets[row["level"]]
+        y = result.targets[row["level"]]
         fit = fit_wls(X[train], y[train], kind[train], energy_weight=row["weight_ratio"], force_weight=1.0)
-        own = ~train & (kind == (RowKind.ENERGY if row["kind"] == "energy" else RowKind.FORCE))
-        residual, error = (y - X @ fit.coefficients)[own], (y - made.targets["5"])[own]
+        selected = ~train & (kind == (RowKind.ENERGY if row["kind"] == "energy" else RowKind.FORCE))
+        residual, error = (y - X @ fit.coefficients)[selected], (y - result.targets["5"])[selected]
         assert row["correlation"] == pytest.approx(np.corrcoef(error, residual)[0, 1], abs=1e-6)
         assert row["slope"] == pytest.approx(np.polyfit(error, residual, 1)[0], rel=1e-5)
         assert row["label_error"] == pytest.approx(1e3 * error.std(), rel=1e-8)
-        assert row["n"] == own.sum()
+        assert row["n"] == selected.sum()
 
 
 def test_the_two_weightings():

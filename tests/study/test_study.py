@@ -225,15 +225,15 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path):
 
 
 def _children(parent):
-    found = []
+    actual = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             after_name = status.read_text().rpartition(")")[2].split()
         except OSError:  # ended meanwhile
             continue
         if int(after_name[1]) == parent:
-            found.append(int(status.parent.name))
-    return found
+            actual.append(int(status.parent.name))
+    return actual
 
 
 def _soon(condition, seconds=60):
@@ -268,13 +268,13 @@ def test_weights_of_groups_are_in_both_engines(tmp_path):
 def test_weights_of_groups_may_be_searched_for(tmp_path):
     keys = {"repetitions": 1, "sampling_methods": ["random"], "twojmax": [2], "weights": [12.25], "sizes": ["all"]}
     plain = run_study(study_file(tmp_path, **keys), out=tmp_path / "plain").results
-    asked = {"objectives": ["energy", "force"], "regulariser": 0.003}
-    study = study_file(tmp_path, **keys, group_weights=asked)
-    found, again = (run_study(study, out=tmp_path / name) for name in ("found", "again"))
-    assert found.results.equals(again.results)
-    assert any("Weights of groups were searched for" in warning for warning in found.warnings)
+    requested = {"objectives": ["energy", "force"], "regulariser": 0.003}
+    study = study_file(tmp_path, **keys, group_weights=requested)
+    actual, again = (run_study(study, out=tmp_path / name) for name in ("found", "again"))
+    assert actual.results.equals(again.results)
+    assert any("Weights of groups were optimised" in warning for warning in actual.warnings)
     errors = ["ref_energy", "ref_force"]
-    assert not np.allclose(found.results[errors], plain[errors], rtol=1e-3)
+    assert not np.allclose(actual.results[errors], plain[errors], rtol=1e-3)
     with pytest.raises(InputError, match="'group_weights.objectives' at 2Jmax = 2: 'speed' is no objective"):
         run_study(study_file(tmp_path, **keys, group_weights={"objectives": ["speed"]}), out=tmp_path / "wrong")
 
@@ -338,7 +338,7 @@ WRONG = [
     ({"basis": {"elements": ["Be"], "wj": float("nan")}}, "wj"),
     ({"cost": {"label_seconds": 5}}, "'cost.label_seconds': must be 'recorded', or seconds per configuration by level"),
     ({"cost": {"label_seconds": {2: 0, 4: 1, 5: 2}}}, "the seconds of level '2' must be a positive number; got 0"),
-    ({"cost": {"label_seconds": {2: 1.0, 4: 1.0, 5: 2.0, 7: 3.0}}}, "'7', which is no level of this study"),
+    ({"cost": {"label_seconds": {2: 1.0, 4: 1.0, 5: 2.0, 7: 3.0}}}, "'7', which is not a level of this study"),
     ({"split": {"group_by": ["config_tipe"]}}, "has 'config_tipe' in its info"),
     ({"repetitions": 10**20}, "less than or equal to 100000"),
     ({"ridge": [-1.0]}, "'ridge': each must be 'auto' or a number from 0 up to 1e6; got -1"),

@@ -190,19 +190,19 @@ def test_best_level_agrees_with_the_finding(results):
             (f"2Jmax = {value}", part) for value, part in front.groupby("twojmax")
         ]:
             rows = shown[(shown["models"] == name) & (shown["lowest"] == kind)]
-            found = list(zip(rows["level"], rows["budget from (s)"], rows["budget to (s)"], strict=True))
-            assert found == find_best_levels(part, f"ref_{kind}")
+            actual = list(zip(rows["level"], rows["budget from (s)"], rows["budget to (s)"], strict=True))
+            assert actual == find_best_levels(part, f"ref_{kind}")
 
 
 def flickering():
     """Two levels that take turns in steps of 3 % of a budget, and a third that takes over."""
     results = handmade(twojmax=(4, 6, 8), ratios=(5.0,), sizes=tuple(range(10, 60)), repeats=1)
     for level in ("2", "3"):
-        own = (results["level"] == level).to_numpy()
-        place = np.arange(own.sum()) % 50
-        results.loc[own, COST_COLUMN] = 100 * 1.06 ** (place + (0.5 if level == "3" else 0.0))
+        selected = (results["level"] == level).to_numpy()
+        folder = np.arange(selected.sum()) % 50
+        results.loc[selected, COST_COLUMN] = 100 * 1.06 ** (folder + (0.5 if level == "3" else 0.0))
         for column in ("ref_energy", "ref_force"):
-            results.loc[own, column] = 500 * 0.97 ** (place + (0.5 if level == "3" else 0.0))
+            results.loc[selected, column] = 500 * 0.97 ** (folder + (0.5 if level == "3" else 0.0))
     return results
 
 
@@ -216,7 +216,7 @@ def test_short_ranges_are_left_out_and_counted():
 
 def test_budget_in_words_names_each_level_at_its_budgets():
     results = handmade(sizes=(10, 160))
-    words = describe_budget(results, LEVELS)
+    arguments = describe_budget(results, LEVELS)
     table = with_both(results)
     stairs = []
     for budget in sorted(set(table[COST_COLUMN])):
@@ -224,9 +224,9 @@ def test_budget_in_words_names_each_level_at_its_budgets():
         level = within.loc[within["both"].idxmin(), "level"]
         if not stairs or stairs[-1] != level:
             stairs.append(level)
-    assert re.findall(r"level (\d)", words.split(" The most")[0]) == stairs
-    assert "10 s" in words
-    assert "and more" in words
+    assert re.findall(r"level (\d)", arguments.split(" The most")[0]) == stairs
+    assert "10 s" in arguments
+    assert "and more" in arguments
 
 
 def test_knee_has_the_lowest_scaled_sum(results):
@@ -249,11 +249,11 @@ def test_shares_of_the_front_add_up(results):
     front = front_of(results)
     overall = front[front["overall"]].drop_duplicates(["twojmax", "level", "n_train", "w_energy", *OBJECTIVES])
     for kind, column in (("level", "level"), ("2Jmax", "twojmax")):
-        own = table[table.index.str.startswith(kind)]
-        assert own["points"].sum() == len(overall)
-        assert own["points (%)"].sum() == pytest.approx(100)
+        selected = table[table.index.str.startswith(kind)]
+        assert selected["points"].sum() == len(overall)
+        assert selected["points (%)"].sum() == pytest.approx(100)
         counts = overall[column].astype(str).value_counts()
-        assert {name.split()[-1]: points for name, points in own["points"].items()} == counts.to_dict()
+        assert {name.split()[-1]: points for name, points in selected["points"].items()} == counts.to_dict()
     assert table["volume lost (%)"].between(0, 100).all()
     assert not any("MD" in column for column in table.columns)
 
@@ -264,8 +264,8 @@ def test_md_cost_is_a_fourth_objective(results):
     sheet = sheets_of(timed)["front_shares"]
     front = pareto_front(compute_medians(timed, LEVELS), [*OBJECTIVES, "md_us_per_atom_step"])
     front = front.drop_duplicates(["twojmax", "level", "n_train", "weight_ratio", *OBJECTIVES])
-    own = sheet.table[sheet.table["group"].str.startswith("level")]
-    assert own["with MD cost: points"].sum() == len(front)
+    selected = sheet.table[sheet.table["group"].str.startswith("level")]
+    assert selected["with MD cost: points"].sum() == len(front)
     assert f"it has {len(front)} points" in sheet.note
 
 
@@ -325,13 +325,13 @@ def test_poor_results_give_what_they_can(case, tmp_path):
 def test_noise_table_is_the_correlation_of_the_points(real):
     _, noise, points, _ = real
     for row in noise[noise["n"] <= 1500].to_dict("records"):
-        own = points[
+        selected = points[
             (points["kind"] == row["kind"])
             & (points["level"] == row["level"])
             & (points["weight_ratio"] == row["weight_ratio"])
         ]
-        assert row["correlation"] == pytest.approx(np.corrcoef(own["error"], own["residual"])[0, 1])
-        assert row["slope"] == pytest.approx(np.polyfit(own["error"], own["residual"], 1)[0])
+        assert row["correlation"] == pytest.approx(np.corrcoef(selected["error"], selected["residual"])[0, 1])
+        assert row["slope"] == pytest.approx(np.polyfit(selected["error"], selected["residual"], 1)[0])
 
 
 @pytest.mark.parametrize("kind", ["energy", "force"])
@@ -342,19 +342,19 @@ def test_noise_figure_has_a_panel_per_level_and_weighting(real, kind):
     for row, level in zip(axes, LEVELS, strict=False):
         for ax, (ratio, _) in zip(row, WEIGHTS, strict=True):
             (cloud,) = ax.collections
-            own = points[(points["kind"] == kind) & (points["level"] == level) & (points["weight_ratio"] == ratio)]
-            assert np.asarray(cloud.get_offsets()) == pytest.approx(own[["error", "residual"]].to_numpy(float))
+            selected = points[(points["kind"] == kind) & (points["level"] == level) & (points["weight_ratio"] == ratio)]
+            assert np.asarray(cloud.get_offsets()) == pytest.approx(selected[["error", "residual"]].to_numpy(float))
             assert cloud.get_facecolor()[0][:3] == pytest.approx(_rgb(style.level_colour(level, LEVELS)))
             ignored, learned, fit = ax.lines
             assert ignored.get_xdata() == pytest.approx(ignored.get_ydata())
             assert not np.any(learned.get_ydata())
-            told = noise[(noise["kind"] == kind) & (noise["level"] == level) & (noise["weight_ratio"] == ratio)]
-            assert np.diff(fit.get_ydata()) / np.diff(fit.get_xdata()) == pytest.approx(told["slope"].iloc[0])
-            assert f"{told['correlation'].iloc[0]:.2f}".replace("-", "−") in ax.texts[0].get_text()
+            messages = noise[(noise["kind"] == kind) & (noise["level"] == level) & (noise["weight_ratio"] == ratio)]
+            assert np.diff(fit.get_ydata()) / np.diff(fit.get_xdata()) == pytest.approx(messages["slope"].iloc[0])
+            assert f"{messages['correlation'].iloc[0]:.2f}".replace("-", "−") in ax.texts[0].get_text()
 
 
 def _rgb(colour):
-    return [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    return [int(colour[folder : folder + 2], 16) / 255 for folder in (1, 3, 5)]
 
 
 def noise_rows(correlation, slope=0.5, residual=10.0):
@@ -389,8 +389,8 @@ def test_noise_figure_without_points_says_so():
     points = pd.DataFrame(columns=["weight_ratio", "level", "kind", "error", "residual"])
     with pytest.raises(CannotDrawError, match="no residuals of the forces"):
         plot_label_noise(points, noise_rows(0.5), LEVELS, "force")
-    one = pd.DataFrame({"weight_ratio": 12.25, "level": "2", "kind": "energy", "error": [0.0, 0.0], "residual": 0.0})
-    assert plot_label_noise(one, noise_rows(np.nan), LEVELS, "energy").shape == (1, 1)
+    item = pd.DataFrame({"weight_ratio": 12.25, "level": "2", "kind": "energy", "error": [0.0, 0.0], "residual": 0.0})
+    assert plot_label_noise(item, noise_rows(np.nan), LEVELS, "energy").shape == (1, 1)
 
 
 def test_training_errors_are_drawn_for_each_level(real):
@@ -401,14 +401,14 @@ def test_training_errors_are_drawn_for_each_level(real):
         ax = plot_training_tradeoff(results, LEVELS, curves)
         marked = [line for line in ax.lines if line.get_marker() != "None"]
         for level, line in zip(LEVELS, marked, strict=True):
-            own = rows[rows["level"] == level].sort_values("weight_ratio")
-            assert line.get_xdata() == pytest.approx(own["train_energy"].to_numpy())
-            assert line.get_ydata() == pytest.approx(own["train_force"].to_numpy())
+            selected = rows[rows["level"] == level].sort_values("weight_ratio")
+            assert line.get_xdata() == pytest.approx(selected["train_energy"].to_numpy())
+            assert line.get_ydata() == pytest.approx(selected["train_force"].to_numpy())
         assert len(ax.lines) == (3 if curves is None else 6)
         for level, line in zip(LEVELS, [line for line in ax.lines if line not in marked], strict=False):
-            own = paths[(paths["twojmax"] == 4) & (paths["level"] == level)]
-            assert set(line.get_xdata()) <= set(own["train_energy"])
-            assert set(line.get_ydata()) <= set(own["train_force"])
+            selected = paths[(paths["twojmax"] == 4) & (paths["level"] == level)]
+            assert set(line.get_xdata()) <= set(selected["train_energy"])
+            assert set(line.get_ydata()) <= set(selected["train_force"])
     with pytest.raises(CannotDrawError, match="same energy/force weight"):
         plot_training_tradeoff(handmade(ratios=(5.0,)), LEVELS)
 
