@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from paretofit.commands.fitsnap_rows import compute_fit_rows, read_grouped_structures
 from paretofit.commands.fitted_potential import FittedPotential, spread_evenly
 from paretofit.core import InputError, RowKind, write_csv, write_text
-from paretofit.descriptors import GPA_PER_BAR, ReferencePotential, SnapBasis
+from paretofit.descriptors import GPA_PER_BAR, SnapBasis
 from paretofit.fitsnap import (
     DISPLAY_FACTORS,
     FitRows,
@@ -111,7 +111,7 @@ def fit_fitsnap(
         raise InputError(f"a front needs two objectives, such as energy,force; got {', '.join(objectives) or 'none'}")
     settings, folder = read_fitsnap_input(path), Path(out)
     basis = _make_basis(settings)
-    reference = ReferencePotential(settings.reference.pair_style, settings.reference.pair_coeff)
+    reference = settings.reference
     grouped, notes = read_grouped_structures(settings)
     if committee is not None:
         check_fitsnap_committee(committee, settings, grouped.is_training)

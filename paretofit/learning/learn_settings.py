@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from paretofit.core import Name, StrictInt, StrictPositiveFloat, StrictSettings, StudyPath, StudyPaths
 from paretofit.execution import ClusterSettings
@@ -197,7 +197,9 @@ class LearnStudy(StrictSettings):
     """Sections of a study that `paretofit learn` needs."""
 
     name: str = "study"
-    dataset: StudyPath | None = Field(None, description="labelled configurations (HDF5) to start from, if there are any")
+    dataset: StudyPath | None = Field(
+        None, description="labelled configurations (HDF5) to start from, if there are any"
+    )
     labelling: LabelSettings = Field(description="the engine and the levels that compute the labels")
     augmentation: AugmentSettings | None = Field(None, description="generation of the first candidates")
     learning: LearnSettings = Field(LearnSettings(), description="the active-learning loop")

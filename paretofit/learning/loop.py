@@ -25,7 +25,6 @@ from paretofit.learning.loop_folder import load_frames, write_frames
 from paretofit.learning.model import Committee
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE
 from paretofit.learning.trajectories import run_trajectories
-from paretofit.uncertainty import detection_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, StudyPath
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -44,7 +46,9 @@ class StageTwoSettings(StrictSettings):
 class FoundationSettings(StrictSettings):
     """A file with a trained model from which training starts, such as one of the MACE foundation models."""
 
-    file: StudyPath = Field(description="File of the model. It is unpickled, so that it must come from a trusted source.")
+    file: StudyPath = Field(
+        description="File of the model. It is unpickled, so that it must come from a trusted source."
+    )
     mode: Literal["naive", "multihead"] = Field(
         "naive",
         description="With 'multihead' the network also learns 'replay', so as not to forget it.",

@@ -18,10 +18,10 @@ from .network_figures import plan_network_figures as plan_network_figures
 from .noise_figures import plan_noise_figures as plan_noise_figures
 from .noise_text import build_label_noise_table as build_label_noise_table
 from .noise_text import describe_label_noise as describe_label_noise
+from .style import COLOURS as COLOURS
 from .style import MIN_RELATIVE_ERROR as MIN_RELATIVE_ERROR
 from .style import UNITS as UNITS
 from .style import CannotDrawError as CannotDrawError
-from .style import COLOURS as COLOURS
 from .style import get_parent_figure as get_parent_figure
 from .style import level_colour as level_colour
 from .style import level_marker as level_marker
