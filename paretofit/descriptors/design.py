@@ -17,7 +17,7 @@ from ase import units
 
 from paretofit.core import InputError, RowKind, atomic_hdf5, available_memory, require_memory
 from paretofit.dataset import STATUS_CODES
-from paretofit.descriptors.arrays import (
+from paretofit.descriptors.design_checks import (
     index_configurations,
     validate_by_level,
     validate_design_columns,

@@ -1,11 +1,3 @@
-from .compute import JOURNAL_FILE as JOURNAL_FILE
-from .compute import LabelPlan as LabelPlan
-from .compute import collect_failure_reasons as collect_failure_reasons
-from .compute import compute_labels as compute_labels
-from .compute import open_label_journal as open_label_journal
-from .compute import plan_labels as plan_labels
-from .compute import select_engine_labels as select_engine_labels
-from .compute import write_labels as write_labels
 from .cost import CostModel as CostModel
 from .cost import CostTracker as CostTracker
 from .cost import choose_probe_labels as choose_probe_labels
@@ -13,6 +5,14 @@ from .cost import cost_terms as cost_terms
 from .cost import fit_cost_model as fit_cost_model
 from .cost import format_seconds as format_seconds
 from .cost import format_wall_time as format_wall_time
+from .label_run import JOURNAL_FILE as JOURNAL_FILE
+from .label_run import LabelPlan as LabelPlan
+from .label_run import collect_failure_reasons as collect_failure_reasons
+from .label_run import compute_labels as compute_labels
+from .label_run import open_label_journal as open_label_journal
+from .label_run import plan_labels as plan_labels
+from .label_run import select_engine_labels as select_engine_labels
+from .label_run import write_labels as write_labels
 from .label_settings import LabelSettings as LabelSettings
 from .ladder import PAPER_LADDER as PAPER_LADDER
 from .ladder import Level as Level

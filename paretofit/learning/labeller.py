@@ -91,7 +91,7 @@ class Labeller:
         Raises
         ------
         InputError
-            See `paretofit.labelling.compute.plan_labels`.
+            See `paretofit.labelling.label_run.plan_labels`.
         """
         if will_compute:
             has_candidates = candidates.exists() and candidates.stat().st_size

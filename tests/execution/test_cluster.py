@@ -442,7 +442,7 @@ class TestFinishedWork:
         from ase.build import bulk
 
         from paretofit.labelling import LabelSettings, Task, open_label_journal
-        from paretofit.labelling.compute import FINISHED_FOLDER
+        from paretofit.labelling.label_run import FINISHED_FOLDER
         from paretofit.labelling.tasks import compute_label, task_key
 
         settings = LabelSettings.model_validate(LABELS)

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from paretofit.core import InputError, natural_sort_key
 from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures
-from paretofit.dataset.io.vasp import add_outcar_details
+from paretofit.dataset.io.vasp_output import add_outcar_details
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
 COMPRESSION_SUFFIXES = ("", ".gz", ".bz2", ".xz")

@@ -13,7 +13,7 @@ from ase.io.formats import filetype, open_with_compression
 from paretofit.core import InputError, one_line
 from paretofit.dataset.checks import check_structure
 from paretofit.dataset.io.fitsnap_json import is_fitsnap, load_json, parse_fitsnap_structures
-from paretofit.dataset.io.vasp import read_vasp_structures
+from paretofit.dataset.io.vasp_output import read_vasp_structures
 
 ID_KEYS = ("config_id", "id", "configuration_id")
 DATABASE_FORMATS = {"db", "json"}
