@@ -1,7 +1,6 @@
-"""Readers of what people hand in, with a small valid file of each: what `test_hostile` and `tests/fuzz` work with.
+"""Readers of input files, each with a small valid file, for `test_hostile` and `tests/fuzz`.
 
-A reader takes a path and reads all that there is behind it. For any bytes at all it must come back, or raise an
-InputError.
+A reader takes a path and reads the whole file. For any bytes, it must return or raise an InputError.
 """
 
 import io
@@ -39,7 +38,7 @@ XYZ = (
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads a kind of file, what such a file is called, and one that is right."""
+    """Reader of a kind of file, with the file's name and valid content."""
 
     name: str
     read: Callable[[Path], object]
@@ -47,14 +46,14 @@ class Reader:
 
 
 def imported(path: Path) -> None:
-    """Import one file, and look at what came of it."""
+    """Import one file and read the resulting dataset."""
     with tempfile.TemporaryDirectory() as folder:
         import_dataset(Path(folder) / "out.h5", {"a": path})
         whole_dataset(Path(folder) / "out.h5")
 
 
 def whole_dataset(path: Path) -> None:
-    """Everything that a dataset says."""
+    """Read everything that a dataset holds."""
     with Dataset(path) as data:
         list(data)
         data.hash_structures()
@@ -67,7 +66,7 @@ def whole_dataset(path: Path) -> None:
 
 
 def whole_design(path: Path) -> None:
-    """Everything that a design matrix says."""
+    """Read everything that a design matrix holds."""
     design = DesignMatrix.open(path)
     design.rows()
     assert design.n_constant >= 0
@@ -75,13 +74,13 @@ def whole_design(path: Path) -> None:
 
 
 def whole_study(path: Path) -> None:
-    """A study, and the parts of it that other verbs read."""
+    """Load a study, and the parts of it that other verbs read."""
     load_study(path)
     load_label_study(path)
 
 
 def study_content() -> dict[str, Any]:
-    """A study with every section that the shipped ones have."""
+    """Return a study with every section of the shipped studies."""
     content: dict[str, Any] = {}
     for path in sorted(STUDIES.glob("*.yaml")):
         content.update(YAML(typ="safe").load(path))
@@ -89,40 +88,40 @@ def study_content() -> dict[str, Any]:
 
 
 def yaml_text(content: Any) -> str:
-    """The same as YAML."""
+    """Return the content as YAML."""
     stream = io.StringIO()
     YAML(typ="safe").dump(content, stream)
     return stream.getvalue()
 
 
 def front(path: Path) -> None:
-    """The front of any table."""
+    """Extract the front of a table."""
     extract_front_from_csv(path, ["energy", "force"], ["level"], drop_missing=True)
 
 
 def structure(shift: float = 0.0) -> Atoms:
-    """Two atoms with labels."""
+    """Return two atoms with labels."""
     atoms = Atoms("Be2", positions=[[0, 0, 0], [1.1, 1.65, 1.75 + shift]], cell=[2.2, 3.3, 3.5], pbc=True)
     forces = np.array([[0.1, -0.2, 0.3], [-0.1, 0.2, -0.3]])
     atoms.calc = SinglePointCalculator(atoms, energy=-7.5, forces=forces, stress=np.arange(6.0))
     return atoms
 
 
-def _made(name: str, make: Callable[[Path], object]) -> bytes:
+def _create_file_content(name: str, make: Callable[[Path], object]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder) / name)
         return (Path(folder) / name).read_bytes()
 
 
 def make_dataset(path: Path) -> None:
-    """Two configurations at two levels."""
+    """Write two configurations at two levels."""
     labels = [{"energy": -7.5, "forces": np.ones((2, 3)), "seconds": 2.0, "info": {"mesh": [1, 2]}}, None]
     levels = {"a": LevelData(labels, {"cutoff_ev": 300, "kind": [1, 2]}), "b": LevelData(labels[::-1])}
     write_dataset(path, [structure(), structure(0.1)], levels)
 
 
 def make_design(path: Path) -> None:
-    """Eight rows of three columns."""
+    """Write eight rows of three columns."""
     rows = np.random.default_rng(0).normal(size=(8, 3))
     kinds, owners = ["energy", "force", "force", "force"] * 2, [0] * 4 + [7] * 4
     targets, seconds = {"a": np.arange(8.0)}, {"a": np.ones(2)}
@@ -130,7 +129,7 @@ def make_design(path: Path) -> None:
 
 
 def make_committee(path: Path) -> None:
-    """Three members of four coefficients."""
+    """Write three members of four coefficients."""
     from paretofit.core import RowKind
     from paretofit.uncertainty import CalibrationData, Uncertainty, write_committee
     from paretofit.uncertainty.extrapolation import TrainingLeverage
@@ -164,31 +163,31 @@ READERS = {
     "outcar": Reader("OUTCAR", imported, outcar().encode),
     "fitsnap_json": Reader("a.json", imported, fitsnap().encode),
     "fitsnap_input": Reader("a.in", read_fitsnap_input, _input),
-    "ase_json": Reader("a.json", imported, lambda: _made("a.json", _database)),
-    "ase_db": Reader("a.db", imported, lambda: _made("a.db", _database)),
-    "traj": Reader("a.traj", imported, lambda: _made("a.traj", lambda path: structure().write(path))),
-    "dataset": Reader("a.h5", whole_dataset, lambda: _made("a.h5", make_dataset)),
-    "design": Reader("a.h5", whole_design, lambda: _made("a.h5", make_design)),
-    "committee": Reader("a.h5", read_committee, lambda: _made("a.h5", make_committee)),
+    "ase_json": Reader("a.json", imported, lambda: _create_file_content("a.json", _database)),
+    "ase_db": Reader("a.db", imported, lambda: _create_file_content("a.db", _database)),
+    "traj": Reader("a.traj", imported, lambda: _create_file_content("a.traj", lambda path: structure().write(path))),
+    "dataset": Reader("a.h5", whole_dataset, lambda: _create_file_content("a.h5", make_dataset)),
+    "design": Reader("a.h5", whole_design, lambda: _create_file_content("a.h5", make_design)),
+    "committee": Reader("a.h5", read_committee, lambda: _create_file_content("a.h5", make_committee)),
     "csv": Reader("a.csv", front, lambda: b'level,energy,force\n01,1.5,nan\n2,"3",1e3\n'),
 }
 
 
 @cache
 def valid(kind: str) -> bytes:
-    """The bytes of a file that the reader of this kind takes."""
+    """Return the bytes of a valid file of this kind."""
     return READERS[kind].valid()
 
 
 def feed(kind: str, content: bytes, folder: Path) -> None:
-    """Give a reader a file of these bytes."""
+    """Read a file of these bytes."""
     path = folder / READERS[kind].name
     path.write_bytes(content)
     READERS[kind].read(path)
 
 
 def refused(call: Callable[..., object], *arguments: object) -> str:
-    """The sentence in which a call refuses its arguments."""
+    """Return the error message with which a call refuses its arguments."""
     with pytest.raises(InputError) as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The fast engine against the plain fit, on real data and where data are degenerate."""
+"""The fast engine against the plain fit, for real and for degenerate data."""
 
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ LOO = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
 
 @pytest.fixture(scope="module")
 def real(beryllium, tmp_path_factory):
-    """All of the shipped data at 2Jmax up to 8."""
+    """Return the shipped data at 2Jmax up to 8."""
     path = tmp_path_factory.mktemp("fast") / "design.h5"
     design = compute_design(beryllium, SnapBasis(elements=["Be"], twojmax=8), path)
     split = split_configurations(np.arange(len(beryllium)), 0.7, 1)
@@ -41,7 +41,7 @@ def make_parts(data, levels, size=500):
 
 
 def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS):
-    """Largest relative difference of every error, for whitened fits and for the rest."""
+    """Check the largest relative difference of every error, for whitened fits and for the others."""
     fast, plain = run_sweep(data, grid), run_sweep(data, grid, engine="plain")
     assert fast[["level", "n_train", "sampling", "n_features"]].equals(
         plain[["level", "n_train", "sampling", "n_features"]]
@@ -50,7 +50,7 @@ def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS):
     for column in columns:
         ours, theirs = fast[column].to_numpy(), plain[column].to_numpy()
         assert (np.isnan(ours) == np.isnan(theirs)).all()
-        # The plain fit itself has no more than about 1e-12 eV: see the test in extended precision.
+        # The plain fit is itself accurate only to about 1e-12 eV; see the test in extended precision.
         difference = np.maximum(np.abs(ours - theirs) - 1e-9, 0) / np.where(theirs > 0, theirs, 1)
         assert np.nanmax(difference[whitened], initial=0) < tight, column
         assert np.nanmax(difference[~whitened], initial=0) < loose, column
@@ -67,7 +67,7 @@ def compare(data, grid, tight=1e-8, loose=1e-6, columns=ERRORS):
         ),
     ],
 )
-def test_real_data_all_levels_weights_1_to_1000(real, weights, sizes, samplings):
+def test_engines_agree_on_real_data_for_weights_1_to_1000(real, weights, sizes, samplings):
     grid = SweepGrid(list("12345"), [4, 6, 8], [(w, 1.0) for w in weights], sizes, samplings, 1)
     fast, _ = compare(replace(real, leverage_columns=120), grid)
     solvers = fast.groupby("solver").size()
@@ -98,7 +98,7 @@ def test_the_smallest_errors_against_extended_precision(real):
     assert ours["train_energy"].to_numpy() == pytest.approx(exact.astype(float), rel=1e-8)
 
 
-def test_one_configuration_and_few_labels(real):
+def test_engines_agree_from_one_configuration_on(real):
     few = replace(real, train=real.train[:9], leverage_columns=21)
     compare(few, SweepGrid(["2", "5"], [2, 4, 6], [(1.0, 1.0), (50.0, 1.0)], [1, 2, 9], ["random", "leverage"], 2))
 
@@ -126,7 +126,7 @@ def degenerate():
     return SweepInput(design, np.arange(40), np.arange(40, n))
 
 
-def test_dependent_columns_are_dropped_by_name_and_change_nothing(degenerate):
+def test_dependent_columns_are_dropped_without_changing_the_errors(degenerate):
     grid = SweepGrid(
         ["low", "high"], [0, 2, 4], [(1.0, 1.0), (30.0, 1.0)], [3, 10, 40], ["random", "block-leverage"], 2
     )
@@ -144,14 +144,16 @@ def test_columns_that_are_all_zero_are_refused(degenerate):
         make_engine(replace(degenerate, design=design), SweepGrid(["low", "high"], [0], [(1.0, 1.0)], [3]))
 
 
-def test_leverages_at_every_2jmax_from_the_reduction(real):
+def test_reduced_leverages_equal_direct_leverages_at_every_2jmax(real):
     parts = make_parts(real, ["5"])
     sizes = [real.design.columns_up_to(twojmax) for twojmax in (2, 4, 6, 8)]
     reduction = Reduction.from_parts(parts, sizes, energy_weight=12.25)
-    found = compute_reduced_leverage(reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations)
+    reduced_leverages = compute_reduced_leverage(
+        reduction, parts, np.array([150.0, 1.0, 1.0]), real.design.n_configurations
+    )
     rows = real.select_rows(real.train)
     owner = np.searchsorted(real.train, real.design.configuration[rows])
-    for p, ours in zip(sizes, found, strict=True):
+    for p, ours in zip(sizes, reduced_leverages, strict=True):
         theirs = leverage_scores(real.design.take(rows), real.design.kind[rows], owner, energy_weight=150, columns=p)
         assert ours.rows == pytest.approx(theirs.rows, abs=1e-8)
         assert ours.regular[real.train] == pytest.approx(theirs.regular, abs=1e-8)
@@ -190,7 +192,7 @@ def test_a_design_on_disk_gives_the_same_as_one_in_memory(real, tmp_path, monkey
 @pytest.mark.parametrize("engine", ["fast", "plain"])
 @pytest.mark.parametrize("ridge", [0.0, 1e-6, 1e-3])
 def test_leave_one_out_equals_refitting(real, engine, ridge):
-    """By configuration, with the scale of columns kept, at 2Jmax 2 and 4."""
+    """By configuration, with the column scale of the full fit, at 2Jmax 2 and 4."""
     members = real.train[:60]
     data = replace(real, train=members, leverage_columns=21)
     grid = SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [60], ["random"], 1, ridge=[ridge], leave_one_out=True)
@@ -218,8 +220,8 @@ def test_leave_one_out_equals_refitting(real, engine, ridge):
             )
 
 
-def test_a_group_is_left_out_as_a_whole(real):
-    """Two copies of the same configurations: the residuals without one copy mean nothing, those without both do."""
+def test_leave_one_out_omits_whole_groups(real):
+    """With two copies of each configuration, residuals are too small unless both copies are left out together."""
     rows = real.select_rows(real.train[:40])
     X, y = np.tile(real.design.take(rows, 120), (2, 1)), np.tile(real.design.targets["5"][rows], 2)
     kind, owner = np.tile(real.design.kind[rows], 2), real.design.configuration[rows]
@@ -251,7 +253,7 @@ def test_ridge_agrees_between_engines(real):
     assert list(fast.columns[-6:]) == ["ridge", "ridge_lambda", *LOO]
 
 
-def test_ridge_auto_takes_what_leave_one_out_prefers(real):
+def test_automatic_ridge_agrees_between_engines_and_improves_small_fits(real):
     grid = SweepGrid(
         ["2", "5"], [4, 6], [(12.25, 1.0)], [20, 60], ["random"], 2, ridge=[0.0, "auto"], leave_one_out=True
     )
@@ -281,8 +283,8 @@ def test_ridge_fit_equals_its_normal_equations_in_scaled_columns(real):
 
 
 @pytest.mark.parametrize("engine", ["fast", "plain"])
-def test_the_zero_of_energy_does_not_matter_to_a_ridge(real, engine):
-    """Codes differ by keV in what an atom's energy is; errors must not."""
+def test_ridge_errors_do_not_depend_on_the_energy_zero(real, engine):
+    """Codes differ by keV in the energy of an atom; errors must not depend on it."""
     grid = SweepGrid(["3", "5"], [4], [(12.25, 1.0)], [20, 60], ["random"], 1, ridge=[1e-4, "auto"], leave_one_out=True)
     data = replace(real, leverage_columns=120)
     energy = real.design.kind == 0
@@ -294,7 +296,7 @@ def test_the_zero_of_energy_does_not_matter_to_a_ridge(real, engine):
         assert after[column].to_numpy() == pytest.approx(before[column].to_numpy(), rel=1e-5), column
 
 
-def test_nearly_dependent_columns_are_kept(degenerate):
+def test_nearly_dependent_columns_are_retained(degenerate):
     """A column that differs from another by 1e-10 of its size is not dropped: its direction may carry the signal."""
     rng = np.random.default_rng(2)
     rows = rng.normal(size=(240, 5))
@@ -311,20 +313,20 @@ def test_nearly_dependent_columns_are_kept(degenerate):
     assert fast["test_force"].to_numpy() == pytest.approx(plain["test_force"].to_numpy(), rel=1e-4)
 
 
-def test_ridge_shared_by_dependent_columns(degenerate):
-    """Two equal columns share a coefficient and pay for it together; one alone would pay twice."""
+def test_engines_agree_on_ridge_fits_with_dependent_columns(degenerate):
+    """Two equal columns share a coefficient, so that the penalty is half that of a single column."""
     grid = SweepGrid(["low", "high"], [0, 4], [(3.0, 1.0)], [10, 40], ["random"], 1, ridge=[0.0, 1e-2, "auto"])
     compare(degenerate, grid, loose=1e-6)
 
 
-def test_forces_alone_can_be_swept_at_random(degenerate):
-    kept = np.flatnonzero(degenerate.design.kind == 1)
+def test_forces_without_energies_allow_random_sampling_only(degenerate):
+    force_rows = np.flatnonzero(degenerate.design.kind == 1)
     design = degenerate.design
     forces = DesignMatrix.from_arrays(
-        design.rows()[kept],
-        design.kind[kept],
-        design.configuration[kept],
-        targets={k: v[kept] for k, v in design.targets.items()},
+        design.rows()[force_rows],
+        design.kind[force_rows],
+        design.configuration[force_rows],
+        targets={k: v[force_rows] for k, v in design.targets.items()},
     )
     data, grid = (
         replace(degenerate, design=forces),
@@ -339,26 +341,26 @@ def test_forces_alone_can_be_swept_at_random(degenerate):
         run_sweep(data, replace(grid, sampling_methods=["leverage"]))
 
 
-def test_penalties_that_make_no_difference_do_not_follow_rounding(real):
-    """Everything left out together: no penalty is better than another, and the largest is taken."""
+def test_automatic_ridge_takes_the_largest_of_equivalent_penalties(real):
+    """With all configurations in one group, all penalties are equivalent, and rounding must not decide."""
     one_group = replace(real, group=np.zeros(real.design.n_configurations, dtype=int), leverage_columns=21)
     grid = SweepGrid(["3", "5"], [2, 4], [(12.25, 1.0)], [20], ["random"], 2, ridge=["auto"])
     assert set(run_sweep(one_group, grid)["ridge_lambda"]) == {0.1}
 
 
-def test_a_reduction_refuses_what_is_not_finite(real):
+def test_a_reduction_refuses_non_finite_values_and_too_many_columns(real):
     parts = make_parts(real, ["5"])
 
-    def spoilt(what):
+    def iterate_non_finite_blocks(field):
         for block in iterate_blocks(parts):
             arrays = block._asdict()
-            arrays[what] = arrays[what].copy()
-            arrays[what][3, 0] = np.nan
+            arrays[field] = arrays[field].copy()
+            arrays[field][3, 0] = np.nan
             yield RowBlock(**arrays)
 
-    for what in ("X", "Y"):
+    for field in ("X", "Y"):
         with pytest.raises(InputError, match="must be finite"):
-            Reduction.from_parts(lambda what=what: spoilt(what), [21])
+            Reduction.from_parts(lambda field=field: iterate_non_finite_blocks(field), [21])
     with pytest.raises(InputError, match="at most the number of columns, 0"):
         Reduction.from_parts(lambda: iter([]), [21])
     with pytest.raises(InputError, match="at most the number of columns, 1596; got 2000"):
@@ -432,7 +434,7 @@ class TestStoredReductions:
 
 
 @given(st.integers(1, 10**7), st.integers(1, 5000))
-def test_parts_are_all_rows_once(n_rows, columns):
+def test_parts_cover_every_row_once(n_rows, columns):
     parts = split_rows(n_rows, columns)
     assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
     assert parts[-1].stop == n_rows
@@ -440,7 +442,7 @@ def test_parts_are_all_rows_once(n_rows, columns):
     assert len(parts) <= max(4, n_rows // (16 * columns))
 
 
-def test_threads_take_parts_in_turn_and_give_results_in_order():
+def test_threads_return_results_in_order_and_limit_pending_parts():
     parts = [partial(iter, [k]) for k in range(20)]
     assert list(ThreadMapper(3)(lambda part: next(part()), parts)) == list(range(20))
     taken = []

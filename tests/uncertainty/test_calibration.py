@@ -1,4 +1,4 @@
-"""Disagreement, calibration and conformal intervals against direct computation and against their promise."""
+"""Disagreement, calibration and conformal intervals against direct computation and their nominal coverage."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def committee():
     return rng.normal(size=(6, 40)), rng.normal(size=40), np.repeat(np.arange(8), 5)
 
 
-def test_disagreement_and_error_are_those_of_the_paper(committee):
+def test_disagreement_and_error_equal_their_definitions(committee):
     members, labels, configuration = committee
     mean = members.mean(axis=0)
     direct = [np.sqrt(sum((member[k] - mean[k]) ** 2 for member in members) / 6) for k in range(40)]
@@ -36,7 +36,7 @@ def test_disagreement_and_error_are_those_of_the_paper(committee):
     assert disagreement(members + labels) == pytest.approx(direct)
 
 
-def test_a_slope_is_found_with_its_confidence():
+def test_slope_confidence_intervals_cover_the_true_slope():
     rng = np.random.default_rng(2)
     inside = 0
     for _ in range(200):
@@ -49,7 +49,7 @@ def test_a_slope_is_found_with_its_confidence():
     assert line.error(np.array([line.slope])) == pytest.approx([1.0])
 
 
-def test_detection_rates_are_counts():
+def test_detection_rates_equal_direct_counts():
     spread, error = np.array([0.1, 0.5, 0.9, 0.2]), np.array([0.2, 2.0, 0.3, 3.0])
     assert detection_rates(spread, error, 0.4, 1.0) == (0.5, 0.5)
     assert detection_rates(spread, error, 0.0, 1.0) == (1.0, 0.5)
@@ -59,7 +59,7 @@ def test_detection_rates_are_counts():
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
-def test_intervals_cover_as_often_as_they_promise_whatever_the_spread(coverage):
+def test_intervals_have_nominal_coverage_for_uninformative_spreads(coverage):
     rng = np.random.default_rng(3)
     covered = []
     for _ in range(400):
@@ -115,37 +115,38 @@ class TestOtherCalibrations:
         spread = rng.uniform(0.1, 2.0, n)
         return spread, spread**2 * rng.uniform(0.5, 1.5, n)
 
-    def test_isotonic_regression_never_falls_and_finds_the_curve(self):
+    def test_isotonic_regression_is_monotonic_and_recovers_the_curve(self):
         spread, error = self.pairs()
-        found = calibrate_isotonic(spread, error)
-        assert (np.diff(found.expected_error) >= 0).all()
-        assert found.error(np.array([0.5, 1.5])) == pytest.approx([0.25, 2.25], rel=0.2)
-        limit = found.threshold(1.0)
+        calibration = calibrate_isotonic(spread, error)
+        assert (np.diff(calibration.expected_error) >= 0).all()
+        assert calibration.error(np.array([0.5, 1.5])) == pytest.approx([0.25, 2.25], rel=0.2)
+        limit = calibration.threshold(1.0)
         assert 0.85 < limit < 1.15
-        top = found.spread[-1], found.expected_error[-1]
-        assert found.threshold(100.0) == pytest.approx(top[0] * 100 / top[1])  # beyond, errors grow in proportion
-        assert found.error(np.array([2 * top[0]])) == pytest.approx([2 * top[1]])
-        few = calibrate_isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.1, 0.2, 5.0, 6.0]))
-        flagged = np.array([1.0, 2.0, 3.0, 4.0]) > few.threshold(1.0)
+        largest = calibration.spread[-1], calibration.expected_error[-1]
+        # Above the data, errors are proportional to the spread.
+        assert calibration.threshold(100.0) == pytest.approx(largest[0] * 100 / largest[1])
+        assert calibration.error(np.array([2 * largest[0]])) == pytest.approx([2 * largest[1]])
+        step_calibration = calibrate_isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.1, 0.2, 5.0, 6.0]))
+        flagged = np.array([1.0, 2.0, 3.0, 4.0]) > step_calibration.threshold(1.0)
         assert flagged.tolist() == [False, False, True, True]
-        tied = calibrate_isotonic(np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.0, 1.0, 5.0, 6.0]))
-        assert tied.error(np.array([1.0]))[0] == pytest.approx(2.0)
-        assert found.expected_error.mean() == pytest.approx(error.mean())
+        tied_calibration = calibrate_isotonic(np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.0, 1.0, 5.0, 6.0]))
+        assert tied_calibration.error(np.array([1.0]))[0] == pytest.approx(2.0)
+        assert calibration.expected_error.mean() == pytest.approx(error.mean())
 
     @pytest.mark.parametrize("share", [0.5, 0.9])
     def test_the_quantile_line_minimises_the_pinball_loss(self, share):
         spread, error = self.pairs()
-        found = calibrate_quantile(spread, error, share)
+        calibration = calibrate_quantile(spread, error, share)
 
         def loss(factor):
-            left = error - factor * spread
-            return np.sum(np.where(left > 0, share * left, (share - 1) * left))
+            residual = error - factor * spread
+            return np.sum(np.where(residual > 0, share * residual, (share - 1) * residual))
 
-        assert loss(found.factor) <= min(loss(found.factor * scale) for scale in (0.98, 0.999, 1.001, 1.02))
-        assert found.threshold(2.0) == pytest.approx(2.0 / found.factor)
-        assert found.error(np.array([2.0])) == pytest.approx([2.0 * found.factor])
+        assert loss(calibration.factor) <= min(loss(calibration.factor * scale) for scale in (0.98, 0.999, 1.001, 1.02))
+        assert calibration.threshold(2.0) == pytest.approx(2.0 / calibration.factor)
+        assert calibration.error(np.array([2.0])) == pytest.approx([2.0 * calibration.factor])
 
-    def test_values_of_a_group_count_as_one(self):
+    def test_conformal_calibration_counts_groups_instead_of_values(self):
         """A configuration of many components must not outweigh others, and few configurations cannot calibrate."""
         rng = np.random.default_rng(6)
         group = np.repeat(np.arange(12), [200, *[3] * 11])
@@ -157,7 +158,7 @@ class TestOtherCalibrations:
         with pytest.raises(InputError, match="needs 19 held-out configurations for its calibration; there are 12"):
             calibrate_conformal(np.ones(len(group)), residual, 0.95, group)
 
-    def test_forces_that_nearly_vanish_do_not_make_the_others_too_narrow(self):
+    def test_intervals_have_nominal_coverage_when_many_spreads_nearly_vanish(self):
         """As in crystals: 40 % of the components of each configuration are small by symmetry, with small residuals."""
         rng = np.random.default_rng(9)
         group = np.repeat(np.arange(120), 20)
@@ -166,21 +167,23 @@ class TestOtherCalibrations:
         spread[small] *= rng.choice([1e-3, 1e-5], small.sum())
         residual = 2 * spread * rng.normal(size=len(group))
         calibrating = group < 60
-        found = calibrate_conformal(spread[calibrating], residual[calibrating], 0.9, group[calibrating])
-        inside = np.abs(residual) <= found.half_width(spread)
+        intervals = calibrate_conformal(spread[calibrating], residual[calibrating], 0.9, group[calibrating])
+        inside = np.abs(residual) <= intervals.half_width(spread)
         assert inside[~calibrating & ~small].mean() == pytest.approx(0.9, abs=0.03)
         assert inside[small].all()
-        residual[small] = 5.0  # but where they are not small at all, they count
-        counted = calibrate_conformal(spread[calibrating], residual[calibrating], 0.9, group[calibrating])
-        assert np.mean(np.abs(residual) <= counted.half_width(spread)) >= 0.89
+        residual[small] = 5.0  # large residuals at small spreads must widen the intervals
+        recalibrated_intervals = calibrate_conformal(
+            spread[calibrating], residual[calibrating], 0.9, group[calibrating]
+        )
+        assert np.mean(np.abs(residual) <= recalibrated_intervals.half_width(spread)) >= 0.89
 
-    def test_a_spread_of_zero_gets_the_smallest_that_counts(self):
+    def test_a_spread_of_zero_is_raised_to_the_minimum(self):
         spread = np.r_[np.zeros(5), np.ones(45)]
-        found = calibrate_conformal(spread, np.linspace(-1, 1, 50), 0.9)
-        assert found.min_spread == pytest.approx(0.1)
-        assert found.half_width(np.zeros(1))[0] == pytest.approx(0.1 * found.factor)
+        intervals = calibrate_conformal(spread, np.linspace(-1, 1, 50), 0.9)
+        assert intervals.min_spread == pytest.approx(0.1)
+        assert intervals.half_width(np.zeros(1))[0] == pytest.approx(0.1 * intervals.factor)
 
-    def test_rates_on_a_grid(self):
+    def test_detection_map_equals_detection_rates_on_a_grid(self):
         spread, error = self.pairs(50)
         rate, predictive = detection_map(spread, error, np.array([0.5, 1.0]), np.array([0.3, 1.0, 2.0]))
         assert rate.shape == (2, 3)
@@ -196,8 +199,8 @@ class TestOtherCalibrations:
             calibrate_isotonic(ones, ones).threshold(-1)
 
 
-def test_few_members_that_agree_by_chance_do_not_make_intervals_wide():
-    """Coverage stays, and the median width comes down to what one width for all would be."""
+def test_chance_agreement_of_few_members_does_not_widen_intervals():
+    """Coverage stays, and the median width approaches that of intervals of equal width."""
     rng = np.random.default_rng(4)
     widths = {}
     for members in (None, 2):

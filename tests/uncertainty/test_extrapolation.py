@@ -15,39 +15,39 @@ def rows():
     return np.random.default_rng(0).normal(size=(40, 5)) * np.logspace(0, -4, 5)
 
 
-def test_leverage_of_training_rows_is_that_of_the_hat_matrix(rows):
+def test_leverage_of_training_rows_is_the_diagonal_of_the_hat_matrix(rows):
     weights = np.random.default_rng(1).uniform(0.1, 10, 40)
-    found = TrainingLeverage.from_rows(rows, weights)
+    leverage = TrainingLeverage.from_rows(rows, weights)
     W = rows * weights[:, None]
     hat = W @ np.linalg.pinv(W)
-    assert found(rows, weights) == pytest.approx(np.diag(hat), rel=1e-8)
-    assert found(rows, weights).sum() == pytest.approx(5)
-    assert found(rows, weights) == pytest.approx(
+    assert leverage(rows, weights) == pytest.approx(np.diag(hat), rel=1e-8)
+    assert leverage(rows, weights).sum() == pytest.approx(5)
+    assert leverage(rows, weights) == pytest.approx(
         leverage_scores(W, ["energy"] * 40, np.arange(40), energy_weight=1.0).rows, rel=1e-8
     )
-    assert found(3 * rows[:1])[0] == pytest.approx(9 * found(rows[:1])[0])
+    assert leverage(3 * rows[:1])[0] == pytest.approx(9 * leverage(rows[:1])[0])
 
 
-def test_the_active_set_has_the_largest_determinant_of_all():
+def test_the_active_set_maximises_the_determinant_locally():
     for seed in range(5):
-        few = np.random.default_rng(seed).normal(size=(9, 3))
-        found = ActiveSet.from_rows(few)
-        best = max(abs(np.linalg.det(few[list(rows)])) for rows in combinations(range(9), 3))
-        determinant = abs(np.linalg.det(few[found.row_indices]))
+        candidates = np.random.default_rng(seed).normal(size=(9, 3))
+        active_set = ActiveSet.from_rows(candidates)
+        best = max(abs(np.linalg.det(candidates[list(rows)])) for rows in combinations(range(9), 3))
+        determinant = abs(np.linalg.det(candidates[active_set.row_indices]))
         assert determinant >= best / (1 + MAXVOL_TOLERANCE) ** 3 / 1.5  # MaxVol is locally optimal
         for k, j in ((k, j) for k in range(9) for j in range(3)):  # no exchange of one row is better
-            swapped = found.row_indices.copy()
+            swapped = active_set.row_indices.copy()
             swapped[j] = k
-            assert abs(np.linalg.det(few[swapped])) <= determinant * (1 + 2 * MAXVOL_TOLERANCE)
+            assert abs(np.linalg.det(candidates[swapped])) <= determinant * (1 + 2 * MAXVOL_TOLERANCE)
 
 
-def test_grades_are_at_most_one_for_training_rows_and_grow_beyond(rows):
-    found = ActiveSet.from_rows(rows)
-    assert found.grade(rows).max() <= 1 + 2 * MAXVOL_TOLERANCE
-    assert found.grade(rows[found.row_indices]) == pytest.approx(np.ones(5))
-    assert found.grade(4 * rows[found.row_indices]) == pytest.approx(np.full(5, 4.0))
-    brute = [np.abs(np.linalg.solve(rows[found.row_indices].T, row)).max() for row in rows]
-    assert found.grade(rows) == pytest.approx(brute)
+def test_grades_are_at_most_one_for_training_rows_and_scale_with_the_row(rows):
+    active_set = ActiveSet.from_rows(rows)
+    assert active_set.grade(rows).max() <= 1 + 2 * MAXVOL_TOLERANCE
+    assert active_set.grade(rows[active_set.row_indices]) == pytest.approx(np.ones(5))
+    assert active_set.grade(4 * rows[active_set.row_indices]) == pytest.approx(np.full(5, 4.0))
+    direct_grades = [np.abs(np.linalg.solve(rows[active_set.row_indices].T, row)).max() for row in rows]
+    assert active_set.grade(rows) == pytest.approx(direct_grades)
     scaled = ActiveSet.from_rows(rows * np.logspace(0, 3, 5))
     assert scaled.grade(rows * np.logspace(0, 3, 5)).max() <= 1 + 2 * MAXVOL_TOLERANCE
     assert [classify_grade(grade) for grade in (0.3, 1.5, 7.0)] == [
@@ -85,21 +85,21 @@ class TestEnvironments:
         products = np.einsum("ni,nj->nij", values, values)[:, upper[0], upper[1]]
         return np.hstack([np.ones((len(values), 1)), values, products])
 
-    def test_grades_are_those_of_a_locally_optimal_set(self):
-        """Training atoms have grades up to one, and a point is graded by its coefficients in some p of them."""
+    def test_grades_equal_those_of_a_locally_optimal_set(self):
+        """Training atoms have grades up to one; a grade is the largest coefficient in an active set of p of them."""
         values = np.random.default_rng(3).normal(size=(3000, 4)) * np.logspace(0, -3, 4)
         for quadratic, columns in ((False, 5), (True, 15)):
-            found = EnvironmentGrade.from_descriptors(values, quadratic=quadratic)
-            assert found(values).max() == pytest.approx(1.0, abs=3 * MAXVOL_TOLERANCE)
-            assert found.coefficient_map.shape == (columns, columns)
+            environment_grade = EnvironmentGrade.from_descriptors(values, quadratic=quadratic)
+            assert environment_grade(values).max() == pytest.approx(1.0, abs=3 * MAXVOL_TOLERANCE)
+            assert environment_grade.coefficient_map.shape == (columns, columns)
             rows = self.features(values) if quadratic else np.hstack([np.ones((3000, 1)), values])
-            active = rows[found(values) > 1 - 1e-9]
+            active = rows[environment_grade(values) > 1 - 1e-9]
             active_set = ActiveSet.from_rows(rows)
             assert abs(np.linalg.slogdet(active_set.inverse)[1] + np.linalg.slogdet(active[:columns])[1]) < 2.0
-            brute = np.abs(np.linalg.solve(active[:columns].T, rows[:50].T)).max(axis=0)
-            assert found(values[:50]) == pytest.approx(brute, rel=1e-6)
+            direct_grades = np.abs(np.linalg.solve(active[:columns].T, rows[:50].T)).max(axis=0)
+            assert environment_grade(values[:50]) == pytest.approx(direct_grades, rel=1e-6)
 
-    def test_a_change_of_units_changes_nothing(self):
+    def test_grades_do_not_depend_on_descriptor_units(self):
         values = np.random.default_rng(4).normal(size=(500, 3))
         new = np.random.default_rng(5).normal(size=(20, 3)) * 2
         first, second = (
@@ -108,12 +108,13 @@ class TestEnvironments:
         )
         assert second(new * [1e3, 1e-4, 7.0]) == pytest.approx(first(new), rel=1e-6)
 
-    def test_directions_that_the_training_set_lacks_are_infinitely_far(self):
+    def test_grades_are_infinite_in_directions_without_training_data(self):
         values = np.random.default_rng(6).normal(size=(200, 3))
         flat = np.hstack([values, values[:, :1] + values[:, 1:2]])
-        found = EnvironmentGrade.from_descriptors(flat)
-        assert found(flat).max() <= 1 + 3 * MAXVOL_TOLERANCE
-        assert np.isinf(found(np.add(flat, [0, 0, 0, 0.1]))).all()
-        crystal = EnvironmentGrade.from_descriptors(np.tile([1.0, 2.0], (10, 1)))  # a perfect crystal and nothing else
-        assert crystal(np.array([[1.0, 2.0]]))[0] == pytest.approx(1.0)
-        assert np.isinf(crystal(np.array([[1.0, 2.1]])))[0]
+        flat_grade = EnvironmentGrade.from_descriptors(flat)
+        assert flat_grade(flat).max() <= 1 + 3 * MAXVOL_TOLERANCE
+        assert np.isinf(flat_grade(np.add(flat, [0, 0, 0, 0.1]))).all()
+        # All environments of a perfect crystal are the same.
+        crystal_grade = EnvironmentGrade.from_descriptors(np.tile([1.0, 2.0], (10, 1)))
+        assert crystal_grade(np.array([[1.0, 2.0]]))[0] == pytest.approx(1.0)
+        assert np.isinf(crystal_grade(np.array([[1.0, 2.1]])))[0]

@@ -1,4 +1,4 @@
-"""Potentials with error bars: fitted, written, read, evaluated; and what they say of what they have not seen."""
+"""Potentials with error bars: fit, file, calculator, evaluation and extrapolation."""
 
 import ase.io
 import h5py
@@ -45,7 +45,7 @@ def far(potential, folder):
 
 
 def positions_of_role(potential, role):
-    """Positions in the dataset of training structures, or of held-out ones."""
+    """Return the positions in the dataset of the structures with a role, training or held out."""
     with Dataset(first_configurations()) as data:
         return [
             k
@@ -54,20 +54,24 @@ def positions_of_role(potential, role):
         ]
 
 
-class TestTheFit:
-    def test_it_is_the_plain_fit_of_the_training_set(self, fitted, potential, folder):
+class TestFit:
+    def test_the_mean_equals_the_plain_fit_of_the_training_set(self, fitted, potential, folder):
         with Dataset(first_configurations()) as data:
             design = DesignMatrix.open(folder / "p" / "design.h5").with_labels(data, ["5"])
-        own = np.isin(design.configuration, positions_of_role(potential, TRAIN))
+        training_rows = np.isin(design.configuration, positions_of_role(potential, TRAIN))
         plain = fit_wls(
-            design.rows()[own], design.targets["5"][own], design.kind[own], energy_weight=12.25, force_weight=1.0
+            design.rows()[training_rows],
+            design.targets["5"][training_rows],
+            design.kind[training_rows],
+            energy_weight=12.25,
+            force_weight=1.0,
         )
         assert potential.mean_coefficients == pytest.approx(plain.coefficients, rel=1e-7, abs=1e-9)
         assert len(positions_of_role(potential, TRAIN)) == fitted.n_train
         assert len(positions_of_role(potential, HELD_OUT)) == fitted.n_held_out
         assert fitted.errors["train energy"] == pytest.approx(1000 * plain.rmse["energy"], rel=1e-7)
 
-    def test_without_a_committee_it_is_the_same_potential(self, potential, folder):
+    def test_a_fit_without_a_committee_has_the_same_coefficients(self, potential, folder):
         alone = fit_dataset(first_configurations(), folder / "alone", level="5", twojmax=4)
         assert alone.potential.coefficients == pytest.approx(potential.mean_coefficients, rel=1e-7, abs=1e-9)
         assert LinearPotential.read(folder / "alone").uncertainty is None
@@ -75,13 +79,13 @@ class TestTheFit:
     def test_the_calibration_has_spreads_and_residuals_of_held_out_labels(self, potential):
         position = positions_of_role(potential, HELD_OUT)[3]
         with Dataset(first_configurations()) as data:
-            own = data.select(np.array([position]))
-            atoms, labels = own[0], own.labels("5")
+            selection = data.select(np.array([position]))
+            atoms, labels = selection[0], selection.labels("5")
         members = potential.predict(atoms)
         held = potential.uncertainty.held_out[RowKind.FORCE]
-        here = held.configuration == 3
-        assert held.spread[here] == pytest.approx(disagreement(members.forces.reshape(8, -1)), rel=1e-6)
-        assert held.residual[here] == pytest.approx(
+        force_rows = held.configuration == 3
+        assert held.spread[force_rows] == pytest.approx(disagreement(members.forces.reshape(8, -1)), rel=1e-6)
+        assert held.residual[force_rows] == pytest.approx(
             labels.forces.ravel() - members.forces.mean(axis=0).ravel(), abs=1e-9
         )
         spread, error = held.aggregate_by_configuration()
@@ -92,7 +96,7 @@ class TestTheFit:
         assert energy.spread[3] == pytest.approx(members.energy.std() / len(atoms))  # per atom, never extensive
 
     @pytest.mark.parametrize("method", ["subset", "posterior", "pops"])
-    def test_other_members(self, folder, potential, method):
+    def test_other_committee_methods(self, folder, potential, method):
         other = fit_dataset(
             first_configurations(), folder / method, level="5", twojmax=4, committee=CommitteeSettings(6, method)
         ).potential
@@ -104,19 +108,19 @@ class TestTheFit:
         covered = np.abs(held.residual) <= interval.half_width(held.spread)
         assert covered.mean() == pytest.approx(0.9, abs=0.05)
 
-    def test_a_study_sets_the_other_options(self, folder):
+    def test_a_study_sets_the_basis_weights_level_and_split(self, folder):
         study = folder / "s.yaml"
         study.write_text(
             f"dataset: {first_configurations()}\nbasis: {{elements: [Be], quadratic: false}}\ntwojmax: [2, 4]\n"
             "weights: [5, 20, 100]\nlevels: [3, 5]\nsplit: {train_fraction: 0.75, seed: 4}\n"
         )
-        made = fit_dataset(study, folder / "s")
-        assert (made.potential.basis.twojmax, made.potential.basis.quadratic) == (4, False)
-        assert "w_E/w_F 20, level 5" in made.description
-        assert made.n_train == round(0.75 * 197)
+        fit = fit_dataset(study, folder / "s")
+        assert (fit.potential.basis.twojmax, fit.potential.basis.quadratic) == (4, False)
+        assert "w_E/w_F 20, level 5" in fit.description
+        assert fit.n_train == round(0.75 * 197)
 
 
-class TestTheFile:
+class TestCommitteeFile:
     def test_a_file_is_read_as_it_was_written(self, fitted, potential):
         assert np.array_equal(potential.coefficients, fitted.potential.coefficients)
         atoms = bulk("Be").repeat((2, 1, 1))
@@ -125,7 +129,7 @@ class TestTheFile:
         for name in vars(first):
             assert np.array_equal(getattr(first, name), getattr(second, name)), name
 
-    def test_a_single_potential_of_the_same_name_removes_it(self, potential, tmp_path):
+    def test_a_single_potential_of_the_same_name_removes_the_committee_file(self, potential, tmp_path):
         potential.write(tmp_path)
         assert (tmp_path / "potential.committee.h5").is_file()
         potential.member(2).write(tmp_path)
@@ -153,7 +157,7 @@ class TestTheFile:
             potential.member(8)
 
 
-class TestTheCalculator:
+class TestCalculator:
     def test_error_bars_are_properties(self, potential):
         atoms = bulk("Be").repeat((2, 2, 1))
         atoms.rattle(0.05, seed=2)
@@ -180,7 +184,7 @@ class TestTheCalculator:
         everything.calculate(atoms, ["energy"])
         assert {"energy", "forces_std", "forces_members"} <= set(everything.results)
 
-    def test_rotation_translation_and_order_do_not_matter(self, potential):
+    def test_assessments_are_invariant_under_rotation_translation_and_permutation(self, potential):
         atoms = bulk("Be").repeat((2, 1, 1))
         atoms.rattle(0.1, seed=3)
         first = potential.assess(atoms)
@@ -208,14 +212,14 @@ class TestExtrapolation:
         errors = far.table.groupby("verdict")["force_error"].median()
         assert errors["strong extrapolation"] > 3 * errors["interpolation"]
 
-    def test_the_grade_is_that_of_the_models_own_features(self, potential):
+    def test_grades_use_the_quadratic_features_of_the_model(self, potential):
         assert potential.uncertainty.environments["Be"].quadratic
         dense = bulk("Be").repeat((2, 1, 1))
         dense.set_cell(dense.cell[:] * 0.75, scale_atoms=True)
         assert potential.compute_grades(dense).min() > 2
 
     @pytest.mark.parametrize("quadratic", [True, False])
-    def test_rows_of_atoms_add_up_to_the_configurations(self, quadratic):
+    def test_the_mean_of_the_atom_rows_is_the_energy_row(self, quadratic):
         basis = SnapBasis(elements=["Be", "W"], twojmax=4, quadratic=quadratic, radelem=[0.5, 0.4], wj=[1.0, 0.9])
         atoms = bulk("Be").repeat((2, 1, 1))
         atoms.rattle(0.1, seed=4)
@@ -225,33 +229,33 @@ class TestExtrapolation:
             compute_energy_row(get_shared_lammps(), basis, atoms), rel=1e-12, abs=1e-14
         )
 
-    def test_leverages_of_atoms(self, potential):
-        """Of a crystal's equal atoms each is the configuration's; otherwise x (XᵀX)⁻¹ xᵀ of its own row."""
+    def test_atom_leverages_equal_their_definition(self, potential):
+        """Equivalent atoms have the leverage of the configuration; others have x (XᵀX)⁻¹ xᵀ of their row."""
         assert potential.compute_atom_leverages(bulk("Be")) == pytest.approx(
             [potential.assess(bulk("Be")).leverage] * 2
         )
         atoms = bulk("Be").repeat((2, 1, 1))
         atoms.rattle(0.2, seed=5)
         row = 12.25 * compute_atom_rows(get_shared_lammps(), potential.basis, atoms)[2]
-        own = potential.uncertainty.leverage
-        solved = np.linalg.solve(own.R.T, row[own.retained_columns])
+        training_leverage = potential.uncertainty.leverage
+        solved = np.linalg.solve(training_leverage.R.T, row[training_leverage.retained_columns])
         assert potential.compute_atom_leverages(atoms)[2] == pytest.approx(solved @ solved, rel=1e-8)
 
     def test_an_untrained_element_has_an_infinite_grade(self, potential):
-        own = potential.uncertainty
-        assert np.isinf(own.compute_grades(bulk("Al"), np.ones((1, 5)))).all()
+        uncertainty = potential.uncertainty
+        assert np.isinf(uncertainty.compute_grades(bulk("Al"), np.ones((1, 5)))).all()
 
 
 class TestEvaluation:
-    def test_the_table_has_the_assessments(self, potential, far):
+    def test_the_evaluation_table_equals_single_assessments(self, potential, far):
         with Dataset(FAR) as data:
             atoms, labels = data[7], data.labels("5")
             forces = labels.forces[labels.offsets[7] : labels.offsets[8]]
-        one, row = potential.assess(atoms), far.table.iloc[7]
-        assert row["energy_error"] == pytest.approx(1000 * (one.energy - labels.energy[7]) / len(atoms))
-        assert row["force_error"] == pytest.approx(1000 * np.sqrt(np.mean((one.forces - forces) ** 2)))
-        assert row["force_inside"] == np.mean(np.abs(one.forces - forces) <= one.forces_interval)
-        assert row["extrapolation_grade"] == one.grade
+        assessment, row = potential.assess(atoms), far.table.iloc[7]
+        assert row["energy_error"] == pytest.approx(1000 * (assessment.energy - labels.energy[7]) / len(atoms))
+        assert row["force_error"] == pytest.approx(1000 * np.sqrt(np.mean((assessment.forces - forces) ** 2)))
+        assert row["force_inside"] == np.mean(np.abs(assessment.forces - forces) <= assessment.forces_interval)
+        assert row["extrapolation_grade"] == assessment.grade
         assert row["force_committee_error"] ** 2 == pytest.approx(row["force_error"] ** 2 + row["force_std"] ** 2)
         assert set(far.table["set"]) == {"new"}
 
@@ -265,9 +269,9 @@ class TestEvaluation:
         assert frames[7].arrays["extrapolation_grade"].max() == pytest.approx(table["extrapolation_grade"][7], rel=1e-6)
         rates = pd.read_csv(folder / "far" / "tables" / "detection.csv")
         error, spread = table["energy_committee_error"], table["energy_std"]
-        some = rates[rates["quantity"] == "energy"].iloc[777]
-        wrong = error > some["error_limit"]
-        assert some["true_positive_rate"] == pytest.approx((spread[wrong] > some["spread_limit"]).mean())
+        rate = rates[rates["quantity"] == "energy"].iloc[777]
+        wrong = error > rate["error_limit"]
+        assert rate["true_positive_rate"] == pytest.approx((spread[wrong] > rate["spread_limit"]).mean())
 
     def test_tolerances_become_thresholds(self, potential, far):
         line = potential.uncertainty.fit_calibration(RowKind.ENERGY)
@@ -284,24 +288,26 @@ class TestEvaluation:
         assert other.thresholds["spread_limit"][0] > 0
         assert other.thresholds["true_positive_rate"][0] > 0.5
 
-    def test_training_structures_are_recognised_whatever_the_jobs(self, potential):
-        own = evaluate_dataset(potential, first_configurations())
-        assert own.table["set"].value_counts().to_dict() == {"train": 158, "held out": 39}
-        assert own.table.index[own.table["set"] == "train"].tolist() == positions_of_role(potential, TRAIN)
-        again = evaluate_dataset(potential, first_configurations(), jobs=2)
-        pd.testing.assert_frame_equal(own.table, again.table)
+    def test_training_structures_are_recognised_for_any_number_of_jobs(self, potential):
+        evaluation = evaluate_dataset(potential, first_configurations())
+        assert evaluation.table["set"].value_counts().to_dict() == {"train": 158, "held out": 39}
+        assert evaluation.table.index[evaluation.table["set"] == "train"].tolist() == positions_of_role(
+            potential, TRAIN
+        )
+        parallel_evaluation = evaluate_dataset(potential, first_configurations(), jobs=2)
+        pd.testing.assert_frame_equal(evaluation.table, parallel_evaluation.table)
 
     def test_structures_without_labels(self, potential, folder):
         atoms = bulk("Be").repeat((2, 1, 1))
         ase.io.write(folder / "bare.extxyz", [atoms, atoms.repeat((1, 2, 1))])
-        found = evaluate_dataset(potential, folder / "bare.extxyz", folder / "bare", tolerances={"force": 1.0})
-        assert found.level == ""
-        assert found.table["energy_error"].isna().all()
-        assert found.table["energy_std"].notna().all()
-        assert "no labels" in found.text
+        evaluation = evaluate_dataset(potential, folder / "bare.extxyz", folder / "bare", tolerances={"force": 1.0})
+        assert evaluation.level == ""
+        assert evaluation.table["energy_error"].isna().all()
+        assert evaluation.table["energy_std"].notna().all()
+        assert "no labels" in evaluation.text
         assert not (folder / "bare" / "figures" / "parity.png").exists()
 
-    def test_another_coverage(self, potential, far):
+    def test_higher_coverage_widens_the_intervals(self, potential, far):
         wide = evaluate_dataset(potential, FAR, coverage=0.95)
         assert (wide.table["force_interval"] > far.table["force_interval"]).all()
         held = potential.uncertainty.held_out[RowKind.ENERGY]
@@ -351,7 +357,7 @@ def test_invalid_input_is_refused(fitted, folder, arguments, message):
 
 
 def test_members_that_are_identical_are_refused(tmp_path):
-    """Labels without residuals give members without differences."""
+    """Labels without residuals give identical members."""
     from paretofit.potentials import LabelledStructures, build_committee
     from paretofit.uncertainty import CommitteeFit, part_from_arrays
 
@@ -363,13 +369,15 @@ def test_members_that_are_identical_are_refused(tmp_path):
 
 
 class TestRegressions:
-    def test_labels_need_no_seconds(self, tmp_path):
+    def test_labels_without_seconds_are_fitted(self, tmp_path):
         with Dataset(first_configurations()) as data:
-            write_dataset(tmp_path / "d.h5", list(data), {"a": LevelData(without_seconds(data, "5"))}, data.ids)
-        made = fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2)
-        assert made.n_held_out == 39
+            write_dataset(
+                tmp_path / "d.h5", list(data), {"a": LevelData(read_labels_without_seconds(data, "5"))}, data.ids
+            )
+        fit = fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2)
+        assert fit.n_held_out == 39
 
-    def test_a_group_counts_as_one_in_the_calibration(self, tmp_path):
+    def test_the_calibration_counts_groups_instead_of_configurations(self, tmp_path):
         """197 configurations in 12 groups cannot calibrate 90 % intervals: two or three groups are held out."""
         with Dataset(first_configurations()) as data:
             structures = list(data)
@@ -378,21 +386,21 @@ class TestRegressions:
             write_dataset(tmp_path / "d.h5", structures, {"a": LevelData(read_labels(data, "5"))}, data.ids)
         with pytest.raises(InputError, match="needs 9 held-out configurations, or "):
             fit_dataset(tmp_path / "d.h5", tmp_path / "p", twojmax=2, committee=CommitteeSettings(4))
-        made = fit_dataset(
+        uncertainty = fit_dataset(
             tmp_path / "d.h5",
             tmp_path / "p",
             twojmax=2,
             committee=CommitteeSettings(4, coverage=0.6),
             held_out_fraction=0.3,
         ).potential.uncertainty
-        held = made.held_out[RowKind.ENERGY]
+        held = uncertainty.held_out[RowKind.ENERGY]
         assert held.n_groups < 5 < len(held.spread)
-        assert made.fit_interval(RowKind.ENERGY).coverage == 0.6
+        assert uncertainty.fit_interval(RowKind.ENERGY).coverage == 0.6
 
     def test_training_structures_interpolate(self, potential):
-        own = evaluate_dataset(potential, first_configurations())
-        assert (own.table.loc[own.table["set"] == "train", "verdict"] == "interpolation").all()
-        assert "only new ones are a test" in own.text
+        evaluation = evaluate_dataset(potential, first_configurations())
+        assert (evaluation.table.loc[evaluation.table["set"] == "train", "verdict"] == "interpolation").all()
+        assert "only new ones are a test" in evaluation.text
 
     def test_too_few_rows_are_refused_before_descriptors_are_computed(self, tmp_path):
         with pytest.raises(InputError, match="rows that train do not determine the 4278 coefficients of 2Jmax 10"):
@@ -432,6 +440,6 @@ class TestRegressions:
             LinearPotential.read(tmp_path)
 
 
-def without_seconds(data, level):
-    """Labels without their cost."""
+def read_labels_without_seconds(data, level):
+    """Return the labels of a level without their cost."""
     return [None if label is None else {**label, "seconds": None} for label in read_labels(data, level)]
