@@ -140,7 +140,7 @@ class TestCommitteeFile:
         LinearPotential(potential.basis, potential.coefficients).write(tmp_path)
         again = LinearPotential.read(tmp_path)
         assert np.array_equal(again.coefficients, potential.coefficients)
-        with pytest.raises(InputError, match="no committee to assess by"):
+        with pytest.raises(InputError, match="no committee that could assess it"):
             again.assess(bulk("Be"))
 
     def test_the_file_of_another_potential_is_refused(self, potential, folder, tmp_path):
@@ -325,9 +325,12 @@ def run_cli(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit", "DATA", "--committee", 1], "two members at least; got 1"),
+        (["fit", "DATA", "--committee", 1], "at least two members; got 1"),
         (["fit", "DATA", "--committee", 8, "--held-out-fraction", 0.02], "needs 9 held-out configurations"),
-        (["fit", "DATA", "--committee", 8, "--committee-method", "bagging"], "'bagging' is not one of bootstrap"),
+        (
+            ["fit", "DATA", "--committee", 8, "--committee-method", "bagging"],
+            "must be one of bootstrap, subset, posterior, pops; got 'bagging'",
+        ),
         (["fit", "DATA", "--committee-method", "pops"], "say how many members with --committee"),
         (["fit", "DATA", "--committee", 8, "--coverage", 1.5], "coverage must lie between 0 and 1; got 1.5"),
         (["fit", "DATA", "--level", "9"], "has no level '9'"),
@@ -345,7 +348,7 @@ def run_cli(*arguments):
         ),
         (["evaluate", "POT", "DATA", "--coverage", 0.99], "needs 99 held-out configurations"),
         (["evaluate", "POT", "DATA", "--level", "9"], "has no level '9'"),
-        (["export", "DATA", "-o", "x", "--committee", 4], "--committee goes with a run"),
+        (["export", "DATA", "-o", "x", "--committee", 4], "--committee needs a run"),
     ],
 )
 def test_invalid_input_is_refused(fitted, folder, arguments, message):
@@ -400,10 +403,12 @@ class TestRegressions:
     def test_training_structures_interpolate(self, potential):
         evaluation = evaluate_dataset(potential, first_configurations())
         assert (evaluation.table.loc[evaluation.table["set"] == "train", "verdict"] == "interpolation").all()
-        assert "only new ones are a test" in evaluation.text
+        assert "only new ones test them" in evaluation.text
 
     def test_too_few_rows_are_refused_before_descriptors_are_computed(self, tmp_path):
-        with pytest.raises(InputError, match="rows that train do not determine the 4278 coefficients of 2Jmax 10"):
+        with pytest.raises(
+            InputError, match="rows of the training set do not determine the 4278 coefficients of 2Jmax 10"
+        ):
             fit_dataset(first_configurations(), tmp_path / "p", twojmax=10, committee=CommitteeSettings(4))
         assert not (tmp_path / "p").exists()
 
