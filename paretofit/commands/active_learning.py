@@ -16,7 +16,7 @@ import pandas as pd
 from paretofit import learning
 from paretofit.commands.learn_start import CANDIDATES_FILE, collect_elements, load_start_structures, start_loop
 from paretofit.core import InputError, write_csv, write_text
-from paretofit.execution import use_cluster
+from paretofit.execution import RunContext, use_cluster
 from paretofit.labelling import open_label_journal
 from paretofit.potentials import format_dispersion_commands
 from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace
@@ -127,7 +127,8 @@ def learn(
         folder = learning.LearnFolder(run_path)
         write_text(run_path / "study.json", settings.model_dump_json(indent=1) + "\n")
         with open_label_journal(learning.journal_path(folder).parent) as journal:
-            labeller = learning.Labeller(settings.labelling, settings.learning.level, folder, journal, jobs, progress)
+            context = RunContext(jobs, progress)
+            labeller = learning.Labeller(settings.labelling, settings.learning.level, folder, journal, context)
             loop = _build_loop(settings, labeller, stage, notify)
             with use_cluster(settings.cluster, jobs, run_path):
                 reason = loop.run(only_stage=stage, on_iteration=lambda _: _write_result(folder, "not yet"))
@@ -139,7 +140,7 @@ def _build_loop(
 ) -> learning.LearningLoop:
     """Prepare the first candidates and build the loop; everything is checked before anything is computed."""
     folder, section = labeller.folder, settings.learning
-    candidates = start_loop(settings, folder, labeller.progress)
+    candidates = start_loop(settings, folder, labeller.context)
     elements = collect_elements(candidates, folder)
     will_label = bool(candidates) or section.max_iterations > 1
     labeller.check(folder.path / CANDIDATES_FILE, will_compute=will_label and stage in {None, "label"})
@@ -160,8 +161,7 @@ def _build_loop(
         start_structures,
         make_mean_descriptor(elements),
         max((int(atoms.info["config_id"]) for atoms in candidates), default=-1),
-        labeller.jobs,
-        labeller.progress,
+        labeller.context,
         announce,
     )
 

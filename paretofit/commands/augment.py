@@ -13,9 +13,10 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from paretofit.commands.study_sections import AugmentStudy, load_augment_study
-from paretofit.core import InputError, get_shared_lammps, track, write_csv, write_text
+from paretofit.core import InputError, get_shared_lammps, write_csv, write_text
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.descriptors import compute_atom_descriptors_and_gradient
+from paretofit.execution import RunContext
 from paretofit.labelling import Level
 from paretofit.labelling.engines import AnyEngine
 from paretofit.report.figures import save_candidate_figures, tabulate_candidates
@@ -101,14 +102,14 @@ def augment_study(
     elements = _collect_elements(structures, settings)
     describe = make_mean_descriptor(elements)
     compute_force = _make_force_function(settings, elements, structures, names)
-    candidates = Candidates()
+    candidates, context = Candidates(), RunContext(progress=progress)
     if structures and settings.n_candidates:
         states = generate_candidates(
             structures, names, settings, compute_descriptors=describe, compute_max_force=compute_force
         )
-        for candidates in track(states, settings.n_candidates, "candidates", enabled=progress):  # noqa: B007  (the last is all)
+        for candidates in context.track(states, settings.n_candidates, "candidates"):  # noqa: B007  (the last is all)
             pass
-    gains = _add_entropy_candidates(settings, candidates, compute_force, progress)
+    gains = _add_entropy_candidates(settings, candidates, compute_force, context)
     if not candidates.structures:
         raise InputError("no candidate passed the filters; check 'augmentation.filters' and the structures")
     write_structures(settings.output, candidates.structures)
@@ -219,7 +220,10 @@ def _make_force_function(
 
 
 def _add_entropy_candidates(
-    settings: AugmentSettings, candidates: Candidates, compute_force: Callable[[Atoms], float] | None, progress: bool
+    settings: AugmentSettings,
+    candidates: Candidates,
+    compute_force: Callable[[Atoms], float] | None,
+    context: RunContext,
 ) -> pd.DataFrame:
     """Add entropy-maximised configurations to the candidates; return their gains."""
     entropy, rows = settings.entropy, []
@@ -234,7 +238,7 @@ def _add_entropy_candidates(
     generated: Iterable[GeneratedConfiguration] = maximise_entropy(
         entropy, lambda atoms: compute_atom_descriptors_and_gradient(lammps, basis, atoms), rng, settings.filters.radii
     )
-    for result in track(_drop_losses(generated, candidates), entropy.count, "entropy", enabled=progress):
+    for result in context.track(_drop_losses(generated, candidates), entropy.count, "entropy"):
         if candidate_filter.accept(result.atoms, "entropy"):
             config_id = len(candidates.structures)
             result.atoms.info = {

@@ -16,6 +16,7 @@ import numpy as np
 from paretofit.core import InputError, atomic_path
 from paretofit.dataset import Dataset
 from paretofit.dataset.io import extract_file_labels, read_frames
+from paretofit.execution import RunContext
 from paretofit.potentials import (
     LabelledStructures,
     StructureLabels,
@@ -157,12 +158,13 @@ def evaluate_dataset(
     limits = compute_spread_limits(uncertainty, tolerances or {}, calibration)
     _check_elements(potential, cases.structures, dataset)
     predictions: Sequence[Any]
+    context = RunContext(jobs, progress)
     if uncertainty is None:
-        predictions = predict_all(potential, cases.structures, jobs=jobs, progress=progress)
+        predictions = predict_all(potential, cases.structures, context)
     else:
         for kind in uncertainty.held_out:
             uncertainty.fit_interval(kind, coverage)  # raises before anything is computed
-        predictions = assess_all(potential, cases.structures, coverage=coverage, jobs=jobs, progress=progress)
+        predictions = assess_all(potential, cases.structures, context, coverage=coverage)
         coverage = uncertainty.coverage if coverage is None else coverage
     table, components = build_evaluation_tables(potential, cases, infos, predictions)
     evaluation = Evaluation(

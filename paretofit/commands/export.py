@@ -12,6 +12,7 @@ import pandas as pd
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
 from paretofit.core import InputError
 from paretofit.descriptors import DesignMatrix
+from paretofit.execution import RunContext
 from paretofit.linear import LeverageScores
 from paretofit.pareto import describe_setting
 from paretofit.potentials import LinearPotential
@@ -100,7 +101,7 @@ def export_potential(
         _check_same_errors(single, row)
         potential = LinearPotential(fit.basis, np.asarray(single.coefficients))
         if committee is not None:
-            potential = fit.fit_committee(committee, potential.coefficients, jobs=jobs, progress=progress)
+            potential = fit.fit_committee(committee, RunContext(jobs, progress), potential.coefficients)
         files, deviation = fit.write(potential, out, name, N_CHECKED)
     errors = f"{row['ref_energy']:.4g} meV/atom and {row['ref_force']:.4g} meV/Å"
     summary = [f"{describe_setting(row)}: test errors against the reference {errors}"]

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
 from paretofit.core import InputError, RowKind, format_validation_error
 from paretofit.dataset import Dataset
+from paretofit.execution import RunContext
 from paretofit.potentials import LinearPotential
 from paretofit.study import (
     PreparedStudy,
@@ -96,19 +97,19 @@ def fit_dataset(
         If the source, a level or a setting cannot be used.
     """
     study = _make_single_fit_study(Path(source), level, twojmax, weight_ratio, held_out_fraction, seed)
-    prepared = prepare_study(study)
+    prepared, context = prepare_study(study), RunContext(jobs, progress)
     split, level, (size,) = prepared.split, study.levels[0], study.twojmax
     if committee is not None:
         check_committee_size(committee, prepared)
         _check_determined(source, prepared)
     with prepared.dataset as dataset:
-        design = load_or_compute_design(dataset, study.basis, Path(out) / "design.h5", jobs=jobs, progress=progress)
+        design = load_or_compute_design(dataset, study.basis, Path(out) / "design.h5", context)
         design = design.with_labels(dataset, [level])
         fit = DesignFit(prepared, design, level, size, split.train, study.weights[0])
         if committee is None:
             potential = LinearPotential(fit.basis, np.asarray(fit.fit_single().coefficients))
         else:
-            potential = fit.fit_committee(committee, jobs=jobs, progress=progress)
+            potential = fit.fit_committee(committee, context)
         errors = _compute_errors(design, level, potential.mean_coefficients, prepared)
         files, deviation = fit.write(potential, out, name, N_CHECKED)
     summary = _summarise(prepared, design.columns_up_to(size), errors)

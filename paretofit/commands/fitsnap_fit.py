@@ -18,6 +18,7 @@ from paretofit.commands.fitsnap_rows import compute_fit_rows, read_grouped_struc
 from paretofit.commands.fitted_potential import FittedPotential, spread_evenly
 from paretofit.core import InputError, RowKind, write_csv, write_text
 from paretofit.descriptors import GPA_PER_BAR, SnapBasis
+from paretofit.execution import RunContext
 from paretofit.fitsnap import (
     DISPLAY_FACTORS,
     FitRows,
@@ -111,11 +112,11 @@ def fit_fitsnap(
         raise InputError(f"a front needs two objectives, such as energy,force; got {', '.join(objectives) or 'none'}")
     settings, folder = read_fitsnap_input(path), Path(out)
     basis = _make_basis(settings)
-    reference = settings.reference
+    reference, context = settings.reference, RunContext(jobs, progress)
     grouped, notes = read_grouped_structures(settings)
     if committee is not None:
         check_fitsnap_committee(committee, settings, grouped.is_training)
-    rows = compute_fit_rows(settings, basis, reference, grouped, jobs, progress)
+    rows = compute_fit_rows(settings, basis, reference, grouped, context)
     optimum, ratio = None, float("nan")
     if objectives:
         table = folder / "weights_front.csv" if front else None
@@ -126,7 +127,7 @@ def fit_fitsnap(
     if committee is not None:
         members = grouped.structures, grouped.is_training
         potential = build_fitsnap_committee(
-            potential, rows, settings, count_free_columns(settings), committee, members, jobs, progress
+            potential, rows, settings, count_free_columns(settings), committee, members, context
         )
         if all(grouped.is_training):
             notes.append("no testing_size: the committee is not calibrated, and has no intervals")

@@ -11,7 +11,7 @@ import numpy as np
 from ase import units
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, RowKind, get_shared_lammps, track
+from paretofit.core import InputError, RowKind, get_shared_lammps
 from paretofit.dataset.io import load_json, parse_fitsnap_structures, read_frames
 from paretofit.descriptors import (
     GPA_PER_BAR,
@@ -22,13 +22,14 @@ from paretofit.descriptors import (
     compute_reference_labels,
     rotate_voigt,
 )
-from paretofit.execution import parallel_map
 from paretofit.fitsnap import FitRows, FitsnapInput, Group, list_group_files, split_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
+
+    from paretofit.execution import RunContext
 
 BATCH_SIZE = 8  # structures in a task
 MIN_CELL_VOLUME = 1e-9  # Å³
@@ -96,8 +97,7 @@ def compute_fit_rows(
     basis: SnapBasis,
     reference: ReferencePotential,
     grouped: GroupedStructures,
-    jobs: int,
-    progress: bool,
+    context: RunContext,
 ) -> FitRows:
     """Compute the weighted rows of all structures, less the reference potential.
 
@@ -111,9 +111,8 @@ def compute_fit_rows(
     _check_labels(settings, structures, kinds)
     batches = [structures[start : start + BATCH_SIZE] for start in range(0, len(structures), BATCH_SIZE)]
     compute = partial(_compute_batch, basis_json=basis.model_dump_json(), reference=reference, kinds=kinds)
-    results = parallel_map(compute, batches, jobs)
     try:
-        parts = [part for batch in track(results, len(batches), "descriptors", enabled=progress) for part in batch]
+        parts = [part for batch in context.map_and_track(compute, batches, "descriptors") for part in batch]
     except InputError as error:
         raise InputError(f"{settings.path}: {error}") from error
     X, y, kind = (np.concatenate([part[k] for part in parts]) for k in range(3))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
     from paretofit.descriptors import DesignMatrix
+    from paretofit.execution import RunContext
     from paretofit.linear import Fit
     from paretofit.potentials import CommitteeSettings
     from paretofit.study import PreparedStudy
@@ -111,7 +112,7 @@ class DesignFit:
         )
 
     def fit_committee(
-        self, settings: CommitteeSettings, centre: Array | None = None, *, jobs: int, progress: bool
+        self, settings: CommitteeSettings, context: RunContext, centre: Array | None = None
     ) -> LinearPotential:
         """Fit a committee, drawing groups as a whole, and calibrate it on the test set."""
         dataset, split = self.prepared.dataset, self.prepared.split
@@ -120,15 +121,14 @@ class DesignFit:
         row_weights = np.array([*self.weights, 1.0])
         return build_committee(
             self.basis,
-            CommitteeFit.from_parts(parts, split.groups[self.members], row_weights, rng, threads=jobs),
+            CommitteeFit.from_parts(parts, split.groups[self.members], row_weights, rng, threads=context.jobs),
             settings,
             list(dataset.select(self.members)),
             LabelledStructures.from_dataset(dataset, self.level, split.test, split.groups),
             centre=centre,
             energy_weight=self.weights[0],
             level=self.level,
-            jobs=jobs,
-            progress=progress,
+            context=context,
         )
 
     def write(self, potential: LinearPotential, out: Path | str, name: str, limit: int) -> tuple[SnapFiles, float]:

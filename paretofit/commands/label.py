@@ -13,7 +13,7 @@ import pandas as pd
 from paretofit.commands.study_sections import LabelStudy, load_label_study
 from paretofit.core import InputError, check_writable, read_json_lines, track_cost
 from paretofit.dataset import Dataset
-from paretofit.execution import use_cluster
+from paretofit.execution import RunContext, use_cluster
 from paretofit.labelling import (
     JOURNAL_FILE,
     CostModel,
@@ -124,7 +124,7 @@ def label_study(
         n_failed = n_computed = 0
         results = compute_labels(plan, labelling, journal, folder, jobs)
         try:
-            for record in _track(results, plan, tracker, progress):
+            for record in _track(results, plan, tracker, RunContext(jobs, progress)):
                 n_computed += 1
                 n_failed += record["status"] == "failed"
         finally:  # also after Ctrl-C, so that the dataset has all finished labels
@@ -180,7 +180,7 @@ def estimate_label_cost(
     folder = _get_folder(settings, out)
     plan = _plan(settings, folder)
     if probe and plan.tasks and _fit_cost_model(plan, settings).n_labels < MAX_PROBES:
-        _compute_probes(plan, settings, folder, jobs, progress)
+        _compute_probes(plan, settings, folder, RunContext(jobs, progress))
         plan = _plan(settings, folder)
     seconds = _estimate_seconds(plan, settings)
     rows = pd.DataFrame({"level": [task.level.name for task in plan.tasks], "seconds": list(seconds.values())})
@@ -197,17 +197,18 @@ def estimate_label_cost(
     return table.loc[order].reset_index(), _fit_cost_model(plan, settings)
 
 
-def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, jobs: int, progress: bool) -> None:
+def _compute_probes(plan: LabelPlan, settings: LabelStudy, folder: Path, context: RunContext) -> None:
     with (
         open_run_folder(folder, settings.name),
         open_label_journal(folder) as journal,
-        use_cluster(settings.cluster, jobs, folder),
+        use_cluster(settings.cluster, context.jobs, folder),
     ):
         cheapest = choose_probe_labels(_compute_terms(plan.tasks, settings), MAX_PROBES, MAX_PROBE_SECONDS)
         tasks = [plan.tasks[k] for k in cheapest[: max(3, len(plan.tasks) // 4)]]
         probes = LabelPlan(plan.collected, tasks, plan.finished_records, plan.task_keys)
-        tracker = CostTracker(_estimate_seconds(probes, settings), jobs)
-        for _ in _track(compute_labels(probes, settings.labelling, journal, folder, jobs), probes, tracker, progress):
+        tracker = CostTracker(_estimate_seconds(probes, settings), context.jobs)
+        results = compute_labels(probes, settings.labelling, journal, folder, context.jobs)
+        for _ in _track(results, probes, tracker, context):
             pass
 
 
@@ -338,10 +339,10 @@ def _write_dataset(settings: LabelStudy, finished: dict[str, Record], *, require
 
 
 def _track(
-    results: Iterator[tuple[Task, Record]], plan: LabelPlan, tracker: CostTracker, progress: bool
+    results: Iterator[tuple[Task, Record]], plan: LabelPlan, tracker: CostTracker, context: RunContext
 ) -> Iterator[Record]:
     """Yield the records of finished labels, add their cost to the tracker, and show the progress."""
-    shown = track_cost(results, len(plan.tasks), tracker.report_progress) if progress else results
+    shown = track_cost(results, len(plan.tasks), tracker.report_progress) if context.progress else results
     for task, record in shown:
         tracker.add(task.key, record["seconds"] or 0.0)
         yield record

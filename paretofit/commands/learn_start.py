@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from paretofit.execution import RunContext
     from paretofit.learning import LearnSettings, LearnStudy
 
 CANDIDATES_FILE = "candidates.extxyz"
 
 
-def start_loop(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
+def start_loop(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> list[Atoms]:
     """Generate the candidates and the structures of the first iteration, unless they exist; return the candidates.
 
     Raises
@@ -36,7 +37,7 @@ def start_loop(settings: LearnStudy, folder: LearnFolder, progress: bool) -> lis
         If the existing candidates are corrupt, or the study asks for others.
     """
     path = folder.path / CANDIDATES_FILE
-    _write_or_check_candidates(settings, folder, path, progress)
+    _write_or_check_candidates(settings, folder, path, context)
     candidates = load_frames(path, RESTART_ADVICE)
     iteration, count = folder.iteration(1), settings.learning.n_initial
     if iteration.read_record("label") is None:
@@ -48,12 +49,12 @@ def start_loop(settings: LearnStudy, folder: LearnFolder, progress: bool) -> lis
     return candidates
 
 
-def _write_or_check_candidates(settings: LearnStudy, folder: LearnFolder, path: Path, progress: bool) -> None:
+def _write_or_check_candidates(settings: LearnStudy, folder: LearnFolder, path: Path, context: RunContext) -> None:
     record_path, inputs = folder.path / "start.json", _collect_inputs(settings)
     if not record_path.is_file():
         if settings.dataset is not None:
             _copy_dataset(settings.dataset, folder.dataset)
-        write_frames(path, _generate_candidates(settings, folder, progress))
+        write_frames(path, _generate_candidates(settings, folder, context))
         write_json_with_digest(record_path, {**inputs, CANDIDATES_FILE: hash_file(path)})
         return
     record = read_json_with_digest(record_path, RESTART_ADVICE)
@@ -92,7 +93,7 @@ def _copy_dataset(source: Path, target: Path) -> None:
         write_dataset(target, structures, levels, data.ids.tolist())
 
 
-def _generate_candidates(settings: LearnStudy, folder: LearnFolder, progress: bool) -> list[Atoms]:
+def _generate_candidates(settings: LearnStudy, folder: LearnFolder, context: RunContext) -> list[Atoms]:
     """Generate candidates by augmentation, add those of files, and number them after the dataset's configurations."""
     first_id = 0
     if settings.dataset is not None:
@@ -102,7 +103,7 @@ def _generate_candidates(settings: LearnStudy, folder: LearnFolder, progress: bo
     if settings.augmentation is not None:
         augmentation = settings.augmentation.model_copy(update={"output": folder.path / "augmented.extxyz"})
         study = AugmentStudy(name=settings.name, augmentation=augmentation)
-        result = augment_study(study, figures=False, progress=progress)
+        result = augment_study(study, figures=False, progress=context.progress)
         candidates += _number_structures(result.candidates.structures, first_id, "augmented")
     for path in settings.learning.structures:
         candidates += _number_structures(read_frames(path, None).atoms, first_id + len(candidates), path.stem)

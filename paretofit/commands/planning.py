@@ -11,6 +11,7 @@ import pandas as pd
 from paretofit.commands.fit import is_study_path
 from paretofit.commands.plan_result import Plan
 from paretofit.core import InputError
+from paretofit.execution import RunContext
 from paretofit.pareto import (
     DEFAULT_EXTRAPOLATION_FACTOR,
     SETTING_COLUMNS,
@@ -91,7 +92,7 @@ def plan(
     After section 3.5 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
     limits = _parse_limits(budget, max_energy, max_force, min_md_speed)
-    results, name = _read_source(source, n_pilot, out, jobs, progress)
+    results, name = _read_source(source, n_pilot, out, RunContext(jobs, progress))
     if "level" in results:
         results = results.assign(level=results["level"].astype(str))
     is_pilot = has_folds(results)
@@ -166,11 +167,11 @@ def _parse_limits(
 
 
 def _read_source(
-    source: pd.DataFrame | Study | Path | str, n_pilot: int | None, out: Path | str | None, jobs: int, progress: bool
+    source: pd.DataFrame | Study | Path | str, n_pilot: int | None, out: Path | str | None, context: RunContext
 ) -> tuple[pd.DataFrame, str]:
     """Read or compute the results table of a source, and name the source."""
     if not isinstance(source, pd.DataFrame) and (isinstance(source, Study) or is_study_path(source)):
-        results = run_pilot(source, n_configurations=n_pilot, out=out, jobs=jobs, progress=progress)
+        results = run_pilot(source, context, n_configurations=n_pilot, out=out)
         return results, f"the pilot {source.name if isinstance(source, Study) else source}"
     if n_pilot is not None:
         raise InputError("a pilot is drawn from the dataset of a study; give its YAML file")

@@ -17,6 +17,7 @@ from paretofit.dataset import Dataset, write_dataset
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design, compute_energy_rows
+from paretofit.execution import RunContext
 from paretofit.linear import (
     LeverageScores,
     Reduction,
@@ -136,7 +137,7 @@ def select_structures(
             f"2Jmax {basis.twojmax} with {len(basis.elements)} elements has {basis.n_features} features, "
             f"more than {MAX_FEATURES}; lower --twojmax"
         )
-    pool = _Pool(structures, labelled, basis, jobs, progress)
+    pool = _Pool(structures, labelled, basis, RunContext(jobs, progress))
     selected, scores = pool.select(method, n, energy_weight, draw, np.random.default_rng(seed))
     table = _tabulate_scores(structures, selected, scores)
     _write_selection(out, structures, selected, table, method)
@@ -188,8 +189,7 @@ class _Pool:
     structures: list[Atoms]
     labelled: list[Atoms]
     basis: SnapBasis
-    jobs: int
-    progress: bool
+    context: RunContext
 
     def select(
         self, method: str, n: int, energy_weight: float, draw: bool | None, rng: np.random.Generator
@@ -207,9 +207,8 @@ class _Pool:
         self, select: Callable[[Array, int, Array], tuple[Array, Array]], n: int
     ) -> tuple[Array, Array]:
         """Select by energy rows, one after the other; scores are the gain of each choice, NaN for the others."""
-        rows = compute_energy_rows(
-            [*self.structures, *self.labelled], self.basis, jobs=self.jobs, progress=self.progress
-        )
+        structures, context = [*self.structures, *self.labelled], self.context
+        rows = compute_energy_rows(structures, self.basis, jobs=context.jobs, progress=context.progress)
         selected, gains = select(rows[: len(self.structures)], n, rows[len(self.structures) :])
         scores = np.full(len(self.structures), np.nan)
         scores[selected] = gains
@@ -217,14 +216,14 @@ class _Pool:
 
     def compute_leverage(self, energy_weight: float, method: str) -> Array:
         """Leverage of the candidates among the rows of candidates and labelled structures together."""
+        context = self.context
         with tempfile.TemporaryDirectory(prefix="paretofit-select-") as folder:
             path = Path(folder) / "structures.h5"
             write_dataset(path, [*self.structures, *self.labelled], {})
             with Dataset(path) as data:
-                design = compute_design(
-                    data, self.basis, Path(folder) / "design.h5", jobs=self.jobs, progress=self.progress
-                )
-            scores = _compute_design_leverage(design, energy_weight, self.jobs)
+                design_path = Path(folder) / "design.h5"
+                design = compute_design(data, self.basis, design_path, jobs=context.jobs, progress=context.progress)
+            scores = _compute_design_leverage(design, energy_weight, context.jobs)
         values = scores.regular if method == "leverage" else scores.block
         return np.asarray(values[: len(self.structures)])
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from paretofit import validation
-from paretofit.core import InputError, one_line, remove_file, suggest_match, track, write_csv, write_text
+from paretofit.core import InputError, one_line, remove_file, suggest_match, write_csv, write_text
 from paretofit.dataset.io import read_frames
+from paretofit.execution import RunContext
 from paretofit.pareto import read_table
 from paretofit.report import figures
 from paretofit.report.page import PageSection, render_sections
@@ -135,13 +136,13 @@ def validate_potential(
         If a potential or a structure cannot be used. A property that fails is recorded, and the others are computed.
     """
     validation.check_validate_extra()
-    settings = settings or validation.ValidationSettings()
+    settings, context = settings or validation.ValidationSettings(), RunContext(progress=progress)
     _check_names("property", properties, validation.PROPERTY_FUNCTIONS)
     _check_names("prototype", settings.prototypes, validation.PROTOTYPES)
     potentials, reference_table = _parse_potentials(str(potential), None if against is None else str(against))
     loaded = _load_structures(structures, potentials)
     _check_structures(loaded, potentials)
-    values, failures, curves = _measure_all(potentials, loaded, list(properties), settings, progress=progress)
+    values, failures, curves = _measure_all(potentials, loaded, list(properties), settings, context)
     reference_name = potentials[1].name if len(potentials) == 2 else str(against or "")
     table = _tabulate_values(values, reference_table)
     result = ValidationResult(Path(out), table, failures, curves, potentials[0].name, reference_name)
@@ -234,8 +235,7 @@ def _measure_all(
     structures: Mapping[str, Atoms],
     properties: list[str],
     settings: validation.ValidationSettings,
-    *,
-    progress: bool,
+    context: RunContext,
 ) -> tuple[Values, pd.DataFrame, dict[str, pd.DataFrame]]:
     """Compute all properties of all structures with all potentials: values, failures and curves."""
     tasks = [
@@ -249,7 +249,7 @@ def _measure_all(
     failures: list[tuple[str, str, str, str]] = []
     curves: dict[str, list[pd.DataFrame]] = {}
     relax_once = cache(lambda structure, k: _relax_or_explain(potentials[k], structures[structure]))
-    for name, structure, k in track(tasks, len(tasks), "properties", enabled=progress):
+    for name, structure, k in context.track(tasks, len(tasks), "properties"):
         atoms = structures[structure]
         crystal = atoms if name in validation.PROPERTIES_WITHOUT_RELAXATION else relax_once(structure, k)
         if isinstance(crystal, str):

@@ -18,6 +18,7 @@ from paretofit.descriptors.rows import (
     sum_features,
     translate_lammps_errors,
 )
+from paretofit.execution import RunContext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +120,7 @@ def compute_energy_rows(
     structures: Sequence[Atoms], basis: SnapBasis, *, jobs: int = 1, progress: bool = False
 ) -> Array:
     """Energy rows of many structures in their order, ``(n, n_features)``, in parallel."""
-    return np.array(map_structures(_compute_row, basis, structures, "descriptors", jobs, progress))
+    return np.array(map_structures(_compute_row, basis, structures, "descriptors", RunContext(jobs, progress)))
 
 
 def _compute_row(basis: SnapBasis, atoms: Atoms) -> Array:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import track
-from paretofit.execution import parallel_map
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from paretofit.execution import RunContext
 
 BATCH_STRUCTURES = 8  # structures handed to a worker at once
 
@@ -21,14 +20,13 @@ def map_structures(
     shared: Any,
     structures: Sequence[Any],
     description: str,
-    jobs: int,
-    progress: bool,
+    context: RunContext,
 ) -> list[Any]:
     """Evaluate ``function(shared, structure)`` for every structure; results are in their order."""
     starts = range(0, len(structures), BATCH_STRUCTURES)
     batches = [structures[start : start + BATCH_STRUCTURES] for start in starts]
-    results = parallel_map(partial(_map_batch, function=function, shared=shared), batches, jobs)
-    return [result for batch in track(results, len(batches), description, enabled=progress) for result in batch]
+    results = context.map_and_track(partial(_map_batch, function=function, shared=shared), batches, description)
+    return [result for batch in results for result in batch]
 
 
 def _map_batch(structures: Sequence[Any], function: Callable[[Any, Any], Any], shared: Any) -> list[Any]:

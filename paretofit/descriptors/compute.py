@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, RowKind, get_shared_lammps, track
+from paretofit.core import InputError, RowKind, get_shared_lammps
 from paretofit.dataset import Dataset
 from paretofit.descriptors.design import DesignMatrix
 from paretofit.descriptors.design_file import DesignBlock
@@ -18,7 +18,7 @@ from paretofit.descriptors.rows import (
     compute_configuration_rows,
     compute_configuration_rows_with_stress,
 )
-from paretofit.execution import parallel_map
+from paretofit.execution import RunContext
 
 if TYPE_CHECKING:
     from paretofit.core import Array
@@ -65,9 +65,9 @@ def compute_design(
         check_elements(atoms, basis, f"{dataset.path}: ")
     batches = _split_batches(dataset)
     compute = partial(_compute_block, path=str(dataset.path.absolute()), basis=basis, stress=stress)
-    blocks = parallel_map(compute, (dataset.ids[batch].tolist() for batch in batches), jobs)
+    ids = [dataset.ids[batch].tolist() for batch in batches]
     return DesignMatrix.from_blocks(
-        track(blocks, len(batches), "descriptors", enabled=progress),
+        RunContext(jobs, progress).map_and_track(compute, ids, "descriptors"),
         path,
         column_levels=basis.column_levels,
         column_names=basis.column_names,

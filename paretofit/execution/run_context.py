@@ -1,6 +1,6 @@
 """What a whole run has in common: its processes, its progress bars, its folder and its random seed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,3 +40,7 @@ class RunContext:
     def track(self, iterable: Iterable[T], total: int, text: str) -> Iterator[T]:
         """Yield the items of `iterable`; draw a progress bar with `text` where the run shows progress."""
         return track(iterable, total, text, enabled=self.progress)
+
+    def map_and_track(self, function: Callable[[T], R], tasks: Sequence[T], text: str, **options: Any) -> Iterator[R]:
+        """Yield what `map` does; draw a progress bar with `text` as `track` does."""
+        return self.track(self.map(function, tasks, **options), len(tasks), text)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from paretofit.execution import RunContext
     from paretofit.fitsnap.group_weights import FitRows
     from paretofit.fitsnap.input_file import FitsnapInput
     from paretofit.potentials import LinearPotential
@@ -34,8 +35,7 @@ def build_fitsnap_committee(
     n_excluded_columns: int,
     committee: CommitteeSettings,
     structures_and_flags: tuple[list[Atoms], list[bool]],
-    jobs: int,
-    progress: bool,
+    context: RunContext,
 ) -> LinearPotential:
     """Build the committee around a fit; every configuration is resampled by itself."""
     training = rows.select(rows.is_training)
@@ -57,8 +57,7 @@ def build_fitsnap_committee(
         centre=potential.coefficients,
         reference=potential.reference,
         energy_weight=float(np.median(energy_weights)) if len(energy_weights) else 1.0,
-        jobs=jobs,
-        progress=progress,
+        context=context,
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.core import Array
+    from paretofit.execution import RunContext
     from paretofit.learning.model import Committee
     from paretofit.potentials import LabelledStructures, StructureLabels
 
@@ -61,9 +62,7 @@ def evaluate_committee(
     committee: Committee,
     labelled: LabelledStructures,
     records: pd.DataFrame,
-    *,
-    jobs: int = 1,
-    progress: bool = False,
+    context: RunContext,
 ) -> CommitteeErrors:
     """Compare a committee with labels on the energy scale of the best level.
 
@@ -73,9 +72,10 @@ def evaluate_committee(
     labelled : LabelledStructures
     records : DataFrame
         ``id, set, iteration`` of each structure.
+    context : RunContext
     """
     pairs = list(zip(labelled.structures, labelled.labels, strict=True))
-    comparisons = map_structures(_compare, committee, pairs, "errors", jobs, progress)
+    comparisons = map_structures(_compare, committee, pairs, "errors", context)
     n = len(comparisons)
     squared_errors = np.array([row.squared_errors for row in comparisons]).reshape(n, -1, len(PROPERTIES))
     counts = np.array([row.counts for row in comparisons]).reshape(n, len(PROPERTIES))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from paretofit.core import InputError, track
+from paretofit.core import InputError
 from paretofit.dataset import Dataset
 from paretofit.labelling import JOURNAL_FILE, collect_failure_reasons, compute_labels, plan_labels, write_labels
 from paretofit.learning.level_choice import LevelChoice, choose_level, compute_label_seconds, measure_level_noise
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from paretofit.core import JsonLines
+    from paretofit.execution import RunContext
     from paretofit.labelling import LabelPlan, LabelSettings
     from paretofit.learning.learn_settings import LevelSettings
     from paretofit.learning.loop_folder import IterationFolder, LearnFolder
@@ -62,16 +63,14 @@ class Labeller:
     level_settings : LevelSettings
     folder : LearnFolder
     journal : JsonLines
-    jobs : int
-    progress : bool
+    context : RunContext
     """
 
     settings: LabelSettings
     level_settings: LevelSettings
     folder: LearnFolder
     journal: JsonLines
-    jobs: int
-    progress: bool
+    context: RunContext
 
     @property
     def level_names(self) -> list[str]:
@@ -193,9 +192,9 @@ class Labeller:
             for name, keys in plan.task_keys.items()
         }
         plan = replace(plan, tasks=tasks, task_keys=task_keys)
-        results = compute_labels(plan, settings, self.journal, self.folder.path / "labels", self.jobs)
+        results = compute_labels(plan, settings, self.journal, self.folder.path / "labels", self.context.jobs)
         try:
-            for _, record in track(results, len(tasks), "labels", enabled=self.progress and bool(tasks)):
+            for _, record in self.context.track(results, len(tasks), "labels") if tasks else results:
                 self.journal.entries.append(record)
         finally:
             results.close()

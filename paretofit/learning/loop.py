@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from paretofit.core import Array
+    from paretofit.execution import RunContext
     from paretofit.learning.labeller import Labeller
     from paretofit.learning.learn_settings import LearnSettings
     from paretofit.learning.loop_folder import IterationFolder, LearnFolder
@@ -65,8 +66,7 @@ class LearningLoop:
         Computes the mean descriptors of a structure, which identify duplicates.
     max_reserved_id : int
         The highest id of a candidate, labelled or not.
-    jobs : int
-    progress : bool
+    context : RunContext
     on_message : callable
         Receives a message after each stage.
     """
@@ -77,9 +77,8 @@ class LearningLoop:
     model: Model
     start_structures: Sequence[Atoms]
     descriptor_function: Callable[[Atoms], Array]
-    max_reserved_id: int = -1
-    jobs: int = 1
-    progress: bool = False
+    max_reserved_id: int
+    context: RunContext
     on_message: Callable[[str], None] = log.info
 
     def run(self, *, only_stage: str | None = None, on_iteration: Callable[[int], object] | None = None) -> str:
@@ -176,11 +175,10 @@ class LearningLoop:
     def _train(self, k: int, iteration: IterationFolder) -> dict[str, Any]:
         data = training_data.load_training_data(self.folder, k, self.labeller.level_names)
         seed = int(self._create_rng(k, 2).integers(2**31))
-        execution: dict[str, Any] = {"jobs": self.jobs, "progress": self.progress}
-        trained = self.model.train(data, iteration.model.absolute(), seed=seed, **execution)
+        trained = self.model.train(data, iteration.model.absolute(), seed=seed, context=self.context)
         labelled = data.select_aligned(np.arange(len(data.dataset)), trained.offsets)
         columns = {"id": data.dataset.ids, "set": data.sets, "iteration": data.iteration, "level": data.level}
-        errors = evaluate_committee(trained.committee, labelled, pd.DataFrame(columns), **execution)
+        errors = evaluate_committee(trained.committee, labelled, pd.DataFrame(columns), self.context)
         write_csv(errors.table, iteration.path / "errors.csv", CSV_DIGITS)
         write_csv(errors.components, iteration.path / "components.csv", CSV_DIGITS)
         counts = {name: int((data.sets == name).sum()) for name in SET_NAMES}
@@ -212,7 +210,7 @@ class LearningLoop:
         engine = committee.build_md_engine(member, iteration.path.absolute() / "md")
         runs = plan_runs(start_structures, settings, rng)
         folder = iteration.trajectories.absolute()
-        records = run_trajectories(runs, engine, settings, committee, folder, k, jobs=self.jobs, progress=self.progress)
+        records = run_trajectories(runs, engine, settings, committee, folder, k, self.context)
         events = [f"trajectory {record['number']}: {record['reason']}" for record in records if record["reason"]]
         driver = "the mean" if member is None else f"member {member}"
         n_frames = sum(record["frames"] for record in records)
@@ -237,7 +235,7 @@ class LearningLoop:
         frames = [atoms for path in paths for atoms in load_frames(path, remedy)]
         if not frames:
             return {**result, "said": NO_FRAMES, "stop": NO_FRAMES}
-        assessments = map_structures(Committee.assess, committee, frames, "evaluate", self.jobs, self.progress)
+        assessments = map_structures(Committee.assess, committee, frames, "evaluate", self.context)
         with Dataset(self.folder.dataset) as data:
             # if the stage is repeated, later iterations may have added configurations
             earlier = np.array([int(info.get("iteration", 1)) <= k for info in data.info_records])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from paretofit.execution import RunContext
     from paretofit.potentials.mace import MaceSettings
 
 SHAPE_SETTINGS = ("r_max", "layers", "channels", "max_l", "max_ell", "correlation", "dtype")  # of the parameters
@@ -44,9 +45,7 @@ class MaceModel:
         """Read a committee that `train` has written."""
         return Committee(MacePotential.read(folder))
 
-    def train(
-        self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False
-    ) -> TrainingResult:
+    def train(self, data: TrainingData, folder: Path, *, seed: int, context: RunContext) -> TrainingResult:
         """Train on the training set, monitor and calibrate on the validation set, and write the committee.
 
         Raises
@@ -75,8 +74,7 @@ class MaceModel:
             seed=seed,
             warm_start_models=() if previous is None else previous.models,
             level=data.levels[-1],
-            jobs=jobs,
-            progress=progress,
+            context=context,
         )
         size = f"{potential.n_members} members of {potential.epochs_text}"
         description = f"{self.settings.description.split(':')[0]}, {size}"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
     from paretofit.dataset import Dataset
+    from paretofit.execution import RunContext
     from paretofit.learning.learn_settings import SnapModelSettings
     from paretofit.linear.reduction import Part
     from paretofit.potentials import StructureLabels
@@ -73,7 +74,7 @@ class Committee:
 class Model(Protocol):
     """A kind of model that can be trained on labelled structures."""
 
-    def train(self, data: TrainingData, folder: Path, *, seed: int, jobs: int, progress: bool) -> TrainingResult:
+    def train(self, data: TrainingData, folder: Path, *, seed: int, context: RunContext) -> TrainingResult:
         """Train a committee and write it to a folder."""
 
     def load(self, folder: Path) -> Committee:
@@ -193,9 +194,7 @@ class SnapModel:
         """Read a committee that `train` has written."""
         return Committee(LinearPotential.read(folder))
 
-    def train(
-        self, data: TrainingData, folder: Path, *, seed: int, jobs: int = 1, progress: bool = False
-    ) -> TrainingResult:
+    def train(self, data: TrainingData, folder: Path, *, seed: int, context: RunContext) -> TrainingResult:
         """Fit the training set, calibrate on the validation set, and write the committee.
 
         Raises
@@ -206,7 +205,7 @@ class SnapModel:
         train, validation = (np.flatnonzero(data.sets == name) for name in (TRAIN, VALIDATE))
         if not len(train):
             raise InputError("no labelled configuration is in the training set; label more, or look at what failed")
-        designs = self._load_or_compute_designs(data, jobs, progress)
+        designs = self._load_or_compute_designs(data, context)
         n_rows = int(sum(1 + 3 * n for n in data.dataset.n_atoms[train]))
         twojmax = self._choose_twojmax(designs[0][1], n_rows)
         n_columns = designs[0][1].columns_up_to(twojmax)
@@ -214,7 +213,7 @@ class SnapModel:
         parts = _build_parts(data, designs, train, n_columns, shifted_levels, len(self.elements))
         weights = np.array([self.settings.weight_ratio, 1.0, 1.0])
         rng = np.random.default_rng([seed, 0])
-        fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=jobs)
+        fit = CommitteeFit.from_parts(parts, data.groups[train], weights, rng, threads=context.jobs)
         offset_names = [(name, symbol) for name in shifted_levels for symbol in self.elements]
         offsets = dict(zip(offset_names, map(float, fit.coefficients[n_columns:].ravel()), strict=True))
         potential = build_committee(
@@ -226,8 +225,7 @@ class SnapModel:
             energy_weight=self.settings.weight_ratio,
             level=data.levels[-1],
             columns=n_columns,
-            jobs=jobs,
-            progress=progress,
+            context=context,
         )
         potential.write(folder)
         return TrainingResult(Committee(potential), offsets, f"2Jmax {twojmax}, {n_columns} columns, {n_rows} rows")
@@ -240,9 +238,7 @@ class SnapModel:
         return max((size for size in sizes if size <= largest and design.columns_up_to(size) <= max_columns),
                    default=sizes[0])  # fmt: skip
 
-    def _load_or_compute_designs(
-        self, data: TrainingData, jobs: int, progress: bool
-    ) -> list[tuple[Array, DesignMatrix]]:
+    def _load_or_compute_designs(self, data: TrainingData, context: RunContext) -> list[tuple[Array, DesignMatrix]]:
         """Return the indices in the dataset and the rows of the configurations of each iteration."""
         basis, designs = self.build_basis(self.settings.twojmax), []
         for k in np.unique(data.iteration).tolist():
@@ -251,7 +247,7 @@ class SnapModel:
             path = self.design_folder / f"design-{k:02d}.h5"
             design = _open_design(path, dataset, basis)
             if design is None:
-                design = compute_design(dataset, basis, path, jobs=jobs, progress=progress)
+                design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
             designs.append((indices, design.with_labels(dataset, data.levels)))
         return designs
 

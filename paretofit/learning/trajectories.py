@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paretofit.core import InputError, hash_file, hash_json, read_json_with_digest, track, write_json_with_digest
+from paretofit.core import InputError, hash_file, hash_json, read_json_with_digest, write_json_with_digest
 from paretofit.execution import run_tasks
 from paretofit.learning.explore import run_md
 from paretofit.learning.loop_folder import write_frames
@@ -20,6 +20,7 @@ from paretofit.potentials import format_dispersion_commands, overlay_commands
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from paretofit.execution import RunContext
     from paretofit.learning.learn_settings import ExploreSettings
     from paretofit.learning.md_run import MdEngine, MdRun
     from paretofit.learning.model import Committee
@@ -34,9 +35,7 @@ def run_trajectories(
     committee: Committee,
     folder: Path,
     iteration: int,
-    *,
-    jobs: int = 1,
-    progress: bool = False,
+    context: RunContext,
 ) -> list[dict[str, Any]]:
     """Run the trajectories that are not finished; return the records of all.
 
@@ -50,13 +49,14 @@ def run_trajectories(
     folder : Path
         Folder of the trajectories.
     iteration : int
+    context : RunContext
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings_digest = hash_json([settings.model_dump(mode="json"), _replace_paths_with_digests(engine)])
     runner = _TrajectoryRunner(engine, settings, committee, folder, iteration, settings_digest)
     waiting = [run for run in runs if not runner.is_finished(run)]
-    results = run_tasks(runner.run, waiting, jobs, runner.record_crash)
-    for _ in track(results, len(waiting), "dynamics", enabled=progress):
+    results = run_tasks(runner.run, waiting, context.jobs, runner.record_crash)
+    for _ in context.track(results, len(waiting), "dynamics"):
         pass
     remedy = "remove it, and the trajectory runs again"
     return [read_json_with_digest(runner.record_path(run), remedy) for run in runs]

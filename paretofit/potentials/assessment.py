@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
     from paretofit.descriptors import SnapBasis
+    from paretofit.execution import RunContext
     from paretofit.potentials.committee_potential import CommitteePotential
     from paretofit.uncertainty import Assessment
 
@@ -26,29 +27,24 @@ MIN_ATOMS_PER_COLUMN = 2  # atoms for each column; with fewer, grades are comput
 
 
 def assess_all(
-    potential: CommitteePotential,
-    structures: Sequence[Atoms],
-    *,
-    coverage: float | None = None,
-    jobs: int = 1,
-    progress: bool = False,
+    potential: CommitteePotential, structures: Sequence[Atoms], context: RunContext, *, coverage: float | None = None
 ) -> list[Assessment]:
     """Assess every structure with a committee, in parallel; results are in their order."""
-    return map_structures(partial(_assess, coverage=coverage), potential, structures, "assess", jobs, progress)
+    return map_structures(partial(_assess, coverage=coverage), potential, structures, "assess", context)
 
 
 def predict_all(
-    potential: CommitteePotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
+    potential: CommitteePotential, structures: Sequence[Atoms], context: RunContext
 ) -> list[StructureLabels]:
     """Predict energy, forces and stress of every structure, with the mean of a committee."""
-    return map_structures(_predict, potential.without_uncertainty(), structures, "evaluate", jobs, progress)
+    return map_structures(_predict, potential.without_uncertainty(), structures, "evaluate", context)
 
 
 def predict_spreads(
-    potential: CommitteePotential, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
+    potential: CommitteePotential, structures: Sequence[Atoms], context: RunContext
 ) -> list[tuple[StructureLabels, StructureLabels]]:
     """Means and standard deviations over the members of a committee for every structure; energies per atom, eV."""
-    return map_structures(_predict_spread, potential, structures, "held out", jobs, progress)
+    return map_structures(_predict_spread, potential, structures, "held out", context)
 
 
 def collect_calibration_data(
@@ -115,10 +111,10 @@ def fit_environment_grades(
 
 
 def fit_linear_grades(
-    basis: SnapBasis, structures: Sequence[Atoms], *, jobs: int = 1, progress: bool = False
+    basis: SnapBasis, structures: Sequence[Atoms], context: RunContext
 ) -> dict[str, EnvironmentGrade]:
     """Fit the extrapolation grades of a linear model's training set; see `fit_environment_grades`."""
-    descriptors = map_structures(_compute_descriptors, basis, structures, "atoms", jobs, progress)
+    descriptors = map_structures(_compute_descriptors, basis, structures, "atoms", context)
     n_columns = basis.n_features // len(basis.elements) if basis.quadratic else None
     return fit_environment_grades(basis.elements, structures, descriptors, n_columns)
 

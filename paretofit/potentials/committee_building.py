@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from paretofit.core import Array
     from paretofit.dataset import Dataset
     from paretofit.descriptors import DesignMatrix, ReferencePotential, SnapBasis
+    from paretofit.execution import RunContext
     from paretofit.linear.reduction import Part
     from paretofit.potentials.committee_potential import CommitteePotential
 
@@ -150,8 +151,7 @@ def build_committee(
     energy_weight: float = 1.0,
     level: str = "",
     columns: int | None = None,
-    jobs: int = 1,
-    progress: bool = False,
+    context: RunContext,
 ) -> LinearPotential:
     """Draw the members, calibrate them on the held-out structures, and fit grades of atoms to the training set.
 
@@ -174,11 +174,12 @@ def build_committee(
     columns : int, optional
         Number of leading columns of the fit that belong to the model; the others belong to the labels, such as offsets
         of levels.
+    context : RunContext
     """
     members = _draw_members(fit, settings, centre)[:, :columns]
     committee = LinearPotential(basis, members, reference)
-    calibration, roles = calibrate_committee(committee, training, calibration_set, jobs=jobs, progress=progress)
-    grades = fit_linear_grades(basis, training, jobs=jobs, progress=progress)
+    calibration, roles = calibrate_committee(committee, training, calibration_set, context)
+    grades = fit_linear_grades(basis, training, context)
     leverage = fit.leverage.restrict_columns(members.shape[1])
     uncertainty = Uncertainty(
         settings.method, calibration, grades, leverage, energy_weight, roles, settings.coverage, level
@@ -203,9 +204,7 @@ def calibrate_committee(
     committee: CommitteePotential,
     training: Sequence[Atoms],
     calibration_set: LabelledStructures,
-    *,
-    jobs: int = 1,
-    progress: bool = False,
+    context: RunContext,
 ) -> tuple[dict[RowKind, CalibrationData], dict[str, str]]:
     """Collect spreads and residuals of held-out labels, where there are enough, and the role of each structure.
 
@@ -216,11 +215,12 @@ def calibrate_committee(
     training : sequence of ase.Atoms
     calibration_set : LabelledStructures
         Held-out structures; may be empty.
+    context : RunContext
     """
     held_out = calibration_set.structures
     roles = {hash_structure(atoms): HELD_OUT for atoms in held_out}
     roles |= {hash_structure(atoms): TRAIN for atoms in training}
-    predicted = predict_spreads(committee, held_out, jobs=jobs, progress=progress)
+    predicted = predict_spreads(committee, held_out, context)
     n_atoms = [len(atoms) for atoms in held_out]
     calibration = collect_calibration_data(predicted, calibration_set.labels, n_atoms, calibration_set.groups)
     return {

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from paretofit.core import Array
     from paretofit.dataset.quality import LevelErrors
+    from paretofit.execution import RunContext
     from paretofit.linear import LeverageScores
     from paretofit.potentials import MacePotential
     from paretofit.potentials.mace import MaceSettings
@@ -137,8 +138,7 @@ def evaluate_networks(
     results: pd.DataFrame,
     errors: LevelErrors,
     folder: Path,
-    jobs: int = 1,
-    progress: bool = False,
+    context: RunContext,
 ) -> None:
     """Train, evaluate and time the networks of a study, and write ``mace.csv`` and ``mace_calibration.csv``.
 
@@ -152,6 +152,7 @@ def evaluate_networks(
     errors : LevelErrors
     folder : Path
         The run folder.
+    context : RunContext
     """
     if prepared.study.mace is None:
         for name in (NETWORKS_FILE, NETWORK_CALIBRATION_FILE):
@@ -160,12 +161,12 @@ def evaluate_networks(
     rows, calibrations = [], []
     compared: set[tuple[str, int]] = set()
     for point in _list_points(prepared, data, scores):
-        row, calibration = _load_or_train(point, prepared, errors, folder, jobs, progress)
+        row, calibration = _load_or_train(point, prepared, errors, folder, context)
         rows.append(row)
         calibrations += calibration
         if (point.level, len(point.subset)) not in compared:
             compared.add((point.level, len(point.subset)))
-            calibrations += _calibrate_linear_model(point, prepared, data, results, jobs, progress)
+            calibrations += _calibrate_linear_model(point, prepared, data, results, context)
         table = pd.DataFrame(rows)[COLUMNS]  # the speed depends on the model only: the fastest
         table["md_us_per_atom_step"] = table.groupby("model")["md_us_per_atom_step"].transform("min")
         write_csv(table, folder / NETWORKS_FILE)
@@ -188,7 +189,7 @@ def _list_points(prepared: PreparedStudy, data: SweepInput, scores: LeverageScor
 
 
 def _load_or_train(
-    point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, jobs: int, progress: bool
+    point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Row and calibration of a point, from its folder if it is there."""
     point_folder = folder.absolute() / FOLDER / f"{point.name}-{_hash_point(point, prepared)}"
@@ -196,7 +197,7 @@ def _load_or_train(
     with suppress(OSError, ValueError, KeyError):  # a corrupt file is computed again
         content = json.loads(path.read_text(encoding="utf-8"))
         return content["row"], content["calibration"]
-    row, calibration = _train(point, prepared, errors, point_folder, jobs, progress)
+    row, calibration = _train(point, prepared, errors, point_folder, context)
     write_text(path, json.dumps({"row": row, "calibration": calibration}, indent=1) + "\n")
     return row, calibration
 
@@ -217,7 +218,7 @@ def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
 
 
 def _train(
-    point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, jobs: int, progress: bool
+    point: _Point, prepared: PreparedStudy, errors: LevelErrors, folder: Path, context: RunContext
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     settings, dataset, split = prepared.study.mace, prepared.dataset, prepared.split
     if settings is None:
@@ -229,9 +230,9 @@ def _train(
     )
     potential = train_mace_committee(
         point.settings, MaceData(training, validation), folder, calibration_set=validation, seed=settings.seed,
-        coverage=COVERAGE, level=point.level, jobs=jobs, progress=progress,
+        coverage=COVERAGE, level=point.level, context=context,
     )  # fmt: skip
-    errors_by_name, calibration = _evaluate(potential, prepared, point, jobs, progress)
+    errors_by_name, calibration = _evaluate(potential, prepared, point, context)
     cell = select_md_cell(prepared, errors)
     speed = np.nan
     if cell is not None:
@@ -275,7 +276,7 @@ def _get_label_seconds(prepared: PreparedStudy, level: str, positions: Array) ->
 
 
 def _evaluate(
-    potential: MacePotential | LinearPotential, prepared: PreparedStudy, point: _Point, jobs: int, progress: bool
+    potential: MacePotential | LinearPotential, prepared: PreparedStudy, point: _Point, context: RunContext
 ) -> tuple[dict[str, float], dict[RowKind, CalibrationData]]:
     """Errors as in ``results.csv``, meV/atom and meV/Å, and the calibration data of the test set."""
     dataset, split, reference = prepared.dataset, prepared.split, prepared.grid.levels[-1]
@@ -287,7 +288,7 @@ def _evaluate(
         labelled = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
         is_training = name == "train"
         if is_training not in spreads:
-            spreads[is_training] = predict_spreads(potential, labelled.structures, jobs=jobs, progress=progress)
+            spreads[is_training] = predict_spreads(potential, labelled.structures, context)
         sizes = [len(atoms) for atoms in labelled.structures]
         residuals = collect_calibration_data(spreads[is_training], labelled.labels, sizes, labelled.groups)
         for kind, kind_name in KIND_NAMES.items():
@@ -300,7 +301,7 @@ def _evaluate(
 
 
 def _calibrate_linear_model(
-    point: _Point, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, jobs: int, progress: bool
+    point: _Point, prepared: PreparedStudy, data: SweepInput, results: pd.DataFrame, context: RunContext
 ) -> list[dict[str, Any]]:
     """Calibration of a committee of the linear model with the lowest force error on the same subset."""
     is_same_subset = (
@@ -322,12 +323,12 @@ def _calibrate_linear_model(
         prepared.split.groups[point.subset],
         np.array([best["w_energy"], best["w_force"], 1.0]),
         np.random.default_rng([prepared.study.seed, 9]),
-        threads=jobs,
+        threads=context.jobs,
     )
     members = fit.draw_members(N_SNAP_MEMBERS, np.random.default_rng([prepared.study.seed, 10]), method="bootstrap")
     members += fit.coefficients - members.mean(axis=0)
     basis = SnapBasis(**{**prepared.study.basis.model_dump(), "twojmax": twojmax})
-    _, calibration = _evaluate(LinearPotential(basis, members), prepared, point, jobs, progress)
+    _, calibration = _evaluate(LinearPotential(basis, members), prepared, point, context)
     name = f"{'q' if basis.quadratic else ''}SNAP 2Jmax {twojmax}"
     return _tabulate_calibration(name, point, N_SNAP_MEMBERS, calibration)
 

@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, track, write_csv
+from paretofit.core import InputError, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
-from paretofit.execution import parallel_map
 from paretofit.study.analysis import add_md_cost, measure_md_cost
 from paretofit.study.pipeline import load_or_compute_design
 from paretofit.study.preparation import prepare_study
@@ -31,6 +30,7 @@ from paretofit.sweep import SweepGrid, SweepInput, run_sweep
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from paretofit.execution import RunContext
     from paretofit.study.preparation import PreparedStudy
 
 FOLDS = 4
@@ -45,11 +45,10 @@ log = logging.getLogger(__name__)
 
 def run_pilot(
     source: Study | Path | str,
+    context: RunContext,
     *,
     n_configurations: int | None = None,
     out: Path | str | None = None,
-    jobs: int = 1,
-    progress: bool = False,
 ) -> pd.DataFrame:
     """Cross-validate a pilot over the factorial of a study.
 
@@ -58,14 +57,11 @@ def run_pilot(
     source : Study or path-like
         A study whose dataset is the pilot; its levels, 2Jmax, weights and basis are used, its sizes, sampling methods
         and split are not. ``ridge`` is ``auto`` unless the study has one.
+    context : RunContext
     n_configurations : int, optional
         Number of configurations to draw at random from the dataset; by default all are used.
     out : path-like, optional
         Folder for descriptors, finished fits and ``results.csv``; by default ``runs/<name>-pilot``.
-    jobs : int
-        Number of folds that are computed at the same time.
-    progress : bool
-        Show progress bars.
 
     Returns
     -------
@@ -82,12 +78,12 @@ def run_pilot(
     prepared = _draw_configurations(prepare_study(study), n_configurations)
     folder = Path(out) if out is not None else Path("runs") / f"{study.name}-pilot"
     with prepared.dataset, open_run_folder(folder, f"{study.name}-pilot"):
-        return _cross_validate(prepared, folder, jobs, progress)
+        return _cross_validate(prepared, folder, context)
 
 
-def _cross_validate(prepared: PreparedStudy, folder: Path, jobs: int, progress: bool) -> pd.DataFrame:
+def _cross_validate(prepared: PreparedStudy, folder: Path, context: RunContext) -> pd.DataFrame:
     study = prepared.study
-    design = load_or_compute_design(prepared.dataset, study.basis, folder / "design.h5", jobs=jobs, progress=progress)
+    design = load_or_compute_design(prepared.dataset, study.basis, folder / "design.h5", context)
     folds = list(_draw_folds(prepared.split.groups, study.seed))
     data = build_sweep_input(prepared, design)
     errors = compute_level_errors(
@@ -96,8 +92,7 @@ def _cross_validate(prepared: PreparedStudy, folder: Path, jobs: int, progress: 
     whole = replace(data, train=np.arange(data.design.n_configurations))
     md = measure_md_cost(prepared, whole, errors, folder)
     tasks = list(_list_tasks(data, prepared.grid, folds))
-    fits = parallel_map(partial(_fit_fold, folder=folder.absolute()), tasks, jobs)
-    tables = list(track(fits, len(tasks), "folds of the pilot", enabled=progress))
+    tables = context.map_and_track(partial(_fit_fold, folder=folder.absolute()), tasks, "folds of the pilot")
     results = pd.concat([table.assign(repeat=k, fold=k % FOLDS) for k, table in enumerate(tables)])
     results = add_md_cost(results.merge(_tabulate_label_errors(prepared, errors), on="level"), md)
     write_csv(results, folder / RESULTS_FILE)

@@ -18,7 +18,7 @@ import pandas as pd
 from paretofit.core import InputError, atomic_path, hash_files, hash_json, write_csv
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
-from paretofit.execution import LabelJobSettings, use_cluster
+from paretofit.execution import LabelJobSettings, RunContext, use_cluster
 from paretofit.linear.reduction import get_device
 from paretofit.study.analysis import add_md_cost, measure_label_noise, measure_md_cost
 from paretofit.study.networks import check_networks, evaluate_networks
@@ -98,22 +98,20 @@ def run_study(
         link_dataset(settings.dataset, folder / "dataset.h5")
         if settings.engine == "fast":  # before the descriptors, which may take hours
             check_reduction_memory(settings.basis.n_features, jobs, get_device(settings.device))
-        return _run_stages(prepared, folder, jobs, progress)
+        return _run_stages(prepared, folder, RunContext(jobs, progress))
 
 
-def _run_stages(prepared: PreparedStudy, folder: Path, jobs: int, progress: bool) -> RunResult:
+def _run_stages(prepared: PreparedStudy, folder: Path, context: RunContext) -> RunResult:
     settings, grid = prepared.study, prepared.grid
     usage: dict[str, StageUsage] = {}
     with _measure(usage, "describe"):
-        design = load_or_compute_design(
-            prepared.dataset, settings.basis, folder / "design.h5", jobs=jobs, progress=progress
-        )
+        design = load_or_compute_design(prepared.dataset, settings.basis, folder / "design.h5", context)
     data = build_sweep_input(prepared, design)
     with _measure(usage, "reduce"):
-        engine = make_engine(data, grid, settings.engine, jobs=jobs, device=settings.device, folder=folder)
+        engine = make_engine(data, grid, settings.engine, jobs=context.jobs, device=settings.device, folder=folder)
         _write_split(prepared, engine.scores, folder / "split.csv")
     with _measure(usage, "sweep"):
-        results = run_sweep(data, grid, engine=engine, journal=folder, jobs=jobs, progress=progress)
+        results = run_sweep(data, grid, engine=engine, journal=folder, jobs=context.jobs, progress=context.progress)
     with _measure(usage, "analyse"):
         errors = compute_level_errors(
             prepared.dataset, grid.levels, reference_configuration=settings.reference_configuration
@@ -123,14 +121,14 @@ def _run_stages(prepared: PreparedStudy, folder: Path, jobs: int, progress: bool
         measure_label_noise(prepared, engine, folder)
         _write_weight_paths(engine, prepared, folder)
     with _measure(usage, "networks"):
-        evaluate_networks(prepared, data, engine.scores, results, errors, folder, jobs, progress)
+        evaluate_networks(prepared, data, engine.scores, results, errors, folder, context)
     with _measure(usage, "report"):
         summary = summarise_run(prepared, design, engine, results, usage)
         warnings = collect_run_warnings(prepared, engine, data)
         report = write_run_report(folder, prepared, errors, summary, warnings)
     files = [name for name in OPTIONAL_FILES if (folder / name).exists()]
     hashed = [*STAGE_BY_FILE, *(name for name in files if name != DESIGN_FILE)]  # a design has its own checksums
-    record = collect_provenance(settings, usage, jobs) | {"summary": summary, "warnings": warnings, "files": files}
+    record = collect_provenance(settings, usage, context) | {"summary": summary, "warnings": warnings, "files": files}
     write_record(folder, record | {"sha256": hash_files(folder, hashed)})
     log.info("done: %s", report.path)
     seconds = {name: stage.seconds for name, stage in usage.items()}
@@ -161,9 +159,7 @@ def _write_weight_paths(engine: FastEngine | PlainEngine, prepared: PreparedStud
         write_csv(table, target)
 
 
-def load_or_compute_design(
-    dataset: Dataset, basis: SnapBasis, path: Path | str, *, jobs: int = 1, progress: bool = False
-) -> DesignMatrix:
+def load_or_compute_design(dataset: Dataset, basis: SnapBasis, path: Path | str, context: RunContext) -> DesignMatrix:
     """Return the design matrix of structures in a basis; it is computed only if `path` does not hold it already."""
     path = Path(path)
     if path.exists():
@@ -172,7 +168,7 @@ def load_or_compute_design(
             if design.attributes.get("structures") == dataset.hash_structures() and _has_basis(design, basis):
                 log.info("design: %s is used again", path)
                 return design
-    design = compute_design(dataset, basis, path, jobs=jobs, progress=progress)
+    design = compute_design(dataset, basis, path, jobs=context.jobs, progress=context.progress)
     log.info("design: %d rows, %d columns, %d bytes", design.n_rows, design.n_features, path.stat().st_size)
     return design
 

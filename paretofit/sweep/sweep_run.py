@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from paretofit.core import available_memory, check_choice, hash_array, require_memory, track
-from paretofit.execution import dump_function, get_active_client, parallel_map
+from paretofit.core import available_memory, check_choice, hash_array, require_memory
+from paretofit.execution import RunContext, dump_function, get_active_client
 from paretofit.linear.reduction import CPU, get_device
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits, split_into_tasks
 from paretofit.sweep.fast_engine import FastEngine
@@ -112,15 +113,15 @@ def run_sweep(
     if isinstance(engine, str):
         engine = make_engine(data, grid, engine, jobs=jobs, device=device, folder=folder)
     draws = list_draws(data, grid, engine.scores)
-    fits = _fit_pending(data, grid, engine, draws, folder, jobs, progress)
+    fits = _fit_pending(data, grid, engine, draws, RunContext(jobs, progress, folder))
     return _build_table(fits, data, grid, draws)
 
 
 def _fit_pending(
-    data: SweepInput, grid: SweepGrid, engine: Engine, draws: list[Draw], folder: Path | None, jobs: int, progress: bool
+    data: SweepInput, grid: SweepGrid, engine: Engine, draws: list[Draw], context: RunContext
 ) -> Mapping[Any, Row]:
     """Do the fits that are not in the journal, and return all of them."""
-    path = None if folder is None else journal_path(folder, data.digest(grid, engine.name))
+    path = None if context.folder is None else journal_path(context.folder, data.digest(grid, engine.name))
     inputs = FitInputs(data.label_digests(list(grid.levels)), hash_array(data.loo_groups()))
     partial_results = PartialResults(None if path is None else path.with_suffix(".parts").absolute(), inputs)
     with FitJournal(path, inputs) as journal:
@@ -128,10 +129,10 @@ def _fit_pending(
         plain = engine if isinstance(engine, PlainEngine) else engine.plain
         if isinstance(engine, FastEngine):
             tasks = engine.build_chains(list_pending_fits(grid, draws, journal.fits))
-            processes = jobs if engine.device == CPU else 1  # a GPU serves one process
-            _run_tasks(engine, tasks, journal, partial_results, processes, "fits from moments", progress)
+            device_context = context if engine.device == CPU else replace(context, jobs=1)  # a GPU serves one process
+            _run_tasks(engine, tasks, journal, partial_results, "fits from moments", device_context)
         tasks = split_into_tasks(list_pending_fits(grid, draws, journal.fits))
-        _run_tasks(plain, tasks, journal, partial_results, jobs, "fits from rows", progress)
+        _run_tasks(plain, tasks, journal, partial_results, "fits from rows", context)
         partial_results.merge_into(journal)
         return journal.fits
 
@@ -146,22 +147,21 @@ def _run_tasks(
     tasks: list[list[PendingFits]],
     journal: FitJournal,
     partial_results: PartialResults,
-    jobs: int,
     title: str,
-    progress: bool,
+    context: RunContext,
 ) -> None:
     """Run tasks in parallel and append the fits of each to the journal."""
     if not tasks:
         return
     if get_active_client() is None:  # else they run on other machines
-        _check_memory(max(engine.estimate_task_bytes(task) for task in tasks), min(jobs, len(tasks)))
+        _check_memory(max(engine.estimate_task_bytes(task) for task in tasks), min(context.jobs, len(tasks)))
     folder = partial_results.folder
     if folder is not None:
         folder.mkdir(exist_ok=True)
     run_task = partial(_run_task, engine, partial_results)
     with dump_function(run_task, None if folder is None else folder.parent) as function:
-        results = parallel_map(function, enumerate(tasks), jobs, ordered=False)
-        for n_done, (number, fits) in enumerate(track(results, len(tasks), title, enabled=progress), start=1):
+        results = context.map_and_track(function, list(enumerate(tasks)), title, ordered=False)
+        for n_done, (number, fits) in enumerate(results, start=1):
             journal.append(fits)
             partial_results.remove(tasks[number])
             if n_done % max(1, len(tasks) // N_LOG_LINES) == 0:

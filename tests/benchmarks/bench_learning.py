@@ -24,6 +24,7 @@ from paretofit import Dataset, InputError
 from paretofit.commands import learn
 from paretofit.core import RowKind, lammps_calculator
 from paretofit.descriptors import DesignMatrix, compute_design
+from paretofit.execution import RunContext
 from paretofit.learning import VALIDATE, SnapModel, SnapModelSettings
 from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings, LearnStudy
@@ -336,7 +337,7 @@ def strategy(level_data: Levels, name: str, seed: int, batches: int) -> Iterator
         used_levels = [name] if fixed else LEVELS
         training_data = TrainingData(level_data.data, sets, level, row_indices, iterations, used_levels, noise, error)
         members = level_data.model.train(
-            training_data, level_data.folder / "model", seed=seed
+            training_data, level_data.folder / "model", seed=seed, context=RunContext()
         ).committee.potential.coefficients
         error = level_data.predict_error(members, aside)
         history.append((int(train.sum()), error[1]))

@@ -11,6 +11,7 @@ import pandas as pd
 from common import ROOT, Options, Table, stage
 
 from paretofit.dataset import Dataset, LevelData, write_dataset
+from paretofit.execution import RunContext
 from paretofit.pareto import Limits, choose_option, tabulate_options
 from paretofit.pareto.planner import compute_score
 from paretofit.study import (
@@ -76,9 +77,8 @@ def full_sweep(options_: Options) -> tuple[pd.DataFrame, np.ndarray]:
     prepared = prepare_study(study.model_copy(update=changes))
     if not path.exists():
         with stage("the full sweep"):
-            design = load_or_compute_design(
-                prepared.dataset, study.basis, options_.work / "plan_design.h5", jobs=options_.cores
-            )
+            design_path, context = options_.work / "plan_design.h5", RunContext(options_.cores)
+            design = load_or_compute_design(prepared.dataset, study.basis, design_path, context)
             run_sweep(build_sweep_input(prepared, design), prepared.grid, jobs=options_.cores).to_csv(path, index=False)
     return pd.read_csv(path, dtype={"level": str, "ridge": str}), prepared.split.train
 
@@ -107,7 +107,7 @@ def pilot(options_: Options, pool: np.ndarray, seed: int) -> pd.DataFrame:
         write_dataset(folder / "pilot.h5", list(pilot_data), rows)
     (folder / "pilot.yaml").write_text(STUDY)
     with stage(f"pilot {seed}"):
-        return run_pilot(folder / "pilot.yaml", out=folder / "run", jobs=options_.cores)
+        return run_pilot(folder / "pilot.yaml", RunContext(options_.cores), out=folder / "run")
 
 
 def compare_with_full_sweep(results: pd.DataFrame, full: pd.DataFrame, reach: float) -> pd.DataFrame:

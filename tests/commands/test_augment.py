@@ -105,7 +105,7 @@ def test_a_cell_of_one_atom_that_must_stay_so_is_only_strained():
 def test_counts_alloys_strain_with_displacements_and_elements_from_elsewhere():
     actual = candidates_of(
         BERYLLIUM(),
-        n=20,
+        n_candidates=20,
         distorted={"count": 3},
         strained={"count": 4, "fraction": 0.2},
         clusters={"count": 2},
@@ -128,7 +128,7 @@ def test_vacancies_that_are_impossible_are_said_and_give_their_share_away():
         BERYLLIUM(), n_candidates=20, min_length=0.0, slabs={"miller_indices": []}, distorted={"fraction": 0.4}
     )
     assert actual.skipped == {
-        "vacancy": "no structure has more than 2 atoms; raise 'min_length', or lower 'vacancies.atoms'"
+        "vacancy": "no structure has more than 2 atoms; raise 'min_length', or lower 'vacancies.n_vacancies'"
     }
     assert len(actual.structures) + sum(actual.given_up.values()) == 20
     assert not any(kind == "vacancy" for kind, _ in actual.rejected)
@@ -145,11 +145,11 @@ def test_what_is_made_of_a_slab_says_so():
 def test_loops_end_and_what_is_given_up_is_counted():
     actual = candidates_of(
         BERYLLIUM(),
-        n=12,
+        n_candidates=12,
         distorted={"count": 4, "fraction": 0.0},
         strained={"count": 0},
         clusters={"count": 0},
-        tries=5,
+        max_attempts=5,
     )
     assert actual.given_up["distorted", "duplicate"] > 0
     assert actual.rejected["distorted", "duplicate"] >= 5 * actual.given_up["distorted", "duplicate"]
@@ -289,7 +289,7 @@ def test_candidates_of_one_input_can_be_split_by_family(tmp_path):
     crystals = [k for k, item in enumerate(result) if "parent" in item.info]
     write_dataset(tmp_path / "d.h5", [result[k] for k in crystals], {"a": LevelData([labels[k] for k in crystals])})
     template = write_template(tmp_path / "d.h5", tmp_path / "s.yaml")
-    assert "group_by: [family]}    # not by parent" in template.read_text()
+    assert "group_by: [family]}" in template.read_text()
     assert load_study(template).split.group_by == ["family"]
     with Dataset(tmp_path / "d.h5") as data:
         assert {"parent", "family", "made_by"} <= set(data.info_records[0])

@@ -456,7 +456,7 @@ class TestCalculator:
             with pytest.raises(InputError, match=message):
                 LinearPotential.read(tmp_path / name)
         files.coefficients.write_text("\n".join(files.coefficients.read_text().splitlines()[:-3]))
-        with pytest.raises(InputError, match="no complete .snapcoeff"):
+        with pytest.raises(InputError, match="not a complete .snapcoeff"):
             LinearPotential.read(tmp_path)
         files.parameters.unlink()
         with pytest.raises(InputError, match=r"there is no file .*be.snapparam"):

@@ -21,6 +21,7 @@ from paretofit.cli import app
 from paretofit.commands import learn
 from paretofit.commands.active_learning import load_learn_study
 from paretofit.core import RowKind
+from paretofit.execution import RunContext
 from paretofit.learning import VALIDATE, LearnFolder, SnapModel, SnapModelSettings, load_frames
 from paretofit.learning.explore import plan_runs, run_md
 from paretofit.learning.learn_settings import ExploreSettings, SelectSettings
@@ -672,7 +673,7 @@ class TestLevels:
                                 measure_level_noise(data, ["3", "5"]), (0.02, 0.1))  # fmt: skip
             model = SnapModel(SnapModelSettings(twojmax=4, members=4), ["Be"], tmp_path / "designs")
             (tmp_path / "designs").mkdir()
-            trained = model.train(training_data, tmp_path / "model", seed=1)
+            trained = model.train(training_data, tmp_path / "model", seed=1, context=RunContext())
             labels3, labels5 = data.labels("3"), data.labels("5")
             shift = float(np.mean((labels3.energy - labels5.energy) / data.n_atoms))
             assert trained.offsets["3", "Be"] == pytest.approx(shift, abs=0.01)

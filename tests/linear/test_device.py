@@ -151,7 +151,7 @@ class TestErrors:
         ("changes", "message"),
         [
             ({"device": "gpu"}, "'device'"),
-            ({"device": "cuda", "cluster": "local"}, "leave out 'cluster'"),
+            ({"device": "cuda", "cluster": "local"}, "remove 'cluster'"),
             ({"device": "cuda", "engine": "plain"}, "'plain' fits on the processor"),
         ],
     )

@@ -330,10 +330,10 @@ def test_missing_files_folders_and_the_table_itself_are_rejected(tmp_path):
     path = tmp_path / "table.csv"
     with pytest.raises(InputError, match="no such file"):
         read_table(path)
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="is a directory"):
         read_table(tmp_path)
     path.write_text("a\n1\n")
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="is a directory"):
         extract_front_from_csv(path, ["a"], out=tmp_path)
     with pytest.raises(InputError, match="is the table itself"):
         extract_front_from_csv(path, ["a"], out=path)

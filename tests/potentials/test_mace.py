@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from paretofit import InputError, learn, run_study
 from paretofit.cli import app
 from paretofit.core import RowKind
+from paretofit.execution import RunContext
 from paretofit.learning import MaceModel
 from paretofit.learning.explore import create_dynamics
 from paretofit.learning.learn_settings import ExploreSettings
@@ -74,7 +75,9 @@ def committee(tmp_path_factory):
     """Two tiny networks, trained once."""
     folder = tmp_path_factory.mktemp("mace")
     data = MaceData(labelled(12, 0), labelled(4, 1))
-    return train_mace_committee(tiny(epochs=4), data, folder, calibration_set=labelled(12, 2), seed=3, jobs=2)
+    return train_mace_committee(
+        tiny(epochs=4), data, folder, calibration_set=labelled(12, 2), seed=3, context=RunContext(jobs=2)
+    )
 
 
 class TestSettings:
@@ -329,7 +332,9 @@ class TestTrained:
         monkeypatch.setattr(member_module.subprocess, "Popen", lambda *_, **__: pytest.fail("it trains again"))
         folder = committee.models[0].parent
         data = MaceData(labelled(12, 0), labelled(4, 1))
-        again = train_mace_committee(tiny(epochs=4), data, folder, calibration_set=labelled(12, 2), seed=3)
+        again = train_mace_committee(
+            tiny(epochs=4), data, folder, calibration_set=labelled(12, 2), seed=3, context=RunContext()
+        )
         assert again.digest == committee.digest
 
     def test_evaluate_and_speed(self, committee, tmp_path):
@@ -366,7 +371,9 @@ class TestTraining:
     data = MaceData(labelled(8, 0), labelled(3, 1))
 
     def test_early_stopping_takes_the_best_epoch(self, tmp_path):
-        members = train_members(tiny(epochs=40, patience=1, learning_rate=0.5), self.data, tmp_path, seed=1, jobs=2)
+        members = train_members(
+            tiny(epochs=40, patience=1, learning_rate=0.5), self.data, tmp_path, seed=1, context=RunContext(jobs=2)
+        )
         for member in members:
             assert member.record["epochs"] < 40
             assert member.record["stopped_early"]
@@ -381,7 +388,7 @@ class TestTraining:
         with pytest.raises(
             InputError, match=r"2 of 2 networks could not be trained, twice: member_0: .*not finite|not below"
         ):
-            train_members(settings, self.data, tmp_path, seed=1, jobs=2)
+            train_members(settings, self.data, tmp_path, seed=1, context=RunContext(jobs=2))
         assert (tmp_path / "member_0" / "attempt_1" / "failed.txt").is_file()
 
     def test_one_that_diverges_is_replaced_and_said(self, tmp_path, monkeypatch):
@@ -393,7 +400,7 @@ class TestTraining:
             launch(self, {**more, **({"clip_grad": "1e30"} if wrong else {})})
 
         monkeypatch.setattr(MemberTraining, "_launch", poisoned)
-        members = train_members(tiny(), self.data, tmp_path, seed=1, jobs=2)
+        members = train_members(tiny(), self.data, tmp_path, seed=1, context=RunContext(jobs=2))
         assert [bool(member.record["replaced"]) for member in members] == [False, True]
         assert "not finite" in members[1].record["replaced"] or "not below" in members[1].record["replaced"]
         assert members[1].record["seed"] != members[0].record["seed"]
@@ -401,18 +408,22 @@ class TestTraining:
     @pytest.mark.slow
     def test_what_mace_refuses_is_said_in_its_words(self, tmp_path):
         with pytest.raises(InputError, match="mace_run_train ended with"):
-            train_members(tiny(options={"lr_params_factors": "nonsense"}), self.data, tmp_path, seed=1, jobs=2)
+            train_members(
+                tiny(options={"lr_params_factors": "nonsense"}), self.data, tmp_path, seed=1, context=RunContext(jobs=2)
+            )
 
     @pytest.mark.slow
     def test_stage_two_is_what_is_used(self, tmp_path):
-        members = train_members(tiny(epochs=4, stage_two={"start": 2}), self.data, tmp_path, seed=1, jobs=2)
+        members = train_members(
+            tiny(epochs=4, stage_two={"start": 2}), self.data, tmp_path, seed=1, context=RunContext(jobs=2)
+        )
         assert all(member.record["stage_two"] and member.record["best_epoch"] >= 2 for member in members)
 
     def test_stage_two_begins_early_and_stops_early(self, tmp_path):
         """At such learning rates nothing gets better for long."""
         stage_two = {"start": 2000, "learning_rate": 0.5}
         settings = tiny(epochs=4000, patience=2, learning_rate=0.5, stage_two=stage_two)
-        (member, _) = train_members(settings, self.data, tmp_path, seed=1, jobs=2)
+        (member, _) = train_members(settings, self.data, tmp_path, seed=1, context=RunContext(jobs=2))
         assert member.record["stage_two"]
         assert member.record["best_epoch"] >= 2000
         assert member.record["stopped_early"]
@@ -421,7 +432,8 @@ class TestTraining:
     def test_killed_it_goes_on_from_its_checkpoint(self, tmp_path):
         script = (
             "from pathlib import Path\nimport sys\nsys.path.insert(0, 'potentials')\nfrom test_mace import *\n"
-            f"train_members(tiny(epochs=120, patience=120), TestTraining.data, Path({str(tmp_path)!r}), seed=1, jobs=2)"
+            f"train_members(tiny(epochs=120, patience=120), TestTraining.data, Path({str(tmp_path)!r}), seed=1, "
+            "context=RunContext(jobs=2))"
         )
         process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[1])
         folders = [tmp_path / f"member_{k}" / "attempt_0" for k in range(2)]
@@ -432,7 +444,7 @@ class TestTraining:
         time.sleep(3)  # the members notice that it is gone
         assert not any((tmp_path / f"member_{k}.json").exists() for k in range(2))
         (folders[0] / "checkpoints" / "member_run-1_epoch-9999.pt").write_bytes(b"cut off")
-        members = train_members(tiny(epochs=120, patience=120), self.data, tmp_path, seed=1, jobs=2)
+        members = train_members(tiny(epochs=120, patience=120), self.data, tmp_path, seed=1, context=RunContext(jobs=2))
         for member, folder in zip(members, folders, strict=True):
             assert member.record["epochs"] == 120
             assert member.record["replaced"] == ""
@@ -444,8 +456,10 @@ class TestTraining:
     def test_warm_start_begins_where_the_last_one_ended(self, committee, tmp_path):
         settings = tiny(epochs=1, isolated_atoms=committee.record["isolated_atoms"])
         data = MaceData(labelled(12, 0), labelled(4, 1))
-        cold = train_members(settings, data, tmp_path / "cold", seed=1, jobs=2)
-        warm = train_members(settings, data, tmp_path / "warm", seed=1, warm_start_models=committee.models, jobs=2)
+        cold = train_members(settings, data, tmp_path / "cold", seed=1, context=RunContext(jobs=2))
+        warm = train_members(
+            settings, data, tmp_path / "warm", seed=1, warm_start_models=committee.models, context=RunContext(jobs=2)
+        )
         assert [member.record["warm_start"] for member in (*cold, *warm)] == [False, False, True, True]
         first = [_first_loss(tmp_path / name / "member_0" / "attempt_0") for name in ("cold", "warm")]
         last = committee.record["members"][0]["validation"]["loss"]
@@ -457,7 +471,7 @@ class TestTraining:
         """From a model of two elements, on one whose energies have another zero."""
         base = MaceData(labelled(12, 0, ["Cu", "Au"]), labelled(4, 1, ["Cu", "Au"]))
         base_committee = train_mace_committee(
-            tiny(epochs=6), base, tmp_path / "base", calibration_set=labelled(3, 2), seed=1, jobs=2
+            tiny(epochs=6), base, tmp_path / "base", calibration_set=labelled(3, 2), seed=1, context=RunContext(jobs=2)
         )
         replay = {}
         if mode == "multihead":
@@ -472,7 +486,7 @@ class TestTraining:
         )
         settings = tiny(epochs=2, foundation={"file": base_committee.models[0], "mode": mode, **replay})
         tuned = train_mace_committee(
-            settings, data, tmp_path / "fine", calibration_set=data.validation_set, seed=1, jobs=2
+            settings, data, tmp_path / "fine", calibration_set=data.validation_set, seed=1, context=RunContext(jobs=2)
         )
         assert tuned.record["isolated_atoms"]["Cu"] == pytest.approx(
             base_committee.record["isolated_atoms"]["Cu"] + 3.0, abs=0.5
@@ -486,7 +500,7 @@ class TestTraining:
         data = MaceData(labelled(4, 0, "Au"), labelled(3, 1, "Au"))
         settings = tiny(foundation={"file": committee.models[0]})
         with pytest.raises(InputError, match="lacks Au; it has Cu"):
-            train_members(settings, data, tmp_path, seed=1)
+            train_members(settings, data, tmp_path, seed=1, context=RunContext())
 
     def test_options_of_mace_are_handed_on_and_checked(self):
         check_mace("cpu", {"num_radial_basis": 10, "amsgrad": True})
@@ -512,7 +526,7 @@ class TestTraining:
             pytest.skip("torch finds no CUDA device on this machine")
         settings = tiny(device="cuda", dtype="float64")
         potential = train_mace_committee(
-            settings, self.data, tmp_path, calibration_set=self.data.validation_set, seed=1
+            settings, self.data, tmp_path, calibration_set=self.data.validation_set, seed=1, context=RunContext()
         )
         atoms = self.data.validation_set.structures[0]
         cpu_prediction = MacePotential(potential.models, potential.elements, "cpu", "float64").predict(atoms)

@@ -145,8 +145,9 @@ class TestConcurrentRuns:
         path = study(tmp_path)
         first = begin("run", path, "--out", tmp_path / "run", "--jobs", 1)
         assert says(tmp_path / "run" / "run.log", "describe: started")
+        first.send_signal(signal.SIGSTOP)  # so that it cannot finish before the second has looked
         second = call("run", path, "--out", tmp_path / "run")
-        assert first.poll() is None, "the first is still at work"
+        first.send_signal(signal.SIGCONT)
         assert second.returncode == 2
         assert "another run is using" in in_one_sentence(second)
         assert soon((tmp_path / "run" / "results.csv").exists)

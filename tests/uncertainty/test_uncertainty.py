@@ -361,6 +361,7 @@ def test_invalid_input_is_refused(fitted, folder, arguments, message):
 
 def test_members_that_are_identical_are_refused(tmp_path):
     """Labels without residuals give identical members."""
+    from paretofit.execution import RunContext
     from paretofit.potentials import LabelledStructures, build_committee
     from paretofit.uncertainty import CommitteeFit, part_from_arrays
 
@@ -368,7 +369,7 @@ def test_members_that_are_identical_are_refused(tmp_path):
     blocks, weights = part_from_arrays(rows, np.zeros(60), np.ones(60), np.arange(60))
     fit = CommitteeFit.from_parts(blocks, np.arange(60), weights, np.random.default_rng(0))
     with pytest.raises(InputError, match="all members of the committee are identical"):
-        build_committee(None, fit, CommitteeSettings(4), [], LabelledStructures([], []))
+        build_committee(None, fit, CommitteeSettings(4), [], LabelledStructures([], []), context=RunContext())
 
 
 class TestRegressions:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from paretofit.execution import RunContext
     from paretofit.potentials.committee_building import LabelledStructures
     from paretofit.potentials.mace.mace_settings import MaceSettings
     from paretofit.potentials.mace.training_files import MaceData
@@ -38,8 +39,7 @@ def train_mace_committee(
     warm_start_models: Sequence[Path] = (),
     coverage: float = 0.9,
     level: str = "",
-    jobs: int = 1,
-    progress: bool = False,
+    context: RunContext,
 ) -> MacePotential:
     """Train a committee, calibrate it on the held-out structures, fit grades to the training set, and write it.
 
@@ -52,6 +52,7 @@ def train_mace_committee(
     seed : int
     warm_start_models : sequence of Path
         A model for each member, from which its training starts.
+    context : RunContext
 
     Raises
     ------
@@ -60,8 +61,8 @@ def train_mace_committee(
     """
     check_mace(settings.device, settings.options)
     members = train_members(
-        settings, data, folder / TRAINING_FOLDER, seed=seed, warm_start_models=warm_start_models, jobs=jobs,
-        progress=progress)  # fmt: skip
+        settings, data, folder / TRAINING_FOLDER, seed=seed, warm_start_models=warm_start_models, context=context
+    )
     record: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
         "isolated_atoms": estimate_atomic_energies(settings, data),
@@ -71,8 +72,8 @@ def train_mace_committee(
     models = _store_models(members, folder)
     committee = MacePotential(models, tuple(data.elements), settings.device, settings.dtype, None, record)
     structures = list(data.training_set.structures)
-    descriptors = map_structures(MacePotential.compute_descriptors, committee, structures, "atoms", jobs, progress)
-    calibration, roles = calibrate_committee(committee, structures, calibration_set, jobs=jobs, progress=progress)
+    descriptors = map_structures(MacePotential.compute_descriptors, committee, structures, "atoms", context)
+    calibration, roles = calibrate_committee(committee, structures, calibration_set, context)
     grades = fit_environment_grades(committee.elements, structures, descriptors)
     uncertainty = Uncertainty(METHOD, calibration, grades, None, 1.0, roles, coverage, level, len(models))
     calibrated = replace(committee, uncertainty=uncertainty)

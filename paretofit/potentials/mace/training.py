@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase.data import atomic_numbers
 
-from paretofit.core import ExecutionError, hash_file, track
-from paretofit.execution import get_active_client, parallel_map
+from paretofit.core import ExecutionError, hash_file
+from paretofit.execution import get_active_client
 from paretofit.potentials.mace.loading import build_option_arguments
 from paretofit.potentials.mace.mace_settings import OPTION_KEYS
 from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_energies, write_replay
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from paretofit.execution import RunContext
     from paretofit.potentials.mace.mace_settings import MaceSettings
 
 POLL_INTERVAL_S = 0.3
@@ -33,8 +34,7 @@ def train_members(
     *,
     seed: int,
     warm_start_models: Sequence[Path] = (),
-    jobs: int = 1,
-    progress: bool = False,
+    context: RunContext,
 ) -> list[TrainedMember]:
     """Train the members that are not finished, resuming from their checkpoints.
 
@@ -46,8 +46,8 @@ def train_members(
         Directory of the training; members in it that were trained from the same inputs are used.
     seed, warm_start_models
         As in `train_mace_committee`.
-    jobs, progress
-        Number of members that train at a time (on GPUs one on each), and whether to show a progress bar.
+    context : RunContext
+        As many members as it has jobs train at a time; on GPUs one on each.
 
     Members whose second attempt failed, too, are missing in the result.
 
@@ -62,10 +62,10 @@ def train_members(
     folder = folder.absolute()  # workers may have another working directory
     members = _prepare_members(settings, data, folder, seed, warm_start_models)
     if get_active_client() is None:
-        epochs = _supervise(members, _list_environments(settings, jobs))
+        epochs = _supervise(members, _list_environments(settings, context))
     else:
-        epochs = _train_on_cluster(members)
-    for _ in track(epochs, settings.members * settings.epochs, "MACE epochs", enabled=progress):
+        epochs = _train_on_cluster(members, context)
+    for _ in context.track(epochs, settings.members * settings.epochs, "MACE epochs"):
         pass
     trained = [member.read_result() for member in members if not member.failure]
     if len(trained) < 2:
@@ -94,10 +94,10 @@ def _prepare_members(
     ]
 
 
-def _list_environments(settings: MaceSettings, jobs: int) -> list[dict[str, str]]:
+def _list_environments(settings: MaceSettings, context: RunContext) -> list[dict[str, str]]:
     """Environment variables of each member that may train at the same time."""
     if settings.device == "cpu":
-        return [{"CUDA_VISIBLE_DEVICES": ""}] * max(1, jobs)
+        return [{"CUDA_VISIBLE_DEVICES": ""}] * max(1, context.jobs)
     import torch  # noqa: PLC0415  (takes seconds, and is an extra)
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -130,9 +130,9 @@ def _supervise(members: Sequence[MemberTraining], environments: Sequence[dict[st
             member.stop()
 
 
-def _train_on_cluster(members: Sequence[MemberTraining]) -> Iterator[None]:
+def _train_on_cluster(members: Sequence[MemberTraining], context: RunContext) -> Iterator[None]:
     """Train each member on a worker of a cluster, which shares the directory; yield for each epoch."""
-    for number, failure in parallel_map(_train_in_worker, list(enumerate(members)), 1, ordered=False):
+    for number, failure in context.map(_train_in_worker, enumerate(members), ordered=False):
         members[number].failure = failure
         yield from [None] * members[number].settings.epochs
 
