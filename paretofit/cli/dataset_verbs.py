@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,7 @@ from paretofit.cli.options import (
     split_names,
 )
 from paretofit.core import InputError
-
-if TYPE_CHECKING:
-    from paretofit.dataset import ExportSummary
+from paretofit.dataset import ExportSummary
 
 KEY_HELP = {
     "energy": "Key of the total energies (eV).",

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,7 @@ import typer
 
 from paretofit.cli.stopping import VerbGroup
 from paretofit.core import InputError
-
-if TYPE_CHECKING:
-    from paretofit.potentials import CommitteeSettings
+from paretofit.potentials import CommitteeSettings
 
 app = typer.Typer(
     name="paretofit",

@@ -10,17 +10,15 @@ import errno
 import signal
 import threading
 import warnings
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from paretofit.core import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
 
 RESUME_ADVICE = {
     "run": "the same command resumes",

@@ -6,9 +6,10 @@ import logging
 import platform
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,6 @@ from paretofit.potentials import format_dispersion_commands
 from paretofit.potentials.mace import TRAINING_FOLDER, MaceSettings, check_foundation, check_mace
 from paretofit.structures import make_mean_descriptor
 from paretofit.study import log_to_file, open_run_folder, read_record, read_sections, write_record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 
 log = logging.getLogger(__name__)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 from pydantic import TypeAdapter, ValidationError
 
 from paretofit.commands.study_sections import AugmentStudy, load_augment_study
@@ -32,12 +34,6 @@ from paretofit.structures import (
     make_mean_descriptor,
     maximise_entropy,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from ase import Atoms
-
 
 OUTPUT_SUFFIXES = ("_counts.json", "_entropy.csv")
 GAIN_COLUMNS = ["config_id", "n_atoms", "gain", "from_random", "entropy", "tries"]

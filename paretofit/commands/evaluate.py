@@ -6,19 +6,24 @@ measure the quality of a potential. Disagreements, intervals and grades do not n
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ase.io
 import numpy as np
+import pandas as pd
+from ase import Atoms
 
 from paretofit.core import InputError, atomic_path
 from paretofit.dataset import Dataset
-from paretofit.dataset.io import extract_file_labels, read_frames
+from paretofit.dataset.io import Frames, extract_file_labels, read_frames
 from paretofit.execution import RunContext
 from paretofit.potentials import (
     LabelledStructures,
+    LinearPotential,
+    MacePotential,
     StructureLabels,
     assess_all,
     build_calibration_tables,
@@ -31,16 +36,6 @@ from paretofit.potentials import (
 )
 from paretofit.report.tables import write_table
 from paretofit.uncertainty import Assessment, classify_grade
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import pandas as pd
-    from ase import Atoms
-
-    from paretofit.dataset.io import Frames
-    from paretofit.potentials import LinearPotential, MacePotential
-
 
 DATASET_SUFFIXES = {".h5", ".hdf5"}
 

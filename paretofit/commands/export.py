@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,16 +13,11 @@ from paretofit.commands.fitted_potential import DesignFit, FittedPotential, chec
 from paretofit.core import InputError
 from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
-from paretofit.linear import LeverageScores
+from paretofit.linear import Fit, LeverageScores
 from paretofit.pareto import describe_setting
-from paretofit.potentials import LinearPotential
-from paretofit.study import RESULTS_FILE, build_sweep_input, check_finished, load_study, prepare_study
+from paretofit.potentials import CommitteeSettings, LinearPotential
+from paretofit.study import RESULTS_FILE, PreparedStudy, build_sweep_input, check_finished, load_study, prepare_study
 from paretofit.sweep import EV_TO_MEV
-
-if TYPE_CHECKING:
-    from paretofit.linear import Fit
-    from paretofit.potentials import CommitteeSettings
-    from paretofit.study import PreparedStudy
 
 MAX_ERROR_DIFFERENCE = 1e-6  # relative, between the training errors of a fit and those of its row in the table
 N_CHECKED = 100  # structures of the test set, at most, on which LAMMPS is compared with the model

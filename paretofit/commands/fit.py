@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
@@ -12,8 +11,9 @@ from pydantic import ValidationError
 from paretofit.commands.fitted_potential import DesignFit, FittedPotential, check_committee_size
 from paretofit.core import InputError, RowKind, format_validation_error
 from paretofit.dataset import Dataset
+from paretofit.descriptors import DesignMatrix
 from paretofit.execution import RunContext
-from paretofit.potentials import LinearPotential
+from paretofit.potentials import CommitteeSettings, LinearPotential
 from paretofit.study import (
     PreparedStudy,
     Study,
@@ -22,10 +22,6 @@ from paretofit.study import (
     load_study,
     prepare_study,
 )
-
-if TYPE_CHECKING:
-    from paretofit.descriptors import DesignMatrix
-    from paretofit.potentials import CommitteeSettings
 
 N_CHECKED = 20  # held-out structures, at most, on which LAMMPS is compared with the model
 HELD_OUT_FRACTION = 0.2  # unless the study has another

@@ -6,9 +6,9 @@ labels; group weights multiply rows; FitSNAP's table of errors is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -31,14 +31,8 @@ from paretofit.fitsnap import (
     replace_weights,
     search_weights,
 )
-from paretofit.linear import fit_wls
-from paretofit.potentials import LinearPotential, check_exported_files
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from paretofit.linear import OptimisedWeights
-    from paretofit.potentials import CommitteeSettings
+from paretofit.linear import OptimisedWeights, fit_wls
+from paretofit.potentials import CommitteeSettings, LinearPotential, check_exported_files
 
 N_CHECKED = 100  # structures, at most, on which LAMMPS is compared with the model
 BASIS_KEYS = ("twojmax", "rcutfac", "rfac0", "rmin0")

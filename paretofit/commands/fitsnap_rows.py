@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import InputError, RowKind, get_shared_lammps
@@ -22,14 +23,8 @@ from paretofit.descriptors import (
     compute_reference_labels,
     rotate_voigt,
 )
+from paretofit.execution import RunContext
 from paretofit.fitsnap import FitRows, FitsnapInput, Group, list_group_files, split_group
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
-
-    from paretofit.execution import RunContext
 
 BATCH_SIZE = 8  # structures in a task
 MIN_CELL_VOLUME = 1e-9  # Å³

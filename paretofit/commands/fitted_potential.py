@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
-from paretofit.core import FIT_COPIES
-from paretofit.descriptors import SnapBasis
-from paretofit.linear import fit_wls
+from paretofit.core import FIT_COPIES, Array
+from paretofit.descriptors import DesignMatrix, SnapBasis
+from paretofit.execution import RunContext
+from paretofit.linear import Fit, fit_wls
 from paretofit.potentials import (
+    CommitteeSettings,
     LabelledStructures,
     LinearPotential,
     SnapFiles,
@@ -19,17 +21,8 @@ from paretofit.potentials import (
     format_committee,
     partition_training_rows,
 )
+from paretofit.study import PreparedStudy
 from paretofit.uncertainty import CommitteeFit
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from paretofit.core import Array
-    from paretofit.descriptors import DesignMatrix
-    from paretofit.execution import RunContext
-    from paretofit.linear import Fit
-    from paretofit.potentials import CommitteeSettings
-    from paretofit.study import PreparedStudy
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from paretofit.commands.study_sections import LabelStudy, load_label_study
-from paretofit.core import InputError, check_writable, read_json_lines, track_cost
+from paretofit.core import Array, InputError, check_writable, read_json_lines, track_cost
 from paretofit.dataset import Dataset
 from paretofit.execution import RunContext, use_cluster
 from paretofit.labelling import (
@@ -19,6 +20,8 @@ from paretofit.labelling import (
     CostModel,
     CostTracker,
     LabelPlan,
+    Record,
+    Task,
     choose_probe_labels,
     collect_failure_reasons,
     compute_labels,
@@ -32,12 +35,6 @@ from paretofit.labelling import (
     write_labels,
 )
 from paretofit.study import log_to_file, open_run_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from paretofit.core import Array
-    from paretofit.labelling import Record, Task
 
 log = logging.getLogger(__name__)
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from paretofit.labelling import format_seconds, format_wall_time
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from paretofit.commands.label import LabelResult
-    from paretofit.labelling import CostModel
+from paretofit.commands.label import LabelResult
+from paretofit.labelling import CostModel, format_seconds, format_wall_time
 
 
 def format_labels(result: LabelResult) -> str:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from paretofit.commands.augment import augment_study
 from paretofit.commands.study_sections import AugmentStudy
 from paretofit.core import InputError, hash_file, read_json_with_digest, write_json_with_digest
 from paretofit.dataset import Dataset, LevelData, describe_dataset, write_dataset
 from paretofit.dataset.io import read_frames, read_labels
-from paretofit.learning import RESTART_ADVICE, LearnFolder, load_frames, write_frames
+from paretofit.execution import RunContext
+from paretofit.learning import RESTART_ADVICE, LearnFolder, LearnSettings, LearnStudy, load_frames, write_frames
 from paretofit.structures import list_elements
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-    from typing import Any
-
-    from ase import Atoms
-
-    from paretofit.execution import RunContext
-    from paretofit.learning import LearnSettings, LearnStudy
 
 CANDIDATES_FILE = "candidates.extxyz"
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from ase import Atoms
 
 from paretofit.core import InputError
 from paretofit.dataset.io import read_frames
 from paretofit.potentials import MacePotential, is_mace, read_snap_files
 from paretofit.validation import MdSpeed, build_reference_crystal, measure_md_speed, measure_network_speed
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 
 def evaluate_md_speed(potential: Path | str, structure: Path | str | None = None) -> MdSpeed:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
 from paretofit.report import format_duration, format_number
 from paretofit.study import SETTING_COLUMNS, setting_cells
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import pandas as pd
 
 KINDS = ("energy", "force")
 

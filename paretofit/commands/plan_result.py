@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from paretofit.commands.plan_html import format_plan_html
-from paretofit.pareto import MD_COST_COLUMN, describe_setting
+from paretofit.pareto import MD_COST_COLUMN, Limits, describe_setting
 from paretofit.report import format_duration, format_number, format_ratio
-
-if TYPE_CHECKING:
-    from paretofit.pareto import Limits
 
 CHEAPEST = "the cheapest within the limits"
 GOALS = {"both": "lowest product of both errors", "energy": "lowest energy error", "force": "lowest force error"}

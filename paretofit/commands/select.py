@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 
 from paretofit.commands.augment import add_suffix
-from paretofit.core import InputError, check_choice, write_csv
+from paretofit.core import Array, InputError, check_choice, write_csv
 from paretofit.dataset import Dataset, write_dataset
 from paretofit.dataset.io import read_frames, write_structures
 from paretofit.dataset.quality import fingerprint_geometry
@@ -32,13 +33,6 @@ from paretofit.linear.reduction import RowBlock, ThreadMapper, split_rows
 from paretofit.report.figures import save_candidate_figures, tabulate_candidates
 from paretofit.structures import is_too_close, list_elements, make_comparison_basis, make_mean_descriptor
 from paretofit.sweep import rows_per_block
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
 
 SCORES_SUFFIX = "_scores.csv"
 LEVERAGE_METHODS = ("leverage", "block-leverage")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 
 from paretofit import validation
 from paretofit.core import InputError, one_line, remove_file, suggest_match, write_csv, write_text
@@ -17,14 +18,7 @@ from paretofit.dataset.io import read_frames
 from paretofit.execution import RunContext
 from paretofit.pareto import read_table
 from paretofit.report import figures
-from paretofit.report.page import PageSection, render_sections
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    from ase import Atoms
-
-    from paretofit.report.page import ReportFigure
+from paretofit.report.page import PageSection, ReportFigure, render_sections
 
 KEYS = ["property", "structure", "quantity", "unit"]
 CURVES = (

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import pandas as pd
 
 from paretofit.core.files import atomic_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pandas as pd
 
 
 def write_csv(table: pd.DataFrame, path: Path | str, digits: int | None = 10) -> None:

@@ -7,15 +7,13 @@ where HDF5 itself does not check: all of this is refused before the data are rea
 from __future__ import annotations
 
 import mmap
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from paretofit.core.arrays import Array
+from paretofit.core.arrays import Array
 
 MAX_COMPRESSION_RATIO = 2048  # gzip reaches 1032
 MAX_SEARCHED_BYTES = 2 << 30  # size of files in which global heaps are checked

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 MAX_SHOWN_ITEMS = 8  # configuration types, elements, or warnings
 MAX_TEXT_LENGTH = 200  # characters of a cell or list item

@@ -7,15 +7,13 @@ escaped.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from paretofit.core import MAX_SHOWN_ITEMS, InputError, escape_text, list_first, render_list, render_table
 from paretofit.dataset.quality.summary import apply_to_finite, describe_dataset
-
-if TYPE_CHECKING:
-    from paretofit.dataset.stored_dataset import StoredDataset
+from paretofit.dataset.stored_dataset import StoredDataset
 
 MAX_CHECKED_CONFIGURATIONS = 1000  # checking them takes about two seconds
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from paretofit.core import Array
+from paretofit.core import Array
 
 STATUS_CODES = {"missing": 0, "done": 1, "failed": 2}
 

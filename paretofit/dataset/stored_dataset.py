@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import operator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import Any, Self, overload
 
 import h5py
 import numpy as np
@@ -30,10 +31,6 @@ from paretofit.core import (
 )
 from paretofit.dataset.checks import abbreviate, check_level_name, check_structure, parse_config_id
 from paretofit.dataset.labelled import STATUS_CODES, Labels
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
 
 SCHEMA_VERSION = 1
 STORED_UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}

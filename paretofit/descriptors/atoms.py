@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 
-from paretofit.core import get_shared_lammps
+from paretofit.core import Array, get_shared_lammps
+from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.batches import map_structures
 from paretofit.descriptors.rows import (
     assign_types,
@@ -19,14 +22,6 @@ from paretofit.descriptors.rows import (
     translate_lammps_errors,
 )
 from paretofit.execution import RunContext
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.descriptors.basis import SnapBasis
 
 
 def compute_atom_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:

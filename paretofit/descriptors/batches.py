@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from paretofit.execution import RunContext
+from paretofit.execution import RunContext
 
 BATCH_STRUCTURES = 8  # structures handed to a worker at once
 

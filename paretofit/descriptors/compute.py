@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, RowKind, get_shared_lammps
+from paretofit.core import Array, InputError, RowKind, get_shared_lammps
 from paretofit.dataset import Dataset
+from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.design import DesignMatrix
 from paretofit.descriptors.design_file import DesignBlock
 from paretofit.descriptors.rows import (
@@ -19,10 +19,6 @@ from paretofit.descriptors.rows import (
     compute_configuration_rows_with_stress,
 )
 from paretofit.execution import RunContext
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
-    from paretofit.descriptors.basis import SnapBasis
 
 BATCH_ATOMS = 64  # atoms passed to a worker at once: tens of milliseconds of work, a few MB of rows
 

@@ -7,16 +7,17 @@ energy per atom in eV, a force row one force component in eV/Å, a stress row on
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
 from ase import units
 
-from paretofit.core import InputError, RowKind, atomic_hdf5, available_memory, require_memory
-from paretofit.dataset import STATUS_CODES
+from paretofit.core import Array, InputError, RowKind, atomic_hdf5, available_memory, require_memory
+from paretofit.dataset import STATUS_CODES, Dataset
 from paretofit.descriptors.design_checks import (
     index_configurations,
     validate_by_level,
@@ -31,12 +32,6 @@ from paretofit.descriptors.design_file import (
     read_design_index,
     write_array,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from paretofit.core import Array
-    from paretofit.dataset import Dataset
 
 BLOCK_ROWS = 4096
 MAX_ROWS_IN_MEMORY_BYTES = 2 << 30  # of rows that are held in memory; above, they are read from the file when needed

@@ -8,15 +8,18 @@ reads less than 1 GB/s.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from paretofit.core import (
     CORRUPT_FILE_ERRORS,
+    Array,
     InputError,
     RowKind,
     check_global_heaps,
@@ -24,12 +27,6 @@ from paretofit.core import (
     one_line,
     read_local_array,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from paretofit.core import Array
 
 SCHEMA_VERSION = 1
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 
+from paretofit.core import Array
+from paretofit.descriptors.basis import SnapBasis
 from paretofit.descriptors.rows import (
     BAR_PER_EV_A3,
     GPA_PER_BAR,
@@ -16,12 +19,6 @@ from paretofit.descriptors.rows import (
     rotate_voigt,
     translate_lammps_errors,
 )
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.descriptors.basis import SnapBasis
 
 GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # with the factor of LAMMPS
 LAMMPS_TO_VOIGT = [0, 1, 2, 5, 4, 3]  # LAMMPS's pressure is xx, yy, zz, xy, xz, yz

@@ -11,21 +11,16 @@ force rows are rotated back. Directions that are not periodic get a vacuum wider
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.geometry import complete_cell, minkowski_reduce
 
-from paretofit.core import InputError, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.descriptors.basis import SnapBasis
+from paretofit.core import Array, InputError, one_line
+from paretofit.descriptors.basis import SnapBasis
 
 MAX_DENSE_GRADIENT_ATOMS = 300
 BAR_PER_EV_A3 = 1.6021765e6  # LAMMPS's nktv2p of its units metal

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from paretofit.core import InputError, RowKind
-from paretofit.potentials import CommitteeSettings, LabelledStructures, StructureLabels, build_committee
+from paretofit.execution import RunContext
+from paretofit.fitsnap.group_weights import FitRows
+from paretofit.fitsnap.input_file import FitsnapInput
+from paretofit.potentials import (
+    CommitteeSettings,
+    LabelledStructures,
+    LinearPotential,
+    StructureLabels,
+    build_committee,
+)
 from paretofit.uncertainty import CommitteeFit, part_from_arrays
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
-
-    from paretofit.execution import RunContext
-    from paretofit.fitsnap.group_weights import FitRows
-    from paretofit.fitsnap.input_file import FitsnapInput
-    from paretofit.potentials import LinearPotential
 
 
 def check_fitsnap_committee(committee: CommitteeSettings, settings: FitsnapInput, training: Sequence[bool]) -> None:

@@ -13,16 +13,19 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from configparser import InterpolationError
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
+from ase import Atoms
 from pydantic import ValidationError
 
-from paretofit.core import InputError, RowKind, one_line, suggest_match, track
+from paretofit.core import Array, InputError, RowKind, one_line, suggest_match, track
+from paretofit.dataset import Dataset
 from paretofit.descriptors import (
     GPA_PER_BAR,
     DesignBlock,
@@ -36,15 +39,6 @@ from paretofit.descriptors import (
 from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS
 from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, parse_ini
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.dataset import Dataset
 
 REFERENCE = "reference"  # level of the values of the reference potential
 FORBIDDEN_OPTIONS = {  # with which rows are not those of a linear model of configurations

@@ -17,17 +17,14 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
-from paretofit.core import create_lammps
+from paretofit.core import Array, create_lammps
 from paretofit.descriptors import BAR_PER_EV_A3, format_lammps_error
 from paretofit.execution import exit_with_parent
 from paretofit.fitsnap.ini import FALSE_VALUES, TRUE_VALUES
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
 
 DESCRIPTOR_SECTIONS = {"LAMMPSSNAP": "BISPECTRUM", "LAMMPSPACE": "ACE", "LAMMPSCUSTOM": "CUSTOM"}
 

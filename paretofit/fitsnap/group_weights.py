@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -12,11 +14,6 @@ from paretofit.core import InputError, RowKind, write_csv
 from paretofit.descriptors import GPA_PER_BAR
 from paretofit.linear import GroupKind, GroupMoments, OptimisedWeights, optimise_weights, trace_weight_front
 from paretofit.pareto import pareto_front
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-    from typing import Self
 
 # Fraction of each group's training configurations that evaluate the weights; half as many are the test set.
 HELD_OUT_FRACTION = 0.3

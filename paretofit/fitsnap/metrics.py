@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from paretofit.core import RowKind
 from paretofit.descriptors import GPA_PER_BAR
-
-if TYPE_CHECKING:
-    from paretofit.fitsnap.group_weights import FitRows
+from paretofit.fitsnap.group_weights import FitRows
 
 KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
 # FitSNAP reports stresses in bar, positive in compression; ours are in GPa, positive in tension.

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 
+from paretofit.core import Array
 from paretofit.descriptors import map_structures
+from paretofit.execution import RunContext
+from paretofit.learning.model import Committee
 from paretofit.learning.selection import PROPERTIES
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE
-from paretofit.potentials import tabulate_components
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.execution import RunContext
-    from paretofit.learning.model import Committee
-    from paretofit.potentials import LabelledStructures, StructureLabels
+from paretofit.potentials import LabelledStructures, StructureLabels, tabulate_components
 
 SET_NAMES = (TRAIN, VALIDATE, TEST)
 FIRST_TEST = "first_test"  # the test set of the first iteration, which does not become harder

@@ -7,25 +7,19 @@ barostats along the periodic directions only, others at constant volume. LAMMPS 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError
 from paretofit.descriptors import format_lammps_error
+from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.md_ase import AseDynamics
 from paretofit.learning.md_lammps import LammpsDynamics
-from paretofit.learning.md_run import MdEngine, MdRun, Trajectory, describe_volume_problem
+from paretofit.learning.md_run import Dynamics, MdEngine, MdRun, MdSnapshot, Trajectory, describe_volume_problem
 from paretofit.structures import is_too_close
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.learning.learn_settings import ExploreSettings
-    from paretofit.learning.md_run import Dynamics, MdSnapshot
 
 MAX_CHECK_INTERVAL_STEPS = 20  # between checks of temperature, volume and distances
 GRADE_CHECK_INTERVAL = 5  # checks between evaluations of the extrapolation grade, which cost as much as many steps

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from paretofit.core import InputError
+from paretofit.core import InputError, JsonLines
 from paretofit.dataset import Dataset
-from paretofit.labelling import JOURNAL_FILE, collect_failure_reasons, compute_labels, plan_labels, write_labels
+from paretofit.execution import RunContext
+from paretofit.labelling import (
+    JOURNAL_FILE,
+    LabelPlan,
+    LabelSettings,
+    collect_failure_reasons,
+    compute_labels,
+    plan_labels,
+    write_labels,
+)
+from paretofit.learning.learn_settings import LevelSettings
 from paretofit.learning.level_choice import LevelChoice, choose_level, compute_label_seconds, measure_level_noise
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from paretofit.core import JsonLines
-    from paretofit.execution import RunContext
-    from paretofit.labelling import LabelPlan, LabelSettings
-    from paretofit.learning.learn_settings import LevelSettings
-    from paretofit.learning.loop_folder import IterationFolder, LearnFolder
+from paretofit.learning.loop_folder import IterationFolder, LearnFolder
 
 N_TRIAL_LABELS = 3  # computed before all others, in case the engine does not work at all
 FIRST_ERROR_RATIO = 0.3  # assumed error of a first model, relative to the spread of the labels

@@ -7,19 +7,15 @@ one with the largest predicted error reduction per second of label cost; the lar
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from paretofit.core import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from paretofit.core import Array
-    from paretofit.dataset import Dataset
+from paretofit.core import Array, InputError
+from paretofit.dataset import Dataset
 
 DEFAULT_EXPONENT = 0.5  # of errors, ε(n) ∝ n^(-1/2), until two sizes of the training set are known
 EXPONENT_BOUNDS = 0.1, 0.5  # fitted exponents are clipped to this range

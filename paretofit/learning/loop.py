@@ -8,35 +8,27 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 
-from paretofit.core import InputError, hash_file, hash_json, remove_file, write_csv
+from paretofit.core import Array, InputError, hash_file, hash_json, remove_file, write_csv
 from paretofit.dataset import Dataset
 from paretofit.descriptors import map_structures
+from paretofit.execution import RunContext
 from paretofit.learning import selection, training_data
 from paretofit.learning.evaluation import SET_NAMES, evaluate_committee
 from paretofit.learning.explore import plan_runs, select_start_structures
-from paretofit.learning.labeller import LabelRequest
-from paretofit.learning.loop_folder import load_frames, write_frames
-from paretofit.learning.model import Committee
+from paretofit.learning.labeller import Labeller, LabelRequest
+from paretofit.learning.learn_settings import LearnSettings
+from paretofit.learning.loop_folder import IterationFolder, LearnFolder, load_frames, write_frames
+from paretofit.learning.model import Committee, Model
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE
 from paretofit.learning.trajectories import run_trajectories
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.execution import RunContext
-    from paretofit.learning.labeller import Labeller
-    from paretofit.learning.learn_settings import LearnSettings
-    from paretofit.learning.loop_folder import IterationFolder, LearnFolder
-    from paretofit.learning.model import Model
 
 log = logging.getLogger(__name__)
 

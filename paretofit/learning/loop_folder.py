@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import ase.io
+from ase import Atoms
 
 from paretofit.core import (
     InputError,
@@ -17,12 +20,6 @@ from paretofit.core import (
     write_json_with_digest,
 )
 from paretofit.dataset.io import format_extxyz
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from ase import Atoms
 
 RESTART_ADVICE = "restore it from a copy, or start a new run in another folder with --out"
 STAGE_FILES = {

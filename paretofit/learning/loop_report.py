@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from paretofit.core import write_text
 from paretofit.dataset import Dataset
+from paretofit.learning.loop_folder import LearnFolder
 from paretofit.learning.selection import PROPERTIES
 from paretofit.report import figures
 from paretofit.report.figures import FigurePlan, render_figure
 from paretofit.report.page import PageSection, render_sections
 from paretofit.structures import list_elements, make_mean_descriptor
 from paretofit.uncertainty import detection_map
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from matplotlib.axes import Axes
-
-    from paretofit.learning.loop_folder import LearnFolder
 
 N_MAP_LIMITS = 30  # thresholds along each axis of the map of detection rates
 QUANTITY_NAMES = {"energy": "energy", "forces": "force", "stress": "stress"}

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
 from paretofit.core import InputError
+from paretofit.execution import RunContext
 from paretofit.learning.level_choice import fit_level_offsets
 from paretofit.learning.model import Committee, TrainingData, TrainingResult, compute_level_weights
 from paretofit.learning.sets import TRAIN, VALIDATE
 from paretofit.potentials import MacePotential
-from paretofit.potentials.mace import MaceData, train_mace_committee
+from paretofit.potentials.mace import MaceData, MaceSettings, train_mace_committee
 from paretofit.structures import list_elements
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from paretofit.execution import RunContext
-    from paretofit.potentials.mace import MaceSettings
 
 SHAPE_SETTINGS = ("r_max", "layers", "channels", "max_l", "max_ell", "correlation", "dtype")  # of the parameters
 

@@ -7,18 +7,15 @@ what is added to the calculator (dispersion).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from paretofit.core import create_lammps
+from paretofit.core import Array, create_lammps
 from paretofit.learning import md_run
 from paretofit.learning.md_run import Dynamics, MdFrame, MdSnapshot
 from paretofit.validation import create_lammps_crystal
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
 
 EMPTY_POTENTIAL = ("pair_style zero 1.0", "pair_coeff * *")  # LAMMPS does not run without a pair style
 LAMMPS_VIRIAL_ORDER = [0, 1, 2, 5, 4, 3]  # from ASE's xx, yy, zz, yz, xz, xy to LAMMPS's xx, yy, zz, xy, xz, yz

@@ -9,20 +9,15 @@ vacuum.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 
+from paretofit.core import Array
 from paretofit.descriptors import build_vacuum_cell
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ase.calculators.calculator import Calculator
-
-    from paretofit.core import Array
 
 VACUUM_A = 12.0  # Å, along non-periodic directions
 THERMOSTAT_TIME_PS, BAROSTAT_TIME_PS = 0.1, 1.0

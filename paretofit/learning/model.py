@@ -7,33 +7,32 @@ level is large compared to that of the model.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+from ase import Atoms
 
-from paretofit.core import InputError, RowKind
+from paretofit.core import Array, InputError, RowKind
+from paretofit.dataset import Dataset
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
+from paretofit.execution import RunContext
+from paretofit.learning.learn_settings import SnapModelSettings
 from paretofit.learning.md_run import MdEngine
 from paretofit.learning.sets import TRAIN, VALIDATE
-from paretofit.linear.reduction import RowBlock
-from paretofit.potentials import CommitteeSettings, LabelledStructures, LinearPotential, MacePotential, build_committee
-from paretofit.uncertainty import CommitteeFit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.dataset import Dataset
-    from paretofit.execution import RunContext
-    from paretofit.learning.learn_settings import SnapModelSettings
-    from paretofit.linear.reduction import Part
-    from paretofit.potentials import StructureLabels
-    from paretofit.uncertainty import Assessment
+from paretofit.linear.reduction import Part, RowBlock
+from paretofit.potentials import (
+    CommitteeSettings,
+    LabelledStructures,
+    LinearPotential,
+    MacePotential,
+    StructureLabels,
+    build_committee,
+)
+from paretofit.uncertainty import Assessment, CommitteeFit
 
 MIN_ROWS_PER_COLUMN = 8.0  # a smaller 2Jmax is used with fewer rows
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 from scipy.spatial import cKDTree
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError
+from paretofit.learning.learn_settings import SelectSettings
 from paretofit.linear import select_d_optimal
 from paretofit.structures import is_too_close
-from paretofit.uncertainty import CALIBRATIONS, detection_rates
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.learning.learn_settings import SelectSettings
-    from paretofit.uncertainty import Assessment
+from paretofit.uncertainty import CALIBRATIONS, Assessment, detection_rates
 
 PROPERTIES = ("energy", "forces", "stress")
 OUTLIER_RATIO = 30.0  # times the tolerance: larger errors are left out of a calibration if enough others remain

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from paretofit.dataset import assign_groups
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ase import Atoms
 
 TRAIN, VALIDATE, TEST = "train", "validate", "test"
 TRAINING_CONFIG_TYPES = ("input", "supercell", "molecule", "isolated")  # input structures as they are

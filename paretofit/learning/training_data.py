@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from paretofit.core import InputError, write_json_with_digest
 from paretofit.dataset import Dataset
+from paretofit.learning.learn_settings import SetShareSettings
 from paretofit.learning.level_choice import fit_learning_exponent, measure_level_noise
+from paretofit.learning.loop_folder import LearnFolder
 from paretofit.learning.model import TrainingData
 from paretofit.learning.selection import MIN_CALIBRATION_POINTS
 from paretofit.learning.sets import TEST, TRAIN, VALIDATE, assign_group_numbers, assign_sets, choose_group_keys
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
-
-    from paretofit.learning.learn_settings import SetShareSettings
-    from paretofit.learning.loop_folder import LearnFolder
 
 
 def assign_new_sets(

@@ -5,25 +5,20 @@ from __future__ import annotations
 import resource
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from paretofit.core import InputError, hash_file, hash_json, read_json_with_digest, write_json_with_digest
-from paretofit.execution import run_tasks
+from paretofit.execution import RunContext, run_tasks
 from paretofit.learning.explore import run_md
+from paretofit.learning.learn_settings import ExploreSettings
 from paretofit.learning.loop_folder import write_frames
-from paretofit.learning.md_run import Trajectory
+from paretofit.learning.md_run import MdEngine, MdRun, Trajectory
+from paretofit.learning.model import Committee
 from paretofit.potentials import format_dispersion_commands, overlay_commands
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from paretofit.execution import RunContext
-    from paretofit.learning.learn_settings import ExploreSettings
-    from paretofit.learning.md_run import MdEngine, MdRun
-    from paretofit.learning.model import Committee
 
 MAX_TRAJECTORY_BYTES = 4 << 30  # memory of a trajectory in LAMMPS
 

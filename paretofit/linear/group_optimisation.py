@@ -11,17 +11,14 @@ and with the held-out errors E(δ), dE/d ln w_gk = 2 w_gk² λᵀ U_gkᵀ(r_gk �
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 import scipy.optimize
 
 from paretofit.core import Array, InputError, RowKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 GroupKind = tuple[str, RowKind]  # a group and a kind of row
 RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal: directions that no weighted row has keep the baseline's value

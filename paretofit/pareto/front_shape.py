@@ -6,7 +6,7 @@ between logarithms, each scaled to run from 0 at the lowest to 1 at the highest 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,6 @@ from paretofit.core import InputError
 from paretofit.pareto.columns import check_objectives, extract_numbers, find_finite_rows
 from paretofit.pareto.front import pareto_front
 from paretofit.pareto.hypervolume import dominated_hypervolume
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points still contribute
 

@@ -7,8 +7,9 @@ the limits, and selects the lowest error. It does not depend on how the table wa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,6 @@ import pandas as pd
 from paretofit.core import InputError, check_choice
 from paretofit.pareto.columns import extract_numbers
 from paretofit.pareto.learning_curve import LearningCurve
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Prefer = Literal["energy", "force", "both"]
 PREFERENCES = ("energy", "force", "both")

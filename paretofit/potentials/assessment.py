@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+from ase import Atoms
 
-from paretofit.core import RowKind, get_shared_lammps
-from paretofit.descriptors import compute_atom_descriptors, map_structures
+from paretofit.core import Array, RowKind, get_shared_lammps
+from paretofit.descriptors import SnapBasis, compute_atom_descriptors, map_structures
+from paretofit.execution import RunContext
+from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import StructureLabels
-from paretofit.uncertainty import CalibrationData, EnvironmentGrade
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.descriptors import SnapBasis
-    from paretofit.execution import RunContext
-    from paretofit.potentials.committee_potential import CommitteePotential
-    from paretofit.uncertainty import Assessment
+from paretofit.uncertainty import Assessment, CalibrationData, EnvironmentGrade
 
 MIN_ATOMS_PER_COLUMN = 2  # atoms for each column; with fewer, grades are computed from the linear descriptors
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import check_elements
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
-
-    from paretofit.potentials.committee_potential import CommitteePotential
 
 # Distance between atoms and their images in directions that are not periodic, Å; beyond the cutoff of any pair style.
 VACUUM_CUTOFF_A = 12.0

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError, RowKind
 from paretofit.potentials.committee_building import DISPLAY_UNITS
 from paretofit.potentials.evaluation_tables import KINDS, NEW
-from paretofit.uncertainty import detection_map
-
-if TYPE_CHECKING:
-    from paretofit.core import Array, RowKind
-    from paretofit.uncertainty import ConformalIntervals, Uncertainty
+from paretofit.uncertainty import ConformalIntervals, Uncertainty, detection_map
 
 MIN_RELATIVE_ERROR = 1e-3  # of the median error; smaller ones are of forces that vanish by symmetry
 MIN_CONFIGURATIONS = 5  # labelled ones that did not train, for a figure of calibration

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 
-from paretofit.core import InputError, RowKind, check_choice
-from paretofit.linear.reduction import RowBlock, split_rows
+from paretofit.core import Array, InputError, RowKind, check_choice
+from paretofit.dataset import Dataset
+from paretofit.descriptors import DesignMatrix, ReferencePotential, SnapBasis
+from paretofit.execution import RunContext
+from paretofit.linear.reduction import Part, RowBlock, split_rows
 from paretofit.potentials.assessment import collect_calibration_data, fit_linear_grades, predict_spreads
+from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.linear_potential import LinearPotential
 from paretofit.potentials.prediction import StructureLabels
 from paretofit.uncertainty import (
@@ -25,18 +30,6 @@ from paretofit.uncertainty import (
     hash_structure,
     min_calibration_size,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.dataset import Dataset
-    from paretofit.descriptors import DesignMatrix, ReferencePotential, SnapBasis
-    from paretofit.execution import RunContext
-    from paretofit.linear.reduction import Part
-    from paretofit.potentials.committee_potential import CommitteePotential
 
 MIN_CALIBRATION_CONFIGURATIONS = 3  # with a label of the quantity, for the slope of a calibration
 DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit

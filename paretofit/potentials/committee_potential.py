@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
-from paretofit.core import InputError
+from ase import Atoms
+
+from paretofit.core import Array, InputError
+from paretofit.potentials.prediction import Prediction
 from paretofit.uncertainty import Assessment, Uncertainty, build_assessment
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Self
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.potentials.prediction import Prediction
 
 
 class CommitteePotential(ABC):

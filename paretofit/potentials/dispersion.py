@@ -6,16 +6,13 @@ S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds it to its pot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from paretofit.core import InputError, check_choice
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 DISPERSION_METHODS = ("d2", "d3")
 D2_S6 = 0.75  # of PBE

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from paretofit.core import InputError, RowKind, check_choice
-from paretofit.potentials.committee_building import DISPLAY_UNITS
-from paretofit.uncertainty import Assessment, classify_grade, detection_rates, hash_structure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from paretofit.core import Array
-    from paretofit.potentials.committee_building import LabelledStructures
-    from paretofit.potentials.committee_potential import CommitteePotential
-    from paretofit.potentials.prediction import StructureLabels
-    from paretofit.uncertainty import Uncertainty
+from paretofit.core import Array, InputError, RowKind, check_choice
+from paretofit.potentials.committee_building import DISPLAY_UNITS, LabelledStructures
+from paretofit.potentials.committee_potential import CommitteePotential
+from paretofit.potentials.prediction import StructureLabels
+from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, detection_rates, hash_structure
 
 NEW = "new"
 GRADES = ("interpolation", "extrapolation", "strong extrapolation")  # as from `classify_grade`

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 from ase.geometry import complete_cell
 
-from paretofit.core import InputError, get_shared_lammps, lammps_calculator, remove_file
+from paretofit.core import Array, InputError, get_shared_lammps, lammps_calculator, remove_file
 from paretofit.descriptors import (
     BAR_PER_EV_A3,
     GPA_PER_EV_A3,
     ReferencePotential,
+    SnapBasis,
     build_vacuum_cell,
     compute_atom_descriptors,
     compute_atom_rows,
@@ -33,16 +34,7 @@ from paretofit.potentials.snap_format import (
     to_lammps_coefficients,
     write_snap,
 )
-from paretofit.uncertainty import COMMITTEE_SUFFIX, Uncertainty, read_committee, write_committee
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.descriptors import SnapBasis
-    from paretofit.uncertainty import Assessment
+from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, read_committee, write_committee
 
 MAX_COEFFICIENT_MISMATCH = 1e-9  # relative, between the mean of a committee and the coefficients in the LAMMPS files
 MAX_DEVIATION = 1e-8  # of LAMMPS from the model, relative to the largest energy, force or stress

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from paretofit.core import InputError
+from ase import Atoms
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
+from paretofit.core import Array, InputError
 
 
 class StructureLabels(NamedTuple):

@@ -7,20 +7,14 @@ order, see `SnapBasis`. This module converts between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
-from paretofit.core import InputError, list_first, write_text
+from paretofit.core import Array, InputError, list_first, write_text
 from paretofit.descriptors import ReferencePotential, SnapBasis
 from paretofit.potentials.dispersion import overlay_commands
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from paretofit.core import Array
-
 
 # Keys of a .snapparam: attribute of the basis, type, and LAMMPS's default (None where LAMMPS has none).
 PARAMETERS: dict[str, tuple[str, type, float | None]] = {

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 
 from paretofit.core import write_csv
+from paretofit.dataset.quality import LevelErrors
 from paretofit.linear import fit_wls
 from paretofit.potentials import write_snap
-from paretofit.sweep import FastEngine, correlate_label_noise
+from paretofit.study.preparation import PreparedStudy
+from paretofit.sweep import FastEngine, PlainEngine, SweepInput, correlate_label_noise
 from paretofit.validation import measure_md_speed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from ase import Atoms
-
-    from paretofit.dataset.quality import LevelErrors
-    from paretofit.study.preparation import PreparedStudy
-    from paretofit.sweep import PlainEngine, SweepInput
 
 log = logging.getLogger(__name__)
 

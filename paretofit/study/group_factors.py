@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from paretofit.core import InputError, RowKind, suggest_match
+from paretofit.descriptors import DesignMatrix
 from paretofit.fitsnap import FitRows, search_weights
-
-if TYPE_CHECKING:
-    from paretofit.descriptors import DesignMatrix
-    from paretofit.study.preparation import PreparedStudy
+from paretofit.study.preparation import PreparedStudy
 
 Factors = dict[tuple[str, RowKind], float]
 

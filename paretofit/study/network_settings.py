@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from paretofit.core import FileName, Name, StrictInt, StrictSettings
 from paretofit.potentials.mace import MaceSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class NetworkSettings(StrictSettings):

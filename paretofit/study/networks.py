@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
 from paretofit.core import (
+    Array,
     InputError,
     RowKind,
     hash_array,
@@ -29,35 +32,26 @@ from paretofit.core import (
     write_text,
 )
 from paretofit.dataset import describe_dataset, split_configurations
+from paretofit.dataset.quality import LevelErrors
 from paretofit.descriptors import SnapBasis
+from paretofit.execution import RunContext
+from paretofit.linear import LeverageScores
 from paretofit.potentials import (
     DISPLAY_UNITS,
     LabelledStructures,
     LinearPotential,
+    MacePotential,
     collect_calibration_data,
     partition_training_rows,
     predict_spreads,
 )
-from paretofit.potentials.mace import MaceData, check_foundation, check_mace, train_mace_committee
+from paretofit.potentials.mace import MaceData, MaceSettings, check_foundation, check_mace, train_mace_committee
 from paretofit.study.analysis import select_md_cell
+from paretofit.study.preparation import PreparedStudy
 from paretofit.study.run_folder import NETWORK_CALIBRATION_FILE, NETWORKS_FILE
-from paretofit.sweep import list_draws
-from paretofit.uncertainty import CommitteeFit, calibrate_conformal, min_calibration_size
+from paretofit.sweep import SweepInput, list_draws
+from paretofit.uncertainty import CalibrationData, CommitteeFit, calibrate_conformal, min_calibration_size
 from paretofit.validation import measure_network_speed
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from paretofit.core import Array
-    from paretofit.dataset.quality import LevelErrors
-    from paretofit.execution import RunContext
-    from paretofit.linear import LeverageScores
-    from paretofit.potentials import MacePotential
-    from paretofit.potentials.mace import MaceSettings
-    from paretofit.study.preparation import PreparedStudy
-    from paretofit.sweep import SweepInput
-    from paretofit.uncertainty import CalibrationData
 
 log = logging.getLogger(__name__)
 

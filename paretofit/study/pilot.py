@@ -8,10 +8,10 @@ result is a results table with a row per fit and fold, from which `paretofit pla
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,19 +19,14 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import InputError, write_csv
 from paretofit.dataset.quality import LevelErrors, compute_level_errors
+from paretofit.execution import RunContext
 from paretofit.study.analysis import add_md_cost, measure_md_cost
 from paretofit.study.pipeline import load_or_compute_design
-from paretofit.study.preparation import prepare_study
+from paretofit.study.preparation import PreparedStudy, prepare_study
 from paretofit.study.run_folder import RESULTS_FILE, open_run_folder
 from paretofit.study.schema import Study, load_study
 from paretofit.study.sweep_data import build_sweep_input
 from paretofit.sweep import SweepGrid, SweepInput, run_sweep
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from paretofit.execution import RunContext
-    from paretofit.study.preparation import PreparedStudy
 
 FOLDS = 4
 PARTITIONS = 3

@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from paretofit.core import InputError, atomic_path, hash_files, hash_json, write_csv
+from paretofit.dataset import Dataset
 from paretofit.dataset.quality import compute_level_errors
 from paretofit.descriptors import DesignMatrix, SnapBasis, compute_design
 from paretofit.execution import LabelJobSettings, RunContext, use_cluster
+from paretofit.linear import LeverageScores
 from paretofit.linear.reduction import get_device
 from paretofit.study.analysis import add_md_cost, measure_label_noise, measure_md_cost
 from paretofit.study.networks import check_networks, evaluate_networks
@@ -40,19 +42,13 @@ from paretofit.study.schema import Study, load_study
 from paretofit.study.sweep_data import build_sweep_input
 from paretofit.sweep import (
     FastEngine,
+    PlainEngine,
     check_reduction_memory,
     compute_weight_paths,
     make_engine,
     run_sweep,
     write_results,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from paretofit.dataset import Dataset
-    from paretofit.linear import LeverageScores
-    from paretofit.sweep import PlainEngine
 
 log = logging.getLogger(__name__)
 

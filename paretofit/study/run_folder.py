@@ -8,8 +8,10 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from paretofit.core import (
     LOCK_FILE_NAME,
@@ -22,10 +24,6 @@ from paretofit.core import (
     write_json_with_digest,
     write_text,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
 RECORD_FILE = "run.json"
 RERUN_ADVICE = "run the study again"

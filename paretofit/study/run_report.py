@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
@@ -42,6 +42,7 @@ from paretofit.study.analysis import (
     read_table_or_empty,
     select_paper_weights,
 )
+from paretofit.study.preparation import PreparedStudy
 from paretofit.study.run_folder import (
     FRONT_FILE,
     NETWORK_CALIBRATION_FILE,
@@ -58,9 +59,6 @@ from paretofit.study.run_folder import (
 from paretofit.study.schema import load_study
 from paretofit.study.study_front import find_study_front, substitute_loo_errors, tabulate_ridge_effect
 from paretofit.sweep import SWEEP_COLUMNS, SWEEP_TEXT_COLUMNS
-
-if TYPE_CHECKING:
-    from paretofit.study.preparation import PreparedStudy
 
 DESIGN_FILE, VALIDATION_FOLDER = "design.h5", "validation"
 OPTIONAL_FILES = (

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
 from paretofit.core import RowKind, list_first
 from paretofit.dataset import describe_dataset
-from paretofit.sweep import FastEngine
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import pandas as pd
-
-    from paretofit.descriptors import DesignMatrix
-    from paretofit.study.preparation import PreparedStudy
-    from paretofit.study.provenance import StageUsage
-    from paretofit.sweep import PlainEngine, SweepInput
+from paretofit.descriptors import DesignMatrix
+from paretofit.study.preparation import PreparedStudy
+from paretofit.study.provenance import StageUsage
+from paretofit.sweep import FastEngine, PlainEngine, SweepInput
 
 log = logging.getLogger(__name__)
 

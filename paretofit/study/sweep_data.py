@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretofit.descriptors import DesignMatrix
 from paretofit.study.group_factors import compute_group_factors
+from paretofit.study.preparation import PreparedStudy
 from paretofit.sweep import SweepInput
-
-if TYPE_CHECKING:
-    from paretofit.descriptors import DesignMatrix
-    from paretofit.study.preparation import PreparedStudy
 
 
 def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInput:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from paretofit.core import Array
-    from paretofit.linear import LeverageScores
-    from paretofit.sweep.grid import Ridge, SweepGrid
-    from paretofit.sweep.sweep_input import SweepInput
+from paretofit.core import Array
+from paretofit.linear import LeverageScores
+from paretofit.sweep.grid import Ridge, SweepGrid
+from paretofit.sweep.sweep_input import SweepInput
 
 
 class Draw(NamedTuple):

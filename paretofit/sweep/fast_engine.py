@@ -7,10 +7,12 @@ are singular or too ill-conditioned, a cell is fitted from its rows as in the pl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -32,18 +34,13 @@ from paretofit.linear.reduction import (
     prefetch,
     to_numpy,
 )
+from paretofit.sweep.cells import PendingFits
+from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import PlainEngine, RowSource, build_level_rows, compute_loo_errors, prefix_errors
+from paretofit.sweep.results import PartialResults, Row
 from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, rows_per_block
 from paretofit.sweep.stored_reduction import load_or_compute_reduction
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from paretofit.sweep.cells import PendingFits
-    from paretofit.sweep.grid import SweepGrid
-    from paretofit.sweep.results import PartialResults, Row
-    from paretofit.sweep.sweep_input import SweepInput
+from paretofit.sweep.sweep_input import SweepInput
 
 # Memory while the rows are reduced (upper bounds, measured with 1, 2 and 4 threads at P = 1500):
 REDUCTION_COPIES, REDUCTION_COPIES_PER_THREAD = 8, 5  # of a (P, P) matrix

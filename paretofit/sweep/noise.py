@@ -7,23 +7,18 @@ After Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import RowKind
+from paretofit.core import Array, RowKind
 from paretofit.linear import row_weights
 from paretofit.linear.reduction import MAX_CONDITION, NestedFit, iterate_blocks
+from paretofit.sweep.fast_engine import FastEngine
+from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import EV_TO_MEV
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from paretofit.core import Array
-    from paretofit.sweep.fast_engine import FastEngine
-    from paretofit.sweep.grid import SweepGrid
 
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
 MAX_NOISE_POINTS = 1500  # for the figures, of each level, weight and kind

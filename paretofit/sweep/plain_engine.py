@@ -7,13 +7,15 @@ the number of processes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import FIT_COPIES, RowKind
+from paretofit.core import FIT_COPIES, Array, RowKind
+from paretofit.descriptors import DesignMatrix
 from paretofit.linear import (
     LeverageScores,
     WideFactor,
@@ -24,16 +26,10 @@ from paretofit.linear import (
     rms_by_kind,
     row_weights,
 )
+from paretofit.sweep.cells import PendingFits
+from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.results import SWEEP_COLUMNS, PartialResults, Row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from paretofit.core import Array
-    from paretofit.descriptors import DesignMatrix
-    from paretofit.sweep.cells import PendingFits
-    from paretofit.sweep.grid import SweepGrid
-    from paretofit.sweep.sweep_input import SweepInput
+from paretofit.sweep.sweep_input import SweepInput
 
 EV_TO_MEV = 1000.0  # errors are reported in meV/atom and meV/Å
 MIN_COMPRESSION_RATIO = 2  # rows for each column from which a shared triangular factor pays

@@ -14,7 +14,7 @@ import pandas as pd
 from paretofit.core import InputError, JsonLines, atomic_path, hash_json, one_line, read_json_lines, write_csv
 from paretofit.sweep.cells import PendingFits
 
-ERROR_COLUMNS = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
+ERROR_COLUMNS: list[str] = ["train_energy", "train_force", "test_energy", "test_force", "ref_energy", "ref_force"]
 SWEEP_COLUMNS = [
     *("twojmax", "level", "sampling", "n_train", "repeat", "w_energy", "w_force"),
     *("n_features", "rank", "condition", "solver"),

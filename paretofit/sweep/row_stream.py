@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paretofit.core import Array
 from paretofit.linear.reduction import Part, RowBlock, split_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from paretofit.core import Array
-    from paretofit.sweep.plain_engine import RowSource
+from paretofit.sweep.plain_engine import RowSource
 
 BLOCK_BYTES = 16 << 20
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,10 +19,6 @@ from paretofit.core import CORRUPT_FILE_ERRORS, RowKind, atomic_hdf5, hash_json
 from paretofit.descriptors import write_array
 from paretofit.linear import LeverageScores, Reduction
 from paretofit.linear.reduction import KindMoments, Moments, ResidualFactor, Whitening
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 log = logging.getLogger(__name__)
 

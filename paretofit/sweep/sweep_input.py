@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import FIT_COPIES, Array, InputError, RowKind, hash_array, hash_json
+from paretofit.descriptors import DesignMatrix
 from paretofit.linear import LeverageScores, leverage_scores
-
-if TYPE_CHECKING:
-    from paretofit.descriptors import DesignMatrix
-    from paretofit.sweep.grid import SweepGrid
+from paretofit.sweep.grid import SweepGrid
 
 
 @dataclass(frozen=True)

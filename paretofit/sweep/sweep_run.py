@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
 
 from paretofit.core import available_memory, check_choice, hash_array, require_memory
 from paretofit.execution import RunContext, dump_function, get_active_client
 from paretofit.linear.reduction import CPU, get_device
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits, split_into_tasks
 from paretofit.sweep.fast_engine import FastEngine
+from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import PlainEngine
 from paretofit.sweep.results import FitInputs, FitJournal, PartialResults, Row, build_results_table
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pandas as pd
-
-    from paretofit.sweep.grid import SweepGrid
-    from paretofit.sweep.sweep_input import SweepInput
+from paretofit.sweep.sweep_input import SweepInput
 
 log = logging.getLogger(__name__)
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from paretofit.linear import WeightPath, compute_weight_path
+from paretofit.sweep.fast_engine import FastEngine
+from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import EV_TO_MEV
 from paretofit.sweep.results import ERROR_COLUMNS
-
-if TYPE_CHECKING:
-    from paretofit.sweep.fast_engine import FastEngine
-    from paretofit.sweep.grid import SweepGrid
 
 PATH_COLUMNS = ["twojmax", "level", "weight_ratio", *ERROR_COLUMNS]
 ERROR_TYPES = {"train": "train", "test": "test", "ref": "reference"}  # by the prefix of their columns

@@ -12,16 +12,12 @@ the others, at the floor, hold as many of them as the coverage demands.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError
 from paretofit.linear import split_by_group
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
 
 MIN_RELATIVE_SPREAD = 0.1  # of the median spread
 MIN_CALIBRATION_PAIRS = 3

@@ -7,16 +7,17 @@ memory of the moments does not grow with the data, and rows are read blockwise, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import scipy.linalg
 from scipy.linalg import blas
 from threadpoolctl import threadpool_limits
 
-from paretofit.core import InputError, check_choice
+from paretofit.core import Array, InputError, check_choice
 from paretofit.linear.reduction import (
     GramAccumulator,
     NestedFactor,
@@ -33,11 +34,6 @@ from paretofit.linear.reduction import (
     sum_parts,
 )
 from paretofit.uncertainty.extrapolation import TrainingLeverage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from paretofit.core import Array
 
 MAX_BLOCKS = 100  # of groups that are drawn together; fewer where there are fewer groups
 MEMBERS_PER_BATCH = 8  # whose moments are summed in one product

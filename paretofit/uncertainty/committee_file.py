@@ -6,13 +6,14 @@ atoms, and the factor from which leverages are computed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import h5py
 import numpy as np
 
 from paretofit.core import (
     CORRUPT_FILE_ERRORS,
+    Array,
     InputError,
     RowKind,
     atomic_path,
@@ -22,11 +23,6 @@ from paretofit.core import (
 )
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
 from paretofit.uncertainty.potential_uncertainty import HELD_OUT, TRAIN, CalibrationData, Uncertainty
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from paretofit.core import Array
 
 COMMITTEE_SUFFIX = ".committee.h5"
 FILE_VERSION = 1

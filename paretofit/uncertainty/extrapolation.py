@@ -7,20 +7,15 @@ a row with γ ≤ 1 is a combination of active rows with coefficients of at most
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 from scipy.linalg import blas, lapack
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError
 from paretofit.linear import column_scales, estimate_reciprocal_condition
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from paretofit.core import Array
 
 MAXVOL_TOLERANCE = 1e-3  # rows are exchanged while that makes the determinant larger by more than this share
 MIN_RELATIVE_PIVOT = 1e-10  # of the largest pivot: below, a column depends on others

@@ -5,12 +5,14 @@ Energies are per atom, eV; forces eV/Å; stresses eV/Å³.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from ase import Atoms
 
-from paretofit.core import InputError, RowKind, check_choice, hash_array
+from paretofit.core import Array, InputError, RowKind, check_choice, hash_array
 from paretofit.uncertainty.calibration import (
     CALIBRATIONS,
     ConformalIntervals,
@@ -18,14 +20,7 @@ from paretofit.uncertainty.calibration import (
     disagreement,
     min_calibration_size,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
+from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
 
 GEOMETRY_DECIMALS = 3  # of Å to which positions and cells of the same structure agree
 TRAIN, HELD_OUT = "train", "held out"

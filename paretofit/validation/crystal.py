@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -12,10 +12,8 @@ from ase.filters import FrechetCellFilter
 from ase.neighborlist import neighbor_list
 from ase.optimize import BFGS
 
+from paretofit.core import Array
 from paretofit.validation.quantity import PropertyError, Quantity
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
 
 CRYSTAL_FORCE_TOLERANCE = 1e-3  # eV/Å; of the cell's degrees of freedom as ASE's FrechetCellFilter scales them
 FORCE_TOLERANCE = 0.01  # eV/Å, of large cells and of cells whose positions have little effect

@@ -6,11 +6,12 @@ element's own crystal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from ase import Atom
+from ase import Atom, Atoms
 
 from paretofit.validation.crystal import (
     FORCE_TOLERANCE,
@@ -20,11 +21,6 @@ from paretofit.validation.crystal import (
     repeat_to_length,
 )
 from paretofit.validation.quantity import PropertyError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ase import Atoms
 
 
 @dataclass(frozen=True)

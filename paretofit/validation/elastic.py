@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 
+from paretofit.core import Array
 from paretofit.validation.crystal import CRYSTAL_FORCE_TOLERANCE, relax_positions_if_needed
 from paretofit.validation.quantity import Quantity
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from paretofit.core import Array
 
 STRAIN = 0.005
 MIN_CONSTANT_RATIO = 0.01  # of the largest constant: smaller ones are zero by symmetry, or noise

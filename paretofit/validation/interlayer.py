@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 from ase.data import covalent_radii
 
+from paretofit.core import Array
 from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import PropertyError, Quantity
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from paretofit.core import Array
 
 MIN_GAP_RATIO = 1.3  # times the sum of the facing atoms' covalent radii: no bond crosses a wider gap between planes
 SEPARATED_DISTANCE_A = 12.0  # the layers do not interact

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from ase.data import atomic_masses, atomic_numbers
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from paretofit.core import Array
+from paretofit.core import Array
 
 
 def create_lammps_crystal(

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from ase import Atoms
 from ase.build import make_supercell
+from ase.calculators.calculator import Calculator
 
 from paretofit.core import InputError, get_shared_lammps
 from paretofit.descriptors import transform_to_lammps_frame, translate_lammps_errors
+from paretofit.potentials import MacePotential
 from paretofit.potentials.mace import limit_torch_threads
 from paretofit.validation.lammps_crystal import create_lammps_crystal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ase import Atoms
-    from ase.calculators.calculator import Calculator
-
-    from paretofit.potentials import MacePotential
 
 MIN_ATOMS = 250  # in smaller cells the cost per step that does not depend on the number of atoms matters
 REPETITION_SECONDS = 1.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from ase import Atoms
 
 from paretofit.core import one_line
 from paretofit.potentials import DISPERSION_METHODS
@@ -19,15 +21,9 @@ from paretofit.validation.interlayer import scan_interlayer_distance
 from paretofit.validation.phonon_bands import compute_phonons
 from paretofit.validation.quantity import PropertyError, Quantity
 from paretofit.validation.stability import MdProtocol, run_stability_test
+from paretofit.validation.subject import PotentialSpec
 from paretofit.validation.surfaces import Miller, choose_miller_indices, compute_surface_energy
 from paretofit.validation.volume_scan import BirchMurnaghanCurve, compute_equation_of_state, scale_to_minimum
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from ase import Atoms
-
-    from paretofit.validation.subject import PotentialSpec
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,15 @@ import re
 import warnings
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from ase import Atoms
 
+from paretofit.core import Array
 from paretofit.validation.crystal import compute_repeats
 from paretofit.validation.quantity import Quantity
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
 
 DISPLACEMENT_A = 0.01
 MAX_IMAGINARY_THZ = -0.1  # higher frequencies are noise of the displacements around Γ

@@ -6,8 +6,9 @@ runs potentials that have LAMMPS commands; ASE runs ASE calculators.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,7 @@ from paretofit.descriptors import format_lammps_error, transform_to_lammps_frame
 from paretofit.validation.crystal import attach_calculator, find_overlap_distance
 from paretofit.validation.lammps_crystal import create_lammps_crystal
 from paretofit.validation.quantity import PropertyError, Quantity
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from paretofit.validation.subject import PotentialSpec
+from paretofit.validation.subject import PotentialSpec
 
 MAX_TEMPERATURE_RATIO = 5.0  # to the requested temperature
 LIGHT_MASS_U = 6.0  # lighter atoms need a time step of half a femtosecond

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase.calculators.mixing import SumCalculator
@@ -22,9 +23,6 @@ from paretofit.potentials import (
     read_snap_files,
 )
 from paretofit.potentials.mace import MACE_FILE, read_mace_calculator
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SNAP_SUFFIXES = {".mod", ".snapcoeff", ".snapparam"}
 MASS_TOLERANCE_U = 0.05

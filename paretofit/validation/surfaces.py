@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 from ase.build import surface
 
 from paretofit.validation.crystal import (
@@ -16,9 +16,6 @@ from paretofit.validation.crystal import (
     find_symmetry,
     relax_structure,
 )
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 MIN_SLAB_THICKNESS_A = 12.0
 VACUUM_PER_SIDE_A = 8.0

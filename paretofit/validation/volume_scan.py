@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from ase import units
+from ase import Atoms, units
 from ase.eos import EquationOfState
 from scipy.optimize import minimize_scalar
 
+from paretofit.core import Array
 from paretofit.validation.crystal import FORCE_TOLERANCE, compute_energy, relax_positions_if_needed
 from paretofit.validation.quantity import PropertyError, Quantity
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from paretofit.core import Array
 
 SCAN_RANGE = 0.25  # relative change of the volume, in both directions, of the curve that is drawn
 FIT_RANGE = 0.06  # relative change of the volume, in both directions, of the points that are fitted

@@ -9,33 +9,27 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ase.db
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, output_column_format
 from ase.stress import voigt_6_to_full_3x3_stress
 from ruamel.yaml import YAML
 
-from paretofit.core import InputError, atomic_path, check_choice, write_text
+from paretofit.core import Array, InputError, atomic_path, check_choice, write_text
 from paretofit.dataset.dataset import Dataset
 from paretofit.dataset.io.extract import CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, SECONDS_KEYS
 from paretofit.dataset.io.stored_labels import read_labels
 from paretofit.dataset.io.structure_files import ID_KEYS
-from paretofit.dataset.writer import dump_json
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.dataset.writer import Label
+from paretofit.dataset.writer import Label, dump_json
 
 KEY_PREFIXES = {"plain": "", "mace": "REF_"}
 PARETOFIT_KEYS = {CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY, "Lattice", "Properties", "pbc", "virial", "uid"}

@@ -8,16 +8,12 @@ is variational), and a configuration whose error is many times that of the other
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paretofit.core import list_first
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
-    from paretofit.dataset.labelled import Labels
-    from paretofit.dataset.stored_dataset import StoredDataset
+from paretofit.core import Array, list_first
+from paretofit.dataset.labelled import Labels
+from paretofit.dataset.stored_dataset import StoredDataset
 
 MAX_ENERGY_RISE = 1e-3  # eV/atom; grids and self-consistency leave a few tenths of a meV
 MAX_ENERGY_DEVIATION = 10.0  # robust standard deviations; the largest of 1,048 differences in beryllium data was 5.5

@@ -7,26 +7,20 @@ reference: if it is positive, the energy of the level is too high.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from ase import Atoms
 from scipy.stats import spearmanr
 
-from paretofit.core import InputError
+from paretofit.core import Array, InputError
 from paretofit.dataset.checks import find_first_duplicate
-from paretofit.dataset.labelled import STATUS_CODES
+from paretofit.dataset.labelled import STATUS_CODES, Labels
 from paretofit.dataset.quality.summary import format_setting
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from ase import Atoms
-
-    from paretofit.core import Array
-    from paretofit.dataset.labelled import Labels
-    from paretofit.dataset.stored_dataset import StoredDataset
+from paretofit.dataset.stored_dataset import StoredDataset
 
 CONFIGURATION_COLUMNS = [
     "level", "config_id", "energy", "reference_energy", "energy_error", "force_rmsd", "atoms", "shortest_vector",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -13,17 +14,12 @@ from ase.geometry import minkowski_reduce
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.spatial import cKDTree
 
-from paretofit.core import list_first
+from paretofit.core import Array, list_first
 from paretofit.dataset.checks import MIN_CELL_VECTOR_LENGTH
+from paretofit.dataset.labelled import Labels
 from paretofit.dataset.quality.level_checks import find_level_warnings
 from paretofit.dataset.quality.unit_checks import find_unit_warnings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from paretofit.core import Array
-    from paretofit.dataset.labelled import Labels
-    from paretofit.dataset.stored_dataset import StoredDataset
+from paretofit.dataset.stored_dataset import StoredDataset
 
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å

@@ -8,19 +8,17 @@ negative stress. Each check reports only unambiguous cases, so that levels far f
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from ase import units
 from scipy.stats import spearmanr
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from paretofit.core import Array
-    from paretofit.dataset.labelled import Labels
-    from paretofit.dataset.stored_dataset import StoredDataset
+from paretofit.core import Array
+from paretofit.dataset.labelled import Labels
+from paretofit.dataset.stored_dataset import StoredDataset
 
 T = TypeVar("T")
 

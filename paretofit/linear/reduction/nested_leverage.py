@@ -6,20 +6,16 @@ See `paretofit.linear.reduction` for the equations.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from paretofit.core import Array
 from paretofit.linear.leverage import LeverageScores
 from paretofit.linear.reduction.linalg import CPU, Device, solve_rows, to_numpy
 from paretofit.linear.reduction.moments import NestedFactor
 from paretofit.linear.reduction.reducer import MAX_CONDITION, Reduction
-from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, as_parts, map_blocks
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
-    from paretofit.linear.reduction.streaming import RowBlock
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, RowBlock, as_parts, map_blocks
 
 
 def compute_reduced_leverage(

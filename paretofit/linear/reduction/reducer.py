@@ -12,9 +12,10 @@ them is a map and a reduction, on threads, a GPU, or a cluster.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import lapack
@@ -25,14 +26,18 @@ from paretofit.linear.loo import compute_loo_residuals
 from paretofit.linear.reduction import linalg
 from paretofit.linear.reduction.linalg import CPU, Device, to_numpy
 from paretofit.linear.reduction.moments import Moments, NestedFactor, ResidualFactor
-from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, as_parts, iterate_blocks, sum_parts
+from paretofit.linear.reduction.streaming import (
+    SERIAL_MAPPER,
+    Part,
+    PartMapper,
+    Parts,
+    RowBlock,
+    as_parts,
+    iterate_blocks,
+    sum_parts,
+)
 from paretofit.linear.reduction.whitening import GramAccumulator, Whitening, compute_whitening
 from paretofit.linear.wls import row_weights
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from paretofit.linear.reduction.streaming import Part, RowBlock
 
 MAX_CONDITION = 1e8  # up to this condition number a fit from moments agrees with one from rows to 1e-8
 MAX_REFINABLE_CONDITION = 1e12  # up to this one it does so after refinement with the rows

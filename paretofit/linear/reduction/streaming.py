@@ -14,14 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, pairwise, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-if TYPE_CHECKING:
-    from paretofit.core import Array
-    from paretofit.linear.reduction.linalg import Device
+from paretofit.core import Array
+from paretofit.linear.reduction.linalg import Device
 
 
 class RowBlock(NamedTuple):

@@ -7,9 +7,10 @@ U span the first p columns of X: smaller models stay leading blocks (see `pareto
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.linalg import blas, lapack
@@ -17,12 +18,7 @@ from scipy.linalg import blas, lapack
 from paretofit.core import Array, InputError
 from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
 from paretofit.linear.reduction.linalg import CPU, Device, add_gram, column_squares, solve_rows, to_numpy
-from paretofit.linear.reduction.streaming import SERIAL_MAPPER, ArraySums, Part, PartMapper, sum_parts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from paretofit.linear.reduction.streaming import RowBlock
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, ArraySums, Part, PartMapper, RowBlock, sum_parts
 
 GRAM_SHIFT = 1e-14  # of the scaled Gram's mean diagonal, which is 1
 MAX_SUSPECT_PIVOT = 1e-11  # a pivot (squared sine of the angle to earlier columns) below this may be a dependent column

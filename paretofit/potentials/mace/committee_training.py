@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from paretofit.core import atomic_path
 from paretofit.descriptors import map_structures
+from paretofit.execution import RunContext
 from paretofit.potentials.assessment import fit_environment_grades
-from paretofit.potentials.committee_building import calibrate_committee
+from paretofit.potentials.committee_building import LabelledStructures, calibrate_committee
 from paretofit.potentials.mace.loading import check_mace
 from paretofit.potentials.mace.mace_potential import MacePotential
+from paretofit.potentials.mace.mace_settings import MaceSettings
 from paretofit.potentials.mace.training import train_members
-from paretofit.potentials.mace.training_files import estimate_atomic_energies
+from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_energies
+from paretofit.potentials.mace.training_member import TrainedMember
 from paretofit.uncertainty import Uncertainty
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from paretofit.execution import RunContext
-    from paretofit.potentials.committee_building import LabelledStructures
-    from paretofit.potentials.mace.mace_settings import MaceSettings
-    from paretofit.potentials.mace.training_files import MaceData
-    from paretofit.potentials.mace.training_member import TrainedMember
 
 METHOD = "seeds"  # how the members differ
 TRAINING_FOLDER = "training"  # subdirectory with files that only the training needs

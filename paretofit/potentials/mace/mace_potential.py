@@ -10,21 +10,18 @@ import json
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from paretofit.core import InputError, hash_file, write_text
+from paretofit.core import Array, InputError, hash_file, write_text
 from paretofit.potentials.calculator import CommitteeCalculator
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.mace.loading import compute_results, limit_torch_threads, load_calculator
 from paretofit.potentials.prediction import Prediction, check_elements
 from paretofit.uncertainty import COMMITTEE_SUFFIX, Uncertainty, read_uncertainty, write_committee
-
-if TYPE_CHECKING:
-    from paretofit.core import Array
 
 MACE_FILE, VERSION = "mace.json", 1
 COMMITTEE_FILE = f"mace{COMMITTEE_SUFFIX}"

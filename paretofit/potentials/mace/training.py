@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
 
 from paretofit.core import ExecutionError, hash_file
-from paretofit.execution import get_active_client
+from paretofit.execution import RunContext, get_active_client
 from paretofit.potentials.mace.loading import build_option_arguments
-from paretofit.potentials.mace.mace_settings import OPTION_KEYS
+from paretofit.potentials.mace.mace_settings import OPTION_KEYS, MaceSettings
 from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_energies, write_replay
 from paretofit.potentials.mace.training_member import MAX_ATTEMPTS, MODEL_NAME, MemberTraining, TrainedMember
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from paretofit.execution import RunContext
-    from paretofit.potentials.mace.mace_settings import MaceSettings
 
 POLL_INTERVAL_S = 0.3
 

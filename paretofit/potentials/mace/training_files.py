@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from paretofit.core import InputError, atomic_path
+from paretofit.core import Array, InputError, atomic_path
 from paretofit.dataset.io import read_frames
+from paretofit.potentials.committee_building import LabelledStructures
 from paretofit.potentials.mace.loading import compute_results, load_calculator
+from paretofit.potentials.mace.mace_settings import MaceSettings
 from paretofit.potentials.prediction import StructureLabels
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from paretofit.core import Array
-    from paretofit.potentials.committee_building import LabelledStructures
-    from paretofit.potentials.mace.mace_settings import MaceSettings
 
 VOIGT_TO_TENSOR = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # a 3 × 3 tensor row by row, from ASE's Voigt order
 

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from paretofit.core import (
     InputError,
@@ -29,11 +30,7 @@ from paretofit.core import (
     write_text,
 )
 from paretofit.execution import SINGLE_THREAD_ENV
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from paretofit.potentials.mace.mace_settings import MaceSettings
+from paretofit.potentials.mace.mace_settings import MaceSettings
 
 MAX_RELATIVE_LOSS = 10.0  # of the initial one, above which a network that had been trained before has diverged
 MAX_ATTEMPTS = 2  # for each member

@@ -5,21 +5,18 @@ Errors are in meV/atom, meV/Å and meV/Å³; an iteration has the same colour in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from paretofit.report.figures import style
 from paretofit.report.figures.axes import set_axis_limits
 from paretofit.report.figures.style import UNITS, CannotDrawError
 from paretofit.report.figures.uncertainty_plots import draw_disagreement, has_disagreement
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 PROPERTIES = ("energy", "forces", "stress")
 SETS = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -26,11 +27,6 @@ from paretofit.report.wording import (
     join_items,
     join_sentences,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from matplotlib.axes import Axes
 
 QUESTION = "Are networks better than linear models, and at which cost?"
 ERROR_LABELS = {"ref_force": FORCE_LABEL, "ref_energy": ENERGY_LABEL}

@@ -5,21 +5,18 @@ The tables are those of `paretofit evaluate`: errors, disagreements and interval
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paretofit.report.figures import style
 from paretofit.report.figures.axes import set_axes_limits
 from paretofit.report.figures.style import MIN_RELATIVE_ERROR, CannotDrawError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 LABEL_UNITS = {"energy": "eV/atom", "force": "eV/Å", "stress": "GPa"}
 ERROR_UNITS = {"energy": "meV/atom", "force": "meV/Å", "stress": "GPa"}

@@ -6,17 +6,15 @@ a single structure), and line styles distinguish potentials: the first is solid,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from paretofit.report.figures import style
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 LINE_STYLES = ("-", "--", ":", "-.")
 COLOURS = tuple(style.COLOURS[k] for k in (4, 5, 2, 3, 6, 0, 7, 8, 1))  # dark and distinct colours first

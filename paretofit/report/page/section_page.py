@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from paretofit.report.page.sweep_page import ReportFigure
 from paretofit.report.page.templates import render_template
 from paretofit.report.tables.table_text import format_heading, format_markdown
 from paretofit.report.wording import format_number
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-
-    from paretofit.report.page.sweep_page import ReportFigure
 
 MIN_SHOWN_VALUE = 1e-6  # smaller numbers are shown as zero
 CLOSING = "All numbers are in validation.csv, the curves in tables/, and the settings in validation.json."
