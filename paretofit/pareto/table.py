@@ -16,7 +16,7 @@ from paretofit.core import InputError
 _ADVICE = "a CSV file with a header line is needed"
 _PROBLEMS: dict[type[Exception], str] = {  # the first match counts
     FileNotFoundError: "there is no such file",
-    IsADirectoryError: "the path is a folder",
+    IsADirectoryError: "the path is a directory",
     OSError: "the file cannot be read ({})",
     UnicodeDecodeError: "the file is not UTF-8 text",
     pd.errors.EmptyDataError: "the file is empty",

@@ -156,7 +156,7 @@ def test_stress_rows_take_part():
         ({"kind": ["energy"] * 3}, "for 4 rows"),
         ({"targets": [1.0, np.nan, 1.0, 1.0]}, "targets must be finite; row 1"),
         ({"rows": np.ones((0, 2))}, "shape"),
-        ({"targets": [1.0]}, "one entry for 4 rows"),
+        ({"targets": [1.0]}, "one entry for each of the 4 rows"),
     ],
 )
 def test_wrong_input_to_a_fit(change, message):

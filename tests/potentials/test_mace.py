@@ -711,7 +711,7 @@ class TestAskedWrongly:
         ("mace_section", "message"),
         [
             ({"models": ["huge"]}, "'mace.models.huge.preset': must be 'published', 'medium', 'small' or 'tiny'"),
-            ({"models": [{"preset": "tiny"}]}, "a list holds names of presets"),
+            ({"models": [{"preset": "tiny"}]}, "a list must hold names of presets"),
             ({"models": {"a": {"chanels": 3}}}, "did you mean 'channels'"),
             ({"levels": ["7"]}, "'mace.levels' has '7', which is not a level of this study"),
             ({"sizes": [41]}, "'mace.sizes' has 41, which is not one of the study's 'sizes'"),

@@ -412,7 +412,7 @@ class TestCorruption:
         journal.with_suffix(".parts").touch()
         done = call("run", undisturbed.parent / "study.yaml", "--out", run)
         assert done.returncode == 1
-        assert "move away what stands there" in in_one_sentence(done)
+        assert "move the existing file away" in in_one_sentence(done)
 
 
 class TestKills:

@@ -10,6 +10,7 @@ from ase import Atoms
 from conftest import first_configurations
 
 from paretofit import Dataset, plan
+from paretofit.core import html_tables
 from paretofit.dataset import LevelData, write_dataset
 from paretofit.dataset import dataset_html as html
 from paretofit.study import RunResult, Study, run_study
@@ -106,13 +107,13 @@ def test_names_from_a_dataset_are_escaped(tmp_path):
 
 
 def test_endless_texts_and_lists_are_cut():
-    assert len(html.text("x" * 10_000)) < 300
-    assert html.listing([str(k) for k in range(100)]).count("<li>") == html.SHOWN + 1
-    assert "and 92 more" in html.listing([str(k) for k in range(100)])
+    assert len(html_tables.escape_text("x" * 10_000)) < 300
+    assert html_tables.render_list([str(k) for k in range(100)]).count("<li>") == html_tables.MAX_SHOWN_ITEMS + 1
+    assert "and 92 more" in html_tables.render_list([str(k) for k in range(100)])
 
 
 def test_cells_say_what_is_missing_and_put_numbers_on_the_right():
-    text = html.table(("a",), [(None,), (float("nan"),), (1234567,), (0.123456,), ("word",)])
+    text = html_tables.render_table(("a",), [(None,), (float("nan"),), (1234567,), (0.123456,), ("word",)])
     assert Reader(text).cells == ["a", "–", "–", "1,234,567", "0.1235", "word"]
     assert text.count("text-align:right") == 4
 

@@ -187,7 +187,7 @@ def test_ridge_is_one_more_factor_and_the_report_shows_what_it_changes(tmp_path)
     assert result.results["loo_force"].notna().any()
     assert {"ridge", "overall"} <= set(result.front.columns)
     page = result.report.read_text()
-    assert "What a ridge penalty changes" in page
+    assert "Effect of a ridge penalty" in page
 
 
 def test_a_study_with_few_labels_needs_no_test_set(tmp_path):

@@ -45,7 +45,7 @@ def _find_risen_energies(dataset: StoredDataset, lower: str, upper: str, rise: A
     if None in cutoffs or not cutoffs[0] < cutoffs[1] or settings[0] != settings[1]:
         return []
     meshes = [[record.get("kpts") for record in dataset.label_records(level)] for level in (lower, upper)]
-    is_same_mesh = np.array([mesh is not None and mesh == other for mesh, other in zip(*meshes, strict=True)])
+    is_same_mesh = np.array([mesh is not None and mesh == other for mesh, other in zip(*meshes, strict=True)], bool)
     n_risen = int((is_same_mesh & (rise > MAX_ENERGY_RISE)).sum())
     if not n_risen:
         return []
