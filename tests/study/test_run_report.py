@@ -138,7 +138,7 @@ class TestRebuilding:
         ):
             assert f'id="{name}"' in page, name
             assert (finished.folder / "figures" / f"{name}.png").stat().st_size > 5000
-        for text in ("How far are the labels of the cheaper levels off?", "Which level does a budget favour?"):
+        for text in ("DFT errors of the levels", "Best level by budget"):
             assert text in page
 
 
