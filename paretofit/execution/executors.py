@@ -16,11 +16,8 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from itertools import islice
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import psutil
-from joblib import cpu_count
-from joblib.executor import get_memmapping_executor
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, ShutdownExecutorError
 
 T = TypeVar("T")
@@ -148,25 +145,6 @@ class ProcessExecutor(TaskExecutor):
             return future.result()
         except (BrokenProcessPool, ShutdownExecutorError) as error:
             raise LostTaskError(str(error)) from error
-
-
-@contextmanager
-def open_shared_processes(jobs: int) -> Iterator[TaskExecutor]:
-    """Processes that later calls use again and that map large arrays into memory; with one job, this process."""
-    if jobs == 1 or multiprocessing.current_process().daemon:  # which may not have children
-        yield LocalExecutor()
-        return
-    n_threads, context = str(max(cpu_count() // jobs, 1)), uuid4().hex
-    environment = {name: os.environ.get(name, n_threads) for name in SINGLE_THREAD_ENV}
-    start_pool = partial(get_memmapping_executor, jobs, env=environment, context_id=context)
-    executor = ProcessExecutor(start_pool, 2 * jobs)
-    try:
-        yield executor
-    except BaseException:
-        executor.pool.terminate(kill_workers=True)
-        raise
-    files = executor.pool._temp_folder_manager  # noqa: SLF001  (joblib 1.6 has no public way to remove mapped arrays)
-    files._clean_temporary_resources(context_id=context, force=False)  # noqa: SLF001  (the same)
 
 
 @contextmanager

@@ -1,9 +1,13 @@
 """Tasks in parallel, on processes of this machine or on the active cluster; results do not depend on which."""
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
+
+from joblib import Parallel, delayed
 
 from paretofit.core import ExecutionError, one_line
 from paretofit.execution.cluster import get_active_executor
@@ -11,9 +15,9 @@ from paretofit.execution.dask_executor import DaskExecutor
 from paretofit.execution.executors import (
     LostTaskError,
     TaskExecutor,
+    exit_with_parent,
     get_child_executor,
     open_isolated_processes,
-    open_shared_processes,
     run_ahead,
 )
 
@@ -48,14 +52,44 @@ def parallel_map(
         If a process was killed; on a cluster, if that happened to the same task repeatedly, or its scheduler ended.
     """
     active = get_active_executor()
-    with _translate_errors(), nullcontext(active) if active else open_shared_processes(jobs) as executor:
-        futures = run_ahead(executor, partial(_catch, function), tasks, ordered=ordered, max_pending=pre_dispatch)
-        with closing(futures):
-            for _, future in futures:
-                error, value = executor.get_result(future)
-                if error is not None:
-                    raise error
-                yield value
+    if active:
+        outcomes = _map_on_executor(active, function, tasks, ordered, pre_dispatch)
+    else:
+        outcomes = _map_on_processes(function, tasks, jobs, ordered, pre_dispatch)
+    with _translate_errors(), closing(outcomes):
+        for error, value in outcomes:
+            if error is not None:
+                raise error
+            yield value
+
+
+def _map_on_executor(
+    executor: TaskExecutor, function: Callable[[T], R], tasks: Iterable[T], ordered: bool, pre_dispatch: int | None
+) -> Generator[tuple[Exception | None, Any], None, None]:
+    """Yield the outcomes of tasks on the active cluster."""
+    futures = run_ahead(executor, partial(_catch, function), tasks, ordered=ordered, max_pending=pre_dispatch)
+    with closing(futures):
+        for _, future in futures:
+            yield executor.get_result(future)
+
+
+def _map_on_processes(
+    function: Callable[[T], R], tasks: Iterable[T], jobs: int, ordered: bool, pre_dispatch: int | None
+) -> Generator[tuple[Exception | None, Any], None, None]:
+    """Yield the outcomes of tasks on processes of this machine, which joblib keeps for later calls."""
+    calls = (delayed(_catch_in_process)(os.getpid(), function, task) for task in tasks)
+    parallel = Parallel(
+        n_jobs=jobs,
+        return_as="generator" if ordered else "generator_unordered",
+        pre_dispatch="2*n_jobs" if pre_dispatch is None else pre_dispatch,
+    )
+    yield from parallel(calls)
+
+
+def _catch_in_process(parent_pid: int, function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
+    """Run a task in a process that ends with its parent; return the exception instead of raising it."""
+    exit_with_parent(parent_pid)
+    return _catch(function, task)
 
 
 def run_tasks(
@@ -142,7 +176,7 @@ def _translate_errors() -> Iterator[None]:
     """Explain that a process was killed or a cluster is lost; other errors pass."""
     try:
         yield
-    except LostTaskError as error:
+    except (LostTaskError, BrokenProcessPool) as error:
         raise ExecutionError(
             "a process that had a task was killed, or crashed (memory may be short: use fewer --jobs, or give the "
             "workers of a cluster more); finished work is kept, and the same command resumes"
