@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,7 @@ RESUME_ADVICE = {
     "learn": "the same command resumes",
     "label": "finished labels are kept, and the same command resumes",
 }
+STOP_RETRY_S = 0.01
 RESTART_ADVICE = "earlier files are unchanged; the same command starts again"
 DISK_ADVICE = {
     errno.ENOSPC: "free some space",
@@ -72,10 +74,30 @@ def _advise(ctx: Any) -> str:
 
 
 def catch_sigterm() -> None:
-    """Turn the first SIGTERM into an exception: `timeout` and batch systems send it to a process and to its group."""
+    """Turn the first SIGTERM into an exception: `timeout` and batch systems send it to a process and to its group.
+
+    Python discards an exception raised inside a finalizer or a weak reference's callback; a stop that arrives there is
+    raised again.
+    """
     signal.signal(signal.SIGTERM, _raise_terminated)
+    if getattr(sys.unraisablehook, "func", None) is not _raise_discarded_stop:
+        sys.unraisablehook = partial(_raise_discarded_stop, sys.unraisablehook)
     if getattr(threading.excepthook, "func", None) is not _report_thread_exception:
         threading.excepthook = partial(_report_thread_exception, threading.excepthook)
+
+
+def _raise_discarded_stop(report: Callable[[Any], Any], unraisable: sys.UnraisableHookArgs) -> None:
+    stop = unraisable.exc_value
+    if not isinstance(stop, KeyboardInterrupt):
+        report(unraisable)
+        return
+
+    def raise_stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise type(stop)
+
+    signal.signal(signal.SIGALRM, raise_stop)
+    signal.setitimer(signal.ITIMER_REAL, STOP_RETRY_S)
 
 
 def _report_thread_exception(report: Callable[[Any], Any], arguments: threading.ExceptHookArgs) -> None:

@@ -276,6 +276,29 @@ class TestSignals:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("paretofit ")
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_inside_a_finalizer_whose_exceptions_python_discards(self, number):
+        script = (
+            "import signal, time, typer\n"
+            "from paretofit.cli.stopping import VerbGroup\n"
+            "app = typer.Typer(cls=VerbGroup)\n"
+            "class Signaller:\n"
+            "    def __del__(self):\n"
+            f"        signal.raise_signal({int(number)})\n"
+            "@app.command()\n"
+            "def wait():\n"
+            "    Signaller()\n"
+            "    time.sleep(60)\n"
+            "@app.command()\n"
+            "def other(): ...\n"
+            "app()\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script, "wait"], capture_output=True, text=True, check=False)
+        word, code = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
+        assert done.returncode == code, done.stderr
+        assert done.stderr.startswith(f"paretofit: {word}; ")
+        assert len(done.stderr.splitlines()) == 1
+
     def test_of_a_loop(self, tmp_path):
         (tmp_path / "s.yaml").write_text(LOOP.format(dataset=first_configurations()))
         process = begin("learn", "s.yaml", "--out", "run", "--jobs", 1, cwd=tmp_path)
