@@ -12,8 +12,8 @@ from paretofit.core import Array, InputError, one_line
 T = TypeVar("T")
 
 MIN_CELL_VECTOR_LENGTH = 1e-6  # Å
-MAX_COORDINATE = 1e9  # Å; beyond it, rounding destroys the geometry, and iterations in LAPACK may not end
-MAX_LEVEL_NAME_BYTES = 200  # file names, which contain the name of the level, can have 255 bytes
+MAX_COORDINATE = 1e9  # Å; beyond this limit, rounding destroys the geometry, and LAPACK iterations may not end
+MAX_LEVEL_NAME_BYTES = 200  # file names contain the level name, and most file systems limit them to 255 bytes
 VOIGT_INDICES = [0, 4, 8, 5, 2, 1]  # xx, yy, zz, yz, xz, xy of a flattened 3 x 3 tensor
 
 
@@ -23,11 +23,11 @@ def check_level_name(name: Any) -> None:
     Raises
     ------
     InputError
-        If the name is not text, is blank, ``.`` or ``..``, is longer than 200 bytes, or has a slash or a character that
-        cannot be printed.
+        If the name is not text, is blank, ``.`` or ``..``, is longer than 200 bytes, or contains a slash or an
+        unprintable character.
     """
     text = name if isinstance(name, str) else ""
-    message = f"{abbreviate(name)} cannot name a convergence level: use"
+    message = f"{abbreviate(name)} is not a valid name for a convergence level; use"
     if not text.strip() or "/" in text or text in {".", ".."} or not text.isprintable():
         raise InputError(f"{message} letters, digits, '-', '_' or '.'")
     if len(text.encode()) > MAX_LEVEL_NAME_BYTES:
@@ -35,7 +35,7 @@ def check_level_name(name: Any) -> None:
 
 
 def parse_config_id(value: Any) -> int:
-    """Convert an id to an integer: 7, 7.0 and "7" are the id 7; 1.7 is refused.
+    """Convert an id to an integer; 7, 7.0 and "7" all give 7, whereas 1.7 raises an error.
 
     Raises
     ------
@@ -48,12 +48,12 @@ def parse_config_id(value: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         is_whole = False
     if not is_whole or not -(2**63) <= number < 2**63:
-        raise InputError(f"a configuration's id must be a whole number; got {abbreviate(value)}")
+        raise InputError(f"a configuration id must be a whole number; got {abbreviate(value)}")
     return number
 
 
 def find_first_duplicate(values: Iterable[T]) -> T | None:
-    """Return the first value that repeats an earlier one, or None if all values differ."""
+    """Return the first value that equals an earlier value, or None if all values differ."""
     seen: set[T] = set()
     for value in values:
         if value in seen:
@@ -63,24 +63,24 @@ def find_first_duplicate(values: Iterable[T]) -> T | None:
 
 
 def check_structure(atoms: Atoms, context: str) -> None:
-    """Check that atoms form a valid structure.
+    """Check that a structure has valid elements, positions and cell vectors.
 
     Parameters
     ----------
     atoms : ase.Atoms
     context : str
-        Begins the error message: "configuration 7".
+        Prefix of the error message, such as "configuration 7".
 
     Raises
     ------
     InputError
-        If there are no atoms, an atomic number belongs to no element, positions or cell vectors are not finite or
-        exceed 1e9 Å, or a cell vector is shorter than 1e-6 Å but not zero.
+        If there are no atoms, an atomic number is invalid, positions or cell vectors are not finite or exceed 1e9 Å,
+        or a cell vector is shorter than 1e-6 Å but not zero.
     """
     if len(atoms) == 0:
         raise InputError(f"{context} has no atoms")
     if atoms.numbers.min() < 0 or atoms.numbers.max() >= len(chemical_symbols):
-        raise InputError(f"{context} has atomic numbers of no element; they must be 1 to {len(chemical_symbols) - 1}")
+        raise InputError(f"{context} has invalid atomic numbers; they must be 1 to {len(chemical_symbols) - 1}")
     cell = np.array(atoms.cell[:])
     values = np.concatenate([atoms.positions.ravel(), cell.ravel()])
     if not np.isfinite(values).all():
@@ -90,20 +90,20 @@ def check_structure(atoms: Atoms, context: str) -> None:
     lengths = np.linalg.norm(cell, axis=1)
     if (cell.any(axis=1) & (lengths < MIN_CELL_VECTOR_LENGTH)).any():
         limit = f"shorter than {MIN_CELL_VECTOR_LENGTH:g} Å"
-        raise InputError(f"{context} has a cell vector {limit}; give its length in Å, or zeros for no vector")
+        raise InputError(f"{context} has a cell vector {limit}; specify it in Å, or as zeros if there is no vector")
 
 
 def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
-    """Convert anything array-like to float64; None becomes NaN.
+    """Convert an array-like value to float64; None becomes NaN.
 
     Parameters
     ----------
-    value
-        Text and complex numbers are refused.
-    name
-        Begins the error message: "targets of level 'a'".
-    shape
-        Required shape; by default any.
+    value : array-like
+        Real numbers; text and complex numbers raise an error.
+    name : str
+        Description of the value for the error message, such as "targets of level 'a'".
+    shape : tuple of int, optional
+        Required shape; any shape is accepted by default.
 
     Raises
     ------
@@ -126,15 +126,15 @@ def as_float_array(value: Any, name: str, shape: tuple[int, ...] | None = None) 
 
 
 def convert_to_voigt(tensor: Array, context: str, tolerance: float) -> Array:
-    """Convert a symmetric tensor, (3, 3), to ``(6,)`` in ASE's Voigt order; NaN stays NaN.
+    """Convert a symmetric ``(3, 3)`` tensor to ``(6,)`` in ASE's Voigt order; NaN stays NaN.
 
     Parameters
     ----------
     tensor : (3, 3) float64
     context : str
-        Begins the error message.
+        Prefix of the error message.
     tolerance : float
-        Maximum difference from the transposed tensor, relative to the largest component.
+        Maximum difference between the tensor and its transpose, relative to the largest component.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The dataset as users see it: the stored dataset with a summary for notebooks."""
+"""Public dataset class: the stored dataset with an HTML summary for notebooks."""
 
 from paretofit.dataset.dataset_html import render_dataset
 from paretofit.dataset.stored_dataset import StoredDataset
@@ -10,7 +10,7 @@ class Dataset(StoredDataset):
     Parameters
     ----------
     path : path-like
-        An HDF5 file that `write_dataset` wrote.
+        An HDF5 file written by `write_dataset`.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """HTML summary of a dataset for notebooks.
 
-It must appear at once, so that geometries and labels are checked only in small datasets. All text from the file is
-escaped.
+The summary must appear immediately, so geometries and labels are checked only in small datasets. All text from the
+file is escaped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def render_dataset(dataset: StoredDataset) -> str:
     Returns
     -------
     str
-        HTML; for a dataset that cannot be read (closed, corrupt) the error message.
+        HTML of the tables, or of the error message if the dataset cannot be read (closed or corrupt).
     """
     try:
         return _render_summary(dataset)
@@ -57,8 +57,8 @@ def _render_summary(dataset: StoredDataset) -> str:
 
 def _render_levels(dataset: StoredDataset) -> str:
     if not dataset.levels:
-        return "<p>no convergence levels: nothing is labelled yet</p>"
-    columns: dict[str, list[Any]] = {}  # settings that fit into a cell
+        return "<p>no convergence levels: no configuration is labelled yet</p>"
+    columns: dict[str, list[Any]] = {}  # only scalar settings, which fit into a table cell
     for k, level in enumerate(dataset.levels):
         for key, value in dataset.settings(level).items():
             if not isinstance(value, dict | list):

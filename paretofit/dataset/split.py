@@ -1,7 +1,7 @@
 """Train/test splits that keep groups of related configurations together.
 
-Frames of one trajectory and children of one parent resemble each other: with one in the training set and another in
-the test set, the test error would be too low.
+Frames of one trajectory and children of one parent are similar: the test error would be too low if one of them were in
+the training set and another in the test set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ class Split:
     Attributes
     ----------
     train, test : (n_train,), (n_test,) int64
-        Positions of the configurations, ascending.
+        Positions of the configurations, in ascending order.
     groups : (n,) int64
-        Group of each configuration.
+        Group number of each configuration.
     """
 
     train: Array
@@ -33,15 +33,16 @@ class Split:
 
 
 def assign_groups(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Array:
-    """Assign configurations to groups: those that a chain of shared keys links are in one group.
+    """Assign configurations to groups; configurations that are linked directly or through others form one group.
 
     Parameters
     ----------
     ids : (n,) int
     records : sequence of mapping
-        Metadata of each configuration. Configurations with the same value of one of `keys` are linked; if ``parent``
-        is one of the keys, a configuration is also linked to the configuration with the id ``parent``.
+        Metadata of each configuration.
     keys : sequence of str
+        Configurations with the same value of one of these keys are linked. If ``parent`` is one of the keys, a
+        configuration is also linked to the configuration whose id is its ``parent``.
 
     Returns
     -------
@@ -68,21 +69,21 @@ def assign_groups(ids: Sequence[int] | Array, records: Sequence[Mapping[str, Any
 def split_configurations(groups: Array, train_fraction: float, seed: int) -> Split:
     """Split configurations at random into a training and a test set of whole groups.
 
-    Groups are visited in random order, and join the training set if that brings its size closer to
-    ``train_fraction * n``; the others form the test set.
+    Groups are visited in random order. A group joins the training set if this brings the size of the set closer to
+    ``train_fraction * n``; the other groups form the test set.
 
     Parameters
     ----------
     groups : (n,) int64
         From `assign_groups`.
     train_fraction : float
-        Above 0; 1 leaves the test set empty.
+        Fraction of configurations in the training set, above 0; with 1, the test set is empty.
     seed : int
 
     Raises
     ------
     InputError
-        If the training or the test set would be empty.
+        If the training set or, with a fraction below 1, the test set would be empty.
     """
     n = len(groups)
     if train_fraction == 1:
@@ -105,7 +106,7 @@ def split_configurations(groups: Array, train_fraction: float, seed: int) -> Spl
             "if children of one parent may be in both sets, write 'split: {group_by: [family]}', or [trajectory], "
             "or [] if neither is recorded"
             if largest > n / 2 and n > 1
-            else "change it, or add configurations"
+            else "change the fraction, or add configurations"
         )
         groups_text = f"{n} configurations in {len(group_members)} groups, the largest with {largest}"
         problem = "leaves the training or the test set empty"

@@ -1,8 +1,8 @@
 """Read-only access to the dataset file: configurations and their labels at several convergence levels.
 
-The atoms of all configurations are concatenated; configuration k has the atoms ``offsets[k]:offsets[k + 1]``. Data are
-read in chunks of consecutive configurations, so that memory does not grow with the file. Cell vectors are rows (ASE's
-convention). `paretofit.dataset.writer` writes the file.
+The atoms of all configurations are concatenated; configuration k has the atoms ``offsets[k]:offsets[k + 1]``.
+Structures are read in chunks of consecutive configurations, so that memory use does not grow with the size of the file.
+Cell vectors are rows (ASE's convention). `paretofit.dataset.writer` writes the file.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from paretofit.dataset.labelled import STATUS_CODES, Labels
 SCHEMA_VERSION = 1
 STORED_UNITS = {"length": "angstrom", "energy": "eV", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
 MAX_CHUNK_CONFIGURATIONS = 512
-INTEGER_KINDS, REAL_KINDS, TEXT_KINDS = "biu", "fiu", "OS"  # accepted kinds of numpy types
-COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # type kinds and row shape of each array
+INTEGER_KINDS, REAL_KINDS, TEXT_KINDS = "biu", "fiu", "OS"  # accepted values of numpy's dtype.kind
+COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {  # accepted dtype kinds and shape of a row of each array
     **dict.fromkeys(("numbers", "offsets", "id", "status"), (INTEGER_KINDS, ())),
     **dict.fromkeys(("energy", "seconds"), (REAL_KINDS, ())),
     **dict.fromkeys(("positions", "forces"), (REAL_KINDS, (3,))),
@@ -64,7 +64,7 @@ class StoredDataset:
             problem = f"its schema_version must be a whole number; got {abbreviate(version)}"
             raise InputError(f"{self.path}: {problem}; restore the file from a copy or import it again")
         if version > SCHEMA_VERSION:
-            limit = f"newer than {SCHEMA_VERSION}, the newest that this paretofit reads"
+            limit = f"but this version of paretofit reads at most {SCHEMA_VERSION}"
             raise InputError(f"{self.path} has schema version {version}, {limit}; update paretofit")
         self._offsets = self._read("configurations/offsets", slice(None)).astype(np.int64)
         self._ids = self._read("configurations/id", slice(None)).astype(np.int64)
@@ -83,7 +83,7 @@ class StoredDataset:
                 raise self._create_corruption_error("levels", error) from error
 
     def close(self) -> None:
-        """Close the file, also for all selections from it."""
+        """Close the file, which also closes all selections from it."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -109,12 +109,14 @@ class StoredDataset:
     def __getitem__(self, k: slice) -> Self: ...
 
     def __getitem__(self, k: int | slice) -> Atoms | Self:
-        """Return configuration `k` (a position, not an id) as ASE atoms, or a view of a slice."""
+        """Return the configuration at position `k` (not with id `k`) as ASE atoms, or a view of a slice."""
         if isinstance(k, slice):
             return self.select(np.arange(len(self))[k])
         position = operator.index(k)
         if not -len(self) <= position < len(self):
-            raise IndexError(f"{self.path}: there is no configuration number {position}; it has {len(self)}")
+            raise IndexError(
+                f"{self.path} has no configuration at position {position}; it has {len(self)} configurations"
+            )
         return next(self._read_atoms(self._index[[position]]))
 
     @property
@@ -137,12 +139,12 @@ class StoredDataset:
         ]
 
     def select(self, positions: Sequence[int] | Array) -> Self:
-        """Return a view of configurations, selected by position in any order, or by boolean mask.
+        """Return a view of the configurations at the given positions, in this order, or of a boolean mask.
 
         Raises
         ------
         InputError
-            If a position is outside the dataset or not a whole number, or a mask has another length.
+            If a position is outside the dataset or not a whole number, or the mask has a different length.
         """
         indices = np.asarray(positions)
         if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "biu"):
@@ -158,7 +160,7 @@ class StoredDataset:
         return view
 
     def select_ids(self, ids: Sequence[int] | Array) -> Self:
-        """Return a view of the configurations with these ids, in this order.
+        """Return a view of the configurations with the given ids, in this order.
 
         Raises
         ------
@@ -187,7 +189,7 @@ class StoredDataset:
 
         status = read_column("status", np.empty(0, np.int8))
         if not set(np.unique(status)) <= set(STATUS_CODES.values()):
-            raise self._create_corruption_error(f"levels/{level}/status", f"it must be one of {STATUS_CODES}")
+            raise self._create_corruption_error(f"levels/{level}/status", f"values must be among {STATUS_CODES}")
         return Labels(
             energy=read_column("energy", np.empty(0)),
             forces=read_column("forces", np.empty((0, 3)), self._get_atom_window),
@@ -211,19 +213,25 @@ class StoredDataset:
         return [self._parse_record(text or "{}", name) for text in texts]
 
     def settings(self, level: str) -> dict[str, Any]:
-        """Return the settings of the calculations at a level."""
+        """Return the settings of the calculations at a level.
+
+        Raises
+        ------
+        InputError
+            If the dataset lacks the level.
+        """
         self._check_level(level)
         return {key: _decode(value) for key, value in self._read_attributes(f"levels/{level}").items()}
 
     def hash_structures(self) -> str:
-        """Return the SHA-256 digest of the ids and geometries of this selection, independent of the labels."""
+        """Return the SHA-256 digest of the ids and geometries of this selection, but not of its labels."""
         vectors = ([atoms.numbers, atoms.pbc, atoms.cell[:].ravel(), atoms.positions.ravel()] for atoms in self)
         return hash_json([self.ids.tolist(), [hash_array(np.concatenate(parts)) for parts in vectors]])
 
     def _check_level(self, level: str) -> None:
         if level not in self.levels:
-            known = (", ".join(self.levels) or "none") + suggest_match(level, self.levels)
-            raise InputError(f"{self.path} has no convergence level '{level}'; it has {known}")
+            available = (", ".join(self.levels) or "none") + suggest_match(level, self.levels)
+            raise InputError(f"{self.path} has no convergence level '{level}'; available: {available}")
 
     def _get_atom_window(self, run: Array) -> slice:
         return slice(int(self._offsets[run[0]]), int(self._offsets[run[-1] + 1]))
@@ -282,7 +290,7 @@ def _open_file(path: Path) -> h5py.File:
 
 
 def _split_into_runs(positions: Array) -> Iterator[Array]:
-    """Split positions into runs of at most `MAX_CHUNK_CONFIGURATIONS` consecutive positions, in the same order."""
+    """Split positions, in their order, into runs of at most `MAX_CHUNK_CONFIGURATIONS` consecutive positions."""
     start = 0
     for k in range(1, len(positions) + 1):
         if k == len(positions) or positions[k] != positions[k - 1] + 1 or k - start == MAX_CHUNK_CONFIGURATIONS:
@@ -295,7 +303,7 @@ def _get_window(run: Array) -> slice:
 
 
 def _decode(value: Any) -> Any:
-    """Undo `writer._encode`, which stores lists, mappings and None as JSON text."""
+    """Convert an HDF5 attribute to a setting; lists, mappings and None were stored as JSON text by the writer."""
     if isinstance(value, str) and (value[:1] in "[{" or value == "null"):
         try:
             return json.loads(value)

@@ -36,7 +36,7 @@ class LevelData:
         eV/Å), ``stress`` ((6,), eV/Å³, ASE's Voigt order and sign), ``seconds``, ``status`` and ``info`` (a JSON
         object).
     settings : mapping
-        Settings of the calculations: cutoff, k-point spacing, smearing, ...
+        Settings of the calculations, such as the cutoff, k-point spacing and smearing.
     """
 
     labels: list[Label | None]
@@ -54,24 +54,24 @@ def write_dataset(
     Parameters
     ----------
     path : path-like
-        An existing file is replaced.
+        The dataset file; an existing file is replaced.
     configurations : sequence of ase.Atoms
         Their ``info`` is stored as JSON; labels are taken from `levels` only.
     levels : mapping of str to LevelData
-        In order of cost, ending with the reference.
+        Levels in order of cost, ending with the reference.
     ids : sequence of int, optional
-        Unique; by default 0, 1, 2, ...
+        Unique ids of the configurations; by default 0, 1, 2, ...
 
     Raises
     ------
     InputError
-        If there are no configurations, ids repeat or are not whole numbers, the name of a level is invalid, labels do
-        not match the configurations in number or shape or are not numbers, or the file cannot be written.
+        If there are no configurations, ids are repeated or are not whole numbers, the name of a level is invalid, the
+        labels do not match the configurations in number or shape or are not numeric, or the file cannot be written.
     """
     config_ids = list(range(len(configurations))) if ids is None else [parse_config_id(value) for value in ids]
     _check_input(configurations, levels, config_ids)
     with atomic_hdf5(path) as (file, _):
-        from paretofit import __version__  # noqa: PLC0415  (the package's __init__ is still loading)
+        from paretofit import __version__  # noqa: PLC0415  (the package's __init__ may still be loading)
 
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["creator"] = f"paretofit {__version__}"
@@ -88,9 +88,9 @@ def write_dataset(
 def _check_input(configurations: Sequence[Atoms], levels: Mapping[str, LevelData], ids: list[int]) -> None:
     if not configurations:
         raise InputError("a dataset needs at least one configuration; got none")
-    repeated = find_first_duplicate(ids)
-    if repeated is not None:
-        raise InputError(f"configuration ids must be unique; {repeated} appears more than once")
+    duplicate_id = find_first_duplicate(ids)
+    if duplicate_id is not None:
+        raise InputError(f"configuration ids must be unique; {duplicate_id} appears more than once")
     if len(ids) != len(configurations):
         raise InputError(f"{len(configurations)} configurations need as many ids; got {len(ids)}")
     for atoms, config_id in zip(configurations, ids, strict=True):
@@ -152,16 +152,16 @@ def _write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
 
 
 def _encode(value: Any) -> Any:
-    """Convert values that are no scalars, which HDF5 attributes cannot hold, to JSON text."""
+    """Convert lists, mappings and None, which HDF5 attributes cannot store, to JSON text."""
     return value if isinstance(value, str | int | float | bool) else dump_json(value)
 
 
 def dump_json(value: Any) -> str:
-    """Convert values of ASE's ``info``, also numpy scalars and arrays, to JSON text."""
+    """Convert values of ASE's ``info``, including numpy scalars and arrays, to JSON text."""
     try:
         return json.dumps(value, default=_convert_to_plain, sort_keys=True)
     except (TypeError, ValueError) as error:  # keys that cannot be sorted, or a value that contains itself
-        raise InputError(f"{abbreviate(value)} cannot be stored as JSON: {error}; use text for keys") from error
+        raise InputError(f"{abbreviate(value)} cannot be stored as JSON: {error}; use only text as keys") from error
 
 
 def _convert_to_plain(value: Any) -> Any:

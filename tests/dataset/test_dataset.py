@@ -284,7 +284,7 @@ def test_what_does_not_fit_together_in_a_file_is_damage(tmp_path, small_dataset)
 
 def test_positions_and_slices(beryllium):
     assert beryllium[-1].info["config_id"] == beryllium.ids[-1]
-    with pytest.raises(IndexError, match=r"beryllium\.h5: there is no configuration number 500; it has 197"):
+    with pytest.raises(IndexError, match=r"beryllium\.h5 has no configuration at position 500; it has 197"):
         beryllium[500]
     assert beryllium[0:3].ids.tolist() == beryllium.ids[:3].tolist()
     assert beryllium[::-50].ids.tolist() == beryllium.ids[::-50].tolist()
@@ -306,7 +306,7 @@ def test_a_failed_label_is_not_complete(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "  ", ".", "..", "a/b", "a\0", "a\nb", 3])
 def test_names_that_no_level_can_have(tmp_path, name):
-    with pytest.raises(InputError, match="cannot name a convergence level"):
+    with pytest.raises(InputError, match="is not a valid name for a convergence level"):
         write_dataset(tmp_path / "d.h5", [Atoms("Be")], {name: LevelData([None])})
     assert not list(tmp_path.iterdir())
 

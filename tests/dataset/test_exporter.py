@@ -151,7 +151,7 @@ def test_what_cannot_be_exported(small_dataset, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         export_dataset(small_dataset, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match=r"small\.h5 is a file; name a directory"):
+    with pytest.raises(InputError, match=r"small\.h5 is a file; choose a directory"):
         export_dataset(small_dataset, small_dataset)
 
 

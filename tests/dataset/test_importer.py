@@ -79,7 +79,7 @@ def test_another_geometry_under_the_same_id_is_refused(tmp_path):
     moved[2].positions[1, 1] += 0.01
     moved[2].calc.atoms = moved[2].copy()
     paths = {"a": write(tmp_path / "a.xyz", frames()), "b": write(tmp_path / "b.xyz", moved)}
-    with pytest.raises(InputError, match=r"b\.xyz: structure 2 \(configuration 102\) has another geometry"):
+    with pytest.raises(InputError, match=r"b\.xyz: structure 2 \(configuration 102\) differs in geometry"):
         import_dataset(tmp_path / "d.h5", paths)
     assert not (tmp_path / "d.h5").exists()
 
@@ -166,20 +166,20 @@ def prefixed(path, **changes):
     [
         ({"low_energy": "abc"}, {}, r"all\.xyz: structure 0 \(configuration 7\): 'low_energy' must be a real number"),
         ({"high_seconds": "abc"}, {}, r"\(configuration 7\): 'high_seconds' must be a real number; got 'abc'"),
-        ({"high_seconds": -1.0}, {}, r"'high_seconds' must be a cost in seconds, at least 0; got -1"),
+        ({"high_seconds": -1.0}, {}, r"'high_seconds' must be a cost of at least 0 seconds; got -1"),
         ({"low_stress": np.zeros(5)}, {}, r"\(configuration 7\): 'low_stress' must be 6 numbers .* got 5"),
         ({"low_forces": np.zeros((2, 2))}, {}, r"'low_forces' must have the shape \(2, 3\)"),
         (
             {},
             {"energy_key": "{lvl}_e"},
-            r"the key of the energy, '\{lvl\}_e', cannot be used: the only placeholder is '\{level\}'",
+            r"the energy key '\{lvl\}_e' is invalid: '\{level\}' is the only",
         ),
-        ({}, {"forces_key": "{level"}, r"the key of the forces, '\{level', cannot be used"),
-        ({}, {"energy_key": "low_energy"}, r"'low_energy', must contain '\{level\}'"),
-        ({}, {"seconds_key": "time"}, r"the key of the seconds, 'time', must contain '\{level\}'"),
-        ({}, {"seconds_key": "{level}_foo"}, "no labelled structure has the key '{level}_foo' of the cost"),
-        ({}, {"levels": ["low", "low"]}, "a level is named twice"),
-        ({"config_id": 1.5}, {}, r"all\.xyz, key 'config_id': a configuration's id must be a whole number; got .*1\.5"),
+        ({}, {"forces_key": "{level"}, r"the forces key '\{level' is invalid"),
+        ({}, {"energy_key": "low_energy"}, r"'low_energy' must contain '\{level\}'"),
+        ({}, {"seconds_key": "time"}, r"the seconds key 'time' must contain '\{level\}'"),
+        ({}, {"seconds_key": "{level}_foo"}, "no labelled structure has the cost key '{level}_foo'"),
+        ({}, {"levels": ["low", "low"]}, "a level is repeated"),
+        ({"config_id": 1.5}, {}, r"all\.xyz, key 'config_id': a configuration id must be a whole number; got .*1\.5"),
     ],
 )
 def test_labels_under_keys_that_are_no_labels(tmp_path, changes, keys, message):
@@ -198,8 +198,8 @@ def test_labels_under_keys_that_are_no_labels(tmp_path, changes, keys, message):
             None,
             r"a\.xyz: structure 1 \(configuration 101\): 'cpu_seconds' must be a real number",
         ),
-        ({"cpu_seconds": -2.0}, None, "'cpu_seconds' must be a cost in seconds, at least 0; got -2"),
-        ({}, "foo", "no labelled structure has the key 'foo' of the cost"),
+        ({"cpu_seconds": -2.0}, None, "'cpu_seconds' must be a cost of at least 0 seconds; got -2"),
+        ({}, "foo", "no labelled structure has the cost key 'foo'"),
     ],
 )
 def test_costs_that_are_no_costs(tmp_path, info, key, message):
@@ -238,7 +238,7 @@ def test_atoms_may_be_wrapped_or_shifted_by_lattice_vectors(tmp_path):
     # Plane-wave codes call a slab in its box periodic, and turn left-handed cells round.
     assert import_dataset(tmp_path / "d.h5", with_shift([0, 0, 0], pbc=True)).n_configurations == 1
     for different in (with_shift([0, 0, 1]), with_shift([0.5, 0, 0]), with_shift([0, 0, 0], pbc=[True, False, False])):
-        with pytest.raises(InputError, match="has another geometry"):
+        with pytest.raises(InputError, match="differs in geometry"):
             import_dataset(tmp_path / "d.h5", different)
 
 
@@ -327,14 +327,14 @@ def test_structures_that_no_other_file_has_are_counted_or_refused(tmp_path):
     moved[1].positions[1, 1] += 0.01
     moved[1].calc.atoms = moved[1].copy()
     paths = {"a": write(tmp_path / "a.xyz", frames(ids=False)), "b": write(tmp_path / "b.xyz", moved)}
-    with pytest.raises(InputError, match=r"b\.xyz: structure 1 has another geometry than every structure of"):
+    with pytest.raises(InputError, match=r"b\.xyz: structure 1 differs in geometry from every structure of"):
         import_dataset(tmp_path / "d.h5", paths)
     summary = import_dataset(tmp_path / "d.h5", paths, match_by="geometry")
     assert summary.n_configurations == 5
-    assert summary.notes[1].endswith("b.xyz: 1 of 4 structures are in no earlier file")
+    assert summary.notes[1].endswith("b.xyz: 1 of 4 structures are not in an earlier file")
     assert summary.missing_ids == {"a": [4], "b": [1]}
     paths["b"] = write(tmp_path / "b.xyz", moved[1:2])
-    with pytest.raises(InputError, match=r"b\.xyz: no structure has the geometry of one in"):
+    with pytest.raises(InputError, match=r"b\.xyz: no structure has the same geometry as"):
         import_dataset(tmp_path / "d.h5", paths)
 
 
@@ -385,7 +385,8 @@ def test_adding_refuses_what_contradicts(tmp_path):
     content = path.read_bytes()
     other = {"high": write(tmp_path / "other.xyz", frames(shift=1.5))}
     with pytest.raises(
-        InputError, match=r"other\.xyz: structure 0 \(configuration 100\): its energy differs by 0\.5 from"
+        InputError,
+        match=r"other\.xyz: structure 0 \(configuration 100\): its energy at level 'high' differs by 0\.5 from",
     ):
         import_dataset(path, other, append=True)
     same = {"high": write(tmp_path / "same.xyz", frames(shift=1))}
@@ -394,7 +395,7 @@ def test_adding_refuses_what_contradicts(tmp_path):
     with pytest.raises(InputError, match="no dataset at"):
         import_dataset(tmp_path / "none.h5", same, append=True)
     with pytest.raises(
-        InputError, match=r"the order must name each level once \(low, high\); got high, lo; did you mean"
+        InputError, match=r"the order must list each level once \(low, high\); got high, lo; did you mean"
     ):
         import_dataset(path, same, append=True, level_order=["high", "lo"])
     assert path.read_bytes() == content

@@ -66,7 +66,7 @@ def test_what_is_unfinished_or_not_converged_is_said(tmp_path):
     with Dataset(tmp_path / "d.h5") as data:
         assert data.info_records[0]["scf_converged"] is False
     for text in (HEADER, outcar()[: len(HEADER) + 200]):
-        with pytest.raises(InputError, match="OUTCAR is unfinished or corrupt: it holds no complete energy"):
+        with pytest.raises(InputError, match="OUTCAR is unfinished or corrupt: it contains no complete energy"):
             import_dataset(tmp_path / "d.h5", {"a": save(path, text)})
     xml = save(
         tmp_path / "vasprun.xml", VASPRUN[: VASPRUN.index('<energy><i name="e_fr_energy">-7.5</i><i name="e_wo')]
@@ -145,7 +145,7 @@ def test_fitsnap_units_are_converted(tmp_path, style, value, quantity, factor):
         (fitsnap(Stress=[[1, 2, 0], [0, 1, 0], [0, 0, 1]]), "'Stress' must be a symmetric 3 x 3 tensor"),
         (fitsnap(Energy="low"), "'Energy' must be a real number"),
         (fitsnap()[:200], "is not complete JSON"),
-        ('{"Dataset": {"Data": []}}', "holds no structures"),
+        ('{"Dataset": {"Data": []}}', "contains no structures"),
         ('{"Dataset": {"Data": [{"Energy": 1}]}}', "has no 'Lattice'"),
         ("", "is not complete JSON"),
         ('{"a": 1}', "cannot be read by ASE"),
@@ -180,8 +180,8 @@ def test_a_fitsnap_tree_survives_a_bad_file(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "holds no structures"),
-        ({"a/notes.txt": "x"}, "holds no structures"),
+        ({}, "contains no structures"),
+        ({"a/notes.txt": "x"}, "contains no structures"),
         (
             {"a/1.json": fitsnap()[:50], "a/2.json": "{}"},
             r"none of the 2 files in .* can be read; first error: .*1\.json",
@@ -249,7 +249,9 @@ def test_labels_under_mace_style_keys(tmp_path, prefix):
     """REF_ and its like are found and said; others must be named, one key being enough."""
     path = keyed(tmp_path / "m.xyz", prefix)
     if prefix == "my_":
-        with pytest.raises(InputError, match="no structure has an energy or forces; it has my_energy, my_forces"):
+        with pytest.raises(
+            InputError, match="no structure has an energy or forces; keys in the file: my_energy, my_forces"
+        ):
             import_dataset(tmp_path / "d.h5", {"a": path})
     for options in ({"energy_key": f"{prefix}energy"}, {} if prefix != "my_" else {"energy_key": "{level}_energy"}):
         summary = import_dataset(tmp_path / "d.h5", {"my": path}, **options)
@@ -270,7 +272,9 @@ def test_named_keys_come_before_results_and_unknown_ones_are_refused(tmp_path):
     import_dataset(tmp_path / "d.h5", {"a": path}, energy_key="REF_energy")
     with Dataset(tmp_path / "d.h5") as data:
         assert data.labels("a").energy.tolist() == [-1.0, -2.0, -3.0]
-    with pytest.raises(InputError, match=r"m\.xyz: no structure has the key 'REF_enrgy' .* did you mean 'REF_energy'"):
+    with pytest.raises(
+        InputError, match=r"m\.xyz: no structure has the energy key 'REF_enrgy'.* did you mean 'REF_energy'"
+    ):
         import_dataset(tmp_path / "d.h5", {"a": path}, energy_key="REF_enrgy")
-    with pytest.raises(InputError, match=r"no structure has the key 'T' of the stress; the keys are"):
+    with pytest.raises(InputError, match=r"no structure has the stress key 'T'; the keys are"):
         import_dataset(tmp_path / "d.h5", {"a": path}, stress_key="T")

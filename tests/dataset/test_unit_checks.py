@@ -107,7 +107,7 @@ def curve(path, energy=1.0, stress=1.0):
         ({"stress": 1 / units.GPa}, "as if the stresses were in GPa instead of eV/Å³"),
         ({"stress": 1 / KBAR}, "in kbar instead of eV/Å³"),
         ({"stress": -1 / KBAR}, "in kbar instead of eV/Å³, and the stresses have the opposite of ASE's sign"),
-        ({"stress": 1e-3}, "the stresses were kbar taken for bar"),
+        ({"stress": 1e-3}, "stresses in kbar had been converted as if they were in bar"),
         ({"stress": -1}, "the opposite of ASE's sign"),
         ({"energy": 1 / units.Hartree}, "the energies were in hartree instead of eV"),
     ],
@@ -136,4 +136,4 @@ def test_published_data(shared_data, tmp_path):
     assert right.warnings == []
     wrong = import_dataset(tmp_path / "be.h5", {"dft": shared_data / "fitsnap_be_json"})
     assert len(wrong.warnings) == 1
-    assert "kbar taken for bar" in wrong.warnings[0]
+    assert "stresses in kbar had been converted" in wrong.warnings[0]

@@ -287,7 +287,10 @@ def test_two_elements_through_a_dataset(tmp_path):
         ({"column_levels": ["0", "1"]}, "column_levels must be real numbers"),
         ({"column_names": "ab"}, "column_names must be a list"),
         ({"column_names": ["a", "b\0"]}, "NUL"),
-        *(({"targets": {name: [1, 2]}}, "cannot name a convergence level") for name in (".", "a/b", "a\0", "  ", "")),
+        *(
+            ({"targets": {name: [1, 2]}}, "is not a valid name for a convergence level")
+            for name in (".", "a/b", "a\0", "  ", "")
+        ),
     ],
 )
 def test_arrays_that_are_no_design_are_refused_in_one_sentence(change, message):

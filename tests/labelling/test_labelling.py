@@ -449,7 +449,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
         ("subsets: {6: {max_atom: 2}}", "unknown key 'labelling.subsets.6.max_atom'; did you mean 'max_atoms'"),
         ("smearing: {width_ev: -0.1}", "width_ev': must be greater than 0"),
         ("structures: [nowhere.extxyz]", "no file at .*nowhere.extxyz"),
-        ("ladder: [{name: a/b}]", "'a/b' cannot name a convergence level"),
+        ("ladder: [{name: a/b}]", "'a/b' is not a valid name for a convergence level"),
         ("ladder: [{name: a}, {name: b}]", "levels 'a' and 'b' have identical settings"),
         ("engine: gpaw, ladder: [{name: a, cutoff_ev: 300}]", "has no 'kspacing_per_angstrom'|not installed"),
         ("structure: [copper.extxyz]", "unknown key 'labelling.structure'; did you mean 'structures'"),

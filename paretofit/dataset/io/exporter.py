@@ -1,8 +1,8 @@
 """Export of a dataset to other programs: one extended XYZ file or ASE database for each level.
 
 Numbers are written without rounding. Configurations whose label is missing or failed are written without a label, and
-counted. Ids, info, seconds and the metadata of labels are written, too, so that `paretofit import` reproduces the
-dataset; the settings of the levels are written to ``levels.yaml``.
+counted. Ids, info, seconds and the metadata of labels are also written, so that `paretofit import` reproduces the
+dataset. The settings of the levels are written to ``levels.yaml``.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class ExportSummary:
     n_configurations : int
         Number of configurations in each file.
     unlabelled_ids : mapping of level to list of int
-        Configurations that were written without an energy and forces, because their label is missing, incomplete or
-        failed.
+        Ids of configurations that were written without an energy and forces, because their label is missing,
+        incomplete or failed.
     settings_path : Path
-        Settings of the levels, in the format of ``paretofit import --level-settings``.
+        File with the settings of the levels, in the format of ``paretofit import --level-settings``.
     """
 
     paths: dict[str, Path]
@@ -68,21 +68,22 @@ def export_dataset(
     format: str = "extxyz",  # noqa: A002  (the name of the option and of ASE)
     keys: str = "plain",
 ) -> ExportSummary:
-    """Export a file for each level: ``level_<name>.extxyz`` or ``level_<name>.db``.
+    """Export a dataset to one file for each level: ``level_<name>.extxyz`` or ``level_<name>.db``.
 
     Parameters
     ----------
     dataset : path-like
+        The dataset file.
     output : path-like
-        A directory, created if it is missing. Each file is written atomically.
+        A directory, which is created if it does not exist. Each file is written atomically.
     levels : sequence of str, optional
-        By default all.
+        Levels to export; all levels by default.
     format : {"extxyz", "db"}
         Extended XYZ with 17 digits, or an ASE database.
     keys : {"plain", "mace"}
-        ``energy``, ``free_energy``, ``forces`` and ``stress``, or ``REF_energy``, ``REF_forces`` and
-        ``REF_stress`` as the training of MACE reads them. Energies in eV (total, force-consistent), forces in eV/Å,
-        stress in eV/Å³ (nine components, ASE's sign).
+        Names of the labels: ``energy``, ``free_energy``, ``forces`` and ``stress``; or ``REF_energy``, ``REF_forces``
+        and ``REF_stress``, which MACE reads for training. Energies are in eV (total, force-consistent), forces in
+        eV/Å, stress in eV/Å³ (nine components, ASE's sign).
 
     Returns
     -------
@@ -91,7 +92,7 @@ def export_dataset(
     Raises
     ------
     InputError
-        If the dataset cannot be read or lacks a level, an option is unknown, or a file cannot be written.
+        If the dataset cannot be read or lacks a level, the value of an option is invalid, or a file cannot be written.
     """
     writers: dict[str, Callable[[Path, Iterator[Atoms]], None]] = {"extxyz": write_structures, "db": _write_database}
     check_choice("format", format, writers)
@@ -99,7 +100,8 @@ def export_dataset(
     _check_options(folder, format, keys)
     with Dataset(dataset) as data:
         names = list(dict.fromkeys(levels or data.levels))
-        columns = {name: data.labels(name).complete for name in names}  # refuses unknown levels before any writing
+        # An unknown level raises an error here, before any file is written.
+        is_complete = {name: data.labels(name).complete for name in names}
         paths = {name: folder / f"level_{name}.{format}" for name in names}
         for name, path in paths.items():
             writers[format](path, _label_structures(data, name, keys))
@@ -107,7 +109,7 @@ def export_dataset(
         return ExportSummary(
             paths=paths,
             n_configurations=len(data),
-            unlabelled_ids={name: data.ids[~complete].tolist() for name, complete in columns.items()},
+            unlabelled_ids={name: data.ids[~mask].tolist() for name, mask in is_complete.items()},
             settings_path=folder / "levels.yaml",
         )
 
@@ -115,20 +117,20 @@ def export_dataset(
 def _check_options(folder: Path, file_format: str, keys: str) -> None:
     check_choice("keys", keys, KEY_PREFIXES)
     if file_format == "db" and keys != "plain":
-        raise InputError(f"keys '{keys}' need the format 'extxyz'; an ASE database has fixed columns: use 'plain'")
+        raise InputError(f"keys '{keys}' require the format 'extxyz'; an ASE database has fixed columns: use 'plain'")
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; name a directory for the export")
+        raise InputError(f"{folder} is a file; choose a directory for the export")
 
 
 def _label_structures(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
-    """Yield each configuration with its label in a calculator, or under keys of its info and arrays."""
+    """Yield each configuration with its label in a calculator, or in its info and arrays."""
     prefix = KEY_PREFIXES[keys]
     reserved = RESERVED_KEYS | {f"{prefix}{quantity}" for quantity in all_properties}
     for atoms, label in zip(data, read_labels(data, level), strict=True):
         info = {"config_id": atoms.info.pop("config_id")}
         info.update({key: value for key, value in atoms.info.items() if key not in reserved})
-        if moved := {key: value for key, value in atoms.info.items() if key in reserved}:
-            info[CONFIG_INFO_KEY] = moved
+        if reserved_info := {key: value for key, value in atoms.info.items() if key in reserved}:
+            info[CONFIG_INFO_KEY] = reserved_info
         atoms.info = {**info, **_collect_metadata(label)}
         results = _collect_results(label)
         if keys == "plain":
@@ -139,7 +141,7 @@ def _label_structures(data: Dataset, level: str, keys: str) -> Iterator[Atoms]:
 
 
 def _collect_metadata(label: Label | None) -> dict[str, Any]:
-    """Return the cost, info and failure of a label under the keys of an export."""
+    """Return the cost, info and failure status of a label, with the keys that exported files use for them."""
     if label is None:
         return {}
     metadata: dict[str, Any] = {"seconds": float(label["seconds"])} if np.isfinite(label["seconds"]) else {}
@@ -151,7 +153,7 @@ def _collect_metadata(label: Label | None) -> dict[str, Any]:
 
 
 def _collect_results(label: Label | None) -> dict[str, Any]:
-    """Return the finite quantities of a label that did not fail."""
+    """Return the finite quantities of a label, or nothing if the calculation failed."""
     if label is None or label["status"] == "failed":
         return {}
     results: dict[str, Any] = {}
@@ -172,7 +174,7 @@ def _store_results(atoms: Atoms, results: Mapping[str, Any], prefix: str) -> Non
 
 
 def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
-    """Write structures as extended XYZ atomically and without rounding."""
+    """Write structures atomically as extended XYZ, without rounding."""
     with atomic_path(path) as temporary_path, temporary_path.open("w", encoding="utf-8") as stream:
         for atoms in structures:
             stream.write(format_extxyz(atoms))
@@ -184,13 +186,14 @@ def format_extxyz(atoms: Atoms) -> str:
     Parameters
     ----------
     atoms : ase.Atoms
-        The results of its calculator (eV, eV/Å, eV/Å³), info and arrays are written; ASE's writer would round
-        columns to eight decimals.
+        The results of its calculator (eV, eV/Å, eV/Å³), its info and its arrays are written. ASE's writer is not
+        used, because it rounds columns to eight decimals.
 
     Returns
     -------
     str
-        Ends with a line break. Info that ASE could not read back is stored in the mapping ``config_info``.
+        One frame, which ends with a line break. Info that ASE cannot read back is stored in the mapping
+        ``config_info``.
     """
     results = dict(atoms.calc.results) if atoms.calc is not None else {}
     if "stress" in results:
@@ -209,18 +212,18 @@ def format_extxyz(atoms: Atoms) -> str:
 
 
 def _convert_info(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert values that ASE would not read back ("007", "T", None) to JSON text, or move them to ``config_info``."""
-    converted: dict[str, Any] = {}
-    moved = dict(info.get(CONFIG_INFO_KEY, {}))
+    """Convert values that ASE would change ("007", "T", None) to JSON text, or move them to ``config_info``."""
+    converted_info: dict[str, Any] = {}
+    config_info = dict(info.get(CONFIG_INFO_KEY, {}))
     for key, value in info.items():
         candidates = (candidate for candidate in (value, _format_json(value)) if _is_read_back(key, candidate, value))
         if (candidate := next(candidates, None)) is not None:
-            converted[key] = candidate
+            converted_info[key] = candidate
         elif key != CONFIG_INFO_KEY:
-            moved[key] = value
-    if moved:
-        converted[CONFIG_INFO_KEY] = _format_json(moved)
-    return converted
+            config_info[key] = value
+    if config_info:
+        converted_info[CONFIG_INFO_KEY] = _format_json(config_info)
+    return converted_info
 
 
 def _format_json(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Reader of FitSNAP's JSON files: a comment line, then ``{"Dataset": {"Data": [...], "EnergyStyle": ..., ...}}``.
 
-The file names its units (``...Style``), which are converted; unknown units are refused. FitSNAP's stress is positive
-in compression, ASE's is negative. Rows of ``Lattice`` are cell vectors, in the frame of the positions and forces.
+Keys such as ``EnergyStyle`` specify the units, which are converted to ASE's; unknown units raise an error. FitSNAP's
+stress is positive in compression, ASE's is negative. Rows of ``Lattice`` are cell vectors, in the same coordinate
+system as the positions and forces.
 """
 
 import json
@@ -43,7 +44,7 @@ STRESS_ASYMMETRY_TOLERANCE = 1e-4  # relative to the largest component
 
 
 def load_json(path: Path) -> Any:
-    """Read a JSON file, and skip the comment line at the beginning of FitSNAP's files.
+    """Read a JSON file; the comment line at the beginning of FitSNAP's files is skipped.
 
     Raises
     ------
@@ -76,15 +77,15 @@ def parse_fitsnap_structures(
     content : mapping
         From `load_json`.
     notes : Counter
-        Counts of notes on the import, updated in place.
+        Number of occurrences of each note on the import, updated in place.
     keep_zero_stress : bool
-        Accept stresses that are exactly zero, as FitSNAP does; by default they are treated as not computed.
+        Accept stresses that are exactly zero, as FitSNAP does. By default, they are treated as not computed.
 
     Returns
     -------
     list of ase.Atoms
-        Energy in eV, forces in eV/Å, stress in eV/Å³ (negative in compression) in a calculator; the other keys of
-        the file in the info.
+        The calculator contains the energy in eV, the forces in eV/Å and the stress in eV/Å³ (negative in compression);
+        the info contains the other keys of the file.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def parse_fitsnap_structures(
     dataset = content["Dataset"]
     frames = dataset.get("Data") if isinstance(dataset, Mapping) else None
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, Mapping) for frame in frames):
-        raise InputError(f"{path} holds no structures: 'Dataset' needs a list 'Data' of at least one structure")
+        raise InputError(f"{path} contains no structures: 'Dataset' needs a list 'Data' of at least one structure")
     factors = _get_unit_factors(path, dataset)
     common = {key: value for key, value in dataset.items() if key != "Data" and not key.endswith("Style")}
     if "Label" in common:
@@ -106,17 +107,17 @@ def parse_fitsnap_structures(
 
 
 def _get_unit_factors(path: Path, dataset: Mapping[str, Any]) -> dict[str, float]:
-    """For each quantity the number that takes its unit to ASE's."""
+    """Return, for each quantity, the factor that converts its unit to ASE's unit."""
     factors: dict[str, float] = {}
-    for name, (default, known) in STYLES.items():
+    for name, (default, unit_factors) in STYLES.items():
         style = dataset.get(f"{name}Style", default)
         key = style.strip().lower() if isinstance(style, str) else ""
-        if key not in known:
+        if key not in unit_factors:
             raise InputError(
                 f"{path}: '{name}Style' is {abbreviate(style)}, which cannot be converted; it must be one of "
-                f"{', '.join(known)}{suggest_match(key, known)}"
+                f"{', '.join(unit_factors)}{suggest_match(key, unit_factors)}"
             )
-        factors[name] = known[key]
+        factors[name] = unit_factors[key]
     return factors
 
 
@@ -152,15 +153,15 @@ def _build_structure(
 
 
 def _parse_symbols(context: str, frame: Mapping[str, Any]) -> list[str]:
-    missing = [key for key in REQUIRED_KEYS if key not in frame]
-    if missing:
-        raise InputError(f"{context} has no '{missing[0]}'; a FitSNAP structure needs {', '.join(REQUIRED_KEYS)}")
+    missing_keys = [key for key in REQUIRED_KEYS if key not in frame]
+    if missing_keys:
+        raise InputError(f"{context} has no '{missing_keys[0]}'; a FitSNAP structure needs {', '.join(REQUIRED_KEYS)}")
     symbols = frame["AtomTypes"]
     if not isinstance(symbols, list) or not symbols:
         raise InputError(f"{context}: 'AtomTypes' must be a list of chemical symbols; got {abbreviate(symbols)}")
-    unknown = [symbol for symbol in symbols if not isinstance(symbol, str) or symbol not in atomic_numbers]
-    if unknown:
-        raise InputError(f"{context}: 'AtomTypes' must be chemical symbols; got {abbreviate(unknown[0])}")
+    invalid_symbols = [symbol for symbol in symbols if not isinstance(symbol, str) or symbol not in atomic_numbers]
+    if invalid_symbols:
+        raise InputError(f"{context}: 'AtomTypes' must be chemical symbols; got {abbreviate(invalid_symbols[0])}")
     if float(as_float_array(frame.get("NumAtoms", len(symbols)), f"{context}: 'NumAtoms'", ())) != len(symbols):
         raise InputError(f"{context}: 'NumAtoms' is {frame['NumAtoms']} but 'AtomTypes' has {len(symbols)} entries")
     return symbols

@@ -1,7 +1,7 @@
 """Reader of a directory of structures: calculations, a FitSNAP tree, or structure files.
 
-Directories of VASP calculations have an OUTCAR or vasprun.xml in each subdirectory; if the names of the subdirectories
-are whole numbers, these are the ids. A FitSNAP tree has a subdirectory for each group. Files are sorted by name in
+A directory of VASP calculations has an OUTCAR or vasprun.xml in each subdirectory; if the names of all subdirectories
+are whole numbers, these become the ids. A FitSNAP tree has a subdirectory for each group. Files are sorted by name in
 natural order, so that results do not depend on the order in which the file system lists them.
 """
 
@@ -25,15 +25,15 @@ STRUCTURE_SUFFIXES = {".extxyz", ".xyz", ".traj", ".db"}
 def read_folder(path: Path) -> Frames:
     """Read every calculation, JSON file or structure file in a directory and its subdirectories.
 
-    The info of each structure gets the file as ``source``, and in a FitSNAP tree the group as ``config_type``. Files
-    that cannot be read are skipped and listed in ``skipped``.
+    The path of the file is stored in the info of each structure as ``source``, and the group of a FitSNAP tree as
+    ``config_type``. Files that cannot be read are skipped and listed in ``skipped``.
 
     Raises
     ------
     InputError
-        If the directory holds no readable file, or both JSON files and other structure files.
+        If the directory contains no readable file, or both JSON files and other structure files.
     """
-    entries = _list_visible(path)
+    entries = _list_visible_entries(path)
     files = [entry for entry in entries if entry.is_file()]
     calculations = _find_calculations(files)
     json_files = [file for file in files if file.suffix == ".json"]
@@ -41,13 +41,13 @@ def read_folder(path: Path) -> Frames:
     if calculations:
         sources, kind = calculations, f"{OUTCAR}, {XML} or output of pw.x"
     elif json_files and structure_files:
-        raise InputError(f"{path} holds JSON files and other structures ({structure_files[0]}); separate them")
+        raise InputError(f"{path} contains JSON files and other structures ({structure_files[0]}); separate them")
     else:
         sources, kind = [[file] for file in json_files or structure_files], "JSON file" if json_files else "structures"
     if not sources:
         raise InputError(
-            f"{path} holds no structures: a directory needs calculations ({OUTCAR}, {XML}, outputs of pw.x), FitSNAP's "
-            f"JSON files or structure files ({', '.join(sorted(STRUCTURE_SUFFIXES))})"
+            f"{path} contains no structures: a directory needs calculations ({OUTCAR}, {XML}, outputs of pw.x), "
+            f"FitSNAP's JSON files or structure files ({', '.join(sorted(STRUCTURE_SUFFIXES))})"
         )
     frames = _read_sources(path, sources)
     if calculations:
@@ -62,11 +62,11 @@ def read_folder(path: Path) -> Frames:
     return frames
 
 
-def _list_visible(path: Path) -> list[Path]:
-    """List files and directories recursively in natural order, without hidden ones."""
+def _list_visible_entries(path: Path) -> list[Path]:
+    """List files and directories recursively in natural order, except hidden ones."""
     entries = {entry.relative_to(path).as_posix(): entry for entry in path.rglob("*")}
-    visible = [name for name in entries if not any(part.startswith(".") for part in name.split("/"))]
-    return [entries[name] for name in sorted(visible, key=natural_sort_key)]
+    visible_names = [name for name in entries if not any(part.startswith(".") for part in name.split("/"))]
+    return [entries[name] for name in sorted(visible_names, key=natural_sort_key)]
 
 
 def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
@@ -84,8 +84,8 @@ def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
                 continue
             _add_source_info(structures, file, path, notes)
             frames.atoms += structures
-            has_several = len(structures) > 1
-            origins += [f"{file}: structure {k}" if has_several else str(file) for k in range(len(structures))]
+            is_trajectory = len(structures) > 1
+            origins += [f"{file}: structure {k}" if is_trajectory else str(file) for k in range(len(structures))]
             break
         frames.skipped += problems
     if not frames.atoms:
@@ -96,7 +96,7 @@ def _read_sources(path: Path, sources: Sequence[Sequence[Path]]) -> Frames:
 
 
 def _add_source_info(structures: list[Atoms], file: Path, path: Path, notes: Counter[str]) -> None:
-    """Add the origin of each structure, and the details that only the OUTCAR next to a vasprun.xml has."""
+    """Add the source of each structure to its info, and details that a vasprun.xml lacks from the OUTCAR next to it."""
     source = file.relative_to(path).as_posix()
     if file.name.startswith(XML) and (outcar := file.with_name(OUTCAR)).is_file():
         add_outcar_details(outcar, structures, notes)
@@ -107,7 +107,7 @@ def _add_source_info(structures: list[Atoms], file: Path, path: Path, notes: Cou
 
 
 def _find_calculations(files: Sequence[Path]) -> list[list[Path]]:
-    """Return vasprun.xml, which has more digits, and OUTCAR of each VASP calculation, and every output of pw.x."""
+    """Return the files of each calculation: vasprun.xml, which has more digits, then OUTCAR; or an output of pw.x."""
     folders: dict[Path, list[Path]] = {file.parent: [] for file in files}  # in order of appearance
     for name in (XML, OUTCAR):
         for file in files:
@@ -126,7 +126,7 @@ def _is_pwscf_output(file: Path) -> bool:
 
 
 def _assign_ids(frames: Frames, path: Path) -> None:
-    """Use the names of the directories as ids, if all are whole numbers and each directory holds one structure."""
+    """Use the names of the directories as ids if all are whole numbers and each directory contains one structure."""
     names = [(path / atoms.info["source"]).parent.name for atoms in frames.atoms]
     if all(re.fullmatch(r"\d+", name) for name in names) and len({int(name) for name in names}) == len(names):
         for atoms, name in zip(frames.atoms, names, strict=True):
@@ -134,7 +134,7 @@ def _assign_ids(frames: Frames, path: Path) -> None:
 
 
 def _find_empty_folders(path: Path, folders: Sequence[Path], files: Sequence[Path]) -> list[Path]:
-    """Return directories without any of the files at any depth; of nested ones the outermost."""
+    """Return the outermost directories that contain none of the files at any depth."""
     ancestors = {folder for file in files for folder in file.parents}
     parents = {file.parent for file in files} - {path}  # subdirectories of a calculation belong to it
     return [folder for folder in folders if folder not in ancestors and folder.parent in ancestors - parents]

@@ -1,7 +1,7 @@
 """Reader of structures with their ids and labels from files and directories.
 
-Reads a file of any format that ASE reads, an ASE database, FitSNAP JSON or VASP output, or a directory of such files;
-files in a directory that cannot be read are skipped and reported.
+The input is a file in any format that ASE reads, an ASE database, FitSNAP JSON or VASP output, or a directory of such
+files. Files in a directory that cannot be read are skipped and reported.
 """
 
 from collections import Counter
@@ -19,15 +19,15 @@ def read_frames(path: Path, id_key: str | None) -> Frames:
     Parameters
     ----------
     path : Path
-        A file that ASE reads, a FitSNAP JSON file, or a directory: see `paretofit.dataset.io.folders`.
+        A file that ASE reads, a FitSNAP JSON file, or a directory (see `paretofit.dataset.io.folders`).
     id_key : str or None
-        Key of the ids; by default the first of `ID_KEYS` that all structures have. The ``id`` of structures from an
-        ASE database is the number of the row.
+        Key of the ids; by default the first of `ID_KEYS` that all structures have. In an ASE database, the ``id`` is
+        the row number.
 
     Raises
     ------
     InputError
-        If the file cannot be read or holds no structures, or ids repeat or are not whole numbers.
+        If the file cannot be read or contains no structures, or ids are repeated or are not whole numbers.
     """
     if path.is_dir():
         frames = read_folder(path)
@@ -51,9 +51,9 @@ def _pop_ids(frames: Frames, id_key: str | None) -> list[int] | None:
         ids = [parse_config_id(atoms.info[key]) for atoms in frames.atoms]
     except InputError as error:
         raise InputError(f"{frames.path}, key '{key}': {error}") from error
-    repeated = find_first_duplicate(ids)
-    if repeated is not None:
-        raise InputError(f"{frames.path}: the id {repeated} appears more than once; ids must be unique")
+    duplicate_id = find_first_duplicate(ids)
+    if duplicate_id is not None:
+        raise InputError(f"{frames.path}: the id {duplicate_id} appears more than once; ids must be unique")
     for atoms in frames.atoms:
         del atoms.info[key]
     return ids

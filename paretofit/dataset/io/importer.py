@@ -1,7 +1,7 @@
 """Import of labelled structures from any file that ASE reads, FitSNAP JSON, VASP output and directories.
 
-Labels are never recomputed. Configurations of several files are matched by id if they have ids, else by order or by
-geometry; in every case their geometries must agree. An import can extend a dataset without changing its content.
+Labels are never recomputed. Configurations of several files are matched by id if they have ids, otherwise by order or
+by geometry; their geometries must agree in every case. An import can extend a dataset without changing its content.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,15 +31,15 @@ class ImportSummary:
     path : Path
     n_configurations : int
     n_labels : mapping of level to int
-        Complete labels: those whose energy and forces are all finite.
+        Number of complete labels, whose energy and forces are all finite.
     missing_ids : mapping of level to list of int
-        Ids of the other configurations.
+        Ids of the configurations without a complete label.
     skipped : list of str
-        Message for each file of a directory that could not be read.
+        A message for each file of a directory that could not be read.
     notes : list of str
-        How structures were matched, which keys were used, and what was omitted.
+        Messages about how structures were matched, which keys were used, and what was omitted.
     warnings : list of str
-        Suspicious units and signs, see `paretofit.dataset.quality.unit_checks`.
+        Messages about suspicious units and signs, see `paretofit.dataset.quality.unit_checks`.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class _Part:
 
     frames: Frames
     labels: LabelColumns
-    info_is_shared: bool = False  # all info describes the configurations, none of it a label
+    info_is_shared: bool = False  # whether all info describes configurations, and none describes a label
     notes: list[str] = field(default_factory=list)
 
 
@@ -88,15 +88,16 @@ def import_dataset(
     levels : sequence of str, optional
         Levels of a single file, in order of cost.
     energy_key, forces_key, stress_key : str, optional
-        Keys of the labels; ``{level}`` stands for the name of the level. Energies in eV (total), forces in eV/Å,
-        stress in eV/Å³ (six components in ASE's Voigt order, or nine). The default for a single file is
-        ``{level}_energy`` and so on, else ASE's results, or if there are none ``REF_energy``, ``dft_energy`` etc.
+        Keys of the labels; ``{level}`` is replaced by the name of the level. Energies are in eV (total), forces in
+        eV/Å, stress in eV/Å³ (six components in ASE's Voigt order, or nine). For a single file, the default is
+        ``{level}_energy`` and so on; for several files, ASE's results or, if there are none, keys such as
+        ``REF_energy`` and ``dft_energy``.
     id_key : str, optional
         Key of the configuration ids; by default the first of ``config_id``, ``id`` and ``configuration_id`` that all
-        frames have.
+        structures have.
     seconds_key : str, optional
         Key of the cost of a label; by default the first of ``seconds``, ``cpu_seconds`` and ``wall_seconds``.
-        ``{level}`` stands for the name of the level.
+        ``{level}`` is replaced by the name of the level.
     settings : mapping of level to mapping, optional
         Settings of each level, see `read_level_settings`.
     match_by : {"id", "geometry", "order"}, optional
@@ -114,8 +115,9 @@ def import_dataset(
     Raises
     ------
     InputError
-        If a file cannot be read, has no structures or no labels, a label is not numeric, ids repeat, the geometry of
-        a configuration differs between files (atoms may be wrapped into the cell), or a label contradicts the dataset.
+        If a file cannot be read or has no structures or labels, a label is not numeric, ids are repeated, the geometry
+        of a configuration differs between files (except for wrapping of atoms into the cell), or a label contradicts
+        the dataset.
     """
     keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
     parts = _read_parts(sources, levels, keys, id_key, seconds_key)
@@ -123,18 +125,18 @@ def import_dataset(
     for level in settings or {}:
         if level not in new_levels:
             problem = f"the settings describe level '{level}', which is not imported"
-            raise InputError(f"{problem}; the levels are {', '.join(new_levels)}")
+            raise InputError(f"{problem}; imported levels: {', '.join(new_levels)}")
     stored_settings: dict[str, dict[str, Any]] = {}
     if append:
         frames, labels, stored_settings = read_existing_dataset(Path(output))
         parts.insert(0, _Part(frames, labels, info_is_shared=True))
     level_settings = _merge_settings(stored_settings, settings or {})
-    matched = match_frames([part.frames for part in parts], match_by)
-    columns = _merge_columns(parts, matched)
-    names = _order_levels(list(columns), level_order)
-    data = {level: LevelData(columns[level], level_settings.get(level, {})) for level in names}
-    write_dataset(output, matched.atoms, data, matched.ids)
-    notes = [text for part in parts for text in (*part.frames.notes, *part.notes)] + matched.notes
+    match = match_frames([part.frames for part in parts], match_by)
+    columns = _merge_columns(parts, match)
+    level_names = _order_levels(list(columns), level_order)
+    data = {level: LevelData(columns[level], level_settings.get(level, {})) for level in level_names}
+    write_dataset(output, match.atoms, data, match.ids)
+    notes = [text for part in parts for text in (*part.frames.notes, *part.notes)] + match.notes
     return summarize_import(Path(output), notes, [text for part in parts for text in part.frames.skipped])
 
 
@@ -165,16 +167,17 @@ def summarize_import(path: Path, notes: list[str], skipped: Sequence[str] = ()) 
     Parameters
     ----------
     path : Path
+        The dataset file.
     notes, skipped : sequence of str
-        As in `ImportSummary`.
+        Messages, as in `ImportSummary`.
     """
     with Dataset(path) as data:
-        complete = {level: data.labels(level).complete for level in data.levels}
+        is_complete = {level: data.labels(level).complete for level in data.levels}
         return ImportSummary(
             path=path,
             n_configurations=len(data),
-            n_labels={level: int(mask.sum()) for level, mask in complete.items()},
-            missing_ids={level: data.ids[~mask].tolist() for level, mask in complete.items()},
+            n_labels={level: int(mask.sum()) for level, mask in is_complete.items()},
+            missing_ids={level: data.ids[~mask].tolist() for level, mask in is_complete.items()},
             skipped=list(skipped),
             notes=notes,
             warnings=find_unit_warnings(data),
@@ -185,11 +188,13 @@ def format_import_summary(summary: ImportSummary) -> str:
     """Format counts for each level, skipped files, notes and warnings as plain text."""
     lines = [f"{summary.path}: {summary.n_configurations} configurations"]
     for level, count in summary.n_labels.items():
-        missing = summary.missing_ids[level]
-        ids = list_first(missing, MAX_LISTED_ITEMS)
-        lines.append(f"level {level}: {count} labels" + (f", {len(missing)} missing (ids {ids})" if missing else ""))
+        missing_ids = summary.missing_ids[level]
+        id_list = list_first(missing_ids, MAX_LISTED_ITEMS)
+        lines.append(
+            f"level {level}: {count} labels" + f", {len(missing_ids)} missing (ids {id_list})" * bool(missing_ids)
+        )
     if summary.skipped:
-        lines.append(f"{len(summary.skipped)} files or folders were skipped:")
+        lines.append(f"{len(summary.skipped)} files or directories were skipped:")
         lines += [f"  {text}" for text in summary.skipped[:MAX_LISTED_ITEMS]]
         lines += ["  ..."] if len(summary.skipped) > MAX_LISTED_ITEMS else []
     lines += [f"note: {text}" for text in summary.notes]
@@ -218,7 +223,7 @@ def read_level_settings(path: Path | str) -> dict[str, dict[str, Any]]:
 def _merge_settings(
     stored: Mapping[str, dict[str, Any]], settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Merge settings of levels, and refuse changes of the settings that a dataset has stored."""
+    """Merge new settings of levels with stored settings, which must not change."""
     merged = dict(stored)
     for level, new in settings.items():
         old = merged.get(level, {})
@@ -235,27 +240,30 @@ def _merge_settings(
 def _order_levels(levels: list[str], order: Sequence[str] | None) -> list[str]:
     if order is None:
         return levels
-    unknown = [name for name in order if name not in levels]
+    unknown_levels = [name for name in order if name not in levels]
     if sorted(order) != sorted(levels):
-        hint = suggest_match(unknown[0], levels) if unknown else ""
-        raise InputError(f"the order must name each level once ({', '.join(levels)}); got {', '.join(order)}{hint}")
+        hint = suggest_match(unknown_levels[0], levels) if unknown_levels else ""
+        raise InputError(f"the order must list each level once ({', '.join(levels)}); got {', '.join(order)}{hint}")
     return list(order)
 
 
-def _merge_columns(parts: Sequence[_Part], matched: MatchResult) -> dict[str, list[Label | None]]:
-    """Return the labels of each level in the order of the configurations, and divide the info between the two."""
-    shared_keys = _find_shared_keys(parts, matched)
+def _merge_columns(parts: Sequence[_Part], match: MatchResult) -> dict[str, list[Label | None]]:
+    """Return the labels of each level in the order of the configurations.
+
+    The info of the structures is divided: shared keys stay with the configuration, the others move to the label.
+    """
+    shared_keys = _find_shared_keys(parts, match)
     columns: dict[str, list[Label | None]] = {}
-    for part, positions in zip(parts, matched.positions, strict=True):
+    for part, positions in zip(parts, match.positions, strict=True):
         for level, labels in part.labels.items():
-            column = columns.setdefault(level, [None] * len(matched.atoms))
+            column = columns.setdefault(level, [None] * len(match.atoms))
             for k, (position, label) in enumerate(zip(positions, labels, strict=True)):
                 new_label = label
                 if label is not None and not part.info_is_shared:
                     label_info = _drop_keys(part.frames.atoms[k].info, {*shared_keys[position], "seconds"})
                     new_label = {**label, "info": {**label_info, **label["info"]}}
                 column[position] = merge_labels(column[position], new_label, part.frames.describe_frame(k), level)
-    for atoms, keys in zip(matched.atoms, shared_keys, strict=True):
+    for atoms, keys in zip(match.atoms, shared_keys, strict=True):
         atoms.info = _drop_keys(atoms.info, set(atoms.info) - keys)
     return columns
 
@@ -264,20 +272,20 @@ def _drop_keys(info: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
     return {key: value for key, value in info.items() if key not in keys}
 
 
-def _find_shared_keys(parts: Sequence[_Part], matched: MatchResult) -> list[set[str]]:
+def _find_shared_keys(parts: Sequence[_Part], match: MatchResult) -> list[set[str]]:
     """Return, for each configuration, the info keys that describe it and not one of its labels.
 
-    These are all keys if the labels were under prefixed keys or in a dataset, else the keys whose values agree in
-    every file for all configurations.
+    If the labels came from prefixed keys or from a dataset, these are all remaining keys; otherwise the keys whose
+    values are equal in every file, for all configurations.
     """
-    values: list[dict[str, Any]] = [{} for _ in matched.atoms]
-    all_keys: list[set[str] | None] = [None] * len(matched.atoms)
-    varying = set(SECONDS_KEYS)
-    for part, positions in zip(parts, matched.positions, strict=True):
+    values: list[dict[str, Any]] = [{} for _ in match.atoms]
+    all_keys: list[set[str] | None] = [None] * len(match.atoms)
+    varying_keys = set(SECONDS_KEYS)
+    for part, positions in zip(parts, match.positions, strict=True):
         for atoms, position in zip(part.frames.atoms, positions, strict=True):
             if part.info_is_shared and all_keys[position] is None:
                 all_keys[position] = set(atoms.info)
             for key, value in atoms.info.items():
                 if dump_json(values[position].setdefault(key, value)) != dump_json(value):
-                    varying.add(key)
-    return [set(known) - varying if keys is None else keys for known, keys in zip(values, all_keys, strict=True)]
+                    varying_keys.add(key)
+    return [set(info) - varying_keys if keys is None else keys for info, keys in zip(values, all_keys, strict=True)]

@@ -1,8 +1,8 @@
 """Matching of structures from several files to configurations, by id, geometry or order.
 
-A tree of invariants finds candidates: invariants do not change when atoms are translated by lattice vectors, and change
-little under rounding. Candidates are then compared atom by atom, so that no rounding boundary separates two equal
-structures.
+A nearest-neighbour search over invariants finds candidates: invariants do not change when atoms are translated by
+lattice vectors, and change little under rounding. Candidates are then compared atom by atom. In contrast to hashes of
+rounded coordinates, this finds equal structures on both sides of a rounding boundary.
 """
 
 import itertools
@@ -23,15 +23,16 @@ GOLDEN_RATIO = 0.6180339887498949  # its multiples modulo 1 give all atoms diffe
 
 @dataclass
 class MatchResult:
-    """Configurations of all files, each once and in order of first appearance.
+    """Distinct configurations of all files, in order of first appearance.
 
     Attributes
     ----------
     atoms : list of ase.Atoms
     ids : list of int
     positions : list of list of int
-        For each file and each of its frames the position in `atoms`.
+        Position in `atoms` of each frame of each file.
     notes : list of str
+        Messages for the user.
     """
 
     atoms: list[Atoms]
@@ -47,8 +48,8 @@ def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchR
     ----------
     parts : sequence of Frames
     match_by : {"id", "geometry", "order"}, optional
-        By default by id if all files have ids; else by order if all files have the same geometries in the same order;
-        else by geometry.
+        The default is "id" if all files have ids, otherwise "order" if all files have the same geometries in the same
+        order, otherwise "geometry".
 
     Raises
     ------
@@ -59,7 +60,7 @@ def match_frames(parts: Sequence[Frames], match_by: str | None = None) -> MatchR
     if match_by is not None:
         check_choice("match", match_by, methods)
     if not parts:
-        raise InputError("no level to import; name at least one with its file")
+        raise InputError("no level to import; specify at least one level and its file")
     if match_by is not None:
         return methods[match_by](parts)
     if all(part.ids is not None for part in parts):
@@ -75,7 +76,9 @@ def _match_by_id(parts: Sequence[Frames]) -> MatchResult:
     positions: list[list[int]] = []
     for part in parts:
         if part.ids is None:
-            raise InputError(f"{part.path}: not every structure has an id; match by geometry, or add a config_id")
+            raise InputError(
+                f"{part.path}: not every structure has an id; match by geometry, or add config_id to the info"
+            )
         positions.append([position_of_id.setdefault(config_id, len(position_of_id)) for config_id in part.ids])
         for k, position in enumerate(positions[-1]):
             if position == len(atoms):
@@ -101,20 +104,20 @@ def _match_by_order(parts: Sequence[Frames]) -> MatchResult:
 
 
 def _match_by_geometry(parts: Sequence[Frames], strict: bool = False) -> MatchResult:
-    """Match by geometry; `strict` refuses structures that look like one configuration in two geometries."""
+    """Match by geometry; if `strict`, structures that look like another geometry of a configuration raise an error."""
     atoms = list(parts[0].atoms)
-    origins: list[tuple[Frames, int]] = [(parts[0], k) for k in range(len(atoms))]  # part and frame of each
+    origins: list[tuple[Frames, int]] = [(parts[0], k) for k in range(len(atoms))]  # file and frame
     positions = [list(range(len(atoms)))]
     notes: list[str] = []
     for part in parts[1:]:
         n_earlier = len(atoms)
         matches = _find_matches(atoms, part.atoms)
-        new = [k for k, position in enumerate(matches) if position is None]
+        new_frames = [k for k, position in enumerate(matches) if position is None]
         if strict:
-            _check_new_structures(parts[0], part, new)
-        if new:
-            notes.append(f"{part.path}: {len(new)} of {len(matches)} structures are in no earlier file")
-        for k in new:
+            _check_new_structures(parts[0], part, new_frames)
+        if new_frames:
+            notes.append(f"{part.path}: {len(new_frames)} of {len(matches)} structures are not in an earlier file")
+        for k in new_frames:
             matches[k] = len(atoms)
             atoms.append(part.atoms[k])
             origins.append((part, k))
@@ -125,28 +128,28 @@ def _match_by_geometry(parts: Sequence[Frames], strict: bool = False) -> MatchRe
 
 
 def _find_matches(structures: Sequence[Atoms], targets: Sequence[Atoms]) -> list[int | None]:
-    """Return for each target the position of an equal structure, which is used at most once, or None."""
+    """Return, for each target, the position of an equal structure or None; each structure is used at most once."""
     members: dict[bytes, list[int]] = {}  # positions of the structures with the same sequence of elements
     for k, atoms in enumerate(structures):
         members.setdefault(atoms.numbers.tobytes(), []).append(k)
     trees = {key: cKDTree([_compute_invariants(structures[k]) for k in group]) for key, group in members.items()}
-    used: set[int] = set()
+    matched_positions: set[int] = set()
     matches: list[int | None] = []
     for atoms in targets:
         key = atoms.numbers.tobytes()
         neighbors = trees[key].query_ball_point(_compute_invariants(atoms), INVARIANT_TOLERANCE) if key in trees else []
-        candidates = (members[key][k] for k in sorted(neighbors))
-        match = next((k for k in candidates if k not in used and is_same_geometry(structures[k], atoms)), None)
+        candidates = (members[key][k] for k in sorted(neighbors) if members[key][k] not in matched_positions)
+        match = next((k for k in candidates if is_same_geometry(structures[k], atoms)), None)
         matches.append(match)
-        used.update([] if match is None else [match])
+        matched_positions.update([] if match is None else [match])
     return matches
 
 
 def _compute_invariants(atoms: Atoms) -> Array:
     """Return ``(15,)`` Å: the right-handed cell, and a weighted mean of the atoms' phases along each cell vector.
 
-    The mean is that of w_i exp(2 pi i s_i), times h / (2 pi), with fractional coordinates s and the height h of the
-    cell. It does not depend on the periodicity. Different weights w distinguish permutations of atoms.
+    The latter is h / (2 pi) times the mean of w_i exp(2 pi i s_i), with the fractional coordinates s, the height h of
+    the cell, and a different weight w for each atom to distinguish permutations. It does not depend on ``pbc``.
     """
     cell = atoms.cell.complete()[:]
     handedness = -1.0 if np.linalg.det(cell) < 0 else 1.0
@@ -157,32 +160,32 @@ def _compute_invariants(atoms: Atoms) -> Array:
     return np.concatenate([handedness * atoms.cell[:].ravel(), phases.real, phases.imag])
 
 
-def _check_new_structures(first: Frames, part: Frames, new: Sequence[int]) -> None:
-    if new and len(part.atoms) == len(first.atoms):
+def _check_new_structures(first: Frames, part: Frames, new_frames: Sequence[int]) -> None:
+    if new_frames and len(part.atoms) == len(first.atoms):
         raise InputError(
-            f"{part.describe_frame(new[0])} has another geometry than every structure of {first.path}; correct it, or "
-            "match by geometry to import it as a separate configuration"
+            f"{part.describe_frame(new_frames[0])} differs in geometry from every structure of {first.path}; correct "
+            "it, or match by geometry to import it as a separate configuration"
         )
-    if len(new) == len(part.atoms):
+    if len(new_frames) == len(part.atoms):
         raise InputError(
-            f"{part.path}: no structure has the geometry of one in {first.path}, and without configuration ids they "
-            "cannot be matched otherwise; all levels must be labels of the same atoms"
+            f"{part.path}: no structure has the same geometry as a structure of {first.path}, and without "
+            "configuration ids they cannot be matched otherwise; all levels must be labels of the same atoms"
         )
 
 
 def _note_changed_ids(part: Frames, positions: Sequence[int], origins: Sequence[tuple[Frames, int]]) -> list[str]:
-    """Return a note if ids of earlier files, whose structures have `origins`, replace ids of this file."""
+    """Return a note if ids of earlier files replace ids of this file; `origins` lists the earlier structures."""
     n_changed = 0
     for config_id, position in zip(part.ids or [], positions, strict=False):
         if position < len(origins):
-            earlier, k = origins[position]
-            n_changed += earlier.ids is not None and earlier.ids[k] != config_id
-    text = f"{part.path}: {n_changed} structures have another id in an earlier file, which is used"
+            earlier_part, k = origins[position]
+            n_changed += earlier_part.ids is not None and earlier_part.ids[k] != config_id
+    text = f"{part.path}: the ids of {n_changed} structures were replaced by their ids in an earlier file"
     return [text] if n_changed else []
 
 
 def _assign_ids(origins: Sequence[tuple[Frames, int]]) -> list[int]:
-    """Return the ids of the files, and new ids, above all of those, for structures without an id or with a used one."""
+    """Return the ids of the files; structures without an id or with a duplicate id get new, higher ids."""
     file_ids = [part.ids[k] if part.ids is not None else None for part, k in origins]
     new_ids = itertools.count(max((value for value in file_ids if value is not None), default=-1) + 1)
     ids: dict[int, None] = {}  # an ordered set
@@ -199,7 +202,7 @@ def _have_same_order(parts: Sequence[Frames]) -> bool:
 def _check_geometry(first: Atoms, part: Frames, k: int) -> None:
     if not is_same_geometry(first, part.atoms[k]):
         raise InputError(
-            f"{part.describe_frame(k)} has another geometry than the same configuration in an earlier file; all levels "
+            f"{part.describe_frame(k)} differs in geometry from the same configuration in an earlier file; all levels "
             "must be labels of the same atoms"
         )
 
@@ -207,8 +210,8 @@ def _check_geometry(first: Atoms, part: Frames, k: int) -> None:
 def is_same_geometry(first: Atoms, second: Atoms) -> bool:
     """Return whether two structures have the same atoms at the same positions, up to periodic images and rounding.
 
-    Plane-wave codes treat a slab or a molecule in a box as periodic, and invert left-handed cells; neither changes the
-    calculation.
+    Files of plane-wave codes may declare a slab or a molecule in a box as periodic, or invert a left-handed cell. Such
+    differences are ignored, because the calculation is the same.
     """
     return bool(
         len(first) == len(second)
@@ -220,7 +223,7 @@ def is_same_geometry(first: Atoms, second: Atoms) -> bool:
 
 
 def _compute_displacements(first: Atoms, second: Atoms) -> Array:
-    """Return ``(N, 3)`` Å: displacements of the atoms, or their closest periodic images, between two structures."""
+    """Return ``(N, 3)`` Å: displacements of the atoms between two structures, to the closest periodic image."""
     difference, cell = second.positions - first.positions, np.array(first.cell[:])
     images = np.round(difference @ np.linalg.pinv(cell)) * (first.pbc | second.pbc)
     return np.asarray(difference - images @ cell)

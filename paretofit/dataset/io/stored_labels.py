@@ -1,4 +1,4 @@
-"""Labels of an existing dataset, and merging of new labels without changing existing ones."""
+"""Reading of the labels of an existing dataset, and merging with new labels, which never change existing ones."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ LabelColumns = dict[str, list[Label | None]]
 
 
 def read_existing_dataset(path: Path) -> tuple[Frames, LabelColumns, dict[str, dict[str, Any]]]:
-    """Read the configurations of a dataset, all labels and the settings of the levels.
+    """Read the configurations of a dataset, all their labels, and the settings of the levels.
 
     Raises
     ------
@@ -35,13 +35,13 @@ def read_existing_dataset(path: Path) -> tuple[Frames, LabelColumns, dict[str, d
 
 
 def read_labels(data: Dataset, level: str) -> list[Label | None]:
-    """Read the labels of a level, also incomplete and failed ones, in the form of `paretofit.dataset.write_dataset`.
+    """Read all labels of a level, including incomplete and failed ones, in the form that `write_dataset` expects.
 
     Returns
     -------
     list of mapping or None
         ``energy`` (eV), ``forces`` ((N, 3), eV/Å), ``stress`` ((6,), eV/Å³), ``seconds``, ``status`` and ``info``;
-        NaN where a number is missing, None where a configuration has no label at all.
+        missing numbers are NaN. None for a configuration without any label.
     """
     labels, records = data.labels(level), data.label_records(level)
     column: list[Label | None] = []
@@ -59,7 +59,7 @@ def read_labels(data: Dataset, level: str) -> list[Label | None]:
 
 
 def merge_labels(old: Label | None, new: Label | None, context: str, level: str) -> Label | None:
-    """Merge a new label into an old one: values of the old label have priority.
+    """Merge a new label into an existing label, whose values have priority.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def merge_labels(old: Label | None, new: Label | None, context: str, level: str)
         difference = np.abs(old_values - new_values)[is_shared].max(initial=0.0)
         if difference > LABEL_TOLERANCE:
             raise InputError(
-                f"{context}: its {quantity} differs by {difference:.3g} from that in the dataset at level "
-                f"'{level}'; import the new labels as another level, or remove them"
+                f"{context}: its {quantity} at level '{level}' differs by {difference:.3g} from the value in the "
+                "dataset; import the new labels as another level, or remove them"
             )
         merged[quantity] = np.where(np.isfinite(old_values), old_values, new_values)
     if not np.isfinite(_convert_to_array(old.get("seconds"))):

@@ -1,4 +1,4 @@
-"""Reader of structures from one file in any format of ASE, FitSNAP's JSON or VASP's output."""
+"""Reader of structures from one file: any format that ASE reads, FitSNAP's JSON or VASP's output."""
 
 import re
 from collections import Counter
@@ -17,13 +17,13 @@ from paretofit.dataset.io.vasp_output import read_vasp_structures
 
 ID_KEYS = ("config_id", "id", "configuration_id")
 DATABASE_FORMATS = {"db", "json"}
-COLUMN_COUNTS = re.compile(rb":[RILS]:(\d+)")  # columns of each property of extended XYZ
+COLUMN_COUNTS = re.compile(rb":[RILS]:(\d+)")  # number of columns of each property in extended XYZ
 TRUNCATED_MESSAGE = "it ends in the middle of a structure"
 
 
 @dataclass
 class Frames:
-    """Structures of a file or directory, with their ids if all of them have one.
+    """Structures of a file or directory, with their ids if every structure has an id.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Frames:
     origins : list of str, optional
         File of each structure, if `path` is a directory.
     skipped : list of str
-        Message for each file of a directory that could not be read.
+        A message for each file of a directory that could not be read.
     notes : list of str
-        Remarks for the user.
+        Messages for the user.
     """
 
     path: Path
@@ -47,22 +47,22 @@ class Frames:
     notes: list[str] = field(default_factory=list)
 
     def describe_frame(self, k: int) -> str:
-        """Return the name of frame `k` in messages."""
+        """Describe frame `k` for messages: its file, position and id."""
         origin = f"{self.path}: structure {k}" if self.origins is None else self.origins[k]
         return origin + ("" if self.ids is None else f" (configuration {self.ids[k]})")
 
 
 def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
-    """Read all structures of a file; `notes` counts remarks on them.
+    """Read all structures of a file; `notes`, which counts messages about them, is updated in place.
 
     Raises
     ------
     InputError
-        If the file cannot be read or holds no structures, or a structure is invalid (see `check_structure`).
+        If the file cannot be read or contains no structures, or a structure is invalid (see `check_structure`).
     """
     structures = _parse_structures(path, notes)
     if not structures:
-        raise InputError(f"{path} holds no structures")
+        raise InputError(f"{path} contains no structures")
     for k, atoms in enumerate(structures):
         check_structure(atoms, f"{path}: structure {k}")
     return structures
@@ -83,7 +83,7 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
             _check_counts(path)
         if file_format in DATABASE_FORMATS:
             return _read_database(path)
-        # Without the last argument, ASE would read the file ``a`` if the name is ``a@1.xyz``.
+        # Without the last argument, ASE would interpret ``a@1.xyz`` as index 1 of the file ``a``.
         frames = ase.io.read(path, index=":", format=file_format, do_not_split_by_at_sign=True)
     except InputError:
         raise
@@ -95,24 +95,24 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
 
 
 def _check_counts(path: Path) -> None:
-    """Refuse more atoms than the file has lines, or more columns than a line has characters, which ASE would allocate.
+    """Check the declared numbers of atoms and columns against the file, because ASE allocates memory for them.
 
     Raises
     ------
     InputError
-        If a number is too large; the message gives it.
+        If more atoms are declared than the file has lines, or more columns than a line has characters.
     """
     with open_with_compression(str(path), "rb") as stream:
         while (first := stream.readline()).strip():
             try:
                 count = int(first)
-            except ValueError:  # lines of a cell may follow a structure; ASE reports other errors
+            except ValueError:  # a structure may be followed by lines with its cell; ASE reports other errors
                 return
             n_columns = max(map(int, COLUMN_COUNTS.findall(stream.readline())), default=0)
             for _ in range(count):
                 line = stream.readline()
                 if not line:
-                    raise InputError(f"{path} cannot be read by ASE: {TRUNCATED_MESSAGE}, which has {count} atoms")
+                    raise InputError(f"{path} cannot be read by ASE: {TRUNCATED_MESSAGE} of {count} atoms")
                 if n_columns > len(line):
                     raise InputError(f"{path}: its 'Properties' declare {n_columns} columns, but its lines have fewer")
 
@@ -128,7 +128,7 @@ def format_notes(path: Path, notes: Counter[str]) -> list[str]:
 
 
 def _read_database(path: Path) -> list[Atoms]:
-    """Read the rows of an ASE database, with key-value pairs and data as info, and the row number as ``id``."""
+    """Read the rows of an ASE database; key-value pairs and data become info, and the row number becomes ``id``."""
     structures = []
     with ase.db.connect(path, serial=True) as database:
         for row in database.select():

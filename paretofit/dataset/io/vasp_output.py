@@ -1,7 +1,7 @@
 """Reader of VASP's OUTCAR and vasprun.xml: every complete ionic step with its force-consistent energy and its cost.
 
-ASE reads the structures and labels. This module adds whether the calculation finished, whether the electronic loops
-converged, and the CPU time.
+ASE reads the structures and labels. This module also determines whether the calculation finished, whether the
+electronic loops converged, and the CPU time.
 """
 
 import re
@@ -34,12 +34,12 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
     file_format : str
         ASE's name of the format: ``vasp-out`` or ``vasp-xml``.
     notes : Counter
-        Counts of unfinished calculations and of steps that did not converge, updated in place.
+        Numbers of unfinished calculations and of steps that did not converge, updated in place.
 
     Raises
     ------
     InputError
-        If the file cannot be read or has no energy, because the calculation is unfinished.
+        If the file cannot be read or contains no complete energy.
     """
     reason = ""
     try:
@@ -49,8 +49,8 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
     structures = [atoms for atoms in (steps if isinstance(steps, list) else [steps]) if _has_energy(atoms)]
     if not structures:
         raise InputError(
-            f"{path} is unfinished or corrupt: it holds no complete energy{f' ({reason})' if reason else ''}; finish "
-            "the calculation, or remove the file"
+            f"{path} is unfinished or corrupt: it contains no complete energy{f' ({reason})' if reason else ''}; "
+            "finish the calculation, or remove the file"
         )
     if file_format == "vasp-out":
         add_outcar_details(path, structures, notes)
@@ -64,15 +64,16 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
 
 
 def add_outcar_details(path: Path, structures: list[Atoms], notes: Counter[str]) -> None:
-    """Add the share of the CPU time, and missing convergence, to the info of each ionic step.
+    """Add its share of the CPU time and, if it did not converge, ``scf_converged: False`` to the info of each step.
 
     Parameters
     ----------
     path : Path
         An OUTCAR.
     structures : list of ase.Atoms
-        The steps, from this OUTCAR or from the vasprun.xml in the same directory.
+        The ionic steps, from this OUTCAR or from the vasprun.xml in the same directory.
     notes : Counter
+        Number of steps that did not converge, updated in place.
     """
     converged, seconds = _scan_outcar(path)
     for atoms, is_converged in zip(structures, converged, strict=False):
@@ -88,20 +89,20 @@ def _has_energy(atoms: Atoms) -> bool:
 
 
 def _scan_outcar(path: Path) -> tuple[list[bool], float | None]:
-    """Return for each step whether its electronic loop converged, and the total CPU time.
+    """Return whether the electronic loop of each step converged, and the total CPU time in seconds.
 
-    A loop has not converged if it used all NELM iterations without reporting that it reached EDIFF.
+    A loop did not converge if it used all NELM iterations without reporting that it reached EDIFF.
     """
     converged: list[bool] = []
-    is_reached, max_iterations, iteration, seconds = False, None, 0.0, None
+    is_ediff_reached, max_iterations, iteration, seconds = False, None, 0.0, None
     with open_with_compression(str(path), "rb") as stream:
-        for raw in stream:
-            line = raw.decode("latin-1")  # job scripts may write other bytes into the file
+        for raw_line in stream:
+            line = raw_line.decode("latin-1")  # accepts any byte, as job scripts may write binary data into the file
             if CONVERGED_MARK in line:
-                is_reached = True
+                is_ediff_reached = True
             elif STEP_MARK in line:
-                converged.append(is_reached or max_iterations is None or iteration < max_iterations)
-                is_reached = False
+                converged.append(is_ediff_reached or max_iterations is None or iteration < max_iterations)
+                is_ediff_reached = False
             elif "Iteration" in line:
                 iteration = _match_number(ITERATION_PATTERN, line) or iteration
             elif max_iterations is None and "NELM" in line:

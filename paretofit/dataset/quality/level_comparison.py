@@ -1,8 +1,8 @@
-"""Errors of the labels of each convergence level against the reference, configuration by configuration.
+"""Errors of the labels of each convergence level with respect to the reference, for each configuration.
 
 This is the error analysis of a whole dataset (Tables 1 and 3 and Figures 2 and 3 of Baghishov et al., doi
-10.1039/d5dd00294j); `paretofit.dataset.quality.level_checks` looks for wrong labels. An error is always level minus
-reference: if it is positive, the energy of the level is too high.
+10.1039/d5dd00294j); `paretofit.dataset.quality.level_checks` detects wrong labels. An error is always the value of the
+level minus the value of the reference, so that a positive error means that the energy of the level is too high.
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ CORRELATION_COLUMNS = [
 ]  # fmt: skip
 LABEL_COLUMNS = ["n_labels", "n_incomplete", "mean_seconds", "median_seconds"]
 CORRELATED_PROPERTIES = ("shortest_vector", "n_kpoints", "largest_kspacing", "atoms")
-"""Properties whose correlation with the errors is computed; columns of the table of configurations."""
-MIN_FORCE_RMSD_MEV_PER_ANGSTROM = 1e-3  # meV/Å; smaller differences are between forces that are zero by symmetry
-MAX_SAMPLED_ATOMS = 20_000  # atoms whose forces are kept for figures; errors are always those of all atoms
-# Golden ratio: its multiples modulo 1 form a low-discrepancy sequence, so that the sample of atoms does not alias with
-# the period of a cell.
+"""Columns of the table of configurations whose correlation with the errors is computed."""
+MIN_FORCE_RMSD_MEV_PER_ANGSTROM = 1e-3  # meV/Å; smaller differences occur between forces that are zero by symmetry
+MAX_SAMPLED_ATOMS = 20_000  # for figures of forces; errors are always computed from all atoms
+# The multiples of the golden ratio modulo 1 form a low-discrepancy sequence, so that the sample of atoms does not alias
+# with the periodicity of a cell.
 _GOLDEN_RATIO = 0.6180339887498949
 _MIN_PAIRS = 10  # for p-values of rank correlations, which are asymptotic
-_MESH_TOLERANCE = 1e-9  # as in labelling: a quotient this close above a whole number is that number
+_MESH_TOLERANCE = 1e-9  # as in labelling; rounding errors must not add a k-point
 
 
 @dataclass(frozen=True)
 class LevelErrors:
-    """Errors of every convergence level against the last level, the reference.
+    """Errors of every convergence level with respect to the last level, the reference.
 
     Attributes
     ----------
     reference_level : str
-        The level with which the others are compared.
+        The level with which the other levels are compared.
     reference_configuration : int or None
         Id of the configuration whose error is subtracted in the bulk-shifted column; None if no configuration is
         labelled at every level.
     reference_formula : str
-        Its formula, as in ``"Be2"``, or an empty string.
+        Chemical formula of the reference configuration, such as ``"Be2"``; empty if there is none.
     settings : DataFrame
         A row per level, including the reference: ``level``, ``cutoff_ev``, ``kspacing_per_angstrom`` (1/Å with the 2π,
-        or ``"Gamma only"``), ``smearing``, other settings in which the levels differ, ``n_labels`` (complete ones),
-        ``n_incomplete`` (started or failed, without an energy or a force), and ``mean_seconds`` and ``median_seconds``
-        of the complete ones.
+        or ``"Gamma only"``), ``smearing``, other settings in which the levels differ, ``n_labels`` (complete labels),
+        ``n_incomplete`` (labels that failed or lack an energy or a force), and ``mean_seconds`` and ``median_seconds``
+        of the complete labels.
     table : DataFrame
         A row per level below the reference: ``level``, ``n_configurations`` (complete labels at both levels),
         ``n_left_out`` (the other configurations), ``energy_rmsd``, ``energy_rmsd_bulk_shifted``,
@@ -72,18 +72,19 @@ class LevelErrors:
     configurations : DataFrame
         A row per level below the reference and configuration: the columns `CONFIGURATION_COLUMNS`. ``energy`` and
         ``reference_energy`` are in eV/atom, ``energy_error`` is signed and in meV/atom, ``force_rmsd`` in meV/Å,
-        ``shortest_vector`` in Å over the periodic directions (NaN if there are none), ``n_kpoints`` counts the
-        whole mesh of the label and ``largest_kspacing`` is its largest spacing in 1/Å with the 2π, over the periodic
-        directions. Both are NaN if neither the label nor the level records the mesh.
+        ``shortest_vector`` is the shortest cell vector in Å along a periodic direction (NaN if there is none),
+        ``n_kpoints`` is the number of points of the unreduced mesh of the label, and ``largest_kspacing`` is its
+        largest spacing in 1/Å with the 2π, along a periodic direction. Both are NaN if neither the label nor the level
+        records the mesh.
     forces : DataFrame
-        A row per level and force component: the columns `FORCE_COLUMNS`, eV/Å and Å. Of more than
-        `MAX_SAMPLED_ATOMS` atoms a uniform sample, the same one at every level.
+        A row per level and force component: the columns `FORCE_COLUMNS`, in eV/Å and Å. If there are more than
+        `MAX_SAMPLED_ATOMS` atoms, a uniform sample of atoms, which is the same at every level.
     correlations : DataFrame
-        A row per level and one of `CORRELATED_PROPERTIES` (column ``property``): Spearman's rank correlation with the
-        absolute energy error and with the force RMSD (``energy_correlation``, ``force_correlation``), their two-sided
-        p-values (``energy_p_value``, ``force_p_value``) and the numbers of configurations (``n_energies``,
-        ``n_forces``, without those whose force RMSD is below `MIN_FORCE_RMSD_MEV_PER_ANGSTROM`). NaN if a quantity
-        does not vary, and no p-value for fewer than 10 configurations.
+        A row per level and property (column ``property``, one of `CORRELATED_PROPERTIES`): Spearman's rank correlation
+        with the absolute energy error and with the force RMSD (``energy_correlation``, ``force_correlation``), their
+        two-sided p-values (``energy_p_value``, ``force_p_value``) and the numbers of configurations (``n_energies``
+        and ``n_forces``; the latter excludes force RMSDs below `MIN_FORCE_RMSD_MEV_PER_ANGSTROM`). Correlations are
+        NaN if a quantity does not vary; p-values are also NaN for fewer than 10 configurations.
     """
 
     reference_level: str
@@ -111,9 +112,9 @@ def compute_level_errors(
     levels : sequence of str
         Convergence levels in order of cost; the last is the reference.
     reference_configuration : int, optional
-        Id of the reference configuration of the bulk shift; by default the one with the lowest energy per atom at
-        the reference level, of those labelled at every level. Name one if there are several species, as the lowest
-        energy per atom then depends more on composition than on stability.
+        Id of the reference configuration of the bulk shift; by default the configuration with the lowest energy per
+        atom at the reference level among all that are labelled at every level. Specify an id if there are several
+        species, because the lowest energy per atom then depends more on composition than on stability.
 
     Returns
     -------
@@ -122,14 +123,14 @@ def compute_level_errors(
     Raises
     ------
     InputError
-        If `levels` is empty or repeats a level, the dataset lacks a level or the reference configuration, that
-        configuration is not labelled at every level, or no configuration is labelled at a level and the reference.
+        If `levels` is empty or repeats a level, the dataset lacks a level or the reference configuration, the reference
+        configuration is not labelled at every level, or no configuration is labelled at both a level and the reference.
     """
     names = [str(level) for level in levels]
     if not names:
-        raise InputError("levels must name at least one convergence level, got none")
-    if (repeated := find_first_duplicate(names)) is not None:
-        raise InputError(f"levels must name each convergence level once; '{repeated}' appears twice")
+        raise InputError("levels must contain at least one convergence level; got none")
+    if (duplicate_level := find_first_duplicate(names)) is not None:
+        raise InputError(f"levels must contain each convergence level once; '{duplicate_level}' appears twice")
     return _compare_levels(dataset, names, dataset.labels(names[-1]), reference_configuration)
 
 
@@ -142,22 +143,22 @@ def _compare_levels(
     is_sampled = _sample_atoms(int(dataset.n_atoms.sum()))
     is_labelled = reference.complete
     settings, configurations, forces = [], [], []
-    for level in names[:-1]:  # keeps the labels of one level in memory at a time, besides the reference
+    for level in names[:-1]:  # only the labels of one level and of the reference are in memory at a time
         labels = dataset.labels(level)
         is_shared = np.asarray(labels.complete & reference.complete)
         if not is_shared.any():
             raise InputError(
                 f"{dataset.path}: no configuration has an energy and all forces at both level '{level}' and level "
-                f"'{names[-1]}', the reference; omit one of the two"
+                f"'{names[-1]}', the reference; omit one of these levels"
             )
         is_labelled = is_labelled & is_shared
         settings.append(_collect_settings(dataset, level, labels))
         rows = _tabulate_errors(labels, reference, geometries).join(_tabulate_meshes(dataset, level, geometries))
         configurations.append(rows[is_shared].assign(level=level)[CONFIGURATION_COLUMNS])
-        is_kept = is_sampled & np.repeat(is_shared, dataset.n_atoms)
-        forces.append(_tabulate_forces(labels, reference, geometries, is_kept).assign(level=level)[FORCE_COLUMNS])
+        is_selected = is_sampled & np.repeat(is_shared, dataset.n_atoms)
+        forces.append(_tabulate_forces(labels, reference, geometries, is_selected).assign(level=level)[FORCE_COLUMNS])
     settings.append(_collect_settings(dataset, names[-1], reference))
-    bulk_id = _choose_bulk(dataset, names, reference_configuration, is_labelled, reference.energy / dataset.n_atoms)
+    bulk_id = _choose_bulk_id(dataset, names, reference_configuration, is_labelled, reference.energy / dataset.n_atoms)
     table = [_summarize_errors(rows, bulk_id, len(dataset)) for rows in configurations]
     correlations = [_correlate(rows, name) for rows in configurations for name in CORRELATED_PROPERTIES]
     return LevelErrors(
@@ -173,7 +174,7 @@ def _compare_levels(
 
 
 def _tabulate_geometries(dataset: StoredDataset) -> pd.DataFrame:
-    """Tabulate ids, atoms, types, shortest vectors (Å) and lengths of reciprocal vectors (1/Å with the 2π)."""
+    """Tabulate ids, numbers of atoms, types, shortest vectors (Å) and reciprocal lengths (1/Å with the 2π)."""
     columns = ["config_id", "atoms", "config_type", "shortest_vector", "b1", "b2", "b3"]
     return pd.DataFrame([_describe_geometry(atoms) for atoms in dataset], columns=columns)
 
@@ -195,10 +196,10 @@ def _compute_reciprocal_lengths(atoms: Atoms) -> Array:
 
 
 def _tabulate_meshes(dataset: StoredDataset, level: str, geometries: pd.DataFrame) -> pd.DataFrame:
-    """Return ``n_kpoints`` and ``largest_kspacing`` (1/Å) of the mesh of each label, or of the spacing of the level."""
+    """Return ``n_kpoints`` and ``largest_kspacing`` (1/Å) of each label, by its mesh or by the spacing of the level."""
     reciprocal = geometries[["b1", "b2", "b3"]].to_numpy(float)
     spacing = dataset.settings(level).get("kspacing_per_angstrom", np.nan)
-    mesh = np.ones(reciprocal.shape)  # None: Gamma only
+    mesh = np.ones(reciprocal.shape)  # for a spacing of None, which means Gamma only
     if spacing is not None:
         is_valid = isinstance(spacing, int | float) and spacing > 0
         mesh = np.maximum(1, np.ceil(reciprocal / (spacing if is_valid else np.nan) - _MESH_TOLERANCE))
@@ -222,11 +223,11 @@ def _tabulate_errors(labels: Labels, reference: Labels, geometries: pd.DataFrame
     )
 
 
-def _tabulate_forces(labels: Labels, reference: Labels, geometries: pd.DataFrame, is_kept: Array) -> pd.DataFrame:
-    """Return a row per force component (eV/Å) of the atoms to keep, (n_atoms,) bool."""
-    n_components = 3 * labels.sum_over_atoms(is_kept).astype(int)
+def _tabulate_forces(labels: Labels, reference: Labels, geometries: pd.DataFrame, is_selected: Array) -> pd.DataFrame:
+    """Return a row per force component (eV/Å) of the selected atoms; `is_selected` is ``(n_atoms,) bool``."""
+    n_components = 3 * labels.sum_over_atoms(is_selected).astype(int)
     rows = geometries[["config_id", "shortest_vector"]].loc[np.repeat(geometries.index, n_components)]
-    return rows.assign(force=labels.forces[is_kept].ravel(), reference=reference.forces[is_kept].ravel())
+    return rows.assign(force=labels.forces[is_selected].ravel(), reference=reference.forces[is_selected].ravel())
 
 
 def _sample_atoms(n: int) -> Array:
@@ -234,10 +235,10 @@ def _sample_atoms(n: int) -> Array:
     return np.asarray((np.arange(n) * _GOLDEN_RATIO) % 1.0 < MAX_SAMPLED_ATOMS / max(n, 1))
 
 
-def _choose_bulk(
+def _choose_bulk_id(
     dataset: StoredDataset, names: Sequence[str], bulk_id: int | None, is_labelled: Array, energy: Array
 ) -> int | None:
-    """Check the requested bulk configuration, or choose the labelled one with the lowest energy per atom (eV)."""
+    """Check the given id, or choose the labelled configuration with the lowest energy per atom (eV)."""
     if bulk_id is None:
         lowest = np.argmin(np.where(is_labelled, energy, np.inf))
         return int(dataset.ids[lowest]) if is_labelled.any() else None
@@ -246,7 +247,7 @@ def _choose_bulk(
         if not bulk.labels(level).complete.all():
             raise InputError(
                 f"{dataset.path}: configuration {bulk_id} cannot be the bulk reference, because it lacks an energy or "
-                f"forces at level '{level}'; name a configuration that is labelled at every level"
+                f"forces at level '{level}'; choose a configuration that is labelled at every level"
             )
     return int(bulk_id)
 
@@ -262,11 +263,11 @@ def _summarize_errors(rows: pd.DataFrame, bulk_id: int | None, n: int) -> tuple[
 
 def _correlate(rows: pd.DataFrame, name: str) -> tuple[Any, ...]:
     """Return a row of the correlations, in the order of `CORRELATION_COLUMNS`."""
-    known = rows[rows[name].notna()]
-    moved = known[known["force_rmsd"] >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
-    energy = _compute_rank_correlation(known["energy_error"].abs(), known[name])
-    force = _compute_rank_correlation(moved["force_rmsd"], moved[name])
-    return (rows["level"].iloc[0], name, len(known), *energy, len(moved), *force)
+    energy_rows = rows[rows[name].notna()]
+    force_rows = energy_rows[energy_rows["force_rmsd"] >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
+    energy = _compute_rank_correlation(energy_rows["energy_error"].abs(), energy_rows[name])
+    force = _compute_rank_correlation(force_rows["force_rmsd"], force_rows[name])
+    return (rows["level"].iloc[0], name, len(energy_rows), *energy, len(force_rows), *force)
 
 
 def _compute_rank_correlation(first: pd.Series, second: pd.Series) -> tuple[float, float]:
@@ -278,13 +279,13 @@ def _compute_rank_correlation(first: pd.Series, second: pd.Series) -> tuple[floa
 
 
 def _collect_settings(dataset: StoredDataset, level: str, labels: Labels) -> dict[str, Any]:
-    complete = labels.complete
-    seconds = labels.seconds[complete & np.isfinite(labels.seconds)]
+    is_complete = labels.complete
+    seconds = labels.seconds[is_complete & np.isfinite(labels.seconds)]
     return {
         "level": level,
         **dataset.settings(level),
-        "n_labels": int(complete.sum()),
-        "n_incomplete": int(((labels.status != STATUS_CODES["missing"]) & ~complete).sum()),
+        "n_labels": int(is_complete.sum()),
+        "n_incomplete": int(((labels.status != STATUS_CODES["missing"]) & ~is_complete).sum()),
         "mean_seconds": float(seconds.mean()) if seconds.size else np.nan,
         "median_seconds": float(np.median(seconds)) if seconds.size else np.nan,
     }
@@ -292,9 +293,9 @@ def _collect_settings(dataset: StoredDataset, level: str, labels: Labels) -> dic
 
 def _tabulate_settings(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Tabulate the settings of Table 1, and the other settings in which the levels differ."""
-    known = {"level", "cutoff_ev", "kspacing_per_angstrom", "smearing", *LABEL_COLUMNS}
-    others = dict.fromkeys(key for row in rows for key in row if key not in known)
-    differing = [key for key in others if any(row.get(key) != rows[0].get(key) for row in rows)]
+    standard_keys = {"level", "cutoff_ev", "kspacing_per_angstrom", "smearing", *LABEL_COLUMNS}
+    other_keys = dict.fromkeys(key for row in rows for key in row if key not in standard_keys)
+    differing_keys = [key for key in other_keys if any(row.get(key) != rows[0].get(key) for row in rows)]
     spacings = [row.get("kspacing_per_angstrom", np.nan) for row in rows]
     return pd.DataFrame(
         {
@@ -302,14 +303,14 @@ def _tabulate_settings(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             "cutoff_ev": [np.nan if row.get("cutoff_ev") is None else row["cutoff_ev"] for row in rows],
             "kspacing_per_angstrom": ["Gamma only" if spacing is None else spacing for spacing in spacings],
             "smearing": [_format_smearing(row.get("smearing")) for row in rows],
-            **{key: [_format_optional(row.get(key)) for row in rows] for key in differing},
+            **{key: [_format_optional(row.get(key)) for row in rows] for key in differing_keys},
             **{key: [row[key] for row in rows] for key in LABEL_COLUMNS},
         }
     )
 
 
 def _format_smearing(value: Any) -> str:
-    """Format a record of the labelling as ``"methfessel-paxton of order 1, 0.2 eV"``, other values unchanged."""
+    """Format a record written by the labelling as ``"methfessel-paxton of order 1, 0.2 eV"``; keep other values."""
     if not isinstance(value, dict) or not {"method", "width_ev"} <= set(value):
         return _format_optional(value)
     order = f" of order {value['order']}" if value["method"] == "methfessel-paxton" and "order" in value else ""

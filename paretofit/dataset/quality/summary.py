@@ -23,14 +23,14 @@ from paretofit.dataset.stored_dataset import StoredDataset
 
 MIN_DISTANCE_RATIO = 0.6  # distance of two atoms relative to the sum of their covalent radii
 MAX_NET_FORCE = 0.01  # eV/Å per atom; plane-wave codes leave a few meV/Å
-MIN_SINGULAR_VALUE = 1e-6  # of normalized cell vectors
+MIN_SINGULAR_VALUE = 1e-6  # of the matrix of normalized cell vectors
 MAX_LISTED_ITEMS = 5
 TABLE_HEADER = "level      energies  forces stresses  failed    mean s         energy, eV/atom  max force, eV/Å"
 
 
 @dataclass(frozen=True)
 class LevelSummary:
-    """Labels of one level: counts, cost, and ranges (eV/atom, eV/Å); NaN without labels."""
+    """Counts, mean cost (s) and ranges (eV/atom, eV/Å) of the labels of one level; NaN if there are no labels."""
 
     name: str
     settings: dict[str, Any]
@@ -45,7 +45,7 @@ class LevelSummary:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """Counts, ranges and warnings of a dataset."""
+    """Counts, ranges (volumes in Å³/atom) and warnings of a dataset."""
 
     path: str
     n_configurations: int
@@ -61,9 +61,9 @@ class DatasetSummary:
 def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     """Summarize a dataset and check its structures and labels.
 
-    Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 of the sum of their
-    covalent radii, missing or failed labels, negative costs, forces that do not sum to zero, and suspicious units or
-    signs.
+    Warnings report duplicate configurations, periodic cells without volume, atoms closer than 0.6 times the sum of
+    their covalent radii, missing or failed labels, negative costs, forces that do not sum to zero, suspicious
+    differences between levels, and suspicious units or signs.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
     Returns
     -------
     DatasetSummary
-        Volumes in Å³/atom, over configurations that are periodic in three directions and have a volume.
+        The volume range covers configurations that are periodic in three directions and have a volume.
     """
     survey = _survey_structures(dataset)
     warnings = _find_structure_warnings(survey)
     levels = []
-    for name in dataset.levels:  # keeps the labels of one level in memory at a time
+    for name in dataset.levels:  # only the labels of one level are in memory at a time
         labels = dataset.labels(name)
         levels.append(_summarize_level(name, dataset.settings(name), labels))
         warnings += _find_label_warnings(name, labels, dataset.ids)
@@ -98,14 +98,14 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
 
 @dataclass
 class _Survey:
-    """Counts and findings of the structures of a dataset; `duplicates`, `flat` and `close` list configurations."""
+    """Counts of the structures of a dataset, and ids of suspicious ones: flat cells and atoms that are too close."""
 
     species: Counter[str] = field(default_factory=Counter)
     config_types: Counter[str] = field(default_factory=Counter)
     volumes: list[float] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
-    flat: list[int] = field(default_factory=list)
-    close: list[int] = field(default_factory=list)
+    flat_ids: list[int] = field(default_factory=list)
+    close_ids: list[int] = field(default_factory=list)
 
 
 def _survey_structures(dataset: StoredDataset) -> _Survey:
@@ -119,25 +119,25 @@ def _survey_structures(dataset: StoredDataset) -> _Survey:
         if first_id != config_id:
             survey.duplicates.append(f"{config_id} = {first_id}")
         if not _are_independent(atoms.cell[atoms.pbc]):
-            survey.flat.append(config_id)
+            survey.flat_ids.append(config_id)
             continue
         if atoms.pbc.all():
             survey.volumes.append(atoms.cell.volume / len(atoms))
         if has_close_atoms(atoms):
-            survey.close.append(config_id)
+            survey.close_ids.append(config_id)
     return survey
 
 
 def _find_structure_warnings(survey: _Survey) -> list[str]:
-    close = f"configurations have atoms closer than {MIN_DISTANCE_RATIO} of the sum of their covalent radii"
-    flat = "configurations are periodic along vectors that span no volume"
+    close_text = f"configurations have atoms closer than {MIN_DISTANCE_RATIO} times the sum of their covalent radii"
+    flat_text = "configurations are periodic along vectors that span no volume"
     findings: list[tuple[list[Any], str, str]] = [
         (survey.duplicates, "duplicate configurations", ""),
-        (survey.flat, flat, "; correct their cells, because nothing can be computed for them"),
-        (survey.close, close, ""),
+        (survey.flat_ids, flat_text, "; correct their cells, because nothing can be computed for them"),
+        (survey.close_ids, close_text, ""),
     ]
     warnings = ((len(ids), text, list_first(ids, MAX_LISTED_ITEMS) + advice) for ids, text, advice in findings)
-    return [f"{count} {text}: {listed}" for count, text, listed in warnings if count]
+    return [f"{count} {text}: {id_list}" for count, text, id_list in warnings if count]
 
 
 def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> LevelSummary:
@@ -157,7 +157,7 @@ def _summarize_level(name: str, settings: dict[str, Any], labels: Labels) -> Lev
 
 
 def _are_independent(vectors: Array) -> bool:
-    """Return whether cell vectors, (n, 3), span n dimensions."""
+    """Return whether ``(n, 3)`` cell vectors span n dimensions."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not len(vectors) or (lengths < MIN_CELL_VECTOR_LENGTH).any():
         return not len(vectors)
@@ -165,7 +165,7 @@ def _are_independent(vectors: Array) -> bool:
 
 
 def has_close_atoms(atoms: Atoms, min_distance_ratio: float = MIN_DISTANCE_RATIO) -> bool:
-    """Return whether two atoms, or an atom and its image, are too close.
+    """Return whether two atoms, or an atom and its periodic image, are too close to each other.
 
     Parameters
     ----------
@@ -180,14 +180,14 @@ def has_close_atoms(atoms: Atoms, min_distance_ratio: float = MIN_DISTANCE_RATIO
 
 
 def _is_crowded(atoms: Atoms, radii: Array) -> bool:
-    """Return whether atoms are so close that a neighbour list could fill the memory.
+    """Return whether atoms are so close that a neighbour list could exhaust the memory.
 
-    Other structures have lattice vectors and nearest neighbours that are long enough for a short list.
+    If not, lattice vectors and nearest-neighbour distances are long enough for the neighbour list to be short.
     """
     if atoms.pbc.any():
         try:
             cell = minkowski_reduce(atoms.cell, atoms.pbc)[0]
-        except RuntimeError:  # numerically flat
+        except RuntimeError:  # the reduction does not converge for a cell that is numerically flat
             return True
         if np.linalg.norm(cell[atoms.pbc], axis=1).min() < 2 * radii.max(initial=0.0):
             return True
@@ -199,13 +199,14 @@ def _is_crowded(atoms: Atoms, radii: Array) -> bool:
 
 def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
     warnings = []
-    missing = ids[~labels.complete]
-    if 2 * len(missing) > len(ids) and not labels.failed.any():
-        missing = missing[:0]  # most configurations were not meant to be labelled
-    for problem, bad_ids in (("are missing or incomplete", missing), ("have a negative cost", ids[labels.seconds < 0])):
+    missing_ids = ids[~labels.complete]
+    if 2 * len(missing_ids) > len(ids) and not labels.failed.any():
+        missing_ids = missing_ids[:0]  # most configurations were probably not meant to be labelled at this level
+    negative_ids = ids[labels.seconds < 0]
+    for problem, bad_ids in (("are missing or incomplete", missing_ids), ("have a negative cost", negative_ids)):
         if len(bad_ids):
-            listed = list_first(bad_ids, MAX_LISTED_ITEMS)
-            warnings.append(f"level {name}: {len(bad_ids)} labels {problem}: {listed}")
+            id_list = list_first(bad_ids, MAX_LISTED_ITEMS)
+            warnings.append(f"level {name}: {len(bad_ids)} labels {problem}: {id_list}")
     net_forces = np.stack([labels.sum_over_atoms(labels.forces[:, axis]) for axis in range(3)], axis=1)
     force_per_atom = np.linalg.norm(net_forces, axis=1) / np.diff(labels.offsets)
     n_unbalanced = int((force_per_atom > MAX_NET_FORCE).sum())
@@ -219,13 +220,13 @@ def _find_label_warnings(name: str, labels: Labels, ids: Array) -> list[str]:
 
 
 def apply_to_finite(function: Callable[[Array], Any], values: Array) -> float:
-    """Apply a reduction such as the mean to the finite values; NaN if there are none."""
-    finite = values[np.isfinite(values)]
-    return float(function(finite)) if finite.size else float("nan")
+    """Apply a reduction such as the mean to the finite values; return NaN if there are none."""
+    finite_values = values[np.isfinite(values)]
+    return float(function(finite_values)) if finite_values.size else float("nan")
 
 
 def fingerprint_geometry(atoms: Atoms) -> str:
-    """Return a text that is equal for equal geometries, up to 1e-5 Å and a translation of all atoms."""
+    """Return a hash of a geometry, rounded to 1e-5 Å, that does not change when all atoms are translated together."""
     offsets = atoms.positions - atoms.positions[0]
     rounded = np.round(np.concatenate([atoms.cell[:].ravel(), offsets.ravel()]), 5) + 0.0
     key = rounded.tobytes() + atoms.numbers.tobytes() + np.asarray(atoms.pbc).tobytes()
@@ -252,18 +253,18 @@ def format_dataset_info(info: DatasetSummary) -> str:
 
 
 def _format_settings(levels: list[LevelSummary]) -> list[str]:
-    """Format the settings that all levels share once, and the others for each level."""
+    """Format settings that are equal at all levels on common lines, and the other settings for each level."""
     if not levels:
         return ["no levels"]
     first = levels[0].settings if len(levels) > 1 else {}
-    shared = {key for key, value in first.items() if all(level.settings.get(key) == value for level in levels)}
-    lines = [f"all levels: {key}: {format_setting(first[key])}" for key in sorted(shared)]
+    shared_keys = {key for key, value in first.items() if all(level.settings.get(key) == value for level in levels)}
+    lines = [f"all levels: {key}: {format_setting(first[key])}" for key in sorted(shared_keys)]
     for level in levels:
-        settings = {key: value for key, value in level.settings.items() if key not in shared}
+        settings = {key: value for key, value in level.settings.items() if key not in shared_keys}
         lines += [f"level {level.name}: {format_setting(settings)}"] if settings else []
     return lines or ["no settings are recorded with the levels"]
 
 
 def format_setting(value: Any) -> str:
-    """Format a setting, of a mapping its keys and values, for people to read."""
+    """Format a setting as readable text; a mapping becomes a list of its keys and values."""
     return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)

@@ -1,8 +1,9 @@
 """Detection of wrong units and signs from the values of the labels.
 
-Between levels, labels of the same configurations differ by convergence, and not by a factor of 27.2. Within a level,
-the energy changes with the volume according to the stress, dE = V tr(stress)/3 dlnV, and compressed cells have a
-negative stress. Each check reports only unambiguous cases, so that levels far from convergence cause no warning.
+Labels of the same configurations at two levels differ by convergence errors, but not by a factor such as 27.2 (hartree
+to eV). Within a level, the energy changes with the volume according to the stress, dE = V tr(stress)/3 dlnV, and
+compressed cells have a negative stress. Each check reports only unambiguous cases, so that levels far from convergence
+cause no warning.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ T = TypeVar("T")
 
 MIN_LABELS = 5
 MIN_CORRELATION = 0.9  # between two levels
-MIN_CORRELATION_BOUND = 0.7  # the same at three standard errors below (Fisher's transformation)
-MAX_LOG_DIFFERENCE = 0.15  # of a ratio from the factor between two units
-MIN_CURVE_CORRELATION = 0.95  # of the energy with the integral of the stress
+MIN_CORRELATION_BOUND = 0.7  # correlation minus three standard errors (Fisher's transformation)
+MAX_LOG_DIFFERENCE = 0.15  # between the ratio of two levels and the factor between two units
+MIN_CURVE_CORRELATION = 0.95  # between the energy and the integral of the stress
 MIN_CURVE_POINTS = 8
-# Of sum (E_k+1 - E_k)^2 / sum (E_k - mean)^2, which is about 2 for noise, and below 0.15 for an equation of state.
+# Roughness is sum (E_k+1 - E_k)^2 / sum (E_k - mean)^2: about 2 for noise, and below 0.15 for an equation of state.
 MAX_ROUGHNESS = 0.3
-MAX_CURVE_LOG_DIFFERENCE = 0.4  # of a slope from the factor between two units
-MIN_VOLUME_RATIO = 1.05  # of the largest and the smallest cell
+MAX_CURVE_LOG_DIFFERENCE = 0.4  # between a slope and the factor between two units
+MIN_VOLUME_RATIO = 1.05  # between the largest and the smallest cell
 MAX_STRESS = 10.0  # eV/Å³, 1602 GPa
 MAX_TENSION = 0.3  # eV/Å³, 48 GPa, more than any solid withstands
-MAX_RANK_CORRELATION = -0.5  # of stress with volume
+MAX_RANK_CORRELATION = -0.5  # between stress and volume
 MAX_P_VALUE = 1e-3
 WRONG_SIGN = "the opposite of ASE's sign (negative in compression)"
 
@@ -52,7 +53,7 @@ STRESS_UNITS = {"GPa": 1 / units.GPa, "kbar": 1e-3 / units.bar, "bar": 1 / units
 
 @dataclass(frozen=True)
 class _Quantity:
-    """A quantity of labels: its name, its unit, and the value of one such unit in other units."""
+    """Name and unit of a quantity, and the value of this unit in other units."""
 
     name: str
     unit: str
@@ -65,7 +66,7 @@ STRESS = _Quantity("stresses", "eV/Å³", STRESS_UNITS)
 
 
 def find_unit_warnings(dataset: StoredDataset) -> list[str]:
-    """Find labels in units other than eV and Å, and labels of the opposite sign.
+    """Find labels in units other than eV and Å, and labels with the opposite sign.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def find_unit_warnings(dataset: StoredDataset) -> list[str]:
     Returns
     -------
     list of str
-        A message for each suspicion; empty also if there are too few labels.
+        A message for each suspicious quantity; empty if there are too few labels for a check.
     """
     if not dataset.levels or not len(dataset):
         return []
@@ -91,7 +92,7 @@ def find_unit_warnings(dataset: StoredDataset) -> list[str]:
 
 
 def _describe_geometries(dataset: StoredDataset) -> tuple[Array, Array]:
-    """Return volumes per atom (NaN unless periodic in three directions), and groups of composition and type."""
+    """Return volumes per atom (NaN unless periodic in three directions), and groups of equal composition and type."""
     volumes, kinds = [], []
     for atoms in dataset:
         has_volume = atoms.pbc.all() and atoms.cell.volume > 0
@@ -101,30 +102,31 @@ def _describe_geometries(dataset: StoredDataset) -> tuple[Array, Array]:
 
 
 def _choose_reference(dataset: StoredDataset) -> str:
-    """Return the last level with at least half as many labels as the level with the most."""
+    """Return the last level that has at least half the maximum number of labels."""
     counts = {level: int(dataset.labels(level).complete.sum()) for level in dataset.levels}
     return [level for level, count in counts.items() if 2 * count >= max(counts.values())][-1]
 
 
-def _compare_levels(level: str, labels: Labels, other: str, reference: Labels, sizes: Array) -> list[str]:
-    """Return suspicions from the labels that two levels share; an empty string where a check finds nothing."""
+def _compare_levels(level: str, labels: Labels, reference_level: str, reference: Labels, sizes: Array) -> list[str]:
+    """Return the result of each check of two levels: a warning or an empty string."""
     is_shared = labels.complete & reference.complete
     if is_shared.sum() < MIN_LABELS:
         return []
+    names = (level, reference_level)
     atoms = np.repeat(is_shared, sizes)
     stresses = is_shared & np.isfinite(labels.stress).all(axis=1) & np.isfinite(reference.stress).all(axis=1)
     energies = (labels.energy[is_shared], reference.energy[is_shared])
     per_atom = [energy / sizes[is_shared] for energy in energies]
     return [
-        _compare_values(ENERGY, level, other, *(energy - energy.mean() for energy in per_atom)),
-        _compare_values(FORCES, level, other, labels.forces[atoms].ravel(), reference.forces[atoms].ravel()),
-        _compare_values(STRESS, level, other, labels.stress[stresses].ravel(), reference.stress[stresses].ravel()),
-        _detect_energies_per_atom(level, other, *energies, sizes[is_shared]),
+        _compare_values(ENERGY, *names, *(energy - energy.mean() for energy in per_atom)),
+        _compare_values(FORCES, *names, labels.forces[atoms].ravel(), reference.forces[atoms].ravel()),
+        _compare_values(STRESS, *names, labels.stress[stresses].ravel(), reference.stress[stresses].ravel()),
+        _detect_energies_per_atom(*names, *energies, sizes[is_shared]),
     ]
 
 
-def _compare_values(quantity: _Quantity, level: str, other: str, values: Array, reference: Array) -> str:
-    """Return a suspicion if the values of two levels are proportional, or an empty string."""
+def _compare_values(quantity: _Quantity, level: str, reference_level: str, values: Array, reference: Array) -> str:
+    """Return a warning if the values of two levels are proportional with a suspicious factor, or an empty string."""
     norms = np.linalg.norm(values), np.linalg.norm(reference)
     if len(values) < MIN_LABELS or not all(norms):
         return ""
@@ -133,36 +135,36 @@ def _compare_values(quantity: _Quantity, level: str, other: str, values: Array, 
     bound = np.tanh(np.arctanh(min(abs(correlation), 1 - 1e-12)) - 3 / np.sqrt(len(values) - 3))
     if abs(correlation) < MIN_CORRELATION or bound < MIN_CORRELATION_BOUND:
         return ""
-    text = f"level {level}: its {quantity.name} are {slope:.4g} times those of level {other}"
+    text = f"level {level}: its {quantity.name} are {slope:.4g} times those of level {reference_level}"
     text += f" (correlation {correlation:.2f})"
     factors = {(level, unit): factor for unit, factor in quantity.other_units.items()}
-    factors |= {(other, unit): 1 / factor for unit, factor in quantity.other_units.items()}
+    factors |= {(reference_level, unit): 1 / factor for unit, factor in quantity.other_units.items()}
     (wrong_level, unit), difference = _find_closest(abs(slope), factors)
     if difference < MAX_LOG_DIFFERENCE:
         sign = " and of the opposite sign" if slope < 0 else ""
         return f"{text}, as if level {wrong_level} were in {unit} instead of {quantity.unit}{sign}"
-    return f"{text}: one of the two has the opposite sign" if slope < 0 else ""
+    return f"{text}: one of the levels has the opposite sign" if slope < 0 else ""
 
 
 def _find_closest(value: float, factors: Mapping[T, float]) -> tuple[T, float]:
-    """Return the key of the factor that is closest to a positive value, and the difference of their logarithms."""
+    """Return the key of the factor that is closest to a positive value, and the difference between their logarithms."""
     differences = {key: float(abs(np.log(value / factor))) for key, factor in factors.items()}
     return min(differences.items(), key=operator.itemgetter(1))
 
 
-def _detect_energies_per_atom(level: str, other: str, energies: Array, reference: Array, sizes: Array) -> str:
-    """Return a suspicion if the energies of one of two levels are energies per atom, or an empty string."""
+def _detect_energies_per_atom(level: str, reference_level: str, energies: Array, reference: Array, sizes: Array) -> str:
+    """Return a warning if the energies of one of two levels are energies per atom, or an empty string."""
     if (sizes < 2).all() or not (energies.all() and reference.all()):
         return ""
-    for wrong_level, expected in ((level, 1 / sizes), (other, sizes)):
-        difference = np.abs(np.log(np.maximum(energies / reference / expected, 1e-9)))
+    for wrong_level, expected_ratio in ((level, 1 / sizes), (reference_level, sizes)):
+        difference = np.abs(np.log(np.maximum(energies / reference / expected_ratio, 1e-9)))
         if (difference[sizes > 1] < MAX_LOG_DIFFERENCE).all():
             return f"level {wrong_level}: its energies look like energies per atom; total energies in eV are expected"
     return ""
 
 
 def _check_level(level: str, labels: Labels, energies: Array, volumes: Array, groups: Array) -> str:
-    """Return a suspicion from the energies per atom, stresses and volumes per atom of a level, or an empty string."""
+    """Return a warning if energies, stresses and volumes (per atom) of a level are inconsistent, or an empty string."""
     is_usable = np.isfinite(labels.stress).all(axis=1) & np.isfinite(volumes) & labels.complete
     stress = labels.stress[:, :3].mean(axis=1)
     curves = _find_curves(is_usable, volumes, groups)
@@ -174,12 +176,12 @@ def _check_level(level: str, labels: Labels, energies: Array, volumes: Array, gr
         size = f"{largest:.4g} eV/Å³ ({largest / units.GPa:.0f} GPa)"
         return f"level {level}: stresses up to {size} look like GPa, kbar or bar instead of eV/Å³"
     if _has_wrong_sign(volumes[is_usable], stress[is_usable]):
-        return f"level {level}: compressed cells are under tension; the stresses have {WRONG_SIGN}"
+        return f"level {level}: compressed cells are under tension: the stresses have {WRONG_SIGN}"
     return ""
 
 
 def _find_curves(is_usable: Array, volumes: Array, groups: Array) -> Iterator[Array]:
-    """Yield configurations of one composition and type whose volumes differ, in order of volume."""
+    """Yield the positions of configurations with equal composition and type but different volumes, sorted by volume."""
     for group in np.unique(groups[is_usable]):
         curve = np.flatnonzero(is_usable & (groups == group))
         curve = curve[np.argsort(volumes[curve])]
@@ -190,8 +192,8 @@ def _find_curves(is_usable: Array, volumes: Array, groups: Array) -> Iterator[Ar
 def _fit_energy_to_stress(volumes: Array, energies: Array, stress: Array) -> float:
     """Fit the energies to the integral of the mean stress over the volume, and return the slope.
 
-    The slope is 1 if units and sign are correct, and NaN if the energies are no smooth curve, because the structures
-    differ by more than their volume.
+    The slope is 1 if units and sign are correct, and NaN if the energies do not form a smooth curve, because the
+    structures differ by more than their volume.
     """
     steps = (stress[1:] + stress[:-1]) / 2 * np.diff(volumes)
     work = np.concatenate([[0.0], np.cumsum(steps)])
@@ -204,13 +206,14 @@ def _fit_energy_to_stress(volumes: Array, energies: Array, stress: Array) -> flo
 
 
 def _interpret_slope(level: str, slope: float) -> str:
-    factors = {"the stresses were kbar taken for bar": 1e3}
+    """Return a warning if the slope of `_fit_energy_to_stress` indicates a wrong unit or sign, or an empty string."""
+    factors = {"stresses in kbar had been converted as if they were in bar": 1e3}
     factors |= {f"the stresses were in {unit} instead of eV/Å³": 1 / factor for unit, factor in STRESS_UNITS.items()}
     factors |= {f"the energies were in {unit} instead of eV": factor for unit, factor in ENERGY_UNITS.items()}
     cause, difference = _find_closest(abs(slope), factors)
     if difference < MAX_CURVE_LOG_DIFFERENCE:
         sign = f", and the stresses have {WRONG_SIGN}" if slope < 0 else ""
-        text = f"level {level}: its energies change {slope:.3g} times as much with the volume as its stresses predict"
+        text = f"level {level}: its energies change {slope:.3g} times as much with volume as its stresses predict"
         return f"{text}, as if {cause}{sign}"
     if slope < 0:
         return f"level {level}: its energies rise where its stresses predict a fall: the stresses have {WRONG_SIGN}"
@@ -218,7 +221,7 @@ def _interpret_slope(level: str, slope: float) -> str:
 
 
 def _has_wrong_sign(volumes: Array, stress: Array) -> bool:
-    """Return whether stress falls with the volume, from tension in the smallest to compression in the largest cells."""
+    """Return whether the stress falls with volume, from tension in the smallest to compression in the largest cells."""
     if len(volumes) < MIN_LABELS or volumes.max() < MIN_VOLUME_RATIO * volumes.min():
         return False
     order = np.argsort(volumes)
