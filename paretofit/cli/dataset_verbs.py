@@ -78,10 +78,10 @@ def info(
     dataset: Annotated[Path, typer.Argument(help="Dataset to describe (HDF5).")], *, as_json: JsonOption = False
 ) -> None:
     """Describe a dataset, with warnings about labels and structures that deserve a second look."""
-    from paretofit.dataset import Dataset, describe_dataset, format_dataset_info
+    from paretofit.commands import inspect_dataset
+    from paretofit.dataset import format_dataset_info
 
-    with Dataset(dataset) as data:
-        summary = describe_dataset(data)
+    summary = inspect_dataset(dataset)
     print_result(summary, format_dataset_info(summary), as_json=as_json)
 
 
@@ -111,7 +111,8 @@ def import_(
     allow_pickle: PickleOption = False,
 ) -> None:
     """Import labelled structures: any file that ASE reads, ASE databases, FitSNAP JSON, VASP output, and folders."""
-    from paretofit.dataset import format_import_summary, import_dataset, read_level_settings
+    from paretofit.commands import check_import, import_labels
+    from paretofit.dataset import format_import_summary, read_level_settings
 
     settings = read_level_settings(level_settings) if level_settings else None
     keys = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "id_key": id_key,
@@ -121,13 +122,13 @@ def import_(
 
         if level or file or any(keys.values()) or match or add or level_order:
             raise InputError("--published can be combined with --allow-pickle and --level-settings only")
-        summary = import_published(dataset, published, allow_pickle=allow_pickle, settings=settings)
+        summary = check_import(import_published(dataset, published, allow_pickle=allow_pickle, settings=settings))
     elif not level:
         raise InputError("import needs --level NAME=FILE for each level, or --published FOLDER")
     else:
         source = _parse_level_paths(level) if file is None else file
-        summary = import_dataset(dataset, source, levels=level, settings=settings, match_by=match, append=add,
-                                 level_order=split_names(level_order) or None, **keys)  # fmt: skip
+        summary = import_labels(dataset, source, levels=level, settings=settings, match_by=match, append=add,
+                                level_order=split_names(level_order) or None, **keys)  # fmt: skip
     typer.echo(format_import_summary(summary))
 
 

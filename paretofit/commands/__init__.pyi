@@ -1,6 +1,9 @@
 from .active_learning import learn as learn
 from .augment import augment_study as augment_study
 from .augment import format_candidates as format_candidates
+from .datasets import check_import as check_import
+from .datasets import import_labels as import_labels
+from .datasets import inspect_dataset as inspect_dataset
 from .evaluate import evaluate_dataset as evaluate_dataset
 from .export import export_potential as export_potential
 from .fit import fit_dataset as fit_dataset

@@ -201,6 +201,8 @@ def _summarise(prepared: PreparedStudy, n_columns: int, errors: dict[str, float]
     study, split, n_dropped = prepared.study, prepared.split, len(prepared.dropped_ids)
     model = "quadratic SNAP" if study.basis.quadratic else "SNAP"
     note = f"; {n_dropped} configurations without a label at this level are not used" if n_dropped else ""
+    if prepared.unconverged_ids:
+        note += f"; {len(prepared.unconverged_ids)} configurations whose DFT did not converge are not used"
     size, ratio = study.twojmax[0], study.weights[0][0]
     lines = [f"{model}, 2Jmax {size} ({n_columns} columns), w_E/w_F {ratio:g}, level {study.levels[0]}{note}"]
     for name, positions in (("train", split.train), ("held out", split.test)):

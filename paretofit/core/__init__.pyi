@@ -4,6 +4,7 @@ from .errors import ExecutionError as ExecutionError
 from .errors import InputError as InputError
 from .errors import check_choice as check_choice
 from .errors import suggest_match as suggest_match
+from .files import COMPRESSED_OPENERS as COMPRESSED_OPENERS
 from .files import DISK_WRITE_ERRNOS as DISK_WRITE_ERRNOS
 from .files import LOCK_FILE_NAME as LOCK_FILE_NAME
 from .files import atomic_path as atomic_path

@@ -3,13 +3,17 @@
 A reader never sees a half-written file, and a file under its final name means its stage is done.
 """
 
+import bz2
 import errno
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ MAX_INTEGER_BITS = 10_000
 LOCK_FILE_NAME = "run.lock"  # locks the directory of a run
 TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # names of `tempfile.mkstemp` in `atomic_path`
 DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # write errors that name no file
+COMPRESSED_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 @contextmanager
@@ -156,7 +161,7 @@ def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def read_text(path: Path | str, description: str) -> str:
-    """Read a UTF-8 text file.
+    """Read a UTF-8 text file, which may be compressed (.gz, .bz2, .xz).
 
     Parameters
     ----------
@@ -170,13 +175,15 @@ def read_text(path: Path | str, description: str) -> str:
         If the file is missing, cannot be read, or is not UTF-8.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        with COMPRESSED_OPENERS.get(Path(path).suffix, open)(path, "rb") as stream:
+            return str(stream.read().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"no file at {path}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; name a {description}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; name a {description}") from error
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(f"{path} cannot be read: {reason}; name a {description}") from error
 
 
 def read_yaml(path: Path | str) -> Any:

@@ -212,6 +212,10 @@ class StoredDataset:
         texts = (text for run in _split_into_runs(self._index) for text in self._read(name, _get_window(run)))
         return [self._parse_record(text or "{}", name) for text in texts]
 
+    def find_unconverged(self, level: str) -> Array:
+        """Return ``(n,) bool``: labels whose electronic loop did not converge (``scf_converged: false``)."""
+        return np.array([record.get("scf_converged") is False for record in self.label_records(level)], dtype=bool)
+
     def settings(self, level: str) -> dict[str, Any]:
         """Return the settings of the calculations at a level.
 

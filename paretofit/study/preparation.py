@@ -17,7 +17,8 @@ from paretofit.sweep import SweepGrid
 class PreparedStudy:
     """A study that fits its dataset, with the split and the grid of fits.
 
-    ``dataset`` has only the configurations with complete labels; ``dropped_ids`` are the ids of the others.
+    ``dataset`` has only the configurations with complete, converged labels; ``dropped_ids`` are the ids of those that
+    lack a label, ``unconverged_ids`` of those whose DFT did not converge.
     """
 
     study: Study
@@ -25,6 +26,7 @@ class PreparedStudy:
     split: Split
     grid: SweepGrid
     dropped_ids: list[int]
+    unconverged_ids: list[int]
 
 
 def prepare_study(study: Study) -> PreparedStudy:
@@ -49,6 +51,9 @@ def prepare_study(study: Study) -> PreparedStudy:
     if study.cost.label_seconds != "recorded" and (foreign := sorted(set(study.cost.label_seconds) - set(levels))):
         raise InputError(f"'cost.label_seconds' has a number for '{foreign[0]}', which is not a level of this study")
     dropped = dataset.ids[~complete].tolist()
+    is_unconverged = np.zeros(len(dataset), dtype=bool)
+    if study.unconverged_labels == "drop":
+        is_unconverged = complete & np.logical_or.reduce([dataset.find_unconverged(level) for level in levels])
     if dropped and study.missing_labels == "error":
         missing_counts = ", ".join(
             f"level {level} {int((~mask).sum())}" for level, mask in complete_by_level.items() if not mask.all()
@@ -58,15 +63,18 @@ def prepare_study(study: Study) -> PreparedStudy:
             f"({missing_counts}), the first with id {dropped[0]}; label them, remove a level from 'levels', or set "
             "'missing_labels: drop'"
         )
-    if len(dropped) == len(dataset):
-        raise InputError(f"{study.dataset}: no configuration has labels at all of the levels {', '.join(levels)}")
-    labelled = dataset.select(np.flatnonzero(complete))
+    is_used = complete & ~is_unconverged
+    if not is_used.any():
+        raise InputError(
+            f"{study.dataset}: no configuration has converged labels at all of the levels {', '.join(levels)}"
+        )
+    labelled = dataset.select(np.flatnonzero(is_used))
     _check_group_keys(study, labelled)
     groups = assign_groups(labelled.ids, labelled.info_records, study.split.group_by)
     split = split_configurations(groups, study.split.train_fraction, study.split.seed)
     grid = _make_grid(study, levels, len(split.train))
     grid.check(len(split.train))
-    return PreparedStudy(study, labelled, split, grid, dropped)
+    return PreparedStudy(study, labelled, split, grid, dropped, dataset.ids[is_unconverged].tolist())
 
 
 def _make_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:

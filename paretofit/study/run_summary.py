@@ -121,6 +121,11 @@ def _warn_about_dropped(prepared: PreparedStudy) -> Iterator[str]:
             f"{len(prepared.dropped_ids)} configurations were excluded because they lack a label at one of the levels "
             f"(missing_labels: drop); the first has id {prepared.dropped_ids[0]}."
         )
+    if prepared.unconverged_ids:
+        yield (
+            f"{len(prepared.unconverged_ids)} configurations were excluded because the electronic loop of a label did "
+            f"not converge (unconverged_labels: drop); the first has id {prepared.unconverged_ids[0]}."
+        )
 
 
 def _warn_about_leverage(prepared: PreparedStudy, engine: FastEngine | PlainEngine, data: SweepInput) -> Iterator[str]:

@@ -171,6 +171,9 @@ class Study(StrictSettings):
     missing_labels: Literal["error", "drop"] = Field(
         "error", description="'drop' excludes and counts configurations that lack a label at any level"
     )
+    unconverged_labels: Literal["drop", "keep"] = Field(
+        "drop", description="'drop' excludes and counts configurations whose DFT did not converge at any level"
+    )
 
     @model_validator(mode="before")
     @classmethod

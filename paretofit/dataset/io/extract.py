@@ -9,23 +9,30 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from paretofit.core import Array, InputError, suggest_match
 from paretofit.dataset.checks import VOIGT_INDICES, as_float_array
+from paretofit.dataset.io.label_keys import (
+    QUANTITIES,
+    choose_energy_result,
+    choose_family,
+    describe_unused_keys,
+    get_results,
+    group_keys,
+    is_virial,
+    list_keys,
+)
 from paretofit.dataset.io.structure_files import Frames
 from paretofit.dataset.writer import Label
 
 SECONDS_KEYS = ("seconds", "cpu_seconds", "wall_seconds")
 CONFIG_INFO_KEY, LABEL_INFO_KEY, LABEL_STATUS_KEY = "config_info", "label_info", "label_status"  # keys of an export
-QUANTITIES = ("energy", "forces", "stress")
-PREFIXES = ("REF_", "ref_", "DFT_", "dft_", "QM_", "qm_")
 
-KeyNames = dict[str, str | None]
+UserKeys = Mapping[str, str | Mapping[str, str] | None]
 
 
 def extract_file_labels(
-    frames: Frames, level: str, keys: Mapping[str, str | None], seconds_key: str | None
+    frames: Frames, level: str, keys: UserKeys, seconds_key: str | None
 ) -> tuple[list[Label | None], list[str]]:
     """Extract the labels of one level from the structures of its file.
 
@@ -34,9 +41,9 @@ def extract_file_labels(
     frames : Frames
         Structures of the file. Labels are removed from their info and arrays, but not from their calculators.
     level : str
-    keys : mapping of quantity to str or None
+    keys : mapping of quantity to str, mapping of level to str, or None
         Keys of the energy, forces and stress; ``{level}`` is replaced by the name of the level. If a key is None, the
-        results of the calculators are used, or else keys such as ``REF_energy``.
+        results of the calculators are used, or else keys such as ``REF_energy``. Virials (eV) become stresses.
     seconds_key : str or None
         Key of the cost of a label; by default the first of `SECONDS_KEYS` that a structure has.
 
@@ -45,31 +52,40 @@ def extract_file_labels(
     labels : list of mapping or None
         Label of each structure; None if it has neither an energy nor forces.
     notes : list of str
-        Messages about keys that were used although the user did not specify them.
+        Messages about keys that were used although the user did not specify them, and about keys that were not used.
 
     Raises
     ------
     InputError
-        If there are no labels, a key is unknown, or a label is not numeric or has the wrong shape.
+        If there are no labels, a key is unknown, a label is not numeric or has the wrong shape, or some structures
+        have only free energies and others only energies.
     """
-    patterns = {quantity: pattern for quantity, pattern in keys.items() if pattern is not None}
-    label_keys, notes = _choose_keys(frames, {q: _format_key(q, pattern, level) for q, pattern in patterns.items()})
+    patterns = {quantity: _get_pattern(pattern, level) for quantity, pattern in keys.items()}
+    user_keys = {q: _format_key(q, pattern, level) for q, pattern in patterns.items() if pattern is not None}
+    label_keys, notes = _choose_keys(frames, user_keys)
     labels: list[Label | None] = []
     seconds_keys = SECONDS_KEYS if seconds_key is None else (_format_key("seconds", seconds_key, level),)
+    stored_keys = set(list_keys(frames.atoms))
     for k, atoms in enumerate(frames.atoms):
-        frame_keys = {q: key or _get_result_name(atoms, q) for q, key in label_keys.items()}
-        frame_keys["seconds"] = next((key for key in seconds_keys if key in atoms.info), seconds_keys[0])
-        values = {q: _get_value(atoms, key, remove=label_keys.get(q) is not None) for q, key in frame_keys.items()}
-        label = _parse_label(values, frame_keys, len(atoms), frames.describe_frame(k))
+        frame_keys = {
+            **label_keys,
+            "seconds": next((key for key in seconds_keys if key in atoms.info), seconds_keys[0]),
+        }
+        values = {
+            q: _get_value(atoms, key, remove=key in stored_keys and q in QUANTITIES) for q, key in frame_keys.items()
+        }
+        label = _parse_label(values, frame_keys, atoms, frames.describe_frame(k))
         labels.append(_restore_metadata(atoms, values, label))
     if not any(labels):
         raise InputError(f"{frames.path}: no structure has an energy or forces{_suggest_keys(frames)}")
+    notes += _describe_incomplete_labels(frames, labels)
+    notes += describe_unused_keys(frames.path, frames.atoms, {*label_keys.values(), "energy", "free_energy"})
     return labels, notes
 
 
 def extract_prefixed_labels(
-    frames: Frames, levels: Sequence[str], keys: Mapping[str, str | None], seconds_key: str | None
-) -> dict[str, list[Label | None]]:
+    frames: Frames, levels: Sequence[str], keys: UserKeys, seconds_key: str | None
+) -> tuple[dict[str, list[Label | None]], list[str]]:
     """Extract the labels of all levels from the info and arrays of the structures of one file.
 
     Parameters
@@ -77,7 +93,7 @@ def extract_prefixed_labels(
     frames : Frames
         Structures of the file; the labels are removed from them.
     levels : sequence of str
-    keys : mapping of quantity to str or None
+    keys : mapping of quantity to str, mapping of level to str, or None
         Keys of the energy, forces and stress; ``{level}`` is replaced by the name of the level. The default is
         ``{level}_energy`` and so on.
     seconds_key : str or None
@@ -85,8 +101,10 @@ def extract_prefixed_labels(
 
     Returns
     -------
-    mapping of level to list of mapping or None
+    labels : mapping of level to list of mapping or None
         Label of each structure; None if it has neither an energy nor forces.
+    notes : list of str
+        Messages about keys that were not used.
 
     Raises
     ------
@@ -95,22 +113,29 @@ def extract_prefixed_labels(
     """
     if not levels:
         raise InputError(f"{frames.path} is one file for all levels: specify the levels in order of cost")
-    patterns = {quantity: pattern or f"{{level}}_{quantity}" for quantity, pattern in keys.items()}
-    patterns["seconds"] = seconds_key or "{level}_seconds"
-    level_keys = {level: {q: _format_key(q, pattern, level) for q, pattern in patterns.items()} for level in levels}
-    _check_distinct(levels, level_keys, patterns)
+    patterns = {**keys, "seconds": seconds_key}
+    level_keys = {
+        level: {
+            q: _format_key(q, _get_pattern(pattern, level) or f"{{level}}_{q}", level)
+            for q, pattern in patterns.items()
+        }
+        for level in levels
+    }
+    _check_distinct(levels, level_keys)
     labels: dict[str, list[Label | None]] = {}
+    notes: list[str] = []
     for level in levels:
         labels[level] = []
         for k, atoms in enumerate(frames.atoms):
             values = {quantity: _get_value(atoms, key, remove=True) for quantity, key in level_keys[level].items()}
-            labels[level].append(_parse_label(values, level_keys[level], len(atoms), frames.describe_frame(k)))
+            labels[level].append(_parse_label(values, level_keys[level], atoms, frames.describe_frame(k)))
         if not any(labels[level]):
             raise InputError(
                 f"{frames.path}: no structure has '{level_keys[level]['energy']}' or '{level_keys[level]['forces']}' "
-                f"for level '{level}'; the keys of the first structure are {', '.join(_list_keys(frames.atoms[:1]))}"
+                f"for level '{level}'; the keys of the first structure are {', '.join(list_keys(frames.atoms[:1]))}"
             )
-    return labels
+        notes += [f"level {level}: {text}" for text in _describe_incomplete_labels(frames, labels[level])]
+    return labels, notes + describe_unused_keys(frames.path, frames.atoms, set())
 
 
 def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key: str | None) -> None:
@@ -120,46 +145,45 @@ def check_seconds_key(labels: Mapping[str, Sequence[Label | None]], seconds_key:
         raise InputError(f"no labelled structure has the cost key '{seconds_key}'; specify an existing key")
 
 
-def _choose_keys(frames: Frames, user_keys: Mapping[str, str]) -> tuple[KeyNames, list[str]]:
-    """Return the key of each quantity, or None for results of calculators, and notes on keys that the user omitted."""
-    keys = set(_list_keys(frames.atoms))
-    results = {key for atoms in frames.atoms for key in _get_results(atoms)}
+def _choose_keys(frames: Frames, user_keys: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return the key of each quantity in the results, info or arrays, and notes on keys that the user omitted."""
+    keys = list_keys(frames.atoms)
+    results = {key for atoms in frames.atoms for key in get_results(atoms)}
     for quantity, key in user_keys.items():
-        if key not in keys | results:
-            hint = suggest_match(key, keys | results) or f"; the keys are {', '.join(sorted(keys | results))}"
+        if key not in results.union(keys):
+            hint = suggest_match(key, results.union(keys)) or f"; the keys are {', '.join(sorted(results.union(keys)))}"
             raise InputError(f"{frames.path}: no structure has the {quantity} key '{key}'{hint}")
-    has_results = bool(results & {"energy", "forces", "free_energy"})
-    prefixes = [prefix for prefix in PREFIXES if {f"{prefix}energy", f"{prefix}forces"} & keys]
-    if user_keys:
-        prefix = next((key.removesuffix(q) for q, key in user_keys.items() if key.endswith(q)), None)
-    else:
-        prefix = None if has_results or not prefixes else prefixes[0]
-    implied_keys = {q: f"{prefix}{q}" for q in QUANTITIES if prefix and f"{prefix}{q}" in keys and q not in user_keys}
-    label_keys: KeyNames = {quantity: user_keys.get(quantity) or implied_keys.get(quantity) for quantity in QUANTITIES}
+    family = choose_family(keys, results, user_keys)
+    is_result = {q: not user_keys and ({q, "free_energy"} if q == "energy" else {q}) & results for q in QUANTITIES}
+    implied_keys = {q: family[q] for q in QUANTITIES if q in family and q not in user_keys and not is_result[q]}
     notes = [f"{frames.path}: labels were taken from {', '.join(implied_keys.values())}"] if implied_keys else []
-    if has_results and prefixes and not user_keys:
-        key = f"{prefixes[0]}energy"
-        advice = f"'energy' was used; to use '{key}', add --energy-key {key}"
-        notes.append(f"{frames.path} has '{key}' and 'energy'; {advice}")
+    label_keys = {quantity: quantity for quantity in QUANTITIES} | implied_keys | dict(user_keys)
+    if label_keys["energy"] == "energy" and results & {"energy", "free_energy"}:
+        label_keys["energy"], note = choose_energy_result(frames.atoms)
+        if not label_keys["energy"]:
+            raise InputError(f"{frames.path}: {note}; the two must not be mixed: choose one with --energy-key")
+        notes += [f"{frames.path}: {note}"] if note else []
+    other = next((family["energy"] for affix, family in group_keys(keys).items() if affix and "energy" in family), None)
+    if is_result["energy"] and other:
+        notes.append(
+            f"{frames.path} has '{other}' and 'energy'; 'energy' was used; to use '{other}', add --energy-key {other}"
+        )
     return label_keys, notes
 
 
+def _describe_incomplete_labels(frames: Frames, labels: Sequence[Label | None]) -> list[str]:
+    notes = []
+    for present, absent in (("energy", "forces"), ("forces", "energy")):
+        count = sum(1 for label in labels if label and label.get(present) is not None and label.get(absent) is None)
+        if count:
+            advice = f"; if they are under another key, add --{absent}-key" if absent == "forces" else ""
+            notes.append(f"{frames.path}: {count} of {len(labels)} structures have {present} but no {absent}{advice}")
+    return notes
+
+
 def _suggest_keys(frames: Frames) -> str:
-    similar = [key for key in _list_keys(frames.atoms) if "energy" in key.lower() or "force" in key.lower()]
+    similar = [key for key in list_keys(frames.atoms) if "energy" in key.lower() or "force" in key.lower()]
     return f"; keys in the file: {', '.join(similar)}; choose with --energy-key and --forces-key" if similar else ""
-
-
-def _list_keys(structures: Sequence[Atoms]) -> list[str]:
-    return list(dict.fromkeys(key for atoms in structures for key in [*atoms.info, *atoms.arrays]))
-
-
-def _get_results(atoms: Atoms) -> dict[str, Any]:
-    results = atoms.calc.results if isinstance(atoms.calc, SinglePointCalculator) else {}
-    return {key: value for key, value in results.items() if value is not None}
-
-
-def _get_result_name(atoms: Atoms, quantity: str) -> str:
-    return "free_energy" if quantity == "energy" and "free_energy" in _get_results(atoms) else quantity
 
 
 def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:
@@ -167,7 +191,7 @@ def _get_value(atoms: Atoms, key: str, *, remove: bool) -> Any:
     for mapping in (atoms.info, atoms.arrays) if remove else (atoms.info,):
         if key in mapping:
             return mapping.pop(key) if remove else mapping[key]
-    return _get_results(atoms).get(key)
+    return get_results(atoms).get(key)
 
 
 def _restore_metadata(atoms: Atoms, values: Mapping[str, Any], label: dict[str, Any] | None) -> Label | None:
@@ -183,6 +207,10 @@ def _restore_metadata(atoms: Atoms, values: Mapping[str, Any], label: dict[str, 
     return label
 
 
+def _get_pattern(pattern: str | Mapping[str, str] | None, level: str) -> str | None:
+    return pattern.get(level) if isinstance(pattern, Mapping) else pattern
+
+
 def _format_key(quantity: str, pattern: str, level: str) -> str:
     try:
         return pattern.format(level=level)
@@ -191,30 +219,33 @@ def _format_key(quantity: str, pattern: str, level: str) -> str:
         raise InputError(f"the {quantity} key '{pattern}' is invalid: {reason}") from error
 
 
-def _check_distinct(levels: Sequence[str], keys: Mapping[str, Mapping[str, str]], patterns: Mapping[str, str]) -> None:
+def _check_distinct(levels: Sequence[str], keys: Mapping[str, Mapping[str, str]]) -> None:
     """Check that the keys of a quantity differ between levels."""
-    for quantity, pattern in patterns.items():
-        if len(set(levels)) < len(levels):
-            raise InputError(f"a level is repeated in {', '.join(levels)}; list each level once")
+    if len(set(levels)) < len(levels):
+        raise InputError(f"a level is repeated in {', '.join(levels)}; list each level once")
+    for quantity, key in keys[levels[0]].items():
         if len({keys[level][quantity] for level in levels}) < len(levels):
-            raise InputError(
-                f"the {quantity} key '{pattern}' must contain '{{level}}', because there are several levels"
-            )
+            raise InputError(f"the {quantity} key '{key}' must contain '{{level}}', because there are several levels")
 
 
 def _parse_label(
-    values: Mapping[str, Any], keys: Mapping[str, str], n_atoms: int, context: str
+    values: Mapping[str, Any], keys: Mapping[str, str], atoms: Atoms, context: str
 ) -> dict[str, Any] | None:
     """Convert the values of a label to arrays; return None if there is neither an energy nor forces."""
     if values["energy"] is None and values["forces"] is None:
         return None
-    shapes = {"energy": (), "forces": (n_atoms, 3), "seconds": ()}
+    shapes = {"energy": (), "forces": (len(atoms), 3), "seconds": ()}
     label: dict[str, Any] = {}
     for quantity, value in values.items():
         name = f"{context}: '{keys[quantity]}'"
         label[quantity] = None if value is None else as_float_array(value, name, shapes.get(quantity))
         if quantity == "stress" and value is not None:
             label[quantity] = _parse_stress(label[quantity].ravel(), name)
+            if is_virial(keys[quantity]):
+                has_volume = atoms.pbc.all() and atoms.cell.rank == 3
+                label[quantity] = -label[quantity] / atoms.cell.volume if has_volume else None
+    if len(atoms) == 1 and label["forces"] is None:
+        label["forces"] = np.zeros((1, 3))  # by symmetry, also in a periodic cell
     seconds = label["seconds"]
     if seconds is not None and (seconds < 0 or np.isinf(seconds)):
         raise InputError(f"{context}: '{keys['seconds']}' must be a cost of at least 0 seconds; got {seconds}")

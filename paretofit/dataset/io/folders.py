@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ase import Atoms
+from ase.io.formats import open_with_compression
 
-from paretofit.core import InputError, natural_sort_key
-from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures
+from paretofit.core import InputError, list_first, natural_sort_key
+from paretofit.dataset.io.structure_files import Frames, format_notes, read_structures, strip_compression
 from paretofit.dataset.io.vasp_output import add_outcar_details
 
 XML, OUTCAR = "vasprun.xml", "OUTCAR"
-COMPRESSION_SUFFIXES = ("", ".gz", ".bz2", ".xz")
 PWSCF_SIGNATURE = b"Program PWSCF"  # in the first lines of any output of pw.x
+MAX_LISTED_ITEMS = 5
 STRUCTURE_SUFFIXES = {".extxyz", ".xyz", ".traj", ".db"}
 
 
@@ -36,8 +37,9 @@ def read_folder(path: Path) -> Frames:
     entries = _list_visible_entries(path)
     files = [entry for entry in entries if entry.is_file()]
     calculations = _find_calculations(files)
-    json_files = [file for file in files if file.suffix == ".json"]
-    structure_files = [file for file in files if file.suffix in STRUCTURE_SUFFIXES]
+    suffixes = {file: Path(strip_compression(file.name)).suffix for file in files}
+    json_files = [file for file in files if suffixes[file] == ".json"]
+    structure_files = [file for file in files if suffixes[file] in STRUCTURE_SUFFIXES]
     if calculations:
         sources, kind = calculations, f"{OUTCAR}, {XML} or output of pw.x"
     elif json_files and structure_files:
@@ -59,6 +61,10 @@ def read_folder(path: Path) -> Frames:
     folders = [entry for entry in entries if entry.is_dir()]
     empty_folders = _find_empty_folders(path, folders, [files[0] for files in sources])
     frames.skipped += [f"{folder}: no {kind}" for folder in empty_folders]
+    unread = [] if calculations else sorted({*files} - {file for source in sources for file in source})
+    if unread:
+        names = list_first([file.relative_to(path).as_posix() for file in unread], MAX_LISTED_ITEMS)
+        frames.notes.append(f"{path}: {len(unread)} files are not structures by their names and were not read: {names}")
     return frames
 
 
@@ -111,17 +117,18 @@ def _find_calculations(files: Sequence[Path]) -> list[list[Path]]:
     folders: dict[Path, list[Path]] = {file.parent: [] for file in files}  # in order of appearance
     for name in (XML, OUTCAR):
         for file in files:
-            if file.name in {name + suffix for suffix in COMPRESSION_SUFFIXES}:
+            if strip_compression(file.name) == name:
                 folders[file.parent].append(file)
-    espresso = [[file] for file in files if file.suffix in {".out", ".pwo"} and _is_pwscf_output(file)]
+    outputs = [file for file in files if Path(strip_compression(file.name)).suffix in {".out", ".pwo"}]
+    espresso = [[file] for file in outputs if _is_pwscf_output(file)]
     return [*filter(None, folders.values()), *espresso]
 
 
 def _is_pwscf_output(file: Path) -> bool:
     try:
-        with file.open("rb") as stream:
+        with open_with_compression(str(file), "rb") as stream:
             return PWSCF_SIGNATURE in stream.read(4096)
-    except OSError:
+    except (OSError, EOFError):
         return False
 
 

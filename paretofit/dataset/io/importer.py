@@ -11,7 +11,13 @@ from typing import Any
 
 from paretofit.core import InputError, list_first, read_yaml, suggest_match
 from paretofit.dataset.dataset import Dataset
-from paretofit.dataset.io.extract import SECONDS_KEYS, check_seconds_key, extract_file_labels, extract_prefixed_labels
+from paretofit.dataset.io.extract import (
+    SECONDS_KEYS,
+    UserKeys,
+    check_seconds_key,
+    extract_file_labels,
+    extract_prefixed_labels,
+)
 from paretofit.dataset.io.frames import read_frames
 from paretofit.dataset.io.matching import MatchResult, match_frames
 from paretofit.dataset.io.stored_labels import LabelColumns, merge_labels, read_existing_dataset
@@ -20,6 +26,7 @@ from paretofit.dataset.quality.unit_checks import find_unit_warnings
 from paretofit.dataset.writer import Label, LevelData, dump_json, write_dataset
 
 MAX_LISTED_ITEMS = 5
+LABEL_INFO_KEYS = ("cores", "scf_converged")  # keys that describe a label even if all files agree
 
 
 @dataclass
@@ -66,9 +73,9 @@ def import_dataset(
     sources: Mapping[str, Path | str] | Path | str,
     *,
     levels: Sequence[str] | None = None,
-    energy_key: str | None = None,
-    forces_key: str | None = None,
-    stress_key: str | None = None,
+    energy_key: str | Mapping[str, str] | None = None,
+    forces_key: str | Mapping[str, str] | None = None,
+    stress_key: str | Mapping[str, str] | None = None,
     id_key: str | None = None,
     seconds_key: str | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
@@ -87,7 +94,7 @@ def import_dataset(
         prefixed keys.
     levels : sequence of str, optional
         Levels of a single file, in order of cost.
-    energy_key, forces_key, stress_key : str, optional
+    energy_key, forces_key, stress_key : str or mapping of level to str, optional
         Keys of the labels; ``{level}`` is replaced by the name of the level. Energies are in eV (total), forces in
         eV/Å, stress in eV/Å³ (six components in ASE's Voigt order, or nine). For a single file, the default is
         ``{level}_energy`` and so on; for several files, ASE's results or, if there are none, keys such as
@@ -143,7 +150,7 @@ def import_dataset(
 def _read_parts(
     sources: Mapping[str, Path | str] | Path | str,
     levels: Sequence[str] | None,
-    keys: Mapping[str, str | None],
+    keys: UserKeys,
     id_key: str | None,
     seconds_key: str | None,
 ) -> list[_Part]:
@@ -155,8 +162,8 @@ def _read_parts(
             parts.append(_Part(frames, {str(level): labels}, notes=notes))
     else:
         frames = read_frames(Path(sources), id_key)
-        columns = extract_prefixed_labels(frames, [str(level) for level in levels or ()], keys, seconds_key)
-        parts.append(_Part(frames, columns, info_is_shared=True))
+        columns, notes = extract_prefixed_labels(frames, [str(level) for level in levels or ()], keys, seconds_key)
+        parts.append(_Part(frames, columns, info_is_shared=True, notes=notes))
     check_seconds_key({level: column for part in parts for level, column in part.labels.items()}, seconds_key)
     return parts
 

@@ -10,9 +10,12 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import filetype, open_with_compression
 
-from paretofit.core import InputError, one_line
+from paretofit.core import COMPRESSED_OPENERS, InputError, one_line
 from paretofit.dataset.checks import check_structure
+from paretofit.dataset.io.convergence import flag_unconverged
 from paretofit.dataset.io.fitsnap_json import is_fitsnap, load_json, parse_fitsnap_structures
+from paretofit.dataset.io.pymatgen_json import is_pymatgen, parse_pymatgen_structures
+from paretofit.dataset.io.run_costs import add_run_costs
 from paretofit.dataset.io.vasp_output import read_vasp_structures
 
 ID_KEYS = ("config_id", "id", "configuration_id")
@@ -52,6 +55,11 @@ class Frames:
         return origin + ("" if self.ids is None else f" (configuration {self.ids[k]})")
 
 
+def strip_compression(name: str) -> str:
+    """Remove the suffix of a compressed file from its name."""
+    return name.removesuffix(next((suffix for suffix in COMPRESSED_OPENERS if name.endswith(suffix)), ""))
+
+
 def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
     """Read all structures of a file; `notes`, which counts messages about them, is updated in place.
 
@@ -69,10 +77,12 @@ def read_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
 
 
 def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
-    if path.suffix == ".json":
+    if strip_compression(path.name).endswith(".json"):
         content = load_json(path)
         if is_fitsnap(content):
             return parse_fitsnap_structures(path, content, notes)
+        if is_pymatgen(content):
+            return parse_pymatgen_structures(path, content)
     try:
         file_format = filetype(str(path))
         if file_format in {"vasp-out", "vasp-xml"}:
@@ -85,13 +95,16 @@ def _parse_structures(path: Path, notes: Counter[str]) -> list[Atoms]:
             return _read_database(path)
         # Without the last argument, ASE would interpret ``a@1.xyz`` as index 1 of the file ``a``.
         frames = ase.io.read(path, index=":", format=file_format, do_not_split_by_at_sign=True)
+        structures = frames if isinstance(frames, list) else [frames]
+        flag_unconverged(path, file_format, structures, notes)
+        add_run_costs(path, file_format, structures)
     except InputError:
         raise
     except Exception as error:  # the parsers of ASE's readers raise any exception
         is_truncated = "StopIteration" in one_line(error) or isinstance(error, StopIteration)
         reason = TRUNCATED_MESSAGE if is_truncated else one_line(error) or type(error).__name__
         raise InputError(f"{path} cannot be read by ASE: {reason}") from error
-    return frames if isinstance(frames, list) else [frames]
+    return structures
 
 
 def _check_counts(path: Path) -> None:
@@ -118,7 +131,9 @@ def _check_counts(path: Path) -> None:
 
 
 def _check_finished(path: Path) -> None:
-    if "JOB DONE" not in path.read_text(encoding="utf-8", errors="replace"):
+    with open_with_compression(str(path), "rb") as stream:
+        is_finished = any(b"JOB DONE" in line for line in stream)
+    if not is_finished:
         raise InputError(f"{path} is the output of an unfinished pw.x run; finish the run, or remove the file")
 
 

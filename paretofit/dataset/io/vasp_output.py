@@ -13,19 +13,20 @@ from ase import Atoms
 from ase.io.formats import open_with_compression
 
 from paretofit.core import InputError, one_line
+from paretofit.dataset.io.convergence import flag_unconverged, mark_steps
+from paretofit.dataset.io.run_costs import add_run_costs
 
 UNFINISHED_NOTE = "unfinished calculations, whose complete steps were imported"
-UNCONVERGED_NOTE = "steps whose electronic loop did not converge, imported with scf_converged: false"
 STEP_MARK = "FREE ENERGIE OF THE ION-ELECTRON SYSTEM"
 CONVERGED_MARK = "aborting loop because EDIFF is reached"
 MAX_ITERATIONS_PATTERN = re.compile(r"NELM\s*=\s*(\d+)")
 ITERATION_PATTERN = re.compile(r"Iteration\s+\d+\(\s*(\d+)\)")
-CPU_TIME_PATTERN = re.compile(r"Total CPU time used \(sec\):\s*(\d+\.\d*)")
+END_OF_OUTCAR = "Total CPU time used"
 END_OF_XML = "</modeling>"
 
 
 def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> list[Atoms]:
-    """Read all complete ionic steps of a VASP calculation, with ``cpu_seconds`` in the info if the file has it.
+    """Read all complete ionic steps of a VASP calculation, with ``cpu_seconds`` and ``cores`` in the info if the file has them.
 
     Parameters
     ----------
@@ -53,8 +54,10 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
             "finish the calculation, or remove the file"
         )
     if file_format == "vasp-out":
-        add_outcar_details(path, structures, notes)
-    is_finished = "cpu_seconds" in structures[0].info if file_format == "vasp-out" else _ends_with(path, END_OF_XML)
+        is_finished = add_outcar_details(path, structures, notes)
+    else:
+        flag_unconverged(path, file_format, structures, notes)
+        is_finished = _ends_with(path, END_OF_XML)
     if not is_finished:
         notes[UNFINISHED_NOTE] += 1
     if len(structures) > 1:
@@ -63,8 +66,8 @@ def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> l
     return structures
 
 
-def add_outcar_details(path: Path, structures: list[Atoms], notes: Counter[str]) -> None:
-    """Add its share of the CPU time and, if it did not converge, ``scf_converged: False`` to the info of each step.
+def add_outcar_details(path: Path, structures: list[Atoms], notes: Counter[str]) -> bool:
+    """Add its core time and, if it did not converge, ``scf_converged: False`` to the info of each step.
 
     Parameters
     ----------
@@ -74,27 +77,29 @@ def add_outcar_details(path: Path, structures: list[Atoms], notes: Counter[str])
         The ionic steps, from this OUTCAR or from the vasprun.xml in the same directory.
     notes : Counter
         Number of steps that did not converge, updated in place.
+
+    Returns
+    -------
+    bool
+        Whether the calculation finished.
     """
-    converged, seconds = _scan_outcar(path)
-    for atoms, is_converged in zip(structures, converged, strict=False):
-        if seconds is not None:
-            atoms.info["cpu_seconds"] = seconds / len(structures)
-        if not is_converged:
-            atoms.info["scf_converged"] = False
-            notes[UNCONVERGED_NOTE] += 1
+    converged, is_finished = _scan_outcar(path)
+    mark_steps(structures, converged, notes)
+    add_run_costs(path, "vasp-out", structures)
+    return is_finished
 
 
 def _has_energy(atoms: Atoms) -> bool:
     return atoms.calc is not None and atoms.calc.results.get("free_energy") is not None
 
 
-def _scan_outcar(path: Path) -> tuple[list[bool], float | None]:
-    """Return whether the electronic loop of each step converged, and the total CPU time in seconds.
+def _scan_outcar(path: Path) -> tuple[list[bool], bool]:
+    """Return whether the electronic loop of each step converged, and whether the calculation finished.
 
     A loop did not converge if it used all NELM iterations without reporting that it reached EDIFF.
     """
     converged: list[bool] = []
-    is_ediff_reached, max_iterations, iteration, seconds = False, None, 0.0, None
+    is_ediff_reached, max_iterations, iteration, is_finished = False, None, 0.0, False
     with open_with_compression(str(path), "rb") as stream:
         for raw_line in stream:
             line = raw_line.decode("latin-1")  # accepts any byte, as job scripts may write binary data into the file
@@ -107,9 +112,9 @@ def _scan_outcar(path: Path) -> tuple[list[bool], float | None]:
                 iteration = _match_number(ITERATION_PATTERN, line) or iteration
             elif max_iterations is None and "NELM" in line:
                 max_iterations = _match_number(MAX_ITERATIONS_PATTERN, line)
-            elif "CPU time" in line:
-                seconds = _match_number(CPU_TIME_PATTERN, line) or seconds
-    return converged, seconds
+            elif END_OF_OUTCAR in line:
+                is_finished = True
+    return converged, is_finished
 
 
 def _match_number(pattern: re.Pattern[str], line: str) -> float | None:

@@ -81,6 +81,13 @@ def describe_dataset(dataset: StoredDataset) -> DatasetSummary:
         labels = dataset.labels(name)
         levels.append(_summarize_level(name, dataset.settings(name), labels))
         warnings += _find_label_warnings(name, labels, dataset.ids)
+        unconverged = dataset.ids[dataset.find_unconverged(name)]
+        if len(unconverged):
+            listed = list_first(unconverged, MAX_LISTED_ITEMS)
+            warnings.append(
+                f"level {name}: the electronic loop of {len(unconverged)} labels did not converge: {listed}; a study "
+                "excludes them, unless it has 'unconverged_labels: keep'"
+            )
     warnings += find_unit_warnings(dataset) + find_level_warnings(dataset)
     sizes, volumes = dataset.n_atoms, survey.volumes
     return DatasetSummary(

@@ -1,0 +1,48 @@
+"""Import and description of a dataset, with checks of its labels against its structures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from paretofit.consistency import check_labels
+from paretofit.dataset import Dataset, DatasetSummary, ImportSummary, describe_dataset, import_dataset
+
+
+def inspect_dataset(path: Path | str) -> DatasetSummary:
+    """Summarize a dataset and check its labels.
+
+    The warnings are those of `paretofit.dataset.describe_dataset` and `paretofit.consistency.check_labels`.
+
+    Raises
+    ------
+    InputError
+        If the dataset cannot be read.
+    """
+    with Dataset(path) as data:
+        summary = describe_dataset(data)
+        return replace(summary, warnings=[*check_labels(data), *summary.warnings])
+
+
+def import_labels(output: Path | str, sources: Mapping[str, Path | str] | Path | str, **options: Any) -> ImportSummary:
+    """Import labelled structures into a dataset file, and check the labels.
+
+    Parameters
+    ----------
+    output, sources, options
+        As `paretofit.dataset.import_dataset`.
+
+    Raises
+    ------
+    InputError
+        As `paretofit.dataset.import_dataset`.
+    """
+    return check_import(import_dataset(output, sources, **options))
+
+
+def check_import(summary: ImportSummary) -> ImportSummary:
+    """Return the summary of an import with the warnings of `paretofit.consistency.check_labels`."""
+    with Dataset(summary.path) as data:
+        return replace(summary, warnings=[*summary.warnings, *check_labels(data)])

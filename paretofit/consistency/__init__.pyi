@@ -1,0 +1,1 @@
+from .consistency_checks import check_labels as check_labels

@@ -1,0 +1,197 @@
+"""Check of the labels of a dataset by physics and a cheap linear fit: units, signs, orders, outliers, copies.
+
+Comparisons of levels cannot find an error that all levels share, such as that of one converter. A model of energies
+and forces can, because forces are the gradient of the energy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+from ase import Atoms, units
+from ase.data import covalent_radii
+
+from paretofit.consistency.hypotheses import explain_order, explain_ratio
+from paretofit.consistency.label_fit import MIN_FORCE_RATIO, HeldOutErrors, LabelFit
+from paretofit.consistency.outliers import describe_energy_outliers, describe_force_outliers, describe_zero_forces
+from paretofit.core import Array, InputError, list_first
+from paretofit.dataset import Dataset, Labels
+from paretofit.structures import nearest_distance
+
+MIN_CONFIGURATIONS = 10
+MAX_CONFIGURATIONS = 400  # in the fit
+MAX_ATOMS = 13_500  # in the fit, which takes a few seconds
+MAX_OTHER_ATOMS = 40_000  # in configurations whose energies only are checked
+MAX_ATOMS_PER_CONFIGURATION = 600
+MAX_DISTANCE_RATIO = 1.45  # nearest distance relative to the sum of covalent radii; bohr for Å gives 1.5 to 2.2
+NOBLE_GASES = {2, 10, 18, 36, 54, 86}  # bound by dispersion at distances far above their covalent radii
+MAX_ERROR_WITH_SKILL = 0.5  # of the energies, relative to their spread
+MIN_ERROR_OF_WRONG_ORDER = 0.6  # of the forces, above which other orders of axes and atoms are tried
+MIN_ERROR_WITHOUT_SKILL = 0.85  # of the forces, relative to their magnitude
+BOHR_WARNING = f"distances look like bohr: multiply positions and cells by {units.Bohr:.5f} (the nearest atoms are"
+MIN_IDENTICAL_FRACTION = 0.5
+MAX_LISTED_ITEMS = 5
+
+
+def check_labels(dataset: Dataset) -> list[str]:
+    """Find labels that contradict their structures, each other, or those of other configurations.
+
+    Checked are labels that two levels share, constant labels, distances that look like bohr, and by a linear model
+    of energies and forces (SNAP, cross-validated, on at most 400 configurations) units, signs, axes, the order of
+    atoms and outliers. At least 10 labelled configurations are needed for the model.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    list of str
+        A message for each suspicion, with its cause as far as it is known and how certain it is.
+    """
+    labels = {level: dataset.labels(level) for level in dataset.levels}
+    warnings = list(_find_identical_levels(labels))
+    positions = _select_sample(dataset, labels)
+    structures = list(dataset.select(positions))
+    is_stretched = _measure_distances(structures) > MAX_DISTANCE_RATIO
+    if is_stretched:
+        warnings.append(f"{BOHR_WARNING}, {_measure_distances(structures):.2f} times the sum of covalent radii apart)")
+    fit: LabelFit | None = None
+    if len(positions) >= MIN_CONFIGURATIONS:
+        try:
+            fit = LabelFit(structures, 1 / units.Bohr if is_stretched else 1.0)
+        except InputError as error:
+            warnings.append(f"labels were not checked by a fit: {error}")
+    for level, level_labels in labels.items():
+        problems = list(_find_constant_labels(level_labels, dataset.ids))
+        is_labelled = level_labels.complete[positions]
+        if not problems and fit is not None and is_labelled.sum() >= MIN_CONFIGURATIONS:
+            level_fit = fit if is_labelled.all() else fit.select(is_labelled)
+            check = _LevelCheck(dataset, level_fit, level_labels, positions[is_labelled])
+            problems = list(check.find_problems(is_stretched=is_stretched))
+        warnings += [f"level {level}: {text}" for text in problems]
+    return warnings
+
+
+class _LevelCheck:
+    """Check of the labels of one level by fits to the sampled configurations."""
+
+    def __init__(self, dataset: Dataset, fit: LabelFit, labels: Labels, positions: Array) -> None:
+        self.dataset, self.fit, self.labels, self.positions = dataset, fit, labels, positions
+        self.forces = [labels.forces[slice(*labels.offsets[k : k + 2])] for k in positions]
+        self.energies = labels.energy[positions] / fit.n_atoms
+
+    def find_problems(self, *, is_stretched: bool) -> Iterator[str]:
+        """Find zeros, wrong orders, then units and signs; outliers only if nothing else is wrong."""
+        fit, energies, forces, ids = self.fit, self.energies, self.forces, self.dataset.ids[self.positions]
+        errors = fit.compute_errors(energies, forces)
+        if not np.isfinite(errors.forces).any():
+            return
+        force_errors = fit.compute_errors(energies, forces, energy_weight=0.0)
+        if problem := describe_zero_forces(fit, force_errors, forces, ids):
+            yield problem
+            return
+        force_error = float(np.nanmedian(force_errors.forces))
+        finding = None
+        if force_error > MIN_ERROR_OF_WRONG_ORDER:
+            finding = explain_order(fit, energies, forces, errors)
+        if finding is None and force_error > MIN_ERROR_WITHOUT_SKILL:
+            yield self._describe_missing_skill(force_error)
+            return
+        finding = finding or explain_ratio(fit, energies, forces, errors, is_stretched=is_stretched)
+        if finding is not None:
+            yield f"{'; or '.join(finding.causes)} ({finding.certainty})"
+            return
+        yield from filter(None, [self._describe_energy_outliers(errors), describe_force_outliers(fit, errors, ids)])
+
+    def _describe_missing_skill(self, force_error: float) -> str:
+        energy_errors = self.fit.compute_errors(self.energies, self.forces, force_weight=0.0).energy
+        energy_error = float(np.median(np.abs(energy_errors)))
+        cause = (
+            "they are in another order of the atoms or axes"
+            if energy_error < MAX_ERROR_WITH_SKILL
+            else "energies and forces belong to other configurations, or are not converged"
+        )
+        return (
+            f"the forces do not follow from the structures: {cause} (error of a linear model on configurations that it "
+            f"was not fitted to: {100 * force_error:.0f} % of the forces, {100 * energy_error:.0f} % of the spread of "
+            "the energies)"
+        )
+
+    def _describe_energy_outliers(self, errors: HeldOutErrors) -> str:
+        dataset, sizes = self.dataset, self.dataset.n_atoms
+        elements = {symbol for atoms in self.fit.structures for symbol in atoms.get_chemical_symbols()}
+        others = np.setdiff1d(np.flatnonzero(self.labels.complete & (sizes > 1)), self.positions)
+        others = others[np.cumsum(sizes[others]) <= MAX_OTHER_ATOMS]
+        structures = list(dataset.select(others))
+        usable = [k for k, atoms in enumerate(structures) if set(atoms.get_chemical_symbols()) <= elements]
+        others = others[usable]
+        return describe_energy_outliers(
+            self.fit,
+            errors,
+            dataset.ids[self.positions],
+            [structures[k] for k in usable],
+            self.labels.energy[others] / sizes[others],
+            dataset.ids[others],
+        )
+
+
+def _select_sample(dataset: Dataset, labels: dict[str, Labels]) -> Array:
+    """Return positions of configurations for the fit, those with forces that do not vanish by symmetry first."""
+    sizes = dataset.n_atoms
+    squares = np.full(len(sizes), -1.0)  # -1 without labels
+    for level_labels in labels.values():
+        level_squares = level_labels.sum_over_atoms((level_labels.forces**2).sum(axis=1)) / sizes
+        squares = np.fmax(squares, np.where(level_labels.complete, level_squares, -1.0))
+    usable = np.flatnonzero((squares >= 0) & (sizes <= MAX_ATOMS_PER_CONFIGURATION))
+    if not len(usable):
+        return usable
+    order = np.random.default_rng(0).permutation(usable)
+    has_forces = squares[order] > MIN_FORCE_RATIO**2 * np.quantile(squares[usable], 0.9)
+    share = max(MAX_CONFIGURATIONS * 3 // 4, MAX_CONFIGURATIONS - int((~has_forces).sum()))
+    order = np.concatenate([order[has_forces][:share], order[~has_forces]])[:MAX_CONFIGURATIONS]
+    return np.sort(order[np.cumsum(sizes[order]) <= MAX_ATOMS])
+
+
+def _measure_distances(structures: Sequence[Atoms]) -> float:
+    """Return the median over structures of the nearest distance relative to the sum of covalent radii."""
+    ratios = []
+    for atoms in structures:
+        radii = covalent_radii[atoms.numbers]
+        if not set(atoms.numbers.tolist()) & NOBLE_GASES:
+            ratios.append(nearest_distance(atoms) / (2 * float(radii.mean())))
+    return float(np.median(ratios)) if ratios else 1.0
+
+
+def _find_identical_levels(labels: dict[str, Labels]) -> Iterator[str]:
+    for (first, a), (second, b) in combinations(labels.items(), 2):
+        is_shared = a.complete & b.complete
+        differs = a.sum_over_atoms((a.forces != b.forces).any(axis=1)) > 0
+        n_identical = int((is_shared & (a.energy == b.energy) & ~differs).sum())
+        if n_identical > max(1, MIN_IDENTICAL_FRACTION * is_shared.sum()):
+            yield (
+                f"levels {first} and {second}: the energies and forces of {n_identical} of {is_shared.sum()} "
+                "configurations are identical: the same labels were imported twice"
+            )
+
+
+def _find_constant_labels(labels: Labels, ids: Array) -> Iterator[str]:
+    has_energy = np.flatnonzero(np.isfinite(labels.energy))
+    if len(has_energy) < MIN_CONFIGURATIONS:
+        return
+    sizes = np.diff(labels.offsets)[has_energy]
+    for name, values in (
+        ("energies", labels.energy[has_energy]),
+        ("energies per atom", labels.energy[has_energy] / sizes),
+    ):
+        numbers, counts = np.unique(values.round(6), return_counts=True)
+        if counts.max() > MIN_IDENTICAL_FRACTION * len(values):
+            same = ids[has_energy[values.round(6) == numbers[counts.argmax()]]]
+            listed = list_first(same, MAX_LISTED_ITEMS)
+            yield f"{counts.max()} of {len(values)} {name} are the same, {numbers[counts.argmax()]:g} eV: {listed}"
+            return
+    has_forces = np.flatnonzero(labels.forces_complete)
+    if len(has_forces) >= MIN_CONFIGURATIONS and not labels.forces[np.isfinite(labels.forces)].any():
+        yield f"all forces of {len(has_forces)} configurations are zero"

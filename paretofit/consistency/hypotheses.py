@@ -1,0 +1,183 @@
+"""Wrong units, signs and orders that would explain why energies and forces contradict each other.
+
+Each hypothesis corrects the labels, and is tested by the held-out errors of the corrected labels. Only the ratio of
+energies to forces is tested, so hypotheses that share a ratio cannot be told apart and are named together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import units
+from scipy import stats
+
+from paretofit.consistency.label_fit import HeldOutErrors, LabelFit
+from paretofit.core import Array
+
+KCAL, KJ = units.kcal / units.mol, units.kJ / units.mol
+# Energies, or forces if the second factor is given, times the factor are in eV (eV/Å).
+WRONG_UNITS: tuple[tuple[str, float], ...] = (
+    (f"energies look like rydberg: multiply them by {units.Rydberg:.4f}", units.Rydberg),
+    (f"energies look like hartree: multiply them by {units.Hartree:.4f}", units.Hartree),
+    (f"energies look like kcal/mol: multiply them by {KCAL:.5f}", KCAL),
+    (f"energies look like kJ/mol: multiply them by {KJ:.5f}", KJ),
+    ("energies look like meV: multiply them by 0.001", 1e-3),
+    (f"forces look like Ry/bohr: multiply them by {units.Rydberg / units.Bohr:.4f}", units.Bohr / units.Rydberg),
+    (f"forces look like hartree/bohr: multiply them by {units.Hartree / units.Bohr:.4f}", units.Bohr / units.Hartree),
+    (f"forces look like eV/bohr: multiply them by {1 / units.Bohr:.5f}", units.Bohr),
+    ("energies and forces look like hartree and hartree/bohr, or rydberg and Ry/bohr", units.Bohr),
+    (f"positions and cells look like bohr: multiply them by {units.Bohr:.5f}", 1 / units.Bohr),
+    (f"forces look like kcal/mol/Å: multiply them by {KCAL:.5f}", 1 / KCAL),
+    ("forces look like meV/Å: multiply them by 0.001", 1e3),
+)
+WRONG_SIGN = "forces (or energies) have the opposite sign: multiply them by -1"
+PER_ATOM = "energies look like energies per atom: multiply each by its number of atoms"
+MAX_P_VALUE = 1e-4  # of the improvement over the labels as they are
+MIN_IMPROVEMENT = 0.02  # of the score
+MAX_CORRECTED_SCORE = 0.42  # a model with larger errors predicts too little for a verdict
+MAX_CORRECTED_ERROR = 0.7  # median error of energies, and of forces
+TIE_P_VALUE = 1e-3  # hypotheses whose scores differ less significantly are named together
+FACTOR_RESOLUTION = 1.3
+AXIS_NAMES = "xyz"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Hypotheses that explain the labels, and how certain they are.
+
+    Attributes
+    ----------
+    causes : list of str
+        The best hypothesis, and others that explain the labels as well.
+    certainty : str
+        Errors before and after the correction.
+    """
+
+    causes: list[str]
+    certainty: str
+
+
+@dataclass(frozen=True)
+class _Hypothesis:
+    """A mistake, and its correction: a factor on the energies, or another order of the forces."""
+
+    causes: tuple[str, ...]
+    energy_factor: float | Array = 1.0
+    axes: tuple[int, ...] = (0, 1, 2)
+    signs: tuple[int, ...] = (1, 1, 1)
+    orders: Sequence[Array] | None = None  # row k of the forces belongs to atom orders[...][k]
+
+    def correct(self, energies: Array, forces: Sequence[Array]) -> tuple[Array, list[Array]]:
+        corrected = [values[:, self.axes] * np.array(self.signs) for values in forces]
+        if self.orders is not None:
+            corrected = [values[np.argsort(order)] for values, order in zip(corrected, self.orders, strict=True)]
+        return energies * self.energy_factor, corrected
+
+    def is_close(self, other: _Hypothesis) -> bool:
+        """Return whether two hypotheses differ by a factor that the method cannot resolve, or not at all."""
+        if (self.axes, self.signs) != (other.axes, other.signs) or self.orders is not other.orders:
+            return False
+        ratio = self.energy_factor / other.energy_factor
+        return bool(np.all((ratio > 1 / FACTOR_RESOLUTION) & (ratio < FACTOR_RESOLUTION)))
+
+
+def explain_ratio(
+    fit: LabelFit, energies: Array, forces: Sequence[Array], errors: HeldOutErrors, *, is_stretched: bool
+) -> Finding | None:
+    """Find a unit or sign under which energies and forces agree much better than as they are.
+
+    Parameters
+    ----------
+    fit : LabelFit
+    energies : (n,) float64
+        Energies per atom, eV.
+    forces : sequence of (N, 3) float64
+        eV/Å.
+    errors : HeldOutErrors
+        Errors of the labels as they are.
+    is_stretched : bool
+        Whether the distances between atoms look like bohr.
+
+    Returns
+    -------
+    Finding or None
+        None if the labels are consistent, or predict too little of each other.
+    """
+    return _find_best(fit, energies, forces, errors, list(_list_ratios(fit, is_stretched=is_stretched)))
+
+
+def explain_order(fit: LabelFit, energies: Array, forces: Sequence[Array], errors: HeldOutErrors) -> Finding | None:
+    """Find an order of axes or atoms in which the forces agree with the structures; parameters as `explain_ratio`."""
+    return _find_best(fit, energies, forces, errors, [*_list_axis_orders(), *_list_atom_orders(fit)])
+
+
+def _find_best(
+    fit: LabelFit,
+    energies: Array,
+    forces: Sequence[Array],
+    errors: HeldOutErrors,
+    hypotheses: Sequence[_Hypothesis],
+) -> Finding | None:
+    trials = [fit.compute_errors(*hypothesis.correct(energies, forces)) for hypothesis in hypotheses]
+    best_hypothesis, best = min(zip(hypotheses, trials, strict=True), key=lambda pair: float(pair[1].score.mean()))
+    before, after = float(errors.score.mean()), float(best.score.mean())
+    is_poor = max(float(np.median(np.abs(best.energy))), float(np.nanmedian(best.forces))) > MAX_CORRECTED_ERROR
+    if before - after < MIN_IMPROVEMENT or after > MAX_CORRECTED_SCORE or is_poor:
+        return None
+    if _compute_p_value(errors.score - best.score) > MAX_P_VALUE:
+        return None
+    causes = [
+        cause
+        for hypothesis, trial in zip(hypotheses, trials, strict=True)
+        if hypothesis.is_close(best_hypothesis) or _compute_p_value(trial.score - best.score) > TIE_P_VALUE
+        for cause in hypothesis.causes
+    ]
+    n_better = int((best.score < errors.score).sum())
+    certainty = (
+        f"the error of a linear model falls from {100 * before:.0f} to {100 * after:.0f} % of the spread of the "
+        f"labels, in {n_better} of {len(energies)} configurations that it was not fitted to"
+    )
+    return Finding(causes, certainty)
+
+
+def _compute_p_value(differences: Array) -> float:
+    """Return the one-sided p-value of the hypothesis that paired differences have a positive mean only by chance."""
+    if np.ptp(differences) == 0:
+        return 0.0 if differences[0] > 0 else 1.0
+    return float(stats.ttest_1samp(differences, 0.0, alternative="greater").pvalue)
+
+
+def _list_ratios(fit: LabelFit, *, is_stretched: bool) -> Iterator[_Hypothesis]:
+    for cause, factor in WRONG_UNITS:
+        if is_stretched or not cause.startswith("positions"):
+            yield _Hypothesis((cause,), factor)
+            yield _Hypothesis((f"{cause}, and {WRONG_SIGN}",), -factor)
+    yield _Hypothesis((WRONG_SIGN,), -1.0)
+    if len(set(fit.n_atoms)) > 1:
+        yield _Hypothesis((PER_ATOM,), fit.n_atoms)
+
+
+def _list_axis_orders() -> Iterator[_Hypothesis]:
+    for axes in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            if axes != (0, 1, 2) or signs not in {(1, 1, 1), (-1, -1, -1)}:
+                names = [("-" if sign < 0 else "") + AXIS_NAMES[axis] for axis, sign in zip(axes, signs, strict=True)]
+                cause = "the axes of the forces differ from those of the positions: the columns should be read as "
+                yield _Hypothesis((cause + ", ".join(names),), axes=axes, signs=signs)
+
+
+def _list_atom_orders(fit: LabelFit) -> Iterator[_Hypothesis]:
+    """Yield orders in which a program may have written the atoms: reversed, by element, or by coordinate."""
+    orders = {"reversed": [np.arange(n)[::-1] for n in fit.n_atoms]}
+    keys = {
+        f"sorted by {name}": [atoms.positions[:, axis] for atoms in fit.structures]
+        for axis, name in enumerate(AXIS_NAMES)
+    }
+    if fit.n_elements > 1:
+        keys["sorted by element"] = [np.array(atoms.get_chemical_symbols()) for atoms in fit.structures]
+    orders |= {name: [np.argsort(values, kind="stable") for values in arrays] for name, arrays in keys.items()}
+    for name, indices in orders.items():
+        yield _Hypothesis((f"the forces are in another order of the atoms: {name}",), orders=indices)

@@ -1,0 +1,217 @@
+"""Cheap linear fits of sampled configurations, and their errors on configurations that did not train.
+
+A linear SNAP model of energies *and* forces is fitted by cross-validation. Forces are the negative gradient of the
+energy, so one set of coefficients predicts both, but only if their units, signs and order agree: the held-out errors
+measure whether labels are consistent. Errors are relative, and a single wrong label must not spoil the fit, so
+configurations with large errors are given less weight in a second fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from paretofit.core import Array, get_shared_lammps
+from paretofit.descriptors import SnapBasis, compute_configuration_rows, compute_energy_rows
+from paretofit.structures import make_comparison_basis
+
+N_FOLDS = 5
+RIDGE = 1e-4  # relative to the mean squares of the columns
+ROBUST_LIMIT = 3.0  # errors above this multiple of the median are given less weight
+MIN_FORCE_RATIO = 0.01  # of the 90 % quantile; smaller forces vanish by symmetry and carry no information
+MIN_FORCE = 1e-6  # eV/Å
+NORMAL_RANGE = 3.29  # standard deviations between the 5 % and the 95 % quantile
+MAX_ELEMENTS_OF_LARGE_BASIS = 2
+
+
+@dataclass(frozen=True)
+class HeldOutErrors:
+    """Errors on configurations that did not train.
+
+    Attributes
+    ----------
+    energy : (n,) float64
+        Signed error of the energy per atom, relative to the spread of the energies.
+    forces : (n,) float64
+        RMS error of the forces, relative to their RMS or to the median RMS if that is larger; NaN where forces vanish
+        by symmetry.
+    energy_spread, force_scale : float
+        Robust standard deviation of the energies per atom, and median RMS of the forces, in the units of the labels.
+    inflation : (n,) float64
+        Factor by which the expected error of the energy grows with the distance from the training set.
+    coefficients : (n_folds, p) float64
+    inverse : (p, p) float64
+        Inverse of the matrix of products of one fit.
+    composition : (n_elements,) float64
+        Energies of the elements, which were subtracted before the fit.
+    folds : (n,) int64
+    """
+
+    energy: Array
+    forces: Array
+    energy_spread: float
+    force_scale: float
+    inflation: Array
+    coefficients: Array
+    inverse: Array
+    composition: Array
+    folds: Array
+
+    @property
+    def score(self) -> Array:
+        """``(n,)``: mean error of energy and forces, each at most 1, which is the error of a model without skill."""
+        capped = np.minimum(np.abs(np.stack([self.energy, self.forces], axis=1)), 1.0)
+        return np.asarray(np.nanmean(capped, axis=1))
+
+
+class LabelFit:
+    """Descriptor rows of configurations, and fits to any energies and forces of theirs.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+        At least one element in common is not needed; rows grow with the number of elements.
+    stretch : float
+        Factor on the cutoff, for positions that are in another unit of length.
+
+    Raises
+    ------
+    InputError
+        If LAMMPS cannot compute the descriptors of a structure.
+    """
+
+    def __init__(self, structures: Sequence[Atoms], stretch: float = 1.0) -> None:
+        elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
+        twojmax = 6 if len(elements) <= MAX_ELEMENTS_OF_LARGE_BASIS else 4
+        basis = make_comparison_basis(elements, twojmax)
+        basis = SnapBasis(**{**basis.model_dump(), "rcutfac": basis.rcutfac * stretch})
+        lammps = get_shared_lammps()
+        rows = [compute_configuration_rows(lammps, basis, atoms) for atoms in structures]
+        scales = np.sqrt(np.mean([np.mean(force_rows**2, axis=0) for _, force_rows in rows], axis=0))
+        scales = np.where(scales > 0, scales, 1.0)
+        self._basis, self._scales = basis, scales
+        self.structures = list(structures)
+        self.n_atoms = np.array([len(atoms) for atoms in structures])
+        self.n_elements = len(elements)
+        self.energy_rows = np.array([energy_row for energy_row, _ in rows]) / scales
+        self.force_rows = [force_rows / scales for _, force_rows in rows]
+        self._energy_products = np.einsum("ki,kj->kij", self.energy_rows, self.energy_rows)
+        self._force_products = np.array([matrix.T @ matrix / len(matrix) for matrix in self.force_rows])
+
+    def fit_composition(self, energies: Array) -> Array:
+        """Fit energies per atom, ``(n,)``, to the composition; return energies of the elements, scaled as the rows."""
+        return np.asarray(np.linalg.lstsq(self.energy_rows[:, : self.n_elements], energies, rcond=None)[0])
+
+    def predict_energies(self, errors: HeldOutErrors, structures: Sequence[Atoms]) -> tuple[Array, Array, Array]:
+        """Predict energies of other structures with these elements from fits.
+
+        Parameters
+        ----------
+        errors : HeldOutErrors
+            From `compute_errors`.
+        structures : sequence of ase.Atoms
+
+        Returns
+        -------
+        energies : (n,) float64
+            eV/atom.
+        inflation : (n,) float64
+            As in `HeldOutErrors`.
+        rows : (n, p) float64
+            Scaled as ``energy_rows``.
+        """
+        rows = compute_energy_rows(structures, self._basis) / self._scales
+        energies = rows @ errors.coefficients.mean(axis=0) + rows[:, : self.n_elements] @ errors.composition
+        return (
+            energies,
+            np.sqrt(1 + _contract(np.broadcast_to(errors.inverse, (len(rows), *errors.inverse.shape)), rows)),
+            rows,
+        )
+
+    def select(self, positions: Array) -> LabelFit:
+        """Return the fit of some of the configurations, by position or mask, without computing rows again."""
+        chosen = np.arange(len(self.n_atoms))[positions]
+        fit = object.__new__(LabelFit)
+        for name in ("n_elements", "_basis", "_scales"):
+            setattr(fit, name, getattr(self, name))
+        for name in ("n_atoms", "energy_rows", "_energy_products", "_force_products"):
+            setattr(fit, name, getattr(self, name)[chosen])
+        for name in ("structures", "force_rows"):
+            setattr(fit, name, [getattr(self, name)[k] for k in chosen])
+        return fit
+
+    def compute_errors(
+        self, energies: Array, forces: Sequence[Array], *, energy_weight: float = 1.0, force_weight: float = 1.0
+    ) -> HeldOutErrors:
+        """Fit energies and forces by cross-validation.
+
+        Parameters
+        ----------
+        energies : (n,) float64
+            Energies per atom.
+        forces : sequence of (N, 3) float64
+        energy_weight, force_weight : float
+            Weights of the mean squared relative errors.
+
+        Returns
+        -------
+        HeldOutErrors
+        """
+        composition = self.fit_composition(energies)
+        targets = energies - self.energy_rows[:, : self.n_elements] @ composition
+        low, high = np.quantile(targets, [0.05, 0.95])
+        spread = max(float(high - low) / NORMAL_RANGE, np.finfo(float).tiny)
+        flat_forces = [values.ravel() for values in forces]
+        rms = np.array([np.sqrt(np.mean(values**2)) for values in flat_forces])
+        has_forces = rms > max(MIN_FORCE_RATIO * float(np.quantile(rms, 0.9)), MIN_FORCE)
+        scale = float(np.median(rms[has_forces])) if has_forces.any() else 1.0
+        moments = np.array([m.T @ values / len(values) for m, values in zip(self.force_rows, flat_forces, strict=True)])
+        kind_weights = np.array([[energy_weight / spread**2, force_weight / scale**2]])
+        folds = np.arange(len(targets)) % N_FOLDS
+        weights = np.ones((len(targets), 2))
+        for _ in range(2):  # the second time with less weight on configurations with large errors
+            fits = []
+            for fold in range(N_FOLDS):
+                is_training = (folds != fold)[:, None] * weights * kind_weights
+                products = np.tensordot(is_training[:, 0], self._energy_products, 1)
+                products += np.tensordot(is_training[:, 1], self._force_products, 1)
+                vector = (is_training[:, 0] * targets) @ self.energy_rows + is_training[:, 1] @ moments
+                fits.append(_solve_ridge(products, vector))
+            coefficients = np.array([fit[0] for fit in fits])[folds]
+            energy_errors = (np.einsum("ki,ki->k", self.energy_rows, coefficients) - targets) / spread
+            squares = _contract(self._force_products, coefficients)
+            squares += rms**2 - 2 * np.einsum("ki,ki->k", coefficients, moments)
+            force_errors = np.sqrt(np.maximum(squares, 0)) / np.maximum(rms, scale)
+            errors = np.stack([np.abs(energy_errors), force_errors], axis=1)
+            medians = np.maximum(np.median(errors, axis=0), np.finfo(float).eps)
+            weights = np.minimum(1.0, ROBUST_LIMIT * medians / np.maximum(errors, np.finfo(float).tiny)) ** 2
+        inverses = np.array([fit[1] for fit in fits])[folds] / spread**2
+        leverage = _contract(inverses, self.energy_rows)
+        return HeldOutErrors(
+            energy=energy_errors,
+            forces=np.where(has_forces, force_errors, np.nan),
+            energy_spread=spread,
+            force_scale=scale,
+            inflation=np.sqrt(1 + leverage),
+            coefficients=np.array([fit[0] for fit in fits]),
+            inverse=inverses[0],
+            composition=composition,
+            folds=folds,
+        )
+
+
+def _contract(matrices: Array, vectors: Array) -> Array:
+    """Return xᵀ A x of each matrix, (n, p, p), and vector, (n, p)."""
+    return np.asarray(np.einsum("ki,ki->k", (matrices @ vectors[:, :, None])[:, :, 0], vectors))
+
+
+def _solve_ridge(products: Array, vector: Array) -> tuple[Array, Array]:
+    """Return the solution with a ridge penalty, (p,), and the inverse matrix, (p, p)."""
+    scales = np.sqrt(np.diag(products))
+    scales = np.where(scales > 0, scales, 1.0)
+    penalized = products / np.outer(scales, scales) + RIDGE * np.eye(len(products))
+    inverse = np.linalg.inv(penalized) / np.outer(scales, scales)
+    return inverse @ vector, inverse
