@@ -275,7 +275,7 @@ def test_weights_of_groups_may_be_searched_for(tmp_path):
     assert any("Weights of groups were optimised" in warning for warning in actual.warnings)
     errors = ["ref_energy", "ref_force"]
     assert not np.allclose(actual.results[errors], plain[errors], rtol=1e-3)
-    with pytest.raises(InputError, match="'group_weights.objectives' at 2Jmax = 2: 'speed' is no objective"):
+    with pytest.raises(InputError, match="'group_weights.objectives' at 2Jmax = 2: 'speed' is not an objective"):
         run_study(study_file(tmp_path, **keys, group_weights={"objectives": ["speed"]}), out=tmp_path / "wrong")
 
 
