@@ -183,7 +183,9 @@ class AugmentSettings(StrictSettings):
     def _check_limits(self) -> Self:
         clusters, entropy = self.clusters, self.entropy
         if self.output.suffix not in {".extxyz", ".xyz"}:
-            raise ValueError(f"'output' must be a file name that ends in .extxyz or .xyz; got {self.output.name}")
+            raise ValueError(
+                f"'output' is extended XYZ, so its name must end in .extxyz or .xyz; got {self.output.name}"
+            )
         if clusters.min_atoms > clusters.max_atoms:
             raise ValueError("'clusters.min_atoms' must be at most 'clusters.max_atoms'")
         if clusters.count and clusters.min_atoms > self.max_atoms:

@@ -213,7 +213,7 @@ def test_what_is_no_published_table(tmp_path, call):
         ),
         ([strange], "did you mean 'Leverage'"),
         ([level], "has level 7, which has no cost"),
-        ([half], "'Subsample size' must be a whole positive number; got 99.5 in data row 1"),
+        ([half], "'Subsample size' must be a positive whole number; got 99.5 in data row 1"),
         ([empty], "empty.csv: the table has no rows"),
         ([text], "text.csv: column 'Testing Energy RMSE' must hold numbers"),
         ([good, good], "is given twice"),
