@@ -22,20 +22,14 @@ class LevelSubsetSettings(StrictSettings):
     """Configurations that are labelled at a level."""
 
     max_atoms: PositiveInt | None = Field(None, description="Maximum number of atoms of a configuration.")
-    max_configurations: PositiveInt | None = Field(
-        None, description="Maximum number of configurations; the cheapest ones are labelled."
-    )
+    max_configurations: PositiveInt | None = Field(None, description="Maximum number of the cheapest configurations.")
 
 
 class LabelSettings(StrictSettings):
     """Configurations to label, the engine, and the levels of the ladder."""
 
-    structures: StudyPaths = Field(
-        [], description="Files with further configurations: datasets, or any format that ASE reads."
-    )
-    engine: NamedEngine = Field(
-        Gpaw(), description="Engine that computes the labels: its name, or a mapping of settings."
-    )
+    structures: StudyPaths = Field([], description="Files of further configurations: datasets, or any format of ASE.")
+    engine: NamedEngine = Field(Gpaw(), description="Engine that computes the labels: its name, or its settings.")
     ladder: Annotated[tuple[Level, ...], AfterValidator(check_ladder)] = Field(
         PAPER_LADDER, min_length=1, description="'paper' (the six levels of Table 1 of the paper) or a list of levels."
     )
@@ -44,13 +38,9 @@ class LabelSettings(StrictSettings):
     functional: str = Field("PBE", description="Functional of every level that does not set it.")
     smearing: SmearingSettings = Field(SmearingSettings(), description="Smearing of every level that does not set it.")
     scf: ScfSettings = Field(ScfSettings(), description="Self-consistency of every level that does not set it.")
-    order: LabelOrder = Field(
-        "configurations", description="Whether to finish one configuration or one level after the other."
-    )
+    order: LabelOrder = Field("configurations", description="Whether to finish configurations or levels one by one.")
     retries: Retries = Field(2, description="Further attempts with gentler mixing if self-consistency is not reached.")
-    min_distance_ratio: DistanceRatio = Field(
-        0.5, description="Minimum distance of two atoms relative to the sum of their covalent radii."
-    )
+    min_distance_ratio: DistanceRatio = Field(0.5, description="Minimum distance relative to the sum of two radii.")
 
     @model_validator(mode="before")
     @classmethod

@@ -46,9 +46,7 @@ class StrainSettings(StrictSettings):
     stretch: NonNegativeFloat = Field(0.6, description="Maximum isotropic extension.")
     anisotropic: Fraction = Field(0.0, description="Maximum additional strain of each direction.")
     shear: Fraction = Field(0.0, description="Maximum shear strain.")
-    fraction: Fraction = Field(
-        0.0, description="Maximum additional displacement relative to the nearest-neighbour distance."
-    )
+    fraction: Fraction = Field(0.0, description="Maximum displacement relative to the nearest-neighbour distance.")
 
 
 class VacancySettings(StrictSettings):
@@ -63,9 +61,7 @@ class AtomClusterSettings(StrictSettings):
 
     count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
     distance: StrictPositiveFloat | dict[str, StrictPositiveFloat] = Field(
-        1.5,
-        description="Minimum distance of neighbours, Å (the maximum is √3 times larger), or a mapping such as "
-        "{Si-C: 1.9, Si-Si: 2.3}.",
+        1.5, description="Minimum distance of neighbours, Å (maximum: √3 times), or {Si-C: 1.9, Si-Si: 2.3}, ..."
     )
     min_atoms: ClusterSize = Field(2, description="Number of atoms of the smallest cluster.")
     max_atoms: ClusterSize = Field(30, description="Number of atoms of the largest cluster.")
@@ -124,9 +120,7 @@ class FilterSettings(StrictSettings):
 
     min_distance_ratio: DistanceRatio = Field(0.6, description="Minimum distance relative to the sum of two radii.")
     radii: dict[Symbol, StrictPositiveFloat] = Field({}, description="Radii by element, Å; covalent radii by default.")
-    duplicate_tolerance: NonNegativeFloat = Field(
-        1e-4, description="Relative difference below which descriptors are duplicates."
-    )
+    duplicate_tolerance: NonNegativeFloat = Field(1e-4, description="Relative difference of duplicate descriptors.")
     max_force: StrictPositiveFloat | None = Field(None, description="Maximum force, eV/Å; null: no limit.")
     force_engine: dict[str, Any] | None = Field(None, description="Cheap engine for 'max_force', as under 'labelling'.")
 
@@ -142,9 +136,7 @@ class EntropySettings(StrictSettings):
     cutoff: Cutoff = Field(4.8, description="Cutoff of the descriptors, Å.")
     max_steps: Count = Field(30, description="Maximum number of gradient steps for each configuration.")
     min_distance_ratio: PositiveRatio = Field(0.7, description="Minimum distance relative to the sum of two radii.")
-    max_starts: PositiveInt = Field(
-        3, description="Maximum number of random starts until the entropy of the set grows."
-    )
+    max_starts: PositiveInt = Field(3, description="Maximum number of random starts until the entropy grows.")
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
@@ -183,9 +175,7 @@ class AugmentSettings(StrictSettings):
     def _check_limits(self) -> Self:
         clusters, entropy = self.clusters, self.entropy
         if self.output.suffix not in {".extxyz", ".xyz"}:
-            raise ValueError(
-                f"'output' is extended XYZ, so its name must end in .extxyz or .xyz; got {self.output.name}"
-            )
+            raise ValueError(f"'output' is extended XYZ and must end in .extxyz or .xyz; got {self.output.name}")
         if clusters.min_atoms > clusters.max_atoms:
             raise ValueError("'clusters.min_atoms' must be at most 'clusters.max_atoms'")
         if clusters.count and clusters.min_atoms > self.max_atoms:
@@ -193,6 +183,6 @@ class AugmentSettings(StrictSettings):
         largest = entropy.n_atoms_range[1]
         if entropy.count and largest > self.max_atoms:
             raise ValueError(
-                f"'entropy.n_atoms_range' must end at 'max_atoms', {self.max_atoms}, or below; got {largest}"
+                f"'entropy.n_atoms_range' must end at or below 'max_atoms', {self.max_atoms}; got {largest}"
             )
         return self

@@ -223,7 +223,7 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  strained: {strech: 0.1}\n", "did you mean 'stretch'"),
         (
             "  entropy: {count: 3, composition: {Be: 1}}\n",
-            "'entropy.n_atoms_range' must end at 'max_atoms', 30, or below; got 32",
+            "'entropy.n_atoms_range' must end at or below 'max_atoms', 30; got 32",
         ),
         ("  alloys: {elements: [Be]}\n", "an alloy requires at least two elements; got only Be"),
         ("  entropy: {count: 3}\n", "'entropy' requires a 'composition'"),

@@ -89,9 +89,7 @@ class MaceSettings(StrictSettings):
     ema_decay: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
         0.99, description="Decay rate of the moving average of parameters."
     )
-    isolated_atoms: dict[str, float] = Field(
-        {}, description="Energy of an isolated atom by element, eV; by default from labels or a fit."
-    )
+    isolated_atoms: dict[str, float] = Field({}, description="Isolated-atom energies, eV; default: labels or a fit.")
     warm_start: bool = Field(True, description="Whether training starts from the networks of the previous iteration.")
     foundation: FoundationSettings | None = Field(None, description="Trained model from which training starts.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="Device for training and evaluation.")
