@@ -98,7 +98,7 @@ class TestSettings:
         ("changes", "message"),
         [
             ({"foundation": {"file": "a.model", "mode": "multihead"}}, "requires 'replay'"),
-            ({"foundation": {"file": "a.model", "replay": "b.xyz"}}, "only with 'mode: multihead'"),
+            ({"foundation": {"file": "a.model", "replay": "b.xyz"}}, "only used with 'mode: multihead'"),
             ({"epochs": 10, "stage_two": {"start": 10}}, "must be smaller than 'epochs'"),
             ({"options": {"lr": 0.1}}, "use the key 'learning_rate'"),
             ({"options": {"seed": 1}}, "remove it"),
