@@ -1,4 +1,4 @@
-"""Committee of a FitSNAP input: configurations are resampled, and its testing part is the calibration set."""
+"""Committee of a FitSNAP fit: training configurations are resampled, and the testing part is the calibration set."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def build_fitsnap_committee(
     structures_and_flags: tuple[list[Atoms], list[bool]],
     context: RunContext,
 ) -> LinearPotential:
-    """Build the committee around a fit; every configuration is resampled by itself."""
+    """Build the committee around a fit; each configuration is a group of its resampling."""
     training = rows.select(rows.is_training)
     X = training.X.copy()
-    X[:, :n_excluded_columns] = 0.0  # they are no columns of the fit
-    configurations, number = np.unique(training.configuration, return_inverse=True)
-    blocks, weights = part_from_arrays(X, training.y, training.weight, number)
+    X[:, :n_excluded_columns] = 0.0  # these columns are not part of the fit
+    configurations, group_numbers = np.unique(training.configuration, return_inverse=True)
+    blocks, weights = part_from_arrays(X, training.y, training.weight, group_numbers)
     rng = np.random.default_rng([committee.seed, 0])
     fit = CommitteeFit.from_parts(blocks, np.arange(len(configurations)), weights, rng)
     pairs = list(zip(*structures_and_flags, strict=True))
-    held_out = [atoms for atoms, is_training in pairs if not is_training]
+    testing = [atoms for atoms, is_training in pairs if not is_training]
     energy_weights = training.weight[training.kind == RowKind.ENERGY]
     return build_committee(
         potential.basis,
         fit,
         committee,
         [atoms for atoms, is_training in pairs if is_training],
-        LabelledStructures(held_out, [_read_labels(atoms, settings) for atoms in held_out]),
+        LabelledStructures(testing, [_read_labels(atoms, settings) for atoms in testing]),
         centre=potential.coefficients,
         reference=potential.reference,
         energy_weight=float(np.median(energy_weights)) if len(energy_weights) else 1.0,
@@ -63,7 +63,7 @@ def build_fitsnap_committee(
 
 
 def _read_labels(atoms: Atoms, settings: FitsnapInput) -> StructureLabels:
-    """Labels of a structure, with energies shifted as in the fit, and stresses if they are fitted."""
+    """Return the labels of a structure, with the energy shifted as in the fit, and the stress if it is fitted."""
     results: dict[str, Any] = {} if atoms.calc is None else atoms.calc.results
     shift = sum(settings.eshift.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols())
     stress = results.get("stress") if settings.calculator.stress else None

@@ -1,8 +1,8 @@
 """FitSNAP as a descriptor engine: its linear descriptors as rows of a design matrix.
 
-FitSNAP runs in a separate process (`descriptor_worker`), which gets one configuration at a time in LAMMPS's frame; the
-returned rows are transformed to the frame of the configuration, to our units and to our order of columns. Only rows are
-used: labels are those of the dataset, and weights, shifts and solvers of a FitSNAP input have no effect.
+FitSNAP runs in a separate process (`descriptor_worker`), which receives one configuration at a time in LAMMPS's frame;
+the returned rows are transformed to the frame of the configuration, and to paretofit's units and order of columns. Only
+the rows are used: labels come from the dataset, and weights, shifts and solvers of a FitSNAP input have no effect.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.fitsnap.descriptor_worker import DESCRIPTOR_SECTIONS
 from paretofit.fitsnap.ini import FALSE_VALUES, SUPPORTED_KEYS, UNSUPPORTED_SECTIONS, parse_ini
 
-REFERENCE = "reference"  # level of the values of the reference potential
-FORBIDDEN_OPTIONS = {  # with which rows are not those of a linear model of configurations
+REFERENCE = "reference"  # level name for the values of the reference potential
+FORBIDDEN_OPTIONS = {  # options with which the rows would not belong to a linear model of configurations
     "CALCULATOR": ("nonlinear", "per_atom_energy", "per_atom_scalar"),
     "BISPECTRUM": ("bikflag", "dgradflag"),
     "ACE": ("bikflag", "dgradflag"),
 }
 REQUIRED_REFERENCE = {"units": "metal", "atom_style": "atomic"}  # in [REFERENCE]
-END_TIMEOUT_S = 5.0  # for FitSNAP to end by itself
+END_TIMEOUT_S = 5.0  # time in which FitSNAP must end after its input is closed
 
 
 def compute_fitsnap_design(
@@ -65,18 +65,20 @@ def compute_fitsnap_design(
     dataset : Dataset
         Its labels are attached with `DesignMatrix.with_labels`.
     settings : mapping of section to mapping of key to value, or path-like
-        As in a FitSNAP input, or such a file. Used are CALCULATOR's ``calculator``, the section of its descriptors
-        and REFERENCE; switches for energy, force and stress rows are ignored. Calculators are LAMMPSSNAP (section
-        BISPECTRUM), LAMMPSCUSTOM (CUSTOM; the pair descriptors of FitSNAP's networks) and LAMMPSPACE (ACE).
+        Sections of a FitSNAP input, or the path of an input file. Only ``calculator`` of CALCULATOR, the section of its
+        descriptors and REFERENCE are used; switches for energy, force and stress rows are ignored. Calculators are
+        LAMMPSSNAP (section BISPECTRUM), LAMMPSCUSTOM (CUSTOM; the pair descriptors of FitSNAP's networks) and
+        LAMMPSPACE (ACE).
     path, stress, progress
         As in `compute_design`.
 
     Returns
     -------
     DesignMatrix
-        Rows as those of `compute_design`. Columns of LAMMPSSNAP are in nested order, too, others in FitSNAP's order,
-        after a constant for each element if FitSNAP has them (``bzeroflag = 0``). With a pair_style other than zero in
-        REFERENCE the level "reference" has the values of that potential; see `with_labels_above_reference`.
+        Rows as in `compute_design`. Constants, one for each element, come first if FitSNAP has them
+        (``bzeroflag = 0``). The other columns are in nested order for LAMMPSSNAP, and otherwise in FitSNAP's order. If
+        the pair_style in REFERENCE is not zero, the level "reference" contains the values of that potential; see
+        `with_labels_above_reference`.
 
     Raises
     ------
@@ -107,12 +109,12 @@ def compute_fitsnap_design(
 
 
 def with_labels_above_reference(design: DesignMatrix, dataset: Dataset, levels: Sequence[str]) -> DesignMatrix:
-    """Return the design with the labels of a dataset minus those of the reference potential, which FitSNAP fits.
+    """Return the design with the labels of a dataset minus the values of the reference potential, as FitSNAP fits them.
 
     Raises
     ------
     InputError
-        As `DesignMatrix.with_labels`, and if the design has no reference potential.
+        As in `DesignMatrix.with_labels`, or if the design has no reference potential.
     """
     if REFERENCE not in design.targets:
         raise InputError("the design has no reference potential; use with_labels")
@@ -124,7 +126,7 @@ def with_labels_above_reference(design: DesignMatrix, dataset: Dataset, levels: 
 def _read_sections(
     settings: Mapping[str, Mapping[str, Any]] | Path | str,
 ) -> tuple[dict[str, dict[str, str]], str, Path]:
-    """Read the sections as text, their name in messages, and the directory of their files."""
+    """Read the sections as text; also return their name for messages, and the directory of their files."""
     if isinstance(settings, Path | str):
         file = Path(settings)
         parser = parse_ini(file)
@@ -143,18 +145,18 @@ def _read_sections(
 
 
 def _format_value(value: Any) -> str:
-    """Format a value as FitSNAP reads it; items of a list are separated by blanks."""
+    """Format a value as FitSNAP reads it; items of a list are separated by spaces."""
     if isinstance(value, list | tuple | np.ndarray):
         return " ".join(map(_format_value, value))
     return str(int(value)) if isinstance(value, bool | np.bool_) else str(value)
 
 
 def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Path, *, stress: bool) -> dict[str, Any]:
-    """Check the sections and build the worker's first line, with the sections for FitSNAP."""
-    known = {*SUPPORTED_KEYS, *UNSUPPORTED_SECTIONS}
+    """Check the sections, and build the first request to the worker, which contains the sections for FitSNAP."""
+    section_names = {*SUPPORTED_KEYS, *UNSUPPORTED_SECTIONS}
     for name in sections:
-        if name not in known:
-            raise InputError(f"{source}: unknown section [{name}]{suggest_match(name, known)}")
+        if name not in section_names:
+            raise InputError(f"{source}: unknown section [{name}]{suggest_match(name, section_names)}")
     calculator = sections.get("CALCULATOR", {}).get("calculator", "LAMMPSSNAP").upper()
     if calculator not in DESCRIPTOR_SECTIONS:
         hint = suggest_match(calculator, DESCRIPTOR_SECTIONS)
@@ -167,12 +169,12 @@ def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Pat
         raise InputError(f"{source} has no section [{descriptors}] with the descriptors of {calculator}")
     for name, key in ((name, key) for name, keys in FORBIDDEN_OPTIONS.items() for key in keys):
         if sections.get(name, {}).get(key, "0").lower() not in FALSE_VALUES:
-            raise InputError(f"{source}: [{name}] {key} must be 0, so that rows are those of a linear model")
+            raise InputError(f"{source}: [{name}] {key} must be 0, because rows must belong to a linear model")
     reference = _complete_reference(sections, source)
     style = reference["pair_style"].split()[:1]
     if calculator == "LAMMPSCUSTOM" and style != ["zero"]:
-        raise InputError(f"{source}: FitSNAP has no reference potential with LAMMPSCUSTOM; remove [REFERENCE]")
-    used = {
+        raise InputError(f"{source}: LAMMPSCUSTOM does not support a reference potential; remove [REFERENCE]")
+    request_sections = {
         descriptors: sections[descriptors],
         "CALCULATOR": {"calculator": calculator, "energy": "1", "force": "1", "stress": str(int(stress))},
         "REFERENCE": reference,
@@ -180,11 +182,12 @@ def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Pat
         "MEMORY": {"override": "1"},
     }
     return {
-        # FitSNAP substitutes %(name)s, which parse_ini has done already.
+        # FitSNAP substitutes %(name)s, but parse_ini has already done this, so percent signs are escaped.
         "sections": {
-            name: {key: value.replace("%", "%%") for key, value in section.items()} for name, section in used.items()
+            name: {key: value.replace("%", "%%") for key, value in section.items()}
+            for name, section in request_sections.items()
         },
-        "own_pair_style": "pair_style" not in sections.get("REFERENCE", {}),
+        "has_default_pair_style": "pair_style" not in sections.get("REFERENCE", {}),
         "has_reference": style != ["zero"],
         "folder": str(folder),
         "parent": os.getpid(),
@@ -192,7 +195,7 @@ def _build_request(sections: dict[str, dict[str, str]], source: str, folder: Pat
 
 
 def _complete_reference(sections: dict[str, dict[str, str]], source: str) -> dict[str, str]:
-    """Complete [REFERENCE]; FitSNAP's default for a missing pair_coeff does not work."""
+    """Add default values to [REFERENCE], including pair_coeff, whose default in FitSNAP does not work."""
     reference = {**REQUIRED_REFERENCE, "pair_style": "zero 10.0", **sections.get("REFERENCE", {})}
     for key, value in REQUIRED_REFERENCE.items():
         if reference[key].lower() != value:
@@ -206,19 +209,19 @@ def _check_structures(dataset: Dataset, elements: Sequence[str], *, stress: bool
     """Check all structures before the first expensive step."""
     for atoms in dataset:
         name = f"{dataset.path}: {name_configuration(atoms)}"
-        if unknown := set(atoms.get_chemical_symbols()) - set(elements):
+        if unknown_elements := set(atoms.get_chemical_symbols()) - set(elements):
             raise InputError(
-                f"{name} has {min(unknown)}, an element that FitSNAP's settings lack; they have "
-                f"{', '.join(elements)}: add it to 'type'"
+                f"{name} contains {min(unknown_elements)}, but FitSNAP's settings contain only {', '.join(elements)}; "
+                "add the element to 'type'"
             )
         check_finite(atoms, f"{dataset.path}: ")
         if stress and not atoms.pbc.all():
-            raise InputError(f"{name} is not periodic in three directions, so that it has no stress")
+            raise InputError(f"{name} has no stress, because it is not periodic in three directions")
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Columns of the design: names, levels, and indices among the columns of FitSNAP."""
+    """Names and levels of the columns of the design, and their indices in FitSNAP's rows."""
 
     names: list[str]
     levels: Array
@@ -226,7 +229,7 @@ class _Columns:
 
 
 def _order_columns(metadata: dict[str, Any], source: str) -> _Columns:
-    """Order the columns: constants first, then those of LAMMPSSNAP in nested order, or others in FitSNAP's order."""
+    """Order the columns: constants, then descriptors, in nested order for LAMMPSSNAP or else in FitSNAP's order."""
     n_constants, elements = metadata["constants"], metadata["elements"]
     width = metadata["width"] - n_constants
     element_width = width // len(elements)
@@ -240,8 +243,8 @@ def _order_columns(metadata: dict[str, Any], source: str) -> _Columns:
         names, levels = basis.column_names[len(elements) :], basis.column_levels[len(elements) :]
         order = basis.lammps_columns
     if len(order) != width:
-        raise InputError(f"FitSNAP has {width} columns instead of the expected {len(order)}; is its version 3.1?")
-    if n_constants:  # in FitSNAP each precedes the columns of its element
+        raise InputError(f"FitSNAP has {width} columns instead of {len(order)}; check that its version is 3.1")
+    if n_constants:  # in FitSNAP's rows, each constant precedes the columns of its element
         order = order + 1 + order // element_width
     return _Columns(
         [*(f"1[{symbol}]" for symbol in elements[:n_constants]), *names],
@@ -251,24 +254,24 @@ def _order_columns(metadata: dict[str, Any], source: str) -> _Columns:
 
 
 def _compute_block(worker: _Worker, columns: _Columns, atoms: Atoms, *, has_reference: bool) -> DesignBlock:
-    """Compute the rows of one configuration in our units, order and frame."""
+    """Compute the rows of one configuration in paretofit's units and order, in the frame of the configuration."""
     cell, positions, rotation = transform_to_lammps_frame(atoms, worker.metadata["cutoff"])
     n, name = len(atoms), name_configuration(atoms)
     fitsnap_rows = worker.compute_rows(name, cell, positions, atoms.get_chemical_symbols())
-    rows = fitsnap_rows[:, [*columns.indices, -1]]  # the last is the reference potential
+    rows = fitsnap_rows[:, [*columns.indices, -1]]  # the last column belongs to the reference potential
     rows[1 : 1 + 3 * n] = np.einsum("ab,nbk->nak", rotation, rows[1 : 1 + 3 * n].reshape(n, 3, -1)).reshape(3 * n, -1)
     n_stress = len(rows) - 1 - 3 * n
     if n_stress:
         rows[1 + 3 * n :] = -rotate_voigt(rows[1 + 3 * n :] * GPA_PER_BAR, rotation)
     if not np.isfinite(rows).all():
-        raise InputError(f"{name}: its descriptors are not finite; do atoms overlap?")
+        raise InputError(f"{name}: its descriptors are not finite; check whether atoms overlap")
     kinds = np.repeat([RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS], [1, 3 * n, n_stress])
     targets = {REFERENCE: rows[:, -1]} if has_reference else {}
     return DesignBlock(rows[:, :-1], kinds, np.full(len(rows), atoms.info["config_id"]), targets)
 
 
 class _Worker:
-    """The process of FitSNAP. Its working directory is a temporary one, for files that FitSNAP writes."""
+    """FitSNAP's process, which runs in a temporary directory, because FitSNAP writes files to its working directory."""
 
     def __init__(self, request: dict[str, Any], source: str) -> None:
         self._request, self._source = request, source
@@ -277,8 +280,8 @@ class _Worker:
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="paretofit-fitsnap-")
         self._log_file = Path(self._folder.name, "printed")
-        package = str(Path(__file__).parents[2])  # which may not be installed
-        search_path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+        package_folder = str(Path(__file__).parents[2])  # must be in PYTHONPATH if the package is not installed
+        search_path = os.pathsep.join([package_folder, *filter(None, [os.environ.get("PYTHONPATH")])])
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "paretofit.fitsnap.descriptor_worker"],
@@ -298,7 +301,7 @@ class _Worker:
         self._end()
 
     def compute_rows(self, name: str, cell: Array, positions: Array, symbols: Sequence[str]) -> Array:
-        """FitSNAP's rows of a configuration in LAMMPS's frame, with those of the reference as the last column."""
+        """Compute FitSNAP's rows in LAMMPS's frame; the last column contains the values of the reference potential."""
         request = {"name": name, "cell": cell.tolist(), "positions": positions.tolist(), "symbols": list(symbols)}
         n_rows, width = self._send(request, f"{name}: FitSNAP")["shape"]
         content = self._process.stdout.read(8 * n_rows * width)  # type: ignore[union-attr]  # a pipe
@@ -307,7 +310,7 @@ class _Worker:
         return np.frombuffer(content).reshape(n_rows, width)
 
     def _send(self, request: dict[str, Any], subject: str) -> dict[str, Any]:
-        """Send a line and return the answer; messages of errors begin with `subject`."""
+        """Send a request and return the answer; error messages begin with `subject`."""
         try:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")  # type: ignore[union-attr]  # a pipe
             self._process.stdin.flush()  # type: ignore[union-attr]
@@ -318,17 +321,17 @@ class _Worker:
             raise self._build_exit_error(subject)
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise InputError(f"{subject} stopped with: {answer['error']}")
+            raise InputError(f"{subject} failed: {answer['error']}")
         return answer
 
     def _build_exit_error(self, subject: str) -> InputError:
-        code = self._process.wait()
-        printed = self._log_file.read_text(errors="replace").strip().splitlines()
-        last_line = f": {one_line(printed[-1])}" if printed else ""
-        return InputError(f"{subject} ended with exit code {code}{last_line}")
+        exit_code = self._process.wait()
+        log_lines = self._log_file.read_text(errors="replace").strip().splitlines()
+        last_line = f": {one_line(log_lines[-1])}" if log_lines else ""
+        return InputError(f"{subject} ended with exit code {exit_code}{last_line}")
 
     def _end(self) -> None:
-        """Close the pipes, at which the process ends by itself; kill it if it is still computing."""
+        """Close the pipes, which ends the process; kill it if it is still computing."""
         try:
             self._process.communicate(timeout=END_TIMEOUT_S if self.metadata else 0.1)
         except (subprocess.TimeoutExpired, BrokenPipeError, ValueError):

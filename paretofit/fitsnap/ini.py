@@ -1,4 +1,4 @@
-"""Sections and keys of FitSNAP's input files: supported, ignored and unsupported ones, and access to their values."""
+"""Supported, ignored and unsupported sections and keys of FitSNAP's input files, and access to their values."""
 
 import configparser
 import math
@@ -12,7 +12,7 @@ Number = TypeVar("Number", int, float)
 
 
 def _parse_keys(table: str) -> dict[str, set[str]]:
-    """Parse lines of a section and its keys, ``SECTION: key key``; a section may have several lines."""
+    """Parse lines of the form ``SECTION: key key``; a section may have several lines."""
     keys: dict[str, set[str]] = {}
     for line in table.strip().splitlines():
         section, _, names = line.partition(":")
@@ -20,7 +20,7 @@ def _parse_keys(table: str) -> dict[str, set[str]]:
     return keys
 
 
-# Sections whose keys are not listed: ESHIFT has elements, GROUPS also has groups, REFERENCE also has pair_coeff1, ...
+# Not listed: the keys of ESHIFT, which are elements, group names in GROUPS, and pair_coeff1, ... in REFERENCE.
 SUPPORTED_KEYS = _parse_keys("""
     BISPECTRUM: numTypes type twojmax rcutfac rfac0 rmin0 wj radelem sinner dinner bzeroflag chemflag quadraticflag
     BISPECTRUM: switchflag bnormflag wselfallflag switchinnerflag
@@ -36,7 +36,7 @@ SUPPORTED_KEYS = _parse_keys("""
     SCRAPER: scraper
     SOLVER: solver
 """)
-# Outputs, other ways to the same result, and keys of other solvers and scrapers.
+# Keys for outputs, for other methods that give the same result, and of other solvers and scrapers.
 IGNORED_KEYS = _parse_keys("""
     EXTRAS: dump_descriptors dump_truth dump_weights dump_dataframe dump_peratom dump_perconfig dump_configs
     EXTRAS: multinode_testing
@@ -50,7 +50,7 @@ IGNORED_KEYS = _parse_keys("""
     SOLVER: mcmc_sigma merr_mult merr_method merr_cfs
 """)
 IGNORED_KEYS["SCRAPER"] |= IGNORED_KEYS["GROUPS"]  # keys of the VASP scraper
-UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {  # they change the fit, and are accepted only if they are off
+UNSUPPORTED_OPTIONS: dict[str, dict[str, str]] = {  # options that change the fit, and are accepted only if they are off
     "BISPECTRUM": {
         "alloyflag": "FitSNAP has removed it",
         "bikflag": "rows are computed for configurations, not for atoms",
@@ -80,7 +80,7 @@ UNSUPPORTED_SECTIONS: dict[str, str] = {
         ("ARD", "LASSO", "SLATE", "JAX", "PYTORCH", "NETWORK", "CMAES"),
         "the solver must be SVD or RIDGE in [SOLVER]",
     ),
-    "TRAINSHIFT": "give the shift of each element in [ESHIFT]",
+    "TRAINSHIFT": "specify the shift of each element in [ESHIFT]",
 }
 REQUIRED_SECTIONS = {
     "BISPECTRUM": "the elements, such as 'type = Ta'",
@@ -90,7 +90,7 @@ TRUE_VALUES, FALSE_VALUES = {"y", "yes", "t", "true", "on", "1"}, {"n", "no", "f
 
 
 class IniFile:
-    """Sections, keys and values of a file; errors name the file, the section and the key."""
+    """Sections, keys and values of a file; error messages contain the file, the section and the key."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -98,17 +98,17 @@ class IniFile:
 
     @property
     def sections(self) -> list[str]:
-        """Sections in the order of the file."""
+        """Names of the sections, in the order of the file."""
         return self._parser.sections()
 
     def keys(self, section: str) -> list[str]:
-        """List the keys of a section in order, without those of [DEFAULT], which are for substitution."""
+        """List the keys of a section in order, except keys of [DEFAULT], which are only used in substitutions."""
         if not self._parser.has_section(section):
             return []
         return [key for key in self._parser.options(section) if key not in self._parser.defaults()]
 
     def get_text(self, section: str, key: str, default: str) -> str:
-        """Return a value with single spaces, in which %(name)s is substituted."""
+        """Return a value after substitution of %(name)s, with words separated by single spaces."""
         try:
             value = self._parser.get(section, key, fallback=default)
         except configparser.InterpolationError as error:
@@ -117,15 +117,15 @@ class IniFile:
                 "[DEFAULT], and write %% for a percent sign"
             ) from error
         if not value.strip():
-            raise InputError(f"{self.path}: [{section}] {key} is empty; give a value, or remove the line")
+            raise InputError(f"{self.path}: [{section}] {key} is empty; specify a value, or remove the line")
         return " ".join(value.split())
 
     def build_error(self, section: str, key: str, problem: str) -> InputError:
-        """Build the error for a value that cannot be used."""
+        """Build the error for an invalid value."""
         return InputError(f"{self.path}: [{section}] {key} {problem}; got '{self.get_text(section, key, 'nothing')}'")
 
     def get_flag(self, section: str, key: str, *, default: bool) -> bool:
-        """Return a value that is 0 or 1, or a synonym that FitSNAP accepts."""
+        """Return a value that is 0, 1 or a synonym that FitSNAP accepts, as a bool."""
         value = self.get_text(section, key, str(default)).lower()
         if value not in TRUE_VALUES | FALSE_VALUES:
             raise self.build_error(section, key, "must be 0 or 1")
@@ -136,7 +136,7 @@ class IniFile:
         return self.get_numbers(section, key, default, 1)[0]
 
     def get_numbers(self, section: str, key: str, default: float, n_values: int) -> tuple[float, ...]:
-        """Return a real number for each element; all are `default` if the key is missing."""
+        """Return `n_values` real numbers; all are `default` if the key is missing."""
         text = self.get_text(section, key, " ".join([repr(default)] * n_values))
         values = [value for word in text.split() if (value := parse_number(float, word)) is not None]
         if len(values) != len(text.split()) or len(values) != n_values:
@@ -145,7 +145,7 @@ class IniFile:
         return tuple(values)
 
     def get_choice(self, section: str, key: str, supported: Sequence[str], unsupported: Sequence[str]) -> str:
-        """Return one of `supported`, by default the first; case does not matter, as in FitSNAP."""
+        """Return a value among `supported`, by default the first; case is ignored, as in FitSNAP."""
         value = self.get_text(section, key, supported[0])
         if value.upper() in supported:
             return value.upper()
@@ -163,11 +163,13 @@ def parse_ini(path: Path) -> configparser.ConfigParser:
     try:
         parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
     except FileNotFoundError as error:
-        raise InputError(f"there is no file at {path}") from error
+        raise InputError(f"no file at {path}; specify the path of a FitSNAP input file") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; give the path of a FitSNAP input file") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; specify the path of a FitSNAP input file"
+        ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; give the path of a FitSNAP input file") from error
+        raise InputError(f"{path} is not UTF-8 text; specify the path of a FitSNAP input file") from error
     except configparser.Error as error:
         raise InputError(
             f"{path} is not a FitSNAP input: {one_line(error)}; write each key once, as 'key = value' under a [SECTION]"
@@ -176,19 +178,19 @@ def parse_ini(path: Path) -> configparser.ConfigParser:
 
 
 def check_keys(ini: IniFile) -> None:
-    """Refuse unknown sections and keys, and unsupported options that are on."""
+    """Raise an error for unknown sections and keys, unsupported options that are on, and missing sections."""
     for section in ini.sections:
         if section in UNSUPPORTED_SECTIONS:
             raise InputError(f"{ini.path}: section [{section}] is not supported; {UNSUPPORTED_SECTIONS[section]}")
         if section not in SUPPORTED_KEYS:
-            known = f"; the sections are {', '.join(SUPPORTED_KEYS)}"
-            hint = suggest_match_ignoring_case(section, SUPPORTED_KEYS) or known
+            available = f"; available sections: {', '.join(SUPPORTED_KEYS)}"
+            hint = suggest_match_ignoring_case(section, SUPPORTED_KEYS) or available
             raise InputError(f"{ini.path}: unknown section [{section}]{hint}")
         for key in ini.keys(section):
             _check_key(ini, section, key)
     for section, content in REQUIRED_SECTIONS.items():
         if section not in ini.sections:
-            raise InputError(f"{ini.path} has no section [{section}]; it needs one with {content}")
+            raise InputError(f"{ini.path} has no section [{section}]; add a section with {content}")
 
 
 def _check_key(ini: IniFile, section: str, key: str) -> None:
@@ -198,24 +200,24 @@ def _check_key(ini: IniFile, section: str, key: str) -> None:
         if text.lower() not in FALSE_VALUES | {"none"} and parse_number(float, text) != 0:
             reason = unsupported[key]
             raise InputError(f"{ini.path}: [{section}] {key} = {text} is not supported: {reason}; remove it")
-    known = SUPPORTED_KEYS[section] | IGNORED_KEYS.get(section, set()) | set(unsupported)
-    is_free = section in {"ESHIFT", "GROUPS"} or (section == "REFERENCE" and key.startswith("pair_coeff"))
-    if key not in known and not is_free:
-        raise InputError(f"{ini.path}: [{section}] unknown key '{key}'{_explain_unknown_key(section, key, known)}")
+    keys = SUPPORTED_KEYS[section] | IGNORED_KEYS.get(section, set()) | set(unsupported)
+    is_user_defined = section in {"ESHIFT", "GROUPS"} or (section == "REFERENCE" and key.startswith("pair_coeff"))
+    if key not in keys and not is_user_defined:
+        raise InputError(f"{ini.path}: [{section}] unknown key '{key}'{_explain_unknown_key(section, key, keys)}")
 
 
-def _explain_unknown_key(section: str, key: str, known: set[str]) -> str:
+def _explain_unknown_key(section: str, key: str, keys: set[str]) -> str:
     stem = key.rstrip("0123456789")
     if stem in {"wj", "radelem", "type"}:
         return f"; write one line '{stem} = ...' with a value for each element"
     other_sections = [name for name in SUPPORTED_KEYS if name != section and key in SUPPORTED_KEYS[name]]
     if other_sections:
         return f"; it belongs in [{other_sections[0]}]"
-    return suggest_match_ignoring_case(key, known) or f"; the keys of this section are {', '.join(sorted(known))}"
+    return suggest_match_ignoring_case(key, keys) or f"; available keys in this section: {', '.join(sorted(keys))}"
 
 
 def parse_number(number_type: Callable[[str], Number], text: str) -> Number | None:
-    """Convert a text to a number; None if it is no finite number."""
+    """Convert a text to a number; return None if it is not a finite number."""
     try:
         value = number_type(text)
     except ValueError:
@@ -223,8 +225,8 @@ def parse_number(number_type: Callable[[str], Number], text: str) -> Number | No
     return value if math.isfinite(value) else None
 
 
-def suggest_match_ignoring_case(word: str, known: Iterable[str]) -> str:
-    """Suggest a known word as `suggest_match`, and first one that differs in case only."""
-    known = list(known)
-    matches = [candidate for candidate in known if candidate.lower() == word.lower()]
-    return f"; did you mean '{matches[0]}'?" if matches else suggest_match(word, known)
+def suggest_match_ignoring_case(word: str, candidates: Iterable[str]) -> str:
+    """Suggest a candidate as `suggest_match` does, but prefer a candidate that differs only in case."""
+    candidates = list(candidates)
+    matches = [candidate for candidate in candidates if candidate.lower() == word.lower()]
+    return f"; did you mean '{matches[0]}'?" if matches else suggest_match(word, candidates)

@@ -1,7 +1,7 @@
-"""Reader of FitSNAP's input files (``.in``), with FitSNAP's defaults of missing keys.
+"""Reader of FitSNAP's input files (``.in``), with FitSNAP's defaults for missing keys.
 
-Nothing is fitted here and no structure is read. Every key of a file is either read, or known not to change the fit and
-listed in ``ignored_keys``, or refused by name. Defaults and meanings are those of FitSNAP 3.1
+Nothing is fitted here and no structure is read. Every key of a file is read, or listed in ``ignored_keys`` because it
+does not change the fit, or causes an error. Defaults and meanings of keys are those of FitSNAP 3.1
 (``fitsnap3lib/io/sections``, ``fitsnap3lib/scrapers``). Keys are case-sensitive, as in FitSNAP.
 """
 
@@ -33,8 +33,8 @@ FLAGS = ("bzeroflag", "chemflag", "quadraticflag", "switchflag", "bnormflag", "w
 class Bispectrum:
     """Settings of the descriptors, named as in LAMMPS's ``compute snap``; tuples have one value for each element.
 
-    `rcutfac` and `rmin0` are in Å (the cutoff is `rcutfac` times the sum of two `radelem`). With `bzeroflag` FitSNAP
-    has no constant columns, without it one for each element.
+    `rcutfac` and `rmin0` are in Å (the cutoff is `rcutfac` times the sum of two `radelem`). FitSNAP has a constant
+    column for each element, unless `bzeroflag` is set.
     """
 
     elements: tuple[str, ...]
@@ -66,9 +66,10 @@ class Calculator:
 
 @dataclass(frozen=True)
 class Solver:
-    """SVD, minimum-norm least squares without singular values below 1e-13 of the largest, or RIDGE.
+    """Solver of the fit: SVD (minimum-norm least squares) or RIDGE.
 
-    `alpha` is zero for SVD; RIDGE adds alpha ‖β‖² to the loss, with the constant columns and unscaled coefficients.
+    SVD omits singular values below 1e-13 of the largest, and its `alpha` is zero. RIDGE adds alpha ‖β‖² to the loss,
+    including the constant columns, with unscaled coefficients.
     """
 
     name: str
@@ -79,12 +80,13 @@ class Solver:
 class FitsnapInput:
     """Content of a FitSNAP input.
 
-    `eshift` (eV, every element) is added to the energy of each atom of that element. `reference` is subtracted from the
-    labels; FitSNAP converts its lines to lower case, which would change names of files and elements. With
-    `smartweights` FitSNAP divides each weight of a configuration by the number of training configurations of its group
-    (of testing configurations, for one of them), and the force weight also by 3N, and by 6 if stresses are fitted (in
-    FitSNAP it is indeed not the stress weight). A `random_seed` of 0 means that none was chosen. `metrics_file` and
-    `potential_file` are names of output files. `ignored_keys` are keys of the file that do not change the fit.
+    `eshift` (eV, for every element) is added to the energy of each atom of that element. `reference` is subtracted from
+    the labels; in contrast to FitSNAP, its lines are not converted to lower case, which would change names of files and
+    elements. With `smartweights`, FitSNAP divides each weight of a training (testing) configuration by the number of
+    training (testing) configurations of its group. It also divides the force weight by 3N, and by 6 if stresses are
+    fitted (in FitSNAP the 6 indeed does not affect the stress weight). A `random_seed` of 0 means that no seed was
+    chosen. `metrics_file` and `potential_file` are names of output files. `ignored_keys` are keys of the file that do
+    not change the fit.
     """
 
     path: Path
@@ -115,7 +117,7 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
     Raises
     ------
     InputError
-        If it cannot be read, or a section, key or value is unknown, invalid or not supported.
+        If the file cannot be read, or a section, key or value is unknown, invalid or not supported.
     """
     ini = IniFile(Path(path))
     check_keys(ini)
@@ -143,10 +145,10 @@ def read_fitsnap_input(path: Path | str) -> FitsnapInput:
 
 
 def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
-    """List the files of each group: the JSON files of its directory in natural order, or its one XYZ file.
+    """List the files of each group: the JSON files of its directory in natural order, or its single XYZ file.
 
-    FitSNAP reads files in the order in which the file system lists them, so that the parts of a group that is split
-    differ between machines. In its XYZ files stress is in bar and positive in compression.
+    In contrast, FitSNAP reads files in the order in which the file system lists them, so that its split of a group
+    differs between machines. In its XYZ files, stress is in bar and positive in compression.
 
     Raises
     ------
@@ -155,7 +157,7 @@ def list_group_files(fitsnap_input: FitsnapInput) -> dict[str, list[Path]]:
     """
     try:
         if not fitsnap_input.data_path.is_dir():
-            raise InputError(f"{fitsnap_input.path}: [PATH] dataPath: there is no directory {fitsnap_input.data_path}")
+            raise InputError(f"{fitsnap_input.path}: [PATH] dataPath: no directory at {fitsnap_input.data_path}")
         list_files = _list_json_files if fitsnap_input.scraper == "JSON" else _find_xyz_file
         return {group.name: list_files(fitsnap_input, group.name) for group in fitsnap_input.groups}
     except OSError as error:
@@ -182,11 +184,11 @@ def _read_bispectrum(ini: IniFile) -> Bispectrum:
 
 def _read_elements(ini: IniFile) -> tuple[str, ...]:
     if "type" not in ini.keys("BISPECTRUM"):  # FitSNAP's default is hydrogen
-        raise InputError(f"{ini.path}: [BISPECTRUM] has no 'type'; it lists the elements, such as 'type = W Be'")
+        raise InputError(f"{ini.path}: [BISPECTRUM] has no 'type'; add a list of the elements, such as 'type = W Be'")
     elements = tuple(ini.get_text("BISPECTRUM", "type", "").split())
     for symbol in elements:
         if not atomic_numbers.get(symbol) or elements.count(symbol) > 1:
-            raise ini.build_error("BISPECTRUM", "type", f"must be different chemical symbols, which '{symbol}' is not")
+            raise ini.build_error("BISPECTRUM", "type", f"must be different chemical symbols, but '{symbol}' is not")
     if ini.get_text("BISPECTRUM", "numTypes", str(len(elements))) != str(len(elements)):
         raise ini.build_error("BISPECTRUM", "numTypes", f"must be {len(elements)}, the number of elements in 'type'")
     return elements
@@ -198,7 +200,7 @@ def _read_twojmax(ini: IniFile, n_elements: int) -> int:
         raise ini.build_error("BISPECTRUM", "twojmax", "must be the same for all elements")
     value = parse_number(int, values[0])
     if value is None or value < 0 or len(values) not in {1, n_elements}:
-        raise ini.build_error("BISPECTRUM", "twojmax", "must be a whole number, once or for each element")
+        raise ini.build_error("BISPECTRUM", "twojmax", "must be one whole number, or one for each element")
     return value
 
 
@@ -214,7 +216,9 @@ def _read_shifts(ini: IniFile, elements: Sequence[str]) -> dict[str, float]:
     for key in ini.keys("ESHIFT"):
         if key not in elements:
             hint = suggest_match_ignoring_case(key, elements)
-            raise InputError(f"{ini.path}: [ESHIFT] unknown key '{key}'; the elements are {', '.join(elements)}{hint}")
+            raise InputError(
+                f"{ini.path}: [ESHIFT] unknown key '{key}'; available elements: {', '.join(elements)}{hint}"
+            )
     return {symbol: ini.get_number("ESHIFT", symbol, 0.0) for symbol in elements}
 
 
@@ -261,7 +265,7 @@ def _list_json_files(settings: FitsnapInput, group: str) -> list[Path]:
     folder = settings.data_path / group
     if not folder.is_dir():
         raise InputError(
-            f"{settings.path}: group '{group}' has no directory: there is no {folder}{_suggest_path(folder)}"
+            f"{settings.path}: group '{group}' has no directory: {folder} does not exist{_suggest_path(folder)}"
         )
     files = [file for file in folder.glob("*.json") if not file.name.startswith(".")]
     if not files:
@@ -274,7 +278,7 @@ def _find_xyz_file(settings: FitsnapInput, group: str) -> list[Path]:
     files = [file for file in candidates if file.is_file()]
     if not files:
         raise InputError(
-            f"{settings.path}: group '{group}' has no file: there is neither {candidates[0]} nor {candidates[1]}"
+            f"{settings.path}: group '{group}' has no file: neither {candidates[0]} nor {candidates[1]} exists"
             f"{_suggest_path(settings.data_path / group)}"
         )
     return files[:1]

@@ -1,4 +1,4 @@
-"""Groups of configurations in FitSNAP's input files: sizes of their training and testing parts, and their weights."""
+"""Groups of configurations in FitSNAP's input files: sizes of the training and testing parts, and weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ WEIGHTS = ("eweight", "fweight", "vweight")
 class Group:
     """A group of configurations, the sizes of its parts, and the weights of its rows.
 
-    A size is a fraction of the group, from 0 to 1, if it is a float, and a number of configurations if it is an int.
-    With a `testing_size` of None all that are not in the training part are in the testing part (FitSNAP's column
-    ``size``, as a fraction). Weights multiply rows, so that they enter the loss squared; stress rows are in bar.
+    A float size is a fraction of the group, from 0 to 1; an int size is a number of configurations. If `testing_size`
+    is None, the testing part contains all configurations that are not in the training part (as with a fraction in
+    FitSNAP's column ``size``). Rows are multiplied by weights, so that the loss contains squared weights; stress rows
+    are in bar.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True)
 class GroupSplit(Generic[Item]):
-    """Training and testing parts of a group; `note` is a message if they differ from the requested sizes."""
+    """Training and testing parts of a group; `note` is a message if not every configuration is used as requested."""
 
     training: list[Item]
     testing: list[Item]
@@ -42,25 +43,25 @@ class GroupSplit(Generic[Item]):
 
 
 def read_groups(ini: IniFile) -> tuple[Group, ...]:
-    """Read the groups of an input from its section, or from a file that it names.
+    """Read the groups of an input from the section [GROUPS] or, if it is specified, from ``groupFile``.
 
     Raises
     ------
     InputError
-        If there are none, or a line is invalid.
+        If there are no groups, or a line is invalid.
     """
     names, kinds = _read_columns(ini)
     lines = _read_group_file(ini) if "groupFile" in ini.keys("PATH") else _read_group_section(ini)
     if not lines:
         raise InputError(
-            f"{ini.path}: [GROUPS] has no groups; give a line for each, such as 'Liquid = 1.0 0.0 100 1 1e-8' with "
+            f"{ini.path}: [GROUPS] has no groups; add a line for each, such as 'Liquid = 1.0 0.0 100 1 1e-8' with "
             f"values for {' '.join(names[1:])}"
         )
-    return tuple(_parse_group(where, name, values, names[1:], kinds[1:]) for where, name, values in lines)
+    return tuple(_parse_group(source, name, values, names[1:], kinds[1:]) for source, name, values in lines)
 
 
 def _read_columns(ini: IniFile) -> tuple[list[str], list[str]]:
-    """Names and types of the columns of a group's line, beginning with the name of the group."""
+    """Read names and types of the columns of a group's line; the first column is the name of the group."""
     names = ini.get_text("GROUPS", "group_sections", "name size eweight fweight vweight").split()
     kinds = ini.get_text("GROUPS", "group_types", "str float float float float").split()
     if names[0] != "name":
@@ -81,7 +82,7 @@ def _read_columns(ini: IniFile) -> tuple[list[str], list[str]]:
 
 
 def _read_group_section(ini: IniFile) -> list[tuple[str, str, list[str]]]:
-    """Location of each group, its name and the values of its columns."""
+    """Read the groups of [GROUPS]: location for messages, name, and values of the columns."""
     names = [key for key in ini.keys("GROUPS") if key not in GROUP_OPTIONS]
     return [(f"{ini.path}: [GROUPS] {name}", name, ini.get_text("GROUPS", name, "").split()) for name in names]
 
@@ -92,46 +93,48 @@ def _read_group_file(ini: IniFile) -> list[tuple[str, str, list[str]]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"{ini.path}: [PATH] groupFile: {path} cannot be read: {reason}; name a file") from error
+        raise InputError(
+            f"{ini.path}: [PATH] groupFile: {path} cannot be read: {reason}; specify another file"
+        ) from error
     rows = [(k, line.partition("#")[0].split()) for k, line in enumerate(lines, start=1)]
     return [(f"{path}, line {k}: {fields[0]}", fields[0], fields[1:]) for k, fields in rows if fields]
 
 
-def _parse_group(where: str, name: str, values: Sequence[str], columns: Sequence[str], kinds: Sequence[str]) -> Group:
+def _parse_group(source: str, name: str, values: Sequence[str], columns: Sequence[str], kinds: Sequence[str]) -> Group:
     if len(values) != len(columns):
         hint = suggest_match_ignoring_case(name, GROUP_OPTIONS)  # a mistyped option looks like a group
         raise InputError(
-            f"{where} has {len(values)} values, but group_sections names {len(columns)}: {' '.join(columns)}{hint}"
+            f"{source} has {len(values)} values, but group_sections has {len(columns)}: {' '.join(columns)}{hint}"
         )
     row = dict(zip(columns, zip(values, kinds, strict=True), strict=True))
-    weights = [_parse_weight(where, column, *row.get(column, ("1", "float"))) for column in WEIGHTS]
-    training = _parse_size(where, "size" if "size" in row else "training_size", row)
-    testing = _parse_size(where, "testing_size", row) if "testing_size" in row else 0
-    tests_all_others = "size" in row and isinstance(training, float) and testing == 0
-    return Group(name, training, None if tests_all_others else testing, *weights)
+    weights = [_parse_weight(source, column, *row.get(column, ("1", "float"))) for column in WEIGHTS]
+    training_size = _parse_size(source, "size" if "size" in row else "training_size", row)
+    testing_size = _parse_size(source, "testing_size", row) if "testing_size" in row else 0
+    has_complement = "size" in row and isinstance(training_size, float) and testing_size == 0
+    return Group(name, training_size, None if has_complement else testing_size, *weights)
 
 
-def _parse_size(where: str, column: str, row: Mapping[str, tuple[str, str]]) -> float | int:
-    """Parse a size by FitSNAP's rule: floats up to 1 are fractions, all others are numbers of configurations."""
+def _parse_size(source: str, column: str, row: Mapping[str, tuple[str, str]]) -> float | int:
+    """Parse a size by FitSNAP's rule: floats up to 1 are fractions, other values are numbers of configurations."""
     text, kind = row[column]
     if kind == "int":
         count = parse_number(int, text)
         if count is not None and count >= 0:
             return count
-        raise InputError(f"{where}: {column} is declared int and must be a number of configurations; got '{text}'")
+        raise InputError(f"{source}: {column} is declared int and must be a number of configurations; got '{text}'")
     value = parse_number(float, text)
     if value is None or value < 0 or (value > 1 and not value.is_integer()):
         raise InputError(
-            f"{where}: {column} must be a fraction from 0 to 1 or a whole number of configurations; got '{text}'"
+            f"{source}: {column} must be a fraction from 0 to 1 or a whole number of configurations; got '{text}'"
         )
     return value if value <= 1 else int(value)
 
 
-def _parse_weight(where: str, column: str, text: str, kind: str) -> float:
+def _parse_weight(source: str, column: str, text: str, kind: str) -> float:
     value: float | None = parse_number(int, text) if kind == "int" else parse_number(float, text)
     if value is None or value < 0:
-        declared = "whole number (group_types declares int)" if kind == "int" else "number"
-        raise InputError(f"{where}: {column} must be a {declared} of at least 0; got '{text}'")
+        expected = "whole number (group_types declares int)" if kind == "int" else "number"
+        raise InputError(f"{source}: {column} must be a {expected} of at least 0; got '{text}'")
     return float(value)
 
 
@@ -144,8 +147,8 @@ def _count_configurations(size: float, n: int) -> int:
 def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | None = None) -> GroupSplit[Item]:
     """Split the files or configurations of a group into a training and a testing part, as FitSNAP does.
 
-    A fraction f of n is max(1, ⌊f n + 1/2⌋) configurations, and zero only if f is. The testing part follows the
-    training part, and is truncated where both exceed n; the rest is in neither.
+    A fraction f of n configurations means max(1, ⌊f n + 1/2⌋) configurations, or none if f is 0. The testing part
+    follows the training part, and is truncated if both exceed n. Other configurations are in neither part.
 
     Parameters
     ----------
@@ -153,7 +156,7 @@ def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | 
         Files (JSON) or configurations (XYZ) of the group.
     group : Group
     rng : numpy.random.Generator, optional
-        Shuffles the items first, for an input with ``random_sampling = 1``.
+        Generator to shuffle the items before the split, for an input with ``random_sampling = 1``.
 
     Examples
     --------
@@ -162,16 +165,16 @@ def split_group(items: Sequence[Item], group: Group, rng: np.random.Generator | 
     ([0, 1, 2], [3], "group 'Liquid': 1 of 5 configurations are in neither part")
     """
     n = len(items)
-    training = _count_configurations(group.training_size, n)
-    testing = n - training if group.testing_size is None else _count_configurations(group.testing_size, n)
+    n_training = _count_configurations(group.training_size, n)
+    n_testing = n - n_training if group.testing_size is None else _count_configurations(group.testing_size, n)
     order = range(n) if rng is None else rng.permutation(n)
-    first, last = min(training, n), min(training + max(testing, 0), n)
+    middle, end = min(n_training, n), min(n_training + max(n_testing, 0), n)
     note = ""
-    if training + testing > n:
+    if n_training + n_testing > n:
         note = (
-            f"group '{group.name}': {training} training and {testing} testing configurations exceed the {n} of the "
-            f"group; used: {first} and {last - first}"
+            f"group '{group.name}': {n_training} training and {n_testing} testing configurations exceed the {n} of the "
+            f"group; used: {middle} and {end - middle}"
         )
-    elif last < n:
-        note = f"group '{group.name}': {n - last} of {n} configurations are in neither part"
-    return GroupSplit([items[k] for k in order[:first]], [items[k] for k in order[first:last]], note)
+    elif end < n:
+        note = f"group '{group.name}': {n - end} of {n} configurations are in neither part"
+    return GroupSplit([items[k] for k in order[:middle]], [items[k] for k in order[middle:end]], note)

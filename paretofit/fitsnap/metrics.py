@@ -1,4 +1,4 @@
-"""Table of the errors of a fit with the columns of FitSNAP, and its text in FitSNAP's format."""
+"""Table of the errors of a fit with FitSNAP's columns, and its text in FitSNAP's format."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from paretofit.descriptors import GPA_PER_BAR
 from paretofit.fitsnap.group_weights import FitRows
 
 KINDS = {RowKind.ENERGY: "Energy", RowKind.FORCE: "Force", RowKind.STRESS: "Stress"}
-# FitSNAP reports stresses in bar, positive in compression; ours are in GPa, positive in tension.
+# FitSNAP reports stresses in bar, positive in compression; rows are in GPa, positive in tension.
 DISPLAY_FACTORS = {RowKind.ENERGY: 1.0, RowKind.FORCE: 1.0, RowKind.STRESS: 1.0 / GPA_PER_BAR}
 METRICS = ["set", "group", "weighting", "kind", "ncount", "mae", "rmse", "rsq"]
 
 
 def compute_fit_metrics(rows: FitRows, coefficients: np.ndarray) -> pd.DataFrame:
-    """Compute FitSNAP's table of errors, for training and for testing rows.
+    """Compute FitSNAP's table of errors for the training and the testing rows.
 
-    ``rsq`` is 1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)² over rows that are, or are not, multiplied by their weights.
+    ``rsq`` is 1 − Σ(y − ŷ)² / Σ(y − ⟨y⟩)². For "Weighted" errors, rows are multiplied by their weights.
     """
     residual = rows.X @ coefficients - rows.y
     table = []
-    for name, in_set in (("training", rows.is_training), ("testing", ~rows.is_training)):
-        for group in ("*ALL", *dict.fromkeys(rows.group[in_set].tolist())):
-            in_group = in_set if group == "*ALL" else in_set & (rows.group == group)
-            for weighting, (kind, label) in product(("Unweighted", "Weighted"), KINDS.items()):
-                selected = in_group & (rows.kind == kind)
-                if selected.any():
-                    factor = DISPLAY_FACTORS[kind] if weighting == "Unweighted" else rows.weight[selected]
-                    values = _compute_errors(residual[selected] * factor, rows.y[selected] * factor)
-                    table.append([name, group, weighting, label, int(selected.sum()), *values])
+    for name, is_in_set in (("training", rows.is_training), ("testing", ~rows.is_training)):
+        for group in ("*ALL", *dict.fromkeys(rows.group[is_in_set].tolist())):
+            is_in_group = is_in_set if group == "*ALL" else is_in_set & (rows.group == group)
+            for weighting, (kind, kind_name) in product(("Unweighted", "Weighted"), KINDS.items()):
+                mask = is_in_group & (rows.kind == kind)
+                if mask.any():
+                    factor = DISPLAY_FACTORS[kind] if weighting == "Unweighted" else rows.weight[mask]
+                    values = _compute_errors(residual[mask] * factor, rows.y[mask] * factor)
+                    table.append([name, group, weighting, kind_name, int(mask.sum()), *values])
     return pd.DataFrame(table, columns=METRICS)
 
 

@@ -18,7 +18,7 @@ from .ladder import PAPER_LADDER as PAPER_LADDER
 from .ladder import Level as Level
 from .ladder import ScfSettings as ScfSettings
 from .ladder import SmearingSettings as SmearingSettings
-from .ladder import kpoint_mesh as kpoint_mesh
+from .ladder import compute_kpoint_mesh as compute_kpoint_mesh
 from .tasks import Record as Record
 from .tasks import Task as Task
 from .tasks import is_record as is_record

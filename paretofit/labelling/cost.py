@@ -1,12 +1,12 @@
-"""Cost of labels: a model with five terms, fitted to labels that are finished.
+"""Cost of labels: a model with five terms, fitted to finished labels.
 
 A plane-wave calculation spends time on start-up, on each k-point, on the grid of the density and on the bands at each
-k-point. With Nₖ the number of k-points (half of the mesh, as k and −k are equivalent), P = V·E_cut^{3/2} the size of
-the basis, and Nₑ the number of electrons:
+k-point. With the number of k-points Nₖ (half of the mesh, as k and −k are equivalent), the size of the basis
+P = V·E_cut^{3/2}, and the number of electrons Nₑ:
 
     seconds = c₀ + c₁ Nₖ + c₂ P + c₃ Nₖ P Nₑ + c₄ Nₖ P Nₑ²
 
-Fitted to 591 beryllium labels of three cheap levels, it predicted the mean cost of 700 eV and 0.25 1/Å within 6 %.
+A fit to 591 beryllium labels of three cheap levels predicted the mean cost of 700 eV and 0.25 1/Å within 6 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,31 +20,31 @@ from paretofit.core import Array
 from paretofit.labelling.engines.base import Engine
 from paretofit.labelling.ladder import Level
 
-# Seconds on one core, GPAW on beryllium; only their ratios matter once a label is finished.
+# Seconds of GPAW on one core for beryllium; only their ratios matter once a label is finished.
 PRIOR_COEFFICIENTS = np.array([0.1, 0.015, 2.7e-6, 1.0e-8, 1.0e-10])
-PACE_WEIGHT_S = 10.0  # of finished work at which its pace counts as much as the estimate
-PRIOR_WEIGHT = 0.1  # of the ratios of the prior, relative to one label
+PACE_WEIGHT_S = 10.0  # seconds of finished work at which the measured pace has the same weight as the estimate
+PRIOR_WEIGHT = 0.1  # weight of the ratios of the prior relative to one label
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Coefficients of the terms, and the spread of the labels around them (rms of log(seconds))."""
+    """Coefficients of the terms, and the rms residual of log(seconds) of the labels."""
 
     coefficients: Array
     rms_log_residual: float
     n_labels: int
 
     def predict_seconds(self, terms: Array) -> Array:
-        """CPU seconds of labels whose `cost_terms` are the rows of ``(n, 5)``."""
+        """Predict the CPU seconds of labels from their `cost_terms`, ``(n, 5)``."""
         return np.asarray(terms @ self.coefficients)
 
 
 def cost_terms(atoms: Atoms, level: Level, engine: Engine) -> Array:
-    """Terms of the model for one label, ``(5,)``; without a cutoff, start-up and electrons alone."""
+    """Compute the ``(5,)`` terms of the model for one label; without a cutoff, only start-up and electrons."""
     electrons = engine.count_electrons(atoms)
     if level.cutoff_ev is None:
         return np.array([1.0, 0.0, 0.0, electrons, 0.0])
-    n_kpoints = np.ceil((np.prod(level.kpoints(atoms)) + 1) / 2)
+    n_kpoints = np.ceil((np.prod(level.get_kpoint_mesh(atoms)) + 1) / 2)
     basis = _get_volume(atoms) * level.cutoff_ev**1.5
     return np.array([1.0, n_kpoints, basis, n_kpoints * basis * electrons, n_kpoints * basis * electrons**2])
 
@@ -55,72 +55,74 @@ def fit_cost_model(terms: Array, seconds: Sequence[float] | Array) -> CostModel:
     Parameters
     ----------
     terms : (n, 5) float
-        A row of `cost_terms` for each.
+        A row of `cost_terms` for each label.
     seconds : (n,) float
-        Measured cost of each. Relative errors are minimised, with non-negative coefficients that keep the ratios of
-        the prior where the labels do not determine them.
+        Measured cost of each label.
 
     Returns
     -------
     CostModel
-        The prior itself, with an rms log residual of 1, if there are no labels.
+        Non-negative coefficients that minimise relative errors, and have the ratios of the prior where the labels do
+        not determine them. Without labels, the prior with an rms log residual of 1.
     """
-    measured = np.maximum(np.asarray(seconds, dtype=float), 1e-3)
-    if not len(measured):
+    label_seconds = np.maximum(np.asarray(seconds, dtype=float), 1e-3)
+    if not len(label_seconds):
         return CostModel(PRIOR_COEFFICIENTS, 1.0, 0)
-    scale = np.median(measured / (terms @ PRIOR_COEFFICIENTS))
+    scale = np.median(label_seconds / (terms @ PRIOR_COEFFICIENTS))
     prior_rows = PRIOR_WEIGHT * np.eye(len(PRIOR_COEFFICIENTS))
-    rows = np.vstack([terms * PRIOR_COEFFICIENTS * scale / measured[:, None], prior_rows])
-    factors, _ = nnls(rows, np.concatenate([np.ones(len(measured)), np.diag(prior_rows)]))
+    rows = np.vstack([terms * PRIOR_COEFFICIENTS * scale / label_seconds[:, None], prior_rows])
+    factors, _ = nnls(rows, np.concatenate([np.ones(len(label_seconds)), np.diag(prior_rows)]))
     coefficients = factors * PRIOR_COEFFICIENTS * scale
-    residuals = np.log(np.maximum(terms @ coefficients, 1e-12) / measured)
-    return CostModel(coefficients, float(np.sqrt(np.mean(residuals**2))), len(measured))
+    residuals = np.log(np.maximum(terms @ coefficients, 1e-12) / label_seconds)
+    return CostModel(coefficients, float(np.sqrt(np.mean(residuals**2))), len(label_seconds))
 
 
 def choose_probe_labels(terms: Array, max_labels: int, budget_s: float) -> list[int]:
-    """Choose labels to compute for an estimate: cheap ones that differ in every term.
+    """Choose cheap labels that differ in every term, to be computed for an estimate of the cost.
 
     Parameters
     ----------
     terms : (n, 5) float
+        A row of `cost_terms` for each label.
     max_labels : int
-        Largest number of labels.
+        Maximum number of labels.
     budget_s : float
-        Total cost by the prior, s; the cheapest label is always chosen.
+        Maximum total cost in seconds, as estimated by the prior; the cheapest label is always chosen.
 
     Returns
     -------
     list of int
-        Rows of `terms`; each is the affordable one farthest from those before it, in logarithms of the terms.
+        Row indices of `terms`. Each is the affordable label that is farthest from the labels chosen before it, by
+        the distance between logarithms of the terms.
     """
     costs, logarithms = terms @ PRIOR_COEFFICIENTS, np.log(terms + 1.0)
     selected = [int(np.argmin(costs))]
     distances = np.full(len(terms), np.inf)
     while len(selected) < min(max_labels, len(terms)):
         distances = np.minimum(distances, np.linalg.norm(logarithms - logarithms[selected[-1]], axis=1))
-        affordable = costs <= (budget_s - costs[selected].sum()) / max(1, (max_labels - len(selected)) / 2)
-        affordable[selected] = False
-        if not affordable.any():
+        is_affordable = costs <= (budget_s - costs[selected].sum()) / max(1, (max_labels - len(selected)) / 2)
+        is_affordable[selected] = False
+        if not is_affordable.any():
             break
-        selected.append(int(np.argmax(np.where(affordable, distances, -1.0))))
+        selected.append(int(np.argmax(np.where(is_affordable, distances, -1.0))))
     return selected
 
 
 def _get_volume(atoms: Atoms) -> float:
-    """Volume of the cell, Å³; for a molecule without a cell, of the box around it with 5 Å on every side."""
+    """Return the volume of the cell in Å³; without a cell, that of a box with 5 Å around the molecule."""
     volume = float(abs(np.linalg.det(atoms.cell.complete()[:]))) if atoms.cell.any() else 0.0
     return volume if volume > 0 else float(np.prod(np.ptp(atoms.positions, axis=0) + 10.0))
 
 
 class CostTracker:
-    """CPU time spent and remaining during a run: estimates of the model, scaled by the measured cost of labels.
+    """Spent and remaining CPU time during a run; estimates are scaled by the measured cost of finished labels.
 
     Parameters
     ----------
     estimated_seconds : mapping of str to float
-        Estimated CPU seconds of every label to compute, by task key.
+        Estimated CPU seconds of each label to compute, by task key.
     jobs : int
-        Processes in use.
+        Number of worker processes.
     """
 
     def __init__(self, estimated_seconds: Mapping[str, float], jobs: int) -> None:
@@ -141,17 +143,15 @@ class CostTracker:
         return pace * sum(self._pending.values())
 
     def report_progress(self) -> tuple[float, str]:
-        """Fraction of the work that is done, and a message with its cost and the remaining cost."""
+        """Return the finished fraction of the work, and a message with the spent and the remaining cost."""
         fraction = self._estimated_done / self._total if self._total else 1.0
         spent, remaining = format_seconds(self.spent_seconds, "CPU "), format_seconds(self.remaining_seconds, "CPU ")
-        return (
-            fraction,
-            f"{spent} so far, about {remaining} to go ({format_wall_time(self.remaining_seconds, self._jobs)})",
-        )
+        wall_time = format_wall_time(self.remaining_seconds, self._jobs)
+        return fraction, f"{spent} so far, about {remaining} remaining ({wall_time})"
 
 
 def format_seconds(seconds: float, unit_prefix: str = "") -> str:
-    """Format a time in seconds, minutes or hours; `unit_prefix` precedes the unit, such as "CPU "."""
+    """Format a time in seconds, minutes or hours; `unit_prefix`, such as "CPU ", precedes the unit."""
     for unit, size in (("h", 3600.0), ("min", 60.0)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit_prefix}{unit}"
@@ -159,5 +159,5 @@ def format_seconds(seconds: float, unit_prefix: str = "") -> str:
 
 
 def format_wall_time(seconds: float, jobs: int) -> str:
-    """Format the wall time of a number of CPU seconds."""
+    """Format the wall time of a number of CPU seconds on `jobs` cores."""
     return f"{format_seconds(seconds / jobs)} on {jobs} core{'s' if jobs > 1 else ''}"

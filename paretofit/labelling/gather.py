@@ -1,4 +1,4 @@
-"""Configurations to label, from the dataset itself and from other files, and the labels that they have."""
+"""Collection of configurations to label from the dataset and from other files, with their existing labels."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ COMPARED_SETTINGS = ("cutoff_ev", "kspacing_per_angstrom", "functional", "smeari
 
 @dataclass
 class CollectedData:
-    """Configurations by id, in order, and the labels and settings of each level of their datasets."""
+    """Configurations by id, in order of appearance, and the labels and settings of each level of their datasets."""
 
     configurations: dict[int, Atoms] = field(default_factory=dict)
     labels: dict[str, dict[int, Label]] = field(default_factory=dict)
@@ -35,7 +35,13 @@ class CollectedData:
         return list_elements(self.configurations.values())
 
     def add(self, atoms: Atoms, config_id: int | None, origin: str) -> None:
-        """Add a configuration, unless it is known."""
+        """Add a configuration, unless it was already added.
+
+        Raises
+        ------
+        InputError
+            If it has magnetic moments or charges, or an earlier configuration with its id has another geometry.
+        """
         for quantity in ("initial_magmoms", "initial_charges"):
             if atoms.has(quantity) and np.any(atoms.get_array(quantity)):
                 raise InputError(
@@ -52,27 +58,27 @@ class CollectedData:
             self.id_by_fingerprint.setdefault(fingerprint, config_id)
         elif not is_same_geometry(self.configurations[config_id], atoms):
             raise InputError(
-                f"{origin}: configuration {config_id} has another geometry than the configuration with that id in an "
-                "earlier file; give it an id of its own"
+                f"{origin}: configuration {config_id} differs in geometry from the configuration with the same id in "
+                "an earlier file; assign another id"
             )
 
 
 def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedData:
     """Read the dataset, if it exists, and the files of structures.
 
-    Configurations with an id (``config_id``, ``id``, ``configuration_id``) keep it; others are identified by their
-    geometry, and numbered consecutively if they are new. Labels are read from datasets only.
+    Configurations keep their id (``config_id``, ``id`` or ``configuration_id``). Configurations without an id are
+    identified by their geometry, and numbered consecutively if they are new. Labels are read from datasets only.
 
     Raises
     ------
     InputError
-        If a file cannot be read, an id belongs to two geometries, a level of a dataset was computed with other
-        settings, atoms overlap, or there is nothing to label.
+        If a file cannot be read, two geometries have the same id, a level of a dataset was computed with other
+        settings, atoms overlap, or no configurations are given.
     """
     collected = CollectedData()
     sources = ([dataset] if dataset.exists() else []) + settings.structures
     if not sources:
-        raise InputError(f"there is nothing to label: {dataset} does not exist and 'structures' names no file")
+        raise InputError(f"no configurations to label: {dataset} does not exist, and 'structures' lists no file")
     for path in sources:
         if path.suffix in {".h5", ".hdf5"}:
             _add_dataset(collected, path, settings)
@@ -81,7 +87,7 @@ def collect_configurations(settings: LabelSettings, dataset: Path) -> CollectedD
             for k, atoms in enumerate(frames.atoms):
                 collected.add(atoms, frames.ids[k] if frames.ids else None, frames.describe_frame(k))
     if not collected.configurations:
-        raise InputError("the files of structures have no configurations")
+        raise InputError("the files under 'structures' contain no configurations")
     for config_id, atoms in collected.configurations.items():
         _check_structure(atoms, f"{collected.origins[config_id]}: configuration {config_id}", settings)
     return collected
@@ -93,38 +99,39 @@ def _add_dataset(collected: CollectedData, path: Path, settings: LabelSettings) 
             collected.add(atoms, atoms.info["config_id"], str(path))
         ladder = {level.name: level.to_metadata() for level in settings.ladder}
         for name in data.levels:
-            recorded = data.settings(name)
+            stored_settings = data.settings(name)
             if name in ladder:
-                _check_level(f"{path}: level '{name}'", recorded, ladder[name], settings.engine)
-            collected.level_settings.setdefault(name, recorded)
+                _check_level(f"{path}: level '{name}'", stored_settings, ladder[name], settings.engine)
+            collected.level_settings.setdefault(name, stored_settings)
             labels = collected.labels.setdefault(name, {})
-            complete = data.labels(name).complete
+            is_complete = data.labels(name).complete
             for k, label in enumerate(read_labels(data, name)):
-                if label is not None and (complete[k] or label["status"] == "failed"):  # incomplete labels are missing
+                # Incomplete labels are treated as missing.
+                if label is not None and (is_complete[k] or label["status"] == "failed"):
                     labels.setdefault(int(data.ids[k]), label)
 
 
-def _check_level(level: str, recorded: dict[str, Any], expected: dict[str, Any], engine: Engine) -> None:
-    """Refuse to mix labels of different settings, programs or options; unrecorded settings cannot be compared."""
+def _check_level(level: str, stored: dict[str, Any], requested: dict[str, Any], engine: Engine) -> None:
+    """Check that stored labels have the requested settings, program and options, as far as they were stored."""
     for key in COMPARED_SETTINGS:
-        if key in recorded and key in expected and recorded[key] != expected[key]:
+        if key in stored and key in requested and stored[key] != requested[key]:
             raise InputError(
-                f"{level} was computed with {key} {recorded[key]}, the ladder says {expected[key]}; give the ladder's "
-                "level another name, or the same settings"
+                f"{level} was computed with {key} {stored[key]}, but the ladder requests {requested[key]}; rename the "
+                "level of the ladder, or use the same settings"
             )
-    program, *_ = str(recorded.get("engine", "")).split() or [""]
+    program, *_ = str(stored.get("engine", "")).split() or [""]
     if not program:
         return
     if program != engine.program:
         raise InputError(
-            f"{level} was computed by {program}, the study's engine is {engine.program}; their energies cannot be "
-            "mixed: give the ladder's level another name"
+            f"{level} was computed by {program}, but the study's engine is {engine.program}, and their energies cannot "
+            "be mixed; rename the level of the ladder"
         )
     options = engine.model_dump(mode="json", exclude={"name", "command"}, exclude_defaults=True)
-    if recorded.get("engine_settings", options) != options:
+    if stored.get("engine_settings", options) != options:
         raise InputError(
-            f"{level} was computed with the engine's settings {recorded['engine_settings']}, the study says {options}; "
-            "give the ladder's level another name, or the same settings"
+            f"{level} was computed with the engine settings {stored['engine_settings']}, but the study requests "
+            f"{options}; rename the level of the ladder, or use the same settings"
         )
 
 
@@ -135,12 +142,12 @@ def _check_structure(atoms: Atoms, name: str, settings: LabelSettings) -> None:
         raise InputError(f"{name} is periodic along a cell vector of zero length")
     if settings.engine.needs_cell and abs(np.linalg.det(atoms.cell[:])) < MIN_CELL_VOLUME_A3:
         raise InputError(
-            f"{name} has a cell without volume, and plane waves need three cell vectors; give it a cell with vacuum "
+            f"{name} has a cell without volume, but plane waves require three cell vectors; set a cell with vacuum "
             "along directions that are not periodic"
         )
     ratio = settings.min_distance_ratio
     if ratio and has_close_atoms(atoms, ratio):
         raise InputError(
-            f"{name} has overlapping atoms, closer than {ratio:g} of the sum of their covalent radii; remove it, or "
-            "lower 'labelling.min_distance_ratio'"
+            f"{name} has atoms closer than {ratio:g} times the sum of their covalent radii; remove the configuration, "
+            "or lower 'labelling.min_distance_ratio'"
         )

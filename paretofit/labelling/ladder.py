@@ -1,6 +1,6 @@
-"""The convergence ladder: named DFT settings in order of cost, the reference last.
+"""The convergence ladder: named DFT settings in order of cost, ending with the reference.
 
-A level sets the accuracy of a calculation, not the code: every engine translates the same level to its own input.
+A level sets the accuracy of a calculation and does not depend on the engine, which translates it to its input.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from paretofit.core import Array, Name, StrictPositiveFloat, StrictSettings
 from paretofit.dataset import check_level_name
 
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
-CEIL_TOLERANCE = 1e-9  # a quotient this close above an integer is rounded down: 2.0000000001 points are 2
+CEIL_TOLERANCE = 1e-9  # rounding errors must not add a k-point: a quotient of 2.0000000001 gives 2 points
 
 
 class SmearingSettings(StrictSettings):
@@ -25,15 +25,19 @@ class SmearingSettings(StrictSettings):
         "methfessel-paxton", description="Smearing method; 'fixed': integer occupations, for insulators."
     )
     order: Annotated[int, Field(ge=1, le=4, strict=True)] = Field(1, description="Order of Methfessel-Paxton smearing.")
-    width_ev: StrictPositiveFloat = Field(0.2, description="Width, eV.")
+    width_ev: StrictPositiveFloat = Field(0.2, description="Smearing width, eV.")
 
 
 class ScfSettings(StrictSettings):
-    """Convergence of the self-consistent field; it must be tight, or its errors hide those of the level."""
+    """Convergence of the self-consistent field; its error must be small compared with the error of the level."""
 
-    energy_ev_per_electron: StrictPositiveFloat = Field(1e-5, description="Change of the energy, eV per electron.")
-    density_electrons: StrictPositiveFloat = Field(1e-5, description="Change of the density per valence electron.")
-    max_iterations: PositiveInt = Field(200, description="Iterations; each retry has twice as many.")
+    energy_ev_per_electron: StrictPositiveFloat = Field(
+        1e-5, description="Maximum change of the energy, eV per electron."
+    )
+    density_electrons: StrictPositiveFloat = Field(
+        1e-5, description="Maximum change of the density per valence electron."
+    )
+    max_iterations: PositiveInt = Field(200, description="Maximum number of iterations; each retry has twice as many.")
 
 
 class Level(StrictSettings):
@@ -52,21 +56,21 @@ class Level(StrictSettings):
     @field_validator("name")
     @classmethod
     def _check_name(cls, value: str) -> str:
-        check_level_name(value)  # as the dataset does, but before anything is computed
+        check_level_name(value)  # the dataset would only check it after the calculations
         return value
 
-    def kpoints(self, atoms: Atoms) -> tuple[int, int, int]:
-        """The k-point mesh of this level for a configuration."""
-        return kpoint_mesh(atoms.cell[:], atoms.pbc, self.kspacing_per_angstrom)
+    def get_kpoint_mesh(self, atoms: Atoms) -> tuple[int, int, int]:
+        """Return the k-point mesh of this level for a configuration."""
+        return compute_kpoint_mesh(atoms.cell[:], atoms.pbc, self.kspacing_per_angstrom)
 
     def to_metadata(self) -> dict[str, Any]:
-        """Settings that are stored with the labels of the level."""
+        """Return the settings that are stored with the labels of the level."""
         metadata = self.model_dump(exclude={"name", "options", "scf"})
         tolerances = self.scf.model_dump(exclude={"max_iterations"})
         return {**metadata, "scf": tolerances, **({"options": self.options} if self.options else {})}
 
     def resolution(self) -> tuple[float, float]:
-        """Cutoff, and minus the k-point spacing: both grow from level to level."""
+        """Return the cutoff and minus the k-point spacing, which must not decrease from level to level."""
         return self.cutoff_ev or 0.0, -(self.kspacing_per_angstrom or np.inf)
 
 
@@ -80,17 +84,17 @@ PAPER_LADDER = tuple(
 
 
 def check_ladder(levels: tuple[Level, ...]) -> tuple[Level, ...]:
-    """Raise `ValueError` if names repeat, or a level is coarser than the one before it in cutoff or k-point spacing."""
+    """Raise `ValueError` if names are repeated, or a level has a coarser cutoff or spacing than its predecessor."""
     names = [level.name for level in levels]
-    if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
-        raise ValueError(f"the ladder has two levels with the name '{repeated[0]}'; rename one of them")
+    if duplicate_names := [name for k, name in enumerate(names) if name in names[:k]]:
+        raise ValueError(f"the ladder has two levels with the name '{duplicate_names[0]}'; rename one of them")
     for lower, upper in pairwise(levels):
         if lower.model_dump(exclude={"name"}) == upper.model_dump(exclude={"name"}):
             raise ValueError(f"levels '{lower.name}' and '{upper.name}' have identical settings; remove one of them")
         if any(fine < coarse for coarse, fine in zip(lower.resolution(), upper.resolution(), strict=True)):
             raise ValueError(
-                f"the ladder is out of order: level '{upper.name}' ({_describe(upper)}) is coarser than "
-                f"'{lower.name}' ({_describe(lower)}) before it; order levels by cost, the reference last"
+                f"the ladder is not in order: level '{upper.name}' ({_describe(upper)}) is coarser than the preceding "
+                f"level '{lower.name}' ({_describe(lower)}); order the levels by cost, the reference last"
             )
     return levels
 
@@ -100,17 +104,17 @@ def _describe(level: Level) -> str:
     return f"{level.cutoff_ev or 0:g} eV, {'Gamma only' if spacing is None else f'{spacing:g} 1/Å'}"
 
 
-def kpoint_mesh(cell: Array, pbc: Sequence[bool] | Array, spacing: float | None) -> tuple[int, int, int]:
-    """Gamma-centred mesh ``N_i = max(1, ceil(|b_i| / spacing))``, with reciprocal vectors that include the 2π.
+def compute_kpoint_mesh(cell: Array, pbc: Sequence[bool] | Array, spacing: float | None) -> tuple[int, int, int]:
+    """Compute the Gamma-centred mesh ``N_i = max(1, ceil(|b_i| / spacing))``; reciprocal vectors b_i include the 2π.
 
     Parameters
     ----------
     cell : (3, 3) float
         Cell vectors as rows, Å.
     pbc : (3,) bool
-        One point along directions that are not periodic.
+        Periodic directions; the mesh has one point along the others.
     spacing : float or None
-        1/Å, as KSPACING of VASP; None: Gamma only.
+        Spacing in 1/Å, like VASP's KSPACING; None for Gamma only.
 
     Returns
     -------
@@ -123,15 +127,15 @@ def kpoint_mesh(cell: Array, pbc: Sequence[bool] | Array, spacing: float | None)
 
     Examples
     --------
-    >>> kpoint_mesh(np.diag([3.0, 6.0, 30.0]), [True, True, True], 0.5)
+    >>> compute_kpoint_mesh(np.diag([3.0, 6.0, 30.0]), [True, True, True], 0.5)
     (5, 3, 1)
     """
     if spacing is None:
         return (1, 1, 1)
     if not spacing > 0:
         raise ValueError(f"the k-point spacing must be above 0; got {spacing}")
-    complete = Atoms(cell=cell).cell.complete()
-    lengths = 2 * np.pi * np.linalg.norm(complete.reciprocal()[:], axis=1)
+    complete_cell = Atoms(cell=cell).cell.complete()
+    lengths = 2 * np.pi * np.linalg.norm(complete_cell.reciprocal()[:], axis=1)
     counts = np.maximum(1, np.ceil(lengths / spacing - CEIL_TOLERANCE)).astype(int)
-    x, y, z = (int(count) if periodic else 1 for count, periodic in zip(counts, pbc, strict=True))
+    x, y, z = (int(count) if is_periodic else 1 for count, is_periodic in zip(counts, pbc, strict=True))
     return (x, y, z)

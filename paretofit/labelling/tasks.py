@@ -1,4 +1,4 @@
-"""One label: a configuration at a level, computed in a worker process; every failure becomes a record."""
+"""Computation of one label (a configuration at a level) in a worker process; a failure also gives a record."""
 
 import json
 import resource
@@ -32,14 +32,14 @@ class Task:
 
     @property
     def file_stem(self) -> str:
-        """Level and id, for file names."""
+        """Level and id, for use in file names."""
         return f"{self.level.name}-{self.config_id}"
 
 
-def task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
-    """Digest of all that a label depends on: the geometry, the settings of the level, the engine with its options."""
+def compute_task_key(atoms: Atoms, level: Level, engine: Engine) -> str:
+    """Compute a digest of everything that a label depends on: geometry, settings of the level, and engine options."""
     geometry = [atoms.numbers.tolist(), atoms.pbc.tolist(), *map(hash_array, (atoms.cell[:], atoms.positions))]
-    # Without defaults, so that finished labels stay valid if a later version adds a setting.
+    # Defaults are excluded, so that finished labels remain valid if a later version adds a setting.
     settings = level.model_dump(exclude={"name": True, "scf": {"max_iterations"}}, exclude_defaults=True)
     settings = {key: value for key, value in settings.items() if value != {}}
     return hash_json([geometry, settings, engine.name, engine.collect_key_settings(sorted(set(atoms.symbols)))])
@@ -55,30 +55,32 @@ def compute_label(
     task : Task
     engine : Engine
     retries : int
-        Further attempts.
+        Maximum number of further attempts.
     failed_folder : Path
         Directory for the files of the engine if the label fails.
     finished_folder : Path, optional
-        Directory for the record, which is stored there before it is returned, in case the run has been killed.
+        Directory in which the record is stored before it is returned, in case the main process was killed.
 
     Returns
     -------
     dict
-        ``status`` "done" with energy, forces, stress, or "failed" with the reason in ``info``; always the CPU
-        ``seconds`` of all attempts together.
+        Record with the ``status`` "done", the energy, the forces and the stress, or with the ``status`` "failed" and
+        the reasons in ``info``; in both cases the CPU ``seconds`` of all attempts.
 
     Raises
     ------
     ExecutionError
-        If the disk of the scratch directory is full; all other errors become the record.
+        If the disk of the scratch directory is full.
+    InputError
+        If an input file of the engine cannot be written or read.
     """
     try:
         record = _compute(task, engine, retries, failed_folder)
-    except OSError as error:  # a scratch directory that cannot be written
+    except OSError as error:  # the scratch directory cannot be written
         raise_if_disk_full(error)
         return make_record(task, None, {"attempts": 1, "reasons": [f"{type(error).__name__}: {one_line(error)}"]})
     if finished_folder is not None:
-        with suppress(OSError, InputError):  # it is returned even if it cannot be stored
+        with suppress(OSError, InputError):  # the record is returned even if it cannot be stored
             finished_folder.mkdir(parents=True, exist_ok=True)
             write_text(finished_folder / f"{task.key}.json", json.dumps(record) + "\n")
     return record
@@ -100,7 +102,7 @@ def _compute(task: Task, engine: Engine, retries: int, failed_folder: Path) -> R
                 reasons.append(f"attempt {attempt + 1}: {one_line(error) or 'not converged'}")
             except InputError:
                 raise
-            except Exception as error:  # noqa: BLE001  (engines raise any error; it becomes the record)
+            except Exception as error:  # noqa: BLE001  (engines raise any error, which is recorded)
                 raise_if_disk_full(error)
                 reasons.append(f"attempt {attempt + 1}: {type(error).__name__}: {one_line(error)}")
                 break
@@ -108,7 +110,7 @@ def _compute(task: Task, engine: Engine, retries: int, failed_folder: Path) -> R
             with suppress(OSError):
                 shutil.copytree(scratch, failed_folder / task.file_stem, dirs_exist_ok=True)
     info = {
-        "kpts": list(task.level.kpoints(task.atoms)),
+        "kpts": list(task.level.get_kpoint_mesh(task.atoms)),
         "cpu_seconds": round(_measure_cpu_seconds() - cpu_start, 6),
         "wall_seconds": round(time.perf_counter() - wall_start, 6),
         "attempts": len(reasons) + (outcome is not None),
@@ -123,38 +125,42 @@ def _check_outcome(outcome: Outcome, n_atoms: int) -> Outcome:
         value = getattr(outcome, quantity)
         array = np.zeros(shape) if value is None else np.asarray(value, dtype=float)
         if array.shape != shape:
-            raise EngineError(f"the {quantity} of the engine has the shape {array.shape} instead of {shape}")
+            raise EngineError(f"the engine returned {quantity} of the shape {array.shape} instead of {shape}")
         if not np.isfinite(array).all():
-            raise EngineError(f"the {quantity} of the engine is not finite")
+            raise EngineError(f"the engine returned {quantity} that is not finite")
     return outcome
 
 
 def read_output(task: Task, engine: Engine, source: Path) -> Record | None:
-    """Read a label of another machine from ``source/<level>/<id>``; None if it has not been computed."""
+    """Read a label computed on another machine from ``source/<level>/<id>``; None if it has not been computed."""
     folder = source / task.level.name / str(task.config_id)
     if not folder.is_dir():
         return None
-    info: dict[str, Any] = {"kpts": list(task.level.kpoints(task.atoms)), "attempts": 1, "engine": engine.program}
+    info: dict[str, Any] = {
+        "kpts": list(task.level.get_kpoint_mesh(task.atoms)),
+        "attempts": 1,
+        "engine": engine.program,
+    }
     seconds = engine.read_cpu_seconds(folder)
     info |= {} if seconds is None else {"cpu_seconds": seconds}
     try:
         outcome = _check_outcome(engine.read(folder, 0), len(task.atoms))
     except (NotConvergedError, EngineError) as error:
-        if seconds is None and isinstance(error, EngineError):  # it has not run, or not to its end
+        if seconds is None and isinstance(error, EngineError):  # the program has not been run, or has not finished
             return None
         return make_record(task, None, {**info, "reasons": [one_line(error)]})
     return make_record(task, outcome, info)
 
 
 def is_record(entry: Any) -> bool:
-    """Whether an entry of a journal is the record of a label."""
+    """Return whether an entry of a journal is the record of a label."""
     if not isinstance(entry, dict) or not {"key", "id", "level", "status", "info"} <= entry.keys():
         return False
     return entry["status"] == "failed" or {"energy", "forces", "stress"} <= entry.keys()
 
 
 def make_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Record:
-    """Make the record of a label for JSON, in which floats keep every digit."""
+    """Make the record of a label, which can be stored as JSON without loss of digits."""
     record: Record = {"key": task.key, "id": task.config_id, "level": task.level.name}
     record |= {"seconds": info.get("cpu_seconds"), "status": "failed" if outcome is None else "done"}
     if outcome is None:
@@ -169,6 +175,6 @@ def make_record(task: Task, outcome: Outcome | None, info: dict[str, Any]) -> Re
 
 
 def _measure_cpu_seconds() -> float:
-    """CPU time of this process and of the programs that it has started and waited for."""
+    """Return the CPU seconds of this process and of finished programs that it started."""
     usages = [resource.getrusage(scope) for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)

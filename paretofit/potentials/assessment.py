@@ -1,4 +1,4 @@
-"""Batch prediction: assess many structures with a committee, and collect its errors on labelled ones."""
+"""Batch prediction of many structures with a committee, and collection of its errors on labelled structures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import StructureLabels
 from paretofit.uncertainty import Assessment, CalibrationData, EnvironmentGrade
 
-MIN_ATOMS_PER_COLUMN = 2  # atoms for each column; with fewer, grades are computed from the linear descriptors
+MIN_ATOMS_PER_COLUMN = 2  # with fewer training atoms, grades are computed from linear descriptors only
 
 
 def assess_all(
     potential: CommitteePotential, structures: Sequence[Atoms], context: RunContext, *, coverage: float | None = None
 ) -> list[Assessment]:
-    """Assess every structure with a committee, in parallel; results are in their order."""
+    """Assess every structure with a committee, in parallel; results are in the order of the structures."""
     return map_structures(partial(_assess, coverage=coverage), potential, structures, "assess", context)
 
 
@@ -35,7 +35,7 @@ def predict_all(
 def predict_spreads(
     potential: CommitteePotential, structures: Sequence[Atoms], context: RunContext
 ) -> list[tuple[StructureLabels, StructureLabels]]:
-    """Means and standard deviations over the members of a committee for every structure; energies per atom, eV."""
+    """Predict means and standard deviations over the members of a committee; energies are in eV/atom."""
     return map_structures(_predict_spread, potential, structures, "held out", context)
 
 
@@ -45,7 +45,7 @@ def collect_calibration_data(
     n_atoms: Sequence[int],
     groups: Array,
 ) -> dict[RowKind, CalibrationData]:
-    """Spreads and residuals of labelled structures for a calibration; kinds without any label are omitted.
+    """Collect spreads and residuals of labelled structures for a calibration; kinds without a label are omitted.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def collect_calibration_data(
     labels : sequence of StructureLabels
     n_atoms : sequence of int
     groups : (n,) int
-        Group of each structure; structures of different groups are exchangeable.
+        Group of each structure; groups are exchangeable.
     """
     calibration = {}
     for kind, name in ((RowKind.ENERGY, "energy"), (RowKind.FORCE, "forces"), (RowKind.STRESS, "stress")):
@@ -64,10 +64,11 @@ def collect_calibration_data(
             residual = np.ravel(getattr(label, name)) / scale - np.ravel(getattr(mean, name))
             part = np.array([np.ravel(getattr(spread, name)), residual, np.full(residual.shape, k)])
             parts.append(part[:, np.isfinite(residual)])
-        spreads, residuals, numbers = np.concatenate([np.empty((3, 0)), *parts], axis=1)
+        spreads, residuals, indices = np.concatenate([np.empty((3, 0)), *parts], axis=1)
         if len(spreads):
-            owner = numbers.astype(np.int64)
-            calibration[kind] = CalibrationData(spreads, residuals, owner, np.asarray(groups, dtype=np.int64)[owner])
+            structure = indices.astype(np.int64)
+            group = np.asarray(groups, dtype=np.int64)[structure]
+            calibration[kind] = CalibrationData(spreads, residuals, structure, group)
     return calibration
 
 
@@ -84,10 +85,10 @@ def fit_environment_grades(
     elements : sequence of str
     structures : sequence of ase.Atoms
     descriptors : sequence of (N, K) float64
-        Of the atoms of each structure.
+        Descriptors of the atoms of each structure.
     n_quadratic_columns : int, optional
-        Columns of an element in a quadratic model: its grade uses products of descriptors, too, if there are
-        `MIN_ATOMS_PER_COLUMN` atoms for each. None for models without products.
+        Number of columns per element of a quadratic model. Grades also use products of descriptors if there are at
+        least `MIN_ATOMS_PER_COLUMN` atoms of the element per column. None for models without products.
     """
     symbols = np.concatenate([atoms.get_chemical_symbols() for atoms in structures])
     values = np.concatenate(list(descriptors))
@@ -95,10 +96,9 @@ def fit_environment_grades(
     for element in elements:
         element_values = values[symbols == element]
         if len(element_values):
-            quadratic = (
-                n_quadratic_columns is not None and len(element_values) >= MIN_ATOMS_PER_COLUMN * n_quadratic_columns
-            )
-            grades[element] = EnvironmentGrade.from_descriptors(element_values, quadratic=quadratic)
+            max_columns = len(element_values) // MIN_ATOMS_PER_COLUMN
+            is_quadratic = n_quadratic_columns is not None and n_quadratic_columns <= max_columns
+            grades[element] = EnvironmentGrade.from_descriptors(element_values, quadratic=is_quadratic)
     return grades
 
 
@@ -126,7 +126,7 @@ def _predict_spread(potential: CommitteePotential, atoms: Atoms) -> tuple[Struct
 
 def _predict(potential: CommitteePotential, atoms: Atoms) -> StructureLabels:
     prediction = potential.predict(atoms)
-    if np.ndim(prediction.energy):  # networks, unlike coefficients, have no mean but that of their predictions
+    if np.ndim(prediction.energy):  # networks cannot be averaged like coefficients, only predictions
         return StructureLabels(
             float(prediction.energy.mean()), prediction.forces.mean(axis=0), prediction.stress.mean(axis=0)
         )

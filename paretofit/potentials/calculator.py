@@ -1,4 +1,4 @@
-"""ASE calculators of potentials: energy, forces and stress by LAMMPS or MACE, and error bars of a committee."""
+"""ASE calculators of potentials: energy, forces and stress from LAMMPS or MACE, and error bars from a committee."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import check_elements
 
-# Distance between atoms and their images in directions that are not periodic, Å; beyond the cutoff of any pair style.
+# Distance in Å between periodic images along non-periodic directions; larger than the cutoff of any pair style.
 VACUUM_CUTOFF_A = 12.0
 GRADES = ("extrapolation_grade", "extrapolation_grades")
 STDS = ("energy_std", "forces_std", "stress_std", "energy_interval", "forces_interval", "stress_interval")
@@ -19,18 +19,18 @@ STDS = ("energy_std", "forces_std", "stress_std", "energy_interval", "forces_int
 class CommitteeCalculator(Calculator):
     """ASE calculator of a potential that may be a committee; subclasses compute its mean.
 
-    A committee that was trained by paretofit has further properties. ``calculator.get_property(name, atoms)`` returns
-    them, and they are computed only on request:
+    A committee that was trained by paretofit has further properties, which are only computed when
+    ``calculator.get_property(name, atoms)`` requests them:
 
     ``energy_std`` (eV/atom), ``forces_std`` (N, 3) and ``stress_std`` (6,)
-        Standard deviations over the members; of the energy per atom, as that of a total energy grows with the cell.
+        Standard deviations over the members, for the energy per atom, because total energies grow with the cell.
     ``energy_interval``, ``forces_interval``, ``stress_interval``
-        Half widths of the conformal intervals, in the same units; NaN where not calibrated.
+        Half widths of the conformal intervals, in the same units; NaN without a calibration.
     ``extrapolation_grade``, ``extrapolation_grades`` (N,)
-        The highest grade of an atom, and the grade of each; above 1 outside the training set. They are much cheaper
-        than the others and can be computed every few steps of MD.
+        The maximum of the grades, and the grade of each atom; grades above 1 are outside the training set. They are
+        much cheaper than the other properties and can be computed every few steps of MD.
 
-    With ``include_members=True`` the standard deviations and ``energies_members`` (m,), ``forces_members`` (m, N, 3)
+    With ``include_members=True``, the standard deviations and ``energies_members`` (m,), ``forces_members`` (m, N, 3)
     and ``stress_members`` (m, 6) are in ``results`` at every step.
     """
 
@@ -50,21 +50,21 @@ class CommitteeCalculator(Calculator):
     ) -> None:
         """Compute energy, forces and stress, and the requested properties of the committee; see ASE."""
         super().calculate(atoms, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
-        current: Atoms = self.atoms  # type: ignore[assignment]
-        check_elements(current, self.potential.elements)
+        structure: Atoms = self.atoms  # type: ignore[assignment]
+        check_elements(structure, self.potential.elements)
         if system_changes:
             self.results = {}
         requested = set(properties)
         if requested & set(GRADES):
-            grades = self.potential.compute_grades(current)
+            grades = self.potential.compute_grades(structure)
             self.results |= {"extrapolation_grades": grades, "extrapolation_grade": float(grades.max())}
         if self.include_members or requested & set(STDS):
-            self.results |= self._compute_spread(current)
+            self.results |= self._compute_spread(structure)
         if requested - {*STDS, *GRADES}:
-            self.results |= self._compute_mean(current)
+            self.results |= self._compute_mean(structure)
 
     def _compute_spread(self, atoms: Atoms) -> dict[str, object]:
-        """Error bars of a committee that has them and, with `include_members`, the values of every member."""
+        """Compute the error bars of a calibrated committee and, with `include_members`, the values of every member."""
         results: dict[str, object] = {}
         if self.potential.uncertainty is None:
             members = self.potential.predict(atoms)
@@ -80,5 +80,5 @@ class CommitteeCalculator(Calculator):
         return results
 
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
-        """Energy, forces and, where the structure is periodic in three directions, stress."""
+        """Compute energy, forces and, if the structure is periodic in three directions, stress."""
         raise NotImplementedError

@@ -13,8 +13,8 @@ from paretofit.potentials.committee_building import DISPLAY_UNITS
 from paretofit.potentials.evaluation_tables import KINDS, NEW
 from paretofit.uncertainty import ConformalIntervals, Uncertainty, detection_map
 
-MIN_RELATIVE_ERROR = 1e-3  # of the median error; smaller ones are of forces that vanish by symmetry
-MIN_CONFIGURATIONS = 5  # labelled ones that did not train, for a figure of calibration
+MIN_RELATIVE_ERROR = 1e-3  # relative to the median error; smaller errors belong to forces that vanish by symmetry
+MIN_CONFIGURATIONS = 5  # labelled configurations outside the training set, for a figure of calibration
 N_LIMITS = 40  # thresholds along each axis of the map of detection rates
 STATED_COVERAGES = np.linspace(0.05, 0.95, 19)
 SLOPE_COLUMNS = ("quantity", "slope", "confidence", "residual", "judged_on")
@@ -27,8 +27,8 @@ def build_calibration_tables(
 ) -> dict[str, pd.DataFrame]:
     """Tabulate slopes of the calibration, detection rates by both thresholds, and coverage.
 
-    They are evaluated on new configurations or, if there are too few, on held-out ones. The latter is no test of the
-    calibration, which was fitted to them.
+    All are evaluated on new configurations or, if there are too few, on held-out configurations. The latter do not test
+    the calibration, because it was fitted to them.
     """
     slopes, rates, coverages = [], [], []
     test_set = NEW if (table["set"] == NEW).sum() >= MIN_CONFIGURATIONS else "held out"
@@ -52,7 +52,7 @@ def build_calibration_tables(
 
 
 def _tabulate_rates(quantity: str, labelled: pd.DataFrame) -> list[list[Any]]:
-    """Detection rates for every pair of limits of the disagreement and the error."""
+    """Tabulate detection rates for every pair of limits of the disagreement and the error."""
     spread, error = (labelled[f"{quantity}_{name}"].to_numpy() for name in ("std", "committee_error"))
     is_significant = error > MIN_RELATIVE_ERROR * np.median(error)
     spread, error = spread[is_significant], error[is_significant]
@@ -67,7 +67,7 @@ def _tabulate_rates(quantity: str, labelled: pd.DataFrame) -> list[list[Any]]:
 def _tabulate_coverage(
     quantity: str, uncertainty: Uncertainty, test_set: str, components: pd.DataFrame
 ) -> list[list[Any]]:
-    """Fractions of errors within conformal intervals, and within those of a normal distribution, by stated coverage."""
+    """Tabulate fractions of errors within conformal intervals and normal-distribution intervals by stated coverage."""
     kind = KINDS[quantity]
     factor, _ = DISPLAY_UNITS[kind]
     n_groups = uncertainty.held_out[kind].n_groups
@@ -85,11 +85,15 @@ def _tabulate_coverage(
 def _require_interval(uncertainty: Uncertainty, kind: RowKind, coverage: float) -> ConformalIntervals:
     interval = uncertainty.fit_interval(kind, coverage)
     if interval is None:
-        raise InputError(f"no {kind.name.lower()} was held out for a calibration; fit again with some held out")
+        raise InputError(
+            f"no {kind.name.lower()} labels were held out for a calibration; fit again with a held-out set"
+        )
     return interval
 
 
 def _space_limits(values: Array) -> Array:
-    """Thresholds from the smallest to the largest positive value, evenly spaced on a logarithmic axis."""
-    positive = values[values > 0]
-    return np.geomspace(positive.min(), positive.max(), N_LIMITS) if len(positive) else np.array([1.0])
+    """Return thresholds from the smallest to the largest positive value, evenly spaced on a logarithmic axis."""
+    positive_values = values[values > 0]
+    if not len(positive_values):
+        return np.array([1.0])
+    return np.geomspace(positive_values.min(), positive_values.max(), N_LIMITS)

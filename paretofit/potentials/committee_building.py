@@ -31,7 +31,7 @@ from paretofit.uncertainty import (
     min_calibration_size,
 )
 
-MIN_CALIBRATION_CONFIGURATIONS = 3  # with a label of the quantity, for the slope of a calibration
+MIN_CALIBRATION_CONFIGURATIONS = 3  # labelled configurations required for the slope of a calibration
 DISPLAY_UNITS = {  # factor from eV, eV/Å and eV/Å³, and the name of the unit
     RowKind.ENERGY: (1000.0, "meV/atom"),
     RowKind.FORCE: (1000.0, "meV/Å"),
@@ -69,39 +69,40 @@ class CommitteeSettings:
         Raises
         ------
         InputError
+            If there are fewer than two members, the method or coverage is invalid, or the calibration set is too small.
         """
         if self.members < 2:
-            raise InputError(f"a committee needs at least two members; got {self.members}")
+            raise InputError(f"a committee requires at least two members; got {self.members}")
         check_choice("the method of a committee", self.method, COMMITTEE_METHODS)
         if not 0 < self.coverage < 1:
             raise InputError(f"the coverage must lie between 0 and 1; got {self.coverage:g}")
         min_groups = min_calibration_size(self.coverage)
         if n_calibration_groups is not None and n_calibration_groups < min_groups:
             raise InputError(
-                f"a coverage of {self.coverage:g} needs {min_groups} held-out configurations, or groups of them, for "
-                f"its calibration; there are {n_calibration_groups}: hold out more, or lower the coverage"
+                f"a coverage of {self.coverage:g} requires {min_groups} held-out configurations or groups for its "
+                f"calibration, but there are {n_calibration_groups}; hold out more, or lower the coverage"
             )
 
 
 def partition_training_rows(design: DesignMatrix, level: str, positions: Array, columns: int) -> list[Part]:
     """Partition the rows of the training configurations at one level, for a reduction in parallel.
 
-    `positions` ascend, and rows are numbered by their configuration's index in it.
+    `positions` must be in ascending order. Each row is numbered by the index of its configuration in `positions`.
     """
     is_training = np.zeros(design.n_configurations, dtype=bool)
     is_training[positions] = True
 
     def read_blocks(part: slice) -> Iterator[RowBlock]:
         for window, rows in design.blocks(row_range=part):
-            owner = design.configuration[window]
-            selected = is_training[owner]
-            if selected.any():
+            configuration = design.configuration[window]
+            is_selected = is_training[configuration]
+            if is_selected.any():
                 yield RowBlock(
-                    rows[selected, :columns],
-                    design.targets[level][window][selected, None],
-                    design.kind[window][selected],
-                    np.searchsorted(positions, owner[selected]),
-                    np.ones(int(selected.sum()), dtype=bool),
+                    rows[is_selected, :columns],
+                    design.targets[level][window][is_selected, None],
+                    design.kind[window][is_selected],
+                    np.searchsorted(positions, configuration[is_selected]),
+                    np.ones(int(is_selected.sum()), dtype=bool),
                 )
 
     return [partial(read_blocks, part) for part in split_rows(design.n_rows, columns)]
@@ -109,7 +110,7 @@ def partition_training_rows(design: DesignMatrix, level: str, positions: Array, 
 
 @dataclass(frozen=True)
 class LabelledStructures:
-    """Structures with their labels, and the group of each, by default a group for every structure."""
+    """Structures with their labels and groups; by default, every structure is a separate group."""
 
     structures: Sequence[Atoms]
     labels: Sequence[StructureLabels]
@@ -124,12 +125,12 @@ class LabelledStructures:
     def from_dataset(
         cls, dataset: Dataset, level: str, positions: Array, group: Array | None = None
     ) -> LabelledStructures:
-        """Take configurations of a dataset at one level; `group` is that of each configuration of the dataset."""
-        selected = dataset.select(positions)
-        labels = selected.labels(level)
+        """Select configurations of a dataset at one level; `group` contains the group of each of its configurations."""
+        selection = dataset.select(positions)
+        labels = selection.labels(level)
         forces = np.split(labels.forces, labels.offsets[1:-1])
-        parts = map(StructureLabels, labels.energy, forces, labels.stress)
-        return cls(list(selected), list(parts), None if group is None else group[positions])
+        structure_labels = map(StructureLabels, labels.energy, forces, labels.stress)
+        return cls(list(selection), list(structure_labels), None if group is None else group[positions])
 
 
 def build_committee(
@@ -151,17 +152,17 @@ def build_committee(
     Parameters
     ----------
     basis : SnapBasis
-        Of the 2Jmax of the model.
+        Basis with the 2Jmax of the model.
     fit : CommitteeFit
     settings : CommitteeSettings
     training : sequence of ase.Atoms
     calibration_set : LabelledStructures
-        Held-out structures; without any there are no intervals.
+        Held-out structures; if it is empty, there are no intervals.
     centre : (p,) float64, optional
         Coefficients to which the mean of the members is shifted; by default those of `fit`.
     reference : ReferencePotential, optional
     energy_weight : float
-        w_E, for leverages.
+        Weight w_E of energies, for leverages.
     level : str
         Level of the labels.
     columns : int, optional
@@ -187,7 +188,7 @@ def _draw_members(fit: CommitteeFit, settings: CommitteeSettings, centre: Array 
     members += (fit.coefficients if centre is None else centre) - members.mean(axis=0)
     if np.ptp(members, axis=0).max() <= 0:
         raise InputError(
-            "all members of the committee are identical, so that their spread carries no information; add training "
+            "all members of the committee are identical, so their spread contains no information; add training "
             "configurations"
         )
     return members
@@ -199,12 +200,12 @@ def calibrate_committee(
     calibration_set: LabelledStructures,
     context: RunContext,
 ) -> tuple[dict[RowKind, CalibrationData], dict[str, str]]:
-    """Collect spreads and residuals of held-out labels, where there are enough, and the role of each structure.
+    """Collect spreads and residuals of quantities with enough held-out labels, and the role of each structure.
 
     Parameters
     ----------
     committee : LinearPotential or MacePotential
-        The committee, which needs no uncertainty yet.
+        The committee; it does not have to contain an uncertainty.
     training : sequence of ase.Atoms
     calibration_set : LabelledStructures
         Held-out structures; may be empty.
@@ -245,7 +246,9 @@ def format_committee(potential: LinearPotential) -> str:
     if uncertainty.held_out and RowKind.STRESS not in uncertainty.held_out:
         lines.append("stresses are not calibrated: too few held-out configurations have a stress label")
     if potential.basis.quadratic and not all(grade.quadratic for grade in uncertainty.environments.values()):
-        lines.append("grades use the linear descriptors only: there are fewer than two training atoms for each column")
+        lines.append("grades use linear descriptors only, because there are fewer than two training atoms per column")
     if not uncertainty.held_out:
-        lines.append("not calibrated, as nothing was held out: there are standard deviations and grades, no intervals")
+        lines.append(
+            "standard deviations and grades only: without held-out configurations, intervals are not calibrated"
+        )
     return "\n".join(lines)

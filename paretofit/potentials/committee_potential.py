@@ -1,4 +1,4 @@
-"""Common base of the potentials: assessment of a structure by a committee, with error bars and grades."""
+"""Common base class of potentials, with the assessment of a structure by a committee."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CommitteePotential(ABC):
 
         @property
         def uncertainty(self) -> Uncertainty | None:
-            """Calibration and training set of a committee; None of a single potential."""
+            """Calibration and training set of a committee; None for a single potential."""
 
     @abstractmethod
     def without_uncertainty(self) -> Self:
@@ -36,22 +36,22 @@ class CommitteePotential(ABC):
 
     @abstractmethod
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Descriptors of each atom by which it is graded, ``(N, K)``."""
+        """Compute the descriptors of each atom for its grade, ``(N, K)``."""
 
     def assess(self, atoms: Atoms, *, coverage: float | None = None) -> Assessment:
-        """Predict with the mean of the committee, with standard deviations, intervals and grades.
+        """Predict energy, forces and stress with the mean of the committee, with error bars and grades.
 
         Parameters
         ----------
         atoms : ase.Atoms
         coverage : float, optional
-            Coverage of the intervals; by default that of the fit, 0.9.
+            Coverage of the intervals; by default the coverage chosen in the fit.
 
         Raises
         ------
         InputError
-            If the potential is no committee, has no data on its training set, or too few configurations calibrate
-            this coverage.
+            If the potential is not a committee, has no data on its training set, or has too few calibration
+            configurations for this coverage.
         """
         return self.assess_and_predict(atoms, coverage)[0]
 
@@ -62,7 +62,9 @@ class CommitteePotential(ABC):
         return build_assessment(members, uncertainty, self.compute_grades(atoms), leverage, coverage), members
 
     def compute_grades(self, atoms: Atoms) -> Array:
-        """Extrapolation grade γ of each atom, ``(N,)``; above 1 outside the training set. Much cheaper than forces.
+        """Compute the extrapolation grade γ of each atom, ``(N,)``, which is above 1 outside the training set.
+
+        This is much cheaper than computing forces.
 
         Raises
         ------

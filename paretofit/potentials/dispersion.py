@@ -1,7 +1,7 @@
-"""Dispersion that is added to any potential: Grimme's D2 (``pair_style momb``) or D3 (``dispersion/d3``) of LAMMPS.
+"""Dispersion correction of any potential: Grimme's D2 (``pair_style momb``) or D3 (``dispersion/d3``) in LAMMPS.
 
-D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), with C6 the geometric mean and R the sum of the values of two atoms.
-S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds it to its potentials in this form.
+D2 is E = -s6 Σ C6 / r⁶ / (1 + exp(-d (r/R - 1))), where C6 is the geometric mean and R the sum of the values of two
+atoms. S. Grimme, J. Comput. Chem. 27, 1787 (2006), table 1; paper 1 adds it to its potentials in this form.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ase.data import chemical_symbols
 from paretofit.core import InputError, check_choice
 
 DISPERSION_METHODS = ("d2", "d3")
-D2_S6 = 0.75  # of PBE
-D2_STEEPNESS = 20.0  # d
-D2_CUTOFF_A = 30.0  # at which the energy of a pair of carbon atoms is 1e-8 eV
-NEIGHBOUR_COMMAND = "neigh_modify one 40000 page 800000"  # for the number of neighbours within such cutoffs
-D3_CUTOFFS_A = "30.0 20.0"  # of the energy, and of coordination numbers
+D2_S6 = 0.75  # s6 for PBE
+D2_STEEPNESS = 20.0  # d in the equation
+D2_CUTOFF_A = 30.0  # the energy of a pair of carbon atoms at this distance is 1e-8 eV
+NEIGHBOUR_COMMAND = "neigh_modify one 40000 page 800000"  # allows the number of neighbours within these cutoffs
+D3_CUTOFFS_A = "30.0 20.0"  # cutoffs of the energy and of coordination numbers
 EV_A6_PER_J_NM6 = 1e6 / 96485.33212  # J nm⁶/mol in eV Å⁶
 
 # C6 in J nm⁶/mol and R in Å, from hydrogen to xenon; the d elements of a row share a value.
@@ -39,27 +39,27 @@ D2_PARAMETERS |= dict.fromkeys(chemical_symbols[39:49], (24.67, 1.639))
 
 
 def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str]:
-    """Format the ``pair_style`` and ``pair_coeff`` lines of the dispersion alone, for PBE.
+    """Format the ``pair_style`` and ``pair_coeff`` lines of the dispersion correction, for PBE.
 
     Parameters
     ----------
     method : {"d2", "d3"}
-        D3 has the damping of Becke and Johnson.
+        Dispersion method; D3 is used with Becke-Johnson damping.
     elements : sequence of str
         Element of each LAMMPS atom type, in order.
 
     Raises
     ------
     InputError
-        If there is no such method, or no D2 parameters of an element (there are none beyond xenon).
+        If the method is unknown, or D2 has no parameters for an element (beyond xenon).
     """
     check_choice("dispersion", method, DISPERSION_METHODS)
     if method == "d3":
         coefficients = f"pair_coeff * * {' '.join(elements)}"
         return [f"pair_style dispersion/d3 bj pbe {D3_CUTOFFS_A}", coefficients, NEIGHBOUR_COMMAND]
-    unknown = [symbol for symbol in elements if symbol not in D2_PARAMETERS]
-    if unknown:
-        raise InputError(f"Grimme's D2 has no parameters of {unknown[0]}; use d3")
+    unknown_elements = [symbol for symbol in elements if symbol not in D2_PARAMETERS]
+    if unknown_elements:
+        raise InputError(f"Grimme's D2 has no parameters for {unknown_elements[0]}; use d3")
     lines = [f"pair_style momb {D2_CUTOFF_A} {D2_S6} {D2_STEEPNESS}"]
     for (i, first), (j, second) in combinations_with_replacement(enumerate(elements, start=1), 2):
         c6 = float(np.sqrt(D2_PARAMETERS[first][0] * D2_PARAMETERS[second][0])) * EV_A6_PER_J_NM6
@@ -70,18 +70,24 @@ def format_dispersion_commands(method: str, elements: Sequence[str]) -> list[str
 
 
 def overlay_commands(commands: Sequence[str], added_commands: Sequence[str]) -> list[str]:
-    """Combine the lines of two potentials to one ``hybrid/overlay``.
+    """Combine the lines of two potentials to a ``hybrid/overlay`` potential.
 
     Parameters
     ----------
     commands : sequence of str
-        ``pair_style`` and ``pair_coeff`` lines, and others, which are not changed; a ``hybrid/overlay`` is extended.
+        Lines of the first potential, with a simple or a ``hybrid/overlay`` style; lines other than ``pair_style`` and
+        ``pair_coeff`` are not changed.
     added_commands : sequence of str
-        Lines of a potential of one simple style.
+        Lines of the second potential, with a simple style.
+
+    Raises
+    ------
+    InputError
+        If the first potential has no ``pair_style`` line, or another hybrid style.
     """
     style = next((line.split(None, 1)[1] for line in commands if line.split()[:1] == ["pair_style"]), None)
     if style is None:
-        raise InputError("a potential without a pair_style line cannot be overlaid")
+        raise InputError("a potential without a pair_style line cannot be overlaid; add the line")
     is_simple = not style.startswith("hybrid")
     if not is_simple and not style.startswith("hybrid/overlay"):
         raise InputError(f"a potential of style {style.split()[0]} cannot be overlaid; write it as hybrid/overlay")

@@ -18,7 +18,7 @@ from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, detec
 NEW = "new"
 GRADES = ("interpolation", "extrapolation", "strong extrapolation")  # as from `classify_grade`
 COMPONENTS = ("label", "prediction", "error", "std", "interval")
-QUANTITIES = {"energy": "energy", "force": "forces", "stress": "stress"}  # names in columns, and of attributes
+QUANTITIES = {"energy": "energy", "force": "forces", "stress": "stress"}  # column names, and attributes of labels
 KINDS = {"energy": RowKind.ENERGY, "force": RowKind.FORCE, "stress": RowKind.STRESS}
 MIN_RANKED_CONFIGURATIONS = 3  # for a rank correlation
 
@@ -29,7 +29,7 @@ def build_evaluation_tables(
     infos: Sequence[dict[str, Any]],
     assessments: Sequence[Any],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tabulate the errors of all configurations, and of all components."""
+    """Tabulate the errors of all configurations, and the errors of all their components."""
     roles = {} if potential.uncertainty is None else potential.uncertainty.structure_roles
     rows, parts = [], []
     configurations = zip(labelled.structures, labelled.labels, infos, assessments, strict=True)
@@ -56,14 +56,17 @@ def build_evaluation_tables(
 
 
 def tabulate_components(label: StructureLabels, assessment: Any, n_atoms: int) -> pd.DataFrame:
-    """All components of a configuration: ``quantity, label, prediction`` (eV/atom, eV/Å, GPa), ``error, std``."""
+    """Tabulate all components of a configuration.
+
+    Labels and predictions are in eV/atom, eV/Å and GPa, errors and error bars in meV/atom, meV/Å and GPa.
+    """
     return _stack_components(
         [(0, quantity, _compare_components(quantity, label, assessment, n_atoms)) for quantity in QUANTITIES]
     )
 
 
 def _stack_components(parts: Sequence[tuple[int, str, dict[str, Array]]]) -> pd.DataFrame:
-    """Stack the components of all configurations in one table, without those that have no prediction."""
+    """Stack the components of all configurations in one table; components without a prediction are omitted."""
     lengths = [len(part["error"]) for _, _, part in parts]
     table = pd.DataFrame({name: np.concatenate([part[name] for _, _, part in parts]) for name in COMPONENTS})
     table["configuration"] = np.repeat([k for k, _, _ in parts], lengths)
@@ -72,20 +75,20 @@ def _stack_components(parts: Sequence[tuple[int, str, dict[str, Array]]]) -> pd.
 
 
 def _compare_components(quantity: str, label: StructureLabels, assessment: Any, n_atoms: int) -> dict[str, Array]:
-    """Labels, predictions, errors and error bars of one quantity of a configuration."""
+    """Return labels, predictions, errors and error bars of one quantity of a configuration."""
     attribute = QUANTITIES[quantity]
     factor, _ = DISPLAY_UNITS[KINDS[quantity]]
     label_factor = factor if quantity == "stress" else 1.0  # labels and predictions in eV/atom, eV/Å, GPa
     scale = n_atoms if quantity == "energy" else 1
-    expected, predicted = (np.ravel(getattr(source, attribute)) / scale for source in (label, assessment))
+    label_values, predictions = (np.ravel(getattr(source, attribute)) / scale for source in (label, assessment))
     part = {
-        "label": label_factor * expected,
-        "prediction": label_factor * predicted,
-        "error": factor * (predicted - expected),
+        "label": label_factor * label_values,
+        "prediction": label_factor * predictions,
+        "error": factor * (predictions - label_values),
     }
-    for bar in ("std", "interval"):
-        values = getattr(assessment, f"{attribute}_{bar}", np.nan)
-        part[bar] = factor * np.broadcast_to(np.ravel(values), predicted.shape)
+    for name in ("std", "interval"):
+        values = getattr(assessment, f"{attribute}_{name}", np.nan)
+        part[name] = factor * np.broadcast_to(np.ravel(values), predictions.shape)
     return part
 
 
@@ -104,19 +107,19 @@ def _summarise_components(quantity: str, part: dict[str, Array]) -> dict[str, fl
 
 
 def _root_mean_square(values: Any) -> float:
-    """Root mean square of the finite values; NaN if there are none."""
-    finite = np.asarray(values)[np.isfinite(values)]
-    return float(np.sqrt(np.mean(finite**2))) if len(finite) else float("nan")
+    """Compute the root mean square of the finite values; NaN if there are none."""
+    finite_values = np.asarray(values)[np.isfinite(values)]
+    return float(np.sqrt(np.mean(finite_values**2))) if len(finite_values) else float("nan")
 
 
 def _compute_coverage(error: Any, interval: Any) -> float:
-    """Fraction of the known errors that are within known intervals; NaN if there are none."""
-    known = np.isfinite(error) & np.isfinite(interval)
-    return float(np.mean((np.abs(error) <= interval)[known])) if known.any() else float("nan")
+    """Compute the fraction of finite errors within finite intervals; NaN if there are none."""
+    is_finite = np.isfinite(error) & np.isfinite(interval)
+    return float(np.mean((np.abs(error) <= interval)[is_finite])) if is_finite.any() else float("nan")
 
 
 def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFrame:
-    """Summarise errors by set, and of configurations outside the training set by extrapolation grade."""
+    """Summarise errors by set and, for configurations outside the training set, by extrapolation grade."""
     groups: list[tuple[str, str, pd.Series[bool]]] = [
         (name, "", table["set"] == name) for name in sorted(set(table["set"]), reverse=True)
     ]
@@ -126,9 +129,9 @@ def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFr
     rows = []
     for name, grade, mask in groups:
         row: dict[str, Any] = {"set": name, "verdict": grade, "configurations": int(mask.sum())}
-        selected = components[components["configuration"].isin(np.flatnonzero(mask))]
+        group_components = components[components["configuration"].isin(np.flatnonzero(mask))]
         for quantity in QUANTITIES:
-            part = selected[selected["quantity"] == quantity]
+            part = group_components[group_components["quantity"] == quantity]
             row[f"{quantity}_rmse"] = _root_mean_square(part["error"])
             if part["std"].notna().any():
                 row[f"{quantity}_std"] = _root_mean_square(part["std"])
@@ -139,7 +142,7 @@ def summarise_by_set(table: pd.DataFrame, components: pd.DataFrame) -> pd.DataFr
 
 
 def _compute_rank_correlation(table: pd.DataFrame, quantity: str) -> float:
-    """Spearman's correlation of disagreement and error; NaN where it is not defined."""
+    """Compute Spearman's correlation of disagreement and error; NaN if it is not defined."""
     pairs = pd.DataFrame({"spread": table[f"{quantity}_std"], "error": table[f"{quantity}_error"].abs()}).dropna()
     if len(pairs) < MIN_RANKED_CONFIGURATIONS or (pairs.nunique() < 2).any():
         return float("nan")
@@ -149,12 +152,12 @@ def _compute_rank_correlation(table: pd.DataFrame, quantity: str) -> float:
 def compute_spread_limits(
     uncertainty: Uncertainty | None, tolerances: Mapping[str, float], calibration: str
 ) -> dict[str, float]:
-    """Convert the tolerance of each quantity's error to a limit of its disagreement."""
+    """Convert the tolerance of the error of each quantity to a limit of its disagreement."""
     limits = {}
     for quantity, tolerance in tolerances.items():
         check_choice("the quantity of a tolerance", quantity, KINDS)
         if not 0 < tolerance < np.inf:
-            raise InputError(f"the tolerance of the {quantity} must be above zero and finite; got {tolerance:g}")
+            raise InputError(f"the tolerance of the {quantity} must be positive and finite; got {tolerance:g}")
         if uncertainty is not None:
             factor, _ = DISPLAY_UNITS[KINDS[quantity]]
             line = uncertainty.fit_calibration(KINDS[quantity], calibration)
@@ -165,16 +168,16 @@ def compute_spread_limits(
 def flag_configurations(
     table: pd.DataFrame, tolerances: Mapping[str, float], limits: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Add a column with the quantities above their limits to the table, and count them outside the training set."""
+    """Add a column with the quantities above their limits, and tabulate detection rates outside the training set."""
     if not limits:
         return pd.DataFrame()
-    above = pd.DataFrame({quantity: table[f"{quantity}_std"] > limit for quantity, limit in limits.items()})
-    table["flagged"] = above.apply(lambda row: " ".join(row.index[row]), axis=1)
-    evaluated, rows = table["set"] != "train", []
+    is_above = pd.DataFrame({quantity: table[f"{quantity}_std"] > limit for quantity, limit in limits.items()})
+    table["flagged"] = is_above.apply(lambda row: " ".join(row.index[row]), axis=1)
+    is_evaluated, rows = table["set"] != "train", []
     for quantity, limit in limits.items():
-        error = table.loc[evaluated, f"{quantity}_committee_error"].dropna()
+        error = table.loc[is_evaluated, f"{quantity}_committee_error"].dropna()
         spread = table.loc[error.index, f"{quantity}_std"]
         rates = detection_rates(spread.to_numpy(), error.to_numpy(), limit, tolerances[quantity])
-        rows.append([quantity, tolerances[quantity], limit, int((above[quantity] & evaluated).sum()), *rates])
+        rows.append([quantity, tolerances[quantity], limit, int((is_above[quantity] & is_evaluated).sum()), *rates])
     columns = ["quantity", "error_limit", "spread_limit", "flagged", "true_positive_rate", "positive_predictive_value"]
     return pd.DataFrame(rows, columns=columns)

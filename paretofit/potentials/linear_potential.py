@@ -1,4 +1,4 @@
-"""Linear potentials and committees of them: predictions, error bars, LAMMPS files and an ASE calculator."""
+"""Linear potentials and their committees: predictions, error bars, LAMMPS files and an ASE calculator."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from paretofit.potentials.snap_format import (
 from paretofit.uncertainty import COMMITTEE_SUFFIX, Assessment, Uncertainty, read_committee, write_committee
 
 MAX_COEFFICIENT_MISMATCH = 1e-9  # relative, between the mean of a committee and the coefficients in the LAMMPS files
-MAX_DEVIATION = 1e-8  # of LAMMPS from the model, relative to the largest energy, force or stress
-MIN_SCALES = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; for smaller values deviations are absolute
-LAMMPS_STRESS_FACTOR = 1 / units.bar / BAR_PER_EV_A3  # ASE converts LAMMPS's bar with the exact factor, LAMMPS does not
+MAX_DEVIATION = 1e-8  # between LAMMPS and the model, relative to the largest energy, force or stress
+MIN_SCALES = (1.0, 1.0, 0.1)  # eV, eV/Å, eV/Å³; smaller values are compared relative to these
+LAMMPS_STRESS_FACTOR = 1 / units.bar / BAR_PER_EV_A3  # the conversion factor of LAMMPS is less accurate than ASE's
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class LinearPotential(CommitteePotential):
     Attributes
     ----------
     basis : SnapBasis
-        Of the 2Jmax of the model.
+        Basis with the 2Jmax of the model.
     coefficients : (p,) or (m, p) float64
-        In nested order; rows are the members of a committee, whose mean is the potential.
+        Coefficients in nested order; rows are the members of a committee, whose mean is the potential.
     reference : ReferencePotential or None
     uncertainty : Uncertainty or None
         Calibration and training set of a committee.
@@ -71,20 +71,20 @@ class LinearPotential(CommitteePotential):
         Raises
         ------
         InputError
-            If a file is missing or is not of a SNAP potential, or the committee belongs to another potential.
+            If a file is missing or does not belong to a SNAP potential, or the committee belongs to another potential.
         """
         basis, coefficients, reference = read_snap(Path(path))
         committee = resolve_snap_paths(Path(path))[0].with_suffix(COMMITTEE_SUFFIX)
         if not committee.is_file():
             return cls(basis, coefficients, reference)
         members, uncertainty = read_committee(committee)
-        matches = members.shape[1:] == coefficients.shape
-        if matches:  # in LAMMPS's form, in which chemflag merges coefficients
+        is_match = members.shape[1:] == coefficients.shape
+        if is_match:  # compare LAMMPS's coefficients, because chemflag merges coefficients
             mean, stored = (to_lammps_coefficients(basis, values) for values in (members.mean(axis=0), coefficients))
-            matches = bool(np.abs(mean - stored).max() <= MAX_COEFFICIENT_MISMATCH * np.abs(stored).max())
-        if not matches:
+            is_match = bool(np.abs(mean - stored).max() <= MAX_COEFFICIENT_MISMATCH * np.abs(stored).max())
+        if not is_match:
             raise InputError(
-                f"{committee} belongs to another potential than the files of the same name; fit again, or remove it"
+                f"{committee} does not belong to the potential with the same name; fit again, or remove the file"
             )
         return cls(basis, members, reference, uncertainty)
 
@@ -92,7 +92,7 @@ class LinearPotential(CommitteePotential):
         """Return one member of a committee as a single potential."""
         members = np.atleast_2d(self.coefficients)
         if not 0 <= k < len(members):
-            raise InputError(f"there is no member {k}; the committee has {len(members)}")
+            raise InputError(f"unknown member {k}; the committee has members 0 to {len(members) - 1}")
         return LinearPotential(self.basis, members[k], self.reference)
 
     @property
@@ -116,15 +116,15 @@ class LinearPotential(CommitteePotential):
     def assess_and_predict(self, atoms: Atoms, coverage: float | None = None) -> tuple[Assessment, Prediction]:
         """Return the result of `assess` and the predictions of every member."""
         if self.uncertainty is None or self.coefficients.ndim == 1:
-            raise InputError("this potential has no committee that could assess it; fit it with a committee")
+            raise InputError("this potential has no calibrated committee; fit it with a committee")
         return super().assess_and_predict(atoms, coverage)
 
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Bispectrum components of each atom, ``(N, K)``."""
+        """Compute the bispectrum components of each atom, ``(N, K)``."""
         return compute_atom_descriptors(get_shared_lammps(), self.basis, atoms)
 
     def compute_atom_leverages(self, atoms: Atoms) -> Array:
-        """Leverage of each atom's energy, weighted as an energy row of the training set, ``(N,)``.
+        """Compute the leverage of the energy of each atom, ``(N,)``, with the weight of energies in the training set.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class LinearPotential(CommitteePotential):
         """
         uncertainty = self.require_uncertainty()
         if uncertainty.leverage is None:
-            raise InputError("this committee has no leverages of its training set; fit it again")
+            raise InputError("this committee has no data for leverages; fit it again")
         rows = compute_atom_rows(get_shared_lammps(), self.basis, atoms)
         return uncertainty.leverage(uncertainty.energy_weight * rows)
 
@@ -146,7 +146,7 @@ class LinearPotential(CommitteePotential):
         return self._predict_from_rows(atoms, *rows), leverage
 
     def _compute_rows(self, atoms: Atoms) -> tuple[Array, Array, Array]:
-        """Energy, force and stress rows; stress rows are NaN if `atoms` is not periodic in three directions."""
+        """Compute energy, force and stress rows; stress rows are NaN unless periodic in three directions."""
         if atoms.pbc.all():
             return compute_configuration_rows_with_stress(get_shared_lammps(), self.basis, atoms)
         rows = compute_configuration_rows(get_shared_lammps(), self.basis, atoms)
@@ -164,11 +164,11 @@ class LinearPotential(CommitteePotential):
         return Prediction(float(energy[0]), members.forces[0], members.stress[0])
 
     def write(self, folder: Path | str, name: str = "potential") -> SnapFiles:
-        """Write the LAMMPS files, those of the mean for a committee, and ``NAME.committee.h5``."""
+        """Write the LAMMPS files, of a committee those of the mean and ``NAME.committee.h5``."""
         files = self.write_mean(folder, name)
         committee = files.coefficients.with_suffix(COMMITTEE_SUFFIX)
         if self.coefficients.ndim == 1:
-            remove_file(committee)  # it would belong to another potential
+            remove_file(committee)  # an existing file would belong to another potential
         else:
             write_committee(committee, self.coefficients, self.uncertainty)
         return files
@@ -180,13 +180,13 @@ class LinearPotential(CommitteePotential):
     def calculator(self, *, include_members: bool = False) -> LinearCalculator:
         """Create an ASE calculator that uses LAMMPS, so that MD of hundreds of atoms is as fast as in LAMMPS.
 
-        With `include_members` its ``results`` contain the values of every member, see `CommitteeCalculator`.
+        With `include_members`, ``results`` contains the values of every member; see `CommitteeCalculator`.
         """
         return LinearCalculator(self, include_members=include_members)
 
 
 def check_exported_files(files: SnapFiles, potential: LinearPotential, structures: Sequence[Atoms]) -> float:
-    """Compare energies, forces and stresses of LAMMPS, with exported files, with those of the model.
+    """Compare energies, forces and stresses from LAMMPS with exported files with those of the model.
 
     Parameters
     ----------
@@ -197,17 +197,17 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
     Returns
     -------
     float
-        The largest deviation of an energy per atom, force component or stress component, relative to the largest of
-        its kind in the structure (at least 1 eV, 1 eV/Å, 0.1 eV/Å³).
+        Maximum deviation of an energy per atom, force component or stress component, relative to the largest value of
+        the same kind in the structure (at least 1 eV, 1 eV/Å or 0.1 eV/Å³).
 
     Raises
     ------
     InputError
-        If it is above 1e-8: the files must not be used.
+        If the maximum deviation is above 1e-8, so that the files must not be used.
     """
     mean = potential.without_uncertainty()
     calculator = lammps_calculator(files.commands, files.elements)
-    largest, where = 0.0, ""
+    max_deviation, config_id = 0.0, ""
     for k, atoms in enumerate(structures):
         expected = mean.predict(atoms)
         copy = atoms.copy()
@@ -220,22 +220,22 @@ def check_exported_files(files: SnapFiles, potential: LinearPotential, structure
             pairs.append((expected.stress, copy.get_stress() * LAMMPS_STRESS_FACTOR))
         for (model, exported), min_scale in zip(pairs, MIN_SCALES, strict=False):
             deviation = float(np.abs(model - exported).max() / max(min_scale, float(np.abs(model).max())))
-            if deviation > largest:
-                largest, where = deviation, str(atoms.info.get("config_id", k))
-    if largest > MAX_DEVIATION:
+            if deviation > max_deviation:
+                max_deviation, config_id = deviation, str(atoms.info.get("config_id", k))
+    if max_deviation > MAX_DEVIATION:
         raise InputError(
-            f"{files.coefficients} gives other numbers in LAMMPS than the model, by {largest:.1e} at configuration "
-            f"{where}; do not use it, and report this"
+            f"LAMMPS with {files.coefficients} deviates from the model by {max_deviation:.1e} for configuration "
+            f"{config_id}; do not use the file, and report this error"
         )
-    return largest
+    return max_deviation
 
 
 class LinearCalculator(CommitteeCalculator):
-    """ASE calculator of a `LinearPotential`, whose mean LAMMPS computes. See `CommitteeCalculator`."""
+    """ASE calculator of a `LinearPotential`, whose mean is computed by LAMMPS; see `CommitteeCalculator`."""
 
     def __init__(self, potential: LinearPotential, *, include_members: bool = False) -> None:
         if include_members and potential.coefficients.ndim == 1:
-            raise InputError("a single potential has no members; give the coefficients of a committee, (m, p)")
+            raise InputError("a single potential has no members; use a potential with a committee")
         super().__init__(potential, include_members=include_members)
         self._folder = tempfile.TemporaryDirectory(prefix="paretofit-potential-")
         files = potential.write_mean(self._folder.name)
@@ -244,7 +244,7 @@ class LinearCalculator(CommitteeCalculator):
     def _compute_mean(self, atoms: Atoms) -> dict[str, object]:
         copy: Atoms = atoms.copy()
         is_periodic = bool(copy.pbc.all())
-        if not is_periodic:  # LAMMPS loses atoms that leave a box; this one is wider than any cutoff
+        if not is_periodic:  # LAMMPS loses atoms that leave the box, so a large periodic box is used
             copy.set_cell(complete_cell(build_vacuum_cell(copy, VACUUM_CUTOFF_A)), scale_atoms=False)
             copy.pbc = True
         copy.calc = self._lammps

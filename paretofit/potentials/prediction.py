@@ -11,7 +11,7 @@ from paretofit.core import Array, InputError
 
 
 class StructureLabels(NamedTuple):
-    """Labels of one structure: eV, (N, 3) eV/Å, (6,) eV/Å³; NaN where there is no label."""
+    """Energy in eV, forces (N, 3) in eV/Å and stress (6,) in eV/Å³ of one structure; NaN if a label is missing."""
 
     energy: float
     forces: Array
@@ -24,11 +24,11 @@ class Prediction(NamedTuple):
     Attributes
     ----------
     energy : float or (m,) float64
-        eV, for each member of a committee.
+        Energy in eV, or the energy of each member of a committee.
     forces : (N, 3) or (m, N, 3) float64
-        eV/Å.
+        Forces in eV/Å.
     stress : (6,) or (m, 6) float64
-        eV/Å³ in ASE's sign and Voigt order; NaN where the configuration is not periodic in three directions.
+        Stress in eV/Å³ with ASE's sign and Voigt order; NaN if the structure is not periodic in three directions.
     """
 
     energy: Any
@@ -37,6 +37,7 @@ class Prediction(NamedTuple):
 
 
 def check_elements(atoms: Atoms, elements: Sequence[str]) -> None:
-    """Refuse a structure with an element that a potential lacks."""
-    if unknown := sorted(set(atoms.get_chemical_symbols()) - set(elements)):
-        raise InputError(f"there is no {unknown[0]} in this potential; it has {', '.join(elements)}")
+    """Raise `InputError` if a structure contains an element that a potential lacks."""
+    if unknown_elements := sorted(set(atoms.get_chemical_symbols()) - set(elements)):
+        problem = f"the potential does not contain {unknown_elements[0]}"
+        raise InputError(f"{problem}; available elements: {', '.join(elements)}")

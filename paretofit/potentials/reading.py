@@ -7,7 +7,7 @@ from paretofit.potentials.mace.mace_potential import MacePotential, is_mace
 
 
 def read_potential(path: Path | str) -> LinearPotential | MacePotential:
-    """Read a potential or a committee, of linear models or of MACE networks, from its files or their folder.
+    """Read a potential or a committee of linear models or MACE networks from its files or their directory.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """LAMMPS's SNAP files of a linear model: ``.snapcoeff``, ``.snapparam`` and the ``.mod`` that uses them.
 
-LAMMPS has the components of an element in its own order, followed by the products row by row; our columns are in nested
-order, see `SnapBasis`. This module converts between them.
+For each element, LAMMPS's coefficients are in the order of its components, followed by products row by row; columns in
+paretofit are in nested order, see `SnapBasis`. This module converts between both orders.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from paretofit.core import Array, InputError, list_first, write_text
 from paretofit.descriptors import ReferencePotential, SnapBasis
 from paretofit.potentials.dispersion import overlay_commands
 
-# Keys of a .snapparam: attribute of the basis, type, and LAMMPS's default (None where LAMMPS has none).
+# Keys of a .snapparam file: attribute of the basis, type, and LAMMPS's default value (None if there is no default).
 PARAMETERS: dict[str, tuple[str, type, float | None]] = {
     "rcutfac": ("rcutfac", float, None),
     "twojmax": ("twojmax", int, None),
@@ -34,7 +34,7 @@ SUFFIXES = (".snapcoeff", ".snapparam", ".mod")
 
 @dataclass(frozen=True)
 class SnapFiles:
-    """Paths of a potential's files.
+    """Paths of the files of a potential.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class SnapFiles:
     elements : list of str
         Element of each LAMMPS atom type, in order.
     reference : ReferencePotential or None
-        Reference potential of the fit, which is overlaid.
+        Reference potential of the fit, which is added as an overlay.
     """
 
     coefficients: Path
@@ -58,7 +58,7 @@ class SnapFiles:
         return self.format_commands(f'"{self.coefficients.resolve()}"', f'"{self.parameters.resolve()}"')
 
     def format_commands(self, coefficients: str, parameters: str) -> list[str]:
-        """Format the lines of a script that use the two files under these names."""
+        """Format the lines of a LAMMPS script with the given file names."""
         snap = ["pair_style snap", f"pair_coeff * * {coefficients} {parameters} {' '.join(self.elements)}"]
         return snap if self.reference is None else overlay_commands(self.reference.commands, snap)
 
@@ -71,15 +71,15 @@ def write_snap(
     Parameters
     ----------
     folder : Path
-        Created if it does not exist.
+        Directory, which is created if it does not exist.
     name : str
         Stem of the file names.
     basis : SnapBasis
-        Of the largest 2Jmax; the model may have a smaller one.
+        Basis with the largest 2Jmax; the model may have a smaller 2Jmax.
     coefficients : (p,) float64
-        In nested order, p being the number of columns up to some 2Jmax; eV.
+        Coefficients in eV, in nested order; p must be the number of columns of a 2Jmax.
     reference : ReferencePotential, optional
-        Overlaid in the ``.mod`` file.
+        Reference potential, which is added as an overlay in the ``.mod`` file.
 
     Returns
     -------
@@ -104,9 +104,9 @@ def write_snap(
 def to_lammps_coefficients(basis: SnapBasis, coefficients: Array) -> Array:
     """Convert coefficients to LAMMPS's order, ``(n_elements, 1 + K [+ K(K+1)/2])``: constant, components, products.
 
-    With chemflag several components are equal, and a fit may distribute a coefficient among them in any way. LAMMPS's
-    energy does not depend on it, but its forces are the gradient of the energy only if equal components have equal
-    coefficients (``SNA::compute_yi`` uses one of them for the others), so that they are averaged.
+    With chemflag, several components are equal, and a fit may distribute a coefficient among them in any way. LAMMPS's
+    energy does not depend on the distribution, but its forces are the gradient of the energy only if equal components
+    have equal coefficients (``SNA::compute_yi`` uses one coefficient for all). The coefficients are therefore averaged.
     """
     n_elements = len(basis.elements)
     local = np.empty(basis.n_features - n_elements)
@@ -140,7 +140,7 @@ def _select_basis(basis: SnapBasis, n_columns: int) -> SnapBasis:
     """Return the basis of the 2Jmax that has this number of columns."""
     sizes = {basis.columns_up_to(twojmax): twojmax for twojmax in range(basis.twojmax, -1, -1)}
     if n_columns not in sizes:
-        raise InputError(f"{n_columns} coefficients belong to no 2Jmax of the basis; there are {sorted(sizes)}")
+        raise InputError(f"no 2Jmax of the basis has {n_columns} coefficients; available numbers: {sorted(sizes)}")
     return SnapBasis(**{**basis.model_dump(), "twojmax": sizes[n_columns]})  # a copy would keep the cached properties
 
 
@@ -163,7 +163,7 @@ def _format_parameters(basis: SnapBasis) -> str:
 
 def _format_include(files: SnapFiles) -> str:
     masses = [float(atomic_masses[atomic_numbers[symbol]]) for symbol in files.elements]
-    lines = [f"# include this where the two files are; atom types are {', '.join(files.elements)}, units metal"]
+    lines = [f"# include this file in its directory; atom types are {', '.join(files.elements)}, units metal"]
     lines += [f"mass {k} {mass:.6g}" for k, mass in enumerate(masses, start=1)]
     lines += files.format_commands(files.coefficients.name, files.parameters.name)
     return "\n".join(lines) + "\n"
@@ -175,20 +175,20 @@ def read_snap(path: Path) -> tuple[SnapBasis, Array, ReferencePotential | None]:
     Parameters
     ----------
     path : Path
-        ``.mod``, ``.snapcoeff`` or ``.snapparam``, or a directory with one potential. The reference potential is
-        read from the ``.mod``, if it exists.
+        Path of a ``.mod``, ``.snapcoeff`` or ``.snapparam`` file, or of a directory with one potential. The reference
+        potential is read from the ``.mod`` file if it exists.
 
     Returns
     -------
     basis : SnapBasis
     coefficients : (n_features,) float64
-        In nested order.
+        Coefficients in nested order.
     reference : ReferencePotential or None
 
     Raises
     ------
     InputError
-        If a file is missing, or is not of a SNAP potential.
+        If a file is missing, or does not belong to a SNAP potential.
     """
     coefficients, parameters, include = resolve_snap_paths(path)
     settings = _read_parameters(parameters)
@@ -224,19 +224,21 @@ def resolve_snap_paths(path: Path) -> tuple[Path, Path, Path]:
         candidates = sorted(path.glob("*.snapcoeff"))
         if len(candidates) != 1:
             names = list_first([file.name for file in candidates], 5) or "none"
-            raise InputError(f"{path} must have one file .snapcoeff; it has {names}: give the path of the file")
+            raise InputError(f"{path} must contain one file .snapcoeff, but contains {names}; specify the file")
         path = candidates[0]
     if path.suffix not in SUFFIXES:
-        raise InputError(f"{path} is not a SNAP potential; give its .snapcoeff, .snapparam or .mod, or their directory")
+        raise InputError(f"{path} is not a SNAP potential; specify a .snapcoeff, .snapparam or .mod, or a directory")
     files = path.with_suffix(".snapcoeff"), path.with_suffix(".snapparam"), path.with_suffix(".mod")
     for file in files[:2]:
         if not file.is_file():
-            raise InputError(f"there is no file {file}; a SNAP potential has a .snapcoeff and a .snapparam of one name")
+            raise InputError(
+                f"no file at {file}; a SNAP potential needs a .snapcoeff and a .snapparam of the same name"
+            )
     return files
 
 
 def _split_lines(path: Path) -> list[list[str]]:
-    """Fields of every line that is not empty, without comments."""
+    """Split each line that is not empty into fields, without comments."""
     lines = (line.partition("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines())
     return [fields for fields in lines if fields]
 
@@ -254,7 +256,7 @@ def _read_parameters(path: Path) -> dict[str, float]:
             raise InputError(f"{path}: '{key} {text}' is not supported; it must be 0")
     for key, (_, _, default) in PARAMETERS.items():
         if key not in settings and default is None:
-            raise InputError(f"{path} has no '{key}', so that it is not a .snapparam")
+            raise InputError(f"{path} has no '{key}', so it is not a .snapparam; specify another file")
     return {key: default for key, (_, _, default) in PARAMETERS.items() if default is not None} | settings
 
 

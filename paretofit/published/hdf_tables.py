@@ -1,8 +1,8 @@
-"""Import of the published beryllium dataset and others in its format: pandas HDF files with pickled structures.
+"""Import of the published beryllium dataset, and of datasets in the same format: pandas HDF files with pickles.
 
-A directory holds ``<name>_structures.h5`` (a column ``ASEatoms`` of ase.Atoms) and for each level ``<name>_prec_N.h5``
-(columns ``index``, ``energy``, ``forces``, ``stress``), matched by index. Such files are pickles, and opening a
-pickle runs the code of its author: no file is opened unless the caller allows it.
+A directory contains ``<name>_structures.h5`` (with a column ``ASEatoms`` of ase.Atoms) and, for each level,
+``<name>_prec_N.h5`` (with columns ``index``, ``energy``, ``forces`` and ``stress``); rows are matched by index. These
+files contain pickles. Opening a pickle can run any code, so no file is opened unless the caller allows it.
 """
 
 import operator
@@ -36,12 +36,12 @@ REQUIRED_COLUMNS = ("index", "energy", "forces")
 STRESS_UNITS = {"kbar": 1e3 * units.bar, "GPa": units.GPa, "eV/Å³": 1.0}
 STRESS_ASYMMETRY_TOLERANCE = 1e-3  # of |s - s^T| / max |s|
 NO_STRESS_NOTE = (
-    "the stresses were left out, because the files do not give their unit and sign; import_published imports them with "
-    "stress_unit ('kbar' as VASP writes it, 'GPa' or 'eV/Å³')"
+    "the stresses were omitted, because the files do not specify their unit and sign; import_published imports them "
+    "with stress_unit ('kbar' as VASP writes it, 'GPa' or 'eV/Å³')"
 )
 
 PICKLE_MESSAGE = (
-    "hold pickled Python objects, and opening them runs the code of their author; if you trust their source, add "
+    "contain pickled Python objects, and opening them can run any code of their author; if you trust their source, add "
     "--allow-pickle (allow_pickle=True)"
 )
 
@@ -53,13 +53,14 @@ class PublishedData:
     Attributes
     ----------
     atoms : list of ase.Atoms
-        Without labels, in order of their ids.
+        Structures without labels, in order of their ids.
     ids : list of int
-        Index of the structures.
+        Index of each structure.
     levels : mapping of level to LevelData
-        In order of N: energies in eV (total), forces in eV/Å, stress in eV/Å³ in ASE's order and sign.
+        Labels of the levels in order of N: energies in eV (total), forces in eV/Å, stress in eV/Å³ with ASE's order
+        and sign.
     notes : list of str
-        What was omitted.
+        Messages about omitted data.
     """
 
     atoms: list[Atoms]
@@ -82,20 +83,21 @@ def import_published(
     output : path-like
         The dataset file to write; an existing file is replaced.
     folder : path-like
+        The published directory.
     settings : mapping of level to mapping, optional
-        Settings of each level, stored with its labels.
+        Settings of the calculations at each level, which are stored in the dataset.
     **options
-        Options of `read_published_folder`.
+        Keyword arguments of `read_published_folder`, such as ``allow_pickle`` and ``stress_unit``.
 
     Returns
     -------
     ImportSummary
-        A label that is NaN counts as missing.
+        Counts, notes and warnings. Labels with a NaN are counted as missing.
 
     Raises
     ------
     InputError
-        As for `read_published_folder`, or if the settings or seconds name an unknown level.
+        As in `read_published_folder`, or if the settings contain an unknown level, or the file cannot be written.
     """
     data = read_published_folder(folder, **options)
     _check_levels(settings or {}, data.levels, "settings")
@@ -118,24 +120,27 @@ def read_published_folder(
     Parameters
     ----------
     folder : path-like
+        The published directory.
     allow_pickle : bool
-        Open the files although they are pickles. Only for files from a trusted source: a pickle can run any code.
+        Open the files although they contain pickles. Only use this for files from a trusted source, because a pickle
+        can run any code.
     seconds : mapping of level to float, optional
-        Cost of a label at each level; not recorded by default.
+        Cost of a label at each level; no cost is recorded by default.
     stress_unit : {"kbar", "GPa", "eV/Å³"}, optional
-        Unit of the 3 x 3 stresses. The files do not give it, so that stresses are omitted by default.
+        Unit of the 3 x 3 stresses. The files do not specify it, so stresses are omitted by default.
     stress_positive_in : {"compression", "tension"}
-        Their sign in the files: "compression" is that of VASP; the dataset has ASE's sign, negative in compression.
+        Sign of the stresses in the files; VASP's is "compression". The dataset has ASE's sign, negative in compression.
 
     Returns
     -------
     PublishedData
-        The ids are the column ``index`` of the structures, or the index of their table. Energies are total, in eV.
+        Structures and labels. The ids are the column ``index`` of the structures, or else the index of their table.
 
     Raises
     ------
     InputError
-        If pickles are not allowed, PyTables or a file is missing, or a file has another format or invalid content.
+        If pickles are not allowed, PyTables or a file is missing, a file has another format or invalid content, or the
+        seconds contain an unknown level.
     """
     path = Path(folder)
     structures_file, level_files = _find_files(path)
@@ -158,7 +163,7 @@ def read_published_folder(
 
 def _find_files(path: Path) -> tuple[Path, dict[str, Path]]:
     """Return the file of the structures, and the files of the levels in order of their number."""
-    requirement = f"a directory with one NAME{STRUCTURES_SUFFIX} and NAME{LEVEL_INFIX}1.h5, ... is needed"
+    requirement = f"a directory with one NAME{STRUCTURES_SUFFIX} and NAME{LEVEL_INFIX}1.h5, ... is required"
     if not path.is_dir():
         raise InputError(f"no directory at {path}; {requirement}")
     files = sorted(path.glob(f"*{STRUCTURES_SUFFIX}"))
@@ -173,7 +178,7 @@ def _find_files(path: Path) -> tuple[Path, dict[str, Path]]:
 
 
 def _get_stress_factor(unit: str | None, positive_in: str) -> float | None:
-    """Return the factor that converts a stress to eV/Å³ and ASE's sign; None if stresses are omitted."""
+    """Return the factor that converts a stress to eV/Å³ and ASE's sign, or None if stresses are omitted."""
     if unit is None:
         return None
     signs = {"compression": -1.0, "tension": 1.0}
@@ -185,7 +190,7 @@ def _get_stress_factor(unit: str | None, positive_in: str) -> float | None:
 def _check_levels(names: Iterable[str], levels: Mapping[str, Any], argument: str) -> None:
     for name in names:
         if name not in levels:
-            raise InputError(f"the {argument} name level '{name}'; the levels of the directory are {', '.join(levels)}")
+            raise InputError(f"unknown level '{name}' in the {argument}; available levels: {', '.join(levels)}")
 
 
 def _read_hdf_table(path: Path) -> pd.DataFrame:
@@ -193,13 +198,13 @@ def _read_hdf_table(path: Path) -> pd.DataFrame:
         table = pd.read_hdf(path)
     except ImportError as error:
         if "tables" not in str(error):  # a class in the pickle is not installed
-            raise InputError(f"{path} holds objects that cannot be loaded: {one_line(error)}") from error
-        raise InputError(f"{path} needs PyTables, which is missing: pip install 'paretofit[published]'") from error
+            raise InputError(f"{path} contains objects that cannot be loaded: {one_line(error)}") from error
+        raise InputError(f"{path} requires PyTables; install it with: pip install 'paretofit[published]'") from error
     except Exception as error:  # a pickle can raise any exception
         reason = one_line(error).rpartition("End of HDF5 error back trace ")[2] or type(error).__name__
         raise InputError(f"{path} cannot be read as a pandas table: {reason}") from error
     if not isinstance(table, pd.DataFrame):
-        raise InputError(f"{path} must hold one table; it holds a {type(table).__name__}")
+        raise InputError(f"{path} must contain one table; it contains a {type(table).__name__}")
     return table
 
 
@@ -207,7 +212,7 @@ def _read_structures(path: Path) -> dict[int, Atoms]:
     """Read the structures in ascending order of their index, without calculators."""
     table = _read_hdf_table(path)
     if ATOMS_COLUMN not in table.columns:
-        raise InputError(f"{path} has no column '{ATOMS_COLUMN}'; it has {', '.join(map(str, table.columns))}")
+        raise InputError(f"{path} has no column '{ATOMS_COLUMN}'; available: {', '.join(map(str, table.columns))}")
     ids = _parse_index(path, table["index"] if "index" in table.columns else table.index)
     structures: dict[int, Atoms] = {}
     for config_id, atoms in sorted(zip(ids, table[ATOMS_COLUMN], strict=True), key=operator.itemgetter(0)):
@@ -224,26 +229,26 @@ def _parse_index(path: Path, index: Any) -> list[int]:
         ids = [parse_config_id(value) for value in index]
     except InputError as error:
         raise InputError(f"{path}, index: {error}") from error
-    repeated = find_first_duplicate(ids)
-    if repeated is not None:
-        raise InputError(f"{path}: the index {repeated} appears more than once; indices must be unique")
+    duplicate_id = find_first_duplicate(ids)
+    if duplicate_id is not None:
+        raise InputError(f"{path}: the index {duplicate_id} appears more than once; indices must be unique")
     return ids
 
 
 def _read_labels(
     path: Path, table: pd.DataFrame, structures: Mapping[int, Atoms], factor: float | None, seconds: float | None
 ) -> dict[int, Label]:
-    """Parse the labels of one level by index."""
-    missing = [name for name in REQUIRED_COLUMNS if name not in table.columns]
-    if missing:
-        required = f"{', '.join(REQUIRED_COLUMNS)} and optionally stress"
-        raise InputError(f"{path} must have the columns {required}; it lacks {', '.join(missing)}")
+    """Convert the table of one level to labels by index."""
+    missing_columns = [name for name in REQUIRED_COLUMNS if name not in table.columns]
+    if missing_columns:
+        columns = f"{', '.join(REQUIRED_COLUMNS)} and optionally stress"
+        raise InputError(f"{path} must have the columns {columns}; it lacks {', '.join(missing_columns)}")
     ids = _parse_index(path, table["index"])
-    unknown = [config_id for config_id in ids if config_id not in structures]
-    if unknown:
+    unknown_ids = [config_id for config_id in ids if config_id not in structures]
+    if unknown_ids:
         raise InputError(
-            f"{path}: {len(unknown)} of its rows have an index without a structure, the first is {unknown[0]}; labels "
-            "and structures must be of the same dataset"
+            f"{path}: {len(unknown_ids)} rows have an index without a structure, first {unknown_ids[0]}; labels and "
+            "structures must belong to the same dataset"
         )
     stresses = table["stress"] if factor is not None and "stress" in table.columns else [None] * len(table)
     labels: dict[int, Label] = {}
@@ -262,5 +267,5 @@ def _read_labels(
 
 
 def _is_missing(value: Any) -> bool:
-    """Return whether a value of a pandas table is missing: None, or NaN instead of an array."""
+    """Return whether a value of a pandas table is None, or NaN instead of an array."""
     return value is None or (np.ndim(value) == 0 and bool(pd.isna(value)))

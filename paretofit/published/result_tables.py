@@ -1,23 +1,24 @@
-"""Reader of the published results tables, with the names and units of this project and the cost of the labels.
+"""Reader of the published results tables, which converts them to paretofit's names and units, and adds label costs.
 
-I. Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j; the tables are those of the authors' repository
-DFTprecisionMLIP. The columns of a table, not its name, show which of their three scripts wrote it.
+The paper is I. Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j; the tables are in the authors'
+repository DFTprecisionMLIP. The columns of a table, not its name, determine which of their three scripts wrote it.
 
 Meaning of the published columns (RMSE in eV/atom and eV/Å, converted to meV/atom and meV/Å):
 
 ============================  =======================================================================================
 weights (all configurations)  ``train_*``: Training … (train precision); ``test_*``: Testing … (train precision);
                               ``ref_*``: Testing … (6th precision). Each row is a fit to all 10,000 configurations.
-samplings                     Errors refer to "Error Precision": ``train_*``: Subsampled …, ``test_*``: Testing …, both
-                              if that is the training level; ``ref_*``: Testing …, if it is the reference; NaN
-                              otherwise. Training … refers to all 10,000 configurations and is not read.
-samplings and weights         ``train_*``: Subsampled … (train precision); the others as for weights. All subsets were
-                              drawn by leverage, which the file does not say. Directory ``3D_pareto`` of the authors.
+samplings                     Errors are measured at the level "Error Precision". If this is the training level:
+                              ``train_*``: Subsampled …, ``test_*``: Testing …; if it is the reference level: ``ref_*``:
+                              Testing …; NaN otherwise. Training … refers to all 10,000 configurations and is not read.
+samplings and weights         ``train_*``: Subsampled … (train precision); other columns as for weights. All subsets
+                              were drawn by leverage, although the file does not record this. From the directory
+                              ``3D_pareto`` of the authors.
 ============================  =======================================================================================
 
-According to the paper, the training set has 10,000 configurations. The errors of the fits to a subset of 9,990 agree
-with those of the fits to all configurations to nine digits, so that the true number may be 9,990, which changes the
-cost by 0.1 %.
+According to the paper, the training set has 10,000 configurations. The errors of fits to a subset of 9,990 agree to
+nine digits with the errors of fits to all configurations, so the true number may be 9,990, which would change the cost
+by 0.1 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ _MILLI = 1e3
 
 @dataclass(frozen=True)
 class _TableFormat:
-    """Format of a published table: its name and the columns of its errors, with {} for "Energy" or "Force"."""
+    """Name, key columns and error columns of a published table; {} is replaced by "Energy" or "Force"."""
 
     name: str
     keys: tuple[str, ...]
@@ -56,7 +57,7 @@ class _TableFormat:
 
     @property
     def errors(self) -> dict[str, str]:
-        """Published column of each of our error columns."""
+        """Mapping of `ERROR_COLUMNS` to the columns of the published table."""
         patterns = {"train": self.train, "test": self.test, "ref": self.reference}
         return {
             f"{dataset}_{quantity.lower()}": pattern.format(quantity)
@@ -66,7 +67,7 @@ class _TableFormat:
 
     @property
     def columns(self) -> list[str]:
-        """All columns that are read."""
+        """Names of all columns that are read."""
         return list(dict.fromkeys([*self.keys, *self.errors.values()]))
 
 
@@ -82,7 +83,7 @@ _SAMPLING = _TableFormat(
     (*_SUBSET_KEYS, "Error Precision", "Sampling Method"),
     *("Subsampled {} RMSE", "Testing {} RMSE", "Testing {} RMSE"),
 )
-# In order of priority: the first has all columns of the last.
+# In order of priority, because the first format has all columns of the last.
 TABLE_FORMATS = (_WEIGHTED_SAMPLING, _SAMPLING, _WEIGHTS)
 
 
@@ -90,33 +91,33 @@ def read_published(
     paths: Sequence[Path | str],
     cost_per_configuration: Mapping[str, float] = SECONDS_PER_CONFIGURATION,
 ) -> pd.DataFrame:
-    """Read published tables, also of different formats, into one results table.
+    """Read published tables, which may have different formats, into one results table.
 
     Parameters
     ----------
     paths : sequence of path-like
         CSV files; the columns of a file determine its format.
     cost_per_configuration : mapping of level to float
-        Seconds of a label at each level, cheapest first; the last level is the reference. By default those of Table 1
-        in the paper, on an A100 GPU.
+        Seconds of a label at each level, in order of cost; the last level is the reference. The default values are
+        those of Table 1 of the paper, on an A100 GPU.
 
     Returns
     -------
     DataFrame, a row per fit
-        The columns `COLUMNS`: levels as text, errors in meV/atom and meV/Å, NaN if the table lacks them,
-        ``label_seconds`` = ``n_train`` times the cost. ``repeat`` counts rows with the same settings from 0.
+        The columns `COLUMNS`: levels are text, errors are in meV/atom and meV/Å (NaN if the table lacks them), and
+        ``label_seconds`` is ``n_train`` times the cost. ``repeat`` numbers rows with the same settings from 0.
 
     Raises
     ------
     InputError
-        If there is no file, or a file cannot be read, is none of the published tables, is named twice, or has a level
-        without a cost, an unknown sampling method, or invalid numbers.
+        If no file is given, or a file cannot be read, does not have the columns of a published table, is given twice,
+        or has a level without a cost, an unknown sampling method, or invalid numbers.
     """
     files = [Path(path) for path in paths]
     if not files:
-        raise InputError("there is no table; name at least one of the published CSV files")
-    if repeated := find_first_duplicate(file.resolve() for file in files):
-        raise InputError(f"{repeated} is named twice; its rows would count as further repetitions")
+        raise InputError("no table was given; specify at least one of the published CSV files")
+    if duplicate_file := find_first_duplicate(file.resolve() for file in files):
+        raise InputError(f"{duplicate_file} is given twice, so its rows would count as repetitions; remove one")
     costs = _parse_costs(cost_per_configuration)
     table = pd.concat([_read_result_table(file, costs) for file in files], ignore_index=True)
     table["repeat"] = table.groupby([*FIT_COLUMNS, "_error_level"], dropna=False).cumcount()
@@ -129,7 +130,7 @@ def _parse_costs(cost_per_configuration: Mapping[str, float]) -> dict[str, float
         if not 0 < seconds < np.inf:
             raise InputError(f"the seconds of level '{level}' must be a positive number; got {seconds:g}")
     if not costs:
-        raise InputError("cost_per_configuration is empty; give the seconds of each level, the reference last")
+        raise InputError("cost_per_configuration is empty; specify the seconds of each level, the reference last")
     return costs
 
 
@@ -163,39 +164,40 @@ def _read_result_table(path: Path, costs: Mapping[str, float]) -> pd.DataFrame:
 
 
 def _detect_format(path: Path, frame: pd.DataFrame) -> _TableFormat:
-    missing = {entry: [name for name in entry.columns if name not in frame.columns] for entry in TABLE_FORMATS}
-    closest = min(TABLE_FORMATS, key=lambda entry: len(missing[entry]))
-    if missing[closest]:
+    """Return the format whose columns the table has; errors refer to the format with the fewest missing columns."""
+    missing_columns = {entry: [name for name in entry.columns if name not in frame.columns] for entry in TABLE_FORMATS}
+    table_format = min(TABLE_FORMATS, key=lambda entry: len(missing_columns[entry]))
+    if missing_columns[table_format]:
         raise InputError(
-            f"{path}: is none of the published tables; it lacks the columns {', '.join(map(repr, missing[closest]))} "
-            f"of the table of {closest.name}"
+            f"{path} is not a published table; it lacks the columns "
+            f"{', '.join(map(repr, missing_columns[table_format]))} of the table of {table_format.name}"
         )
-    return closest
+    return table_format
 
 
 def _parse_counts(path: Path, numbers: pd.DataFrame, name: str) -> pd.Series:
     """Convert a column of positive whole numbers to int64."""
     values = numbers[name].to_numpy(dtype=float)
-    is_wrong = ~(np.isfinite(values) & (values > 0) & (values == np.round(values)))
-    if is_wrong.any():
-        first = int(np.argmax(is_wrong))
+    is_invalid = ~(np.isfinite(values) & (values > 0) & (values == np.round(values)))
+    if is_invalid.any():
+        first = int(np.argmax(is_invalid))
         row = f"data row {first + 1}"
-        raise InputError(f"{path}: '{name}' must be a whole positive number; got {values[first]:g} in {row}")
+        raise InputError(f"{path}: '{name}' must be a positive whole number; got {values[first]:g} in {row}")
     return pd.Series(values.astype(np.int64), index=numbers.index)
 
 
 def _parse_levels(path: Path, column: pd.Series, costs: Mapping[str, float], name: str) -> pd.Series:
     """Convert a column of numbers to names of levels, and check that each has a cost."""
     names = pd.Series([f"{value:g}" for value in column.to_numpy(dtype=float)], index=column.index, dtype=object)
-    unknown = sorted(set(names) - set(costs))
-    if unknown:
-        known = ", ".join(costs)
-        raise InputError(f"{path}: '{name}' has level {unknown[0]}, which has no cost; those with a cost are {known}")
+    unknown_levels = sorted(set(names) - set(costs))
+    if unknown_levels:
+        problem = f"'{name}' has level {unknown_levels[0]}, which has no cost"
+        raise InputError(f"{path}: {problem}; levels with a cost: {', '.join(costs)}")
     return names
 
 
 def _parse_sampling_methods(path: Path, frame: pd.DataFrame, table_format: _TableFormat) -> pd.Series | str:
-    """Return our names of the sampling methods; "random" if all configurations are in the training set."""
+    """Return paretofit's names of the sampling methods; "random" if all configurations are in the training set."""
     if table_format is not _SAMPLING:
         return "leverage" if table_format is _WEIGHTED_SAMPLING else "random"
     names = frame["Sampling Method"].astype(str)

@@ -33,7 +33,7 @@ def format_ratio(ratio: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Format a time in the unit that suits it.
+    """Format a time in a suitable unit.
 
     >>> format_duration(12.34), format_duration(600), format_duration(7560), format_duration(400_000)
     ('12.3 s', '10 min', '2.1 h', '4.63 days')
@@ -48,26 +48,26 @@ def format_duration(seconds: float) -> str:
 
 
 def format_duration_range(low: float, high: float) -> str:
-    """Format a range of times: ``"from 10 min to 2.1 h"``, or ``"at 10 min"`` if both ends read the same."""
+    """Format a range of times: ``"from 10 min to 2.1 h"``, or ``"at 10 min"`` if both ends give the same text."""
     first, last = format_duration(low), format_duration(high)
     return f"at {first}" if first == last else f"from {first} to {last}"
 
 
 def choose_time_unit(seconds: float) -> tuple[float, str]:
-    """Choose the unit of times on an axis, as (its length in seconds, its name)."""
+    """Choose the unit of times on an axis; return its length in seconds and its name."""
     if seconds >= 2 * _HOUR_S:
         return _HOUR_S, "h"
     return (_MINUTE_S, "min") if seconds >= 2 * _MINUTE_S else (1.0, "s")
 
 
 def join_items(items: Iterable[object]) -> str:
-    """Join items to a list in a sentence: ``"a, b and c"``."""
+    """Join items to a list for a sentence: ``"a, b and c"``."""
     texts = [str(item) for item in items]
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def join_sentences(*sentences: str) -> str:
-    """Join sentences to a paragraph; empty ones are left out."""
+    """Join sentences to a paragraph; empty sentences are omitted."""
     return " ".join(filter(None, sentences))
 
 

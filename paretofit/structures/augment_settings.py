@@ -1,4 +1,4 @@
-"""Section 'augmentation' of a study: the candidates to generate from a handful of structures."""
+"""Section 'augmentation' of a study: the candidates to generate from a few structures."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -12,7 +12,7 @@ DEFAULT_COUNT_HELP = "Number of these candidates; null: a share of 'n_candidates
 
 
 def check_symbol(symbol: str) -> str:
-    """Refuse what is not a chemical symbol."""
+    """Return a chemical symbol, or raise `ValueError` if it is not one."""
     if not atomic_numbers.get(symbol):
         raise ValueError(f"'{symbol}' is not a chemical symbol")
     return symbol
@@ -27,7 +27,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0, strict=True)]
 Compression = Annotated[float, Field(ge=0, lt=1, strict=True)]
 DistanceRatio = Annotated[float, Field(ge=0, lt=2, strict=True)]
 PositiveRatio = Annotated[float, Field(gt=0, lt=2, strict=True)]
-Cutoff = Annotated[float, Field(ge=0.5, le=25.0, strict=True)]  # Å, what LAMMPS accepts
+Cutoff = Annotated[float, Field(ge=0.5, le=25.0, strict=True)]  # Å, range that LAMMPS accepts
 VolumeRange = tuple[StrictPositiveFloat, StrictPositiveFloat]
 
 
@@ -35,18 +35,18 @@ class DistortionSettings(StrictSettings):
     """Random displacements of all atoms."""
 
     count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
-    fraction: Fraction = Field(0.3, description="Largest displacement over the nearest-neighbour distance.")
+    fraction: Fraction = Field(0.3, description="Maximum displacement relative to the nearest-neighbour distance.")
 
 
 class StrainSettings(StrictSettings):
     """Strain along the periodic directions."""
 
     count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
-    compress: Compression = Field(0.2, description="Largest isotropic compression.")
-    stretch: NonNegativeFloat = Field(0.6, description="Largest isotropic extension.")
-    anisotropic: Fraction = Field(0.0, description="Largest additional strain of each direction.")
-    shear: Fraction = Field(0.0, description="Largest shear strain.")
-    fraction: Fraction = Field(0.0, description="Largest displacement besides, over the nearest-neighbour distance.")
+    compress: Compression = Field(0.2, description="Maximum isotropic compression.")
+    stretch: NonNegativeFloat = Field(0.6, description="Maximum isotropic extension.")
+    anisotropic: Fraction = Field(0.0, description="Maximum additional strain of each direction.")
+    shear: Fraction = Field(0.0, description="Maximum shear strain.")
+    fraction: Fraction = Field(0.0, description="Maximum displacement relative to the nearest-neighbour distance.")
 
 
 class VacancySettings(StrictSettings):
@@ -61,7 +61,7 @@ class AtomClusterSettings(StrictSettings):
 
     count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
     distance: StrictPositiveFloat | dict[str, StrictPositiveFloat] = Field(
-        1.5, description="Distance, Å, of neighbours: 1 to √3 times this; or by pair, such as {Si-C: 1.9, Si-Si: 2.3}."
+        1.5, description="Minimum distance of neighbours, Å (maximum: √3 times), or {Si-C: 1.9, Si-Si: 2.3}, ..."
     )
     min_atoms: ClusterSize = Field(2, description="Number of atoms of the smallest cluster.")
     max_atoms: ClusterSize = Field(30, description="Number of atoms of the largest cluster.")
@@ -78,7 +78,7 @@ class AtomClusterSettings(StrictSettings):
         return value
 
     def get_pair_distances(self) -> float | dict[tuple[str, str], float]:
-        """The distance, or the distance by pair of symbols."""
+        """Return the distance, or a mapping of pairs of symbols to distances."""
         if not isinstance(self.distance, dict):
             return self.distance
         return {(pair.split("-")[0], pair.split("-")[1]): value for pair, value in self.distance.items()}
@@ -91,73 +91,73 @@ class SlabSettings(StrictSettings):
         [(1, 1, 1), (1, 1, 0), (1, 0, 0)],
         description="Miller indices that refer to the cell vectors of the structure; [] for no slabs.",
     )
-    min_thickness: StrictPositiveFloat = Field(10.0, description="Smallest thickness, Å.")
+    min_thickness: StrictPositiveFloat = Field(10.0, description="Minimum thickness, Å.")
 
 
 class SubstitutionSettings(StrictSettings):
-    """Atoms of different elements swapped, in structures of several species."""
+    """Swaps of atoms of different elements, in structures with several species."""
 
     share: Fraction = Field(0.2, description="Number of substituted structures for each candidate of the other kinds.")
     swapped_fraction: Fraction = Field(0.2, description="Fraction of the atoms that are swapped.")
 
 
 class AlloySettings(StrictSettings):
-    """Sites occupied at random, in structures of several species."""
+    """Random occupation of sites, in structures with several species."""
 
     count: Count | None = Field(None, description=DEFAULT_COUNT_HELP)
-    elements: list[Symbol] = Field([], description="Elements of the alloy; by default those of the structure.")
+    elements: list[Symbol] = Field([], description="Elements of the alloy; by default the elements of the structure.")
 
     @field_validator("elements")
     @classmethod
     def _check_number(cls, symbols: list[str]) -> list[str]:
         if len(set(symbols)) == 1:
-            raise ValueError(f"an alloy needs two elements or more; got {symbols[0]} alone")
+            raise ValueError(f"an alloy requires at least two elements; got only {symbols[0]}")
         return symbols
 
 
 class FilterSettings(StrictSettings):
     """Conditions that a candidate must meet."""
 
-    min_distance_ratio: DistanceRatio = Field(0.6, description="Smallest distance over the sum of two radii.")
-    radii: dict[Symbol, StrictPositiveFloat] = Field({}, description="Radii by element, Å; by default covalent.")
-    duplicate_tolerance: NonNegativeFloat = Field(1e-4, description="Relative difference of descriptors of duplicates.")
-    max_force: StrictPositiveFloat | None = Field(None, description="Largest force, eV/Å; null: any.")
+    min_distance_ratio: DistanceRatio = Field(0.6, description="Minimum distance relative to the sum of two radii.")
+    radii: dict[Symbol, StrictPositiveFloat] = Field({}, description="Radii by element, Å; covalent radii by default.")
+    duplicate_tolerance: NonNegativeFloat = Field(1e-4, description="Relative difference of duplicate descriptors.")
+    max_force: StrictPositiveFloat | None = Field(None, description="Maximum force, eV/Å; null: no limit.")
     force_engine: dict[str, Any] | None = Field(None, description="Cheap engine for 'max_force', as under 'labelling'.")
 
 
 class EntropySettings(StrictSettings):
-    """Configurations that maximise the entropy of the set, generated from elements alone."""
+    """Configurations that maximise the entropy of the set, generated from a composition without structures."""
 
     count: Count = Field(0, description="Number of these configurations, in addition to 'n_candidates'.")
     composition: dict[Symbol, StrictPositiveFloat] = Field({}, description="Element ratios, such as {W: 3, Be: 1}.")
-    volume_per_atom: VolumeRange = Field((6.0, 12.0), description="Smallest and largest volume per atom, Å³.")
-    n_atoms_range: tuple[PositiveInt, PositiveInt] = Field((8, 32), description="Smallest and largest number of atoms.")
+    volume_per_atom: VolumeRange = Field((6.0, 12.0), description="Minimum and maximum volume per atom, Å³.")
+    n_atoms_range: tuple[PositiveInt, PositiveInt] = Field((8, 32), description="Minimum and maximum number of atoms.")
     twojmax: Annotated[int, Field(ge=0, le=8, strict=True)] = Field(6, description="2J_max of the descriptors.")
     cutoff: Cutoff = Field(4.8, description="Cutoff of the descriptors, Å.")
-    max_steps: Count = Field(30, description="Largest number of gradient steps for each configuration.")
-    min_distance_ratio: PositiveRatio = Field(0.7, description="Smallest distance over the sum of two radii.")
-    max_starts: PositiveInt = Field(3, description="Largest number of random starts until the set's entropy grows.")
+    max_steps: Count = Field(30, description="Maximum number of gradient steps for each configuration.")
+    min_distance_ratio: PositiveRatio = Field(0.7, description="Minimum distance relative to the sum of two radii.")
+    max_starts: PositiveInt = Field(3, description="Maximum number of random starts until the entropy grows.")
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
         for name in ("volume_per_atom", "n_atoms_range"):
             low, high = getattr(self, name)
             if low > high:
-                raise ValueError(f"'{name}' goes from {low} to {high}; write the smaller first")
+                raise ValueError(f"the limits of '{name}', {low} and {high}, must be in ascending order")
         if self.count and not self.composition:
-            raise ValueError("entropy needs 'composition', such as {Be: 1}")
+            raise ValueError("'entropy' requires a 'composition', such as {Be: 1}")
         return self
 
 
 class AugmentSettings(StrictSettings):
-    """Candidates to generate from a handful of structures."""
+    """Candidates to generate from a few structures."""
 
-    structures: StudyPaths = Field([], description="Files with the structures to start from, in any format of ASE.")
+    structures: StudyPaths = Field([], description="Files with the initial structures, in any format that ASE reads.")
     output: StudyPath = Field(Path("candidates.extxyz"), description="Extended XYZ file to write.")
-    n_candidates: Count = Field(1000, description="Total number of candidates, without those of 'entropy'.")
+    n_candidates: Count = Field(1000, description="Total number of candidates, excluding those of 'entropy'.")
     seed: Count = Field(1, description="Random seed of all candidates.")
-    min_length: NonNegativeFloat = Field(18.0, description="Smallest periodic length of supercells, Å.")
-    max_atoms: PositiveInt = Field(450, description="Largest number of atoms of a candidate.")
+    min_length: NonNegativeFloat = Field(18.0, description="Minimum periodic length of supercells, Å.")
+    max_atoms: PositiveInt = Field(450, description="Maximum number of atoms of a candidate.")
     vacuum: StrictPositiveFloat = Field(15.0, description="Vacuum, Å, along directions that are not periodic.")
     distorted: DistortionSettings = Field(DistortionSettings(), description="Random displacements.")
     strained: StrainSettings = Field(StrainSettings(), description="Random strains.")
@@ -169,18 +169,20 @@ class AugmentSettings(StrictSettings):
     alloys: AlloySettings = Field(AlloySettings(), description="Sites occupied at random.")
     entropy: EntropySettings = Field(EntropySettings(), description="Entropy-maximised configurations.")
     filters: FilterSettings = Field(FilterSettings(), description="Conditions that a candidate must meet.")
-    max_attempts: PositiveInt = Field(50, description="Attempts at a candidate before it is given up, and counted.")
+    max_attempts: PositiveInt = Field(50, description="Maximum number of attempts to generate a candidate.")
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         clusters, entropy = self.clusters, self.entropy
         if self.output.suffix not in {".extxyz", ".xyz"}:
-            raise ValueError(f"'output' is extended XYZ, a name that ends in .extxyz; got {self.output.name}")
+            raise ValueError(f"'output' is extended XYZ and must end in .extxyz or .xyz; got {self.output.name}")
         if clusters.min_atoms > clusters.max_atoms:
             raise ValueError("'clusters.min_atoms' must be at most 'clusters.max_atoms'")
         if clusters.count and clusters.min_atoms > self.max_atoms:
             raise ValueError(f"'clusters.min_atoms' must be at most 'max_atoms', {self.max_atoms}")
         largest = entropy.n_atoms_range[1]
         if entropy.count and largest > self.max_atoms:
-            raise ValueError(f"'entropy.n_atoms_range' goes up to {largest}, more than 'max_atoms', {self.max_atoms}")
+            raise ValueError(
+                f"'entropy.n_atoms_range' must end at or below 'max_atoms', {self.max_atoms}; got {largest}"
+            )
         return self

@@ -1,7 +1,7 @@
-"""Generates as many candidates of all kinds as are requested from a handful of structures.
+"""Generation of the requested number of candidates of all kinds from a few structures.
 
-Every candidate has a random generator of its own, so that none depends on how often another one was attempted, and
-the same settings give the same candidates to the last bit.
+Each candidate has a separate random generator, so that it does not depend on the number of attempts for other
+candidates. The same settings give exactly the same candidates.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +15,10 @@ from paretofit.structures import operations as kinds
 from paretofit.structures.augment_settings import AugmentSettings
 from paretofit.structures.candidates import Candidates
 from paretofit.structures.filters import CandidateFilter, is_too_close
-from paretofit.structures.geometry import add_vacuum, list_elements, nearest_distance, widest_gap
+from paretofit.structures.geometry import add_vacuum, find_widest_gap, list_elements, nearest_distance
 from paretofit.structures.maker import CandidateGenerator, ParentStructure
 
-MAX_GAP_ANGSTROM = 8.0  # between planes of atoms; layers of any crystal are closer
+MAX_GAP_ANGSTROM = 8.0  # between planes of atoms; distances between layers of crystals are smaller
 ORDINALS = ("first", "second", "third")
 
 
@@ -35,14 +35,15 @@ def generate_candidates(
     Parameters
     ----------
     structures : sequence of ase.Atoms
-        Bulk crystals, slabs, sheets, wires, molecules, according to their periodicity.
+        Initial structures. Their periodicity determines whether they are bulk crystals, slabs, sheets, wires or
+        molecules.
     names : sequence of str
-        Names of the structures, for ``parent``.
+        Names of the structures, which are stored as ``parent`` of candidates.
     settings : AugmentSettings
     compute_descriptors : callable, optional
-        Descriptors by which duplicates are found; by default only equal geometries are duplicates.
+        Function that computes descriptors to detect duplicates; by default only equal geometries are duplicates.
     compute_max_force : callable, optional
-        For ``filters.max_force``.
+        Function that computes the maximum force in eV/Å for ``filters.max_force``.
 
     Raises
     ------
@@ -56,9 +57,9 @@ def generate_candidates(
     candidate_filter = CandidateFilter(settings.filters, settings.max_atoms, compute_descriptors, compute_max_force)
     candidates = Candidates(rejected=candidate_filter.rejected)
     pool: list[ParentStructure] = []
-    for parent, kind, atoms, how in _build_deterministic(structures, names, settings):
+    for parent, kind, atoms, made_by in _build_deterministic(structures, names, settings):
         if candidate_filter.accept(atoms, kind):
-            candidate = candidates.add(atoms, kind, parent, how)
+            candidate = candidates.add(atoms, kind, parent, made_by)
             if parent is not None:
                 description = f"{kind} {candidate.info['config_id']}"
                 pool.append(ParentStructure(atoms, parent, description, nearest_distance(atoms)))
@@ -69,7 +70,7 @@ def generate_candidates(
 
 
 def _generate_random(generator: CandidateGenerator, candidate_filter: CandidateFilter) -> Iterator[bool]:
-    """Add candidates of the random kinds; yield after each attempt whether it has passed."""
+    """Add candidates of the random kinds; yield after each candidate whether it was accepted."""
     settings, candidates = generator.settings, generator.candidates
     counts = generator.allocate_counts()
     _check_total(len(candidates.structures), sum(counts.values()), settings.n_candidates)
@@ -79,7 +80,7 @@ def _generate_random(generator: CandidateGenerator, candidate_filter: CandidateF
             yield _attempt(generator, candidate_filter, kind, index, np.random.default_rng(seeds.spawn(1)[0]))
     filler = generator.choose_filler_kind(counts)
     index = counts.get(filler, 0) if filler else 0
-    while filler and len(candidates.structures) < settings.n_candidates:  # in place of those that were given up
+    while filler and len(candidates.structures) < settings.n_candidates:  # replaces failed candidates
         if not _attempt(generator, candidate_filter, filler, index, np.random.default_rng(seeds.spawn(1)[0])):
             return
         index += 1
@@ -90,37 +91,39 @@ def _check_structures(structures: Sequence[Atoms], names: Sequence[str], setting
     for atoms, name in zip(structures, names, strict=True):
         _check_cell(atoms, name)
     if not structures:
-        raise InputError("there are no structures to begin from; name at least one under 'augmentation.structures'")
+        raise InputError("no initial structures; specify at least one under 'augmentation.structures'")
     filters = settings.filters
     for atoms, name in zip(structures, names, strict=True):
         if len(atoms) > settings.max_atoms:
-            raise InputError(f"{name} has {len(atoms)} atoms, more than 'max_atoms', {settings.max_atoms}; raise it")
+            raise InputError(
+                f"{name} has {len(atoms)} atoms, more than 'max_atoms', {settings.max_atoms}; raise the limit"
+            )
         if is_too_close(atoms, filters.min_distance_ratio, filters.radii):
             raise InputError(
                 f"{name} has overlapping atoms: the shortest distance is {nearest_distance(atoms):.3g} Å, below "
-                f"{filters.min_distance_ratio:g} of the sum of the radii; correct it, or lower "
+                f"{filters.min_distance_ratio:g} times the sum of the radii; correct the structure, or lower "
                 "'filters.min_distance_ratio'"
             )
-        gap, axis = widest_gap(atoms)
+        gap, axis = find_widest_gap(atoms)
         if gap > MAX_GAP_ANGSTROM:
             raise InputError(
-                f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; write "
-                'it as a file that says which directions are periodic, such as extended XYZ with pbc="T T F"'
+                f"{name} is periodic along its {ORDINALS[axis]} cell vector across {gap:.1f} Å of empty space; specify "
+                'the periodic directions in the file, such as extended XYZ with pbc="T T F"'
             )
 
 
 def _check_cell(atoms: Atoms, name: str) -> None:
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell[:]).all()):
-        raise InputError(f"{name} has positions or cell vectors that are not finite numbers; correct it")
+        raise InputError(f"{name} has positions or cell vectors that are not finite numbers; correct the structure")
     if not atoms.numbers.all():
-        raise InputError(f"{name} has an atom X, which is not an element; give it one, or remove it")
+        raise InputError(f"{name} has an atom X, which is not an element; specify the element, or remove the atom")
     vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
     if len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors):
         raise InputError(f"{name} has cell vectors of zero length or that lie in one plane; correct its cell")
 
 
 def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
-    """Refuse distances of clusters that leave out a pair of elements."""
+    """Check that cluster distances by pair include all pairs of elements."""
     distances = settings.clusters.get_pair_distances()
     if settings.clusters.count == 0 or not isinstance(distances, dict):
         return
@@ -134,59 +137,64 @@ def _check_pairs(elements: Sequence[str], settings: AugmentSettings) -> None:
 def _check_total(n_deterministic: int, n_random: int, n_candidates: int) -> None:
     if n_deterministic > n_candidates:
         raise InputError(
-            f"'n_candidates' is {n_candidates}, but supercells, slabs and free atoms alone are {n_deterministic}; "
-            "raise 'n_candidates', or leave out slabs"
+            f"'n_candidates' is {n_candidates}, but there are already {n_deterministic} supercells, slabs and free "
+            "atoms; raise 'n_candidates', or omit slabs"
         )
     if n_deterministic + n_random > n_candidates:
         raise InputError(
-            f"'n_candidates' is {n_candidates}, but the counts of the kinds come to {n_deterministic + n_random}; "
-            "raise 'n_candidates', or lower them"
+            f"'n_candidates' is {n_candidates}, but the counts of all kinds add up to {n_deterministic + n_random}; "
+            "raise 'n_candidates', or lower the counts"
         )
 
 
 def _build_deterministic(
     structures: Sequence[Atoms], names: Sequence[str], settings: AugmentSettings
 ) -> Iterator[tuple[str | None, str, Atoms, str]]:
-    """Yield parent, kind, structure and how it was made: supercells and slabs of each input, and free atoms."""
+    """Yield parent, kind, structure and description of the supercells and slabs of each input, and of free atoms."""
     sizes = settings.slabs.min_thickness, settings.max_atoms, settings.vacuum, settings.min_length
     for structure, name in zip(structures, names, strict=True):
         atoms = add_vacuum(structure, settings.vacuum)
-        larger = kinds.build_supercell(atoms, settings.min_length, settings.max_atoms)
+        supercell = kinds.build_supercell(atoms, settings.min_length, settings.max_atoms)
         kind = "supercell" if atoms.pbc.any() else "molecule"
-        yield name, kind, larger, f"{len(larger) // len(atoms)} times the input{_note_length(larger, settings)}"
+        yield (
+            name,
+            kind,
+            supercell,
+            f"{len(supercell) // len(atoms)} times the input{_note_length(supercell, settings)}",
+        )
         for miller in settings.slabs.miller_indices if atoms.pbc.all() else ():
             try:
                 slab = kinds.cut_slab(atoms, miller, *sizes)
             except InputError as error:
-                raise InputError(f"{name}: {error}, or do without slabs (slabs: {{miller_indices: []}})") from error
+                raise InputError(f"{name}: {error}, or omit slabs (slabs: {{miller_indices: []}})") from error
             yield name, "slab", slab, f"cut along ({' '.join(map(str, miller))}){_note_length(slab, settings)}"
     for symbol in list_elements(structures) if settings.isolated_atoms else ():
         yield None, "isolated", kinds.build_isolated_atom(symbol, settings.vacuum), "a free atom"
 
 
 def _note_length(atoms: Atoms, settings: AugmentSettings) -> str:
-    """Return a note if `max_atoms` has kept a structure shorter than `min_length`."""
+    """Return a note if a structure is shorter than `min_length` because of `max_atoms`."""
     lengths = atoms.cell.lengths()[atoms.pbc]
     if not len(lengths) or lengths.min() >= settings.min_length:
         return ""
-    return f"; 'max_atoms' keeps it at {lengths.min():.1f} Å, shorter than 'min_length'"
+    return f"; 'max_atoms' limits the length to {lengths.min():.1f} Å, shorter than 'min_length'"
 
 
 def _attempt(
     generator: CandidateGenerator, candidate_filter: CandidateFilter, kind: str, index: int, rng: np.random.Generator
 ) -> bool:
-    """Generate a candidate until one passes; otherwise count it as given up, and return whether one has passed."""
-    rejected_before = candidate_filter.rejected.copy()
+    """Repeat attempts to generate a candidate until it is accepted, and return whether any was; count failures."""
+    old_rejected = candidate_filter.rejected.copy()
     for _ in range(generator.settings.max_attempts):
         try:
-            atoms, how, parent = generator.generate(kind, index, rng)
-        except InputError as error:  # this draw is impossible; another one may not be
+            atoms, description, parent = generator.generate(kind, index, rng)
+        except InputError as error:  # this random draw is impossible, but another draw may be possible
             candidate_filter.rejected[kind, str(error)] += 1
             continue
-        atoms = add_vacuum(atoms, generator.settings.vacuum)  # displaced atoms reach into the vacuum
+        atoms = add_vacuum(atoms, generator.settings.vacuum)  # displaced atoms may extend into the vacuum
         if candidate_filter.accept(atoms, kind):
-            generator.candidates.add(atoms, kind, parent, how)
+            generator.candidates.add(atoms, kind, parent, description)
             return True
-    (kind_and_reason, _), *_ = (candidate_filter.rejected - rejected_before).most_common(1)
+    (kind_and_reason, _), *_ = (candidate_filter.rejected - old_rejected).most_common(1)
     generator.candidates.given_up[kind_and_reason] += 1
     return False

@@ -1,4 +1,4 @@
-"""Disordered configurations: atoms at random in a random cell, none closer than the smallest distance allowed."""
+"""Disordered configurations: atoms at random positions in a random cell, with a minimum distance."""
 
 from itertools import product
 
@@ -10,32 +10,32 @@ from paretofit.core import Array, InputError
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.filters import get_radius, is_too_close
 
-PLACEMENT_TRIALS = 30  # positions for each atom, of which the best is taken if all are too close
-MAX_RELAXATION_STEPS = 100  # that push atoms apart, before the configuration is restarted
+PLACEMENT_TRIALS = 30  # random positions for each atom; if all are too close, the best is used
+MAX_RELAXATION_STEPS = 100  # steps that push atoms apart, before the configuration is restarted
 MAX_RESTARTS = 20
 MAX_PACKING_FRACTION = 0.74  # of equal spheres; denser configurations are not attempted
-MAX_SHEAR = 0.25  # and largest extension, of the cubic cell
+MAX_SHEAR = 0.25  # maximum shear and extension of the cubic cell
 IMAGE_SHIFTS = np.array(list(product((-1, 0, 1), repeat=3)))
-TARGET_RATIO = 1.05  # distance that atoms are pushed to, in units of the smallest one allowed
+TARGET_RATIO = 1.05  # distance to which atoms are pushed apart, in units of the minimum distance
 
 
 def generate_random_configuration(
     settings: EntropySettings, rng: np.random.Generator, radii: dict[str, float] | None = None
 ) -> Atoms:
-    """Place atoms one by one at random in a random cell, and push them apart if that is too dense.
+    """Place atoms one by one at random in a random cell, and push them apart if they are too close.
 
     Parameters
     ----------
     settings : EntropySettings
-        Composition, ranges of volume and size, the smallest distance.
+        Composition, ranges of volume and number of atoms, and minimum distance.
     rng : numpy.random.Generator
     radii : mapping of symbol to float, optional
-        Å; covalent radii for elements that are not in it.
+        Radii in Å; other elements have their covalent radii.
 
     Raises
     ------
     InputError
-        If that fails repeatedly: the cell is too small for the atoms.
+        If the cell is too small for the atoms, so that repeated attempts fail.
     """
     check_packing(settings, radii)
     shares = np.array(list(settings.composition.values()))
@@ -53,25 +53,25 @@ def generate_random_configuration(
             return atoms
     low, high = settings.volume_per_atom
     raise InputError(
-        f"atoms cannot be kept apart at {low:g} to {high:g} Å³ for each atom; raise 'entropy.volume_per_atom', or "
+        f"atoms would overlap at volumes of {low:g} to {high:g} Å³ per atom; raise 'entropy.volume_per_atom', or "
         "lower 'entropy.min_distance_ratio'"
     )
 
 
 def check_packing(settings: EntropySettings, radii: dict[str, float] | None = None) -> None:
-    """Raise `InputError` if spheres as large as the smallest distance do not fit into the smallest volume."""
+    """Raise `InputError` if spheres with the minimum distance as diameter do not fit into the minimum volume."""
     shares = settings.composition
     cubes = sum(share * get_radius(symbol, radii) ** 3 for symbol, share in shares.items()) / sum(shares.values())
-    smallest = 4 / 3 * np.pi * settings.min_distance_ratio**3 * cubes / MAX_PACKING_FRACTION
-    if settings.volume_per_atom[0] < smallest:
+    min_volume = 4 / 3 * np.pi * settings.min_distance_ratio**3 * cubes / MAX_PACKING_FRACTION
+    if settings.volume_per_atom[0] < min_volume:
         raise InputError(
-            f"'entropy.volume_per_atom' begins at {settings.volume_per_atom[0]:g} Å³ for each atom, where atoms cannot "
-            f"be kept apart; raise it to {smallest:.3g} at least, or lower 'entropy.min_distance_ratio'"
+            f"atoms would overlap at the minimum 'entropy.volume_per_atom', {settings.volume_per_atom[0]:g} Å³; raise "
+            f"it to at least {min_volume:.3g}, or lower 'entropy.min_distance_ratio'"
         )
 
 
 def _draw_positions(cell: Array, radius: Array, rng: np.random.Generator) -> Array:
-    """``(N, 3)``, Å: each atom at the first random position with enough space, else at the one with the most."""
+    """Draw ``(N, 3)`` positions in Å: for each atom the first trial with enough space, or else that with the most."""
     shifts = IMAGE_SHIFTS @ cell
     positions = np.empty((0, 3))
     for k in range(len(radius)):
@@ -79,13 +79,13 @@ def _draw_positions(cell: Array, radius: Array, rng: np.random.Generator) -> Arr
         vectors = trials[:, None, None] - positions[None, :, None] - shifts[None, None]
         ratios = np.linalg.norm(vectors, axis=3).min(axis=2) / (radius[k] + radius[:k])
         smallest = ratios.min(axis=1, initial=np.inf)
-        best = int(np.argmax(np.minimum(smallest, 1.0)))  # the first of those above 1
+        best = int(np.argmax(np.minimum(smallest, 1.0)))  # the first trial with a ratio above 1
         positions = np.vstack([positions, trials[best]])
     return positions
 
 
 def _push_apart(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> bool:
-    """Move atoms along the forces of Σ (1 − r/r₀)² until none are too close; return whether that was achieved."""
+    """Move atoms along the forces of Σ (1 − r/r₀)² until none are too close; return whether this was successful."""
     for _ in range(MAX_RELAXATION_STEPS):
         first, ratio, limit, vectors = find_close_pairs(atoms, min_distance_ratio, radii, TARGET_RATIO)
         if not (ratio <= 1).any():
@@ -100,29 +100,30 @@ def _push_apart(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]
 def find_close_pairs(
     atoms: Atoms, min_distance_ratio: float, radii: dict[str, float], range_factor: float
 ) -> tuple[Array, Array, Array, Array]:
-    """Pairs of atoms, each in both directions, closer than `range_factor` times the smallest distance allowed.
+    """Find pairs of atoms, in both directions, closer than `range_factor` times the minimum distance.
 
     Parameters
     ----------
     atoms : ase.Atoms
     min_distance_ratio : float
-        Smallest distance, as a fraction of the sum of two radii.
+        Minimum distance as a fraction of the sum of two radii.
     radii : mapping of symbol to float
-        Å; covalent radii for elements that are not in it.
+        Radii in Å; other elements have their covalent radii.
     range_factor : float
 
     Returns
     -------
     first : (n,) int
+        Index of the first atom.
     ratio : (n,) float64
-        Distance over the smallest distance allowed.
+        Distance divided by the minimum distance.
     limit : (n,) float64
-        The smallest distance allowed, Å.
+        Minimum distance in Å.
     vectors : (n, 3) float64
-        Vectors to the other atom, Å.
+        Vectors in Å from the first to the second atom.
     """
     radius = min_distance_ratio * np.array([get_radius(symbol, radii) for symbol in atoms.get_chemical_symbols()])
     first, second, distances, vectors = neighbor_list("ijdD", atoms, 2 * range_factor * float(radius.max()))
     limit = radius[first] + radius[second]
-    near = distances < range_factor * limit
-    return first[near], distances[near] / limit[near], limit[near], vectors[near]
+    is_close = distances < range_factor * limit
+    return first[is_close], distances[is_close] / limit[is_close], limit[is_close], vectors[is_close]

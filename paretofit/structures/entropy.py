@@ -1,10 +1,10 @@
-"""Configurations that make a set as diverse as possible, by maximising the entropy of its atoms' descriptors.
+"""Configurations that make a set as diverse as possible, by maximising the entropy of the descriptors of its atoms.
 
-If descriptors have a Gaussian distribution with covariance C, the entropy is ½ log det C up to a constant; here it is
-counted from that of random configurations, so that a set above zero is more diverse than those. Each new
-configuration starts at random and climbs the entropy of the whole set, itself included, while a repulsive core keeps
-its atoms apart; it joins the set if that raises the entropy. After M. Karabin and D. Perez, J. Chem. Phys. 153, 094110
-(2020), and A. Subramanyam and D. Perez, arXiv:2407.10361.
+If descriptors have a Gaussian distribution with covariance C, the entropy is ½ log det C plus a constant. It is given
+relative to random configurations, so that a set with positive entropy is more diverse. Each new configuration starts
+from random positions; gradient steps maximise the entropy of the set that includes it, while a repulsive core keeps its
+atoms apart. It is added to the set if it raises the entropy. Method: M. Karabin and D. Perez, J. Chem. Phys. 153,
+094110 (2020), and A. Subramanyam and D. Perez, arXiv:2407.10361.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,13 +19,13 @@ from paretofit.core import Array
 from paretofit.structures.augment_settings import EntropySettings
 from paretofit.structures.disorder import find_close_pairs, generate_random_configuration
 
-RIDGE = 1e-6  # of the variance of random configurations, so that linearly dependent descriptors do no harm
-SAMPLES_PER_DESCRIPTOR = 10  # atoms of random configurations
+RIDGE = 1e-6  # relative to the variance of random configurations; allows linearly dependent descriptors
+SAMPLES_PER_DESCRIPTOR = 10  # number of atoms in random configurations per descriptor
 MAX_REFERENCE_CONFIGURATIONS = 200
 CORE_STRENGTH = 2.0  # in units of the entropy of one atom
-CORE_RANGE_RATIO = 1.2  # in units of the smallest distance allowed
-MAX_STARTS_RATIO = 5  # attempts for each configuration that is requested
-INITIAL_STEP_ANGSTROM, MIN_STEP_ANGSTROM = 0.15, 0.005  # of the atom that moves farthest
+CORE_RANGE_RATIO = 1.2  # in units of the minimum distance
+MAX_STARTS_RATIO = 5  # maximum number of generated configurations per requested configuration
+INITIAL_STEP_ANGSTROM, MIN_STEP_ANGSTROM = 0.15, 0.005  # displacement of the atom that moves farthest
 
 
 @dataclass(frozen=True)
@@ -38,40 +38,40 @@ class DescriptorMoments:
 
     @classmethod
     def from_descriptors(cls, values: Array) -> Self:
-        """Moments of the atoms of ``(N, K)``."""
+        """Compute the moments of the descriptors of atoms, ``(N, K)``."""
         return cls(len(values), values.sum(axis=0), values.T @ values)
 
     def add(self, values: Array) -> Self:
-        """Moments that include further atoms, ``(N, K)``."""
+        """Return the moments including the descriptors of further atoms, ``(N, K)``."""
         new = self.from_descriptors(values)
         return type(self)(self.count + new.count, self.total + new.total, self.squares + new.squares)
 
     def covariance(self) -> Array:
-        """Covariance C, ``(K, K)``."""
+        """Return the covariance C, ``(K, K)``."""
         mean = self.total / self.count
         return np.asarray(self.squares / self.count - np.outer(mean, mean))
 
     def entropy(self) -> float:
-        """½ log det C."""
+        """Return ½ log det C."""
         return float(0.5 * np.linalg.slogdet(self.covariance())[1])
 
 
 @dataclass(frozen=True)
 class GeneratedConfiguration:
-    """A configuration, and the entropy that the set gained by it.
+    """A generated configuration, and its effect on the entropy of the set.
 
     Attributes
     ----------
     atoms : ase.Atoms
     entropy_gain : float
-        Growth of the entropy of the set. If none of its starts brought a gain it is not above zero, and the
-        configuration is not part of the set.
+        Increase of the entropy of the set by this configuration. It is not positive if every start failed; the
+        configuration is then not added to the set.
     random_gain : float
-        Growth that the random configuration that it started from would have brought.
+        Increase of the entropy by the random configuration from which it started.
     entropy : float
-        Entropy of the set that includes it, and as many random atoms as there are descriptors, relative to random ones.
+        Entropy of the set, including as many random atoms as there are descriptors, relative to random atoms.
     n_starts : int
-        Random configurations that were started until one brought a gain.
+        Number of random starts.
     """
 
     atoms: Atoms
@@ -87,47 +87,46 @@ def maximise_entropy(
     rng: np.random.Generator,
     radii: dict[str, float] | None = None,
 ) -> Iterator[GeneratedConfiguration]:
-    """Grow a set of configurations, each of which raises the entropy of the set as far as possible.
+    """Generate a set of configurations, each of which raises the entropy of the set as far as possible.
 
-    A configuration that would lower it is yielded with its gain, not above zero, and is not part of the set; at most
-    five times as many are attempted as are requested.
+    A configuration that does not raise the entropy is yielded, but is not added to the set. At most five times the
+    requested number of configurations are generated.
 
     Parameters
     ----------
     settings : EntropySettings
-        Composition, ranges of volume and size, number of configurations and of steps.
+        Composition, ranges of volume and number of atoms, number of configurations and of steps.
     compute_descriptors : callable
-        Descriptors of each atom, ``(N, K)``, and their derivatives, ``(N, 3, N, K)``, 1/Å.
+        Function that returns the descriptors of each atom, ``(N, K)``, and their derivatives, ``(N, 3, N, K)`` in 1/Å.
     rng : numpy.random.Generator
     radii : mapping of symbol to float, optional
-        Å; covalent radii for elements that are not in it.
+        Radii in Å; other elements have their covalent radii.
 
     Raises
     ------
     InputError
-        If atoms cannot be kept apart at the requested densities.
+        If atoms would overlap at the requested densities.
 
     Notes
     -----
-    The set starts with K atoms' worth of the moments of random configurations, K being the number of descriptors.
-    Fewer atoms than that have a singular covariance, and rounding errors would steer the set.
+    The set starts with the moments of K atoms of random configurations, where K is the number of descriptors. With
+    fewer atoms, the covariance would be singular, and rounding errors would determine the configurations.
     """
     if not settings.count:
         return
     maximiser = EntropyMaximiser(settings, compute_descriptors, rng, radii or {})
     moments, n_accepted = maximiser.random_moments, 0
     for _ in range(MAX_STARTS_RATIO * settings.count):
-        configuration, with_configuration = maximiser.generate(moments)
+        configuration, new_moments = maximiser.generate(moments)
         if configuration.entropy_gain > 0:
-            moments, n_accepted = with_configuration, n_accepted + 1
-        relative = moments.entropy() - maximiser.random_moments.entropy()
-        yield replace(configuration, entropy=relative)
+            moments, n_accepted = new_moments, n_accepted + 1
+        yield replace(configuration, entropy=moments.entropy() - maximiser.random_moments.entropy())
         if n_accepted == settings.count:
             return
 
 
 def compute_entropy_difference(values: Sequence[Array], random_values: Sequence[Array]) -> float:
-    """Entropy of a set of configurations relative to that of a set of random ones, for comparing sets.
+    """Compute the entropy of a set of configurations minus that of random configurations, to compare sets.
 
     Parameters
     ----------
@@ -145,15 +144,15 @@ def compute_entropy_difference(values: Sequence[Array], random_values: Sequence[
 
 
 class EntropyMaximiser:
-    """Gradient steps up the entropy of a set; a step that does not raise it is repeated with half the length.
+    """Gradient ascent of the entropy of a set; a step that does not raise it is repeated with half the length.
 
     Parameters
     ----------
     settings : EntropySettings
     compute_descriptors : callable
     rng : numpy.random.Generator
-        Draws the random configurations that set the scale of the descriptors and `random_moments`, the moments of as
-        many of their atoms as there are descriptors.
+        Generator for random configurations, which also determine the scale of the descriptors and `random_moments`
+        (normalized to as many atoms as there are descriptors).
     radii : mapping of symbol to float
     """
 
@@ -177,19 +176,19 @@ class EntropyMaximiser:
         self.random_moments = DescriptorMoments(K, np.zeros(K), K * (covariance + RIDGE * np.eye(K)))
 
     def generate(self, moments: DescriptorMoments) -> tuple[GeneratedConfiguration, DescriptorMoments]:
-        """The best of several starts, up to the first that raises the entropy, and the moments of a set with it."""
-        before, starts = moments.entropy(), list[tuple[GeneratedConfiguration, DescriptorMoments]]()
+        """Generate configurations until one raises the entropy; return the best and the moments of the set with it."""
+        old_entropy, starts = moments.entropy(), list[tuple[GeneratedConfiguration, DescriptorMoments]]()
         while len(starts) < self._settings.max_starts and (not starts or starts[-1][0].entropy_gain <= 0):
             start = generate_random_configuration(self._settings, self._rng, self._radii)
             atoms, values, random_values = self.maximise(start, moments)
-            with_atoms = moments.add(values)
-            gain, random_gain = with_atoms.entropy() - before, moments.add(random_values).entropy() - before
-            starts.append((GeneratedConfiguration(atoms, gain, random_gain, 0.0, len(starts) + 1), with_atoms))
-        configuration, with_configuration = max(starts, key=lambda start: start[0].entropy_gain)
-        return replace(configuration, n_starts=len(starts)), with_configuration
+            new_moments = moments.add(values)
+            gain, random_gain = (m.entropy() - old_entropy for m in (new_moments, moments.add(random_values)))
+            starts.append((GeneratedConfiguration(atoms, gain, random_gain, 0.0, len(starts) + 1), new_moments))
+        configuration, new_moments = max(starts, key=lambda start: start[0].entropy_gain)
+        return replace(configuration, n_starts=len(starts)), new_moments
 
     def maximise(self, start: Atoms, moments: DescriptorMoments) -> tuple[Atoms, Array, Array]:
-        """The configuration at the maximum, its scaled descriptors, and those of the start."""
+        """Return the configuration at the maximum, its scaled descriptors, and the scaled descriptors of the start."""
         atoms, step = start, INITIAL_STEP_ANGSTROM
         values, objective, slope = self.evaluate_objective(atoms, moments)
         start_values = values
@@ -207,21 +206,21 @@ class EntropyMaximiser:
         return atoms, values, start_values
 
     def evaluate_objective(self, atoms: Atoms, moments: DescriptorMoments) -> tuple[Array, float, Array]:
-        """Scaled descriptors, the objective that is maximised, and its slope.
+        """Compute the scaled descriptors, the objective to maximise, and its gradient.
 
         Parameters
         ----------
         atoms : ase.Atoms
         moments : DescriptorMoments
-            Moments of the set without it.
+            Moments of the set without this configuration.
 
         Returns
         -------
         values : (N, K) float64
         objective : float
-            The set's entropy times its number of atoms, less the energy of the core; -inf if atoms are too close.
+            Entropy of the set times its number of atoms, minus the energy of the core; -inf if atoms are too close.
         slope : (N, 3) float64
-            1/Å; d(n ½ log det C)/dB_i is C⁻¹ (B_i − mean).
+            Gradient of the objective in 1/Å; d(n ½ log det C)/dB_i is C⁻¹ (B_i − mean).
         """
         energy, forces = compute_core_repulsion(atoms, self._settings.min_distance_ratio, self._radii)
         if not np.isfinite(energy):
@@ -237,9 +236,9 @@ class EntropyMaximiser:
 
 
 def compute_core_repulsion(atoms: Atoms, min_distance_ratio: float, radii: dict[str, float]) -> tuple[float, Array]:
-    """Energy Σ ln²((r − r_c) / (r₀ − r_c)) of pairs closer than r₀ = 1.2 r_c, and its forces, 1/Å.
+    """Compute the energy Σ ln²((r − r_c) / (r₀ − r_c)) of pairs closer than r₀ = 1.2 r_c, and its forces in 1/Å.
 
-    It grows without bound towards r_c, the smallest distance allowed, and is infinite below.
+    The energy diverges at the minimum distance r_c, and is infinite below it.
     """
     first, ratio, limit, vectors = find_close_pairs(atoms, min_distance_ratio, radii, CORE_RANGE_RATIO)
     forces = np.zeros((len(atoms), 3))

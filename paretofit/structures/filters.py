@@ -1,4 +1,4 @@
-"""Conditions that a candidate must meet: not too close, too large, under too large forces, or a duplicate."""
+"""Conditions that a candidate must meet: limits of distances, number of atoms and forces, and no duplicate."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from ase.data import atomic_numbers, covalent_radii
 from paretofit.core import Array, InputError
 from paretofit.dataset.quality import fingerprint_geometry
 from paretofit.structures.augment_settings import FilterSettings
-from paretofit.structures.geometry import shortest_pair_distances
+from paretofit.structures.geometry import find_shortest_pair_distances
 
 TOO_CLOSE = "atoms too close"
 TOO_MANY = "too many atoms"
@@ -22,16 +22,18 @@ NOT_COMPUTED = "the reference could not compute it"
 
 @dataclass
 class CandidateFilter:
-    """Accepts candidates one by one, and counts those that it rejects.
+    """Filter that accepts or rejects candidates one by one, and counts rejected candidates.
 
     Attributes
     ----------
     settings : FilterSettings
     max_atoms : int
     compute_descriptors : callable or None
-        Descriptors of a structure, ``(n_features,)``; structures with the same descriptors are duplicates.
+        Function that returns the descriptors of a structure, ``(n_features,)``; structures with equal descriptors are
+        duplicates.
     compute_max_force : callable or None
-        eV/Å under a cheap reference; an error that it raises becomes the reason of the rejection.
+        Function that returns the maximum force in eV/Å, from a cheap reference; if it raises an error, the candidate is
+        rejected for this reason.
     rejected : Counter
         Number of rejected candidates, by kind and reason.
     """
@@ -45,7 +47,7 @@ class CandidateFilter:
     _descriptors: dict[str, list[Array]] = field(default_factory=dict)
 
     def accept(self, atoms: Atoms, kind: str) -> bool:
-        """Whether a candidate passes; if so, later duplicates of it do not."""
+        """Return whether a candidate is accepted; later duplicates of an accepted candidate are rejected."""
         reason = self._find_reason(atoms)
         if reason is not None:
             self.rejected[kind, reason] += 1
@@ -72,34 +74,34 @@ class CandidateFilter:
         return None
 
     def _has_known_descriptors(self, atoms: Atoms) -> bool:
-        """Whether a structure of the same composition and size has the same descriptors; remembers them if not."""
+        """Return whether an earlier structure with the same formula has equal descriptors; if not, store them."""
         if self.compute_descriptors is None or self.settings.duplicate_tolerance == 0:
             return False
         descriptors = self.compute_descriptors(atoms)
-        known = self._descriptors.setdefault(atoms.get_chemical_formula(), [])
-        if known:
-            distances = np.linalg.norm(np.array(known) - descriptors, axis=1)
+        stored_descriptors = self._descriptors.setdefault(atoms.get_chemical_formula(), [])
+        if stored_descriptors:
+            distances = np.linalg.norm(np.array(stored_descriptors) - descriptors, axis=1)
             if (distances < self.settings.duplicate_tolerance * np.linalg.norm(descriptors)).any():
                 return True
-        known.append(descriptors)
+        stored_descriptors.append(descriptors)
         return False
 
 
 def is_too_close(atoms: Atoms, min_distance_ratio: float, radii: Mapping[str, float] | None = None) -> bool:
-    """Whether two atoms, or an atom and its image, are closer than a fraction of the sum of their radii.
+    """Return whether two atoms, or an atom and its image, are closer than a fraction of the sum of their radii.
 
     Parameters
     ----------
     atoms : ase.Atoms
     min_distance_ratio : float
     radii : mapping of symbol to float
-        Å; covalent radii for elements that are not in it.
+        Radii in Å; other elements have their covalent radii.
     """
     radius = {atomic_numbers[symbol]: get_radius(symbol, radii) for symbol in set(atoms.get_chemical_symbols())}
-    shortest = shortest_pair_distances(atoms, 2 * min_distance_ratio * max(radius.values()) + 1e-9)
+    shortest = find_shortest_pair_distances(atoms, 2 * min_distance_ratio * max(radius.values()) + 1e-9)
     return any(distance < min_distance_ratio * (radius[i] + radius[j]) for (i, j), distance in shortest.items())
 
 
 def get_radius(symbol: str, radii: Mapping[str, float] | None) -> float:
-    """Radius of an element, Å: from `radii`, or the covalent radius."""
+    """Return the radius of an element in Å from `radii`, or else its covalent radius."""
     return (radii or {}).get(symbol, float(covalent_radii[atomic_numbers[symbol]]))

@@ -1,7 +1,7 @@
 """Lengths, directions and distances of structures that may be periodic in any number of directions.
 
-Cell vectors are rows. Along directions that are not periodic a cell vector only tells where the vacuum is; nothing
-in this module depends on its length.
+Cell vectors are rows. Along directions that are not periodic, cell vectors only describe the vacuum; results do not
+depend on their length.
 """
 
 from collections.abc import Iterable
@@ -13,23 +13,23 @@ from ase.neighborlist import neighbor_list
 
 from paretofit.core import Array
 
-INITIAL_RANGE_ANGSTROM = 3.0  # the first radius within which neighbours are searched
+INITIAL_RANGE_ANGSTROM = 3.0  # initial radius of the search for neighbours
 
 
 def list_elements(structures: Iterable[Atoms]) -> list[str]:
-    """Symbols of all elements that occur, in alphabetical order."""
+    """List the symbols of all elements in the structures, in alphabetical order."""
     return sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
 
 
 def drop_vacuum_vectors(atoms: Atoms) -> Atoms:
-    """A copy whose cell has only its periodic vectors, which is all that distances depend on."""
+    """Return a copy whose cell vectors along non-periodic directions, on which distances do not depend, are zero."""
     copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     copy.cell[~copy.pbc] = 0.0
     return copy
 
 
 def nearest_distance(atoms: Atoms) -> float:
-    """Shortest distance between two atoms, or an atom and its own image, Å; infinite for a single free atom."""
+    """Find the shortest distance in Å between two atoms, or an atom and its image; infinite for a single free atom."""
     copy = drop_vacuum_vectors(atoms)
     longest = float(np.linalg.norm(np.array(copy.cell[copy.pbc]).reshape(-1, 3), axis=1).sum())
     extent = float(np.linalg.norm(np.ptp(copy.positions, axis=0)))
@@ -43,8 +43,8 @@ def nearest_distance(atoms: Atoms) -> float:
         radius *= 2
 
 
-def shortest_pair_distances(atoms: Atoms, max_distance: float) -> dict[tuple[int, int], float]:
-    """Shortest distance by pair of atomic numbers, Å, among pairs closer than `max_distance`."""
+def find_shortest_pair_distances(atoms: Atoms, max_distance: float) -> dict[tuple[int, int], float]:
+    """Find the shortest distance in Å for each pair of atomic numbers, among pairs closer than `max_distance`."""
     first, second, distances = neighbor_list("ijd", drop_vacuum_vectors(atoms), max_distance)
     shortest: dict[tuple[int, int], float] = {}
     for i, j, distance in zip(atoms.numbers[first], atoms.numbers[second], distances, strict=True):
@@ -53,18 +53,18 @@ def shortest_pair_distances(atoms: Atoms, max_distance: float) -> dict[tuple[int
     return shortest
 
 
-def periodic_projector(atoms: Atoms) -> Array:
-    """``(3, 3)``: the projection onto the space that the periodic cell vectors span."""
+def compute_periodic_projector(atoms: Atoms) -> Array:
+    """Compute the ``(3, 3)`` projector onto the space spanned by the periodic cell vectors."""
     vectors = np.array(atoms.cell[atoms.pbc]).reshape(-1, 3)
     basis, _ = np.linalg.qr(vectors.T)
     return np.asarray(basis @ basis.T)
 
 
 def add_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
-    """A copy with `vacuum` Å of empty space along every direction that is not periodic, and the atoms in its middle.
+    """Return a copy with `vacuum` Å of empty space along each non-periodic direction, and the atoms in the middle.
 
-    Those cell vectors become perpendicular to the periodic ones and to each other, whatever the cell was before, so
-    that the space between images is as requested in a triclinic cell, too.
+    The cell vectors of these directions become perpendicular to the periodic vectors and to each other, so that the
+    space between images is as requested even in a triclinic cell.
     """
     copy: Atoms = atoms.copy()
     cell = _complete_cell(copy)
@@ -78,10 +78,10 @@ def add_vacuum(atoms: Atoms, vacuum: float) -> Atoms:
     return copy
 
 
-def widest_gap(atoms: Atoms) -> tuple[float, int]:
-    """Widest empty space between planes of atoms along a periodic direction, Å, and the index of that cell vector.
+def find_widest_gap(atoms: Atoms) -> tuple[float, int]:
+    """Find the widest gap in Å between planes of atoms along a periodic direction, and the index of the cell vector.
 
-    Measured perpendicular to the other two cell vectors; 0 if nothing is periodic.
+    The gap is measured perpendicular to the other two cell vectors; it is 0 if no direction is periodic.
     """
     cell = _complete_cell(atoms)
     widest = 0.0, 0
@@ -95,13 +95,13 @@ def widest_gap(atoms: Atoms) -> tuple[float, int]:
 
 
 def measure_thickness(atoms: Atoms) -> float:
-    """Largest extent of the atoms along a direction that is not periodic, Å; 0 if all are periodic."""
+    """Return the largest extent in Å of the atoms along a non-periodic direction; 0 if all are periodic."""
     vectors = _complete_cell(atoms)[~atoms.pbc]
     return max((float(np.ptp(atoms.positions @ (v / np.linalg.norm(v)))) for v in vectors), default=0.0)
 
 
 def _complete_cell(atoms: Atoms) -> Array:
-    """``(3, 3)``: the cell, with unit vectors perpendicular to the periodic ones in place of the others."""
+    """Return the ``(3, 3)`` cell, whose non-periodic vectors are replaced by perpendicular unit vectors."""
     cell = np.array(drop_vacuum_vectors(atoms).cell)
-    cell[~atoms.pbc] = complete_cell(cell)[~atoms.pbc]  # which also returns the others with rounding errors
+    cell[~atoms.pbc] = complete_cell(cell)[~atoms.pbc]  # complete_cell adds rounding errors to periodic vectors
     return cell

@@ -1,4 +1,4 @@
-"""Candidates of each random kind: how many of them, from which structure, with which settings."""
+"""Numbers of candidates of each random kind, and their generation from a pool of parent structures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ DEFAULT_SHARES = {"distorted": 4.0, "strained": 2.0, "cluster": 1.0, "alloy": 1.
 
 @dataclass(frozen=True)
 class ParentStructure:
-    """A structure that candidates are made from.
+    """A structure from which candidates are made.
 
     Attributes
     ----------
     atoms : ase.Atoms
     input_name : str
-        Name of the input that it was made from.
+        Name of the input from which the structure was made.
     description : str
-        Its kind and ``config_id``.
+        Kind and ``config_id`` of the structure.
     nearest_distance : float
         Nearest-neighbour distance, Å.
     """
@@ -39,14 +39,14 @@ class ParentStructure:
 
 
 class CandidateGenerator:
-    """Draws candidates of each kind from a pool of supercells, slabs and molecules.
+    """Generator of candidates of each kind from a pool of supercells, slabs and molecules.
 
     Parameters
     ----------
     pool : sequence of ParentStructure
     settings : AugmentSettings
     candidates : Candidates
-        Those generated so far; vacancies and substitutions are made from them.
+        Candidates generated so far, from which vacancies and substitutions are made.
     elements : sequence of str
         Elements of clusters.
     """
@@ -66,7 +66,7 @@ class CandidateGenerator:
         self._parents: dict[str, list[Atoms]] = {}
 
     def allocate_counts(self) -> dict[str, int]:
-        """Number of candidates of each kind, in the order in which they are generated, that add up to the total."""
+        """Return the number of candidates of each kind, in the order of generation; they add up to the total."""
         settings, n_deterministic = self.settings, len(self.candidates.structures)
         requested = {
             "distorted": settings.distorted.count,
@@ -86,14 +86,14 @@ class CandidateGenerator:
             counts[kind] = int(shares[kind] * unit) if count is None else count
         counts["vacancy"] = int(vacancy_share * counts["distorted"])
         counts["substituted"] = int(swapped_share * (n_deterministic + sum(counts.values())))
-        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # of rounding
+        remainder = settings.n_candidates - n_deterministic - sum(counts.values())  # from rounding
         filler = next((kind for kind in shares if counts[kind]), None)
         if filler is not None:
             counts[filler] += max(remainder, 0)
         return counts
 
     def _find_possible_kinds(self) -> tuple[float, float, list[str]]:
-        """Shares of vacancies and substitutions, and the other kinds that these structures allow."""
+        """Return the shares of vacancies and substitutions, and the other kinds that these structures allow."""
         settings, candidates = self.settings, self.candidates
         n_vacancies, vacancy_share = settings.vacancies.n_vacancies, settings.vacancies.share
         if not any(len(parent.atoms) > n_vacancies for parent in self._movable):
@@ -104,18 +104,18 @@ class CandidateGenerator:
                 )
             vacancy_share = 0.0
         if settings.alloys.count and not self._alloyable:
-            candidates.skipped["alloy"] = "no structure has two elements; name them under 'alloys.elements'"
+            candidates.skipped["alloy"] = "no structure has two elements; specify them under 'alloys.elements'"
         pools = {"distorted": self._movable, "strained": self._periodic, "cluster": [True], "alloy": self._alloyable}
         swapped_share = settings.substitutions.share if self._mixed or self._alloyable else 0.0
         return vacancy_share, swapped_share, [kind for kind, pool in pools.items() if pool]
 
     def choose_filler_kind(self, counts: dict[str, int]) -> str | None:
-        """The kind that replaces candidates that were given up: one without a requested count, if there are any."""
+        """Choose the kind that replaces failed candidates: a kind without a requested count, or None."""
         requested = {"distorted": self.settings.distorted.count, "strained": self.settings.strained.count}
         return next((kind for kind, count in requested.items() if count is None and counts[kind]), None)
 
     def generate(self, kind: str, index: int, rng: np.random.Generator) -> Draw:
-        """Attempt to generate candidate `index` of a kind; `InputError` if this draw is impossible."""
+        """Attempt to generate candidate `index` of a kind; raise `InputError` if this random draw is impossible."""
         return {
             "distorted": self._distort,
             "strained": self._strain,
@@ -136,22 +136,22 @@ class CandidateGenerator:
         atoms = kinds.apply_strain(parent.atoms, rng, strain.compress, strain.stretch, strain.anisotropic, strain.shear)
         axis = int(np.argmax(parent.atoms.pbc))
         factor = atoms.cell.lengths()[axis] / parent.atoms.cell.lengths()[axis]
-        how = f"{parent.description} strained; first periodic length times {factor:.4f}"
+        made_by = f"{parent.description} strained; first periodic length times {factor:.4f}"
         if not strain.fraction:
-            return atoms, how, parent.input_name
-        return kinds.distort(atoms, rng, strain.fraction), f"{how}; displaced", parent.input_name
+            return atoms, made_by, parent.input_name
+        return kinds.distort(atoms, rng, strain.fraction), f"{made_by}; displaced", parent.input_name
 
     def _build_cluster(self, _index: int, rng: np.random.Generator) -> Draw:
         clusters, filters = self.settings.clusters, self.settings.filters
         largest = min(clusters.max_atoms, self.settings.max_atoms)
         size = int(rng.integers(min(clusters.min_atoms, largest), largest + 1))
         symbols = [str(symbol) for symbol in rng.choice(self._elements, size)]
-        requested = clusters.get_pair_distances()
+        pair_distances = clusters.get_pair_distances()
         radii = {symbol: get_radius(symbol, filters.radii) for symbol in symbols}
         distances = {}
         for first, second in product(radii, repeat=2):
-            smallest = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])  # the filter's limit
-            distances[first, second] = max(kinds.get_pair_distance(requested, first, second), smallest)
+            min_distance = 1.001 * filters.min_distance_ratio * (radii[first] + radii[second])  # limit of the filter
+            distances[first, second] = max(kinds.get_pair_distance(pair_distances, first, second), min_distance)
         atoms = kinds.build_cluster(symbols, rng, distances, self.settings.vacuum)
         return atoms, f"{size} atoms one by one", None
 
@@ -159,8 +159,8 @@ class CandidateGenerator:
         parent = self._alloyable[index % len(self._alloyable)]
         elements = self.settings.alloys.elements or list_elements([parent.atoms])
         atoms = kinds.randomise_species(parent.atoms, rng, elements)
-        how = f"sites of {parent.description} occupied at random: {atoms.get_chemical_formula()}"
-        return atoms, how, parent.input_name
+        made_by = f"sites of {parent.description} occupied at random: {atoms.get_chemical_formula()}"
+        return atoms, made_by, parent.input_name
 
     def _create_vacancies(self, _index: int, rng: np.random.Generator) -> Draw:
         n = self.settings.vacancies.n_vacancies
@@ -181,7 +181,7 @@ class CandidateGenerator:
     def _draw_parent(
         self, kind: str, is_parent: Callable[[Atoms], bool], error: str, rng: np.random.Generator
     ) -> Atoms:
-        """Draw one of the candidates that qualify as parents, fixed when the first child of this kind is generated."""
+        """Draw a parent from the candidates that existed when the first child of this kind was generated."""
         if kind not in self._parents:
             self._parents[kind] = [atoms for atoms in self.candidates.structures if is_parent(atoms)]
         if not self._parents[kind]:

@@ -1,7 +1,6 @@
-"""Each kind of augmentation as a function from a structure and a random generator to a new structure.
+"""Functions that make a new structure of each kind from a structure and a random generator.
 
-Defaults are those of Bidoggia et al. (2025), section I.A.2. No function changes its arguments, and all keep the
-directions that are not periodic as they are.
+Default values are those of Bidoggia et al. (2025), section I.A.2. No function changes its arguments or the periodicity.
 """
 
 import math
@@ -13,9 +12,9 @@ from ase.build import make_supercell, surface
 from ase.data import atomic_numbers
 
 from paretofit.core import Array, InputError
-from paretofit.structures.geometry import add_vacuum, measure_thickness, nearest_distance, periodic_projector
+from paretofit.structures.geometry import add_vacuum, compute_periodic_projector, measure_thickness, nearest_distance
 
-MAX_PLACEMENT_ATTEMPTS = 200  # of each atom of a cluster, and restarts of the cluster
+MAX_PLACEMENT_ATTEMPTS = 200  # attempts to place each atom of a cluster, and to restart the cluster
 
 
 def build_supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450) -> Atoms:
@@ -23,16 +22,16 @@ def build_supercell(atoms: Atoms, min_length: float = 18.0, max_atoms: int = 450
 
     The shortest vector grows first, so that a cell that reaches the limit is as compact as possible.
     """
-    repeats, lengths, growing = np.ones(3, dtype=int), atoms.cell.lengths(), np.array(atoms.pbc)
-    while (growing := growing & (repeats * lengths < min_length)).any():
-        axis = int(np.argmin(np.where(growing, repeats * lengths, np.inf)))
-        larger = repeats + np.eye(3, dtype=int)[axis]
-        if len(atoms) * int(np.prod(larger)) > max_atoms:
-            growing[axis] = False
+    repeats, lengths, can_grow = np.ones(3, dtype=int), atoms.cell.lengths(), np.array(atoms.pbc)
+    while (can_grow := can_grow & (repeats * lengths < min_length)).any():
+        axis = int(np.argmin(np.where(can_grow, repeats * lengths, np.inf)))
+        new_repeats = repeats + np.eye(3, dtype=int)[axis]
+        if len(atoms) * int(np.prod(new_repeats)) > max_atoms:
+            can_grow[axis] = False
         else:
-            repeats = larger
-    larger_cell: Atoms = make_supercell(atoms, np.diag(repeats))
-    return larger_cell
+            repeats = new_repeats
+    supercell: Atoms = make_supercell(atoms, np.diag(repeats))
+    return supercell
 
 
 def distort(
@@ -40,17 +39,18 @@ def distort(
 ) -> Atoms:
     """Displace every atom at random, by at most a fraction of the nearest-neighbour distance.
 
-    The amplitude itself is uniform between 0 and the largest, so that small distortions occur as well as large ones;
-    directions are isotropic, and the mean displacement is zero. A single atom is not displaced, because moving all
-    atoms of a cell together changes nothing.
+    The maximum displacement of a structure is drawn uniformly between 0 and this limit, so that small and large
+    distortions occur. Directions are isotropic, and the mean displacement is zero. A single atom is not displaced,
+    because a translation of all atoms does not change the structure.
 
     Parameters
     ----------
     atoms : ase.Atoms
     rng : numpy.random.Generator
     fraction : float
+        Maximum displacement relative to the nearest-neighbour distance.
     nearest_distance_angstrom : float, optional
-        Nearest-neighbour distance, Å, if it is known.
+        Nearest-neighbour distance in Å; computed by default.
     """
     copy: Atoms = atoms.copy()
     if len(atoms) == 1:
@@ -74,18 +74,18 @@ def apply_strain(
     anisotropic: float = 0.0,
     shear: float = 0.0,
 ) -> Atoms:
-    """Strain a structure along its periodic directions; the vacuum and the thickness of slabs stay as they are.
+    """Strain a structure along its periodic directions; the vacuum and the thickness of slabs do not change.
 
     Parameters
     ----------
     atoms : ase.Atoms
     rng : numpy.random.Generator
     compress, stretch : float
-        Isotropic strain: lengths times a factor between ``1 - compress`` and ``1 + stretch``.
+        Isotropic strain: lengths are multiplied by a factor between ``1 - compress`` and ``1 + stretch``.
     anisotropic : float
-        Additional normal strains, independent in each direction, between plus and minus this.
+        Maximum absolute value of additional normal strains, which are independent in each direction.
     shear : float
-        Shear strains γ = 2ε between plus and minus this; without rotation.
+        Maximum absolute value of the shear strains γ = 2ε, without rotation.
     """
     factor = rng.uniform(1 - compress, 1 + stretch)
     strain = np.diag(rng.uniform(-anisotropic, anisotropic, 3))
@@ -96,21 +96,21 @@ def apply_strain(
 
 def deform(atoms: Atoms, gradient: Array) -> Atoms:
     """Apply a symmetric deformation gradient ``(3, 3)`` within the space of the periodic directions."""
-    projector = periodic_projector(atoms)
-    full = projector @ gradient @ projector + np.eye(3) - projector
+    projector = compute_periodic_projector(atoms)
+    transformation = projector @ gradient @ projector + np.eye(3) - projector
     copy: Atoms = atoms.copy()
     cell = np.array(copy.cell[:])
-    cell[copy.pbc] = cell[copy.pbc] @ full.T
+    cell[copy.pbc] = cell[copy.pbc] @ transformation.T
     copy.set_cell(cell, scale_atoms=False)
-    copy.positions = copy.positions @ full.T
+    copy.positions = copy.positions @ transformation.T
     return copy
 
 
 def create_vacancies(atoms: Atoms, rng: np.random.Generator, n_vacancies: int = 2) -> Atoms:
-    """Remove `n_vacancies` atoms at random; `InputError` if no atom would be left."""
+    """Remove `n_vacancies` atoms at random; raise `InputError` if no atom would remain."""
     if n_vacancies >= len(atoms):
         raise InputError(
-            f"{n_vacancies} vacancies in {len(atoms)} atoms leave nothing; use larger cells, or fewer vacancies"
+            f"{n_vacancies} vacancies in {len(atoms)} atoms leave no atom; use larger cells, or fewer vacancies"
         )
     copy: Atoms = atoms.copy()
     del copy[sorted(rng.choice(len(atoms), n_vacancies, replace=False).tolist(), reverse=True)]
@@ -131,35 +131,35 @@ def build_cluster(
         Elements in the order in which they are placed.
     rng : numpy.random.Generator
     distance : float or mapping of pair to float
-        Å; for each pair of elements, in either order.
+        Minimum distance in Å, of all atoms or for each pair of elements, in either order.
     vacuum : float
-        Å around the cluster.
+        Empty space in Å between periodic images of the cluster.
 
     Raises
     ------
     InputError
-        If an atom cannot be placed, however often the cluster is restarted.
+        If an atom cannot be placed in any of the restarts.
     """
     for _ in range(MAX_PLACEMENT_ATTEMPTS):
-        positions = _cluster_positions(symbols, rng, distance)
+        positions = _draw_cluster_positions(symbols, rng, distance)
         if positions is not None:
             return add_vacuum(Atoms(list(symbols), positions, pbc=False), vacuum)
-    raise InputError(f"no cluster of {len(symbols)} atoms with the given distances was found; make it smaller")
+    raise InputError(f"no cluster of {len(symbols)} atoms with these distances was found; use fewer atoms")
 
 
-def _cluster_positions(
+def _draw_cluster_positions(
     symbols: Sequence[str], rng: np.random.Generator, distance: float | Mapping[tuple[str, str], float]
 ) -> Array | None:
-    """``(N, 3)``, Å; None if an atom could not be placed."""
+    """Draw ``(N, 3)`` positions in Å; return None if an atom cannot be placed."""
     positions = np.zeros((1, 3))
     for k in range(1, len(symbols)):
-        smallest = np.array([get_pair_distance(distance, symbols[k], other) for other in symbols[:k]])
+        min_distances = np.array([get_pair_distance(distance, symbols[k], symbol) for symbol in symbols[:k]])
         for _ in range(MAX_PLACEMENT_ATTEMPTS):
             partner = int(rng.integers(k))
             direction = rng.normal(size=3)
-            radius = smallest[partner] * rng.uniform(1.0, np.sqrt(3.0))
+            radius = min_distances[partner] * rng.uniform(1.0, np.sqrt(3.0))
             trial = positions[partner] + radius * direction / np.linalg.norm(direction)
-            if (np.linalg.norm(positions - trial, axis=1) / smallest).min() >= 1.0:
+            if (np.linalg.norm(positions - trial, axis=1) / min_distances).min() >= 1.0:
                 positions = np.vstack([positions, trial])
                 break
         else:
@@ -168,12 +168,12 @@ def _cluster_positions(
 
 
 def get_pair_distance(distance: float | Mapping[tuple[str, str], float], first: str, second: str) -> float:
-    """The distance of a pair of elements, in either order."""
+    """Return the distance of a pair of elements, in either order."""
     if not isinstance(distance, Mapping):
         return distance
     pair = (first, second) if (first, second) in distance else (second, first)
     if pair not in distance:
-        raise InputError(f"no distance is given for the pair {first}-{second}; add it")
+        raise InputError(f"no distance is specified for the pair {first}-{second}; add it")
     return distance[pair]
 
 
@@ -187,8 +187,8 @@ def cut_slab(
 ) -> Atoms:
     """Cut a slab of at least `min_thickness` Å; Miller indices refer to the cell vectors of `bulk`.
 
-    A common factor of the indices is removed: (0 2 2) is the plane (0 1 1), and ASE's `surface` (3.29) loses atoms
-    of a cell cut along indices that are not coprime.
+    A common factor of the indices is removed, so that (0 2 2) gives the plane (0 1 1), because ASE's `surface` (3.29)
+    loses atoms if the indices are not coprime.
 
     Parameters
     ----------
@@ -196,20 +196,21 @@ def cut_slab(
         Periodic in three directions.
     miller : three int
     min_thickness, vacuum : float
-        Å.
+        Minimum thickness and vacuum in Å.
     max_atoms : int
+        Maximum number of atoms.
     min_length : float
-        Å; in-plane vectors are repeated to at least this length, within `max_atoms`.
+        Length in Å to which in-plane vectors are repeated, within `max_atoms`.
 
     Raises
     ------
     InputError
-        If `bulk` is not periodic in three directions, the indices are all zero, or all slabs of that thickness have
-        more atoms than the limit.
+        If `bulk` is not periodic in three directions, the indices are all zero, or no slab with the minimum thickness
+        has at most `max_atoms` atoms.
     """
     name = "(" + " ".join(str(index) for index in miller) + ")"
     if not bulk.pbc.all():
-        raise InputError(f"a slab {name} needs a structure that is periodic in three directions")
+        raise InputError(f"a slab {name} requires a structure that is periodic in three directions")
     if len(miller) != 3 or not any(miller):
         raise InputError(f"Miller indices must be three whole numbers, not all zero; got {name}")
     coprime = tuple(int(index) // math.gcd(*map(int, miller)) for index in miller)
@@ -227,28 +228,30 @@ def cut_slab(
 
 
 def build_isolated_atom(symbol: str, vacuum: float = 15.0) -> Atoms:
-    """One atom alone in a cubic box."""
+    """Build a single atom in a cubic box."""
     return add_vacuum(Atoms(symbol, [[0.0, 0.0, 0.0]], pbc=False), vacuum)
 
 
 def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) -> Atoms:
-    """Swap pairs of atoms of different elements until a fraction of all atoms has moved; none moves twice.
+    """Swap pairs of atoms of different elements until a fraction of all atoms has been swapped, each at most once.
 
     Raises
     ------
     InputError
-        If there is only one element: swaps would give the same structure again.
+        If there is only one element, because swaps would not change the structure.
     """
     numbers = np.array(atoms.numbers)
     candidates = np.arange(len(numbers))
     if len(set(numbers.tolist())) < 2:
-        raise InputError(f"{atoms.get_chemical_formula()} has a single element: swapping its atoms changes nothing")
+        raise InputError(
+            f"{atoms.get_chemical_formula()} has a single element, so swaps would not change the structure"
+        )
     for _ in range(max(1, round(fraction * len(atoms) / 2))):
         first = int(rng.choice(candidates))
         second = int(rng.choice(candidates[numbers[candidates] != numbers[first]]))
         numbers[[first, second]] = numbers[[second, first]]
         candidates = candidates[(candidates != first) & (candidates != second)]
-        if len(set(numbers[candidates].tolist())) < 2:  # all atoms of the rarer element have moved
+        if len(set(numbers[candidates].tolist())) < 2:  # no further pair of different elements
             break
     copy: Atoms = atoms.copy()
     copy.numbers = numbers
@@ -256,9 +259,9 @@ def swap_atoms(atoms: Atoms, rng: np.random.Generator, fraction: float = 0.2) ->
 
 
 def randomise_species(atoms: Atoms, rng: np.random.Generator, elements: Sequence[str]) -> Atoms:
-    """Occupy the sites at random by two elements or more, in a composition that is itself random."""
+    """Occupy the sites at random with at least two elements; the composition is random, too."""
     if len(set(elements)) < 2:
-        raise InputError(f"an alloy needs two elements or more; got {', '.join(elements) or 'none'}")
+        raise InputError(f"an alloy requires at least two elements; got {', '.join(elements) or 'none'}")
     shares = rng.dirichlet(np.ones(len(elements)))
     copy: Atoms = atoms.copy()
     copy.numbers = rng.choice([atomic_numbers[symbol] for symbol in elements], len(atoms), p=shares)

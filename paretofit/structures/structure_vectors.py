@@ -10,14 +10,14 @@ from paretofit.descriptors import SnapBasis, compute_mean_descriptors
 from paretofit.structures.filters import get_radius
 
 DUPLICATE_TWOJMAX = 4
-MIN_CUTOFF_ANGSTROM = 4.8  # of the descriptors by which duplicates are found and the map is drawn
+MIN_CUTOFF_ANGSTROM = 4.8  # of the descriptors for the detection of duplicates and for the map
 
 
 def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float | None = None) -> SnapBasis:
-    """A linear SNAP basis that distinguishes elements by their weights, for comparing structures.
+    """Make a linear SNAP basis that distinguishes elements by their weights, to compare structures.
 
-    The cutoff is by default 4.8 Å, or twice the longest sum of covalent radii if that is more, so that it includes
-    bonds that are stretched by 60 %.
+    The default cutoff is the larger of 4.8 Å and twice the largest sum of covalent radii, which includes bonds that are
+    stretched by 60 %.
     """
     if cutoff is None:
         cutoff = max(MIN_CUTOFF_ANGSTROM, 4 * max(get_radius(symbol, None) for symbol in elements))
@@ -33,14 +33,14 @@ def make_comparison_basis(elements: Sequence[str], twojmax: int, cutoff: float |
 
 
 def make_mean_descriptor(elements: Sequence[str]) -> Callable[[Atoms], Array]:
-    """Make a function that returns the mean descriptors of a structure, and computes those of each structure once."""
+    """Make a function that returns the mean descriptors of a structure, with a cache of earlier structures."""
     lammps, basis = get_shared_lammps(), make_comparison_basis(elements, DUPLICATE_TWOJMAX)
-    known: dict[str, Array] = {}
+    cache: dict[str, Array] = {}
 
     def describe(atoms: Atoms) -> Array:
         key = fingerprint_geometry(atoms)
-        if key not in known:
-            known[key] = compute_mean_descriptors(lammps, basis, atoms)
-        return known[key]
+        if key not in cache:
+            cache[key] = compute_mean_descriptors(lammps, basis, atoms)
+        return cache[key]
 
     return describe

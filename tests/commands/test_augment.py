@@ -161,7 +161,7 @@ def test_loops_end_and_what_is_given_up_is_counted():
         (Atoms("Be2", [[0, 0, 0], [0, 0, 0.5]]), {}, "overlapping atoms: the shortest distance is 0.5 Å"),
         (BERYLLIUM(), {"slabs": {"min_thickness": 40.0}, "max_atoms": 10}, "no slab .* raise the atom limit"),
         (BERYLLIUM() * (3, 3, 3), {"max_atoms": 20}, "has 54 atoms, more than 'max_atoms', 20"),
-        (BERYLLIUM(), {"n_candidates": 2}, "'n_candidates' is 2, but .* alone are 3"),
+        (BERYLLIUM(), {"n_candidates": 2}, "'n_candidates' is 2, but there are already 3"),
         (Atoms("Be", pbc=True), {}, "cell vectors of zero length or that lie in one plane"),
         (
             Atoms("Be2", [[0, 0, 0], [0, 0, 2.0]], cell=[3, 3, 18], pbc=True),
@@ -176,7 +176,7 @@ def test_bad_input_is_one_sentence(atoms, changes, message):
 
 
 def test_no_structures():
-    with pytest.raises(InputError, match="no structures to begin from"):
+    with pytest.raises(InputError, match="no initial structures"):
         list(generate_candidates([], [], AugmentSettings()))
 
 
@@ -223,13 +223,13 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  strained: {strech: 0.1}\n", "did you mean 'stretch'"),
         (
             "  entropy: {count: 3, composition: {Be: 1}}\n",
-            "'entropy.n_atoms_range' goes up to 32, more than 'max_atoms', 30",
+            "'entropy.n_atoms_range' must end at or below 'max_atoms', 30; got 32",
         ),
-        ("  alloys: {elements: [Be]}\n", "an alloy needs two elements or more; got Be alone"),
-        ("  entropy: {count: 3}\n", "entropy needs 'composition'"),
+        ("  alloys: {elements: [Be]}\n", "an alloy requires at least two elements; got only Be"),
+        ("  entropy: {count: 3}\n", "'entropy' requires a 'composition'"),
         ("  entropy: {count: 3, composition: {Bee: 1}}\n", "'Bee' is not a chemical symbol"),
         ("  alloys: {elements: [Be, Xx]}\n", "'Xx' is not a chemical symbol"),
-        ("  entropy: {count: 1, composition: {Be: 1}, volume_per_atom: [9, 5]}\n", "write the smaller first"),
+        ("  entropy: {count: 1, composition: {Be: 1}, volume_per_atom: [9, 5]}\n", "must be in ascending order"),
         ("  output: candidates\n", "extended XYZ"),
         ("  clusters: {distance: {SiC: 1.9}}\n", "not a pair of elements"),
         ("  filters: {max_force: 5}\n", "needs a 'force_engine'"),
@@ -243,7 +243,7 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  clusters: {distance: {Be-W: 1.9}}\n", "no distance for the pair Be-Be"),
         (
             "  distorted: {count: 70}\n",
-            "'n_candidates' is 14, but the counts of the kinds come to 94; raise 'n_candidates', or lower them",
+            "'n_candidates' is 14, but the counts of all kinds add up to 94; raise 'n_candidates', or lower the counts",
         ),
         ("  slabs: {miller_indices: [[0, 0, 0]]}\n", "not all zero"),
         (
@@ -251,7 +251,7 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
                 "  entropy: {count: 1, composition: {Be: 1}, n_atoms_range: [4, 6], volume_per_atom: [0.3, 0.4], "
                 "max_steps: 0}\n"
             ),
-            "atoms cannot be kept apart",
+            "atoms would overlap",
         ),
     ],
 )

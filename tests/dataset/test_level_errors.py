@@ -157,11 +157,11 @@ def test_the_mesh_of_the_label_counts_before_that_of_the_level(make):
 
 
 def test_a_mesh_from_the_spacing_is_the_labellers(make):
-    from paretofit.labelling import kpoint_mesh
+    from paretofit.labelling import compute_kpoint_mesh
 
     configurations, labels = made_up()
     rows = compute_level_errors(make(configurations, labels), LEVELS).configurations
-    wanted = [np.prod(kpoint_mesh(atoms.cell[:], atoms.pbc, 0.5)) for atoms in configurations]
+    wanted = [np.prod(compute_kpoint_mesh(atoms.cell[:], atoms.pbc, 0.5)) for atoms in configurations]
     assert list(rows.loc[rows["level"] == "mid", "n_kpoints"]) == wanted
     assert (rows.loc[rows["level"] == "low", "n_kpoints"] == 1).all()
 

@@ -443,11 +443,11 @@ class TestFinishedWork:
 
         from paretofit.labelling import LabelSettings, Task, open_label_journal
         from paretofit.labelling.label_run import FINISHED_FOLDER
-        from paretofit.labelling.tasks import compute_label, task_key
+        from paretofit.labelling.tasks import compute_label, compute_task_key
 
         settings = LabelSettings.model_validate(LABELS)
         atoms, level = bulk("Cu"), settings.selected_levels[0]
-        task = Task(3, atoms, level, task_key(atoms, level, settings.engine))
+        task = Task(3, atoms, level, compute_task_key(atoms, level, settings.engine))
         record = compute_label(task, settings.engine, 0, tmp_path / "failed", tmp_path / FINISHED_FOLDER)
         (tmp_path / FINISHED_FOLDER / "cut.json").write_text('{"key": "off')
         with open_label_journal(tmp_path) as journal:

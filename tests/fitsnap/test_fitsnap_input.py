@@ -175,7 +175,7 @@ def test_a_group_file_replaces_the_section(tmp_path):
     assert settings.random_sampling
     assert settings.data_path == tmp_path / ".." / "JSON"
     (tmp_path / "grouplist.in").write_text("Surface 1.0 100\n")
-    with pytest.raises(InputError, match=r"grouplist.in, line 1: Surface has 2 values.*names 4"):
+    with pytest.raises(InputError, match=r"grouplist.in, line 1: Surface has 2 values.*has 4"):
         read_fitsnap_input(write(tmp_path, PATH="groupFile = grouplist.in", GROUPS=None))
     refused(tmp_path, "groupFile", "cannot be read", PATH="groupFile = nowhere.in")
 
@@ -280,7 +280,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("body", "texts"),
         [
-            (LISTED + "A = 1.0 100", ["A has 2 values", "names 3", "size eweight fweight"]),
+            (LISTED + "A = 1.0 100", ["A has 2 values", "has 3", "size eweight fweight"]),
             (LISTED + "A = 1.0 1 1\nsmartweight = 1", ["smartweight", "did you mean 'smartweights'"]),
             (LISTED + "A = 1.0 much 1", ["A", "eweight", "'much'"]),
             (LISTED + "A = 1.0 -1 1", ["A", "eweight", "'-1'"]),
@@ -304,7 +304,7 @@ class TestRefused:
         refused(tmp_path, "is not a FitSNAP input", text="type = Ta\n")
         refused(tmp_path, "is not a FitSNAP input", "line", text="[PATH]\ndataPath JSON\n")
         refused(tmp_path, "is not a FitSNAP input", "'dataPath'", text="[PATH]\ndataPath = a\ndataPath = b\n")
-        with pytest.raises(InputError, match="there is no file at"):
+        with pytest.raises(InputError, match="no file at"):
             read_fitsnap_input(tmp_path / "nowhere.in")
         with pytest.raises(InputError, match="cannot be read"):
             read_fitsnap_input(tmp_path)
@@ -315,7 +315,7 @@ class TestRefused:
 
 def test_groups_without_a_folder_or_files_are_named(tmp_path):
     settings = read(tmp_path)
-    with pytest.raises(InputError, match=r"\[PATH\] dataPath: there is no directory"):
+    with pytest.raises(InputError, match=r"\[PATH\] dataPath: no directory"):
         list_group_files(settings)
     (tmp_path / "JSON" / "Liquids").mkdir(parents=True)
     with pytest.raises(InputError, match=r"'Liquid' has no directory.*did you mean 'Liquids'"):

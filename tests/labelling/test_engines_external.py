@@ -180,7 +180,7 @@ def test_written_inputs_are_complete(case, tmp_path):
     else:
         same = ase.io.read(inputs, format="espresso-in")
     assert same.positions == pytest.approx(atoms.positions, abs=1e-8)
-    assert " ".join(map(str, level.kpoints(atoms))) in " ".join(text.split())
+    assert " ".join(map(str, level.get_kpoint_mesh(atoms))) in " ".join(text.split())
 
 
 @needs_abinit
@@ -215,7 +215,7 @@ def test_missing_files_and_programs_are_named(tmp_path):
         Abinit(command="no-such-program").check(["Be"])
     with pytest.raises(InputError, match="'pseudopotentials'"):
         Espresso(command="python3").check(["Be"])
-    with pytest.raises(InputError, match="not a folder"):
+    with pytest.raises(InputError, match="not a directory"):
         Abinit(command="python3", pseudopotentials=tmp_path / "none").check(["Be"])
 
 
@@ -274,7 +274,7 @@ def test_vasp_gets_the_levels_settings_and_the_atoms_in_their_order(compound, tm
     assert written.string_params["gga"] == "PE"
     assert not written.bool_params["lreal"]
     assert written.input_params["gamma"]
-    assert tuple(written.input_params["kpts"]) == level.kpoints(compound)
+    assert tuple(written.input_params["kpts"]) == level.get_kpoint_mesh(compound)
     assert not (folder / "POTCAR").exists()
     assert (folder / "POTCAR.spec").read_text().split() == ["Be_sv", "O", "Be_sv"]
 

@@ -33,9 +33,9 @@ from paretofit.labelling import (
     PAPER_LADDER,
     LabelSettings,
     choose_probe_labels,
+    compute_kpoint_mesh,
     cost_terms,
     fit_cost_model,
-    kpoint_mesh,
 )
 
 needs_gpaw = pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed (the extra 'dft')")
@@ -112,29 +112,29 @@ def calls(folder):
     ],
 )
 def test_meshes_by_hand(cell, spacing, mesh):
-    assert kpoint_mesh(np.array(cell, float), [True] * 3, spacing) == mesh
+    assert compute_kpoint_mesh(np.array(cell, float), [True] * 3, spacing) == mesh
 
 
 def test_a_direction_that_is_not_periodic_has_one_point():
-    assert kpoint_mesh(np.diag([3.0, 3.0, 0.0]), [True, True, False], 0.5) == (5, 5, 1)
+    assert compute_kpoint_mesh(np.diag([3.0, 3.0, 0.0]), [True, True, False], 0.5) == (5, 5, 1)
 
 
 @given(st.floats(0.05, 2.0), st.integers(0, 10_000))
 def test_a_mesh_is_never_coarser_than_its_spacing_nor_depends_on_orientation(spacing, seed):
     rng = np.random.default_rng(seed)
     cell = np.eye(3) * 4 + rng.normal(0, 0.5, (3, 3))
-    mesh = kpoint_mesh(cell, [True] * 3, spacing)
+    mesh = compute_kpoint_mesh(cell, [True] * 3, spacing)
     lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(cell), axis=0)
     assert (lengths / mesh <= spacing * (1 + 1e-8)).all()
     assert all(n == 1 or length / (n - 1) > spacing * (1 - 1e-8) for n, length in zip(mesh, lengths, strict=True))
     rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    assert kpoint_mesh(cell @ rotation.T, [True] * 3, spacing) == mesh
+    assert compute_kpoint_mesh(cell @ rotation.T, [True] * 3, spacing) == mesh
 
 
 def test_meshes_are_those_of_the_shipped_labels(beryllium):
     for level in PAPER_LADDER[:5]:
         recorded = [tuple(record["kpts"]) for record in beryllium.label_records(level.name)]
-        assert [level.kpoints(atoms) for atoms in beryllium] == recorded
+        assert [level.get_kpoint_mesh(atoms) for atoms in beryllium] == recorded
 
 
 def test_the_preset_is_table_1_of_the_paper():
@@ -231,7 +231,11 @@ def test_the_dataset_can_be_collected_while_labels_are_missing(folder):
 
 @pytest.mark.parametrize(
     ("bad", "message", "attempts"),
-    [("scf", "no luck", 3), ("raise", "the pseudopotential is broken", 1), ("die", "the process died", 1)],
+    [
+        ("scf", "no luck", 3),
+        ("raise", "the pseudopotential is broken", 1),
+        ("die", "the process ended unexpectedly", 1),
+    ],
 )
 def test_a_failure_is_recorded_with_its_reason_and_the_others_are_computed(folder, bad, message, attempts):
     study = study_of(folder, options={"bad": bad, "atoms": 3}, levels=["low"])
@@ -293,7 +297,7 @@ def _square_or_die(number):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("float('nan')", "the energy of the engine is not finite"),
+        ("float('nan')", "the engine returned energy that is not finite"),
         ("[1.0, 2.0]", "TypeError"),
     ],
 )
@@ -339,7 +343,7 @@ def test_labels_of_two_engines_are_not_mixed(folder):
     label_study(study_of(folder, levels=["low"]), jobs=1)
     engine = {"name": "ase", "calculator": "ase.calculators.emt.EMT"}
     with pytest.raises(
-        InputError, match=r"level 'low' was computed by counted.Counted, the study's engine is ase.calc"
+        InputError, match=r"level 'low' was computed by counted.Counted, but the study's engine is ase.calc"
     ):
         label_study(study_of(folder, engine=engine), jobs=1)
 
@@ -371,7 +375,7 @@ def test_existing_labels_are_kept_to_the_last_bit(folder):
 def test_labels_of_other_settings_are_not_mixed(folder):
     configurations = ase.io.read(folder / "copper.extxyz", ":")
     write_dataset(folder / "copper.h5", configurations, {"low": LevelData([None] * 8, {"functional": "LDA"})})
-    with pytest.raises(InputError, match="level 'low' was computed with functional LDA, the ladder says PBE"):
+    with pytest.raises(InputError, match="level 'low' was computed with functional LDA, but the ladder requests PBE"):
         label_study(study_of(folder), jobs=1)
 
 
@@ -391,7 +395,7 @@ def test_input_files_have_the_ids_of_the_dataset(folder):
             written = read_vasp(label_folder / "POSCAR")
             assert written.positions == pytest.approx(atoms.positions, abs=1e-12)
             mesh = tuple(int(n) for n in (label_folder / "KPOINTS").read_text().split("\n")[3].split())
-            assert mesh == PAPER_LADDER[2].kpoints(atoms)
+            assert mesh == PAPER_LADDER[2].get_kpoint_mesh(atoms)
 
 
 def test_an_engine_without_input_files_is_refused(folder):
@@ -442,10 +446,13 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
             "unknown key 'labelling.engine.option'",
         ),
         ("ladder: [{name: 1, cutoff_ev: 300, kspacing_per_angstrom: 0}]", "'labelling.ladder.0.kspacing_per_angstrom'"),
-        ("ladder: [{name: a, cutoff_ev: 500}, {name: b, cutoff_ev: 300}]", "level 'b' .* is coarser than 'a'"),
-        ("ladder: [{name: a, kspacing_per_angstrom: 0.2}, {name: b}]", "out of order"),
+        (
+            "ladder: [{name: a, cutoff_ev: 500}, {name: b, cutoff_ev: 300}]",
+            "level 'b' .* is coarser than the preceding level 'a'",
+        ),
+        ("ladder: [{name: a, kspacing_per_angstrom: 0.2}, {name: b}]", "not in order"),
         ("ladder: papre", "'papre' is not one of paper; did you mean 'paper'"),
-        ("levels: [9]", "'levels' names the level '9'; the ladder has 1, 2"),
+        ("levels: [9]", "unknown level '9' in 'levels'; available: 1, 2"),
         ("subsets: {6: {max_atom: 2}}", "unknown key 'labelling.subsets.6.max_atom'; did you mean 'max_atoms'"),
         ("smearing: {width_ev: -0.1}", "width_ev': must be greater than 0"),
         ("structures: [nowhere.extxyz]", "no file at .*nowhere.extxyz"),
@@ -453,7 +460,7 @@ def test_a_dry_run_computes_a_few_and_keeps_them(folder):
         ("ladder: [{name: a}, {name: b}]", "levels 'a' and 'b' have identical settings"),
         ("engine: gpaw, ladder: [{name: a, cutoff_ev: 300}]", "has no 'kspacing_per_angstrom'|not installed"),
         ("structure: [copper.extxyz]", "unknown key 'labelling.structure'; did you mean 'structures'"),
-        ("structures: []", "there is nothing to label"),
+        ("structures: []", "no configurations to label"),
     ],
 )
 def test_wrong_studies_are_refused_before_anything_is_computed(folder, labelling, message):
@@ -474,8 +481,8 @@ def test_a_study_without_labelling_is_refused(folder):
 @pytest.mark.parametrize(
     ("atoms", "message"),
     [
-        (Atoms("Cu2", [[0, 0, 0], [0.5, 0, 0]], cell=[5, 5, 5], pbc=True), "configuration 0 has overlapping atoms"),
-        (Atoms("Cu", [[0, 0, 0]], cell=[1, 5, 5], pbc=True), "configuration 0 has overlapping atoms"),
+        (Atoms("Cu2", [[0, 0, 0], [0.5, 0, 0]], cell=[5, 5, 5], pbc=True), "configuration 0 has atoms closer"),
+        (Atoms("Cu", [[0, 0, 0]], cell=[1, 5, 5], pbc=True), "configuration 0 has atoms closer"),
         (Atoms("Cu", [[0, 0, np.nan]], cell=[5, 5, 5], pbc=True), "not finite"),
         (Atoms("Cu", [[0, 0, 0]], pbc=True), "a cell vector of zero length"),
         (Atoms("Cu", [[0, 0, 0]], cell=[5, 5, 5], pbc=True, magmoms=[1.0]), "initial magmoms"),
@@ -494,7 +501,7 @@ def test_an_id_of_two_geometries_is_refused(folder):
         structure.info["config_id"] = 7
     ase.io.write(folder / "a.extxyz", atoms[0])
     ase.io.write(folder / "b.extxyz", atoms[1])
-    with pytest.raises(InputError, match=r"b.extxyz: structure 0 .*configuration 7 has another geometry"):
+    with pytest.raises(InputError, match=r"b.extxyz: structure 0 .*configuration 7 differs in geometry"):
         label_study(study_of(folder, structures=[folder / "a.extxyz", folder / "b.extxyz"]), jobs=1)
 
 

@@ -97,8 +97,8 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"foundation": {"file": "a.model", "mode": "multihead"}}, "needs 'replay'"),
-            ({"foundation": {"file": "a.model", "replay": "b.xyz"}}, "only with 'mode: multihead'"),
+            ({"foundation": {"file": "a.model", "mode": "multihead"}}, "requires 'replay'"),
+            ({"foundation": {"file": "a.model", "replay": "b.xyz"}}, "only used with 'mode: multihead'"),
             ({"epochs": 10, "stage_two": {"start": 10}}, "must be smaller than 'epochs'"),
             ({"options": {"lr": 0.1}}, "use the key 'learning_rate'"),
             ({"options": {"seed": 1}}, "remove it"),
@@ -303,7 +303,7 @@ class TestTrained:
         assert np.isnan(committee.predict(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.3]])).stress).all()
 
     def test_foreign_elements_are_named(self, committee):
-        with pytest.raises(InputError, match="there is no H in this potential; it has Cu"):
+        with pytest.raises(InputError, match="the potential does not contain H; available elements: Cu"):
             committee.predict(molecule("H2O"))
 
     def test_read_again_it_is_the_same(self, committee):
@@ -319,7 +319,7 @@ class TestTrained:
             if path.is_file():
                 (tmp_path / path.name).write_bytes(path.read_bytes())
         (tmp_path / "member_1.model").unlink()
-        with pytest.raises(InputError, match=r"member_1.model, which .* names, is missing"):
+        with pytest.raises(InputError, match=r"member_1.model, which is listed in .*, does not exist"):
             read_potential(tmp_path)
         (tmp_path / "member_1.model").write_bytes(b"no model")
         with pytest.raises(InputError, match="cannot be loaded as a MACE model"):
@@ -386,7 +386,7 @@ class TestTraining:
     def test_diverging_members_are_replaced_once_and_then_fail(self, tmp_path):
         settings = tiny(learning_rate=1e18, options={"clip_grad": 1e30})
         with pytest.raises(
-            InputError, match=r"2 of 2 networks could not be trained, twice: member_0: .*not finite|not below"
+            InputError, match=r"the training of 2 of 2 networks failed twice: member_0: .*not finite|not below"
         ):
             train_members(settings, self.data, tmp_path, seed=1, context=RunContext(jobs=2))
         assert (tmp_path / "member_0" / "attempt_1" / "failed.txt").is_file()
@@ -499,13 +499,13 @@ class TestTraining:
     def test_a_foundation_that_has_not_seen_an_element_is_named(self, committee, tmp_path):
         data = MaceData(labelled(4, 0, "Au"), labelled(3, 1, "Au"))
         settings = tiny(foundation={"file": committee.models[0]})
-        with pytest.raises(InputError, match="lacks Au; it has Cu"):
+        with pytest.raises(InputError, match="does not contain Au; available elements: Cu"):
             train_members(settings, data, tmp_path, seed=1, context=RunContext())
 
     def test_options_of_mace_are_handed_on_and_checked(self):
         check_mace("cpu", {"num_radial_basis": 10, "amsgrad": True})
         with pytest.raises(
-            InputError, match=r"'options.num_radial_bases' is no option .*did you mean 'num_radial_basis'"
+            InputError, match=r"'options.num_radial_bases' is not an option .*did you mean 'num_radial_basis'"
         ):
             check_mace("cpu", {"num_radial_bases": 1})
         with pytest.raises(InputError, match="'options.num_radial_basis': mace_run_train rejects 'ten'"):
@@ -516,7 +516,7 @@ class TestTraining:
 
         if torch.cuda.is_available():
             pytest.skip("this machine has a GPU")
-        with pytest.raises(InputError, match="'device: cuda' needs a GPU, and .*; set 'device: cpu'"):
+        with pytest.raises(InputError, match="'device: cuda' requires a GPU, but .*; set 'device: cpu'"):
             check_mace("cuda")
 
     def test_on_a_gpu(self, tmp_path):

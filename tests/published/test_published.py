@@ -207,14 +207,17 @@ def test_what_is_no_published_table(tmp_path, call):
     empty = written(sampling_rows().iloc[:0], tmp_path / "empty.csv")
     text = written(sampling_rows().assign(**{"Testing Energy RMSE": "low"}), tmp_path / "text.csv")
     for paths, message in (
-        ([lacking], "lacking.csv: is none of .* it lacks the columns 'Error Precision', 'Testing Force RMSE'"),
+        (
+            [lacking],
+            "lacking.csv is not a published table; it lacks the columns 'Error Precision', 'Testing Force RMSE'",
+        ),
         ([strange], "did you mean 'Leverage'"),
         ([level], "has level 7, which has no cost"),
-        ([half], "'Subsample size' must be a whole positive number; got 99.5 in data row 1"),
+        ([half], "'Subsample size' must be a positive whole number; got 99.5 in data row 1"),
         ([empty], "empty.csv: the table has no rows"),
         ([text], "text.csv: column 'Testing Energy RMSE' must hold numbers"),
-        ([good, good], "is named twice"),
-        ([], "there is no table"),
+        ([good, good], "is given twice"),
+        ([], "no table was given"),
     ):
         with pytest.raises(InputError, match=message):
             read_published(paths)
@@ -277,7 +280,7 @@ def test_round_trip_of_the_authors_format(folder, tmp_path):
     )
     assert summary.n_labels == {"2": 3, "10": 4}
     assert summary.missing_ids == {"2": [5], "10": []}
-    assert "stresses were left out" in summary.notes[0]
+    assert "stresses were omitted" in summary.notes[0]
     with Dataset(tmp_path / "d.h5") as data:
         assert data.levels == ["2", "10"]  # by number
         assert data.ids.tolist() == sorted(IDS)
@@ -309,7 +312,7 @@ def test_nothing_is_opened_without_the_flag(folder, tmp_path, monkeypatch):
         pytest.fail("a pickle was opened")
 
     monkeypatch.setattr(pd, "read_hdf", refuse)
-    with pytest.raises(InputError, match="runs the code .* --allow-pickle"):
+    with pytest.raises(InputError, match="run any code .* --allow-pickle"):
         import_published(tmp_path / "d.h5", folder)
     assert not (tmp_path / "d.h5").exists()
 
@@ -361,7 +364,7 @@ def spoiled(frame, change):
     ("change", "message"),
     [
         ("repeated", "Be_prec_10.h5: the index 3 appears more than once"),
-        ("foreign", "1 of its rows have an index without a structure, the first is 4"),
+        ("foreign", "1 rows have an index without a structure, first 4"),
         ("forces", r"Be_prec_10.h5, index 5: forces must have the shape \(4, 3\); got \(3, 3\)"),
         ("text", "index 5: energy must be a real number; got 'low'"),
         ("columns", "it lacks energy, forces"),
@@ -380,7 +383,7 @@ def test_folders_that_do_not_fit(folder, tmp_path):
         read_published_folder(tmp_path / "none", allow_pickle=True)
     with pytest.raises(InputError, match="has 0 files"):
         read_published_folder(tmp_path / "empty", allow_pickle=True)
-    with pytest.raises(InputError, match="the seconds name level '6'; the levels of the directory are 2, 10"):
+    with pytest.raises(InputError, match="unknown level '6' in the seconds; available levels: 2, 10"):
         read_published_folder(folder, allow_pickle=True, seconds={"2": 10.02, "6": 996.14})
     (folder / "Be_prec_3.h5").write_text("no HDF5")
     with pytest.raises(InputError, match="Be_prec_3.h5 cannot be read as a pandas table") as caught:

@@ -169,7 +169,7 @@ def test_best_levels_by_hand():
         ({"samplings": ("random",)}, {"sampling"}, "no fits with leverage sampling"),
         ({"samplings": ("leverage",)}, {"sampling"}, "no fits with random sampling"),
         ({"ratios": (5.0,)}, {"weights"}, "the same energy/force weight"),
-        ({"repeats": 1}, {"sampling"}, "it takes 4"),
+        ({"repeats": 1}, {"sampling"}, "but 4 are required"),
         ({"sizes": (POOL,)}, {"sampling"}, "below the whole training set"),
         ({"seconds": dict.fromkeys(LEVELS, 0.0)}, {"front"}, "no setting has a label cost above zero"),
         ({"seconds": dict.fromkeys(LEVELS, np.nan)}, {"front"}, "no setting has finite errors and a known label cost"),

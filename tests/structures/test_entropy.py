@@ -127,7 +127,7 @@ def test_atoms_of_random_configurations_are_apart_at_any_density(volume):
 
 def test_densities_that_are_too_high_are_refused():
     settings = EntropySettings(composition={"Be": 1.0}, n_atoms_range=(3, 3), volume_per_atom=(0.3, 0.3))
-    with pytest.raises(InputError, match="raise it to 1.72 at least, or lower 'entropy.min_distance_ratio'"):
+    with pytest.raises(InputError, match="raise it to at least 1.72, or lower 'entropy.min_distance_ratio'"):
         generate_random_configuration(settings, np.random.default_rng(1))
 
 

@@ -189,7 +189,7 @@ class TestPotentials:
 
     def test_what_cannot_be_written(self, tmp_path):
         basis = SnapBasis(elements=["Be"], twojmax=4)
-        with pytest.raises(InputError, match="7 coefficients belong to no 2Jmax"):
+        with pytest.raises(InputError, match="no 2Jmax of the basis has 7 coefficients"):
             write_snap(tmp_path, "x", basis, np.zeros(7))
         with pytest.raises(InputError, match="not finite"):
             write_snap(tmp_path, "x", basis, np.full(basis.n_features, np.nan))

@@ -275,7 +275,7 @@ def test_weights_of_groups_may_be_searched_for(tmp_path):
     assert any("Weights of groups were optimised" in warning for warning in actual.warnings)
     errors = ["ref_energy", "ref_force"]
     assert not np.allclose(actual.results[errors], plain[errors], rtol=1e-3)
-    with pytest.raises(InputError, match="'group_weights.objectives' at 2Jmax = 2: 'speed' is no objective"):
+    with pytest.raises(InputError, match="'group_weights.objectives' at 2Jmax = 2: 'speed' is not an objective"):
         run_study(study_file(tmp_path, **keys, group_weights={"objectives": ["speed"]}), out=tmp_path / "wrong")
 
 
@@ -323,7 +323,7 @@ WRONG = [
     ({"weigths": [1]}, "unknown key 'weigths'; did you mean 'weights'?"),
     ({"basis": {"elements": ["Be"], "rcutfacc": 4}}, "unknown key 'basis.rcutfacc'; did you mean 'rcutfac'?"),
     ({"split": {"fraction": 0.5}}, "unknown key 'split.fraction'"),
-    ({"levels": [2, 9]}, "no convergence level '9'; it has 1, 2, 3, 4, 5"),
+    ({"levels": [2, 9]}, "no convergence level '9'; available: 1, 2, 3, 4, 5"),
     ({"weights": [0]}, "greater than or equal to 0.000001; got 0"),
     ({"weights": [[12, -1]]}, "greater than or equal to 0.000001; got -1"),
     ({"weights": [1, 1.0]}, "twice"),

@@ -140,7 +140,7 @@ class TestCommitteeFile:
         LinearPotential(potential.basis, potential.coefficients).write(tmp_path)
         again = LinearPotential.read(tmp_path)
         assert np.array_equal(again.coefficients, potential.coefficients)
-        with pytest.raises(InputError, match="no committee that could assess it"):
+        with pytest.raises(InputError, match="no calibrated committee"):
             again.assess(bulk("Be"))
 
     def test_the_file_of_another_potential_is_refused(self, potential, folder, tmp_path):
@@ -340,7 +340,7 @@ def run_cli(*arguments):
         (["evaluate", "POT"], "evaluate needs a dataset"),
         (
             ["evaluate", "POT", "DATA", "--max-energy", -1],
-            "tolerance of the energy must be above zero and finite; got -1",
+            "tolerance of the energy must be positive and finite; got -1",
         ),
         (
             ["evaluate", "POT", "DATA", "--max-energy", 1, "--calibration", "spline"],

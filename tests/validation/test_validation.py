@@ -232,7 +232,7 @@ def test_d2_is_grimmes_formula():
     pair.calc = lammps_calculator(format_dispersion_commands("d2", ["C"]), ["C"])
     by_hand = -D2_S6 * C6 / r**6 / (1 + np.exp(-D2_STEEPNESS * (r / R - 1)))
     assert pair.get_potential_energy() == pytest.approx(by_hand, rel=1e-5)
-    with pytest.raises(InputError, match="no parameters of W"):
+    with pytest.raises(InputError, match="no parameters for W"):
         format_dispersion_commands("d2", ["W"])
 
 

@@ -1,4 +1,4 @@
-"""ABINIT, with the PAW data of GPAW, so that the two can be compared, or with another set of pseudopotentials."""
+"""ABINIT, with GPAW's PAW data, so that both codes can be compared, or with other pseudopotentials."""
 
 import gzip
 import math
@@ -19,14 +19,8 @@ from paretofit.labelling.ladder import Level
 
 NOT_CONVERGED = "was not enough scf cycles to converge"  # in upper or lower case, depending on the version
 OCCUPATIONS = {"fixed": 1, "fermi-dirac": 3, "methfessel-paxton": 6, "gaussian": 7}  # 4 and 5 are cold smearing
-TOLERANCES = {"toldfe", "toldff", "tolrff", "tolvrs", "tolwfr"}  # ABINIT takes exactly one
-MINIMAL_OUTPUT = {
-    "prtwf": 0,
-    "prtden": 0,
-    "prtebands": 0,
-    "prtgsr": 0,
-    "prteig": 1,
-}  # ASE reads the file of eigenvalues
+TOLERANCES = {"toldfe", "toldff", "tolrff", "tolvrs", "tolwfr"}  # ABINIT accepts exactly one of them
+MINIMAL_OUTPUT = {"prtwf": 0, "prtden": 0, "prtebands": 0, "prtgsr": 0, "prteig": 1}  # ASE reads the eigenvalues
 
 
 class Abinit(ProgramEngine):
@@ -36,12 +30,12 @@ class Abinit(ProgramEngine):
     command: str | None = Field("abinit", description="Command line that starts ABINIT.")
     pseudopotentials: AbsoluteStudyPath | None = Field(
         None,
-        description="Directory of files SYMBOL*.xml, SYMBOL*.xml.gz or SYMBOL*.psp8; null: those of gpaw-data for PBE.",
+        description="Directory of files SYMBOL*.xml, SYMBOL*.xml.gz or SYMBOL*.psp8; null: gpaw-data's files for PBE.",
     )
 
     title: ClassVar[str] = "ABINIT"
     time_pattern: ClassVar[str] = r"[Oo]verall time at end \(sec\) : cpu=\s*([\d.]+)"
-    install_hint: ClassVar[str] = "apt install abinit, or give its 'command'"
+    install_hint: ClassVar[str] = "install it with 'apt install abinit', or specify its 'command'"
     log_name: ClassVar[str] = "abinit.log"
     max_smearing_order: ClassVar[int] = 1
     arguments: ClassVar[tuple[str, ...]] = ("abinit.in",)
@@ -57,16 +51,16 @@ class Abinit(ProgramEngine):
         data = find_spec("gpaw_data")
         if data is None or data.origin is None:
             raise InputError(
-                "the engine 'abinit' has no 'pseudopotentials'; name a folder of PAW files (SYMBOL*.xml), or "
+                "the engine 'abinit' has no 'pseudopotentials'; specify a directory of PAW files (SYMBOL*.xml), or "
                 "pip install gpaw-data"
             )
-        setups = Path(data.origin).parent / "setups"
+        folder = Path(data.origin).parent / "setups"
         if symbol in self.files:
-            return _read_header(self.find_file(setups, symbol, ()))
-        path = setups / f"{symbol}.PBE.gz"
+            return _read_header(self.find_file(folder, symbol, ()))
+        path = folder / f"{symbol}.PBE.gz"
         if not path.is_file():
             raise InputError(
-                f"gpaw-data has no PAW data for {symbol}; name a folder of files SYMBOL*.xml or SYMBOL*.psp8 as "
+                f"gpaw-data has no PAW data for {symbol}; specify a directory of files SYMBOL*.xml or SYMBOL*.psp8 as "
                 "'pseudopotentials'"
             )
         return _read_header(path)
@@ -83,12 +77,12 @@ class Abinit(ProgramEngine):
         options = self.merge_options(level)
         parameters = _make_parameters(atoms, level, attempt, self.count_electrons(atoms))
         if kinds == {"paw"}:
-            # pawxcdev 0: on-site exchange-correlation on an angular grid, as in GPAW; ABINIT's expansion in moments
-            # (the default, 1) moves forces by up to 0.013 eV/Å in 8 atoms of beryllium, and this by 0.004.
+            # With pawxcdev 0, on-site exchange-correlation is computed on an angular grid, as in GPAW. Forces of 8 Be
+            # atoms then change by up to 0.004 eV/Å, but with the default, 1 (moments), by up to 0.013 eV/Å.
             parameters |= {"pawecutdg": 2 * require_cutoff(level), "iscf": 17, "pawxcdev": 0}
         if TOLERANCES & options.keys():
             del parameters["tolvrs"]
-        # With 'pawxml' ASE does not write 'ixc', so that ABINIT takes the functional from the pseudopotentials.
+        # With 'pawxml', ASE does not write 'ixc', and ABINIT takes the functional from the pseudopotentials.
         parameters |= {**options, "pps": "pawxml"}
         with (folder / "abinit.in").open("w") as stream:
             write_abinit_in(stream, atoms, parameters, species=sorted(set(atoms.numbers)), pseudos=copies)
@@ -99,14 +93,14 @@ class Abinit(ProgramEngine):
         output, log = read_if_exists(folder / "abinit.abo"), read_if_exists(folder / self.log_name)
         if NOT_CONVERGED in (output + log).lower():
             steps = len(re.findall(r"^ ETOT", log, re.MULTILINE))
-            raise NotConvergedError(f"ABINIT was not converged after {steps} iterations")
+            raise NotConvergedError(f"ABINIT did not converge within {steps} iterations")
         if exit_status or "Calculation completed" not in output:
             raise self.make_error(exit_status, log, r"--- !(?:ERROR|BUG)\n.*?message: \|\n(.*?)\n\.\.\.")
         results = read_abinit_outputs(folder, "abinit")
         info: dict[str, Any] = {"iterations": len(re.findall(r"^ ETOT", output, re.MULTILINE))}
         if "fermilevel" in results:
             info["fermi_ev"] = float(results["fermilevel"])
-        # 'etotal' includes -TS, so that the forces are its derivatives.
+        # 'etotal' includes -TS, so the forces are its derivatives.
         return Outcome(float(results["energy"]), results["forces"], results["stress"], info)
 
 
@@ -118,7 +112,8 @@ def _read_header(path: Path) -> Pseudopotential:
     text = _read_uncompressed(path).decode(errors="replace")
     atom, functional = parse_xml_attributes(text, "atom"), parse_xml_attributes(text, "xc_functional")
     if "valence" not in atom:
-        raise InputError(f"{path} has no <atom valence=...>: it is not a PAW file in XML; name another under 'files'")
+        problem = "has no <atom valence=...>, so it is not a PAW file in XML"
+        raise InputError(f"{path} {problem}; specify another file under 'files'")
     return Pseudopotential(path, float(atom["valence"]), functional.get("name", ""), "paw")
 
 
@@ -127,24 +122,24 @@ def _read_uncompressed(path: Path) -> bytes:
 
 
 def _copy_uncompressed(path: Path, symbol: str, folder: Path) -> str:
-    """Copy a pseudopotential under a name that tells its format; return the name."""
+    """Copy a pseudopotential to a file whose suffix indicates the format; return its name."""
     name = f"{symbol}.psp8" if path.suffix == ".psp8" else f"{symbol}.xml"
     (folder / name).write_bytes(_read_uncompressed(path))
     return name
 
 
-def _make_parameters(atoms: Atoms, level: Level, attempt: int, electrons: float) -> dict[str, Any]:
-    """Variables of ABINIT; ASE writes energies in eV."""
+def _make_parameters(atoms: Atoms, level: Level, attempt: int, n_electrons: float) -> dict[str, Any]:
+    """Return the input variables of ABINIT; energies are in eV, as ASE's writer expects."""
     return {
         "ecut": require_cutoff(level),
         "kptopt": 1,
-        "ngkpt": list(level.kpoints(atoms)),
+        "ngkpt": list(level.get_kpoint_mesh(atoms)),
         "nshiftk": 1,
         "shiftk": [0, 0, 0],
-        "chksymtnons": 0,  # also allow crystals whose symmetry does not fit the FFT mesh
-        **_make_occupations(level, electrons),
-        # The squared residual of the potential: with its square root at the density's tolerance, 1e-5, the forces
-        # of 8 atoms of beryllium are within 1e-6 eV/Å and energies within 3e-6 eV/atom of the converged ones.
+        "chksymtnons": 0,  # allows crystals whose symmetry is not compatible with the FFT mesh
+        **_make_occupations(level, n_electrons),
+        # tolvrs limits the squared residual of the potential. If its square root is the density's tolerance, 1e-5,
+        # forces of 8 atoms of beryllium are converged within 1e-6 eV/Å and energies within 3e-6 eV/atom.
         "tolvrs": level.scf.density_electrons**2,
         "nstep": level.scf.max_iterations * 2**attempt,
         "optforces": 1,
@@ -154,9 +149,9 @@ def _make_parameters(atoms: Atoms, level: Level, attempt: int, electrons: float)
     }
 
 
-def _make_occupations(level: Level, electrons: float) -> dict[str, Any]:
+def _make_occupations(level: Level, n_electrons: float) -> dict[str, Any]:
     smearing = level.smearing
     if smearing.method == "fixed":
         return {"occopt": OCCUPATIONS["fixed"]}
-    n_bands = math.ceil(0.6 * electrons) + 4  # as many empty ones as in GPAW
+    n_bands = math.ceil(0.6 * n_electrons) + 4  # with as many empty bands as in GPAW
     return {"occopt": OCCUPATIONS[smearing.method], "tsmear": smearing.width_ev, "nband": n_bands}

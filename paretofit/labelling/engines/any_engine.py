@@ -1,4 +1,4 @@
-"""Union of all engines, chosen by their name in a study."""
+"""Union of all engines; a study chooses an engine by its name."""
 
 from typing import Annotated
 

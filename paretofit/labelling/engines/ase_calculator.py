@@ -1,4 +1,4 @@
-"""Any ASE calculator, by import path: empirical potentials, pretrained networks, custom codes."""
+"""Any ASE calculator with an import path, such as an empirical potential, a pretrained network or a custom code."""
 
 import json
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from ase.calculators.calculator import CalculationFailed, PropertyNotImplemented
 from pydantic import Field, field_validator
 
 from paretofit.core import import_calculator, one_line
-from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, installed_version
+from paretofit.labelling.engines.base import Engine, EngineError, NotConvergedError, Outcome, get_installed_version
 from paretofit.labelling.ladder import Level
 
 
@@ -29,12 +29,12 @@ class AseCalculator(Engine):
         return value
 
     def check(self, elements: Iterable[str]) -> None:
-        """See `Engine.check`; a calculator does not tell which elements it supports before it computes."""
+        """See `Engine.check`; the elements are ignored, because a calculator does not list those that it supports."""
         del elements
         self._create_calculator(Level(name="check"))
 
     def make_level_metadata(self, level: Level) -> dict[str, Any]:
-        """See `Engine.make_level_metadata`: a calculator gets nothing but its keywords."""
+        """See `Engine.make_level_metadata`; of a level, a calculator only uses the options."""
         return {"options": level.options} if level.options else {}
 
     def warm_up(self, level: Level) -> None:
@@ -45,10 +45,10 @@ class AseCalculator(Engine):
         """See `Engine.describe_version`."""
         del elements
         package = self.calculator.split(".", 1)[0]
-        return f"{self.calculator} ({package} {installed_version(package)})"
+        return f"{self.calculator} ({package} {get_installed_version(package)})"
 
     def count_electrons(self, atoms: Atoms) -> float:
-        """The number of atoms, to which the cost of a potential is proportional."""
+        """Return the number of atoms, because the cost of a potential is proportional to it."""
         return float(len(atoms))
 
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
@@ -65,7 +65,7 @@ class AseCalculator(Engine):
         except CalculationFailed as error:
             raise EngineError(one_line(error)) from error
         except Exception:
-            import_calculator.cache_clear()  # its state is unknown after an error
+            import_calculator.cache_clear()  # the state of the calculator is unknown after an error
             raise
 
     def _create_calculator(self, level: Level) -> Any:
@@ -79,6 +79,6 @@ def _read_results(atoms: Atoms) -> Outcome:
     if energy is None:
         energy = atoms.get_potential_energy()
     if atoms.pbc.all():
-        with suppress(NotImplementedError):  # of which ASE's PropertyNotImplementedError is one
+        with suppress(NotImplementedError):  # includes ASE's PropertyNotImplementedError
             stress = atoms.get_stress()
     return Outcome(float(energy), atoms.get_forces(), stress)

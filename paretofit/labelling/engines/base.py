@@ -1,4 +1,4 @@
-"""Interface of all engines: check what is installed and requested, and compute one label."""
+"""Interface of all engines: checks of the installation and of the requested levels, and computation of one label."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ class NotConvergedError(Exception):
 
 
 class EngineError(Exception):
-    """The engine could not compute a label, for a reason that another attempt would not change."""
+    """The engine failed for a reason that another attempt would not change."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Outcome:
     Attributes
     ----------
     energy : float
-        eV, total, force-consistent.
+        Total force-consistent energy in eV.
     forces : (N, 3) float64
-        eV/Å.
+        Forces in eV/Å.
     stress : (6,) float64 or None
-        eV/Å³, ASE's Voigt order and sign.
+        Stress in eV/Å³, with ASE's Voigt order and sign.
     info : dict
-        Iterations, Fermi level, ...: anything JSON can hold.
+        Further results that can be stored as JSON, such as the number of iterations and the Fermi level.
     """
 
     energy: float
@@ -45,54 +45,62 @@ class Outcome:
 
 
 class Engine(StrictSettings, ABC):
-    """Settings of an engine and how to run it; frozen, so that it can be sent to worker processes."""
+    """Settings of an engine, and methods to run it. Instances can be sent to worker processes."""
 
     needs_cell: ClassVar[bool] = False
 
     name: str
-    options: dict[str, Any] = Field({}, description="Further keywords of the calculator, as it documents them.")
+    options: dict[str, Any] = Field({}, description="Further keywords of the calculator, as documented there.")
 
     @abstractmethod
     def check(self, elements: Iterable[str]) -> None:
-        """Raise `InputError` with what to install, or which file of these elements is missing."""
+        """Raise `InputError` if the engine is not installed, or a file for one of the elements is missing."""
 
     def check_level(self, level: Level) -> None:
-        """Raise `InputError` with the setting of a level that the engine does not support."""
+        """Raise `InputError` if the engine does not support a setting of the level."""
 
     def collect_key_settings(self, elements: Iterable[str]) -> dict[str, Any]:
-        """Settings that labels depend on besides the level and the engine's name; paths are not among them."""
+        """Return the settings, in addition to level and engine name, on which labels depend; paths are excluded."""
         del elements
         return self.model_dump(exclude={"name"}, exclude_defaults=True)
 
     def warm_up(self, level: Level) -> None:
-        """Load what a process needs once, so that it does not count as cost of the first label."""
+        """Import the engine in a process, so that the time is not included in the cost of the first label."""
 
     @property
     def program(self) -> str:
-        """Name of the program in one word, the first of `describe_version`."""
+        """Name of the program: the first word of `describe_version`."""
         return self.describe_version([]).split()[0]
 
     def read_cpu_seconds(self, folder: Path) -> float | None:
-        """CPU seconds of a calculation on another machine, from its output; None if it does not tell."""
+        """Read the CPU seconds of a calculation on another machine from its output; None if they are missing."""
         del folder
         return None
 
     def read(self, folder: Path, exit_status: int) -> Outcome:
-        """Read the output of another machine; errors as of `compute`, or `InputError` without files."""
+        """Read the output of a calculation on another machine.
+
+        Raises
+        ------
+        NotConvergedError, EngineError
+            As in `compute`.
+        InputError
+            If the engine has no output files.
+        """
         del folder, exit_status
         raise InputError(f"the engine '{self.name}' has no output files to read; choose vasp, espresso or abinit")
 
     def make_level_metadata(self, level: Level) -> dict[str, Any]:
-        """The settings of a level that this engine uses, as they are stored with its labels."""
+        """Return the settings of a level that this engine uses, for storage with its labels."""
         return level.to_metadata()
 
     @abstractmethod
     def describe_version(self, elements: Iterable[str]) -> str:
-        """Name, version and data of the engine, as stored with the labels."""
+        """Return name, version and data of the engine, for storage with the labels."""
 
     @abstractmethod
     def count_electrons(self, atoms: Atoms) -> float:
-        """Number of electrons that are computed explicitly, for the cost estimate."""
+        """Return the number of electrons that are computed explicitly, for the cost estimate."""
 
     @abstractmethod
     def compute(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> Outcome:
@@ -103,51 +111,51 @@ class Engine(StrictSettings, ABC):
         atoms : ase.Atoms
         level : Level
         attempt : int
-            0 at first; each further one has gentler mixing and twice as many iterations.
+            0 for the first attempt; each further attempt has gentler mixing and twice as many iterations.
         folder : Path
-            Directory for files, which are kept if the label fails.
+            Directory for files. They are kept if the label fails.
 
         Raises
         ------
         NotConvergedError
             If self-consistency was not reached.
         EngineError
-            If the engine failed otherwise.
+            If the engine failed for another reason.
         """
 
     def write_inputs(self, atoms: Atoms, level: Level, folder: Path) -> list[str]:
-        """Write the input files of one label, to be computed on another machine and imported later.
+        """Write the input files of a label that will be computed on another machine and imported later.
 
         Parameters
         ----------
         atoms : ase.Atoms
         level : Level
         folder : Path
-            Directory of the files; it is created if it is missing.
+            Directory of the files, which is created if it does not exist.
 
         Returns
         -------
         list of str
-            Files that the user still has to add.
+            Names of files that the user still has to add.
 
         Raises
         ------
         InputError
-            If the engine has no input files, or a file that it needs is missing.
+            If the engine has no input files, or a required file is missing.
         """
         del atoms, level, folder
         raise InputError(f"the engine '{self.name}' has no input files to write; choose vasp, espresso or abinit")
 
 
 def require_cutoff(level: Level) -> float:
-    """Plane-wave cutoff of a level, eV; `InputError` if it has none."""
+    """Return the plane-wave cutoff of a level in eV; raise `InputError` if there is none."""
     if level.cutoff_ev is None:
-        raise InputError(f"level '{level.name}' has no 'cutoff_ev', which plane waves need")
+        raise InputError(f"level '{level.name}' has no 'cutoff_ev'; specify it, because the engine uses plane waves")
     return level.cutoff_ev
 
 
-def installed_version(package: str) -> str:
-    """Version of an installed package, or 'unknown'."""
+def get_installed_version(package: str) -> str:
+    """Return the version of an installed package, or "unknown"."""
     try:
         return version(package)
     except PackageNotFoundError:

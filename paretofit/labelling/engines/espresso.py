@@ -20,12 +20,12 @@ from paretofit.labelling.ladder import Level
 INPUT_FILE = "espresso.pwi"
 NOT_CONVERGED = ("convergence NOT achieved", "too many bands are not converged")
 SMEARING = {"methfessel-paxton": "mp", "fermi-dirac": "fd", "gaussian": "gauss"}
-UPF_1_PATTERNS = {  # header lines of the first version of UPF; the functional is four words, then a short name
+UPF_1_PATTERNS = {  # header lines of UPF version 1; the functional consists of four words, followed by a short name
     "z_valence": r"(?im)^ *(\S+) +Z valence",
     "pseudo_type": r"(?im)^ *(\w+) +.*pseudopotential",
     "functional": r"(?im)^ *((?:[A-Z0-9]+ +){3}[A-Z0-9]+) .*Exchange-Correlation",
 }
-SCF_TOLERANCE_FACTOR = 0.01  # pw.x estimates an error of second order; errors of forces scale with its square root
+SCF_TOLERANCE_FACTOR = 0.01  # pw.x estimates the energy error, which is of second order; force errors are of first
 
 
 class Espresso(ProgramEngine):
@@ -36,13 +36,13 @@ class Espresso(ProgramEngine):
     pseudopotentials: AbsoluteStudyPath | None = Field(None, description="Directory of files SYMBOL*.UPF.")
     density_cutoff: StrictPositiveFloat | None = Field(
         None,
-        description="Cutoff of the density over that of the wavefunctions; null: 8 with ultrasoft or PAW "
-        "pseudopotentials, else 4.",
+        description="Ratio of the density cutoff to the wavefunction cutoff; null: 8 with ultrasoft or PAW "
+        "pseudopotentials, otherwise 4.",
     )
 
     title: ClassVar[str] = "Quantum ESPRESSO"
     time_pattern: ClassVar[str] = r"PWSCF\s*:\s*((?:[\d.]+\s*[dhms]\s*)+)CPU"
-    install_hint: ClassVar[str] = "apt install quantum-espresso, or give its 'command'"
+    install_hint: ClassVar[str] = "install it with 'apt install quantum-espresso', or specify its 'command'"
     log_name: ClassVar[str] = "espresso.pwo"
     max_smearing_order: ClassVar[int] = 1
     arguments: ClassVar[tuple[str, ...]] = ("-in", INPUT_FILE)
@@ -55,7 +55,7 @@ class Espresso(ProgramEngine):
     def find_pseudopotential(self, symbol: str) -> Pseudopotential:
         """See `ProgramEngine.find_pseudopotential`."""
         if self.pseudopotentials is None:
-            raise InputError("the engine 'espresso' has no 'pseudopotentials'; name the directory of your UPF files")
+            raise InputError("the engine 'espresso' has no 'pseudopotentials'; specify the directory of your UPF files")
         return _read_header(self.find_file(self.pseudopotentials, symbol, (".UPF",)))
 
     def write(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> list[str]:
@@ -63,17 +63,17 @@ class Espresso(ProgramEngine):
         potentials = self.find_pseudopotentials(atoms, level, "input_dft")
         for potential in potentials.values():
             shutil.copyfile(potential.path, folder / potential.path.name)
-        norm_conserving = all(potential.kind == "norm-conserving" for potential in potentials.values())
-        ratio = self.density_cutoff or (4.0 if norm_conserving else 8.0)
+        is_norm_conserving = all(potential.kind == "norm-conserving" for potential in potentials.values())
+        ratio = self.density_cutoff or (4.0 if is_norm_conserving else 8.0)
         parameters = _make_parameters(level, attempt, self.count_electrons(atoms), ratio) | self.merge_options(level)
-        kpoints = level.kpoints(atoms)
+        kpoints = level.get_kpoint_mesh(atoms)
         with (folder / INPUT_FILE).open("w") as stream:
             write_espresso_in(
                 stream,
                 atoms,
                 input_data=_sort_into_sections(parameters),
                 pseudopotentials={symbol: potential.path.name for symbol, potential in potentials.items()},
-                kpts=None if kpoints == (1, 1, 1) else kpoints,  # None: real wavefunctions at Gamma, for half the cost
+                kpts=None if kpoints == (1, 1, 1) else kpoints,  # None: real wavefunctions, at half the cost
             )
         return []
 
@@ -90,33 +90,32 @@ class Espresso(ProgramEngine):
             info["iterations"] = int(match[1])
         if match := re.search(r"the Fermi energy is\s+(\S+) ev", output):
             info["fermi_ev"] = float(match[1])
-        return self.read_outcome(
-            folder / self.log_name, "espresso-out", info
-        )  # its line "!    total energy" includes -TS
+        # The line "!    total energy" of the output includes -TS.
+        return self.read_outcome(folder / self.log_name, "espresso-out", info)
 
 
 @lru_cache(maxsize=128)
 def _read_header(path: Path) -> Pseudopotential:
-    """Read the header of a UPF file, version 2 (attributes) or 1 (lines)."""
+    """Read the header of a UPF file of version 2 (attributes) or version 1 (lines)."""
     text = path.read_text(errors="replace")
     header = parse_xml_attributes(text, "PP_HEADER")
     if not header:
         block = text.partition("<PP_HEADER>")[2].partition("</PP_HEADER>")[0]
         header = {key: match[1] for key, line in UPF_1_PATTERNS.items() if (match := re.search(line, block))}
     if "z_valence" not in header:
-        raise InputError(f"{path} does not have a number of valence electrons: it is not a UPF file; name another")
-    is_true = {key: header.get(key, "").lower().startswith(("t", ".t")) for key in ("is_paw", "is_ultrasoft")}
+        raise InputError(f"{path} has no number of valence electrons, so it is not a UPF file; specify another file")
+    flags = {key: header.get(key, "").lower().startswith(("t", ".t")) for key in ("is_paw", "is_ultrasoft")}
     pseudo_type, kind = header.get("pseudo_type", "").strip(), "norm-conserving"
-    if is_true["is_ultrasoft"] or pseudo_type in {"US", "USPP"}:
+    if flags["is_ultrasoft"] or pseudo_type in {"US", "USPP"}:
         kind = "ultrasoft"
-    if is_true["is_paw"] or pseudo_type == "PAW":
+    if flags["is_paw"] or pseudo_type == "PAW":
         kind = "paw"
     valence = float(header["z_valence"].lower().replace("d", "e"))
     return Pseudopotential(path, valence, header.get("functional", "").strip(), kind)
 
 
-def _make_parameters(level: Level, attempt: int, electrons: float, ratio: float) -> dict[str, Any]:
-    """Variables of pw.x, energies in Ry."""
+def _make_parameters(level: Level, attempt: int, n_electrons: float, density_cutoff_ratio: float) -> dict[str, Any]:
+    """Return the input variables of pw.x, with energies in Ry."""
     smearing = level.smearing
     parameters = {
         "calculation": "scf",
@@ -126,8 +125,8 @@ def _make_parameters(level: Level, attempt: int, electrons: float, ratio: float)
         "tprnfor": True,
         "tstress": True,
         "ecutwfc": require_cutoff(level) / Ry,
-        "ecutrho": ratio * require_cutoff(level) / Ry,
-        "conv_thr": SCF_TOLERANCE_FACTOR * level.scf.energy_ev_per_electron * electrons / Ry,
+        "ecutrho": density_cutoff_ratio * require_cutoff(level) / Ry,
+        "conv_thr": SCF_TOLERANCE_FACTOR * level.scf.energy_ev_per_electron * n_electrons / Ry,
         "electron_maxstep": level.scf.max_iterations * 2**attempt,
         **({"mixing_beta": 0.3 / 2 ** (attempt - 1), "mixing_ndim": 12} if attempt else {}),
     }
@@ -138,13 +137,13 @@ def _make_parameters(level: Level, attempt: int, electrons: float, ratio: float)
 
 
 def _sort_into_sections(parameters: dict[str, Any]) -> Namelist:
-    """Variables by section of the input file; ASE drops those it does not know silently."""
+    """Assign variables to sections of the input file; raise an error for unknown ones, which ASE drops silently."""
     sections = Namelist(parameters)
     sections.to_nested("pw")
-    known = {key for section in sections.values() for key in section}
+    variables = {key for section in sections.values() for key in section}
     for key in parameters:
-        if key not in known:
+        if key not in variables:
             raise InputError(
-                f"the engine 'espresso' has no option '{key}'; options are variables of pw.x, without sections"
+                f"the engine 'espresso' has no option '{key}'; options must be variables of pw.x, without sections"
             )
     return sections

@@ -11,16 +11,16 @@ from ase import Atoms
 from pydantic import Field
 
 from paretofit.core import InputError, one_line
-from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, installed_version, require_cutoff
+from paretofit.labelling.engines.base import Engine, NotConvergedError, Outcome, get_installed_version, require_cutoff
 from paretofit.labelling.ladder import Level, SmearingSettings
 
 LOG_FILE = "gpaw.txt"
-INSTALL_HINT = "the engine 'gpaw' is not installed; CC=g++ pip install \"paretofit[dft]\" builds it"
+INSTALL_HINT = "the engine 'gpaw' is not installed; install it with: CC=g++ pip install \"paretofit[dft]\""
 MIXING = {"beta": 0.05, "nmaxold": 5, "weight": 50.0}  # GPAW's defaults for periodic systems
 
 
 class Gpaw(Engine):
-    """Plane waves and the PAW data that come with gpaw-data."""
+    """Plane waves and the PAW data of gpaw-data."""
 
     needs_cell: ClassVar[bool] = True
 
@@ -42,8 +42,8 @@ class Gpaw(Engine):
             XC(level.functional)
         except (NameError, ValueError, ImportError) as error:
             raise InputError(
-                f"level '{level.name}' requests the functional {level.functional}, which this GPAW does not have "
-                f"({one_line(error)}); without libxc it has LDA, PBE, revPBE, RPBE and PW91"
+                f"level '{level.name}' requests the functional {level.functional}, which the installed GPAW does not "
+                f"support ({one_line(error)}); without libxc, it supports LDA, PBE, revPBE, RPBE and PW91"
             ) from error
 
     def warm_up(self, level: Level) -> None:
@@ -54,8 +54,8 @@ class Gpaw(Engine):
     def describe_version(self, elements: Iterable[str]) -> str:
         """See `Engine.describe_version`."""
         valence = ", ".join(f"{symbol}: {_count_valence_electrons(symbol):g} valence electrons" for symbol in elements)
-        data = f"gpaw-data {installed_version('gpaw-data')} PAW setups ({valence})"
-        return f"GPAW {installed_version('gpaw')}, plane waves, {data}"
+        data = f"gpaw-data {get_installed_version('gpaw-data')} PAW setups ({valence})"
+        return f"GPAW {get_installed_version('gpaw')}, plane waves, {data}"
 
     def count_electrons(self, atoms: Atoms) -> float:
         """See `Engine.count_electrons`."""
@@ -65,9 +65,9 @@ class Gpaw(Engine):
         """See `Engine.compute`."""
         from gpaw import GPAW, KohnShamConvergenceError  # noqa: PLC0415  (an extra)
 
-        kpoints = {"size": level.kpoints(atoms), "gamma": True}
+        kpoints = {"size": level.get_kpoint_mesh(atoms), "gamma": True}
         atoms = atoms.copy()
-        atoms.pbc = True  # plane waves are periodic; the mesh has one point along vacuum
+        atoms.pbc = True  # plane waves are periodic; the k-point mesh has one point along vacuum
         parameters = {**_make_parameters(level, attempt), "kpts": kpoints, **self.options, **level.options}
         atoms.calc = GPAW(**parameters, txt=str(folder / LOG_FILE))
         try:
@@ -91,7 +91,7 @@ def _count_valence_electrons(symbol: str) -> float:
         valence: Any = SetupData(symbol, "PBE").Nv
     except (RuntimeError, FileNotFoundError) as error:
         raise InputError(
-            f"the engine 'gpaw' has no PAW data for {symbol}; 'gpaw install-data' or GPAW_SETUP_PATH adds more"
+            f"the engine 'gpaw' has no PAW data for {symbol}; add data with 'gpaw install-data' or GPAW_SETUP_PATH"
         ) from error
     return float(valence)
 
@@ -110,7 +110,7 @@ def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
 
 
 def _make_occupations(smearing: SmearingSettings) -> dict[str, Any]:
-    if smearing.method == "gaussian":  # Methfessel-Paxton of order 0
+    if smearing.method == "gaussian":  # equivalent to Methfessel-Paxton smearing of order 0
         return {"name": "methfessel-paxton", "order": 0, "width": smearing.width_ev}
     if smearing.method == "fixed":
         return {"name": "fixed-uniform"}

@@ -1,4 +1,4 @@
-"""VASP, or its input files, to be computed on a cluster and imported later."""
+"""VASP, or input files for VASP on a cluster, whose results are imported later."""
 
 import os
 import re
@@ -17,9 +17,9 @@ from paretofit.labelling.engines.base import NotConvergedError, Outcome, require
 from paretofit.labelling.engines.command import ProgramEngine, Pseudopotential, read_if_exists
 from paretofit.labelling.ladder import Level, SmearingSettings
 
-POTCAR_PATH_VARIABLE = "VASP_PP_PATH"  # of the environment, as in ASE: the directory above potpaw_PBE
+POTCAR_PATH_VARIABLE = "VASP_PP_PATH"  # environment variable, as in ASE, with the parent directory of potpaw_PBE
 CONVERGED = "aborting loop because EDIFF is reached"
-POTCAR_LIST_FILE = "POTCAR.spec"  # as in pymatgen: a line for each part of the POTCAR that the user has to add
+POTCAR_LIST_FILE = "POTCAR.spec"  # as in pymatgen, with a line for each part of the POTCAR that the user has to add
 
 
 class Vasp(ProgramEngine):
@@ -35,12 +35,12 @@ class Vasp(ProgramEngine):
     title: ClassVar[str] = "VASP"
     time_pattern: ClassVar[str] = r"Total CPU time used \(sec\):\s*([\d.]+)"
     install_hint: ClassVar[str] = (
-        "give the command that runs VASP, or write its input files and compute them on another machine"
+        "specify the command that runs VASP, or write input files and run VASP on another machine"
     )
     log_name: ClassVar[str] = "vasp.out"
 
     def version(self) -> str:
-        """See `ProgramEngine.version`; VASP tells it only in its output, so that it is stored with each label."""
+        """See `ProgramEngine.version`; only VASP's output contains the version, so it is stored with each label."""
         return ""
 
     def find_pseudopotential(self, symbol: str) -> Pseudopotential:
@@ -48,19 +48,19 @@ class Vasp(ProgramEngine):
         folder = self._find_folder()
         if folder is None:
             raise InputError(
-                "the engine 'vasp' has no 'pseudopotentials'; name the folder that holds SYMBOL/POTCAR, or set "
-                f"{POTCAR_PATH_VARIABLE} to the one above potpaw_PBE"
+                "the engine 'vasp' has no 'pseudopotentials'; specify the directory that contains SYMBOL/POTCAR, or "
+                f"set {POTCAR_PATH_VARIABLE} to the parent directory of potpaw_PBE"
             )
         path = folder / self.files.get(symbol, symbol) / "POTCAR"
         if not path.is_file():
-            raise InputError(f"the engine 'vasp' has no file {path}; put it there, or name its folder under 'files'")
+            raise InputError(f"the engine 'vasp' has no file {path}; add it, or specify its directory under 'files'")
         return _read_header(path)
 
     def write(self, atoms: Atoms, level: Level, attempt: int, folder: Path) -> list[str]:
         """See `ProgramEngine.write`.
 
-        Atoms keep their order, which labels rely on: an element that occurs in two blocks is named twice in POSCAR
-        and POTCAR. If no directory of POTCARs is known, their list is written in place of a POTCAR.
+        The order of the atoms is kept, because labels depend on it: an element that occurs in two blocks is listed
+        twice in POSCAR and POTCAR. Without a directory of POTCAR files, a list of them is written instead of a POTCAR.
         """
         blocks = [(symbol, len(list(block))) for symbol, block in groupby(atoms.get_chemical_symbols())]
         with (folder / "POSCAR").open("w") as stream:
@@ -82,7 +82,7 @@ class Vasp(ProgramEngine):
             raise self.make_error(exit_status, log + output, r"\n([^\n]*(?:ERROR|Error|BAD NEWS|LAPACK)[^\n]*)")
         iterations = len(re.findall(r"- Iteration ", output))
         if CONVERGED not in output:
-            raise NotConvergedError(f"VASP was not converged after {iterations} iterations (NELM)")
+            raise NotConvergedError(f"VASP did not converge within {iterations} iterations (NELM)")
         info: dict[str, Any] = {"iterations": iterations, "version": output.split(maxsplit=1)[0]}
         if energies := re.findall(r"E-fermi\s*:\s*(\S+)", output):
             info["fermi_ev"] = float(energies[-1])
@@ -98,16 +98,16 @@ def _read_header(path: Path) -> Pseudopotential:
     text = path.read_text(errors="replace")
     match = re.search(r"ZVAL\s*=\s*([\d.]+)", text)
     if match is None:
-        raise InputError(f"{path} does not have ZVAL: it is not a POTCAR; name the directory of another under 'files'")
+        raise InputError(f"{path} has no ZVAL, so it is not a POTCAR; specify another directory under 'files'")
     return Pseudopotential(path, float(match[1]), "", "paw")
 
 
 def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
-    """Keywords of INCAR, by their names in ASE."""
+    """Return the keywords of INCAR, with their names in ASE."""
     return {
         "prec": "Accurate",
         "encut": require_cutoff(level),
-        # The tolerance of one electron for the whole cell, as errors of forces scale with the square root of this.
+        # The tolerance per electron is used for the whole cell, because force errors scale with the square root of it.
         "ediff": level.scf.energy_ev_per_electron,
         "nelm": level.scf.max_iterations * 2**attempt,
         "algo": "Normal",
@@ -124,7 +124,7 @@ def _make_parameters(level: Level, attempt: int) -> dict[str, Any]:
 
 def _make_occupations(smearing: SmearingSettings) -> dict[str, Any]:
     if smearing.method == "fixed":
-        return {"ismear": 0, "sigma": 0.01}  # VASP has no fixed occupations except those of an earlier run
+        return {"ismear": 0, "sigma": 0.01}  # VASP supports fixed occupations only from an earlier run
     ismear = {"methfessel-paxton": smearing.order, "gaussian": 0, "fermi-dirac": -1}
     return {"ismear": ismear[smearing.method], "sigma": smearing.width_ev}
 
@@ -132,13 +132,13 @@ def _make_occupations(smearing: SmearingSettings) -> dict[str, Any]:
 def _write_incar(
     atoms: Atoms, level: Level, keywords: dict[str, Any], blocks: list[tuple[str, int]], folder: Path
 ) -> None:
-    """Write INCAR and KPOINTS by ASE's writer, whose own function sorts the atoms and requires a POTCAR."""
+    """Write INCAR and KPOINTS with ASE's methods, except write_input, which sorts the atoms and requires a POTCAR."""
     writer = GenerateVaspInput()
     writer.spinpol = keywords.get("ispin") == 2
     writer.sort = list(range(len(atoms)))
     writer.symbol_count = blocks
     try:
-        writer.set(xc=level.functional, kpts=level.kpoints(atoms), gamma=True)
+        writer.set(xc=level.functional, kpts=level.get_kpoint_mesh(atoms), gamma=True)
         writer.set(**keywords)
         writer.write_incar(atoms, directory=str(folder))
         writer.write_kpoints(atoms, directory=str(folder))

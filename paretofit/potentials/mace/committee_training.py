@@ -20,8 +20,8 @@ from paretofit.potentials.mace.training_files import MaceData, estimate_atomic_e
 from paretofit.potentials.mace.training_member import TrainedMember
 from paretofit.uncertainty import Uncertainty
 
-METHOD = "seeds"  # how the members differ
-TRAINING_FOLDER = "training"  # subdirectory with files that only the training needs
+METHOD = "seeds"  # members differ in their seeds
+TRAINING_FOLDER = "training"  # subdirectory with files that are only used by the training
 
 
 def train_mace_committee(
@@ -41,18 +41,20 @@ def train_mace_committee(
     Parameters
     ----------
     folder : Path
-        Directory of the potential. An interrupted training resumes from the checkpoints in its ``training``.
+        Directory of the potential. An interrupted training resumes from checkpoints in the subdirectory ``training``.
     calibration_set : LabelledStructures
-        May be the validation set, with slightly overconfident intervals, or empty.
+        Held-out structures. The validation set can be used, but intervals are then slightly too narrow; may be empty.
     seed : int
     warm_start_models : sequence of Path
-        A model for each member, from which its training starts.
+        Model of each member from which training starts.
     context : RunContext
 
     Raises
     ------
     InputError
-        If MACE or the device is missing, there are no configurations to train on, or too many networks diverge.
+        If MACE or the device is missing, or there are no configurations to train on.
+    ExecutionError
+        If fewer than two networks could be trained.
     """
     check_mace(settings.device, settings.options)
     members = train_members(

@@ -1,4 +1,4 @@
-"""Loading of MACE, which is an extra, and of its networks, without output and only when they are used."""
+"""Loading of MACE, an optional dependency, and of its networks, only when they are used and without output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) ->
     Raises
     ------
     InputError
-        If MACE is not installed, there is no such device, or mace_run_train has no such option or rejects its value.
+        If MACE or the device is not available, or mace_run_train does not accept an option or its value.
     """
     if importlib.util.find_spec("mace") is None or importlib.util.find_spec("torch") is None:
         raise InputError("MACE is not installed; install it with: pip install 'paretofit[mace]'")
@@ -40,7 +40,7 @@ def check_mace(device: str = "cpu", options: Mapping[str, Any] | None = None) ->
 
         if not torch.cuda.is_available():
             reason = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no GPU"
-            raise InputError(f"'device: cuda' needs a GPU, and {reason}; set 'device: cpu'")
+            raise InputError(f"'device: cuda' requires a GPU, but {reason}; set 'device: cpu'")
     if options:
         build_option_arguments(options)
 
@@ -51,7 +51,7 @@ def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
     Raises
     ------
     InputError
-        If it has no such option, or rejects the value.
+        If mace_run_train has no such option, or rejects the value.
     """
     if not options:
         return []
@@ -61,28 +61,28 @@ def build_option_arguments(options: Mapping[str, Any]) -> list[str]:
         parser = build_default_arg_parser()
     flags = [(flag, action) for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  (no other way)
     actions = {flag.lstrip("-"): action for flag, action in flags}
-    if unknown := sorted(set(options) - set(actions)):
+    if unknown_options := sorted(set(options) - set(actions)):
         raise InputError(
-            f"'options.{unknown[0]}' is no option of mace_run_train; see mace_run_train --help"
-            f"{suggest_match(unknown[0], actions)}"
+            f"'options.{unknown_options[0]}' is not an option of mace_run_train; see mace_run_train --help"
+            f"{suggest_match(unknown_options[0], actions)}"
         )
     arguments = []
     for name, value in options.items():
         is_flag = actions[name].nargs == 0
-        argument = [f"--{name}"] if is_flag and value else [] if is_flag else [f"--{name}={value}"]
+        option_arguments = [f"--{name}"] if is_flag and value else [] if is_flag else [f"--{name}={value}"]
         stderr = io.StringIO()
         try:
             with redirect_stderr(stderr):
-                parser.parse_args(["--name=check", *argument])
+                parser.parse_args(["--name=check", *option_arguments])
         except SystemExit as error:
             reason = one_line(stderr.getvalue().strip().rpartition("error: ")[2])
             raise InputError(f"'options.{name}': mace_run_train rejects {value!r} ({reason})") from error
-        arguments += argument
+        arguments += option_arguments
     return arguments
 
 
 def load_calculator(models: Sequence[str], device: str, dtype: str, **keywords: Any) -> Any:
-    """Load MACE's ASE calculator of networks; `keywords` are passed to it.
+    """Load MACE's ASE calculator for networks; `keywords` are passed to its constructor.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def load_calculator(models: Sequence[str], device: str, dtype: str, **keywords: 
 
 
 def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:
-    """Compute MACE's results without the structure's info, of which it would use keys such as a charge."""
+    """Compute MACE's results without the structure's info, because MACE would use keys such as a charge."""
     calculator.calculate(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
     results: dict[str, Any] = calculator.results
     return results
@@ -108,7 +108,7 @@ def compute_results(calculator: Any, atoms: Atoms) -> dict[str, Any]:
 
 @contextmanager
 def limit_torch_threads() -> Iterator[None]:
-    """Use one thread: small networks gain nothing from more, and results must not depend on their number."""
+    """Use one thread, because results must not depend on the number and small networks do not become faster."""
     import torch  # noqa: PLC0415  (an extra)
 
     n_threads = torch.get_num_threads()
@@ -131,4 +131,4 @@ def _suppress_output() -> Iterator[None]:
     finally:
         logging.disable(level)
         for handler in [handler for handler in logging.root.handlers if handler not in handlers]:
-            logging.root.removeHandler(handler)  # MACE adds one that would print our log messages
+            logging.root.removeHandler(handler)  # a handler added by MACE would print our log messages

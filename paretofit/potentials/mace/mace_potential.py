@@ -1,7 +1,8 @@
 """Committees of MACE networks as potentials: predictions, error bars, extrapolation grades and an ASE calculator.
 
-The directory of a potential has ``mace.json`` (its networks, elements and training), ``member_K.model`` (MACE's files)
-and ``mace.committee.h5`` (calibration and grades, as of linear potentials). Networks are loaded when they are used.
+The directory of a potential contains ``mace.json`` (names of the networks, elements and a record of the training),
+``member_K.model`` (MACE's files) and ``mace.committee.h5`` (calibration and grades, in the format of linear
+potentials). Networks are loaded when they are used.
 """
 
 from __future__ import annotations
@@ -69,15 +70,15 @@ class MacePotential(CommitteePotential):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is not a complete MACE committee ({error}); train it again") from error
         if version != VERSION:
-            raise InputError(f"{file} has version {version}; this paretofit reads version {VERSION}")
-        if missing := [str(model) for model in models if not model.is_file()]:
-            raise InputError(f"{missing[0]}, which {file} names, is missing")
+            raise InputError(f"{file} has version {version}, but this version of paretofit reads version {VERSION}")
+        if missing_files := [str(model) for model in models if not model.is_file()]:
+            raise InputError(f"{missing_files[0]}, which is listed in {file}, does not exist; restore it from a copy")
         committee = folder / COMMITTEE_FILE
         uncertainty = read_uncertainty(committee) if committee.is_file() else None
         return cls(models, elements, device, dtype, uncertainty, record)
 
     def write(self, folder: Path) -> None:
-        """Write ``mace.json`` and the uncertainty; the networks must be in the directory already."""
+        """Write ``mace.json`` and the uncertainty; the networks must already be in the directory."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.uncertainty is not None:
             write_committee(folder / COMMITTEE_FILE, None, self.uncertainty)
@@ -103,14 +104,14 @@ class MacePotential(CommitteePotential):
 
     @property
     def epochs_text(self) -> str:
-        """Number of epochs of the members' training, as text."""
+        """Number of training epochs of the members, as text."""
         counts = sorted(int(member["epochs"]) for member in self._member_records)
         if not counts:
             return "unknown epochs"
         return f"{counts[0]} epochs" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]} epochs"
 
     def training_table(self) -> tuple[dict[str, Any], ...]:
-        """Training of each member, with errors on the validation set in meV/atom and meV/Å."""
+        """Return a row for the training of each member, with validation errors in meV/atom and meV/Å."""
         names = ("seed", "epochs", "best_epoch", "stage_two", "stopped_early", "warm_start", "seconds")
         return tuple(
             {
@@ -124,7 +125,7 @@ class MacePotential(CommitteePotential):
 
     @property
     def events(self) -> tuple[str, ...]:
-        """Messages on members that were replaced, and on the number of missing ones."""
+        """Messages about members that were replaced, and about the number of missing members."""
         events = [
             f"member {k} was replaced once ({member['replaced']})"
             for k, member in enumerate(self._member_records)
@@ -145,11 +146,11 @@ class MacePotential(CommitteePotential):
     def member(self, k: int) -> MacePotential:
         """Return one member as a single potential."""
         if not 0 <= k < len(self.models):
-            raise InputError(f"there is no member {k}; the committee has {len(self.models)}")
+            raise InputError(f"unknown member {k}; the committee has members 0 to {len(self.models) - 1}")
         return replace(self, models=(self.models[k],), uncertainty=None)
 
     def predict(self, atoms: Atoms) -> Prediction:
-        """Energy (m,), forces (m, N, 3) and stress (m, 6) of every member; eV, eV/Å, eV/Å³.
+        """Predict energy (m,), forces (m, N, 3) and stress (m, 6) with every member, in eV, eV/Å and eV/Å³.
 
         Raises
         ------
@@ -173,9 +174,9 @@ class MacePotential(CommitteePotential):
         )
 
     def compute_descriptors(self, atoms: Atoms) -> Array:
-        """Invariant features of each atom in the first member, ``(N, K)``.
+        """Compute the invariant features of each atom in the first member, ``(N, K)``.
 
-        In double precision: features are so similar that grades of float32 ones would be dominated by rounding errors.
+        Double precision is used, because features are so similar that rounding errors of float32 would dominate grades.
         """
         calculator = replace(self.member(0), dtype="float64")._load()  # noqa: SLF001  (the same class)
         with limit_torch_threads():
@@ -187,32 +188,32 @@ class MacePotential(CommitteePotential):
         return _load_cached(tuple(map(str, self.models)), self.device, self.dtype)
 
     def calculator(self, *, include_members: bool = False) -> MaceCalculator:
-        """Create an ASE calculator of the mean, with error bars and grades; see `CommitteeCalculator`."""
+        """Create an ASE calculator for the mean, with error bars and grades; see `CommitteeCalculator`."""
         return MaceCalculator(self, include_members=include_members)
 
     def calculator_factory(self) -> partial[Any]:
-        """Return a function that creates MACE's calculator of these networks, in this or another process."""
+        """Return a function that creates MACE's calculator for these networks, also in another process."""
         return partial(load_calculator, tuple(map(str, self.models)), self.device, self.dtype)
 
 
 def is_mace(path: Path) -> bool:
-    """Return whether a path is that of a MACE committee."""
+    """Return whether a path belongs to a MACE committee."""
     return (path / MACE_FILE).is_file() or (path.name == MACE_FILE and path.is_file())
 
 
 def read_mace_calculator(folder: str) -> Any:
-    """Create the ASE calculator of the networks in a directory, as for ``paretofit validate``."""
+    """Create the ASE calculator for the networks in a directory; used by ``paretofit validate``."""
     return MacePotential.read(folder).calculator()
 
 
 @cache
 def _load_cached(models: tuple[str, ...], device: str, dtype: str) -> Any:
-    """Load networks once in each process."""
+    """Load networks, once in each process."""
     return load_calculator(models, device, dtype)
 
 
 class MaceCalculator(CommitteeCalculator):
-    """ASE calculator of a `MacePotential`, whose mean MACE computes. See `CommitteeCalculator`."""
+    """ASE calculator of a `MacePotential`, whose mean is computed by MACE; see `CommitteeCalculator`."""
 
     def __init__(self, potential: MacePotential, *, include_members: bool = False) -> None:
         super().__init__(potential, include_members=include_members)

@@ -12,8 +12,8 @@ from paretofit.core import StrictInt, StrictPositiveFloat, StrictSettings, Study
 Count = Annotated[int, Field(ge=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
-# The sizes of paper 1 are MACE's defaults, with the paper's cutoff of 4.5 Å; the others can be trained on a CPU. Their
-# errors and costs are in tests/benchmarks/RESULTS.md.
+# "published" has the sizes of paper 1 (MACE's defaults) and its cutoff of 4.5 Å; networks with the other presets can be
+# trained on a CPU. Errors and costs are in tests/benchmarks/RESULTS.md.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "medium": {"channels": 32, "max_l": 1, "correlation": 2, "batch_size": 4, "epochs": 100, "patience": 25,
@@ -34,32 +34,34 @@ class LossWeightSettings(StrictSettings):
 
 
 class StageTwoSettings(StrictSettings):
-    """A second stage with more weight on energies, whose network is used (MACE's ``--swa``)."""
+    """Second training stage with more weight on energies, whose network is used (MACE's ``--swa``)."""
 
-    start: Count | None = Field(None, description="Latest epoch of its start; by default 3/4 of all epochs.")
-    weights: LossWeightSettings = Field(LossWeightSettings(energy=1000.0), description="Weights of the stage's loss.")
-    learning_rate: StrictPositiveFloat = Field(0.001, description="Learning rate of the stage's optimiser.")
+    start: Count | None = Field(None, description="Epoch at which the stage starts at the latest; default: 3/4 of all.")
+    weights: LossWeightSettings = Field(
+        LossWeightSettings(energy=1000.0), description="Weights of the loss in this stage."
+    )
+    learning_rate: StrictPositiveFloat = Field(0.001, description="Learning rate of the optimiser in this stage.")
 
 
 class FoundationSettings(StrictSettings):
-    """A file with a trained model from which training starts, such as one of the MACE foundation models."""
+    """Trained model from which training starts, such as a MACE foundation model."""
 
     file: StudyPath = Field(
-        description="File of the model. It is unpickled, so that it must come from a trusted source."
+        description="File of the model. It must come from a trusted source, because it is unpickled."
     )
     mode: Literal["naive", "multihead"] = Field(
         "naive",
-        description="With 'multihead' the network also learns 'replay', so as not to forget it.",
+        description="With 'multihead', the network is also trained on 'replay', to preserve what it has learned.",
     )
-    replay: StudyPath | None = Field(None, description="Labelled structures (extended XYZ) of its first training.")
+    replay: StudyPath | None = Field(None, description="Labelled structures (extended XYZ) from the first training.")
     head: str | None = Field(None, description="Head of the model from which training starts, if it has several.")
 
     @model_validator(mode="after")
     def _check_replay(self) -> Self:
         if self.mode == "multihead" and self.replay is None:
-            raise ValueError("mode 'multihead' needs 'replay', structures on which the model was trained")
+            raise ValueError("'mode: multihead' requires 'replay', a file of structures on which the model was trained")
         if self.mode == "naive" and self.replay is not None:
-            raise ValueError("'replay' is used only with 'mode: multihead'")
+            raise ValueError("'replay' is only used with 'mode: multihead'; remove it, or change the mode")
         return self
 
 
@@ -68,27 +70,27 @@ class MaceSettings(StrictSettings):
 
     name: Literal["mace"] = Field("mace", description="Kind of the model.")
     preset: Literal["published", "medium", "small", "tiny"] = Field(
-        "published", description="Defaults of the keys below."
+        "published", description="Set of default values for the keys below."
     )
     members: StrictInt = Field(4, ge=2, description="Number of networks, which differ in their seeds.")
     r_max: StrictPositiveFloat = Field(4.5, description="Cutoff of a layer, Å.")
     layers: Count = Field(2, description="Number of message-passing layers.")
     channels: Count = Field(128, description="Number of channels of each layer.")
-    max_l: StrictInt = Field(1, ge=0, le=4, description="Highest order L of messages; 0 for invariant ones.")
-    max_ell: StrictInt = Field(3, ge=1, le=6, description="Highest order l of spherical harmonics.")
+    max_l: StrictInt = Field(1, ge=0, le=4, description="Maximum order L of messages; 0 for invariant messages.")
+    max_ell: StrictInt = Field(3, ge=1, le=6, description="Maximum order l of spherical harmonics.")
     correlation: StrictInt = Field(3, ge=1, le=4, description="Correlation order of a layer: its body order minus one.")
     epochs: Count = Field(500, description="Maximum number of epochs.")
-    patience: Count = Field(50, description="Epochs without a smaller validation error until training stops.")
+    patience: Count = Field(50, description="Epochs without a lower validation error after which training stops.")
     batch_size: Count = Field(1, description="Number of configurations in a gradient step.")
     learning_rate: StrictPositiveFloat = Field(0.01, description="Learning rate of the optimiser.")
     dtype: Literal["float32", "float64"] = Field("float64", description="Floating-point type; float32 is faster.")
     weights: LossWeightSettings = Field(LossWeightSettings(), description="Weights of the loss.")
-    stage_two: StageTwoSettings | None = Field(None, description="Second stage of training; by default there is none.")
+    stage_two: StageTwoSettings | None = Field(None, description="Second training stage; none by default.")
     ema_decay: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(
-        0.99, description="Decay of the moving average of parameters."
+        0.99, description="Decay rate of the moving average of parameters."
     )
-    isolated_atoms: dict[str, float] = Field({}, description="Isolated atoms, eV; by default labelled or fitted.")
-    warm_start: bool = Field(True, description="Whether networks start from those of the previous iteration.")
+    isolated_atoms: dict[str, float] = Field({}, description="Isolated-atom energies, eV; default: labels or a fit.")
+    warm_start: bool = Field(True, description="Whether training starts from the networks of the previous iteration.")
     foundation: FoundationSettings | None = Field(None, description="Trained model from which training starts.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="Device for training and evaluation.")
     options: dict[str, str | float | bool] = Field({}, description="Other options of mace_run_train, without dashes.")
@@ -96,7 +98,7 @@ class MaceSettings(StrictSettings):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, values: Any) -> Any:
-        """Use the preset's values of missing keys."""
+        """Use the values of the preset for missing keys."""
         if isinstance(values, dict) and isinstance(values.get("preset"), str):
             return {**PRESETS.get(values["preset"], {}), **values}
         return values
@@ -124,20 +126,20 @@ class MaceSettings(StrictSettings):
     @property
     def description(self) -> str:
         """Short description of the network."""
-        # Keys that do not change the network are taken from these settings, so that only the others are compared.
+        # Keys that do not change the network are copied from these settings, so that only other keys are compared.
         unrelated = {key: getattr(self, key) for key in ("members", "warm_start", "device", "isolated_atoms")}
         is_preset = self == type(self)(preset=self.preset, **unrelated)
         name = f"MACE {self.preset}" if is_preset else f"MACE like '{self.preset}'"
         return f"{name}: {self.channels} channels, L={self.max_l}, {self.layers} layers, {self.r_max:g} Å"
 
 
-# Options of mace_run_train that are set to a key of `MaceSettings` as it is.
+# Options of mace_run_train that have the value of a key of `MaceSettings`.
 OPTION_KEYS = {
     "r_max": "r_max", "num_interactions": "layers", "num_channels": "channels", "max_L": "max_l", "max_ell": "max_ell",
     "correlation": "correlation", "max_num_epochs": "epochs", "lr": "learning_rate", "default_dtype": "dtype",
     "ema_decay": "ema_decay", "device": "device",
 }  # fmt: skip
-# Other options that follow from a key, and options that a user must not set.
+# Options that are derived from a key; below, options that users must not set.
 DERIVED_OPTION_KEYS = {
     "patience": "patience", "batch_size": "batch_size", "energy_weight": "weights.energy",
     "forces_weight": "weights.forces", "stress_weight": "weights.stress", "swa": "stage_two",

@@ -1,4 +1,4 @@
-"""Training of a committee of MACE networks: options that its members share, and parallel subprocesses."""
+"""Training of a committee of MACE networks: common options of the members, and parallel subprocesses."""
 
 from __future__ import annotations
 
@@ -31,20 +31,23 @@ def train_members(
     warm_start_models: Sequence[Path] = (),
     context: RunContext,
 ) -> list[TrainedMember]:
-    """Train the members that are not finished, resuming from their checkpoints.
+    """Train all members; finished members are kept, and unfinished members resume from their checkpoints.
 
     Parameters
     ----------
     settings : MaceSettings
     data : MaceData
     folder : Path
-        Directory of the training; members in it that were trained from the same inputs are used.
+        Directory of the training; members in it that were trained from the same inputs are kept.
     seed, warm_start_models
         As in `train_mace_committee`.
     context : RunContext
-        As many members as it has jobs train at a time; on GPUs one on each.
+        Its number of jobs is the number of members that are trained at the same time; on GPUs, one member on each.
 
-    Members whose second attempt failed, too, are missing in the result.
+    Returns
+    -------
+    list of TrainedMember
+        Members that failed twice are omitted.
 
     Raises
     ------
@@ -62,20 +65,20 @@ def train_members(
         epochs = _train_on_cluster(members, context)
     for _ in context.track(epochs, settings.members * settings.epochs, "MACE epochs"):
         pass
-    trained = [member.read_result() for member in members if not member.failure]
-    if len(trained) < 2:
+    trained_members = [member.read_result() for member in members if not member.failure]
+    if len(trained_members) < 2:
         reasons = "; ".join(dict.fromkeys(member.failure for member in members if member.failure))
         raise ExecutionError(
-            f"{settings.members - len(trained)} of {settings.members} networks could not be trained, twice: {reasons}; "
-            f"the logs are under {folder}"
+            f"the training of {settings.members - len(trained_members)} of {settings.members} networks failed twice: "
+            f"{reasons}; see the logs under {folder}"
         )
-    return trained
+    return trained_members
 
 
 def _prepare_members(
     settings: MaceSettings, data: MaceData, folder: Path, seed: int, warm_start_models: Sequence[Path]
 ) -> list[MemberTraining]:
-    """Write the files of the training, and draw the seeds of the members."""
+    """Write the training files, and draw the seeds of the members."""
     files = data.write(folder)
     options = _build_options(settings, data, files, folder)
     digests, arguments = [hash_file(file) for file in files], build_option_arguments(settings.options)
@@ -90,50 +93,50 @@ def _prepare_members(
 
 
 def _list_environments(settings: MaceSettings, context: RunContext) -> list[dict[str, str]]:
-    """Environment variables of each member that may train at the same time."""
+    """Return environment variables for each member that can be trained at the same time."""
     if settings.device == "cpu":
         return [{"CUDA_VISIBLE_DEVICES": ""}] * max(1, context.jobs)
     import torch  # noqa: PLC0415  (takes seconds, and is an extra)
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(k) for k in range(torch.cuda.device_count())]
+    visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible_devices.split(",") if visible_devices else [str(k) for k in range(torch.cuda.device_count())]
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
 
 
 def _supervise(members: Sequence[MemberTraining], environments: Sequence[dict[str, str]]) -> Iterator[None]:
-    """Train members, at most one in each environment at a time; yield for each epoch."""
-    waiting: deque[MemberTraining] = deque()
-    running: dict[int, MemberTraining] = {}
+    """Train members, at most one in each environment at a time; yield after each epoch."""
+    waiting_members: deque[MemberTraining] = deque()
+    running_members: dict[int, MemberTraining] = {}
     for member in members:
         if member.check_finished():
             yield from [None] * member.settings.epochs
         else:
-            waiting.append(member)
+            waiting_members.append(member)
     try:
-        while waiting or running:
+        while waiting_members or running_members:
             for slot, environment in enumerate(environments):
-                if slot not in running and waiting:
-                    running[slot] = waiting.popleft()
-                    running[slot].start(environment)
+                if slot not in running_members and waiting_members:
+                    running_members[slot] = waiting_members.popleft()
+                    running_members[slot].start(environment)
             time.sleep(POLL_INTERVAL_S)
-            for slot, member in list(running.items()):
+            for slot, member in list(running_members.items()):
                 yield from [None] * member.poll()
                 if member.is_done:
-                    del running[slot]
+                    del running_members[slot]
     finally:
-        for member in running.values():
+        for member in running_members.values():
             member.stop()
 
 
 def _train_on_cluster(members: Sequence[MemberTraining], context: RunContext) -> Iterator[None]:
-    """Train each member on a worker of a cluster, which shares the directory; yield for each epoch."""
+    """Train each member on a worker of a cluster with a shared file system; yield for each epoch."""
     for number, failure in context.map(_train_in_worker, enumerate(members), ordered=False):
         members[number].failure = failure
         yield from [None] * members[number].settings.epochs
 
 
 def _train_in_worker(task: tuple[int, MemberTraining]) -> tuple[int, str]:
-    """Train one member; return its number and the reason of a failure."""
+    """Train one member; return its number, and the reason if it failed."""
     number, member = task
     for _ in _supervise([member], [{"CUDA_VISIBLE_DEVICES": ""} if member.settings.device == "cpu" else {}]):
         pass
@@ -141,7 +144,7 @@ def _train_in_worker(task: tuple[int, MemberTraining]) -> tuple[int, str]:
 
 
 def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Path], folder: Path) -> dict[str, str]:
-    """Options of mace_run_train that all members share."""
+    """Build the options of mace_run_train that are common to all members."""
     is_isolated = [len(atoms) == 1 and not atoms.pbc.any() for atoms in data.training_set.structures]
     energies = {atomic_numbers[symbol]: energy for symbol, energy in estimate_atomic_energies(settings, data).items()}
     quantities = ("energy", "forces", "stress") if data.has_stress else ("energy", "forces")
@@ -151,7 +154,7 @@ def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Pa
         "train_file": files[0].absolute(),
         "valid_file": files[1].absolute(),
         "model": "MACE",
-        "batch_size": min(settings.batch_size, is_isolated.count(False)),  # MACE drops a batch that is not full
+        "batch_size": min(settings.batch_size, is_isolated.count(False)),  # MACE drops incomplete batches
         "valid_batch_size": 16,
         "scheduler_patience": max(1, settings.patience // 3),
         "loss": "stress" if data.has_stress else "weighted",
@@ -174,6 +177,6 @@ def _build_options(settings: MaceSettings, data: MaceData, files: tuple[Path, Pa
         if foundation.mode == "multihead" and foundation.replay is not None:
             replay = (folder / "replay.extxyz").absolute()
             write_replay(foundation.replay, replay)
-            # force_mh_ft_lr: the learning rate is the user's, not MACE's default for multihead fine-tuning.
+            # With force_mh_ft_lr, MACE uses our learning rate instead of its default for multihead fine-tuning.
             options |= {"multiheads_finetuning": True, "pt_train_file": replay, "force_mh_ft_lr": True}
     return {key: str(value) for key, value in options.items()}

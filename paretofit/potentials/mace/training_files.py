@@ -1,4 +1,4 @@
-"""Training data of MACE: extended XYZ files with its keys, and the energies of isolated atoms."""
+"""Training data for MACE: extended XYZ files with MACE's keys, and the energies of isolated atoms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from paretofit.potentials.mace.loading import compute_results, load_calculator
 from paretofit.potentials.mace.mace_settings import MaceSettings
 from paretofit.potentials.prediction import StructureLabels
 
-VOIGT_TO_TENSOR = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # a 3 × 3 tensor row by row, from ASE's Voigt order
+VOIGT_TO_TENSOR = [0, 5, 4, 5, 1, 3, 4, 3, 2]  # indices for a 3 × 3 tensor, row by row
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MaceData:
     ----------
     training_set, validation_set : LabelledStructures
     sample_weights : (n, 2) float64, optional
-        Factors of the squared errors of energies, and of forces and stresses, of the training set.
+        Factors of the squared errors of energies, and of forces and stresses, for each training structure.
     """
 
     training_set: LabelledStructures
@@ -38,15 +38,18 @@ class MaceData:
     sample_weights: Array | None = None
 
     def check(self) -> None:
-        """Check that both sets have a configuration of two atoms or more.
+        """Check that both sets have a configuration with at least two atoms.
 
         Raises
         ------
         InputError
+            If there is none in one of the sets.
         """
         for labelled, purpose in ((self.training_set, "train"), (self.validation_set, "validate")):
             if not any(len(atoms) > 1 for atoms in labelled.structures):
-                raise InputError(f"there is no labelled configuration of two atoms or more to {purpose} a network with")
+                raise InputError(
+                    f"no labelled configuration with at least two atoms to {purpose} a network; add labels"
+                )
 
     @property
     def elements(self) -> list[str]:
@@ -73,7 +76,7 @@ class MaceData:
 
 
 def build_mace_frame(atoms: Atoms, label: StructureLabels, weights: Sequence[float] | Array = (1.0, 1.0)) -> Atoms:
-    """Build a labelled configuration with the keys that MACE reads only."""
+    """Build a labelled configuration that only has the keys that MACE reads."""
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     frame.info = {"REF_energy": float(label.energy), "config_energy_weight": float(weights[0]),
                  "config_forces_weight": float(weights[1]), "config_stress_weight": float(weights[1])}  # fmt: skip
@@ -84,12 +87,12 @@ def build_mace_frame(atoms: Atoms, label: StructureLabels, weights: Sequence[flo
 
 
 def write_replay(source: Path, target: Path) -> None:
-    """Convert a file of labelled structures to one that MACE reads; see `read_replay`."""
+    """Convert a file of labelled structures to a file for MACE; see `read_replay`."""
     _write_frames(target, read_replay(source))
 
 
 def read_replay(source: Path) -> list[Atoms]:
-    """Read labelled structures of any file, with the keys that MACE reads.
+    """Read labelled structures from any file, and convert them to the keys that MACE reads.
 
     Raises
     ------
@@ -101,7 +104,9 @@ def read_replay(source: Path) -> list[Atoms]:
         values = {**atoms.info, **atoms.arrays, **({} if atoms.calc is None else atoms.calc.results)}
         energy, forces = (values.get(f"REF_{name}", values.get(name)) for name in ("energy", "forces"))
         if energy is None or forces is None:
-            raise InputError(f"{source}: structure {k} has no energy and forces, which 'foundation.replay' needs")
+            raise InputError(
+                f"{source}: structure {k} has no energy or forces, which are required in 'foundation.replay'"
+            )
         frames.append(build_mace_frame(atoms, StructureLabels(float(energy), forces, np.full(6, np.nan))))
     return frames
 
@@ -116,37 +121,38 @@ def _is_isolated(atoms: Atoms) -> bool:
 
 
 def estimate_atomic_energies(settings: MaceSettings, data: MaceData) -> dict[str, float]:
-    """Energy of an isolated atom of each element, eV: from the settings, labelled isolated atoms, or least squares.
+    """Estimate the energy of an isolated atom of each element in eV.
 
-    The regression is of energies per atom on the composition, as in MACE's ``--E0s=average``, after subtraction of the
-    known ones; with a foundation model, of the residual energies of its predictions, as in ``--E0s=estimated``.
+    Energies come from the settings, from labelled isolated atoms or from least squares: after subtraction of the known
+    energies, energies per atom are fitted to the composition, as with MACE's ``--E0s=average``. With a foundation
+    model, the residuals of its predictions are fitted instead, as with ``--E0s=estimated``.
     """
     structures, elements = data.training_set.structures, data.elements
     energies = np.array([float(label.energy) for label in data.training_set.labels])
-    labelled = {a.symbols[0]: float(e) for a, e in zip(structures, energies, strict=True) if _is_isolated(a)}
-    known = {symbol: energy for symbol, energy in {**labelled, **settings.isolated_atoms}.items() if symbol in elements}
+    atomic = {a.symbols[0]: float(e) for a, e in zip(structures, energies, strict=True) if _is_isolated(a)}
+    atomic = {symbol: energy for symbol, energy in {**atomic, **settings.isolated_atoms}.items() if symbol in elements}
     base = dict.fromkeys(elements, 0.0)
-    if len(known) < len(elements) and settings.foundation is not None:  # its energies have another zero
-        base, predicted = _predict_with_foundation(settings, data)
-        energies, known = energies - predicted, {}
-    unknown = [k for k, symbol in enumerate(elements) if symbol not in known]
-    if unknown:
-        fitted = [k for k, atoms in enumerate(structures) if not _is_isolated(atoms)]
-        counts = np.array([[structures[k].symbols.count(symbol) for symbol in elements] for k in fitted])
+    if len(atomic) < len(elements) and settings.foundation is not None:  # the model has another zero of energies
+        base, predictions = _predict_with_foundation(settings, data)
+        energies, atomic = energies - predictions, {}
+    columns = [k for k, symbol in enumerate(elements) if symbol not in atomic]
+    if columns:
+        rows = [k for k, atoms in enumerate(structures) if not _is_isolated(atoms)]
+        counts = np.array([[structures[k].symbols.count(symbol) for symbol in elements] for k in rows])
         fractions = counts / counts.sum(axis=1, keepdims=True)
-        residual = energies[fitted] / counts.sum(axis=1) - fractions @ [known.get(symbol, 0.0) for symbol in elements]
-        solution = np.linalg.lstsq(fractions[:, unknown], residual, rcond=None)[0]
-        known |= {elements[k]: float(energy) for k, energy in zip(unknown, solution, strict=True)}
-    return {symbol: base[symbol] + known[symbol] for symbol in elements}
+        residual = energies[rows] / counts.sum(axis=1) - fractions @ [atomic.get(symbol, 0.0) for symbol in elements]
+        solution = np.linalg.lstsq(fractions[:, columns], residual, rcond=None)[0]
+        atomic |= {elements[k]: float(energy) for k, energy in zip(columns, solution, strict=True)}
+    return {symbol: base[symbol] + atomic[symbol] for symbol in elements}
 
 
 def _predict_with_foundation(settings: MaceSettings, data: MaceData) -> tuple[dict[str, float], Array]:
-    """Energies of a foundation model, eV: of its isolated atoms, and of the training set.
+    """Return the energies in eV of isolated atoms in a foundation model, and its predictions for the training set.
 
     Raises
     ------
     InputError
-        As `check_foundation`.
+        As in `check_foundation`.
     """
     calculator = check_foundation(settings, data.elements)
     table = np.atleast_2d(calculator.models[0].atomic_energies_fn.atomic_energies.cpu().numpy())
@@ -157,25 +163,26 @@ def _predict_with_foundation(settings: MaceSettings, data: MaceData) -> tuple[di
 
 
 def check_foundation(settings: MaceSettings, elements: Sequence[str]) -> Any:
-    """Load and check the foundation model and its replay file; return MACE's calculator of the model, if there is one.
+    """Check the foundation model and its replay file; return MACE's calculator for the model, or None without a model.
 
     Raises
     ------
     InputError
-        If a file cannot be used, the model has no such head or lacks an element, or 'multihead' is set for a model of
-        one element, for which MACE fails.
+        If a file is invalid, the model lacks the head or an element, or 'multihead' is set for a model with a single
+        element, for which MACE fails.
     """
     foundation = settings.foundation
     if foundation is None:
         return None
     calculator: Any = load_calculator([str(foundation.file)], settings.device, settings.dtype, head=foundation.head)
-    known, heads = _list_elements(calculator), calculator.available_heads
+    symbols, heads = _list_elements(calculator), calculator.available_heads
     if foundation.head is not None and foundation.head not in heads:
         raise InputError(f"'foundation.head' is '{foundation.head}', but {foundation.file} has {', '.join(heads)}")
-    if unknown := [symbol for symbol in elements if symbol not in known]:
-        raise InputError(f"the foundation model {foundation.file} lacks {unknown[0]}; it has {', '.join(known)}")
-    if foundation.mode == "multihead" and len(known) < 2:
-        raise InputError(f"'mode: multihead' needs a model of two elements; {foundation.file} has {known[0]} only")
+    if unknown_elements := [symbol for symbol in elements if symbol not in symbols]:
+        problem = f"the foundation model {foundation.file} does not contain {unknown_elements[0]}"
+        raise InputError(f"{problem}; available elements: {', '.join(symbols)}")
+    if foundation.mode == "multihead" and len(symbols) < 2:
+        raise InputError(f"'mode: multihead' requires a model of two elements; {foundation.file} has only {symbols[0]}")
     if foundation.replay is not None:
         read_replay(foundation.replay)
     return calculator

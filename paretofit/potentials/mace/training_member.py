@@ -1,7 +1,7 @@
-"""Training of one network of a committee in a subprocess that is monitored, stopped, resumed and replaced.
+"""Training of one network of a committee in a subprocess, which is monitored, and stopped, resumed or replaced.
 
-mace_run_train is controlled by its options, its checkpoints and the errors that it logs for each epoch. It neither
-stops early (its ``--patience`` only begins stage two) nor detects that a network has diverged.
+mace_run_train is controlled through its options, its checkpoints and the errors that it logs for each epoch, because it
+neither stops early (its ``--patience`` only starts stage two) nor detects that a network has diverged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from paretofit.core import (
 from paretofit.execution import SINGLE_THREAD_ENV
 from paretofit.potentials.mace.mace_settings import MaceSettings
 
-MAX_RELATIVE_LOSS = 10.0  # of the initial one, above which a network that had been trained before has diverged
+MAX_RELATIVE_LOSS = 10.0  # relative to the initial loss; above it, a network that was trained before has diverged
 MAX_ATTEMPTS = 2  # for each member
 CHECKPOINT = re.compile(r"_epoch-(\d+)(_swa)?\.pt$")
 MODEL_NAME = "member"
@@ -47,8 +47,9 @@ class TrainedMember:
     ----------
     model : Path
     record : dict
-        ``seed, epochs, best_epoch, stage_two, stopped_early, seconds`` (of its gradient steps and validations),
-        ``validation`` (errors at the best epoch: eV/atom, eV/Å, eV/Å³) and ``replaced`` (why the first attempt failed).
+        ``seed``, ``epochs``, ``best_epoch``, ``stage_two``, ``stopped_early``, ``seconds`` (of gradient steps and
+        validations), ``validation`` (errors at the best epoch in eV/atom, eV/Å and eV/Å³) and ``replaced`` (reason why
+        the first attempt failed).
     """
 
     model: Path
@@ -57,7 +58,7 @@ class TrainedMember:
 
 @dataclass(eq=False)
 class MemberTraining:
-    """Training of one member: its subprocess, the log of that, and the decision to stop, resume or replace it."""
+    """Training of one member: its subprocess and log, and the decision to stop, resume or replace it."""
 
     settings: MaceSettings
     folder: Path
@@ -92,7 +93,7 @@ class MemberTraining:
         return self.folder / f"attempt_{self.attempt}"
 
     def _compute_digest(self) -> str:
-        """Digest of all inputs of the network, independent of the location of its files."""
+        """Compute a digest of all inputs of the training, which does not depend on the location of files."""
         options = {key: value for key, value in self.options.items() if not key.endswith("_file")}
         options["foundation_model"] = ""
         options |= {"more": " ".join(self.option_arguments)} if self.option_arguments else {}
@@ -101,7 +102,7 @@ class MemberTraining:
         return hash_json([options, self.seeds, self.input_digests, model_digests])
 
     def check_finished(self) -> bool:
-        """Return whether a trained network exists for exactly these inputs; delete results of other inputs."""
+        """Return whether a trained network exists for the same inputs; delete results of other inputs."""
         try:
             stored_digest = json.loads((self.folder / "inputs.json").read_text())
         except (OSError, ValueError):
@@ -120,11 +121,11 @@ class MemberTraining:
 
     def read_result(self) -> TrainedMember:
         """Read the record of the trained network."""
-        record = read_json_with_digest(self._record_path, "remove it, and the member is trained again")
+        record = read_json_with_digest(self._record_path, "remove it to train the member again")
         return TrainedMember(self._model_path, record)
 
     def start(self, environment: dict[str, str]) -> None:
-        """Start the subprocess, or resume from its last complete checkpoint."""
+        """Start the subprocess, which resumes from its last complete checkpoint."""
         self._environment = environment
         for attempt in range(1, MAX_ATTEMPTS):
             reason_file = self.folder / f"attempt_{attempt - 1}" / "failed.txt"
@@ -143,7 +144,7 @@ class MemberTraining:
         if self.warm_start_model is not None:
             options["foundation_model"] = str(self.warm_start_model.absolute())
         arguments = [f"--{key}={value}" for key, value in options.items()] + self.option_arguments
-        # Without --keep_checkpoints MACE deletes the last checkpoint before the next one is complete.
+        # Without --keep_checkpoints, MACE deletes the last checkpoint before the next checkpoint is complete.
         arguments += ["--ema", "--restart_latest", "--keep_checkpoints"]
         command = [sys.executable, "-m", "paretofit.potentials.mace.training_worker", str(os.getpid()), *arguments]
         environment = {**os.environ, **SINGLE_THREAD_ENV, **self._environment, "PYTHONWARNINGS": "ignore"}
@@ -153,18 +154,18 @@ class MemberTraining:
             )
 
     def stop(self) -> None:
-        """Kill the subprocess, if it runs."""
+        """Kill the subprocess if it is running."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
 
     def poll(self) -> int:
         """Read new log lines, act on them, and return the number of epochs that were completed since the last poll."""
-        n_before = self._n_reported_epochs
+        n_old_epochs = self._n_reported_epochs
         has_ended = self._process is None or self._process.poll() is not None  # before the log is read
         problem = self._read_log()
         if not self._is_finishing:
-            self._n_reported_epochs = max([n_before, *(epoch + 1 for epoch in self.history)])
+            self._n_reported_epochs = max([n_old_epochs, *(epoch + 1 for epoch in self.history)])
         if not problem and has_ended and (self._process is None or self._process.returncode != 0):
             problem = self._describe_exit()
         if problem:
@@ -178,19 +179,19 @@ class MemberTraining:
             self._prune_checkpoints()
         if self.is_done:
             self._n_reported_epochs = self.settings.epochs
-        return max(0, self._n_reported_epochs - n_before)
+        return max(0, self._n_reported_epochs - n_old_epochs)
 
     def _read_log(self) -> str:
-        """Read new complete lines of the log; return a description of a divergence, or an empty string."""
+        """Read new complete lines of the log; return a message if the network diverged, or an empty string."""
         path = next(iter(sorted((self._attempt_folder / "results").glob("*_train.txt"))), None)
         if path is None:
             return ""
         with path.open("rb") as stream:
             stream.seek(self._log_position)
             content = stream.read()
-        complete = content[: content.rfind(b"\n") + 1]
-        self._log_position += len(complete)
-        for line in complete.splitlines():
+        complete_lines = content[: content.rfind(b"\n") + 1]
+        self._log_position += len(complete_lines)
+        for line in complete_lines.splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:  # truncated by a kill
@@ -204,13 +205,13 @@ class MemberTraining:
             if epoch is None:
                 self._initial_loss = loss if math.isnan(self._initial_loss) else self._initial_loss
                 continue
-            # A resumed run repeats the epochs after its checkpoint.
-            self.history = {earlier: errors for earlier, errors in self.history.items() if earlier < int(epoch)}
+            # A resumed run repeats the epochs after its checkpoint, so their earlier errors are removed.
+            self.history = {old_epoch: errors for old_epoch, errors in self.history.items() if old_epoch < int(epoch)}
             self.history[int(epoch)] = {key: entry[key] for key in LOGGED_ERRORS if entry.get(key) is not None}
         return ""
 
     def _select_last_stage(self) -> dict[int, dict[str, float]]:
-        """Errors by epoch of the last stage, whose network is used."""
+        """Return the errors by epoch of the last stage, whose network is used."""
         start = self.settings.stage_two_start if self.settings.stage_two is not None else 0
         return {epoch: errors for epoch, errors in self.history.items() if epoch >= start} or self.history
 
@@ -222,22 +223,22 @@ class MemberTraining:
         """Return whether the error has not decreased for `patience` epochs of the last stage."""
         last_epoch = max(self._select_last_stage(), default=-1)
         if last_epoch < 0 or (self.settings.stage_two is not None and last_epoch < self.settings.stage_two_start):
-            return False  # MACE itself begins stage two
+            return False  # MACE starts stage two
         return last_epoch - self._find_best_epoch() >= self.settings.patience
 
     def _list_checkpoints(self) -> list[Path]:
         return sorted((self._attempt_folder / "checkpoints").glob("*.pt"), key=_parse_epoch)
 
     def _write_best_network(self) -> None:
-        """Let MACE write the network of the best epoch: it resumes from that checkpoint with no epochs left."""
-        best = self._find_best_epoch()
+        """Run MACE to write the network of the best epoch: it resumes from its checkpoint, with no further epochs."""
+        best_epoch = self._find_best_epoch()
         for path in self._list_checkpoints():
-            if _parse_epoch(path) > best or not zipfile.is_zipfile(path):
+            if _parse_epoch(path) > best_epoch or not zipfile.is_zipfile(path):
                 path.unlink()
-        last = max((_parse_epoch(path) for path in self._list_checkpoints()), default=0)
-        changed_options = {"max_num_epochs": str(last)}
+        last_epoch = max((_parse_epoch(path) for path in self._list_checkpoints()), default=0)
+        changed_options = {"max_num_epochs": str(last_epoch)}
         if self.settings.stage_two is not None:
-            changed_options["start_swa"] = str(last - 1)  # otherwise MACE assumes that there was no stage two
+            changed_options["start_swa"] = str(last_epoch - 1)  # otherwise MACE assumes that there was no stage two
         self._is_finishing = True
         self._launch(changed_options)
 
@@ -261,15 +262,15 @@ class MemberTraining:
         self._launch({})
 
     def _complete(self) -> None:
-        """Store the network and its record, or replace a member that has not learned."""
+        """Store the network and its record, or replace a member whose loss did not decrease."""
         if not self.history:
             self._replace("it ended before its first epoch")
             return
-        best = self._find_best_epoch()
-        loss = self.history[best]["loss"]
+        best_epoch = self._find_best_epoch()
+        loss = self.history[best_epoch]["loss"]
         was_trained = self.warm_start_model is not None or self.settings.foundation is not None
         max_loss = self._initial_loss * (MAX_RELATIVE_LOSS if was_trained else 1.0)
-        if self.settings.stage_two is None and loss > max_loss:  # the losses of two stages cannot be compared
+        if self.settings.stage_two is None and loss > max_loss:  # losses of different stages cannot be compared
             self._replace(
                 f"its error on the validation set, a loss of {loss:.3g}, is not below the "
                 f"initial {self._initial_loss:.3g}"
@@ -283,12 +284,12 @@ class MemberTraining:
         record = {
             "seed": int(self.seeds[self.attempt]),
             "epochs": max(self.history) + 1,
-            "best_epoch": best,
+            "best_epoch": best_epoch,
             "stage_two": has_stage_two,
             "stopped_early": self._is_finishing,
             "warm_start": self.warm_start_model is not None,
             "seconds": round(self._training_seconds, 2),
-            "validation": self.history[best],
+            "validation": self.history[best_epoch],
             "replaced": self.replacement_reason,
         }
         write_json_with_digest(self._record_path, {**record, "sha256": hash_file(self._model_path)})
@@ -298,7 +299,7 @@ class MemberTraining:
         self.is_done = True
 
     def _describe_exit(self) -> str:
-        """Describe the end of a subprocess by its exit code and its last line of output."""
+        """Describe the end of the subprocess by its exit code and its last line of output."""
         lines = (self._attempt_folder / "output.log").read_text(encoding="utf-8", errors="replace").split("\n")
         last_line = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
         return f"mace_run_train ended with {self._process.returncode if self._process else '?'}: {last_line}"

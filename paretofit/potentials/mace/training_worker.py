@@ -1,4 +1,4 @@
-"""``mace_run_train`` in a process that ends with its parent: ``-m ...training_worker PARENT_ID OPTIONS``."""
+"""Run ``mace_run_train`` in a process that ends with its parent: ``-m ...training_worker PARENT_ID OPTIONS``."""
 
 import sys
 
@@ -6,7 +6,7 @@ from paretofit.execution import exit_with_parent
 
 
 def main() -> None:
-    """Train; the first argument is the id of the parent process, all others are options of mace_run_train."""
+    """Train a network; the first argument is the id of the parent process, the others are options of mace_run_train."""
     exit_with_parent(int(sys.argv.pop(1)))
     from mace.cli.run_train import main as train  # noqa: PLC0415  (takes seconds, and is an extra)
 

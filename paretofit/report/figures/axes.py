@@ -1,4 +1,4 @@
-"""Axis limits, scales and ticks that ignore outliers; the number of points outside is written above the axes."""
+"""Axis limits, scales and ticks that ignore outliers, whose number is written above the axes."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,17 +10,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from paretofit.report.figures.style import add_note
 from paretofit.report.wording import format_count
 
-# Errors larger than this multiple of the lowest one are of no use, and would compress all others (1.5 decades).
+# Errors larger than this multiple of the lowest error (1.5 decades) are not useful, and would compress other points.
 MAX_ERROR_RATIO = 30.0
-# Values above a gap of this factor, within the largest third, are outliers too: the errors of the lowest convergence
-# level can be an order of magnitude larger than all others.
+# Values above a gap of this factor, within the largest third, are also outliers: the errors of the lowest convergence
+# level can be an order of magnitude larger than all other errors.
 MAX_GAP_RATIO = 4.0
 OUTSIDE_NOTE = (
     f"Points above {MAX_ERROR_RATIO:g} times the lowest value, or far above all others, are outside the axes; their "
     "number is given at the top right."
 )
 _MIN_LOG_RATIO = 4.0  # a log axis over a smaller ratio has too few round numbers for labels
-# Labelled numbers of a decade, by the minimum number of decades that the axis spans.
+# Labelled multiples of each power of ten, by the minimum number of decades that the axis spans.
 _TICKS_BY_DECADES: tuple[tuple[float, tuple[float, ...]], ...] = (
     (2.5, (1.0,)),
     (1.6, (1.0, 3.0)),
@@ -37,18 +37,18 @@ def set_axes_limits(
     Parameters
     ----------
     ax : Axes
-    x, y : (n,) float, the points; values that are not positive and finite cannot be shown
+    x, y : (n,) float, coordinates of the points; only positive finite values can be shown
     max_ratio_x, max_ratio_y : see `find_inliers`; infinity shows all points
 
     Returns
     -------
-    (n,) bool, which points are inside.
+    (n,) bool, whether each point is inside.
     """
-    inside: np.ndarray = find_inliers(x, max_ratio_x) & find_inliers(y, max_ratio_y)
-    if inside.any():
-        set_axis_limits(ax, "x", x[inside])
-        set_axis_limits(ax, "y", y[inside])
-    return inside
+    is_inside: np.ndarray = find_inliers(x, max_ratio_x) & find_inliers(y, max_ratio_y)
+    if is_inside.any():
+        set_axis_limits(ax, "x", x[is_inside])
+        set_axis_limits(ax, "y", y[is_inside])
+    return is_inside
 
 
 def find_inliers(values: np.ndarray, max_ratio: float = MAX_ERROR_RATIO) -> np.ndarray:
@@ -56,20 +56,20 @@ def find_inliers(values: np.ndarray, max_ratio: float = MAX_ERROR_RATIO) -> np.n
 
     The limit is at least three times the median, so that at least half of the values are inliers.
     """
-    positive: np.ndarray = np.isfinite(values) & (values > 0)
-    if not positive.any() or np.isinf(max_ratio):
-        return positive
-    ordered = np.sort(values[positive])
+    is_positive: np.ndarray = np.isfinite(values) & (values > 0)
+    if not is_positive.any() or np.isinf(max_ratio):
+        return is_positive
+    ordered = np.sort(values[is_positive])
     limit = max(max_ratio * ordered[0], 3 * float(np.median(ordered)))
     tail = ordered[-(-2 * len(ordered) // 3) - 1 :]  # begins with the largest of the lower two thirds
     gaps = np.flatnonzero(tail[1:] > MAX_GAP_RATIO * tail[:-1])
     if gaps.size:
         limit = min(limit, float(tail[gaps[0]]))
-    return np.asarray(positive & (values <= limit))
+    return np.asarray(is_positive & (values <= limit))
 
 
-def set_axis_limits(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
-    """Set scale and limits of one axis to show all of `values`, (n,) positive; short ranges are linear."""
+def set_axis_limits(ax: Axes, axis_name: Literal["x", "y"], values: np.ndarray) -> None:
+    """Set scale and limits of one axis to show all `values`, (n,) positive; the scale of short ranges is linear."""
     low, high = float(values.min()), float(values.max())
     if high / low < _MIN_LOG_RATIO:
         margin = 0.08 * (high - low) or 0.1 * high
@@ -77,18 +77,18 @@ def set_axis_limits(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> N
     else:
         stretch = (high / low) ** 0.05
         bounds, scale = (low / stretch, high * stretch), "log"
-    (ax.set_xscale if which == "x" else ax.set_yscale)(scale)
-    (ax.set_xlim if which == "x" else ax.set_ylim)(*bounds)
+    (ax.set_xscale if axis_name == "x" else ax.set_yscale)(scale)
+    (ax.set_xlim if axis_name == "x" else ax.set_ylim)(*bounds)
     if scale == "log":
-        set_log_ticks(ax, which, *bounds)
+        set_log_ticks(ax, axis_name, *bounds)
 
 
-def set_log_ticks(ax: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
-    """Set round numbers as ticks of a logarithmic axis that runs from `low` to `high`."""
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    decades = np.log10(high / low)
-    subs = next(subs for min_decades, subs in _TICKS_BY_DECADES if decades >= min_decades)
-    axis.set_major_locator(LogLocator(subs=subs))
+def set_log_ticks(ax: Axes, axis_name: Literal["x", "y"], low: float, high: float) -> None:
+    """Set round numbers as ticks of a logarithmic axis from `low` to `high`."""
+    axis = ax.xaxis if axis_name == "x" else ax.yaxis
+    n_decades = np.log10(high / low)
+    multiples = next(multiples for min_decades, multiples in _TICKS_BY_DECADES if n_decades >= min_decades)
+    axis.set_major_locator(LogLocator(subs=multiples))
     axis.set_major_formatter(FuncFormatter(_format_tick))
     axis.set_minor_formatter(NullFormatter())
 
@@ -98,18 +98,18 @@ def _format_tick(value: float, _position: object = None) -> str:
 
 
 def annotate_outside(ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str] = (), kind: str = "") -> str:
-    """Write above the axes how many points are outside its limits, and to what they belong.
+    """Write above the axes how many points are outside the limits, and to which groups they belong.
 
     Parameters
     ----------
     ax : Axes
-    x, y : (n,) float, all points
-    names : (n,) name of the group of each point, such as the level; empty if the groups are not listed
+    x, y : (n,) float, coordinates of all points
+    names : (n,) name of the group of each point, such as the level; empty if groups are not listed
     kind : noun for `names`, such as ``"level"``
 
     Returns
     -------
-    The note, empty if all points are inside.
+    The note; empty if all points are inside.
     """
     is_outside = ~find_inside_axes(ax, x, y)
     if not is_outside.any():

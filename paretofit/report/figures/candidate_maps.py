@@ -1,4 +1,4 @@
-"""Figures of candidates without labels: maps of their descriptors, distributions, and which are selected."""
+"""Figures of unlabelled candidates: maps of their descriptors with the selected ones, and distributions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from paretofit.core import Array
 from paretofit.report.figures import style
 from paretofit.structures import nearest_distance
 
-TSNE_SEED = 1  # the map is an illustration, not a result
+TSNE_SEED = 1  # constant, because the map is an illustration and not a result
 MAX_PERPLEXITY = 30.0
 KINDS = (
     "distorted", "strained", "vacancy", "cluster", "entropy", "alloy", "substituted", "supercell", "molecule", "slab",
@@ -32,27 +32,27 @@ def save_candidate_figures(table: pd.DataFrame, folder: Path) -> list[Path]:
         A row for each candidate: ``kind``, ``volume_per_atom`` (Å³, NaN without a volume), ``nearest_distance`` (Å),
         descriptors ``d0``, ``d1``, ... and optionally ``chosen`` (bool).
     folder : Path
-        Created if needed; gets ``map.png``, ``distributions.png`` and their SVGs.
+        Directory for ``map.png``, ``distributions.png`` and their SVGs, which is created if it does not exist.
 
     Returns
     -------
     list of Path
         Paths of the PNG files.
     """
-    saved: list[Path] = []
+    paths: list[Path] = []
     with style.publication_style():
         if len(table) >= MIN_MAP_POINTS:
             axes = style.create_panels(2)
             plot_candidate_map(table, embed_by_pca(table), "PCA", axes=axes[0])
             plot_candidate_map(table, embed_by_tsne(table), "t-SNE", axes=axes[1])
             style.add_legend_below(axes, axes[0].get_legend_handles_labels()[0], 4)
-            saved += style.save_figure(style.get_parent_figure(axes), folder, "map")
+            paths += style.save_figure(style.get_parent_figure(axes), folder, "map")
         axes = style.create_panels(2)
         plot_distribution(table, "volume_per_atom", "volume per atom (Å³)", axes=axes[0])
         plot_distribution(table, "nearest_distance", "nearest distance (Å)", axes=axes[1])
         style.add_legend_below(axes, axes[1].get_legend_handles_labels()[0], 4)
-        saved += style.save_figure(style.get_parent_figure(axes), folder, "distributions")
-    return [path for path in saved if path.suffix == ".png"]
+        paths += style.save_figure(style.get_parent_figure(axes), folder, "distributions")
+    return [path for path in paths if path.suffix == ".png"]
 
 
 def embed_by_pca(table: pd.DataFrame) -> np.ndarray:
@@ -68,12 +68,12 @@ def embed_by_tsne(table: pd.DataFrame) -> np.ndarray:
 
     perplexity = min(MAX_PERPLEXITY, (len(table) - 1) / 3)
     embedding = TSNE(2, perplexity=perplexity, init="pca", random_state=TSNE_SEED)
-    with threadpool_limits(1):  # several threads are slower on a busy machine, and change the last digits
+    with threadpool_limits(1):  # several threads would be slower on a busy machine, and change the last digits
         return np.asarray(embedding.fit_transform(_standardise_descriptors(table)))
 
 
 def plot_candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, axes: Axes | None = None) -> Axes:
-    """Plot a map of the candidates, coloured by kind; selected ones have a dark rim.
+    """Plot a map of the candidates, coloured by kind; selected candidates have a dark rim.
 
     Parameters
     ----------
@@ -86,13 +86,13 @@ def plot_candidate_map(table: pd.DataFrame, points: np.ndarray, name: str, *, ax
     """
     ax = style.ensure_axes(axes)
     kinds = list(dict.fromkeys(table["kind"]))
-    chosen = table["chosen"].to_numpy(dtype=bool) if "chosen" in table else np.zeros(len(table), dtype=bool)
+    is_chosen = table["chosen"].to_numpy(dtype=bool) if "chosen" in table else np.zeros(len(table), dtype=bool)
     for kind in kinds:
         colour, shape = _select_style(kind, kinds)
         x, y = points[(table["kind"] == kind).to_numpy()].T
         ax.scatter(x, y, s=9, linewidths=0, alpha=0.7, label=kind, marker=shape, color=colour)
-    if chosen.any():
-        x, y = points[chosen].T
+    if is_chosen.any():
+        x, y = points[is_chosen].T
         ax.scatter(x, y, s=22, facecolors="none", edgecolors="black", linewidths=0.7, label="selected")
     ax.set_xlabel(f"{name} 1")
     ax.set_ylabel(f"{name} 2")
@@ -106,10 +106,10 @@ def plot_distribution(table: pd.DataFrame, column: str, label: str, *, axes: Axe
     ax = style.ensure_axes(axes)
     kinds = list(dict.fromkeys(table["kind"]))
     finite_rows = table[np.isfinite(table[column])]
-    finite = [finite_rows.loc[finite_rows["kind"] == kind, column].to_numpy() for kind in kinds]
+    values = [finite_rows.loc[finite_rows["kind"] == kind, column].to_numpy() for kind in kinds]
     if len(finite_rows):
         colours = [_select_style(kind, kinds)[0] for kind in kinds]
-        ax.hist(finite, bins=40, stacked=True, color=colours, label=kinds, linewidth=0)
+        ax.hist(values, bins=40, stacked=True, color=colours, label=kinds, linewidth=0)
     else:
         ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center")
     ax.set_xlabel(label)
@@ -118,19 +118,19 @@ def plot_distribution(table: pd.DataFrame, column: str, label: str, *, axes: Axe
 
 
 def _select_style(kind: str, kinds: Sequence[str]) -> tuple[str, str]:
-    """Select colour and marker: always the same for `KINDS`, by order of appearance for others."""
-    known = [*KINDS, *(name for name in kinds if name not in KINDS)]
-    return COLOURS[known.index(kind) % len(COLOURS)], style.level_marker(kind, known)
+    """Select colour and marker, which are fixed for `KINDS`, and depend on the order of appearance for other kinds."""
+    all_kinds = [*KINDS, *(name for name in kinds if name not in KINDS)]
+    return COLOURS[all_kinds.index(kind) % len(COLOURS)], style.level_marker(kind, all_kinds)
 
 
 def _standardise_descriptors(table: pd.DataFrame) -> np.ndarray:
     columns = [name for name in table.columns if name.startswith("d") and name[1:].isdigit()]
     values = table[columns].to_numpy(dtype=float)
     spread = values.std(axis=0)
-    varies = spread > 1e-12 * np.abs(values).max(axis=0)
-    if not varies.any():
+    is_varying = spread > 1e-12 * np.abs(values).max(axis=0)
+    if not is_varying.any():
         return values[:, :2]
-    return np.asarray((values[:, varies] - values[:, varies].mean(axis=0)) / spread[varies])
+    return np.asarray((values[:, is_varying] - values[:, is_varying].mean(axis=0)) / spread[is_varying])
 
 
 def tabulate_candidates(structures: Sequence[Atoms], describe: Callable[[Atoms], Array]) -> pd.DataFrame:

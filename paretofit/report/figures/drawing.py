@@ -1,4 +1,4 @@
-"""A planned figure of a report, and its rendering to files and to an image on the page."""
+"""Planned figures of a report, and their rendering to files and to images on the page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from paretofit.core import remove_file
 from paretofit.report.figures import style
 from paretofit.report.page.sweep_page import ReportFigure
 
-MAX_SVG_BYTES = 200_000  # a figure with a larger SVG (thousands of points) is on the page as a bitmap
+MAX_SVG_BYTES = 200_000  # figures with a larger SVG (thousands of points) are shown as bitmaps
 
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """A figure to draw: the stem of its files, the function that draws it, and the function that writes its caption."""
+    """A figure to draw: the stem of its files, and functions that draw it and return its caption."""
 
     name: str
     draw: Callable[[], Axes | np.ndarray]
@@ -25,7 +25,7 @@ class FigurePlan:
 
 
 def render_figure(plan: FigurePlan, folder: Path) -> ReportFigure:
-    """Draw and save a figure; if it cannot be drawn, remove the files of an earlier report and keep the reason."""
+    """Draw and save a figure; if it cannot be drawn, remove its old files, and store the reason."""
     try:
         axes = plan.draw()
     except style.CannotDrawError as reason:

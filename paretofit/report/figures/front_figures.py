@@ -1,7 +1,7 @@
 """Figures of the front: errors coloured by DFT cost, and errors against DFT cost, with a panel for each 2Jmax.
 
-The shape of a marker and the colour of its rim show the level, as in every other figure; its face shows the third
-objective, on a logarithmic scale that all panels share.
+The shape of a marker and the colour of its rim show the level, as in all figures; the colour of its face shows the
+third objective, on a common logarithmic scale of all panels.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from paretofit.report.figures.style import CannotDrawError
 from paretofit.report.figures.sweep_figures import ENERGY_LABEL, FORCE_LABEL
 from paretofit.report.wording import choose_time_unit
 
-_COLOUR_MAP = "viridis"  # even in lightness, for colour-blind readers and black-and-white print
+_COLOUR_MAP = "viridis"  # its lightness is monotonic, for colour-blind readers and black-and-white print
 
 
 def plot_front_by_cost(front: pd.DataFrame, levels: Sequence[str], *, axes: np.ndarray | None = None) -> np.ndarray:
@@ -63,12 +63,12 @@ def plot_error_against_cost(
 
 
 def add_cost_column(front: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Add a column ``cost`` in the unit that suits it, and return the table and the unit."""
+    """Add a column ``cost`` in a suitable unit of time, and return the table and the unit."""
     seconds = front["label_seconds"].to_numpy(dtype=float)
-    known = seconds[np.isfinite(seconds) & (seconds > 0)]
-    if known.size == 0:
+    positive_seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
+    if positive_seconds.size == 0:
         raise CannotDrawError("No point of the front has a DFT cost above zero, so the cost cannot be drawn.")
-    length, unit = choose_time_unit(float(np.median(known)))
+    length, unit = choose_time_unit(float(np.median(positive_seconds)))
     return front.assign(cost=seconds / length, level=front["level"].astype(str)), unit
 
 
@@ -81,9 +81,9 @@ def plot_front_panels(
     with style.publication_style():
         axes = style.create_panels(len(values)) if axes is None else axes
         norm, extend = _choose_norm(frame[face[0]].to_numpy(dtype=float), show_all=face[0] == "cost")
-        inside: set[str] = set()
+        levels_inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
-            inside |= _draw_panel(ax, frame[frame["twojmax"] == twojmax], levels, (x[0], y[0], face[0]), norm)
+            levels_inside |= _draw_panel(ax, frame[frame["twojmax"] == twojmax], levels, (x[0], y[0], face[0]), norm)
             ax.set_title(f"2Jmax = {twojmax}", loc="left")
             ax.set_xlabel(x[1])
             ax.set_ylabel(y[1])
@@ -93,18 +93,18 @@ def plot_front_panels(
         )
         if isinstance(norm, LogNorm):
             axes_tools.set_log_ticks(bar.ax, "y", norm.vmin or 1.0, norm.vmax or 1.0)
-        handles = style.build_level_handles(levels, list(frame["level"]), inside, line=False)
+        handles = style.build_level_handles(levels, list(frame["level"]), levels_inside, line=False)
         style.add_legend_below(axes, handles, 6 if len(axes) > 1 else 3)
     return axes
 
 
 def _choose_norm(values: np.ndarray, *, show_all: bool) -> tuple[Normalize, str]:
-    """Choose a norm, logarithmic over the inliers (or all positive values), linear if all are nearly equal.
+    """Choose a logarithmic norm for the inliers (or all positive values); it is linear if all are nearly equal.
 
-    Also return which end of the colour bar is pointed, because there are values beyond it.
+    Also return which end of the colour bar is pointed, because values extend beyond it.
     """
-    shown = values[axes_tools.find_inliers(values, np.inf if show_all else axes_tools.MAX_ERROR_RATIO)]
-    low, high = (float(shown.min()), float(shown.max())) if shown.size else (1.0, 1.0)
+    inliers = values[axes_tools.find_inliers(values, np.inf if show_all else axes_tools.MAX_ERROR_RATIO)]
+    low, high = (float(inliers.min()), float(inliers.max())) if inliers.size else (1.0, 1.0)
     extend = "max" if np.nanmax(values) > high else "neither"
     return (LogNorm(low, high) if high > 1.05 * low else Normalize(0.9 * low, 1.1 * high)), extend
 

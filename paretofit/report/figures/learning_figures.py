@@ -1,6 +1,6 @@
-"""Figures of the active-learning loop: each is a function of a table that returns its axes.
+"""Figures of the active-learning loop; each function draws a table and returns the axes.
 
-Errors are in meV/atom, meV/Å and meV/Å³; an iteration has the same colour in all figures, early ones are dark.
+Errors are in meV/atom, meV/Å and meV/Å³. An iteration has the same colour in all figures; early iterations are dark.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def select_iteration_colours(iterations: Sequence[int]) -> dict[int, Any]:
 
 
 def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
-    """Plot the root mean square errors of the potential on the sets by iteration (paper 1, Fig. 4).
+    """Plot the root mean square errors of the potential on each set by iteration (paper 1, Fig. 4).
 
-    Bars: standard deviation of the errors of the members.
+    Error bars show the standard deviation of the errors of the members.
 
     Parameters
     ----------
@@ -52,22 +52,22 @@ def plot_errors_over_iterations(iterations: pd.DataFrame) -> np.ndarray:
                and iterations[column].notna().any()]
         for name in PROPERTIES
     }  # fmt: skip
-    columns = {name: present for name, present in columns.items() if present}
+    columns = {name: set_columns for name, set_columns in columns.items() if set_columns}
     if not columns:
         raise CannotDrawError("no iteration has been trained")
     with style.publication_style():
         axes = style.create_row(len(columns), style.PAGE_WIDTH_IN)
-        for ax, (name, present) in zip(axes, columns.items(), strict=True):
-            for column in present:
+        for ax, (name, set_columns) in zip(axes, columns.items(), strict=True):
+            for column in set_columns:
                 set_name = column.removesuffix(f"_{name}")
                 colour, marker, line = SETS[set_name]
                 value, spread = iterations[column], iterations[f"{column}_spread"]
-                bars = np.array([np.minimum(spread, 0.7 * value), spread])  # a logarithmic axis has no zero
+                bars = np.array([np.minimum(spread, 0.7 * value), spread])  # the axis is logarithmic
                 ax.errorbar(
                     iterations["iteration"], value, yerr=bars, color=colour, marker=marker, linestyle=line,
                     elinewidth=0.5, label=set_name.replace("first_test", "test set of iteration 1"),
                 )  # fmt: skip
-            values = iterations[present].to_numpy(float).T.ravel()
+            values = iterations[set_columns].to_numpy(float).T.ravel()
             set_axis_limits(ax, "y", values[np.isfinite(values) & (values > 0)])
             ticks = iterations["iteration"].tolist()
             labels = [f"{k}\n{n:.0f}" for k, n in zip(ticks, iterations["n_train"], strict=True)]

@@ -1,9 +1,8 @@
-"""Figures of the DFT errors: every convergence level against the reference, without any fit.
+"""Figures of the DFT errors of every convergence level against the reference, without any fit.
 
-Each figure is a function of the tables of `paretofit.dataset.quality.LevelErrors` that returns its axes. Because errors
-are small compared with the range of the data, each parity panel has a panel of the errors below it. Points are
-rasterised, and only a limited number is drawn, to keep vector files small. Limits, medians and counts include all
-points.
+Each function draws tables of `paretofit.dataset.quality.LevelErrors` and returns the axes. Because errors are small
+compared with the range of the data, a panel with the errors is below each parity panel. Points are rasterised, and only
+a limited number is drawn, to keep vector files small. Limits, medians and counts include all points.
 """
 
 from collections.abc import Sequence
@@ -27,21 +26,21 @@ from paretofit.report.figures.style import CannotDrawError
 from paretofit.report.wording import format_number
 
 VECTOR_LABEL = "shortest cell vector (Å)"
-_MAX_DISTANCE = 1.0  # in ranges of the central 99 %; points farther from it are counted, not shown
-_N_INTERVALS = 14  # of the x axis, for medians
-MAX_PARITY_POINTS = 15_000  # drawn in a parity panel
-MAX_SHARED_PANEL_POINTS = 1_000  # drawn for each level in a panel of all levels
-MIN_INTERVAL_POINTS = 5  # points in an interval, for a median
-MIN_MEDIAN_POINTS = MIN_INTERVAL_POINTS * _N_INTERVALS  # points of a level, for medians
-_N_GRID_POINTS = 400  # of a density curve
-_N_BINS = 61  # odd, so that the central bin is around zero force
-_MAX_FORCE_RATIO = 1.6  # limit of the force axis, as a multiple of the largest force at the reference level
-_N_COLOURS = 20  # of the colour bar
+_MAX_DISTANCE = 1.0  # from the central 99 % of the values, in units of their range; other points are only counted
+_N_INTERVALS = 14  # number of intervals of the x axis for medians
+MAX_PARITY_POINTS = 15_000  # points drawn in a parity panel
+MAX_SHARED_PANEL_POINTS = 1_000  # points drawn for each level in a panel with all levels
+MIN_INTERVAL_POINTS = 5  # points in an interval required for a median
+MIN_MEDIAN_POINTS = MIN_INTERVAL_POINTS * _N_INTERVALS  # points of a level required for medians
+_N_GRID_POINTS = 400  # number of points of a density curve
+_N_BINS = 61  # odd, so that zero force is in the centre of a bin
+_MAX_FORCE_RATIO = 1.6  # limit of the force axis relative to the largest force at the reference level
+_N_COLOURS = 20  # number of colours of the colour bar
 _MEDIAN_STYLE: dict[str, Any] = {
     "color": "black", "marker": "o", "markersize": 2.6, "markerfacecolor": "white", "markeredgewidth": 0.8,
     "linewidth": 0.9,
 }  # fmt: skip
-# Without antialiasing the image in a vector file is a third as large, and looks the same in print.
+# Without antialiasing, images in vector files are only a third as large, and look the same in print.
 _POINT_STYLE: dict[str, Any] = {"linewidths": 0, "rasterized": True, "zorder": 2, "antialiased": False}
 
 
@@ -79,9 +78,10 @@ def plot_force_parity(forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray
 
 
 def plot_distributions(configurations: pd.DataFrame, forces: pd.DataFrame, levels: Sequence[str]) -> np.ndarray:
-    """Plot the distributions of energies per atom and force components at each level; thick line: the reference.
+    """Plot the distributions of energies per atom and force components at each level; the reference line is thick.
 
-    Energies have a Gaussian kernel, the same at every level; forces are counted in bins, on a logarithmic axis.
+    Energies are smoothed with a Gaussian kernel, which is the same at every level. Forces are counted in bins, and
+    their axis is logarithmic.
 
     Parameters
     ----------
@@ -92,9 +92,9 @@ def plot_distributions(configurations: pd.DataFrame, forces: pd.DataFrame, level
     -------
     (2,) array of Axes: energies, forces
     """
-    present = _list_compared_levels(configurations, levels)
-    energies = _group_values(configurations, "energy", present, levels[-1], "reference_energy")
-    components = _group_values(forces, "force", present, levels[-1], "reference")
+    compared_levels = _list_compared_levels(configurations, levels)
+    energies = _group_values(configurations, "energy", compared_levels, levels[-1], "reference_energy")
+    components = _group_values(forces, "force", compared_levels, levels[-1], "reference")
     with style.publication_style():
         axes = style.create_panels(2)
         _draw_densities(axes[0], energies, levels)
@@ -103,7 +103,7 @@ def plot_distributions(configurations: pd.DataFrame, forces: pd.DataFrame, level
         axes[0].set_ylabel("probability density (atom/eV)")
         axes[1].set_xlabel("force component (eV/Å)")
         axes[1].set_ylabel("probability density (Å/eV)")
-        handles = [_build_line_handle(level, levels) for level in [*present, levels[-1]]]
+        handles = [_build_line_handle(level, levels) for level in [*compared_levels, levels[-1]]]
         style.add_legend_below(axes, handles, min(len(handles), 6))
     return axes
 
@@ -120,19 +120,19 @@ def plot_errors_by_vector(configurations: pd.DataFrame, levels: Sequence[str]) -
     -------
     (2,) array of Axes: energies, forces
     """
-    present = _list_compared_levels(configurations, levels)
-    known = configurations[configurations["shortest_vector"].notna()]
-    if known["shortest_vector"].nunique() < 2:
+    compared_levels = _list_compared_levels(configurations, levels)
+    rows = configurations[configurations["shortest_vector"].notna()]
+    if rows["shortest_vector"].nunique() < 2:
         raise CannotDrawError("The configurations do not differ in their shortest cell vector.")
-    energy, force = known["energy_error"].abs(), known["force_rmsd"]
+    energy, force = rows["energy_error"].abs(), rows["force_rmsd"]
     with style.publication_style():
         axes = style.create_panels(2)
         labels = ("absolute energy error (meV/atom)", "force RMSD (meV/Å)")
         for ax, values, label in zip(axes, (energy, force), labels, strict=True):
-            _draw_by_vector(ax, known.assign(value=values), present, levels)
+            _draw_by_vector(ax, rows.assign(value=values), compared_levels, levels)
             ax.set_xlabel(VECTOR_LABEL)
             ax.set_ylabel(label)
-        handles = style.build_level_handles(levels, present, present)
+        handles = style.build_level_handles(levels, compared_levels, compared_levels)
         style.add_legend_below(axes, handles, min(len(handles), 6))
     return axes
 
@@ -140,30 +140,30 @@ def plot_errors_by_vector(configurations: pd.DataFrame, levels: Sequence[str]) -
 def _list_compared_levels(points: pd.DataFrame, levels: Sequence[str]) -> list[str]:
     """List the levels below the reference that have points, by cost."""
     names = set(points["level"])
-    present = [level for level in levels[:-1] if level in names]
-    if not present:
+    compared_levels = [level for level in levels[:-1] if level in names]
+    if not compared_levels:
         raise CannotDrawError("There is only one convergence level, so there is nothing to compare.")
-    return present
+    return compared_levels
 
 
 def _group_values(
-    points: pd.DataFrame, column: str, present: Sequence[str], reference: str, reference_column: str
+    points: pd.DataFrame, column: str, compared_levels: Sequence[str], reference: str, reference_column: str
 ) -> dict[str, np.ndarray]:
-    """Group the values of a column by level, with those of the reference level for each configuration once."""
+    """Group the values of a column by level; values of the reference level are included once per configuration."""
     is_first = points["level"] == points.groupby("config_id")["level"].transform("first")
-    values = {level: points.loc[points["level"] == level, column].to_numpy(float) for level in present}
+    values = {level: points.loc[points["level"] == level, column].to_numpy(float) for level in compared_levels}
     return {**values, reference: points.loc[is_first, reference_column].to_numpy(float)}
 
 
 def _plot_parity(points: pd.DataFrame, levels: Sequence[str], quantity: str, units: tuple[str, str]) -> np.ndarray:
     """Plot parity and errors of each level; `points` has the columns level, x, y, error, shortest_vector."""
-    present = _list_compared_levels(points, levels)
+    compared_levels = _list_compared_levels(points, levels)
     with style.publication_style():
-        axes = _create_panel_pairs(len(present))
+        axes = _create_panel_pairs(len(compared_levels))
         norm = _choose_vector_norm(points["shortest_vector"].to_numpy(float))
-        for (parity, error), level in zip(axes, present, strict=True):
+        for (parity, error), level in zip(axes, compared_levels, strict=True):
             rows = points[points["level"] == level]
-            rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))]  # so that no colour is always on top
+            rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))]  # prevents that a colour is always on top
             x, errors = rows["x"].to_numpy(float), rows["error"].to_numpy(float)
             _draw_points(parity, x, rows["y"].to_numpy(float), rows, norm)
             _draw_points(error, x, errors, rows, norm)
@@ -181,7 +181,7 @@ def _plot_parity(points: pd.DataFrame, levels: Sequence[str], quantity: str, uni
 
 
 def _create_panel_pairs(count: int) -> np.ndarray:
-    """Create pairs of panels that share an x axis, one above the other, two pairs in a row; ``(count, 2)`` axes."""
+    """Create pairs of panels, one above the other with a common x axis, and two pairs in a row; ``(count, 2)`` axes."""
     columns, rows = min(count, 2), (count + 1) // 2
     width = style.PAGE_WIDTH_IN if columns == 2 else style.COLUMN_WIDTH_IN
     figure = Figure(figsize=(width, 3.3 * rows + 0.5), layout="constrained")
@@ -204,25 +204,25 @@ def _add_colour_bar(axes: np.ndarray, norm: Normalize) -> None:
 
 
 def _create_colour_map() -> Colormap:
-    """Create a colour map of even lightness in steps (for small files), without pale colours (hard to see on white)."""
+    """Create a colour map with few colours (for small files), without pale ones (hard to see on white)."""
     return ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.93, _N_COLOURS)))
 
 
 def _choose_vector_norm(vectors: np.ndarray) -> Normalize | None:
-    """Choose a norm of the central 98 %, so that a few long cells do not dominate; None if all vectors are equal."""
-    known = vectors[np.isfinite(vectors)]
-    if not known.size or np.ptp(known) < 1e-6:
+    """Choose a norm for the central 98 %, so that a few long cells do not dominate; None if all vectors are equal."""
+    finite = vectors[np.isfinite(vectors)]
+    if not finite.size or np.ptp(finite) < 1e-6:
         return None
-    low, high = np.quantile(known, (0.01, 0.99))
-    return Normalize(float(low), float(high)) if high > low else Normalize(float(known.min()), float(known.max()))
+    low, high = np.quantile(finite, (0.01, 0.99))
+    return Normalize(float(low), float(high)) if high > low else Normalize(float(finite.min()), float(finite.max()))
 
 
 def _draw_points(ax: Axes, x: np.ndarray, y: np.ndarray, rows: pd.DataFrame, norm: Normalize | None) -> None:
-    """Draw points coloured by the shortest vector (grey without one), and count those outside the limits."""
+    """Draw points coloured by the shortest vector (grey if there is none), and count points outside the limits."""
     vectors = rows["shortest_vector"].to_numpy(float)
-    known = np.isfinite(vectors) & (norm is not None)
+    has_colour = np.isfinite(vectors) & (norm is not None)
     size = _choose_marker_size(len(x))
-    grey, coloured = (np.flatnonzero(mask)[:MAX_PARITY_POINTS] for mask in (~known, known))
+    grey, coloured = (np.flatnonzero(mask)[:MAX_PARITY_POINTS] for mask in (~has_colour, has_colour))
     ax.scatter(x[grey], y[grey], s=size, color="#777777", **_POINT_STYLE)
     if coloured.size:
         ax.scatter(
@@ -243,9 +243,9 @@ def _choose_limits(values: np.ndarray) -> tuple[float, float]:
     """Choose limits that exclude values more than `_MAX_DISTANCE` ranges away from the central 99 %."""
     low, high = np.quantile(values, (0.005, 0.995))
     distance = _MAX_DISTANCE * (high - low)
-    inside = values[(values >= low - distance) & (values <= high + distance)]
-    margin = 0.05 * np.ptp(inside) or 0.05 * max(abs(float(low)), 1e-3)
-    return float(inside.min() - margin), float(inside.max() + margin)
+    inliers = values[(values >= low - distance) & (values <= high + distance)]
+    margin = 0.05 * np.ptp(inliers) or 0.05 * max(abs(float(low)), 1e-3)
+    return float(inliers.min() - margin), float(inliers.max() + margin)
 
 
 def _add_title(ax: Axes, level: str, levels: Sequence[str], text: str) -> None:
@@ -265,8 +265,8 @@ def _draw_medians(ax: Axes, x: np.ndarray, y: np.ndarray, **line: Any) -> None:
     interval = np.floor((x - x.min()) / (np.ptp(x) or 1.0) * _N_INTERVALS * (1 - 1e-9))
     grouped = pd.DataFrame({"x": x, "y": y}).groupby(interval)
     medians = grouped.median()[grouped.size() >= MIN_INTERVAL_POINTS]
-    empty = sorted(set(range(_N_INTERVALS)) - set(interval))
-    medians = pd.concat([medians, pd.DataFrame(np.nan, index=empty, columns=["x", "y"])]).sort_index()
+    empty_intervals = sorted(set(range(_N_INTERVALS)) - set(interval))
+    medians = pd.concat([medians, pd.DataFrame(np.nan, index=empty_intervals, columns=["x", "y"])]).sort_index()
     ax.plot(medians["x"].to_numpy(float), medians["y"].to_numpy(float), path_effects=style.HALO, zorder=3, **line)
 
 
@@ -302,7 +302,7 @@ def _note_shares_outside(ax: Axes, shares: dict[str, float]) -> None:
 
 
 def _draw_histograms(ax: Axes, values: dict[str, np.ndarray], levels: Sequence[str]) -> None:
-    """Draw densities of force components in common bins, logarithmic; an empty bin is a gap in the line."""
+    """Draw densities of force components in common bins on a logarithmic axis; an empty bin is a gap in the line."""
     limit = max(_find_largest_inlier(components) for components in values.values()) or 1e-3
     limit = min(limit, _MAX_FORCE_RATIO * float(np.abs(values[levels[-1]]).max()) or limit)
     edges = np.linspace(-limit, limit, _N_BINS + 1)
@@ -324,7 +324,7 @@ def _find_largest_inlier(values: np.ndarray) -> float:
 
 
 def _select_line_style(level: str, levels: Sequence[str]) -> dict[str, Any]:
-    """Select the style of the line of a level: the reference is thick and below the others."""
+    """Select the style of the line of a level; the line of the reference is thick, and below the other lines."""
     width, order = (2.4, 2) if level == levels[-1] else (1.0, 3)
     return {"color": style.level_colour(level, levels), "linewidth": width, "zorder": order}
 
@@ -335,18 +335,18 @@ def _build_line_handle(level: str, levels: Sequence[str]) -> Line2D:
     return Line2D([], [], label=label, **_select_line_style(level, levels))
 
 
-def _draw_by_vector(ax: Axes, rows: pd.DataFrame, present: Sequence[str], levels: Sequence[str]) -> None:
-    """Draw points and medians of the column ``value`` on a logarithmic axis; zeros count as outside."""
+def _draw_by_vector(ax: Axes, rows: pd.DataFrame, compared_levels: Sequence[str], levels: Sequence[str]) -> None:
+    """Draw points and medians of the column ``value`` on a logarithmic axis; zeros are counted as outside."""
     vectors, values = rows["shortest_vector"].to_numpy(float), rows["value"].to_numpy(float)
     nonzero = values[values >= MIN_FORCE_RMSD_MEV_PER_ANGSTROM]
     if not nonzero.size:
         raise CannotDrawError("All levels give the same labels, so there are no errors to draw.")
-    for level in present:
+    for level in compared_levels:
         mask = (rows["level"] == level).to_numpy()
         colour, marker = style.level_colour(level, levels), style.level_marker(level, levels)
-        drawn = np.random.default_rng(0).permutation(np.flatnonzero(mask))[:MAX_SHARED_PANEL_POINTS]
+        sample = np.random.default_rng(0).permutation(np.flatnonzero(mask))[:MAX_SHARED_PANEL_POINTS]
         size = _choose_marker_size(len(vectors))
-        ax.scatter(vectors[drawn], values[drawn], s=size, alpha=0.45, color=colour, **_POINT_STYLE)
+        ax.scatter(vectors[sample], values[sample], s=size, alpha=0.45, color=colour, **_POINT_STYLE)
         _draw_medians(ax, vectors[mask], values[mask], color=colour, marker=marker, markersize=3.5)
     low, high = float(np.quantile(nonzero, 0.005)) / 1.3, float(nonzero.max()) * 1.5
     ax.set_yscale("log")

@@ -71,23 +71,23 @@ def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
     -------
     (2, 2) array of Axes
     """
-    known = select_finite_rows(models, OBJECTIVES)
-    if not (known["model_type"] == MACE).any():
+    rows = select_finite_rows(models, OBJECTIVES)
+    if not (rows["model_type"] == MACE).any():
         raise style.CannotDrawError("No network has all of its errors and costs.")
-    length, unit = choose_time_unit(float(known["label_seconds"].median()))
-    known = known.assign(label_seconds=known["label_seconds"] / length)
+    length, unit = choose_time_unit(float(rows["label_seconds"].median()))
+    rows = rows.assign(label_seconds=rows["label_seconds"] / length)
     cost_labels = {MD_COST_COLUMN: "MD cost (µs/atom/step)", "label_seconds": f"DFT cost ({unit})"}
     size = (style.PAGE_WIDTH_IN, 0.86 * style.PAGE_WIDTH_IN)
     with style.publication_style():
         axes: np.ndarray = Figure(figsize=size, layout="constrained").subplots(2, 2)
-        for row, (error, error_label) in zip(axes, ERROR_LABELS.items(), strict=True):
-            for ax, (cost, cost_label) in zip(row, cost_labels.items(), strict=True):
-                _draw_models(ax, known, cost, error, levels)
+        for row_axes, (error, error_label) in zip(axes, ERROR_LABELS.items(), strict=True):
+            for ax, (cost, cost_label) in zip(row_axes, cost_labels.items(), strict=True):
+                _draw_models(ax, rows, cost, error, levels)
                 ax.set_xlabel(cost_label)
                 ax.set_ylabel(f"test {error_label}")
-        present = [level for level in levels if level in set(known["level"])]
+        shown_levels = [level for level in levels if level in set(rows["level"])]
         handles = [Line2D([], [], color=style.level_colour(level, levels), marker="o", linestyle="", markersize=4,
-                          label=f"level {style.escape_mathtext(level)}") for level in present]  # fmt: skip
+                          label=f"level {style.escape_mathtext(level)}") for level in shown_levels]  # fmt: skip
         handles += [
             Line2D([], [], color="#555555", marker="o", linestyle="", markersize=3, alpha=0.5, label="linear model"),
             Line2D([], [], color="#555555", marker="*", linestyle="", markersize=9, label="network"),
@@ -98,29 +98,29 @@ def plot_network_costs(models: pd.DataFrame, levels: Sequence[str]) -> np.ndarra
     return axes
 
 
-def _draw_models(ax: Axes, known: pd.DataFrame, cost: str, error: str, levels: Sequence[str]) -> None:
-    """Draw linear models as dots, networks as stars, and two fronts as steps."""
-    x, y = known[cost].to_numpy(dtype=float), known[error].to_numpy(dtype=float)
+def _draw_models(ax: Axes, rows: pd.DataFrame, cost: str, error: str, levels: Sequence[str]) -> None:
+    """Draw linear models as dots, networks as stars, and their fronts as steps."""
+    x, y = rows[cost].to_numpy(dtype=float), rows[error].to_numpy(dtype=float)
     axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf)
     ax.margins(0.08)
-    is_linear = known["model_type"] == LINEAR
-    for level in known["level"].drop_duplicates().sort_values():
-        is_level, colour = known["level"] == level, style.level_colour(str(level), levels)
-        dots, stars = known[is_level & is_linear], known[is_level & ~is_linear]
+    is_linear = rows["model_type"] == LINEAR
+    for level in rows["level"].drop_duplicates().sort_values():
+        is_level, colour = rows["level"] == level, style.level_colour(str(level), levels)
+        dots, stars = rows[is_level & is_linear], rows[is_level & ~is_linear]
         ax.scatter(dots[cost], dots[error], s=6, color=colour, alpha=0.5, linewidths=0)
         ax.scatter(
             stars[cost], stars[error], s=75, marker="*", color=colour, edgecolors="black", linewidths=0.5, zorder=4
         )
-    for models, colour, line, width in ((known[is_linear], "#777777", ":", 1.2), (known, "black", "-", 0.9)):
+    for models, colour, line, width in ((rows[is_linear], "#777777", ":", 1.2), (rows, "black", "-", 0.9)):
         front = pareto_front(models, [cost, error]).sort_values(cost)
         ax.step(front[cost], front[error], where="post", color=colour, linestyle=line, linewidth=width)
-    best = known[~is_linear].sort_values(error).drop_duplicates("model")
-    for _, network in best.iterrows():
+    best_networks = rows[~is_linear].sort_values(error).drop_duplicates("model")
+    for _, network in best_networks.iterrows():
         ax.annotate(
             style.escape_mathtext(str(network["model"])), (network[cost], network[error]), xytext=(5, 4),
             textcoords="offset points", fontsize=6.5, path_effects=style.HALO, zorder=5,
         )  # fmt: skip
-    axes_tools.annotate_outside(ax, x, y, known["model"].tolist())
+    axes_tools.annotate_outside(ax, x, y, rows["model"].tolist())
 
 
 def plan_network_figures(models: pd.DataFrame, levels: Sequence[str]) -> Iterator[FigurePlan]:
@@ -156,7 +156,7 @@ def build_network_tables(networks: pd.DataFrame, calibration: pd.DataFrame) -> I
 
 
 def collect_network_warnings(networks: pd.DataFrame) -> list[str]:
-    """Collect the problems in trainings that were resolved."""
+    """Collect messages about problems that were resolved during training."""
     rows = networks.dropna(subset="events") if len(networks) else networks
     return [f"Network {_describe_model(row)}: {row['events']}." for _, row in rows.iterrows()]
 
@@ -166,14 +166,14 @@ def _describe_model(row: pd.Series) -> str:
 
 
 def assess_networks(models: pd.DataFrame) -> Finding | None:
-    """Assess whether networks have lower errors than linear models, and at which cost."""
-    known = select_finite_rows(models, OBJECTIVES)
-    networks, linear = known[known["model_type"] == MACE], known[known["model_type"] == LINEAR]
+    """Assess whether networks have lower errors than linear models, and at which cost; None without both kinds."""
+    rows = select_finite_rows(models, OBJECTIVES)
+    networks, linear = rows[rows["model_type"] == MACE], rows[rows["model_type"] == LINEAR]
     if networks.empty or linear.empty:
         return None
     sentences = []
     for error, unit, name in (("ref_force", "meV/Å", "force"), ("ref_energy", "meV/atom", "energy")):
-        network, model = (rows.sort_values(error).iloc[0] for rows in (networks, linear))
+        network, model = (table.sort_values(error).iloc[0] for table in (networks, linear))
         relation = "lower" if network[error] < model[error] else "higher"
         sentences.append(
             f"The lowest {name} error of the networks is {format_number(network[error])} {unit} "
@@ -181,10 +181,10 @@ def assess_networks(models: pd.DataFrame) -> Finding | None:
             f"{unit} ({_describe_model(model)}), at "
             f"{format_number(network[MD_COST_COLUMN] / model[MD_COST_COLUMN])} times its MD cost."
         )
-    counts = pareto_front(known, OBJECTIVES)["model_type"].value_counts()
+    counts = pareto_front(rows, OBJECTIVES)["model_type"].value_counts()
     shares = join_items(
-        f"{counts.get(model_type, 0)} of {format_count(len(rows), noun)}"
-        for model_type, rows, noun in ((MACE, networks, "network"), (LINEAR, linear, "linear model"))
+        f"{counts.get(model_type, 0)} of {format_count(len(table), noun)}"
+        for model_type, table, noun in ((MACE, networks, "network"), (LINEAR, linear, "linear model"))
     )
     text = join_sentences(
         *sentences,
@@ -195,7 +195,7 @@ def assess_networks(models: pd.DataFrame) -> Finding | None:
 
 
 def _describe_cheaper_network(networks: pd.DataFrame, linear: pd.DataFrame) -> str:
-    """Describe the network that has the force error of the best linear model with the cheapest labels."""
+    """Describe the network with the cheapest labels that reaches the force error of the best linear model."""
     best = linear.sort_values("ref_force").iloc[0]
     networks = networks[networks["ref_force"] <= best["ref_force"]].sort_values("label_seconds")
     if networks.empty or networks["label_seconds"].iloc[0] >= best["label_seconds"]:

@@ -1,6 +1,6 @@
 """Figures of label noise, of training errors over weights, and of the energy error against DFT cost.
 
-After Figures S4 to S7, 4a and S8 of Baghishov et al., Digital Discovery (2025).
+They correspond to Figures S4 to S7, 4a and S8 of Baghishov et al., Digital Discovery (2025).
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,9 +36,9 @@ from paretofit.report.tables.summaries import (
 from paretofit.report.wording import format_count, format_number, format_ratio
 
 Kind = Literal["energy", "force"]
-_SHOWN_SHARE = 0.98  # of the points, within the limits of a panel in each direction
-_MAX_OPAQUE_POINTS = 500  # points of a panel; more are drawn with more transparency
-# Training errors below this multiple of the median are rounding errors, of a model with as many features as rows.
+_SHOWN_SHARE = 0.98  # share of the points within the limits of a panel in each direction
+_MAX_OPAQUE_POINTS = 500  # points in a panel; larger numbers of points are drawn with more transparency
+# Training errors below this multiple of the median are rounding errors of a model with as many features as rows.
 _MIN_RELATIVE_ERROR = 1e-6
 _GUIDES: dict[str, dict[str, Any]] = {
     "residual = label error: ignored": {"color": "#444444", "linestyle": "--", "linewidth": 0.9},
@@ -48,7 +48,7 @@ _GUIDES: dict[str, dict[str, Any]] = {
 
 
 def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence[str], kind: Kind) -> np.ndarray:
-    """Plot residuals of a model at its own level against the errors of the labels, a row of panels for each level.
+    """Plot residuals of a model at its training level against label errors, with a row of panels for each level.
 
     Parameters
     ----------
@@ -66,22 +66,22 @@ def plot_label_noise(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence
     finite = select_finite_rows(points[(points["kind"] == kind).to_numpy(dtype=bool)], ["error", "residual"])
     finite = finite.assign(level=finite["level"].astype(str))
     table = table[table["kind"] == kind].assign(level=table["level"].astype(str))
-    present = [level for level in levels if level in set(finite["level"])]
-    if not present:
+    shown_levels = [level for level in levels if level in set(finite["level"])]
+    if not shown_levels:
         raise CannotDrawError(f"There are no residuals of the {'energies' if kind == 'energy' else 'forces'} to draw.")
     ratios = sorted(set(finite["weight_ratio"]))
     with style.publication_style():
-        size = (style.PAGE_WIDTH_IN if len(ratios) > 1 else style.COLUMN_WIDTH_IN, 1.55 * len(present) + 0.5)
-        axes = Figure(figsize=size, layout="constrained").subplots(len(present), len(ratios), squeeze=False)
-        for row, level in zip(axes, present, strict=True):
-            for ax, ratio in zip(row, ratios, strict=True):
+        size = (style.PAGE_WIDTH_IN if len(ratios) > 1 else style.COLUMN_WIDTH_IN, 1.55 * len(shown_levels) + 0.5)
+        axes = Figure(figsize=size, layout="constrained").subplots(len(shown_levels), len(ratios), squeeze=False)
+        for row_axes, level in zip(axes, shown_levels, strict=True):
+            for ax, ratio in zip(row_axes, ratios, strict=True):
                 panel_points, correlations = (
                     rows[(rows["level"] == level) & (rows["weight_ratio"] == ratio)] for rows in (finite, table)
                 )
                 _draw_noise(ax, panel_points, correlations, style.level_colour(level, levels))
                 title = f"level {style.escape_mathtext(level)}, $w_E/w_F$ = {format_ratio(ratio)}"
                 ax.set_title(title, loc="left", fontsize=7)
-            row[0].set_ylabel(f"residual ({UNITS[kind]})")
+            row_axes[0].set_ylabel(f"residual ({UNITS[kind]})")
         for ax in axes[-1]:
             ax.set_xlabel(f"label error ({UNITS[kind]})")
         handles = [Line2D([], [], label=label, **line) for label, line in _GUIDES.items()]
@@ -114,7 +114,7 @@ def _draw_noise(ax: Axes, points: pd.DataFrame, correlations: pd.DataFrame, colo
 
 
 def _choose_limit(values: np.ndarray) -> float:
-    """Choose the limit of an axis around zero so that it contains most values, with a margin."""
+    """Choose the limit of an axis around zero that includes most values, with a margin."""
     if not values.size:
         return 1.0
     return 1.15 * float(np.quantile(np.abs(values), _SHOWN_SHARE)) or float(np.abs(values).max()) or 1.0
@@ -123,7 +123,7 @@ def _choose_limit(values: np.ndarray) -> float:
 def plot_training_tradeoff(
     results: pd.DataFrame, levels: Sequence[str], path_table: pd.DataFrame | None = None
 ) -> Axes:
-    """Plot energy against force RMSE on the training set at the largest 2Jmax and subset, a line for each level.
+    """Plot energy against force RMSE on the training set at the largest 2Jmax and subset, with a line for each level.
 
     Parameters
     ----------
@@ -138,8 +138,8 @@ def plot_training_tradeoff(
     rows = select_tradeoff_rows(results, levels)
     rows = rows[rows["twojmax"] == rows["twojmax"].max()].sort_values("weight_ratio")
     x, y = rows["train_energy"].to_numpy(dtype=float), rows["train_force"].to_numpy(dtype=float)
-    shown = _is_above_rounding(x) & _is_above_rounding(y)
-    if not shown.any():
+    is_shown = _is_above_rounding(x) & _is_above_rounding(y)
+    if not is_shown.any():
         raise CannotDrawError("No fit has training errors above rounding errors.")
     curves = None if path_table is None else path_table[path_table["twojmax"] == rows["twojmax"].iloc[0]]
     with style.publication_style():
@@ -150,20 +150,20 @@ def plot_training_tradeoff(
                 curve = None if curves is None else select_path_curve(curves, level, "train", group["weight_ratio"])
                 points = group[["level", "train_energy", "train_force"]].set_axis(["level", "x", "y"], axis=1)
                 draw_level_line(ax, points, levels, reference=True, curve=curve)
-        axes_tools.set_axes_limits(ax, x[shown], y[shown], np.inf, np.inf)
+        axes_tools.set_axes_limits(ax, x[is_shown], y[is_shown], np.inf, np.inf)
         axes_tools.annotate_outside(ax, x, y, list(rows["level"]), "level")
         annotate_weights(ax, rows.assign(ref_energy=x, ref_force=y), levels)
         ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
         ax.set_xlabel(f"training {ENERGY_LABEL}")
         ax.set_ylabel(f"training {FORCE_LABEL}")
-        inside = set(rows["level"][axes_tools.find_inside_axes(ax, x, y)])
-        handles = style.build_level_handles(levels, list(rows["level"]), inside)
+        levels_inside = set(rows["level"][axes_tools.find_inside_axes(ax, x, y)])
+        handles = style.build_level_handles(levels, list(rows["level"]), levels_inside)
         style.get_parent_figure(ax).legend(handles=handles, loc="outside lower center", ncols=3)
     return ax
 
 
 def _is_above_rounding(values: np.ndarray) -> np.ndarray:
-    """Return which errors are finite and larger than the rounding errors of an exact fit, ``(n,)`` bool."""
+    """Return whether each error is finite and larger than the rounding errors of an exact fit, ``(n,)`` bool."""
     finite = values[np.isfinite(values)]
     limit = _MIN_RELATIVE_ERROR * (np.median(finite) if finite.size else 0.0)
     return np.asarray(np.isfinite(values) & (values > limit))
@@ -191,7 +191,7 @@ def plan_noise_figures(
     results : DataFrame, a row per fit
     levels : names by cost, the last is the reference
     path_table : DataFrame or None, as in `plot_training_tradeoff`
-    points, table : DataFrame, as in `plot_label_noise`; if they are empty, its figures are left out
+    points, table : DataFrame, as in `plot_label_noise`; if they are empty, the figures of label noise are omitted
 
     Yields
     ------
@@ -231,8 +231,8 @@ def _describe_training_figure(results: pd.DataFrame, levels: Sequence[str], path
 
 
 def _describe_noise_figure(points: pd.DataFrame, table: pd.DataFrame, levels: Sequence[str], kind: Kind) -> str:
-    rows, drawn = table[table["kind"] == kind], points[points["kind"] == kind]
-    n_points, n_drawn = int(rows["n"].max()), int(drawn.groupby(["weight_ratio", "level"]).size().max())
+    rows, drawn_points = table[table["kind"] == kind], points[points["kind"] == kind]
+    n_points, n_drawn = int(rows["n"].max()), int(drawn_points.groupby(["weight_ratio", "level"]).size().max())
     nouns = ("energy", "energies") if kind == "energy" else ("force component", "force components")
     limit = "" if n_drawn >= n_points else f" {n_drawn:,} of them are drawn."
     return (

@@ -1,6 +1,6 @@
 """Label noise in the report: table and summary of the correlation of residuals with label errors.
 
-After Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
+They correspond to Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ from paretofit.report.wording import (
     join_sentences,
 )
 
-# Correlations above this multiple of 1/√n, the standard deviation for n independent pairs, count as positive.
+# Correlations above this multiple of 1/√n, the standard deviation for n independent pairs, are treated as positive.
 MIN_CORRELATION_SIGMAS = 3.0
-MIN_RESIDUAL_RATIO = 3.0  # residuals above this multiple of the label errors hide them
+MIN_RESIDUAL_RATIO = 3.0  # label errors are hidden by residuals above this multiple of them
 _NOUNS = {"energy": "energies", "force": "force components"}
 
 
 def build_label_noise_table(table: pd.DataFrame) -> ReportTable:
-    """Build the table of correlations and slopes, a row for each weighting, level and kind of row."""
+    """Build the table of correlations and slopes, with a row for each weighting, level and kind of label."""
     unit = "(meV/atom or meV/Å)"
     headings = {"n": "test rows", "label_error": f"label error {unit}", "residual": f"residual {unit}"}
     note = join_sentences(
@@ -38,10 +38,10 @@ def build_label_noise_table(table: pd.DataFrame) -> ReportTable:
 
 
 def _describe_strongest(table: pd.DataFrame) -> str:
-    known = table[table["correlation"].notna()]
-    if known.empty:
+    rows = table[table["correlation"].notna()]
+    if rows.empty:
         return ""
-    strongest = known.iloc[int(known["correlation"].abs().to_numpy(dtype=float).argmax())]
+    strongest = rows.iloc[int(rows["correlation"].abs().to_numpy(dtype=float).argmax())]
     return (
         f"The strongest correlation is {format_correlation(strongest['correlation'])}, of "
         f"{_NOUNS[strongest['kind']]} at level {strongest['level']} and w_E/w_F = "
@@ -51,16 +51,16 @@ def _describe_strongest(table: pd.DataFrame) -> str:
 
 def describe_label_noise(table: pd.DataFrame) -> str:
     """Summarise the correlations, whether models ignore part of the label errors, and the effect of weights."""
-    known = select_finite_rows(table, ["correlation", "slope"])
-    if known.empty:
+    finite = select_finite_rows(table, ["correlation", "slope"])
+    if finite.empty:
         return "No residual can be compared with a label error."
-    known = known.assign(level=known["level"].astype(str))
+    finite = finite.assign(level=finite["level"].astype(str))
     return join_sentences(
-        f"The models have {format_twojmax(known)}.",
-        *(_describe_correlations(str(kind), rows) for kind, rows in known.groupby("kind", sort=False)),
-        _describe_ignored_errors(known),
-        _compare_weightings(known),
-        _describe_hidden_errors(known),
+        f"The models have {format_twojmax(finite)}.",
+        *(_describe_correlations(str(kind), rows) for kind, rows in finite.groupby("kind", sort=False)),
+        _describe_ignored_errors(finite),
+        _compare_weightings(finite),
+        _describe_hidden_errors(finite),
     )
 
 
@@ -84,23 +84,23 @@ def _describe_correlations(kind: str, rows: pd.DataFrame) -> str:
     return f"The correlation of residuals and label errors of {_NOUNS[kind]} is {'; '.join(parts)}."
 
 
-def _describe_ignored_errors(known: pd.DataFrame) -> str:
-    """Describe whether models ignore part of the label errors, and how much according to the slope."""
-    positive = known[known["correlation"] > MIN_CORRELATION_SIGMAS / np.sqrt(known["n"].to_numpy(dtype=float))]
+def _describe_ignored_errors(table: pd.DataFrame) -> str:
+    """Describe whether models ignore part of the label errors, and the size of this part according to the slope."""
+    positive = table[table["correlation"] > MIN_CORRELATION_SIGMAS / np.sqrt(table["n"].to_numpy(dtype=float))]
     claim = f"The correlation is significantly positive (above {MIN_CORRELATION_SIGMAS:g}/√n) in"
     if positive.empty:
         return f"{claim} none of the cases: models learn the label errors, too."
     low, high = (format_number(value, 2) for value in (positive["slope"].min(), positive["slope"].max()))
     return (
-        f"{claim} {len(positive)} of {format_count(len(known), 'case')}, in which models ignore part of the "
+        f"{claim} {len(positive)} of {format_count(len(table), 'case')}, in which models ignore part of the "
         f"label errors: a share of {low if len(positive) == 1 else f'{low} to {high}'} according to the slope."
     )
 
 
-def _compare_weightings(known: pd.DataFrame) -> str:
-    """Count the cases in which more of the label errors is ignored with the higher of two force weights."""
-    ratios = sorted(set(known["weight_ratio"]))
-    pairs = known.pivot_table(index=["level", "kind"], columns="weight_ratio", values="correlation").dropna()
+def _compare_weightings(table: pd.DataFrame) -> str:
+    """Count the cases in which a larger part of the label errors is ignored with the higher of two force weights."""
+    ratios = sorted(set(table["weight_ratio"]))
+    pairs = table.pivot_table(index=["level", "kind"], columns="weight_ratio", values="correlation").dropna()
     if len(ratios) != 2 or pairs.empty:
         return ""
     n_higher = int((pairs[ratios[0]] > pairs[ratios[1]]).sum())
@@ -110,15 +110,15 @@ def _compare_weightings(known: pd.DataFrame) -> str:
     )
 
 
-def _describe_hidden_errors(known: pd.DataFrame) -> str:
-    """List the cases in which the errors of the model are so large that they hide those of the labels."""
-    hidden = known[known["residual"] > MIN_RESIDUAL_RATIO * known["label_error"]]
-    if hidden.empty:
+def _describe_hidden_errors(table: pd.DataFrame) -> str:
+    """List the cases in which residuals are so large that they hide the label errors."""
+    hidden_rows = table[table["residual"] > MIN_RESIDUAL_RATIO * table["label_error"]]
+    if hidden_rows.empty:
         return ""
     cases = [
         f"{_NOUNS[str(kind)]} of {format_levels(list(dict.fromkeys(rows['level'])))} at w_E/w_F = "
         f"{format_ratio(float(str(ratio)))}"
-        for (kind, ratio), rows in hidden.groupby(["kind", "weight_ratio"], sort=False)
+        for (kind, ratio), rows in hidden_rows.groupby(["kind", "weight_ratio"], sort=False)
     ]
     return (
         f"The residuals are more than {MIN_RESIDUAL_RATIO:g} times as large as the label errors, and hide them, for "

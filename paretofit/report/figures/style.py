@@ -20,10 +20,10 @@ from matplotlib.patheffects import withStroke
 
 from paretofit.core import InputError, atomic_path
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without its yellow, which is too pale for
-# lines on white, and two of Paul Tol's muted colours. Lightness alternates, for black-and-white print.
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/) without yellow, which is too pale on white, and two of
+# Paul Tol's muted colours. Light and dark colours alternate, for black-and-white print.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000", "#882255", "#999933")
-# 11 markers and 9 colours have no common factor, so that 99 levels differ in one or the other.
+# The numbers of markers (11) and colours (9) have no common factor, so that 99 levels have different combinations.
 MARKERS = ("v", "^", "s", "D", "o", "P", "X", "<", ">", "p", "h")
 
 # Sampling methods appear in figures of a single level, so their colours only need to differ from each other.
@@ -39,12 +39,12 @@ COLUMN_WIDTH_IN = 8 / 2.54  # inches: one column of a journal
 PAGE_WIDTH_IN = 17 / 2.54  # inches: both columns
 LEGEND_AXES_LABEL = "spare"  # label of axes that hold a legend instead of a plot
 HALO = [withStroke(linewidth=2.2, foreground="white")]  # keeps text and lines readable on top of points
-MIN_RELATIVE_ERROR = 1e-3  # of the median; smaller errors are zero by symmetry and are not drawn
+MIN_RELATIVE_ERROR = 1e-3  # relative to the median; smaller errors are zero by symmetry and are not drawn
 UNITS = {"energy": "meV/atom", "force": "meV/Å", "forces": "meV/Å", "stress": "meV/Å³"}
 
-_RC: Any = {  # matplotlib types the keys one by one
+_RC: Any = {  # Any, because matplotlib has a type for each key
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib: the same image on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # included in matplotlib, so that images are the same on every machine
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -69,7 +69,7 @@ _RC: Any = {  # matplotlib types the keys one by one
 
 
 class CannotDrawError(InputError):
-    """A figure that cannot be drawn from the data; the report shows the message instead of the figure."""
+    """Error for a figure that cannot be drawn from the data; the report shows its message instead of the figure."""
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def sampling_style(sampling: str) -> tuple[str, str, str]:
 
 
 def escape_mathtext(text: str) -> str:
-    """Escape the dollar signs of a text: names come from data and are not mathematics."""
+    """Escape the dollar signs in names from data, which matplotlib would interpret as mathematics."""
     return text.replace("$", r"\$")
 
 
@@ -104,8 +104,8 @@ def build_level_handles(
 ) -> list[Line2D]:
     """Build the legend entries of the levels in `drawn`, in the order of `levels`.
 
-    A level with no point `inside` the axes of any panel is marked as outside. With ``line=False`` the marker is hollow,
-    for figures in which the face of a marker shows another quantity.
+    Levels that are not in `inside`, because all their points are outside the axes, are marked as outside. With
+    ``line=False``, markers are hollow, for figures in which the face of a marker shows another quantity.
     """
     return [
         Line2D(
@@ -121,7 +121,7 @@ def build_level_handles(
 
 
 def ensure_axes(ax: Axes | None, height: float = 0.95) -> Axes:
-    """Return `ax`, or the axes of a new figure one column wide; `height` is a multiple of the width."""
+    """Return `ax`, or the axes of a new figure that is one column wide; `height` is relative to the width."""
     if ax is not None:
         return ax
     return Figure(figsize=(COLUMN_WIDTH_IN, COLUMN_WIDTH_IN * height), layout="constrained").subplots()
@@ -130,12 +130,12 @@ def ensure_axes(ax: Axes | None, height: float = 0.95) -> Axes:
 def create_panels(count: int) -> np.ndarray:
     """Create the axes of a new figure with `count` panels, two in a row (one column wide if there is only one).
 
-    With an odd number of panels the last position holds the legend, see `add_legend_below`.
+    If the number of panels is odd, the legend is in the last position, see `add_legend_below`.
     """
     columns, rows = min(count, 2), (count + 1) // 2
     width = PAGE_WIDTH_IN if columns == 2 else COLUMN_WIDTH_IN
-    spare = rows * columns > count
-    figure = Figure(figsize=(width, rows * 2.45 + (0.1 if spare else 0.55)), layout="constrained")
+    has_legend_axes = rows * columns > count
+    figure = Figure(figsize=(width, rows * 2.45 + (0.1 if has_legend_axes else 0.55)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for legend_ax in axes[count:]:
         legend_ax.set_axis_off()
@@ -144,7 +144,7 @@ def create_panels(count: int) -> np.ndarray:
 
 
 def create_row(count: int, width: float = COLUMN_WIDTH_IN, height: float = 2.7) -> np.ndarray:
-    """Create the axes of a new figure with `count` panels side by side; `width` (inches) is that of a panel."""
+    """Create the axes of a new figure with `count` panels side by side; `width` (inches) is the width of a panel."""
     if not count:
         raise CannotDrawError("there is nothing to draw")
     figure = Figure(figsize=(min(PAGE_WIDTH_IN, width * count), height), layout="constrained")
@@ -152,7 +152,7 @@ def create_row(count: int, width: float = COLUMN_WIDTH_IN, height: float = 2.7) 
 
 
 def add_legend_below(axes: np.ndarray, handles: Sequence[Artist], columns: int) -> Legend:
-    """Add one legend for all panels, in the position that an odd number of panels leaves empty, else below them."""
+    """Add one legend for all panels, in the empty position of an odd number of panels, or else below them."""
     figure = get_parent_figure(axes)
     for ax in figure.axes:
         if ax.get_label() == LEGEND_AXES_LABEL:
@@ -166,18 +166,19 @@ def add_note(ax: Axes, text: str) -> None:
 
 
 def get_parent_figure(axes: Axes | np.ndarray) -> Figure:
-    """Return the figure of an axes, or of the first of an array of axes."""
-    first = axes if isinstance(axes, Axes) else axes.flat[0]
-    figure = first.get_figure(root=True)
+    """Return the figure of an Axes, or of an array of Axes."""
+    first_ax = axes if isinstance(axes, Axes) else axes.flat[0]
+    figure = first_ax.get_figure(root=True)
     if figure is None:
-        raise ValueError("the axes belong to no figure; pass axes created by Figure.subplots")
+        raise ValueError("the axes do not belong to a figure; pass axes created by Figure.subplots")
     return figure
 
 
 def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     """Write ``folder/name.png`` and ``folder/name.svg`` atomically.
 
-    The same figure gives the same bytes: without a date, and with a fixed salt for the identifiers of the SVG.
+    The same figure always gives the same bytes, because the files have no date, and identifiers in the SVG have a fixed
+    salt.
     """
     paths = []
     metadata: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None}}

@@ -1,7 +1,7 @@
-"""Figures of a level or a subset size: energy against force errors, and learning curves.
+"""Figures of energy against force errors over the weights, and of learning curves.
 
-Each figure is a function of the results table that returns its axes; without `ax` it creates a new figure,
-``ax.figure``. A figure that cannot be drawn raises `CannotDrawError` with the reason.
+Each function draws the results table and returns the axes; without `ax`, it creates a new figure, ``ax.figure``. If a
+figure cannot be drawn, the function raises `CannotDrawError` with the reason.
 """
 
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ def plot_energy_force_tradeoff(
     ax: Axes | None = None,
     path_table: pd.DataFrame | None = None,
 ) -> Axes:
-    """Plot energy against force RMSE of the test set at the largest subset, a line over weights for each level.
+    """Plot energy against force RMSE of the test set at the largest subset, with a line over weights for each level.
 
-    Solid: against the reference level; dotted: against the level that the model was trained on. If `path_table` has the
-    continuous curve, it replaces the straight lines between the points.
+    Solid lines are errors against the reference level, dotted lines errors against the training level of the model. If
+    `path_table` contains the continuous curve, it replaces the straight lines between the points.
 
     Parameters
     ----------
@@ -55,15 +55,15 @@ def plot_energy_force_tradeoff(
     Axes
     """
     rows = select_tradeoff_rows(results, levels)
-    chosen = int(rows["twojmax"].max()) if twojmax is None else twojmax
-    rows = rows[rows["twojmax"] == chosen]
+    twojmax = int(rows["twojmax"].max()) if twojmax is None else twojmax
+    rows = rows[rows["twojmax"] == twojmax]
     if rows.empty:
-        raise CannotDrawError(f"There are no results at 2Jmax = {chosen}.")
+        raise CannotDrawError(f"There are no results at 2Jmax = {twojmax}.")
     with style.publication_style():
         is_new = ax is None
         ax = style.ensure_axes(ax)
-        inside = _draw_tradeoff(ax, rows, levels, path_table)
-        handles = _build_tradeoff_handles(rows, levels, inside)
+        levels_inside = _draw_tradeoff(ax, rows, levels, path_table)
+        handles = _build_tradeoff_handles(rows, levels, levels_inside)
         if is_new:
             style.get_parent_figure(ax).legend(handles=handles, loc="outside lower center", ncols=2)
         else:
@@ -74,7 +74,7 @@ def plot_energy_force_tradeoff(
 def plot_energy_force_by_twojmax(
     results: pd.DataFrame, levels: Sequence[str], *, path_table: pd.DataFrame | None = None
 ) -> np.ndarray:
-    """Plot `plot_energy_force_tradeoff` for every 2Jmax, with a panel for each.
+    """Plot the same as `plot_energy_force_tradeoff` in a panel for each 2Jmax.
 
     Returns
     -------
@@ -84,10 +84,10 @@ def plot_energy_force_by_twojmax(
     values = sorted(set(rows["twojmax"]))
     with style.publication_style():
         axes = style.create_panels(len(values))
-        inside: set[str] = set()
+        levels_inside: set[str] = set()
         for ax, twojmax in zip(axes, values, strict=True):
-            inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels, path_table)
-        style.add_legend_below(axes, _build_tradeoff_handles(rows, levels, inside), 4 if len(axes) > 1 else 2)
+            levels_inside |= _draw_tradeoff(ax, rows[rows["twojmax"] == twojmax], levels, path_table)
+        style.add_legend_below(axes, _build_tradeoff_handles(rows, levels, levels_inside), 4 if len(axes) > 1 else 2)
     return axes
 
 
@@ -104,7 +104,7 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
     drawn_points = []
     curves = paths[paths["twojmax"] == rows["twojmax"].iloc[0]] if paths is not None else None
     for level, group in _group_by_level(rows.sort_values("weight_ratio"), levels):
-        for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # the same errors at the reference level
+        for kind in ("test", "ref") if level != levels[-1] else ("ref",):  # both are equal at the reference level
             points = group[["level", f"{kind}_energy", f"{kind}_force"]].set_axis(["level", "x", "y"], axis=1)
             curve = None if curves is None else select_path_curve(curves, level, kind, group["weight_ratio"])
             draw_level_line(ax, points, levels, reference=kind == "ref", curve=curve)
@@ -112,10 +112,10 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
     points = pd.concat(drawn_points)
     is_inlier = axes_tools.find_inliers(rows["ref_energy"].to_numpy(float))
     is_inlier &= axes_tools.find_inliers(rows["ref_force"].to_numpy(float))
-    # The limits ignore levels whose errors against the reference are outliers.
-    shown = points["level"].isin(rows["level"][is_inlier]).to_numpy()
+    # Limits ignore levels whose errors against the reference are outliers.
+    is_shown = points["level"].isin(rows["level"][is_inlier]).to_numpy()
     x, y = points["x"].to_numpy(float), points["y"].to_numpy(float)
-    axes_tools.set_axes_limits(ax, x[shown], y[shown])
+    axes_tools.set_axes_limits(ax, x[is_shown], y[is_shown])
     axes_tools.annotate_outside(ax, x, y, list(points["level"]), "level")
     ax.set_title(f"2Jmax = {rows['twojmax'].iloc[0]}", loc="left")
     ax.set_xlabel(f"test {ENERGY_LABEL}")
@@ -125,17 +125,17 @@ def _draw_tradeoff(ax: Axes, rows: pd.DataFrame, levels: Sequence[str], paths: p
 
 
 def select_path_curve(path_table: pd.DataFrame, level: str, kind: str, ratios: pd.Series) -> pd.DataFrame | None:
-    """Select the continuous curve of a level between the smallest and largest ratio of its points; None without one."""
-    margin = 1.0001  # ratios are rounded
-    inside = path_table["weight_ratio"].between(ratios.min() / margin, ratios.max() * margin)
-    curve = path_table[inside & (path_table["level"].astype(str) == level)]
+    """Select the curve of a level between the smallest and largest ratio of its points; None if there is no curve."""
+    margin = 1.0001  # because ratios are rounded
+    is_inside = path_table["weight_ratio"].between(ratios.min() / margin, ratios.max() * margin)
+    curve = path_table[is_inside & (path_table["level"].astype(str) == level)]
     return None if curve.empty else curve[[f"{kind}_energy", f"{kind}_force"]].set_axis(["x", "y"], axis=1)
 
 
 def draw_level_line(
     ax: Axes, points: pd.DataFrame, levels: Sequence[str], *, reference: bool, curve: pd.DataFrame | None
 ) -> None:
-    """Draw the line of a level over the weights: solid and filled against the reference, else dotted and hollow."""
+    """Draw the line of a level over the weights: solid and filled for `reference`, otherwise dotted and hollow."""
     level = points["level"].iloc[0]
     colour = style.level_colour(level, levels)
     line: dict[str, Any] = {"linestyle": "-" if reference else ":", "linewidth": 1.2 if reference else 1.0}
@@ -186,15 +186,15 @@ def plot_learning_curves(
     weight_ratio: float | None = None,
     axes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Plot energy and force RMSE against subset size at the reference level, a line for each sampling method.
+    """Plot energy and force RMSE against subset size at the reference level, with a line for each sampling method.
 
-    Lines are medians over repetitions, bands run from the 10th to the 90th percentile.
+    Lines are medians over repetitions; bands extend from the 10th to the 90th percentile.
 
     Parameters
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names by cost, the last is the reference
-    twojmax, weight_ratio : model size and w_E/w_F; by default those of `choose_default_cell`
+    twojmax, weight_ratio : model size and w_E/w_F; by default chosen by `choose_default_cell`
     axes : (2,) array of Axes to draw into, energy first; a new figure by default
 
     Returns
@@ -217,7 +217,7 @@ def plot_learning_curves(
 def select_learning_rows(
     results: pd.DataFrame, levels: Sequence[str], twojmax: int | None = None, weight_ratio: float | None = None
 ) -> pd.DataFrame:
-    """Select the fits of a learning curve: those of the reference level, one 2Jmax and one w_E/w_F."""
+    """Select the fits of a learning curve: fits to the reference level with one 2Jmax and one w_E/w_F."""
     frame = prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
     if frame.empty:
@@ -235,14 +235,14 @@ def select_learning_rows(
 def choose_default_cell(frame: pd.DataFrame) -> tuple[int, float]:
     """Choose 2Jmax and w_E/w_F of the learning curve.
 
-    The 2Jmax is the largest for which at least half of the subset sizes determine all features (rank equal to the
-    number of features), or else the smallest; the w_E/w_F is the middle one.
+    The 2Jmax is the largest value for which at least half of the subset sizes determine all features (the rank is the
+    number of features), or else the smallest value. The w_E/w_F is the middle of all ratios.
     """
     has_full_rank = (frame["rank"] >= frame["n_features"]).groupby([frame["twojmax"], frame["n_train"]]).mean() > 0.5
     share = has_full_rank.groupby("twojmax").mean()
-    determined = [value for value in share.index if share[value] >= 0.5]
+    determined_values = [value for value in share.index if share[value] >= 0.5]
     ratios = sorted(set(frame["weight_ratio"]))
-    return int(max(determined, default=min(share.index))), float(ratios[len(ratios) // 2])
+    return int(max(determined_values, default=min(share.index))), float(ratios[len(ratios) // 2])
 
 
 def _draw_learning_curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
@@ -261,9 +261,9 @@ def _draw_learning_curves(ax: Axes, rows: pd.DataFrame, column: str) -> None:
         all_medians.append(medians.to_numpy())
         names += [sampling] * len(medians)
     x, y = np.concatenate(all_sizes), np.concatenate(all_medians)
-    inside = axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf)
-    if lower_ends and inside.any():  # show the lower ends of the bands, too; the upper ones may be outside the axes
+    is_inside = axes_tools.set_axes_limits(ax, x, y, max_ratio_x=np.inf)
+    if lower_ends and is_inside.any():  # includes the lower ends of bands; upper ends may be outside the axes
         low = np.concatenate(lower_ends)
-        axes_tools.set_axis_limits(ax, "y", np.concatenate([y[inside], low[axes_tools.find_inliers(low)]]))
+        axes_tools.set_axis_limits(ax, "y", np.concatenate([y[is_inside], low[axes_tools.find_inliers(low)]]))
     axes_tools.annotate_outside(ax, x, y, names)
     ax.set_xlabel("training configurations")

@@ -1,6 +1,6 @@
-"""Figures of an evaluation: each is a function of a table that returns its axes.
+"""Figures of an evaluation; each function draws a table of `paretofit evaluate` and returns the axes.
 
-The tables are those of `paretofit evaluate`: errors, disagreements and intervals in meV/atom, meV/Å and GPa.
+Errors, disagreements and intervals are in meV/atom, meV/Å and GPa.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SETS = {  # colour and drawing order
     "train": ("#999999", 1),
     "held out": ("#0072B2", 2),
     "new": ("#D55E00", 3),
-    "validate": ("#0072B2", 2),  # of the active-learning loop
+    "validate": ("#0072B2", 2),  # this and the next are sets of the active-learning loop
     "test": ("#D55E00", 3),
 }
 GRADES = {
@@ -32,7 +32,7 @@ GRADES = {
     "extrapolation": ("#E69F00", "^"),
     "strong extrapolation": ("#D55E00", "s"),
 }
-MAX_SCATTER_POINTS = 20_000  # more points are thinned out evenly
+MAX_SCATTER_POINTS = 20_000  # larger numbers of points are thinned out evenly
 
 
 def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
@@ -41,18 +41,18 @@ def plot_parity(table: pd.DataFrame, components: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     table, components : DataFrame
-        Of an `Evaluation`.
+        Tables of an `Evaluation`.
 
     Returns
     -------
     (n,) array of Axes
     """
-    known = components[components["error"].notna()]
-    quantities = _list_quantities(known["quantity"])
+    labelled = components[components["error"].notna()]
+    quantities = _list_quantities(labelled["quantity"])
     with style.publication_style():
         axes = style.create_row(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
-            rows = known[known["quantity"] == quantity]
+            rows = labelled[labelled["quantity"] == quantity]
             _draw_parity(ax, rows, table["set"].to_numpy()[rows["configuration"]], ERROR_UNITS[quantity])
             ax.set_xlabel(f"{quantity}, label ({LABEL_UNITS[quantity]})")
             ax.set_ylabel(f"{quantity}, prediction ({LABEL_UNITS[quantity]})")
@@ -89,7 +89,7 @@ def plot_disagreement_against_error(table: pd.DataFrame, slopes: pd.DataFrame) -
     Parameters
     ----------
     table : DataFrame
-        Of an `Evaluation`; configurations of the training set are left out.
+        Table of an `Evaluation`; configurations of the training set are not drawn.
     slopes : DataFrame
         ``quantity``, ``slope``, ``confidence`` of the line through the origin.
 
@@ -127,13 +127,13 @@ def draw_disagreement(
 ) -> np.ndarray:
     """Draw disagreement against error for groups of rows, (mask, style), and return the range of the errors, (2,)."""
     error, spread = rows[f"{quantity}_committee_error"], rows[f"{quantity}_std"]
-    shown = (error > MIN_RELATIVE_ERROR * error.median()) & (spread > 0)
+    is_shown = (error > MIN_RELATIVE_ERROR * error.median()) & (spread > 0)
     for mask, point_style in groups:
-        ax.scatter(error[mask & shown], spread[mask & shown], alpha=0.7, linewidth=0, **point_style)
-    set_axes_limits(ax, error[shown].to_numpy(), spread[shown].to_numpy(), np.inf, np.inf)
+        ax.scatter(error[mask & is_shown], spread[mask & is_shown], alpha=0.7, linewidth=0, **point_style)
+    set_axes_limits(ax, error[is_shown].to_numpy(), spread[is_shown].to_numpy(), np.inf, np.inf)
     ax.set_xlabel(f"{quantity} error ({unit})")
     ax.set_ylabel(f"disagreement ({unit})")
-    return np.array([error[shown].min(), error[shown].max()])
+    return np.array([error[is_shown].min(), error[is_shown].max()])
 
 
 def plot_detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> np.ndarray:
@@ -159,10 +159,10 @@ def plot_detection(rates: pd.DataFrame, slopes: pd.DataFrame | None = None) -> n
     with style.publication_style():
         figure = Figure(figsize=(style.PAGE_WIDTH_IN, 2.5 * len(quantities)), layout="constrained")
         axes = figure.subplots(len(quantities), 2, squeeze=False)
-        for row, quantity in zip(axes, quantities, strict=True):
+        for row_axes, quantity in zip(axes, quantities, strict=True):
             rows = rates[rates["quantity"] == quantity]
             lines = () if slopes is None else slopes[slopes["quantity"] == quantity]["slope"].dropna()
-            for ax, (column, title) in zip(row, titles.items(), strict=True):
+            for ax, (column, title) in zip(row_axes, titles.items(), strict=True):
                 grid = rows.pivot_table(index="spread_limit", columns="error_limit", values=column, dropna=False)
                 _draw_detection(ax, grid, lines)
                 ax.set_title(title)
@@ -217,7 +217,7 @@ def plot_coverage(curve: pd.DataFrame) -> np.ndarray:
 
 
 def plot_error_against_grade(table: pd.DataFrame) -> np.ndarray:
-    """Plot errors against the highest extrapolation grade, with the limits of extrapolation (1) and strong (2)."""
+    """Plot errors against the maximum extrapolation grade, with the limits of (strong) extrapolation, 1 and 2."""
     quantities = [name for name in ERROR_UNITS if table[f"{name}_error"].abs().gt(0).any()]
     finite = table[np.isfinite(table["extrapolation_grade"])]
     if finite.empty or not quantities:
@@ -226,16 +226,16 @@ def plot_error_against_grade(table: pd.DataFrame) -> np.ndarray:
         axes = style.create_row(len(quantities))
         for ax, quantity in zip(axes, quantities, strict=True):
             error, grade = finite[f"{quantity}_error"].abs(), finite["extrapolation_grade"]
-            shown = error > MIN_RELATIVE_ERROR * error.median()
+            is_shown = error > MIN_RELATIVE_ERROR * error.median()
             for name, (colour, order) in SETS.items():
-                mask = shown & (finite["set"] == name)
+                mask = is_shown & (finite["set"] == name)
                 if mask.any():
                     ax.scatter(
                         grade[mask], error[mask], s=8, color=colour, alpha=0.7, linewidth=0, zorder=order, label=name
                     )
             for limit in (1, 2):
                 ax.axvline(limit, color="black", linewidth=0.6, linestyle=":")
-            set_axes_limits(ax, grade[shown].to_numpy(), error[shown].to_numpy(), np.inf, np.inf)
+            set_axes_limits(ax, grade[is_shown].to_numpy(), error[is_shown].to_numpy(), np.inf, np.inf)
             ax.set_ylabel(f"{quantity} error ({ERROR_UNITS[quantity]})")
         axes[0].legend(loc="best", framealpha=0.8, frameon=True)
         style.get_parent_figure(axes).supxlabel(
@@ -247,15 +247,15 @@ def plot_error_against_grade(table: pd.DataFrame) -> np.ndarray:
 def save_uncertainty_figures(
     folder: Path, table: pd.DataFrame, components: pd.DataFrame, derived: dict[str, pd.DataFrame]
 ) -> list[Path]:
-    """Draw the figures for which there are data, as PNG and SVG.
+    """Save all figures for which there are data, as PNG and SVG; return their paths.
 
     Parameters
     ----------
     folder : Path
     table, components : DataFrame
-        Of an `Evaluation`.
+        Tables of an `Evaluation`.
     derived : dict of str to DataFrame
-        ``slopes``, ``detection`` and ``coverage``; any of them may be missing.
+        Tables ``slopes``, ``detection`` and ``coverage``; each is optional.
     """
     figures: dict[str, Any] = {}
     if components["error"].notna().any():
@@ -268,12 +268,12 @@ def save_uncertainty_figures(
         figures["coverage"] = plot_coverage(derived["coverage"])
     if "detection" in derived:
         figures["detection"] = plot_detection(derived["detection"], derived.get("slopes"))
-    saved = [style.save_figure(style.get_parent_figure(axes), folder, name) for name, axes in figures.items()]
-    return [path for paths in saved for path in paths]
+    path_lists = [style.save_figure(style.get_parent_figure(axes), folder, name) for name, axes in figures.items()]
+    return [path for paths in path_lists for path in paths]
 
 
 def _list_quantities(quantities: Sequence[str] | pd.Series[str]) -> list[str]:
-    present = set(quantities)
-    if not present & set(ERROR_UNITS):
+    names = set(quantities)
+    if not names & set(ERROR_UNITS):
         raise CannotDrawError("no configuration has a label")
-    return [name for name in ERROR_UNITS if name in present]
+    return [name for name in ERROR_UNITS if name in names]

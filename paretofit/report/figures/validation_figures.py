@@ -1,7 +1,7 @@
-"""Figures of a validation: each is a function of a table of curves that returns its axes.
+"""Figures of a validation; each function draws a table of curves and returns the axes.
 
 Every table has the columns ``structure`` and ``potential``. Colours distinguish structures (or potentials, if there is
-a single structure), and line styles distinguish potentials: the first is solid, the second dashed.
+only one structure), and line styles distinguish potentials: the line of the first is solid, that of the second dashed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_EOS_ENERGY = 1.6  # eV/atom above the lowest energy
 
 
 def plot_equations_of_state(eos: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Plot energy (eV/atom, relative to the lowest of each potential) against volume (Å³/atom; paper 1, Fig. 7).
+    """Plot energy (eV/atom, relative to the minimum of each potential) against volume (Å³/atom; paper 1, Fig. 7).
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def plot_phonon_dispersion(bands: pd.DataFrame, labels: pd.DataFrame, density: p
     Parameters
     ----------
     bands, labels, density : DataFrame
-        As in `PhononSpectrum` of the room validation, with ``potential``. The path of a second potential is scaled to
-        the length of that of the first.
+        Tables of `paretofit.validation.PhononSpectrum` with a column ``potential``. The paths of other potentials are
+        scaled to the length of the path of the first.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def plot_interlayer(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_dimers(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Plot energy (eV) against distance (Å) of two atoms: linear up to 1 eV, logarithmic above."""
+    """Plot energy (eV) against distance (Å) of two atoms; the axis is linear up to 1 eV, and logarithmic above."""
     labels = ("distance (Å)", "energy relative to separate atoms (eV)")
     ax = _plot_curves(curve, ("distance", "energy"), labels, ax, baseline=0.0)
     ax.set_yscale("symlog", linthresh=1.0)
@@ -98,7 +98,7 @@ def plot_dimers(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_radial_distribution(rdf: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Plot g(r) of dynamics with a thermostat."""
+    """Plot the radial distribution function g(r) of dynamics with a thermostat."""
     ax = _plot_curves(rdf, ("distance", "g"), ("distance (Å)", "g(r)"), ax, baseline=1.0)
     ax.set_ylim(bottom=0)
     return ax
@@ -113,7 +113,7 @@ def _plot_curves(
     table: pd.DataFrame, columns: tuple[str, str], labels: tuple[str, str], ax: Axes | None, *,
     baseline: float | None = None, kind: str = "structure", height: float = 0.95,
 ) -> Axes:  # fmt: skip
-    """Plot a column against another, a curve for each structure, potential and value of `kind`, with a legend."""
+    """Plot one column against another, with a curve for each structure, potential and value of `kind`, and a legend."""
     _require_rows(table)
     with style.publication_style():
         ax = style.ensure_axes(ax, height)
@@ -132,7 +132,10 @@ def _plot_curves(
 
 
 def plot_defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Plot formation energies (eV), a bar for each pair of relaxing and evaluating potential (paper 1, Table I)."""
+    """Plot formation energies (eV), with a bar for each pair of potentials for relaxation and evaluation.
+
+    The values correspond to paper 1, Table I.
+    """
     _require_rows(table)
     pairs = table[["relaxed_with", "evaluated_with"]].drop_duplicates().to_numpy().tolist()
     defects = table["defect"].to_numpy()
@@ -142,11 +145,11 @@ def plot_defects(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     with style.publication_style():
         ax = style.ensure_axes(ax)
         width = 0.8 / len(pairs)
-        for k, (relaxed, evaluated) in enumerate(pairs):
-            rows = (table["relaxed_with"] == relaxed) & (table["evaluated_with"] == evaluated)
-            x = np.array([names.index(name) for name in defects[rows]]) + (k - (len(pairs) - 1) / 2) * width
-            label = style.escape_mathtext(f"relaxed: {relaxed}, evaluated: {evaluated}")
-            ax.bar(x, table.loc[rows, "energy"], width, color=COLOURS[k % len(COLOURS)], label=label)
+        for k, (relaxed_with, evaluated_with) in enumerate(pairs):
+            mask = (table["relaxed_with"] == relaxed_with) & (table["evaluated_with"] == evaluated_with)
+            x = np.array([names.index(name) for name in defects[mask]]) + (k - (len(pairs) - 1) / 2) * width
+            label = style.escape_mathtext(f"relaxed: {relaxed_with}, evaluated: {evaluated_with}")
+            ax.bar(x, table.loc[mask, "energy"], width, color=COLOURS[k % len(COLOURS)], label=label)
         ax.set_xticks(range(len(names)), [style.escape_mathtext(name) for name in names])
         ax.grid(visible=False, axis="x")
         ax.set_ylabel("formation energy (eV)")
@@ -160,7 +163,7 @@ def _require_rows(table: pd.DataFrame) -> None:
 
 
 def _add_legend(ax: Axes, kinds: list[str], potentials: list[str]) -> None:
-    """Add a legend of kinds by colour, and of potentials by line style where they differ."""
+    """Add a legend of kinds by colour and, if there are several, of potentials by line style."""
     is_single = len(kinds) == 1
     handles = [] if is_single else [_build_handle(name, COLOURS[k % len(COLOURS)]) for k, name in enumerate(kinds)]
     if len(potentials) > 1 or is_single:

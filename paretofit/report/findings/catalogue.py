@@ -12,7 +12,7 @@ from paretofit.report.findings.weight_finding import assess_force_weight
 
 
 def collect_findings(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> list[Finding]:
-    """Collect all findings, in the order of the report; parameters as in `assess_levels_on_front`."""
+    """Collect all findings, in the order of the report; the parameters are those of `assess_levels_on_front`."""
     return [
         assess_error_decrease(results, levels),
         assess_force_weight(results, levels),

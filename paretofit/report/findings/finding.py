@@ -1,4 +1,4 @@
-"""A finding: a question, the answer that the results give, and the numbers behind it."""
+"""A finding: a question about the results, the answer, and the numbers that support the answer."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,16 +10,16 @@ FindingStatus = Literal["yes", "no", "mixed", "not tested", "measured"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer that a results table gives to one question of the published study.
+    """Answer to a question of the published study, derived from a results table.
 
     Attributes
     ----------
     name : short name, also of the file of its numbers
     question : question that the finding answers
     status : ``"yes"``, ``"no"``, ``"mixed"``, ``"not tested"``, or ``"measured"`` if yes and no do not apply
-    answer : a few plain sentences with numbers and units
+    answer : a few sentences with numbers and units
     published_result : result of the published study
-    numbers : table behind the answer; empty if nothing could be tested
+    numbers : table with the numbers of the answer; empty if the question could not be tested
     """
 
     name: str
@@ -41,7 +41,7 @@ class Finding:
 
 
 def combine_answers(answers: list[str]) -> FindingStatus:
-    """Return ``"yes"`` or ``"no"`` if all answers agree, else ``"mixed"``; without answers ``"not tested"``."""
+    """Return ``"yes"`` or ``"no"`` if all answers agree, otherwise ``"mixed"``; ``"not tested"`` without answers."""
     if not answers:
         return "not tested"
     if set(answers) == {"yes"}:

@@ -1,4 +1,4 @@
-"""Finding on the front: which levels are on it, at which costs, and are cheaper levels worth using?"""
+"""Finding on the levels of the front, their costs, and whether cheaper levels are worth using."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +31,7 @@ PAPER = (
     "In the paper levels 1 and 2 of 6 are absent; 10 to 20 minutes of DFT favour level 3, 20 to 1,000 "
     "minutes level 4 and more than 3,000 minutes level 5, while level 6 appears only at the highest cost."
 )
-MAX_LISTED_RANGES = 6  # ranges of budget in a sentence
+MAX_LISTED_RANGES = 6  # maximum number of budget ranges in a sentence
 
 
 def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Finding:
@@ -50,9 +50,9 @@ def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: S
     Returns
     -------
     Finding
-        Yes if a cheaper level is worth using for energy and force errors at every 2Jmax, no if at none, else mixed.
-        ``numbers`` has a row per (2Jmax or all, level); ``energy_from_s`` and ``energy_to_s`` are the lowest and the
-        highest budget at which the level gives the lowest energy error.
+        Yes if a cheaper level is worth using for energy and force errors at every 2Jmax, no if this is never the case,
+        mixed otherwise. ``numbers`` has a row per (2Jmax or all, level); ``energy_from_s`` and ``energy_to_s`` are the
+        lowest and the highest budget at which the level gives the lowest energy error.
     """
     table = select_finite_rows(compute_medians(results, levels), OBJECTIVES)
     reason = _find_obstacle(table, levels)
@@ -76,12 +76,12 @@ def assess_levels_on_front(results: pd.DataFrame, front: pd.DataFrame, levels: S
 
 
 def _find_obstacle(table: pd.DataFrame, levels: Sequence[str]) -> str:
-    present = [level for level in levels if level in set(table["level"])]
-    if not present:
+    result_levels = [level for level in levels if level in set(table["level"])]
+    if not result_levels:
         return "no setting has finite errors and a known label cost"
-    if len(present) < 2:
-        return f"the results hold only level {present[0]}, and it takes two"
-    if levels[-1] not in present:
+    if len(result_levels) < 2:
+        return f"the results contain only level {result_levels[0]}, but two levels are required"
+    if levels[-1] not in result_levels:
         return f"there are no fits to the reference level, {levels[-1]}"
     if not (table["label_seconds"] > 0).any():
         return "no setting has a label cost above zero, so cheaper levels cannot be distinguished from expensive ones"
@@ -126,12 +126,13 @@ def find_best_levels(front: pd.DataFrame, column: str) -> list[tuple[str, float,
 def _find_budget_limits(front: pd.DataFrame, settings: pd.DataFrame, reference: str) -> dict[str, Any]:
     """Find the budget (s) up to which a cheaper level is better although the reference level is affordable.
 
-    For energy and force; NaN if no cheaper level is, infinity if the reference level never gives the lowest error.
+    There is a budget for the energy and one for the force error: NaN if no cheaper level is better, infinity if the
+    reference level never gives the lowest error.
     """
-    affordable = settings.loc[settings["level"] == reference, "label_seconds"].min()
-    limits: dict[str, Any] = {"affordable": affordable}
+    min_cost = settings.loc[settings["level"] == reference, "label_seconds"].min()
+    limits: dict[str, Any] = {"affordable": min_cost}
     for column, kind in ERROR_KINDS.items():
-        ends = [end for level, _, end in find_best_levels(front, column) if level != reference and end > affordable]
+        ends = [end for level, _, end in find_best_levels(front, column) if level != reference and end > min_cost]
         limits[kind] = max(ends, default=float("nan"))
     return limits
 
@@ -142,11 +143,12 @@ def _describe_points(front: pd.DataFrame, numbers: pd.DataFrame, levels: Sequenc
         f"level {row['level']} ({row['points']} {format_duration_range(row['cheapest_s'], row['dearest_s'])})"
         for _, row in rows.iterrows()
     ]
-    absent = [level for level in levels if level not in set(rows["level"])]
-    missing = f"; {format_levels(absent)} {'is' if len(absent) == 1 else 'are'} absent" if absent else ""
+    absent_levels = [level for level in levels if level not in set(rows["level"])]
+    verb = "is" if len(absent_levels) == 1 else "are"
+    absence = f"; {format_levels(absent_levels)} {verb} absent" if absent_levels else ""
     return (
         f"The front over all 2Jmax has {format_count(len(front), 'point')}, by the DFT cost of the training "
-        f"labels: {join_items(shares)}{missing}."
+        f"labels: {join_items(shares)}{absence}."
     )
 
 
@@ -156,10 +158,10 @@ def _describe_budgets(front: pd.DataFrame) -> str:
         ranges = find_best_levels(front, column)
         starts = [f"level {level} from {format_duration(start)}" for level, start, _ in ranges[:MAX_LISTED_RANGES]]
         if len(ranges) > MAX_LISTED_RANGES:
-            more = format_count(len(ranges) - MAX_LISTED_RANGES + 1, "more change")
-            starts[-1] = f"{more} up to level {ranges[-1][0]} from {format_duration(ranges[-1][1])}"
-        lowest = f"down to {format_number(front[column].min())} {UNITS[kind]}"
-        parts.append(f"the lowest {kind} error comes from {join_items(starts)} ({lowest})")
+            changes = format_count(len(ranges) - MAX_LISTED_RANGES + 1, "more change")
+            starts[-1] = f"{changes} up to level {ranges[-1][0]} from {format_duration(ranges[-1][1])}"
+        lowest_error = f"down to {format_number(front[column].min())} {UNITS[kind]}"
+        parts.append(f"the lowest {kind} error comes from {join_items(starts)} ({lowest_error})")
     return f"As the budget grows, {'; '.join(parts)}."
 
 

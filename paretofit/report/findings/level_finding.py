@@ -1,4 +1,4 @@
-"""Finding on levels: do errors against the reference fall from each convergence level to the next?"""
+"""Finding on whether errors against the reference fall from each convergence level to the next."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ PAPER = (
     "In the paper they fall up to level 5 of 6, and the last two levels give the same errors "
     "(5.05 meV/atom and 110.5 meV/Å at w_E/w_F = 150)."
 )
-MIN_RELATIVE_CHANGE = 0.01  # errors that change by less are called equal, as the published errors at saturation
-MAX_LISTED_STEPS = 3  # steps in a sentence
+MIN_RELATIVE_CHANGE = 0.01  # smaller changes of an error are treated as none, as in the paper at saturation
+MAX_LISTED_STEPS = 3  # maximum number of steps in a sentence
 
 
 def assess_error_decrease(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
@@ -30,13 +30,14 @@ def assess_error_decrease(results: pd.DataFrame, levels: Sequence[str]) -> Findi
     Returns
     -------
     Finding
-        Yes if no error rises by more than 1 % and some fall, no if none falls, else mixed. ``numbers`` has a row per
-        (2Jmax, w_E/w_F, step).
+        Yes if no error rises by more than 1 % and some errors fall, no if none falls, mixed otherwise. ``numbers`` has
+        a row per (2Jmax, w_E/w_F, step).
     """
     rows = select_largest_subset(compute_medians(results, levels))
     steps = pd.DataFrame(_list_steps(rows, levels))
     if steps.empty:
-        reason = f"the results hold only level {join_items(sorted(set(rows['level'])))}, and it takes two"
+        names = join_items(sorted(set(rows["level"])))
+        reason = f"the results contain only level {names}, but two levels are required"
         return Finding.not_tested("levels", QUESTION, reason, PAPER)
     counts = [
         f"the {kind} error falls in {changes.count('falls')}, stays within {100 * MIN_RELATIVE_CHANGE:.0f} % in "
@@ -52,10 +53,10 @@ def assess_error_decrease(results: pd.DataFrame, levels: Sequence[str]) -> Findi
 
 
 def _list_steps(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[dict[str, object]]:
-    present = [level for level in levels if level in set(rows["level"])]
+    result_levels = [level for level in levels if level in set(rows["level"])]
     for (twojmax, ratio), group in rows.groupby(["twojmax", "weight_ratio"]):
         errors = group.set_index("level")[["ref_energy", "ref_force"]]
-        for lower, higher in pairwise(level for level in present if level in errors.index):
+        for lower, higher in pairwise(level for level in result_levels if level in errors.index):
             step: dict[str, object] = {"twojmax": twojmax, "weight_ratio": ratio, "from": lower, "to": higher}
             for kind in ("energy", "force"):
                 before, after = (float(errors[f"ref_{kind}"][level]) for level in (lower, higher))
@@ -83,16 +84,16 @@ def _describe_example(rows: pd.DataFrame, levels: Sequence[str]) -> str:
     ratios = sorted(set(rows["weight_ratio"]))
     twojmax, ratio = rows["twojmax"].max(), ratios[len(ratios) // 2]
     errors = rows[(rows["twojmax"] == twojmax) & (rows["weight_ratio"] == ratio)].set_index("level")
-    present = [level for level in levels if level in errors.index]
-    chains = [" → ".join(map(format_number, errors.loc[present, column])) for column in ("ref_energy", "ref_force")]
+    names = [level for level in levels if level in errors.index]
+    chains = [" → ".join(map(format_number, errors.loc[names, column])) for column in ("ref_energy", "ref_force")]
     return (
-        f"For levels {' → '.join(present)} at 2Jmax = {twojmax} and w_E/w_F = {format_ratio(ratio)} the errors are "
+        f"For levels {' → '.join(names)} at 2Jmax = {twojmax} and w_E/w_F = {format_ratio(ratio)} the errors are "
         f"{chains[0]} meV/atom and {chains[1]} meV/Å."
     )
 
 
 def _describe_exceptions(steps: pd.DataFrame) -> str:
-    """List the steps at which errors do not fall; the table of numbers has all of them."""
+    """List steps at which errors do not fall; the table of numbers contains all steps."""
     parts = []
     for kind in ("energy", "force"):
         exceptions = steps[steps[kind].isin(["rises", "same"])]
@@ -103,6 +104,6 @@ def _describe_exceptions(steps: pd.DataFrame) -> str:
         ]
         n_more = len(texts) - MAX_LISTED_STEPS
         if texts:
-            rest = f" and {format_count(n_more, 'other step')}" if n_more > 0 else ""
-            parts.append(f"the {kind} error does not fall {join_items(texts[:MAX_LISTED_STEPS])}{rest}")
+            omission = f" and {format_count(n_more, 'other step')}" if n_more > 0 else ""
+            parts.append(f"the {kind} error does not fall {join_items(texts[:MAX_LISTED_STEPS])}{omission}")
     return f"{capitalise_sentence('; '.join(parts))} " if parts else ""

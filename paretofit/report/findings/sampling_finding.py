@@ -1,4 +1,4 @@
-"""Finding on sampling: does leverage sampling give lower errors than random sampling at equal subset size?
+"""Finding on whether leverage sampling gives lower errors than random sampling at equal subset size.
 
 Subsets of a repetition are nested, so the cells (2Jmax, w_E/w_F, subset size) of a repetition depend on each other, but
 the repetitions are independent. The test therefore ranks the errors within each cell, averages the ranks of a
@@ -31,7 +31,7 @@ TESTED = ("leverage", "block-leverage")
 SIGNIFICANCE_LEVEL = 0.05
 # With four repetitions of both sampling methods, p < 0.05 is possible in a two-sided rank test (p = 0.029).
 MIN_REPEATS = 4
-# Fits to the same configurations in another order agree far better than this, fits to different subsets never do.
+# Fits to the same configurations in another order agree much better than this, but fits to different subsets do not.
 SAME_FIT_RELATIVE_TOLERANCE = 1e-3
 
 
@@ -39,7 +39,7 @@ def assess_leverage_sampling(results: pd.DataFrame, levels: Sequence[str]) -> Fi
     """Compare leverage and block-leverage with random sampling at the reference level.
 
     Cells (2Jmax, w_E/w_F, subset size) in which all sampling methods give the same fit, because the subset is the whole
-    training set, are left out.
+    training set, are omitted.
 
     Parameters
     ----------
@@ -49,21 +49,22 @@ def assess_leverage_sampling(results: pd.DataFrame, levels: Sequence[str]) -> Fi
     Returns
     -------
     Finding
-        Yes if both methods have lower energy and force errors (p < 0.05), mixed if only some do, no if none does.
+        Yes if both methods have lower energy and force errors (p < 0.05), mixed if only some errors are lower, no if
+        none is.
         ``numbers`` has a row per cell, sampling method and kind of error.
     """
     frame = prepare_results(results, levels)
     frame = frame[frame["level"] == levels[-1]]
-    others = [name for name in list_sampling_methods(frame) if name != "random"]
+    method_names = [name for name in list_sampling_methods(frame) if name != "random"]
     if reason := _find_obstacle(frame, levels):
         return Finding.not_tested("sampling", QUESTION, reason, PAPER)
     frame, whole_set_sizes = drop_whole_training_set(frame)
-    cells = _compare_cells(frame, others) if set(frame["sampling"]) > {"random"} else pd.DataFrame()
+    cells = _compare_cells(frame, method_names) if set(frame["sampling"]) > {"random"} else pd.DataFrame()
     if cells.empty:
         reason = "no subset size below the whole training set has both random and leverage sampling"
         return Finding.not_tested("sampling", QUESTION, reason, PAPER)
-    tested = [name for name in others if name in TESTED]
-    scores = [_score_method(frame, cells, name, *kind) for name in tested for kind in ERROR_KINDS.items()]
+    tested_names = [name for name in method_names if name in TESTED]
+    scores = [_score_method(frame, cells, name, *kind) for name in tested_names for kind in ERROR_KINDS.items()]
     repeats = min(score["repeats"] for score in scores)
     caveat = "" if repeats >= MIN_REPEATS else _describe_missing_repeats(repeats)
     text = join_sentences(_describe_scores(scores), caveat, _METHOD, _describe_dropped_sizes(whole_set_sizes))
@@ -88,7 +89,7 @@ def drop_whole_training_set(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int
 
     Returns
     -------
-    The other rows, and the subset sizes that were dropped.
+    The remaining rows, and the subset sizes that were dropped.
     """
     is_subset = pd.Series(True, index=frame.index)
     sizes = set()
@@ -103,14 +104,14 @@ def drop_whole_training_set(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int
     return frame[is_subset], sorted(sizes)
 
 
-def _compare_cells(frame: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
-    """Tabulate, per cell, method and kind of error, the ratios of medians and spreads to those of random sampling."""
+def _compare_cells(frame: pd.DataFrame, method_names: Sequence[str]) -> pd.DataFrame:
+    """Tabulate medians and spreads relative to random sampling, with a row per cell, method and kind of error."""
     tables = []
     for column, kind in ERROR_KINDS.items():
         medians = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc="median")
         spread = frame.pivot_table(index=CELL, columns="sampling", values=column, aggfunc=_compute_spread)
         spread = spread.reindex_like(medians)
-        for name in others:
+        for name in method_names:
             table = pd.DataFrame({
                 "sampling": name,
                 "error": kind,
@@ -119,8 +120,8 @@ def _compare_cells(frame: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
                 "ratio_of_medians": medians[name] / medians["random"],
                 "ratio_of_spreads": (spread[name] / spread["random"]).where(spread["random"] > 0),
             })  # fmt: skip
-            usable = np.isfinite(table["ratio_of_medians"]) & (table["ratio_of_medians"] > 0)
-            tables.append(table[usable].reset_index())
+            is_valid = np.isfinite(table["ratio_of_medians"]) & (table["ratio_of_medians"] > 0)
+            tables.append(table[is_valid].reset_index())
     cells: pd.DataFrame = pd.concat(tables, ignore_index=True)
     return cells
 
@@ -132,7 +133,7 @@ def _compute_spread(values: pd.Series) -> float:
 
 def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, name: str, column: str, kind: str) -> dict[str, Any]:
     """Count the cells with lower errors, average the ratios geometrically, and compute the p-value of the rank test."""
-    own_cells = cells[(cells["sampling"] == name) & (cells["error"] == kind)]
+    method_cells = cells[(cells["sampling"] == name) & (cells["error"] == kind)]
     ranks, random_ranks = _average_ranks(frame, column, name)
     repeats = min(len(ranks), len(random_ranks))
     p_value = np.nan
@@ -141,10 +142,10 @@ def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, name: str, column: s
     return {
         "sampling": name,
         "kind": kind,
-        "cells": len(own_cells),
-        "wins": int((own_cells["ratio_of_medians"] < 1).sum()),
-        "ratio": _compute_geometric_mean(own_cells["ratio_of_medians"]),
-        "spread": _compute_geometric_mean(own_cells["ratio_of_spreads"]),
+        "cells": len(method_cells),
+        "wins": int((method_cells["ratio_of_medians"] < 1).sum()),
+        "ratio": _compute_geometric_mean(method_cells["ratio_of_medians"]),
+        "spread": _compute_geometric_mean(method_cells["ratio_of_spreads"]),
         "lower": bool(repeats and ranks.mean() < random_ranks.mean()),
         "repeats": repeats,
         "p": float(p_value),
@@ -152,9 +153,13 @@ def _score_method(frame: pd.DataFrame, cells: pd.DataFrame, name: str, column: s
 
 
 def _average_ranks(frame: pd.DataFrame, column: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the errors of all repetitions within a cell, and average the ranks of each over cells; `name`, then random.
+    """Rank the errors of all repetitions within each cell, and average the ranks of each repetition over cells.
 
-    Only cells with every repetition of both methods are used, so that all averages are over the same cells.
+    Only cells with all repetitions of both methods are used, so that all averages are over the same cells.
+
+    Returns
+    -------
+    Average ranks of the repetitions of the method `name`, and of random sampling.
     """
     errors = frame[frame["sampling"].isin([name, "random"]) & np.isfinite(frame[column])]
     table = errors.pivot_table(index=CELL, columns=["sampling", "repeat"], values=column).dropna()
@@ -186,13 +191,13 @@ def _describe_dropped_sizes(sizes: Sequence[int]) -> str:
 
 def _describe_missing_repeats(repeats: int) -> str:
     return (
-        f"The significance is not tested: all cells share {format_count(repeats, 'repetition')}, and it takes "
-        f"{MIN_REPEATS}."
+        f"The significance is not tested: all cells share {format_count(repeats, 'repetition')}, but {MIN_REPEATS} are "
+        "required."
     )
 
 
 def _describe_scores(scores: Sequence[dict[str, Any]]) -> str:
-    """Describe the energy and force errors of each sampling method in a sentence."""
+    """Describe the energy and force errors of each sampling method."""
     outcomes = {"yes": "significantly lower", "no": "significantly higher"}
     parts_by_method: dict[str, list[str]] = {}
     for score in scores:

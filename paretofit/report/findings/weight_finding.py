@@ -1,4 +1,4 @@
-"""Finding on weights: does a larger force weight lower the energy error of models of the lowest levels?"""
+"""Finding on whether a larger force weight lowers the energy error of models of the lowest levels."""
 
 from collections.abc import Iterator, Sequence
 
@@ -23,9 +23,9 @@ MIN_RELATIVE_GAIN = 0.01  # smaller changes of the energy error do not count
 def assess_force_weight(results: pd.DataFrame, levels: Sequence[str]) -> Finding:
     """Compare the energy error against the reference over w_E/w_F, at the largest subset.
 
-    A smaller w_E/w_F is a larger force weight. For a level and 2Jmax the answer is *yes* if the energy error of the
-    smallest w_E/w_F is more than 1 % below that of the largest, *partly* if only that of a ratio in between is, else
-    *no*. The status combines the answers of the lowest levels: the lower half of those below the reference, rounded up.
+    A smaller w_E/w_F is a larger force weight. For a level and 2Jmax, the answer is *yes* if the energy error at the
+    smallest w_E/w_F is more than 1 % below that at the largest, *partly* if this is only the case for a ratio in
+    between, and *no* otherwise. The status combines the answers of the lowest levels, see `select_lowest_levels`.
 
     Parameters
     ----------
@@ -38,18 +38,18 @@ def assess_force_weight(results: pd.DataFrame, levels: Sequence[str]) -> Finding
         ``numbers`` has a row per (2Jmax, level), including the other levels for comparison.
     """
     rows = select_largest_subset(compute_medians(results, levels))
-    lowest = [level for level in select_lowest_levels(levels) if level in set(rows["level"])]
+    lowest_levels = [level for level in select_lowest_levels(levels) if level in set(rows["level"])]
     numbers = pd.DataFrame(_list_answers(rows, levels), columns=COLUMNS)
     reason = ""
     if rows["weight_ratio"].nunique() < 2:
         reason = "all fits have the same energy/force weight"
-    elif not set(lowest) & set(numbers["level"]):
-        reason = "the results hold none of the lowest levels at two weights"
+    elif not set(lowest_levels) & set(numbers["level"]):
+        reason = "the results contain none of the lowest levels at two weights"
     if reason:
         return Finding.not_tested("weights", QUESTION, reason, PAPER)
-    low = numbers[numbers["level"].isin(lowest)]
-    high = numbers[~numbers["level"].isin(lowest)]
-    answers = f"{_describe_levels(low, lowest)}{_describe_other_levels(high)}"
+    low = numbers[numbers["level"].isin(lowest_levels)]
+    high = numbers[~numbers["level"].isin(lowest_levels)]
+    answers = f"{_describe_levels(low, lowest_levels)}{_describe_other_levels(high)}"
     text = f"At the largest subset ({describe_subset(rows)}): {answers}"
     return Finding("weights", QUESTION, combine_answers(list(low["answer"])), text, PAPER, numbers)
 
@@ -72,9 +72,9 @@ def _list_answers(rows: pd.DataFrame, levels: Sequence[str]) -> Iterator[tuple[o
             yield twojmax, level, smallest, errors[smallest], largest, errors[largest], best_ratio, errors.min(), answer
 
 
-def _describe_levels(low: pd.DataFrame, lowest: Sequence[str]) -> str:
+def _describe_levels(low: pd.DataFrame, lowest_levels: Sequence[str]) -> str:
     sentences = []
-    for level in lowest:
+    for level in lowest_levels:
         answers = low[low["level"] == level]
         if answers.empty:
             continue

@@ -1,8 +1,8 @@
-"""Data of the interactive explorer of the page: every setting as a point, in a compact form.
+"""Data for the interactive explorer of the page: every setting as a point, in a compact form.
 
-The page itself (``explorer.html`` and ``explorer_script.html``, with plotly.js) filters, recommends and draws. This
-module only converts a table to columns for JSON and compresses the library; the recommendation of the page is a minimum
-over these columns.
+The page (``explorer.html`` and ``explorer_script.html``, with plotly.js) filters, draws and recommends settings. This
+module only converts a table to columns for JSON, and compresses the library; a recommendation is a minimum over these
+columns.
 """
 
 import base64
@@ -32,10 +32,10 @@ QUANTITIES = {  # name and unit of each possible axis
     MD_COST_COLUMN: ("MD cost", "µs/atom/step"),
     "n_train": ("training configurations", ""),
 }
-MAX_SETTINGS = 20_000  # about 1.3 MB on the page, and a laptop computes their front in a tenth of a second
+MAX_SETTINGS = 20_000  # 1.3 MB on the page; a laptop computes their front in 0.1 s
 _OTHER_COLUMNS = ["twojmax", "weight_ratio", "test_energy", "test_force", "n_features", "n_repeats"]
-_SIGNIFICANT_DIGITS = 7  # more than any error has, so that rounding changes no minimum
-_SYMBOLS = {  # of plotly, by marker of matplotlib
+_SIGNIFICANT_DIGITS = 7  # more than errors have, so that rounding does not change a minimum
+_SYMBOLS = {  # symbol of plotly by marker of matplotlib
     "v": "triangle-down", "^": "triangle-up", "s": "square", "D": "diamond", "o": "circle", "P": "cross", "X": "x",
     "<": "triangle-left", ">": "triangle-right", "p": "pentagon", "h": "hexagon",
 }  # fmt: skip
@@ -54,10 +54,11 @@ def build_explorer_data(
     ----------
     points : DataFrame, a row per setting
         From `paretofit.report.tables.compute_medians`: errors in meV/atom and meV/Å, ``label_seconds`` in s,
-        ``md_us_per_atom_step`` in µs. A value that is not finite counts as unknown.
+        ``md_us_per_atom_step`` in µs. Values that are not finite are unknown.
     levels : names of the convergence levels by cost, the last is the reference
-    study : settings of the study, as in its YAML file; with them the YAML of a point is a complete study
-    max_settings : maximum number of settings; those far from the front of their level, 2Jmax and sampling are dropped
+    study : settings of the study, as in its YAML file; if they are given, the YAML of a point is a complete study
+    max_settings : maximum number of settings; those farthest from the front of their level, 2Jmax and sampling method
+        are dropped
 
     Returns
     -------
@@ -109,10 +110,10 @@ def _compress_library() -> str:
 
 
 def _select_near_fronts(points: pd.DataFrame, max_rows: int) -> pd.DataFrame:
-    """Select rows by their Pareto rank within a level, 2Jmax and sampling method, those on the front first.
+    """Select rows by their Pareto rank within a level, 2Jmax and sampling method; rows on the front come first.
 
-    The best setting of any selection of levels, models and methods is on one of these fronts, so that no recommendation
-    changes as long as all fronts are selected.
+    The best setting for any choice of levels, models and methods is on one of these fronts, so recommendations do not
+    change as long as all fronts are selected.
     """
     if len(points) <= max_rows:
         return points
@@ -136,12 +137,12 @@ def _format_base_study(study: Mapping[str, Any], levels: set[str]) -> str:
     """Format the YAML of a study of one level and the reference, without the keys that a point sets."""
     omitted_keys = {"levels", "twojmax", "weights", "sizes", "sampling_methods", "labelling", "augmentation"}
     content = {key: value for key, value in study.items() if key not in omitted_keys and value is not None}
-    if study.get("twojmax"):  # leverage scores and descriptors stay those of the complete study
-        largest = max(study["twojmax"])
-        content["basis"] = {"twojmax": largest, **(study.get("basis") or {})}
+    if study.get("twojmax"):  # leverage scores and descriptors must be the same as in the complete study
+        max_twojmax = max(study["twojmax"])
+        content["basis"] = {"twojmax": max_twojmax, **(study.get("basis") or {})}
         leverage = {key: value for key, value in (study.get("leverage") or {}).items() if value is not None}
-        content["leverage"] = {"twojmax": largest, **leverage}
-    if study.get("ridge"):  # figures and points show the first penalty
+        content["leverage"] = {"twojmax": max_twojmax, **leverage}
+    if study.get("ridge"):  # figures and points belong to the first penalty
         content["ridge"] = list(study["ridge"])[:1]
     cost = dict(study.get("cost") or {})
     if isinstance(seconds := cost.get("label_seconds"), Mapping):

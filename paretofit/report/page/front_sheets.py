@@ -1,6 +1,6 @@
 """Tables of the front: the best level for each budget, the knee points, and the share of each level and 2Jmax.
 
-All are based on medians over repetitions; nothing is interpolated between subset sizes.
+All tables contain medians over repetitions, without interpolation between subset sizes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,10 +44,10 @@ CRITERIA = {_ENERGY: "energy", _FORCE: "force", _BOTH: "both"}
 _ALL = "all"
 _POINT_COLUMNS = ["twojmax", "sampling", "n_train", "weight_ratio", _ENERGY, _FORCE]
 MAX_TABLE_ROWS = 75
-MAX_LISTED_RANGES = 6  # ranges of budget in a sentence
-MIN_RANGE_DECADES = 0.05  # shorter ranges are left out where there are too many ...
-_GROWTH = 1.5  # ... and this minimum grows by this factor while there still are
-MAX_MIN_DECADES = {"sentence": 1.0, "table": 0.5}  # it does not grow above these
+MAX_LISTED_RANGES = 6  # maximum number of budget ranges in a sentence
+MIN_RANGE_DECADES = 0.05  # shorter ranges are omitted if there are too many ranges
+_GROWTH = 1.5  # factor by which this minimum grows until the number of ranges is small enough
+MAX_MIN_DECADES = {"sentence": 1.0, "table": 0.5}  # upper limits of this minimum
 
 
 def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> Iterator[ReportTable]:
@@ -83,8 +83,8 @@ def build_front_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Seque
 def describe_budget(results: pd.DataFrame, levels: Sequence[str]) -> str:
     """Describe which level is best for each budget of labels, in one paragraph.
 
-    By the lowest √(energy error · force error), over all 2Jmax and then for each: after the paper's "10-20 minutes
-    favours level 3, 20-1000 minutes level 4, more than 3000 minutes level 5".
+    The best level has the lowest √(energy error · force error), over all 2Jmax and for each 2Jmax. The paper has
+    similar statements: "10-20 minutes favours level 3, 20-1000 minutes level 4, more than 3000 minutes level 5".
     """
     priced = _select_priced(compute_medians(results, levels))
     if priced.empty:
@@ -121,7 +121,7 @@ def _describe_point(row: "pd.Series[float]") -> str:
 
 
 def _describe_reference_start(ranges: dict[str, pd.DataFrame], reference: str) -> str:
-    """Describe, for each 2Jmax, the budget above which the reference level is the best."""
+    """Describe, for each 2Jmax, the budget above which the reference level is best."""
     names_by_start: dict[str, list[str]] = {}
     for name, table in ranges.items():
         if name != _ALL:
@@ -141,7 +141,7 @@ def _select_priced(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
-    """Compute the front over all 2Jmax from the front on the page; without costs, from the two errors."""
+    """Compute the front over all 2Jmax from the front on the page or, without costs, from the two errors."""
     if len(objectives) == len(OBJECTIVES):
         overall = select_finite_rows(compute_overall_front(front), OBJECTIVES, positive=True)
         if len(overall):
@@ -150,10 +150,10 @@ def _compute_overall_front(usable: pd.DataFrame, front: pd.DataFrame, objectives
 
 
 def _compute_fronts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Compute the front of each 2Jmax and of all together, by the name that they have in the tables.
+    """Compute the front of each 2Jmax and of all models, by the names in the tables.
 
-    The best setting for any budget is on the front; of two settings with the same cost and error, the front has the one
-    that is better in the other error.
+    The best setting for any budget is on the front. If two settings have the same cost and error, the front contains
+    the setting with the smaller other error.
     """
     fronts = compute_fronts_by_twojmax(table)
     return {**_name_fronts(fronts), _ALL: pareto_front(fronts, OBJECTIVES)}
@@ -170,22 +170,22 @@ def _find_ranges(points: pd.DataFrame, criterion: str) -> pd.DataFrame:
 def _drop_short_ranges(
     ranges: dict[Any, pd.DataFrame], max_ranges: int, max_decades: float
 ) -> tuple[dict[Any, pd.DataFrame], float]:
-    """Drop the shortest ranges while there are more than `max_ranges`, and merge those of a level across the gaps.
+    """Drop the shortest ranges while there are more than `max_ranges`, and merge ranges of a level across gaps.
 
     Returns
     -------
     The remaining ranges, and the minimum length (decades); 0 if no range was dropped.
     """
-    min_decades, shown = 0.0, ranges
-    while sum(map(len, shown.values())) > max_ranges and min_decades < max_decades:
+    min_decades, remaining_ranges = 0.0, ranges
+    while sum(map(len, remaining_ranges.values())) > max_ranges and min_decades < max_decades:
         min_decades = _GROWTH * min_decades or MIN_RANGE_DECADES
-        shown = {
+        remaining_ranges = {
             key: merge_adjacent_ranges(
                 table[np.log10(table["budget_to"] / table["budget_from"]) >= min_decades], "level"
             )
-            for key, table in shown.items()
+            for key, table in remaining_ranges.items()
         }
-    return shown, min_decades
+    return remaining_ranges, min_decades
 
 
 def _build_budget_table(priced: pd.DataFrame) -> ReportTable:
@@ -308,7 +308,7 @@ def _format_volume(points: pd.DataFrame, objectives: Sequence[str]) -> str:
 
 
 def _describe_largest_shares(table: pd.DataFrame) -> str:
-    """Name the level with the most points, and the level whose points dominate the most volume."""
+    """Describe the level with the most points, and the level without which most volume is lost."""
     rows = table[table["group"].str.startswith("level ")].set_index("group")
     most_points, most_volume = str(rows["points (%)"].idxmax()), str(rows["volume lost (%)"].idxmax())
     points = format_number(rows["points (%)"][most_points])

@@ -1,6 +1,6 @@
 """DFT errors of the convergence levels in the report: figures with captions, tables with notes, and a summary.
 
-Every number in a sentence is computed from the tables of `LevelErrors`; nothing is fitted.
+All numbers are computed from the tables of `LevelErrors`; no model is fitted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ from paretofit.report.wording import (
 )
 
 TARGET_RMSD = 1.0  # meV/atom, "often regarded as a target for accurate MLIPs" (section 3.1 of the paper)
-MAX_P_VALUE = 0.001  # for correlations that are mentioned
-_MIN_RELATIVE_CHANGE = 0.05  # of the RMSD, for a shift to count as an improvement or a deterioration
+MAX_P_VALUE = 0.001  # above it, a correlation is not significant and not listed
+_MIN_RELATIVE_CHANGE = 0.05  # smaller changes of the RMSD by a shift are described as hardly any change
 _PROPERTY_NAMES = {
     "shortest_vector": "the shortest cell vector",
     "n_kpoints": "the number of k-points",
@@ -104,7 +104,7 @@ def build_level_tables(errors: LevelErrors, levels: Sequence[str]) -> Iterator[R
 
 
 def describe_level_errors(errors: LevelErrors) -> str:
-    """Summarise in two to four sentences the errors of the levels, the effect of shifts, and the correlations."""
+    """Summarise the errors of the levels, the effect of shifts, and the correlations in a few sentences."""
     if errors.table.empty:
         return f"Level {errors.reference_level} is the only convergence level, so there are no DFT errors to compare."
     return join_sentences(
@@ -121,7 +121,7 @@ def _count_points(points: pd.DataFrame, noun: str) -> str:
 
 
 def _describe_limit(points: pd.DataFrame, max_points: int) -> str:
-    """Describe how many points are drawn, if these are not all."""
+    """Describe how many points are drawn, unless all points are."""
     is_limited = points.groupby("level").size().max() > max_points
     return f" At most {max_points:,} points are drawn for each level." if is_limited else ""
 
@@ -145,10 +145,10 @@ def _describe_distributions(errors: LevelErrors) -> str:
 
 def _describe_cost(errors: LevelErrors) -> str:
     """Describe how the mean cost grows with the level, and the number of labels in the mean."""
-    known = errors.settings.dropna(subset=["mean_seconds"])
-    if len(known) < 2 or not known["mean_seconds"].iloc[0] > 0:
+    rows = errors.settings.dropna(subset=["mean_seconds"])
+    if len(rows) < 2 or not rows["mean_seconds"].iloc[0] > 0:
         return "the cost of the labels is not recorded at two levels."
-    first, last = known.iloc[0], known.iloc[-1]
+    first, last = rows.iloc[0], rows.iloc[-1]
     counts = errors.settings["n_labels"]
     caveat = "" if counts.min() == counts.max() else (
         " The levels have labels of different configurations, so compare with care."
@@ -161,7 +161,7 @@ def _describe_cost(errors: LevelErrors) -> str:
 
 
 def _describe_error_table(errors: LevelErrors, levels: Sequence[str]) -> str:
-    """Describe the reference, the shifts, and the configurations that were left out."""
+    """Describe the reference, the shifts, and the configurations that were omitted."""
     shift = "No configuration is labelled at every level, so there is no reference configuration for a shift."
     if errors.reference_configuration is not None:
         shift = (
@@ -209,7 +209,7 @@ def _describe_reference_shift(errors: LevelErrors) -> str:
         return ""
     ratio = (table["energy_rmsd_bulk_shifted"] / table["energy_rmsd"]).set_axis(table["level"]).dropna()
     worse, better = ratio[ratio > 1 + _MIN_RELATIVE_CHANGE], ratio[ratio < 1 - _MIN_RELATIVE_CHANGE]
-    same = ratio[(ratio - 1).abs() <= _MIN_RELATIVE_CHANGE]
+    unchanged = ratio[(ratio - 1).abs() <= _MIN_RELATIVE_CHANGE]
     effects = []
     if len(worse):
         effects.append(f"raises that of {format_levels(list(worse.index))} (up to {format_number(worse.max())} times)")
@@ -217,8 +217,8 @@ def _describe_reference_shift(errors: LevelErrors) -> str:
         effects.append(
             f"lowers that of {format_levels(list(better.index))} (down to {format_number(better.min())} times)"
         )
-    if len(same):
-        effects.append(f"hardly changes that of {format_levels(list(same.index))}")
+    if len(unchanged):
+        effects.append(f"hardly changes that of {format_levels(list(unchanged.index))}")
     if not effects:
         return ""
     effects[0] = effects[0].replace("that of", "the energy RMSD of")
@@ -241,19 +241,20 @@ def _describe_mean_shift(errors: LevelErrors) -> str:
 
 
 def _describe_correlations(correlations: pd.DataFrame, kind: str, subject: str) -> str:
-    """Name the property that the errors of each level correlate with most strongly, if that is significant."""
-    known = correlations[correlations[f"{kind}_p_value"].notna()]
-    significant = known[known[f"{kind}_p_value"] < MAX_P_VALUE]
-    others = [level for level in dict.fromkeys(known["level"]) if level not in set(significant["level"])]
+    """Describe the property with which the errors of each level correlate most strongly, if this is significant."""
+    rows = correlations[correlations[f"{kind}_p_value"].notna()]
+    significant = rows[rows[f"{kind}_p_value"] < MAX_P_VALUE]
+    other_levels = [level for level in dict.fromkeys(rows["level"]) if level not in set(significant["level"])]
     if significant.empty:
         names = join_items(_PROPERTY_NAMES.values())
-        return f"{subject} has no significant correlation (p < {MAX_P_VALUE:g}) with {names}." if others else ""
+        return f"{subject} has no significant correlation (p < {MAX_P_VALUE:g}) with {names}." if other_levels else ""
     strength = significant[f"{kind}_correlation"].abs()
     strongest = significant.loc[strength.groupby(significant["level"], sort=False).idxmax()]
     parts = [
-        f"{_PROPERTY_NAMES[str(name)]} at {format_levels(list(rows['level']))} "
-        f"(ρ = {join_items(format_signed(value, 2) for value in rows[f'{kind}_correlation'])})"
-        for name, rows in strongest.groupby("property", sort=False)
+        f"{_PROPERTY_NAMES[str(name)]} at {format_levels(list(group['level']))} "
+        f"(ρ = {join_items(format_signed(value, 2) for value in group[f'{kind}_correlation'])})"
+        for name, group in strongest.groupby("property", sort=False)
     ]
-    exception = f"; at {format_levels(others)} no correlation is significant (p < {MAX_P_VALUE:g})" if others else ""
+    exception = f"; at {format_levels(other_levels)} no correlation is significant (p < {MAX_P_VALUE:g})"
+    exception = exception if other_levels else ""
     return f"{subject} correlates most strongly with {join_items(parts)}{exception}."

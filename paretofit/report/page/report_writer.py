@@ -1,6 +1,6 @@
-"""`write_report`: figures, tables and page of a results table, in one folder.
+"""Writer of a report: figures, tables and the page of a results table, in one directory.
 
-This module assembles the report and has the captions of its figures.
+This module assembles the report, and contains the captions of its figures.
 """
 
 import re
@@ -48,16 +48,16 @@ from paretofit.report.wording import (
 
 @dataclass(frozen=True)
 class ExtraContent:
-    """Content of a report beyond that of the results table.
+    """Content of a report that is not derived from the results table.
 
     Attributes
     ----------
     findings, figure_plans, tables : sequences
-        Shown before those of the results.
+        Content shown before that of the results table.
     later_figure_plans : sequence of FigurePlan
-        Shown after the figures of the results.
+        Figures shown after the figures of the results table.
     figures : sequence of ReportFigure
-        Figures that are already drawn; shown last.
+        Figures that are already drawn, which are shown last.
     """
 
     findings: Sequence[Finding] = ()
@@ -81,19 +81,19 @@ def write_report(
     study: Mapping[str, Any] | None = None,
     extra_content: ExtraContent | None = None,
 ) -> Path:
-    """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and, last, ``report.html`` into a folder; return its path.
+    """Write ``figures/*.png|svg``, ``tables/*.csv|md`` and, finally, ``report.html``, and return the path of the page.
 
     Parameters
     ----------
-    folder : output folder; created if needed
+    folder : output directory, which is created if it does not exist
     results : DataFrame, a row per fit, with the columns of ``results.csv`` (meV/atom, meV/Å, s)
     front : DataFrame, a row per point that is not dominated, with the columns `FRONT_COLUMNS`
     levels : names of the convergence levels by cost, the last is the reference
     title, summary, warnings : heading of the page, and entries of its last sections
     extra_tables : more tables for the page, by title
     path_table : continuous energy/force curves of the largest subset, drawn below the points of the figures
-    study : settings as in the YAML file of the study; the page derives the YAML of a single point from them
-    extra_content : findings, figures and tables beyond those of the results table
+    study : settings as in the YAML file of the study, from which the page derives the YAML of a single point
+    extra_content : additional findings, figures and tables
 
     Raises
     ------
@@ -119,7 +119,7 @@ def write_report(
 
 
 def _write_finding_tables(folder: Path, findings: Sequence[Finding]) -> None:
-    """Write the tables of the findings, and remove those of an earlier report that have no rows now."""
+    """Write the tables of the findings, and remove tables of an earlier report if they would now be empty."""
     for finding in findings:
         name = f"finding_{finding.name}"
         if len(finding.numbers):
@@ -131,7 +131,7 @@ def _write_finding_tables(folder: Path, findings: Sequence[Finding]) -> None:
 
 def _check_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
     if not levels:
-        raise InputError("levels must name at least one convergence level; got none")
+        raise InputError("levels must contain at least one convergence level; got none")
     check_columns(front, FRONT_COLUMNS, "front")
     frame = prepare_results(results, levels)
     if frame.empty:
@@ -142,9 +142,9 @@ def _check_tables(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[s
 def _describe_study(results: pd.DataFrame, front: pd.DataFrame, levels: Sequence[str]) -> str:
     """Describe the swept settings, the lowest errors and the front in one paragraph."""
     ratios, sizes = results["weight_ratio"], results["n_train"]
-    used_levels = [level for level in levels if level in set(results["level"])]
+    result_levels = [level for level in levels if level in set(results["level"])]
     settings = (
-        f"{format_count(len(results), 'fit')}: convergence {format_levels(used_levels)}, "
+        f"{format_count(len(results), 'fit')}: convergence {format_levels(result_levels)}, "
         f"2Jmax {join_items(sorted(set(results['twojmax'])))}, w_E/w_F {_format_range(ratios)}, "
         f"{_format_range(sizes)} training configurations, {join_items(list_sampling_methods(results))} sampling, up to "
         f"{format_count(results['repeat'].nunique(), 'repetition')}."
@@ -239,11 +239,11 @@ def _write_tables(
     """Write all tables, and yield those that the page shows."""
     errors = tables.tabulate_errors(results, levels)
     tables.write_table(folder, "errors", errors)
-    top = errors["twojmax"].max()
-    shown_errors = errors[errors["twojmax"] == top]
+    max_twojmax = errors["twojmax"].max()
+    shown_errors = errors[errors["twojmax"] == max_twojmax]
     note = (
-        f"Median RMSE at 2Jmax = {top}, trained on {join_items(sorted(set(shown_errors['n_train'])))} configurations; "
-        "the file has the other models, too."
+        f"Median RMSE at 2Jmax = {max_twojmax}, trained on {join_items(sorted(set(shown_errors['n_train'])))} "
+        "configurations; the file has the other models, too."
     )
     shown_errors = shown_errors.drop(columns=["twojmax", "n_train"])
     yield ReportTable("Errors by level and weight", note, "errors", shown_errors)

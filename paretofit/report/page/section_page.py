@@ -1,4 +1,4 @@
-"""Page of sections with tables and figures, for validation and active learning, as a single HTML file."""
+"""HTML page of sections with tables and figures, for validation and active learning."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PageSection:
 
     @property
     def rows(self) -> list[list[tuple[str, bool]]]:
-        """Text of each cell, and whether it is a number."""
+        """Text of each cell, and whether the cell contains a number."""
         return [
             [(format_value(value), not isinstance(value, str)) for value in row]
             for row in self.table.itertuples(index=False, name=None)
@@ -54,7 +54,7 @@ def format_value(value: object) -> str:
 def render_sections(
     *, title: str, opening: str, sections: Sequence[PageSection], failures: Sequence[str], closing: str = CLOSING
 ) -> str:
-    """Render the HTML of sections; everything that comes from data is escaped."""
+    """Render the HTML page of sections; all text from data is escaped."""
     return render_template(
         "sections.html", title=title, opening=opening, sections=sections, failures=failures, closing=closing
     )

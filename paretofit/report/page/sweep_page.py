@@ -1,4 +1,4 @@
-"""The report of a sweep as a single HTML file that contains its images, loads nothing and works offline."""
+"""Report of a sweep as a single HTML file, which contains all images and scripts and works offline."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ PAPER = (
     "potentials: exploring the trade-off between DFT convergence, MLIP expressivity, and computational cost, "
     "Digital Discovery (2025), doi 10.1039/d5dd00294j"
 )
-_MAX_FINDING_ROWS = 150  # longer tables of a finding are not on the page, only in their file
+_MAX_FINDING_ROWS = 150  # longer tables of findings are not shown on the page, but written to files
 
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure on the page: its caption, and either its image or the reason why there is none."""
+    """A figure on the page: its caption, and its image or the reason why it is missing."""
 
     name: str
     caption: str
@@ -41,7 +41,7 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table on the page: its title, a note on its content, and the stem of the file that contains it."""
+    """A table on the page: its title, a note about its content, and the stem of its file."""
 
     title: str
     note: str
@@ -65,8 +65,8 @@ def render_report(
     Parameters
     ----------
     title, opening : heading and first paragraph
-    findings, figures, tables : shown in the given order
-    summary : how the results were computed, a line for each entry
+    findings, figures, tables : content, shown in the given order
+    summary : description of how the results were computed, with a line for each entry
     warnings : sentences for the last section
     explorer : data from `paretofit.report.page.explorer.build_explorer_data`; None omits the interactive part
 
@@ -89,11 +89,14 @@ def render_report(
 
 
 def _format_rows(table: pd.DataFrame, max_rows: float = float("inf")) -> dict[str, Any]:
-    """Format a table for the template: headings, and rows of (text, number to sort by or None)."""
+    """Format a table for the template: headings, and rows of pairs (text, number for sorting or None)."""
     rows: list[list[tuple[str, float | None]]] = []
     if len(table) <= max_rows:
         rows = [
-            [(format_cell(column, value), _sort_key(value)) for column, value in zip(table.columns, row, strict=True)]
+            [
+                (format_cell(column, value), _get_sort_key(value))
+                for column, value in zip(table.columns, row, strict=True)
+            ]
             for row in table.itertuples(index=False, name=None)
         ]
     headings = [_split_unit(format_heading(column)) for column in table.columns]
@@ -106,7 +109,7 @@ def _split_unit(text: str) -> tuple[str, str]:
     return (name, f"({unit}") if bracket and unit.endswith(")") else (text, "")
 
 
-def _sort_key(value: object) -> float | None:
+def _get_sort_key(value: object) -> float | None:
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         return float(value)
     return None

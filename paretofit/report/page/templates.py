@@ -1,4 +1,4 @@
-"""HTML templates of the pages; jinja2 escapes everything that comes from data or from the caller."""
+"""HTML templates of the pages; jinja2 escapes all text from data and from callers."""
 
 from typing import Any
 
@@ -11,5 +11,5 @@ _ENVIRONMENT = jinja2.Environment(
 
 
 def render_template(name: str, **context: Any) -> str:
-    """Render a template of this folder."""
+    """Render a template from the directory of this module."""
     return _ENVIRONMENT.get_template(name).render(**context)

@@ -15,13 +15,13 @@ from paretofit.report.page.sweep_page import ReportTable
 from paretofit.report.tables.summaries import compute_medians, describe_subset, select_largest_subset
 from paretofit.report.wording import format_levels, format_number, format_ratio, join_items, join_sentences
 
-# Columns of the results by heading; REFERENCE stands for the name of the reference level.
+# Headings of the columns of the results; REFERENCE is replaced by the name of the reference level.
 _ENERGY = {
     "train_energy": "training", "test_energy": "own level", "ref_energy": "REFERENCE",
     "ref_energy_shifted": "REFERENCE, shifted",
 }  # fmt: skip
 _FORCE = {"train_force": "training", "test_force": "own level", "ref_force": "REFERENCE"}
-_MIN_RELATIVE_DIFFERENCE = 0.01  # smaller differences do not count
+_MIN_RELATIVE_DIFFERENCE = 0.01  # smaller differences are ignored
 MD_SPEED_HEADING = "atoms·steps/s"
 
 Errors = dict[str, dict[str, float]]  # by level and column of the results
@@ -36,12 +36,12 @@ def build_error_tables(
     ----------
     results : DataFrame, a row per fit (meV/atom, meV/Å)
     levels : names by cost, the last is the reference
-    weights : one or two pairs w_E, w_F; pairs that were not swept are left out
+    weights : one or two pairs w_E, w_F; pairs that were not swept are omitted
 
     Yields
     ------
     ReportTable
-        Energies, then forces: medians over repetitions, a row per level. Nothing if none of `weights` was swept.
+        Medians over repetitions with a row per level: energies, then forces. Nothing if none of `weights` was swept.
     """
     rows = select_largest_subset(compute_medians(results, levels))
     rows = rows[rows["twojmax"] == rows["twojmax"].max()]
@@ -81,19 +81,19 @@ def _join_weightings(
     errors_by_ratio: dict[float, Errors], levels: Sequence[str], columns: dict[str, str], unit: str
 ) -> pd.DataFrame:
     """Join the errors of all weight ratios to a table with a row per level."""
-    present = [level for level in levels if any(level in errors for errors in errors_by_ratio.values())]
-    table: dict[str, list[Any]] = {"level": present}
+    names = [level for level in levels if any(level in errors for errors in errors_by_ratio.values())]
+    table: dict[str, list[Any]] = {"level": names}
     for ratio, errors in errors_by_ratio.items():
         for column, template in columns.items():
             heading = template.replace("REFERENCE", f"level {levels[-1]}")
             table[f"w_E/w_F = {format_ratio(ratio)}: {heading} ({unit})"] = [
-                errors[level][column] if level in errors else np.nan for level in present
+                errors[level][column] if level in errors else np.nan for level in names
             ]
     return pd.DataFrame(table)
 
 
 def _compare_with_reference(errors: Errors, kind: str, ratio: float, levels: Sequence[str]) -> str:
-    """Describe the errors of other levels as multiples of the error of the model of the reference level."""
+    """Describe the errors of other levels relative to the error of the model of the reference level."""
     column = f"ref_{kind}"
     values = {level: row[column] for level, row in errors.items() if np.isfinite(row[column])}
     reference_error = values.pop(levels[-1], 0.0)
@@ -112,13 +112,13 @@ def _find_unlearned_errors(errors_by_ratio: dict[float, Errors], levels: Sequenc
     """List the levels at which the energies of a model are closer to the reference than to its training level."""
     cases = []
     for ratio, errors in errors_by_ratio.items():
-        closer = [
+        closer_levels = [
             level
             for level, row in errors.items()
             if level != levels[-1] and row["ref_energy_shifted"] < (1 - _MIN_RELATIVE_DIFFERENCE) * row["test_energy"]
         ]
-        if closer:
-            cases.append(f"at {format_levels(closer)} for w_E/w_F = {format_ratio(ratio)}")
+        if closer_levels:
+            cases.append(f"at {format_levels(closer_levels)} for w_E/w_F = {format_ratio(ratio)}")
     if not cases:
         return ""
     return (
@@ -145,7 +145,7 @@ def _compare_force_weights(errors_by_ratio: dict[float, Errors]) -> str:
 
 
 def _find_largest_shift(errors_by_ratio: dict[float, Errors]) -> str:
-    """Name the level whose energy errors fall most when the mean error is subtracted."""
+    """Describe the level whose energy errors fall most when the mean error is subtracted."""
     pairs = {
         (ratio, level): (row["ref_energy"], row["ref_energy_shifted"])
         for ratio, errors in errors_by_ratio.items()
@@ -155,12 +155,12 @@ def _find_largest_shift(errors_by_ratio: dict[float, Errors]) -> str:
     if not pairs:
         return ""
     ratio, level = min(pairs, key=lambda key: pairs[key][1] / pairs[key][0])
-    before, after = pairs[ratio, level]
-    if after > (1 - _MIN_RELATIVE_DIFFERENCE) * before:
+    error, shifted_error = pairs[ratio, level]
+    if shifted_error > (1 - _MIN_RELATIVE_DIFFERENCE) * error:
         return "The shift lowers no energy error by more than 1 %."
     return (
         f"The shift has the largest effect at level {level} and w_E/w_F = {format_ratio(ratio)}, from "
-        f"{format_number(before)} to {format_number(after)} meV/atom."
+        f"{format_number(error)} to {format_number(shifted_error)} meV/atom."
     )
 
 
@@ -172,13 +172,14 @@ def build_model_table(results: pd.DataFrame, levels: Sequence[str], md_timings: 
     results : DataFrame, a row per fit
     levels : names by cost, the last is the reference
     md_timings : DataFrame
-        ``twojmax``, ``md_us_per_atom_step``, ``spread`` (largest over smallest timing) and ``atoms`` (of the timed
-        cell; 0: given in the study). If it is empty, the costs in the results count as given.
+        ``twojmax``, ``md_us_per_atom_step``, ``spread`` (ratio of the largest to the smallest timing) and ``atoms`` (in
+        the timed cell; 0 if the cost is given in the study). If it is empty, the costs in the results are treated as
+        given.
 
     Returns
     -------
     ReportTable
-        A row per 2Jmax; without the speeds if none is known.
+        A row per 2Jmax, without speeds if none is known.
     """
     models = compute_medians(results, levels).groupby("twojmax")[["n_features", MD_COST_COLUMN]].median()
     table = models[["n_features"]].reset_index().astype({"n_features": int})
@@ -196,19 +197,19 @@ def build_model_table(results: pd.DataFrame, levels: Sequence[str], md_timings: 
 
 
 def _describe_md_costs(table: pd.DataFrame, timings: pd.DataFrame) -> str:
-    known = table.dropna(subset=[MD_COST_COLUMN])
+    rows = table.dropna(subset=[MD_COST_COLUMN])
     sentences = ["Features of each 2Jmax, and the cost of MD with the model."]
-    measured = timings.loc[timings.index.isin(known["twojmax"]) & (timings["atoms"] > 0)]
-    if len(measured):
-        cells = join_items(f"{int(count):,}" for count in sorted(set(measured["atoms"])))
-        spread = measured["spread"].max()
-        agree = f"; repeated timings agree within a factor of {format_number(spread)}" if np.isfinite(spread) else ""
-        sentences.append(f"The cost was measured in LAMMPS on one core, with a cell of {cells} atoms{agree}.")
-    not_measured = known.loc[known["speed is"] == "given", "twojmax"]
-    if len(not_measured):
-        sentences.append(f"For 2Jmax = {join_items(not_measured)} the cost is given, not measured.")
-    if len(known) > 1:
-        first, last = known.iloc[0], known.iloc[-1]
+    measured_timings = timings.loc[timings.index.isin(rows["twojmax"]) & (timings["atoms"] > 0)]
+    if len(measured_timings):
+        cells = join_items(f"{int(count):,}" for count in sorted(set(measured_timings["atoms"])))
+        spread = measured_timings["spread"].max()
+        note = f"; repeated timings agree within a factor of {format_number(spread)}" if np.isfinite(spread) else ""
+        sentences.append(f"The cost was measured in LAMMPS on one core, with a cell of {cells} atoms{note}.")
+    given_twojmax = rows.loc[rows["speed is"] == "given", "twojmax"]
+    if len(given_twojmax):
+        sentences.append(f"For 2Jmax = {join_items(given_twojmax)} the cost is given, not measured.")
+    if len(rows) > 1:
+        first, last = rows.iloc[0], rows.iloc[-1]
         sentences.append(
             f"From 2Jmax = {first['twojmax']} to {last['twojmax']} the model has "
             f"{format_number(last['n_features'] / first['n_features'])} times as many features, and a step costs "

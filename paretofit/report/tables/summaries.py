@@ -1,4 +1,4 @@
-"""Medians over repetitions: from a row per fit to a row per setting, the basis of all figures and tables.
+"""Medians over repetitions, which convert a row per fit to a row per setting for all figures and tables.
 
 A *setting* is a combination of 2Jmax, level, sampling method, subset size and w_E/w_F.
 """
@@ -27,15 +27,15 @@ FRONT_COLUMNS = [
     "twojmax", "level", "sampling", "n_train", "w_energy", "w_force", *OBJECTIVES, "n_repeats",
 ]  # fmt: skip
 
-# In order of preference where a level is represented by a single sampling method; random needs no descriptors.
+# In order of preference if a level is represented by a single sampling method; random sampling needs no descriptors.
 SAMPLINGS = ("random", "leverage", "block-leverage", "top-leverage", "top-block-leverage")
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str], name: str) -> None:
-    """Check that a table has the columns that the report reads."""
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise InputError(f"the {name} table must have the columns {', '.join(columns)}; it lacks {missing[0]}")
+    """Raise `InputError` if a table lacks a column that the report reads."""
+    missing_columns = [column for column in columns if column not in frame.columns]
+    if missing_columns:
+        raise InputError(f"the {name} table must have the columns {', '.join(columns)}; it lacks {missing_columns[0]}")
 
 
 def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
@@ -52,9 +52,9 @@ def prepare_results(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
     """
     check_columns(results, RESULT_COLUMNS, "results")
     frame = results.assign(level=results["level"].astype(str), weight_ratio=compute_weight_ratio(results))
-    unknown = sorted(set(frame["level"]) - set(levels))
-    if unknown:
-        raise InputError(f"the results have level {unknown[0]!r}, which is not among {', '.join(levels)}")
+    unknown_levels = sorted(set(frame["level"]) - set(levels))
+    if unknown_levels:
+        raise InputError(f"the results have level {unknown_levels[0]!r}, which is not among {', '.join(levels)}")
     return frame
 
 
@@ -80,8 +80,8 @@ def compute_medians(results: pd.DataFrame, levels: Sequence[str]) -> pd.DataFram
 def select_largest_subset(table: pd.DataFrame) -> pd.DataFrame:
     """Select, for every 2Jmax, the rows at the largest subset size that its levels have in common.
 
-    With the whole training set all sampling methods give the same fit. Below it, a single sampling method keeps the
-    comparison between levels fair: the first of `SAMPLINGS` that covers most levels.
+    With the whole training set, all sampling methods give the same fit. For smaller subsets, only one sampling method
+    is selected, so that levels are compared fairly: the first of `SAMPLINGS` that has the most levels.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ def select_largest_subset(table: pd.DataFrame) -> pd.DataFrame:
     selected_rows = []
     for _, rows in table.groupby("twojmax"):
         sizes = [set(group["n_train"]) for _, group in rows.groupby("level")]
-        common = set.intersection(*sizes) or set.union(*sizes)
-        largest = rows[rows["n_train"] == max(common)]
+        common_sizes = set.intersection(*sizes) or set.union(*sizes)
+        largest = rows[rows["n_train"] == max(common_sizes)]
         n_levels = largest.groupby("sampling")["level"].nunique()
         names = [name for name in n_levels.index if n_levels[name] == n_levels.max()]
         selected_rows.append(largest[largest["sampling"] == min(names, key=_rank_sampling_method)])
@@ -107,14 +107,14 @@ def _rank_sampling_method(sampling: str) -> tuple[int, str]:
 
 
 def compute_quantiles(values: pd.Series, probabilities: tuple[float, float]) -> tuple[float, float]:
-    """Compute two quantiles of errors, some of which may be infinite (interpolation with infinity would give NaN)."""
-    infinity_substitute = 1e12  # meV
+    """Compute two quantiles of errors, which may be infinite."""
+    infinity_substitute = 1e12  # meV; interpolation with infinity would give NaN
     low, high = values.clip(upper=infinity_substitute).quantile(list(probabilities))
     return float(low), float(high)
 
 
 def list_sampling_methods(table: pd.DataFrame) -> list[str]:
-    """List the sampling methods of a table, random first."""
+    """List the sampling methods of a table, beginning with random sampling."""
     return sorted(set(table["sampling"]), key=_rank_sampling_method)
 
 
@@ -126,7 +126,7 @@ def describe_subset(rows: pd.DataFrame) -> str:
 
 
 def select_finite_rows(table: pd.DataFrame, columns: Sequence[str], *, positive: bool = False) -> pd.DataFrame:
-    """Select the rows with finite (and, if asked, positive) values in the given columns."""
+    """Select the rows with finite (and, if `positive`, positive) values in the given columns."""
     values = table[list(columns)].to_numpy(dtype=float)
     selected: pd.DataFrame = table[(np.isfinite(values) & ((values > 0) | (not positive))).all(axis=1)]
     return selected
@@ -135,8 +135,8 @@ def select_finite_rows(table: pd.DataFrame, columns: Sequence[str], *, positive:
 def compute_fronts_by_twojmax(table: pd.DataFrame) -> pd.DataFrame:
     """Compute the front of each 2Jmax in energy error, force error and label cost.
 
-    Settings with an error that is not finite are left out; if the cost is unknown everywhere, the objectives are the
-    two errors.
+    Settings with an error that is not finite are omitted. If the cost is unknown for all settings, the objectives are
+    the two errors.
 
     Parameters
     ----------
@@ -157,17 +157,17 @@ def compute_overall_front(front: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    front : DataFrame with `FRONT_COLUMNS`; rows where an objective is not finite are left out
+    front : DataFrame with `FRONT_COLUMNS`; rows with an objective that is not finite are omitted
 
     Returns
     -------
-    DataFrame, the rows that no other dominates, levels as strings.
+    DataFrame, the rows that are not dominated by another row; levels are strings.
     """
     points = select_finite_rows(front, OBJECTIVES).assign(level=front["level"].astype(str))
     return drop_duplicate_fits(pareto_front(points, OBJECTIVES) if len(points) else points)
 
 
 def drop_duplicate_fits(front: pd.DataFrame) -> pd.DataFrame:
-    """Drop duplicates of a fit: with the whole training set, all sampling methods give the same fit."""
+    """Drop duplicate fits, which occur because all sampling methods give the same fit with the whole training set."""
     columns = ["twojmax", "level", "n_train", *OBJECTIVES]
     return front.drop_duplicates([*columns, *(set(front.columns) & {"weight_ratio", "w_energy", "w_force"})])

@@ -1,7 +1,7 @@
 """Tables of the report: errors by level and weight, the front, costs and models, and their text in Markdown.
 
-Every table is a DataFrame with the column names of the results (as in CSV files); Markdown and HTML have the headings
-and units of `HEADINGS`.
+Every table is a DataFrame with the column names of the results, as in CSV files; Markdown and HTML use the headings and
+units in `HEADINGS`.
 """
 
 from collections.abc import Sequence
@@ -106,7 +106,7 @@ def tabulate_front(front: pd.DataFrame) -> pd.DataFrame:
     table = front.assign(weight_ratio=compute_weight_ratio(front), level=front["level"].astype(str))
     columns = [name for name in FRONT_COLUMNS if name not in ("w_energy", "w_force")]
     columns.insert(columns.index("n_train") + 1, "weight_ratio")
-    if "overall" in front.columns:  # marks the points of the fronts of each 2Jmax that are on the front over all 2Jmax
+    if "overall" in front.columns:  # whether a point of the front of a 2Jmax is also on the front over all 2Jmax
         columns.append("overall")
         table["overall"] = table["overall"].map({True: "yes", False: "no"})
     return table.sort_values(["label_seconds", "ref_energy"])[columns].reset_index(drop=True)
@@ -130,7 +130,7 @@ def format_heading(column: object) -> str:
 
 
 def format_cell(column: object, value: object) -> str:
-    """Format a value: numbers with 3 significant digits, ratios with 6, integers and text unchanged."""
+    """Format a value: floats with 3 significant digits, weight ratios with 6; integers and text are not changed."""
     if not isinstance(value, (float, np.floating)):
         return str(value)
     if str(column) in ("weight_ratio", "smallest_ratio", "largest_ratio", "best_ratio"):
