@@ -45,7 +45,7 @@ def _to_bohr(labels: LabelSet) -> LabelSet:
     structures = [atoms.copy() for atoms in labels.structures]
     for atoms in structures:
         atoms.set_cell(atoms.cell[:] / units.Bohr, scale_atoms=True)
-        if not atoms.cell.rank == 3:
+        if atoms.cell.rank != 3:
             atoms.positions = atoms.positions / units.Bohr
     return replace(labels, structures=structures)
 

@@ -26,7 +26,8 @@ UNIT_PATTERN = re.compile(
 # Keys of ASE's own and of this program, which are no labels.
 IGNORED_KEYS = {
     "numbers", "positions", "spacegroup", "spacegroup_kinds", "unit_cell", "occupancy", "config_type", "source",
-    "trajectory", "step", "parent", "family", "comment", "scf_converged", "seconds", "cpu_seconds", "wall_seconds", "cores",
+    "trajectory", "step", "parent", "family", "comment", "scf_converged", "seconds", "cpu_seconds", "wall_seconds",
+    "cores",
 }  # fmt: skip
 
 

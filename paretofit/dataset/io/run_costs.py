@@ -22,7 +22,7 @@ ABINIT_PATTERN = re.compile(r"Overall time at end \(sec\).*cpu=\s*([\d.]+)")  # 
 
 
 def add_run_costs(path: Path, file_format: str, structures: Sequence[Atoms]) -> None:
-    """Add ``cpu_seconds``, the core time of each step, and ``cores`` to the info of structures, where the output has them.
+    """Add ``cpu_seconds``, the core time of each step, and ``cores`` to the info of structures, if the output has them.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ END_OF_XML = "</modeling>"
 
 
 def read_vasp_structures(path: Path, file_format: str, notes: Counter[str]) -> list[Atoms]:
-    """Read all complete ionic steps of a VASP calculation, with ``cpu_seconds`` and ``cores`` in the info if the file has them.
+    """Read all complete ionic steps of a VASP calculation, with their core time if the file has it.
 
     Parameters
     ----------
