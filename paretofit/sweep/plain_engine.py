@@ -76,7 +76,7 @@ class RowSource:
         for twojmax in sorted({model.twojmax for model in pending.models}):
             models = [model for model in pending.models if model.twojmax == twojmax]
             p = self.design.columns_up_to(twojmax)
-            X = self.design.take(train, p, copies=FIT_COPIES)
+            X = self.design.take(train, p, memory_copies=FIT_COPIES)
             n_unpenalised = sum(model.ridge == 0 for model in models)
             wide = WideFactor.from_rows(X) if n_unpenalised and len(X) < p else None
             compressed = None

@@ -64,7 +64,7 @@ class SweepInput:
         w_energy, w_force = self.leverage_weights
         with threadpool_limits(1):
             return leverage_scores(
-                design.take(rows, copies=FIT_COPIES),
+                design.take(rows, memory_copies=FIT_COPIES),
                 design.kind[rows],
                 np.searchsorted(self.train, design.configuration[rows]),
                 energy_weight=w_energy,
