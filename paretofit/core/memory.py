@@ -19,7 +19,7 @@ CGROUP_FILE = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
-def available_memory() -> int | None:
+def get_available_memory() -> int | None:
     """Return the number of bytes that this process can still allocate on the machine, in its job and container.
 
     The result is None if the number is not known, as on systems other than Linux.
@@ -49,7 +49,7 @@ def require_memory(required_bytes: float, description: str, remedy: str, *, avai
     """
     if required_bytes <= MIN_CHECKED_BYTES:
         return
-    limit = available_memory() if available_bytes is None else available_bytes
+    limit = get_available_memory() if available_bytes is None else available_bytes
     if limit is not None and required_bytes > limit:
         hardware = "memory" if available_bytes is None else "the GPU's memory"
         sizes = f"about {required_bytes / 1e9:.3g} GB of {hardware}, and {limit / 1e9:.3g} GB are available"

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from ase import units
 
-from paretofit.core import Array, InputError, RowKind, atomic_hdf5, available_memory, require_memory
+from paretofit.core import Array, InputError, RowKind, atomic_hdf5, get_available_memory, require_memory
 from paretofit.dataset import STATUS_CODES, Dataset
 from paretofit.descriptors.design_checks import (
     index_configurations,
@@ -254,7 +254,7 @@ class DesignMatrix:
 
         The limit is `max_bytes`, or a quarter of the available memory if that is smaller.
         """
-        free_bytes = available_memory()
+        free_bytes = get_available_memory()
         limit = max_bytes if free_bytes is None else min(max_bytes, free_bytes // 4)
         if self._rows is not None or 8 * self.n_rows * self.n_features > limit:
             return self

@@ -19,7 +19,7 @@ from paretofit.potentials import (
     StructureLabels,
     build_committee,
 )
-from paretofit.uncertainty import CommitteeFit, part_from_arrays
+from paretofit.uncertainty import CommitteeFit, build_part
 
 
 def check_fitsnap_committee(committee: CommitteeSettings, settings: FitsnapInput, training: Sequence[bool]) -> None:
@@ -43,7 +43,7 @@ def build_fitsnap_committee(
     X = training.X.copy()
     X[:, :n_excluded_columns] = 0.0  # they are no columns of the fit
     configurations, number = np.unique(training.configuration, return_inverse=True)
-    blocks, weights = part_from_arrays(X, training.y, training.weight, number)
+    blocks, weights = build_part(X, training.y, training.weight, number)
     rng = np.random.default_rng([committee.seed, 0])
     fit = CommitteeFit.from_parts(blocks, np.arange(len(configurations)), weights, rng)
     pairs = list(zip(*structures_and_flags, strict=True))

@@ -82,7 +82,7 @@ def search_weights(
         _write_front(moments, start, objectives, regulariser, front_path)
     optimised = optimise_weights(moments, start, importance, regulariser=regulariser)
     tested = {part: share for part, share in importance.items() if part in test_moments.held_out}
-    before, after = (test_moments.objective(weights, tested)[0] for weights in (start, optimised.weights))
+    before, after = (test_moments.compute_objective(weights, tested)[0] for weights in (start, optimised.weights))
     return optimised, float(np.exp((after - before) / sum(tested.values()))) if tested else float("nan")
 
 

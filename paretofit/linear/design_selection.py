@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError
-from paretofit.linear.factor import column_scales
+from paretofit.linear.factor import compute_column_scales
 
 RELATIVE_PRIOR_RIDGE = 1e-6  # ridge, in units of the mean square of a scaled column
 MIN_RELATIVE_SPREAD = 1e-12  # standard deviation over largest value below which a column counts as constant
@@ -45,7 +45,7 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     memory and O(n_candidates · n²) in time (L. Chen, G. Zhang and E. Zhou, NeurIPS 2018).
     """
     candidates, existing = _check_rows(rows, n, existing_rows)
-    scale = column_scales(np.vstack([candidates, existing]))
+    scale = compute_column_scales(np.vstack([candidates, existing]))
     prior = existing / scale
     moments = prior.T @ prior + RELATIVE_PRIOR_RIDGE * np.eye(len(scale)) * max(1.0, len(candidates) / len(scale))
     factor = np.linalg.cholesky(moments)

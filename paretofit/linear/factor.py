@@ -75,13 +75,13 @@ def estimate_reciprocal_condition(R: Array) -> float:
     return float(lapack.dtrcon(np.asfortranarray(R), norm="1", uplo="U")[0])
 
 
-def column_scales(A: Array) -> Array:
+def compute_column_scales(A: Array) -> Array:
     """``(p,)``: Euclidean norms of the columns; 1 for a column of zeros."""
     scale = np.sqrt(np.einsum("ij,ij->j", A, A))
     scale[scale == 0] = 1.0
     return np.asarray(scale)
 
 
-def rank_tolerance(shape: tuple[int, ...]) -> float:
+def compute_rank_tolerance(shape: tuple[int, ...]) -> float:
     """Relative size below which pivots are rounding errors: max(n, p) times epsilon."""
     return float(max(shape) * np.finfo(np.float64).eps)

@@ -146,12 +146,12 @@ class GroupMoments:
         delta, _ = self._solve(weights)
         return np.asarray(self.baseline + scipy.linalg.solve_triangular(self._R, delta) / self._scale)
 
-    def errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
+    def compute_errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
         """Held-out RMSE of each part."""
         squares = self.held_out.sum_squared_residuals(self._solve(weights)[0])
         return dict(zip(self.held_out, np.sqrt(squares / self.held_out.n).tolist(), strict=True))
 
-    def objective(
+    def compute_objective(
         self, weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
     ) -> tuple[float, dict[GroupKind, float]]:
         """Σ importance · ½ ln(MSE + ε²) of held-out parts, ε of `NEGLIGIBLE_ERRORS`, and its derivatives by ln w.
@@ -218,7 +218,7 @@ def optimise_weights(
     shares = _normalise(importance)
 
     def cost(logs: Array) -> tuple[float, Array]:
-        value, gradient = moments.objective(dict(zip(parts, np.exp(logs), strict=True)), shares)
+        value, gradient = moments.compute_objective(dict(zip(parts, np.exp(logs), strict=True)), shares)
         offset = logs - origin
         slope = np.array([gradient[part] for part in parts]) + 2 * regulariser * offset
         return value + regulariser * float(offset @ offset), slope
@@ -227,8 +227,8 @@ def optimise_weights(
     options = {"maxiter": max_iterations}
     optimum = scipy.optimize.minimize(cost, origin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     weights = dict(zip(parts, np.exp(optimum.x).tolist(), strict=True))
-    before, after = (moments.objective(mapping, shares)[0] for mapping in (initial_weights, weights))
-    errors = moments.errors(initial_weights), moments.errors(weights)
+    before, after = (moments.compute_objective(mapping, shares)[0] for mapping in (initial_weights, weights))
+    errors = moments.compute_errors(initial_weights), moments.compute_errors(weights)
     return OptimisedWeights(weights, *errors, (before, after), int(optimum.nfev))
 
 
@@ -264,7 +264,7 @@ def trace_weight_front(
         parts = dict.fromkeys([*first, *second])
         mixture = {part: (1.0 - share) * first.get(part, 0.0) + share * second.get(part, 0.0) for part in parts}
         optimum = optimise_weights(moments, initial_weights, mixture, regulariser=regulariser)
-        means = (float(np.exp(moments.objective(optimum.weights, shares)[0])) for shares in (first, second))
+        means = (float(np.exp(moments.compute_objective(optimum.weights, shares)[0])) for shares in (first, second))
         front.append((share, optimum, (next(means), next(means))))
     return front
 

@@ -10,8 +10,8 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError, RowKind, parse_row_kinds
-from paretofit.linear.factor import TriangularFactor, column_scales, rank_tolerance
-from paretofit.linear.wls import row_weights
+from paretofit.linear.factor import TriangularFactor, compute_column_scales, compute_rank_tolerance
+from paretofit.linear.wls import assign_row_weights
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,17 @@ def leverage_scores(
     without_energy = np.setdiff1d(owner, owner[kinds == RowKind.ENERGY])
     if without_energy.size:
         raise InputError(f"configuration {without_energy[0]} has no energy row, so it has no regular leverage")
-    A = X[:, :columns] * row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
-    A /= column_scales(A)
-    basis, rank = column_space(A)
+    A = X[:, :columns] * assign_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    A /= compute_column_scales(A)
+    basis, rank = compute_column_space(A)
     values = np.clip(np.einsum("ij,ij->i", basis, basis), 0.0, 1.0)
     return LeverageScores.from_row_leverages(values, kinds, owner, rank, int(owner.max()) + 1)
 
 
-def column_space(A: Array) -> tuple[Array, int]:
+def compute_column_space(A: Array) -> tuple[Array, int]:
     """Orthonormal basis ``(n, rank)`` of the space that A's columns span; A is overwritten."""
     n, p = A.shape
-    tolerance = rank_tolerance(A.shape)
+    tolerance = compute_rank_tolerance(A.shape)
     if n >= p:
         basis, R = scipy.linalg.qr(A, mode="economic", overwrite_a=True, check_finite=False)
         factor = TriangularFactor.from_triangle(R, tolerance)

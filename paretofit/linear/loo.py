@@ -14,9 +14,9 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError
-from paretofit.linear.factor import column_scales, rank_tolerance
-from paretofit.linear.leverage import column_space
-from paretofit.linear.wls import penalty_rows, row_weights, validate_rows
+from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance
+from paretofit.linear.leverage import compute_column_space
+from paretofit.linear.wls import assign_row_weights, build_penalty_rows, validate_rows
 
 LOSS_TOLERANCE = 1e-6  # relative difference below which two leave-one-out losses count as equal
 PENALTIES = tuple(float(f"1e{exponent}") for exponent in range(-14, 0))
@@ -57,12 +57,12 @@ def leave_one_out(
     X, Y, kinds = validate_rows(rows, targets, kind)
     if np.shape(group) != (len(X),):
         raise InputError(f"group must have one number for each of the {len(X)} rows; got shape {np.shape(group)}")
-    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    weights = assign_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
     A, WY = X * weights, Y * weights
-    A /= column_scales(A)
+    A /= compute_column_scales(A)
     if ridge > 0:
-        A = np.vstack([A, penalty_rows(A.shape[1], ridge, unpenalised)])
-    V = column_space(A)[0][: len(X)]
+        A = np.vstack([A, build_penalty_rows(A.shape[1], ridge, unpenalised)])
+    V = compute_column_space(A)[0][: len(X)]
     residuals = compute_loo_residuals(V, WY - V @ (V.T @ WY), np.asarray(group)) / weights
     return residuals[:, 0] if np.ndim(targets) == 1 else residuals
 
@@ -136,12 +136,12 @@ def choose_ridge(
     `rows` to `unpenalised` are as in `fit_wls` and `leave_one_out`; `penalties` are the candidates λ, ascending.
     """
     X, Y, kinds = validate_rows(rows, targets, kind)
-    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    weights = assign_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
     A, WY = X * weights, Y * weights
-    scale = column_scales(A)
+    scale = compute_column_scales(A)
     A /= scale
     free, penalised = A[:, :unpenalised], A[:, unpenalised:]
-    F, free_rank = column_space(free.copy()) if unpenalised else (free, 0)
+    F, free_rank = compute_column_space(free.copy()) if unpenalised else (free, 0)
     remaining = WY - F @ (F.T @ WY)
     U, s, Vt = scipy.linalg.svd(penalised - F @ (F.T @ penalised), full_matrices=False, check_finite=False)
     projected = U.T @ remaining
@@ -155,7 +155,7 @@ def choose_ridge(
     beta[unpenalised:] = Vt.T @ best.solution
     if unpenalised:
         beta[:unpenalised] = scipy.linalg.lstsq(free, WY - penalised @ beta[unpenalised:], check_finite=False)[0]
-    nonzero = s[s > rank_tolerance(A.shape) * s.max(initial=0.0)]
+    nonzero = s[s > compute_rank_tolerance(A.shape) * s.max(initial=0.0)]
     condition = float(nonzero[0] / nonzero[-1]) if len(nonzero) else float("inf")
     residuals = best.loo_residuals / weights
     return RidgeChoice(beta / scale[:, None], best.penalty, residuals, free_rank + len(nonzero), condition)

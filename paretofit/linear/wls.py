@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError, RowKind, parse_row_kinds
-from paretofit.linear.factor import TriangularFactor, column_scales, rank_tolerance
+from paretofit.linear.factor import TriangularFactor, compute_column_scales, compute_rank_tolerance
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def fit_wls(
         If shapes disagree, a weight is not positive, or a row or target is not finite.
     """
     X, Y, kinds = validate_rows(rows, targets, kind)
-    by_kind = row_weights(kinds, energy_weight, force_weight, stress_weight)
+    by_kind = assign_row_weights(kinds, energy_weight, force_weight, stress_weight)
     w = (by_kind if weights is None else _check_row_weights(weights, len(X)))[:, None]
     if ridge == 0 and len(X) < X.shape[1] and w.all():
         wide = WideFactor.from_rows(X)
@@ -99,15 +99,15 @@ def fit_wls(
 
 def _solve_tall(A: Array, WY: Array, ridge: float, unpenalised: int) -> tuple[TriangularFactor, Array]:
     """Factorise weighted rows, which are overwritten, and solve for the coefficients."""
-    scale = column_scales(A)
+    scale = compute_column_scales(A)
     A /= scale
     if ridge != 0:
-        penalty = penalty_rows(A.shape[1], ridge, unpenalised)
+        penalty = build_penalty_rows(A.shape[1], ridge, unpenalised)
         A, WY = np.vstack([A, penalty]), np.vstack([WY, np.zeros((len(penalty), WY.shape[1]))])
     p = A.shape[1]
     # Factorising [A | Y] applies Qᵀ to Y without forming Q.
     triangle = scipy.linalg.qr(np.hstack([A, WY]), mode="r", overwrite_a=True, check_finite=False)[0]
-    factor = TriangularFactor.from_triangle(np.asfortranarray(triangle[:p, :p]), rank_tolerance(A.shape))
+    factor = TriangularFactor.from_triangle(np.asfortranarray(triangle[:p, :p]), compute_rank_tolerance(A.shape))
     return factor, factor.solve(triangle[:p, p:]) / scale[:, None]
 
 
@@ -122,7 +122,7 @@ def _check_row_weights(weights: Array, n: int) -> Array:
 
 def _measure_fit(residuals: Array, kinds: Array, beta: Array, factor: TriangularFactor, *, n_dimensions: int) -> Fit:
     """Compute the training errors of a solution."""
-    rmse = rms_by_kind(residuals, kinds)
+    rmse = compute_rms_by_kind(residuals, kinds)
     mae = {kind: np.abs(residuals[kinds == kind]).mean(axis=0) for kind in rmse}
     single = n_dimensions == 1
     by_name = (
@@ -155,9 +155,9 @@ class WideFactor:
     @classmethod
     def from_rows(cls, X: Array) -> "WideFactor":
         """Factorise unweighted rows ``(n, p)``, n < p."""
-        scale = column_scales(X)
+        scale = compute_column_scales(X)
         Q, R = scipy.linalg.qr((X / scale).T, mode="economic", overwrite_a=True, check_finite=False)
-        return cls(Q, TriangularFactor.from_triangle(R, rank_tolerance(X.shape)), scale)
+        return cls(Q, TriangularFactor.from_triangle(R, compute_rank_tolerance(X.shape)), scale)
 
     def solve(self, Y: Array, weights: Array) -> Array:
         """Coefficients ``(p, n_targets)`` for targets ``(n, n_targets)`` and weights ``(n, 1)`` of the rows."""
@@ -195,7 +195,7 @@ def compress_rows(X: Array, Y: Array, kinds: Array) -> tuple[Array, Array, Array
     return stacked[:, :p], stacked[:, p:], repeated
 
 
-def penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
+def build_penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
     """``(p - unpenalised, p)``: rows √λ e_j for the columns that a ridge penalises.
 
     Raises
@@ -208,7 +208,7 @@ def penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
     return np.asarray(np.sqrt(ridge) * np.eye(p)[unpenalised:])
 
 
-def row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_weight: float = 1.0) -> Array:
+def assign_row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_weight: float = 1.0) -> Array:
     """``(n,) float64``: the weight of each row by its kind.
 
     Raises
@@ -226,7 +226,7 @@ def row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_
     return np.asarray(np.array(weights, dtype=np.float64)[kinds])
 
 
-def rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
+def compute_rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
     """Root mean squares over the rows of each kind; NaN if a row has no finite value."""
     masks = {kind: kinds == kind for kind in RowKind}
     return {kind: np.sqrt(np.mean(residuals[mask] ** 2, axis=0)) for kind, mask in masks.items() if mask.any()}

@@ -14,7 +14,7 @@ import pandas as pd
 from paretofit.core import InputError
 from paretofit.pareto.columns import check_objectives, extract_numbers, find_finite_rows
 from paretofit.pareto.front import pareto_front
-from paretofit.pareto.hypervolume import dominated_hypervolume
+from paretofit.pareto.hypervolume import compute_hypervolume
 
 HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points still contribute
 
@@ -109,7 +109,7 @@ def compute_hypervolume_share(front: pd.DataFrame, objectives: Sequence[str]) ->
 
 
 def _compute_volume(points: pd.DataFrame) -> float:
-    return dominated_hypervolume(points, list(points.columns), [HYPERVOLUME_REFERENCE] * points.shape[1])
+    return compute_hypervolume(points, list(points.columns), [HYPERVOLUME_REFERENCE] * points.shape[1])
 
 
 def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.DataFrame:

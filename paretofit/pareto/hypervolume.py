@@ -10,7 +10,7 @@ from paretofit.core import InputError
 from paretofit.pareto.columns import check_objectives, extract_numbers, find_finite_rows
 
 
-def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]) -> float:
+def compute_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]) -> float:
     """Compute the volume between a front and a reference point; a larger volume means a better front.
 
     The Lebesgue measure of {z : x <= z <= r for some row x}, with r the reference point. Rows that are
@@ -44,7 +44,7 @@ def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], refere
     Examples
     --------
     >>> table = pd.DataFrame({"cost": [1.0, 2.0], "error": [2.0, 1.0]})
-    >>> dominated_hypervolume(table, ["cost", "error"], [3.0, 3.0])
+    >>> compute_hypervolume(table, ["cost", "error"], [3.0, 3.0])
     3.0
     """
     objectives = check_objectives(frame, objectives)

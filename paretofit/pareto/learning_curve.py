@@ -150,7 +150,7 @@ class LearningCurve:
         if len(self.sizes) - first < MIN_FITTED_SIZES:  # too few sizes for a slope: predict no improvement
             return np.ones((N_REPLICAS, len(sizes)))
         floors = np.zeros(N_REPLICAS) if self.training_errors is None else self._average_replicas(self.training_errors)
-        return power_law_factors(self.sizes[first:], self.bootstrap_errors[:, first:], sizes, floors)
+        return fit_power_law_factors(self.sizes[first:], self.bootstrap_errors[:, first:], sizes, floors)
 
     def _extrapolate_from_reference(self, reference: LearningCurve, sizes: Array) -> Array:
         """Extrapolate ε² = ε_ref² + δ², with δ² from the last measured sizes."""
@@ -167,7 +167,7 @@ class LearningCurve:
         return np.asarray(np.maximum(ratio, min_ratio[:, None]))
 
 
-def power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, min_limits: Array) -> Array:
+def fit_power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, min_limits: Array) -> Array:
     """Fit ε(n) = ε∞ + A n^(-α) with bounds on ε∞ and A ≥ 0, and return ε(n)/ε(n_k).
 
     Relative deviations are minimised by least squares; α is the best of `EXPONENTS`.

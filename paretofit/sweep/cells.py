@@ -58,7 +58,7 @@ def list_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None)
     draws = []
     for sampling, repeat, n_train, positions in grid.draw_subsets(scores, len(data.train)):
         configurations = data.train[list(positions)]
-        draws.append(Draw(sampling, repeat, n_train, data.subset_key(configurations), configurations))
+        draws.append(Draw(sampling, repeat, n_train, data.hash_subset(configurations), configurations))
     return draws
 
 

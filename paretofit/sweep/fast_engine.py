@@ -19,7 +19,13 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind, require_memory
 from paretofit.execution import ClusterRunner, get_active_client
-from paretofit.linear import LeverageScores, Reduction, compute_reduced_leverage, rms_by_kind, row_weights
+from paretofit.linear import (
+    LeverageScores,
+    Reduction,
+    assign_row_weights,
+    compute_reduced_leverage,
+    compute_rms_by_kind,
+)
 from paretofit.linear.reduction import (
     CPU,
     MAX_CONDITION,
@@ -38,7 +44,7 @@ from paretofit.sweep.cells import PendingFits
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import PlainEngine, RowSource, build_level_rows, compute_loo_errors, prefix_errors
 from paretofit.sweep.results import PartialResults, Row
-from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, rows_per_block
+from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, count_rows_per_block
 from paretofit.sweep.stored_reduction import load_or_compute_reduction
 from paretofit.sweep.sweep_input import SweepInput
 
@@ -82,8 +88,8 @@ class FastEngine:
         check_reduction_memory(sizes[-1], threads, device)
         if device != CPU:
             self.name = f"{self.name} by PyTorch"  # a name of its own, as the results are equal to 1e-8 only
-        labels = data.label_digests(list(grid.levels))
-        inputs = [data.digest(grid, self.name), labels, data.train.tolist(), sizes]
+        labels = data.hash_labels(list(grid.levels))
+        inputs = [data.hash_inputs(grid, self.name), labels, data.train.tolist(), sizes]
         inputs += [leverage_columns, data.leverage_weights]
         mapper = _make_mapper(threads, device, folder)
         compute = partial(self._reduce, data, sizes, leverage_columns, mapper)
@@ -95,14 +101,14 @@ class FastEngine:
         self, data: SweepInput, sizes: list[int], leverage_columns: int, mapper: PartMapper
     ) -> tuple[Reduction, LeverageScores | None]:
         """Compute the reduction, and the leverage scores of the training configurations."""
-        parts = self.stream.parts()
+        parts = self.stream.list_parts()
         hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
-        ratio, free = _balanced_weight_ratio(data), data.design.n_constant
+        ratio, free = _compute_balanced_ratio(data), data.design.n_constant
         reduction = Reduction.from_parts(parts, sizes, energy_weight=ratio, unpenalised=free, **hardware)
         if not data.has_leverage_scores():
             return reduction, None
         w_energy, w_force = data.leverage_weights
-        weights, n = row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
+        weights, n = assign_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
         scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(leverage_columns)]
         if scores is None:
             return reduction, data.compute_leverage_scores()
@@ -122,7 +128,7 @@ class FastEngine:
         lines = []
         for twojmax, index in self._size_indices.items():
             p, rank = int(self.reduction.sizes[index]), int(self.reduction.whitened_sizes[index])
-            condition = self.reduction.whitening.condition(rank)
+            condition = self.reduction.whitening.estimate_condition(rank)
             lines.append(f"2Jmax {twojmax}: {p} columns, {rank} independent, condition number {condition:.1e}")
         return lines
 
@@ -143,7 +149,7 @@ class FastEngine:
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
         """Fit the chain of one draw in a worker; the plain engine does the fits that are ill-conditioned."""
         fits: list[Row] = []
-        moments = self.device_reduction.empty_moments()
+        moments = self.device_reduction.create_empty_moments()
         included = np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
             for pending in task:
@@ -175,7 +181,7 @@ class FastEngine:
         """Add the rows of some configurations to the moments, block by block."""
         design = self.source.design
         rows = self.source.select_rows(configurations)
-        step = rows_per_block(design.n_features)
+        step = count_rows_per_block(design.n_features)
         windows = (rows[start : start + step] for start in range(0, len(rows), step))
         blocks = ((window, design.take(window)) for window in windows)
         for window, X in blocks if self.device == CPU else prefetch(blocks):
@@ -199,7 +205,7 @@ class _Subset:
 
     def fit(self, weights: tuple[float, float], ridge: float, twojmax_values: list[int]) -> Iterator[Row]:
         """Fit all levels at one pair of weights and one penalty."""
-        system = self.reduction.factorise(self.moments, row_weights(np.arange(3), *weights, weights[1]), ridge)
+        system = self.reduction.factorise(self.moments, assign_row_weights(np.arange(3), *weights, weights[1]), ridge)
         for twojmax in twojmax_values:
             index = self.engine.get_size_index(twojmax)
             fit = system.fit(index, MAX_REFINABLE_CONDITION)
@@ -220,12 +226,12 @@ class _Subset:
 
     def _compute_errors(self, system: WeightedSystem, fit: NestedFit) -> dict[str, Array]:
         """Errors of a fit, which is refined with the rows where its moments have too few digits."""
-        train, lost_digits = self.reduction.train_rms(self.moments, fit)
+        train, lost_digits = self.reduction.compute_train_rms(self.moments, fit)
         if lost_digits or fit.condition > MAX_CONDITION:
             U, Y, kinds, _ = self.rows
             fit = system.refine(fit, U, Y, kinds)
-            train = rms_by_kind(U[:, : len(fit.delta)] @ to_numpy(fit.delta) - Y[:, fit.target_columns], kinds)
-        test = self.reduction.test_rms(fit)
+            train = compute_rms_by_kind(U[:, : len(fit.delta)] @ to_numpy(fit.delta) - Y[:, fit.target_columns], kinds)
+        test = self.reduction.compute_test_rms(fit)
         errors = prefix_errors("train", train)
         errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test.items()})
         errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test.items()})
@@ -258,11 +264,11 @@ def check_reduction_memory(columns: int, threads: int, device: Device) -> None:
     threads = threads if device == CPU and get_active_client() is None else 1
     copies = REDUCTION_COPIES + threads * REDUCTION_COPIES_PER_THREAD
     require_memory(8 * copies * columns**2 + threads * ROW_BLOCKS_PER_THREAD * BLOCK_BYTES, work, change)
-    if (free := device.available_memory()) is not None:
+    if (free := device.get_available_memory()) is not None:
         require_memory(8 * GPU_COPIES * columns**2, work, change, available_bytes=free)
 
 
-def _balanced_weight_ratio(data: SweepInput) -> float:
+def _compute_balanced_ratio(data: SweepInput) -> float:
     """w_E/w_F of the reduction, at which energy rows and force rows balance by their numbers.
 
     It depends on the data only, so that an edit of the study's weights changes no digit of a fit.

@@ -101,7 +101,7 @@ class SweepGrid:
         models = len(self.levels) * len(self.twojmax) * len(self.weights) * len(self.ridge)
         return models * len(self.sizes) * draws
 
-    def extra_columns(self) -> list[str]:
+    def list_extra_columns(self) -> list[str]:
         """Columns of the results table beyond the standard ones."""
         ridge = ["ridge", "ridge_lambda"] if list(self.ridge) != [0.0] else []
         return ridge + (LOO_COLUMNS if self.leave_one_out else [])

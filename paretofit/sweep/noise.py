@@ -14,7 +14,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind
-from paretofit.linear import row_weights
+from paretofit.linear import assign_row_weights
 from paretofit.linear.reduction import MAX_CONDITION, NestedFit, iterate_blocks
 from paretofit.sweep.fast_engine import FastEngine
 from paretofit.sweep.grid import SweepGrid
@@ -68,7 +68,7 @@ def correlate_label_noise(
 def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, NestedFit] | None:
     """Fit the whole training set at the largest 2Jmax for which its moments are well-conditioned."""
     reduction = engine.reduction
-    system = reduction.factorise(reduction.train_moments, row_weights(np.arange(3), *pair, pair[1]))
+    system = reduction.factorise(reduction.train_moments, assign_row_weights(np.arange(3), *pair, pair[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
         fit = system.fit(engine.get_size_index(twojmax), MAX_CONDITION)
         if fit is not None:
@@ -83,10 +83,10 @@ def _compute_test_residuals(engine: FastEngine, fits: Sequence[NestedFit]) -> tu
     need no whitening.
     """
     select_columns = engine.reduction.whitening.select_columns
-    coefficients = [engine.reduction.raw_coefficients(fit) for fit in fits]
+    coefficients = [engine.reduction.compute_raw_coefficients(fit) for fit in fits]
     residuals: list[list[Array]] = [[] for _ in fits]
     labels, kinds = [], []
-    for block in iterate_blocks(engine.stream.parts()) if fits else ():
+    for block in iterate_blocks(engine.stream.list_parts()) if fits else ():
         test = ~block.is_train
         X, Y = select_columns(block.X[test]), block.Y[test]
         for parts, beta in zip(residuals, coefficients, strict=True):

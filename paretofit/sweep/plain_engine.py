@@ -19,12 +19,12 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.linear import (
     LeverageScores,
     WideFactor,
+    assign_row_weights,
     choose_ridge,
     compress_rows,
+    compute_rms_by_kind,
     fit_wls,
     leave_one_out,
-    rms_by_kind,
-    row_weights,
 )
 from paretofit.sweep.cells import PendingFits
 from paretofit.sweep.grid import SweepGrid
@@ -55,7 +55,12 @@ class RowSource:
         """Gather the arrays; a design of moderate size is read into memory once."""
         levels, design = list(grid.levels), data.design.load_into_memory()
         return cls(
-            design, data.targets(levels), data.select_rows(data.test), levels, data.loo_groups(), grid.leave_one_out
+            design,
+            data.stack_targets(levels),
+            data.select_rows(data.test),
+            levels,
+            data.get_loo_groups(),
+            grid.leave_one_out,
         )
 
     def select_rows(self, configurations: Array) -> Array:
@@ -103,7 +108,7 @@ class RowSource:
             solution = choose_ridge(*rows, group, **options)
             beta, penalty, loo_residuals = solution.coefficients, solution.penalty, solution.loo_residuals
         elif wide is not None:
-            solution, beta = wide.factor, wide.solve(Y, row_weights(kind, w_energy, w_force, w_force)[:, None])
+            solution, beta = wide.factor, wide.solve(Y, assign_row_weights(kind, w_energy, w_force, w_force)[:, None])
         else:
             solution = fit_wls(*(compressed or rows), **options, ridge=ridge)
             if compressed and solution.solver != "qr":  # where the rank is in doubt, the rows themselves decide
@@ -111,7 +116,9 @@ class RowSource:
             beta = solution.coefficients
         if self.leave_one_out and loo_residuals is None:
             loo_residuals = leave_one_out(*rows, group, **options, ridge=ridge)
-        errors = prefix_errors("train", rms_by_kind(X @ beta - Y, kind)) | self._compute_test_errors(beta, X.shape[1])
+        errors = prefix_errors("train", compute_rms_by_kind(X @ beta - Y, kind)) | self._compute_test_errors(
+            beta, X.shape[1]
+        )
         if self.leave_one_out and loo_residuals is not None:
             errors |= compute_loo_errors(loo_residuals, Y, kind)
         cell |= {"rank": solution.rank, "condition": solution.condition, "solver": solution.solver}
@@ -121,8 +128,8 @@ class RowSource:
         kind, labels = self.design.kind[self.test_rows], self.Y[self.test_rows]
         prediction = self.design.take(self.test_rows, p) @ beta
         reference = prediction - labels[:, -1:]
-        errors = prefix_errors("test", rms_by_kind(prediction - labels, kind))
-        errors |= prefix_errors("ref", rms_by_kind(reference, kind))
+        errors = prefix_errors("test", compute_rms_by_kind(prediction - labels, kind))
+        errors |= prefix_errors("ref", compute_rms_by_kind(reference, kind))
         energy = reference[kind == RowKind.ENERGY]
         return errors | ({"ref_energy_shifted": np.std(energy, axis=0)} if len(energy) else {})
 
@@ -164,8 +171,8 @@ class PlainEngine:
 def compute_loo_errors(loo_residuals: Array, Y: Array, kind: Array) -> dict[str, Array]:
     """Leave-one-out errors at the own level and against the last one, from residuals and labels ``(n, n_levels)``."""
     reference = loo_residuals + Y[:, -1:] - Y
-    return prefix_errors("loo", rms_by_kind(loo_residuals, kind)) | prefix_errors(
-        "loo_ref", rms_by_kind(reference, kind)
+    return prefix_errors("loo", compute_rms_by_kind(loo_residuals, kind)) | prefix_errors(
+        "loo_ref", compute_rms_by_kind(reference, kind)
     )
 
 

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
-def fit_key(row: Mapping[str, Any]) -> Key:
+def get_fit_key(row: Mapping[str, Any]) -> Key:
     """Key of a fit: its configurations, whichever sampling method drew them, its level, model and weights."""
     return tuple(row[name] for name in FIT_KEY)
 
@@ -57,7 +57,7 @@ class FitInputs:
         fits: dict[Key, Row] = {}
         for entry in entries:
             with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is not a list of fits
-                rows = [(fit_key(row), row.pop("inputs"), row) for row in entry]
+                rows = [(get_fit_key(row), row.pop("inputs"), row) for row in entry]
                 fits |= {key: row for key, inputs, row in rows if inputs == self._digest(row)}
         return fits
 
@@ -84,7 +84,7 @@ class FitJournal:
 
     def append(self, fits: list[Row]) -> None:
         """Add finished fits; on return they are on disk."""
-        self.fits.update({fit_key(row): row for row in fits})
+        self.fits.update({get_fit_key(row): row for row in fits})
         if self._lines is not None:
             self._lines.append(self.inputs.to_records(fits))
 

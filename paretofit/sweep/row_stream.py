@@ -36,15 +36,15 @@ class RowStream:
         is_test[source.test_rows] = True
         return cls(source, np.isin(source.design.configuration, train), is_test)
 
-    def parts(self) -> list[Part]:
+    def list_parts(self) -> list[Part]:
         """Callables that each read a window of rows."""
         design = self.source.design
-        return [partial(self.blocks, window) for window in split_rows(design.n_rows, design.n_features)]
+        return [partial(self.read_blocks, window) for window in split_rows(design.n_rows, design.n_features)]
 
-    def blocks(self, part: slice) -> Iterator[RowBlock]:
+    def read_blocks(self, part: slice) -> Iterator[RowBlock]:
         """Read the blocks of a window of rows."""
         design, Y = self.source.design, self.source.Y
-        for window, X in design.blocks(rows_per_block(design.n_features), part):
+        for window, X in design.blocks(count_rows_per_block(design.n_features), part):
             train = self.is_train[window]
             used = train | self.is_test[window]
             if used.any():
@@ -52,6 +52,6 @@ class RowStream:
                 yield RowBlock(*(arrays if used.all() else (array[used] for array in arrays)))
 
 
-def rows_per_block(n_features: int) -> int:
+def count_rows_per_block(n_features: int) -> int:
     """Number of rows in a block."""
     return max(1, BLOCK_BYTES // (8 * n_features))

@@ -44,11 +44,11 @@ class SweepInput:
         """Row numbers of some configurations, ascending."""
         return np.flatnonzero(np.isin(self.design.configuration, configurations))
 
-    def targets(self, levels: list[str]) -> Array:
+    def stack_targets(self, levels: list[str]) -> Array:
         """``(n_rows, n_levels)``: labels of every row."""
         return np.column_stack([self.design.targets[level] for level in levels])
 
-    def label_seconds(self, levels: list[str]) -> Array:
+    def stack_label_seconds(self, levels: list[str]) -> Array:
         """``(n_configurations, n_levels)``: cost of the labels, NaN where it is not known."""
         unknown = np.full(self.design.n_configurations, np.nan)
         return np.column_stack([self.design.seconds.get(level, unknown) for level in levels])
@@ -97,19 +97,19 @@ class SweepInput:
                     f"{design.ids[missing[0]]}; label them, or leave them out with 'missing_labels: drop'"
                 )
 
-    def loo_groups(self) -> Array:
+    def get_loo_groups(self) -> Array:
         """``(n_configurations,)``: the leave-one-out group of each configuration."""
         return np.arange(self.design.n_configurations) if self.group is None else self.group
 
-    def subset_key(self, configurations: Array) -> str:
+    def hash_subset(self, configurations: Array) -> str:
         """Key of a set of configurations, whichever sampling method drew it."""
         return hash_json(sorted(self.design.ids[configurations].tolist()))[:16]
 
-    def label_digests(self, levels: list[str]) -> dict[str, str]:
+    def hash_labels(self, levels: list[str]) -> dict[str, str]:
         """Hash of each level's labels."""
         return {level: hash_array(self.design.targets[level]) for level in levels}
 
-    def digest(self, grid: SweepGrid, engine: str) -> str:
+    def hash_inputs(self, grid: SweepGrid, engine: str) -> str:
         """Hash of all inputs of a fit that its key in the journal does not contain."""
         design = self.design
         basis = json.loads(design.attributes.get("basis", "null"))
@@ -121,6 +121,6 @@ class SweepInput:
             rows.append(design.n_constant)
         if design.row_weights is not None:
             rows.append(hash_array(design.row_weights))
-        groups = hash_array(self.loo_groups()) if grid.leave_one_out else None
-        reference = self.label_digests([grid.levels[-1]])
+        groups = hash_array(self.get_loo_groups()) if grid.leave_one_out else None
+        reference = self.hash_labels([grid.levels[-1]])
         return hash_json([rows, design.ids.tolist(), reference, self.test.tolist(), engine, groups, grid.leave_one_out])

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from paretofit.core import available_memory, check_choice, hash_array, require_memory
+from paretofit.core import check_choice, get_available_memory, hash_array, require_memory
 from paretofit.execution import RunContext, dump_function, get_active_client
 from paretofit.linear.reduction import CPU, get_device
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits, split_into_tasks
@@ -118,8 +118,8 @@ def _fit_pending(
     data: SweepInput, grid: SweepGrid, engine: Engine, draws: list[Draw], context: RunContext
 ) -> Mapping[Any, Row]:
     """Do the fits that are not in the journal, and return all of them."""
-    path = None if context.folder is None else journal_path(context.folder, data.digest(grid, engine.name))
-    inputs = FitInputs(data.label_digests(list(grid.levels)), hash_array(data.loo_groups()))
+    path = None if context.folder is None else build_journal_path(context.folder, data.hash_inputs(grid, engine.name))
+    inputs = FitInputs(data.hash_labels(list(grid.levels)), hash_array(data.get_loo_groups()))
     partial_results = PartialResults(None if path is None else path.with_suffix(".parts").absolute(), inputs)
     with FitJournal(path, inputs) as journal:
         partial_results.merge_into(journal)
@@ -134,7 +134,7 @@ def _fit_pending(
         return journal.fits
 
 
-def journal_path(folder: Path | str, digest: str) -> Path:
+def build_journal_path(folder: Path | str, digest: str) -> Path:
     """Path of the journal of these inputs in a run folder; other inputs have journals of their own."""
     return Path(folder) / f"sweep-{digest[:12]}.jsonl"
 
@@ -175,7 +175,7 @@ def _run_task(
 
 def _check_memory(task_bytes: float, jobs: int) -> None:
     """Refuse more processes than fit into the memory."""
-    free = available_memory()
+    free = get_available_memory()
     max_jobs = jobs if free is None or not task_bytes else int(free // task_bytes)
     change = f"use --jobs {max_jobs}" if max_jobs else "lower 'twojmax', or use fewer configurations ('sizes')"
     require_memory(task_bytes * jobs, f"fits in {jobs} process{'es' * (jobs > 1)}", change)
@@ -183,7 +183,7 @@ def _check_memory(task_bytes: float, jobs: int) -> None:
 
 def _build_table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:
     """A row for each cell of the factorial, in its order."""
-    seconds = dict(zip(grid.levels, data.label_seconds(list(grid.levels)).T, strict=True))
+    seconds = dict(zip(grid.levels, data.stack_label_seconds(list(grid.levels)).T, strict=True))
     cells = product(grid.twojmax, grid.levels, draws, grid.weights, grid.ridge)
     rows = (
         {
@@ -196,4 +196,4 @@ def _build_table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, dra
         }
         for twojmax, level, draw, weights, ridge in cells
     )
-    return build_results_table(rows, grid.extra_columns())
+    return build_results_table(rows, grid.list_extra_columns())

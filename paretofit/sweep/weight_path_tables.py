@@ -61,7 +61,7 @@ def _build_curve(path: WeightPath, k: int) -> pd.DataFrame:
 
 def _find_best_ratios(path: WeightPath, k: int) -> dict[str, float]:
     energy, force = path.energy["reference"][:, k], path.force["reference"][:, k]
-    knee = path.knee_ratio(k)
+    knee = path.find_knee_ratio(k)
     nearest = int(np.argmin(np.abs(path.ratio - knee)))
     return {
         "ratio_of_lowest_energy": float(path.ratio[np.argmin(energy)]),

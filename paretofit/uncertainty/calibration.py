@@ -24,7 +24,7 @@ MIN_CALIBRATION_PAIRS = 3
 NORMAL_QUANTILE_95 = 1.959964  # standard deviations of a 95 % confidence interval
 
 
-def disagreement(member_predictions: Array, configuration: Array | None = None) -> Array:
+def compute_disagreement(member_predictions: Array, configuration: Array | None = None) -> Array:
     """Compute D = √(⟨(L_j − ⟨L⟩)²⟩) over the members of a committee; for several values their root mean square.
 
     Parameters
@@ -52,8 +52,8 @@ def disagreement(member_predictions: Array, configuration: Array | None = None) 
     return _average_by_configuration(values.var(axis=0), configuration)
 
 
-def committee_error(member_predictions: Array, labels: Array, configuration: Array | None = None) -> Array:
-    """Compute ε = √(⟨(L_j − L)²⟩) over the members, against the labels ``(n,)``; otherwise as `disagreement`.
+def compute_committee_error(member_predictions: Array, labels: Array, configuration: Array | None = None) -> Array:
+    """Compute ε = √(⟨(L_j − L)²⟩) over the members, against the labels ``(n,)``; otherwise as `compute_disagreement`.
 
     Notes
     -----
@@ -83,11 +83,11 @@ class SlopeCalibration:
     slope_half_width: float
     rms_residual: float
 
-    def threshold(self, error: float) -> float:
+    def find_threshold(self, error: float) -> float:
         """The disagreement above which errors are above `error`."""
         return self.slope * _check_positive(error)
 
-    def error(self, spread: Array) -> Array:
+    def predict_error(self, spread: Array) -> Array:
         """The errors that correspond to disagreements."""
         return np.asarray(spread / self.slope)
 
@@ -113,7 +113,9 @@ def calibrate_slope(spread: Array, error: Array) -> SlopeCalibration:
     return SlopeCalibration(slope, half_width, float(np.sqrt(np.mean(residuals**2))))
 
 
-def detection_rates(spread: Array, error: Array, spread_limit: float, error_limit: float) -> tuple[float, float]:
+def compute_detection_rates(
+    spread: Array, error: Array, spread_limit: float, error_limit: float
+) -> tuple[float, float]:
     """True-positive rate and positive predictive value of "the disagreement is above its limit".
 
     Returns
@@ -153,14 +155,14 @@ class IsotonicCalibration:
     spread: Array
     expected_error: Array
 
-    def threshold(self, error: float) -> float:
+    def find_threshold(self, error: float) -> float:
         """The disagreement above which errors are expected above `error`."""
         above = np.flatnonzero(self.expected_error > _check_positive(error))
         if not len(above):
             return float(self.spread[-1] * error / self.expected_error[-1])
         return float(self.spread[above[0] - 1]) if above[0] else 0.0
 
-    def error(self, spread: Array) -> Array:
+    def predict_error(self, spread: Array) -> Array:
         """The errors that correspond to disagreements."""
         excess = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
         return np.asarray(np.interp(spread, self.spread, self.expected_error) * excess)
@@ -179,11 +181,11 @@ class QuantileCalibration:
     factor: float
     quantile: float
 
-    def threshold(self, error: float) -> float:
+    def find_threshold(self, error: float) -> float:
         """The disagreement above which more than ``1 - quantile`` of the errors are above `error`."""
         return _check_positive(error) / self.factor
 
-    def error(self, spread: Array) -> Array:
+    def predict_error(self, spread: Array) -> Array:
         """The quantile of the errors at these disagreements."""
         return np.asarray(self.factor * spread)
 
@@ -224,9 +226,13 @@ def calibrate_quantile(spread: Array, error: Array, quantile: float = 0.9) -> Qu
 CALIBRATIONS = {"slope": calibrate_slope, "isotonic": calibrate_isotonic, "quantile": calibrate_quantile}
 
 
-def detection_map(spread: Array, error: Array, spread_limits: Array, error_limits: Array) -> tuple[Array, Array]:
-    """`detection_rates` for all pairs of limits: two arrays ``(n_spread_limits, n_error_limits)``."""
-    rates = np.array([[detection_rates(spread, error, low, high) for high in error_limits] for low in spread_limits])
+def compute_detection_map(
+    spread: Array, error: Array, spread_limits: Array, error_limits: Array
+) -> tuple[Array, Array]:
+    """`compute_detection_rates` for all pairs of limits: two arrays ``(n_spread_limits, n_error_limits)``."""
+    rates = np.array(
+        [[compute_detection_rates(spread, error, low, high) for high in error_limits] for low in spread_limits]
+    )
     return rates[..., 0], rates[..., 1]
 
 
@@ -249,7 +255,7 @@ class ConformalIntervals:
     min_spread: float
     coverage: float
 
-    def half_width(self, spread: Array) -> Array:
+    def compute_half_width(self, spread: Array) -> Array:
         """Half widths of the intervals of new values with these spreads."""
         return np.asarray(self.factor * np.maximum(spread, self.min_spread))
 
@@ -298,9 +304,9 @@ def calibrate_conformal(
         return ConformalIntervals(factor, float(floor), coverage)
 
     small = spread < floor
-    if small.any() and len(np.unique(owner[~small])) >= min_calibration_size(coverage):
+    if small.any() and len(np.unique(owner[~small])) >= get_min_calibration_size(coverage):
         intervals = calibrate(~small)
-        if np.mean(np.abs(residual[small]) <= intervals.half_width(spread[small])) >= coverage:
+        if np.mean(np.abs(residual[small]) <= intervals.compute_half_width(spread[small])) >= coverage:
             return intervals
     return calibrate(np.ones(len(spread), dtype=bool))
 
@@ -308,7 +314,7 @@ def calibrate_conformal(
 def _conformal_factor(spread: Array, residual: Array, coverage: float, group: Array) -> float:
     """The quantile of |residual| / spread over groups that count one each, and one more that is infinite."""
     names, number, counts = np.unique(group, return_inverse=True, return_counts=True)
-    min_size = min_calibration_size(coverage)
+    min_size = get_min_calibration_size(coverage)
     if len(names) < min_size:
         raise InputError(
             f"a coverage of {coverage:g} needs {min_size} held-out configurations for its calibration; there are "
@@ -324,7 +330,7 @@ def _weighted_quantile(values: Array, weights: Array, target: float) -> float:
     return float(values[order][np.searchsorted(np.cumsum(weights[order]), target)])
 
 
-def min_calibration_size(coverage: float) -> int:
+def get_min_calibration_size(coverage: float) -> int:
     """Smallest number of values, or groups, with which intervals of a coverage can be calibrated."""
     return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 

@@ -27,9 +27,9 @@ from paretofit.linear.reduction import (
     ThreadMapper,
     Whitening,
     add_gram,
-    as_parts,
     compute_whitening,
     iterate_blocks,
+    normalise_parts,
     solve_rows,
     sum_parts,
 )
@@ -97,7 +97,7 @@ class CommitteeFit:
         InputError
             If there are fewer than two groups, or the rows do not determine the coefficients.
         """
-        parts = as_parts(parts)
+        parts = normalise_parts(parts)
         p = next(iterate_blocks(parts)).X.shape[1]
         sums = sum_parts(parts, lambda: GramAccumulator(weights, p, 1), ThreadMapper(threads)).finish()
         with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
@@ -108,7 +108,7 @@ class CommitteeFit:
             for block in iterate_blocks(parts):
                 moments.add(block, pool)
         factor = NestedFactor.from_moments(moments.G.sum(axis=0).T)
-        if sums.n_train <= P or factor.condition(P) > MAX_CONDITION_DETERMINED:
+        if sums.n_train <= P or factor.estimate_condition(P) > MAX_CONDITION_DETERMINED:
             raise InputError(
                 f"{sums.n_train} rows do not determine {p} coefficients, so that a committee has no meaningful spread; "
                 "use a smaller 2Jmax or more configurations"
@@ -222,7 +222,7 @@ class CommitteeFit:
         deltas = []
         for M, c in zip(moments, counts @ self.c, strict=True):
             factor = NestedFactor.from_moments(M.T.copy(order="F"))
-            if factor.condition(P) < MAX_CONDITION_DETERMINED:
+            if factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
                 deltas.append(factor.solve(np.asfortranarray(c[:, None]))[:, 0])
                 continue
             values, vectors = scipy.linalg.eigh(M.T, lower=False, check_finite=False)
@@ -256,7 +256,7 @@ class _BlockMoments:
         list(pool.map(add, np.unique(owner).tolist()))
 
 
-def part_from_arrays(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
+def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
     """Convert rows in memory, each with its weight, to a part for `CommitteeFit.from_parts`, and weights by kind.
 
     Parameters

@@ -15,7 +15,7 @@ import scipy.linalg
 from scipy.linalg import blas, lapack
 
 from paretofit.core import Array, InputError
-from paretofit.linear import column_scales, estimate_reciprocal_condition
+from paretofit.linear import compute_column_scales, estimate_reciprocal_condition
 
 MAXVOL_TOLERANCE = 1e-3  # rows are exchanged while that makes the determinant larger by more than this share
 MIN_RELATIVE_PIVOT = 1e-10  # of the largest pivot: below, a column depends on others
@@ -51,7 +51,7 @@ class TrainingLeverage:
             If they do not determine all columns: leverage is then infinite in some direction.
         """
         weighted = rows if weights is None else rows * weights[:, None]
-        scale = column_scales(weighted)
+        scale = compute_column_scales(weighted)
         R = scipy.linalg.qr(weighted / scale, mode="r", check_finite=False)[0][: rows.shape[1]]
         pivots = np.abs(np.diag(R))
         if len(rows) < rows.shape[1] or not pivots.min() > MIN_RELATIVE_PIVOT * pivots.max():

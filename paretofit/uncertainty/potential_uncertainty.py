@@ -17,8 +17,8 @@ from paretofit.uncertainty.calibration import (
     CALIBRATIONS,
     ConformalIntervals,
     calibrate_conformal,
-    disagreement,
-    min_calibration_size,
+    compute_disagreement,
+    get_min_calibration_size,
 )
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
 
@@ -114,7 +114,7 @@ class Uncertainty:
         data = self.held_out.get(kind)
         optional = coverage is None or kind == RowKind.STRESS  # stress labels are often few
         key = kind, self.coverage if coverage is None else coverage
-        if data is None or (optional and data.n_groups < min_calibration_size(key[1])):
+        if data is None or (optional and data.n_groups < get_min_calibration_size(key[1])):
             return None
         if key not in self._intervals:
             self._intervals[key] = calibrate_conformal(data.spread, data.residual, key[1], data.group, self.n_members)
@@ -126,7 +126,7 @@ class Uncertainty:
         Returns
         -------
         SlopeCalibration, IsotonicCalibration or QuantileCalibration
-            Each with ``threshold(error)`` and ``error(spread)``.
+            Each with ``find_threshold(error)`` and ``predict_error(spread)``.
 
         Raises
         ------
@@ -202,13 +202,13 @@ def build_assessment(
     """
     n = len(grades)
     spreads = [
-        disagreement(members.energy[:, None] / n)[0],
-        disagreement(members.forces.reshape(len(members.forces), -1)).reshape(n, 3),
-        disagreement(members.stress),
+        compute_disagreement(members.energy[:, None] / n)[0],
+        compute_disagreement(members.forces.reshape(len(members.forces), -1)).reshape(n, 3),
+        compute_disagreement(members.stress),
     ]
     intervals = [uncertainty.fit_interval(kind, coverage) for kind in (RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS)]
     widths = [
-        spread * np.nan if interval is None else interval.half_width(spread)
+        spread * np.nan if interval is None else interval.compute_half_width(spread)
         for interval, spread in zip(intervals, spreads, strict=True)
     ]
     means = [float(members.energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)]

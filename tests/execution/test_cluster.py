@@ -31,7 +31,7 @@ from paretofit.execution.cluster_settings import LocalClusterSettings, RunningCl
 from paretofit.study import load_study
 from paretofit.sweep import FastEngine, run_sweep
 from paretofit.sweep.results import FitInputs, FitJournal, PartialResults
-from paretofit.sweep.sweep_run import journal_path
+from paretofit.sweep.sweep_run import build_journal_path
 
 LABELS = {
     "engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"},
@@ -508,7 +508,7 @@ class TestFinishedSubsets:
 
     def test_a_killed_chain_resumes_after_its_last_subset(self, chain, tmp_path, monkeypatch):
         engine, task, data, _ = chain
-        finished = PartialResults(tmp_path / "parts", FitInputs(data.label_digests(["5"]), ""))
+        finished = PartialResults(tmp_path / "parts", FitInputs(data.hash_labels(["5"]), ""))
         finished.folder.mkdir()
         expected = engine.run(task, finished)
         assert len(list(finished.folder.iterdir())) == len(task) == 3
@@ -523,8 +523,8 @@ class TestFinishedSubsets:
     def test_the_next_run_resumes(self, chain, tmp_path, monkeypatch):
         engine, task, data, grid = chain
         whole = run_sweep(data, grid)
-        inputs = FitInputs(data.label_digests(["5"]), hash_array(data.loo_groups()))
-        folder = journal_path(tmp_path, data.digest(grid, "fast")).with_suffix(".parts")
+        inputs = FitInputs(data.hash_labels(["5"]), hash_array(data.get_loo_groups()))
+        folder = build_journal_path(tmp_path, data.hash_inputs(grid, "fast")).with_suffix(".parts")
         folder.mkdir()
         engine.run(task[:2], PartialResults(folder, inputs))
         fitted, fit = [], FastEngine._fit
@@ -539,7 +539,7 @@ class TestFinishedSubsets:
     @pytest.mark.parametrize("at", [0.1, 0.5, 0.9, 0.999])
     def test_a_corrupt_file_is_fitted_again(self, chain, tmp_path, at):
         engine, task, data, _ = chain
-        finished = PartialResults(tmp_path / "parts", FitInputs(data.label_digests(["5"]), ""))
+        finished = PartialResults(tmp_path / "parts", FitInputs(data.hash_labels(["5"]), ""))
         finished.folder.mkdir()
         expected = engine.run(task, finished)
         for path in finished.folder.iterdir():
@@ -551,7 +551,7 @@ class TestFinishedSubsets:
         finished = PartialResults(tmp_path / "parts", FitInputs({"5": "old"}, ""))
         finished.folder.mkdir()
         engine.run(task, finished)
-        journal = FitJournal(None, FitInputs(data.label_digests(["5"]), ""))
+        journal = FitJournal(None, FitInputs(data.hash_labels(["5"]), ""))
         PartialResults(finished.folder, journal.inputs).merge_into(journal)
         assert not journal.fits
         assert not finished.folder.exists()

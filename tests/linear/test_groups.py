@@ -46,17 +46,19 @@ def test_a_fit_from_moments_is_the_plain_fit(rows, moments, seed):
     train = ~held_out
     plain = fit_wls(X[train], y[train], kind[train], weights=each[train])
     assert moments.fit(weights) == pytest.approx(plain.coefficients, rel=1e-9, abs=1e-12)
-    for part, error in moments.errors(weights).items():
+    for part, error in moments.compute_errors(weights).items():
         mask = held_out & (group == part[0]) & (kind == part[1])
         assert error == pytest.approx(np.sqrt(np.mean((y - X @ plain.coefficients)[mask] ** 2)), rel=1e-9)
 
 
 def test_gradients_are_the_differences(moments):
     weights, importance = random_weights(moments), {part: 0.5 + k for k, part in enumerate(moments.held_out)}
-    _, gradient = moments.objective(weights, importance)
+    _, gradient = moments.compute_objective(weights, importance)
     for part, slope in gradient.items():
         up, down = ({**weights, part: weights[part] * np.exp(step)} for step in (1e-5, -1e-5))
-        difference = (moments.objective(up, importance)[0] - moments.objective(down, importance)[0]) / 2e-5
+        difference = (
+            moments.compute_objective(up, importance)[0] - moments.compute_objective(down, importance)[0]
+        ) / 2e-5
         assert slope == pytest.approx(difference, rel=1e-5, abs=1e-9)
 
 

@@ -30,7 +30,7 @@ class Device:
         """Zeros of double precision; with NumPy a matrix in Fortran order, which BLAS modifies in place."""
         return np.zeros(shape, order="F")
 
-    def available_memory(self) -> int | None:
+    def get_available_memory(self) -> int | None:
         """Free bytes of the device's memory; None if it uses that of the machine."""
         return None
 
@@ -56,7 +56,7 @@ class TorchDevice(Device):
         """``shape`` zeros."""
         return _torch().zeros(shape, dtype=_torch().float64, device=self.name)
 
-    def available_memory(self) -> int | None:
+    def get_available_memory(self) -> int | None:
         """Free bytes of the GPU's memory."""
         return int(_torch().cuda.mem_get_info(self.name)[0]) if self.name.startswith("cuda") else None
 
@@ -98,12 +98,12 @@ def to_numpy(array: Any) -> Array:
     return array if isinstance(array, np.ndarray) else np.asarray(array.cpu().numpy())
 
 
-def column_squares(A: Any) -> Any:
+def sum_column_squares(A: Any) -> Any:
     """``(p,)``: sums of the squares of columns."""
-    return column_products(A, A)
+    return sum_column_products(A, A)
 
 
-def column_products(A: Any, B: Any) -> Any:
+def sum_column_products(A: Any, B: Any) -> Any:
     """``(p,)``: sums of the products of columns."""
     return np.einsum("ij,ij->j", A, B) if isinstance(A, np.ndarray) else (A * B).sum(0)
 
@@ -116,7 +116,7 @@ def add_gram(G: Any, A: Any) -> None:
         G.addmm_(A.T, A)
 
 
-def symmetric_product(G: Any, B: Any) -> Any:
+def multiply_symmetric(G: Any, B: Any) -> Any:
     """G B for a symmetric G ``(p, p)``; a NumPy array needs its upper triangle only."""
     return blas.dsymm(1.0, G, B, lower=0) if isinstance(G, np.ndarray) else G @ B
 
@@ -143,12 +143,12 @@ def update_qr(R: Any, A: Any) -> Any:
     return _torch().linalg.qr(concatenate([R, A], 0), mode="r").R
 
 
-def qr_update_batch_size(A: Any) -> int:
+def get_qr_batch_size(A: Any) -> int:
     """Number of rows like A from which an update of R pays for reading R."""
     return int(A.shape[1]) // 8 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
 
 
-def cholesky(M: Any) -> tuple[Any, int]:
+def factorise_cholesky(M: Any) -> tuple[Any, int]:
     """R of M = RᵀR, and the size of the largest leading block that is positive definite; M is overwritten.
 
     A NumPy array needs its upper triangle only. R is not defined beyond that block.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from paretofit.core import Array, RowKind
-from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
+from paretofit.linear.factor import compute_column_scales, estimate_reciprocal_condition
 from paretofit.linear.reduction import linalg
 from paretofit.linear.reduction.linalg import CPU, Device, to_numpy
 
@@ -34,10 +34,10 @@ class KindMoments:
 
     def add(self, U: Any, Y: Any, X: Any) -> None:
         """Add whitened rows ``(n, P)`` with targets ``(n, n_targets)`` and the raw rows ``(n, P)``."""
-        self.norms += linalg.column_squares(X)
+        self.norms += linalg.sum_column_squares(X)
         linalg.add_gram(self.G, U)
         self.c += U.T @ Y
-        self.s += linalg.column_squares(Y)
+        self.s += linalg.sum_column_squares(Y)
         self.n += len(U)
 
     def merge(self, other: "KindMoments") -> None:
@@ -59,9 +59,9 @@ class KindMoments:
         The second value says whether a sum is so much smaller than its terms that fewer than ten digits remain.
         """
         p = len(delta)
-        square = to_numpy(linalg.column_products(linalg.symmetric_product(self.G[:p, :p], delta), delta))
+        square = to_numpy(linalg.sum_column_products(linalg.multiply_symmetric(self.G[:p, :p], delta), delta))
         s = to_numpy(self.s[columns])
-        total = s - 2 * to_numpy(linalg.column_products(self.c[:p, columns], delta)) + square
+        total = s - 2 * to_numpy(linalg.sum_column_products(self.c[:p, columns], delta)) + square
         cancelled = total < MIN_RELATIVE_REMAINDER * (s + square)
         return np.maximum(total, 0.0), bool(cancelled.any())
 
@@ -102,7 +102,7 @@ class Moments:
             c += float(weights[row_kind] ** 2) * part.c
         return M, c
 
-    def column_norms(self, weights: Array) -> Array:
+    def compute_column_norms(self, weights: Array) -> Array:
         """``(P,)``: norms of the weighted raw columns; 1 for a column of zeros, as in a plain fit."""
         squares = sum(
             (weights[kind] ** 2 * to_numpy(part.norms) for kind, part in self.by_kind.items()), np.zeros(self.P)
@@ -128,13 +128,13 @@ class NestedFactor:
     @classmethod
     def from_moments(cls, M: Any) -> "NestedFactor":
         """Factorise M (upper triangle; overwritten)."""
-        return cls(*linalg.cholesky(M))
+        return cls(*linalg.factorise_cholesky(M))
 
     @cached_property
     def _R_on_cpu(self) -> Array:
         return to_numpy(self.R)
 
-    def condition(self, p: int) -> float:
+    def estimate_condition(self, p: int) -> float:
         """Estimate of the condition number of the leading block of M, its diagonal scaled to one (1-norm).
 
         Column scaling does not affect the accuracy of Cholesky, so the estimate leaves it out (A. van der Sluis,
@@ -143,7 +143,7 @@ class NestedFactor:
         if p > self.valid_size:
             return float("inf")
         R = self._R_on_cpu[:p, :p]
-        reciprocal = estimate_reciprocal_condition(R / column_scales(R))
+        reciprocal = estimate_reciprocal_condition(R / compute_column_scales(R))
         return float(1.0 / reciprocal**2) if reciprocal > 0 else float("inf")
 
     def solve(self, c: Any) -> Any:
@@ -185,7 +185,7 @@ class ResidualFactor:
 
     def _append(self, rows: Any) -> None:
         self._pending.append(rows)
-        if sum(map(len, self._pending)) > linalg.qr_update_batch_size(rows):
+        if sum(map(len, self._pending)) > linalg.get_qr_batch_size(rows):
             self.finish()
 
     def finish(self) -> None:
@@ -219,4 +219,4 @@ class ResidualFactor:
         """
         R = self.R
         combined = R[:, 1 : 1 + len(delta)] @ delta - R[:, 1 + self.P + columns]
-        return to_numpy(linalg.column_squares(combined)), to_numpy(linalg.column_squares(combined[1:]))
+        return to_numpy(linalg.sum_column_squares(combined)), to_numpy(linalg.sum_column_squares(combined[1:]))

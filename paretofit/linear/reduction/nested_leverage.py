@@ -15,7 +15,7 @@ from paretofit.linear.leverage import LeverageScores
 from paretofit.linear.reduction.linalg import CPU, Device, solve_rows, to_numpy
 from paretofit.linear.reduction.moments import NestedFactor
 from paretofit.linear.reduction.reducer import MAX_CONDITION, Reduction
-from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, RowBlock, as_parts, map_blocks
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, RowBlock, map_blocks, normalise_parts
 
 
 def compute_reduced_leverage(
@@ -49,7 +49,7 @@ def compute_reduced_leverage(
     sizes, scaled = reduction.whitened_sizes, weights / weights.max()
     with threadpool_limits(1):
         factor = NestedFactor.from_moments(reduction.train_moments.form_normal_equations(scaled)[0])
-        usable = [factor.condition(int(p)) < MAX_CONDITION for p in sizes]
+        usable = [factor.estimate_condition(int(p)) < MAX_CONDITION for p in sizes]
         P = int(max(sizes[usable], default=0))
         if P == 0:
             return [None] * len(sizes)
@@ -57,7 +57,7 @@ def compute_reduced_leverage(
         combined = np.asfortranarray(factor.R[:P, :P] @ reduction.whitening.R[:P, :P])
     columns, last_columns = reduction.whitening.retained_columns[:P], np.minimum(sizes, P) - 1
     compute_rows = partial(_compute_row_leverage, combined, columns, scaled, last_columns, device)
-    blocks = map_blocks(as_parts(parts), compute_rows, mapper)
+    blocks = map_blocks(normalise_parts(parts), compute_rows, mapper)
     values, kind, configuration = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     return [
         LeverageScores.from_row_leverages(values[:, k], kind, configuration, int(p), n_configurations) if good else None

@@ -32,12 +32,12 @@ from paretofit.linear.reduction.streaming import (
     PartMapper,
     Parts,
     RowBlock,
-    as_parts,
     iterate_blocks,
+    normalise_parts,
     sum_parts,
 )
 from paretofit.linear.reduction.whitening import GramAccumulator, Whitening, compute_whitening
-from paretofit.linear.wls import row_weights
+from paretofit.linear.wls import assign_row_weights
 
 MAX_CONDITION = 1e8  # up to this condition number a fit from moments agrees with one from rows to 1e-8
 MAX_REFINABLE_CONDITION = 1e12  # up to this one it does so after refinement with the rows
@@ -142,7 +142,10 @@ class Reduction:
         InputError
             If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
         """
-        parts, weights = as_parts(parts), row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
+        parts, weights = (
+            normalise_parts(parts),
+            assign_row_weights(np.arange(3), energy_weight, force_weight, stress_weight),
+        )
         columns, n_levels = _check_sizes(parts, sizes)
         create = partial(GramAccumulator, weights, int(columns[-1]), n_levels, device)
         sums = sum_parts(parts, create, mapper).finish()
@@ -176,7 +179,7 @@ class Reduction:
         U = self.whitening.apply(raw)
         return U, _subtract_baseline(labels, U, self.baseline)[0], self.whitening.select_columns(raw)
 
-    def empty_moments(self) -> Moments:
+    def create_empty_moments(self) -> Moments:
         """Moments of no rows, to which those of a subset are added."""
         moments = self.train_moments
         return Moments(moments.P, self.baseline.shape[1], list(moments.by_kind), moments.device)
@@ -197,7 +200,9 @@ class Reduction:
         M, c = moments.form_normal_equations(scaled)
         penalty = None
         if ridge > 0:
-            norms = np.where(self.whitening.retained_columns < self.unpenalised, 0.0, moments.column_norms(scaled))
+            norms = np.where(
+                self.whitening.retained_columns < self.unpenalised, 0.0, moments.compute_column_norms(scaled)
+            )
             penalty = self.train_moments.device.zeros(*M.shape)
             linalg.add_gram(penalty, self.train_moments.device.put(np.sqrt(ridge) * norms[:, None] * self.unwhitening))
             M += penalty
@@ -208,16 +213,16 @@ class Reduction:
         """``(P, P)``: R₀⁻¹, upper triangular, which turns whitened coefficients into raw ones."""
         return np.asarray(lapack.dtrtri(to_numpy(self.whitening.R), lower=0)[0])
 
-    def raw_coefficients(self, fit: NestedFit) -> Array:
+    def compute_raw_coefficients(self, fit: NestedFit) -> Array:
         """``(p, n_levels)``: coefficients of the retained raw columns, less accurate than the errors of the fit."""
         baseline = to_numpy(self.baseline)[: len(fit.delta), fit.target_columns]
         return self.whitening.to_raw(baseline + to_numpy(fit.delta))
 
-    def target_columns(self, size_index: int) -> slice:
+    def get_target_columns(self, size_index: int) -> slice:
         """The targets' columns that belong to one of `sizes`."""
         return slice(size_index * self.n_levels, (size_index + 1) * self.n_levels)
 
-    def train_rms(self, moments: Moments, fit: NestedFit) -> tuple[dict[RowKind, Array], bool]:
+    def compute_train_rms(self, moments: Moments, fit: NestedFit) -> tuple[dict[RowKind, Array], bool]:
         """Root mean squared residuals of the subset's rows, ``(n_levels,)`` for each kind.
 
         The second value says whether one of them is so small compared with the baseline's that too many digits have
@@ -231,7 +236,7 @@ class Reduction:
                 lost_digits |= cancelled
         return rms, lost_digits
 
-    def test_rms(self, fit: NestedFit) -> dict[RowKind, HeldOutErrors]:
+    def compute_test_rms(self, fit: NestedFit) -> dict[RowKind, HeldOutErrors]:
         """Root mean squared residuals of the test rows of each kind."""
         columns = np.arange(fit.target_columns.start, fit.target_columns.stop)
         rms = {}
@@ -273,13 +278,13 @@ class WeightedSystem:
         too few accurate digits.
         """
         p = int(self.reduction.whitened_sizes[size_index])
-        condition = self.factor.condition(p)
+        condition = self.factor.estimate_condition(p)
         if not condition < max_condition:
             return None
-        columns = self.reduction.target_columns(size_index)
+        columns = self.reduction.get_target_columns(size_index)
         right = self.c[:p, columns]
         if self.penalty is not None:
-            right = right - linalg.symmetric_product(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
+            right = right - linalg.multiply_symmetric(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
         return NestedFit(self.factor.solve(right), condition, columns)
 
     def refine(self, fit: NestedFit, U: Array, Y: Array, kind: Array) -> NestedFit:
@@ -296,7 +301,7 @@ class WeightedSystem:
             gradient = device.put(U[:, :p].T @ (w * (Y[:, fit.target_columns] - U[:, :p] @ to_numpy(delta))))
             if self.penalty is not None:
                 coefficients = self.reduction.baseline[:p, fit.target_columns] + delta
-                gradient -= linalg.symmetric_product(self.penalty[:p, :p], coefficients)
+                gradient -= linalg.multiply_symmetric(self.penalty[:p, :p], coefficients)
             delta = delta + self.factor.solve(gradient)
         return replace(fit, delta=delta)
 

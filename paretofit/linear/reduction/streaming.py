@@ -160,7 +160,7 @@ def split_rows(n_rows: int, n_columns: int) -> list[slice]:
     return [slice(*pair) for pair in pairwise(bounds)]
 
 
-def as_parts(parts: Parts) -> Sequence[Part]:
+def normalise_parts(parts: Parts) -> Sequence[Part]:
     """Wrap a single part in a list."""
     return [parts] if callable(parts) else parts
 

@@ -40,7 +40,7 @@ class WeightPath:
     energy: dict[str, Array]
     force: dict[str, Array]
 
-    def knee_ratio(self, level_index: int, error_type: str = "reference") -> float:
+    def find_knee_ratio(self, level_index: int, error_type: str = "reference") -> float:
         """The ratio of the largest curvature of log force error against log energy error.
 
         Only the part of the curve in which one error falls at the expense of the other counts: beyond it, both
@@ -63,7 +63,7 @@ class WeightPath:
         bounds = interior[max(best - 1, 0)], interior[min(best + 1, len(interior) - 1)]
         return float(np.exp(minimize_scalar(lambda t: -curvature(t), bounds=bounds, method="bounded").x))
 
-    def best_ratio(self, level_index: int, force_per_energy: float, error_type: str = "reference") -> float:
+    def find_best_ratio(self, level_index: int, force_per_energy: float, error_type: str = "reference") -> float:
         """The ratio with the smallest energy error + force error / `force_per_energy`.
 
         Parameters
@@ -125,7 +125,7 @@ def compute_weight_path(
     basis = _PathBasis(moments, int(reduction.whitened_sizes[size_index]), middle)
     if not basis.condition < MAX_CONDITION:
         return None
-    basis.diagonalise(moments, reduction.target_columns(size_index))
+    basis.diagonalise(moments, reduction.get_target_columns(size_index))
     ratio = np.geomspace(low, high, n_points)
     errors = [_measure_errors(reduction, moments, basis.fit(float(t))) for t in (ratio / middle) ** 2]
     curves = [
@@ -147,7 +147,7 @@ class _PathBasis:
         self.squared_weights = {RowKind.ENERGY: (middle / scale) ** 2, RowKind.FORCE: scale**-2}
         G = sum(square * moments.by_kind[kind].G[:p, :p] for kind, square in self.squared_weights.items())
         factor = NestedFactor.from_moments(np.asfortranarray(G))
-        self.R, self.condition = factor.R, factor.condition(p)
+        self.R, self.condition = factor.R, factor.estimate_condition(p)
 
     def diagonalise(self, moments: Moments, columns: slice) -> None:
         """Compute the basis R⁻¹ V, the eigenvalues Λ, and the right-hand sides of target columns in it."""
@@ -173,7 +173,7 @@ class _PathBasis:
 
 def _measure_errors(reduction: Reduction, moments: Moments, fit: NestedFit) -> dict[tuple[str, str], Array]:
     """Errors of a fit by kind of row and type of error."""
-    train, test = reduction.train_rms(moments, fit)[0], reduction.test_rms(fit)
+    train, test = reduction.compute_train_rms(moments, fit)[0], reduction.compute_test_rms(fit)
     errors: dict[tuple[str, Any], Array] = {}
     for kind, name in KIND_NAMES.items():
         values = train[kind], test[kind].own_level, test[kind].reference_level

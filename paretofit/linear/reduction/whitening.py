@@ -16,8 +16,8 @@ import numpy as np
 from scipy.linalg import blas, lapack
 
 from paretofit.core import Array, InputError
-from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
-from paretofit.linear.reduction.linalg import CPU, Device, add_gram, column_squares, solve_rows, to_numpy
+from paretofit.linear.factor import compute_column_scales, estimate_reciprocal_condition
+from paretofit.linear.reduction.linalg import CPU, Device, add_gram, solve_rows, sum_column_squares, to_numpy
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, ArraySums, Part, PartMapper, RowBlock, sum_parts
 
 GRAM_SHIFT = 1e-14  # of the scaled Gram's mean diagonal, which is 1
@@ -69,13 +69,13 @@ class Whitening:
         R = np.asfortranarray(to_numpy(self.R)[:p, :p])
         return np.asarray(lapack.dtrtrs(R, np.asfortranarray(to_numpy(coefficients)), lower=0)[0])
 
-    def condition(self, P: int) -> float:
+    def estimate_condition(self, P: int) -> float:
         """Condition number of the first `P` retained columns of the training rows, weighted and scaled to unit norm.
 
         A 1-norm estimate from R₀; the shift limits it to about 1e7.
         """
         R = self.R[:P, :P]
-        return 1.0 / estimate_reciprocal_condition(R / column_scales(R))
+        return 1.0 / estimate_reciprocal_condition(R / compute_column_scales(R))
 
     def count_retained(self, p: int) -> int:
         """Number of retained columns among the first `p` of X."""
@@ -115,7 +115,7 @@ class GramAccumulator:
         X, Y, kind, _, train = block.to(self.device)
         w = self.weights[kind][:, None]
         A, Y = X[:, : len(self.norms)] * w, w * Y
-        self.norms += column_squares(A)
+        self.norms += sum_column_squares(A)
         if n_train:
             A, Y = (A, Y) if n_train == n else (A[train], Y[train])
             add_gram(self.G, A)
@@ -217,4 +217,4 @@ def _measure_dependence(
     """Squares of the residuals of the dropped columns after a fit to earlier retained ones, and of these columns."""
     A = block.X * weights[block.kind][:, None]
     dropped = A[:, whitening.dropped_columns]
-    return column_squares(dropped - whitening.apply(A) @ coefficients), column_squares(dropped)
+    return sum_column_squares(dropped - whitening.apply(A) @ coefficients), sum_column_squares(dropped)
