@@ -22,8 +22,8 @@ from paretofit.execution import RunContext
 from paretofit.linear import (
     LeverageScores,
     Reduction,
-    assign_row_weights,
     compute_reduced_leverage,
+    get_row_weights,
     leverage_scores,
     sample_configurations,
     select_d_optimal,
@@ -234,7 +234,7 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
     parts = [partial(stream_blocks, part) for part in split_rows(design.n_rows, design.n_features)]
     mapper = ThreadMapper(threads)
     reduction = Reduction.from_parts(parts, [design.n_features], energy_weight=energy_weight, mapper=mapper)
-    weights = assign_row_weights(np.arange(3), energy_weight, 1.0, 1.0)
+    weights = get_row_weights(np.arange(3), energy_weight, 1.0, 1.0)
     (scores,) = compute_reduced_leverage(reduction, parts, weights, design.n_configurations, mapper=mapper)
     if scores is not None:
         return scores

@@ -23,12 +23,11 @@ def map_structures(
     """Evaluate ``function(shared_argument, structure)`` for every structure; return the results in the same order."""
     starts = range(0, len(structures), BATCH_STRUCTURES)
     batches = [structures[start : start + BATCH_STRUCTURES] for start in starts]
-    evaluate = partial(_map_batch, function=function, shared_argument=shared_argument)
-    results = context.map_and_track(evaluate, batches, description)
+    results = context.map_and_track(partial(_map_batch, function, shared_argument), batches, description)
     return [result for batch in results for result in batch]
 
 
-def _map_batch(structures: Sequence[Any], function: Callable[[Any, Any], Any], shared_argument: Any) -> list[Any]:
+def _map_batch(function: Callable[[Any, Any], Any], shared_argument: Any, structures: Sequence[Any]) -> list[Any]:
     """Evaluate one batch in a worker on one thread, because the workers already use all cores."""
     with threadpool_limits(1):
         return [function(shared_argument, structure) for structure in structures]

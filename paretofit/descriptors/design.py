@@ -152,8 +152,8 @@ class DesignMatrix:
         InputError
             As in `from_arrays`, and if there are no blocks or their columns or levels differ.
         """
-        with atomic_hdf5(path) as (file, check_writes):
-            parts = _write_blocks(file, blocks, check_writes)
+        with atomic_hdf5(path) as (file, check_disk):
+            parts = _write_blocks(file, blocks, check_disk)
             n_rows, width = file["rows"].shape
             levels, names = validate_design_columns(column_levels, column_names, width)
             configuration = np.concatenate([part.ids[part.configuration] for part in parts])
@@ -166,7 +166,7 @@ class DesignMatrix:
                 write_array(file, f"targets/{level}", np.concatenate([part.targets[level] for part in parts]))
             for level, costs in validate_by_level(seconds, len(ids), "seconds").items():
                 write_array(file, f"seconds/{level}", costs)
-            check_writes()
+            check_disk()
             file.create_dataset("column_names", data=np.array(names, object), dtype=h5py.string_dtype())
             file.attrs.update({**(attributes or {}), "design_version": SCHEMA_VERSION})
         return cls.open(path)
@@ -346,9 +346,7 @@ class DesignMatrix:
         return self.path
 
 
-def _write_blocks(
-    file: h5py.File, blocks: Iterable[DesignBlock], check_writes: Callable[[], None]
-) -> list[DesignMatrix]:
+def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_disk: Callable[[], None]) -> list[DesignMatrix]:
     """Append the rows of all blocks to the file; return the blocks as designs without rows."""
     parts: list[DesignMatrix] = []
     rows: Any = None
@@ -366,7 +364,7 @@ def _write_blocks(
             )
         rows.resize(len(rows) + part.n_rows, axis=0)
         rows[-part.n_rows :] = part.rows()
-        check_writes()
+        check_disk()
         parts.append(replace(part, column_names=[], _rows=None))
     if not parts:
         raise InputError("a design matrix needs at least one block of rows; got none")

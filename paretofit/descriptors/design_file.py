@@ -78,7 +78,7 @@ def read_design_index(path: Path) -> dict[str, Any]:
     with open_design_file(path) as file:
         check_global_heaps(path)
         check_members(file)
-        n_rows, n_columns = file["rows"].shape
+        n, p = file["rows"].shape
 
         def read_array(name: str, kinds: str, length: int | None = None) -> Array:
             values = read_local_array(file, name, slice(0, length), kinds, ())
@@ -89,17 +89,15 @@ def read_design_index(path: Path) -> dict[str, Any]:
         def read_levels(name: str, length: int) -> dict[str, Array]:
             return {level: read_array(f"{name}/{level}", "f", length) for level in file.get(name, {})}
 
-        ids, names = read_array("ids", "iu"), read_array("column_names", "O", n_columns)
-        kind, positions = read_array("kind", "iu", n_rows), read_array("configuration", "iu", n_rows)
-        has_kinds = set(np.unique(kind)) <= set(RowKind)
-        if n_rows and not (positions.min() >= 0 and positions.max() < len(ids) and has_kinds):
+        ids, names = read_array("ids", "iu"), read_array("column_names", "O", p)
+        kind, positions = read_array("kind", "iu", n), read_array("configuration", "iu", n)
+        if n and not (positions.min() >= 0 and positions.max() < len(ids) and set(np.unique(kind)) <= set(RowKind)):
             raise ValueError("a row has no valid configuration or no valid kind")
         attributes = {key: str(value) for key, value in file.attrs.items() if key != "design_version"}
         int(attributes.get("constant_columns", 0))
         return {
-            "kind": kind, "configuration": positions, "ids": ids,
-            "column_levels": read_array("column_levels", "iu", n_columns),
-            "column_names": [name.decode() for name in names], "targets": read_levels("targets", n_rows),
+            "kind": kind, "configuration": positions, "ids": ids, "column_levels": read_array("column_levels", "iu", p),
+            "column_names": [name.decode() for name in names], "targets": read_levels("targets", n),
             "seconds": read_levels("seconds", len(ids)), "attributes": attributes,
         }  # fmt: skip
 

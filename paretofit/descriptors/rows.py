@@ -64,8 +64,7 @@ def compute_configuration_rows(
         If the basis lacks an element, positions or cell are not finite, the cell has no volume, or LAMMPS fails.
     """
     types = assign_types(basis, atoms)
-    if use_lammps_products is None:
-        use_lammps_products = len(atoms) > MAX_DENSE_GRADIENT_ATOMS
+    use_lammps_products = len(atoms) > MAX_DENSE_GRADIENT_ATOMS if use_lammps_products is None else use_lammps_products
     with translate_lammps_errors(atoms):
         rotation = create_lammps_atoms(lammps, basis, atoms, types)
         if use_lammps_products:

@@ -15,7 +15,7 @@ from paretofit.core import Array, InputError
 from paretofit.learning.learn_settings import SelectSettings
 from paretofit.linear import select_d_optimal
 from paretofit.structures import is_too_close
-from paretofit.uncertainty import CALIBRATIONS, Assessment, compute_detection_rates
+from paretofit.uncertainty import CALIBRATIONS, Assessment, score_detection
 
 PROPERTIES = ("energy", "forces", "stress")
 OUTLIER_RATIO = 30.0  # times the tolerance: larger errors are left out of a calibration if enough others remain
@@ -97,7 +97,7 @@ def calibrate_on_validation_set(
     for name, curve in calibration.curves.items():
         labelled = disagreement[name].notna() & error[name].notna()
         points = disagreement[name][labelled].to_numpy(), error[name][labelled].to_numpy()
-        rates = compute_detection_rates(*points, calibration.thresholds[name], getattr(settings.tolerance, name))
+        rates = score_detection(*points, calibration.thresholds[name], getattr(settings.tolerance, name))
         true_positive_rate, predictive_value = (None if np.isnan(rate) else rate for rate in rates)
         record[name] = {
             "threshold": calibration.thresholds[name],

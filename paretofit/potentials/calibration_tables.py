@@ -11,7 +11,7 @@ from scipy.stats import norm
 from paretofit.core import Array, InputError, RowKind
 from paretofit.potentials.committee_building import DISPLAY_UNITS
 from paretofit.potentials.evaluation_tables import KINDS, NEW
-from paretofit.uncertainty import ConformalIntervals, Uncertainty, compute_detection_map
+from paretofit.uncertainty import ConformalIntervals, Uncertainty, map_detection_scores
 
 MIN_RELATIVE_ERROR = 1e-3  # of the median error; smaller ones are of forces that vanish by symmetry
 MIN_CONFIGURATIONS = 5  # labelled ones that did not train, for a figure of calibration
@@ -57,7 +57,7 @@ def _tabulate_rates(quantity: str, labelled: pd.DataFrame) -> list[list[Any]]:
     is_significant = error > MIN_RELATIVE_ERROR * np.median(error)
     spread, error = spread[is_significant], error[is_significant]
     spread_limits, error_limits = _space_limits(spread), _space_limits(error)
-    maps = compute_detection_map(spread, error, spread_limits, error_limits)
+    maps = map_detection_scores(spread, error, spread_limits, error_limits)
     return [
         [quantity, spread_limits[i], error_limits[j], *(float(rates[i, j]) for rates in maps)]
         for i, j in np.ndindex(maps[0].shape)

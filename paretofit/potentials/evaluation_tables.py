@@ -13,7 +13,7 @@ from paretofit.core import Array, InputError, RowKind, check_choice
 from paretofit.potentials.committee_building import DISPLAY_UNITS, LabelledStructures
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import StructureLabels
-from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, compute_detection_rates, hash_structure
+from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, hash_structure, score_detection
 
 NEW = "new"
 GRADES = ("interpolation", "extrapolation", "strong extrapolation")  # as from `classify_grade`
@@ -174,7 +174,7 @@ def flag_configurations(
     for quantity, limit in limits.items():
         error = table.loc[evaluated, f"{quantity}_committee_error"].dropna()
         spread = table.loc[error.index, f"{quantity}_std"]
-        rates = compute_detection_rates(spread.to_numpy(), error.to_numpy(), limit, tolerances[quantity])
+        rates = score_detection(spread.to_numpy(), error.to_numpy(), limit, tolerances[quantity])
         rows.append([quantity, tolerances[quantity], limit, int((above[quantity] & evaluated).sum()), *rates])
     columns = ["quantity", "error_limit", "spread_limit", "flagged", "true_positive_rate", "positive_predictive_value"]
     return pd.DataFrame(rows, columns=columns)

@@ -19,13 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind, require_memory
 from paretofit.execution import ClusterRunner, get_active_client
-from paretofit.linear import (
-    LeverageScores,
-    Reduction,
-    assign_row_weights,
-    compute_reduced_leverage,
-    compute_rms_by_kind,
-)
+from paretofit.linear import LeverageScores, Reduction, compute_reduced_leverage, compute_rms_by_kind, get_row_weights
 from paretofit.linear.reduction import (
     CPU,
     MAX_CONDITION,
@@ -108,7 +102,7 @@ class FastEngine:
         if not data.has_leverage_scores():
             return reduction, None
         w_energy, w_force = data.leverage_weights
-        weights, n = assign_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
+        weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
         scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(leverage_columns)]
         if scores is None:
             return reduction, data.compute_leverage_scores()
@@ -205,7 +199,7 @@ class _Subset:
 
     def fit(self, weights: tuple[float, float], ridge: float, twojmax_values: list[int]) -> Iterator[Row]:
         """Fit all levels at one pair of weights and one penalty."""
-        system = self.reduction.factorise(self.moments, assign_row_weights(np.arange(3), *weights, weights[1]), ridge)
+        system = self.reduction.factorise(self.moments, get_row_weights(np.arange(3), *weights, weights[1]), ridge)
         for twojmax in twojmax_values:
             index = self.engine.get_size_index(twojmax)
             fit = system.fit(index, MAX_REFINABLE_CONDITION)

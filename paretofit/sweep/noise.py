@@ -14,7 +14,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind
-from paretofit.linear import assign_row_weights
+from paretofit.linear import get_row_weights
 from paretofit.linear.reduction import MAX_CONDITION, NestedFit, iterate_blocks
 from paretofit.sweep.fast_engine import FastEngine
 from paretofit.sweep.grid import SweepGrid
@@ -68,7 +68,7 @@ def correlate_label_noise(
 def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, NestedFit] | None:
     """Fit the whole training set at the largest 2Jmax for which its moments are well-conditioned."""
     reduction = engine.reduction
-    system = reduction.factorise(reduction.train_moments, assign_row_weights(np.arange(3), *pair, pair[1]))
+    system = reduction.factorise(reduction.train_moments, get_row_weights(np.arange(3), *pair, pair[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
         fit = system.fit(engine.get_size_index(twojmax), MAX_CONDITION)
         if fit is not None:

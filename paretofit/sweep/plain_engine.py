@@ -19,11 +19,11 @@ from paretofit.descriptors import DesignMatrix
 from paretofit.linear import (
     LeverageScores,
     WideFactor,
-    assign_row_weights,
     choose_ridge,
     compress_rows,
     compute_rms_by_kind,
     fit_wls,
+    get_row_weights,
     leave_one_out,
 )
 from paretofit.sweep.cells import PendingFits
@@ -53,15 +53,9 @@ class RowSource:
     @classmethod
     def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
         """Gather the arrays; a design of moderate size is read into memory once."""
-        levels, design = list(grid.levels), data.design.load_into_memory()
-        return cls(
-            design,
-            data.stack_targets(levels),
-            data.select_rows(data.test),
-            levels,
-            data.get_loo_groups(),
-            grid.leave_one_out,
-        )
+        levels, design, groups = list(grid.levels), data.design.load_into_memory(), data.get_loo_groups()
+        test_rows = data.select_rows(data.test)
+        return cls(design, data.stack_targets(levels), test_rows, levels, groups, grid.leave_one_out)
 
     def select_rows(self, configurations: Array) -> Array:
         """Row numbers of some configurations, ascending."""
@@ -108,7 +102,7 @@ class RowSource:
             solution = choose_ridge(*rows, group, **options)
             beta, penalty, loo_residuals = solution.coefficients, solution.penalty, solution.loo_residuals
         elif wide is not None:
-            solution, beta = wide.factor, wide.solve(Y, assign_row_weights(kind, w_energy, w_force, w_force)[:, None])
+            solution, beta = wide.factor, wide.solve(Y, get_row_weights(kind, w_energy, w_force, w_force)[:, None])
         else:
             solution = fit_wls(*(compressed or rows), **options, ridge=ridge)
             if compressed and solution.solver != "qr":  # where the rank is in doubt, the rows themselves decide
@@ -116,9 +110,8 @@ class RowSource:
             beta = solution.coefficients
         if self.leave_one_out and loo_residuals is None:
             loo_residuals = leave_one_out(*rows, group, **options, ridge=ridge)
-        errors = prefix_errors("train", compute_rms_by_kind(X @ beta - Y, kind)) | self._compute_test_errors(
-            beta, X.shape[1]
-        )
+        errors = prefix_errors("train", compute_rms_by_kind(X @ beta - Y, kind))
+        errors |= self._compute_test_errors(beta, X.shape[1])
         if self.leave_one_out and loo_residuals is not None:
             errors |= compute_loo_errors(loo_residuals, Y, kind)
         cell |= {"rank": solution.rank, "condition": solution.condition, "solver": solution.solver}
@@ -171,9 +164,8 @@ class PlainEngine:
 def compute_loo_errors(loo_residuals: Array, Y: Array, kind: Array) -> dict[str, Array]:
     """Leave-one-out errors at the own level and against the last one, from residuals and labels ``(n, n_levels)``."""
     reference = loo_residuals + Y[:, -1:] - Y
-    return prefix_errors("loo", compute_rms_by_kind(loo_residuals, kind)) | prefix_errors(
-        "loo_ref", compute_rms_by_kind(reference, kind)
-    )
+    errors = prefix_errors("loo", compute_rms_by_kind(loo_residuals, kind))
+    return errors | prefix_errors("loo_ref", compute_rms_by_kind(reference, kind))
 
 
 def prefix_errors(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Array]:

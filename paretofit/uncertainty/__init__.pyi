@@ -1,9 +1,9 @@
 from .calibration import CALIBRATIONS as CALIBRATIONS
 from .calibration import ConformalIntervals as ConformalIntervals
 from .calibration import calibrate_conformal as calibrate_conformal
-from .calibration import compute_detection_map as compute_detection_map
-from .calibration import compute_detection_rates as compute_detection_rates
 from .calibration import get_min_calibration_size as get_min_calibration_size
+from .calibration import map_detection_scores as map_detection_scores
+from .calibration import score_detection as score_detection
 from .committee import COMMITTEE_METHODS as COMMITTEE_METHODS
 from .committee import CommitteeFit as CommitteeFit
 from .committee import CommitteeMethod as CommitteeMethod

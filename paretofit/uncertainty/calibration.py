@@ -113,9 +113,7 @@ def calibrate_slope(spread: Array, error: Array) -> SlopeCalibration:
     return SlopeCalibration(slope, half_width, float(np.sqrt(np.mean(residuals**2))))
 
 
-def compute_detection_rates(
-    spread: Array, error: Array, spread_limit: float, error_limit: float
-) -> tuple[float, float]:
+def score_detection(spread: Array, error: Array, spread_limit: float, error_limit: float) -> tuple[float, float]:
     """True-positive rate and positive predictive value of "the disagreement is above its limit".
 
     Returns
@@ -226,13 +224,9 @@ def calibrate_quantile(spread: Array, error: Array, quantile: float = 0.9) -> Qu
 CALIBRATIONS = {"slope": calibrate_slope, "isotonic": calibrate_isotonic, "quantile": calibrate_quantile}
 
 
-def compute_detection_map(
-    spread: Array, error: Array, spread_limits: Array, error_limits: Array
-) -> tuple[Array, Array]:
-    """`compute_detection_rates` for all pairs of limits: two arrays ``(n_spread_limits, n_error_limits)``."""
-    rates = np.array(
-        [[compute_detection_rates(spread, error, low, high) for high in error_limits] for low in spread_limits]
-    )
+def map_detection_scores(spread: Array, error: Array, spread_limits: Array, error_limits: Array) -> tuple[Array, Array]:
+    """`score_detection` for all pairs of limits: two arrays ``(n_spread_limits, n_error_limits)``."""
+    rates = np.array([[score_detection(spread, error, low, high) for high in error_limits] for low in spread_limits])
     return rates[..., 0], rates[..., 1]
 
 

@@ -38,7 +38,7 @@ from paretofit.learning.selection import calibrate, classify_frames, select_fram
 from paretofit.learning.sets import TEST, TRAIN, assign_group_numbers, assign_sets, choose_group_keys
 from paretofit.potentials import LinearPotential
 from paretofit.report.page import ReportFigure
-from paretofit.uncertainty import Assessment, compute_detection_rates
+from paretofit.uncertainty import Assessment, score_detection
 from paretofit.uncertainty.calibration import compute_committee_error, compute_disagreement
 
 EAM = {
@@ -152,7 +152,7 @@ class TestTheLoop:
         line = (tau[is_inlier], epsilon[is_inlier]) if is_inlier.sum() >= 6 else (tau, epsilon)
         assert first_row["slope_forces"] == pytest.approx(line[0] @ line[1] / (line[1] @ line[1]), rel=1e-4)
         assert first_row["threshold_forces"] == pytest.approx(20.0 * first_row["slope_forces"])
-        rates = compute_detection_rates(tau, epsilon, first_row["threshold_forces"], 20.0)
+        rates = score_detection(tau, epsilon, first_row["threshold_forces"], 20.0)
         assert (first_row["tpr_forces"], first_row["ppv_forces"]) == pytest.approx(rates)
 
     def test_chosen_frames_are_labelled_next(self, finished_loop):

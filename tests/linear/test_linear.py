@@ -16,7 +16,7 @@ from paretofit import (
     leverage_scores,
     sample_configurations,
 )
-from paretofit.linear import assign_row_weights, compress_rows
+from paretofit.linear import compress_rows, get_row_weights
 
 KINDS = ["energy", "force", "force", "force"]
 
@@ -52,7 +52,7 @@ def test_agrees_with_scipy_lstsq_in_scaled_columns(n, p, seed, weight):
 def test_agrees_with_scipy_on_real_rows(real, twojmax, weight):
     X, y = real.rows()[:, : real.columns_up_to(twojmax)], real.targets["5"]
     fit = fit_wls(X, y, real.kind, energy_weight=weight)
-    w = assign_row_weights(real.kind, weight, 1.0)
+    w = get_row_weights(real.kind, weight, 1.0)
     A = X * w[:, None]
     scale = np.linalg.norm(A, axis=0)
     expected = scipy.linalg.lstsq(A / scale, y * w, lapack_driver="gelsd")[0] / scale

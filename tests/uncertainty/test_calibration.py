@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import InputError
-from paretofit.uncertainty import calibrate_conformal, compute_detection_map, compute_detection_rates
+from paretofit.uncertainty import calibrate_conformal, map_detection_scores, score_detection
 from paretofit.uncertainty.calibration import (
     calibrate_isotonic,
     calibrate_quantile,
@@ -51,9 +51,9 @@ def test_slope_confidence_intervals_cover_the_true_slope():
 
 def test_detection_rates_equal_direct_counts():
     spread, error = np.array([0.1, 0.5, 0.9, 0.2]), np.array([0.2, 2.0, 0.3, 3.0])
-    assert compute_detection_rates(spread, error, 0.4, 1.0) == (0.5, 0.5)
-    assert compute_detection_rates(spread, error, 0.0, 1.0) == (1.0, 0.5)
-    rate, predictive = compute_detection_rates(spread, error, 5.0, 9.0)
+    assert score_detection(spread, error, 0.4, 1.0) == (0.5, 0.5)
+    assert score_detection(spread, error, 0.0, 1.0) == (1.0, 0.5)
+    rate, predictive = score_detection(spread, error, 5.0, 9.0)
     assert np.isnan(rate)
     assert np.isnan(predictive)
 
@@ -91,12 +91,12 @@ def test_invalid_input_is_refused(committee):
         (lambda: calibrate_slope(ones, ones * np.nan), "errors must be finite and not negative; 5 of 5 are not"),
         (lambda: calibrate_conformal(ones, ones * np.nan, 0.5), "spreads and residuals must be finite"),
         (lambda: calibrate_conformal(ones, ones, 0.5, ones[:2]), "got 5 spreads, 5 residuals and 2 groups"),
-        (lambda: compute_detection_rates(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
+        (lambda: score_detection(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
         (lambda: calibrate_slope(ones[:2], ones[:2]), "at least 3 disagreements with their errors; got 2"),
         (lambda: calibrate_slope(0 * ones, ones), "all disagreements are zero"),
         (lambda: calibrate_slope(ones, -ones), "errors must be finite and not negative"),
         (lambda: calibrate_slope(ones, ones).find_threshold(0.0), "must be positive; got 0.0"),
-        (lambda: compute_detection_rates(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
+        (lambda: score_detection(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
         (
             lambda: calibrate_conformal(ones, ones, 0.9),
             "needs 9 held-out configurations for its calibration; there are 5",
@@ -185,9 +185,9 @@ class TestOtherCalibrations:
 
     def test_detection_map_equals_detection_rates_on_a_grid(self):
         spread, error = self.pairs(50)
-        rate, predictive = compute_detection_map(spread, error, np.array([0.5, 1.0]), np.array([0.3, 1.0, 2.0]))
+        rate, predictive = map_detection_scores(spread, error, np.array([0.5, 1.0]), np.array([0.3, 1.0, 2.0]))
         assert rate.shape == (2, 3)
-        assert (rate[1, 2], predictive[1, 2]) == compute_detection_rates(spread, error, 1.0, 2.0)
+        assert (rate[1, 2], predictive[1, 2]) == score_detection(spread, error, 1.0, 2.0)
 
     def test_invalid_pairs_are_refused(self):
         ones = np.ones(5)
