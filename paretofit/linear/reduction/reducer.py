@@ -150,10 +150,8 @@ class Reduction:
         InputError
             If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
         """
-        parts, weights = (
-            normalise_parts(parts),
-            get_row_weights(np.arange(3), energy_weight, force_weight, stress_weight),
-        )
+        parts = normalise_parts(parts)
+        weights = get_row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
         columns, n_levels = _check_sizes(parts, sizes)
         create_sums = partial(GramAccumulator, weights, int(columns[-1]), n_levels, device)
         sums = sum_parts(parts, create_sums, mapper).finish()
@@ -182,7 +180,7 @@ class Reduction:
         )
 
     def whiten_rows(self, X: Array, Y: Array) -> tuple[Any, Any, Any]:
-        """Whiten rows of a design; return them, their targets (residuals of the baseline) and their retained columns."""
+        """Whiten rows of a design; return them, their targets (residuals of the baseline), and the retained columns."""
         rows, labels = (self.train_moments.device.put(array) for array in (X, Y))
         U = self.whitening.apply(rows)
         return U, _subtract_baseline(labels, U, self.baseline)[0], self.whitening.select_columns(rows)
