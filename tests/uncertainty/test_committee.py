@@ -160,7 +160,7 @@ def test_invalid_input_is_refused(data):
         fit.draw_members(1, rng)
     with pytest.raises(InputError, match="must be one of bootstrap, subset, posterior, pops; got 'bagging'"):
         fit.draw_members(4, rng, method="bagging")
-    with pytest.raises(InputError, match="at least two groups of configurations; there is 1"):
+    with pytest.raises(InputError, match="at least two groups of configurations; got 1"):
         fit_committee(rows, targets, weights, 0 * group)
     with pytest.raises(InputError, match="between 0 and 1; got 1.0"):
         fit.draw_members(4, rng, method="subset", fraction=1.0)
