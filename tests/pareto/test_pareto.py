@@ -306,7 +306,7 @@ def test_levels_are_read_as_text(tmp_path):
         (b'a,b\n"1,2\n', "not a valid CSV"),
         (b"a,b\n", "no rows"),
         (b"a,b\n1,2\nx,2\n", "'x' in data row 2"),
-        (b"b,c\n1,2\n", "no column 'a'"),
+        (b"b,c\n1,2\n", "unknown column 'a'"),
         (b"a,b\n1,2\n,3\n", "1 of 2 rows"),
         (b"a,a\n1,2\n", "2 columns are called 'a'"),
         (b'\xef\xbb\xbf\n  \n"b",a,b\n1,2,3\n', "2 columns are called 'b'"),

@@ -212,7 +212,7 @@ def test_what_is_no_published_table(tmp_path, call):
         ([level], "has level 7, which has no cost"),
         ([half], "'Subsample size' must be a whole positive number; got 99.5 in data row 1"),
         ([empty], "empty.csv: the table has no rows"),
-        ([text], "text.csv: column 'Testing Energy RMSE' must hold numbers"),
+        ([text], "text.csv: column 'Testing Energy RMSE' must contain numbers"),
         ([good, good], "is named twice"),
         ([], "there is no table"),
     ):
