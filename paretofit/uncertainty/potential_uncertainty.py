@@ -135,9 +135,7 @@ class Uncertainty:
         """
         check_choice("the calibration", method, CALIBRATIONS)
         if kind not in self.held_out:
-            raise InputError(
-                f"no {kind.name.lower()} labels were held out for a calibration; hold out some, and fit again"
-            )
+            raise InputError(f"no {kind.name.lower()} labels were held out for a calibration; fit again with some")
         return CALIBRATIONS[method](*self.held_out[kind].aggregate_by_configuration())
 
     def compute_grades(self, atoms: Atoms, descriptors: Array) -> Array:

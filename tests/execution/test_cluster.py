@@ -104,7 +104,7 @@ class TestTasks:
             list(parallel_map(refuse_three, range(6), jobs))
 
     def test_a_killed_process_is_an_error(self):
-        with pytest.raises(ExecutionError, match="was killed, or crashed .*: use fewer --jobs"):
+        with pytest.raises(ExecutionError, match="was killed or crashed .*, use fewer --jobs"):
             list(parallel_map(kill_process_of_two, range(6), 2))
         assert list(parallel_map(refuse_three, range(3), 2)) == [0, 1, 2]
 
@@ -112,7 +112,7 @@ class TestTasks:
         with (
             dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # by default 3, of some seconds each
             use_cluster(LocalClusterSettings(workers=1), 1),
-            pytest.raises(ExecutionError, match="was killed, or crashed"),
+            pytest.raises(ExecutionError, match="was killed or crashed"),
         ):
             list(parallel_map(kill_process_of_two, [2], 1))
 
@@ -180,7 +180,7 @@ class TestTasks:
         with use_cluster(scheduler, 1), dump_function(refuse_three, tmp_path) as run:
             next(tmp_path.glob(".tasks-*")).unlink()  # looks the same to a worker
             with pytest.raises(
-                ExecutionError, match="does not see .*: all must see the run folder under the same path"
+                ExecutionError, match="cannot find .*; the run folder must have the same path on all machines"
             ):
                 list(parallel_map(run, range(3), 1))
         assert not list(tmp_path.iterdir())
@@ -270,7 +270,7 @@ def test_workers_of_another_version(tmp_path, monkeypatch):
     monkeypatch.setattr("paretofit.execution.dask_executor.__version__", "9.9")
     with (
         pytest.raises(
-            InputError, match=r"the worker tcp://.* has paretofit .*, and this is 9\.9; start workers in this"
+            InputError, match=r"the worker tcp://.* has paretofit .*, but this is 9\.9; start workers in this"
         ),
         running_cluster(tmp_path),
     ):
@@ -378,7 +378,7 @@ class TestSettings:
             ({"name": "slurm", "walltime": "1h"}, "must be hours, minutes and seconds"),
             ({"name": "local", "workers": 0}, "'cluster.workers'"),
             ({"name": "slurm", "cpus": 4}, "unknown key 'cluster.cpus'"),
-            ({"name": "slurm", "walltime": "00:00:00"}, "must be longer than nothing"),
+            ({"name": "slurm", "walltime": "00:00:00"}, "must be longer than zero"),
             ({"name": "slurm", "memory": "lots"}, "must be a number above 0 with its unit, such as 16GB; got 'lots'"),
             ({"name": "slurm", "memory": "0GB"}, "must be a number above 0 with its unit"),
             ({"name": "address", "scheduler": "tcp://127.0.0.1:99999"}, "must be an address such as"),
