@@ -102,7 +102,7 @@ def test_errors_that_are_zero_have_a_floor():
 def test_invalid_input_is_refused(rows, moments):
     X, y, kind, group, held_out = rows
     ones = np.ones(len(y))
-    with pytest.raises(InputError, match="rows to fit and rows held out"):
+    with pytest.raises(InputError, match="requires training rows and held-out rows"):
         GroupMoments(X, y, kind, group, np.zeros(len(y), dtype=bool), ones)
     with pytest.raises(InputError, match="12 coefficients are not determined"):
         GroupMoments(X[:14], y[:14], kind[:14], group[:14], np.arange(14) < 4, ones[:14])

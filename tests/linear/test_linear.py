@@ -153,7 +153,7 @@ def test_stress_rows_take_part():
         ({"energy_weight": 0.0}, "energy weight must be a positive number; got 0"),
         ({"force_weight": -1.0}, "force weight must be a positive number; got -1"),
         ({"energy_weight": np.nan}, "energy weight must be"),
-        ({"kind": ["energy"] * 3}, "for 4 rows"),
+        ({"kind": ["energy"] * 3}, "each of the 4 rows"),
         ({"targets": [1.0, np.nan, 1.0, 1.0]}, "targets must be finite; row 1"),
         ({"rows": np.ones((0, 2))}, "shape"),
         ({"targets": [1.0]}, "one entry for each of the 4 rows"),

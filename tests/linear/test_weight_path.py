@@ -68,7 +68,7 @@ def test_knee_and_preference_of_a_known_curve():
 
 def test_wrong_input_to_the_path(engine_and_table):
     engine, _, _ = engine_and_table
-    with pytest.raises(InputError, match="ratios must ascend"):
+    with pytest.raises(InputError, match="ratio_limits must be positive and ascending"):
         compute_weight_path(engine.reduction, engine.reduction.train_moments, 0, ratio_limits=(10.0, 1.0))
     with pytest.raises(InputError, match="needs energy rows and force rows"):
         compute_weight_path(engine.reduction, engine.reduction.create_empty_moments(), 0)

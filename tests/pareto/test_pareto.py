@@ -335,7 +335,7 @@ def test_missing_files_folders_and_the_table_itself_are_rejected(tmp_path):
     path.write_text("a\n1\n")
     with pytest.raises(InputError, match="is a directory"):
         extract_front_from_csv(path, ["a"], out=tmp_path)
-    with pytest.raises(InputError, match="is the table itself"):
+    with pytest.raises(InputError, match="is also the input table"):
         extract_front_from_csv(path, ["a"], out=path)
     for out in (path / "front.csv", "/proc/front.csv", tmp_path / "a\0b"):
         with pytest.raises(InputError, match="cannot be written: .*; choose another path"):
