@@ -280,7 +280,7 @@ def test_two_elements_through_a_dataset(tmp_path):
         ({"targets": "dft"}, "targets must be a mapping of level to 2 numbers.* got 'dft'"),
         ({"targets": {"a": ["x", "y"]}}, "targets of level 'a' must be real numbers"),
         ({"targets": {"a": [[1], []]}}, "targets of level 'a' must be real numbers"),
-        ({"targets": {1: [1, 2], "1": [1, 2]}}, "targets name the level '1' twice"),
+        ({"targets": {1: [1, 2], "1": [1, 2]}}, "targets has the level '1' twice"),
         ({"seconds": [1.0, 2.0]}, "seconds must be a mapping"),
         ({"column_levels": [0, 1.5]}, "column_levels must be 2 ascending whole numbers"),
         ({"column_levels": [0, np.nan]}, "column_levels must be 2 ascending whole numbers"),
