@@ -302,7 +302,7 @@ def test_lists_are_arrays_and_none_is_a_missing_label():
     design = DesignMatrix.from_arrays([[1, 2]], ["energy"], [3], targets={"a": [None]}, column_levels=[0.0, 2.0])
     assert design.find_missing_labels("a").tolist() == [True]
     assert design.column_levels.dtype == np.int64
-    with pytest.raises(InputError, match="no level 'b'; it has a"):
+    with pytest.raises(InputError, match="no level 'b'; available: a"):
         design.find_missing_labels("b")
 
 
