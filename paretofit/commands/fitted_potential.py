@@ -95,7 +95,7 @@ class DesignFit:
         """Fit one potential."""
         rows = np.flatnonzero(np.isin(self.design.configuration, self.members))
         return fit_wls(
-            self.design.take(rows, self.design.columns_up_to(self.twojmax), copies=FIT_COPIES),
+            self.design.take(rows, self.design.columns_up_to(self.twojmax), memory_copies=FIT_COPIES),
             self.design.targets[self.level][rows],
             self.design.kind[rows],
             energy_weight=self.weights[0],

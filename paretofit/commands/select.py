@@ -23,8 +23,8 @@ from paretofit.linear import (
     LeverageScores,
     Reduction,
     compute_reduced_leverage,
+    get_row_weights,
     leverage_scores,
-    row_weights,
     sample_configurations,
     select_d_optimal,
     select_farthest_points,
@@ -32,7 +32,7 @@ from paretofit.linear import (
 from paretofit.linear.reduction import RowBlock, ThreadMapper, split_rows
 from paretofit.report.figures import save_candidate_figures, tabulate_candidates
 from paretofit.structures import is_too_close, list_elements, make_comparison_basis, make_mean_descriptor
-from paretofit.sweep import rows_per_block
+from paretofit.sweep import count_rows_per_block
 
 SCORES_SUFFIX = "_scores.csv"
 LEVERAGE_METHODS = ("leverage", "block-leverage")
@@ -226,7 +226,7 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
     """Leverage of all configurations, from streamed rows; where these lack full rank, from the rows in memory."""
 
     def stream_blocks(part: slice) -> Iterator[RowBlock]:
-        for window, X in design.blocks(rows_per_block(design.n_features), part):
+        for window, X in design.blocks(count_rows_per_block(design.n_features), part):
             yield RowBlock(
                 X, np.zeros((len(X), 1)), design.kind[window], design.configuration[window], np.ones(len(X), dtype=bool)
             )
@@ -234,7 +234,7 @@ def _compute_design_leverage(design: DesignMatrix, energy_weight: float, threads
     parts = [partial(stream_blocks, part) for part in split_rows(design.n_rows, design.n_features)]
     mapper = ThreadMapper(threads)
     reduction = Reduction.from_parts(parts, [design.n_features], energy_weight=energy_weight, mapper=mapper)
-    weights = row_weights(np.arange(3), energy_weight, 1.0, 1.0)
+    weights = get_row_weights(np.arange(3), energy_weight, 1.0, 1.0)
     (scores,) = compute_reduced_leverage(reduction, parts, weights, design.n_configurations, mapper=mapper)
     if scores is not None:
         return scores

@@ -38,7 +38,7 @@ from .lammps_library import create_lammps as create_lammps
 from .lammps_library import get_shared_lammps as get_shared_lammps
 from .lammps_library import lammps_calculator as lammps_calculator
 from .memory import FIT_COPIES as FIT_COPIES
-from .memory import available_memory as available_memory
+from .memory import get_available_memory as get_available_memory
 from .memory import require_memory as require_memory
 from .progress import track as track
 from .progress import track_cost as track_cost

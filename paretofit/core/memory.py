@@ -19,10 +19,10 @@ CGROUP_FILE = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
-def available_memory() -> int | None:
-    """Return the bytes that this process can still allocate, limited by the machine and by the job or container.
+def get_available_memory() -> int | None:
+    """Return the number of bytes that this process can still allocate on the machine, in its job and container.
 
-    None if the number is not known, as on systems other than Linux.
+    The result is None if the number is not known, as on systems other than Linux.
     """
     limits = [*_read_meminfo(), *_read_cgroup_limits()]
     return min(limits, default=None)
@@ -36,11 +36,11 @@ def require_memory(required_bytes: float, description: str, remedy: str, *, avai
     required_bytes : float
         Bytes that all processes need together.
     description : str
-        The work, in the plural: "the fits of 3000 rows by 500 columns".
+        Description of the work, in the plural, such as "the fits of 3000 rows by 500 columns".
     remedy : str
-        What the user should do: "lower 'twojmax'".
+        Advice to the user, such as "lower 'twojmax'".
     available_bytes : int, optional
-        By default the available memory of this machine.
+        Available memory of a GPU; by default, that of this machine is determined.
 
     Raises
     ------
@@ -49,10 +49,10 @@ def require_memory(required_bytes: float, description: str, remedy: str, *, avai
     """
     if required_bytes <= MIN_CHECKED_BYTES:
         return
-    limit = available_memory() if available_bytes is None else available_bytes
+    limit = get_available_memory() if available_bytes is None else available_bytes
     if limit is not None and required_bytes > limit:
-        kind = "memory" if available_bytes is None else "the GPU's memory"
-        sizes = f"about {required_bytes / 1e9:.3g} GB of {kind}, and {limit / 1e9:.3g} GB are available"
+        hardware = "memory" if available_bytes is None else "the GPU's memory"
+        sizes = f"about {required_bytes / 1e9:.3g} GB of {hardware}, and {limit / 1e9:.3g} GB are available"
         raise InputError(f"{description} need {sizes}; {remedy}")
 
 
@@ -65,7 +65,7 @@ def _read_meminfo() -> list[int]:
 
 
 def _read_cgroup_limits() -> list[int]:
-    """Return the memory left in the control groups of this process and in their parents, for versions 2 and 1."""
+    """Return the free memory in bytes of this process's control groups, of version 1 or 2, and of their parents."""
     try:
         lines = [line.split(":", 2) for line in CGROUP_FILE.read_text().splitlines()]
     except OSError:
@@ -83,10 +83,10 @@ def _read_cgroup_limits() -> list[int]:
 
 
 def _read_free_bytes(group: Path, limit: str, usage: str) -> list[int]:
-    """Return the limit of a group minus its usage; inactive cached files do not count, as the kernel reclaims them."""
+    """Return the limit of a group minus its usage in bytes, without cached files, which the kernel can reclaim."""
     try:
-        free = int((group / limit).read_text()) - int((group / usage).read_text())
+        free_bytes = int((group / limit).read_text()) - int((group / usage).read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # the group is not visible in a container, or its limit is "max": none
+    except (OSError, ValueError):  # the group is not visible in a container, or its limit is "max", which is no limit
         return []
-    return [max(0, free + int(stat.get("inactive_file", stat.get("total_inactive_file", 0))))]
+    return [max(0, free_bytes + int(stat.get("inactive_file", stat.get("total_inactive_file", 0))))]

@@ -1,4 +1,4 @@
-"""Progress displays of long work, on standard error and only on request."""
+"""Progress displays for long work, on standard error and only on request."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,9 +26,9 @@ def track(items: Iterable[T], total: int, description: str, *, enabled: bool) ->
 
 
 def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[float, str]]) -> Iterator[T]:
-    """Yield `items` and show the progress with a line of text about the cost.
+    """Yield `items`, and show the progress and the cost.
 
-    Draws a bar on a terminal, and prints a line per minute elsewhere, as in the log of a batch job.
+    On a terminal, the progress is a bar; elsewhere, as in the log of a batch job, a line is printed every minute.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def track_cost(items: Iterable[T], total: int, get_status: Callable[[], tuple[fl
     total : int
         Number of items.
     get_status : callable
-        Returns the completed share of the work, 0 to 1, and a line of text about it.
+        Returns the completed share of the work, 0 to 1, and a text about the cost to display.
     """
     console = Console(stderr=True)
     last_report = time.monotonic()

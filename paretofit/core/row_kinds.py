@@ -9,7 +9,7 @@ from paretofit.core.errors import InputError
 
 
 class RowKind(IntEnum):
-    """Quantity of a row: energy per atom (eV), a force component (eV/Å), a stress component (GPa)."""
+    """Quantity of a row: an energy per atom (eV), a force component (eV/Å) or a stress component (GPa)."""
 
     ENERGY = 0
     FORCE = 1
@@ -17,7 +17,7 @@ class RowKind(IntEnum):
 
 
 def parse_row_kinds(kinds: Any, n_rows: int) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """Turn names or numbers into ``(n,) int8`` of `RowKind`.
+    """Convert names or numbers of row kinds to `RowKind` values, ``(n_rows,) int8``.
 
     Raises
     ------
@@ -31,5 +31,5 @@ def parse_row_kinds(kinds: Any, n_rows: int) -> np.ndarray[Any, np.dtype[np.int8
         except KeyError as error:
             raise InputError(f"a row's kind must be 'energy', 'force' or 'stress'; got {error}") from error
     if values.shape != (n_rows,) or not np.isin(values, list(RowKind)).all():
-        raise InputError(f"kind must be 'energy', 'force' or 'stress' for {n_rows} rows; got shape {values.shape}")
+        raise InputError(f"each of the {n_rows} rows needs a kind 'energy', 'force' or 'stress'; got {values.shape}")
     return values.astype(np.int8)

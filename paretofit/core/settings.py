@@ -13,9 +13,9 @@ from paretofit.core.errors import suggest_match
 from paretofit.core.files import one_line
 
 MAX_QUOTED_LENGTH = 200  # characters of a value in a message
-MAX_YAML_WIDTH = 10_000  # characters: no line breaks in defaults
+MAX_YAML_WIDTH = 10_000  # characters of a line, so that defaults have no line breaks
 
-StrictInt = Annotated[int, Field(strict=True)]  # strict: refuses true and false
+StrictInt = Annotated[int, Field(strict=True)]  # refuses true and false
 StrictPositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Name = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 
@@ -30,7 +30,7 @@ FileName = Annotated[Name, AfterValidator(_check_file_name)]  # cannot lead to a
 
 
 class StrictSettings(BaseModel):
-    """Section of the settings that is immutable and refuses unknown keys."""
+    """Base class of the sections of the settings, which are immutable and refuse unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -46,17 +46,17 @@ def format_validation_error(error: ValidationError, model: type[BaseModel]) -> s
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first, n_others = problems[0], len(problems) - 1
-    is_absent = first["type"] in {"extra_forbidden", "missing"}  # the last part of its location is no field
+    is_absent = first["type"] in {"extra_forbidden", "missing"}  # the last part of its location is not a field
     keys, sections = _resolve_location(model, first["loc"][:-1] if is_absent else first["loc"])
     key = ".".join([*keys, str(first["loc"][-1])] if is_absent else keys)
     fields = {name: field for section in sections for name, field in section.model_fields.items()}
     if first["type"] == "extra_forbidden":
         text = f"unknown key '{key}'{suggest_match(str(first['loc'][-1]), fields)}"
         if "did you mean" not in text:
-            text += f"; the known keys are {', '.join(fields)}"
+            text += f"; available keys: {', '.join(fields)}"
     elif first["type"] == "missing":
-        meaning = fields[str(first["loc"][-1])].description
-        text = f"the key '{key}' is missing; it gives {meaning or 'a value that has no default'}"
+        description = fields[str(first["loc"][-1])].description
+        text = f"the key '{key}' is missing{f': {description}' if description else ''}"
     else:
         text = f"'{key}': {_describe_problem(first)}" if key else _describe_problem(first)
     return one_line(text) + (f" (and {n_others} more)" if n_others else "")
@@ -103,7 +103,7 @@ def _describe_problem(problem: Any) -> str:
     value = problem["input"]
     quoted = "" if isinstance(value, dict | BaseModel) else f"; got {_truncate(repr(value))}"
     if problem["type"] == "too_short":
-        return f"must have at least {problem['ctx']['min_length']} of them{quoted}"
+        return f"must have at least {problem['ctx']['min_length']} entries{quoted}"
     if problem["type"] in {"list_type", "tuple_type"}:
         return f"must be a list{quoted}; write [{_truncate(str(value))}]" if quoted else "must be a list"
     if problem["type"] in {"model_type", "dict_type"}:
@@ -112,9 +112,9 @@ def _describe_problem(problem: Any) -> str:
         return f"must be the path of a file{quoted}"
     if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         expected = problem["ctx"].get("expected_tags", "")
-        known = [tag.strip(" '") for tag in expected.split(",")]
+        names = [name.strip(" '") for name in expected.split(",")]
         tag = str(problem["ctx"].get("tag", ""))
-        return f"'{tag}' is not one of {', '.join(known)}{suggest_match(tag, known)}" if tag else "needs a 'name'"
+        return f"'{tag}' is not one of {', '.join(names)}{suggest_match(tag, names)}" if tag else "must have a 'name'"
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if problem["type"] == "value_error" and isinstance(value, list | dict):
         quoted = ""
@@ -126,9 +126,9 @@ def _truncate(text: str) -> str:
 
 
 def _resolve_location(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
-    """Return the YAML keys of an error's location, and the sections that its last key may hold.
+    """Return the YAML keys of an error's location, and the section classes that the last key may have as its value.
 
-    Pydantic's locations also contain the branches of unions, which do not exist in the YAML file.
+    Pydantic's locations also contain the branches of unions, which do not appear in the YAML file.
     """
     keys: list[str] = []
     sections = [model]
@@ -156,7 +156,7 @@ def _is_union_branch(part: Any) -> bool:
 
 
 def _find_sections(annotation: Any) -> list[type[BaseModel]]:
-    """Return the sections that a value of this type can hold."""
+    """Return the section classes that a value of this type can be or contain."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     origin = get_origin(annotation)

@@ -1,4 +1,4 @@
-"""Types of paths in a study file: relative to the folder of the file, which pydantic's validation context names."""
+"""Types of paths in a study file, relative to the folder of the file, which is in pydantic's validation context."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,6 @@ def _wrap_single_path(value: Any) -> Any:
     return [value] if isinstance(value, str | Path) else value
 
 
-StudyPath = Annotated[Path, AfterValidator(_join_folder)]  # without a context, as it is
+StudyPath = Annotated[Path, AfterValidator(_join_folder)]  # unchanged without a context
 AbsoluteStudyPath = Annotated[Path, AfterValidator(_join_absolute_folder)]  # for programs that run in other folders
-StudyPaths = Annotated[list[StudyPath], BeforeValidator(_wrap_single_path)]  # one path may stand for a list
+StudyPaths = Annotated[list[StudyPath], BeforeValidator(_wrap_single_path)]  # a single path becomes a list

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 
 def list_first(items: Iterable[object], limit: int) -> str:
-    """List the first `limit` items, separated by commas, and the number of the others: ``"a, b, c and 4 more"``."""
+    """List the first `limit` items and the number of further items, such as ``"a, b, c and 4 more"``."""
     texts = [str(item) for item in items]
-    rest = len(texts) - limit
-    return ", ".join(texts[:limit]) + (f" and {rest} more" if rest > 0 else "")
+    n_omitted = len(texts) - limit
+    return ", ".join(texts[:limit]) + (f" and {n_omitted} more" if n_omitted > 0 else "")
 
 
 def natural_sort_key(text: str) -> list[tuple[int, int, str]]:
-    """Sort key that compares runs of digits as numbers, so that ``"run2"`` comes before ``"run10"``."""
+    """Return a sort key that compares digits as numbers, so that ``"run2"`` comes before ``"run10"``."""
     parts = re.split(r"(\d+)", text)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]

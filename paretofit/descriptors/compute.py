@@ -1,4 +1,4 @@
-"""Parallel computation of the descriptors of a dataset, at the largest 2Jmax, into one design file."""
+"""Parallel computation of the descriptors of a dataset, at the largest 2Jmax, and their storage in a design file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compute_design(
     Parameters
     ----------
     path : path-like
-        The HDF5 file to write, atomically.
+        HDF5 file, which is written atomically.
     stress : bool
         Also compute six stress rows of each configuration, which must be periodic in three directions.
     jobs, progress
@@ -76,17 +76,17 @@ def compute_design(
 
 
 def _split_batches(dataset: Dataset) -> list[Array]:
-    """Split positions into batches of consecutive configurations with about BATCH_ATOMS atoms each."""
-    number = np.cumsum(dataset.n_atoms) // BATCH_ATOMS
-    return np.split(np.arange(len(number)), np.flatnonzero(np.diff(number)) + 1)
+    """Split the positions of the configurations into consecutive batches of about `BATCH_ATOMS` atoms each."""
+    batch_numbers = np.cumsum(dataset.n_atoms) // BATCH_ATOMS
+    return np.split(np.arange(len(batch_numbers)), np.flatnonzero(np.diff(batch_numbers)) + 1)
 
 
 @cache
 def _open_dataset(path: str, file_version: tuple[int, ...]) -> Dataset:
-    """Open a dataset once in each process, and again when the file is written anew.
+    """Open a dataset once in each process, and again after its file has been replaced.
 
-    `file_version` is its time, inode and size: clocks jump, but a file that is replaced while it is open gets another
-    inode.
+    `file_version` consists of the modification time, inode and size of the file. The time alone is not reliable,
+    because clocks jump, but a file that is replaced while it is open gets another inode.
     """
     del file_version
     return Dataset(path)

@@ -1,8 +1,8 @@
 """The design matrix: rows of a linear model, the kind and configuration of each row, and its labels.
 
-It is computed by `compute_design` or built from a user's arrays (`DesignMatrix.from_arrays`, or `from_blocks` for
-rows that do not fit into memory), so that everything downstream works on any linear model. An energy row gives the
-energy per atom in eV, a force row one force component in eV/Å, a stress row one component in GPa.
+A design matrix is computed by `compute_design` or built from a user's arrays (`DesignMatrix.from_arrays`, or
+`from_blocks` for rows that do not fit into memory), so fits and studies accept any linear model. The product of a row
+with the coefficients is an energy per atom in eV, a force component in eV/Å, or a stress component in GPa.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from ase import units
 
-from paretofit.core import Array, InputError, RowKind, atomic_hdf5, available_memory, require_memory
+from paretofit.core import Array, InputError, RowKind, atomic_hdf5, get_available_memory, require_memory
 from paretofit.dataset import STATUS_CODES, Dataset
 from paretofit.descriptors.design_checks import (
     index_configurations,
@@ -33,8 +33,8 @@ from paretofit.descriptors.design_file import (
     write_array,
 )
 
-BLOCK_ROWS = 4096
-MAX_ROWS_IN_MEMORY_BYTES = 2 << 30  # of rows that are held in memory; above, they are read from the file when needed
+BLOCK_ROWS = 4096  # rows that are read from the file at once
+MAX_ROWS_IN_MEMORY_BYTES = 2 << 30  # larger designs are read from the file when needed
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class DesignMatrix:
         Position in `ids` of each row's configuration.
     ids : (n_configurations,) int64
     column_levels : (n_features,) int64
-        Ascending: the smallest 2Jmax (or other order) at which a column appears. All 0 if not nested.
+        Smallest 2Jmax (or other order) at which each column appears, ascending; all 0 for a model that is not nested.
     column_names : list of str
     targets : mapping of level to (n_rows,) float64
         Labels: eV/atom, eV/Å, GPa; NaN where missing.
     seconds : mapping of level to (n_configurations,) float64
         Cost of each configuration's label.
     path : Path or None
-        File with the rows.
+        File that contains the rows; None if they are only in memory.
     attributes : mapping of str to str
         Origin of the rows: ``basis`` (JSON) and ``structures`` (a hash) from `compute_design`.
     row_weights : (n_rows,) float64, optional
@@ -139,7 +139,7 @@ class DesignMatrix:
         Parameters
         ----------
         blocks : iterable of DesignBlock
-            All of the same width and with the same levels.
+            Blocks of rows, all with the same number of columns and the same levels.
         path : path-like
             The file to write.
         seconds, column_levels, column_names
@@ -150,10 +150,10 @@ class DesignMatrix:
         Raises
         ------
         InputError
-            As `from_arrays`, and if there are no blocks or their columns or levels differ.
+            As in `from_arrays`, and if there are no blocks or their columns or levels differ.
         """
-        with atomic_hdf5(path) as (file, check):
-            parts = _write_blocks(file, blocks, check)
+        with atomic_hdf5(path) as (file, check_disk):
+            parts = _write_blocks(file, blocks, check_disk)
             n_rows, width = file["rows"].shape
             levels, names = validate_design_columns(column_levels, column_names, width)
             configuration = np.concatenate([part.ids[part.configuration] for part in parts])
@@ -166,14 +166,14 @@ class DesignMatrix:
                 write_array(file, f"targets/{level}", np.concatenate([part.targets[level] for part in parts]))
             for level, costs in validate_by_level(seconds, len(ids), "seconds").items():
                 write_array(file, f"seconds/{level}", costs)
-            check()
+            check_disk()
             file.create_dataset("column_names", data=np.array(names, object), dtype=h5py.string_dtype())
             file.attrs.update({**(attributes or {}), "design_version": SCHEMA_VERSION})
         return cls.open(path)
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Open a design file; rows are read only when they are used.
+        """Open a design file, whose rows are read only when they are needed.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class DesignMatrix:
         return cls(path=Path(path), **read_design_index(Path(path)))
 
     def save(self, path: Path | str) -> Self:
-        """Write to an HDF5 file and return the design that reads from that file."""
+        """Write the design to an HDF5 file, and return a design that reads its rows from this file."""
         blocks = (
             DesignBlock(
                 rows,
@@ -230,13 +230,13 @@ class DesignMatrix:
         """Return all rows, ``(n_rows, n_features) float64``, in memory."""
         if self._rows is not None:
             return self._apply_weights(self._rows, slice(None))
-        with open_design_file(self._file_path()) as file:
+        with open_design_file(self._get_file_path()) as file:
             return self._apply_weights(np.asarray(file["rows"][()]), slice(None))
 
     def with_row_weights(self, weights: Array) -> Self:
         """Return the same design with every row and its targets multiplied by a weight, such as that of its group.
 
-        They act in a fit in addition to the weights of the row kinds.
+        In a fit, these weights are multiplied by the weights of the row kinds.
 
         Parameters
         ----------
@@ -250,43 +250,54 @@ class DesignMatrix:
         return rows if self.row_weights is None else rows * self.row_weights[index, None]
 
     def load_into_memory(self, max_bytes: int = MAX_ROWS_IN_MEMORY_BYTES) -> Self:
-        """Return the same design with its rows in memory, or itself if they take more than `max_bytes`.
+        """Return a copy of this design with its rows in memory, or the design itself if its rows are too large.
 
-        The limit is lowered to a quarter of the available memory.
+        The limit is `max_bytes`, or a quarter of the available memory if that is smaller.
         """
-        free_bytes = available_memory()
+        free_bytes = get_available_memory()
         limit = max_bytes if free_bytes is None else min(max_bytes, free_bytes // 4)
         if self._rows is not None or 8 * self.n_rows * self.n_features > limit:
             return self
         return replace(self, _rows=replace(self, row_weights=None).rows())
 
-    def take(self, indices: Array, columns: int | None = None, *, copies: float = 2) -> Array:
-        """Return the rows at ascending `indices`, ``(n, columns) float64``; contiguous rows of a file are read at once.
+    def take(self, indices: Array, columns: int | None = None, *, memory_copies: float = 2) -> Array:
+        """Return selected rows, ``(n, columns) float64``.
 
-        `copies` is the number of copies of these rows that the caller needs in all; an `InputError` is raised if the
-        available memory is too small for them.
+        Parameters
+        ----------
+        indices : (n,) int
+            Positions of the rows, ascending; contiguous rows of a file are read at once.
+        columns : int, optional
+            Number of leading columns; by default all.
+        memory_copies : float
+            Number of copies of these rows for which memory must be available, including those that the caller makes.
+
+        Raises
+        ------
+        InputError
+            If the available memory is too small for these copies.
         """
         width = self.n_features if columns is None else columns
         require_memory(
-            8 * copies * len(indices) * width,
+            8 * memory_copies * len(indices) * width,
             f"{len(indices)} rows by {width} columns",
             "lower 'twojmax', use fewer configurations ('sizes') or fewer --jobs",
         )
         if self._rows is not None:
             return self._apply_weights(self._rows[indices, :columns], indices)
         breaks = np.flatnonzero(np.diff(indices) != 1) + 1
-        with open_design_file(self._file_path()) as file:
+        with open_design_file(self._get_file_path()) as file:
             parts = [file["rows"][run[0] : run[-1] + 1, :columns] for run in np.split(indices, breaks) if len(run)]
         return self._apply_weights(np.concatenate([np.empty((0, width)), *parts]), indices)
 
     def blocks(self, size: int = BLOCK_ROWS, row_range: slice | None = None) -> Iterator[tuple[slice, Array]]:
-        """Yield windows of at most `size` consecutive rows with these rows, of all rows or of `row_range`."""
+        """Yield the rows, or those in `row_range`, in blocks of at most `size`, each after its window in the design."""
         begin, end = (0, self.n_rows) if row_range is None else (row_range.start, row_range.stop)
         windows = [slice(start, min(start + size, end)) for start in range(begin, end, size)]
         if self._rows is not None:
             yield from ((window, self._apply_weights(self._rows[window], window)) for window in windows)
             return
-        with open_design_file(self._file_path()) as file:
+        with open_design_file(self._get_file_path()) as file:
             for window in windows:
                 yield window, self._apply_weights(file["rows"][window], window)
 
@@ -305,38 +316,38 @@ class DesignMatrix:
         sizes = selected.n_atoms
         n_stress = 6 if (self.kind == RowKind.STRESS).any() else 0
         lengths = 1 + 3 * sizes + n_stress
-        expected = [RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS]
+        row_kinds = [RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS]
         counts = np.column_stack([np.ones_like(sizes), 3 * sizes, np.full_like(sizes, n_stress)])
-        if not np.array_equal(self.kind, np.repeat(np.tile(expected, len(sizes)), counts.ravel())):
+        if not np.array_equal(self.kind, np.repeat(np.tile(row_kinds, len(sizes)), counts.ravel())):
             raise InputError(f"the rows of {self.path or 'the design'} do not match the atoms of {dataset.path}")
         targets, seconds = {}, {}
         for level in levels:
             labels = selected.labels(level)
-            column = np.empty(self.n_rows)
-            column[self.kind == RowKind.ENERGY] = labels.energy / sizes
-            column[self.kind == RowKind.FORCE] = labels.forces.ravel()
+            values = np.empty(self.n_rows)
+            values[self.kind == RowKind.ENERGY] = labels.energy / sizes
+            values[self.kind == RowKind.FORCE] = labels.forces.ravel()
             if n_stress:
-                column[self.kind == RowKind.STRESS] = labels.stress.ravel() / units.GPa
-            column[np.repeat(labels.status == STATUS_CODES["failed"], lengths)] = np.nan
-            targets[level], seconds[level] = column, labels.seconds
+                values[self.kind == RowKind.STRESS] = labels.stress.ravel() / units.GPa
+            values[np.repeat(labels.status == STATUS_CODES["failed"], lengths)] = np.nan
+            targets[level], seconds[level] = values, labels.seconds
         return replace(self, targets=targets, seconds=seconds)
 
     def find_missing_labels(self, level: str) -> Array:
-        """Mask of the configurations that have a row without a label at `level`, ``(n_configurations,) bool``."""
+        """Return the mask of the configurations with missing labels at a level, ``(n_configurations,) bool``."""
         if level not in self.targets:
-            raise InputError(f"the design has no level '{level}'; it has {', '.join(self.targets) or 'none'}")
+            raise InputError(f"the design has no level '{level}'; available: {', '.join(self.targets) or 'none'}")
         is_missing = np.zeros(self.n_configurations, dtype=bool)
         is_missing[self.configuration[~np.isfinite(self.targets[level])]] = True
         return is_missing
 
-    def _file_path(self) -> Path:
+    def _get_file_path(self) -> Path:
         if self.path is None:
             raise InputError("the design matrix has neither rows in memory nor a file")
         return self.path
 
 
-def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check: Callable[[], None]) -> list[DesignMatrix]:
-    """Append the rows of all blocks to the file; return the blocks as designs without their rows."""
+def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check_disk: Callable[[], None]) -> list[DesignMatrix]:
+    """Append the rows of all blocks to the file; return the blocks as designs without rows."""
     parts: list[DesignMatrix] = []
     rows: Any = None
     for block in blocks:
@@ -349,11 +360,11 @@ def _write_blocks(file: h5py.File, blocks: Iterable[DesignBlock], check: Callabl
         if width != rows.shape[1] or set(part.targets) != set(first_levels):
             raise InputError(
                 f"blocks must have the same columns and levels; the first has {rows.shape[1]} columns and levels "
-                f"{first_levels}, another {width} and {list(part.targets)}"
+                f"{first_levels}, a later one has {width} and {list(part.targets)}"
             )
         rows.resize(len(rows) + part.n_rows, axis=0)
         rows[-part.n_rows :] = part.rows()
-        check()
+        check_disk()
         parts.append(replace(part, column_names=[], _rows=None))
     if not parts:
         raise InputError("a design matrix needs at least one block of rows; got none")

@@ -10,12 +10,12 @@ from paretofit.dataset import abbreviate, as_float_array, check_level_name
 
 
 def validate_design_rows(rows: Any) -> Array:
-    """Return the rows as ``(n_rows, n_features) float64``; both sizes are at least 1 and all values finite."""
+    """Return the rows as ``(n_rows, n_features) float64``; raise InputError if they are empty or not finite."""
     matrix = as_float_array(rows, "rows")
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise InputError(f"rows must have the shape (n_rows, n_features), both at least 1; got {matrix.shape}")
     if not np.isfinite(matrix).all():
-        raise InputError(f"row {int(np.argmin(np.isfinite(matrix).all(axis=1)))} holds a value that is not finite")
+        raise InputError(f"row {int(np.argmin(np.isfinite(matrix).all(axis=1)))} contains a value that is not finite")
     return matrix
 
 
@@ -29,7 +29,7 @@ def validate_design_kinds(kind: Any, n: int) -> Array:
 
 
 def index_configurations(configuration: Any, n: int) -> tuple[Array, Array]:
-    """Return each row's position among the ids in order of first appearance, and those ids, both int64."""
+    """Return each row's position in the list of ids, and this list in order of first appearance, both int64."""
     values = _to_array(configuration)
     if values.shape != (n,) or values.dtype.kind not in "iu" or values.max() > np.iinfo(np.int64).max:
         raise InputError(
@@ -41,7 +41,7 @@ def index_configurations(configuration: Any, n: int) -> tuple[Array, Array]:
 
 
 def validate_design_columns(levels: Any, names: Sequence[str] | None, width: int) -> tuple[Array, list[str]]:
-    """Return the column levels, ``(width,) int64``, and as many names."""
+    """Return the column levels, ``(width,) int64``, and the column names, with defaults for None."""
     values = np.zeros(width) if levels is None else as_float_array(levels, "column_levels")
     is_whole = values.shape == (width,) and np.isfinite(values).all() and (values == np.floor(values)).all()
     if not is_whole or (np.diff(values) < 0).any():
@@ -59,7 +59,7 @@ def validate_design_columns(levels: Any, names: Sequence[str] | None, width: int
 
 
 def validate_by_level(values: Any, n: int, argument_name: str) -> dict[str, Array]:
-    """Return ``(n,) float64`` for each level, from a mapping of array-likes; None stands for an empty mapping."""
+    """Convert a mapping of level to array-like, or None for an empty one, to ``(n,) float64`` for each level."""
     if values is None:
         return {}
     if not isinstance(values, Mapping):
@@ -67,18 +67,18 @@ def validate_by_level(values: Any, n: int, argument_name: str) -> dict[str, Arra
             f"{argument_name} must be a mapping of level to {n} numbers, such as {{'dft': [...]}}; "
             f"got {abbreviate(values)}"
         )
-    checked: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     for level, column in values.items():
         name = str(level)
         check_level_name(name)
-        if name in checked:
-            raise InputError(f"{argument_name} name the level '{name}' twice, as a string and as a number; remove one")
-        checked[name] = as_float_array(column, f"{argument_name} of level '{name}'", (n,))
-    return checked
+        if name in arrays:
+            raise InputError(f"{argument_name} has the level '{name}' twice, as a string and as a number; remove one")
+        arrays[name] = as_float_array(column, f"{argument_name} of level '{name}'", (n,))
+    return arrays
 
 
 def _to_array(values: Any) -> Array:
-    """Convert to an array of any type, of zero dimensions where `values` are ragged."""
+    """Convert values to an array of any type; ragged values become an array of zero dimensions."""
     try:
         return np.asarray(values)
     except ValueError:

@@ -1,9 +1,9 @@
 """The HDF5 file of a design matrix: its blocks, its index, and arrays with checksums.
 
 Rows are read when they are needed, long after the file was opened, and a flipped bit would silently change a fit. The
-Fletcher-32 checksum of every chunk makes it an error. On one core, from memory, it lowers the rate of writing from 3.6
-to 1.3 GB/s and of reading from 11 to 3.7 GB/s; descriptors are computed at some 10 MB/s, and a pass of the reduction
-reads less than 1 GB/s.
+Fletcher-32 checksum of every chunk turns it into an error. On one core, from memory, the checksums lower the rate of
+writing from 3.6 to 1.3 GB/s and that of reading from 11 to 3.7 GB/s. Both rates are high enough: descriptors are
+computed at about 10 MB/s, and a pass of the reduction reads less than 1 GB/s.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class DesignBlock:
-    """A block of rows that are written to a design matrix.
+    """Block of rows to be written to a design file.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class DesignBlock:
 
 @contextmanager
 def open_design_file(path: Path) -> Iterator[h5py.File]:
-    """Open a design file; every failure inside is raised as an `InputError` that names the file."""
+    """Open a design file; errors in the block are raised as an `InputError` that names the file."""
     if not path.is_file():
         raise InputError(f"there is no design file at {path}; 'paretofit run' or compute_design writes one")
     try:
@@ -68,7 +68,7 @@ def open_design_file(path: Path) -> Iterator[h5py.File]:
 
 
 def read_design_index(path: Path) -> dict[str, Any]:
-    """Read all but the rows of a design file, as keyword arguments of `DesignMatrix`.
+    """Read everything but the rows of a design file, as keyword arguments of `DesignMatrix`.
 
     Raises
     ------
@@ -86,27 +86,27 @@ def read_design_index(path: Path) -> dict[str, Any]:
                 raise ValueError(f"'{name}' has more than the {length} values that match the rows")
             return values
 
-        def by_level(name: str, length: int) -> dict[str, Array]:
+        def read_levels(name: str, length: int) -> dict[str, Array]:
             return {level: read_array(f"{name}/{level}", "f", length) for level in file.get(name, {})}
 
         ids, names = read_array("ids", "iu"), read_array("column_names", "O", p)
         kind, positions = read_array("kind", "iu", n), read_array("configuration", "iu", n)
         if n and not (positions.min() >= 0 and positions.max() < len(ids) and set(np.unique(kind)) <= set(RowKind)):
-            raise ValueError("a row belongs to no configuration or has no kind")
+            raise ValueError("a row has no valid configuration or no valid kind")
         attributes = {key: str(value) for key, value in file.attrs.items() if key != "design_version"}
         int(attributes.get("constant_columns", 0))
         return {
             "kind": kind, "configuration": positions, "ids": ids, "column_levels": read_array("column_levels", "iu", p),
-            "column_names": [name.decode() for name in names], "targets": by_level("targets", n),
-            "seconds": by_level("seconds", len(ids)), "attributes": attributes,
+            "column_names": [name.decode() for name in names], "targets": read_levels("targets", n),
+            "seconds": read_levels("seconds", len(ids)), "attributes": attributes,
         }  # fmt: skip
 
 
 def write_array(file: h5py.File, name: str, array: Array) -> None:
-    """Write an array with checksums, which HDF5 does not support for an empty one."""
+    """Write an array, with checksums unless it is empty, because HDF5 does not support checksums of empty arrays."""
     file.create_dataset(name, data=array, fletcher32=True if array.size else None)
 
 
 def _check_version(file: h5py.File, path: Path) -> None:
     if file.attrs.get("design_version") != SCHEMA_VERSION:
-        raise InputError(f"{path} is not a design matrix of this version; compute it again")
+        raise InputError(f"{path} is not a design file of this version of paretofit; compute it again")

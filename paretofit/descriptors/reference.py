@@ -20,20 +20,20 @@ from paretofit.descriptors.rows import (
     translate_lammps_errors,
 )
 
-GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # with the factor of LAMMPS
-LAMMPS_TO_VOIGT = [0, 1, 2, 5, 4, 3]  # LAMMPS's pressure is xx, yy, zz, xy, xz, yz
+GPA_PER_EV_A3 = BAR_PER_EV_A3 * GPA_PER_BAR  # LAMMPS's conversion factor
+LAMMPS_TO_VOIGT = [0, 1, 2, 5, 4, 3]  # the order of LAMMPS's pressure is xx, yy, zz, xy, xz, yz
 
 
 @dataclass(frozen=True)
 class ReferencePotential:
-    """A reference potential as lines of a LAMMPS script.
+    """Reference potential, given by commands of a LAMMPS script.
 
     Attributes
     ----------
     pair_style : str
-        Arguments of the command, such as ``"hybrid/overlay zero 10.0 zbl 4.0 4.8"``.
+        Arguments of ``pair_style``, such as ``"hybrid/overlay zero 10.0 zbl 4.0 4.8"``.
     pair_coeffs : tuple of str
-        Arguments of each command, such as ``"* * zbl 73 73"``.
+        Arguments of each ``pair_coeff``, such as ``"* * zbl 73 73"``.
     """
 
     pair_style: str
@@ -53,9 +53,9 @@ def compute_reference_labels(
     Parameters
     ----------
     lammps : lammps.lammps
-        An instance; it is cleared first.
+        LAMMPS instance, which is cleared first.
     basis : SnapBasis
-        Its elements are LAMMPS's atom types.
+        Basis whose elements are LAMMPS's atom types.
     reference : ReferencePotential
     atoms : ase.Atoms
 

@@ -1,7 +1,7 @@
 """Rows of one configuration from LAMMPS: an energy row and three force rows for each atom.
 
-Quadratic rows are products of the linear bispectrum and its gradient, see `paretofit.linear.reduction`. Above
-`MAX_DENSE_GRADIENT_ATOMS` atoms the dense gradient, 3N² rows, is too large and LAMMPS forms the quadratic rows.
+Quadratic rows are formed from products of the linear bispectrum and its gradient (see `paretofit.linear.reduction`).
+Above `MAX_DENSE_GRADIENT_ATOMS` atoms, the dense gradient of 3N² rows is too large, and LAMMPS forms the products.
 
 Every configuration is passed to LAMMPS as a three-dimensionally periodic cell in LAMMPS's frame: the
 lattice is Minkowski-reduced (the same crystal with short vectors), made right-handed and rotated, and the
@@ -23,10 +23,10 @@ from paretofit.core import Array, InputError, one_line
 from paretofit.descriptors.basis import SnapBasis
 
 MAX_DENSE_GRADIENT_ATOMS = 300
-BAR_PER_EV_A3 = 1.6021765e6  # LAMMPS's nktv2p of its units metal
+BAR_PER_EV_A3 = 1.6021765e6  # LAMMPS's constant nktv2p in metal units
 GPA_PER_BAR = 1e-4
-MIN_NORMALISED_VOLUME = 1e-9  # of a cell whose vectors are scaled to length 1; below, they lie in one plane
-LAMMPS_ERROR_DETAILS = (  # locations in LAMMPS's source and in our input, which tell a user nothing
+MIN_NORMALISED_VOLUME = 1e-9  # of a cell whose vectors are scaled to length 1; below it, they lie in one plane
+LAMMPS_ERROR_DETAILS = (  # locations in LAMMPS's source and in our input, which do not help a user
     r"^ERROR(?: on proc \d+)?: ",
     r"\s*For more information see \S+",
     r"\s*\(\S*\.(?:cpp|h):\d+\)",
@@ -36,27 +36,27 @@ GRADIENT_BATCH_ROWS = 64  # rows of the gradient for which the K x K products ar
 
 
 def compute_configuration_rows(
-    lammps: Any, basis: SnapBasis, atoms: Atoms, *, direct: bool | None = None
+    lammps: Any, basis: SnapBasis, atoms: Atoms, *, use_lammps_products: bool | None = None
 ) -> tuple[Array, Array]:
     """Energy row and force rows of one configuration.
 
     Parameters
     ----------
     lammps : lammps.lammps
-        An instance; it is cleared first.
+        LAMMPS instance, which is cleared first.
     basis : SnapBasis
     atoms : ase.Atoms
         Any cell, periodic or not in each direction.
-    direct : bool, optional
-        Let LAMMPS form the quadratic rows (``quadraticflag 1``); by default only above 300 atoms.
+    use_lammps_products : bool, optional
+        Whether LAMMPS forms the quadratic rows (``quadraticflag 1``); by default only above 300 atoms.
 
     Returns
     -------
     energy_row : (n_features,) float64
         Σᵢ Bᵢ / N, so that its product with the coefficients is the energy per atom in eV.
     force_rows : (3N, n_features) float64
-        Minus the derivative of Σᵢ Bᵢ with respect to the positions, 1/Å, in the frame of `atoms`;
-        atom by atom, x, y, z.
+        Minus the derivative of Σᵢ Bᵢ with respect to the positions, 1/Å, in the frame of `atoms`; the rows x, y and z
+        of each atom, in the order of the atoms.
 
     Raises
     ------
@@ -64,11 +64,11 @@ def compute_configuration_rows(
         If the basis lacks an element, positions or cell are not finite, the cell has no volume, or LAMMPS fails.
     """
     types = assign_types(basis, atoms)
-    direct = len(atoms) > MAX_DENSE_GRADIENT_ATOMS if direct is None else direct
+    use_lammps_products = len(atoms) > MAX_DENSE_GRADIENT_ATOMS if use_lammps_products is None else use_lammps_products
     with translate_lammps_errors(atoms):
         rotation = create_lammps_atoms(lammps, basis, atoms, types)
-        if direct:
-            sums, gradients, _ = _compute_direct_sums(lammps, basis, len(atoms))
+        if use_lammps_products:
+            sums, gradients, _ = _extract_lammps_sums(lammps, basis, len(atoms))
         else:
             sums, gradients = _compute_product_sums(lammps, basis, types)
     return _build_rows(basis, atoms, types, rotation, sums, gradients)
@@ -88,14 +88,14 @@ def compute_configuration_rows_with_stress(lammps: Any, basis: SnapBasis, atoms:
     Raises
     ------
     InputError
-        As `compute_configuration_rows`, and if the configuration is not periodic in three directions.
+        As in `compute_configuration_rows`, and if the configuration is not periodic in three directions.
     """
     if not atoms.pbc.all():
         raise InputError(f"{name_configuration(atoms)} is not periodic in three directions, so that it has no stress")
     types = assign_types(basis, atoms)
     with translate_lammps_errors(atoms):
         rotation = create_lammps_atoms(lammps, basis, atoms, types)
-        sums, gradients, virial = _compute_direct_sums(lammps, basis, len(atoms))
+        sums, gradients, virial = _extract_lammps_sums(lammps, basis, len(atoms))
     energy_row, force_rows = _build_rows(basis, atoms, types, rotation, sums, gradients)
     stress_rows = np.zeros((6, basis.n_features))
     pressure = virial * (BAR_PER_EV_A3 * GPA_PER_BAR / atoms.cell.volume)
@@ -106,7 +106,7 @@ def compute_configuration_rows_with_stress(lammps: Any, basis: SnapBasis, atoms:
 
 
 def rotate_voigt(values: Array, rotation: Array) -> Array:
-    """Rotate symmetric tensors, ``(6, ...)`` in the order xx, yy, zz, yz, xz, xy: R T Rᵀ."""
+    """Rotate symmetric tensors T, ``(6, ...)`` in the order xx, yy, zz, yz, xz, xy, to R T Rᵀ."""
     tensors = np.array(values)[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
     rotated = np.einsum("ia,ab...,jb->ij...", rotation, tensors, rotation)
     return np.asarray(rotated[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
@@ -115,7 +115,7 @@ def rotate_voigt(values: Array, rotation: Array) -> Array:
 def _build_rows(
     basis: SnapBasis, atoms: Atoms, types: Array, rotation: Array, sums: Array, gradients: Array
 ) -> tuple[Array, Array]:
-    """Add the constant columns to sums and gradients, and rotate force rows to the frame of the configuration."""
+    """Add the constant columns to sums and gradients, and rotate the force rows to the frame of the configuration."""
     n, n_elements = len(atoms), len(basis.elements)
     energy_row = np.empty(basis.n_features)
     energy_row[:n_elements] = np.bincount(types - 1, minlength=n_elements) / n
@@ -129,7 +129,7 @@ def _build_rows(
 
 
 def name_configuration(atoms: Atoms) -> str:
-    """Name of a configuration in messages."""
+    """Return the name of a configuration in messages."""
     return f"configuration {atoms.info.get('config_id', '?')}"
 
 
@@ -145,7 +145,7 @@ def translate_lammps_errors(atoms: Atoms) -> Iterator[None]:
 
 
 def format_lammps_error(error: Exception) -> str:
-    """Message of LAMMPS without the location in its source code and the last line of our input."""
+    """Return LAMMPS's message without the location in its source code and the last line of our input."""
     text = one_line(error)
     for pattern in LAMMPS_ERROR_DETAILS:
         text = re.sub(pattern, "", text)
@@ -153,7 +153,7 @@ def format_lammps_error(error: Exception) -> str:
 
 
 def assign_types(basis: SnapBasis, atoms: Atoms) -> Array:
-    """LAMMPS's type of each atom, ``(N,) int``, from 1.
+    """Return LAMMPS's type of each atom, ``(N,) int``, counted from 1.
 
     Raises
     ------
@@ -174,10 +174,10 @@ def check_finite(atoms: Atoms, prefix: str = "") -> None:
 
 def check_elements(atoms: Atoms, basis: SnapBasis, prefix: str = "") -> None:
     """Refuse elements that the basis lacks; messages begin with `prefix`."""
-    if unknown := set(atoms.get_chemical_symbols()) - set(basis.elements):
+    if missing_elements := set(atoms.get_chemical_symbols()) - set(basis.elements):
         raise InputError(
-            f"{prefix}{name_configuration(atoms)} has {min(unknown)}, an element without SNAP parameters; the basis "
-            f"has {', '.join(basis.elements)}: add it to 'elements'"
+            f"{prefix}{name_configuration(atoms)} has {min(missing_elements)}, an element without SNAP parameters; the "
+            f"basis has {', '.join(basis.elements)}: add the element to 'elements'"
         )
 
 
@@ -187,11 +187,16 @@ def transform_to_lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array
     Returns
     -------
     cell : (3, 3) float64
-        Rows; lower triangular with a positive diagonal, Å.
+        Cell vectors as rows, Å; lower triangular with a positive diagonal.
     positions : (N, 3) float64
-        In that frame, Å.
+        Positions in LAMMPS's frame, Å.
     rotation : (3, 3) float64
-        Proper; ``rotation @ v`` transforms a vector from LAMMPS's frame back to the frame of `atoms`.
+        Proper rotation; ``rotation @ v`` transforms a vector from LAMMPS's frame back to the frame of `atoms`.
+
+    Raises
+    ------
+    InputError
+        If the cell has no volume.
     """
     cell = np.array(complete_cell(build_vacuum_cell(atoms, cutoff)))
     if abs(np.linalg.det(cell / np.linalg.norm(cell, axis=1, keepdims=True))) < MIN_NORMALISED_VOLUME:
@@ -199,24 +204,30 @@ def transform_to_lammps_frame(atoms: Atoms, cutoff: float) -> tuple[Array, Array
     cell, _ = minkowski_reduce(cell)
     if np.linalg.det(cell) < 0:
         cell[2] *= -1  # the same lattice, right-handed
-    q, r = np.linalg.qr(cell.T)
-    signs = np.sign(np.diag(r))
-    rotation, lower = q * signs, (r.T * signs)
-    scaled = np.linalg.solve(cell.T, atoms.positions.T).T
-    return lower, (scaled - np.floor(scaled)) @ lower, rotation
+    Q, R = np.linalg.qr(cell.T)
+    signs = np.sign(np.diag(R))
+    rotation, lammps_cell = Q * signs, (R.T * signs)
+    fractions = np.linalg.solve(cell.T, atoms.positions.T).T
+    return lammps_cell, (fractions - np.floor(fractions)) @ lammps_cell, rotation
 
 
 def build_vacuum_cell(atoms: Atoms, cutoff: float) -> Array:
-    """Replace the non-periodic vectors of the cell by ones long enough for the atoms and a vacuum."""
+    """Return the cell with non-periodic vectors that are long enough for the atoms and a vacuum, ``(3, 3)``, Å.
+
+    Raises
+    ------
+    InputError
+        If the configuration is periodic along a vector of length zero.
+    """
     cell = np.array(atoms.cell[:])
-    periodic = np.asarray(atoms.pbc)
-    if (np.linalg.norm(cell[periodic], axis=1) < 1e-8).any():
+    is_periodic = np.asarray(atoms.pbc)
+    if (np.linalg.norm(cell[is_periodic], axis=1) < 1e-8).any():
         raise InputError(f"{name_configuration(atoms)} is periodic along a cell vector of length zero")
-    if periodic.all():
+    if is_periodic.all():
         return cell
-    cell[~periodic] = 0.0
+    cell[~is_periodic] = 0.0
     cell = np.array(complete_cell(cell))  # unit vectors at right angles to the periodic ones
-    for axis in np.flatnonzero(~periodic):
+    for axis in np.flatnonzero(~is_periodic):
         unit = cell[axis] / np.linalg.norm(cell[axis])
         extent = np.ptp(atoms.positions @ unit)
         cell[axis] = unit * (extent + 2 * cutoff + 1.0)
@@ -248,14 +259,14 @@ def create_lammps_atoms(lammps: Any, basis: SnapBasis, atoms: Atoms, types: Arra
 
 
 def _bound_neighbours(cell: Array, n: int, cutoff: float) -> int:
-    """Upper bound of the number of neighbours of an atom, for cells that are denser than LAMMPS expects."""
+    """Return an upper bound of the number of neighbours of an atom, for cells that are denser than LAMMPS expects."""
     volume = float(np.prod(np.diag(cell)))
     # Eight times the mean number in a sphere of the cutoff (4.19 is 4π/3); LAMMPS allows a tenth of a page at most.
     return min(900_000, int(2000 + 8 * n / volume * 4.19 * cutoff**3))
 
 
 def format_compute_command(basis: SnapBasis, flags: str, style: str = "snap") -> str:
-    """LAMMPS's command that defines the compute "rows" for a basis."""
+    """Return LAMMPS's command that defines the compute "rows" for a basis."""
     numbers = " ".join(repr(float(value)) for value in [*basis.radelem, *basis.wj])
     chemistry = ""
     if basis.chemflag:
@@ -268,31 +279,31 @@ def format_compute_command(basis: SnapBasis, flags: str, style: str = "snap") ->
 
 
 def extract_per_atom(lammps: Any, values: Array, n: int) -> Array:
-    """Copy per-atom values of LAMMPS, ``(>= n, ...)``, in the order of the atoms."""
+    """Copy LAMMPS's per-atom values to an array ``(n, ...)`` in the order of the atoms."""
     order = np.argsort(np.array(lammps.numpy.extract_atom("id"))[:n])
     return np.array(values)[:n][order]
 
 
 def extract_snap_array(lammps: Any, basis: SnapBasis, flags: str) -> Array:
-    """Evaluate LAMMPS's ``compute snap`` with these flags; the array is LAMMPS's own memory."""
+    """Evaluate LAMMPS's ``compute snap`` with these flags, and return a view of LAMMPS's memory."""
     lammps.command(format_compute_command(basis, flags))
     lammps.commands_string("thermo_style custom step c_rows[1][1]\nrun 0 post no")
     return np.asarray(lammps.numpy.extract_compute("rows", 0, 2))
 
 
 def extract_atom_gradient(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array]:
-    """Components of each atom, ``(n, K)``, and minus their derivatives, ``(n, n, 3, K)``, in nested order.
+    """Return the components of each atom, ``(n, K)``, and minus their derivatives, ``(n, n, 3, K)``, in nested order.
 
-    The axes of the second are the atom a that moves, the atom i that has the components, and the direction α: with
-    ``dgradflag 1`` the first n rows of LAMMPS's array are the atoms' B, and row ``n + 3 (a n + i) + α`` is -∂B_i/∂R_aα,
-    both behind three index columns.
+    The axes of the derivatives are the atom a that moves, the atom i that has the components, the direction α, and the
+    component. With ``dgradflag 1``, the first n rows of LAMMPS's array are B_i, and row ``n + 3 (a n + i) + α`` is
+    -∂B_i/∂R_aα; every row begins with three index columns.
     """
     array = extract_snap_array(lammps, basis, "quadraticflag 0 bikflag 1 dgradflag 1")[:, 3:][:, basis.component_order]
     return array[:n], array[n : n + 3 * n * n].reshape(n, n, 3, -1)
 
 
 def _compute_product_sums(lammps: Any, basis: SnapBasis, types: Array) -> tuple[Array, Array]:
-    """Sums over atoms of features and of minus their derivatives, in nested order, from products of linear ones."""
+    """Sum the features of all atoms, and minus their derivatives, in nested order; form products of linear ones."""
     n = len(types)
     B, dB = extract_atom_gradient(lammps, basis, n)
     dB = dB.transpose(0, 2, 1, 3).reshape(3 * n, n, -1)
@@ -317,7 +328,7 @@ def sum_features(basis: SnapBasis, B: Array, types: Array) -> Array:
 
 
 def _compute_quadratic_gradient(B: Array, dB: Array) -> Array:
-    """Upper triangle of M + Mᵀ, diagonal halved, with M = (∂B/∂R)ᵀ B for each row of the gradient."""
+    """Compute the upper triangle of M + Mᵀ, diagonal halved, with M = (∂B/∂R)ᵀ B for each row of the gradient."""
     K = B.shape[1]
     rows = np.empty((len(dB), K * (K + 1) // 2))
     for start in range(0, len(dB), GRADIENT_BATCH_ROWS):
@@ -335,7 +346,7 @@ def pack_triangle(matrices: Array) -> Array:
     return np.asarray(flat)
 
 
-def _compute_direct_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array, Array]:
-    """The same sums with products formed by LAMMPS (``quadraticflag 1``), and the six rows of the virial."""
+def _extract_lammps_sums(lammps: Any, basis: SnapBasis, n: int) -> tuple[Array, Array, Array]:
+    """Return the sums of `_compute_product_sums` with products formed by LAMMPS, and the six rows of the virial."""
     array = extract_snap_array(lammps, basis, f"quadraticflag {int(basis.quadratic)}")[:, basis.lammps_columns]
     return array[0], array[1 : 1 + 3 * n], array[1 + 3 * n : 7 + 3 * n]

@@ -1,4 +1,4 @@
-"""The cluster on which tasks run: dask on this machine, a dask cluster that is running, or jobs of a SLURM queue.
+"""The cluster on which tasks run: dask on this machine, a running dask cluster, or jobs of a SLURM queue.
 
 Results do not depend on the cluster on which tasks run.
 """
@@ -22,40 +22,40 @@ from paretofit.execution.slurm_jobs import JobExecutor, open_job_executor
 
 log = logging.getLogger(__name__)
 
-CLUSTER_TIMEOUT_S = 60.0  # that a scheduler may take to answer, or be without workers
-WALLTIME_MARGIN_S = 300  # before the walltime, at which a worker hands over its results and ends
-_active: list[DaskExecutor | JobExecutor] = []  # the last one is in use
+CLUSTER_TIMEOUT_S = 60.0  # longest time without an answer of the scheduler, or without workers
+WALLTIME_MARGIN_S = 300  # time before the walltime at which a worker hands over its results and ends
+_active: list[DaskExecutor | JobExecutor] = []  # the last executor is in use
 
 
 def get_active_executor(*, job_per_task: bool = False) -> DaskExecutor | JobExecutor | None:
-    """The executor of the active cluster; None if tasks run on this machine.
+    """Return the executor of the active cluster; None if tasks run on this machine.
 
     Parameters
     ----------
     job_per_task : bool
-        Whether each task is worth a job of its own; a cluster of that kind takes no others.
+        Whether each task may be a separate job; without it, a cluster that runs a job for each task is not used.
     """
     executor = _active[-1] if _active else None
     return executor if job_per_task or not isinstance(executor, JobExecutor) else None
 
 
 def get_active_client() -> Any:
-    """The client of the active dask cluster; None if tasks run on this machine."""
+    """Return the client of the active dask cluster; None if there is no such cluster."""
     executor = get_active_executor()
     return executor.client if isinstance(executor, DaskExecutor) else None
 
 
 @contextmanager
 def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | None = None) -> Iterator[None]:
-    """Let the tasks of the block run on a cluster; without settings they run on processes of this machine.
+    """Run the tasks of the block on a cluster, or, without settings, on processes of this machine.
 
     Parameters
     ----------
     settings : section 'cluster' of a study, optional
     jobs : int
-        Workers of a local cluster whose settings do not say how many.
+        Number of workers of a local cluster whose settings do not specify it.
     folder : Path, optional
-        The run folder, where jobs keep their files; by default the working directory.
+        The run folder, in which jobs store their files; by default the working directory.
 
     Raises
     ------
@@ -68,10 +68,10 @@ def use_cluster(settings: AnyClusterSettings | None, jobs: int, folder: Path | N
     _check_requirements(settings.name)
     directory = (folder or Path()).absolute()
     if settings.name == "executorlib":
-        with open_job_executor(settings, directory / "jobs") as jobs_of_labels, _activate(jobs_of_labels):
+        with open_job_executor(settings, directory / "jobs") as job_executor, _activate(job_executor):
             yield
         return
-    for name in ("distributed", "distributed.client"):  # what matters of it becomes an error message
+    for name in ("distributed", "distributed.client"):  # relevant problems become error messages
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _start_cluster(settings, jobs, directory) as cluster, _connect(settings, cluster) as client:
         _check_workers(client, settings)
@@ -85,7 +85,7 @@ def _check_requirements(name: str) -> None:
     if any(importlib.util.find_spec(package) is None for package in REQUIRED_PACKAGES[name]):
         raise InputError(f"'cluster: {name}' needs {extra}; install it with: pip install 'paretofit[{extra}]'")
     if name in {"slurm", "executorlib"} and shutil.which("sbatch") is None:
-        raise InputError(f"'cluster: {name}' needs SLURM's sbatch, which is not here; run paretofit on a login node")
+        raise InputError(f"'cluster: {name}' needs SLURM's sbatch, which was not found; run paretofit on a login node")
 
 
 @contextmanager
@@ -113,17 +113,17 @@ def _connect(settings: Any, cluster: Any) -> Iterator[Any]:
     try:
         yield client
     finally:
-        with suppress(Exception):  # a cluster that is lost already
+        with suppress(Exception):  # the cluster may be lost already
             client.close()
 
 
 @contextmanager
 def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
-    """Start what a client connects to, for as long as the block lasts."""
+    """Start a cluster for the duration of the block; yield the cluster, or the address of a running cluster."""
     if settings.name == "address":
         yield settings.scheduler
         return
-    before = dict(os.environ)
+    old_environment = dict(os.environ)
     try:
         cluster = (
             start_slurm_cluster(settings, folder)
@@ -132,21 +132,21 @@ def _start_cluster(settings: Any, jobs: int, folder: Path) -> Iterator[Any]:
         )
     except InputError:
         raise
-    except Exception as error:  # whatever dask makes of a setting
+    except Exception as error:  # dask may raise any error for an invalid setting
         raise InputError(f"'cluster: {settings.name}' cannot be started: {one_line(error)}") from error
-    changed = {key for key, value in os.environ.items() if before.get(key) != value}  # by dask, for its workers
+    changed_keys = {key for key, value in os.environ.items() if old_environment.get(key) != value}  # for dask's workers
     try:
         yield cluster
     finally:
-        with suppress(Exception):  # workers that are gone already
+        with suppress(Exception):  # the workers may have ended already
             cluster.close()
-        for key in changed:  # they must not reach what this process starts next
+        for key in changed_keys:  # programs that this process starts later must not inherit them
             os.environ.pop(key, None)
-        os.environ.update({key: before[key] for key in changed & set(before)})
+        os.environ.update({key: old_environment[key] for key in changed_keys & set(old_environment)})
 
 
 def start_local_cluster(n_workers: int) -> Any:
-    """Start processes of one thread on this machine, which end with this process and not by a Ctrl-C."""
+    """Start workers of one thread each on this machine, which end with this process and ignore Ctrl-C."""
     import distributed  # noqa: PLC0415  (an extra)
 
     with _ignore_sigint():
@@ -161,7 +161,7 @@ def start_local_cluster(n_workers: int) -> Any:
 
 
 def dask_setup(_worker: Any) -> None:
-    """Silence dask's log in each worker of a local cluster, which calls this by its name; errors are in the results."""
+    """Silence dask's log in a worker of a local cluster, because results contain the errors; dask calls it by name."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
@@ -171,22 +171,22 @@ def _ignore_sigint() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    old_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, old_handler)
 
 
 def start_slurm_cluster(settings: SlurmClusterSettings, folder: Path, *, submit: bool = True) -> Any:
-    """Start jobs whose workers end by themselves before the walltime, so that their results are handed over.
+    """Start jobs whose workers end before the walltime, so that they can hand over their results.
 
-    With `submit` false no job is submitted yet.
+    If `submit` is false, no jobs are submitted.
 
     Raises
     ------
     InputError
-        If the queue would refuse them.
+        If the queue would refuse the jobs.
     """
     from dask_jobqueue.slurm import SLURMCluster  # noqa: PLC0415  (an extra)
 
@@ -207,11 +207,11 @@ def start_slurm_cluster(settings: SlurmClusterSettings, folder: Path, *, submit:
 
 
 def _test_job(script: str) -> None:
-    """Ask the queue whether it would accept a job; dask would try for ever."""
+    """Check that the queue accepts a job, because dask would repeat a refused submission for ever."""
     command = [str(shutil.which("sbatch")), "--test-only"]
     process = subprocess.run(command, input=script, capture_output=True, text=True, check=False)  # noqa: S603  (sbatch)
     if process.returncode:
-        raise InputError(f"the queue does not take such a job ({one_line(process.stderr)}); look at 'cluster'")
+        raise InputError(f"the queue does not accept such a job ({one_line(process.stderr)}); correct 'cluster'")
 
 
 def _check_workers(client: Any, settings: Any) -> None:

@@ -18,16 +18,16 @@ REQUIRED_PACKAGES = {
 
 
 class LocalClusterSettings(StrictSettings):
-    """dask on this machine."""
+    """Settings of a dask cluster on this machine."""
 
     name: Literal["local"] = Field("local", description="Processes of this machine.")
-    workers: PositiveInt | None = Field(None, description="Processes of one thread; by default those of --jobs.")
+    workers: PositiveInt | None = Field(None, description="Number of processes of one thread; by default --jobs.")
 
 
 class RunningClusterSettings(StrictSettings):
-    """A dask cluster that is running already."""
+    """Settings of a dask cluster that is already running."""
 
-    name: Literal["address"] = Field("address", description="A scheduler that is running already.")
+    name: Literal["address"] = Field("address", description="A scheduler that is already running.")
     scheduler: str = Field(
         description="Address of the scheduler, such as tcp://10.0.0.1:8786; its workers must have one thread each and "
         "see the same directories."
@@ -43,14 +43,14 @@ class RunningClusterSettings(StrictSettings):
 
 
 class SlurmJobSettings(StrictSettings):
-    """What is requested from a SLURM queue."""
+    """Resources that are requested from a SLURM queue."""
 
     queue: str | None = Field(None, description="Partition; by default that of the cluster.")
     account: str | None = Field(None, description="Account that the time is charged to.")
     max_jobs: PositiveInt = Field(1, description="Largest number of jobs in the queue at a time.")
     memory: str = Field("4GB", description="Memory of each job.")
     directives: list[str] = Field([], description="Further sbatch options, such as '--constraint=cpu'.")
-    prologue: list[str] = Field([], description="Shell lines to run first, such as 'module load ...'.")
+    prologue: list[str] = Field([], description="Shell commands to run first, such as 'module load ...'.")
     walltime: str = Field("01:00:00", description="Walltime of each job, HH:MM:SS.")
 
     @field_validator("walltime", mode="before")
@@ -59,7 +59,7 @@ class SlurmJobSettings(StrictSettings):
         if not isinstance(value, str) or not re.fullmatch(r"\d{1,3}:[0-5]\d:[0-5]\d", value):
             raise ValueError("must be hours, minutes and seconds, in quotes, such as '12:00:00'")
         if not value.strip("0:"):
-            raise ValueError("must be longer than nothing")
+            raise ValueError("must be longer than zero")
         return value
 
     @field_validator("memory")
@@ -78,27 +78,30 @@ class SlurmJobSettings(StrictSettings):
 
 
 class SlurmClusterSettings(SlurmJobSettings):
-    """dask workers in jobs of a SLURM queue (dask-jobqueue); run paretofit where sbatch is, in a session that lasts."""
+    """Settings of dask workers in jobs of a SLURM queue (dask-jobqueue).
+
+    paretofit must run on a machine with sbatch, in a session that lasts as long as the run.
+    """
 
     name: Literal["slurm"] = Field("slurm", description="Jobs that are submitted for the workers.")
-    cores: PositiveInt = Field(1, description="Cores of each job: as many workers of one thread.")
+    cores: PositiveInt = Field(1, description="Cores of each job, which runs one worker on each core.")
     walltime: str = Field("01:00:00", description="Walltime of each job, HH:MM:SS; its workers end 5 minutes earlier.")
     interface: str | None = Field(None, description="Network interface, such as ib0.")
 
 
 class LabelJobSettings(SlurmJobSettings):
-    """A job for each label (executorlib), for DFT codes that run on many cores by MPI; all else runs here."""
+    """Settings of one job for each label (executorlib), for DFT codes that run on many cores by MPI."""
 
     name: Literal["executorlib"] = Field("executorlib", description="A job for each label.")
     cores: PositiveInt = Field(
-        1, description="Cores of each job, on which the engine's command starts MPI: mpirun -n 16 vasp_std."
+        1, description="Cores of each job, as in the engine's MPI command, such as 'mpirun -n 16 vasp_std'."
     )
 
 
 def _expand_cluster_name(value: Any) -> Any:
-    """Turn a name alone into a section with its defaults."""
+    """Expand a name without a section to a section with defaults."""
     if value is not None and not isinstance(value, str | dict | StrictSettings):
-        raise ValueError(f"must be one of {', '.join(REQUIRED_PACKAGES)}, or a section with that as its name")
+        raise ValueError(f"must be one of {', '.join(REQUIRED_PACKAGES)}, or a section with one of these names")
     return {"name": value} if isinstance(value, str) else value
 
 

@@ -1,4 +1,4 @@
-"""Tasks on the workers of a dask cluster, which come and go."""
+"""Execution of tasks on the workers of a dask cluster, which may start and end during a run."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,29 +12,29 @@ from paretofit.execution.executors import LostTaskError, TaskExecutor
 
 INITIAL_TASKS = 8  # tasks that wait for the first worker
 WORKER_POLL_INTERVAL_S = 10.0
-SCHEDULER_TIMEOUT_S = 300.0  # without an answer, after which the scheduler has hung
+SCHEDULER_TIMEOUT_S = 300.0  # longest time without an answer of the scheduler
 VERSION_CHECK_TIMEOUT_S = 10.0
 
 
 class DaskExecutor(TaskExecutor):
-    """The workers of a cluster.
+    """Executor on the workers of a cluster.
 
     Parameters
     ----------
     client : distributed.Client
     worker_timeout_s : float or None
-        How long the cluster may have no workers; None if a queue may take its time.
+        Longest time without workers; None for no limit, because jobs may wait in a queue.
     """
 
     def __init__(self, client: Any, worker_timeout_s: float | None) -> None:
         self.client, self._worker_timeout_s = client, worker_timeout_s
 
     @property
-    def max_pending(self) -> int:  # type: ignore[override]  # workers come and go
-        """Two tasks for each worker; `InputError` if one that came later has several threads."""
+    def max_pending(self) -> int:  # type: ignore[override]  # workers start and end
+        """Two tasks for each worker; raises `InputError` if a worker that was added has several threads."""
         try:
             n_threads = self._count_threads()
-        except OSError:  # the scheduler has ended, which the tasks will report
+        except OSError:  # the scheduler has ended; the tasks report this error
             return INITIAL_TASKS
         check_worker_threads(n_threads)
         return 2 * len(n_threads) or INITIAL_TASKS
@@ -57,17 +57,17 @@ class DaskExecutor(TaskExecutor):
             elif self._worker_timeout_s is not None and time.monotonic() - last_seen > self._worker_timeout_s:
                 raise ExecutionError(
                     f"the cluster has had no workers for {self._worker_timeout_s:.0f} s; start some with 'dask worker "
-                    "--nthreads 1', then repeat the command: it resumes"
+                    "--nthreads 1', then run the same command again to resume"
                 )
 
     def get_result(self, future: Any) -> Any:
-        """See `TaskExecutor`; if the worker that holds a result is gone, another one computes it again."""
+        """See `TaskExecutor`; if the worker that stores a result has ended, another worker computes it again."""
         timeout_s = WORKER_POLL_INTERVAL_S
         while True:
             self.wait([future])
             try:
                 return future.result(timeout=timeout_s)
-            except TimeoutError:  # dask itself would wait for ever, even without workers; large results take longer
+            except TimeoutError:  # dask itself would wait for ever if there are no workers; large results take longer
                 timeout_s *= 2
             except Exception as error:
                 if type(error).__name__ == "KilledWorker":
@@ -79,18 +79,18 @@ class DaskExecutor(TaskExecutor):
         self.client.cancel(list(futures))
 
     def _count_threads(self) -> dict[str, int]:
-        """Threads of the workers by their addresses."""
+        """Return the number of threads of each worker by its address."""
         try:
             return dict(self.client.sync(self.client.scheduler.ncores, callback_timeout=SCHEDULER_TIMEOUT_S))
         except TimeoutError as error:
             raise ExecutionError(
                 f"the scheduler of the cluster has not answered for {SCHEDULER_TIMEOUT_S:.0f} s; start the cluster "
-                "again, then repeat the command: it resumes"
+                "again, then run the same command again to resume"
             ) from error
 
 
 def check_worker_threads(n_threads: dict[str, int]) -> None:
-    """Raise `InputError` if a worker has several threads: LAMMPS and DFT codes cannot be used by two at once."""
+    """Raise `InputError` if a worker has several threads, in which LAMMPS and DFT codes cannot run."""
     for address, count in n_threads.items():
         if count > 1:
             raise InputError(
@@ -100,7 +100,7 @@ def check_worker_threads(n_threads: dict[str, int]) -> None:
 
 
 def check_worker_versions(client: Any, addresses: Iterable[str]) -> None:
-    """Raise `InputError` if a worker that answers soon has another paretofit; busy ones are not waited for."""
+    """Raise `InputError` if a worker has another version of paretofit; busy workers are not checked."""
     from distributed import wait  # noqa: PLC0415  (an extra)
 
     futures = {address: client.submit(version, "paretofit", workers=[address], pure=False) for address in addresses}
@@ -110,6 +110,6 @@ def check_worker_versions(client: Any, addresses: Iterable[str]) -> None:
         if future.status == "error" or (future.status == "finished" and future.result() != __version__):
             package = f"paretofit {future.result()}" if future.status == "finished" else "no paretofit"
             raise InputError(
-                f"'cluster': the worker {address} has {package}, and this is {__version__}; start workers in this "
+                f"'cluster': the worker {address} has {package}, but this is {__version__}; start workers in this "
                 "environment"
             )

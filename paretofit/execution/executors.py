@@ -1,12 +1,14 @@
-"""Where tasks run: one interface to processes of this machine, workers of a cluster and jobs of a queue.
+"""Executors of tasks: one interface for processes of this machine, workers of a cluster and jobs of a queue.
 
-An executor has the shape of `concurrent.futures.Executor`. What it adds is what long runs need: how many tasks to hand
-out at a time, an error of its own for a task whose worker was lost, and what to do with a result once it is stored.
+An executor resembles `concurrent.futures.Executor`, with additions for long runs: it limits the number of tasks that
+are submitted at a time, raises a particular error for a task whose worker was lost, and can release a task after its
+result has been stored.
 """
 
 import multiprocessing
 import os
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future
@@ -34,27 +36,27 @@ class LostTaskError(Exception):
 
 
 class TaskExecutor(ABC):
-    """What runs tasks. Futures are those of `concurrent.futures`, unless a subclass has others with ``done()``."""
+    """Interface of all executors; futures are those of `concurrent.futures`, or others with ``done()``."""
 
-    max_pending: int  # tasks to hand out before the first of them is finished; it may change during a run
+    max_pending: int  # largest number of submitted tasks that are not finished; it may change during a run
 
     @abstractmethod
     def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
-        """Hand out a task; return its future."""
+        """Submit a task, and return its future."""
 
     def wait(self, futures: Sequence[Any]) -> None:
-        """Wait until at least one of the futures is done; `ExecutionError` if none can be."""
+        """Wait until at least one of the futures is done; raise `ExecutionError` if no task can be finished."""
         wait_for_futures(futures, return_when=FIRST_COMPLETED)
 
     def get_result(self, future: Any) -> Any:
-        """Result of a finished task; raise what it raised, or `LostTaskError`."""
+        """Return the result of a finished task, or raise the error of the task or `LostTaskError`."""
         return future.result()
 
     def release(self, future: Any) -> None:  # noqa: B027  (most executors have nothing to do)
         """Forget a task whose result has been stored."""
 
     def cancel(self, futures: Sequence[Any]) -> None:
-        """Give up tasks that have not been started."""
+        """Cancel the tasks that have not been started."""
         for future in futures:
             future.cancel()
 
@@ -67,10 +69,10 @@ def run_ahead(
     ordered: bool = False,
     max_pending: int | None = None,
 ) -> Generator[tuple[T, Any], None, None]:
-    """Yield each task with its future once it is done, and keep others running meanwhile.
+    """Yield each task with its future once the future is done, while other tasks run.
 
-    joblib's own backend for dask counts workers once, at the start: if a queue has started one by then, it would run
-    everything in this process; if two, it would hand out four tasks at a time for ever.
+    joblib's own backend for dask is not used, because it counts the workers only at the start. If a queue has started
+    one worker at that time, joblib runs everything in this process; if two, it never submits more than four tasks.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ def run_ahead(
     ordered : bool
         Whether to keep the order of the tasks; otherwise tasks are yielded as they finish.
     max_pending : int, optional
-        Tasks that are handed out and not yielded yet; by default as many as the executor suggests.
+        Largest number of tasks that are submitted but not yet yielded; by default that of the executor.
     """
     source, pending = iter(tasks), list[tuple[T, Any]]()
     try:
@@ -97,12 +99,12 @@ def run_ahead(
             yield task, future
             executor.release(future)
     finally:
-        with suppress(Exception):  # a cluster that is lost already
+        with suppress(Exception):  # the cluster may be lost already
             executor.cancel([future for _, future in pending])
 
 
 class LocalExecutor(TaskExecutor):
-    """Tasks in this process: each runs when it is submitted."""
+    """Executor in this process, which runs each task when it is submitted."""
 
     max_pending = 1
 
@@ -111,13 +113,13 @@ class LocalExecutor(TaskExecutor):
         future = Future[Any]()
         try:
             future.set_result(function(task))
-        except Exception as error:  # noqa: BLE001  (it is raised again where the result is taken)
+        except Exception as error:  # noqa: BLE001  (`get_result` raises it again)
             future.set_exception(error)
         return future
 
 
 class ProcessExecutor(TaskExecutor):
-    """Processes of this machine (loky); when one dies, all are replaced, and the tasks that they had are lost.
+    """Executor on processes of this machine (loky); if one of them dies, all are replaced, and their tasks are lost.
 
     Parameters
     ----------
@@ -130,12 +132,12 @@ class ProcessExecutor(TaskExecutor):
         self.max_pending, self._start_pool, self.pool = max_pending, start_pool, start_pool()
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
-        """See `TaskExecutor`; the process ends with this one."""
+        """See `TaskExecutor`; the processes end with this process."""
         call = partial(_run_with_parent, os.getpid(), function)
         while True:
             try:
                 return self.pool.submit(call, task)
-            except BrokenProcessPool:  # a process has just died; this task was not handed out
+            except BrokenProcessPool:  # a process has just died; this task was not submitted
                 self.pool.shutdown(kill_workers=True)
                 self.pool = self._start_pool()
 
@@ -149,7 +151,7 @@ class ProcessExecutor(TaskExecutor):
 
 @contextmanager
 def open_isolated_processes(jobs: int) -> Iterator[TaskExecutor]:
-    """Processes of one thread each, which are killed at the end of the block."""
+    """Start processes of one thread each, which are killed at the end of the block."""
     executor = ProcessExecutor(partial(ProcessPoolExecutor, jobs, env=SINGLE_THREAD_ENV), jobs)
     try:
         yield executor
@@ -159,7 +161,7 @@ def open_isolated_processes(jobs: int) -> Iterator[TaskExecutor]:
 
 @cache
 def get_child_executor() -> TaskExecutor:
-    """A process beside this worker of a cluster, which runs tasks in a thread; it ends with the worker."""
+    """Return an executor on a child process of this cluster worker, which itself runs tasks in a thread."""
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # noqa: SLF001  (may have children)
     return ProcessExecutor(partial(ProcessPoolExecutor, 1, env=SINGLE_THREAD_ENV), 1)
 
@@ -173,16 +175,15 @@ def _run_with_parent(parent_pid: int, function: Callable[[T], R], task: T) -> R:
 def exit_with_parent(parent_pid: int) -> None:
     """End this process, and the programs it has started, soon after `parent_pid` has ended; call it in every task.
 
-    A run that is killed with -9 cannot tell its workers; they notice that their parent has changed.
+    A run that is killed with -9 cannot notify its workers, so they check whether their parent has changed.
     """
     if parent_pid != os.getpid():
         threading.Thread(target=_watch_parent, args=(parent_pid,), daemon=True).start()
 
 
 def _watch_parent(parent_pid: int) -> None:
-    never = threading.Event()
     while os.getppid() == parent_pid:
-        never.wait(PARENT_POLL_INTERVAL_S)
+        time.sleep(PARENT_POLL_INTERVAL_S)
     for program in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             program.kill()

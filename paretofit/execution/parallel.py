@@ -1,4 +1,4 @@
-"""Tasks in parallel, on processes of this machine or on the active cluster; results do not depend on which."""
+"""Parallel execution of tasks on processes of this machine or on the active cluster, with the same results."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -24,7 +24,7 @@ from paretofit.execution.executors import (
 T = TypeVar("T")
 R = TypeVar("R")
 
-MAX_ATTEMPTS = 2  # at a task whose process dies beside a worker of a cluster
+MAX_ATTEMPTS = 2  # attempts at a task whose process, a child of a cluster worker, dies
 
 
 def parallel_map(
@@ -39,21 +39,22 @@ def parallel_map(
     tasks : iterable
         Consumed only as needed.
     jobs : int
-        Processes; a cluster uses all of its workers instead.
+        Number of processes; a cluster uses all of its workers instead.
     ordered : bool
     pre_dispatch : int, optional
-        Tasks that are started before their turn, so that results do not pile up; by default two for each process.
+        Largest number of tasks that are started before their results are yielded, to limit the memory of the results;
+        by default two for each process.
 
     Raises
     ------
     Exception
-        What the function raised, after which no more tasks are started.
+        The error of a task, after which no more tasks are started.
     ExecutionError
-        If a process was killed; on a cluster, if that happened to the same task repeatedly, or its scheduler ended.
+        If a process was killed; on a cluster, if this happened repeatedly to the same task, or if the scheduler ended.
     """
-    active = get_active_executor()
-    if active:
-        outcomes = _map_on_executor(active, function, tasks, ordered, pre_dispatch)
+    executor = get_active_executor()
+    if executor:
+        outcomes = _map_on_executor(executor, function, tasks, ordered, pre_dispatch)
     else:
         outcomes = _map_on_processes(function, tasks, jobs, ordered, pre_dispatch)
     with _translate_errors(), closing(outcomes):
@@ -76,7 +77,7 @@ def _map_on_executor(
 def _map_on_processes(
     function: Callable[[T], R], tasks: Iterable[T], jobs: int, ordered: bool, pre_dispatch: int | None
 ) -> Generator[tuple[Exception | None, Any], None, None]:
-    """Yield the outcomes of tasks on processes of this machine, which joblib keeps for later calls."""
+    """Yield the outcomes of tasks on processes of this machine, which joblib reuses in later calls."""
     calls = (delayed(_catch_in_process)(os.getpid(), function, task) for task in tasks)
     parallel = Parallel(
         n_jobs=jobs,
@@ -103,34 +104,34 @@ def run_tasks(
     Parameters
     ----------
     function : callable
-        Function of one task; runs in another process. What it raises ends the rest.
+        Function of one task, which runs in another process. If it raises an error, the other tasks are cancelled.
     tasks : iterable
-        In the order in which they are started.
+        Tasks in the order in which they are started.
     jobs : int
-        Processes.
+        Number of processes.
     on_crash : callable
         Returns the result of a task whose process died.
     job_per_task : bool
-        Whether each task is worth a job of a queue, if the active cluster is of that kind.
+        Whether each task may be a separate job of a queue, if the active cluster runs such jobs.
 
     Notes
     -----
-    On a cluster its workers take the tasks; one whose workers died several times gets ``on_crash(task)``. If a cluster
-    gives each task a job of its own, `jobs` does not matter.
+    On a cluster, `jobs` has no effect: the workers run the tasks, or each task is a separate job. A task whose process
+    dies repeatedly gets the result ``on_crash(task)``.
     """
-    active = get_active_executor(job_per_task=job_per_task)
-    if active is not None:
-        beside_worker = isinstance(active, DaskExecutor)
-        call = partial(_run_beside_worker, function, on_crash) if beside_worker else function
+    cluster_executor = get_active_executor(job_per_task=job_per_task)
+    if cluster_executor is not None:
+        has_workers = isinstance(cluster_executor, DaskExecutor)
+        call = partial(_run_in_child_process, function, on_crash) if has_workers else function
         with _translate_errors():
-            yield from _collect(active, call, tasks, on_crash)
+            yield from _collect(cluster_executor, call, tasks, on_crash)
         return
-    lost: list[T] = []
+    lost_tasks: list[T] = []
     with open_isolated_processes(jobs) as executor:
-        yield from _collect(executor, function, tasks, on_crash, None if jobs == 1 else lost)
-    if lost:
+        yield from _collect(executor, function, tasks, on_crash, None if jobs == 1 else lost_tasks)
+    if lost_tasks:
         with open_isolated_processes(1) as executor:
-            yield from _collect(executor, function, lost, on_crash)
+            yield from _collect(executor, function, lost_tasks, on_crash)
 
 
 def _collect(
@@ -138,16 +139,16 @@ def _collect(
     function: Callable[[T], R],
     tasks: Iterable[T],
     on_crash: Callable[[T], R],
-    lost: list[T] | None = None,
+    lost_tasks: list[T] | None = None,
 ) -> Generator[tuple[T, R], None, None]:
-    """Yield tasks with their results; tasks whose process died are added to `lost`, or get the result of `on_crash`."""
+    """Yield tasks with their results; add tasks whose process died to `lost_tasks`, or use the result of `on_crash`."""
     with closing(run_ahead(executor, function, tasks)) as futures:
         for task, future in futures:
             try:
                 result = executor.get_result(future)
             except LostTaskError:
-                if lost is not None:
-                    lost.append(task)
+                if lost_tasks is not None:
+                    lost_tasks.append(task)
                     continue
                 result = on_crash(task)
             yield task, result
@@ -157,12 +158,12 @@ def _catch(function: Callable[[Any], Any], task: Any) -> tuple[Exception | None,
     """Return the exception instead of raising it, because dask would lose its message."""
     try:
         return None, function(task)
-    except Exception as error:  # noqa: BLE001  (it is raised where the results are taken)
+    except Exception as error:  # noqa: BLE001  (`parallel_map` raises it)
         return error, None
 
 
-def _run_beside_worker(function: Callable[[T], R], on_crash: Callable[[T], R], task: T) -> R:
-    """Run a task in a process of its own, beside a worker of the cluster."""
+def _run_in_child_process(function: Callable[[T], R], on_crash: Callable[[T], R], task: T) -> R:
+    """Run a task in a child process of a cluster worker, so that a crash does not end the worker."""
     executor = get_child_executor()
     for _ in range(MAX_ATTEMPTS):
         with suppress(LostTaskError):
@@ -173,19 +174,19 @@ def _run_beside_worker(function: Callable[[T], R], on_crash: Callable[[T], R], t
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Explain that a process was killed or a cluster is lost; other errors pass."""
+    """Raise an ExecutionError with an explanation if a process was killed or a cluster is lost."""
     try:
         yield
     except (LostTaskError, BrokenProcessPool) as error:
         raise ExecutionError(
-            "a process that had a task was killed, or crashed (memory may be short: use fewer --jobs, or give the "
-            "workers of a cluster more); finished work is kept, and the same command resumes"
+            "a process was killed or crashed during a task (if memory is short, use fewer --jobs, or give the workers "
+            "of a cluster more memory); finished work is kept; run the same command again to resume"
         ) from error
     except Exception as error:
-        if type(error).__module__.startswith("distributed"):  # an extra, so that its classes cannot be named
+        if type(error).__module__.startswith("distributed"):  # an optional package, not imported here
             reason = one_line(error).split("cancelled for reason: ")[-1].rstrip(".")
             raise ExecutionError(
-                f"the cluster is lost ({reason}); start it again, then repeat the command: it resumes"
+                f"the cluster is lost ({reason}); start it again, then run the same command again to resume"
             ) from error
         if isinstance(error, RuntimeError) and "deserialization" in str(error):
             reason = one_line(error.__cause__ or error)

@@ -1,4 +1,4 @@
-"""What a whole run has in common: its processes, its progress bars, its folder and its random seed."""
+"""Settings that all steps of a run share: its processes, its progress bars, its folder and its random seed."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class RunContext:
     Attributes
     ----------
     jobs : int
-        Processes on this machine; an active cluster (see `use_cluster`) is used instead of them.
+        Number of processes on this machine; an active cluster (see `use_cluster`) is used instead.
     progress : bool
-        Whether progress is drawn on standard error.
+        Whether progress bars are drawn on standard error.
     folder : Path, optional
-        The run folder; None where nothing is stored.
+        The run folder; None if nothing is stored.
     seed : int, optional
-        Random seed; None where nothing is random.
+        Random seed; None if nothing is random.
     """
 
     jobs: int = 1
@@ -38,9 +38,9 @@ class RunContext:
         return parallel_map(function, tasks, self.jobs, **options)
 
     def track(self, iterable: Iterable[T], total: int, text: str) -> Iterator[T]:
-        """Yield the items of `iterable`; draw a progress bar with `text` where the run shows progress."""
+        """Yield the items of `iterable`; draw a progress bar with `text` if the run shows progress."""
         return track(iterable, total, text, enabled=self.progress)
 
     def map_and_track(self, function: Callable[[T], R], tasks: Sequence[T], text: str, **options: Any) -> Iterator[R]:
-        """Yield what `map` does; draw a progress bar with `text` as `track` does."""
+        """Yield the results of `map`, with the progress bar of `track`."""
         return self.track(self.map(function, tasks, **options), len(tasks), text)

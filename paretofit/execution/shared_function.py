@@ -21,16 +21,17 @@ R = TypeVar("R")
 
 @contextmanager
 def dump_function(function: Callable[[T], R], folder: Path | None) -> Iterator[Callable[[T], R]]:
-    """Make a function that holds large arrays small enough to be sent with every task.
+    """Replace a function with large arrays by a function that is small enough to be sent with every task.
 
-    On a cluster it is stored in a file for as long as the block lasts, whose arrays all workers of a machine map into
-    their memory; a worker that is killed takes nothing with it. Processes of this machine share large arrays anyway.
+    On a cluster, the function is stored in a file for the duration of the block, and all workers of a machine map the
+    arrays of this file into their memory, so that no data are lost if a worker is killed. Processes of this machine
+    share large arrays without such a file.
 
     Parameters
     ----------
     function : callable
     folder : Path or None
-        A directory that the workers of a cluster see; None sends the function as it is.
+        A directory that all workers of a cluster can read; None yields the function itself.
     """
     if get_active_client() is None or folder is None:
         yield function
@@ -49,7 +50,7 @@ def _call_dumped_function(path: str, task: Any) -> Any:
         function = _load_function(path)
     except FileNotFoundError as error:
         raise ExecutionError(
-            f"a worker of the cluster does not see {path}: all must see the run folder under the same path"
+            f"a worker of the cluster cannot find {path}; the run folder must have the same path on all machines"
         ) from error
     return function(task)
 
@@ -61,7 +62,7 @@ def _load_function(path: str) -> Any:
 
 @dataclass(frozen=True)
 class ClusterRunner:
-    """Parts of a design summed by the workers of the active cluster: a `Run` of `paretofit.linear.reduction`.
+    """Map over the parts of a design on the active cluster: a `PartMapper` of `paretofit.linear.reduction`.
 
     Attributes
     ----------
@@ -72,7 +73,7 @@ class ClusterRunner:
     folder: Path | None
 
     def __call__(self, function: Callable[[Any], R], parts: Sequence[Any]) -> Iterator[R]:
-        """Run them; results are large, so that few wait for their turn."""
+        """Apply the function to the parts, and yield the results in order."""
         with dump_function(partial(_call_on_part, function, parts), self.folder) as run:
             yield from parallel_map(run, range(len(parts)), 1)
 

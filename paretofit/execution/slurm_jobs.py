@@ -1,7 +1,7 @@
 """Single tasks as jobs of a SLURM queue, by executorlib: for labels of DFT codes that run on many cores by MPI.
 
-A task is a file with a function and its argument, and a job that reads it; its result is in another file. So the
-process that submits may end or be killed: the next one finds the job still in the queue, or its result.
+A function and its argument are stored in a file, which a job reads; the job writes the result to another file. The
+process that submits the job may therefore end or be killed: the next process finds the job in the queue, or its result.
 """
 
 import logging
@@ -32,15 +32,15 @@ SBATCH_TEMPLATE = """#!/bin/bash
 
 
 class JobExecutor(TaskExecutor):
-    """A job of the queue for each task.
+    """Executor that submits a job for each task.
 
     Parameters
     ----------
     executor : executorlib.SlurmClusterExecutor
     max_jobs : int
-        Jobs in the queue at a time.
+        Largest number of jobs in the queue at a time.
     folder : Path
-        Directory of their files.
+        Directory of the files of the jobs.
     """
 
     def __init__(self, executor: Any, max_jobs: int, folder: Path) -> None:
@@ -48,47 +48,47 @@ class JobExecutor(TaskExecutor):
         self._keys: dict[Any, str] = {}
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
-        """See `TaskExecutor`; a task whose job or result is still there is not submitted again."""
+        """See `TaskExecutor`; a task whose job or result exists is not submitted again."""
         key = str(getattr(task, "key", None) or joblib.hash(task))
         future = self._executor.submit(function, task, resource_dict={"cache_key": key})
         self._keys[future] = key
         return future
 
     def get_result(self, future: Any) -> Any:
-        """See `TaskExecutor`; `InputError` if the queue does not accept the job."""
+        """See `TaskExecutor`; raise `InputError` if the queue does not accept the job."""
         try:
             return future.result()
         except CalledProcessError as error:
             self.release(future)
             reason = one_line(error.output or error)
-            raise InputError(f"the job of a label was not taken ({reason}); look at 'cluster'") from error
+            raise InputError(f"the queue does not accept the job of a label ({reason}); correct 'cluster'") from error
         except InputError:
             self.release(future)
             raise
-        except Exception as error:  # tasks raise nothing else, so it is the job that failed
+        except Exception as error:  # tasks raise no other errors, so the job itself has failed
             log.warning("the job of a task failed: %s", one_line(error))
             raise LostTaskError(str(error)) from error
 
     def release(self, future: Any) -> None:
-        """See `TaskExecutor`: remove its files, so that the task can be computed anew."""
+        """See `TaskExecutor`; remove the files of the task, so that it can be computed again."""
         key = self._keys.pop(future)
         for name in (f"{key}_i.h5", f"{key}_o.h5"):
             (self._folder / name).unlink(missing_ok=True)
         shutil.rmtree(self._folder / key, ignore_errors=True)
 
     def cancel(self, futures: Sequence[Any]) -> None:
-        """Leave the jobs in the queue: the next run takes their results."""
+        """Leave the jobs in the queue, because the next run uses their results."""
 
 
 @contextmanager
 def open_job_executor(settings: LabelJobSettings, folder: Path) -> Iterator[JobExecutor]:
-    """Submit jobs within the block; jobs that run when it is left because of an error continue.
+    """Yield an executor that submits jobs, which continue if the block ends with an error.
 
     Parameters
     ----------
     settings : LabelJobSettings
     folder : Path
-        A directory that all machines see; it is created, and removed if nothing is left in it.
+        A directory that all machines can read; it is created, and removed at the end if it is empty.
     """
     from executorlib import SlurmClusterExecutor  # noqa: PLC0415  (an extra)
 

@@ -19,7 +19,7 @@ from paretofit.potentials import (
     StructureLabels,
     build_committee,
 )
-from paretofit.uncertainty import CommitteeFit, part_from_arrays
+from paretofit.uncertainty import CommitteeFit, build_part
 
 
 def check_fitsnap_committee(committee: CommitteeSettings, settings: FitsnapInput, training: Sequence[bool]) -> None:
@@ -43,7 +43,7 @@ def build_fitsnap_committee(
     X = training.X.copy()
     X[:, :n_excluded_columns] = 0.0  # these columns are not part of the fit
     configurations, group_numbers = np.unique(training.configuration, return_inverse=True)
-    blocks, weights = part_from_arrays(X, training.y, training.weight, group_numbers)
+    blocks, weights = build_part(X, training.y, training.weight, group_numbers)
     rng = np.random.default_rng([committee.seed, 0])
     fit = CommitteeFit.from_parts(blocks, np.arange(len(configurations)), weights, rng)
     pairs = list(zip(*structures_and_flags, strict=True))

@@ -82,10 +82,12 @@ def search_weights(
         _write_front(moments, start, objectives, regulariser, front_path)
     optimised = optimise_weights(moments, start, importance, regulariser=regulariser)
     test_shares = {part: share for part, share in importance.items() if part in test_moments.held_out}
-    start_loss, end_loss = (test_moments.objective(weights, test_shares)[0] for weights in (start, optimised.weights))
-    return optimised, float(np.exp((end_loss - start_loss) / sum(test_shares.values()))) if test_shares else float(
-        "nan"
+    if not test_shares:
+        return optimised, float("nan")
+    start_loss, end_loss = (
+        test_moments.compute_objective(weights, test_shares)[0] for weights in (start, optimised.weights)
     )
+    return optimised, float(np.exp((end_loss - start_loss) / sum(test_shares.values())))
 
 
 def _build_moments(

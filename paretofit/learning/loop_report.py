@@ -21,7 +21,7 @@ from paretofit.report import figures
 from paretofit.report.figures import FigurePlan, render_figure
 from paretofit.report.page import PageSection, render_sections
 from paretofit.structures import list_elements, make_mean_descriptor
-from paretofit.uncertainty import detection_map
+from paretofit.uncertainty import map_detection_scores
 
 N_MAP_LIMITS = 30  # thresholds along each axis of the map of detection rates
 QUANTITY_NAMES = {"energy": "energy", "forces": "force", "stress": "stress"}
@@ -134,7 +134,7 @@ def _plot_detection_map(errors: pd.DataFrame) -> np.ndarray:
         factor = GPA_PER_MEV_A3 if name == "stress" else 1.0  # the unit of the other figures of evaluations
         values = [factor * points[column].to_numpy() for column in columns]
         limits = [np.geomspace(array.min(), array.max(), N_MAP_LIMITS) for array in values]
-        rates = detection_map(*values, *limits)
+        rates = map_detection_scores(*values, *limits)
         rows += [
             [quantity, limits[0][i], limits[1][j], rates[0][i, j], rates[1][i, j]]
             for i, j in np.ndindex(rates[0].shape)

@@ -15,7 +15,7 @@ from paretofit.core import Array, InputError
 from paretofit.learning.learn_settings import SelectSettings
 from paretofit.linear import select_d_optimal
 from paretofit.structures import is_too_close
-from paretofit.uncertainty import CALIBRATIONS, Assessment, detection_rates
+from paretofit.uncertainty import CALIBRATIONS, Assessment, score_detection
 
 PROPERTIES = ("energy", "forces", "stress")
 OUTLIER_RATIO = 30.0  # times the tolerance: larger errors are left out of a calibration if enough others remain
@@ -66,7 +66,7 @@ def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectS
         points = inliers if inliers.sum() >= 2 * MIN_CALIBRATION_POINTS else labelled
         fit_curve = CALIBRATIONS[settings.calibration]
         curves[name] = fit_curve(disagreement[name][points].to_numpy(), error[name][points].to_numpy())
-        thresholds[name] = curves[name].threshold(tolerance)
+        thresholds[name] = curves[name].find_threshold(tolerance)
     if not {"energy", "forces"} & set(curves):
         raise InputError(
             f"the validation set has {len(disagreement)} labelled configurations, fewer than the "
@@ -97,7 +97,7 @@ def calibrate_on_validation_set(
     for name, curve in calibration.curves.items():
         labelled = disagreement[name].notna() & error[name].notna()
         points = disagreement[name][labelled].to_numpy(), error[name][labelled].to_numpy()
-        rates = detection_rates(*points, calibration.thresholds[name], getattr(settings.tolerance, name))
+        rates = score_detection(*points, calibration.thresholds[name], getattr(settings.tolerance, name))
         true_positive_rate, predictive_value = (None if np.isnan(rate) else rate for rate in rates)
         record[name] = {
             "threshold": calibration.thresholds[name],
@@ -150,7 +150,7 @@ def classify_frames(
     broken = np.array([is_too_close(atoms, settings.min_distance_ratio) for atoms in frames], dtype=bool)
     above = []
     for name, curve in calibration.curves.items():
-        predicted_error = curve.error(disagreement[name].to_numpy())
+        predicted_error = curve.predict_error(disagreement[name].to_numpy())
         table[f"{name}_expected"] = predicted_error
         broken |= predicted_error > getattr(settings.discard_above, name)
         above.append(np.where(disagreement[name] > calibration.thresholds[name], name, ""))

@@ -1,4 +1,4 @@
-"""Weighted least squares, leverage and sampling: arrays only."""
+"""Weighted least squares, leverage and sampling, for plain arrays."""
 
 import lazy_loader
 

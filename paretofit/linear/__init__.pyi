@@ -1,6 +1,6 @@
 from .design_selection import select_d_optimal as select_d_optimal
 from .design_selection import select_farthest_points as select_farthest_points
-from .factor import column_scales as column_scales
+from .factor import compute_column_scales as compute_column_scales
 from .factor import estimate_reciprocal_condition as estimate_reciprocal_condition
 from .group_optimisation import GroupKind as GroupKind
 from .group_optimisation import GroupMoments as GroupMoments
@@ -20,6 +20,6 @@ from .sampling import sample_configurations as sample_configurations
 from .wls import Fit as Fit
 from .wls import WideFactor as WideFactor
 from .wls import compress_rows as compress_rows
+from .wls import compute_rms_by_kind as compute_rms_by_kind
 from .wls import fit_wls as fit_wls
-from .wls import rms_by_kind as rms_by_kind
-from .wls import row_weights as row_weights
+from .wls import get_row_weights as get_row_weights

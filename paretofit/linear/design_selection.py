@@ -8,14 +8,14 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError
-from paretofit.linear.factor import column_scales
+from paretofit.linear.factor import compute_column_scales
 
 RELATIVE_PRIOR_RIDGE = 1e-6  # ridge, in units of the mean square of a scaled column
 MIN_RELATIVE_SPREAD = 1e-12  # standard deviation over largest value below which a column counts as constant
 
 
 def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) -> tuple[Array, Array]:
-    """Select rows one by one, each the one that raises log det(XᵀX) most.
+    """Select rows one by one, each time the row that increases log det(XᵀX) most.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     selected : (n,) int64
         Positions in the order of selection.
     gains : (n,) float64
-        Increase of log det(XᵀX + λ) by each selected row; it never grows.
+        Increase of log det(XᵀX + λ) by each selected row, in descending order.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     memory and O(n_candidates · n²) in time (L. Chen, G. Zhang and E. Zhou, NeurIPS 2018).
     """
     candidates, existing = _check_rows(rows, n, existing_rows)
-    scale = column_scales(np.vstack([candidates, existing]))
+    scale = compute_column_scales(np.vstack([candidates, existing]))
     prior = existing / scale
     moments = prior.T @ prior + RELATIVE_PRIOR_RIDGE * np.eye(len(scale)) * max(1.0, len(candidates) / len(scale))
     factor = np.linalg.cholesky(moments)
@@ -54,18 +54,18 @@ def select_d_optimal(rows: Array, n: int, existing_rows: Array | None = None) ->
     steps = np.empty((n, len(candidates)))
     selected, gains = np.empty(n, dtype=np.int64), np.empty(n)
     for k in range(n):
-        best = int(np.argmax(pivots))
-        selected[k], gains[k] = best, np.log(max(pivots[best], 1.0))
-        row = whitened @ whitened[best] - steps[:k].T @ steps[:k, best]
-        row[best] += 1.0
-        steps[k] = row / np.sqrt(pivots[best])
+        position = int(np.argmax(pivots))
+        selected[k], gains[k] = position, np.log(max(pivots[position], 1.0))
+        row = whitened @ whitened[position] - steps[:k].T @ steps[:k, position]
+        row[position] += 1.0
+        steps[k] = row / np.sqrt(pivots[position])
         pivots -= steps[k] ** 2
         pivots[selected[: k + 1]] = -np.inf
     return selected, gains
 
 
 def select_farthest_points(points: Array, n: int, existing_points: Array | None = None) -> tuple[Array, Array]:
-    """Select points one by one, each the farthest from all selected and existing points.
+    """Select points one by one, each time the point that is farthest from all selected and existing points.
 
     Parameters
     ----------
@@ -81,29 +81,30 @@ def select_farthest_points(points: Array, n: int, existing_points: Array | None 
     selected : (n,) int64
         Positions in the order of selection.
     distances : (n,) float64
-        Distance of each point to the nearest of those before it, in standard deviations; it never grows.
+        Distance of each selected point to the nearest existing or earlier selected point, in standard deviations; in
+        descending order. Without existing points, the first distance is that to the mean.
 
     Raises
     ------
     InputError
-        As `select_d_optimal`.
+        As in `select_d_optimal`.
     """
     candidates, existing = _check_rows(points, n, existing_points)
-    pooled = np.vstack([candidates, existing])
-    spread = pooled.std(axis=0)
-    varying = spread > MIN_RELATIVE_SPREAD * np.abs(pooled).max(axis=0, initial=1e-300)
-    scaled, known = ((part - pooled.mean(axis=0))[:, varying] / spread[varying] for part in (candidates, existing))
-    nearest = np.full(len(scaled), np.inf)
-    for point in known:
-        np.minimum(nearest, np.linalg.norm(scaled - point, axis=1), out=nearest)
+    all_points = np.vstack([candidates, existing])
+    mean, spread = all_points.mean(axis=0), all_points.std(axis=0)
+    varies = spread > MIN_RELATIVE_SPREAD * np.abs(all_points).max(axis=0, initial=1e-300)
+    scaled, existing_scaled = ((part - mean)[:, varies] / spread[varies] for part in (candidates, existing))
+    min_distances = np.full(len(scaled), np.inf)
+    for point in existing_scaled:
+        np.minimum(min_distances, np.linalg.norm(scaled - point, axis=1), out=min_distances)
     selected, distances = np.empty(n, dtype=np.int64), np.empty(n)
     for k in range(n):
-        start = k == 0 and not len(known)
-        distance = np.linalg.norm(scaled, axis=1) if start else nearest
-        best = int(np.argmax(distance))
-        selected[k], distances[k] = best, distance[best]
-        np.minimum(nearest, np.linalg.norm(scaled - scaled[best], axis=1), out=nearest)
-        nearest[selected[: k + 1]] = -1.0
+        is_start = k == 0 and not len(existing_scaled)
+        candidate_distances = np.linalg.norm(scaled, axis=1) if is_start else min_distances
+        position = int(np.argmax(candidate_distances))
+        selected[k], distances[k] = position, candidate_distances[position]
+        np.minimum(min_distances, np.linalg.norm(scaled - scaled[position], axis=1), out=min_distances)
+        min_distances[selected[: k + 1]] = -1.0
     return selected, distances
 
 

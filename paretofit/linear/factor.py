@@ -1,10 +1,10 @@
-"""Rank-revealing orthogonal factorisation that pays for pivoting only where the rank is in doubt.
+"""Rank-revealing orthogonal factorisation that uses pivoting only if the rank is in doubt.
 
-A tall matrix A = Q R and a wide one A = Rᵀ Qᵀ both leave a triangular matrix of the smaller dimension. If its
-condition number, estimated in the 1-norm, leaves no doubt about full rank, a triangular solve is all that is
-needed. Otherwise QR with column pivoting reveals the rank, and a second QR completes the orthogonal
-decomposition, which gives the minimum-norm solution (Golub and Van Loan, Matrix Computations, section 5.5; LAPACK's
-gelsy). At 1,500 columns that is seven times faster than a singular value decomposition.
+The factorisation of a tall matrix A = Q R or of a wide matrix A = Rᵀ Qᵀ leads to a triangular matrix of the smaller
+dimension. If its condition number, estimated in the 1-norm, proves full rank, a triangular solve is sufficient.
+Otherwise QR with column pivoting reveals the rank, and a second QR completes the orthogonal decomposition, which gives
+the minimum-norm solution (Golub and Van Loan, Matrix Computations, section 5.5; LAPACK's gelsy). At 1,500 columns this
+method is seven times faster than a singular value decomposition.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from paretofit.core import Array
 
 @dataclass(frozen=True)
 class TriangularFactor:
-    """A triangular matrix T and, where its rank is in doubt, T = U Sᵀ Vᵀ with S triangular and of full rank.
+    """Triangular matrix T and, if its rank is in doubt, its decomposition T = U Sᵀ Vᵀ with S triangular of full rank.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class TriangularFactor:
     rank : int
         Numerical rank.
     condition : float
-        1-norm estimate of the condition number of T, or of S.
+        1-norm estimate of the condition number of T, or of S if T is decomposed.
     complete_decomposition : tuple of arrays or None
         U (k, rank), S (rank, rank) upper triangular, V (k, rank); U and V have orthonormal columns.
     """
@@ -39,7 +39,10 @@ class TriangularFactor:
 
     @classmethod
     def from_triangle(cls, T: Array, tolerance: float) -> "TriangularFactor":
-        """Decide the rank of T; pivots below ``tolerance * largest`` count as zero."""
+        """Determine the rank of an upper triangular T, and decompose T if its rank is in doubt.
+
+        Pivots below `tolerance` times the largest pivot count as zero.
+        """
         reciprocal = estimate_reciprocal_condition(T)
         if reciprocal > tolerance:
             return cls(T, len(T), 1.0 / reciprocal, None)
@@ -55,33 +58,33 @@ class TriangularFactor:
 
     @property
     def solver(self) -> str:
-        """Name of the solver in results: "qr", or "rrqr" where column pivoting had to reveal the rank."""
+        """Name of the solver in results: "qr", or "rrqr" if column pivoting was needed to reveal the rank."""
         return "qr" if self.complete_decomposition is None else "rrqr"
 
     def solve(self, rhs: Array, *, transposed: bool = False) -> Array:
-        """Minimum-norm least-squares solution of T x = rhs, or Tᵀ x = rhs."""
+        """Compute the minimum-norm least-squares solution x of T x = rhs, or of Tᵀ x = rhs."""
         if self.complete_decomposition is None:
             return np.asarray(scipy.linalg.solve_triangular(self.T, rhs, trans=int(transposed), check_finite=False))
         if self.rank == 0:
             return np.zeros((len(self.T), rhs.shape[1]))
         U, S, V = self.complete_decomposition
-        left, right = (V, U) if transposed else (U, V)
-        inner = scipy.linalg.solve_triangular(S, left.T @ rhs, trans=int(not transposed), check_finite=False)
-        return np.asarray(right @ inner)
+        rhs_basis, x_basis = (V, U) if transposed else (U, V)
+        reduced_x = scipy.linalg.solve_triangular(S, rhs_basis.T @ rhs, trans=int(not transposed), check_finite=False)
+        return np.asarray(x_basis @ reduced_x)
 
 
 def estimate_reciprocal_condition(R: Array) -> float:
-    """1-norm estimate of 1 / condition number of an upper triangular matrix; 0 if it is singular."""
+    """Estimate 1 / condition number of an upper triangular matrix in the 1-norm; 0 if the matrix is singular."""
     return float(lapack.dtrcon(np.asfortranarray(R), norm="1", uplo="U")[0])
 
 
-def column_scales(A: Array) -> Array:
-    """``(p,)``: Euclidean norms of the columns; 1 for a column of zeros."""
+def compute_column_scales(A: Array) -> Array:
+    """Compute the Euclidean norms of the columns, ``(p,)``; 1 for a column of zeros."""
     scale = np.sqrt(np.einsum("ij,ij->j", A, A))
     scale[scale == 0] = 1.0
     return np.asarray(scale)
 
 
-def rank_tolerance(shape: tuple[int, ...]) -> float:
-    """Relative size below which pivots are rounding errors: max(n, p) times epsilon."""
+def compute_rank_tolerance(shape: tuple[int, ...]) -> float:
+    """Compute the relative size below which pivots are rounding errors: max(n, p) times epsilon."""
     return float(max(shape) * np.finfo(np.float64).eps)

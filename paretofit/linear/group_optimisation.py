@@ -21,8 +21,8 @@ import scipy.optimize
 from paretofit.core import Array, InputError, RowKind
 
 GroupKind = tuple[str, RowKind]  # a group and a kind of row
-RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal: directions that no weighted row has keep the baseline's value
-MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot: below, a column depends on others
+RELATIVE_DIAGONAL_SHIFT = 1e-13  # of the mean diagonal, so that directions without weighted rows keep the baseline
+MIN_RELATIVE_PIVOT = 1e-12  # of the largest pivot; below it, a column depends on others
 MAX_WEIGHT_RATIO = 1e4  # largest ratio of an optimised weight to its initial value, in either direction
 # Errors below which a fit is good enough, eV/atom, eV/Å and GPa: forces that are zero by symmetry have no logarithm.
 NEGLIGIBLE_ERRORS = {RowKind.ENERGY: 1e-4, RowKind.FORCE: 1e-3, RowKind.STRESS: 1e-2}
@@ -30,7 +30,7 @@ NEGLIGIBLE_ERRORS = {RowKind.ENERGY: 1e-4, RowKind.FORCE: 1e-3, RowKind.STRESS: 
 
 @dataclass(frozen=True)
 class GroupSums:
-    """Moments of each part (a group and a kind of row), over which it iterates.
+    """Moments of each part, which is a group and a kind of row; iteration yields the parts.
 
     Attributes
     ----------
@@ -65,11 +65,11 @@ class GroupSums:
         return iter(self.parts)
 
     def sum_squared_residuals(self, delta: Array) -> Array:
-        """‖r − U δ‖² of each part."""
+        """Compute ‖r − U δ‖² for each part, ``(n_parts,)``."""
         return np.asarray(np.maximum(self.s - 2 * self.c @ delta + self.G @ delta @ delta, 0.0))
 
     def gather(self, values: Mapping[GroupKind, float]) -> Array:
-        """The values of the parts as an array, 0 where there is none."""
+        """Gather the values of the parts in an array, ``(n_parts,)``, with 0 for a part without a value."""
         return np.array([values.get(part, 0.0) for part in self.parts])
 
 
@@ -82,9 +82,9 @@ class OptimisedWeights:
     weights : dict of (group, kind) to float
         The optimised weights.
     initial_errors, final_errors : dict of (group, kind) to float
-        Held-out RMSE of each part before and after, in the rows' units.
+        Held-out RMSE of each part before and after the optimisation, in the units of the rows.
     objective : (float, float)
-        Before and after, without the regulariser.
+        Objective before and after the optimisation, without the regulariser.
     n_evaluations : int
         Number of fits.
     """
@@ -122,9 +122,9 @@ class GroupMoments:
 
     def __init__(self, X: Array, y: Array, kind: Array, group: Array, held_out: Array, weights: Array) -> None:
         if held_out.all() or not held_out.any():
-            raise InputError("optimising weights needs rows to fit and rows held out; one of the two sets is empty")
-        train = ~held_out
-        A = X[train] * weights[train, None]
+            raise InputError("optimising weights requires training rows and held-out rows; one of the sets is empty")
+        is_train = ~held_out
+        A = X[is_train] * weights[is_train, None]
         scale = np.linalg.norm(A, axis=0)
         if not scale.all() or len(A) < X.shape[1]:
             raise InputError(
@@ -134,34 +134,36 @@ class GroupMoments:
         if np.abs(np.diag(R)).min() < MIN_RELATIVE_PIVOT * np.abs(np.diag(R)).max():
             raise InputError("columns depend on each other in the rows that are fitted; remove the dependent columns")
         self._R, self._scale = R, scale
-        self.baseline = scipy.linalg.solve_triangular(R, Q.T @ (y[train] * weights[train])) / scale
+        self.baseline = scipy.linalg.solve_triangular(R, Q.T @ (y[is_train] * weights[is_train])) / scale
         U = scipy.linalg.solve_triangular(R, (X / scale).T, trans="T", check_finite=False).T
         r = y - X @ self.baseline
         self.train, self.held_out = (
-            GroupSums.from_rows(U[rows], r[rows], kind[rows], group[rows]) for rows in (train, held_out)
+            GroupSums.from_rows(U[rows], r[rows], kind[rows], group[rows]) for rows in (is_train, held_out)
         )
 
     def fit(self, weights: Mapping[GroupKind, float]) -> Array:
-        """``(p,)``: coefficients of the weighted fit."""
+        """Compute the coefficients of the weighted fit, ``(p,)``."""
         delta, _ = self._solve(weights)
         return np.asarray(self.baseline + scipy.linalg.solve_triangular(self._R, delta) / self._scale)
 
-    def errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
-        """Held-out RMSE of each part."""
+    def compute_errors(self, weights: Mapping[GroupKind, float]) -> dict[GroupKind, float]:
+        """Compute the held-out RMSE of each part."""
         squares = self.held_out.sum_squared_residuals(self._solve(weights)[0])
         return dict(zip(self.held_out, np.sqrt(squares / self.held_out.n).tolist(), strict=True))
 
-    def objective(
+    def compute_objective(
         self, weights: Mapping[GroupKind, float], importance: Mapping[GroupKind, float]
     ) -> tuple[float, dict[GroupKind, float]]:
-        """Σ importance · ½ ln(MSE + ε²) of held-out parts, ε of `NEGLIGIBLE_ERRORS`, and its derivatives by ln w.
+        """Compute Σ importance · ½ ln(MSE + ε²) over held-out parts, and its derivatives with respect to ln w.
+
+        ε is the negligible error of `NEGLIGIBLE_ERRORS`.
 
         Parameters
         ----------
         weights : mapping of part to float
-            For every part that is fitted.
+            Weight of every training part.
         importance : mapping of part to float
-            For parts that are held out.
+            Share of each held-out part.
         """
         delta, factor = self._solve(weights)
         train, held_out = self.train, self.held_out
@@ -175,7 +177,7 @@ class GroupMoments:
         return value, dict(zip(train, gradient.tolist(), strict=True))
 
     def _solve(self, weights: Mapping[GroupKind, float]) -> tuple[Array, tuple[Array, bool]]:
-        """Whitened coefficients minus the baseline's ``(p,)``, and the Cholesky factor of M."""
+        """Return the whitened coefficients minus those of the baseline, ``(p,)``, and the Cholesky factor of M."""
         squares = self.train.gather(weights) ** 2
         M, c = np.tensordot(squares, self.train.G, 1), squares @ self.train.c
         M[np.diag_indices(len(c))] += RELATIVE_DIAGONAL_SHIFT * max(float(np.trace(M)) / len(c), 1e-300)
@@ -191,21 +193,21 @@ def optimise_weights(
     regulariser: float = 0.01,
     max_iterations: int = 200,
 ) -> OptimisedWeights:
-    """Minimise the mean logarithm of selected held-out errors over the weights, not far from their initial values.
+    """Minimise the weighted mean of the logarithms of held-out errors, with weights near their initial values.
 
-    With logarithms, a relative improvement counts alike in every error.
+    Because of the logarithms, the same relative improvement counts equally for every error.
 
     Parameters
     ----------
     moments : GroupMoments
     initial_weights : mapping of part to float
-        Positive, for every part that is fitted.
+        Positive weight of every training part.
     importance : mapping of part to float
         Shares of the held-out errors in the objective.
     regulariser : float
         ρ of ρ Σ (ln w − ln w₀)², which keeps weights without influence at their initial values.
     max_iterations : int
-        Of L-BFGS.
+        Largest number of iterations of L-BFGS.
 
     Raises
     ------
@@ -217,19 +219,19 @@ def optimise_weights(
     origin = np.log([initial_weights[part] for part in parts])
     shares = _normalise(importance)
 
-    def cost(logs: Array) -> tuple[float, Array]:
-        value, gradient = moments.objective(dict(zip(parts, np.exp(logs), strict=True)), shares)
+    def compute_cost(logs: Array) -> tuple[float, Array]:
+        value, gradient = moments.compute_objective(dict(zip(parts, np.exp(logs), strict=True)), shares)
         offset = logs - origin
         slope = np.array([gradient[part] for part in parts]) + 2 * regulariser * offset
         return value + regulariser * float(offset @ offset), slope
 
     bounds = [(log - np.log(MAX_WEIGHT_RATIO), log + np.log(MAX_WEIGHT_RATIO)) for log in origin]
     options = {"maxiter": max_iterations}
-    optimum = scipy.optimize.minimize(cost, origin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    optimum = scipy.optimize.minimize(compute_cost, origin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     weights = dict(zip(parts, np.exp(optimum.x).tolist(), strict=True))
-    before, after = (moments.objective(mapping, shares)[0] for mapping in (initial_weights, weights))
-    errors = moments.errors(initial_weights), moments.errors(weights)
-    return OptimisedWeights(weights, *errors, (before, after), int(optimum.nfev))
+    initial, final = (moments.compute_objective(mapping, shares)[0] for mapping in (initial_weights, weights))
+    errors = moments.compute_errors(initial_weights), moments.compute_errors(weights)
+    return OptimisedWeights(weights, *errors, (initial, final), int(optimum.nfev))
 
 
 def trace_weight_front(
@@ -240,7 +242,7 @@ def trace_weight_front(
     n_points: int = 9,
     regulariser: float = 0.01,
 ) -> list[tuple[float, OptimisedWeights, tuple[float, float]]]:
-    """Optimise weights for mixtures of two objectives, which traces the front between them.
+    """Optimise the weights for several mixtures of two objectives, to trace the front between the objectives.
 
     Parameters
     ----------
@@ -255,8 +257,9 @@ def trace_weight_front(
 
     Returns
     -------
-    list of (share of the second, OptimisedWeights, (first, second))
-        The two objectives as geometric means of held-out errors.
+    list of (share, weights, means)
+        For each mixture the share of the second objective, the `OptimisedWeights`, and the two objectives as geometric
+        means of held-out errors.
     """
     first, second = (_normalise(shares) for shares in objectives)
     front = []
@@ -264,7 +267,7 @@ def trace_weight_front(
         parts = dict.fromkeys([*first, *second])
         mixture = {part: (1.0 - share) * first.get(part, 0.0) + share * second.get(part, 0.0) for part in parts}
         optimum = optimise_weights(moments, initial_weights, mixture, regulariser=regulariser)
-        means = (float(np.exp(moments.objective(optimum.weights, shares)[0])) for shares in (first, second))
+        means = (float(np.exp(moments.compute_objective(optimum.weights, shares)[0])) for shares in (first, second))
         front.append((share, optimum, (next(means), next(means))))
     return front
 
@@ -284,4 +287,4 @@ def _check_weights(
         if (group, kind) not in moments.held_out:
             raise InputError(f"group '{group}' has no held-out {kind.name.lower()} rows to measure an error on")
     if not importance or not sum(importance.values()) > 0:
-        raise InputError("there is no error to minimise; name at least one group and kind")
+        raise InputError("there is no error to minimise; specify at least one group and kind")

@@ -1,6 +1,6 @@
 """Leverage of rows and configurations: the influence of each of them on a fit.
 
-Leverage needs the rows only, no labels, so configurations can be chosen before any of them is labelled.
+Leverage depends on the rows only, not on labels, so configurations can be chosen before any of them is labelled.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError, RowKind, parse_row_kinds
-from paretofit.linear.factor import TriangularFactor, column_scales, rank_tolerance
-from paretofit.linear.wls import row_weights
+from paretofit.linear.factor import TriangularFactor, compute_column_scales, compute_rank_tolerance
+from paretofit.linear.wls import get_row_weights
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class LeverageScores:
     def from_row_leverages(
         cls, values: Array, kinds: Array, configuration: Array, rank: int, n_configurations: int
     ) -> "LeverageScores":
-        """Gather the leverages ``(n,)`` of rows of these kinds by configuration."""
-        energy = kinds == RowKind.ENERGY
-        regular = np.bincount(configuration[energy], values[energy], n_configurations)
+        """Sum the leverages of rows, ``(n,)``, by configuration."""
+        is_energy = kinds == RowKind.ENERGY
+        regular = np.bincount(configuration[is_energy], values[is_energy], n_configurations)
         return cls(np.minimum(values, 1.0), regular, np.bincount(configuration, values, n_configurations), rank)
 
 
@@ -65,7 +65,7 @@ def leverage_scores(
     configuration : (n,) int
         Number of each row's configuration, 0 to n_configurations - 1.
     energy_weight, force_weight, stress_weight : float
-        They multiply rows, as in `fit_wls`.
+        Factors of the rows of each kind, as in `fit_wls`.
     columns : int, optional
         Use only the first `columns` columns (a smaller 2Jmax of a nested model).
 
@@ -78,28 +78,28 @@ def leverage_scores(
     -----
     Equation 4 and section 2.3 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
     """
-    X, owner = np.asarray(rows, dtype=np.float64), np.asarray(configuration)
+    X, numbers = np.asarray(rows, dtype=np.float64), np.asarray(configuration)
     if X.ndim != 2 or 0 in X.shape or not np.isfinite(X).all():
         raise InputError(f"rows must be finite and of the shape (n, p), both at least 1; got {X.shape}")
     if columns is not None and not 1 <= columns <= X.shape[1]:
         raise InputError(f"columns must be between 1 and {X.shape[1]}; got {columns}")
     kinds = parse_row_kinds(kind, len(X))
-    if owner.shape != (len(X),) or owner.dtype.kind not in "iu" or owner.min() < 0:
+    if numbers.shape != (len(X),) or numbers.dtype.kind not in "iu" or numbers.min() < 0:
         raise InputError(f"configuration must number the configuration of each of the {len(X)} rows from 0")
-    without_energy = np.setdiff1d(owner, owner[kinds == RowKind.ENERGY])
-    if without_energy.size:
-        raise InputError(f"configuration {without_energy[0]} has no energy row, so it has no regular leverage")
-    A = X[:, :columns] * row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
-    A /= column_scales(A)
-    basis, rank = column_space(A)
+    incomplete = np.setdiff1d(numbers, numbers[kinds == RowKind.ENERGY])
+    if incomplete.size:
+        raise InputError(f"configuration {incomplete[0]} has no energy row, so it has no regular leverage")
+    A = X[:, :columns] * get_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    A /= compute_column_scales(A)
+    basis, rank = compute_column_space(A)
     values = np.clip(np.einsum("ij,ij->i", basis, basis), 0.0, 1.0)
-    return LeverageScores.from_row_leverages(values, kinds, owner, rank, int(owner.max()) + 1)
+    return LeverageScores.from_row_leverages(values, kinds, numbers, rank, int(numbers.max()) + 1)
 
 
-def column_space(A: Array) -> tuple[Array, int]:
-    """Orthonormal basis ``(n, rank)`` of the space that A's columns span; A is overwritten."""
+def compute_column_space(A: Array) -> tuple[Array, int]:
+    """Compute an orthonormal basis of the column space of A, ``(n, rank)``, and the rank; A is overwritten."""
     n, p = A.shape
-    tolerance = rank_tolerance(A.shape)
+    tolerance = compute_rank_tolerance(A.shape)
     if n >= p:
         basis, R = scipy.linalg.qr(A, mode="economic", overwrite_a=True, check_finite=False)
         factor = TriangularFactor.from_triangle(R, tolerance)
@@ -108,5 +108,5 @@ def column_space(A: Array) -> tuple[Array, int]:
     R = scipy.linalg.qr(A.T, mode="r", overwrite_a=True, check_finite=False)[0][:n]
     factor = TriangularFactor.from_triangle(np.asfortranarray(R), tolerance)
     decomposition = factor.complete_decomposition
-    # Independent rows, fewer than columns: the fit goes through all of them.
+    # With fewer rows than columns, independent rows span the whole space: a fit reproduces all of them.
     return np.eye(n) if decomposition is None else decomposition[2], factor.rank

@@ -14,13 +14,13 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError
-from paretofit.linear.factor import column_scales, rank_tolerance
-from paretofit.linear.leverage import column_space
-from paretofit.linear.wls import penalty_rows, row_weights, validate_rows
+from paretofit.linear.factor import compute_column_scales, compute_rank_tolerance
+from paretofit.linear.leverage import compute_column_space
+from paretofit.linear.wls import build_penalty_rows, get_row_weights, validate_rows
 
 LOSS_TOLERANCE = 1e-6  # relative difference below which two leave-one-out losses count as equal
-PENALTIES = tuple(float(f"1e{exponent}") for exponent in range(-14, 0))
-MIN_EIGENVALUE = 1e-10  # an eigenvalue of I − H_bb below this: without these rows the fit is not determined
+PENALTIES = tuple(float(f"1e{exponent}") for exponent in range(-14, 0))  # candidates λ of `choose_ridge`
+MIN_EIGENVALUE = 1e-10  # of I − H_bb; below it, the fit without the rows b is not determined
 
 
 def leave_one_out(
@@ -40,9 +40,9 @@ def leave_one_out(
     Parameters
     ----------
     rows, targets, kind, energy_weight, force_weight, stress_weight, ridge, unpenalised
-        As in `fit_wls`. With a ridge, columns keep the scale that they have in all rows.
+        As in `fit_wls`. With a ridge, the scales of the columns are those of all rows.
     group : (n,) int
-        The group of each row: its configuration, or a number that several configurations share.
+        Group of each row: its configuration, or a number that several configurations share.
 
     Returns
     -------
@@ -52,23 +52,23 @@ def leave_one_out(
     Raises
     ------
     InputError
-        As `fit_wls`, and if `group` does not have one number for each row.
+        As in `fit_wls`, and if `group` does not have one number for each row.
     """
     X, Y, kinds = validate_rows(rows, targets, kind)
     if np.shape(group) != (len(X),):
         raise InputError(f"group must have one number for each of the {len(X)} rows; got shape {np.shape(group)}")
-    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    weights = get_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
     A, WY = X * weights, Y * weights
-    A /= column_scales(A)
+    A /= compute_column_scales(A)
     if ridge > 0:
-        A = np.vstack([A, penalty_rows(A.shape[1], ridge, unpenalised)])
-    V = column_space(A)[0][: len(X)]
+        A = np.vstack([A, build_penalty_rows(A.shape[1], ridge, unpenalised)])
+    V = compute_column_space(A)[0][: len(X)]
     residuals = compute_loo_residuals(V, WY - V @ (V.T @ WY), np.asarray(group)) / weights
     return residuals[:, 0] if np.ndim(targets) == 1 else residuals
 
 
 def compute_loo_residuals(V: Array, residuals: Array, group: Array) -> Array:
-    """(I − V_b V_bᵀ)⁻¹ r_b for the rows b of every group; NaN where that matrix is singular.
+    """Compute (I − V_b V_bᵀ)⁻¹ r_b for the rows b of every group; NaN where the matrix is singular.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def compute_loo_residuals(V: Array, residuals: Array, group: Array) -> Array:
     """
     loo_residuals = np.empty_like(residuals)
     for members in split_by_group(group):
-        remaining = np.eye(len(members)) - V[members] @ V[members].T
-        values, vectors = scipy.linalg.eigh(remaining, check_finite=False)
+        complement = np.eye(len(members)) - V[members] @ V[members].T
+        values, vectors = scipy.linalg.eigh(complement, check_finite=False)
         if values[0] < MIN_EIGENVALUE:
             loo_residuals[members] = np.nan
         else:
@@ -90,14 +90,14 @@ def compute_loo_residuals(V: Array, residuals: Array, group: Array) -> Array:
 
 
 def split_by_group(group: Array) -> list[Array]:
-    """Positions of the members of each group, in ascending order of the groups' numbers."""
+    """Return the positions of the members of each group, in ascending order of the groups' numbers."""
     order = np.argsort(group, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
 
 
 @dataclass(frozen=True)
 class RidgeChoice:
-    """For each target the penalty with the smallest leave-one-out loss, and the fit with it.
+    """Penalty with the smallest leave-one-out loss for each target, and the fit with this penalty.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class RidgeChoice:
     rank : int
         Numerical rank of the weighted, column-scaled rows.
     condition : float
-        Ratio of their largest to their smallest singular value that is not zero, without unpenalised columns.
+        Ratio of the largest to the smallest nonzero singular value of these rows, without unpenalised columns.
     """
 
     coefficients: Array
@@ -131,40 +131,46 @@ def choose_ridge(
     unpenalised: int = 0,
     penalties: tuple[float, ...] = PENALTIES,
 ) -> RidgeChoice:
-    """Fit with the penalty of the smallest leave-one-out loss, from one singular value decomposition.
+    """Choose the penalty with the smallest leave-one-out loss and fit with it, by one singular value decomposition.
 
-    `rows` to `unpenalised` are as in `fit_wls` and `leave_one_out`; `penalties` are the candidates λ, ascending.
+    Parameters
+    ----------
+    rows, targets, kind, group, energy_weight, force_weight, stress_weight, unpenalised
+        As in `leave_one_out`.
+    penalties : tuple of float
+        Candidates λ, ascending.
     """
     X, Y, kinds = validate_rows(rows, targets, kind)
-    weights = row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
+    weights = get_row_weights(kinds, energy_weight, force_weight, stress_weight)[:, None]
     A, WY = X * weights, Y * weights
-    scale = column_scales(A)
+    scale = compute_column_scales(A)
     A /= scale
-    free, penalised = A[:, :unpenalised], A[:, unpenalised:]
-    F, free_rank = column_space(free.copy()) if unpenalised else (free, 0)
-    remaining = WY - F @ (F.T @ WY)
-    U, s, Vt = scipy.linalg.svd(penalised - F @ (F.T @ penalised), full_matrices=False, check_finite=False)
-    projected = U.T @ remaining
-    best = BestPenalty()
+    A_free, A_penalised = A[:, :unpenalised], A[:, unpenalised:]
+    F, free_rank = compute_column_space(A_free.copy()) if unpenalised else (A_free, 0)
+    remainder = WY - F @ (F.T @ WY)
+    U, s, Vt = scipy.linalg.svd(A_penalised - F @ (F.T @ A_penalised), full_matrices=False, check_finite=False)
+    projection = U.T @ remainder
+    choice = BestPenalty()
     for penalty in penalties:
         filters = s**2 / (s**2 + penalty)
         V = np.hstack([F, U * np.sqrt(filters)])
-        loo_residuals = compute_loo_residuals(V, remaining - U @ (filters[:, None] * projected), np.asarray(group))
-        best.update(penalty, loo_residuals, (s / (s**2 + penalty))[:, None] * projected)
+        loo_residuals = compute_loo_residuals(V, remainder - U @ (filters[:, None] * projection), np.asarray(group))
+        choice.update(penalty, loo_residuals, (s / (s**2 + penalty))[:, None] * projection)
     beta = np.empty((A.shape[1], Y.shape[1]))
-    beta[unpenalised:] = Vt.T @ best.solution
+    beta[unpenalised:] = Vt.T @ choice.solution
     if unpenalised:
-        beta[:unpenalised] = scipy.linalg.lstsq(free, WY - penalised @ beta[unpenalised:], check_finite=False)[0]
-    nonzero = s[s > rank_tolerance(A.shape) * s.max(initial=0.0)]
-    condition = float(nonzero[0] / nonzero[-1]) if len(nonzero) else float("inf")
-    residuals = best.loo_residuals / weights
-    return RidgeChoice(beta / scale[:, None], best.penalty, residuals, free_rank + len(nonzero), condition)
+        beta[:unpenalised] = scipy.linalg.lstsq(A_free, WY - A_penalised @ beta[unpenalised:], check_finite=False)[0]
+    nonzero_values = s[s > compute_rank_tolerance(A.shape) * s.max(initial=0.0)]
+    condition = float(nonzero_values[0] / nonzero_values[-1]) if len(nonzero_values) else float("inf")
+    residuals, rank = choice.loo_residuals / weights, free_rank + len(nonzero_values)
+    return RidgeChoice(beta / scale[:, None], choice.penalty, residuals, rank, condition)
 
 
 class BestPenalty:
-    """For each target, the penalty with the smallest leave-one-out loss among those offered in ascending order.
+    """For each target, the penalty with the smallest leave-one-out loss among penalties tried in ascending order.
 
-    Among losses equal within `LOSS_TOLERANCE` it is the largest penalty, so that rounding does not decide.
+    Of several penalties whose losses are equal within `LOSS_TOLERANCE`, the largest is chosen, so that the choice does
+    not depend on rounding.
 
     Attributes
     ----------
@@ -179,12 +185,12 @@ class BestPenalty:
         self.penalty = self.loo_residuals = self.solution = np.empty(0)
 
     def update(self, penalty: float, loo_residuals: Array, solution: Array) -> None:
-        """Compare one more penalty; residuals that are not determined make its loss infinite."""
+        """Compare one more penalty, whose loss is infinite if some residuals are not determined."""
         losses = np.where(np.isfinite(loo_residuals), loo_residuals**2, np.inf).sum(axis=0)
-        better = losses <= self._lowest_loss * (1 + LOSS_TOLERANCE)
+        is_better = losses <= self._lowest_loss * (1 + LOSS_TOLERANCE)
         self._lowest_loss = np.minimum(losses, self._lowest_loss)
         if not self.penalty.size:
             self.penalty, self.loo_residuals, self.solution = np.full(len(losses), penalty), loo_residuals, solution
-        self.penalty = np.where(better, penalty, self.penalty)
-        self.loo_residuals = np.where(better, loo_residuals, self.loo_residuals)
-        self.solution = np.where(better, solution, self.solution)
+        self.penalty = np.where(is_better, penalty, self.penalty)
+        self.loo_residuals = np.where(is_better, loo_residuals, self.loo_residuals)
+        self.solution = np.where(is_better, solution, self.solution)

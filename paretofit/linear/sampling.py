@@ -6,17 +6,17 @@ from paretofit.core import Array, InputError
 
 
 def sample_configurations(scores: Array, n: int, *, rng: np.random.Generator | None = None) -> Array:
-    """Draw `n` configurations, each next one with probability proportional to its score.
+    """Draw configurations one by one without replacement, with probabilities proportional to their scores.
 
     Parameters
     ----------
     scores : (n_configurations,) float64
-        Not negative: leverages, or equal numbers for uniform sampling. Configurations with a score of
-        zero come last, in random order.
+        Scores that are not negative: leverages, or equal numbers for uniform sampling. Configurations with a score
+        of zero come last, in random order.
     n : int
         Number of configurations to draw, at most all of them.
     rng : numpy.random.Generator, optional
-        Without one the choice is deterministic: the `n` highest scores, ties in order of position.
+        Without a generator, the configurations with the `n` highest scores are chosen, ties in order of position.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def sample_configurations(scores: Array, n: int, *, rng: np.random.Generator | N
     if rng is None:
         return np.argsort(-values, kind="stable")[:n]
     clocks = rng.exponential(size=len(values))
-    positive = values > 0
-    with np.errstate(over="ignore"):  # a tiny score's clock may ring at infinity, still before a score of zero
-        ring_times = np.divide(clocks, values, out=np.full(len(values), np.inf), where=positive)
-    return np.lexsort((clocks, ring_times, ~positive))[:n]
+    is_positive = values > 0
+    with np.errstate(over="ignore"):  # the clock of a tiny score may ring at infinity, but before that of a zero
+        ring_times = np.divide(clocks, values, out=np.full(len(values), np.inf), where=is_positive)
+    return np.lexsort((clocks, ring_times, ~is_positive))[:n]

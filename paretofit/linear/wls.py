@@ -1,8 +1,8 @@
 """The plain fit: weighted least squares of stacked rows by orthogonal factorisation.
 
-All faster methods are tested against it. Columns are scaled to unit norm; QR with column pivoting decides a rank that
-is in doubt; a rank-deficient problem gets the minimum-norm solution in scaled columns. With fewer rows than columns one
-factorisation serves all weights (`WideFactor`).
+All faster methods are tested against this fit. Columns are scaled to unit norm, QR with column pivoting determines the
+rank if it is in doubt, and a rank-deficient problem gets the minimum-norm solution in scaled columns. With fewer rows
+than columns, one factorisation serves all weights (`WideFactor`).
 
 >>> import numpy as np
 >>> rows = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from paretofit.core import Array, InputError, RowKind, parse_row_kinds
-from paretofit.linear.factor import TriangularFactor, column_scales, rank_tolerance
+from paretofit.linear.factor import TriangularFactor, compute_column_scales, compute_rank_tolerance
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Fit:
     rank : int
         Numerical rank of the weighted, column-scaled matrix.
     condition : float
-        1-norm estimate of its condition number, of the independent part where it is rank-deficient.
+        1-norm estimate of the condition number of this matrix, or of its independent part if it is rank-deficient.
     solver : str
-        "qr", or "rrqr" where column pivoting had to reveal the rank.
+        "qr", or "rrqr" if column pivoting was needed to reveal the rank.
     rmse, mae : mapping of kind to float or (n_targets,) float64
-        Over the rows of that kind, unweighted, in the unit of the targets.
+        Unweighted errors over the rows of each kind, in the unit of the targets.
     """
 
     coefficients: Array
@@ -61,8 +61,8 @@ def fit_wls(
 ) -> Fit:
     """Minimise L = Σ w_E² (ΔE/N)² + Σ w_F² ΔF² + Σ w_S² ΔS² over the coefficients of a linear model.
 
-    Equations 1 and 2 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j. The normal equations would
-    square the condition number; QR does not.
+    Equations 1 and 2 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j, solved by QR, because the
+    normal equations would square the condition number.
 
     Parameters
     ----------
@@ -73,13 +73,14 @@ def fit_wls(
     kind : (n,) str or int
         "energy", "force" or "stress" for each row, or `RowKind`.
     energy_weight, force_weight, stress_weight : float
-        w_E, w_F, w_S: they multiply residuals (not their squares), and only ratios matter.
+        w_E, w_F and w_S, which multiply the residuals, not their squares; only their ratios matter.
     weights : (n,) float64, optional
-        A weight for each row instead, such as those of groups of configurations; 0 ignores a row.
+        Weights of single rows, which replace the weights of the kinds; a row of weight 0 is ignored.
     ridge : float
         λ of a penalty λ Σ (d_j β_j)², d_j being the norm of weighted column j; 0 for none.
     unpenalised : int
-        Number of leading columns without penalty: atomic reference energies, so that the zero of energy is arbitrary.
+        Number of leading columns without penalty, such as atomic reference energies, so that the fit does not depend
+        on the zero of energy.
 
     Raises
     ------
@@ -87,11 +88,11 @@ def fit_wls(
         If shapes disagree, a weight is not positive, or a row or target is not finite.
     """
     X, Y, kinds = validate_rows(rows, targets, kind)
-    by_kind = row_weights(kinds, energy_weight, force_weight, stress_weight)
-    w = (by_kind if weights is None else _check_row_weights(weights, len(X)))[:, None]
+    kind_weights = get_row_weights(kinds, energy_weight, force_weight, stress_weight)
+    w = (kind_weights if weights is None else _check_row_weights(weights, len(X)))[:, None]
     if ridge == 0 and len(X) < X.shape[1] and w.all():
-        wide = WideFactor.from_rows(X)
-        factor, beta = wide.factor, wide.solve(Y, w)
+        wide_factor = WideFactor.from_rows(X)
+        factor, beta = wide_factor.factor, wide_factor.solve(Y, w)
     else:
         factor, beta = _solve_tall(X * w, Y * w, ridge, unpenalised)
     return _measure_fit(X @ beta - Y, kinds, beta, factor, n_dimensions=np.ndim(targets))
@@ -99,15 +100,15 @@ def fit_wls(
 
 def _solve_tall(A: Array, WY: Array, ridge: float, unpenalised: int) -> tuple[TriangularFactor, Array]:
     """Factorise weighted rows, which are overwritten, and solve for the coefficients."""
-    scale = column_scales(A)
+    scale = compute_column_scales(A)
     A /= scale
     if ridge != 0:
-        penalty = penalty_rows(A.shape[1], ridge, unpenalised)
+        penalty = build_penalty_rows(A.shape[1], ridge, unpenalised)
         A, WY = np.vstack([A, penalty]), np.vstack([WY, np.zeros((len(penalty), WY.shape[1]))])
     p = A.shape[1]
     # Factorising [A | Y] applies Qᵀ to Y without forming Q.
     triangle = scipy.linalg.qr(np.hstack([A, WY]), mode="r", overwrite_a=True, check_finite=False)[0]
-    factor = TriangularFactor.from_triangle(np.asfortranarray(triangle[:p, :p]), rank_tolerance(A.shape))
+    factor = TriangularFactor.from_triangle(np.asfortranarray(triangle[:p, :p]), compute_rank_tolerance(A.shape))
     return factor, factor.solve(triangle[:p, p:]) / scale[:, None]
 
 
@@ -122,30 +123,30 @@ def _check_row_weights(weights: Array, n: int) -> Array:
 
 def _measure_fit(residuals: Array, kinds: Array, beta: Array, factor: TriangularFactor, *, n_dimensions: int) -> Fit:
     """Compute the training errors of a solution."""
-    rmse = rms_by_kind(residuals, kinds)
+    rmse = compute_rms_by_kind(residuals, kinds)
     mae = {kind: np.abs(residuals[kinds == kind]).mean(axis=0) for kind in rmse}
-    single = n_dimensions == 1
-    by_name = (
-        {kind.name.lower(): float(value[0]) if single else value for kind, value in errors.items()}
+    is_vector = n_dimensions == 1
+    named_errors = (
+        {kind.name.lower(): float(value[0]) if is_vector else value for kind, value in errors.items()}
         for errors in (rmse, mae)
     )
-    return Fit(beta[:, 0] if single else beta, factor.rank, factor.condition, factor.solver, *by_name)
+    return Fit(beta[:, 0] if is_vector else beta, factor.rank, factor.condition, factor.solver, *named_errors)
 
 
 @dataclass(frozen=True)
 class WideFactor:
-    """A factorisation of fewer rows than columns that serves every weighting of the rows.
+    """Factorisation of a matrix with fewer rows than columns, which serves all weights of the rows.
 
-    With columns scaled to unit norm, X D⁻¹ = Tᵀ Qᵀ, and T decides the rank. Weights change how residuals of
+    With columns scaled to unit norm, X D⁻¹ = Tᵀ Qᵀ, and T determines the rank. Weights change how residuals of
     dependent rows are balanced, but not the space in which the solution of minimum norm lies.
 
     Attributes
     ----------
     Q : (p, n) float64
     factor : TriangularFactor
-        Of T.
+        Factor of T.
     scale : (p,) float64
-        D.
+        Diagonal of D.
     """
 
     Q: Array
@@ -155,35 +156,35 @@ class WideFactor:
     @classmethod
     def from_rows(cls, X: Array) -> "WideFactor":
         """Factorise unweighted rows ``(n, p)``, n < p."""
-        scale = column_scales(X)
+        scale = compute_column_scales(X)
         Q, R = scipy.linalg.qr((X / scale).T, mode="economic", overwrite_a=True, check_finite=False)
-        return cls(Q, TriangularFactor.from_triangle(R, rank_tolerance(X.shape)), scale)
+        return cls(Q, TriangularFactor.from_triangle(R, compute_rank_tolerance(X.shape)), scale)
 
     def solve(self, Y: Array, weights: Array) -> Array:
-        """Coefficients ``(p, n_targets)`` for targets ``(n, n_targets)`` and weights ``(n, 1)`` of the rows."""
+        """Compute coefficients ``(p, n_targets)`` for targets ``(n, n_targets)`` and row weights ``(n, 1)``."""
         r = self.factor.rank
         if self.factor.complete_decomposition is None or r == 0:
-            # Independent rows: every residual is zero, whatever its weight. Rows of zeros: so are the coefficients.
-            inner = self.factor.solve(Y, transposed=True)
+            # Residuals of independent rows are zero for any weights, and coefficients of rows of zeros are zero.
+            solution = self.factor.solve(Y, transposed=True)
         else:
             U, S, V = self.factor.complete_decomposition  # T = U Sᵀ Vᵀ, so that X D⁻¹ = V S Uᵀ Qᵀ
             triangle = scipy.linalg.qr(np.hstack([V * weights, Y * weights]), mode="r", check_finite=False)[0]
-            balanced = scipy.linalg.solve_triangular(triangle[:r, :r], triangle[:r, r:], check_finite=False)
-            inner = U @ scipy.linalg.solve_triangular(S, balanced, check_finite=False)
-        return np.asarray(self.Q @ inner) / self.scale[:, None]
+            weighted = scipy.linalg.solve_triangular(triangle[:r, :r], triangle[:r, r:], check_finite=False)
+            solution = U @ scipy.linalg.solve_triangular(S, weighted, check_finite=False)
+        return np.asarray(self.Q @ solution) / self.scale[:, None]
 
 
 def compress_rows(X: Array, Y: Array, kinds: Array) -> tuple[Array, Array, Array]:
-    """Replace the rows of each kind by the triangular factor of [X | Y], where that is shorter.
+    """Replace the rows of each kind by the triangular factor of [X | Y], if the factor has fewer rows.
 
-    Rows of a kind have one weight, and an orthogonal transformation among them changes no weighted
-    least-squares problem: the coefficients are the same at every weight, from at most p + n_targets rows of
-    each kind. (Their residuals are not those of the rows.)
+    All rows of a kind have the same weight, so an orthogonal transformation of these rows does not change the solution
+    of a weighted least-squares problem. At most p + n_targets rows of each kind remain, and they give the same
+    coefficients at every weight, but not the residuals of the original rows.
 
     Returns
     -------
     X, Y, kinds
-        Like the arguments, with fewer rows.
+        As the arguments, with fewer rows.
     """
     parts = []
     for kind in np.unique(kinds):
@@ -195,8 +196,8 @@ def compress_rows(X: Array, Y: Array, kinds: Array) -> tuple[Array, Array, Array
     return stacked[:, :p], stacked[:, p:], repeated
 
 
-def penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
-    """``(p - unpenalised, p)``: rows √λ e_j for the columns that a ridge penalises.
+def build_penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
+    """Build the rows √λ e_j of a ridge, one for each penalised column j: ``(p - unpenalised, p)``.
 
     Raises
     ------
@@ -208,8 +209,8 @@ def penalty_rows(p: int, ridge: float, unpenalised: int) -> Array:
     return np.asarray(np.sqrt(ridge) * np.eye(p)[unpenalised:])
 
 
-def row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_weight: float = 1.0) -> Array:
-    """``(n,) float64``: the weight of each row by its kind.
+def get_row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_weight: float = 1.0) -> Array:
+    """Assign each row the weight of its kind, ``(n,) float64``.
 
     Raises
     ------
@@ -226,14 +227,14 @@ def row_weights(kinds: Array, energy_weight: float, force_weight: float, stress_
     return np.asarray(np.array(weights, dtype=np.float64)[kinds])
 
 
-def rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
-    """Root mean squares over the rows of each kind; NaN if a row has no finite value."""
+def compute_rms_by_kind(residuals: Array, kinds: Array) -> dict[RowKind, Array]:
+    """Compute root mean squares over the rows of each kind; NaN if a residual is NaN."""
     masks = {kind: kinds == kind for kind in RowKind}
     return {kind: np.sqrt(np.mean(residuals[mask] ** 2, axis=0)) for kind, mask in masks.items() if mask.any()}
 
 
 def validate_rows(rows: Array, targets: Array, kind: Any) -> tuple[Array, Array, Array]:
-    """Rows ``(n, p)``, targets ``(n, n_targets)`` and kinds ``(n,)`` as a fit needs them.
+    """Validate the input of a fit, and return rows ``(n, p)``, targets ``(n, n_targets)`` and kinds ``(n,)``.
 
     Raises
     ------
@@ -247,9 +248,9 @@ def validate_rows(rows: Array, targets: Array, kind: Any) -> tuple[Array, Array,
         raise InputError(f"targets must have one entry for each of the {len(X)} rows; got shape {Y.shape}")
     Y = Y[:, None] if Y.ndim == 1 else Y
     for name, array in (("rows", X), ("targets", Y)):
-        finite = np.isfinite(array).all(axis=1)
-        if not finite.all():
+        is_finite = np.isfinite(array).all(axis=1)
+        if not is_finite.all():
             raise InputError(
-                f"{name} must be finite; row {int(np.argmin(finite))} is not (a missing label?): remove that row"
+                f"{name} must be finite; row {int(np.argmin(is_finite))} is not (a missing label?): remove this row"
             )
     return X, Y, parse_row_kinds(kind, len(X))

@@ -1,4 +1,4 @@
-"""Dominance, hypervolume, learning curves and the budget planner: tables only."""
+"""Dominance, hypervolume, learning curves and the budget planner, for plain tables."""
 
 import lazy_loader
 

@@ -11,7 +11,7 @@ from .front_shape import find_knee as find_knee
 from .front_shape import merge_adjacent_ranges as merge_adjacent_ranges
 from .front_shape import scale_objectives as scale_objectives
 from .front_shape import select_best_by_budget as select_best_by_budget
-from .hypervolume import dominated_hypervolume as dominated_hypervolume
+from .hypervolume import compute_hypervolume as compute_hypervolume
 from .planner import DEFAULT_EXTRAPOLATION_FACTOR as DEFAULT_EXTRAPOLATION_FACTOR
 from .planner import MD_COST_COLUMN as MD_COST_COLUMN
 from .planner import SETTING_COLUMNS as SETTING_COLUMNS

@@ -1,4 +1,4 @@
-"""Selection of numeric columns of a table; every error message says what would be valid."""
+"""Checks of the columns of a table and their conversion to numbers; error messages explain what would be valid."""
 
 from collections.abc import Sequence
 
@@ -13,24 +13,26 @@ def check_objectives(frame: pd.DataFrame, objectives: Sequence[str]) -> list[str
     """Check that there is at least one objective and one row, and return the objectives as a list."""
     names = check_column_names(frame, objectives, "objectives")
     if not names:
-        raise InputError("there are no objectives; name at least one column to minimise")
+        raise InputError("there are no objectives; specify at least one column to minimise")
     if frame.empty:
         raise InputError("the table has no rows; a front needs at least one")
     return names
 
 
 def check_column_names(frame: pd.DataFrame, names: Sequence[str], argument: str) -> list[str]:
-    """Check that each name is that of exactly one column and is given once, and return the names as a list.
+    """Check that each name refers to exactly one column and occurs only once, and return the names as a list.
 
     Parameters
     ----------
-    argument
-        What the names are for ("objectives"), for the message.
+    frame : DataFrame
+    names : sequence of str
+    argument : str
+        Name of the argument in error messages, such as "objectives".
 
     Raises
     ------
     InputError
-        If `names` is a single string, names a column twice, or names one that is missing or ambiguous.
+        If `names` is a single string, or contains a name twice, an unknown name, or the name of several columns.
     """
     if isinstance(names, str):
         raise InputError(f"{argument} must be a list of column names; got the single string '{names}'")
@@ -39,18 +41,17 @@ def check_column_names(frame: pd.DataFrame, names: Sequence[str], argument: str)
         count = int((frame.columns == name).sum())
         if count == 0:
             columns = [one_line(column) for column in frame.columns]
-            raise InputError(
-                f"there is no column '{name}' among {', '.join(columns)}{suggest_match(str(name), columns)}"
-            )
+            hint = suggest_match(str(name), columns)
+            raise InputError(f"unknown column '{name}' in {argument}; available: {', '.join(columns)}{hint}")
         if count > 1:
-            raise InputError(f"{count} columns are called '{name}'; {argument} need one of that name")
+            raise InputError(f"{count} columns are called '{name}'; rename all but one, to use it in {argument}")
         if name in names[:position]:
-            raise InputError(f"'{name}' is named twice in {argument}; name it once")
+            raise InputError(f"'{name}' occurs twice in {argument}; specify it once")
     return names
 
 
 def extract_numbers(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Convert columns to int64, uint64 or float64, with NaN where a value is missing; the index stays.
+    """Convert columns to int64, uint64 or float64, with NaN where a value is missing, under the same index.
 
     Text columns are accepted if every field is a number; True and False count as 1 and 0.
 
@@ -63,41 +64,47 @@ def extract_numbers(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def find_finite_rows(values: pd.DataFrame, drop_missing: bool) -> np.ndarray:
-    """Return which rows have only finite values, (n_rows,) bool; raise unless all have or `drop_missing` is set."""
-    finite_values = np.isfinite(values.to_numpy(dtype=np.float64))
-    finite: np.ndarray = finite_values.all(axis=1)
-    if drop_missing and not finite.any():
+    """Return a mask of the rows with only finite values, ``(n_rows,) bool``.
+
+    Raises
+    ------
+    InputError
+        If no row has only finite values; without `drop_missing`, if any row has other values.
+    """
+    is_finite_value = np.isfinite(values.to_numpy(dtype=np.float64))
+    is_finite: np.ndarray = is_finite_value.all(axis=1)
+    if drop_missing and not is_finite.any():
         raise InputError(
             f"every one of the {len(values)} rows is NaN or infinite in an objective; at least one row with finite "
             "values is needed"
         )
-    if not drop_missing and not finite.all():
-        names = ", ".join(f"'{name}'" for name in values.columns[~finite_values.all(axis=0)])
+    if not drop_missing and not is_finite.all():
+        names = ", ".join(f"'{name}'" for name in values.columns[~is_finite_value.all(axis=0)])
         raise InputError(
-            f"{np.count_nonzero(~finite)} of {len(values)} rows are NaN or infinite in {names}, the first "
-            f"is {_name_first_row(~finite)}; fill them in or leave them out with drop_missing (--drop-missing)"
+            f"{np.count_nonzero(~is_finite)} of {len(values)} rows are NaN or infinite in {names}, the first "
+            f"is {_name_first_row(~is_finite)}; fill them in, or drop them with drop_missing (--drop-missing)"
         )
-    return finite
+    return is_finite
 
 
 def _convert_to_numbers(column: pd.Series) -> np.ndarray:
     if types.is_object_dtype(column) or types.is_string_dtype(column):
         numbers = pd.to_numeric(column, errors="coerce")
-        invalid = (numbers.isna() & column.notna()).to_numpy()
-        if invalid.any():
-            value = column.iloc[int(np.argmax(invalid))]
+        is_invalid = (numbers.isna() & column.notna()).to_numpy()
+        if is_invalid.any():
+            value = column.iloc[int(np.argmax(is_invalid))]
             raise InputError(
-                f"column '{column.name}' must hold numbers; got {str(value)!r} in {_name_first_row(invalid)}"
+                f"column '{column.name}' must contain numbers; got {str(value)!r} in {_name_first_row(is_invalid)}"
             )
     elif types.is_bool_dtype(column) or types.is_integer_dtype(column) or types.is_float_dtype(column):
         numbers = column
     else:
-        raise InputError(f"column '{column.name}' must hold numbers; it holds {column.dtype} values")
+        raise InputError(f"column '{column.name}' must contain numbers; got values of type {column.dtype}")
     if types.is_float_dtype(numbers) or numbers.hasnans:
         return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     return np.asarray(numbers.to_numpy(dtype=np.uint64 if types.is_unsigned_integer_dtype(numbers) else np.int64))
 
 
 def _name_first_row(mask: np.ndarray) -> str:
-    """Name the first row where `mask`, (n_rows,) bool, is true; rows count from 1 under the header."""
+    """Return the name of the first row where a mask is true; rows are counted from 1 below the header."""
     return f"data row {int(np.argmax(mask)) + 1}"

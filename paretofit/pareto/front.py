@@ -4,10 +4,10 @@ Row x dominates row y if x_k <= y_k for every objective k and x_k < y_k for at l
 objective do not dominate each other, so all ties are part of the front. All objectives are minimised; to maximise a
 column, pass its negative.
 
-moocore computes the dominance, in C: O(n log n) up to three objectives, O(n log^(m-2) n) above, by H. T. Kung,
-F. Luccio and F. P. Preparata, J. ACM 22, 469 (1975). A million rows take about a quarter of a second; with four
-objectives, four seconds if all of them are on the front. This module checks that the columns are numeric, aggregates
-repetitions first, and counts the rows that it drops.
+moocore computes the dominance in C, in a time of O(n log n) for up to three objectives and O(n log^(m-2) n) for m > 3
+(H. T. Kung, F. Luccio and F. P. Preparata, J. ACM 22, 469 (1975)). A million rows take about a quarter of a second, or
+four seconds with four objectives if all rows are on the front. This module checks that the columns are numeric,
+aggregates repetitions before the dominance is computed, and counts the rows that it drops.
 
 >>> table = pd.DataFrame({"cost": [1, 1, 2, 3], "error": [5.0, 5.0, 4.0, 4.5]})
 >>> pareto_front(table, ["cost", "error"])
@@ -43,22 +43,24 @@ def pareto_front(
 
     Parameters
     ----------
-    frame : (n_rows, n_columns)
+    frame : DataFrame, (n_rows, n_columns)
         Any table.
-    objectives : (m,)
-        Columns to minimise, m >= 1, with finite values.
-    group_by
-        Rows that are equal in all of these columns (NaN equals NaN) are repetitions, aggregated to one point.
+    objectives : sequence of str
+        Columns to minimise, at least one, with finite values.
+    group_by : sequence of str, optional
+        Columns that identify repetitions: rows with equal values in all of these columns (NaN equals NaN) are
+        aggregated to one point.
     aggregate : {"median", "mean", "min", "max"}
-        How each objective is aggregated over repetitions. Without `group_by` it has no effect.
-    drop_missing
-        Leave out rows in which an objective is NaN or infinite, instead of raising an error.
+        Method by which each objective is aggregated over repetitions; it has no effect without `group_by`.
+    drop_missing : bool
+        Whether rows in which an objective is NaN or infinite are dropped; otherwise they raise an error.
 
     Returns
     -------
     DataFrame
-        Rows of `frame` with its index, sorted by the objectives; with `group_by` its columns, the aggregated
-        objectives and ``n_repeats``. ``attrs["dropped_rows"]`` is the number of rows that `drop_missing` left out.
+        Rows of `frame` with their index, sorted by the objectives. With `group_by`, the columns are those of
+        `group_by`, the aggregated objectives and ``n_repeats``. ``attrs["dropped_rows"]`` is the number of rows that
+        were dropped because of `drop_missing`.
 
     Raises
     ------
@@ -69,10 +71,10 @@ def pareto_front(
     groups = _check_group_columns(frame, objectives, group_by)
     check_choice("aggregate", aggregate, AGGREGATES)
     values = extract_numbers(frame, objectives)
-    finite = find_finite_rows(values, drop_missing)
-    n_dropped = len(frame) - int(finite.sum())
+    is_finite = find_finite_rows(values, drop_missing)
+    n_dropped = len(frame) - int(is_finite.sum())
     if n_dropped:
-        frame, values = frame.loc[finite], values.loc[finite]
+        frame, values = frame.loc[is_finite], values.loc[is_finite]
     if groups:
         frame = _aggregate_repetitions(frame[groups], values, aggregate)
         values = frame[objectives]
@@ -92,34 +94,34 @@ def extract_front_from_csv(
     *,
     drop_missing: bool = False,
 ) -> pd.DataFrame:
-    """Compute the front of a CSV file, and write it to a CSV file if `out` is given: ``paretofit pareto``.
+    """Compute the front of a CSV file, as ``paretofit pareto`` does, and write it to a CSV file if `out` is given.
 
     Parameters
     ----------
-    path
+    path : path-like
         CSV file with a header; see `read_table`.
     objectives, group_by, aggregate, drop_missing
         As in `pareto_front`.
-    out
-        CSV file to write, atomically and with ten significant digits; an existing file is replaced.
+    out : path-like, optional
+        CSV file that is written atomically with ten significant digits; an existing file is replaced.
 
     Returns
     -------
     DataFrame
-        As `pareto_front` returns it, not rounded.
+        Result of `pareto_front`, which is not rounded.
 
     Raises
     ------
     InputError
-        As `read_table` and `pareto_front`, with the name of the file; or if `out` cannot be written.
+        As in `read_table` and `pareto_front`, with the name of the file, or if `out` is `path` or cannot be written.
     """
     if out is not None and _is_same_file(Path(path), Path(out)):
-        raise InputError(f"{out}: the output file is the table itself; write the front to another file")
+        raise InputError(f"{out}: the output file is also the input table; choose another output file")
     frame = read_table(path)
     try:
         front = pareto_front(frame, objectives, group_by, aggregate, drop_missing=drop_missing)
-    except InputError as problem:
-        raise InputError(f"{path}: {problem}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if out is not None:
         write_csv(front, out)
     return front
@@ -129,14 +131,14 @@ def _check_group_columns(frame: pd.DataFrame, objectives: Sequence[str], group_b
     names = check_column_names(frame, group_by or [], "group_by")
     for name in names:
         if name in objectives:
-            raise InputError(f"'{name}' is both an objective and in group_by; leave it out of one of the two")
+            raise InputError(f"'{name}' occurs both in objectives and in group_by; remove it from one of them")
     if names and REPEAT_COUNT_COLUMN in (*names, *objectives):
-        raise InputError(f"'{REPEAT_COUNT_COLUMN}' is the name of the count of repetitions; rename that column")
+        raise InputError(f"'{REPEAT_COUNT_COLUMN}' is reserved for the number of repetitions; rename this column")
     return names
 
 
 def _aggregate_repetitions(keys: pd.DataFrame, values: pd.DataFrame, aggregate: str) -> pd.DataFrame:
-    """Return a row for each distinct row of `keys`: the keys, the aggregated values and ``n_repeats``."""
+    """Return one row for each distinct row of `keys`, with the keys, the aggregated values and ``n_repeats``."""
     groups = list(keys.columns)
     grouped = pd.concat([keys, values], axis=1).groupby(groups, dropna=False, observed=True)
     table = grouped[list(values.columns)].agg(aggregate)
@@ -145,7 +147,7 @@ def _aggregate_repetitions(keys: pd.DataFrame, values: pd.DataFrame, aggregate: 
 
 
 def _locate_front(values: pd.DataFrame) -> np.ndarray:
-    """Return the positions of the front's rows in `values`, sorted by the objectives in order; (n_front,) int64."""
+    """Return the positions of the front's rows in `values`, sorted by the objectives, ``(n_front,) int64``."""
     points = np.column_stack([_convert_to_float64(values[name].to_numpy()) for name in values.columns])
     positions = np.flatnonzero(moocore.is_nondominated(points, keep_weakly=True))
     return np.asarray(positions[np.lexsort(points[positions].T[::-1])])
@@ -154,8 +156,8 @@ def _locate_front(values: pd.DataFrame) -> np.ndarray:
 def _convert_to_float64(column: np.ndarray) -> np.ndarray:
     """Convert a column to float64 without changing its order or its ties.
 
-    Integers above 2^53 (time stamps in nanoseconds) would tie when rounded, so they are replaced by their ranks; a
-    front does not change under a monotone map of one objective.
+    Different integers above 2^53, such as time stamps in nanoseconds, can be equal after rounding, so they are replaced
+    by their ranks. A front does not change if a monotonic function is applied to an objective.
     """
     if column.dtype.kind in "iu" and max(-int(column.min()), int(column.max())) > 2**53:
         column = np.unique(column, return_inverse=True)[1]
@@ -165,5 +167,5 @@ def _convert_to_float64(column: np.ndarray) -> np.ndarray:
 def _is_same_file(path: Path, out: Path) -> bool:
     try:
         return out.samefile(path)
-    except (OSError, ValueError):  # a path does not exist or is invalid: reading or writing reports that
+    except (OSError, ValueError):  # a missing or invalid path, which is reported when it is read or written
         return False

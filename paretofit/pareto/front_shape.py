@@ -1,7 +1,8 @@
 """Analysis of a front: its knee, the share of each group, and the best point for each budget.
 
-For any table and any number of objectives, all minimised. Because errors and costs span decades, distances are computed
-between logarithms, each scaled to run from 0 at the lowest to 1 at the highest value of the objective on the front.
+The functions accept any table and any number of objectives, all of which are minimised. Because errors and costs span
+decades, distances are computed between logarithms, which are scaled from 0 at the lowest to 1 at the highest value of
+each objective on the front.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import pandas as pd
 from paretofit.core import InputError
 from paretofit.pareto.columns import check_objectives, extract_numbers, find_finite_rows
 from paretofit.pareto.front import pareto_front
-from paretofit.pareto.hypervolume import dominated_hypervolume
+from paretofit.pareto.hypervolume import compute_hypervolume
 
 HYPERVOLUME_REFERENCE = 1.05  # reference point in every scaled objective, so that the worst points still contribute
 
 
 def find_knee(front: pd.DataFrame, objectives: Sequence[str]) -> int:
-    """Return the position of the knee of a front, the row farthest below the plane through its extremes.
+    """Find the position of the knee of a front, which is the row farthest below the plane through the extremes.
 
-    The plane is Σ x = const in scaled logarithms, so that the knee has the lowest sum; for two objectives it has the
-    largest distance from the chord.
+    In scaled logarithms, the plane is Σ x = const, so the knee is the row with the lowest sum; for two objectives, it
+    is the row with the largest distance from the chord.
 
     Parameters
     ----------
@@ -47,24 +48,32 @@ def scale_objectives(front: pd.DataFrame, objectives: Sequence[str]) -> np.ndarr
     points = values.to_numpy(dtype=float)
     if (points <= 0).any():
         column = names[int(np.argmax((points <= 0).any(axis=0)))]
-        raise InputError(f"'{column}' must be positive everywhere to be compared by its logarithm")
+        raise InputError(f"column '{column}' must be positive in every row, because its logarithm is used")
     logs = np.log(points)
     low, span = logs.min(axis=0), np.ptp(logs, axis=0)
     return np.asarray((logs - low) / np.where(span > 0, span, 1.0))
 
 
 def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str) -> pd.DataFrame:
-    """Compute the share of a front that each value of a column has.
+    """Compute the share of each value of a column in a front.
+
+    Parameters
+    ----------
+    front : DataFrame
+    objectives : sequence of str
+        Columns with positive finite values.
+    by : str
+        Column whose values are compared.
 
     Returns
     -------
     DataFrame
-        A row for each value: ``points``, ``share`` of the points, and ``volume_lost``: the share of the dominated
-        hypervolume (in scaled logarithms) that is lost without its points. A value whose points are nearly matched by
-        those of others has many points and loses little volume.
+        A row for each value with the number of its ``points``, their ``share`` of all points, and ``volume_lost``, the
+        share of the dominated hypervolume (in scaled logarithms) that is lost without them. This share is small if
+        points of other values are almost as good.
     """
     if by not in front.columns:
-        raise InputError(f"there is no column '{by}' among {', '.join(map(str, front.columns))}")
+        raise InputError(f"unknown column '{by}'; available: {', '.join(map(str, front.columns))}")
     names = list(objectives)
     points = pd.DataFrame(scale_objectives(front, names), columns=names, index=front.index)
     total_volume = _compute_volume(points)
@@ -77,7 +86,7 @@ def compute_front_shares(front: pd.DataFrame, objectives: Sequence[str], by: str
 
 
 def describe_front(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[str]) -> str:
-    """Hypervolume, knee and shares of a front as plain text.
+    """Describe a front in plain text, by its hypervolume, its knee, and the shares of the values of some columns.
 
     Parameters
     ----------
@@ -85,7 +94,7 @@ def describe_front(front: pd.DataFrame, objectives: Sequence[str], by: Sequence[
     objectives : sequence of str
         Columns with positive finite values.
     by : sequence of str
-        Columns for whose values the shares are listed.
+        Columns whose values' shares are listed.
     """
     names = list(objectives)
     knee = front.iloc[find_knee(front, names)].items()
@@ -109,7 +118,7 @@ def compute_hypervolume_share(front: pd.DataFrame, objectives: Sequence[str]) ->
 
 
 def _compute_volume(points: pd.DataFrame) -> float:
-    return dominated_hypervolume(points, list(points.columns), [HYPERVOLUME_REFERENCE] * points.shape[1])
+    return compute_hypervolume(points, list(points.columns), [HYPERVOLUME_REFERENCE] * points.shape[1])
 
 
 def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.DataFrame:
@@ -118,7 +127,7 @@ def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.Dat
     Parameters
     ----------
     points : DataFrame
-        Rows that are dominated in error and cost are dropped.
+        Table of points; rows that are dominated in error and cost are dropped.
     error, cost : str
         Names of columns.
 
@@ -135,8 +144,8 @@ def select_best_by_budget(points: pd.DataFrame, error: str, cost: str) -> pd.Dat
 
 
 def merge_adjacent_ranges(staircase: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Merge adjacent rows of a staircase that have the same value of a column; the last of them is the result."""
-    run = (staircase[by] != staircase[by].shift()).cumsum()
-    last = staircase.groupby(run, sort=True).tail(1).reset_index(drop=True)
-    starts = staircase.groupby(run, sort=True)["budget_from"].first().to_numpy()
-    return last.assign(budget_from=starts)
+    """Merge adjacent rows of a staircase with the same value of a column: the last row gets their budget range."""
+    numbers = (staircase[by] != staircase[by].shift()).cumsum()
+    last_rows = staircase.groupby(numbers, sort=True).tail(1).reset_index(drop=True)
+    starts = staircase.groupby(numbers, sort=True)["budget_from"].first().to_numpy()
+    return last_rows.assign(budget_from=starts)

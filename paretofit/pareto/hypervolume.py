@@ -10,30 +10,30 @@ from paretofit.core import InputError
 from paretofit.pareto.columns import check_objectives, extract_numbers, find_finite_rows
 
 
-def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]) -> float:
+def compute_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], reference: Sequence[float]) -> float:
     """Compute the volume between a front and a reference point; a larger volume means a better front.
 
-    The Lebesgue measure of {z : x <= z <= r for some row x}, with r the reference point. Rows that are
-    dominated, or worse than the reference in some objective, add nothing.
+    The volume is the Lebesgue measure of {z : x <= z <= r for some row x}, where r is the reference point. Rows that
+    are dominated, or worse than the reference in some objective, do not contribute.
 
     Parameters
     ----------
-    frame : (n_rows, n_columns)
-        Any table; it need not be a front.
-    objectives : (m,)
-        Columns to minimise. Every value must be finite.
-    reference : (m,)
+    frame : DataFrame, (n_rows, n_columns)
+        Any table, not necessarily a front.
+    objectives : sequence of str
+        Columns to minimise, with finite values.
+    reference : sequence of float
         Reference point, in the order and the units of `objectives`.
 
     Returns
     -------
     float
-        In the product of the objectives' units; 0.0 if no row is below the reference.
+        Volume in the product of the objectives' units; 0.0 if no row is below the reference.
 
     Raises
     ------
     InputError
-        As in `pareto_front`, or if the reference is not m finite numbers.
+        As in `pareto_front`, or if the reference does not consist of one finite number for each objective.
 
     Notes
     -----
@@ -44,7 +44,7 @@ def dominated_hypervolume(frame: pd.DataFrame, objectives: Sequence[str], refere
     Examples
     --------
     >>> table = pd.DataFrame({"cost": [1.0, 2.0], "error": [2.0, 1.0]})
-    >>> dominated_hypervolume(table, ["cost", "error"], [3.0, 3.0])
+    >>> compute_hypervolume(table, ["cost", "error"], [3.0, 3.0])
     3.0
     """
     objectives = check_objectives(frame, objectives)
@@ -60,7 +60,7 @@ def _check_reference_point(reference: Sequence[float], objectives: Sequence[str]
     try:
         corner = np.asarray(reference, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"the reference point must be numbers; got {reference!r}") from None
+        raise InputError(f"the reference point must consist of numbers; got {reference!r}") from None
     if corner.shape != (len(objectives),):
         raise InputError(
             f"the reference point must have one number for each of the {len(objectives)} objectives "

@@ -3,8 +3,8 @@
 Between measured sizes, log(error) is linear in log(n). Above the largest size, at the reference level, the curve is
 ε(n) = ε∞ + A n^(-α), where ε∞ is at least the training error at the largest size, a lower bound of the limit. At a
 cheaper level, ε(n)² = ε_ref(n)² + δ², where δ is the part of the level's label error that a model learns. δ does not
-depend on n, and lies between a share of the label error and all of it where that error is known. Prediction intervals
-combine a bootstrap over the repetitions with a fixed relative error for the assumed form of the curve.
+depend on n; if the label error is known, δ is between a minimum share of this error and the whole error. Prediction
+intervals combine a bootstrap over the repetitions with a fixed relative error for the assumed form of the curve.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ Array = NDArray[np.float64]
 
 EXPONENTS = np.array([0.35, 0.5, 0.7, 1.0])  # α of errors; 1/2 where squared errors fall as 1/n
 N_REPLICAS = 100  # bootstrap replicas of a curve
-MAX_FITTED_SIZES = 5  # the largest sizes, to which the power law is fitted
-MIN_FITTED_SIZES = 3  # with fewer sizes, no decrease above the largest is predicted
+MAX_FITTED_SIZES = 5  # number of the largest sizes to which the power law is fitted
+MIN_FITTED_SIZES = 3  # with fewer sizes, no decrease above the largest size is predicted
 LOW_QUANTILE, HIGH_QUANTILE = 0.1, 0.9  # ends of a prediction interval
 INTERVAL_HALF_WIDTH = 1.2816  # of that interval, in standard deviations of a normal distribution
-# Relative error of the form of the curve, times the root of 1 + ln(n/n_k). With it nine of ten errors of the settings
-# recommended from pilots of 40 lie within the predicted interval (shipped data; tests/benchmarks/RESULTS.md), and fewer
-# of those of other settings.
+# Relative error of the form of the curve, which is multiplied by the root of 1 + ln(n/n_k). With this value, the
+# predicted intervals contain nine of ten errors of the settings that are recommended from pilots of 40 configurations
+# (shipped data; tests/benchmarks/RESULTS.md), but fewer errors of other settings.
 FORM_RELATIVE_ERROR = 0.25
-# Largest exponent of a prediction, without and with folds. Where hardly more rows than coefficients were measured (not
-# in folds, which are fitted with a ridge), errors fall from a peak, and a fit would predict that they fall on as fast.
+# Largest exponent of a prediction, without and with folds. Errors have a peak where there are hardly more rows than
+# coefficients, and a fit to sizes just above the peak would predict too fast a decrease at larger sizes. Folds have no
+# such peak, because they are fitted with a ridge.
 MAX_EXPONENT = {False: 0.5, True: 1.0}
 
 
@@ -43,7 +44,7 @@ class Estimates:
     low, high : (m,) float
         Ends of the interval that contains 80 % of the draws.
     is_extrapolated : (m,) bool
-        Whether the size is larger than any that was measured.
+        Whether the size is larger than all measured sizes.
     """
 
     value: Array
@@ -54,26 +55,26 @@ class Estimates:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """The errors of one setting by number of configurations.
+    """Errors of one setting as a function of the number of configurations.
 
     Attributes
     ----------
     sizes : (k,) float
         Increasing.
     errors : tuple of k arrays
-        Positive errors of the repetitions at each size; if there are equally many at every size, the same position
-        means the same repetition.
+        Positive errors of the repetitions at each size. If all sizes have the same number of repetitions, errors at
+        the same position belong to the same repetition.
     has_folds : bool
         Whether the repetitions are folds of a cross-validation: the error is their root mean square, and its
         uncertainty comes from a bootstrap over the folds.
     training_errors : array, optional
-        Training errors of the repetitions at the largest size; for a curve of the reference level.
+        Training errors of the repetitions at the largest size, for a curve of the reference level.
     reference_curve : LearningCurve, optional
-        Curve of the same setting at the reference level; for a curve of a cheaper level.
+        Curve of the same setting at the reference level, for a curve of a cheaper level.
     label_error : float, optional
-        RMSD of the labels of a cheaper level against those of the reference.
+        Root mean square deviation of the labels of a cheaper level from those of the reference level.
     min_learned_share : float
-        Minimum share of the label error that a model of the level learns.
+        Smallest share of the label error that a model of a cheaper level learns.
     """
 
     sizes: Array
@@ -98,7 +99,7 @@ class LearningCurve:
         return np.asarray(np.sqrt(np.mean(errors**2, axis=axis)) if self.has_folds else np.median(errors, axis=axis))
 
     def _average_replicas(self, errors: Array) -> Array:
-        """Average bootstrap replicas, ``(N_REPLICAS,)``; a fixed seed gives the same plan every time."""
+        """Average bootstrap replicas, ``(N_REPLICAS,)``, with a fixed seed, so that plans are reproducible."""
         positions = np.random.default_rng(0).random((N_REPLICAS, len(errors))) * len(errors)
         return self._average(errors[positions.astype(int)], axis=1)
 
@@ -106,8 +107,9 @@ class LearningCurve:
     def relative_quantiles(self) -> tuple[Array, Array]:
         """10 % and 90 % quantiles divided by the central error, each ``(k,)``.
 
-        If every repetition is the same fit, as with the whole training set, the spread is that of the previous size,
-        scaled by the root of the ratio of the sizes; NaN if there is no previous size.
+        If all repetitions are the same fit, as with the whole training set, the quantiles are derived from those of the
+        previous size: their logarithms scale with the root of the ratio of the sizes. They are NaN if there is no
+        previous size.
         """
         low, high = np.full((2, len(self.sizes)), np.nan)
         samples = self.bootstrap_errors.T if self.has_folds else self.errors
@@ -120,7 +122,7 @@ class LearningCurve:
         return low, high
 
     def predict(self, sizes: Array) -> Estimates:
-        """Predict the errors for other numbers of configurations, ``(m,)``, none below the smallest measured size."""
+        """Predict the errors for numbers of configurations ``(m,)``, which must not be below the smallest size."""
         sizes = np.asarray(sizes, dtype=float)
         log_sizes, log_measured_sizes = np.log(np.minimum(sizes, self.sizes[-1])), np.log(self.sizes)
         value, low_ratio, high_ratio = (
@@ -128,32 +130,32 @@ class LearningCurve:
             for column in (self.central_errors, *self.relative_quantiles)
         )
         low, high = value * low_ratio, value * high_ratio
-        beyond = sizes > self.sizes[-1]
-        if beyond.any():
-            log_growth = np.log(sizes[beyond] / self.sizes[-1])
-            log_factors = np.log(self.extrapolate_factors(sizes[beyond]))
-            steepest = -MAX_EXPONENT[self.has_folds] * log_growth
-            value[beyond] *= np.exp(np.maximum(np.median(log_factors, axis=0), steepest))
+        is_beyond = sizes > self.sizes[-1]
+        if is_beyond.any():
+            log_growth = np.log(sizes[is_beyond] / self.sizes[-1])
+            log_factors = np.log(self.extrapolate_factors(sizes[is_beyond]))
+            min_log_factors = -MAX_EXPONENT[self.has_folds] * log_growth
+            value[is_beyond] *= np.exp(np.maximum(np.median(log_factors, axis=0), min_log_factors))
             form_error = FORM_RELATIVE_ERROR * np.sqrt(1 + log_growth)
             half_width = INTERVAL_HALF_WIDTH * np.hypot(np.std(log_factors, axis=0), form_error)
             for bound, ratio, sign in ((low, low_ratio, -1.0), (high, high_ratio, 1.0)):
-                log_ratio = np.log(np.where(np.isnan(ratio), 1.0, ratio)[beyond])
-                bound[beyond] = value[beyond] * np.exp(sign * np.hypot(log_ratio, half_width))
-        return Estimates(value, low, high, beyond)
+                log_ratio = np.log(np.where(np.isnan(ratio), 1.0, ratio)[is_beyond])
+                bound[is_beyond] = value[is_beyond] * np.exp(sign * np.hypot(log_ratio, half_width))
+        return Estimates(value, low, high, is_beyond)
 
     def extrapolate_factors(self, sizes: Array) -> Array:
-        """Predict the ratio of errors at larger sizes to that at the largest measured size, ``(N_REPLICAS, m)``."""
+        """Predict the ratios of errors at larger sizes to that at the largest measured size, ``(N_REPLICAS, m)``."""
         if self.reference_curve is not None and np.array_equal(self.reference_curve.sizes, self.sizes):
             return self._extrapolate_from_reference(self.reference_curve, sizes)
         peak = int(np.argmax(self.central_errors))  # errors of large models first rise with the size of small subsets
         first = max(peak, len(self.sizes) - MAX_FITTED_SIZES)
         if len(self.sizes) - first < MIN_FITTED_SIZES:  # too few sizes for a slope: predict no improvement
             return np.ones((N_REPLICAS, len(sizes)))
-        floors = np.zeros(N_REPLICAS) if self.training_errors is None else self._average_replicas(self.training_errors)
-        return power_law_factors(self.sizes[first:], self.bootstrap_errors[:, first:], sizes, floors)
+        limits = np.zeros(N_REPLICAS) if self.training_errors is None else self._average_replicas(self.training_errors)
+        return fit_power_law_factors(self.sizes[first:], self.bootstrap_errors[:, first:], sizes, limits)
 
     def _extrapolate_from_reference(self, reference: LearningCurve, sizes: Array) -> Array:
-        """Extrapolate ε² = ε_ref² + δ², with δ² from the last measured sizes."""
+        """Extrapolate ε² = ε_ref² + δ², with δ² from the largest measured sizes."""
         differences = self.bootstrap_errors**2 - reference.bootstrap_errors**2
         learned_square = differences[:, -MIN_FITTED_SIZES:].mean(axis=1).clip(min=0.0)
         min_ratio = np.zeros(N_REPLICAS)
@@ -161,13 +163,13 @@ class LearningCurve:
             min_learned = self.min_learned_share * self.label_error
             min_ratio += (min_learned / self.bootstrap_errors[:, -1]).clip(max=1.0)
             learned_square = learned_square.clip(min_learned**2, self.label_error**2)
-        start = reference.bootstrap_errors[:, -1]
-        reference_errors = start[:, None] * reference.extrapolate_factors(sizes)
-        ratio = np.sqrt((reference_errors**2 + learned_square[:, None]) / (start**2 + learned_square)[:, None])
+        last_errors = reference.bootstrap_errors[:, -1]
+        reference_errors = last_errors[:, None] * reference.extrapolate_factors(sizes)
+        ratio = np.sqrt((reference_errors**2 + learned_square[:, None]) / (last_errors**2 + learned_square)[:, None])
         return np.asarray(np.maximum(ratio, min_ratio[:, None]))
 
 
-def power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, min_limits: Array) -> Array:
+def fit_power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, min_limits: Array) -> Array:
     """Fit ε(n) = ε∞ + A n^(-α) with bounds on ε∞ and A ≥ 0, and return ε(n)/ε(n_k).
 
     Relative deviations are minimised by least squares; α is the best of `EXPONENTS`.
@@ -181,7 +183,7 @@ def power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, min_li
     sizes : (m,) float
         Sizes n.
     min_limits : (b,) float
-        Lower bound of ε∞; where it is larger than the smallest error, that error is used.
+        Lower bound of ε∞, or the smallest error of the curve if that is lower.
 
     Returns
     -------
@@ -195,8 +197,8 @@ def power_law_factors(measured_sizes: Array, errors: Array, sizes: Array, min_li
         excess, slope, misfit = _fit_two_coefficients(1.0 / errors, decay / errors, 1.0 - min_limits[:, None] / errors)
         limit = min_limits + excess
         curve = limit[:, None] + slope[:, None] * (sizes / measured_sizes[-1]) ** -exponent
-        better = misfit < best_misfit
-        factors[better] = (curve / (limit + slope)[:, None])[better]
+        is_better = misfit < best_misfit
+        factors[is_better] = (curve / (limit + slope)[:, None])[is_better]
         best_misfit = np.minimum(best_misfit, misfit)
     return np.maximum(factors, (min_limits / errors[:, -1])[:, None])
 

@@ -2,7 +2,7 @@
 
 Every setting of the table (level, 2Jmax, weights, sampling) has a learning curve and a cost per configuration. The
 planner evaluates every setting for every number of configurations that the budget pays for, keeps the options within
-the limits, and selects the lowest error. It does not depend on how the table was made.
+the limits, and selects the option with the lowest error. The table need not come from a study.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from paretofit.pareto.learning_curve import LearningCurve
 Prefer = Literal["energy", "force", "both"]
 PREFERENCES = ("energy", "force", "both")
 SETTING_COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "ridge")  # ridge may be absent
-COLUMNS = ("level", "twojmax", "sampling", "w_energy", "w_force", "n_train", "ref_energy", "ref_force", "label_seconds")
+REQUIRED_COLUMNS = (*SETTING_COLUMNS[:-1], "n_train", "ref_energy", "ref_force", "label_seconds")
 MD_COST_COLUMN = "md_us_per_atom_step"
-# Minimum share of the error of a level's labels that its models learn. In Tables 4 and 5 of the paper, for levels 1 to
-# 3: energies 0.6 to 0.95 at w_E/w_F = 150 and 0.3 to 0.9 at 12; forces 0.7 to 1 and 0.2 to 0.3. On the shipped data
-# 0.9 and 0.6 to 0.8, which six of the twelve pilots of tests/benchmarks/bench_plan.py helped to choose.
+# Smallest share of the error of a level's labels that its models learn. In Tables 4 and 5 of Baghishov et al. (2025),
+# for levels 1 to 3, this share is 0.6 to 0.95 for energies at w_E/w_F = 150 and 0.3 to 0.9 at 12, and for forces 0.7 to
+# 1 and 0.2 to 0.3. On the shipped data, it is 0.9 for energies and 0.6 to 0.8 for forces. Six of the twelve pilots of
+# tests/benchmarks/bench_plan.py were used to choose the values.
 MIN_LEARNED_SHARE = {"energy": 0.8, "force": 0.5}
-MAX_SIZES = 1000  # numbers of configurations per setting, besides those measured
+MAX_SIZES = 1000  # numbers of configurations for each setting, in addition to the measured ones
 DEFAULT_EXTRAPOLATION_FACTOR = 2.0  # largest number of configurations, as a multiple of the largest measured one
 
 
@@ -42,7 +43,7 @@ class Limits:
     max_energy, max_force : float or None
         Largest expected error against the reference, meV/atom and meV/Å.
     max_md_cost : float or None
-        µs per atom and step.
+        Largest MD cost of a model, µs per atom and step.
     """
 
     budget: float | None = None
@@ -70,10 +71,10 @@ def tabulate_options(
     Parameters
     ----------
     results : pandas.DataFrame
-        A row for each fit, with the columns `COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step`` and ``ridge``
-        are optional. Rows with errors that are not finite are left out.
+        A row for each fit, with the columns `REQUIRED_COLUMNS` (meV/atom, meV/Å, s); ``md_us_per_atom_step`` and
+        ``ridge`` are optional. Rows with errors that are not finite are ignored.
     budget : float, optional
-        s; the largest number of configurations that it pays for is among the options.
+        Cost of all labels, s. The options include the largest number of configurations that the budget pays for.
     extrapolation_factor : float
         Largest number of configurations as a multiple of the largest measured one, at least 1.
 
@@ -81,31 +82,31 @@ def tabulate_options(
     -------
     pandas.DataFrame
         The columns of a setting, ``n_train``, ``label_seconds``, ``energy`` and ``force`` (meV/atom, meV/Å) with
-        ``_low`` and ``_high`` (the interval contains 80 % of the draws), ``beyond`` (larger than any measured size),
-        and ``md_us_per_atom_step``.
+        ``_low`` and ``_high`` (the interval contains 80 % of the draws), ``beyond`` (whether ``n_train`` is larger than
+        all measured sizes), and ``md_us_per_atom_step``.
 
     Raises
     ------
     InputError
-        If a column is missing, or no row can be used.
+        If a column is missing, no row can be used, or the extrapolation factor is below 1.
     """
     if extrapolation_factor < 1:
-        raise InputError(f"'extrapolate' must be at least 1 (no further than measured); got {extrapolation_factor:g}")
+        raise InputError(f"'extrapolation_factor' must be at least 1 (no extrapolation); got {extrapolation_factor:g}")
     table = _select_usable_rows(results)
-    top = find_reference_level(table)
+    reference_level = find_reference_level(table)
     tables = [
         _tabulate_setting(
-            setting, rows, reference_rows, is_reference=setting["level"] == top, budget=budget,
+            setting, rows, reference_rows, is_reference=setting["level"] == reference_level, budget=budget,
             extrapolation_factor=extrapolation_factor,
         )
-        for setting, rows, reference_rows in _group_settings(table, top)
+        for setting, rows, reference_rows in _group_settings(table, reference_level)
     ]  # fmt: skip
     options: pd.DataFrame = pd.concat(tables, ignore_index=True)
     return options
 
 
 def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -> pd.Series:
-    """Choose the best option within the limits; without a budget, the cheapest one.
+    """Choose the best option within the limits; without a budget, the cheapest option.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -
         From `tabulate_options`.
     limits : Limits
     prefer : {"both", "energy", "force"}
-        Error to minimise; both: the product of the errors, so that relative changes of each count equally.
+        Error to minimise; "both" minimises the product of the errors, so that relative changes of both count equally.
 
     Returns
     -------
@@ -123,27 +124,27 @@ def choose_option(options: pd.DataFrame, limits: Limits, prefer: str = "both") -
     Raises
     ------
     InputError
-        If no option is within the limits; the message says what the nearest one costs or reaches.
+        If no option is within the limits; the message describes the cheapest or most accurate option.
     """
     compute_score(options, prefer)  # report an unknown preference before any other problem
-    affordable = limits.select(options, "label_seconds")
-    if affordable.empty:
-        cheapest = select_minimum(options, "label_seconds")
+    affordable_options = limits.select(options, "label_seconds")
+    if affordable_options.empty:
+        option = select_minimum(options, "label_seconds")
         raise InputError(
-            f"a budget of {limits.budget:g} s is below the cheapest point, which costs {cheapest['label_seconds']:.3g} "
-            f"s ({describe_setting(cheapest)}); raise it"
+            f"a budget of {limits.budget:g} s is too small: the cheapest setting costs {option['label_seconds']:.3g} s "
+            f"({describe_setting(option)}); raise the budget"
         )
-    _check_md_limit(affordable, limits)
-    candidates = limits.select(affordable)
+    _check_md_limit(affordable_options, limits)
+    candidates = limits.select(affordable_options)
     if candidates.empty:
-        raise InputError(_explain_unreachable(options, limits.select(affordable, MD_COST_COLUMN), limits))
+        raise InputError(_explain_unreachable(options, limits.select(affordable_options, MD_COST_COLUMN), limits))
     if limits.budget is None:
         return select_minimum(candidates, "label_seconds")
     return select_minimum(candidates.assign(_score=compute_score(candidates, prefer)), "_score").drop("_score")
 
 
 def compute_score(options: pd.DataFrame, prefer: str) -> pd.Series:
-    """Compute the quantity to minimise: an error in its unit, or the root of the product of both errors."""
+    """Compute the quantity to minimise, which is an error in its unit, or the root of the product of both errors."""
     check_choice("'prefer'", prefer, PREFERENCES)
     if prefer != "both":
         return options[prefer]
@@ -157,19 +158,19 @@ def select_minimum(options: pd.DataFrame, column: str) -> pd.Series:
 
 
 def choose_option_by(options: pd.DataFrame, limits: Limits, prefer: str, column: str) -> pd.DataFrame:
-    """Choose the best option within the limits for each value of a column, sorted by the score."""
+    """Choose the best option within the limits for each value of a column, and sort the options by their score."""
     groups = limits.select(options).groupby(column, sort=False)
     table = pd.DataFrame([choose_option(group, limits, prefer) for _, group in groups])
     return table.iloc[np.argsort(compute_score(table, prefer).to_numpy(), kind="stable")].reset_index(drop=True)
 
 
 def find_adjacent_measurements(results: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
-    """Find the medians of a setting at the measured sizes just below and above its size: at most two rows.
+    """Find the medians of a setting at the measured sizes next to its size, below (or equal) and above.
 
     Returns
     -------
     pandas.DataFrame
-        ``n_train``, ``ref_energy``, ``ref_force``, ``label_seconds`` and ``repetitions``.
+        At most two rows with ``n_train``, ``ref_energy``, ``ref_force``, ``label_seconds`` and ``repetitions``.
     """
     table = _select_usable_rows(results)
     for column in _list_setting_columns(table):
@@ -193,11 +194,10 @@ def describe_setting(row: pd.Series) -> str:
 
 def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     """Select the rows with positive finite errors and costs; leave-one-out errors replace missing test errors."""
-    missing = [name for name in COLUMNS if name not in results.columns]
-    if missing:
-        raise InputError(
-            f"a plan needs a results table with the columns {', '.join(COLUMNS)}; this table lacks '{missing[0]}'"
-        )
+    missing_columns = [name for name in REQUIRED_COLUMNS if name not in results.columns]
+    if missing_columns:
+        columns = ", ".join(REQUIRED_COLUMNS)
+        raise InputError(f"a plan needs a results table with the columns {columns}; it lacks '{missing_columns[0]}'")
     if results["ref_energy"].isna().all() and "loo_ref_energy" in results.columns:  # a study without a test set
         for error in ("energy", "force"):
             loo_errors = {f"ref_{error}": results[f"loo_ref_{error}"], f"test_{error}": results[f"loo_{error}"]}
@@ -206,10 +206,10 @@ def _select_usable_rows(results: pd.DataFrame) -> pd.DataFrame:
     values = extract_numbers(results, names)
     table = results.assign(**{name: values[name] for name in names}, level=results["level"].astype(str))
     numbers = values.to_numpy(dtype=float)
-    usable = (numbers > 0).all(axis=1) & np.isfinite(numbers[:, 1:3]).all(axis=1)
-    if not usable.any():
+    is_usable = (numbers > 0).all(axis=1) & np.isfinite(numbers[:, 1:3]).all(axis=1)
+    if not is_usable.any():
         raise InputError("no row of the results table has finite errors and a label cost above zero")
-    usable_rows: pd.DataFrame = table[usable]
+    usable_rows: pd.DataFrame = table[is_usable]
     return usable_rows
 
 
@@ -218,7 +218,7 @@ def _list_setting_columns(table: pd.DataFrame) -> list[str]:
 
 
 def has_folds(table: pd.DataFrame) -> bool:
-    """Return whether the repetitions of a table are folds of one cross-validation, as those of a pilot are."""
+    """Return whether the repetitions of a table are folds of one cross-validation, as in a pilot."""
     return "fold" in table.columns
 
 
@@ -234,13 +234,13 @@ def find_reference_level(table: pd.DataFrame) -> str:
 
 
 def _group_settings(
-    table: pd.DataFrame, top: str
+    table: pd.DataFrame, reference_level: str
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame | None]]:
-    """Iterate over settings, their rows, and for cheaper levels the rows of the same setting at the reference level."""
+    """Yield each setting with its rows and, for cheaper levels, the rows of this setting at the reference level."""
     columns = _list_setting_columns(table)
     groups: dict[Any, pd.DataFrame] = dict(iter(table.groupby(columns, sort=False)))
     for values, rows in groups.items():
-        reference_rows = None if values[0] == top else groups.get((top, *values[1:]))
+        reference_rows = None if values[0] == reference_level else groups.get((reference_level, *values[1:]))
         yield dict(zip(columns, values, strict=True)), rows, reference_rows
 
 
@@ -261,7 +261,7 @@ def _build_curve(rows: pd.DataFrame, kind: str, reference: pd.DataFrame | None, 
 def _list_sizes(
     measured_sizes: np.ndarray, unit_costs: np.ndarray, budget: float | None, extrapolation_factor: float
 ) -> np.ndarray:
-    """List measured sizes, sizes between them and up to the factor, and the largest one that the budget pays for."""
+    """List the measured sizes, other sizes up to the extrapolation limit, and the largest size within the budget."""
     smallest, largest = measured_sizes[0], np.floor(measured_sizes[-1] * extrapolation_factor + 1e-9)
     every_size = np.arange(smallest, largest + 1) if largest < 1e5 else np.geomspace(smallest, largest, 10**5).round()
     coarse_sizes = np.geomspace(smallest, largest, MAX_SIZES).round()
@@ -301,30 +301,30 @@ def _check_md_limit(options: pd.DataFrame, limits: Limits) -> None:
     if options[MD_COST_COLUMN].isna().all():
         raise InputError(
             f"the results have no MD cost ('{MD_COST_COLUMN}'), so the MD speed cannot be limited; run the study "
-            "again, which measures it, or give 'cost.md_us_per_atom_step' in the study"
+            "again to measure it, or set 'cost.md_us_per_atom_step' in the study"
         )
     if limits.select(options, MD_COST_COLUMN).empty:
-        fastest = select_minimum(options, MD_COST_COLUMN)
-        cost = fastest[MD_COST_COLUMN]
+        option = select_minimum(options, MD_COST_COLUMN)
+        cost = option[MD_COST_COLUMN]
         raise InputError(
             f"no model needs at most {limits.max_md_cost:.3g} µs per atom and step; the fastest, 2Jmax = "
-            f"{int(fastest['twojmax'])}, needs {cost:.3g} (that is {1e6 / cost:.3g} atoms·steps/s)"
+            f"{int(option['twojmax'])}, needs {cost:.3g} µs ({1e6 / cost:.3g} atom-steps/s)"
         )
 
 
-def _explain_unreachable(options: pd.DataFrame, affordable: pd.DataFrame, limits: Limits) -> str:
-    """Explain why no option is within the limits: the lowest errors, and the cost of the cheapest valid option."""
+def _explain_unreachable(options: pd.DataFrame, affordable_options: pd.DataFrame, limits: Limits) -> str:
+    """Explain that no option is within the limits, by the lowest errors and the cheapest option without a budget."""
     targets = []
-    limited = (("an energy", "energy", limits.max_energy, "meV/atom"), ("a force", "force", limits.max_force, "meV/Å"))
-    for subject, name, limit, unit in limited:
+    errors = (("an energy", "energy", limits.max_energy, "meV/atom"), ("a force", "force", limits.max_force, "meV/Å"))
+    for subject, name, limit, unit in errors:
         if limit is not None:
-            lowest = select_minimum(affordable, name)
-            suffix = ", extrapolated" if lowest["beyond"] else ""
-            targets.append(f"{subject} error of {limit:g} {unit} (the lowest is {lowest[name]:.4g}{suffix})")
-    within = "" if limits.budget is None else f" within {limits.budget:g} s"
-    accurate = limits.select(options, "energy", "force", MD_COST_COLUMN)
-    remedy = "loosen the limits, or study larger subsets and models"
-    if len(accurate):
-        cheapest = select_minimum(accurate, "label_seconds")
-        remedy = f"the cheapest setting that does costs {cheapest['label_seconds']:.4g} s: {describe_setting(cheapest)}"
-    return f"no setting{within} reaches {' and '.join(targets)}; {remedy}"
+            option = select_minimum(affordable_options, name)
+            suffix = ", extrapolated" if option["beyond"] else ""
+            targets.append(f"{subject} error of {limit:g} {unit} (the lowest is {option[name]:.4g}{suffix})")
+    budget_text = "" if limits.budget is None else f" within {limits.budget:g} s"
+    accurate_options = limits.select(options, "energy", "force", MD_COST_COLUMN)
+    remedy = "raise the limits, or study larger subsets and models"
+    if len(accurate_options):
+        option = select_minimum(accurate_options, "label_seconds")
+        remedy = f"the cheapest setting that does so costs {option['label_seconds']:.4g} s: {describe_setting(option)}"
+    return f"no setting{budget_text} reaches {' and '.join(targets)}; {remedy}"

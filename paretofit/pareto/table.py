@@ -1,7 +1,8 @@
 """Strict reader of CSV files.
 
 pandas fills short rows with NaN, turns a surplus field into an index, renames the second of two columns with the same
-name and reads a level called ``01`` as 1. Here the first three are errors, and names of levels stay text.
+name, and reads a level called ``01`` as 1. This reader treats the first three cases as errors, and reads the names of
+levels as text.
 """
 
 import csv
@@ -14,7 +15,7 @@ import pandas as pd
 from paretofit.core import InputError
 
 _ADVICE = "a CSV file with a header line is needed"
-_PROBLEMS: dict[type[Exception], str] = {  # the first match counts
+_PROBLEMS: dict[type[Exception], str] = {  # the first type that matches is used
     FileNotFoundError: "there is no such file",
     IsADirectoryError: "the path is a directory",
     OSError: "the file cannot be read ({})",
@@ -31,8 +32,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
 
     Parameters
     ----------
-    path
-        UTF-8 text, fields separated by commas. Empty fields and the usual spellings of "no value"
+    path : path-like
+        UTF-8 text with fields separated by commas. Empty fields and the usual spellings of a missing value
         (``nan``, ``NA``, ...) become NaN; blank lines are skipped.
 
     Returns
@@ -43,8 +44,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        If the file is missing, a folder, unreadable, empty, not UTF-8 text or not a CSV, if the header has two columns
-        with the same name, or if a line has more or fewer fields than the header.
+        If the file is missing, a directory, unreadable, empty, not UTF-8 text or not CSV, if two columns have the same
+        name, or if a line has more or fewer fields than the header.
     """
     path = Path(path)
     try:
@@ -53,7 +54,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
         if b"\0" in content:  # valid UTF-8, but pandas before 3 truncates a column name at a null byte
             raise InputError(f"{path}: the file is binary, not text; {_ADVICE}")
         with warnings.catch_warnings():
-            # With index_col=False pandas drops surplus fields and only warns about it.
+            # With index_col=False, pandas drops surplus fields and only warns about them.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(io.BytesIO(content), dtype={"level": str}, index_col=False, low_memory=False)
         _check_header(path, content)
@@ -77,7 +78,7 @@ def _check_header(path: Path, content: bytes) -> None:
 def _check_row_lengths(path: Path, content: bytes, frame: pd.DataFrame) -> None:
     """Check that no line has fewer fields than the header: pandas would silently fill it with NaN.
 
-    Such a line leaves NaN in the last column, so that most tables need not be parsed twice.
+    Such a line causes a NaN in the last column, so tables without one are not parsed a second time.
     """
     if not frame.iloc[:, -1].hasnans:
         return

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from paretofit.core import Array, InputError, RowKind
 from paretofit.potentials.committee_building import DISPLAY_UNITS
 from paretofit.potentials.evaluation_tables import KINDS, NEW
-from paretofit.uncertainty import ConformalIntervals, Uncertainty, detection_map
+from paretofit.uncertainty import ConformalIntervals, Uncertainty, map_detection_scores
 
 MIN_RELATIVE_ERROR = 1e-3  # relative to the median error; smaller errors belong to forces that vanish by symmetry
 MIN_CONFIGURATIONS = 5  # labelled configurations outside the training set, for a figure of calibration
@@ -57,7 +57,7 @@ def _tabulate_rates(quantity: str, labelled: pd.DataFrame) -> list[list[Any]]:
     is_significant = error > MIN_RELATIVE_ERROR * np.median(error)
     spread, error = spread[is_significant], error[is_significant]
     spread_limits, error_limits = _space_limits(spread), _space_limits(error)
-    maps = detection_map(spread, error, spread_limits, error_limits)
+    maps = map_detection_scores(spread, error, spread_limits, error_limits)
     return [
         [quantity, spread_limits[i], error_limits[j], *(float(rates[i, j]) for rates in maps)]
         for i, j in np.ndindex(maps[0].shape)
@@ -76,7 +76,7 @@ def _tabulate_coverage(
     for stated in STATED_COVERAGES:
         if n_groups * (1 - stated) < stated:
             continue  # too few groups for a calibration of this coverage
-        half_width = factor * _require_interval(uncertainty, kind, stated).half_width(std / factor)
+        half_width = factor * _require_interval(uncertainty, kind, stated).compute_half_width(std / factor)
         normal = np.mean(size <= norm.ppf((1 + stated) / 2) * std)
         rows.append([quantity, stated, test_set, n_groups, np.mean(size <= half_width), normal])
     return rows

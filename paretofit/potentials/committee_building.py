@@ -27,8 +27,8 @@ from paretofit.uncertainty import (
     CommitteeFit,
     CommitteeMethod,
     Uncertainty,
+    get_min_calibration_size,
     hash_structure,
-    min_calibration_size,
 )
 
 MIN_CALIBRATION_CONFIGURATIONS = 3  # labelled configurations required for the slope of a calibration
@@ -76,7 +76,7 @@ class CommitteeSettings:
         check_choice("the method of a committee", self.method, COMMITTEE_METHODS)
         if not 0 < self.coverage < 1:
             raise InputError(f"the coverage must lie between 0 and 1; got {self.coverage:g}")
-        min_groups = min_calibration_size(self.coverage)
+        min_groups = get_min_calibration_size(self.coverage)
         if n_calibration_groups is not None and n_calibration_groups < min_groups:
             raise InputError(
                 f"a coverage of {self.coverage:g} requires {min_groups} held-out configurations or groups for its "
@@ -237,7 +237,7 @@ def format_committee(potential: LinearPotential) -> str:
         rmse = factor * float(np.sqrt(np.mean(held_out.residual**2)))
         interval_text = f"too few for {coverage}"
         if interval is not None:
-            half_width = factor * float(np.median(interval.half_width(held_out.spread)))
+            half_width = factor * float(np.median(interval.compute_half_width(held_out.spread)))
             interval_text = f"median half width of the {coverage} {half_width:.4g} {unit}"
         lines.append(
             f"{kind.name.lower():6} held out: rmse {rmse:.4g} {unit} on {len(np.unique(held_out.configuration))} "

@@ -13,7 +13,7 @@ from paretofit.core import Array, InputError, RowKind, check_choice
 from paretofit.potentials.committee_building import DISPLAY_UNITS, LabelledStructures
 from paretofit.potentials.committee_potential import CommitteePotential
 from paretofit.potentials.prediction import StructureLabels
-from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, detection_rates, hash_structure
+from paretofit.uncertainty import Assessment, Uncertainty, classify_grade, hash_structure, score_detection
 
 NEW = "new"
 GRADES = ("interpolation", "extrapolation", "strong extrapolation")  # as from `classify_grade`
@@ -161,7 +161,7 @@ def compute_spread_limits(
         if uncertainty is not None:
             factor, _ = DISPLAY_UNITS[KINDS[quantity]]
             line = uncertainty.fit_calibration(KINDS[quantity], calibration)
-            limits[quantity] = factor * line.threshold(tolerance / factor)
+            limits[quantity] = factor * line.find_threshold(tolerance / factor)
     return limits
 
 
@@ -177,7 +177,7 @@ def flag_configurations(
     for quantity, limit in limits.items():
         error = table.loc[is_evaluated, f"{quantity}_committee_error"].dropna()
         spread = table.loc[error.index, f"{quantity}_std"]
-        rates = detection_rates(spread.to_numpy(), error.to_numpy(), limit, tolerances[quantity])
+        rates = score_detection(spread.to_numpy(), error.to_numpy(), limit, tolerances[quantity])
         rows.append([quantity, tolerances[quantity], limit, int((is_above[quantity] & is_evaluated).sum()), *rates])
     columns = ["quantity", "error_limit", "spread_limit", "flagged", "true_positive_rate", "positive_predictive_value"]
     return pd.DataFrame(rows, columns=columns)

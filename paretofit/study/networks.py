@@ -50,7 +50,7 @@ from paretofit.study.analysis import select_md_cell
 from paretofit.study.preparation import PreparedStudy
 from paretofit.study.run_folder import NETWORK_CALIBRATION_FILE, NETWORKS_FILE
 from paretofit.sweep import SweepInput, list_draws
-from paretofit.uncertainty import CalibrationData, CommitteeFit, calibrate_conformal, min_calibration_size
+from paretofit.uncertainty import CalibrationData, CommitteeFit, calibrate_conformal, get_min_calibration_size
 from paretofit.validation import measure_network_speed
 
 log = logging.getLogger(__name__)
@@ -365,12 +365,12 @@ def _cross_validate_intervals(data: CalibrationData, n_members: int) -> tuple[fl
     """Fraction of labels in the conformal intervals that the other half calibrates, and their median half width."""
     groups = np.unique(data.group)
     first = np.isin(data.group, np.random.default_rng(0).permutation(groups)[: len(groups) // 2])
-    if min(len(np.unique(data.group[first])), len(np.unique(data.group[~first]))) < min_calibration_size(COVERAGE):
+    if min(len(np.unique(data.group[first])), len(np.unique(data.group[~first]))) < get_min_calibration_size(COVERAGE):
         return float("nan"), float("nan")
     inside, widths = [], []
     for half in (first, ~first):
         interval = calibrate_conformal(data.spread[half], data.residual[half], COVERAGE, data.group[half], n_members)
-        width = interval.half_width(data.spread[~half])
+        width = interval.compute_half_width(data.spread[~half])
         inside.append(np.abs(data.residual[~half]) <= width)
         widths.append(width)
     return float(np.mean(np.concatenate(inside))), float(np.median(np.concatenate(widths)))

@@ -95,7 +95,7 @@ def _warn_about_columns(engine: FastEngine | PlainEngine) -> Iterator[str]:
 
 def _warn_about_costs(prepared: PreparedStudy, data: SweepInput) -> Iterator[str]:
     levels = list(prepared.grid.levels)
-    seconds = np.nanmedian(data.label_seconds(levels), axis=0)
+    seconds = np.nanmedian(data.stack_label_seconds(levels), axis=0)
     for k in range(1, len(levels)):
         if seconds[k] < seconds[k - 1]:
             yield (

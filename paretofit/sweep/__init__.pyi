@@ -10,7 +10,7 @@ from .results import SWEEP_COLUMNS as SWEEP_COLUMNS
 from .results import SWEEP_TEXT_COLUMNS as SWEEP_TEXT_COLUMNS
 from .results import read_results as read_results
 from .results import write_results as write_results
-from .row_stream import rows_per_block as rows_per_block
+from .row_stream import count_rows_per_block as count_rows_per_block
 from .sweep_input import SweepInput as SweepInput
 from .sweep_run import make_engine as make_engine
 from .sweep_run import run_sweep as run_sweep

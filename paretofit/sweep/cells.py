@@ -1,4 +1,4 @@
-"""The cells of the factorial: the subsets that are drawn, and the fits that are pending on each of them."""
+"""The cells of the factorial: the subsets that are drawn, and the pending fits to each subset."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PendingModel(NamedTuple):
 
 @dataclass(frozen=True)
 class PendingFits:
-    """The fits that are pending on one set of configurations.
+    """Pending fits to one set of configurations.
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class PendingFits:
     configurations : (n,) int64
         Positions of the configurations in the design, ascending.
     draw : (str, int)
-        A sampling method and repetition that drew it; the sets of one draw are nested.
+        Sampling method and repetition that drew the set; the sets of one draw are nested.
     models : list of PendingModel
-        Those of the same weights and ridge follow each other.
+        Models to fit; models with the same weights and ridge are adjacent.
     """
 
     subset_key: str
@@ -58,15 +58,15 @@ def list_draws(data: SweepInput, grid: SweepGrid, scores: LeverageScores | None)
     draws = []
     for sampling, repeat, n_train, positions in grid.draw_subsets(scores, len(data.train)):
         configurations = data.train[list(positions)]
-        draws.append(Draw(sampling, repeat, n_train, data.subset_key(configurations), configurations))
+        draws.append(Draw(sampling, repeat, n_train, data.hash_subset(configurations), configurations))
     return draws
 
 
 def list_pending_fits(grid: SweepGrid, draws: Iterable[Draw], finished_fits: Mapping[Any, Any]) -> list[PendingFits]:
     """List the pending fits of each set of configurations.
 
-    Subsets without pending fits are included: moments are accumulated subset by subset, and skipping one would change
-    the rounding of the next.
+    Subsets without pending fits are included, because moments are accumulated subset by subset, and skipping one subset
+    would change the rounding of the next.
     """
     factors = product(grid.weights, grid.ridge, grid.twojmax)
     all_models = [PendingModel(weights, twojmax, ridge) for weights, ridge, twojmax in factors]
@@ -81,16 +81,16 @@ def list_pending_fits(grid: SweepGrid, draws: Iterable[Draw], finished_fits: Map
                     for level in grid.levels
                 )
             ]
-            names = draw.subset_key, draw.configurations, (draw.sampling, draw.repeat)
-            subsets[draw.subset_key] = PendingFits(*names, models)
+            fields = draw.subset_key, draw.configurations, (draw.sampling, draw.repeat)
+            subsets[draw.subset_key] = PendingFits(*fields, models)
     return list(subsets.values())
 
 
 def split_into_tasks(pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
-    """One task for each subset and 2Jmax, the largest first, so that no long task is left to the end."""
-    single = [
+    """Create a task for each subset and 2Jmax, the largest subsets first, so that no long task is started last."""
+    tasks = [
         replace(pending, models=[model for model in pending.models if model.twojmax == twojmax])
         for pending in pending_fits
         for twojmax in sorted({model.twojmax for model in pending.models}, reverse=True)
     ]
-    return [[task] for task in sorted(single, key=lambda task: -len(task.configurations))]
+    return [[task] for task in sorted(tasks, key=lambda task: -len(task.configurations))]

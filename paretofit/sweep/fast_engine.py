@@ -1,8 +1,8 @@
 """The fast engine: one reduction of the rows serves the whole factorial (see `paretofit.linear.reduction`).
 
-Each draw is a chain of nested subsets, from its smallest to its largest: moments grow by the rows that are new, and one
-Cholesky factor for each subset and pair of weights serves all levels and all 2Jmax. Where the whitened moments
-are singular or too ill-conditioned, a cell is fitted from its rows as in the plain engine.
+Each draw is a chain of nested subsets, from the smallest to the largest. The additional rows of each subset are added
+to the moments, and one Cholesky factor for each subset and pair of weights serves all levels and all 2Jmax. If the
+whitened moments are singular or too ill-conditioned, a cell is fitted from its rows as in the plain engine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind, require_memory
 from paretofit.execution import ClusterRunner, get_active_client
-from paretofit.linear import LeverageScores, Reduction, compute_reduced_leverage, rms_by_kind, row_weights
+from paretofit.linear import LeverageScores, Reduction, compute_reduced_leverage, compute_rms_by_kind, get_row_weights
 from paretofit.linear.reduction import (
     CPU,
     MAX_CONDITION,
@@ -38,7 +38,7 @@ from paretofit.sweep.cells import PendingFits
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import PlainEngine, RowSource, build_level_rows, compute_loo_errors, prefix_errors
 from paretofit.sweep.results import PartialResults, Row
-from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, rows_per_block
+from paretofit.sweep.row_stream import BLOCK_BYTES, RowStream, count_rows_per_block
 from paretofit.sweep.stored_reduction import load_or_compute_reduction
 from paretofit.sweep.sweep_input import SweepInput
 
@@ -50,7 +50,7 @@ CHAIN_COPIES = 4  # of a (P, P) matrix in each process that fits (measured: 2 to
 
 
 class FastEngine:
-    """Fits cells from accumulated moments; uses rows where the moments are ill-conditioned.
+    """Engine that fits cells from accumulated moments, or from their rows if the moments are ill-conditioned.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class FastEngine:
     dropped_columns : list of str
         Columns that depend linearly on earlier ones in every row.
     reduction : Reduction
-        On the processor.
+        Reduction of the rows, on the processor.
     plain : PlainEngine
-        For fits from rows.
+        Engine for fits from rows.
     stream : RowStream
         All training and test rows.
     device : Device
@@ -81,9 +81,9 @@ class FastEngine:
         self._size_indices = {twojmax: sizes.index(p) for twojmax, p in columns.items()}
         check_reduction_memory(sizes[-1], threads, device)
         if device != CPU:
-            self.name = f"{self.name} by PyTorch"  # a name of its own, as the results are equal to 1e-8 only
-        labels = data.label_digests(list(grid.levels))
-        inputs = [data.digest(grid, self.name), labels, data.train.tolist(), sizes]
+            self.name = f"{self.name} by PyTorch"  # in the journal's name, because results agree only to 1e-8
+        labels = data.hash_labels(list(grid.levels))
+        inputs = [data.hash_inputs(grid, self.name), labels, data.train.tolist(), sizes]
         inputs += [leverage_columns, data.leverage_weights]
         mapper = _make_mapper(threads, device, folder)
         compute = partial(self._reduce, data, sizes, leverage_columns, mapper)
@@ -95,14 +95,14 @@ class FastEngine:
         self, data: SweepInput, sizes: list[int], leverage_columns: int, mapper: PartMapper
     ) -> tuple[Reduction, LeverageScores | None]:
         """Compute the reduction, and the leverage scores of the training configurations."""
-        parts = self.stream.parts()
+        parts = self.stream.list_parts()
         hardware: dict[str, Any] = {"mapper": mapper, "device": self.device}
-        ratio, free = _balanced_weight_ratio(data), data.design.n_constant
-        reduction = Reduction.from_parts(parts, sizes, energy_weight=ratio, unpenalised=free, **hardware)
+        ratio, n_constant = _compute_balanced_ratio(data), data.design.n_constant
+        reduction = Reduction.from_parts(parts, sizes, energy_weight=ratio, unpenalised=n_constant, **hardware)
         if not data.has_leverage_scores():
             return reduction, None
         w_energy, w_force = data.leverage_weights
-        weights, n = row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
+        weights, n = get_row_weights(np.arange(3), w_energy, w_force, w_force), data.design.n_configurations
         scores = compute_reduced_leverage(reduction, parts, weights, n, **hardware)[sizes.index(leverage_columns)]
         if scores is None:
             return reduction, data.compute_leverage_scores()
@@ -118,16 +118,19 @@ class FastEngine:
         return {name: value for name, value in self.__dict__.items() if name != "device_reduction"}
 
     def describe_conditioning(self) -> list[str]:
-        """For each model size its columns, their rank, and the condition number of weighted rows in unit columns."""
+        """Describe the number of columns, the rank and the condition number of each model size, a line for each.
+
+        The condition number is that of the weighted rows with columns scaled to unit norm.
+        """
         lines = []
         for twojmax, index in self._size_indices.items():
             p, rank = int(self.reduction.sizes[index]), int(self.reduction.whitened_sizes[index])
-            condition = self.reduction.whitening.condition(rank)
+            condition = self.reduction.whitening.estimate_condition(rank)
             lines.append(f"2Jmax {twojmax}: {p} columns, {rank} independent, condition number {condition:.1e}")
         return lines
 
     def build_chains(self, pending_fits: list[PendingFits]) -> list[list[PendingFits]]:
-        """One task for each draw, its subsets nested; the whole training set is a task of its own."""
+        """Create a task for each draw, whose subsets are nested; the whole training set is a separate task."""
         by_draw: dict[Any, list[PendingFits]] = {}
         for pending in pending_fits:
             is_whole = len(pending.configurations) == len(self.train)
@@ -141,9 +144,9 @@ class FastEngine:
         return sorted(chains, key=lambda chain: -len(chain[-1].configurations))
 
     def run(self, task: list[PendingFits], partial_results: PartialResults) -> list[Row]:
-        """Fit the chain of one draw in a worker; the plain engine does the fits that are ill-conditioned."""
+        """Fit the chain of one draw in a worker, except for ill-conditioned fits, which the plain engine computes."""
         fits: list[Row] = []
-        moments = self.device_reduction.empty_moments()
+        moments = self.device_reduction.create_empty_moments()
         included = np.empty(0, dtype=np.int64)
         with threadpool_limits(1):
             for pending in task:
@@ -156,35 +159,35 @@ class FastEngine:
         return fits
 
     def _fit(self, moments: Moments, pending: PendingFits) -> Iterator[Row]:
-        """Fit all levels of the pending models to one subset, except for ill-conditioned ones."""
+        """Fit all levels of the pending models to one subset, except for ill-conditioned models."""
         subset = _Subset(self, moments, pending.configurations)
         for (weights, ridge), models in groupby(pending.models, key=lambda model: (model.weights, model.ridge)):
             if ridge != "auto" and not (ridge > 0 and self.dropped_columns):
                 yield from subset.fit(weights, ridge, [model.twojmax for model in models])
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
-        """Memory of a task in its process."""
+        """Estimate the memory of a task in its process, in bytes."""
         del task
         return 8.0 * CHAIN_COPIES * int(self.reduction.sizes[-1]) ** 2
 
     def get_size_index(self, twojmax: int) -> int:
-        """Position of a 2Jmax among the sizes of the reduction."""
+        """Return the position of a 2Jmax among the sizes of the reduction."""
         return self._size_indices[twojmax]
 
     def _add_rows(self, moments: Moments, configurations: Array) -> None:
         """Add the rows of some configurations to the moments, block by block."""
         design = self.source.design
         rows = self.source.select_rows(configurations)
-        step = rows_per_block(design.n_features)
+        step = count_rows_per_block(design.n_features)
         windows = (rows[start : start + step] for start in range(0, len(rows), step))
         blocks = ((window, design.take(window)) for window in windows)
         for window, X in blocks if self.device == CPU else prefetch(blocks):
-            U, Y, raw = self.device_reduction.whiten_rows(X, self.source.Y[window])
-            moments.add(U, Y, raw, self.device.put(design.kind[window].astype(np.int64)))
+            U, Y, retained_X = self.device_reduction.whiten_rows(X, self.source.Y[window])
+            moments.add(U, Y, retained_X, self.device.put(design.kind[window].astype(np.int64)))
 
 
 class _Subset:
-    """Fits on one subset with known moments; its rows are read only if a fit needs them."""
+    """Fits to one subset from its moments; the rows of the subset are read only if a fit needs them."""
 
     def __init__(self, engine: FastEngine, moments: Moments, configurations: Array) -> None:
         self.engine, self.reduction, self.source = engine, engine.device_reduction, engine.source
@@ -199,7 +202,7 @@ class _Subset:
 
     def fit(self, weights: tuple[float, float], ridge: float, twojmax_values: list[int]) -> Iterator[Row]:
         """Fit all levels at one pair of weights and one penalty."""
-        system = self.reduction.factorise(self.moments, row_weights(np.arange(3), *weights, weights[1]), ridge)
+        system = self.reduction.factorise(self.moments, get_row_weights(np.arange(3), *weights, weights[1]), ridge)
         for twojmax in twojmax_values:
             index = self.engine.get_size_index(twojmax)
             fit = system.fit(index, MAX_REFINABLE_CONDITION)
@@ -219,18 +222,19 @@ class _Subset:
             yield from build_level_rows(self.source.levels, cell, self._compute_errors(system, fit), penalties)
 
     def _compute_errors(self, system: WeightedSystem, fit: NestedFit) -> dict[str, Array]:
-        """Errors of a fit, which is refined with the rows where its moments have too few digits."""
-        train, lost_digits = self.reduction.train_rms(self.moments, fit)
+        """Compute the errors of a fit, which is refined with the rows if its moments have too few accurate digits."""
+        train_rms, lost_digits = self.reduction.compute_train_rms(self.moments, fit)
         if lost_digits or fit.condition > MAX_CONDITION:
             U, Y, kinds, _ = self.rows
             fit = system.refine(fit, U, Y, kinds)
-            train = rms_by_kind(U[:, : len(fit.delta)] @ to_numpy(fit.delta) - Y[:, fit.target_columns], kinds)
-        test = self.reduction.test_rms(fit)
-        errors = prefix_errors("train", train)
-        errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test.items()})
-        errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test.items()})
-        if RowKind.ENERGY in test:
-            errors["ref_energy_shifted"] = test[RowKind.ENERGY].centred_reference
+            residuals = U[:, : len(fit.delta)] @ to_numpy(fit.delta) - Y[:, fit.target_columns]
+            train_rms = compute_rms_by_kind(residuals, kinds)
+        test_rms = self.reduction.compute_test_rms(fit)
+        errors = prefix_errors("train", train_rms)
+        errors |= prefix_errors("test", {kind: rms.own_level for kind, rms in test_rms.items()})
+        errors |= prefix_errors("ref", {kind: rms.reference_level for kind, rms in test_rms.items()})
+        if RowKind.ENERGY in test_rms:
+            errors["ref_energy_shifted"] = test_rms[RowKind.ENERGY].centred_reference
         if self.source.leave_one_out:
             kinds = self.rows[2]
             residuals = system.compute_loo_residuals(fit, *self.rows) / system.weights[kinds][:, None]
@@ -239,33 +243,33 @@ class _Subset:
 
 
 def _make_mapper(threads: int, device: Device, folder: Path | None) -> PartMapper:
-    """Choose what sums the parts of the rows: a cluster, threads, or a GPU."""
+    """Create the mapper that sums the parts of the rows, on a cluster, on threads, or for a GPU."""
     if get_active_client() is not None:
         return ClusterRunner(folder)
     return ThreadMapper(threads) if device == CPU else PrefetchMapper()
 
 
 def check_reduction_memory(columns: int, threads: int, device: Device) -> None:
-    """Refuse more columns than fit into the memory during the reduction, on this machine or on the device.
+    """Check that a reduction of this number of columns fits into the memory of this machine and of the device.
 
     Raises
     ------
     InputError
-        If the memory is too small; the message says how to need less.
+        If the memory is too small; the message explains how to need less.
     """
-    work = f"the moments of {columns} columns"
-    change = "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'"
+    description = f"the moments of {columns} columns"
+    remedy = "lower 'twojmax' and 'leverage.twojmax', or leave out 'quadratic'"
     threads = threads if device == CPU and get_active_client() is None else 1
     copies = REDUCTION_COPIES + threads * REDUCTION_COPIES_PER_THREAD
-    require_memory(8 * copies * columns**2 + threads * ROW_BLOCKS_PER_THREAD * BLOCK_BYTES, work, change)
-    if (free := device.available_memory()) is not None:
-        require_memory(8 * GPU_COPIES * columns**2, work, change, available_bytes=free)
+    require_memory(8 * copies * columns**2 + threads * ROW_BLOCKS_PER_THREAD * BLOCK_BYTES, description, remedy)
+    if (free_bytes := device.get_available_memory()) is not None:
+        require_memory(8 * GPU_COPIES * columns**2, description, remedy, available_bytes=free_bytes)
 
 
-def _balanced_weight_ratio(data: SweepInput) -> float:
-    """w_E/w_F of the reduction, at which energy rows and force rows balance by their numbers.
+def _compute_balanced_ratio(data: SweepInput) -> float:
+    """Compute the ratio w_E/w_F of the reduction from the numbers of energy rows and force rows, to balance them.
 
-    It depends on the data only, so that an edit of the study's weights changes no digit of a fit.
+    The ratio depends only on the data, so that a change of the study's weights does not change any digit of a fit.
     """
     kind = data.design.kind[data.select_rows(data.train)]
     n_energy, n_force = int((kind == RowKind.ENERGY).sum()), int((kind == RowKind.FORCE).sum())

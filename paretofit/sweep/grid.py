@@ -13,7 +13,7 @@ from paretofit.linear import LeverageScores, sample_configurations
 LOO_COLUMNS = ["loo_energy", "loo_force", "loo_ref_energy", "loo_ref_force"]
 Ridge = float | Literal["auto"]
 
-# For each sampling method the score by which it draws (None: uniform), and whether it takes the highest scores instead.
+# The score of each sampling method (None: uniform), and whether the method takes the highest scores without drawing.
 SAMPLING_METHODS: dict[str, tuple[str | None, bool]] = {
     "random": (None, False),
     "leverage": ("regular", False),
@@ -24,7 +24,7 @@ SAMPLING_METHODS: dict[str, tuple[str | None, bool]] = {
 
 
 class Subset(NamedTuple):
-    """One draw: `positions` are positions among the training configurations, ascending."""
+    """Training subset of the grid; `positions` are those of its configurations in the training set, ascending."""
 
     sampling: str
     repeat: int
@@ -39,24 +39,24 @@ class SweepGrid:
     Attributes
     ----------
     levels : sequence of str
-        Ordered by cost; the last is the reference.
+        Convergence levels in order of cost; the last level is the reference.
     twojmax : sequence of int
     weights : sequence of (float, float)
         Pairs w_E, w_F.
     sizes : sequence of int
-        Configurations in the training subset.
+        Numbers of configurations in a training subset.
     sampling_methods : sequence of str
         Keys of `SAMPLING_METHODS`.
     repetitions : int
-        Draws for each random sampling method; a deterministic one has a single repetition.
+        Number of draws of each random sampling method; a deterministic method has a single repetition.
     seed : int
         Seed of the draws.
     md_cost : mapping of int to float
-        2Jmax to microseconds for each atom and MD step, where known.
+        Microseconds for each atom and MD step by 2Jmax, where measured.
     ridge : sequence of float or "auto"
         Penalties of scaled coefficients; 0 for none, "auto" for the one with the smallest leave-one-out loss.
     leave_one_out : bool
-        Also compute leave-one-out errors of the training subset.
+        Whether leave-one-out errors of the training subset are computed, too.
     """
 
     levels: Sequence[str]
@@ -71,7 +71,7 @@ class SweepGrid:
     leave_one_out: bool = False
 
     def check(self, n_train: int) -> None:
-        """Raise InputError where the grid needs more than `n_train` training configurations, or a value is invalid."""
+        """Raise InputError if a value is invalid, or the grid needs more than `n_train` training configurations."""
         for name in ("levels", "twojmax", "weights", "sizes", "sampling_methods", "ridge"):
             values = getattr(self, name)
             if not values:
@@ -96,32 +96,32 @@ class SweepGrid:
                 raise InputError(f"'ridge' must be numbers, not negative, or 'auto'; got {ridge}")
 
     def count_fits(self) -> int:
-        """Number of rows of the results table."""
+        """Count the rows of the results table."""
         draws = sum(self.count_repetitions(sampling) for sampling in self.sampling_methods)
         models = len(self.levels) * len(self.twojmax) * len(self.weights) * len(self.ridge)
         return models * len(self.sizes) * draws
 
-    def extra_columns(self) -> list[str]:
-        """Columns of the results table beyond the standard ones."""
+    def list_extra_columns(self) -> list[str]:
+        """List the columns of the results table in addition to the standard ones."""
         ridge = ["ridge", "ridge_lambda"] if list(self.ridge) != [0.0] else []
         return ridge + (LOO_COLUMNS if self.leave_one_out else [])
 
     def count_repetitions(self, sampling: str) -> int:
-        """Number of repetitions of a sampling method: one for a deterministic method."""
+        """Count the repetitions of a sampling method, which are one for a deterministic method."""
         return 1 if SAMPLING_METHODS[sampling][1] else self.repetitions
 
     def draw_subsets(self, scores: LeverageScores | None, n_train: int) -> Iterator[Subset]:
         """Draw every subset; those of one sampling method and repetition are nested.
 
-        Each draw's generator depends on the seed, the method's name and the repetition only, so that
-        adding a method or a size changes no other subset.
+        The random generator of each draw depends only on the seed, the name of the method and the repetition, so that
+        adding a method or a size does not change other subsets.
         """
         for sampling in self.sampling_methods:
-            score, deterministic = SAMPLING_METHODS[sampling]
+            score, is_deterministic = SAMPLING_METHODS[sampling]
             values = np.ones(n_train) if score is None else getattr(scores, score)
             for repeat in range(self.count_repetitions(sampling)):
-                key = (zlib.crc32(sampling.encode()), repeat)
-                rng = None if deterministic else np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+                seed = np.random.SeedSequence(self.seed, spawn_key=(zlib.crc32(sampling.encode()), repeat))
+                rng = None if is_deterministic else np.random.default_rng(seed)
                 order = sample_configurations(values, max(self.sizes), rng=rng)
                 for size in self.sizes:
                     yield Subset(sampling, repeat, size, tuple(sorted(order[:size].tolist())))

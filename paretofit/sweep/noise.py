@@ -1,8 +1,8 @@
-"""Correlation of a model's residuals with the errors of cheap labels: does it ignore these errors or learn them?
+"""Correlation of a model's residuals with the errors of cheap labels, which shows whether the model learns the errors.
 
-With r = y_l − Xβ_l the residuals of a model of level l on its own level, and e = y_l − y_ref the error of the labels, a
-model that smooths the error away has r = e + (misfit), and a model that learns it has r uncorrelated with e.
-After Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
+Let r = y_l − Xβ_l be the residuals of a model of level l against the labels of this level, and e = y_l − y_ref the
+errors of these labels. If the model ignores the errors, r = e + (misfit); if it learns them, r does not correlate with
+e. After Figures S4 to S7 of Baghishov et al., Digital Discovery (2025).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from paretofit.core import Array, RowKind
-from paretofit.linear import row_weights
+from paretofit.linear import get_row_weights
 from paretofit.linear.reduction import MAX_CONDITION, NestedFit, iterate_blocks
 from paretofit.sweep.fast_engine import FastEngine
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.plain_engine import EV_TO_MEV
 
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
-MAX_NOISE_POINTS = 1500  # for the figures, of each level, weight and kind
-MIN_ROWS = 3  # fewer have no meaningful correlation
+MAX_NOISE_POINTS = 1500  # points in the figures for each level, pair of weights and kind of row
+MIN_ROWS = 3  # fewer rows have no meaningful correlation
 NOISE_COLUMNS = ["twojmax", "weight_ratio", "level", "kind", "n", "correlation", "slope", "label_error", "residual"]
 POINT_COLUMNS = ["weight_ratio", "level", "kind", "error", "residual"]
 
@@ -30,7 +30,7 @@ POINT_COLUMNS = ["weight_ratio", "level", "kind", "error", "residual"]
 def correlate_label_noise(
     engine: FastEngine, grid: SweepGrid, weights: Sequence[tuple[float, float]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Correlate residuals on the test set with the label errors there, at the largest 2Jmax that is determined.
+    """Correlate the residuals of test rows with their label errors, at the largest 2Jmax that the data determine.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def correlate_label_noise(
         e, the ``slope`` of r on e (1: the error is ignored, 0: it is learned), and the RMS of e and r about their
         means (``label_error``, ``residual``; meV/atom, meV/Å). Empty where no model is determined by the training set.
     points : DataFrame
-        ``weight_ratio``, ``level``, ``kind``, ``error`` and ``residual`` of at most 1,500 evenly spread test rows each.
+        ``weight_ratio``, ``level``, ``kind``, ``error`` and ``residual`` of at most `MAX_NOISE_POINTS` evenly spread
+        test rows for each row of `table`.
     """
     rows, points = [], [pd.DataFrame(columns=POINT_COLUMNS)]
     with threadpool_limits(1):
@@ -60,15 +61,15 @@ def correlate_label_noise(
                 if len(e) >= MIN_ROWS:
                     factors = {"weight_ratio": w_energy / w_force, "level": level, "kind": name}
                     rows.append({"twojmax": twojmax, **factors, **_correlate(e, r)})
-                    shown = np.unique(np.linspace(0, len(e) - 1, min(len(e), MAX_NOISE_POINTS)).astype(int))
-                    points.append(pd.DataFrame({**factors, "error": e[shown], "residual": r[shown]}))
+                    indices = np.unique(np.linspace(0, len(e) - 1, min(len(e), MAX_NOISE_POINTS)).astype(int))
+                    points.append(pd.DataFrame({**factors, "error": e[indices], "residual": r[indices]}))
     return pd.DataFrame(rows, columns=NOISE_COLUMNS), pd.concat(points[1:] or points, ignore_index=True)
 
 
 def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, float]) -> tuple[int, NestedFit] | None:
     """Fit the whole training set at the largest 2Jmax for which its moments are well-conditioned."""
     reduction = engine.reduction
-    system = reduction.factorise(reduction.train_moments, row_weights(np.arange(3), *pair, pair[1]))
+    system = reduction.factorise(reduction.train_moments, get_row_weights(np.arange(3), *pair, pair[1]))
     for twojmax in sorted(grid.twojmax, reverse=True):
         fit = system.fit(engine.get_size_index(twojmax), MAX_CONDITION)
         if fit is not None:
@@ -77,22 +78,22 @@ def _fit_largest_model(engine: FastEngine, grid: SweepGrid, pair: tuple[float, f
 
 
 def _compute_test_residuals(engine: FastEngine, fits: Sequence[NestedFit]) -> tuple[list[Array], Array, Array]:
-    """Label minus prediction of the test rows, ``(n, n_levels)`` for each fit, their labels, and their kinds.
+    """Compute label minus prediction of the test rows, ``(n, n_levels)`` for each fit, with their labels and kinds.
 
-    One pass serves all fits. It multiplies rows with raw coefficients, which are accurate enough for correlations and
-    need no whitening.
+    One pass over the rows serves all fits. Rows are multiplied by raw coefficients, which are accurate enough for
+    correlations and need no whitening.
     """
     select_columns = engine.reduction.whitening.select_columns
-    coefficients = [engine.reduction.raw_coefficients(fit) for fit in fits]
+    coefficients = [engine.reduction.compute_raw_coefficients(fit) for fit in fits]
     residuals: list[list[Array]] = [[] for _ in fits]
     labels, kinds = [], []
-    for block in iterate_blocks(engine.stream.parts()) if fits else ():
-        test = ~block.is_train
-        X, Y = select_columns(block.X[test]), block.Y[test]
+    for block in iterate_blocks(engine.stream.list_parts()) if fits else ():
+        is_test = ~block.is_train
+        X, Y = select_columns(block.X[is_test]), block.Y[is_test]
         for parts, beta in zip(residuals, coefficients, strict=True):
             parts.append(Y - X[:, : len(beta)] @ beta)
         labels.append(Y)
-        kinds.append(block.kind[test])
+        kinds.append(block.kind[is_test])
     if not fits:
         return [], np.empty((0, 1)), np.empty(0, dtype=np.int8)
     return [np.concatenate(parts) for parts in residuals], np.concatenate(labels), np.concatenate(kinds)
@@ -101,11 +102,11 @@ def _compute_test_residuals(engine: FastEngine, fits: Sequence[NestedFit]) -> tu
 def _correlate(error: Array, residual: Array) -> dict[str, float]:
     e, r = error - error.mean(), residual - residual.mean()
     ee, rr, er = float(e @ e), float(r @ r), float(e @ r)
-    determined = ee > 0 and rr > 0
+    is_determined = ee > 0 and rr > 0
     return {
         "n": len(e),
-        "correlation": er / np.sqrt(ee * rr) if determined else np.nan,
-        "slope": er / ee if determined else np.nan,
+        "correlation": er / np.sqrt(ee * rr) if is_determined else np.nan,
+        "slope": er / ee if is_determined else np.nan,
         "label_error": np.sqrt(ee / len(e)),
         "residual": np.sqrt(rr / len(e)),
     }

@@ -1,8 +1,8 @@
 """The plain engine: every cell of the factorial is fitted from its rows with `fit_wls`.
 
-The fast engine is tested against it. The levels of a cell share one factorisation, and subsets that hold the
-same configurations share one fit. Linear algebra runs on one thread in each process, so that results do not depend on
-the number of processes.
+The fast engine is tested against this engine. The levels of a cell share one factorisation, and subsets with the same
+configurations share one fit. Linear algebra runs on one thread in each process, so that results do not depend on the
+number of processes.
 """
 
 from __future__ import annotations
@@ -21,25 +21,40 @@ from paretofit.linear import (
     WideFactor,
     choose_ridge,
     compress_rows,
+    compute_rms_by_kind,
     fit_wls,
+    get_row_weights,
     leave_one_out,
-    rms_by_kind,
-    row_weights,
 )
 from paretofit.sweep.cells import PendingFits
 from paretofit.sweep.grid import SweepGrid
 from paretofit.sweep.results import SWEEP_COLUMNS, PartialResults, Row
 from paretofit.sweep.sweep_input import SweepInput
 
+Rows = tuple[Array, Array, Array]  # X, Y and kind
 EV_TO_MEV = 1000.0  # errors are reported in meV/atom and meV/Å
-MIN_COMPRESSION_RATIO = 2  # rows for each column from which a shared triangular factor pays
+MIN_COMPRESSION_RATIO = 2  # rows for each column from which a shared triangular factor saves time
 
 
 @dataclass(frozen=True)
 class RowSource:
     """Rows and labels for fits from rows.
 
-    With `compress`, weights share a triangular factor of many rows; the plain engine, a reference, does without.
+    Attributes
+    ----------
+    design : DesignMatrix
+    Y : (n_rows, n_levels) float64
+        Labels.
+    test_rows : (n_test_rows,) int64
+        Positions of the test rows.
+    levels : list of str
+    group : (n_configurations,) int64
+        Leave-one-out groups.
+    leave_one_out : bool
+        Whether leave-one-out errors are computed.
+    compress : bool
+        Whether fits with several weights share a triangular factor of the rows, if there are many; false for the plain
+        engine as a reference.
     """
 
     design: DesignMatrix
@@ -52,18 +67,17 @@ class RowSource:
 
     @classmethod
     def from_sweep(cls, data: SweepInput, grid: SweepGrid) -> RowSource:
-        """Gather the arrays; a design of moderate size is read into memory once."""
-        levels, design = list(grid.levels), data.design.load_into_memory()
-        return cls(
-            design, data.targets(levels), data.select_rows(data.test), levels, data.loo_groups(), grid.leave_one_out
-        )
+        """Gather the arrays; the rows of a design of moderate size are read into memory once."""
+        levels, design, groups = list(grid.levels), data.design.load_into_memory(), data.get_loo_groups()
+        test_rows = data.select_rows(data.test)
+        return cls(design, data.stack_targets(levels), test_rows, levels, groups, grid.leave_one_out)
 
     def select_rows(self, configurations: Array) -> Array:
-        """Row numbers of some configurations, ascending."""
+        """Return the positions of the rows of some configurations, ascending."""
         return np.flatnonzero(np.isin(self.design.configuration, configurations))
 
     def estimate_fit_bytes(self, pending: PendingFits) -> float:
-        """Memory of the largest fit to a subset."""
+        """Estimate the memory of the largest fit to a subset, in bytes."""
         columns = self.design.columns_up_to(max(model.twojmax for model in pending.models))
         return 8 * FIT_COPIES * len(self.select_rows(pending.configurations)) * columns
 
@@ -72,28 +86,28 @@ class RowSource:
 
         With fewer rows than columns, all weights share a factorisation.
         """
-        train = self.select_rows(pending.configurations)
+        train_rows = self.select_rows(pending.configurations)
         for twojmax in sorted({model.twojmax for model in pending.models}):
             models = [model for model in pending.models if model.twojmax == twojmax]
             p = self.design.columns_up_to(twojmax)
-            X = self.design.take(train, p, copies=FIT_COPIES)
-            n_unpenalised = sum(model.ridge == 0 for model in models)
-            wide = WideFactor.from_rows(X) if n_unpenalised and len(X) < p else None
-            compressed = None
-            if self.compress and n_unpenalised > 1 and len(X) > MIN_COMPRESSION_RATIO * p:
-                compressed = compress_rows(X, self.Y[train], self.design.kind[train])
+            X = self.design.take(train_rows, p, memory_copies=FIT_COPIES)
+            n_without_ridge = sum(model.ridge == 0 for model in models)
+            wide_factor = WideFactor.from_rows(X) if n_without_ridge and len(X) < p else None
+            compressed_rows = None
+            if self.compress and n_without_ridge > 1 and len(X) > MIN_COMPRESSION_RATIO * p:
+                compressed_rows = compress_rows(X, self.Y[train_rows], self.design.kind[train_rows])
             for (w_energy, w_force), _, ridge in models:
                 cell = {"twojmax": twojmax, "w_energy": w_energy, "w_force": w_force, "n_features": p}
-                shared = (wide, compressed) if ridge == 0 else (None, None)
-                yield from self._fit_cell(train, X, {**cell, "ridge": ridge}, *shared)
+                factors = (wide_factor, compressed_rows) if ridge == 0 else (None, None)
+                yield from self._fit_cell(train_rows, X, {**cell, "ridge": ridge}, *factors)
 
     def _fit_cell(
-        self, train: Array, X: Array, cell: Row, wide: WideFactor | None, compressed: tuple[Array, Array, Array] | None
+        self, positions: Array, X: Array, cell: Row, wide_factor: WideFactor | None, compressed_rows: Rows | None
     ) -> Iterator[Row]:
-        """Fit one cell, all levels at once; cells of other weights share `wide` or `compressed`."""
-        rows = X, self.Y[train], self.design.kind[train]
+        """Fit one cell, all levels at once; cells of other weights share `wide_factor` or `compressed_rows`."""
+        rows = X, self.Y[positions], self.design.kind[positions]
         _, Y, kind = rows
-        group = self.group[self.design.configuration[train]]
+        group = self.group[self.design.configuration[positions]]
         ridge, w_energy, w_force = (cell[name] for name in ("ridge", "w_energy", "w_force"))
         weights = {"energy_weight": w_energy, "force_weight": w_force, "stress_weight": w_force}
         options: dict[str, Any] = {**weights, "unpenalised": self.design.n_constant}
@@ -102,16 +116,18 @@ class RowSource:
         if ridge == "auto":
             solution = choose_ridge(*rows, group, **options)
             beta, penalty, loo_residuals = solution.coefficients, solution.penalty, solution.loo_residuals
-        elif wide is not None:
-            solution, beta = wide.factor, wide.solve(Y, row_weights(kind, w_energy, w_force, w_force)[:, None])
+        elif wide_factor is not None:
+            w = get_row_weights(kind, w_energy, w_force, w_force)[:, None]
+            solution, beta = wide_factor.factor, wide_factor.solve(Y, w)
         else:
-            solution = fit_wls(*(compressed or rows), **options, ridge=ridge)
-            if compressed and solution.solver != "qr":  # where the rank is in doubt, the rows themselves decide
+            solution = fit_wls(*(compressed_rows or rows), **options, ridge=ridge)
+            if compressed_rows and solution.solver != "qr":  # if the rank is in doubt, fit the rows themselves
                 solution = fit_wls(*rows, **weights)
             beta = solution.coefficients
         if self.leave_one_out and loo_residuals is None:
             loo_residuals = leave_one_out(*rows, group, **options, ridge=ridge)
-        errors = prefix_errors("train", rms_by_kind(X @ beta - Y, kind)) | self._compute_test_errors(beta, X.shape[1])
+        errors = prefix_errors("train", compute_rms_by_kind(X @ beta - Y, kind))
+        errors |= self._compute_test_errors(beta, X.shape[1])
         if self.leave_one_out and loo_residuals is not None:
             errors |= compute_loo_errors(loo_residuals, Y, kind)
         cell |= {"rank": solution.rank, "condition": solution.condition, "solver": solution.solver}
@@ -121,15 +137,15 @@ class RowSource:
         kind, labels = self.design.kind[self.test_rows], self.Y[self.test_rows]
         prediction = self.design.take(self.test_rows, p) @ beta
         reference = prediction - labels[:, -1:]
-        errors = prefix_errors("test", rms_by_kind(prediction - labels, kind))
-        errors |= prefix_errors("ref", rms_by_kind(reference, kind))
+        errors = prefix_errors("test", compute_rms_by_kind(prediction - labels, kind))
+        errors |= prefix_errors("ref", compute_rms_by_kind(reference, kind))
         energy = reference[kind == RowKind.ENERGY]
         return errors | ({"ref_energy_shifted": np.std(energy, axis=0)} if len(energy) else {})
 
 
 @dataclass(frozen=True)
 class PlainEngine:
-    """Fits cells from their rows; joblib shares the arrays with the workers as memory maps.
+    """Engine that fits every cell from its rows; joblib shares the arrays with the workers as memory maps.
 
     Attributes
     ----------
@@ -157,20 +173,19 @@ class PlainEngine:
             return [row for pending in task for row in partial_results.load_or_fit(pending, self.source.fit)]
 
     def estimate_task_bytes(self, task: list[PendingFits]) -> float:
-        """Memory of a task in its process, in which its largest subset is fitted with its largest model."""
+        """Estimate the memory of a task in its process, in bytes, from the largest fit."""
         return max(self.source.estimate_fit_bytes(pending) for pending in task)
 
 
 def compute_loo_errors(loo_residuals: Array, Y: Array, kind: Array) -> dict[str, Array]:
-    """Leave-one-out errors at the own level and against the last one, from residuals and labels ``(n, n_levels)``."""
+    """Compute leave-one-out errors against each fit's level and the last level from ``(n, n_levels)`` residuals."""
     reference = loo_residuals + Y[:, -1:] - Y
-    return prefix_errors("loo", rms_by_kind(loo_residuals, kind)) | prefix_errors(
-        "loo_ref", rms_by_kind(reference, kind)
-    )
+    errors = prefix_errors("loo", compute_rms_by_kind(loo_residuals, kind))
+    return errors | prefix_errors("loo_ref", compute_rms_by_kind(reference, kind))
 
 
 def prefix_errors(prefix: str, errors: Mapping[RowKind, Array]) -> dict[str, Array]:
-    """Name errors by a prefix and their kind of row."""
+    """Return the errors under names that consist of a prefix and the kind of row."""
     return {f"{prefix}_{kind.name.lower()}": value for kind, value in errors.items()}
 
 

@@ -28,19 +28,19 @@ Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
-def fit_key(row: Mapping[str, Any]) -> Key:
-    """Key of a fit: its configurations, whichever sampling method drew them, its level, model and weights."""
+def get_fit_key(row: Mapping[str, Any]) -> Key:
+    """Return the key of a fit: its level, model and weights, and its configurations, whatever their sampling method."""
     return tuple(row[name] for name in FIT_KEY)
 
 
 @dataclass(frozen=True)
 class FitInputs:
-    """Inputs of a fit besides its key and those that name its journal.
+    """Inputs of a fit that are contained neither in its key nor in the name of its journal.
 
     Attributes
     ----------
     label_digests : mapping of level to str
-        Hash of each level's labels; a fit to other labels is computed again.
+        Hash of each level's labels; fits to other labels are computed again.
     groups_digest : str
         Hash of the leave-one-out groups, on which the penalty "auto" depends.
     """
@@ -49,27 +49,27 @@ class FitInputs:
     groups_digest: str
 
     def to_records(self, fits: list[Row]) -> list[Row]:
-        """Add the digest of its inputs to each fit, for a file."""
-        return [{**row, "inputs": self._digest(row)} for row in fits]
+        """Return the fits with the digests of their inputs, for a file."""
+        return [{**row, "inputs": self._get_digest(row)} for row in fits]
 
     def select_valid(self, entries: Iterable[Any]) -> dict[Key, Row]:
-        """The fits in the entries of a file that were computed from these inputs."""
+        """Select the fits in a file's entries that were computed from these inputs."""
         fits: dict[Key, Row] = {}
         for entry in entries:
             with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that is not a list of fits
-                rows = [(fit_key(row), row.pop("inputs"), row) for row in entry]
-                fits |= {key: row for key, inputs, row in rows if inputs == self._digest(row)}
+                rows = [(get_fit_key(row), row.pop("inputs"), row) for row in entry]
+                fits |= {key: row for key, inputs, row in rows if inputs == self._get_digest(row)}
         return fits
 
-    def _digest(self, row: Row) -> str:
+    def _get_digest(self, row: Row) -> str:
         labels = self.label_digests.get(row["level"], "")
         return f"{labels} {self.groups_digest}" if row["ridge"] == "auto" else labels
 
 
 class FitJournal:
-    """Finished fits, appended to a file one task after the other, so that none is lost or computed twice.
+    """Finished fits, which are appended to a file after each task, so that none is lost or computed twice.
 
-    Every line is a list of fits. Without a path, finished fits are stored in memory only.
+    Every line of the file is a list of fits. Without a path, finished fits are stored only in memory.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class FitJournal:
 
     def append(self, fits: list[Row]) -> None:
         """Add finished fits; on return they are on disk."""
-        self.fits.update({fit_key(row): row for row in fits})
+        self.fits.update({get_fit_key(row): row for row in fits})
         if self._lines is not None:
             self._lines.append(self.inputs.to_records(fits))
 
@@ -100,15 +100,15 @@ class FitJournal:
 
 @dataclass(frozen=True)
 class PartialResults:
-    """Files of the subsets that a task has finished: a worker that is killed within a chain loses one subset.
+    """Files with the fits of single subsets of a task, so that a worker that is killed loses only one subset.
 
-    The process that distributes tasks moves the files into its journal, when it receives the task's result or when it
-    starts again.
+    The process that distributes tasks adds these fits to its journal, when it receives the result of the task or when
+    it is started again.
 
     Attributes
     ----------
     folder : Path or None
-        With None, no files are written.
+        Folder of the files; None writes no files.
     inputs : FitInputs
     """
 
@@ -116,12 +116,12 @@ class PartialResults:
     inputs: FitInputs
 
     def load_or_fit(self, pending_fits: PendingFits, fit: Callable[[PendingFits], Iterable[Row]]) -> list[Row]:
-        """The fits of one subset: those of an interrupted task, or new ones."""
+        """Return the fits of one subset, from the file of an interrupted task if there is one."""
         if not pending_fits.models:
             return []
-        path = self._path(pending_fits)
-        if path is not None and path.exists() and (finished := self._read_complete(path)) is not None:
-            return finished
+        path = self._get_path(pending_fits)
+        if path is not None and path.exists() and (stored_rows := self._read_complete(path)) is not None:
+            return stored_rows
         rows = [{"subset": pending_fits.subset_key, **row} for row in fit(pending_fits)]
         if path is not None:
             with atomic_path(path) as temporary, JsonLines(temporary) as lines:
@@ -130,15 +130,15 @@ class PartialResults:
         return rows
 
     def _read_complete(self, path: Path) -> list[Row] | None:
-        """The fits of a file if none of them is missing or corrupt."""
+        """Read the fits of a file; None if some of them are missing or corrupt."""
         entries = read_json_lines(path)[0]
         rows = list(self.inputs.select_valid(entries[:-1]).values())
         return rows if entries and entries[-1] == {"rows": len(rows)} else None
 
     def remove(self, task: list[PendingFits]) -> None:
-        """Remove the files of a task, whose fits are in the journal."""
+        """Remove the files of a task after its fits have been added to the journal."""
         for pending in task:
-            if (path := self._path(pending)) is not None:
+            if (path := self._get_path(pending)) is not None:
                 path.unlink(missing_ok=True)
 
     def merge_into(self, journal: FitJournal) -> None:
@@ -146,12 +146,12 @@ class PartialResults:
         if self.folder is None or not self.folder.is_dir():
             return
         for path in sorted(self.folder.glob("*.jsonl")):
-            with suppress(FileNotFoundError):  # a task of a killed run may still be writing elsewhere, and rename it
+            with suppress(FileNotFoundError):  # a worker of a killed run may still be running, and replace its files
                 if rows := list(self.inputs.select_valid(read_json_lines(path)[0]).values()):
                     journal.append(rows)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _path(self, pending_fits: PendingFits) -> Path | None:
+    def _get_path(self, pending_fits: PendingFits) -> Path | None:
         if self.folder is None:
             return None
         inputs = [pending_fits.models, dict(self.inputs.label_digests), self.inputs.groups_digest]
@@ -168,12 +168,12 @@ def write_results(table: pd.DataFrame, path: Path | str) -> None:
 
 
 def read_results(path: Path | str) -> pd.DataFrame:
-    """Read a results table; levels are names, so they are read as text.
+    """Read a results table, with levels as text, because they are names.
 
     Raises
     ------
     InputError
-        If there is no such table or a column is missing.
+        If the file is missing or not a CSV table, or a column is missing.
     """
     try:
         table = pd.read_csv(path, dtype={"level": str, "ridge": str})
@@ -188,5 +188,5 @@ def read_results(path: Path | str) -> pd.DataFrame:
 
 
 def build_results_table(rows: Iterable[Row], extra_columns: Iterable[str]) -> pd.DataFrame:
-    """Build a table with the standard columns and the extra ones of the study."""
+    """Build a table with the standard columns and some extra columns."""
     return pd.DataFrame(rows, columns=[*SWEEP_COLUMNS, *extra_columns])

@@ -1,4 +1,4 @@
-"""The rows of a sweep for the reduction, in parts that any process can read by itself."""
+"""The rows of a sweep for the reduction, in parts that any process can read on its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from paretofit.core import Array
 from paretofit.linear.reduction import Part, RowBlock, split_rows
 from paretofit.sweep.plain_engine import RowSource
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 16 << 20  # of the rows that are reduced at once
 
 
 @dataclass(frozen=True)
@@ -31,27 +31,27 @@ class RowStream:
 
     @classmethod
     def from_source(cls, source: RowSource, train: Array) -> RowStream:
-        """The rows of training configurations, and the test rows of the source."""
+        """Select the rows of the training configurations and the test rows of the source."""
         is_test = np.zeros(source.design.n_rows, dtype=bool)
         is_test[source.test_rows] = True
         return cls(source, np.isin(source.design.configuration, train), is_test)
 
-    def parts(self) -> list[Part]:
-        """Callables that each read a window of rows."""
+    def list_parts(self) -> list[Part]:
+        """Return one callable for each window of rows, which reads the blocks of the window."""
         design = self.source.design
-        return [partial(self.blocks, window) for window in split_rows(design.n_rows, design.n_features)]
+        return [partial(self.read_blocks, window) for window in split_rows(design.n_rows, design.n_features)]
 
-    def blocks(self, part: slice) -> Iterator[RowBlock]:
-        """Read the blocks of a window of rows."""
+    def read_blocks(self, part: slice) -> Iterator[RowBlock]:
+        """Read the training and test rows in a window of rows, block by block."""
         design, Y = self.source.design, self.source.Y
-        for window, X in design.blocks(rows_per_block(design.n_features), part):
-            train = self.is_train[window]
-            used = train | self.is_test[window]
-            if used.any():
-                arrays = (X, Y[window], design.kind[window], design.configuration[window], train)
-                yield RowBlock(*(arrays if used.all() else (array[used] for array in arrays)))
+        for window, X in design.blocks(count_rows_per_block(design.n_features), part):
+            is_train = self.is_train[window]
+            is_used = is_train | self.is_test[window]
+            if is_used.any():
+                arrays = (X, Y[window], design.kind[window], design.configuration[window], is_train)
+                yield RowBlock(*(arrays if is_used.all() else (array[is_used] for array in arrays)))
 
 
-def rows_per_block(n_features: int) -> int:
-    """Number of rows in a block."""
+def count_rows_per_block(n_features: int) -> int:
+    """Count the rows of a block of `BLOCK_BYTES`."""
     return max(1, BLOCK_BYTES // (8 * n_features))

@@ -41,27 +41,28 @@ def load_or_compute_reduction(
     Parameters
     ----------
     folder : Path or None
-        The run folder; with None nothing is stored.
+        The run folder; None stores nothing.
     inputs
-        All inputs of the reduction, for a hash.
+        All inputs of the reduction, as a value for `hash_json`.
     compute : callable
+        Computes the reduction and the leverage scores.
     """
     if folder is None:
         return compute()
     path, key = folder / REDUCTION_FILE, hash_json(inputs)
     try:
-        stored = _read(path, key)
+        stored_result = _read(path, key)
     except CORRUPT_FILE_ERRORS as error:
         log.warning("%s cannot be read (%s); the reduction is computed again", path, error)
-        stored = None
-    if stored is not None:
+        stored_result = None
+    if stored_result is not None:
         log.info("reduction: read from %s", path)
-        return stored
+        return stored_result
     start = time.perf_counter()
-    computed = compute()
+    result = compute()
     if time.perf_counter() - start >= MIN_REDUCTION_TIME_S:
-        _write(path, key, *computed)
-    return computed
+        _write(path, key, *result)
+    return result
 
 
 def _write(path: Path, key: str, reduction: Reduction, scores: LeverageScores | None) -> None:
@@ -77,13 +78,13 @@ def _write(path: Path, key: str, reduction: Reduction, scores: LeverageScores | 
         arrays |= {f"scores/{name}": getattr(scores, name) for name in SCORES}
     with atomic_hdf5(path) as (file, check):
         for name, array in arrays.items():
-            write_array(file, name, np.atleast_1d(array))  # numbers too: HDF5 has checksums for arrays only
+            write_array(file, name, np.atleast_1d(array))  # HDF5 has checksums only for arrays
             check()
         file.attrs["key"] = key
 
 
 def _read(path: Path, key: str) -> ReductionAndScores | None:
-    """Read the file; None if there is none or if it was computed from other inputs."""
+    """Read the file; None if the file does not exist or was computed from other inputs."""
     if not path.is_file():
         return None
     with h5py.File(path, "r") as file:

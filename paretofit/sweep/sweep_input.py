@@ -22,15 +22,15 @@ class SweepInput:
     Attributes
     ----------
     design : DesignMatrix
-        With targets and seconds for every level of the grid.
+        Design matrix with targets and seconds for every level of the grid.
     train, test : (n_train,), (n_test,) int64
         Positions of the configurations in the design, ascending.
     leverage_weights : (float, float)
         w_E and w_F of the leverage scores.
     leverage_columns : int, optional
-        Leading columns of the scores; by default all.
+        Number of leading columns from which the scores are computed; by default all.
     group : (n_configurations,) int64, optional
-        Group of each configuration for leave-one-out; by default each is a group of its own.
+        Leave-one-out group of each configuration; by default every configuration is a separate group.
     """
 
     design: DesignMatrix
@@ -41,22 +41,22 @@ class SweepInput:
     group: Array | None = None
 
     def select_rows(self, configurations: Array) -> Array:
-        """Row numbers of some configurations, ascending."""
+        """Return the positions of the rows of some configurations, ascending."""
         return np.flatnonzero(np.isin(self.design.configuration, configurations))
 
-    def targets(self, levels: list[str]) -> Array:
-        """``(n_rows, n_levels)``: labels of every row."""
+    def stack_targets(self, levels: list[str]) -> Array:
+        """Stack the labels of every row at some levels, ``(n_rows, n_levels)``."""
         return np.column_stack([self.design.targets[level] for level in levels])
 
-    def label_seconds(self, levels: list[str]) -> Array:
-        """``(n_configurations, n_levels)``: cost of the labels, NaN where it is not known."""
-        unknown = np.full(self.design.n_configurations, np.nan)
-        return np.column_stack([self.design.seconds.get(level, unknown) for level in levels])
+    def stack_label_seconds(self, levels: list[str]) -> Array:
+        """Stack the costs of the labels, ``(n_configurations, n_levels)``; NaN where a cost is not known."""
+        missing_costs = np.full(self.design.n_configurations, np.nan)
+        return np.column_stack([self.design.seconds.get(level, missing_costs) for level in levels])
 
     def has_leverage_scores(self) -> bool:
-        """Whether every training configuration has an energy row, without which it has no leverage score."""
-        energy = self.design.configuration[self.design.kind == RowKind.ENERGY]
-        return bool(np.isin(self.train, energy).all())
+        """Return whether every training configuration has an energy row, which a leverage score requires."""
+        with_energy = self.design.configuration[self.design.kind == RowKind.ENERGY]
+        return bool(np.isin(self.train, with_energy).all())
 
     def compute_leverage_scores(self) -> LeverageScores:
         """Compute the leverage of the training configurations with respect to all of them, from their rows."""
@@ -64,7 +64,7 @@ class SweepInput:
         w_energy, w_force = self.leverage_weights
         with threadpool_limits(1):
             return leverage_scores(
-                design.take(rows, copies=FIT_COPIES),
+                design.take(rows, memory_copies=FIT_COPIES),
                 design.kind[rows],
                 np.searchsorted(self.train, design.configuration[rows]),
                 energy_weight=w_energy,
@@ -74,7 +74,7 @@ class SweepInput:
             )
 
     def check(self, grid: SweepGrid) -> None:
-        """Raise InputError where the grid needs columns or labels that are missing."""
+        """Raise InputError if the grid is invalid, or if columns or labels that it needs are missing."""
         design = self.design
         grid.check(len(self.train))
         for twojmax in grid.twojmax:
@@ -84,43 +84,43 @@ class SweepInput:
                 )
         if any(sampling.endswith("leverage") for sampling in grid.sampling_methods) and not self.has_leverage_scores():
             raise InputError("leverage sampling needs an energy row for every training configuration; use 'random'")
-        used = np.concatenate([self.train, self.test])
+        configurations = np.concatenate([self.train, self.test])
         for level in grid.levels:
             if level not in design.targets:
                 raise InputError(
-                    f"there are no labels of level '{level}'; the design has {', '.join(design.targets) or 'none'}"
+                    f"there are no labels of level '{level}'; available: {', '.join(design.targets) or 'none'}"
                 )
-            missing = used[design.find_missing_labels(level)[used]]
-            if missing.size:
+            unlabelled = configurations[design.find_missing_labels(level)[configurations]]
+            if unlabelled.size:
                 raise InputError(
-                    f"level '{level}' has {missing.size} configurations with missing or NaN labels, the first with id "
-                    f"{design.ids[missing[0]]}; label them, or leave them out with 'missing_labels: drop'"
+                    f"level '{level}' has {unlabelled.size} configurations with missing or NaN labels, the first with "
+                    f"id {design.ids[unlabelled[0]]}; label them, or leave them out with 'missing_labels: drop'"
                 )
 
-    def loo_groups(self) -> Array:
-        """``(n_configurations,)``: the leave-one-out group of each configuration."""
+    def get_loo_groups(self) -> Array:
+        """Return the leave-one-out group of each configuration, ``(n_configurations,)``."""
         return np.arange(self.design.n_configurations) if self.group is None else self.group
 
-    def subset_key(self, configurations: Array) -> str:
-        """Key of a set of configurations, whichever sampling method drew it."""
+    def hash_subset(self, configurations: Array) -> str:
+        """Return the key of a set of configurations, which does not depend on how the set was drawn."""
         return hash_json(sorted(self.design.ids[configurations].tolist()))[:16]
 
-    def label_digests(self, levels: list[str]) -> dict[str, str]:
-        """Hash of each level's labels."""
+    def hash_labels(self, levels: list[str]) -> dict[str, str]:
+        """Return the hash of each level's labels."""
         return {level: hash_array(self.design.targets[level]) for level in levels}
 
-    def digest(self, grid: SweepGrid, engine: str) -> str:
-        """Hash of all inputs of a fit that its key in the journal does not contain."""
+    def hash_inputs(self, grid: SweepGrid, engine: str) -> str:
+        """Return the hash of all inputs of a fit that its key in the journal does not contain."""
         design = self.design
         basis = json.loads(design.attributes.get("basis", "null"))
-        if isinstance(basis, dict):  # columns of a larger 2Jmax change nothing in those before them
-            rows: Any = [design.attributes["structures"], {k: v for k, v in basis.items() if k != "twojmax"}]
+        if isinstance(basis, dict):  # a larger 2Jmax adds columns, but does not change the earlier ones
+            rows: Any = [design.attributes["structures"], {key: basis[key] for key in basis if key != "twojmax"}]
         else:
             rows = [hash_array(block) for _, block in design.blocks()]
             rows += [hash_array(array) for array in (design.kind, design.configuration, design.column_levels)]
             rows.append(design.n_constant)
         if design.row_weights is not None:
             rows.append(hash_array(design.row_weights))
-        groups = hash_array(self.loo_groups()) if grid.leave_one_out else None
-        reference = self.label_digests([grid.levels[-1]])
+        groups = hash_array(self.get_loo_groups()) if grid.leave_one_out else None
+        reference = self.hash_labels([grid.levels[-1]])
         return hash_json([rows, design.ids.tolist(), reference, self.test.tolist(), engine, groups, grid.leave_one_out])

@@ -1,4 +1,4 @@
-"""Running a sweep: the pending fits, the engine and the processes that do them, and the journal of their results."""
+"""Execution of a sweep: an engine computes the pending fits in parallel, and a journal stores the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from paretofit.core import available_memory, check_choice, hash_array, require_memory
+from paretofit.core import check_choice, get_available_memory, hash_array, require_memory
 from paretofit.execution import RunContext, dump_function, get_active_client
 from paretofit.linear.reduction import CPU, get_device
 from paretofit.sweep.cells import Draw, PendingFits, list_draws, list_pending_fits, split_into_tasks
@@ -45,18 +45,18 @@ def make_engine(
     data : SweepInput
     grid : SweepGrid
     name : str
-        "fast", or "plain", which fits every cell from its rows and is the reference of the other.
+        "fast", or "plain", which fits every cell from its rows and is the reference for the fast engine.
     jobs : int
-        Threads of the linear algebra while the rows are reduced; on a cluster its workers reduce them.
+        Number of threads that reduce the rows, unless the workers of an active cluster reduce them.
     device : {"cpu", "cuda"}
         Hardware on which the fast engine reduces the rows and fits from moments; errors agree to 1e-8.
     folder : Path, optional
-        The run folder, which stores an expensive reduction and files for the workers of a cluster.
+        The run folder, where an expensive reduction and files for the workers of a cluster are stored.
 
     Raises
     ------
     InputError
-        If the data cannot serve the grid, a label is missing, or there is no such device.
+        If the engine, the device or a value of the grid is invalid, or if columns or labels are missing.
     """
     check_choice("'engine'", name, ("fast", "plain"))
     data.check(grid)
@@ -76,9 +76,9 @@ def run_sweep(
     device: str = "cpu",
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Fit every cell of the factorial and return the results table.
+    """Fit every cell of the factorial, and return the results table.
 
-    After sections 2.2, 2.3 and 3 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
+    The method follows sections 2.2, 2.3 and 3 of Baghishov et al., Digital Discovery (2025), doi 10.1039/d5dd00294j.
 
     Parameters
     ----------
@@ -87,14 +87,14 @@ def run_sweep(
     engine : str or engine
         "fast", "plain", or a result of `make_engine`.
     journal : path-like, optional
-        A folder for the journal of finished fits; with it, an interrupted sweep resumes, and an edit of the grid
-        computes only what is new.
+        Folder in which a journal of finished fits is written. If the sweep is interrupted or the grid is changed, a
+        call with the same folder computes only the fits that are not in the journal.
     jobs : int
         Number of processes; results do not depend on it.
     device : {"cpu", "cuda"}
-        As in `make_engine`, if `engine` is a name.
+        As in `make_engine`; ignored if `engine` is not a name.
     progress : bool
-        Show a bar with the remaining time.
+        Whether to show a progress bar with the remaining time.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def run_sweep(
     Raises
     ------
     InputError
-        If the data cannot serve the grid, or a label is missing.
+        If the grid is invalid, or if columns or labels are missing.
     """
     folder = None if journal is None else Path(journal)
     if isinstance(engine, str):
@@ -117,25 +117,25 @@ def run_sweep(
 def _fit_pending(
     data: SweepInput, grid: SweepGrid, engine: Engine, draws: list[Draw], context: RunContext
 ) -> Mapping[Any, Row]:
-    """Do the fits that are not in the journal, and return all of them."""
-    path = None if context.folder is None else journal_path(context.folder, data.digest(grid, engine.name))
-    inputs = FitInputs(data.label_digests(list(grid.levels)), hash_array(data.loo_groups()))
+    """Compute the fits that are not in the journal, and return all fits of the journal by their keys."""
+    path = None if context.folder is None else build_journal_path(context.folder, data.hash_inputs(grid, engine.name))
+    inputs = FitInputs(data.hash_labels(list(grid.levels)), hash_array(data.get_loo_groups()))
     partial_results = PartialResults(None if path is None else path.with_suffix(".parts").absolute(), inputs)
     with FitJournal(path, inputs) as journal:
         partial_results.merge_into(journal)
-        plain = engine if isinstance(engine, PlainEngine) else engine.plain
+        plain_engine = engine if isinstance(engine, PlainEngine) else engine.plain
         if isinstance(engine, FastEngine):
             tasks = engine.build_chains(list_pending_fits(grid, draws, journal.fits))
             device_context = context if engine.device == CPU else replace(context, jobs=1)  # a GPU serves one process
             _run_tasks(engine, tasks, journal, partial_results, "fits from moments", device_context)
         tasks = split_into_tasks(list_pending_fits(grid, draws, journal.fits))
-        _run_tasks(plain, tasks, journal, partial_results, "fits from rows", context)
+        _run_tasks(plain_engine, tasks, journal, partial_results, "fits from rows", context)
         partial_results.merge_into(journal)
         return journal.fits
 
 
-def journal_path(folder: Path | str, digest: str) -> Path:
-    """Path of the journal of these inputs in a run folder; other inputs have journals of their own."""
+def build_journal_path(folder: Path | str, digest: str) -> Path:
+    """Return the path of the journal in a run folder for inputs with this digest."""
     return Path(folder) / f"sweep-{digest[:12]}.jsonl"
 
 
@@ -150,7 +150,7 @@ def _run_tasks(
     """Run tasks in parallel and append the fits of each to the journal."""
     if not tasks:
         return
-    if get_active_client() is None:  # else they run on other machines
+    if get_active_client() is None:  # otherwise the tasks run on other machines
         _check_memory(max(engine.estimate_task_bytes(task) for task in tasks), min(context.jobs, len(tasks)))
     folder = partial_results.folder
     if folder is not None:
@@ -174,16 +174,16 @@ def _run_task(
 
 
 def _check_memory(task_bytes: float, jobs: int) -> None:
-    """Refuse more processes than fit into the memory."""
-    free = available_memory()
-    max_jobs = jobs if free is None or not task_bytes else int(free // task_bytes)
-    change = f"use --jobs {max_jobs}" if max_jobs else "lower 'twojmax', or use fewer configurations ('sizes')"
-    require_memory(task_bytes * jobs, f"fits in {jobs} process{'es' * (jobs > 1)}", change)
+    """Raise InputError if the tasks of all processes do not fit into the memory."""
+    free_bytes = get_available_memory()
+    max_jobs = jobs if free_bytes is None or not task_bytes else int(free_bytes // task_bytes)
+    remedy = f"use --jobs {max_jobs}" if max_jobs else "lower 'twojmax', or use fewer configurations ('sizes')"
+    require_memory(task_bytes * jobs, f"fits in {jobs} process{'es' * (jobs > 1)}", remedy)
 
 
 def _build_table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, draws: list[Draw]) -> pd.DataFrame:
-    """A row for each cell of the factorial, in its order."""
-    seconds = dict(zip(grid.levels, data.label_seconds(list(grid.levels)).T, strict=True))
+    """Build the results table, with a row for each cell of the factorial in the order of the grid."""
+    seconds = dict(zip(grid.levels, data.stack_label_seconds(list(grid.levels)).T, strict=True))
     cells = product(grid.twojmax, grid.levels, draws, grid.weights, grid.ridge)
     rows = (
         {
@@ -196,4 +196,4 @@ def _build_table(fits: Mapping[Any, Row], data: SweepInput, grid: SweepGrid, dra
         }
         for twojmax, level, draw, weights, ridge in cells
     )
-    return build_results_table(rows, grid.extra_columns())
+    return build_results_table(rows, grid.list_extra_columns())

@@ -13,9 +13,9 @@ from paretofit.sweep.plain_engine import EV_TO_MEV
 from paretofit.sweep.results import ERROR_COLUMNS
 
 PATH_COLUMNS = ["twojmax", "level", "weight_ratio", *ERROR_COLUMNS]
-ERROR_TYPES = {"train": "train", "test": "test", "ref": "reference"}  # by the prefix of their columns
+ERROR_TYPE_BY_PREFIX = {"train": "train", "test": "test", "ref": "reference"}  # prefixes of columns
 RATIO_MARGIN = 3.0  # factor by which the curve extends beyond the study's smallest and largest ratio
-N_CURVE_POINTS = 81
+N_CURVE_POINTS = 81  # ratios on each curve
 
 
 def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -29,11 +29,11 @@ def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFr
     Returns
     -------
     paths : DataFrame
-        A row for each 2Jmax, level and ratio, with the columns of `PATH_COLUMNS`; meV/atom and meV/Å. A 2Jmax
-        whose moments are ill-conditioned is left out.
+        A row for each 2Jmax, level and ratio, with the columns of `PATH_COLUMNS`, in meV/atom and meV/Å. A 2Jmax
+        whose moments are ill-conditioned has no rows.
     knees : DataFrame
-        For each 2Jmax and level the ratio with the lowest energy error, with the lowest force error (both
-        against the reference), and at the knee between them, with the errors there.
+        A row for each 2Jmax and level: the ratio with the lowest energy error, the ratio with the lowest force error
+        (both against the reference), and the ratio of the knee between them with its errors.
     """
     ratios = [w_energy / w_force for w_energy, w_force in grid.weights]
     limits = (min(ratios) / RATIO_MARGIN, max(ratios) * RATIO_MARGIN)
@@ -53,7 +53,7 @@ def compute_weight_paths(engine: FastEngine, grid: SweepGrid) -> tuple[pd.DataFr
 
 def _build_curve(path: WeightPath, k: int) -> pd.DataFrame:
     columns = {"weight_ratio": path.ratio}
-    for prefix, error_type in ERROR_TYPES.items():
+    for prefix, error_type in ERROR_TYPE_BY_PREFIX.items():
         columns[f"{prefix}_energy"] = EV_TO_MEV * path.energy[error_type][:, k]
         columns[f"{prefix}_force"] = EV_TO_MEV * path.force[error_type][:, k]
     return pd.DataFrame(columns)
@@ -61,7 +61,7 @@ def _build_curve(path: WeightPath, k: int) -> pd.DataFrame:
 
 def _find_best_ratios(path: WeightPath, k: int) -> dict[str, float]:
     energy, force = path.energy["reference"][:, k], path.force["reference"][:, k]
-    knee = path.knee_ratio(k)
+    knee = path.find_knee_ratio(k)
     nearest = int(np.argmin(np.abs(path.ratio - knee)))
     return {
         "ratio_of_lowest_energy": float(path.ratio[np.argmin(energy)]),

@@ -1,13 +1,13 @@
 from .calibration import CALIBRATIONS as CALIBRATIONS
 from .calibration import ConformalIntervals as ConformalIntervals
 from .calibration import calibrate_conformal as calibrate_conformal
-from .calibration import detection_map as detection_map
-from .calibration import detection_rates as detection_rates
-from .calibration import min_calibration_size as min_calibration_size
+from .calibration import get_min_calibration_size as get_min_calibration_size
+from .calibration import map_detection_scores as map_detection_scores
+from .calibration import score_detection as score_detection
 from .committee import COMMITTEE_METHODS as COMMITTEE_METHODS
 from .committee import CommitteeFit as CommitteeFit
 from .committee import CommitteeMethod as CommitteeMethod
-from .committee import part_from_arrays as part_from_arrays
+from .committee import build_part as build_part
 from .committee_file import COMMITTEE_SUFFIX as COMMITTEE_SUFFIX
 from .committee_file import read_committee as read_committee
 from .committee_file import read_uncertainty as read_uncertainty

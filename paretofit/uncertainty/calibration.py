@@ -1,12 +1,12 @@
-"""Calibration of committees: from their spread to errors, and intervals that hold whatever the model.
+"""Calibration of committees: the conversion of their spread to errors, and intervals that are valid for any model.
 
-Pure arrays: a value may be an energy per atom, a force component or a stress component, in any unit; it never is an
-extensive energy or the norm of a vector.
+All functions take plain arrays. A value is an energy per atom, a force component or a stress component, in any unit,
+but never an extensive energy or the norm of a vector.
 
 **Conformal intervals and small spreads.** Spreads below a tenth of their median (more, with few members) are raised to
-that floor. Values with such spreads, as forces that nearly vanish by symmetry, are inside any interval and would make
-the intervals of the other values too narrow. So they are left out of the calibration, provided that the intervals of
-the others, at the floor, hold as many of them as the coverage demands.
+this floor. Values with smaller spreads, such as forces that nearly vanish by symmetry, are inside any interval and
+would make the intervals of the other values too narrow. They are therefore excluded from the calibration, provided that
+the resulting intervals, at the floor, contain as large a share of them as the coverage requires.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ MIN_CALIBRATION_PAIRS = 3
 NORMAL_QUANTILE_95 = 1.959964  # standard deviations of a 95 % confidence interval
 
 
-def disagreement(member_predictions: Array, configuration: Array | None = None) -> Array:
+def compute_disagreement(member_predictions: Array, configuration: Array | None = None) -> Array:
     """Compute D = √(⟨(L_j − ⟨L⟩)²⟩) over the members of a committee; for several values their root mean square.
 
     Parameters
     ----------
     member_predictions : (m, n) float64
-        Predictions of the m members, two at least.
+        Predictions of the m members, of which there are at least two.
     configuration : (n,) int, optional
-        Values with the same number, such as the force components of a configuration, are averaged.
+        Number of the configuration of each value; values with the same number, such as the force components of a
+        configuration, are averaged.
 
     Returns
     -------
     (n,) or (n_configurations,) float64
-        In the order of `configuration`'s numbers.
+        Disagreement of each value, or of each configuration in ascending order of the numbers.
 
     Raises
     ------
@@ -52,8 +53,8 @@ def disagreement(member_predictions: Array, configuration: Array | None = None) 
     return _average_by_configuration(values.var(axis=0), configuration)
 
 
-def committee_error(member_predictions: Array, labels: Array, configuration: Array | None = None) -> Array:
-    """Compute ε = √(⟨(L_j − L)²⟩) over the members, against the labels ``(n,)``; otherwise as `disagreement`.
+def compute_committee_error(member_predictions: Array, labels: Array, configuration: Array | None = None) -> Array:
+    """Compute ε = √(⟨(L_j − L)²⟩) over the members, against the labels ``(n,)``; otherwise as `compute_disagreement`.
 
     Notes
     -----
@@ -83,12 +84,12 @@ class SlopeCalibration:
     slope_half_width: float
     rms_residual: float
 
-    def threshold(self, error: float) -> float:
-        """The disagreement above which errors are above `error`."""
+    def find_threshold(self, error: float) -> float:
+        """Return the disagreement above which errors exceed `error`."""
         return self.slope * _check_positive(error)
 
-    def error(self, spread: Array) -> Array:
-        """The errors that correspond to disagreements."""
+    def predict_error(self, spread: Array) -> Array:
+        """Return the errors that correspond to disagreements."""
         return np.asarray(spread / self.slope)
 
 
@@ -98,7 +99,8 @@ def calibrate_slope(spread: Array, error: Array) -> SlopeCalibration:
     Raises
     ------
     InputError
-        If there are fewer than three, a value is negative or not finite, or all errors or disagreements are zero.
+        If there are fewer than `MIN_CALIBRATION_PAIRS` configurations, a value is negative or not finite, or all errors
+        or disagreements are zero.
 
     Notes
     -----
@@ -113,13 +115,13 @@ def calibrate_slope(spread: Array, error: Array) -> SlopeCalibration:
     return SlopeCalibration(slope, half_width, float(np.sqrt(np.mean(residuals**2))))
 
 
-def detection_rates(spread: Array, error: Array, spread_limit: float, error_limit: float) -> tuple[float, float]:
-    """True-positive rate and positive predictive value of "the disagreement is above its limit".
+def score_detection(spread: Array, error: Array, spread_limit: float, error_limit: float) -> tuple[float, float]:
+    """Compute how well disagreements above a limit detect errors above a limit.
 
     Returns
     -------
     (float, float)
-        TP / (TP + FN) and TP / (TP + FP); NaN where the denominator is zero.
+        True-positive rate TP / (TP + FN) and positive predictive value TP / (TP + FP); NaN if the denominator is zero.
 
     Raises
     ------
@@ -132,15 +134,15 @@ def detection_rates(spread: Array, error: Array, spread_limit: float, error_limi
     """
     if not (spread_limit >= 0 and error_limit >= 0):
         raise InputError(f"thresholds must not be below zero; got {spread_limit} and {error_limit}")
-    flagged, wrong = spread > spread_limit, error > error_limit
-    n_hits, n_wrong, n_flagged = (int(mask.sum()) for mask in (flagged & wrong, wrong, flagged))
+    is_flagged, is_wrong = spread > spread_limit, error > error_limit
+    n_hits, n_wrong, n_flagged = (int(mask.sum()) for mask in (is_flagged & is_wrong, is_wrong, is_flagged))
     nan = float("nan")
     return n_hits / n_wrong if n_wrong else nan, n_hits / n_flagged if n_flagged else nan
 
 
 @dataclass(frozen=True)
 class IsotonicCalibration:
-    """Errors as a monotonic function of the disagreement; beyond the largest one they grow in proportion.
+    """Errors as a monotonic function of the disagreement, to which they are proportional beyond its largest value.
 
     Attributes
     ----------
@@ -153,15 +155,15 @@ class IsotonicCalibration:
     spread: Array
     expected_error: Array
 
-    def threshold(self, error: float) -> float:
-        """The disagreement above which errors are expected above `error`."""
-        above = np.flatnonzero(self.expected_error > _check_positive(error))
-        if not len(above):
+    def find_threshold(self, error: float) -> float:
+        """Return the disagreement above which the expected error exceeds `error`."""
+        positions = np.flatnonzero(self.expected_error > _check_positive(error))
+        if not len(positions):
             return float(self.spread[-1] * error / self.expected_error[-1])
-        return float(self.spread[above[0] - 1]) if above[0] else 0.0
+        return float(self.spread[positions[0] - 1]) if positions[0] else 0.0
 
-    def error(self, spread: Array) -> Array:
-        """The errors that correspond to disagreements."""
+    def predict_error(self, spread: Array) -> Array:
+        """Return the errors that correspond to disagreements."""
         excess = np.maximum(np.asarray(spread) / self.spread[-1], 1.0)
         return np.asarray(np.interp(spread, self.spread, self.expected_error) * excess)
 
@@ -179,44 +181,44 @@ class QuantileCalibration:
     factor: float
     quantile: float
 
-    def threshold(self, error: float) -> float:
-        """The disagreement above which more than ``1 - quantile`` of the errors are above `error`."""
+    def find_threshold(self, error: float) -> float:
+        """Return the disagreement above which more than ``1 - quantile`` of the errors exceed `error`."""
         return _check_positive(error) / self.factor
 
-    def error(self, spread: Array) -> Array:
-        """The quantile of the errors at these disagreements."""
+    def predict_error(self, spread: Array) -> Array:
+        """Return the quantile of the errors at disagreements."""
         return np.asarray(self.factor * spread)
 
 
 def calibrate_isotonic(spread: Array, error: Array) -> IsotonicCalibration:
-    """Isotonic regression of the errors ``(n,)`` on the disagreements ``(n,)``.
+    """Fit an isotonic regression of the errors ``(n,)`` on the disagreements ``(n,)``.
 
     Raises
     ------
     InputError
-        As `calibrate_slope`.
+        As in `calibrate_slope`.
     """
     _check_pairs(spread, error)
-    values, number, counts = np.unique(spread, return_inverse=True, return_counts=True)
-    means = np.bincount(number, error) / counts  # equal disagreements correspond to one error
+    values, positions, counts = np.unique(spread, return_inverse=True, return_counts=True)
+    means = np.bincount(positions, error) / counts  # equal disagreements correspond to one error
     return IsotonicCalibration(values, np.asarray(isotonic_regression(means, weights=counts).x))
 
 
 def calibrate_quantile(spread: Array, error: Array, quantile: float = 0.9) -> QuantileCalibration:
-    """Quantile regression of the errors ``(n,)`` on the disagreements ``(n,)``, through the origin.
+    """Fit a quantile regression, through the origin, of the errors ``(n,)`` on the disagreements ``(n,)``.
 
     The minimum of the pinball loss Σ ρ(ε − b D) is the quantile of ε / D with weights D.
 
     Raises
     ------
     InputError
-        As `calibrate_slope`, and if `quantile` is not between 0 and 1.
+        As in `calibrate_slope`, and if `quantile` is not between 0 and 1.
     """
     _check_pairs(spread, error)
     if not 0 < quantile < 1:
         raise InputError(f"the quantile of the errors below the line must be between 0 and 1; got {quantile}")
-    positive = spread > 0
-    ratio, weights = error[positive] / spread[positive], spread[positive]
+    is_positive = spread > 0
+    ratio, weights = error[is_positive] / spread[is_positive], spread[is_positive]
     target = quantile * float(weights.sum()) * (1 - 1e-12)  # so that rounding does not skip a value
     return QuantileCalibration(_weighted_quantile(ratio, weights, target), quantile)
 
@@ -224,44 +226,43 @@ def calibrate_quantile(spread: Array, error: Array, quantile: float = 0.9) -> Qu
 CALIBRATIONS = {"slope": calibrate_slope, "isotonic": calibrate_isotonic, "quantile": calibrate_quantile}
 
 
-def detection_map(spread: Array, error: Array, spread_limits: Array, error_limits: Array) -> tuple[Array, Array]:
-    """`detection_rates` for all pairs of limits: two arrays ``(n_spread_limits, n_error_limits)``."""
-    rates = np.array([[detection_rates(spread, error, low, high) for high in error_limits] for low in spread_limits])
+def map_detection_scores(spread: Array, error: Array, spread_limits: Array, error_limits: Array) -> tuple[Array, Array]:
+    """Compute `score_detection` for all pairs of limits: two arrays ``(n_spread_limits, n_error_limits)``."""
+    rates = np.array([[score_detection(spread, error, low, high) for high in error_limits] for low in spread_limits])
     return rates[..., 0], rates[..., 1]
 
 
 @dataclass(frozen=True)
 class ConformalIntervals:
-    """Intervals around predictions that hold new labels with a given probability.
+    """Intervals around predictions that contain new labels with a given probability.
 
     Attributes
     ----------
     factor : float
         Half widths in units of the spread.
     min_spread : float
-        Lower bound of the spread. Forces that vanish by symmetry have no spread, and smaller values are raised to this
-        bound.
+        Lower bound to which smaller spreads are raised, such as those of forces that vanish by symmetry.
     coverage : float
-        The probability.
+        Probability that an interval contains a new label.
     """
 
     factor: float
     min_spread: float
     coverage: float
 
-    def half_width(self, spread: Array) -> Array:
-        """Half widths of the intervals of new values with these spreads."""
+    def compute_half_width(self, spread: Array) -> Array:
+        """Compute the half widths of the intervals of new values with these spreads."""
         return np.asarray(self.factor * np.maximum(spread, self.min_spread))
 
 
 def calibrate_conformal(
     spread: Array, residual: Array, coverage: float = 0.9, group: Array | None = None, n_members: int | None = None
 ) -> ConformalIntervals:
-    """Compute the factor q such that prediction ± q·spread holds a new value with at least this probability.
+    """Compute the factor q such that prediction ± q·spread contains a new value with at least a given probability.
 
-    Split conformal prediction makes no assumption on the model or the spread; the new value must be exchangeable with
-    those of the calibration. The factor is the quantile of |residual| / spread over ``n + 1`` values, or groups, the
-    new one being infinite. With all spreads equal the intervals have one width.
+    Split conformal prediction makes no assumption about the model or the spread, but the new value must be exchangeable
+    with those of the calibration. The factor is the quantile of |residual| / spread over the n values, or groups, and
+    the new one, whose ratio counts as infinite. If all spreads are equal, all intervals have the same width.
 
     Parameters
     ----------
@@ -270,13 +271,13 @@ def calibrate_conformal(
     residual : (n,) float64
         Label minus prediction of these values.
     coverage : float
-        Between 0 and 1.
+        The probability, between 0 and 1.
     group : (n,) int, optional
-        Group of each value. Values of a group, such as the force components of a configuration, are correlated; then
-        groups are exchangeable, not values, and each group counts as one value.
+        Group of each value. Values of a group, such as the force components of a configuration, are correlated, so that
+        groups are exchangeable, but single values are not. Each group therefore counts as one value.
     n_members : int, optional
-        Size of the committee: few members may agree by chance, so that a small spread means little. With two the floor
-        of the spread is its median, with three half of it, and so on.
+        Size of a small committee, whose members may agree by chance. The floor of the spread is then at least the
+        median spread divided by ``n_members - 1``.
 
     Raises
     ------
@@ -291,41 +292,41 @@ def calibrate_conformal(
     """
     _check_conformal_input(spread, residual, coverage, group)
     floor = max(MIN_RELATIVE_SPREAD, 0 if n_members is None else 1 / (n_members - 1)) * np.median(spread[spread > 0])
-    owner = np.arange(len(residual)) if group is None else np.asarray(group)
+    groups = np.arange(len(residual)) if group is None else np.asarray(group)
 
-    def calibrate(rows: Array) -> ConformalIntervals:
-        factor = _conformal_factor(np.maximum(spread[rows], floor), residual[rows], coverage, owner[rows])
+    def calibrate(mask: Array) -> ConformalIntervals:
+        factor = _compute_conformal_factor(np.maximum(spread[mask], floor), residual[mask], coverage, groups[mask])
         return ConformalIntervals(factor, float(floor), coverage)
 
-    small = spread < floor
-    if small.any() and len(np.unique(owner[~small])) >= min_calibration_size(coverage):
-        intervals = calibrate(~small)
-        if np.mean(np.abs(residual[small]) <= intervals.half_width(spread[small])) >= coverage:
+    is_small = spread < floor
+    if is_small.any() and len(np.unique(groups[~is_small])) >= get_min_calibration_size(coverage):
+        intervals = calibrate(~is_small)
+        if np.mean(np.abs(residual[is_small]) <= intervals.compute_half_width(spread[is_small])) >= coverage:
             return intervals
     return calibrate(np.ones(len(spread), dtype=bool))
 
 
-def _conformal_factor(spread: Array, residual: Array, coverage: float, group: Array) -> float:
-    """The quantile of |residual| / spread over groups that count one each, and one more that is infinite."""
-    names, number, counts = np.unique(group, return_inverse=True, return_counts=True)
-    min_size = min_calibration_size(coverage)
+def _compute_conformal_factor(spread: Array, residual: Array, coverage: float, group: Array) -> float:
+    """Compute the quantile of |residual| / spread over groups of equal weight and one more group, which is infinite."""
+    names, positions, counts = np.unique(group, return_inverse=True, return_counts=True)
+    min_size = get_min_calibration_size(coverage)
     if len(names) < min_size:
         raise InputError(
             f"a coverage of {coverage:g} needs {min_size} held-out configurations for its calibration; there are "
             f"{len(names)}: hold out more configurations, or set a lower coverage"
         )
     target = coverage * (len(names) + 1) - 1e-6
-    return _weighted_quantile(np.abs(residual) / spread, 1.0 / counts[number], target)
+    return _weighted_quantile(np.abs(residual) / spread, 1.0 / counts[positions], target)
 
 
 def _weighted_quantile(values: Array, weights: Array, target: float) -> float:
-    """The smallest value at which the cumulative weight reaches `target`."""
+    """Return the smallest value at which the cumulative weight reaches `target`."""
     order = np.argsort(values, kind="stable")
     return float(values[order][np.searchsorted(np.cumsum(weights[order]), target)])
 
 
-def min_calibration_size(coverage: float) -> int:
-    """Smallest number of values, or groups, with which intervals of a coverage can be calibrated."""
+def get_min_calibration_size(coverage: float) -> int:
+    """Return the smallest number of values, or groups, from which intervals of a coverage can be calibrated."""
     return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 
 
@@ -359,9 +360,9 @@ def _check_pairs(spread: Array, error: Array) -> None:
             f"a calibration needs at least {MIN_CALIBRATION_PAIRS} disagreements with their errors; got {len(spread)}"
         )
     for name, values in (("disagreements", spread), ("errors", error)):
-        invalid = ~(np.isfinite(values) & (values >= 0))
-        if invalid.any():
-            raise InputError(f"{name} must be finite and not negative; {invalid.sum()} of {len(values)} are not")
+        is_invalid = ~(np.isfinite(values) & (values >= 0))
+        if is_invalid.any():
+            raise InputError(f"{name} must be finite and not negative; {is_invalid.sum()} of {len(values)} are not")
         if not values.any():
             raise InputError(f"all {name} are zero, so there is nothing to calibrate; are the members identical?")
 
@@ -376,7 +377,7 @@ def _check_members(member_predictions: Array) -> Array:
 
 
 def _average_by_configuration(squares: Array, configuration: Array | None) -> Array:
-    """Root mean squares of the values of each configuration, or of each value alone."""
+    """Compute the root of the mean square of each configuration, or of the square of each value."""
     if configuration is not None:
         squares = np.array([squares[members].mean() for members in split_by_group(configuration)])
     return np.sqrt(squares)

@@ -2,7 +2,7 @@
 
 Rows are whitened once; each member then needs a sum of block moments and one Cholesky factor (see
 `paretofit.linear.reduction`). Configurations, or groups of them, are drawn in at most `MAX_BLOCKS` blocks, so that the
-memory of the moments does not grow with the data, and rows are read blockwise, a few times, however many there are.
+memory of the moments does not grow with the data. The rows are read a few times, block by block.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from paretofit.linear.reduction import (
     ThreadMapper,
     Whitening,
     add_gram,
-    as_parts,
     compute_whitening,
     iterate_blocks,
+    normalise_parts,
     solve_rows,
     sum_parts,
 )
 from paretofit.uncertainty.extrapolation import TrainingLeverage
 
-MAX_BLOCKS = 100  # of groups that are drawn together; fewer where there are fewer groups
-MEMBERS_PER_BATCH = 8  # whose moments are summed in one product
-MAX_MOMENT_BYTES = 4 << 30  # of the blocks' moments; with very many columns there are fewer blocks
-MAX_CONDITION_DETERMINED = 1e12  # of the whitened moments: above, rows do not determine the coefficients
-MIN_RELATIVE_EIGENVALUE = 1e-10  # of the largest eigenvalue: below, a draw does not determine a direction
-MIN_RELATIVE_LEVERAGE = 1e-2  # of the mean, for POPS
+MAX_BLOCKS = 100  # blocks of groups that are drawn together; at most one for each group
+MEMBERS_PER_BATCH = 8  # members whose moments are summed in one product
+MAX_MOMENT_BYTES = 4 << 30  # of the moments of all blocks, which limits the number of blocks if there are many columns
+MAX_CONDITION_DETERMINED = 1e12  # of the whitened moments; above it, the rows do not determine the coefficients
+MIN_RELATIVE_EIGENVALUE = 1e-10  # of the largest eigenvalue; below it, a draw does not determine the direction
+MIN_RELATIVE_LEVERAGE = 1e-2  # of the mean leverage; POPS ignores rows below it
 CommitteeMethod = Literal["bootstrap", "subset", "posterior", "pops"]
 COMMITTEE_METHODS = get_args(CommitteeMethod)
 
 
 @dataclass(frozen=True)
 class CommitteeFit:
-    """A weighted fit of all rows, with the moments from which committees are drawn.
+    """Weighted fit of all rows, with the moments from which committees are drawn.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class CommitteeFit:
     G : (n_blocks, P, P) float64
         Whitened moments of each block of groups; lower triangles.
     c : (n_blocks, P) float64
-        Their products with the residuals of the fit.
+        Products of the whitened rows of each block with the residuals of the fit.
     variance : float
-        Weighted squared residuals over degrees of freedom.
+        Sum of the squared weighted residuals divided by the degrees of freedom.
     """
 
     coefficients: Array
@@ -82,13 +82,13 @@ class CommitteeFit:
         Parameters
         ----------
         parts : callable or sequence of callable
-            Each returns a fresh iterator of `RowBlock`, all of them training rows with one column of targets.
+            Each returns a new iterator over `RowBlock`s of training rows with one column of targets.
         group : (n_configurations,) int
-            Groups of configurations that are drawn together, or a number of its own for each.
+            Group of each configuration; the configurations of a group are drawn together.
         weights : (3,) float64
             w_E, w_F, w_S.
         rng : numpy.random.Generator
-            Generator of the blocks of groups.
+            Generator that assigns the groups to blocks.
         threads : int
             Number of threads; the result does not depend on it.
 
@@ -97,7 +97,7 @@ class CommitteeFit:
         InputError
             If there are fewer than two groups, or the rows do not determine the coefficients.
         """
-        parts = as_parts(parts)
+        parts = normalise_parts(parts)
         p = next(iterate_blocks(parts)).X.shape[1]
         sums = sum_parts(parts, lambda: GramAccumulator(weights, p, 1), ThreadMapper(threads)).finish()
         with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
@@ -108,7 +108,7 @@ class CommitteeFit:
             for block in iterate_blocks(parts):
                 moments.add(block, pool)
         factor = NestedFactor.from_moments(moments.G.sum(axis=0).T)
-        if sums.n_train <= P or factor.condition(P) > MAX_CONDITION_DETERMINED:
+        if sums.n_train <= P or factor.estimate_condition(P) > MAX_CONDITION_DETERMINED:
             raise InputError(
                 f"{sums.n_train} rows do not determine {p} coefficients, so that a committee has no meaningful spread; "
                 "use a smaller 2Jmax or more configurations"
@@ -128,14 +128,15 @@ class CommitteeFit:
         Parameters
         ----------
         n_members : int
-            Two at least.
+            Number of members, at least two.
         rng : numpy.random.Generator
         method : {"bootstrap", "subset", "posterior", "pops"}
-            Groups drawn with replacement; a random share of them (delete-d); draws from the Gaussian posterior of the
-            coefficients with the noise of the fit; uniform draws from the hypercube, in principal axes, of the
-            coefficients which would make a single row exact (POPS: misspecification, not noise).
+            "bootstrap" draws groups with replacement; "subset" draws a share of the groups (delete-d); "posterior"
+            draws from the Gaussian posterior of the coefficients with the noise of the fit; "pops" draws uniformly from
+            the hypercube, in principal axes, of the coefficients that make single rows exact, which represents the
+            misspecification of the model instead of noise.
         fraction : float
-            Share of the groups in a subset.
+            Share of the groups in each member of "subset".
 
         Raises
         ------
@@ -144,10 +145,11 @@ class CommitteeFit:
 
         Notes
         -----
-        POPS after T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), from nearly all rows;
-        the package of these authors uses by default those of higher leverage than the median. With few rows for each
-        column, residuals of training rows are small, and so is the hypercube (tests/benchmarks/RESULTS.md). The spread
-        of subsets is that of the subsets: with 0.7 of the groups about 0.65 of the bootstrap's.
+        POPS follows T. D. Swinburne and D. Perez, Mach. Learn.: Sci. Technol. 6, 015008 (2025), but uses nearly all
+        rows, whereas the authors' package by default uses the rows whose leverage is above the median. With few rows
+        for each column, the residuals of training rows are small, and so is the hypercube
+        (tests/benchmarks/RESULTS.md). The spread of "subset" is not rescaled: with 0.7 of the groups, it is about 0.65
+        of the spread of "bootstrap".
         """
         if n_members < 2:
             raise InputError(f"a committee needs at least two members; got {n_members}")
@@ -168,47 +170,47 @@ class CommitteeFit:
 
     @property
     def leverage(self) -> TrainingLeverage:
-        """Leverage of other rows with respect to the training rows."""
+        """Function that computes the leverage of other rows with respect to the training rows."""
         return TrainingLeverage(self.whitening.retained_columns, self.factor.R @ self.whitening.R)
 
     def bound_hypercube(self) -> tuple[Array, Array, Array]:
-        """Principal axes ``(P, k)`` of the coefficients that make single rows exact, with their bounds ``(k,)``.
+        """Compute the principal axes ``(P, k)`` of the changes that make single rows exact, and their bounds ``(k,)``.
 
-        In coordinates where the normal matrix is the identity: δ = u r / h for a row u of leverage h = uᵀu and
-        residual r. Rows of almost no leverage, such as forces that vanish by symmetry, are ignored: no reasonable
-        change makes them exact.
+        In coordinates in which the normal matrix is the identity, the change δ = u r / h makes a row u exact, with the
+        leverage h = uᵀu and the residual r. Rows of almost no leverage, such as forces that vanish by symmetry, are
+        ignored, because no reasonable change makes them exact.
         """
         P = len(self.factor.R)
         n_rows = sum(len(block.X) for block in iterate_blocks(self._parts))
         min_leverage = MIN_RELATIVE_LEVERAGE * P / n_rows
         squares = np.zeros((P, P))
-        for changes in self._exact_changes(min_leverage):
+        for changes in self._iterate_exact_changes(min_leverage):
             squares += blas.dsyrk(1.0, changes, trans=1, lower=0)
         values, axes = scipy.linalg.eigh(squares, lower=False, check_finite=False)
         axes = np.ascontiguousarray(axes[:, values > MIN_RELATIVE_EIGENVALUE * values[-1]])
         low, high = np.zeros((2, axes.shape[1]))
-        for changes in self._exact_changes(min_leverage):
-            along = changes @ axes
-            low, high = np.minimum(low, along.min(0, initial=0.0)), np.maximum(high, along.max(0, initial=0.0))
+        for changes in self._iterate_exact_changes(min_leverage):
+            shifts = changes @ axes
+            low, high = np.minimum(low, shifts.min(0, initial=0.0)), np.maximum(high, shifts.max(0, initial=0.0))
         return axes, low, high
 
-    def _exact_changes(self, min_leverage: float) -> Iterator[Array]:
-        """For each block, the changes of coefficients that make each row exact that has this leverage."""
+    def _iterate_exact_changes(self, min_leverage: float) -> Iterator[Array]:
+        """Yield for each block the changes of the coefficients that make single rows above a leverage exact."""
         R = np.asfortranarray(self.factor.R @ self.whitening.R)
         for block in iterate_blocks(self._parts):
             w = self._weights[block.kind]
             u = solve_rows(R, self.whitening.select_columns(block.X) * w[:, None])
             residual = w * (block.Y[:, 0] - block.X @ self.coefficients)
             leverage = np.einsum("ij,ij->i", u, u)
-            used = leverage > min_leverage
-            yield np.asarray(u[used] * (residual[used] / leverage[used])[:, None])
+            is_used = leverage > min_leverage
+            yield np.asarray(u[is_used] * (residual[is_used] / leverage[is_used])[:, None])
 
     def _to_whitened(self, delta: Array) -> Array:
-        """From coordinates of unit normal matrix to whitened ones, ``(m, P)``."""
+        """Convert coordinates in which the normal matrix is the identity to whitened coefficients, ``(m, P)``."""
         return np.asarray(scipy.linalg.solve_triangular(self.factor.R, delta.T, check_finite=False).T)
 
     def _draw_counts(self, n_members: int, rng: np.random.Generator, fraction: float | None) -> Array:
-        """``(members, n_blocks)``: how often each block is drawn."""
+        """Draw the number of times that each member uses each block, ``(n_members, n_blocks)``."""
         n = len(self.G)
         if fraction is None:
             return np.asarray(rng.multinomial(n, np.full(n, 1 / n), size=n_members).astype(float))
@@ -216,48 +218,48 @@ class CommitteeFit:
         return np.array([np.isin(np.arange(n), rng.permutation(n)[:n_drawn]) for _ in range(n_members)], dtype=float)
 
     def _refit(self, counts: Array) -> Array:
-        """Whitened differences from the fit for draws of blocks; zero in directions that a draw does not determine."""
+        """Fit draws of blocks; return whitened differences from the fit, zero in directions that are not determined."""
         P = len(self.factor.R)
         moments = (counts @ self.G.reshape(len(self.G), -1)).reshape(-1, P, P)
         deltas = []
         for M, c in zip(moments, counts @ self.c, strict=True):
             factor = NestedFactor.from_moments(M.T.copy(order="F"))
-            if factor.condition(P) < MAX_CONDITION_DETERMINED:
+            if factor.estimate_condition(P) < MAX_CONDITION_DETERMINED:
                 deltas.append(factor.solve(np.asfortranarray(c[:, None]))[:, 0])
                 continue
             values, vectors = scipy.linalg.eigh(M.T, lower=False, check_finite=False)
-            used = values > MIN_RELATIVE_EIGENVALUE * values[-1]
-            deltas.append(vectors[:, used] @ ((vectors[:, used].T @ c) / values[used]))
+            is_used = values > MIN_RELATIVE_EIGENVALUE * values[-1]
+            deltas.append(vectors[:, is_used] @ ((vectors[:, is_used].T @ c) / values[is_used]))
         return np.array(deltas)
 
 
 class _BlockMoments:
-    """Whitened, weighted moments of each block of groups; targets are residuals of the baseline."""
+    """Whitened, weighted moments of each block of groups, with residuals of the baseline as targets."""
 
-    def __init__(self, whitening: Whitening, baseline: Array, weights: Array, block_of: Array) -> None:
-        n_blocks, P = int(block_of.max()) + 1, len(baseline)
-        self.whitening, self.baseline, self.weights, self.block_of = whitening, baseline, weights, block_of
+    def __init__(self, whitening: Whitening, baseline: Array, weights: Array, numbers: Array) -> None:
+        n_blocks, P = int(numbers.max()) + 1, len(baseline)
+        self.whitening, self.baseline, self.weights, self.block_numbers = whitening, baseline, weights, numbers
         self.G, self.c, self.sum_squares = np.zeros((n_blocks, P, P)), np.zeros((n_blocks, P)), 0.0
 
     def add(self, block: RowBlock, pool: ThreadPoolExecutor) -> None:
-        """Add rows; each thread adds to the moments of one block of groups, in the order of rows."""
+        """Add rows; each thread adds the rows of one block of groups, in their order."""
         w = self.weights[block.kind]
         U = self.whitening.apply(block.X) * w[:, None]
         y = w * block.Y[:, 0] - U @ self.baseline
         self.sum_squares += float(y @ y)
-        owner = self.block_of[block.configuration]
+        row_numbers = self.block_numbers[block.configuration]
 
-        def add(k: int) -> None:
-            mask = owner == k
+        def add_group_block(k: int) -> None:
+            mask = row_numbers == k
             rows = np.ascontiguousarray(U[mask])
             add_gram(self.G[k].T, rows)
             self.c[k] += rows.T @ y[mask]
 
-        list(pool.map(add, np.unique(owner).tolist()))
+        list(pool.map(add_group_block, np.unique(row_numbers).tolist()))
 
 
-def part_from_arrays(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
-    """Convert rows in memory, each with its weight, to a part for `CommitteeFit.from_parts`, and weights by kind.
+def build_part(X: Array, y: Array, weights: Array, configuration: Array) -> tuple[Part, Array]:
+    """Convert weighted rows in memory to a part for `CommitteeFit.from_parts`; return it with unit weights of kinds.
 
     Parameters
     ----------
@@ -272,16 +274,16 @@ def part_from_arrays(X: Array, y: Array, weights: Array, configuration: Array) -
 
 
 def _assign_blocks(group: Array, n_columns: int, rng: np.random.Generator) -> Array:
-    """Assign the group of each configuration to a block."""
-    names, number = np.unique(group, return_inverse=True)
+    """Assign the groups to blocks, and return the number of each configuration's block, ``(n_configurations,)``."""
+    names, positions = np.unique(group, return_inverse=True)
     if len(names) < 2:
-        raise InputError(f"a committee needs at least two groups of configurations; there is {len(names)}")
+        raise InputError(f"a committee needs at least two groups of configurations; got {len(names)}")
     n_blocks = max(2, min(MAX_BLOCKS, len(names), MAX_MOMENT_BYTES // (8 * n_columns**2)))
-    return np.asarray(rng.permutation(np.arange(len(names)) % n_blocks)[number])
+    return np.asarray(rng.permutation(np.arange(len(names)) % n_blocks)[positions])
 
 
 def _to_raw(whitening: Whitening, p: int, delta: Array) -> Array:
-    """Raw coefficients ``(m, p)`` of whitened ones ``(m, P)``."""
+    """Convert whitened coefficients, ``(m, P)``, to raw coefficients, ``(m, p)``."""
     raw = np.zeros((len(delta), p))
     raw[:, whitening.retained_columns] = whitening.to_raw(delta.T).T
     return raw

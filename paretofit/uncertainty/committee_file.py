@@ -1,7 +1,7 @@
-"""The file of a committee and its calibration, ``NAME.committee.h5`` beside a potential's LAMMPS files.
+"""The file of a committee and its calibration, ``NAME.committee.h5`` in the directory of a potential's LAMMPS files.
 
-It contains the members, the calibration data (from which intervals of any coverage follow), the active sets that grade
-atoms, and the factor from which leverages are computed.
+The file contains the members, the calibration data (from which intervals of any coverage are computed), the active
+sets that grade atoms, and the factor from which leverages are computed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from paretofit.uncertainty.potential_uncertainty import HELD_OUT, TRAIN, Calibra
 
 COMMITTEE_SUFFIX = ".committee.h5"
 FILE_VERSION = 1
-# Datasets of the file by the attributes of `EnvironmentGrade`, and attributes of the file that `Uncertainty` has too.
+# Names of datasets by the attributes of `EnvironmentGrade`, and attributes of `Uncertainty` that are stored as such.
 GRADE_DATASETS = {"scale": "scale", "coefficient_map": "graded", "span_basis": "spanned"}
 FILE_ATTRIBUTES = ("method", "energy_weight", "coverage", "level")
 
 
 def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty | None) -> None:
-    """Write a committee's file; members that are networks have files of their own."""
+    """Write the file of a committee; networks are stored in other files, so that their `members` are None."""
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["committee_version"] = FILE_VERSION
         if members is not None:
@@ -58,12 +58,12 @@ def write_committee(path: Path, members: Array | None, uncertainty: Uncertainty 
 
 
 def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
-    """Read a committee's file: the members ``(m, p)``, and their calibration if they have one.
+    """Read the file of a committee; return the members ``(m, p)``, and their calibration or None.
 
     Raises
     ------
     InputError
-        If it is corrupt, or of another version, or its members are fewer than two or identical.
+        If the file is corrupt or of another version, or if there are fewer than two members or all are identical.
     """
     members, uncertainty = _read_file(path, "fit it again")
     if members.ndim != 2 or len(members) < 2:
@@ -74,12 +74,12 @@ def read_committee(path: Path) -> tuple[Array, Uncertainty | None]:
 
 
 def read_uncertainty(path: Path) -> Uncertainty:
-    """Read the file beside networks, which contains all but the members.
+    """Read the calibration of a committee of networks, whose members are stored in other files.
 
     Raises
     ------
     InputError
-        If it is corrupt, or of another version.
+        If the file is corrupt or of another version.
     """
     _, uncertainty = _read_file(path, "train it again")
     if uncertainty is None:
@@ -102,8 +102,8 @@ def _read_file(path: Path, remedy: str) -> tuple[Array, Uncertainty | None]:
         raise InputError(
             f"{path} is a committee of version {version}, but this paretofit reads version {FILE_VERSION}; {remedy}"
         )
-    if uncertainty is not None and (fault := _find_inconsistency(members, uncertainty)):
-        raise InputError(f"{path} is corrupt: {fault}; {remedy}")
+    if uncertainty is not None and (problem := _find_inconsistency(members, uncertainty)):
+        raise InputError(f"{path} is corrupt: {problem}; {remedy}")
     return members, uncertainty
 
 
@@ -132,7 +132,7 @@ def _read_uncertainty(file: h5py.File) -> Uncertainty | None:
 
 
 def _find_inconsistency(members: Array, uncertainty: Uncertainty) -> str:
-    """Describe contents that no committee's file can have; empty if there are none."""
+    """Describe the first inconsistency in the content of a file; empty if there is none."""
     if members.ndim != 2:
         return f"its array of members has shape {members.shape}"
     leverage, environments = uncertainty.leverage, uncertainty.environments

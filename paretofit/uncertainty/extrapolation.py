@@ -1,8 +1,9 @@
 """Extrapolation grades of a linear model: leverage and the D-optimality (MaxVol) grade.
 
-Leverage h = x (XᵀX)⁻¹ xᵀ is below 1 for every training row, and is the change of a prediction for a unit of
-error in all labels. The grade γ = max |x A⁻¹| refers to an active set A of training rows with the largest determinant:
-a row with γ ≤ 1 is a combination of active rows with coefficients of at most 1 (interpolation), γ > 1 extrapolates.
+Leverage h = x (XᵀX)⁻¹ xᵀ is at most 1 for every training row, and is the variance of a prediction if the labels have
+independent errors of variance 1. The grade γ = max |x A⁻¹| refers to an active set A of training rows with the largest
+determinant. A row with γ ≤ 1 is a combination of active rows with coefficients of at most 1 (interpolation); a row with
+γ > 1 extrapolates.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ import scipy.linalg
 from scipy.linalg import blas, lapack
 
 from paretofit.core import Array, InputError
-from paretofit.linear import column_scales, estimate_reciprocal_condition
+from paretofit.linear import compute_column_scales, estimate_reciprocal_condition
 
-MAXVOL_TOLERANCE = 1e-3  # rows are exchanged while that makes the determinant larger by more than this share
-MIN_RELATIVE_PIVOT = 1e-10  # of the largest pivot: below, a column depends on others
-ROWS_PER_BLOCK = 4096  # that are processed at once
-CANDIDATES_PER_COLUMN = 3  # rows that are tried for the active set at once
-MAX_RELATIVE_RESIDUAL = 1e-7  # of a row's norm that may be orthogonal to the span of the training set
-EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE  # grades above are an extrapolation
-STRONG_EXTRAPOLATION_GRADE = 2.0  # and above this one a strong extrapolation
+MAXVOL_TOLERANCE = 1e-3  # rows are exchanged while an exchange increases the determinant by more than this share
+MIN_RELATIVE_PIVOT = 1e-10  # of the largest pivot; below it, a column depends on others
+ROWS_PER_BLOCK = 4096  # rows of atoms that are processed at once
+CANDIDATES_PER_COLUMN = 3  # candidate rows for the active set, for each column
+MAX_RELATIVE_RESIDUAL = 1e-7  # part of a row's norm that may be orthogonal to the span of the training set
+EXTRAPOLATION_GRADE = 1 + 2 * MAXVOL_TOLERANCE  # grades above it are an extrapolation
+STRONG_EXTRAPOLATION_GRADE = 2.0  # grades above it are a strong extrapolation
 
 
 @dataclass(frozen=True)
 class TrainingLeverage:
-    """Leverage of any row with respect to weighted training rows.
+    """Function that computes the leverage of any row with respect to weighted training rows.
 
     Attributes
     ----------
     retained_columns : (P,) int64
-        Columns of the leverage.
+        Columns from which the leverage is computed.
     R : (P, P) float64
-        Triangular factor of the weighted rows.
+        Triangular factor of these columns of the weighted rows.
     """
 
     retained_columns: Array
@@ -48,10 +49,10 @@ class TrainingLeverage:
         Raises
         ------
         InputError
-            If they do not determine all columns: leverage is then infinite in some direction.
+            If the rows do not determine all columns, because leverages are then infinite in some direction.
         """
         weighted = rows if weights is None else rows * weights[:, None]
-        scale = column_scales(weighted)
+        scale = compute_column_scales(weighted)
         R = scipy.linalg.qr(weighted / scale, mode="r", check_finite=False)[0][: rows.shape[1]]
         pivots = np.abs(np.diag(R))
         if len(rows) < rows.shape[1] or not pivots.min() > MIN_RELATIVE_PIVOT * pivots.max():
@@ -61,20 +62,20 @@ class TrainingLeverage:
         return cls(np.arange(rows.shape[1]), R * scale)
 
     def restrict_columns(self, p: int) -> TrainingLeverage:
-        """Leverage in the model of the first `p` columns."""
+        """Return the leverage in the model of the first `p` columns."""
         size = int(np.searchsorted(self.retained_columns, p))
         return TrainingLeverage(self.retained_columns[:size], self.R[:size, :size])
 
     def __call__(self, rows: Array, weights: Array | None = None) -> Array:
-        """``(m,)``: leverages of other rows ``(m, p)``, each with the weight that it would have."""
+        """Compute the leverages, ``(m,)``, of other rows ``(m, p)``, multiplied by weights ``(m,)`` if given."""
         X = rows[:, self.retained_columns] if weights is None else rows[:, self.retained_columns] * weights[:, None]
-        half = scipy.linalg.solve_triangular(self.R, X.T, trans="T", check_finite=False)
-        return np.asarray(np.einsum("ij,ij->j", half, half))
+        whitened = scipy.linalg.solve_triangular(self.R, X.T, trans="T", check_finite=False)
+        return np.asarray(np.einsum("ij,ij->j", whitened, whitened))
 
 
 @dataclass(frozen=True)
 class ActiveSet:
-    """Training rows of (locally) largest determinant.
+    """Set of p training rows with the (locally) largest determinant.
 
     Attributes
     ----------
@@ -89,31 +90,38 @@ class ActiveSet:
 
     @classmethod
     def from_rows(cls, rows: Array, initial_rows: Array | None = None) -> ActiveSet:
-        """Select rows by MaxVol among the training rows ``(n, p)``, starting from `initial_rows`, p positions.
+        """Select an active set by MaxVol.
+
+        Parameters
+        ----------
+        rows : (n, p) float64
+            Training rows.
+        initial_rows : (p,) int, optional
+            Positions of independent rows at which the search starts; by default they are found by elimination.
 
         Raises
         ------
         InputError
-            If they have fewer than p independent ones.
+            If there are fewer than p independent rows.
 
         Notes
         -----
         S. A. Goreinov et al., "How to find a good submatrix" (2010); grades after E. V. Podryabinkin and A. V.
         Shapeev, Comput. Mater. Sci. 140, 171 (2017).
         """
-        active = _select_independent_rows(rows) if initial_rows is None else np.array(initial_rows)
-        B = np.ascontiguousarray(scipy.linalg.solve(rows[active].T, rows.T, check_finite=False).T)
+        positions = _select_independent_rows(rows) if initial_rows is None else np.array(initial_rows)
+        B = np.ascontiguousarray(scipy.linalg.solve(rows[positions].T, rows.T, check_finite=False).T)
         while True:
             i, j = np.unravel_index(int(np.argmax(np.abs(B))), B.shape)
             if abs(B[i, j]) <= 1 + MAXVOL_TOLERANCE:
-                return cls(active, np.linalg.inv(rows[active]))
+                return cls(positions, np.linalg.inv(rows[positions]))
             step = B[i].copy()
             step[j] -= 1.0
             blas.dger(-1.0 / B[i, j], step, B[:, j].copy(), a=B.T, overwrite_a=1)
-            active[j] = i
+            positions[j] = i
 
     def grade(self, rows: Array) -> Array:
-        """``(m,)``: γ of other rows ``(m, p)``; at most about 1 for every training row."""
+        """Compute γ, ``(m,)``, of other rows ``(m, p)``; it is at most about 1 for every training row."""
         return np.asarray(np.abs(rows @ self.inverse).max(axis=1))
 
 
@@ -131,10 +139,10 @@ def _select_independent_rows(rows: Array) -> Array:
 
 @dataclass(frozen=True)
 class EnvironmentGrade:
-    """Grades of atoms by their descriptors, whatever the rank of the training set.
+    """Function that grades atoms by their descriptors, for a training set of any rank.
 
-    A row holds a constant, the descriptors of an atom and, for a quadratic model, their products. An atom with a
-    component in a direction that the training set does not span has an infinite grade.
+    The row of an atom consists of a constant, the descriptors and, for a quadratic model, their products. An atom with
+    a component in a direction that the training set does not span has an infinite grade.
 
     Attributes
     ----------
@@ -155,32 +163,30 @@ class EnvironmentGrade:
 
     @classmethod
     def from_descriptors(cls, descriptors: Array, *, quadratic: bool = False) -> EnvironmentGrade:
-        """Select the active set among the atoms ``(n, K)`` of the training set.
+        """Select the active set among the atoms of the training set, given by their descriptors ``(n, K)``.
 
-        Rows are whitened. Those of the highest leverage are tried first, and then those that turn out to extrapolate,
-        until no atom does.
+        Rows are whitened. The rows with the highest leverage are the first candidates. Rows that extrapolate from the
+        resulting active set are added to the candidates until no atom extrapolates.
         """
         training = _TrainingAtoms(descriptors, quadratic=quadratic)
         leverage = training.map_blocks(lambda rows: np.einsum("ij,ij->i", rows, rows))
-        tried = np.argsort(-leverage, kind="stable")[: CANDIDATES_PER_COLUMN * training.rank]
+        n_candidates = CANDIDATES_PER_COLUMN * training.rank
+        candidates = np.argsort(-leverage, kind="stable")[:n_candidates]
         try:
-            active = ActiveSet.from_rows(training.whiten(tried))
-        except InputError:  # those rows are too similar: all atoms together do span the space
-            tried = np.arange(len(descriptors))
-            active = ActiveSet.from_rows(training.whiten(tried))
-        while True:
-            selected = tried[active.row_indices]
-            grades = training.map_blocks(active.grade)
-            outside = np.flatnonzero(grades > EXTRAPOLATION_GRADE)
-            if not len(outside):
-                break
-            added = outside[np.argsort(-grades[outside], kind="stable")][: CANDIDATES_PER_COLUMN * training.rank]
-            tried = np.concatenate([selected, np.setdiff1d(added, selected)])
-            active = ActiveSet.from_rows(training.whiten(tried), np.arange(training.rank))
-        return cls(quadratic, training.scale, training.whitening @ active.inverse, training.span_basis)
+            active_set = ActiveSet.from_rows(training.whiten(candidates))
+        except InputError:  # the candidates are too similar, but all atoms together span the space
+            candidates = np.arange(len(descriptors))
+            active_set = ActiveSet.from_rows(training.whiten(candidates))
+        while ((grades := training.map_blocks(active_set.grade)) > EXTRAPOLATION_GRADE).any():
+            active_atoms = candidates[active_set.row_indices]
+            extrapolating = np.flatnonzero(grades > EXTRAPOLATION_GRADE)
+            new_atoms = extrapolating[np.argsort(-grades[extrapolating], kind="stable")][:n_candidates]
+            candidates = np.concatenate([active_atoms, np.setdiff1d(new_atoms, active_atoms)])
+            active_set = ActiveSet.from_rows(training.whiten(candidates), np.arange(training.rank))
+        return cls(quadratic, training.scale, training.whitening @ active_set.inverse, training.span_basis)
 
     def __call__(self, descriptors: Array) -> Array:
-        """``(m,)``: γ of other atoms ``(m, K)``."""
+        """Compute γ, ``(m,)``, of other atoms with descriptors ``(m, K)``."""
         rows = _build_rows(descriptors, quadratic=self.quadratic) / self.scale
         grade = np.abs(rows @ self.coefficient_map).max(axis=1)
         if self.span_basis.shape[1]:
@@ -209,7 +215,7 @@ class _TrainingAtoms:
         return _build_rows(self.descriptors[atoms], quadratic=self.quadratic)
 
     def whiten(self, atoms: slice | Array) -> Array:
-        """Whitened rows of some atoms."""
+        """Compute the whitened rows of some atoms."""
         return np.asarray(self._build(atoms) / self.scale @ self.whitening)
 
     def map_blocks(self, function: Callable[[Array], Array]) -> Array:
@@ -218,7 +224,7 @@ class _TrainingAtoms:
 
 
 def _compute_whitening(R: Array) -> tuple[Array, Array]:
-    """Matrix that makes rows with the factor R orthonormal, ``(p, r)``, and a basis of their span, as `span_basis`."""
+    """Compute the matrix ``(p, r)`` that makes rows with the factor R orthonormal, and the `span_basis` of the rows."""
     p = R.shape[1]
     if len(R) == p and estimate_reciprocal_condition(R) > MIN_RELATIVE_PIVOT:
         return np.asarray(lapack.dtrtri(np.asfortranarray(R), lower=0)[0]), np.zeros((p, 0))
@@ -228,7 +234,7 @@ def _compute_whitening(R: Array) -> tuple[Array, Array]:
 
 
 def _build_rows(descriptors: Array, *, quadratic: bool) -> Array:
-    """Rows of atoms: a constant, descriptors and, for a quadratic model, their products."""
+    """Build the rows of atoms from a constant, their descriptors and, for a quadratic model, the products."""
     columns = [np.ones((len(descriptors), 1)), descriptors]
     if quadratic:
         first, second = np.triu_indices(descriptors.shape[1])

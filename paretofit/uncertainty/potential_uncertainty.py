@@ -1,6 +1,6 @@
 """Uncertainty of a potential: error bars of its predictions, and the distance of a structure from its training set.
 
-Energies are per atom, eV; forces eV/Å; stresses eV/Å³.
+Energies are in eV per atom, forces in eV/Å, and stresses in eV/Å³.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from paretofit.uncertainty.calibration import (
     CALIBRATIONS,
     ConformalIntervals,
     calibrate_conformal,
-    disagreement,
-    min_calibration_size,
+    compute_disagreement,
+    get_min_calibration_size,
 )
 from paretofit.uncertainty.extrapolation import EnvironmentGrade, TrainingLeverage
 
-GEOMETRY_DECIMALS = 3  # of Å to which positions and cells of the same structure agree
+GEOMETRY_DECIMALS = 3  # decimal places, in Å, to which positions and cells of equal structures agree
 TRAIN, HELD_OUT = "train", "held out"
 
 
@@ -38,7 +38,7 @@ class CalibrationData(NamedTuple):
     configuration : (n,) int64
         Configuration of each value.
     group : (n,) int64
-        Group of that configuration: groups are exchangeable.
+        Group of this configuration; groups are exchangeable.
     """
 
     spread: Array
@@ -52,10 +52,10 @@ class CalibrationData(NamedTuple):
         return len(np.unique(self.group))
 
     def aggregate_by_configuration(self) -> tuple[Array, Array]:
-        """Disagreement and error of each configuration (equations 1 and 2 of Bidoggia et al., 2025), ascending."""
-        _, number, counts = np.unique(self.configuration, return_inverse=True, return_counts=True)
-        spread, error = (np.bincount(number, values**2) / counts for values in (self.spread, self.residual))
-        return np.sqrt(spread), np.sqrt(spread + error)
+        """Compute the disagreement and error of each configuration (equations 1 and 2 of Bidoggia et al., 2025)."""
+        _, positions, counts = np.unique(self.configuration, return_inverse=True, return_counts=True)
+        variance, error = (np.bincount(positions, values**2) / counts for values in (self.spread, self.residual))
+        return np.sqrt(variance), np.sqrt(variance + error)
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class Uncertainty:
     Attributes
     ----------
     method : str
-        How the members were drawn or trained.
+        Method by which the members were drawn or trained.
     held_out : mapping of RowKind to CalibrationData
-        Empty if nothing was held out; stress only if it is labelled.
+        Calibration data of each kind of label; empty if no configurations were held out.
     environments : mapping of element to EnvironmentGrade
-        Grades of atoms.
+        Functions that grade atoms.
     leverage : TrainingLeverage or None
         None for a network, which has no rows.
     energy_weight : float
@@ -81,7 +81,7 @@ class Uncertainty:
     level : str
         Convergence level of the labels.
     n_members : int or None
-        Size of a committee so small that its disagreement may be small by chance.
+        Number of members, if they are so few that their disagreement may be small by chance.
     """
 
     method: str
@@ -103,18 +103,18 @@ class Uncertainty:
     def fit_interval(self, kind: RowKind, coverage: float | None = None) -> ConformalIntervals | None:
         """Calibrate the conformal interval of energies per atom, force components or stress components.
 
-        None if nothing of this kind was held out, and, for the default coverage and for stresses, if too few
-        configurations were.
+        The result is None if no labels of this kind were held out. It is also None if too few configurations were held
+        out for the default coverage, or for any coverage of stresses.
 
         Raises
         ------
         InputError
-            If too few were held out for a requested coverage.
+            If too few configurations were held out for the given `coverage` of energies or forces.
         """
         data = self.held_out.get(kind)
-        optional = coverage is None or kind == RowKind.STRESS  # stress labels are often few
+        is_optional = coverage is None or kind == RowKind.STRESS  # stress labels are often few
         key = kind, self.coverage if coverage is None else coverage
-        if data is None or (optional and data.n_groups < min_calibration_size(key[1])):
+        if data is None or (is_optional and data.n_groups < get_min_calibration_size(key[1])):
             return None
         if key not in self._intervals:
             self._intervals[key] = calibrate_conformal(data.spread, data.residual, key[1], data.group, self.n_members)
@@ -126,20 +126,20 @@ class Uncertainty:
         Returns
         -------
         SlopeCalibration, IsotonicCalibration or QuantileCalibration
-            Each with ``threshold(error)`` and ``error(spread)``.
+            All of them have ``find_threshold(error)`` and ``predict_error(spread)``.
 
         Raises
         ------
         InputError
-            If the method is not one of these, or nothing of this kind was held out.
+            If the method is unknown, or no labels of this kind were held out.
         """
         check_choice("the calibration", method, CALIBRATIONS)
         if kind not in self.held_out:
-            raise InputError(f"there are no held-out {kind.name.lower()} labels to calibrate on; fit again with some")
+            raise InputError(f"no {kind.name.lower()} labels were held out for a calibration; fit again with some")
         return CALIBRATIONS[method](*self.held_out[kind].aggregate_by_configuration())
 
     def compute_grades(self, atoms: Atoms, descriptors: Array) -> Array:
-        """``(N,)``: extrapolation grade of each atom (γ > 1 extrapolates), from its descriptors ``(N, K)``."""
+        """Compute the extrapolation grade of each atom, ``(N,)``, from descriptors ``(N, K)``; γ > 1 extrapolates."""
         symbols = np.array(atoms.get_chemical_symbols())
         grades = np.full(len(symbols), np.inf)
         for element, grade in self.environments.items():
@@ -156,15 +156,15 @@ class Assessment:
     Attributes
     ----------
     energy, forces, stress
-        Of the potential: eV, (N, 3) eV/Å, (6,) eV/Å³ (NaN where not periodic in three directions).
+        Predictions of the potential: eV, (N, 3) eV/Å, (6,) eV/Å³ (NaN if not periodic in three directions).
     energy_std, forces_std, stress_std
         Standard deviations over the members: eV/atom, (N, 3) eV/Å, (6,) eV/Å³.
     energy_interval, forces_interval, stress_interval
-        Half widths of the conformal intervals in the same units; NaN where not calibrated.
+        Half widths of the conformal intervals in the same units; NaN if they are not calibrated.
     grades : (N,) float64
-        D-optimality grade of each atom; above 1 it extrapolates.
+        D-optimality grade of each atom; above 1, the atom extrapolates.
     leverage : float
-        Of the structure's energy row; below 1 for training structures; NaN for a network.
+        Leverage of the structure's energy row, at most 1 for training structures; NaN for a network.
     """
 
     energy: float
@@ -181,14 +181,14 @@ class Assessment:
 
     @property
     def grade(self) -> float:
-        """The highest grade of an atom."""
+        """Highest grade of an atom."""
         return float(self.grades.max())
 
 
 def build_assessment(
     members: Any, uncertainty: Uncertainty, grades: Array, leverage: float, coverage: float | None = None
 ) -> Assessment:
-    """Assess a structure by the predictions of the members.
+    """Build the assessment of a structure from the predictions of the members.
 
     Parameters
     ----------
@@ -196,19 +196,21 @@ def build_assessment(
         ``energy`` (m,), ``forces`` (m, N, 3), ``stress`` (m, 6).
     uncertainty : Uncertainty
     grades : (N,) float64
+        Grades of the atoms.
     leverage : float
+        Leverage of the energy row.
     coverage : float, optional
         Coverage of the intervals; by default that of `uncertainty`.
     """
     n = len(grades)
     spreads = [
-        disagreement(members.energy[:, None] / n)[0],
-        disagreement(members.forces.reshape(len(members.forces), -1)).reshape(n, 3),
-        disagreement(members.stress),
+        compute_disagreement(members.energy[:, None] / n)[0],
+        compute_disagreement(members.forces.reshape(len(members.forces), -1)).reshape(n, 3),
+        compute_disagreement(members.stress),
     ]
     intervals = [uncertainty.fit_interval(kind, coverage) for kind in (RowKind.ENERGY, RowKind.FORCE, RowKind.STRESS)]
     widths = [
-        spread * np.nan if interval is None else interval.half_width(spread)
+        spread * np.nan if interval is None else interval.compute_half_width(spread)
         for interval, spread in zip(intervals, spreads, strict=True)
     ]
     means = [float(members.energy.mean()), members.forces.mean(axis=0), members.stress.mean(axis=0)]
@@ -217,7 +219,7 @@ def build_assessment(
 
 
 def hash_structure(atoms: Atoms) -> str:
-    """Hash a structure up to a thousandth of an Å, to recognise training structures."""
+    """Return a hash of a structure with lengths rounded to `GEOMETRY_DECIMALS`, to recognise training structures."""
     lengths = np.concatenate([atoms.cell[:].ravel(), atoms.positions.ravel()])
     geometry = np.round(lengths, GEOMETRY_DECIMALS) + 0.0  # no -0.0
     return hash_array(np.concatenate([atoms.numbers, atoms.pbc, geometry]))[:16]

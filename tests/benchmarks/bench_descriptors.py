@@ -91,7 +91,7 @@ def describe(configurations: list[Atoms], twojmax: int, *, direct: bool = False)
     with threadpool_limits(1):
         wall, cpu = time.perf_counter(), time.process_time()
         for atoms in configurations:
-            energy, forces = rows.compute_configuration_rows(lammps, basis, atoms, direct=direct)
+            energy, forces = rows.compute_configuration_rows(lammps, basis, atoms, use_lammps_products=direct)
             checks.append((energy, forces))
         elapsed = np.array([time.perf_counter() - wall, time.process_time() - cpu])
     return elapsed, [(float(energy[1:].sum()), float(np.linalg.norm(forces))) for energy, forces in checks]

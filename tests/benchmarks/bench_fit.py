@@ -74,7 +74,7 @@ def run(options: Options) -> list[Table]:
 
 def _times(engine: FastEngine, design: DesignMatrix, members: np.ndarray, repeats: int) -> tuple[Any, ...]:
     """Rows; seconds of our fits; seconds of one lstsq for each 2Jmax, ``(3, repeats)``; largest condition number."""
-    reduction, moments = engine.reduction, engine.reduction.empty_moments()
+    reduction, moments = engine.reduction, engine.reduction.create_empty_moments()
     rows = np.flatnonzero(np.isin(design.configuration, members))
     sizes = [reduction.sizes.tolist().index(design.columns_up_to(twojmax)) for twojmax in TWOJMAX]
     worst = [0.0]
@@ -83,8 +83,8 @@ def _times(engine: FastEngine, design: DesignMatrix, members: np.ndarray, repeat
         system = reduction.factorise(moments, np.array([*weights, 1.0]))
         for size in sizes:
             fit = system.fit(size, max_condition=np.inf)
-            reduction.train_rms(moments, fit)
-            reduction.test_rms(fit)
+            reduction.compute_train_rms(moments, fit)
+            reduction.compute_test_rms(fit)
             worst[0] = max(worst[0], fit.condition)
 
     ours, theirs = [], []

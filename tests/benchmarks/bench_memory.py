@@ -110,7 +110,7 @@ def child(path: str, step: str, threads: int) -> None:
     if step == "engine":
         FastEngine(data, grid, threads=threads)
     elif step == "reduction":
-        parts = RowStream.from_source(RowSource.from_sweep(data, grid), train).parts()
+        parts = RowStream.from_source(RowSource.from_sweep(data, grid), train).list_parts()
         Reduction.from_parts(parts, [sizes[t] for t in twojmax], energy_weight=12.0, mapper=ThreadMapper(threads))
     elapsed = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -36,7 +36,7 @@ def run(options: Options) -> list[Table]:
     X = design.rows()
     left = np.ascontiguousarray(X[:, :P])
     right = np.random.default_rng(0).permutation(left, axis=1)
-    weights, parts, run = np.array([12.0, 1.0, 1.0]), engine.stream.parts(), ThreadMapper(options.cores)
+    weights, parts, run = np.array([12.0, 1.0, 1.0]), engine.stream.list_parts(), ThreadMapper(options.cores)
     times: dict[str, list[float]] = {"reduction": [], "leverage pass": [], "matrix product": []}
     with stage("reduction, leverage and matrix product in turn"):
         for _ in range(max(options.repeats, 3)):

@@ -71,7 +71,7 @@ def run(options: Options) -> list[Table]:
 def half_width(calibrate: Held, test: Held) -> np.ndarray:
     """Half width of the conformal intervals; all components of a configuration count as one."""
     intervals = calibrate_conformal(calibrate.spread, calibrate.residual, COVERAGE, calibrate.configuration)
-    return intervals.half_width(test.spread)
+    return intervals.compute_half_width(test.spread)
 
 
 def evaluate_spread(calibrate: Held, test: Held, unit: float) -> dict[str, float]:

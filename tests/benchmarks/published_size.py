@@ -224,7 +224,7 @@ def raw_labels(atoms: Atoms) -> Raw:
     """Labels of level 6, and the rows from which errors are generated."""
     lammps = get_shared_lammps()
     energy, forces, _ = compute_reference_labels(lammps, ERROR_BASIS, reference_potential(), atoms)
-    row, rows = compute_configuration_rows(lammps, ERROR_BASIS, atoms, direct=True)
+    row, rows = compute_configuration_rows(lammps, ERROR_BASIS, atoms, use_lammps_products=True)
     return Raw(atoms, energy, forces, row[1:], rows[:, 1:])
 
 

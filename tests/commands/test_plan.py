@@ -234,16 +234,16 @@ class TestPlanner:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"budget": 5}, "below the cheapest point, which costs 10 s"),
+            ({"budget": 5}, "too small: the cheapest setting costs 10 s"),
             ({}, "needs a budget"),
             ({"budget": "5 parsecs"}, "a budget must be a positive number of seconds"),
             ({"budget": -3}, "a budget must be a positive number"),
             ({"budget": 900, "max_energy": 0.1}, "reaches an energy error of 0.1 meV/atom .the lowest is"),
             ({"budget": 900, "max_force": 0.1}, "reaches a force error of 0.1 meV/Å .the lowest is"),
-            ({"budget": 20, "max_energy": 70}, "cheapest setting that does costs .* s: level"),
+            ({"budget": 20, "max_energy": 70}, "cheapest setting that does so costs .* s: level"),
             ({"budget": 900, "max_force": float("nan")}, "'max_force' must be a positive number"),
             ({"budget": 900, "prefer": "forces"}, "did you mean 'force'"),
-            ({"budget": 900, "extrapolation_factor": 0.5}, "'extrapolate' must be at least 1"),
+            ({"budget": 900, "extrapolation_factor": 0.5}, "'extrapolation_factor' must be at least 1"),
         ],
     )
     def test_what_cannot_be_is_one_sentence(self, changes, message):
@@ -322,7 +322,7 @@ class TestAnatomy:
             assert text in done.stdout
         wrong = call("pareto", *arguments, "--summarise", "levels", cwd=tmp_path)
         assert wrong.returncode == 2
-        assert "there is no column 'levels' among level" in wrong.stderr
+        assert "unknown column 'levels'; available: level" in wrong.stderr
 
     def test_runs_of_one_level_are_merged(self):
         frame = pd.DataFrame({"cost": [1, 2, 3, 4.0], "error": [9, 8, 7, 6.0], "level": ["a", "a", "b", "b"]})

@@ -15,13 +15,13 @@ from paretofit.commands import select_structures
 from paretofit.commands.select import SELECTION_METHODS
 from paretofit.dataset import Dataset, write_dataset
 from paretofit.descriptors import compute_atom_descriptors_and_gradient, compute_configuration_rows, compute_energy_rows
-from paretofit.linear import column_scales, leverage_scores, select_d_optimal, select_farthest_points
+from paretofit.linear import compute_column_scales, leverage_scores, select_d_optimal, select_farthest_points
 from paretofit.linear.design_selection import RELATIVE_PRIOR_RIDGE
 
 
 def brute_force(rows, n, existing):
     """The best next row by determinants, one after the other."""
-    scale = column_scales(np.vstack([rows, existing]))
+    scale = compute_column_scales(np.vstack([rows, existing]))
     X, Y = rows / scale, existing / scale
     M = Y.T @ Y + RELATIVE_PRIOR_RIDGE * max(1.0, len(X) / len(scale)) * np.eye(len(scale))
     chosen, gains = [], []

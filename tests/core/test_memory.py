@@ -34,27 +34,27 @@ def group(path, limit, most, usage, cached):
 
 class TestWhatIsAvailable:
     def test_of_the_machine(self, machine):
-        assert memory.available_memory() == 8_192_000_000
+        assert memory.get_available_memory() == 8_192_000_000
 
     def test_of_the_job_above(self, machine):
         """4 GB may be used and 3 are, one of them for files that can be read again."""
         group(machine / "groups" / "job", "memory.max", 4 * GB, "memory.current", "inactive_file")
-        assert memory.available_memory() == 2 * GB
+        assert memory.get_available_memory() == 2 * GB
 
     def test_of_a_job_of_version_1(self, machine):
         (machine / "cgroup").write_text("9:cpu:/job\n4:memory:/slurm/job\n0::/\n")
         folder = machine / "groups" / "memory" / "slurm"
         group(folder, "memory.limit_in_bytes", 5 * GB, "memory.usage_in_bytes", "total_inactive_file")
-        assert memory.available_memory() == 3 * GB
+        assert memory.get_available_memory() == 3 * GB
 
     def test_of_a_system_that_does_not_tell(self, machine):
         (machine / "meminfo").unlink()
         (machine / "cgroup").unlink()
-        assert memory.available_memory() is None
+        assert memory.get_available_memory() is None
         memory.require_memory(1e18, "arrays", "nothing")
 
     def test_here(self):
-        n_bytes = memory.available_memory()
+        n_bytes = memory.get_available_memory()
         assert n_bytes is None or n_bytes > 0
 
 
@@ -79,7 +79,7 @@ def test_a_process_that_needs_nothing_is_no_division_by_zero(machine):
 @pytest.mark.parametrize(("engine", "message"), [("fast", "moments of 120 columns"), ("plain", "rows by 120 columns")])
 def test_a_study_says_what_to_lower(tmp_path, monkeypatch, engine, message):
     monkeypatch.setattr(memory, "MIN_CHECKED_BYTES", 0)
-    monkeypatch.setattr("paretofit.core.memory.available_memory", lambda: 10**6)
+    monkeypatch.setattr("paretofit.core.memory.get_available_memory", lambda: 10**6)
     path = tmp_path / "study.yaml"
     path.write_text(STUDY.format(dataset=first_configurations(), repetitions=1) + f"engine: {engine}\n")
     with pytest.raises(
@@ -94,7 +94,7 @@ def test_a_study_says_what_to_lower(tmp_path, monkeypatch, engine, message):
 def test_rows_stay_in_the_file_where_memory_is_short(tmp_path, monkeypatch):
     rows = np.random.default_rng(0).normal(size=(1000, 10))
     design = DesignMatrix.from_arrays(rows, ["force"] * 1000, np.arange(1000)).save(tmp_path / "d.h5")
-    monkeypatch.setattr("paretofit.descriptors.design.available_memory", lambda: 4 * rows.nbytes - 1)
+    monkeypatch.setattr("paretofit.descriptors.design.get_available_memory", lambda: 4 * rows.nbytes - 1)
     assert design.load_into_memory() is design
-    monkeypatch.setattr("paretofit.descriptors.design.available_memory", lambda: 4 * rows.nbytes)
+    monkeypatch.setattr("paretofit.descriptors.design.get_available_memory", lambda: 4 * rows.nbytes)
     assert design.load_into_memory() is not design

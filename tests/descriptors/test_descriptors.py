@@ -51,7 +51,7 @@ def test_rows_equal_lammps_quadratic_rows(lammps, twojmax, elements, shape):
     basis = SnapBasis(elements=elements, twojmax=twojmax, radelem=[0.5, 0.417][: len(elements)])
     atoms = cells(elements)[shape]
     energy, forces = compute_configuration_rows(lammps, basis, atoms)
-    lammps_energy, lammps_forces = compute_configuration_rows(lammps, basis, atoms, direct=True)
+    lammps_energy, lammps_forces = compute_configuration_rows(lammps, basis, atoms, use_lammps_products=True)
     assert relative_difference(energy[None], lammps_energy[None]) < 1e-10
     if shape == "one atom":  # no force on it by symmetry: only rounding is left to compare
         forces, lammps_forces = (np.vstack([energy, rows]) for rows in (forces, lammps_forces))
@@ -234,7 +234,7 @@ def test_designs_that_cannot_be(tmp_path):
     rows = np.ones((2, 2))
     with pytest.raises(InputError, match="'energy', 'force' or 'stress'"):
         DesignMatrix.from_arrays(rows, ["energy", "virial"], [0, 0])
-    with pytest.raises(InputError, match="row 1 holds a value that is not finite"):
+    with pytest.raises(InputError, match="row 1 contains a value that is not finite"):
         DesignMatrix.from_arrays([[1, 2], [3, np.nan]], ["energy"] * 2, [0, 1])
     with pytest.raises(InputError, match="ascending"):
         DesignMatrix.from_arrays(rows, ["energy"] * 2, [0, 1], column_levels=[4, 2])
@@ -280,7 +280,7 @@ def test_two_elements_through_a_dataset(tmp_path):
         ({"targets": "dft"}, "targets must be a mapping of level to 2 numbers.* got 'dft'"),
         ({"targets": {"a": ["x", "y"]}}, "targets of level 'a' must be real numbers"),
         ({"targets": {"a": [[1], []]}}, "targets of level 'a' must be real numbers"),
-        ({"targets": {1: [1, 2], "1": [1, 2]}}, "targets name the level '1' twice"),
+        ({"targets": {1: [1, 2], "1": [1, 2]}}, "targets has the level '1' twice"),
         ({"seconds": [1.0, 2.0]}, "seconds must be a mapping"),
         ({"column_levels": [0, 1.5]}, "column_levels must be 2 ascending whole numbers"),
         ({"column_levels": [0, np.nan]}, "column_levels must be 2 ascending whole numbers"),
@@ -305,7 +305,7 @@ def test_lists_are_arrays_and_none_is_a_missing_label():
     design = DesignMatrix.from_arrays([[1, 2]], ["energy"], [3], targets={"a": [None]}, column_levels=[0.0, 2.0])
     assert design.find_missing_labels("a").tolist() == [True]
     assert design.column_levels.dtype == np.int64
-    with pytest.raises(InputError, match="no level 'b'; it has a"):
+    with pytest.raises(InputError, match="no level 'b'; available: a"):
         design.find_missing_labels("b")
 
 

@@ -31,7 +31,7 @@ from paretofit.execution.cluster_settings import LocalClusterSettings, RunningCl
 from paretofit.study import load_study
 from paretofit.sweep import FastEngine, run_sweep
 from paretofit.sweep.results import FitInputs, FitJournal, PartialResults
-from paretofit.sweep.sweep_run import journal_path
+from paretofit.sweep.sweep_run import build_journal_path
 
 LABELS = {
     "engine": {"name": "ase", "calculator": "ase.calculators.emt.EMT"},
@@ -104,7 +104,7 @@ class TestTasks:
             list(parallel_map(refuse_three, range(6), jobs))
 
     def test_a_killed_process_is_an_error(self):
-        with pytest.raises(ExecutionError, match="was killed, or crashed .*: use fewer --jobs"):
+        with pytest.raises(ExecutionError, match="was killed or crashed .*, use fewer --jobs"):
             list(parallel_map(kill_process_of_two, range(6), 2))
         assert list(parallel_map(refuse_three, range(3), 2)) == [0, 1, 2]
 
@@ -112,7 +112,7 @@ class TestTasks:
         with (
             dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # by default 3, of some seconds each
             use_cluster(LocalClusterSettings(workers=1), 1),
-            pytest.raises(ExecutionError, match="was killed, or crashed"),
+            pytest.raises(ExecutionError, match="was killed or crashed"),
         ):
             list(parallel_map(kill_process_of_two, [2], 1))
 
@@ -180,7 +180,7 @@ class TestTasks:
         with use_cluster(scheduler, 1), dump_function(refuse_three, tmp_path) as run:
             next(tmp_path.glob(".tasks-*")).unlink()  # looks the same to a worker
             with pytest.raises(
-                ExecutionError, match="does not see .*: all must see the run folder under the same path"
+                ExecutionError, match="cannot find .*; the run folder must have the same path on all machines"
             ):
                 list(parallel_map(run, range(3), 1))
         assert not list(tmp_path.iterdir())
@@ -270,7 +270,7 @@ def test_workers_of_another_version(tmp_path, monkeypatch):
     monkeypatch.setattr("paretofit.execution.dask_executor.__version__", "9.9")
     with (
         pytest.raises(
-            InputError, match=r"the worker tcp://.* has paretofit .*, and this is 9\.9; start workers in this"
+            InputError, match=r"the worker tcp://.* has paretofit .*, but this is 9\.9; start workers in this"
         ),
         running_cluster(tmp_path),
     ):
@@ -378,7 +378,7 @@ class TestSettings:
             ({"name": "slurm", "walltime": "1h"}, "must be hours, minutes and seconds"),
             ({"name": "local", "workers": 0}, "'cluster.workers'"),
             ({"name": "slurm", "cpus": 4}, "unknown key 'cluster.cpus'"),
-            ({"name": "slurm", "walltime": "00:00:00"}, "must be longer than nothing"),
+            ({"name": "slurm", "walltime": "00:00:00"}, "must be longer than zero"),
             ({"name": "slurm", "memory": "lots"}, "must be a number above 0 with its unit, such as 16GB; got 'lots'"),
             ({"name": "slurm", "memory": "0GB"}, "must be a number above 0 with its unit"),
             ({"name": "address", "scheduler": "tcp://127.0.0.1:99999"}, "must be an address such as"),
@@ -508,7 +508,7 @@ class TestFinishedSubsets:
 
     def test_a_killed_chain_resumes_after_its_last_subset(self, chain, tmp_path, monkeypatch):
         engine, task, data, _ = chain
-        finished = PartialResults(tmp_path / "parts", FitInputs(data.label_digests(["5"]), ""))
+        finished = PartialResults(tmp_path / "parts", FitInputs(data.hash_labels(["5"]), ""))
         finished.folder.mkdir()
         expected = engine.run(task, finished)
         assert len(list(finished.folder.iterdir())) == len(task) == 3
@@ -523,8 +523,8 @@ class TestFinishedSubsets:
     def test_the_next_run_resumes(self, chain, tmp_path, monkeypatch):
         engine, task, data, grid = chain
         whole = run_sweep(data, grid)
-        inputs = FitInputs(data.label_digests(["5"]), hash_array(data.loo_groups()))
-        folder = journal_path(tmp_path, data.digest(grid, "fast")).with_suffix(".parts")
+        inputs = FitInputs(data.hash_labels(["5"]), hash_array(data.get_loo_groups()))
+        folder = build_journal_path(tmp_path, data.hash_inputs(grid, "fast")).with_suffix(".parts")
         folder.mkdir()
         engine.run(task[:2], PartialResults(folder, inputs))
         fitted, fit = [], FastEngine._fit
@@ -539,7 +539,7 @@ class TestFinishedSubsets:
     @pytest.mark.parametrize("at", [0.1, 0.5, 0.9, 0.999])
     def test_a_corrupt_file_is_fitted_again(self, chain, tmp_path, at):
         engine, task, data, _ = chain
-        finished = PartialResults(tmp_path / "parts", FitInputs(data.label_digests(["5"]), ""))
+        finished = PartialResults(tmp_path / "parts", FitInputs(data.hash_labels(["5"]), ""))
         finished.folder.mkdir()
         expected = engine.run(task, finished)
         for path in finished.folder.iterdir():
@@ -551,7 +551,7 @@ class TestFinishedSubsets:
         finished = PartialResults(tmp_path / "parts", FitInputs({"5": "old"}, ""))
         finished.folder.mkdir()
         engine.run(task, finished)
-        journal = FitJournal(None, FitInputs(data.label_digests(["5"]), ""))
+        journal = FitJournal(None, FitInputs(data.hash_labels(["5"]), ""))
         PartialResults(finished.folder, journal.inputs).merge_into(journal)
         assert not journal.fits
         assert not finished.folder.exists()

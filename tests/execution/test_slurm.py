@@ -77,8 +77,8 @@ def test_a_study_on_dask_workers_of_a_queue(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"queue": "nowhere"}, "the queue does not take such a job .*; look at 'cluster'"),
-        ({"memory": "900GB"}, "the queue does not take such a job .*; look at 'cluster'"),
+        ({"queue": "nowhere"}, "the queue does not accept such a job .*; correct 'cluster'"),
+        ({"memory": "900GB"}, "the queue does not accept such a job .*; correct 'cluster'"),
         ({"interface": "ib9"}, "'cluster: slurm' cannot be started: .*'ib9' is not a valid network interface"),
     ],
 )
@@ -145,7 +145,9 @@ def test_a_killed_job_fails_only_its_label(tmp_path, monkeypatch):
 def test_a_refused_job_is_an_error(tmp_path):
     done = call("label", labels(tmp_path, queue="nowhere"), cwd=tmp_path)
     assert done.returncode == 2
-    assert "was not taken (sbatch: error: invalid partition specified: nowhere" in in_one_sentence(done)
+    assert "does not accept the job of a label (sbatch: error: invalid partition specified: nowhere" in in_one_sentence(
+        done
+    )
     assert not (tmp_path / "cu.h5").exists()
 
 
@@ -153,7 +155,7 @@ class TestMissingRequirements:
     def test_sbatch(self, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")
         with (
-            pytest.raises(InputError, match="needs SLURM's sbatch, which is not here"),
+            pytest.raises(InputError, match="needs SLURM's sbatch, which was not found"),
             use_cluster(LabelJobSettings(), 1),
         ):
             pass

@@ -38,8 +38,8 @@ from paretofit.learning.selection import calibrate, classify_frames, select_fram
 from paretofit.learning.sets import TEST, TRAIN, assign_group_numbers, assign_sets, choose_group_keys
 from paretofit.potentials import LinearPotential
 from paretofit.report.page import ReportFigure
-from paretofit.uncertainty import Assessment, detection_rates
-from paretofit.uncertainty.calibration import committee_error, disagreement
+from paretofit.uncertainty import Assessment, score_detection
+from paretofit.uncertainty.calibration import compute_committee_error, compute_disagreement
 
 EAM = {
     "name": "ase",
@@ -135,8 +135,8 @@ class TestTheLoop:
                 members = potential.predict(data[k]).forces.reshape(4, -1)
                 truth = labels.forces[labels.offsets[k] : labels.offsets[k + 1]].ravel()
                 zeros = np.zeros(len(truth))
-                spread.append(1000 * disagreement(members, zeros)[0])
-                error.append(1000 * committee_error(members, truth, zeros)[0])
+                spread.append(1000 * compute_disagreement(members, zeros)[0])
+                error.append(1000 * compute_committee_error(members, truth, zeros)[0])
                 sums.append((row["set"], ((members - truth) ** 2).sum(axis=1), len(truth)))
         assert errors["forces_std"].to_numpy() == pytest.approx(spread, rel=1e-5)
         assert errors["forces_committee_error"].to_numpy() == pytest.approx(error, rel=1e-5)
@@ -152,7 +152,7 @@ class TestTheLoop:
         line = (tau[is_inlier], epsilon[is_inlier]) if is_inlier.sum() >= 6 else (tau, epsilon)
         assert first_row["slope_forces"] == pytest.approx(line[0] @ line[1] / (line[1] @ line[1]), rel=1e-4)
         assert first_row["threshold_forces"] == pytest.approx(20.0 * first_row["slope_forces"])
-        rates = detection_rates(tau, epsilon, first_row["threshold_forces"], 20.0)
+        rates = score_detection(tau, epsilon, first_row["threshold_forces"], 20.0)
         assert (first_row["tpr_forces"], first_row["ppv_forces"]) == pytest.approx(rates)
 
     def test_chosen_frames_are_labelled_next(self, finished_loop):

@@ -18,9 +18,9 @@ from paretofit.linear.reduction import CPU, get_device, solve_rows, to_numpy
 from paretofit.linear.reduction.linalg import (
     TorchDevice,
     add_gram,
-    cholesky,
+    factorise_cholesky,
+    multiply_symmetric,
     solve_factored,
-    symmetric_product,
     update_qr,
 )
 from paretofit.study import load_study
@@ -46,8 +46,8 @@ def test_operations_are_those_of_lapack(name):
     for hardware in (CPU, device):
         G = hardware.zeros(12, 12)
         add_gram(G, hardware.put(A))
-        assert to_numpy(symmetric_product(G, hardware.put(B))) == pytest.approx(A.T @ A @ B, rel=1e-12)
-        R, valid = cholesky(G)
+        assert to_numpy(multiply_symmetric(G, hardware.put(B))) == pytest.approx(A.T @ A @ B, rel=1e-12)
+        R, valid = factorise_cholesky(G)
         assert valid == 12
         assert np.abs(np.triu(to_numpy(R))) == pytest.approx(np.abs(np.triu(np.linalg.qr(A)[1])), abs=1e-12)
         assert to_numpy(solve_factored(R, hardware.put(B))) == pytest.approx(np.linalg.solve(A.T @ A, B), rel=1e-10)
@@ -66,7 +66,7 @@ def test_a_singular_leading_block_is_found(name):
     for hardware in (CPU, TorchDevice(name)):
         G = hardware.zeros(5, 5)
         add_gram(G, hardware.put(A))
-        assert cholesky(G)[1] == 3
+        assert factorise_cholesky(G)[1] == 3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -162,7 +162,7 @@ class TestErrors:
 
     def test_a_gpu_that_is_too_small(self, real, monkeypatch):
         monkeypatch.setattr("paretofit.core.memory.MIN_CHECKED_BYTES", 0)
-        monkeypatch.setattr(TorchDevice, "available_memory", lambda _: 1000)
+        monkeypatch.setattr(TorchDevice, "get_available_memory", lambda _: 1000)
         grid = SweepGrid(["5"], [6], [(1.0, 1.0)], [100])
         with pytest.raises(InputError, match="moments of 496 columns need about .* of the GPU's memory, and 1e-06 GB"):
             FastEngine(real, grid, device=TorchDevice("cpu"))

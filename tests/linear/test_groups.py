@@ -46,17 +46,19 @@ def test_a_fit_from_moments_is_the_plain_fit(rows, moments, seed):
     train = ~held_out
     plain = fit_wls(X[train], y[train], kind[train], weights=each[train])
     assert moments.fit(weights) == pytest.approx(plain.coefficients, rel=1e-9, abs=1e-12)
-    for part, error in moments.errors(weights).items():
+    for part, error in moments.compute_errors(weights).items():
         mask = held_out & (group == part[0]) & (kind == part[1])
         assert error == pytest.approx(np.sqrt(np.mean((y - X @ plain.coefficients)[mask] ** 2)), rel=1e-9)
 
 
 def test_gradients_are_the_differences(moments):
     weights, importance = random_weights(moments), {part: 0.5 + k for k, part in enumerate(moments.held_out)}
-    _, gradient = moments.objective(weights, importance)
+    _, gradient = moments.compute_objective(weights, importance)
     for part, slope in gradient.items():
         up, down = ({**weights, part: weights[part] * np.exp(step)} for step in (1e-5, -1e-5))
-        difference = (moments.objective(up, importance)[0] - moments.objective(down, importance)[0]) / 2e-5
+        difference = (
+            moments.compute_objective(up, importance)[0] - moments.compute_objective(down, importance)[0]
+        ) / 2e-5
         assert slope == pytest.approx(difference, rel=1e-5, abs=1e-9)
 
 
@@ -92,7 +94,7 @@ def test_errors_that_are_zero_have_a_floor():
     group = np.array(["a"] * 60)
     held_out = np.arange(60) % 3 == 0
     exact = GroupMoments(X, X @ [1.0, 2.0, 3.0], np.full(60, E), group, held_out, np.ones(60))
-    value, gradient = exact.objective({("a", E): 1.0}, {("a", E): 1.0})
+    value, gradient = exact.compute_objective({("a", E): 1.0}, {("a", E): 1.0})
     assert value == pytest.approx(np.log(NEGLIGIBLE_ERRORS[E]))
     assert gradient["a", E] == pytest.approx(0.0, abs=1e-6)
 
@@ -100,7 +102,7 @@ def test_errors_that_are_zero_have_a_floor():
 def test_invalid_input_is_refused(rows, moments):
     X, y, kind, group, held_out = rows
     ones = np.ones(len(y))
-    with pytest.raises(InputError, match="rows to fit and rows held out"):
+    with pytest.raises(InputError, match="requires training rows and held-out rows"):
         GroupMoments(X, y, kind, group, np.zeros(len(y), dtype=bool), ones)
     with pytest.raises(InputError, match="12 coefficients are not determined"):
         GroupMoments(X[:14], y[:14], kind[:14], group[:14], np.arange(14) < 4, ones[:14])

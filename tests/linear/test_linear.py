@@ -16,7 +16,7 @@ from paretofit import (
     leverage_scores,
     sample_configurations,
 )
-from paretofit.linear import compress_rows, row_weights
+from paretofit.linear import compress_rows, get_row_weights
 
 KINDS = ["energy", "force", "force", "force"]
 
@@ -52,7 +52,7 @@ def test_agrees_with_scipy_lstsq_in_scaled_columns(n, p, seed, weight):
 def test_agrees_with_scipy_on_real_rows(real, twojmax, weight):
     X, y = real.rows()[:, : real.columns_up_to(twojmax)], real.targets["5"]
     fit = fit_wls(X, y, real.kind, energy_weight=weight)
-    w = row_weights(real.kind, weight, 1.0)
+    w = get_row_weights(real.kind, weight, 1.0)
     A = X * w[:, None]
     scale = np.linalg.norm(A, axis=0)
     expected = scipy.linalg.lstsq(A / scale, y * w, lapack_driver="gelsd")[0] / scale
@@ -153,7 +153,7 @@ def test_stress_rows_take_part():
         ({"energy_weight": 0.0}, "energy weight must be a positive number; got 0"),
         ({"force_weight": -1.0}, "force weight must be a positive number; got -1"),
         ({"energy_weight": np.nan}, "energy weight must be"),
-        ({"kind": ["energy"] * 3}, "for 4 rows"),
+        ({"kind": ["energy"] * 3}, "each of the 4 rows"),
         ({"targets": [1.0, np.nan, 1.0, 1.0]}, "targets must be finite; row 1"),
         ({"rows": np.ones((0, 2))}, "shape"),
         ({"targets": [1.0]}, "one entry for each of the 4 rows"),

@@ -61,16 +61,16 @@ def hyperbola(ratio):
 
 def test_knee_and_preference_of_a_known_curve():
     path = hyperbola(np.geomspace(1e-3, 1e3, 601))
-    assert path.knee_ratio(0) == pytest.approx(1.0, rel=0.02)
+    assert path.find_knee_ratio(0) == pytest.approx(1.0, rel=0.02)
     for preference in (0.25, 1.0, 9.0):  # minimum of 1/r + r/preference
-        assert path.best_ratio(0, preference) == pytest.approx(np.sqrt(preference), rel=0.02)
+        assert path.find_best_ratio(0, preference) == pytest.approx(np.sqrt(preference), rel=0.02)
 
 
 def test_wrong_input_to_the_path(engine_and_table):
     engine, _, _ = engine_and_table
-    with pytest.raises(InputError, match="ratios must ascend"):
+    with pytest.raises(InputError, match="ratio_limits must be positive and ascending"):
         compute_weight_path(engine.reduction, engine.reduction.train_moments, 0, ratio_limits=(10.0, 1.0))
     with pytest.raises(InputError, match="needs energy rows and force rows"):
-        compute_weight_path(engine.reduction, engine.reduction.empty_moments(), 0)
+        compute_weight_path(engine.reduction, engine.reduction.create_empty_moments(), 0)
     with pytest.raises(InputError, match="preference must be a positive number"):
-        hyperbola(np.array([1.0, 2.0])).best_ratio(0, 0.0)
+        hyperbola(np.array([1.0, 2.0])).find_best_ratio(0, 0.0)

@@ -311,7 +311,7 @@ class TestTrained:
         atoms = labelled(1, 9).structures[0]
         assert again.assess(atoms).energy_interval == committee.assess(atoms).energy_interval
         assert again.n_parameters == committee.n_parameters > 100
-        assert again.uncertainty.fit_interval(RowKind.FORCE).half_width(np.array([0.1])) > 0
+        assert again.uncertainty.fit_interval(RowKind.FORCE).compute_half_width(np.array([0.1])) > 0
 
     def test_what_is_missing_or_damaged_is_named(self, committee, tmp_path):
         folder = committee.models[0].parent

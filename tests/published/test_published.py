@@ -215,7 +215,7 @@ def test_what_is_no_published_table(tmp_path, call):
         ([level], "has level 7, which has no cost"),
         ([half], "'Subsample size' must be a positive whole number; got 99.5 in data row 1"),
         ([empty], "empty.csv: the table has no rows"),
-        ([text], "text.csv: column 'Testing Energy RMSE' must hold numbers"),
+        ([text], "text.csv: column 'Testing Energy RMSE' must contain numbers"),
         ([good, good], "is given twice"),
         ([], "no table was given"),
     ):

@@ -31,7 +31,7 @@ def real(beryllium, tmp_path_factory):
 
 def make_parts(data, levels, size=500):
     train = np.isin(data.design.configuration, data.train)
-    Y = data.targets(levels)
+    Y = data.stack_targets(levels)
 
     def blocks(part):
         for window, X in data.design.blocks(size, part):
@@ -87,7 +87,7 @@ def test_the_smallest_errors_against_extended_precision(real):
     kind = data.design.kind[rows]
     w = np.where(kind == 0, 1000.0, 1.0)[:, None].astype(np.longdouble)
     X = data.design.take(rows, data.design.columns_up_to(8)).astype(np.longdouble)
-    Y = data.targets(list(grid.levels))[rows].astype(np.longdouble)
+    Y = data.stack_targets(list(grid.levels))[rows].astype(np.longdouble)
     scale = np.sqrt(((X * w) ** 2).sum(axis=0))
     A = X * w / scale
     Q, R = np.linalg.qr(A.astype(float))
@@ -169,7 +169,9 @@ def test_the_reduction_does_not_depend_on_blocks_or_threads(real, size):
         make_parts(real, ["2", "5"], size), sizes, energy_weight=12.25, mapper=ThreadMapper(2)
     )
     w = np.array([5.0, 1.0, 1.0])
-    ours, theirs = (r.test_rms(r.factorise(r.train_moments, w).fit(1))[0].reference_level for r in (first, second))
+    ours, theirs = (
+        r.compute_test_rms(r.factorise(r.train_moments, w).fit(1))[0].reference_level for r in (first, second)
+    )
     assert ours == pytest.approx(theirs, rel=1e-10)
     if size == 500:
         assert (first.train_moments.by_kind[1].G == second.train_moments.by_kind[1].G).all(), (
@@ -200,7 +202,7 @@ def test_leave_one_out_equals_refitting(real, engine, ridge):
     rows = data.select_rows(members)
     owner, kind = data.design.configuration[rows], data.design.kind[rows]
     w = np.where(kind == 0, 12.25, 1.0)[:, None]
-    Y = data.targets(["3", "5"])[rows]
+    Y = data.stack_targets(["3", "5"])[rows]
     for twojmax in (2, 4):
         X = data.design.take(rows, data.design.columns_up_to(twojmax))
         scale = np.linalg.norm(X * w, axis=0)

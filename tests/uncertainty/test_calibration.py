@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretofit import InputError
-from paretofit.uncertainty import calibrate_conformal, detection_map, detection_rates
+from paretofit.uncertainty import calibrate_conformal, map_detection_scores, score_detection
 from paretofit.uncertainty.calibration import (
     calibrate_isotonic,
     calibrate_quantile,
     calibrate_slope,
-    committee_error,
-    disagreement,
+    compute_committee_error,
+    compute_disagreement,
 )
 
 
@@ -26,14 +26,14 @@ def test_disagreement_and_error_equal_their_definitions(committee):
     members, labels, configuration = committee
     mean = members.mean(axis=0)
     direct = [np.sqrt(sum((member[k] - mean[k]) ** 2 for member in members) / 6) for k in range(40)]
-    assert disagreement(members) == pytest.approx(direct)
-    error = committee_error(members, labels)
-    assert error**2 == pytest.approx(disagreement(members) ** 2 + (mean - labels) ** 2)
-    together = disagreement(members, configuration)
+    assert compute_disagreement(members) == pytest.approx(direct)
+    error = compute_committee_error(members, labels)
+    assert error**2 == pytest.approx(compute_disagreement(members) ** 2 + (mean - labels) ** 2)
+    together = compute_disagreement(members, configuration)
     assert together == pytest.approx([np.sqrt(np.mean(np.square(direct[5 * k : 5 * k + 5]))) for k in range(8)])
     shuffled = np.random.default_rng(1).permutation(40)
-    assert disagreement(members[:, shuffled], configuration[shuffled]) == pytest.approx(together)
-    assert disagreement(members + labels) == pytest.approx(direct)
+    assert compute_disagreement(members[:, shuffled], configuration[shuffled]) == pytest.approx(together)
+    assert compute_disagreement(members + labels) == pytest.approx(direct)
 
 
 def test_slope_confidence_intervals_cover_the_true_slope():
@@ -45,15 +45,15 @@ def test_slope_confidence_intervals_cover_the_true_slope():
         inside += abs(line.slope - 0.4) < line.slope_half_width
         assert line.rms_residual == pytest.approx(0.05, rel=0.4)
     assert 0.9 < inside / 200 <= 1.0
-    assert line.threshold(2.0) == pytest.approx(2.0 * line.slope)
-    assert line.error(np.array([line.slope])) == pytest.approx([1.0])
+    assert line.find_threshold(2.0) == pytest.approx(2.0 * line.slope)
+    assert line.predict_error(np.array([line.slope])) == pytest.approx([1.0])
 
 
 def test_detection_rates_equal_direct_counts():
     spread, error = np.array([0.1, 0.5, 0.9, 0.2]), np.array([0.2, 2.0, 0.3, 3.0])
-    assert detection_rates(spread, error, 0.4, 1.0) == (0.5, 0.5)
-    assert detection_rates(spread, error, 0.0, 1.0) == (1.0, 0.5)
-    rate, predictive = detection_rates(spread, error, 5.0, 9.0)
+    assert score_detection(spread, error, 0.4, 1.0) == (0.5, 0.5)
+    assert score_detection(spread, error, 0.0, 1.0) == (1.0, 0.5)
+    rate, predictive = score_detection(spread, error, 5.0, 9.0)
     assert np.isnan(rate)
     assert np.isnan(predictive)
 
@@ -66,7 +66,7 @@ def test_intervals_have_nominal_coverage_for_uninformative_spreads(coverage):
         residual = rng.standard_t(3, 61) * np.exp(rng.normal(size=61))
         spread = np.exp(rng.normal(size=61))  # independent of the residual
         q = calibrate_conformal(spread[:60], residual[:60], coverage)
-        covered.append(abs(residual[60]) <= q.half_width(spread[60]))
+        covered.append(abs(residual[60]) <= q.compute_half_width(spread[60]))
     assert np.mean(covered) == pytest.approx(coverage, abs=0.06)
 
 
@@ -84,19 +84,19 @@ def test_invalid_input_is_refused(committee):
     members, labels, _ = committee
     ones = np.ones(5)
     cases = [
-        (lambda: disagreement(members[:1]), "at least two members; got 1"),
-        (lambda: committee_error(members[0], labels), r"must have the shape \(members, values\); got \(40,\)"),
-        (lambda: committee_error(members, labels[:3]), "a label for each of 40 values; got 3"),
+        (lambda: compute_disagreement(members[:1]), "at least two members; got 1"),
+        (lambda: compute_committee_error(members[0], labels), r"must have the shape \(members, values\); got \(40,\)"),
+        (lambda: compute_committee_error(members, labels[:3]), "a label for each of 40 values; got 3"),
         (lambda: calibrate_slope(ones, ones[:4]), "an error for each disagreement; got 5 and 4"),
         (lambda: calibrate_slope(ones, ones * np.nan), "errors must be finite and not negative; 5 of 5 are not"),
         (lambda: calibrate_conformal(ones, ones * np.nan, 0.5), "spreads and residuals must be finite"),
         (lambda: calibrate_conformal(ones, ones, 0.5, ones[:2]), "got 5 spreads, 5 residuals and 2 groups"),
-        (lambda: detection_rates(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
+        (lambda: score_detection(ones, ones, np.nan, 1.0), "must not be below zero; got nan"),
         (lambda: calibrate_slope(ones[:2], ones[:2]), "at least 3 disagreements with their errors; got 2"),
         (lambda: calibrate_slope(0 * ones, ones), "all disagreements are zero"),
         (lambda: calibrate_slope(ones, -ones), "errors must be finite and not negative"),
-        (lambda: calibrate_slope(ones, ones).threshold(0.0), "must be positive; got 0.0"),
-        (lambda: detection_rates(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
+        (lambda: calibrate_slope(ones, ones).find_threshold(0.0), "must be positive; got 0.0"),
+        (lambda: score_detection(ones, ones, -1.0, 1.0), "must not be below zero; got -1.0 and 1.0"),
         (
             lambda: calibrate_conformal(ones, ones, 0.9),
             "needs 9 held-out configurations for its calibration; there are 5",
@@ -119,18 +119,18 @@ class TestOtherCalibrations:
         spread, error = self.pairs()
         calibration = calibrate_isotonic(spread, error)
         assert (np.diff(calibration.expected_error) >= 0).all()
-        assert calibration.error(np.array([0.5, 1.5])) == pytest.approx([0.25, 2.25], rel=0.2)
-        limit = calibration.threshold(1.0)
+        assert calibration.predict_error(np.array([0.5, 1.5])) == pytest.approx([0.25, 2.25], rel=0.2)
+        limit = calibration.find_threshold(1.0)
         assert 0.85 < limit < 1.15
         largest = calibration.spread[-1], calibration.expected_error[-1]
         # Above the data, errors are proportional to the spread.
-        assert calibration.threshold(100.0) == pytest.approx(largest[0] * 100 / largest[1])
-        assert calibration.error(np.array([2 * largest[0]])) == pytest.approx([2 * largest[1]])
+        assert calibration.find_threshold(100.0) == pytest.approx(largest[0] * 100 / largest[1])
+        assert calibration.predict_error(np.array([2 * largest[0]])) == pytest.approx([2 * largest[1]])
         step_calibration = calibrate_isotonic(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.1, 0.2, 5.0, 6.0]))
-        flagged = np.array([1.0, 2.0, 3.0, 4.0]) > step_calibration.threshold(1.0)
+        flagged = np.array([1.0, 2.0, 3.0, 4.0]) > step_calibration.find_threshold(1.0)
         assert flagged.tolist() == [False, False, True, True]
         tied_calibration = calibrate_isotonic(np.array([1.0, 1.0, 1.0, 2.0]), np.array([0.0, 1.0, 5.0, 6.0]))
-        assert tied_calibration.error(np.array([1.0]))[0] == pytest.approx(2.0)
+        assert tied_calibration.predict_error(np.array([1.0]))[0] == pytest.approx(2.0)
         assert calibration.expected_error.mean() == pytest.approx(error.mean())
 
     @pytest.mark.parametrize("share", [0.5, 0.9])
@@ -143,8 +143,8 @@ class TestOtherCalibrations:
             return np.sum(np.where(residual > 0, share * residual, (share - 1) * residual))
 
         assert loss(calibration.factor) <= min(loss(calibration.factor * scale) for scale in (0.98, 0.999, 1.001, 1.02))
-        assert calibration.threshold(2.0) == pytest.approx(2.0 / calibration.factor)
-        assert calibration.error(np.array([2.0])) == pytest.approx([2.0 * calibration.factor])
+        assert calibration.find_threshold(2.0) == pytest.approx(2.0 / calibration.factor)
+        assert calibration.predict_error(np.array([2.0])) == pytest.approx([2.0 * calibration.factor])
 
     def test_conformal_calibration_counts_groups_instead_of_values(self):
         """A configuration of many components must not outweigh others, and few configurations cannot calibrate."""
@@ -168,26 +168,26 @@ class TestOtherCalibrations:
         residual = 2 * spread * rng.normal(size=len(group))
         calibrating = group < 60
         intervals = calibrate_conformal(spread[calibrating], residual[calibrating], 0.9, group[calibrating])
-        inside = np.abs(residual) <= intervals.half_width(spread)
+        inside = np.abs(residual) <= intervals.compute_half_width(spread)
         assert inside[~calibrating & ~small].mean() == pytest.approx(0.9, abs=0.03)
         assert inside[small].all()
         residual[small] = 5.0  # large residuals at small spreads must widen the intervals
         recalibrated_intervals = calibrate_conformal(
             spread[calibrating], residual[calibrating], 0.9, group[calibrating]
         )
-        assert np.mean(np.abs(residual) <= recalibrated_intervals.half_width(spread)) >= 0.89
+        assert np.mean(np.abs(residual) <= recalibrated_intervals.compute_half_width(spread)) >= 0.89
 
     def test_a_spread_of_zero_is_raised_to_the_minimum(self):
         spread = np.r_[np.zeros(5), np.ones(45)]
         intervals = calibrate_conformal(spread, np.linspace(-1, 1, 50), 0.9)
         assert intervals.min_spread == pytest.approx(0.1)
-        assert intervals.half_width(np.zeros(1))[0] == pytest.approx(0.1 * intervals.factor)
+        assert intervals.compute_half_width(np.zeros(1))[0] == pytest.approx(0.1 * intervals.factor)
 
     def test_detection_map_equals_detection_rates_on_a_grid(self):
         spread, error = self.pairs(50)
-        rate, predictive = detection_map(spread, error, np.array([0.5, 1.0]), np.array([0.3, 1.0, 2.0]))
+        rate, predictive = map_detection_scores(spread, error, np.array([0.5, 1.0]), np.array([0.3, 1.0, 2.0]))
         assert rate.shape == (2, 3)
-        assert (rate[1, 2], predictive[1, 2]) == detection_rates(spread, error, 1.0, 2.0)
+        assert (rate[1, 2], predictive[1, 2]) == score_detection(spread, error, 1.0, 2.0)
 
     def test_invalid_pairs_are_refused(self):
         ones = np.ones(5)
@@ -196,7 +196,7 @@ class TestOtherCalibrations:
         with pytest.raises(InputError, match="all errors are zero"):
             calibrate_isotonic(ones, 0 * ones)
         with pytest.raises(InputError, match="must be positive; got -1"):
-            calibrate_isotonic(ones, ones).threshold(-1)
+            calibrate_isotonic(ones, ones).find_threshold(-1)
 
 
 def test_chance_agreement_of_few_members_does_not_widen_intervals():
@@ -210,7 +210,7 @@ def test_chance_agreement_of_few_members_does_not_widen_intervals():
             spread = np.abs(rng.normal(0, scale)) / np.sqrt(2)
             residual = rng.normal(0, 3.0, 400)
             intervals = calibrate_conformal(spread[:200], residual[:200], 0.9, n_members=members)
-            half = intervals.half_width(spread[200:])
+            half = intervals.compute_half_width(spread[200:])
             inside.append(np.abs(residual[200:]) <= half)
             half_widths.append(np.median(half))
         assert np.mean(inside) > 0.885

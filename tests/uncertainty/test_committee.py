@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paretofit import InputError, fit_wls
-from paretofit.uncertainty import COMMITTEE_METHODS, CommitteeFit, part_from_arrays
+from paretofit.uncertainty import COMMITTEE_METHODS, CommitteeFit, build_part
 from paretofit.uncertainty.extrapolation import TrainingLeverage
 
 
@@ -20,7 +20,7 @@ def data():
 
 def fit_committee(rows, targets, weights, group, seed=0):
     """The committee fit of rows in memory."""
-    blocks, kinds = part_from_arrays(rows, targets, weights, group)
+    blocks, kinds = build_part(rows, targets, weights, group)
     return CommitteeFit.from_parts(blocks, np.arange(group.max() + 1), kinds, np.random.default_rng(seed))
 
 
@@ -56,7 +56,7 @@ def test_groups_are_drawn_together(data):
     """Groups of configurations: a member is fitted to all rows of a group or to none."""
     rows, targets, weights, configuration, _ = data
     group_of_configuration = np.arange(configuration.max() + 1) // 5
-    blocks, kinds = part_from_arrays(rows, targets, weights, configuration)
+    blocks, kinds = build_part(rows, targets, weights, configuration)
     fit = CommitteeFit.from_parts(blocks, group_of_configuration, kinds, np.random.default_rng(0))
     together = fit_committee(rows, targets, weights, group_of_configuration[configuration], seed=0)
     for method in ("bootstrap", "subset"):
@@ -126,7 +126,7 @@ def test_rows_may_come_in_any_order_and_blocks_and_a_seed_decides(data):
     order = np.random.default_rng(8).permutation(len(rows))
     shuffled = fit_committee(rows[order], targets[order], weights[order], group[order])
     assert shuffled.draw_members(4, np.random.default_rng(7)) == pytest.approx(first, rel=1e-7)
-    blocks, kinds = part_from_arrays(rows, targets, weights, group)
+    blocks, kinds = build_part(rows, targets, weights, group)
 
     def pieces():
         whole = next(iter(blocks()))
@@ -160,7 +160,7 @@ def test_invalid_input_is_refused(data):
         fit.draw_members(1, rng)
     with pytest.raises(InputError, match="must be one of bootstrap, subset, posterior, pops; got 'bagging'"):
         fit.draw_members(4, rng, method="bagging")
-    with pytest.raises(InputError, match="at least two groups of configurations; there is 1"):
+    with pytest.raises(InputError, match="at least two groups of configurations; got 1"):
         fit_committee(rows, targets, weights, 0 * group)
     with pytest.raises(InputError, match="between 0 and 1; got 1.0"):
         fit.draw_members(4, rng, method="subset", fraction=1.0)

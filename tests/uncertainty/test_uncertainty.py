@@ -19,7 +19,7 @@ from paretofit.descriptors import DesignMatrix, compute_atom_rows
 from paretofit.descriptors.atoms import compute_energy_row
 from paretofit.potentials import CommitteeSettings, LinearPotential
 from paretofit.uncertainty import HELD_OUT, TRAIN, calibrate_conformal, hash_structure
-from paretofit.uncertainty.calibration import committee_error, disagreement
+from paretofit.uncertainty.calibration import compute_committee_error, compute_disagreement
 
 FAR = ROOT / "data" / "beryllium_far.h5"
 
@@ -84,14 +84,16 @@ class TestFit:
         members = potential.predict(atoms)
         held = potential.uncertainty.held_out[RowKind.FORCE]
         force_rows = held.configuration == 3
-        assert held.spread[force_rows] == pytest.approx(disagreement(members.forces.reshape(8, -1)), rel=1e-6)
+        assert held.spread[force_rows] == pytest.approx(compute_disagreement(members.forces.reshape(8, -1)), rel=1e-6)
         assert held.residual[force_rows] == pytest.approx(
             labels.forces.ravel() - members.forces.mean(axis=0).ravel(), abs=1e-9
         )
         spread, error = held.aggregate_by_configuration()
         flat = members.forces.reshape(8, -1)
-        assert error[3] == pytest.approx(committee_error(flat, labels.forces.ravel(), np.zeros(flat.shape[1]))[0])
-        assert spread[3] == pytest.approx(disagreement(flat, np.zeros(flat.shape[1]))[0])
+        assert error[3] == pytest.approx(
+            compute_committee_error(flat, labels.forces.ravel(), np.zeros(flat.shape[1]))[0]
+        )
+        assert spread[3] == pytest.approx(compute_disagreement(flat, np.zeros(flat.shape[1]))[0])
         energy = potential.uncertainty.held_out[RowKind.ENERGY]
         assert energy.spread[3] == pytest.approx(members.energy.std() / len(atoms))  # per atom, never extensive
 
@@ -105,7 +107,7 @@ class TestFit:
         assert len(other.coefficients) == 6
         interval = other.uncertainty.fit_interval(RowKind.FORCE)
         held = other.uncertainty.held_out[RowKind.FORCE]
-        covered = np.abs(held.residual) <= interval.half_width(held.spread)
+        covered = np.abs(held.residual) <= interval.compute_half_width(held.spread)
         assert covered.mean() == pytest.approx(0.9, abs=0.05)
 
     def test_a_study_sets_the_basis_weights_level_and_split(self, folder):
@@ -169,7 +171,7 @@ class TestCalculator:
         assert get("stress_std", atoms) == pytest.approx(members.stress.std(axis=0))
         assert atoms.get_potential_energy() == pytest.approx(members.energy.mean())
         factor = potential.uncertainty.fit_interval(RowKind.FORCE)
-        assert get("forces_interval", atoms) == pytest.approx(factor.half_width(members.forces.std(axis=0)))
+        assert get("forces_interval", atoms) == pytest.approx(factor.compute_half_width(members.forces.std(axis=0)))
         assert get("extrapolation_grade", atoms) == get("extrapolation_grades", atoms).max()
         before = get("energy_std", atoms)
         atoms.positions[0] += 0.2
@@ -313,7 +315,7 @@ class TestEvaluation:
         held = potential.uncertainty.held_out[RowKind.ENERGY]
         direct = calibrate_conformal(held.spread, held.residual, 0.95, held.group)
         assert wide.table["energy_interval"].to_numpy() == pytest.approx(
-            1000 * direct.half_width(wide.table["energy_std"].to_numpy() / 1000)
+            1000 * direct.compute_half_width(wide.table["energy_std"].to_numpy() / 1000)
         )
 
 
@@ -363,10 +365,10 @@ def test_members_that_are_identical_are_refused(tmp_path):
     """Labels without residuals give identical members."""
     from paretofit.execution import RunContext
     from paretofit.potentials import LabelledStructures, build_committee
-    from paretofit.uncertainty import CommitteeFit, part_from_arrays
+    from paretofit.uncertainty import CommitteeFit, build_part
 
     rows = np.random.default_rng(0).normal(size=(60, 6))
-    blocks, weights = part_from_arrays(rows, np.zeros(60), np.ones(60), np.arange(60))
+    blocks, weights = build_part(rows, np.zeros(60), np.ones(60), np.arange(60))
     fit = CommitteeFit.from_parts(blocks, np.arange(60), weights, np.random.default_rng(0))
     with pytest.raises(InputError, match="all members of the committee are identical"):
         build_committee(None, fit, CommitteeSettings(4), [], LabelledStructures([], []), context=RunContext())

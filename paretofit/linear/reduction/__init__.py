@@ -26,8 +26,8 @@ rows). R₀ is upper triangular, so the first p columns of U span the first p co
 is tested against the rows themselves: it is dropped, by name, if its residual after a fit to earlier columns is
 rounding.
 
-**Moments.** About a baseline θ (R₀⁻ᵀXᵀW²Y, or its leading block for a smaller model), y' = y − U θ, a subset of
-configurations is reduced to, for each kind k of row and for all levels at once,
+**Moments.** With the residuals y' = y − U θ of a baseline θ (R₀⁻ᵀXᵀW²Y, or its leading block for a smaller model), a
+subset of configurations is reduced, for each kind k of row and for all levels at once, to
 
     G_k = Σ u uᵀ,   c_k = Σ u y'ᵀ,   s_k = Σ y'².
 
@@ -54,8 +54,9 @@ and rows are used instead. Test errors follow from one QR factor of the test row
 a sum of squares that cannot cancel. The first column is constant, so without the first row of R the norm is that about
 the mean.
 
-**Conditioning.** Normal equations in X square its condition number and lose the answer. cond(M), in whitened columns,
-is about the square of the ratio of w to the weights in R₀. It is estimated at every fit from R with unit columns:
+**Conditioning.** Normal equations in X would square its condition number, so that few accurate digits would remain.
+cond(M), in whitened columns, is about the square of the ratio of w to the weights in R₀. It is estimated at every fit
+from R with unit columns:
 
     cond(M) ≤ 1e8        "whitened": the fit from moments agrees with QR to 1e-8;
     cond(M) ≤ 1e12       "refined": corrected semi-normal equations with the subset's rows,
@@ -79,8 +80,8 @@ residuals of a fit without them are (1 − V_b V_bᵀ)⁻¹ r_b; where that matr
 smaller models, and it is added to M.
 
 **Committees.** A bootstrap replicate counts configuration m n_m times, M = Σ n_m w² U_mᵀU_m: a sum of moments and one
-Cholesky factor for each member (`paretofit.uncertainty`). The same sums over groups of configurations with weights of
-their own, M(w) = Σ_g w_g² G_g, give gradients of held-out errors with respect to these weights.
+Cholesky factor for each member (`paretofit.uncertainty`). Similar sums over groups of configurations, each with its
+weight, M(w) = Σ_g w_g² G_g, give the gradients of held-out errors with respect to these weights.
 
 Sources: Å. Björck, Numerical Methods for Least Squares Problems (1996); A. van der Sluis, Numer. Math. 14, 14 (1969);
 M. A. Wood and A. P. Thompson, J. Chem. Phys. 148, 241721 (2018) for the quadratic model.

@@ -18,8 +18,8 @@ from .streaming import Parts as Parts
 from .streaming import PrefetchMapper as PrefetchMapper
 from .streaming import RowBlock as RowBlock
 from .streaming import ThreadMapper as ThreadMapper
-from .streaming import as_parts as as_parts
 from .streaming import iterate_blocks as iterate_blocks
+from .streaming import normalise_parts as normalise_parts
 from .streaming import prefetch as prefetch
 from .streaming import split_rows as split_rows
 from .streaming import sum_parts as sum_parts

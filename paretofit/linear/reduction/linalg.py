@@ -1,8 +1,8 @@
 """Devices for linear algebra: NumPy and BLAS on the processor, or PyTorch in double precision on a GPU.
 
-Operators, slices and sums are written once for both kinds of array. This module has the rest: the creation of arrays,
-and the few operations that the two libraries call differently. On the processor they are the BLAS and LAPACK calls
-that leave other threads alone (see `paretofit.linear.reduction.native`).
+Operators, slices and sums are the same for both kinds of array. This module contains everything else: the creation of
+arrays, and the few operations that have different names in the two libraries. On the processor, they are BLAS and
+LAPACK calls that let other threads run (see `paretofit.linear.reduction.native`).
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from paretofit.linear.reduction import native
 
 @dataclass(frozen=True)
 class Device:
-    """Hardware that holds arrays and computes with them: the processor with NumPy, and base of other devices."""
+    """The processor, which computes with NumPy arrays; base class of other devices."""
 
     def put(self, array: Array) -> Any:
-        """The array on the device, real numbers in double precision; not copied if it is there already."""
+        """Return an array on the device, which is copied only if it is not there yet."""
         return array
 
     def zeros(self, *shape: int) -> Any:
-        """Zeros of double precision; with NumPy a matrix in Fortran order, which BLAS modifies in place."""
+        """Create zeros in double precision; a NumPy matrix is in Fortran order, which BLAS modifies in place."""
         return np.zeros(shape, order="F")
 
-    def available_memory(self) -> int | None:
-        """Free bytes of the device's memory; None if it uses that of the machine."""
+    def get_available_memory(self) -> int | None:
+        """Return the free bytes of the device's own memory; None if it uses the memory of the machine."""
         return None
 
 
 @dataclass(frozen=True)
 class TorchDevice(Device):
-    """A device of PyTorch, with tensors.
+    """Device of PyTorch, which computes with tensors.
 
     Attributes
     ----------
@@ -48,16 +48,16 @@ class TorchDevice(Device):
     name: str
 
     def put(self, array: Array) -> Any:
-        """A tensor with the same values."""
+        """Create a tensor with the values of an array."""
         # PyTorch supports no read-only arrays, no big-endian ones and no negative strides.
         return _torch().from_numpy(np.require(array, requirements=["W", "A", "E"])).to(self.name)
 
     def zeros(self, *shape: int) -> Any:
-        """``shape`` zeros."""
+        """Create a tensor of zeros in double precision."""
         return _torch().zeros(shape, dtype=_torch().float64, device=self.name)
 
-    def available_memory(self) -> int | None:
-        """Free bytes of the GPU's memory."""
+    def get_available_memory(self) -> int | None:
+        """Return the free bytes of the GPU's memory; None if PyTorch computes on the processor."""
         return int(_torch().cuda.mem_get_info(self.name)[0]) if self.name.startswith("cuda") else None
 
 
@@ -71,12 +71,12 @@ def _torch() -> Any:
 
 
 def get_device(name: str) -> Device:
-    """The device "cpu" or "cuda".
+    """Return the device "cpu" or "cuda".
 
     Raises
     ------
     InputError
-        If PyTorch is not installed, or there is no such GPU.
+        If PyTorch is not installed, or does not find a GPU.
     """
     if name == "cpu":
         return CPU
@@ -89,40 +89,40 @@ def get_device(name: str) -> Device:
 
 
 def get_array_device(array: Any) -> Device:
-    """The device of an array."""
+    """Return the device of an array."""
     return CPU if isinstance(array, np.ndarray) else TorchDevice(str(array.device))
 
 
 def to_numpy(array: Any) -> Array:
-    """The array as a NumPy array."""
+    """Convert an array of any device to a NumPy array."""
     return array if isinstance(array, np.ndarray) else np.asarray(array.cpu().numpy())
 
 
-def column_squares(A: Any) -> Any:
-    """``(p,)``: sums of the squares of columns."""
-    return column_products(A, A)
+def sum_column_squares(A: Any) -> Any:
+    """Sum the squares of each column, ``(p,)``."""
+    return sum_column_products(A, A)
 
 
-def column_products(A: Any, B: Any) -> Any:
-    """``(p,)``: sums of the products of columns."""
+def sum_column_products(A: Any, B: Any) -> Any:
+    """Sum the products of the corresponding elements of each column of A and B, ``(p,)``."""
     return np.einsum("ij,ij->j", A, B) if isinstance(A, np.ndarray) else (A * B).sum(0)
 
 
 def add_gram(G: Any, A: Any) -> None:
-    """Add AᵀA to G in place; with NumPy arrays to the upper triangle of G only."""
+    """Add AᵀA to G in place; on the processor, only to the upper triangle of G."""
     if isinstance(A, np.ndarray):
         native.add_gram(G, np.ascontiguousarray(A))
     else:
         G.addmm_(A.T, A)
 
 
-def symmetric_product(G: Any, B: Any) -> Any:
-    """G B for a symmetric G ``(p, p)``; a NumPy array needs its upper triangle only."""
+def multiply_symmetric(G: Any, B: Any) -> Any:
+    """Compute G B for a symmetric G ``(p, p)``, of which the processor reads only the upper triangle."""
     return blas.dsymm(1.0, G, B, lower=0) if isinstance(G, np.ndarray) else G @ B
 
 
 def solve_rows(R: Any, X: Any) -> Any:
-    """``(n, P)``: X R⁻¹ for an upper triangular R."""
+    """Compute X R⁻¹, ``(n, P)``, for an upper triangular R."""
     if isinstance(R, np.ndarray):
         U = np.array(X, dtype=np.float64, order="C", copy=True)
         native.solve_rows_in_place(np.asfortranarray(R), U)
@@ -136,22 +136,22 @@ def concatenate(arrays: list[Any], axis: int) -> Any:
 
 
 def update_qr(R: Any, A: Any) -> Any:
-    """R of [R; A] = Q R for an upper triangular R ``(p, p)``, which NumPy overwrites, and more rows A ``(n, p)``."""
+    """Return R' of [R; A] = Q R' for an upper triangular R ``(p, p)`` and more rows A ``(n, p)``; R is overwritten."""
     if isinstance(A, np.ndarray):
         native.update_qr(R, A)
         return R
     return _torch().linalg.qr(concatenate([R, A], 0), mode="r").R
 
 
-def qr_update_batch_size(A: Any) -> int:
-    """Number of rows like A from which an update of R pays for reading R."""
+def get_qr_batch_size(A: Any) -> int:
+    """Return the number of rows of A's width that a QR update should have at least to be efficient."""
     return int(A.shape[1]) // 8 if isinstance(A, np.ndarray) else 3 * int(A.shape[1])
 
 
-def cholesky(M: Any) -> tuple[Any, int]:
-    """R of M = RᵀR, and the size of the largest leading block that is positive definite; M is overwritten.
+def factorise_cholesky(M: Any) -> tuple[Any, int]:
+    """Return R of M = RᵀR and the size of the largest positive-definite leading block of M; M is overwritten.
 
-    A NumPy array needs its upper triangle only. R is not defined beyond that block.
+    The processor reads only the upper triangle of M. R is not defined outside that block.
     """
     if isinstance(M, np.ndarray):
         R, info = lapack.dpotrf(M, lower=0, clean=1, overwrite_a=1)
@@ -161,7 +161,7 @@ def cholesky(M: Any) -> tuple[Any, int]:
 
 
 def solve_factored(R: Any, c: Any) -> Any:
-    """M⁻¹ c for M = RᵀR and ``(p, n)`` right-hand sides."""
+    """Compute M⁻¹ c for M = RᵀR and right-hand sides c, ``(p, n)``."""
     if isinstance(R, np.ndarray):
         return np.asarray(lapack.dpotrs(np.asfortranarray(R), np.asfortranarray(c), lower=0)[0])
     return _torch().cholesky_solve(c, R, upper=True)

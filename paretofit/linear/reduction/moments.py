@@ -1,7 +1,7 @@
-"""Moments and triangular factors of whitened rows: all that fits and errors need, whatever the number of rows.
+"""Moments and triangular factors of whitened rows, from which fits and errors are computed without the rows.
 
-Targets are residuals of a baseline fit, one for each 2Jmax and level. Then every term of
-‖y' − U δ‖² = y'ᵀy' − 2 cᵀδ + δᵀGδ is of the size of the residual itself, and nothing cancels.
+Targets are residuals of a baseline fit, one for each 2Jmax and level. Every term of
+‖y' − U δ‖² = y'ᵀy' − 2 cᵀδ + δᵀGδ is then of the size of the residual itself, so that no digits cancel.
 """
 
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from paretofit.core import Array, RowKind
-from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
+from paretofit.linear.factor import compute_column_scales, estimate_reciprocal_condition
 from paretofit.linear.reduction import linalg
 from paretofit.linear.reduction.linalg import CPU, Device, to_numpy
 
-MIN_RELATIVE_REMAINDER = 1e-5  # of the terms' size: their rounding of about 1e-15 is then 1e-10 of the remainder
+MIN_RELATIVE_REMAINDER = 1e-5  # of the size of the terms, whose rounding of 1e-15 is then 1e-10 of the remainder
 
 
 @dataclass
 class KindMoments:
     """Sums over the rows of one kind.
 
-    G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², the squared norms Σ x² of the raw columns, and the number of
-    rows. They are arrays of one device.
+    The sums are G = Σ u uᵀ (upper triangle), c = Σ u yᵀ, s = Σ y², the squared norms Σ x² of the raw columns, and the
+    number of rows. All arrays are on the same device.
     """
 
     G: Any
@@ -34,40 +34,40 @@ class KindMoments:
 
     def add(self, U: Any, Y: Any, X: Any) -> None:
         """Add whitened rows ``(n, P)`` with targets ``(n, n_targets)`` and the raw rows ``(n, P)``."""
-        self.norms += linalg.column_squares(X)
+        self.norms += linalg.sum_column_squares(X)
         linalg.add_gram(self.G, U)
         self.c += U.T @ Y
-        self.s += linalg.column_squares(Y)
+        self.s += linalg.sum_column_squares(Y)
         self.n += len(U)
 
-    def merge(self, other: "KindMoments") -> None:
+    def merge(self, sums: "KindMoments") -> None:
         """Add the sums of other rows."""
-        self.G += other.G
-        self.c += other.c
-        self.s += other.s
-        self.norms += other.norms
-        self.n += other.n
+        self.G += sums.G
+        self.c += sums.c
+        self.s += sums.s
+        self.norms += sums.norms
+        self.n += sums.n
 
     def to(self, device: Device) -> "KindMoments":
-        """Copy to a device."""
+        """Return a copy on a device."""
         G, c, s, norms = (device.put(to_numpy(array)) for array in (self.G, self.c, self.s, self.norms))
         return KindMoments(G, c, s, norms, self.n)
 
     def sum_squared_residuals(self, delta: Any, columns: slice) -> tuple[Array, bool]:
-        """Sums of squared residuals ‖y − U δ‖² for `delta` ``(p, n)`` and as many target columns.
+        """Compute the sums of squared residuals ‖y − U δ‖² for `delta` ``(p, n)`` and n target columns.
 
-        The second value says whether a sum is so much smaller than its terms that fewer than ten digits remain.
+        The second value is true if a sum is so much smaller than its terms that fewer than ten digits remain.
         """
         p = len(delta)
-        square = to_numpy(linalg.column_products(linalg.symmetric_product(self.G[:p, :p], delta), delta))
+        square = to_numpy(linalg.sum_column_products(linalg.multiply_symmetric(self.G[:p, :p], delta), delta))
         s = to_numpy(self.s[columns])
-        total = s - 2 * to_numpy(linalg.column_products(self.c[:p, columns], delta)) + square
-        cancelled = total < MIN_RELATIVE_REMAINDER * (s + square)
-        return np.maximum(total, 0.0), bool(cancelled.any())
+        total = s - 2 * to_numpy(linalg.sum_column_products(self.c[:p, columns], delta)) + square
+        has_cancelled = total < MIN_RELATIVE_REMAINDER * (s + square)
+        return np.maximum(total, 0.0), bool(has_cancelled.any())
 
 
 class Moments:
-    """`KindMoments` for every kind of row that occurs."""
+    """Moments of the rows of each kind."""
 
     def __init__(self, P: int, n_targets: int, kinds: list[RowKind], device: Device = CPU) -> None:
         self.P, self.device = P, device
@@ -77,33 +77,33 @@ class Moments:
         }
 
     def to(self, device: Device) -> "Moments":
-        """Copy to a device."""
+        """Return a copy on a device."""
         copy = Moments(self.P, 0, [], device)
         copy.by_kind = {kind: part.to(device) for kind, part in self.by_kind.items()}
         return copy
 
     def add(self, U: Any, Y: Any, X: Any, kind: Any) -> None:
-        """Add rows of any kinds."""
+        """Add rows of one or several kinds."""
         for row_kind, part in self.by_kind.items():
             mask = kind == row_kind
             if mask.any():
                 part.add(U[mask], Y[mask], X[mask])
 
-    def merge(self, other: "Moments") -> None:
+    def merge(self, moments: "Moments") -> None:
         """Add the sums of other rows."""
         for row_kind, part in self.by_kind.items():
-            part.merge(other.by_kind[row_kind])
+            part.merge(moments.by_kind[row_kind])
 
     def form_normal_equations(self, weights: Array) -> tuple[Any, Any]:
-        """M = Σ w² G (upper triangle) and Σ w² c over kinds."""
+        """Compute M = Σ w² G (upper triangle) and Σ w² c, summed over the kinds."""
         M, c = self.device.zeros(self.P, self.P), 0.0 * next(iter(self.by_kind.values())).c
         for row_kind, part in self.by_kind.items():
             M += float(weights[row_kind] ** 2) * part.G
             c += float(weights[row_kind] ** 2) * part.c
         return M, c
 
-    def column_norms(self, weights: Array) -> Array:
-        """``(P,)``: norms of the weighted raw columns; 1 for a column of zeros, as in a plain fit."""
+    def compute_column_norms(self, weights: Array) -> Array:
+        """Compute the norms of the weighted raw columns, ``(P,)``; 1 for a column of zeros, as in a plain fit."""
         squares = sum(
             (weights[kind] ** 2 * to_numpy(part.norms) for kind, part in self.by_kind.items()), np.zeros(self.P)
         )
@@ -128,43 +128,44 @@ class NestedFactor:
     @classmethod
     def from_moments(cls, M: Any) -> "NestedFactor":
         """Factorise M (upper triangle; overwritten)."""
-        return cls(*linalg.cholesky(M))
+        return cls(*linalg.factorise_cholesky(M))
 
     @cached_property
     def _R_on_cpu(self) -> Array:
         return to_numpy(self.R)
 
-    def condition(self, p: int) -> float:
-        """Estimate of the condition number of the leading block of M, its diagonal scaled to one (1-norm).
+    def estimate_condition(self, p: int) -> float:
+        """Estimate the condition number of the leading p × p block of M in the 1-norm, its diagonal scaled to one.
 
-        Column scaling does not affect the accuracy of Cholesky, so the estimate leaves it out (A. van der Sluis,
-        Numer. Math. 14, 14 (1969)).
+        The scale of the columns does not affect the accuracy of Cholesky, so the estimate does not include it (A. van
+        der Sluis, Numer. Math. 14, 14 (1969)).
         """
         if p > self.valid_size:
             return float("inf")
         R = self._R_on_cpu[:p, :p]
-        reciprocal = estimate_reciprocal_condition(R / column_scales(R))
+        reciprocal = estimate_reciprocal_condition(R / compute_column_scales(R))
         return float(1.0 / reciprocal**2) if reciprocal > 0 else float("inf")
 
     def solve(self, c: Any) -> Any:
-        """M_pp⁻¹ c for ``(p, n)`` right-hand sides."""
+        """Compute M_pp⁻¹ c for right-hand sides c, ``(p, n)``."""
         p = len(c)
         return linalg.solve_factored(self.R[:p, :p], c)
 
 
 @dataclass
 class ResidualFactor:
-    """The triangular factor of the augmented rows [1 | U | Y] of one kind, for errors without cancellation.
+    """Triangular factor of the augmented rows [1 | U | Y] of one kind, for errors without cancellation.
 
-    [1 | U | Y] = Q R, blockwise: the sum of squares of U δ − y is that of the same combination of R's columns, since Q
-    does not change lengths. The column of ones comes first, so that R's first row holds the mean.
+    With [1 | U | Y] = Q R, computed block by block, the sum of squares of U δ − y equals that of the same combination
+    of the columns of R, because Q does not change lengths. The column of ones comes first, so that the first row of R
+    contains the means.
 
     Attributes
     ----------
     P : int
-        Columns of U.
+        Number of columns of U.
     n : int
-        Rows so far.
+        Number of rows that have been added.
     """
 
     P: int
@@ -173,19 +174,19 @@ class ResidualFactor:
     _pending: list[Any] = field(default_factory=list)
 
     def add(self, U: Any, Y: Any) -> None:
-        """Add rows, which are buffered until an update of the factor is efficient."""
+        """Add rows, which are buffered until there are enough for an efficient update of the factor."""
         self._append(linalg.concatenate([linalg.get_array_device(U).zeros(len(U), 1) + 1.0, U, Y], 1))
         self.n += len(U)
 
-    def merge(self, other: "ResidualFactor") -> None:
+    def merge(self, factor: "ResidualFactor") -> None:
         """Add the rows of another factor."""
-        if other.n:
-            self._append(other.R)
-            self.n += other.n
+        if factor.n:
+            self._append(factor.R)
+            self.n += factor.n
 
     def _append(self, rows: Any) -> None:
         self._pending.append(rows)
-        if sum(map(len, self._pending)) > linalg.qr_update_batch_size(rows):
+        if sum(map(len, self._pending)) > linalg.get_qr_batch_size(rows):
             self.finish()
 
     def finish(self) -> None:
@@ -200,16 +201,16 @@ class ResidualFactor:
 
     @property
     def R(self) -> Any:
-        """The factor, upper triangular; with fewer rows than columns its last rows are zero."""
+        """Upper triangular factor of all rows; its last rows are zero if there are fewer rows than columns."""
         self.finish()
         return self._R if self._R is not None else CPU.zeros(0, self.P + 1)
 
     def to(self, device: Device) -> "ResidualFactor":
-        """Copy to a device."""
+        """Return a copy on a device."""
         return ResidualFactor(self.P, self.n, device.put(to_numpy(self.R)))
 
     def sum_squared_residuals(self, delta: Any, columns: Array) -> tuple[Array, Array]:
-        """Sums of squares of U δ − y, about zero and about their mean.
+        """Compute the sums of squares of U δ − y, about zero and about their mean, each ``(n,)``.
 
         Parameters
         ----------
@@ -219,4 +220,4 @@ class ResidualFactor:
         """
         R = self.R
         combined = R[:, 1 : 1 + len(delta)] @ delta - R[:, 1 + self.P + columns]
-        return to_numpy(linalg.column_squares(combined)), to_numpy(linalg.column_squares(combined[1:]))
+        return to_numpy(linalg.sum_column_squares(combined)), to_numpy(linalg.sum_column_squares(combined[1:]))

@@ -1,9 +1,9 @@
 """BLAS and LAPACK calls that let other Python threads run.
 
-SciPy's own wrappers (`scipy.linalg.blas.dsyrk`, `dtrsm`) hold Python's global lock, so that threads that call
+SciPy's own wrappers (`scipy.linalg.blas.dsyrk`, `dtrsm`) do not release Python's global lock, so threads that call
 them run one after the other. SciPy exports the same routines as C pointers (`scipy.linalg.cython_blas` and
-`cython_lapack`); called through ctypes they release the lock. The library is the same, and so are the results
-to the last bit.
+`cython_lapack`), and calls through ctypes release the lock. The library is the same, so the results are equal to the
+last bit.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from scipy.linalg import cython_blas, cython_lapack
 
 from paretofit.core import Array
 
-PANEL_COLUMNS = 64  # columns reflected at a time: the fastest of those measured
+PANEL_COLUMNS = 64  # columns that a QR update reflects at a time; the fastest of the measured numbers
 
 
 def _load_routine(library: Any, name: str, n_arguments: int) -> Any:
@@ -40,7 +40,7 @@ def add_gram(G: Array, A: Array) -> None:
     """Add AᵀA to the upper triangle of G ``(p, p)``, Fortran order, for A ``(n, p)`` in C order; in place."""
     n, p = A.shape
     if not (A.flags.c_contiguous and G.flags.f_contiguous and G.shape == (p, p)):
-        raise ValueError("add_gram needs rows in C order and a square of their width in Fortran order")
+        raise ValueError("add_gram needs rows in C order and a square matrix of their width in Fortran order")
     size = _int_pointer(p)
     _DSYRK(b"U", b"N", size, _int_pointer(n), _ONE, A.ctypes.data, size, _ONE, G.ctypes.data, size)
 
@@ -49,19 +49,19 @@ def solve_rows_in_place(R: Array, X: Array) -> None:
     """Replace X ``(n, p)``, C order, by X R⁻¹ for an upper triangular R in Fortran order."""
     n, p = X.shape
     if not (X.flags.c_contiguous and R.flags.f_contiguous and R.shape == (p, p)):
-        raise ValueError("solve_rows_in_place needs rows in C order and a square of their width in Fortran order")
+        raise ValueError("solve_rows_in_place needs rows in C order and a square R of their width in Fortran order")
     size = _int_pointer(p)
     _DTRSM(b"L", b"U", b"T", b"N", size, _int_pointer(n), _ONE, R.ctypes.data, size, X.ctypes.data, size)
 
 
 def update_qr(R: Array, A: Array) -> None:
-    """Replace R ``(p, p)``, upper triangular in Fortran order, by that of [R; A] = Q R for more rows A ``(n, p)``.
+    """Replace R ``(p, p)``, upper triangular in Fortran order, by R' of [R; A] = Q R' for more rows A ``(n, p)``.
 
-    Elements below the diagonal are neither read nor written. It needs almost no memory besides A, and is 1.2 to 1.8
-    times as fast as a decomposition of the stacked matrix (measured at p = 500 to 3000).
+    Elements below the diagonal are neither read nor written. The update needs almost no memory besides a copy of A, and
+    is 1.2 to 1.8 times as fast as a decomposition of the stacked matrix (measured at p = 500 to 3000).
     """
     if not (R.flags.f_contiguous and R.shape == (A.shape[1],) * 2):
-        raise ValueError("update_qr needs a square in Fortran order, and rows of its width")
+        raise ValueError("update_qr needs a square matrix in Fortran order, and rows of its width")
     p, B, panel = len(R), np.array(A, order="F"), min(PANEL_COLUMNS, len(R))  # B is overwritten
     T, work, status = np.empty((panel, p), order="F"), np.empty(panel * p), ctypes.c_int(0)
     size, n, width = _int_pointer(p), _int_pointer(max(len(B), 1)), _int_pointer(panel)

@@ -15,7 +15,7 @@ from paretofit.linear.leverage import LeverageScores
 from paretofit.linear.reduction.linalg import CPU, Device, solve_rows, to_numpy
 from paretofit.linear.reduction.moments import NestedFactor
 from paretofit.linear.reduction.reducer import MAX_CONDITION, Reduction
-from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, RowBlock, as_parts, map_blocks
+from paretofit.linear.reduction.streaming import SERIAL_MAPPER, PartMapper, Parts, RowBlock, map_blocks, normalise_parts
 
 
 def compute_reduced_leverage(
@@ -27,7 +27,7 @@ def compute_reduced_leverage(
     mapper: PartMapper = SERIAL_MAPPER,
     device: Device = CPU,
 ) -> list[LeverageScores | None]:
-    """Compute the leverage of the training rows at every model size in one more pass, without storing U.
+    """Compute the leverage of the training rows at every model size in one more pass over the rows.
 
     Parameters
     ----------
@@ -43,32 +43,32 @@ def compute_reduced_leverage(
     Returns
     -------
     list of LeverageScores or None
-        For each size; rows are in the order of the training rows. None where the moments are singular or
+        Scores for each size, with the rows in the order of the training rows; None where the moments are singular or
         too ill-conditioned.
     """
-    sizes, scaled = reduction.whitened_sizes, weights / weights.max()
+    sizes, relative_weights = reduction.whitened_sizes, weights / weights.max()
     with threadpool_limits(1):
-        factor = NestedFactor.from_moments(reduction.train_moments.form_normal_equations(scaled)[0])
-        usable = [factor.condition(int(p)) < MAX_CONDITION for p in sizes]
-        P = int(max(sizes[usable], default=0))
+        factor = NestedFactor.from_moments(reduction.train_moments.form_normal_equations(relative_weights)[0])
+        is_usable = [factor.estimate_condition(int(p)) < MAX_CONDITION for p in sizes]
+        P = int(max(sizes[is_usable], default=0))
         if P == 0:
             return [None] * len(sizes)
-        # U L⁻ᵀ = X (Rᵀ-factor times R₀)⁻¹: one triangular solve for each block.
+        # U R⁻¹ = X (R R₀)⁻¹, so that each block needs one triangular solve.
         combined = np.asfortranarray(factor.R[:P, :P] @ reduction.whitening.R[:P, :P])
     columns, last_columns = reduction.whitening.retained_columns[:P], np.minimum(sizes, P) - 1
-    compute_rows = partial(_compute_row_leverage, combined, columns, scaled, last_columns, device)
-    blocks = map_blocks(as_parts(parts), compute_rows, mapper)
+    compute_rows = partial(_compute_row_leverage, combined, columns, relative_weights, last_columns, device)
+    blocks = map_blocks(normalise_parts(parts), compute_rows, mapper)
     values, kind, configuration = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
     return [
-        LeverageScores.from_row_leverages(values[:, k], kind, configuration, int(p), n_configurations) if good else None
-        for k, (p, good) in enumerate(zip(sizes, usable, strict=True))
+        LeverageScores.from_row_leverages(values[:, k], kind, configuration, int(p), n_configurations) if flag else None
+        for k, (p, flag) in enumerate(zip(sizes, is_usable, strict=True))
     ]
 
 
 def _compute_row_leverage(
     R: Array, columns: Array, weights: Array, last_columns: Array, device: Device, block: RowBlock
 ) -> tuple[Array, Array, Array]:
-    """Leverage of the training rows of a block at every size, their kinds and configurations."""
+    """Compute the leverage of a block's training rows at every size; return also their kinds and configurations."""
     kind = block.kind[block.is_train]
     X = block.X[np.ix_(block.is_train, columns)] * weights[kind][:, None]
     U = solve_rows(device.put(R), device.put(X))

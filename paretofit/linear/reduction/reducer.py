@@ -1,13 +1,13 @@
-"""The reduction: a design matrix of any number of rows becomes a few triangular matrices.
+"""Reduction of a design matrix with any number of rows to a few triangular matrices.
 
-Passes over the rows, blockwise, all at the rate of matrix products: Gram matrix (→ R₀), whitened moments of
-the training rows (→ a baseline fit for each 2Jmax and level), leverages, and triangular factors of the test
-rows. Afterwards any weighted fit of a subset needs that subset's moments only, and its test errors need no
-rows at all. Memory is a few (P, P) matrices and a block, whatever the number of rows. The equations are in
-`paretofit.linear.reduction`.
+The rows are read block by block in a few passes, which run at the rate of matrix products. The first pass computes the
+Gram matrix, from which R₀ and a baseline fit for each 2Jmax and level follow. The second pass computes the whitened
+moments of the training rows and the triangular factors of the test rows. Afterwards, any weighted fit of a subset needs
+only the moments of this subset, and its test errors need no rows. The memory is that of a few (P, P) matrices and a
+block, whatever the number of rows. The equations are in `paretofit.linear.reduction`.
 
-Rows come in parts (see `streaming`), each a callable that yields `RowBlock`s again each time it is called; a pass over
-them is a map and a reduction, on threads, a GPU, or a cluster.
+Rows are divided into parts (see `streaming`). Each part is a callable that yields its `RowBlock`s every time it is
+called, so that a pass over all parts is a map and a reduction, on threads, a GPU, or a cluster.
 """
 
 from __future__ import annotations
@@ -32,22 +32,29 @@ from paretofit.linear.reduction.streaming import (
     PartMapper,
     Parts,
     RowBlock,
-    as_parts,
     iterate_blocks,
+    normalise_parts,
     sum_parts,
 )
 from paretofit.linear.reduction.whitening import GramAccumulator, Whitening, compute_whitening
-from paretofit.linear.wls import row_weights
+from paretofit.linear.wls import get_row_weights
 
-MAX_CONDITION = 1e8  # up to this condition number a fit from moments agrees with one from rows to 1e-8
-MAX_REFINABLE_CONDITION = 1e12  # up to this one it does so after refinement with the rows
-N_REFINEMENTS = 2
+MAX_CONDITION = 1e8  # up to this condition number, a fit from moments agrees with a fit from rows to 1e-8
+MAX_REFINABLE_CONDITION = 1e12  # up to this condition number, it agrees after refinement with the rows
+N_REFINEMENTS = 2  # steps of a refinement
 
 
 class HeldOutErrors(NamedTuple):
-    """Root mean squared test residuals, ``(n_levels,)`` each.
+    """Root mean squared test residuals.
 
-    Against labels of the fit's own level, against those of the last level, and the latter about their mean.
+    Attributes
+    ----------
+    own_level : (n_levels,) float64
+        Against the labels of the level of each fit.
+    reference_level : (n_levels,) float64
+        Against the labels of the last level.
+    centred_reference : (n_levels,) float64
+        Against the labels of the last level, about the mean of the residuals.
     """
 
     own_level: Array
@@ -66,7 +73,7 @@ class NestedFit:
     condition : float
         Estimated condition number of the weighted, whitened moments.
     target_columns : slice
-        The targets' columns that belong to this size.
+        Columns of the targets that belong to this size.
     """
 
     delta: Any
@@ -81,9 +88,9 @@ class Reduction:
     Attributes
     ----------
     sizes : (n_sizes,) int64
-        Leading columns of X that make up each model, ascending.
+        Number of leading columns of X in each model, ascending.
     whitened_sizes : (n_sizes,) int64
-        The same among the whitened columns.
+        Number of leading whitened columns in each model.
     n_levels : int
         Number of convergence levels.
     whitening : Whitening
@@ -93,9 +100,9 @@ class Reduction:
     train_moments : Moments
         Moments of the training rows, with the residuals of the baseline as targets.
     test_factors : mapping of RowKind to ResidualFactor
-        Factors of the test rows, with the residuals at each level and against the last one.
+        Factors of the test rows, with the residuals of the baseline against each level and against the last level.
     unpenalised : int
-        Leading columns of X without ridge penalty.
+        Number of leading columns of X without ridge penalty.
     """
 
     sizes: Array
@@ -120,32 +127,34 @@ class Reduction:
         mapper: PartMapper = SERIAL_MAPPER,
         device: Device = CPU,
     ) -> Reduction:
-        """Reduce the rows.
+        """Reduce the rows of all parts.
 
         Parameters
         ----------
         parts : callable or sequence of callable
-            Each returns a fresh iterator of `RowBlock`.
+            Each returns a new iterator over `RowBlock`s.
         sizes : sequence of int
-            Leading columns of each model, ascending.
+            Number of leading columns in each model, ascending.
         energy_weight, force_weight, stress_weight : float
-            Weights of the Gram matrix and the baseline: a typical choice of the study.
+            Weights of the Gram matrix and the baseline, typical of the fits that follow.
         unpenalised : int
-            Leading columns without ridge penalty.
+            Number of leading columns without ridge penalty.
         mapper : PartMapper
             Computes the sums of the parts; the result does not depend on it.
         device : Device
-            Hardware of the sums. The reduction is on the processor, and the same to rounding.
+            Hardware that computes the sums. The reduction is returned on the processor, and depends on the device only
+            by rounding.
 
         Raises
         ------
         InputError
             If sizes do not ascend or exceed the columns, a value is not finite, or there are no training rows.
         """
-        parts, weights = as_parts(parts), row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
+        parts = normalise_parts(parts)
+        weights = get_row_weights(np.arange(3), energy_weight, force_weight, stress_weight)
         columns, n_levels = _check_sizes(parts, sizes)
-        create = partial(GramAccumulator, weights, int(columns[-1]), n_levels, device)
-        sums = sum_parts(parts, create, mapper).finish()
+        create_sums = partial(GramAccumulator, weights, int(columns[-1]), n_levels, device)
+        sums = sum_parts(parts, create_sums, mapper).finish()
         if not sums.n_train:
             raise InputError("a reduction needs training rows; got none")
         with threadpool_limits(1):  # threads within a product would change its rounding
@@ -154,12 +163,12 @@ class Reduction:
             baseline = _compute_baseline(sums, whitening, whitened_sizes)
         kinds = [RowKind(kind) for kind in sorted(sums.kinds)]
         del sums  # its memory is needed for the moments
-        second = sum_parts(parts, partial(_SecondPass, whitening, baseline, kinds, device), mapper).finish()
-        fields = columns, whitened_sizes, n_levels, whitening, baseline, second.train, second.test, unpenalised
-        return cls(*fields).to(CPU)
+        second_pass = sum_parts(parts, partial(_SecondPass, whitening, baseline, kinds, device), mapper).finish()
+        moments, factors = second_pass.train, second_pass.test
+        return cls(columns, whitened_sizes, n_levels, whitening, baseline, moments, factors, unpenalised).to(CPU)
 
     def to(self, device: Device) -> Reduction:
-        """Copy to a device all that fits are computed from."""
+        """Return a copy whose data for fits are on a device."""
         if device == self.train_moments.device:
             return self
         return replace(
@@ -171,18 +180,18 @@ class Reduction:
         )
 
     def whiten_rows(self, X: Array, Y: Array) -> tuple[Any, Any, Any]:
-        """Whitened rows, their targets (residuals of the baseline) and the retained raw columns of rows of a design."""
-        raw, labels = (self.train_moments.device.put(array) for array in (X, Y))
-        U = self.whitening.apply(raw)
-        return U, _subtract_baseline(labels, U, self.baseline)[0], self.whitening.select_columns(raw)
+        """Whiten rows of a design; return them, their targets (residuals of the baseline), and the retained columns."""
+        rows, labels = (self.train_moments.device.put(array) for array in (X, Y))
+        U = self.whitening.apply(rows)
+        return U, _subtract_baseline(labels, U, self.baseline)[0], self.whitening.select_columns(rows)
 
-    def empty_moments(self) -> Moments:
-        """Moments of no rows, to which those of a subset are added."""
+    def create_empty_moments(self) -> Moments:
+        """Create moments of zero, to which the rows of a subset can be added."""
         moments = self.train_moments
         return Moments(moments.P, self.baseline.shape[1], list(moments.by_kind), moments.device)
 
     def factorise(self, moments: Moments, weights: Array, ridge: float = 0.0) -> WeightedSystem:
-        """Factorise a subset's moments at some weights: one Cholesky factor for all sizes and levels.
+        """Factorise a subset's moments at given weights: one Cholesky factor for all sizes and levels.
 
         Parameters
         ----------
@@ -193,46 +202,50 @@ class Reduction:
         ridge : float
             λ of a penalty λ Σ (d_j β_j)² in raw columns, d_j being the norm of the subset's weighted column j.
         """
-        scaled = weights / weights.max()  # only ratios matter, and numbers stay moderate
-        M, c = moments.form_normal_equations(scaled)
+        relative_weights = weights / weights.max()  # only ratios matter, and numbers remain moderate
+        M, c = moments.form_normal_equations(relative_weights)
         penalty = None
         if ridge > 0:
-            norms = np.where(self.whitening.retained_columns < self.unpenalised, 0.0, moments.column_norms(scaled))
-            penalty = self.train_moments.device.zeros(*M.shape)
-            linalg.add_gram(penalty, self.train_moments.device.put(np.sqrt(ridge) * norms[:, None] * self.unwhitening))
+            norms, device = moments.compute_column_norms(relative_weights), self.train_moments.device
+            norms[self.whitening.retained_columns < self.unpenalised] = 0.0
+            penalty = device.zeros(*M.shape)
+            linalg.add_gram(penalty, device.put(np.sqrt(ridge) * norms[:, None] * self.unwhitening))
             M += penalty
-        return WeightedSystem(self, NestedFactor.from_moments(M), c, penalty, scaled)
+        return WeightedSystem(self, NestedFactor.from_moments(M), c, penalty, relative_weights)
 
     @cached_property
     def unwhitening(self) -> Array:
-        """``(P, P)``: R₀⁻¹, upper triangular, which turns whitened coefficients into raw ones."""
+        """R₀⁻¹, ``(P, P)``, upper triangular, which converts whitened coefficients to raw ones."""
         return np.asarray(lapack.dtrtri(to_numpy(self.whitening.R), lower=0)[0])
 
-    def raw_coefficients(self, fit: NestedFit) -> Array:
-        """``(p, n_levels)``: coefficients of the retained raw columns, less accurate than the errors of the fit."""
+    def compute_raw_coefficients(self, fit: NestedFit) -> Array:
+        """Compute the coefficients of the retained raw columns, ``(p, n_levels)``.
+
+        They have fewer accurate digits than the errors of the fit.
+        """
         baseline = to_numpy(self.baseline)[: len(fit.delta), fit.target_columns]
         return self.whitening.to_raw(baseline + to_numpy(fit.delta))
 
-    def target_columns(self, size_index: int) -> slice:
-        """The targets' columns that belong to one of `sizes`."""
+    def get_target_columns(self, size_index: int) -> slice:
+        """Return the columns of the targets that belong to one of the `sizes`."""
         return slice(size_index * self.n_levels, (size_index + 1) * self.n_levels)
 
-    def train_rms(self, moments: Moments, fit: NestedFit) -> tuple[dict[RowKind, Array], bool]:
-        """Root mean squared residuals of the subset's rows, ``(n_levels,)`` for each kind.
+    def compute_train_rms(self, moments: Moments, fit: NestedFit) -> tuple[dict[RowKind, Array], bool]:
+        """Compute the root mean squared residuals of the subset's rows, ``(n_levels,)`` for each kind.
 
-        The second value says whether one of them is so small compared with the baseline's that too many digits have
+        The second value is true if one of them is so much smaller than that of the baseline that too many digits have
         cancelled.
         """
         rms, lost_digits = {}, False
         for kind, part in moments.by_kind.items():
             if part.n:
-                squares, cancelled = part.sum_squared_residuals(fit.delta, fit.target_columns)
+                squares, has_cancelled = part.sum_squared_residuals(fit.delta, fit.target_columns)
                 rms[kind] = np.sqrt(squares / part.n)
-                lost_digits |= cancelled
+                lost_digits |= has_cancelled
         return rms, lost_digits
 
-    def test_rms(self, fit: NestedFit) -> dict[RowKind, HeldOutErrors]:
-        """Root mean squared residuals of the test rows of each kind."""
+    def compute_test_rms(self, fit: NestedFit) -> dict[RowKind, HeldOutErrors]:
+        """Compute the root mean squared residuals of the test rows of each kind."""
         columns = np.arange(fit.target_columns.start, fit.target_columns.stop)
         rms = {}
         for kind, factor in self.test_factors.items():
@@ -245,7 +258,7 @@ class Reduction:
 
 @dataclass(frozen=True)
 class WeightedSystem:
-    """The normal equations of a subset at some weights, factorised once for all sizes and levels.
+    """Normal equations of a subset at given weights, factorised once for all sizes and levels.
 
     Attributes
     ----------
@@ -255,9 +268,9 @@ class WeightedSystem:
     c : (P, n_targets) float64
         Right-hand sides.
     penalty : (P, P) float64 or None
-        Upper triangle, times λ.
+        Upper triangle of the penalty matrix, including λ.
     weights : (3,) float64
-        Scaled so that the largest is 1.
+        w_E, w_F, w_S, scaled so that the largest is 1.
     """
 
     reduction: Reduction
@@ -269,25 +282,25 @@ class WeightedSystem:
     def fit(self, size_index: int, max_condition: float = MAX_CONDITION) -> NestedFit | None:
         """Fit all levels at one of the reduction's sizes.
 
-        None if the moments are singular, or their condition number is above `max_condition`, where the solution has
-        too few accurate digits.
+        The result is None if the moments are singular, or if their condition number is above `max_condition`, so that
+        the solution has too few accurate digits.
         """
         p = int(self.reduction.whitened_sizes[size_index])
-        condition = self.factor.condition(p)
+        condition = self.factor.estimate_condition(p)
         if not condition < max_condition:
             return None
-        columns = self.reduction.target_columns(size_index)
-        right = self.c[:p, columns]
+        columns = self.reduction.get_target_columns(size_index)
+        rhs = self.c[:p, columns]
         if self.penalty is not None:
-            right = right - linalg.symmetric_product(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
-        return NestedFit(self.factor.solve(right), condition, columns)
+            rhs = rhs - linalg.multiply_symmetric(self.penalty[:p, :p], self.reduction.baseline[:p, columns])
+        return NestedFit(self.factor.solve(rhs), condition, columns)
 
     def refine(self, fit: NestedFit, U: Array, Y: Array, kind: Array) -> NestedFit:
-        """Refine with the subset's own whitened rows (corrected semi-normal equations), which are on the processor.
+        """Refine a fit with the whitened rows of the subset, on the processor, by corrected semi-normal equations.
 
-        The factor solves for a correction; the residual that it corrects is computed from rows, where no squares
-        have cancelled. Each step gains a factor of about 1 / (condition × epsilon). (Å. Björck, Linear Algebra Appl.
-        88/89, 31 (1987).)
+        The factor solves for a correction of the fit, with a residual that is computed from the rows, so that no
+        squares cancel. Each step reduces the error by a factor of about condition × epsilon (Å. Björck, Linear Algebra
+        Appl. 88/89, 31 (1987)).
         """
         p = len(fit.delta)
         w = self.weights[kind][:, None] ** 2
@@ -296,12 +309,12 @@ class WeightedSystem:
             gradient = device.put(U[:, :p].T @ (w * (Y[:, fit.target_columns] - U[:, :p] @ to_numpy(delta))))
             if self.penalty is not None:
                 coefficients = self.reduction.baseline[:p, fit.target_columns] + delta
-                gradient -= linalg.symmetric_product(self.penalty[:p, :p], coefficients)
+                gradient -= linalg.multiply_symmetric(self.penalty[:p, :p], coefficients)
             delta = delta + self.factor.solve(gradient)
         return replace(fit, delta=delta)
 
     def compute_loo_residuals(self, fit: NestedFit, U: Array, Y: Array, kind: Array, group: Array) -> Array:
-        """Weighted leave-one-out residuals of the subset's whitened rows, ``(n, n_levels)``; see `leave_one_out`."""
+        """Compute weighted leave-one-out residuals of the subset's rows, ``(n, n_levels)``; see `leave_one_out`."""
         p = len(fit.delta)
         w = self.weights[kind][:, None]
         V = linalg.solve_rows(to_numpy(self.factor.R)[:p, :p], U[:, :p] * w)
@@ -338,33 +351,33 @@ class _SecondPass:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the sums only: another process returns nothing else."""
+        """Pickle only the sums, which are all that a worker has to return."""
         return {"train": self.finish().train, "test": self.test}
 
-    def merge(self, other: _SecondPass) -> None:
+    def merge(self, sums: _SecondPass) -> None:
         """Add the sums of another part."""
-        self.train.merge(other.train)
+        self.train.merge(sums.train)
         for kind, factor in self.test.items():
-            factor.merge(other.test[kind])
+            factor.merge(sums.test[kind])
 
 
 def _check_sizes(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[Array, int]:
-    """The sizes as an array, and the number of levels of the rows."""
+    """Check the sizes; return them as an array, and the number of levels of the rows."""
     columns = np.asarray(sizes, dtype=np.int64)
     if columns.ndim != 1 or not len(columns) or columns[0] < 1 or (np.diff(columns) <= 0).any():
         raise InputError(f"sizes must be ascending numbers of columns; got {list(sizes)}")
-    first = next(iterate_blocks(parts), None)
-    n_columns = 0 if first is None else first.X.shape[1]
-    if first is None or columns[-1] > n_columns:
+    block = next(iterate_blocks(parts), None)
+    n_columns = 0 if block is None else block.X.shape[1]
+    if block is None or columns[-1] > n_columns:
         raise InputError(f"sizes must be at most the number of columns, {n_columns}; got {columns[-1]}")
-    return columns, first.Y.shape[1]
+    return columns, block.Y.shape[1]
 
 
 def _compute_baseline(sums: GramAccumulator, whitening: Whitening, whitened_sizes: Array) -> Array:
-    """Approximate fits of the whole training set at every size and level, from the first pass.
+    """Compute approximate fits of the whole training set at every size and level from the sums of the first pass.
 
-    Any coefficients would do: the better they fit, the fewer digits are lost later. In whitened columns the
-    Gram matrix is nearly the unit matrix, so the fit of a smaller model is the leading part of a larger one's.
+    Any coefficients would be valid, but the better they fit, the fewer digits are lost later. In whitened columns the
+    Gram matrix is nearly the unit matrix, so the fit of a smaller model is the leading part of that of a larger one.
     """
     theta = whitening.solve_transposed(sums.c)
     n_levels = theta.shape[1]
@@ -375,7 +388,7 @@ def _compute_baseline(sums: GramAccumulator, whitening: Whitening, whitened_size
 
 
 def _subtract_baseline(Y: Any, U: Any, baseline: Any) -> tuple[Any, Any]:
-    """Residuals of the baseline at its own level, and against the last level."""
+    """Compute the residuals of the baseline of each level against this level, and against the last level."""
     prediction = U @ baseline
     own_level = linalg.concatenate([Y] * (baseline.shape[1] // Y.shape[1]), 1) - prediction
     return own_level, Y[:, -1:] - prediction

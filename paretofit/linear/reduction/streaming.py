@@ -1,9 +1,9 @@
-"""Blocks of rows, and sums over rows that come in parts: the same to the last bit for any number of threads or workers.
+"""Sums over blocks of rows that are equal to the last bit for any number of threads or workers.
 
-The rows of a design are cut into parts that depend on its shape only. Each part is summed by itself, block by block, on
-any thread or worker, and the sums are merged in the order of the parts. So a pass over the rows is a map and a
-reduction, on threads or by any other `PartMapper`. Linear algebra runs on one thread in each part: the way in which a
-library splits a product over threads would change its rounding.
+The rows of a design are divided into parts, which depend only on the shape of the design. Each part is summed
+separately, block by block, on any thread or worker, and the sums are merged in the order of the parts. A pass over the
+rows is therefore a map and a reduction, on threads or by another `PartMapper`. Linear algebra runs on one thread in
+each part, because rounding depends on how a library divides a product among threads.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class RowBlock(NamedTuple):
     is_train: Any
 
     def to(self, device: Device) -> RowBlock:
-        """Copy all but the configurations to a device."""
+        """Return a copy on a device, except for the configurations, which remain on the processor."""
         kind = device.put(np.asarray(self.kind, dtype=np.int64))
         return self._replace(X=device.put(self.X), Y=device.put(self.Y), kind=kind, is_train=device.put(self.is_train))
 
 
-Part = Callable[[], Iterable[RowBlock]]  # yields its blocks again each time it is called
+Part = Callable[[], Iterable[RowBlock]]  # yields its blocks each time it is called
 Parts = Part | Sequence[Part]
 
-MIN_PARTS, MAX_PARTS = 4, 64  # enough for a few threads, and for a cluster
-MIN_ROWS_PER_COLUMN = 16  # rows of a part for each column: merging then costs little compared with summing
+MIN_PARTS, MAX_PARTS = 4, 64  # the minimum suffices for a few threads, the maximum for a cluster
+MIN_ROWS_PER_COLUMN = 16  # rows of a part for each column, so that merging is cheap compared with summing
 
 
 class Accumulator(Protocol):
@@ -63,7 +63,7 @@ class Accumulator(Protocol):
     def add(self, block: Any) -> None:
         """Add a block."""
 
-    def merge(self, other: Self) -> None:
+    def merge(self, sums: Self) -> None:
         """Add the sums of another part."""
 
 
@@ -78,9 +78,9 @@ class ArraySums:
         """Add the arrays of a block."""
         self._add(self.function(block))
 
-    def merge(self, other: ArraySums) -> None:
+    def merge(self, sums: ArraySums) -> None:
         """Add the sums of another part."""
-        self._add(other.arrays)
+        self._add(sums.arrays)
 
     def _add(self, arrays: tuple[Array, ...]) -> None:
         pairs = zip(self.arrays, arrays, strict=True)
@@ -92,7 +92,7 @@ T = TypeVar("T")
 
 
 class PartMapper(Protocol):
-    """Yields a function of each part, in the order of the parts, wherever they are computed."""
+    """Callable that applies a function to every part and yields the results in the order of the parts."""
 
     def __call__(self, function: Callable[[Part], T], parts: Sequence[Part]) -> Iterator[T]:
         """Apply the function to the parts."""
@@ -100,7 +100,7 @@ class PartMapper(Protocol):
 
 @dataclass(frozen=True)
 class ThreadMapper:
-    """Maps parts on threads of this process; at most `threads` parts are summed, or wait to be merged, at a time."""
+    """Map over parts on threads of this process; at most ``threads + 1`` parts are computed or wait to be merged."""
 
     threads: int = 1
 
@@ -119,7 +119,7 @@ SERIAL_MAPPER = ThreadMapper()
 
 @dataclass(frozen=True)
 class PrefetchMapper:
-    """Maps one part after the other and reads the next blocks during the computation, such as that of a GPU."""
+    """Map over one part after the other, for a GPU; a thread reads the next blocks while a block is processed."""
 
     def __call__(self, function: Callable[[Part], T], parts: Sequence[Part]) -> Iterator[T]:
         """Apply the function to the parts."""
@@ -139,29 +139,29 @@ def prefetch(blocks: Iterable[T], depth: int = 2) -> Iterator[T]:
 
 
 def _iterate_results(futures: Iterator[Future[Any]], depth: int) -> Iterator[Any]:
-    """Yield results in order with `depth` calls submitted ahead; cancel those that wait if the caller stops."""
-    ahead: deque[Future[Any]] = deque()
+    """Yield results in order, with `depth` calls submitted ahead; if the caller stops, cancel the calls that wait."""
+    pending: deque[Future[Any]] = deque()
     try:
         while True:
-            ahead.extend(islice(futures, depth - len(ahead)))
-            if not ahead:
+            pending.extend(islice(futures, depth - len(pending)))
+            if not pending:
                 return
-            yield ahead.popleft().result()
+            yield pending.popleft().result()
     finally:
-        for future in ahead:
+        for future in pending:
             future.cancel()
 
 
 def split_rows(n_rows: int, n_columns: int) -> list[slice]:
-    """Split the rows into the windows that are parts, in order."""
+    """Split the rows into windows, one for each part, in order."""
     n_parts = max(MIN_PARTS, min(n_rows // (MIN_ROWS_PER_COLUMN * max(n_columns, 1)), MAX_PARTS))
     n_parts = min(n_parts, max(n_rows, 1))
     bounds = [k * n_rows // n_parts for k in range(n_parts + 1)]
     return [slice(*pair) for pair in pairwise(bounds)]
 
 
-def as_parts(parts: Parts) -> Sequence[Part]:
-    """Wrap a single part in a list."""
+def normalise_parts(parts: Parts) -> Sequence[Part]:
+    """Return the parts as a sequence, also if there is a single part."""
     return [parts] if callable(parts) else parts
 
 
@@ -177,7 +177,7 @@ def sum_parts(parts: Sequence[Part], create: Callable[[], S], mapper: PartMapper
     ----------
     parts : sequence of callable
     create : callable
-        Returns an empty accumulator; pickled where `mapper` needs it.
+        Returns an empty accumulator; it must support pickling if `mapper` uses other processes.
     mapper : PartMapper
     """
     with threadpool_limits(1):
@@ -189,7 +189,7 @@ def sum_parts(parts: Sequence[Part], create: Callable[[], S], mapper: PartMapper
 
 
 def map_blocks(parts: Sequence[Part], function: Callable[[Any], T], mapper: PartMapper) -> list[T]:
-    """Apply a function to every block, results in order."""
+    """Apply a function to every block, and return the results in order."""
     with threadpool_limits(1):
         return [result for results in mapper(partial(_map_part, function), parts) for result in results]
 

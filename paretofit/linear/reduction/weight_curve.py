@@ -1,6 +1,6 @@
-"""The weight path: errors at any ratio of energy to force weight from one eigen-decomposition.
+"""The weight path: errors at any ratio of energy to force weight from one eigenvalue decomposition.
 
-Energy and force moments are diagonalised together: in that basis the fit at every ratio is a scaling of
+Energy and force moments are diagonalised together. In the common basis, the fit at any ratio is a scaling of the
 components, so that the energy/force front is a continuous curve (see `paretofit.linear.reduction`).
 """
 
@@ -20,7 +20,7 @@ from paretofit.linear.reduction.reducer import MAX_CONDITION, NestedFit, Reducti
 
 ERROR_TYPES = ("train", "test", "reference")
 KIND_NAMES = {RowKind.ENERGY: "energy", RowKind.FORCE: "force"}
-MIN_KNEE_INTERVALS = 4  # points between the two minima below which the curve counts as a single point
+MIN_KNEE_INTERVALS = 4  # between the minima of the two errors; with fewer, the curve counts as a single point
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class WeightPath:
     energy: dict[str, Array]
     force: dict[str, Array]
 
-    def knee_ratio(self, level_index: int, error_type: str = "reference") -> float:
-        """The ratio of the largest curvature of log force error against log energy error.
+    def find_knee_ratio(self, level_index: int, error_type: str = "reference") -> float:
+        """Find the ratio at which the curve of log force error against log energy error has the largest curvature.
 
-        Only the part of the curve in which one error falls at the expense of the other counts: beyond it, both
-        grow. If that part is a single point, the result is its ratio.
+        Only the part of the curve between the minima of the two errors is considered, because outside it both errors
+        grow. If this part is a single point, the result is its ratio.
         """
         x, y = np.log(self.energy[error_type][:, level_index]), np.log(self.force[error_type][:, level_index])
         low, high = sorted((int(np.argmin(x)), int(np.argmin(y))))
@@ -53,25 +53,25 @@ class WeightPath:
             return float(np.exp((t[low] + t[high]) / 2))
         curve = CubicSpline(t, np.stack([x, y]), axis=1)
 
-        def curvature(position: Array) -> Array:
+        def compute_curvature(position: Array) -> Array:
             (dx, dy), (ddx, ddy) = curve(position, 1), curve(position, 2)
             speed = np.hypot(dx, dy)
             return np.asarray(np.abs(dx * ddy - dy * ddx) / np.where(speed > 0, speed, np.inf) ** 3)
 
-        interior = t[low + 1 : high]  # at its ends one of the two errors stops falling
-        best = int(np.argmax(curvature(interior)))
-        bounds = interior[max(best - 1, 0)], interior[min(best + 1, len(interior) - 1)]
-        return float(np.exp(minimize_scalar(lambda t: -curvature(t), bounds=bounds, method="bounded").x))
+        interior = t[low + 1 : high]  # without the ends, where one of the errors has its minimum
+        k = int(np.argmax(compute_curvature(interior)))
+        bounds = interior[max(k - 1, 0)], interior[min(k + 1, len(interior) - 1)]
+        return float(np.exp(minimize_scalar(lambda t: -compute_curvature(t), bounds=bounds, method="bounded").x))
 
-    def best_ratio(self, level_index: int, force_per_energy: float, error_type: str = "reference") -> float:
-        """The ratio with the smallest energy error + force error / `force_per_energy`.
+    def find_best_ratio(self, level_index: int, force_per_energy: float, error_type: str = "reference") -> float:
+        """Find the ratio with the smallest sum of energy error and force error / `force_per_energy`.
 
         Parameters
         ----------
         level_index : int
-            Number of the level.
+            Position of the level.
         force_per_energy : float
-            Force error (eV/Å) that counts as much as one unit of energy error (eV/atom).
+            Force error (eV/Å) that counts as much as an energy error of 1 eV/atom.
 
         Raises
         ------
@@ -107,7 +107,7 @@ def compute_weight_path(
     Returns
     -------
     WeightPath or None
-        None where the moments are singular or too ill-conditioned at the middle of the path.
+        None if the moments are singular or too ill-conditioned at the middle of the path.
 
     Raises
     ------
@@ -117,17 +117,17 @@ def compute_weight_path(
     low, high = ratio_limits
     if not 0 < low < high < np.inf or n_points < 2:
         raise InputError(
-            f"ratios must ascend and be positive, with at least two points; got {ratio_limits} and {n_points}"
+            f"ratio_limits must be positive and ascending, with at least two points; got {ratio_limits} and {n_points}"
         )
     if not all(kind in moments.by_kind and moments.by_kind[kind].n for kind in KIND_NAMES):
         raise InputError("a weight path needs energy rows and force rows")
-    middle = float(np.sqrt(low * high))
-    basis = _PathBasis(moments, int(reduction.whitened_sizes[size_index]), middle)
+    middle_ratio = float(np.sqrt(low * high))
+    basis = _PathBasis(moments, int(reduction.whitened_sizes[size_index]), middle_ratio)
     if not basis.condition < MAX_CONDITION:
         return None
-    basis.diagonalise(moments, reduction.target_columns(size_index))
+    basis.diagonalise(moments, reduction.get_target_columns(size_index))
     ratio = np.geomspace(low, high, n_points)
-    errors = [_measure_errors(reduction, moments, basis.fit(float(t))) for t in (ratio / middle) ** 2]
+    errors = [_measure_errors(reduction, moments, basis.fit(float(t))) for t in (ratio / middle_ratio) ** 2]
     curves = [
         {name: np.array([point[kind, name] for point in errors]) for name in ERROR_TYPES}
         for kind in KIND_NAMES.values()
@@ -142,24 +142,24 @@ class _PathBasis:
     √t times the middle one, coefficients are R⁻¹ V (t Λ + 1 − Λ)⁻¹ Vᵀ R⁻ᵀ (t w_E² c_E + w_F² c_F).
     """
 
-    def __init__(self, moments: Moments, p: int, middle: float) -> None:
-        scale = max(middle, 1.0)
-        self.squared_weights = {RowKind.ENERGY: (middle / scale) ** 2, RowKind.FORCE: scale**-2}
+    def __init__(self, moments: Moments, p: int, middle_ratio: float) -> None:
+        scale = max(middle_ratio, 1.0)
+        self.squared_weights = {RowKind.ENERGY: (middle_ratio / scale) ** 2, RowKind.FORCE: scale**-2}
         G = sum(square * moments.by_kind[kind].G[:p, :p] for kind, square in self.squared_weights.items())
         factor = NestedFactor.from_moments(np.asfortranarray(G))
-        self.R, self.condition = factor.R, factor.condition(p)
+        self.R, self.condition = factor.R, factor.estimate_condition(p)
 
     def diagonalise(self, moments: Moments, columns: slice) -> None:
-        """Compute the basis R⁻¹ V, the eigenvalues Λ, and the right-hand sides of target columns in it."""
+        """Compute the basis R⁻¹ V, the eigenvalues Λ, and the right-hand sides of the target columns in this basis."""
         p, self.columns = len(self.R), columns
         G = np.triu(moments.by_kind[RowKind.ENERGY].G[:p, :p])
         G = self.squared_weights[RowKind.ENERGY] * (G + np.triu(G, 1).T)
-        half = scipy.linalg.solve_triangular(self.R, G, trans=1, check_finite=False)
-        whole = scipy.linalg.solve_triangular(self.R, half.T, trans=1, check_finite=False).T
-        eigenvalues, V = scipy.linalg.eigh((whole + whole.T) / 2, check_finite=False)
+        left_solution = scipy.linalg.solve_triangular(self.R, G, trans=1, check_finite=False)
+        product = scipy.linalg.solve_triangular(self.R, left_solution.T, trans=1, check_finite=False).T
+        eigenvalues, V = scipy.linalg.eigh((product + product.T) / 2, check_finite=False)
         self.energy_share = np.clip(eigenvalues, 0.0, 1.0)
         self.vectors = scipy.linalg.solve_triangular(self.R, V, check_finite=False)
-        self.energy_side, self.force_side = (
+        self.energy_rhs, self.force_rhs = (
             self.vectors.T @ (square * moments.by_kind[kind].c[:p, columns])
             for kind, square in self.squared_weights.items()
         )
@@ -167,13 +167,13 @@ class _PathBasis:
     def fit(self, t: float) -> NestedFit:
         """Fit at the ratio √t times the middle one."""
         scales = t * self.energy_share + 1 - self.energy_share
-        delta = self.vectors @ ((t * self.energy_side + self.force_side) / scales[:, None])
+        delta = self.vectors @ ((t * self.energy_rhs + self.force_rhs) / scales[:, None])
         return NestedFit(delta, self.condition, self.columns)
 
 
 def _measure_errors(reduction: Reduction, moments: Moments, fit: NestedFit) -> dict[tuple[str, str], Array]:
-    """Errors of a fit by kind of row and type of error."""
-    train, test = reduction.train_rms(moments, fit)[0], reduction.test_rms(fit)
+    """Measure the errors of a fit by kind of row and type of error."""
+    train, test = reduction.compute_train_rms(moments, fit)[0], reduction.compute_test_rms(fit)
     errors: dict[tuple[str, Any], Array] = {}
     for kind, name in KIND_NAMES.items():
         values = train[kind], test[kind].own_level, test[kind].reference_level

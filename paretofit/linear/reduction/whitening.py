@@ -1,8 +1,8 @@
-"""Whitening: a triangular change of columns after which normal equations are accurate.
+"""Whitening: a triangular transformation of the columns after which normal equations are accurate.
 
 The Gram matrix of the weighted, column-scaled rows, with a tiny shift, has a Cholesky factor R₀ such that
 U = X R₀⁻¹ is moderately conditioned, though X may not be. R₀ is upper triangular, so the first p columns of
-U span the first p columns of X: smaller models stay leading blocks (see `paretofit.linear.reduction`).
+U span the first p columns of X, and smaller models remain leading blocks (see `paretofit.linear.reduction`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from scipy.linalg import blas, lapack
 
 from paretofit.core import Array, InputError
-from paretofit.linear.factor import column_scales, estimate_reciprocal_condition
-from paretofit.linear.reduction.linalg import CPU, Device, add_gram, column_squares, solve_rows, to_numpy
+from paretofit.linear.factor import compute_column_scales, estimate_reciprocal_condition
+from paretofit.linear.reduction.linalg import CPU, Device, add_gram, solve_rows, sum_column_squares, to_numpy
 from paretofit.linear.reduction.streaming import SERIAL_MAPPER, ArraySums, Part, PartMapper, RowBlock, sum_parts
 
 GRAM_SHIFT = 1e-14  # of the scaled Gram's mean diagonal, which is 1
@@ -27,7 +27,7 @@ MAX_DEPENDENT_RESIDUAL = 1e-12  # relative residual below which a column is depe
 
 @dataclass(frozen=True)
 class Whitening:
-    """R₀ and its columns.
+    """The triangular factor R₀ and the columns to which it applies.
 
     Attributes
     ----------
@@ -44,41 +44,42 @@ class Whitening:
     R: Any
 
     def to(self, device: Device) -> Whitening:
-        """Copy with R₀ on a device."""
+        """Return a copy with R₀ on a device."""
         return replace(self, R=device.put(to_numpy(self.R)))
 
     def apply(self, X: Any) -> Any:
-        """``(n, P)``: U = X R₀⁻¹ for unweighted rows X ``(n, p)``."""
+        """Compute the whitened rows U = X R₀⁻¹, ``(n, P)``, of rows X ``(n, p)``."""
         return solve_rows(self.R, self.select_columns(X))
 
     def select_columns(self, X: Any) -> Any:
-        """``(n, P)``: the retained columns of X, without a copy where none is dropped."""
+        """Return the retained columns of X, ``(n, P)``, without a copy if no column is dropped."""
         return X[:, self.retained_columns] if len(self.dropped_columns) else X[:, : len(self.retained_columns)]
 
     def solve_transposed(self, c: Array) -> Array:
-        """``(P, n)``: R₀⁻ᵀ c, the whitened products with targets of the raw ones ``(p, n)``.
+        """Convert products c of raw columns with targets, ``(p, n)``, to those of whitened columns, R₀⁻ᵀ c ``(P, n)``.
 
-        The whitened Gram matrix of the training rows is nearly the unit matrix, so these are also the coefficients of
-        an approximate fit.
+        The whitened Gram matrix of the training rows is nearly the unit matrix, so the result is also the coefficients
+        of an approximate fit.
         """
         return np.asarray(blas.dtrsm(1.0, self.R, c[self.retained_columns], side=0, lower=0, trans_a=1))
 
     def to_raw(self, coefficients: Any) -> Array:
-        """``(p, n)``: coefficients of the first p retained raw columns from whitened ones ``(p, n)``."""
+        """Convert whitened coefficients, ``(p, n)``, to those of the first p retained raw columns, ``(p, n)``."""
         p = len(coefficients)
         R = np.asfortranarray(to_numpy(self.R)[:p, :p])
         return np.asarray(lapack.dtrtrs(R, np.asfortranarray(to_numpy(coefficients)), lower=0)[0])
 
-    def condition(self, P: int) -> float:
-        """Condition number of the first `P` retained columns of the training rows, weighted and scaled to unit norm.
+    def estimate_condition(self, P: int) -> float:
+        """Estimate the condition number of the first `P` retained columns of the weighted training rows.
 
-        A 1-norm estimate from R₀; the shift limits it to about 1e7.
+        The columns are scaled to unit norm. The estimate is computed from R₀ in the 1-norm, and is at most about 1e7
+        because of the shift.
         """
         R = self.R[:P, :P]
-        return 1.0 / estimate_reciprocal_condition(R / column_scales(R))
+        return 1.0 / estimate_reciprocal_condition(R / compute_column_scales(R))
 
     def count_retained(self, p: int) -> int:
-        """Number of retained columns among the first `p` of X."""
+        """Count the retained columns among the first `p` columns of X."""
         return int(np.searchsorted(self.retained_columns, p))
 
 
@@ -88,7 +89,7 @@ class GramAccumulator:
     Attributes
     ----------
     G : (p, p) float64
-        Gram matrix of the weighted training rows (upper triangle). Arrays are on `device` until `finish`.
+        Gram matrix of the weighted training rows (upper triangle). All arrays are on the device until `finish`.
     c : (p, n_levels) float64
         Weighted products with the targets.
     norms : (p,) float64
@@ -115,19 +116,19 @@ class GramAccumulator:
         X, Y, kind, _, train = block.to(self.device)
         w = self.weights[kind][:, None]
         A, Y = X[:, : len(self.norms)] * w, w * Y
-        self.norms += column_squares(A)
+        self.norms += sum_column_squares(A)
         if n_train:
             A, Y = (A, Y) if n_train == n else (A[train], Y[train])
             add_gram(self.G, A)
             self.c += A.T @ Y
 
-    def merge(self, other: GramAccumulator) -> None:
+    def merge(self, sums: GramAccumulator) -> None:
         """Add the sums of another part."""
-        self.kinds |= other.kinds
-        self.G += other.G
-        self.c += other.c
-        self.norms += other.norms
-        self.n_train, self.n_test = self.n_train + other.n_train, self.n_test + other.n_test
+        self.kinds |= sums.kinds
+        self.G += sums.G
+        self.c += sums.c
+        self.norms += sums.norms
+        self.n_train, self.n_test = self.n_train + sums.n_train, self.n_test + sums.n_test
 
     def finish(self) -> GramAccumulator:
         """Copy the sums to the processor."""
@@ -138,12 +139,12 @@ class GramAccumulator:
 def compute_whitening(
     sums: GramAccumulator, parts: Sequence[Part], weights: Array, mapper: PartMapper = SERIAL_MAPPER
 ) -> Whitening:
-    """Compute R₀; if a column may depend on earlier ones, two more passes over the rows decide.
+    """Compute R₀; if some columns may depend on earlier ones, test them with two more passes over the rows.
 
     Parameters
     ----------
     sums : GramAccumulator
-        Finished.
+        Sums of the first pass, after `finish`.
     parts : sequence of callable
         The rows that were summed.
     weights : (3,) float64
@@ -153,7 +154,7 @@ def compute_whitening(
     Raises
     ------
     InputError
-        If no column is different from zero.
+        If all columns are zero.
     """
     p = len(sums.norms)
     columns = np.flatnonzero(sums.norms > 0)
@@ -162,15 +163,15 @@ def compute_whitening(
     R, pivots = _factorise_shifted(sums.G, columns)
     suspects = columns[pivots < MAX_SUSPECT_PIVOT]
     if suspects.size:
-        clear = np.setdiff1d(columns, suspects)
-        whitening = Whitening(clear, suspects, _factorise_shifted(sums.G, clear)[0])
+        independent = np.setdiff1d(columns, suspects)
+        whitening = Whitening(independent, suspects, _factorise_shifted(sums.G, independent)[0])
         columns = np.setdiff1d(columns, _find_dependent_columns(parts, weights, whitening, mapper))
         R, _ = _factorise_shifted(sums.G, columns)
     return Whitening(columns, np.setdiff1d(np.arange(p), columns), R)
 
 
 def _factorise_shifted(G: Array, columns: Array) -> tuple[Array, Array]:
-    """Cholesky factor of G restricted to `columns`, and the pivots relative to the squared column norms."""
+    """Factorise G, restricted to some columns, by Cholesky; return also the pivots relative to the squared norms."""
     diagonal = np.diag(G)[columns]
     scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))  # a column may be zero in training rows only
     S = G[np.ix_(columns, columns)] / np.outer(scale, scale)
@@ -181,20 +182,20 @@ def _factorise_shifted(G: Array, columns: Array) -> tuple[Array, Array]:
         R, info = lapack.dpotrf(shifted, lower=0, clean=1, overwrite_a=1)
         if info == 0:
             return np.asfortranarray(R * scale), np.diag(R) ** 2
-        shift *= 10  # rounding in a Gram of many rows can exceed the smallest shift
+        shift *= 10  # rounding errors in the Gram matrix of many rows can exceed the smallest shift
 
 
 def _find_dependent_columns(parts: Sequence[Part], weights: Array, whitening: Whitening, mapper: PartMapper) -> Array:
-    """Find the dropped columns that are combinations of earlier retained ones in every training and test row.
+    """Find the dropped columns that are linear combinations of earlier retained columns in all rows.
 
-    Each is fitted to the whitened earlier columns, and the residual is measured on the rows themselves,
-    where it is exact to rounding, which the pivot of a Gram matrix is not.
+    Each dropped column is fitted to the earlier whitened columns, and its residual is computed from the rows, where it
+    is exact to rounding, unlike the pivot of a Gram matrix.
     """
     suspects = whitening.dropped_columns
     gram, products = sum_parts(parts, partial(ArraySums, partial(_project, whitening, weights)), mapper).arrays
     L, info = lapack.dpotrf(gram, lower=0, clean=1)
     if info:
-        return suspects[:0]  # the retained columns are not independent either: each fit decides
+        return suspects[:0]  # the retained columns are not independent either, so every fit determines its rank
     coefficients = np.zeros_like(products)
     for k, q in enumerate(np.searchsorted(whitening.retained_columns, suspects)):
         coefficients[:q, k] = lapack.dpotrs(np.asfortranarray(L[:q, :q]), products[:q, k : k + 1], lower=0)[0][:, 0]
@@ -204,7 +205,7 @@ def _find_dependent_columns(parts: Sequence[Part], weights: Array, whitening: Wh
 
 
 def _project(whitening: Whitening, weights: Array, block: RowBlock) -> tuple[Array, Array]:
-    """Products of the whitened retained columns with each other and with the dropped ones."""
+    """Compute the products of the whitened retained columns with each other and with the dropped columns."""
     A = block.X * weights[block.kind][:, None]
     U, gram = whitening.apply(A), CPU.zeros(*whitening.R.shape)
     add_gram(gram, U)
@@ -214,7 +215,7 @@ def _project(whitening: Whitening, weights: Array, block: RowBlock) -> tuple[Arr
 def _measure_dependence(
     whitening: Whitening, weights: Array, coefficients: Array, block: RowBlock
 ) -> tuple[Array, Array]:
-    """Squares of the residuals of the dropped columns after a fit to earlier retained ones, and of these columns."""
+    """Sum the squares of the residuals of the dropped columns after a fit to retained ones, and of these columns."""
     A = block.X * weights[block.kind][:, None]
     dropped = A[:, whitening.dropped_columns]
-    return column_squares(dropped - whitening.apply(A) @ coefficients), column_squares(dropped)
+    return sum_column_squares(dropped - whitening.apply(A) @ coefficients), sum_column_squares(dropped)
