@@ -406,8 +406,8 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"augmentation": None}, "there are no structures to begin with"),
-            ({"structures": ["nowhere.xyz"]}, "'learning.structures': there is no file at .*nowhere.xyz"),
+            ({"augmentation": None}, "there are no structures to start from"),
+            ({"structures": ["nowhere.xyz"]}, "'learning.structures': no file at .*nowhere.xyz"),
             (
                 {"labelling": {"engine": {"name": "espresso", "command": "no-such-pw.x", "pseudopotentials": "."}}},
                 "no-such-pw.x",
@@ -421,13 +421,13 @@ class TestFailures:
                 "unknown key 'learning.select.tolerance.enrgy'; did you mean 'energy'",
             ),
             ({"sets": {"train": 0.9}}, "must add up to 1; they add up to 1.3"),
-            ({"level": {"fixed": "dft"}}, "'learning.level.fixed' is 'dft', and 'labelling' has the levels eam"),
+            ({"level": {"fixed": "dft"}}, "'learning.level.fixed' is 'dft'; the levels of 'labelling' are eam"),
             ({"model": {"members": 1}}, "learning.model.members"),
-            ({"model": {"radelem": {"Xx": 0.4}}}, "'learning.model.radelem' names Xx; the structures have W"),
+            ({"model": {"radelem": {"Xx": 0.4}}}, "'learning.model.radelem' contains Xx; the structures have W"),
             ({"explore": {"max_atoms": 1}}, "no structure of 2 to 1 atoms to start the dynamics from"),
             (
                 {"explore": {"start_structures": "al.xyz"}},
-                "'learning.explore.start_structures' has Al, which no candidate has",
+                "'learning.explore.start_structures' contains Al; the candidates contain only W",
             ),
             (
                 {"explore": {"temperature_k": [100, 200, 300]}},
@@ -473,7 +473,7 @@ class TestFailures:
         outcome = CliRunner().invoke(
             app, ["learn", str(study(tmp_path)), "--stage", "guess", "--out", str(tmp_path / "r")]
         )
-        assert "there is no stage 'guess'; there are label, train, explore, select" in str(outcome.exception)
+        assert "stage must be one of label, train, explore, select; got 'guess'" in str(outcome.exception)
 
 
 class TestDynamics:

@@ -348,7 +348,7 @@ class TestTrained:
         arguments = ["evaluate", str(folder), str(tmp_path / "own.extxyz"), "-o", str(tmp_path / "out"), "--md-speed"]
         result = CliRunner().invoke(app, [*arguments, "--jobs", "1"])
         assert result.exit_code == 0, result.output
-        assert "µs for each atom and step" in result.output
+        assert "µs per atom and step" in result.output
         table = pd.read_csv(tmp_path / "out" / "evaluation.csv")
         assert table["force_std"].gt(0).all()
         assert table["verdict"].notna().all()

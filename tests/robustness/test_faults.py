@@ -192,7 +192,7 @@ class TestSignals:
         done, pids = stop(process, number, group=group)
         word, code = ("interrupted", 130) if number == signal.SIGINT else ("terminated", 143)
         assert done.returncode == code, done.stderr
-        assert in_one_sentence(done) == f"paretofit: {word}; the same command resumes"
+        assert in_one_sentence(done) == f"paretofit: {word}; run the same command again to resume"
         assert not litter(run)
         assert not (run / "results.csv").exists()
         assert soon(lambda: gone(pids)), "no process is left"
@@ -221,7 +221,7 @@ class TestSignals:
         assert soon(lambda: journal.exists() and journal.read_text().count("\n") > 3)
         done, pids = stop(process, number, group=True)
         assert done.returncode == code, done.stderr
-        assert "finished labels are kept, and the same command resumes" in in_one_sentence(done)
+        assert "run the same command again to resume (finished labels are kept)" in in_one_sentence(done)
         assert (tmp_path / "copper.h5").exists()
         assert soon(lambda: gone(pids))
         text_before = journal.read_text()
@@ -282,7 +282,7 @@ class TestSignals:
         assert soon((tmp_path / "run" / "iterations" / "01").exists)
         done, pids = stop(process, signal.SIGTERM, group=False)
         assert done.returncode == 143, done.stderr
-        assert in_one_sentence(done).endswith("the same command resumes")
+        assert in_one_sentence(done).endswith("run the same command again to resume")
         assert not litter(tmp_path / "run")
         assert soon(lambda: gone(pids))
         assert learn(tmp_path / "s.yaml", out=tmp_path / "run").report.exists()
