@@ -8,7 +8,7 @@ import pandas as pd
 
 from paretofit.core import escape_text, render_list, render_table
 from paretofit.report import format_duration, format_number
-from paretofit.study import SETTING_COLUMNS, setting_cells
+from paretofit.study import SETTING_COLUMNS, format_setting_cells
 
 KINDS = ("energy", "force")
 
@@ -45,4 +45,4 @@ def _format_option(row: pd.Series) -> Sequence[str]:
         f"{format_number(row[k])} ({format_number(row[f'{k}_low'])} to {format_number(row[f'{k}_high'])}){star}"
         for k in KINDS
     ]
-    return (*setting_cells(row), *errors, format_duration(row["label_seconds"]))
+    return (*format_setting_cells(row), *errors, format_duration(row["label_seconds"]))

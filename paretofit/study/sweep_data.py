@@ -13,7 +13,7 @@ from paretofit.sweep import SweepInput
 
 
 def build_sweep_input(prepared: PreparedStudy, design: DesignMatrix) -> SweepInput:
-    """Build the input of the sweep of a prepared study."""
+    """Build the input of a study's sweep: labelled design matrix, costs, group weights and split."""
     study = prepared.study
     labelled = design.with_labels(prepared.dataset, prepared.grid.levels)
     if study.cost.label_seconds != "recorded":

@@ -252,7 +252,7 @@ def test_the_command_line_end_to_end_with_figures(pool):
         ({"energy_weight": 0.0}, "energy weight must be positive; got 0.0"),
         (
             {"candidates": "overlap.extxyz"},
-            "configuration 1 of overlap.extxyz has two atoms closer than 0.3 times the sum",
+            "1 of overlap.extxyz has two atoms closer than 0.3 times the sum",
         ),
         ({"basis": SnapBasis(elements=["W"])}, "has Be, an element without SNAP parameters"),
     ],
