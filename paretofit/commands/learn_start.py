@@ -58,7 +58,7 @@ def _write_or_check_candidates(settings: LearnStudy, folder: LearnFolder, path: 
             "folder with --out, or undo the change"
         )
     if not (path.is_file() and record.get(CANDIDATES_FILE) in {None, hash_file(path)}):
-        raise InputError(f"{path} is missing or corrupt; {RESTART_ADVICE}")
+        raise InputError(f"{path} is corrupt or missing; {RESTART_ADVICE}")
 
 
 def _collect_inputs(settings: LearnStudy) -> dict[str, Any]:

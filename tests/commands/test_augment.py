@@ -310,7 +310,7 @@ def test_no_input_is_overwritten_by_what_is_written_beside_the_output(tmp_path, 
         "slabs: {miller_indices: []}}\n"
     )
     if name != "counts.json":
-        with pytest.raises(InputError, match=f"{name} which is one of 'structures'"):
+        with pytest.raises(InputError, match=f"{name}, which is one of 'structures'"):
             augment_study(tmp_path / "s.yaml", figures=False)
     else:
         augment_study(tmp_path / "s.yaml", figures=False)

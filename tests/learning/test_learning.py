@@ -226,7 +226,7 @@ class TestCorruptFiles:
             path.unlink()
         if name in {"sets.json", "iterations/02/structures.extxyz"}:  # a finished loop does not read them
             (tmp_path / "run" / "iterations" / "02" / "label.json").unlink()
-        with pytest.raises(InputError, match=f"{name} is corrupt.*(remove|restore) .*(again|--out)"):
+        with pytest.raises(InputError, match=f"{name} is corrupt.*(remove|restore) .*(repeat|again|--out)"):
             learn(study(tmp_path), out=tmp_path / "run")
 
     def test_corrupt_run_record_is_rewritten(self, finished_loop, tmp_path):
@@ -280,7 +280,7 @@ class TestStages:
 
     def test_single_stages_give_the_same_result_as_the_loop(self, finished_loop, tmp_path):
         path = study(tmp_path)
-        with pytest.raises(InputError, match="stage 'train' of iteration 1 needs 'label' first"):
+        with pytest.raises(InputError, match="stage 'train' of iteration 1 requires 'label'"):
             learn(path, out=tmp_path / "run", stage="train")
         for stage in ("label", "train", "explore", "select"):
             result = learn(path, out=tmp_path / "run", stage=stage)
@@ -431,16 +431,16 @@ class TestFailures:
             ),
             (
                 {"explore": {"temperature_k": [100, 200, 300]}},
-                r"a range has two ends; write \{grid: \[100, 200, 300\]\}",
+                r"a range must have two ends; write \{grid: \[100, 200, 300\]\}",
             ),
-            ({"explore": {"temperature_k": {"low": 1, "high": 2, "grid": [3]}}}, "a range or a grid, not both"),
+            ({"explore": {"temperature_k": {"low": 1, "high": 2, "grid": [3]}}}, "either a range or a grid, not both"),
             ({"explore": {"timestep_fs": 50}}, "timestep_fs"),
             (
                 {"select": {"discard_above": {"energy": 0.5}}},
                 "'discard_above.energy', 0.5, must be above 'tolerance.energy', 1",
             ),
             ({"level": {"pilot_size": 2}}, "pilot"),
-            ({"n_initial": 4}, "the validation set has 1, fewer than the 3 that a calibration needs"),
+            ({"n_initial": 4}, "the validation set has 1; a training needs at least 2 and a calibration at least 3"),
             (
                 {
                     "labelling": {
@@ -466,7 +466,7 @@ class TestFailures:
             assert not journal.exists() or not journal.read_text()
 
     def test_too_small_validation_set_is_reported(self, tmp_path):
-        with pytest.raises(InputError, match="the validation set has 0, fewer than the 3 that a calibration needs"):
+        with pytest.raises(InputError, match="the validation set has 0; .* a calibration at least 3"):
             learn(study(tmp_path, sets={"train": 0.98, "validation": 0.01, "test": 0.01}), out=tmp_path / "run")
 
     def test_unknown_stage_is_reported_with_the_choices(self, tmp_path):
@@ -726,7 +726,7 @@ class TestRegressions:
 
     def test_changed_candidates_need_another_folder(self, finished_loop, tmp_path):
         shutil.copytree(finished_loop.folder, tmp_path / "run")
-        with pytest.raises(InputError, match="'augmentation' has changed since .*run was begun"):
+        with pytest.raises(InputError, match="'augmentation' has changed since the candidates of .*run were generated"):
             learn(study(tmp_path, augmentation={"n_candidates": 30}), out=tmp_path / "run")
 
     def test_dataset_of_another_loop_is_accepted(self, finished_loop, tmp_path):
