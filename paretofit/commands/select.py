@@ -132,10 +132,10 @@ def select_structures(
             f"more than the maximum of {MAX_FEATURES}; reduce --twojmax"
         )
     pool = _CandidatePool(structures, labelled, basis, RunContext(jobs, progress))
-    selected, scores = pool.select(method, n, energy_weight, draw, np.random.default_rng(seed))
-    table = _tabulate_scores(structures, selected, scores)
-    _write_selection(out, structures, selected, table, method)
-    figure_paths = _draw_map(structures, selected, out) if figures else []
+    selected_positions, scores = pool.select(method, n, energy_weight, draw, np.random.default_rng(seed))
+    table = _tabulate_scores(structures, selected_positions, scores)
+    _write_selection(out, structures, selected_positions, table, method)
+    figure_paths = _draw_map(structures, selected_positions, out) if figures else []
     return Selection(out, table, figure_paths, n_already_labelled)
 
 
@@ -206,10 +206,10 @@ class _CandidatePool:
         """Select candidates one by one by their energy rows; the score is the gain of a selection, else NaN."""
         structures, context = [*self.structures, *self.labelled], self.context
         rows = compute_energy_rows(structures, self.basis, jobs=context.jobs, progress=context.progress)
-        selected, gains = select(rows[: len(self.structures)], n, rows[len(self.structures) :])
+        selected_positions, gains = select(rows[: len(self.structures)], n, rows[len(self.structures) :])
         scores = np.full(len(self.structures), np.nan)
-        scores[selected] = gains
-        return selected, scores
+        scores[selected_positions] = gains
+        return selected_positions, scores
 
     def compute_leverage(self, energy_weight: float, method: str) -> Array:
         """Compute the leverage of the candidates among the rows of all candidates and labelled structures."""
@@ -269,9 +269,9 @@ def _make_default_basis(structures: Sequence[Atoms], twojmax: int) -> SnapBasis:
     return make_comparison_basis(list_elements(structures), twojmax).model_copy(update={"quadratic": True})
 
 
-def _tabulate_scores(structures: Sequence[Atoms], selected: Array, scores: Array) -> pd.DataFrame:
+def _tabulate_scores(structures: Sequence[Atoms], selected_positions: Array, scores: Array) -> pd.DataFrame:
     rank = np.full(len(structures), np.nan)
-    rank[selected] = np.arange(1, len(selected) + 1)
+    rank[selected_positions] = np.arange(1, len(selected_positions) + 1)
     return pd.DataFrame(
         {
             "position": np.arange(len(structures)),
@@ -284,10 +284,10 @@ def _tabulate_scores(structures: Sequence[Atoms], selected: Array, scores: Array
 
 
 def _write_selection(
-    output: Path, structures: Sequence[Atoms], selected: Array, table: pd.DataFrame, method: str
+    output: Path, structures: Sequence[Atoms], selected_positions: Array, table: pd.DataFrame, method: str
 ) -> None:
     ranked = []
-    for rank, position in enumerate(selected.tolist(), start=1):
+    for rank, position in enumerate(selected_positions.tolist(), start=1):
         atoms = structures[position].copy()
         score = float(table["score"].iloc[position])
         atoms.info |= {"selected_by": method, "selected_rank": rank, "selected_score": score}
@@ -296,8 +296,8 @@ def _write_selection(
     write_csv(table, add_suffix(output, SCORES_SUFFIX))
 
 
-def _draw_map(structures: Sequence[Atoms], selected: Array, output: Path) -> list[Path]:
+def _draw_map(structures: Sequence[Atoms], selected_positions: Array, output: Path) -> list[Path]:
     is_selected = np.zeros(len(structures), dtype=bool)
-    is_selected[selected] = True
+    is_selected[selected_positions] = True
     table = tabulate_candidates(structures, make_mean_descriptor(list_elements(structures))).assign(chosen=is_selected)
     return save_candidate_figures(table, add_suffix(output, "_figures"))

@@ -31,7 +31,7 @@ FIGURES = {
     ),
     "defects": (
         figures.plot_defects,
-        "Formation energies of defects, relaxed with one potential and evaluated with any.",
+        "Formation energies of defects, relaxed with one potential and evaluated with each.",
     ),
     "interlayer": (
         figures.plot_interlayer,
@@ -118,8 +118,8 @@ def validate_potential(
         Another potential, a reference calculator, or a ``.csv`` with the columns ``property``, ``structure``,
         ``quantity`` and ``potential``, such as another validation's ``validation.csv``.
     structures : sequence of path-like
-        Files that ASE reads, each with the structure to validate as the first one; by default ASE's reference crystals
-        of the potential's elements.
+        Files that ASE reads, whose first structures are validated; by default ASE's reference crystals of the
+        potential's elements.
     properties : sequence of str
         Names among lattice, eos, elastic, phonons, defects, surfaces, interlayer, dimer, md; by default all, with
         interlayer only for layered structures.

@@ -150,10 +150,9 @@ class LearningLoop:
         """Assign the structures of an iteration to sets and label them; return the record."""
         structures = self.folder.read_iteration_structures(k)
         sets = training_data.assign_new_sets(self.folder, self.settings.sets, structures, self._create_rng(k, 1))
-        previous = self.folder.iteration(k - 1).read_record("train") if k > 1 else None
-        model_error, n_train = (
-            (None, 0) if previous is None else (training_data.get_validation_error(previous), previous["counts"][TRAIN])
-        )
+        model_error, n_train = None, 0
+        if k > 1 and (record := self.folder.iteration(k - 1).read_record("train")) is not None:
+            model_error, n_train = training_data.get_validation_error(record), record["counts"][TRAIN]
         ids = [int(atoms.info["config_id"]) for atoms in structures]
         held_out_ids = {config_id for config_id in ids if sets[config_id] != TRAIN}
         result: dict[str, Any] = {"level": "", "words": "there are no structures to label", "labels": 0, "failed": {},
@@ -241,14 +240,16 @@ class LearningLoop:
             last_id = max(int(data.ids[is_previous].max()), self.max_reserved_id)
         descriptors = np.array([self.descriptor_function(atoms) for atoms in frames])
         table = selection.classify_frames(frames, assessments, calibration, settings, descriptors, known_descriptors)
-        selected = selection.select_frames(table, descriptors, known_descriptors, settings, self._create_rng(k, 4))
-        table.loc[selected, "verdict"] = selection.CHOSEN
+        selected_indices = selection.select_frames(
+            table, descriptors, known_descriptors, settings, self._create_rng(k, 4)
+        )
+        table.loc[selected_indices, "verdict"] = selection.CHOSEN
         origins = pd.DataFrame([{key: atoms.info.get(key) for key in ("trajectory", "time_ps")} for atoms in frames])
         write_csv(pd.concat([origins, table], axis=1), iteration.path / "frames.csv", CSV_DIGITS)
         verdicts = {str(name): int(count) for name, count in table["verdict"].value_counts().items()}
         message = ", ".join(f"{count} {name}" for name, count in verdicts.items())
-        result |= {"said": message, "verdicts": verdicts, "selected": len(selected)}
-        if not len(selected):
+        result |= {"said": message, "verdicts": verdicts, "selected": len(selected_indices)}
+        if not len(selected_indices):
             reason = (
                 ALL_BROKEN
                 if selection.BROKEN in verdicts
@@ -259,7 +260,7 @@ class LearningLoop:
             return {**result, "said": f"{message}; nothing to label", "stop": reason}
         path = self.folder.iteration(k + 1).structures
         write_frames(path, [_make_configuration(frames[frame], last_id + number, k + 1)
-                            for number, frame in enumerate(selected.tolist(), start=1)])  # fmt: skip
+                            for number, frame in enumerate(selected_indices.tolist(), start=1)])  # fmt: skip
         return {**result, "structures": hash_file(path)}
 
 

@@ -67,10 +67,10 @@ class LearnFolder:
         path = self.iteration(k).structures
         if k == 1:
             return load_frames(path, f"remove {path} to write it again")
-        previous = self.iteration(k - 1)
-        remedy = f"remove {previous.path / 'select.json'} to write it again"
+        previous_iteration = self.iteration(k - 1)
+        remedy = f"remove {previous_iteration.path / 'select.json'} to write it again"
         frames = load_frames(path, remedy)
-        if (previous.read_record("select") or {}).get("structures") not in {None, hash_file(path)}:
+        if (previous_iteration.read_record("select") or {}).get("structures") not in {None, hash_file(path)}:
             raise InputError(f"{path} is corrupt: it differs from the selection of iteration {k - 1}; {remedy}")
         return frames
 

@@ -79,14 +79,14 @@ def write_learn_report(folder: LearnFolder, iterations: pd.DataFrame, stop_reaso
 
 def _plan_figures(folder: LearnFolder, iterations: pd.DataFrame) -> Iterator[FigurePlan]:
     """Plan the figures of all iterations with a committee."""
-    numbers = [k for k, _ in folder.read_records("train")]
-    for k in numbers:
+    iteration_numbers = [k for k, _ in folder.read_records("train")]
+    for k in iteration_numbers:
         folder.iteration(k).check_files("train", ".csv")
-    errors = {k: pd.read_csv(folder.iteration(k).path / "errors.csv") for k in numbers}
-    last_errors = errors[max(numbers)]
-    components = pd.read_csv(folder.iteration(max(numbers)).path / "components.csv")
+    errors = {k: pd.read_csv(folder.iteration(k).path / "errors.csv") for k in iteration_numbers}
+    last_errors = errors[max(iteration_numbers)]
+    components = pd.read_csv(folder.iteration(max(iteration_numbers)).path / "components.csv")
     all_errors = pd.concat([table.assign(of=k) for k, table in errors.items()])
-    trained_iterations = iterations[iterations["iteration"].isin(numbers)]
+    trained_iterations = iterations[iterations["iteration"].isin(iteration_numbers)]
     plots: dict[str, tuple[Any, str]] = {
         "errors": (
             partial(figures.plot_errors_over_iterations, trained_iterations),
@@ -165,7 +165,7 @@ def _format_iterations(iterations: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_early_stops(folder: LearnFolder) -> pd.DataFrame:
-    """Count the reasons why trajectories ended early by iteration, with "…" for the numbers in the reasons."""
+    """Count the reasons for early ends of trajectories by iteration; numbers in a reason are replaced by "…"."""
     counts = Counter(
         (k, re.sub(r"\d[\d.e+-]*", "…", event.split(": ", 1)[1]))
         for k, record in folder.read_records("explore")

@@ -58,14 +58,14 @@ def calibrate(disagreement: pd.DataFrame, error: pd.DataFrame, settings: SelectS
     thresholds: dict[str, float] = {}
     for name in PROPERTIES:
         tolerance = getattr(settings.tolerance, name)
-        labelled = disagreement[name].notna() & error[name].notna()
-        if labelled.sum() < MIN_CALIBRATION_POINTS:
+        is_labelled = disagreement[name].notna() & error[name].notna()
+        if is_labelled.sum() < MIN_CALIBRATION_POINTS:
             continue
         # a few outliers far above the tolerance, where accuracy is irrelevant, would dominate the fit
-        inliers = labelled & (error[name] <= OUTLIER_RATIO * tolerance)
-        points = inliers if inliers.sum() >= 2 * MIN_CALIBRATION_POINTS else labelled
+        is_inlier = is_labelled & (error[name] <= OUTLIER_RATIO * tolerance)
+        is_point = is_inlier if is_inlier.sum() >= 2 * MIN_CALIBRATION_POINTS else is_labelled
         fit_curve = CALIBRATIONS[settings.calibration]
-        curves[name] = fit_curve(disagreement[name][points].to_numpy(), error[name][points].to_numpy())
+        curves[name] = fit_curve(disagreement[name][is_point].to_numpy(), error[name][is_point].to_numpy())
         thresholds[name] = curves[name].threshold(tolerance)
     if not {"energy", "forces"} & set(curves):
         raise InputError(
@@ -95,8 +95,8 @@ def calibrate_on_validation_set(
     calibration = calibrate(disagreement, error, settings)
     record = {}
     for name, curve in calibration.curves.items():
-        labelled = disagreement[name].notna() & error[name].notna()
-        points = disagreement[name][labelled].to_numpy(), error[name][labelled].to_numpy()
+        is_labelled = disagreement[name].notna() & error[name].notna()
+        points = disagreement[name][is_labelled].to_numpy(), error[name][is_labelled].to_numpy()
         rates = detection_rates(*points, calibration.thresholds[name], getattr(settings.tolerance, name))
         true_positive_rate, predictive_value = (None if np.isnan(rate) else rate for rate in rates)
         record[name] = {

@@ -78,8 +78,8 @@ def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) 
         raise InputError("no configuration has a label; see iterations/01/label.json for the labels that failed")
     subset = dataset.select(indices)
     used_levels = [name for name in levels if (best_level[indices] == name).any() or name == levels[-1]]
-    previous = folder.iteration(k - 1)
-    previous_record = previous.read_record("train") if k > 1 else None
+    previous_iteration = folder.iteration(k - 1)
+    previous_record = previous_iteration.read_record("train") if k > 1 else None
     return TrainingData(
         subset,
         np.array([assignment["sets"][str(config_id)] for config_id in subset.ids]),
@@ -89,7 +89,7 @@ def load_training_data(folder: LearnFolder, k: int, level_names: Sequence[str]) 
         used_levels,
         measure_level_noise(dataset, used_levels),
         None if previous_record is None else get_validation_error(previous_record),
-        None if previous_record is None else previous.model,
+        None if previous_record is None else previous_iteration.model,
     )
 
 

@@ -213,8 +213,10 @@ def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
     files = [hash_file(path) for path in point.settings.foundation_files.values()]
     settings = point.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
     groups = prepared.split.groups[point.subset].tolist()
-    common = None if study is None else [study.validation_fraction, study.seed]
-    return hash_json([settings, files, common, dataset.hash_structures(), len(point.subset), groups, values])[:10]
+    common_settings = None if study is None else [study.validation_fraction, study.seed]
+    return hash_json([settings, files, common_settings, dataset.hash_structures(), len(point.subset), groups, values])[
+        :10
+    ]
 
 
 def _train(
@@ -286,12 +288,14 @@ def _evaluate_committee(
     sets = (("train", point.subset, point.level), ("test", split.test, point.level), ("ref", split.test, reference))
     spreads = {}
     for name, positions, level in sets:
-        labelled = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
+        labelled_structures = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
         is_training = name == "train"
         if is_training not in spreads:
-            spreads[is_training] = predict_spreads(potential, labelled.structures, context)
-        sizes = [len(atoms) for atoms in labelled.structures]
-        residuals = collect_calibration_data(spreads[is_training], labelled.labels, sizes, labelled.groups)
+            spreads[is_training] = predict_spreads(potential, labelled_structures.structures, context)
+        sizes = [len(atoms) for atoms in labelled_structures.structures]
+        residuals = collect_calibration_data(
+            spreads[is_training], labelled_structures.labels, sizes, labelled_structures.groups
+        )
         for kind, kind_name in KIND_NAMES.items():
             residual = 1000 * residuals[kind].residual if kind in residuals else np.array([np.nan])
             errors[f"{name}_{kind_name}"] = float(np.sqrt(np.mean(residual**2)))

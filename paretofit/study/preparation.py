@@ -62,13 +62,13 @@ def prepare_study(study: Study) -> PreparedStudy:
         )
     if len(dropped_ids) == len(dataset):
         raise InputError(f"{study.dataset}: no configuration has labels at all of the levels {', '.join(levels)}")
-    labelled = dataset.select(np.flatnonzero(is_complete))
-    _check_group_keys(study, labelled)
-    groups = assign_groups(labelled.ids, labelled.info_records, study.split.group_by)
+    labelled_dataset = dataset.select(np.flatnonzero(is_complete))
+    _check_group_keys(study, labelled_dataset)
+    groups = assign_groups(labelled_dataset.ids, labelled_dataset.info_records, study.split.group_by)
     split = split_configurations(groups, study.split.train_fraction, study.split.seed)
     grid = _make_grid(study, levels, len(split.train))
     grid.check(len(split.train))
-    return PreparedStudy(study, labelled, split, grid, dropped_ids)
+    return PreparedStudy(study, labelled_dataset, split, grid, dropped_ids)
 
 
 def _make_grid(study: Study, levels: list[str], n_train: int) -> SweepGrid:

@@ -84,7 +84,7 @@ def compute_equation_of_state(calculator: Any, atoms: Atoms, *, n_points: int = 
     atoms : ase.Atoms
         Crystal near its equilibrium volume.
     n_points : int
-        Number of volumes of the curve before those within ±6 % are replaced by the fitted ones.
+        Number of evenly spaced volumes within ±25 %; those within ±6 % are replaced by the fitted volumes.
 
     Raises
     ------
