@@ -66,9 +66,7 @@ LabelKeysOption = Annotated[
 ]
 FitLevelsOption = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Convergence level of the labels; for a dataset, the option may be repeated.", show_default="all"
-    ),
+    typer.Option(help="Convergence level of the labels; may be repeated for a dataset.", show_default="all"),
 ]
 SourceArgument = Annotated[
     Path, typer.Argument(help="Dataset to export (HDF5), or folder of a finished run to export a fit from.")
@@ -175,9 +173,7 @@ def export(
     """Export the levels of a dataset to files that other programs read, or a fit of a run as a LAMMPS potential."""
     if not source.is_dir():
         if committee is not None:
-            raise InputError(
-                f"--committee requires a run folder, but {source} is a dataset; use 'paretofit fit {source}'"
-            )
+            raise InputError(f"--committee requires a run folder; for a dataset, use 'paretofit fit {source}'")
         from paretofit.dataset import export_dataset
 
         summary = export_dataset(source, out, levels=level, format=format_, keys=label_keys)

@@ -51,8 +51,7 @@ DrawOption = Annotated[
 
 
 @app.command(
-    epilog="Examples:  paretofit label studies/label_beryllium.yaml --dry-run   |   paretofit label "
-    "studies/label_beryllium.yaml"
+    epilog="Examples:  paretofit label studies/label_beryllium.yaml --dry-run   |   paretofit label my_labels.yaml"
 )
 def label(
     study: Annotated[Path, typer.Argument(help="Study (YAML) with a section 'labelling'.")],
@@ -60,9 +59,7 @@ def label(
     out: RunFolderOption = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, help="Number of labels computed at the same time.", show_default="one per core"
-        ),
+        typer.Option("--jobs", "-j", min=1, help="Number of labels computed at the same time.", show_default="cores"),
     ] = None,
     dry_run: DryRunOption = False,
     collect: CollectOption = False,

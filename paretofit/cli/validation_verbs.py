@@ -39,9 +39,7 @@ PrototypesOption = Annotated[
 ]
 SurfacesOption = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Miller indices of a surface, such as 1,1,1; may be repeated.", show_default="three low-index surfaces"
-    ),
+    typer.Option(help="Miller indices of a surface, such as 1,1,1; may be repeated.", show_default="low indices"),
 ]
 InterstitialsOption = Annotated[
     list[str] | None,
@@ -53,7 +51,7 @@ InterstitialsOption = Annotated[
 TimeOption = Annotated[
     float | None,
     typer.Option(
-        min=0.1, help="Length of the molecular dynamics with a thermostat (ps).", show_default="10, or 0.5 with --quick"
+        min=0.1, help="Length of the dynamics with a thermostat (ps).", show_default="10, or 0.5 with --quick"
     ),
 ]
 

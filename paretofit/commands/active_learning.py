@@ -169,9 +169,7 @@ def _check_study(settings: learning.LearnStudy) -> None:
     section = settings.learning
     levels, fixed_level = [level.name for level in settings.labelling.selected_levels], section.level.fixed
     if fixed_level is not None and fixed_level not in levels:
-        raise InputError(
-            f"'learning.level.fixed' is '{fixed_level}'; the levels of 'labelling' are {', '.join(levels)}"
-        )
+        raise InputError(f"'learning.level.fixed' is '{fixed_level}'; 'labelling' has the levels {', '.join(levels)}")
     if settings.augmentation is None and not section.structures and settings.dataset is None:
         raise InputError(
             "there are no structures to start from; set 'augmentation', 'learning.structures', or a labelled 'dataset'"
@@ -197,9 +195,9 @@ def _create_model(
 ) -> learning.Model:
     """Create the model, after checking that its settings contain only elements of the structures."""
     for key in ("isolated_atoms",) if isinstance(settings, MaceSettings) else ("radelem", "wj"):
-        if foreign_elements := sorted(set(getattr(settings, key)) - set(elements)):
+        if absent_elements := sorted(set(getattr(settings, key)) - set(elements)):
             raise InputError(
-                f"'learning.model.{key}' contains {foreign_elements[0]}; the structures have {', '.join(elements)}"
+                f"'learning.model.{key}' has {absent_elements[0]}; the structures have {', '.join(elements)}"
             )
     if isinstance(settings, MaceSettings):
         check_foundation(settings, elements)

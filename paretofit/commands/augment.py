@@ -121,10 +121,7 @@ def _check_outputs(settings: AugmentSettings) -> None:
     inputs = {path.resolve() for path in settings.structures}
     for path in (settings.output, *(add_suffix(settings.output, suffix) for suffix in OUTPUT_SUFFIXES)):
         if path.resolve() in inputs:
-            raise InputError(
-                f"'augmentation.output' ({settings.output}) would overwrite {path}, which is one of 'structures'; "
-                "choose another file name"
-            )
+            raise InputError(f"'augmentation.output' would overwrite {path}, which is one of 'structures'; rename it")
 
 
 def add_suffix(path: Path, suffix: str) -> Path:
@@ -140,14 +137,12 @@ def format_candidates(result: AugmentResult) -> str:
     lines = [f"{result.path}: {len(candidates.structures)} candidates, {n_atoms} atoms"]
     if (n_generated := len(candidates.structures) - kinds["entropy"]) != result.n_requested and n_generated:
         lines.append(
-            f"{n_generated} candidates were generated (not counting entropy) instead of the {result.n_requested} of "
-            "'n_candidates'"
+            f"generated {n_generated} candidates (not counting entropy) instead of 'n_candidates', {result.n_requested}"
         )
     lines += [f"  {count:>6} {kind}" for kind, count in kinds.most_common()]
     lines += [f"rejected {count} {kind}: {reason}" for (kind, reason), count in candidates.rejected.most_common()]
     lines += [f"no {kind}: {reason}" for kind, reason in candidates.skipped.items()]
-    given_up = candidates.given_up.items()
-    lines += [f"gave up {count} {kind}, most often because: {reason}" for (kind, reason), count in given_up]
+    lines += [f"gave up {n} {kind}, most often because: {reason}" for (kind, reason), n in candidates.given_up.items()]
     if len(result.entropy):
         gain, random_gain = result.entropy[["gain", "from_random"]].median()
         lines.append(
@@ -196,9 +191,7 @@ def _make_force_function(
     if filters.max_force is None:
         return None
     if filters.force_engine is None:
-        raise InputError(
-            "'augmentation.filters.max_force' requires 'augmentation.filters.force_engine', an engine as in 'labelling'"
-        )
+        raise InputError("'augmentation.filters.max_force' requires a 'force_engine' (an engine, as in 'labelling')")
     try:
         engine: Any = TypeAdapter(AnyEngine).validate_python(filters.force_engine)
     except ValidationError as error:

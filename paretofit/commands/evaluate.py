@@ -192,9 +192,7 @@ def _check_options(
             f"--coverage {coverage:g} requires a calibrated committee; fit the potential with held-out configurations"
         )
     if calibration != "slope" and not tolerances:
-        raise InputError(
-            f"the calibration '{calibration}' requires a tolerance; set --max-energy, --max-force or --max-stress"
-        )
+        raise InputError(f"the calibration '{calibration}' requires a tolerance, such as --max-energy")
 
 
 def _read_cases(

@@ -111,10 +111,10 @@ def fit_fitsnap(
     if committee is not None:
         check_fitsnap_committee(committee, settings, grouped.is_training)
     rows = compute_fit_rows(settings, basis, reference, grouped, context)
-    optimum, unseen_error_ratio = None, float("nan")
+    optimum, unseen_ratio = None, float("nan")
     if objectives:
         table = folder / "weights_front.csv" if front else None
-        optimum, unseen_error_ratio = search_weights(
+        optimum, unseen_ratio = search_weights(
             rows, count_constant_columns(settings), objectives, regulariser, seed, table
         )
         rows = replace_weights(rows, optimum.weights)
@@ -134,8 +134,8 @@ def fit_fitsnap(
     _write_tables(folder, settings, metrics, optimum)
     positions = spread_evenly(len(grouped.structures), MAX_CHECKED_STRUCTURES)
     deviation = check_exported_files(files, potential, [grouped.structures[k] for k in positions])
-    summary = _format_summary(metrics, optimum, unseen_error_ratio)
-    return FitsnapFit(potential, files, deviation, summary, metrics, rows, optimum, unseen_error_ratio, notes=notes)
+    summary = _format_summary(metrics, optimum, unseen_ratio)
+    return FitsnapFit(potential, files, deviation, summary, metrics, rows, optimum, unseen_ratio, notes=notes)
 
 
 def _format_summary(metrics: pd.DataFrame, optimum: OptimisedWeights | None, unseen_error_ratio: float) -> list[str]:

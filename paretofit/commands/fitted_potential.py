@@ -109,9 +109,8 @@ class DesignFit:
     ) -> LinearPotential:
         """Fit a committee, with whole groups drawn for each member, and calibrate it on the test set."""
         dataset, split = self.prepared.dataset, self.prepared.split
-        parts = partition_training_rows(
-            self.design, self.level, self.training_set, self.design.columns_up_to(self.twojmax)
-        )
+        columns = self.design.columns_up_to(self.twojmax)
+        parts = partition_training_rows(self.design, self.level, self.training_set, columns)
         rng = np.random.default_rng([settings.seed, 0])
         row_weights = np.array([*self.weights, 1.0])
         return build_committee(
@@ -126,17 +125,15 @@ class DesignFit:
             context=context,
         )
 
-    def write(
-        self, potential: LinearPotential, out: Path | str, name: str, max_checked: int
-    ) -> tuple[SnapFiles, float]:
+    def write(self, potential: LinearPotential, out: Path | str, name: str, n_checked: int) -> tuple[SnapFiles, float]:
         """Write a potential for LAMMPS; return its files and the largest relative deviation of LAMMPS from the model.
 
-        LAMMPS is compared with the model on at most `max_checked` configurations of the test set or, without a test
+        LAMMPS is compared with the model on at most `n_checked` configurations of the test set or, without a test
         set, of the training set.
         """
         split = self.prepared.split
         positions = split.test if len(split.test) else split.train
-        structures = list(self.prepared.dataset.select(positions[spread_evenly(len(positions), max_checked)]))
+        structures = list(self.prepared.dataset.select(positions[spread_evenly(len(positions), n_checked)]))
         files = potential.write(out, name)
         return files, check_exported_files(files, potential, structures)
 

@@ -107,7 +107,7 @@ def label_study(
     settings = _load_settings(study)
     labelling, dataset = settings.labelling, settings.dataset
     with (
-        open_run_folder(_get_run_folder(settings, out), settings.name) as folder,
+        open_run_folder(_get_folder(settings, out), settings.name) as folder,
         log_to_file(folder / "label.log"),
         open_label_journal(folder) as journal,
         use_cluster(settings.cluster, jobs, folder),
@@ -140,7 +140,7 @@ def choose_label_jobs(study: LabelStudy | Path | str, cores: int) -> int:
 def collect_labels(study: LabelStudy | Path | str, *, out: Path | str | None = None) -> LabelResult:
     """Write the labels finished so far to the dataset, even while another process computes more."""
     settings = _load_settings(study)
-    folder = _get_run_folder(settings, out)
+    folder = _get_folder(settings, out)
     plan = _write_dataset(settings, _read_finished_records(folder))
     if not settings.dataset.exists():
         raise InputError(f"{settings.dataset} does not exist yet, as no label is finished; run 'paretofit label' first")
@@ -174,7 +174,7 @@ def estimate_label_cost(
         Cost model that was fitted to the finished labels.
     """
     settings = _load_settings(study)
-    folder = _get_run_folder(settings, out)
+    folder = _get_folder(settings, out)
     plan = _plan_missing_labels(settings, folder)
     if probe and plan.tasks and _fit_cost_model(plan, settings).n_labels < MAX_PROBES:
         _compute_probes(plan, settings, folder, RunContext(jobs, progress))
@@ -235,7 +235,7 @@ def write_label_inputs(
         If the engine does not use input files, or one of them cannot be written.
     """
     settings = _load_settings(study)
-    plan = _plan_missing_labels(settings, _get_run_folder(settings, out), require_engine=False)
+    plan = _plan_missing_labels(settings, _get_folder(settings, out), require_engine=False)
     missing_files: dict[str, None] = {}
     for task in plan.tasks:
         folder = Path(inputs_folder) / task.level.name / str(task.config_id)
@@ -278,10 +278,7 @@ def read_label_outputs(
     engine = settings.labelling.engine
     if not Path(outputs_folder).is_dir():
         raise InputError(f"no folder at {outputs_folder}; specify the folder of 'paretofit label --write-inputs'")
-    with (
-        open_run_folder(_get_run_folder(settings, out), settings.name) as folder,
-        open_label_journal(folder) as journal,
-    ):
+    with open_run_folder(_get_folder(settings, out), settings.name) as folder, open_label_journal(folder) as journal:
         plan = plan_labels(
             settings.labelling, settings.dataset, journal.entries, retry_failed=True, require_engine=False
         )
@@ -317,7 +314,7 @@ def _load_settings(study: LabelStudy | Path | str) -> LabelStudy:
     return study if isinstance(study, LabelStudy) else load_label_study(study)
 
 
-def _get_run_folder(settings: LabelStudy, out: Path | str | None) -> Path:
+def _get_folder(settings: LabelStudy, out: Path | str | None) -> Path:
     return Path(out) if out is not None else Path("runs") / f"{settings.name}-labels"
 
 
@@ -344,9 +341,8 @@ def _track_cost(
     results: Iterator[tuple[Task, Record]], plan: LabelPlan, tracker: CostTracker, context: RunContext
 ) -> Iterator[Record]:
     """Yield the records of finished labels, add their cost to the tracker, and show the progress."""
-    if context.progress:
-        results = track_cost(results, len(plan.tasks), tracker.report_progress)
-    for task, record in results:
+    tracked_results = track_cost(results, len(plan.tasks), tracker.report_progress) if context.progress else results
+    for task, record in tracked_results:
         tracker.add(task.key, record["seconds"] or 0.0)
         yield record
 

@@ -169,13 +169,10 @@ def _check_distances(structures: Sequence[Atoms], source: Path | str) -> None:
     for position, atoms in enumerate(structures):
         name = f"configuration {atoms.info.get('config_id', position)} of {source}"
         if not (np.isfinite(atoms.positions).all() and atoms.numbers.all()):
-            raise InputError(
-                f"{name} has non-finite positions, or an atom of element X; correct or remove the configuration"
-            )
+            raise InputError(f"{name} has non-finite positions, or an atom of element X; correct or remove it")
         if is_too_close(atoms, MIN_DISTANCE_RATIO):
             raise InputError(
-                f"{name} has two atoms closer than {MIN_DISTANCE_RATIO} times the sum of their covalent radii; correct "
-                "or remove the configuration"
+                f"{name} has two atoms closer than {MIN_DISTANCE_RATIO} times the sum of the covalent radii; correct it"
             )
 
 

@@ -40,9 +40,9 @@ FIGURES = {
     "dimer": (figures.plot_dimers, "Energy of two atoms down to short distances; the scale is logarithmic above 1 eV."),
     "md_rdf": (
         figures.plot_radial_distribution,
-        "Radial distribution function of molecular dynamics with a thermostat.",
+        "Radial distribution function of the dynamics with a thermostat.",
     ),
-    "md_energy": (figures.plot_energy_drift, "Total energy of molecular dynamics without a thermostat."),
+    "md_energy": (figures.plot_energy_drift, "Total energy of the dynamics without a thermostat."),
 }
 TITLES = {
     "lattice": "relaxed crystal",
@@ -166,14 +166,11 @@ def _check_names(kind: str, names: Sequence[str], choices: Collection[str]) -> N
 
 
 def _read_reference_table(path: Path) -> pd.DataFrame:
-    required_columns = {"property", "structure", "quantity", "potential"}
+    columns = {"property", "structure", "quantity", "potential"}
     table = read_table(path)
-    missing_columns = sorted(required_columns - set(table.columns))
+    missing_columns = sorted(columns - set(table.columns))
     if missing_columns:
-        raise InputError(
-            f"{path} has no column '{missing_columns[0]}'; a reference table must have the columns "
-            f"{', '.join(sorted(required_columns))}"
-        )
+        raise InputError(f"{path} has no column '{missing_columns[0]}'; required: {', '.join(sorted(columns))}")
     try:
         return table.astype({"potential": float})
     except ValueError as error:
@@ -205,8 +202,7 @@ def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[vali
     for name, atoms in structures.items():
         if not atoms.pbc.all():
             raise InputError(
-                f"structure '{name}' is not periodic in all three directions; make it periodic, with vacuum along the "
-                "other directions"
+                f"structure '{name}' is not periodic in all directions; make it periodic, with vacuum where needed"
             )
         symbols = atoms.get_chemical_symbols()
         for potential in potentials:
@@ -224,9 +220,7 @@ def _check_structures(structures: Mapping[str, Atoms], potentials: Sequence[vali
                     f"{potential.name} cannot compute structure '{name}': {validation.describe_error(error)}"
                 ) from error
             if not np.isfinite(energy):
-                raise InputError(
-                    f"the energy of structure '{name}' with {potential.name} is not finite; check the geometry"
-                )
+                raise InputError(f"{potential.name}: the energy of '{name}' is not finite; check its geometry")
 
 
 # property, structure, index of the potential, quantity, unit, value

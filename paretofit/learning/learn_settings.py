@@ -68,9 +68,7 @@ class SetShareSettings(StrictSettings):
     train: Share = Field(0.8, description="Share of the training set.")
     validation: Share = Field(0.1, description="Share of the validation set, which calibrates the committee.")
     test: Share = Field(0.1, description="Share of the test set, which is only used to measure errors.")
-    group_by: list[str] = Field(
-        ["parent", "trajectory"], description="Info keys; configurations with equal values form a group."
-    )
+    group_by: list[str] = Field(["parent", "trajectory"], description="Info keys whose equal values form a group.")
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
@@ -102,15 +100,11 @@ class ExploreSettings(StrictSettings):
     """Molecular dynamics with a member of the committee."""
 
     trajectories: Count = Field(20, description="Number of trajectories in each iteration.")
-    driver: Literal["member", "mean"] = Field(
-        "member", description="Potential of the dynamics: a random member, or the mean, which is more stable."
-    )
+    driver: Literal["member", "mean"] = Field("member", description="Potential: a random member, or their mean.")
     integrator: Literal["ase", "lammps"] | None = Field(
         None, description="Program that integrates; by default lammps for SNAP and ase for neural networks."
     )
-    start_structures: StudyPaths = Field(
-        [], description="Files of start structures; by default the initial candidates."
-    )
+    start_structures: StudyPaths = Field([], description="Files of start structures; by default the first candidates.")
     temperature_k: RangeOrGridSettings = Field(
         RangeOrGridSettings(low=0.0, high=1000.0), description="Temperatures in K: [lowest, highest] or {grid: [...]}."
     )
@@ -119,17 +113,13 @@ class ExploreSettings(StrictSettings):
         description="Pressures in kbar along periodic directions: [lowest, highest] or {grid: [...]}.",
     )
     time_ps: StrictPositiveFloat = Field(10.0, description="Length of a trajectory in ps.")
-    interval_ps: StrictPositiveFloat = Field(
-        1.0, description="Time between frames in ps, long enough for frames to differ."
-    )
+    interval_ps: StrictPositiveFloat = Field(1.0, description="Time between frames in ps, so long that they differ.")
     timestep_fs: Annotated[float, Field(gt=0, le=10, strict=True)] = Field(1.0, description="Time step in fs.")
     max_atoms: Count = Field(300, description="Largest number of atoms of a start structure.")
     dispersion: Literal["none", "d2", "d3"] = Field("none", description="Grimme's dispersion added to the dynamics.")
     time_limit_s: StrictPositiveFloat = Field(3600.0, description="Wall time in s after which a trajectory is killed.")
     stop_grade: StrictPositiveFloat = Field(50.0, description="Extrapolation grade at which a trajectory is stopped.")
-    stop_temperature_ratio: StrictPositiveFloat = Field(
-        5.0, description="Multiple of the temperature above which a trajectory is stopped."
-    )
+    stop_temperature_ratio: StrictPositiveFloat = Field(5.0, description="Stop above this multiple of the temperature.")
 
     @model_validator(mode="after")
     def _check_conditions(self) -> Self:
@@ -145,9 +135,7 @@ class SelectSettings(StrictSettings):
     """Selection of the frames to label."""
 
     tolerance: ToleranceSettings = Field(ToleranceSettings(), description="Largest acceptable errors.")
-    discard_above: DiscardSettings = Field(
-        DiscardSettings(), description="Predicted errors above which frames are discarded as unphysical."
-    )
+    discard_above: DiscardSettings = Field(DiscardSettings(), description="Predicted errors of unphysical frames.")
     strategy: Literal["random", "diverse"] = Field(
         "random", description="Choice among frames above tolerance: at random, as in the paper, or for diversity."
     )
@@ -177,9 +165,7 @@ AnyModel = Annotated[SnapModelSettings | MaceSettings, Field(discriminator="name
 class LevelSettings(StrictSettings):
     """Convergence level of new labels."""
 
-    fixed: Name | None = Field(
-        None, description="Level of all new labels; by default the only level, or a choice by benefit and cost."
-    )
+    fixed: Name | None = Field(None, description="Level of all new labels; by default chosen by benefit and cost.")
     pilot_size: Annotated[int, Field(ge=3, strict=True)] = Field(
         12, description="Number of structures that are first labelled at every level, if the level is not fixed."
     )

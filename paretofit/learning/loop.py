@@ -240,16 +240,14 @@ class LearningLoop:
             last_id = max(int(data.ids[is_previous].max()), self.max_reserved_id)
         descriptors = np.array([self.descriptor_function(atoms) for atoms in frames])
         table = selection.classify_frames(frames, assessments, calibration, settings, descriptors, known_descriptors)
-        selected_indices = selection.select_frames(
-            table, descriptors, known_descriptors, settings, self._create_rng(k, 4)
-        )
-        table.loc[selected_indices, "verdict"] = selection.CHOSEN
+        selected_rows = selection.select_frames(table, descriptors, known_descriptors, settings, self._create_rng(k, 4))
+        table.loc[selected_rows, "verdict"] = selection.CHOSEN
         origins = pd.DataFrame([{key: atoms.info.get(key) for key in ("trajectory", "time_ps")} for atoms in frames])
         write_csv(pd.concat([origins, table], axis=1), iteration.path / "frames.csv", CSV_DIGITS)
         verdicts = {str(name): int(count) for name, count in table["verdict"].value_counts().items()}
         message = ", ".join(f"{count} {name}" for name, count in verdicts.items())
-        result |= {"said": message, "verdicts": verdicts, "selected": len(selected_indices)}
-        if not len(selected_indices):
+        result |= {"said": message, "verdicts": verdicts, "selected": len(selected_rows)}
+        if not len(selected_rows):
             reason = (
                 ALL_BROKEN
                 if selection.BROKEN in verdicts
@@ -260,7 +258,7 @@ class LearningLoop:
             return {**result, "said": f"{message}; nothing to label", "stop": reason}
         path = self.folder.iteration(k + 1).structures
         write_frames(path, [_make_configuration(frames[frame], last_id + number, k + 1)
-                            for number, frame in enumerate(selected_indices.tolist(), start=1)])  # fmt: skip
+                            for number, frame in enumerate(selected_rows.tolist(), start=1)])  # fmt: skip
         return {**result, "structures": hash_file(path)}
 
 

@@ -59,7 +59,7 @@ def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.n
     kind, configuration = design.kind[rows], design.configuration[rows]
     base_weights = np.array([*study.weights[0], 1.0])[kind]
     group = names[configuration]
-    initial_factors = np.array(
+    start_factors = np.array(
         [initial.get((name, RowKind(number)), 1.0) for name, number in zip(group, kind, strict=True)]
     )
     fit_rows = FitRows(
@@ -68,7 +68,7 @@ def _optimise_factors(prepared: PreparedStudy, design: DesignMatrix, names: np.n
         kind,
         group,
         configuration,
-        base_weights * initial_factors,
+        base_weights * start_factors,
         np.ones(len(rows), dtype=bool),
     )
     try:

@@ -1,8 +1,9 @@
 """MACE networks on the data of a study: training, evaluation and timing for comparison with the linear models.
 
-A network is trained on a subset of the sweep (first sampling method, first repetition) without a validation set, and
-evaluated on the test set of the study like the linear models. The result of each network is stored in a folder whose
-name contains a hash of everything that it depends on, so that after an edit of the study only new networks are trained.
+A network is trained on a subset of the sweep (first sampling method, first repetition), of which a part is used for
+validation, and evaluated on the test set of the study like the linear models. The result of each network is stored in a
+folder whose name contains a hash of everything that it depends on, so that after an edit of the study only new networks
+are trained.
 """
 
 from __future__ import annotations
@@ -117,9 +118,7 @@ def _check_sizes(prepared: PreparedStudy) -> None:
                 f"compare with; available: {sizes}"
             )
         if size < MIN_NETWORK_SIZE:
-            raise InputError(
-                f"'mace.sizes' contains {size}, but a network requires at least {MIN_NETWORK_SIZE} configurations"
-            )
+            raise InputError(f"'mace.sizes' contains {size}; a network needs {MIN_NETWORK_SIZE} or more configurations")
 
 
 def _list_sizes(prepared: PreparedStudy) -> list[int]:
@@ -213,10 +212,8 @@ def _hash_point(point: _Point, prepared: PreparedStudy) -> str:
     files = [hash_file(path) for path in point.settings.foundation_files.values()]
     settings = point.settings.model_dump(mode="json", exclude={"foundation": {"file", "replay"}})
     groups = prepared.split.groups[point.subset].tolist()
-    common_settings = None if study is None else [study.validation_fraction, study.seed]
-    return hash_json([settings, files, common_settings, dataset.hash_structures(), len(point.subset), groups, values])[
-        :10
-    ]
+    options = None if study is None else [study.validation_fraction, study.seed]
+    return hash_json([settings, files, options, dataset.hash_structures(), len(point.subset), groups, values])[:10]
 
 
 def _train(
@@ -288,14 +285,12 @@ def _evaluate_committee(
     sets = (("train", point.subset, point.level), ("test", split.test, point.level), ("ref", split.test, reference))
     spreads = {}
     for name, positions, level in sets:
-        labelled_structures = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
+        labelled_set = LabelledStructures.from_dataset(dataset, level, positions, split.groups)
         is_training = name == "train"
         if is_training not in spreads:
-            spreads[is_training] = predict_spreads(potential, labelled_structures.structures, context)
-        sizes = [len(atoms) for atoms in labelled_structures.structures]
-        residuals = collect_calibration_data(
-            spreads[is_training], labelled_structures.labels, sizes, labelled_structures.groups
-        )
+            spreads[is_training] = predict_spreads(potential, labelled_set.structures, context)
+        sizes = [len(atoms) for atoms in labelled_set.structures]
+        residuals = collect_calibration_data(spreads[is_training], labelled_set.labels, sizes, labelled_set.groups)
         for kind, kind_name in KIND_NAMES.items():
             residual = 1000 * residuals[kind].residual if kind in residuals else np.array([np.nan])
             errors[f"{name}_{kind_name}"] = float(np.sqrt(np.mean(residual**2)))

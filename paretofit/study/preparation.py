@@ -46,9 +46,8 @@ def prepare_study(study: Study) -> PreparedStudy:
     is_complete = np.logical_and.reduce(list(complete_by_level.values()))
     for level in levels:
         _check_cost(study, dataset, level)
-    if study.cost.label_seconds != "recorded" and (
-        unknown_levels := sorted(set(study.cost.label_seconds) - set(levels))
-    ):
+    label_seconds = study.cost.label_seconds
+    if label_seconds != "recorded" and (unknown_levels := sorted(set(label_seconds) - set(levels))):
         raise InputError(f"'cost.label_seconds' contains '{unknown_levels[0]}', which is not a level of this study")
     dropped_ids = dataset.ids[~is_complete].tolist()
     if dropped_ids and study.missing_labels == "error":

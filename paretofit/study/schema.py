@@ -146,9 +146,7 @@ class Study(StrictSettings):
     leave_one_out: bool = Field(False, description="Also compute leave-one-out errors, for whole groups.")
     leverage: LeverageSettings = Field(LeverageSettings(), description="Settings of the leverage scores.")
     cost: CostSettings = Field(CostSettings(), description="Cost of labels and of MD.")
-    group_weights: GroupWeightSettings = Field(
-        GroupWeightSettings(), description="Weights of groups of configurations."
-    )
+    group_weights: GroupWeightSettings = Field(GroupWeightSettings(), description="Weights of configuration groups.")
     engine: Literal["fast", "plain"] = Field(
         "fast",
         description="'fast' fits from moments; 'plain', much slower, fits each setting from its rows as a reference.",

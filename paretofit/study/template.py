@@ -167,8 +167,7 @@ def _select_levels(data: Dataset) -> tuple[list[str], dict[str, int]]:
     levels = [name for name, count in counts.items() if 2 * count >= max(counts.values()) and count]
     if not levels:
         raise InputError(
-            f"{data.path} has no complete labels; compute labels with 'paretofit label', or import them with "
-            "'paretofit import'"
+            f"{data.path} has no complete labels; use 'paretofit label' to compute or 'paretofit import' to read labels"
         )
     return levels, counts
 
@@ -219,8 +218,6 @@ def _choose_weights(components: float) -> list[float]:
 
 def _choose_subset_sizes(n_train: int) -> list[int | str]:
     if n_train < 2:
-        raise InputError(
-            f"a study requires about ten configurations or more; the training set would contain only {n_train}"
-        )
+        raise InputError(f"a study requires about ten configurations; the training set would contain {n_train}")
     sizes = np.unique(np.geomspace(min(max(5, n_train / 16), n_train), n_train, 6).astype(int)[:-1])
     return [*(int(size) for size in sizes if size < n_train), "all"]

@@ -14,9 +14,7 @@ from paretofit.core import Array
 from paretofit.validation.crystal import compute_energy
 from paretofit.validation.quantity import PropertyError, Quantity
 
-MIN_GAP_RATIO = (
-    1.3  # of a gap between planes to the sum of the facing atoms' covalent radii; no bond crosses wider gaps
-)
+MIN_GAP_RATIO = 1.3  # of a gap to the sum of the facing atoms' covalent radii; no bond crosses wider gaps
 SEPARATED_DISTANCE_A = 12.0  # at which layers do not interact
 
 
@@ -103,9 +101,9 @@ def _set_layer_distance(atoms: Atoms, layer: Array, widths: Array, distance: flo
     cell, normal = atoms.cell[:], _compute_normal(atoms)
     shift = np.concatenate([[0.0], np.cumsum(distance - widths[1:])])
     scaled_positions = atoms.get_scaled_positions()
-    z = scaled_positions[:, 2]
+    first_z = scaled_positions[layer == 0, 2].min()
     # atoms below the first gap are periodic images of the top of the last layer
-    is_wrapped = (z < z[layer == 0].min() - 1e-9) & (layer == len(widths) - 1)
+    is_wrapped = (scaled_positions[:, 2] < first_z - 1e-9) & (layer == len(widths) - 1)
     scaled_positions[is_wrapped, 2] += 1.0
     copy: Atoms = atoms.copy()
     copy.positions = scaled_positions @ cell + shift[layer][:, None] * normal

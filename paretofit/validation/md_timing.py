@@ -73,9 +73,7 @@ def measure_md_speed(
     """
     supercell = _repeat_cell(atoms)
     if foreign_elements := sorted(set(atoms.get_chemical_symbols()) - set(elements)):
-        raise InputError(
-            f"the cell contains {foreign_elements[0]}, but the potential supports only {', '.join(elements)}"
-        )
+        raise InputError(f"the cell contains {foreign_elements[0]}; the potential supports only {', '.join(elements)}")
     lammps = get_shared_lammps()
 
     def run(steps: int) -> None:

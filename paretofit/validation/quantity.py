@@ -25,6 +25,4 @@ def check_validate_extra() -> None:
         import phonopy  # noqa: F401, PLC0415  (an extra)
         import spglib  # noqa: F401, PLC0415
     except ImportError as error:
-        raise InputError(
-            f"validate requires {error.name}; install it with: pip install 'paretofit[validate]'"
-        ) from error
+        raise InputError(f"'validate' requires {error.name}: pip install 'paretofit[validate]'") from error

@@ -174,9 +174,8 @@ def _summarise_samples(samples: list[Sample], reason: str, protocol: MdProtocol)
     nvt_samples = [sample for sample in samples if not sample.is_nve]
     nve_samples = [sample for sample in samples if sample.is_nve]
     time = np.array([sample.time for sample in nve_samples])
-    energy = np.array(
-        [1e3 * (sample.potential_energy + sample.kinetic_energy) / len(sample.atoms) for sample in nve_samples]
-    )
+    energies = [(sample.potential_energy + sample.kinetic_energy) / len(sample.atoms) for sample in nve_samples]
+    energy = 1e3 * np.array(energies)
     equilibrated_samples = nvt_samples[len(nvt_samples) // 2 :]
     stride = max(1, len(equilibrated_samples) // RDF_FRAMES)
     frames = [sample.atoms for sample in equilibrated_samples[::stride]]

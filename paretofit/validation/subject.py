@@ -113,9 +113,7 @@ def parse_potential(text: str) -> PotentialSpec:
     try:
         keywords = json.loads(options or "{}")
     except json.JSONDecodeError as error:
-        raise InputError(
-            f'the keyword arguments of {name} must be JSON, such as {{"sigma": 3.4}}; got {options}'
-        ) from error
+        raise InputError(f'the arguments of {name} must be JSON, such as {{"sigma": 3.4}}; got {options}') from error
     potential = PotentialSpec(name.rpartition(".")[2], import_path=name, options=json.dumps(keywords, sort_keys=True))
     potential.make_calculator()  # fails early if the calculator cannot be imported
     return potential

@@ -232,7 +232,7 @@ def test_the_command_line_writes_candidates_counts_and_figures(tmp_path):
         ("  entropy: {count: 1, composition: {Be: 1}, volume_per_atom: [9, 5]}\n", "write the smaller first"),
         ("  output: candidates\n", "extended XYZ"),
         ("  clusters: {distance: {SiC: 1.9}}\n", "not a pair of elements"),
-        ("  filters: {max_force: 5}\n", "requires 'augmentation.filters.force_engine'"),
+        ("  filters: {max_force: 5}\n", "requires a 'force_engine'"),
         ("  filters: {max_force: 5, force_engine: {name: abacus}}\n", "force_engine"),
         (
             "  filters: {max_force: 5, force_engine: {name: ase, calculator: ase.calculators.emt.EMT}}\n",

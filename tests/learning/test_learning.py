@@ -421,9 +421,9 @@ class TestFailures:
                 "unknown key 'learning.select.tolerance.enrgy'; did you mean 'energy'",
             ),
             ({"sets": {"train": 0.9}}, "must add up to 1; they add up to 1.3"),
-            ({"level": {"fixed": "dft"}}, "'learning.level.fixed' is 'dft'; the levels of 'labelling' are eam"),
+            ({"level": {"fixed": "dft"}}, "'learning.level.fixed' is 'dft'; 'labelling' has the levels eam"),
             ({"model": {"members": 1}}, "learning.model.members"),
-            ({"model": {"radelem": {"Xx": 0.4}}}, "'learning.model.radelem' contains Xx; the structures have W"),
+            ({"model": {"radelem": {"Xx": 0.4}}}, "'learning.model.radelem' has Xx; the structures have W"),
             ({"explore": {"max_atoms": 1}}, "no structure of 2 to 1 atoms to start the dynamics from"),
             (
                 {"explore": {"start_structures": "al.xyz"}},

@@ -214,7 +214,7 @@ class TestMdSpeed:
             measure_md_speed(files.commands, files.elements, atoms)
         atoms.pbc = True
         atoms.numbers[:] = 74
-        with pytest.raises(InputError, match="the cell contains W, but the potential supports only"):
+        with pytest.raises(InputError, match="the cell contains W; the potential supports only"):
             measure_md_speed(files.commands, files.elements, atoms)
 
 
