@@ -88,7 +88,7 @@ def evaluate_committee(
     for name in (*SET_NAMES, FIRST_TEST):
         is_in_set = (table["set"] == name.removeprefix("first_")).to_numpy()
         if name == FIRST_TEST:
-            is_in_set &= (table["iteration"] == 1).to_numpy()
+            is_in_set = is_in_set & (table["iteration"] == 1).to_numpy()
         rmse[name] = _compute_rmse(squared_errors[is_in_set], errors[is_in_set], counts[is_in_set])
     tables = [row.components.assign(configuration=k) for k, row in enumerate(comparisons) if table["set"][k] != TRAIN]
     components = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"quantity": []})
